@@ -1,0 +1,195 @@
+//! The broker: jobs in Redis, one method a verb, one function call a step.
+//!
+//! ```text
+//!  enqueue ──► ready (list a priority) ──claim──► running (sorted set: lease end) ──settle──► finished, failed
+//!     │            ▲  ▲  ▲                            │   │                                        │
+//!     └► delayed ──┘  │  └──────── release, sweep ────┘   │                                        │
+//!           ▲ (due)   └───────────── retry, redrive ──────┼────────────────────────────────────────┘
+//!           └──────────────────────── retry later ────────┘
+//! ```
+//!
+//! The keys are spelled in `broker/keys.rs`; what a verb does in Redis is one file in `broker/lua`, headed by its
+//! contract. Every state change is one Redis Function: it reads and checks first, then writes, by Redis' own clock.
+//! Nothing here decodes a payload, and no time of this machine decides anything.
+
+mod connection;
+mod error;
+mod exchange;
+mod functions;
+mod heartbeat;
+mod inspect;
+mod keys;
+mod lease;
+mod list;
+mod opening;
+mod operate;
+mod record;
+mod reply;
+mod submit;
+mod sweep;
+mod wakeup;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::IntoConnectionInfo;
+use redis::io::tcp::TcpSettings;
+
+pub use error::Error;
+pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled};
+pub use functions::Library;
+pub use heartbeat::{Heartbeat, LogLines, Progress, Report, Verdict, WorkerInfo};
+pub use inspect::{Attempt, QueueSummary, RunningJob, WorkerSummary};
+pub use keys::KeyPrefix;
+pub use lease::{Epoch, Lease, LeaseKey, ReleaseCause, Settlement, WorkerId};
+pub use list::{Cursor, InvalidCursor, ListQuery, Page};
+pub use operate::{CancelOutcome, DeleteOutcome, RetryOutcome};
+pub use record::{JobRecord, Lookup, ResultSummary};
+pub use submit::{Enqueued, IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
+pub use sweep::Swept;
+pub use wakeup::{Control, Controls};
+
+use crate::config::BrokerConfig;
+use crate::job::Partition;
+use connection::Link;
+use keys::Keys;
+
+/// How long finished jobs are kept unless their task or submission says otherwise.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Retention;
+
+impl Retention {
+    /// Succeeded jobs: 24 hours.
+    pub const SUCCEEDED: Duration = Duration::from_secs(24 * 3600);
+    /// Failed jobs: 30 days.
+    pub const FAILED: Duration = Duration::from_secs(30 * 24 * 3600);
+    /// Canceled jobs: 24 hours.
+    pub const CANCELED: Duration = Duration::from_secs(24 * 3600);
+}
+
+/// What every connection of this process shares.
+struct Settings {
+    prefix: KeyPrefix,
+    partitions: u16,
+    library: Library,
+    /// How long any call may take, retries included: a client must get its 503 within 2 s.
+    deadline: Duration,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("prefix", &self.prefix)
+            .field("partitions", &self.partitions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    fn keys(&self, partition: Partition) -> Keys {
+        Keys::new(&self.prefix, partition)
+    }
+}
+
+/// Handle to the jobs in Redis. Clones share one connection for steps and one small pool for lists and operators' verbs;
+/// [`Broker::separate`] makes one with a connection of its own.
+#[derive(Clone)]
+pub struct Broker {
+    settings: Arc<Settings>,
+    client: redis::Client,
+    link: Link,
+    pool: deadpool_redis::Pool,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Connections for lists and operators' verbs: few people ask at once.
+const POOL_SIZE: usize = 4;
+/// A call that did not come back after this long will not: below the 2 s in which a client gets its answer.
+const CALL_DEADLINE: Duration = Duration::from_millis(1800);
+/// Unacknowledged bytes break the connection after this long: a half-open one is noticed before a lease ends.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Broker {
+    /// Prepares a broker; connects only when first used.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the address cannot be understood.
+    pub fn new(config: &BrokerConfig) -> Result<Self, Error> {
+        Self::with_library(config, Library::shipped())
+    }
+
+    /// As [`Broker::new`], with another function library.
+    ///
+    /// # Errors
+    /// As [`Broker::new`].
+    #[doc(hidden)]
+    pub fn with_library(config: &BrokerConfig, library: Library) -> Result<Self, Error> {
+        let refused = |error: &dyn fmt::Display| Error::Refused {
+            reason: error.to_string(),
+        };
+        let tcp = TcpSettings::default()
+            .set_nodelay(true)
+            .set_user_timeout(TCP_USER_TIMEOUT);
+        let info = config
+            .redis_url
+            .as_str()
+            .into_connection_info()
+            .map_err(|error| refused(&error))?;
+        let info = info.set_tcp_settings(tcp);
+        let client = redis::Client::open(info).map_err(|error| refused(&error))?;
+        let manager = deadpool_redis::Manager::new(client.get_connection_info().clone())
+            .map_err(|error| refused(&error))?;
+        let pool = deadpool_redis::Pool::builder(manager)
+            .max_size(POOL_SIZE)
+            .runtime(deadpool_redis::Runtime::Tokio1)
+            .wait_timeout(Some(CALL_DEADLINE))
+            .create_timeout(Some(CALL_DEADLINE))
+            .recycle_timeout(Some(CALL_DEADLINE))
+            .build()
+            .map_err(|error| refused(&error))?;
+        let settings = Arc::new(Settings {
+            prefix: config.key_prefix.clone(),
+            partitions: config.partitions,
+            library,
+            deadline: CALL_DEADLINE,
+        });
+        Ok(Self {
+            link: Link::new(settings.clone(), client.clone()),
+            settings,
+            client,
+            pool,
+        })
+    }
+
+    /// A broker on the same Redis with a connection of its own.
+    #[must_use]
+    pub fn separate(&self) -> Self {
+        Self {
+            link: Link::new(self.settings.clone(), self.client.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// Every partition of the key space.
+    pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
+        (0..self.settings.partitions).filter_map(Partition::new)
+    }
+
+    /// Makes sure there is a connection to a Redis that can serve us: reachable, functions loaded, our layout, no eviction.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it is away, [`Error::Refused`] if a person must act.
+    pub async fn open(&self) -> Result<(), Error> {
+        self.link.open().await?;
+        self.link.read(redis::pipe().cmd("PING")).await.map(|_| ())
+    }
+}

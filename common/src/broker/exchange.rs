@@ -1,0 +1,236 @@
+//! A busy worker's one call a batch: settle what ended, promote what is due, claim what fits.
+
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+
+use super::connection::Repeat;
+use super::error::Error;
+use super::functions::Function;
+use super::lease::{Epoch, Lease, Outcome, Settlement, WorkerId};
+use super::{Broker, reply};
+use crate::job::{JobId, JobOptions, Partition, Payload, Priority};
+use crate::queue::QueueName;
+use crate::task::TaskName;
+use crate::time::{Timestamp, whole_ms};
+
+/// What a worker brings and wants, towards one partition.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Who asks.
+    pub worker: WorkerId,
+    /// Number of this exchange, growing by one. The same number again is the same exchange: after a lost reply it
+    /// returns the same claims. One is in flight per worker and partition.
+    pub number: u64,
+    /// How long a claim is held without a heartbeat.
+    pub lease: Duration,
+    /// Queues to claim from, in the order to look at them; at most [`Exchange::MAX_QUEUES`].
+    pub queues: Vec<QueueName>,
+    /// Attempts that ended; at most [`Exchange::MAX_SETTLEMENTS`].
+    pub settlements: Vec<Settlement>,
+    /// How many jobs to claim at most; at most [`Exchange::MAX_CLAIMS`].
+    pub want: usize,
+    /// How many jobs this worker goes on running beside them.
+    pub busy: usize,
+}
+
+impl Exchange {
+    /// One call looks at no more queues than this; a worker with more rotates.
+    pub const MAX_QUEUES: usize = 32;
+    /// One call settles no more attempts than this.
+    pub const MAX_SETTLEMENTS: usize = 100;
+    /// One call hands out no more jobs than this.
+    pub const MAX_CLAIMS: usize = 100;
+    /// One call carries no more bytes of results than this; a single larger result passes alone.
+    pub const MAX_BYTES: usize = 1024 * 1024;
+}
+
+/// What came back.
+#[derive(Debug)]
+#[must_use = "claims that are dropped run only after their lease expired"]
+pub struct Exchanged {
+    /// What became of each settlement, in their order.
+    pub settled: Vec<Settled>,
+    /// Jobs to run now.
+    pub claims: Vec<Claim>,
+    /// How long until the next delayed job of these queues is due, if there is one.
+    pub next_due: Option<Duration>,
+    /// Stopped by budget: ask again at once.
+    pub more: bool,
+    /// A job waits that must run alone, and this worker was chosen for it: it gets nothing until it runs nothing else,
+    /// or until a lease has passed.
+    pub drain: bool,
+}
+
+/// What became of a settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It took effect, now or when it was first sent.
+    Done,
+    /// Another attempt holds the job, or the lease was taken back. The outcome is dropped.
+    Stale,
+    /// There is no such job any more.
+    Unknown,
+}
+
+/// A job to run, and the right to.
+#[derive(Debug)]
+pub struct Claim {
+    /// To be spent when the attempt ended.
+    pub lease: Lease,
+    /// What to run.
+    pub job: ClaimedJob,
+}
+
+/// What a handler needs to know of its job.
+#[derive(Debug, Clone)]
+pub struct ClaimedJob {
+    /// Its id.
+    pub id: JobId,
+    /// The fencing token of this attempt.
+    pub epoch: Epoch,
+    /// The queue it came from.
+    pub queue: QueueName,
+    /// Its priority there.
+    pub priority: Priority,
+    /// What to do.
+    pub task: TaskName,
+    /// Which charged attempt this is, from 1.
+    pub attempt: u32,
+    /// How to run it.
+    pub options: JobOptions,
+    /// Its input.
+    pub payload: Payload,
+    /// When Redis took it.
+    pub created_at: Timestamp,
+    /// When it was claimed, by Redis' clock.
+    pub claimed_at: Timestamp,
+}
+
+impl Broker {
+    /// Settles, promotes and claims in one call.
+    ///
+    /// # Errors
+    /// On [`Error::Unavailable`] the caller repeats the *same* exchange until it hears; [`Error::StaleExchange`] means
+    /// that this worker already heard the answer of a later one.
+    pub async fn exchange(
+        &self,
+        partition: Partition,
+        exchange: &Exchange,
+    ) -> Result<Exchanged, Error> {
+        let arguments = |command: &mut Cmd| write(command, exchange);
+        let reply = self
+            .link
+            .call(Function::Exchange, partition, Repeat::Never, arguments)
+            .await?;
+        read(reply)
+    }
+}
+
+/// Writes the arguments; `lua/exchange.lua` reads them in the same order.
+fn write(command: &mut Cmd, exchange: &Exchange) {
+    command
+        .arg(exchange.worker.to_string())
+        .arg(exchange.number)
+        .arg(whole_ms(exchange.lease));
+    command
+        .arg(exchange.want.min(Exchange::MAX_CLAIMS))
+        .arg(exchange.busy)
+        .arg(exchange.queues.len());
+    for queue in &exchange.queues {
+        command.arg(queue.as_str());
+    }
+    for settlement in &exchange.settlements {
+        let key = settlement.key();
+        command.arg(key.id.to_string()).arg(key.epoch.number());
+        write_outcome(command, &settlement.outcome);
+    }
+}
+
+fn write_outcome(command: &mut Cmd, outcome: &Outcome) {
+    let json = |error| serde_json::to_vec(error).expect("an error is plain text");
+    match outcome {
+        Outcome::Complete(result) => command
+            .arg("complete")
+            .arg(&result.bytes[..])
+            .arg(result.content_type.as_str()),
+        Outcome::Retry { error, delay } => {
+            command.arg("retry").arg(json(error)).arg(whole_ms(*delay))
+        }
+        Outcome::Fail(error) => command.arg("fail").arg(json(error)).arg(""),
+        Outcome::Cancel(error) => command.arg("canceled").arg(json(error)).arg(""),
+        Outcome::Release(cause) => command.arg("release").arg(cause.as_str()).arg(""),
+    };
+}
+
+fn read(reply: Value) -> Result<Exchanged, Error> {
+    let values = reply::array(reply)?;
+    if let [code] = &values[..]
+        && reply::integer(code)? == -1
+    {
+        return Err(Error::StaleExchange);
+    }
+    let [now, settled, claims, next_due, more, drain] = reply::fields(Value::Array(values))?;
+    let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
+    Ok(Exchanged {
+        settled: reply::array(settled)?
+            .iter()
+            .map(read_settled)
+            .collect::<Result<_, _>>()?,
+        claims: reply::array(claims)?
+            .into_iter()
+            .map(|claim| read_claim(claim, now))
+            .collect::<Result<_, _>>()?,
+        next_due: u64::try_from(reply::integer(&next_due)?)
+            .ok()
+            .map(Duration::from_millis),
+        more: reply::integer(&more)? == 1,
+        drain: reply::integer(&drain)? == 1,
+    })
+}
+
+fn read_settled(code: &Value) -> Result<Settled, Error> {
+    match reply::integer(code)? {
+        1 | 2 => Ok(Settled::Done),
+        -1 => Ok(Settled::Stale),
+        -2 => Ok(Settled::Unknown),
+        code => Err(Error::unreadable(format!("settle answered {code}"))),
+    }
+}
+
+fn read_claim(claim: Value, now: Timestamp) -> Result<Claim, Error> {
+    let [
+        id,
+        epoch,
+        queue,
+        priority,
+        task,
+        attempt,
+        payload,
+        options,
+        created_at,
+    ] = reply::fields(claim)?;
+    let id = reply::parsed(id)?;
+    let epoch = Epoch::new(reply::unsigned(&epoch)?);
+    let options: JobOptions = serde_json::from_slice(&reply::bytes(options)?)
+        .map_err(|error| Error::unreadable(format!("options of job {id}: {error}")))?;
+    let job = ClaimedJob {
+        id,
+        epoch,
+        queue: reply::parsed(queue)?,
+        priority: reply::parsed(priority)?,
+        task: reply::parsed(task)?,
+        attempt: reply::parsed(attempt)?,
+        payload: Payload {
+            bytes: reply::bytes(payload)?,
+            content_type: options.content_type.clone(),
+        },
+        options,
+        created_at: Timestamp::from_unix_ms(reply::unsigned(&created_at)?),
+        claimed_at: now,
+    };
+    Ok(Claim {
+        lease: Lease::new(id, epoch),
+        job,
+    })
+}

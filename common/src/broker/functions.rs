@@ -1,0 +1,128 @@
+//! The Redis function library: one Lua file a verb, assembled into one text, loaded under a name of its own hash.
+//!
+//! Function names are global in Redis, so each carries eight hex digits of the hash of the library's text: binaries of
+//! two versions run side by side in a rolling deploy.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+/// Version of the key space's layout. A key space of another version is refused.
+pub(crate) const LAYOUT: u64 = 1;
+
+/// The parts in the order of their use: what is shared first, then one file a verb.
+const PARTS: [&str; 19] = [
+    include_str!("lua/keys.lua"),
+    include_str!("lua/core.lua"),
+    include_str!("lua/lifecycle.lua"),
+    include_str!("lua/open.lua"),
+    include_str!("lua/enqueue.lua"),
+    include_str!("lua/settle.lua"),
+    include_str!("lua/promote.lua"),
+    include_str!("lua/claim.lua"),
+    include_str!("lua/exchange.lua"),
+    include_str!("lua/sweep.lua"),
+    include_str!("lua/heartbeat.lua"),
+    include_str!("lua/leave.lua"),
+    include_str!("lua/report.lua"),
+    include_str!("lua/cancel.lua"),
+    include_str!("lua/retry.lua"),
+    include_str!("lua/redrive.lua"),
+    include_str!("lua/delete.lua"),
+    include_str!("lua/announce.lua"),
+    include_str!("lua/pause.lua"),
+];
+
+/// A function of the library, by the name its Lua file registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Function {
+    Announce,
+    Cancel,
+    Delete,
+    Enqueue,
+    Exchange,
+    Heartbeat,
+    Leave,
+    Open,
+    Pause,
+    Redrive,
+    Report,
+    Resume,
+    Retry,
+    Sweep,
+}
+
+impl Function {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Announce => "announce",
+            Self::Cancel => "cancel",
+            Self::Delete => "delete",
+            Self::Enqueue => "enqueue",
+            Self::Exchange => "exchange",
+            Self::Heartbeat => "heartbeat",
+            Self::Leave => "leave",
+            Self::Open => "open",
+            Self::Pause => "pause",
+            Self::Redrive => "redrive",
+            Self::Report => "report",
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
+/// The library's text and the name it is loaded under.
+#[derive(Debug, Clone)]
+pub struct Library {
+    text: String,
+    name: String,
+}
+
+impl Library {
+    /// The library this binary was built with.
+    #[must_use]
+    pub fn shipped() -> Self {
+        Self::of(&Self::shipped_body())
+    }
+
+    /// The shipped library after an edit of its text; for tests that simulate time or break a function on purpose.
+    /// Its functions have names of their own, so it lives beside the shipped one.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn edited(edit: impl FnOnce(String) -> String) -> Self {
+        Self::of(&edit(Self::shipped_body()))
+    }
+
+    fn shipped_body() -> String {
+        PARTS.concat()
+    }
+
+    fn of(body: &str) -> Self {
+        let digest = Sha256::digest(body);
+        let hash = digest[..4].iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        let name = format!("crunch_{hash}");
+        let register = format!(
+            "local function register(verb, callback, flags)\n  \
+             redis.register_function{{ function_name = '{name}_' .. verb, callback = callback, flags = flags }}\nend\n"
+        );
+        Self {
+            text: format!("#!lua name={name}\n{register}{body}"),
+            name,
+        }
+    }
+
+    /// The text as it is loaded.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The name under which `function` is called.
+    pub(crate) fn name_of(&self, function: Function) -> String {
+        format!("{}_{}", self.name, function.as_str())
+    }
+}

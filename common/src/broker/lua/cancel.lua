@@ -1,0 +1,34 @@
+-- cancel: end a waiting job, or ask the worker of a running one to stop.
+--
+-- KEYS 1  the partition's root
+-- ARGV 1  id
+-- Returns  1  canceled now
+--          2  running: the cancel is noted, its worker is told (also when asked twice)
+--          3  was canceled before
+--          0  ended otherwise before
+--         -2  no such job
+-- Touches the job's hash and log, and its queue's delayed, ghosts, finished. Publishes to the worker's control channel.
+local function cancel(keys, argv)
+  local p, id, now, w = keys[1], argv[1], now_ms(), writes()
+  local job = read_job(p, id, MOVES)
+  if not job then return -2 end
+  if job.status == 'canceled' then return 3 end
+  if job.status == 'succeeded' or job.status == 'failed' then return 0 end
+  if job.status == 'running' then
+    if not job.cancel_requested then change(w, p, id, job, 'cancel_requested', '1') end
+    w:commit()
+    redis.pcall('PUBLISH', key.control(p, job.worker), 'cancel ' .. id .. ' ' .. job.epoch)
+    return 2
+  end
+  if job.status == 'queued' then
+    -- Taking it from the middle of a list would cost its length; a claim drops it when it comes to the front.
+    w:call('SADD', key.ghosts(p, job.queue), id)
+  else
+    w:call('ZREM', key.delayed(p, job.queue), id)
+  end
+  to_terminal(w, p, id, job, 'canceled', now, 'cancel_requested', '1', 'error', CANCELED)
+  w:commit()
+  return 1
+end
+
+register('cancel', cancel, { 'allow-oom' })

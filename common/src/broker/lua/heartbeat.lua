@@ -1,0 +1,32 @@
+-- heartbeat: extend the leases a worker names, tell which it lost or should cancel, and sweep if a sweep is due.
+--
+-- KEYS 1  the partition's root
+-- ARGV 1  worker   2  lease, ms   3  who it is (JSON, opaque)   4  slots busy
+--      then two a lease: id, epoch
+-- Returns {verdict, …}, one a lease in its order: 1 extended, 2 extended and to be canceled, -1 lost.
+-- Touches the worker's hash, `workers`, `leases`, `running` of the jobs' queues, and what `sweep` touches.
+local function beat(w, p, now, worker, lease, id, epoch)
+  local job = read_job(p, id, { 'status', 'queue', 'epoch', 'worker', 'cancel_requested' })
+  if not job or job.status ~= 'running' or job.epoch ~= epoch or job.worker ~= worker then return -1 end
+  w:add('ZADD', key.running(p, job.queue), int(now + lease), id)
+  return job.cancel_requested and 2 or 1
+end
+
+local function heartbeat(keys, argv)
+  local p, now, w = keys[1], now_ms(), writes()
+  local worker, lease, verdicts, running = argv[1], num(argv[2]), {}, {}
+  for at = 5, #argv, 2 do
+    verdicts[#verdicts + 1] = beat(w, p, now, worker, lease, argv[at], argv[at + 1])
+    running[#running + 1] = argv[at]
+  end
+  w:call('HSET', key.worker(p, worker), 'info', argv[3], 'seen', int(now), 'lease', int(lease), 'busy', argv[4],
+    'running', table.concat(running, '\n'))
+  w:call('PEXPIRE', key.worker(p, worker), WORKER_KEPT_MS)
+  w:call('ZADD', key.workers(p), int(now), worker)
+  w:call('ZADD', key.leases(p), int(lease), worker)
+  w:commit()
+  sweep_if_due(p, now, w)
+  return verdicts
+end
+
+register('heartbeat', heartbeat, { 'allow-oom' })

@@ -1,0 +1,15 @@
+-- leave: a worker says goodbye; it holds no lease any more.
+--
+-- KEYS 1  the partition's root
+-- ARGV 1  worker
+-- Returns 1. Touches the worker's hash, `workers`, `leases`. Asking again changes nothing.
+local function leave(keys, argv)
+  local p, w = keys[1], writes()
+  w:call('DEL', key.worker(p, argv[1]))
+  w:call('ZREM', key.workers(p), argv[1])
+  w:call('ZREM', key.leases(p), argv[1])
+  w:commit()
+  return 1
+end
+
+register('leave', leave, { 'allow-oom' })

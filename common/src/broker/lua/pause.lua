@@ -1,0 +1,23 @@
+-- pause, resume: stop handing out a queue's jobs, and start again. Jobs still come in, and running ones go on.
+--
+-- KEYS 1  the partition's root
+-- ARGV 1  queue
+-- Returns 1. Touches `paused`, `queues`, and on resume the queue's wake. Asking again changes nothing.
+local function pause(keys, argv)
+  local p, w = keys[1], writes()
+  w:call('SADD', key.paused(p), argv[1])
+  w:call('ZADD', key.queues(p), int(now_ms()), argv[1])
+  w:commit()
+  return 1
+end
+
+local function resume(keys, argv)
+  local p, w = keys[1], writes()
+  w:call('SREM', key.paused(p), argv[1])
+  wake(w, p, argv[1])
+  w:commit()
+  return 1
+end
+
+register('pause', pause, { 'allow-oom' })
+register('resume', resume, { 'allow-oom' })

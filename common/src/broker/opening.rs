@@ -1,0 +1,112 @@
+//! What happens on every new connection before it is used: the library is there, the key space is ours, and Redis will
+//! not evict jobs.
+
+use std::sync::Arc;
+
+use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, InfoDict, RedisError};
+
+use super::Settings;
+use super::error::{Error, Remedy, classify};
+use super::functions::{Function, LAYOUT, Library};
+use crate::job::Partition;
+
+/// Checks the Redis at the other end of a new connection and loads the library if it is missing.
+pub(crate) async fn open(
+    connection: &mut MultiplexedConnection,
+    settings: &Settings,
+) -> Result<(), Error> {
+    let info: InfoDict = redis::cmd("INFO")
+        .query_async(connection)
+        .await
+        .map_err(heard)?;
+    check_version(&info)?;
+    check_eviction(&info)?;
+    for number in 0..settings.partitions {
+        let partition =
+            Partition::new(number).expect("the configuration bounds the number of partitions");
+        let stored = match ask(connection, settings, partition).await {
+            Err(error) if classify(&error).0 == Remedy::Reload => {
+                load(connection, &settings.library).await.map_err(heard)?;
+                ask(connection, settings, partition).await
+            }
+            answer => answer,
+        };
+        check_layout(stored.map_err(|error| classify(&error).1)?, settings)?;
+    }
+    Ok(())
+}
+
+/// Loads the library; one that is there already is left as it is.
+pub(crate) async fn load(
+    connection: &mut MultiplexedConnection,
+    library: &Library,
+) -> Result<(), RedisError> {
+    let mut command = redis::cmd("FUNCTION");
+    command.arg("LOAD").arg("REPLACE").arg(library.text());
+    command.exec_async(connection).await
+}
+
+async fn ask(
+    connection: &mut MultiplexedConnection,
+    settings: &Settings,
+    partition: Partition,
+) -> Result<(u64, u16), Arc<RedisError>> {
+    let mut command = redis::cmd("FCALL");
+    command
+        .arg(settings.library.name_of(Function::Open))
+        .arg(1)
+        .arg(settings.keys(partition).root());
+    command.arg(LAYOUT).arg(settings.partitions);
+    command.query_async(connection).await.map_err(Arc::new)
+}
+
+fn heard(error: RedisError) -> Error {
+    classify(&Arc::new(error)).1
+}
+
+fn check_version(info: &InfoDict) -> Result<(), Error> {
+    let version: String = field(info, "redis_version");
+    let major: u32 = version
+        .split('.')
+        .next()
+        .and_then(|major| major.parse().ok())
+        .unwrap_or(0);
+    if major >= 7 {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        reason: format!("it is version {version}; functions need 7.0 or later"),
+    })
+}
+
+fn check_eviction(info: &InfoDict) -> Result<(), Error> {
+    let policy: String = field(info, "maxmemory_policy");
+    if policy == "noeviction" {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        reason: format!("maxmemory-policy is {policy}, which may evict jobs; set it to noeviction"),
+    })
+}
+
+fn check_layout((layout, partitions): (u64, u16), settings: &Settings) -> Result<(), Error> {
+    if layout != LAYOUT {
+        let reason = format!(
+            "the key space has layout {layout}; this version reads and writes layout {LAYOUT}"
+        );
+        return Err(Error::Refused { reason });
+    }
+    if partitions != settings.partitions {
+        let reason = format!(
+            "the key space has {partitions} partitions, CRUNCH_PARTITIONS says {}; they are fixed once used",
+            settings.partitions
+        );
+        return Err(Error::Refused { reason });
+    }
+    Ok(())
+}
+
+fn field<T: FromRedisValue + Default>(info: &InfoDict, name: &str) -> T {
+    info.get(name).unwrap_or_default()
+}

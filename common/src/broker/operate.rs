@@ -1,0 +1,196 @@
+//! The operators' verbs: cancel, retry, redrive, delete, pause, resume. Rare, so they share the pool.
+
+use redis::{Cmd, Value};
+
+use super::error::Error;
+use super::functions::Function;
+use super::record::Lookup;
+use super::{Broker, reply};
+use crate::job::{JobId, Partition};
+use crate::queue::QueueName;
+use crate::task::TaskName;
+
+/// What a cancel did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// It is canceled, now or since before.
+    Canceled,
+    /// It runs; its worker has been told.
+    Requested,
+    /// It ended otherwise before.
+    AlreadyEnded,
+}
+
+/// What a retry by hand did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryOutcome {
+    /// It is queued again.
+    Queued,
+    /// It had neither failed nor been canceled.
+    NotEnded,
+}
+
+/// What a delete did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteOutcome {
+    /// Only a tombstone is left.
+    Deleted,
+    /// It has not ended yet.
+    NotEnded,
+}
+
+impl Broker {
+    /// Ends a waiting job, or asks a running one to stop.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away; ask again.
+    pub async fn cancel(&self, id: JobId) -> Result<Lookup<CancelOutcome>, Error> {
+        self.on_job(Function::Cancel, id)
+            .await?
+            .try_map(|code| match code {
+                1 | 3 => Ok(CancelOutcome::Canceled),
+                2 => Ok(CancelOutcome::Requested),
+                0 => Ok(CancelOutcome::AlreadyEnded),
+                code => Err(Error::unreadable(format!("cancel answered {code}"))),
+            })
+    }
+
+    /// Gives a failed or canceled job a second life under the same id.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away, [`Error::Full`] if it takes no new work.
+    pub async fn retry(&self, id: JobId) -> Result<Lookup<RetryOutcome>, Error> {
+        self.on_job(Function::Retry, id)
+            .await?
+            .try_map(|code| match code {
+                1 => Ok(RetryOutcome::Queued),
+                0 => Ok(RetryOutcome::NotEnded),
+                code => Err(Error::unreadable(format!("retry answered {code}"))),
+            })
+    }
+
+    /// Forgets a finished job but for a tombstone, which stays 24 h.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away; ask again.
+    pub async fn delete(&self, id: JobId) -> Result<Lookup<DeleteOutcome>, Error> {
+        self.on_job(Function::Delete, id)
+            .await?
+            .try_map(|code| match code {
+                1 => Ok(DeleteOutcome::Deleted),
+                0 => Ok(DeleteOutcome::NotEnded),
+                code => Err(Error::unreadable(format!("delete answered {code}"))),
+            })
+    }
+
+    /// Gives up to `limit` dead letters of a queue a second life, the oldest first; all tasks', or only one's. Returns
+    /// how many.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away; some may have been redriven.
+    pub async fn redrive(
+        &self,
+        queue: &QueueName,
+        task: Option<&TaskName>,
+        limit: u64,
+    ) -> Result<u64, Error> {
+        let mut total = 0;
+        for partition in self.partitions() {
+            total += self
+                .redrive_in(partition, queue, task, limit - total)
+                .await?;
+        }
+        Ok(total)
+    }
+
+    async fn redrive_in(
+        &self,
+        partition: Partition,
+        queue: &QueueName,
+        task: Option<&TaskName>,
+        limit: u64,
+    ) -> Result<u64, Error> {
+        let (mut total, mut skip) = (0, 0);
+        while total < limit {
+            let arguments = |command: &mut Cmd| {
+                command
+                    .arg(queue.as_str())
+                    .arg(limit - total)
+                    .arg(task.map_or("", TaskName::as_str))
+                    .arg(skip);
+            };
+            let reply = self
+                .operate(Function::Redrive, partition, arguments)
+                .await?;
+            let [redriven, passed, looked] = reply::fields(reply)?;
+            total += reply::unsigned(&redriven)?;
+            skip += reply::unsigned(&passed)?;
+            if reply::unsigned(&looked)? == 0 {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Stops handing out a queue's jobs. Running ones go on, new ones are still taken.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away; ask again.
+    pub async fn pause(&self, queue: &QueueName) -> Result<(), Error> {
+        self.on_queue(Function::Pause, queue).await
+    }
+
+    /// Hands out a queue's jobs again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away; ask again.
+    pub async fn resume(&self, queue: &QueueName) -> Result<(), Error> {
+        self.on_queue(Function::Resume, queue).await
+    }
+
+    async fn on_queue(&self, function: Function, queue: &QueueName) -> Result<(), Error> {
+        for partition in self.partitions() {
+            let arguments = |command: &mut Cmd| {
+                command.arg(queue.as_str());
+            };
+            self.operate(function, partition, arguments).await?;
+        }
+        Ok(())
+    }
+
+    /// Calls a verb on one job. Whether an id that is not there was deleted is asked only then.
+    async fn on_job(&self, function: Function, id: JobId) -> Result<Lookup<i64>, Error> {
+        if !self.holds(id) {
+            return Ok(Lookup::Unknown);
+        }
+        let arguments = |command: &mut Cmd| {
+            command.arg(id.to_string());
+        };
+        match reply::integer(&self.operate(function, id.partition(), arguments).await?)? {
+            -2 => Ok(match self.job(id).await? {
+                Lookup::Gone => Lookup::Gone,
+                Lookup::Found(_) | Lookup::Unknown => Lookup::Unknown,
+            }),
+            code => Ok(Lookup::Found(code)),
+        }
+    }
+
+    async fn operate(
+        &self,
+        function: Function,
+        partition: Partition,
+        arguments: impl FnOnce(&mut Cmd),
+    ) -> Result<Value, Error> {
+        let mut command = redis::cmd("FCALL");
+        let name = self.settings.library.name_of(function);
+        command
+            .arg(name)
+            .arg(1)
+            .arg(self.settings.keys(partition).root());
+        arguments(&mut command);
+        self.pooled(redis::pipe().add_command(command))
+            .await?
+            .pop()
+            .ok_or_else(|| Error::unreadable("no reply"))
+    }
+}

@@ -1,0 +1,211 @@
+//! A job as it is read back from Redis, without its payload.
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::error::Error;
+use super::lease::{Epoch, WorkerId};
+use super::reply;
+use crate::job::{ContentType, JobError, JobId, JobOptions, Priority, Status};
+use crate::queue::QueueName;
+use crate::task::TaskName;
+use crate::time::Timestamp;
+
+/// Everything about a job but its payload and a large result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobRecord {
+    /// Its id.
+    pub id: JobId,
+    /// What is to be done.
+    pub task: TaskName,
+    /// Where it waits.
+    pub queue: QueueName,
+    /// Its place within the queue.
+    pub priority: Priority,
+    /// Where it stands.
+    pub status: Status,
+    /// How it is run.
+    pub options: JobOptions,
+    /// Grows with every change.
+    pub version: u64,
+    /// Charged attempts, the current one included.
+    pub attempt: u32,
+    /// How often a worker went silent over it.
+    pub losses: u32,
+    /// The current or last claim.
+    pub epoch: Option<Epoch>,
+    /// Who holds or held that claim.
+    pub worker: Option<WorkerId>,
+    /// Whether somebody wants it to stop.
+    pub cancel_requested: bool,
+    /// How far it is, 0 to 1.
+    pub progress: Option<f64>,
+    /// What it does right now.
+    pub progress_message: Option<String>,
+    /// When Redis took it.
+    pub created_at: Timestamp,
+    /// When it starts or was due to start, if it had to wait for a time.
+    pub run_at: Option<Timestamp>,
+    /// When the current or last attempt started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// When it will be forgotten.
+    pub expires_at: Option<Timestamp>,
+    /// Why it failed, was canceled, or why its last attempt failed.
+    pub error: Option<JobError>,
+    /// What came out.
+    pub result: Option<ResultSummary>,
+}
+
+/// What is known of a result without fetching it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultSummary {
+    /// The result itself, if it is JSON of at most [`crate::job::INLINE_RESULT_MAX_BYTES`].
+    pub inline: Option<Bytes>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What its bytes are.
+    pub content_type: ContentType,
+}
+
+/// What became of an id.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lookup<T> {
+    /// The job is there.
+    Found(T),
+    /// There was such a job; it was deleted not long ago.
+    Gone,
+    /// There is no such job, or none any more.
+    Unknown,
+}
+
+impl<T> Lookup<T> {
+    /// Turns what was found into something else.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn try_map<U, E>(self, f: impl FnOnce(T) -> Result<U, E>) -> Result<Lookup<U>, E> {
+        match self {
+            Self::Found(found) => f(found).map(Lookup::Found),
+            Self::Gone => Ok(Lookup::Gone),
+            Self::Unknown => Ok(Lookup::Unknown),
+        }
+    }
+}
+
+/// The fields of a job's hash that make a [`JobRecord`], in the order [`read`] takes them. `result_large`, `payload` and
+/// `history` are left out: they are fetched only when asked for.
+pub(crate) const FIELDS: [&str; 23] = [
+    "gone",
+    "task",
+    "queue",
+    "priority",
+    "status",
+    "options",
+    "version",
+    "attempt",
+    "losses",
+    "epoch",
+    "worker",
+    "cancel_requested",
+    "progress",
+    "progress_message",
+    "created_at",
+    "run_at",
+    "started_at",
+    "finished_at",
+    "expires_at",
+    "error",
+    "result",
+    "result_size",
+    "result_type",
+];
+
+/// Reads the answer of `HMGET job …FIELDS`.
+pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> {
+    let mut fields = Fields(reply::fields::<{ FIELDS.len() }>(value)?.into());
+    if fields.parsed::<String>("gone")?.is_some() {
+        return Ok(Lookup::Gone);
+    }
+    if fields.peek("status").is_none() {
+        return Ok(Lookup::Unknown);
+    }
+    let error = fields
+        .parsed::<String>("error")?
+        .map(|json| serde_json::from_str(&json))
+        .transpose();
+    let options = serde_json::from_str(&fields.required::<String>("options")?);
+    let record = JobRecord {
+        id,
+        task: fields.required("task")?,
+        queue: fields.required("queue")?,
+        priority: fields.parsed("priority")?.unwrap_or_default(),
+        status: fields.required("status")?,
+        options: options
+            .map_err(|error| Error::unreadable(format!("options of job {id}: {error}")))?,
+        version: fields.required("version")?,
+        attempt: fields.parsed("attempt")?.unwrap_or(0),
+        losses: fields.parsed("losses")?.unwrap_or(0),
+        epoch: fields.parsed("epoch")?.map(Epoch::new),
+        worker: fields.parsed("worker")?,
+        cancel_requested: fields.peek("cancel_requested").is_some(),
+        progress: fields.parsed("progress")?,
+        progress_message: fields.parsed("progress_message")?,
+        created_at: fields
+            .time("created_at")?
+            .ok_or_else(|| Error::unreadable("created_at is missing"))?,
+        run_at: fields.time("run_at")?,
+        started_at: fields.time("started_at")?,
+        finished_at: fields.time("finished_at")?,
+        expires_at: fields.time("expires_at")?,
+        error: error.map_err(|error| Error::unreadable(format!("error of job {id}: {error}")))?,
+        result: fields.result()?,
+    };
+    Ok(Lookup::Found(record))
+}
+
+/// The values of [`FIELDS`], taken by name.
+struct Fields(Vec<Value>);
+
+impl Fields {
+    fn place(name: &str) -> usize {
+        FIELDS
+            .iter()
+            .position(|&field| field == name)
+            .expect("only names of FIELDS are asked for")
+    }
+
+    fn peek(&self, name: &str) -> Option<&Value> {
+        Some(&self.0[Self::place(name)]).filter(|value| !matches!(value, Value::Nil))
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let value = std::mem::replace(&mut self.0[Self::place(name)], Value::Nil);
+        (!matches!(value, Value::Nil)).then_some(value)
+    }
+
+    fn parsed<T: std::str::FromStr>(&mut self, name: &str) -> Result<Option<T>, Error> {
+        self.take(name).map(reply::parsed).transpose()
+    }
+
+    fn required<T: std::str::FromStr>(&mut self, name: &str) -> Result<T, Error> {
+        self.parsed(name)?
+            .ok_or_else(|| Error::unreadable(format!("{name} is missing")))
+    }
+
+    fn time(&mut self, name: &str) -> Result<Option<Timestamp>, Error> {
+        Ok(self.parsed(name)?.map(Timestamp::from_unix_ms))
+    }
+
+    fn result(&mut self) -> Result<Option<ResultSummary>, Error> {
+        let Some(size) = self.parsed("result_size")? else {
+            return Ok(None);
+        };
+        Ok(Some(ResultSummary {
+            inline: self.take("result").map(reply::bytes).transpose()?,
+            size,
+            content_type: self.parsed("result_type")?.unwrap_or_default(),
+        }))
+    }
+}

@@ -1,0 +1,89 @@
+//! Reading what Redis answers: the few shapes our functions use, each turned into a value or a readable error.
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::error::Error;
+
+/// The elements of an array.
+pub(crate) fn array(value: Value) -> Result<Vec<Value>, Error> {
+    match value {
+        Value::Array(values) => Ok(values),
+        other => Err(Error::unreadable(format!(
+            "expected an array, got {}",
+            shape(&other)
+        ))),
+    }
+}
+
+/// Exactly `N` elements.
+pub(crate) fn fields<const N: usize>(value: Value) -> Result<[Value; N], Error> {
+    let values = array(value)?;
+    let got = values.len();
+    values
+        .try_into()
+        .map_err(|_| Error::unreadable(format!("expected {N} elements, got {got}")))
+}
+
+/// A whole number, sent as one or as text.
+pub(crate) fn integer(value: &Value) -> Result<i64, Error> {
+    let parsed = match value {
+        Value::Int(number) => Some(*number),
+        Value::BulkString(bytes) => std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| text.parse().ok()),
+        _ => None,
+    };
+    parsed
+        .ok_or_else(|| Error::unreadable(format!("expected a whole number, got {}", shape(value))))
+}
+
+/// A whole number that is not negative.
+pub(crate) fn unsigned(value: &Value) -> Result<u64, Error> {
+    u64::try_from(integer(value)?)
+        .map_err(|_| Error::unreadable("expected a number that is not negative"))
+}
+
+/// Bytes.
+pub(crate) fn bytes(value: Value) -> Result<Bytes, Error> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes.into()),
+        other => Err(Error::unreadable(format!(
+            "expected bytes, got {}",
+            shape(&other)
+        ))),
+    }
+}
+
+/// Text that parses as `T`.
+pub(crate) fn parsed<T: std::str::FromStr>(value: Value) -> Result<T, Error> {
+    let text = text(value)?;
+    text.parse()
+        .map_err(|_| Error::unreadable(format!("{text:?} is not what belongs there")))
+}
+
+/// UTF-8 text.
+pub(crate) fn text(value: Value) -> Result<String, Error> {
+    match value {
+        Value::BulkString(bytes) => {
+            String::from_utf8(bytes.into()).map_err(|_| Error::unreadable("text is not UTF-8"))
+        }
+        Value::SimpleString(text) => Ok(text),
+        Value::Int(number) => Ok(number.to_string()),
+        other => Err(Error::unreadable(format!(
+            "expected text, got {}",
+            shape(&other)
+        ))),
+    }
+}
+
+/// Names the kind of a value; never its content, which may be a payload.
+fn shape(value: &Value) -> &'static str {
+    match value {
+        Value::Nil => "nothing",
+        Value::Int(_) => "a number",
+        Value::BulkString(_) | Value::SimpleString(_) => "text",
+        Value::Array(_) => "an array",
+        _ => "another type",
+    }
+}

@@ -1,0 +1,285 @@
+//! Taking jobs in: the one way a job comes to be.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::Value;
+use sha2::{Digest, Sha256};
+
+use super::connection::Repeat;
+use super::error::Error;
+use super::functions::Function;
+use super::record::JobRecord;
+use super::{Broker, reply};
+use crate::job::{JobId, JobOptions, Partition, Priority, Status};
+use crate::queue::QueueName;
+use crate::task::TaskName;
+use crate::time::{Timestamp, whole_ms};
+
+/// How many jobs one call takes: it stays well below a millisecond of Redis' time.
+const BATCH_JOBS: usize = 100;
+/// How many bytes one call takes; a single larger job passes alone.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// How long an idempotency key, and with it its job, is kept.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// When a job is to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// As soon as a worker is free.
+    Now,
+    /// That long after Redis took it.
+    After(Duration),
+    /// At that time, compared with Redis' clock; a time in the past is now.
+    At(Timestamp),
+}
+
+/// The same request twice is one job: what tells them apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    digest: [u8; 32],
+    fingerprint: [u8; 32],
+}
+
+impl Idempotency {
+    /// A key within its scope (who asks for what), and the fingerprint of the whole request. Each part may hold any
+    /// bytes; they are hashed with their lengths, so that no two scopes can run into each other.
+    #[must_use]
+    pub fn new(scope: &[&[u8]], request: &[&[u8]]) -> Self {
+        Self {
+            digest: hash(scope),
+            fingerprint: hash(request),
+        }
+    }
+
+    fn partition(&self, partitions: u16) -> Partition {
+        let number = u16::from_be_bytes([self.digest[0], self.digest[1]]) % partitions;
+        Partition::new(number).expect("the configuration bounds the number of partitions")
+    }
+}
+
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+/// Half a SHA-256 as hex: 128 bits, beyond any chance collision, at half the memory.
+fn hex(hash: &[u8; 32]) -> String {
+    hash[..16]
+        .iter()
+        .fold(String::with_capacity(32), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// A job as it is submitted: everything resolved and checked.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Its id, from [`Broker::new_id`]. Submitting the same id again is the same submission.
+    pub id: JobId,
+    /// What is to be done.
+    pub task: TaskName,
+    /// Where it waits.
+    pub queue: QueueName,
+    /// Its place within the queue.
+    pub priority: Priority,
+    /// When it starts.
+    pub start: Start,
+    /// Its input.
+    pub payload: Bytes,
+    /// How it is run.
+    pub options: JobOptions,
+    /// How long it is kept once it ended, however it ended. `None`: succeeded and canceled 24 h, failed 30 days.
+    pub retention: Option<Duration>,
+    /// The idempotency key, if the client gave one.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Enqueued {
+    /// The job was taken.
+    Created(Box<JobRecord>),
+    /// This very id was taken before: the reply got lost.
+    Known(JobId),
+    /// An earlier request with the same key and the same content made that job.
+    Replayed(JobId),
+    /// The key was used for another request.
+    Conflict,
+}
+
+impl Broker {
+    /// Makes an id for a job that is to be submitted; a job with an idempotency key is placed by that key.
+    #[must_use]
+    pub fn new_id(&self, idempotency: Option<&Idempotency>) -> JobId {
+        let partitions = self.settings.partitions;
+        let partition = idempotency.map_or_else(
+            || {
+                Partition::new(rand::random_range(0..partitions))
+                    .expect("the configuration bounds the number")
+            },
+            |key| key.partition(partitions),
+        );
+        JobId::generate(partition)
+    }
+
+    /// Takes many jobs; one answer a job, in their order. Not all-or-nothing.
+    ///
+    /// # Errors
+    /// Each job for itself: [`Error::Full`] and [`Error::Refused`] took nothing; [`Error::Unavailable`] may have, and
+    /// may be repeated with the same id.
+    pub async fn enqueue(&self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
+        let mut answers: Vec<_> = jobs.iter().map(|_| Err(Error::timed_out())).collect();
+        for batch in batches(jobs) {
+            let partition = jobs[batch[0]].id.partition();
+            match self
+                .enqueue_batch(partition, batch.iter().map(|&at| &jobs[at]))
+                .await
+            {
+                Ok(replies) => batch
+                    .iter()
+                    .zip(replies)
+                    .for_each(|(&at, reply)| answers[at] = reply),
+                Err(error) => batch
+                    .iter()
+                    .for_each(|&at| answers[at] = Err(error.clone())),
+            }
+        }
+        answers
+    }
+
+    async fn enqueue_batch<'a>(
+        &self,
+        partition: Partition,
+        jobs: impl Iterator<Item = &'a NewJob> + Clone,
+    ) -> Result<Vec<Result<Enqueued, Error>>, Error> {
+        let arguments =
+            |command: &mut redis::Cmd| jobs.clone().for_each(|job| write_job(command, job));
+        let reply = self
+            .link
+            .call(
+                Function::Enqueue,
+                partition,
+                Repeat::UntilDeadline,
+                arguments,
+            )
+            .await?;
+        let mut replies = reply::array(reply)?.into_iter();
+        let now = replies.next().ok_or_else(|| Error::unreadable("no time"))?;
+        let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
+        Ok(jobs
+            .zip(replies)
+            .map(|(job, reply)| read_reply(job, now, reply))
+            .collect())
+    }
+}
+
+/// Groups jobs by partition into calls within the limits; order is kept within a partition.
+fn batches(jobs: &[NewJob]) -> Vec<Vec<usize>> {
+    let mut open: BTreeMap<Partition, (usize, Vec<usize>)> = BTreeMap::new();
+    let mut full = Vec::new();
+    for (at, job) in jobs.iter().enumerate() {
+        let (bytes, batch) = open.entry(job.id.partition()).or_default();
+        if batch.len() == BATCH_JOBS
+            || (*bytes + job.payload.len() > BATCH_BYTES && !batch.is_empty())
+        {
+            full.push(std::mem::take(batch));
+            *bytes = 0;
+        }
+        *bytes += job.payload.len();
+        batch.push(at);
+    }
+    full.extend(open.into_values().map(|(_, batch)| batch));
+    full
+}
+
+/// Writes one job's arguments; `lua/enqueue.lua` reads them in the same order.
+fn write_job(command: &mut redis::Cmd, job: &NewJob) {
+    let (start, ms) = match job.start {
+        Start::Now => ("now", 0),
+        Start::After(delay) => ("after", whole_ms(delay)),
+        Start::At(time) => ("at", time.unix_ms()),
+    };
+    let options = serde_json::to_vec(&job.options).expect("options are plain numbers and text");
+    command
+        .arg(job.id.to_string())
+        .arg(job.task.as_str())
+        .arg(job.queue.as_str())
+        .arg(job.priority.as_str());
+    command
+        .arg(start)
+        .arg(ms)
+        .arg(&job.payload[..])
+        .arg(options);
+    match job.retention {
+        Some(retention) => command.arg(whole_ms(retention)),
+        None => command.arg(""),
+    };
+    match &job.idempotency {
+        Some(key) => command.arg(hex(&key.digest)).arg(hex(&key.fingerprint)),
+        None => command.arg("").arg(""),
+    };
+    command.arg(whole_ms(IDEMPOTENCY_KEPT));
+}
+
+fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Error> {
+    let mut parts = reply::array(reply)?.into_iter();
+    let mut next = || {
+        parts
+            .next()
+            .ok_or_else(|| Error::unreadable("a short reply to enqueue"))
+    };
+    match reply::integer(&next()?)? {
+        1 => {
+            let status = reply::parsed(next()?)?;
+            let run_at = next()?;
+            let run_at = (status == Status::Scheduled)
+                .then(|| reply::unsigned(&run_at))
+                .transpose()?;
+            Ok(Enqueued::Created(Box::new(created(
+                job,
+                status,
+                now,
+                run_at.map(Timestamp::from_unix_ms),
+            ))))
+        }
+        2 => reply::parsed(next()?).map(Enqueued::Known),
+        3 => reply::parsed(next()?).map(Enqueued::Replayed),
+        -1 => Ok(Enqueued::Conflict),
+        code => Err(Error::unreadable(format!("enqueue answered {code}"))),
+    }
+}
+
+/// The record as Redis now holds it, without asking again.
+fn created(job: &NewJob, status: Status, now: Timestamp, run_at: Option<Timestamp>) -> JobRecord {
+    JobRecord {
+        id: job.id,
+        task: job.task.clone(),
+        queue: job.queue.clone(),
+        priority: job.priority,
+        status,
+        options: job.options.clone(),
+        version: 1,
+        attempt: 0,
+        losses: 0,
+        epoch: None,
+        worker: None,
+        cancel_requested: false,
+        progress: None,
+        progress_message: None,
+        created_at: now,
+        run_at,
+        started_at: None,
+        finished_at: None,
+        expires_at: None,
+        error: None,
+        result: None,
+    }
+}

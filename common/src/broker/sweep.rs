@@ -1,0 +1,46 @@
+//! Housekeeping by whoever comes first: expired leases, due jobs, expired records.
+
+use redis::Cmd;
+
+use super::connection::Repeat;
+use super::error::Error;
+use super::functions::Function;
+use super::{Broker, reply};
+use crate::job::Partition;
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Jobs taken back from silent workers and made ready again.
+    pub requeued: u64,
+    /// Jobs that failed because they were lost too often.
+    pub failed: u64,
+    /// Due jobs made ready.
+    pub promoted: u64,
+    /// Expired entries forgotten.
+    pub trimmed: u64,
+}
+
+impl Broker {
+    /// Sweeps one partition until nothing is left to do, if the last sweep by anybody is older than a second.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away.
+    pub async fn sweep(&self, partition: Partition) -> Result<Swept, Error> {
+        let mut total = Swept::default();
+        loop {
+            let reply = self
+                .link
+                .call(Function::Sweep, partition, Repeat::Never, |_: &mut Cmd| ())
+                .await?;
+            let [_, requeued, failed, promoted, trimmed, more] = reply::fields(reply)?;
+            total.requeued += reply::unsigned(&requeued)?;
+            total.failed += reply::unsigned(&failed)?;
+            total.promoted += reply::unsigned(&promoted)?;
+            total.trimmed += reply::unsigned(&trimmed)?;
+            if reply::integer(&more)? == 0 {
+                return Ok(total);
+            }
+        }
+    }
+}

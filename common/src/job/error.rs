@@ -1,0 +1,146 @@
+//! Why an attempt or a job failed, in words a client can act on.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest message kept with a job, in bytes. Room for the last lines of a stack trace; not for a log.
+pub const MAX_MESSAGE_BYTES: usize = 4096;
+
+/// What went wrong, as a stable word: `[a-z0-9][a-z0-9_.-]{0,63}`. Ours are the constants; a handler may use its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ErrorCode(Arc<str>);
+
+/// A code that does not match `[a-z0-9][a-z0-9_.-]{0,63}`.
+pub type InvalidErrorCode = crate::InvalidName;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $function:ident = $word:literal,)*) => {
+        impl ErrorCode {
+            $($(#[$doc])* #[must_use] pub fn $function() -> Self { Self($word.into()) })*
+        }
+    };
+}
+
+codes! {
+    /// The handler returned an error without a code of its own.
+    task_failed = "task_failed",
+    /// The handler panicked.
+    handler_panicked = "handler_panicked",
+    /// The command exited with a code other than 0.
+    command_failed = "command_failed",
+    /// The command was ended by a signal that was not ours.
+    command_killed = "command_killed",
+    /// The attempt took longer than its timeout.
+    timeout = "timeout",
+    /// The job was not wanted any more when its turn came, or its time ran out during an attempt.
+    deadline_exceeded = "deadline_exceeded",
+    /// Its workers stopped beating too often while they ran it.
+    worker_lost = "worker_lost",
+    /// Somebody canceled it.
+    canceled = "canceled",
+    /// The payload is not what the task takes.
+    payload_invalid = "payload_invalid",
+    /// The handler's answer is not what it promised to return.
+    result_invalid = "result_invalid",
+    /// The handler's answer is larger than the limit.
+    result_too_large = "result_too_large",
+}
+
+impl ErrorCode {
+    /// The word.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ErrorCode {
+    type Err = InvalidErrorCode;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        crate::name::check(text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorCode {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A failure as it is kept with the job and shown to the client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobError {
+    /// What went wrong, for machines.
+    pub code: ErrorCode,
+    /// What went wrong, for people. At most [`MAX_MESSAGE_BYTES`].
+    pub message: String,
+    /// Whether another attempt might succeed.
+    pub retryable: bool,
+}
+
+impl JobError {
+    /// A failure that another attempt might cure. A longer message is cut to its *end*, where stack traces and stderr
+    /// say what happened.
+    #[must_use]
+    pub fn retryable(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: last_bytes(message.into()),
+            retryable: true,
+        }
+    }
+
+    /// A failure that no other attempt can cure.
+    #[must_use]
+    pub fn permanent(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            retryable: false,
+            ..Self::retryable(code, message)
+        }
+    }
+}
+
+fn last_bytes(message: String) -> String {
+    let Some(excess) = message
+        .len()
+        .checked_sub(MAX_MESSAGE_BYTES)
+        .filter(|&excess| excess > 0)
+    else {
+        return message;
+    };
+    let start = (excess..message.len()).find(|&at| message.is_char_boundary(at));
+    message[start.unwrap_or(message.len())..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_keeps_its_end() {
+        let error = JobError::retryable(
+            ErrorCode::timeout(),
+            format!("ä{}end", "x".repeat(MAX_MESSAGE_BYTES - 4)),
+        );
+        assert_eq!(error.message.len(), MAX_MESSAGE_BYTES - 1);
+        assert!(error.message.ends_with("end"));
+    }
+}

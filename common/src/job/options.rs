@@ -1,0 +1,74 @@
+//! What a submission may ask for beyond its payload, and what the task says where it does not ask.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ContentType, Metadata};
+use crate::backoff::Backoff;
+use crate::time::as_ms;
+
+/// `max_attempts` never exceeds this: a job that failed a hundred times will not get better.
+pub const MAX_ATTEMPTS_LIMIT: u32 = 100;
+/// No delay, timeout, deadline or retention exceeds a year: beyond it a unit was mistaken.
+pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// How a job is to be run, resolved from the submission and its task's defaults. Kept with the job as one opaque JSON
+/// field, which the functions in Redis hand on and never read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobOptions {
+    /// How many attempts may be charged before the job fails for good. 1 to [`MAX_ATTEMPTS_LIMIT`].
+    pub max_attempts: u32,
+    /// How long one attempt may take.
+    #[serde(rename = "timeout_ms", with = "as_ms")]
+    pub timeout: Duration,
+    /// How long after its submission the job is still wanted; later it fails with `deadline_exceeded`.
+    #[serde(
+        rename = "deadline_ms",
+        with = "optional_ms",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub deadline: Option<Duration>,
+    /// How long to wait after a failed attempt.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub backoff: Backoff,
+    /// What the payload's bytes are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub content_type: ContentType,
+    /// Size of the payload in bytes.
+    pub payload_size: u64,
+    /// The client's labels.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+mod optional_ms {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[expect(
+        clippy::ref_option,
+        reason = "serde's `with` passes a reference to the field"
+    )]
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(duration) => super::as_ms::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+    }
+}

@@ -1,0 +1,135 @@
+//! The life of a job.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a job stands. The same words in Redis, on the wire and in code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Waits for its `run_at`.
+    Scheduled,
+    /// Stands in a ready list.
+    Queued,
+    /// A worker holds its lease.
+    Running,
+    /// Waits for the backoff after a failed attempt.
+    Retrying,
+    /// Ended well.
+    Succeeded,
+    /// Ended for good without a result.
+    Failed,
+    /// Ended by a cancel.
+    Canceled,
+}
+
+impl Status {
+    /// Every status, in the order of a job's life.
+    pub const ALL: [Self; 7] = [
+        Self::Scheduled,
+        Self::Queued,
+        Self::Running,
+        Self::Retrying,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Canceled,
+    ];
+
+    /// Whether a job may move from `self` to `next`. The functions in Redis enforce the same table; the property tests
+    /// compare each of their steps with it.
+    #[must_use]
+    pub const fn can_become(self, next: Self) -> bool {
+        match self {
+            Self::Scheduled | Self::Retrying => matches!(next, Self::Queued | Self::Canceled),
+            Self::Queued => matches!(next, Self::Running | Self::Canceled),
+            // Completed, failed for good or for now, canceled; released or lost; a task the worker lacks waits.
+            Self::Running => !matches!(next, Self::Running),
+            // Retry by hand, and redrive.
+            Self::Failed | Self::Canceled => matches!(next, Self::Queued),
+            Self::Succeeded => false,
+        }
+    }
+
+    /// Whether a job stays in this status unless somebody revives it by hand.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+/// A word that is no status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected one of scheduled, queued, running, retrying, succeeded, failed, canceled")]
+pub struct InvalidStatus;
+
+impl FromStr for Status {
+    type Err = InvalidStatus;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or(InvalidStatus)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl serde::Serialize for Status {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_reads_back_as_itself() {
+        for status in Status::ALL {
+            assert_eq!(status.as_str().parse(), Ok(status));
+        }
+        assert_eq!("done".parse::<Status>(), Err(InvalidStatus));
+    }
+
+    #[test]
+    fn only_a_hand_revives_a_terminal_job_and_nothing_revives_a_success() {
+        for from in Status::ALL
+            .into_iter()
+            .filter(|status| status.is_terminal())
+        {
+            for to in Status::ALL {
+                let by_hand = from != Status::Succeeded && to == Status::Queued;
+                assert_eq!(from.can_become(to), by_hand, "{from} -> {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_running_job_succeeds_or_fails() {
+        for from in Status::ALL
+            .into_iter()
+            .filter(|&status| status != Status::Running)
+        {
+            assert!(!from.can_become(Status::Succeeded) && !from.can_become(Status::Failed));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A task: a named kind of work that workers know how to do, and what they declare about it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backoff::Backoff;
+use crate::job::{ContentType, Priority};
+use crate::queue::QueueName;
+use crate::time::as_ms;
+
+crate::name::checked_name! {
+    /// Name of a task: 1–64 characters of `[a-z0-9_.-]`, starting with a letter or digit.
+    TaskName
+}
+
+impl TaskName {
+    /// The queue in which jobs of this task wait unless told otherwise: the one of its own name.
+    #[must_use]
+    pub fn default_queue(&self) -> QueueName {
+        self.as_str()
+            .parse()
+            .expect("task and queue names share one grammar")
+    }
+}
+
+/// What a worker declares about a task. Published to Redis, read by the API; no code is shared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskDescriptor {
+    /// Its name.
+    pub name: TaskName,
+    /// Where its jobs wait. Default: the queue of the task's own name.
+    pub queue: QueueName,
+    /// What it does, in a sentence. Default empty.
+    #[serde(default)]
+    pub description: String,
+    /// Content types of payloads it takes. Default: JSON only.
+    pub accepts: Vec<ContentType>,
+    /// Content type of its results. Default JSON.
+    pub content_type: ContentType,
+    /// How long one attempt may take, in milliseconds on the wire. Default 10 min.
+    #[serde(rename = "timeout_ms", with = "as_ms")]
+    pub timeout: Duration,
+    /// How many attempts may be charged. Default 3.
+    pub max_attempts: u32,
+    /// The wait after a failed attempt.
+    pub backoff: Backoff,
+    /// Priority of its jobs. Default normal.
+    pub priority: Priority,
+    /// How long a finished job is kept, in milliseconds on the wire; `None` leaves it to [`crate::broker::Retention`].
+    #[serde(rename = "retention_ms")]
+    pub retention_ms: Option<u64>,
+    /// The largest payload it takes, in bytes. Default 256 KiB.
+    pub max_payload: u64,
+}
+
+impl TaskDescriptor {
+    /// The default of [`TaskDescriptor::max_payload`]: room for rich JSON, small enough to keep Redis lean.
+    pub const DEFAULT_MAX_PAYLOAD: u64 = 256 * 1024;
+    /// No task may take more than this, in bytes: one job must still fit through one function call.
+    pub const MAX_PAYLOAD_LIMIT: u64 = 64 * 1024 * 1024;
+    /// The default of [`TaskDescriptor::timeout`].
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+    /// The default of [`TaskDescriptor::max_attempts`].
+    pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+
+    /// A task of that name with every default.
+    #[must_use]
+    pub fn new(name: TaskName) -> Self {
+        Self {
+            queue: name.default_queue(),
+            name,
+            description: String::new(),
+            accepts: vec![ContentType::json()],
+            content_type: ContentType::json(),
+            timeout: Self::DEFAULT_TIMEOUT,
+            max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
+            backoff: Backoff::FOR_ATTEMPTS,
+            priority: Priority::Normal,
+            retention_ms: None,
+            max_payload: Self::DEFAULT_MAX_PAYLOAD,
+        }
+    }
+}

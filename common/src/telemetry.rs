@@ -1,0 +1,54 @@
+//! Logs: structured events on standard error. Spans carry identity (`job.id`, `job.task`, `queue`, `attempt`), events
+//! carry facts; no payload, result or secret is ever in them.
+
+use std::io;
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+pub struct LogConfig {
+    /// What is logged: error, warn, info, debug or trace, or directives such as `info,crunch_common=debug`.
+    #[arg(long = "log", env = "CRUNCH_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
+    pub filter: String,
+
+    /// How it is written.
+    #[arg(
+        long = "log-format",
+        env = "CRUNCH_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub format: LogFormat,
+}
+
+/// How log events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line a person can read.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    let expected =
+        |_| "expected error, warn, info, debug, trace, or target=level pairs separated by commas";
+    EnvFilter::builder().parse(text).map_err(expected)?;
+    Ok(text.to_owned())
+}
+
+/// Starts logging. Called once, by `main`; a second call changes nothing.
+pub fn start(config: &LogConfig) {
+    let filter = EnvFilter::builder().parse_lossy(&config.filter);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let _already_started = match config.format {
+        LogFormat::Text => builder
+            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+            .try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
