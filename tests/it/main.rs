@@ -1,1 +1,3 @@
-//! Tests.
+//! One test binary, folders by concern.
+
+mod broker;

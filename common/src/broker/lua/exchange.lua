@@ -9,7 +9,7 @@
 -- must run alone, and this worker was chosen for it: nothing is handed out until it runs nothing else.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing.
--- Touches the jobs' hashes, the worker's hash, `reserved`, and per queue every list and set.
+-- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, and per queue every list and set.
 local PROMOTE_LIMIT, CLAIM_LOOKS, CLAIM_BYTES = 100, 200, 4194304
 -- Ended jobs are counted in buckets of ten seconds, which live a little longer than the minute they are summed over.
 local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
@@ -95,10 +95,18 @@ local function look_ahead(w, p, now, queues, paused)
   return soonest and int(soonest) or '-1'
 end
 
+-- A worker that claims before its first beat is known from here on, with its lease.
+local function register_worker(w, p, now, call)
+  w:call('HSET', key.worker(p, call.worker), 'lease', int(call.lease))
+  w:call('ZADD', key.workers(p), int(now), call.worker)
+  w:call('ZADD', key.leases(p), int(call.lease), call.worker)
+end
+
 local function exchange(keys, argv)
   local p, now, w, call = keys[1], now_ms(), writes(), read_exchange(argv)
-  local last = redis.call('HMGET', key.worker(p, call.worker), 'exchange', 'claims')
+  local last = redis.call('HMGET', key.worker(p, call.worker), 'exchange', 'claims', 'lease')
   if num(last[1]) > call.number then return { -1 } end
+  if not last[3] then register_worker(w, p, now, call) end
   local codes = settle_all(w, p, now, call, argv)
   local paused = #call.queues > 0 and redis.call('SMISMEMBER', key.paused(p), unpack(call.queues)) or {}
   local more, drain = 0, false

@@ -77,12 +77,16 @@ local function silence_guard(w, p, now, last, grace_until)
   return guard
 end
 
--- Once a round: workers that are gone, and queues nobody used for an hour.
+-- Once a round: workers that are gone and can hold no lease any more, and queues nobody used for an hour.
 local function forget_the_gone(w, p, now)
-  local gone = redis.call('ZRANGEBYSCORE', key.workers(p), '-inf', int(now - WORKER_KEPT_MS), 'LIMIT', 0, SWEEP_IDS)
-  if #gone > 0 then
-    w:call('ZREM', key.workers(p), unpack(gone))
-    w:call('ZREM', key.leases(p), unpack(gone))
+  local silent = redis.call('ZRANGEBYSCORE', key.workers(p), '-inf', int(now - WORKER_KEPT_MS), 'WITHSCORES', 'LIMIT', 0,
+    SWEEP_IDS)
+  for at = 1, #silent, 2 do
+    if now - tonumber(silent[at + 1]) >= num(redis.call('ZSCORE', key.leases(p), silent[at])) then
+      w:add('ZREM', key.workers(p), silent[at])
+      w:add('ZREM', key.leases(p), silent[at])
+      w:call('HDEL', key.worker(p, silent[at]), 'lease')
+    end
   end
   local unused = redis.call('ZRANGEBYSCORE', key.queues(p), '-inf', int(now - QUEUE_KEPT_MS), 'LIMIT', 0, 8)
   for _, queue in ipairs(unused) do

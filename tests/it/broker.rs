@@ -1,0 +1,10 @@
+//! The broker against a real Redis: every verb, in every order we can think of and in thousands we cannot.
+
+mod driver;
+mod model;
+mod mutants;
+mod operation;
+mod properties;
+mod redis;
+mod scenarios;
+mod snapshot;

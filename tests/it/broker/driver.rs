@@ -1,0 +1,463 @@
+//! Does each operation to Redis and to the model, and compares everything after each.
+
+use std::time::Duration;
+
+use crunch_common::backoff::Backoff;
+use crunch_common::broker::{
+    Broker, Enqueued, Exchange, Heartbeat, Lease, Library, NewJob, Progress, ReleaseCause, Report,
+    Settlement, Start, WorkerId, WorkerInfo,
+};
+use crunch_common::job::{
+    ContentType, ErrorCode, JobError, JobId, JobOptions, Partition, Payload, Priority,
+};
+use crunch_common::time::Timestamp;
+use redis::aio::MultiplexedConnection;
+
+use super::model::{Handed, Model};
+use super::operation::{Ending, LEASE_MS, Operation, QUEUES, WORKERS};
+use super::redis::Redis;
+use super::snapshot::{Snapshot, result_of};
+
+/// What went wrong, in words; `Err` is what a property test shrinks and a mutant must cause.
+pub(crate) type Check = Result<(), String>;
+
+/// Where the simulated clock stands.
+pub(crate) const CLOCK: &str = "test-clock";
+const REAL_CLOCK: &str =
+    "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)";
+
+/// The shipped functions under a clock that the test sets, and with one more edit.
+pub(crate) fn library(edit: impl Fn(String) -> String) -> Library {
+    Library::edited(|text| {
+        assert_eq!(
+            text.matches(REAL_CLOCK).count(),
+            1,
+            "the clock is read in one place"
+        );
+        edit(text.replace(
+            REAL_CLOCK,
+            &format!("return tonumber(redis.call('GET', '{CLOCK}'))"),
+        ))
+    })
+}
+
+struct Worker {
+    id: WorkerId,
+    number: u64,
+    held: Vec<Lease>,
+    last: Option<(Exchange, Vec<Ending>, Vec<Handed>)>,
+}
+
+impl Worker {
+    fn new() -> Self {
+        Self {
+            id: WorkerId::generate(),
+            number: 0,
+            held: Vec::new(),
+            last: None,
+        }
+    }
+}
+
+pub(crate) struct Driver {
+    broker: Broker,
+    redis: MultiplexedConnection,
+    prefix: String,
+    model: Model,
+    workers: Vec<Worker>,
+    last_batch: Vec<NewJob>,
+    ids: Vec<JobId>,
+    seen: Snapshot,
+}
+
+impl Driver {
+    pub(crate) async fn new(redis: &Redis, prefix: String, library: Library) -> Self {
+        let mut connection = redis
+            .client()
+            .get_multiplexed_async_connection()
+            .await
+            .unwrap();
+        let now = Timestamp::now().unix_ms();
+        let () = redis::cmd("SET")
+            .arg(CLOCK)
+            .arg(now)
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        Self {
+            broker: redis.broker(&prefix, library),
+            redis: connection,
+            prefix,
+            model: Model::new(now),
+            workers: (0..WORKERS).map(|_| Worker::new()).collect(),
+            last_batch: Vec::new(),
+            ids: Vec::new(),
+            seen: Snapshot::default(),
+        }
+    }
+
+    /// Does one operation and checks all there is to check.
+    pub(crate) async fn step(&mut self, operation: &Operation) -> Check {
+        self.apply(operation)
+            .await
+            .map_err(|wrong| format!("{operation:?}: {wrong}"))?;
+        let now = Snapshot::read(&mut self.redis, &self.prefix, &self.ids).await;
+        let check = || {
+            now.check_structure()?;
+            now.check_step_from(&self.seen)?;
+            same("the key space", &now, &Snapshot::of(&self.model))
+        };
+        check().map_err(|wrong| format!("after {operation:?}: {wrong}"))?;
+        self.seen = now;
+        Ok(())
+    }
+
+    async fn apply(&mut self, operation: &Operation) -> Check {
+        match operation {
+            Operation::Enqueue {
+                queue,
+                priority,
+                count,
+                delay_ms,
+            } => self.enqueue(*queue, *priority, *count, *delay_ms).await,
+            Operation::EnqueueAgain => self.enqueue_again().await,
+            Operation::Exchange {
+                worker,
+                settle,
+                want,
+            } => self.exchange(*worker, settle, *want).await,
+            Operation::ExchangeAgain { worker } => self.exchange_again(*worker).await,
+            Operation::Heartbeat { worker, skip } => self.heartbeat(*worker, *skip).await,
+            Operation::Die { worker } => {
+                self.workers[*worker] = Worker::new();
+                Ok(())
+            }
+            Operation::Report { worker, lease } => self.report(*worker, *lease).await,
+            Operation::Cancel { job } => self.on_job(*job, Verb::Cancel).await,
+            Operation::Retry { job } => self.on_job(*job, Verb::Retry).await,
+            Operation::Delete { job } => self.on_job(*job, Verb::Delete).await,
+            Operation::Redrive { queue, limit } => {
+                let redriven = self
+                    .broker
+                    .redrive(&QUEUES[*queue].parse().unwrap(), None, *limit)
+                    .await
+                    .map_err(text)?;
+                same("redriven", &redriven, &self.model.redrive(*queue, *limit))
+            }
+            Operation::Pause { queue } => {
+                self.model.queues[*queue].paused = true;
+                self.broker
+                    .pause(&QUEUES[*queue].parse().unwrap())
+                    .await
+                    .map_err(text)
+            }
+            Operation::Resume { queue } => {
+                self.model.queues[*queue].paused = false;
+                self.broker
+                    .resume(&QUEUES[*queue].parse().unwrap())
+                    .await
+                    .map_err(text)
+            }
+            Operation::Sweep { after_ms } => {
+                self.pass(*after_ms).await;
+                self.model.sweep();
+                self.broker
+                    .sweep(Partition::default())
+                    .await
+                    .map(|_| ())
+                    .map_err(text)
+            }
+            Operation::Pass { ms } => {
+                self.pass(*ms).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn pass(&mut self, ms: u64) {
+        self.model.now += ms;
+        let () = redis::cmd("SET")
+            .arg(CLOCK)
+            .arg(self.model.now)
+            .query_async(&mut self.redis)
+            .await
+            .unwrap();
+    }
+
+    async fn enqueue(
+        &mut self,
+        queue: usize,
+        priority: usize,
+        count: usize,
+        delay_ms: u64,
+    ) -> Check {
+        let start = if delay_ms == 0 {
+            Start::Now
+        } else {
+            Start::After(Duration::from_millis(delay_ms))
+        };
+        let new_job = |_| NewJob {
+            id: self.broker.new_id(None),
+            task: "simulated".parse().unwrap(),
+            queue: QUEUES[queue].parse().unwrap(),
+            priority: Priority::ALL[priority],
+            start,
+            payload: "{}".into(),
+            options: options(),
+            retention: None,
+            idempotency: None,
+        };
+        self.last_batch = (0..count).map(new_job).collect();
+        for answer in self.broker.enqueue(&self.last_batch).await {
+            let created = matches!(answer.map_err(text)?, Enqueued::Created(_));
+            same("created", &created, &true)?;
+        }
+        for job in &self.last_batch {
+            self.ids.push(job.id);
+            self.model.enqueue(job.id, queue, priority + 1, delay_ms);
+        }
+        Ok(())
+    }
+
+    async fn enqueue_again(&mut self) -> Check {
+        let answers = self.broker.enqueue(&self.last_batch).await;
+        for (job, answer) in self.last_batch.iter().zip(answers) {
+            same(
+                "a repeated submission",
+                &answer.map_err(text)?,
+                &Enqueued::Known(job.id),
+            )?;
+        }
+        Ok(())
+    }
+
+    async fn exchange(&mut self, worker: usize, settle: &[(usize, Ending)], want: usize) -> Check {
+        let order = if worker == 0 { [0, 1] } else { [1, 0] };
+        let (settlements, endings) = spend(&mut self.workers[worker].held, settle);
+        let worker = &mut self.workers[worker];
+        worker.number += 1;
+        let exchange = Exchange {
+            worker: worker.id,
+            number: worker.number,
+            lease: Duration::from_millis(LEASE_MS),
+            queues: order.map(|queue| QUEUES[queue].parse().unwrap()).to_vec(),
+            settlements,
+            want,
+            busy: worker.held.len(),
+        };
+        let exchanged = self
+            .broker
+            .exchange(Partition::default(), &exchange)
+            .await
+            .map_err(text)?;
+        let model = &mut self.model;
+        model.register(worker.id);
+        let settled = exchange
+            .settlements
+            .iter()
+            .zip(&endings)
+            .map(|(settlement, &ending)| {
+                let key = settlement.key();
+                model.settle(worker.id, key.id, key.epoch.number(), ending)
+            });
+        same("settled", &exchanged.settled, &settled.collect())?;
+        let drain = model.drains(worker.id, worker.held.len());
+        same("drain", &exchanged.drain, &drain)?;
+        let claims = model.promote_and_claim(
+            worker.id,
+            &order,
+            if drain { 0 } else { want },
+            worker.held.len(),
+        );
+        same("claims", &handed(&exchanged.claims), &claims)?;
+        worker
+            .held
+            .extend(exchanged.claims.into_iter().map(|claim| claim.lease));
+        worker.last = Some((exchange, endings, claims));
+        Ok(())
+    }
+
+    async fn exchange_again(&mut self, worker: usize) -> Check {
+        let worker = &mut self.workers[worker];
+        let Some((exchange, endings, claims)) = &worker.last else {
+            return Ok(());
+        };
+        let exchanged = self
+            .broker
+            .exchange(Partition::default(), exchange)
+            .await
+            .map_err(text)?;
+        for ((settlement, &ending), settled) in exchange
+            .settlements
+            .iter()
+            .zip(endings)
+            .zip(&exchanged.settled)
+        {
+            let key = settlement.key();
+            same(
+                "settled again",
+                settled,
+                &self
+                    .model
+                    .settle(worker.id, key.id, key.epoch.number(), ending),
+            )?;
+        }
+        same(
+            "claims again",
+            &handed(&exchanged.claims),
+            &self.model.still_held(worker.id, claims),
+        )?;
+        // The same rights as before: one value each is enough.
+        Ok(())
+    }
+
+    async fn heartbeat(&mut self, worker: usize, skip: usize) -> Check {
+        let worker = &mut self.workers[worker];
+        let leases: Vec<_> = worker.held.iter().map(Lease::key).skip(skip).collect();
+        let info = info();
+        let beat = Heartbeat {
+            worker: worker.id,
+            lease: Duration::from_millis(LEASE_MS),
+            info: &info,
+            busy: leases.len(),
+            leases: &leases,
+        };
+        let verdicts = self
+            .broker
+            .heartbeat(Partition::default(), &beat)
+            .await
+            .map_err(text)?;
+        let named: Vec<_> = leases
+            .iter()
+            .map(|key| (key.id, key.epoch.number()))
+            .collect();
+        same(
+            "verdicts",
+            &verdicts,
+            &self.model.heartbeat(worker.id, &named),
+        )
+    }
+
+    async fn report(&mut self, worker: usize, lease: usize) -> Check {
+        let worker = &self.workers[worker];
+        if worker.held.is_empty() {
+            return Ok(());
+        }
+        let key = worker.held[lease % worker.held.len()].key();
+        let progress = Some(Progress {
+            fraction: 0.5,
+            message: "half".to_owned(),
+        });
+        let report = Report {
+            lease: key,
+            progress,
+            log: vec!["a line".to_owned()],
+        };
+        let stale = self
+            .broker
+            .report(Partition::default(), worker.id, &[report])
+            .await
+            .map_err(text)?;
+        same(
+            "reported",
+            &stale.is_empty(),
+            &self.model.report(worker.id, key.id, key.epoch.number()),
+        )
+    }
+
+    async fn on_job(&mut self, job: usize, verb: Verb) -> Check {
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        let id = self.ids[job % self.ids.len()];
+        match verb {
+            Verb::Cancel => {
+                self.model.cancel(id);
+                self.broker.cancel(id).await.map(|_| ()).map_err(text)
+            }
+            Verb::Retry => {
+                self.model.retry(id);
+                self.broker.retry(id).await.map(|_| ()).map_err(text)
+            }
+            Verb::Delete => {
+                self.model.delete(id);
+                self.broker.delete(id).await.map(|_| ()).map_err(text)
+            }
+        }
+    }
+}
+
+enum Verb {
+    Cancel,
+    Retry,
+    Delete,
+}
+
+fn text(error: crunch_common::broker::Error) -> String {
+    error.to_string()
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Check {
+    if is == should {
+        Ok(())
+    } else {
+        Err(format!("{what}: is\n{is:#?}\nbut should be\n{should:#?}"))
+    }
+}
+
+fn handed(claims: &[crunch_common::broker::Claim]) -> Vec<Handed> {
+    claims
+        .iter()
+        .map(|claim| (claim.job.id, claim.job.epoch.number(), claim.job.attempt))
+        .collect()
+}
+
+fn spend(held: &mut Vec<Lease>, settle: &[(usize, Ending)]) -> (Vec<Settlement>, Vec<Ending>) {
+    let mut settlements = (Vec::new(), Vec::new());
+    for &(which, ending) in settle {
+        if held.is_empty() {
+            break;
+        }
+        let lease = held.remove(which % held.len());
+        settlements.0.push(end(lease, ending));
+        settlements.1.push(ending);
+    }
+    settlements
+}
+
+fn end(lease: Lease, ending: Ending) -> Settlement {
+    let key = lease.key();
+    let error = || JobError::retryable(ErrorCode::task_failed(), "simulated");
+    match ending {
+        Ending::Complete => lease.complete(Payload::json(result_of(key.id, key.epoch.number()))),
+        Ending::Retry { delay_ms } => lease.retry(error(), Duration::from_millis(delay_ms)),
+        Ending::Fail => lease.fail(error()),
+        Ending::Cancel => lease.cancel(error()),
+        Ending::Release => lease.release(ReleaseCause::Shutdown),
+        Ending::Unroutable => lease.release(ReleaseCause::Unroutable),
+    }
+}
+
+pub(crate) fn options() -> JobOptions {
+    JobOptions {
+        max_attempts: 3,
+        timeout: Duration::from_secs(600),
+        deadline: None,
+        backoff: Backoff::FOR_ATTEMPTS,
+        content_type: ContentType::json(),
+        payload_size: 2,
+        metadata: crunch_common::job::Metadata::default(),
+    }
+}
+
+pub(crate) fn info() -> WorkerInfo {
+    WorkerInfo {
+        host: "simulated".to_owned(),
+        pid: 1,
+        version: "0".to_owned(),
+        tasks: Vec::new(),
+        queues: Vec::new(),
+        slots: 4,
+        started_at: Timestamp::from_unix_ms(0),
+    }
+}

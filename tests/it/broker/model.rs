@@ -1,0 +1,424 @@
+//! The key space as it should be: the same verbs on plain values, written from the contract and not from the Lua.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crunch_common::broker::{Settled, Verdict, WorkerId};
+use crunch_common::job::{JobId, Status};
+
+use super::operation::{Ending, LEASE_MS, QUEUES};
+
+/// The lane of jobs that run alone, then urgent, high, normal, low.
+pub(crate) const LANES: usize = 5;
+const SOLITARY: usize = 0;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Job {
+    pub(crate) queue: usize,
+    pub(crate) lane: usize,
+    pub(crate) status: Status,
+    pub(crate) attempt: u32,
+    pub(crate) losses: u32,
+    pub(crate) epoch: u64,
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) cancel_requested: bool,
+    pub(crate) generation: u64,
+    pub(crate) lease_end: u64,
+    pub(crate) due: u64,
+    pub(crate) started_at: u64,
+    pub(crate) settled_epoch: u64,
+    pub(crate) unroutable: u32,
+    pub(crate) terminal_at: Option<u64>,
+    pub(crate) gone: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Queue {
+    /// Ids as they stand in the ready lists, the oldest in front; ghosts among them.
+    pub(crate) lanes: [VecDeque<JobId>; LANES],
+    pub(crate) ghosts: BTreeSet<JobId>,
+    pub(crate) paused: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) now: u64,
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) queues: [Queue; QUEUES.len()],
+    /// Worker → last beat, as its own record keeps it.
+    beats: BTreeMap<String, u64>,
+    /// Worker → last beat or first exchange, as the index keeps it.
+    index: BTreeMap<String, u64>,
+    reserved: Option<WorkerId>,
+    last_sweep: Option<u64>,
+    grace_until: u64,
+}
+
+/// What a job that was handed out looks like to its worker.
+pub(crate) type Handed = (JobId, u64, u32);
+
+impl Model {
+    pub(crate) fn new(now: u64) -> Self {
+        Self {
+            now,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn enqueue(&mut self, id: JobId, queue: usize, lane: usize, delay_ms: u64) {
+        let status = if delay_ms > 0 {
+            Status::Scheduled
+        } else {
+            Status::Queued
+        };
+        let job = Job {
+            queue,
+            lane,
+            status,
+            attempt: 0,
+            losses: 0,
+            epoch: 0,
+            worker: None,
+            cancel_requested: false,
+            generation: 0,
+            lease_end: 0,
+            due: self.now + delay_ms,
+            started_at: 0,
+            settled_epoch: 0,
+            unroutable: 0,
+            terminal_at: None,
+            gone: false,
+        };
+        self.jobs.insert(id, job);
+        if status == Status::Queued {
+            self.queues[queue].lanes[lane].push_back(id);
+        }
+    }
+
+    fn job(&mut self, id: JobId) -> &mut Job {
+        self.jobs
+            .get_mut(&id)
+            .expect("the model knows every job of its world")
+    }
+
+    fn to_ready(&mut self, id: JobId, front: bool) {
+        let job = self.job(id);
+        job.status = Status::Queued;
+        let lane = if job.losses >= 2 { SOLITARY } else { job.lane };
+        let queue = job.queue;
+        let lane = &mut self.queues[queue].lanes[lane];
+        if front {
+            lane.push_front(id)
+        } else {
+            lane.push_back(id)
+        }
+    }
+
+    fn end(&mut self, id: JobId, status: Status) {
+        let now = self.now;
+        let job = self.job(id);
+        job.status = status;
+        job.terminal_at = Some(now);
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        worker: WorkerId,
+        id: JobId,
+        epoch: u64,
+        ending: Ending,
+    ) -> Settled {
+        let now = self.now;
+        let job = self.job(id);
+        if job.gone {
+            return Settled::Unknown;
+        }
+        if job.settled_epoch == epoch {
+            return Settled::Done;
+        }
+        if job.status != Status::Running || job.epoch != epoch || job.worker != Some(worker) {
+            return Settled::Stale;
+        }
+        job.settled_epoch = epoch;
+        match ending {
+            Ending::Complete => self.end(id, Status::Succeeded),
+            Ending::Fail => self.end(id, Status::Failed),
+            Ending::Cancel => self.end(id, Status::Canceled),
+            _ if job.cancel_requested => self.end(id, Status::Canceled),
+            Ending::Retry { delay_ms } => {
+                job.status = Status::Retrying;
+                job.due = now + delay_ms;
+            }
+            Ending::Unroutable => {
+                job.status = Status::Scheduled;
+                job.attempt -= 1;
+                job.due = now + (1000 << job.unroutable).min(30_000);
+                job.unroutable += 1;
+            }
+            Ending::Release => {
+                job.attempt -= 1;
+                self.to_ready(id, true);
+            }
+        }
+        Settled::Done
+    }
+
+    fn promote(&mut self, queue: usize) {
+        let now = self.now;
+        let waits = |job: &Job| matches!(job.status, Status::Scheduled | Status::Retrying);
+        let mut due: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.queue == queue && waits(job) && job.due <= now)
+            .collect();
+        due.sort_by_key(|(id, job)| (job.due, **id));
+        let ids: Vec<_> = due.into_iter().map(|(&id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.to_ready(id, false));
+    }
+
+    /// A worker that exchanges is known, with its lease, even before its first beat.
+    pub(crate) fn register(&mut self, worker: WorkerId) {
+        let now = self.now;
+        self.index.entry(worker.to_string()).or_insert(now);
+    }
+
+    /// Whether this worker gets nothing until it runs nothing else.
+    pub(crate) fn drains(&mut self, worker: WorkerId, busy: usize) -> bool {
+        let waiting = self
+            .queues
+            .iter()
+            .any(|queue| !queue.lanes[SOLITARY].is_empty());
+        busy > 0 && waiting && *self.reserved.get_or_insert(worker) == worker
+    }
+
+    pub(crate) fn promote_and_claim(
+        &mut self,
+        worker: WorkerId,
+        order: &[usize],
+        want: usize,
+        busy: usize,
+    ) -> Vec<Handed> {
+        let mut claims = Vec::new();
+        let mut want = want;
+        for &queue in order {
+            self.promote(queue);
+            if self.queues[queue].paused || want == 0 {
+                continue;
+            }
+            if busy == 0 && claims.is_empty() {
+                self.claim_lane(worker, queue, SOLITARY, 1, &mut claims);
+                if !claims.is_empty() {
+                    want = 0;
+                }
+            }
+            for lane in 1..LANES {
+                let before = claims.len();
+                self.claim_lane(worker, queue, lane, want, &mut claims);
+                want -= (claims.len() - before).min(want);
+            }
+        }
+        claims
+    }
+
+    /// Looks at no more ids than it wants jobs: ghosts on the way make a claim shorter.
+    fn claim_lane(
+        &mut self,
+        worker: WorkerId,
+        queue: usize,
+        lane: usize,
+        want: usize,
+        claims: &mut Vec<Handed>,
+    ) {
+        for _ in 0..want {
+            let Some(id) = self.queues[queue].lanes[lane].pop_front() else {
+                return;
+            };
+            let now = self.now;
+            let job = self.job(id);
+            if job.gone || job.status != Status::Queued {
+                self.queues[queue].ghosts.remove(&id);
+                continue;
+            }
+            job.status = Status::Running;
+            job.epoch = (job.epoch + 1).max(now);
+            job.worker = Some(worker);
+            job.attempt += 1;
+            job.started_at = now;
+            job.lease_end = now + LEASE_MS;
+            claims.push((id, job.epoch, job.attempt));
+        }
+    }
+
+    /// Claims of an exchange that is asked again: those still held.
+    pub(crate) fn still_held(&self, worker: WorkerId, claims: &[Handed]) -> Vec<Handed> {
+        claims
+            .iter()
+            .filter(|(id, epoch, _)| self.holds(worker, *id, *epoch))
+            .copied()
+            .collect()
+    }
+
+    fn holds(&self, worker: WorkerId, id: JobId, epoch: u64) -> bool {
+        let job = &self.jobs[&id];
+        !job.gone
+            && job.status == Status::Running
+            && job.epoch == epoch
+            && job.worker == Some(worker)
+    }
+
+    pub(crate) fn heartbeat(&mut self, worker: WorkerId, leases: &[(JobId, u64)]) -> Vec<Verdict> {
+        let now = self.now;
+        let mut verdicts = Vec::new();
+        for &(id, epoch) in leases {
+            let held = self.holds(worker, id, epoch);
+            let job = self.job(id);
+            if held {
+                job.lease_end = now + LEASE_MS;
+            }
+            verdicts.push(match (held, job.cancel_requested) {
+                (false, _) => Verdict::Lost,
+                (true, false) => Verdict::Held,
+                (true, true) => Verdict::Cancel,
+            });
+        }
+        self.beats.insert(worker.to_string(), now);
+        self.index.insert(worker.to_string(), now);
+        self.sweep();
+        verdicts
+    }
+
+    pub(crate) fn report(&self, worker: WorkerId, id: JobId, epoch: u64) -> bool {
+        self.holds(worker, id, epoch)
+    }
+
+    pub(crate) fn sweep(&mut self) {
+        if self.last_sweep.is_some_and(|last| self.now - last < 1000) {
+            return;
+        }
+        // Registered leases are all of one length here; before the first worker the default of 10 s counts.
+        let lease = if self.index.is_empty() {
+            10_000
+        } else {
+            LEASE_MS
+        };
+        if self
+            .last_sweep
+            .is_none_or(|last| self.now - last > lease * 3 / 4)
+        {
+            self.grace_until = self.now + lease;
+        }
+        self.last_sweep = Some(self.now);
+        for queue in 0..QUEUES.len() {
+            let now = self.now;
+            for job in self
+                .jobs
+                .values_mut()
+                .filter(|job| job.queue == queue && job.status == Status::Running)
+            {
+                job.lease_end = job.lease_end.min(now + lease);
+            }
+            if now >= self.grace_until {
+                self.take_back(queue);
+            }
+            self.promote(queue);
+        }
+        let now = self.now;
+        self.index
+            .retain(|_, &mut beat| now - beat < LEASE_MS.max(30_000));
+    }
+
+    fn take_back(&mut self, queue: usize) {
+        let now = self.now;
+        let expired =
+            |job: &Job| job.queue == queue && job.status == Status::Running && job.lease_end <= now;
+        let mut ids: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| expired(job))
+            .map(|(&id, job)| (job.lease_end, id))
+            .collect();
+        ids.sort();
+        let mut requeued = Vec::new();
+        for (_, id) in ids {
+            let job = &self.jobs[&id];
+            let beat = job
+                .worker
+                .and_then(|worker| self.beats.get(&worker.to_string()).copied());
+            let beats = beat.is_some_and(|beat| now - beat <= LEASE_MS);
+            let unheard = beats && job.lease_end <= job.started_at + LEASE_MS;
+            let job = self.job(id);
+            job.losses += u32::from(!unheard);
+            if job.cancel_requested {
+                self.end(id, Status::Canceled);
+            } else if job.losses >= 5 {
+                self.end(id, Status::Failed);
+            } else {
+                job.attempt -= 1;
+                requeued.push(id);
+            }
+        }
+        requeued.into_iter().for_each(|id| self.to_ready(id, true));
+    }
+
+    pub(crate) fn cancel(&mut self, id: JobId) {
+        let job = self.job(id);
+        match job.status {
+            _ if job.gone => {}
+            Status::Running => job.cancel_requested = true,
+            Status::Queued => {
+                let queue = job.queue;
+                job.cancel_requested = true;
+                self.queues[queue].ghosts.insert(id);
+                self.end(id, Status::Canceled);
+            }
+            Status::Scheduled | Status::Retrying => {
+                job.cancel_requested = true;
+                self.end(id, Status::Canceled);
+            }
+            Status::Succeeded | Status::Failed | Status::Canceled => {}
+        }
+    }
+
+    pub(crate) fn retry(&mut self, id: JobId) {
+        let job = self.job(id);
+        if job.gone || !matches!(job.status, Status::Failed | Status::Canceled) {
+            return;
+        }
+        job.cancel_requested = false;
+        job.attempt = 0;
+        job.losses = 0;
+        job.unroutable = 0;
+        job.generation += 1;
+        job.worker = None;
+        job.terminal_at = None;
+        let queue = job.queue;
+        if self.queues[queue].ghosts.remove(&id) {
+            self.job(id).status = Status::Queued;
+        } else {
+            self.to_ready(id, false);
+        }
+    }
+
+    pub(crate) fn delete(&mut self, id: JobId) {
+        let job = self.job(id);
+        if job.status.is_terminal() {
+            job.gone = true;
+        }
+    }
+
+    pub(crate) fn redrive(&mut self, queue: usize, limit: u64) -> u64 {
+        let dead = |job: &Job| job.queue == queue && !job.gone && job.status == Status::Failed;
+        let mut ids: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| dead(job))
+            .map(|(&id, job)| (job.terminal_at, id))
+            .collect();
+        ids.sort();
+        let ids: Vec<_> = ids
+            .into_iter()
+            .take(usize::try_from(limit).unwrap_or(usize::MAX))
+            .collect();
+        ids.iter().for_each(|&(_, id)| self.retry(id));
+        ids.len() as u64
+    }
+}

@@ -1,0 +1,195 @@
+//! A check that cannot fail is no check: the functions are broken on purpose, one way at a time, and a story or a random
+//! history must notice each.
+
+use super::driver::library;
+use super::properties;
+use super::redis::Redis;
+use super::scenarios::{NAMES, World, tell};
+
+/// What is broken, the text that is replaced, and by what.
+type Mutant = (&'static str, &'static str, &'static str);
+
+const MUTANTS: [Mutant; 28] = [
+    (
+        "settling does not check the epoch",
+        "  if job.status ~= 'running' or job.epoch ~= epoch or job.worker ~= worker then return -1 end",
+        "",
+    ),
+    (
+        "settling is not idempotent",
+        "if job.settled_epoch == epoch then return 2 end",
+        "",
+    ),
+    (
+        "settling leaves the lease",
+        "w:add('ZREM', key.running(p, job.queue), id)\n  settle[outcome]",
+        "settle[outcome]",
+    ),
+    (
+        "losses are never counted",
+        "if not unheard then job.losses = num(job.losses) + 1 end",
+        "",
+    ),
+    (
+        "a lost reply counts as a loss",
+        "local unheard = beats and",
+        "local unheard = false and beats and",
+    ),
+    (
+        "poison never fails",
+        "SOLITARY_LOSSES, MAX_LOSSES = 2, 5",
+        "SOLITARY_LOSSES, MAX_LOSSES = 2, 99",
+    ),
+    (
+        "poison runs beside others",
+        "SOLITARY_LOSSES, MAX_LOSSES = 2, 5",
+        "SOLITARY_LOSSES, MAX_LOSSES = 99, 5",
+    ),
+    (
+        "sweep forgets the lease it took back",
+        "w:add('ZREM', key.running(p, queue), id)",
+        "",
+    ),
+    (
+        "sweep knows no grace",
+        "if now < guard.grace_until then return end",
+        "",
+    ),
+    (
+        "enqueue is not idempotent",
+        "if seen[id] or redis.call('EXISTS', key.job(p, id)) == 1 then return { 2, id } end",
+        "",
+    ),
+    (
+        "idempotency ignores the request",
+        "print == fingerprint and 3 or -1",
+        "3",
+    ),
+    (
+        "the number of an exchange is ignored",
+        "if num(last[1]) == call.number then",
+        "if false then",
+    ),
+    (
+        "epochs may repeat",
+        "job.epoch = math.max(num(job.epoch) + 1, now)",
+        "job.epoch = now",
+    ),
+    (
+        "a heartbeat extends anybody's lease",
+        "if not job or job.status ~= 'running' or job.epoch ~= epoch or job.worker ~= worker then return -1 end\n  w:add('ZADD'",
+        "if not job then return -1 end\n  w:add('ZADD'",
+    ),
+    (
+        "a report is not fenced",
+        "if not job or job.status ~= 'running' or job.epoch ~= epoch or job.worker ~= worker then return -1 end\n  if progress",
+        "if not job then return -1 end\n  if progress",
+    ),
+    (
+        "a cancel makes no ghost",
+        "w:call('SADD', key.ghosts(p, job.queue), id)",
+        "",
+    ),
+    (
+        "a claim takes canceled jobs",
+        "elseif job and job.status == 'queued' then",
+        "elseif job then",
+    ),
+    (
+        "a claim leaves the id in ready",
+        "if looked > 0 then w:call('RPOP', name, looked) end",
+        "",
+    ),
+    (
+        "a release is charged",
+        "return int(math.max(num(job.attempt) - 1, 0))",
+        "return int(num(job.attempt))",
+    ),
+    (
+        "delayed jobs start early",
+        "'-inf', int(now), 'LIMIT', 0, most)",
+        "'-inf', '+inf', 'LIMIT', 0, most)",
+    ),
+    (
+        "a retry ignores the wish to cancel",
+        "if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end\n  local history = remember_attempt(job, now, 'failed', error)",
+        "local history = remember_attempt(job, now, 'failed', error)",
+    ),
+    (
+        "a revived ghost is queued twice",
+        "if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then",
+        "if false then",
+    ),
+    (
+        "a revived job expires",
+        "w:call('PERSIST', key.job(p, id))",
+        "",
+    ),
+    (
+        "priorities are ignored",
+        "local LANES = { 'urgent', 'high', 'normal', 'low' }",
+        "local LANES = { 'low', 'normal', 'high', 'urgent' }",
+    ),
+    (
+        "one unreadable record fails the whole call",
+        "local values = redis.pcall('HMGET', key.job(p, id), unpack(fields))",
+        "local values = redis.call('HMGET', key.job(p, id), unpack(fields))",
+    ),
+    (
+        "wake-up tokens do not chain",
+        "if has_ready(p, queue) then wake(w, p, queue) end",
+        "",
+    ),
+    (
+        "a delete leaves the indexes",
+        "w:call('ZREM', key.finished(p, job.queue), id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HSET'",
+        "w:call('HSET'",
+    ),
+    (
+        "a call hands out any number of bytes",
+        "if #job.payload > batch.bytes and #batch.claims > 0 then return false end",
+        "",
+    ),
+];
+
+/// Who notices the mutant: a story, or the random histories.
+fn catcher(redis: &Redis, number: usize, (name, from, to): Mutant) -> Option<String> {
+    let edit = |text: String| {
+        assert_eq!(
+            text.matches(from).count(),
+            1,
+            "the text of mutant {name:?} must stand exactly once in the library"
+        );
+        text.replacen(from, to, 1)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for (at, story) in NAMES.iter().enumerate() {
+        let told = runtime.block_on(async {
+            let mut world =
+                World::new(redis, &format!("mutant-{number}-{at}"), library(edit)).await;
+            tell(story, &mut world).await
+        });
+        if told.is_err() {
+            return Some(format!("story: {story}"));
+        }
+    }
+    properties::run(redis, &format!("mutant-{number}"), 300, 0, edit)
+        .err()
+        .map(|_| "a random history".to_owned())
+}
+
+#[test]
+fn every_broken_function_is_noticed() {
+    let redis = Redis::start();
+    let mut missed = Vec::new();
+    for (number, mutant) in MUTANTS.into_iter().enumerate() {
+        match catcher(&redis, number, mutant) {
+            Some(catcher) => println!("{:<46} caught by {catcher}", mutant.0),
+            None => missed.push(mutant.0),
+        }
+    }
+    assert!(missed.is_empty(), "nothing noticed: {missed:?}");
+}

@@ -1,0 +1,124 @@
+//! What may happen to a key space, as values a generator can draw and shrink.
+//!
+//! Jobs and leases are named by numbers that are taken modulo how many there are, so every operation is always possible.
+
+use proptest::prelude::*;
+
+/// Queues, workers and their settings in the small world of the tests.
+pub(crate) const QUEUES: [&str; 2] = ["alpha", "beta"];
+pub(crate) const WORKERS: usize = 3;
+pub(crate) const LEASE_MS: u64 = 60_000;
+
+#[derive(Debug, Clone)]
+pub(crate) enum Operation {
+    /// Submits `count` jobs; `delay_ms` 0 starts them now.
+    Enqueue {
+        queue: usize,
+        priority: usize,
+        count: usize,
+        delay_ms: u64,
+    },
+    /// Submits the last batch once more, as after a lost reply.
+    EnqueueAgain,
+    /// A worker settles some of the leases it believes to hold, and claims.
+    Exchange {
+        worker: usize,
+        settle: Vec<(usize, Ending)>,
+        want: usize,
+    },
+    /// A worker sends its last exchange once more, as after a lost reply.
+    ExchangeAgain {
+        worker: usize,
+    },
+    /// A worker beats for all the leases it believes to hold, but the first `skip`.
+    Heartbeat {
+        worker: usize,
+        skip: usize,
+    },
+    /// A worker dies: it forgets its leases, and another takes its place under a new id.
+    Die {
+        worker: usize,
+    },
+    Report {
+        worker: usize,
+        lease: usize,
+    },
+    Cancel {
+        job: usize,
+    },
+    Retry {
+        job: usize,
+    },
+    Delete {
+        job: usize,
+    },
+    Redrive {
+        queue: usize,
+        limit: u64,
+    },
+    Pause {
+        queue: usize,
+    },
+    Resume {
+        queue: usize,
+    },
+    /// Time passes, and a sweep comes by.
+    Sweep {
+        after_ms: u64,
+    },
+    /// Time passes, and nothing sweeps.
+    Pass {
+        ms: u64,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ending {
+    Complete,
+    Retry { delay_ms: u64 },
+    Fail,
+    Cancel,
+    Release,
+    Unroutable,
+}
+
+fn ending() -> impl Strategy<Value = Ending> {
+    prop_oneof![
+        3 => Just(Ending::Complete),
+        2 => (0..5000_u64).prop_map(|delay_ms| Ending::Retry { delay_ms }),
+        2 => Just(Ending::Fail),
+        1 => Just(Ending::Cancel),
+        2 => Just(Ending::Release),
+        1 => Just(Ending::Unroutable),
+    ]
+}
+
+fn delay() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => Just(0_u64), 1 => 1..5000_u64]
+}
+
+pub(crate) fn operation() -> impl Strategy<Value = Operation> {
+    let queue = 0..QUEUES.len();
+    let worker = 0..WORKERS;
+    let job = 0..50_usize;
+    prop_oneof![
+        5 => (queue.clone(), 0..4_usize, 1..4_usize, delay())
+            .prop_map(|(queue, priority, count, delay_ms)| Operation::Enqueue { queue, priority, count, delay_ms }),
+        1 => Just(Operation::EnqueueAgain),
+        8 => (worker.clone(), prop::collection::vec((0..8_usize, ending()), 0..4), 0..4_usize)
+            .prop_map(|(worker, settle, want)| Operation::Exchange { worker, settle, want }),
+        2 => worker.clone().prop_map(|worker| Operation::ExchangeAgain { worker }),
+        3 => (worker.clone(), 0..3_usize).prop_map(|(worker, skip)| Operation::Heartbeat { worker, skip }),
+        2 => worker.clone().prop_map(|worker| Operation::Die { worker }),
+        1 => (worker, 0..8_usize).prop_map(|(worker, lease)| Operation::Report { worker, lease }),
+        3 => job.clone().prop_map(|job| Operation::Cancel { job }),
+        2 => job.clone().prop_map(|job| Operation::Retry { job }),
+        1 => job.prop_map(|job| Operation::Delete { job }),
+        1 => (queue.clone(), 1..4_u64).prop_map(|(queue, limit)| Operation::Redrive { queue, limit }),
+        1 => queue.clone().prop_map(|queue| Operation::Pause { queue }),
+        1 => queue.prop_map(|queue| Operation::Resume { queue }),
+        4 => prop_oneof![3 => 0..2000_u64, 1 => Just(40_000), 1 => Just(61_000)]
+            .prop_map(|after_ms| Operation::Sweep { after_ms }),
+        2 => (0..3000_u64).prop_map(|ms| Operation::Pass { ms }),
+    ]
+}

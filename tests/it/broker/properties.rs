@@ -1,0 +1,57 @@
+//! Random histories: thousands of steps, each compared with the model and with the invariants.
+
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+use super::driver::{Driver, library};
+use super::operation::operation;
+use super::redis::Redis;
+
+/// How long one history is.
+pub(crate) const STEPS: usize = 60;
+
+/// Runs `cases` random histories of the given library; the first failure, shrunk, is the error.
+pub(crate) fn run(
+    redis: &Redis,
+    prefix: &str,
+    cases: u32,
+    shrink: u32,
+    edit: impl Fn(String) -> String,
+) -> Result<(), String> {
+    let config = Config {
+        cases,
+        max_shrink_iters: shrink,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let cases_run = std::cell::Cell::new(0);
+    let history = proptest::collection::vec(operation(), 1..STEPS);
+    let library = library(edit);
+    TestRunner::new_with_rng(
+        config,
+        proptest::test_runner::TestRng::deterministic_rng(Default::default()),
+    )
+    .run(&history, |operations| {
+        cases_run.set(cases_run.get() + 1);
+        runtime.block_on(async {
+            let prefix = format!("{prefix}-case-{}", cases_run.get());
+            let mut driver = Driver::new(redis, prefix, library.clone()).await;
+            for operation in &operations {
+                driver.step(operation).await.map_err(TestCaseError::fail)?;
+            }
+            Ok(())
+        })
+    })
+    .map_err(|failure| failure.to_string())
+}
+
+#[test]
+fn random_histories_keep_every_invariant_and_match_the_model() {
+    let redis = Redis::start();
+    if let Err(failure) = run(&redis, "random", 200, 500, |text| text) {
+        panic!("{failure}");
+    }
+}
