@@ -20,15 +20,11 @@ pub struct Backoff {
 
 impl Backoff {
     /// The backoff of a job's attempts unless its task says otherwise.
-    pub const FOR_ATTEMPTS: Self = Self {
-        base: Duration::from_secs(1),
-        max: Duration::from_secs(600),
-    };
+    pub const FOR_ATTEMPTS: Self =
+        Self { base: Duration::from_secs(1), max: Duration::from_secs(600) };
     /// The backoff of a connection to Redis: quick enough to resume within 3 s, spread enough not to storm.
-    pub const FOR_CONNECTIONS: Self = Self {
-        base: Duration::from_millis(50),
-        max: Duration::from_secs(2),
-    };
+    pub const FOR_CONNECTIONS: Self =
+        Self { base: Duration::from_millis(50), max: Duration::from_secs(2) };
 
     /// The upper bound of the wait after `failures` failures (at least 1 is assumed).
     #[must_use]

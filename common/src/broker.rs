@@ -105,9 +105,7 @@ pub struct Broker {
 
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Broker")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
+        f.debug_struct("Broker").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -133,17 +131,10 @@ impl Broker {
     /// As [`Broker::new`].
     #[doc(hidden)]
     pub fn with_library(config: &BrokerConfig, library: Library) -> Result<Self, Error> {
-        let refused = |error: &dyn fmt::Display| Error::Refused {
-            reason: error.to_string(),
-        };
-        let tcp = TcpSettings::default()
-            .set_nodelay(true)
-            .set_user_timeout(TCP_USER_TIMEOUT);
-        let info = config
-            .redis_url
-            .as_str()
-            .into_connection_info()
-            .map_err(|error| refused(&error))?;
+        let refused = |error: &dyn fmt::Display| Error::Refused { reason: error.to_string() };
+        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(TCP_USER_TIMEOUT);
+        let info =
+            config.redis_url.as_str().into_connection_info().map_err(|error| refused(&error))?;
         let info = info.set_tcp_settings(tcp);
         let client = redis::Client::open(info).map_err(|error| refused(&error))?;
         let manager = deadpool_redis::Manager::new(client.get_connection_info().clone())
@@ -162,21 +153,13 @@ impl Broker {
             library,
             deadline: CALL_DEADLINE,
         });
-        Ok(Self {
-            link: Link::new(settings.clone(), client.clone()),
-            settings,
-            client,
-            pool,
-        })
+        Ok(Self { link: Link::new(settings.clone(), client.clone()), settings, client, pool })
     }
 
     /// A broker on the same Redis with a connection of its own.
     #[must_use]
     pub fn separate(&self) -> Self {
-        Self {
-            link: Link::new(self.settings.clone(), self.client.clone()),
-            ..self.clone()
-        }
+        Self { link: Link::new(self.settings.clone(), self.client.clone()), ..self.clone() }
     }
 
     /// Every partition of the key space.

@@ -21,12 +21,7 @@ pub struct BrokerConfig {
     pub redis_url: String,
 
     /// Leading part of every key and channel in Redis: 1 to 32 characters of a-z, 0-9, '_', '.' and '-'.
-    #[arg(
-        long,
-        env = "CRUNCH_KEY_PREFIX",
-        value_name = "NAME",
-        default_value = "crunch"
-    )]
+    #[arg(long, env = "CRUNCH_KEY_PREFIX", value_name = "NAME", default_value = "crunch")]
     pub key_prefix: KeyPrefix,
 
     /// Number of partitions of the key space, 1 to 4096. Fixed once the key space is used.
@@ -38,9 +33,7 @@ impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
             redis_url: "redis://127.0.0.1:6379/".to_owned(),
-            key_prefix: "crunch"
-                .parse()
-                .expect("the default prefix is a valid name"),
+            key_prefix: "crunch".parse().expect("the default prefix is a valid name"),
             partitions: 1,
         }
     }
@@ -50,9 +43,7 @@ fn redis_url(text: &str) -> Result<String, String> {
     use redis::IntoConnectionInfo;
     let expected =
         "expected an address such as redis://127.0.0.1:6379/ or redis://user:password@host:6379/0";
-    text.into_connection_info()
-        .map(|_| text.to_owned())
-        .map_err(|_| expected.to_owned())
+    text.into_connection_info().map(|_| text.to_owned()).map_err(|_| expected.to_owned())
 }
 
 /// Reads a whole number within a range.
@@ -60,18 +51,10 @@ pub fn whole_number<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
     range: std::ops::RangeInclusive<u64>,
 ) -> impl TypedValueParser<Value = T> {
     move |text: &str| -> Result<T, String> {
-        let expected = || {
-            format!(
-                "expected a whole number from {} to {}",
-                range.start(),
-                range.end()
-            )
-        };
-        let number = text
-            .parse()
-            .ok()
-            .filter(|number| range.contains(number))
-            .ok_or_else(expected)?;
+        let expected =
+            || format!("expected a whole number from {} to {}", range.start(), range.end());
+        let number =
+            text.parse().ok().filter(|number| range.contains(number)).ok_or_else(expected)?;
         T::try_from(number).map_err(|_| expected())
     }
 }
@@ -81,18 +64,10 @@ pub fn milliseconds(
     range: std::ops::RangeInclusive<u64>,
 ) -> impl TypedValueParser<Value = Duration> {
     move |text: &str| -> Result<Duration, String> {
-        let expected = || {
-            format!(
-                "expected whole milliseconds from {} to {}",
-                range.start(),
-                range.end()
-            )
-        };
-        let number = text
-            .parse()
-            .ok()
-            .filter(|number| range.contains(number))
-            .ok_or_else(expected)?;
+        let expected =
+            || format!("expected whole milliseconds from {} to {}", range.start(), range.end());
+        let number =
+            text.parse().ok().filter(|number| range.contains(number)).ok_or_else(expected)?;
         Ok(Duration::from_millis(number))
     }
 }
@@ -106,11 +81,8 @@ where
     T: FromStr,
     T::Err: std::fmt::Display,
 {
-    let read = |item: &str| {
-        item.trim()
-            .parse()
-            .map_err(|error| format!("{:?} {error}", item.trim()))
-    };
+    let read =
+        |item: &str| item.trim().parse().map_err(|error| format!("{:?} {error}", item.trim()));
     text.split(',').map(read).collect()
 }
 
@@ -147,10 +119,7 @@ pub fn read_from<T: Parser>(
 
 /// `crunch-worker: CRUNCH_WORKER_CONCURRENCY=lots: expected a whole number from 1 to 1024`
 fn explain<T: CommandFactory>(error: &clap::Error) -> Option<String> {
-    if !matches!(
-        error.kind(),
-        ErrorKind::ValueValidation | ErrorKind::InvalidValue
-    ) {
+    if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
         return None;
     }
     let text = |kind| match error.get(kind)? {
@@ -165,24 +134,17 @@ fn explain<T: CommandFactory>(error: &clap::Error) -> Option<String> {
             .get_long()
             .is_some_and(|long| flag.split_whitespace().next() == Some(&format!("--{long}")))
     })?;
-    let variable = argument
-        .get_env()
-        .map_or(flag.clone(), |name| name.to_string_lossy().into_owned());
+    let variable =
+        argument.get_env().map_or(flag.clone(), |name| name.to_string_lossy().into_owned());
     let accepted = match std::error::Error::source(error) {
         Some(source) => source.to_string(),
         None => {
             let values = argument.get_possible_values();
-            let names: Vec<_> = values
-                .iter()
-                .map(clap::builder::PossibleValue::get_name)
-                .collect();
+            let names: Vec<_> = values.iter().map(clap::builder::PossibleValue::get_name).collect();
             format!("expected one of {}", names.join(", "))
         }
     };
-    Some(format!(
-        "{}: {variable}={value}: {accepted}\n",
-        command.get_name()
-    ))
+    Some(format!("{}: {variable}={value}: {accepted}\n", command.get_name()))
 }
 
 /// What every process of Crunch reads.

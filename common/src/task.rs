@@ -18,9 +18,7 @@ impl TaskName {
     /// The queue in which jobs of this task wait unless told otherwise: the one of its own name.
     #[must_use]
     pub fn default_queue(&self) -> QueueName {
-        self.as_str()
-            .parse()
-            .expect("task and queue names share one grammar")
+        self.as_str().parse().expect("task and queue names share one grammar")
     }
 }
 

@@ -20,11 +20,7 @@ impl Timestamp {
     /// The given number of milliseconds after the Unix epoch; later than the year 9999 becomes its end.
     #[must_use]
     pub const fn from_unix_ms(ms: u64) -> Self {
-        if ms > LATEST_MS {
-            Self(LATEST_MS)
-        } else {
-            Self(ms)
-        }
+        if ms > LATEST_MS { Self(LATEST_MS) } else { Self(ms) }
     }
 
     /// Milliseconds since the Unix epoch.
@@ -126,25 +122,13 @@ mod tests {
         let time = Timestamp::from_unix_ms(1_795_354_854_426);
         assert_eq!(time.to_string(), "2026-11-22T13:40:54.426Z");
         assert_eq!("2026-11-22T14:40:54.426+01:00".parse(), Ok(time));
-        assert_eq!(
-            Timestamp::from_unix_ms(0).to_string(),
-            "1970-01-01T00:00:00.000Z"
-        );
-        assert_eq!(
-            Timestamp::from_unix_ms(u64::MAX).to_string(),
-            "9999-12-31T23:59:59.999Z"
-        );
+        assert_eq!(Timestamp::from_unix_ms(0).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(Timestamp::from_unix_ms(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
     }
 
     #[test]
     fn other_text_is_refused() {
-        for bad in [
-            "",
-            "tomorrow",
-            "2026-11-22",
-            "2026-11-22T13:40:54",
-            "1969-12-31T23:59:59Z",
-        ] {
+        for bad in ["", "tomorrow", "2026-11-22", "2026-11-22T13:40:54", "1969-12-31T23:59:59Z"] {
             assert_eq!(bad.parse::<Timestamp>(), Err(InvalidTimestamp), "{bad}");
         }
     }

@@ -54,11 +54,7 @@ impl JobContext {
             content_type: job.options.content_type.clone(),
             deadline,
         };
-        Self {
-            job: Arc::new(facts),
-            cancellation,
-            said: Arc::default(),
-        }
+        Self { job: Arc::new(facts), cancellation, said: Arc::default() }
     }
 
     /// The job's id. With [`JobContext::epoch`] it makes an idempotency key towards other systems.
@@ -119,11 +115,7 @@ impl JobContext {
     /// Tells how far the job is, 0 to 1; values outside are taken to the nearest. Cheap: what was said last is reported
     /// at most every 100 ms.
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
-        let fraction = if fraction.is_nan() {
-            0.0
-        } else {
-            fraction.clamp(0.0, 1.0)
-        };
+        let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
         let message = one_line(message.into());
         self.lock().progress = Some(Progress { fraction, message });
     }
@@ -159,12 +151,6 @@ fn one_line(text: String) -> String {
         .unwrap_or(0);
     text[..end]
         .chars()
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
+        .map(|character| if character.is_control() { ' ' } else { character })
         .collect()
 }

@@ -49,17 +49,9 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(settings: Arc<Settings>, client: Client) -> Self {
-        let state = State {
-            connection: None,
-            generation: 0,
-            failures: 0,
-            not_before: Instant::now(),
-        };
-        Self {
-            settings,
-            client,
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state =
+            State { connection: None, generation: 0, failures: 0, not_before: Instant::now() };
+        Self { settings, client, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Calls a function on its partition.
@@ -72,43 +64,28 @@ impl Link {
     ) -> Result<Value, Error> {
         let mut command = redis::cmd("FCALL");
         let name = self.settings.library.name_of(function);
-        command
-            .arg(name)
-            .arg(1)
-            .arg(self.settings.keys(partition).root());
+        command.arg(name).arg(1).arg(self.settings.keys(partition).root());
         arguments(&mut command);
-        let mut replies = self
-            .send(Request::One(&command), repeat, self.settings.deadline)
-            .await?;
+        let mut replies = self.send(Request::One(&command), repeat, self.settings.deadline).await?;
         replies.pop().ok_or_else(|| Error::unreadable("no reply"))
     }
 
     /// Sends commands that only read, as one round trip.
     pub(crate) async fn read(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        self.send(
-            Request::Many(pipeline),
-            Repeat::UntilDeadline,
-            self.settings.deadline,
-        )
-        .await
+        self.send(Request::Many(pipeline), Repeat::UntilDeadline, self.settings.deadline).await
     }
 
     /// Sends one command that may block in Redis for up to `patience`.
     pub(crate) async fn block(&self, command: &Cmd, patience: Duration) -> Result<Value, Error> {
         let deadline = self.settings.deadline + patience;
-        let mut replies = self
-            .send(Request::One(command), Repeat::Never, deadline)
-            .await?;
+        let mut replies = self.send(Request::One(command), Repeat::Never, deadline).await?;
         replies.pop().ok_or_else(|| Error::unreadable("no reply"))
     }
 
     /// Makes sure there is a working connection to a Redis we can use.
     pub(crate) async fn open(&self) -> Result<(), Error> {
         let deadline = Instant::now() + self.settings.deadline;
-        timeout_at(deadline, self.connection())
-            .await
-            .map_err(|_| Error::timed_out())?
-            .map(|_| ())
+        timeout_at(deadline, self.connection()).await.map_err(|_| Error::timed_out())?.map(|_| ())
     }
 
     async fn send(
@@ -148,19 +125,14 @@ impl Link {
     }
 
     async fn attempt(&self, request: Request<'_>) -> Result<Vec<Value>, (Remedy, Error)> {
-        let (generation, mut connection) = self
-            .connection()
-            .await
-            .map_err(|error| (Remedy::Wait, error))?;
+        let (generation, mut connection) =
+            self.connection().await.map_err(|error| (Remedy::Wait, error))?;
         let outcome = match request {
-            Request::One(command) => connection
-                .send_packed_command(command)
-                .await
-                .map(|value| vec![value]),
+            Request::One(command) => {
+                connection.send_packed_command(command).await.map(|value| vec![value])
+            }
             Request::Many(pipeline) => {
-                connection
-                    .send_packed_commands(pipeline, 0, pipeline.cmd_iter().count())
-                    .await
+                connection.send_packed_commands(pipeline, 0, pipeline.cmd_iter().count()).await
             }
         };
         let error = match outcome.and_then(server_errors) {

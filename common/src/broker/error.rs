@@ -52,15 +52,11 @@ pub(crate) enum Remedy {
 
 impl Error {
     pub(crate) fn unreadable(reason: impl Into<String>) -> Self {
-        Self::Unreadable {
-            reason: reason.into(),
-        }
+        Self::Unreadable { reason: reason.into() }
     }
 
     pub(crate) fn timed_out() -> Self {
-        Self::Unavailable {
-            reason: "no answer in time".to_owned(),
-        }
+        Self::Unavailable { reason: "no answer in time".to_owned() }
     }
 
     /// Whether the same call may succeed later without anybody's hand.
@@ -72,12 +68,8 @@ impl Error {
 
 /// The table of Redis' errors: which remedy, and what the caller hears.
 pub(crate) fn classify(error: &Arc<RedisError>) -> (Remedy, Error) {
-    let unavailable = || Error::Unavailable {
-        reason: error.to_string(),
-    };
-    let refused = || Error::Refused {
-        reason: error.to_string(),
-    };
+    let unavailable = || Error::Unavailable { reason: error.to_string() };
+    let refused = || Error::Refused { reason: error.to_string() };
     match error.code() {
         // A full Redis refuses functions that may grow it.
         Some("OOM") => (Remedy::GiveUp, Error::Full),

@@ -119,20 +119,14 @@ impl Broker {
         exchange: &Exchange,
     ) -> Result<Exchanged, Error> {
         let arguments = |command: &mut Cmd| write(command, exchange);
-        let reply = self
-            .link
-            .call(Function::Exchange, partition, Repeat::Never, arguments)
-            .await?;
+        let reply = self.link.call(Function::Exchange, partition, Repeat::Never, arguments).await?;
         read(reply)
     }
 }
 
 /// Writes the arguments; `lua/exchange.lua` reads them in the same order.
 fn write(command: &mut Cmd, exchange: &Exchange) {
-    command
-        .arg(exchange.worker.to_string())
-        .arg(exchange.number)
-        .arg(whole_ms(exchange.lease));
+    command.arg(exchange.worker.to_string()).arg(exchange.number).arg(whole_ms(exchange.lease));
     command
         .arg(exchange.want.min(Exchange::MAX_CLAIMS))
         .arg(exchange.busy)
@@ -150,10 +144,9 @@ fn write(command: &mut Cmd, exchange: &Exchange) {
 fn write_outcome(command: &mut Cmd, outcome: &Outcome) {
     let json = |error| serde_json::to_vec(error).expect("an error is plain text");
     match outcome {
-        Outcome::Complete(result) => command
-            .arg("complete")
-            .arg(&result.bytes[..])
-            .arg(result.content_type.as_str()),
+        Outcome::Complete(result) => {
+            command.arg("complete").arg(&result.bytes[..]).arg(result.content_type.as_str())
+        }
         Outcome::Retry { error, delay } => {
             command.arg("retry").arg(json(error)).arg(whole_ms(*delay))
         }
@@ -173,17 +166,12 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
     let [now, settled, claims, next_due, more, drain] = reply::fields(Value::Array(values))?;
     let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
     Ok(Exchanged {
-        settled: reply::array(settled)?
-            .iter()
-            .map(read_settled)
-            .collect::<Result<_, _>>()?,
+        settled: reply::array(settled)?.iter().map(read_settled).collect::<Result<_, _>>()?,
         claims: reply::array(claims)?
             .into_iter()
             .map(|claim| read_claim(claim, now))
             .collect::<Result<_, _>>()?,
-        next_due: u64::try_from(reply::integer(&next_due)?)
-            .ok()
-            .map(Duration::from_millis),
+        next_due: u64::try_from(reply::integer(&next_due)?).ok().map(Duration::from_millis),
         more: reply::integer(&more)? == 1,
         drain: reply::integer(&drain)? == 1,
     })
@@ -199,17 +187,8 @@ fn read_settled(code: &Value) -> Result<Settled, Error> {
 }
 
 fn read_claim(claim: Value, now: Timestamp) -> Result<Claim, Error> {
-    let [
-        id,
-        epoch,
-        queue,
-        priority,
-        task,
-        attempt,
-        payload,
-        options,
-        created_at,
-    ] = reply::fields(claim)?;
+    let [id, epoch, queue, priority, task, attempt, payload, options, created_at] =
+        reply::fields(claim)?;
     let id = reply::parsed(id)?;
     let epoch = Epoch::new(reply::unsigned(&epoch)?);
     let options: JobOptions = serde_json::from_slice(&reply::bytes(options)?)
@@ -229,8 +208,5 @@ fn read_claim(claim: Value, now: Timestamp) -> Result<Claim, Error> {
         created_at: Timestamp::from_unix_ms(reply::unsigned(&created_at)?),
         claimed_at: now,
     };
-    Ok(Claim {
-        lease: Lease::new(id, epoch),
-        job,
-    })
+    Ok(Claim { lease: Lease::new(id, epoch), job })
 }

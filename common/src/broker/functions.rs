@@ -110,10 +110,7 @@ impl Library {
             "local function register(verb, callback, flags)\n  \
              redis.register_function{{ function_name = '{name}_' .. verb, callback = callback, flags = flags }}\nend\n"
         );
-        Self {
-            text: format!("#!lua name={name}\n{register}{body}"),
-            name,
-        }
+        Self { text: format!("#!lua name={name}\n{register}{body}"), name }
     }
 
     /// The text as it is loaded.

@@ -113,10 +113,8 @@ impl Broker {
                     command.arg(lease.id.to_string()).arg(lease.epoch.number());
                 }
             };
-            let reply = self
-                .link
-                .call(Function::Heartbeat, partition, Repeat::Never, arguments)
-                .await?;
+            let reply =
+                self.link.call(Function::Heartbeat, partition, Repeat::Never, arguments).await?;
             for verdict in reply::array(reply)? {
                 verdicts.push(match reply::integer(&verdict)? {
                     1 => Verdict::Held,
@@ -139,11 +137,7 @@ impl Broker {
     ) -> Result<(), Error> {
         for partition in self.partitions() {
             // Descriptors live in the first partition only: there are few, and everybody reads them.
-            let tasks = if partition == Partition::default() {
-                tasks
-            } else {
-                &[]
-            };
+            let tasks = if partition == Partition::default() { tasks } else { &[] };
             let arguments = |command: &mut Cmd| {
                 command.arg(queues.len());
                 queues.iter().for_each(|queue| {
@@ -155,14 +149,7 @@ impl Broker {
                     command.arg(task.name.as_str()).arg(json);
                 }
             };
-            self.link
-                .call(
-                    Function::Announce,
-                    partition,
-                    Repeat::UntilDeadline,
-                    arguments,
-                )
-                .await?;
+            self.link.call(Function::Announce, partition, Repeat::UntilDeadline, arguments).await?;
         }
         Ok(())
     }
@@ -176,9 +163,7 @@ impl Broker {
             let arguments = |command: &mut Cmd| {
                 command.arg(worker.to_string());
             };
-            self.link
-                .call(Function::Leave, partition, Repeat::UntilDeadline, arguments)
-                .await?;
+            self.link.call(Function::Leave, partition, Repeat::UntilDeadline, arguments).await?;
         }
         Ok(())
     }
@@ -198,14 +183,10 @@ impl Broker {
         for batch in reports.chunks(BATCH) {
             let arguments = |command: &mut Cmd| {
                 command.arg(worker.to_string());
-                batch
-                    .iter()
-                    .for_each(|report| write_report(command, report));
+                batch.iter().for_each(|report| write_report(command, report));
             };
-            let reply = self
-                .link
-                .call(Function::Report, partition, Repeat::Never, arguments)
-                .await?;
+            let reply =
+                self.link.call(Function::Report, partition, Repeat::Never, arguments).await?;
             for (report, code) in batch.iter().zip(reply::array(reply)?) {
                 if reply::integer(&code)? < 0 {
                     stale.push(report.lease);
@@ -217,13 +198,9 @@ impl Broker {
 }
 
 fn write_report(command: &mut Cmd, report: &Report) {
-    command
-        .arg(report.lease.id.to_string())
-        .arg(report.lease.epoch.number());
+    command.arg(report.lease.id.to_string()).arg(report.lease.epoch.number());
     match &report.progress {
-        Some(progress) => command
-            .arg(progress.fraction.to_string())
-            .arg(&progress.message),
+        Some(progress) => command.arg(progress.fraction.to_string()).arg(&progress.message),
         None => command.arg("").arg(""),
     };
     command.arg(report.log.join("\n"));

@@ -104,17 +104,11 @@ impl Broker {
     pub async fn result(&self, id: JobId) -> Result<Lookup<(JobRecord, Option<Payload>)>, Error> {
         let (job, mut more) = self.job_and(id, &["result_large"]).await?;
         job.try_map(|job| {
-            let large = more
-                .pop()
-                .filter(|value| *value != Value::Nil)
-                .map(reply::bytes)
-                .transpose()?;
+            let large =
+                more.pop().filter(|value| *value != Value::Nil).map(reply::bytes).transpose()?;
             let result = job.result.as_ref().and_then(|summary| {
                 let bytes = summary.inline.clone().or(large)?;
-                Some(Payload {
-                    bytes,
-                    content_type: summary.content_type.clone(),
-                })
+                Some(Payload { bytes, content_type: summary.content_type.clone() })
             });
             Ok((job, result))
         })
@@ -128,10 +122,7 @@ impl Broker {
         let (job, mut more) = self.job_and(id, &["payload"]).await?;
         job.try_map(|job| {
             let bytes = reply::bytes(more.pop().ok_or_else(|| Error::unreadable("no payload"))?)?;
-            Ok(Payload {
-                bytes,
-                content_type: job.options.content_type,
-            })
+            Ok(Payload { bytes, content_type: job.options.content_type })
         })
     }
 
@@ -142,11 +133,8 @@ impl Broker {
     pub async fn attempts(&self, id: JobId) -> Result<Lookup<Vec<Attempt>>, Error> {
         let (job, mut more) = self.job_and(id, &["history"]).await?;
         job.try_map(|job| {
-            let history = more
-                .pop()
-                .filter(|value| *value != Value::Nil)
-                .map(reply::text)
-                .transpose()?;
+            let history =
+                more.pop().filter(|value| *value != Value::Nil).map(reply::text).transpose()?;
             let mut attempts: Vec<_> = history
                 .iter()
                 .flat_map(|text| text.lines())
@@ -190,10 +178,7 @@ impl Broker {
                 .arg(&record::FIELDS);
         }
         let values = self.pooled(&pipeline).await?;
-        ids.iter()
-            .zip(values)
-            .map(|(&id, value)| record::read(id, value))
-            .collect()
+        ids.iter().zip(values).map(|(&id, value)| record::read(id, value)).collect()
     }
 
     /// Tasks that a worker declared in the last 30 days, by name.
@@ -202,10 +187,7 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn tasks(&self) -> Result<Vec<TaskDescriptor>, Error> {
         let keys = self.settings.keys(crate::job::Partition::default());
-        let values = self
-            .link
-            .read(redis::pipe().cmd("HVALS").arg(keys.tasks()))
-            .await?;
+        let values = self.link.read(redis::pipe().cmd("HVALS").arg(keys.tasks())).await?;
         let mut tasks = Vec::new();
         for value in values
             .into_iter()
@@ -240,10 +222,8 @@ impl Broker {
                 .cmd("TIME");
             let [names, paused, time] = reply::fields(Value::Array(self.pooled(&index).await?))?;
             let now = time_ms(time)?;
-            let paused: Vec<String> = reply::array(paused)?
-                .into_iter()
-                .map(reply::text)
-                .collect::<Result<_, _>>()?;
+            let paused: Vec<String> =
+                reply::array(paused)?.into_iter().map(reply::text).collect::<Result<_, _>>()?;
             for name in reply::array(names)? {
                 let name: QueueName = reply::parsed(name)?;
                 let part = self
@@ -254,10 +234,7 @@ impl Broker {
                         paused.iter().any(|paused| paused == name.as_str()),
                     )
                     .await?;
-                queues
-                    .entry(name)
-                    .and_modify(|sum| merge(sum, &part))
-                    .or_insert(part);
+                queues.entry(name).and_modify(|sum| merge(sum, &part)).or_insert(part);
             }
         }
         Ok(queues.into_values().collect())
@@ -274,14 +251,8 @@ impl Broker {
         for lane in Lane::ALL {
             ask.cmd("LLEN").arg(keys.ready(name, lane));
         }
-        ask.cmd("SCARD")
-            .arg(keys.ghosts(name))
-            .cmd("ZCARD")
-            .arg(keys.running(name));
-        ask.cmd("ZCARD")
-            .arg(keys.failed(name))
-            .cmd("ZCARD")
-            .arg(keys.delayed(name));
+        ask.cmd("SCARD").arg(keys.ghosts(name)).cmd("ZCARD").arg(keys.running(name));
+        ask.cmd("ZCARD").arg(keys.failed(name)).cmd("ZCARD").arg(keys.delayed(name));
         for lane in Lane::ALL {
             ask.cmd("LINDEX").arg(keys.ready(name, lane)).arg(-1);
         }
@@ -294,9 +265,7 @@ impl Broker {
         let lanes = (0..5).map(count).sum::<Result<u64, _>>()?;
         let delayed = count(8)?;
         let retrying = self.retrying(keys, name, delayed).await?;
-        let oldest = values[9..14]
-            .iter()
-            .filter_map(|id| reply::parsed::<JobId>(id.clone()).ok());
+        let oldest = values[9..14].iter().filter_map(|id| reply::parsed::<JobId>(id.clone()).ok());
         let oldest_ms = oldest.map(|id| id.created_at().unix_ms()).min();
         let ended = reply::array(values[14].clone())?;
         Ok(QueueSummary {
@@ -327,11 +296,7 @@ impl Broker {
             return Ok(0);
         }
         let mut first = redis::pipe();
-        first
-            .cmd("ZRANGE")
-            .arg(keys.delayed(name))
-            .arg(0)
-            .arg(COUNTED - 1);
+        first.cmd("ZRANGE").arg(keys.delayed(name)).arg(0).arg(COUNTED - 1);
         let ids = reply::array(self.pooled(&first).await?.swap_remove(0))?;
         let mut ask = redis::pipe();
         for id in ids.iter().cloned().filter_map(|id| reply::parsed(id).ok()) {
@@ -340,8 +305,8 @@ impl Broker {
         let statuses = self.pooled(&ask).await?;
         let retrying = statuses
             .into_iter()
-            .filter(|status| *status == Value::BulkString(b"retrying".to_vec().into()));
-        Ok(retrying.count() as u64 * delayed / delayed.min(COUNTED).max(1))
+            .filter(|status| *status == Value::BulkString(b"retrying".to_vec()));
+        Ok(retrying.count() as u64 * delayed / delayed.clamp(1, COUNTED))
     }
 
     /// Workers that beat in the last 30 s, in the order of their last beat.
@@ -356,14 +321,10 @@ impl Broker {
             index.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(-1);
             let ids = reply::array(self.pooled(&index).await?.swap_remove(0))?;
             let mut ask = redis::pipe();
-            let ids: Vec<WorkerId> = ids
-                .into_iter()
-                .map(reply::parsed)
-                .collect::<Result<_, _>>()?;
+            let ids: Vec<WorkerId> =
+                ids.into_iter().map(reply::parsed).collect::<Result<_, _>>()?;
             for &id in &ids {
-                ask.cmd("HMGET")
-                    .arg(keys.worker(id))
-                    .arg(&["info", "busy", "seen", "running"]);
+                ask.cmd("HMGET").arg(keys.worker(id)).arg(&["info", "busy", "seen", "running"]);
             }
             for (id, value) in ids.iter().zip(self.pooled(&ask).await?) {
                 let Some((mut worker, running)) = read_worker(*id, value)? else {
@@ -372,10 +333,7 @@ impl Broker {
                 worker.running = self.running_jobs(&running).await?;
                 let known = workers
                     .entry(id.to_string())
-                    .or_insert_with(|| WorkerSummary {
-                        running: Vec::new(),
-                        ..worker.clone()
-                    });
+                    .or_insert_with(|| WorkerSummary { running: Vec::new(), ..worker.clone() });
                 known.running.append(&mut worker.running);
             }
         }
@@ -383,18 +341,12 @@ impl Broker {
     }
 
     async fn running_jobs(&self, ids: &[JobId]) -> Result<Vec<RunningJob>, Error> {
-        let jobs = self
-            .jobs(ids)
-            .await?
-            .into_iter()
-            .filter_map(|lookup| match lookup {
-                Lookup::Found(job) => Some(RunningJob {
-                    id: job.id,
-                    task: job.task,
-                    started_at: job.started_at,
-                }),
-                Lookup::Gone | Lookup::Unknown => None,
-            });
+        let jobs = self.jobs(ids).await?.into_iter().filter_map(|lookup| match lookup {
+            Lookup::Found(job) => {
+                Some(RunningJob { id: job.id, task: job.task, started_at: job.started_at })
+            }
+            Lookup::Gone | Lookup::Unknown => None,
+        });
         Ok(jobs.collect())
     }
 
@@ -407,17 +359,14 @@ impl Broker {
         // The step connection has loaded the library and checked the key space: operators come after it.
         self.link.open().await?;
         let ask = async {
-            let mut connection = self.pool.get().await.map_err(|error| Error::Unavailable {
-                reason: error.to_string(),
-            })?;
-            pipeline
-                .query_async::<Vec<Value>>(&mut connection)
+            let mut connection = self
+                .pool
+                .get()
                 .await
-                .map_err(heard)
+                .map_err(|error| Error::Unavailable { reason: error.to_string() })?;
+            pipeline.query_async::<Vec<Value>>(&mut connection).await.map_err(heard)
         };
-        tokio::time::timeout(self.settings.deadline, ask)
-            .await
-            .map_err(|_| Error::timed_out())?
+        tokio::time::timeout(self.settings.deadline, ask).await.map_err(|_| Error::timed_out())?
     }
 }
 
@@ -445,19 +394,10 @@ fn read_worker(id: WorkerId, value: Value) -> Result<Option<(WorkerSummary, Vec<
     let Ok(info) = serde_json::from_slice(&reply::bytes(info)?) else {
         return Ok(None);
     };
-    let running = reply::text(running)?
-        .lines()
-        .filter_map(|id| id.parse().ok())
-        .collect();
+    let running = reply::text(running)?.lines().filter_map(|id| id.parse().ok()).collect();
     let seen_at = Timestamp::from_unix_ms(reply::unsigned(&seen)?);
     Ok(Some((
-        WorkerSummary {
-            id,
-            info,
-            busy: reply::unsigned(&busy)?,
-            seen_at,
-            running: Vec::new(),
-        },
+        WorkerSummary { id, info, busy: reply::unsigned(&busy)?, seen_at, running: Vec::new() },
         running,
     )))
 }

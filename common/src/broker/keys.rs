@@ -1,4 +1,5 @@
-//! Every Redis key is spelled here, and nowhere else in Rust; `lua/keys.lua` spells the same for the functions.
+//! Every Redis key that Rust touches is spelled here and nowhere else; `lua/keys.lua` spells those of the functions, and a
+//! test compares the two.
 //!
 //! All keys of a partition carry the same hash tag, `{<partition>}`, so one function may touch all of them and Redis
 //! Cluster can spread partitions over nodes. Only validated names and ids become parts of a key.
@@ -67,9 +68,7 @@ pub(crate) struct Keys {
 
 impl Keys {
     pub(crate) fn new(prefix: &KeyPrefix, partition: Partition) -> Self {
-        Self {
-            root: format!("{prefix}:{{{partition}}}"),
-        }
+        Self { root: format!("{prefix}:{{{partition}}}") }
     }
 
     /// `crunch:{<partition>}` — what every function gets as its one key.
@@ -79,16 +78,6 @@ impl Keys {
 
     fn key(&self, tail: fmt::Arguments<'_>) -> String {
         format!("{}:{tail}", self.root)
-    }
-
-    /// HASH, the layout's version and the number of partitions.
-    pub(crate) fn layout(&self) -> String {
-        self.key(format_args!("layout"))
-    }
-
-    /// HASH, the last sweep, the end of its grace and its place.
-    pub(crate) fn sweep(&self) -> String {
-        self.key(format_args!("sweep"))
     }
 
     /// ZSET, queue → last used, ms.
@@ -106,16 +95,6 @@ impl Keys {
         self.key(format_args!("workers"))
     }
 
-    /// ZSET, worker → its lease, ms.
-    pub(crate) fn leases(&self) -> String {
-        self.key(format_args!("leases"))
-    }
-
-    /// STRING, the worker chosen for a job that must run alone.
-    pub(crate) fn reserved(&self) -> String {
-        self.key(format_args!("reserved"))
-    }
-
     /// HASH, a worker: who it is, its last beat, its last exchange.
     pub(crate) fn worker(&self, worker: WorkerId) -> String {
         self.key(format_args!("worker:{worker}"))
@@ -131,29 +110,9 @@ impl Keys {
         self.key(format_args!("tasks"))
     }
 
-    /// ZSET, task → last declared, ms.
-    pub(crate) fn tasks_seen(&self) -> String {
-        self.key(format_args!("tasks:seen"))
-    }
-
-    /// ZSET, id of an unreadable record → when it was met, ms.
-    pub(crate) fn quarantine(&self) -> String {
-        self.key(format_args!("quarantine"))
-    }
-
-    /// STRING, the job an idempotency key made, and the fingerprint of its request.
-    pub(crate) fn idempotency(&self, digest: &str) -> String {
-        self.key(format_args!("idempotency:{digest}"))
-    }
-
     /// HASH, the job.
     pub(crate) fn job(&self, id: JobId) -> String {
         self.key(format_args!("job:{id}"))
-    }
-
-    /// LIST, the job's log lines.
-    pub(crate) fn log(&self, id: JobId) -> String {
-        self.key(format_args!("job:{id}:log"))
     }
 
     /// LIST of job ids; enqueued at the left, claimed at the right.
@@ -194,5 +153,75 @@ impl Keys {
     /// STRING, how many jobs ended in one ten-second bucket of Unix time.
     pub(crate) fn ended(&self, queue: &QueueName, bucket: u64) -> String {
         self.key(format_args!("queue:{queue}:ended:{bucket}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// What `lua/keys.lua` spells: evaluates `return p .. ':job:' .. id` for the given variables.
+    fn spelled_in_lua() -> BTreeMap<String, String> {
+        let variables = BTreeMap::from([
+            ("p", "crunch:{7}"),
+            ("id", "00000000-0000-8007-8000-000000000000"),
+            ("queue", "q.1"),
+            ("lane", "normal"),
+            ("worker", "00000000-0000-4000-8000-000000000000"),
+            ("bucket", "42"),
+        ]);
+        let value = |token: &str| {
+            let literal = token.strip_prefix('\'').and_then(|token| token.strip_suffix('\''));
+            literal.or_else(|| variables.get(token).copied()).unwrap_or_default().to_owned()
+        };
+        let line = |line: &str| {
+            let (name, rest) = line.strip_prefix("function key.")?.split_once('(')?;
+            let expression = rest.split_once(" return ")?.1.strip_suffix(" end")?;
+            Some((name.to_owned(), expression.split(" .. ").map(value).collect()))
+        };
+        include_str!("lua/keys.lua").lines().filter_map(line).collect()
+    }
+
+    #[test]
+    fn rust_and_lua_spell_the_same_keys() {
+        let keys = Keys::new(&"crunch".parse().unwrap(), Partition::new(7).unwrap());
+        let queue = "q.1".parse().unwrap();
+        let id: JobId = "00000000-0000-8007-8000-000000000000".parse().unwrap();
+        let worker: WorkerId = "00000000-0000-4000-8000-000000000000".parse().unwrap();
+        let spelled = [
+            ("queues", keys.queues()),
+            ("paused", keys.paused()),
+            ("workers", keys.workers()),
+            ("worker", keys.worker(worker)),
+            ("control", keys.control(worker)),
+            ("tasks", keys.tasks()),
+            ("job", keys.job(id)),
+            ("ready", keys.ready(&queue, Lane::Of(Priority::Normal))),
+            ("ghosts", keys.ghosts(&queue)),
+            ("delayed", keys.delayed(&queue)),
+            ("running", keys.running(&queue)),
+            ("failed", keys.failed(&queue)),
+            ("finished", keys.finished(&queue)),
+            ("wake", keys.wake(&queue)),
+            ("ended", keys.ended(&queue, 42)),
+        ];
+        let lua = spelled_in_lua();
+        for (name, key) in spelled {
+            assert_eq!(lua.get(name), Some(&key), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_key_of_a_partition_carries_its_hash_tag() {
+        assert!(spelled_in_lua().values().all(|key| key.starts_with("crunch:{7}:")));
+    }
+
+    #[test]
+    fn a_prefix_that_could_escape_is_refused() {
+        for bad in ["", "a:b", "a{b}", "A", "a b", &"a".repeat(33)] {
+            assert!(bad.parse::<KeyPrefix>().is_err(), "{bad:?}");
+        }
     }
 }

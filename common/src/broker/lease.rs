@@ -85,10 +85,7 @@ impl Lease {
     /// The job and the claim it names.
     #[must_use]
     pub const fn key(&self) -> LeaseKey {
-        LeaseKey {
-            id: self.id,
-            epoch: self.epoch,
-        }
+        LeaseKey { id: self.id, epoch: self.epoch }
     }
 
     /// Ends the job well.
@@ -117,10 +114,7 @@ impl Lease {
     }
 
     fn settle(self, outcome: Outcome) -> Settlement {
-        Settlement {
-            lease: self.key(),
-            outcome,
-        }
+        Settlement { lease: self.key(), outcome }
     }
 }
 

@@ -16,10 +16,7 @@ pub(crate) async fn open(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
 ) -> Result<(), Error> {
-    let info: InfoDict = redis::cmd("INFO")
-        .query_async(connection)
-        .await
-        .map_err(heard)?;
+    let info: InfoDict = redis::cmd("INFO").query_async(connection).await.map_err(heard)?;
     check_version(&info)?;
     check_eviction(&info)?;
     for number in 0..settings.partitions {
@@ -67,17 +64,11 @@ fn heard(error: RedisError) -> Error {
 
 fn check_version(info: &InfoDict) -> Result<(), Error> {
     let version: String = field(info, "redis_version");
-    let major: u32 = version
-        .split('.')
-        .next()
-        .and_then(|major| major.parse().ok())
-        .unwrap_or(0);
+    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
     if major >= 7 {
         return Ok(());
     }
-    Err(Error::Refused {
-        reason: format!("it is version {version}; functions need 7.0 or later"),
-    })
+    Err(Error::Refused { reason: format!("it is version {version}; functions need 7.0 or later") })
 }
 
 fn check_eviction(info: &InfoDict) -> Result<(), Error> {

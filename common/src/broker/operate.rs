@@ -45,14 +45,12 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away; ask again.
     pub async fn cancel(&self, id: JobId) -> Result<Lookup<CancelOutcome>, Error> {
-        self.on_job(Function::Cancel, id)
-            .await?
-            .try_map(|code| match code {
-                1 | 3 => Ok(CancelOutcome::Canceled),
-                2 => Ok(CancelOutcome::Requested),
-                0 => Ok(CancelOutcome::AlreadyEnded),
-                code => Err(Error::unreadable(format!("cancel answered {code}"))),
-            })
+        self.on_job(Function::Cancel, id).await?.try_map(|code| match code {
+            1 | 3 => Ok(CancelOutcome::Canceled),
+            2 => Ok(CancelOutcome::Requested),
+            0 => Ok(CancelOutcome::AlreadyEnded),
+            code => Err(Error::unreadable(format!("cancel answered {code}"))),
+        })
     }
 
     /// Gives a failed or canceled job a second life under the same id.
@@ -60,13 +58,11 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away, [`Error::Full`] if it takes no new work.
     pub async fn retry(&self, id: JobId) -> Result<Lookup<RetryOutcome>, Error> {
-        self.on_job(Function::Retry, id)
-            .await?
-            .try_map(|code| match code {
-                1 => Ok(RetryOutcome::Queued),
-                0 => Ok(RetryOutcome::NotEnded),
-                code => Err(Error::unreadable(format!("retry answered {code}"))),
-            })
+        self.on_job(Function::Retry, id).await?.try_map(|code| match code {
+            1 => Ok(RetryOutcome::Queued),
+            0 => Ok(RetryOutcome::NotEnded),
+            code => Err(Error::unreadable(format!("retry answered {code}"))),
+        })
     }
 
     /// Forgets a finished job but for a tombstone, which stays 24 h.
@@ -74,13 +70,11 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away; ask again.
     pub async fn delete(&self, id: JobId) -> Result<Lookup<DeleteOutcome>, Error> {
-        self.on_job(Function::Delete, id)
-            .await?
-            .try_map(|code| match code {
-                1 => Ok(DeleteOutcome::Deleted),
-                0 => Ok(DeleteOutcome::NotEnded),
-                code => Err(Error::unreadable(format!("delete answered {code}"))),
-            })
+        self.on_job(Function::Delete, id).await?.try_map(|code| match code {
+            1 => Ok(DeleteOutcome::Deleted),
+            0 => Ok(DeleteOutcome::NotEnded),
+            code => Err(Error::unreadable(format!("delete answered {code}"))),
+        })
     }
 
     /// Gives up to `limit` dead letters of a queue a second life, the oldest first; all tasks', or only one's. Returns
@@ -96,9 +90,7 @@ impl Broker {
     ) -> Result<u64, Error> {
         let mut total = 0;
         for partition in self.partitions() {
-            total += self
-                .redrive_in(partition, queue, task, limit - total)
-                .await?;
+            total += self.redrive_in(partition, queue, task, limit - total).await?;
         }
         Ok(total)
     }
@@ -119,9 +111,7 @@ impl Broker {
                     .arg(task.map_or("", TaskName::as_str))
                     .arg(skip);
             };
-            let reply = self
-                .operate(Function::Redrive, partition, arguments)
-                .await?;
+            let reply = self.operate(Function::Redrive, partition, arguments).await?;
             let [redriven, passed, looked] = reply::fields(reply)?;
             total += reply::unsigned(&redriven)?;
             skip += reply::unsigned(&passed)?;
@@ -183,10 +173,7 @@ impl Broker {
     ) -> Result<Value, Error> {
         let mut command = redis::cmd("FCALL");
         let name = self.settings.library.name_of(function);
-        command
-            .arg(name)
-            .arg(1)
-            .arg(self.settings.keys(partition).root());
+        command.arg(name).arg(1).arg(self.settings.keys(partition).root());
         arguments(&mut command);
         self.pooled(redis::pipe().add_command(command))
             .await?

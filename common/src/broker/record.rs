@@ -131,10 +131,8 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
     if fields.peek("status").is_none() {
         return Ok(Lookup::Unknown);
     }
-    let error = fields
-        .parsed::<String>("error")?
-        .map(|json| serde_json::from_str(&json))
-        .transpose();
+    let error =
+        fields.parsed::<String>("error")?.map(|json| serde_json::from_str(&json)).transpose();
     let options = serde_json::from_str(&fields.required::<String>("options")?);
     let record = JobRecord {
         id,
@@ -170,10 +168,7 @@ struct Fields(Vec<Value>);
 
 impl Fields {
     fn place(name: &str) -> usize {
-        FIELDS
-            .iter()
-            .position(|&field| field == name)
-            .expect("only names of FIELDS are asked for")
+        FIELDS.iter().position(|&field| field == name).expect("only names of FIELDS are asked for")
     }
 
     fn peek(&self, name: &str) -> Option<&Value> {
@@ -190,8 +185,7 @@ impl Fields {
     }
 
     fn required<T: std::str::FromStr>(&mut self, name: &str) -> Result<T, Error> {
-        self.parsed(name)?
-            .ok_or_else(|| Error::unreadable(format!("{name} is missing")))
+        self.parsed(name)?.ok_or_else(|| Error::unreadable(format!("{name} is missing")))
     }
 
     fn time(&mut self, name: &str) -> Result<Option<Timestamp>, Error> {

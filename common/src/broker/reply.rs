@@ -9,10 +9,7 @@ use super::error::Error;
 pub(crate) fn array(value: Value) -> Result<Vec<Value>, Error> {
     match value {
         Value::Array(values) => Ok(values),
-        other => Err(Error::unreadable(format!(
-            "expected an array, got {}",
-            shape(&other)
-        ))),
+        other => Err(Error::unreadable(format!("expected an array, got {}", shape(&other)))),
     }
 }
 
@@ -20,18 +17,16 @@ pub(crate) fn array(value: Value) -> Result<Vec<Value>, Error> {
 pub(crate) fn fields<const N: usize>(value: Value) -> Result<[Value; N], Error> {
     let values = array(value)?;
     let got = values.len();
-    values
-        .try_into()
-        .map_err(|_| Error::unreadable(format!("expected {N} elements, got {got}")))
+    values.try_into().map_err(|_| Error::unreadable(format!("expected {N} elements, got {got}")))
 }
 
 /// A whole number, sent as one or as text.
 pub(crate) fn integer(value: &Value) -> Result<i64, Error> {
     let parsed = match value {
         Value::Int(number) => Some(*number),
-        Value::BulkString(bytes) => std::str::from_utf8(bytes)
-            .ok()
-            .and_then(|text| text.parse().ok()),
+        Value::BulkString(bytes) => {
+            std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok())
+        }
         _ => None,
     };
     parsed
@@ -48,32 +43,25 @@ pub(crate) fn unsigned(value: &Value) -> Result<u64, Error> {
 pub(crate) fn bytes(value: Value) -> Result<Bytes, Error> {
     match value {
         Value::BulkString(bytes) => Ok(bytes.into()),
-        other => Err(Error::unreadable(format!(
-            "expected bytes, got {}",
-            shape(&other)
-        ))),
+        other => Err(Error::unreadable(format!("expected bytes, got {}", shape(&other)))),
     }
 }
 
 /// Text that parses as `T`.
 pub(crate) fn parsed<T: std::str::FromStr>(value: Value) -> Result<T, Error> {
     let text = text(value)?;
-    text.parse()
-        .map_err(|_| Error::unreadable(format!("{text:?} is not what belongs there")))
+    text.parse().map_err(|_| Error::unreadable(format!("{text:?} is not what belongs there")))
 }
 
 /// UTF-8 text.
 pub(crate) fn text(value: Value) -> Result<String, Error> {
     match value {
         Value::BulkString(bytes) => {
-            String::from_utf8(bytes.into()).map_err(|_| Error::unreadable("text is not UTF-8"))
+            String::from_utf8(bytes).map_err(|_| Error::unreadable("text is not UTF-8"))
         }
         Value::SimpleString(text) => Ok(text),
         Value::Int(number) => Ok(number.to_string()),
-        other => Err(Error::unreadable(format!(
-            "expected text, got {}",
-            shape(&other)
-        ))),
+        other => Err(Error::unreadable(format!("expected text, got {}", shape(&other)))),
     }
 }
 

@@ -48,10 +48,7 @@ impl Idempotency {
     /// bytes; they are hashed with their lengths, so that no two scopes can run into each other.
     #[must_use]
     pub fn new(scope: &[&[u8]], request: &[&[u8]]) -> Self {
-        Self {
-            digest: hash(scope),
-            fingerprint: hash(request),
-        }
+        Self { digest: hash(scope), fingerprint: hash(request) }
     }
 
     fn partition(&self, partitions: u16) -> Partition {
@@ -71,12 +68,10 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
 
 /// Half a SHA-256 as hex: 128 bits, beyond any chance collision, at half the memory.
 fn hex(hash: &[u8; 32]) -> String {
-    hash[..16]
-        .iter()
-        .fold(String::with_capacity(32), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hash[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// A job as it is submitted: everything resolved and checked.
@@ -139,17 +134,11 @@ impl Broker {
         let mut answers: Vec<_> = jobs.iter().map(|_| Err(Error::timed_out())).collect();
         for batch in batches(jobs) {
             let partition = jobs[batch[0]].id.partition();
-            match self
-                .enqueue_batch(partition, batch.iter().map(|&at| &jobs[at]))
-                .await
-            {
-                Ok(replies) => batch
-                    .iter()
-                    .zip(replies)
-                    .for_each(|(&at, reply)| answers[at] = reply),
-                Err(error) => batch
-                    .iter()
-                    .for_each(|&at| answers[at] = Err(error.clone())),
+            match self.enqueue_batch(partition, batch.iter().map(|&at| &jobs[at])).await {
+                Ok(replies) => {
+                    batch.iter().zip(replies).for_each(|(&at, reply)| answers[at] = reply)
+                }
+                Err(error) => batch.iter().for_each(|&at| answers[at] = Err(error.clone())),
             }
         }
         answers
@@ -162,22 +151,12 @@ impl Broker {
     ) -> Result<Vec<Result<Enqueued, Error>>, Error> {
         let arguments =
             |command: &mut redis::Cmd| jobs.clone().for_each(|job| write_job(command, job));
-        let reply = self
-            .link
-            .call(
-                Function::Enqueue,
-                partition,
-                Repeat::UntilDeadline,
-                arguments,
-            )
-            .await?;
+        let reply =
+            self.link.call(Function::Enqueue, partition, Repeat::UntilDeadline, arguments).await?;
         let mut replies = reply::array(reply)?.into_iter();
         let now = replies.next().ok_or_else(|| Error::unreadable("no time"))?;
         let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
-        Ok(jobs
-            .zip(replies)
-            .map(|(job, reply)| read_reply(job, now, reply))
-            .collect())
+        Ok(jobs.zip(replies).map(|(job, reply)| read_reply(job, now, reply)).collect())
     }
 }
 
@@ -213,11 +192,7 @@ fn write_job(command: &mut redis::Cmd, job: &NewJob) {
         .arg(job.task.as_str())
         .arg(job.queue.as_str())
         .arg(job.priority.as_str());
-    command
-        .arg(start)
-        .arg(ms)
-        .arg(&job.payload[..])
-        .arg(options);
+    command.arg(start).arg(ms).arg(&job.payload[..]).arg(options);
     match job.retention {
         Some(retention) => command.arg(whole_ms(retention)),
         None => command.arg(""),
@@ -231,18 +206,13 @@ fn write_job(command: &mut redis::Cmd, job: &NewJob) {
 
 fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Error> {
     let mut parts = reply::array(reply)?.into_iter();
-    let mut next = || {
-        parts
-            .next()
-            .ok_or_else(|| Error::unreadable("a short reply to enqueue"))
-    };
+    let mut next = || parts.next().ok_or_else(|| Error::unreadable("a short reply to enqueue"));
     match reply::integer(&next()?)? {
         1 => {
             let status = reply::parsed(next()?)?;
             let run_at = next()?;
-            let run_at = (status == Status::Scheduled)
-                .then(|| reply::unsigned(&run_at))
-                .transpose()?;
+            let run_at =
+                (status == Status::Scheduled).then(|| reply::unsigned(&run_at)).transpose()?;
             Ok(Enqueued::Created(Box::new(created(
                 job,
                 status,

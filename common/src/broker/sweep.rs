@@ -29,10 +29,8 @@ impl Broker {
     pub async fn sweep(&self, partition: Partition) -> Result<Swept, Error> {
         let mut total = Swept::default();
         loop {
-            let reply = self
-                .link
-                .call(Function::Sweep, partition, Repeat::Never, |_: &mut Cmd| ())
-                .await?;
+            let reply =
+                self.link.call(Function::Sweep, partition, Repeat::Never, |_: &mut Cmd| ()).await?;
             let [_, requeued, failed, promoted, trimmed, more] = reply::fields(reply)?;
             total.requeued += reply::unsigned(&requeued)?;
             total.failed += reply::unsigned(&failed)?;

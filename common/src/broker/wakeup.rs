@@ -27,10 +27,7 @@ pub enum Control {
 }
 
 /// The control channels of one worker, over all partitions.
-#[expect(
-    missing_debug_implementations,
-    reason = "a stream of redis has nothing to show"
-)]
+#[expect(missing_debug_implementations, reason = "a stream of redis has nothing to show")]
 pub struct Controls {
     stream: PubSubStream,
 }
@@ -75,10 +72,7 @@ impl Broker {
             command.arg(keys.wake(queue));
         }
         command.arg(PATIENCE.as_secs());
-        self.link
-            .block(&command, PATIENCE)
-            .await
-            .map(|reply| !matches!(reply, Value::Nil))
+        self.link.block(&command, PATIENCE).await.map(|reply| !matches!(reply, Value::Nil))
     }
 
     /// Listens to what this worker is told. Cancels that come while nobody listens are in the next heartbeat's reply.
@@ -90,9 +84,7 @@ impl Broker {
         let subscribe = async {
             let mut pubsub = self.client.get_async_pubsub().await?;
             for partition in self.partitions() {
-                pubsub
-                    .subscribe(self.settings.keys(partition).control(worker))
-                    .await?;
+                pubsub.subscribe(self.settings.keys(partition).control(worker)).await?;
             }
             Ok(pubsub.into_on_message())
         };

@@ -101,28 +101,18 @@ impl JobError {
     /// say what happened.
     #[must_use]
     pub fn retryable(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: last_bytes(message.into()),
-            retryable: true,
-        }
+        Self { code, message: last_bytes(message.into()), retryable: true }
     }
 
     /// A failure that no other attempt can cure.
     #[must_use]
     pub fn permanent(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            retryable: false,
-            ..Self::retryable(code, message)
-        }
+        Self { retryable: false, ..Self::retryable(code, message) }
     }
 }
 
 fn last_bytes(message: String) -> String {
-    let Some(excess) = message
-        .len()
-        .checked_sub(MAX_MESSAGE_BYTES)
-        .filter(|&excess| excess > 0)
+    let Some(excess) = message.len().checked_sub(MAX_MESSAGE_BYTES).filter(|&excess| excess > 0)
     else {
         return message;
     };

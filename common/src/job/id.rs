@@ -18,11 +18,7 @@ impl Partition {
     /// The partition of that number, or `None` from [`PARTITIONS_MAX`] on.
     #[must_use]
     pub const fn new(number: u16) -> Option<Self> {
-        if number < PARTITIONS_MAX {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number < PARTITIONS_MAX { Some(Self(number)) } else { None }
     }
 
     /// Its number.
@@ -76,9 +72,7 @@ impl JobId {
     /// When the id was made, by the clock of the API that made it.
     #[must_use]
     pub fn created_at(self) -> Timestamp {
-        let time = self.0.as_bytes()[..6]
-            .iter()
-            .fold(0, |ms, &byte| ms << 8 | u64::from(byte));
+        let time = self.0.as_bytes()[..6].iter().fold(0, |ms, &byte| ms << 8 | u64::from(byte));
         Timestamp::from_unix_ms(time)
     }
 }

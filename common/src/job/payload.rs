@@ -52,12 +52,7 @@ impl FromStr for ContentType {
 
     /// Drops parameters and folds to lower case. `application/*+json` is taken for what it is: JSON.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let essence = text
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
+        let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let (top, sub) = essence.split_once('/').ok_or(InvalidContentType)?;
         if essence.len() > 127 || !is_token(top) || !is_token(sub) {
             return Err(InvalidContentType);
@@ -109,22 +104,14 @@ impl Payload {
     /// Bytes that are JSON.
     #[must_use]
     pub fn json(bytes: impl Into<Bytes>) -> Self {
-        Self {
-            bytes: bytes.into(),
-            content_type: ContentType::json(),
-        }
+        Self { bytes: bytes.into(), content_type: ContentType::json() }
     }
 }
 
 /// Shows size and type, never the bytes: payloads do not belong in logs.
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Payload({} bytes of {})",
-            self.bytes.len(),
-            self.content_type
-        )
+        write!(f, "Payload({} bytes of {})", self.bytes.len(), self.content_type)
     }
 }
 

@@ -79,10 +79,7 @@ impl FromStr for Status {
     type Err = InvalidStatus;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or(InvalidStatus)
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(InvalidStatus)
     }
 }
 
@@ -112,10 +109,7 @@ mod tests {
 
     #[test]
     fn only_a_hand_revives_a_terminal_job_and_nothing_revives_a_success() {
-        for from in Status::ALL
-            .into_iter()
-            .filter(|status| status.is_terminal())
-        {
+        for from in Status::ALL.into_iter().filter(|status| status.is_terminal()) {
             for to in Status::ALL {
                 let by_hand = from != Status::Succeeded && to == Status::Queued;
                 assert_eq!(from.can_become(to), by_hand, "{from} -> {to}");
@@ -125,10 +119,7 @@ mod tests {
 
     #[test]
     fn only_a_running_job_succeeds_or_fails() {
-        for from in Status::ALL
-            .into_iter()
-            .filter(|&status| status != Status::Running)
-        {
+        for from in Status::ALL.into_iter().filter(|&status| status != Status::Running) {
             assert!(!from.can_become(Status::Succeeded) && !from.can_become(Status::Failed));
         }
     }

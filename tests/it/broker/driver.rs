@@ -29,15 +29,8 @@ const REAL_CLOCK: &str =
 /// The shipped functions under a clock that the test sets, and with one more edit.
 pub(crate) fn library(edit: impl Fn(String) -> String) -> Library {
     Library::edited(|text| {
-        assert_eq!(
-            text.matches(REAL_CLOCK).count(),
-            1,
-            "the clock is read in one place"
-        );
-        edit(text.replace(
-            REAL_CLOCK,
-            &format!("return tonumber(redis.call('GET', '{CLOCK}'))"),
-        ))
+        assert_eq!(text.matches(REAL_CLOCK).count(), 1, "the clock is read in one place");
+        edit(text.replace(REAL_CLOCK, &format!("return tonumber(redis.call('GET', '{CLOCK}'))")))
     })
 }
 
@@ -50,12 +43,7 @@ struct Worker {
 
 impl Worker {
     fn new() -> Self {
-        Self {
-            id: WorkerId::generate(),
-            number: 0,
-            held: Vec::new(),
-            last: None,
-        }
+        Self { id: WorkerId::generate(), number: 0, held: Vec::new(), last: None }
     }
 }
 
@@ -72,18 +60,9 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) async fn new(redis: &Redis, prefix: String, library: Library) -> Self {
-        let mut connection = redis
-            .client()
-            .get_multiplexed_async_connection()
-            .await
-            .unwrap();
+        let mut connection = redis.client().get_multiplexed_async_connection().await.unwrap();
         let now = Timestamp::now().unix_ms();
-        let () = redis::cmd("SET")
-            .arg(CLOCK)
-            .arg(now)
-            .query_async(&mut connection)
-            .await
-            .unwrap();
+        let () = redis::cmd("SET").arg(CLOCK).arg(now).query_async(&mut connection).await.unwrap();
         Self {
             broker: redis.broker(&prefix, library),
             redis: connection,
@@ -98,9 +77,7 @@ impl Driver {
 
     /// Does one operation and checks all there is to check.
     pub(crate) async fn step(&mut self, operation: &Operation) -> Check {
-        self.apply(operation)
-            .await
-            .map_err(|wrong| format!("{operation:?}: {wrong}"))?;
+        self.apply(operation).await.map_err(|wrong| format!("{operation:?}: {wrong}"))?;
         let now = Snapshot::read(&mut self.redis, &self.prefix, &self.ids).await;
         let check = || {
             now.check_structure()?;
@@ -114,18 +91,13 @@ impl Driver {
 
     async fn apply(&mut self, operation: &Operation) -> Check {
         match operation {
-            Operation::Enqueue {
-                queue,
-                priority,
-                count,
-                delay_ms,
-            } => self.enqueue(*queue, *priority, *count, *delay_ms).await,
+            Operation::Enqueue { queue, priority, count, delay_ms } => {
+                self.enqueue(*queue, *priority, *count, *delay_ms).await
+            }
             Operation::EnqueueAgain => self.enqueue_again().await,
-            Operation::Exchange {
-                worker,
-                settle,
-                want,
-            } => self.exchange(*worker, settle, *want).await,
+            Operation::Exchange { worker, settle, want } => {
+                self.exchange(*worker, settle, *want).await
+            }
             Operation::ExchangeAgain { worker } => self.exchange_again(*worker).await,
             Operation::Heartbeat { worker, skip } => self.heartbeat(*worker, *skip).await,
             Operation::Die { worker } => {
@@ -146,32 +118,30 @@ impl Driver {
             }
             Operation::Pause { queue } => {
                 self.model.queues[*queue].paused = true;
-                self.broker
-                    .pause(&QUEUES[*queue].parse().unwrap())
-                    .await
-                    .map_err(text)
+                self.broker.pause(&QUEUES[*queue].parse().unwrap()).await.map_err(text)
             }
             Operation::Resume { queue } => {
                 self.model.queues[*queue].paused = false;
-                self.broker
-                    .resume(&QUEUES[*queue].parse().unwrap())
-                    .await
-                    .map_err(text)
+                self.broker.resume(&QUEUES[*queue].parse().unwrap()).await.map_err(text)
             }
-            Operation::Sweep { after_ms } => {
-                self.pass(*after_ms).await;
-                self.model.sweep();
-                self.broker
-                    .sweep(Partition::default())
-                    .await
-                    .map(|_| ())
-                    .map_err(text)
+            Operation::Sweep { after_ms } => self.sweep(*after_ms).await,
+            Operation::Silence => {
+                for _ in 0..3 {
+                    self.sweep(LEASE_MS / 2).await?;
+                }
+                Ok(())
             }
             Operation::Pass { ms } => {
                 self.pass(*ms).await;
                 Ok(())
             }
         }
+    }
+
+    async fn sweep(&mut self, after_ms: u64) -> Check {
+        self.pass(after_ms).await;
+        self.model.sweep();
+        self.broker.sweep(Partition::default()).await.map(|_| ()).map_err(text)
     }
 
     async fn pass(&mut self, ms: u64) {
@@ -191,11 +161,8 @@ impl Driver {
         count: usize,
         delay_ms: u64,
     ) -> Check {
-        let start = if delay_ms == 0 {
-            Start::Now
-        } else {
-            Start::After(Duration::from_millis(delay_ms))
-        };
+        let start =
+            if delay_ms == 0 { Start::Now } else { Start::After(Duration::from_millis(delay_ms)) };
         let new_job = |_| NewJob {
             id: self.broker.new_id(None),
             task: "simulated".parse().unwrap(),
@@ -222,11 +189,7 @@ impl Driver {
     async fn enqueue_again(&mut self) -> Check {
         let answers = self.broker.enqueue(&self.last_batch).await;
         for (job, answer) in self.last_batch.iter().zip(answers) {
-            same(
-                "a repeated submission",
-                &answer.map_err(text)?,
-                &Enqueued::Known(job.id),
-            )?;
+            same("a repeated submission", &answer.map_err(text)?, &Enqueued::Known(job.id))?;
         }
         Ok(())
     }
@@ -245,21 +208,14 @@ impl Driver {
             want,
             busy: worker.held.len(),
         };
-        let exchanged = self
-            .broker
-            .exchange(Partition::default(), &exchange)
-            .await
-            .map_err(text)?;
+        let exchanged =
+            self.broker.exchange(Partition::default(), &exchange).await.map_err(text)?;
         let model = &mut self.model;
         model.register(worker.id);
-        let settled = exchange
-            .settlements
-            .iter()
-            .zip(&endings)
-            .map(|(settlement, &ending)| {
-                let key = settlement.key();
-                model.settle(worker.id, key.id, key.epoch.number(), ending)
-            });
+        let settled = exchange.settlements.iter().zip(&endings).map(|(settlement, &ending)| {
+            let key = settlement.key();
+            model.settle(worker.id, key.id, key.epoch.number(), ending)
+        });
         same("settled", &exchanged.settled, &settled.collect())?;
         let drain = model.drains(worker.id, worker.held.len());
         same("drain", &exchanged.drain, &drain)?;
@@ -270,9 +226,7 @@ impl Driver {
             worker.held.len(),
         );
         same("claims", &handed(&exchanged.claims), &claims)?;
-        worker
-            .held
-            .extend(exchanged.claims.into_iter().map(|claim| claim.lease));
+        worker.held.extend(exchanged.claims.into_iter().map(|claim| claim.lease));
         worker.last = Some((exchange, endings, claims));
         Ok(())
     }
@@ -282,24 +236,15 @@ impl Driver {
         let Some((exchange, endings, claims)) = &worker.last else {
             return Ok(());
         };
-        let exchanged = self
-            .broker
-            .exchange(Partition::default(), exchange)
-            .await
-            .map_err(text)?;
-        for ((settlement, &ending), settled) in exchange
-            .settlements
-            .iter()
-            .zip(endings)
-            .zip(&exchanged.settled)
+        let exchanged = self.broker.exchange(Partition::default(), exchange).await.map_err(text)?;
+        for ((settlement, &ending), settled) in
+            exchange.settlements.iter().zip(endings).zip(&exchanged.settled)
         {
             let key = settlement.key();
             same(
                 "settled again",
                 settled,
-                &self
-                    .model
-                    .settle(worker.id, key.id, key.epoch.number(), ending),
+                &self.model.settle(worker.id, key.id, key.epoch.number(), ending),
             )?;
         }
         same(
@@ -322,20 +267,9 @@ impl Driver {
             busy: leases.len(),
             leases: &leases,
         };
-        let verdicts = self
-            .broker
-            .heartbeat(Partition::default(), &beat)
-            .await
-            .map_err(text)?;
-        let named: Vec<_> = leases
-            .iter()
-            .map(|key| (key.id, key.epoch.number()))
-            .collect();
-        same(
-            "verdicts",
-            &verdicts,
-            &self.model.heartbeat(worker.id, &named),
-        )
+        let verdicts = self.broker.heartbeat(Partition::default(), &beat).await.map_err(text)?;
+        let named: Vec<_> = leases.iter().map(|key| (key.id, key.epoch.number())).collect();
+        same("verdicts", &verdicts, &self.model.heartbeat(worker.id, &named))
     }
 
     async fn report(&mut self, worker: usize, lease: usize) -> Check {
@@ -344,20 +278,10 @@ impl Driver {
             return Ok(());
         }
         let key = worker.held[lease % worker.held.len()].key();
-        let progress = Some(Progress {
-            fraction: 0.5,
-            message: "half".to_owned(),
-        });
-        let report = Report {
-            lease: key,
-            progress,
-            log: vec!["a line".to_owned()],
-        };
-        let stale = self
-            .broker
-            .report(Partition::default(), worker.id, &[report])
-            .await
-            .map_err(text)?;
+        let progress = Some(Progress { fraction: 0.5, message: "half".to_owned() });
+        let report = Report { lease: key, progress, log: vec!["a line".to_owned()] };
+        let stale =
+            self.broker.report(Partition::default(), worker.id, &[report]).await.map_err(text)?;
         same(
             "reported",
             &stale.is_empty(),
@@ -406,10 +330,7 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Check
 }
 
 fn handed(claims: &[crunch_common::broker::Claim]) -> Vec<Handed> {
-    claims
-        .iter()
-        .map(|claim| (claim.job.id, claim.job.epoch.number(), claim.job.attempt))
-        .collect()
+    claims.iter().map(|claim| (claim.job.id, claim.job.epoch.number(), claim.job.attempt)).collect()
 }
 
 fn spend(held: &mut Vec<Lease>, settle: &[(usize, Ending)]) -> (Vec<Settlement>, Vec<Ending>) {

@@ -58,18 +58,11 @@ pub(crate) type Handed = (JobId, u64, u32);
 
 impl Model {
     pub(crate) fn new(now: u64) -> Self {
-        Self {
-            now,
-            ..Self::default()
-        }
+        Self { now, ..Self::default() }
     }
 
     pub(crate) fn enqueue(&mut self, id: JobId, queue: usize, lane: usize, delay_ms: u64) {
-        let status = if delay_ms > 0 {
-            Status::Scheduled
-        } else {
-            Status::Queued
-        };
+        let status = if delay_ms > 0 { Status::Scheduled } else { Status::Queued };
         let job = Job {
             queue,
             lane,
@@ -95,9 +88,7 @@ impl Model {
     }
 
     fn job(&mut self, id: JobId) -> &mut Job {
-        self.jobs
-            .get_mut(&id)
-            .expect("the model knows every job of its world")
+        self.jobs.get_mut(&id).expect("the model knows every job of its world")
     }
 
     fn to_ready(&mut self, id: JobId, front: bool) {
@@ -106,11 +97,7 @@ impl Model {
         let lane = if job.losses >= 2 { SOLITARY } else { job.lane };
         let queue = job.queue;
         let lane = &mut self.queues[queue].lanes[lane];
-        if front {
-            lane.push_front(id)
-        } else {
-            lane.push_back(id)
-        }
+        if front { lane.push_front(id) } else { lane.push_back(id) }
     }
 
     fn end(&mut self, id: JobId, status: Status) {
@@ -183,10 +170,7 @@ impl Model {
 
     /// Whether this worker gets nothing until it runs nothing else.
     pub(crate) fn drains(&mut self, worker: WorkerId, busy: usize) -> bool {
-        let waiting = self
-            .queues
-            .iter()
-            .any(|queue| !queue.lanes[SOLITARY].is_empty());
+        let waiting = self.queues.iter().any(|queue| !queue.lanes[SOLITARY].is_empty());
         busy > 0 && waiting && *self.reserved.get_or_insert(worker) == worker
     }
 
@@ -250,11 +234,7 @@ impl Model {
 
     /// Claims of an exchange that is asked again: those still held.
     pub(crate) fn still_held(&self, worker: WorkerId, claims: &[Handed]) -> Vec<Handed> {
-        claims
-            .iter()
-            .filter(|(id, epoch, _)| self.holds(worker, *id, *epoch))
-            .copied()
-            .collect()
+        claims.iter().filter(|(id, epoch, _)| self.holds(worker, *id, *epoch)).copied().collect()
     }
 
     fn holds(&self, worker: WorkerId, id: JobId, epoch: u64) -> bool {
@@ -295,15 +275,8 @@ impl Model {
             return;
         }
         // Registered leases are all of one length here; before the first worker the default of 10 s counts.
-        let lease = if self.index.is_empty() {
-            10_000
-        } else {
-            LEASE_MS
-        };
-        if self
-            .last_sweep
-            .is_none_or(|last| self.now - last > lease * 3 / 4)
-        {
+        let lease = if self.index.is_empty() { 10_000 } else { LEASE_MS };
+        if self.last_sweep.is_none_or(|last| self.now - last > lease * 3 / 4) {
             self.grace_until = self.now + lease;
         }
         self.last_sweep = Some(self.now);
@@ -322,8 +295,7 @@ impl Model {
             self.promote(queue);
         }
         let now = self.now;
-        self.index
-            .retain(|_, &mut beat| now - beat < LEASE_MS.max(30_000));
+        self.index.retain(|_, &mut beat| now - beat < LEASE_MS.max(30_000));
     }
 
     fn take_back(&mut self, queue: usize) {
@@ -340,9 +312,7 @@ impl Model {
         let mut requeued = Vec::new();
         for (_, id) in ids {
             let job = &self.jobs[&id];
-            let beat = job
-                .worker
-                .and_then(|worker| self.beats.get(&worker.to_string()).copied());
+            let beat = job.worker.and_then(|worker| self.beats.get(&worker.to_string()).copied());
             let beats = beat.is_some_and(|beat| now - beat <= LEASE_MS);
             let unheard = beats && job.lease_end <= job.started_at + LEASE_MS;
             let job = self.job(id);
@@ -414,10 +384,8 @@ impl Model {
             .map(|(&id, job)| (job.terminal_at, id))
             .collect();
         ids.sort();
-        let ids: Vec<_> = ids
-            .into_iter()
-            .take(usize::try_from(limit).unwrap_or(usize::MAX))
-            .collect();
+        let ids: Vec<_> =
+            ids.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
         ids.iter().for_each(|&(_, id)| self.retry(id));
         ids.len() as u64
     }

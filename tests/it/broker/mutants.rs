@@ -15,21 +15,13 @@ const MUTANTS: [Mutant; 28] = [
         "  if job.status ~= 'running' or job.epoch ~= epoch or job.worker ~= worker then return -1 end",
         "",
     ),
-    (
-        "settling is not idempotent",
-        "if job.settled_epoch == epoch then return 2 end",
-        "",
-    ),
+    ("settling is not idempotent", "if job.settled_epoch == epoch then return 2 end", ""),
     (
         "settling leaves the lease",
         "w:add('ZREM', key.running(p, job.queue), id)\n  settle[outcome]",
         "settle[outcome]",
     ),
-    (
-        "losses are never counted",
-        "if not unheard then job.losses = num(job.losses) + 1 end",
-        "",
-    ),
+    ("losses are never counted", "if not unheard then job.losses = num(job.losses) + 1 end", ""),
     (
         "a lost reply counts as a loss",
         "local unheard = beats and",
@@ -45,36 +37,20 @@ const MUTANTS: [Mutant; 28] = [
         "SOLITARY_LOSSES, MAX_LOSSES = 2, 5",
         "SOLITARY_LOSSES, MAX_LOSSES = 99, 5",
     ),
-    (
-        "sweep forgets the lease it took back",
-        "w:add('ZREM', key.running(p, queue), id)",
-        "",
-    ),
-    (
-        "sweep knows no grace",
-        "if now < guard.grace_until then return end",
-        "",
-    ),
+    ("sweep forgets the lease it took back", "w:add('ZREM', key.running(p, queue), id)", ""),
+    ("sweep knows no grace", "if now < guard.grace_until then return end", ""),
     (
         "enqueue is not idempotent",
         "if seen[id] or redis.call('EXISTS', key.job(p, id)) == 1 then return { 2, id } end",
         "",
     ),
-    (
-        "idempotency ignores the request",
-        "print == fingerprint and 3 or -1",
-        "3",
-    ),
+    ("idempotency ignores the request", "print == fingerprint and 3 or -1", "3"),
     (
         "the number of an exchange is ignored",
         "if num(last[1]) == call.number then",
         "if false then",
     ),
-    (
-        "epochs may repeat",
-        "job.epoch = math.max(num(job.epoch) + 1, now)",
-        "job.epoch = now",
-    ),
+    ("epochs may repeat", "job.epoch = math.max(num(job.epoch) + 1, now)", "job.epoch = now"),
     (
         "a heartbeat extends anybody's lease",
         "if not job or job.status ~= 'running' or job.epoch ~= epoch or job.worker ~= worker then return -1 end\n  w:add('ZADD'",
@@ -85,21 +61,13 @@ const MUTANTS: [Mutant; 28] = [
         "if not job or job.status ~= 'running' or job.epoch ~= epoch or job.worker ~= worker then return -1 end\n  if progress",
         "if not job then return -1 end\n  if progress",
     ),
-    (
-        "a cancel makes no ghost",
-        "w:call('SADD', key.ghosts(p, job.queue), id)",
-        "",
-    ),
+    ("a cancel makes no ghost", "w:call('SADD', key.ghosts(p, job.queue), id)", ""),
     (
         "a claim takes canceled jobs",
         "elseif job and job.status == 'queued' then",
         "elseif job then",
     ),
-    (
-        "a claim leaves the id in ready",
-        "if looked > 0 then w:call('RPOP', name, looked) end",
-        "",
-    ),
+    ("a claim leaves the id in ready", "if looked > 0 then w:call('RPOP', name, looked) end", ""),
     (
         "a release is charged",
         "return int(math.max(num(job.attempt) - 1, 0))",
@@ -120,11 +88,7 @@ const MUTANTS: [Mutant; 28] = [
         "if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then",
         "if false then",
     ),
-    (
-        "a revived job expires",
-        "w:call('PERSIST', key.job(p, id))",
-        "",
-    ),
+    ("a revived job expires", "w:call('PERSIST', key.job(p, id))", ""),
     (
         "priorities are ignored",
         "local LANES = { 'urgent', 'high', 'normal', 'low' }",
@@ -135,11 +99,7 @@ const MUTANTS: [Mutant; 28] = [
         "local values = redis.pcall('HMGET', key.job(p, id), unpack(fields))",
         "local values = redis.call('HMGET', key.job(p, id), unpack(fields))",
     ),
-    (
-        "wake-up tokens do not chain",
-        "if has_ready(p, queue) then wake(w, p, queue) end",
-        "",
-    ),
+    ("wake-up tokens do not chain", "if has_ready(p, queue) then wake(w, p, queue) end", ""),
     (
         "a delete leaves the indexes",
         "w:call('ZREM', key.finished(p, job.queue), id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HSET'",
@@ -162,10 +122,7 @@ fn catcher(redis: &Redis, number: usize, (name, from, to): Mutant) -> Option<Str
         );
         text.replacen(from, to, 1)
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (at, story) in NAMES.iter().enumerate() {
         let told = runtime.block_on(async {
             let mut world =

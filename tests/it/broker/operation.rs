@@ -66,6 +66,8 @@ pub(crate) enum Operation {
     Sweep {
         after_ms: u64,
     },
+    /// A lease's length passes with sweeps in it, so that whoever does not beat loses what it holds.
+    Silence,
     /// Time passes, and nothing sweeps.
     Pass {
         ms: u64,
@@ -119,6 +121,7 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         1 => queue.prop_map(|queue| Operation::Resume { queue }),
         4 => prop_oneof![3 => 0..2000_u64, 1 => Just(40_000), 1 => Just(61_000)]
             .prop_map(|after_ms| Operation::Sweep { after_ms }),
+        3 => Just(Operation::Silence),
         2 => (0..3000_u64).prop_map(|ms| Operation::Pass { ms }),
     ]
 }

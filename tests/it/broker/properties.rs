@@ -17,16 +17,9 @@ pub(crate) fn run(
     shrink: u32,
     edit: impl Fn(String) -> String,
 ) -> Result<(), String> {
-    let config = Config {
-        cases,
-        max_shrink_iters: shrink,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let config =
+        Config { cases, max_shrink_iters: shrink, failure_persistence: None, ..Config::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cases_run = std::cell::Cell::new(0);
     let history = proptest::collection::vec(operation(), 1..STEPS);
     let library = library(edit);

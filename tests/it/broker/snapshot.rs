@@ -70,14 +70,8 @@ impl Snapshot {
     }
 
     pub(crate) fn of(model: &Model) -> Self {
-        let jobs = model
-            .jobs
-            .iter()
-            .map(|(&id, job)| (id, SeenJob::of(id, job)))
-            .collect();
-        let queues = (0..QUEUES.len())
-            .map(|queue| SeenQueue::of(model, queue))
-            .collect();
+        let jobs = model.jobs.iter().map(|(&id, job)| (id, SeenJob::of(id, job))).collect();
+        let queues = (0..QUEUES.len()).map(|queue| SeenQueue::of(model, queue)).collect();
         Self { jobs, queues }
     }
 
@@ -89,12 +83,7 @@ impl Snapshot {
                 self.queues.iter().map(|queue| places(queue, id)).sum()
             };
             let ready = count(|queue, id| {
-                queue
-                    .lanes
-                    .iter()
-                    .flatten()
-                    .filter(|other| *other == id)
-                    .count()
+                queue.lanes.iter().flatten().filter(|other| *other == id).count()
             });
             let ghost = count(|queue, id| usize::from(queue.ghosts.contains(id)));
             let delayed = count(|queue, id| usize::from(queue.delayed.contains_key(id)));
@@ -183,19 +172,13 @@ impl SeenQueue {
     async fn read(redis: &mut MultiplexedConnection, root: &str) -> Self {
         let mut ask = redis::pipe();
         for lane in LANE_NAMES {
-            ask.cmd("LRANGE")
-                .arg(format!("{root}:ready:{lane}"))
-                .arg(0)
-                .arg(-1);
+            ask.cmd("LRANGE").arg(format!("{root}:ready:{lane}")).arg(0).arg(-1);
         }
         let lanes: Vec<Vec<String>> = ask.query_async(redis).await.unwrap();
         let newest_first =
             |lane: Vec<String>| lane.iter().rev().map(|id| id.parse().unwrap()).collect();
-        let ghosts: Vec<String> = redis::cmd("SMEMBERS")
-            .arg(format!("{root}:ghosts"))
-            .query_async(redis)
-            .await
-            .unwrap();
+        let ghosts: Vec<String> =
+            redis::cmd("SMEMBERS").arg(format!("{root}:ghosts")).query_async(redis).await.unwrap();
         let delayed = scores(redis, &format!("{root}:delayed")).await;
         let running = scores(redis, &format!("{root}:running")).await;
         Self {
@@ -203,40 +186,23 @@ impl SeenQueue {
             ghosts: ghosts.iter().map(|id| id.parse().unwrap()).collect(),
             delayed,
             running,
-            failed: scores(redis, &format!("{root}:failed"))
-                .await
-                .into_keys()
-                .collect(),
-            finished: scores(redis, &format!("{root}:finished"))
-                .await
-                .into_keys()
-                .collect(),
+            failed: scores(redis, &format!("{root}:failed")).await.into_keys().collect(),
+            finished: scores(redis, &format!("{root}:finished")).await.into_keys().collect(),
         }
     }
 
     fn of(model: &Model, queue: usize) -> Self {
-        let jobs = || {
-            model
-                .jobs
-                .iter()
-                .filter(move |(_, job)| job.queue == queue && !job.gone)
-        };
+        let jobs = || model.jobs.iter().filter(move |(_, job)| job.queue == queue && !job.gone);
         let that_are =
             |statuses: &'static [Status]| jobs().filter(|(_, job)| statuses.contains(&job.status));
         let source = &model.queues[queue];
         Self {
-            lanes: source
-                .lanes
-                .iter()
-                .map(|lane| lane.iter().copied().collect())
-                .collect(),
+            lanes: source.lanes.iter().map(|lane| lane.iter().copied().collect()).collect(),
             ghosts: source.ghosts.clone(),
             delayed: that_are(&[Status::Scheduled, Status::Retrying])
                 .map(|(&id, job)| (id, job.due))
                 .collect(),
-            running: that_are(&[Status::Running])
-                .map(|(&id, job)| (id, job.lease_end))
-                .collect(),
+            running: that_are(&[Status::Running]).map(|(&id, job)| (id, job.lease_end)).collect(),
             failed: that_are(&[Status::Failed]).map(|(&id, _)| id).collect(),
             finished: jobs()
                 .filter(|(_, job)| job.status.is_terminal())
@@ -260,8 +226,5 @@ async fn scores(redis: &mut MultiplexedConnection, name: &str) -> BTreeMap<JobId
         clippy::cast_sign_loss,
         reason = "scores are whole milliseconds"
     )]
-    pairs
-        .into_iter()
-        .map(|(id, score)| (id.parse().unwrap(), score as u64))
-        .collect()
+    pairs.into_iter().map(|(id, score)| (id.parse().unwrap(), score as u64)).collect()
 }
