@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crunch_common::broker::{ClaimedJob, Epoch, LogLines, Progress};
+use crunch_common::broker::{ClaimedJob, Epoch, LeaseKey, LogLines, Progress, Report};
 use crunch_common::job::{ContentType, JobId, Metadata};
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// The longest progress message and log line kept, in bytes.
@@ -19,6 +20,8 @@ pub struct JobContext {
     job: Arc<Facts>,
     cancellation: CancellationToken,
     said: Arc<Mutex<Said>>,
+    /// The slot is free again when nobody speaks for the job any more: code that hangs keeps it.
+    _slot: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 #[derive(Debug)]
@@ -35,9 +38,11 @@ struct Facts {
 
 /// What the handler said since the last report.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
-    pub(crate) progress: Option<Progress>,
-    pub(crate) log: LogLines,
+struct Said {
+    /// Whether the handler ever said anything: then a report of it may still be on its way.
+    spoke: bool,
+    progress: Option<Progress>,
+    log: LogLines,
 }
 
 impl JobContext {
@@ -54,7 +59,12 @@ impl JobContext {
             content_type: job.options.content_type.clone(),
             deadline,
         };
-        Self { job: Arc::new(facts), cancellation, said: Arc::default() }
+        Self { job: Arc::new(facts), cancellation, said: Arc::default(), _slot: None }
+    }
+
+    /// Keeps a slot occupied for as long as this context or a clone of it lives.
+    pub(crate) fn occupying(self, slot: OwnedSemaphorePermit) -> Self {
+        Self { _slot: Some(Arc::new(slot)), ..self }
     }
 
     /// The job's id. With [`JobContext::epoch`] it makes an idempotency key towards other systems.
@@ -116,25 +126,35 @@ impl JobContext {
     /// at most every 100 ms.
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
-        let message = one_line(message.into());
-        self.lock().progress = Some(Progress { fraction, message });
+        let message = one_line(&message.into());
+        let mut said = self.lock();
+        said.spoke = true;
+        said.progress = Some(Progress { fraction, message });
     }
 
     /// Adds a line to the job's log; several lines are added one by one. The newest 256 lines are kept, a line up to
     /// 1 KiB.
     pub fn log(&self, text: impl AsRef<str>) {
         let mut said = self.lock();
+        said.spoke = true;
         for line in text.as_ref().lines() {
             if said.log.len() == MAX_WAITING_LINES {
                 said.log.remove(0);
             }
-            said.log.push(one_line(line.to_owned()));
+            said.log.push(one_line(line));
         }
     }
 
-    /// Takes what was said since the last call.
-    pub(crate) fn take_said(&self) -> Said {
-        std::mem::take(&mut *self.lock())
+    /// Takes what was said since the last call, if anything was.
+    pub(crate) fn take_report(&self, lease: LeaseKey) -> Option<Report> {
+        let mut said = self.lock();
+        let (progress, log) = (said.progress.take(), std::mem::take(&mut said.log));
+        (progress.is_some() || !log.is_empty()).then_some(Report { lease, progress, log })
+    }
+
+    /// Whether the handler ever said anything.
+    pub(crate) fn spoke(&self) -> bool {
+        self.lock().spoke
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Said> {
@@ -144,7 +164,7 @@ impl JobContext {
 }
 
 /// Cuts to the limit at a character's border, and replaces control characters: line breaks would split the entry.
-fn one_line(text: String) -> String {
+fn one_line(text: &str) -> String {
     let end = (0..=MAX_LINE_BYTES.min(text.len()))
         .rev()
         .find(|&at| text.is_char_boundary(at))

@@ -1,11 +1,54 @@
 //! The worker side of Crunch: write handlers, and run them as jobs come in.
 //!
-//! Broker in, handlers out. No HTTP.
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use crunch_worker::{JobContext, Task, TaskError, Worker};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Deserialize)]
+//! struct CountPrimes {
+//!     limit: u32,
+//! }
+//!
+//! #[derive(Serialize)]
+//! struct PrimeCount {
+//!     primes: usize,
+//! }
+//!
+//! /// Counts the primes below `limit`.
+//! fn count_primes(job: JobContext, input: CountPrimes) -> Result<PrimeCount, TaskError> {
+//!     job.progress(0.0, "counting");
+//!     let is_prime = |n: &u32| (2..=n.isqrt()).all(|d| n % d != 0);
+//!     Ok(PrimeCount { primes: (2..input.limit).filter(is_prime).count() })
+//! }
+//!
+//! # async fn run() -> Result<(), crunch_worker::Error> {
+//! Worker::from_env()?
+//!     .task(Task::blocking("primes.count", count_primes).timeout(Duration::from_secs(60)))
+//!     .run()
+//!     .await
+//! # }
+//! ```
+//!
+//! Execution is **at least once**: after a crash a job runs again. Use the job's id together with its epoch
+//! ([`JobContext::id`], [`JobContext::epoch`]) as idempotency key or fencing token towards other systems.
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
+mod config;
 mod context;
+mod executor;
 mod handler;
+mod registry;
+mod running;
+mod service;
+mod task;
+mod worker;
 
+pub use config::{Queues, WorkerConfig};
 pub use context::JobContext;
 pub use handler::{Handler, HandlerFuture, TaskError};
+pub use registry::DuplicateTask;
+pub use task::Task;
+pub use worker::{Error, Shutdown, Worker};

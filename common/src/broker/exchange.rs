@@ -7,7 +7,7 @@ use redis::{Cmd, Value};
 use super::connection::Repeat;
 use super::error::Error;
 use super::functions::Function;
-use super::lease::{Epoch, Lease, Outcome, Settlement, WorkerId};
+use super::lease::{Epoch, Lease, LeaseKey, Outcome, Settlement, WorkerId};
 use super::{Broker, reply};
 use crate::job::{JobId, JobOptions, Partition, Payload, Priority};
 use crate::queue::QueueName;
@@ -62,6 +62,13 @@ pub struct Exchanged {
     pub drain: bool,
 }
 
+impl Exchanged {
+    /// As if nothing had been brought and nothing been got.
+    pub fn nothing() -> Self {
+        Self { settled: Vec::new(), claims: Vec::new(), next_due: None, more: false, drain: false }
+    }
+}
+
 /// What became of a settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
@@ -105,6 +112,14 @@ pub struct ClaimedJob {
     pub created_at: Timestamp,
     /// When it was claimed, by Redis' clock.
     pub claimed_at: Timestamp,
+}
+
+impl ClaimedJob {
+    /// Names the lease it came with.
+    #[must_use]
+    pub const fn lease_key(&self) -> LeaseKey {
+        LeaseKey { id: self.id, epoch: self.epoch }
+    }
 }
 
 impl Broker {
@@ -169,8 +184,8 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
         settled: reply::array(settled)?.iter().map(read_settled).collect::<Result<_, _>>()?,
         claims: reply::array(claims)?
             .into_iter()
-            .map(|claim| read_claim(claim, now))
-            .collect::<Result<_, _>>()?,
+            .filter_map(|claim| readable(claim, now))
+            .collect(),
         next_due: u64::try_from(reply::integer(&next_due)?).ok().map(Duration::from_millis),
         more: reply::integer(&more)? == 1,
         drain: reply::integer(&drain)? == 1,
@@ -184,6 +199,14 @@ fn read_settled(code: &Value) -> Result<Settled, Error> {
         -2 => Ok(Settled::Unknown),
         code => Err(Error::unreadable(format!("settle answered {code}"))),
     }
+}
+
+/// One claim that cannot be read must not take the others with it: its lease will end, and in the end it fails.
+fn readable(claim: Value, now: Timestamp) -> Option<Claim> {
+    let claim = read_claim(claim, now);
+    claim
+        .inspect_err(|error| tracing::error!(%error, "a job was handed out that cannot be read"))
+        .ok()
 }
 
 fn read_claim(claim: Value, now: Timestamp) -> Result<Claim, Error> {

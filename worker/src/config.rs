@@ -1,0 +1,67 @@
+//! What a worker can be told, by command line or environment.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use crunch_common::config::{CommonConfig, comma_separated, milliseconds, whole_number};
+use crunch_common::queue::QueueName;
+
+/// Takes jobs from Redis and runs them.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "crunch-worker", version)]
+pub struct WorkerConfig {
+    /// What API and workers share.
+    #[command(flatten)]
+    pub common: CommonConfig,
+
+    /// How many jobs run at once, 1 to 1024. Default: the number of CPUs.
+    #[arg(long, env = "CRUNCH_WORKER_CONCURRENCY", value_name = "N",
+        value_parser = whole_number::<u16>(1..=1024))]
+    pub concurrency: Option<u16>,
+
+    /// Queues to take jobs from, separated by commas, in order of preference. Default: the queues
+    /// of this worker's tasks, in turn.
+    #[arg(long, env = "CRUNCH_WORKER_QUEUES", value_name = "NAMES", value_parser = queue_names)]
+    pub queues: Option<Queues>,
+
+    /// How long running jobs may take to end after SIGTERM before they are given back, in
+    /// milliseconds, 0 to 86 400 000.
+    #[arg(long = "grace-ms", env = "CRUNCH_WORKER_GRACE_MS", value_name = "MS",
+        default_value = "25000", value_parser = milliseconds(0..=86_400_000))]
+    pub grace: Duration,
+
+    /// How long a job is held without a heartbeat, in milliseconds, 1000 to 3 600 000. Beats come
+    /// every quarter of it.
+    #[arg(long = "lease-ms", env = "CRUNCH_LEASE_MS", value_name = "MS",
+        default_value = "10000", value_parser = milliseconds(1000..=3_600_000))]
+    pub lease: Duration,
+
+    /// The largest result kept, in bytes, 1 to 67 108 864.
+    #[arg(long, env = "CRUNCH_WORKER_MAX_RESULT", value_name = "BYTES",
+        default_value = "1048576", value_parser = whole_number::<usize>(1..=67_108_864))]
+    pub max_result: usize,
+
+    /// A file that declares commands as tasks.
+    #[arg(long, env = "CRUNCH_TASKS", value_name = "PATH")]
+    pub tasks: Option<PathBuf>,
+}
+
+/// Queues in order of preference.
+pub type Queues = std::sync::Arc<[QueueName]>;
+
+fn queue_names(text: &str) -> Result<Queues, String> {
+    let names = comma_separated::<QueueName>(text);
+    names
+        .map(Into::into)
+        .map_err(|error| format!("expected queue names separated by commas: {error}"))
+}
+
+impl WorkerConfig {
+    /// How many jobs run at once.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.concurrency.map_or_else(cpus, usize::from)
+    }
+}

@@ -1,0 +1,225 @@
+//! Runs one claimed job: find its task, bound its time, run the handler, classify what came out.
+//!
+//! Never talks about queues or slots, and never retries by itself: what it returns is a settlement.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crunch_common::broker::{Claim, ClaimedJob, Lease, ReleaseCause, Settlement};
+use crunch_common::job::{ErrorCode, JobError, Payload};
+use crunch_common::time::{Timestamp, whole_ms};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::{JoinError, JoinHandle};
+use tracing::Instrument;
+
+use crate::registry::Registry;
+use crate::running::{RunningJobs, Stop, StopReason};
+use crate::service::Reporter;
+use crate::{JobContext, Task, TaskError};
+
+/// How long a handler may take to return once it was asked to stop. A command gets TERM, five seconds, then KILL: one
+/// second more than that.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(6);
+
+/// What running jobs needs.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    pub(crate) registry: Registry,
+    pub(crate) running: Arc<RunningJobs>,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) max_result: usize,
+}
+
+/// How an attempt ended, before it is known what that means for the job.
+#[derive(Debug)]
+enum Ending {
+    Returned(Result<Payload, TaskError>),
+    Panicked(String),
+    Stopped(StopReason),
+}
+
+impl Executor {
+    /// Runs a job to the end of its attempt. Nothing is returned if the lease was lost: then nothing may be settled.
+    /// The slot is free again when the last clone of the job's context is gone, so a handler that hangs keeps it.
+    pub(crate) async fn run(&self, claim: Claim, slot: OwnedSemaphorePermit) -> Option<Settlement> {
+        let Claim { lease, job } = claim;
+        let Some(task) = self.registry.find(&job.task) else {
+            tracing::warn!(job.id = %job.id, job.task = %job.task, "no code for this task here: given back");
+            return Some(lease.release(ReleaseCause::Unroutable));
+        };
+        let Some(limit) = TimeLimit::of(&job) else {
+            return Some(lease.fail(deadline_exceeded()));
+        };
+        let span = tracing::info_span!("job", job.id = %job.id, job.task = %job.task, queue = %job.queue, attempt = job.attempt);
+        let attempt = self.attempt(task, &job, &limit, slot);
+        let ending = attempt.instrument(span.clone()).await;
+        let _entered = span.enter();
+        self.classify(lease, task, &job, ending)
+    }
+
+    async fn attempt(
+        &self,
+        task: &Task,
+        job: &ClaimedJob,
+        limit: &TimeLimit,
+        slot: OwnedSemaphorePermit,
+    ) -> Ending {
+        let (key, stop) = (job.lease_key(), Stop::default());
+        let context = JobContext::new(job, limit.deadline(), stop.token().clone()).occupying(slot);
+        self.running.enter(key, context.clone(), stop.clone(), limit.ends);
+        tracing::debug!("started");
+        let handler = task.handler.run(context.clone(), job.payload.clone());
+        let handler = tokio::spawn(handler.instrument(tracing::Span::current()));
+        let ending = supervise(handler, &stop, limit).await;
+        self.reporter.last_words(key, &context).await;
+        self.running.leave(key);
+        ending
+    }
+
+    /// What an ending means for the job.
+    fn classify(
+        &self,
+        lease: Lease,
+        task: &Task,
+        job: &ClaimedJob,
+        ending: Ending,
+    ) -> Option<Settlement> {
+        let error = match ending {
+            Ending::Returned(Ok(result)) => match self.check(task, result) {
+                Ok(result) => {
+                    tracing::debug!(result_bytes = result.bytes.len(), "succeeded");
+                    return Some(lease.complete(result));
+                }
+                Err(error) => error,
+            },
+            Ending::Returned(Err(error)) => error.into(),
+            Ending::Panicked(message) => {
+                JobError::retryable(ErrorCode::handler_panicked(), message)
+            }
+            Ending::Stopped(StopReason::TimedOut) => {
+                let message = format!("the attempt took longer than {:?}", job.options.timeout);
+                JobError::retryable(ErrorCode::timeout(), message)
+            }
+            Ending::Stopped(StopReason::DeadlineExceeded) => deadline_exceeded(),
+            Ending::Stopped(StopReason::Canceled) => {
+                tracing::info!("canceled");
+                let error = JobError::permanent(ErrorCode::canceled(), "canceled on request");
+                return Some(lease.cancel(error));
+            }
+            Ending::Stopped(StopReason::Shutdown) => {
+                tracing::info!("given back: the worker shuts down");
+                return Some(lease.release(ReleaseCause::Shutdown));
+            }
+            Ending::Stopped(StopReason::LeaseLost) => {
+                tracing::warn!("lease lost: what came out is dropped");
+                return None;
+            }
+        };
+        Some(retry_or_fail(lease, job, error))
+    }
+
+    /// A result must be of the size and type that were promised.
+    fn check(&self, task: &Task, result: Payload) -> Result<Payload, JobError> {
+        if result.bytes.len() > self.max_result {
+            let message =
+                format!("{} bytes; at most {} are kept", result.bytes.len(), self.max_result);
+            return Err(JobError::permanent(ErrorCode::result_too_large(), message));
+        }
+        let result = Payload { content_type: task.descriptor.content_type.clone(), ..result };
+        if result.content_type.is_json() {
+            serde_json::from_slice::<serde::de::IgnoredAny>(&result.bytes).map_err(|error| {
+                JobError::permanent(ErrorCode::result_invalid(), format!("not JSON: {error}"))
+            })?;
+        }
+        Ok(result)
+    }
+}
+
+fn retry_or_fail(lease: Lease, job: &ClaimedJob, error: JobError) -> Settlement {
+    if error.retryable && job.attempt < job.options.max_attempts {
+        let delay = job.options.backoff.draw(job.attempt);
+        tracing::info!(error.code = %error.code, error.message = error.message, delay_ms = delay.as_millis(), "failed, will be tried again");
+        return lease.retry(error, delay);
+    }
+    tracing::warn!(error.code = %error.code, error.message = error.message, "failed for good");
+    lease.fail(error)
+}
+
+fn deadline_exceeded() -> JobError {
+    JobError::permanent(ErrorCode::deadline_exceeded(), "the job was not wanted any more")
+}
+
+/// Waits for the handler; asks it to stop when its time is over or somebody else wants it to, and gives it up when it does
+/// not.
+async fn supervise(
+    mut handler: JoinHandle<Result<Payload, TaskError>>,
+    stop: &Stop,
+    limit: &TimeLimit,
+) -> Ending {
+    tokio::select! {
+        returned = &mut handler => return ending_of(returned),
+        () = tokio::time::sleep_until(limit.ends.into()) => stop.fire(limit.reason),
+        () = stop.token().cancelled() => {}
+    }
+    let reason = stop.reason().unwrap_or(StopReason::Canceled);
+    match tokio::time::timeout(STOP_GRACE, &mut handler).await {
+        // Work that was finished while the worker shuts down need not be done again.
+        Ok(Ok(Ok(result))) if reason == StopReason::Shutdown => Ending::Returned(Ok(result)),
+        Ok(_) => Ending::Stopped(reason),
+        Err(_elapsed) => {
+            tracing::error!("the handler does not stop: its slot stays occupied until it does");
+            handler.abort();
+            Ending::Stopped(reason)
+        }
+    }
+}
+
+fn ending_of(returned: Result<Result<Payload, TaskError>, JoinError>) -> Ending {
+    match returned {
+        Ok(result) => Ending::Returned(result),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => Ending::Panicked(panic_message(panic.as_ref())),
+            // Only a runtime that is being shut down drops a handler.
+            Err(_) => Ending::Stopped(StopReason::Shutdown),
+        },
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "panicked without a message".to_owned())
+}
+
+/// When an attempt must end, and why then.
+#[derive(Debug)]
+struct TimeLimit {
+    duration: Duration,
+    ends: Instant,
+    reason: StopReason,
+}
+
+impl TimeLimit {
+    /// The nearer of timeout and deadline; `None` if the deadline has passed. Both are measured from instants of Redis'
+    /// clock, so this machine's clock does not matter.
+    fn of(job: &ClaimedJob) -> Option<Self> {
+        let age = job.created_at.until(job.claimed_at);
+        let left = match job.options.deadline {
+            Some(deadline) => deadline.checked_sub(age).filter(|left| !left.is_zero())?,
+            None => Duration::MAX,
+        };
+        let timeout = job.options.timeout;
+        let (duration, reason) = if left < timeout {
+            (left, StopReason::DeadlineExceeded)
+        } else {
+            (timeout, StopReason::TimedOut)
+        };
+        Some(Self { duration, ends: Instant::now() + duration, reason })
+    }
+
+    /// The end by this machine's clock, for the handler to look at.
+    fn deadline(&self) -> Timestamp {
+        Timestamp::from_unix_ms(Timestamp::now().unix_ms().saturating_add(whole_ms(self.duration)))
+    }
+}

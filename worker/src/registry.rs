@@ -1,0 +1,49 @@
+//! The tasks a worker has code for, by name.
+
+use std::collections::BTreeMap;
+
+use crunch_common::queue::QueueName;
+use crunch_common::task::{TaskDescriptor, TaskName};
+
+use crate::Task;
+
+/// Two tasks of one name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("task {name:?} is declared twice; names must be unique in one worker")]
+pub struct DuplicateTask {
+    /// The name.
+    pub name: String,
+}
+
+/// Tasks by name.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    tasks: BTreeMap<TaskName, Task>,
+}
+
+impl Registry {
+    pub(crate) fn add(&mut self, task: Task) -> Result<(), DuplicateTask> {
+        let name = task.descriptor.name.clone();
+        match self.tasks.insert(name.clone(), task) {
+            None => Ok(()),
+            Some(_) => Err(DuplicateTask { name: name.to_string() }),
+        }
+    }
+
+    pub(crate) fn find(&self, name: &TaskName) -> Option<&Task> {
+        self.tasks.get(name)
+    }
+
+    pub(crate) fn descriptors(&self) -> Vec<TaskDescriptor> {
+        self.tasks.values().map(|task| task.descriptor.clone()).collect()
+    }
+
+    /// The queues in which jobs of these tasks wait, each once.
+    pub(crate) fn queues(&self) -> Vec<QueueName> {
+        let mut queues: Vec<_> =
+            self.tasks.values().map(|task| task.descriptor.queue.clone()).collect();
+        queues.sort();
+        queues.dedup();
+        queues
+    }
+}

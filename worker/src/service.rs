@@ -1,0 +1,49 @@
+//! The background roles of a worker. Each is a struct with `run`, until its shutdown fires, and for those that come
+//! round, an `INTERVAL` and a `tick` that a test can call.
+
+mod announcer;
+mod control;
+mod heartbeat;
+mod listener;
+mod processor;
+mod reporter;
+
+use std::time::Duration;
+
+use crunch_common::backoff::Backoff;
+
+pub(crate) use announcer::Announcer;
+pub(crate) use control::Control;
+pub(crate) use heartbeat::Heartbeat;
+pub(crate) use listener::{Listener, Look};
+pub(crate) use processor::Processor;
+pub(crate) use reporter::Reporter;
+
+/// Tells once when Redis goes and once when it comes back, and how long to wait meanwhile.
+#[derive(Debug)]
+pub(crate) struct Reachability {
+    who: &'static str,
+    failures: u32,
+}
+
+impl Reachability {
+    pub(crate) const fn of(who: &'static str) -> Self {
+        Self { who, failures: 0 }
+    }
+
+    pub(crate) fn back(&mut self) {
+        if self.failures > 0 {
+            tracing::info!(service = self.who, failures = self.failures, "redis is back");
+        }
+        self.failures = 0;
+    }
+
+    /// Notes a failure; returns the pause before the next try.
+    pub(crate) fn failed(&mut self, error: &crunch_common::broker::Error) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 {
+            tracing::warn!(service = self.who, %error, "redis does not serve us; trying again until it does");
+        }
+        Backoff::FOR_CONNECTIONS.draw(self.failures)
+    }
+}

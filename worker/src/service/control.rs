@@ -1,0 +1,43 @@
+//! Hears of cancels at once. A message that is missed comes with the next heartbeat's reply.
+
+use std::sync::Arc;
+
+use crunch_common::broker::{self, Broker, WorkerId};
+use tokio_util::sync::CancellationToken;
+
+use super::Reachability;
+use crate::running::{RunningJobs, StopReason};
+
+pub(crate) struct Control {
+    pub(crate) broker: Broker,
+    pub(crate) worker: WorkerId,
+    pub(crate) running: Arc<RunningJobs>,
+}
+
+impl Control {
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        shutdown.run_until_cancelled(self.listen()).await;
+    }
+
+    async fn listen(&self) {
+        let mut redis = Reachability::of("control");
+        loop {
+            match self.broker.controls(self.worker).await {
+                Ok(mut controls) => {
+                    redis.back();
+                    while let Some(control) = controls.next().await {
+                        self.obey(control);
+                    }
+                    // The connection broke; the first try to get it back is at once.
+                }
+                Err(error) => tokio::time::sleep(redis.failed(&error)).await,
+            }
+        }
+    }
+
+    fn obey(&self, control: broker::Control) {
+        if let broker::Control::Cancel(lease) = control {
+            self.running.stop(lease, StopReason::Canceled);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Keeps leases alive while handlers work.
+//!
+//! Runs on an OS thread of its own with its own runtime and connection: a handler that hogs the CPU or blocks the async
+//! runtime cannot make its worker look dead.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crunch_common::broker::{self, Broker, Error, LeaseKey, Verdict, WorkerId, WorkerInfo};
+use crunch_common::job::Partition;
+use tokio_util::sync::CancellationToken;
+
+use super::Reachability;
+use crate::running::{RunningJobs, StopReason};
+
+pub(crate) struct Heartbeat {
+    pub(crate) broker: Broker,
+    pub(crate) worker: WorkerId,
+    pub(crate) info: WorkerInfo,
+    pub(crate) lease: Duration,
+    pub(crate) running: Arc<RunningJobs>,
+}
+
+impl Heartbeat {
+    /// Starts the thread; it ends when `shutdown` fires.
+    pub(crate) fn spawn(self, shutdown: CancellationToken) -> std::io::Result<JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("crunch-heartbeat".to_owned()).spawn(move || {
+            runtime.block_on(async { shutdown.run_until_cancelled(self.beat_for_ever()).await });
+        })
+    }
+
+    async fn beat_for_ever(&self) {
+        let mut redis = Reachability::of("heartbeat");
+        // A quarter of the lease: three beats may get lost before it ends.
+        let interval = self.lease / 4;
+        loop {
+            let pause = match self.tick().await {
+                Ok(()) => {
+                    redis.back();
+                    interval
+                }
+                // After an outage the next beat comes as soon as Redis answers: leases may be about to end.
+                Err(error) => redis.failed(&error).min(interval),
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    pub(crate) async fn tick(&self) -> Result<(), Error> {
+        let mut leases: HashMap<Partition, Vec<LeaseKey>> = HashMap::new();
+        for lease in self.running.leases() {
+            leases.entry(lease.id.partition()).or_default().push(lease);
+        }
+        for partition in self.broker.partitions() {
+            let leases = leases.remove(&partition).unwrap_or_default();
+            let beat = broker::Heartbeat {
+                worker: self.worker,
+                lease: self.lease,
+                info: &self.info,
+                busy: self.running.count(),
+                leases: &leases,
+            };
+            let verdicts = self.broker.heartbeat(partition, &beat).await?;
+            leases.into_iter().zip(verdicts).for_each(|(lease, verdict)| self.heed(lease, verdict));
+        }
+        Ok(())
+    }
+
+    fn heed(&self, lease: LeaseKey, verdict: Verdict) {
+        match verdict {
+            Verdict::Held => {}
+            Verdict::Cancel => self.running.stop(lease, StopReason::Canceled),
+            Verdict::Lost => self.running.stop(lease, StopReason::LeaseLost),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A task with its code: what a worker declares, and what it runs.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crunch_common::backoff::Backoff;
+use crunch_common::job::{ContentType, Payload, Priority};
+use crunch_common::queue::QueueName;
+use crunch_common::task::{TaskDescriptor, TaskName};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use crate::JobContext;
+use crate::handler::{Handler, HandlerFuture, TaskError};
+
+/// A task and the handler that runs it.
+#[derive(Clone)]
+pub struct Task {
+    pub(crate) descriptor: TaskDescriptor,
+    pub(crate) handler: Arc<dyn Handler>,
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task").field("descriptor", &self.descriptor).finish_non_exhaustive()
+    }
+}
+
+impl Task {
+    /// A task run by an async function: JSON in, JSON out.
+    ///
+    /// # Panics
+    /// If `name` is not a task name: 1–64 characters of `[a-z0-9_.-]`, starting with a letter or digit.
+    pub fn new<I, O, Run, Running>(name: &str, run: Run) -> Self
+    where
+        I: DeserializeOwned + Send + 'static,
+        O: Serialize + 'static,
+        Run: Fn(JobContext, I) -> Running + Send + Sync + 'static,
+        Running: Future<Output = Result<O, TaskError>> + Send + 'static,
+    {
+        let run = Arc::new(run);
+        Self::of(name, move |job: JobContext, payload: Payload| -> HandlerFuture {
+            let run = run.clone();
+            Box::pin(async move { answer(&run(job, input(&payload)?).await?) })
+        })
+    }
+
+    /// A CPU-bound task: the function runs on a thread of its own, never in the async runtime. JSON in, JSON out.
+    ///
+    /// # Panics
+    /// As [`Task::new`].
+    pub fn blocking<I, O, Run>(name: &str, run: Run) -> Self
+    where
+        I: DeserializeOwned,
+        O: Serialize,
+        Run: Fn(JobContext, I) -> Result<O, TaskError> + Send + Sync + 'static,
+    {
+        Self::raw_blocking(name, move |job, payload| answer(&run(job, input(&payload)?)?))
+    }
+
+    /// A task run by an async function on bytes as they are. Say with [`Task::accepts`] and [`Task::content_type`] what
+    /// goes in and comes out, if it is not JSON.
+    ///
+    /// # Panics
+    /// As [`Task::new`].
+    pub fn raw<Run, Running>(name: &str, run: Run) -> Self
+    where
+        Run: Fn(JobContext, Payload) -> Running + Send + Sync + 'static,
+        Running: Future<Output = Result<Payload, TaskError>> + Send + 'static,
+    {
+        Self::of(name, move |job, payload| -> HandlerFuture { Box::pin(run(job, payload)) })
+    }
+
+    /// A CPU-bound task on bytes as they are.
+    ///
+    /// # Panics
+    /// As [`Task::new`].
+    pub fn raw_blocking<Run>(name: &str, run: Run) -> Self
+    where
+        Run: Fn(JobContext, Payload) -> Result<Payload, TaskError> + Send + Sync + 'static,
+    {
+        let run = Arc::new(run);
+        Self::of(name, move |job, payload| -> HandlerFuture {
+            let run = run.clone();
+            Box::pin(on_own_thread(move || run(job, payload)))
+        })
+    }
+
+    fn of<Run>(name: &str, run: Run) -> Self
+    where
+        Run: Fn(JobContext, Payload) -> HandlerFuture + Send + Sync + 'static,
+    {
+        let name: TaskName = name.parse().expect("a task name is written in the code");
+        Self::from_handler(TaskDescriptor::new(name), Arc::new(Function(run)))
+    }
+
+    /// A task with a handler of one's own.
+    #[must_use]
+    pub fn from_handler(descriptor: TaskDescriptor, handler: Arc<dyn Handler>) -> Self {
+        Self { descriptor, handler }
+    }
+
+    /// Lets its jobs wait in that queue instead of the one of its own name.
+    ///
+    /// # Panics
+    /// If `queue` is not a queue name.
+    #[must_use]
+    pub fn queue(mut self, queue: &str) -> Self {
+        let queue: QueueName = queue.parse().expect("a queue name is written in the code");
+        self.descriptor.queue = queue;
+        self
+    }
+
+    /// Says what it does, in a sentence.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.descriptor.description = description.into();
+        self
+    }
+
+    /// Bounds one attempt. Default 10 min.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.descriptor.timeout = timeout;
+        self
+    }
+
+    /// Bounds the charged attempts, the first included. Default 3.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.descriptor.max_attempts = attempts.max(1);
+        self
+    }
+
+    /// Sets the wait after a failed attempt. Default: 0 to `min(10 min, 1 s · 2ⁿ)`.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.descriptor.backoff = backoff;
+        self
+    }
+
+    /// Sets the priority of its jobs. Default normal.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.descriptor.priority = priority;
+        self
+    }
+
+    /// Keeps its finished jobs that long, however they ended.
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.descriptor.retention_ms = Some(crunch_common::time::whole_ms(retention));
+        self
+    }
+
+    /// Says which content types it takes. Default JSON.
+    ///
+    /// # Panics
+    /// If one is not a media type.
+    #[must_use]
+    pub fn accepts(mut self, types: &[&str]) -> Self {
+        self.descriptor.accepts = types.iter().copied().map(media_type).collect();
+        self
+    }
+
+    /// Says what its results are. Default JSON.
+    ///
+    /// # Panics
+    /// If it is not a media type.
+    #[must_use]
+    pub fn content_type(mut self, content_type: &str) -> Self {
+        self.descriptor.content_type = media_type(content_type);
+        self
+    }
+
+    /// Bounds its payloads, in bytes. Default 256 KiB, at most 64 MiB.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: u64) -> Self {
+        self.descriptor.max_payload = bytes.min(TaskDescriptor::MAX_PAYLOAD_LIMIT);
+        self
+    }
+}
+
+fn media_type(text: &str) -> ContentType {
+    text.parse().expect("a media type is written in the code")
+}
+
+fn input<I: DeserializeOwned>(payload: &Payload) -> Result<I, TaskError> {
+    serde_json::from_slice(&payload.bytes)
+        .map_err(|error| TaskError::payload_invalid(error.to_string()))
+}
+
+fn answer<O: Serialize>(output: &O) -> Result<Payload, TaskError> {
+    Ok(Payload::json(serde_json::to_vec(output)?))
+}
+
+/// Runs `work` on a thread of its own, so that neither the async runtime nor its pool can be clogged by it. A panic there
+/// goes on here.
+async fn on_own_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
+) -> Result<T, TaskError> {
+    let (tell, told) = oneshot::channel::<Result<Result<T, TaskError>, Box<dyn Any + Send>>>();
+    std::thread::Builder::new().name("crunch-task".to_owned()).spawn(move || {
+        // Nobody listens any more once the attempt was given up.
+        let _ = tell.send(catch_unwind(AssertUnwindSafe(work)));
+    })?;
+    match told.await? {
+        Ok(result) => result,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+struct Function<Run>(Run);
+
+impl<Run> Handler for Function<Run>
+where
+    Run: Fn(JobContext, Payload) -> HandlerFuture + Send + Sync + 'static,
+{
+    fn run(&self, job: JobContext, payload: Payload) -> HandlerFuture {
+        (self.0)(job, payload)
+    }
+}

@@ -1,0 +1,348 @@
+//! A worker from start to end: what is started, in which order it is stopped, and why.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crunch_common::broker::{self, Broker, WorkerId, WorkerInfo};
+use crunch_common::config::{self, Exit};
+use crunch_common::queue::QueueName;
+use crunch_common::telemetry;
+use crunch_common::time::Timestamp;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::Task;
+use crate::config::WorkerConfig;
+use crate::executor::{Executor, STOP_GRACE};
+use crate::registry::{DuplicateTask, Registry};
+use crate::running::{RunningJobs, StopReason};
+use crate::service::{Announcer, Control, Heartbeat, Listener, Processor, Reachability, Reporter};
+
+/// Why a worker did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration is wrong, or help was asked for.
+    #[error("{}", .0.message)]
+    Config(Exit),
+    /// Two tasks of one name.
+    #[error(transparent)]
+    DuplicateTask(#[from] DuplicateTask),
+    /// There is nothing this worker could do.
+    #[error("no task is declared: there is nothing to run")]
+    NoTasks,
+    /// Redis cannot be used as it is set up.
+    #[error(transparent)]
+    Broker(#[from] broker::Error),
+    /// The machine refused a thread or a signal handler.
+    #[error("the system refused: {0}")]
+    System(#[from] std::io::Error),
+}
+
+impl Error {
+    /// The code to exit with: 2 for wrong configuration, 1 for everything else, 0 for help.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(exit) => exit.code,
+            Self::DuplicateTask(_) | Self::NoTasks => 2,
+            Self::Broker(_) | Self::System(_) => 1,
+        }
+    }
+}
+
+/// How long the last settlements may take to reach Redis when the worker ends: longer than any call's deadline.
+const LAST_EXCHANGE: Duration = Duration::from_secs(3);
+
+/// Takes jobs from Redis and runs them.
+#[derive(Debug)]
+pub struct Worker {
+    config: WorkerConfig,
+    registry: Registry,
+    duplicate: Option<DuplicateTask>,
+}
+
+/// When to stop: the first wish lets running jobs end, the second does not wait for them.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    drain: CancellationToken,
+    hurry: CancellationToken,
+}
+
+impl Shutdown {
+    /// Asks to stop; asked twice, to hurry.
+    pub fn ask(&self) {
+        if self.drain.is_cancelled() {
+            self.hurry.cancel();
+        }
+        self.drain.cancel();
+    }
+}
+
+impl Worker {
+    /// A worker set up by command line and environment; starts logging.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with what to print.
+    pub fn from_env() -> Result<Self, Error> {
+        let config: WorkerConfig = config::read().map_err(Error::Config)?;
+        telemetry::start(&config.common.log);
+        Ok(Self::new(config))
+    }
+
+    /// A worker set up by the given configuration.
+    #[must_use]
+    pub fn new(config: WorkerConfig) -> Self {
+        Self { config, registry: Registry::default(), duplicate: None }
+    }
+
+    /// What it was set up with.
+    #[must_use]
+    pub fn config(&self) -> &WorkerConfig {
+        &self.config
+    }
+
+    /// Adds a task. A name twice is an error, told by [`Worker::run`].
+    #[must_use]
+    pub fn task(mut self, task: Task) -> Self {
+        if let Err(duplicate) = self.registry.add(task) {
+            self.duplicate.get_or_insert(duplicate);
+        }
+        self
+    }
+
+    /// Runs until SIGTERM or SIGINT, then lets running jobs end for as long as the grace allows.
+    ///
+    /// # Errors
+    /// If it could not start.
+    pub async fn run(self) -> Result<(), Error> {
+        let shutdown = Shutdown::default();
+        let signals = watch_signals(shutdown.clone())?;
+        let outcome = self.run_until(shutdown).await;
+        signals.abort();
+        outcome
+    }
+
+    /// As [`Worker::run`], until `shutdown` is asked for.
+    ///
+    /// # Errors
+    /// If it could not start.
+    pub async fn run_until(self, shutdown: Shutdown) -> Result<(), Error> {
+        if let Some(duplicate) = self.duplicate {
+            return Err(duplicate.into());
+        }
+        if self.registry.descriptors().is_empty() {
+            return Err(Error::NoTasks);
+        }
+        let broker = Broker::new(&self.config.common.broker)?;
+        if !wait_for_redis(&broker, &shutdown).await? {
+            return Ok(());
+        }
+        Staff::hire(&self.config, self.registry, &broker)?.work(&shutdown).await;
+        Ok(())
+    }
+}
+
+/// Waits until Redis serves us; `false` if the wish to stop came first.
+async fn wait_for_redis(broker: &Broker, shutdown: &Shutdown) -> Result<bool, Error> {
+    let mut redis = Reachability::of("start");
+    loop {
+        let pause = match broker.open().await {
+            Ok(()) => {
+                redis.back();
+                return Ok(true);
+            }
+            Err(refused @ broker::Error::Refused { .. }) => return Err(refused.into()),
+            Err(error) => redis.failed(&error),
+        };
+        if shutdown.drain.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return Ok(false);
+        }
+    }
+}
+
+/// Everything that runs.
+struct Staff {
+    broker: Broker,
+    worker: WorkerId,
+    grace: Duration,
+    running: Arc<RunningJobs>,
+    /// Take work and bring back what ended.
+    processors: JoinSet<()>,
+    /// Serve those that run; end last.
+    helpers: JoinSet<()>,
+    heartbeat: std::thread::JoinHandle<()>,
+    /// No new work.
+    draining: CancellationToken,
+    /// No more tries to settle.
+    give_up: CancellationToken,
+    /// Nobody needs beats, reports and cancels any more.
+    done: CancellationToken,
+}
+
+impl Staff {
+    fn hire(config: &WorkerConfig, registry: Registry, broker: &Broker) -> Result<Self, Error> {
+        let worker = WorkerId::generate();
+        let running = Arc::new(RunningJobs::default());
+        let (tasks, served) = (registry.descriptors(), registry.queues());
+        let queues = config.queues.as_ref().map_or(served, |queues| queues.to_vec());
+        let info = describe(config, &registry, &queues);
+        tracing::info!(worker.id = %worker, slots = info.slots, tasks = %names(&info.tasks), queues = %names(&queues), "worker starts");
+
+        let (draining, give_up, done) =
+            <(CancellationToken, CancellationToken, CancellationToken)>::default();
+        let heartbeat = Heartbeat {
+            broker: broker.separate(),
+            worker,
+            info,
+            lease: config.lease,
+            running: running.clone(),
+        };
+        // Its own thread first: a beat makes the lease known before anything is claimed.
+        let heartbeat = heartbeat.spawn(done.clone())?;
+        let reporter = Arc::new(Reporter::new(broker.separate(), worker));
+        let mut helpers = JoinSet::new();
+        helpers.spawn(
+            Announcer { broker: broker.clone(), queues: queues.clone(), tasks }.run(done.clone()),
+        );
+        helpers.spawn(
+            Control { broker: broker.clone(), worker, running: running.clone() }.run(done.clone()),
+        );
+        {
+            let (reporter, running, done) = (reporter.clone(), running.clone(), done.clone());
+            helpers.spawn(async move { reporter.run(&running, done).await });
+        }
+        let executor = Executor {
+            registry,
+            running: running.clone(),
+            reporter,
+            max_result: config.max_result,
+        };
+        let mut staff = Self {
+            broker: broker.clone(),
+            worker,
+            grace: config.grace,
+            running,
+            processors: JoinSet::new(),
+            helpers,
+            heartbeat,
+            draining,
+            give_up,
+            done,
+        };
+        staff.start_processing(config, &queues, &Arc::new(executor));
+        Ok(staff)
+    }
+
+    /// One processor and one listener a partition; all share the slots.
+    fn start_processing(
+        &mut self,
+        config: &WorkerConfig,
+        queues: &[QueueName],
+        executor: &Arc<Executor>,
+    ) {
+        let slots = Arc::new(Semaphore::new(config.slots()));
+        for partition in self.broker.partitions() {
+            let (looks, asked) = mpsc::channel(1);
+            let listener = Listener {
+                broker: self.broker.separate(),
+                partition,
+                queues: queues.to_vec(),
+                slots: slots.clone(),
+                looks,
+            };
+            let processor = Processor {
+                broker: self.broker.separate(),
+                partition,
+                worker: self.worker,
+                lease: config.lease,
+                queues: queues.to_vec(),
+                rotate: config.queues.is_none(),
+                slots: slots.clone(),
+                executor: executor.clone(),
+            };
+            self.helpers.spawn(listener.run(self.draining.clone()));
+            self.processors.spawn(processor.run(
+                asked,
+                self.draining.clone(),
+                self.give_up.clone(),
+            ));
+        }
+    }
+
+    /// Works until the wish to stop, then stops in this order:
+    ///
+    /// 1. nothing new is claimed, and no token is taken that could wake somebody else;
+    /// 2. running jobs end by themselves for as long as the grace allows; beats go on, so nobody takes them over;
+    /// 3. those that are left are asked to stop, and given back uncharged;
+    /// 4. what ended is carried to Redis, if it can be reached;
+    /// 5. only then beats, reports and cancels end, and the worker says goodbye.
+    async fn work(mut self, shutdown: &Shutdown) {
+        shutdown.drain.cancelled().await;
+        tracing::info!(
+            jobs = self.running.count(),
+            "shutting down: no new jobs, running ones may end"
+        );
+        self.draining.cancel();
+        let in_time = tokio::select! {
+            () = processed(&mut self.processors) => true,
+            () = tokio::time::sleep(self.grace) => false,
+            () = shutdown.hurry.cancelled() => false,
+        };
+        if !in_time {
+            tracing::info!(jobs = self.running.count(), "giving back what still runs");
+            self.running.stop_all(StopReason::Shutdown);
+            let settled = processed(&mut self.processors);
+            if tokio::time::timeout(STOP_GRACE + LAST_EXCHANGE, settled).await.is_err() {
+                tracing::warn!("not everything could be settled; its leases will end");
+                self.give_up.cancel();
+            }
+        }
+        self.done.cancel();
+        processed(&mut self.helpers).await;
+        if tokio::time::timeout(LAST_EXCHANGE, self.broker.leave(self.worker)).await.is_err() {
+            tracing::debug!("could not say goodbye");
+        }
+        // Its one open call has a deadline of its own.
+        let _ended = tokio::task::spawn_blocking(move || self.heartbeat.join()).await;
+        tracing::info!("worker ends");
+    }
+}
+
+async fn processed(set: &mut JoinSet<()>) {
+    while set.join_next().await.is_some() {}
+}
+
+fn describe(config: &WorkerConfig, registry: &Registry, queues: &[QueueName]) -> WorkerInfo {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    WorkerInfo {
+        host,
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        tasks: registry.descriptors().into_iter().map(|task| task.name).collect(),
+        queues: queues.to_vec(),
+        slots: config.slots(),
+        started_at: Timestamp::now(),
+    }
+}
+
+fn names<T: ToString>(names: &[T]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Turns SIGTERM and SIGINT into the wish to stop.
+fn watch_signals(shutdown: Shutdown) -> std::io::Result<tokio::task::JoinHandle<()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            shutdown.ask();
+        }
+    }))
+}
