@@ -6,6 +6,7 @@
 
 mod context;
 mod handler;
+pub mod tasks;
 
 pub use context::JobContext;
 pub use handler::{Handler, HandlerFuture, TaskError};
