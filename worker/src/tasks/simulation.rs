@@ -23,8 +23,8 @@ use super::slab::{Fate, Slab};
 const CHUNK: u64 = 1024;
 /// How often progress is told.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
-/// Collisions between two looks at the cancellation: below a millisecond, and far more than a look costs.
-const COLLISIONS_PER_LOOK: u32 = 8192;
+/// Flights between two looks at the cancellation: below a millisecond, and far more than a look costs.
+const FLIGHTS_PER_LOOK: u32 = 8192;
 
 /// What to simulate.
 #[derive(Debug, Clone, Copy)]
@@ -163,7 +163,7 @@ impl Shared {
         let mut until_look = 0;
         move || {
             if until_look == 0 {
-                until_look = COLLISIONS_PER_LOOK;
+                until_look = FLIGHTS_PER_LOOK;
                 return self.stop.is_cancelled();
             }
             until_look -= 1;

@@ -40,7 +40,7 @@ const FIRST_STEP: u32 = 64;
 /// smaller image keeps its size. What the payload is, PNG or JPEG, its bytes tell; its EXIF orientation is applied.
 ///
 /// # Errors
-/// `payload_invalid` if the size is out of range, or the image is neither PNG nor JPEG, damaged, incomplete or too large.
+/// `payload_invalid` if the size is out of range, or the image is neither PNG nor JPEG, unreadable, incomplete or too large.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "handlers own their job: the worker registers them in this shape"
