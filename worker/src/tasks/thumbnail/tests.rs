@@ -105,6 +105,14 @@ fn a_plain_image_keeps_its_colour_however_small_it_gets() {
 }
 
 #[test]
+fn a_large_white_image_is_white_as_a_single_pixel() {
+    // Its values add up to more than 32 bits hold.
+    let white = GrayImage::from_pixel(4200, 4200, Luma([255]));
+    let small = shrink(white.into(), Orientation::NoTransforms, 1);
+    assert_eq!(small, GrayImage::from_pixel(1, 1, Luma([255])).into());
+}
+
+#[test]
 fn a_photograph_taken_sideways_is_turned_upright() {
     let upright = encoded(&picture(64, 32), ImageFormat::Jpeg);
     let exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
