@@ -8,7 +8,7 @@
 use std::io;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -113,16 +113,7 @@ impl Simulation {
                 }
             }
             drop(tallies);
-            let mut total = Tally::default();
-            loop {
-                match inbox.recv_timeout(REPORT_EVERY) {
-                    Ok(tally) => total += tally,
-                    Err(RecvTimeoutError::Timeout) => {
-                        report(shared.photons_done.load(Ordering::Relaxed));
-                    }
-                    Err(RecvTimeoutError::Disconnected) => return Ok(total),
-                }
-            }
+            Ok(shared.listen(&inbox, &mut report))
         })?;
         // A tally that is short was stopped; one that is whole is right, even if the cancel came just then.
         Ok((total.photons() == self.photons).then_some(total))
@@ -130,6 +121,20 @@ impl Simulation {
 }
 
 impl Shared {
+    /// Adds up until the last thread has ended, and tells the progress meanwhile.
+    fn listen(&self, inbox: &Receiver<Tally>, report: &mut impl FnMut(u64)) -> Tally {
+        let mut total = Tally::default();
+        loop {
+            match inbox.recv_timeout(REPORT_EVERY) {
+                Ok(tally) => total += tally,
+                Err(RecvTimeoutError::Timeout) => {
+                    report(self.photons_done.load(Ordering::Relaxed));
+                }
+                Err(RecvTimeoutError::Disconnected) => return total,
+            }
+        }
+    }
+
     /// One thread's part: chunks until there are none, or until it is stopped.
     fn work(&self, tallies: &Sender<Tally>) {
         let mut stopped = self.looker();
