@@ -44,6 +44,7 @@ mod registry;
 mod running;
 mod service;
 mod task;
+pub mod tasks;
 mod worker;
 
 pub use config::{Queues, WorkerConfig};

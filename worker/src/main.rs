@@ -2,7 +2,16 @@
 
 use std::process::ExitCode;
 
+use crunch_worker::{Error, Worker, tasks};
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.exit(),
+    }
+}
+
+async fn run() -> Result<(), Error> {
+    tasks::builtin().into_iter().fold(Worker::from_env()?, Worker::task).run().await
 }

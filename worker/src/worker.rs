@@ -50,6 +50,18 @@ impl Error {
             Self::Broker(_) | Self::System(_) => 1,
         }
     }
+
+    /// Tells why, and with which code to exit: for the end of `main`.
+    #[must_use]
+    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the last words of a process")]
+    pub fn exit(&self) -> std::process::ExitCode {
+        match self {
+            Self::Config(exit) if exit.code == 0 => print!("{}", exit.message),
+            Self::Config(exit) => eprint!("{}", exit.message),
+            error => eprintln!("crunch-worker: {error}"),
+        }
+        self.exit_code().into()
+    }
 }
 
 /// How long the last settlements may take to reach Redis when the worker ends: longer than any call's deadline.

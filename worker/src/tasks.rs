@@ -1,0 +1,27 @@
+//! The tasks that ship with the stock worker: real computations, and the proof that handlers are plain functions.
+//!
+//! Nothing here knows of queues, leases or Redis; `docs/shipped-tasks.md` tells clients what each takes and gives.
+
+mod crunch;
+mod simulation;
+mod slab;
+mod thumbnail;
+
+use crate::Task;
+
+pub use crunch::{Crunch, CrunchResult, Estimate, crunch};
+pub use thumbnail::{MAX_PAYLOAD_BYTES as THUMBNAIL_MAX_PAYLOAD_BYTES, thumbnail};
+
+/// The tasks that ship with the stock worker.
+#[must_use]
+pub fn builtin() -> Vec<Task> {
+    vec![
+        Task::blocking("crunch", crunch)
+            .description("Monte Carlo light transport through an absorbing, scattering slab."),
+        Task::raw_blocking("image.thumbnail", thumbnail)
+            .description("A PNG of a JPEG or PNG, its longest side as in metadata.size.")
+            .accepts(&["image/png", "image/jpeg"])
+            .content_type("image/png")
+            .max_payload(THUMBNAIL_MAX_PAYLOAD_BYTES),
+    ]
+}

@@ -1,0 +1,206 @@
+//! The task `crunch`: how much light a slab lets through, throws back and keeps, by Monte Carlo.
+//!
+//! Payload, result and their limits; the physics is in `slab.rs`, the threads in `simulation.rs`.
+
+use std::fmt::Display;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+
+use super::simulation::{Simulation, Tally};
+use super::slab::{MAX_OPTICAL_THICKNESS, Slab};
+use crate::{JobContext, TaskError};
+
+/// Half an hour of one core in a thin slab; the task's timeout comes first.
+const PHOTONS: RangeInclusive<u64> = 1..=10_000_000_000;
+/// From nothing to ten metres.
+const THICKNESS_CM: RangeInclusive<f64> = 0.0..=1_000.0;
+/// From vacuum to a mean free path of a tenth of a micrometre.
+const PER_CM: RangeInclusive<f64> = 0.0..=100_000.0;
+/// More than any machine has: what is asked beyond the worker's CPUs is not used.
+const THREADS: RangeInclusive<u32> = 1..=1_024;
+
+/// Payload of the task `crunch`. Every field has a default; `{}` is van de Hulst's reference slab with 20 million photons.
+/// Unknown fields are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Crunch {
+    /// How many photons to send in: a whole number from 1 to 10 000 000 000. Default 20 000 000.
+    pub photons: u64,
+    /// Thickness of the slab in centimetres, 0 to 1 000. Default 0.02. Together with the coefficients at most 10 000 mean
+    /// free paths: `thickness_cm × (absorption_per_cm + scattering_per_cm) ≤ 10 000`.
+    pub thickness_cm: f64,
+    /// Absorption coefficient in 1/cm, 0 to 100 000. Default 10.
+    pub absorption_per_cm: f64,
+    /// Scattering coefficient in 1/cm, 0 to 100 000. Default 90.
+    pub scattering_per_cm: f64,
+    /// Mean cosine of the deflection: above -1 (straight back), 0 (every way alike), below 1 (straight on). Default 0.75.
+    pub anisotropy: f64,
+    /// The same seed gives the same result, whatever `threads` is. A whole number from 0 to 2⁶⁴ - 1. Default 0.
+    pub seed: u64,
+    /// How many threads to use, 1 to 1 024, but never more than the worker has CPUs. Default 1.
+    pub threads: u32,
+}
+
+impl Default for Crunch {
+    fn default() -> Self {
+        Self {
+            photons: 20_000_000,
+            thickness_cm: 0.02,
+            absorption_per_cm: 10.0,
+            scattering_per_cm: 90.0,
+            anisotropy: 0.75,
+            seed: 0,
+            threads: 1,
+        }
+    }
+}
+
+/// Result of the task `crunch`. The fractions of transmitted, reflected and absorbed light add up to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CrunchResult {
+    /// Light that left through the far face, unscattered light included.
+    pub transmitted: Estimate,
+    /// The part of `transmitted` that met nothing on its way: `exp(-mean free paths)` by the Beer–Lambert law.
+    pub transmitted_unscattered: Estimate,
+    /// Light that came back through the face it entered by. With matched refractive indices all of it is diffuse.
+    pub reflected: Estimate,
+    /// Light that stayed in the slab.
+    pub absorbed: Estimate,
+    /// How many photons were sent in.
+    pub photons: u64,
+    /// The seed that was used.
+    pub seed: u64,
+}
+
+/// A measured fraction.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Fraction of the photons, 0 to 1.
+    pub fraction: f64,
+    /// One standard deviation of `fraction`. 0 if no photon or every photon ended so; the truth then lies, with 95 %
+    /// confidence, within 3 / `photons` of it.
+    pub standard_error: f64,
+}
+
+/// Simulates photons in a slab. Blocks for as long as it takes; tells its progress about ten times a second, and stops
+/// within milliseconds of a cancel.
+///
+/// # Errors
+/// `payload_invalid` if a field is out of range.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "handlers own their job: the worker registers them in this shape"
+)]
+pub fn crunch(job: JobContext, input: Crunch) -> Result<CrunchResult, TaskError> {
+    let simulation = input.simulation()?;
+    let report =
+        |done| job.progress(done as f64 / input.photons as f64, message(done, input.photons));
+    let tally = simulation
+        .run(job.cancellation(), report)?
+        .ok_or_else(|| TaskError::retryable("stopped before the last photon"))?;
+    report(input.photons);
+    Ok(CrunchResult::of(&tally, input.seed))
+}
+
+impl Crunch {
+    /// Checks every field: from here on each is trusted.
+    fn simulation(&self) -> Result<Simulation, TaskError> {
+        within("photons", self.photons, &PHOTONS)?;
+        within("thickness_cm", self.thickness_cm, &THICKNESS_CM)?;
+        within("absorption_per_cm", self.absorption_per_cm, &PER_CM)?;
+        within("scattering_per_cm", self.scattering_per_cm, &PER_CM)?;
+        within("threads", self.threads, &THREADS)?;
+        let inside = -1.0 < self.anisotropy && self.anisotropy < 1.0;
+        if !inside {
+            return Err(TaskError::payload_invalid(format!(
+                "anisotropy is {}; it must be above -1 and below 1",
+                self.anisotropy
+            )));
+        }
+        Ok(Simulation {
+            slab: self.slab()?,
+            photons: self.photons,
+            seed: self.seed,
+            threads: (self.threads as usize).min(cpus()),
+        })
+    }
+
+    fn slab(&self) -> Result<Slab, TaskError> {
+        let slab = Slab::new(
+            self.thickness_cm,
+            self.absorption_per_cm,
+            self.scattering_per_cm,
+            self.anisotropy,
+        );
+        if slab.optical_thickness() > MAX_OPTICAL_THICKNESS {
+            return Err(TaskError::payload_invalid(format!(
+                "thickness_cm × (absorption_per_cm + scattering_per_cm) is {}; it must be from 0 to {MAX_OPTICAL_THICKNESS}",
+                slab.optical_thickness()
+            )));
+        }
+        Ok(slab)
+    }
+}
+
+impl CrunchResult {
+    fn of(tally: &Tally, seed: u64) -> Self {
+        let photons = tally.photons();
+        Self {
+            transmitted: Estimate::of(tally.transmitted + tally.unscattered, photons),
+            transmitted_unscattered: Estimate::of(tally.unscattered, photons),
+            reflected: Estimate::of(tally.reflected, photons),
+            absorbed: Estimate::of(tally.absorbed, photons),
+            photons,
+            seed,
+        }
+    }
+}
+
+impl Estimate {
+    /// Each photon ends so or not: a binomial distribution.
+    fn of(count: u64, photons: u64) -> Self {
+        let photons = photons as f64;
+        let fraction = count as f64 / photons;
+        Self { fraction, standard_error: (fraction * (1.0 - fraction) / photons).sqrt() }
+    }
+}
+
+fn within<T: PartialOrd + Copy + Display>(
+    field: &str,
+    value: T,
+    range: &RangeInclusive<T>,
+) -> Result<(), TaskError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (low, high) = (range.start(), range.end());
+    Err(TaskError::payload_invalid(format!("{field} is {value}; it must be from {low} to {high}")))
+}
+
+/// How many threads can run at once here; 1 if the system does not tell.
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+fn message(done: u64, photons: u64) -> String {
+    format!("{} of {} photons", grouped(done), grouped(photons))
+}
+
+/// A number with a space between every three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
