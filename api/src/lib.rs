@@ -1,1 +1,56 @@
-//! api
+//! Crunch's HTTP side: jobs in, status and results out.
+//!
+//! HTTP in, broker out; no queue logic, and no code of any task: tasks are known by what workers declared.
+
+mod body;
+mod catalog;
+mod config;
+mod document;
+mod health;
+mod idempotency;
+mod json;
+mod links;
+mod middleware;
+mod openapi;
+mod problem;
+mod routes;
+mod server;
+mod service;
+mod state;
+mod submit;
+
+use std::process::ExitCode;
+
+pub use config::{ApiConfig, Auth, Command, HealthTarget, TaskRoute, TaskRoutes, UnknownTasks};
+pub use server::{Server, Shutdown, StartError};
+
+use crunch_common::{config as settings, telemetry};
+
+/// Reads the configuration and does what it says; the whole of `main`.
+#[must_use]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the last words of a process")]
+pub fn main() -> ExitCode {
+    let config: ApiConfig = match settings::read() {
+        Ok(config) => config,
+        Err(exit) if exit.code == 0 => {
+            print!("{}", exit.message);
+            return ExitCode::SUCCESS;
+        }
+        Err(exit) => {
+            eprint!("{}", exit.message);
+            return exit.code.into();
+        }
+    };
+    telemetry::start(&config.common.log);
+    let outcome = match &config.command {
+        Some(Command::Health(target)) => health::check(target),
+        None => server::serve(config),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("crunch-api: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,5 @@
-fn main() {}
+//! `crunch-api`: HTTP in, broker out.
+
+fn main() -> std::process::ExitCode {
+    crunch_api::main()
+}

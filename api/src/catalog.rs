@@ -1,0 +1,78 @@
+//! What is known of tasks: learned from what workers declared, refreshed all the time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use crunch_common::broker::{Broker, Error};
+use crunch_common::job::ContentType;
+use crunch_common::task::{TaskDescriptor, TaskName};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::config::UnknownTasks;
+
+/// Whoever asks for an unknown task has the list read again at once, but not more often than this.
+const MISS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The declared tasks.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    broker: Broker,
+    unknown: UnknownTasks,
+    /// `None` until Redis was read once: then nothing is known to be unknown.
+    tasks: RwLock<Option<HashMap<TaskName, Arc<TaskDescriptor>>>>,
+    last_read: Mutex<Option<Instant>>,
+}
+
+impl Catalog {
+    /// A new declaration is known within this time.
+    pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new(broker: Broker, unknown: UnknownTasks) -> Self {
+        Self { broker, unknown, tasks: RwLock::default(), last_read: Mutex::default() }
+    }
+
+    /// Reads all declarations.
+    pub(crate) async fn tick(&self) -> Result<(), Error> {
+        let tasks = self.broker.tasks().await?;
+        let tasks = tasks.into_iter().map(|task| (task.name.clone(), Arc::new(task))).collect();
+        *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = Some(tasks);
+        Ok(())
+    }
+
+    /// What a worker declared about a task; `None` if none ever did.
+    pub(crate) async fn find(&self, name: &TaskName) -> Result<Option<Arc<TaskDescriptor>>, Error> {
+        if let Some(task) = self.known(name) {
+            return Ok(Some(task));
+        }
+        self.read_after_miss().await?;
+        Ok(self.known(name).or_else(|| match self.unknown {
+            UnknownTasks::Refuse => None,
+            UnknownTasks::Accept => Some(Arc::new(TaskDescriptor::new(name.clone()))),
+        }))
+    }
+
+    /// The largest payload that any task takes as JSON inside an envelope.
+    pub(crate) fn largest_json_payload(&self) -> u64 {
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        let json = tasks.iter().flat_map(HashMap::values);
+        let json = json.filter(|task| task.accepts.contains(&ContentType::json()));
+        json.map(|task| task.max_payload).max().unwrap_or(TaskDescriptor::DEFAULT_MAX_PAYLOAD)
+    }
+
+    fn known(&self, name: &TaskName) -> Option<Arc<TaskDescriptor>> {
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        tasks.as_ref()?.get(name).cloned()
+    }
+
+    /// One reader at a time; those who waited for it use what it read.
+    async fn read_after_miss(&self) -> Result<(), Error> {
+        let mut last_read = self.last_read.lock().await;
+        if last_read.is_none_or(|last| last.elapsed() >= MISS_INTERVAL) {
+            self.tick().await?;
+            *last_read = Some(Instant::now());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! What the API can be told, by command line or environment.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use crunch_common::config::{CommonConfig, comma_separated, milliseconds};
+use crunch_common::task::TaskName;
+
+/// Takes jobs over HTTP and tells how they stand.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "crunch-api", version)]
+pub struct ApiConfig {
+    /// What API and workers share.
+    #[command(flatten)]
+    pub common: CommonConfig,
+
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, env = "CRUNCH_API_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080",
+        value_parser = address)]
+    pub addr: SocketAddr,
+
+    /// Base of absolute links, as clients see this API. Default: the address it listens on.
+    #[arg(long, env = "CRUNCH_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
+    pub public_url: Option<String>,
+
+    /// How long requests are still served after SIGTERM while `/readyz` says 503, in
+    /// milliseconds, 0 to 600 000.
+    #[arg(long = "drain-ms", env = "CRUNCH_API_DRAIN_MS", value_name = "MS",
+        default_value = "5000", value_parser = milliseconds(0..=600_000))]
+    pub drain: Duration,
+
+    /// Routes that submit to a task: path=task, separated by commas.
+    #[arg(long, env = "CRUNCH_ROUTES", value_name = "ROUTES", default_value = "/crunch=crunch",
+        value_parser = task_routes)]
+    pub routes: TaskRoutes,
+
+    /// What to do with a task that no worker ever declared.
+    #[arg(long, env = "CRUNCH_API_UNKNOWN_TASKS", value_name = "WHAT", default_value = "refuse")]
+    pub unknown_tasks: UnknownTasks,
+
+    /// Whether callers must show who they are. There are no API keys yet, so anything but a
+    /// loopback address must say `off`.
+    #[arg(long, env = "CRUNCH_AUTH", value_name = "WHAT")]
+    pub auth: Option<Auth>,
+
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Asks a running API whether it is ready; exits with 0 if it is, with 1 if not.
+    Health(HealthTarget),
+}
+
+/// Which API to ask.
+#[derive(Debug, Clone, clap::Args)]
+pub struct HealthTarget {
+    /// Where it listens.
+    #[arg(long = "at", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
+    pub addr: SocketAddr,
+}
+
+/// What to do with a task that no worker ever declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum UnknownTasks {
+    /// Refuse its jobs.
+    Refuse,
+    /// Take its jobs with every default.
+    Accept,
+}
+
+/// Whether callers must show who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Auth {
+    /// Anybody who reaches the API may use it.
+    Off,
+}
+
+/// Paths that submit to a task.
+pub type TaskRoutes = std::sync::Arc<[TaskRoute]>;
+
+/// One path and its task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskRoute {
+    /// Where to POST.
+    pub path: String,
+    /// What is run.
+    pub task: TaskName,
+}
+
+impl FromStr for TaskRoute {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (path, task) = text.split_once('=').ok_or("is not path=task")?;
+        let segment = |part: &str| {
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        };
+        let fits = path.strip_prefix('/').is_some_and(|path| path.split('/').all(segment));
+        if !fits {
+            return Err("must start with / and have segments of letters, digits, '-', '_' and '.'");
+        }
+        let task = task.parse().map_err(|_| "does not end in a task name")?;
+        Ok(Self { path: path.to_owned(), task })
+    }
+}
+
+fn task_routes(text: &str) -> Result<TaskRoutes, String> {
+    comma_separated(text)
+        .map(Into::into)
+        .map_err(|error| format!("expected path=task, separated by commas: {error}"))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
+}
+
+fn public_url(text: &str) -> Result<String, String> {
+    let url = text.trim_end_matches('/');
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let plain = |rest: &str| {
+        !rest.is_empty()
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\".contains(&byte))
+    };
+    match host.is_some_and(plain) {
+        true => Ok(url.to_owned()),
+        false => {
+            Err("expected an address such as https://crunch.example.com, without query".to_owned())
+        }
+    }
+}
+
+impl ApiConfig {
+    /// Whether anybody but this machine could reach an API that asks nobody who they are.
+    #[must_use]
+    pub fn is_open_to_others(&self) -> bool {
+        self.auth.is_none() && !self.addr.ip().is_loopback()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<ApiConfig, String> {
+        let line = std::iter::once("crunch-api").chain(arguments.iter().copied());
+        crunch_common::config::read_from(line.map(Into::into)).map_err(|exit| exit.message)
+    }
+
+    #[test]
+    fn the_defaults_serve_this_machine_only() {
+        let config = read(&[]).unwrap();
+        assert!(config.addr.ip().is_loopback() && !config.is_open_to_others());
+        assert_eq!(config.routes[0], "/crunch=crunch".parse().unwrap());
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_variable_and_what_is_accepted() {
+        let cases = [
+            (
+                ["--addr", "here"],
+                "crunch-api: CRUNCH_API_ADDR=here: expected an IP address and a port, such as 127.0.0.1:8080\n",
+            ),
+            (
+                ["--drain-ms", "5s"],
+                "crunch-api: CRUNCH_API_DRAIN_MS=5s: expected whole milliseconds from 0 to 600000\n",
+            ),
+            (
+                ["--unknown-tasks", "drop"],
+                "crunch-api: CRUNCH_API_UNKNOWN_TASKS=drop: expected one of refuse, accept\n",
+            ),
+            (
+                ["--public-url", "ftp://x"],
+                "crunch-api: CRUNCH_PUBLIC_URL=ftp://x: expected an address such as https://crunch.example.com, without query\n",
+            ),
+            (
+                ["--redis-url", "nonsense"],
+                "crunch-api: CRUNCH_REDIS_URL=nonsense: expected an address such as redis://127.0.0.1:6379/ or redis://user:password@host:6379/0\n",
+            ),
+        ];
+        for (arguments, message) in cases {
+            assert_eq!(read(&arguments).unwrap_err(), message);
+        }
+    }
+
+    #[test]
+    fn an_address_others_can_reach_needs_a_word() {
+        assert!(read(&["--addr", "0.0.0.0:1"]).unwrap().is_open_to_others());
+        assert!(!read(&["--addr", "0.0.0.0:1", "--auth", "off"]).unwrap().is_open_to_others());
+    }
+}

@@ -1,0 +1,339 @@
+//! The documents clients read. All members are always there, `null` when unknown.
+
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use crunch_common::broker::{Attempt, JobRecord, QueueSummary, ResultSummary, WorkerSummary};
+use crunch_common::job::{JobError, Metadata, Status};
+use crunch_common::task::TaskDescriptor;
+use crunch_common::time::{Timestamp, whole_ms};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::links;
+
+/// Where a job stands, and what came out.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Job)]
+pub(crate) struct JobDocument {
+    /// The job's id, which is also the client's token.
+    id: String,
+    /// The same as `id`.
+    token: String,
+    task: String,
+    queue: String,
+    /// `low`, `normal`, `high` or `urgent`.
+    priority: String,
+    /// `scheduled`, `queued`, `running`, `retrying`, `succeeded`, `failed` or `canceled`.
+    status: String,
+    /// 0 to 1.
+    progress: Option<f64>,
+    progress_message: Option<String>,
+    /// Id of the worker that holds it, or held it last.
+    worker: Option<String>,
+    /// Charged attempts, the current one included.
+    attempt: u32,
+    max_attempts: u32,
+    cancel_requested: bool,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    run_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    started_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    finished_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+    /// Bytes.
+    payload_size: u64,
+    /// The result itself, if it is JSON of at most 64 KiB; otherwise follow `links.result`.
+    #[schema(value_type = Option<serde_json::Value>)]
+    result: Option<Box<RawValue>>,
+    /// Bytes.
+    result_size: Option<u64>,
+    result_content_type: Option<String>,
+    /// Null unless the job failed, was canceled, or waits for a retry.
+    #[schema(value_type = Option<ErrorDocument>)]
+    error: Option<JobError>,
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    metadata: Metadata,
+    links: Links,
+}
+
+/// Where to go from a job; null where nothing is offered yet.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Links {
+    #[serde(rename = "self")]
+    this: String,
+    result: String,
+    events: Option<String>,
+    logs: Option<String>,
+    cancel: String,
+}
+
+/// Why a job or an attempt failed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobError)]
+pub(crate) struct ErrorDocument {
+    /// For machines: `task_failed`, `timeout`, …, or the handler's own word.
+    code: String,
+    /// For people.
+    message: String,
+    /// Whether another attempt might succeed.
+    retryable: bool,
+}
+
+impl JobDocument {
+    /// The whole document.
+    pub(crate) fn new(job: JobRecord) -> Self {
+        let (inline, size, content_type) = match job.result {
+            Some(ResultSummary { inline, size, content_type }) => {
+                (inline, Some(size), Some(content_type.to_string()))
+            }
+            None => (None, None, None),
+        };
+        let shows_error =
+            matches!(job.status, Status::Failed | Status::Canceled | Status::Retrying);
+        Self {
+            id: job.id.to_string(),
+            token: job.id.to_string(),
+            task: job.task.to_string(),
+            queue: job.queue.to_string(),
+            priority: job.priority.to_string(),
+            status: job.status.to_string(),
+            progress: job.progress,
+            progress_message: job.progress_message,
+            worker: job.worker.map(|worker| worker.to_string()),
+            attempt: job.attempt,
+            max_attempts: job.options.max_attempts,
+            cancel_requested: job.cancel_requested,
+            created_at: job.created_at,
+            run_at: job.run_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            expires_at: job.expires_at,
+            payload_size: job.options.payload_size,
+            // Kept as the worker sent it, to the digit.
+            result: inline
+                .and_then(|bytes| String::from_utf8(bytes.into()).ok())
+                .and_then(|json| RawValue::from_string(json).ok()),
+            result_size: size,
+            result_content_type: content_type,
+            error: job.error.filter(|_| shows_error),
+            metadata: job.options.metadata,
+            links: Links {
+                this: links::job(job.id),
+                result: format!("{}/result", links::job(job.id)),
+                events: None,
+                logs: None,
+                cancel: format!("{}/cancel", links::job(job.id)),
+            },
+        }
+    }
+
+    /// As an item of a list: without the result.
+    pub(crate) fn listed(job: JobRecord) -> Self {
+        Self { result: None, ..Self::new(job) }
+    }
+}
+
+/// Many of something.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Items<T> {
+    pub(crate) items: Vec<T>,
+}
+
+/// A page of jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobPage {
+    pub(crate) items: Vec<JobDocument>,
+    /// Give it back as `cursor` for the next page; null at the end.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// How many jobs an operation reached.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Count {
+    pub(crate) count: u64,
+}
+
+/// One run of a job.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attempt)]
+pub(crate) struct AttemptDocument {
+    /// Which charged attempt it was, from 1; a run that was released or lost is not charged, so its number comes again.
+    number: u32,
+    worker: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    started_at: Option<Timestamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    finished_at: Option<Timestamp>,
+    /// `running`, `succeeded`, `failed`, `canceled`, `released`, `lost` or `unheard`.
+    outcome: String,
+    #[schema(value_type = Option<ErrorDocument>)]
+    error: Option<JobError>,
+}
+
+impl From<Attempt> for AttemptDocument {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            number: attempt.number,
+            worker: attempt.worker.map(|worker| worker.to_string()),
+            started_at: attempt.started_at,
+            finished_at: attempt.finished_at,
+            outcome: attempt.outcome,
+            error: attempt.error,
+        }
+    }
+}
+
+/// What workers declared about a task.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Task)]
+pub(crate) struct TaskDocument {
+    name: String,
+    queue: String,
+    description: String,
+    /// Content types of payloads it takes.
+    accepts: Vec<String>,
+    /// Content type of its results.
+    content_type: String,
+    timeout_ms: u64,
+    max_attempts: u32,
+    priority: String,
+    /// Null: 24 hours, failed jobs 30 days.
+    retention_ms: Option<u64>,
+    /// Bytes.
+    max_payload: u64,
+    /// JSON Schema of the payload, if declared.
+    #[schema(value_type = Option<serde_json::Value>)]
+    payload_schema: Option<Box<RawValue>>,
+    /// JSON Schema of the result, if declared.
+    #[schema(value_type = Option<serde_json::Value>)]
+    result_schema: Option<Box<RawValue>>,
+    /// Live workers that have it.
+    workers: usize,
+}
+
+impl TaskDocument {
+    pub(crate) fn new(task: &TaskDescriptor, workers: &[WorkerSummary]) -> Self {
+        let has_it = |worker: &&WorkerSummary| worker.info.tasks.contains(&task.name);
+        Self {
+            name: task.name.to_string(),
+            queue: task.queue.to_string(),
+            description: task.description.clone(),
+            accepts: task.accepts.iter().map(ToString::to_string).collect(),
+            content_type: task.content_type.to_string(),
+            timeout_ms: whole_ms(task.timeout),
+            max_attempts: task.max_attempts,
+            priority: task.priority.to_string(),
+            retention_ms: task.retention_ms,
+            max_payload: task.max_payload,
+            payload_schema: None,
+            result_schema: None,
+            workers: workers.iter().filter(has_it).count(),
+        }
+    }
+}
+
+/// A queue as an operator sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Queue)]
+pub(crate) struct QueueDocument {
+    name: String,
+    paused: bool,
+    counts: QueueCounts,
+    /// Age of the oldest job that could run now.
+    oldest_age_ms: Option<u64>,
+    finished_last_minute: u64,
+    /// Live workers that take jobs from it.
+    workers: usize,
+}
+
+/// How many jobs of a queue stand where.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QueueCounts {
+    queued: u64,
+    scheduled: u64,
+    retrying: u64,
+    running: u64,
+    failed: u64,
+}
+
+impl QueueDocument {
+    pub(crate) fn new(queue: &QueueSummary, workers: &[WorkerSummary]) -> Self {
+        let serves_it = |worker: &&WorkerSummary| worker.info.queues.contains(&queue.name);
+        Self {
+            name: queue.name.to_string(),
+            paused: queue.paused,
+            counts: QueueCounts {
+                queued: queue.queued,
+                scheduled: queue.scheduled,
+                retrying: queue.retrying,
+                running: queue.running,
+                failed: queue.failed,
+            },
+            oldest_age_ms: queue.oldest_age.map(whole_ms),
+            finished_last_minute: queue.finished_last_minute,
+            workers: workers.iter().filter(serves_it).count(),
+        }
+    }
+}
+
+/// A worker as an operator sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Worker)]
+pub(crate) struct WorkerDocument {
+    id: String,
+    host: String,
+    pid: u32,
+    version: String,
+    tasks: Vec<String>,
+    queues: Vec<String>,
+    slots: usize,
+    busy: u64,
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    seen_at: Timestamp,
+    running: Vec<RunningDocument>,
+}
+
+/// A job that a worker runs.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RunningJob)]
+pub(crate) struct RunningDocument {
+    id: String,
+    task: String,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    started_at: Option<Timestamp>,
+}
+
+impl From<WorkerSummary> for WorkerDocument {
+    fn from(worker: WorkerSummary) -> Self {
+        let running = worker.running.into_iter().map(|job| RunningDocument {
+            id: job.id.to_string(),
+            task: job.task.to_string(),
+            started_at: job.started_at,
+        });
+        Self {
+            id: worker.id.to_string(),
+            host: worker.info.host,
+            pid: worker.info.pid,
+            version: worker.info.version,
+            tasks: worker.info.tasks.iter().map(ToString::to_string).collect(),
+            queues: worker.info.queues.iter().map(ToString::to_string).collect(),
+            slots: worker.info.slots,
+            busy: worker.busy,
+            started_at: worker.info.started_at,
+            seen_at: worker.seen_at,
+            running: running.collect(),
+        }
+    }
+}
+
+/// 200 with a document that must not be stored.
+pub(crate) fn ok(document: &impl Serialize) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(document)
+}

@@ -1,0 +1,77 @@
+//! The Idempotency-Key header (IETF draft-ietf-httpapi-idempotency-key-header): the same request twice is one job.
+
+use actix_web::HttpRequest;
+use crunch_common::broker::Idempotency;
+
+use crate::problem::{INVALID_IDEMPOTENCY_KEY, Problem};
+
+/// A key: 1 to 255 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key(String);
+
+impl Key {
+    /// Takes a key as it is.
+    pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
+        let fits =
+            (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let detail = "expected 1 to 255 visible ASCII characters, bare or in double quotes";
+        fits.then(|| Self(text.to_owned()))
+            .ok_or_else(|| Problem::new(INVALID_IDEMPOTENCY_KEY, detail))
+    }
+
+    /// Takes the header's value: a string in double quotes (RFC 8941) or a bare word.
+    pub(crate) fn parse_header(text: &str) -> Result<Self, Problem> {
+        let text = text.trim();
+        let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        Self::parse(unquoted.unwrap_or(text))
+    }
+
+    /// The key of a request, if it carries one.
+    pub(crate) fn of(request: &HttpRequest) -> Result<Option<Self>, Problem> {
+        let mut given = request.headers().get_all("idempotency-key");
+        let Some(first) = given.next() else { return Ok(None) };
+        if given.next().is_some() {
+            return Err(Problem::new(INVALID_IDEMPOTENCY_KEY, "the header came twice"));
+        }
+        // What is not ASCII is refused as an empty key is.
+        Self::parse_header(first.to_str().unwrap_or_default()).map(Some)
+    }
+
+    /// The same for one item of a batch: its place in the batch does not matter.
+    pub(crate) fn for_item(&self, item: &[u8]) -> Idempotency {
+        Idempotency::new(&[b"anonymous", b"item", self.0.as_bytes()], &[b"item", item])
+    }
+
+    /// What tells this request from all others: who asks for what under which key, and every byte of it. There are no
+    /// callers to tell apart yet.
+    pub(crate) fn with(
+        &self,
+        request: &HttpRequest,
+        content_type: &str,
+        body: &[u8],
+    ) -> Idempotency {
+        let (method, path) = (request.method().as_str().as_bytes(), request.path().as_bytes());
+        let query = request.query_string().as_bytes();
+        Idempotency::new(
+            &[b"anonymous", method, path, self.0.as_bytes()],
+            &[method, path, query, content_type.as_bytes(), body],
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_same_quoted_or_bare() {
+        assert_eq!(Key::parse_header("\"a-1\"").unwrap(), Key::parse_header(" a-1 ").unwrap());
+    }
+
+    #[test]
+    fn other_text_is_no_key() {
+        for bad in ["", "\"\"", "a b", "ä", &"a".repeat(256)] {
+            assert!(Key::parse_header(bad).is_err(), "{bad:?}");
+        }
+    }
+}

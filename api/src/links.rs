@@ -1,0 +1,34 @@
+//! Absolute links, from configuration or the address bound; never from a Host header, which anybody can write.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crunch_common::job::JobId;
+
+/// Base of absolute links.
+#[derive(Debug, Clone)]
+pub(crate) struct PublicUrl(String);
+
+impl PublicUrl {
+    /// The configured base, else the bound address; an unspecified address becomes `localhost`.
+    pub(crate) fn new(configured: Option<&str>, bound: SocketAddr) -> Self {
+        let base = configured.map(str::to_owned).unwrap_or_else(|| match bound.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => format!("http://localhost:{}", bound.port()),
+            IpAddr::V6(ip) if ip.is_unspecified() => format!("http://localhost:{}", bound.port()),
+            _ => format!("http://{bound}"),
+        });
+        Self(base)
+    }
+
+    pub(crate) fn job(&self, id: JobId) -> String {
+        format!("{}{}", self.0, job(id))
+    }
+
+    pub(crate) fn result_by_token(&self, id: JobId) -> String {
+        format!("{}/result/{id}", self.0)
+    }
+}
+
+/// Path of a job's document.
+pub(crate) fn job(id: JobId) -> String {
+    format!("/jobs/{id}")
+}

@@ -1,0 +1,201 @@
+//! The only map from errors to HTTP: problem documents (RFC 9457) with stable slugs and public words.
+//!
+//! The cause goes to the log, never to the client.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use crunch_common::broker;
+use crunch_common::job::JobError;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// A kind of problem: its slug, title, and the sentence of its page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) slug: &'static str,
+    pub(crate) status: StatusCode,
+    pub(crate) title: &'static str,
+    pub(crate) explanation: &'static str,
+}
+
+macro_rules! kinds {
+    ($($name:ident = $status:ident, $slug:literal, $title:literal, $explanation:literal;)*) => {
+        $(pub(crate) const $name: &Kind = &Kind {
+            slug: $slug, status: StatusCode::$status, title: $title, explanation: $explanation,
+        };)*
+        /// Every kind, for the pages that explain them.
+        pub(crate) const KINDS: &[&Kind] = &[$($name),*];
+    };
+}
+
+kinds! {
+    MALFORMED_JSON = BAD_REQUEST, "malformed-json", "The body is not JSON",
+        "The body is empty, is not UTF-8, is not one JSON value, or is nested deeper than 64 levels.";
+    INVALID_PARAMETER = BAD_REQUEST, "invalid-parameter", "A query parameter cannot be understood",
+        "The detail names the parameter and what is accepted.";
+    INVALID_IDEMPOTENCY_KEY = BAD_REQUEST, "invalid-idempotency-key", "The Idempotency-Key cannot be understood",
+        "A key has 1 to 255 visible ASCII characters, bare or in double quotes. A batch takes keys in its items only.";
+    NOT_FOUND = NOT_FOUND, "not-found", "There is nothing here",
+        "The path is not one of this API's, or the job, task or queue it names is not known.";
+    UNKNOWN_TASK = NOT_FOUND, "unknown-task", "No worker ever declared this task",
+        "Workers declare their tasks when they start; a declaration is kept 30 days after the last of them.";
+    METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not offered here",
+        "The Allow header lists the methods that are.";
+    TIMEOUT = REQUEST_TIMEOUT, "request-timeout", "The body took too long to arrive",
+        "A body must have arrived within 30 seconds.";
+    NOT_FINISHED = CONFLICT, "job-not-finished", "The job has not ended yet",
+        "Only ended jobs can be deleted; cancel it first.";
+    ALREADY_FINISHED = CONFLICT, "job-finished", "The job has already ended",
+        "A job that has succeeded or failed cannot be canceled.";
+    NOT_RETRYABLE = CONFLICT, "job-not-retryable", "The job is not failed or canceled",
+        "Only failed and canceled jobs can be retried by hand.";
+    JOB_CANCELED = CONFLICT, "job-canceled", "The job was canceled",
+        "There is no result, and there will be none unless the job is retried.";
+    GONE = GONE, "gone", "The job was deleted",
+        "Deleted jobs are answered with 410 for 24 hours, later with 404.";
+    TOO_LARGE = PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large",
+        "`max_bytes` tells how large it may be. A task's own limit is in its declaration.";
+    UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "This content type is not taken here",
+        "The Accept header of the answer lists those that are.";
+    UNSUPPORTED_ENCODING = UNSUPPORTED_MEDIA_TYPE, "unsupported-encoding", "This content encoding is not taken here",
+        "Bodies are taken as they are, without Content-Encoding.";
+    INVALID_SUBMISSION = UNPROCESSABLE_ENTITY, "invalid-submission", "The submission does not fit",
+        "Each entry of `errors` says what is wrong and where, as a JSON Pointer (RFC 6901) into the body.";
+    IDEMPOTENCY_CONFLICT = UNPROCESSABLE_ENTITY, "idempotency-conflict", "This Idempotency-Key was used for another request",
+        "A key stands for one request for 24 hours: same method, path, query, content type and body.";
+    JOB_FAILED = UNPROCESSABLE_ENTITY, "job-failed", "The job failed",
+        "There is no result. `error` says why.";
+    INTERNAL = INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side",
+        "The log has the details, under the X-Request-Id of the answer.";
+    NO_WORKER_YET = SERVICE_UNAVAILABLE, "no-worker-yet", "No worker has declared this task yet",
+        "Try again once a worker that has it was started.";
+    UNAVAILABLE = SERVICE_UNAVAILABLE, "unavailable", "Jobs cannot be reached right now",
+        "Redis is away or still starting. If `outcome` is \"unknown\", the request may have taken effect: repeat it with the same Idempotency-Key.";
+    FULL = SERVICE_UNAVAILABLE, "full", "There is no room for new jobs right now",
+        "Redis has no memory left. Nothing was taken; room comes as jobs end.";
+}
+
+/// What a client is told instead of an answer.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) kind: &'static Kind,
+    detail: String,
+    members: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// One thing that is wrong with a submission, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub(crate) struct Violation {
+    /// What is wrong.
+    pub(crate) detail: String,
+    /// JSON Pointer (RFC 6901) into the body.
+    pub(crate) pointer: String,
+}
+
+impl Violation {
+    pub(crate) fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), pointer: pointer.into() }
+    }
+}
+
+impl Problem {
+    pub(crate) fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), members: Map::new(), headers: Vec::new() }
+    }
+
+    /// 422 with everything that is wrong.
+    pub(crate) fn violations(violations: Vec<Violation>) -> Self {
+        let detail = violations.first().map_or_else(String::new, |first| first.detail.clone());
+        Self::new(INVALID_SUBMISSION, detail)
+            .with("errors", serde_json::to_value(violations).unwrap_or_default())
+    }
+
+    /// 422 for a failed job's result.
+    pub(crate) fn job_failed(error: Option<&JobError>) -> Self {
+        let detail = error.map_or_else(String::new, |error| error.message.clone());
+        Self::new(JOB_FAILED, detail).with("error", json!(error))
+    }
+
+    pub(crate) fn no_such_job() -> Self {
+        Self::new(NOT_FOUND, "there is no such job").header(header::CACHE_CONTROL, "no-store")
+    }
+
+    pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
+        self.members.insert(member.to_owned(), value);
+        self
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.push((name, value));
+        }
+        self
+    }
+
+    /// The document, without the request it answers.
+    pub(crate) fn document(&self) -> Value {
+        let mut document = json!({
+            "type": format!("/problems/{}", self.kind.slug),
+            "title": self.kind.title,
+            "status": self.kind.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Value::Object(members) = &mut document {
+            members.extend(self.members.clone());
+        }
+        document
+    }
+
+    pub(crate) fn respond(&self, instance: &str) -> HttpResponse {
+        let mut document = self.document();
+        document["instance"] = json!(instance);
+        let mut response = HttpResponse::build(self.kind.status);
+        response.content_type("application/problem+json");
+        if self.kind.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header((header::RETRY_AFTER, "1"));
+        }
+        let mut response = response.body(document.to_string());
+        self.headers.iter().cloned().for_each(|(name, value)| {
+            response.headers_mut().insert(name, value);
+        });
+        response
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.slug, self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.kind.status
+    }
+
+    /// The middleware answers again with the request's path and id.
+    fn error_response(&self) -> HttpResponse {
+        self.respond("")
+    }
+}
+
+/// What the broker could not do, in public words.
+impl From<broker::Error> for Problem {
+    fn from(error: broker::Error) -> Self {
+        match &error {
+            broker::Error::Full => Self::new(FULL, "redis has no memory left for new jobs"),
+            broker::Error::Unavailable { .. } | broker::Error::Refused { .. } => {
+                tracing::warn!(%error, "the broker does not serve us");
+                Self::new(UNAVAILABLE, "redis cannot be used right now")
+            }
+            _ => {
+                tracing::error!(%error, "the broker failed");
+                Self::new(INTERNAL, "the answer of redis could not be understood")
+            }
+        }
+    }
+}

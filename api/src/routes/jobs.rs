@@ -1,0 +1,200 @@
+//! One job, all jobs, and what can be done to them.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crunch_common::broker::{
+    CancelOutcome, Cursor, DeleteOutcome, JobRecord, ListQuery, RetryOutcome,
+};
+
+use super::results::{job_there, there};
+use super::{Answer, job_id};
+use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
+use crate::problem::{ALREADY_FINISHED, INVALID_PARAMETER, NOT_FINISHED, NOT_RETRYABLE, Problem};
+use crate::state::App;
+use crate::submit::query_pairs;
+
+/// A page holds as many jobs unless asked otherwise, and never more than a hundred.
+const DEFAULT_LIMIT: usize = 20;
+const MAX_LIMIT: usize = 100;
+
+/// How a job stands; always 200 while it is known.
+#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, description = "The job; a failed one is data, not an error", body = JobDocument),
+        (status = 304, description = "Unchanged since the ETag of If-None-Match"),
+        (status = 404, description = "There is no such job"),
+        (status = 410, description = "It was deleted"),
+    ))]
+pub(crate) async fn show(
+    app: web::Data<App>,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Answer {
+    let job = job_there(&app, &id).await?;
+    let tag = format!("\"{}\"", job.version);
+    let unchanged = none_match(&request, &tag);
+    let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response
+        .insert_header((header::ETAG, tag))
+        .insert_header((header::CACHE_CONTROL, "private, no-cache"));
+    if !job.status.is_terminal() {
+        response.insert_header((header::RETRY_AFTER, "1"));
+    }
+    Ok(if unchanged { response.finish() } else { response.json(JobDocument::new(job)) })
+}
+
+/// Whether If-None-Match names the tag (RFC 9110, section 13.1.2: weak comparison).
+fn none_match(request: &HttpRequest, tag: &str) -> bool {
+    let values =
+        request.headers().get_all(header::IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
+    let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
+    tags.any(|given| given == "*" || given.trim_start_matches("W/") == tag)
+}
+
+/// The last attempts of a job, oldest first.
+#[utoipa::path(get, path = "/jobs/{id}/attempts", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, description = "Up to ten attempts", body = Items<AttemptDocument>)))]
+pub(crate) async fn attempts(app: web::Data<App>, id: web::Path<String>) -> Answer {
+    let attempts = there(app.broker.attempts(job_id(&id)?).await?)?;
+    Ok(ok(&Items { items: attempts.into_iter().map(AttemptDocument::from).collect() }))
+}
+
+/// Cancels a job: at once if it waits; a running one is asked to stop.
+#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 200, description = "Canceled, now or before", body = JobDocument),
+        (status = 202, description = "Running; its worker has been told", body = JobDocument),
+        (status = 409, description = "It has already ended otherwise"),
+    ))]
+pub(crate) async fn cancel(app: web::Data<App>, id: web::Path<String>) -> Answer {
+    let outcome = there(app.broker.cancel(job_id(&id)?).await?)?;
+    let mut response = match outcome {
+        CancelOutcome::AlreadyEnded => {
+            return Err(Problem::new(ALREADY_FINISHED, "the job has already ended"));
+        }
+        CancelOutcome::Canceled => HttpResponse::Ok(),
+        CancelOutcome::Requested => HttpResponse::Accepted(),
+    };
+    after(&mut response, job_there(&app, &id).await?)
+}
+
+/// Gives a failed or canceled job a second life under the same id.
+#[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 202, description = "Queued again", body = JobDocument),
+        (status = 409, description = "It is not failed or canceled"),
+    ))]
+pub(crate) async fn retry(app: web::Data<App>, id: web::Path<String>) -> Answer {
+    match there(app.broker.retry(job_id(&id)?).await?)? {
+        RetryOutcome::Queued => after(&mut HttpResponse::Accepted(), job_there(&app, &id).await?),
+        RetryOutcome::NotEnded => {
+            Err(Problem::new(NOT_RETRYABLE, "only failed and canceled jobs can be retried"))
+        }
+    }
+}
+
+/// Deletes an ended job. Never cancels: a repeated DELETE must not have two effects.
+#[utoipa::path(delete, path = "/jobs/{id}", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 409, description = "It has not ended yet"),
+        (status = 410, description = "It was deleted before"),
+    ))]
+pub(crate) async fn delete(app: web::Data<App>, id: web::Path<String>) -> Answer {
+    match there(app.broker.delete(job_id(&id)?).await?)? {
+        DeleteOutcome::Deleted => Ok(HttpResponse::NoContent().finish()),
+        DeleteOutcome::NotEnded => Err(Problem::new(NOT_FINISHED, "cancel the job first")),
+    }
+}
+
+/// The job's document after something was done to it.
+fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answer {
+    if !job.status.is_terminal() {
+        response.insert_header((header::RETRY_AFTER, "1"));
+    }
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    Ok(response.json(JobDocument::new(job)))
+}
+
+/// Many jobs, a page at a time.
+#[utoipa::path(get, path = "/jobs", tag = "jobs",
+    params(
+        ("status" = Option<String>, Query, description = "Only jobs that stand there"),
+        ("task" = Option<String>, Query, description = "Only jobs of that task"),
+        ("queue" = Option<String>, Query, description = "Only jobs of that queue"),
+        ("created_after" = Option<String>, Query, description = "RFC 3339, inclusive"),
+        ("created_before" = Option<String>, Query, description = "RFC 3339, exclusive"),
+        ("limit" = Option<u32>, Query, description = "1 to 100, default 20"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "A page; it may be short, only a null `next_cursor` ends the list", body = JobPage)))]
+pub(crate) async fn list(app: web::Data<App>, request: HttpRequest) -> Answer {
+    let query = read_query(request.query_string())?;
+    let page = app.broker.list(&query).await?;
+    let next_cursor = page.next.map(|cursor| URL_SAFE_NO_PAD.encode(cursor.to_string()));
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    if let Some(cursor) = &next_cursor {
+        let rest = next_query(request.query_string(), cursor);
+        response.insert_header((header::LINK, format!("</jobs?{rest}>; rel=\"next\"")));
+    }
+    let items = page.items.into_iter().map(JobDocument::listed).collect();
+    Ok(response.json(JobPage { items, next_cursor }))
+}
+
+fn read_query(query: &str) -> Result<ListQuery, Problem> {
+    let mut list = ListQuery { limit: DEFAULT_LIMIT, ..ListQuery::default() };
+    for (name, text) in query_pairs(query) {
+        let invalid = |accepted: &str| {
+            Problem::new(INVALID_PARAMETER, format!("{name}: expected {accepted}"))
+        };
+        let time = || text.parse().map_err(|_| invalid("an RFC 3339 time"));
+        match name.as_str() {
+            "status" => {
+                list.status = Some(
+                    text.parse()
+                        .map_err(|error| invalid(&format!("{error}").replace("expected ", "")))?,
+                );
+            }
+            "task" => list.task = Some(text.parse().map_err(|_| invalid("a task name"))?),
+            "queue" => list.queue = Some(text.parse().map_err(|_| invalid("a queue name"))?),
+            "created_after" => list.created_after = Some(time()?),
+            "created_before" => list.created_before = Some(time()?),
+            "limit" => {
+                let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+                list.limit = limit.ok_or_else(|| invalid("a whole number from 1 to 100"))?;
+            }
+            "cursor" => {
+                list.cursor =
+                    Some(read_cursor(&text).ok_or_else(|| invalid("the next_cursor of a page"))?)
+            }
+            // Others are ignored, as everywhere but on submissions.
+            _ => {}
+        }
+    }
+    match &list.cursor {
+        Some(cursor) if !list.fits(cursor) => Err(Problem::new(
+            INVALID_PARAMETER,
+            "cursor: expected one of the same status and queue",
+        )),
+        _ => Ok(list),
+    }
+}
+
+fn read_cursor(text: &str) -> Option<Cursor> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    String::from_utf8(bytes).ok()?.parse().ok()
+}
+
+/// The same query with another cursor.
+fn next_query(query: &str, cursor: &str) -> String {
+    let others = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
+    others.chain([format!("cursor={cursor}").as_str()]).collect::<Vec<_>>().join("&")
+}

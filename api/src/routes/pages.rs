@@ -1,0 +1,43 @@
+//! Pages for people, and the OpenAPI document.
+
+use actix_web::{HttpResponse, web};
+
+use super::Answer;
+use crate::problem::{KINDS, NOT_FOUND, Problem};
+use crate::{document, openapi};
+
+/// The OpenAPI 3.1 document of this API.
+pub(crate) async fn openapi() -> HttpResponse {
+    document::ok(&openapi::document())
+}
+
+/// What a problem type means.
+pub(crate) async fn problem(slug: web::Path<String>) -> Answer {
+    let kind = KINDS.iter().find(|kind| kind.slug == slug.as_str());
+    let kind = kind.ok_or_else(|| Problem::new(NOT_FOUND, "there is no such problem type"))?;
+    Ok(page(
+        kind.title,
+        &format!("<p>Status {}.</p>\n<p>{}</p>", kind.status.as_u16(), kind.explanation),
+    ))
+}
+
+/// A short page to start from.
+pub(crate) async fn home() -> HttpResponse {
+    page(
+        "Crunch",
+        "<p>Submit a job with <code>POST /jobs</code>, read how it stands with <code>GET /jobs/{id}</code>.</p>\n\
+         <p><a href=\"/openapi.json\">All routes (OpenAPI)</a> · <a href=\"/tasks\">tasks</a> · \
+         <a href=\"/queues\">queues</a> · <a href=\"/workers\">workers</a> · <a href=\"/jobs\">jobs</a></p>",
+    )
+}
+
+/// A page of our own words only: nothing a client sent is ever in it.
+fn page(title: &str, body: &str) -> HttpResponse {
+    let html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n<h1>{title}</h1>\n{body}\n</html>\n"
+    );
+    HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .insert_header(("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"))
+        .body(html)
+}

@@ -1,0 +1,100 @@
+//! Where jobs wait, and the operators' hand on it.
+
+use actix_web::{HttpRequest, web};
+use crunch_common::queue::QueueName;
+use crunch_common::task::TaskName;
+
+use super::Answer;
+use crate::document::{Count, Items, QueueDocument, ok};
+use crate::problem::{INVALID_PARAMETER, NOT_FOUND, Problem};
+use crate::state::App;
+use crate::submit::query_pairs;
+
+/// One redrive reaches no more dead letters than this unless asked otherwise, and never more than the second.
+const DEFAULT_REDRIVE: u64 = 1000;
+const MAX_REDRIVE: u64 = 100_000;
+
+/// Every queue that was used or served in the last hour, or holds anything.
+#[utoipa::path(get, path = "/queues", tag = "queues",
+    responses((status = 200, description = "Queues by name", body = Items<QueueDocument>)))]
+pub(crate) async fn list(app: web::Data<App>) -> Answer {
+    let (queues, workers) = (app.broker.queues().await?, app.broker.workers().await?);
+    Ok(ok(&Items {
+        items: queues.iter().map(|queue| QueueDocument::new(queue, &workers)).collect(),
+    }))
+}
+
+/// One queue.
+#[utoipa::path(get, path = "/queues/{queue}", tag = "queues",
+    params(("queue" = String, Path, description = "The queue's name")),
+    responses(
+        (status = 200, description = "The queue", body = QueueDocument),
+        (status = 404, description = "Nobody used it lately, and it is empty"),
+    ))]
+pub(crate) async fn show(app: web::Data<App>, name: web::Path<String>) -> Answer {
+    one(&app, &queue_name(&name)?).await
+}
+
+/// Stops handing out a queue's jobs; running ones go on, new ones are still taken.
+#[utoipa::path(post, path = "/queues/{queue}/pause", tag = "queues",
+    params(("queue" = String, Path, description = "The queue's name")),
+    responses((status = 200, description = "The queue", body = QueueDocument)))]
+pub(crate) async fn pause(app: web::Data<App>, name: web::Path<String>) -> Answer {
+    let name = queue_name(&name)?;
+    app.broker.pause(&name).await?;
+    one(&app, &name).await
+}
+
+/// Hands out a queue's jobs again.
+#[utoipa::path(post, path = "/queues/{queue}/resume", tag = "queues",
+    params(("queue" = String, Path, description = "The queue's name")),
+    responses((status = 200, description = "The queue", body = QueueDocument)))]
+pub(crate) async fn resume(app: web::Data<App>, name: web::Path<String>) -> Answer {
+    let name = queue_name(&name)?;
+    app.broker.resume(&name).await?;
+    one(&app, &name).await
+}
+
+/// Gives a queue's failed jobs a second life, the oldest first.
+#[utoipa::path(post, path = "/queues/{queue}/redrive", tag = "queues",
+    params(
+        ("queue" = String, Path, description = "The queue's name"),
+        ("task" = Option<String>, Query, description = "Only jobs of that task"),
+        ("limit" = Option<u64>, Query, description = "1 to 100000, default 1000"),
+    ),
+    responses((status = 200, description = "How many", body = Count)))]
+pub(crate) async fn redrive(
+    app: web::Data<App>,
+    name: web::Path<String>,
+    request: HttpRequest,
+) -> Answer {
+    let name = queue_name(&name)?;
+    let (mut task, mut limit) = (None::<TaskName>, DEFAULT_REDRIVE);
+    for (parameter, text) in query_pairs(request.query_string()) {
+        let invalid =
+            |accepted| Problem::new(INVALID_PARAMETER, format!("{parameter}: expected {accepted}"));
+        match parameter.as_str() {
+            "task" => task = Some(text.parse().map_err(|_| invalid("a task name"))?),
+            "limit" => {
+                let number = text.parse().ok().filter(|number| (1..=MAX_REDRIVE).contains(number));
+                limit = number.ok_or_else(|| invalid("a whole number from 1 to 100000"))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(ok(&Count { count: app.broker.redrive(&name, task.as_ref(), limit).await? }))
+}
+
+fn queue_name(text: &str) -> Result<QueueName, Problem> {
+    text.parse().map_err(|_| no_such_queue())
+}
+
+fn no_such_queue() -> Problem {
+    Problem::new(NOT_FOUND, "there is no such queue")
+}
+
+async fn one(app: &App, name: &QueueName) -> Answer {
+    let queues = app.broker.queues().await?;
+    let queue = queues.iter().find(|queue| queue.name == *name).ok_or_else(no_such_queue)?;
+    Ok(ok(&QueueDocument::new(queue, &app.broker.workers().await?)))
+}

@@ -1,0 +1,236 @@
+//! The API from start to end: what is started, and what happens on SIGTERM.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{App as ActixApp, HttpServer, dev, middleware, web};
+use crunch_common::Broker;
+use crunch_common::broker;
+use tokio::sync::watch;
+
+use crate::catalog::Catalog;
+use crate::config::ApiConfig;
+use crate::links::PublicUrl;
+use crate::routes;
+use crate::service::{Readiness, Sweeper, come_round};
+use crate::state::App;
+
+/// Connections at once: enough for ten thousand clients, bounded so that descriptors do not run out.
+const MAX_CONNECTIONS: usize = 20_000;
+/// A head must have arrived by then.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// Idle connections are kept as long as common proxies keep theirs, and a little longer.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Requests under way when the listener closes get as long to end as the longest may take.
+const LAST_REQUESTS: u64 = 5;
+
+/// Why the API did not start, or is not well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address is taken, or not ours to take.
+    #[error("cannot listen on {addr}: {source}")]
+    Bind {
+        /// Where it tried.
+        addr: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Anybody could reach an API that asks nobody who they are.
+    #[error(
+        "{addr} can be reached by others, and there are no API keys: set CRUNCH_AUTH=off to say that this is meant"
+    )]
+    Open {
+        /// Where it was to listen.
+        addr: SocketAddr,
+    },
+    /// Redis cannot be used as it is set up.
+    #[error(transparent)]
+    Broker(#[from] broker::Error),
+    /// The system refused something else.
+    #[error("the system refused: {0}")]
+    System(#[from] std::io::Error),
+    /// The API that was asked is not ready.
+    #[error("not ready: {reason}")]
+    Unhealthy {
+        /// What it answered.
+        reason: String,
+    },
+}
+
+/// When to stop: the first wish drains, the second hurries.
+#[derive(Debug, Clone)]
+pub struct Shutdown {
+    wishes: Arc<watch::Sender<u32>>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { wishes: Arc::new(watch::Sender::new(0)) }
+    }
+}
+
+impl Shutdown {
+    /// Asks to stop; asked twice, to hurry.
+    pub fn ask(&self) {
+        self.wishes.send_modify(|wishes| *wishes += 1);
+    }
+
+    async fn asked(&self, times: u32) {
+        let mut wishes = self.wishes.subscribe();
+        // The sender lives as long as this value.
+        let _ = wishes.wait_for(|&wishes| wishes >= times).await;
+    }
+}
+
+/// An API that holds its port and is ready to run.
+#[derive(Debug)]
+pub struct Server {
+    config: ApiConfig,
+    listener: TcpListener,
+    addr: SocketAddr,
+    broker: Broker,
+}
+
+impl Server {
+    /// Takes the port; serves nobody yet.
+    ///
+    /// # Errors
+    /// If the port cannot be had, or the configuration would open the API to everybody.
+    pub fn bind(config: ApiConfig) -> Result<Self, StartError> {
+        if config.is_open_to_others() {
+            return Err(StartError::Open { addr: config.addr });
+        }
+        let broker = Broker::new(&config.common.broker)?;
+        let taken = |source| StartError::Bind { addr: config.addr, source };
+        let listener = TcpListener::bind(config.addr).map_err(taken)?;
+        let addr = listener.local_addr()?;
+        if addr.ip().is_unspecified() && config.public_url.is_none() {
+            tracing::warn!(
+                "links will say localhost; set CRUNCH_PUBLIC_URL to the address clients use"
+            );
+        }
+        Ok(Self { config, listener, addr, broker })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `shutdown` is asked for: then `/readyz` says 503 at once while requests are served as usual for the
+    /// configured time, then the listener closes, and those under way end.
+    ///
+    /// # Errors
+    /// If Redis is there but cannot be used as it is set up, or the system refuses.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
+        let catalog = Arc::new(Catalog::new(self.broker.separate(), self.config.unknown_tasks));
+        let readiness = Arc::new(Readiness::new(&self.broker));
+        if let Err(refused @ broker::Error::Refused { .. }) = readiness.tick().await {
+            return Err(refused.into());
+        }
+        let app = web::Data::new(App {
+            broker: self.broker.clone(),
+            catalog: catalog.clone(),
+            readiness: readiness.clone(),
+            public_url: PublicUrl::new(self.config.public_url.as_deref(), self.addr),
+            task_routes: self.config.routes.clone(),
+        });
+        let stop = watch::Sender::new(false);
+        self.start_services(&stop, catalog, readiness.clone());
+        let server = serve_app(self.listener, app)?;
+        let handle = server.handle();
+        let mut serving = tokio::spawn(server);
+        tokio::select! {
+            ended = &mut serving => return ended.map_err(std::io::Error::other)?.map_err(Into::into),
+            () = shutdown.asked(1) => {}
+        }
+        tracing::info!(
+            drain_ms = self.config.drain.as_millis(),
+            "shutting down: not ready, still serving"
+        );
+        readiness.drain();
+        tokio::select! {
+            () = tokio::time::sleep(self.config.drain) => {}
+            () = shutdown.asked(2) => {}
+        }
+        handle.stop(true).await;
+        stop.send_replace(true);
+        let _ended = serving.await;
+        Ok(())
+    }
+
+    fn start_services(
+        &self,
+        stop: &watch::Sender<bool>,
+        catalog: Arc<Catalog>,
+        readiness: Arc<Readiness>,
+    ) {
+        let sweeper = Sweeper { broker: self.broker.separate() };
+        let (to_sweep, to_probe, to_learn) = (stop.subscribe(), stop.subscribe(), stop.subscribe());
+        tokio::spawn(come_round("sweeper", Sweeper::INTERVAL, to_sweep, async move || {
+            sweeper.tick().await
+        }));
+        tokio::spawn(come_round("readiness", Readiness::INTERVAL, to_probe, async move || {
+            readiness.tick().await
+        }));
+        tokio::spawn(come_round("catalog", Catalog::INTERVAL, to_learn, async move || {
+            catalog.tick().await
+        }));
+    }
+}
+
+fn serve_app(listener: TcpListener, app: web::Data<App>) -> std::io::Result<dev::Server> {
+    let server = HttpServer::new(move || {
+        let routed = app.clone();
+        ActixApp::new()
+            .app_data(app.clone())
+            .wrap(middleware::from_fn(crate::middleware::around))
+            .configure(move |config| routes::configure(&routed, config))
+    });
+    let server = server
+        .max_connections(MAX_CONNECTIONS)
+        .client_request_timeout(HEAD_DEADLINE)
+        .keep_alive(KEEP_ALIVE)
+        .shutdown_timeout(LAST_REQUESTS)
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+/// Serves as configured until SIGTERM or SIGINT.
+pub(crate) fn serve(config: ApiConfig) -> Result<(), StartError> {
+    let server = Server::bind(config)?;
+    actix_web::rt::System::new().block_on(async {
+        let shutdown = Shutdown::default();
+        watch_signals(shutdown.clone())?;
+        say_where(server.addr());
+        server.run(shutdown).await
+    })
+}
+
+/// Tells whoever started us, on standard output, that clients may come.
+fn say_where(addr: SocketAddr) {
+    // Nobody may be reading; that is no reason not to serve.
+    let _ = writeln!(std::io::stdout(), "listening on http://{addr}");
+}
+
+/// Turns SIGTERM and SIGINT into the wish to stop.
+fn watch_signals(shutdown: Shutdown) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    actix_web::rt::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            shutdown.ask();
+        }
+    });
+    Ok(())
+}

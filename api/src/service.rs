@@ -1,0 +1,41 @@
+//! The background roles of an API: each comes round at its interval until shutdown.
+
+mod readiness;
+mod sweeper;
+
+use std::time::Duration;
+
+use crunch_common::broker::Error;
+use tokio::sync::watch;
+
+pub(crate) use readiness::Readiness;
+pub(crate) use sweeper::Sweeper;
+
+/// Calls `tick` at an interval until `shutdown` turns true; tells once when it starts to fail, once when it is well again.
+pub(crate) async fn come_round(
+    name: &'static str,
+    interval: Duration,
+    mut shutdown: watch::Receiver<bool>,
+    mut tick: impl AsyncFnMut() -> Result<(), Error>,
+) {
+    let mut failures = 0_u32;
+    loop {
+        match tick().await {
+            Ok(()) if failures > 0 => {
+                tracing::info!(service = name, failures, "redis is back");
+                failures = 0;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                if failures == 1 {
+                    tracing::warn!(service = name, %error, "redis does not serve us; trying again until it does");
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            _ = shutdown.wait_for(|&stop| stop) => return,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Whether this API can serve: Redis reachable and fit for us, and no wish to stop.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crunch_common::broker::{Broker, Error};
+use tokio::time::Instant;
+
+/// A new connection checks what may have been changed under us (eviction policy, layout) this often.
+const RECHECK: Duration = Duration::from_secs(60);
+
+/// The newest answer of a probe.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    probe: Broker,
+    opened: Option<Instant>,
+    ready: Result<(), String>,
+    draining: bool,
+}
+
+impl Readiness {
+    /// Trouble shows within this time and one call's deadline.
+    pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new(broker: &Broker) -> Self {
+        let ready = Err("not probed yet".to_owned());
+        let state = State { probe: broker.separate(), opened: None, ready, draining: false };
+        Self { state: Mutex::new(state) }
+    }
+
+    pub(crate) async fn tick(&self) -> Result<(), Error> {
+        let probe = self.probe();
+        let opened = probe.open().await;
+        let mut state = self.lock();
+        state.ready = opened.as_ref().map(|&()| ()).map_err(ToString::to_string);
+        if opened.is_ok() {
+            state.opened.get_or_insert_with(Instant::now);
+        } else {
+            state.opened = None;
+        }
+        opened
+    }
+
+    /// Why it cannot serve, if it cannot.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let state = self.lock();
+        if state.draining { Err("shutting down".to_owned()) } else { state.ready.clone() }
+    }
+
+    pub(crate) fn drain(&self) {
+        self.lock().draining = true;
+    }
+
+    fn probe(&self) -> Broker {
+        let mut state = self.lock();
+        if state.opened.is_some_and(|opened| opened.elapsed() >= RECHECK) {
+            state.probe = state.probe.separate();
+            state.opened = None;
+        }
+        state.probe.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Each field is written whole: a panic elsewhere leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,26 @@
+//! Finds jobs whose worker stopped beating, and makes them ready again. Never decides *whether* a worker is dead: expired
+//! leases do.
+
+use std::time::Duration;
+
+use crunch_common::broker::{Broker, Error, Swept};
+
+pub(crate) struct Sweeper {
+    pub(crate) broker: Broker,
+}
+
+impl Sweeper {
+    /// One second bounds recovery at lease + 1 s, and costs one call a partition and second.
+    pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+
+    pub(crate) async fn tick(&self) -> Result<(), Error> {
+        for partition in self.broker.partitions() {
+            let swept = self.broker.sweep(partition).await?;
+            if swept.requeued + swept.failed > 0 {
+                let Swept { requeued, failed, .. } = swept;
+                tracing::warn!(%partition, requeued, failed, "jobs were taken back from silent workers");
+            }
+        }
+        Ok(())
+    }
+}

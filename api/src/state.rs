@@ -1,0 +1,19 @@
+//! What every handler of a request may use.
+
+use std::sync::Arc;
+
+use crunch_common::broker::Broker;
+
+use crate::catalog::Catalog;
+use crate::config::TaskRoutes;
+use crate::links::PublicUrl;
+use crate::service::Readiness;
+
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) broker: Broker,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) public_url: PublicUrl,
+    pub(crate) task_routes: TaskRoutes,
+}

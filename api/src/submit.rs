@@ -1,0 +1,198 @@
+//! From a request to a job: the checks in their order, defaults from the task's declaration, and the answer.
+
+mod batch;
+mod envelope;
+mod options;
+
+use actix_web::http::header;
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse};
+use crunch_common::broker::{Broker, Enqueued, Error, Idempotency, JobRecord, Lookup, NewJob};
+use crunch_common::job::{ContentType, JobOptions};
+use crunch_common::task::TaskDescriptor;
+use serde_json::json;
+
+pub(crate) use batch::{MAX_BATCH_BYTES, submit_batch};
+pub(crate) use envelope::Envelope;
+pub(crate) use options::{Options, pairs as query_pairs};
+
+use crate::document::JobDocument;
+use crate::idempotency::Key;
+use crate::problem::{GONE, IDEMPOTENCY_CONFLICT, Kind, Problem};
+use crate::state::App;
+use crate::{body, links};
+
+/// Room around a payload for the other members of an envelope.
+pub(crate) const ENVELOPE_BYTES: u64 = 64 * 1024;
+
+/// Everything a submission says, checked.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) payload: Bytes,
+    pub(crate) content_type: ContentType,
+    pub(crate) options: Options,
+}
+
+impl Submission {
+    /// The job as it will be enqueued.
+    pub(crate) fn into_job(
+        self,
+        broker: &Broker,
+        task: &TaskDescriptor,
+        idempotency: Option<Idempotency>,
+    ) -> NewJob {
+        let Options {
+            queue,
+            priority,
+            start,
+            timeout,
+            deadline,
+            max_attempts,
+            retention,
+            metadata,
+            ..
+        } = self.options;
+        let declared_retention = task.retention_ms.map(std::time::Duration::from_millis);
+        NewJob {
+            id: broker.new_id(idempotency.as_ref()),
+            task: task.name.clone(),
+            queue: queue.unwrap_or_else(|| task.queue.clone()),
+            priority: priority.unwrap_or(task.priority),
+            start: start.unwrap_or(crunch_common::broker::Start::Now),
+            options: JobOptions {
+                max_attempts: max_attempts.unwrap_or(task.max_attempts),
+                timeout: timeout.unwrap_or(task.timeout),
+                deadline,
+                backoff: task.backoff,
+                content_type: self.content_type,
+                payload_size: self.payload.len() as u64,
+                metadata,
+            },
+            payload: self.payload,
+            retention: retention.or(declared_retention),
+            idempotency,
+        }
+    }
+}
+
+/// The one key of a submission, from header or member; both must agree.
+pub(crate) fn one_key(header: Option<Key>, member: Option<Key>) -> Result<Option<Key>, Problem> {
+    match (header, member) {
+        (Some(header), Some(member)) if header != member => {
+            let detail = "the Idempotency-Key header and the member idempotency_key differ";
+            Err(Problem::violations(vec![crate::problem::Violation::new(
+                "/idempotency_key",
+                detail,
+            )]))
+        }
+        (header, member) => Ok(header.or(member)),
+    }
+}
+
+/// Refuses a payload that is larger than its task takes.
+pub(crate) fn check_size(task: &TaskDescriptor, payload: &[u8]) -> Result<(), Problem> {
+    if payload.len() as u64 > task.max_payload {
+        return Err(body::too_large(task.max_payload));
+    }
+    Ok(())
+}
+
+/// What became of one submission.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// A new job, or the one this very request made when its reply got lost.
+    New(Box<JobRecord>),
+    /// An earlier request with the same key made it.
+    Replayed(Box<JobRecord>),
+}
+
+impl Taken {
+    pub(crate) fn job(self) -> JobRecord {
+        match self {
+            Self::New(job) | Self::Replayed(job) => *job,
+        }
+    }
+}
+
+/// Turns the broker's answer into ours; a replay is looked up, so that the client sees where it stands now.
+pub(crate) async fn taken(app: &App, answer: Result<Enqueued, Error>) -> Result<Taken, Problem> {
+    match answer {
+        Ok(Enqueued::Created(job)) => Ok(Taken::New(job)),
+        Ok(Enqueued::Known(id)) => found(app.broker.job(id).await).map(Taken::New),
+        Ok(Enqueued::Replayed(id)) => found(app.broker.job(id).await).map(Taken::Replayed),
+        Ok(Enqueued::Conflict) => {
+            let detail = "this Idempotency-Key was used for another request in the last 24 hours";
+            Err(Problem::new(IDEMPOTENCY_CONFLICT, detail))
+        }
+        Err(error @ Error::Unavailable { .. }) => {
+            // It may have been taken: the connection broke under the call.
+            Err(Problem::from(error).with("outcome", json!("unknown")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn found(job: Result<Lookup<JobRecord>, Error>) -> Result<Box<JobRecord>, Problem> {
+    match job? {
+        Lookup::Found(job) => Ok(Box::new(job)),
+        Lookup::Gone | Lookup::Unknown => {
+            Err(Problem::new(GONE, "the job that this Idempotency-Key made was deleted"))
+        }
+    }
+}
+
+/// Which URL a 202 points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// `/jobs/{id}`
+    Job,
+    /// `/result/{token}`
+    Token,
+}
+
+/// Enqueues one job and answers 202 with its document.
+pub(crate) async fn submit_one(
+    app: &App,
+    job: NewJob,
+    location: Location,
+) -> Result<HttpResponse, Problem> {
+    let answer = app.broker.enqueue(std::slice::from_ref(&job)).await.pop();
+    let answer =
+        answer.unwrap_or_else(|| Err(Error::Unavailable { reason: "no answer".to_owned() }));
+    let taken = taken(app, answer).await?;
+    let replayed = matches!(taken, Taken::Replayed(_));
+    let job = taken.job();
+    let id = job.id;
+    let place = match location {
+        Location::Job => app.public_url.job(id),
+        Location::Token => app.public_url.result_by_token(id),
+    };
+    let mut response = HttpResponse::Accepted();
+    response
+        .insert_header((header::LOCATION, place))
+        .insert_header(("Operation-Location", app.public_url.job(id)))
+        .insert_header((header::CONTENT_LOCATION, links::job(id)))
+        .insert_header((header::LINK, format!("<{}>; rel=\"monitor\"", links::job(id))))
+        .insert_header((header::RETRY_AFTER, "1"))
+        .insert_header((header::VARY, "Prefer"))
+        .insert_header((header::CACHE_CONTROL, "no-store"));
+    if replayed {
+        response.insert_header(("Idempotency-Replayed", "true"));
+    }
+    Ok(response.json(JobDocument::new(job)))
+}
+
+/// What a caller hears of a task nobody declared, by the way it asked.
+pub(crate) fn undeclared(kind: &'static Kind, task: &crunch_common::task::TaskName) -> Problem {
+    Problem::new(kind, format!("no worker ever declared a task {:?}", task.as_str()))
+}
+
+/// The fingerprint's content type, and the body it covers.
+pub(crate) fn idempotency(
+    key: Option<Key>,
+    request: &HttpRequest,
+    content_type: &ContentType,
+    body: &[u8],
+) -> Option<Idempotency> {
+    key.map(|key| key.with(request, content_type.as_str(), body))
+}
