@@ -9,15 +9,16 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// A point in time: milliseconds since the Unix epoch; between 1970 and the year 9999.
+/// A point in time: milliseconds since the Unix epoch; from 1970 to the last days of the year 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
-/// The last millisecond of the year 9999, the last that RFC 3339 can write.
-const LATEST_MS: u64 = 253_402_300_799_999;
+/// 9999-12-30T22:00:00.000Z: the last instant that RFC 3339 can write in every time zone, and that our library takes.
+const LATEST_MS: u64 = 253_402_207_200_000;
 
 impl Timestamp {
-    /// The given number of milliseconds after the Unix epoch; later than the year 9999 becomes its end.
+    /// The given number of milliseconds after the Unix epoch; a later one than RFC 3339 can write becomes the last that
+    /// it can.
     #[must_use]
     pub const fn from_unix_ms(ms: u64) -> Self {
         if ms > LATEST_MS { Self(LATEST_MS) } else { Self(ms) }
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(time.to_string(), "2026-11-22T13:40:54.426Z");
         assert_eq!("2026-11-22T14:40:54.426+01:00".parse(), Ok(time));
         assert_eq!(Timestamp::from_unix_ms(0).to_string(), "1970-01-01T00:00:00.000Z");
-        assert_eq!(Timestamp::from_unix_ms(u64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(Timestamp::from_unix_ms(u64::MAX).to_string(), "9999-12-30T22:00:00.000Z");
     }
 
     #[test]

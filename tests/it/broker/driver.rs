@@ -317,6 +317,7 @@ enum Verb {
     Delete,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` takes")]
 fn text(error: crunch_common::broker::Error) -> String {
     error.to_string()
 }

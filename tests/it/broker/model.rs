@@ -91,7 +91,7 @@ impl Model {
         self.jobs.get_mut(&id).expect("the model knows every job of its world")
     }
 
-    fn to_ready(&mut self, id: JobId, front: bool) {
+    fn make_ready(&mut self, id: JobId, front: bool) {
         let job = self.job(id);
         job.status = Status::Queued;
         let lane = if job.losses >= 2 { SOLITARY } else { job.lane };
@@ -143,7 +143,7 @@ impl Model {
             }
             Ending::Release => {
                 job.attempt -= 1;
-                self.to_ready(id, true);
+                self.make_ready(id, true);
             }
         }
         Settled::Done
@@ -159,7 +159,7 @@ impl Model {
             .collect();
         due.sort_by_key(|(id, job)| (job.due, **id));
         let ids: Vec<_> = due.into_iter().map(|(&id, _)| id).collect();
-        ids.into_iter().for_each(|id| self.to_ready(id, false));
+        ids.into_iter().for_each(|id| self.make_ready(id, false));
     }
 
     /// A worker that exchanges is known, with its lease, even before its first beat.
@@ -189,15 +189,15 @@ impl Model {
                 continue;
             }
             if busy == 0 && claims.is_empty() {
-                self.claim_lane(worker, queue, SOLITARY, 1, &mut claims);
+                claims.extend(self.claim_lane(worker, queue, SOLITARY, 1));
                 if !claims.is_empty() {
                     want = 0;
                 }
             }
             for lane in 1..LANES {
-                let before = claims.len();
-                self.claim_lane(worker, queue, lane, want, &mut claims);
-                want -= (claims.len() - before).min(want);
+                let claimed = self.claim_lane(worker, queue, lane, want);
+                want -= claimed.len();
+                claims.extend(claimed);
             }
         }
         claims
@@ -210,11 +210,11 @@ impl Model {
         queue: usize,
         lane: usize,
         want: usize,
-        claims: &mut Vec<Handed>,
-    ) {
+    ) -> Vec<Handed> {
+        let mut claims = Vec::new();
         for _ in 0..want {
             let Some(id) = self.queues[queue].lanes[lane].pop_front() else {
-                return;
+                break;
             };
             let now = self.now;
             let job = self.job(id);
@@ -230,6 +230,7 @@ impl Model {
             job.lease_end = now + LEASE_MS;
             claims.push((id, job.epoch, job.attempt));
         }
+        claims
     }
 
     /// Claims of an exchange that is asked again: those still held.
@@ -326,7 +327,7 @@ impl Model {
                 requeued.push(id);
             }
         }
-        requeued.into_iter().for_each(|id| self.to_ready(id, true));
+        requeued.into_iter().for_each(|id| self.make_ready(id, true));
     }
 
     pub(crate) fn cancel(&mut self, id: JobId) {
@@ -364,7 +365,7 @@ impl Model {
         if self.queues[queue].ghosts.remove(&id) {
             self.job(id).status = Status::Queued;
         } else {
-            self.to_ready(id, false);
+            self.make_ready(id, false);
         }
     }
 
