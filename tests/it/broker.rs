@@ -5,6 +5,5 @@ mod model;
 mod mutants;
 mod operation;
 mod properties;
-mod redis;
 mod scenarios;
 mod snapshot;

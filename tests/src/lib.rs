@@ -1,1 +1,23 @@
-//! tests
+//! The harness: real processes and a real Redis, started for one test and gone with it.
+//!
+//! A test starts a [`Stack`], talks to it as clients do, and directs handlers through a [`Stage`]. Everything waits for
+//! events, with a deadline; nothing here sleeps to let something happen.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+mod api;
+mod ledger;
+mod process;
+mod redis_server;
+mod stack;
+mod stage;
+pub mod tasks;
+mod wait;
+
+pub use api::{Answer, Api};
+pub use ledger::{Entry, Ledger, Moment};
+pub use process::Process;
+pub use redis_server::RedisServer;
+pub use stack::{Stack, Worker, binary};
+pub use stage::{Actor, Stage};
+pub use wait::{PATIENCE, eventually, in_time};

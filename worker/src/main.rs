@@ -1,17 +1,5 @@
-//! The stock worker: the tasks that ship with Crunch, and commands declared in a `tasks.toml`.
+//! `crunch-worker`: the stock worker.
 
-use std::process::ExitCode;
-
-use crunch_worker::{Error, Worker, tasks};
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.exit(),
-    }
-}
-
-async fn run() -> Result<(), Error> {
-    tasks::builtin().into_iter().fold(Worker::from_env()?, Worker::task).run().await
+fn main() -> std::process::ExitCode {
+    crunch_worker::main(Vec::new())
 }

@@ -1,5 +1,6 @@
 //! Does each operation to Redis and to the model, and compares everything after each.
 
+use crunch_tests::RedisServer;
 use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
@@ -15,7 +16,6 @@ use redis::aio::MultiplexedConnection;
 
 use super::model::{Handed, Model};
 use super::operation::{Ending, LEASE_MS, Operation, QUEUES, WORKERS};
-use super::redis::Redis;
 use super::snapshot::{Snapshot, result_of};
 
 /// What went wrong, in words; `Err` is what a property test shrinks and a mutant must cause.
@@ -59,7 +59,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) async fn new(redis: &Redis, prefix: String, library: Library) -> Self {
+    pub(crate) async fn new(redis: &RedisServer, prefix: String, library: Library) -> Self {
         let mut connection = redis.client().get_multiplexed_async_connection().await.unwrap();
         let now = Timestamp::now().unix_ms();
         let () = redis::cmd("SET").arg(CLOCK).arg(now).query_async(&mut connection).await.unwrap();

@@ -3,8 +3,8 @@
 
 use super::driver::library;
 use super::properties;
-use super::redis::Redis;
 use super::scenarios::{NAMES, World, tell};
+use crunch_tests::RedisServer;
 
 /// What is broken, the text that is replaced, and by what.
 type Mutant = (&'static str, &'static str, &'static str);
@@ -113,7 +113,7 @@ const MUTANTS: [Mutant; 28] = [
 ];
 
 /// Who notices the mutant: a story, or the random histories.
-fn catcher(redis: &Redis, number: usize, (name, from, to): Mutant) -> Option<String> {
+fn catcher(redis: &RedisServer, number: usize, (name, from, to): Mutant) -> Option<String> {
     let edit = |text: String| {
         assert_eq!(
             text.matches(from).count(),
@@ -140,7 +140,7 @@ fn catcher(redis: &Redis, number: usize, (name, from, to): Mutant) -> Option<Str
 
 #[test]
 fn every_broken_function_is_noticed() {
-    let redis = Redis::start();
+    let redis = RedisServer::start();
     let mut missed = Vec::new();
     for (number, mutant) in MUTANTS.into_iter().enumerate() {
         match catcher(&redis, number, mutant) {

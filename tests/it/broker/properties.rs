@@ -1,17 +1,17 @@
 //! Random histories: thousands of steps, each compared with the model and with the invariants.
 
+use crunch_tests::RedisServer;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use super::driver::{Driver, library};
 use super::operation::operation;
-use super::redis::Redis;
 
 /// How long one history is.
 pub(crate) const STEPS: usize = 60;
 
 /// Runs `cases` random histories of the given library; the first failure, shrunk, is the error.
 pub(crate) fn run(
-    redis: &Redis,
+    redis: &RedisServer,
     prefix: &str,
     cases: u32,
     shrink: u32,
@@ -43,7 +43,7 @@ pub(crate) fn run(
 
 #[test]
 fn random_histories_keep_every_invariant_and_match_the_model() {
-    let redis = Redis::start();
+    let redis = RedisServer::start();
     if let Err(failure) = run(&redis, "random", 200, 500, |text| text) {
         panic!("{failure}");
     }

@@ -1,6 +1,7 @@
 //! Small stories about single verbs, told with the same edited libraries as the random histories, so that a broken
 //! function can be caught by either.
 
+use crunch_tests::RedisServer;
 use std::time::Duration;
 
 use crunch_common::broker::{
@@ -11,7 +12,6 @@ use crunch_common::job::{ErrorCode, JobError, Partition, Payload, Priority, Stat
 use redis::aio::MultiplexedConnection;
 
 use super::driver::{CLOCK, Check, library, options};
-use super::redis::Redis;
 
 /// One story's world: a key space of its own and a clock that stands until it is moved.
 pub(crate) struct World {
@@ -25,7 +25,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn new(redis: &Redis, prefix: &str, library: Library) -> Self {
+    pub(crate) async fn new(redis: &RedisServer, prefix: &str, library: Library) -> Self {
         let connection = redis.client().get_multiplexed_async_connection().await.unwrap();
         let broker = redis.broker(prefix, library);
         let now = crunch_common::time::Timestamp::now().unix_ms();
@@ -397,7 +397,7 @@ async fn poison(world: &mut World) -> Check {
 
 #[tokio::test]
 async fn every_story_of_a_verb_holds() {
-    let redis = Redis::start();
+    let redis = RedisServer::start();
     for (at, name) in NAMES.iter().enumerate() {
         let mut world = World::new(&redis, &format!("story-{at}"), library(|text| text)).await;
         if let Err(wrong) = tell(name, &mut world).await {

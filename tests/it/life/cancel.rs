@@ -1,0 +1,104 @@
+//! Cancel, delete, pause: ending what should not go on.
+
+use crunch_tests::{Stack, Stage};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_running_job_is_asked_to_stop_and_ends_canceled() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
+    assert_eq!(
+        (cancel.status, &cancel.json()["cancel_requested"]),
+        (StatusCode::ACCEPTED, &json!(true))
+    );
+    actor.is_asked_to_stop().await;
+    let job = api.becomes(&id, "canceled").await;
+    assert_eq!(job["error"]["code"], "canceled");
+    assert_eq!(api.post(&format!("/jobs/{id}/cancel"), &json!({})).await.status, StatusCode::OK);
+    let result = api.get(&format!("/jobs/{id}/result")).await;
+    assert_eq!(
+        (result.status, result.problem()),
+        (StatusCode::CONFLICT, "job-canceled".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_waiting_job_that_is_canceled_never_runs() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let blocker = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    let waiting = api.submit("act", &stage.payload()).await;
+    let later = api.submit_with("act", &stage.payload(), &json!({ "delay_ms": 3_600_000 })).await;
+    for id in [&waiting, &later] {
+        let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
+        assert_eq!((cancel.status, &cancel.json()["status"]), (StatusCode::OK, &json!("canceled")));
+    }
+    let last = api.submit("act", &stage.payload()).await;
+    actor.returns(&json!(null)).await;
+    // Were the canceled one to run, it would come before the last.
+    assert_eq!(stage.enters().await.id, last);
+    api.becomes(&blocker, "succeeded").await;
+    assert_eq!(api.job(&waiting).await["started_at"], json!(null));
+}
+
+#[tokio::test]
+async fn a_finished_job_cannot_be_canceled_but_deleted() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    let early = api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await;
+    assert_eq!(
+        (early.status, early.problem()),
+        (StatusCode::CONFLICT, "job-not-finished".to_owned())
+    );
+    actor.returns(&json!(1)).await;
+    api.becomes(&id, "succeeded").await;
+
+    let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
+    assert_eq!(
+        (cancel.status, cancel.problem()),
+        (StatusCode::CONFLICT, "job-finished".to_owned())
+    );
+    let deleted = api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    for path in ["", "/result", "/payload", "/attempts"] {
+        let gone = api.get(&format!("/jobs/{id}{path}")).await;
+        assert_eq!((gone.status, gone.problem()), (StatusCode::GONE, "gone".to_owned()), "{path}");
+    }
+    assert_eq!(api.get(&format!("/result/{id}")).await.status, StatusCode::GONE);
+}
+
+#[tokio::test]
+async fn a_paused_queue_hands_out_nothing_until_it_is_resumed() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let paused = api.post("/queues/echo/pause", &json!({})).await;
+    assert_eq!((paused.status, &paused.json()["paused"]), (StatusCode::OK, &json!(true)));
+    let id = api.submit("echo", &json!(1)).await;
+    // Another queue's job goes through: the worker has looked.
+    let other = api.submit("crunch", &json!({ "photons": 1 })).await;
+    api.becomes(&other, "succeeded").await;
+    assert_eq!(api.job(&id).await["status"], "queued");
+    assert_eq!(api.get("/queues/echo").await.json()["counts"]["queued"], 1);
+    api.post("/queues/echo/resume", &json!({})).await;
+    api.becomes(&id, "succeeded").await;
+}
+
+#[tokio::test]
+async fn a_handler_that_does_not_stop_keeps_its_slot_and_its_job_ends() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let options = json!({ "timeout_ms": 200, "max_attempts": 1 });
+    let id = api.submit_with("act", &stage.payload(), &options).await;
+    let mut stubborn = stage.enters().await;
+    stubborn.told(&json!({ "ignore": null })).await;
+    let job = api.becomes(&id, "failed").await;
+    assert_eq!(job["error"]["code"], "timeout");
+    // An async handler that ignores the wish is dropped after the grace.
+    stubborn.is_gone().await;
+}

@@ -1,0 +1,149 @@
+//! A running API, and a client of it.
+
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+
+use crate::Process;
+use crate::wait::eventually;
+
+/// A `crunch-api` process and where it listens.
+#[derive(Debug)]
+pub struct Api {
+    /// The process.
+    pub process: Process,
+    /// `http://127.0.0.1:<port>`
+    pub url: String,
+    client: reqwest::Client,
+}
+
+/// What an API answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its code.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: bytes::Bytes,
+}
+
+impl Answer {
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// If it is not JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in the answer {self:?}"))
+    }
+
+    /// A header, empty if it is not there.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The id of the job in the body.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let id = self.json()["id"].as_str().map(str::to_owned);
+        id.unwrap_or_else(|| panic!("no id in the answer {self:?}"))
+    }
+
+    /// The slug of the problem in the body; empty if there is none.
+    #[must_use]
+    pub fn problem(&self) -> String {
+        let kind = self.json()["type"].as_str().unwrap_or_default().to_owned();
+        kind.strip_prefix("/problems/").unwrap_or_default().to_owned()
+    }
+}
+
+impl Api {
+    pub(crate) async fn new(mut process: Process) -> Self {
+        let url = process.says("listening on ").await;
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(20))
+            .no_proxy()
+            .build()
+            .expect("a client without TLS needs nothing");
+        Self { process, url, client }
+    }
+
+    /// A request to a path, to be filled in.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    /// Sends a request.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn send(&self, request: RequestBuilder) -> Answer {
+        let response = request.send().await.expect("the API answers");
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer { status, headers, body: response.bytes().await.expect("the answer is whole") }
+    }
+
+    /// `GET`
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// `POST` of a JSON document.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Submits a job that must be taken; returns its id.
+    ///
+    /// # Panics
+    /// If it is not taken.
+    pub async fn submit(&self, task: &str, payload: &Value) -> String {
+        self.submit_with(task, payload, &json!({})).await
+    }
+
+    /// As [`Api::submit`], with further members of the envelope.
+    ///
+    /// # Panics
+    /// If it is not taken.
+    pub async fn submit_with(&self, task: &str, payload: &Value, options: &Value) -> String {
+        let mut envelope = json!({ "task": task, "payload": payload });
+        for (name, value) in options.as_object().into_iter().flatten() {
+            envelope[name] = value.clone();
+        }
+        let answer = self.post("/jobs", &envelope).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+        answer.id()
+    }
+
+    /// A job's document.
+    pub async fn job(&self, id: &str) -> Value {
+        self.get(&format!("/jobs/{id}")).await.json()
+    }
+
+    /// Waits until a job has that status; returns its document.
+    pub async fn becomes(&self, id: &str, status: &str) -> Value {
+        self.job_when(id, status, |job| job["status"] == status).await
+    }
+
+    /// Waits until a job's document is as wished.
+    pub async fn job_when(&self, id: &str, what: &str, wish: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("job {id}: {what}"), async || {
+            let job = self.job(id).await;
+            let as_wished = wish(&job);
+            assert!(
+                as_wished || job["finished_at"].is_null(),
+                "job {id} has ended and will not be as wished ({what}): {job:#}"
+            );
+            as_wished.then_some(job)
+        })
+        .await
+    }
+}

@@ -1,0 +1,86 @@
+//! The execution ledger: what ran, where and when, written by the handlers themselves, as in Jepsen's tests.
+//!
+//! A line is appended with one write, so lines of many processes do not mix, and one that was written survives `kill -9`
+//! of its writer.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use crunch_worker::JobContext;
+
+/// Start or end of one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The handler was entered.
+    Start,
+    /// The handler is about to return.
+    End,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Start or end.
+    pub moment: Moment,
+    /// The job.
+    pub id: String,
+    /// The claim.
+    pub epoch: u64,
+    /// The worker's process id.
+    pub pid: u32,
+}
+
+/// The file.
+#[derive(Debug)]
+pub struct Ledger(File);
+
+impl Ledger {
+    /// Opens it for appending; makes it if it is not there.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn open(path: &Path) -> std::io::Result<Self> {
+        OpenOptions::new().create(true).append(true).open(path).map(Self)
+    }
+
+    /// Writes one line.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn note(&self, moment: Moment, job: &JobContext) -> std::io::Result<()> {
+        let word = match moment {
+            Moment::Start => "start",
+            Moment::End => "end",
+        };
+        let line = format!("{word} {} {} {}\n", job.id(), job.epoch(), std::process::id());
+        (&self.0).write_all(line.as_bytes())
+    }
+
+    /// Reads everything written so far.
+    ///
+    /// # Panics
+    /// If a line is not one of ours.
+    #[must_use]
+    pub fn read(path: &Path) -> Vec<Entry> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines()
+            .map(|line| entry(line).unwrap_or_else(|| panic!("not a line: {line}")))
+            .collect()
+    }
+}
+
+fn entry(line: &str) -> Option<Entry> {
+    let mut words = line.split(' ');
+    let moment = match words.next()? {
+        "start" => Moment::Start,
+        "end" => Moment::End,
+        _ => return None,
+    };
+    Some(Entry {
+        moment,
+        id: words.next()?.to_owned(),
+        epoch: words.next()?.parse().ok()?,
+        pid: words.next()?.parse().ok()?,
+    })
+}

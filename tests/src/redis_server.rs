@@ -1,0 +1,161 @@
+//! A private `redis-server` that can be stopped, killed, frozen and started again with its data.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use crunch_common::broker::{Broker, Library};
+use crunch_common::config::BrokerConfig;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::wait::PATIENCE;
+
+/// Below the range from which the system takes ports of outgoing connections: while Redis is down nobody else gets it.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A Redis that dies with this value, and its data with it.
+#[derive(Debug)]
+pub struct RedisServer {
+    directory: TempDir,
+    port: u16,
+    arguments: Vec<String>,
+    process: Option<Child>,
+}
+
+impl RedisServer {
+    /// One that keeps its data in memory only.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with(&["--appendonly", "no"])
+    }
+
+    /// One that has every write on disk before it answers.
+    #[must_use]
+    pub fn durable() -> Self {
+        Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// One with further arguments.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn with(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let mut server = Self { directory, port: 0, arguments, process: None };
+        let first = PORTS.start + (std::process::id() % 6_000).cast_signed().unsigned_abs() as u16;
+        let free = (first..PORTS.end).find(|&port| server.try_port(port));
+        assert!(free.is_some(), "no port is free for redis-server");
+        server
+    }
+
+    fn try_port(&mut self, port: u16) -> bool {
+        self.port = port;
+        TcpListener::bind(("127.0.0.1", port)).is_ok() && self.launch()
+    }
+
+    /// Starts it and waits until it listens; `false` if it ended, for example because its port was taken.
+    fn launch(&mut self) -> bool {
+        let mut process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
+            .args(["--enable-debug-command", "local", "--loglevel", "warning", "--dir"])
+            .arg(self.directory.path())
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            if process.try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(Instant::now() < deadline, "redis-server did not start");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        self.process = Some(process);
+        true
+    }
+
+    /// Where it listens, as `CRUNCH_REDIS_URL` takes it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A client of one's own, to look behind the wall.
+    #[must_use]
+    pub fn client(&self) -> redis::Client {
+        redis::Client::open(self.url()).unwrap()
+    }
+
+    /// A broker on it, in a key space of its own.
+    #[must_use]
+    pub fn broker(&self, prefix: &str, library: Library) -> Broker {
+        let config = BrokerConfig {
+            redis_url: self.url(),
+            key_prefix: prefix.parse().unwrap(),
+            ..BrokerConfig::default()
+        };
+        Broker::with_library(&config, library).unwrap()
+    }
+
+    /// Asks it to stop and waits until it has; what it keeps on disk stays.
+    pub fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Starts it again on its port, with what it kept on disk.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn restart(&mut self) {
+        self.end(Signal::TERM);
+        assert!(self.launch(), "redis-server did not start again");
+    }
+
+    /// Lets it hang, connections open, until [`RedisServer::thaw`].
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a frozen one go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.process.as_ref().and_then(|child| Pid::from_raw(child.id().cast_signed()));
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    fn end(&mut self, signal: Signal) {
+        self.signal(signal);
+        // A frozen one cannot die of TERM.
+        self.signal(Signal::CONT);
+        if let Some(mut process) = self.process.take() {
+            let _ = process.wait();
+        }
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

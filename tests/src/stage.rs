@@ -1,0 +1,119 @@
+//! Directing handlers from a test: a job of the task `act` calls the stage, and does what it is told there.
+//!
+//! So a test knows that a handler runs (it called), decides when and how it ends, and sees when it is asked to stop.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::wait::in_time;
+
+/// Where the actors call.
+#[derive(Debug)]
+pub struct Stage {
+    listener: TcpListener,
+    addr: SocketAddr,
+}
+
+/// One run of a job, waiting to be told what to do.
+#[derive(Debug)]
+pub struct Actor {
+    /// The job.
+    pub id: String,
+    /// The claim.
+    pub epoch: u64,
+    /// Which charged attempt it is.
+    pub attempt: u64,
+    /// The worker's process id.
+    pub pid: u32,
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    writer: OwnedWriteHalf,
+}
+
+impl Stage {
+    /// Opens it.
+    ///
+    /// # Panics
+    /// If there is no free port.
+    pub async fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        Self { listener, addr }
+    }
+
+    /// Payload of a job that acts here.
+    #[must_use]
+    pub fn payload(&self) -> Value {
+        json!({ "stage": self.addr })
+    }
+
+    /// The next run that starts.
+    pub async fn enters(&self) -> Actor {
+        in_time("a handler enters the stage", self.accept()).await
+    }
+
+    /// Whether nobody has entered. Looks once; never waits.
+    pub async fn is_empty(&self) -> bool {
+        futures_util::poll!(std::pin::pin!(self.listener.accept())).is_pending()
+    }
+
+    async fn accept(&self) -> Actor {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        Actor::greet(stream).await
+    }
+}
+
+impl Actor {
+    async fn greet(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        let (reader, writer) = stream.into_split();
+        let mut lines = BufReader::new(reader).lines();
+        let hello = lines.next_line().await.unwrap().expect("an actor introduces itself");
+        let hello: Value = serde_json::from_str(&hello).unwrap();
+        Self {
+            id: hello["id"].as_str().unwrap().to_owned(),
+            epoch: hello["epoch"].as_u64().unwrap(),
+            attempt: hello["attempt"].as_u64().unwrap(),
+            pid: u32::try_from(hello["pid"].as_u64().unwrap()).unwrap(),
+            lines,
+            writer,
+        }
+    }
+
+    /// Gives an instruction of `tasks::Act`.
+    ///
+    /// # Panics
+    /// If the handler is gone.
+    pub async fn told(&mut self, act: &Value) {
+        let line = format!("{act}\n");
+        self.writer.write_all(line.as_bytes()).await.expect("the handler listens");
+    }
+
+    /// Lets it return this result.
+    pub async fn returns(mut self, result: &Value) {
+        self.told(&json!({ "return": result })).await;
+    }
+
+    /// Lets it fail so that it may be tried again.
+    pub async fn fails(mut self, message: &str) {
+        self.told(&json!({ "fail": message })).await;
+    }
+
+    /// Waits until it says that it was asked to stop.
+    ///
+    /// # Panics
+    /// If it says something else.
+    pub async fn is_asked_to_stop(&mut self) {
+        let line = in_time("a handler is asked to stop", self.lines.next_line()).await;
+        assert_eq!(line.unwrap().as_deref(), Some("stop"));
+    }
+
+    /// Waits until it is gone: returned, aborted, or its process killed.
+    pub async fn is_gone(&mut self) {
+        let gone = async { while matches!(self.lines.next_line().await, Ok(Some(_))) {} };
+        in_time("a handler is gone", gone).await;
+    }
+}

@@ -1,0 +1,20 @@
+//! The stock worker: the tasks that ship with Crunch, and commands declared in a `tasks.toml`.
+
+use std::process::ExitCode;
+
+use crate::{Error, Task, Worker, tasks};
+
+/// Runs the stock worker, with further tasks beside its own, until it is asked to stop; the whole of `main`.
+#[must_use]
+pub fn main(further: Vec<Task>) -> ExitCode {
+    match start(further) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.exit(),
+    }
+}
+
+fn start(further: Vec<Task>) -> Result<(), Error> {
+    let worker = Worker::from_env()?;
+    let worker = tasks::builtin().into_iter().chain(further).fold(worker, Worker::task);
+    tokio::runtime::Runtime::new()?.block_on(worker.run())
+}
