@@ -3,4 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 mod broker;
+mod configuration;
+mod fleet;
 mod life;
+mod redis_trouble;
+mod shutdown;

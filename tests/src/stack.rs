@@ -95,11 +95,24 @@ impl Stack {
 
     /// Waits until an API sees this worker and its tasks.
     pub async fn seen(api: &Api, worker: &Worker) {
+        Self::knows(api, "echo").await;
+        Self::knows_worker(api, worker).await;
+    }
+
+    /// Waits until an API sees this worker.
+    pub async fn knows_worker(api: &Api, worker: &Worker) {
         eventually("the worker is there", async || {
             let workers = api.get("/workers").await.json();
             let here = |item: &Value| item["pid"] == worker.pid();
-            let declared = !api.get("/tasks").await.json()["items"].as_array()?.is_empty();
-            (declared && workers["items"].as_array()?.iter().any(here)).then_some(())
+            workers["items"].as_array()?.iter().any(here).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until an API knows a task.
+    pub async fn knows(api: &Api, task: &str) {
+        eventually("the task is declared", async || {
+            api.get(&format!("/tasks/{task}")).await.status.is_success().then_some(())
         })
         .await;
     }

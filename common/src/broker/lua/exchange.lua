@@ -16,12 +16,16 @@ local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
 
 local function read_exchange(argv)
   local call = { worker = argv[1], number = num(argv[2]), lease = num(argv[3]), want = num(argv[4]),
-    idle = argv[5] == '0', queues = {}, settlements = 7 + num(argv[6]), claims = {},
+    idle = argv[5] == '0', queues = {}, named = {}, settlements = 7 + num(argv[6]), claims = {},
     bytes = CLAIM_BYTES, looks = CLAIM_LOOKS }
-  for at = 7, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
+  for at = 7, call.settlements - 1 do
+    call.queues[#call.queues + 1] = argv[at]
+    call.named[argv[at]] = true
+  end
   return call
 end
 
+-- A worker that shuts down names no queues any more, but what it gives back must be found at once.
 local function settle_all(w, p, now, call, argv)
   local codes, ended = {}, {}
   for at = call.settlements, #argv, 5 do
@@ -34,6 +38,7 @@ local function settle_all(w, p, now, call, argv)
     local bucket = key.ended(p, queue, int(math.floor(now / BUCKET_MS)))
     w:call('INCRBY', bucket, count)
     w:call('PEXPIRE', bucket, BUCKET_KEPT_MS)
+    if not call.named[queue] and has_ready(p, queue) then wake(w, p, queue) end
   end
   w:commit()
   return codes

@@ -1,0 +1,120 @@
+//! What people read when they set something wrongly.
+
+use std::process::Output;
+
+use crunch_tests::Stack;
+
+async fn run(stack: &Stack, name: &str, environment: (&str, &str)) -> Output {
+    stack.command(name).env(environment.0, environment.1).output().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_wrong_value_names_variable_value_and_what_is_accepted_and_exits_2() {
+    let stack = Stack::start();
+    let cases = [
+        (
+            "test-api",
+            "CRUNCH_API_ADDR",
+            "nowhere",
+            "expected an IP address and a port, such as 127.0.0.1:8080",
+        ),
+        ("test-api", "CRUNCH_ROUTES", "crunch", "expected path=task, separated by commas"),
+        ("test-api", "CRUNCH_LOG_FORMAT", "xml", "expected one of text, json"),
+        (
+            "test-worker",
+            "CRUNCH_WORKER_CONCURRENCY",
+            "lots",
+            "expected a whole number from 1 to 1024",
+        ),
+        (
+            "test-worker",
+            "CRUNCH_LEASE_MS",
+            "10s",
+            "expected whole milliseconds from 1000 to 3600000",
+        ),
+        ("test-worker", "CRUNCH_WORKER_QUEUES", "a,B", "expected queue names separated by commas"),
+        (
+            "test-worker",
+            "CRUNCH_REDIS_URL",
+            "http://x",
+            "expected an address such as redis://127.0.0.1:6379/",
+        ),
+        ("test-worker", "CRUNCH_KEY_PREFIX", "a:b", "expected"),
+        ("test-worker", "CRUNCH_PARTITIONS", "0", "expected a whole number from 1 to 4096"),
+    ];
+    for (name, variable, value, accepted) in cases {
+        let output = run(&stack, name, (variable, value)).await;
+        let text = String::from_utf8(output.stderr).unwrap();
+        let program = name.replace("test-", "crunch-");
+        let start = format!("{program}: {variable}={value}: ");
+        assert!(text.starts_with(&start) && text.contains(accepted), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert_eq!(output.status.code(), Some(2));
+    }
+}
+
+#[tokio::test]
+async fn help_lists_every_variable() {
+    let stack = Stack::start();
+    let common = [
+        "CRUNCH_REDIS_URL",
+        "CRUNCH_KEY_PREFIX",
+        "CRUNCH_PARTITIONS",
+        "CRUNCH_LOG",
+        "CRUNCH_LOG_FORMAT",
+    ];
+    let api = [
+        "CRUNCH_API_ADDR",
+        "CRUNCH_PUBLIC_URL",
+        "CRUNCH_API_DRAIN_MS",
+        "CRUNCH_ROUTES",
+        "CRUNCH_API_UNKNOWN_TASKS",
+        "CRUNCH_AUTH",
+    ];
+    let worker = [
+        "CRUNCH_WORKER_CONCURRENCY",
+        "CRUNCH_WORKER_QUEUES",
+        "CRUNCH_WORKER_GRACE_MS",
+        "CRUNCH_LEASE_MS",
+        "CRUNCH_TASKS",
+    ];
+    for (name, own) in [("test-api", &api[..]), ("test-worker", &worker[..])] {
+        let output = stack.command(name).arg("--help").output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        for variable in common.iter().chain(own) {
+            assert!(text.contains(variable), "{name} --help says nothing of {variable}");
+        }
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_taken_port_is_reported() {
+    let stack = Stack::start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let output = run(&stack, "test-api", ("CRUNCH_API_ADDR", &addr)).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains(&format!("cannot listen on {addr}")), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn an_api_that_others_could_reach_needs_a_word() {
+    let stack = Stack::start();
+    let output = run(&stack, "test-api", ("CRUNCH_API_ADDR", "0.0.0.0:0")).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("set CRUNCH_AUTH=off"), "{text}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_key_space_of_other_partitions_is_refused() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut worker = stack.worker_process(1, &[("CRUNCH_PARTITIONS", "2")]);
+    assert_eq!(worker.exited().await.code(), Some(1));
+    let log = worker.log();
+    assert!(log.contains("the key space has 1 partitions, CRUNCH_PARTITIONS says 2"), "{log}");
+    drop(api);
+}

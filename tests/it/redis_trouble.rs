@@ -1,0 +1,129 @@
+//! Redis absent, gone, unfit, or new to us.
+
+use crunch_tests::{RedisServer, Stack, Stage, eventually};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn everything_waits_for_a_redis_that_is_not_there_yet() {
+    let mut stack = Stack::start();
+    stack.redis.stop();
+    let mut api = stack.api().await;
+    let mut worker = stack.worker_process(1, &[]);
+    worker.says("redis does not serve us").await;
+    api.process.says("redis does not serve us").await;
+    assert_eq!(api.get("/livez").await.status, StatusCode::OK);
+    assert_eq!(api.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let refused = api.post("/crunch", &json!({})).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.header("retry-after"), "1");
+
+    stack.redis.restart();
+    Stack::seen(&api, &worker).await;
+    eventually("the API is ready", async || {
+        (api.get("/readyz").await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    let id = api.submit("echo", &json!("hello")).await;
+    api.becomes(&id, "succeeded").await;
+}
+
+#[tokio::test]
+async fn a_result_that_is_ready_while_redis_is_away_arrives_when_it_is_back() {
+    let mut stack = Stack::on(RedisServer::durable());
+    let api = stack.api().await;
+    let _worker = stack.worker(&api, 1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    stack.redis.stop();
+    actor.returns(&json!("kept")).await;
+    stack.redis.restart();
+    let job = eventually("the job has ended", async || {
+        let answer = api.get(&format!("/jobs/{id}")).await;
+        (answer.status == StatusCode::OK && answer.json()["finished_at"].is_string())
+            .then(|| answer.json())
+    })
+    .await;
+    assert_eq!((&job["status"], &job["result"]), (&json!("succeeded"), &json!("kept")));
+    let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
+    assert_eq!(attempts["items"].as_array().map(Vec::len), Some(1), "{attempts}");
+}
+
+#[tokio::test]
+async fn idle_workers_take_jobs_again_after_redis_was_away() {
+    let mut stack = Stack::on(RedisServer::durable());
+    let api = stack.api().await;
+    let _worker = stack.worker(&api, 1).await;
+    stack.redis.restart();
+    let id = eventually("a job is taken", async || {
+        let answer = api.post("/jobs", &json!({ "task": "echo" })).await;
+        (answer.status == StatusCode::ACCEPTED).then(|| answer.id())
+    })
+    .await;
+    api.becomes(&id, "succeeded").await;
+}
+
+#[tokio::test]
+async fn a_redis_that_may_evict_jobs_is_refused() {
+    let mut stack = Stack::on(RedisServer::with(&["--maxmemory-policy", "allkeys-lru"]));
+    let mut worker = stack.worker_process(1, &[]);
+    let mut api = stack.command("test-api");
+    api.env("CRUNCH_API_ADDR", "127.0.0.1:0");
+    let mut api = stack.spawn(api, "api");
+    for process in [&mut worker, &mut api] {
+        assert_eq!(process.exited().await.code(), Some(1));
+        let log = process.log();
+        assert!(log.contains("maxmemory-policy is allkeys-lru"), "{log}");
+        assert!(log.contains("set it to noeviction"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_its_functions_gets_them_again() {
+    let (stack, api, _worker) = Stack::simple(1).await;
+    let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+    let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
+    let id = api.submit("echo", &json!(1)).await;
+    api.becomes(&id, "succeeded").await;
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_everything_is_used_again() {
+    let (stack, api, worker) = Stack::simple(1).await;
+    let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+    let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
+    let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
+    // The API still knows the task; the worker's beats and tokens go on.
+    let id = api.submit("echo", &json!(1)).await;
+    api.becomes(&id, "succeeded").await;
+    Stack::knows_worker(&api, &worker).await;
+}
+
+#[tokio::test]
+async fn an_unreadable_record_is_put_aside_and_the_others_run() {
+    let (stack, api, _worker) = Stack::simple(1).await;
+    api.post("/queues/echo/pause", &json!({})).await;
+    let mut ids = Vec::new();
+    for n in 0..3 {
+        ids.push(api.submit("echo", &json!(n)).await);
+    }
+    let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+    let key = format!("crunch:{{0}}:job:{}", ids[1]);
+    let () = redis::cmd("DEL").arg(&key).query_async(&mut redis).await.unwrap();
+    let () = redis::cmd("SET").arg(&key).arg("garbage").query_async(&mut redis).await.unwrap();
+    api.post("/queues/echo/resume", &json!({})).await;
+    for id in [&ids[0], &ids[2]] {
+        api.becomes(id, "succeeded").await;
+    }
+    let aside: Vec<String> = redis::cmd("ZRANGE")
+        .arg("crunch:{0}:quarantine")
+        .arg(0)
+        .arg(-1)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    assert_eq!(aside, [ids[1].clone()]);
+    let workers: Value = api.get("/workers").await.json();
+    assert_eq!(workers["items"].as_array().map(Vec::len), Some(1));
+}

@@ -1,0 +1,74 @@
+//! What happens on SIGTERM, and on a second one.
+
+use crunch_tests::{Stack, Stage};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_worker_that_is_terminated_lets_its_jobs_end_and_takes_no_more() {
+    let (_stack, api, mut worker) = Stack::simple(2).await;
+    let stage = Stage::open().await;
+    let running = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    worker.signal(rustix::process::Signal::TERM);
+    worker.says("shutting down").await;
+    let waiting = api.submit("act", &stage.payload()).await;
+    actor.returns(&json!("done")).await;
+    assert_eq!(worker.exited().await.code(), Some(0));
+    assert_eq!(api.becomes(&running, "succeeded").await["result"], "done");
+    assert_eq!(api.job(&waiting).await["status"], "queued");
+    assert!(stage.is_empty().await);
+    let workers = api.get("/workers").await.json();
+    assert_eq!(workers["items"], json!([]), "it said goodbye");
+}
+
+#[tokio::test]
+async fn a_job_that_outlasts_the_grace_is_given_back_uncharged() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut first = stack.worker_with(&api, 1, &[("CRUNCH_WORKER_GRACE_MS", "0")]).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    let second = stack.worker(&api, 1).await;
+    first.signal(rustix::process::Signal::TERM);
+    actor.is_asked_to_stop().await;
+    assert_eq!(first.exited().await.code(), Some(0));
+    let again = stage.enters().await;
+    assert_eq!((again.pid, again.attempt), (second.pid(), 1));
+    again.returns(&json!(null)).await;
+    let attempts = {
+        api.becomes(&id, "succeeded").await;
+        api.get(&format!("/jobs/{id}/attempts")).await.json()
+    };
+    assert_eq!(attempts["items"][0]["outcome"], "released");
+    assert_eq!(api.job(&id).await["attempt"], 1);
+}
+
+#[tokio::test]
+async fn a_second_wish_to_stop_does_not_wait_for_the_grace() {
+    let (_stack, api, mut worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    worker.signal(rustix::process::Signal::TERM);
+    worker.says("shutting down").await;
+    worker.signal(rustix::process::Signal::TERM);
+    actor.is_asked_to_stop().await;
+    assert_eq!(worker.exited().await.code(), Some(0));
+    assert_eq!(api.job(&id).await["status"], "queued");
+}
+
+#[tokio::test]
+async fn a_worker_without_redis_still_stops_when_asked() {
+    let (mut stack, api, mut worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    stack.redis.kill();
+    actor.returns(&json!(null)).await;
+    worker.says("redis does not serve us").await;
+    worker.signal(rustix::process::Signal::TERM);
+    worker.says("shutting down").await;
+    worker.signal(rustix::process::Signal::TERM);
+    assert_eq!(worker.exited().await.code(), Some(0));
+}
