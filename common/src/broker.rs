@@ -39,7 +39,7 @@ use redis::io::tcp::TcpSettings;
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled};
 pub use functions::Library;
-pub use heartbeat::{Heartbeat, LogLines, Progress, Report, Verdict, WorkerInfo};
+pub use heartbeat::{Beaten, Heartbeat, LogLines, Progress, Report, Verdict, WorkerInfo};
 pub use inspect::{Attempt, QueueSummary, RunningJob, WorkerSummary};
 pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, ReleaseCause, Settlement, WorkerId};

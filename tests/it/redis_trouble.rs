@@ -94,10 +94,13 @@ async fn a_redis_that_lost_everything_is_used_again() {
     let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
     let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
-    // The API still knows the task; the worker's beats and tokens go on.
+    // The worker's next beat shows it, and it tells again what it knows.
+    Stack::seen(&api, &worker).await;
     let id = api.submit("echo", &json!(1)).await;
     api.becomes(&id, "succeeded").await;
-    Stack::knows_worker(&api, &worker).await;
+    let layout: bool =
+        redis::cmd("EXISTS").arg("crunch:{0}:layout").query_async(&mut redis).await.unwrap();
+    assert!(layout, "the key space is founded again");
 }
 
 #[tokio::test]

@@ -31,6 +31,17 @@ pub(crate) struct Executor {
     pub(crate) max_result: usize,
 }
 
+/// A claimed job whose lease heartbeats name, ready to run.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    lease: Lease,
+    job: ClaimedJob,
+    task: Arc<Task>,
+    limit: TimeLimit,
+    stop: Stop,
+    context: JobContext,
+}
+
 /// How an attempt ended, before it is known what that means for the job.
 #[derive(Debug)]
 enum Ending {
@@ -40,40 +51,54 @@ enum Ending {
 }
 
 impl Executor {
-    /// Runs a job to the end of its attempt. Nothing is returned if the lease was lost: then nothing may be settled.
-    /// The slot is free again when the last clone of the job's context is gone, so a handler that hangs keeps it.
-    pub(crate) async fn run(&self, claim: Claim, slot: OwnedSemaphorePermit) -> Option<Settlement> {
+    /// Finds the code for a claimed job and bounds its time; from here on heartbeats name its lease, even if it takes the
+    /// runtime long to come round to running it. The slot is free again when the last clone of the job's context is gone,
+    /// so a handler that hangs keeps it.
+    ///
+    /// # Errors
+    /// The settlement of a job that is not to run here, or not any more.
+    pub(crate) fn admit(
+        &self,
+        claim: Claim,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Admitted, Settlement> {
         let Claim { lease, job } = claim;
-        let Some(task) = self.registry.find(&job.task) else {
+        let Some(task) = self.registry.find(&job.task).cloned() else {
             tracing::warn!(job.id = %job.id, job.task = %job.task, "no code for this task here: given back");
-            return Some(lease.release(ReleaseCause::Unroutable));
+            return Err(lease.release(ReleaseCause::Unroutable));
         };
         let Some(limit) = TimeLimit::of(&job) else {
-            return Some(lease.fail(deadline_exceeded()));
+            return Err(lease.fail(deadline_exceeded()));
         };
-        let span = tracing::info_span!("job", job.id = %job.id, job.task = %job.task, queue = %job.queue, attempt = job.attempt);
-        let attempt = self.attempt(task, &job, &limit, slot);
-        let ending = attempt.instrument(span.clone()).await;
-        let _entered = span.enter();
-        self.classify(lease, task, &job, ending)
+        let stop = Stop::default();
+        let context = JobContext::new(&job, limit.deadline(), stop.token().clone()).occupying(slot);
+        self.running.enter(lease.key(), context.clone(), stop.clone(), limit.ends);
+        Ok(Admitted { lease, job, task, limit, stop, context })
     }
 
-    async fn attempt(
-        &self,
-        task: &Task,
-        job: &ClaimedJob,
-        limit: &TimeLimit,
-        slot: OwnedSemaphorePermit,
-    ) -> Ending {
-        let (key, stop) = (job.lease_key(), Stop::default());
-        let context = JobContext::new(job, limit.deadline(), stop.token().clone()).occupying(slot);
-        self.running.enter(key, context.clone(), stop.clone(), limit.ends);
+    /// Runs a job to the end of its attempt. Nothing is returned if the lease was lost: then nothing may be settled.
+    pub(crate) async fn run(&self, admitted: Admitted) -> Option<Settlement> {
+        let job = &admitted.job;
+        let span = tracing::info_span!("job", job.id = %job.id, job.task = %job.task, queue = %job.queue, attempt = job.attempt);
+        let ending = self.attempt(&admitted).instrument(span.clone()).await;
+        let _entered = span.enter();
+        let Admitted { lease, job, task, .. } = admitted;
+        let key = lease.key();
+        let settlement = self.classify(lease, &task, &job, ending);
+        match settlement {
+            Some(_) => self.running.ended(key),
+            None => self.running.forget(key),
+        }
+        settlement
+    }
+
+    async fn attempt(&self, admitted: &Admitted) -> Ending {
+        let Admitted { job, task, limit, stop, context, .. } = admitted;
         tracing::debug!("started");
         let handler = task.handler.run(context.clone(), job.payload.clone());
         let handler = tokio::spawn(handler.instrument(tracing::Span::current()));
-        let ending = supervise(handler, &stop, limit).await;
-        self.reporter.last_words(key, &context).await;
-        self.running.leave(key);
+        let ending = supervise(handler, stop, limit).await;
+        self.reporter.last_words(job.lease_key(), context).await;
         ending
     }
 
@@ -158,9 +183,11 @@ async fn supervise(
     limit: &TimeLimit,
 ) -> Ending {
     tokio::select! {
+        biased;
+        // Looked at first: a handler that returns because it was asked to stop has not failed.
+        () = stop.token().cancelled() => {}
         returned = &mut handler => return ending_of(returned),
         () = tokio::time::sleep_until(limit.ends.into()) => stop.fire(limit.reason),
-        () = stop.token().cancelled() => {}
     }
     let reason = stop.reason().unwrap_or(StopReason::Canceled);
     match tokio::time::timeout(STOP_GRACE, &mut handler).await {
@@ -194,7 +221,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 
 /// When an attempt must end, and why then.
 #[derive(Debug)]
-struct TimeLimit {
+pub(crate) struct TimeLimit {
     duration: Duration,
     ends: Instant,
     reason: StopReason,

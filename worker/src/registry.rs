@@ -1,6 +1,7 @@
 //! The tasks a worker has code for, by name.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crunch_common::queue::QueueName;
 use crunch_common::task::{TaskDescriptor, TaskName};
@@ -18,19 +19,19 @@ pub struct DuplicateTask {
 /// Tasks by name.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    tasks: BTreeMap<TaskName, Task>,
+    tasks: BTreeMap<TaskName, Arc<Task>>,
 }
 
 impl Registry {
     pub(crate) fn add(&mut self, task: Task) -> Result<(), DuplicateTask> {
         let name = task.descriptor.name.clone();
-        match self.tasks.insert(name.clone(), task) {
+        match self.tasks.insert(name.clone(), Arc::new(task)) {
             None => Ok(()),
             Some(_) => Err(DuplicateTask { name: name.to_string() }),
         }
     }
 
-    pub(crate) fn find(&self, name: &TaskName) -> Option<&Task> {
+    pub(crate) fn find(&self, name: &TaskName) -> Option<&Arc<Task>> {
         self.tasks.get(name)
     }
 

@@ -1,10 +1,11 @@
-//! The jobs this worker runs right now: what heartbeats name, reports speak for, and cancels reach.
+//! The jobs this worker holds right now: what heartbeats name, reports speak for, and cancels reach.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{LeaseKey, Report};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::JobContext;
@@ -59,7 +60,16 @@ pub(crate) struct Running {
 /// All of them.
 #[derive(Debug, Default)]
 pub(crate) struct RunningJobs {
-    jobs: Mutex<HashMap<LeaseKey, Running>>,
+    jobs: Mutex<Jobs>,
+    /// How many run, those that ended not counted.
+    count: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    running: HashMap<LeaseKey, Running>,
+    /// Ended, and their outcome not yet with Redis: they are still ours until when they would be given up.
+    settling: HashMap<LeaseKey, Instant>,
 }
 
 /// How long past its hard deadline and the grace of a stop a lease is still named: the executor needs a moment to settle.
@@ -68,41 +78,67 @@ const SETTLING_MARGIN: Duration = Duration::from_secs(5);
 impl RunningJobs {
     pub(crate) fn enter(&self, key: LeaseKey, context: JobContext, stop: Stop, ends: Instant) {
         let abandoned_at = ends + crate::executor::STOP_GRACE + SETTLING_MARGIN;
-        self.lock().insert(key, Running { context, stop, abandoned_at });
+        let mut jobs = self.lock();
+        jobs.running.insert(key, Running { context, stop, abandoned_at });
+        self.count.send_replace(jobs.running.len());
     }
 
-    pub(crate) fn leave(&self, key: LeaseKey) {
-        self.lock().remove(&key);
+    /// The attempt has ended; its lease is named until the outcome is with Redis, so that an outage does not cost it.
+    pub(crate) fn ended(&self, key: LeaseKey) {
+        let mut jobs = self.lock();
+        if let Some(job) = jobs.running.remove(&key) {
+            jobs.settling.insert(key, job.abandoned_at);
+        }
+        self.count.send_replace(jobs.running.len());
     }
 
+    /// The lease is settled or lost.
+    pub(crate) fn forget(&self, key: LeaseKey) {
+        let mut jobs = self.lock();
+        jobs.running.remove(&key);
+        jobs.settling.remove(&key);
+        self.count.send_replace(jobs.running.len());
+    }
+
+    /// How many run, those that ended not counted.
     pub(crate) fn count(&self) -> usize {
-        self.lock().len()
+        *self.count.borrow()
+    }
+
+    /// Waits until none runs.
+    pub(crate) async fn idle(&self) {
+        // The sender lives as long as this value.
+        let _ = self.count.subscribe().wait_for(|&count| count == 0).await;
     }
 
     /// Leases to be named by the next heartbeat.
     pub(crate) fn leases(&self) -> Vec<LeaseKey> {
-        let now = Instant::now();
         let jobs = self.lock();
-        jobs.iter().filter(|(_, job)| now < job.abandoned_at).map(|(&key, _)| key).collect()
+        let running = jobs.running.iter().map(|(&key, job)| (key, job.abandoned_at));
+        let settling = jobs.settling.iter().map(|(&key, &abandoned_at)| (key, abandoned_at));
+        let now = Instant::now();
+        let held = running.chain(settling).filter(|&(_, abandoned_at)| now < abandoned_at);
+        held.map(|(key, _)| key).collect()
     }
 
     /// What handlers said since the last call, of those that said anything.
     pub(crate) fn take_said(&self) -> Vec<Report> {
-        self.lock().iter().filter_map(|(&key, job)| job.context.take_report(key)).collect()
+        let jobs = self.lock();
+        jobs.running.iter().filter_map(|(&key, job)| job.context.take_report(key)).collect()
     }
 
     /// Asks the holder of exactly that claim to stop; a later claim of the same job goes on.
     pub(crate) fn stop(&self, key: LeaseKey, reason: StopReason) {
-        if let Some(job) = self.lock().get(&key) {
+        if let Some(job) = self.lock().running.get(&key) {
             job.stop.fire(reason);
         }
     }
 
     pub(crate) fn stop_all(&self, reason: StopReason) {
-        self.lock().values().for_each(|job| job.stop.fire(reason));
+        self.lock().running.values().for_each(|job| job.stop.fire(reason));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LeaseKey, Running>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Jobs> {
         // Whole entries go in and out: a panic elsewhere leaves nothing half done.
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }

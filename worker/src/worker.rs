@@ -8,7 +8,7 @@ use crunch_common::config::{self, Exit};
 use crunch_common::queue::QueueName;
 use crunch_common::telemetry;
 use crunch_common::time::Timestamp;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -204,19 +204,22 @@ impl Staff {
 
         let (draining, give_up, done) =
             <(CancellationToken, CancellationToken, CancellationToken)>::default();
+        let forgotten = Arc::new(Notify::new());
         let heartbeat = Heartbeat {
             broker: broker.separate(),
             worker,
             info,
             lease: config.lease,
             running: running.clone(),
+            forgotten: forgotten.clone(),
         };
         // Its own thread first: a beat makes the lease known before anything is claimed.
         let heartbeat = heartbeat.spawn(done.clone())?;
         let reporter = Arc::new(Reporter::new(broker.separate(), worker));
         let mut helpers = JoinSet::new();
         helpers.spawn(
-            Announcer { broker: broker.clone(), queues: queues.clone(), tasks }.run(done.clone()),
+            Announcer { broker: broker.clone(), queues: queues.clone(), tasks, forgotten }
+                .run(done.clone()),
         );
         helpers.spawn(
             Control { broker: broker.clone(), worker, running: running.clone() }.run(done.clone()),
@@ -305,8 +308,10 @@ impl Staff {
         if !in_time {
             tracing::info!(jobs = self.running.count(), "giving back what still runs");
             self.running.stop_all(StopReason::Shutdown);
+            // A handler that does not stop in time is given up by its executor.
+            let _stopped = tokio::time::timeout(STOP_GRACE, self.running.idle()).await;
             let settled = processed(&mut self.processors);
-            if tokio::time::timeout(STOP_GRACE + LAST_EXCHANGE, settled).await.is_err() {
+            if tokio::time::timeout(LAST_EXCHANGE, settled).await.is_err() {
                 tracing::warn!("not everything could be settled; its leases will end");
                 self.give_up.cancel();
             }

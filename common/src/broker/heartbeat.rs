@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::Cmd;
+use redis::{Cmd, Value};
 use serde::{Deserialize, Serialize};
 
 use super::connection::Repeat;
@@ -47,6 +47,15 @@ pub struct Heartbeat<'a> {
     pub busy: usize,
     /// Leases to extend; all of one partition.
     pub leases: &'a [LeaseKey],
+}
+
+/// What came back of a beat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beaten {
+    /// What became of each lease, in their order.
+    pub verdicts: Vec<Verdict>,
+    /// Whether Redis lost its memory: it must be told again what this worker knows, by [`Broker::announce`].
+    pub forgotten: bool,
 }
 
 /// What a beat says of one lease.
@@ -95,9 +104,10 @@ impl Broker {
         &self,
         partition: Partition,
         beat: &Heartbeat<'_>,
-    ) -> Result<Vec<Verdict>, Error> {
+    ) -> Result<Beaten, Error> {
         let info = serde_json::to_vec(beat.info).expect("a worker's description is plain text");
-        let mut verdicts = Vec::with_capacity(beat.leases.len());
+        let mut beaten =
+            Beaten { verdicts: Vec::with_capacity(beat.leases.len()), forgotten: false };
         let mut batches: Vec<_> = beat.leases.chunks(BATCH).collect();
         if batches.is_empty() {
             batches.push(&[]);
@@ -115,18 +125,12 @@ impl Broker {
             };
             let reply =
                 self.link.call(Function::Heartbeat, partition, Repeat::Never, arguments).await?;
-            for verdict in reply::array(reply)? {
-                verdicts.push(match reply::integer(&verdict)? {
-                    1 => Verdict::Held,
-                    2 => Verdict::Cancel,
-                    _ => Verdict::Lost,
-                });
-            }
+            read_beat(reply, &mut beaten)?;
         }
-        Ok(verdicts)
+        Ok(beaten)
     }
 
-    /// Declares tasks to every API, and the queues this worker serves.
+    /// Declares tasks to every API, and the queues this worker serves. Founds the key space again if Redis lost it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
@@ -136,6 +140,7 @@ impl Broker {
         tasks: &[TaskDescriptor],
     ) -> Result<(), Error> {
         for partition in self.partitions() {
+            self.found(partition).await?;
             // Descriptors live in the first partition only: there are few, and everybody reads them.
             let tasks = if partition == Partition::default() { tasks } else { &[] };
             let arguments = |command: &mut Cmd| {
@@ -195,6 +200,20 @@ impl Broker {
         }
         Ok(stale)
     }
+}
+
+fn read_beat(reply: Value, beaten: &mut Beaten) -> Result<(), Error> {
+    let mut replies = reply::array(reply)?.into_iter();
+    let founded = replies.next().ok_or_else(|| Error::unreadable("a short reply to heartbeat"))?;
+    beaten.forgotten |= reply::integer(&founded)? == 0;
+    for verdict in replies {
+        beaten.verdicts.push(match reply::integer(&verdict)? {
+            1 => Verdict::Held,
+            2 => Verdict::Cancel,
+            _ => Verdict::Lost,
+        });
+    }
+    Ok(())
 }
 
 fn write_report(command: &mut Cmd, report: &Report) {

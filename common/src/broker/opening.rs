@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, InfoDict, RedisError};
+use redis::{Cmd, FromRedisValue, InfoDict, RedisError};
 
-use super::Settings;
+use super::connection::Repeat;
 use super::error::{Error, Remedy, classify};
 use super::functions::{Function, LAYOUT, Library};
+use super::{Broker, Settings, reply};
 use crate::job::Partition;
 
 /// Checks the Redis at the other end of a new connection and loads the library if it is missing.
@@ -54,8 +55,25 @@ async fn ask(
         .arg(settings.library.name_of(Function::Open))
         .arg(1)
         .arg(settings.keys(partition).root());
-    command.arg(LAYOUT).arg(settings.partitions);
+    write(&mut command, settings);
     command.query_async(connection).await.map_err(Arc::new)
+}
+
+/// Writes the arguments of `open`.
+fn write(command: &mut Cmd, settings: &Settings) {
+    command.arg(LAYOUT).arg(settings.partitions);
+}
+
+impl Broker {
+    /// Founds the key space of a partition again, if Redis lost its memory while we were connected.
+    pub(crate) async fn found(&self, partition: Partition) -> Result<(), Error> {
+        let arguments = |command: &mut Cmd| write(command, &self.settings);
+        let reply =
+            self.link.call(Function::Open, partition, Repeat::UntilDeadline, arguments).await?;
+        let [layout, partitions] = reply::fields(reply)?;
+        let partitions = u16::try_from(reply::unsigned(&partitions)?).unwrap_or(u16::MAX);
+        check_layout((reply::unsigned(&layout)?, partitions), &self.settings)
+    }
 }
 
 fn heard(error: RedisError) -> Error {

@@ -267,9 +267,9 @@ impl Driver {
             busy: leases.len(),
             leases: &leases,
         };
-        let verdicts = self.broker.heartbeat(Partition::default(), &beat).await.map_err(text)?;
+        let beaten = self.broker.heartbeat(Partition::default(), &beat).await.map_err(text)?;
         let named: Vec<_> = leases.iter().map(|key| (key.id, key.epoch.number())).collect();
-        same("verdicts", &verdicts, &self.model.heartbeat(worker.id, &named))
+        same("verdicts", &beaten.verdicts, &self.model.heartbeat(worker.id, &named))
     }
 
     async fn report(&mut self, worker: usize, lease: usize) -> Check {

@@ -1,10 +1,12 @@
 //! Declares this worker's tasks to every API, and the queues it serves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crunch_common::broker::{Broker, Error};
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskDescriptor;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Reachability;
@@ -13,10 +15,12 @@ pub(crate) struct Announcer {
     pub(crate) broker: Broker,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) tasks: Vec<TaskDescriptor>,
+    /// Rings when Redis lost its memory.
+    pub(crate) forgotten: Arc<Notify>,
 }
 
 impl Announcer {
-    /// A Redis that lost its memory hears of the tasks again within a minute.
+    /// A declaration stays for weeks; this keeps its last sight fresh.
     const INTERVAL: Duration = Duration::from_secs(60);
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
@@ -29,8 +33,12 @@ impl Announcer {
                 }
                 Err(error) => redis.failed(&error),
             };
-            if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.forgotten.notified() => {
+                    tracing::warn!("redis lost its memory: declaring the tasks again");
+                }
+                () = shutdown.cancelled() => return,
             }
         }
     }

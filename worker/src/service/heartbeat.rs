@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crunch_common::broker::{self, Broker, Error, LeaseKey, Verdict, WorkerId, WorkerInfo};
 use crunch_common::job::Partition;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Reachability;
@@ -21,6 +22,8 @@ pub(crate) struct Heartbeat {
     pub(crate) info: WorkerInfo,
     pub(crate) lease: Duration,
     pub(crate) running: Arc<RunningJobs>,
+    /// Rung when Redis lost its memory.
+    pub(crate) forgotten: Arc<Notify>,
 }
 
 impl Heartbeat {
@@ -63,8 +66,14 @@ impl Heartbeat {
                 busy: self.running.count(),
                 leases: &leases,
             };
-            let verdicts = self.broker.heartbeat(partition, &beat).await?;
-            leases.into_iter().zip(verdicts).for_each(|(lease, verdict)| self.heed(lease, verdict));
+            let beaten = self.broker.heartbeat(partition, &beat).await?;
+            if beaten.forgotten {
+                self.forgotten.notify_one();
+            }
+            leases
+                .into_iter()
+                .zip(beaten.verdicts)
+                .for_each(|(lease, verdict)| self.heed(lease, verdict));
         }
         Ok(())
     }

@@ -150,6 +150,7 @@ impl Processor {
     fn note(&self, exchange: &Exchange, settled: &[Settled]) {
         for (settlement, settled) in exchange.settlements.iter().zip(settled) {
             let key = settlement.key();
+            self.executor.running.forget(key);
             match settled {
                 Settled::Done => {}
                 Settled::Stale => {
@@ -180,12 +181,14 @@ impl Processor {
                 return;
             };
             let (executor, settled) = (self.executor.clone(), settled.clone());
-            tokio::spawn(async move {
-                if let Some(settlement) = executor.run(claim, slot).await {
-                    // Only a worker that gave up waiting has closed the channel; the lease then ends by itself.
-                    let _ = settled.send(settlement);
+            // Only a worker that gave up waiting has closed the channel; the lease then ends by itself.
+            let settle = move |settlement| drop(settled.send(settlement));
+            match executor.admit(claim, slot) {
+                Ok(job) => {
+                    tokio::spawn(async move { executor.run(job).await.map(settle) });
                 }
-            });
+                Err(settlement) => settle(settlement),
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 -- KEYS 1  the partition's root
 -- ARGV 1  worker   2  lease, ms   3  who it is (JSON, opaque)   4  slots busy
 --      then two a lease: id, epoch
--- Returns {verdict, …}, one a lease in its order: 1 extended, 2 extended and to be canceled, -1 lost.
+-- Returns {founded, verdict, …}: founded = 0 if this Redis lost its memory and nobody has opened it since; then one a
+-- lease in its order: 1 extended, 2 extended and to be canceled, -1 lost.
 -- Touches the worker's hash, `workers`, `leases`, `running` of the jobs' queues, and what `sweep` touches.
 local function beat(w, p, now, worker, lease, id, epoch)
   local job = read_job(p, id, { 'status', 'queue', 'epoch', 'worker', 'cancel_requested' })
@@ -14,9 +15,10 @@ end
 
 local function heartbeat(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
-  local worker, lease, verdicts, running = argv[1], num(argv[2]), {}, {}
+  local worker, lease, running = argv[1], num(argv[2]), {}
+  local replies = { redis.call('EXISTS', key.layout(p)) }
   for at = 5, #argv, 2 do
-    verdicts[#verdicts + 1] = beat(w, p, now, worker, lease, argv[at], argv[at + 1])
+    replies[#replies + 1] = beat(w, p, now, worker, lease, argv[at], argv[at + 1])
     running[#running + 1] = argv[at]
   end
   w:call('HSET', key.worker(p, worker), 'info', argv[3], 'seen', int(now), 'lease', int(lease), 'busy', argv[4],
@@ -26,7 +28,7 @@ local function heartbeat(keys, argv)
   w:call('ZADD', key.leases(p), int(lease), worker)
   w:commit()
   sweep_if_due(p, now, w)
-  return verdicts
+  return replies
 end
 
 register('heartbeat', heartbeat, { 'allow-oom' })
