@@ -97,12 +97,16 @@ impl Link {
         let deadline = Instant::now() + patience;
         let mut last = Error::timed_out();
         while Instant::now() < deadline {
-            let (remedy, error) = match timeout_at(deadline, self.attempt(request)).await {
+            let mut used = None;
+            let attempt = timeout_at(deadline, self.attempt(request, &mut used)).await;
+            let (remedy, error) = match attempt {
                 Ok(Ok(values)) => return Ok(values),
                 Ok(Err(failure)) => failure,
                 Err(_elapsed) => {
                     // The connection may be a black hole: whoever comes next gets a new one.
-                    self.drop_connection(None).await;
+                    if let Some(generation) = used {
+                        self.drop_connection(generation).await;
+                    }
                     return Err(if matches!(last, Error::Refused { .. }) {
                         last
                     } else {
@@ -124,9 +128,15 @@ impl Link {
         Err(last)
     }
 
-    async fn attempt(&self, request: Request<'_>) -> Result<Vec<Value>, (Remedy, Error)> {
+    /// Sends once; notes in `used` which connection it went over.
+    async fn attempt(
+        &self,
+        request: Request<'_>,
+        used: &mut Option<u64>,
+    ) -> Result<Vec<Value>, (Remedy, Error)> {
         let (generation, mut connection) =
             self.connection().await.map_err(|error| (Remedy::Wait, error))?;
+        *used = Some(generation);
         let outcome = match request {
             Request::One(command) => {
                 connection.send_packed_command(command).await.map(|value| vec![value])
@@ -141,7 +151,7 @@ impl Link {
         };
         let (remedy, error) = classify(&error);
         match remedy {
-            Remedy::Reconnect => self.drop_connection(Some(generation)).await,
+            Remedy::Reconnect => self.drop_connection(generation).await,
             Remedy::Reload => opening::load(&mut connection, &self.settings.library)
                 .await
                 .map_err(|error| classify(&Arc::new(error)))?,
@@ -191,10 +201,10 @@ impl Link {
         Ok(connection)
     }
 
-    /// Forgets the connection of that generation, or whichever there is.
-    async fn drop_connection(&self, generation: Option<u64>) {
+    /// Forgets the connection of that generation; a later one stays.
+    async fn drop_connection(&self, generation: u64) {
         let mut state = self.state.lock().await;
-        if generation.is_none_or(|generation| generation == state.generation) {
+        if generation == state.generation {
             state.connection = None;
         }
     }
