@@ -74,8 +74,6 @@ struct Settings {
     prefix: KeyPrefix,
     partitions: u16,
     library: Library,
-    /// How long any call may take, retries included: a client must get its 503 within 2 s.
-    deadline: Duration,
 }
 
 impl fmt::Debug for Settings {
@@ -90,6 +88,10 @@ impl fmt::Debug for Settings {
 impl Settings {
     fn keys(&self, partition: Partition) -> Keys {
         Keys::new(&self.prefix, partition)
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
+        (0..self.partitions).filter_map(Partition::new)
     }
 }
 
@@ -111,7 +113,8 @@ impl fmt::Debug for Broker {
 
 /// Connections for lists and operators' verbs: few people ask at once.
 const POOL_SIZE: usize = 4;
-/// A call that did not come back after this long will not: below the 2 s in which a client gets its answer.
+/// How long any call may take, retries included: below the 2 s in which a client gets its 503. What carries many bytes
+/// gets more.
 const CALL_DEADLINE: Duration = Duration::from_millis(1800);
 /// Unacknowledged bytes break the connection after this long: a half-open one is noticed before a lease ends.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -151,7 +154,6 @@ impl Broker {
             prefix: config.key_prefix.clone(),
             partitions: config.partitions,
             library,
-            deadline: CALL_DEADLINE,
         });
         Ok(Self { link: Link::new(settings.clone(), client.clone()), settings, client, pool })
     }
@@ -164,7 +166,7 @@ impl Broker {
 
     /// Every partition of the key space.
     pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
-        (0..self.settings.partitions).filter_map(Partition::new)
+        self.settings.partitions()
     }
 
     /// Makes sure there is a connection to a Redis that can serve us: reachable, functions loaded, our layout, no eviction.

@@ -1,5 +1,6 @@
 //! What a worker can be told, by command line or environment.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,9 +52,13 @@ pub struct WorkerConfig {
 pub type Queues = std::sync::Arc<[QueueName]>;
 
 fn queue_names(text: &str) -> Result<Queues, String> {
-    let names = comma_separated::<QueueName>(text);
-    names
-        .map(Into::into)
+    let each_once = |mut names: Vec<QueueName>| {
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        names.into()
+    };
+    comma_separated::<QueueName>(text)
+        .map(each_once)
         .map_err(|error| format!("expected queue names separated by commas: {error}"))
 }
 

@@ -6,8 +6,9 @@ use crunch_common::broker::{ClaimedJob, Epoch, LeaseKey, LogLines, Progress, Rep
 use crunch_common::job::{ContentType, JobId, Metadata};
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+
+use crate::slots::Slot;
 
 /// The longest progress message and log line kept, in bytes.
 const MAX_LINE_BYTES: usize = 1024;
@@ -21,7 +22,7 @@ pub struct JobContext {
     cancellation: CancellationToken,
     said: Arc<Mutex<Said>>,
     /// The slot is free again when nobody speaks for the job any more: code that hangs keeps it.
-    _slot: Option<Arc<OwnedSemaphorePermit>>,
+    _slot: Option<Arc<Slot>>,
 }
 
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl JobContext {
     }
 
     /// Keeps a slot occupied for as long as this context or a clone of it lives.
-    pub(crate) fn occupying(self, slot: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn occupying(self, slot: Slot) -> Self {
         Self { _slot: Some(Arc::new(slot)), ..self }
     }
 

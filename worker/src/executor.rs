@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use crunch_common::broker::{Claim, ClaimedJob, Lease, ReleaseCause, Settlement};
 use crunch_common::job::{ErrorCode, JobError, Payload};
 use crunch_common::time::{Timestamp, whole_ms};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument;
 
 use crate::registry::Registry;
 use crate::running::{RunningJobs, Stop, StopReason};
 use crate::service::Reporter;
+use crate::slots::Slot;
 use crate::{JobContext, Task, TaskError};
 
 /// How long a handler may take to return once it was asked to stop. A command gets TERM, five seconds, then KILL: one
@@ -57,11 +57,7 @@ impl Executor {
     ///
     /// # Errors
     /// The settlement of a job that is not to run here, or not any more.
-    pub(crate) fn admit(
-        &self,
-        claim: Claim,
-        slot: OwnedSemaphorePermit,
-    ) -> Result<Admitted, Settlement> {
+    pub(crate) fn admit(&self, claim: Claim, slot: Slot) -> Result<Admitted, Settlement> {
         let Claim { lease, job } = claim;
         let Some(task) = self.registry.find(&job.task).cloned() else {
             tracing::warn!(job.id = %job.id, job.task = %job.task, "no code for this task here: given back");
@@ -95,8 +91,11 @@ impl Executor {
     async fn attempt(&self, admitted: &Admitted) -> Ending {
         let Admitted { job, task, limit, stop, context, .. } = admitted;
         tracing::debug!("started");
-        let handler = task.handler.run(context.clone(), job.payload.clone());
-        let handler = tokio::spawn(handler.instrument(tracing::Span::current()));
+        let (handler, context_of_handler) = (task.handler.clone(), context.clone());
+        let payload = job.payload.clone();
+        // A handler may panic before there is a future: that, too, must stay in its task.
+        let run = async move { handler.run(context_of_handler, payload).await };
+        let handler = tokio::spawn(run.instrument(tracing::Span::current()));
         let ending = supervise(handler, stop, limit).await;
         self.reporter.last_words(job.lease_key(), context).await;
         ending

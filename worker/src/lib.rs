@@ -43,6 +43,7 @@ mod handler;
 mod registry;
 mod running;
 mod service;
+mod slots;
 mod stock;
 mod task;
 pub mod tasks;

@@ -68,6 +68,8 @@ pub(crate) struct RunningJobs {
 #[derive(Debug, Default)]
 struct Jobs {
     running: HashMap<LeaseKey, Running>,
+    /// Why none is to go on: set once, when the worker gives back what runs.
+    stopping: Option<StopReason>,
     /// Ended, and their outcome not yet with Redis: they are still ours until when they would be given up.
     settling: HashMap<LeaseKey, Instant>,
 }
@@ -79,6 +81,9 @@ impl RunningJobs {
     pub(crate) fn enter(&self, key: LeaseKey, context: JobContext, stop: Stop, ends: Instant) {
         let abandoned_at = ends + crate::executor::STOP_GRACE + SETTLING_MARGIN;
         let mut jobs = self.lock();
+        if let Some(reason) = jobs.stopping {
+            stop.fire(reason);
+        }
         jobs.running.insert(key, Running { context, stop, abandoned_at });
         self.count.send_replace(jobs.running.len());
     }
@@ -134,8 +139,11 @@ impl RunningJobs {
         }
     }
 
+    /// Asks all to stop, and whatever is still to come.
     pub(crate) fn stop_all(&self, reason: StopReason) {
-        self.lock().running.values().for_each(|job| job.stop.fire(reason));
+        let mut jobs = self.lock();
+        jobs.stopping = Some(reason);
+        jobs.running.values().for_each(|job| job.stop.fire(reason));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Jobs> {

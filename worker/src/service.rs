@@ -4,9 +4,11 @@
 mod announcer;
 mod control;
 mod heartbeat;
+mod inbox;
 mod listener;
 mod processor;
 mod reporter;
+mod rotation;
 
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ pub(crate) use heartbeat::Heartbeat;
 pub(crate) use listener::{Listener, Look};
 pub(crate) use processor::Processor;
 pub(crate) use reporter::Reporter;
+pub(crate) use rotation::Rotation;
 
 /// Tells once when Redis goes and once when it comes back, and how long to wait meanwhile.
 #[derive(Debug)]

@@ -153,6 +153,7 @@ impl Task {
     /// Keeps its finished jobs that long, however they ended.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
+        let retention = retention.min(crunch_common::job::MAX_DURATION);
         self.descriptor.retention_ms = Some(crunch_common::time::whole_ms(retention));
         self
     }

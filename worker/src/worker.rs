@@ -8,7 +8,7 @@ use crunch_common::config::{self, Exit};
 use crunch_common::queue::QueueName;
 use crunch_common::telemetry;
 use crunch_common::time::Timestamp;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,10 @@ use crate::config::WorkerConfig;
 use crate::executor::{Executor, STOP_GRACE};
 use crate::registry::{DuplicateTask, Registry};
 use crate::running::{RunningJobs, StopReason};
-use crate::service::{Announcer, Control, Heartbeat, Listener, Processor, Reachability, Reporter};
+use crate::service::{
+    Announcer, Control, Heartbeat, Listener, Processor, Reachability, Reporter, Rotation,
+};
+use crate::slots::Slots;
 
 /// Why a worker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -257,7 +260,7 @@ impl Staff {
         queues: &[QueueName],
         executor: &Arc<Executor>,
     ) {
-        let slots = Arc::new(Semaphore::new(config.slots()));
+        let slots = Slots::new(config.slots());
         for partition in self.broker.partitions() {
             let (looks, asked) = mpsc::channel(1);
             let listener = Listener {
@@ -272,8 +275,10 @@ impl Staff {
                 partition,
                 worker: self.worker,
                 lease: config.lease,
-                queues: queues.to_vec(),
-                rotate: config.queues.is_none(),
+                queues: match config.queues {
+                    Some(_) => Rotation::by_preference(queues.to_vec()),
+                    None => Rotation::by_turns(queues.to_vec()),
+                },
                 slots: slots.clone(),
                 executor: executor.clone(),
             };
@@ -318,11 +323,11 @@ impl Staff {
         }
         self.done.cancel();
         processed(&mut self.helpers).await;
-        if tokio::time::timeout(LAST_EXCHANGE, self.broker.leave(self.worker)).await.is_err() {
-            tracing::debug!("could not say goodbye");
-        }
-        // Its one open call has a deadline of its own.
+        // No beat may come after the goodbye: it would make the worker known again. An open call has its own deadline.
         let _ended = tokio::task::spawn_blocking(move || self.heartbeat.join()).await;
+        if let Err(error) = self.broker.leave(self.worker).await {
+            tracing::debug!(%error, "could not say goodbye");
+        }
         tracing::info!("worker ends");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
-use super::connection::Repeat;
+use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::lease::{Epoch, Lease, LeaseKey, Outcome, Settlement, WorkerId};
@@ -53,20 +53,15 @@ pub struct Exchanged {
     pub settled: Vec<Settled>,
     /// Jobs to run now.
     pub claims: Vec<Claim>,
+    /// Leases of jobs that this version cannot read, to be given back for one that can.
+    pub unreadable: Vec<Lease>,
     /// How long until the next delayed job of these queues is due, if there is one.
     pub next_due: Option<Duration>,
     /// Stopped by budget: ask again at once.
     pub more: bool,
-    /// A job waits that must run alone, and this worker was chosen for it: it gets nothing until it runs nothing else,
-    /// or until a lease has passed.
+    /// This worker runs a job that must run alone, or was chosen for one that waits: it gets nothing until it runs
+    /// nothing else.
     pub drain: bool,
-}
-
-impl Exchanged {
-    /// As if nothing had been brought and nothing been got.
-    pub fn nothing() -> Self {
-        Self { settled: Vec::new(), claims: Vec::new(), next_due: None, more: false, drain: false }
-    }
 }
 
 /// What became of a settlement.
@@ -134,7 +129,10 @@ impl Broker {
         exchange: &Exchange,
     ) -> Result<Exchanged, Error> {
         let arguments = |command: &mut Cmd| write(command, exchange);
-        let reply = self.link.call(Function::Exchange, partition, Repeat::Never, arguments).await?;
+        let bytes = exchange.settlements.iter().map(Settlement::size).sum();
+        // A large payload may be on its way to us.
+        let call = Call::new(Function::Exchange, partition).once().patient(exchange.lease / 2);
+        let reply = self.link.call(call.carrying(bytes), arguments).await?;
         read(reply)
     }
 }
@@ -180,12 +178,22 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
     }
     let [now, settled, claims, next_due, more, drain] = reply::fields(Value::Array(values))?;
     let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
+    let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
+    for claim in reply::array(claims)? {
+        let (lease, job) = read_claim(claim, now)?;
+        match job {
+            Ok(job) => readable.push(Claim { lease, job }),
+            // It must not take the others with it.
+            Err(error) => {
+                tracing::error!(job.id = %lease.key().id, %error, "this version cannot read a job it was handed");
+                unreadable.push(lease);
+            }
+        }
+    }
     Ok(Exchanged {
         settled: reply::array(settled)?.iter().map(read_settled).collect::<Result<_, _>>()?,
-        claims: reply::array(claims)?
-            .into_iter()
-            .filter_map(|claim| readable(claim, now))
-            .collect(),
+        claims: readable,
+        unreadable,
         next_due: u64::try_from(reply::integer(&next_due)?).ok().map(Duration::from_millis),
         more: reply::integer(&more)? == 1,
         drain: reply::integer(&drain)? == 1,
@@ -201,22 +209,24 @@ fn read_settled(code: &Value) -> Result<Settled, Error> {
     }
 }
 
-/// One claim that cannot be read must not take the others with it: its lease will end, and in the end it fails.
-fn readable(claim: Value, now: Timestamp) -> Option<Claim> {
-    let claim = read_claim(claim, now);
-    claim
-        .inspect_err(|error| tracing::error!(%error, "a job was handed out that cannot be read"))
-        .ok()
+/// The lease of a claim, and its job as far as it can be read.
+fn read_claim(claim: Value, now: Timestamp) -> Result<(Lease, Result<ClaimedJob, Error>), Error> {
+    let mut fields = reply::array(claim)?.into_iter();
+    let (Some(id), Some(epoch)) = (fields.next(), fields.next()) else {
+        return Err(Error::unreadable("a claim without id and epoch"));
+    };
+    let lease = Lease::new(reply::parsed(id)?, Epoch::new(reply::unsigned(&epoch)?));
+    let job = read_job(lease.key(), fields.collect(), now);
+    Ok((lease, job))
 }
 
-fn read_claim(claim: Value, now: Timestamp) -> Result<Claim, Error> {
-    let [id, epoch, queue, priority, task, attempt, payload, options, created_at] =
-        reply::fields(claim)?;
-    let id = reply::parsed(id)?;
-    let epoch = Epoch::new(reply::unsigned(&epoch)?);
+fn read_job(lease: LeaseKey, fields: Vec<Value>, now: Timestamp) -> Result<ClaimedJob, Error> {
+    let [queue, priority, task, attempt, payload, options, created_at] =
+        reply::fields(Value::Array(fields))?;
+    let LeaseKey { id, epoch } = lease;
     let options: JobOptions = serde_json::from_slice(&reply::bytes(options)?)
         .map_err(|error| Error::unreadable(format!("options of job {id}: {error}")))?;
-    let job = ClaimedJob {
+    Ok(ClaimedJob {
         id,
         epoch,
         queue: reply::parsed(queue)?,
@@ -230,6 +240,5 @@ fn read_claim(claim: Value, now: Timestamp) -> Result<Claim, Error> {
         options,
         created_at: Timestamp::from_unix_ms(reply::unsigned(&created_at)?),
         claimed_at: now,
-    };
-    Ok(Claim { lease: Lease::new(id, epoch), job })
+    })
 }

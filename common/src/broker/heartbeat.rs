@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use serde::{Deserialize, Serialize};
 
-use super::connection::Repeat;
+use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::lease::{LeaseKey, WorkerId};
@@ -56,6 +56,8 @@ pub struct Beaten {
     pub verdicts: Vec<Verdict>,
     /// Whether Redis lost its memory: it must be told again what this worker knows, by [`Broker::announce`].
     pub forgotten: bool,
+    /// Whether a sweep was due and is not done: it goes on with [`Broker::sweep`].
+    pub sweep_on: bool,
 }
 
 /// What a beat says of one lease.
@@ -106,25 +108,31 @@ impl Broker {
         beat: &Heartbeat<'_>,
     ) -> Result<Beaten, Error> {
         let info = serde_json::to_vec(beat.info).expect("a worker's description is plain text");
-        let mut beaten =
-            Beaten { verdicts: Vec::with_capacity(beat.leases.len()), forgotten: false };
+        let mut beaten = Beaten {
+            verdicts: Vec::with_capacity(beat.leases.len()),
+            forgotten: false,
+            sweep_on: false,
+        };
         let mut batches: Vec<_> = beat.leases.chunks(BATCH).collect();
         if batches.is_empty() {
             batches.push(&[]);
         }
+        let mut first = true;
         for leases in batches {
             let arguments = |command: &mut Cmd| {
                 command
                     .arg(beat.worker.to_string())
                     .arg(whole_ms(beat.lease))
                     .arg(&info[..])
-                    .arg(beat.busy);
+                    .arg(beat.busy)
+                    .arg(if first { "" } else { "more" });
+                first = false;
                 for lease in leases {
                     command.arg(lease.id.to_string()).arg(lease.epoch.number());
                 }
             };
-            let reply =
-                self.link.call(Function::Heartbeat, partition, Repeat::Never, arguments).await?;
+            let call = Call::new(Function::Heartbeat, partition).once();
+            let reply = self.link.call(call, arguments).await?;
             read_beat(reply, &mut beaten)?;
         }
         Ok(beaten)
@@ -154,7 +162,7 @@ impl Broker {
                     command.arg(task.name.as_str()).arg(json);
                 }
             };
-            self.link.call(Function::Announce, partition, Repeat::UntilDeadline, arguments).await?;
+            self.link.call(Call::new(Function::Announce, partition), arguments).await?;
         }
         Ok(())
     }
@@ -168,7 +176,7 @@ impl Broker {
             let arguments = |command: &mut Cmd| {
                 command.arg(worker.to_string());
             };
-            self.link.call(Function::Leave, partition, Repeat::UntilDeadline, arguments).await?;
+            self.link.call(Call::new(Function::Leave, partition), arguments).await?;
         }
         Ok(())
     }
@@ -191,7 +199,7 @@ impl Broker {
                 batch.iter().for_each(|report| write_report(command, report));
             };
             let reply =
-                self.link.call(Function::Report, partition, Repeat::Never, arguments).await?;
+                self.link.call(Call::new(Function::Report, partition).once(), arguments).await?;
             for (report, code) in batch.iter().zip(reply::array(reply)?) {
                 if reply::integer(&code)? < 0 {
                     stale.push(report.lease);
@@ -204,8 +212,11 @@ impl Broker {
 
 fn read_beat(reply: Value, beaten: &mut Beaten) -> Result<(), Error> {
     let mut replies = reply::array(reply)?.into_iter();
-    let founded = replies.next().ok_or_else(|| Error::unreadable("a short reply to heartbeat"))?;
+    let (Some(founded), Some(more)) = (replies.next(), replies.next()) else {
+        return Err(Error::unreadable("a short reply to heartbeat"));
+    };
     beaten.forgotten |= reply::integer(&founded)? == 0;
+    beaten.sweep_on |= reply::integer(&more)? == 1;
     for verdict in replies {
         beaten.verdicts.push(match reply::integer(&verdict)? {
             1 => Verdict::Held,

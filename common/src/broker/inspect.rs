@@ -11,7 +11,7 @@ use super::heartbeat::WorkerInfo;
 use super::keys::Lane;
 use super::lease::WorkerId;
 use super::record::{self, JobRecord, Lookup};
-use super::{Broker, reply};
+use super::{Broker, CALL_DEADLINE, reply};
 use crate::job::{JobError, JobId, Payload};
 use crate::queue::QueueName;
 use crate::task::{TaskDescriptor, TaskName};
@@ -366,7 +366,7 @@ impl Broker {
                 .map_err(|error| Error::Unavailable { reason: error.to_string() })?;
             pipeline.query_async::<Vec<Value>>(&mut connection).await.map_err(heard)
         };
-        tokio::time::timeout(self.settings.deadline, ask).await.map_err(|_| Error::timed_out())?
+        tokio::time::timeout(CALL_DEADLINE, ask).await.map_err(|_| Error::timed_out())?
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, InfoDict, RedisError};
 
-use super::connection::Repeat;
+use super::connection::Call;
 use super::error::{Error, Remedy, classify};
 use super::functions::{Function, LAYOUT, Library};
 use super::{Broker, Settings, reply};
@@ -20,19 +20,15 @@ pub(crate) async fn open(
     let info: InfoDict = redis::cmd("INFO").query_async(connection).await.map_err(heard)?;
     check_version(&info)?;
     check_eviction(&info)?;
-    for number in 0..settings.partitions {
-        let partition =
-            Partition::new(number).expect("the configuration bounds the number of partitions");
-        let stored = match ask(connection, settings, partition).await {
-            Err(error) if classify(&error).0 == Remedy::Reload => {
-                load(connection, &settings.library).await.map_err(heard)?;
-                ask(connection, settings, partition).await
-            }
-            answer => answer,
-        };
-        check_layout(stored.map_err(|error| classify(&error).1)?, settings)?;
-    }
-    Ok(())
+    let stored = match ask(connection, settings).await {
+        Err(error) if classify(&error).0 == Remedy::Reload => {
+            load(connection, &settings.library).await.map_err(heard)?;
+            ask(connection, settings).await
+        }
+        answer => answer,
+    };
+    let stored = stored.map_err(|error| classify(&error).1)?;
+    stored.into_iter().try_for_each(|stored| check_layout(stored, settings))
 }
 
 /// Loads the library; one that is there already is left as it is.
@@ -45,18 +41,20 @@ pub(crate) async fn load(
     command.exec_async(connection).await
 }
 
+/// Opens every partition, in one round trip.
 async fn ask(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
-    partition: Partition,
-) -> Result<(u64, u16), Arc<RedisError>> {
-    let mut command = redis::cmd("FCALL");
-    command
-        .arg(settings.library.name_of(Function::Open))
-        .arg(1)
-        .arg(settings.keys(partition).root());
-    write(&mut command, settings);
-    command.query_async(connection).await.map_err(Arc::new)
+) -> Result<Vec<(u64, u16)>, Arc<RedisError>> {
+    let mut pipeline = redis::pipe();
+    for partition in settings.partitions() {
+        let mut command = redis::cmd("FCALL");
+        let root = settings.keys(partition).root().to_string();
+        command.arg(settings.library.name_of(Function::Open)).arg(1).arg(root);
+        write(&mut command, settings);
+        pipeline.add_command(command);
+    }
+    pipeline.query_async(connection).await.map_err(Arc::new)
 }
 
 /// Writes the arguments of `open`.
@@ -68,8 +66,7 @@ impl Broker {
     /// Founds the key space of a partition again, if Redis lost its memory while we were connected.
     pub(crate) async fn found(&self, partition: Partition) -> Result<(), Error> {
         let arguments = |command: &mut Cmd| write(command, &self.settings);
-        let reply =
-            self.link.call(Function::Open, partition, Repeat::UntilDeadline, arguments).await?;
+        let reply = self.link.call(Call::new(Function::Open, partition), arguments).await?;
         let [layout, partitions] = reply::fields(reply)?;
         let partitions = u16::try_from(reply::unsigned(&partitions)?).unwrap_or(u16::MAX);
         check_layout((reply::unsigned(&layout)?, partitions), &self.settings)

@@ -77,8 +77,8 @@ impl Broker {
         })
     }
 
-    /// Gives up to `limit` dead letters of a queue a second life, the oldest first; all tasks', or only one's. Returns
-    /// how many.
+    /// Gives up to `limit` dead letters of a queue a second life, the oldest first; all tasks', or only one's. One that
+    /// fails again meanwhile is left. Returns how many.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away; some may have been redriven.
@@ -102,17 +102,19 @@ impl Broker {
         task: Option<&TaskName>,
         limit: u64,
     ) -> Result<u64, Error> {
-        let (mut total, mut skip) = (0, 0);
+        let (mut total, mut skip, mut since) = (0, 0, String::new());
         while total < limit {
             let arguments = |command: &mut Cmd| {
                 command
                     .arg(queue.as_str())
                     .arg(limit - total)
                     .arg(task.map_or("", TaskName::as_str))
-                    .arg(skip);
+                    .arg(skip)
+                    .arg(&since);
             };
             let reply = self.operate(Function::Redrive, partition, arguments).await?;
-            let [redriven, passed, looked] = reply::fields(reply)?;
+            let [redriven, passed, looked, first] = reply::fields(reply)?;
+            since = reply::text(first)?;
             total += reply::unsigned(&redriven)?;
             skip += reply::unsigned(&passed)?;
             if reply::unsigned(&looked)? == 0 {

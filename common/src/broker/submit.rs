@@ -8,7 +8,7 @@ use bytes::Bytes;
 use redis::Value;
 use sha2::{Digest, Sha256};
 
-use super::connection::Repeat;
+use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::record::JobRecord;
@@ -125,20 +125,29 @@ impl Broker {
         JobId::generate(partition)
     }
 
-    /// Takes many jobs; one answer a job, in their order. Not all-or-nothing.
+    /// Takes many jobs; one answer a job, in their order. Not all-or-nothing. Once Redis does not answer, the rest is not
+    /// tried: the answer comes in the time of one call.
     ///
     /// # Errors
     /// Each job for itself: [`Error::Full`] and [`Error::Refused`] took nothing; [`Error::Unavailable`] may have, and
     /// may be repeated with the same id.
     pub async fn enqueue(&self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
         let mut answers: Vec<_> = jobs.iter().map(|_| Err(Error::timed_out())).collect();
+        let mut away = None;
         for batch in batches(jobs) {
+            if let Some(error) = &away {
+                batch.iter().for_each(|&at| answers[at] = Err(Error::clone(error)));
+                continue;
+            }
             let partition = jobs[batch[0]].id.partition();
             match self.enqueue_batch(partition, batch.iter().map(|&at| &jobs[at])).await {
                 Ok(replies) => {
                     batch.iter().zip(replies).for_each(|(&at, reply)| answers[at] = reply)
                 }
-                Err(error) => batch.iter().for_each(|&at| answers[at] = Err(error.clone())),
+                Err(error) => {
+                    batch.iter().for_each(|&at| answers[at] = Err(error.clone()));
+                    away = Some(error);
+                }
             }
         }
         answers
@@ -151,8 +160,9 @@ impl Broker {
     ) -> Result<Vec<Result<Enqueued, Error>>, Error> {
         let arguments =
             |command: &mut redis::Cmd| jobs.clone().for_each(|job| write_job(command, job));
-        let reply =
-            self.link.call(Function::Enqueue, partition, Repeat::UntilDeadline, arguments).await?;
+        let bytes = jobs.clone().map(|job| job.payload.len()).sum();
+        let call = Call::new(Function::Enqueue, partition).carrying(bytes);
+        let reply = self.link.call(call, arguments).await?;
         let mut replies = reply::array(reply)?.into_iter();
         let now = replies.next().ok_or_else(|| Error::unreadable("no time"))?;
         let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
@@ -166,17 +176,20 @@ fn batches(jobs: &[NewJob]) -> Vec<Vec<usize>> {
     let mut full = Vec::new();
     for (at, job) in jobs.iter().enumerate() {
         let (bytes, batch) = open.entry(job.id.partition()).or_default();
-        if batch.len() == BATCH_JOBS
-            || (*bytes + job.payload.len() > BATCH_BYTES && !batch.is_empty())
-        {
+        if batch.len() == BATCH_JOBS || (*bytes + size(job) > BATCH_BYTES && !batch.is_empty()) {
             full.push(std::mem::take(batch));
             *bytes = 0;
         }
-        *bytes += job.payload.len();
+        *bytes += size(job);
         batch.push(at);
     }
     full.extend(open.into_values().map(|(_, batch)| batch));
     full
+}
+
+/// About how many bytes a job takes on its way.
+fn size(job: &NewJob) -> usize {
+    job.payload.len() + job.options.metadata.size() + 256
 }
 
 /// Writes one job's arguments; `lua/enqueue.lua` reads them in the same order.

@@ -2,7 +2,7 @@
 
 use redis::Cmd;
 
-use super::connection::Repeat;
+use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::{Broker, reply};
@@ -29,8 +29,10 @@ impl Broker {
     pub async fn sweep(&self, partition: Partition) -> Result<Swept, Error> {
         let mut total = Swept::default();
         loop {
-            let reply =
-                self.link.call(Function::Sweep, partition, Repeat::Never, |_: &mut Cmd| ()).await?;
+            let reply = self
+                .link
+                .call(Call::new(Function::Sweep, partition).once(), |_: &mut Cmd| ())
+                .await?;
             let [_, requeued, failed, promoted, trimmed, more] = reply::fields(reply)?;
             total.requeued += reply::unsigned(&requeued)?;
             total.failed += reply::unsigned(&failed)?;

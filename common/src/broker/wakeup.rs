@@ -9,9 +9,9 @@ use futures_util::StreamExt;
 use redis::Value;
 use redis::aio::PubSubStream;
 
-use super::Broker;
 use super::error::{Error, classify};
 use super::lease::{Epoch, LeaseKey, WorkerId};
+use super::{Broker, CALL_DEADLINE, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;
 
@@ -56,7 +56,7 @@ fn read(message: &str) -> Option<Control> {
 }
 
 impl Broker {
-    /// Blocks until one of these queues has a wake-up token, at most 2 s. Whether there was one: the caller does an
+    /// Blocks until one of these queues has a wake-up token, at most 2 s. Which one had it, if any: the caller does an
     /// exchange in either case. Uses this broker's connection for itself: call it on [`Broker::separate`].
     ///
     /// # Errors
@@ -65,14 +65,20 @@ impl Broker {
         &self,
         partition: Partition,
         queues: &[QueueName],
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<QueueName>, Error> {
         let keys = self.settings.keys(partition);
         let mut command = redis::cmd("BLPOP");
         for queue in queues {
             command.arg(keys.wake(queue));
         }
         command.arg(PATIENCE.as_secs());
-        self.link.block(&command, PATIENCE).await.map(|reply| !matches!(reply, Value::Nil))
+        let reply = self.link.block(&command, PATIENCE).await?;
+        if reply == Value::Nil {
+            return Ok(None);
+        }
+        let [name, _token] = reply::fields(reply)?;
+        let name = reply::text(name)?;
+        Ok(queues.iter().find(|queue| *keys.wake(queue) == *name).cloned())
     }
 
     /// Listens to what this worker is told. Cancels that come while nobody listens are in the next heartbeat's reply.
@@ -88,7 +94,7 @@ impl Broker {
             }
             Ok(pubsub.into_on_message())
         };
-        let subscribed = tokio::time::timeout(self.settings.deadline, subscribe).await;
+        let subscribed = tokio::time::timeout(CALL_DEADLINE, subscribe).await;
         let stream = subscribed.map_err(|_| Error::timed_out())?.map_err(heard)?;
         Ok(Controls { stream })
     }

@@ -29,6 +29,12 @@ impl Metadata {
     const MAX_KEY_BYTES: usize = 64;
     const MAX_VALUE_BYTES: usize = 1024;
 
+    /// Bytes of all keys and values.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
     /// Sets one label.
     ///
     /// # Errors

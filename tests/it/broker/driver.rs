@@ -126,8 +126,8 @@ impl Driver {
             }
             Operation::Sweep { after_ms } => self.sweep(*after_ms).await,
             Operation::Silence => {
-                for _ in 0..3 {
-                    self.sweep(LEASE_MS / 2).await?;
+                for _ in 0..6 {
+                    self.sweep(LEASE_MS / 4).await?;
                 }
                 Ok(())
             }
@@ -217,14 +217,8 @@ impl Driver {
             model.settle(worker.id, key.id, key.epoch.number(), ending)
         });
         same("settled", &exchanged.settled, &settled.collect())?;
-        let drain = model.drains(worker.id, worker.held.len());
+        let (claims, drain) = model.promote_and_claim(worker.id, &order, want, worker.held.len());
         same("drain", &exchanged.drain, &drain)?;
-        let claims = model.promote_and_claim(
-            worker.id,
-            &order,
-            if drain { 0 } else { want },
-            worker.held.len(),
-        );
         same("claims", &handed(&exchanged.claims), &claims)?;
         worker.held.extend(exchanged.claims.into_iter().map(|claim| claim.lease));
         worker.last = Some((exchange, endings, claims));

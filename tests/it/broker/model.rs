@@ -49,6 +49,8 @@ pub(crate) struct Model {
     /// Worker → last beat or first exchange, as the index keeps it.
     index: BTreeMap<String, u64>,
     reserved: Option<WorkerId>,
+    /// Worker → the job it was given alone, and the claim.
+    alone: BTreeMap<String, (JobId, u64)>,
     last_sweep: Option<u64>,
     grace_until: u64,
 }
@@ -168,42 +170,49 @@ impl Model {
         self.index.entry(worker.to_string()).or_insert(now);
     }
 
-    /// Whether this worker gets nothing until it runs nothing else.
-    pub(crate) fn drains(&mut self, worker: WorkerId, busy: usize) -> bool {
-        let waiting = self.queues.iter().any(|queue| !queue.lanes[SOLITARY].is_empty());
-        busy > 0 && waiting && *self.reserved.get_or_insert(worker) == worker
-    }
-
+    /// What a worker gets, and whether it gets nothing (more) until it runs nothing else.
     pub(crate) fn promote_and_claim(
         &mut self,
         worker: WorkerId,
         order: &[usize],
         want: usize,
         busy: usize,
-    ) -> Vec<Handed> {
-        let mut claims = Vec::new();
-        let mut want = want;
-        for &queue in order {
-            self.promote(queue);
-            if self.queues[queue].paused || want == 0 {
-                continue;
-            }
-            if busy == 0 && claims.is_empty() {
-                claims.extend(self.claim_lane(worker, queue, SOLITARY, 1));
-                if !claims.is_empty() {
-                    want = 0;
-                }
-            }
-            for lane in 1..LANES {
-                let claimed = self.claim_lane(worker, queue, lane, want);
-                want -= claimed.len();
-                claims.extend(claimed);
+    ) -> (Vec<Handed>, bool) {
+        order.iter().for_each(|&queue| self.promote(queue));
+        let open: Vec<_> =
+            order.iter().copied().filter(|&queue| !self.queues[queue].paused).collect();
+        if self.runs_alone(worker) || self.is_reserved(worker, busy, &open) {
+            return (Vec::new(), true);
+        }
+        for &queue in open.iter().filter(|_| busy == 0 && want > 0) {
+            let claims = self.claim_lane(worker, queue, SOLITARY, 1);
+            if let Some(&(id, epoch, _)) = claims.first() {
+                self.alone.insert(worker.to_string(), (id, epoch));
+                self.reserved = None;
+                return (claims, true);
             }
         }
-        claims
+        let mut claims = Vec::new();
+        for queue in open {
+            for lane in 1..LANES {
+                claims.extend(self.claim_lane(worker, queue, lane, want - claims.len()));
+            }
+        }
+        (claims, false)
     }
 
-    /// Looks at no more ids than it wants jobs: ghosts on the way make a claim shorter.
+    /// Whether the worker still runs the job it was given alone.
+    fn runs_alone(&self, worker: WorkerId) -> bool {
+        let alone = self.alone.get(&worker.to_string());
+        alone.is_some_and(|&(id, epoch)| self.holds(worker, id, epoch))
+    }
+
+    /// Whether the worker is the one that runs empty for a job that must run alone.
+    fn is_reserved(&mut self, worker: WorkerId, busy: usize, open: &[usize]) -> bool {
+        let waits = open.iter().any(|&queue| !self.queues[queue].lanes[SOLITARY].is_empty());
+        busy > 0 && waits && *self.reserved.get_or_insert(worker) == worker
+    }
+
     fn claim_lane(
         &mut self,
         worker: WorkerId,
@@ -212,7 +221,7 @@ impl Model {
         want: usize,
     ) -> Vec<Handed> {
         let mut claims = Vec::new();
-        for _ in 0..want {
+        while claims.len() < want {
             let Some(id) = self.queues[queue].lanes[lane].pop_front() else {
                 break;
             };
@@ -277,7 +286,8 @@ impl Model {
         }
         // Registered leases are all of one length here; before the first worker the default of 10 s counts.
         let lease = if self.index.is_empty() { 10_000 } else { LEASE_MS };
-        if self.last_sweep.is_none_or(|last| self.now - last > lease * 3 / 4) {
+        let silence = (lease * 35 / 100).max(1500);
+        if self.last_sweep.is_none_or(|last| self.now - last > silence) {
             self.grace_until = self.now + lease;
         }
         self.last_sweep = Some(self.now);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crunch_common::backoff::Backoff;
 use crunch_common::broker::{self, Broker, WorkerId};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +29,7 @@ impl Control {
                     while let Some(control) = controls.next().await {
                         self.obey(control);
                     }
-                    // The connection broke; the first try to get it back is at once.
+                    tokio::time::sleep(Backoff::FOR_CONNECTIONS.draw(1)).await;
                 }
                 Err(error) => tokio::time::sleep(redis.failed(&error)).await,
             }

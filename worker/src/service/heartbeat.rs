@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::Reachability;
 use crate::running::{RunningJobs, StopReason};
 
+/// A worker is forgotten 30 s after its last beat, whatever its lease.
+const LONGEST_INTERVAL: Duration = Duration::from_millis(7500);
+
 pub(crate) struct Heartbeat {
     pub(crate) broker: Broker,
     pub(crate) worker: WorkerId,
@@ -37,8 +40,8 @@ impl Heartbeat {
 
     async fn beat_for_ever(&self) {
         let mut redis = Reachability::of("heartbeat");
-        // A quarter of the lease: three beats may get lost before it ends.
-        let interval = self.lease / 4;
+        // A quarter of the lease: three beats may get lost before it ends. And often enough to stay known.
+        let interval = (self.lease / 4).min(LONGEST_INTERVAL);
         loop {
             let pause = match self.tick().await {
                 Ok(()) => {
@@ -52,28 +55,35 @@ impl Heartbeat {
         }
     }
 
+    /// Beats once in every partition. One that fails does not keep the beat from the others.
     pub(crate) async fn tick(&self) -> Result<(), Error> {
         let mut leases: HashMap<Partition, Vec<LeaseKey>> = HashMap::new();
         for lease in self.running.leases() {
             leases.entry(lease.id.partition()).or_default().push(lease);
         }
+        let mut outcome = Ok(());
         for partition in self.broker.partitions() {
             let leases = leases.remove(&partition).unwrap_or_default();
-            let beat = broker::Heartbeat {
-                worker: self.worker,
-                lease: self.lease,
-                info: &self.info,
-                busy: self.running.count(),
-                leases: &leases,
-            };
-            let beaten = self.broker.heartbeat(partition, &beat).await?;
-            if beaten.forgotten {
-                self.forgotten.notify_one();
-            }
-            leases
-                .into_iter()
-                .zip(beaten.verdicts)
-                .for_each(|(lease, verdict)| self.heed(lease, verdict));
+            outcome = self.beat(partition, &leases).await.and(outcome);
+        }
+        outcome
+    }
+
+    async fn beat(&self, partition: Partition, leases: &[LeaseKey]) -> Result<(), Error> {
+        let beat = broker::Heartbeat {
+            worker: self.worker,
+            lease: self.lease,
+            info: &self.info,
+            busy: self.running.count(),
+            leases,
+        };
+        let beaten = self.broker.heartbeat(partition, &beat).await?;
+        leases.iter().zip(beaten.verdicts).for_each(|(&lease, verdict)| self.heed(lease, verdict));
+        if beaten.forgotten {
+            self.forgotten.notify_one();
+        }
+        if beaten.sweep_on {
+            self.broker.sweep(partition).await?;
         }
         Ok(())
     }

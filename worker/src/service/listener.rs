@@ -7,20 +7,27 @@ use std::sync::Arc;
 use crunch_common::broker::Broker;
 use crunch_common::job::Partition;
 use crunch_common::queue::QueueName;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Reachability;
+use crate::slots::Slots;
 
-/// Asks the processor to look for work; answered (dropped) when it has looked.
-pub(crate) type Look = oneshot::Sender<()>;
+/// Asks the processor to look for work.
+#[derive(Debug)]
+pub(crate) struct Look {
+    /// The queue whose token was taken, if there was one.
+    pub(crate) woken: Option<QueueName>,
+    /// Answered by dropping it, when the processor has looked.
+    _answer: oneshot::Sender<()>,
+}
 
 pub(crate) struct Listener {
     /// With a connection of its own: it blocks.
     pub(crate) broker: Broker,
     pub(crate) partition: Partition,
     pub(crate) queues: Vec<QueueName>,
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Arc<Slots>,
     pub(crate) looks: mpsc::Sender<Look>,
 }
 
@@ -31,21 +38,26 @@ impl Listener {
 
     async fn listen(&self) {
         let mut redis = Reachability::of("listener");
+        let mut woken = None;
         // The processor is told to look before the first wait: work may lie there without a token.
-        while self.ask_to_look().await.is_some() {
+        while self.ask_to_look(woken.take()).await.is_some() {
+            self.slots.idle().await;
             match self.broker.wait_for_work(self.partition, &self.queues).await {
                 // Without a token it looks all the same: this bounds how long a lost token can matter.
-                Ok(_token) => redis.back(),
+                Ok(queue) => {
+                    redis.back();
+                    woken = queue;
+                }
                 Err(error) => tokio::time::sleep(redis.failed(&error)).await,
             }
         }
     }
 
-    /// Has the processor look once; comes back when it has, and a slot is idle.
-    async fn ask_to_look(&self) -> Option<()> {
-        let (look, looked) = oneshot::channel();
-        self.looks.send(look).await.ok()?;
-        let _answered_by_dropping = looked.await;
-        self.slots.acquire().await.map(drop).ok()
+    /// Has the processor look once; comes back when it has.
+    async fn ask_to_look(&self, woken: Option<QueueName>) -> Option<()> {
+        let (answer, answered) = oneshot::channel();
+        self.looks.send(Look { woken, _answer: answer }).await.ok()?;
+        let _answered_by_dropping = answered.await;
+        Some(())
     }
 }

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{
-    Broker, Claim, Error, Exchange, Exchanged, Settled, Settlement, WorkerId,
+    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, WorkerId,
 };
 use crunch_common::job::Partition;
-use crunch_common::queue::QueueName;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::inbox::Inbox;
+use super::rotation::Rotation;
 use super::{Look, Reachability};
 use crate::executor::Executor;
+use crate::slots::{Slot, Slots};
 
 pub(crate) struct Processor {
     /// With a connection of its own.
@@ -23,25 +25,9 @@ pub(crate) struct Processor {
     pub(crate) partition: Partition,
     pub(crate) worker: WorkerId,
     pub(crate) lease: Duration,
-    pub(crate) queues: Vec<QueueName>,
-    /// Whether the queues take turns at being first.
-    pub(crate) rotate: bool,
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) queues: Rotation,
+    pub(crate) slots: Arc<Slots>,
     pub(crate) executor: Arc<Executor>,
-}
-
-/// What the processor waits for, and what it has at hand.
-struct Inbox {
-    looks: mpsc::Receiver<Look>,
-    settlements: mpsc::UnboundedReceiver<Settlement>,
-    /// Kept for the executors to clone; gone when draining, so that the last of them closes the channel.
-    settled: Option<mpsc::UnboundedSender<Settlement>>,
-    waiting: Vec<Settlement>,
-    /// Whoever asked to look and was not answered yet.
-    asked: Vec<Look>,
-    /// When to look without being asked.
-    due: Option<Instant>,
-    number: u64,
 }
 
 impl Processor {
@@ -52,18 +38,8 @@ impl Processor {
         draining: CancellationToken,
         give_up: CancellationToken,
     ) {
-        // Bounded by the slots: each sends one settlement.
-        let (settled, settlements) = mpsc::unbounded_channel();
-        let mut inbox = Inbox {
-            looks,
-            settlements,
-            settled: Some(settled),
-            waiting: Vec::new(),
-            asked: Vec::new(),
-            due: None,
-            number: 0,
-        };
-        while inbox.wait(&draining).await {
+        let mut inbox = Inbox::new(looks, draining);
+        while inbox.wait().await {
             let Some(()) = give_up.run_until_cancelled(self.work(&mut inbox)).await else { return };
         }
     }
@@ -72,79 +48,89 @@ impl Processor {
     async fn work(&mut self, inbox: &mut Inbox) {
         loop {
             let slots = self.idle_slots(inbox);
-            let exchange = self.next_exchange(inbox, slots.as_ref());
-            let wanted = exchange.want;
-            let exchanged = self.send(&exchange).await;
+            let mut exchange = self.next_exchange(inbox, &slots);
+            let outcome = self.send(&mut exchange).await;
             inbox.number = exchange.number;
-            self.note(&exchange, &exchanged.settled);
-            inbox.due = self.next_look(&exchanged);
-            let got = exchanged.claims.len();
-            if let (Some(slots), Some(settled)) = (slots, &inbox.settled) {
-                self.start(exchanged.claims, slots, settled);
-            }
-            if !exchanged.drain {
-                inbox.asked.clear();
-            }
+            let more = match outcome {
+                Ok(exchanged) => self.take_in(inbox, &exchange, exchanged, slots),
+                Err(error) => self.suspect(inbox, exchange, &error),
+            };
             inbox.take_waiting();
-            let may_have_more = got > 0 && got == wanted && self.slots.available_permits() > 0;
-            if inbox.waiting.is_empty() && !exchanged.more && !may_have_more {
+            if inbox.waiting.is_empty() && !more {
                 return;
             }
         }
     }
 
-    /// As many slots as are idle and one exchange can fill; none while draining.
-    fn idle_slots(&self, inbox: &Inbox) -> Option<OwnedSemaphorePermit> {
-        inbox.settled.as_ref()?;
-        let idle = self.slots.available_permits().min(Exchange::MAX_CLAIMS);
-        // Another partition's processor may have been quicker: then half as many, and so on.
-        let fewer =
-            std::iter::successors(Some(idle), |&count| Some(count / 2).filter(|&half| half > 0));
-        fewer
-            .filter_map(|count| u32::try_from(count).ok().filter(|&count| count > 0))
-            .find_map(|count| self.slots.clone().try_acquire_many_owned(count).ok())
+    /// As many slots as are idle and one exchange can fill; none while draining, and none while settlements are suspect.
+    fn idle_slots(&self, inbox: &mut Inbox) -> Vec<Slot> {
+        if !inbox.takes_work() || inbox.suspects > 0 {
+            return Vec::new();
+        }
+        self.slots.take(self.partition, Exchange::MAX_CLAIMS)
     }
 
-    fn next_exchange(
-        &mut self,
-        inbox: &mut Inbox,
-        slots: Option<&OwnedSemaphorePermit>,
-    ) -> Exchange {
-        let queues = match inbox.settled {
-            Some(_) => self.queues.iter().take(Exchange::MAX_QUEUES).cloned().collect(),
-            None => Vec::new(),
+    fn next_exchange(&mut self, inbox: &mut Inbox, slots: &[Slot]) -> Exchange {
+        let queues = match inbox.takes_work() {
+            true => self.queues.next(inbox.woken()),
+            false => Vec::new(),
         };
-        if self.rotate {
-            self.queues.rotate_left(1);
-        }
         Exchange {
             worker: self.worker,
             number: inbox.number + 1,
             lease: self.lease,
             queues,
             settlements: inbox.batch(),
-            want: slots.map_or(0, OwnedSemaphorePermit::num_permits),
-            busy: self.executor.running.count(),
+            want: slots.len(),
+            busy: self.slots.busy_beside(slots.len()),
         }
     }
 
-    /// Sends an exchange until it is answered.
-    async fn send(&self, exchange: &Exchange) -> Exchanged {
+    /// Sends an exchange until it is answered. An answer that twice cannot be read is an error.
+    async fn send(&self, exchange: &mut Exchange) -> Result<Exchanged, Error> {
         let mut redis = Reachability::of("processor");
+        let mut unreadable = 0;
         loop {
             match self.broker.exchange(self.partition, exchange).await {
                 Ok(exchanged) => {
                     redis.back();
-                    return exchanged;
+                    return Ok(exchanged);
                 }
                 Err(error @ Error::StaleExchange) => {
-                    // Two processes would have to share a random id. Nothing can be claimed under this number.
+                    // Two processes would have to share a random id. What is brought must arrive all the same.
                     tracing::error!(%error, number = exchange.number, "exchange refused");
-                    return Exchanged::nothing();
+                    exchange.number += 1;
                 }
-                Err(error) => tokio::time::sleep(redis.failed(&error)).await,
+                Err(error @ Error::Unreadable { .. }) if unreadable == 1 => return Err(error),
+                Err(error) => {
+                    unreadable += usize::from(matches!(error, Error::Unreadable { .. }));
+                    tokio::time::sleep(redis.failed(&error)).await;
+                }
             }
         }
+    }
+
+    /// Starts what was claimed and notes what was settled. Returns whether to ask again at once.
+    fn take_in(
+        &self,
+        inbox: &mut Inbox,
+        exchange: &Exchange,
+        exchanged: Exchanged,
+        slots: Vec<Slot>,
+    ) -> bool {
+        self.note(exchange, &exchanged.settled);
+        self.slots.drain(self.partition, exchanged.drain);
+        inbox.due = self.next_look(&exchanged);
+        let got = exchanged.claims.len();
+        for lease in exchanged.unreadable {
+            inbox.waiting.push(lease.release(ReleaseCause::Unroutable));
+        }
+        self.start(inbox, exchanged.claims, slots);
+        if !exchanged.drain {
+            inbox.answer_looks();
+        }
+        let may_have_more = got > 0 && got == exchange.want && self.slots.any_idle();
+        exchanged.more || may_have_more
     }
 
     fn note(&self, exchange: &Exchange, settled: &[Settled]) {
@@ -157,30 +143,27 @@ impl Processor {
                     tracing::warn!(job.id = %key.id, epoch = %key.epoch, "stale: another attempt holds the job, this outcome is dropped");
                 }
                 Settled::Unknown => {
-                    tracing::warn!(job.id = %key.id, "the job is gone, its outcome is dropped")
+                    tracing::warn!(job.id = %key.id, "the job is gone, its outcome is dropped");
                 }
             }
         }
     }
 
-    /// When to look without being asked: at the next delayed job's time; while chosen to drain, after a lease.
+    /// When to look without being asked: at the next delayed job's time; while running empty, before the reservation ends.
     fn next_look(&self, exchanged: &Exchanged) -> Option<Instant> {
-        let drained = exchanged.drain.then_some(self.lease);
-        drained.or(exchanged.next_due).map(|wait| Instant::now() + wait)
+        let renewal = exchanged.drain.then_some(self.lease / 2);
+        renewal.or(exchanged.next_due).map(|wait| Instant::now() + wait)
     }
 
-    fn start(
-        &self,
-        claims: Vec<Claim>,
-        mut slots: OwnedSemaphorePermit,
-        settled: &mpsc::UnboundedSender<Settlement>,
-    ) {
+    fn start(&self, inbox: &mut Inbox, claims: Vec<Claim>, slots: Vec<Slot>) {
+        let mut slots = slots.into_iter();
         for claim in claims {
-            let Some(slot) = slots.split(1) else {
-                tracing::error!("more jobs came than were asked for; the lease of one will end");
-                return;
+            let (Some(slot), Some(settled)) = (slots.next(), inbox.settled()) else {
+                // They came while the wish to stop did.
+                inbox.waiting.push(claim.lease.release(ReleaseCause::Shutdown));
+                continue;
             };
-            let (executor, settled) = (self.executor.clone(), settled.clone());
+            let executor = self.executor.clone();
             // Only a worker that gave up waiting has closed the channel; the lease then ends by itself.
             let settle = move |settlement| drop(settled.send(settlement));
             match executor.admit(claim, slot) {
@@ -191,54 +174,20 @@ impl Processor {
             }
         }
     }
-}
 
-impl Inbox {
-    /// Waits until there is something to do; `false` when draining is done.
-    async fn wait(&mut self, draining: &CancellationToken) -> bool {
-        loop {
-            let due = self.due.filter(|_| self.settled.is_some());
-            let at_due = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into());
-            tokio::select! {
-                settlement = self.settlements.recv() => match settlement {
-                    Some(settlement) => {
-                        self.waiting.push(settlement);
-                        self.take_waiting();
-                        return true;
-                    }
-                    None => return false,
-                },
-                Some(look) = self.looks.recv() => {
-                    self.asked.push(look);
-                    return true;
-                }
-                () = at_due, if due.is_some() => {
-                    self.due = None;
-                    return true;
-                }
-                () = draining.cancelled(), if self.settled.is_some() => {
-                    self.settled = None;
-                    self.asked.clear();
-                    self.looks.close();
-                }
-            }
+    /// Something in this exchange makes Redis stumble, again and again. Its settlements are sent one by one, and the one
+    /// that is to blame is given up, so that it does not hold up all others. Returns whether to ask again at once.
+    fn suspect(&self, inbox: &mut Inbox, exchange: Exchange, error: &Error) -> bool {
+        tracing::error!(%error, settlements = exchange.settlements.len(), "an exchange cannot be answered");
+        inbox.answer_looks();
+        if let [to_blame] = &exchange.settlements[..] {
+            let key = to_blame.key();
+            tracing::error!(job.id = %key.id, "the outcome of this job cannot be settled: its lease will end");
+            self.executor.running.forget(key);
+        } else {
+            inbox.suspects = exchange.settlements.len();
+            inbox.waiting.splice(0..0, exchange.settlements);
         }
-    }
-
-    fn take_waiting(&mut self) {
-        while let Ok(settlement) = self.settlements.try_recv() {
-            self.waiting.push(settlement);
-        }
-    }
-
-    /// As many settlements as one exchange may carry; a single larger one passes alone.
-    fn batch(&mut self) -> Vec<Settlement> {
-        let mut bytes = 0;
-        let fits = self.waiting.iter().take(Exchange::MAX_SETTLEMENTS).take_while(|settlement| {
-            bytes += settlement.size();
-            bytes <= Exchange::MAX_BYTES
-        });
-        let count = fits.count().max(1).min(self.waiting.len());
-        self.waiting.drain(..count).collect()
+        false
     }
 }

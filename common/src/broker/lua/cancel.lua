@@ -27,6 +27,7 @@ local function cancel(keys, argv)
     w:call('ZREM', key.delayed(p, job.queue), id)
   end
   to_terminal(w, p, id, job, 'canceled', now, 'cancel_requested', '1', 'error', CANCELED)
+  count_ended(w, p, now)
   w:commit()
   return 1
 end

@@ -1,8 +1,7 @@
 -- claim(w, p, now, batch, queue): take jobs of one queue for a worker. Called inside `exchange`.
 --
--- `batch` is what the call may still take: {worker, lease, want, bytes, looks, idle, claims}. Jobs that took workers
--- down with them (see SOLITARY) go out alone, and only to a worker that reports nothing else running, so that blame
--- falls on the right one. Ids that were canceled, deleted or cannot be read are dropped on the way.
+-- `batch` is what the call may still take: {worker, lease, want, bytes, looks, claims}; `full` once a job did not fit the
+-- bytes. Ids that were canceled, deleted or cannot be read are dropped on the way.
 
 local CLAIM = {
   'status', 'queue', 'priority', 'version', 'attempt', 'losses', 'epoch', 'task', 'payload', 'options', 'created_at',
@@ -21,17 +20,18 @@ local function take(w, p, now, batch, id, job)
     'started_at', int(now))
   w:add('ZADD', key.running(p, job.queue), int(now + batch.lease), id)
   batch.want = batch.want - 1
-  batch.bytes = batch.bytes - #job.payload
+  batch.bytes = batch.bytes - #job.payload - #job.options
   batch.claims[#batch.claims + 1] = handed_out(id, job)
 end
 
 -- Looks at one id at the front of a lane. Returns false if the batch has no room for it.
 local function consider(w, p, now, batch, queue, id)
   local job, unreadable = read_job(p, id, CLAIM)
-  if unreadable or (job and not (job.payload and job.options and job.task)) then
+  if unreadable or (job and not (job.payload and job.options and job.task and job.created_at)) then
     quarantine(w, p, id, now)
+    w:add('SREM', key.ghosts(p, queue), id)
   elseif job and job.status == 'queued' then
-    if #job.payload > batch.bytes and #batch.claims > 0 then return false end
+    if #job.payload + #job.options > batch.bytes and #batch.claims > 0 then return false end
     take(w, p, now, batch, id, job)
   else
     w:add('SREM', key.ghosts(p, queue), id)
@@ -39,25 +39,35 @@ local function consider(w, p, now, batch, queue, id)
   return true
 end
 
--- Takes up to `most` jobs from one lane. A lane is read at its right end, where the oldest stand.
+-- Takes up to `most` jobs from one lane. A lane is read at its right end, where the oldest stand, on and on behind what
+-- was dropped, until the batch has what it wants or may look no more.
 local function claim_lane(w, p, now, batch, queue, lane, most)
-  local name = key.ready(p, queue, lane)
-  local full = batch.want - most
-  local looked, ids = 0, redis.call('LRANGE', name, -math.min(most, batch.looks), -1)
-  for at = #ids, 1, -1 do
-    if batch.want <= full or not consider(w, p, now, batch, queue, ids[at]) then break end
-    looked = looked + 1
+  local name, enough, looked = key.ready(p, queue, lane), batch.want - most, 0
+  while batch.want > enough and batch.looks > 0 and not batch.full do
+    local width = math.min(batch.want - enough, batch.looks)
+    local ids = redis.call('LRANGE', name, -looked - width, -looked - 1)
+    for at = #ids, 1, -1 do
+      batch.full = not consider(w, p, now, batch, queue, ids[at])
+      if batch.full then break end
+      looked, batch.looks = looked + 1, batch.looks - 1
+    end
+    if #ids < width then break end
   end
-  batch.looks = batch.looks - looked
   if looked > 0 then w:call('RPOP', name, looked) end
 end
 
 local function claim(w, p, now, batch, queue)
-  if batch.idle and #batch.claims == 0 then
-    claim_lane(w, p, now, batch, queue, SOLITARY, 1)
-    if #batch.claims > 0 then batch.want = 0 end
-  end
   for _, lane in ipairs(LANES) do
     if batch.want > 0 then claim_lane(w, p, now, batch, queue, lane, batch.want) end
   end
+end
+
+-- Takes one job of those that took workers down with them, for a worker that runs nothing else, and nothing beside it: so
+-- blame falls on the right one.
+local function claim_solitary(w, p, now, batch, queue)
+  claim_lane(w, p, now, batch, queue, SOLITARY, 1)
+  if #batch.claims == 0 then return end
+  local claim = batch.claims[1]
+  batch.want, batch.alone = 0, claim[1] .. ' ' .. claim[2]
+  w:call('DEL', key.reserved(p))
 end

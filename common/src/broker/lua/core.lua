@@ -19,7 +19,7 @@ local function num(text) return tonumber(text or 0) or 0 end
 local Writes = {}
 Writes.__index = Writes
 
-local function writes() return setmetatable({ calls = {}, variadic = {} }, Writes) end
+local function writes() return setmetatable({ calls = {}, variadic = {}, ended = {} }, Writes) end
 
 function Writes:call(...) self.calls[#self.calls + 1] = { ... } end
 
@@ -50,6 +50,11 @@ local function read_job(p, id, fields)
   if not job.status then return nil, false end
   if not job.queue then return nil, true end
   return job
+end
+
+-- Whether that claim by that worker is the one the job runs under: the fence in every call about an attempt.
+local function holds(job, epoch, worker)
+  return job and job.status == 'running' and job.epoch == epoch and job.worker == worker
 end
 
 -- Puts aside an id whose record cannot be read, for a person to look at; keeps the newest 10 000.

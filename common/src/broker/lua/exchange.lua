@@ -5,97 +5,113 @@
 --      5  how many it goes on running   6  how many queues follow; their names, in the order to look at them
 --      then five a settlement: id, epoch, outcome, a, b (see settle.lua)
 -- Returns {now, {code, …}, {claim, …}, ms until the next delayed job | -1, more, drain}, or {-1} if a later exchange
--- of this worker was answered before. `more` = 1: stopped by budget, ask again at once. `drain` = 1: a job waits that
--- must run alone, and this worker was chosen for it: nothing is handed out until it runs nothing else.
+-- of this worker was answered before. `more` = 1: stopped by budget, ask again at once. `drain` = 1: this worker runs a
+-- job that must run alone, or was chosen for one that waits; nothing (more) is handed out until it runs nothing else.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing.
 -- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, and per queue every list and set.
 local PROMOTE_LIMIT, CLAIM_LOOKS, CLAIM_BYTES = 100, 200, 4194304
--- Ended jobs are counted in buckets of ten seconds, which live a little longer than the minute they are summed over.
-local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
+-- A worker chosen to run empty for a job that must run alone is let off after this long: its jobs may take hours.
+local DRAIN_MS = 600000
 
 local function read_exchange(argv)
   local call = { worker = argv[1], number = num(argv[2]), lease = num(argv[3]), want = num(argv[4]),
-    idle = argv[5] == '0', queues = {}, named = {}, settlements = 7 + num(argv[6]), claims = {},
+    idle = argv[5] == '0', queues = {}, settlements = 7 + num(argv[6]), claims = {},
     bytes = CLAIM_BYTES, looks = CLAIM_LOOKS }
-  for at = 7, call.settlements - 1 do
-    call.queues[#call.queues + 1] = argv[at]
-    call.named[argv[at]] = true
-  end
+  for at = 7, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
 end
 
--- A worker that shuts down names no queues any more, but what it gives back must be found at once.
+-- Every settlement is a step of its own: an error in a later one does not undo it. Trims two expired entries for every
+-- job that came to its end, so that indexes keep pace at any rate.
 local function settle_all(w, p, now, call, argv)
-  local codes, ended = {}, {}
+  local codes, settled = {}, {}
   for at = call.settlements, #argv, 5 do
     local code, queue = settle_one(w, p, now, call.worker, unpack(argv, at, at + 4))
     codes[#codes + 1] = code
-    if queue then ended[queue] = (ended[queue] or 0) + 1 end
+    if queue then settled[queue] = true end
     w:commit()
   end
-  for queue, count in pairs(ended) do
-    local bucket = key.ended(p, queue, int(math.floor(now / BUCKET_MS)))
-    w:call('INCRBY', bucket, count)
-    w:call('PEXPIRE', bucket, BUCKET_KEPT_MS)
-    if not call.named[queue] and has_ready(p, queue) then wake(w, p, queue) end
-  end
+  for queue, count in pairs(w.ended) do trim(w, p, queue, now, 2 * count) end
+  count_ended(w, p, now)
   w:commit()
-  return codes
+  return codes, settled
 end
 
--- Whether this worker is to hand in its slots for a job that must run alone. One worker at a time is chosen, for one
--- lease; the others go on.
-local function drains(w, p, call)
-  if call.idle then return false end
+-- Whether a solitary job waits in one of the call's queues.
+local function solitary_waits(p, call)
   local lanes = {}
-  for at, queue in ipairs(call.queues) do lanes[at] = key.ready(p, queue, SOLITARY) end
-  if #lanes == 0 or redis.call('EXISTS', unpack(lanes)) == 0 then return false end
-  local chosen = redis.call('GET', key.reserved(p))
-  if not chosen then w:call('SET', key.reserved(p), call.worker, 'PX', int(call.lease)) end
+  for _, queue in ipairs(call.open) do lanes[#lanes + 1] = key.ready(p, queue, SOLITARY) end
+  return #lanes > 0 and redis.call('EXISTS', unpack(lanes)) > 0
+end
+
+-- The job this worker was given alone, if it still runs it: '<id> <epoch>'.
+local function still_alone(p, call, alone)
+  local id, epoch = string.match(alone or '', '^(%S+) (%S+)$')
+  if not id then return nil end
+  return holds(read_job(p, id, { 'status', 'queue', 'epoch', 'worker' }), epoch, call.worker) and alone or nil
+end
+
+-- Whether this worker is to run empty for a solitary job. One worker at a time is chosen; the others go on.
+local function drains(w, p, now, call)
+  if call.alone then return true end
+  if call.idle or not solitary_waits(p, call) then return false end
+  local chosen, since = string.match(redis.call('GET', key.reserved(p)) or '', '^(%S+) (%d+)$')
+  if not chosen then
+    w:call('SET', key.reserved(p), call.worker .. ' ' .. int(now), 'PX', int(call.lease))
+  elseif chosen == call.worker and now - num(since) < DRAIN_MS then
+    w:call('PEXPIRE', key.reserved(p), int(call.lease))
+  end
   return not chosen or chosen == call.worker
 end
 
-local function promote_and_claim(w, p, now, call, paused)
-  local more = 0
-  for at, queue in ipairs(call.queues) do
-    if promote(w, p, queue, now, PROMOTE_LIMIT) == PROMOTE_LIMIT then more = 1 end
-    w:commit()
-    if paused[at] == 0 and call.want > 0 then
-      claim(w, p, now, call, queue)
-      w:commit()
-    end
+-- Moves what is due, at most PROMOTE_LIMIT jobs over all queues. Returns whether the limit was reached.
+local function promote_all(w, p, now, call)
+  local left = PROMOTE_LIMIT
+  for _, queue in ipairs(call.queues) do
+    if left > 0 then left = left - promote(w, p, queue, now, left) end
+  end
+  w:commit()
+  return left == 0
+end
+
+local function claim_all(w, p, now, call)
+  for _, queue in ipairs(call.idle and call.open or {}) do
+    if call.want > 0 then claim_solitary(w, p, now, call, queue) end
+  end
+  for _, queue in ipairs(call.open) do
+    if call.want > 0 then claim(w, p, now, call, queue) end
   end
   local claimed = {}
   for at, claim in ipairs(call.claims) do claimed[at] = claim[1] .. ' ' .. claim[2] end
-  w:call('HSET', key.worker(p, call.worker), 'exchange', int(call.number), 'claims', table.concat(claimed, '\n'))
+  w:call('HSET', key.worker(p, call.worker), 'exchange', int(call.number), 'claims', table.concat(claimed, '\n'),
+    'alone', call.alone or '')
   w:call('PEXPIRE', key.worker(p, call.worker), WORKER_KEPT_MS)
   w:commit()
-  return more
+  return call.want > 0 and (call.full or call.looks <= 0)
 end
 
 -- The claims of the first time this number was used, as far as this worker still holds them.
 local function claims_again(p, worker, claimed)
-  local claims, fields = {}, { 'worker', unpack(CLAIM) }
+  local claims = {}
   for id, epoch in string.gmatch(claimed or '', '(%S+) (%S+)') do
-    local job = read_job(p, id, fields)
-    if job and job.status == 'running' and job.epoch == epoch and job.worker == worker then
-      claims[#claims + 1] = handed_out(id, job)
-    end
+    local job = read_job(p, id, { 'worker', unpack(CLAIM) })
+    if holds(job, epoch, worker) then claims[#claims + 1] = handed_out(id, job) end
   end
   return claims
 end
 
--- Wakes somebody else for what this call left behind, and tells when the next delayed job is due.
-local function look_ahead(w, p, now, queues, paused)
+-- Wakes somebody else for what this call left behind, and tells when the next delayed job is due. A worker that shuts
+-- down names no queues any more, but what it gives back must be found at once.
+local function look_ahead(w, p, now, call, settled)
   local soonest
-  for at, queue in ipairs(queues) do
-    if paused[at] == 0 then
-      if has_ready(p, queue) then wake(w, p, queue) end
-      local due = next_due(p, queue, now)
-      if due then soonest = math.min(soonest or due, due) end
-    end
+  for _, queue in ipairs(call.open) do
+    if has_ready(p, queue) then wake(w, p, queue) end
+    settled[queue] = nil
+    local due = next_due(p, queue, now)
+    if due then soonest = math.min(soonest or due, due) end
   end
+  for queue in pairs(settled) do wake_if_claimable(w, p, queue) end
   w:commit()
   return soonest and int(soonest) or '-1'
 end
@@ -107,23 +123,33 @@ local function register_worker(w, p, now, call)
   w:call('ZADD', key.leases(p), int(call.lease), call.worker)
 end
 
+-- The call's queues that are not paused, in its order.
+local function open_queues(p, queues)
+  local open, paused = {}, #queues > 0 and redis.call('SMISMEMBER', key.paused(p), unpack(queues)) or {}
+  for at, queue in ipairs(queues) do
+    if paused[at] == 0 then open[#open + 1] = queue end
+  end
+  return open
+end
+
 local function exchange(keys, argv)
   local p, now, w, call = keys[1], now_ms(), writes(), read_exchange(argv)
-  local last = redis.call('HMGET', key.worker(p, call.worker), 'exchange', 'claims', 'lease')
+  local last = redis.call('HMGET', key.worker(p, call.worker), 'exchange', 'claims', 'lease', 'alone')
   if num(last[1]) > call.number then return { -1 } end
   if not last[3] then register_worker(w, p, now, call) end
-  local codes = settle_all(w, p, now, call, argv)
-  local paused = #call.queues > 0 and redis.call('SMISMEMBER', key.paused(p), unpack(call.queues)) or {}
-  local more, drain = 0, false
+  local codes, settled = settle_all(w, p, now, call, argv)
+  call.open = open_queues(p, call.queues)
   if num(last[1]) == call.number then
     call.claims = claims_again(p, call.worker, last[2])
-  else
-    drain = drains(w, p, call)
-    if drain then call.want = 0 end
-    more = promote_and_claim(w, p, now, call, paused)
+    return { int(now), codes, call.claims, look_ahead(w, p, now, call, settled), 0, 0 }
   end
-  local due = drain and '-1' or look_ahead(w, p, now, call.queues, paused)
-  return { int(now), codes, call.claims, due, more, drain and 1 or 0 }
+  call.alone = still_alone(p, call, last[4])
+  local more, drain = promote_all(w, p, now, call), drains(w, p, now, call)
+  if drain then call.want = 0 end
+  more = claim_all(w, p, now, call) or more
+  local due = look_ahead(w, p, now, call, settled)
+  drain = drain or call.alone ~= nil
+  return { int(now), codes, call.claims, drain and '-1' or due, more and 1 or 0, drain and 1 or 0 }
 end
 
 register('exchange', exchange, { 'allow-oom' })

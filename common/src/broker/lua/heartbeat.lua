@@ -2,13 +2,15 @@
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  worker   2  lease, ms   3  who it is (JSON, opaque)   4  slots busy
+--      5  '' in the first call of a beat, 'more' in those that name further leases
 --      then two a lease: id, epoch
--- Returns {founded, verdict, …}: founded = 0 if this Redis lost its memory and nobody has opened it since; then one a
--- lease in its order: 1 extended, 2 extended and to be canceled, -1 lost.
+-- Returns {founded, more, verdict, …}: founded = 0 if this Redis lost its memory and nobody has opened it since; more = 1
+-- if a sweep was due and stopped by budget; then one a lease in its order: 1 extended, 2 extended and to be canceled,
+-- -1 lost.
 -- Touches the worker's hash, `workers`, `leases`, `running` of the jobs' queues, and what `sweep` touches.
 local function beat(w, p, now, worker, lease, id, epoch)
   local job = read_job(p, id, { 'status', 'queue', 'epoch', 'worker', 'cancel_requested' })
-  if not job or job.status ~= 'running' or job.epoch ~= epoch or job.worker ~= worker then return -1 end
+  if not holds(job, epoch, worker) then return -1 end
   w:add('ZADD', key.running(p, job.queue), int(now + lease), id)
   return job.cancel_requested and 2 or 1
 end
@@ -16,8 +18,9 @@ end
 local function heartbeat(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local worker, lease, running = argv[1], num(argv[2]), {}
-  local replies = { redis.call('EXISTS', key.layout(p)) }
-  for at = 5, #argv, 2 do
+  if argv[5] == 'more' then running[1] = redis.call('HGET', key.worker(p, worker), 'running') or nil end
+  local replies = { redis.call('EXISTS', key.layout(p)), 0 }
+  for at = 6, #argv, 2 do
     replies[#replies + 1] = beat(w, p, now, worker, lease, argv[at], argv[at + 1])
     running[#running + 1] = argv[at]
   end
@@ -27,7 +30,9 @@ local function heartbeat(keys, argv)
   w:call('ZADD', key.workers(p), int(now), worker)
   w:call('ZADD', key.leases(p), int(lease), worker)
   w:commit()
-  sweep_if_due(p, now, w)
+  -- Whatever a sweep stumbles over, the verdicts must reach their worker.
+  local swept, counts = pcall(sweep_if_due, p, now, writes())
+  if swept then replies[2] = counts[6] end
   return replies
 end
 

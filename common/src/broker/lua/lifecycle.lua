@@ -1,4 +1,4 @@
--- The moves of a job, each in one place. They collect writes and never read: the caller has read and checked.
+-- The moves of a job, each in one place. They collect writes: the caller has read and checked.
 -- A `job` here is what `read_job` returned with at least the fields of `MOVES`.
 
 -- Ready lists of a queue: the lanes of the four priorities, highest first. Jobs that took workers down with them wait
@@ -9,10 +9,16 @@ local SOLITARY = 'solitary'
 local SOLITARY_LOSSES, MAX_LOSSES = 2, 5
 -- How long finished jobs are kept unless they say otherwise: 24 h, 30 days, 24 h.
 local RETENTION_MS = { succeeded = 86400000, failed = 2592000000, canceled = 86400000 }
+-- And at least: were a job forgotten before its submitter asked again for a lost reply, it would be taken twice.
+local RETENTION_LEAST_MS = 60000
+-- How many attempts are remembered, and in how many bytes; the newest is kept whatever its size.
+local HISTORY_LINES, HISTORY_BYTES = 10, 16384
+-- Ended jobs are counted in buckets of ten seconds, which live a little longer than the minute they are summed over.
+local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
 
 local MOVES = {
   'status', 'queue', 'priority', 'version', 'attempt', 'losses', 'epoch', 'worker', 'settled_epoch', 'cancel_requested',
-  'retention', 'keep_until', 'started_at', 'history', 'error', 'log_bytes', 'generation', 'unroutable',
+  'retention', 'keep_until', 'started_at', 'error', 'log_bytes', 'generation', 'unroutable',
 }
 
 local CANCELED = '{"code":"canceled","message":"canceled on request","retryable":false}'
@@ -42,30 +48,82 @@ end
 
 -- The terminal transition. `finished` lists every ended job until it expires; `failed` the dead letters among them.
 local function to_terminal(w, p, id, job, status, now, ...)
-  local keep = num(job.retention)
-  if not job.retention then keep = RETENTION_MS[status] end
-  local expires = math.max(now + keep, num(job.keep_until))
+  local keep = job.retention and num(job.retention) or RETENTION_MS[status]
+  local expires = math.max(now + math.max(keep, RETENTION_LEAST_MS), num(job.keep_until))
   change(w, p, id, job, 'status', status, 'finished_at', int(now), 'expires_at', int(expires), ...)
   w:call('PEXPIREAT', key.job(p, id), int(expires))
   if job.log_bytes then w:call('PEXPIREAT', key.log(p, id), int(expires)) end
   w:add('ZADD', key.finished(p, job.queue), int(expires), id)
   if status == 'failed' then w:add('ZADD', key.failed(p, job.queue), int(now), id) end
+  w.ended[job.queue] = (w.ended[job.queue] or 0) + 1
 end
 
--- Remembers how the current attempt ended, the last ten of them; one JSON object a line. A succeeded attempt is not
--- written: the job's own fields tell.
-local function remember_attempt(job, now, outcome, error)
+-- Writes down how many jobs came to their end in this call; once a call, not once a job.
+local function count_ended(w, p, now)
+  for queue, count in pairs(w.ended) do
+    local bucket = key.ended(p, queue, int(math.floor(now / BUCKET_MS)))
+    w:call('INCRBY', bucket, count)
+    w:call('PEXPIRE', bucket, BUCKET_KEPT_MS)
+  end
+  w.ended = {}
+end
+
+-- Forgets up to `most` expired entries of a queue's indexes; the jobs themselves have expired. Returns how many it found.
+local function trim(w, p, queue, now, most)
+  local expired = redis.call('ZRANGEBYSCORE', key.finished(p, queue), '-inf', int(now), 'LIMIT', 0, most)
+  if #expired > 0 then
+    w:call('ZREM', key.finished(p, queue), unpack(expired))
+    w:call('ZREM', key.failed(p, queue), unpack(expired))
+  end
+  return #expired
+end
+
+-- Adds how the current attempt ended to the history, one JSON object a line, and returns it as the field's new value. The
+-- one move that reads: few jobs have a history. A succeeded attempt is not written: the job's own fields tell.
+local function remember_attempt(p, id, job, now, outcome, error)
   local line = string.format('{"attempt":%d,"worker":"%s","started_at_ms":%s,"finished_at_ms":%s,"outcome":"%s","error":%s}',
     num(job.attempt), job.worker or '', int(num(job.started_at)), int(now), outcome, error or 'null')
-  local history = (job.history and job.history .. '\n' or '') .. line
+  local past = redis.call('HGET', key.job(p, id), 'history')
+  if not past then return line end
+  local history = past .. '\n' .. line
   local _, breaks = string.gsub(history, '\n', '\n')
-  if breaks >= 10 then history = string.sub(history, string.find(history, '\n', 1, true) + 1) end
-  job.history = history
+  while breaks >= HISTORY_LINES or (breaks > 0 and #history > HISTORY_BYTES) do
+    history = string.sub(history, string.find(history, '\n', 1, true) + 1)
+    breaks = breaks - 1
+  end
   return history
 end
 
 -- Ends a run that is not to be charged: released by its worker, or lost with it.
 local function uncharged(job) return int(math.max(num(job.attempt) - 1, 0)) end
+
+-- What a second life does not inherit.
+local ENDED = { 'error', 'result', 'result_large', 'result_size', 'result_type', 'cancel_requested', 'finished_at',
+  'expires_at', 'started_at', 'worker', 'progress', 'progress_message', 'unroutable' }
+
+-- Gives an ended job a second life. The epoch stays, so that no worker of the first life can settle the second; the
+-- generation grows.
+local function revive(w, p, id, job, now)
+  local fields = { 'attempt', '0', 'losses', '0', 'generation', int(num(job.generation) + 1) }
+  if job.started_at then
+    fields[#fields + 1] = 'history'
+    fields[#fields + 1] = remember_attempt(p, id, job, now, job.status, job.error)
+  end
+  w:call('PERSIST', key.job(p, id))
+  if job.log_bytes then w:call('PERSIST', key.log(p, id)) end
+  w:call('ZREM', key.finished(p, job.queue), id)
+  w:call('ZREM', key.failed(p, job.queue), id)
+  w:call('HDEL', key.job(p, id), unpack(ENDED))
+  job.losses = 0
+  if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then
+    -- It never left its ready list: it keeps its place, and only stops being a ghost.
+    w:call('SREM', key.ghosts(p, job.queue), id)
+    change(w, p, id, job, 'status', 'queued', unpack(fields))
+  else
+    to_ready(w, p, id, job, 'LPUSH', unpack(fields))
+  end
+  w:add('ZADD', key.queues(p), int(now), job.queue)
+end
 
 -- Whether a job stands in one of the queue's lanes that any worker may claim from.
 local function has_ready(p, queue)
@@ -74,8 +132,18 @@ local function has_ready(p, queue)
   return redis.call('EXISTS', unpack(lanes)) > 0
 end
 
+-- The same for the lane of those that must run alone.
+local function has_solitary(p, queue) return redis.call('EXISTS', key.ready(p, queue, SOLITARY)) == 1 end
+
+local function is_paused(p, queue) return redis.call('SISMEMBER', key.paused(p), queue) == 1 end
+
+-- Wakes a worker for whatever may be claimed from the queue.
+local function wake_if_claimable(w, p, queue)
+  if (has_ready(p, queue) or has_solitary(p, queue)) and not is_paused(p, queue) then wake(w, p, queue) end
+end
+
 -- Whether nothing at all is left of the queue.
 local function is_empty(p, queue)
-  return not has_ready(p, queue) and redis.call('EXISTS', key.ready(p, queue, SOLITARY), key.delayed(p, queue),
-    key.running(p, queue), key.finished(p, queue)) == 0 and redis.call('SISMEMBER', key.paused(p), queue) == 0
+  return not has_ready(p, queue) and not is_paused(p, queue) and redis.call('EXISTS', key.ready(p, queue, SOLITARY),
+    key.delayed(p, queue), key.running(p, queue), key.finished(p, queue)) == 0
 end

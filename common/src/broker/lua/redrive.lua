@@ -3,18 +3,22 @@
 -- KEYS 1  the partition's root
 -- ARGV 1  queue   2  how many at most (this call looks at 100)   3  task, or '' for every
 --      4  how many of the oldest to pass over (those of other tasks, met by an earlier call)
--- Returns {redriven, passed over, looked at}. Touches what `retry` touches.
+--      5  '' in the first call; in those that go on, when the first was made: a job that failed again since is left
+-- Returns {redriven, passed over, looked at, when the first call was made}. Touches what `retry` touches.
 local REDRIVE_LOOKS = 100
 
 local function redrive(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local queue, most, task, skip = argv[1], num(argv[2]), argv[3], num(argv[4])
+  local since = argv[5] == '' and int(now) or argv[5]
   local redriven, passed, looked = 0, 0, 0
   local fields = { 'task', unpack(MOVES) }
-  for _, id in ipairs(redis.call('ZRANGE', key.failed(p, queue), skip, skip + REDRIVE_LOOKS - 1)) do
+  local dead = redis.call('ZRANGEBYSCORE', key.failed(p, queue), '-inf', since, 'LIMIT', skip, REDRIVE_LOOKS)
+  for _, id in ipairs(dead) do
     if redriven == most then break end
-    local job = read_job(p, id, fields)
+    local job, unreadable = read_job(p, id, fields)
     looked = looked + 1
+    if unreadable then quarantine(w, p, id, now) end
     if not job or job.status ~= 'failed' then
       w:call('ZREM', key.failed(p, queue), id)
     elseif task ~= '' and job.task ~= task then
@@ -26,7 +30,7 @@ local function redrive(keys, argv)
   end
   if redriven > 0 then wake(w, p, queue) end
   w:commit()
-  return { redriven, passed, looked }
+  return { redriven, passed, looked, since }
 end
 
 register('redrive', redrive, {})

@@ -17,7 +17,7 @@ local function append_log(w, p, now, id, job, text)
     w:add('RPUSH', name, entry)
   end
   w:commit()
-  while kept > LOG_LINES or bytes > LOG_BYTES do
+  while kept > LOG_LINES or (bytes > LOG_BYTES and kept > 0) do
     bytes, kept = bytes - #redis.call('LINDEX', name, 0), kept - 1
     redis.call('LPOP', name)
   end
@@ -26,7 +26,7 @@ end
 
 local function report_one(w, p, now, worker, id, epoch, progress, message, lines)
   local job = read_job(p, id, { 'status', 'queue', 'epoch', 'worker', 'attempt', 'version', 'log_bytes' })
-  if not job or job.status ~= 'running' or job.epoch ~= epoch or job.worker ~= worker then return -1 end
+  if not holds(job, epoch, worker) then return -1 end
   if progress ~= '' then change(w, p, id, job, 'progress', progress, 'progress_message', message) end
   if lines ~= '' then append_log(w, p, now, id, job, lines) end
   w:commit()

@@ -40,7 +40,7 @@ end
 
 function settle.retry(w, p, id, job, now, error, delay)
   if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end
-  local history = remember_attempt(job, now, 'failed', error)
+  local history = remember_attempt(p, id, job, now, 'failed', error)
   to_delayed(w, p, id, job, 'retrying', now + num(delay), 'settled_epoch', job.epoch, 'error', error, 'history', history)
 end
 
@@ -52,7 +52,7 @@ function settle.release(w, p, id, job, now, cause)
     return to_delayed(w, p, id, job, 'scheduled', now + delay, 'settled_epoch', job.epoch, 'attempt', uncharged(job),
       'unroutable', int(times + 1))
   end
-  local history = remember_attempt(job, now, cause)
+  local history = remember_attempt(p, id, job, now, cause)
   to_ready(w, p, id, job, 'RPUSH', 'settled_epoch', job.epoch, 'attempt', uncharged(job), 'history', history)
 end
 
@@ -60,7 +60,7 @@ local function settle_one(w, p, now, worker, id, epoch, outcome, a, b)
   local job = read_job(p, id, MOVES)
   if not job then return -2 end
   if job.settled_epoch == epoch then return 2 end
-  if job.status ~= 'running' or job.epoch ~= epoch or job.worker ~= worker then return -1 end
+  if not holds(job, epoch, worker) then return -1 end
   w:add('ZREM', key.running(p, job.queue), id)
   settle[outcome](w, p, id, job, now, a, b)
   return 1, job.queue

@@ -1,30 +1,37 @@
 -- sweep: take back expired leases, promote due jobs, forget expired ones, leave wake-up tokens. Idempotent.
 --
 -- KEYS 1  the partition's root
--- Returns {swept, requeued, failed, promoted, trimmed, more}; swept = 0 if the last sweep is younger than a second.
--- `more` = 1: stopped by budget (32 queues, 100 jobs a kind and queue), ask again at once.
+-- Returns {swept, requeued, failed, promoted, trimmed, more}; swept = 0 if the last sweep is younger than a second and
+-- left nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), ask again at once.
 -- Touches `sweep`, `queues`, `workers`, `leases`, jobs' hashes, and per queue every list and set.
 --
--- After Redis was away every lease has expired though most workers live. So when sweeps were silent for longer than
--- three quarters of the shortest registered lease, or the clock went back, nothing is taken back for one longest lease:
--- time for the living to beat.
+-- After Redis was away every lease has expired though most workers live. So when sweeps were silent for longer than a
+-- third of the shortest registered lease, or the clock went back, nothing is taken back for one longest lease: time for
+-- the living to beat. A third, because workers without any API sweep with their beats, every quarter of a lease, and
+-- because a worker that beat just before the silence must have time left to beat after it.
 local SWEEP_MS, SWEEP_QUEUES, SWEEP_IDS = 1000, 32, 100
+local SILENCE_SHARE = 0.35
 local DEFAULT_LEASE_MS = 10000
 -- An unused queue leaves the index after an hour.
 local QUEUE_KEPT_MS = 3600000
 
--- Takes a job back from a worker that let its lease expire. A worker that still beats but never extended this lease
--- did not hear that it was given the job (its reply got lost): nobody is to blame, and no loss is counted.
+-- Whether nobody is to blame for an expired lease: its worker still beats but never extended it, so it did not hear that
+-- it was given the job (the reply got lost).
+local function went_unheard(p, now, job, lease_end)
+  local beat = redis.call('HMGET', key.worker(p, job.worker), 'seen', 'lease')
+  local beats = beat[1] and now - tonumber(beat[1]) <= num(beat[2])
+  return beats and lease_end <= num(job.started_at) + num(beat[2])
+end
+
+-- Takes a job back from a worker that let its lease expire.
 local function take_back(w, p, now, queue, id, lease_end, swept)
   local job, unreadable = read_job(p, id, MOVES)
   w:add('ZREM', key.running(p, queue), id)
-  if unreadable then return quarantine(w, p, id, now) end
+  if unreadable or (job and not job.worker) then return quarantine(w, p, id, now) end
   if not job or job.status ~= 'running' then return end
-  local beat = redis.call('HMGET', key.worker(p, job.worker), 'seen', 'lease')
-  local beats = beat[1] and now - tonumber(beat[1]) <= num(beat[2])
-  local unheard = beats and lease_end <= num(job.started_at) + num(beat[2])
+  local unheard = went_unheard(p, now, job, lease_end)
   if not unheard then job.losses = num(job.losses) + 1 end
-  local losses, history = int(num(job.losses)), remember_attempt(job, now, unheard and 'unheard' or 'lost')
+  local losses, history = int(num(job.losses)), remember_attempt(p, id, job, now, unheard and 'unheard' or 'lost')
   if job.cancel_requested then
     to_terminal(w, p, id, job, 'canceled', now, 'losses', losses, 'error', CANCELED)
   elseif num(job.losses) >= MAX_LOSSES then
@@ -39,40 +46,38 @@ end
 local function sweep_running(w, p, now, queue, guard, swept)
   local name = key.running(p, queue)
   -- Scores beyond any lease come from a clock that has been set back since.
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', name, '(' .. int(now + guard.longest), '+inf', 'LIMIT', 0, SWEEP_IDS)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', name, '(' .. int(now + guard.longest), '+inf', 'LIMIT', 0, swept.left)) do
     w:add('ZADD', name, int(now + guard.longest), id)
+    swept.left = swept.left - 1
   end
   if now < guard.grace_until then return end
-  local expired = redis.call('ZRANGEBYSCORE', name, '-inf', int(now), 'WITHSCORES', 'LIMIT', 0, SWEEP_IDS)
+  local expired = redis.call('ZRANGEBYSCORE', name, '-inf', int(now), 'WITHSCORES', 'LIMIT', 0, swept.left)
   for at = 1, #expired, 2 do
     take_back(w, p, now, queue, expired[at], tonumber(expired[at + 1]), swept)
+    swept.left = swept.left - 1
   end
-  if #expired == 2 * SWEEP_IDS then swept.more = true end
 end
 
+-- Sweeps one queue as far as the budget goes; with nothing left of it there may be more to do here.
 local function sweep_queue(w, p, now, queue, guard, swept)
   sweep_running(w, p, now, queue, guard, swept)
-  local promoted = promote(w, p, queue, now, SWEEP_IDS)
-  local expired = redis.call('ZRANGEBYSCORE', key.finished(p, queue), '-inf', int(now), 'LIMIT', 0, SWEEP_IDS)
-  if #expired > 0 then
-    w:call('ZREM', key.finished(p, queue), unpack(expired))
-    w:call('ZREM', key.failed(p, queue), unpack(expired))
-  end
-  swept.promoted, swept.trimmed = swept.promoted + promoted, swept.trimmed + #expired
-  if promoted == SWEEP_IDS or #expired == SWEEP_IDS then swept.more = true end
+  local promoted = promote(w, p, queue, now, swept.left)
+  swept.left = swept.left - promoted
+  local trimmed = trim(w, p, queue, now, swept.left)
+  swept.left = swept.left - trimmed
+  swept.promoted, swept.trimmed = swept.promoted + promoted, swept.trimmed + trimmed
   w:commit()
-  local claimable = has_ready(p, queue) or redis.call('EXISTS', key.ready(p, queue, SOLITARY)) == 1
-  if claimable and redis.call('SISMEMBER', key.paused(p), queue) == 0 then wake(w, p, queue) end
+  wake_if_claimable(w, p, queue)
   w:commit()
 end
 
 -- When leases may be taken back again, and how long the longest registered lease is.
-local function silence_guard(w, p, now, last, grace_until)
+local function silence_guard(p, now, last, grace_until)
   local shortest = redis.call('ZRANGE', key.leases(p), 0, 0, 'WITHSCORES')
   local longest = redis.call('ZRANGE', key.leases(p), -1, -1, 'WITHSCORES')
   local guard = { longest = num(longest[2] or DEFAULT_LEASE_MS) }
   guard.grace_until = math.min(num(grace_until), now + guard.longest)
-  local silence = math.max(num(shortest[2] or DEFAULT_LEASE_MS) * 0.75, 1.5 * SWEEP_MS)
+  local silence = math.max(num(shortest[2] or DEFAULT_LEASE_MS) * SILENCE_SHARE, 1.5 * SWEEP_MS)
   if not last or now < num(last) or now - num(last) > silence then guard.grace_until = now + guard.longest end
   return guard
 end
@@ -90,26 +95,41 @@ local function forget_the_gone(w, p, now)
   end
   local unused = redis.call('ZRANGEBYSCORE', key.queues(p), '-inf', int(now - QUEUE_KEPT_MS), 'LIMIT', 0, 8)
   for _, queue in ipairs(unused) do
-    if is_empty(p, queue) then w:add('ZREM', key.queues(p), queue) else w:add('ZADD', key.queues(p), int(now), queue) end
+    if is_empty(p, queue) then
+      w:add('ZREM', key.queues(p), queue)
+      w:call('DEL', key.wake(p, queue), key.ghosts(p, queue))
+    else
+      w:add('ZADD', key.queues(p), int(now), queue)
+    end
   end
   w:commit()
 end
 
+-- Sweeps the queues from `first` on until the budget is spent; returns where the next call goes on, 0 at the end.
+local function sweep_from(w, p, now, first, guard, swept)
+  local queues = redis.call('ZRANGE', key.queues(p), first, first + SWEEP_QUEUES - 1)
+  for at, queue in ipairs(queues) do
+    sweep_queue(w, p, now, queue, guard, swept)
+    if swept.left <= 0 then return first + at - 1, true end
+  end
+  if #queues == SWEEP_QUEUES then return first + SWEEP_QUEUES, true end
+  return 0, false
+end
+
 -- A queue that changes its place in the index meanwhile may be met only in the next round.
 local function sweep_if_due(p, now, w)
-  local state = redis.call('HMGET', key.sweep(p), 'last', 'grace_until', 'cursor')
-  local swept = { requeued = 0, failed = 0, promoted = 0, trimmed = 0, more = false }
-  local first, age = num(state[3]), now - num(state[1])
-  if first == 0 and age >= 0 and age < SWEEP_MS then return { 0, 0, 0, 0, 0, 0 } end
-  local guard = silence_guard(w, p, now, state[1], state[2])
-  local queues = redis.call('ZRANGE', key.queues(p), first, first + SWEEP_QUEUES - 1)
-  for _, queue in ipairs(queues) do sweep_queue(w, p, now, queue, guard, swept) end
-  local next_first = swept.more and first or (#queues == SWEEP_QUEUES and first + SWEEP_QUEUES or 0)
-  w:call('HSET', key.sweep(p), 'last', int(now), 'grace_until', int(guard.grace_until), 'cursor', int(next_first))
-  if next_first == 0 then forget_the_gone(w, p, now) end
+  local state = redis.call('HMGET', key.sweep(p), 'last', 'grace_until', 'cursor', 'more')
+  local swept = { requeued = 0, failed = 0, promoted = 0, trimmed = 0, left = SWEEP_IDS }
+  local age = now - num(state[1])
+  if state[4] ~= '1' and age >= 0 and age < SWEEP_MS then return { 0, 0, 0, 0, 0, 0 } end
+  local guard = silence_guard(p, now, state[1], state[2])
+  local cursor, more = sweep_from(w, p, now, num(state[3]), guard, swept)
+  w:call('HSET', key.sweep(p), 'last', int(now), 'grace_until', int(guard.grace_until), 'cursor', int(cursor),
+    'more', more and 1 or 0)
+  count_ended(w, p, now)
+  if not more then forget_the_gone(w, p, now) end
   w:commit()
-  local more = (swept.more or next_first > 0) and 1 or 0
-  return { 1, swept.requeued, swept.failed, swept.promoted, swept.trimmed, more }
+  return { 1, swept.requeued, swept.failed, swept.promoted, swept.trimmed, more and 1 or 0 }
 end
 
 local function sweep(keys) return sweep_if_due(keys[1], now_ms(), writes()) end

@@ -1,0 +1,122 @@
+//! Every call and every record has a limit.
+
+use super::*;
+
+pub(super) async fn budget(world: &mut World) -> Check {
+    let jobs: Vec<_> = [1, 2, 3, 6, 1].iter().map(|mib| world.job(vec![b' '; mib << 20])).collect();
+    world.submit(&jobs).await?;
+    for expected in [2, 1, 1, 1] {
+        let claims = world.claim(5).await?.claims;
+        ensure(claims.len() == expected, "what fits is handed out")?;
+    }
+    Ok(())
+}
+
+pub(super) async fn log_limits(world: &mut World) -> Check {
+    world.submit(&[world.job("{}")]).await?;
+    let claim = world.claim(1).await?.claims.remove(0);
+    let key = claim.lease.key();
+    let say = async |log: LogLines| {
+        let report = Report { lease: key, progress: None, log };
+        world
+            .broker
+            .report(Partition::default(), world.worker, &[report])
+            .await
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    say((0..300).map(|line| format!("line {line}")).collect()).await?;
+    say(vec!["x".repeat(1000); 100]).await?;
+    let name = world.key(&format!("job:{}:log", key.id));
+    let lines: Vec<String> =
+        redis::cmd("LRANGE").arg(name).arg(0).arg(-1).query_async(&mut world.redis).await.unwrap();
+    let bytes: usize = lines.iter().map(String::len).sum();
+    ensure(
+        lines.len() <= 256 && bytes <= 65536 && bytes > 60000,
+        "the log stays within its limits",
+    )?;
+    ensure(lines.iter().all(|line| line.ends_with('x')), "the oldest lines went first")
+}
+
+pub(super) async fn history(world: &mut World) -> Check {
+    let job = world.job("{}");
+    let id = job.id;
+    world.submit(&[job]).await?;
+    for attempt in 1..=12 {
+        let mut claims = world.claim(1).await?.claims;
+        ensure(claims.len() == 1 && claims[0].job.attempt == attempt, "the attempt is handed out")?;
+        let error = JobError::retryable(ErrorCode::timeout(), format!("\"{attempt}\"\n"));
+        let settlement = claims.remove(0).lease.retry(error, Duration::ZERO);
+        ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "it is settled")?;
+    }
+    let Lookup::Found(attempts) =
+        world.broker.attempts(id).await.map_err(|error| error.to_string())?
+    else {
+        return Err("the job is gone".into());
+    };
+    let numbers: Vec<_> = attempts.iter().map(|attempt| attempt.number).collect();
+    ensure(numbers == (3..=12).collect::<Vec<_>>(), "the last ten are there")?;
+    ensure(
+        attempts[9].error.as_ref().is_some_and(|error| error.message == "\"12\"\n"),
+        "with their errors",
+    )
+}
+
+pub(super) async fn long_history(world: &mut World) -> Check {
+    let job = world.job("{}");
+    let id = job.id;
+    world.submit(&[job]).await?;
+    for _ in 0..8 {
+        let claim = world.claim(1).await?.claims.remove(0);
+        let error = JobError::retryable(ErrorCode::timeout(), "\u{1}".repeat(4096));
+        let settlement = claim.lease.retry(error, Duration::ZERO);
+        ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "it is settled")?;
+    }
+    let bytes: u64 = redis::cmd("HSTRLEN")
+        .arg(world.key(&format!("job:{id}")))
+        .arg("history")
+        .query_async(&mut world.redis)
+        .await
+        .unwrap();
+    ensure((24_000..26_000).contains(&bytes), "only the newest is kept")
+}
+
+/// Five queues of sixty jobs, all due.
+pub(super) async fn hundred(world: &mut World) -> Check {
+    for queue in ["a", "b", "c", "d", "e"] {
+        let jobs: Vec<_> = (0..60)
+            .map(|_| NewJob {
+                queue: queue.parse().unwrap(),
+                start: Start::After(Duration::from_millis(1000)),
+                ..world.job("{}")
+            })
+            .collect();
+        world.submit(&jobs).await?;
+    }
+    let queues: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| name.parse().unwrap()).into();
+    world.pass(2000).await;
+    let exchanged = world.exchange_over(queues, Vec::new(), 0).await?;
+    ensure(exchanged.more, "an exchange asks to be called again")?;
+    let moved = world.ready(&["a", "b", "c", "d", "e"]).await;
+    ensure(moved == 100, "it has moved a hundred")?;
+    world.beat(&[]).await?;
+    let moved = world.ready(&["a", "b", "c", "d", "e"]).await;
+    ensure(moved == 200, "the sweep in a beat moves as many")?;
+    world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+    let moved = world.ready(&["a", "b", "c", "d", "e"]).await;
+    ensure(moved == 300, "a sweep moves the rest")
+}
+
+pub(super) async fn ghosts(world: &mut World) -> Check {
+    let urgent: Vec<_> =
+        (0..20).map(|_| NewJob { priority: Priority::Urgent, ..world.job("{}") }).collect();
+    let low = NewJob { priority: Priority::Low, ..world.job("{}") };
+    world.submit(&urgent).await?;
+    world.submit(&[low]).await?;
+    for job in &urgent[..19] {
+        world.broker.cancel(job.id).await.map_err(|error| error.to_string())?;
+    }
+    let claims = world.claim(1).await?.claims;
+    ensure(claims.len() == 1 && claims[0].job.id == urgent[19].id, "the live one comes first")?;
+    ensure(world.length("SCARD", "queue:story:ghosts").await == 0, "the ghosts are gone")
+}

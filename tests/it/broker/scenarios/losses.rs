@@ -1,0 +1,114 @@
+//! Workers that went silent, and the jobs that made them.
+
+use super::*;
+
+pub(super) async fn poison(world: &mut World) -> Check {
+    let job = world.job("{}");
+    let id = job.id;
+    world.submit(&[job, world.job("{}")]).await?;
+    world.silence(11).await?;
+    for loss in 1..=5 {
+        // Nobody beats for this worker, so its lease is taken back, and it is to blame.
+        let exchanged = world.claim(1).await?;
+        let first = exchanged.claims;
+        ensure(
+            first.len() == 1 && first[0].job.id == id && first[0].job.attempt == 1,
+            "it comes first, uncharged",
+        )?;
+        ensure(exchanged.drain == (loss > 2), "alone from its third run on")?;
+        if loss > 2 {
+            world.busy = 1;
+            let exchanged = world.claim(3).await?;
+            ensure(exchanged.claims.is_empty() && exchanged.drain, "nothing runs beside it")?;
+            world.busy = 0;
+        }
+        world.silence(11).await?;
+        if (2..5).contains(&loss) {
+            world.busy = 1;
+            let exchanged = world.claim(9).await?;
+            ensure(
+                exchanged.claims.is_empty() && exchanged.drain,
+                "a busy worker gets nothing but the wish to drain",
+            )?;
+            world.busy = 0;
+        }
+    }
+    let Lookup::Found(job) = world.broker.job(id).await.map_err(|error| error.to_string())? else {
+        return Err("the job is gone".into());
+    };
+    ensure(job.status == Status::Failed && job.losses == 5, "it failed")?;
+    ensure(
+        job.error.is_some_and(|error| error.code == ErrorCode::worker_lost()),
+        "for the loss of its workers",
+    )?;
+    ensure(world.claim(9).await?.claims.len() == 1, "its neighbour is unharmed")
+}
+
+pub(super) async fn reserved(world: &mut World) -> Check {
+    world.broker.pause(&"story".parse().unwrap()).await.map_err(|error| error.to_string())?;
+    let () = redis::cmd("RPUSH")
+        .arg(world.key("queue:story:ready:solitary"))
+        .arg("somebody")
+        .query_async(&mut world.redis)
+        .await
+        .unwrap();
+    world.busy = 1;
+    ensure(!world.claim(1).await?.drain, "a paused queue makes nobody run empty")?;
+    world.broker.resume(&"story".parse().unwrap()).await.map_err(|error| error.to_string())?;
+    ensure(world.claim(1).await?.drain, "an open one does")?;
+    let reserved = world.key("reserved");
+    let () =
+        redis::cmd("PEXPIRE").arg(&reserved).arg(5000).query_async(&mut world.redis).await.unwrap();
+    ensure(world.claim(1).await?.drain, "it stays chosen")?;
+    ensure(world.length("PTTL", "reserved").await > 5000, "for another lease")
+}
+
+pub(super) async fn outage(world: &mut World) -> Check {
+    let job = world.job("{}");
+    world.submit(&[job]).await?;
+    world.silence(11).await?;
+    world.beat(&[]).await?;
+    let claim = world.claim(1).await?.claims.remove(0);
+    let lease = claim.lease.key();
+    // Beats every 2.5 s, the last one just before Redis goes.
+    for _ in 0..3 {
+        world.pass(2500).await;
+        world.beat(&[lease]).await?;
+    }
+    world.pass(7000).await;
+    world.silence(1).await?;
+    world.pass(500).await;
+    world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+    world.pass(1500).await;
+    world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+    ensure(world.beat(&[lease]).await? == [Verdict::Held], "the living keeps its lease")
+}
+
+pub(super) async fn broken(world: &mut World) -> Check {
+    let jobs = [world.job("{}"), world.job("{}")];
+    world.submit(&jobs).await?;
+    world.silence(11).await?;
+    ensure(world.claim(2).await?.claims.len() == 2, "both are handed out")?;
+    let () = redis::cmd("HDEL")
+        .arg(world.key(&format!("job:{}", jobs[0].id)))
+        .arg("worker")
+        .query_async(&mut world.redis)
+        .await
+        .unwrap();
+    world.silence(11).await?;
+    ensure(world.length("ZCARD", "quarantine").await == 1, "the broken one is put aside")?;
+    ensure(world.length("LLEN", "queue:story:ready:normal").await == 1, "the other is back")
+}
+
+pub(super) async fn stolen(world: &mut World) -> Check {
+    world.submit(&[world.job("{}")]).await?;
+    let claim = world.claim(1).await?.claims.remove(0);
+    let key = claim.lease.key();
+    let owner = std::mem::replace(&mut world.worker, WorkerId::generate());
+    let settlement = claim.lease.complete(Payload::json("1"));
+    let settled = world.exchange(vec![settlement], 0).await?.settled;
+    ensure(settled == [Settled::Stale], "another worker cannot settle it")?;
+    ensure(world.beat(&[key]).await? == [Verdict::Lost], "nor extend it")?;
+    world.worker = owner;
+    ensure(world.beat(&[key]).await? == [Verdict::Held], "its own worker can")
+}

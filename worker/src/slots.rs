@@ -1,0 +1,105 @@
+//! The places in which jobs run, shared by the processors of all partitions.
+
+use std::sync::Arc;
+
+use crunch_common::job::Partition;
+use tokio::sync::watch;
+
+/// A worker's slots.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    all: usize,
+    state: watch::Sender<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    idle: usize,
+    /// Partitions for which this worker runs empty, first come, first: only the first may use idle slots.
+    draining: Vec<Partition>,
+}
+
+/// One of them, occupied until this value is dropped.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<Slots>);
+
+impl Slots {
+    pub(crate) fn new(all: usize) -> Arc<Self> {
+        Arc::new(Self { all, state: watch::Sender::new(State { idle: all, draining: Vec::new() }) })
+    }
+
+    /// Takes up to `most` idle slots for jobs of a partition; none while the worker runs empty for another.
+    pub(crate) fn take(self: &Arc<Self>, partition: Partition, most: usize) -> Vec<Slot> {
+        let mut taken = 0;
+        self.state.send_if_modified(|state| {
+            if state.draining.first().is_none_or(|&first| first == partition) {
+                taken = state.idle.min(most);
+                state.idle -= taken;
+            }
+            taken > 0
+        });
+        (0..taken).map(|_| Slot(self.clone())).collect()
+    }
+
+    /// How many are occupied by others than the holder of that many.
+    pub(crate) fn busy_beside(&self, taken: usize) -> usize {
+        self.all - self.state.borrow().idle - taken
+    }
+
+    pub(crate) fn any_idle(&self) -> bool {
+        self.state.borrow().idle > 0
+    }
+
+    /// Waits until one is idle and may be used for anything. Takes none: whoever settles may fill it at once.
+    pub(crate) async fn idle(&self) {
+        let usable = |state: &State| state.idle > 0 && state.draining.is_empty();
+        // The sender lives as long as this value.
+        let _ = self.state.subscribe().wait_for(usable).await;
+    }
+
+    /// Starts or ends running empty for a partition.
+    pub(crate) fn drain(&self, partition: Partition, drain: bool) {
+        self.state.send_if_modified(|state| {
+            let drains = state.draining.contains(&partition);
+            match (drains, drain) {
+                (false, true) => state.draining.push(partition),
+                (true, false) => state.draining.retain(|&other| other != partition),
+                (true, true) | (false, false) => {}
+            }
+            drains != drain
+        });
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.state.send_modify(|state| state.idle += 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_come_back_when_they_are_dropped() {
+        let (slots, partition) = (Slots::new(3), Partition::default());
+        let taken = slots.take(partition, 5);
+        assert_eq!((taken.len(), slots.busy_beside(3), slots.any_idle()), (3, 0, false));
+        assert!(slots.take(partition, 1).is_empty());
+        drop(taken);
+        assert_eq!((slots.take(partition, 2).len(), slots.busy_beside(0)), (2, 0));
+    }
+
+    #[test]
+    fn while_a_worker_runs_empty_for_one_partition_the_others_get_nothing() {
+        let slots = Slots::new(2);
+        let [first, second] = [0, 1].map(|number| Partition::new(number).unwrap());
+        slots.drain(second, true);
+        slots.drain(first, true);
+        assert!(slots.take(first, 1).is_empty());
+        assert_eq!(slots.take(second, 1).len(), 1);
+        slots.drain(second, false);
+        assert_eq!(slots.take(first, 1).len(), 1);
+    }
+}
