@@ -2,16 +2,18 @@
 
 use std::process::ExitCode;
 
-use crunch_worker::{Error, Worker, tasks};
+use crunch_worker::{Error, Worker};
+use tokio::runtime::Runtime;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
+fn main() -> ExitCode {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.exit(),
     }
 }
 
-async fn run() -> Result<(), Error> {
-    tasks::builtin().into_iter().fold(Worker::from_env()?, Worker::task).run().await
+fn run() -> Result<(), Error> {
+    // Before the runtime: a process that only launches a command needs none of its threads.
+    let worker = Worker::from_env()?.builtin_tasks();
+    Runtime::new()?.block_on(worker.run())
 }
