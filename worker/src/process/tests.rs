@@ -19,6 +19,7 @@ use crate::handler::Handler;
 use crate::{JobContext, TaskError};
 
 mod contract;
+mod examples;
 mod stopping;
 
 /// Long enough for the slowest machine; only a hang passes it.
