@@ -36,10 +36,12 @@
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
+mod commands;
 mod config;
 mod context;
 mod executor;
 mod handler;
+mod process;
 mod registry;
 mod running;
 mod service;
@@ -49,6 +51,7 @@ mod task;
 pub mod tasks;
 mod worker;
 
+pub use commands::InvalidCommands;
 pub use config::{Queues, WorkerConfig};
 pub use context::JobContext;
 pub use handler::{Handler, HandlerFuture, TaskError};

@@ -12,15 +12,17 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::Task;
+use crate::commands::{Commands, InvalidCommands};
 use crate::config::WorkerConfig;
 use crate::executor::{Executor, STOP_GRACE};
+use crate::process::take_over_if_launched;
 use crate::registry::{DuplicateTask, Registry};
 use crate::running::{RunningJobs, StopReason};
 use crate::service::{
     Announcer, Control, Heartbeat, Listener, Processor, Reachability, Reporter, Rotation,
 };
 use crate::slots::Slots;
+use crate::{Task, tasks};
 
 /// Why a worker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,9 @@ pub enum Error {
     /// Two tasks of one name.
     #[error(transparent)]
     DuplicateTask(#[from] DuplicateTask),
+    /// The file of commands cannot be used.
+    #[error(transparent)]
+    Commands(#[from] InvalidCommands),
     /// There is nothing this worker could do.
     #[error("no task is declared: there is nothing to run")]
     NoTasks,
@@ -49,7 +54,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(exit) => exit.code,
-            Self::DuplicateTask(_) | Self::NoTasks => 2,
+            Self::DuplicateTask(_) | Self::Commands(_) | Self::NoTasks => 2,
             Self::Broker(_) | Self::System(_) => 1,
         }
     }
@@ -61,6 +66,8 @@ impl Error {
         match self {
             Self::Config(exit) if exit.code == 0 => print!("{}", exit.message),
             Self::Config(exit) => eprint!("{}", exit.message),
+            // Each line begins with its file and number, as compilers write them and editors read them.
+            Self::Commands(wrong @ InvalidCommands::Wrong { .. }) => eprintln!("{wrong}"),
             error => eprintln!("crunch-worker: {error}"),
         }
         self.exit_code().into()
@@ -76,6 +83,7 @@ pub struct Worker {
     config: WorkerConfig,
     registry: Registry,
     duplicate: Option<DuplicateTask>,
+    with_builtin: bool,
 }
 
 /// When to stop: the first wish lets running jobs end, the second does not wait for them.
@@ -98,18 +106,24 @@ impl Shutdown {
 impl Worker {
     /// A worker set up by command line and environment; starts logging.
     ///
+    /// Where the worker runs commands, each is started by this program, run once more with the same arguments: that
+    /// process does its work inside this call and never returns from it. So make the worker early in `main`.
+    ///
     /// # Errors
     /// [`Error::Config`] with what to print.
     pub fn from_env() -> Result<Self, Error> {
+        take_over_if_launched();
         let config: WorkerConfig = config::read().map_err(Error::Config)?;
         telemetry::start(&config.common.log);
         Ok(Self::new(config))
     }
 
-    /// A worker set up by the given configuration.
+    /// A worker set up by the given configuration. As with [`Worker::from_env`], a process that was started for a command
+    /// never returns.
     #[must_use]
     pub fn new(config: WorkerConfig) -> Self {
-        Self { config, registry: Registry::default(), duplicate: None }
+        take_over_if_launched();
+        Self { config, registry: Registry::default(), duplicate: None, with_builtin: false }
     }
 
     /// What it was set up with.
@@ -124,6 +138,13 @@ impl Worker {
         if let Err(duplicate) = self.registry.add(task) {
             self.duplicate.get_or_insert(duplicate);
         }
+        self
+    }
+
+    /// Adds the tasks that ship with the stock worker, unless the file of commands leaves them out.
+    #[must_use]
+    pub fn builtin_tasks(mut self) -> Self {
+        self.with_builtin = true;
         self
     }
 
@@ -144,18 +165,32 @@ impl Worker {
     /// # Errors
     /// If it could not start.
     pub async fn run_until(self, shutdown: Shutdown) -> Result<(), Error> {
+        let (config, registry) = self.complete()?;
+        let broker = Broker::new(&config.common.broker)?;
+        if !wait_for_redis(&broker, &shutdown).await? {
+            return Ok(());
+        }
+        Staff::hire(&config, registry, &broker)?.work(&shutdown).await;
+        Ok(())
+    }
+
+    /// Puts the tasks of the code, the built-in ones and the commands together.
+    fn complete(mut self) -> Result<(WorkerConfig, Registry), Error> {
+        let file = self.config.tasks.as_deref();
+        let commands = file.map(|path| Commands::read(path, self.config.max_result)).transpose()?;
+        if self.with_builtin && commands.as_ref().is_none_or(|commands| commands.builtin) {
+            self = tasks::builtin().into_iter().fold(self, Self::task);
+        }
         if let Some(duplicate) = self.duplicate {
             return Err(duplicate.into());
+        }
+        if let Some(commands) = commands {
+            commands.join(&mut self.registry)?;
         }
         if self.registry.descriptors().is_empty() {
             return Err(Error::NoTasks);
         }
-        let broker = Broker::new(&self.config.common.broker)?;
-        if !wait_for_redis(&broker, &shutdown).await? {
-            return Ok(());
-        }
-        Staff::hire(&self.config, self.registry, &broker)?.work(&shutdown).await;
-        Ok(())
+        Ok((self.config, self.registry))
     }
 }
 

@@ -43,7 +43,9 @@ impl FromStr for WorkerId {
 pub struct Epoch(u64);
 
 impl Epoch {
-    pub(crate) const fn new(number: u64) -> Self {
+    /// An epoch as it was read. It proves nothing: only a [`Lease`] is a right to settle.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
         Self(number)
     }
 

@@ -1,0 +1,157 @@
+//! Reads `tasks.toml`: commands, in any language, declared as tasks. `docs/commands.md` describes the file.
+//!
+//! Everything that is wrong with a file is reported in one go, each with its line, before the worker takes a single job.
+//! Never runs anything: that is `process.rs`.
+
+mod declaration;
+mod duration;
+mod problem;
+mod program;
+mod table;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crunch_common::task::TaskName;
+use toml::de::DeTable;
+
+use crate::registry::Registry;
+use crate::{Task, tasks};
+use declaration::{Declaration, Setting};
+use problem::{Page, Problem};
+use table::Table;
+
+/// What a file declares.
+#[derive(Debug)]
+pub(crate) struct Commands {
+    /// Whether the tasks that ship with the stock worker are wanted too.
+    pub(crate) builtin: bool,
+    path: PathBuf,
+    tasks: Vec<Declared>,
+    problems: Vec<Problem>,
+}
+
+/// A task, and the line that names it.
+#[derive(Debug)]
+struct Declared {
+    line: usize,
+    name: TaskName,
+    task: Option<Task>,
+}
+
+/// Why a file of tasks cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidCommands {
+    /// There is no such file, or it may not be read.
+    #[error("CRUNCH_TASKS={}: cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is in it cannot be used.
+    #[error("{}", each_on_its_line(path, problems))]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Each problem with the number of its line, in the order of lines.
+        problems: Vec<(usize, String)>,
+    },
+}
+
+/// `tasks.toml:14: task "word.count" is declared twice …`
+fn each_on_its_line(path: &Path, problems: &[(usize, String)]) -> String {
+    let lines = problems.iter().map(|(line, what)| format!("{}:{line}: {what}", path.display()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+impl Commands {
+    /// Reads a file. What is wrong in it tells [`Commands::join`], together with what is wrong beside other tasks.
+    ///
+    /// # Errors
+    /// If there is nothing to read.
+    pub(crate) fn read(path: &Path, max_result: usize) -> Result<Self, InvalidCommands> {
+        let unreadable = |source| InvalidCommands::Unreadable { path: path.to_owned(), source };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let folder = std::path::absolute(path).map_err(unreadable)?;
+        let folder = folder.parent().unwrap_or(Path::new("/")).to_owned();
+        let mut commands =
+            Self { builtin: true, path: path.to_owned(), tasks: Vec::new(), problems: Vec::new() };
+        let worker = std::env::vars_os().collect();
+        let setting = Setting { folder, worker, max_result };
+        commands.read_text(&text, &setting);
+        Ok(commands)
+    }
+
+    fn read_text(&mut self, text: &str, setting: &Setting) {
+        let page = Page::new(text);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            // What could be read of a broken file says nothing sure.
+            self.problems = errors.iter().map(|error| page.not_toml(error)).collect();
+            return;
+        }
+        let mut top = Table::new(document.get_ref(), 0..0);
+        self.builtin = top.take("builtin", table::boolean).unwrap_or(true);
+        let tasks = top.take("task", table::tables).unwrap_or_default();
+        top.refuse_the_rest();
+        let mut mistakes = top.mistakes;
+        for (entries, header) in tasks {
+            let mut table = Table::new(entries, header);
+            if let Some(Declaration { name, at, task }) = declaration::read(&mut table, setting) {
+                self.tasks.push(Declared { line: page.line(at), name, task });
+            }
+            mistakes.append(&mut table.mistakes);
+        }
+        self.problems = mistakes.into_iter().map(|mistake| page.problem(mistake)).collect();
+    }
+
+    /// Adds the commands to the tasks that are there.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, names that are taken included.
+    pub(crate) fn join(mut self, registry: &mut Registry) -> Result<(), InvalidCommands> {
+        let mut lines: HashMap<TaskName, usize> = HashMap::new();
+        for Declared { line, name, task } in self.tasks {
+            if let Some(first) = first_place(&name, &lines, registry) {
+                let what = format!(
+                    "task {:?} is declared twice ({first}); names must be unique in one worker",
+                    name.as_str()
+                );
+                self.problems.push(Problem { line, what });
+                continue;
+            }
+            lines.insert(name, line);
+            // The name is free, as was just seen.
+            let _added = task.map(|task| registry.add(task));
+        }
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        self.problems.sort_by_key(|problem| problem.line);
+        let problems = self.problems.into_iter().map(|Problem { line, what }| (line, what));
+        Err(InvalidCommands::Wrong { path: self.path, problems: problems.collect() })
+    }
+}
+
+/// Where a name stands already, in this file or in the worker's code.
+fn first_place(
+    name: &TaskName,
+    lines: &HashMap<TaskName, usize>,
+    registry: &Registry,
+) -> Option<String> {
+    if let Some(first) = lines.get(name) {
+        return Some(format!("first at line {first}"));
+    }
+    let is_builtin = tasks::builtin().iter().any(|task| task.descriptor.name == *name);
+    registry.find(name).map(|_| match is_builtin {
+        true => "it comes with the worker, unless the file says builtin = false".to_owned(),
+        false => "first in the worker's own code".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! One `[[task]]`: its keys, what they mean, and the task that comes of them.
+
+use std::ffi::{OsStr, OsString};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crunch_common::backoff::Backoff;
+use crunch_common::job::MAX_ATTEMPTS_LIMIT;
+use crunch_common::task::{TaskDescriptor, TaskName};
+use crunch_common::time::whole_ms;
+
+use super::problem::Mistake;
+use super::table::{self, Table, Value, mistake};
+use super::{duration, program};
+use crate::Task;
+use crate::process::{Command, Oneshot};
+
+/// What a file is read in.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// Where paths start.
+    pub(super) folder: PathBuf,
+    /// The worker's environment.
+    pub(super) worker: Vec<(OsString, OsString)>,
+    /// How much a command may write, in bytes.
+    pub(super) max_result: usize,
+}
+
+/// A task by its name, and where that stands.
+#[derive(Debug)]
+pub(super) struct Declaration {
+    pub(super) name: TaskName,
+    pub(super) at: Range<usize>,
+    /// Nothing if its command cannot be run.
+    pub(super) task: Option<Task>,
+}
+
+/// What is known to come, and refused until then: nothing is silently ignored.
+const NOT_YET: [(&str, &str); 4] = [
+    ("mode", "every command runs once for each job; remove the key"),
+    ("processes", "every command runs once for each job; remove the key"),
+    ("payload_schema", "payloads are not checked against a schema; remove the key"),
+    ("result_schema", "results are not checked against a schema; remove the key"),
+];
+
+/// Reads a task; what is wrong is noted in `table`.
+pub(super) fn read(table: &mut Table<'_>, setting: &Setting) -> Option<Declaration> {
+    let name = table.need("name", table::parsed::<TaskName>);
+    let command = command(table, setting);
+    // Without a name the other keys are still worth a look: the task will not be used.
+    let descriptor = match &name {
+        Some((_, name)) => name.clone(),
+        None => "nameless".parse().ok()?,
+    };
+    let descriptor = descriptor_of(table, descriptor);
+    for (key, why) in NOT_YET {
+        table.refuse(key, why);
+    }
+    table.refuse_the_rest();
+    let (at, name) = name?;
+    let task = command.map(|command| {
+        let (content_type, max_result) = (descriptor.content_type.clone(), setting.max_result);
+        Task::from_handler(descriptor, Arc::new(Oneshot { command, content_type, max_result }))
+    });
+    Some(Declaration { name, at, task })
+}
+
+fn descriptor_of(table: &mut Table<'_>, name: TaskName) -> TaskDescriptor {
+    const LEAST: Duration = Duration::from_millis(1);
+    let attempts = |value: &Value<'_>| table::number(value, 1..=MAX_ATTEMPTS_LIMIT.into());
+    let bytes = |value: &Value<'_>| table::number(value, 0..=TaskDescriptor::MAX_PAYLOAD_LIMIT);
+    let mut task = TaskDescriptor::new(name);
+    set(&mut task.queue, table.take("queue", table::parsed));
+    set(
+        &mut task.description,
+        table.take("description", |value| table::text(value).map(str::to_owned)),
+    );
+    set(&mut task.timeout, table.take("timeout", |value| duration::at_least(LEAST, value)));
+    let attempts = table.take("max_attempts", attempts);
+    set(&mut task.max_attempts, attempts.and_then(|number| u32::try_from(number).ok()));
+    set(&mut task.backoff, backoff(table));
+    set(&mut task.priority, table.take("priority", table::parsed));
+    let retention = table.take("retention", |value| duration::at_least(LEAST, value));
+    task.retention_ms = retention.map(whole_ms);
+    set(&mut task.accepts, table.take("accepts", |value| table::list(value, table::parsed)));
+    set(&mut task.content_type, table.take("content_type", table::parsed));
+    set(&mut task.max_payload, table.take("max_payload", bytes));
+    task
+}
+
+/// What the file does not say stays as it is.
+fn set<T>(field: &mut T, said: Option<T>) {
+    if let Some(said) = said {
+        *field = said;
+    }
+}
+
+/// `backoff = { base = "1s", max = "10m" }`
+fn backoff(outer: &mut Table<'_>) -> Option<Backoff> {
+    let (at, entries) = outer.take_spanned("backoff", table::table)?;
+    let mut table = Table::new(entries, at.clone());
+    let mut backoff = Backoff::FOR_ATTEMPTS;
+    let mut take = |key, field: &mut Duration| {
+        set(field, table.take(key, |value| duration::at_least(Duration::ZERO, value)));
+    };
+    take("base", &mut backoff.base);
+    take("max", &mut backoff.max);
+    table.refuse_the_rest();
+    if table.mistakes.is_empty() && backoff.base > backoff.max {
+        let Backoff { base, max } = backoff;
+        table.note(at, format!("base ({base:?}) is longer than max ({max:?})"));
+    }
+    outer.adopt("backoff", table);
+    Some(backoff)
+}
+
+/// The command with everything around it. Nothing if it cannot be run.
+fn command(table: &mut Table<'_>, setting: &Setting) -> Option<Command> {
+    let environment = environment(table, setting);
+    let directory = table.take("cwd", |value| directory(value, setting));
+    let path = environment.iter().rev().find(|(name, _)| name == "PATH");
+    let path = path.map(|(_, value)| value.as_os_str());
+    let (_, (program, arguments)) = table.need("command", |value| words(value, setting, path))?;
+    let directory = directory.unwrap_or_else(|| setting.folder.clone());
+    Some(Command { program, arguments, directory, environment })
+}
+
+fn words(
+    value: &Value<'_>,
+    setting: &Setting,
+    path: Option<&OsStr>,
+) -> Result<(OsString, Vec<OsString>), Mistake> {
+    if value.get_ref().is_str() {
+        let what = "expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell takes it apart";
+        return Err(mistake(value, what));
+    }
+    let words = table::list(value, table::text)?;
+    let (first, arguments) = words.split_first().ok_or_else(|| mistake(value, "is empty"))?;
+    let program =
+        program::find(first, &setting.folder, path).map_err(|what| mistake(value, what))?;
+    Ok((program, arguments.iter().map(Into::into).collect()))
+}
+
+fn directory(value: &Value<'_>, setting: &Setting) -> Result<PathBuf, Mistake> {
+    let directory = setting.folder.join(table::text(value)?);
+    if directory.is_dir() {
+        return Ok(directory);
+    }
+    Err(mistake(value, format!("{} is no folder", directory.display())))
+}
+
+/// What is kept of the worker's environment, then what the file adds.
+pub(super) fn environment(table: &mut Table<'_>, setting: &Setting) -> Vec<(OsString, OsString)> {
+    let inherited = table.take("inherit_env", |value| table::list(value, variable));
+    let inherited = inherited.unwrap_or_default();
+    let is_wanted =
+        |name: &OsString| program::is_kept(name) || inherited.iter().any(|wanted| name == wanted);
+    let mut environment: Vec<_> =
+        setting.worker.iter().filter(|(name, _)| is_wanted(name)).cloned().collect();
+    let own = table.take("env", variables).unwrap_or_default();
+    environment.extend(own.into_iter().map(|(name, value)| (name.into(), value.into())));
+    environment
+}
+
+/// The name of a variable that may be handed on.
+fn variable<'a>(value: &'a Value<'a>) -> Result<&'a str, Mistake> {
+    let name = table::text(value)?;
+    program::check_variable(name).map(|()| name).map_err(|what| mistake(value, what))
+}
+
+fn variables<'a>(value: &'a Value<'a>) -> Result<Vec<(&'a str, &'a str)>, Mistake> {
+    let entries = table::table(value)?;
+    let read = |(name, value)| -> Result<_, Mistake> {
+        let name: &toml::Spanned<toml::de::DeString<'_>> = name;
+        let at = name.span();
+        program::check_variable(name.get_ref()).map_err(|what| Mistake { at, what })?;
+        Ok((name.get_ref().as_ref(), table::text(value)?))
+    };
+    entries.iter().map(read).collect()
+}

@@ -1,0 +1,180 @@
+//! A table of the file, key by key: what is taken is checked, what is left is unknown, and every mistake is noted.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::str::FromStr;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::Mistake;
+
+/// A value and its place.
+pub(super) type Value<'a> = Spanned<DeValue<'a>>;
+
+/// One table.
+#[derive(Debug)]
+pub(super) struct Table<'a> {
+    entries: &'a DeTable<'a>,
+    /// Where it begins: for what is missing in it.
+    at: Range<usize>,
+    taken: BTreeSet<&'static str>,
+    refused: BTreeSet<&'static str>,
+    pub(super) mistakes: Vec<Mistake>,
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn new(entries: &'a DeTable<'a>, at: Range<usize>) -> Self {
+        Self { entries, at, taken: BTreeSet::new(), refused: BTreeSet::new(), mistakes: Vec::new() }
+    }
+
+    /// The value of a key. Nothing if it is not there, or wrong; then that is noted.
+    pub(super) fn take<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&'a Value<'a>) -> Result<T, Mistake>,
+    ) -> Option<T> {
+        self.take_spanned(key, read).map(|(_at, value)| value)
+    }
+
+    /// As [`Table::take`], with the place of the value.
+    pub(super) fn take_spanned<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&'a Value<'a>) -> Result<T, Mistake>,
+    ) -> Option<(Range<usize>, T)> {
+        self.taken.insert(key);
+        let value = self.entries.get(key)?;
+        match read(value) {
+            Ok(read) => Some((value.span(), read)),
+            Err(Mistake { at, what }) => {
+                self.note(at, format!("{key}: {what}"));
+                None
+            }
+        }
+    }
+
+    /// As [`Table::take_spanned`], of a key that must be there.
+    pub(super) fn need<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&'a Value<'a>) -> Result<T, Mistake>,
+    ) -> Option<(Range<usize>, T)> {
+        if !self.entries.contains_key(key) {
+            self.note(self.at.clone(), format!("{key} is missing"));
+        }
+        self.take_spanned(key, read)
+    }
+
+    /// Refuses a key that may come to mean something later.
+    pub(super) fn refuse(&mut self, key: &'static str, why: &str) {
+        self.refused.insert(key);
+        if let Some(place) = self.entries.keys().find(|name| name.get_ref() == key) {
+            self.note(place.span(), format!("{key} is not supported yet: {why}"));
+        }
+    }
+
+    /// Notes every key that nobody took.
+    pub(super) fn refuse_the_rest(&mut self) {
+        let known = self.taken.iter().copied().collect::<Vec<_>>().join(", ");
+        let unknown = self.entries.keys().filter(|key| {
+            let key = key.get_ref().as_ref();
+            !self.taken.contains(key) && !self.refused.contains(key)
+        });
+        let mistakes = unknown.map(|key| Mistake {
+            at: key.span(),
+            what: format!("unknown key {:?}; known here are {known}", key.get_ref()),
+        });
+        self.mistakes.extend(mistakes);
+    }
+
+    /// Takes over what is wrong in a table inside this one.
+    pub(super) fn adopt(&mut self, key: &str, inner: Table<'_>) {
+        for Mistake { at, what } in inner.mistakes {
+            self.note(at, format!("{key}: {what}"));
+        }
+    }
+
+    /// Notes a mistake.
+    pub(super) fn note(&mut self, at: Range<usize>, what: String) {
+        self.mistakes.push(Mistake { at, what });
+    }
+}
+
+/// A mistake in a value.
+pub(super) fn mistake(value: &Value<'_>, what: impl Into<String>) -> Mistake {
+    Mistake { at: value.span(), what: what.into() }
+}
+
+fn expected(what: &str, value: &Value<'_>) -> Mistake {
+    mistake(value, format!("expected {what}, found {}", described(value.get_ref())))
+}
+
+fn described(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("{text:?}"),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+pub(super) fn boolean(value: &Value<'_>) -> Result<bool, Mistake> {
+    value.get_ref().as_bool().ok_or_else(|| expected("true or false", value))
+}
+
+/// Any text that an operating system can take: a zero byte would end it.
+pub(super) fn text<'a>(value: &'a Value<'a>) -> Result<&'a str, Mistake> {
+    let text = value.get_ref().as_str().ok_or_else(|| expected("text in quotes", value))?;
+    match text.contains('\0') {
+        true => Err(mistake(value, "text may not contain a zero byte")),
+        false => Ok(text),
+    }
+}
+
+/// Text with a meaning.
+pub(super) fn parsed<T>(value: &Value<'_>) -> Result<T, Mistake>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    let text = text(value)?;
+    text.parse().map_err(|error| mistake(value, format!("{text:?}: {error}")))
+}
+
+pub(super) fn number(value: &Value<'_>, range: RangeInclusive<u64>) -> Result<u64, Mistake> {
+    let integer = value.get_ref().as_integer();
+    let number =
+        integer.and_then(|digits| u64::from_str_radix(digits.as_str(), digits.radix()).ok());
+    number.filter(|number| range.contains(number)).ok_or_else(|| {
+        expected(&format!("a whole number from {} to {}", range.start(), range.end()), value)
+    })
+}
+
+/// A list with at least one element.
+pub(super) fn list<'a, T>(
+    value: &'a Value<'a>,
+    read: impl Fn(&'a Value<'a>) -> Result<T, Mistake>,
+) -> Result<Vec<T>, Mistake> {
+    let elements = value.get_ref().as_array().filter(|elements| !elements.is_empty());
+    let elements = elements.ok_or_else(|| expected("a list such as [\"one\", \"two\"]", value))?;
+    elements.iter().map(read).collect()
+}
+
+pub(super) fn table<'a>(value: &'a Value<'a>) -> Result<&'a DeTable<'a>, Mistake> {
+    value.get_ref().as_table().ok_or_else(|| expected("a table", value))
+}
+
+/// The tables of `[[key]]`, each with its place.
+pub(super) fn tables<'a>(
+    value: &'a Value<'a>,
+) -> Result<Vec<(&'a DeTable<'a>, Range<usize>)>, Mistake> {
+    let elements = value.get_ref().as_array();
+    let elements =
+        elements.ok_or_else(|| mistake(value, "write [[task]], in two pairs of brackets"))?;
+    elements.iter().map(|element| Ok((table(element)?, element.span()))).collect()
+}

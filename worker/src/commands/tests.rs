@@ -1,0 +1,306 @@
+//! Files as people write them, and what they are told.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use crunch_common::backoff::Backoff;
+use crunch_common::job::Priority;
+use crunch_common::task::TaskDescriptor;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder with a file of tasks in it.
+struct Folder(TempDir);
+
+impl Folder {
+    fn with(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tasks.toml"), text).unwrap();
+        Self(folder)
+    }
+
+    fn add(&self, file: &str, mode: u32) {
+        let path = self.0.path().join(file);
+        std::fs::write(&path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn read(&self) -> Result<Registry, String> {
+        self.join(Registry::default())
+    }
+
+    /// The tasks, or what is wrong; the folder's own path is left out of that.
+    fn join(&self, mut registry: Registry) -> Result<Registry, String> {
+        let commands = Commands::read(&self.0.path().join("tasks.toml"), 1024).unwrap();
+        let here = format!("{}/", self.0.path().display());
+        let joined = commands.join(&mut registry);
+        joined.map(|()| registry).map_err(|error| error.to_string().replace(&here, ""))
+    }
+}
+
+/// What is said of a file, line by line.
+fn problems(text: &str) -> Vec<String> {
+    let wrong = Folder::with(text).read().expect_err("nothing is wrong");
+    wrong.lines().map(str::to_owned).collect()
+}
+
+/// What is said of a task with that line in it, which is line 4.
+fn problem(line: &str) -> String {
+    let text = format!("[[task]]\nname = 'a'\ncommand = ['sh']\n{line}\n");
+    let problems = problems(&text);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    problems[0].strip_prefix("tasks.toml:4: ").expect("another line is named").to_owned()
+}
+
+fn descriptor(registry: &Registry, name: &str) -> TaskDescriptor {
+    registry.find(&name.parse().unwrap()).unwrap().descriptor.clone()
+}
+
+#[test]
+fn every_key_finds_its_place() {
+    let folder = Folder::with(
+        r#"
+        builtin = false
+
+        [[task]]
+        name = "word.count"
+        command = ["sh", "count.sh"]
+        description = "Counts words."
+        queue = "text"
+        timeout = "90s"
+        max_attempts = 5
+        backoff = { base = "500ms", max = "1h" }
+        priority = "high"
+        retention = "7d"
+        accepts = ["application/json", "text/plain; charset=utf-8"]
+        content_type = "text/csv"
+        max_payload = 1_048_576
+        cwd = "sub"
+        inherit_env = ["NOT_SET_ANYWHERE"]
+
+        [task.env]
+        LANG = "C.UTF-8"
+        "#,
+    );
+    std::fs::create_dir(folder.0.path().join("sub")).unwrap();
+    let registry = folder.read().unwrap();
+    let expected = TaskDescriptor {
+        queue: "text".parse().unwrap(),
+        description: "Counts words.".to_owned(),
+        accepts: vec!["application/json".parse().unwrap(), "text/plain".parse().unwrap()],
+        content_type: "text/csv".parse().unwrap(),
+        timeout: Duration::from_secs(90),
+        max_attempts: 5,
+        backoff: Backoff { base: Duration::from_millis(500), max: Duration::from_secs(3600) },
+        priority: Priority::High,
+        retention_ms: Some(604_800_000),
+        max_payload: 1_048_576,
+        ..TaskDescriptor::new("word.count".parse().unwrap())
+    };
+    assert_eq!(descriptor(&registry, "word.count"), expected);
+    assert_eq!(registry.queues(), ["text".parse().unwrap()]);
+    assert!(!Commands::read(&folder.0.path().join("tasks.toml"), 1).unwrap().builtin);
+}
+
+#[test]
+fn what_is_not_said_has_its_default() {
+    let registry = Folder::with("[[task]]\nname = 'a'\ncommand = ['sh']\n").read().unwrap();
+    assert_eq!(descriptor(&registry, "a"), TaskDescriptor::new("a".parse().unwrap()));
+    assert!(Folder::with("").read().unwrap().descriptors().is_empty());
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once() {
+    let text = "\
+builtin = 'no'
+speed = 9
+
+[[task]]
+name = 'word.count'
+command = 'python3 word_count.py'
+timeout = '1 minute'
+
+[[task]]
+name = 'Image'
+command = ['sh']
+timout = '5s'
+[[task]]
+priority = 'highest'
+[[task]]
+name = 'word.count'
+command = ['sh']
+";
+    let expected = [
+        "tasks.toml:1: builtin: expected true or false, found \"no\"",
+        "tasks.toml:2: unknown key \"speed\"; known here are builtin, task",
+        "tasks.toml:6: command: expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell takes it apart",
+        "tasks.toml:7: timeout: expected a whole number and a unit, such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"7d\"",
+        "tasks.toml:10: name: \"Image\": must be 1 to 64 characters of a-z, 0-9, '_', '.' and '-', starting with a letter or a digit",
+        "tasks.toml:12: unknown key \"timout\"; known here are accepts, backoff, command, content_type, cwd, description, env, inherit_env, max_attempts, max_payload, name, priority, queue, retention, timeout",
+        "tasks.toml:13: name is missing",
+        "tasks.toml:13: command is missing",
+        "tasks.toml:14: priority: \"highest\": expected one of low, normal, high, urgent",
+        "tasks.toml:16: task \"word.count\" is declared twice (first at line 5); names must be unique in one worker",
+    ];
+    assert_eq!(problems(text), expected);
+}
+
+#[test]
+fn a_name_that_the_code_has_is_taken() {
+    let folder = Folder::with(
+        "[[task]]\ncommand = ['sh']\nname = 'crunch'\n[[task]]\nname = 'mine'\ncommand = ['sh']\n",
+    );
+    let mut registry = Registry::default();
+    for task in crate::tasks::builtin() {
+        registry.add(task).unwrap();
+    }
+    registry.add(Task::blocking("mine", |_, (): ()| Ok(()))).unwrap();
+    let wrong = folder.join(registry).unwrap_err();
+    let expected = [
+        "tasks.toml:3: task \"crunch\" is declared twice (it comes with the worker, unless the file says builtin = false); names must be unique in one worker",
+        "tasks.toml:5: task \"mine\" is declared twice (first in the worker's own code); names must be unique in one worker",
+    ];
+    assert_eq!(wrong.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn values_out_of_their_range_are_refused() {
+    let cases = [
+        ("timeout = 30", "timeout: expected a whole number and a unit"),
+        ("timeout = '0s'", "timeout: expected at least 1ms"),
+        ("timeout = '400d'", "timeout: expected at most a year (366d)"),
+        ("retention = '0d'", "retention: expected at least 1ms"),
+        ("max_attempts = 0", "max_attempts: expected a whole number from 1 to 100, found 0"),
+        ("max_attempts = -1", "max_attempts: expected a whole number from 1 to 100, found -1"),
+        ("max_attempts = 1.5", "max_attempts: expected a whole number from 1 to 100, found 1.5"),
+        ("max_payload = 67_108_865", "max_payload: expected a whole number from 0 to 67108864"),
+        ("queue = 'Text'", "queue: \"Text\": must be 1 to 64 characters"),
+        ("accepts = []", "accepts: expected a list"),
+        ("accepts = ['json']", "accepts: \"json\": expected a media type"),
+        ("accepts = 'text/plain'", "accepts: expected a list such as"),
+        ("content_type = ''", "content_type: \"\": expected a media type"),
+        ("description = 7", "description: expected text in quotes, found 7"),
+        ("backoff = '1s'", "backoff: expected a table, found \"1s\""),
+        ("backoff = { base = 1 }", "backoff: base: expected a whole number and a unit"),
+        ("backoff = { least = '1s' }", "backoff: unknown key \"least\"; known here are base, max"),
+        ("backoff = { base = '1h' }", "backoff: base (3600s) is longer than max (600s)"),
+        ("cwd = 'nowhere'", "cwd: "),
+        ("env = ['A']", "env: expected a table, found a list"),
+        ("env = { A = 1 }", "env: expected text in quotes, found 1"),
+        ("env = { 'A=B' = '1' }", "env: \"A=B\" cannot be the name of a variable"),
+        ("env = { CRUNCH_TASK = 'x' }", "env: CRUNCH_TASK is set by the worker, for each job"),
+        ("env = { CRUNCH_REDIS_URL = 'x' }", "env: CRUNCH_REDIS_URL is never given to a command"),
+        ("inherit_env = ['CRUNCH_REDIS_URL']", "inherit_env: CRUNCH_REDIS_URL is never given"),
+        ("inherit_env = 'A'", "inherit_env: expected a list"),
+        ("mode = 'server'", "mode is not supported yet: "),
+        ("processes = 2", "processes is not supported yet: "),
+        ("payload_schema = 'a.json'", "payload_schema is not supported yet: "),
+        ("result_schema = 'a.json'", "result_schema is not supported yet: "),
+    ];
+    for (line, expected) in cases {
+        let said = problem(line);
+        assert!(said.starts_with(expected), "{line}: {said}");
+    }
+}
+
+#[test]
+fn mistakes_of_several_lines_are_found_on_theirs() {
+    let text = "[[task]]\nname = 'a'\ncommand = ['sh']\ninherit_env = [\n  'A',\n  7,\n]\n[task.env]\nB = 'b'\nC = true\n";
+    let expected = [
+        "tasks.toml:6: inherit_env: expected text in quotes, found 7",
+        "tasks.toml:10: env: expected text in quotes, found true",
+    ];
+    assert_eq!(problems(text), expected);
+}
+
+#[test]
+fn text_that_is_no_toml_is_told_with_its_line() {
+    let said = problems("[[task]]\nname = 'a'\ncommand = [sh]\n");
+    assert!(said[0].starts_with("tasks.toml:3: not TOML: "), "{said:?}");
+    assert_eq!(
+        problems("[task]\nname = 'a'\n"),
+        ["tasks.toml:1: task: write [[task]], in two pairs of brackets"]
+    );
+    let twice = problems("[[task]]\nname = 'a'\nname = 'b'\n");
+    assert!(twice[0].starts_with("tasks.toml:3: not TOML: "), "{twice:?}");
+}
+
+#[test]
+fn a_program_must_be_there_and_executable() {
+    let said = |word: &str| {
+        let folder = Folder::with(&format!("[[task]]\nname = 'a'\ncommand = ['{word}']\n"));
+        folder.add("tool", 0o755);
+        folder.add("notes", 0o644);
+        let here = format!("{}/", folder.0.path().display());
+        folder.read().map(|_| ()).map_err(|said| said.replace(&here, ""))
+    };
+    assert_eq!(said("./tool"), Ok(()));
+    assert_eq!(said("/bin/sh"), Ok(()));
+    let wrong = |word: &str| said(word).unwrap_err();
+    assert_eq!(
+        wrong("tool"),
+        "tasks.toml:3: command: no program \"tool\" in PATH; for the one beside this file write \"./tool\""
+    );
+    assert_eq!(
+        wrong("./notes"),
+        "tasks.toml:3: command: ./notes may not be executed; run chmod +x on it, or name its interpreter first"
+    );
+    assert!(wrong("./gone").starts_with("tasks.toml:3: command: no program ./gone: No such file"));
+    assert!(
+        wrong("no-such-program")
+            .starts_with("tasks.toml:3: command: no program \"no-such-program\" in PATH (/")
+    );
+    assert_eq!(wrong("./"), "tasks.toml:3: command: ./ is no file");
+    assert_eq!(wrong(""), "tasks.toml:3: command: the first word names the program; it is empty");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_its_variable() {
+    let error = Commands::read(Path::new("/nowhere/tasks.toml"), 1).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "CRUNCH_TASKS=/nowhere/tasks.toml: cannot be read: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn a_command_sees_little_of_the_workers_environment() {
+    let text =
+        "[[task]]\nname = 'a'\ncommand = ['sh']\ninherit_env = ['TOKEN']\nenv = { LANG = 'C' }\n";
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    };
+    let worker = pairs(&[
+        ("PATH", "/usr/bin:/bin"),
+        ("HOME", "/root"),
+        ("USER", "u"),
+        ("LANG", "de"),
+        ("LC_ALL", "de"),
+        ("LC_TIME", "de"),
+        ("TZ", "UTC"),
+        ("TMPDIR", "/t"),
+        ("TOKEN", "x"),
+        ("OTHER", "x"),
+        ("CRUNCH_REDIS_URL", "redis://"),
+        ("CRUNCH_LOG", "x"),
+    ]);
+    let setting = Setting { folder: "/".into(), worker, max_result: 1 };
+    let document = DeTable::parse(text).unwrap();
+    let tasks = table::tables(document.get_ref().get("task").unwrap()).unwrap();
+    let mut entries = Table::new(tasks[0].0, 0..0);
+    let environment = declaration::environment(&mut entries, &setting);
+    let expected = pairs(&[
+        ("PATH", "/usr/bin:/bin"),
+        ("HOME", "/root"),
+        ("USER", "u"),
+        ("LANG", "de"),
+        ("LC_ALL", "de"),
+        ("LC_TIME", "de"),
+        ("TZ", "UTC"),
+        ("TMPDIR", "/t"),
+        ("TOKEN", "x"),
+        ("LANG", "C"),
+    ]);
+    assert_eq!(environment, expected);
+}

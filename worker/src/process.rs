@@ -1,0 +1,67 @@
+//! Runs commands as handlers: work in any language, in a process of its own.
+//!
+//! ```text
+//! worker ──socket──► launcher ──parent of──► command ──► whatever it starts
+//!    └────────────────── four pipes ────────────┘
+//! ```
+//!
+//! Between worker and command stands the *launcher* (`launcher.rs`): this very program, started once more. It starts the
+//! command in a process group of its own, adopts whatever the command leaves behind, and ends all of it when the command
+//! has ended, when the worker says so (`launched.rs`), or when the socket to the worker closes. A socket closes however
+//! the worker dies, so nothing survives it; and it closes when a handler's future is dropped, so nothing survives that
+//! either.
+//!
+//! `oneshot.rs` is the handler: one process a job. `docs/commands.md` is the contract with those who write commands.
+
+mod ending;
+mod events;
+mod launched;
+mod launcher;
+mod lines;
+mod oneshot;
+mod protocol;
+mod session;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub(crate) use launcher::take_over_if_launched;
+pub(crate) use oneshot::Oneshot;
+
+/// Names of what a command finds in its environment about its job.
+pub(crate) mod variable {
+    /// The job's id.
+    pub(crate) const JOB_ID: &str = "CRUNCH_JOB_ID";
+    /// The task's name.
+    pub(crate) const TASK: &str = "CRUNCH_TASK";
+    /// Which attempt this is, from 1.
+    pub(crate) const ATTEMPT: &str = "CRUNCH_ATTEMPT";
+    /// The attempt's fencing token.
+    pub(crate) const EPOCH: &str = "CRUNCH_EPOCH";
+    /// When the attempt will be stopped, in Unix milliseconds.
+    pub(crate) const DEADLINE_MS: &str = "CRUNCH_DEADLINE_MS";
+    /// What the payload's bytes are.
+    pub(crate) const CONTENT_TYPE: &str = "CRUNCH_CONTENT_TYPE";
+    /// The client's labels, as a JSON object.
+    pub(crate) const METADATA: &str = "CRUNCH_METADATA";
+    /// The descriptor on which events are taken.
+    pub(crate) const EVENTS_FD: &str = "CRUNCH_EVENTS_FD";
+
+    /// All of them.
+    pub(crate) const ALL: [&str; 8] =
+        [JOB_ID, TASK, ATTEMPT, EPOCH, DEADLINE_MS, CONTENT_TYPE, METADATA, EVENTS_FD];
+}
+
+/// What to run, found and checked when the worker started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Command {
+    /// An absolute path, or a name to look up in the `PATH` of `environment`.
+    pub(crate) program: OsString,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) directory: PathBuf,
+    /// All of it but what tells of the job.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Text that a command writes, line by line, without trusting it to ever end one.
+
+use std::collections::VecDeque;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Hands each line to `tell`, without its end, until the input ends or breaks. Of a longer line only the first `limit`
+/// bytes are kept; what is not UTF-8 is replaced.
+pub(super) async fn each_line(
+    mut input: impl AsyncRead + Unpin,
+    limit: usize,
+    mut tell: impl FnMut(&str),
+) {
+    let mut chunk = vec![0; 16 * 1024];
+    let mut line = Vec::new();
+    while let Ok(count @ 1..) = input.read(&mut chunk).await {
+        for piece in chunk[..count].split_inclusive(|&byte| byte == b'\n') {
+            let (text, ended) = match piece.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (piece, false),
+            };
+            line.extend(text.iter().take(limit - line.len()));
+            if ended {
+                tell(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        }
+    }
+    if !line.is_empty() {
+        tell(&String::from_utf8_lossy(&line));
+    }
+}
+
+/// The last lines that were written: what tells why a command failed.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    lines: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Tail {
+    /// Half of what a message may have: the last frames of a stack trace.
+    const MAX_BYTES: usize = 2048;
+    /// More is a log, and that is kept elsewhere.
+    const MAX_LINES: usize = 20;
+
+    pub(super) fn push(&mut self, line: &str) {
+        let line = line.trim_end();
+        if line.is_empty() {
+            return;
+        }
+        self.bytes += line.len() + 1;
+        self.lines.push_back(line.to_owned());
+        // The newest always stays: lines are shorter than this.
+        while self.lines.len() > Self::MAX_LINES
+            || self.bytes > Self::MAX_BYTES && self.lines.len() > 1
+        {
+            self.bytes -= self.lines.pop_front().map_or(0, |line| line.len() + 1);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    pub(super) fn text(&self) -> String {
+        self.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn lines_of(input: &[u8]) -> Vec<String> {
+        let mut lines = Vec::new();
+        each_line(input, 5, |line| lines.push(line.to_owned())).await;
+        lines
+    }
+
+    #[tokio::test]
+    async fn long_lines_are_cut_and_the_last_needs_no_end() {
+        assert_eq!(lines_of(b"one\n\nsevens\xff\nlast").await, ["one", "", "seven", "last"]);
+        assert_eq!(lines_of(b"a\xffb\n").await, ["a\u{fffd}b"]);
+        assert!(lines_of(b"").await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_takes_no_memory() {
+        let endless = tokio::io::repeat(b'x').take(64 * 1024 * 1024);
+        let mut longest = 0;
+        each_line(endless, 100, |line| longest = line.len()).await;
+        assert_eq!(longest, 100);
+    }
+
+    #[test]
+    fn the_tail_keeps_the_newest_lines_within_its_bounds() {
+        let mut tail = Tail::default();
+        for number in 0..1000 {
+            tail.push(&format!("line {number}"));
+        }
+        assert!(tail.text().starts_with("line 980\n") && tail.text().ends_with("\nline 999"));
+        tail.push(&"x".repeat(2000));
+        tail.push("end");
+        assert!(tail.text().len() <= Tail::MAX_BYTES && tail.text().ends_with("x\nend"));
+    }
+}

@@ -1,0 +1,154 @@
+//! Commands as they come: shells, Python, liars, floods, and those that do not want to end. Each test runs real
+//! processes through the handler's own interface.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crunch_common::broker::{ClaimedJob, Epoch};
+use crunch_common::job::{
+    ContentType, ErrorCode, JobError, JobId, JobOptions, Metadata, Partition, Payload, Priority,
+};
+use crunch_common::time::Timestamp;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::handler::Handler;
+use crate::{JobContext, TaskError};
+
+mod contract;
+mod examples;
+mod stopping;
+
+/// Long enough for the slowest machine; only a hang passes it.
+const DEADLINE: Duration = Duration::from_secs(30);
+const MAX_RESULT: usize = 1024 * 1024;
+
+/// Not a test, but how a test's own program becomes the launcher of its commands.
+#[test]
+fn this_program_is_its_own_launcher() {
+    take_over_if_launched();
+}
+
+/// A command in a folder of its own, and the job it runs for.
+struct Bench {
+    folder: TempDir,
+    handler: Oneshot,
+    job: JobContext,
+}
+
+impl Bench {
+    fn of<const N: usize>(words: [&str; N]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = std::env::vars_os().filter(|(name, _)| name == "PATH").collect();
+        let command = Command {
+            program: words[0].into(),
+            arguments: words[1..].iter().map(Into::into).collect(),
+            directory: folder.path().to_owned(),
+            environment: path,
+        };
+        let handler =
+            Oneshot { command, content_type: ContentType::json(), max_result: MAX_RESULT };
+        Self { folder, handler, job: job(ContentType::json()) }
+    }
+
+    fn sh(script: &str) -> Self {
+        Self::of(["sh", "-c", script])
+    }
+
+    fn python(script: &str) -> Self {
+        Self::of(["python3", "-c", script])
+    }
+
+    /// Its results are plain text.
+    fn text(mut self) -> Self {
+        self.handler.content_type = "text/plain".parse().unwrap();
+        self
+    }
+
+    async fn run(&self, payload: impl Into<Vec<u8>>) -> Result<String, JobError> {
+        let payload = Payload::json(payload.into());
+        let running = self.handler.run(self.job.clone(), payload);
+        let result = tokio::time::timeout(DEADLINE, running).await.expect("it hangs");
+        readable(result)
+    }
+
+    /// Runs it beside the test.
+    fn start(&self) -> JoinHandle<Result<Payload, TaskError>> {
+        tokio::spawn(self.handler.run(self.job.clone(), Payload::json("")))
+    }
+
+    /// Waits until the command has written the number of a process to that file.
+    async fn number_in(&self, file: &str) -> Pid {
+        number_in(&self.folder.path().join(file)).await
+    }
+
+    fn log(&self) -> Vec<String> {
+        let key = crunch_common::broker::LeaseKey { id: self.job.id(), epoch: self.job.epoch() };
+        self.job.take_report(key).map(|report| report.log.into_iter().collect()).unwrap_or_default()
+    }
+}
+
+fn readable(result: Result<Payload, TaskError>) -> Result<String, JobError> {
+    result.map(|payload| String::from_utf8(payload.bytes.into()).unwrap()).map_err(Into::into)
+}
+
+fn job(content_type: ContentType) -> JobContext {
+    let mut metadata = Metadata::default();
+    metadata.insert("colour".to_owned(), "gr\u{fc}n".to_owned()).unwrap();
+    let claimed = ClaimedJob {
+        id: JobId::generate(Partition::new(0).unwrap()),
+        epoch: Epoch::new(7001),
+        queue: "text".parse().unwrap(),
+        priority: Priority::Normal,
+        task: "word.count".parse().unwrap(),
+        attempt: 2,
+        options: JobOptions {
+            max_attempts: 3,
+            timeout: Duration::from_secs(60),
+            deadline: None,
+            backoff: crunch_common::backoff::Backoff::default(),
+            content_type: content_type.clone(),
+            payload_size: 0,
+            metadata,
+        },
+        payload: Payload { bytes: Vec::new().into(), content_type },
+        created_at: Timestamp::now(),
+        claimed_at: Timestamp::now(),
+    };
+    JobContext::new(&claimed, Timestamp::from_unix_ms(1_795_354_854_426), CancellationToken::new())
+}
+
+async fn number_in(file: &Path) -> Pid {
+    let number = || {
+        let text = std::fs::read_to_string(file).ok()?;
+        Pid::from_raw(text.strip_suffix('\n')?.parse().ok()?)
+    };
+    wait_until(number).await
+}
+
+/// Looks again and again until there is something to see.
+async fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < end, "it never came");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A process that ended, though its parent has not looked yet, is gone.
+fn is_gone(process: Pid) -> bool {
+    let stat = format!("/proc/{}/stat", process.as_raw_nonzero());
+    let state = std::fs::read_to_string(stat).ok();
+    let is_dead = state.and_then(|stat| Some(stat.rsplit_once(") ")?.1.starts_with(['Z', 'X'])));
+    is_dead.unwrap_or(true)
+}
+
+async fn gone(process: Pid) {
+    wait_until(|| is_gone(process).then_some(())).await;
+}

@@ -1,0 +1,239 @@
+//! What goes in, what comes out, and what each end means.
+
+use super::*;
+
+fn failed(message: &str) -> JobError {
+    JobError::retryable(ErrorCode::command_failed(), message)
+}
+
+#[tokio::test]
+async fn the_payload_goes_in_and_the_result_comes_out() {
+    assert_eq!(Bench::of(["cat"]).run(r#"{"words":[1,2]}"#).await.unwrap(), r#"{"words":[1,2]}"#);
+    let text = Bench::of(["tr", "a-z", "A-Z"]).text();
+    assert_eq!(text.run(" plain text\n\n").await.unwrap(), " PLAIN TEXT\n\n");
+}
+
+#[tokio::test]
+async fn a_json_result_is_one_value_and_nothing_is_null() {
+    for (script, result) in
+        [("echo 3", "3"), ("printf ' [1]\\r\\n'", "[1]"), ("true", "null"), ("echo", "null")]
+    {
+        assert_eq!(Bench::sh(script).run("").await.unwrap(), result, "{script}");
+    }
+    for script in ["echo 1 2", "echo NaN", "echo done", "echo '{'", "printf '\"\\377\"'"] {
+        let error = Bench::sh(script).run("").await.unwrap_err();
+        assert_eq!((error.code, error.retryable), (ErrorCode::result_invalid(), false), "{script}");
+        assert!(
+            error.message.starts_with("standard output is not one JSON value: "),
+            "{}",
+            error.message
+        );
+    }
+    assert_eq!(Bench::sh("true").text().run("").await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn the_environment_tells_of_the_job_and_holds_nothing_else() {
+    let mut bench = Bench::of(["env"]).text();
+    let mut more = vec![("GREETING".into(), "good day".into())];
+    bench.handler.command.environment.append(&mut more);
+    let environment = bench.run("").await.unwrap();
+    let mut lines: Vec<_> = environment.lines().filter(|line| !line.starts_with("PATH=")).collect();
+    lines.sort_unstable();
+    let id = format!("CRUNCH_JOB_ID={}", bench.job.id());
+    let expected = [
+        "CRUNCH_ATTEMPT=2",
+        "CRUNCH_CONTENT_TYPE=application/json",
+        "CRUNCH_DEADLINE_MS=1795354854426",
+        "CRUNCH_EPOCH=7001",
+        "CRUNCH_EVENTS_FD=3",
+        &id,
+        "CRUNCH_METADATA={\"colour\":\"gr\u{fc}n\"}",
+        "CRUNCH_TASK=word.count",
+        "GREETING=good day",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test]
+async fn a_command_gets_its_four_pipes_and_nothing_else_of_ours() {
+    // What this test inherited open is handed on by everybody, and not our making.
+    let inherited: Vec<_> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .map(|target| target.display().to_string())
+        .collect();
+    let open = Bench::of(["ls", "-l", "/proc/self/fd"]).text().run("").await.unwrap();
+    let mut targets: Vec<_> =
+        open.lines().filter_map(|line| Some(line.split_once(" -> ")?.1)).collect();
+    targets.retain(|target| !inherited.iter().any(|known| known == target));
+    let (pipes, others): (Vec<&str>, Vec<&str>) =
+        targets.into_iter().partition(|target| target.starts_with("pipe:"));
+    assert_eq!(pipes.len(), 4, "{open}");
+    // The folder that is being listed.
+    assert_eq!(others.len(), 1, "{open}");
+}
+
+#[tokio::test]
+async fn words_arrive_as_they_are_written() {
+    let bench = Bench::of(["printf", "[%s]", "two words", "$HOME", "*", "\"", ""]).text();
+    assert_eq!(bench.run("").await.unwrap(), "[two words][$HOME][*][\"][]");
+    let bench = Bench::of(["pwd", "-P"]).text();
+    let folder = bench.folder.path().canonicalize().unwrap();
+    assert_eq!(bench.run("").await.unwrap().trim_end(), folder.to_str().unwrap());
+}
+
+#[tokio::test]
+async fn the_exit_code_says_whether_another_attempt_is_worth_it() {
+    let error = Bench::sh("echo working >&2; echo; echo disk full >&2; exit 7").run("").await;
+    let said = "the command exited with code 7; the end of its standard error:\nworking\ndisk full";
+    assert_eq!(error, Err(failed(said)));
+    let silent = "the command exited with code 1 and wrote nothing to standard error";
+    assert_eq!(Bench::sh("exit 1").run("").await, Err(failed(silent)));
+    let error = Bench::sh("echo bad input >&2; exit 65").run("").await.unwrap_err();
+    assert_eq!((error.code, error.retryable), (ErrorCode::command_failed(), false));
+    assert!(error.message.ends_with("\nbad input"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_signal_that_was_not_ours_is_told() {
+    let error = Bench::sh("echo last words >&2; kill -SEGV $$").run("").await.unwrap_err();
+    assert_eq!((error.code, error.retryable), (ErrorCode::command_killed(), true));
+    assert_eq!(
+        error.message,
+        "the command was killed by signal 11 (SEGV); the end of its standard error:\nlast words"
+    );
+}
+
+#[tokio::test]
+async fn an_error_event_explains_the_exit_that_follows() {
+    let error = |event: &str, code: i32| {
+        Bench::sh(&format!("echo '{event}' >&3; echo noise >&2; exit {code}"))
+    };
+    let told = error(
+        r#"{"error":{"code":"no_licence","message":"all seats taken","retryable":false}}"#,
+        1,
+    );
+    let no_licence = JobError::permanent("no_licence".parse().unwrap(), "all seats taken");
+    assert_eq!(told.run("").await, Err(no_licence));
+    // The exit code says what the event does not.
+    let told = error(r#"{"error":{"code":"bad_header"}}"#, 65).run("").await.unwrap_err();
+    assert_eq!((told.code.as_str(), told.retryable), ("bad_header", false));
+    assert!(told.message.ends_with("\nnoise"), "{}", told.message);
+    let told = error(r#"{"error":{"message":"busy","retryable":true}}"#, 65).run("").await;
+    assert_eq!(told, Err(failed("busy")));
+    // Without a failure there is nothing to explain.
+    assert_eq!(error(r#"{"error":{"message":"almost"}}"#, 0).run("").await.unwrap(), "null");
+}
+
+#[tokio::test]
+async fn progress_and_log_are_told_while_the_command_runs() {
+    let bench = Bench::sh(
+        r#"echo '{"progress":0.25,"message":"a quarter"}' >&"$CRUNCH_EVENTS_FD"
+           echo said >&2; echo $$ > began; cat go 2> /dev/null || read -r line < fifo"#,
+    );
+    let fifo = bench.folder.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let running = bench.start();
+    bench.number_in("began").await;
+    let key = crunch_common::broker::LeaseKey { id: bench.job.id(), epoch: bench.job.epoch() };
+    let (mut progress, mut log) = (None, Vec::new());
+    wait_until(|| {
+        let report = bench.job.take_report(key)?;
+        progress = report.progress.or(progress.take());
+        log.extend(report.log);
+        (progress.is_some() && !log.is_empty()).then_some(())
+    })
+    .await;
+    let progress = progress.unwrap();
+    assert_eq!((progress.fraction, progress.message.as_str()), (0.25, "a quarter"));
+    assert_eq!(log, ["said"]);
+    std::fs::write(fifo, "go\n").unwrap();
+    assert_eq!(readable(running.await.unwrap()).unwrap(), "null");
+}
+
+#[tokio::test]
+async fn lines_that_are_no_events_are_logged_and_long_ones_cut() {
+    let bench = Bench::python(
+        "import os, sys\n\
+         os.write(3, b'{\"progress\":55}\\nhello\\n' + b'x' * 100000 + b'\\nunfinished')\n\
+         sys.stderr.write('y' * 100000 + '\\n\\n\\tend')",
+    );
+    assert_eq!(bench.run("").await.unwrap(), "null");
+    let log = bench.log();
+    let has = |start: &str| log.iter().any(|line| line.starts_with(start));
+    assert!(has("not an event (progress goes from 0 to 1): {\"progress\":55}"), "{log:?}");
+    assert!(has("not an event (no JSON object): hello"));
+    assert!(has("not an event (no JSON object): xxx"));
+    assert!(has("not an event (no JSON object): unfinished"));
+    assert!(has("yyy") && has(" end"));
+    assert!(log.iter().all(|line| line.len() <= 1024));
+}
+
+#[tokio::test]
+async fn megabytes_go_both_ways_at_once() {
+    let bench = Bench::python(
+        "import sys\n\
+         sys.stdout.write('\"' + 'a' * 1000000)\n\
+         sys.stderr.write('line\\n' * 200000)\n\
+         sys.stdout.flush()\n\
+         size = len(sys.stdin.buffer.read())\n\
+         sys.stdout.write(str(size) + '\"')",
+    );
+    let result = bench.run(vec![b'p'; 8 * 1024 * 1024]).await.unwrap();
+    assert_eq!((result.len(), &result[1_000_001..]), (1_000_009, "8388608\""));
+}
+
+#[tokio::test]
+async fn a_command_need_not_read_its_payload() {
+    for script in ["echo 1", "exec <&-; echo 1"] {
+        assert_eq!(Bench::sh(script).run(vec![b'p'; 8 * 1024 * 1024]).await.unwrap(), "1");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_closes_its_output_is_waited_for() {
+    let bench = Bench::sh(
+        "mkfifo fifo; echo 1; exec >&- 2>&- 3>&-; echo $$ > began; read -r line < fifo; exit 9",
+    );
+    let running = bench.start();
+    bench.number_in("began").await;
+    std::fs::write(bench.folder.path().join("fifo"), "go\n").unwrap();
+    let error = readable(running.await.unwrap()).unwrap_err();
+    assert!(error.message.starts_with("the command exited with code 9"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_result_over_the_limit_ends_the_command_at_once() {
+    let bench = Bench::sh(
+        "trap '' TERM PIPE; sleep 1000 & echo $! > child; while :; do cat /dev/zero; done",
+    )
+    .text();
+    let error = bench.run("").await.unwrap_err();
+    assert_eq!((error.code, error.retryable), (ErrorCode::result_too_large(), false));
+    assert_eq!(error.message, "the command wrote more than 1048576 bytes; more are not kept");
+    assert!(is_gone(bench.number_in("child").await));
+    let limit = Bench::of(["head", "-c", "1048576", "/dev/zero"]).text();
+    assert_eq!(limit.run("").await.unwrap().len(), MAX_RESULT);
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_started_says_why() {
+    let error = Bench::of(["no-such-program-here"]).run("").await.unwrap_err();
+    assert_eq!((error.code, error.retryable), (ErrorCode::command_failed(), true));
+    assert!(
+        error.message.starts_with("cannot start no-such-program-here: No such file"),
+        "{}",
+        error.message
+    );
+
+    let mut bench = Bench::of(["true"]);
+    bench.handler.command.directory = "/nowhere".into();
+    let error = bench.run("").await.unwrap_err();
+    assert_eq!(error.message, "cannot start true: its working directory /nowhere is not there");
+
+    let bench = Bench::of(["./script"]);
+    std::fs::write(bench.folder.path().join("script"), "#!/bin/sh\n").unwrap();
+    let error = bench.run("").await.unwrap_err();
+    assert_eq!(error.message, "cannot start ./script: Permission denied (os error 13)");
+}
