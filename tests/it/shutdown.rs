@@ -72,3 +72,14 @@ async fn a_worker_without_redis_still_stops_when_asked() {
     worker.signal(rustix::process::Signal::TERM);
     assert_eq!(worker.exited().await.code(), Some(0));
 }
+
+#[tokio::test]
+async fn an_idle_worker_without_redis_does_not_wait_for_the_grace() {
+    let (mut stack, _api, mut worker) = Stack::simple(1).await;
+    stack.redis.kill();
+    worker.says("redis does not serve us").await;
+    worker.signal(rustix::process::Signal::TERM);
+    worker.says("shutting down").await;
+    assert_eq!(worker.exited().await.code(), Some(0));
+    assert!(!worker.log().contains("giving back"), "{}", worker.log());
+}

@@ -152,9 +152,11 @@ impl Executor {
         }
         let result = Payload { content_type: task.descriptor.content_type.clone(), ..result };
         if result.content_type.is_json() {
-            serde_json::from_slice::<serde::de::IgnoredAny>(&result.bytes).map_err(|error| {
-                JobError::permanent(ErrorCode::result_invalid(), format!("not JSON: {error}"))
-            })?;
+            serde_json::from_slice::<&serde_json::value::RawValue>(&result.bytes).map_err(
+                |error| {
+                    JobError::permanent(ErrorCode::result_invalid(), format!("not JSON: {error}"))
+                },
+            )?;
         }
         Ok(result)
     }

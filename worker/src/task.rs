@@ -191,8 +191,11 @@ fn media_type(text: &str) -> ContentType {
 }
 
 fn input<I: DeserializeOwned>(payload: &Payload) -> Result<I, TaskError> {
-    serde_json::from_slice(&payload.bytes)
-        .map_err(|error| TaskError::payload_invalid(error.to_string()))
+    let mut json = serde_json::Deserializer::from_slice(&payload.bytes);
+    let input = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| TaskError::payload_invalid(error.to_string()))?;
+    json.end().map_err(|error| TaskError::payload_invalid(error.to_string()))?;
+    Ok(input)
 }
 
 fn answer<O: Serialize>(output: &O) -> Result<Payload, TaskError> {

@@ -1,6 +1,6 @@
 //! What a processor waits for, and what it has at hand.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crunch_common::broker::{Exchange, Settlement};
 use crunch_common::queue::QueueName;
@@ -67,6 +67,15 @@ impl Inbox {
                 }
                 () = self.draining.cancelled(), if takes_work => {}
             }
+        }
+    }
+
+    /// Waits before the next try; not any longer once draining begins, which may make it needless.
+    pub(crate) async fn pause(&mut self, pause: Duration) {
+        let asleep = tokio::time::sleep(pause);
+        match self.takes_work() {
+            true => drop(self.draining.run_until_cancelled(asleep).await),
+            false => asleep.await,
         }
     }
 

@@ -49,7 +49,7 @@ impl Processor {
         loop {
             let slots = self.idle_slots(inbox);
             let mut exchange = self.next_exchange(inbox, &slots);
-            let outcome = self.send(&mut exchange).await;
+            let outcome = self.send(inbox, &mut exchange).await;
             inbox.number = exchange.number;
             let more = match outcome {
                 Ok(exchanged) => self.take_in(inbox, &exchange, exchanged, slots),
@@ -86,8 +86,9 @@ impl Processor {
         }
     }
 
-    /// Sends an exchange until it is answered. An answer that twice cannot be read is an error.
-    async fn send(&self, exchange: &mut Exchange) -> Result<Exchanged, Error> {
+    /// Sends an exchange until it is answered. An answer that twice cannot be read is an error; while draining so is any
+    /// that could not bring back anything.
+    async fn send(&self, inbox: &mut Inbox, exchange: &mut Exchange) -> Result<Exchanged, Error> {
         let mut redis = Reachability::of("processor");
         let mut unreadable = 0;
         loop {
@@ -102,9 +103,12 @@ impl Processor {
                     exchange.number += 1;
                 }
                 Err(error @ Error::Unreadable { .. }) if unreadable == 1 => return Err(error),
+                Err(error) if exchange.settlements.is_empty() && !inbox.takes_work() => {
+                    return Err(error);
+                }
                 Err(error) => {
                     unreadable += usize::from(matches!(error, Error::Unreadable { .. }));
-                    tokio::time::sleep(redis.failed(&error)).await;
+                    inbox.pause(redis.failed(&error)).await;
                 }
             }
         }
@@ -178,8 +182,11 @@ impl Processor {
     /// Something in this exchange makes Redis stumble, again and again. Its settlements are sent one by one, and the one
     /// that is to blame is given up, so that it does not hold up all others. Returns whether to ask again at once.
     fn suspect(&self, inbox: &mut Inbox, exchange: Exchange, error: &Error) -> bool {
-        tracing::error!(%error, settlements = exchange.settlements.len(), "an exchange cannot be answered");
         inbox.answer_looks();
+        if error.is_transient() {
+            return false;
+        }
+        tracing::error!(%error, settlements = exchange.settlements.len(), "an exchange cannot be answered");
         if let [to_blame] = &exchange.settlements[..] {
             let key = to_blame.key();
             tracing::error!(job.id = %key.id, "the outcome of this job cannot be settled: its lease will end");

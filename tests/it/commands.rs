@@ -1,0 +1,140 @@
+//! Commands in other languages, from `tasks.toml` to the client.
+
+use std::path::{Path, PathBuf};
+
+use crunch_tests::{Api, Stack, Worker, eventually};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+fn example(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    root.join("examples").join(name).join("tasks.toml").to_str().unwrap().to_owned()
+}
+
+/// A `tasks.toml` of one task with a shell script.
+fn declare(stack: &Stack, script: &str, further: &str) -> PathBuf {
+    let path = stack.directory().join("tasks.toml");
+    let command = json!(["sh", "-c", script]);
+    std::fs::write(&path, format!("[[task]]\nname = \"script\"\ncommand = {command}\n{further}\n"))
+        .unwrap();
+    path
+}
+
+async fn with_tasks(path: &str) -> (Stack, Api, Worker) {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let worker = stack.worker_with(&api, 1, &[("CRUNCH_TASKS", path)]).await;
+    (stack, api, worker)
+}
+
+async fn with_script(script: &str, further: &str) -> (Stack, Api, Worker) {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let path = declare(&stack, script, further);
+    let worker = stack.worker_with(&api, 1, &[("CRUNCH_TASKS", path.to_str().unwrap())]).await;
+    (stack, api, worker)
+}
+
+#[tokio::test]
+async fn the_python_example_counts_words() {
+    let (_stack, api, _worker) = with_tasks(&example("word-count")).await;
+    let id = api.submit("word.count", &json!({ "text": "to be or not to be", "top": 1 })).await;
+    let job = api.becomes(&id, "succeeded").await;
+    let counted = json!({ "words": 6, "different": 4, "top": [{ "word": "be", "count": 2 }] });
+    assert_eq!((&job["result"], &job["progress"]), (&counted, &json!(1.0)));
+
+    let id = api.submit("word.count", &json!({ "text": 7 })).await;
+    let job = api.becomes(&id, "failed").await;
+    assert_eq!((&job["error"]["retryable"], &job["attempt"]), (&json!(false), &json!(1)));
+}
+
+#[tokio::test]
+async fn the_shell_example_takes_and_gives_plain_text() {
+    let (_stack, api, _worker) = with_tasks(&example("shell-pipeline")).await;
+    let submit = api
+        .request(Method::POST, "/tasks/lines.top/jobs")
+        .header("content-type", "text/plain")
+        .body("pear\napple\npear\n");
+    let id = api.send(submit).await.id();
+    api.becomes(&id, "succeeded").await;
+    let result = api.get(&format!("/jobs/{id}/result")).await;
+    assert_eq!(result.header("content-type"), "text/plain");
+    let text = String::from_utf8(result.body.to_vec()).unwrap();
+    let lines: Vec<_> =
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    assert_eq!(lines, [["2", "pear"], ["1", "apple"]]);
+}
+
+#[tokio::test]
+async fn a_command_that_fails_says_why_with_its_last_lines() {
+    let script = "echo cannot open the oven >&2; exit 3";
+    let (_stack, api, _worker) = with_script(script, "max_attempts = 1").await;
+    let id = api.submit("script", &json!(null)).await;
+    let job = api.becomes(&id, "failed").await;
+    assert_eq!(job["error"]["code"], "command_failed");
+    let message = job["error"]["message"].as_str().unwrap();
+    assert!(message.contains('3') && message.ends_with("cannot open the oven"), "{message}");
+}
+
+#[tokio::test]
+async fn a_command_that_is_killed_says_so_and_the_worker_lives_on() {
+    let script = "read -r line; case $line in die) kill -9 $$ ;; esac; echo 1";
+    let (_stack, api, _worker) =
+        with_script(script, "max_attempts = 1\naccepts = [\"text/plain\"]").await;
+    let send = async |text: &'static str| {
+        let submit = api.request(Method::POST, "/tasks/script/jobs");
+        api.send(submit.header("content-type", "text/plain").body(text)).await.id()
+    };
+    let killed = send("die\n").await;
+    assert_eq!(api.becomes(&killed, "failed").await["error"]["code"], "command_killed");
+    let fine = send("live\n").await;
+    assert_eq!(api.becomes(&fine, "succeeded").await["result"], 1);
+}
+
+#[tokio::test]
+async fn garbage_instead_of_a_result_fails_the_job() {
+    let (_stack, api, _worker) = with_script("echo this is no JSON", "").await;
+    let id = api.submit("script", &json!(null)).await;
+    assert_eq!(api.becomes(&id, "failed").await["error"]["code"], "result_invalid");
+}
+
+#[tokio::test]
+async fn a_canceled_command_is_stopped_with_everything_it_started() {
+    let script = "sleep 1000 & echo $! > \"$PIDS\"; echo $$ >> \"$PIDS\"; wait";
+    let mut stack = Stack::start();
+    let pids = stack.directory().join("pids");
+    let api = stack.api().await;
+    let further = format!("[task.env]\nPIDS = {}", json!(pids));
+    let path = declare(&stack, script, &further);
+    let _worker = stack.worker_with(&api, 1, &[("CRUNCH_TASKS", path.to_str().unwrap())]).await;
+    let id = api.submit("script", &json!(null)).await;
+    let started = eventually("the command and its child run", async || {
+        let text = std::fs::read_to_string(&pids).unwrap_or_default();
+        (text.lines().count() == 2).then_some(text)
+    })
+    .await;
+    let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
+    assert_eq!(cancel.status, StatusCode::ACCEPTED);
+    api.becomes(&id, "canceled").await;
+    for pid in started.lines() {
+        assert!(!Path::new("/proc").join(pid).exists(), "process {pid} is still there");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_tasks_file_names_every_line_and_exits_2() {
+    let stack = Stack::start();
+    let path = stack.directory().join("tasks.toml");
+    let text = "[[task]]\nname = \"a\"\ncommand = [\"sh\"]\nspeed = 9\n\n[[task]]\nname = \"a\"\ncommand = [\"no-such-program\"]\ntimeout = \"soon\"\n";
+    std::fs::write(&path, text).unwrap();
+    let output = stack.command("test-worker").env("CRUNCH_TASKS", &path).output().await.unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    for (line, word) in [(4, "speed"), (7, "twice"), (8, "no-such-program"), (9, "timeout")] {
+        let place = format!("tasks.toml:{line}:");
+        assert!(
+            told.lines().any(|told| told.contains(&place) && told.contains(word)),
+            "nothing about {word} in line {line}:\n{told}"
+        );
+    }
+}
