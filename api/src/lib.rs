@@ -2,6 +2,7 @@
 //!
 //! HTTP in, broker out; no queue logic, and no code of any task: tasks are known by what workers declared.
 
+mod audit;
 mod body;
 mod catalog;
 mod config;
@@ -21,7 +22,9 @@ mod submit;
 
 use std::process::ExitCode;
 
-pub use config::{ApiConfig, Auth, Command, HealthTarget, TaskRoute, TaskRoutes, UnknownTasks};
+pub use config::{
+    ApiConfig, AuditOptions, Auth, Command, HealthTarget, TaskRoute, TaskRoutes, UnknownTasks,
+};
 pub use server::{Server, Shutdown, StartError};
 
 use crunch_common::{config as settings, telemetry};
@@ -44,6 +47,7 @@ pub fn main() -> ExitCode {
     telemetry::start(&config.common.log);
     let outcome = match &config.command {
         Some(Command::Health(target)) => health::check(target),
+        Some(Command::Audit(options)) => audit::run(&config.common.broker, options),
         None => server::serve(config),
     };
     match outcome {
