@@ -231,6 +231,7 @@ impl Driver {
             return Ok(());
         };
         let exchanged = self.broker.exchange(Partition::default(), exchange).await.map_err(text)?;
+        self.model.register(worker.id);
         for ((settlement, &ending), settled) in
             exchange.settlements.iter().zip(endings).zip(&exchanged.settled)
         {
