@@ -10,6 +10,7 @@ mod scan;
 mod suspect;
 mod walk;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -66,8 +67,11 @@ impl Broker {
         let removals = broker.removals().await?;
         let mut cases = std::mem::take(&mut audit.cases);
         // What is put back because a walk did not meet it comes first: once something is taken out of a list, a walk
-        // before that proves nothing any more.
-        cases.sort_by_key(|case| !matches!(case.suspect, Suspect::Job { version: Some(_), .. }));
+        // before that proves nothing any more. Each goes to the front of its lane, so the oldest is put back last.
+        cases.sort_by_key(|case| match case.suspect {
+            Suspect::Job { id, version, .. } => (version.is_none(), Some(Reverse(id))),
+            Suspect::Queue(..) | Suspect::Idempotency(..) => (true, None),
+        });
         for cases in cases.chunks(JUDGED) {
             let suspects = cases.iter().map(|case| &case.suspect);
             let answers = broker.ask(Function::Heal, suspects, &removals).await?;
@@ -206,10 +210,14 @@ impl<W: FnMut(Progress)> Auditor<W> {
     /// What was not known of a job: the walk may come upon it in several places.
     fn news_of(&mut self, id: JobId, kinds: &[FindingKind]) -> Vec<FindingKind> {
         let known = self.known.entry(id).or_default();
-        let homeless = known.iter().any(|kind| kind.is_homeless());
-        let new = |kind: &FindingKind| !known.contains(kind) && !(homeless && kind.is_homeless());
-        let news: Vec<_> = kinds.iter().copied().filter(new).collect();
-        known.extend(&news);
+        let mut news = Vec::new();
+        for &kind in kinds {
+            let homeless = known.iter().any(|kind| kind.is_homeless());
+            if !known.contains(&kind) && !(homeless && kind.is_homeless()) {
+                known.push(kind);
+                news.push(kind);
+            }
+        }
         news
     }
 
@@ -233,6 +241,11 @@ impl<W: FnMut(Progress)> Auditor<W> {
         }
         self.audit.jobs = self.notes.jobs() as u64;
         for (id, version) in self.notes.missing() {
+            // Where it was met instead is told in its case.
+            let homeless = |known: &Vec<FindingKind>| known.iter().any(|kind| kind.is_homeless());
+            if self.known.get(&id).is_some_and(homeless) {
+                continue;
+            }
             self.suspect(Suspect::Job { id, met: None, version: Some(version) }).await?;
         }
         self.judge().await?;

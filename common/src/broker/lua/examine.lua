@@ -198,10 +198,20 @@ local function examine_job(p, now, suspect)
   return found, job and job.queue
 end
 
+-- How much stands in a queue. Fails on a key of another type, which would stop the sweeps of an indexed queue.
+local function size_of(p, queue)
+  local size = 0
+  for _, lane in ipairs(ALL_LANES) do size = size + redis.call('LLEN', key.ready(p, queue, lane)) end
+  for _, set in ipairs({ 'delayed', 'running', 'finished', 'failed' }) do
+    size = size + redis.call('ZCARD', key[set](p, queue))
+  end
+  return size + redis.call('SCARD', key.ghosts(p, queue))
+end
+
 -- A queue that holds anything is in the index, or no sweep would come by; one token wakes one worker.
 local function examine_queue(p, now, queue)
   local found = {}
-  if not is_empty(p, queue) and not redis.call('ZSCORE', key.queues(p), queue) then
+  if (size_of(p, queue) > 0 or is_paused(p, queue)) and not redis.call('ZSCORE', key.queues(p), queue) then
     accuse(found, 'unindexed', function(w) w:call('ZADD', key.queues(p), int(now), queue) end)
   end
   if redis.call('LLEN', key.wake(p, queue)) > 1 then
@@ -237,6 +247,8 @@ local function examine(p, now, argv)
       index = argv[7], again = argv[8] })
   end)
   if judged then return found, queue end
-  if type(found) ~= 'table' or not string.find(found.err, 'WRONGTYPE', 1, true) then error(found) end
+  -- Depending on its version Redis throws text or a table.
+  local thrown = type(found) == 'table' and found.err or tostring(found)
+  if not string.find(thrown, 'WRONGTYPE', 1, true) then error(found) end
   return { { kind = 'unreadable' } }
 end
