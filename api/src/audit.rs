@@ -113,8 +113,8 @@ fn as_text(audit: &Audit, prefix: &KeyPrefix, took: Duration) -> String {
 fn summary(audit: &Audit) -> String {
     match (audit.found(), audit.left()) {
         (0, _) => "clean".to_owned(),
-        (found, 0) => format!("clean again, all of {found} findings are healed"),
-        (found, left) => format!("not clean, {left} of {found} findings are left"),
+        (found, 0) => format!("clean again, {found} healed"),
+        (found, left) => format!("not clean, {left} of {found} left"),
     }
 }
 

@@ -64,17 +64,18 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is away; the audit then tells what was healed before.
     pub async fn heal(&self, audit: &mut Audit) -> Result<(), Error> {
         let broker = self.separate();
-        let removals = broker.removals().await?;
         let mut cases = std::mem::take(&mut audit.cases);
         // What is put back because a walk did not meet it comes first: once something is taken out of a list, a walk
         // before that proves nothing any more. Each goes to the front of its lane, so the oldest is put back last.
         cases.sort_by_key(|case| match case.suspect {
-            Suspect::Job { id, version, .. } => (version.is_none(), Some(Reverse(id))),
+            Suspect::Job { id, .. } => {
+                (!case.kinds.contains(&FindingKind::Lost), Some(Reverse(id)))
+            }
             Suspect::Queue(..) | Suspect::Idempotency(..) => (true, None),
         });
         for cases in cases.chunks(JUDGED) {
             let suspects = cases.iter().map(|case| &case.suspect);
-            let answers = broker.ask(Function::Heal, suspects, &removals).await?;
+            let answers = broker.ask(Function::Heal, suspects, &audit.removals).await?;
             for (case, answer) in cases.iter().zip(answers) {
                 note_healed(audit, case, &read_left(answer)?);
             }
@@ -133,8 +134,6 @@ struct Auditor<W> {
     broker: Broker,
     watch: W,
     progress: Progress,
-    /// Each partition's count of removals before the walk.
-    removals: HashMap<Partition, String>,
     notes: Notes,
     /// Waiting to be judged.
     suspects: Vec<Suspect>,
@@ -148,7 +147,7 @@ struct Auditor<W> {
 impl<W: FnMut(Progress)> Auditor<W> {
     async fn new(broker: Broker, watch: W) -> Result<Self, Error> {
         Ok(Self {
-            removals: broker.removals().await?,
+            audit: Audit { removals: broker.removals().await?, ..Audit::default() },
             broker,
             watch,
             progress: Progress { keys: 0, entries: 0 },
@@ -156,7 +155,6 @@ impl<W: FnMut(Progress)> Auditor<W> {
             suspects: Vec::new(),
             deferred: Vec::new(),
             known: HashMap::new(),
-            audit: Audit::default(),
         })
     }
 
@@ -182,7 +180,8 @@ impl<W: FnMut(Progress)> Auditor<W> {
         let suspects = std::mem::take(&mut self.suspects);
         for suspects in suspects.chunks(JUDGED) {
             let broker = &self.broker;
-            let answers = broker.ask(Function::Inspect, suspects.iter(), &self.removals).await?;
+            let answers =
+                broker.ask(Function::Inspect, suspects.iter(), &self.audit.removals).await?;
             for (suspect, answer) in suspects.iter().zip(answers) {
                 self.note(suspect, &read_verdict(answer)?);
             }
@@ -212,8 +211,8 @@ impl<W: FnMut(Progress)> Auditor<W> {
         let known = self.known.entry(id).or_default();
         let mut news = Vec::new();
         for &kind in kinds {
-            let homeless = known.iter().any(|kind| kind.is_homeless());
-            if !known.contains(&kind) && !(homeless && kind.is_homeless()) {
+            let told = kind.is_homeless() && known.iter().any(|known| known.is_homeless());
+            if !told && !known.contains(&kind) {
                 known.push(kind);
                 news.push(kind);
             }

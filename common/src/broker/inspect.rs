@@ -28,7 +28,8 @@ pub struct Attempt {
     pub started_at: Option<Timestamp>,
     /// When it ended; `None` while it runs.
     pub finished_at: Option<Timestamp>,
-    /// How it ended: `running`, `succeeded`, `failed`, `canceled`, `released`, `lost` or `unheard`.
+    /// How it ended: `running`, `succeeded`, `failed`, `canceled`, `released`, `lost`, `unheard` or
+    /// `healed`.
     pub outcome: String,
     /// Why, if it failed.
     pub error: Option<JobError>,

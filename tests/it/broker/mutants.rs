@@ -170,11 +170,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     ("an audit believes a broken record", "\n    and stored == 2", ""),
     ("an audit misses ghosts of nothing", "elseif count == 0 and marked then", "elseif false then"),
-    (
-        "healing lets ended jobs stay for ever",
-        "left == -1 then\n      accuse",
-        "false then\n      accuse",
-    ),
+    ("healing lets ended jobs stay for ever", "if ended and left == -1 then", "if false then"),
 ];
 
 /// Who notices the mutant: a story, or the random histories.

@@ -1,9 +1,10 @@
 //! What an audit can find, and the account it gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use super::suspect::Case;
+use crate::job::Partition;
 
 /// How many of a kind are named; the rest is counted.
 const NAMED: usize = 5;
@@ -162,6 +163,8 @@ pub struct Audit {
     /// Every kind that was found.
     pub findings: BTreeMap<FindingKind, Tally>,
     pub(super) cases: Vec<Case>,
+    /// How often ids had been taken out of lists before the walk, by partition.
+    pub(super) removals: HashMap<Partition, String>,
 }
 
 impl Audit {

@@ -1,0 +1,83 @@
+//! A system at work audits clean, again and again, while jobs are in every state.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crunch_common::broker::Library;
+use crunch_tests::{Api, Stack, Stage, eventually};
+use serde_json::json;
+
+const PRIORITIES: [&str; 4] = ["low", "normal", "high", "urgent"];
+
+/// How many audits in a row.
+const AUDITS: usize = 6;
+
+/// One job of each sort, and what people do to them.
+async fn use_everything(api: &Api, round: usize) {
+    let jobs: Vec<_> = (0..50)
+        .map(|n| {
+            json!({ "task": "square", "payload": { "n": n, "busy_ms": n % 5 },
+            "priority": PRIORITIES[n % 4] })
+        })
+        .collect();
+    let batch = api.post("/jobs/batch", &json!({ "jobs": jobs })).await.json();
+    api.submit_with("echo", &json!(round), &json!({ "delay_ms": 20 })).await;
+    api.submit_with("echo", &json!(round), &json!({ "delay_ms": 60_000 })).await;
+    // Nobody is on that stage, so it fails, and is tried again.
+    api.submit("act", &json!({ "stage": "127.0.0.1:1" })).await;
+    let request = api.request(reqwest::Method::POST, "/jobs").json(&json!({ "task": "echo" }));
+    api.send(request.header("Idempotency-Key", format!("round-{round}"))).await;
+    let again = api.submit("hog", &json!({ "for_ms": 0 })).await;
+    api.post(&format!("/jobs/{again}/cancel"), &json!({})).await;
+    api.post(&format!("/jobs/{again}/retry"), &json!({})).await;
+    let gone = api.submit("hog", &json!({ "for_ms": 0 })).await;
+    api.post(&format!("/jobs/{gone}/cancel"), &json!({})).await;
+    api.send(api.request(reqwest::Method::DELETE, &format!("/jobs/{gone}"))).await;
+    api.submit("hog", &json!({})).await;
+    api.post("/queues/hog/redrive", &json!({})).await;
+    // No more is submitted than is run.
+    api.becomes(batch["items"][49]["job"]["id"].as_str().unwrap(), "succeeded").await;
+}
+
+#[tokio::test]
+async fn a_busy_system_audits_clean_while_it_works() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let workers = [stack.worker(&api, 4).await, stack.worker(&api, 4).await];
+    let stage = Stage::open().await;
+    api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    actor.told(&json!({ "log": "on stage" })).await;
+
+    let over = AtomicBool::new(false);
+    let broker = stack.redis.broker("crunch", Library::shipped());
+    let auditing = async {
+        let mut jobs = 0;
+        for _ in 0..AUDITS {
+            let audit = broker.audit(|_| ()).await.unwrap();
+            assert!(audit.is_clean(), "{:#?}", audit.findings);
+            assert_eq!(audit.undecided, 0);
+            jobs = audit.jobs;
+        }
+        over.store(true, Ordering::Relaxed);
+        jobs
+    };
+    let working = async {
+        let mut round = 0;
+        while !over.load(Ordering::Relaxed) {
+            use_everything(&api, round).await;
+            round += 1;
+        }
+        round
+    };
+    let (jobs, rounds) = tokio::join!(auditing, working);
+    assert!(jobs > 50, "{jobs} jobs in {rounds} rounds");
+
+    actor.returns(&json!(null)).await;
+    eventually("everything has run", async || {
+        let counts = api.get("/queues/square").await.json()["counts"].clone();
+        (counts["queued"] == 0 && counts["running"] == 0).then_some(())
+    })
+    .await;
+    drop(workers);
+    stack.audits_clean().await;
+}
