@@ -30,7 +30,7 @@ mod sweep;
 mod wakeup;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use redis::IntoConnectionInfo;
@@ -74,6 +74,12 @@ struct Settings {
     prefix: KeyPrefix,
     partitions: u16,
     library: Library,
+    /// Percent of `maxmemory` from which no new jobs are taken, and ended ones are forgotten early.
+    memory_watermark: u8,
+    /// How many jobs may wait in one queue of a partition.
+    max_queue_depth: u64,
+    /// Whether it was told that there is no `maxmemory`.
+    told_of_no_maxmemory: Once,
 }
 
 impl fmt::Debug for Settings {
@@ -154,6 +160,9 @@ impl Broker {
             prefix: config.key_prefix.clone(),
             partitions: config.partitions,
             library,
+            memory_watermark: config.memory_watermark,
+            max_queue_depth: config.max_queue_depth.div_ceil(u64::from(config.partitions)),
+            told_of_no_maxmemory: Once::new(),
         });
         Ok(Self { link: Link::new(settings.clone(), client.clone()), settings, client, pool })
     }

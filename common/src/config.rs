@@ -27,6 +27,15 @@ pub struct BrokerConfig {
     /// Number of partitions of the key space, 1 to 4096. Fixed once the key space is used.
     #[arg(long, env = "CRUNCH_PARTITIONS", value_name = "N", default_value = "1", value_parser = whole_number::<u16>(1..=PARTITIONS_MAX as u64))]
     pub partitions: u16,
+
+    /// Percent of Redis' maxmemory from which no new jobs are taken and ended ones are forgotten early, 1 to 100. Without
+    /// a maxmemory nothing happens.
+    #[arg(long, env = "CRUNCH_MEMORY_WATERMARK", value_name = "PERCENT", default_value = "70", value_parser = whole_number::<u8>(1..=100))]
+    pub memory_watermark: u8,
+
+    /// How many jobs may wait in one queue, 1 to 1 000 000 000. More are refused until some were taken.
+    #[arg(long, env = "CRUNCH_MAX_QUEUE_DEPTH", value_name = "JOBS", default_value = "10000000", value_parser = whole_number::<u64>(1..=1_000_000_000))]
+    pub max_queue_depth: u64,
 }
 
 impl Default for BrokerConfig {
@@ -35,6 +44,8 @@ impl Default for BrokerConfig {
             redis_url: "redis://127.0.0.1:6379/".to_owned(),
             key_prefix: "crunch".parse().expect("the default prefix is a valid name"),
             partitions: 1,
+            memory_watermark: 70,
+            max_queue_depth: 10_000_000,
         }
     }
 }

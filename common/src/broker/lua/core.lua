@@ -63,6 +63,9 @@ local function quarantine(w, p, id, now)
   w:call('ZREMRANGEBYRANK', key.quarantine(p), 0, -10001)
 end
 
+-- How much of `maxmemory` is used, in percent, as the last sweep saw it; 0 without a `maxmemory`.
+local function memory_used(p) return num(redis.call('HGET', key.sweep(p), 'memory')) end
+
 -- Leaves one wake-up token for an idle worker, if none lies there. Losing one loses nothing: sweeps leave new ones.
 local function wake(w, p, queue)
   if redis.call('EXISTS', key.wake(p, queue)) == 0 then w:call('LPUSH', key.wake(p, queue), '1') end
