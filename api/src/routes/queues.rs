@@ -6,9 +6,9 @@ use crunch_common::task::TaskName;
 
 use super::Answer;
 use crate::document::{Count, Items, QueueDocument, ok};
-use crate::problem::{INVALID_PARAMETER, NOT_FOUND, Problem};
+use crate::problem::{NOT_FOUND, Problem};
+use crate::query;
 use crate::state::App;
-use crate::submit::query_pairs;
 
 /// One redrive reaches no more dead letters than this unless asked otherwise, and never more than the second.
 const DEFAULT_REDRIVE: u64 = 1000;
@@ -41,7 +41,7 @@ pub(crate) async fn show(app: web::Data<App>, name: web::Path<String>) -> Answer
     responses((status = 200, description = "The queue", body = QueueDocument)))]
 pub(crate) async fn pause(app: web::Data<App>, name: web::Path<String>) -> Answer {
     let name = queue_name(&name)?;
-    app.broker.pause(&name).await?;
+    app.broker.pause(&name).await.map_err(Problem::in_doubt)?;
     one(&app, &name).await
 }
 
@@ -51,7 +51,7 @@ pub(crate) async fn pause(app: web::Data<App>, name: web::Path<String>) -> Answe
     responses((status = 200, description = "The queue", body = QueueDocument)))]
 pub(crate) async fn resume(app: web::Data<App>, name: web::Path<String>) -> Answer {
     let name = queue_name(&name)?;
-    app.broker.resume(&name).await?;
+    app.broker.resume(&name).await.map_err(Problem::in_doubt)?;
     one(&app, &name).await
 }
 
@@ -70,9 +70,8 @@ pub(crate) async fn redrive(
 ) -> Answer {
     let name = queue_name(&name)?;
     let (mut task, mut limit) = (None::<TaskName>, DEFAULT_REDRIVE);
-    for (parameter, text) in query_pairs(request.query_string()) {
-        let invalid =
-            |accepted| Problem::new(INVALID_PARAMETER, format!("{parameter}: expected {accepted}"));
+    for (parameter, text) in query::pairs(request.query_string())? {
+        let invalid = |accepted| query::invalid(&parameter, format!("expected {accepted}"));
         match parameter.as_str() {
             "task" => task = Some(text.parse().map_err(|_| invalid("a task name"))?),
             "limit" => {
@@ -82,7 +81,9 @@ pub(crate) async fn redrive(
             _ => {}
         }
     }
-    Ok(ok(&Count { count: app.broker.redrive(&name, task.as_ref(), limit).await? }))
+    Ok(ok(&Count {
+        count: app.broker.redrive(&name, task.as_ref(), limit).await.map_err(Problem::in_doubt)?,
+    }))
 }
 
 fn queue_name(text: &str) -> Result<QueueName, Problem> {
