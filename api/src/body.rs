@@ -31,10 +31,11 @@ pub(crate) fn content_type(
     let parsed = only.and_then(|value| value.to_str().ok()?.parse::<ContentType>().ok());
     let fits = |given: &ContentType| accepted.is_none_or(|accepted| accepted.contains(given));
     parsed.filter(fits).ok_or_else(|| {
-        let types = |types: &[ContentType]| {
-            types.iter().map(ContentType::as_str).collect::<Vec<_>>().join(", ")
+        let Some(accepted) = accepted else {
+            let detail = "one Content-Type must say what the body is";
+            return Problem::new(UNSUPPORTED_MEDIA_TYPE, detail).header(header::ACCEPT, "*/*");
         };
-        let list = accepted.map_or_else(|| "*/*".to_owned(), types);
+        let list = accepted.iter().map(ContentType::as_str).collect::<Vec<_>>().join(", ");
         let detail = format!("the body must be {list}, and one Content-Type must say so");
         Problem::new(UNSUPPORTED_MEDIA_TYPE, detail).header(header::ACCEPT, &list)
     })

@@ -20,7 +20,7 @@ const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 
 /// How a job stands; always 200 while it is known.
-#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs",
+#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", operation_id = "getJob",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The job; a failed one is data, not an error", body = JobDocument),
@@ -55,7 +55,7 @@ fn none_match(request: &HttpRequest, tag: &str) -> bool {
 }
 
 /// The last attempts of a job, oldest first.
-#[utoipa::path(get, path = "/jobs/{id}/attempts", tag = "jobs",
+#[utoipa::path(get, path = "/jobs/{id}/attempts", tag = "jobs", operation_id = "listAttempts",
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "Up to ten attempts", body = Items<AttemptDocument>)))]
 pub(crate) async fn attempts(app: web::Data<App>, id: web::Path<String>) -> Answer {
@@ -64,7 +64,7 @@ pub(crate) async fn attempts(app: web::Data<App>, id: web::Path<String>) -> Answ
 }
 
 /// Cancels a job: at once if it waits; a running one is asked to stop.
-#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs",
+#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", operation_id = "cancelJob",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "Canceled, now or before", body = JobDocument),
@@ -84,7 +84,7 @@ pub(crate) async fn cancel(app: web::Data<App>, id: web::Path<String>) -> Answer
 }
 
 /// Gives a failed or canceled job a second life under the same id.
-#[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs",
+#[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs", operation_id = "retryJob",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 202, description = "Queued again", body = JobDocument),
@@ -100,7 +100,7 @@ pub(crate) async fn retry(app: web::Data<App>, id: web::Path<String>) -> Answer 
 }
 
 /// Deletes an ended job. Never cancels: a repeated DELETE must not have two effects.
-#[utoipa::path(delete, path = "/jobs/{id}", tag = "jobs",
+#[utoipa::path(delete, path = "/jobs/{id}", tag = "jobs", operation_id = "deleteJob",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 204, description = "Deleted"),
@@ -124,7 +124,7 @@ fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answe
 }
 
 /// Many jobs, a page at a time.
-#[utoipa::path(get, path = "/jobs", tag = "jobs",
+#[utoipa::path(get, path = "/jobs", tag = "jobs", operation_id = "listJobs",
     params(
         ("status" = Option<String>, Query, description = "Only jobs that stand there"),
         ("task" = Option<String>, Query, description = "Only jobs of that task"),

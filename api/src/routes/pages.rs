@@ -8,14 +8,14 @@ use crate::state::App;
 use crate::{document, openapi};
 
 /// This document: OpenAPI 3.1.
-#[utoipa::path(get, path = "/openapi.json", tag = "pages",
+#[utoipa::path(get, path = "/openapi.json", tag = "pages", operation_id = "getOpenapi",
     responses((status = 200, description = "This document", body = serde_json::Value)))]
 pub(crate) async fn openapi(app: web::Data<App>) -> HttpResponse {
     document::ok(&openapi::document(&app.task_routes))
 }
 
 /// What a problem type means.
-#[utoipa::path(get, path = "/problems/{slug}", tag = "pages",
+#[utoipa::path(get, path = "/problems/{slug}", tag = "pages", operation_id = "getProblemPage",
     params(("slug" = String, Path, description = "The last part of a problem's `type`")),
     responses(
         (status = 200, description = "A page for people", content_type = "text/html", body = String),
@@ -31,7 +31,7 @@ pub(crate) async fn problem(slug: web::Path<String>) -> Answer {
 }
 
 /// A short page to start from.
-#[utoipa::path(get, path = "/", tag = "pages",
+#[utoipa::path(get, path = "/", tag = "pages", operation_id = "getHomePage",
     responses((status = 200, description = "A page for people", content_type = "text/html", body = String)))]
 pub(crate) async fn home() -> HttpResponse {
     page(

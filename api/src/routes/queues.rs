@@ -15,7 +15,7 @@ const DEFAULT_REDRIVE: u64 = 1000;
 const MAX_REDRIVE: u64 = 100_000;
 
 /// Every queue that was used or served in the last hour, or holds anything.
-#[utoipa::path(get, path = "/queues", tag = "queues",
+#[utoipa::path(get, path = "/queues", tag = "queues", operation_id = "listQueues",
     responses((status = 200, description = "Queues by name", body = Items<QueueDocument>)))]
 pub(crate) async fn list(app: web::Data<App>) -> Answer {
     let (queues, workers) = (app.broker.queues().await?, app.broker.workers().await?);
@@ -25,7 +25,7 @@ pub(crate) async fn list(app: web::Data<App>) -> Answer {
 }
 
 /// One queue.
-#[utoipa::path(get, path = "/queues/{queue}", tag = "queues",
+#[utoipa::path(get, path = "/queues/{queue}", tag = "queues", operation_id = "getQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "The queue", body = QueueDocument),
@@ -36,7 +36,7 @@ pub(crate) async fn show(app: web::Data<App>, name: web::Path<String>) -> Answer
 }
 
 /// Stops handing out a queue's jobs; running ones go on, new ones are still taken.
-#[utoipa::path(post, path = "/queues/{queue}/pause", tag = "queues",
+#[utoipa::path(post, path = "/queues/{queue}/pause", tag = "queues", operation_id = "pauseQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 200, description = "The queue", body = QueueDocument)))]
 pub(crate) async fn pause(app: web::Data<App>, name: web::Path<String>) -> Answer {
@@ -46,7 +46,7 @@ pub(crate) async fn pause(app: web::Data<App>, name: web::Path<String>) -> Answe
 }
 
 /// Hands out a queue's jobs again.
-#[utoipa::path(post, path = "/queues/{queue}/resume", tag = "queues",
+#[utoipa::path(post, path = "/queues/{queue}/resume", tag = "queues", operation_id = "resumeQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 200, description = "The queue", body = QueueDocument)))]
 pub(crate) async fn resume(app: web::Data<App>, name: web::Path<String>) -> Answer {
@@ -56,7 +56,7 @@ pub(crate) async fn resume(app: web::Data<App>, name: web::Path<String>) -> Answ
 }
 
 /// Gives a queue's failed jobs a second life, the oldest first.
-#[utoipa::path(post, path = "/queues/{queue}/redrive", tag = "queues",
+#[utoipa::path(post, path = "/queues/{queue}/redrive", tag = "queues", operation_id = "redriveQueue",
     params(
         ("queue" = String, Path, description = "The queue's name"),
         ("task" = Option<String>, Query, description = "Only jobs of that task"),

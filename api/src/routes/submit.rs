@@ -21,7 +21,7 @@ use crate::submit::{
 use crate::{body, json, query};
 
 /// Submits a job; the body names the task.
-#[utoipa::path(post, path = "/jobs", tag = "jobs",
+#[utoipa::path(post, path = "/jobs", tag = "jobs", operation_id = "submitJob",
     request_body(content = serde_json::Value, description = "`{task, payload?, queue?, priority?, delay_ms? or run_at?, timeout_ms?, deadline_ms?, max_attempts?, retention_ms?, idempotency_key?, metadata?}`"),
     responses(
         (status = 202, description = "Taken", body = JobDocument),
@@ -48,7 +48,7 @@ pub(crate) async fn by_envelope(
 }
 
 /// Submits a job of the task in the path; the body is its payload.
-#[utoipa::path(post, path = "/tasks/{task}/jobs", tag = "jobs",
+#[utoipa::path(post, path = "/tasks/{task}/jobs", tag = "jobs", operation_id = "submitJobOfTask",
     params(("task" = String, Path, description = "The task's name")),
     request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type the task takes. Options are query parameters."),
     responses(
@@ -118,7 +118,7 @@ async fn by_payload(
 }
 
 /// Submits up to 1000 jobs, each for itself.
-#[utoipa::path(post, path = "/jobs/batch", tag = "jobs",
+#[utoipa::path(post, path = "/jobs/batch", tag = "jobs", operation_id = "submitBatch",
     request_body(content = serde_json::Value, description = "`{jobs: [envelope, …]}`"),
     responses(
         (status = 202, description = "At least one was taken; every item's answer is in its place", body = Items<ItemDocument>),

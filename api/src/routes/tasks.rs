@@ -9,7 +9,7 @@ use crate::problem::{Problem, UNKNOWN_TASK};
 use crate::state::App;
 
 /// Every task that a worker declared in the last 30 days.
-#[utoipa::path(get, path = "/tasks", tag = "tasks",
+#[utoipa::path(get, path = "/tasks", tag = "tasks", operation_id = "listTasks",
     responses((status = 200, description = "Tasks by name", body = Items<TaskDocument>)))]
 pub(crate) async fn list(app: web::Data<App>) -> Answer {
     let (tasks, workers) = (app.broker.tasks().await?, app.broker.workers().await?);
@@ -17,7 +17,7 @@ pub(crate) async fn list(app: web::Data<App>) -> Answer {
 }
 
 /// One task.
-#[utoipa::path(get, path = "/tasks/{task}", tag = "tasks",
+#[utoipa::path(get, path = "/tasks/{task}", tag = "tasks", operation_id = "getTask",
     params(("task" = String, Path, description = "The task's name")),
     responses(
         (status = 200, description = "The task", body = TaskDocument),
