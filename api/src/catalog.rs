@@ -41,12 +41,16 @@ impl Catalog {
         Self { broker, unknown, tasks: RwLock::default(), last_miss: Mutex::default() }
     }
 
-    /// Reads all declarations.
     pub(crate) async fn tick(&self) -> Result<(), Error> {
+        self.read().await.map(|_| ())
+    }
+
+    /// Reads all declarations, and learns them: whoever sees a task in a list can submit to it at once.
+    pub(crate) async fn read(&self) -> Result<Vec<TaskDescriptor>, Error> {
         let tasks = self.broker.tasks().await?;
-        let tasks = tasks.into_iter().map(|task| (task.name.clone(), Arc::new(task))).collect();
-        *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = Some(tasks);
-        Ok(())
+        let known = tasks.iter().map(|task| (task.name.clone(), Arc::new(task.clone()))).collect();
+        *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        Ok(tasks)
     }
 
     /// What a worker declared about a task; `None` if none ever did.

@@ -199,6 +199,7 @@ async fn drain(shutdown: &Shutdown, drain: Duration) {
 /// Closes the listener and every idle connection; requests under way end, unless somebody hurries once more.
 async fn close(shutdown: &Shutdown, handle: &dev::ServerHandle) {
     let wishes = shutdown.wishes();
+    tracing::info!("closing: no new connections, the last requests end");
     tokio::select! {
         () = handle.stop(true) => {}
         () = shutdown.asked(wishes + 1) => {
