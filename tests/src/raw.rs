@@ -67,6 +67,14 @@ impl RawConnection {
         self.write("0\r\n\r\n").await
     }
 
+    /// Says that no more will be sent; answers are still read.
+    ///
+    /// # Panics
+    /// If the other side has closed.
+    pub async fn end(&mut self) {
+        self.stream.shutdown().await.expect("the API still listens");
+    }
+
     /// Reads an answer.
     pub async fn answer(&mut self) -> Answer {
         in_time("an answer", self.read(true)).await
