@@ -70,7 +70,9 @@ fn behind(route: &TaskRoute, general: Operation) -> Operation {
     operation.operation_id = Some(format!("submit{}", route.path));
     operation.summary =
         Some(format!("Submits a job of the task `{}`; the body is its payload.", route.task));
-    operation.parameters = None;
+    let parameters = operation.parameters.into_iter().flatten();
+    operation.parameters =
+        Some(parameters.filter(|it| !matches!(it, RefOr::T(it) if it.name == "task")).collect());
     operation.responses.responses.remove("404");
     operation
 }

@@ -4,6 +4,7 @@ mod batch;
 mod envelope;
 mod given;
 mod options;
+mod schema;
 
 use actix_web::http::header;
 use actix_web::web::Bytes;
@@ -15,6 +16,7 @@ use crunch_common::task::{TaskDescriptor, TaskName};
 pub(crate) use batch::{ItemDocument, MAX_BATCH_BYTES, submit_batch};
 pub(crate) use envelope::Envelope;
 pub(crate) use options::Options;
+pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
 
 use crate::document::JobDocument;
 use crate::idempotency::Key;

@@ -15,14 +15,16 @@ use crate::problem::{
 };
 use crate::state::App;
 use crate::submit::{
-    ENVELOPE_BYTES, Envelope, ItemDocument, Location, MAX_BATCH_BYTES, Options, Submission,
-    check_fit, idempotency, one_key, submit_batch, submit_one, undeclared, undeclared_member,
+    BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, Location, MAX_BATCH_BYTES,
+    Options, OptionsSchema, Submission, check_fit, idempotency, one_key, submit_batch, submit_one,
+    undeclared, undeclared_member,
 };
 use crate::{body, json, query};
 
 /// Submits a job; the body names the task.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", operation_id = "submitJob",
-    request_body(content = serde_json::Value, description = "`{task, payload?, queue?, priority?, delay_ms? or run_at?, timeout_ms?, deadline_ms?, max_attempts?, retention_ms?, idempotency_key?, metadata?}`"),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job")),
+    request_body = EnvelopeSchema,
     responses(
         (status = 202, description = "Taken", body = JobDocument),
         (status = 422, description = "The submission does not fit"),
@@ -49,7 +51,11 @@ pub(crate) async fn by_envelope(
 
 /// Submits a job of the task in the path; the body is its payload.
 #[utoipa::path(post, path = "/tasks/{task}/jobs", tag = "jobs", operation_id = "submitJobOfTask",
-    params(("task" = String, Path, description = "The task's name")),
+    params(
+        ("task" = String, Path, description = "The task's name"),
+        OptionsSchema,
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
+    ),
     request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type the task takes. Options are query parameters."),
     responses(
         (status = 202, description = "Taken", body = JobDocument),
@@ -119,7 +125,7 @@ async fn by_payload(
 
 /// Submits up to 1000 jobs, each for itself.
 #[utoipa::path(post, path = "/jobs/batch", tag = "jobs", operation_id = "submitBatch",
-    request_body(content = serde_json::Value, description = "`{jobs: [envelope, …]}`"),
+    request_body = BatchSchema,
     responses(
         (status = 202, description = "At least one was taken; every item's answer is in its place", body = Items<ItemDocument>),
         (status = 422, description = "None was taken", body = Items<ItemDocument>),
