@@ -160,9 +160,12 @@ impl Server {
         }
         readiness.drain();
         drain(&shutdown, self.config.drain).await;
-        close(&shutdown, &handle).await;
+        let close = async {
+            handle.stop(true).await;
+            let _ended = serving.await;
+        };
+        close_unless_hurried(&shutdown, close).await;
         stop.send_replace(true);
-        let _ended = serving.await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -196,16 +199,14 @@ async fn drain(shutdown: &Shutdown, drain: Duration) {
     }
 }
 
-/// Closes the listener and every idle connection; requests under way end, unless somebody hurries once more.
-async fn close(shutdown: &Shutdown, handle: &dev::ServerHandle) {
+/// Closes the listener and every idle connection, and lets the requests under way end. Whoever hurries once more does not
+/// wait for them: they end with the process.
+async fn close_unless_hurried(shutdown: &Shutdown, close: impl Future<Output = ()>) {
     let wishes = shutdown.wishes();
     tracing::info!("closing: no new connections, the last requests end");
     tokio::select! {
-        () = handle.stop(true) => {}
-        () = shutdown.asked(wishes + 1) => {
-            tracing::warn!("hurried: requests under way are cut off");
-            handle.stop(false).await;
-        }
+        () = close => {}
+        () = shutdown.asked(wishes + 1) => tracing::warn!("hurried: requests under way are cut off"),
     }
 }
 

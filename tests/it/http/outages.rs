@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crunch_tests::{Answer, Api, RedisServer, Stack, eventually};
+use futures_util::future::join_all;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::is_problem;
@@ -26,8 +27,18 @@ async fn ready(api: &Api, code: u16) {
     eventually(&format!("/readyz says {code}"), look).await;
 }
 
-/// Asks everything that needs Redis; the answers must come in time and tell what is not known.
+/// Asks everything that needs Redis, all at once; the answers must come in time and tell what is not known.
 async fn is_told(api: &Api, id: &str) {
+    tokio::join!(changes_are_told(api, id), reads_are_told(api, id));
+    ready(api, 503).await;
+    is_problem(&api.get("/readyz").await, 503, "unavailable");
+    assert_eq!(api.get("/livez").await.status.as_u16(), 200);
+    // What is wrong with a request is said whether or not Redis is there.
+    is_problem(&api.post_bytes("/crunch", "{").await, 400, "malformed-json");
+    is_problem(&api.get("/jobs/no-id").await, 404, "not-found");
+}
+
+async fn changes_are_told(api: &Api, id: &str) {
     let submit = json!({ "task": "crunch" });
     let items = json!({ "jobs": [submit, { "task": "crunch" }] });
     let changes = [
@@ -37,28 +48,29 @@ async fn is_told(api: &Api, id: &str) {
         (format!("/jobs/{id}/cancel"), json!(null)),
         (format!("/jobs/{id}/retry"), json!(null)),
     ];
-    for (path, body) in changes {
-        let answer = timed(api.post(&path, &body)).await;
+    let one = async |(path, body): &(String, Value)| {
+        let answer = timed(api.post(path, body)).await;
         is_problem(&answer, 503, "unavailable");
         assert_eq!(answer.json()["outcome"], "unknown", "{path}");
-    }
-    let batch = timed(api.post("/jobs/batch", &items)).await;
-    assert_eq!((batch.status.as_u16(), batch.header("retry-after")), (503, "1"));
-    assert_eq!(batch.json()["items"][1]["problem"]["outcome"], "unknown");
+    };
+    let batch = async {
+        let batch = timed(api.post("/jobs/batch", &items)).await;
+        assert_eq!((batch.status.as_u16(), batch.header("retry-after")), (503, "1"));
+        assert_eq!(batch.json()["items"][1]["problem"]["outcome"], "unknown");
+    };
+    tokio::join!(join_all(changes.iter().map(one)), batch);
+}
+
+async fn reads_are_told(api: &Api, id: &str) {
     let job = ["", "/result", "/payload", "/attempts"].map(|rest| format!("/jobs/{id}{rest}"));
-    let others = ["/jobs", "/tasks", "/queues", "/workers", "/tasks/crunch", "/queues/crunch"]
-        .map(str::to_owned);
-    for path in job.into_iter().chain(others).chain([format!("/result/{id}")]) {
+    let lists = ["/jobs", "/tasks", "/queues", "/workers", "/tasks/crunch", "/queues/crunch"];
+    let paths = job.into_iter().chain(lists.map(str::to_owned)).chain([format!("/result/{id}")]);
+    let one = async |path: String| {
         let answer = timed(api.get(&path)).await;
         is_problem(&answer, 503, "unavailable");
         assert_eq!(answer.json().get("outcome"), None, "{path}");
-    }
-    ready(api, 503).await;
-    is_problem(&api.get("/readyz").await, 503, "unavailable");
-    assert_eq!(api.get("/livez").await.status.as_u16(), 200);
-    // What is wrong with a request is said whether or not Redis is there.
-    is_problem(&api.post_bytes("/crunch", "{").await, 400, "malformed-json");
-    is_problem(&api.get("/jobs/no-id").await, 404, "not-found");
+    };
+    join_all(paths.map(one)).await;
 }
 
 /// A worker declares the tasks, then goes: the API knows them while Redis is away.
