@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("crunch-api: {error}");
-            ExitCode::FAILURE
+            error.exit_code().into()
         }
     }
 }

@@ -60,6 +60,17 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// The code to exit with: 2 for wrong configuration, 1 for everything else.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Open { .. } => 2,
+            Self::Bind { .. } | Self::Broker(_) | Self::System(_) | Self::Unhealthy { .. } => 1,
+        }
+    }
+}
+
 /// When to stop: the first wish drains, each further one ends what is being waited for.
 #[derive(Debug, Clone)]
 pub struct Shutdown {

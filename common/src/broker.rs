@@ -45,7 +45,7 @@ pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, ReleaseCause, Settlement, WorkerId};
 pub use list::{Cursor, InvalidCursor, ListQuery, Page};
 pub use operate::{CancelOutcome, DeleteOutcome, RetryOutcome};
-pub use record::{JobRecord, Lookup, ResultSummary};
+pub use record::{JobRecord, Lookup, ResultSummary, Tombstone};
 pub use submit::{Enqueued, IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
 pub use sweep::Swept;
 pub use wakeup::{Control, Controls};

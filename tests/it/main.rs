@@ -8,5 +8,6 @@ mod configuration;
 mod fleet;
 mod http;
 mod life;
+mod memory;
 mod redis_trouble;
 mod shutdown;

@@ -105,12 +105,6 @@ impl RunningJobs {
         self.count.send_replace(jobs.running.len());
     }
 
-    /// Whether the outcome of an ended attempt may wait that long before its lease is given up.
-    pub(crate) fn may_wait(&self, key: LeaseKey, pause: Duration) -> bool {
-        let until = self.lock().settling.get(&key).copied();
-        until.is_some_and(|until| Instant::now() + 2 * pause < until)
-    }
-
     /// How many run, those that ended not counted.
     pub(crate) fn count(&self) -> usize {
         *self.count.borrow()

@@ -73,8 +73,6 @@ pub enum Settled {
     Stale,
     /// There is no such job any more.
     Unknown,
-    /// Redis is nearly full and the result is large: keep it and bring it again, as long as the lease is held.
-    NoRoom,
 }
 
 /// A job to run, and the right to.
@@ -205,7 +203,6 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
 fn read_settled(code: &Value) -> Result<Settled, Error> {
     match reply::integer(code)? {
         1 | 2 => Ok(Settled::Done),
-        3 => Ok(Settled::NoRoom),
         -1 => Ok(Settled::Stale),
         -2 => Ok(Settled::Unknown),
         code => Err(Error::unreadable(format!("settle answered {code}"))),

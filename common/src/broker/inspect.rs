@@ -114,15 +114,16 @@ impl Broker {
         })
     }
 
-    /// Reads a job's payload. One round trip.
+    /// Reads a job's payload; `None` if it was forgotten to make room when the job succeeded. One round trip.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
-    pub async fn payload(&self, id: JobId) -> Result<Lookup<Payload>, Error> {
+    pub async fn payload(&self, id: JobId) -> Result<Lookup<Option<Payload>>, Error> {
         let (job, mut more) = self.job_and(id, &["payload"]).await?;
         job.try_map(|job| {
-            let bytes = reply::bytes(more.pop().ok_or_else(|| Error::unreadable("no payload"))?)?;
-            Ok(Payload { bytes, content_type: job.options.content_type })
+            let payload = more.pop().filter(|value| *value != Value::Nil);
+            let bytes = payload.map(reply::bytes).transpose()?;
+            Ok(bytes.map(|bytes| Payload { bytes, content_type: job.options.content_type }))
         })
     }
 
@@ -345,7 +346,7 @@ impl Broker {
             Lookup::Found(job) => {
                 Some(RunningJob { id: job.id, task: job.task, started_at: job.started_at })
             }
-            Lookup::Gone | Lookup::Unknown => None,
+            Lookup::Gone(_) | Lookup::Unknown => None,
         });
         Ok(jobs.collect())
     }

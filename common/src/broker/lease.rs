@@ -163,18 +163,6 @@ impl Settlement {
         self.lease
     }
 
-    /// The same attempt ended without the result: for one that found no room as long as it could wait.
-    #[must_use = "a settlement counts when an exchange has carried it to Redis"]
-    pub fn without_result(self, error: JobError) -> Self {
-        Self { outcome: Outcome::Fail(error), ..self }
-    }
-
-    /// The job given back instead of the outcome.
-    #[must_use = "a settlement counts when an exchange has carried it to Redis"]
-    pub fn given_back(self, cause: ReleaseCause) -> Self {
-        Self { outcome: Outcome::Release(cause), ..self }
-    }
-
     /// Bytes it carries, for the bound on one call.
     #[must_use]
     pub fn size(&self) -> usize {

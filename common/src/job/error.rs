@@ -47,8 +47,6 @@ codes! {
     result_invalid = "result_invalid",
     /// The handler's answer is larger than the limit.
     result_too_large = "result_too_large",
-    /// Redis was nearly full, and found no room for a large result while the attempt might wait.
-    redis_full = "redis_full",
 }
 
 impl ErrorCode {

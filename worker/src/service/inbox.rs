@@ -2,17 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crunch_common::broker::{Exchange, ReleaseCause, Settlement};
-use crunch_common::job::{ErrorCode, JobError};
+use crunch_common::broker::{Exchange, Settlement};
 use crunch_common::queue::QueueName;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Look;
-use crate::running::RunningJobs;
-
-/// How long a large result waits before it is offered again to a Redis that has no room: sweeps make some every second.
-const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Inbox {
     /// Ended attempts that no exchange has carried yet, the oldest first.
@@ -113,26 +108,6 @@ impl Inbox {
     pub(crate) fn take_waiting(&mut self) {
         while let Ok(settlement) = self.settlements.try_recv() {
             self.waiting.push(settlement);
-        }
-    }
-
-    /// Keeps a settlement for which Redis had no room, and brings it again a little later; without its result once its
-    /// lease is about to be given up. A worker that shuts down does not wait: its job runs again elsewhere.
-    pub(crate) fn bring_again(&mut self, settlement: Settlement, running: &RunningJobs) {
-        if !running.may_wait(settlement.key(), ROOM_PAUSE) {
-            let error = JobError::retryable(ErrorCode::redis_full(), "no room for the result");
-            self.waiting.push(settlement.without_result(error));
-            return;
-        }
-        match self.settled() {
-            Some(settled) => {
-                tokio::spawn(async move {
-                    tokio::time::sleep(ROOM_PAUSE).await;
-                    // Only a worker that gave up waiting has closed the channel; the lease then ends by itself.
-                    let _ = settled.send(settlement);
-                });
-            }
-            None => self.waiting.push(settlement.given_back(ReleaseCause::Shutdown)),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{
-    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, Settlement, WorkerId,
+    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, WorkerId,
 };
 use crunch_common::job::Partition;
 use tokio::sync::mpsc;
@@ -52,7 +52,7 @@ impl Processor {
             let outcome = self.send(inbox, &mut exchange).await;
             inbox.number = exchange.number;
             let more = match outcome {
-                Ok(exchanged) => self.take_in(inbox, exchange, exchanged, slots),
+                Ok(exchanged) => self.take_in(inbox, &exchange, exchanged, slots),
                 Err(error) => self.suspect(inbox, exchange, &error),
             };
             inbox.take_waiting();
@@ -118,11 +118,11 @@ impl Processor {
     fn take_in(
         &self,
         inbox: &mut Inbox,
-        exchange: Exchange,
+        exchange: &Exchange,
         exchanged: Exchanged,
         slots: Vec<Slot>,
     ) -> bool {
-        self.note(inbox, exchange.settlements, &exchanged.settled);
+        self.note(exchange, &exchanged.settled);
         self.slots.drain(self.partition, exchanged.drain);
         inbox.due = self.next_look(&exchanged);
         let got = exchanged.claims.len();
@@ -137,9 +137,10 @@ impl Processor {
         exchanged.more || may_have_more
     }
 
-    fn note(&self, inbox: &mut Inbox, settlements: Vec<Settlement>, settled: &[Settled]) {
-        for (settlement, settled) in settlements.into_iter().zip(settled) {
+    fn note(&self, exchange: &Exchange, settled: &[Settled]) {
+        for (settlement, settled) in exchange.settlements.iter().zip(settled) {
             let key = settlement.key();
+            self.executor.running.forget(key);
             match settled {
                 Settled::Done => {}
                 Settled::Stale => {
@@ -148,12 +149,7 @@ impl Processor {
                 Settled::Unknown => {
                     tracing::warn!(job.id = %key.id, "the job is gone, its outcome is dropped");
                 }
-                Settled::NoRoom => {
-                    inbox.bring_again(settlement, &self.executor.running);
-                    continue;
-                }
             }
-            self.executor.running.forget(key);
         }
     }
 

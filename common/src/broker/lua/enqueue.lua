@@ -85,7 +85,7 @@ end
 local function enqueue(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local replies, seen, earliest = { int(now) }, {}, {}
-  local gate = { full = memory_used(p) >= num(argv[1]), bound = num(argv[2]), room = {} }
+  local gate = { full = memory(w, p).used >= num(argv[1]), bound = num(argv[2]), room = {} }
   for at = 3, #argv, ENQUEUE_STRIDE do
     local reply, queue, due = enqueue_one(w, p, now, seen, gate, unpack(argv, at, at + ENQUEUE_STRIDE - 1))
     replies[#replies + 1] = reply

@@ -79,6 +79,20 @@ local function to_tombstone(w, p, id, job, how)
   w:call('PEXPIRE', key.job(p, id), TOMBSTONE_KEPT_MS)
 end
 
+-- Makes room in a nearly full Redis: of the ended jobs of a queue the next to expire are forgotten early, but never the
+-- dead letters. Returns how many.
+local function make_room(w, p, queue, most)
+  local forgotten = 0
+  for _, id in ipairs(redis.call('ZRANGE', key.finished(p, queue), 0, most - 1)) do
+    local job = read_job(p, id, { 'status', 'queue' })
+    if job and (job.status == 'succeeded' or job.status == 'canceled') then
+      to_tombstone(w, p, id, job, 'trimmed')
+      forgotten = forgotten + 1
+    end
+  end
+  return forgotten
+end
+
 -- Forgets up to `most` expired entries of a queue's indexes; the jobs themselves have expired. Returns how many it found.
 local function trim(w, p, queue, now, most)
   local expired = redis.call('ZRANGEBYSCORE', key.finished(p, queue), '-inf', int(now), 'LIMIT', 0, most)

@@ -9,7 +9,6 @@
 --
 -- Returns  1  settled
 --          2  this very attempt was settled before: the reply got lost, and asking again is safe
---          3  not now: Redis is nearly full and the result is large; keep it and ask again
 --         -1  stale: another attempt holds the job, or the lease was taken back
 --         -2  no such job (deleted meanwhile, or its record cannot be read)
 --
@@ -18,8 +17,8 @@
 -- Results up to this size, if JSON, stand in `result` and travel with the status; others in `result_large`.
 local INLINE_RESULT_BYTES = 65536
 
--- From this percent of `maxmemory` on a result that would not stand inline waits with its worker.
-local MEMORY_FOR_SMALL_RESULTS = 95
+-- From this percent of `maxmemory` on a result that does not stand inline makes its own room: an older ended job goes.
+local MEMORY_ALL_BUT_FULL = 95
 
 local settle = {}
 
@@ -30,8 +29,12 @@ function settle.complete(w, p, id, job, now, result, content_type)
     fields[#fields + 1] = 'result_type'
     fields[#fields + 1] = content_type
   end
+  local memory = memory(w, p)
+  if memory.used >= MEMORY_ALL_BUT_FULL and #result > INLINE_RESULT_BYTES then make_room(w, p, job.queue, 1) end
   to_terminal(w, p, id, job, 'succeeded', now, unpack(fields))
   if job.error then w:call('HDEL', key.job(p, id), 'error') end
+  -- In a nearly full Redis what went in makes room for what came out: so a full one drains.
+  if memory.used >= memory.watermark then w:call('HDEL', key.job(p, id), 'payload') end
 end
 
 function settle.fail(w, p, id, job, now, error)
@@ -65,7 +68,6 @@ local function settle_one(w, p, now, worker, id, epoch, outcome, a, b)
   if not job then return -2 end
   if job.settled_epoch == epoch then return 2 end
   if not holds(job, epoch, worker) then return -1 end
-  if outcome == 'complete' and #a > INLINE_RESULT_BYTES and memory_used(p) >= MEMORY_FOR_SMALL_RESULTS then return 3 end
   w:add('ZREM', key.running(p, job.queue), id)
   settle[outcome](w, p, id, job, now, a, b)
   return 1, job.queue

@@ -70,6 +70,7 @@ local function sweep_queue(w, p, now, queue, guard, swept)
   w:commit()
   if swept.memory >= swept.watermark and swept.left > 0 then
     local forgotten = make_room(w, p, queue, swept.left)
+    w:commit()
     swept.left, swept.trimmed = swept.left - forgotten, swept.trimmed + forgotten
   end
   wake_if_claimable(w, p, queue)
@@ -81,21 +82,6 @@ local function measure_memory()
   local info = redis.call('INFO', 'memory')
   local used, most = string.match(info, 'used_memory:(%d+)'), num(string.match(info, 'maxmemory:(%d+)'))
   return most > 0 and math.floor(num(used) * 100 / most) or 0
-end
-
--- Makes room in a nearly full Redis: of the ended jobs of a queue the next to expire are forgotten early, but never the
--- dead letters. Returns how many.
-local function make_room(w, p, queue, most)
-  local forgotten = 0
-  for _, id in ipairs(redis.call('ZRANGE', key.finished(p, queue), 0, most - 1)) do
-    local job = read_job(p, id, { 'status', 'queue' })
-    if job and (job.status == 'succeeded' or job.status == 'canceled') then
-      to_tombstone(w, p, id, job, 'trimmed')
-      forgotten = forgotten + 1
-    end
-  end
-  w:commit()
-  return forgotten
 end
 
 -- When leases may be taken back again, and how long the longest registered lease is.
