@@ -63,6 +63,10 @@ async fn a_full_redis_drains_and_takes_jobs_again_by_itself() {
     );
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(api.job(&ids[0]).await["status"], "queued", "reads go on");
+    assert_eq!(
+        api.post(&format!("/jobs/{}/cancel", ids[0]), &json!({})).await.status,
+        StatusCode::OK
+    );
 
     api.post("/queues/echo/resume", &json!({})).await;
     let last = eventually("a new job is taken", async || {

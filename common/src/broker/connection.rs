@@ -295,6 +295,6 @@ enum Request<'a> {
 }
 
 /// Turns an error that Redis sent inside a reply into ours.
-fn server_errors(values: Vec<Value>) -> Result<Vec<Value>, RedisError> {
+pub(crate) fn server_errors(values: Vec<Value>) -> Result<Vec<Value>, RedisError> {
     values.into_iter().map(Value::extract_error).collect()
 }

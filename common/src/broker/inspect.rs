@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use redis::aio::ConnectionLike;
 use redis::{Pipeline, Value};
 use serde::Deserialize;
 
+use super::connection::server_errors;
 use super::error::{Error, classify};
 use super::heartbeat::WorkerInfo;
 use super::keys::Lane;
@@ -365,7 +367,9 @@ impl Broker {
                 .get()
                 .await
                 .map_err(|error| Error::Unavailable { reason: error.to_string() })?;
-            pipeline.query_async::<Vec<Value>>(&mut connection).await.map_err(heard)
+            let count = pipeline.cmd_iter().count();
+            let values = connection.req_packed_commands(pipeline, 0, count).await;
+            values.and_then(server_errors).map_err(heard)
         };
         tokio::time::timeout(CALL_DEADLINE, ask).await.map_err(|_| Error::timed_out())?
     }
