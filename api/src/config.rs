@@ -57,6 +57,21 @@ pub struct ApiConfig {
 pub enum Command {
     /// Asks a running API whether it is ready; exits with 0 if it is, with 1 if not.
     Health(HealthTarget),
+    /// Looks whether everything in Redis is where it should be, while the system works; exits with 0 if it is, with 1 if
+    /// not.
+    Audit(AuditOptions),
+}
+
+/// What an audit does beside looking.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AuditOptions {
+    /// Puts right what is wrong, as far as that is certain.
+    #[arg(long)]
+    pub heal: bool,
+
+    /// Prints the account as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which API to ask.

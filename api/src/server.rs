@@ -52,6 +52,16 @@ pub enum StartError {
     /// The system refused something else.
     #[error("the system refused: {0}")]
     System(#[from] std::io::Error),
+    /// An audit has found something that is still wrong.
+    #[error("the audit is not clean: {left} of {found} findings are left{advice}")]
+    Unclean {
+        /// How much it found.
+        found: u64,
+        /// How much of it is still wrong.
+        left: u64,
+        /// What to do about it.
+        advice: &'static str,
+    },
     /// The API that was asked is not ready.
     #[error("not ready: {reason}")]
     Unhealthy {

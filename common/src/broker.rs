@@ -12,6 +12,7 @@
 //! contract. Every state change is one Redis Function: it reads and checks first, then writes, by Redis' own clock.
 //! Nothing here decodes a payload, and no time of this machine decides anything.
 
+mod audit;
 mod connection;
 mod error;
 mod exchange;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use redis::IntoConnectionInfo;
 use redis::io::tcp::TcpSettings;
 
+pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled};
 pub use functions::Library;

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use crunch_common::broker::Library;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -139,6 +140,16 @@ impl Stack {
     pub fn spawn(&mut self, command: Command, name: &str) -> Process {
         self.started += 1;
         Process::spawn(command, &format!("{name}-{}", self.started), self.directory.path())
+    }
+
+    /// Audits everything that is in Redis; so any test may end, whatever it did.
+    ///
+    /// # Panics
+    /// If anything is not where it should be, or Redis is away.
+    pub async fn audits_clean(&self) {
+        let broker = self.redis.broker("crunch", Library::shipped());
+        let audit = broker.audit(|_| ()).await.unwrap();
+        assert!(audit.is_clean(), "{:#?}", audit.findings);
     }
 
     /// What ran, by the handlers' own account.

@@ -122,6 +122,11 @@ impl Link {
         self.send(Request::Many(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
     }
 
+    /// As [`Link::read`], but a key of another type than expected is an answer, [`Value::ServerError`], and no failure.
+    pub(crate) async fn look(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        self.send(Request::Look(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
+    }
+
     /// Sends one command that may block in Redis for up to `patience`.
     pub(crate) async fn block(&self, command: &Cmd, patience: Duration) -> Result<Value, Error> {
         self.send_one(command, Repeat::Never, CALL_DEADLINE + patience).await
@@ -190,11 +195,12 @@ impl Link {
             Request::One(command) => {
                 connection.send_packed_command(command).await.map(|value| vec![value])
             }
-            Request::Many(pipeline) => {
+            Request::Many(pipeline) | Request::Look(pipeline) => {
                 connection.send_packed_commands(pipeline, 0, pipeline.cmd_iter().count()).await
             }
         };
-        let error = match outcome.and_then(server_errors) {
+        let look = matches!(request, Request::Look(_));
+        let error = match outcome.and_then(|values| server_errors(values, look)) {
             Ok(values) => return Ok(values),
             Err(error) => Arc::new(error),
         };
@@ -292,9 +298,15 @@ impl Link {
 enum Request<'a> {
     One(&'a Cmd),
     Many(&'a Pipeline),
+    Look(&'a Pipeline),
 }
 
-/// Turns an error that Redis sent inside a reply into ours.
-pub(crate) fn server_errors(values: Vec<Value>) -> Result<Vec<Value>, RedisError> {
-    values.into_iter().map(Value::extract_error).collect()
+/// Turns an error that Redis sent inside a reply into ours. Whoever just looks around hears of a wrong type as such.
+pub(crate) fn server_errors(values: Vec<Value>, look: bool) -> Result<Vec<Value>, RedisError> {
+    let expected = |value: &Value| match value {
+        Value::ServerError(error) => look && error.code() == "WRONGTYPE",
+        _ => false,
+    };
+    let extract = |value: Value| if expected(&value) { Ok(value) } else { value.extract_error() };
+    values.into_iter().map(extract).collect()
 }

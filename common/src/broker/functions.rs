@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 pub(crate) const LAYOUT: u64 = 1;
 
 /// The parts in the order of their use: what is shared first, then one file a verb.
-const PARTS: [&str; 19] = [
+const PARTS: [&str; 24] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/core.lua"),
     include_str!("lua/lifecycle.lua"),
@@ -31,6 +31,11 @@ const PARTS: [&str; 19] = [
     include_str!("lua/delete.lua"),
     include_str!("lua/announce.lua"),
     include_str!("lua/pause.lua"),
+    include_str!("lua/places.lua"),
+    include_str!("lua/mend.lua"),
+    include_str!("lua/examine.lua"),
+    include_str!("lua/inspect.lua"),
+    include_str!("lua/heal.lua"),
 ];
 
 /// A function of the library, by the name its Lua file registers.
@@ -41,7 +46,9 @@ pub(crate) enum Function {
     Delete,
     Enqueue,
     Exchange,
+    Heal,
     Heartbeat,
+    Inspect,
     Leave,
     Open,
     Pause,
@@ -60,7 +67,9 @@ impl Function {
             Self::Delete => "delete",
             Self::Enqueue => "enqueue",
             Self::Exchange => "exchange",
+            Self::Heal => "heal",
             Self::Heartbeat => "heartbeat",
+            Self::Inspect => "inspect",
             Self::Leave => "leave",
             Self::Open => "open",
             Self::Pause => "pause",

@@ -89,6 +89,12 @@ impl Driver {
         Ok(())
     }
 
+    /// Wherever a history ends, nothing in it looks wrong to an audit.
+    pub(crate) async fn audit(&self) -> Check {
+        let audit = self.broker.audit(|_| ()).await.map_err(text)?;
+        same("the audit", &audit.findings, &std::collections::BTreeMap::new())
+    }
+
     async fn apply(&mut self, operation: &Operation) -> Check {
         match operation {
             Operation::Enqueue { queue, priority, count, delay_ms } => {
@@ -231,6 +237,7 @@ impl Driver {
             return Ok(());
         };
         let exchanged = self.broker.exchange(Partition::default(), exchange).await.map_err(text)?;
+        self.model.register(worker.id);
         for ((settlement, &ending), settled) in
             exchange.settlements.iter().zip(endings).zip(&exchanged.settled)
         {

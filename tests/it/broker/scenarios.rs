@@ -15,6 +15,7 @@ use redis::aio::MultiplexedConnection;
 
 use super::driver::{CLOCK, Check, library, options};
 
+mod audits;
 mod ends;
 mod intake;
 mod limits;
@@ -210,6 +211,16 @@ stories! {
     "a worker that runs empty stays chosen, and paused queues choose nobody" => losses::reserved,
     "a living worker keeps its job through an outage of seven seconds" => losses::outage,
     "a lease counts only in the hands of its worker" => losses::stolen,
+    "a job that stands nowhere is put back where its status says" => audits::put_back,
+    "a running job without a lease stays with a worker that beats" => audits::lease,
+    "what is canceled while it is lost stays canceled" => audits::canceled,
+    "a heal that comes late leaves alone what has moved" => audits::late,
+    "what stands where it should not stands there no more" => audits::strays,
+    "what stands twice is handed out once" => audits::twice,
+    "entries and keys without a job are removed" => audits::orphans,
+    "ended jobs are listed and expire again" => audits::ended,
+    "an audit knows what only looks odd" => audits::odd,
+    "what a person must look at is told and left alone" => audits::left,
     "a broken running record does not stop the recovery of others" => losses::broken,
 }
 
