@@ -5,7 +5,9 @@
 mod broker;
 mod commands;
 mod configuration;
+mod faults;
 mod fleet;
 mod life;
+mod proxy;
 mod redis_trouble;
 mod shutdown;

@@ -8,6 +8,7 @@
 mod api;
 mod ledger;
 mod process;
+pub mod proxy;
 mod redis_server;
 mod stack;
 mod stage;
@@ -17,6 +18,7 @@ mod wait;
 pub use api::{Answer, Api};
 pub use ledger::{Entry, Ledger, Moment};
 pub use process::Process;
+pub use proxy::{Loss, Proxy, Way, Which};
 pub use redis_server::RedisServer;
 pub use stack::{Stack, Worker, binary};
 pub use stage::{Actor, Stage};
