@@ -145,7 +145,7 @@ async fn a_paused_redis_costs_no_second_run() {
     let id = api.submit("act", &stage.payload()).await;
     let actor = stage.enters().await;
     let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
-    let pause = ::redis::cmd("CLIENT").arg("PAUSE").arg(3 * LEASE_MS).arg("ALL").to_owned();
+    let pause = ::redis::cmd("CLIENT").arg("PAUSE").arg(5 * LEASE_MS).arg("ALL").to_owned();
     let () = pause.query_async(&mut redis).await.unwrap();
     everybody_is_refused_in_time(&api).await;
     works_again(&api).await;
