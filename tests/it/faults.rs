@@ -2,11 +2,18 @@
 //!
 //! Leases are short, so that what takes ten seconds in production takes one here; each test has a Redis of its own.
 
+mod builds;
 mod clients;
+mod clocks;
 mod deploys;
+mod disks;
+mod load;
 mod network;
+mod poison;
 mod processes;
-mod redis;
+mod races;
+mod redis_server;
+mod replicas;
 mod replies;
 mod stale;
 

@@ -204,10 +204,9 @@ impl Proxy {
         self.shared.budget()[way as usize] = Some(bytes);
     }
 
-    /// Leads to another Redis from now on, as a name does that was moved; connections that are open are reset.
+    /// Leads new connections to another Redis, as a name does that was moved; those that are open stay where they are.
     pub fn lead_to(&self, redis: u16) {
         self.shared.redis.store(redis, Ordering::Relaxed);
-        self.reset();
     }
 
     /// How many replies to that verb went through.

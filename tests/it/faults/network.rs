@@ -66,11 +66,14 @@ impl Behind {
         match outage {
             Outage::Refused => self.proxy.refuse().await,
             // Nobody listens there: connections are taken and reset.
-            Outage::Reset => self.proxy.lead_to(1),
+            Outage::Reset => {
+                self.proxy.lead_to(1);
+                self.proxy.reset();
+            }
             Outage::BlackHole => self.proxy.black_hole(),
         }
         tokio::time::sleep(length).await;
-        self.proxy.lead_to_as_before(outage, self.stack.redis.port());
+        self.proxy.lead_to(self.stack.redis.port());
         self.proxy.heal();
     }
 
@@ -87,18 +90,6 @@ impl Behind {
             assert_eq!(outcomes(&self.api, &id).await, ["succeeded"], "{outage:?} for {length:?}");
         }
         assert!(self.stage.is_empty().await && !self.worker.has_exited());
-    }
-}
-
-trait AsBefore {
-    fn lead_to_as_before(&self, outage: Outage, redis: u16);
-}
-
-impl AsBefore for Proxy {
-    fn lead_to_as_before(&self, outage: Outage, redis: u16) {
-        if matches!(outage, Outage::Reset) {
-            self.lead_to(redis);
-        }
     }
 }
 

@@ -109,7 +109,7 @@ fn descriptors(pid: u32) -> usize {
 
 async fn connections(redis: &RedisServer) -> usize {
     let mut redis = redis.client().get_multiplexed_async_connection().await.unwrap();
-    let list: String = ::redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
+    let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
     list.lines().count()
 }
 
@@ -145,7 +145,7 @@ async fn a_paused_redis_costs_no_second_run() {
     let id = api.submit("act", &stage.payload()).await;
     let actor = stage.enters().await;
     let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
-    let pause = ::redis::cmd("CLIENT").arg("PAUSE").arg(5 * LEASE_MS).arg("ALL").to_owned();
+    let pause = redis::cmd("CLIENT").arg("PAUSE").arg(5 * LEASE_MS).arg("ALL").to_owned();
     let () = pause.query_async(&mut redis).await.unwrap();
     everybody_is_refused_in_time(&api).await;
     works_again(&api).await;
@@ -165,8 +165,8 @@ async fn functions_flushed_under_load_come_back_unnoticed() {
     for round in 1..=10 {
         eventually("the jobs get on", async || (stack.ledger().len() > round * 300).then_some(()))
             .await;
-        let () = ::redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
-        let () = ::redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut redis).await.unwrap();
+        let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
+        let () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut redis).await.unwrap();
         api.submit("echo", &json!(round)).await;
     }
     drained(&api, "square").await;
@@ -183,7 +183,7 @@ async fn a_redis_that_turns_to_eviction_is_left_alone_until_it_is_mended() {
     let mut worker = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
     let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
     let policy = |policy: &str| {
-        ::redis::cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg(policy).to_owned()
+        redis::cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg(policy).to_owned()
     };
     let () = policy("allkeys-lru").query_async(&mut redis).await.unwrap();
     // Looked at on every new connection, and once a minute.
