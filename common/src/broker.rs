@@ -175,6 +175,12 @@ impl Broker {
         Self { link: Link::new(self.settings.clone(), self.client.clone()), ..self.clone() }
     }
 
+    /// Does not use this broker's connection any more: another one to the same Redis was found dead, and a network that
+    /// forgot one has mostly forgotten all. The next call makes a new one; those under way go on.
+    pub fn distrust_connection(&self) {
+        self.link.forget();
+    }
+
     /// Every partition of the key space.
     pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
         self.settings.partitions()

@@ -298,15 +298,17 @@ impl Staff {
         let slots = Slots::new(config.slots());
         for partition in self.broker.partitions() {
             let (looks, asked) = mpsc::channel(1);
+            let exchanges = self.broker.separate();
             let listener = Listener {
                 broker: self.broker.separate(),
+                exchanges: exchanges.clone(),
                 partition,
                 queues: queues.to_vec(),
                 slots: slots.clone(),
                 looks,
             };
             let processor = Processor {
-                broker: self.broker.separate(),
+                broker: exchanges,
                 partition,
                 worker: self.worker,
                 lease: config.lease,

@@ -139,6 +139,11 @@ impl Link {
         connected.map_err(|_| Error::timed_out())?.map(|_| ()).map_err(|(_, error)| error)
     }
 
+    /// Forgets the connection, if there is one: whoever comes next gets a new one. Calls under way go on.
+    pub(crate) fn forget(&self) {
+        self.lock().connection = None;
+    }
+
     async fn send_one(
         &self,
         command: &Cmd,

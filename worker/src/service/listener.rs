@@ -25,6 +25,8 @@ pub(crate) struct Look {
 pub(crate) struct Listener {
     /// With a connection of its own: it blocks.
     pub(crate) broker: Broker,
+    /// The processor's: if our connection died, its may have died unnoticed.
+    pub(crate) exchanges: Broker,
     pub(crate) partition: Partition,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) slots: Arc<Slots>,
@@ -48,7 +50,10 @@ impl Listener {
                     redis.back();
                     woken = queue;
                 }
-                Err(error) => tokio::time::sleep(redis.failed(&error)).await,
+                Err(error) => {
+                    self.exchanges.distrust_connection();
+                    tokio::time::sleep(redis.failed(&error)).await;
+                }
             }
         }
     }
