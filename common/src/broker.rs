@@ -3,7 +3,7 @@
 //! ```text
 //!  enqueue ──► ready (list a priority) ──claim──► running (sorted set: lease end) ──settle──► finished, failed
 //!     │            ▲  ▲  ▲                            │   │                                        │
-//!     └► delayed ──┘  │  └──────── release, sweep ────┘   │                                        │
+//!     └► delayed ──┘  │  └───── release, sweep, bury ─┘   │                                        │
 //!           ▲ (due)   └───────────── retry, redrive ──────┼────────────────────────────────────────┘
 //!           └──────────────────────── retry later ────────┘
 //! ```
@@ -12,6 +12,7 @@
 //! contract. Every state change is one Redis Function: it reads and checks first, then writes, by Redis' own clock.
 //! Nothing here decodes a payload, and no time of this machine decides anything.
 
+mod bury;
 mod connection;
 mod error;
 mod exchange;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use redis::IntoConnectionInfo;
 use redis::io::tcp::TcpSettings;
 
+pub use bury::Buried;
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled};
 pub use functions::Library;

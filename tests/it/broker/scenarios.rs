@@ -15,6 +15,7 @@ use redis::aio::MultiplexedConnection;
 
 use super::driver::{CLOCK, Check, library, options};
 
+mod burials;
 mod ends;
 mod intake;
 mod limits;
@@ -210,6 +211,11 @@ stories! {
     "a worker that runs empty stays chosen, and paused queues choose nobody" => losses::reserved,
     "a living worker keeps its job through an outage of seven seconds" => losses::outage,
     "a lease counts only in the hands of its worker" => losses::stolen,
+    "what a dead worker held is back at once, a loss is counted, and its neighbour goes on" => burials::taken_back,
+    "what the dead said before and comes after their burial is refused" => burials::last_words,
+    "poison fails with the fifth burial of its worker" => burials::poison,
+    "a job that waits to run alone does not wait for a dead worker" => burials::reserved,
+    "a burial goes on to the end, whatever its worker held" => burials::many,
     "a broken running record does not stop the recovery of others" => losses::broken,
 }
 
