@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use crunch_common::config::{CommonConfig, comma_separated, milliseconds};
+use crunch_common::config::{CommonConfig, comma_separated, milliseconds, socket_address};
 use crunch_common::task::TaskName;
 
 use crate::query;
@@ -20,7 +20,7 @@ pub struct ApiConfig {
 
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, env = "CRUNCH_API_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080",
-        value_parser = address)]
+        value_parser = socket_address)]
     pub addr: SocketAddr,
 
     /// Base of absolute links, as clients see this API. Default: the address it listens on.
@@ -78,7 +78,7 @@ pub struct AuditOptions {
 #[derive(Debug, Clone, clap::Args)]
 pub struct HealthTarget {
     /// Where it listens.
-    #[arg(long = "at", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
+    #[arg(long = "at", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = socket_address)]
     pub addr: SocketAddr,
 }
 
@@ -155,10 +155,6 @@ fn task_routes(text: &str) -> Result<TaskRoutes, String> {
         Some(path) => Err(expected(format!("{path:?} is given twice"))),
         None => Ok(routes.into()),
     }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
 fn public_url(text: &str) -> Result<String, String> {

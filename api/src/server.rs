@@ -76,7 +76,11 @@ impl StartError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Open { .. } => 2,
-            Self::Bind { .. } | Self::Broker(_) | Self::System(_) | Self::Unhealthy { .. } => 1,
+            Self::Bind { .. }
+            | Self::Broker(_)
+            | Self::System(_)
+            | Self::Unhealthy { .. }
+            | Self::Unclean { .. } => 1,
         }
     }
 }

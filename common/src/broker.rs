@@ -3,7 +3,7 @@
 //! ```text
 //!  enqueue ──► ready (list a priority) ──claim──► running (sorted set: lease end) ──settle──► finished, failed
 //!     │            ▲  ▲  ▲                            │   │                                        │
-//!     └► delayed ──┘  │  └──────── release, sweep ────┘   │                                        │
+//!     └► delayed ──┘  │  └───── release, sweep, bury ─┘   │                                        │
 //!           ▲ (due)   └───────────── retry, redrive ──────┼────────────────────────────────────────┘
 //!           └──────────────────────── retry later ────────┘
 //! ```
@@ -13,6 +13,7 @@
 //! Nothing here decodes a payload, and no time of this machine decides anything.
 
 mod audit;
+mod bury;
 mod connection;
 mod error;
 mod exchange;
@@ -38,6 +39,7 @@ use redis::IntoConnectionInfo;
 use redis::io::tcp::TcpSettings;
 
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
+pub use bury::Buried;
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled};
 pub use functions::Library;

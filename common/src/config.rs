@@ -2,6 +2,7 @@
 //!
 //! A wrong value names the variable, the value and what is accepted, and the process exits with 2.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -91,6 +92,14 @@ pub fn milliseconds(
             text.parse().ok().filter(|number| range.contains(number)).ok_or_else(expected)?;
         Ok(Duration::from_millis(number))
     }
+}
+
+/// Reads an address to listen on.
+///
+/// # Errors
+/// If it is none.
+pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
 /// Reads a list separated by commas; blanks around an item are dropped.

@@ -213,7 +213,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
         let mut news = Vec::new();
         for &kind in kinds {
             let homeless = known.iter().any(|kind| kind.is_homeless());
-            if !known.contains(&kind) && !(homeless && kind.is_homeless()) {
+            if !(known.contains(&kind) || homeless && kind.is_homeless()) {
                 known.push(kind);
                 news.push(kind);
             }

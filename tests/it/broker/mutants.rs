@@ -122,6 +122,34 @@ const MUTANTS: &[Mutant] = &[
     ("the history has no bytes", "or (breaks > 0 and #history > HISTORY_BYTES)", ""),
     ("a job may be forgotten at once", "math.max(keep, RETENTION_LEAST_MS)", "keep"),
     ("silence is noticed too late", "SILENCE_SHARE = 0.35", "SILENCE_SHARE = 0.75"),
+    (
+        "a burial takes from the living",
+        "if holder == worker then take_back",
+        "if holder then take_back",
+    ),
+    ("a burial blames nobody", "local unheard = lease_end and", "local unheard = not lease_end or"),
+    (
+        "a burial wakes nobody",
+        "  wake_if_claimable(w, p, queue)\n  w:commit()\n  return found[1]",
+        "  return found[1]",
+    ),
+    (
+        "a burial leaves its worker listed",
+        "w:call('ZREM', key.workers(p), worker)\n  w:call('ZREM', key.leases(p), worker)\n  local chosen",
+        "local chosen",
+    ),
+    (
+        "a burial keeps the reservation",
+        "if string.match(chosen, '^%S+') == worker then",
+        "if false then",
+    ),
+    (
+        "a burial looks once a queue",
+        "if cursor == '0' then at = at + 1 end",
+        "at, cursor = at + 1, '0'",
+    ),
+    ("the dead may claim", "'exchange', '9007199254740991'", "'exchange', '0'"),
+    ("the dead may beat", "  if known[2] then return replies end\n", ""),
     ("a broken running record stops the sweep", " or (job and not job.worker)", ""),
     (
         "healing takes a living worker's job away",

@@ -16,6 +16,7 @@ use redis::aio::MultiplexedConnection;
 use super::driver::{CLOCK, Check, library, options};
 
 mod audits;
+mod burials;
 mod ends;
 mod intake;
 mod limits;
@@ -221,6 +222,11 @@ stories! {
     "ended jobs are listed and expire again" => audits::ended,
     "an audit knows what only looks odd" => audits::odd,
     "what a person must look at is told and left alone" => audits::left,
+    "what a dead worker held is back at once, a loss is counted, and its neighbour goes on" => burials::taken_back,
+    "what the dead said before and comes after their burial is refused" => burials::last_words,
+    "poison fails with the fifth burial of its worker" => burials::poison,
+    "a job that waits to run alone does not wait for a dead worker" => burials::reserved,
+    "a burial goes on to the end, whatever its worker held" => burials::many,
     "a broken running record does not stop the recovery of others" => losses::broken,
 }
 

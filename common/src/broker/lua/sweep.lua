@@ -16,34 +16,6 @@ local DEFAULT_LEASE_MS, DEFAULT_WATERMARK = 10000, 70
 -- An unused queue leaves the index after an hour.
 local QUEUE_KEPT_MS = 3600000
 
--- Whether nobody is to blame for an expired lease: its worker still beats but never extended it, so it did not hear that
--- it was given the job (the reply got lost).
-local function went_unheard(p, now, job, lease_end)
-  local beat = redis.call('HMGET', key.worker(p, job.worker), 'seen', 'lease')
-  local beats = beat[1] and now - tonumber(beat[1]) <= num(beat[2])
-  return beats and lease_end <= num(job.started_at) + num(beat[2])
-end
-
--- Takes a job back from a worker that let its lease expire.
-local function take_back(w, p, now, queue, id, lease_end, swept)
-  local job, unreadable = read_job(p, id, MOVES)
-  w:add('ZREM', key.running(p, queue), id)
-  if unreadable or (job and not job.worker) then return quarantine(w, p, id, now) end
-  if not job or job.status ~= 'running' then return end
-  local unheard = went_unheard(p, now, job, lease_end)
-  if not unheard then job.losses = num(job.losses) + 1 end
-  local losses, history = int(num(job.losses)), remember_attempt(p, id, job, now, unheard and 'unheard' or 'lost')
-  if job.cancel_requested then
-    to_terminal(w, p, id, job, 'canceled', now, 'losses', losses, 'error', CANCELED)
-  elseif num(job.losses) >= MAX_LOSSES then
-    swept.failed = swept.failed + 1
-    to_terminal(w, p, id, job, 'failed', now, 'losses', losses, 'error', WORKER_LOST)
-  else
-    swept.requeued = swept.requeued + 1
-    to_ready(w, p, id, job, 'RPUSH', 'losses', losses, 'attempt', uncharged(job), 'history', history)
-  end
-end
-
 local function sweep_running(w, p, now, queue, guard, swept)
   local name = key.running(p, queue)
   -- Scores beyond any lease come from a clock that has been set back since.
