@@ -38,7 +38,7 @@ pub(crate) fn run(
             for operation in &operations {
                 driver.step(operation).await.map_err(TestCaseError::fail)?;
             }
-            if cases_run.get() % AUDITED == 0 {
+            if cases_run.get().is_multiple_of(AUDITED) {
                 driver.audit().await.map_err(TestCaseError::fail)?;
             }
             Ok(())
