@@ -18,7 +18,7 @@ async fn set(redis: &mut MultiplexedConnection, value: &str) -> Result<(), Redis
 
 /// What Redis holds, asked without the proxy.
 async fn held(redis: &RedisServer) -> Option<String> {
-    let mut redis = redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = redis.connect().await;
     cmd("GET").arg("key").query_async(&mut redis).await.unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! A private `redis-server` that can be stopped, killed, frozen and started again with its data.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -82,7 +83,8 @@ impl RedisServer {
             .spawn()
             .expect("redis-server is installed");
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        // Two tests may have found the same port free: what answers there must be this very process.
+        while pid_at(self.port) != Some(process.id()) {
             if process.try_wait().unwrap().is_some() {
                 return false;
             }
@@ -125,6 +127,17 @@ impl RedisServer {
     #[must_use]
     pub fn client(&self) -> redis::Client {
         redis::Client::open(self.url()).unwrap()
+    }
+
+    /// A connection of one's own that waits as long as any test does.
+    ///
+    /// # Panics
+    /// If it cannot be had.
+    pub async fn connect(&self) -> redis::aio::MultiplexedConnection {
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        self.client().get_multiplexed_async_connection_with_config(&config).await.unwrap()
     }
 
     /// A broker on it, in a key space of its own.
@@ -181,6 +194,17 @@ impl RedisServer {
             let _ = process.wait();
         }
     }
+}
+
+/// The process id of the Redis that answers at a port.
+fn pid_at(port: u16) -> Option<u32> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(b"INFO server\r\nQUIT\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let line = answer.lines().find_map(|line| line.strip_prefix("process_id:"))?;
+    line.trim().parse().ok()
 }
 
 impl Drop for RedisServer {

@@ -58,7 +58,7 @@ async fn the_worker_of_another_build_runs_what_our_api_takes() {
 #[tokio::test]
 async fn a_key_space_of_a_later_layout_is_refused_by_everybody() {
     let mut stack = Stack::start();
-    let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = stack.redis.connect().await;
     let mut found = redis::cmd("HSET");
     found.arg("crunch:{0}:layout").arg("layout").arg(99).arg("partitions").arg(1);
     let () = found.query_async(&mut redis).await.unwrap();

@@ -17,7 +17,7 @@ const MANY: usize = 20_000;
 /// Microseconds of work that Redis has done. Unlike the time its calls took, they do not depend on what else the machine
 /// does.
 async fn work_done(redis: &RedisServer) -> f64 {
-    let mut redis = redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = redis.connect().await;
     let info: redis::InfoDict =
         redis::cmd("INFO").arg("cpu").query_async(&mut redis).await.unwrap();
     let seconds = ["used_cpu_user_main_thread", "used_cpu_sys_main_thread"]

@@ -15,7 +15,7 @@ async fn delete(api: &Api, id: &str) -> StatusCode {
 /// Everything has ended, and no index knows of anything that lives.
 async fn nothing_is_left(stack: &Stack, api: &Api, queue: &str) {
     drained(api, queue).await;
-    let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = stack.redis.connect().await;
     eventually("no list or set holds a live job", async || {
         let lanes = ["solitary", "urgent", "high", "normal", "low"];
         let mut ask = redis::pipe();

@@ -108,7 +108,7 @@ fn descriptors(pid: u32) -> usize {
 }
 
 async fn connections(redis: &RedisServer) -> usize {
-    let mut redis = redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = redis.connect().await;
     let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
     list.lines().count()
 }
@@ -144,7 +144,7 @@ async fn a_paused_redis_costs_no_second_run() {
     let _worker = stack.worker_with(&api, 2, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
     let actor = stage.enters().await;
-    let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = stack.redis.connect().await;
     let pause = redis::cmd("CLIENT").arg("PAUSE").arg(5 * LEASE_MS).arg("ALL").to_owned();
     let () = pause.query_async(&mut redis).await.unwrap();
     everybody_is_refused_in_time(&api).await;
@@ -161,7 +161,7 @@ async fn functions_flushed_under_load_come_back_unnoticed() {
     let api = stack.api().await;
     let _worker = stack.worker_with(&api, 8, &SHORT_LEASE).await;
     let ids = submit_squares(&api, 2000, 2).await;
-    let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = stack.redis.connect().await;
     for round in 1..=10 {
         eventually("the jobs get on", async || (stack.ledger().len() > round * 300).then_some(()))
             .await;
@@ -181,7 +181,7 @@ async fn a_redis_that_turns_to_eviction_is_left_alone_until_it_is_mended() {
     let proxy = stack.proxy();
     let api = stack.api_via(&proxy).await;
     let mut worker = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
-    let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = stack.redis.connect().await;
     let policy = |policy: &str| {
         redis::cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg(policy).to_owned()
     };

@@ -17,7 +17,7 @@ struct Pair {
 }
 
 async fn ask(redis: &RedisServer, words: &[&str]) -> redis::Value {
-    let mut connection = redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut connection = redis.connect().await;
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
     command.query_async(&mut connection).await.unwrap()
@@ -39,8 +39,7 @@ impl Pair {
 
     /// Waits until the replica has everything that the master had when this was called.
     async fn in_sync(&self) {
-        let mut master =
-            self.stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+        let mut master = self.stack.redis.connect().await;
         eventually("the replica follows", async || {
             let mut wait = redis::pipe();
             wait.cmd("SET").arg("in-sync").arg(1).ignore().cmd("WAIT").arg(1).arg(200);
