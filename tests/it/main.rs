@@ -9,3 +9,5 @@ mod fleet;
 mod life;
 mod redis_trouble;
 mod shutdown;
+mod supervise;
+mod worker_health;
