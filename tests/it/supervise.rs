@@ -226,6 +226,33 @@ async fn what_becomes_wrong_later_does_not_end_those_that_work() {
 }
 
 #[tokio::test]
+async fn a_command_of_a_worker_that_died_is_run_again_and_does_not_outlive_it() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let tasks = stack.directory().join("tasks.toml");
+    let task =
+        "[[task]]\nname = \"sleep\"\ncommand = [\"sh\", \"-c\", \"echo $$ >>pids; exec sleep 60\"]";
+    std::fs::write(&tasks, task).unwrap();
+    let environment = [("CRUNCH_TASKS", tasks.to_str().unwrap()), ("CRUNCH_WORKER_GRACE_MS", "0")];
+    let supervisor = stack.supervisor(&api, 1, &environment).await;
+    api.submit("sleep", &json!(null)).await;
+    let commands = async |count: usize| {
+        eventually(&format!("{count} commands were started"), async || {
+            let text = std::fs::read_to_string(stack.directory().join("pids")).ok()?;
+            let pids: Vec<u32> = text.lines().map(|line| line.parse().unwrap()).collect();
+            (pids.len() == count).then_some(pids)
+        })
+        .await
+    };
+    commands(1).await;
+    signal(Stack::has_workers(&api, 1).await[0], Signal::KILL);
+    let both = commands(2).await;
+    is_gone(both[0]).await;
+    ends_well(supervisor).await;
+    is_gone(both[1]).await;
+}
+
+#[tokio::test]
 async fn a_worker_that_only_believes_to_be_supervised_says_so_and_ends() {
     let mut stack = Stack::start();
     for mark in ["1", "8b9a9633-892d-492a-bc67-e4ebb7df5bfe"] {
