@@ -32,6 +32,13 @@ async fn a_wrong_value_names_variable_value_and_what_is_accepted_and_exits_2() {
             "10s",
             "expected whole milliseconds from 1000 to 3600000",
         ),
+        ("test-worker", "CRUNCH_WORKER_SUPERVISE", "0", "expected a whole number from 1 to 64"),
+        (
+            "test-worker",
+            "CRUNCH_WORKER_ADDR",
+            ":9090",
+            "expected an IP address and a port, such as 127.0.0.1:8080",
+        ),
         ("test-worker", "CRUNCH_WORKER_QUEUES", "a,B", "expected queue names separated by commas"),
         (
             "test-worker",
@@ -76,6 +83,8 @@ async fn help_lists_every_variable() {
         "CRUNCH_WORKER_QUEUES",
         "CRUNCH_WORKER_GRACE_MS",
         "CRUNCH_LEASE_MS",
+        "CRUNCH_WORKER_SUPERVISE",
+        "CRUNCH_WORKER_ADDR",
         "CRUNCH_TASKS",
     ];
     for (name, own) in [("test-api", &api[..]), ("test-worker", &worker[..])] {

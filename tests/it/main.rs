@@ -14,3 +14,5 @@ mod memory;
 mod proxy;
 mod redis_trouble;
 mod shutdown;
+mod supervise;
+mod worker_health;

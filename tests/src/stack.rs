@@ -155,6 +155,36 @@ impl Stack {
         self.spawn(command, "worker")
     }
 
+    /// Starts a supervisor with so many workers of one slot, and waits until an API sees them. Its leases are far longer than
+    /// a test: what a dead worker held comes back by its supervisor or not at all.
+    ///
+    /// Such a test ends it by itself: workers of a killed supervisor go on for as long as their grace.
+    pub async fn supervisor(
+        &mut self,
+        api: &Api,
+        workers: usize,
+        environment: &[(&str, &str)],
+    ) -> Process {
+        let count = workers.to_string();
+        let mut all = vec![("CRUNCH_WORKER_SUPERVISE", &*count), ("CRUNCH_LEASE_MS", "600000")];
+        all.extend(environment);
+        let supervisor = self.worker_process(1, &all);
+        Self::knows(api, "echo").await;
+        Self::has_workers(api, workers).await;
+        supervisor
+    }
+
+    /// Waits until an API sees exactly so many workers; returns their process ids.
+    pub async fn has_workers(api: &Api, count: usize) -> Vec<u32> {
+        eventually(&format!("there are {count} workers"), async || {
+            let workers = api.get("/workers").await.json();
+            let pids = workers["items"].as_array()?.iter().map(|item| item["pid"].as_u64());
+            let pids: Vec<_> = pids.map(|pid| u32::try_from(pid?).ok()).collect::<Option<_>>()?;
+            (pids.len() == count).then_some(pids)
+        })
+        .await
+    }
+
     /// A command of ours in a clean environment that knows where Redis is.
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(binary(name));

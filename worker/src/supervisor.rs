@@ -25,6 +25,7 @@ mod undertaker;
 use std::process::exit;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, thread};
 
 use crunch_common::broker::Broker;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -52,23 +53,23 @@ pub(crate) fn take_over_if_wished(config: &WorkerConfig) -> Option<Lifeline> {
     if lifeline::is_supervised() {
         return Lifeline::take();
     }
-    let workers = config.supervise?;
-    let config = config.clone();
+    let workers = usize::from(config.supervise?);
     // On a thread of its own: whoever makes the worker may stand in a runtime, and none can wait in another.
-    let supervisor = std::thread::spawn(move || supervise(&config, workers.into()));
-    exit(supervisor.join().unwrap_or(1));
+    let code = thread::scope(|scope| {
+        let supervisor = thread::Builder::new().name("crunch-supervisor".to_owned());
+        let supervisor = supervisor.spawn_scoped(scope, || supervise(config, workers))?;
+        supervisor.join().unwrap_or_else(|_| Err(io::Error::other("it panicked").into()))
+    });
+    exit(code.unwrap_or_else(|error| {
+        error.tell();
+        error.exit_code().into()
+    }));
 }
 
 /// Supervises until all is ended; returns the exit code.
-fn supervise(config: &WorkerConfig, workers: usize) -> i32 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime.map_err(Error::System).and_then(|runtime| {
-        runtime.block_on(async { Supervisor::start(config, workers)?.run().await })
-    });
-    outcome.unwrap_or_else(|error| {
-        error.tell();
-        error.exit_code().into()
-    })
+fn supervise(config: &WorkerConfig, workers: usize) -> Result<i32, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Ok(Supervisor::start(config, workers)?.run().await) })
 }
 
 struct Supervisor {
@@ -95,26 +96,21 @@ impl Supervisor {
         }
         let (dead, graves) = mpsc::channel(GRAVES);
         let undertaker = Undertaker { broker: Broker::new(&config.common.broker)?, graves };
-        let (wishes, wish) = watch::channel(0);
-        let configured = watch::Sender::new(false);
-        tracing::info!(workers, "supervisor starts");
-        let mut seats = JoinSet::new();
-        for number in 1..=workers {
-            let seat = Seat {
-                number,
-                wish: wish.clone(),
-                configured: configured.clone(),
-                board: board.clone(),
-                dead: dead.clone(),
-            };
-            seats.spawn(seat.run());
-        }
         let undertaker = tokio::spawn(undertaker.run());
+        let (wishes, wish) = watch::channel(0);
+        tracing::info!(workers, "supervisor starts");
+        let configured = watch::Sender::new(false);
+        let first = Seat { number: 1, wish, configured, board: board.clone(), dead };
+        let mut seats = JoinSet::new();
+        for number in 2..=workers {
+            seats.spawn(Seat { number, ..first.clone() }.run());
+        }
+        seats.spawn(first.run());
         Ok(Self { terminate, interrupt, wishes, seats, undertaker, board })
     }
 
     /// Hands on the wish to stop, until nobody is left.
-    async fn run(mut self) -> Result<i32, Error> {
+    async fn run(mut self) -> i32 {
         let mut code = 0;
         loop {
             tokio::select! {
@@ -122,7 +118,7 @@ impl Supervisor {
                 _ = self.interrupt.recv() => self.stop(),
                 ended = self.seats.join_next() => match ended {
                     Some(Ok(End::Well)) => {}
-                    Some(Ok(End::WrongConfiguration)) => return Ok(2),
+                    Some(Ok(End::WrongConfiguration)) => return 2,
                     Some(Ok(End::Badly) | Err(_)) => code = 1,
                     None => break,
                 },
@@ -132,7 +128,7 @@ impl Supervisor {
             tracing::warn!("not all who died could be buried; their leases will end");
         }
         tracing::info!("supervisor ends");
-        Ok(code)
+        code
     }
 
     fn stop(&self) {

@@ -37,7 +37,7 @@ codes! {
     timeout = "timeout",
     /// The job was not wanted any more when its turn came, or its time ran out during an attempt.
     deadline_exceeded = "deadline_exceeded",
-    /// Its workers stopped beating too often while they ran it.
+    /// Its workers died or stopped beating too often while they ran it.
     worker_lost = "worker_lost",
     /// Somebody canceled it.
     canceled = "canceled",

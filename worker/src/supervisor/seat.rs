@@ -28,6 +28,8 @@ const LAST_NEWS: Duration = Duration::from_millis(500);
 /// The largest report has eight reasons of a line each.
 const MAX_NEWS: usize = 16 * 1024;
 
+/// Where a worker sits. Clones but for their number are those of one supervisor.
+#[derive(Debug, Clone)]
 pub(super) struct Seat {
     /// From 1.
     pub(super) number: usize,

@@ -24,7 +24,7 @@ local MOVES = {
 }
 
 local CANCELED = '{"code":"canceled","message":"canceled on request","retryable":false}'
-local WORKER_LOST = '{"code":"worker_lost","message":"the workers that ran this job stopped beating","retryable":false}'
+local WORKER_LOST = '{"code":"worker_lost","message":"the workers that ran this job died or stopped beating","retryable":false}'
 
 -- Every change of a job ends here: the fields, and the version that grows with each of them.
 local function change(w, p, id, job, ...)

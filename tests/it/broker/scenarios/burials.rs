@@ -126,10 +126,10 @@ pub(super) async fn reserved(world: &mut World) -> Check {
 
 /// More jobs in one queue than one call looks at, and more queues.
 pub(super) async fn many(world: &mut World) -> Check {
-    let queues: Vec<QueueName> = (0..40).map(|at| format!("q{at}").parse().unwrap()).collect();
+    let queues: Vec<QueueName> = (0..34).map(|at| format!("q{at}").parse().unwrap()).collect();
     let mut ids = HashSet::new();
     for queue in &queues {
-        let count = if *queue == queues[20] { 1200 } else { 2 };
+        let count = if *queue == queues[20] { 600 } else { 2 };
         let jobs: Vec<_> =
             (0..count).map(|_| NewJob { queue: queue.clone(), ..world.job("{}") }).collect();
         for jobs in jobs.chunks(100) {

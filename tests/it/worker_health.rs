@@ -1,0 +1,231 @@
+//! The health port of workers: ready while jobs are taken, and not a moment longer than three seconds.
+
+use std::time::Duration;
+
+use crunch_tests::{Process, RedisServer, Stack, Stage, eventually};
+use reqwest::{Client, Method, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// Three seconds are promised; a machine that does other things as well may need more.
+const FLIPS_WITHIN: Duration = Duration::from_secs(5);
+
+struct Port {
+    url: String,
+    client: Client,
+}
+
+impl Port {
+    async fn of(process: &mut Process) -> Self {
+        let url = process.says("listening on ").await;
+        let client = Client::builder().no_proxy().timeout(FLIPS_WITHIN).build().unwrap();
+        Self { url, client }
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> (StatusCode, Value) {
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        let status = response.status();
+        let body = response.bytes().await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    /// Waits until it is ready, or not; returns the body. It lives all the while.
+    async fn becomes(&self, status: StatusCode) -> Value {
+        let began = Instant::now();
+        let body = eventually(&format!("/readyz says {status}"), async || {
+            assert_eq!(self.ask(Method::GET, "/livez").await.0, StatusCode::OK);
+            let (now, body) = self.ask(Method::GET, "/readyz").await;
+            (now == status).then_some(body)
+        })
+        .await;
+        assert!(began.elapsed() < FLIPS_WITHIN, "{status} only after {:?}", began.elapsed());
+        body
+    }
+
+    fn addr(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap()
+    }
+}
+
+const ADDR: (&str, &str) = ("CRUNCH_WORKER_ADDR", "127.0.0.1:0");
+const READY: StatusCode = StatusCode::OK;
+const UNREADY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+
+#[tokio::test]
+async fn a_worker_is_ready_while_redis_serves_it() {
+    let mut stack = Stack::on(RedisServer::durable());
+    stack.redis.stop();
+    let mut worker = stack.worker_process(1, &[ADDR]);
+    let port = Port::of(&mut worker).await;
+    let body = port.becomes(UNREADY).await;
+    assert_eq!((&body["status"], &body["reasons"][0]), (&json!("unavailable"), &json!("starting")));
+
+    stack.redis.restart();
+    // It may have waited for a redis that never was.
+    let body = eventually("it is ready", async || {
+        let (status, body) = port.ask(Method::GET, "/readyz").await;
+        (status == READY).then_some(body)
+    })
+    .await;
+    assert_eq!(body["status"], "ok");
+    for name in ["redis", "heartbeat", "consumer"] {
+        assert!(body["last_success_ms"][name].is_u64(), "{body}");
+    }
+    stack.redis.kill();
+    let body = port.becomes(UNREADY).await;
+    assert!(body["reasons"].to_string().contains("redis is unavailable"), "{body}");
+    stack.redis.restart();
+    port.becomes(READY).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_makes_even_a_busy_worker_unready() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut worker = stack.worker_with(&api, 1, &[ADDR]).await;
+    let port = Port::of(&mut worker).await;
+    for busy in [false, true] {
+        let stage = Stage::open().await;
+        if busy {
+            api.submit("act", &stage.payload()).await;
+            let _on_stage = stage.enters().await;
+        }
+        port.becomes(READY).await;
+        stack.redis.freeze();
+        port.becomes(UNREADY).await;
+        stack.redis.thaw();
+        port.becomes(READY).await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_is_not_ready_and_closes_its_port_in_the_end() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut worker = stack.worker_with(&api, 1, &[ADDR]).await;
+    let port = Port::of(&mut worker).await;
+    let stage = Stage::open().await;
+    api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    worker.signal(Signal::TERM);
+    let body = port.becomes(UNREADY).await;
+    assert_eq!(body["reasons"], json!(["shutting down: no new jobs are taken"]));
+    actor.returns(&json!(null)).await;
+    assert_eq!(worker.exited().await.code(), Some(0));
+    assert!(TcpStream::connect(port.addr()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_worker_whose_runtime_is_hogged_still_answers() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut worker = stack.worker_with(&api, 64, &[ADDR]).await;
+    let port = Port::of(&mut worker).await;
+    port.becomes(READY).await;
+    // More than there are threads in the runtime, and fewer than there are slots.
+    for _ in 0..32 {
+        api.submit("hog", &json!({ "for_ms": 4000 })).await;
+    }
+    let body = port.becomes(UNREADY).await;
+    assert!(
+        body["reasons"].to_string().contains("consumer of partition 0: not answered"),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn the_port_answers_two_paths_to_get_and_head_and_refuses_the_rest() {
+    let mut stack = Stack::start();
+    let mut worker = stack.worker_process(1, &[ADDR]);
+    let port = Port::of(&mut worker).await;
+    port.becomes(READY).await;
+    let cases = [
+        (Method::GET, "/livez", READY),
+        (Method::HEAD, "/livez", READY),
+        (Method::HEAD, "/readyz", READY),
+        (Method::GET, "/readyz?verbose", READY),
+        (Method::POST, "/readyz", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::DELETE, "/livez", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::GET, "/", StatusCode::NOT_FOUND),
+        (Method::GET, "/livez/", StatusCode::NOT_FOUND),
+        (Method::POST, "/metrics", StatusCode::NOT_FOUND),
+    ];
+    for (method, path, status) in cases {
+        assert_eq!(port.ask(method.clone(), path).await.0, status, "{method} {path}");
+    }
+    let mut stream = TcpStream::connect(port.addr()).await.unwrap();
+    let head = format!("GET /livez HTTP/1.1\r\nhost: x\r\nfilling: {}\r\n\r\n", "x".repeat(16_384));
+    // It may hang up before it has all.
+    let _ = stream.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn those_that_connect_and_say_nothing_keep_nobody_waiting_for_long() {
+    let mut stack = Stack::start();
+    let mut worker = stack.worker_process(1, &[ADDR]);
+    let port = Port::of(&mut worker).await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(TcpStream::connect(port.addr()).await.unwrap());
+        let _ = idle.last_mut().unwrap().write_all(b"GET /livez HT").await;
+    }
+    // Of the three rounds that they take, each lasts two seconds.
+    let client = Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(format!("{}/livez", port.url)).send().await.unwrap();
+    assert_eq!(answer.status(), READY);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_reported() {
+    let mut stack = Stack::start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    for supervise in [&[][..], &[("CRUNCH_WORKER_SUPERVISE", "2")]] {
+        let environment = [&[("CRUNCH_WORKER_ADDR", &*addr)], supervise].concat();
+        let mut worker = stack.worker_process(1, &environment);
+        assert_eq!(worker.exited().await.code(), Some(1));
+        let log = worker.log();
+        assert!(log.contains(&format!("crunch-worker: cannot listen on {addr}: ")), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_is_ready_while_all_its_workers_are() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut supervisor = stack.supervisor(&api, 2, &[ADDR]).await;
+    let port = Port::of(&mut supervisor).await;
+    port.becomes(READY).await;
+    let signal = |pid: u32, signal| {
+        kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+    };
+    let hanging = Stack::has_workers(&api, 2).await[0];
+    signal(hanging, Signal::STOP);
+    let body = port.becomes(UNREADY).await;
+    let silent = format!("(process {hanging}): silent for");
+    assert!(body["reasons"][0].as_str().unwrap().contains(&silent), "{body}");
+    signal(hanging, Signal::CONT);
+    port.becomes(READY).await;
+
+    stack.redis.freeze();
+    port.becomes(UNREADY).await;
+    stack.redis.thaw();
+    port.becomes(READY).await;
+
+    let stage = Stage::open().await;
+    api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    supervisor.signal(Signal::TERM);
+    let body = port.becomes(UNREADY).await;
+    assert_eq!(body["reasons"][0], "shutting down: no new jobs are taken");
+    actor.returns(&json!(null)).await;
+    assert_eq!(supervisor.exited().await.code(), Some(0));
+}
