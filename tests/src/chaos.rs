@@ -54,7 +54,7 @@ pub struct Plan {
 }
 
 /// So many faults may be going on at once; each has a target of its own.
-const LANES: usize = 2;
+const LANES: usize = 3;
 /// So many clients submit at once.
 const CLIENTS: usize = 4;
 /// How long the last jobs may take to end, once nothing breaks any more.
@@ -121,7 +121,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
         jobs: plan.jobs,
         faults: plan.faults,
     });
-    let fleet = Arc::new(Fleet::start(&plan).await);
+    let fleet = Arc::new(Fleet::start(&plan).await?);
     let client = Arc::new(Client::new(&plan, fleet.clone(), progress.clone())?);
     let watcher = tokio::spawn(survey::watch(fleet.clone(), client.clone(), plan.jobs));
     let mut clients = JoinSet::new();

@@ -22,8 +22,8 @@ struct Arguments {
     /// What chance starts from: the same seed breaks the same things in the same order.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The lease of the workers, in milliseconds; 1000 is the least.
-    #[arg(long, default_value_t = 2000)]
+    /// The lease of the workers, in milliseconds. Below 4000 a short outage of Redis may cost second runs.
+    #[arg(long, default_value_t = 4000)]
     lease_ms: u64,
     /// How many workers.
     #[arg(long, default_value_t = 4)]

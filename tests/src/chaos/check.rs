@@ -233,9 +233,8 @@ impl Evidence {
     }
 
     fn explains(&self, fault: &Suffered, cause: Cause, run: &Run, past: &Past) -> bool {
-        let reach = 3 * whole_ms(self.lease) + AFTERMATH_MS;
         let is_near = fault.from_ms <= past.finished_at_ms + TOLERANCE_MS
-            && past.finished_at_ms <= fault.to_ms + reach;
+            && past.finished_at_ms <= self.aftermath_ends(fault);
         let is_its_worker = fault.pid == Some(run.pid);
         let is_matching = match cause {
             Cause::Released => is_its_worker && fault.kind == Kind::TerminateWorker,
@@ -245,6 +244,22 @@ impl Evidence {
             Cause::Failed | Cause::Unexplained => false,
         };
         is_near && is_matching
+    }
+
+    /// Until when the consequences of a fault may show. Each outage of Redis puts them off: by itself, and by the lease of
+    /// grace that follows it.
+    fn aftermath_ends(&self, fault: &Suffered) -> u64 {
+        let lease_ms = whole_ms(self.lease);
+        let outages = self.faults.iter().filter(|other| other.target == Target::Redis);
+        let mut outages: Vec<_> = outages.map(|other| (other.from_ms, other.to_ms)).collect();
+        outages.sort_unstable();
+        let end = fault.to_ms + 3 * lease_ms + AFTERMATH_MS;
+        outages.into_iter().fold(end, |end, (from_ms, to_ms)| {
+            match from_ms <= end && to_ms > fault.to_ms {
+                true => end + (to_ms - from_ms) + lease_ms,
+                false => end,
+            }
+        })
     }
 
     fn results_are_of_the_last_claim(

@@ -88,7 +88,8 @@ impl Kind {
             Self::KillWorker | Self::KillApi | Self::KillRedis | Self::RestartRedis => {
                 random.random_range(0.0..0.8)
             }
-            _ => random.random_range(0.1..2.0),
+            _ if random.random_bool(0.2) => random.random_range(1.0..2.0),
+            _ => random.random_range(0.05..0.6),
         }
     }
 }

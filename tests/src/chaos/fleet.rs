@@ -1,6 +1,8 @@
 //! Everything that runs: a Redis that has every write on disk before it answers, and APIs and workers, each behind a line
 //! of its own. Who ends is started again by us; who ends without being asked to is a finding.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -12,6 +14,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use super::client::Client;
+use super::faults::Suffered;
 use super::orders::QUEUES;
 use super::{Ledger, Plan};
 use crate::stack::command_on;
@@ -36,6 +39,7 @@ pub(super) struct Fleet {
     pub(super) workers: Vec<Member>,
     started: AtomicU32,
     troubles: Mutex<Vec<String>>,
+    faults: File,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +49,7 @@ pub(super) enum Role {
 }
 
 impl Fleet {
-    pub(super) async fn start(plan: &Plan) -> Self {
+    pub(super) async fn start(plan: &Plan) -> anyhow::Result<Self> {
         let redis = RedisServer::durable();
         let (port, redis_url) = (redis.port(), redis.url());
         let mut fleet = Self {
@@ -57,6 +61,7 @@ impl Fleet {
             workers: Vec::new(),
             started: AtomicU32::new(0),
             troubles: Mutex::default(),
+            faults: File::create(plan.directory.join("faults.ledger"))?,
         };
         for _ in 0..plan.apis {
             let member = fleet.member(Role::Api, Proxy::to(port)).await;
@@ -66,7 +71,7 @@ impl Fleet {
             let member = fleet.member(Role::Worker, Proxy::to(port)).await;
             fleet.workers.push(member);
         }
-        fleet
+        Ok(fleet)
     }
 
     async fn member(&self, role: Role, line: Proxy) -> Member {
@@ -126,6 +131,13 @@ impl Fleet {
 
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Writes down a fault, for people only.
+    pub(super) fn note_fault(&self, fault: &Suffered) {
+        let Suffered { kind, target, pid, from_ms, to_ms } = fault;
+        let line = format!("{from_ms} {to_ms} {kind:?} {target} {}\n", pid.unwrap_or_default());
+        let _ = (&self.faults).write_all(line.as_bytes());
     }
 
     /// Notes something that must not be.

@@ -42,8 +42,14 @@ impl Fleet {
             Kind::FreezeWorker | Kind::OversleepWorker => freeze(&process, fault.length).await,
             _ => line_suffers(member, fault).await,
         }
+        self.suffered(fault, pid, from_ms)
+    }
+
+    fn suffered(&self, fault: &Fault, pid: Option<u32>, from_ms: u64) -> Suffered {
         let to_ms = Timestamp::now().unix_ms();
-        Suffered { kind: fault.kind, target: fault.target, pid, from_ms, to_ms }
+        let suffered = Suffered { kind: fault.kind, target: fault.target, pid, from_ms, to_ms };
+        self.note_fault(&suffered);
+        suffered
     }
 
     async fn redis_suffers(&self, fault: &Fault) -> Suffered {
@@ -71,8 +77,7 @@ impl Fleet {
             _ => tell(&redis, &["FUNCTION", "FLUSH"]).await,
         }
         answers(&redis).await;
-        let to_ms = Timestamp::now().unix_ms();
-        Suffered { kind: fault.kind, target: fault.target, pid: None, from_ms, to_ms }
+        self.suffered(fault, None, from_ms)
     }
 }
 

@@ -101,7 +101,7 @@ fn count<T: Ord>(things: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
     })
 }
 
-/// For each job that a killed worker was running: how long after the kill it ran again.
+/// For each job that a killed worker was running: how long after the kill it ran again, if Redis was well meanwhile.
 fn restarts(fault: &Suffered, evidence: &Evidence, jobs: &BTreeMap<&str, Vec<Run>>) -> Vec<u64> {
     if fault.kind != Kind::KillWorker {
         return Vec::new();
@@ -111,17 +111,23 @@ fn restarts(fault: &Suffered, evidence: &Evidence, jobs: &BTreeMap<&str, Vec<Run
         .filter(|(id, pair)| {
             fault.pid == Some(pair[0].pid) && evidence.cause(id, &pair[0]) == Cause::Lost
         })
+        .filter(|(_, pair)| is_redis_well(evidence, fault.from_ms, pair[1].started_at_ms))
         .filter_map(|(_, pair)| pair[1].started_at_ms.checked_sub(fault.from_ms))
         .collect()
 }
 
-/// How long after Redis answered again the first job started.
+/// How long after Redis answered again the first job started, if Redis did not go again before.
 fn resume(fault: &Suffered, evidence: &Evidence) -> Option<u64> {
     let was_away = fault.target == Target::Redis && fault.kind != Kind::FlushFunctions;
     let starts = evidence.runs.iter().filter(|entry| entry.moment == Moment::Start);
-    let first =
-        starts.map(|entry| entry.at_ms).filter(|&at_ms| was_away && at_ms >= fault.to_ms).min();
-    Some(first? - fault.to_ms)
+    let starts = starts.map(|entry| entry.at_ms);
+    let first = starts.filter(|&at_ms| was_away && at_ms >= fault.to_ms).min()?;
+    is_redis_well(evidence, fault.to_ms + 1, first).then(|| first - fault.to_ms)
+}
+
+fn is_redis_well(evidence: &Evidence, from_ms: u64, to_ms: u64) -> bool {
+    let outages = evidence.faults.iter().filter(|fault| fault.target == Target::Redis);
+    !outages.into_iter().any(|outage| outage.from_ms <= to_ms && outage.to_ms >= from_ms)
 }
 
 fn worst(sorted: &[u64]) -> String {
