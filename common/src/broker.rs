@@ -177,6 +177,14 @@ impl Broker {
         Self { link: Link::new(self.settings.clone(), self.client.clone()), ..self.clone() }
     }
 
+    /// As [`Broker::separate`]; while Redis is away it tries to connect at least that often. For beats: a lease may be about
+    /// to end.
+    #[must_use]
+    pub fn separate_and_eager(&self, longest_pause: Duration) -> Self {
+        let separate = self.separate();
+        Self { link: separate.link.clone().trying_every(longest_pause), ..separate }
+    }
+
     /// Does not use this broker's connection any more: another one to the same Redis was found dead, and a network that
     /// forgot one has mostly forgotten all. The next call makes a new one; those under way go on.
     pub fn distrust_connection(&self) {

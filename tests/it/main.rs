@@ -4,6 +4,7 @@
 
 mod audit;
 mod broker;
+mod chaos;
 mod commands;
 mod configuration;
 mod faults;

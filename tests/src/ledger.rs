@@ -4,7 +4,7 @@
 //! of its writer.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use crunch_common::time::Timestamp;
@@ -67,7 +67,26 @@ impl Ledger {
     /// If a line is not one of ours.
     #[must_use]
     pub fn read(path: &Path) -> Vec<Entry> {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        Self::read_from(path, 0)
+    }
+
+    /// How many bytes were written so far.
+    #[must_use]
+    pub fn size(path: &Path) -> u64 {
+        std::fs::metadata(path).map_or(0, |file| file.len())
+    }
+
+    /// Reads everything written since the file had that size.
+    ///
+    /// # Panics
+    /// If a line is not one of ours.
+    #[must_use]
+    pub fn read_from(path: &Path, size: u64) -> Vec<Entry> {
+        let mut text = String::new();
+        if let Ok(mut file) = File::open(path) {
+            file.seek(SeekFrom::Start(size)).unwrap();
+            file.read_to_string(&mut text).unwrap();
+        }
         text.lines()
             .map(|line| entry(line).unwrap_or_else(|| panic!("not a line: {line}")))
             .collect()

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 mod api;
+pub mod chaos;
 mod ledger;
 mod process;
 pub mod proxy;

@@ -187,10 +187,8 @@ impl Stack {
 
     /// A command of ours in a clean environment that knows where Redis is.
     pub fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(binary(name));
-        command.env_clear().env(REDIS_VARIABLE, self.redis.url());
-        command.env("CRUNCH_LOG", "debug,actix_server=warn,mio=info").env("RUST_BACKTRACE", "0");
-        command.envs(std::env::vars_os().filter(|(name, _)| name == OsStr::new("PATH")));
+        let mut command = command_on(name, &self.redis.url());
+        command.env("CRUNCH_LOG", "debug,actix_server=warn,mio=info");
         command
     }
 
@@ -219,4 +217,12 @@ impl Stack {
     fn ledger_path(&self) -> PathBuf {
         self.directory.path().join("ledger")
     }
+}
+
+/// A command of ours in a clean environment that uses that Redis.
+pub(crate) fn command_on(name: &str, redis_url: &str) -> Command {
+    let mut command = Command::new(binary(name));
+    command.env_clear().env(REDIS_VARIABLE, redis_url).env("RUST_BACKTRACE", "0");
+    command.envs(std::env::vars_os().filter(|(name, _)| name == OsStr::new("PATH")));
+    command
 }

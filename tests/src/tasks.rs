@@ -21,6 +21,7 @@ pub const LEDGER_VARIABLE: &str = "CRUNCH_TEST_LEDGER";
 pub fn all() -> Vec<Task> {
     vec![
         Task::new("act", act),
+        Task::new("chaos.work", crate::chaos::work).max_attempts(10),
         Task::new("echo", async |_job: JobContext, input: Value| Ok(input)),
         Task::raw("repeat", async |_job, payload| Ok(payload)),
         Task::new("square", square).max_attempts(10),
@@ -111,7 +112,7 @@ async fn square(job: JobContext, input: Square) -> Result<Value, TaskError> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test tells its workers where the ledger is")]
-fn ledger() -> Result<&'static Ledger, TaskError> {
+pub(crate) fn ledger() -> Result<&'static Ledger, TaskError> {
     static LEDGER: OnceLock<Result<Ledger, String>> = OnceLock::new();
     let open = || {
         let path = std::env::var(LEDGER_VARIABLE).map_err(|error| error.to_string())?;

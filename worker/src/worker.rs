@@ -277,7 +277,7 @@ impl Staff {
             <(CancellationToken, CancellationToken, CancellationToken)>::default();
         let forgotten = Arc::new(Notify::new());
         let heartbeat = Heartbeat {
-            broker: broker.separate(),
+            broker: broker.separate_and_eager(Heartbeat::longest_pause(config.lease)),
             worker,
             info,
             lease: config.lease,

@@ -83,6 +83,8 @@ struct State {
 pub(crate) struct Link {
     settings: Arc<Settings>,
     client: Client,
+    /// The backoff between two tries to connect grows no further than this.
+    longest_pause: Duration,
     state: Arc<Mutex<State>>,
 }
 
@@ -101,7 +103,13 @@ impl Link {
             failures: 0,
             not_before: Instant::now(),
         };
-        Self { settings, client, state: Arc::new(Mutex::new(state)) }
+        let longest_pause = Duration::MAX;
+        Self { settings, client, longest_pause, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Tries to connect at least that often, for those who cannot wait.
+    pub(crate) fn trying_every(self, longest_pause: Duration) -> Self {
+        Self { longest_pause, ..self }
     }
 
     /// Calls a function on its partition.
@@ -262,7 +270,8 @@ impl Link {
             }
             Err(error) => {
                 state.failures = state.failures.saturating_add(1);
-                state.not_before = Instant::now() + Backoff::FOR_CONNECTIONS.draw(state.failures);
+                let pause = Backoff::FOR_CONNECTIONS.draw(state.failures).min(self.longest_pause);
+                state.not_before = Instant::now() + pause;
                 tracing::debug!(%error, failures = state.failures, "cannot connect to redis");
                 Err((Remedy::Wait, error))
             }

@@ -34,6 +34,12 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
+    /// How long after Redis is back a beat may come. After an outage that was too short for sweeps to give grace, a lease
+    /// has little more than a third of itself left.
+    pub(crate) fn longest_pause(lease: Duration) -> Duration {
+        lease / 8
+    }
+
     /// Starts the thread; it ends when `shutdown` fires.
     pub(crate) fn spawn(self, shutdown: CancellationToken) -> std::io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -54,7 +60,7 @@ impl Heartbeat {
                     interval
                 }
                 // After an outage the next beat comes as soon as Redis answers: leases may be about to end.
-                Err(error) => redis.failed(&error).min(interval),
+                Err(error) => redis.failed(&error).min(Self::longest_pause(self.lease)),
             };
             tokio::time::sleep(pause).await;
         }

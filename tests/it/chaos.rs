@@ -1,0 +1,25 @@
+//! The short form of the chaos run; the long one is `crunch-chaos`, described in `docs/reliability.md`.
+
+use std::time::Duration;
+
+use crunch_tests::chaos::{Plan, run};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_jobs_survive_everything_that_can_break() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        jobs: 3000,
+        faults: 30,
+        seed: 2,
+        lease: Duration::from_secs(4),
+        workers: 4,
+        apis: 2,
+        directory: directory.path().to_owned(),
+    };
+    let report = run(plan).await.unwrap();
+    if !report.violations.is_empty() {
+        panic!("{report}logs and ledgers are in {}", directory.keep().display());
+    }
+    assert!(report.acknowledged >= 3000 && report.faults == 30, "{report}");
+    assert_eq!((report.lost, report.unexplained()), (0, 0), "{report}");
+}

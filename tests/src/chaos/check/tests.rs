@@ -1,0 +1,151 @@
+//! A check that cannot fail is no check: each promise is broken in an account that was made up, and must be missed.
+
+use super::*;
+
+const LEASE: Duration = Duration::from_secs(1);
+
+fn entry(moment: Moment, epoch: u64, pid: u32) -> Entry {
+    Entry { moment, id: "a".to_owned(), epoch, pid, at_ms: epoch }
+}
+
+fn fault(kind: Kind, target: Target, pid: Option<u32>) -> Suffered {
+    Suffered { kind, target, pid, from_ms: 1_100, to_ms: 1_200 }
+}
+
+/// One job; its first worker was killed and its second did it.
+fn account() -> Evidence {
+    let known = Submission { ids: vec!["a".to_owned()], ..Submission::default() };
+    let past = Past { started_at_ms: 1_000, finished_at_ms: 2_500, outcome: "lost".to_owned() };
+    let job = Job {
+        status: "succeeded".to_owned(),
+        epoch: 3_000,
+        version: 5,
+        finished_at: 3_001,
+        result: r#"{"epoch":3000,"number":7}"#.to_owned(),
+        history: vec![past],
+        ..Job::default()
+    };
+    let ended = job.ended().unwrap();
+    Evidence {
+        submissions: [(7, known)].into(),
+        runs: vec![
+            entry(Moment::Start, 1_000, 1),
+            entry(Moment::Start, 3_000, 2),
+            entry(Moment::End, 3_000, 2),
+        ],
+        jobs: [("a".to_owned(), job)].into(),
+        seen_ended: [("a".to_owned(), ended)].into(),
+        faults: vec![fault(Kind::KillWorker, Target::Worker(0), Some(1))],
+        lease: LEASE,
+        ..Evidence::default()
+    }
+}
+
+/// The promises that are broken once the account was changed like this.
+fn broken(change: impl FnOnce(&mut Evidence)) -> Vec<&'static str> {
+    let mut evidence = account();
+    change(&mut evidence);
+    let mut promises: Vec<_> =
+        evidence.violations().into_iter().map(|violation| violation.promise).collect();
+    promises.dedup();
+    promises
+}
+
+fn job(evidence: &mut Evidence) -> &mut Job {
+    evidence.jobs.get_mut("a").unwrap()
+}
+
+#[test]
+fn an_honest_account_breaks_no_promise() {
+    assert_eq!(broken(|_| {}), [""; 0]);
+    let evidence = account();
+    let runs = evidence.runs_of_jobs(&mut |_, _| {});
+    assert_eq!(evidence.cause("a", &runs["a"][0]), Cause::Lost);
+}
+
+#[test]
+fn a_job_that_is_gone_is_found() {
+    let gone = broken(|evidence| {
+        evidence.jobs.clear();
+        evidence.seen_ended.clear();
+        evidence.runs.clear();
+    });
+    assert_eq!(gone, ["nothing acknowledged is lost"]);
+}
+
+#[test]
+fn a_job_that_did_not_end_is_found() {
+    let open = broken(|evidence| {
+        job(evidence).status = "running".to_owned();
+        evidence.seen_ended.clear();
+    });
+    assert_eq!(open, ["every job ends"]);
+}
+
+#[test]
+fn two_jobs_for_one_order_are_found() {
+    let twice = |evidence: &mut Evidence| {
+        evidence.submissions.get_mut(&7).unwrap().ids.push("b".to_owned());
+    };
+    assert_eq!(broken(twice), ["one order is one job"]);
+    let stranger = |evidence: &mut Evidence| {
+        let job = Job { status: "succeeded".to_owned(), version: 3, ..Job::default() };
+        evidence.jobs.insert("b".to_owned(), job);
+    };
+    assert_eq!(broken(stranger), ["one order is one job"]);
+}
+
+#[test]
+fn a_second_end_is_found() {
+    let seen =
+        |evidence: &mut Evidence| evidence.seen_ended.get_mut("a").unwrap().finished_at = 3_000;
+    assert_eq!(broken(seen), ["a job ends once"]);
+    assert_eq!(broken(|evidence| job(evidence).version += 1), ["a job ends once"]);
+}
+
+#[test]
+fn a_run_without_a_cause_is_found() {
+    let unexplained = ["every second run has a cause"];
+    assert_eq!(broken(|evidence| evidence.faults.clear()), unexplained);
+    // Another worker was killed; only Redis was; it was long ago.
+    assert_eq!(broken(|evidence| evidence.faults[0].pid = Some(3)), unexplained);
+    let redis = fault(Kind::KillRedis, Target::Redis, None);
+    assert_eq!(broken(|evidence| evidence.faults = vec![redis]), unexplained);
+    let long_ago = |evidence: &mut Evidence| {
+        evidence.runs[0].epoch += 100_000;
+        evidence.runs[1].epoch += 100_000;
+        evidence.runs[2].epoch += 100_000;
+        let job = job(evidence);
+        job.epoch += 100_000;
+        job.history[0].started_at_ms += 100_000;
+        job.history[0].finished_at_ms += 100_000;
+        job.result = r#"{"epoch":103000,"number":7}"#.to_owned();
+        evidence.seen_ended.clear();
+    };
+    assert_eq!(broken(long_ago), unexplained);
+    // It says "lost", and there is no such attempt in the history.
+    assert_eq!(broken(|evidence| job(evidence).history[0].started_at_ms = 2_000), unexplained);
+}
+
+#[test]
+fn a_claim_that_runs_twice_is_found() {
+    let twice = broken(|evidence| evidence.runs.push(entry(Moment::Start, 3_000, 2)));
+    assert_eq!(twice, ["a claim runs once"]);
+}
+
+#[test]
+fn a_result_of_an_older_claim_is_found() {
+    let stale = |evidence: &mut Evidence| {
+        job(evidence).result = r#"{"epoch":1000,"number":7}"#.to_owned();
+    };
+    assert_eq!(broken(stale), ["the result is of the last claim"]);
+    assert_eq!(broken(|evidence| drop(evidence.runs.pop())), ["the accepted claim is the last"]);
+}
+
+#[test]
+fn a_cancel_that_did_not_hold_is_found() {
+    let canceled = |evidence: &mut Evidence| {
+        evidence.submissions.get_mut(&7).unwrap().cancel = Some(200);
+    };
+    assert_eq!(broken(canceled), ["what was canceled does not run on"]);
+}

@@ -1,0 +1,155 @@
+//! What may break, and in which order it does: drawn from a seed before the run begins.
+
+use std::fmt;
+use std::time::Duration;
+
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
+
+use super::Plan;
+
+/// Everything that is broken on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    KillWorker,
+    TerminateWorker,
+    /// Stopped for less than its lease.
+    FreezeWorker,
+    /// Stopped for longer than its lease: what it was doing goes on elsewhere, and it wakes to settle too late.
+    OversleepWorker,
+    KillApi,
+    TerminateApi,
+    KillRedis,
+    RestartRedis,
+    FreezeRedis,
+    PauseRedis,
+    FlushFunctions,
+    Refuse,
+    Reset,
+    BlackHole,
+    SwallowCommands,
+    SwallowReplies,
+    Delay,
+    LoseReplies,
+    SilenceReplies,
+    Strand,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 20] = [
+        Self::KillWorker,
+        Self::TerminateWorker,
+        Self::FreezeWorker,
+        Self::OversleepWorker,
+        Self::KillApi,
+        Self::TerminateApi,
+        Self::KillRedis,
+        Self::RestartRedis,
+        Self::FreezeRedis,
+        Self::PauseRedis,
+        Self::FlushFunctions,
+        Self::Refuse,
+        Self::Reset,
+        Self::BlackHole,
+        Self::SwallowCommands,
+        Self::SwallowReplies,
+        Self::Delay,
+        Self::LoseReplies,
+        Self::SilenceReplies,
+        Self::Strand,
+    ];
+
+    fn draw_target(self, random: &mut impl Rng, plan: &Plan) -> Target {
+        let worker = Target::Worker(random.random_range(0..plan.workers));
+        let api = Target::Api(random.random_range(0..plan.apis));
+        match self {
+            Self::KillWorker
+            | Self::TerminateWorker
+            | Self::FreezeWorker
+            | Self::OversleepWorker => worker,
+            Self::KillApi | Self::TerminateApi => api,
+            Self::KillRedis
+            | Self::RestartRedis
+            | Self::FreezeRedis
+            | Self::PauseRedis
+            | Self::FlushFunctions => Target::Redis,
+            // The lines of either side.
+            _ if random.random_bool(0.7) => worker,
+            _ => api,
+        }
+    }
+
+    /// How long it lasts, in leases.
+    fn draw_leases(self, random: &mut impl Rng) -> f64 {
+        match self {
+            Self::FreezeWorker => random.random_range(0.1..0.7),
+            Self::OversleepWorker => random.random_range(1.3..2.5),
+            Self::FlushFunctions | Self::Reset | Self::Strand => 0.0,
+            Self::KillWorker | Self::KillApi | Self::KillRedis | Self::RestartRedis => {
+                random.random_range(0.0..0.8)
+            }
+            _ if random.random_bool(0.2) => random.random_range(1.0..2.0),
+            _ => random.random_range(0.05..0.6),
+        }
+    }
+}
+
+/// What it happens to; for the network, whose line to Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Worker(usize),
+    Api(usize),
+    Redis,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Worker(number) => write!(f, "worker {number}"),
+            Self::Api(number) => write!(f, "api {number}"),
+            Self::Redis => f.write_str("redis"),
+        }
+    }
+}
+
+/// One fault that is to come.
+#[derive(Debug, Clone)]
+pub(super) struct Fault {
+    pub(super) kind: Kind,
+    pub(super) target: Target,
+    /// How long before it begins.
+    pub(super) pause: Duration,
+    pub(super) length: Duration,
+    /// How many replies get lost, how slow the line is: what else a kind needs.
+    pub(super) strength: u64,
+}
+
+/// One fault that was; times are Unix milliseconds.
+#[derive(Debug, Clone)]
+pub(super) struct Suffered {
+    pub(super) kind: Kind,
+    pub(super) target: Target,
+    /// The process it happened to, if it was a worker's.
+    pub(super) pid: Option<u32>,
+    pub(super) from_ms: u64,
+    pub(super) to_ms: u64,
+}
+
+/// Draws all faults of a run: every kind once, in any order, then any.
+pub(super) fn draw(random: &mut impl Rng, plan: &Plan) -> Vec<Fault> {
+    let mut kinds = Kind::ALL.to_vec();
+    kinds.shuffle(random);
+    (0..plan.faults as usize)
+        .map(|at| {
+            let any = Kind::ALL[random.random_range(0..Kind::ALL.len())];
+            let kind = kinds.get(at).copied().unwrap_or(any);
+            Fault {
+                kind,
+                target: kind.draw_target(random, plan),
+                pause: Duration::from_millis(random.random_range(0..400)),
+                length: plan.lease.mul_f64(kind.draw_leases(random)),
+                strength: random.random_range(1..=5),
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,207 @@
+//! Everything that runs: a Redis that has every write on disk before it answers, and APIs and workers, each behind a line
+//! of its own. Who ends is started again by us; who ends without being asked to is a finding.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use crunch_common::time::whole_ms;
+use rustix::process::Signal;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+
+use super::client::Client;
+use super::faults::Suffered;
+use super::orders::QUEUES;
+use super::{Ledger, Plan};
+use crate::stack::command_on;
+use crate::{Process, Proxy, RedisServer, tasks};
+
+/// A process and its line to Redis. Whoever breaks either holds the lock meanwhile.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) process: AsyncMutex<Process>,
+    pub(super) line: Proxy,
+    /// Where an API listens.
+    url: RwLock<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Fleet {
+    directory: PathBuf,
+    lease: Duration,
+    pub(super) redis: AsyncMutex<RedisServer>,
+    redis_url: String,
+    pub(super) apis: Vec<Member>,
+    pub(super) workers: Vec<Member>,
+    started: AtomicU32,
+    troubles: Mutex<Vec<String>>,
+    faults: File,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Api,
+    Worker,
+}
+
+impl Fleet {
+    pub(super) async fn start(plan: &Plan) -> anyhow::Result<Self> {
+        let redis = RedisServer::durable();
+        let (port, redis_url) = (redis.port(), redis.url());
+        let mut fleet = Self {
+            directory: plan.directory.clone(),
+            lease: plan.lease,
+            redis: AsyncMutex::new(redis),
+            redis_url,
+            apis: Vec::new(),
+            workers: Vec::new(),
+            started: AtomicU32::new(0),
+            troubles: Mutex::default(),
+            faults: File::create(plan.directory.join("faults.ledger"))?,
+        };
+        for _ in 0..plan.apis {
+            let member = fleet.member(Role::Api, Proxy::to(port)).await;
+            fleet.apis.push(member);
+        }
+        for _ in 0..plan.workers {
+            let member = fleet.member(Role::Worker, Proxy::to(port)).await;
+            fleet.workers.push(member);
+        }
+        Ok(fleet)
+    }
+
+    async fn member(&self, role: Role, line: Proxy) -> Member {
+        let mut process = self.launch(role, &line);
+        let url = match role {
+            Role::Api => process.says("listening on ").await,
+            Role::Worker => String::new(),
+        };
+        Member { process: AsyncMutex::new(process), line, url: RwLock::new(url) }
+    }
+
+    fn launch(&self, role: Role, line: &Proxy) -> Process {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        let (binary, name) = match role {
+            Role::Api => ("test-api", format!("api-{number}")),
+            Role::Worker => ("test-worker", format!("worker-{number}")),
+        };
+        let mut command = command_on(binary, &line.url());
+        command.env("CRUNCH_LOG", "info,actix_server=warn");
+        match role {
+            Role::Api => {
+                command.env("CRUNCH_API_ADDR", "127.0.0.1:0").env("CRUNCH_API_DRAIN_MS", "100");
+                command.env("CRUNCH_API_UNKNOWN_TASKS", "accept");
+            }
+            Role::Worker => {
+                command.env("CRUNCH_LEASE_MS", whole_ms(self.lease).to_string());
+                command.env("CRUNCH_WORKER_CONCURRENCY", "16").env("CRUNCH_WORKER_GRACE_MS", "200");
+                command.env("CRUNCH_WORKER_QUEUES", QUEUES.join(","));
+                command.env(tasks::LEDGER_VARIABLE, self.ledger());
+            }
+        }
+        Process::spawn(command, &name, &self.directory)
+    }
+
+    /// Starts the successor of one that was ended.
+    pub(super) async fn replace(&self, role: Role, member: &Member, process: &mut Process) {
+        *process = self.launch(role, &member.line);
+        if role == Role::Api {
+            let url = process.says("listening on ").await;
+            *member.url.write().unwrap_or_else(PoisonError::into_inner) = url;
+        }
+    }
+
+    /// Where an API listens, by any number.
+    pub(super) fn url(&self, number: usize) -> String {
+        let member = &self.apis[number % self.apis.len()];
+        member.url.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn redis_url(&self) -> &str {
+        &self.redis_url
+    }
+
+    pub(super) fn ledger(&self) -> PathBuf {
+        self.directory.join("runs.ledger")
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Writes down a fault, for people only.
+    pub(super) fn note_fault(&self, fault: &Suffered) {
+        let Suffered { kind, target, pid, from_ms, to_ms } = fault;
+        let line = format!("{from_ms} {to_ms} {kind:?} {target} {}\n", pid.unwrap_or_default());
+        let _ = (&self.faults).write_all(line.as_bytes());
+    }
+
+    /// Notes something that must not be.
+    pub(super) fn trouble(&self, what: String) {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+
+    pub(super) fn troubles(&self) -> Vec<String> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes a process that ended by itself.
+    pub(super) fn must_live(&self, name: &str, process: &mut Process) {
+        if process.has_exited() {
+            let log = process.log();
+            let end = log.lines().rev().take(5).collect::<Vec<_>>();
+            self.trouble(format!("{name} ended by itself: {end:?}"));
+        }
+    }
+
+    /// Nothing is broken any more.
+    pub(super) async fn calm_down(&self) {
+        self.redis.lock().await.thaw();
+        for member in self.apis.iter().chain(&self.workers) {
+            member.process.lock().await.signal(Signal::CONT);
+            member.line.heal();
+        }
+    }
+
+    /// Every worker takes jobs, though none was started again for it; every API is ready.
+    pub(super) async fn everybody_works(&self, client: &Client) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let before = Ledger::size(&self.ledger());
+        for (number, member) in self.workers.iter().enumerate() {
+            let mut process = member.process.lock().await;
+            self.must_live(&format!("worker {number}"), &mut process);
+            let has_run =
+                |pid| Ledger::read_from(&self.ledger(), before).iter().any(|run| run.pid == pid);
+            while !has_run(process.pid()) {
+                if Instant::now() > deadline {
+                    self.trouble(format!("worker {number} takes no jobs any more"));
+                    break;
+                }
+                client.probe().await;
+            }
+        }
+        for (number, member) in self.apis.iter().enumerate() {
+            self.must_live(&format!("api {number}"), &mut *member.process.lock().await);
+            while !client.is_ready(number).await {
+                if Instant::now() > deadline {
+                    self.trouble(format!("api {number} is not ready any more"));
+                    break;
+                }
+            }
+        }
+    }
+
+    /// How often a text stands in the logs of all workers there ever were.
+    pub(super) fn count_in_worker_logs(&self, text: &str) -> usize {
+        (0..self.started.load(Ordering::Relaxed))
+            .filter_map(|number| {
+                std::fs::read_to_string(self.directory.join(format!("worker-{number}.log"))).ok()
+            })
+            .map(|log| log.matches(text).count())
+            .sum()
+    }
+}

@@ -1,0 +1,126 @@
+//! How each fault is done, and undone when its time is over.
+
+use std::time::Duration;
+
+use crunch_common::time::{Timestamp, whole_ms};
+use redis::cmd;
+use rustix::process::Signal;
+use tokio::time::sleep;
+
+use super::faults::{Fault, Kind, Suffered, Target};
+use super::fleet::{Fleet, Member, Role};
+use crate::{Loss, Process, RedisServer, Way, Which};
+
+/// How much slower a slow line is, for each grade of strength.
+const SLOWNESS: Duration = Duration::from_millis(30);
+
+impl Fleet {
+    /// Breaks something, waits, mends it; tells when.
+    pub(super) async fn suffer(&self, fault: &Fault) -> Suffered {
+        let (member, role) = match fault.target {
+            Target::Redis => return self.redis_suffers(fault).await,
+            Target::Worker(number) => (&self.workers[number], Role::Worker),
+            Target::Api(number) => (&self.apis[number], Role::Api),
+        };
+        let mut process = member.process.lock().await;
+        self.must_live(&fault.target.to_string(), &mut process);
+        let from_ms = Timestamp::now().unix_ms();
+        let pid = (role == Role::Worker).then(|| process.pid());
+        match fault.kind {
+            Kind::KillWorker | Kind::KillApi => {
+                process.kill().await;
+                sleep(fault.length).await;
+                self.replace(role, member, &mut process).await;
+            }
+            Kind::TerminateWorker | Kind::TerminateApi => {
+                let code = process.terminate().await.code();
+                if code != Some(0) {
+                    self.trouble(format!("{} ended with {code:?} when asked to", fault.target));
+                }
+                self.replace(role, member, &mut process).await;
+            }
+            Kind::FreezeWorker | Kind::OversleepWorker => freeze(&process, fault.length).await,
+            _ => line_suffers(member, fault).await,
+        }
+        self.suffered(fault, pid, from_ms)
+    }
+
+    fn suffered(&self, fault: &Fault, pid: Option<u32>, from_ms: u64) -> Suffered {
+        let to_ms = Timestamp::now().unix_ms();
+        let suffered = Suffered { kind: fault.kind, target: fault.target, pid, from_ms, to_ms };
+        self.note_fault(&suffered);
+        suffered
+    }
+
+    async fn redis_suffers(&self, fault: &Fault) -> Suffered {
+        let mut redis = self.redis.lock().await;
+        let from_ms = Timestamp::now().unix_ms();
+        match fault.kind {
+            Kind::KillRedis | Kind::RestartRedis => {
+                match fault.kind {
+                    Kind::KillRedis => redis.kill(),
+                    _ => tokio::task::block_in_place(|| redis.stop()),
+                }
+                sleep(fault.length).await;
+                tokio::task::block_in_place(|| redis.restart());
+            }
+            Kind::FreezeRedis => {
+                redis.freeze();
+                sleep(fault.length).await;
+                redis.thaw();
+            }
+            Kind::PauseRedis => {
+                tell(&redis, &["CLIENT", "PAUSE", &whole_ms(fault.length).to_string(), "ALL"])
+                    .await;
+                sleep(fault.length).await;
+            }
+            _ => tell(&redis, &["FUNCTION", "FLUSH"]).await,
+        }
+        answers(&redis).await;
+        self.suffered(fault, None, from_ms)
+    }
+}
+
+async fn freeze(process: &Process, length: Duration) {
+    process.signal(Signal::STOP);
+    sleep(length).await;
+    process.signal(Signal::CONT);
+}
+
+async fn line_suffers(member: &Member, fault: &Fault) {
+    let line = &member.line;
+    match fault.kind {
+        Kind::Refuse => line.refuse().await,
+        Kind::BlackHole => line.black_hole(),
+        Kind::SwallowCommands => line.black_hole_one_way(Way::ToRedis),
+        Kind::SwallowReplies => line.black_hole_one_way(Way::ToClient),
+        Kind::Delay => line.delay(SLOWNESS * u32::try_from(fault.strength).unwrap_or(1)),
+        Kind::LoseReplies => lose(member, fault, Loss::Reset),
+        Kind::SilenceReplies => lose(member, fault, Loss::Silence),
+        Kind::Strand => return line.strand(),
+        _ => return line.reset(),
+    }
+    sleep(fault.length).await;
+    line.heal();
+}
+
+/// Loses replies of the verbs that matter.
+fn lose(member: &Member, fault: &Fault, loss: Loss) {
+    for verb in ["enqueue", "exchange", "heartbeat"] {
+        member.line.lose_replies(Which::verb(verb), fault.strength, loss);
+    }
+}
+
+async fn tell(redis: &RedisServer, words: &[&str]) {
+    let mut connection = redis.client().get_multiplexed_async_connection().await.unwrap();
+    cmd(words[0]).arg(&words[1..]).exec_async(&mut connection).await.unwrap();
+}
+
+/// Waits until Redis serves, everything of its log read.
+async fn answers(redis: &RedisServer) {
+    crate::eventually("redis answers", async || {
+        let mut connection = redis.client().get_multiplexed_async_connection().await.ok()?;
+        cmd("PING").exec_async(&mut connection).await.ok()
+    })
+    .await;
+}

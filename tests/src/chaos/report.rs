@@ -1,0 +1,178 @@
+//! What a run showed, for people to read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Plan;
+use super::check::{Cause, Evidence, Run, Violation};
+use super::faults::{Kind, Suffered, Target};
+use crate::Moment;
+
+/// The figures of a run, and what it found.
+#[derive(Debug)]
+pub struct Report {
+    plan: Plan,
+    took: Duration,
+    /// How many jobs were acknowledged.
+    pub acknowledged: usize,
+    /// How many faults there were.
+    pub faults: usize,
+    by_kind: BTreeMap<Kind, usize>,
+    refused: u64,
+    unknown: u64,
+    by_status: BTreeMap<String, usize>,
+    worker_lost: usize,
+    /// How many acknowledged jobs are gone.
+    pub lost: usize,
+    runs: usize,
+    /// Runs beyond the first, by what caused them.
+    again: BTreeMap<Cause, usize>,
+    /// How many late settlements were refused.
+    pub stale: usize,
+    restarts: Vec<u64>,
+    resumes: Vec<u64>,
+    /// Everything that must not be.
+    pub violations: Vec<Violation>,
+}
+
+impl Report {
+    pub(super) fn new(plan: &Plan, evidence: &Evidence, stale: usize, took: Duration) -> Self {
+        let runs = evidence.runs_of_jobs(&mut |_, _| {});
+        let mut again: BTreeMap<_, usize> = BTreeMap::new();
+        for (id, runs) in &runs {
+            for run in evidence.earlier(id, runs) {
+                *again.entry(evidence.cause(id, run)).or_default() += 1;
+            }
+        }
+        let known = || evidence.submissions.values();
+        let mut report = Self {
+            plan: plan.clone(),
+            took,
+            acknowledged: known().filter(|known| !known.ids.is_empty()).count(),
+            faults: evidence.faults.len(),
+            by_kind: count(evidence.faults.iter().map(|fault| fault.kind)),
+            refused: known().map(|known| u64::from(known.refused)).sum(),
+            unknown: known().map(|known| u64::from(known.unknown)).sum(),
+            by_status: count(evidence.jobs.values().map(|job| job.status.clone())),
+            worker_lost: evidence
+                .jobs
+                .values()
+                .filter(|job| job.error.contains("worker_lost"))
+                .count(),
+            lost: known()
+                .flat_map(|known| &known.ids)
+                .filter(|id| !evidence.jobs.contains_key(*id))
+                .count(),
+            runs: runs.values().map(Vec::len).sum(),
+            again,
+            stale,
+            restarts: evidence
+                .faults
+                .iter()
+                .flat_map(|fault| restarts(fault, evidence, &runs))
+                .collect(),
+            resumes: evidence.faults.iter().filter_map(|fault| resume(fault, evidence)).collect(),
+            violations: evidence.violations(),
+        };
+        report.restarts.sort_unstable();
+        report.resumes.sort_unstable();
+        report
+    }
+
+    /// Runs that nothing explains.
+    #[must_use]
+    pub fn unexplained(&self) -> usize {
+        self.again.get(&Cause::Unexplained).copied().unwrap_or(0)
+    }
+
+    /// Where logs and ledgers are.
+    #[must_use]
+    pub fn directory(&self) -> &PathBuf {
+        &self.plan.directory
+    }
+}
+
+fn count<T: Ord>(things: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
+    things.fold(BTreeMap::new(), |mut counts, thing| {
+        *counts.entry(thing).or_default() += 1;
+        counts
+    })
+}
+
+/// For each job that a killed worker was running: how long after the kill it ran again, if Redis was well meanwhile.
+fn restarts(fault: &Suffered, evidence: &Evidence, jobs: &BTreeMap<&str, Vec<Run>>) -> Vec<u64> {
+    if fault.kind != Kind::KillWorker {
+        return Vec::new();
+    }
+    let pairs = jobs.iter().flat_map(|(id, runs)| runs.windows(2).map(move |pair| (*id, pair)));
+    pairs
+        .filter(|(id, pair)| {
+            fault.pid == Some(pair[0].pid) && evidence.cause(id, &pair[0]) == Cause::Lost
+        })
+        .filter(|(_, pair)| is_redis_well(evidence, fault.from_ms, pair[1].started_at_ms))
+        .filter_map(|(_, pair)| pair[1].started_at_ms.checked_sub(fault.from_ms))
+        .collect()
+}
+
+/// How long after Redis answered again the first job started, if Redis did not go again before.
+fn resume(fault: &Suffered, evidence: &Evidence) -> Option<u64> {
+    let was_away = fault.target == Target::Redis && fault.kind != Kind::FlushFunctions;
+    let starts = evidence.runs.iter().filter(|entry| entry.moment == Moment::Start);
+    let starts = starts.map(|entry| entry.at_ms);
+    let first = starts.filter(|&at_ms| was_away && at_ms >= fault.to_ms).min()?;
+    is_redis_well(evidence, fault.to_ms + 1, first).then(|| first - fault.to_ms)
+}
+
+fn is_redis_well(evidence: &Evidence, from_ms: u64, to_ms: u64) -> bool {
+    let outages = evidence.faults.iter().filter(|fault| fault.target == Target::Redis);
+    !outages.into_iter().any(|outage| outage.from_ms <= to_ms && outage.to_ms >= from_ms)
+}
+
+fn worst(sorted: &[u64]) -> String {
+    let at =
+        |share: usize| sorted.get((sorted.len() * share / 100).min(sorted.len().saturating_sub(1)));
+    match (at(50), at(99), sorted.last()) {
+        (Some(p50), Some(p99), Some(max)) => {
+            format!("p50 {p50} ms, p99 {p99} ms, longest {max} ms, of {}", sorted.len())
+        }
+        _ => "none".to_owned(),
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { seed, workers, apis, lease, .. } = &self.plan;
+        writeln!(
+            f,
+            "seed {seed}, {workers} workers, {apis} APIs, lease {lease:?}, took {:.0?}",
+            self.took
+        )?;
+        writeln!(f, "acknowledged jobs  {}", self.acknowledged)?;
+        writeln!(
+            f,
+            "  ended as         {:?}; failed as worker_lost {}",
+            self.by_status, self.worker_lost
+        )?;
+        writeln!(
+            f,
+            "  answers before   {} refused, {} unknown, asked again with the same key",
+            self.refused, self.unknown
+        )?;
+        writeln!(f, "faults             {}", self.faults)?;
+        for (kind, times) in &self.by_kind {
+            writeln!(f, "  {times:>5} {kind:?}")?;
+        }
+        writeln!(f, "lost               {}", self.lost)?;
+        let again: usize = self.again.values().sum();
+        writeln!(f, "runs               {}, {again} of them replaced by a later one", self.runs)?;
+        writeln!(f, "  because          {:?}", self.again)?;
+        writeln!(f, "  unexplained      {}", self.unexplained())?;
+        writeln!(f, "late, refused      {}", self.stale)?;
+        writeln!(f, "killed, run again  {}", worst(&self.restarts))?;
+        writeln!(f, "redis back, works  {}", worst(&self.resumes))?;
+        writeln!(f, "violations         {}", self.violations.len())?;
+        self.violations.iter().take(50).try_for_each(|violation| writeln!(f, "  {violation}"))
+    }
+}

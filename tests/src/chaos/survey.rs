@@ -1,0 +1,239 @@
+//! What Redis says: while the run goes on, how jobs ended; at its end, every record, and whatever was left lying about.
+//!
+//! Read with plain commands, past the line and past our own code.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use redis::aio::MultiplexedConnection;
+use redis::{Client as Redis, Pipeline, cmd};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::client::Client;
+use super::fleet::Fleet;
+use super::orders::QUEUES;
+
+const ROOT: &str = "crunch:{0}";
+const LANES: [&str; 5] = ["solitary", "urgent", "high", "normal", "low"];
+/// So many records are read at once.
+const PAGE: usize = 1000;
+
+/// A job's record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Job {
+    pub(super) status: String,
+    pub(super) epoch: u64,
+    pub(super) version: u64,
+    pub(super) finished_at: u64,
+    pub(super) cancel_requested: bool,
+    pub(super) was_delayed: bool,
+    pub(super) error: String,
+    pub(super) result: String,
+    /// Attempts that did not succeed, the oldest first.
+    pub(super) history: Vec<Past>,
+}
+
+/// One attempt that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Past {
+    pub(super) started_at_ms: u64,
+    pub(super) finished_at_ms: u64,
+    pub(super) outcome: String,
+}
+
+/// How a job ended: this must not change any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) status: String,
+    pub(super) epoch: u64,
+    pub(super) finished_at: u64,
+}
+
+impl Job {
+    pub(super) fn is_terminal(&self) -> bool {
+        matches!(self.status.as_str(), "succeeded" | "failed" | "canceled")
+    }
+
+    pub(super) fn ended(&self) -> Option<Ended> {
+        let Self { status, epoch, finished_at, .. } = self.clone();
+        self.is_terminal().then_some(Ended { status, epoch, finished_at })
+    }
+}
+
+async fn connect(fleet: &Fleet) -> anyhow::Result<MultiplexedConnection> {
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    let client = Redis::open(fleet.redis_url())?;
+    client.get_multiplexed_async_connection_with_config(&config).await.context("redis is there")
+}
+
+/// Looks again and again how some of the acknowledged jobs are, and notes those that have ended. Goes on until aborted.
+pub(super) async fn watch(fleet: Arc<Fleet>, client: Arc<Client>, jobs: u64) {
+    const SAMPLE: u64 = 100;
+    loop {
+        sleep(Duration::from_millis(200)).await;
+        // While Redis is broken there is nothing to see.
+        let Ok(Ok(mut redis)) = timeout(Duration::from_secs(1), connect(&fleet)).await else {
+            continue;
+        };
+        let ids = client.ids_near((0..SAMPLE).map(|_| rand::random_range(0..jobs)));
+        let read = timeout(Duration::from_secs(1), read_some(&mut redis, &ids)).await;
+        let Ok(Ok(jobs)) = read else { continue };
+        for (id, job) in jobs {
+            if let Some(ended) = job.ended() {
+                client.has_ended(id, ended);
+            }
+        }
+    }
+}
+
+/// Waits until no job waits or runs, at most for so long.
+pub(super) async fn wait_until_all_ended(fleet: &Fleet, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        if live(fleet).await.is_ok_and(|live| live == 0) {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    fleet.trouble(format!("{:?} live jobs after {patience:?} of quiet", live(fleet).await));
+}
+
+async fn live(fleet: &Fleet) -> anyhow::Result<u64> {
+    let mut redis = connect(fleet).await?;
+    let mut ask = redis::pipe();
+    for queue in QUEUES {
+        for lane in LANES {
+            ask.cmd("LLEN").arg(format!("{ROOT}:queue:{queue}:ready:{lane}"));
+        }
+        for set in ["delayed", "running"] {
+            ask.cmd("ZCARD").arg(format!("{ROOT}:queue:{queue}:{set}"));
+        }
+    }
+    let sizes: Vec<u64> = ask.query_async(&mut redis).await?;
+    Ok(sizes.iter().sum())
+}
+
+/// Every record there is.
+pub(super) async fn read_jobs(fleet: &Fleet) -> anyhow::Result<HashMap<String, Job>> {
+    let mut redis = connect(fleet).await?;
+    let ids: Vec<_> = scan(&mut redis).await?.into_iter().collect();
+    let mut jobs = HashMap::with_capacity(ids.len());
+    for page in ids.chunks(PAGE) {
+        jobs.extend(read_some(&mut redis, page).await?);
+    }
+    Ok(jobs)
+}
+
+async fn scan(redis: &mut MultiplexedConnection) -> anyhow::Result<BTreeSet<String>> {
+    let root = format!("{ROOT}:job:");
+    let (mut ids, mut cursor) = (BTreeSet::new(), 0_u64);
+    loop {
+        let mut scan = cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(format!("{root}*")).arg("COUNT").arg(PAGE);
+        let (next, keys): (u64, Vec<String>) = scan.query_async(redis).await?;
+        let found = keys.iter().filter_map(|key| key.strip_prefix(&root));
+        ids.extend(found.filter(|rest| !rest.contains(':')).map(str::to_owned));
+        cursor = next;
+        if cursor == 0 {
+            return Ok(ids);
+        }
+    }
+}
+
+async fn read_some(
+    redis: &mut MultiplexedConnection,
+    ids: &[String],
+) -> anyhow::Result<Vec<(String, Job)>> {
+    const FIELDS: [&str; 9] = [
+        "status",
+        "epoch",
+        "version",
+        "finished_at",
+        "cancel_requested",
+        "run_at",
+        "error",
+        "result",
+        "history",
+    ];
+    let mut ask = Pipeline::new();
+    for id in ids {
+        ask.cmd("HMGET").arg(format!("{ROOT}:job:{id}")).arg(&FIELDS);
+    }
+    let records: Vec<[Option<String>; 9]> = ask.query_async(redis).await?;
+    ids.iter().zip(records).map(|(id, record)| Ok((id.clone(), read(record)?))).collect()
+}
+
+fn read(record: [Option<String>; 9]) -> anyhow::Result<Job> {
+    let [status, epoch, version, finished_at, cancel_requested, run_at, error, result, history] =
+        record;
+    let number = |text: Option<String>| text.map_or(Ok(0), |text| text.parse());
+    let history = history.unwrap_or_default();
+    let history = history.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+    Ok(Job {
+        status: status.unwrap_or_default(),
+        epoch: number(epoch)?,
+        version: number(version)?,
+        finished_at: number(finished_at)?,
+        cancel_requested: cancel_requested.is_some(),
+        was_delayed: run_at.is_some(),
+        error: error.unwrap_or_default(),
+        result: result.unwrap_or_default(),
+        history: history.context("the history is one JSON object a line")?,
+    })
+}
+
+/// What must not be there once everything has ended: ids in lists and sets of the living, ghosts, records put aside; and
+/// indexes of the ended that do not agree with the records.
+pub(super) async fn leftovers(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
+    let mut redis = connect(fleet).await?;
+    let mut found = Vec::new();
+    let aside: Vec<String> = cmd("ZRANGE")
+        .arg(format!("{ROOT}:quarantine"))
+        .arg(0)
+        .arg(-1)
+        .query_async(&mut redis)
+        .await?;
+    found.extend(aside.iter().map(|id| format!("{id} was put aside")));
+    let mut indexed = BTreeSet::new();
+    for queue in QUEUES {
+        let root = format!("{ROOT}:queue:{queue}");
+        for lane in LANES {
+            let ids: Vec<String> = cmd("LRANGE")
+                .arg(format!("{root}:ready:{lane}"))
+                .arg(0)
+                .arg(-1)
+                .query_async(&mut redis)
+                .await?;
+            found.extend(ids.iter().map(|id| format!("{id} is left in {queue}:{lane}")));
+        }
+        for set in ["delayed", "running"] {
+            let ids: Vec<String> = cmd("ZRANGE")
+                .arg(format!("{root}:{set}"))
+                .arg(0)
+                .arg(-1)
+                .query_async(&mut redis)
+                .await?;
+            found.extend(ids.iter().map(|id| format!("{id} is left in {queue}:{set}")));
+        }
+        let ghosts: Vec<String> =
+            cmd("SMEMBERS").arg(format!("{root}:ghosts")).query_async(&mut redis).await?;
+        found.extend(ghosts.iter().map(|id| format!("{id} is left among the ghosts of {queue}")));
+        let finished: Vec<String> = cmd("ZRANGE")
+            .arg(format!("{root}:finished"))
+            .arg(0)
+            .arg(-1)
+            .query_async(&mut redis)
+            .await?;
+        indexed.extend(finished);
+    }
+    let records = scan(&mut redis).await?;
+    found.extend(
+        records
+            .symmetric_difference(&indexed)
+            .map(|id| format!("{id} is in the records or the index of the ended, not in both")),
+    );
+    Ok(found)
+}
