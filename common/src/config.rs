@@ -39,6 +39,16 @@ impl Default for BrokerConfig {
     }
 }
 
+impl BrokerConfig {
+    /// Where Redis is, for people: host and port or the path of a socket; never user or password.
+    #[must_use]
+    pub fn redis_address(&self) -> String {
+        use redis::IntoConnectionInfo;
+        let info = self.redis_url.as_str().into_connection_info();
+        info.map_or_else(|_| "unknown".to_owned(), |info| info.addr().to_string())
+    }
+}
+
 fn redis_url(text: &str) -> Result<String, String> {
     use redis::IntoConnectionInfo;
     let expected =
@@ -157,4 +167,17 @@ pub struct CommonConfig {
     /// What is logged.
     #[command(flatten)]
     pub log: LogConfig,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_redis_is_told_without_its_password() {
+        let at = |url: &str| BrokerConfig { redis_url: url.to_owned(), ..BrokerConfig::default() };
+        let told = at("redis://user:s%40cret@example.com:7000/3").redis_address();
+        assert_eq!(told, "example.com:7000");
+        assert_eq!(at("unix:///run/redis.sock?pass=secret").redis_address(), "/run/redis.sock");
+    }
 }

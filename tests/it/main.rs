@@ -6,6 +6,7 @@ mod broker;
 mod commands;
 mod configuration;
 mod fleet;
+mod http;
 mod life;
 mod redis_trouble;
 mod shutdown;

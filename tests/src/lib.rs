@@ -8,6 +8,7 @@
 mod api;
 mod ledger;
 mod process;
+mod raw;
 mod redis_server;
 mod stack;
 mod stage;
@@ -17,6 +18,7 @@ mod wait;
 pub use api::{Answer, Api};
 pub use ledger::{Entry, Ledger, Moment};
 pub use process::Process;
+pub use raw::RawConnection;
 pub use redis_server::RedisServer;
 pub use stack::{Stack, Worker, binary};
 pub use stage::{Actor, Stage};

@@ -21,6 +21,7 @@ pub fn all() -> Vec<Task> {
     vec![
         Task::new("act", act),
         Task::new("echo", async |_job: JobContext, input: Value| Ok(input)),
+        Task::raw("repeat", async |_job, payload| Ok(payload)),
         Task::new("square", square).max_attempts(10),
         Task::blocking("abort", |_job: JobContext, _: Value| -> Result<Value, TaskError> {
             std::process::abort()

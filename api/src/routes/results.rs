@@ -11,7 +11,7 @@ use crate::problem::{GONE, INTERNAL, JOB_CANCELED, Problem};
 use crate::state::App;
 
 /// How a job stands, by its token: the status code alone can drive a client.
-#[utoipa::path(get, path = "/result/{token}", tag = "jobs",
+#[utoipa::path(get, path = "/result/{token}", tag = "jobs", operation_id = "getResultByToken",
     params(("token" = String, Path, description = "The token that was answered to the submission")),
     responses(
         (status = 202, description = "Not ended yet", body = JobDocument),
@@ -27,7 +27,7 @@ pub(crate) async fn by_token(app: web::Data<App>, token: web::Path<String>) -> A
 }
 
 /// The result as it is.
-#[utoipa::path(get, path = "/jobs/{id}/result", tag = "jobs",
+#[utoipa::path(get, path = "/jobs/{id}/result", tag = "jobs", operation_id = "getResult",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The result, with its own content type"),
@@ -53,7 +53,7 @@ pub(crate) async fn raw(app: web::Data<App>, id: web::Path<String>) -> Answer {
 }
 
 /// The payload as it was submitted.
-#[utoipa::path(get, path = "/jobs/{id}/payload", tag = "jobs",
+#[utoipa::path(get, path = "/jobs/{id}/payload", tag = "jobs", operation_id = "getPayload",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The payload, with its own content type"),
