@@ -13,6 +13,7 @@
 //! Nothing here decodes a payload, and no time of this machine decides anything.
 
 mod connection;
+mod durability;
 mod error;
 mod exchange;
 mod functions;
@@ -26,6 +27,7 @@ mod operate;
 mod record;
 mod reply;
 mod submit;
+mod submitter;
 mod sweep;
 mod wakeup;
 
@@ -36,6 +38,7 @@ use std::time::Duration;
 use redis::IntoConnectionInfo;
 use redis::io::tcp::TcpSettings;
 
+pub use durability::{Durability, InvalidDurability};
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled};
 pub use functions::Library;
@@ -53,7 +56,9 @@ pub use wakeup::{Control, Controls};
 use crate::config::BrokerConfig;
 use crate::job::Partition;
 use connection::Link;
+use functions::Function;
 use keys::Keys;
+use submitter::Submitters;
 
 /// How long finished jobs are kept unless their task or submission says otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -70,10 +75,15 @@ impl Retention {
 }
 
 /// What every connection of this process shares.
+#[derive(Clone)]
 struct Settings {
     prefix: KeyPrefix,
     partitions: u16,
     library: Library,
+    /// What every submission gets, whatever it asks for.
+    durability: Durability,
+    /// How many replicas make `replica`.
+    replicas: u16,
 }
 
 impl fmt::Debug for Settings {
@@ -90,19 +100,27 @@ impl Settings {
         Keys::new(&self.prefix, partition)
     }
 
+    /// The call of a function on its partition, without the arguments of its own.
+    fn call(&self, function: Function, partition: Partition) -> redis::Cmd {
+        let mut command = redis::cmd("FCALL");
+        command.arg(self.library.name_of(function)).arg(1).arg(self.keys(partition).root());
+        command
+    }
+
     fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
         (0..self.partitions).filter_map(Partition::new)
     }
 }
 
-/// Handle to the jobs in Redis. Clones share one connection for steps and one small pool for lists and operators' verbs;
-/// [`Broker::separate`] makes one with a connection of its own.
+/// Handle to the jobs in Redis. Clones share one connection for steps, one small pool for lists and operators' verbs, and
+/// the submitters; [`Broker::separate`] makes one with a connection for steps of its own.
 #[derive(Clone)]
 pub struct Broker {
     settings: Arc<Settings>,
     client: redis::Client,
     link: Link,
     pool: deadpool_redis::Pool,
+    submitters: Arc<Submitters>,
 }
 
 impl fmt::Debug for Broker {
@@ -150,12 +168,21 @@ impl Broker {
             .recycle_timeout(Some(CALL_DEADLINE))
             .build()
             .map_err(|error| refused(&error))?;
-        let settings = Arc::new(Settings {
+        let settings = Settings {
             prefix: config.key_prefix.clone(),
             partitions: config.partitions,
             library,
-        });
-        Ok(Self { link: Link::new(settings.clone(), client.clone()), settings, client, pool })
+            durability: Durability::MEMORY,
+            replicas: 1,
+        };
+        Ok(Self::assemble(settings, client, pool))
+    }
+
+    fn assemble(settings: Settings, client: redis::Client, pool: deadpool_redis::Pool) -> Self {
+        let settings = Arc::new(settings);
+        let link = Link::new(settings.clone(), client.clone());
+        let submitters = Arc::new(Submitters::new(&settings, &client));
+        Self { settings, client, link, pool, submitters }
     }
 
     /// A broker on the same Redis with a connection of its own.
@@ -169,12 +196,14 @@ impl Broker {
         self.settings.partitions()
     }
 
-    /// Makes sure there is a connection to a Redis that can serve us: reachable, functions loaded, our layout, no eviction.
+    /// Makes sure there is a connection to a Redis that can serve us: reachable, functions loaded, our layout, no eviction,
+    /// and able to be as durable as this broker insists on.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it is away, [`Error::Refused`] if a person must act.
     pub async fn open(&self) -> Result<(), Error> {
         self.link.open().await?;
-        self.link.read(redis::pipe().cmd("PING")).await.map(|_| ())
+        self.link.read(redis::pipe().cmd("PING")).await?;
+        self.check_durability().await
     }
 }

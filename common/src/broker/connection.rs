@@ -60,9 +60,13 @@ impl Call {
 
     /// Waits longer for what it carries.
     pub(crate) fn carrying(self, bytes: usize) -> Self {
-        let way = Duration::from_millis(bytes as u64 * 1000 / SLOWEST_NETWORK);
-        Self { patience: self.patience + way, ..self }
+        Self { patience: self.patience + way(bytes), ..self }
     }
+}
+
+/// How long that many bytes may be on their way.
+pub(crate) const fn way(bytes: usize) -> Duration {
+    Duration::from_millis(bytes as u64 * 1000 / SLOWEST_NETWORK)
 }
 
 /// A connection under the number it was made with, or what to do about there being none.
@@ -110,9 +114,7 @@ impl Link {
         call: Call,
         arguments: impl FnOnce(&mut Cmd),
     ) -> Result<Value, Error> {
-        let mut command = redis::cmd("FCALL");
-        let name = self.settings.library.name_of(call.function);
-        command.arg(name).arg(1).arg(self.settings.keys(call.partition).root());
+        let mut command = self.settings.call(call.function, call.partition);
         arguments(&mut command);
         self.send_one(&command, call.repeat, call.patience).await
     }
@@ -120,6 +122,19 @@ impl Link {
     /// Sends commands that only read, as one round trip.
     pub(crate) async fn read(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
         self.send(Request::Many(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
+    }
+
+    /// Sends commands of which each is answered for itself: one that is refused does not hide what became of the others.
+    /// What another try may mend is tried again for all of them, so each must stand being repeated.
+    pub(crate) async fn send_all(
+        &self,
+        pipeline: &Pipeline,
+        patience: Duration,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let replies = self.send(Request::Each(pipeline), Repeat::UntilDeadline, patience).await?;
+        let own =
+            |reply: Value| reply.extract_error().map_err(|error| classify(&Arc::new(error)).1);
+        Ok(replies.into_iter().map(own).collect())
     }
 
     /// Sends one command that may block in Redis for up to `patience`.
@@ -169,6 +184,8 @@ impl Link {
                 Remedy::GiveUp => break,
                 Remedy::Reload => {}
                 Remedy::Wait | Remedy::Reconnect if repeat == Repeat::Never => break,
+                // Nobody changes a right or a setting within the time of one call.
+                Remedy::Wait | Remedy::Reconnect if matches!(last, Error::Refused { .. }) => break,
                 Remedy::Wait | Remedy::Reconnect => {
                     sleep_until((Instant::now() + Backoff::FOR_CONNECTIONS.draw(1)).min(deadline))
                         .await;
@@ -190,11 +207,15 @@ impl Link {
             Request::One(command) => {
                 connection.send_packed_command(command).await.map(|value| vec![value])
             }
-            Request::Many(pipeline) => {
+            Request::Many(pipeline) | Request::Each(pipeline) => {
                 connection.send_packed_commands(pipeline, 0, pipeline.cmd_iter().count()).await
             }
         };
-        let error = match outcome.and_then(server_errors) {
+        let checked = match request {
+            Request::Each(_) => outcome.and_then(mendable_errors),
+            Request::One(_) | Request::Many(_) => outcome.and_then(server_errors),
+        };
+        let error = match checked {
             Ok(values) => return Ok(values),
             Err(error) => Arc::new(error),
         };
@@ -292,9 +313,23 @@ impl Link {
 enum Request<'a> {
     One(&'a Cmd),
     Many(&'a Pipeline),
+    /// Errors of single commands are left in their place, unless another try may mend them.
+    Each(&'a Pipeline),
 }
 
 /// Turns an error that Redis sent inside a reply into ours.
 fn server_errors(values: Vec<Value>) -> Result<Vec<Value>, RedisError> {
     values.into_iter().map(Value::extract_error).collect()
+}
+
+/// The same, but for errors that another try would not mend: they stay in their place.
+fn mendable_errors(values: Vec<Value>) -> Result<Vec<Value>, RedisError> {
+    for value in &values {
+        let Value::ServerError(error) = value else { continue };
+        let error = || RedisError::from(error.clone());
+        if classify(&Arc::new(error())).0 != Remedy::GiveUp {
+            return Err(error());
+        }
+    }
+    Ok(values)
 }

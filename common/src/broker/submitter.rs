@@ -1,0 +1,141 @@
+//! Submissions that Redis must do more for than take them: collected while others are under way, sent as one batch, and
+//! proven together (group commit).
+//!
+//! A batch and its proof travel over a *lane*, a connection that carries nothing else: Redis stops all that comes behind a
+//! command that waits. Usually one lane is in use, and what arrives while its batch is under way is the next batch. When
+//! a batch takes long (a disk that is flushed once a second, a replica that is gone) the next one does not wait for it,
+//! but takes another lane a little later: whoever comes just after a flush began would else wait for two.
+//!
+//! Every submission gets an answer of its own, in bounded time. Never repeats what could make a second job: a job is known
+//! by its id.
+
+mod dispatcher;
+mod lane;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::connection::way;
+use super::durability::Durability;
+use super::error::Error;
+use super::submit::{self, Enqueued, NewJob};
+use super::{CALL_DEADLINE, Settings};
+use dispatcher::Dispatcher;
+
+/// Bytes that may wait or be under way; beyond it submissions are refused at once.
+const ROOM: usize = 64 * 1024 * 1024;
+/// A job counts at least this much: what it takes beside its payload.
+const ROOM_OF_A_JOB: usize = 1024;
+/// What becomes of a job.
+type Outcome = Result<Enqueued, Error>;
+
+/// A job that waits for its answer.
+struct Waiting {
+    job: NewJob,
+    deadline: Instant,
+    caller: Caller,
+}
+
+/// Who is to hear the answer, and the room the job takes until then.
+struct Caller {
+    answer: oneshot::Sender<Outcome>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// One submitter for each durability: whoever waits for less does not wait for more.
+#[derive(Debug)]
+pub(crate) struct Submitters([Submitter; Durability::COUNT]);
+
+impl Submitters {
+    pub(crate) fn new(settings: &Arc<Settings>, client: &redis::Client) -> Self {
+        Self(
+            Durability::ALL
+                .map(|durability| Submitter::new(settings.clone(), client.clone(), durability)),
+        )
+    }
+
+    pub(crate) fn of(&self, durability: Durability) -> &Submitter {
+        &self.0[durability.number()]
+    }
+}
+
+/// The way in for submissions of one durability. Its task is started by the first of them.
+pub(crate) struct Submitter {
+    settings: Arc<Settings>,
+    client: redis::Client,
+    durability: Durability,
+    room: Arc<Semaphore>,
+    arrivals: Mutex<Option<mpsc::UnboundedSender<Waiting>>>,
+}
+
+impl fmt::Debug for Submitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submitter").field("durability", &self.durability).finish_non_exhaustive()
+    }
+}
+
+impl Submitter {
+    fn new(settings: Arc<Settings>, client: redis::Client, durability: Durability) -> Self {
+        let room = Arc::new(Semaphore::new(ROOM));
+        Self { settings, client, durability, room, arrivals: Mutex::new(None) }
+    }
+
+    /// Submits jobs and waits for their answers, in their order.
+    pub(crate) async fn submit(&self, jobs: &[&NewJob]) -> Vec<Outcome> {
+        let deadline =
+            Instant::now() + CALL_DEADLINE + way(jobs.iter().copied().map(submit::size).sum());
+        let receivers: Vec<_> = jobs.iter().map(|job| self.take_in(job, deadline)).collect();
+        let mut answers = Vec::with_capacity(receivers.len());
+        for receiver in receivers {
+            answers.push(match receiver {
+                Ok(receiver) => hear(receiver, deadline).await,
+                Err(error) => Err(error),
+            });
+        }
+        answers
+    }
+
+    /// Takes a job in if there is room.
+    fn take_in(
+        &self,
+        job: &NewJob,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Outcome>, Error> {
+        let room = submit::size(job).clamp(ROOM_OF_A_JOB, ROOM);
+        let room = u32::try_from(room).expect("the room is less than 4 GiB");
+        let room = self.room.clone().try_acquire_many_owned(room).map_err(|_| Error::Busy)?;
+        let (answer, receiver) = oneshot::channel();
+        let caller = Caller { answer, _room: room };
+        self.hand_over(Waiting { job: job.clone(), deadline, caller });
+        Ok(receiver)
+    }
+
+    /// Gives a job to the task; starts the task if there is none, or its runtime was shut down.
+    fn hand_over(&self, waiting: Waiting) {
+        // Never held over an await; the sender is replaced whole.
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = match &*arrivals {
+            Some(sender) => sender.send(waiting),
+            None => Err(mpsc::error::SendError(waiting)),
+        };
+        if let Err(mpsc::error::SendError(waiting)) = refused {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            tokio::spawn(Dispatcher::new(self).run(receiver));
+            // The receiver is alive: it was made just now. If its runtime ends, the answer says so.
+            let _ = sender.send(waiting);
+            *arrivals = Some(sender);
+        }
+    }
+}
+
+/// Waits for an answer until the deadline.
+async fn hear(receiver: oneshot::Receiver<Outcome>, deadline: Instant) -> Outcome {
+    match timeout_at(deadline, receiver).await {
+        Ok(Ok(answer)) => answer,
+        // Only a runtime that is being shut down drops the task.
+        Ok(Err(_)) | Err(_) => Err(Error::timed_out()),
+    }
+}
