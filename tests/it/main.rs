@@ -5,6 +5,7 @@
 mod broker;
 mod commands;
 mod configuration;
+mod durability;
 mod fleet;
 mod http;
 mod life;

@@ -53,7 +53,7 @@ impl Lane {
 
     async fn commit(&mut self, jobs: &[NewJob], deadline: Instant) -> Vec<Outcome> {
         let jobs: Vec<_> = jobs.iter().collect();
-        let proof = match self.proof().await {
+        let proof = match self.ready().await {
             Ok(proof) => proof,
             Err(error) => return vec![Err(error); jobs.len()],
         };
@@ -94,11 +94,12 @@ impl Lane {
         pipeline
     }
 
-    /// How Redis proves what is asked for.
+    /// Connects, before Redis is told how long it may wait, and finds out how it proves what is asked for.
     ///
     /// # Errors
-    /// [`Error::NotDurable`] if it cannot: nothing was sent.
-    async fn proof(&mut self) -> Result<Proof, Error> {
+    /// [`Error::NotDurable`] if it cannot. Nothing was sent.
+    async fn ready(&mut self) -> Result<Proof, Error> {
+        self.link.open().await?;
         if let Some(proof) = self.proof {
             return Ok(proof);
         }
