@@ -11,7 +11,7 @@ use crunch_tests::{RedisServer, eventually};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::figure;
+use super::{figure, waits_for_disk};
 
 fn broker(redis: &RedisServer, durability: Durability) -> Broker {
     let config = BrokerConfig { redis_url: redis.url(), partitions: 4, ..BrokerConfig::default() };
@@ -72,6 +72,27 @@ async fn sixty_four_submitters_share_their_flushes() {
     assert!(calls <= batches * 4 + 8, "{batches} batches, {calls} calls for {jobs} jobs");
     let queues = broker.queues().await.unwrap();
     assert_eq!(queues[0].queued, jobs);
+}
+
+#[tokio::test]
+async fn whoever_comes_just_after_a_flush_began_does_not_wait_for_two() {
+    let redis = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    if !waits_for_disk(&redis) {
+        // It refuses, as another test shows.
+        return;
+    }
+    let broker = broker(&redis, Durability::FSYNC);
+    // A steady load over several flushes.
+    let mut clock = tokio::time::interval(Duration::from_millis(40));
+    let mut submitters = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        clock.tick().await;
+        let broker = broker.clone();
+        submitters.spawn(async move { enqueue(&broker, job(&broker, 100)).await });
+    }
+    for answer in submitters.join_all().await {
+        assert!(matches!(answer, Ok(Enqueued::Created(_))), "{answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -15,8 +15,9 @@ use crate::broker::functions::Function;
 use crate::broker::submit::{self, Enqueued, NewJob};
 use crate::time::whole_ms;
 
-/// Redis is to say that it is not proven before the submission's own deadline cuts it off.
-const MARGIN: Duration = Duration::from_millis(100);
+/// Redis is to say that it is not proven before the submission's own deadline cuts it off; it looks for waits that ended
+/// only ten times a second.
+const MARGIN: Duration = Duration::from_millis(250);
 
 /// A connection that carries one batch at a time.
 pub(super) struct Lane {
