@@ -132,7 +132,8 @@ impl Broker {
     /// Takes many jobs; one answer a job, in their order. Not all-or-nothing. Once Redis does not answer, the rest is not
     /// tried: the answer comes in the time of one call.
     ///
-    /// Jobs that are to be durable wait for nobody but each other: those that others submit meanwhile share their batch.
+    /// What others submit meanwhile shares a call with it, but for jobs of another durability: nobody waits for more than
+    /// it asked for.
     ///
     /// # Errors
     /// Each job for itself: [`Error::Full`], [`Error::Busy`] and [`Error::Refused`] took nothing;
@@ -145,9 +146,10 @@ impl Broker {
         let groups = groups.into_iter().zip(Durability::ALL).filter(|(group, _)| !group.is_empty());
         let answered = join_all(groups.map(async |(group, durability)| {
             let jobs: Vec<_> = group.iter().map(|&at| &jobs[at]).collect();
-            let answers = match durability {
-                Durability::MEMORY => self.enqueue_at_once(&jobs).await,
-                more => self.submitters.of(more).submit(&jobs).await,
+            let alone = durability.is_memory().then(|| self.submitters.alone()).flatten();
+            let answers = match alone {
+                Some(_alone) => self.enqueue_at_once(&jobs).await,
+                None => self.submitters.of(durability).submit(&jobs).await,
             };
             group.into_iter().zip(answers)
         }));

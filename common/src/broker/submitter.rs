@@ -1,5 +1,5 @@
-//! Submissions that Redis must do more for than take them: collected while others are under way, sent as one batch, and
-//! proven together (group commit).
+//! Submissions that come at once: collected while others are under way, sent as one batch and, if Redis must do more than
+//! take them, proven together (group commit). Nobody is made to wait so that a batch may grow.
 //!
 //! A batch and its proof travel over a *lane*, a connection that carries nothing else: Redis stops all that comes behind a
 //! command that waits. Usually one lane is in use, and what arrives while its batch is under way is the next batch. When
@@ -13,6 +13,7 @@ mod dispatcher;
 mod lane;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -47,18 +48,37 @@ struct Caller {
 
 /// One submitter for each durability: whoever waits for less does not wait for more.
 #[derive(Debug)]
-pub(crate) struct Submitters([Submitter; Durability::COUNT]);
+pub(crate) struct Submitters {
+    each: [Submitter; Durability::COUNT],
+    /// Whether somebody calls Redis by itself.
+    taken: AtomicBool,
+}
+
+/// The right to call Redis by oneself, given back when dropped.
+pub(crate) struct Alone<'a>(&'a AtomicBool);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
 
 impl Submitters {
     pub(crate) fn new(settings: &Arc<Settings>, client: &redis::Client) -> Self {
-        Self(
-            Durability::ALL
-                .map(|durability| Submitter::new(settings.clone(), client.clone(), durability)),
-        )
+        let each = Durability::ALL
+            .map(|durability| Submitter::new(settings.clone(), client.clone(), durability));
+        Self { each, taken: AtomicBool::new(false) }
+    }
+
+    /// Whoever needs no proof and finds nobody before it calls Redis by itself: a task between would add a third to the
+    /// round trip. Those who come while it does share the submitter's calls.
+    pub(crate) fn alone(&self) -> Option<Alone<'_>> {
+        let taken = self.taken.swap(true, Ordering::Acquire);
+        (!taken).then(|| Alone(&self.taken))
     }
 
     pub(crate) fn of(&self, durability: Durability) -> &Submitter {
-        &self.0[durability.number()]
+        &self.each[durability.number()]
     }
 }
 
@@ -89,13 +109,29 @@ impl Submitter {
             Instant::now() + CALL_DEADLINE + way(jobs.iter().copied().map(submit::size).sum());
         let receivers: Vec<_> = jobs.iter().map(|job| self.take_in(job, deadline)).collect();
         let mut answers = Vec::with_capacity(receivers.len());
-        for receiver in receivers {
-            answers.push(match receiver {
-                Ok(receiver) => hear(receiver, deadline).await,
-                Err(error) => Err(error),
-            });
+        for (job, receiver) in jobs.iter().zip(receivers) {
+            answers.push(self.hear(job, receiver, deadline).await);
         }
         answers
+    }
+
+    /// Waits for an answer until the deadline.
+    async fn hear(
+        &self,
+        job: &NewJob,
+        mut receiver: Result<oneshot::Receiver<Outcome>, Error>,
+        deadline: Instant,
+    ) -> Outcome {
+        for _ in 0..2 {
+            match timeout_at(deadline, receiver?).await {
+                Ok(Ok(answer)) => return answer,
+                // The task ran on a runtime that was shut down before ours, as a server of several ends. The next task
+                // runs on ours; the same id is the same job.
+                Ok(Err(_dropped)) => receiver = self.take_in(job, deadline),
+                Err(_elapsed) => break,
+            }
+        }
+        Err(Error::timed_out())
     }
 
     /// Takes a job in if there is room.
@@ -124,18 +160,9 @@ impl Submitter {
         if let Err(mpsc::error::SendError(waiting)) = refused {
             let (sender, receiver) = mpsc::unbounded_channel();
             tokio::spawn(Dispatcher::new(self).run(receiver));
-            // The receiver is alive: it was made just now. If its runtime ends, the answer says so.
+            // The receiver is alive: it was made just now. If its runtime ends, whoever waits hears of it.
             let _ = sender.send(waiting);
             *arrivals = Some(sender);
         }
-    }
-}
-
-/// Waits for an answer until the deadline.
-async fn hear(receiver: oneshot::Receiver<Outcome>, deadline: Instant) -> Outcome {
-    match timeout_at(deadline, receiver).await {
-        Ok(Ok(answer)) => answer,
-        // Only a runtime that is being shut down drops the task.
-        Ok(Err(_)) | Err(_) => Err(Error::timed_out()),
     }
 }

@@ -68,8 +68,8 @@ impl Lane {
                 prove(&mut outcomes, proof.read(replies));
                 outcomes
             }
-            // Some of it may have been taken before a command was refused.
-            Err(Error::Refused { reason }) => {
+            // Some of it may have been taken before the proof was refused.
+            Err(Error::Refused { reason }) if !self.durability.is_memory() => {
                 vec![Err(Error::NotDurable { reason, taken: true }); jobs.len()]
             }
             Err(error) => vec![Err(error); jobs.len()],
