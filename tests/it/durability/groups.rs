@@ -168,8 +168,10 @@ async fn what_does_not_fit_is_refused_at_once_and_the_rest_in_time() {
     assert!(slowest("busy") < Duration::from_secs(1), "{told:?}");
     assert!(slowest("away") < Duration::from_secs(6), "{told:?}");
 
-    // The room is free again; and whoever gave up was not sent.
+    // Nobody stormed it, the room is free again, and whoever gave up was not sent.
     redis.thaw();
+    let connections = figure(&redis, "clients", "connected_clients:");
+    assert!(connections <= 5, "{connections} connections");
     eventually("redis takes a job, and has no replica for it", async || {
         let answer = enqueue(&broker, job(&broker, MEBIBYTE)).await;
         matches!(answer, Err(Error::NotDurable { taken: true, .. })).then_some(())

@@ -1,12 +1,13 @@
 //! Who waits, who is under way, and when the next batch departs: one task a submitter.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::lane::Lane;
@@ -28,6 +29,8 @@ pub(super) struct Dispatcher {
     /// The last one back goes first, so that usually there is one.
     lanes: Vec<Lane>,
     next: Instant,
+    /// One lane connects at a time: an outage is not answered with a storm.
+    connecting: Arc<Semaphore>,
 }
 
 impl Dispatcher {
@@ -37,6 +40,7 @@ impl Dispatcher {
             under_way: FuturesUnordered::new(),
             lanes: (0..LANES).map(|_| Lane::new(submitter)).collect(),
             next: Instant::now(),
+            connecting: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -63,17 +67,16 @@ impl Dispatcher {
 
     /// Sends the next batch, if there is one and it is its time.
     fn depart(&mut self) {
-        if !self.under_way.is_empty() && Instant::now() < self.next {
-            return;
-        }
-        let Some(lane) = self.lanes.pop() else { return };
-        let batch = self.board();
-        if batch.is_empty() {
-            self.lanes.push(lane);
+        let early = !self.under_way.is_empty() && Instant::now() < self.next;
+        if early || self.waiting.is_empty() || self.lanes.is_empty() {
             return;
         }
         self.next = Instant::now() + HEADWAY;
-        self.under_way.push(Box::pin(lane.carry(batch)));
+        let Ok(connecting) = self.connecting.clone().try_acquire_owned() else { return };
+        let batch = self.board();
+        if let Some(lane) = self.lanes.pop_if(|_| !batch.is_empty()) {
+            self.under_way.push(Box::pin(lane.carry(batch, connecting)));
+        }
     }
 
     /// Takes from those who wait, the oldest first, as many as fit. Those who gave up stay behind: nothing was sent.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Pipeline;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::{Outcome, Submitter, Waiting};
@@ -35,13 +36,23 @@ impl Lane {
         Self { link, settings, durability: submitter.durability, proof: None }
     }
 
-    /// Takes a batch to Redis and hands out the answers.
-    pub(super) async fn carry(mut self, batch: Vec<Waiting>) -> Self {
+    /// Takes a batch to Redis and hands out the answers; gives back the right to connect as soon as it has.
+    pub(super) async fn carry(
+        mut self,
+        batch: Vec<Waiting>,
+        connecting: OwnedSemaphorePermit,
+    ) -> Self {
         // Those of one batch arrived within a headway of each other, so the eldest speaks for all.
         let deadline = batch.iter().map(|waiting| waiting.deadline).min();
         let (jobs, callers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.job, waiting.caller)).unzip();
-        let outcomes = self.commit(&jobs, deadline.unwrap_or_else(Instant::now)).await;
+        let deadline = deadline.unwrap_or_else(Instant::now);
+        let ready = self.ready().await;
+        drop(connecting);
+        let outcomes = match ready {
+            Ok(proof) => self.commit(&jobs, proof, deadline).await,
+            Err(error) => vec![Err(error); jobs.len()],
+        };
         if outcomes.iter().any(Result::is_err) {
             self.proof = None;
         }
@@ -52,12 +63,8 @@ impl Lane {
         self
     }
 
-    async fn commit(&mut self, jobs: &[NewJob], deadline: Instant) -> Vec<Outcome> {
+    async fn commit(&self, jobs: &[NewJob], proof: Proof, deadline: Instant) -> Vec<Outcome> {
         let jobs: Vec<_> = jobs.iter().collect();
-        let proof = match self.ready().await {
-            Ok(proof) => proof,
-            Err(error) => return vec![Err(error); jobs.len()],
-        };
         let calls = submit::batches(&jobs);
         let left = deadline.saturating_duration_since(Instant::now());
         let pipeline = self.pipeline(&jobs, &calls, proof, left.saturating_sub(MARGIN));
