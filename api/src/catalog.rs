@@ -12,8 +12,7 @@ use tokio::time::Instant;
 
 use crate::config::UnknownTasks;
 
-/// Whoever asks for an unknown task has the list read again at once, but not more often than this. While Redis is away
-/// those who ask meanwhile hear what the last reader heard: nobody waits for one deadline after another.
+/// Whoever asks for an unknown task has the list read again at once, but not more often than this.
 const MISS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The declared tasks.
@@ -80,14 +79,15 @@ impl Catalog {
         tasks.as_ref()?.get(name).cloned()
     }
 
-    /// One reader at a time; those who waited for it use what it read.
+    /// One reader at a time. Those who waited for it hear what it heard; those who come soon after, only if that was good.
     async fn read_after_miss(&self) -> Result<(), Error> {
         let asked = Instant::now();
         let mut last = self.last_miss.lock().await;
-        if let Some(miss) = &*last
-            && miss.ended + MISS_INTERVAL >= asked
-        {
-            return miss.outcome.clone();
+        if let Some(miss) = &*last {
+            let fresh = if miss.outcome.is_ok() { MISS_INTERVAL } else { Duration::ZERO };
+            if miss.ended + fresh >= asked {
+                return miss.outcome.clone();
+            }
         }
         let outcome = self.tick().await;
         *last = Some(Miss { ended: Instant::now(), outcome: outcome.clone() });

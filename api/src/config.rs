@@ -5,7 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use crunch_common::config::{CommonConfig, DurabilityConfig, comma_separated, milliseconds};
+use crunch_common::config::{
+    CommonConfig, DurabilityConfig, comma_separated, milliseconds, socket_address,
+};
 use crunch_common::task::TaskName;
 
 use crate::query;
@@ -20,7 +22,7 @@ pub struct ApiConfig {
 
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, env = "CRUNCH_API_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080",
-        value_parser = address)]
+        value_parser = socket_address)]
     pub addr: SocketAddr,
 
     /// Base of absolute links, as clients see this API. Default: the address it listens on.
@@ -61,13 +63,28 @@ pub struct ApiConfig {
 pub enum Command {
     /// Asks a running API whether it is ready; exits with 0 if it is, with 1 if not.
     Health(HealthTarget),
+    /// Looks whether everything in Redis is where it should be, while the system works; exits with 0 if it is, with 1 if
+    /// not.
+    Audit(AuditOptions),
+}
+
+/// What an audit does beside looking.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AuditOptions {
+    /// Puts right what is wrong, as far as that is certain.
+    #[arg(long)]
+    pub heal: bool,
+
+    /// Prints the account as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which API to ask.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HealthTarget {
     /// Where it listens.
-    #[arg(long = "at", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
+    #[arg(long = "at", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = socket_address)]
     pub addr: SocketAddr,
 }
 
@@ -144,10 +161,6 @@ fn task_routes(text: &str) -> Result<TaskRoutes, String> {
         Some(path) => Err(expected(format!("{path:?} is given twice"))),
         None => Ok(routes.into()),
     }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
 fn public_url(text: &str) -> Result<String, String> {

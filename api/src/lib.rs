@@ -2,6 +2,7 @@
 //!
 //! HTTP in, broker out; no queue logic, and no code of any task: tasks are known by what workers declared.
 
+mod audit;
 mod body;
 mod catalog;
 mod config;
@@ -22,7 +23,9 @@ mod submit;
 
 use std::process::ExitCode;
 
-pub use config::{ApiConfig, Auth, Command, HealthTarget, TaskRoute, TaskRoutes, UnknownTasks};
+pub use config::{
+    ApiConfig, AuditOptions, Auth, Command, HealthTarget, TaskRoute, TaskRoutes, UnknownTasks,
+};
 pub use server::{Server, Shutdown, StartError};
 
 use crunch_common::{config as settings, telemetry};
@@ -48,13 +51,14 @@ pub fn main() -> ExitCode {
     telemetry::start_but(&config.common.log, &QUIET);
     let outcome = match &config.command {
         Some(Command::Health(target)) => health::check(target),
+        Some(Command::Audit(options)) => audit::run(&config.common.broker, options),
         None => server::serve(config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("crunch-api: {error}");
-            ExitCode::FAILURE
+            error.exit_code().into()
         }
     }
 }

@@ -58,6 +58,8 @@ kinds! {
         "There is no result, and there will be none unless the job is retried.";
     GONE = GONE, "gone", "The job was deleted",
         "Deleted jobs are answered with 410 for 24 hours, later with 404.";
+    TRIMMED = GONE, "trimmed", "The job was forgotten early",
+        "It had ended, and Redis was nearly full: the oldest ended jobs make room. Answered for 24 hours, later with 404.";
     TOO_LARGE = PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large",
         "`max_bytes` tells how large it may be. A task's own limit is in its declaration.";
     UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "This content type is not taken here",
@@ -82,6 +84,8 @@ kinds! {
         "Nothing was taken. Redis does not keep up with making submissions durable.";
     FULL = SERVICE_UNAVAILABLE, "full", "There is no room for new jobs right now",
         "Redis has no memory left. Nothing was taken; room comes as jobs end.";
+    QUEUE_FULL = SERVICE_UNAVAILABLE, "queue-full", "There is no room in this queue right now",
+        "As many jobs wait in it as may. Nothing was taken; room comes as workers take them.";
 }
 
 /// What a client is told instead of an answer.
@@ -226,6 +230,9 @@ impl From<broker::Error> for Problem {
     fn from(error: broker::Error) -> Self {
         match &error {
             broker::Error::Full => Self::new(FULL, "redis has no memory left for new jobs"),
+            broker::Error::QueueFull { queue } => {
+                Self::new(QUEUE_FULL, format!("queue {queue} takes no more jobs right now"))
+            }
             broker::Error::NotDurable { taken, .. } => {
                 tracing::warn!(%error, "a submission is not as durable as was asked for");
                 let now = "redis has not confirmed that the job is as safe as was asked for";

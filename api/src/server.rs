@@ -52,12 +52,37 @@ pub enum StartError {
     /// The system refused something else.
     #[error("the system refused: {0}")]
     System(#[from] std::io::Error),
+    /// An audit has found something that is still wrong.
+    #[error("the audit is not clean: {left} of {found} findings are left{advice}")]
+    Unclean {
+        /// How much it found.
+        found: u64,
+        /// How much of it is still wrong.
+        left: u64,
+        /// What to do about it.
+        advice: &'static str,
+    },
     /// The API that was asked is not ready.
     #[error("not ready: {reason}")]
     Unhealthy {
         /// What it answered.
         reason: String,
     },
+}
+
+impl StartError {
+    /// The code to exit with: 2 for wrong configuration, 1 for everything else.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Open { .. } => 2,
+            Self::Bind { .. }
+            | Self::Broker(_)
+            | Self::System(_)
+            | Self::Unhealthy { .. }
+            | Self::Unclean { .. } => 1,
+        }
+    }
 }
 
 /// When to stop: the first wish drains, each further one ends what is being waited for.

@@ -149,7 +149,7 @@ fn no_answer() -> Error {
 fn found(job: Result<Lookup<JobRecord>, Error>) -> Result<Box<JobRecord>, Problem> {
     match job? {
         Lookup::Found(job) => Ok(Box::new(job)),
-        Lookup::Gone | Lookup::Unknown => {
+        Lookup::Gone(_) | Lookup::Unknown => {
             Err(Problem::new(GONE, "the job that this Idempotency-Key made was deleted"))
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!  enqueue ──► ready (list a priority) ──claim──► running (sorted set: lease end) ──settle──► finished, failed
 //!     │            ▲  ▲  ▲                            │   │                                        │
-//!     └► delayed ──┘  │  └──────── release, sweep ────┘   │                                        │
+//!     └► delayed ──┘  │  └───── release, sweep, bury ─┘   │                                        │
 //!           ▲ (due)   └───────────── retry, redrive ──────┼────────────────────────────────────────┘
 //!           └──────────────────────── retry later ────────┘
 //! ```
@@ -12,6 +12,8 @@
 //! contract. Every state change is one Redis Function: it reads and checks first, then writes, by Redis' own clock.
 //! Nothing here decodes a payload, and no time of this machine decides anything.
 
+mod audit;
+mod bury;
 mod connection;
 mod durability;
 mod error;
@@ -32,12 +34,14 @@ mod sweep;
 mod wakeup;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use redis::IntoConnectionInfo;
 use redis::io::tcp::TcpSettings;
 
+pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
+pub use bury::Buried;
 pub use durability::{Durability, InvalidDurability};
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled};
@@ -48,12 +52,12 @@ pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, ReleaseCause, Settlement, WorkerId};
 pub use list::{Cursor, InvalidCursor, ListQuery, Page};
 pub use operate::{CancelOutcome, DeleteOutcome, RetryOutcome};
-pub use record::{JobRecord, Lookup, ResultSummary};
+pub use record::{JobRecord, Lookup, ResultSummary, Tombstone};
 pub use submit::{Enqueued, IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
 pub use sweep::Swept;
 pub use wakeup::{Control, Controls};
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, DurabilityConfig};
 use crate::job::Partition;
 use connection::Link;
 use functions::Function;
@@ -75,15 +79,16 @@ impl Retention {
 }
 
 /// What every connection of this process shares.
-#[derive(Clone)]
 struct Settings {
     prefix: KeyPrefix,
     partitions: u16,
     library: Library,
-    /// What every submission gets, whatever it asks for.
-    durability: Durability,
-    /// How many replicas make `replica`.
-    replicas: u16,
+    /// Percent of `maxmemory` from which no new jobs are taken, and ended ones are forgotten early.
+    memory_watermark: u8,
+    /// How many jobs may wait in one queue of a partition.
+    max_queue_depth: u64,
+    /// Whether it was told that there is no `maxmemory`.
+    told_of_no_maxmemory: Once,
 }
 
 impl fmt::Debug for Settings {
@@ -120,6 +125,8 @@ pub struct Broker {
     client: redis::Client,
     link: Link,
     pool: deadpool_redis::Pool,
+    /// What every submission gets, whatever it asks for.
+    insists: DurabilityConfig,
     submitters: Arc<Submitters>,
 }
 
@@ -168,27 +175,30 @@ impl Broker {
             .recycle_timeout(Some(CALL_DEADLINE))
             .build()
             .map_err(|error| refused(&error))?;
-        let settings = Settings {
+        let settings = Arc::new(Settings {
             prefix: config.key_prefix.clone(),
             partitions: config.partitions,
             library,
-            durability: Durability::MEMORY,
-            replicas: 1,
-        };
-        Ok(Self::assemble(settings, client, pool))
-    }
-
-    fn assemble(settings: Settings, client: redis::Client, pool: deadpool_redis::Pool) -> Self {
-        let settings = Arc::new(settings);
+            memory_watermark: config.memory_watermark,
+            max_queue_depth: config.max_queue_depth.div_ceil(u64::from(config.partitions)),
+            told_of_no_maxmemory: Once::new(),
+        });
         let link = Link::new(settings.clone(), client.clone());
-        let submitters = Arc::new(Submitters::new(&settings, &client));
-        Self { settings, client, link, pool, submitters }
+        let insists = DurabilityConfig::default();
+        let submitters = Arc::new(Submitters::new(&settings, &client, insists.replicas));
+        Ok(Self { settings, client, link, pool, insists, submitters })
     }
 
     /// A broker on the same Redis with a connection of its own.
     #[must_use]
     pub fn separate(&self) -> Self {
         Self { link: Link::new(self.settings.clone(), self.client.clone()), ..self.clone() }
+    }
+
+    /// Does not use this broker's connection any more: another one to the same Redis was found dead, and a network that
+    /// forgot one has mostly forgotten all. The next call makes a new one; those under way go on.
+    pub fn distrust_connection(&self) {
+        self.link.forget();
     }
 
     /// Every partition of the key space.

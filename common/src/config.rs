@@ -2,6 +2,7 @@
 //!
 //! A wrong value names the variable, the value and what is accepted, and the process exits with 2.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -27,6 +28,15 @@ pub struct BrokerConfig {
     /// Number of partitions of the key space, 1 to 4096. Fixed once the key space is used.
     #[arg(long, env = "CRUNCH_PARTITIONS", value_name = "N", default_value = "1", value_parser = whole_number::<u16>(1..=PARTITIONS_MAX as u64))]
     pub partitions: u16,
+
+    /// Percent of Redis' maxmemory from which no new jobs are taken and ended ones are forgotten early, 1 to 100. Without
+    /// a maxmemory nothing happens.
+    #[arg(long, env = "CRUNCH_MEMORY_WATERMARK", value_name = "PERCENT", default_value = "70", value_parser = whole_number::<u8>(1..=100))]
+    pub memory_watermark: u8,
+
+    /// How many jobs may wait in one queue, 1 to 1 000 000 000. More are refused until some were taken.
+    #[arg(long, env = "CRUNCH_MAX_QUEUE_DEPTH", value_name = "JOBS", default_value = "10000000", value_parser = whole_number::<u64>(1..=1_000_000_000))]
+    pub max_queue_depth: u64,
 }
 
 impl Default for BrokerConfig {
@@ -35,6 +45,8 @@ impl Default for BrokerConfig {
             redis_url: "redis://127.0.0.1:6379/".to_owned(),
             key_prefix: "crunch".parse().expect("the default prefix is a valid name"),
             partitions: 1,
+            memory_watermark: 70,
+            max_queue_depth: 10_000_000,
         }
     }
 }
@@ -60,6 +72,12 @@ pub struct DurabilityConfig {
     /// How many replicas must have a submission for `replica`, 1 to 16.
     #[arg(long = "durability-replicas", env = "CRUNCH_DURABILITY_REPLICAS", value_name = "N", default_value = "1", value_parser = whole_number::<u16>(1..=16))]
     pub replicas: u16,
+}
+
+impl Default for DurabilityConfig {
+    fn default() -> Self {
+        Self { durability: Durability::MEMORY, replicas: 1 }
+    }
 }
 
 fn redis_url(text: &str) -> Result<String, String> {
@@ -93,6 +111,14 @@ pub fn milliseconds(
             text.parse().ok().filter(|number| range.contains(number)).ok_or_else(expected)?;
         Ok(Duration::from_millis(number))
     }
+}
+
+/// Reads an address to listen on.
+///
+/// # Errors
+/// If it is none.
+pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
 /// Reads a list separated by commas; blanks around an item are dropped.

@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod audit;
 mod broker;
 mod commands;
 mod configuration;
 mod durability;
+mod faults;
 mod fleet;
 mod http;
 mod life;
+mod memory;
+mod proxy;
 mod redis_trouble;
 mod shutdown;

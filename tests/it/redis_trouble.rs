@@ -26,6 +26,7 @@ async fn everything_waits_for_a_redis_that_is_not_there_yet() {
     .await;
     let id = api.submit("echo", &json!("hello")).await;
     api.becomes(&id, "succeeded").await;
+    stack.audits_clean().await;
 }
 
 #[tokio::test]
@@ -48,6 +49,7 @@ async fn a_result_that_is_ready_while_redis_is_away_arrives_when_it_is_back() {
     assert_eq!((&job["status"], &job["result"]), (&json!("succeeded"), &json!("kept")));
     let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
     assert_eq!(attempts["items"].as_array().map(Vec::len), Some(1), "{attempts}");
+    stack.audits_clean().await;
 }
 
 #[tokio::test]
@@ -62,6 +64,7 @@ async fn idle_workers_take_jobs_again_after_redis_was_away() {
     })
     .await;
     api.becomes(&id, "succeeded").await;
+    stack.audits_clean().await;
 }
 
 #[tokio::test]
@@ -86,6 +89,7 @@ async fn a_redis_that_lost_its_functions_gets_them_again() {
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
     let id = api.submit("echo", &json!(1)).await;
     api.becomes(&id, "succeeded").await;
+    stack.audits_clean().await;
 }
 
 #[tokio::test]
@@ -101,6 +105,7 @@ async fn a_redis_that_lost_everything_is_used_again() {
     let layout: bool =
         redis::cmd("EXISTS").arg("crunch:{0}:layout").query_async(&mut redis).await.unwrap();
     assert!(layout, "the key space is founded again");
+    stack.audits_clean().await;
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 mod api;
 mod ledger;
 mod process;
+pub mod proxy;
 mod raw;
 mod redis_server;
 mod stack;
@@ -18,6 +19,7 @@ mod wait;
 pub use api::{Answer, Api};
 pub use ledger::{Entry, Ledger, Moment};
 pub use process::Process;
+pub use proxy::{Loss, Proxy, Way, Which};
 pub use raw::RawConnection;
 pub use redis_server::RedisServer;
 pub use stack::{Stack, Worker, binary};

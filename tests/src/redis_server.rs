@@ -1,6 +1,7 @@
 //! A private `redis-server` that can be stopped, killed, frozen and started again with its data.
 
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -19,6 +20,8 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 pub struct RedisServer {
     directory: TempDir,
     port: u16,
+    /// The program and what comes before the usual arguments.
+    command: Vec<String>,
     arguments: Vec<String>,
     process: Option<Child>,
 }
@@ -42,9 +45,19 @@ impl RedisServer {
     /// If it cannot be started.
     #[must_use]
     pub fn with(arguments: &[&str]) -> Self {
+        Self::by(&["redis-server"], arguments)
+    }
+
+    /// One with further arguments, started by another command that becomes it: `env`, say, or a shell.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn by(command: &[&str], arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let arguments = arguments.iter().map(ToString::to_string).collect();
-        let mut server = Self { directory, port: 0, arguments, process: None };
+        let [command, arguments] =
+            [command, arguments].map(|words| words.iter().map(ToString::to_string).collect());
+        let mut server = Self { directory, port: 0, command, arguments, process: None };
         let first = PORTS.start + (std::process::id() % 6_000).cast_signed().unsigned_abs() as u16;
         let free = (first..PORTS.end).find(|&port| server.try_port(port));
         assert!(free.is_some(), "no port is free for redis-server");
@@ -58,7 +71,8 @@ impl RedisServer {
 
     /// Starts it and waits until it listens; `false` if it ended, for example because its port was taken.
     fn launch(&mut self) -> bool {
-        let mut process = Command::new("redis-server")
+        let mut process = Command::new(&self.command[0])
+            .args(&self.command[1..])
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
             .args(["--enable-debug-command", "local", "--loglevel", "warning", "--dir"])
             .arg(self.directory.path())
@@ -89,6 +103,22 @@ impl RedisServer {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        let process = self.process.as_ref().expect("redis-server runs");
+        Pid::from_raw(process.id().cast_signed()).expect("a process id is not zero")
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// A client of one's own, to look behind the wall.
@@ -138,9 +168,8 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = self.process.as_ref().and_then(|child| Pid::from_raw(child.id().cast_signed()));
-        if let Some(pid) = pid {
-            let _ = kill_process(pid, signal);
+        if self.process.is_some() {
+            let _ = kill_process(self.pid(), signal);
         }
     }
 

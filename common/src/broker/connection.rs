@@ -137,6 +137,11 @@ impl Link {
         Ok(replies.into_iter().map(own).collect())
     }
 
+    /// As [`Link::read`], but a key of another type than expected is an answer, [`Value::ServerError`], and no failure.
+    pub(crate) async fn look(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        self.send(Request::Look(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
+    }
+
     /// Sends one command that may block in Redis for up to `patience`.
     pub(crate) async fn block(&self, command: &Cmd, patience: Duration) -> Result<Value, Error> {
         self.send_one(command, Repeat::Never, CALL_DEADLINE + patience).await
@@ -147,6 +152,11 @@ impl Link {
         let deadline = Instant::now() + CALL_DEADLINE;
         let connected = timeout_at(deadline, self.connection()).await;
         connected.map_err(|_| Error::timed_out())?.map(|_| ()).map_err(|(_, error)| error)
+    }
+
+    /// Forgets the connection, if there is one: whoever comes next gets a new one. Calls under way go on.
+    pub(crate) fn forget(&self) {
+        self.lock().connection = None;
     }
 
     async fn send_one(
@@ -207,15 +217,13 @@ impl Link {
             Request::One(command) => {
                 connection.send_packed_command(command).await.map(|value| vec![value])
             }
-            Request::Many(pipeline) | Request::Each(pipeline) => {
+            Request::Many(pipeline) | Request::Look(pipeline) | Request::Each(pipeline) => {
                 connection.send_packed_commands(pipeline, 0, pipeline.cmd_iter().count()).await
             }
         };
-        let checked = match request {
-            Request::Each(_) => outcome.and_then(mendable_errors),
-            Request::One(_) | Request::Many(_) => outcome.and_then(server_errors),
-        };
-        let error = match checked {
+        let error = match outcome
+            .and_then(|values| server_errors(values, |error| request.expects(error)))
+        {
             Ok(values) => return Ok(values),
             Err(error) => Arc::new(error),
         };
@@ -313,23 +321,31 @@ impl Link {
 enum Request<'a> {
     One(&'a Cmd),
     Many(&'a Pipeline),
+    /// A key of another type than expected is an answer, and no failure.
+    Look(&'a Pipeline),
     /// Errors of single commands are left in their place, unless another try may mend them.
     Each(&'a Pipeline),
 }
 
-/// Turns an error that Redis sent inside a reply into ours.
-fn server_errors(values: Vec<Value>) -> Result<Vec<Value>, RedisError> {
-    values.into_iter().map(Value::extract_error).collect()
-}
-
-/// The same, but for errors that another try would not mend: they stay in their place.
-fn mendable_errors(values: Vec<Value>) -> Result<Vec<Value>, RedisError> {
-    for value in &values {
-        let Value::ServerError(error) = value else { continue };
-        let error = || RedisError::from(error.clone());
-        if classify(&Arc::new(error())).0 != Remedy::GiveUp {
-            return Err(error());
+impl Request<'_> {
+    /// Whether whoever sent this takes an error in a single reply for an answer.
+    fn expects(self, error: &Arc<RedisError>) -> bool {
+        match self {
+            Self::One(_) | Self::Many(_) => false,
+            Self::Look(_) => error.code() == Some("WRONGTYPE"),
+            Self::Each(_) => classify(error).0 == Remedy::GiveUp,
         }
     }
-    Ok(values)
+}
+
+/// Turns an error that Redis sent inside a reply into ours, but for those that are expected.
+pub(crate) fn server_errors(
+    values: Vec<Value>,
+    expected: impl Fn(&Arc<RedisError>) -> bool,
+) -> Result<Vec<Value>, RedisError> {
+    let extract = |value: Value| match &value {
+        Value::ServerError(error) if expected(&Arc::new(error.clone().into())) => Ok(value),
+        _ => value.extract_error(),
+    };
+    values.into_iter().map(extract).collect()
 }

@@ -13,7 +13,8 @@ use redis::{Cmd, InfoDict, Pipeline, Value};
 use super::connection::Link;
 use super::error::Error;
 use super::opening::{field, version};
-use super::{Broker, Settings, reply};
+use super::submitter::Submitters;
+use super::{Broker, reply};
 use crate::config::DurabilityConfig;
 
 /// What must have happened to a submission before it is answered, beyond Redis having accepted it.
@@ -109,9 +110,10 @@ impl Proof {
     ///
     /// # Errors
     /// [`Error::Refused`] if it cannot as it is set up.
-    pub(crate) async fn of(link: &Link, wanted: Durability, replicas: u16) -> Result<Self, Error> {
-        let fsync = if wanted.fsync { Some(fsync(link).await?) } else { None };
-        Ok(Self { fsync, replicas: if wanted.replica { replicas } else { 0 } })
+    pub(crate) async fn of(link: &Link, wanted: DurabilityConfig) -> Result<Self, Error> {
+        let DurabilityConfig { durability, replicas } = wanted;
+        let fsync = if durability.fsync { Some(fsync(link).await?) } else { None };
+        Ok(Self { fsync, replicas: if durability.replica { replicas } else { 0 } })
     }
 
     /// Writes the commands. They must be the last of their pipeline, on a connection that nothing else uses: waiting
@@ -233,17 +235,13 @@ impl Broker {
     /// The same broker, whose every submission is at least as durable as `config` says.
     #[must_use]
     pub fn insisting_on(self, config: &DurabilityConfig) -> Self {
-        let settings = Settings {
-            durability: config.durability,
-            replicas: config.replicas,
-            ..(*self.settings).clone()
-        };
-        Self::assemble(settings, self.client, self.pool)
+        let submitters = Submitters::new(&self.settings, &self.client, config.replicas);
+        Self { insists: *config, submitters: submitters.into(), ..self }
     }
 
     /// Whether Redis, as it is set up, can give what this broker insists on.
     pub(crate) async fn check_durability(&self) -> Result<(), Error> {
-        Proof::of(&self.link, self.settings.durability, self.settings.replicas).await.map(|_| ())
+        Proof::of(&self.link, self.insists).await.map(|_| ())
     }
 }
 

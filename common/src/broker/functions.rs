@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 pub(crate) const LAYOUT: u64 = 1;
 
 /// The parts in the order of their use: what is shared first, then one file a verb.
-const PARTS: [&str; 19] = [
+const PARTS: [&str; 26] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/core.lua"),
     include_str!("lua/lifecycle.lua"),
@@ -21,9 +21,11 @@ const PARTS: [&str; 19] = [
     include_str!("lua/promote.lua"),
     include_str!("lua/claim.lua"),
     include_str!("lua/exchange.lua"),
+    include_str!("lua/take_back.lua"),
     include_str!("lua/sweep.lua"),
     include_str!("lua/heartbeat.lua"),
     include_str!("lua/leave.lua"),
+    include_str!("lua/bury.lua"),
     include_str!("lua/report.lua"),
     include_str!("lua/cancel.lua"),
     include_str!("lua/retry.lua"),
@@ -31,17 +33,25 @@ const PARTS: [&str; 19] = [
     include_str!("lua/delete.lua"),
     include_str!("lua/announce.lua"),
     include_str!("lua/pause.lua"),
+    include_str!("lua/places.lua"),
+    include_str!("lua/mend.lua"),
+    include_str!("lua/examine.lua"),
+    include_str!("lua/inspect.lua"),
+    include_str!("lua/heal.lua"),
 ];
 
 /// A function of the library, by the name its Lua file registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
     Announce,
+    Bury,
     Cancel,
     Delete,
     Enqueue,
     Exchange,
+    Heal,
     Heartbeat,
+    Inspect,
     Leave,
     Open,
     Pause,
@@ -56,11 +66,14 @@ impl Function {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Announce => "announce",
+            Self::Bury => "bury",
             Self::Cancel => "cancel",
             Self::Delete => "delete",
             Self::Enqueue => "enqueue",
             Self::Exchange => "exchange",
+            Self::Heal => "heal",
             Self::Heartbeat => "heartbeat",
+            Self::Inspect => "inspect",
             Self::Leave => "leave",
             Self::Open => "open",
             Self::Pause => "pause",

@@ -4,8 +4,12 @@
 //! All keys of a partition carry the same hash tag, `{<partition>}`, so one function may touch all of them and Redis
 //! Cluster can spread partitions over nodes. Only validated names and ids become parts of a key.
 
+mod name;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub(crate) use name::KeyName;
 
 use crate::job::{JobId, Partition, Priority};
 use crate::queue::QueueName;
@@ -90,6 +94,16 @@ impl Keys {
         self.key(format_args!("queues"))
     }
 
+    /// HASH, what audits need to know of each other.
+    pub(crate) fn audit(&self) -> String {
+        self.key(format_args!("audit"))
+    }
+
+    /// ZSET, id of an unreadable record → when it was met, ms.
+    pub(crate) fn quarantine(&self) -> String {
+        self.key(format_args!("quarantine"))
+    }
+
     /// SET of paused queues.
     pub(crate) fn paused(&self) -> String {
         self.key(format_args!("paused"))
@@ -118,6 +132,16 @@ impl Keys {
     /// HASH, the job.
     pub(crate) fn job(&self, id: JobId) -> String {
         self.key(format_args!("job:{id}"))
+    }
+
+    /// LIST, the lines a job's handler wrote.
+    pub(crate) fn log(&self, id: JobId) -> String {
+        self.key(format_args!("job:{id}:log"))
+    }
+
+    /// STRING, id of the job that an idempotency key made, and the request's fingerprint.
+    pub(crate) fn idempotency(&self, digest: &str) -> String {
+        self.key(format_args!("idempotency:{digest}"))
     }
 
     /// LIST of job ids; enqueued at the left, claimed at the right.
@@ -176,6 +200,7 @@ mod tests {
             ("lane", "normal"),
             ("worker", "00000000-0000-4000-8000-000000000000"),
             ("bucket", "42"),
+            ("digest", "00112233445566778899aabbccddeeff"),
         ]);
         let value = |token: &str| {
             let literal = token.strip_prefix('\'').and_then(|token| token.strip_suffix('\''));
@@ -197,12 +222,16 @@ mod tests {
         let worker: WorkerId = "00000000-0000-4000-8000-000000000000".parse().unwrap();
         let spelled = [
             ("queues", keys.queues()),
+            ("audit", keys.audit()),
+            ("quarantine", keys.quarantine()),
             ("paused", keys.paused()),
             ("workers", keys.workers()),
             ("worker", keys.worker(worker)),
             ("control", keys.control(worker)),
             ("tasks", keys.tasks()),
             ("job", keys.job(id)),
+            ("log", keys.log(id)),
+            ("idempotency", keys.idempotency("00112233445566778899aabbccddeeff")),
             ("ready", keys.ready(&queue, Lane::Of(Priority::Normal))),
             ("ghosts", keys.ghosts(&queue)),
             ("delayed", keys.delayed(&queue)),
@@ -215,6 +244,15 @@ mod tests {
         let lua = spelled_in_lua();
         for (name, key) in spelled {
             assert_eq!(lua.get(name), Some(&key), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_key_that_lua_spells_is_known_by_its_name() {
+        let prefix = "crunch".parse().unwrap();
+        for (name, key) in spelled_in_lua() {
+            let known = KeyName::read(&prefix, 8, &key);
+            assert!(known != KeyName::Unknown || name == "control", "{name}: {key}");
         }
     }
 

@@ -14,7 +14,7 @@ use super::durability::Durability;
 use super::error::Error;
 use super::functions::Function;
 use super::record::JobRecord;
-use super::{Broker, reply};
+use super::{Broker, Settings, reply};
 use crate::job::{JobId, JobOptions, Partition, Priority, Status};
 use crate::queue::QueueName;
 use crate::task::TaskName;
@@ -136,12 +136,12 @@ impl Broker {
     /// it asked for.
     ///
     /// # Errors
-    /// Each job for itself: [`Error::Full`], [`Error::Busy`] and [`Error::Refused`] took nothing;
+    /// Each job for itself: [`Error::Full`], [`Error::QueueFull`], [`Error::Busy`] and [`Error::Refused`] took nothing;
     /// [`Error::Unavailable`] and [`Error::NotDurable`] may have, and may be repeated with the same id.
     pub async fn enqueue(&self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
         let mut groups: [Vec<usize>; Durability::COUNT] = Default::default();
         for (at, job) in jobs.iter().enumerate() {
-            groups[self.settings.durability.and(job.durability).number()].push(at);
+            groups[self.insists.durability.and(job.durability).number()].push(at);
         }
         let groups = groups.into_iter().zip(Durability::ALL).filter(|(group, _)| !group.is_empty());
         let answered = join_all(groups.map(async |(group, durability)| {
@@ -175,8 +175,7 @@ impl Broker {
     async fn enqueue_batch(&self, jobs: &[&NewJob]) -> Result<Vec<Result<Enqueued, Error>>, Error> {
         let bytes = jobs.iter().map(|job| job.payload.len()).sum();
         let call = Call::new(Function::Enqueue, jobs[0].id.partition()).carrying(bytes);
-        let arguments =
-            |command: &mut redis::Cmd| jobs.iter().for_each(|job| write_job(command, job));
+        let arguments = |command: &mut redis::Cmd| write_batch(command, &self.settings, jobs);
         read_batch(jobs, self.link.call(call, arguments).await?)
     }
 }
@@ -186,7 +185,7 @@ fn unanswered(count: usize) -> Vec<Result<Enqueued, Error>> {
     vec![Err(Error::unreadable("no answer to a submission")); count]
 }
 
-fn select<'a>(jobs: &[&'a NewJob], batch: &[usize]) -> Vec<&'a NewJob> {
+pub(crate) fn select<'a>(jobs: &[&'a NewJob], batch: &[usize]) -> Vec<&'a NewJob> {
     batch.iter().map(|&at| jobs[at]).collect()
 }
 
@@ -243,8 +242,14 @@ pub(crate) fn size(job: &NewJob) -> usize {
     job.payload.len() + job.options.metadata.size() + 256
 }
 
+/// Writes the arguments of one call.
+pub(crate) fn write_batch(command: &mut redis::Cmd, settings: &Settings, jobs: &[&NewJob]) {
+    command.arg(settings.memory_watermark).arg(settings.max_queue_depth);
+    jobs.iter().for_each(|job| write_job(command, job));
+}
+
 /// Writes one job's arguments; `lua/enqueue.lua` reads them in the same order.
-pub(crate) fn write_job(command: &mut redis::Cmd, job: &NewJob) {
+fn write_job(command: &mut redis::Cmd, job: &NewJob) {
     let (start, ms) = match job.start {
         Start::Now => ("now", 0),
         Start::After(delay) => ("after", whole_ms(delay)),
@@ -287,6 +292,8 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
         2 => reply::parsed(next()?).map(Enqueued::Known),
         3 => reply::parsed(next()?).map(Enqueued::Replayed),
         -1 => Ok(Enqueued::Conflict),
+        -2 => Err(Error::Full),
+        -3 => Err(Error::QueueFull { queue: job.queue.clone() }),
         code => Err(Error::unreadable(format!("enqueue answered {code}"))),
     }
 }

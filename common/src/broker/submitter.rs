@@ -24,6 +24,7 @@ use super::durability::Durability;
 use super::error::Error;
 use super::submit::{self, Enqueued, NewJob};
 use super::{CALL_DEADLINE, Settings};
+use crate::config::DurabilityConfig;
 use dispatcher::Dispatcher;
 
 /// Bytes that may wait or be under way; beyond it submissions are refused at once.
@@ -64,9 +65,11 @@ impl Drop for Alone<'_> {
 }
 
 impl Submitters {
-    pub(crate) fn new(settings: &Arc<Settings>, client: &redis::Client) -> Self {
-        let each = Durability::ALL
-            .map(|durability| Submitter::new(settings.clone(), client.clone(), durability));
+    pub(crate) fn new(settings: &Arc<Settings>, client: &redis::Client, replicas: u16) -> Self {
+        let each = Durability::ALL.map(|durability| {
+            let wanted = DurabilityConfig { durability, replicas };
+            Submitter::new(settings.clone(), client.clone(), wanted)
+        });
         Self { each, taken: AtomicBool::new(false) }
     }
 
@@ -86,21 +89,21 @@ impl Submitters {
 pub(crate) struct Submitter {
     settings: Arc<Settings>,
     client: redis::Client,
-    durability: Durability,
+    wanted: DurabilityConfig,
     room: Arc<Semaphore>,
     arrivals: Mutex<Option<mpsc::UnboundedSender<Waiting>>>,
 }
 
 impl fmt::Debug for Submitter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Submitter").field("durability", &self.durability).finish_non_exhaustive()
+        f.debug_struct("Submitter").field("wanted", &self.wanted).finish_non_exhaustive()
     }
 }
 
 impl Submitter {
-    fn new(settings: Arc<Settings>, client: redis::Client, durability: Durability) -> Self {
+    fn new(settings: Arc<Settings>, client: redis::Client, wanted: DurabilityConfig) -> Self {
         let room = Arc::new(Semaphore::new(ROOM));
-        Self { settings, client, durability, room, arrivals: Mutex::new(None) }
+        Self { settings, client, wanted, room, arrivals: Mutex::new(None) }
     }
 
     /// Submits jobs and waits for their answers, in their order.

@@ -89,6 +89,12 @@ impl Driver {
         Ok(())
     }
 
+    /// Wherever a history ends, nothing in it looks wrong to an audit.
+    pub(crate) async fn audit(&self) -> Check {
+        let audit = self.broker.audit(|_| ()).await.map_err(text)?;
+        same("the audit", &audit.findings, &std::collections::BTreeMap::new())
+    }
+
     async fn apply(&mut self, operation: &Operation) -> Check {
         match operation {
             Operation::Enqueue { queue, priority, count, delay_ms } => {
@@ -104,6 +110,7 @@ impl Driver {
                 self.workers[*worker] = Worker::new();
                 Ok(())
             }
+            Operation::Bury { worker } => self.bury(*worker).await,
             Operation::Report { worker, lease } => self.report(*worker, *lease).await,
             Operation::Cancel { job } => self.on_job(*job, Verb::Cancel).await,
             Operation::Retry { job } => self.on_job(*job, Verb::Retry).await,
@@ -232,6 +239,8 @@ impl Driver {
             return Ok(());
         };
         let exchanged = self.broker.exchange(Partition::default(), exchange).await.map_err(text)?;
+        // It may have been forgotten meanwhile.
+        self.model.register(worker.id);
         for ((settlement, &ending), settled) in
             exchange.settlements.iter().zip(endings).zip(&exchanged.settled)
         {
@@ -265,6 +274,12 @@ impl Driver {
         let beaten = self.broker.heartbeat(Partition::default(), &beat).await.map_err(text)?;
         let named: Vec<_> = leases.iter().map(|key| (key.id, key.epoch.number())).collect();
         same("verdicts", &beaten.verdicts, &self.model.heartbeat(worker.id, &named))
+    }
+
+    async fn bury(&mut self, worker: usize) -> Check {
+        let dead = std::mem::replace(&mut self.workers[worker], Worker::new());
+        let buried = self.broker.bury(dead.id).await.map_err(text)?;
+        same("buried", &buried, &self.model.bury(dead.id))
     }
 
     async fn report(&mut self, worker: usize, lease: usize) -> Check {

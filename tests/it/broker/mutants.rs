@@ -122,7 +122,87 @@ const MUTANTS: &[Mutant] = &[
     ("the history has no bytes", "or (breaks > 0 and #history > HISTORY_BYTES)", ""),
     ("a job may be forgotten at once", "math.max(keep, RETENTION_LEAST_MS)", "keep"),
     ("silence is noticed too late", "SILENCE_SHARE = 0.35", "SILENCE_SHARE = 0.75"),
+    (
+        "a burial takes from the living",
+        "if holder == worker then take_back",
+        "if holder then take_back",
+    ),
+    ("a burial blames nobody", "local unheard = lease_end and", "local unheard = not lease_end or"),
+    (
+        "a burial wakes nobody",
+        "  wake_if_claimable(w, p, queue)\n  w:commit()\n  return found[1]",
+        "  return found[1]",
+    ),
+    (
+        "a burial leaves its worker listed",
+        "w:call('ZREM', key.workers(p), worker)\n  w:call('ZREM', key.leases(p), worker)\n  local chosen",
+        "local chosen",
+    ),
+    (
+        "a burial keeps the reservation",
+        "if string.match(chosen, '^%S+') == worker then",
+        "if false then",
+    ),
+    (
+        "a burial looks once a queue",
+        "if cursor == '0' then at = at + 1 end",
+        "at, cursor = at + 1, '0'",
+    ),
+    ("the dead may claim", "'exchange', '9007199254740991'", "'exchange', '0'"),
+    ("the dead may beat", "  if known[2] then return replies end\n", ""),
     ("a broken running record stops the sweep", " or (job and not job.worker)", ""),
+    (
+        "healing takes a living worker's job away",
+        "if put_back_running(w, p, now, id, job) then return end",
+        "",
+    ),
+    (
+        "healing gives a lease to the dead",
+        "return beat[1] and beat[2] and now - tonumber(beat[1]) <= tonumber(beat[2]), num(beat[2])",
+        "return true, 10000",
+    ),
+    (
+        "a healed run is charged",
+        "'attempt', uncharged(job), 'history', history)\nend\n-- ",
+        "'history', history)\nend\n-- ",
+    ),
+    ("a healed run is forgotten", "remember_attempt(p, id, job, now, 'healed')", "''"),
+    (
+        "healing ignores the wish to cancel",
+        "if job.cancel_requested then return to_terminal(w, p, id, job, 'canceled', now, 'error', CANCELED) end",
+        "",
+    ),
+    ("healing starts delayed jobs early", "job.run_at and num(job.run_at) or now", "now"),
+    ("healing goes by hearsay", "if unfenced or (homes == 0 and certain) then", "if true then"),
+    (
+        "healing leaves the wrong place",
+        "if leave_strays(w, p, id, sets, at) == false then return false end",
+        "",
+    ),
+    ("healing keeps both places", "if places[2] and places[2].deep", "if true"),
+    ("healing wakes nobody", "if queue and #found > 0 then", "if false then"),
+    (
+        "an audit accuses a revived ghost",
+        "if num(job.generation) > 0 and lane ~= SOLITARY then return { lane, SOLITARY } end",
+        "",
+    ),
+    (
+        "an audit accuses the ghost of a forgotten job",
+        "if place == 'ghosts' or (lane and stands_in(p, queue, 'ghosts', id)) then",
+        "if place == 'ghosts' then",
+    ),
+    (
+        "an audit accuses what a sweep will forget",
+        "and awaits_sweep(p, now, queue, id)",
+        "and false",
+    ),
+    ("an audit believes a broken record", "\n    and stored == 2", ""),
+    ("an audit misses ghosts of nothing", "elseif count == 0 and marked then", "elseif false then"),
+    (
+        "healing lets ended jobs stay for ever",
+        "left == -1 then\n      accuse",
+        "false then\n      accuse",
+    ),
 ];
 
 /// Who notices the mutant: a story, or the random histories.

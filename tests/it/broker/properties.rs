@@ -9,6 +9,9 @@ use super::operation::operation;
 /// How long one history is.
 pub(crate) const STEPS: usize = 60;
 
+/// Every so many histories end with an audit: it walks the keys of all that came before.
+const AUDITED: u32 = 8;
+
 /// Runs `cases` random histories of the given library; the first failure, shrunk, is the error.
 pub(crate) fn run(
     redis: &RedisServer,
@@ -20,7 +23,7 @@ pub(crate) fn run(
     let config =
         Config { cases, max_shrink_iters: shrink, failure_persistence: None, ..Config::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let cases_run = std::cell::Cell::new(0);
+    let cases_run = std::cell::Cell::new(0_u32);
     let history = proptest::collection::vec(operation(), 1..STEPS);
     let library = library(edit);
     TestRunner::new_with_rng(
@@ -34,6 +37,9 @@ pub(crate) fn run(
             let mut driver = Driver::new(redis, prefix, library.clone()).await;
             for operation in &operations {
                 driver.step(operation).await.map_err(TestCaseError::fail)?;
+            }
+            if cases_run.get().is_multiple_of(AUDITED) {
+                driver.audit().await.map_err(TestCaseError::fail)?;
             }
             Ok(())
         })

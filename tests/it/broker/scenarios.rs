@@ -15,6 +15,8 @@ use redis::aio::MultiplexedConnection;
 
 use super::driver::{CLOCK, Check, library, options};
 
+mod audits;
+mod burials;
 mod ends;
 mod intake;
 mod limits;
@@ -211,6 +213,21 @@ stories! {
     "a worker that runs empty stays chosen, and paused queues choose nobody" => losses::reserved,
     "a living worker keeps its job through an outage of seven seconds" => losses::outage,
     "a lease counts only in the hands of its worker" => losses::stolen,
+    "a job that stands nowhere is put back where its status says" => audits::put_back,
+    "a running job without a lease stays with a worker that beats" => audits::lease,
+    "what is canceled while it is lost stays canceled" => audits::canceled,
+    "a heal that comes late leaves alone what has moved" => audits::late,
+    "what stands where it should not stands there no more" => audits::strays,
+    "what stands twice is handed out once" => audits::twice,
+    "entries and keys without a job are removed" => audits::orphans,
+    "ended jobs are listed and expire again" => audits::ended,
+    "an audit knows what only looks odd" => audits::odd,
+    "what a person must look at is told and left alone" => audits::left,
+    "what a dead worker held is back at once, a loss is counted, and its neighbour goes on" => burials::taken_back,
+    "what the dead said before and comes after their burial is refused" => burials::last_words,
+    "poison fails with the fifth burial of its worker" => burials::poison,
+    "a job that waits to run alone does not wait for a dead worker" => burials::reserved,
+    "a burial goes on to the end, whatever its worker held" => burials::many,
     "a broken running record does not stop the recovery of others" => losses::broken,
 }
 

@@ -107,6 +107,12 @@ async fn filters_choose_and_combine() {
         let both = expect(&|job| job["status"] == status && job["queue"] == "lane.2");
         assert_eq!(chosen(&format!("status={status}&queue=lane.2")).await, both);
     }
+    let lane = expect(&|job| job["queue"] == "lane.2");
+    for limit in 1..9 {
+        let items = walk(&api, &format!("queue=lane.2&limit={limit}")).await;
+        assert_eq!(ids(&items), lane.iter().map(String::as_str).collect(), "limit {limit}");
+        assert_eq!(items.len(), lane.len(), "limit {limit}");
+    }
     for none in ["status=running", "status=retrying", "status=failed", "task=none", "queue=none"] {
         assert!(chosen(none).await.is_empty(), "{none}");
     }

@@ -16,6 +16,7 @@ function key.reserved(p) return p .. ':reserved' end
 function key.tasks(p) return p .. ':tasks' end
 function key.tasks_seen(p) return p .. ':tasks:seen' end
 function key.quarantine(p) return p .. ':quarantine' end
+function key.audit(p) return p .. ':audit' end
 function key.idempotency(p, digest) return p .. ':idempotency:' .. digest end
 
 function key.job(p, id) return p .. ':job:' .. id end

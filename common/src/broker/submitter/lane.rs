@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use super::{Outcome, Submitter, Waiting};
 use crate::broker::Settings;
 use crate::broker::connection::Link;
-use crate::broker::durability::{Durability, Proof};
+use crate::broker::durability::Proof;
 use crate::broker::error::Error;
 use crate::broker::functions::Function;
 use crate::broker::submit::{self, Enqueued, NewJob};
+use crate::config::DurabilityConfig;
 use crate::time::whole_ms;
 
 /// Redis is to say that it is not proven before the submission's own deadline cuts it off; it looks for waits that ended
@@ -24,7 +25,7 @@ const MARGIN: Duration = Duration::from_millis(250);
 pub(super) struct Lane {
     link: Link,
     settings: Arc<Settings>,
-    durability: Durability,
+    wanted: DurabilityConfig,
     /// How the Redis at the other end proves it; asked again after anything went wrong, for it may be another by then.
     proof: Option<Proof>,
 }
@@ -33,7 +34,7 @@ impl Lane {
     pub(super) fn new(submitter: &Submitter) -> Self {
         let settings = submitter.settings.clone();
         let link = Link::new(settings.clone(), submitter.client.clone());
-        Self { link, settings, durability: submitter.durability, proof: None }
+        Self { link, settings, wanted: submitter.wanted, proof: None }
     }
 
     /// Takes a batch to Redis and hands out the answers; gives back the right to connect as soon as it has.
@@ -76,7 +77,7 @@ impl Lane {
                 outcomes
             }
             // Some of it may have been taken before the proof was refused.
-            Err(Error::Refused { reason }) if !self.durability.is_memory() => {
+            Err(Error::Refused { reason }) if !self.wanted.durability.is_memory() => {
                 vec![Err(Error::NotDurable { reason, taken: true }); jobs.len()]
             }
             Err(error) => vec![Err(error); jobs.len()],
@@ -92,9 +93,9 @@ impl Lane {
     ) -> Pipeline {
         let mut pipeline = redis::pipe();
         for call in calls {
-            let partition = jobs[call[0]].id.partition();
-            let mut command = self.settings.call(Function::Enqueue, partition);
-            call.iter().for_each(|&at| submit::write_job(&mut command, jobs[at]));
+            let jobs = submit::select(jobs, call);
+            let mut command = self.settings.call(Function::Enqueue, jobs[0].id.partition());
+            submit::write_batch(&mut command, &self.settings, &jobs);
             pipeline.add_command(command);
         }
         let mark = self.settings.keys(jobs[0].id.partition()).mark();
@@ -111,7 +112,7 @@ impl Lane {
         if let Some(proof) = self.proof {
             return Ok(proof);
         }
-        let found = Proof::of(&self.link, self.durability, self.settings.replicas).await;
+        let found = Proof::of(&self.link, self.wanted).await;
         let proof = found.map_err(|error| match error {
             Error::Refused { reason } => Error::NotDurable { reason, taken: false },
             other => other,

@@ -1,0 +1,215 @@
+//! What an audit can find, and the account it gives.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::suspect::Case;
+
+/// How many of a kind are named; the rest is counted.
+const NAMED: usize = 5;
+/// How many cases are kept for healing, at about a hundred bytes each; the rest is for the next audit.
+const CASES: usize = 100_000;
+
+/// What is wrong with something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// A live job that stands nowhere.
+    Lost,
+    /// A job that stands only where its status says it does not.
+    Misplaced,
+    /// An id that stands in two places.
+    Twice,
+    /// A running job without worker or epoch: nobody could ever settle it.
+    Unfenced,
+    /// An id in a list or set, and no job.
+    Orphan,
+    /// A ghost that stands in no ready list.
+    Ghost,
+    /// A canceled job in a ready list that is no ghost.
+    Unmarked,
+    /// An ended job that is missing in `finished` or `failed`.
+    Unlisted,
+    /// An ended job, or its log, that never expires; or a live one that does.
+    Expiry,
+    /// A log without a job.
+    Log,
+    /// An idempotency key that leads to no job.
+    Idempotency,
+    /// More than one wake-up token.
+    Tokens,
+    /// A queue in use that sweeps do not know of.
+    Unindexed,
+    /// A record that was put aside because it could not be read.
+    Quarantined,
+    /// A key or an entry that cannot be read.
+    Unreadable,
+    /// A key that this version does not write.
+    Unknown,
+}
+
+impl FindingKind {
+    /// Every kind, the worst first.
+    pub const ALL: [Self; 16] = [
+        Self::Lost,
+        Self::Misplaced,
+        Self::Twice,
+        Self::Unfenced,
+        Self::Orphan,
+        Self::Ghost,
+        Self::Unmarked,
+        Self::Unlisted,
+        Self::Expiry,
+        Self::Log,
+        Self::Idempotency,
+        Self::Tokens,
+        Self::Unindexed,
+        Self::Quarantined,
+        Self::Unreadable,
+        Self::Unknown,
+    ];
+
+    /// Its name, as the functions in Redis say it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Misplaced => "misplaced",
+            Self::Twice => "twice",
+            Self::Unfenced => "unfenced",
+            Self::Orphan => "orphan",
+            Self::Ghost => "ghost",
+            Self::Unmarked => "unmarked",
+            Self::Unlisted => "unlisted",
+            Self::Expiry => "expiry",
+            Self::Log => "log",
+            Self::Idempotency => "idempotency",
+            Self::Tokens => "tokens",
+            Self::Unindexed => "unindexed",
+            Self::Quarantined => "quarantined",
+            Self::Unreadable => "unreadable",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What it means, in a few words.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Lost => "live jobs that stand nowhere",
+            Self::Misplaced => "jobs that stand where their status says they do not",
+            Self::Twice => "ids that stand in two places",
+            Self::Unfenced => "running jobs without worker or epoch",
+            Self::Orphan => "ids in a list or set without a job",
+            Self::Ghost => "ghosts that stand in no ready list",
+            Self::Unmarked => "canceled jobs in a ready list that are no ghosts",
+            Self::Unlisted => "ended jobs missing in finished or failed",
+            Self::Expiry => "ended jobs that never expire, or live ones that do",
+            Self::Log => "logs without a job",
+            Self::Idempotency => "idempotency keys that lead to no job",
+            Self::Tokens => "queues with more than one wake-up token",
+            Self::Unindexed => "queues in use that sweeps do not know of",
+            Self::Quarantined => "records put aside because they could not be read",
+            Self::Unreadable => "keys and entries that cannot be read",
+            Self::Unknown => "keys that this version does not write",
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Whether it says of a job that it stands in no right place.
+    pub(super) const fn is_homeless(self) -> bool {
+        matches!(self, Self::Lost | Self::Misplaced | Self::Unfenced)
+    }
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How much of one kind was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// How often.
+    pub found: u64,
+    /// How many of those are put right.
+    pub healed: u64,
+    /// The first few, by id, queue or key.
+    pub first: Vec<String>,
+}
+
+impl Tally {
+    /// How many are still wrong.
+    #[must_use]
+    pub const fn left(&self) -> u64 {
+        self.found.saturating_sub(self.healed)
+    }
+}
+
+/// What an audit has found.
+#[derive(Debug, Clone, Default)]
+pub struct Audit {
+    /// Keys of ours that were looked at.
+    pub keys: u64,
+    /// Jobs among them.
+    pub jobs: u64,
+    /// Suspicions about long lists that could be neither confirmed nor dropped.
+    pub undecided: u64,
+    /// Every kind that was found.
+    pub findings: BTreeMap<FindingKind, Tally>,
+    pub(super) cases: Vec<Case>,
+}
+
+impl Audit {
+    /// Whether nothing is wrong, or nothing any more.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.findings.values().all(|tally| tally.left() == 0)
+    }
+
+    /// How much was found.
+    #[must_use]
+    pub fn found(&self) -> u64 {
+        self.findings.values().map(|tally| tally.found).sum()
+    }
+
+    /// How much of it is still wrong.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.findings.values().map(Tally::left).sum()
+    }
+
+    pub(super) fn count(&mut self, kind: FindingKind, subject: impl FnOnce() -> String) {
+        let tally = self.findings.entry(kind).or_default();
+        tally.found += 1;
+        if tally.first.len() < NAMED {
+            tally.first.push(subject());
+        }
+    }
+
+    /// Remembers a case for healing.
+    pub(super) fn keep(&mut self, case: Case) {
+        if self.cases.len() < CASES {
+            self.cases.push(case);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_that_lua_finds_has_a_name_here() {
+        let lua = include_str!("../lua/examine.lua");
+        for kind in FindingKind::ALL {
+            assert_eq!(FindingKind::named(kind.as_str()), Some(kind));
+            let told = lua.contains(&format!("'{}'", kind.as_str()));
+            assert!(told || kind == FindingKind::Unknown, "{kind:?} is never found");
+        }
+    }
+}

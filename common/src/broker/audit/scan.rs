@@ -1,0 +1,201 @@
+//! The first walk: over all keys. Reads each job's record, and looks at what hangs on it.
+
+use redis::Value;
+
+use super::finding::FindingKind;
+use super::notes::Standing;
+use super::suspect::Suspect;
+use super::{Auditor, Progress};
+use crate::broker::error::Error;
+use crate::broker::keys::KeyName;
+use crate::broker::reply;
+use crate::job::{JobId, Partition, Priority, Status};
+
+/// Keys that Redis looks at in one step of the walk: well below a millisecond.
+const PAGE: usize = 200;
+
+/// What the walk reads of a record.
+const FIELDS: [&str; 10] = [
+    "status",
+    "queue",
+    "priority",
+    "losses",
+    "version",
+    "worker",
+    "epoch",
+    "gone",
+    "task",
+    "created_at",
+];
+
+/// The keys of one page, by what is asked about them.
+#[derive(Default)]
+struct Page {
+    jobs: Vec<JobId>,
+    logs: Vec<JobId>,
+    idempotency: Vec<(Partition, String)>,
+}
+
+impl<W: FnMut(Progress)> Auditor<W> {
+    pub(super) async fn scan(&mut self) -> Result<(), Error> {
+        let pattern = format!("{}:*", self.broker.settings.prefix);
+        let mut cursor = 0_u64;
+        loop {
+            let mut ask = redis::pipe();
+            ask.cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PAGE);
+            let answer = self.look(&ask).await?.pop().unwrap_or(Value::Nil);
+            let [next, keys] = reply::fields(answer)?;
+            let page = self.sort(reply::array(keys)?)?;
+            self.read_jobs(&page.jobs).await?;
+            self.read_logs(&page.logs).await?;
+            self.read_idempotency(page.idempotency).await?;
+            cursor = reply::unsigned(&next)?;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn sort(&mut self, keys: Vec<Value>) -> Result<Page, Error> {
+        let mut page = Page::default();
+        let settings = self.broker.settings.clone();
+        for key in keys {
+            let key = String::from_utf8_lossy(&reply::bytes(key)?).into_owned();
+            self.progress.keys += 1;
+            match KeyName::read(&settings.prefix, settings.partitions, &key) {
+                KeyName::Job(id) => page.jobs.push(id),
+                KeyName::Log(id) => page.logs.push(id),
+                KeyName::Idempotency(partition, digest) => {
+                    page.idempotency.push((partition, digest));
+                }
+                KeyName::Queue(partition, name) => {
+                    self.notes.queue(partition, &name);
+                }
+                KeyName::Other => {}
+                KeyName::Unknown => self.audit.count(FindingKind::Unknown, || key),
+            }
+        }
+        Ok(page)
+    }
+
+    async fn read_jobs(&mut self, ids: &[JobId]) -> Result<(), Error> {
+        let mut ask = redis::pipe();
+        for &id in ids {
+            let key = self.broker.settings.keys(id.partition()).job(id);
+            ask.cmd("HMGET").arg(&key).arg(&FIELDS).cmd("HEXISTS").arg(&key).arg("payload");
+            ask.cmd("HEXISTS").arg(&key).arg("options").cmd("PTTL").arg(&key);
+        }
+        let values = self.look(&ask).await?;
+        for (&id, job) in ids.iter().zip(values.chunks_exact(4)) {
+            match read_job(job) {
+                Seen::Nothing => {}
+                Seen::Standing(standing, sound) => {
+                    self.notes.expect(id, &standing);
+                    if !sound {
+                        self.suspect(Suspect::job(id)).await?;
+                    }
+                }
+                Seen::Odd => self.suspect(Suspect::job(id)).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A log belongs to a job, and expires with it.
+    async fn read_logs(&mut self, ids: &[JobId]) -> Result<(), Error> {
+        let mut ask = redis::pipe();
+        for &id in ids {
+            let keys = self.broker.settings.keys(id.partition());
+            ask.cmd("HMGET").arg(keys.job(id)).arg("status");
+            ask.cmd("PTTL").arg(keys.log(id));
+        }
+        let values = self.look(&ask).await?;
+        for (&id, seen) in ids.iter().zip(values.chunks_exact(2)) {
+            let status = reply::array(seen[0].clone()).ok().and_then(|mut status| status.pop());
+            let status = status.and_then(|status| reply::parsed::<Status>(status).ok());
+            let expires = reply::integer(&seen[1])? >= 0;
+            if status.is_none_or(|status| status.is_terminal() != expires) {
+                self.suspect(Suspect::job(id)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An idempotency key leads to a job.
+    async fn read_idempotency(&mut self, keys: Vec<(Partition, String)>) -> Result<(), Error> {
+        let mut ask = redis::pipe();
+        for (partition, digest) in &keys {
+            ask.cmd("GET").arg(self.broker.settings.keys(*partition).idempotency(digest));
+        }
+        let claimed = self.look(&ask).await?;
+        let mut leads = Vec::new();
+        let mut ask = redis::pipe();
+        for ((partition, digest), claimed) in keys.into_iter().zip(claimed) {
+            match claimed_job(partition, &claimed) {
+                _ if claimed == Value::Nil => {}
+                Some(id) => {
+                    ask.cmd("EXISTS").arg(self.broker.settings.keys(partition).job(id));
+                    leads.push((partition, digest));
+                }
+                None => self.suspect(Suspect::Idempotency(partition, digest)).await?,
+            }
+        }
+        for ((partition, digest), known) in leads.into_iter().zip(self.look(&ask).await?) {
+            if reply::integer(&known)? == 0 {
+                self.suspect(Suspect::Idempotency(partition, digest)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The job that an idempotency key made.
+fn claimed_job(partition: Partition, claimed: &Value) -> Option<JobId> {
+    let text = reply::text(claimed.clone()).ok()?;
+    text.split(' ').next()?.parse().ok().filter(|id: &JobId| id.partition() == partition)
+}
+
+/// What a record looks like at first sight.
+enum Seen {
+    /// It has expired meanwhile, or is a tombstone that will.
+    Nothing,
+    /// Where it says it stands, and whether everything else is sound.
+    Standing(Standing, bool),
+    /// Something that needs a closer look.
+    Odd,
+}
+
+fn read_job(values: &[Value]) -> Seen {
+    let (Ok(fields), Ok(left)) =
+        (reply::fields::<{ FIELDS.len() }>(values[0].clone()), reply::integer(&values[3]))
+    else {
+        return Seen::Odd;
+    };
+    let has = |at: usize| fields[at] != Value::Nil;
+    let gone = has(7);
+    if left == -2 || (gone && !has(0) && left >= 0) {
+        return Seen::Nothing;
+    }
+    let Some(standing) = read_standing(&fields) else {
+        return Seen::Odd;
+    };
+    let stored = values[1] == Value::Int(1) && values[2] == Value::Int(1) && has(8) && has(9);
+    let fenced = standing.status != Status::Running || (has(5) && has(6));
+    let expires = standing.status.is_terminal() == (left >= 0);
+    Seen::Standing(standing, stored && fenced && expires)
+}
+
+fn read_standing(fields: &[Value]) -> Option<Standing> {
+    let optional = |at: usize| Some(&fields[at]).filter(|value| **value != Value::Nil);
+    let number = |at: usize| optional(at).map_or(Ok(0), reply::unsigned).ok();
+    Some(Standing {
+        status: reply::parsed(fields[0].clone()).ok()?,
+        queue: reply::parsed(fields[1].clone()).ok()?,
+        priority: match optional(2) {
+            None => Priority::Normal,
+            Some(text) => reply::parsed(text.clone()).ok()?,
+        },
+        losses: number(3)?,
+        version: number(4)?,
+    })
+}

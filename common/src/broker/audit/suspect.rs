@@ -1,0 +1,165 @@
+//! A suspicion, and what Redis says of it: each is judged by one function call, in one step, where nothing can move.
+
+use redis::{Cmd, Value};
+
+use super::finding::FindingKind;
+use crate::broker::error::Error;
+use crate::broker::functions::Function;
+use crate::broker::keys::Lane;
+use crate::broker::{Settings, reply};
+use crate::job::{JobId, Partition};
+use crate::queue::QueueName;
+
+/// Where an id can stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Lane(Lane),
+    Delayed,
+    Running,
+    Finished,
+    Failed,
+    Ghosts,
+    Quarantine,
+}
+
+impl Place {
+    fn as_text(self) -> String {
+        let name = match self {
+            Self::Lane(lane) => return format!("ready:{}", lane.as_str()),
+            Self::Delayed => "delayed",
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Ghosts => "ghosts",
+            Self::Quarantine => "quarantine",
+        };
+        name.to_owned()
+    }
+}
+
+/// Where a walk came upon an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Met {
+    pub(super) queue: Option<QueueName>,
+    pub(super) place: Place,
+    /// Where in its lane, from the left.
+    pub(super) index: Option<usize>,
+    /// Whether it had been met in a lane before.
+    pub(super) again: bool,
+}
+
+/// Who is under suspicion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Suspect {
+    Job {
+        id: JobId,
+        met: Option<Met>,
+        /// Its version before the walk, once the walk is over: it was not met where it belongs.
+        version: Option<u32>,
+    },
+    Queue(Partition, QueueName),
+    Idempotency(Partition, String),
+}
+
+impl Suspect {
+    pub(super) const fn job(id: JobId) -> Self {
+        Self::Job { id, met: None, version: None }
+    }
+
+    pub(super) const fn met(id: JobId, met: Met) -> Self {
+        Self::Job { id, met: Some(met), version: None }
+    }
+
+    /// What it is called in the account.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Job { id, .. } => id.to_string(),
+            Self::Queue(_, name) => name.as_str().to_owned(),
+            Self::Idempotency(_, digest) => digest.clone(),
+        }
+    }
+
+    pub(super) fn partition(&self) -> Partition {
+        match self {
+            Self::Job { id, .. } => id.partition(),
+            Self::Queue(partition, _) | Self::Idempotency(partition, _) => *partition,
+        }
+    }
+
+    /// The call that judges it, or judges and heals it. `removals`: what the partition's count was before the walk.
+    pub(super) fn call(&self, function: Function, settings: &Settings, removals: &str) -> Cmd {
+        let mut command = redis::cmd("FCALL");
+        command.arg(settings.library.name_of(function)).arg(1);
+        command.arg(settings.keys(self.partition()).root());
+        match self {
+            Self::Job { id, met, version } => {
+                let version = version.map(|version| version.to_string()).unwrap_or_default();
+                command.arg("job").arg(id.to_string()).arg(version).arg(removals);
+                write_met(&mut command, met.as_ref());
+            }
+            Self::Queue(_, name) => {
+                command.arg("queue").arg(name.as_str());
+            }
+            Self::Idempotency(_, digest) => {
+                command.arg("idempotency").arg(digest);
+            }
+        }
+        command
+    }
+}
+
+fn write_met(command: &mut Cmd, met: Option<&Met>) {
+    let Some(met) = met else {
+        command.arg("").arg("").arg("").arg("");
+        return;
+    };
+    command.arg(met.queue.as_ref().map_or("", QueueName::as_str)).arg(met.place.as_text());
+    command.arg(met.index.map(|index| index.to_string()).unwrap_or_default());
+    command.arg(if met.again { "1" } else { "" });
+}
+
+/// A suspicion that was confirmed.
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    pub(super) suspect: Suspect,
+    /// What it is counted as.
+    pub(super) kinds: Vec<FindingKind>,
+}
+
+/// What Redis says of a suspect.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) kinds: Vec<FindingKind>,
+    pub(super) undecided: bool,
+}
+
+impl Verdict {
+    fn add(&mut self, name: &str) -> Result<(), Error> {
+        match FindingKind::named(name) {
+            Some(kind) => self.kinds.push(kind),
+            None if name == "undecided" => self.undecided = true,
+            None => return Err(Error::unreadable(format!("an audit says {name:?}"))),
+        }
+        Ok(())
+    }
+}
+
+/// Reads the answer of `inspect`.
+pub(super) fn read_verdict(answer: Value) -> Result<Verdict, Error> {
+    let mut verdict = Verdict::default();
+    for name in reply::array(answer)? {
+        verdict.add(&reply::text(name)?)?;
+    }
+    Ok(verdict)
+}
+
+/// Reads the answer of `heal`: what could not be put right.
+pub(super) fn read_left(answer: Value) -> Result<Verdict, Error> {
+    let mut left = Verdict::default();
+    for pair in reply::array(answer)?.chunks_exact(2) {
+        if reply::integer(&pair[1])? == 0 {
+            left.add(&reply::text(pair[0].clone())?)?;
+        }
+    }
+    Ok(left)
+}

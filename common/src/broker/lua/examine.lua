@@ -1,0 +1,254 @@
+-- examine_job(p, now, suspect): what is wrong with one job id, judged in one step, so that a job that moves is never
+-- accused. Called inside `inspect` and `heal`, which hand over what an auditor saw on its walk:
+--
+--   id        the suspect
+--   version   its version before the walk, if the walk is over and did not meet it where it belongs; else ''
+--   removals  how often `heal` had taken ids out of lists before the walk
+--   queue     where it was met, or ''
+--   place     'ready:<lane>', 'delayed', 'running', 'finished', 'failed', 'ghosts', 'quarantine', or '' if nowhere
+--   index     where in its lane, from the left, or ''
+--   again     '1' if it had been met in a lane before
+--
+-- Returns a list of {kind, fix}, and the queue of the job. `fix(w)` collects the writes that heal it, or returns false if
+-- it cannot; without one nobody but a person can. What each kind means is told in `broker/audit/finding.rs`; 'undecided'
+-- is none of them: a list was too long to tell.
+
+-- A key that leads to a job may be forgotten that much later than the job: its time is read by another clock call.
+local TOLERANCE_MS = 1000
+
+-- The sets where a job of that status stands; a queued one stands in a lane.
+local HOMES = {
+  scheduled = { 'delayed' }, queued = {}, running = { 'running' }, retrying = { 'delayed' },
+  succeeded = { 'finished' }, failed = { 'finished', 'failed' }, canceled = { 'finished' },
+}
+
+local function accuse(found, kind, fix) found[#found + 1] = { kind = kind, fix = fix } end
+
+-- Whether every verb could work with that record.
+local function is_whole(p, id, job)
+  local named = string.match(job.queue, '^[a-z0-9][a-z0-9_.-]*$') and #job.queue <= 64
+  local stored = redis.call('HEXISTS', key.job(p, id), 'payload') + redis.call('HEXISTS', key.job(p, id), 'options')
+  return named and HOMES[job.status] and contains(LANES, job.priority or 'normal') and job.task and job.created_at
+    and stored == 2
+end
+
+-- Reads a suspect's record: the job; or nil if there is none, nil and 'tombstone', nil and 'unreadable'.
+local function read_suspect(p, id)
+  local job, unreadable = read_job(p, id, { 'task', 'created_at', 'run_at', 'finished_at', 'expires_at', unpack(MOVES) })
+  if job and is_whole(p, id, job) then return job end
+  if job or unreadable then return nil, 'unreadable' end
+  if redis.call('EXISTS', key.job(p, id)) == 0 then return nil end
+  return nil, redis.call('HEXISTS', key.job(p, id), 'gone') == 1 and 'tombstone' or 'unreadable'
+end
+
+-- Lanes where a queued job may stand: its own; or, revived as a ghost, still the one of those that run alone.
+local function lanes_for(job)
+  local lane = lane_of(job)
+  if num(job.generation) > 0 and lane ~= SOLITARY then return { lane, SOLITARY } end
+  return { lane }
+end
+
+-- The lane where a job was met, if it still stands there and has no business there.
+local function stray_lane(p, suspect, job)
+  local lane = lane_in(suspect.place)
+  local own = suspect.queue == job.queue and (job.status == 'canceled' or
+    (job.status == 'queued' and contains(lanes_for(job), lane)))
+  if not lane or own then return nil end
+  local at = search_lane(p, suspect, suspect.queue, lane)
+  return at.count > 0 and at or nil
+end
+
+-- Sets where a job stands without any business there: of its own queue, and the one where it was met.
+local function stray_sets(p, suspect, job)
+  local strays = {}
+  for _, set in ipairs(SETS) do
+    local home = contains(HOMES[job.status], set) or (set == 'ghosts' and job.status == 'canceled')
+    if not home and stands_in(p, job.queue, set, suspect.id) then
+      strays[#strays + 1] = { queue = job.queue, set = set }
+    end
+    if suspect.place == set and suspect.queue ~= job.queue and stands_in(p, suspect.queue, set, suspect.id) then
+      strays[#strays + 1] = { queue = suspect.queue, set = set }
+    end
+  end
+  return strays
+end
+
+local function count_homes(p, suspect, job)
+  if job.status == 'queued' then return count_in_lanes(p, suspect, job.queue, lanes_for(job), job.version) end
+  return stands_in(p, job.queue, HOMES[job.status][1], suspect.id) and 1 or 0, true
+end
+
+-- A live job stands in exactly one place, and its hash agrees.
+local function examine_live(p, now, suspect, job, found)
+  local id, homes, certain, places = suspect.id, count_homes(p, suspect, job)
+  local sets, at = stray_sets(p, suspect, job), stray_lane(p, suspect, job)
+  local unfenced = job.status == 'running' and not (job.worker and job.epoch)
+  if unfenced or (homes == 0 and certain) then
+    local kind = unfenced and 'unfenced' or (at or #sets > 0) and 'misplaced' or 'lost'
+    return accuse(found, kind, function(w)
+      if leave_strays(w, p, id, sets, at) == false then return false end
+      put_back(w, p, now, id, job)
+    end)
+  end
+  if homes == 0 then return accuse(found, 'undecided') end
+  if homes > 1 then accuse(found, 'twice', function(w) return keep_one(w, p, id, places) end) end
+  if at then accuse(found, 'twice', function(w) return leave_strays(w, p, id, {}, at) end) end
+  for _, stray in ipairs(sets) do
+    accuse(found, stray.set == 'ghosts' and 'ghost' or 'twice', function(w) leave_strays(w, p, id, { stray }) end)
+  end
+end
+
+-- A ghost stands in a ready list, once; and whatever canceled stands there is a ghost.
+local function examine_ghost(p, suspect, queue, version, found)
+  local id, marked = suspect.id, stands_in(p, queue, 'ghosts', suspect.id)
+  local again, lane = suspect.again == '1', lane_in(suspect.place)
+  if lane and marked and not again or suspect.place == 'ghosts' and again or suspect.place == '' then return end
+  local count, certain, places = count_in_lanes(p, suspect, queue, ALL_LANES, version)
+  if count > 1 then accuse(found, 'twice', function(w) return keep_one(w, p, id, places) end) end
+  if count > 0 and not marked then
+    accuse(found, 'unmarked', function(w) w:call('SADD', key.ghosts(p, queue), id) end)
+  elseif count == 0 and marked then
+    if not certain then return accuse(found, 'undecided') end
+    accuse(found, 'ghost', function(w) drop_from(w, p, queue, 'ghosts', id) end)
+  end
+end
+
+local function expiry_of(now, job)
+  return job.expires_at and num(job.expires_at) or now + RETENTION_MS[job.status]
+end
+
+-- An ended job is listed until it expires, and stands nowhere else, but for a ghost.
+local function examine_ended(p, now, suspect, job, found)
+  local id, sets, at = suspect.id, stray_sets(p, suspect, job), stray_lane(p, suspect, job)
+  if at or #sets > 0 then
+    accuse(found, 'misplaced', function(w)
+      if at then retire(w, p, id, at) end
+      leave_strays(w, p, id, sets)
+    end)
+  end
+  if job.status == 'canceled' and suspect.queue == job.queue then
+    examine_ghost(p, suspect, job.queue, job.version, found)
+  end
+  for _, set in ipairs(HOMES[job.status]) do
+    if not stands_in(p, job.queue, set, id) then
+      local score = set == 'failed' and num(job.finished_at or now) or expiry_of(now, job)
+      accuse(found, 'unlisted', function(w) w:call('ZADD', key[set](p, job.queue), int(score), id) end)
+    end
+  end
+end
+
+-- An ended job expires, a live one does not; nor does its log.
+local function examine_expiry(p, now, id, job, found)
+  local ended = RETENTION_MS[job.status] ~= nil
+  for _, name in ipairs({ key.job(p, id), key.log(p, id) }) do
+    local left = redis.call('PTTL', name)
+    if not ended and left >= 0 then accuse(found, 'expiry', function(w) w:call('PERSIST', name) end) end
+    if ended and left == -1 then
+      accuse(found, 'expiry', function(w) w:call('PEXPIREAT', name, int(expiry_of(now, job))) end)
+    end
+  end
+end
+
+-- Whether an entry of `finished` or `failed` waits for a sweep to forget it, as its job has been.
+local function awaits_sweep(p, now, queue, id)
+  local kept_until = redis.call('ZSCORE', key.finished(p, queue), id)
+  return kept_until and tonumber(kept_until) <= now
+end
+
+-- An entry without a job, unless it is a ghost's or is about to be swept.
+local function examine_entry(p, now, suspect, found)
+  local id, queue, place, lane = suspect.id, suspect.queue, suspect.place, lane_in(suspect.place)
+  if place == 'ghosts' or (lane and stands_in(p, queue, 'ghosts', id)) then
+    return examine_ghost(p, suspect, queue, '', found)
+  end
+  local at = lane and search_lane(p, suspect, queue, lane)
+  if at and at.count > 0 then accuse(found, 'orphan', function(w) retire(w, p, id, at) end) end
+  if at and not at.whole and at.count == 0 then accuse(found, 'undecided') end
+  if not contains(SETS, place) or not stands_in(p, queue, place, id) then return end
+  if (place == 'finished' or place == 'failed') and awaits_sweep(p, now, queue, id) then return end
+  accuse(found, 'orphan', function(w) drop_from(w, p, queue, place, id) end)
+end
+
+local function examine_nothing(p, now, suspect, tombstone, found)
+  examine_entry(p, now, suspect, found)
+  local name, log = key.job(p, suspect.id), key.log(p, suspect.id)
+  if redis.call('EXISTS', log) == 1 then accuse(found, 'log', function(w) w:call('DEL', log) end) end
+  if tombstone and redis.call('PTTL', name) == -1 then
+    accuse(found, 'expiry', function(w) w:call('PEXPIRE', name, TOMBSTONE_KEPT_MS) end)
+  end
+end
+
+local function examine_job(p, now, suspect)
+  local found, id = {}, suspect.id
+  local job, other = read_suspect(p, id)
+  if suspect.place == 'quarantine' and redis.call('ZSCORE', key.quarantine(p), id) then
+    -- Its record was mended, or is gone; else a person must look.
+    local fix = function(w) w:call('ZREM', key.quarantine(p), id) end
+    accuse(found, 'quarantined', other ~= 'unreadable' and fix or nil)
+  end
+  if other == 'unreadable' then
+    accuse(found, 'unreadable')
+  elseif not job then
+    examine_nothing(p, now, suspect, other == 'tombstone', found)
+  else
+    local examine = RETENTION_MS[job.status] and examine_ended or examine_live
+    examine(p, now, suspect, job, found)
+    examine_expiry(p, now, id, job, found)
+  end
+  return found, job and job.queue
+end
+
+-- How much stands in a queue. Fails on a key of another type, which would stop the sweeps of an indexed queue.
+local function size_of(p, queue)
+  local size = 0
+  for _, lane in ipairs(ALL_LANES) do size = size + redis.call('LLEN', key.ready(p, queue, lane)) end
+  for _, set in ipairs({ 'delayed', 'running', 'finished', 'failed' }) do
+    size = size + redis.call('ZCARD', key[set](p, queue))
+  end
+  return size + redis.call('SCARD', key.ghosts(p, queue))
+end
+
+-- A queue that holds anything is in the index, or no sweep would come by; one token wakes one worker.
+local function examine_queue(p, now, queue)
+  local found = {}
+  if (size_of(p, queue) > 0 or is_paused(p, queue)) and not redis.call('ZSCORE', key.queues(p), queue) then
+    accuse(found, 'unindexed', function(w) w:call('ZADD', key.queues(p), int(now), queue) end)
+  end
+  if redis.call('LLEN', key.wake(p, queue)) > 1 then
+    accuse(found, 'tokens', function(w) w:call('LTRIM', key.wake(p, queue), 0, 0) end)
+  end
+  return found, queue
+end
+
+-- An idempotency key leads to a job, or to its tombstone.
+local function examine_idempotency(p, digest)
+  local found, name = {}, key.idempotency(p, digest)
+  local claimed = redis.call('GET', name)
+  local id = claimed and string.match(claimed, '^(%x[%x-]+) %S+$')
+  if not claimed then return found end
+  if not id then
+    accuse(found, 'unreadable')
+  elseif redis.call('EXISTS', key.job(p, id)) == 0 then
+    local left = redis.call('PTTL', name)
+    if left > TOLERANCE_MS or left == -1 then
+      accuse(found, 'idempotency', function(w) w:call('DEL', name) end)
+    end
+  end
+  return found
+end
+
+-- Judges the subject that an auditor's call names; see `inspect` for its arguments. A key of another type is for a person.
+local function examine(p, now, argv)
+  local what, name = argv[1], argv[2]
+  local judged, found, queue = pcall(function()
+    if what == 'queue' then return examine_queue(p, now, name) end
+    if what == 'idempotency' then return examine_idempotency(p, name) end
+    return examine_job(p, now, { id = name, version = argv[3], removals = argv[4], queue = argv[5], place = argv[6],
+      index = argv[7], again = argv[8] })
+  end)
+  if judged then return found, queue end
+  -- Depending on its version Redis throws text or a table.
+  local thrown = type(found) == 'table' and found.err or tostring(found)
+  if not string.find(thrown, 'WRONGTYPE', 1, true) then error(found) end
+  return { { kind = 'unreadable' } }
+end

@@ -1,0 +1,25 @@
+-- heal: judge one suspect of an audit anew, and put right what is wrong with it in the same step.
+--
+-- KEYS 1  the partition's root
+-- ARGV    those of `inspect`
+-- Returns {kind, 1 healed | 0 left, …}. What has moved since the audit is left alone: it is judged by what is true now.
+-- What is left needs a person, or a list that has become shorter. Asking again changes nothing.
+-- Touches the job's hash and log, every list and set of the queues named, `queues`, `quarantine`, `audit`, idempotency keys.
+local function heal(keys, argv)
+  local p, now, w, answer = keys[1], now_ms(), writes(), {}
+  local found, queue = examine(p, now, argv)
+  for _, finding in ipairs(found) do
+    local healed = finding.fix and finding.fix(w) ~= false
+    answer[#answer + 1] = finding.kind
+    answer[#answer + 1] = healed and 1 or 0
+  end
+  count_ended(w, p, now)
+  w:commit()
+  if queue and #found > 0 then
+    wake_if_claimable(w, p, queue)
+    w:commit()
+  end
+  return answer
+end
+
+register('heal', heal, { 'allow-oom' })

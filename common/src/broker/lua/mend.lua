@@ -1,0 +1,72 @@
+-- The moves of `heal`, which `examine` proposes. They collect writes; the caller has judged in the same step.
+
+local function drop_from(w, p, queue, set, id)
+  w:call(set == 'ghosts' and 'SREM' or 'ZREM', key[set](p, queue), id)
+end
+
+-- Takes an id out of a lane as often as that, and says so: a walk in pages may miss what moves up behind it. Nothing is
+-- taken out of the middle of a long list: that would block Redis for as long as the list is.
+local function take_out(w, p, id, at, tail, head)
+  local name = key.ready(p, at.queue, at.lane)
+  if tail > 0 then w:call('LREM', name, -tail, id) end
+  if head > 0 then w:call('LREM', name, head, id) end
+  w:call('HINCRBY', key.audit(p), 'removals', 1)
+end
+
+-- Takes an id that no worker may get out of a lane; deep inside, it becomes a ghost, which claims drop.
+local function retire(w, p, id, at)
+  if at.deep then return w:call('SADD', key.ghosts(p, at.queue), id) end
+  take_out(w, p, id, at, at.tail, at.head)
+end
+
+-- Leaves an id in one of the places where it was found: one deep inside a list, which cannot be taken out, else one near
+-- the front. False, and nothing taken, if it stands deep inside two.
+local function keep_one(w, p, id, places)
+  table.sort(places, function(one, other) return one.deep and not other.deep end)
+  if places[2] and places[2].deep then return false end
+  for number, at in ipairs(places) do
+    local tail, head = at.tail, at.head
+    if number == 1 and tail > 0 then tail = tail - 1 elseif number == 1 and head > 0 then head = head - 1 end
+    if tail + head > 0 then take_out(w, p, id, at, tail, head) end
+  end
+end
+
+-- Takes a job from where it has no business. False, and nothing taken, if it stands too deep in a long list.
+local function leave_strays(w, p, id, sets, at)
+  if at and at.deep then return false end
+  if at then take_out(w, p, id, at, at.tail, at.head) end
+  for _, stray in ipairs(sets) do drop_from(w, p, stray.queue, stray.set, id) end
+end
+
+-- Whether a worker still beats, and its lease.
+local function still_beats(p, now, worker)
+  local beat = redis.call('HMGET', key.worker(p, worker), 'seen', 'lease')
+  return beat[1] and beat[2] and now - tonumber(beat[1]) <= tonumber(beat[2]), num(beat[2])
+end
+
+-- Gives a running job without a lease one if its worker beats: it may well be at it. Returns whether it did.
+local function put_back_running(w, p, now, id, job)
+  if not (job.worker and job.epoch) then return false end
+  local beats, lease = still_beats(p, now, job.worker)
+  if not beats then return false end
+  w:add('ZADD', key.running(p, job.queue), int(now + lease), id)
+  change(w, p, id, job)
+  return true
+end
+
+-- Puts a live job where its status says, as if it had come there just now: ready at the front, delayed until its time. One
+-- that nobody runs any more is ready again, uncharged: nobody is to blame.
+local function put_back(w, p, now, id, job)
+  w:add('ZADD', key.queues(p), int(now), job.queue)
+  if job.status == 'running' then
+    if put_back_running(w, p, now, id, job) then return end
+    drop_from(w, p, job.queue, 'running', id)
+  end
+  if job.cancel_requested then return to_terminal(w, p, id, job, 'canceled', now, 'error', CANCELED) end
+  if job.status == 'queued' then return to_ready(w, p, id, job, 'RPUSH') end
+  if job.status ~= 'running' then
+    return to_delayed(w, p, id, job, job.status, job.run_at and num(job.run_at) or now)
+  end
+  local history = remember_attempt(p, id, job, now, 'healed')
+  to_ready(w, p, id, job, 'RPUSH', 'attempt', uncharged(job), 'history', history)
+end
