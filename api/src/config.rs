@@ -5,7 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use crunch_common::config::{CommonConfig, comma_separated, milliseconds, socket_address};
+use crunch_common::config::{
+    CommonConfig, DurabilityConfig, comma_separated, milliseconds, socket_address,
+};
 use crunch_common::task::TaskName;
 
 use crate::query;
@@ -37,6 +39,10 @@ pub struct ApiConfig {
     #[arg(long, env = "CRUNCH_ROUTES", value_name = "ROUTES", default_value = "/crunch=crunch",
         value_parser = task_routes)]
     pub routes: TaskRoutes,
+
+    /// How safe a submission is before it is answered.
+    #[command(flatten)]
+    pub durability: DurabilityConfig,
 
     /// What to do with a task that no worker ever declared.
     #[arg(long, env = "CRUNCH_API_UNKNOWN_TASKS", value_name = "WHAT", default_value = "refuse")]
@@ -222,6 +228,14 @@ mod tests {
             (
                 ["--public-url", "ftp://x"],
                 "crunch-api: CRUNCH_PUBLIC_URL=ftp://x: expected an address such as https://crunch.example.com, without query\n",
+            ),
+            (
+                ["--durability", "disk"],
+                "crunch-api: CRUNCH_DURABILITY=disk: expected memory, fsync, replica, or fsync,replica\n",
+            ),
+            (
+                ["--durability-replicas", "0"],
+                "crunch-api: CRUNCH_DURABILITY_REPLICAS=0: expected a whole number from 1 to 16\n",
             ),
             (
                 ["--redis-url", "nonsense"],

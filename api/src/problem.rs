@@ -78,6 +78,10 @@ kinds! {
         "Try again once a worker that has it was started.";
     UNAVAILABLE = SERVICE_UNAVAILABLE, "unavailable", "Jobs cannot be reached right now",
         "Redis is away or still starting. If `outcome` is \"unknown\", the request may have taken effect: repeat it with the same Idempotency-Key.";
+    NOT_DURABLE = SERVICE_UNAVAILABLE, "not-durable", "The job is not known to be as safe as was asked for",
+        "Redis did not confirm in time that its disk or enough replicas have the job, or is not set up to. If `outcome` is \"unknown\", the job may have been taken and may run: repeat the request with the same Idempotency-Key, and it is answered with 202 and the same job once it is safe.";
+    BUSY = SERVICE_UNAVAILABLE, "busy", "Too many submissions wait already",
+        "Nothing was taken. Redis does not keep up with making submissions durable.";
     FULL = SERVICE_UNAVAILABLE, "full", "There is no room for new jobs right now",
         "Redis has no memory left. Nothing was taken; room comes as jobs end.";
     QUEUE_FULL = SERVICE_UNAVAILABLE, "queue-full", "There is no room in this queue right now",
@@ -157,7 +161,10 @@ impl Problem {
 
     /// What the broker could not do, when the request was to change something: it may have taken effect.
     pub(crate) fn in_doubt(error: broker::Error) -> Self {
-        let unknown = matches!(error, broker::Error::Unavailable { .. });
+        let unknown = matches!(
+            error,
+            broker::Error::Unavailable { .. } | broker::Error::NotDurable { taken: true, .. }
+        );
         let problem = Self::from(error);
         if unknown { problem.with("outcome", json!("unknown")) } else { problem }
     }
@@ -226,6 +233,13 @@ impl From<broker::Error> for Problem {
             broker::Error::QueueFull { queue } => {
                 Self::new(QUEUE_FULL, format!("queue {queue} takes no more jobs right now"))
             }
+            broker::Error::NotDurable { taken, .. } => {
+                tracing::warn!(%error, "a submission is not as durable as was asked for");
+                let now = "redis has not confirmed that the job is as safe as was asked for";
+                let ever = "redis is not set up to keep jobs as safe as was asked for";
+                Self::new(NOT_DURABLE, if *taken { now } else { ever })
+            }
+            broker::Error::Busy => Self::new(BUSY, "too many submissions wait for redis"),
             broker::Error::Unavailable { .. } | broker::Error::Refused { .. } => {
                 tracing::warn!(%error, "the broker does not serve us");
                 Self::new(UNAVAILABLE, "redis cannot be used right now")

@@ -132,7 +132,7 @@ impl Server {
         if config.is_open_to_others() {
             return Err(StartError::Open { addr: config.addr });
         }
-        let broker = Broker::new(&config.common.broker)?;
+        let broker = Broker::new(&config.common.broker)?.insisting_on(&config.durability);
         let taken = |source| StartError::Bind { addr: config.addr, source };
         let listener = TcpListener::bind(config.addr).map_err(taken)?;
         let addr = listener.local_addr()?;

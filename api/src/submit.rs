@@ -53,6 +53,7 @@ impl Submission {
             deadline,
             max_attempts,
             retention,
+            durability,
             metadata,
             ..
         } = self.options;
@@ -75,6 +76,7 @@ impl Submission {
             payload: self.payload,
             retention: retention.or(declared_retention),
             idempotency,
+            durability: durability.unwrap_or_default(),
         }
     }
 }

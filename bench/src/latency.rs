@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crunch_common::broker::{Broker, Enqueued, NewJob, Start};
+use crunch_common::broker::{Broker, Durability, Enqueued, NewJob, Start};
 use crunch_common::config;
 use crunch_common::job::{JobOptions, Priority};
 use crunch_common::task::TaskDescriptor;
@@ -185,6 +185,7 @@ fn job(broker: &Broker, start: Start) -> NewJob {
         },
         retention: None,
         idempotency: None,
+        durability: Durability::MEMORY,
         task: task.name,
     }
 }

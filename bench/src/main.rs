@@ -7,6 +7,7 @@
 
 mod figures;
 mod latency;
+mod submit;
 
 use clap::{Parser, Subcommand};
 
@@ -21,11 +22,14 @@ struct Arguments {
 enum What {
     /// How soon jobs start on an idle system, in round trips of Redis.
     Latency(latency::Arguments),
+    /// How fast jobs are taken one by one, by one submitter and by many.
+    Submit(submit::Arguments),
 }
 
 #[tokio::main]
 async fn main() {
     match Arguments::parse().what {
         What::Latency(arguments) => latency::measure(&arguments).await,
+        What::Submit(arguments) => submit::measure(&arguments).await,
     }
 }

@@ -15,6 +15,7 @@
 mod audit;
 mod bury;
 mod connection;
+mod durability;
 mod error;
 mod exchange;
 mod functions;
@@ -28,6 +29,7 @@ mod operate;
 mod record;
 mod reply;
 mod submit;
+mod submitter;
 mod sweep;
 mod wakeup;
 
@@ -40,6 +42,7 @@ use redis::io::tcp::TcpSettings;
 
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
 pub use bury::Buried;
+pub use durability::{Durability, InvalidDurability};
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled};
 pub use functions::Library;
@@ -54,10 +57,12 @@ pub use submit::{Enqueued, IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
 pub use sweep::Swept;
 pub use wakeup::{Control, Controls};
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, DurabilityConfig};
 use crate::job::Partition;
 use connection::Link;
+use functions::Function;
 use keys::Keys;
+use submitter::Submitters;
 
 /// How long finished jobs are kept unless their task or submission says otherwise.
 #[derive(Debug, Clone, Copy)]
@@ -100,19 +105,29 @@ impl Settings {
         Keys::new(&self.prefix, partition)
     }
 
+    /// The call of a function on its partition, without the arguments of its own.
+    fn call(&self, function: Function, partition: Partition) -> redis::Cmd {
+        let mut command = redis::cmd("FCALL");
+        command.arg(self.library.name_of(function)).arg(1).arg(self.keys(partition).root());
+        command
+    }
+
     fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
         (0..self.partitions).filter_map(Partition::new)
     }
 }
 
-/// Handle to the jobs in Redis. Clones share one connection for steps and one small pool for lists and operators' verbs;
-/// [`Broker::separate`] makes one with a connection of its own.
+/// Handle to the jobs in Redis. Clones share one connection for steps, one small pool for lists and operators' verbs, and
+/// the submitters; [`Broker::separate`] makes one with a connection for steps of its own.
 #[derive(Clone)]
 pub struct Broker {
     settings: Arc<Settings>,
     client: redis::Client,
     link: Link,
     pool: deadpool_redis::Pool,
+    /// What every submission gets, whatever it asks for.
+    insists: DurabilityConfig,
+    submitters: Arc<Submitters>,
 }
 
 impl fmt::Debug for Broker {
@@ -168,7 +183,10 @@ impl Broker {
             max_queue_depth: config.max_queue_depth.div_ceil(u64::from(config.partitions)),
             told_of_no_maxmemory: Once::new(),
         });
-        Ok(Self { link: Link::new(settings.clone(), client.clone()), settings, client, pool })
+        let link = Link::new(settings.clone(), client.clone());
+        let insists = DurabilityConfig::default();
+        let submitters = Arc::new(Submitters::new(&settings, &client, insists.replicas));
+        Ok(Self { settings, client, link, pool, insists, submitters })
     }
 
     /// A broker on the same Redis with a connection of its own.
@@ -196,12 +214,14 @@ impl Broker {
         self.settings.partitions()
     }
 
-    /// Makes sure there is a connection to a Redis that can serve us: reachable, functions loaded, our layout, no eviction.
+    /// Makes sure there is a connection to a Redis that can serve us: reachable, functions loaded, our layout, no eviction,
+    /// and able to be as durable as this broker insists on.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it is away, [`Error::Refused`] if a person must act.
     pub async fn open(&self) -> Result<(), Error> {
         self.link.open().await?;
-        self.link.read(redis::pipe().cmd("PING")).await.map(|_| ())
+        self.link.read(redis::pipe().cmd("PING")).await?;
+        self.check_durability().await
     }
 }

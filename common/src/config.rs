@@ -10,7 +10,7 @@ use clap::builder::TypedValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser};
 
-use crate::broker::KeyPrefix;
+use crate::broker::{Durability, KeyPrefix};
 use crate::job::PARTITIONS_MAX;
 use crate::telemetry::LogConfig;
 
@@ -58,6 +58,25 @@ impl BrokerConfig {
         use redis::IntoConnectionInfo;
         let info = self.redis_url.as_str().into_connection_info();
         info.map_or_else(|_| "unknown".to_owned(), |info| info.addr().to_string())
+    }
+}
+
+/// How safe a submission is before it is answered.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct DurabilityConfig {
+    /// What a submission is safe from before it is answered; a request may ask for more, never for less. `memory`: Redis
+    /// accepted it. `fsync`: it is on the disk of Redis. `replica`: a replica has it. `fsync,replica`: both.
+    #[arg(long, env = "CRUNCH_DURABILITY", value_name = "LEVEL", default_value = "memory")]
+    pub durability: Durability,
+
+    /// How many replicas must have a submission for `replica`, 1 to 16.
+    #[arg(long = "durability-replicas", env = "CRUNCH_DURABILITY_REPLICAS", value_name = "N", default_value = "1", value_parser = whole_number::<u16>(1..=16))]
+    pub replicas: u16,
+}
+
+impl Default for DurabilityConfig {
+    fn default() -> Self {
+        Self { durability: Durability::MEMORY, replicas: 1 }
     }
 }
 

@@ -19,6 +19,12 @@ async fn a_wrong_value_names_variable_value_and_what_is_accepted_and_exits_2() {
             "expected an IP address and a port, such as 127.0.0.1:8080",
         ),
         ("test-api", "CRUNCH_ROUTES", "crunch", "expected path=task, separated by commas"),
+        (
+            "test-api",
+            "CRUNCH_DURABILITY",
+            "disk",
+            "expected memory, fsync, replica, or fsync,replica",
+        ),
         ("test-api", "CRUNCH_LOG_FORMAT", "xml", "expected one of text, json"),
         (
             "test-worker",
@@ -75,6 +81,8 @@ async fn help_lists_every_variable() {
         "CRUNCH_PUBLIC_URL",
         "CRUNCH_API_DRAIN_MS",
         "CRUNCH_ROUTES",
+        "CRUNCH_DURABILITY",
+        "CRUNCH_DURABILITY_REPLICAS",
         "CRUNCH_API_UNKNOWN_TASKS",
         "CRUNCH_AUTH",
     ];

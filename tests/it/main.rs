@@ -7,6 +7,7 @@ mod broker;
 mod chaos;
 mod commands;
 mod configuration;
+mod durability;
 mod faults;
 mod fleet;
 mod http;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crunch_common::broker::Start;
+use crunch_common::broker::{Durability, Start};
 use crunch_common::job::{MAX_ATTEMPTS_LIMIT, MAX_DURATION, Metadata, Priority};
 use crunch_common::queue::QueueName;
 use crunch_common::time::{Timestamp, whole_ms};
@@ -22,13 +22,14 @@ pub(crate) struct Options {
     pub(crate) deadline: Option<Duration>,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) retention: Option<Duration>,
+    pub(crate) durability: Option<Durability>,
     pub(crate) key: Option<Key>,
     pub(crate) metadata: Metadata,
 }
 
 impl Options {
     /// Every name that [`Options::set`] knows, whether or not it is offered yet.
-    pub(crate) const NAMES: [&str; 11] = [
+    pub(crate) const NAMES: [&str; 12] = [
         "queue",
         "priority",
         "delay_ms",
@@ -37,6 +38,7 @@ impl Options {
         "deadline_ms",
         "max_attempts",
         "retention_ms",
+        "durability",
         "idempotency_key",
         "metadata",
         "webhook",
@@ -59,6 +61,9 @@ impl Options {
             "deadline_ms" => self.deadline = Some(duration(value, 1)?),
             "max_attempts" => self.max_attempts = Some(attempts(value)?),
             "retention_ms" => self.retention = Some(duration(value, 0)?),
+            "durability" => {
+                self.durability = Some(value.parsed("memory, fsync, replica, or fsync,replica")?);
+            }
             "idempotency_key" => self.key = Some(key(value)?),
             "metadata" => self.metadata = metadata(value)?,
             _ => return Err(refused("is not offered yet")),
@@ -175,6 +180,7 @@ mod tests {
             "delay_ms=1&run_at=2026-11-22T13:40:54Z",
             "metadata.=1",
             "retention_ms=99999999999999",
+            "durability=disk",
         ];
         for query in cases {
             let problem = Options::from_query(query).unwrap_err();

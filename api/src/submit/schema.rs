@@ -36,6 +36,9 @@ pub(crate) struct OptionsSchema {
     max_attempts: Option<u32>,
     /// How long it is kept once it has ended, in milliseconds.
     retention_ms: Option<u64>,
+    /// What it must be safe from before it is answered: `memory`, `fsync`, `replica`, or `fsync,replica`. Adds to what the
+    /// deployment asks for.
+    durability: Option<String>,
     /// The same key again answers with the same job for 24 hours.
     #[schema(min_length = 1, max_length = 255)]
     #[param(min_length = 1, max_length = 255)]

@@ -60,9 +60,13 @@ impl Call {
 
     /// Waits longer for what it carries.
     pub(crate) fn carrying(self, bytes: usize) -> Self {
-        let way = Duration::from_millis(bytes as u64 * 1000 / SLOWEST_NETWORK);
-        Self { patience: self.patience + way, ..self }
+        Self { patience: self.patience + way(bytes), ..self }
     }
+}
+
+/// How long that many bytes may be on their way.
+pub(crate) const fn way(bytes: usize) -> Duration {
+    Duration::from_millis(bytes as u64 * 1000 / SLOWEST_NETWORK)
 }
 
 /// A connection under the number it was made with, or what to do about there being none.
@@ -118,9 +122,7 @@ impl Link {
         call: Call,
         arguments: impl FnOnce(&mut Cmd),
     ) -> Result<Value, Error> {
-        let mut command = redis::cmd("FCALL");
-        let name = self.settings.library.name_of(call.function);
-        command.arg(name).arg(1).arg(self.settings.keys(call.partition).root());
+        let mut command = self.settings.call(call.function, call.partition);
         arguments(&mut command);
         self.send_one(&command, call.repeat, call.patience).await
     }
@@ -128,6 +130,19 @@ impl Link {
     /// Sends commands that only read, as one round trip.
     pub(crate) async fn read(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
         self.send(Request::Many(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
+    }
+
+    /// Sends commands of which each is answered for itself: one that is refused does not hide what became of the others.
+    /// What another try may mend is tried again for all of them, so each must stand being repeated.
+    pub(crate) async fn send_all(
+        &self,
+        pipeline: &Pipeline,
+        patience: Duration,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let replies = self.send(Request::Each(pipeline), Repeat::UntilDeadline, patience).await?;
+        let own =
+            |reply: Value| reply.extract_error().map_err(|error| classify(&Arc::new(error)).1);
+        Ok(replies.into_iter().map(own).collect())
     }
 
     /// As [`Link::read`], but a key of another type than expected is an answer, [`Value::ServerError`], and no failure.
@@ -187,6 +202,8 @@ impl Link {
                 Remedy::GiveUp => break,
                 Remedy::Reload => {}
                 Remedy::Wait | Remedy::Reconnect if repeat == Repeat::Never => break,
+                // Nobody changes a right or a setting within the time of one call.
+                Remedy::Wait | Remedy::Reconnect if matches!(last, Error::Refused { .. }) => break,
                 Remedy::Wait | Remedy::Reconnect => {
                     sleep_until((Instant::now() + Backoff::FOR_CONNECTIONS.draw(1)).min(deadline))
                         .await;
@@ -208,12 +225,13 @@ impl Link {
             Request::One(command) => {
                 connection.send_packed_command(command).await.map(|value| vec![value])
             }
-            Request::Many(pipeline) | Request::Look(pipeline) => {
+            Request::Many(pipeline) | Request::Look(pipeline) | Request::Each(pipeline) => {
                 connection.send_packed_commands(pipeline, 0, pipeline.cmd_iter().count()).await
             }
         };
-        let look = matches!(request, Request::Look(_));
-        let error = match outcome.and_then(|values| server_errors(values, look)) {
+        let error = match outcome
+            .and_then(|values| server_errors(values, |error| request.expects(error)))
+        {
             Ok(values) => return Ok(values),
             Err(error) => Arc::new(error),
         };
@@ -312,15 +330,31 @@ impl Link {
 enum Request<'a> {
     One(&'a Cmd),
     Many(&'a Pipeline),
+    /// A key of another type than expected is an answer, and no failure.
     Look(&'a Pipeline),
+    /// Errors of single commands are left in their place, unless another try may mend them.
+    Each(&'a Pipeline),
 }
 
-/// Turns an error that Redis sent inside a reply into ours. Whoever just looks around hears of a wrong type as such.
-pub(crate) fn server_errors(values: Vec<Value>, look: bool) -> Result<Vec<Value>, RedisError> {
-    let expected = |value: &Value| match value {
-        Value::ServerError(error) => look && error.code() == "WRONGTYPE",
-        _ => false,
+impl Request<'_> {
+    /// Whether whoever sent this takes an error in a single reply for an answer.
+    fn expects(self, error: &Arc<RedisError>) -> bool {
+        match self {
+            Self::One(_) | Self::Many(_) => false,
+            Self::Look(_) => error.code() == Some("WRONGTYPE"),
+            Self::Each(_) => classify(error).0 == Remedy::GiveUp,
+        }
+    }
+}
+
+/// Turns an error that Redis sent inside a reply into ours, but for those that are expected.
+pub(crate) fn server_errors(
+    values: Vec<Value>,
+    expected: impl Fn(&Arc<RedisError>) -> bool,
+) -> Result<Vec<Value>, RedisError> {
+    let extract = |value: Value| match &value {
+        Value::ServerError(error) if expected(&Arc::new(error.clone().into())) => Ok(value),
+        _ => value.extract_error(),
     };
-    let extract = |value: Value| if expected(&value) { Ok(value) } else { value.extract_error() };
     values.into_iter().map(extract).collect()
 }

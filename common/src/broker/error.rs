@@ -28,6 +28,18 @@ pub enum Error {
         /// Where it would have waited.
         queue: QueueName,
     },
+    /// Too much waits for Redis already. Nothing was taken.
+    #[error("too many submissions wait for redis")]
+    Busy,
+    /// A submission is not known to be as durable as was asked for.
+    #[error("not durable: {reason}")]
+    NotDurable {
+        /// What is missing.
+        reason: String,
+        /// Whether Redis may have taken the job all the same: then it will run, unless Redis loses it. To submit it again
+        /// with its id or its key asks for its durability again.
+        taken: bool,
+    },
     /// Redis answered, and will not serve us as it is set up. A person must act.
     #[error("redis refuses us: {reason}")]
     Refused {
@@ -70,7 +82,14 @@ impl Error {
     /// Whether the same call may succeed later without anybody's hand.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Full | Self::QueueFull { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. }
+                | Self::Full
+                | Self::QueueFull { .. }
+                | Self::Busy
+                | Self::NotDurable { .. }
+        )
     }
 }
 

@@ -370,7 +370,7 @@ impl Broker {
                 .map_err(|error| Error::Unavailable { reason: error.to_string() })?;
             let count = pipeline.cmd_iter().count();
             let values = connection.req_packed_commands(pipeline, 0, count).await;
-            values.and_then(|values| server_errors(values, false)).map_err(heard)
+            values.and_then(|values| server_errors(values, |_| false)).map_err(heard)
         };
         tokio::time::timeout(CALL_DEADLINE, ask).await.map_err(|_| Error::timed_out())?
     }

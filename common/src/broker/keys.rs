@@ -84,6 +84,11 @@ impl Keys {
         format!("{}:{tail}", self.root)
     }
 
+    /// STRING, empty: what a submitter writes to, so that Redis waits for all that was written before.
+    pub(crate) fn mark(&self) -> String {
+        self.key(format_args!("mark"))
+    }
+
     /// ZSET, queue → last used, ms.
     pub(crate) fn queues(&self) -> String {
         self.key(format_args!("queues"))

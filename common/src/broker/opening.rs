@@ -79,11 +79,10 @@ fn heard(error: RedisError) -> Error {
 }
 
 fn check_version(info: &InfoDict) -> Result<(), Error> {
-    let version: String = field(info, "redis_version");
-    let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
-    if major >= 7 {
+    if version(info).0 >= 7 {
         return Ok(());
     }
+    let version: String = field(info, "redis_version");
     Err(Error::Refused { reason: format!("it is version {version}; functions need 7.0 or later") })
 }
 
@@ -125,6 +124,13 @@ fn check_layout((layout, partitions): (u64, u16), settings: &Settings) -> Result
     Ok(())
 }
 
-fn field<T: FromRedisValue + Default>(info: &InfoDict, name: &str) -> T {
+/// Major and minor version.
+pub(crate) fn version(info: &InfoDict) -> (u32, u32) {
+    let version: String = field(info, "redis_version");
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+pub(crate) fn field<T: FromRedisValue + Default>(info: &InfoDict, name: &str) -> T {
     info.get(name).unwrap_or_default()
 }

@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use redis::Value;
 use sha2::{Digest, Sha256};
 
 use super::connection::Call;
+use super::durability::Durability;
 use super::error::Error;
 use super::functions::Function;
 use super::record::JobRecord;
-use super::{Broker, reply};
+use super::{Broker, Settings, reply};
 use crate::job::{JobId, JobOptions, Partition, Priority, Status};
 use crate::queue::QueueName;
 use crate::task::TaskName;
@@ -95,6 +97,8 @@ pub struct NewJob {
     pub retention: Option<Duration>,
     /// The idempotency key, if the client gave one.
     pub idempotency: Option<Idempotency>,
+    /// How safe it must be before it is answered; at least what the broker insists on. Not kept with the job.
+    pub durability: Durability,
 }
 
 /// What became of a submission.
@@ -128,52 +132,96 @@ impl Broker {
     /// Takes many jobs; one answer a job, in their order. Not all-or-nothing. Once Redis does not answer, the rest is not
     /// tried: the answer comes in the time of one call.
     ///
+    /// What others submit meanwhile shares a call with it, but for jobs of another durability: nobody waits for more than
+    /// it asked for.
+    ///
     /// # Errors
-    /// Each job for itself: [`Error::Full`], [`Error::QueueFull`] and [`Error::Refused`] took nothing; [`Error::Unavailable`] may have, and
-    /// may be repeated with the same id.
+    /// Each job for itself: [`Error::Full`], [`Error::QueueFull`], [`Error::Busy`] and [`Error::Refused`] took nothing;
+    /// [`Error::Unavailable`] and [`Error::NotDurable`] may have, and may be repeated with the same id.
     pub async fn enqueue(&self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
-        let mut answers: Vec<_> = jobs.iter().map(|_| Err(Error::timed_out())).collect();
+        let mut groups: [Vec<usize>; Durability::COUNT] = Default::default();
+        for (at, job) in jobs.iter().enumerate() {
+            groups[self.insists.durability.and(job.durability).number()].push(at);
+        }
+        let groups = groups.into_iter().zip(Durability::ALL).filter(|(group, _)| !group.is_empty());
+        let answered = join_all(groups.map(async |(group, durability)| {
+            let jobs: Vec<_> = group.iter().map(|&at| &jobs[at]).collect();
+            let alone = durability.is_memory().then(|| self.submitters.alone()).flatten();
+            let answers = match alone {
+                Some(_alone) => self.enqueue_at_once(&jobs).await,
+                None => self.submitters.of(durability).submit(&jobs).await,
+            };
+            group.into_iter().zip(answers)
+        }));
+        let mut answers = unanswered(jobs.len());
+        answered.await.into_iter().flatten().for_each(|(at, answer)| answers[at] = answer);
+        answers
+    }
+
+    async fn enqueue_at_once(&self, jobs: &[&NewJob]) -> Vec<Result<Enqueued, Error>> {
+        let mut answers = unanswered(jobs.len());
         let mut away = None;
         for batch in batches(jobs) {
-            if let Some(error) = &away {
-                batch.iter().for_each(|&at| answers[at] = Err(Error::clone(error)));
-                continue;
-            }
-            let partition = jobs[batch[0]].id.partition();
-            match self.enqueue_batch(partition, batch.iter().map(|&at| &jobs[at])).await {
-                Ok(replies) => {
-                    batch.iter().zip(replies).for_each(|(&at, reply)| answers[at] = reply)
-                }
-                Err(error) => {
-                    batch.iter().for_each(|&at| answers[at] = Err(error.clone()));
-                    away = Some(error);
-                }
-            }
+            let replies = match &away {
+                Some(error) => Err(Error::clone(error)),
+                None => self.enqueue_batch(&select(jobs, &batch)).await,
+            };
+            away = away.or_else(|| replies.as_ref().err().cloned());
+            put(&mut answers, &batch, replies);
         }
         answers
     }
 
-    async fn enqueue_batch<'a>(
-        &self,
-        partition: Partition,
-        jobs: impl Iterator<Item = &'a NewJob> + Clone,
-    ) -> Result<Vec<Result<Enqueued, Error>>, Error> {
-        let arguments = |command: &mut redis::Cmd| {
-            command.arg(self.settings.memory_watermark).arg(self.settings.max_queue_depth);
-            jobs.clone().for_each(|job| write_job(command, job));
-        };
-        let bytes = jobs.clone().map(|job| job.payload.len()).sum();
-        let call = Call::new(Function::Enqueue, partition).carrying(bytes);
-        let reply = self.link.call(call, arguments).await?;
-        let mut replies = reply::array(reply)?.into_iter();
-        let now = replies.next().ok_or_else(|| Error::unreadable("no time"))?;
-        let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
-        Ok(jobs.zip(replies).map(|(job, reply)| read_reply(job, now, reply)).collect())
+    async fn enqueue_batch(&self, jobs: &[&NewJob]) -> Result<Vec<Result<Enqueued, Error>>, Error> {
+        let bytes = jobs.iter().map(|job| job.payload.len()).sum();
+        let call = Call::new(Function::Enqueue, jobs[0].id.partition()).carrying(bytes);
+        let arguments = |command: &mut redis::Cmd| write_batch(command, &self.settings, jobs);
+        read_batch(jobs, self.link.call(call, arguments).await?)
     }
 }
 
+/// What is told of a job that the loops below forgot.
+fn unanswered(count: usize) -> Vec<Result<Enqueued, Error>> {
+    vec![Err(Error::unreadable("no answer to a submission")); count]
+}
+
+pub(crate) fn select<'a>(jobs: &[&'a NewJob], batch: &[usize]) -> Vec<&'a NewJob> {
+    batch.iter().map(|&at| jobs[at]).collect()
+}
+
+/// Puts the answers of one batch where its jobs stand.
+fn put(
+    answers: &mut [Result<Enqueued, Error>],
+    batch: &[usize],
+    replies: Result<Vec<Result<Enqueued, Error>>, Error>,
+) {
+    let replies = replies.unwrap_or_else(|error| vec![Err(error); batch.len()]);
+    batch.iter().zip(replies).for_each(|(&at, reply)| answers[at] = reply);
+}
+
+/// Reads the replies to several calls, each for its batch.
+pub(crate) fn read_all(
+    jobs: &[&NewJob],
+    batches: &[Vec<usize>],
+    replies: &mut impl Iterator<Item = Result<Value, Error>>,
+) -> Vec<Result<Enqueued, Error>> {
+    let mut answers = unanswered(jobs.len());
+    for (batch, reply) in batches.iter().zip(replies) {
+        let read = reply.and_then(|reply| read_batch(&select(jobs, batch), reply));
+        put(&mut answers, batch, read);
+    }
+    answers
+}
+
+fn read_batch(jobs: &[&NewJob], reply: Value) -> Result<Vec<Result<Enqueued, Error>>, Error> {
+    let mut replies = reply::array(reply)?.into_iter();
+    let now = replies.next().ok_or_else(|| Error::unreadable("no time"))?;
+    let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
+    Ok(jobs.iter().zip(replies).map(|(job, reply)| read_reply(job, now, reply)).collect())
+}
+
 /// Groups jobs by partition into calls within the limits; order is kept within a partition.
-fn batches(jobs: &[NewJob]) -> Vec<Vec<usize>> {
+pub(crate) fn batches(jobs: &[&NewJob]) -> Vec<Vec<usize>> {
     let mut open: BTreeMap<Partition, (usize, Vec<usize>)> = BTreeMap::new();
     let mut full = Vec::new();
     for (at, job) in jobs.iter().enumerate() {
@@ -190,8 +238,14 @@ fn batches(jobs: &[NewJob]) -> Vec<Vec<usize>> {
 }
 
 /// About how many bytes a job takes on its way.
-fn size(job: &NewJob) -> usize {
+pub(crate) fn size(job: &NewJob) -> usize {
     job.payload.len() + job.options.metadata.size() + 256
+}
+
+/// Writes the arguments of one call.
+pub(crate) fn write_batch(command: &mut redis::Cmd, settings: &Settings, jobs: &[&NewJob]) {
+    command.arg(settings.memory_watermark).arg(settings.max_queue_depth);
+    jobs.iter().for_each(|job| write_job(command, job));
 }
 
 /// Writes one job's arguments; `lua/enqueue.lua` reads them in the same order.

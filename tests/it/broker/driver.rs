@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{
-    Broker, Enqueued, Exchange, Heartbeat, Lease, Library, NewJob, Progress, ReleaseCause, Report,
-    Settlement, Start, WorkerId, WorkerInfo,
+    Broker, Durability, Enqueued, Exchange, Heartbeat, Lease, Library, NewJob, Progress,
+    ReleaseCause, Report, Settlement, Start, WorkerId, WorkerInfo,
 };
 use crunch_common::job::{
     ContentType, ErrorCode, JobError, JobId, JobOptions, Partition, Payload, Priority,
@@ -180,6 +180,7 @@ impl Driver {
             options: options(),
             retention: None,
             idempotency: None,
+            durability: Durability::MEMORY,
         };
         self.last_batch = (0..count).map(new_job).collect();
         for answer in self.broker.enqueue(&self.last_batch).await {

@@ -5,8 +5,8 @@ use crunch_tests::RedisServer;
 use std::time::Duration;
 
 use crunch_common::broker::{
-    Broker, Enqueued, Exchange, Exchanged, Heartbeat, Idempotency, LeaseKey, Library, LogLines,
-    Lookup, NewJob, ReleaseCause, Report, Settled, Settlement, Start, Verdict, WorkerId,
+    Broker, Durability, Enqueued, Exchange, Exchanged, Heartbeat, Idempotency, LeaseKey, Library,
+    LogLines, Lookup, NewJob, ReleaseCause, Report, Settled, Settlement, Start, Verdict, WorkerId,
     WorkerInfo,
 };
 use crunch_common::job::{ErrorCode, JobError, Partition, Payload, Priority, Status};
@@ -73,6 +73,7 @@ impl World {
             options: options(),
             retention: None,
             idempotency: None,
+            durability: Durability::MEMORY,
         }
     }
 

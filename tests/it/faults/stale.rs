@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crunch_common::broker::{Exchange, Library, NewJob, Settled, Start, WorkerId};
+use crunch_common::broker::{Durability, Exchange, Library, NewJob, Settled, Start, WorkerId};
 use crunch_common::job::{Partition, Payload, Priority};
 use crunch_common::queue::QueueName;
 use crunch_tests::{RedisServer, Stack, Stage, eventually};
@@ -84,6 +84,7 @@ pub(super) fn job(queue: &QueueName, broker: &crunch_common::Broker) -> NewJob {
         options: options(),
         retention: None,
         idempotency: None,
+        durability: Durability::MEMORY,
     }
 }
 

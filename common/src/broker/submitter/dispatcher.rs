@@ -1,0 +1,98 @@
+//! Who waits, who is under way, and when the next batch departs: one task a submitter.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, sleep_until};
+
+use super::lane::Lane;
+use super::{Submitter, Waiting};
+use crate::broker::submit;
+
+/// A batch under way this long gets company.
+const HEADWAY: Duration = Duration::from_millis(100);
+/// With the headway: a batch at every tenth of a second, for the 1.2 s that a flush once a second takes at most.
+const LANES: usize = 12;
+/// What one request may submit at most goes in one batch.
+const BATCH_JOBS: usize = 1000;
+/// Passes a slow network well within the deadline; a single larger job goes alone.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+pub(super) struct Dispatcher {
+    waiting: VecDeque<Waiting>,
+    under_way: FuturesUnordered<BoxFuture<'static, Lane>>,
+    /// The last one back goes first, so that usually there is one.
+    lanes: Vec<Lane>,
+    next: Instant,
+    /// One lane connects at a time: an outage is not answered with a storm.
+    connecting: Arc<Semaphore>,
+}
+
+impl Dispatcher {
+    pub(super) fn new(submitter: &Submitter) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            under_way: FuturesUnordered::new(),
+            lanes: (0..LANES).map(|_| Lane::new(submitter)).collect(),
+            next: Instant::now(),
+            connecting: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Until the last broker that could submit is gone, and everybody has an answer.
+    pub(super) async fn run(mut self, mut arrivals: mpsc::UnboundedReceiver<Waiting>) {
+        let mut open = true;
+        while open || !self.waiting.is_empty() || !self.under_way.is_empty() {
+            let another = !self.waiting.is_empty() && !self.lanes.is_empty();
+            tokio::select! {
+                arrived = arrivals.recv(), if open => match arrived {
+                    Some(waiting) => self.waiting.push_back(waiting),
+                    None => open = false,
+                },
+                Some(lane) = self.under_way.next() => self.lanes.push(lane),
+                () = sleep_until(self.next), if another => {}
+            }
+            // Everybody who is here goes along.
+            while let Ok(waiting) = arrivals.try_recv() {
+                self.waiting.push_back(waiting);
+            }
+            self.depart();
+        }
+    }
+
+    /// Sends the next batch, if there is one and it is its time.
+    fn depart(&mut self) {
+        let early = !self.under_way.is_empty() && Instant::now() < self.next;
+        if early || self.waiting.is_empty() || self.lanes.is_empty() {
+            return;
+        }
+        self.next = Instant::now() + HEADWAY;
+        let Ok(connecting) = self.connecting.clone().try_acquire_owned() else { return };
+        let batch = self.board();
+        if let Some(lane) = self.lanes.pop_if(|_| !batch.is_empty()) {
+            self.under_way.push(Box::pin(lane.carry(batch, connecting)));
+        }
+    }
+
+    /// Takes from those who wait, the oldest first, as many as fit. Those who gave up stay behind: nothing was sent.
+    fn board(&mut self) -> Vec<Waiting> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(first) = self.waiting.pop_front() {
+            if first.caller.answer.is_closed() {
+                continue;
+            }
+            bytes += submit::size(&first.job);
+            if !batch.is_empty() && (batch.len() == BATCH_JOBS || bytes > BATCH_BYTES) {
+                self.waiting.push_front(first);
+                break;
+            }
+            batch.push(first);
+        }
+        batch
+    }
+}
