@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crunch_common::broker::{
-    Audit, Broker, Exchange, FindingKind, Library, NewJob, Settled, Start, WorkerId,
+    Audit, Broker, Durability, Exchange, FindingKind, Library, NewJob, Settled, Start, WorkerId,
 };
 use crunch_common::job::{ContentType, JobId, JobOptions, Partition, Payload, Priority};
 use crunch_tests::RedisServer;
@@ -64,6 +64,7 @@ impl World {
                 metadata: crunch_common::job::Metadata::default(),
             },
             retention: None,
+            durability: Durability::MEMORY,
             idempotency: None,
         }
     }
