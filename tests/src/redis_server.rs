@@ -97,6 +97,19 @@ impl RedisServer {
         redis::Client::open(self.url()).unwrap()
     }
 
+    /// A connection to look behind the wall with. Waits as long as tests do: the client's own half second is soon over on a
+    /// machine that does other things.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let client = self.client();
+        client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
+    }
+
     /// A broker on it, in a key space of its own.
     #[must_use]
     pub fn broker(&self, prefix: &str, library: Library) -> Broker {

@@ -60,7 +60,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) async fn new(redis: &RedisServer, prefix: String, library: Library) -> Self {
-        let mut connection = redis.client().get_multiplexed_async_connection().await.unwrap();
+        let mut connection = redis.connection().await;
         let now = Timestamp::now().unix_ms();
         let () = redis::cmd("SET").arg(CLOCK).arg(now).query_async(&mut connection).await.unwrap();
         Self {

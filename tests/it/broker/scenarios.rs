@@ -35,7 +35,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(redis: &RedisServer, prefix: &str, library: Library) -> Self {
-        let connection = redis.client().get_multiplexed_async_connection().await.unwrap();
+        let connection = redis.connection().await;
         let broker = redis.broker(prefix, library);
         let now = crunch_common::time::Timestamp::now().unix_ms();
         let mut world = Self {
