@@ -10,30 +10,41 @@ use futures_util::StreamExt;
 use serde_json::json;
 
 use crate::problem::{
-    MALFORMED_JSON, Problem, TIMEOUT, TOO_LARGE, UNSUPPORTED_ENCODING, UNSUPPORTED_MEDIA_TYPE,
+    BROKEN_BODY, Problem, TIMEOUT, TOO_LARGE, UNSUPPORTED_ENCODING, UNSUPPORTED_MEDIA_TYPE,
 };
 
 /// A whole body must have arrived by then: a client that trickles holds a connection no longer.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
-/// What the body is, if it is one of the accepted types and not encoded.
+/// What the body is, if it is not encoded and one of the accepted types; any type will do while nobody knows which.
 pub(crate) fn content_type(
     request: &HttpRequest,
-    accepted: &[ContentType],
+    accepted: Option<&[ContentType]>,
 ) -> Result<ContentType, Problem> {
-    let encoded = request.headers().get(header::CONTENT_ENCODING);
-    if encoded.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if !is_plain(request) {
         let problem =
             Problem::new(UNSUPPORTED_ENCODING, "bodies are taken without Content-Encoding");
         return Err(problem.header(header::ACCEPT_ENCODING, "identity"));
     }
-    let given = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let parsed = given.and_then(|value| value.parse::<ContentType>().ok());
-    parsed.filter(|given| accepted.contains(given)).ok_or_else(|| {
+    let mut given = request.headers().get_all(header::CONTENT_TYPE);
+    let only = given.next().filter(|_| given.next().is_none());
+    let parsed = only.and_then(|value| value.to_str().ok()?.parse::<ContentType>().ok());
+    let fits = |given: &ContentType| accepted.is_none_or(|accepted| accepted.contains(given));
+    parsed.filter(fits).ok_or_else(|| {
+        let Some(accepted) = accepted else {
+            let detail = "one Content-Type must say what the body is";
+            return Problem::new(UNSUPPORTED_MEDIA_TYPE, detail).header(header::ACCEPT, "*/*");
+        };
         let list = accepted.iter().map(ContentType::as_str).collect::<Vec<_>>().join(", ");
-        let detail = format!("the body must be {list}, and Content-Type must say so");
+        let detail = format!("the body must be {list}, and one Content-Type must say so");
         Problem::new(UNSUPPORTED_MEDIA_TYPE, detail).header(header::ACCEPT, &list)
     })
+}
+
+/// Whether no encoding was applied, or only the one that changes nothing.
+fn is_plain(request: &HttpRequest) -> bool {
+    let mut encodings = request.headers().get_all(header::CONTENT_ENCODING);
+    encodings.all(|encoding| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 /// Reads the whole body, of at most `limit` bytes.
@@ -55,7 +66,8 @@ async fn collect(mut body: web::Payload, limit: u64) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| {
-            Problem::new(MALFORMED_JSON, format!("the body broke off: {error}"))
+            tracing::debug!(%error, "a body broke off");
+            Problem::new(BROKEN_BODY, "the body is not whole, or its chunks are not well formed")
         })?;
         if (bytes.len() + chunk.len()) as u64 > limit {
             return Err(too_large(limit));

@@ -22,7 +22,14 @@ pub(crate) struct Catalog {
     unknown: UnknownTasks,
     /// `None` until Redis was read once: then nothing is known to be unknown.
     tasks: RwLock<Option<HashMap<TaskName, Arc<TaskDescriptor>>>>,
-    last_read: Mutex<Option<Instant>>,
+    last_miss: Mutex<Option<Miss>>,
+}
+
+/// The last reading that an unknown task caused.
+#[derive(Debug)]
+struct Miss {
+    ended: Instant,
+    outcome: Result<(), Error>,
 }
 
 impl Catalog {
@@ -30,15 +37,19 @@ impl Catalog {
     pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(broker: Broker, unknown: UnknownTasks) -> Self {
-        Self { broker, unknown, tasks: RwLock::default(), last_read: Mutex::default() }
+        Self { broker, unknown, tasks: RwLock::default(), last_miss: Mutex::default() }
     }
 
-    /// Reads all declarations.
     pub(crate) async fn tick(&self) -> Result<(), Error> {
+        self.read().await.map(|_| ())
+    }
+
+    /// Reads all declarations, and learns them: whoever sees a task in a list can submit to it at once.
+    pub(crate) async fn read(&self) -> Result<Vec<TaskDescriptor>, Error> {
         let tasks = self.broker.tasks().await?;
-        let tasks = tasks.into_iter().map(|task| (task.name.clone(), Arc::new(task))).collect();
-        *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = Some(tasks);
-        Ok(())
+        let known = tasks.iter().map(|task| (task.name.clone(), Arc::new(task.clone()))).collect();
+        *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        Ok(tasks)
     }
 
     /// What a worker declared about a task; `None` if none ever did.
@@ -53,12 +64,14 @@ impl Catalog {
         }))
     }
 
-    /// The largest payload that any task takes as JSON inside an envelope.
+    /// The largest payload that any task takes as JSON inside an envelope; the largest there can be while nobody knows.
     pub(crate) fn largest_json_payload(&self) -> u64 {
         let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        let json = tasks.iter().flat_map(HashMap::values);
-        let json = json.filter(|task| task.accepts.contains(&ContentType::json()));
-        json.map(|task| task.max_payload).max().unwrap_or(TaskDescriptor::DEFAULT_MAX_PAYLOAD)
+        let Some(tasks) = &*tasks else { return TaskDescriptor::MAX_PAYLOAD_LIMIT };
+        let json = tasks.values().filter(|task| task.accepts.contains(&ContentType::json()));
+        // An envelope whose task is not known is read as far as one that is: it is to hear what is wrong with it.
+        let usual = TaskDescriptor::DEFAULT_MAX_PAYLOAD;
+        json.map(|task| task.max_payload).fold(usual, u64::max)
     }
 
     fn known(&self, name: &TaskName) -> Option<Arc<TaskDescriptor>> {
@@ -66,13 +79,18 @@ impl Catalog {
         tasks.as_ref()?.get(name).cloned()
     }
 
-    /// One reader at a time; those who waited for it use what it read.
+    /// One reader at a time. Those who waited for it hear what it heard; those who come soon after, only if that was good.
     async fn read_after_miss(&self) -> Result<(), Error> {
-        let mut last_read = self.last_read.lock().await;
-        if last_read.is_none_or(|last| last.elapsed() >= MISS_INTERVAL) {
-            self.tick().await?;
-            *last_read = Some(Instant::now());
+        let asked = Instant::now();
+        let mut last = self.last_miss.lock().await;
+        if let Some(miss) = &*last {
+            let fresh = if miss.outcome.is_ok() { MISS_INTERVAL } else { Duration::ZERO };
+            if miss.ended + fresh >= asked {
+                return miss.outcome.clone();
+            }
         }
-        Ok(())
+        let outcome = self.tick().await;
+        *last = Some(Miss { ended: Instant::now(), outcome: outcome.clone() });
+        outcome
     }
 }

@@ -5,8 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use crunch_common::config::{CommonConfig, comma_separated, milliseconds};
+use crunch_common::config::{CommonConfig, comma_separated, milliseconds, socket_address};
 use crunch_common::task::TaskName;
+
+use crate::query;
 
 /// Takes jobs over HTTP and tells how they stand.
 #[derive(Debug, Clone, Parser)]
@@ -18,7 +20,7 @@ pub struct ApiConfig {
 
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, env = "CRUNCH_API_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080",
-        value_parser = address)]
+        value_parser = socket_address)]
     pub addr: SocketAddr,
 
     /// Base of absolute links, as clients see this API. Default: the address it listens on.
@@ -76,7 +78,7 @@ pub struct AuditOptions {
 #[derive(Debug, Clone, clap::Args)]
 pub struct HealthTarget {
     /// Where it listens.
-    #[arg(long = "at", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
+    #[arg(long = "at", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = socket_address)]
     pub addr: SocketAddr,
 }
 
@@ -108,6 +110,21 @@ pub struct TaskRoute {
     pub task: TaskName,
 }
 
+/// First segments of the paths that the API keeps for itself, now and later.
+const OWN_PATHS: [&str; 11] = [
+    "jobs",
+    "result",
+    "tasks",
+    "queues",
+    "workers",
+    "livez",
+    "readyz",
+    "openapi.json",
+    "problems",
+    "docs",
+    "metrics",
+];
+
 impl FromStr for TaskRoute {
     type Err = &'static str;
 
@@ -121,19 +138,23 @@ impl FromStr for TaskRoute {
         if !fits {
             return Err("must start with / and have segments of letters, digits, '-', '_' and '.'");
         }
+        let first = path.split('/').nth(1).unwrap_or_default();
+        if OWN_PATHS.contains(&first) {
+            return Err("takes a path of the API's own");
+        }
         let task = task.parse().map_err(|_| "does not end in a task name")?;
         Ok(Self { path: path.to_owned(), task })
     }
 }
 
 fn task_routes(text: &str) -> Result<TaskRoutes, String> {
-    comma_separated(text)
-        .map(Into::into)
-        .map_err(|error| format!("expected path=task, separated by commas: {error}"))
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
+    let expected = |error| format!("expected path=task, separated by commas: {error}");
+    let routes: Vec<TaskRoute> = comma_separated(text).map_err(expected)?;
+    let paths = routes.iter().map(|route| route.path.as_str());
+    match query::repeated(paths) {
+        Some(path) => Err(expected(format!("{path:?} is given twice"))),
+        None => Ok(routes.into()),
+    }
 }
 
 fn public_url(text: &str) -> Result<String, String> {
@@ -189,6 +210,14 @@ mod tests {
             (
                 ["--unknown-tasks", "drop"],
                 "crunch-api: CRUNCH_API_UNKNOWN_TASKS=drop: expected one of refuse, accept\n",
+            ),
+            (
+                ["--routes", "/jobs/mine=a"],
+                "crunch-api: CRUNCH_ROUTES=/jobs/mine=a: expected path=task, separated by commas: \"/jobs/mine=a\" takes a path of the API's own\n",
+            ),
+            (
+                ["--routes", "/a=a,/a=b"],
+                "crunch-api: CRUNCH_ROUTES=/a=a,/a=b: expected path=task, separated by commas: \"/a\" is given twice\n",
             ),
             (
                 ["--public-url", "ftp://x"],

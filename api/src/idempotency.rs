@@ -5,6 +5,9 @@ use crunch_common::broker::Idempotency;
 
 use crate::problem::{INVALID_IDEMPOTENCY_KEY, Problem};
 
+/// The header's name.
+pub(crate) const HEADER: &str = "idempotency-key";
+
 /// A key: 1 to 255 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key(String);
@@ -19,16 +22,18 @@ impl Key {
             .ok_or_else(|| Problem::new(INVALID_IDEMPOTENCY_KEY, detail))
     }
 
-    /// Takes the header's value: a string in double quotes (RFC 8941) or a bare word.
+    /// Takes the header's value: a string in double quotes (RFC 8941) or a bare word. One that is only opened or only
+    /// closed is neither.
     pub(crate) fn parse_header(text: &str) -> Result<Self, Problem> {
         let text = text.trim();
         let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        Self::parse(unquoted.unwrap_or(text))
+        let half_quoted = unquoted.is_none() && (text.starts_with('"') || text.ends_with('"'));
+        Self::parse(if half_quoted { "" } else { unquoted.unwrap_or(text) })
     }
 
     /// The key of a request, if it carries one.
     pub(crate) fn of(request: &HttpRequest) -> Result<Option<Self>, Problem> {
-        let mut given = request.headers().get_all("idempotency-key");
+        let mut given = request.headers().get_all(HEADER);
         let Some(first) = given.next() else { return Ok(None) };
         if given.next().is_some() {
             return Err(Problem::new(INVALID_IDEMPOTENCY_KEY, "the header came twice"));
@@ -70,7 +75,7 @@ mod tests {
 
     #[test]
     fn other_text_is_no_key() {
-        for bad in ["", "\"\"", "a b", "ä", &"a".repeat(256)] {
+        for bad in ["", "\"\"", "a b", "ä", "\"", "\"a", "a\"", &"a".repeat(256)] {
             assert!(Key::parse_header(bad).is_err(), "{bad:?}");
         }
     }

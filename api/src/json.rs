@@ -1,14 +1,19 @@
-//! Whether bytes are one JSON value, without changing a byte of them.
+//! Looking at JSON without changing a byte of it: whether it is one value, and which members an object has.
 
-use serde::de::IgnoredAny;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::problem::{MALFORMED_JSON, Problem};
+use crate::query;
 
 /// Deeper nesting serves nobody but an attacker on the handler's parser.
 const MAX_DEPTH: usize = 64;
 
-/// Checks that `bytes` are exactly one JSON value in UTF-8, nested at most 64 levels deep.
-pub(crate) fn check(bytes: &[u8]) -> Result<(), Problem> {
+/// Checks that `bytes` are exactly one JSON value in UTF-8, nested at most 64 levels deep; returns its text.
+pub(crate) fn check(bytes: &[u8]) -> Result<&str, Problem> {
     let malformed = |detail: String| Problem::new(MALFORMED_JSON, detail);
     if bytes.is_empty() {
         return Err(malformed("the body is empty".to_owned()));
@@ -19,8 +24,46 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), Problem> {
         return Err(malformed(format!("nested deeper than {MAX_DEPTH} levels")));
     }
     serde_json::from_str::<IgnoredAny>(text)
-        .map(|_| ())
+        .map(|_| text)
         .map_err(|error| malformed(error.to_string()))
+}
+
+/// The members of an object in their order, each as it was written; none is lost if its name stands twice.
+#[derive(Debug)]
+pub(crate) struct Members<'a>(pub(crate) Vec<(String, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    /// The members, if `json` is an object.
+    pub(crate) fn of(json: &'a str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+
+    /// The first name that stands twice.
+    pub(crate) fn repeated(&self) -> Option<&str> {
+        query::repeated(self.0.iter().map(|(name, _)| name.as_str()))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
 }
 
 /// Whether brackets outside of strings nest deeper than `limit`; the parser says whether they match.
@@ -55,6 +98,15 @@ mod tests {
         {
             assert!(check(good.as_bytes()).is_ok(), "{good}");
         }
+    }
+
+    #[test]
+    fn members_keep_their_order_their_bytes_and_their_doubles() {
+        let members = Members::of(r#"{"b":1e999,"a": [ ],"b":"\ud800"}"#).unwrap();
+        let read: Vec<_> = members.0.iter().map(|(name, raw)| (&name[..], raw.get())).collect();
+        assert_eq!(read, [("b", "1e999"), ("a", "[ ]"), ("b", r#""\ud800""#)]);
+        assert_eq!(members.repeated(), Some("b"));
+        assert!(Members::of("[]").is_none());
     }
 
     #[test]

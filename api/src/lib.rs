@@ -14,6 +14,7 @@ mod links;
 mod middleware;
 mod openapi;
 mod problem;
+mod query;
 mod routes;
 mod server;
 mod service;
@@ -28,6 +29,9 @@ pub use config::{
 pub use server::{Server, Shutdown, StartError};
 
 use crunch_common::{config as settings, telemetry};
+
+/// Libraries whose word at `info` is of no use to whoever runs an API: how many threads were started, what was called.
+const QUIET: [&str; 1] = ["actix_server"];
 
 /// Reads the configuration and does what it says; the whole of `main`.
 #[must_use]
@@ -44,7 +48,7 @@ pub fn main() -> ExitCode {
             return exit.code.into();
         }
     };
-    telemetry::start(&config.common.log);
+    telemetry::start_but(&config.common.log, &QUIET);
     let outcome = match &config.command {
         Some(Command::Health(target)) => health::check(target),
         Some(Command::Audit(options)) => audit::run(&config.common.broker, options),
@@ -54,7 +58,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("crunch-api: {error}");
-            ExitCode::FAILURE
+            error.exit_code().into()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Absolute links, from configuration or the address bound; never from a Host header, which anybody can write.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crunch_common::job::JobId;
@@ -25,6 +26,12 @@ impl PublicUrl {
 
     pub(crate) fn result_by_token(&self, id: JobId) -> String {
         format!("{}/result/{id}", self.0)
+    }
+}
+
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -4,38 +4,54 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
+use tokio::time::Instant;
+use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::problem::{INTERNAL, Problem};
+use crate::problem::{INTERNAL, NOT_FOUND, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// No more of a path is logged than tells which one it was.
+const LOGGED_PATH_BYTES: usize = 200;
 
-/// Takes the client's request id or makes one, answers problems with path and id, logs failures of ours.
+/// Takes the client's request id or makes one, and answers problems with the path they are about. Everything logged
+/// meanwhile carries the id.
 pub(crate) async fn around<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let id = request_id(&request);
-    let path = request.path().to_owned();
-    let method = request.method().clone();
-    let mut response = match next.call(request).await {
-        Ok(response) => response.map_into_boxed_body(),
-        Err(error) => return Err(error),
+    let span = tracing::info_span!(
+        "request",
+        request.id = id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        path = start_of(request.path()),
+    );
+    let answer = async move {
+        let begun = Instant::now();
+        let mut response = explained(next.call(request).await?);
+        response.headers_mut().insert(REQUEST_ID, id);
+        let took_ms = begun.elapsed().as_millis();
+        tracing::debug!(status = response.status().as_u16(), took_ms, "answered");
+        Ok(response)
     };
-    if let Some(error) = response.response().error() {
-        let answer = match error.as_error::<Problem>() {
-            Some(problem) => problem.respond(&path),
-            None if response.status().is_server_error() => {
-                tracing::error!(request.id = %id_text(&id), %error, "a request failed");
-                Problem::new(INTERNAL, "the request could not be served").respond(&path)
-            }
-            None => Problem::new(crate::problem::NOT_FOUND, "there is nothing here").respond(&path),
-        };
-        response = response.into_response(answer);
-    }
-    response.headers_mut().insert(REQUEST_ID, id.clone());
-    tracing::debug!(request.id = %id_text(&id), %method, path, status = response.status().as_u16(), "answered");
-    Ok(response)
+    answer.instrument(span).await
+}
+
+/// An answer whose error, if it has one, is a problem document.
+fn explained<B: MessageBody + 'static>(response: ServiceResponse<B>) -> ServiceResponse<BoxBody> {
+    let Some(error) = response.response().error() else { return response.map_into_boxed_body() };
+    let path = response.request().path();
+    let answer = match error.as_error::<Problem>() {
+        Some(problem) => problem.respond(path),
+        None if response.status().is_server_error() => {
+            tracing::error!(%error, "a request failed");
+            Problem::new(INTERNAL, "the request could not be served").respond(path)
+        }
+        // A path that is not text names nothing.
+        None => Problem::new(NOT_FOUND, "there is nothing here").respond(path),
+    };
+    response.into_response(answer)
 }
 
 /// The client's own id if it is 1 to 128 visible ASCII characters, else a fresh one.
@@ -49,6 +65,7 @@ fn request_id(request: &ServiceRequest) -> HeaderValue {
     })
 }
 
-fn id_text(id: &HeaderValue) -> &str {
-    id.to_str().unwrap_or_default()
+fn start_of(path: &str) -> &str {
+    let end = (0..=LOGGED_PATH_BYTES.min(path.len())).rev().find(|&at| path.is_char_boundary(at));
+    &path[..end.unwrap_or(0)]
 }

@@ -36,6 +36,8 @@ kinds! {
         "The body is empty, is not UTF-8, is not one JSON value, or is nested deeper than 64 levels.";
     INVALID_PARAMETER = BAD_REQUEST, "invalid-parameter", "A query parameter cannot be understood",
         "The detail names the parameter and what is accepted.";
+    BROKEN_BODY = BAD_REQUEST, "broken-body", "The body broke off",
+        "The connection or the chunks ended before the body did.";
     INVALID_IDEMPOTENCY_KEY = BAD_REQUEST, "invalid-idempotency-key", "The Idempotency-Key cannot be understood",
         "A key has 1 to 255 visible ASCII characters, bare or in double quotes. A batch takes keys in its items only.";
     NOT_FOUND = NOT_FOUND, "not-found", "There is nothing here",
@@ -56,6 +58,8 @@ kinds! {
         "There is no result, and there will be none unless the job is retried.";
     GONE = GONE, "gone", "The job was deleted",
         "Deleted jobs are answered with 410 for 24 hours, later with 404.";
+    TRIMMED = GONE, "trimmed", "The job was forgotten early",
+        "It had ended, and Redis was nearly full: the oldest ended jobs make room. Answered for 24 hours, later with 404.";
     TOO_LARGE = PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large",
         "`max_bytes` tells how large it may be. A task's own limit is in its declaration.";
     UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "This content type is not taken here",
@@ -76,6 +80,8 @@ kinds! {
         "Redis is away or still starting. If `outcome` is \"unknown\", the request may have taken effect: repeat it with the same Idempotency-Key.";
     FULL = SERVICE_UNAVAILABLE, "full", "There is no room for new jobs right now",
         "Redis has no memory left. Nothing was taken; room comes as jobs end.";
+    QUEUE_FULL = SERVICE_UNAVAILABLE, "queue-full", "There is no room in this queue right now",
+        "As many jobs wait in it as may. Nothing was taken; room comes as workers take them.";
 }
 
 /// What a client is told instead of an answer.
@@ -85,6 +91,24 @@ pub(crate) struct Problem {
     detail: String,
     members: Map<String, Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// A problem as clients read it (RFC 9457).
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemDocument {
+    /// `/problems/<slug>`, where a page explains it.
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    /// What is wrong with this request.
+    detail: String,
+    /// The path that was asked.
+    instance: String,
+    /// `errors` of a 422, `max_bytes` of a 413, `outcome` of a 503, `error` of a failed job.
+    #[serde(flatten)]
+    members: Map<String, Value>,
 }
 
 /// One thing that is wrong with a submission, and where.
@@ -102,6 +126,13 @@ impl Violation {
     }
 }
 
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let colon = if self.pointer.is_empty() { "" } else { ": " };
+        write!(f, "{}{colon}{}", self.pointer, self.detail)
+    }
+}
+
 impl Problem {
     pub(crate) fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), members: Map::new(), headers: Vec::new() }
@@ -109,7 +140,7 @@ impl Problem {
 
     /// 422 with everything that is wrong.
     pub(crate) fn violations(violations: Vec<Violation>) -> Self {
-        let detail = violations.first().map_or_else(String::new, |first| first.detail.clone());
+        let detail = violations.first().map_or_else(String::new, ToString::to_string);
         Self::new(INVALID_SUBMISSION, detail)
             .with("errors", serde_json::to_value(violations).unwrap_or_default())
     }
@@ -121,7 +152,14 @@ impl Problem {
     }
 
     pub(crate) fn no_such_job() -> Self {
-        Self::new(NOT_FOUND, "there is no such job").header(header::CACHE_CONTROL, "no-store")
+        Self::new(NOT_FOUND, "there is no such job")
+    }
+
+    /// What the broker could not do, when the request was to change something: it may have taken effect.
+    pub(crate) fn in_doubt(error: broker::Error) -> Self {
+        let unknown = matches!(error, broker::Error::Unavailable { .. });
+        let problem = Self::from(error);
+        if unknown { problem.with("outcome", json!("unknown")) } else { problem }
     }
 
     pub(crate) fn with(mut self, member: &str, value: Value) -> Self {
@@ -136,33 +174,30 @@ impl Problem {
         self
     }
 
-    /// The document, without the request it answers.
-    pub(crate) fn document(&self) -> Value {
-        let mut document = json!({
-            "type": format!("/problems/{}", self.kind.slug),
-            "title": self.kind.title,
-            "status": self.kind.status.as_u16(),
-            "detail": self.detail,
-        });
-        if let Value::Object(members) = &mut document {
-            members.extend(self.members.clone());
+    /// The document, as the answer to a request of that path.
+    pub(crate) fn document(&self, instance: &str) -> ProblemDocument {
+        ProblemDocument {
+            kind: format!("/problems/{}", self.kind.slug),
+            title: self.kind.title,
+            status: self.kind.status.as_u16(),
+            detail: self.detail.clone(),
+            instance: instance.to_owned(),
+            members: self.members.clone(),
         }
-        document
     }
 
     pub(crate) fn respond(&self, instance: &str) -> HttpResponse {
-        let mut document = self.document();
-        document["instance"] = json!(instance);
         let mut response = HttpResponse::build(self.kind.status);
-        response.content_type("application/problem+json");
+        // Some of these codes may be stored by default (RFC 9110, section 15.1), and what is not there now may come.
+        response.insert_header((header::CACHE_CONTROL, "no-store"));
         if self.kind.status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, "1"));
         }
-        let mut response = response.body(document.to_string());
-        self.headers.iter().cloned().for_each(|(name, value)| {
-            response.headers_mut().insert(name, value);
+        self.headers.iter().cloned().for_each(|header| {
+            response.insert_header(header);
         });
-        response
+        response.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        response.json(self.document(instance))
     }
 }
 
@@ -177,9 +212,9 @@ impl ResponseError for Problem {
         self.kind.status
     }
 
-    /// The middleware answers again with the request's path and id.
+    /// An empty answer: the middleware, which knows the path, writes the document.
     fn error_response(&self) -> HttpResponse {
-        self.respond("")
+        HttpResponse::new(self.kind.status)
     }
 }
 
@@ -188,6 +223,9 @@ impl From<broker::Error> for Problem {
     fn from(error: broker::Error) -> Self {
         match &error {
             broker::Error::Full => Self::new(FULL, "redis has no memory left for new jobs"),
+            broker::Error::QueueFull { queue } => {
+                Self::new(QUEUE_FULL, format!("queue {queue} takes no more jobs right now"))
+            }
             broker::Error::Unavailable { .. } | broker::Error::Refused { .. } => {
                 tracing::warn!(%error, "the broker does not serve us");
                 Self::new(UNAVAILABLE, "redis cannot be used right now")

@@ -2,7 +2,7 @@
 
 pub(crate) mod health;
 pub(crate) mod jobs;
-mod pages;
+pub(crate) mod pages;
 pub(crate) mod queues;
 pub(crate) mod results;
 pub(crate) mod submit;
@@ -14,42 +14,46 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Responder, Route};
 use crunch_common::job::JobId;
 
+use crate::config::TaskRoute;
 use crate::problem::{METHOD_NOT_ALLOWED, NOT_FOUND, Problem};
 use crate::state::App;
 
 /// What a handler answers.
 type Answer = Result<HttpResponse, Problem>;
 
+/// Every path and what is offered there; the first that fits a request serves it.
+fn table(task_routes: &[TaskRoute]) -> Vec<At> {
+    let configured = task_routes.iter().map(|route| At::path(&route.path).post(submit::by_route));
+    let own = [
+        At::path("/jobs").get(jobs::list).post(submit::by_envelope),
+        At::path("/jobs/batch").post(submit::batch),
+        At::path("/tasks/{task}/jobs").post(submit::by_task),
+        At::path("/result/{token}").get(results::by_token),
+        At::path("/jobs/{id}").get(jobs::show).delete(jobs::delete),
+        At::path("/jobs/{id}/result").get(results::raw),
+        At::path("/jobs/{id}/payload").get(results::payload),
+        At::path("/jobs/{id}/attempts").get(jobs::attempts),
+        At::path("/jobs/{id}/cancel").post(jobs::cancel),
+        At::path("/jobs/{id}/retry").post(jobs::retry),
+        At::path("/tasks").get(tasks::list),
+        At::path("/tasks/{task}").get(tasks::show),
+        At::path("/queues").get(queues::list),
+        At::path("/queues/{queue}").get(queues::show),
+        At::path("/queues/{queue}/pause").post(queues::pause),
+        At::path("/queues/{queue}/resume").post(queues::resume),
+        At::path("/queues/{queue}/redrive").post(queues::redrive),
+        At::path("/workers").get(workers::list),
+        At::path("/livez").get(health::live),
+        At::path("/readyz").get(health::ready),
+        At::path("/openapi.json").get(pages::openapi),
+        At::path("/problems/{slug}").get(pages::problem),
+        At::path("/").get(pages::home),
+    ];
+    configured.chain(own).collect()
+}
+
 pub(crate) fn configure(app: &App, config: &mut ServiceConfig) {
-    for route in app.task_routes.iter() {
-        At::path(&route.path).post(submit::by_route).add(config);
-    }
-    At::path("/jobs").get(jobs::list).post(submit::by_envelope).add(config);
-    At::path("/jobs/batch").post(submit::batch).add(config);
-    At::path("/tasks/{task}/jobs").post(submit::by_task).add(config);
-
-    At::path("/result/{id}").get(results::by_token).add(config);
-    At::path("/jobs/{id}").get(jobs::show).delete(jobs::delete).add(config);
-    At::path("/jobs/{id}/result").get(results::raw).add(config);
-    At::path("/jobs/{id}/payload").get(results::payload).add(config);
-    At::path("/jobs/{id}/attempts").get(jobs::attempts).add(config);
-    At::path("/jobs/{id}/cancel").post(jobs::cancel).add(config);
-    At::path("/jobs/{id}/retry").post(jobs::retry).add(config);
-
-    At::path("/tasks").get(tasks::list).add(config);
-    At::path("/tasks/{task}").get(tasks::show).add(config);
-    At::path("/queues").get(queues::list).add(config);
-    At::path("/queues/{queue}").get(queues::show).add(config);
-    At::path("/queues/{queue}/pause").post(queues::pause).add(config);
-    At::path("/queues/{queue}/resume").post(queues::resume).add(config);
-    At::path("/queues/{queue}/redrive").post(queues::redrive).add(config);
-    At::path("/workers").get(workers::list).add(config);
-
-    At::path("/livez").get(health::live).add(config);
-    At::path("/readyz").get(health::ready).add(config);
-    At::path("/openapi.json").get(pages::openapi).add(config);
-    At::path("/problems/{slug}").get(pages::problem).add(config);
-    At::path("/").get(pages::home).add(config);
+    table(&app.task_routes).into_iter().for_each(|at| at.add(config));
     config.default_service(web::to(nothing_here));
 }
 
@@ -130,4 +134,28 @@ impl At {
 /// The id in the path; anything that is not one is a job that does not exist.
 fn job_id(text: &str) -> Result<JobId, Problem> {
     text.parse().map_err(|_| Problem::no_such_job())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_openapi_document_describes_every_route_and_no_other() {
+        let task_routes =
+            ["/crunch=crunch".parse().unwrap(), "/v1/thumbs=image.thumbnail".parse().unwrap()];
+        let served = table(&task_routes).into_iter().flat_map(|at| {
+            // HEAD is GET without a body; no document lists it.
+            let methods = at.methods.into_iter().filter(|method| *method != Method::HEAD);
+            methods.map(move |method| format!("{method} {}", at.path)).collect::<Vec<_>>()
+        });
+        let document = serde_json::to_value(crate::openapi::document(&task_routes)).unwrap();
+        let described = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap().keys();
+            methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+        });
+        assert_eq!(described.collect::<BTreeSet<_>>(), served.collect::<BTreeSet<_>>());
+    }
 }

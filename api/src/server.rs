@@ -70,7 +70,22 @@ pub enum StartError {
     },
 }
 
-/// When to stop: the first wish drains, the second hurries.
+impl StartError {
+    /// The code to exit with: 2 for wrong configuration, 1 for everything else.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Open { .. } => 2,
+            Self::Bind { .. }
+            | Self::Broker(_)
+            | Self::System(_)
+            | Self::Unhealthy { .. }
+            | Self::Unclean { .. } => 1,
+        }
+    }
+}
+
+/// When to stop: the first wish drains, each further one ends what is being waited for.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     wishes: Arc<watch::Sender<u32>>,
@@ -83,9 +98,13 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Asks to stop; asked twice, to hurry.
+    /// Asks to stop; asked again, to hurry.
     pub fn ask(&self) {
         self.wishes.send_modify(|wishes| *wishes += 1);
+    }
+
+    fn wishes(&self) -> u32 {
+        *self.wishes.borrow()
     }
 
     async fn asked(&self, times: u32) {
@@ -151,6 +170,12 @@ impl Server {
         });
         let stop = watch::Sender::new(false);
         self.start_services(&stop, catalog, readiness.clone());
+        tracing::info!(
+            address = %self.addr,
+            public_url = %app.public_url,
+            redis = self.config.common.broker.redis_address(),
+            "serving"
+        );
         let server = serve_app(self.listener, app)?;
         let handle = server.handle();
         let mut serving = tokio::spawn(server);
@@ -158,18 +183,15 @@ impl Server {
             ended = &mut serving => return ended.map_err(std::io::Error::other)?.map_err(Into::into),
             () = shutdown.asked(1) => {}
         }
-        tracing::info!(
-            drain_ms = self.config.drain.as_millis(),
-            "shutting down: not ready, still serving"
-        );
         readiness.drain();
-        tokio::select! {
-            () = tokio::time::sleep(self.config.drain) => {}
-            () = shutdown.asked(2) => {}
-        }
-        handle.stop(true).await;
+        drain(&shutdown, self.config.drain).await;
+        let close = async {
+            handle.stop(true).await;
+            let _ended = serving.await;
+        };
+        close_unless_hurried(&shutdown, close).await;
         stop.send_replace(true);
-        let _ended = serving.await;
+        tracing::info!("stopped");
         Ok(())
     }
 
@@ -190,6 +212,26 @@ impl Server {
         tokio::spawn(come_round("catalog", Catalog::INTERVAL, to_learn, async move || {
             catalog.tick().await
         }));
+    }
+}
+
+/// Serves as usual for a while, so that load balancers see `/readyz` before they see a refused connection.
+async fn drain(shutdown: &Shutdown, drain: Duration) {
+    tracing::info!(drain_ms = drain.as_millis(), "shutting down: not ready, still serving");
+    tokio::select! {
+        () = tokio::time::sleep(drain) => {}
+        () = shutdown.asked(2) => {}
+    }
+}
+
+/// Closes the listener and every idle connection, and lets the requests under way end. Whoever hurries once more does not
+/// wait for them: they end with the process.
+async fn close_unless_hurried(shutdown: &Shutdown, close: impl Future<Output = ()>) {
+    let wishes = shutdown.wishes();
+    tracing::info!("closing: no new connections, the last requests end");
+    tokio::select! {
+        () = close => {}
+        () = shutdown.asked(wishes + 1) => tracing::warn!("hurried: requests under way are cut off"),
     }
 }
 

@@ -2,23 +2,27 @@
 
 mod batch;
 mod envelope;
+mod given;
 mod options;
+mod schema;
 
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use crunch_common::broker::{Broker, Enqueued, Error, Idempotency, JobRecord, Lookup, NewJob};
 use crunch_common::job::{ContentType, JobOptions};
-use crunch_common::task::TaskDescriptor;
-use serde_json::json;
+use crunch_common::task::{TaskDescriptor, TaskName};
 
-pub(crate) use batch::{MAX_BATCH_BYTES, submit_batch};
+pub(crate) use batch::{ItemDocument, MAX_BATCH_BYTES, submit_batch};
 pub(crate) use envelope::Envelope;
-pub(crate) use options::{Options, pairs as query_pairs};
+pub(crate) use options::Options;
+pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
 
 use crate::document::JobDocument;
 use crate::idempotency::Key;
-use crate::problem::{GONE, IDEMPOTENCY_CONFLICT, Kind, Problem};
+use crate::problem::{
+    GONE, IDEMPOTENCY_CONFLICT, INVALID_IDEMPOTENCY_KEY, Kind, Problem, Violation,
+};
 use crate::state::App;
 use crate::{body, links};
 
@@ -79,20 +83,27 @@ impl Submission {
 pub(crate) fn one_key(header: Option<Key>, member: Option<Key>) -> Result<Option<Key>, Problem> {
     match (header, member) {
         (Some(header), Some(member)) if header != member => {
-            let detail = "the Idempotency-Key header and the member idempotency_key differ";
-            Err(Problem::violations(vec![crate::problem::Violation::new(
-                "/idempotency_key",
-                detail,
-            )]))
+            let detail = "the Idempotency-Key header and idempotency_key differ";
+            Err(Problem::new(INVALID_IDEMPOTENCY_KEY, detail))
         }
         (header, member) => Ok(header.or(member)),
     }
 }
 
-/// Refuses a payload that is larger than its task takes.
-pub(crate) fn check_size(task: &TaskDescriptor, payload: &[u8]) -> Result<(), Problem> {
-    if payload.len() as u64 > task.max_payload {
+/// Refuses a payload in an envelope that its task does not take: too large, or JSON where it takes other things.
+pub(crate) fn check_fit(
+    task: &TaskDescriptor,
+    submission: &Submission,
+    base: &str,
+) -> Result<(), Problem> {
+    if submission.payload.len() as u64 > task.max_payload {
         return Err(body::too_large(task.max_payload));
+    }
+    if !task.accepts.contains(&submission.content_type) {
+        let types: Vec<_> = task.accepts.iter().map(ContentType::as_str).collect();
+        let (types, name) = (types.join(", "), &task.name);
+        let detail = format!("{name} takes {types}: send it to /tasks/{name}/jobs");
+        return Err(Problem::violations(vec![Violation::new(format!("{base}/payload"), detail)]));
     }
     Ok(())
 }
@@ -124,18 +135,19 @@ pub(crate) async fn taken(app: &App, answer: Result<Enqueued, Error>) -> Result<
             let detail = "this Idempotency-Key was used for another request in the last 24 hours";
             Err(Problem::new(IDEMPOTENCY_CONFLICT, detail))
         }
-        Err(error @ Error::Unavailable { .. }) => {
-            // It may have been taken: the connection broke under the call.
-            Err(Problem::from(error).with("outcome", json!("unknown")))
-        }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Problem::in_doubt(error)),
     }
+}
+
+/// One job a submission, one answer a job: this says that the broker broke its word.
+fn no_answer() -> Error {
+    Error::Unreadable { reason: "no answer to a submission".to_owned() }
 }
 
 fn found(job: Result<Lookup<JobRecord>, Error>) -> Result<Box<JobRecord>, Problem> {
     match job? {
         Lookup::Found(job) => Ok(Box::new(job)),
-        Lookup::Gone | Lookup::Unknown => {
+        Lookup::Gone(_) | Lookup::Unknown => {
             Err(Problem::new(GONE, "the job that this Idempotency-Key made was deleted"))
         }
     }
@@ -157,8 +169,7 @@ pub(crate) async fn submit_one(
     location: Location,
 ) -> Result<HttpResponse, Problem> {
     let answer = app.broker.enqueue(std::slice::from_ref(&job)).await.pop();
-    let answer =
-        answer.unwrap_or_else(|| Err(Error::Unavailable { reason: "no answer".to_owned() }));
+    let answer = answer.unwrap_or_else(|| Err(no_answer()));
     let taken = taken(app, answer).await?;
     let replayed = matches!(taken, Taken::Replayed(_));
     let job = taken.job();
@@ -174,7 +185,6 @@ pub(crate) async fn submit_one(
         .insert_header((header::CONTENT_LOCATION, links::job(id)))
         .insert_header((header::LINK, format!("<{}>; rel=\"monitor\"", links::job(id))))
         .insert_header((header::RETRY_AFTER, "1"))
-        .insert_header((header::VARY, "Prefer"))
         .insert_header((header::CACHE_CONTROL, "no-store"));
     if replayed {
         response.insert_header(("Idempotency-Replayed", "true"));
@@ -183,8 +193,18 @@ pub(crate) async fn submit_one(
 }
 
 /// What a caller hears of a task nobody declared, by the way it asked.
-pub(crate) fn undeclared(kind: &'static Kind, task: &crunch_common::task::TaskName) -> Problem {
-    Problem::new(kind, format!("no worker ever declared a task {:?}", task.as_str()))
+pub(crate) fn undeclared(kind: &'static Kind, task: &TaskName) -> Problem {
+    Problem::new(kind, never_declared(task))
+}
+
+/// The same when an envelope named it.
+pub(crate) fn undeclared_member(task: &TaskName, base: &str) -> Problem {
+    let violation = Violation::new(format!("{base}/task"), never_declared(task));
+    Problem::violations(vec![violation])
+}
+
+fn never_declared(task: &TaskName) -> String {
+    format!("no worker ever declared a task {:?}", task.as_str())
 }
 
 /// The fingerprint's content type, and the body it covers.

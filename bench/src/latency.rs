@@ -74,7 +74,7 @@ impl Bench {
             .collect();
         let config = configuration(&server.url());
         let broker = Broker::new(&config.common.broker).unwrap();
-        let redis = server.client().get_multiplexed_async_connection().await.unwrap();
+        let redis = server.connect().await;
         let mut bench = Self { broker, redis, starts, shutdown, workers, _server: server };
         // Everybody has connected and waits once a few jobs went through.
         for _ in 0..10 * WORKERS {

@@ -3,7 +3,7 @@
 //! ```text
 //!  enqueue ──► ready (list a priority) ──claim──► running (sorted set: lease end) ──settle──► finished, failed
 //!     │            ▲  ▲  ▲                            │   │                                        │
-//!     └► delayed ──┘  │  └──────── release, sweep ────┘   │                                        │
+//!     └► delayed ──┘  │  └───── release, sweep, bury ─┘   │                                        │
 //!           ▲ (due)   └───────────── retry, redrive ──────┼────────────────────────────────────────┘
 //!           └──────────────────────── retry later ────────┘
 //! ```
@@ -13,6 +13,7 @@
 //! Nothing here decodes a payload, and no time of this machine decides anything.
 
 mod audit;
+mod bury;
 mod connection;
 mod error;
 mod exchange;
@@ -31,13 +32,14 @@ mod sweep;
 mod wakeup;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use redis::IntoConnectionInfo;
 use redis::io::tcp::TcpSettings;
 
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
+pub use bury::Buried;
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled};
 pub use functions::Library;
@@ -47,7 +49,7 @@ pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, ReleaseCause, Settlement, WorkerId};
 pub use list::{Cursor, InvalidCursor, ListQuery, Page};
 pub use operate::{CancelOutcome, DeleteOutcome, RetryOutcome};
-pub use record::{JobRecord, Lookup, ResultSummary};
+pub use record::{JobRecord, Lookup, ResultSummary, Tombstone};
 pub use submit::{Enqueued, IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
 pub use sweep::Swept;
 pub use wakeup::{Control, Controls};
@@ -76,6 +78,12 @@ struct Settings {
     prefix: KeyPrefix,
     partitions: u16,
     library: Library,
+    /// Percent of `maxmemory` from which no new jobs are taken, and ended ones are forgotten early.
+    memory_watermark: u8,
+    /// How many jobs may wait in one queue of a partition.
+    max_queue_depth: u64,
+    /// Whether it was told that there is no `maxmemory`.
+    told_of_no_maxmemory: Once,
 }
 
 impl fmt::Debug for Settings {
@@ -156,6 +164,9 @@ impl Broker {
             prefix: config.key_prefix.clone(),
             partitions: config.partitions,
             library,
+            memory_watermark: config.memory_watermark,
+            max_queue_depth: config.max_queue_depth.div_ceil(u64::from(config.partitions)),
+            told_of_no_maxmemory: Once::new(),
         });
         Ok(Self { link: Link::new(settings.clone(), client.clone()), settings, client, pool })
     }
@@ -164,6 +175,12 @@ impl Broker {
     #[must_use]
     pub fn separate(&self) -> Self {
         Self { link: Link::new(self.settings.clone(), self.client.clone()), ..self.clone() }
+    }
+
+    /// Does not use this broker's connection any more: another one to the same Redis was found dead, and a network that
+    /// forgot one has mostly forgotten all. The next call makes a new one; those under way go on.
+    pub fn distrust_connection(&self) {
+        self.link.forget();
     }
 
     /// Every partition of the key space.

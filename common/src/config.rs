@@ -2,6 +2,7 @@
 //!
 //! A wrong value names the variable, the value and what is accepted, and the process exits with 2.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -27,6 +28,15 @@ pub struct BrokerConfig {
     /// Number of partitions of the key space, 1 to 4096. Fixed once the key space is used.
     #[arg(long, env = "CRUNCH_PARTITIONS", value_name = "N", default_value = "1", value_parser = whole_number::<u16>(1..=PARTITIONS_MAX as u64))]
     pub partitions: u16,
+
+    /// Percent of Redis' maxmemory from which no new jobs are taken and ended ones are forgotten early, 1 to 100. Without
+    /// a maxmemory nothing happens.
+    #[arg(long, env = "CRUNCH_MEMORY_WATERMARK", value_name = "PERCENT", default_value = "70", value_parser = whole_number::<u8>(1..=100))]
+    pub memory_watermark: u8,
+
+    /// How many jobs may wait in one queue, 1 to 1 000 000 000. More are refused until some were taken.
+    #[arg(long, env = "CRUNCH_MAX_QUEUE_DEPTH", value_name = "JOBS", default_value = "10000000", value_parser = whole_number::<u64>(1..=1_000_000_000))]
+    pub max_queue_depth: u64,
 }
 
 impl Default for BrokerConfig {
@@ -35,7 +45,19 @@ impl Default for BrokerConfig {
             redis_url: "redis://127.0.0.1:6379/".to_owned(),
             key_prefix: "crunch".parse().expect("the default prefix is a valid name"),
             partitions: 1,
+            memory_watermark: 70,
+            max_queue_depth: 10_000_000,
         }
+    }
+}
+
+impl BrokerConfig {
+    /// Where Redis is, for people: host and port or the path of a socket; never user or password.
+    #[must_use]
+    pub fn redis_address(&self) -> String {
+        use redis::IntoConnectionInfo;
+        let info = self.redis_url.as_str().into_connection_info();
+        info.map_or_else(|_| "unknown".to_owned(), |info| info.addr().to_string())
     }
 }
 
@@ -70,6 +92,14 @@ pub fn milliseconds(
             text.parse().ok().filter(|number| range.contains(number)).ok_or_else(expected)?;
         Ok(Duration::from_millis(number))
     }
+}
+
+/// Reads an address to listen on.
+///
+/// # Errors
+/// If it is none.
+pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
 /// Reads a list separated by commas; blanks around an item are dropped.
@@ -157,4 +187,17 @@ pub struct CommonConfig {
     /// What is logged.
     #[command(flatten)]
     pub log: LogConfig,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_redis_is_told_without_its_password() {
+        let at = |url: &str| BrokerConfig { redis_url: url.to_owned(), ..BrokerConfig::default() };
+        let told = at("redis://user:s%40cret@example.com:7000/3").redis_address();
+        assert_eq!(told, "example.com:7000");
+        assert_eq!(at("unix:///run/redis.sock?pass=secret").redis_address(), "/run/redis.sock");
+    }
 }

@@ -41,10 +41,34 @@ fn filter(text: &str) -> Result<String, String> {
 
 /// Starts logging. Called once, by `main`; a second call changes nothing.
 pub fn start(config: &LogConfig) {
-    let filter = EnvFilter::builder().parse_lossy(&config.filter);
+    start_but(config, &[]);
+}
+
+/// As [`start`], but of the `quiet` targets only warnings are logged, unless the filter names them.
+pub fn start_but(config: &LogConfig, quiet: &[&str]) {
+    let filter = EnvFilter::builder().parse_lossy(quieted(&config.filter, quiet));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let _already_started = match config.format {
         LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+}
+
+/// The filter with a word about each of the `quiet` before it: of two words about one target the later counts.
+fn quieted(filter: &str, quiet: &[&str]) -> String {
+    quiet.iter().map(|target| format!("{target}=warn,")).chain([filter.to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_target_is_heard_when_it_is_asked_for() {
+        let read = |filter: &str| {
+            EnvFilter::builder().parse(quieted(filter, &["noisy"])).unwrap().to_string()
+        };
+        assert_eq!(read("info"), "noisy=warn,info");
+        assert_eq!(read("noisy=debug,info"), "noisy=debug,info");
+    }
 }

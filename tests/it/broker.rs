@@ -1,6 +1,6 @@
 //! The broker against a real Redis: every verb, in every order we can think of and in thousands we cannot.
 
-mod driver;
+pub(crate) mod driver;
 mod model;
 mod mutants;
 mod operation;

@@ -85,7 +85,7 @@ async fn a_redis_that_may_evict_jobs_is_refused() {
 #[tokio::test]
 async fn a_redis_that_lost_its_functions_gets_them_again() {
     let (stack, api, _worker) = Stack::simple(1).await;
-    let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = stack.redis.connect().await;
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
     let id = api.submit("echo", &json!(1)).await;
     api.becomes(&id, "succeeded").await;
@@ -95,7 +95,7 @@ async fn a_redis_that_lost_its_functions_gets_them_again() {
 #[tokio::test]
 async fn a_redis_that_lost_everything_is_used_again() {
     let (stack, api, worker) = Stack::simple(1).await;
-    let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = stack.redis.connect().await;
     let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
     // The worker's next beat shows it, and it tells again what it knows.
@@ -116,7 +116,7 @@ async fn an_unreadable_record_is_put_aside_and_the_others_run() {
     for n in 0..3 {
         ids.push(api.submit("echo", &json!(n)).await);
     }
-    let mut redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut redis = stack.redis.connect().await;
     let key = format!("crunch:{{0}}:job:{}", ids[1]);
     let () = redis::cmd("DEL").arg(&key).query_async(&mut redis).await.unwrap();
     let () = redis::cmd("SET").arg(&key).arg("garbage").query_async(&mut redis).await.unwrap();

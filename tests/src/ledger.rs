@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
+use crunch_common::time::Timestamp;
 use crunch_worker::JobContext;
 
 /// Start or end of one run.
@@ -29,6 +30,8 @@ pub struct Entry {
     pub epoch: u64,
     /// The worker's process id.
     pub pid: u32,
+    /// When, in Unix milliseconds by the worker's clock.
+    pub at_ms: u64,
 }
 
 /// The file.
@@ -53,7 +56,8 @@ impl Ledger {
             Moment::Start => "start",
             Moment::End => "end",
         };
-        let line = format!("{word} {} {} {}\n", job.id(), job.epoch(), std::process::id());
+        let (pid, now) = (std::process::id(), Timestamp::now().unix_ms());
+        let line = format!("{word} {} {} {pid} {now}\n", job.id(), job.epoch());
         (&self.0).write_all(line.as_bytes())
     }
 
@@ -82,5 +86,6 @@ fn entry(line: &str) -> Option<Entry> {
         id: words.next()?.to_owned(),
         epoch: words.next()?.parse().ok()?,
         pid: words.next()?.parse().ok()?,
+        at_ms: words.next()?.parse().ok()?,
     })
 }

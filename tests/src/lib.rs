@@ -8,6 +8,8 @@
 mod api;
 mod ledger;
 mod process;
+pub mod proxy;
+mod raw;
 mod redis_server;
 mod stack;
 mod stage;
@@ -17,6 +19,8 @@ mod wait;
 pub use api::{Answer, Api};
 pub use ledger::{Entry, Ledger, Moment};
 pub use process::Process;
+pub use proxy::{Loss, Proxy, Way, Which};
+pub use raw::RawConnection;
 pub use redis_server::RedisServer;
 pub use stack::{Stack, Worker, binary};
 pub use stage::{Actor, Stage};

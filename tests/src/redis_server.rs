@@ -1,6 +1,8 @@
 //! A private `redis-server` that can be stopped, killed, frozen and started again with its data.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -19,6 +21,8 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 pub struct RedisServer {
     directory: TempDir,
     port: u16,
+    /// The program and what comes before the usual arguments.
+    command: Vec<String>,
     arguments: Vec<String>,
     process: Option<Child>,
 }
@@ -42,9 +46,19 @@ impl RedisServer {
     /// If it cannot be started.
     #[must_use]
     pub fn with(arguments: &[&str]) -> Self {
+        Self::by(&["redis-server"], arguments)
+    }
+
+    /// One with further arguments, started by another command that becomes it: `env`, say, or a shell.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn by(command: &[&str], arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let arguments = arguments.iter().map(ToString::to_string).collect();
-        let mut server = Self { directory, port: 0, arguments, process: None };
+        let [command, arguments] =
+            [command, arguments].map(|words| words.iter().map(ToString::to_string).collect());
+        let mut server = Self { directory, port: 0, command, arguments, process: None };
         let first = PORTS.start + (std::process::id() % 6_000).cast_signed().unsigned_abs() as u16;
         let free = (first..PORTS.end).find(|&port| server.try_port(port));
         assert!(free.is_some(), "no port is free for redis-server");
@@ -58,7 +72,8 @@ impl RedisServer {
 
     /// Starts it and waits until it listens; `false` if it ended, for example because its port was taken.
     fn launch(&mut self) -> bool {
-        let mut process = Command::new("redis-server")
+        let mut process = Command::new(&self.command[0])
+            .args(&self.command[1..])
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
             .args(["--enable-debug-command", "local", "--loglevel", "warning", "--dir"])
             .arg(self.directory.path())
@@ -68,7 +83,8 @@ impl RedisServer {
             .spawn()
             .expect("redis-server is installed");
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        // Two tests may have found the same port free: what answers there must be this very process.
+        while pid_at(self.port) != Some(process.id()) {
             if process.try_wait().unwrap().is_some() {
                 return false;
             }
@@ -91,10 +107,37 @@ impl RedisServer {
         self.port
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        let process = self.process.as_ref().expect("redis-server runs");
+        Pid::from_raw(process.id().cast_signed()).expect("a process id is not zero")
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// A client of one's own, to look behind the wall.
     #[must_use]
     pub fn client(&self) -> redis::Client {
         redis::Client::open(self.url()).unwrap()
+    }
+
+    /// A connection of one's own that waits as long as any test does.
+    ///
+    /// # Panics
+    /// If it cannot be had.
+    pub async fn connect(&self) -> redis::aio::MultiplexedConnection {
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        self.client().get_multiplexed_async_connection_with_config(&config).await.unwrap()
     }
 
     /// A broker on it, in a key space of its own.
@@ -138,9 +181,8 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = self.process.as_ref().and_then(|child| Pid::from_raw(child.id().cast_signed()));
-        if let Some(pid) = pid {
-            let _ = kill_process(pid, signal);
+        if self.process.is_some() {
+            let _ = kill_process(self.pid(), signal);
         }
     }
 
@@ -152,6 +194,17 @@ impl RedisServer {
             let _ = process.wait();
         }
     }
+}
+
+/// The process id of the Redis that answers at a port.
+fn pid_at(port: u16) -> Option<u32> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(b"INFO server\r\nQUIT\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let line = answer.lines().find_map(|line| line.strip_prefix("process_id:"))?;
+    line.trim().parse().ok()
 }
 
 impl Drop for RedisServer {

@@ -9,7 +9,10 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::wait::eventually;
-use crate::{Api, Entry, Ledger, Process, RedisServer, tasks};
+use crate::{Api, Entry, Ledger, Process, Proxy, RedisServer, tasks};
+
+/// Names the Redis of a process.
+const REDIS_VARIABLE: &str = "CRUNCH_REDIS_URL";
 
 /// A worker process.
 pub type Worker = Process;
@@ -94,6 +97,31 @@ impl Stack {
         worker
     }
 
+    /// A line of its own between Redis and one client.
+    #[must_use]
+    pub fn proxy(&self) -> Proxy {
+        Proxy::to(self.redis.port())
+    }
+
+    /// As [`Stack::api_with`], reaching Redis through a proxy.
+    pub async fn api_via(&mut self, proxy: &Proxy) -> Api {
+        self.api_with(&[(REDIS_VARIABLE, &proxy.url())]).await
+    }
+
+    /// As [`Stack::worker_with`], reaching Redis through a proxy.
+    pub async fn worker_via(
+        &mut self,
+        proxy: &Proxy,
+        api: &Api,
+        slots: usize,
+        environment: &[(&str, &str)],
+    ) -> Worker {
+        let url = proxy.url();
+        let mut environment = environment.to_vec();
+        environment.push((REDIS_VARIABLE, &url));
+        self.worker_with(api, slots, &environment).await
+    }
+
     /// Waits until an API sees this worker and its tasks.
     pub async fn seen(api: &Api, worker: &Worker) {
         Self::knows(api, "echo").await;
@@ -130,7 +158,7 @@ impl Stack {
     /// A command of ours in a clean environment that knows where Redis is.
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(binary(name));
-        command.env_clear().env("CRUNCH_REDIS_URL", self.redis.url());
+        command.env_clear().env(REDIS_VARIABLE, self.redis.url());
         command.env("CRUNCH_LOG", "debug,actix_server=warn,mio=info").env("RUST_BACKTRACE", "0");
         command.envs(std::env::vars_os().filter(|(name, _)| name == OsStr::new("PATH")));
         command

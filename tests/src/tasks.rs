@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crunch_common::job::Payload;
 use crunch_worker::{JobContext, Task, TaskError};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -21,11 +22,14 @@ pub fn all() -> Vec<Task> {
     vec![
         Task::new("act", act),
         Task::new("echo", async |_job: JobContext, input: Value| Ok(input)),
+        Task::raw("repeat", async |_job, payload| Ok(payload)),
         Task::new("square", square).max_attempts(10),
         Task::blocking("abort", |_job: JobContext, _: Value| -> Result<Value, TaskError> {
             std::process::abort()
         }),
+        Task::blocking("die", die),
         Task::new("hog", hog),
+        Task::raw("utter", utter),
     ]
 }
 
@@ -126,4 +130,64 @@ struct Hog {
 async fn hog(_job: JobContext, input: Hog) -> Result<Value, TaskError> {
     std::thread::sleep(Duration::from_millis(input.for_ms));
     Ok(json!({ "pid": std::process::id() }))
+}
+
+/// How the task `die` takes its worker with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Poison {
+    /// Calls `abort`.
+    Abort,
+    /// Gets the signal of a bad memory access.
+    Segfault,
+    /// Calls itself until the stack is full.
+    StackOverflow,
+    /// Asks for more memory than it may have.
+    OutOfMemory,
+}
+
+/// Takes the worker's process down.
+fn die(_job: JobContext, by: Poison) -> Result<Value, TaskError> {
+    match by {
+        Poison::Abort => std::process::abort(),
+        Poison::Segfault => {
+            let myself = rustix::process::getpid();
+            // The first one only takes away the handler that looks for stack overflows.
+            loop {
+                rustix::process::kill_process(myself, rustix::process::Signal::SEGV)?;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Poison::StackOverflow => drop(fill_stack(0)),
+        Poison::OutOfMemory => {
+            let limit = rustix::process::Rlimit { current: Some(1 << 28), maximum: None };
+            rustix::process::setrlimit(rustix::process::Resource::As, limit)?;
+            drop(std::hint::black_box(vec![1_u8; 1 << 30]));
+        }
+    }
+    Err(TaskError::permanent("it still lives"))
+}
+
+#[expect(unconditional_recursion, reason = "to fill the stack is its purpose")]
+fn fill_stack(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    fill_stack(frame[0] + 1) + frame[1]
+}
+
+/// Payload of `utter`: bytes that JSON could not carry, spelled as text.
+#[derive(Debug, Deserialize)]
+struct Utterance {
+    /// In hexadecimal digits, two a byte.
+    hex: String,
+    times: usize,
+}
+
+/// Returns bytes that need not be a result of any sense.
+async fn utter(_job: JobContext, input: Payload) -> Result<Payload, TaskError> {
+    let input: Utterance = serde_json::from_slice(&input.bytes)?;
+    let digits = input.hex.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(&String::from_utf8_lossy(pair), 16);
+    let bytes = digits.map(byte).collect::<Result<Vec<_>, _>>();
+    let bytes = bytes.map_err(|error| TaskError::permanent(error.to_string()))?;
+    Ok(Payload::json(bytes.repeat(input.times)))
 }

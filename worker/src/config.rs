@@ -1,11 +1,14 @@
 //! What a worker can be told, by command line or environment.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use crunch_common::config::{CommonConfig, comma_separated, milliseconds, whole_number};
+use crunch_common::config::{
+    CommonConfig, comma_separated, milliseconds, socket_address, whole_number,
+};
 use crunch_common::queue::QueueName;
 
 /// Takes jobs from Redis and runs them.
@@ -42,6 +45,16 @@ pub struct WorkerConfig {
     #[arg(long, env = "CRUNCH_WORKER_MAX_RESULT", value_name = "BYTES",
         default_value = "1048576", value_parser = whole_number::<usize>(1..=67_108_864))]
     pub max_result: usize,
+
+    /// Runs so many workers as processes of their own, 1 to 64, under a supervisor that takes back at
+    /// once what a dead one held, and starts another.
+    #[arg(long, env = "CRUNCH_WORKER_SUPERVISE", value_name = "N",
+        value_parser = whole_number::<u16>(1..=64))]
+    pub supervise: Option<u16>,
+
+    /// Address of the health port, such as 127.0.0.1:9090. Default: none.
+    #[arg(long, env = "CRUNCH_WORKER_ADDR", value_name = "ADDR", value_parser = socket_address)]
+    pub addr: Option<SocketAddr>,
 
     /// A file that declares commands as tasks.
     #[arg(long, env = "CRUNCH_TASKS", value_name = "PATH")]

@@ -26,6 +26,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub(crate) use launcher::take_over_if_launched;
+pub(crate) use lines::each_line;
 pub(crate) use oneshot::Oneshot;
 
 /// Names of what a command finds in its environment about its job.

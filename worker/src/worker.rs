@@ -1,5 +1,6 @@
 //! A worker from start to end: what is started, in which order it is stopped, and why.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::{Commands, InvalidCommands};
 use crate::config::WorkerConfig;
 use crate::executor::{Executor, STOP_GRACE};
+use crate::health::{Attendant, Health};
 use crate::process::take_over_if_launched;
 use crate::registry::{DuplicateTask, Registry};
 use crate::running::{RunningJobs, StopReason};
@@ -22,6 +24,7 @@ use crate::service::{
     Announcer, Control, Heartbeat, Listener, Processor, Reachability, Reporter, Rotation,
 };
 use crate::slots::Slots;
+use crate::supervisor::{Lifeline, take_over_if_wished};
 use crate::{Task, tasks};
 
 /// Why a worker did not start.
@@ -43,6 +46,14 @@ pub enum Error {
     /// Redis cannot be used as it is set up.
     #[error(transparent)]
     Broker(#[from] broker::Error),
+    /// The health port cannot be had.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The machine refused a thread or a signal handler.
     #[error("the system refused: {0}")]
     System(#[from] std::io::Error),
@@ -55,14 +66,19 @@ impl Error {
         match self {
             Self::Config(exit) => exit.code,
             Self::DuplicateTask(_) | Self::Commands(_) | Self::NoTasks => 2,
-            Self::Broker(_) | Self::System(_) => 1,
+            Self::Broker(_) | Self::Listen { .. } | Self::System(_) => 1,
         }
     }
 
     /// Tells why, and with which code to exit: for the end of `main`.
     #[must_use]
-    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the last words of a process")]
     pub fn exit(&self) -> std::process::ExitCode {
+        self.tell();
+        self.exit_code().into()
+    }
+
+    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the last words of a process")]
+    pub(crate) fn tell(&self) {
         match self {
             Self::Config(exit) if exit.code == 0 => print!("{}", exit.message),
             Self::Config(exit) => eprint!("{}", exit.message),
@@ -70,7 +86,6 @@ impl Error {
             Self::Commands(wrong @ InvalidCommands::Wrong { .. }) => eprintln!("{wrong}"),
             error => eprintln!("crunch-worker: {error}"),
         }
-        self.exit_code().into()
     }
 }
 
@@ -84,6 +99,8 @@ pub struct Worker {
     registry: Registry,
     duplicate: Option<DuplicateTask>,
     with_builtin: bool,
+    /// If it has a supervisor.
+    lifeline: Option<Lifeline>,
 }
 
 /// When to stop: the first wish lets running jobs end, the second does not wait for them.
@@ -107,7 +124,9 @@ impl Worker {
     /// A worker set up by command line and environment; starts logging.
     ///
     /// Where the worker runs commands, each is started by this program, run once more with the same arguments: that
-    /// process does its work inside this call and never returns from it. So make the worker early in `main`.
+    /// process does its work inside this call and never returns from it. So make the worker early in `main`. The same is
+    /// true where it is to be supervised: the supervisor is this process, and this call returns in its workers only, which
+    /// are this program once more.
     ///
     /// # Errors
     /// [`Error::Config`] with what to print.
@@ -118,12 +137,14 @@ impl Worker {
         Ok(Self::new(config))
     }
 
-    /// A worker set up by the given configuration. As with [`Worker::from_env`], a process that was started for a command
-    /// never returns.
+    /// A worker set up by the given configuration. As with [`Worker::from_env`], a process that was started for a command,
+    /// or is to supervise, never returns.
     #[must_use]
     pub fn new(config: WorkerConfig) -> Self {
         take_over_if_launched();
-        Self { config, registry: Registry::default(), duplicate: None, with_builtin: false }
+        let lifeline = take_over_if_wished(&config);
+        let registry = Registry::default();
+        Self { config, registry, duplicate: None, with_builtin: false, lifeline }
     }
 
     /// What it was set up with.
@@ -165,12 +186,18 @@ impl Worker {
     /// # Errors
     /// If it could not start.
     pub async fn run_until(self, shutdown: Shutdown) -> Result<(), Error> {
+        let lifeline = self.lifeline.clone();
         let (config, registry) = self.complete()?;
-        let broker = Broker::new(&config.common.broker)?;
-        if !wait_for_redis(&broker, &shutdown).await? {
-            return Ok(());
+        lifeline.iter().for_each(Lifeline::tell_configured);
+        let (broker, health) = (Broker::new(&config.common.broker)?, Health::default());
+        let worker = lifeline.as_ref().map_or_else(WorkerId::generate, Lifeline::worker);
+        let attendant = Attendant::hire(&config, lifeline, &health, &broker)?;
+        if wait_for_redis(&broker, &shutdown).await? {
+            Staff::hire(&config, registry, &broker, worker, health)?.work(&shutdown).await;
         }
-        Staff::hire(&config, registry, &broker)?.work(&shutdown).await;
+        if let Some(attendant) = attendant {
+            attendant.end().await;
+        }
         Ok(())
     }
 
@@ -223,6 +250,7 @@ struct Staff {
     /// Serve those that run; end last.
     helpers: JoinSet<()>,
     heartbeat: std::thread::JoinHandle<()>,
+    health: Health,
     /// No new work.
     draining: CancellationToken,
     /// No more tries to settle.
@@ -232,8 +260,13 @@ struct Staff {
 }
 
 impl Staff {
-    fn hire(config: &WorkerConfig, registry: Registry, broker: &Broker) -> Result<Self, Error> {
-        let worker = WorkerId::generate();
+    fn hire(
+        config: &WorkerConfig,
+        registry: Registry,
+        broker: &Broker,
+        worker: WorkerId,
+        health: Health,
+    ) -> Result<Self, Error> {
         let running = Arc::new(RunningJobs::default());
         let (tasks, served) = (registry.descriptors(), registry.queues());
         let queues = config.queues.as_ref().map_or(served, |queues| queues.to_vec());
@@ -250,6 +283,7 @@ impl Staff {
             lease: config.lease,
             running: running.clone(),
             forgotten: forgotten.clone(),
+            pulse: health.pulse("heartbeat"),
         };
         // Its own thread first: a beat makes the lease known before anything is claimed.
         let heartbeat = heartbeat.spawn(done.clone())?;
@@ -280,11 +314,13 @@ impl Staff {
             processors: JoinSet::new(),
             helpers,
             heartbeat,
+            health,
             draining,
             give_up,
             done,
         };
         staff.start_processing(config, &queues, &Arc::new(executor));
+        staff.health.works();
         Ok(staff)
     }
 
@@ -298,15 +334,19 @@ impl Staff {
         let slots = Slots::new(config.slots());
         for partition in self.broker.partitions() {
             let (looks, asked) = mpsc::channel(1);
+            let exchanges = self.broker.separate();
+            let pulse = self.health.pulse(format!("consumer of partition {partition}"));
             let listener = Listener {
                 broker: self.broker.separate(),
+                exchanges: exchanges.clone(),
                 partition,
                 queues: queues.to_vec(),
                 slots: slots.clone(),
                 looks,
+                pulse: pulse.clone(),
             };
             let processor = Processor {
-                broker: self.broker.separate(),
+                broker: exchanges,
                 partition,
                 worker: self.worker,
                 lease: config.lease,
@@ -316,6 +356,7 @@ impl Staff {
                 },
                 slots: slots.clone(),
                 executor: executor.clone(),
+                pulse,
             };
             self.helpers.spawn(listener.run(self.draining.clone()));
             self.processors.spawn(processor.run(
@@ -340,6 +381,7 @@ impl Staff {
             "shutting down: no new jobs, running ones may end"
         );
         self.draining.cancel();
+        self.health.drains();
         let in_time = tokio::select! {
             () = processed(&mut self.processors) => true,
             () = tokio::time::sleep(self.grace) => false,

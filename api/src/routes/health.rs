@@ -8,13 +8,13 @@ use crate::problem::{Problem, UNAVAILABLE};
 use crate::state::App;
 
 /// The process answers; says nothing about Redis.
-#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "The process lives")))]
+#[utoipa::path(get, path = "/livez", tag = "health", operation_id = "getLiveness", responses((status = 200, description = "The process lives")))]
 pub(crate) async fn live() -> HttpResponse {
     ok(&serde_json::json!({ "status": "ok" }))
 }
 
 /// Redis can be reached and used, and the process is not about to stop.
-#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+#[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "getReadiness", responses(
     (status = 200, description = "Requests are served"),
     (status = 503, description = "Send them elsewhere for now"),
 ))]

@@ -11,16 +11,16 @@ use crunch_common::broker::{
 use super::results::{job_there, there};
 use super::{Answer, job_id};
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
-use crate::problem::{ALREADY_FINISHED, INVALID_PARAMETER, NOT_FINISHED, NOT_RETRYABLE, Problem};
+use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
+use crate::query;
 use crate::state::App;
-use crate::submit::query_pairs;
 
 /// A page holds as many jobs unless asked otherwise, and never more than a hundred.
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 
 /// How a job stands; always 200 while it is known.
-#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs",
+#[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", operation_id = "getJob",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The job; a failed one is data, not an error", body = JobDocument),
@@ -55,7 +55,7 @@ fn none_match(request: &HttpRequest, tag: &str) -> bool {
 }
 
 /// The last attempts of a job, oldest first.
-#[utoipa::path(get, path = "/jobs/{id}/attempts", tag = "jobs",
+#[utoipa::path(get, path = "/jobs/{id}/attempts", tag = "jobs", operation_id = "listAttempts",
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "Up to ten attempts", body = Items<AttemptDocument>)))]
 pub(crate) async fn attempts(app: web::Data<App>, id: web::Path<String>) -> Answer {
@@ -64,7 +64,7 @@ pub(crate) async fn attempts(app: web::Data<App>, id: web::Path<String>) -> Answ
 }
 
 /// Cancels a job: at once if it waits; a running one is asked to stop.
-#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs",
+#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", operation_id = "cancelJob",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "Canceled, now or before", body = JobDocument),
@@ -72,7 +72,7 @@ pub(crate) async fn attempts(app: web::Data<App>, id: web::Path<String>) -> Answ
         (status = 409, description = "It has already ended otherwise"),
     ))]
 pub(crate) async fn cancel(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    let outcome = there(app.broker.cancel(job_id(&id)?).await?)?;
+    let outcome = there(app.broker.cancel(job_id(&id)?).await.map_err(Problem::in_doubt)?)?;
     let mut response = match outcome {
         CancelOutcome::AlreadyEnded => {
             return Err(Problem::new(ALREADY_FINISHED, "the job has already ended"));
@@ -84,14 +84,14 @@ pub(crate) async fn cancel(app: web::Data<App>, id: web::Path<String>) -> Answer
 }
 
 /// Gives a failed or canceled job a second life under the same id.
-#[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs",
+#[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs", operation_id = "retryJob",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 202, description = "Queued again", body = JobDocument),
         (status = 409, description = "It is not failed or canceled"),
     ))]
 pub(crate) async fn retry(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    match there(app.broker.retry(job_id(&id)?).await?)? {
+    match there(app.broker.retry(job_id(&id)?).await.map_err(Problem::in_doubt)?)? {
         RetryOutcome::Queued => after(&mut HttpResponse::Accepted(), job_there(&app, &id).await?),
         RetryOutcome::NotEnded => {
             Err(Problem::new(NOT_RETRYABLE, "only failed and canceled jobs can be retried"))
@@ -100,7 +100,7 @@ pub(crate) async fn retry(app: web::Data<App>, id: web::Path<String>) -> Answer 
 }
 
 /// Deletes an ended job. Never cancels: a repeated DELETE must not have two effects.
-#[utoipa::path(delete, path = "/jobs/{id}", tag = "jobs",
+#[utoipa::path(delete, path = "/jobs/{id}", tag = "jobs", operation_id = "deleteJob",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 204, description = "Deleted"),
@@ -108,7 +108,7 @@ pub(crate) async fn retry(app: web::Data<App>, id: web::Path<String>) -> Answer 
         (status = 410, description = "It was deleted before"),
     ))]
 pub(crate) async fn delete(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    match there(app.broker.delete(job_id(&id)?).await?)? {
+    match there(app.broker.delete(job_id(&id)?).await.map_err(Problem::in_doubt)?)? {
         DeleteOutcome::Deleted => Ok(HttpResponse::NoContent().finish()),
         DeleteOutcome::NotEnded => Err(Problem::new(NOT_FINISHED, "cancel the job first")),
     }
@@ -124,7 +124,7 @@ fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answe
 }
 
 /// Many jobs, a page at a time.
-#[utoipa::path(get, path = "/jobs", tag = "jobs",
+#[utoipa::path(get, path = "/jobs", tag = "jobs", operation_id = "listJobs",
     params(
         ("status" = Option<String>, Query, description = "Only jobs that stand there"),
         ("task" = Option<String>, Query, description = "Only jobs of that task"),
@@ -142,8 +142,8 @@ pub(crate) async fn list(app: web::Data<App>, request: HttpRequest) -> Answer {
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     if let Some(cursor) = &next_cursor {
-        let rest = next_query(request.query_string(), cursor);
-        response.insert_header((header::LINK, format!("</jobs?{rest}>; rel=\"next\"")));
+        let next = next_query(request.query_string(), cursor)?;
+        response.insert_header((header::LINK, format!("</jobs?{next}>; rel=\"next\"")));
     }
     let items = page.items.into_iter().map(JobDocument::listed).collect();
     Ok(response.json(JobPage { items, next_cursor }))
@@ -151,17 +151,16 @@ pub(crate) async fn list(app: web::Data<App>, request: HttpRequest) -> Answer {
 
 fn read_query(query: &str) -> Result<ListQuery, Problem> {
     let mut list = ListQuery { limit: DEFAULT_LIMIT, ..ListQuery::default() };
-    for (name, text) in query_pairs(query) {
-        let invalid = |accepted: &str| {
-            Problem::new(INVALID_PARAMETER, format!("{name}: expected {accepted}"))
-        };
-        let time = || text.parse().map_err(|_| invalid("an RFC 3339 time"));
+    let pairs = known_pairs(query)?;
+    if let Some(name) = query::repeated(pairs.iter().map(|(name, _)| name.as_str())) {
+        return Err(query::invalid(name, "is given twice"));
+    }
+    for (name, text) in &pairs {
+        let invalid = |accepted: &str| query::invalid(name, format!("expected {accepted}"));
+        let time = || text.parse().map_err(|error| query::invalid(name, error));
         match name.as_str() {
             "status" => {
-                list.status = Some(
-                    text.parse()
-                        .map_err(|error| invalid(&format!("{error}").replace("expected ", "")))?,
-                );
+                list.status = Some(text.parse().map_err(|error| query::invalid(name, error))?)
             }
             "task" => list.task = Some(text.parse().map_err(|_| invalid("a task name"))?),
             "queue" => list.queue = Some(text.parse().map_err(|_| invalid("a queue name"))?),
@@ -171,22 +170,29 @@ fn read_query(query: &str) -> Result<ListQuery, Problem> {
                 let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
                 list.limit = limit.ok_or_else(|| invalid("a whole number from 1 to 100"))?;
             }
-            "cursor" => {
-                list.cursor =
-                    Some(read_cursor(&text).ok_or_else(|| invalid("the next_cursor of a page"))?)
+            _ => {
+                let cursor = read_cursor(text).filter(|cursor| list.fits(cursor));
+                let cursor =
+                    cursor.ok_or_else(|| invalid("the next_cursor of a page of this list"))?;
+                list.cursor = Some(cursor);
             }
-            // Others are ignored, as everywhere but on submissions.
-            _ => {}
         }
     }
-    match &list.cursor {
-        Some(cursor) if !list.fits(cursor) => Err(Problem::new(
-            INVALID_PARAMETER,
-            "cursor: expected one of the same status and queue",
-        )),
-        _ => Ok(list),
-    }
+    Ok(list)
 }
+
+/// What the query says to a list, the cursor last: it is one only beside the rest. Other parameters are ignored, as
+/// everywhere but on submissions.
+fn known_pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
+    let place = |name: &str| PARAMETERS.iter().position(|&known| known == name);
+    let mut pairs = query::pairs(query)?;
+    pairs.retain(|(name, _)| place(name).is_some());
+    pairs.sort_by_key(|(name, _)| place(name));
+    Ok(pairs)
+}
+
+const PARAMETERS: [&str; 7] =
+    ["status", "task", "queue", "created_after", "created_before", "limit", "cursor"];
 
 fn read_cursor(text: &str) -> Option<Cursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
@@ -194,7 +200,9 @@ fn read_cursor(text: &str) -> Option<Cursor> {
 }
 
 /// The same query with another cursor.
-fn next_query(query: &str, cursor: &str) -> String {
-    let others = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
-    others.chain([format!("cursor={cursor}").as_str()]).collect::<Vec<_>>().join("&")
+fn next_query(query: &str, cursor: &str) -> Result<String, Problem> {
+    let pairs = known_pairs(query)?;
+    let others = pairs.iter().filter(|(name, _)| name != "cursor");
+    let others = others.map(|(name, value)| (name.as_str(), value.as_str()));
+    Ok(query::written(others.chain([("cursor", cursor)])))
 }

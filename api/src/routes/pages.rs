@@ -4,14 +4,23 @@ use actix_web::{HttpResponse, web};
 
 use super::Answer;
 use crate::problem::{KINDS, NOT_FOUND, Problem};
+use crate::state::App;
 use crate::{document, openapi};
 
-/// The OpenAPI 3.1 document of this API.
-pub(crate) async fn openapi() -> HttpResponse {
-    document::ok(&openapi::document())
+/// This document: OpenAPI 3.1.
+#[utoipa::path(get, path = "/openapi.json", tag = "pages", operation_id = "getOpenapi",
+    responses((status = 200, description = "This document", body = serde_json::Value)))]
+pub(crate) async fn openapi(app: web::Data<App>) -> HttpResponse {
+    document::ok(&openapi::document(&app.task_routes))
 }
 
 /// What a problem type means.
+#[utoipa::path(get, path = "/problems/{slug}", tag = "pages", operation_id = "getProblemPage",
+    params(("slug" = String, Path, description = "The last part of a problem's `type`")),
+    responses(
+        (status = 200, description = "A page for people", content_type = "text/html", body = String),
+        (status = 404, description = "There is no such problem type"),
+    ))]
 pub(crate) async fn problem(slug: web::Path<String>) -> Answer {
     let kind = KINDS.iter().find(|kind| kind.slug == slug.as_str());
     let kind = kind.ok_or_else(|| Problem::new(NOT_FOUND, "there is no such problem type"))?;
@@ -22,6 +31,8 @@ pub(crate) async fn problem(slug: web::Path<String>) -> Answer {
 }
 
 /// A short page to start from.
+#[utoipa::path(get, path = "/", tag = "pages", operation_id = "getHomePage",
+    responses((status = 200, description = "A page for people", content_type = "text/html", body = String)))]
 pub(crate) async fn home() -> HttpResponse {
     page(
         "Crunch",

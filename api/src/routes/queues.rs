@@ -6,16 +6,16 @@ use crunch_common::task::TaskName;
 
 use super::Answer;
 use crate::document::{Count, Items, QueueDocument, ok};
-use crate::problem::{INVALID_PARAMETER, NOT_FOUND, Problem};
+use crate::problem::{NOT_FOUND, Problem};
+use crate::query;
 use crate::state::App;
-use crate::submit::query_pairs;
 
 /// One redrive reaches no more dead letters than this unless asked otherwise, and never more than the second.
 const DEFAULT_REDRIVE: u64 = 1000;
 const MAX_REDRIVE: u64 = 100_000;
 
 /// Every queue that was used or served in the last hour, or holds anything.
-#[utoipa::path(get, path = "/queues", tag = "queues",
+#[utoipa::path(get, path = "/queues", tag = "queues", operation_id = "listQueues",
     responses((status = 200, description = "Queues by name", body = Items<QueueDocument>)))]
 pub(crate) async fn list(app: web::Data<App>) -> Answer {
     let (queues, workers) = (app.broker.queues().await?, app.broker.workers().await?);
@@ -25,7 +25,7 @@ pub(crate) async fn list(app: web::Data<App>) -> Answer {
 }
 
 /// One queue.
-#[utoipa::path(get, path = "/queues/{queue}", tag = "queues",
+#[utoipa::path(get, path = "/queues/{queue}", tag = "queues", operation_id = "getQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "The queue", body = QueueDocument),
@@ -36,27 +36,27 @@ pub(crate) async fn show(app: web::Data<App>, name: web::Path<String>) -> Answer
 }
 
 /// Stops handing out a queue's jobs; running ones go on, new ones are still taken.
-#[utoipa::path(post, path = "/queues/{queue}/pause", tag = "queues",
+#[utoipa::path(post, path = "/queues/{queue}/pause", tag = "queues", operation_id = "pauseQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 200, description = "The queue", body = QueueDocument)))]
 pub(crate) async fn pause(app: web::Data<App>, name: web::Path<String>) -> Answer {
     let name = queue_name(&name)?;
-    app.broker.pause(&name).await?;
+    app.broker.pause(&name).await.map_err(Problem::in_doubt)?;
     one(&app, &name).await
 }
 
 /// Hands out a queue's jobs again.
-#[utoipa::path(post, path = "/queues/{queue}/resume", tag = "queues",
+#[utoipa::path(post, path = "/queues/{queue}/resume", tag = "queues", operation_id = "resumeQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 200, description = "The queue", body = QueueDocument)))]
 pub(crate) async fn resume(app: web::Data<App>, name: web::Path<String>) -> Answer {
     let name = queue_name(&name)?;
-    app.broker.resume(&name).await?;
+    app.broker.resume(&name).await.map_err(Problem::in_doubt)?;
     one(&app, &name).await
 }
 
 /// Gives a queue's failed jobs a second life, the oldest first.
-#[utoipa::path(post, path = "/queues/{queue}/redrive", tag = "queues",
+#[utoipa::path(post, path = "/queues/{queue}/redrive", tag = "queues", operation_id = "redriveQueue",
     params(
         ("queue" = String, Path, description = "The queue's name"),
         ("task" = Option<String>, Query, description = "Only jobs of that task"),
@@ -70,9 +70,8 @@ pub(crate) async fn redrive(
 ) -> Answer {
     let name = queue_name(&name)?;
     let (mut task, mut limit) = (None::<TaskName>, DEFAULT_REDRIVE);
-    for (parameter, text) in query_pairs(request.query_string()) {
-        let invalid =
-            |accepted| Problem::new(INVALID_PARAMETER, format!("{parameter}: expected {accepted}"));
+    for (parameter, text) in query::pairs(request.query_string())? {
+        let invalid = |accepted| query::invalid(&parameter, format!("expected {accepted}"));
         match parameter.as_str() {
             "task" => task = Some(text.parse().map_err(|_| invalid("a task name"))?),
             "limit" => {
@@ -82,7 +81,9 @@ pub(crate) async fn redrive(
             _ => {}
         }
     }
-    Ok(ok(&Count { count: app.broker.redrive(&name, task.as_ref(), limit).await? }))
+    Ok(ok(&Count {
+        count: app.broker.redrive(&name, task.as_ref(), limit).await.map_err(Problem::in_doubt)?,
+    }))
 }
 
 fn queue_name(text: &str) -> Result<QueueName, Problem> {

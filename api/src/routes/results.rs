@@ -2,16 +2,16 @@
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
-use crunch_common::broker::{JobRecord, Lookup};
+use crunch_common::broker::{JobRecord, Lookup, Tombstone};
 use crunch_common::job::{Payload, Status};
 
 use super::{Answer, job_id};
 use crate::document::JobDocument;
-use crate::problem::{GONE, INTERNAL, JOB_CANCELED, Problem};
+use crate::problem::{GONE, INTERNAL, JOB_CANCELED, Problem, TRIMMED};
 use crate::state::App;
 
 /// How a job stands, by its token: the status code alone can drive a client.
-#[utoipa::path(get, path = "/result/{token}", tag = "jobs",
+#[utoipa::path(get, path = "/result/{token}", tag = "jobs", operation_id = "getResultByToken",
     params(("token" = String, Path, description = "The token that was answered to the submission")),
     responses(
         (status = 202, description = "Not ended yet", body = JobDocument),
@@ -27,7 +27,7 @@ pub(crate) async fn by_token(app: web::Data<App>, token: web::Path<String>) -> A
 }
 
 /// The result as it is.
-#[utoipa::path(get, path = "/jobs/{id}/result", tag = "jobs",
+#[utoipa::path(get, path = "/jobs/{id}/result", tag = "jobs", operation_id = "getResult",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The result, with its own content type"),
@@ -53,7 +53,7 @@ pub(crate) async fn raw(app: web::Data<App>, id: web::Path<String>) -> Answer {
 }
 
 /// The payload as it was submitted.
-#[utoipa::path(get, path = "/jobs/{id}/payload", tag = "jobs",
+#[utoipa::path(get, path = "/jobs/{id}/payload", tag = "jobs", operation_id = "getPayload",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The payload, with its own content type"),
@@ -61,7 +61,10 @@ pub(crate) async fn raw(app: web::Data<App>, id: web::Path<String>) -> Answer {
         (status = 410, description = "It was deleted"),
     ))]
 pub(crate) async fn payload(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    Ok(bytes(&there(app.broker.payload(job_id(&id)?).await?)?))
+    let payload = there(app.broker.payload(job_id(&id)?).await?)?;
+    let payload =
+        payload.ok_or_else(|| Problem::new(TRIMMED, "the payload was forgotten to make room"))?;
+    Ok(bytes(&payload))
 }
 
 fn pending() -> actix_web::HttpResponseBuilder {
@@ -84,7 +87,10 @@ fn bytes(payload: &Payload) -> HttpResponse {
 pub(crate) fn there<T>(lookup: Lookup<T>) -> Result<T, Problem> {
     match lookup {
         Lookup::Found(found) => Ok(found),
-        Lookup::Gone => Err(Problem::new(GONE, "the job was deleted")),
+        Lookup::Gone(Tombstone::Deleted) => Err(Problem::new(GONE, "the job was deleted")),
+        Lookup::Gone(Tombstone::Trimmed) => {
+            Err(Problem::new(TRIMMED, "the job had ended and was forgotten to make room"))
+        }
         Lookup::Unknown => Err(Problem::no_such_job()),
     }
 }

@@ -9,15 +9,15 @@ use crate::problem::{Problem, UNKNOWN_TASK};
 use crate::state::App;
 
 /// Every task that a worker declared in the last 30 days.
-#[utoipa::path(get, path = "/tasks", tag = "tasks",
+#[utoipa::path(get, path = "/tasks", tag = "tasks", operation_id = "listTasks",
     responses((status = 200, description = "Tasks by name", body = Items<TaskDocument>)))]
 pub(crate) async fn list(app: web::Data<App>) -> Answer {
-    let (tasks, workers) = (app.broker.tasks().await?, app.broker.workers().await?);
+    let (tasks, workers) = (app.catalog.read().await?, app.broker.workers().await?);
     Ok(ok(&Items { items: tasks.iter().map(|task| TaskDocument::new(task, &workers)).collect() }))
 }
 
 /// One task.
-#[utoipa::path(get, path = "/tasks/{task}", tag = "tasks",
+#[utoipa::path(get, path = "/tasks/{task}", tag = "tasks", operation_id = "getTask",
     params(("task" = String, Path, description = "The task's name")),
     responses(
         (status = 200, description = "The task", body = TaskDocument),
@@ -26,7 +26,7 @@ pub(crate) async fn list(app: web::Data<App>) -> Answer {
 pub(crate) async fn show(app: web::Data<App>, name: web::Path<String>) -> Answer {
     let unknown = || Problem::new(UNKNOWN_TASK, "no worker ever declared this task");
     let name: TaskName = name.parse().map_err(|_| unknown())?;
-    let tasks = app.broker.tasks().await?;
+    let tasks = app.catalog.read().await?;
     let task = tasks.iter().find(|task| task.name == name).ok_or_else(unknown)?;
     Ok(ok(&TaskDocument::new(task, &app.broker.workers().await?)))
 }

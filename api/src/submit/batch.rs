@@ -1,15 +1,16 @@
 //! Many submissions in one request: each for itself, order kept, never all-or-nothing.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
-use crunch_common::broker::NewJob;
-use serde::Deserialize;
+use actix_web::http::{StatusCode, header};
+use crunch_common::broker::{Error, NewJob};
+use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::{Envelope, Taken, check_size, taken};
-use crate::document::JobDocument;
-use crate::problem::{INTERNAL, INVALID_SUBMISSION, Problem, Violation};
+use super::{Envelope, Taken, check_fit, no_answer, taken, undeclared_member};
+use crate::document::{Items, JobDocument};
+use crate::json::Members;
+use crate::problem::{INVALID_SUBMISSION, Problem, ProblemDocument, Violation};
 use crate::state::App;
 
 /// At most this many bytes make a batch.
@@ -17,66 +18,118 @@ pub(crate) const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
 /// At most this many jobs make a batch.
 const MAX_BATCH_JOBS: usize = 1000;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Batch {
-    jobs: Vec<Box<RawValue>>,
+/// What became of one item.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = BatchItem)]
+pub(crate) enum ItemDocument {
+    /// It was taken.
+    Taken {
+        /// 202
+        status: u16,
+        job: Box<JobDocument>,
+    },
+    /// It was refused.
+    Refused {
+        /// What a request of its own would have been answered.
+        status: u16,
+        problem: ProblemDocument,
+    },
 }
 
-/// Submits every item of a batch whose JSON was checked.
-pub(crate) async fn submit_batch(app: &App, json: &[u8]) -> Result<HttpResponse, Problem> {
-    let batch: Batch = serde_json::from_slice(json).map_err(|error| {
-        Problem::violations(vec![Violation::new(
-            "",
-            format!("expected {{\"jobs\": […]}}: {error}"),
-        )])
-    })?;
-    if batch.jobs.is_empty() || batch.jobs.len() > MAX_BATCH_JOBS {
-        let detail = format!("expected 1 to {MAX_BATCH_JOBS} jobs, got {}", batch.jobs.len());
-        return Err(Problem::violations(vec![Violation::new("/jobs", detail)]));
-    }
-    let mut jobs = Vec::new();
-    let mut items = Vec::new();
-    for (at, raw) in batch.jobs.iter().enumerate() {
-        let job = prepare(app, raw.get(), &format!("/jobs/{at}")).await;
-        items.push(job.map(|job| jobs.push(job)));
-    }
+/// Submits every item of a batch whose JSON was checked; problems of items name `path` as their instance.
+pub(crate) async fn submit_batch(
+    app: &App,
+    json: &str,
+    path: &str,
+) -> Result<HttpResponse, Problem> {
+    let items = items(json).map_err(|violation| Problem::violations(vec![violation]))?;
+    let prepared = prepare_all(app, &items).await;
+    let jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
     let mut answers = app.broker.enqueue(&jobs).await.into_iter();
-    let mut documents = Vec::with_capacity(items.len());
-    for item in items {
+    let mut documents = Vec::with_capacity(prepared.len());
+    for item in prepared {
         let outcome = match item {
-            Ok(()) => match answers.next() {
-                Some(answer) => taken(app, answer).await,
-                None => Err(Problem::new(INTERNAL, "no answer for this item")),
-            },
+            Ok(_) => taken(app, answers.next().unwrap_or_else(|| Err(no_answer()))).await,
             Err(problem) => Err(problem),
         };
-        documents.push(item_document(outcome));
+        documents.push(ItemDocument::new(outcome, path));
     }
-    let accepted = documents.iter().any(|item| item["status"] == json!(202));
-    let status = if accepted { StatusCode::ACCEPTED } else { INVALID_SUBMISSION.status };
-    Ok(HttpResponse::build(status)
-        .insert_header(("Cache-Control", "no-store"))
-        .json(json!({ "items": documents })))
+    Ok(answer(documents))
 }
 
-async fn prepare(app: &App, json: &str, base: &str) -> Result<NewJob, Problem> {
+/// The items, each as it was written.
+fn items(json: &str) -> Result<Vec<&RawValue>, Violation> {
+    let expected = |pointer: &str| Violation::new(pointer, "expected {\"jobs\": [\u{2026}]}");
+    let members = Members::of(json).ok_or_else(|| expected(""))?;
+    if let Some((name, _)) = members.0.iter().find(|(name, _)| name != "jobs") {
+        return Err(super::given::Refusal::Unknown.into_violation("", name));
+    }
+    let [(_, jobs)] = members.0[..] else { return Err(expected("")) };
+    let items: Vec<&RawValue> = serde_json::from_str(jobs.get()).map_err(|_| expected("/jobs"))?;
+    if items.is_empty() || items.len() > MAX_BATCH_JOBS {
+        let detail = format!("expected 1 to {MAX_BATCH_JOBS} jobs, got {}", items.len());
+        return Err(Violation::new("/jobs", detail));
+    }
+    Ok(items)
+}
+
+/// Checks all items. Once Redis was found away nobody asks it again: the whole batch has one client who waits.
+async fn prepare_all(app: &App, items: &[&RawValue]) -> Vec<Result<NewJob, Problem>> {
+    let mut away = None;
+    let mut prepared = Vec::with_capacity(items.len());
+    for (at, raw) in items.iter().enumerate() {
+        prepared.push(prepare(app, raw.get(), &format!("/jobs/{at}"), &mut away).await);
+    }
+    prepared
+}
+
+async fn prepare(
+    app: &App,
+    json: &str,
+    base: &str,
+    away: &mut Option<Error>,
+) -> Result<NewJob, Problem> {
     let Envelope { task, submission } = Envelope::read(json, base).map_err(Problem::violations)?;
-    let declared = app.catalog.find(&task).await?.ok_or_else(|| {
-        let detail = format!("no worker ever declared a task {:?}", task.as_str());
-        Problem::violations(vec![Violation::new(format!("{base}/task"), detail)])
-    })?;
-    check_size(&declared, &submission.payload)?;
+    let found = match away.clone() {
+        Some(error) => Err(error),
+        None => app.catalog.find(&task).await,
+    };
+    let found = found.inspect_err(|error| *away = Some(error.clone()))?;
+    let declared = found.ok_or_else(|| undeclared_member(&task, base))?;
+    check_fit(&declared, &submission, base)?;
     let key = submission.options.key.clone();
     let idempotency = key.map(|key| key.for_item(json.as_bytes()));
     Ok(submission.into_job(&app.broker, &declared, idempotency))
 }
 
-fn item_document(outcome: Result<Taken, Problem>) -> Value {
-    match outcome {
-        Ok(taken) => json!({ "status": 202, "job": JobDocument::new(taken.job()) }),
-        Err(problem) => {
-            json!({ "status": problem.kind.status.as_u16(), "problem": problem.document() })
+/// 202 if anything was taken; else 503 if another try may help; else 422.
+fn answer(items: Vec<ItemDocument>) -> HttpResponse {
+    let any = |wanted: StatusCode| items.iter().any(|item| item.status() == wanted.as_u16());
+    let status =
+        [StatusCode::ACCEPTED, StatusCode::SERVICE_UNAVAILABLE].into_iter().find(|&s| any(s));
+    let mut response = HttpResponse::build(status.unwrap_or(INVALID_SUBMISSION.status));
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    if status == Some(StatusCode::SERVICE_UNAVAILABLE) {
+        response.insert_header((header::RETRY_AFTER, "1"));
+    }
+    response.json(Items { items })
+}
+
+impl ItemDocument {
+    fn new(outcome: Result<Taken, Problem>, path: &str) -> Self {
+        match outcome {
+            Ok(taken) => Self::Taken { status: 202, job: Box::new(JobDocument::new(taken.job())) },
+            Err(problem) => Self::Refused {
+                status: problem.kind.status.as_u16(),
+                problem: problem.document(path),
+            },
+        }
+    }
+
+    fn status(&self) -> u16 {
+        match self {
+            Self::Taken { status, .. } | Self::Refused { status, .. } => *status,
         }
     }
 }

@@ -1,14 +1,12 @@
 //! The envelope of `POST /jobs` and of a batch's items: `task`, `payload`, and the options.
 
-use std::collections::BTreeMap;
-
 use actix_web::web::Bytes;
 use crunch_common::job::ContentType;
 use crunch_common::task::TaskName;
-use serde_json::Value;
-use serde_json::value::RawValue;
 
+use super::given::{Given, refused};
 use super::{Options, Submission};
+use crate::json::Members;
 use crate::problem::Violation;
 
 /// A submission that names its task.
@@ -21,41 +19,41 @@ pub(crate) struct Envelope {
 impl Envelope {
     /// Reads an envelope whose JSON was checked; on failure everything that is wrong, each with a pointer below `base`.
     pub(crate) fn read(json: &str, base: &str) -> Result<Self, Vec<Violation>> {
-        let Ok(mut members) = serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(json) else {
+        let Some(members) = Members::of(json) else {
             return Err(vec![Violation::new(base, "expected an object")]);
         };
-        let mut violations = Vec::new();
-        let task = read_task(members.remove("task").as_deref());
-        let task = task.map_err(|detail| violations.push(Violation::new("/task", detail))).ok();
-        // The payload is kept byte by byte: big numbers and the order of members are the client's.
-        let payload =
-            members.remove("payload").map_or_else(|| "null".into(), |raw| raw.get().to_owned());
-        let mut options = Options::default();
-        for (name, raw) in &members {
-            let value = serde_json::from_str(raw.get()).unwrap_or(Value::Null);
-            if let Err(refusal) = options.set(name, &value) {
-                violations.push(refusal.into_violation(name));
-            }
+        if let Some(name) = members.repeated() {
+            return Err(vec![refused("is given twice").into_violation(base, name)]);
+        }
+        let (mut task, mut options, mut violations) = (None, Options::default(), Vec::new());
+        // What is not said is null. What is said is kept byte by byte: big numbers and the order of members are the
+        // client's.
+        let mut payload = Bytes::from_static(b"null");
+        for (name, raw) in &members.0 {
+            let taken = match name.as_str() {
+                "task" => Given::Json(raw).parsed(TASK_NAME).map(|name| task = Some(name)),
+                "payload" => {
+                    payload = Bytes::copy_from_slice(raw.get().as_bytes());
+                    Ok(())
+                }
+                name => options.set(name, Given::Json(raw)),
+            };
+            violations.extend(taken.err().map(|refusal| refusal.into_violation(base, name)));
+        }
+        if members.0.iter().all(|(name, _)| name != "task") {
+            violations.insert(0, refused("is missing").into_violation(base, "task"));
         }
         match task {
             Some(task) if violations.is_empty() => {
-                let (payload, content_type) = (Bytes::from(payload), ContentType::json());
+                let content_type = ContentType::json();
                 Ok(Self { task, submission: Submission { payload, content_type, options } })
             }
-            _ => {
-                violations.iter_mut().for_each(|violation| violation.pointer.insert_str(0, base));
-                Err(violations)
-            }
+            _ => Err(violations),
         }
     }
 }
 
-fn read_task(raw: Option<&RawValue>) -> Result<TaskName, String> {
-    let raw = raw.ok_or("task is missing")?;
-    let text: Option<String> = serde_json::from_str(raw.get()).ok();
-    let name = text.and_then(|text| text.parse().ok());
-    name.ok_or_else(|| "expected a task name: 1 to 64 of a-z 0-9 _ . -".to_owned())
-}
+const TASK_NAME: &str = "a task name: 1 to 64 of a-z 0-9 _ . -";
 
 #[cfg(test)]
 mod tests {
@@ -86,8 +84,24 @@ mod tests {
         assert_eq!(pointers("{}"), ["/task"]);
         assert_eq!(
             pointers(r#"{"task":"T","delay_ms":"1","a/b":1,"webhook":{},"metadata":{"k":[]}}"#),
-            ["/task", "/a~1b", "/delay_ms", "/metadata/k", "/webhook"]
+            ["/task", "/delay_ms", "/a~1b", "/webhook", "/metadata/k"]
         );
+        assert_eq!(pointers(r#"{"task":"a","queue":"b","task":"c"}"#), ["/task"]);
+        assert_eq!(pointers(r#"{"task":"a","metadata":{"~/":1,"~/":2}}"#), ["/metadata/~0~1"]);
+        // What Rust's numbers and strings cannot hold is not taken for unsaid.
+        assert_eq!(
+            pointers(r#"{"task":"a","delay_ms":1e999,"queue":"\ud800"}"#),
+            ["/delay_ms", "/queue"]
+        );
+    }
+
+    #[test]
+    fn labels_keep_numbers_to_the_digit() {
+        let json =
+            r#"{"task":"t","metadata":{"a":123456789012345678901234567890,"b":1.50,"c":true}}"#;
+        let metadata = Envelope::read(json, "").unwrap().submission.options.metadata;
+        let labels: Vec<_> = metadata.iter().collect();
+        assert_eq!(labels, [("a", "123456789012345678901234567890"), ("b", "1.50"), ("c", "true")]);
     }
 
     #[test]

@@ -6,10 +6,11 @@ use crunch_common::broker::Start;
 use crunch_common::job::{MAX_ATTEMPTS_LIMIT, MAX_DURATION, Metadata, Priority};
 use crunch_common::queue::QueueName;
 use crunch_common::time::{Timestamp, whole_ms};
-use serde_json::Value;
 
+use super::given::{Given, Refusal, pointer_segment, refused};
 use crate::idempotency::Key;
-use crate::problem::{INVALID_PARAMETER, Problem, Violation};
+use crate::problem::Problem;
+use crate::query;
 
 /// What was said; `None` leaves it to the task.
 #[derive(Debug, Default)]
@@ -25,28 +26,33 @@ pub(crate) struct Options {
     pub(crate) metadata: Metadata,
 }
 
-/// Why a value was not taken.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// There is no option of that name.
-    Unknown,
-    /// The value does not fit; says what would. The pointer leads to the place inside the value.
-    Wrong { pointer: String, expected: String },
-}
-
-fn wrong(expected: impl Into<String>) -> Refusal {
-    Refusal::Wrong { pointer: String::new(), expected: expected.into() }
-}
-
 impl Options {
+    /// Every name that [`Options::set`] knows, whether or not it is offered yet.
+    pub(crate) const NAMES: [&str; 11] = [
+        "queue",
+        "priority",
+        "delay_ms",
+        "run_at",
+        "timeout_ms",
+        "deadline_ms",
+        "max_attempts",
+        "retention_ms",
+        "idempotency_key",
+        "metadata",
+        "webhook",
+    ];
+
     /// Takes one option; `null` leaves it unsaid.
-    pub(crate) fn set(&mut self, name: &str, value: &Value) -> Result<(), Refusal> {
-        if value.is_null() && KNOWN.contains(&name) {
+    pub(crate) fn set(&mut self, name: &str, value: Given<'_>) -> Result<(), Refusal> {
+        if !Self::NAMES.contains(&name) {
+            return Err(Refusal::Unknown);
+        }
+        if value.is_null() {
             return Ok(());
         }
         match name {
-            "queue" => self.queue = Some(parsed(value, "a queue name: 1 to 64 of a-z 0-9 _ . -")?),
-            "priority" => self.priority = Some(parsed(value, "low, normal, high or urgent")?),
+            "queue" => self.queue = Some(value.parsed("a queue name: 1 to 64 of a-z 0-9 _ . -")?),
+            "priority" => self.priority = Some(value.parsed("low, normal, high or urgent")?),
             "delay_ms" => self.start_at(Start::After(duration(value, 0)?))?,
             "run_at" => self.start_at(Start::At(run_at(value)?))?,
             "timeout_ms" => self.timeout = Some(duration(value, 1)?),
@@ -55,26 +61,25 @@ impl Options {
             "retention_ms" => self.retention = Some(duration(value, 0)?),
             "idempotency_key" => self.key = Some(key(value)?),
             "metadata" => self.metadata = metadata(value)?,
-            "webhook" => return Err(wrong("is not supported yet")),
-            _ => return Err(Refusal::Unknown),
+            _ => return Err(refused("is not offered yet")),
         }
         Ok(())
     }
 
     /// Reads the options of a query string. Numbers are written as digits, metadata as `metadata.<key>=<value>`.
     pub(crate) fn from_query(query: &str) -> Result<Self, Problem> {
+        let pairs = query::pairs(query)?;
+        if let Some(name) = query::repeated(pairs.iter().map(|(name, _)| name.as_str())) {
+            return Err(query::invalid(name, "is given twice"));
+        }
         let mut options = Self::default();
-        for (name, text) in pairs(query) {
-            let refused = match name.strip_prefix("metadata.") {
-                Some(label) => label_of(&mut options.metadata, label, &Value::String(text.clone())),
-                // Waiting is not offered yet, so every answer is 202; what is asked must still make sense.
-                None if name == "wait" => {
-                    text.parse::<u32>().map(|_| ()).map_err(|_| wrong("whole seconds"))
-                }
-                None if name == "metadata" || name == "webhook" => Err(Refusal::Unknown),
-                None => options.set(&name, &typed(&name, &text)),
+        for (name, text) in &pairs {
+            let taken = match name.strip_prefix("metadata.") {
+                Some(label) => label_of(&mut options.metadata, label, Given::Text(text)),
+                None if name == "metadata" => Err(refused("write metadata.<key>=<value>")),
+                None => options.set(name, Given::Text(text)),
             };
-            refused.map_err(|refusal| invalid_parameter(&name, &refusal))?;
+            taken.map_err(|refusal| refusal.into_problem(name))?;
         }
         Ok(options)
     }
@@ -82,122 +87,57 @@ impl Options {
     fn start_at(&mut self, start: Start) -> Result<(), Refusal> {
         match self.start.replace(start) {
             None => Ok(()),
-            Some(_) => Err(wrong("only one of delay_ms and run_at")),
+            Some(_) => Err(refused("only one of delay_ms and run_at may be given")),
         }
     }
 }
 
-const KNOWN: [&str; 11] = [
-    "queue",
-    "priority",
-    "delay_ms",
-    "run_at",
-    "timeout_ms",
-    "deadline_ms",
-    "max_attempts",
-    "retention_ms",
-    "idempotency_key",
-    "metadata",
-    "webhook",
-];
-
-/// The pairs of a query string, decoded.
-pub(crate) fn pairs(query: &str) -> Vec<(String, String)> {
-    actix_web::web::Query::<Vec<(String, String)>>::from_query(query)
-        .map(actix_web::web::Query::into_inner)
-        .unwrap_or_default()
-}
-
-fn typed(name: &str, text: &str) -> Value {
-    let number = name.ends_with("_ms") || name == "max_attempts";
-    text.parse::<u64>().ok().filter(|_| number).map_or_else(|| Value::from(text), Value::from)
-}
-
-fn invalid_parameter(name: &str, refusal: &Refusal) -> Problem {
-    let detail = match refusal {
-        Refusal::Unknown => format!("there is no query parameter {name:?} here"),
-        Refusal::Wrong { expected, .. } => format!("{name}: expected {expected}"),
-    };
-    Problem::new(INVALID_PARAMETER, detail)
-}
-
-impl Refusal {
-    /// As an entry of a 422, for the member of that name.
-    pub(crate) fn into_violation(self, name: &str) -> Violation {
-        let member = pointer_segment(name);
-        match self {
-            Self::Unknown => Violation::new(member, format!("there is no member {name:?} here")),
-            Self::Wrong { pointer, expected } if expected.starts_with("is ") => {
-                Violation::new(format!("{member}{pointer}"), format!("{name} {expected}"))
-            }
-            Self::Wrong { pointer, expected } => {
-                Violation::new(format!("{member}{pointer}"), format!("expected {expected}"))
-            }
-        }
-    }
-}
-
-/// One segment of a JSON Pointer.
-fn pointer_segment(name: &str) -> String {
-    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
-}
-
-fn parsed<T: std::str::FromStr>(value: &Value, expected: &str) -> Result<T, Refusal> {
-    value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wrong(expected))
-}
-
-fn duration(value: &Value, least: u64) -> Result<Duration, Refusal> {
+fn duration(value: Given<'_>, least: u64) -> Result<Duration, Refusal> {
     let most = whole_ms(MAX_DURATION);
-    let ms = value.as_u64().filter(|ms| (least..=most).contains(ms));
-    ms.map(Duration::from_millis)
-        .ok_or_else(|| wrong(format!("whole milliseconds from {least} to {most}")))
+    let ms = value.whole().filter(|ms| (least..=most).contains(ms));
+    let expected = || refused(format!("expected whole milliseconds from {least} to {most}"));
+    ms.map(Duration::from_millis).ok_or_else(expected)
 }
 
-fn run_at(value: &Value) -> Result<Timestamp, Refusal> {
+fn run_at(value: Given<'_>) -> Result<Timestamp, Refusal> {
     let latest = Timestamp::now().unix_ms() + whole_ms(MAX_DURATION);
     let time: Timestamp =
-        parsed(value, "an RFC 3339 time with an offset, such as 2026-11-22T13:40:54.426Z")?;
+        value.parsed("an RFC 3339 time with an offset, such as 2026-11-22T13:40:54.426Z")?;
     if time.unix_ms() > latest {
-        return Err(wrong("a time within a year"));
+        return Err(refused("expected a time within a year"));
     }
     Ok(time)
 }
 
-fn attempts(value: &Value) -> Result<u32, Refusal> {
-    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+fn attempts(value: Given<'_>) -> Result<u32, Refusal> {
+    let number = value.whole().and_then(|number| u32::try_from(number).ok());
     number
         .filter(|number| (1..=MAX_ATTEMPTS_LIMIT).contains(number))
-        .ok_or_else(|| wrong(format!("a whole number from 1 to {MAX_ATTEMPTS_LIMIT}")))
+        .ok_or_else(|| refused(format!("expected a whole number from 1 to {MAX_ATTEMPTS_LIMIT}")))
 }
 
-fn key(value: &Value) -> Result<Key, Refusal> {
-    let key = value.as_str().and_then(|text| Key::parse(text).ok());
-    key.ok_or_else(|| wrong("1 to 255 visible ASCII characters"))
+fn key(value: Given<'_>) -> Result<Key, Refusal> {
+    let key = value.text().and_then(|text| Key::parse(&text).ok());
+    key.ok_or_else(|| refused("expected 1 to 255 visible ASCII characters"))
 }
 
-fn metadata(value: &Value) -> Result<Metadata, Refusal> {
-    let members = value.as_object().ok_or_else(|| wrong("an object"))?;
+fn metadata(value: Given<'_>) -> Result<Metadata, Refusal> {
+    let members = value.members().ok_or_else(|| refused("expected an object"))?;
+    if let Some(label) = members.repeated() {
+        return Err(refused("is given twice").at(&pointer_segment(label)));
+    }
     let mut metadata = Metadata::default();
-    for (label, value) in members {
-        label_of(&mut metadata, label, value)?;
+    for (label, raw) in members.0 {
+        label_of(&mut metadata, &label, Given::Json(raw))?;
     }
     Ok(metadata)
 }
 
-/// Sets one label; numbers and booleans are kept as their text.
-fn label_of(metadata: &mut Metadata, label: &str, value: &Value) -> Result<(), Refusal> {
-    let at = |expected: &str| Refusal::Wrong {
-        pointer: pointer_segment(label),
-        expected: expected.to_owned(),
-    };
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Number(_) | Value::Bool(_) => value.to_string(),
-        Value::Null | Value::Array(_) | Value::Object(_) => {
-            return Err(at("a string, a number or a boolean"));
-        }
-    };
-    metadata.insert(label.to_owned(), text).map_err(|error| at(&error.to_string()))
+/// Sets one label; numbers and booleans are kept as they were written.
+fn label_of(metadata: &mut Metadata, label: &str, value: Given<'_>) -> Result<(), Refusal> {
+    let wrong = |detail: &str| refused(detail).at(&pointer_segment(label));
+    let text = value.scalar().ok_or_else(|| wrong("expected a string, a number or a boolean"))?;
+    metadata.insert(label.to_owned(), text).map_err(|error| wrong(&error.to_string()))
 }
 
 #[cfg(test)]
@@ -229,14 +169,18 @@ mod tests {
             "nonsense=1",
             "metadata=1",
             "webhook=x",
-            "wait=x",
+            "wait=5",
+            "queue=a&queue=a",
+            "delay_ms=%2B5",
             "delay_ms=1&run_at=2026-11-22T13:40:54Z",
             "metadata.=1",
             "retention_ms=99999999999999",
         ];
         for query in cases {
             let problem = Options::from_query(query).unwrap_err();
-            assert_eq!(problem.kind, INVALID_PARAMETER, "{query}");
+            let name = query.split('=').next().unwrap_or_default();
+            assert_eq!(problem.kind, crate::problem::INVALID_PARAMETER, "{query}");
+            assert!(problem.to_string().contains(name), "{problem}");
         }
     }
 }

@@ -139,6 +139,11 @@ impl Link {
         connected.map_err(|_| Error::timed_out())?.map(|_| ()).map_err(|(_, error)| error)
     }
 
+    /// Forgets the connection, if there is one: whoever comes next gets a new one. Calls under way go on.
+    pub(crate) fn forget(&self) {
+        self.lock().connection = None;
+    }
+
     async fn send_one(
         &self,
         command: &Cmd,
@@ -302,7 +307,7 @@ enum Request<'a> {
 }
 
 /// Turns an error that Redis sent inside a reply into ours. Whoever just looks around hears of a wrong type as such.
-fn server_errors(values: Vec<Value>, look: bool) -> Result<Vec<Value>, RedisError> {
+pub(crate) fn server_errors(values: Vec<Value>, look: bool) -> Result<Vec<Value>, RedisError> {
     let expected = |value: &Value| match value {
         Value::ServerError(error) => look && error.code() == "WRONGTYPE",
         _ => false,

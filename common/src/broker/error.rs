@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError};
 
+use crate::queue::QueueName;
+
 /// Why the broker could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -20,6 +22,12 @@ pub enum Error {
     /// Redis has no memory left for new jobs. Nothing was written.
     #[error("redis has no memory left for new jobs")]
     Full,
+    /// As many jobs wait in this queue as may. Nothing was written.
+    #[error("queue {queue} is full")]
+    QueueFull {
+        /// Where it would have waited.
+        queue: QueueName,
+    },
     /// Redis answered, and will not serve us as it is set up. A person must act.
     #[error("redis refuses us: {reason}")]
     Refused {
@@ -62,7 +70,7 @@ impl Error {
     /// Whether the same call may succeed later without anybody's hand.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Full)
+        matches!(self, Self::Unavailable { .. } | Self::Full | Self::QueueFull { .. })
     }
 }
 

@@ -14,6 +14,10 @@ use crate::queue::QueueName;
 use crate::task::TaskName;
 use crate::time::{Timestamp, whole_ms};
 
+/// A large payload may be on its way to us; but a connection that swallows replies must not hold a worker for half of an
+/// hour's lease.
+const CLAIMS_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a worker brings and wants, towards one partition.
 #[derive(Debug)]
 pub struct Exchange {
@@ -130,8 +134,8 @@ impl Broker {
     ) -> Result<Exchanged, Error> {
         let arguments = |command: &mut Cmd| write(command, exchange);
         let bytes = exchange.settlements.iter().map(Settlement::size).sum();
-        // A large payload may be on its way to us.
-        let call = Call::new(Function::Exchange, partition).once().patient(exchange.lease / 2);
+        let patience = (exchange.lease / 2).min(CLAIMS_PATIENCE);
+        let call = Call::new(Function::Exchange, partition).once().patient(patience);
         let reply = self.link.call(call.carrying(bytes), arguments).await?;
         read(reply)
     }

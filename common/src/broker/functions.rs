@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 pub(crate) const LAYOUT: u64 = 1;
 
 /// The parts in the order of their use: what is shared first, then one file a verb.
-const PARTS: [&str; 24] = [
+const PARTS: [&str; 26] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/core.lua"),
     include_str!("lua/lifecycle.lua"),
@@ -21,9 +21,11 @@ const PARTS: [&str; 24] = [
     include_str!("lua/promote.lua"),
     include_str!("lua/claim.lua"),
     include_str!("lua/exchange.lua"),
+    include_str!("lua/take_back.lua"),
     include_str!("lua/sweep.lua"),
     include_str!("lua/heartbeat.lua"),
     include_str!("lua/leave.lua"),
+    include_str!("lua/bury.lua"),
     include_str!("lua/report.lua"),
     include_str!("lua/cancel.lua"),
     include_str!("lua/retry.lua"),
@@ -42,6 +44,7 @@ const PARTS: [&str; 24] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
     Announce,
+    Bury,
     Cancel,
     Delete,
     Enqueue,
@@ -63,6 +66,7 @@ impl Function {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Announce => "announce",
+            Self::Bury => "bury",
             Self::Cancel => "cancel",
             Self::Delete => "delete",
             Self::Enqueue => "enqueue",

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use redis::aio::ConnectionLike;
 use redis::{Pipeline, Value};
 use serde::Deserialize;
 
+use super::connection::server_errors;
 use super::error::{Error, classify};
 use super::heartbeat::WorkerInfo;
 use super::keys::Lane;
@@ -115,15 +117,16 @@ impl Broker {
         })
     }
 
-    /// Reads a job's payload. One round trip.
+    /// Reads a job's payload; `None` if it was forgotten to make room when the job succeeded. One round trip.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
-    pub async fn payload(&self, id: JobId) -> Result<Lookup<Payload>, Error> {
+    pub async fn payload(&self, id: JobId) -> Result<Lookup<Option<Payload>>, Error> {
         let (job, mut more) = self.job_and(id, &["payload"]).await?;
         job.try_map(|job| {
-            let bytes = reply::bytes(more.pop().ok_or_else(|| Error::unreadable("no payload"))?)?;
-            Ok(Payload { bytes, content_type: job.options.content_type })
+            let payload = more.pop().filter(|value| *value != Value::Nil);
+            let bytes = payload.map(reply::bytes).transpose()?;
+            Ok(bytes.map(|bytes| Payload { bytes, content_type: job.options.content_type }))
         })
     }
 
@@ -346,7 +349,7 @@ impl Broker {
             Lookup::Found(job) => {
                 Some(RunningJob { id: job.id, task: job.task, started_at: job.started_at })
             }
-            Lookup::Gone | Lookup::Unknown => None,
+            Lookup::Gone(_) | Lookup::Unknown => None,
         });
         Ok(jobs.collect())
     }
@@ -365,7 +368,9 @@ impl Broker {
                 .get()
                 .await
                 .map_err(|error| Error::Unavailable { reason: error.to_string() })?;
-            pipeline.query_async::<Vec<Value>>(&mut connection).await.map_err(heard)
+            let count = pipeline.cmd_iter().count();
+            let values = connection.req_packed_commands(pipeline, 0, count).await;
+            values.and_then(|values| server_errors(values, false)).map_err(heard)
         };
         tokio::time::timeout(CALL_DEADLINE, ask).await.map_err(|_| Error::timed_out())?
     }

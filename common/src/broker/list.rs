@@ -159,11 +159,12 @@ impl Broker {
 }
 
 impl ListQuery {
-    /// Whether the cursor came from a list of the same status and queue.
+    /// Whether the cursor came from a list of the same status and queue. One that stands at the start of a status names no
+    /// queue yet.
     #[must_use]
     pub fn fits(&self, cursor: &Cursor) -> bool {
         self.status.is_none_or(|status| status == cursor.status)
-            && (self.queue.is_none() || cursor.queue == self.queue)
+            && (self.queue.is_none() || cursor.queue.is_none() || cursor.queue == self.queue)
     }
 
     fn matches(&self, job: &JobRecord) -> bool {

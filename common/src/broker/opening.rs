@@ -20,6 +20,7 @@ pub(crate) async fn open(
     let info: InfoDict = redis::cmd("INFO").query_async(connection).await.map_err(heard)?;
     check_version(&info)?;
     check_eviction(&info)?;
+    tell_of_no_maxmemory(&info, settings);
     let stored = match ask(connection, settings).await {
         Err(error) if classify(&error).0 == Remedy::Reload => {
             load(connection, &settings.library).await.map_err(heard)?;
@@ -94,6 +95,17 @@ fn check_eviction(info: &InfoDict) -> Result<(), Error> {
     Err(Error::Refused {
         reason: format!("maxmemory-policy is {policy}, which may evict jobs; set it to noeviction"),
     })
+}
+
+/// Without a limit nothing can be done before the machine itself is out of memory.
+fn tell_of_no_maxmemory(info: &InfoDict, settings: &Settings) {
+    if field::<u64>(info, "maxmemory") == 0 {
+        settings.told_of_no_maxmemory.call_once(|| {
+            tracing::info!(
+                "redis has no maxmemory: new jobs are taken until the machine has no memory left; set one, and they are refused in time"
+            );
+        });
+    }
 }
 
 fn check_layout((layout, partitions): (u64, u16), settings: &Settings) -> Result<(), Error> {

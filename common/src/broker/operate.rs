@@ -160,7 +160,7 @@ impl Broker {
         };
         match reply::integer(&self.operate(function, id.partition(), arguments).await?)? {
             -2 => Ok(match self.job(id).await? {
-                Lookup::Gone => Lookup::Gone,
+                Lookup::Gone(how) => Lookup::Gone(how),
                 Lookup::Found(_) | Lookup::Unknown => Lookup::Unknown,
             }),
             code => Ok(Lookup::Found(code)),

@@ -69,13 +69,22 @@ pub struct ResultSummary {
     pub content_type: ContentType,
 }
 
+/// Why a job that was there is not any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tombstone {
+    /// Somebody deleted it.
+    Deleted,
+    /// It had ended, and was forgotten early because Redis was nearly full.
+    Trimmed,
+}
+
 /// What became of an id.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Lookup<T> {
     /// The job is there.
     Found(T),
-    /// There was such a job; it was deleted not long ago.
-    Gone,
+    /// There was such a job, not long ago.
+    Gone(Tombstone),
     /// There is no such job, or none any more.
     Unknown,
 }
@@ -88,7 +97,7 @@ impl<T> Lookup<T> {
     pub fn try_map<U, E>(self, f: impl FnOnce(T) -> Result<U, E>) -> Result<Lookup<U>, E> {
         match self {
             Self::Found(found) => f(found).map(Lookup::Found),
-            Self::Gone => Ok(Lookup::Gone),
+            Self::Gone(how) => Ok(Lookup::Gone(how)),
             Self::Unknown => Ok(Lookup::Unknown),
         }
     }
@@ -125,8 +134,10 @@ pub(crate) const FIELDS: [&str; 23] = [
 /// Reads the answer of `HMGET job …FIELDS`.
 pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> {
     let mut fields = Fields(reply::fields::<{ FIELDS.len() }>(value)?.into());
-    if fields.parsed::<String>("gone")?.is_some() {
-        return Ok(Lookup::Gone);
+    match fields.parsed::<String>("gone")?.as_deref() {
+        Some("trimmed") => return Ok(Lookup::Gone(Tombstone::Trimmed)),
+        Some(_) => return Ok(Lookup::Gone(Tombstone::Deleted)),
+        None => {}
     }
     if fields.peek("status").is_none() {
         return Ok(Lookup::Unknown);

@@ -129,7 +129,7 @@ impl Broker {
     /// tried: the answer comes in the time of one call.
     ///
     /// # Errors
-    /// Each job for itself: [`Error::Full`] and [`Error::Refused`] took nothing; [`Error::Unavailable`] may have, and
+    /// Each job for itself: [`Error::Full`], [`Error::QueueFull`] and [`Error::Refused`] took nothing; [`Error::Unavailable`] may have, and
     /// may be repeated with the same id.
     pub async fn enqueue(&self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
         let mut answers: Vec<_> = jobs.iter().map(|_| Err(Error::timed_out())).collect();
@@ -158,8 +158,10 @@ impl Broker {
         partition: Partition,
         jobs: impl Iterator<Item = &'a NewJob> + Clone,
     ) -> Result<Vec<Result<Enqueued, Error>>, Error> {
-        let arguments =
-            |command: &mut redis::Cmd| jobs.clone().for_each(|job| write_job(command, job));
+        let arguments = |command: &mut redis::Cmd| {
+            command.arg(self.settings.memory_watermark).arg(self.settings.max_queue_depth);
+            jobs.clone().for_each(|job| write_job(command, job));
+        };
         let bytes = jobs.clone().map(|job| job.payload.len()).sum();
         let call = Call::new(Function::Enqueue, partition).carrying(bytes);
         let reply = self.link.call(call, arguments).await?;
@@ -236,6 +238,8 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
         2 => reply::parsed(next()?).map(Enqueued::Known),
         3 => reply::parsed(next()?).map(Enqueued::Replayed),
         -1 => Ok(Enqueued::Conflict),
+        -2 => Err(Error::Full),
+        -3 => Err(Error::QueueFull { queue: job.queue.clone() }),
         code => Err(Error::unreadable(format!("enqueue answered {code}"))),
     }
 }

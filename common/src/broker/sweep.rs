@@ -21,6 +21,9 @@ pub struct Swept {
     pub trimmed: u64,
 }
 
+/// One sweep goes on for no more calls than this: a hundred thousand jobs. The next one goes on where it stopped.
+const MOST_CALLS: usize = 1000;
+
 impl Broker {
     /// Sweeps one partition until nothing is left to do, if the last sweep by anybody is older than a second.
     ///
@@ -28,19 +31,22 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn sweep(&self, partition: Partition) -> Result<Swept, Error> {
         let mut total = Swept::default();
-        loop {
-            let reply = self
-                .link
-                .call(Call::new(Function::Sweep, partition).once(), |_: &mut Cmd| ())
-                .await?;
+        for _ in 0..MOST_CALLS {
+            let watermark = self.settings.memory_watermark;
+            let call = Call::new(Function::Sweep, partition).once();
+            let arguments = |command: &mut Cmd| {
+                command.arg(watermark);
+            };
+            let reply = self.link.call(call, arguments).await?;
             let [_, requeued, failed, promoted, trimmed, more] = reply::fields(reply)?;
             total.requeued += reply::unsigned(&requeued)?;
             total.failed += reply::unsigned(&failed)?;
             total.promoted += reply::unsigned(&promoted)?;
             total.trimmed += reply::unsigned(&trimmed)?;
             if reply::integer(&more)? == 0 {
-                return Ok(total);
+                break;
             }
         }
+        Ok(total)
     }
 }

@@ -60,7 +60,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) async fn new(redis: &RedisServer, prefix: String, library: Library) -> Self {
-        let mut connection = redis.client().get_multiplexed_async_connection().await.unwrap();
+        let mut connection = redis.connect().await;
         let now = Timestamp::now().unix_ms();
         let () = redis::cmd("SET").arg(CLOCK).arg(now).query_async(&mut connection).await.unwrap();
         Self {
@@ -110,6 +110,7 @@ impl Driver {
                 self.workers[*worker] = Worker::new();
                 Ok(())
             }
+            Operation::Bury { worker } => self.bury(*worker).await,
             Operation::Report { worker, lease } => self.report(*worker, *lease).await,
             Operation::Cancel { job } => self.on_job(*job, Verb::Cancel).await,
             Operation::Retry { job } => self.on_job(*job, Verb::Retry).await,
@@ -237,6 +238,7 @@ impl Driver {
             return Ok(());
         };
         let exchanged = self.broker.exchange(Partition::default(), exchange).await.map_err(text)?;
+        // It may have been forgotten meanwhile.
         self.model.register(worker.id);
         for ((settlement, &ending), settled) in
             exchange.settlements.iter().zip(endings).zip(&exchanged.settled)
@@ -271,6 +273,12 @@ impl Driver {
         let beaten = self.broker.heartbeat(Partition::default(), &beat).await.map_err(text)?;
         let named: Vec<_> = leases.iter().map(|key| (key.id, key.epoch.number())).collect();
         same("verdicts", &beaten.verdicts, &self.model.heartbeat(worker.id, &named))
+    }
+
+    async fn bury(&mut self, worker: usize) -> Check {
+        let dead = std::mem::replace(&mut self.workers[worker], Worker::new());
+        let buried = self.broker.bury(dead.id).await.map_err(text)?;
+        same("buried", &buried, &self.model.bury(dead.id))
     }
 
     async fn report(&mut self, worker: usize, lease: usize) -> Check {

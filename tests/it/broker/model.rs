@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crunch_common::broker::{Settled, Verdict, WorkerId};
+use crunch_common::broker::{Buried, Settled, Verdict, WorkerId};
 use crunch_common::job::{JobId, Status};
 
 use super::operation::{Ending, LEASE_MS, QUEUES};
@@ -309,35 +309,59 @@ impl Model {
         self.index.retain(|_, &mut beat| now - beat < LEASE_MS.max(30_000));
     }
 
+    /// Takes back the leases of a queue that have ended.
     fn take_back(&mut self, queue: usize) {
         let now = self.now;
-        let expired =
-            |job: &Job| job.queue == queue && job.status == Status::Running && job.lease_end <= now;
-        let mut ids: Vec<_> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| expired(job))
-            .map(|(&id, job)| (job.lease_end, id))
-            .collect();
-        ids.sort();
         let mut requeued = Vec::new();
-        for (_, id) in ids {
+        for id in self.running_jobs(|job| job.queue == queue && job.lease_end <= now) {
             let job = &self.jobs[&id];
             let beat = job.worker.and_then(|worker| self.beats.get(&worker.to_string()).copied());
             let beats = beat.is_some_and(|beat| now - beat <= LEASE_MS);
             let unheard = beats && job.lease_end <= job.started_at + LEASE_MS;
-            let job = self.job(id);
-            job.losses += u32::from(!unheard);
-            if job.cancel_requested {
-                self.end(id, Status::Canceled);
-            } else if job.losses >= 5 {
-                self.end(id, Status::Failed);
-            } else {
-                job.attempt -= 1;
-                requeued.push(id);
-            }
+            requeued.extend(self.lose(id, unheard));
         }
         requeued.into_iter().for_each(|id| self.make_ready(id, true));
+    }
+
+    /// Takes back what a dead worker holds, whether or not its leases have ended.
+    pub(crate) fn bury(&mut self, worker: WorkerId) -> Buried {
+        let held = self.running_jobs(|job| job.worker == Some(worker));
+        let before = self.ended(Status::Failed);
+        let requeued: Vec<_> = held.into_iter().filter_map(|id| self.lose(id, false)).collect();
+        let buried =
+            Buried { requeued: requeued.len() as u64, failed: self.ended(Status::Failed) - before };
+        requeued.into_iter().for_each(|id| self.make_ready(id, true));
+        self.beats.remove(&worker.to_string());
+        self.index.remove(&worker.to_string());
+        self.reserved.take_if(|chosen| *chosen == worker);
+        buried
+    }
+
+    /// Running jobs in the order in which they are taken back.
+    fn running_jobs(&self, wanted: impl Fn(&Job) -> bool) -> Vec<JobId> {
+        let jobs = self.jobs.iter().filter(|(_, job)| job.status == Status::Running && wanted(job));
+        let mut ids: Vec<_> = jobs.map(|(&id, job)| (job.lease_end, id)).collect();
+        ids.sort();
+        ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Ends a run whose worker is lost; returns the job if it is to run again.
+    fn lose(&mut self, id: JobId, unheard: bool) -> Option<JobId> {
+        let job = self.job(id);
+        job.losses += u32::from(!unheard);
+        if job.cancel_requested {
+            self.end(id, Status::Canceled);
+        } else if job.losses >= 5 {
+            self.end(id, Status::Failed);
+        } else {
+            job.attempt -= 1;
+            return Some(id);
+        }
+        None
+    }
+
+    fn ended(&self, status: Status) -> u64 {
+        self.jobs.values().filter(|job| job.status == status).count() as u64
     }
 
     pub(crate) fn cancel(&mut self, id: JobId) {

@@ -16,6 +16,7 @@ use redis::aio::MultiplexedConnection;
 use super::driver::{CLOCK, Check, library, options};
 
 mod audits;
+mod burials;
 mod ends;
 mod intake;
 mod limits;
@@ -35,7 +36,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(redis: &RedisServer, prefix: &str, library: Library) -> Self {
-        let connection = redis.client().get_multiplexed_async_connection().await.unwrap();
+        let connection = redis.connect().await;
         let broker = redis.broker(prefix, library);
         let now = crunch_common::time::Timestamp::now().unix_ms();
         let mut world = Self {
@@ -221,6 +222,11 @@ stories! {
     "ended jobs are listed and expire again" => audits::ended,
     "an audit knows what only looks odd" => audits::odd,
     "what a person must look at is told and left alone" => audits::left,
+    "what a dead worker held is back at once, a loss is counted, and its neighbour goes on" => burials::taken_back,
+    "what the dead said before and comes after their burial is refused" => burials::last_words,
+    "poison fails with the fifth burial of its worker" => burials::poison,
+    "a job that waits to run alone does not wait for a dead worker" => burials::reserved,
+    "a burial goes on to the end, whatever its worker held" => burials::many,
     "a broken running record does not stop the recovery of others" => losses::broken,
 }
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Hands each line to `tell`, without its end, until the input ends or breaks. Of a longer line only the first `limit`
 /// bytes are kept; what is not UTF-8 is replaced.
-pub(super) async fn each_line(
+pub(crate) async fn each_line(
     mut input: impl AsyncRead + Unpin,
     limit: usize,
     mut tell: impl FnMut(&str),

@@ -14,10 +14,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Reachability;
+use crate::health::Pulse;
 use crate::running::{RunningJobs, StopReason};
 
 /// A worker is forgotten 30 s after its last beat, whatever its lease.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(7500);
+/// A beat that takes longer is one that hangs: no call does.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
 
 pub(crate) struct Heartbeat {
     pub(crate) broker: Broker,
@@ -27,6 +30,7 @@ pub(crate) struct Heartbeat {
     pub(crate) running: Arc<RunningJobs>,
     /// Rung when Redis lost its memory.
     pub(crate) forgotten: Arc<Notify>,
+    pub(crate) pulse: Pulse,
 }
 
 impl Heartbeat {
@@ -39,10 +43,11 @@ impl Heartbeat {
     }
 
     async fn beat_for_ever(&self) {
-        let mut redis = Reachability::of("heartbeat");
+        let mut redis = Reachability::of("heartbeat").felt_in(&self.pulse);
         // A quarter of the lease: three beats may get lost before it ends. And often enough to stay known.
         let interval = (self.lease / 4).min(LONGEST_INTERVAL);
         loop {
+            let _next_beat = self.pulse.expects(interval + ANSWERS_WITHIN);
             let pause = match self.tick().await {
                 Ok(()) => {
                     redis.back();

@@ -3,6 +3,7 @@
 //! Takes tokens, never jobs. A full or draining worker takes none, so that they wake somebody who can use them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crunch_common::broker::Broker;
 use crunch_common::job::Partition;
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Reachability;
+use crate::health::Pulse;
 use crate::slots::Slots;
 
 /// Asks the processor to look for work.
@@ -25,11 +27,18 @@ pub(crate) struct Look {
 pub(crate) struct Listener {
     /// With a connection of its own: it blocks.
     pub(crate) broker: Broker,
+    /// The processor's: if our connection died, its may have died unnoticed.
+    pub(crate) exchanges: Broker,
     pub(crate) partition: Partition,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) looks: mpsc::Sender<Look>,
+    /// Also the processor's: together they take work.
+    pub(crate) pulse: Pulse,
 }
+
+/// A wait takes two seconds, and one that hangs is to show within three.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(2800);
 
 impl Listener {
     pub(crate) async fn run(self, draining: CancellationToken) {
@@ -37,18 +46,22 @@ impl Listener {
     }
 
     async fn listen(&self) {
-        let mut redis = Reachability::of("listener");
+        let mut redis = Reachability::of("listener").felt_in(&self.pulse);
         let mut woken = None;
         // The processor is told to look before the first wait: work may lie there without a token.
         while self.ask_to_look(woken.take()).await.is_some() {
             self.slots.idle().await;
+            let _answer = self.pulse.expects(ANSWERS_WITHIN);
             match self.broker.wait_for_work(self.partition, &self.queues).await {
                 // Without a token it looks all the same: this bounds how long a lost token can matter.
                 Ok(queue) => {
                     redis.back();
                     woken = queue;
                 }
-                Err(error) => tokio::time::sleep(redis.failed(&error)).await,
+                Err(error) => {
+                    self.exchanges.distrust_connection();
+                    tokio::time::sleep(redis.failed(&error)).await;
+                }
             }
         }
     }

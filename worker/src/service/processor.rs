@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{
-    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, WorkerId,
+    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, Settlement, WorkerId,
 };
 use crunch_common::job::Partition;
 use tokio::sync::mpsc;
@@ -17,6 +17,7 @@ use super::inbox::Inbox;
 use super::rotation::Rotation;
 use super::{Look, Reachability};
 use crate::executor::Executor;
+use crate::health::Pulse;
 use crate::slots::{Slot, Slots};
 
 pub(crate) struct Processor {
@@ -28,7 +29,13 @@ pub(crate) struct Processor {
     pub(crate) queues: Rotation,
     pub(crate) slots: Arc<Slots>,
     pub(crate) executor: Arc<Executor>,
+    pub(crate) pulse: Pulse,
 }
+
+/// No answer that carries little takes longer.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
+/// What any network carries, in bytes a second: large results get time for their way.
+const SLOWEST_NETWORK: usize = 1024 * 1024;
 
 impl Processor {
     /// Works until `draining` fires and everything claimed was settled, or `give_up` fires.
@@ -89,9 +96,10 @@ impl Processor {
     /// Sends an exchange until it is answered. An answer that twice cannot be read is an error; while draining so is any
     /// that could not bring back anything.
     async fn send(&self, inbox: &mut Inbox, exchange: &mut Exchange) -> Result<Exchanged, Error> {
-        let mut redis = Reachability::of("processor");
+        let mut redis = Reachability::of("processor").felt_in(&self.pulse);
         let mut unreadable = 0;
         loop {
+            let _answer = self.pulse.expects(answers_within(exchange));
             match self.broker.exchange(self.partition, exchange).await {
                 Ok(exchanged) => {
                     redis.back();
@@ -197,4 +205,9 @@ impl Processor {
         }
         false
     }
+}
+
+fn answers_within(exchange: &Exchange) -> Duration {
+    let bytes: usize = exchange.settlements.iter().map(Settlement::size).sum();
+    ANSWERS_WITHIN + Duration::from_secs((bytes / SLOWEST_NETWORK) as u64)
 }

@@ -63,6 +63,16 @@ local function quarantine(w, p, id, now)
   w:call('ZREMRANGEBYRANK', key.quarantine(p), 0, -10001)
 end
 
+-- How much of `maxmemory` is used, in percent, as the last sweep saw it (0 without a `maxmemory`), and the watermark it
+-- went by. Looked up once a call.
+local function memory(w, p)
+  if not w.memory then
+    local seen = redis.call('HMGET', key.sweep(p), 'memory', 'watermark')
+    w.memory = { used = num(seen[1]), watermark = num(seen[2] or 100) }
+  end
+  return w.memory
+end
+
 -- Leaves one wake-up token for an idle worker, if none lies there. Losing one loses nothing: sweeps leave new ones.
 local function wake(w, p, queue)
   if redis.call('EXISTS', key.wake(p, queue)) == 0 then w:call('LPUSH', key.wake(p, queue), '1') end

@@ -1,7 +1,8 @@
 -- enqueue: take many jobs.
 --
 -- KEYS 1  the partition's root
--- ARGV    twelve a job: id, task, queue, priority, start ('now' | 'after' | 'at'), milliseconds of that, payload,
+-- ARGV 1  percent of `maxmemory` from which nothing new is taken   2  how many jobs may wait in a queue
+--      then twelve a job: id, task, queue, priority, start ('now' | 'after' | 'at'), milliseconds of that, payload,
 --         options (JSON, opaque), retention in ms or '', idempotency digest or '', fingerprint, and how long the key
 --         is kept in ms
 -- Returns {now, reply, …}, one reply a job in its order:
@@ -9,6 +10,8 @@
 --   {2, id}                   this very id is known: the reply got lost, and asking again is safe
 --   {3, id}                   the same idempotency key with the same fingerprint made that job before
 --   {-1, id}                  the same idempotency key was used for another request
+--   {-2}                      not taken: Redis is nearly full
+--   {-3}                      not taken: as many jobs as may wait in its queue
 -- Touches the jobs' hashes, idempotency keys, `queues`, and per queue ready, delayed and wake.
 -- Without `allow-oom`: a full Redis refuses the whole call before it starts.
 local ENQUEUE_STRIDE = 12
@@ -23,15 +26,32 @@ local function seen_before(p, seen, id, digest, fingerprint)
   return { print == fingerprint and 3 or -1, known }
 end
 
+-- How many jobs may still be added to a queue. Ghosts count until they are dropped.
+local function room_in(p, queue, bound)
+  local waiting = redis.call('ZCARD', key.delayed(p, queue))
+  for _, lane in ipairs(LANES) do waiting = waiting + redis.call('LLEN', key.ready(p, queue, lane)) end
+  return bound - waiting
+end
+
+-- Why a new job is not taken, or nil. `gate` is {full, bound, room by queue}.
+local function refused(p, gate, queue)
+  if gate.full then return { -2 } end
+  local room = gate.room[queue] or room_in(p, queue, gate.bound)
+  if room <= 0 then return { -3 } end
+  gate.room[queue] = room - 1
+  return nil
+end
+
 local function due_of(now, start, ms)
   if start == 'after' then return now + ms end
   if start == 'at' then return ms end
   return now
 end
 
-local function enqueue_one(w, p, now, seen, id, task, queue, priority, start, ms, payload, options, retention, digest,
+local function enqueue_one(w, p, now, seen, gate, id, task, queue, priority, start, ms, payload, options, retention, digest,
     fingerprint, keep_ms)
   local before = seen_before(p, seen, id, digest, fingerprint)
+  before = before or refused(p, gate, queue)
   if before then return before end
   local fields = { 'task', task, 'payload', payload, 'options', options, 'created_at', int(now), 'queue', queue }
   if priority ~= 'normal' then fields[#fields + 1] = 'priority' fields[#fields + 1] = priority end
@@ -65,8 +85,9 @@ end
 local function enqueue(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local replies, seen, earliest = { int(now) }, {}, {}
-  for at = 1, #argv, ENQUEUE_STRIDE do
-    local reply, queue, due = enqueue_one(w, p, now, seen, unpack(argv, at, at + ENQUEUE_STRIDE - 1))
+  local gate = { full = memory(w, p).used >= num(argv[1]), bound = num(argv[2]), room = {} }
+  for at = 3, #argv, ENQUEUE_STRIDE do
+    local reply, queue, due = enqueue_one(w, p, now, seen, gate, unpack(argv, at, at + ENQUEUE_STRIDE - 1))
     replies[#replies + 1] = reply
     if queue then earliest[queue] = math.min(earliest[queue] or due, due) end
   end

@@ -6,7 +6,7 @@
 --      then two a lease: id, epoch
 -- Returns {founded, more, verdict, …}: founded = 0 if this Redis lost its memory and nobody has opened it since; more = 1
 -- if a sweep was due and stopped by budget; then one a lease in its order: 1 extended, 2 extended and to be canceled,
--- -1 lost.
+-- -1 lost. A worker that was buried has lost all, and is not made known again.
 -- Touches the worker's hash, `workers`, `leases`, `running` of the jobs' queues, and what `sweep` touches.
 local function beat(w, p, now, worker, lease, id, epoch)
   local job = read_job(p, id, { 'status', 'queue', 'epoch', 'worker', 'cancel_requested' })
@@ -18,12 +18,14 @@ end
 local function heartbeat(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local worker, lease, running = argv[1], num(argv[2]), {}
-  if argv[5] == 'more' then running[1] = redis.call('HGET', key.worker(p, worker), 'running') or nil end
+  local known = redis.call('HMGET', key.worker(p, worker), 'running', 'buried')
+  if argv[5] == 'more' then running[1] = known[1] or nil end
   local replies = { redis.call('EXISTS', key.layout(p)), 0 }
   for at = 6, #argv, 2 do
-    replies[#replies + 1] = beat(w, p, now, worker, lease, argv[at], argv[at + 1])
+    replies[#replies + 1] = known[2] and -1 or beat(w, p, now, worker, lease, argv[at], argv[at + 1])
     running[#running + 1] = argv[at]
   end
+  if known[2] then return replies end
   w:call('HSET', key.worker(p, worker), 'info', argv[3], 'seen', int(now), 'lease', int(lease), 'busy', argv[4],
     'running', table.concat(running, '\n'))
   w:call('PEXPIRE', key.worker(p, worker), WORKER_KEPT_MS)

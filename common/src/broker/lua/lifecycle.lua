@@ -11,6 +11,8 @@ local SOLITARY_LOSSES, MAX_LOSSES = 2, 5
 local RETENTION_MS = { succeeded = 86400000, failed = 2592000000, canceled = 86400000 }
 -- And at least: were a job forgotten before its submitter asked again for a lost reply, it would be taken twice.
 local RETENTION_LEAST_MS = 60000
+-- How long it is told that there was a job.
+local TOMBSTONE_KEPT_MS = 86400000
 -- How many attempts are remembered, and in how many bytes; the newest is kept whatever its size.
 local HISTORY_LINES, HISTORY_BYTES = 10, 16384
 -- Ended jobs are counted in buckets of ten seconds, which live a little longer than the minute they are summed over.
@@ -66,6 +68,29 @@ local function count_ended(w, p, now)
     w:call('PEXPIRE', bucket, BUCKET_KEPT_MS)
   end
   w.ended = {}
+end
+
+-- Forgets an ended job but for a tombstone without payload, which says how it went: `deleted` or `trimmed`.
+local function to_tombstone(w, p, id, job, how)
+  w:call('DEL', key.job(p, id), key.log(p, id))
+  w:call('ZREM', key.finished(p, job.queue), id)
+  w:call('ZREM', key.failed(p, job.queue), id)
+  w:call('HSET', key.job(p, id), 'gone', how)
+  w:call('PEXPIRE', key.job(p, id), TOMBSTONE_KEPT_MS)
+end
+
+-- Makes room in a nearly full Redis: of the ended jobs of a queue the next to expire are forgotten early, but never the
+-- dead letters. Returns how many.
+local function make_room(w, p, queue, most)
+  local forgotten = 0
+  for _, id in ipairs(redis.call('ZRANGE', key.finished(p, queue), 0, most - 1)) do
+    local job = read_job(p, id, { 'status', 'queue' })
+    if job and (job.status == 'succeeded' or job.status == 'canceled') then
+      to_tombstone(w, p, id, job, 'trimmed')
+      forgotten = forgotten + 1
+    end
+  end
+  return forgotten
 end
 
 -- Forgets up to `most` expired entries of a queue's indexes; the jobs themselves have expired. Returns how many it found.

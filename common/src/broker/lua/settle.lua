@@ -17,6 +17,9 @@
 -- Results up to this size, if JSON, stand in `result` and travel with the status; others in `result_large`.
 local INLINE_RESULT_BYTES = 65536
 
+-- From this percent of `maxmemory` on a result that does not stand inline makes its own room: an older ended job goes.
+local MEMORY_ALL_BUT_FULL = 95
+
 local settle = {}
 
 function settle.complete(w, p, id, job, now, result, content_type)
@@ -26,8 +29,12 @@ function settle.complete(w, p, id, job, now, result, content_type)
     fields[#fields + 1] = 'result_type'
     fields[#fields + 1] = content_type
   end
+  local memory = memory(w, p)
+  if memory.used >= MEMORY_ALL_BUT_FULL and #result > INLINE_RESULT_BYTES then make_room(w, p, job.queue, 1) end
   to_terminal(w, p, id, job, 'succeeded', now, unpack(fields))
   if job.error then w:call('HDEL', key.job(p, id), 'error') end
+  -- In a nearly full Redis what went in makes room for what came out: so a full one drains.
+  if memory.used >= memory.watermark then w:call('HDEL', key.job(p, id), 'payload') end
 end
 
 function settle.fail(w, p, id, job, now, error)

@@ -1,6 +1,7 @@
 -- sweep: take back expired leases, promote due jobs, forget expired ones, leave wake-up tokens. Idempotent.
 --
 -- KEYS 1  the partition's root
+-- ARGV 1  percent of `maxmemory` from which ended jobs are forgotten early; absent inside a heartbeat: as last time
 -- Returns {swept, requeued, failed, promoted, trimmed, more}; swept = 0 if the last sweep is younger than a second and
 -- left nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), ask again at once.
 -- Touches `sweep`, `queues`, `workers`, `leases`, jobs' hashes, and per queue every list and set.
@@ -11,37 +12,9 @@
 -- because a worker that beat just before the silence must have time left to beat after it.
 local SWEEP_MS, SWEEP_QUEUES, SWEEP_IDS = 1000, 32, 100
 local SILENCE_SHARE = 0.35
-local DEFAULT_LEASE_MS = 10000
+local DEFAULT_LEASE_MS, DEFAULT_WATERMARK = 10000, 70
 -- An unused queue leaves the index after an hour.
 local QUEUE_KEPT_MS = 3600000
-
--- Whether nobody is to blame for an expired lease: its worker still beats but never extended it, so it did not hear that
--- it was given the job (the reply got lost).
-local function went_unheard(p, now, job, lease_end)
-  local beat = redis.call('HMGET', key.worker(p, job.worker), 'seen', 'lease')
-  local beats = beat[1] and now - tonumber(beat[1]) <= num(beat[2])
-  return beats and lease_end <= num(job.started_at) + num(beat[2])
-end
-
--- Takes a job back from a worker that let its lease expire.
-local function take_back(w, p, now, queue, id, lease_end, swept)
-  local job, unreadable = read_job(p, id, MOVES)
-  w:add('ZREM', key.running(p, queue), id)
-  if unreadable or (job and not job.worker) then return quarantine(w, p, id, now) end
-  if not job or job.status ~= 'running' then return end
-  local unheard = went_unheard(p, now, job, lease_end)
-  if not unheard then job.losses = num(job.losses) + 1 end
-  local losses, history = int(num(job.losses)), remember_attempt(p, id, job, now, unheard and 'unheard' or 'lost')
-  if job.cancel_requested then
-    to_terminal(w, p, id, job, 'canceled', now, 'losses', losses, 'error', CANCELED)
-  elseif num(job.losses) >= MAX_LOSSES then
-    swept.failed = swept.failed + 1
-    to_terminal(w, p, id, job, 'failed', now, 'losses', losses, 'error', WORKER_LOST)
-  else
-    swept.requeued = swept.requeued + 1
-    to_ready(w, p, id, job, 'RPUSH', 'losses', losses, 'attempt', uncharged(job), 'history', history)
-  end
-end
 
 local function sweep_running(w, p, now, queue, guard, swept)
   local name = key.running(p, queue)
@@ -67,8 +40,20 @@ local function sweep_queue(w, p, now, queue, guard, swept)
   swept.left = swept.left - trimmed
   swept.promoted, swept.trimmed = swept.promoted + promoted, swept.trimmed + trimmed
   w:commit()
+  if swept.memory >= swept.watermark and swept.left > 0 then
+    local forgotten = make_room(w, p, queue, swept.left)
+    w:commit()
+    swept.left, swept.trimmed = swept.left - forgotten, swept.trimmed + forgotten
+  end
   wake_if_claimable(w, p, queue)
   w:commit()
+end
+
+-- How much of `maxmemory` is used, in percent.
+local function measure_memory()
+  local info = redis.call('INFO', 'memory')
+  local used, most = string.match(info, 'used_memory:(%d+)'), num(string.match(info, 'maxmemory:(%d+)'))
+  return most > 0 and math.floor(num(used) * 100 / most) or 0
 end
 
 -- When leases may be taken back again, and how long the longest registered lease is.
@@ -117,21 +102,22 @@ local function sweep_from(w, p, now, first, guard, swept)
 end
 
 -- A queue that changes its place in the index meanwhile may be met only in the next round.
-local function sweep_if_due(p, now, w)
-  local state = redis.call('HMGET', key.sweep(p), 'last', 'grace_until', 'cursor', 'more')
+local function sweep_if_due(p, now, w, watermark)
+  local state = redis.call('HMGET', key.sweep(p), 'last', 'grace_until', 'cursor', 'more', 'watermark')
   local swept = { requeued = 0, failed = 0, promoted = 0, trimmed = 0, left = SWEEP_IDS }
   local age = now - num(state[1])
   if state[4] ~= '1' and age >= 0 and age < SWEEP_MS then return { 0, 0, 0, 0, 0, 0 } end
+  swept.memory, swept.watermark = measure_memory(), num(watermark or state[5] or DEFAULT_WATERMARK)
   local guard = silence_guard(p, now, state[1], state[2])
   local cursor, more = sweep_from(w, p, now, num(state[3]), guard, swept)
   w:call('HSET', key.sweep(p), 'last', int(now), 'grace_until', int(guard.grace_until), 'cursor', int(cursor),
-    'more', more and 1 or 0)
+    'more', more and 1 or 0, 'memory', swept.memory, 'watermark', swept.watermark)
   count_ended(w, p, now)
   if not more then forget_the_gone(w, p, now) end
   w:commit()
   return { 1, swept.requeued, swept.failed, swept.promoted, swept.trimmed, more and 1 or 0 }
 end
 
-local function sweep(keys) return sweep_if_due(keys[1], now_ms(), writes()) end
+local function sweep(keys, argv) return sweep_if_due(keys[1], now_ms(), writes(), argv[1]) end
 
 register('sweep', sweep, { 'allow-oom' })

@@ -1,0 +1,106 @@
+//! A value that a client gave, as JSON or as text in a query string, and why it may be refused.
+
+use std::str::FromStr;
+
+use serde_json::value::RawValue;
+
+use crate::json::Members;
+use crate::problem::{Problem, Violation};
+use crate::query;
+
+/// A value as it was given. It is never guessed at: what does not read as what is asked for is refused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Given<'a> {
+    /// In an envelope.
+    Json(&'a RawValue),
+    /// In a query string.
+    Text(&'a str),
+}
+
+impl<'a> Given<'a> {
+    pub(super) fn is_null(self) -> bool {
+        matches!(self, Self::Json(raw) if raw.get() == "null")
+    }
+
+    pub(super) fn text(self) -> Option<String> {
+        match self {
+            Self::Json(raw) => serde_json::from_str(raw.get()).ok(),
+            Self::Text(text) => Some(text.to_owned()),
+        }
+    }
+
+    pub(super) fn parsed<T: FromStr>(self, expected: &str) -> Result<T, Refusal> {
+        let parsed = self.text().and_then(|text| text.parse().ok());
+        parsed.ok_or_else(|| refused(format!("expected {expected}")))
+    }
+
+    pub(super) fn whole(self) -> Option<u64> {
+        let text = match self {
+            Self::Json(raw) => raw.get(),
+            Self::Text(text) => text,
+        };
+        text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+
+    /// A string's text; a number or a boolean as it was written, to the digit.
+    pub(super) fn scalar(self) -> Option<String> {
+        match self {
+            Self::Json(raw) if raw.get().starts_with(['{', '[', 'n']) => None,
+            Self::Json(raw) if !raw.get().starts_with('"') => Some(raw.get().to_owned()),
+            given => given.text(),
+        }
+    }
+
+    pub(super) fn members(self) -> Option<Members<'a>> {
+        match self {
+            Self::Json(raw) => Members::of(raw.get()),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+/// Why a value was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There is no option of that name.
+    Unknown,
+    /// The value does not fit; the pointer leads to the place inside of it.
+    Wrong { pointer: String, detail: String },
+}
+
+pub(super) fn refused(detail: impl Into<String>) -> Refusal {
+    Refusal::Wrong { pointer: String::new(), detail: detail.into() }
+}
+
+impl Refusal {
+    pub(super) fn at(self, place: &str) -> Self {
+        match self {
+            Self::Wrong { pointer, detail } => {
+                Self::Wrong { pointer: format!("{place}{pointer}"), detail }
+            }
+            Self::Unknown => Self::Unknown,
+        }
+    }
+
+    /// As an entry of a 422, for the member of that name in the object at `base`.
+    pub(super) fn into_violation(self, base: &str, name: &str) -> Violation {
+        let member = format!("{base}{}", pointer_segment(name));
+        match self {
+            Self::Unknown => Violation::new(member, format!("there is no member {name:?} here")),
+            Self::Wrong { pointer, detail } => Violation::new(member + &pointer, detail),
+        }
+    }
+
+    /// As a 400, for the query parameter of that name.
+    pub(super) fn into_problem(self, name: &str) -> Problem {
+        match self {
+            Self::Unknown => query::invalid(name, "there is no such query parameter here"),
+            Self::Wrong { detail, .. } => query::invalid(name, detail),
+        }
+    }
+}
+
+/// One segment of a JSON Pointer (RFC 6901).
+pub(super) fn pointer_segment(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}

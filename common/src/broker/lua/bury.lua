@@ -1,0 +1,59 @@
+-- bury: take back at once what a dead worker held, instead of waiting for its leases to end. For a supervisor that saw
+-- the process end; nobody else can know. Counts a loss for every job, as a sweep would.
+--
+-- KEYS 1  the partition's root
+-- ARGV 1  worker   2  where in the first queue to go on: '0', or what the last call returned
+--      then queues, at most 32
+-- Returns {requeued, failed, queues done, where to go on in the next one}. Stops by budget (500 leases looked at); ask
+-- again with the queues that are left. Idempotent.
+-- Touches the worker's hash, `workers`, `leases`, `reserved`, jobs' hashes, and per queue running, ready, finished,
+-- failed and wake.
+--
+-- What a worker holds is written down nowhere but in its jobs: an index would cost every claim something, and a worker
+-- seldom dies. So all that runs is looked at; that is as many jobs as the whole fleet has slots. A scan of the set misses
+-- nobody who stands in it from beginning to end, and from the first call on a buried worker gets no new leases.
+local BURY_LOOKS = 500
+
+-- A call that the dead worker had sent before may arrive after its burial: its exchange finds that a later one was
+-- answered, and its beat that it is buried. Kept longer than any network keeps the words of the dead.
+local function silence_for_ever(w, p, worker)
+  w:call('DEL', key.worker(p, worker))
+  w:call('HSET', key.worker(p, worker), 'buried', '1', 'exchange', '9007199254740991')
+  w:call('PEXPIRE', key.worker(p, worker), WORKER_KEPT_MS)
+  w:call('ZREM', key.workers(p), worker)
+  w:call('ZREM', key.leases(p), worker)
+  local chosen = redis.call('GET', key.reserved(p)) or ''
+  if string.match(chosen, '^%S+') == worker then w:call('DEL', key.reserved(p)) end
+  w:commit()
+end
+
+-- One step through a queue's leases; returns where to go on, '0' at the end.
+local function bury_some(w, p, now, worker, queue, cursor, taken)
+  local found = redis.call('ZSCAN', key.running(p, queue), cursor, 'COUNT', taken.looks)
+  for at = 1, #found[2], 2 do
+    local id = found[2][at]
+    local holder = redis.pcall('HGET', key.job(p, id), 'worker')
+    if holder == worker then take_back(w, p, now, queue, id, nil, taken) end
+  end
+  taken.looks = taken.looks - math.max(#found[2] / 2, 1)
+  w:commit()
+  wake_if_claimable(w, p, queue)
+  w:commit()
+  return found[1]
+end
+
+local function bury(keys, argv)
+  local p, now, w, worker, cursor = keys[1], now_ms(), writes(), argv[1], argv[2]
+  local taken = { requeued = 0, failed = 0, looks = BURY_LOOKS }
+  local at = 3
+  silence_for_ever(w, p, worker)
+  while at <= #argv and taken.looks > 0 do
+    cursor = bury_some(w, p, now, worker, argv[at], cursor, taken)
+    if cursor == '0' then at = at + 1 end
+  end
+  count_ended(w, p, now)
+  w:commit()
+  return { taken.requeued, taken.failed, at - 3, cursor }
+end
+
+register('bury', bury, { 'allow-oom' })

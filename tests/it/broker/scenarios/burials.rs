@@ -1,0 +1,150 @@
+//! Workers that died under the eyes of a supervisor.
+
+use std::collections::HashSet;
+
+use crunch_common::broker::{Buried, Error};
+
+use super::*;
+
+impl World {
+    /// The world's worker is buried, and a new one takes its place.
+    async fn bury(&mut self) -> Result<(WorkerId, Buried), String> {
+        let dead = std::mem::replace(&mut self.worker, WorkerId::generate());
+        let buried = self.broker.bury(dead).await.map_err(|error| error.to_string())?;
+        Ok((dead, buried))
+    }
+
+    async fn losses(&self, job: &NewJob) -> Result<(Status, u32), String> {
+        match self.broker.job(job.id).await.map_err(|error| error.to_string())? {
+            Lookup::Found(job) => Ok((job.status, job.losses)),
+            Lookup::Gone(_) | Lookup::Unknown => Err("the job is gone".into()),
+        }
+    }
+
+    async fn is_listed(&mut self, worker: WorkerId) -> bool {
+        let mut listed = false;
+        for index in ["workers", "leases"] {
+            let name = self.key(index);
+            let score: Option<f64> = redis::cmd("ZSCORE")
+                .arg(name)
+                .arg(worker.to_string())
+                .query_async(&mut self.redis)
+                .await
+                .unwrap();
+            listed |= score.is_some();
+        }
+        listed
+    }
+}
+
+pub(super) async fn taken_back(world: &mut World) -> Check {
+    let jobs = [world.job("{}"), world.job("{}"), world.job("{}")];
+    world.submit(&jobs[..1]).await?;
+    let neighbour = world.worker;
+    ensure(world.claim(1).await?.claims.len() == 1, "a neighbour has a job")?;
+
+    world.worker = WorkerId::generate();
+    world.submit(&jobs[1..]).await?;
+    world.beat(&[]).await?;
+    ensure(world.claim(2).await?.claims.len() == 2, "the worker gets the others")?;
+    world.broker.cancel(jobs[2].id).await.map_err(|error| error.to_string())?;
+    world.token().await;
+    let (dead, buried) = world.bury().await?;
+    ensure(buried == Buried { requeued: 1, failed: 0 }, "the one that is wanted is back")?;
+    ensure(world.token().await, "and wakes somebody")?;
+    ensure(world.losses(&jobs[0]).await? == (Status::Running, 0), "the neighbour goes on")?;
+    ensure(world.losses(&jobs[1]).await? == (Status::Queued, 1), "a loss is counted")?;
+    ensure(world.losses(&jobs[2]).await? == (Status::Canceled, 1), "the other is canceled")?;
+    ensure(world.length("ZCARD", "queue:story:running").await == 1, "the leases are gone")?;
+    let Lookup::Found(attempts) =
+        world.broker.attempts(jobs[1].id).await.map_err(|error| error.to_string())?
+    else {
+        return Err("the job is gone".into());
+    };
+    ensure(attempts.len() == 1 && attempts[0].outcome == "lost", "the attempt is remembered")?;
+    ensure(!world.is_listed(dead).await && world.is_listed(neighbour).await, "it is not listed")?;
+
+    let again = world.broker.bury(dead).await.map_err(|error| error.to_string())?;
+    ensure(again == Buried::default(), "a second burial finds nothing")?;
+    ensure(world.claim(9).await?.claims[0].job.attempt == 1, "the next run is the first again")
+}
+
+pub(super) async fn last_words(world: &mut World) -> Check {
+    world.submit(&[world.job("{}"), world.job("{}")]).await?;
+    let claim = world.claim(1).await?.claims.remove(0);
+    let lease = claim.lease.key();
+    let (dead, _) = world.bury().await?;
+
+    world.worker = dead;
+    let settlement = claim.lease.complete(Payload::json("1"));
+    world.number += 1;
+    let exchange = Exchange {
+        worker: dead,
+        number: world.number,
+        lease: Duration::from_secs(10),
+        queues: vec!["story".parse().unwrap()],
+        settlements: vec![settlement],
+        want: 1,
+        busy: 0,
+    };
+    let late = world.broker.exchange(Partition::default(), &exchange).await;
+    ensure(matches!(late, Err(Error::StaleExchange)), "the dead get no jobs")?;
+    ensure(world.length("ZCARD", "queue:story:running").await == 0, "nothing is theirs")?;
+    ensure(world.beat(&[lease]).await? == [Verdict::Lost], "their beats keep nothing")?;
+    ensure(!world.is_listed(dead).await, "nor make them known again")
+}
+
+/// Dies at once with every job, beating until then: blame needs no lease that was ever extended.
+pub(super) async fn poison(world: &mut World) -> Check {
+    let job = world.job("{}");
+    world.submit(std::slice::from_ref(&job)).await?;
+    for loss in 1..=5 {
+        world.beat(&[]).await?;
+        let exchanged = world.claim(1).await?;
+        ensure(exchanged.claims.len() == 1, "it is handed out")?;
+        ensure(exchanged.drain == (loss > 2), "alone from its third run on")?;
+        let (_, buried) = world.bury().await?;
+        let expected = Buried { requeued: u64::from(loss < 5), failed: u64::from(loss == 5) };
+        ensure(buried == expected, "it is back until its fifth loss")?;
+    }
+    ensure(world.losses(&job).await? == (Status::Failed, 5), "then it has failed")?;
+    ensure(world.length("ZCARD", "queue:story:failed").await == 1, "and is a dead letter")
+}
+
+pub(super) async fn reserved(world: &mut World) -> Check {
+    let () = redis::cmd("RPUSH")
+        .arg(world.key("queue:story:ready:solitary"))
+        .arg("somebody")
+        .query_async(&mut world.redis)
+        .await
+        .unwrap();
+    world.busy = 1;
+    ensure(world.claim(1).await?.drain, "a worker is chosen to run empty")?;
+    world.bury().await?;
+    ensure(world.claim(1).await?.drain, "another is chosen when it is dead")
+}
+
+/// More jobs in one queue than one call looks at, and more queues.
+pub(super) async fn many(world: &mut World) -> Check {
+    let queues: Vec<QueueName> = (0..40).map(|at| format!("q{at}").parse().unwrap()).collect();
+    let mut ids = HashSet::new();
+    for queue in &queues {
+        let count = if *queue == queues[20] { 1200 } else { 2 };
+        let jobs: Vec<_> =
+            (0..count).map(|_| NewJob { queue: queue.clone(), ..world.job("{}") }).collect();
+        for jobs in jobs.chunks(100) {
+            world.submit(jobs).await?;
+        }
+        let mut left = count;
+        while left > 0 {
+            let claims = world.exchange_over(vec![queue.clone()], Vec::new(), left).await?.claims;
+            left -= claims.len();
+            ids.extend(claims.into_iter().map(|claim| claim.job.id));
+        }
+    }
+    let held = ids.len() as u64;
+    let (_, buried) = world.bury().await?;
+    ensure(buried == Buried { requeued: held, failed: 0 }, "every one is back, once")?;
+    let names: Vec<_> = queues.iter().map(QueueName::as_str).collect();
+    ensure(world.ready(&names).await == held, "each in its queue")
+}

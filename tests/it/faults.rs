@@ -1,0 +1,87 @@
+//! The fault matrix: one test a row of `docs/reliability.md`, grouped by what breaks.
+//!
+//! Leases are short, so that what takes ten seconds in production takes one here; each test has a Redis of its own.
+
+mod builds;
+mod clients;
+mod clocks;
+mod deploys;
+mod disks;
+mod load;
+mod network;
+mod poison;
+mod processes;
+mod races;
+mod redis_server;
+mod replicas;
+mod replies;
+mod stale;
+
+use std::collections::HashMap;
+
+use crunch_tests::{Api, Entry, Moment, eventually};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+/// The shortest lease there is.
+const LEASE_MS: u64 = 1000;
+const SHORT_LEASE: [(&str, &str); 1] = [("CRUNCH_LEASE_MS", "1000")];
+
+/// How each attempt of a job ended, the oldest first.
+async fn outcomes(api: &Api, id: &str) -> Vec<String> {
+    let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
+    let items = attempts["items"].as_array().unwrap().iter();
+    items.map(|item| item["outcome"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Submits jobs of the task `square`, numbered from 0, each busy for so long; returns their ids.
+async fn submit_squares(api: &Api, count: u64, busy_ms: u64) -> Vec<String> {
+    let mut ids = Vec::new();
+    for first in (0..count).step_by(500) {
+        let jobs: Vec<_> = (first..count.min(first + 500))
+            .map(|n| json!({ "task": "square", "payload": { "n": n, "busy_ms": busy_ms } }))
+            .collect();
+        let answer = api.post("/jobs/batch", &json!({ "jobs": jobs })).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+        let items = answer.json()["items"].as_array().unwrap().clone();
+        ids.extend(items.iter().map(|item| item["job"]["id"].as_str().unwrap().to_owned()));
+    }
+    ids
+}
+
+/// Waits until nothing waits or runs in a queue.
+async fn drained(api: &Api, queue: &str) {
+    eventually("the queue is drained", async || {
+        let answer = api.get(&format!("/queues/{queue}")).await;
+        let counts = &answer.json()["counts"];
+        let left = ["queued", "scheduled", "retrying", "running"];
+        let left = left.iter().map(|name| counts[name].as_u64()).sum::<Option<u64>>();
+        (left == Some(0)).then_some(())
+    })
+    .await;
+}
+
+/// Every square is there and right.
+async fn every_square_is_right(api: &Api, ids: &[String]) {
+    for (n, id) in (0_u64..).zip(ids) {
+        let job = api.job(id).await;
+        let is = (&job["status"], &job["result"]);
+        assert_eq!(is, (&json!("succeeded"), &json!({ "square": n * n })), "{job}");
+    }
+}
+
+/// The runs of each job by the handlers' own account.
+fn runs(entries: &[Entry]) -> HashMap<&str, Vec<&Entry>> {
+    let mut runs: HashMap<_, Vec<_>> = HashMap::new();
+    for entry in entries.iter().filter(|entry| entry.moment == Moment::Start) {
+        runs.entry(entry.id.as_str()).or_default().push(entry);
+    }
+    runs
+}
+
+/// How many jobs of a task there are, whatever became of them.
+async fn count(api: &Api, task: &str) -> usize {
+    let page = api.get(&format!("/jobs?task={task}&limit=100")).await.json();
+    assert_eq!(page["next_cursor"], Value::Null, "more than a page");
+    page["items"].as_array().unwrap().len()
+}

@@ -1,0 +1,85 @@
+//! Clients that leave too early, or come fifty at a time. (F5, F27)
+
+use crunch_tests::{Stack, eventually};
+use futures_util::future::join_all;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::*;
+
+#[tokio::test]
+async fn a_client_that_leaves_at_any_byte_leaves_one_job_or_none() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let addr = api.url.strip_prefix("http://").unwrap();
+    let body = json!({ "task": "echo", "payload": 1 }).to_string();
+    let request = format!(
+        "POST /jobs HTTP/1.1\r\nhost: {addr}\r\ncontent-type: application/json\r\n\
+         idempotency-key: \"left-early\"\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for bytes in 0..=request.len() {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(&request.as_bytes()[..bytes]).await.unwrap();
+        // Half of them vanish without a word, as a client does that was killed behind a router.
+        if bytes.is_multiple_of(2) {
+            stream.set_zero_linger().unwrap();
+        }
+    }
+    let whole = || {
+        let request = api.request(Method::POST, "/jobs").header("idempotency-key", "left-early");
+        request.header("content-type", "application/json").body(body.clone())
+    };
+    let answer = api.send(whole()).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    api.becomes(&answer.id(), "succeeded").await;
+    assert_eq!(api.send(whole()).await.id(), answer.id());
+    assert_eq!(count(&api, "echo").await, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_has_its_job() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let addr = api.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = format!(
+        "POST /tasks/echo/jobs HTTP/1.1\r\nhost: {addr}\r\ncontent-type: application/json\r\n\
+         content-length: 1\r\n\r\n7"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.readable().await.unwrap();
+    drop(stream);
+    eventually("the job has run", async || {
+        let page = api.get("/jobs?status=succeeded").await.json();
+        (page["items"].as_array()?.len() == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn fifty_clients_with_one_key_make_one_job() {
+    let (mut stack, api, _worker) = Stack::simple(4).await;
+    let other = stack.api().await;
+    Stack::knows(&other, "square").await;
+    for round in 0..20 {
+        let body = json!({ "task": "square", "payload": { "n": round } });
+        let submit = |n: usize| {
+            let api = if n.is_multiple_of(2) { &api } else { &other };
+            let request = api.request(Method::POST, "/jobs").json(&body);
+            api.send(request.header("idempotency-key", format!("race-{round}")))
+        };
+        let answers = join_all((0..50).map(submit)).await;
+        let id = answers[0].id();
+        for answer in &answers {
+            assert_eq!((answer.status, answer.id()), (StatusCode::ACCEPTED, id.clone()));
+        }
+        let first =
+            |answer: &&crunch_tests::Answer| answer.header("idempotency-replayed").is_empty();
+        assert_eq!(answers.iter().filter(first).count(), 1);
+    }
+    drained(&api, "square").await;
+    assert_eq!(count(&api, "square").await, 20);
+    let entries = stack.ledger();
+    assert!(runs(&entries).values().all(|runs| runs.len() == 1));
+}

@@ -1,0 +1,140 @@
+//! Clocks that are wrong, or jump while everything runs. (F16)
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crunch_common::time::Timestamp;
+use crunch_tests::{Api, Proxy, RedisServer, Stack, Stage, eventually};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::network::works_again;
+use super::*;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// A clock that a test sets, for processes that have the shim preloaded.
+struct Clock {
+    directory: TempDir,
+}
+
+impl Clock {
+    fn off_by(ms: i64) -> Self {
+        let clock = Self { directory: tempfile::tempdir().unwrap() };
+        clock.set(ms);
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/it/faults/clock.c");
+        let mut compile = Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(clock.shim()).arg(source);
+        assert!(compile.status().expect("a C compiler is installed").success());
+        clock
+    }
+
+    fn set(&self, ms: i64) {
+        std::fs::write(self.file(), ms.to_ne_bytes()).unwrap();
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("offset")
+    }
+
+    fn shim(&self) -> PathBuf {
+        self.directory.path().join("clock.so")
+    }
+
+    /// Variables that put a process under this clock.
+    fn environment(&self) -> [(&'static str, String); 2] {
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        [("LD_PRELOAD", text(self.shim())), ("CRUNCH_TEST_CLOCK", text(self.file()))]
+    }
+
+    fn redis(&self) -> RedisServer {
+        let variables = self.environment().map(|(name, value)| format!("{name}={value}"));
+        RedisServer::by(
+            &["env", &variables[0], &variables[1], "redis-server"],
+            &["--appendonly", "no"],
+        )
+    }
+}
+
+/// Waits until a worker has beaten for three leases.
+async fn three_leases(proxy: &Proxy) {
+    let beats = proxy.passed("heartbeat") + 12;
+    eventually("three leases are over", async || {
+        (proxy.passed("heartbeat") >= beats).then_some(())
+    })
+    .await;
+}
+
+/// Redis' clock jumps while a job runs: nobody is taken for dead, and who is dead is found out.
+async fn survives_a_jump(jump_ms: i64) {
+    let clock = Clock::off_by(0);
+    let mut stack = Stack::on(clock.redis());
+    let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
+    let mut worker = stack.worker_via(&proxy, &api, 2, &SHORT_LEASE).await;
+    let running = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    clock.set(jump_ms);
+    three_leases(&proxy).await;
+    works_again(&api).await;
+    let told: Timestamp = api.job(&running).await["created_at"].as_str().unwrap().parse().unwrap();
+    let now = api.submit("echo", &json!(0)).await;
+    let now: Timestamp = api.job(&now).await["created_at"].as_str().unwrap().parse().unwrap();
+    let jump = now.unix_ms().cast_signed() - told.unix_ms().cast_signed();
+    assert!((jump - jump_ms).abs() < 60_000, "the clock moved by {jump} ms");
+    actor.returns(&json!("kept")).await;
+    assert_eq!(api.becomes(&running, "succeeded").await["result"], "kept");
+    assert_eq!(outcomes(&api, &running).await, ["succeeded"]);
+    assert!(stage.is_empty().await);
+
+    let orphan = api.submit("act", &stage.payload()).await;
+    let _held = stage.enters().await;
+    clock.set(0);
+    worker.kill().await;
+    let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+    stage.enters().await.returns(&json!("rescued")).await;
+    assert_eq!(api.becomes(&orphan, "succeeded").await["result"], "rescued");
+}
+
+#[tokio::test]
+async fn a_redis_whose_clock_jumps_ahead_takes_nobody_for_dead() {
+    survives_a_jump(HOUR_MS).await;
+}
+
+#[tokio::test]
+async fn a_redis_whose_clock_jumps_back_takes_nobody_for_dead() {
+    survives_a_jump(-HOUR_MS).await;
+}
+
+/// An API and two workers whose clocks disagree by hours; only Redis' decides.
+async fn wrong_clocks_do_not_matter(stack: &mut Stack, clocks: [&Clock; 3]) {
+    let environments = clocks.map(Clock::environment);
+    let as_text = |environment: &'static str| environment;
+    let [api, first, second] = environments
+        .each_ref()
+        .map(|pairs| pairs.each_ref().map(|(name, value)| (as_text(name), value.as_str())));
+    let api: Api = stack.api_with(&api).await;
+    let mut workers = Vec::new();
+    for clock in [first, second] {
+        let environment = [&SHORT_LEASE[..], &clock].concat();
+        workers.push(stack.worker_with(&api, 4, &environment).await);
+    }
+    let workers_say = api.get("/workers").await.json()["items"].clone();
+    let started = |at: usize| workers_say[at]["started_at"].as_str().unwrap().to_owned();
+    assert_ne!(started(0)[..13], started(1)[..13], "their hours differ");
+    let ids = submit_squares(&api, 300, 20).await;
+    let later = api.submit_with("echo", &json!(1), &json!({ "delay_ms": 500 })).await;
+    drained(&api, "square").await;
+    every_square_is_right(&api, &ids).await;
+    api.becomes(&later, "succeeded").await;
+    let entries = stack.ledger();
+    assert!(runs(&entries).values().all(|runs| runs.len() == 1));
+    assert!(runs(&entries).values().any(|runs| runs[0].pid == workers[0].pid()));
+    assert!(runs(&entries).values().any(|runs| runs[0].pid == workers[1].pid()));
+}
+
+#[tokio::test]
+async fn workers_and_apis_may_live_in_other_hours() {
+    let (ahead, behind) = (Clock::off_by(HOUR_MS), Clock::off_by(-HOUR_MS));
+    let mut stack = Stack::start();
+    wrong_clocks_do_not_matter(&mut stack, [&behind, &ahead, &behind]).await;
+}

@@ -1,0 +1,55 @@
+//! A disk that is full under the log of Redis. (F21)
+
+use std::fs;
+
+use crunch_tests::{RedisServer, Stack, Stage, eventually};
+use reqwest::StatusCode;
+use rustix::process::{Resource, Rlimit, prlimit};
+use serde_json::json;
+
+use super::network::works_again;
+use super::*;
+
+/// The largest file that Redis may write from now on; `None` is any. Stands in for the size of its disk.
+fn limit_files(redis: &RedisServer, bytes: Option<u64>) {
+    let limit = Rlimit { current: bytes, maximum: None };
+    prlimit(Some(redis.pid()), Resource::Fsize, limit).unwrap();
+}
+
+fn log_size(redis: &RedisServer) -> u64 {
+    let files = fs::read_dir(redis.directory().join("appendonlydir")).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).max().unwrap()
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_jobs_and_heals_when_there_is_room() {
+    // Over the limit a write fails as on a full disk, provided that the signal which goes with it is ignored.
+    let command = ["sh", "-c", "trap '' XFSZ; exec redis-server \"$@\"", "sh"];
+    let redis = RedisServer::by(&command, &["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let mut stack = Stack::on(redis);
+    let (api, stage) = (stack.api().await, Stage::open().await);
+    let mut worker = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+    let running = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    limit_files(&stack.redis, Some(log_size(&stack.redis) + 4096));
+    let refused = eventually("a job is refused", async || {
+        let answer = api.post("/jobs", &json!({ "task": "echo" })).await;
+        (answer.status != StatusCode::ACCEPTED).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
+    assert_eq!(refused.header("retry-after"), "1");
+    eventually("the API is not ready", async || {
+        (api.get("/readyz").await.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+    actor.returns(&json!("kept")).await;
+    worker.says("MISCONF").await;
+
+    limit_files(&stack.redis, None);
+    works_again(&api).await;
+    assert_eq!(api.becomes(&running, "succeeded").await["result"], "kept");
+    assert_eq!(outcomes(&api, &running).await, ["succeeded"]);
+    drained(&api, "echo").await;
+    assert!(!worker.has_exited());
+}

@@ -1,0 +1,105 @@
+//! Jobs that take their worker with them, and handlers that answer nonsense. (F22, F24)
+
+use crunch_tests::tasks::Poison;
+use crunch_tests::{Stack, Worker, eventually};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Starts a worker for each that has died, until every one of these jobs has ended.
+async fn keep_up(
+    stack: &mut Stack,
+    workers: &mut [Worker],
+    api: &Api,
+    ids: &[String],
+) -> Vec<Value> {
+    let mut ended = Vec::new();
+    for id in ids {
+        let job = eventually("a job has ended", async || {
+            for worker in
+                workers.iter_mut().filter_map(|worker| worker.has_exited().then_some(worker))
+            {
+                *worker = stack.worker_process(2, &SHORT_LEASE);
+            }
+            let job = api.job(id).await;
+            (!job["finished_at"].is_null()).then_some(job)
+        })
+        .await;
+        ended.push(job);
+    }
+    ended
+}
+
+#[tokio::test]
+async fn poison_is_found_out_and_its_neighbours_are_spared() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut workers = Vec::new();
+    for _ in 0..4 {
+        workers.push(stack.worker_with(&api, 2, &SHORT_LEASE).await);
+    }
+    let innocent = submit_squares(&api, 100, 100).await;
+    let mut poison = Vec::new();
+    for by in [Poison::Abort, Poison::Segfault, Poison::StackOverflow, Poison::OutOfMemory] {
+        poison.push(api.submit("die", &json!(by)).await);
+    }
+    for job in keep_up(&mut stack, &mut workers, &api, &poison).await {
+        let ended = (&job["status"], &job["error"]["code"]);
+        assert_eq!(ended, (&json!("failed"), &json!("worker_lost")), "{job}");
+        let outcomes = outcomes(&api, job["id"].as_str().unwrap()).await;
+        assert_eq!(outcomes.iter().filter(|outcome| *outcome == "lost").count(), 4, "{outcomes:?}");
+    }
+    keep_up(&mut stack, &mut workers, &api, &innocent).await;
+    every_square_is_right(&api, &innocent).await;
+}
+
+#[tokio::test]
+async fn results_that_make_no_sense_end_their_jobs_with_a_reason() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let invalid = [("ff", 1), ("7b", 1), ("", 0), ("31 32", 1), ("4e614e", 1), ("5b", 100_000)];
+    for (hex, times) in invalid {
+        let hex = hex.replace(' ', "20");
+        let id = api.submit("utter", &json!({ "hex": hex, "times": times })).await;
+        let job = api.becomes(&id, "failed").await;
+        assert_eq!(job["error"]["code"], "result_invalid", "{hex}: {job}");
+        assert!(job["error"]["message"].as_str().unwrap().starts_with("not JSON: "), "{job}");
+    }
+    // The worker still works, and what is strange but valid comes back as it is.
+    let id = api.submit("utter", &json!({ "hex": "2220225c7564383030", "times": 1 })).await;
+    let job = api.job_when(&id, "ended", |job| !job["finished_at"].is_null()).await;
+    assert_ne!(job["status"], "running", "{job}");
+}
+
+#[tokio::test]
+async fn a_result_of_great_depth_can_be_fetched_and_breaks_nobody() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let (open, close) = ("[".repeat(20_000), "]".repeat(20_000));
+    let deep = format!("{open}{close}");
+    let hex = deep.bytes().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let id = api.submit("utter", &json!({ "hex": hex, "times": 1 })).await;
+    eventually("the job has ended", async || {
+        // The document carries the result as it is, deeper than this test could read it.
+        let answer = api.get(&format!("/jobs/{id}/result")).await;
+        (answer.status == StatusCode::OK).then(|| assert_eq!(answer.body, deep))
+    })
+    .await;
+    let document = api.get(&format!("/jobs/{id}")).await;
+    assert_eq!(document.status, StatusCode::OK);
+    assert_eq!(api.get("/jobs?limit=10").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn payloads_that_make_no_sense_never_become_jobs() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    let bodies: [&[u8]; 6] = [b"\"\xff\"", b"{", b"", b"NaN", b"1 2", deep.as_bytes()];
+    for body in bodies {
+        let request = api.request(reqwest::Method::POST, "/tasks/echo/jobs");
+        let request = request.header("content-type", "application/json").body(body.to_vec());
+        let answer = api.send(request).await;
+        let is = (answer.status, answer.problem());
+        assert_eq!(is, (StatusCode::BAD_REQUEST, "malformed-json".to_owned()), "{body:.20?}");
+    }
+    assert_eq!(count(&api, "echo").await, 0);
+}

@@ -1,0 +1,121 @@
+//! Verbs that meet in the same moment: whichever comes first in Redis wins, and nothing is torn. (F26)
+
+use crunch_tests::{Api, Stack, eventually};
+use futures_util::future::join_all;
+use futures_util::join;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use super::*;
+
+async fn delete(api: &Api, id: &str) -> StatusCode {
+    api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await.status
+}
+
+/// Everything has ended, and no index knows of anything that lives.
+async fn nothing_is_left(stack: &Stack, api: &Api, queue: &str) {
+    drained(api, queue).await;
+    let mut redis = stack.redis.connect().await;
+    eventually("no list or set holds a live job", async || {
+        let lanes = ["solitary", "urgent", "high", "normal", "low"];
+        let mut ask = redis::pipe();
+        for lane in lanes {
+            ask.cmd("LLEN").arg(format!("crunch:{{0}}:queue:{queue}:ready:{lane}"));
+        }
+        for set in ["running", "delayed"] {
+            ask.cmd("ZCARD").arg(format!("crunch:{{0}}:queue:{queue}:{set}"));
+        }
+        ask.cmd("SCARD").arg(format!("crunch:{{0}}:queue:{queue}:ghosts"));
+        let sizes: Vec<u64> = ask.query_async(&mut redis).await.unwrap();
+        (sizes.iter().sum::<u64>() == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cancel_that_races_the_end_has_one_winner() {
+    let (stack, api, _worker) = Stack::simple(8).await;
+    let race = async |n: u64| {
+        let payload = json!({ "n": n, "busy_ms": n % 4 });
+        let id = api.submit("square", &payload).await;
+        let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
+        let job = api.job_when(&id, "ended", |job| !job["finished_at"].is_null()).await;
+        match cancel.status {
+            StatusCode::OK => assert_eq!(job["status"], "canceled"),
+            StatusCode::CONFLICT => assert_eq!(job["status"], "succeeded"),
+            // Asked for while it ran: the handler may have been faster.
+            StatusCode::ACCEPTED => assert!(job["status"] != "failed", "{job}"),
+            other => panic!("{other}"),
+        }
+        // What has ended stays as it is.
+        assert_eq!(api.job(&id).await["status"], job["status"]);
+    };
+    for round in 0..20 {
+        join_all((0..20).map(|n| race(round * 20 + n))).await;
+    }
+    nothing_is_left(&stack, &api, "square").await;
+}
+
+#[tokio::test]
+async fn a_delete_that_races_beats_and_retries_leaves_a_job_or_a_tombstone() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let _worker = stack.worker_with(&api, 8, &SHORT_LEASE).await;
+    let race = async |n: u64| {
+        let id = api.submit("square", &json!({ "n": n, "busy_ms": n % 3 })).await;
+        api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
+        let path = format!("/jobs/{id}/retry");
+        let body = json!({});
+        let (deleted, retried) = join!(delete(&api, &id), api.post(&path, &body));
+        let job = eventually("the job has ended or is gone", async || {
+            let answer = api.get(&format!("/jobs/{id}")).await;
+            match answer.status {
+                StatusCode::GONE => Some(None),
+                _ => (!answer.json()["finished_at"].is_null()).then(|| Some(answer.json())),
+            }
+        })
+        .await;
+        match (deleted, job) {
+            (StatusCode::NO_CONTENT, job) => assert!(job.is_none(), "{job:?} after {retried:?}"),
+            (StatusCode::CONFLICT, job) => assert!(job.is_some(), "after {retried:?}"),
+            (other, _) => panic!("{other}"),
+        }
+    };
+    for round in 0..20 {
+        join_all((0..20).map(|n| race(round * 20 + n))).await;
+    }
+    nothing_is_left(&stack, &api, "square").await;
+}
+
+#[tokio::test]
+async fn retries_by_hand_that_race_each_other_and_the_sweep_give_one_second_life() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let other = stack.api().await;
+    let _worker = stack.worker_with(&api, 8, &SHORT_LEASE).await;
+    let race = async |n: u64| {
+        let id =
+            api.submit_with("square", &json!({ "n": n }), &json!({ "delay_ms": 60_000 })).await;
+        assert_eq!(
+            api.post(&format!("/jobs/{id}/cancel"), &json!({})).await.status,
+            StatusCode::OK
+        );
+        let retry = |n: usize| {
+            let api = if n.is_multiple_of(2) { &api } else { &other };
+            let path = format!("/jobs/{id}/retry");
+            async move { api.post(&path, &json!({})).await.status }
+        };
+        let answers = join_all((0..6).map(retry)).await;
+        assert_eq!(answers.iter().filter(|status| **status == StatusCode::ACCEPTED).count(), 1);
+        api.becomes(&id, "succeeded").await;
+        id
+    };
+    let mut ids = Vec::new();
+    for round in 0..10 {
+        ids.extend(join_all((0..20).map(|n| race(round * 20 + n))).await);
+    }
+    nothing_is_left(&stack, &api, "square").await;
+    let entries = stack.ledger();
+    let runs = runs(&entries);
+    assert!(ids.iter().all(|id| runs[id.as_str()].len() == 1), "something ran twice");
+}

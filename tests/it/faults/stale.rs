@@ -1,0 +1,165 @@
+//! Workers that come back from the dead with a result nobody waits for any more. (F14, F15)
+
+use std::time::Duration;
+
+use crunch_common::broker::{Exchange, Library, NewJob, Settled, Start, WorkerId};
+use crunch_common::job::{Partition, Payload, Priority};
+use crunch_common::queue::QueueName;
+use crunch_tests::{RedisServer, Stack, Stage, eventually};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::*;
+use crate::broker::driver::options;
+
+#[tokio::test]
+async fn a_result_from_behind_a_partition_is_refused() {
+    let mut stack = Stack::start();
+    let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
+    let mut first = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
+    let id = api.submit("act", &stage.payload()).await;
+    let late = stage.enters().await;
+    let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+    proxy.black_hole();
+    let current = stage.enters().await;
+    assert!(current.id == id && current.epoch > late.epoch);
+    late.returns(&json!("late")).await;
+    proxy.heal();
+    first.says("stale: another attempt holds the job").await;
+    current.returns(&json!("current")).await;
+    assert_eq!(api.becomes(&id, "succeeded").await["result"], "current");
+    assert_eq!(outcomes(&api, &id).await, ["lost", "succeeded"]);
+}
+
+#[tokio::test]
+async fn a_handler_whose_job_went_on_behind_a_partition_is_stopped() {
+    let mut stack = Stack::start();
+    let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
+    let mut first = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut late = stage.enters().await;
+    let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+    proxy.black_hole();
+    let current = stage.enters().await;
+    proxy.heal();
+    late.is_asked_to_stop().await;
+    first.says("lease lost").await;
+    current.returns(&json!("current")).await;
+    assert_eq!(api.becomes(&id, "succeeded").await["result"], "current");
+}
+
+#[tokio::test]
+async fn a_worker_that_wakes_after_its_lease_cannot_overwrite_the_new_attempt() {
+    let mut stack = Stack::start();
+    let (api, stage) = (stack.api().await, Stage::open().await);
+    let first = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+    let id = api.submit("act", &stage.payload()).await;
+    let late = stage.enters().await;
+    let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+    first.signal(Signal::STOP);
+    let current = stage.enters().await;
+    // Told while it sleeps: the first thing it does awake is to settle.
+    late.returns(&json!("late")).await;
+    first.signal(Signal::CONT);
+    eventually("the late one is refused", async || {
+        let log = first.log();
+        (log.contains("stale: another attempt") || log.contains("lease lost")).then_some(())
+    })
+    .await;
+    assert_eq!(api.job(&id).await["status"], "running");
+    current.returns(&json!("current")).await;
+    assert_eq!(api.becomes(&id, "succeeded").await["result"], "current");
+}
+
+const LATE: usize = 10_000;
+
+pub(super) fn job(queue: &QueueName, broker: &crunch_common::Broker) -> NewJob {
+    NewJob {
+        id: broker.new_id(None),
+        task: "square".parse().unwrap(),
+        queue: queue.clone(),
+        priority: Priority::Normal,
+        start: Start::Now,
+        payload: "1".into(),
+        options: options(),
+        retention: None,
+        idempotency: None,
+    }
+}
+
+/// One worker's exchanges, numbered.
+struct Hand {
+    broker: crunch_common::Broker,
+    exchange: Exchange,
+}
+
+impl Hand {
+    fn new(broker: &crunch_common::Broker, queue: &QueueName, lease: Duration) -> Self {
+        let exchange = Exchange {
+            worker: WorkerId::generate(),
+            number: 0,
+            lease,
+            queues: vec![queue.clone()],
+            settlements: Vec::new(),
+            want: Exchange::MAX_CLAIMS,
+            busy: 0,
+        };
+        Self { broker: broker.clone(), exchange }
+    }
+
+    async fn claim(&mut self, count: usize) -> Vec<crunch_common::broker::Claim> {
+        let mut claims = Vec::new();
+        while claims.len() < count {
+            self.exchange.number += 1;
+            let partition = Partition::new(0).unwrap();
+            let got = self.broker.exchange(partition, &self.exchange).await.unwrap().claims;
+            assert!(!got.is_empty(), "{} of {count}", claims.len());
+            claims.extend(got);
+        }
+        claims
+    }
+
+    /// Settles every claim as succeeded with this result; tells how often Redis said what.
+    async fn complete(
+        &mut self,
+        claims: Vec<crunch_common::broker::Claim>,
+        result: &'static str,
+    ) -> [usize; 2] {
+        let (mut done, mut stale) = (0, 0);
+        self.exchange.want = 0;
+        let mut claims = claims.into_iter().peekable();
+        while claims.peek().is_some() {
+            self.exchange.number += 1;
+            let batch = claims.by_ref().take(Exchange::MAX_SETTLEMENTS);
+            self.exchange.settlements =
+                batch.map(|claim| claim.lease.complete(Payload::json(result))).collect();
+            let partition = Partition::new(0).unwrap();
+            let settled = self.broker.exchange(partition, &self.exchange).await.unwrap().settled;
+            done += settled.iter().filter(|&&code| code == Settled::Done).count();
+            stale += settled.iter().filter(|&&code| code == Settled::Stale).count();
+        }
+        [done, stale]
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_late_results_are_refused_every_one() {
+    let redis = RedisServer::start();
+    let broker = redis.broker("late", Library::shipped());
+    let queue: QueueName = "square".parse().unwrap();
+    let jobs: Vec<_> = (0..LATE).map(|_| job(&queue, &broker)).collect();
+    assert!(broker.enqueue(&jobs).await.iter().all(Result::is_ok));
+    let mut late = Hand::new(&broker, &queue, Duration::from_millis(1));
+    let claims = late.claim(LATE).await;
+    let mut taken_back = 0;
+    eventually("every lease is taken back", async || {
+        let swept = broker.sweep(Partition::new(0).unwrap()).await.unwrap();
+        taken_back += swept.requeued;
+        (taken_back == LATE as u64).then_some(())
+    })
+    .await;
+    let mut current = Hand::new(&broker, &queue, Duration::from_secs(60));
+    let again = current.claim(LATE).await;
+    assert_eq!(late.complete(claims, "\"late\"").await, [0, LATE]);
+    assert_eq!(current.complete(again, "\"current\"").await, [LATE, 0]);
+}

@@ -1,0 +1,60 @@
+//! The contract with HTTP clients: codes, headers, documents and the order of checks, on the wire.
+
+mod acts;
+mod batch;
+mod bodies;
+mod envelope;
+mod idempotency;
+mod lists;
+mod outages;
+mod parameters;
+mod reads;
+mod routes;
+mod shutdown;
+mod submit;
+mod unknown_tasks;
+
+use crunch_tests::{Answer, Api, Stack};
+use serde_json::Value;
+
+/// An API without workers that takes jobs of any task.
+async fn lone() -> (Stack, Api) {
+    let mut stack = Stack::start();
+    let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    (stack, api)
+}
+
+/// Checks that an answer is a whole problem document of that kind, and that a page explains it.
+async fn refused(api: &Api, answer: &Answer, status: u16, slug: &str) -> Value {
+    is_problem(answer, status, slug);
+    let page = api.get(&format!("/problems/{slug}")).await;
+    assert_eq!(
+        (page.status.as_u16(), page.header("content-type")),
+        (200, "text/html; charset=utf-8")
+    );
+    answer.json()
+}
+
+/// The same where the API cannot be asked for the page.
+fn is_problem(answer: &Answer, status: u16, slug: &str) {
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (status, slug), "{answer:?}");
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert!(!answer.header("x-request-id").is_empty());
+    assert_eq!(answer.header("retry-after"), if status == 503 { "1" } else { "" });
+    let problem = answer.json();
+    assert_eq!(problem["status"], status);
+    assert!(problem["instance"].as_str().unwrap().starts_with('/'), "{problem}");
+    let text = std::str::from_utf8(&answer.body).unwrap();
+    let places: Vec<_> = ["type", "title", "status", "detail", "instance"]
+        .iter()
+        .map(|member| text.find(&format!("\"{member}\":")).unwrap())
+        .collect();
+    assert!(places.is_sorted(), "{text}");
+}
+
+/// The pointers of a 422.
+fn pointers(problem: &Value) -> Vec<&str> {
+    let errors = problem["errors"].as_array().into_iter().flatten();
+    errors.map(|error| error["pointer"].as_str().unwrap()).collect()
+}

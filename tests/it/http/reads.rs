@@ -1,0 +1,196 @@
+//! Two kinds of GET: status is always 200 while the job is known; a result's code follows the outcome.
+
+use crunch_tests::{Actor, Api, Stack, Stage};
+use reqwest::Method;
+use serde_json::json;
+
+use super::refused;
+
+/// One job in each status that stays; the running one is held by an actor.
+struct Jobs {
+    by_status: Vec<(&'static str, String)>,
+    actor: Actor,
+}
+
+async fn one_of_each(api: &Api) -> Jobs {
+    let stage = Stage::open().await;
+    let later = json!({ "delay_ms": 3_600_000 });
+    let succeeded = api.submit("act", &stage.payload()).await;
+    stage.enters().await.returns(&json!({ "answer": [1, "two"] })).await;
+    let failed = api.submit_with("act", &stage.payload(), &json!({ "max_attempts": 1 })).await;
+    stage.enters().await.fails("broken").await;
+    let running = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    let queued = api.submit("act", &stage.payload()).await;
+    let scheduled = api.submit_with("act", &stage.payload(), &later).await;
+    let canceled = api.submit_with("act", &stage.payload(), &later).await;
+    api.act(&format!("/jobs/{canceled}/cancel")).await;
+    let by_status = vec![
+        ("succeeded", succeeded),
+        ("failed", failed),
+        ("running", running),
+        ("queued", queued),
+        ("scheduled", scheduled),
+        ("canceled", canceled),
+    ];
+    for (status, id) in &by_status {
+        api.becomes(id, status).await;
+    }
+    Jobs { by_status, actor }
+}
+
+#[tokio::test]
+async fn codes_and_headers_follow_the_kind_of_get() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let jobs = one_of_each(&api).await;
+    for (status, id) in &jobs.by_status {
+        let (result, ended) = match *status {
+            "succeeded" => (200, true),
+            "failed" => (422, true),
+            "canceled" => (409, true),
+            _ => (202, false),
+        };
+        let retry_after = if ended { "" } else { "1" };
+        let expected = [
+            (format!("/jobs/{id}"), 200, "private, no-cache"),
+            (format!("/result/{id}"), if ended { 200 } else { 202 }, "no-store"),
+            (
+                format!("/jobs/{id}/result"),
+                result,
+                if result == 200 { "private, no-cache" } else { "no-store" },
+            ),
+        ];
+        for (path, code, cache) in &expected {
+            let answer = api.get(path).await;
+            let seen = (
+                answer.status.as_u16(),
+                answer.header("cache-control"),
+                answer.header("retry-after"),
+            );
+            assert_eq!(seen, (*code, *cache, retry_after), "{status}: {path}");
+        }
+        let documents =
+            [api.get(&expected[0].0).await.json(), api.get(&expected[1].0).await.json()];
+        assert_eq!(documents[0], documents[1]);
+        assert_eq!(documents[0]["status"], *status);
+        assert_eq!(documents[0].as_object().unwrap().len(), 24);
+        if result == 202 {
+            assert_eq!(api.get(&expected[2].0).await.json(), documents[0]);
+        }
+    }
+    jobs.actor.returns(&json!(null)).await;
+}
+
+#[tokio::test]
+async fn what_came_out_is_told_in_the_document_and_in_the_result() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let jobs = one_of_each(&api).await;
+    let id = |wanted: &str| &jobs.by_status.iter().find(|(status, _)| *status == wanted).unwrap().1;
+
+    let job = api.job(id("succeeded")).await;
+    assert_eq!(job["result"], json!({ "answer": [1, "two"] }));
+    assert_eq!(
+        (&job["result_content_type"], &job["error"]),
+        (&json!("application/json"), &json!(null))
+    );
+    let raw = api.get(&format!("/jobs/{}/result", id("succeeded"))).await;
+    assert_eq!((raw.json(), raw.body.len()), (job["result"].clone(), 20));
+    assert_eq!(job["result_size"], 20);
+    assert_eq!(
+        (raw.header("content-type"), raw.header("x-content-type-options")),
+        ("application/json", "nosniff")
+    );
+
+    let error = json!({ "code": "task_failed", "message": "broken", "retryable": true });
+    assert_eq!(api.job(id("failed")).await["error"], error);
+    let result = api.get(&format!("/jobs/{}/result", id("failed"))).await;
+    let problem = refused(&api, &result, 422, "job-failed").await;
+    assert_eq!((&problem["error"], &problem["detail"]), (&error, &json!("broken")));
+
+    assert_eq!(api.job(id("canceled")).await["error"]["code"], "canceled");
+    let result = api.get(&format!("/jobs/{}/result", id("canceled"))).await;
+    refused(&api, &result, 409, "job-canceled").await;
+    jobs.actor.returns(&json!(null)).await;
+}
+
+#[tokio::test]
+async fn parameters_of_reads_that_nobody_knows_are_ignored() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let id = api.submit("echo", &json!(1)).await;
+    api.becomes(&id, "succeeded").await;
+    for path in
+        [format!("/jobs/{id}"), format!("/result/{id}"), "/tasks".to_owned(), "/jobs".to_owned()]
+    {
+        assert_eq!(
+            api.get(&format!("{path}?nonsense=%zz&x&x")).await.status.as_u16(),
+            200,
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_did_not_change_need_not_be_sent_again() {
+    let (_stack, api) = super::lone().await;
+    let id = api.submit("t", &json!(1)).await;
+    let path = format!("/jobs/{id}");
+    let tag = api.get(&path).await.header("etag").to_owned();
+    assert!(tag.starts_with('"'), "{tag}");
+    let ask = async |given: &str| {
+        api.send(api.request(Method::GET, &path).header("if-none-match", given)).await
+    };
+    for given in [tag.clone(), format!("\"x\", W/{tag}"), "*".to_owned()] {
+        let answer = ask(&given).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("etag"), answer.body.len()),
+            (304, tag.as_str(), 0)
+        );
+    }
+    api.act(&format!("{path}/cancel")).await;
+    assert_eq!(ask(&tag).await.status.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn workers_and_queues_are_told_as_they_stand() {
+    let (_stack, api, worker) = Stack::simple(2).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    let waiting = api.submit_with("act", &json!({}), &json!({ "delay_ms": 3_600_000 })).await;
+    let queue = api.get("/queues/act").await.json();
+    let counts = json!({ "queued": 0, "scheduled": 1, "retrying": 0, "running": 1, "failed": 0 });
+    let expected = json!({
+        "name": "act", "paused": false, "counts": counts, "oldest_age_ms": null, "finished_last_minute": 0, "workers": 1,
+    });
+    assert_eq!(queue, expected);
+    let queues = api.get("/queues").await.json();
+    assert!(queues["items"].as_array().unwrap().contains(&queue), "{queues}");
+
+    let seen = async || {
+        let worker = api.get("/workers").await.json()["items"][0].clone();
+        (worker["running"][0]["id"] == id).then_some(worker)
+    };
+    let told = crunch_tests::eventually("the worker tells what it runs", seen).await;
+    let members: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        members,
+        [
+            "busy",
+            "host",
+            "id",
+            "pid",
+            "queues",
+            "running",
+            "seen_at",
+            "slots",
+            "started_at",
+            "tasks",
+            "version"
+        ]
+    );
+    let figures = (&told["pid"], &told["slots"], &told["busy"], &told["running"][0]["task"]);
+    assert_eq!(figures, (&json!(worker.pid()), &json!(2), &json!(1), &json!("act")));
+    assert_eq!(api.job(&waiting).await["worker"], json!(null));
+    assert_eq!(api.job(&id).await["worker"], told["id"]);
+    actor.returns(&json!(null)).await;
+}

@@ -1,0 +1,117 @@
+//! SIGTERM: not ready at once, serving for a while, then gone, whoever holds a connection.
+
+use std::time::Duration;
+
+use crunch_tests::{Api, RawConnection, Stack};
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::is_problem;
+
+/// Longer than any test waits: a drain that ends meanwhile was ended by somebody.
+const LONG: &str = "600000";
+/// The last requests get five seconds to end; an exit that takes less did not wait for them.
+const UNHURRIED: Duration = Duration::from_secs(4);
+/// What is not waited for takes no longer than this, on a machine that does other things.
+const SOON: Duration = Duration::from_secs(10);
+
+async fn api_with_drain(drain_ms: &str) -> (Stack, Api) {
+    let mut stack = Stack::start();
+    let settings = [("CRUNCH_API_DRAIN_MS", drain_ms), ("CRUNCH_API_UNKNOWN_TASKS", "accept")];
+    let api = stack.api_with(&settings).await;
+    (stack, api)
+}
+
+/// A request whose body does not come to its end by itself, and which the API has begun to serve.
+async fn under_way(api: &Api) -> RawConnection {
+    let mut connection = RawConnection::to(api).await;
+    let headers = ["Content-Type: application/json", "Content-Length: 2", "Expect: 100-continue"];
+    assert_eq!(connection.ask("POST /crunch", &headers).await.status.as_u16(), 100);
+    connection
+}
+
+#[tokio::test]
+async fn while_it_drains_an_api_is_not_ready_and_serves() {
+    let (_stack, mut api) = api_with_drain(LONG).await;
+    assert_eq!(api.get("/readyz").await.status.as_u16(), 200);
+    api.process.signal(Signal::TERM);
+    api.process.says("shutting down").await;
+    is_problem(&api.get("/readyz").await, 503, "unavailable");
+    for _ in 0..10 {
+        assert_eq!(api.post("/crunch", &json!({})).await.status.as_u16(), 202);
+    }
+    // A new connection is served as well.
+    assert_eq!(RawConnection::to(&api).await.ask("GET /livez", &[]).await.status.as_u16(), 200);
+    assert!(!api.process.has_exited());
+    let begun = Instant::now();
+    assert!(api.process.terminate().await.success());
+    assert!(begun.elapsed() < SOON, "a second wish ends the drain");
+}
+
+#[tokio::test]
+async fn an_idle_connection_does_not_hold_the_exit() {
+    let (_stack, mut api) = api_with_drain("0").await;
+    let mut used = RawConnection::to(&api).await;
+    assert_eq!(used.ask("GET /livez", &[]).await.status.as_u16(), 200);
+    let mut unused = RawConnection::to(&api).await;
+    // It is accepted: the API answers on a connection that came later.
+    assert_eq!(RawConnection::to(&api).await.ask("GET /livez", &[]).await.status.as_u16(), 200);
+    let begun = Instant::now();
+    assert!(api.process.terminate().await.success());
+    assert!(begun.elapsed() < UNHURRIED, "{:?}", begun.elapsed());
+    assert!(used.closes().await.is_empty() && unused.closes().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_before_the_end() {
+    let (_stack, mut api) = api_with_drain("0").await;
+    let mut slow = under_way(&api).await;
+    api.process.signal(Signal::TERM);
+    api.process.says("shutting down").await;
+    slow.write("{}").await.unwrap();
+    assert_eq!(slow.answer().await.status.as_u16(), 202);
+    assert!(api.process.exited().await.success());
+}
+
+#[tokio::test]
+async fn whoever_hurries_twice_cuts_off_what_is_under_way() {
+    let (_stack, mut api) = api_with_drain("0").await;
+    let mut stuck = under_way(&api).await;
+    api.process.signal(Signal::TERM);
+    api.process.says("closing").await;
+    let begun = Instant::now();
+    assert!(api.process.terminate().await.success());
+    assert!(begun.elapsed() < UNHURRIED, "{:?}", begun.elapsed());
+    assert!(api.process.log().contains("hurried"), "{}", api.process.log());
+    assert!(stuck.closes().await.is_empty());
+}
+
+#[tokio::test]
+async fn the_first_line_of_the_log_tells_where_and_no_secrets() {
+    let mut stack = Stack::start();
+    let mut connection = stack.redis.client().get_connection().unwrap();
+    redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("requirepass")
+        .arg("pa-ssw0rd")
+        .exec(&mut connection)
+        .unwrap();
+    let url = format!("redis://:pa-ssw0rd@127.0.0.1:{}/", stack.redis.port());
+    let settings = [
+        ("CRUNCH_REDIS_URL", url.as_str()),
+        ("CRUNCH_LOG", "info"),
+        ("CRUNCH_PUBLIC_URL", "https://crunch.example.com"),
+    ];
+    let mut api = stack.api_with(&settings).await;
+    let line = api.process.says("serving ").await;
+    for told in
+        [api.address(), "https://crunch.example.com", &format!("127.0.0.1:{}", stack.redis.port())]
+    {
+        assert!(line.contains(told), "{line}");
+    }
+    assert_eq!(api.get("/livez").await.status.as_u16(), 200);
+    api.process.terminate().await;
+    let log = api.process.log();
+    assert!(!log.contains("pa-ssw0rd") && !log.contains("actix"), "{log}");
+}

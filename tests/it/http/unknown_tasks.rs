@@ -1,0 +1,102 @@
+//! Tasks that nobody declared, by the way they are asked for.
+
+use crunch_tests::Stack;
+use reqwest::Method;
+use serde_json::json;
+
+use super::{is_problem, lone, pointers, refused};
+
+#[tokio::test]
+async fn a_task_never_declared_is_refused_by_the_way_it_was_asked_for() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let member = api.post("/jobs", &json!({ "task": "crunch" })).await;
+    assert_eq!(pointers(&refused(&api, &member, 422, "invalid-submission").await), ["/task"]);
+    for path in ["/tasks/crunch/jobs", "/tasks/NO/jobs", "/tasks/%ff/jobs"] {
+        let answer = api.post(path, &json!({})).await;
+        let slug = if path.contains('%') { answer.problem() } else { "unknown-task".to_owned() };
+        refused(&api, &answer, 404, &slug).await;
+    }
+    refused(&api, &api.post("/crunch", &json!({})).await, 503, "no-worker-yet").await;
+    refused(&api, &api.get("/tasks/crunch").await, 404, "unknown-task").await;
+    assert_eq!(api.get("/tasks").await.json(), json!({ "items": [] }));
+    assert_eq!(api.get("/jobs").await.json(), json!({ "items": [], "next_cursor": null }));
+}
+
+#[tokio::test]
+async fn what_is_wrong_whatever_the_task_is_said_before() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let send = async |headers: &[(&str, &str)], query: &str, body: &str| {
+        let mut request =
+            api.request(Method::POST, &format!("/crunch{query}")).body(body.to_owned());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        api.send(request).await
+    };
+    let json_type = ("content-type", "application/json");
+    is_problem(&send(&[], "", "{}").await, 415, "unsupported-media-type");
+    is_problem(
+        &send(&[json_type, ("content-encoding", "gzip")], "", "{}").await,
+        415,
+        "unsupported-encoding",
+    );
+    is_problem(&send(&[json_type], "", "{").await, 400, "malformed-json");
+    is_problem(&send(&[json_type], "?x=1", "{}").await, 400, "invalid-parameter");
+    is_problem(
+        &send(&[json_type, ("idempotency-key", "a b")], "", "{}").await,
+        400,
+        "invalid-idempotency-key",
+    );
+    // A task of that route may come that takes these.
+    is_problem(&send(&[("content-type", "image/png")], "", "x").await, 503, "no-worker-yet");
+    is_problem(&send(&[json_type], "", &" ".repeat(300 * 1024)).await, 503, "no-worker-yet");
+}
+
+#[tokio::test]
+async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    refused(&api, &api.post("/crunch", &json!({ "photons": 1 })).await, 503, "no-worker-yet").await;
+    let worker = stack.worker(&api, 1).await;
+    let declared = api.get("/tasks/crunch").await.json();
+    let members: Vec<_> = declared.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        members,
+        [
+            "accepts",
+            "content_type",
+            "description",
+            "max_attempts",
+            "max_payload",
+            "name",
+            "payload_schema",
+            "priority",
+            "queue",
+            "result_schema",
+            "retention_ms",
+            "timeout_ms",
+            "workers"
+        ]
+    );
+    assert_eq!((&declared["name"], &declared["workers"]), (&json!("crunch"), &json!(1)));
+    let id = api.post("/crunch", &json!({ "photons": 1 })).await.id();
+    api.becomes(&id, "succeeded").await;
+    // The declaration outlives the worker.
+    drop(worker);
+    assert_eq!(api.post("/crunch", &json!({ "photons": 1 })).await.status.as_u16(), 202);
+}
+
+#[tokio::test]
+async fn all_tasks_are_let_in_if_the_operator_says_so() {
+    let (_stack, api) = lone().await;
+    for (path, body) in [
+        ("/crunch", json!({})),
+        ("/tasks/never.seen/jobs", json!({})),
+        ("/jobs", json!({ "task": "never.seen" })),
+    ] {
+        assert_eq!(api.post(path, &body).await.status.as_u16(), 202, "{path}");
+    }
+    refused(&api, &api.post("/tasks/NO/jobs", &json!({})).await, 404, "unknown-task").await;
+}

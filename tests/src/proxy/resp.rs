@@ -1,0 +1,121 @@
+//! Just enough of Redis' protocol, versions 2 and 3, to see where a command or a reply ends and what a command asks for.
+//!
+//! Nothing is decoded, and nothing is checked beyond the borders.
+
+use std::num::ParseIntError;
+
+/// Bytes that cannot be the protocol.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotResp;
+
+impl From<ParseIntError> for NotResp {
+    fn from(_: ParseIntError) -> Self {
+        Self
+    }
+}
+
+/// Length of the first whole value in `bytes`; `None` if more must come.
+pub(super) fn first_value(bytes: &[u8]) -> Result<Option<usize>, NotResp> {
+    let mut at = 0;
+    // A loop, not a recursion: aggregates only add to what is still to come.
+    let mut to_come = 1;
+    while to_come > 0 {
+        let Some(line) = line_at(bytes, at) else { return Ok(None) };
+        let (kind, rest) = line.split_first().ok_or(NotResp)?;
+        at += line.len() + 2;
+        to_come -= 1;
+        match kind {
+            b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => {}
+            b'$' | b'!' | b'=' => at += length(rest)?.map_or(0, |length| length + 2),
+            b'*' | b'~' | b'>' => to_come += length(rest)?.unwrap_or(0),
+            b'%' => to_come += 2 * length(rest)?.unwrap_or(0),
+            // Attributes come before the value they belong to.
+            b'|' => to_come += 2 * length(rest)?.unwrap_or(0) + 1,
+            _ => return Err(NotResp),
+        }
+    }
+    Ok((at <= bytes.len()).then_some(at))
+}
+
+/// What a whole command asks for: the verb of one of our functions, or the name of the command, in small letters.
+pub(super) fn verb_of(command: &[u8]) -> String {
+    let mut words = words_of(command);
+    let name = String::from_utf8_lossy(words.next().unwrap_or_default()).to_ascii_lowercase();
+    if name != "fcall" {
+        return name;
+    }
+    let function = String::from_utf8_lossy(words.next().unwrap_or_default()).into_owned();
+    // crunch_<hash>_<verb>
+    function.splitn(3, '_').nth(2).map_or(name, str::to_owned)
+}
+
+/// The strings a command consists of.
+fn words_of(command: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = line_at(command, 0).map_or(command.len(), |line| line.len() + 2);
+    std::iter::from_fn(move || {
+        let line = line_at(command, at)?;
+        let length = length(line.strip_prefix(b"$")?).ok()??;
+        let start = at + line.len() + 2;
+        at = start + length + 2;
+        command.get(start..start + length)
+    })
+}
+
+/// The line that begins at `at`, without its end.
+fn line_at(bytes: &[u8], at: usize) -> Option<&[u8]> {
+    let rest = bytes.get(at..)?;
+    let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+    Some(&rest[..end])
+}
+
+/// A length; `None` is the absent value of version 2.
+fn length(digits: &[u8]) -> Result<Option<usize>, NotResp> {
+    let text = std::str::from_utf8(digits).map_err(|_| NotResp)?;
+    if text == "-1" { Ok(None) } else { Ok(Some(text.parse()?)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_ends_where_it_ends_and_not_a_byte_before() {
+        let values: [&[u8]; 12] = [
+            b"+OK\r\n",
+            b"-ERR no\r\n",
+            b":12\r\n",
+            b"$-1\r\n",
+            b"*-1\r\n",
+            b"$4\r\na\r\nb\r\n",
+            b"*3\r\n:1\r\n$2\r\n*9\r\n*1\r\n+x\r\n",
+            b"%1\r\n+a\r\n_\r\n",
+            b"~2\r\n#t\r\n,1.5\r\n",
+            b">2\r\n+message\r\n$0\r\n\r\n",
+            b"|1\r\n+a\r\n:1\r\n*0\r\n",
+            b"=5\r\ntxt:a\r\n",
+        ];
+        for value in values {
+            let mut bytes = value.to_vec();
+            bytes.extend_from_slice(b"+next\r\n");
+            assert_eq!(first_value(&bytes), Ok(Some(value.len())), "{value:?}");
+            for short in 0..value.len() {
+                assert_eq!(first_value(&value[..short]), Ok(None), "{short} of {value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_bytes_are_not_taken_for_the_protocol() {
+        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"$x\r\n", b"*-2\r\n", b"\r\n"] {
+            assert_eq!(first_value(bytes), Err(NotResp), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_known_by_its_verb() {
+        let call = b"*3\r\n$5\r\nFCALL\r\n$24\r\ncrunch_1f3a90bc_exchange\r\n$1\r\n1\r\n";
+        assert_eq!(verb_of(call), "exchange");
+        assert_eq!(verb_of(b"*2\r\n$5\r\nBLPOP\r\n$1\r\nk\r\n"), "blpop");
+        assert_eq!(verb_of(b"*2\r\n$5\r\nFCALL\r\n$5\r\nother\r\n"), "fcall");
+    }
+}

@@ -1,0 +1,124 @@
+//! HTTP/1.1 spoken by hand: requests that no client library would send, and answers as they stand on the wire.
+
+use std::io;
+
+use bytes::Bytes;
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::wait::in_time;
+use crate::{Answer, Api};
+
+/// One connection to an API.
+#[derive(Debug)]
+pub struct RawConnection {
+    stream: BufReader<TcpStream>,
+}
+
+impl RawConnection {
+    /// Connects.
+    ///
+    /// # Panics
+    /// If nobody listens.
+    pub async fn to(api: &Api) -> Self {
+        let stream = TcpStream::connect(api.address()).await.expect("the API listens");
+        stream.set_nodelay(true).unwrap();
+        Self { stream: BufReader::new(stream) }
+    }
+
+    /// Writes bytes as they are.
+    ///
+    /// # Errors
+    /// If the other side has closed.
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref()).await
+    }
+
+    /// Writes a request head: its first line and further ones, without the blank line that ends it.
+    ///
+    /// # Panics
+    /// If the other side has closed.
+    pub async fn begin(&mut self, line: &str, headers: &[&str]) {
+        let mut head = format!("{line} HTTP/1.1\r\nHost: crunch\r\n");
+        headers.iter().for_each(|header| head.extend([header, "\r\n"]));
+        self.write(head).await.expect("the API takes a head");
+    }
+
+    /// Sends a request without a body and reads the answer.
+    pub async fn ask(&mut self, line: &str, headers: &[&str]) -> Answer {
+        self.begin(line, headers).await;
+        self.write("\r\n").await.unwrap();
+        let bodiless = line.starts_with("HEAD ");
+        if bodiless { self.answer_to_head().await } else { self.answer().await }
+    }
+
+    /// Sends a body in chunks of that size.
+    ///
+    /// # Errors
+    /// If the other side has closed before the end.
+    pub async fn write_chunks(&mut self, body: &[u8], size: usize) -> io::Result<()> {
+        for chunk in body.chunks(size) {
+            self.write(format!("{:x}\r\n", chunk.len())).await?;
+            self.write(chunk).await?;
+            self.write("\r\n").await?;
+        }
+        self.write("0\r\n\r\n").await
+    }
+
+    /// Says that no more will be sent; answers are still read.
+    ///
+    /// # Panics
+    /// If the other side has closed.
+    pub async fn end(&mut self) {
+        self.stream.shutdown().await.expect("the API still listens");
+    }
+
+    /// Reads an answer.
+    pub async fn answer(&mut self) -> Answer {
+        in_time("an answer", self.read(true)).await
+    }
+
+    /// Reads an answer to HEAD: its length tells of a body that is not sent.
+    pub async fn answer_to_head(&mut self) -> Answer {
+        in_time("an answer to HEAD", self.read(false)).await
+    }
+
+    /// Waits until the other side has closed; returns what it sent until then.
+    pub async fn closes(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let closed = async {
+            // A reset is an end as well.
+            let _ = self.stream.read_to_end(&mut rest).await;
+        };
+        in_time("the end of a connection", closed).await;
+        rest
+    }
+
+    async fn read(&mut self, has_body: bool) -> Answer {
+        let first = self.line().await;
+        let code = first.split(' ').nth(1).and_then(|code| code.parse::<u16>().ok());
+        let status = code.and_then(|code| StatusCode::from_u16(code).ok());
+        let status = status.unwrap_or_else(|| panic!("not a status line: {first:?}"));
+        let mut headers = HeaderMap::new();
+        loop {
+            let line = self.line().await;
+            let Some((name, value)) = line.split_once(':') else { break };
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, HeaderValue::from_str(value.trim()).unwrap());
+        }
+        let length = headers.get("content-length").map(|value| value.to_str().unwrap());
+        let length = length.filter(|_| has_body).map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).await.expect("the body is whole");
+        Answer { status, headers, body: Bytes::from(body) }
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).await.expect("an answer has lines");
+        line.truncate(line.trim_end().len());
+        line
+    }
+}

@@ -1,0 +1,145 @@
+//! Whether this worker makes progress: what its loops say of themselves, put together.
+//!
+//! Each loop that talks to Redis has a [`Pulse`], and tells it when it was answered, when it failed, and until when it
+//! expects to hear something. A worker is ready while every pulse is well: so a loop that hangs shows as one that fails, and
+//! no ping can say "well" for a worker that takes no jobs. What is asked over HTTP is in `server.rs`; a thread of its own
+//! (`attendant.rs`) answers, so that no handler can keep it from doing so.
+
+mod attendant;
+mod pulse;
+mod server;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crunch_common::time::whole_ms;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use attendant::Attendant;
+pub(crate) use pulse::Pulse;
+pub(crate) use server::Server;
+
+/// A worker's health. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Health(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    pulses: Vec<Pulse>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Starting,
+    Working,
+    Draining,
+}
+
+/// What is told to those who ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) status: Status,
+    /// What is wrong, for people to read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reasons: Vec<String>,
+    /// How long ago each kind of loop was last answered by Redis; of several the longest. One that has nothing to ask, as
+    /// a worker whose slots are all busy, may well be silent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) last_success_ms: BTreeMap<String, u64>,
+}
+
+/// Whether jobs are taken and run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    Ok,
+    #[default]
+    Unavailable,
+}
+
+impl Report {
+    /// More are not told: with many partitions, all say the same.
+    const MAX_REASONS: usize = 8;
+
+    pub(crate) fn new(mut reasons: Vec<String>) -> Self {
+        let status = if reasons.is_empty() { Status::Ok } else { Status::Unavailable };
+        reasons.truncate(Self::MAX_REASONS);
+        Self { status, reasons, ..Self::default() }
+    }
+}
+
+impl Health {
+    /// A new loop's pulse. Not well before its first success.
+    pub(crate) fn pulse(&self, name: impl Into<Arc<str>>) -> Pulse {
+        let pulse = Pulse::new(name.into());
+        self.lock().pulses.push(pulse.clone());
+        pulse
+    }
+
+    /// Jobs are taken from now on.
+    pub(crate) fn works(&self) {
+        self.lock().phase = Phase::Working;
+    }
+
+    /// No more jobs are taken.
+    pub(crate) fn drains(&self) {
+        self.lock().phase = Phase::Draining;
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        let (now, state) = (Instant::now(), self.lock());
+        let phase = match state.phase {
+            Phase::Starting => Some("starting"),
+            Phase::Working => None,
+            Phase::Draining => Some("shutting down: no new jobs are taken"),
+        };
+        let troubles = state.pulses.iter().filter_map(|pulse| pulse.trouble(now));
+        let mut report =
+            Report::new(phase.map(str::to_owned).into_iter().chain(troubles).collect());
+        for pulse in &state.pulses {
+            if let Some(age) = pulse.age(now) {
+                let longest = report.last_success_ms.entry(pulse.kind().to_owned()).or_default();
+                *longest = whole_ms(age).max(*longest);
+            }
+        }
+        report
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Each change is whole: a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_ready_between_start_and_drain_while_every_pulse_is_well() {
+        let health = Health::default();
+        let pulses = [health.pulse("heartbeat"), health.pulse("consumer of partition 0")];
+        assert_eq!(health.report().reasons[0], "starting");
+        health.works();
+        assert_eq!(health.report().reasons.len(), 2);
+        pulses.iter().for_each(Pulse::answered);
+        let report = health.report();
+        assert_eq!((report.status, &report.reasons[..]), (Status::Ok, &[][..]));
+        assert!(report.last_success_ms.keys().eq(["consumer", "heartbeat"]));
+        pulses[1].failed("away");
+        assert_eq!(health.report().reasons, ["consumer of partition 0: away"]);
+        pulses[1].answered();
+        health.drains();
+        assert_eq!(health.report().status, Status::Unavailable);
+    }
+
+    #[test]
+    fn a_report_says_little_even_of_many_partitions() {
+        let health = Health::default();
+        let _pulses: Vec<_> = (0..4096).map(|at| health.pulse(format!("consumer {at}"))).collect();
+        assert!(serde_json::to_vec(&health.report()).unwrap().len() < 1024);
+    }
+}

@@ -1,0 +1,146 @@
+//! A parent for workers: starts some, buries those that die, and starts others in their place.
+//!
+//! ```text
+//! supervisor ──socket──► worker 1 ──► its commands' launchers
+//!     │      ──socket──► worker 2
+//!     └── only when one has died: Redis
+//! ```
+//!
+//! A worker that dies says nothing, so its jobs wait until their leases end, for nobody can tell from afar whether it is dead
+//! or only silent. Its parent can: it sees the process end. So it has Redis take back at once what the worker held
+//! ([`Broker::bury`](crunch_common::broker::Broker::bury)). For that it must know the worker's id, and gives it one.
+//!
+//! The supervisor is the worker's own program, and its workers are the same program once more, with the same arguments. It
+//! takes over while the `Worker` is made, before any task is: it has none of the program's weight, and nothing that a job
+//! does can hurt it. It never runs a job and never decides that a worker which lives is dead.
+//!
+//! The socket is each worker's lifeline (`lifeline.rs`): its end is the supervisor's end, after which the worker drains as on
+//! SIGTERM, for nobody would bury it or hand it the wish to stop any more.
+
+mod board;
+mod lifeline;
+mod seat;
+mod undertaker;
+
+use std::process::exit;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crunch_common::broker::Broker;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::Error;
+use crate::config::WorkerConfig;
+use crate::health;
+pub(crate) use board::Board;
+pub(crate) use lifeline::Lifeline;
+use seat::{End, Seat};
+use undertaker::Undertaker;
+
+/// So many dead may wait for Redis to come back. Leases of more than these have ended by then.
+const GRAVES: usize = 1024;
+/// How long the last burials may take when all workers have ended: longer than any call's deadline.
+const LAST_BURIALS: Duration = Duration::from_secs(3);
+
+/// A process that is to supervise does so here and never returns. For one that is supervised: its lifeline.
+///
+/// Called by every way to make a [`crate::Worker`], so that a program that uses the library can be supervised without
+/// knowing.
+pub(crate) fn take_over_if_wished(config: &WorkerConfig) -> Option<Lifeline> {
+    if lifeline::is_supervised() {
+        return Lifeline::take();
+    }
+    let workers = config.supervise?;
+    let config = config.clone();
+    // On a thread of its own: whoever makes the worker may stand in a runtime, and none can wait in another.
+    let supervisor = std::thread::spawn(move || supervise(&config, workers.into()));
+    exit(supervisor.join().unwrap_or(1));
+}
+
+/// Supervises until all is ended; returns the exit code.
+fn supervise(config: &WorkerConfig, workers: usize) -> i32 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime.map_err(Error::System).and_then(|runtime| {
+        runtime.block_on(async { Supervisor::start(config, workers)?.run().await })
+    });
+    outcome.unwrap_or_else(|error| {
+        error.tell();
+        error.exit_code().into()
+    })
+}
+
+struct Supervisor {
+    terminate: Signal,
+    interrupt: Signal,
+    /// How often it was wished that all stop.
+    wishes: watch::Sender<u32>,
+    seats: JoinSet<End>,
+    undertaker: JoinHandle<()>,
+    board: Arc<Board>,
+}
+
+impl Supervisor {
+    fn start(config: &WorkerConfig, workers: usize) -> Result<Self, Error> {
+        // First of all: as the first process of a container we would not hear a signal that nobody waits for.
+        let (terminate, interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let board = Arc::new(Board::new(workers));
+        if let Some(addr) = config.addr {
+            let asked = board.clone();
+            let server = health::Server::bind(addr, move || asked.report())
+                .map_err(|source| Error::Listen { addr, source })?;
+            tokio::spawn(server.run());
+        }
+        let (dead, graves) = mpsc::channel(GRAVES);
+        let undertaker = Undertaker { broker: Broker::new(&config.common.broker)?, graves };
+        let (wishes, wish) = watch::channel(0);
+        let configured = watch::Sender::new(false);
+        tracing::info!(workers, "supervisor starts");
+        let mut seats = JoinSet::new();
+        for number in 1..=workers {
+            let seat = Seat {
+                number,
+                wish: wish.clone(),
+                configured: configured.clone(),
+                board: board.clone(),
+                dead: dead.clone(),
+            };
+            seats.spawn(seat.run());
+        }
+        let undertaker = tokio::spawn(undertaker.run());
+        Ok(Self { terminate, interrupt, wishes, seats, undertaker, board })
+    }
+
+    /// Hands on the wish to stop, until nobody is left.
+    async fn run(mut self) -> Result<i32, Error> {
+        let mut code = 0;
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => self.stop(),
+                _ = self.interrupt.recv() => self.stop(),
+                ended = self.seats.join_next() => match ended {
+                    Some(Ok(End::Well)) => {}
+                    Some(Ok(End::WrongConfiguration)) => return Ok(2),
+                    Some(Ok(End::Badly) | Err(_)) => code = 1,
+                    None => break,
+                },
+            }
+        }
+        if tokio::time::timeout(LAST_BURIALS, self.undertaker).await.is_err() {
+            tracing::warn!("not all who died could be buried; their leases will end");
+        }
+        tracing::info!("supervisor ends");
+        Ok(code)
+    }
+
+    fn stop(&self) {
+        self.board.drains();
+        self.wishes.send_modify(|wishes| *wishes += 1);
+        match *self.wishes.borrow() {
+            1 => tracing::info!("shutting down: the workers may end their jobs"),
+            _ => tracing::info!("asked again: the workers hurry"),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What the supervisor knows of its workers' health.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::health::{Report, Status};
+
+/// Workers tell how they are every half second; whoever does not, hangs.
+const SILENCE: Duration = Duration::from_millis(1500);
+
+/// One place for each seat.
+#[derive(Debug)]
+pub(crate) struct Board(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    draining: bool,
+    seats: Vec<Option<Heard>>,
+}
+
+#[derive(Debug)]
+struct Heard {
+    pid: u32,
+    report: Report,
+    at: Instant,
+}
+
+impl Board {
+    pub(crate) fn new(seats: usize) -> Self {
+        let seats = (0..seats).map(|_| None).collect();
+        Self(Mutex::new(State { draining: false, seats }))
+    }
+
+    pub(super) fn drains(&self) {
+        self.lock().draining = true;
+    }
+
+    /// The worker in that seat has told how it is.
+    pub(super) fn heard(&self, seat: usize, pid: u32, report: Report) {
+        if let Some(place) = self.lock().seats.get_mut(seat - 1) {
+            *place = Some(Heard { pid, report, at: Instant::now() });
+        }
+    }
+
+    /// Nobody works in that seat.
+    pub(super) fn empty(&self, seat: usize) {
+        if let Some(place) = self.lock().seats.get_mut(seat - 1) {
+            *place = None;
+        }
+    }
+
+    /// Ready while all workers are.
+    pub(super) fn report(&self) -> Report {
+        let (now, state) = (Instant::now(), self.lock());
+        let mut reasons = Vec::new();
+        if state.draining {
+            reasons.push("shutting down: no new jobs are taken".to_owned());
+        }
+        for (seat, heard) in (1..).zip(&state.seats) {
+            match heard {
+                None => reasons.push(format!("worker {seat}: starting")),
+                Some(heard) => reasons.extend(heard.trouble(now, seat)),
+            }
+        }
+        Report::new(reasons)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Each change is whole: a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Heard {
+    fn trouble(&self, now: Instant, seat: usize) -> Vec<String> {
+        let who = format!("worker {seat} (process {})", self.pid);
+        let silence = now.saturating_duration_since(self.at);
+        if silence > SILENCE {
+            return vec![format!("{who}: silent for {:.1} s", silence.as_secs_f64())];
+        }
+        match self.report.status {
+            Status::Ok => Vec::new(),
+            Status::Unavailable => {
+                self.report.reasons.iter().map(|reason| format!("{who}: {reason}")).collect()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_ready_or_none_is() {
+        let board = Board::new(2);
+        board.heard(1, 7, Report::new(Vec::new()));
+        assert_eq!(board.report().reasons, ["worker 2: starting"]);
+        board.heard(2, 8, Report::new(vec!["redis: away".to_owned()]));
+        assert_eq!(board.report().reasons, ["worker 2 (process 8): redis: away"]);
+        board.heard(2, 8, Report::new(Vec::new()));
+        assert_eq!(board.report().status, Status::Ok);
+        board.empty(1);
+        assert_eq!(board.report().reasons, ["worker 1: starting"]);
+        board.drains();
+        assert_eq!(board.report().reasons.len(), 2);
+    }
+
+    #[test]
+    fn a_worker_that_says_nothing_any_more_is_not_well() {
+        let heard = Heard { pid: 7, report: Report::new(Vec::new()), at: Instant::now() };
+        assert!(heard.trouble(heard.at + SILENCE, 1).is_empty());
+        let late = heard.trouble(heard.at + Duration::from_secs(2), 1);
+        assert_eq!(late, ["worker 1 (process 7): silent for 2.0 s"]);
+    }
+}

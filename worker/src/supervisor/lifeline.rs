@@ -1,0 +1,136 @@
+//! The socket between a supervisor and its worker, as both see it.
+//!
+//! The worker says on it that it is set up rightly, and how it is; the supervisor says nothing, and its end ends the socket.
+//! No parent-death signal: that one follows the *thread* that started us, and is missed if the supervisor dies before it
+//! is asked for.
+
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::process::{Stdio, exit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crunch_common::broker::WorkerId;
+use rustix::net::SendFlags;
+use rustix::process::{Signal, getpid, kill_process};
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use crate::health::Report;
+
+/// In the environment of a supervised worker: the id that its supervisor gave it.
+const MARK: &str = "CRUNCH_SUPERVISED";
+/// The first descriptor after those that every process has.
+const AFTER_STDERR: i32 = 3;
+
+/// What a worker tells its supervisor, one JSON object a line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum News {
+    /// Its tasks and its settings are as they should be. Whatever ends it later is not the configuration.
+    Configured,
+    /// How it is.
+    Health(Report),
+}
+
+/// A worker's end. Clones are one.
+#[derive(Debug, Clone)]
+pub(crate) struct Lifeline {
+    worker: WorkerId,
+    socket: Arc<UnixStream>,
+}
+
+/// The command line of a worker under that id, and the supervisor's end of its lifeline.
+pub(super) fn command_line(worker: WorkerId) -> io::Result<(Command, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut arguments = std::env::args_os();
+    // Not the path of the program: a deploy may have put another one there meanwhile.
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    command.args(arguments).env(MARK, worker.to_string());
+    // Standard input, because nobody else wants it; and a group of its own, so that a Ctrl-C reaches it once, through us.
+    command.stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs))).process_group(0);
+    Ok((command, ours))
+}
+
+pub(super) fn is_supervised() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
+impl Lifeline {
+    /// Takes it from where the supervisor left it. Only the first worker of a process has one: two under one id would take
+    /// each other's jobs for their own.
+    pub(super) fn take() -> Option<Self> {
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        if TAKEN.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let lifeline = Self::receive().and_then(|lifeline| {
+            lifeline.watch()?;
+            Ok(lifeline)
+        });
+        Some(lifeline.unwrap_or_else(|error| refuse(&error)))
+    }
+
+    fn receive() -> io::Result<Self> {
+        let no_id = || io::Error::other("it holds no worker's id");
+        let worker = std::env::var_os(MARK).and_then(|id| id.to_str()?.parse().ok());
+        let worker = worker.ok_or_else(no_id)?;
+        let stdin = rustix::stdio::stdin();
+        rustix::net::sockopt::socket_type(stdin)?;
+        let socket = rustix::io::fcntl_dupfd_cloexec(stdin, AFTER_STDERR)?;
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        Ok(Self { worker, socket: Arc::new(socket.into()) })
+    }
+
+    /// Turns the end of the supervisor into the wish to stop, as everybody utters it: so whatever this program does on
+    /// SIGTERM it does then.
+    fn watch(&self) -> io::Result<()> {
+        let mut socket = self.socket.try_clone()?;
+        let watch = move || {
+            let mut byte = [0];
+            loop {
+                match socket.read(&mut byte) {
+                    Ok(1..) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(0) | Err(_) => break,
+                }
+            }
+            tracing::warn!("the supervisor is gone: nobody would bury this worker");
+            let _cannot_fail = kill_process(getpid(), Signal::TERM);
+        };
+        thread::Builder::new().name("crunch-lifeline".to_owned()).spawn(watch).map(drop)
+    }
+
+    /// The id that was given.
+    pub(crate) fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Tells that tasks and settings are as they should be.
+    pub(crate) fn tell_configured(&self) {
+        self.tell(&News::Configured);
+    }
+
+    /// Tells how the worker is.
+    pub(crate) fn tell_health(&self, report: Report) {
+        self.tell(&News::Health(report));
+    }
+
+    /// Never waits: a supervisor that is stopped hears nothing for now.
+    fn tell(&self, news: &News) {
+        let mut line = serde_json::to_vec(news).expect("news are plain data");
+        line.push(b'\n');
+        let _ = rustix::net::send(&*self.socket, &line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last words of a process")]
+fn refuse(error: &io::Error) -> ! {
+    eprintln!(
+        "crunch-worker: {MARK} is set only by supervisors, for their workers: unset it ({error})"
+    );
+    exit(2)
+}
