@@ -200,8 +200,12 @@ async fn fsync(link: &Link) -> Result<Fsync, Error> {
     if version(&info) < (7, 2) {
         let mut pipeline = redis::pipe();
         pipeline.add_command(ask_settings());
-        let settings = link.read(&pipeline).await?.pop().unwrap_or(Value::Nil);
-        let newer = "; or use Redis 7.2 or later, which can be asked to wait for its disk";
+        let settings = link.read(&pipeline).await.map_err(|error| match error {
+            Error::Refused { reason } => refused(reason),
+            other => other,
+        });
+        let settings = settings?.pop().unwrap_or(Value::Nil);
+        let newer = ", or use Redis 7.2 or later, which can be asked to wait for its disk";
         return check_settings(settings)
             .map(|()| Fsync::Always)
             .map_err(|what| refused(what + newer));

@@ -43,7 +43,8 @@ impl Lane {
         batch: Vec<Waiting>,
         connecting: OwnedSemaphorePermit,
     ) -> Self {
-        // Those of one batch arrived within a headway of each other, so the eldest speaks for all.
+        // Those of one batch came shortly after each other, so the eldest speaks for all; and whoever hears of it a little
+        // early may repeat.
         let deadline = batch.iter().map(|waiting| waiting.deadline).min();
         let (jobs, callers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.job, waiting.caller)).unzip();
