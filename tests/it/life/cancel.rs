@@ -102,3 +102,22 @@ async fn a_handler_that_does_not_stop_keeps_its_slot_and_its_job_ends() {
     // An async handler that ignores the wish is dropped after the grace.
     stubborn.is_gone().await;
 }
+
+#[tokio::test]
+async fn a_cancel_that_no_message_tells_of_comes_with_the_next_beat() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let _worker = stack.worker_with(&api, 1, &[("CRUNCH_LEASE_MS", "2000")]).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    // From here on nobody may publish or subscribe.
+    let mut redis = stack.redis.connect().await;
+    let mut forbid = redis::cmd("ACL");
+    forbid.arg("SETUSER").arg("default").arg("resetchannels");
+    let () = forbid.query_async(&mut redis).await.unwrap();
+    let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
+    assert_eq!(cancel.status, StatusCode::ACCEPTED);
+    actor.is_asked_to_stop().await;
+    api.becomes(&id, "canceled").await;
+}
