@@ -26,6 +26,8 @@ use serde_json::{Value, json};
 /// The shortest lease there is.
 const LEASE_MS: u64 = 1000;
 const SHORT_LEASE: [(&str, &str); 1] = [("CRUNCH_LEASE_MS", "1000")];
+/// The shortest one that also bears an outage too short for sweeps to notice, and a machine that does other things.
+const SAFE_LEASE: [(&str, &str); 1] = [("CRUNCH_LEASE_MS", "4000")];
 
 /// How each attempt of a job ended, the oldest first.
 async fn outcomes(api: &Api, id: &str) -> Vec<String> {

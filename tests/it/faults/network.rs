@@ -45,11 +45,11 @@ struct Behind {
 }
 
 impl Behind {
-    async fn one_line(lease: &str) -> Self {
+    async fn one_line(lease: &[(&str, &str)]) -> Self {
         let mut stack = Stack::start();
         let proxy = stack.proxy();
         let api = stack.api_via(&proxy).await;
-        let worker = stack.worker_via(&proxy, &api, 8, &[("CRUNCH_LEASE_MS", lease)]).await;
+        let worker = stack.worker_via(&proxy, &api, 8, lease).await;
         Self { stack, proxy, api, worker, stage: Stage::open().await }
     }
 
@@ -94,8 +94,8 @@ impl Behind {
 }
 
 async fn survives_short_and_long(outage: Outage) {
-    let mut behind = Behind::one_line("1500").await;
-    for ms in [200, 1000, 4000] {
+    let mut behind = Behind::one_line(&SAFE_LEASE).await;
+    for ms in [200, 1000, 5000] {
         behind.survives(outage, Duration::from_millis(ms)).await;
     }
 }
@@ -118,7 +118,7 @@ async fn outages_that_swallow_everything_cost_no_second_run() {
 #[tokio::test]
 #[ignore = "takes ten minutes: outages as long as in production, with the lease of production"]
 async fn long_outages_cost_no_second_run() {
-    let mut behind = Behind::one_line("10000").await;
+    let mut behind = Behind::one_line(&[]).await;
     for outage in [Outage::Refused, Outage::Reset, Outage::BlackHole] {
         for seconds in [5, 11, 30, 120] {
             behind.survives(outage, Duration::from_secs(seconds)).await;
@@ -153,7 +153,7 @@ async fn an_api_whose_connections_are_forgotten_by_the_network_notices() {
 
 #[tokio::test]
 async fn a_slow_line_only_takes_longer() {
-    let mut behind = Behind::one_line("1000").await;
+    let mut behind = Behind::one_line(&SHORT_LEASE).await;
     behind.proxy.delay(Duration::from_millis(150));
     let actors = behind.run(2).await;
     for actor in actors {
@@ -170,7 +170,7 @@ async fn a_redis_that_drops_every_connection_under_load_costs_no_second_run() {
     let mut stack = Stack::on(RedisServer::durable());
     let (to_api, to_worker) = (stack.proxy(), stack.proxy());
     let api = stack.api_via(&to_api).await;
-    let _worker = stack.worker_via(&to_worker, &api, 8, &SHORT_LEASE).await;
+    let _worker = stack.worker_via(&to_worker, &api, 8, &SAFE_LEASE).await;
     let ids = submit_squares(&api, 2000, 2).await;
     for round in 1..=10 {
         eventually("the jobs get on", async || (stack.ledger().len() > round * 300).then_some(()))

@@ -52,7 +52,7 @@ async fn killed_under_load(stack: &mut Stack, api: &Api) -> (Vec<(String, Instan
 async fn a_redis_killed_under_load_loses_nothing_if_it_syncs_always() {
     let mut stack = Stack::on(RedisServer::durable());
     let api = stack.api().await;
-    let mut worker = stack.worker_with(&api, 8, &[("CRUNCH_LEASE_MS", "5000")]).await;
+    let mut worker = stack.worker_with(&api, 8, &SAFE_LEASE).await;
     let (taken, _died) = killed_under_load(&mut stack, &api).await;
     drained(&api, "square").await;
     for (id, _) in &taken {
@@ -69,7 +69,7 @@ async fn a_redis_killed_under_load_loses_the_last_second_if_it_syncs_every_secon
     let redis = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
     let mut stack = Stack::on(redis);
     let api = stack.api().await;
-    let mut worker = stack.worker_with(&api, 8, &[("CRUNCH_LEASE_MS", "5000")]).await;
+    let mut worker = stack.worker_with(&api, 8, &SAFE_LEASE).await;
     let (taken, died) = killed_under_load(&mut stack, &api).await;
     drained(&api, "square").await;
     for (id, at) in &taken {
@@ -159,7 +159,7 @@ async fn a_paused_redis_costs_no_second_run() {
 async fn functions_flushed_under_load_come_back_unnoticed() {
     let mut stack = Stack::start();
     let api = stack.api().await;
-    let _worker = stack.worker_with(&api, 8, &SHORT_LEASE).await;
+    let _worker = stack.worker_with(&api, 8, &SAFE_LEASE).await;
     let ids = submit_squares(&api, 2000, 2).await;
     let mut redis = stack.redis.connect().await;
     for round in 1..=10 {

@@ -31,7 +31,7 @@ impl Pair {
             RedisServer::with(&["--appendonly", "no", "--replicaof", "127.0.0.1", &master]);
         let name = stack.proxy();
         let api = stack.api_via(&name).await;
-        let worker = stack.worker_via(&name, &api, 2, &[("CRUNCH_LEASE_MS", "3000")]).await;
+        let worker = stack.worker_via(&name, &api, 2, &SAFE_LEASE).await;
         let pair = Self { stack, replica, name, api, worker };
         pair.in_sync().await;
         pair
