@@ -29,6 +29,7 @@ pub(crate) fn run(config: &BrokerConfig, options: &AuditOptions) -> Result<(), S
         return Ok(());
     }
     let advice = match options.heal {
+        true if audit.has_more => "; more was wrong than one run heals, so run it again",
         true => "; docs/operations.md tells what to do about each",
         false => "; `crunch-api audit --heal` puts right what it can",
     };

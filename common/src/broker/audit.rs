@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 pub use finding::{Audit, FindingKind, Tally};
 
+use self::finding::Kinds;
 use self::notes::Notes;
 use self::suspect::{Case, Suspect, Verdict, read_left, read_verdict};
 use super::error::Error;
@@ -140,7 +141,7 @@ struct Auditor<W> {
     /// Could not be decided during the walk.
     deferred: Vec<Suspect>,
     /// What is known of a job already.
-    known: HashMap<JobId, Vec<FindingKind>>,
+    known: HashMap<JobId, Kinds>,
     audit: Audit,
 }
 
@@ -209,15 +210,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
     /// What was not known of a job: the walk may come upon it in several places.
     fn news_of(&mut self, id: JobId, kinds: &[FindingKind]) -> Vec<FindingKind> {
         let known = self.known.entry(id).or_default();
-        let mut news = Vec::new();
-        for &kind in kinds {
-            let told = kind.is_homeless() && known.iter().any(|known| known.is_homeless());
-            if !told && !known.contains(&kind) {
-                known.push(kind);
-                news.push(kind);
-            }
-        }
-        news
+        kinds.iter().copied().filter(|&kind| known.add(kind)).collect()
     }
 
     /// Asks again when the walk is over; what is undecided then remains so.
@@ -241,8 +234,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
         self.audit.jobs = self.notes.jobs() as u64;
         for (id, version) in self.notes.missing() {
             // Where it was met instead is told in its case.
-            let homeless = |known: &Vec<FindingKind>| known.iter().any(|kind| kind.is_homeless());
-            if self.known.get(&id).is_some_and(homeless) {
+            if self.known.get(&id).is_some_and(|known| known.is_homeless()) {
                 continue;
             }
             self.suspect(Suspect::Job { id, met: None, version: Some(version) }).await?;

@@ -120,9 +120,31 @@ impl FindingKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// Whether it says of a job that it stands in no right place.
+    /// Its bit in a set of kinds.
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+/// The kinds that were found of one job, in two bytes: a broken Redis may have millions of such jobs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Kinds(u16);
+
+impl Kinds {
+    /// Kinds that say of a job that it stands in no right place; one of them is enough.
+    const HOMELESS: u16 =
+        FindingKind::Lost.bit() | FindingKind::Misplaced.bit() | FindingKind::Unfenced.bit();
+
     pub(super) const fn is_homeless(self) -> bool {
-        matches!(self, Self::Lost | Self::Misplaced | Self::Unfenced)
+        self.0 & Self::HOMELESS != 0
+    }
+
+    /// Adds a kind; tells whether that says anything new.
+    pub(super) fn add(&mut self, kind: FindingKind) -> bool {
+        let told = self.0 & kind.bit() != 0;
+        let told = told || (self.is_homeless() && Self(kind.bit()).is_homeless());
+        self.0 |= kind.bit();
+        !told
     }
 }
 
@@ -160,6 +182,8 @@ pub struct Audit {
     pub jobs: u64,
     /// Suspicions about long lists that could be neither confirmed nor dropped.
     pub undecided: u64,
+    /// Whether more is wrong than one healing puts right: audit again.
+    pub has_more: bool,
     /// Every kind that was found.
     pub findings: BTreeMap<FindingKind, Tally>,
     pub(super) cases: Vec<Case>,
@@ -198,6 +222,8 @@ impl Audit {
     pub(super) fn keep(&mut self, case: Case) {
         if self.cases.len() < CASES {
             self.cases.push(case);
+        } else {
+            self.has_more = true;
         }
     }
 }
