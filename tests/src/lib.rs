@@ -8,6 +8,7 @@
 mod api;
 pub mod chaos;
 mod ledger;
+mod port;
 mod process;
 pub mod proxy;
 mod raw;

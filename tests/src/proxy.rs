@@ -8,16 +8,15 @@ mod connection;
 mod resp;
 mod rules;
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::port::Port;
 use rules::Rules;
 pub use rules::{Hold, Loss, Which};
 
@@ -90,9 +89,8 @@ impl Shared {
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
-    addr: SocketAddr,
-    /// Bound and never listening: while we refuse connections nobody else can be given the port.
-    _reservation: TcpSocket,
+    /// Ours even while we refuse connections.
+    port: Port,
     listening: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -103,8 +101,6 @@ impl Proxy {
     /// If there is no free port.
     #[must_use]
     pub fn to(redis: u16) -> Self {
-        let reservation = socket("127.0.0.1:0".parse().expect("an address")).unwrap();
-        let addr = reservation.local_addr().unwrap();
         let shared = Arc::new(Shared {
             redis: AtomicU16::new(redis),
             line: watch::Sender::new(Line::default()),
@@ -112,7 +108,7 @@ impl Proxy {
             budget: Mutex::default(),
             next: AtomicU64::new(0),
         });
-        let proxy = Self { shared, addr, _reservation: reservation, listening: Mutex::default() };
+        let proxy = Self { shared, port: Port::reserve(), listening: Mutex::default() };
         proxy.listen();
         proxy
     }
@@ -120,7 +116,7 @@ impl Proxy {
     /// Where it listens, as `CRUNCH_REDIS_URL` takes it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://{}/", self.addr)
+        format!("redis://{}/", self.port.addr())
     }
 
     /// Everything passes again: refusals, holes and delays end, rules are forgotten. What was held back in a black hole
@@ -230,8 +226,8 @@ impl Proxy {
     fn listen(&self) {
         let mut listening = self.listening();
         if listening.is_none() {
-            let socket = socket(self.addr).unwrap();
-            let listener = socket.listen(1024).expect("the port is reserved");
+            let listener = self.port.socket().and_then(|socket| socket.listen(1024));
+            let listener = listener.expect("the port is reserved");
             *listening = Some(tokio::spawn(accept(self.shared.clone(), listener)));
         }
     }
@@ -247,13 +243,6 @@ impl Drop for Proxy {
             listening.abort();
         }
     }
-}
-
-fn socket(addr: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)?;
-    Ok(socket)
 }
 
 /// Takes connections until it is aborted; they end with it.

@@ -1,7 +1,6 @@
 //! A private `redis-server` that can be stopped, killed, frozen and started again with its data.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -11,16 +10,15 @@ use crunch_common::config::BrokerConfig;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::port::Port;
 use crate::wait::PATIENCE;
-
-/// Below the range from which the system takes ports of outgoing connections: while Redis is down nobody else gets it.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// A Redis that dies with this value, and its data with it.
 #[derive(Debug)]
 pub struct RedisServer {
     directory: TempDir,
-    port: u16,
+    /// Ours even while it is down.
+    port: Port,
     /// The program and what comes before the usual arguments.
     command: Vec<String>,
     arguments: Vec<String>,
@@ -58,23 +56,17 @@ impl RedisServer {
         let directory = tempfile::tempdir().unwrap();
         let [command, arguments] =
             [command, arguments].map(|words| words.iter().map(ToString::to_string).collect());
-        let mut server = Self { directory, port: 0, command, arguments, process: None };
-        let first = PORTS.start + (std::process::id() % 6_000).cast_signed().unsigned_abs() as u16;
-        let free = (first..PORTS.end).find(|&port| server.try_port(port));
-        assert!(free.is_some(), "no port is free for redis-server");
+        let port = Port::reserve();
+        let mut server = Self { directory, port, command, arguments, process: None };
+        assert!(server.launch(), "redis-server did not start");
         server
     }
 
-    fn try_port(&mut self, port: u16) -> bool {
-        self.port = port;
-        TcpListener::bind(("127.0.0.1", port)).is_ok() && self.launch()
-    }
-
-    /// Starts it and waits until it listens; `false` if it ended, for example because its port was taken.
+    /// Starts it and waits until it listens; `false` if it ended.
     fn launch(&mut self) -> bool {
         let mut process = Command::new(&self.command[0])
             .args(&self.command[1..])
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
+            .args(["--bind", "127.0.0.1", "--port", &self.port().to_string(), "--save", ""])
             .args(["--enable-debug-command", "local", "--loglevel", "warning", "--dir"])
             .arg(self.directory.path())
             .args(&self.arguments)
@@ -83,8 +75,7 @@ impl RedisServer {
             .spawn()
             .expect("redis-server is installed");
         let deadline = Instant::now() + PATIENCE;
-        // Two tests may have found the same port free: what answers there must be this very process.
-        while pid_at(self.port) != Some(process.id()) {
+        while TcpStream::connect(self.port.addr()).is_err() {
             if process.try_wait().unwrap().is_some() {
                 return false;
             }
@@ -98,13 +89,13 @@ impl RedisServer {
     /// Where it listens, as `CRUNCH_REDIS_URL` takes it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+        format!("redis://{}/", self.port.addr())
     }
 
     /// Its port.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.addr().port()
     }
 
     /// Its process id.
@@ -193,22 +184,5 @@ impl RedisServer {
         if let Some(mut process) = self.process.take() {
             let _ = process.wait();
         }
-    }
-}
-
-/// The process id of the Redis that answers at a port.
-fn pid_at(port: u16) -> Option<u32> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.write_all(b"INFO server\r\nQUIT\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let line = answer.lines().find_map(|line| line.strip_prefix("process_id:"))?;
-    line.trim().parse().ok()
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.kill();
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crunch_common::time::Timestamp;
-use crunch_tests::{Api, Proxy, RedisServer, Stack, Stage, eventually};
+use crunch_tests::{Api, Proxy, RedisServer, Stack, Stage, Which, eventually};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -69,16 +69,24 @@ async fn three_leases(proxy: &Proxy) {
     .await;
 }
 
-/// Redis' clock jumps while a job runs: nobody is taken for dead, and who is dead is found out.
+/// Redis' clock jumps while a job runs, and a sweep sees it before the worker beats: nobody is taken for dead; and who is
+/// dead is found out.
 async fn survives_a_jump(jump_ms: i64) {
     let clock = Clock::off_by(0);
     let mut stack = Stack::on(clock.redis());
-    let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
-    let mut worker = stack.worker_via(&proxy, &api, 2, &SHORT_LEASE).await;
+    let (to_api, to_worker, stage) = (stack.proxy(), stack.proxy(), Stage::open().await);
+    let (api, lease) = (stack.api_via(&to_api).await, [("CRUNCH_LEASE_MS", "2000")]);
+    let mut worker = stack.worker_via(&to_worker, &api, 2, &lease).await;
     let running = api.submit("act", &stage.payload()).await;
     let actor = stage.enters().await;
+    let beat = to_worker.hold_command(Which::verb("heartbeat"));
+    beat.caught().await;
     clock.set(jump_ms);
-    three_leases(&proxy).await;
+    let sweeps = to_api.passed("sweep");
+    eventually("a sweep sees it", async || (to_api.passed("sweep") > sweeps + 1).then_some(()))
+        .await;
+    beat.release();
+    three_leases(&to_worker).await;
     works_again(&api).await;
     let told: Timestamp = api.job(&running).await["created_at"].as_str().unwrap().parse().unwrap();
     let now = api.submit("echo", &json!(0)).await;
@@ -94,7 +102,7 @@ async fn survives_a_jump(jump_ms: i64) {
     let _held = stage.enters().await;
     clock.set(0);
     worker.kill().await;
-    let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+    let _second = stack.worker_with(&api, 1, &lease).await;
     stage.enters().await.returns(&json!("rescued")).await;
     assert_eq!(api.becomes(&orphan, "succeeded").await["result"], "rescued");
 }

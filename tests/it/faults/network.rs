@@ -101,6 +101,27 @@ async fn survives_short_and_long(outage: Outage) {
 }
 
 #[tokio::test]
+async fn a_sweep_that_comes_back_before_the_beats_do_waits_for_them() {
+    let mut stack = Stack::start();
+    let (to_api, to_worker, stage) = (stack.proxy(), stack.proxy(), Stage::open().await);
+    let api = stack.api_via(&to_api).await;
+    let _worker = stack.worker_via(&to_worker, &api, 1, &[("CRUNCH_LEASE_MS", "2000")]).await;
+    let id = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    to_worker.black_hole();
+    to_api.black_hole();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let sweeps = to_api.passed("sweep");
+    to_api.heal();
+    eventually("a sweep went through", async || (to_api.passed("sweep") > sweeps).then_some(()))
+        .await;
+    to_worker.heal();
+    actor.returns(&json!("kept")).await;
+    assert_eq!(api.becomes(&id, "succeeded").await["result"], "kept");
+    assert_eq!(outcomes(&api, &id).await, ["succeeded"]);
+}
+
+#[tokio::test]
 async fn outages_that_refuse_connections_cost_no_second_run() {
     survives_short_and_long(Outage::Refused).await;
 }

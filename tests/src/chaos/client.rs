@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -18,6 +18,8 @@ use super::{Plan, Progress};
 
 /// Longer than an API takes to say that it does not know.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After this long nothing that is broken explains that an order is not taken.
+const GIVE_UP: Duration = Duration::from_secs(120);
 /// Before it asks again for what it does not know.
 const PAUSE: Duration = Duration::from_millis(50);
 /// So many jobs are asked for in the end.
@@ -151,7 +153,13 @@ impl Client {
 
     async fn submit_until_taken(&self, numbers: &[u64]) {
         let mut open = numbers.to_vec();
+        let deadline = Instant::now() + GIVE_UP;
         while !open.is_empty() {
+            if Instant::now() > deadline {
+                return self
+                    .fleet
+                    .trouble(format!("orders {open:?} are not taken after {GIVE_UP:?}"));
+            }
             let taken = self.submit_once(&open).await;
             open.retain(|number| !taken.contains(number));
             if !open.is_empty() {
