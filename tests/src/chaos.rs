@@ -135,6 +135,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
     fleet.everybody_works(&client).await;
     survey::wait_until_all_ended(&fleet, QUIET_END).await;
     watcher.abort();
+    fleet.is_audited().await;
     let jobs = survey::read_jobs(&fleet).await?;
     client.ask_for_some(&jobs).await;
     let evidence = Evidence {

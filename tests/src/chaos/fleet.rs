@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use crunch_common::broker::Library;
 use crunch_common::time::whole_ms;
 use rustix::process::Signal;
 use tokio::sync::Mutex as AsyncMutex;
@@ -138,6 +139,16 @@ impl Fleet {
         let Suffered { kind, target, pid, from_ms, to_ms } = fault;
         let line = format!("{from_ms} {to_ms} {kind:?} {target} {}\n", pid.unwrap_or_default());
         let _ = (&self.faults).write_all(line.as_bytes());
+    }
+
+    /// The product's own auditor has the last word on what is in Redis.
+    pub(super) async fn is_audited(&self) {
+        let broker = self.redis.lock().await.broker("crunch", Library::shipped());
+        match broker.audit(|_| ()).await {
+            Ok(audit) if audit.is_clean() => {}
+            Ok(audit) => self.trouble(format!("the audit is not clean: {:?}", audit.findings)),
+            Err(error) => self.trouble(format!("the audit failed: {error}")),
+        }
     }
 
     /// Notes something that must not be.
