@@ -1,7 +1,7 @@
 //! Jobs that take their worker with them, and handlers that answer nonsense. (F22, F24)
 
 use crunch_tests::tasks::Poison;
-use crunch_tests::{Stack, Worker, eventually};
+use crunch_tests::{Stack, Stage, Worker, eventually};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -52,6 +52,41 @@ async fn poison_is_found_out_and_its_neighbours_are_spared() {
     }
     keep_up(&mut stack, &mut workers, &api, &innocent).await;
     every_square_is_right(&api, &innocent).await;
+}
+
+#[tokio::test]
+async fn a_job_that_took_workers_down_waits_for_one_that_runs_nothing_else() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let stage = Stage::open().await;
+    let mut victim = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+    let suspect = api.submit("act", &stage.payload()).await;
+    let _first = stage.enters().await;
+    victim.kill().await;
+    let mut victim = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+    let _second = stage.enters().await;
+    api.post("/queues/act/pause", &json!({})).await;
+    victim.kill().await;
+    api.job_when(&suspect, "taken back", |job| job["status"] == "queued").await;
+    let _worker = stack.worker_with(&api, 2, &SHORT_LEASE).await;
+    api.submit_with("act", &stage.payload(), &json!({ "queue": "crunch" })).await;
+    let innocent = stage.enters().await;
+    api.post("/queues/act/resume", &json!({})).await;
+
+    // The worker has a slot to spare, sees the suspect, and is chosen to run empty for it.
+    let mut redis = stack.redis.connect().await;
+    eventually("the worker is to run empty", async || {
+        let chosen: bool =
+            redis::cmd("EXISTS").arg("crunch:{0}:reserved").query_async(&mut redis).await.unwrap();
+        chosen.then_some(())
+    })
+    .await;
+    assert!(stage.is_empty().await);
+    innocent.returns(&json!(null)).await;
+    let alone = stage.enters().await;
+    assert_eq!(alone.id, suspect);
+    alone.returns(&json!(null)).await;
+    api.becomes(&suspect, "succeeded").await;
 }
 
 #[tokio::test]
