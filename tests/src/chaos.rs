@@ -3,7 +3,7 @@
 //!
 //! A client submits and writes down what it was told; handlers write down what they ran; a scheduler, seeded, breaks
 //! processes, Redis and the network, and writes down what it broke and when. After a quiet end everything is read back,
-//! and [`check`] compares the four accounts: pure set algebra, which knows nothing of how they came about.
+//! and `check` compares the four accounts: pure set algebra, which knows nothing of how they came about.
 
 mod check;
 mod client;
