@@ -57,13 +57,17 @@ pub struct Plan {
 const LANES: usize = 3;
 /// So many clients submit at once.
 const CLIENTS: usize = 4;
-/// How long the last jobs may take to end, once nothing breaks any more.
-const QUIET_END: Duration = Duration::from_secs(120);
+/// So many jobs may wait: enough that every worker has work, few enough that each fault meets jobs that are on their way.
+const BACKLOG: u64 = 4000;
+/// How long nothing may get on, once nothing breaks any more.
+const QUIET_END: Duration = Duration::from_secs(60);
 
 /// How far both sides are: jobs and faults are to be spread over one another.
 #[derive(Debug)]
 struct Progress {
     acknowledged: AtomicU64,
+    /// How many jobs wait or run, when last seen.
+    live: AtomicU64,
     injected: AtomicU64,
     jobs: u64,
     faults: u64,
@@ -88,9 +92,10 @@ impl Progress {
         (self.jobs / self.faults.max(1) / (2 * CLIENTS as u64)).clamp(1, 200)
     }
 
-    /// Waits while the jobs are far ahead of the faults.
+    /// Waits while the jobs are far ahead of the faults, or of the workers.
     async fn jobs_may_go_on(&self) {
-        self.wait(|jobs, faults, lead| jobs <= faults + lead).await;
+        let bearable = || self.live.load(Ordering::Relaxed) < BACKLOG;
+        self.wait(|jobs, faults, lead| bearable() && jobs <= faults + lead).await;
     }
 
     /// Waits while the faults are far ahead of the jobs.
@@ -117,13 +122,14 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
     let start = Instant::now();
     let progress = Arc::new(Progress {
         acknowledged: AtomicU64::new(0),
+        live: AtomicU64::new(0),
         injected: AtomicU64::new(0),
         jobs: plan.jobs,
         faults: plan.faults,
     });
     let fleet = Arc::new(Fleet::start(&plan).await?);
     let client = Arc::new(Client::new(&plan, fleet.clone(), progress.clone())?);
-    let watcher = tokio::spawn(survey::watch(fleet.clone(), client.clone(), plan.jobs));
+    let watcher = tokio::spawn(survey::watch(fleet.clone(), client.clone(), progress.clone()));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
         clients.spawn(client.clone().submit());

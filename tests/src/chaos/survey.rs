@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use redis::{Client as Redis, Pipeline, cmd};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::Progress;
 use super::client::Client;
 use super::fleet::Fleet;
 use super::orders::QUEUES;
@@ -70,7 +72,7 @@ async fn connect(fleet: &Fleet) -> anyhow::Result<MultiplexedConnection> {
 }
 
 /// Looks again and again how some of the acknowledged jobs are, and notes those that have ended. Goes on until aborted.
-pub(super) async fn watch(fleet: Arc<Fleet>, client: Arc<Client>, jobs: u64) {
+pub(super) async fn watch(fleet: Arc<Fleet>, client: Arc<Client>, progress: Arc<Progress>) {
     const SAMPLE: u64 = 100;
     loop {
         sleep(Duration::from_millis(200)).await;
@@ -78,8 +80,11 @@ pub(super) async fn watch(fleet: Arc<Fleet>, client: Arc<Client>, jobs: u64) {
         let Ok(Ok(mut redis)) = timeout(Duration::from_secs(1), connect(&fleet)).await else {
             continue;
         };
-        let ids = client.ids_near((0..SAMPLE).map(|_| rand::random_range(0..jobs)));
+        let ids = client.ids_near((0..SAMPLE).map(|_| rand::random_range(0..progress.jobs)));
         let read = timeout(Duration::from_secs(1), read_some(&mut redis, &ids)).await;
+        if let Ok(Ok(live)) = timeout(Duration::from_secs(1), count_live(&mut redis)).await {
+            progress.live.store(live, Ordering::Relaxed);
+        }
         let Ok(Ok(jobs)) = read else { continue };
         for (id, job) in jobs {
             if let Some(ended) = job.ended() {
@@ -89,20 +94,27 @@ pub(super) async fn watch(fleet: Arc<Fleet>, client: Arc<Client>, jobs: u64) {
     }
 }
 
-/// Waits until no job waits or runs, at most for so long.
+/// Waits until no job waits or runs; gives up when for so long none has ended.
 pub(super) async fn wait_until_all_ended(fleet: &Fleet, patience: Duration) {
-    let deadline = Instant::now() + patience;
+    let (mut fewest, mut deadline) = (u64::MAX, Instant::now() + patience);
     while Instant::now() < deadline {
-        if live(fleet).await.is_ok_and(|live| live == 0) {
+        let live = live(fleet).await.unwrap_or(u64::MAX);
+        if live == 0 {
             return;
+        }
+        if live < fewest {
+            (fewest, deadline) = (live, Instant::now() + patience);
         }
         sleep(Duration::from_millis(50)).await;
     }
-    fleet.trouble(format!("{:?} live jobs after {patience:?} of quiet", live(fleet).await));
+    fleet.trouble(format!("{fewest} jobs live on, though for {patience:?} nothing was broken"));
 }
 
 async fn live(fleet: &Fleet) -> anyhow::Result<u64> {
-    let mut redis = connect(fleet).await?;
+    count_live(&mut connect(fleet).await?).await
+}
+
+async fn count_live(redis: &mut MultiplexedConnection) -> anyhow::Result<u64> {
     let mut ask = redis::pipe();
     for queue in QUEUES {
         for lane in LANES {
@@ -112,7 +124,7 @@ async fn live(fleet: &Fleet) -> anyhow::Result<u64> {
             ask.cmd("ZCARD").arg(format!("{ROOT}:queue:{queue}:{set}"));
         }
     }
-    let sizes: Vec<u64> = ask.query_async(&mut redis).await?;
+    let sizes: Vec<u64> = ask.query_async(redis).await?;
     Ok(sizes.iter().sum())
 }
 
