@@ -214,9 +214,10 @@ impl Evidence {
     /// Why that run was not the last.
     pub(super) fn cause(&self, id: &str, run: &Run) -> Cause {
         let Some(job) = self.jobs.get(id) else { return Cause::Unexplained };
-        // A claim's epoch is the time at which it was made, or a little more.
-        let is_this = |past: &&Past| run.epoch.abs_diff(past.started_at_ms) <= TOLERANCE_MS;
-        let Some(past) = job.history.iter().find(is_this) else {
+        // A claim's epoch is the time at which it was made, or a little more. Two claims may be only milliseconds apart.
+        let distance = |past: &&Past| run.epoch.abs_diff(past.started_at_ms);
+        let nearest = job.history.iter().min_by_key(distance);
+        let Some(past) = nearest.filter(|past| distance(past) <= TOLERANCE_MS) else {
             return if job.history.len() < HISTORY { Cause::Unexplained } else { Cause::Lost };
         };
         let recorded = match past.outcome.as_str() {
