@@ -149,3 +149,15 @@ fn a_cancel_that_did_not_hold_is_found() {
     };
     assert_eq!(broken(canceled), ["what was canceled does not run on"]);
 }
+
+#[test]
+fn claims_a_few_milliseconds_apart_are_told_apart() {
+    // Given back by a worker that was terminated, and claimed by the next at once.
+    let given_back = |evidence: &mut Evidence| {
+        let past = Past { started_at_ms: 990, finished_at_ms: 995, outcome: "released".to_owned() };
+        let job = job(evidence);
+        job.history.insert(0, past);
+        job.version += 2;
+    };
+    assert!(!broken(given_back).contains(&"every second run has a cause"));
+}
