@@ -186,3 +186,9 @@ impl RedisServer {
         }
     }
 }
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
