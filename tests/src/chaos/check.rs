@@ -215,8 +215,9 @@ impl Evidence {
     pub(super) fn cause(&self, id: &str, run: &Run) -> Cause {
         let Some(job) = self.jobs.get(id) else { return Cause::Unexplained };
         // A claim's epoch is the time at which it was made, or a little more.
-        let is_this = |past: &&Past| run.epoch.abs_diff(past.started_at_ms) <= TOLERANCE_MS;
-        let Some(past) = job.history.iter().find(is_this) else {
+        let distance = |past: &&Past| run.epoch.abs_diff(past.started_at_ms);
+        let nearest = job.history.iter().min_by_key(distance);
+        let Some(past) = nearest.filter(|past| distance(past) <= TOLERANCE_MS) else {
             return if job.history.len() < HISTORY { Cause::Unexplained } else { Cause::Lost };
         };
         let recorded = match past.outcome.as_str() {

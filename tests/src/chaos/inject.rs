@@ -34,7 +34,8 @@ impl Fleet {
             }
             Kind::TerminateWorker | Kind::TerminateApi => {
                 let code = process.terminate().await.code();
-                if code != Some(0) {
+                // One that was asked before it came to itself ends as any program does.
+                if code != Some(0) && !process.log().is_empty() {
                     self.trouble(format!("{} ended with {code:?} when asked to", fault.target));
                 }
                 self.replace(role, member, &mut process).await;
