@@ -1,6 +1,5 @@
 //! How each fault is done, and undone when its time is over.
 
-use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use crunch_common::time::{Timestamp, whole_ms};
@@ -34,11 +33,10 @@ impl Fleet {
                 self.replace(role, member, &mut process).await;
             }
             Kind::TerminateWorker | Kind::TerminateApi => {
-                let status = process.terminate().await;
-                // One that was started a moment ago may not have learned yet to be asked; it holds nothing then.
-                let too_early = status.signal() == Some(Signal::TERM.as_raw());
-                if !status.success() && !too_early {
-                    self.trouble(format!("{} ended with {status} when asked to", fault.target));
+                let code = process.terminate().await.code();
+                // One that was asked before it came to itself ends as any program does.
+                if code != Some(0) && !process.log().is_empty() {
+                    self.trouble(format!("{} ended with {code:?} when asked to", fault.target));
                 }
                 self.replace(role, member, &mut process).await;
             }

@@ -128,6 +128,15 @@ fn a_run_without_a_cause_is_found() {
 }
 
 #[test]
+fn of_two_attempts_within_a_moment_each_has_its_own_cause() {
+    let mut evidence = account();
+    let released = Past { started_at_ms: 984, finished_at_ms: 990, outcome: "released".to_owned() };
+    job(&mut evidence).history.insert(0, released);
+    job(&mut evidence).version += 2;
+    assert_eq!(evidence.violations(), []);
+}
+
+#[test]
 fn a_claim_that_runs_twice_is_found() {
     let twice = broken(|evidence| evidence.runs.push(entry(Moment::Start, 3_000, 2)));
     assert_eq!(twice, ["a claim runs once"]);
