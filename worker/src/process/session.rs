@@ -38,13 +38,24 @@ fn session_of(process: Pid) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
-    fn this_process_is_found_in_its_session() {
-        let process = rustix::process::getpid();
-        let session = rustix::process::getsid(None).unwrap();
-        assert_eq!(session_of(process), Some(session));
-        assert!(members(session).any(|member| member == process));
+    fn whoever_began_a_session_is_found_in_it_and_killed() {
+        let waits_for_ever = ["sh", "-c", "echo begun; exec cat"];
+        let mut command = Command::new("setsid");
+        command.args(waits_for_ever).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
+
+        let process = Pid::from_child(&child);
+        assert_eq!(session_of(process), Some(process));
+        assert_eq!(members(process).collect::<Vec<_>>(), [process]);
+        kill(process);
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
     }
 }
