@@ -3,6 +3,7 @@
 //! HTTP in, broker out; no queue logic, and no code of any task: tasks are known by what workers declared.
 
 mod audit;
+mod auth;
 mod body;
 mod catalog;
 mod config;
@@ -15,6 +16,7 @@ mod middleware;
 mod openapi;
 mod problem;
 mod query;
+mod rate;
 mod routes;
 mod server;
 mod service;
@@ -23,9 +25,13 @@ mod submit;
 
 use std::process::ExitCode;
 
+pub use auth::command::{KeysAction, KeysCommand, NewKey, Place, Revocation};
+pub use auth::{KeyId, Queues, Scope, Scopes};
 pub use config::{
-    ApiConfig, AuditOptions, Auth, Command, HealthTarget, TaskRoute, TaskRoutes, UnknownTasks,
+    ApiConfig, AuditOptions, Auth, Command, HealthTarget, SecurityConfig, TaskRoute, TaskRoutes,
+    UnknownTasks,
 };
+pub use rate::Rate;
 pub use server::{Server, Shutdown, StartError};
 
 use crunch_common::{config as settings, telemetry};
@@ -51,6 +57,7 @@ pub fn main() -> ExitCode {
     telemetry::start_but(&config.common.log, &QUIET);
     let outcome = match &config.command {
         Some(Command::Health(target)) => health::check(target),
+        Some(Command::Keys(command)) => auth::command::run(command),
         Some(Command::Audit(options)) => audit::run(&config.common.broker, options),
         None => server::serve(config),
     };

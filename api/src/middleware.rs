@@ -1,5 +1,6 @@
 //! What happens around every request: its id, its problem document, its line in the log.
 
+use actix_web::HttpMessage;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -9,6 +10,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::problem::{INTERNAL, NOT_FOUND, Problem};
+use crate::rate::Standing;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// No more of a path is logged than tells which one it was.
@@ -30,6 +32,10 @@ pub(crate) async fn around<B: MessageBody + 'static>(
     let answer = async move {
         let begun = Instant::now();
         let mut response = explained(next.call(request).await?);
+        let standing = response.request().extensions().get::<Standing>().copied();
+        if let Some(standing) = standing {
+            standing.tell(response.headers_mut());
+        }
         response.headers_mut().insert(REQUEST_ID, id);
         let took_ms = begun.elapsed().as_millis();
         tracing::debug!(status = response.status().as_u16(), took_ms, "answered");

@@ -10,9 +10,11 @@ use crunch_common::Broker;
 use crunch_common::broker;
 use tokio::sync::watch;
 
+use crate::auth::{Authority, FileError, KeyFile, KeyRing};
 use crate::catalog::Catalog;
 use crate::config::ApiConfig;
 use crate::links::PublicUrl;
+use crate::rate::Limits;
 use crate::routes;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
@@ -46,6 +48,14 @@ pub enum StartError {
         /// Where it was to listen.
         addr: SocketAddr,
     },
+    /// Callers are to show keys, and are not to.
+    #[error(
+        "CRUNCH_AUTH=off says that nobody must show a key, and CRUNCH_API_KEYS names a file of keys: set one of them"
+    )]
+    Contradiction,
+    /// The API keys cannot be had.
+    #[error("CRUNCH_API_KEYS: {0}")]
+    Keys(#[from] FileError),
     /// Redis cannot be used as it is set up.
     #[error(transparent)]
     Broker(#[from] broker::Error),
@@ -75,7 +85,7 @@ impl StartError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Open { .. } => 2,
+            Self::Open { .. } | Self::Contradiction | Self::Keys(_) => 2,
             Self::Bind { .. }
             | Self::Broker(_)
             | Self::System(_)
@@ -121,6 +131,8 @@ pub struct Server {
     listener: TcpListener,
     addr: SocketAddr,
     broker: Broker,
+    /// Those who may use it; `None`: anybody.
+    keys: Option<Arc<KeyRing>>,
 }
 
 impl Server {
@@ -132,6 +144,11 @@ impl Server {
         if config.is_open_to_others() {
             return Err(StartError::Open { addr: config.addr });
         }
+        if config.auth.is_some() && config.security.keys.is_some() {
+            return Err(StartError::Contradiction);
+        }
+        let keys = config.security.keys.as_deref().map(|path| KeyRing::open(KeyFile::new(path)));
+        let keys = keys.transpose()?.map(Arc::new);
         let broker = Broker::new(&config.common.broker)?.insisting_on(&config.durability);
         let taken = |source| StartError::Bind { addr: config.addr, source };
         let listener = TcpListener::bind(config.addr).map_err(taken)?;
@@ -141,7 +158,7 @@ impl Server {
                 "links will say localhost; set CRUNCH_PUBLIC_URL to the address clients use"
             );
         }
-        Ok(Self { config, listener, addr, broker })
+        Ok(Self { config, listener, addr, broker, keys })
     }
 
     /// Where it listens.
@@ -165,6 +182,8 @@ impl Server {
             broker: self.broker.clone(),
             catalog: catalog.clone(),
             readiness: readiness.clone(),
+            authority: self.keys.clone().map_or(Authority::Off, Authority::Keys),
+            limits: Limits::new(self.config.security.rate, self.config.security.rate_burst),
             public_url: PublicUrl::new(self.config.public_url.as_deref(), self.addr),
             task_routes: self.config.routes.clone(),
         });
@@ -201,6 +220,17 @@ impl Server {
         catalog: Arc<Catalog>,
         readiness: Arc<Readiness>,
     ) {
+        if let Some(keys) = self.keys.clone() {
+            tokio::spawn(come_round(
+                "keys",
+                KeyRing::INTERVAL,
+                stop.subscribe(),
+                async move || {
+                    keys.tick();
+                    Ok(())
+                },
+            ));
+        }
         let sweeper = Sweeper { broker: self.broker.separate() };
         let (to_sweep, to_probe, to_learn) = (stop.subscribe(), stop.subscribe(), stop.subscribe());
         tokio::spawn(come_round("sweeper", Sweeper::INTERVAL, to_sweep, async move || {

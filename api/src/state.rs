@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use crunch_common::broker::Broker;
 
+use crate::auth::Authority;
 use crate::catalog::Catalog;
 use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
+use crate::rate::Limits;
 use crate::service::Readiness;
 
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub(crate) struct App {
     pub(crate) broker: Broker,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) readiness: Arc<Readiness>,
+    pub(crate) authority: Authority,
+    pub(crate) limits: Limits,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,
 }

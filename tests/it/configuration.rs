@@ -85,6 +85,13 @@ async fn help_lists_every_variable() {
         "CRUNCH_DURABILITY_REPLICAS",
         "CRUNCH_API_UNKNOWN_TASKS",
         "CRUNCH_AUTH",
+        "CRUNCH_API_KEYS",
+        "CRUNCH_API_RATE",
+        "CRUNCH_API_RATE_BURST",
+        "CRUNCH_API_TLS_CERT",
+        "CRUNCH_API_TLS_KEY",
+        "CRUNCH_API_MAX_CONNECTIONS",
+        "CRUNCH_API_MAX_CONNECTIONS_PER_CLIENT",
     ];
     let worker = [
         "CRUNCH_WORKER_CONCURRENCY",

@@ -5,6 +5,7 @@ mod batch;
 mod bodies;
 mod envelope;
 mod idempotency;
+mod keys;
 mod lists;
 mod outages;
 mod parameters;

@@ -2,10 +2,12 @@
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
-use crunch_common::broker::{JobRecord, Lookup, Tombstone};
+use crunch_common::broker::{Lookup, Tombstone};
 use crunch_common::job::{Payload, Status};
 
-use super::{Answer, job_id};
+use super::Answer;
+use super::sight::{job_there, visible};
+use crate::auth::Caller;
 use crate::document::JobDocument;
 use crate::problem::{GONE, INTERNAL, JOB_CANCELED, Problem, TRIMMED};
 use crate::state::App;
@@ -19,8 +21,12 @@ use crate::state::App;
         (status = 404, description = "There is no such job"),
         (status = 410, description = "It was deleted"),
     ))]
-pub(crate) async fn by_token(app: web::Data<App>, token: web::Path<String>) -> Answer {
-    let job = there(app.broker.job(job_id(&token)?).await?)?;
+pub(crate) async fn by_token(
+    app: web::Data<App>,
+    caller: Caller,
+    token: web::Path<String>,
+) -> Answer {
+    let job = job_there(&app, &caller, &token).await?;
     let mut response = if job.status.is_terminal() { HttpResponse::Ok() } else { pending() };
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     Ok(response.json(JobDocument::new(job)))
@@ -37,8 +43,8 @@ pub(crate) async fn by_token(app: web::Data<App>, token: web::Path<String>) -> A
         (status = 410, description = "It was deleted"),
         (status = 422, description = "It failed; `error` says why"),
     ))]
-pub(crate) async fn raw(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    let (job, result) = there(app.broker.result(job_id(&id)?).await?)?;
+pub(crate) async fn raw(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
+    let (job, result) = there(app.broker.result(visible(&app, &caller, &id).await?).await?)?;
     match (job.status, result) {
         (Status::Succeeded, Some(result)) => Ok(bytes(&result)),
         (Status::Succeeded, None) => Err(Problem::new(INTERNAL, "the result could not be read")),
@@ -60,8 +66,8 @@ pub(crate) async fn raw(app: web::Data<App>, id: web::Path<String>) -> Answer {
         (status = 404, description = "There is no such job"),
         (status = 410, description = "It was deleted"),
     ))]
-pub(crate) async fn payload(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    let payload = there(app.broker.payload(job_id(&id)?).await?)?;
+pub(crate) async fn payload(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
+    let payload = there(app.broker.payload(visible(&app, &caller, &id).await?).await?)?;
     let payload =
         payload.ok_or_else(|| Problem::new(TRIMMED, "the payload was forgotten to make room"))?;
     Ok(bytes(&payload))
@@ -93,9 +99,4 @@ pub(crate) fn there<T>(lookup: Lookup<T>) -> Result<T, Problem> {
         }
         Lookup::Unknown => Err(Problem::no_such_job()),
     }
-}
-
-/// Reads a job that must be there.
-pub(crate) async fn job_there(app: &App, id: &str) -> Result<JobRecord, Problem> {
-    there(app.broker.job(job_id(id)?).await?)
 }
