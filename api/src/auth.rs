@@ -24,6 +24,7 @@ pub(crate) use key::{Key, Token};
 pub use key::{KeyId, Queues, Scope, Scopes};
 pub(crate) use ring::KeyRing;
 
+use crate::connections::network_of;
 use crate::problem::{FORBIDDEN, INTERNAL, Problem, UNAUTHORIZED};
 use crate::rate::Rate;
 use crate::state::App;
@@ -162,7 +163,7 @@ fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Pro
     let Some(scope) = access.scope() else { return Ok(None) };
     let app = request.app_data::<web::Data<App>>();
     let app = app.ok_or_else(|| Problem::new(INTERNAL, "nobody can be let in"))?;
-    let address = request.peer_addr().map(|peer| peer.ip());
+    let address = request.peer_addr().map(|peer| network_of(peer.ip()));
     let caller = app.authority.identify(request.headers(), address)?;
     if !caller.has(scope) {
         let detail = format!("the key lacks the scope {scope}");

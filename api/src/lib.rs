@@ -7,11 +7,13 @@ mod auth;
 mod body;
 mod catalog;
 mod config;
+mod connections;
 mod document;
 mod health;
 mod idempotency;
 mod json;
 mod links;
+mod listener;
 mod middleware;
 mod openapi;
 mod problem;
@@ -22,6 +24,7 @@ mod server;
 mod service;
 mod state;
 mod submit;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -33,6 +36,7 @@ pub use config::{
 };
 pub use rate::Rate;
 pub use server::{Server, Shutdown, StartError};
+pub use tls::TlsError;
 
 use crunch_common::{config as settings, telemetry};
 
@@ -56,7 +60,7 @@ pub fn main() -> ExitCode {
     };
     telemetry::start_but(&config.common.log, &QUIET);
     let outcome = match &config.command {
-        Some(Command::Health(target)) => health::check(target),
+        Some(Command::Health(target)) => health::check(target, &config.security),
         Some(Command::Keys(command)) => auth::command::run(command),
         Some(Command::Audit(options)) => audit::run(&config.common.broker, options),
         None => server::serve(config),

@@ -53,7 +53,7 @@ kinds! {
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not offered here",
         "The Allow header lists the methods that are.";
     TIMEOUT = REQUEST_TIMEOUT, "request-timeout", "The body took too long to arrive",
-        "A body must have arrived within 30 seconds.";
+        "A body must have arrived within 30 seconds, and after the first 5 at no less than 1 KiB a second.";
     NOT_FINISHED = CONFLICT, "job-not-finished", "The job has not ended yet",
         "Only ended jobs can be deleted; cancel it first.";
     ALREADY_FINISHED = CONFLICT, "job-finished", "The job has already ended",

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::{App as ActixApp, HttpServer, dev, middleware, web};
+use actix_web::web;
 use crunch_common::Broker;
 use crunch_common::broker;
 use tokio::sync::watch;
@@ -13,20 +13,20 @@ use tokio::sync::watch;
 use crate::auth::{Authority, FileError, KeyFile, KeyRing};
 use crate::catalog::Catalog;
 use crate::config::ApiConfig;
+use crate::connections::Connections;
 use crate::links::PublicUrl;
+use crate::listener;
 use crate::rate::Limits;
-use crate::routes;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
+use crate::tls::{Identity, TlsError};
 
-/// Connections at once: enough for ten thousand clients, bounded so that descriptors do not run out.
-const MAX_CONNECTIONS: usize = 20_000;
 /// A head must have arrived by then.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// Idle connections are kept as long as common proxies keep theirs, and a little longer.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Requests under way when the listener closes get as long to end as the longest may take.
-const LAST_REQUESTS: u64 = 5;
+pub(crate) const LAST_REQUESTS: u64 = 5;
 
 /// Why the API did not start, or is not well.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,9 @@ pub enum StartError {
     /// The API keys cannot be had.
     #[error("CRUNCH_API_KEYS: {0}")]
     Keys(#[from] FileError),
+    /// There is to be TLS, and cannot be.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Redis cannot be used as it is set up.
     #[error(transparent)]
     Broker(#[from] broker::Error),
@@ -85,7 +88,7 @@ impl StartError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Open { .. } | Self::Contradiction | Self::Keys(_) => 2,
+            Self::Open { .. } | Self::Contradiction | Self::Keys(_) | Self::Tls(_) => 2,
             Self::Bind { .. }
             | Self::Broker(_)
             | Self::System(_)
@@ -133,6 +136,8 @@ pub struct Server {
     broker: Broker,
     /// Those who may use it; `None`: anybody.
     keys: Option<Arc<KeyRing>>,
+    /// What it shows to clients; `None`: it speaks plain HTTP.
+    tls: Option<Arc<Identity>>,
 }
 
 impl Server {
@@ -149,6 +154,7 @@ impl Server {
         }
         let keys = config.security.keys.as_deref().map(|path| KeyRing::open(KeyFile::new(path)));
         let keys = keys.transpose()?.map(Arc::new);
+        let tls = config.security.tls().map(Identity::open).transpose()?.map(Arc::new);
         let broker = Broker::new(&config.common.broker)?.insisting_on(&config.durability);
         let taken = |source| StartError::Bind { addr: config.addr, source };
         let listener = TcpListener::bind(config.addr).map_err(taken)?;
@@ -158,7 +164,13 @@ impl Server {
                 "links will say localhost; set CRUNCH_PUBLIC_URL to the address clients use"
             );
         }
-        Ok(Self { config, listener, addr, broker, keys })
+        Ok(Self { config, listener, addr, broker, keys, tls })
+    }
+
+    /// `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// Where it listens.
@@ -184,10 +196,14 @@ impl Server {
             readiness: readiness.clone(),
             authority: self.keys.clone().map_or(Authority::Off, Authority::Keys),
             limits: Limits::new(self.config.security.rate, self.config.security.rate_burst),
-            public_url: PublicUrl::new(self.config.public_url.as_deref(), self.addr),
+            public_url: PublicUrl::new(self.config.public_url.as_deref(), self.scheme(), self.addr),
             task_routes: self.config.routes.clone(),
         });
         let stop = watch::Sender::new(false);
+        let security = &self.config.security;
+        let most = listener::room_for(security.max_connections);
+        let connections = Arc::new(Connections::new(most, security.max_connections_per_client));
+        self.guard_the_door(&stop, connections.clone());
         self.start_services(&stop, catalog, readiness.clone());
         tracing::info!(
             address = %self.addr,
@@ -195,7 +211,8 @@ impl Server {
             redis = self.config.common.broker.redis_address(),
             "serving"
         );
-        let server = serve_app(self.listener, app)?;
+        let tls = self.tls.as_ref().map(Identity::server_config).transpose()?;
+        let server = listener::serve(self.listener, app, connections, tls)?;
         let handle = server.handle();
         let mut serving = tokio::spawn(server);
         tokio::select! {
@@ -220,17 +237,6 @@ impl Server {
         catalog: Arc<Catalog>,
         readiness: Arc<Readiness>,
     ) {
-        if let Some(keys) = self.keys.clone() {
-            tokio::spawn(come_round(
-                "keys",
-                KeyRing::INTERVAL,
-                stop.subscribe(),
-                async move || {
-                    keys.tick();
-                    Ok(())
-                },
-            ));
-        }
         let sweeper = Sweeper { broker: self.broker.separate() };
         let (to_sweep, to_probe, to_learn) = (stop.subscribe(), stop.subscribe(), stop.subscribe());
         tokio::spawn(come_round("sweeper", Sweeper::INTERVAL, to_sweep, async move || {
@@ -242,6 +248,25 @@ impl Server {
         tokio::spawn(come_round("catalog", Catalog::INTERVAL, to_learn, async move || {
             catalog.tick().await
         }));
+    }
+}
+
+/// What looks after those who come, and needs no Redis for it.
+impl Server {
+    fn guard_the_door(&self, stop: &watch::Sender<bool>, connections: Arc<Connections>) {
+        let round = |name, interval, tick: Box<dyn Fn() + Send + Sync>| {
+            tokio::spawn(come_round(name, interval, stop.subscribe(), async move || {
+                tick();
+                Ok(())
+            }));
+        };
+        round("connections", Connections::INTERVAL, Box::new(move || connections.tick()));
+        if let Some(keys) = self.keys.clone() {
+            round("keys", KeyRing::INTERVAL, Box::new(move || keys.tick()));
+        }
+        if let Some(tls) = self.tls.clone() {
+            round("certificate", Identity::INTERVAL, Box::new(move || tls.tick()));
+        }
     }
 }
 
@@ -265,39 +290,21 @@ async fn close_unless_hurried(shutdown: &Shutdown, close: impl Future<Output = (
     }
 }
 
-fn serve_app(listener: TcpListener, app: web::Data<App>) -> std::io::Result<dev::Server> {
-    let server = HttpServer::new(move || {
-        let routed = app.clone();
-        ActixApp::new()
-            .app_data(app.clone())
-            .wrap(middleware::from_fn(crate::middleware::around))
-            .configure(move |config| routes::configure(&routed, config))
-    });
-    let server = server
-        .max_connections(MAX_CONNECTIONS)
-        .client_request_timeout(HEAD_DEADLINE)
-        .keep_alive(KEEP_ALIVE)
-        .shutdown_timeout(LAST_REQUESTS)
-        .disable_signals()
-        .listen(listener)?;
-    Ok(server.run())
-}
-
 /// Serves as configured until SIGTERM or SIGINT.
 pub(crate) fn serve(config: ApiConfig) -> Result<(), StartError> {
     let server = Server::bind(config)?;
     actix_web::rt::System::new().block_on(async {
         let shutdown = Shutdown::default();
         watch_signals(shutdown.clone())?;
-        say_where(server.addr());
+        say_where(server.scheme(), server.addr());
         server.run(shutdown).await
     })
 }
 
 /// Tells whoever started us, on standard output, that clients may come.
-fn say_where(addr: SocketAddr) {
+fn say_where(scheme: &str, addr: SocketAddr) {
     // Nobody may be reading; that is no reason not to serve.
-    let _ = writeln!(std::io::stdout(), "listening on http://{addr}");
+    let _ = writeln!(std::io::stdout(), "listening on {scheme}://{addr}");
 }
 
 /// Turns SIGTERM and SIGINT into the wish to stop.

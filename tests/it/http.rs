@@ -9,10 +9,13 @@ mod keys;
 mod lists;
 mod outages;
 mod parameters;
+mod rates;
 mod reads;
 mod routes;
 mod shutdown;
+mod slow;
 mod submit;
+mod tls;
 mod unknown_tasks;
 
 use crunch_tests::{Answer, Api, Stack};

@@ -15,6 +15,7 @@ mod life;
 mod memory;
 mod proxy;
 mod redis_trouble;
+mod redis_users;
 mod shutdown;
 mod supervise;
 mod worker_health;
