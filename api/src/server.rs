@@ -42,7 +42,7 @@ pub enum StartError {
     },
     /// Anybody could reach an API that asks nobody who they are.
     #[error(
-        "{addr} can be reached by others, and there are no API keys: set CRUNCH_AUTH=off to say that this is meant"
+        "{addr} can be reached by others, and there are no API keys: name them in CRUNCH_API_KEYS, or set CRUNCH_AUTH=off to say that this is meant"
     )]
     Open {
         /// Where it was to listen.
