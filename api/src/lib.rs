@@ -9,6 +9,7 @@ mod catalog;
 mod config;
 mod connections;
 mod document;
+mod etag;
 mod health;
 mod idempotency;
 mod json;
@@ -16,6 +17,7 @@ mod links;
 mod listener;
 mod middleware;
 mod openapi;
+mod prefer;
 mod problem;
 mod query;
 mod rate;
@@ -23,8 +25,10 @@ mod routes;
 mod server;
 mod service;
 mod state;
+mod stream;
 mod submit;
 mod tls;
+mod watching;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
 //! Every path on one screen.
 
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod pages;
@@ -39,6 +40,8 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/jobs/{id}/result").get(Read, results::raw),
         At::path("/jobs/{id}/payload").get(Read, results::payload),
         At::path("/jobs/{id}/attempts").get(Read, jobs::attempts),
+        At::path("/jobs/{id}/events").get(Read, events::stream),
+        At::path("/jobs/{id}/logs").get(Read, events::log),
         At::path("/jobs/{id}/cancel").post(Cancel, jobs::cancel),
         At::path("/jobs/{id}/retry").post(Admin, jobs::retry),
         At::path("/tasks").get(Read, tasks::list),
@@ -48,6 +51,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/queues/{queue}/pause").post(Admin, queues::pause),
         At::path("/queues/{queue}/resume").post(Admin, queues::resume),
         At::path("/queues/{queue}/redrive").post(Admin, queues::redrive),
+        At::path("/queues/{queue}/purge").post(Admin, queues::purge),
         At::path("/workers").get(Read, workers::list),
         At::path("/livez").get(Open, health::live),
         At::path("/readyz").get(Open, health::ready),

@@ -20,6 +20,7 @@ use crate::rate::Limits;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
 use crate::tls::{Identity, TlsError};
+use crate::watching::Watchers;
 
 /// A head must have arrived by then.
 pub(crate) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
@@ -180,7 +181,7 @@ impl Server {
     }
 
     /// Serves until `shutdown` is asked for: then `/readyz` says 503 at once while requests are served as usual for the
-    /// configured time, then the listener closes, and those under way end.
+    /// configured time, then whoever waits is answered, the listener closes, and requests under way end.
     ///
     /// # Errors
     /// If Redis is there but cannot be used as it is set up, or the system refuses.
@@ -190,6 +191,7 @@ impl Server {
         if let Err(refused @ broker::Error::Refused { .. }) = readiness.tick().await {
             return Err(refused.into());
         }
+        let watchers = Arc::new(Watchers::new(self.broker.clone()));
         let app = web::Data::new(App {
             broker: self.broker.clone(),
             catalog: catalog.clone(),
@@ -197,6 +199,7 @@ impl Server {
             authority: self.keys.clone().map_or(Authority::Off, Authority::Keys),
             limits: Limits::new(self.config.security.rate, self.config.security.rate_burst),
             public_url: PublicUrl::new(self.config.public_url.as_deref(), self.scheme(), self.addr),
+            watchers: watchers.clone(),
             task_routes: self.config.routes.clone(),
         });
         let stop = watch::Sender::new(false);
@@ -205,6 +208,7 @@ impl Server {
         let connections = Arc::new(Connections::new(most, security.max_connections_per_client));
         self.guard_the_door(&stop, connections.clone());
         self.start_services(&stop, catalog, readiness.clone());
+        tokio::spawn(watchers.clone().run(stop.subscribe()));
         tracing::info!(
             address = %self.addr,
             public_url = %app.public_url,
@@ -221,6 +225,7 @@ impl Server {
         }
         readiness.drain();
         drain(&shutdown, self.config.drain).await;
+        watchers.close();
         let close = async {
             handle.stop(true).await;
             let _ended = serving.await;

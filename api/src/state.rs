@@ -10,6 +10,7 @@ use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
 use crate::rate::Limits;
 use crate::service::Readiness;
+use crate::watching::Watchers;
 
 #[derive(Debug)]
 pub(crate) struct App {
@@ -18,6 +19,7 @@ pub(crate) struct App {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) authority: Authority,
     pub(crate) limits: Limits,
+    pub(crate) watchers: Arc<Watchers>,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,
 }

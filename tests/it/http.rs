@@ -4,8 +4,10 @@ mod acts;
 mod batch;
 mod bodies;
 mod envelope;
+mod events;
 mod idempotency;
 mod keys;
+mod lines;
 mod lists;
 mod outages;
 mod parameters;
@@ -17,6 +19,7 @@ mod slow;
 mod submit;
 mod tls;
 mod unknown_tasks;
+mod waiting;
 
 use crunch_tests::{Answer, Api, Stack};
 use serde_json::Value;

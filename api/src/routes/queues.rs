@@ -88,6 +88,15 @@ pub(crate) async fn redrive(
     }))
 }
 
+/// Cancels a queue's queued and scheduled jobs.
+#[utoipa::path(post, path = "/queues/{queue}/purge", tag = "queues", operation_id = "purgeQueue",
+    params(("queue" = String, Path, description = "The queue's name")),
+    responses((status = 200, description = "How many", body = Count)))]
+pub(crate) async fn purge(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
+    let name = queue_name(&caller, &name)?;
+    Ok(ok(&Count { count: app.broker.purge(&name).await.map_err(Problem::in_doubt)? }))
+}
+
 async fn one(app: &App, name: &QueueName) -> Answer {
     let queues = app.broker.queues().await?;
     let queue = queues.iter().find(|queue| queue.name == *name).ok_or_else(no_such_queue)?;

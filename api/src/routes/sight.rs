@@ -3,6 +3,8 @@
 //!
 //! What is not the caller's does not exist for it: the answer is that to an id that names nothing, byte by byte.
 
+use std::time::Duration;
+
 use crunch_common::broker::{JobRecord, Lookup};
 use crunch_common::job::JobId;
 use crunch_common::queue::QueueName;
@@ -11,6 +13,7 @@ use super::results::there;
 use crate::auth::Caller;
 use crate::problem::{NOT_FOUND, Problem};
 use crate::state::App;
+use crate::watching::Until;
 
 /// The id of a job that the caller may see, if there is such a job at all. A job never changes its queue, so what is true
 /// here stays true. Costs a round trip if the caller may not see every queue, and nothing if it may.
@@ -29,6 +32,18 @@ pub(crate) async fn job_there(
     text: &str,
 ) -> Result<JobRecord, Problem> {
     seen(caller, app.broker.job(job_id(text)?).await?)
+}
+
+/// The same, held back if so wished.
+pub(crate) async fn job_when(
+    app: &App,
+    caller: &Caller,
+    text: &str,
+    wait: Option<(Until, Duration)>,
+) -> Result<JobRecord, Problem> {
+    let Some((until, patience)) = wait else { return job_there(app, caller, text).await };
+    let id = visible(app, caller, text).await?;
+    there(app.watchers.wait(id, until, patience).await?)
 }
 
 /// The queue in a path, if it may be the caller's.

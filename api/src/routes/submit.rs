@@ -11,22 +11,28 @@ use super::Answer;
 use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
 use crate::idempotency::{HEADER as IDEMPOTENCY_KEY, Key};
+use crate::prefer::{WAIT, Wish};
 use crate::problem::{
     INVALID_IDEMPOTENCY_KEY, NO_WORKER_YET, NOT_FOUND, Problem, TOO_LARGE, UNKNOWN_TASK,
 };
 use crate::state::App;
 use crate::submit::{
-    BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, Location, MAX_BATCH_BYTES,
-    Options, OptionsSchema, Submission, check_fit, idempotency, one_key, submit_batch, submit_one,
-    undeclared, undeclared_member,
+    BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, LinesDocument, Location,
+    MAX_BATCH_BYTES, Options, OptionsSchema, Submission, check_fit, idempotency, one_key,
+    submit_batch, submit_lines, submit_one, undeclared, undeclared_member,
 };
 use crate::{body, json, query};
 
 /// Submits a job; the body names the task.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", operation_id = "submitJob",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job")),
+    params(
+        ("wait" = Option<u64>, Query, description = "Waits for the job's end for up to so many seconds, at most 60"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
+    ),
     request_body = EnvelopeSchema,
     responses(
+        (status = 200, description = "Taken, waited for, and ended", body = JobDocument),
         (status = 202, description = "Taken", body = JobDocument),
         (status = 422, description = "The submission does not fit"),
         (status = 503, description = "Jobs cannot be taken right now"),
@@ -41,7 +47,8 @@ pub(crate) async fn by_envelope(
     let limit = app.catalog.largest_json_payload() + ENVELOPE_BYTES;
     let bytes = body::read(&request, payload, limit).await?;
     let text = json::check(&bytes)?;
-    refuse_parameters(&request)?;
+    refuse_parameters(&request, &[WAIT])?;
+    let wish = Wish::of(&request)?;
     let Envelope { task, submission } = Envelope::read(text, "").map_err(Problem::violations)?;
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
     check_fit(&declared, &submission, "")?;
@@ -49,7 +56,7 @@ pub(crate) async fn by_envelope(
     let idempotency = idempotency(key, &caller, &request, &content_type, &bytes);
     let job = submission.into_job(&app.broker, &caller, &declared, idempotency)?;
     app.limits.count(&caller, &request)?;
-    submit_one(&app, job, Location::Job).await
+    submit_one(&app, job, Location::Job, &wish).await
 }
 
 /// Submits a job of the task in the path; the body is its payload.
@@ -57,10 +64,13 @@ pub(crate) async fn by_envelope(
     params(
         ("task" = String, Path, description = "The task's name"),
         OptionsSchema,
+        ("wait" = Option<u64>, Query, description = "Waits for the job's end for up to so many seconds, at most 60"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
     ),
     request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type the task takes. Options are query parameters."),
     responses(
+        (status = 200, description = "Taken, waited for, and ended", body = JobDocument),
         (status = 202, description = "Taken", body = JobDocument),
         (status = 404, description = "No worker ever declared this task"),
     ))]
@@ -119,23 +129,26 @@ async fn by_payload(
     if content_type.is_json() {
         json::check(&payload)?;
     }
-    let options = Options::from_query(request.query_string())?;
+    let (wish, options) = (Wish::of(request)?, Options::from_query(request.query_string())?);
     let key = one_key(Key::of(request)?, options.key.clone())?;
     let task = declared?;
     let idempotency = idempotency(key, caller, request, &content_type, &payload);
     let submission = Submission { payload, content_type, options };
     let job = submission.into_job(&app.broker, caller, &task, idempotency)?;
     app.limits.count(caller, request)?;
-    submit_one(app, job, location).await
+    submit_one(app, job, location, &wish).await
 }
 
-/// Submits up to 1000 jobs, each for itself.
+/// Submits many jobs, each for itself: up to 1000 in one document, or any number as lines.
 #[utoipa::path(post, path = "/jobs/batch", tag = "jobs", operation_id = "submitBatch",
-    request_body = BatchSchema,
+    request_body(description = "A document of up to 1000 jobs, or one job a line, taken while they arrive", content(
+        (BatchSchema = "application/json"),
+        (EnvelopeSchema = "application/x-ndjson"),
+    )),
     responses(
-        (status = 202, description = "At least one was taken; every item's answer is in its place", body = Items<ItemDocument>),
-        (status = 422, description = "None was taken", body = Items<ItemDocument>),
-        (status = 503, description = "None was taken, and some may be later", body = Items<ItemDocument>),
+        (status = 202, description = "At least one was taken; every item's answer is in its place, or the lines are counted", body = BatchAnswer),
+        (status = 422, description = "None was taken", body = BatchAnswer),
+        (status = 503, description = "None was taken, and some may be later", body = BatchAnswer),
     ))]
 pub(crate) async fn batch(
     app: web::Data<App>,
@@ -143,21 +156,46 @@ pub(crate) async fn batch(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Answer {
-    body::content_type(&request, Some(&[ContentType::json()]))?;
+    let lines: ContentType = LINES.parse().expect("it is a content type");
+    let content_type = body::content_type(&request, Some(&[ContentType::json(), lines.clone()]))?;
+    if content_type == lines {
+        refuse_beside_items(&request)?;
+        app.limits.count(&caller, &request)?;
+        return submit_lines(&app, &caller, &request, payload).await;
+    }
     let bytes = body::read(&request, payload, MAX_BATCH_BYTES).await?;
     let text = json::check(&bytes)?;
-    refuse_parameters(&request)?;
-    if request.headers().contains_key(IDEMPOTENCY_KEY) {
-        let detail = "a batch takes keys in its items only, as idempotency_key";
-        return Err(Problem::new(INVALID_IDEMPOTENCY_KEY, detail));
-    }
+    refuse_beside_items(&request)?;
     app.limits.count(&caller, &request)?;
     submit_batch(&app, &caller, text, request.path()).await
 }
 
-/// Where the envelope says everything, a query parameter would silently say nothing.
-fn refuse_parameters(request: &HttpRequest) -> Result<(), Problem> {
-    match query::pairs(request.query_string())?.first() {
+/// One JSON value a line (ndjson.org).
+const LINES: &str = "application/x-ndjson";
+
+/// What became of a batch: an item for each, or counts.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum BatchAnswer {
+    Items(Items<ItemDocument>),
+    Lines(LinesDocument),
+}
+
+/// Parameters and keys belong to single items.
+fn refuse_beside_items(request: &HttpRequest) -> Result<(), Problem> {
+    refuse_parameters(request, &[])?;
+    if request.headers().contains_key(IDEMPOTENCY_KEY) {
+        let detail = "a batch takes keys in its items only, as idempotency_key";
+        return Err(Problem::new(INVALID_IDEMPOTENCY_KEY, detail));
+    }
+    Ok(())
+}
+
+/// Where the envelope says everything, a query parameter that is not known would silently say nothing.
+fn refuse_parameters(request: &HttpRequest, known: &[&str]) -> Result<(), Problem> {
+    let pairs = query::pairs(request.query_string())?;
+    match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         Some((name, _)) => {
             Err(query::invalid(name, "there is no such query parameter here; say it in the body"))
         }

@@ -90,7 +90,8 @@ async fn prepare_all(
     prepared
 }
 
-async fn prepare(
+/// Checks one item; `away` is what was last heard of a Redis that is away.
+pub(super) async fn prepare(
     app: &App,
     caller: &Caller,
     json: &str,
