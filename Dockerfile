@@ -19,8 +19,8 @@ USER 10001:10001
 
 FROM runtime AS api
 COPY --from=build /out/crunch-api /usr/local/bin/
-# Inside a container everything else comes from outside. The API refuses to start like this until somebody says with
-# CRUNCH_AUTH=off that nobody has to show who they are.
+# Inside a container everything else comes from outside. The API refuses to start like this until it is given
+# keys (CRUNCH_API_KEYS), or somebody says with CRUNCH_AUTH=off that nobody has to show who they are.
 ENV CRUNCH_API_ADDR=0.0.0.0:8080
 EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["crunch-api", "health"]

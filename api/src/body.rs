@@ -6,15 +6,21 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 use actix_web::web::{self, Bytes, BytesMut};
 use crunch_common::job::ContentType;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::problem::{
     BROKEN_BODY, Problem, TIMEOUT, TOO_LARGE, UNSUPPORTED_ENCODING, UNSUPPORTED_MEDIA_TYPE,
 };
 
-/// A whole body must have arrived by then: a client that trickles holds a connection no longer.
+/// A whole body must have arrived by then.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Until then a body may be as slow as it likes: connections have to get going.
+const RATE_GRACE: Duration = Duration::from_secs(5);
+/// From then on it must have come at this rate, in bytes a second: slower than any line that anybody uses.
+const LEAST_RATE: u64 = 1024;
 
 /// What the body is, if it is not encoded and one of the accepted types; any type will do while nobody knows which.
 pub(crate) fn content_type(
@@ -50,7 +56,7 @@ fn is_plain(request: &HttpRequest) -> bool {
 /// Reads the whole body, of at most `limit` bytes.
 pub(crate) async fn read(
     request: &HttpRequest,
-    body: web::Payload,
+    mut body: web::Payload,
     limit: u64,
 ) -> Result<Bytes, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
@@ -58,13 +64,8 @@ pub(crate) async fn read(
     if length.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    let read = tokio::time::timeout(BODY_DEADLINE, collect(body, limit)).await;
-    read.unwrap_or_else(|_| Err(Problem::new(TIMEOUT, "the body did not arrive within 30 seconds")))
-}
-
-async fn collect(mut body: web::Payload, limit: u64) -> Result<Bytes, Problem> {
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) = body.next().await {
+    let (begun, mut bytes) = (Instant::now(), BytesMut::new());
+    while let Some(chunk) = arriving(&mut body, begun, bytes.len() as u64).await? {
         let chunk = chunk.map_err(|error| {
             tracing::debug!(%error, "a body broke off");
             Problem::new(BROKEN_BODY, "the body is not whole, or its chunks are not well formed")
@@ -75,6 +76,22 @@ async fn collect(mut body: web::Payload, limit: u64) -> Result<Bytes, Problem> {
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes.freeze())
+}
+
+/// The next part of a body of which so much has come; 408 if it comes too slowly.
+async fn arriving<S: Stream + Unpin>(
+    body: &mut S,
+    begun: Instant,
+    arrived: u64,
+) -> Result<Option<S::Item>, Problem> {
+    // What has come is enough until then.
+    let enough = RATE_GRACE.max(Duration::from_secs(arrived / LEAST_RATE));
+    let patience = enough.min(BODY_DEADLINE);
+    let next = tokio::time::timeout_at(begun + patience, body.next()).await;
+    next.map_err(|_| match patience == BODY_DEADLINE {
+        true => Problem::new(TIMEOUT, "the body did not arrive within 30 seconds"),
+        false => Problem::new(TIMEOUT, "the body arrives more slowly than 1 KiB a second"),
+    })
 }
 
 /// 413, telling the limit.

@@ -1,5 +1,7 @@
 //! What the API can be told, by command line or environment.
 
+mod security;
+
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +12,9 @@ use crunch_common::config::{
 };
 use crunch_common::task::TaskName;
 
+pub use security::SecurityConfig;
+
+use crate::auth::command::KeysCommand;
 use crate::query;
 
 /// Takes jobs over HTTP and tells how they stand.
@@ -48,10 +53,14 @@ pub struct ApiConfig {
     #[arg(long, env = "CRUNCH_API_UNKNOWN_TASKS", value_name = "WHAT", default_value = "refuse")]
     pub unknown_tasks: UnknownTasks,
 
-    /// Whether callers must show who they are. There are no API keys yet, so anything but a
-    /// loopback address must say `off`.
+    /// Whether callers must show who they are. Without API keys anything but a loopback address must
+    /// say `off`; with them nothing may.
     #[arg(long, env = "CRUNCH_AUTH", value_name = "WHAT")]
     pub auth: Option<Auth>,
+
+    /// Who may use it, and how much of it.
+    #[command(flatten)]
+    pub security: SecurityConfig,
 
     /// What to do instead of serving.
     #[command(subcommand)]
@@ -66,6 +75,8 @@ pub enum Command {
     /// Looks whether everything in Redis is where it should be, while the system works; exits with 0 if it is, with 1 if
     /// not.
     Audit(AuditOptions),
+    /// Makes, lists and revokes API keys.
+    Keys(KeysCommand),
 }
 
 /// What an audit does beside looking.
@@ -182,7 +193,7 @@ impl ApiConfig {
     /// Whether anybody but this machine could reach an API that asks nobody who they are.
     #[must_use]
     pub fn is_open_to_others(&self) -> bool {
-        self.auth.is_none() && !self.addr.ip().is_loopback()
+        self.auth.is_none() && self.security.keys.is_none() && !self.addr.ip().is_loopback()
     }
 }
 

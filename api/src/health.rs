@@ -1,18 +1,24 @@
 //! `crunch-api health`: asks a running API whether it is ready, for container health checks.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::HealthTarget;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Stream};
+
+use crate::config::{HealthTarget, SecurityConfig};
 use crate::server::StartError;
+use crate::tls;
 
 /// A ready API answers at once; one that takes longer is not well.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(crate) fn check(target: &HealthTarget) -> Result<(), StartError> {
+pub(crate) fn check(target: &HealthTarget, security: &SecurityConfig) -> Result<(), StartError> {
+    let tls = security.tls_cert.as_deref().map(tls::client_config).transpose()?;
     let status =
-        ask(target).map_err(|error| StartError::Unhealthy { reason: error.to_string() })?;
+        ask(target, tls).map_err(|error| StartError::Unhealthy { reason: error.to_string() })?;
     if status.contains(" 200 ") {
         return Ok(());
     }
@@ -20,11 +26,27 @@ pub(crate) fn check(target: &HealthTarget) -> Result<(), StartError> {
 }
 
 /// The status line of `GET /readyz`.
-fn ask(target: &HealthTarget) -> std::io::Result<String> {
+fn ask(target: &HealthTarget, tls: Option<ClientConfig>) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&target.addr, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.addr)?;
-    let mut answer = String::new();
-    stream.take(64 * 1024).read_to_string(&mut answer)?;
+    let Some(tls) = tls else { return exchange(&mut stream, target.addr) };
+    let name = ServerName::IpAddress(target.addr.ip().into());
+    let mut session = ClientConnection::new(Arc::new(tls), name).map_err(io::Error::other)?;
+    exchange(&mut Stream::new(&mut session, &mut stream), target.addr)
+}
+
+fn exchange(stream: &mut (impl Read + Write), addr: SocketAddr) -> io::Result<String> {
+    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    stream.flush()?;
+    // The status line stands at the start; how a TLS session ends after it does not matter.
+    let mut answer = [0; 64];
+    let mut length = 0;
+    while length < answer.len() {
+        match stream.read(&mut answer[length..])? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    let answer = String::from_utf8_lossy(&answer[..length]);
     Ok(answer.lines().next().unwrap_or_default().to_owned())
 }

@@ -3,6 +3,7 @@
 use actix_web::HttpRequest;
 use crunch_common::broker::Idempotency;
 
+use crate::auth::Caller;
 use crate::prefer::WAIT;
 use crate::problem::{INVALID_IDEMPOTENCY_KEY, Problem};
 
@@ -44,14 +45,15 @@ impl Key {
     }
 
     /// The same for one item of a batch: its place in the batch does not matter.
-    pub(crate) fn for_item(&self, item: &[u8]) -> Idempotency {
-        Idempotency::new(&[b"anonymous", b"item", self.0.as_bytes()], &[b"item", item])
+    pub(crate) fn for_item(&self, caller: &Caller, item: &[u8]) -> Idempotency {
+        let realm = caller.realm();
+        Idempotency::new(&[realm.as_bytes(), b"item", self.0.as_bytes()], &[b"item", item])
     }
 
-    /// What tells this request from all others: who asks for what under which key, and every byte of it. There are no
-    /// callers to tell apart yet.
+    /// What tells this request from all others: who asks for what under which key, and every byte of it.
     pub(crate) fn with(
         &self,
+        caller: &Caller,
         request: &HttpRequest,
         content_type: &str,
         body: &[u8],
@@ -59,7 +61,7 @@ impl Key {
         let (method, path) = (request.method().as_str().as_bytes(), request.path().as_bytes());
         let query = without_wait(request.query_string());
         Idempotency::new(
-            &[b"anonymous", method, path, self.0.as_bytes()],
+            &[caller.realm().as_bytes(), method, path, self.0.as_bytes()],
             &[method, path, query.as_bytes(), content_type.as_bytes(), body],
         )
     }

@@ -3,35 +3,45 @@
 //! HTTP in, broker out; no queue logic, and no code of any task: tasks are known by what workers declared.
 
 mod audit;
+mod auth;
 mod body;
 mod catalog;
 mod config;
+mod connections;
 mod document;
 mod etag;
 mod health;
 mod idempotency;
 mod json;
 mod links;
+mod listener;
 mod metrics;
 mod middleware;
 mod openapi;
 mod prefer;
 mod problem;
 mod query;
+mod rate;
 mod routes;
 mod server;
 mod service;
 mod state;
 mod stream;
 mod submit;
+mod tls;
 mod watching;
 
 use std::process::ExitCode;
 
+pub use auth::command::{KeysAction, KeysCommand, NewKey, Place, Revocation};
+pub use auth::{KeyId, Queues, Scope, Scopes};
 pub use config::{
-    ApiConfig, AuditOptions, Auth, Command, HealthTarget, TaskRoute, TaskRoutes, UnknownTasks,
+    ApiConfig, AuditOptions, Auth, Command, HealthTarget, SecurityConfig, TaskRoute, TaskRoutes,
+    UnknownTasks,
 };
+pub use rate::Rate;
 pub use server::{Server, Shutdown, StartError};
+pub use tls::TlsError;
 
 use crunch_common::{config as settings, telemetry};
 
@@ -55,7 +65,8 @@ pub fn main() -> ExitCode {
     };
     telemetry::start_but(&config.common.log, &QUIET);
     let outcome = match &config.command {
-        Some(Command::Health(target)) => health::check(target),
+        Some(Command::Health(target)) => health::check(target, &config.security),
+        Some(Command::Keys(command)) => auth::command::run(command),
         Some(Command::Audit(options)) => audit::run(&config.common.broker, options),
         None => server::serve(config),
     };

@@ -11,11 +11,15 @@ pub(crate) struct PublicUrl(String);
 
 impl PublicUrl {
     /// The configured base, else the bound address; an unspecified address becomes `localhost`.
-    pub(crate) fn new(configured: Option<&str>, bound: SocketAddr) -> Self {
+    pub(crate) fn new(configured: Option<&str>, scheme: &str, bound: SocketAddr) -> Self {
         let base = configured.map(str::to_owned).unwrap_or_else(|| match bound.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => format!("http://localhost:{}", bound.port()),
-            IpAddr::V6(ip) if ip.is_unspecified() => format!("http://localhost:{}", bound.port()),
-            _ => format!("http://{bound}"),
+            IpAddr::V4(ip) if ip.is_unspecified() => {
+                format!("{scheme}://localhost:{}", bound.port())
+            }
+            IpAddr::V6(ip) if ip.is_unspecified() => {
+                format!("{scheme}://localhost:{}", bound.port())
+            }
+            _ => format!("{scheme}://{bound}"),
         });
         Self(base)
     }

@@ -1,15 +1,22 @@
 //! What happens around every request: its id, its problem document, its line in the log.
 
-use actix_web::body::{BoxBody, MessageBody};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::HttpMessage;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
+use actix_web::web::Bytes;
 use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::connections::Busy;
 use crate::metrics;
 use crate::problem::{INTERNAL, NOT_FOUND, Problem};
+use crate::rate::Standing;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// No more of a path is logged than tells which one it was.
@@ -29,8 +36,13 @@ pub(crate) async fn around<B: MessageBody + 'static>(
         path = start_of(request.path()),
     );
     let answer = async move {
-        let begun = Instant::now();
+        let (begun, busy) = (Instant::now(), Busy::begin());
+        let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let mut response = explained(next.call(request).await?);
+        let standing = response.request().extensions().get::<Standing>().copied();
+        if let Some(standing) = standing {
+            standing.tell(response.headers_mut());
+        }
         response.headers_mut().insert(REQUEST_ID, id);
         let took = begun.elapsed();
         metrics::answered(&response, took);
@@ -39,9 +51,42 @@ pub(crate) async fn around<B: MessageBody + 'static>(
             took_ms = took.as_millis(),
             "answered"
         );
-        Ok(response)
+        let cut_short = chunked && !response.status().is_success();
+        Ok(response.map_body(|_, body| held(body, busy, cut_short)))
     };
     answer.instrument(span).await
+}
+
+/// The body of an answer; its connection serves a request until it was handed over.
+fn held(body: BoxBody, busy: Option<Busy>, cut_short: bool) -> BoxBody {
+    let Some(mut busy) = busy else { return body };
+    if let BodySize::Sized(bytes) = body.size() {
+        busy.sending(bytes);
+    }
+    if cut_short {
+        busy.hurry();
+    }
+    BoxBody::new(Held { body, _busy: busy })
+}
+
+struct Held {
+    body: BoxBody,
+    _busy: Busy,
+}
+
+impl MessageBody for Held {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
 }
 
 /// An answer whose error, if it has one, is a problem document.

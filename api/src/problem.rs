@@ -40,6 +40,12 @@ kinds! {
         "The connection or the chunks ended before the body did.";
     INVALID_IDEMPOTENCY_KEY = BAD_REQUEST, "invalid-idempotency-key", "The Idempotency-Key cannot be understood",
         "A key has 1 to 255 visible ASCII characters, bare or in double quotes. A batch takes keys in its items only.";
+    UNAUTHORIZED = UNAUTHORIZED, "unauthorized", "An API key is needed",
+        "Send the header `Authorization: Bearer crk_…` once, with a key that is in use.";
+    FORBIDDEN = FORBIDDEN, "forbidden", "The API key does not allow this",
+        "The detail names the scope or the queue that the key is not for.";
+    RATE_LIMITED = TOO_MANY_REQUESTS, "rate-limited", "Too many requests",
+        "`Retry-After` tells when to come again, `RateLimit` how many requests are left. Nothing was taken.";
     NOT_FOUND = NOT_FOUND, "not-found", "There is nothing here",
         "The path is not one of this API's, or the job, task or queue it names is not known.";
     UNKNOWN_TASK = NOT_FOUND, "unknown-task", "No worker ever declared this task",
@@ -47,7 +53,7 @@ kinds! {
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not offered here",
         "The Allow header lists the methods that are.";
     TIMEOUT = REQUEST_TIMEOUT, "request-timeout", "The body took too long to arrive",
-        "A body must have arrived within 30 seconds.";
+        "A body must have arrived within 30 seconds, and after the first 5 at no less than 1 KiB a second.";
     NOT_FINISHED = CONFLICT, "job-not-finished", "The job has not ended yet",
         "Only ended jobs can be deleted; cancel it first.";
     ALREADY_FINISHED = CONFLICT, "job-finished", "The job has already ended",

@@ -7,15 +7,19 @@ pub(crate) mod metrics;
 pub(crate) mod pages;
 pub(crate) mod queues;
 pub(crate) mod results;
+pub(crate) mod sight;
 pub(crate) mod submit;
 pub(crate) mod tasks;
 pub(crate) mod workers;
 
 use actix_web::http::{Method, header};
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Responder, Route};
-use crunch_common::job::JobId;
 
+use crate::auth::Access::{self, NeedsAndCounts, Open};
+use crate::auth::Scope::{Admin, Cancel, Read, Submit};
+use crate::auth::authorize;
 use crate::config::TaskRoute;
 use crate::problem::{METHOD_NOT_ALLOWED, NOT_FOUND, Problem};
 use crate::state::App;
@@ -23,37 +27,39 @@ use crate::state::App;
 /// What a handler answers.
 type Answer = Result<HttpResponse, Problem>;
 
-/// Every path and what is offered there; the first that fits a request serves it.
+/// Every path, what is offered there, and what it asks of its caller; the first that fits a request serves it.
 fn table(task_routes: &[TaskRoute]) -> Vec<At> {
-    let configured = task_routes.iter().map(|route| At::path(&route.path).post(submit::by_route));
+    let configured = task_routes
+        .iter()
+        .map(|route| At::path(&route.path).post(NeedsAndCounts(Submit), submit::by_route));
     let own = [
-        At::path("/jobs").get(jobs::list).post(submit::by_envelope),
-        At::path("/jobs/batch").post(submit::batch),
-        At::path("/tasks/{task}/jobs").post(submit::by_task),
-        At::path("/result/{token}").get(results::by_token),
-        At::path("/jobs/{id}").get(jobs::show).delete(jobs::delete),
-        At::path("/jobs/{id}/result").get(results::raw),
-        At::path("/jobs/{id}/payload").get(results::payload),
-        At::path("/jobs/{id}/attempts").get(jobs::attempts),
-        At::path("/jobs/{id}/events").get(events::stream),
-        At::path("/jobs/{id}/logs").get(events::log),
-        At::path("/jobs/{id}/cancel").post(jobs::cancel),
-        At::path("/jobs/{id}/retry").post(jobs::retry),
-        At::path("/tasks").get(tasks::list),
-        At::path("/tasks/{task}").get(tasks::show),
-        At::path("/queues").get(queues::list),
-        At::path("/queues/{queue}").get(queues::show),
-        At::path("/queues/{queue}/pause").post(queues::pause),
-        At::path("/queues/{queue}/resume").post(queues::resume),
-        At::path("/queues/{queue}/redrive").post(queues::redrive),
-        At::path("/queues/{queue}/purge").post(queues::purge),
-        At::path("/workers").get(workers::list),
-        At::path("/livez").get(health::live),
-        At::path("/readyz").get(health::ready),
-        At::path("/metrics").get(metrics::show),
-        At::path("/openapi.json").get(pages::openapi),
-        At::path("/problems/{slug}").get(pages::problem),
-        At::path("/").get(pages::home),
+        At::path("/jobs").get(Read, jobs::list).post(NeedsAndCounts(Submit), submit::by_envelope),
+        At::path("/jobs/batch").post(NeedsAndCounts(Submit), submit::batch),
+        At::path("/tasks/{task}/jobs").post(NeedsAndCounts(Submit), submit::by_task),
+        At::path("/result/{token}").get(Read, results::by_token),
+        At::path("/jobs/{id}").get(Read, jobs::show).delete(Admin, jobs::delete),
+        At::path("/jobs/{id}/result").get(Read, results::raw),
+        At::path("/jobs/{id}/payload").get(Read, results::payload),
+        At::path("/jobs/{id}/attempts").get(Read, jobs::attempts),
+        At::path("/jobs/{id}/events").get(Read, events::stream),
+        At::path("/jobs/{id}/logs").get(Read, events::log),
+        At::path("/jobs/{id}/cancel").post(Cancel, jobs::cancel),
+        At::path("/jobs/{id}/retry").post(Admin, jobs::retry),
+        At::path("/tasks").get(Read, tasks::list),
+        At::path("/tasks/{task}").get(Read, tasks::show),
+        At::path("/queues").get(Read, queues::list),
+        At::path("/queues/{queue}").get(Read, queues::show),
+        At::path("/queues/{queue}/pause").post(Admin, queues::pause),
+        At::path("/queues/{queue}/resume").post(Admin, queues::resume),
+        At::path("/queues/{queue}/redrive").post(Admin, queues::redrive),
+        At::path("/queues/{queue}/purge").post(Admin, queues::purge),
+        At::path("/workers").get(Read, workers::list),
+        At::path("/livez").get(Open, health::live),
+        At::path("/readyz").get(Open, health::ready),
+        At::path("/metrics").get(Read, metrics::show),
+        At::path("/openapi.json").get(Read, pages::openapi),
+        At::path("/problems/{slug}").get(Read, pages::problem),
+        At::path("/").get(Read, pages::home),
     ];
     configured.chain(own).collect()
 }
@@ -70,7 +76,7 @@ async fn nothing_here() -> Answer {
 /// The methods of one path. HEAD comes with GET; OPTIONS and 405 tell what is offered.
 struct At {
     path: String,
-    methods: Vec<Method>,
+    methods: Vec<(Method, Access)>,
     routes: Vec<Route>,
 }
 
@@ -79,46 +85,48 @@ impl At {
         Self { path: path.to_owned(), methods: Vec::new(), routes: Vec::new() }
     }
 
-    fn get<F, Args>(self, handler: F) -> Self
+    fn get<F, Args>(self, access: impl Into<Access>, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.on(Method::GET, handler.clone()).on(Method::HEAD, handler)
+        let access = access.into();
+        self.on(Method::GET, access, handler.clone()).on(Method::HEAD, access, handler)
     }
 
-    fn post<F, Args>(self, handler: F) -> Self
+    fn post<F, Args>(self, access: impl Into<Access>, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.on(Method::POST, handler)
+        self.on(Method::POST, access.into(), handler)
     }
 
-    fn delete<F, Args>(self, handler: F) -> Self
+    fn delete<F, Args>(self, access: impl Into<Access>, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.on(Method::DELETE, handler)
+        self.on(Method::DELETE, access.into(), handler)
     }
 
-    fn on<F, Args>(mut self, method: Method, handler: F) -> Self
+    fn on<F, Args>(mut self, method: Method, access: Access, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.routes.push(web::method(method.clone()).to(handler));
-        self.methods.push(method);
+        let guard = from_fn(move |request, next| authorize(access, request, next));
+        self.routes.push(web::method(method.clone()).to(handler).wrap(guard));
+        self.methods.push((method, access));
         self
     }
 
     fn add(self, config: &mut ServiceConfig) {
-        let mut allow: Vec<_> = self.methods.iter().map(Method::as_str).collect();
+        let mut allow: Vec<_> = self.methods.iter().map(|(method, _)| method.as_str()).collect();
         allow.push("OPTIONS");
         let allow = allow.join(", ");
         let offered = allow.clone();
@@ -137,9 +145,13 @@ impl At {
     }
 }
 
-/// The id in the path; anything that is not one is a job that does not exist.
-fn job_id(text: &str) -> Result<JobId, Problem> {
-    text.parse().map_err(|_| Problem::no_such_job())
+/// Every route as documents tell of it: HEAD is GET without a body, so they do not list it.
+pub(crate) fn offered(task_routes: &[TaskRoute]) -> Vec<(Method, String, Access)> {
+    let told = |at: At| {
+        let methods = at.methods.into_iter().filter(|(method, _)| *method != Method::HEAD);
+        methods.map(move |(method, access)| (method, at.path.clone(), access))
+    };
+    table(task_routes).into_iter().flat_map(told).collect()
 }
 
 #[cfg(test)]
@@ -152,11 +164,8 @@ mod tests {
     fn the_openapi_document_describes_every_route_and_no_other() {
         let task_routes =
             ["/crunch=crunch".parse().unwrap(), "/v1/thumbs=image.thumbnail".parse().unwrap()];
-        let served = table(&task_routes).into_iter().flat_map(|at| {
-            // HEAD is GET without a body; no document lists it.
-            let methods = at.methods.into_iter().filter(|method| *method != Method::HEAD);
-            methods.map(move |method| format!("{method} {}", at.path)).collect::<Vec<_>>()
-        });
+        let served = offered(&task_routes).into_iter();
+        let served = served.map(|(method, path, _)| format!("{method} {path}"));
         let document = serde_json::to_value(crate::openapi::document(&task_routes)).unwrap();
         let described = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
             let methods = item.as_object().unwrap().keys();

@@ -5,28 +5,30 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::{App as ActixApp, HttpServer, dev, middleware, web};
+use actix_web::web;
 use crunch_common::Broker;
 use crunch_common::broker;
 use tokio::sync::watch;
 
+use crate::auth::{Authority, FileError, KeyFile, KeyRing};
 use crate::catalog::Catalog;
 use crate::config::ApiConfig;
+use crate::connections::Connections;
 use crate::links::PublicUrl;
+use crate::listener;
 use crate::metrics::Figures;
-use crate::routes;
+use crate::rate::Limits;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
+use crate::tls::{Identity, TlsError};
 use crate::watching::Watchers;
 
-/// Connections at once: enough for ten thousand clients, bounded so that descriptors do not run out.
-const MAX_CONNECTIONS: usize = 20_000;
 /// A head must have arrived by then.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// Idle connections are kept as long as common proxies keep theirs, and a little longer.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Requests under way when the listener closes get as long to end as the longest may take.
-const LAST_REQUESTS: u64 = 5;
+pub(crate) const LAST_REQUESTS: u64 = 5;
 
 /// Why the API did not start, or is not well.
 #[derive(Debug, thiserror::Error)]
@@ -42,12 +44,23 @@ pub enum StartError {
     },
     /// Anybody could reach an API that asks nobody who they are.
     #[error(
-        "{addr} can be reached by others, and there are no API keys: set CRUNCH_AUTH=off to say that this is meant"
+        "{addr} can be reached by others, and there are no API keys: name them in CRUNCH_API_KEYS, or set CRUNCH_AUTH=off to say that this is meant"
     )]
     Open {
         /// Where it was to listen.
         addr: SocketAddr,
     },
+    /// Callers are to show keys, and are not to.
+    #[error(
+        "CRUNCH_AUTH=off says that nobody must show a key, and CRUNCH_API_KEYS names a file of keys: set one of them"
+    )]
+    Contradiction,
+    /// The API keys cannot be had.
+    #[error("CRUNCH_API_KEYS: {0}")]
+    Keys(#[from] FileError),
+    /// There is to be TLS, and cannot be.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Redis cannot be used as it is set up.
     #[error(transparent)]
     Broker(#[from] broker::Error),
@@ -77,7 +90,7 @@ impl StartError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Open { .. } => 2,
+            Self::Open { .. } | Self::Contradiction | Self::Keys(_) | Self::Tls(_) => 2,
             Self::Bind { .. }
             | Self::Broker(_)
             | Self::System(_)
@@ -123,6 +136,10 @@ pub struct Server {
     listener: TcpListener,
     addr: SocketAddr,
     broker: Broker,
+    /// Those who may use it; `None`: anybody.
+    keys: Option<Arc<KeyRing>>,
+    /// What it shows to clients; `None`: it speaks plain HTTP.
+    tls: Option<Arc<Identity>>,
 }
 
 impl Server {
@@ -134,6 +151,12 @@ impl Server {
         if config.is_open_to_others() {
             return Err(StartError::Open { addr: config.addr });
         }
+        if config.auth.is_some() && config.security.keys.is_some() {
+            return Err(StartError::Contradiction);
+        }
+        let keys = config.security.keys.as_deref().map(|path| KeyRing::open(KeyFile::new(path)));
+        let keys = keys.transpose()?.map(Arc::new);
+        let tls = config.security.tls().map(Identity::open).transpose()?.map(Arc::new);
         let broker = Broker::new(&config.common.broker)?.insisting_on(&config.durability);
         let taken = |source| StartError::Bind { addr: config.addr, source };
         let listener = TcpListener::bind(config.addr).map_err(taken)?;
@@ -143,7 +166,13 @@ impl Server {
                 "links will say localhost; set CRUNCH_PUBLIC_URL to the address clients use"
             );
         }
-        Ok(Self { config, listener, addr, broker })
+        Ok(Self { config, listener, addr, broker, keys, tls })
+    }
+
+    /// `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// Where it listens.
@@ -170,11 +199,17 @@ impl Server {
             catalog: catalog.clone(),
             readiness: readiness.clone(),
             figures: figures.clone(),
+            authority: self.keys.clone().map_or(Authority::Off, Authority::Keys),
+            limits: Limits::new(self.config.security.rate, self.config.security.rate_burst),
+            public_url: PublicUrl::new(self.config.public_url.as_deref(), self.scheme(), self.addr),
             watchers: watchers.clone(),
-            public_url: PublicUrl::new(self.config.public_url.as_deref(), self.addr),
             task_routes: self.config.routes.clone(),
         });
         let stop = watch::Sender::new(false);
+        let security = &self.config.security;
+        let most = listener::room_for(security.max_connections);
+        let connections = Arc::new(Connections::new(most, security.max_connections_per_client));
+        self.guard_the_door(&stop, connections.clone());
         self.start_services(&stop, catalog, readiness.clone());
         tokio::spawn(watchers.clone().run(stop.subscribe()));
         tokio::spawn(come_round("figures", Figures::INTERVAL, stop.subscribe(), async move || {
@@ -186,7 +221,8 @@ impl Server {
             redis = self.config.common.broker.redis_address(),
             "serving"
         );
-        let server = serve_app(self.listener, app)?;
+        let tls = self.tls.as_ref().map(Identity::server_config).transpose()?;
+        let server = listener::serve(self.listener, app, connections, tls)?;
         let handle = server.handle();
         let mut serving = tokio::spawn(server);
         tokio::select! {
@@ -226,6 +262,25 @@ impl Server {
     }
 }
 
+/// What looks after those who come, and needs no Redis for it.
+impl Server {
+    fn guard_the_door(&self, stop: &watch::Sender<bool>, connections: Arc<Connections>) {
+        let round = |name, interval, tick: Box<dyn Fn() + Send + Sync>| {
+            tokio::spawn(come_round(name, interval, stop.subscribe(), async move || {
+                tick();
+                Ok(())
+            }));
+        };
+        round("connections", Connections::INTERVAL, Box::new(move || connections.tick()));
+        if let Some(keys) = self.keys.clone() {
+            round("keys", KeyRing::INTERVAL, Box::new(move || keys.tick()));
+        }
+        if let Some(tls) = self.tls.clone() {
+            round("certificate", Identity::INTERVAL, Box::new(move || tls.tick()));
+        }
+    }
+}
+
 /// Serves as usual for a while, so that load balancers see `/readyz` before they see a refused connection.
 async fn drain(shutdown: &Shutdown, drain: Duration) {
     tracing::info!(drain_ms = drain.as_millis(), "shutting down: not ready, still serving");
@@ -246,39 +301,21 @@ async fn close_unless_hurried(shutdown: &Shutdown, close: impl Future<Output = (
     }
 }
 
-fn serve_app(listener: TcpListener, app: web::Data<App>) -> std::io::Result<dev::Server> {
-    let server = HttpServer::new(move || {
-        let routed = app.clone();
-        ActixApp::new()
-            .app_data(app.clone())
-            .wrap(middleware::from_fn(crate::middleware::around))
-            .configure(move |config| routes::configure(&routed, config))
-    });
-    let server = server
-        .max_connections(MAX_CONNECTIONS)
-        .client_request_timeout(HEAD_DEADLINE)
-        .keep_alive(KEEP_ALIVE)
-        .shutdown_timeout(LAST_REQUESTS)
-        .disable_signals()
-        .listen(listener)?;
-    Ok(server.run())
-}
-
 /// Serves as configured until SIGTERM or SIGINT.
 pub(crate) fn serve(config: ApiConfig) -> Result<(), StartError> {
     let server = Server::bind(config)?;
     actix_web::rt::System::new().block_on(async {
         let shutdown = Shutdown::default();
         watch_signals(shutdown.clone())?;
-        say_where(server.addr());
+        say_where(server.scheme(), server.addr());
         server.run(shutdown).await
     })
 }
 
 /// Tells whoever started us, on standard output, that clients may come.
-fn say_where(addr: SocketAddr) {
+fn say_where(scheme: &str, addr: SocketAddr) {
     // Nobody may be reading; that is no reason not to serve.
-    let _ = writeln!(std::io::stdout(), "listening on http://{addr}");
+    let _ = writeln!(std::io::stdout(), "listening on {scheme}://{addr}");
 }
 
 /// Turns SIGTERM and SIGINT into the wish to stop.

@@ -20,11 +20,12 @@ pub(crate) use lines::{LinesDocument, submit_lines};
 pub(crate) use options::Options;
 pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
 
+use crate::auth::Caller;
 use crate::document::JobDocument;
 use crate::idempotency::Key;
 use crate::prefer::Wish;
 use crate::problem::{
-    GONE, IDEMPOTENCY_CONFLICT, INVALID_IDEMPOTENCY_KEY, Kind, Problem, Violation,
+    FORBIDDEN, GONE, IDEMPOTENCY_CONFLICT, INVALID_IDEMPOTENCY_KEY, Kind, Problem, Violation,
 };
 use crate::state::App;
 use crate::watching::Until;
@@ -43,12 +44,16 @@ pub(crate) struct Submission {
 
 impl Submission {
     /// The job as it will be enqueued.
+    ///
+    /// # Errors
+    /// If it is for a queue that is none of the caller's.
     pub(crate) fn into_job(
         self,
         broker: &Broker,
+        caller: &Caller,
         task: &TaskDescriptor,
         idempotency: Option<Idempotency>,
-    ) -> NewJob {
+    ) -> Result<NewJob, Problem> {
         let Options {
             queue,
             priority,
@@ -62,10 +67,15 @@ impl Submission {
             ..
         } = self.options;
         let declared_retention = task.retention_ms.map(std::time::Duration::from_millis);
-        NewJob {
+        let queue = queue.unwrap_or_else(|| task.queue.clone());
+        if !caller.may_use(&queue) {
+            let detail = format!("the key is not for the queue {queue}");
+            return Err(Problem::new(FORBIDDEN, detail));
+        }
+        Ok(NewJob {
             id: broker.new_id(idempotency.as_ref()),
             task: task.name.clone(),
-            queue: queue.unwrap_or_else(|| task.queue.clone()),
+            queue,
             priority: priority.unwrap_or(task.priority),
             start: start.unwrap_or(crunch_common::broker::Start::Now),
             options: JobOptions {
@@ -81,7 +91,7 @@ impl Submission {
             retention: retention.or(declared_retention),
             idempotency,
             durability: durability.unwrap_or_default(),
-        }
+        })
     }
 }
 
@@ -236,9 +246,10 @@ fn never_declared(task: &TaskName) -> String {
 /// The fingerprint's content type, and the body it covers.
 pub(crate) fn idempotency(
     key: Option<Key>,
+    caller: &Caller,
     request: &HttpRequest,
     content_type: &ContentType,
     body: &[u8],
 ) -> Option<Idempotency> {
-    key.map(|key| key.with(request, content_type.as_str(), body))
+    key.map(|key| key.with(caller, request, content_type.as_str(), body))
 }

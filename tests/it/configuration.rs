@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crunch_tests::Stack;
+use crunch_tests::{Stack, eventually};
 
 async fn run(stack: &Stack, name: &str, environment: (&str, &str)) -> Output {
     stack.command(name).env(environment.0, environment.1).output().await.unwrap()
@@ -85,6 +85,13 @@ async fn help_lists_every_variable() {
         "CRUNCH_DURABILITY_REPLICAS",
         "CRUNCH_API_UNKNOWN_TASKS",
         "CRUNCH_AUTH",
+        "CRUNCH_API_KEYS",
+        "CRUNCH_API_RATE",
+        "CRUNCH_API_RATE_BURST",
+        "CRUNCH_API_TLS_CERT",
+        "CRUNCH_API_TLS_KEY",
+        "CRUNCH_API_MAX_CONNECTIONS",
+        "CRUNCH_API_MAX_CONNECTIONS_PER_CLIENT",
     ];
     let worker = [
         "CRUNCH_WORKER_CONCURRENCY",
@@ -129,6 +136,11 @@ async fn an_api_that_others_could_reach_needs_a_word() {
 async fn a_key_space_of_other_partitions_is_refused() {
     let mut stack = Stack::start();
     let api = stack.api().await;
+    // Whoever comes first founds the key space; it listens a moment before.
+    eventually("the key space is founded", async || {
+        api.get("/readyz").await.status.is_success().then_some(())
+    })
+    .await;
     let mut worker = stack.worker_process(1, &[("CRUNCH_PARTITIONS", "2")]);
     assert_eq!(worker.exited().await.code(), Some(1));
     let log = worker.log();

@@ -6,14 +6,18 @@ mod bodies;
 mod envelope;
 mod events;
 mod idempotency;
+mod keys;
 mod lines;
 mod lists;
 mod outages;
 mod parameters;
+mod rates;
 mod reads;
 mod routes;
 mod shutdown;
+mod slow;
 mod submit;
+mod tls;
 mod unknown_tasks;
 mod waiting;
 

@@ -16,6 +16,7 @@ mod memory;
 mod metrics;
 mod proxy;
 mod redis_trouble;
+mod redis_users;
 mod shutdown;
 mod supervise;
 mod worker_health;

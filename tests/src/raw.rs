@@ -96,6 +96,14 @@ impl RawConnection {
         rest
     }
 
+    /// What comes next; `None` at the end. May be given up and asked again.
+    pub async fn more(&mut self) -> Option<Vec<u8>> {
+        // A reset is an end as well.
+        let bytes = self.stream.fill_buf().await.map(<[u8]>::to_vec).unwrap_or_default();
+        self.stream.consume(bytes.len());
+        (!bytes.is_empty()).then_some(bytes)
+    }
+
     async fn read(&mut self, has_body: bool) -> Answer {
         let first = self.line().await;
         let code = first.split(' ').nth(1).and_then(|code| code.parse::<u16>().ok());

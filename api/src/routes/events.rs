@@ -5,8 +5,10 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use crunch_common::job::JobId;
 
+use super::Answer;
 use super::results::there;
-use super::{Answer, job_id};
+use super::sight::visible;
+use crate::auth::Caller;
 use crate::document::{LogDocument, LogPage};
 use crate::problem::Problem;
 use crate::query;
@@ -35,10 +37,11 @@ const DEFAULT_LINES: usize = 100;
     ))]
 pub(crate) async fn stream(
     app: web::Data<App>,
+    caller: Caller,
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let id = job_id(&id)?;
+    let id = visible(&app, &caller, &id).await?;
     let last = request.headers().get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let known: Option<Position> = last.and_then(|id| id.parse().ok());
     let mut reader = Reader::new(app, id, known);
@@ -72,10 +75,12 @@ fn open() -> HttpResponseBuilder {
     responses((status = 200, description = "A page; it may be empty while the job runs, only a null `next_cursor` ends the log", body = LogPage)))]
 pub(crate) async fn log(
     app: web::Data<App>,
+    caller: Caller,
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let (id, (known, limit)) = (job_id(&id)?, read_query(request.query_string())?);
+    let (id, (known, limit)) =
+        (visible(&app, &caller, &id).await?, read_query(request.query_string())?);
     let (job, mut lines) = there(app.broker.log(id, known).await?)?;
     let more = lines.len() > limit;
     lines.truncate(limit);

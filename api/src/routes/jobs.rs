@@ -8,8 +8,10 @@ use crunch_common::broker::{
     CancelOutcome, Cursor, DeleteOutcome, JobRecord, ListQuery, RetryOutcome,
 };
 
-use super::results::{job_there, there};
-use super::{Answer, job_id};
+use super::Answer;
+use super::results::there;
+use super::sight::{job_there, job_when, visible};
+use crate::auth::Caller;
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
 use crate::etag::{self, Known};
 use crate::metrics;
@@ -39,19 +41,14 @@ const MAX_LIMIT: usize = 100;
     ))]
 pub(crate) async fn show(
     app: web::Data<App>,
+    caller: Caller,
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let (id, wish) = (job_id(&id)?, Wish::of(&request)?);
+    let wish = Wish::of(&request)?;
     let known = Known::of(&request);
-    let job = match wish.patience {
-        Some(patience) => {
-            let until = known.clone().map_or(Until::Ended, Until::Other);
-            app.watchers.wait(id, until, patience).await?
-        }
-        None => app.broker.job(id).await?,
-    };
-    let job = there(job)?;
+    let until = known.clone().map_or(Until::Ended, Until::Other);
+    let job = job_when(&app, &caller, &id, wish.patience.map(|patience| (until, patience))).await?;
     let unchanged = known.is_some_and(|known| known.contains(job.version));
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
@@ -68,8 +65,8 @@ pub(crate) async fn show(
 #[utoipa::path(get, path = "/jobs/{id}/attempts", tag = "jobs", operation_id = "listAttempts",
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "Up to ten attempts", body = Items<AttemptDocument>)))]
-pub(crate) async fn attempts(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    let attempts = there(app.broker.attempts(job_id(&id)?).await?)?;
+pub(crate) async fn attempts(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
+    let attempts = there(app.broker.attempts(visible(&app, &caller, &id).await?).await?)?;
     Ok(ok(&Items { items: attempts.into_iter().map(AttemptDocument::from).collect() }))
 }
 
@@ -81,8 +78,10 @@ pub(crate) async fn attempts(app: web::Data<App>, id: web::Path<String>) -> Answ
         (status = 202, description = "Running; its worker has been told", body = JobDocument),
         (status = 409, description = "It has already ended otherwise"),
     ))]
-pub(crate) async fn cancel(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    let outcome = there(app.broker.cancel(job_id(&id)?).await.map_err(Problem::in_doubt)?)?;
+pub(crate) async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
+    let outcome = there(
+        app.broker.cancel(visible(&app, &caller, &id).await?).await.map_err(Problem::in_doubt)?,
+    )?;
     let mut response = match outcome {
         CancelOutcome::AlreadyEnded => {
             return Err(Problem::new(ALREADY_FINISHED, "the job has already ended"));
@@ -90,7 +89,7 @@ pub(crate) async fn cancel(app: web::Data<App>, id: web::Path<String>) -> Answer
         CancelOutcome::Canceled | CancelOutcome::AlreadyCanceled => HttpResponse::Ok(),
         CancelOutcome::Requested => HttpResponse::Accepted(),
     };
-    let job = job_there(&app, &id).await?;
+    let job = job_there(&app, &caller, &id).await?;
     if outcome == CancelOutcome::Canceled {
         metrics::finished(job.task.as_str(), job.queue.as_str(), "canceled", 1);
     }
@@ -104,9 +103,13 @@ pub(crate) async fn cancel(app: web::Data<App>, id: web::Path<String>) -> Answer
         (status = 202, description = "Queued again", body = JobDocument),
         (status = 409, description = "It is not failed or canceled"),
     ))]
-pub(crate) async fn retry(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    match there(app.broker.retry(job_id(&id)?).await.map_err(Problem::in_doubt)?)? {
-        RetryOutcome::Queued => after(&mut HttpResponse::Accepted(), job_there(&app, &id).await?),
+pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
+    match there(
+        app.broker.retry(visible(&app, &caller, &id).await?).await.map_err(Problem::in_doubt)?,
+    )? {
+        RetryOutcome::Queued => {
+            after(&mut HttpResponse::Accepted(), job_there(&app, &caller, &id).await?)
+        }
         RetryOutcome::NotEnded => {
             Err(Problem::new(NOT_RETRYABLE, "only failed and canceled jobs can be retried"))
         }
@@ -121,8 +124,10 @@ pub(crate) async fn retry(app: web::Data<App>, id: web::Path<String>) -> Answer 
         (status = 409, description = "It has not ended yet"),
         (status = 410, description = "It was deleted before"),
     ))]
-pub(crate) async fn delete(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    match there(app.broker.delete(job_id(&id)?).await.map_err(Problem::in_doubt)?)? {
+pub(crate) async fn delete(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
+    match there(
+        app.broker.delete(visible(&app, &caller, &id).await?).await.map_err(Problem::in_doubt)?,
+    )? {
         DeleteOutcome::Deleted => Ok(HttpResponse::NoContent().finish()),
         DeleteOutcome::NotEnded => Err(Problem::new(NOT_FINISHED, "cancel the job first")),
     }
@@ -149,8 +154,9 @@ fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answe
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "A page; it may be short, only a null `next_cursor` ends the list", body = JobPage)))]
-pub(crate) async fn list(app: web::Data<App>, request: HttpRequest) -> Answer {
-    let query = read_query(request.query_string())?;
+pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
+    let mut query = read_query(request.query_string())?;
+    query.among = caller.queues().cloned();
     let page = app.broker.list(&query).await?;
     let next_cursor = page.next.map(|cursor| URL_SAFE_NO_PAD.encode(cursor.to_string()));
     let mut response = HttpResponse::Ok();

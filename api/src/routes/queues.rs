@@ -5,9 +5,11 @@ use crunch_common::queue::QueueName;
 use crunch_common::task::TaskName;
 
 use super::Answer;
+use super::sight::{no_such_queue, queue_name};
+use crate::auth::Caller;
 use crate::document::{Count, Items, QueueDocument, ok};
 use crate::metrics;
-use crate::problem::{NOT_FOUND, Problem};
+use crate::problem::Problem;
 use crate::query;
 use crate::state::App;
 
@@ -18,11 +20,10 @@ const MAX_REDRIVE: u64 = 100_000;
 /// Every queue that was used or served in the last hour, or holds anything.
 #[utoipa::path(get, path = "/queues", tag = "queues", operation_id = "listQueues",
     responses((status = 200, description = "Queues by name", body = Items<QueueDocument>)))]
-pub(crate) async fn list(app: web::Data<App>) -> Answer {
+pub(crate) async fn list(app: web::Data<App>, caller: Caller) -> Answer {
     let (queues, workers) = (app.broker.queues().await?, app.broker.workers().await?);
-    Ok(ok(&Items {
-        items: queues.iter().map(|queue| QueueDocument::new(queue, &workers)).collect(),
-    }))
+    let seen = queues.iter().filter(|queue| caller.may_use(&queue.name));
+    Ok(ok(&Items { items: seen.map(|queue| QueueDocument::new(queue, &workers)).collect() }))
 }
 
 /// One queue.
@@ -32,16 +33,16 @@ pub(crate) async fn list(app: web::Data<App>) -> Answer {
         (status = 200, description = "The queue", body = QueueDocument),
         (status = 404, description = "Nobody used it lately, and it is empty"),
     ))]
-pub(crate) async fn show(app: web::Data<App>, name: web::Path<String>) -> Answer {
-    one(&app, &queue_name(&name)?).await
+pub(crate) async fn show(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
+    one(&app, &queue_name(&caller, &name)?).await
 }
 
 /// Stops handing out a queue's jobs; running ones go on, new ones are still taken.
 #[utoipa::path(post, path = "/queues/{queue}/pause", tag = "queues", operation_id = "pauseQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 200, description = "The queue", body = QueueDocument)))]
-pub(crate) async fn pause(app: web::Data<App>, name: web::Path<String>) -> Answer {
-    let name = queue_name(&name)?;
+pub(crate) async fn pause(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
+    let name = queue_name(&caller, &name)?;
     app.broker.pause(&name).await.map_err(Problem::in_doubt)?;
     one(&app, &name).await
 }
@@ -50,8 +51,8 @@ pub(crate) async fn pause(app: web::Data<App>, name: web::Path<String>) -> Answe
 #[utoipa::path(post, path = "/queues/{queue}/resume", tag = "queues", operation_id = "resumeQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 200, description = "The queue", body = QueueDocument)))]
-pub(crate) async fn resume(app: web::Data<App>, name: web::Path<String>) -> Answer {
-    let name = queue_name(&name)?;
+pub(crate) async fn resume(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
+    let name = queue_name(&caller, &name)?;
     app.broker.resume(&name).await.map_err(Problem::in_doubt)?;
     one(&app, &name).await
 }
@@ -66,10 +67,11 @@ pub(crate) async fn resume(app: web::Data<App>, name: web::Path<String>) -> Answ
     responses((status = 200, description = "How many", body = Count)))]
 pub(crate) async fn redrive(
     app: web::Data<App>,
+    caller: Caller,
     name: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let name = queue_name(&name)?;
+    let name = queue_name(&caller, &name)?;
     let (mut task, mut limit) = (None::<TaskName>, DEFAULT_REDRIVE);
     for (parameter, text) in query::pairs(request.query_string())? {
         let invalid = |accepted| query::invalid(&parameter, format!("expected {accepted}"));
@@ -91,19 +93,11 @@ pub(crate) async fn redrive(
 #[utoipa::path(post, path = "/queues/{queue}/purge", tag = "queues", operation_id = "purgeQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 200, description = "How many", body = Count)))]
-pub(crate) async fn purge(app: web::Data<App>, name: web::Path<String>) -> Answer {
-    let name = queue_name(&name)?;
+pub(crate) async fn purge(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
+    let name = queue_name(&caller, &name)?;
     let count = app.broker.purge(&name).await.map_err(Problem::in_doubt)?;
     metrics::finished("", name.as_str(), "canceled", count);
     Ok(ok(&Count { count }))
-}
-
-fn queue_name(text: &str) -> Result<QueueName, Problem> {
-    text.parse().map_err(|_| no_such_queue())
-}
-
-fn no_such_queue() -> Problem {
-    Problem::new(NOT_FOUND, "there is no such queue")
 }
 
 async fn one(app: &App, name: &QueueName) -> Answer {

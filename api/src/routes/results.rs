@@ -2,10 +2,12 @@
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use crunch_common::broker::{JobRecord, Lookup, Tombstone};
+use crunch_common::broker::{Lookup, Tombstone};
 use crunch_common::job::{Payload, Status};
 
-use super::{Answer, job_id};
+use super::Answer;
+use super::sight::{job_when, visible};
+use crate::auth::Caller;
 use crate::document::JobDocument;
 use crate::prefer::Wish;
 use crate::problem::{GONE, INTERNAL, JOB_CANCELED, Problem, TRIMMED};
@@ -27,15 +29,13 @@ use crate::watching::Until;
     ))]
 pub(crate) async fn by_token(
     app: web::Data<App>,
+    caller: Caller,
     token: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let (id, wish) = (job_id(&token)?, Wish::of(&request)?);
-    let job = match wish.patience {
-        Some(patience) => app.watchers.wait(id, Until::Ended, patience).await?,
-        None => app.broker.job(id).await?,
-    };
-    let job = there(job)?;
+    let wish = Wish::of(&request)?;
+    let wait = wish.patience.map(|patience| (Until::Ended, patience));
+    let job = job_when(&app, &caller, &token, wait).await?;
     let mut response = if job.status.is_terminal() { HttpResponse::Ok() } else { pending() };
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     wish.tell(&mut response);
@@ -59,10 +59,11 @@ pub(crate) async fn by_token(
     ))]
 pub(crate) async fn raw(
     app: web::Data<App>,
+    caller: Caller,
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let (id, wish) = (job_id(&id)?, Wish::of(&request)?);
+    let (id, wish) = (visible(&app, &caller, &id).await?, Wish::of(&request)?);
     if let Some(patience) = wish.patience {
         there(app.watchers.wait(id, Until::Ended, patience).await?)?;
     }
@@ -94,8 +95,8 @@ pub(crate) async fn raw(
         (status = 404, description = "There is no such job"),
         (status = 410, description = "It was deleted"),
     ))]
-pub(crate) async fn payload(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    let payload = there(app.broker.payload(job_id(&id)?).await?)?;
+pub(crate) async fn payload(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
+    let payload = there(app.broker.payload(visible(&app, &caller, &id).await?).await?)?;
     let payload =
         payload.ok_or_else(|| Problem::new(TRIMMED, "the payload was forgotten to make room"))?;
     Ok(bytes(&payload).body(payload.bytes))
@@ -128,9 +129,4 @@ pub(crate) fn there<T>(lookup: Lookup<T>) -> Result<T, Problem> {
         }
         Lookup::Unknown => Err(Problem::no_such_job()),
     }
-}
-
-/// Reads a job that must be there.
-pub(crate) async fn job_there(app: &App, id: &str) -> Result<JobRecord, Problem> {
-    there(app.broker.job(job_id(id)?).await?)
 }

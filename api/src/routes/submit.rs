@@ -1,5 +1,5 @@
 //! The four ways to submit. Each keeps the order of checks: type and encoding, size, syntax, envelope or parameters, key,
-//! Redis.
+//! the caller's rate, Redis.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use crunch_common::job::ContentType;
 use crunch_common::task::{TaskDescriptor, TaskName};
 
 use super::Answer;
+use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
 use crate::idempotency::{HEADER as IDEMPOTENCY_KEY, Key};
 use crate::prefer::{WAIT, Wish};
@@ -38,6 +39,7 @@ use crate::{body, json, query};
     ))]
 pub(crate) async fn by_envelope(
     app: web::Data<App>,
+    caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Answer {
@@ -51,8 +53,9 @@ pub(crate) async fn by_envelope(
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
     check_fit(&declared, &submission, "")?;
     let key = one_key(Key::of(&request)?, submission.options.key.clone())?;
-    let idempotency = idempotency(key, &request, &content_type, &bytes);
-    let job = submission.into_job(&app.broker, &declared, idempotency);
+    let idempotency = idempotency(key, &caller, &request, &content_type, &bytes);
+    let job = submission.into_job(&app.broker, &caller, &declared, idempotency)?;
+    app.limits.count(&caller, &request)?;
     submit_one(&app, job, Location::Job, &wish).await
 }
 
@@ -73,6 +76,7 @@ pub(crate) async fn by_envelope(
     ))]
 pub(crate) async fn by_task(
     app: web::Data<App>,
+    caller: Caller,
     task: web::Path<String>,
     request: HttpRequest,
     payload: web::Payload,
@@ -83,12 +87,13 @@ pub(crate) async fn by_task(
         Ok(found) => Ok(found.ok_or_else(|| undeclared(UNKNOWN_TASK, &task))?),
         Err(error) => Err(Problem::from(error)),
     };
-    by_payload(&app, declared, &request, payload, Location::Job).await
+    by_payload((&app, &caller), declared, &request, payload, Location::Job).await
 }
 
 /// Submits a job of the task that is configured for this path.
 pub(crate) async fn by_route(
     app: web::Data<App>,
+    caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Answer {
@@ -98,13 +103,13 @@ pub(crate) async fn by_route(
         Ok(found) => found.ok_or_else(|| undeclared(NO_WORKER_YET, task)),
         Err(error) => Err(Problem::from(error)),
     };
-    by_payload(&app, declared, &request, payload, Location::Token).await
+    by_payload((&app, &caller), declared, &request, payload, Location::Token).await
 }
 
 /// Submits the body. That nobody declared the task yet, or that Redis cannot be asked, is said in its turn, after what is
 /// wrong with the request whatever the task may be.
 async fn by_payload(
-    app: &App,
+    (app, caller): (&App, &Caller),
     declared: Result<Arc<TaskDescriptor>, Problem>,
     request: &HttpRequest,
     payload: web::Payload,
@@ -127,9 +132,10 @@ async fn by_payload(
     let (wish, options) = (Wish::of(request)?, Options::from_query(request.query_string())?);
     let key = one_key(Key::of(request)?, options.key.clone())?;
     let task = declared?;
-    let idempotency = idempotency(key, request, &content_type, &payload);
-    let job =
-        Submission { payload, content_type, options }.into_job(&app.broker, &task, idempotency);
+    let idempotency = idempotency(key, caller, request, &content_type, &payload);
+    let submission = Submission { payload, content_type, options };
+    let job = submission.into_job(&app.broker, caller, &task, idempotency)?;
+    app.limits.count(caller, request)?;
     submit_one(app, job, location, &wish).await
 }
 
@@ -146,6 +152,7 @@ async fn by_payload(
     ))]
 pub(crate) async fn batch(
     app: web::Data<App>,
+    caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Answer {
@@ -153,12 +160,14 @@ pub(crate) async fn batch(
     let content_type = body::content_type(&request, Some(&[ContentType::json(), lines.clone()]))?;
     if content_type == lines {
         refuse_beside_items(&request)?;
-        return submit_lines(&app, &request, payload).await;
+        app.limits.count(&caller, &request)?;
+        return submit_lines(&app, &caller, &request, payload).await;
     }
     let bytes = body::read(&request, payload, MAX_BATCH_BYTES).await?;
     let text = json::check(&bytes)?;
     refuse_beside_items(&request)?;
-    submit_batch(&app, text, request.path()).await
+    app.limits.count(&caller, &request)?;
+    submit_batch(&app, &caller, text, request.path()).await
 }
 
 /// One JSON value a line (ndjson.org).

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{Envelope, Taken, check_fit, no_answer, taken, undeclared_member};
+use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
 use crate::json::Members;
 use crate::problem::{INVALID_SUBMISSION, Problem, ProblemDocument, Violation};
@@ -40,11 +41,12 @@ pub(crate) enum ItemDocument {
 /// Submits every item of a batch whose JSON was checked; problems of items name `path` as their instance.
 pub(crate) async fn submit_batch(
     app: &App,
+    caller: &Caller,
     json: &str,
     path: &str,
 ) -> Result<HttpResponse, Problem> {
     let items = items(json).map_err(|violation| Problem::violations(vec![violation]))?;
-    let prepared = prepare_all(app, &items).await;
+    let prepared = prepare_all(app, caller, &items).await;
     let jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
     let mut answers = app.broker.enqueue(&jobs).await.into_iter();
     let mut documents = Vec::with_capacity(prepared.len());
@@ -75,11 +77,15 @@ fn items(json: &str) -> Result<Vec<&RawValue>, Violation> {
 }
 
 /// Checks all items. Once Redis was found away nobody asks it again: the whole batch has one client who waits.
-async fn prepare_all(app: &App, items: &[&RawValue]) -> Vec<Result<NewJob, Problem>> {
+async fn prepare_all(
+    app: &App,
+    caller: &Caller,
+    items: &[&RawValue],
+) -> Vec<Result<NewJob, Problem>> {
     let mut away = None;
     let mut prepared = Vec::with_capacity(items.len());
     for (at, raw) in items.iter().enumerate() {
-        prepared.push(prepare(app, raw.get(), &format!("/jobs/{at}"), &mut away).await);
+        prepared.push(prepare(app, caller, raw.get(), &format!("/jobs/{at}"), &mut away).await);
     }
     prepared
 }
@@ -87,6 +93,7 @@ async fn prepare_all(app: &App, items: &[&RawValue]) -> Vec<Result<NewJob, Probl
 /// Checks one item; `away` is what was last heard of a Redis that is away.
 pub(super) async fn prepare(
     app: &App,
+    caller: &Caller,
     json: &str,
     base: &str,
     away: &mut Option<Error>,
@@ -100,8 +107,8 @@ pub(super) async fn prepare(
     let declared = found.ok_or_else(|| undeclared_member(&task, base))?;
     check_fit(&declared, &submission, base)?;
     let key = submission.options.key.clone();
-    let idempotency = key.map(|key| key.for_item(json.as_bytes()));
-    Ok(submission.into_job(&app.broker, &declared, idempotency))
+    let idempotency = key.map(|key| key.for_item(caller, json.as_bytes()));
+    submission.into_job(&app.broker, caller, &declared, idempotency)
 }
 
 /// 202 if anything was taken; else 503 if another try may help; else 422.

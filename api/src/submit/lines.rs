@@ -12,10 +12,12 @@ use crunch_common::broker::{Enqueued, Error, NewJob};
 use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::json;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::batch::prepare;
 use super::{ENVELOPE_BYTES, conflict, no_answer};
+use crate::auth::Caller;
 use crate::problem::{
     BROKEN_BODY, INVALID_SUBMISSION, MALFORMED_JSON, Problem, ProblemDocument, TIMEOUT,
 };
@@ -28,7 +30,7 @@ const GROUP_JOBS: usize = 100;
 const GROUP_BYTES: usize = 1024 * 1024;
 /// How many problems are told; the counts tell of all.
 const MAX_ERRORS: usize = 100;
-/// A body that rests for longer has been given up by its sender.
+/// A body whose next line takes longer has been given up by its sender.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// What became of a body of lines.
@@ -55,19 +57,27 @@ pub(crate) struct LineError {
 /// Takes every line of a body.
 pub(crate) async fn submit_lines(
     app: &App,
+    caller: &Caller,
     request: &HttpRequest,
     mut payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let mut intake = Intake::new(app, request.path());
+    let mut intake = Intake::new(app, caller, request.path());
+    // A sender that only trickles a line gets nowhere either.
+    let (mut line, mut begun) = (intake.number, Instant::now());
     let ended = loop {
-        match tokio::time::timeout(SILENCE, payload.next()).await {
-            Ok(Some(Ok(chunk))) => intake.read(chunk).await,
+        match tokio::time::timeout_at(begun + SILENCE, payload.next()).await {
+            Ok(Some(Ok(chunk))) => {
+                intake.read(chunk).await;
+                if intake.number > line {
+                    (line, begun) = (intake.number, Instant::now());
+                }
+            }
             Ok(Some(Err(error))) => {
                 tracing::debug!(%error, "a body of lines broke off");
                 break Err(Problem::new(BROKEN_BODY, "the body broke off"));
             }
             Ok(None) => break Ok(()),
-            Err(_) => break Err(Problem::new(TIMEOUT, "nothing more came for 30 seconds")),
+            Err(_) => break Err(Problem::new(TIMEOUT, "no whole line came for 30 seconds")),
         }
     };
     if ended.is_ok() {
@@ -84,6 +94,7 @@ pub(crate) async fn submit_lines(
 /// Lines on their way into Redis.
 struct Intake<'a> {
     app: &'a App,
+    caller: &'a Caller,
     path: &'a str,
     /// The longest line that any task takes.
     longest: u64,
@@ -101,9 +112,10 @@ struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    fn new(app: &'a App, path: &'a str) -> Self {
+    fn new(app: &'a App, caller: &'a Caller, path: &'a str) -> Self {
         Self {
             app,
+            caller,
             path,
             longest: app.catalog.largest_json_payload() + ENVELOPE_BYTES,
             line: BytesMut::new(),
@@ -158,7 +170,7 @@ impl<'a> Intake<'a> {
             return Err(error.clone().into());
         }
         let text = json::check(line)?;
-        prepare(self.app, text.trim(), "", &mut self.away).await
+        prepare(self.app, self.caller, text.trim(), "", &mut self.away).await
     }
 
     /// Enqueues the group.

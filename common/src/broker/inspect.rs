@@ -82,6 +82,8 @@ pub struct RunningJob {
     pub id: JobId,
     /// What it does.
     pub task: TaskName,
+    /// Where it waited.
+    pub queue: QueueName,
     /// When this attempt started.
     pub started_at: Option<Timestamp>,
 }
@@ -336,7 +338,8 @@ impl Broker {
     async fn running_jobs(&self, ids: &[JobId]) -> Result<Vec<RunningJob>, Error> {
         let jobs = self.jobs(ids).await?.into_iter().filter_map(|lookup| match lookup {
             Lookup::Found(job) => {
-                Some(RunningJob { id: job.id, task: job.task, started_at: job.started_at })
+                let JobRecord { id, task, queue, started_at, .. } = job;
+                Some(RunningJob { id, task, queue, started_at })
             }
             Lookup::Gone(_) | Lookup::Unknown => None,
         });

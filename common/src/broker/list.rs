@@ -8,6 +8,8 @@
 mod cursor;
 mod place;
 
+use std::collections::BTreeSet;
+
 use super::error::Error;
 use super::record::{JobRecord, Lookup};
 use super::{Broker, reply};
@@ -32,6 +34,8 @@ pub struct ListQuery {
     pub task: Option<TaskName>,
     /// Only those of that queue.
     pub queue: Option<QueueName>,
+    /// Only those of these queues.
+    pub among: Option<BTreeSet<QueueName>>,
     /// Only those whose id was made then or later.
     pub created_after: Option<Timestamp>,
     /// Only those whose id was made before.
@@ -57,6 +61,9 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn list(&self, query: &ListQuery) -> Result<Page, Error> {
+        if query.queue.as_ref().is_some_and(|queue| !query.may_show(queue)) {
+            return Ok(Page { items: Vec::new(), next: None });
+        }
         let first = query.status.unwrap_or(Status::ALL[0]);
         let mut items = Vec::new();
         let mut looks = 0;
@@ -119,14 +126,18 @@ impl Broker {
         }
         match &cursor.queue {
             Some(queue) => Ok(Some(queue.clone())),
-            None => Ok(self.queue_names(cursor.partition).await?.into_iter().next()),
+            None => {
+                let mut names = self.queue_names(cursor.partition).await?.into_iter();
+                Ok(names.find(|name| query.may_show(name)))
+            }
         }
     }
 
     async fn after_queue(&self, query: &ListQuery, here: Cursor) -> Result<Option<Cursor>, Error> {
         if query.queue.is_none() {
             let names = self.queue_names(here.partition).await?;
-            if let Some(queue) = names.into_iter().find(|name| Some(name) > here.queue.as_ref()) {
+            let next = |name: &QueueName| Some(name) > here.queue.as_ref() && query.may_show(name);
+            if let Some(queue) = names.into_iter().find(next) {
                 return Ok(Some(Cursor {
                     queue: Some(queue),
                     place: Place::first(here.status),
@@ -164,7 +175,12 @@ impl ListQuery {
     #[must_use]
     pub fn fits(&self, cursor: &Cursor) -> bool {
         self.status.is_none_or(|status| status == cursor.status)
+            && cursor.queue.as_ref().is_none_or(|queue| self.may_show(queue))
             && (self.queue.is_none() || cursor.queue.is_none() || cursor.queue == self.queue)
+    }
+
+    fn may_show(&self, queue: &QueueName) -> bool {
+        self.among.as_ref().is_none_or(|among| among.contains(queue))
     }
 
     fn matches(&self, job: &JobRecord) -> bool {

@@ -36,7 +36,7 @@ fn read(prefix: &KeyPrefix, partitions: u16, key: &str) -> Option<KeyName> {
     let job = |id: &str| id.parse().ok().filter(|id: &JobId| id.partition() == partition);
     match tail.split_once(':').unwrap_or((tail, "")) {
         ("layout" | "sweep" | "queues" | "paused" | "workers" | "leases" | "reserved", "")
-        | ("quarantine" | "audit", "") => Some(KeyName::Other),
+        | ("quarantine" | "audit" | "mark", "") => Some(KeyName::Other),
         ("tasks", "" | "seen") => Some(KeyName::Other),
         ("worker", worker) => worker.parse::<super::WorkerId>().ok().map(|_| KeyName::Other),
         ("idempotency", digest) => {

@@ -1,0 +1,207 @@
+//! Who asks, and what they may do. The routes declare what they need; this decides before a handler runs.
+//!
+//! Never says why a key was not taken: whoever guesses learns nothing.
+
+pub(crate) mod command;
+mod file;
+mod key;
+mod ring;
+
+use std::collections::BTreeSet;
+use std::future::{Ready, ready};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::middleware::Next;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use crunch_common::queue::QueueName;
+
+pub(crate) use file::{FileError, KeyFile};
+pub(crate) use key::{Key, Token};
+pub use key::{KeyId, Queues, Scope, Scopes};
+pub(crate) use ring::KeyRing;
+
+use crate::connections::network_of;
+use crate::problem::{FORBIDDEN, INTERNAL, Problem, UNAUTHORIZED};
+use crate::rate::Rate;
+use crate::state::App;
+
+/// What a route asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Nothing: whoever reaches the API may ask.
+    Open,
+    /// A key with that scope, where callers must show one. Every request counts against the caller's rate.
+    Needs(Scope),
+    /// The same, but the handler counts the request itself, once it knows that the request is a valid one.
+    NeedsAndCounts(Scope),
+}
+
+impl Access {
+    /// The scope a key must have.
+    pub(crate) const fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Open => None,
+            Self::Needs(scope) | Self::NeedsAndCounts(scope) => Some(scope),
+        }
+    }
+}
+
+impl From<Scope> for Access {
+    fn from(scope: Scope) -> Self {
+        Self::Needs(scope)
+    }
+}
+
+/// How callers are known.
+#[derive(Debug)]
+pub(crate) enum Authority {
+    /// Not at all: anybody may do anything.
+    Off,
+    /// By their keys.
+    Keys(Arc<KeyRing>),
+}
+
+/// Whoever sent a request that was let in.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller(Known);
+
+#[derive(Debug, Clone)]
+enum Known {
+    /// Only by address, where nobody must show a key.
+    Address(Option<IpAddr>),
+    Key(Arc<Key>),
+}
+
+/// Who is limited together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Identity {
+    Key(KeyId),
+    Address(Option<IpAddr>),
+}
+
+impl Caller {
+    /// Whether jobs of that queue are the caller's business.
+    pub(crate) fn may_use(&self, queue: &QueueName) -> bool {
+        self.queues().is_none_or(|queues| queues.contains(queue))
+    }
+
+    /// The only queues the caller may use; `None` if it may use all.
+    pub(crate) fn queues(&self) -> Option<&BTreeSet<QueueName>> {
+        match &self.0 {
+            Known::Address(_) => None,
+            Known::Key(key) => key.queues.as_ref().map(Queues::names),
+        }
+    }
+
+    /// Whose idempotency keys these are: those of two callers never meet.
+    pub(crate) fn realm(&self) -> String {
+        match &self.0 {
+            // As it was before there were API keys: clients that repeat a request over an upgrade get the same job.
+            Known::Address(_) => "anonymous".to_owned(),
+            Known::Key(key) => format!("key {}", key.id),
+        }
+    }
+
+    /// Who is limited together with this caller.
+    pub(crate) fn identity(&self) -> Identity {
+        match &self.0 {
+            Known::Address(address) => Identity::Address(*address),
+            Known::Key(key) => Identity::Key(key.id.clone()),
+        }
+    }
+
+    /// The rate that the caller's key was given.
+    pub(crate) fn own_rate(&self) -> Option<Rate> {
+        match &self.0 {
+            Known::Address(_) => None,
+            Known::Key(key) => key.rate,
+        }
+    }
+
+    fn has(&self, scope: Scope) -> bool {
+        match &self.0 {
+            Known::Address(_) => true,
+            Known::Key(key) => key.scopes.allow(scope),
+        }
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    /// Set by [`authorize`]; a route that went around it serves nobody.
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let caller = request.extensions().get::<Self>().cloned();
+        ready(caller.ok_or_else(|| Problem::new(INTERNAL, "nobody was let in")))
+    }
+}
+
+/// Lets a request through to its handler if its caller may have what the route offers.
+pub(crate) async fn authorize(
+    access: Access,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    match admit(access, &request) {
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            next.call(request).await
+        }
+        Err(problem) => Ok(request.error_response(problem)),
+    }
+}
+
+/// Who it is, if the route asks for somebody.
+fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Problem> {
+    let Some(scope) = access.scope() else { return Ok(None) };
+    let app = request.app_data::<web::Data<App>>();
+    let app = app.ok_or_else(|| Problem::new(INTERNAL, "nobody can be let in"))?;
+    let address = request.peer_addr().map(|peer| network_of(peer.ip()));
+    let caller = app.authority.identify(request.headers(), address)?;
+    if !caller.has(scope) {
+        let detail = format!("the key lacks the scope {scope}");
+        let challenge = format!("{CHALLENGE}, error=\"insufficient_scope\", scope=\"{scope}\"");
+        return Err(Problem::new(FORBIDDEN, detail).header(header::WWW_AUTHENTICATE, &challenge));
+    }
+    if matches!(access, Access::Needs(_)) {
+        app.limits.count(&caller, request.request())?;
+    }
+    Ok(Some(caller))
+}
+
+/// How to show a key (RFC 6750, section 3).
+const CHALLENGE: &str = "Bearer realm=\"crunch\"";
+
+impl Authority {
+    fn identify(&self, headers: &HeaderMap, address: Option<IpAddr>) -> Result<Caller, Problem> {
+        let ring = match self {
+            Self::Off => return Ok(Caller(Known::Address(address))),
+            Self::Keys(ring) => ring,
+        };
+        let mut given = headers.get_all(header::AUTHORIZATION);
+        let Some(first) = given.next() else {
+            let detail = "an API key is needed: Authorization: Bearer crk_\u{2026}";
+            return Err(
+                Problem::new(UNAUTHORIZED, detail).header(header::WWW_AUTHENTICATE, CHALLENGE)
+            );
+        };
+        // Two keys are no key: one of them may have been put there by somebody else.
+        let only = given.next().is_none().then_some(first);
+        let token = only.and_then(|value| Token::from_header(value.to_str().ok()?));
+        token.and_then(|token| ring.find(&token)).map(|key| Caller(Known::Key(key))).ok_or_else(
+            || {
+                tracing::info!(?address, "a key was not taken");
+                let challenge = format!("{CHALLENGE}, error=\"invalid_token\"");
+                Problem::new(UNAUTHORIZED, "the API key is not one that is taken here")
+                    .header(header::WWW_AUTHENTICATE, &challenge)
+            },
+        )
+    }
+}

@@ -1,0 +1,373 @@
+//! One API key: what it looks like, what is kept of it, and how it is recognised.
+//!
+//! The secret has 256 bits of chance in it, so a plain SHA-256 is enough to keep it by: nobody can try them all. A slow
+//! hash would protect passwords that people make up, at the price of CPU time that any stranger could have us spend.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use crunch_common::config::comma_separated;
+use crunch_common::queue::QueueName;
+use crunch_common::time::Timestamp;
+use rand::distr::{Alphanumeric, SampleString};
+use rand::seq::IndexedRandom;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::rate::Rate;
+
+/// What every key begins with, so that scanners for leaked secrets find it.
+const PREFIX: &str = "crk_";
+/// Enough to name a key among any number of them; it is no secret.
+const ID_LENGTH: usize = 10;
+const ID_ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+/// 43 characters of 62 are 256 bits.
+const SECRET_LENGTH: usize = 43;
+/// Nobody needs more, and it is hashed before anything is known of it.
+const LONGEST_SECRET: usize = 128;
+
+/// The id of the key that the documentation shows. It is public, so it opens nothing.
+const EXAMPLE_ID: &str = "examplekey";
+
+/// The public part of a key: 10 characters of `[a-z0-9]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyId(Box<str>);
+
+impl KeyId {
+    pub(crate) fn generate() -> Self {
+        let mut rng = rand::rng();
+        let mut letter = || ID_ALPHABET.choose(&mut rng).map_or('a', |&byte| char::from(byte));
+        Self((0..ID_LENGTH).map(|_| letter()).collect())
+    }
+
+    pub(crate) fn is_the_example(&self) -> bool {
+        &*self.0 == EXAMPLE_ID
+    }
+}
+
+/// Text that is no id of a key.
+#[derive(Debug, thiserror::Error)]
+#[error("expected the 10 letters and digits that follow crk_")]
+pub struct InvalidKeyId;
+
+impl FromStr for KeyId {
+    type Err = InvalidKeyId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = text.len() == ID_LENGTH && text.bytes().all(|byte| ID_ALPHABET.contains(&byte));
+        fits.then(|| Self(text.into())).ok_or(InvalidKeyId)
+    }
+}
+
+impl TryFrom<String> for KeyId {
+    type Error = InvalidKeyId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<KeyId> for String {
+    fn from(id: KeyId) -> Self {
+        id.0.into()
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A whole key as its owner shows it: `crk_<id>_<secret>`. Never printed but by the command that makes it.
+pub(crate) struct Token {
+    pub(crate) id: KeyId,
+    secret: String,
+}
+
+impl Token {
+    /// A new one, from the system's own randomness.
+    pub(crate) fn generate() -> Self {
+        let secret = Alphanumeric.sample_string(&mut rand::rng(), SECRET_LENGTH);
+        Self { id: KeyId::generate(), secret }
+    }
+
+    /// The token of an `Authorization` header; the scheme's case does not matter (RFC 9110, section 11.1).
+    pub(crate) fn from_header(value: &str) -> Option<Self> {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' ').parse().ok())?
+    }
+
+    pub(crate) fn hash(&self) -> SecretHash {
+        SecretHash(Sha256::digest(&self.secret).into())
+    }
+
+    /// The text to hand to its owner.
+    pub(crate) fn reveal(&self) -> String {
+        format!("{PREFIX}{}_{}", self.id, self.secret)
+    }
+}
+
+impl FromStr for Token {
+    type Err = InvalidKeyId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'));
+        let (id, secret) = parts.ok_or(InvalidKeyId)?;
+        let fits = (32..=LONGEST_SECRET).contains(&secret.len())
+            && secret.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !fits {
+            return Err(InvalidKeyId);
+        }
+        Ok(Self { id: id.parse()?, secret: secret.to_owned() })
+    }
+}
+
+/// What is kept of a secret: `sha256:` and 64 hexadecimal digits.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// What nothing has as its hash, for keys that do not exist.
+    pub(crate) const NOTHING: Self = Self([0; 32]);
+
+    /// Whether both are of the same secret, in a time that does not depend on where they differ.
+    pub(crate) fn matches(&self, other: &Self) -> Choice {
+        self.0.ct_eq(&other.0)
+    }
+}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash")
+    }
+}
+
+impl TryFrom<String> for SecretHash {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let wrong = "expected sha256: and 64 hexadecimal digits";
+        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64).ok_or(wrong)?;
+        let mut hash = [0; 32];
+        for (byte, digits) in hash.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| wrong)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong)?;
+        }
+        Ok(Self(hash))
+    }
+}
+
+impl From<SecretHash> for String {
+    fn from(hash: SecretHash) -> Self {
+        use fmt::Write as _;
+        hash.0.iter().fold("sha256:".to_owned(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+/// One kind of thing that a key lets its owner do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Hand in jobs.
+    Submit,
+    /// See jobs, results, tasks, queues and workers.
+    Read,
+    /// Cancel jobs.
+    Cancel,
+    /// Everything, also what only operators do: retry, delete, pause, resume, redrive.
+    Admin,
+}
+
+impl Scope {
+    const ALL: [Self; 4] = [Self::Submit, Self::Read, Self::Cancel, Self::Admin];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Read => "read",
+            Self::Cancel => "cancel",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
+        named.ok_or("is not one of submit, read, cancel, admin")
+    }
+}
+
+/// What a key lets its owner do; at least one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Scope>", into = "Vec<Scope>")]
+pub struct Scopes(BTreeSet<Scope>);
+
+impl Scopes {
+    /// Whether that is among them; an administrator may do everything.
+    pub(crate) fn allow(&self, scope: Scope) -> bool {
+        self.0.contains(&scope) || self.0.contains(&Scope::Admin)
+    }
+}
+
+impl TryFrom<Vec<Scope>> for Scopes {
+    type Error = &'static str;
+
+    fn try_from(scopes: Vec<Scope>) -> Result<Self, Self::Error> {
+        match scopes.is_empty() {
+            true => Err("a key without scopes opens nothing"),
+            false => Ok(Self(scopes.into_iter().collect())),
+        }
+    }
+}
+
+impl From<Scopes> for Vec<Scope> {
+    fn from(scopes: Scopes) -> Self {
+        scopes.0.into_iter().collect()
+    }
+}
+
+impl FromStr for Scopes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let scopes =
+            comma_separated(text).map_err(|error| format!("{error}, separated by commas"))?;
+        Self::try_from(scopes).map_err(str::to_owned)
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.0.iter().map(|scope| scope.as_str()).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+/// The only queues whose jobs a key is for; at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<QueueName>", into = "Vec<QueueName>")]
+pub struct Queues(BTreeSet<QueueName>);
+
+impl Queues {
+    pub(crate) const fn names(&self) -> &BTreeSet<QueueName> {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<QueueName>> for Queues {
+    type Error = &'static str;
+
+    fn try_from(names: Vec<QueueName>) -> Result<Self, Self::Error> {
+        match names.is_empty() {
+            true => Err("a key for no queue is of no use; leave queues out for all of them"),
+            false => Ok(Self(names.into_iter().collect())),
+        }
+    }
+}
+
+impl From<Queues> for Vec<QueueName> {
+    fn from(queues: Queues) -> Self {
+        queues.0.into_iter().collect()
+    }
+}
+
+impl FromStr for Queues {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let names = comma_separated(text)
+            .map_err(|error| format!("expected queue names, separated by commas: {error}"))?;
+        Self::try_from(names).map_err(str::to_owned)
+    }
+}
+
+impl fmt::Display for Queues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.0.iter().map(QueueName::as_str).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+/// A key as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Key {
+    pub(crate) id: KeyId,
+    /// Whose it is, for people.
+    pub(crate) name: String,
+    pub(crate) hash: SecretHash,
+    pub(crate) scopes: Scopes,
+    /// `None`: all queues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) queues: Option<Queues>,
+    /// `None`: the deployment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rate: Option<Rate>,
+    pub(crate) created_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_token_is_read_back_from_its_header_and_matches_its_hash() {
+        let token = Token::generate();
+        for scheme in ["Bearer", "bearer", "BEARER"] {
+            let read = Token::from_header(&format!("{scheme} {}", token.reveal())).unwrap();
+            assert_eq!(read.id, token.id);
+            assert!(bool::from(read.hash().matches(&token.hash())));
+        }
+        let other = Token { id: token.id.clone(), secret: Token::generate().secret };
+        assert!(!bool::from(other.hash().matches(&token.hash())));
+    }
+
+    #[test]
+    fn other_text_is_no_token() {
+        let (secret, long) = ("a".repeat(43), "a".repeat(129));
+        for bad in [
+            String::new(),
+            "Bearer".to_owned(),
+            format!("Basic crk_abcdefghij_{secret}"),
+            format!("Bearer crk_abcdefghi_{secret}"),
+            format!("Bearer crk_ABCDEFGHIJ_{secret}"),
+            format!("Bearer xyz_abcdefghij_{secret}"),
+            "Bearer crk_abcdefghij_short".to_owned(),
+            format!("Bearer crk_abcdefghij_{long}"),
+            format!("Bearer crk_abcdefghij_{secret} more"),
+        ] {
+            assert!(Token::from_header(&bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_hash_reads_back_as_it_was_written_and_is_never_shown() {
+        let hash = Token::generate().hash();
+        let text = String::from(hash.clone());
+        let read = SecretHash::try_from(text.clone()).unwrap();
+        assert!(bool::from(read.matches(&hash)));
+        assert_eq!(format!("{hash:?}"), "SecretHash");
+        for bad in [&text[1..], &text[..70], "", "sha256:\u{e4}", &text.replace("sha256", "md5")] {
+            assert!(SecretHash::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Who may use the API, and how much of it.
+
+use std::path::PathBuf;
+
+use crunch_common::config::whole_number;
+
+use crate::rate::Rate;
+use crate::tls::TlsFiles;
+
+/// Who may use the API, and how much of it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SecurityConfig {
+    /// File of API keys: whoever wants to use this API must show one. `crunch-api keys` writes it. Default: none.
+    #[arg(long, env = "CRUNCH_API_KEYS", value_name = "PATH")]
+    pub keys: Option<PathBuf>,
+
+    /// How many requests a second one caller may send: a key, or a client's address where there are no keys. 1 to
+    /// 1 000 000. A key may have a rate of its own. Default: any number.
+    #[arg(long, env = "CRUNCH_API_RATE", value_name = "N")]
+    pub rate: Option<Rate>,
+
+    /// How many of them may come at once, 1 to 1 000 000. Default: as many as in a second.
+    #[arg(long = "rate-burst", env = "CRUNCH_API_RATE_BURST", value_name = "N", requires = "rate")]
+    pub rate_burst: Option<Rate>,
+
+    /// Certificate to show to clients, with those that vouch for it, in PEM: with it the API speaks HTTPS only. Read
+    /// again when it changes. Default: none.
+    #[arg(long, env = "CRUNCH_API_TLS_CERT", value_name = "PATH", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, in PEM.
+    #[arg(long, env = "CRUNCH_API_TLS_KEY", value_name = "PATH", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// How many connections may be open at once, 1 to 1 000 000. Beyond them the one that has served nobody for longest
+    /// makes room.
+    #[arg(long, env = "CRUNCH_API_MAX_CONNECTIONS", value_name = "N", default_value = "20000",
+        value_parser = whole_number::<usize>(1..=1_000_000))]
+    pub max_connections: usize,
+
+    /// How many of them one client may have: an address, or an IPv6 network of 64 bits. 1 to 1 000 000. Default: any
+    /// number, as behind a proxy all clients are one.
+    #[arg(long, env = "CRUNCH_API_MAX_CONNECTIONS_PER_CLIENT", value_name = "N",
+        value_parser = whole_number::<usize>(1..=1_000_000))]
+    pub max_connections_per_client: Option<usize>,
+}
+
+impl SecurityConfig {
+    /// Where certificate and key are, if there is to be TLS.
+    pub(crate) fn tls(&self) -> Option<TlsFiles> {
+        let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(TlsFiles { certificate, key })
+    }
+}

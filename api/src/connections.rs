@@ -1,0 +1,246 @@
+//! Which connections are open, and which of them must go: those that keep us waiting, or that one client has too many of.
+//!
+//! actix-web has a deadline for the first head of a connection and one for idling between requests, but none for a second
+//! head that begins and never ends, nor for the rest of a chunked body that was answered early. Here every connection that
+//! serves no request has a time by which the next must be whole. When there is no room, the one that is due first goes: it
+//! serves nobody, and a client that still wants it may connect again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::server::{HEAD_DEADLINE, KEEP_ALIVE};
+
+tokio::task_local! {
+    /// The connection that the running code serves.
+    static CURRENT: Rc<Connection>;
+}
+
+/// What is sent must be fetched at this rate at least, in bytes a second: a large result over a slow line has its time.
+const FETCH_RATE: u64 = 16 * 1024;
+
+/// Every open connection of this API.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    most: usize,
+    most_per_client: Option<usize>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    open: usize,
+    opened: u64,
+    of_client: HashMap<IpAddr, usize>,
+    /// Those that serve no request, by the time at which they go.
+    waiting: BTreeMap<(Instant, u64), Arc<Notify>>,
+}
+
+impl Connections {
+    /// Whoever is due goes within this time.
+    pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new(most: usize, most_per_client: Option<usize>) -> Self {
+        Self { most, most_per_client, table: Mutex::default() }
+    }
+
+    /// Takes a new connection in, if there is room for it or room can be made.
+    pub(crate) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Connection> {
+        let client = network_of(peer.ip());
+        let mut table = self.lock();
+        let of_client = table.of_client.get(&client).copied().unwrap_or(0);
+        if self.most_per_client.is_some_and(|most| of_client >= most) {
+            return None;
+        }
+        if table.open >= self.most {
+            let (_, shed) = table.waiting.pop_first()?;
+            shed.notify_one();
+        }
+        table.open += 1;
+        table.opened += 1;
+        *table.of_client.entry(client).or_default() += 1;
+        let (id, shed) = (table.opened, Arc::new(Notify::new()));
+        // The usual deadline comes first and is answered; this one is for whoever evades it.
+        let due = Instant::now() + HEAD_DEADLINE + HEAD_DEADLINE;
+        table.waiting.insert((due, id), shed.clone());
+        let state = Mutex::new(State { requests: 0, due });
+        Some(Connection { all: self.clone(), id, client, shed, state })
+    }
+
+    /// Sheds those that are due.
+    pub(crate) fn tick(&self) {
+        let mut table = self.lock();
+        let rest = table.waiting.split_off(&(Instant::now(), 0));
+        let due = std::mem::replace(&mut table.waiting, rest);
+        drop(table);
+        if !due.is_empty() {
+            tracing::debug!(count = due.len(), "connections kept us waiting and are closed");
+        }
+        due.into_values().for_each(|shed| shed.notify_one());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        // Each change is whole: a panic elsewhere leaves nothing half done.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever is counted as one client: an address, or a network of IPv6, of which everybody has a whole one (RFC 6177).
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => Ipv4Addr::into(v4),
+            None => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        },
+    }
+}
+
+/// One open connection, counted as long as this value lives.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    all: Arc<Connections>,
+    id: u64,
+    client: IpAddr,
+    shed: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    requests: u32,
+    due: Instant,
+}
+
+impl Connection {
+    /// Serves the connection until it ends or is shed. What runs meanwhile can ask for [`Busy`].
+    pub(crate) async fn serve<E>(
+        self,
+        serving: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), E> {
+        let shed = self.shed.clone();
+        let served = async {
+            tokio::select! {
+                ended = serving => ended,
+                () = shed.notified() => Ok(()),
+            }
+        };
+        CURRENT.scope(Rc::new(self), served).await
+    }
+
+    fn begin(&self) {
+        let mut state = self.state();
+        state.requests += 1;
+        if state.requests == 1 {
+            self.all.lock().waiting.remove(&(state.due, self.id));
+        }
+    }
+
+    fn end(&self, patience: Duration) {
+        let mut state = self.state();
+        state.requests -= 1;
+        if state.requests == 0 {
+            state.due = Instant::now() + patience;
+            self.all.lock().waiting.insert((state.due, self.id), self.shed.clone());
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let due = self.state().due;
+        let mut table = self.all.lock();
+        table.waiting.remove(&(due, self.id));
+        table.open -= 1;
+        if let Some(count) = table.of_client.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                table.of_client.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// A request under way: its connection is not shed while this lives.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    connection: Rc<Connection>,
+    patience: Duration,
+}
+
+impl Busy {
+    /// Marks the current connection as one that serves a request; `None` outside of one.
+    pub(crate) fn begin() -> Option<Self> {
+        let connection = CURRENT.try_with(Rc::clone).ok()?;
+        connection.begin();
+        Some(Self { connection, patience: KEEP_ALIVE + HEAD_DEADLINE })
+    }
+
+    /// So many bytes are on their way to the client when this ends.
+    pub(crate) fn sending(&mut self, bytes: u64) {
+        self.patience += Duration::from_secs(bytes / FETCH_RATE);
+    }
+
+    /// The client was answered before it had sent everything, and should go.
+    pub(crate) fn hurry(&mut self) {
+        self.patience = HEAD_DEADLINE;
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.connection.end(self.patience);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(last: u8) -> SocketAddr {
+        (Ipv4Addr::new(10, 0, 0, last), 1).into()
+    }
+
+    #[tokio::test]
+    async fn when_there_is_no_room_the_one_that_waited_longest_goes() {
+        let all = Arc::new(Connections::new(2, None));
+        let (first, second) = (all.admit(peer(1)).unwrap(), all.admit(peer(1)).unwrap());
+        first.begin();
+        let third = all.admit(peer(1)).unwrap();
+        second.shed.notified().await;
+        drop(second);
+        third.begin();
+        assert!(all.admit(peer(1)).is_none(), "all are at work");
+        third.end(Duration::ZERO);
+        all.tick();
+        third.shed.notified().await;
+        drop((first, third));
+        let table = all.lock();
+        assert_eq!((table.open, table.of_client.len(), table.waiting.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn one_client_has_no_more_than_its_share() {
+        let all = Arc::new(Connections::new(10, Some(1)));
+        let _first = all.admit(peer(1)).unwrap();
+        assert!(all.admit(peer(1)).is_none());
+        let others = all.admit(peer(2));
+        assert!(others.is_some());
+    }
+
+    #[test]
+    fn a_network_is_one_client() {
+        let net = |text: &str| network_of(text.parse().unwrap()).to_string();
+        assert_eq!(net("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(net("::ffff:10.0.0.1"), "10.0.0.1");
+        assert_eq!(net("10.0.0.1"), "10.0.0.1");
+    }
+}

@@ -1,0 +1,117 @@
+//! From an accepted connection to HTTP: its socket's settings, its place among the others, TLS if there is a certificate.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, Protocol};
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactoryExt, apply_fn_factory, fn_service, map_config,
+};
+use actix_web::dev::{self, AppConfig};
+use actix_web::rt::net::TcpStream;
+use actix_web::{App as ActixApp, middleware, web};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+use crate::connections::Connections;
+use crate::routes;
+use crate::server::{HEAD_DEADLINE, KEEP_ALIVE, LAST_REQUESTS};
+use crate::state::App;
+
+/// How many may knock at once: a crowd at the door does not keep others from being heard.
+const BACKLOG: i32 = 4096;
+/// A client that takes nothing of what it is sent, or is not there any more, is given up after this time.
+const UNHEARD: Duration = Duration::from_secs(60);
+/// Descriptors for everything but clients: Redis, files, the listener.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// Bytes from and to a client, encrypted or not.
+trait Wire: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Wire for T {}
+
+/// Serves an app to everybody who comes.
+pub(crate) fn serve(
+    listener: TcpListener,
+    app: web::Data<App>,
+    connections: Arc<Connections>,
+    tls: Option<ServerConfig>,
+) -> io::Result<dev::Server> {
+    rustix::net::listen(&listener, BACKLOG)?;
+    let tls = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
+    let builder = actix_server::Server::build();
+    let closing = builder.graceful_shutdown_signal();
+    let factory = move || {
+        let (routed, connections, tls) = (app.clone(), connections.clone(), tls.clone());
+        let app = ActixApp::new()
+            .app_data(app.clone())
+            .wrap(middleware::from_fn(crate::middleware::around))
+            .configure(move |config| routes::configure(&routed, config));
+        let closing = closing.clone();
+        let http = HttpService::build()
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(HEAD_DEADLINE)
+            .client_disconnect_timeout(Duration::from_secs(1))
+            .graceful_shutdown_signal(move || {
+                let closing = closing.clone();
+                async move { closing.notified().await }
+            })
+            .finish(map_config(app.into_factory(), |_| AppConfig::default()));
+        let welcomed = fn_service(move |stream| welcome(stream, tls.clone())).and_then(http);
+        apply_fn_factory(welcomed, move |stream: TcpStream, http: &_| {
+            let peer = stream.peer_addr().ok();
+            let connection = peer.and_then(|peer| connections.admit(peer));
+            let admitted = connection.map(|connection| (connection, Service::call(http, stream)));
+            async move {
+                match admitted {
+                    Some((connection, serving)) => connection.serve(serving).await,
+                    None => Ok(()),
+                }
+            }
+        })
+    };
+    let server = builder
+        .max_concurrent_connections(usize::MAX / 2)
+        .shutdown_timeout(LAST_REQUESTS)
+        .disable_signals()
+        .listen("http", listener, factory)?;
+    Ok(server.run())
+}
+
+/// Sets up a new connection's socket, and shakes hands if there is TLS. No longer than a head may take: the handshake is
+/// part of what a client can be slow at.
+async fn welcome(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+) -> Result<(Box<dyn Wire>, Protocol, Option<std::net::SocketAddr>), DispatchError> {
+    let peer = stream.peer_addr().ok();
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    rustix::net::sockopt::set_tcp_user_timeout(&stream, UNHEARD.as_millis() as u32)
+        .map_err(io::Error::from)?;
+    let Some(tls) = tls else { return Ok((Box::new(stream), Protocol::Http1, peer)) };
+    let shaken = tokio::time::timeout(HEAD_DEADLINE, tls.accept(stream)).await;
+    let stream = shaken.map_err(|_| DispatchError::SlowRequestTimeout)??;
+    Ok((Box::new(stream), Protocol::Http1, peer))
+}
+
+/// Asks for as many descriptors as the system allows, and says how many connections there may be with them.
+pub(crate) fn room_for(wanted: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let room = current.map_or(u64::MAX, |most| most.saturating_sub(OTHER_DESCRIPTORS).max(1));
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    if room < wanted {
+        tracing::warn!(wanted, room, "the limit on open files leaves room for fewer connections");
+    }
+    wanted.min(room)
+}

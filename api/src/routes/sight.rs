@@ -1,0 +1,71 @@
+//! Which jobs and queues a caller may see. The way from a path to a job leads through here: every handler that takes an id
+//! asks [`visible`] or [`job_there`] for it, so that none can forget whose it is.
+//!
+//! What is not the caller's does not exist for it: the answer is that to an id that names nothing, byte by byte.
+
+use std::time::Duration;
+
+use crunch_common::broker::{JobRecord, Lookup};
+use crunch_common::job::JobId;
+use crunch_common::queue::QueueName;
+
+use super::results::there;
+use crate::auth::Caller;
+use crate::problem::{NOT_FOUND, Problem};
+use crate::state::App;
+use crate::watching::Until;
+
+/// The id of a job that the caller may see, if there is such a job at all. A job never changes its queue, so what is true
+/// here stays true. Costs a round trip if the caller may not see every queue, and nothing if it may.
+pub(crate) async fn visible(app: &App, caller: &Caller, text: &str) -> Result<JobId, Problem> {
+    let id = job_id(text)?;
+    if caller.queues().is_some() {
+        seen(caller, app.broker.job(id).await?)?;
+    }
+    Ok(id)
+}
+
+/// Reads a job that must be there, and be the caller's. One round trip.
+pub(crate) async fn job_there(
+    app: &App,
+    caller: &Caller,
+    text: &str,
+) -> Result<JobRecord, Problem> {
+    seen(caller, app.broker.job(job_id(text)?).await?)
+}
+
+/// The same, held back if so wished.
+pub(crate) async fn job_when(
+    app: &App,
+    caller: &Caller,
+    text: &str,
+    wait: Option<(Until, Duration)>,
+) -> Result<JobRecord, Problem> {
+    let Some((until, patience)) = wait else { return job_there(app, caller, text).await };
+    let id = visible(app, caller, text).await?;
+    there(app.watchers.wait(id, until, patience).await?)
+}
+
+/// The queue in a path, if it may be the caller's.
+pub(crate) fn queue_name(caller: &Caller, text: &str) -> Result<QueueName, Problem> {
+    let name = text.parse().ok().filter(|name| caller.may_use(name));
+    name.ok_or_else(no_such_queue)
+}
+
+pub(crate) fn no_such_queue() -> Problem {
+    Problem::new(NOT_FOUND, "there is no such queue")
+}
+
+/// Anything that is not an id names a job that does not exist.
+fn job_id(text: &str) -> Result<JobId, Problem> {
+    text.parse().map_err(|_| Problem::no_such_job())
+}
+
+fn seen(caller: &Caller, lookup: Lookup<JobRecord>) -> Result<JobRecord, Problem> {
+    match &lookup {
+        Lookup::Found(job) if caller.may_use(&job.queue) => there(lookup),
+        // What is left of a job does not tell its queue any more.
+        Lookup::Gone(_) if caller.queues().is_none() => there(lookup),
+        Lookup::Found(_) | Lookup::Gone(_) | Lookup::Unknown => Err(Problem::no_such_job()),
+    }
+}

@@ -1,0 +1,196 @@
+//! TLS: the certificate that is shown, read anew when its file changes, and the one that `health` expects.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error as RustlsError, ServerConfig, SignatureScheme,
+};
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read, or is not what it should be.
+    #[error("{variable}={}: {reason}", path.display())]
+    File {
+        /// The setting that names it.
+        variable: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Certificate and key do not go together, or neither can be used.
+    #[error("CRUNCH_API_TLS_CERT and CRUNCH_API_TLS_KEY: {0}")]
+    Unusable(#[from] RustlsError),
+}
+
+/// Where certificate and key are.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl TlsFiles {
+    fn read(&self) -> Result<CertifiedKey, TlsError> {
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::File {
+            variable: "CRUNCH_API_TLS_KEY",
+            path: self.key.clone(),
+            reason: format!("expected a private key in PEM: {error}"),
+        })?;
+        let chain = certificates(&self.certificate)?;
+        Ok(CertifiedKey::from_der(chain, key, &ring::default_provider())?)
+    }
+
+    fn modified(&self) -> [Option<SystemTime>; 2] {
+        [&self.certificate, &self.key].map(|path| fs::metadata(path).ok()?.modified().ok())
+    }
+}
+
+/// The certificates of a file, that of the server first.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wrong = |reason: String| TlsError::File {
+        variable: "CRUNCH_API_TLS_CERT",
+        path: path.to_owned(),
+        reason,
+    };
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = read.map_err(|error| wrong(format!("expected certificates in PEM: {error}")))?;
+    if chain.is_empty() {
+        return Err(wrong("there is no certificate in it".to_owned()));
+    }
+    Ok(chain)
+}
+
+/// What is shown to clients.
+pub(crate) struct Identity {
+    files: TlsFiles,
+    shown: RwLock<(Arc<CertifiedKey>, [Option<SystemTime>; 2])>,
+}
+
+impl Identity {
+    /// Certificates are renewed days before they end; nobody waits for it.
+    pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+
+    pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
+        let modified = files.modified();
+        let shown = RwLock::new((Arc::new(files.read()?), modified));
+        Ok(Self { files, shown })
+    }
+
+    /// Reads the files again if they are not what they were. New connections are shown the new certificate.
+    pub(crate) fn tick(&self) {
+        let modified = self.files.modified();
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        if shown.1 == modified {
+            return;
+        }
+        shown.1 = modified;
+        match self.files.read() {
+            Ok(key) => {
+                tracing::info!("the certificate has changed");
+                shown.0 = Arc::new(key);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the new certificate cannot be used; the old one is still shown");
+            }
+        }
+    }
+
+    /// How to speak to clients. HTTP/1.1 only.
+    pub(crate) fn server_config(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let mut config = builder
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(self.clone());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Identity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+        Some(shown.0.clone())
+    }
+}
+
+/// How to speak to an API that shows exactly the certificate of that file, whatever names stand in it: `health` asks it
+/// at an address, for which no certificate is made out.
+pub(crate) fn client_config(certificate: &Path) -> Result<ClientConfig, TlsError> {
+    let expected = certificates(certificate)?.swap_remove(0);
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Exactly { expected, provider }))
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// Takes one certificate and no other; that the server has its key is checked as ever.
+#[derive(Debug)]
+struct Exactly {
+    expected: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Exactly {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, RustlsError> {
+        match *shown == self.expected {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(RustlsError::General(
+                "it shows another certificate than the configured one".to_owned(),
+            )),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, RustlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, RustlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

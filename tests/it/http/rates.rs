@@ -1,0 +1,73 @@
+//! How often a caller may ask, and what it is told.
+
+use crunch_tests::{Answer, Stack};
+use reqwest::Method;
+use serde_json::json;
+
+use super::keys::Keyed;
+
+/// `r` of the `RateLimit` header.
+fn left(answer: &Answer) -> u64 {
+    let told = answer.header("ratelimit");
+    let rest = told.strip_prefix("\"default\";r=").unwrap_or_else(|| panic!("{answer:?}"));
+    rest.split_once(";t=").unwrap().0.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_caller_over_its_rate_is_told_when_to_come_again_and_others_are_served() {
+    let keyed = Keyed::start(&[("CRUNCH_API_RATE", "1000000")]).await;
+    let slow = keyed.key(&["--scopes", "admin", "--rate", "1"]).await;
+    let fast = keyed.key(&["--scopes", "admin"]).await;
+    let answer = loop {
+        let answer = keyed.ask(&slow, "GET", "/tasks").await;
+        assert_eq!(answer.header("ratelimit-policy"), "\"default\";q=1;w=1");
+        if answer.status == 429 {
+            break answer;
+        }
+    };
+    assert_eq!((answer.problem().as_str(), answer.header("retry-after")), ("rate-limited", "1"));
+    assert_eq!(left(&answer), 0);
+    let answer = keyed.ask(&fast, "GET", "/tasks").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("ratelimit-policy"), "\"default\";q=1000000;w=1");
+    assert!(left(&answer) > 0);
+    for open in ["/livez", "/readyz"] {
+        let answer = keyed.api.get(open).await;
+        assert_eq!((answer.status.as_u16(), answer.header("ratelimit")), (200, ""));
+    }
+}
+
+#[tokio::test]
+async fn a_submission_is_counted_once_it_is_known_to_be_one() {
+    let mut stack = Stack::start();
+    let environment = [
+        ("CRUNCH_API_UNKNOWN_TASKS", "accept"),
+        ("CRUNCH_API_RATE", "1"),
+        ("CRUNCH_API_RATE_BURST", "3"),
+    ];
+    let api = stack.api_with(&environment).await;
+    for _ in 0..10 {
+        let refused = api.post_bytes("/jobs", "nonsense").await;
+        assert_eq!((refused.status.as_u16(), refused.header("ratelimit")), (400, ""));
+    }
+    let taken = api.post("/jobs", &json!({ "task": "t" })).await;
+    assert_eq!((taken.status.as_u16(), left(&taken)), (202, 2));
+    assert_eq!(taken.header("ratelimit-policy"), "\"default\";q=3;w=3");
+    // Whatever else is wrong with a request is told before it is counted; then nothing is taken.
+    for path in ["/jobs", "/jobs/batch", "/tasks/t/jobs", "/crunch"] {
+        let body = match path {
+            "/jobs/batch" => json!({ "jobs": [{ "task": "t" }] }),
+            _ => json!({ "task": "t" }),
+        };
+        let refused = loop {
+            let answer = api.post(path, &body).await;
+            if answer.status == 429 {
+                break answer;
+            }
+            assert_eq!(answer.status, 202, "{path}");
+        };
+        assert_eq!(refused.problem(), "rate-limited");
+        let broken = api.send(api.request(Method::POST, path).body("x")).await;
+        assert_eq!(broken.status, 415, "{path}");
+    }
+}

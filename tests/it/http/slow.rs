@@ -1,0 +1,118 @@
+//! Clients that keep an API waiting, on purpose or not: they are shed, and nobody else notices.
+
+use std::time::{Duration, Instant};
+
+use crunch_tests::{Api, RawConnection};
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::{is_problem, lone};
+
+const HALF_HEAD: &str = "POST /crunch HTTP/1.1\r\nHost: crunch\r\nContent-";
+const HALF_BODY: &str = "POST /crunch HTTP/1.1\r\nHost: crunch\r\nContent-Type: application/json\r\n\
+    Content-Length: 100000\r\n\r\n[0";
+const HALF_CHUNKS: &str = "POST /crunch HTTP/1.1\r\nHost: crunch\r\nContent-Type: application/json\r\n\
+    Transfer-Encoding: chunked\r\n\r\n2\r\n[0\r\n";
+
+/// Connections that are slow in one of these ways.
+const SLOW: usize = 2000;
+
+/// As many descriptors as the system allows: each of our connections takes one here.
+fn allow_many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
+async fn open(api: &Api, begin: &str) -> RawConnection {
+    let mut raw = RawConnection::to(api).await;
+    raw.write(begin).await.unwrap();
+    raw
+}
+
+/// Sends a little now and then until the API has had enough; returns what it said.
+async fn trickles_until_shed(mut raw: RawConnection, little: &str) -> String {
+    let mut said = Vec::new();
+    loop {
+        match tokio::time::timeout(Duration::from_millis(500), raw.more()).await {
+            Ok(Some(more)) => said.extend(more),
+            Ok(None) => return String::from_utf8_lossy(&said).into_owned(),
+            // One that was shed meanwhile says so at the next look.
+            Err(_) => drop(raw.write(little).await),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_slow_clients_are_shed_while_others_are_served() {
+    allow_many_descriptors();
+    let (_stack, api) = lone().await;
+    let kinds = [(HALF_HEAD, "a"), (HALF_BODY, "1"), (HALF_CHUNKS, "1\r\n1\r\n")];
+    let mut slow = Vec::new();
+    for number in 0..SLOW {
+        let (begin, little) = kinds[number % kinds.len()];
+        slow.push((open(&api, begin).await, little));
+    }
+    let shed = slow.into_iter().map(|(raw, little)| trickles_until_shed(raw, little));
+    let shed = tokio::spawn(join_all(shed));
+    let mut took = Vec::new();
+    while !shed.is_finished() {
+        let begun = Instant::now();
+        assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
+        took.push(begun.elapsed());
+    }
+    for said in shed.await.unwrap() {
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408 "), "{said}");
+    }
+    took.sort();
+    let at = |share: usize| took[(took.len() - 1) * share / 100].as_micros();
+    eprintln!("{} requests meanwhile: p50 {} µs, p99 {} µs", took.len(), at(50), at(99));
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_refused_and_one_that_comes_is_not() {
+    let (_stack, api) = lone().await;
+    let mut raw = open(&api, HALF_BODY).await;
+    let answer = raw.answer().await;
+    is_problem(&answer, 408, "request-timeout");
+    assert!(answer.json()["detail"].as_str().unwrap().contains("1 KiB a second"), "{answer:?}");
+    raw.closes().await;
+    assert_eq!(api.post("/crunch", &json!("a".repeat(200_000))).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_client_that_was_answered_early_cannot_stay_by_sending_on() {
+    let (_stack, api) = lone().await;
+    // The type is refused before the body is read; what is left of it could come for ever.
+    let early = HALF_CHUNKS.replace("application/json", "text/plain");
+    let said = trickles_until_shed(open(&api, &early).await, "1\r\n1\r\n").await;
+    assert!(said.starts_with("HTTP/1.1 415 "), "{said}");
+}
+
+#[tokio::test]
+async fn those_who_serve_nobody_make_room_when_there_is_none() {
+    let (mut stack, _api) = lone().await;
+    let environment = [("CRUNCH_API_MAX_CONNECTIONS", "3"), ("CRUNCH_API_UNKNOWN_TASKS", "accept")];
+    let api = stack.api_with(&environment).await;
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        idle.push(open(&api, HALF_HEAD).await);
+    }
+    assert_eq!(api.get("/livez").await.status, 200);
+    let said = join_all(idle.iter_mut().map(RawConnection::closes)).await;
+    // One had to go without a word; the others were told that they are slow.
+    assert_eq!(said.iter().filter(|said| said.is_empty()).count(), 1, "{said:?}");
+}
+
+#[tokio::test]
+async fn one_client_has_no_more_connections_than_its_share() {
+    let (mut stack, _api) = lone().await;
+    let api = stack.api_with(&[("CRUNCH_API_MAX_CONNECTIONS_PER_CLIENT", "2")]).await;
+    let mut three = Vec::new();
+    for _ in 0..3 {
+        three.push(open(&api, HALF_HEAD).await);
+    }
+    let said = join_all(three.iter_mut().map(RawConnection::closes)).await;
+    assert_eq!(said.iter().filter(|said| said.is_empty()).count(), 1, "{said:?}");
+    assert_eq!(api.get("/livez").await.status, 200);
+}

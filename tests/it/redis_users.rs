@@ -1,0 +1,134 @@
+//! A Redis whose users may do what they need and no more: `docs/redis-users.conf`, as it is shipped.
+
+use crunch_tests::{RedisServer, Stack};
+use redis::RedisError;
+use serde_json::json;
+
+const SHIPPED: &str = include_str!("../../docs/redis-users.conf");
+
+/// A Redis with the shipped users, who have passwords, and a URL for each.
+struct Users {
+    stack: Stack,
+}
+
+impl Users {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("users.conf");
+        let with_password = |line: &str| match line.strip_prefix("user crunch-") {
+            Some(rest) => format!(
+                "user crunch-{} on >secret {}",
+                rest.split_once(" on ").unwrap().0,
+                rest.split_once(" on ").unwrap().1
+            ),
+            None => line.to_owned(),
+        };
+        let users: Vec<_> = SHIPPED.lines().map(with_password).collect();
+        std::fs::write(&file, users.join("\n")).unwrap();
+        // An administrator of the test's own, to look at what was refused.
+        let extra = ["--user", "judge", "on", ">secret", "~*", "&*", "+@all"];
+        let include = ["--include", file.to_str().unwrap()];
+        let redis = RedisServer::with(
+            &[&include[..], &extra, &["--appendonly", "yes", "--appendfsync", "always"]].concat(),
+        );
+        Self { stack: Stack::on(redis) }
+    }
+
+    fn url(&self, user: &str) -> String {
+        format!("redis://{user}:secret@127.0.0.1:{}/", self.stack.redis.port())
+    }
+
+    async fn connect(&self, user: &str) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.url(user)).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    /// What a user asked for and may not do.
+    async fn refused(&self) -> Vec<String> {
+        let mut judge = self.connect("judge").await;
+        let log: Vec<std::collections::HashMap<String, redis::Value>> =
+            redis::cmd("ACL").arg("LOG").query_async(&mut judge).await.unwrap();
+        log.iter()
+            .map(|entry| format!("{:?} by {:?}", entry["object"], entry["username"]))
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn crunch_runs_with_users_that_may_do_no_more_than_they_need() {
+    let mut users = Users::start();
+    let (api_url, worker_url, deploy_url) =
+        (users.url("crunch-api"), users.url("crunch-worker"), users.url("crunch-deploy"));
+    let mut deploy = users.stack.command("test-api");
+    deploy.arg("audit").env("CRUNCH_REDIS_URL", &deploy_url);
+    let output = deploy.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    let api = users.stack.api_with(&[("CRUNCH_REDIS_URL", &api_url)]).await;
+    let worker = users.stack.worker_with(&api, 2, &[("CRUNCH_REDIS_URL", &worker_url)]).await;
+    every_verb(&api).await;
+    drop(worker);
+    let mut heal = users.stack.command("test-api");
+    heal.args(["audit", "--heal"]).env("CRUNCH_REDIS_URL", &deploy_url);
+    let output = heal.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(users.refused().await, [""; 0]);
+}
+
+/// Uses everything that the API offers.
+async fn every_verb(api: &crunch_tests::Api) {
+    let ended = api.submit_with("echo", &json!(1), &json!({ "idempotency_key": "k" })).await;
+    api.becomes(&ended, "succeeded").await;
+    let durable = json!({ "durability": "fsync" });
+    let durable = api.submit_with("echo", &json!(2), &durable).await;
+    api.becomes(&durable, "succeeded").await;
+    let later = api.submit_with("echo", &json!(3), &json!({ "delay_ms": 3_600_000 })).await;
+    assert_eq!(api.act(&format!("/jobs/{later}/cancel")).await.status, 200);
+    assert_eq!(api.act(&format!("/jobs/{later}/retry")).await.status, 202);
+    api.becomes(&later, "succeeded").await;
+    for path in ["/jobs", "/queues", "/workers", "/tasks", "/readyz"] {
+        assert_eq!(api.get(path).await.status, 200, "{path}");
+    }
+    for rest in ["", "/result", "/payload", "/attempts"] {
+        assert_eq!(api.get(&format!("/jobs/{ended}{rest}")).await.status, 200, "{rest}");
+    }
+    for verb in ["pause", "resume", "redrive"] {
+        assert_eq!(api.act(&format!("/queues/default/{verb}")).await.status, 200, "{verb}");
+    }
+    let deleted = api.request(reqwest::Method::DELETE, &format!("/jobs/{ended}"));
+    assert_eq!(api.send(deleted).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_stolen_password_opens_nothing_else() {
+    let users = Users::start();
+    let forbidden: [&[&str]; 12] = [
+        &["EVAL", "return 1", "0"],
+        &["SCRIPT", "FLUSH"],
+        &["FUNCTION", "DELETE", "x"],
+        &["FUNCTION", "LOAD", "#!lua name=x\nredis.register_function('x', function() end)"],
+        &["CONFIG", "SET", "maxmemory", "1"],
+        &["KEYS", "*"],
+        &["FLUSHALL"],
+        &["ACL", "LIST"],
+        &["SHUTDOWN"],
+        &["GET", "other"],
+        &["SET", "other", "1"],
+        &["SUBSCRIBE", "other"],
+    ];
+    for user in ["crunch-api", "crunch-worker"] {
+        let mut connection = users.connect(user).await;
+        for words in forbidden {
+            let mut command = redis::cmd(words[0]);
+            command.arg(&words[1..]);
+            let answer: Result<redis::Value, RedisError> =
+                command.query_async(&mut connection).await;
+            assert_eq!(answer.unwrap_err().code(), Some("NOPERM"), "{user}: {words:?}");
+        }
+    }
+    let open = redis::Client::open(users.stack.redis.url()).unwrap();
+    let mut nobody = open.get_multiplexed_async_connection().await.unwrap();
+    let answer: Result<redis::Value, RedisError> =
+        redis::cmd("GET").arg("crunch:x").query_async(&mut nobody).await;
+    assert_eq!(answer.unwrap_err().code(), Some("NOAUTH"));
+}
