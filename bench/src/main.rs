@@ -8,6 +8,7 @@
 mod figures;
 mod latency;
 mod submit;
+mod waiters;
 
 use clap::{Parser, Subcommand};
 
@@ -24,6 +25,8 @@ enum What {
     Latency(latency::Arguments),
     /// How fast jobs are taken one by one, by one submitter and by many.
     Submit(submit::Arguments),
+    /// What very many waiting clients cost.
+    Waiters(waiters::Arguments),
 }
 
 #[tokio::main]
@@ -31,5 +34,6 @@ async fn main() {
     match Arguments::parse().what {
         What::Latency(arguments) => latency::measure(&arguments).await,
         What::Submit(arguments) => submit::measure(&arguments).await,
+        What::Waiters(arguments) => waiters::measure(&arguments).await,
     }
 }
