@@ -5,6 +5,7 @@
 pub(crate) mod command;
 mod file;
 mod key;
+mod rights;
 mod ring;
 
 use std::collections::BTreeSet;
@@ -20,8 +21,9 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use crunch_common::queue::QueueName;
 
 pub(crate) use file::{FileError, KeyFile};
+pub use key::KeyId;
 pub(crate) use key::{Key, Token};
-pub use key::{KeyId, Queues, Scope, Scopes};
+pub use rights::{Queues, Scope, Scopes};
 pub(crate) use ring::KeyRing;
 
 use crate::connections::network_of;

@@ -1,0 +1,144 @@
+//! What a key lets its owner do, and to the jobs of which queues.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use crunch_common::config::comma_separated;
+use crunch_common::queue::QueueName;
+use serde::{Deserialize, Serialize};
+
+/// One kind of thing that a key lets its owner do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Hand in jobs.
+    Submit,
+    /// See jobs, results, tasks, queues and workers.
+    Read,
+    /// Cancel jobs.
+    Cancel,
+    /// Everything, also what only operators do: retry, delete, pause, resume, redrive.
+    Admin,
+}
+
+impl Scope {
+    const ALL: [Self; 4] = [Self::Submit, Self::Read, Self::Cancel, Self::Admin];
+
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Read => "read",
+            Self::Cancel => "cancel",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
+        named.ok_or("is not one of submit, read, cancel, admin")
+    }
+}
+
+/// What a key lets its owner do; at least one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Scope>", into = "Vec<Scope>")]
+pub struct Scopes(BTreeSet<Scope>);
+
+impl Scopes {
+    /// Whether that is among them; an administrator may do everything.
+    pub(crate) fn allow(&self, scope: Scope) -> bool {
+        self.0.contains(&scope) || self.0.contains(&Scope::Admin)
+    }
+}
+
+impl TryFrom<Vec<Scope>> for Scopes {
+    type Error = &'static str;
+
+    fn try_from(scopes: Vec<Scope>) -> Result<Self, Self::Error> {
+        match scopes.is_empty() {
+            true => Err("a key without scopes opens nothing"),
+            false => Ok(Self(scopes.into_iter().collect())),
+        }
+    }
+}
+
+impl From<Scopes> for Vec<Scope> {
+    fn from(scopes: Scopes) -> Self {
+        scopes.0.into_iter().collect()
+    }
+}
+
+impl FromStr for Scopes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let scopes =
+            comma_separated(text).map_err(|error| format!("{error}, separated by commas"))?;
+        Self::try_from(scopes).map_err(str::to_owned)
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.0.iter().map(|scope| scope.as_str()).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+/// The only queues whose jobs a key is for; at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<QueueName>", into = "Vec<QueueName>")]
+pub struct Queues(BTreeSet<QueueName>);
+
+impl Queues {
+    pub(crate) const fn names(&self) -> &BTreeSet<QueueName> {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<QueueName>> for Queues {
+    type Error = &'static str;
+
+    fn try_from(names: Vec<QueueName>) -> Result<Self, Self::Error> {
+        match names.is_empty() {
+            true => Err("a key for no queue is of no use; leave queues out for all of them"),
+            false => Ok(Self(names.into_iter().collect())),
+        }
+    }
+}
+
+impl From<Queues> for Vec<QueueName> {
+    fn from(queues: Queues) -> Self {
+        queues.0.into_iter().collect()
+    }
+}
+
+impl FromStr for Queues {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let names = comma_separated(text)
+            .map_err(|error| format!("expected queue names, separated by commas: {error}"))?;
+        Self::try_from(names).map_err(str::to_owned)
+    }
+}
+
+impl fmt::Display for Queues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.0.iter().map(QueueName::as_str).collect();
+        f.write_str(&names.join(","))
+    }
+}
