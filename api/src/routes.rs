@@ -1,5 +1,6 @@
 //! Every path on one screen.
 
+pub(crate) mod docs;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod pages;
@@ -46,6 +47,8 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/livez").get(health::live),
         At::path("/readyz").get(health::ready),
         At::path("/openapi.json").get(pages::openapi),
+        At::path("/docs").get(docs::page),
+        At::path("/docs/{file}").get(docs::file),
         At::path("/problems/{slug}").get(pages::problem),
         At::path("/").get(pages::home),
     ];
@@ -151,7 +154,8 @@ mod tests {
             let methods = at.methods.into_iter().filter(|method| *method != Method::HEAD);
             methods.map(move |method| format!("{method} {}", at.path)).collect::<Vec<_>>()
         });
-        let document = serde_json::to_value(crate::openapi::document(&task_routes)).unwrap();
+        let document = crate::openapi::document(&task_routes, &[], "http://localhost");
+        let document = serde_json::to_value(document).unwrap();
         let described = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
             let methods = item.as_object().unwrap().keys();
             methods.map(move |method| format!("{} {path}", method.to_uppercase()))

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::catalog::Catalog;
 use crate::config::ApiConfig;
 use crate::links::PublicUrl;
+use crate::openapi::Shelf;
 use crate::routes;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
@@ -167,6 +168,7 @@ impl Server {
             readiness: readiness.clone(),
             public_url: PublicUrl::new(self.config.public_url.as_deref(), self.addr),
             task_routes: self.config.routes.clone(),
+            openapi: Shelf::default(),
         });
         let stop = watch::Sender::new(false);
         self.start_services(&stop, catalog, readiness.clone());

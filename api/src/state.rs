@@ -7,6 +7,7 @@ use crunch_common::broker::Broker;
 use crate::catalog::Catalog;
 use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
+use crate::openapi::Shelf;
 use crate::service::Readiness;
 
 #[derive(Debug)]
@@ -16,4 +17,5 @@ pub(crate) struct App {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,
+    pub(crate) openapi: Shelf,
 }

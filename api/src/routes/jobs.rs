@@ -11,6 +11,7 @@ use crunch_common::broker::{
 use super::results::{job_there, there};
 use super::{Answer, job_id};
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
+use crate::openapi::words::StatusWord;
 use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
 use crate::query;
 use crate::state::App;
@@ -47,7 +48,7 @@ pub(crate) async fn show(
 }
 
 /// Whether If-None-Match names the tag (RFC 9110, section 13.1.2: weak comparison).
-fn none_match(request: &HttpRequest, tag: &str) -> bool {
+pub(super) fn none_match(request: &HttpRequest, tag: &str) -> bool {
     let values =
         request.headers().get_all(header::IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
     let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
@@ -126,12 +127,12 @@ fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answe
 /// Many jobs, a page at a time.
 #[utoipa::path(get, path = "/jobs", tag = "jobs", operation_id = "listJobs",
     params(
-        ("status" = Option<String>, Query, description = "Only jobs that stand there"),
+        ("status" = Option<StatusWord>, Query, description = "Only jobs that stand there"),
         ("task" = Option<String>, Query, description = "Only jobs of that task"),
         ("queue" = Option<String>, Query, description = "Only jobs of that queue"),
-        ("created_after" = Option<String>, Query, description = "RFC 3339, inclusive"),
-        ("created_before" = Option<String>, Query, description = "RFC 3339, exclusive"),
-        ("limit" = Option<u32>, Query, description = "1 to 100, default 20"),
+        ("created_after" = Option<String>, Query, format = DateTime, description = "RFC 3339, inclusive"),
+        ("created_before" = Option<String>, Query, format = DateTime, description = "RFC 3339, exclusive"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many at most; 20 unless said"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "A page; it may be short, only a null `next_cursor` ends the list", body = JobPage)))]

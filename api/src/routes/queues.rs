@@ -60,7 +60,7 @@ pub(crate) async fn resume(app: web::Data<App>, name: web::Path<String>) -> Answ
     params(
         ("queue" = String, Path, description = "The queue's name"),
         ("task" = Option<String>, Query, description = "Only jobs of that task"),
-        ("limit" = Option<u64>, Query, description = "1 to 100000, default 1000"),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 100_000, description = "How many at most; 1000 unless said"),
     ),
     responses((status = 200, description = "How many", body = Count)))]
 pub(crate) async fn redrive(

@@ -8,6 +8,7 @@ use crunch_common::job::ContentType;
 use crunch_common::task::{TaskDescriptor, TaskName};
 
 use super::Answer;
+use crate::catalog::Declared;
 use crate::document::{Items, JobDocument};
 use crate::idempotency::{HEADER as IDEMPOTENCY_KEY, Key};
 use crate::problem::{
@@ -16,8 +17,8 @@ use crate::problem::{
 use crate::state::App;
 use crate::submit::{
     BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, Location, MAX_BATCH_BYTES,
-    Options, OptionsSchema, Submission, check_fit, idempotency, one_key, submit_batch, submit_one,
-    undeclared, undeclared_member,
+    Options, OptionsSchema, Submission, check_fit, check_schema, idempotency, one_key,
+    submit_batch, submit_one, undeclared, undeclared_member,
 };
 use crate::{body, json, query};
 
@@ -42,10 +43,10 @@ pub(crate) async fn by_envelope(
     refuse_parameters(&request)?;
     let Envelope { task, submission } = Envelope::read(text, "").map_err(Problem::violations)?;
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
-    check_fit(&declared, &submission, "")?;
+    check_fit(&declared, &submission, "").await?;
     let key = one_key(Key::of(&request)?, submission.options.key.clone())?;
     let idempotency = idempotency(key, &request, &content_type, &bytes);
-    let job = submission.into_job(&app.broker, &declared, idempotency);
+    let job = submission.into_job(&app.broker, &declared.task, idempotency);
     submit_one(&app, job, Location::Job).await
 }
 
@@ -95,12 +96,12 @@ pub(crate) async fn by_route(
 /// wrong with the request whatever the task may be.
 async fn by_payload(
     app: &App,
-    declared: Result<Arc<TaskDescriptor>, Problem>,
+    declared: Result<Arc<Declared>, Problem>,
     request: &HttpRequest,
     payload: web::Payload,
     location: Location,
 ) -> Answer {
-    let known = declared.as_ref().ok();
+    let known = declared.as_ref().ok().map(|declared| &declared.task);
     let content_type = body::content_type(request, known.map(|task| task.accepts.as_slice()))?;
     let limit = known.map_or(TaskDescriptor::DEFAULT_MAX_PAYLOAD, |task| task.max_payload);
     let read = body::read(request, payload, limit).await;
@@ -115,11 +116,14 @@ async fn by_payload(
         json::check(&payload)?;
     }
     let options = Options::from_query(request.query_string())?;
+    if let (Ok(declared), true) = (&declared, content_type.is_json()) {
+        check_schema(declared, &payload, "").await?;
+    }
     let key = one_key(Key::of(request)?, options.key.clone())?;
     let task = declared?;
     let idempotency = idempotency(key, request, &content_type, &payload);
-    let job =
-        Submission { payload, content_type, options }.into_job(&app.broker, &task, idempotency);
+    let submission = Submission { payload, content_type, options };
+    let job = submission.into_job(&app.broker, &task.task, idempotency);
     submit_one(app, job, location).await
 }
 

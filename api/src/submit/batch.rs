@@ -97,10 +97,10 @@ async fn prepare(
     };
     let found = found.inspect_err(|error| *away = Some(error.clone()))?;
     let declared = found.ok_or_else(|| undeclared_member(&task, base))?;
-    check_fit(&declared, &submission, base)?;
+    check_fit(&declared, &submission, base).await?;
     let key = submission.options.key.clone();
     let idempotency = key.map(|key| key.for_item(json.as_bytes()));
-    Ok(submission.into_job(&app.broker, &declared, idempotency))
+    Ok(submission.into_job(&app.broker, &declared.task, idempotency))
 }
 
 /// 202 if anything was taken; else 503 if another try may help; else 422.
