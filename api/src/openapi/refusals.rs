@@ -22,6 +22,7 @@ pub(super) fn list(document: &mut Value) {
                     responses[code] = problem(description);
                 }
             }
+            or_problems(&mut operation["responses"]);
         }
     }
     describe_members(&mut document["components"]["schemas"]["Problem"]);
@@ -46,8 +47,22 @@ fn expected(path: &str, operation: &Value) -> Vec<(&'static str, &'static str)> 
 }
 
 fn problem(description: &str) -> Value {
-    let schema = json!({ "$ref": "#/components/schemas/Problem" });
-    json!({ "description": description, "content": { "application/problem+json": { "schema": schema } } })
+    json!({ "description": description, "content": { PROBLEM: content() } })
+}
+
+const PROBLEM: &str = "application/problem+json";
+
+fn content() -> Value {
+    json!({ "schema": { "$ref": "#/components/schemas/Problem" } })
+}
+
+/// What is answered to a batch is told item by item, or by a problem if it is none.
+fn or_problems(responses: &mut Value) {
+    for (code, response) in responses.as_object_mut().into_iter().flatten() {
+        if code.starts_with(['4', '5']) {
+            response["content"][PROBLEM] = content();
+        }
+    }
 }
 
 /// The members that some problems have beside those of all.

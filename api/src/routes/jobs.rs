@@ -128,8 +128,8 @@ fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answe
 #[utoipa::path(get, path = "/jobs", tag = "jobs", operation_id = "listJobs",
     params(
         ("status" = Option<StatusWord>, Query, description = "Only jobs that stand there"),
-        ("task" = Option<String>, Query, description = "Only jobs of that task"),
-        ("queue" = Option<String>, Query, description = "Only jobs of that queue"),
+        ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of that task"),
+        ("queue" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of that queue"),
         ("created_after" = Option<String>, Query, format = DateTime, description = "RFC 3339, inclusive"),
         ("created_before" = Option<String>, Query, format = DateTime, description = "RFC 3339, exclusive"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many at most; 20 unless said"),

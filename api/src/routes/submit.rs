@@ -24,7 +24,7 @@ use crate::{body, json, query};
 
 /// Submits a job; the body names the task.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", operation_id = "submitJob",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job")),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, description = "1 to 255 visible ASCII characters: the same request twice is one job")),
     request_body = EnvelopeSchema,
     responses(
         (status = 202, description = "Taken", body = JobDocument),
@@ -55,7 +55,7 @@ pub(crate) async fn by_envelope(
     params(
         ("task" = String, Path, description = "The task's name"),
         OptionsSchema,
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
     ),
     request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type the task takes. Options are query parameters."),
     responses(

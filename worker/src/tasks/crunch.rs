@@ -27,6 +27,7 @@ const THREADS: RangeInclusive<u32> = 1..=1_024;
 /// Unknown fields are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "photons": 1_000_000, "anisotropy": 0.9 }]))]
 pub struct Crunch {
     /// How many photons to send in: a whole number from 1 to 10 000 000 000. Default 20 000 000.
     #[schemars(range(min = *PHOTONS.start(), max = *PHOTONS.end()))]
