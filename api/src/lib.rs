@@ -7,19 +7,23 @@ mod body;
 mod catalog;
 mod config;
 mod document;
+mod etag;
 mod health;
 mod idempotency;
 mod json;
 mod links;
 mod middleware;
 mod openapi;
+mod prefer;
 mod problem;
 mod query;
 mod routes;
 mod server;
 mod service;
 mod state;
+mod stream;
 mod submit;
+mod watching;
 
 use std::process::ExitCode;
 

@@ -9,12 +9,14 @@ use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
 use crate::openapi::Shelf;
 use crate::service::Readiness;
+use crate::watching::Watchers;
 
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) broker: Broker,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) readiness: Arc<Readiness>,
+    pub(crate) watchers: Arc<Watchers>,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,
     pub(crate) openapi: Shelf,

@@ -4,6 +4,7 @@ mod acts;
 mod batch;
 mod bodies;
 mod envelope;
+mod events;
 mod idempotency;
 mod lists;
 mod openapi;
@@ -15,6 +16,7 @@ mod schemas;
 mod shutdown;
 mod submit;
 mod unknown_tasks;
+mod waiting;
 
 use crunch_tests::{Answer, Api, Stack};
 use serde_json::Value;

@@ -4,7 +4,7 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::Answer;
-use super::jobs::none_match;
+use crate::etag;
 use crate::problem::{INTERNAL, KINDS, NOT_FOUND, Problem};
 use crate::state::App;
 
@@ -19,7 +19,7 @@ pub(crate) async fn openapi(app: web::Data<App>, request: HttpRequest) -> Answer
         tracing::error!(%error, "the OpenAPI document cannot be written");
         Problem::new(INTERNAL, "the document could not be written")
     })?;
-    let unchanged = none_match(&request, &edition.tag);
+    let unchanged = etag::is_known(&request, &edition.tag);
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((header::ETAG, edition.tag))

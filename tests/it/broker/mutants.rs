@@ -201,6 +201,40 @@ const MUTANTS: &[Mutant] = &[
     ),
     ("an audit believes a broken record", "\n    and stored == 2", ""),
     ("an audit misses ghosts of nothing", "elseif count == 0 and marked then", "elseif false then"),
+    ("nobody hears of changes", "tell(w, p, id, job, news.status)", ""),
+    ("nobody hears of lines", "if job.watched then tell(w, p, id, job, job.status) end", ""),
+    (
+        "everybody's changes are told",
+        "if job.watched then report_change",
+        "if true then report_change",
+    ),
+    (
+        "changes are not kept",
+        "if job.watched == 'events' then keep_event(w, p, id, job, news) end",
+        "",
+    ),
+    (
+        "a gap in the changes is not told",
+        "local complete = #events == behind and string.match(events[1], '^%d+') == int(num(known) + 1)",
+        "local complete = true",
+    ),
+    (
+        "events outlive their job",
+        "if job.watched == 'events' then w:call('PEXPIREAT', key.events(p, id), int(expires)) end",
+        "",
+    ),
+    (
+        "events of a revived job are forgotten",
+        "if job.watched == 'events' then w:call('PERSIST', key.events(p, id)) end",
+        "",
+    ),
+    ("lines are numbered anew", "kept + 1, lines + 1", "kept + 1, math.min(lines + 1, LOG_LINES)"),
+    (
+        "a purge cancels what has run",
+        "if job and job.status == 'scheduled' and num",
+        "if job and num",
+    ),
+    ("a purge leaves ids behind", "if dropped > 0 then w:call('RPOP', name, dropped) end", ""),
     ("healing lets ended jobs stay for ever", "if ended and left == -1 then", "if false then"),
 ];
 
