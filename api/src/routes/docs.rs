@@ -17,9 +17,9 @@ const START: &str = "start.js";
 /// Requests go to where the page came from, wherever the document says the API is: only there the browser lets them.
 const START_JS: &str = include_str!("docs/start.js");
 const PAGE: &str = include_str!("docs/page.html");
-/// The page may load from here and ask here, and nothing else. The library sets styles on elements, and draws with `data:`
-/// pictures.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+/// The page may load from here and ask here, and nothing else, and nothing that stands in it is run. The library draws with
+/// `data:` pictures.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// Files change with the version of this process only.
 const AN_HOUR: &str = "public, max-age=3600";

@@ -81,6 +81,7 @@ async fn the_page_is_made_of_files_of_this_api_only_and_has_no_script_in_it() {
     );
     let policy = page.header("content-security-policy");
     assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
     let html = String::from_utf8(page.body.to_vec()).unwrap();
     assert!(!html.contains("//"), "nothing comes from elsewhere");
     for script in html.split("<script").skip(1) {
