@@ -12,6 +12,7 @@ mod health;
 mod idempotency;
 mod json;
 mod links;
+mod metrics;
 mod middleware;
 mod openapi;
 mod prefer;

@@ -19,6 +19,7 @@ use utoipa::{Modify, OpenApi, ToSchema};
 use crate::config::TaskRoute;
 use crate::problem::{ProblemDocument, Violation};
 use crate::routes;
+use crate::submit::ItemDocument;
 
 pub(crate) use shelf::Shelf;
 
@@ -51,13 +52,14 @@ pub(crate) use shelf::Shelf;
         routes::workers::list,
         routes::health::live,
         routes::health::ready,
+        routes::metrics::show,
         routes::pages::home,
         routes::pages::openapi,
         routes::docs::page,
         routes::docs::file,
         routes::pages::problem,
     ),
-    components(schemas(ProblemDocument, Violation)),
+    components(schemas(ProblemDocument, ItemDocument, Violation)),
     modifiers(&Problems),
     tags(
         (name = "jobs", description = "Submissions and what became of them"),

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::catalog::Catalog;
 use crate::config::ApiConfig;
 use crate::links::PublicUrl;
+use crate::metrics::Figures;
 use crate::openapi::Shelf;
 use crate::routes;
 use crate::service::{Readiness, Sweeper, come_round};
@@ -164,10 +165,12 @@ impl Server {
             return Err(refused.into());
         }
         let watchers = Arc::new(Watchers::new(self.broker.clone()));
+        let figures = Arc::new(Figures::new(self.broker.clone()));
         let app = web::Data::new(App {
             broker: self.broker.clone(),
             catalog: catalog.clone(),
             readiness: readiness.clone(),
+            figures: figures.clone(),
             watchers: watchers.clone(),
             public_url: PublicUrl::new(self.config.public_url.as_deref(), self.addr),
             task_routes: self.config.routes.clone(),
@@ -176,6 +179,9 @@ impl Server {
         let stop = watch::Sender::new(false);
         self.start_services(&stop, catalog, readiness.clone());
         tokio::spawn(watchers.clone().run(stop.subscribe()));
+        tokio::spawn(come_round("figures", Figures::INTERVAL, stop.subscribe(), async move || {
+            figures.tick().await
+        }));
         tracing::info!(
             address = %self.addr,
             public_url = %app.public_url,

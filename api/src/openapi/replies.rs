@@ -46,9 +46,10 @@ fn always_there(document: &mut Value) {
 
 /// Lists of something refer to what it is, instead of repeating it.
 fn one_by_one(document: &mut Value) {
-    let schemas = document["components"]["schemas"].as_object_mut();
-    for (name, schema) in schemas.into_iter().flatten() {
-        if let Some(item) = name.strip_prefix("Items_") {
+    let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
+    let known: BTreeSet<_> = schemas.keys().cloned().collect();
+    for (name, schema) in schemas {
+        if let Some(item) = name.strip_prefix("Items_").filter(|item| known.contains(*item)) {
             schema["properties"]["items"]["items"] =
                 json!({ "$ref": format!("#/components/schemas/{item}") });
         }

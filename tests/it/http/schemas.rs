@@ -127,3 +127,16 @@ async fn many_violations_of_a_large_payload_are_told_in_few_bytes() {
         assert_eq!(pointers(&answer.json()).len(), violations);
     }
 }
+
+#[tokio::test]
+async fn lines_that_do_not_fit_are_refused_one_by_one() {
+    let (_stack, api) = declared(&of_numbers()).await;
+    let line = |payload: &str| format!("{{\"task\":\"t\",\"payload\":{payload}}}\n");
+    let body = line(r#"{"n":1}"#) + &line(r#"{"n":10}"#) + &line("7");
+    let request = api.request(Method::POST, "/jobs/batch");
+    let request = request.header("content-type", "application/x-ndjson");
+    let answer = api.send(request.body(body)).await.json();
+    assert_eq!((&answer["accepted"], &answer["refused"]), (&json!(1), &json!(2)), "{answer}");
+    assert_eq!(pointers(&answer["errors"][0]["problem"]), ["/payload/n"]);
+    assert_eq!(pointers(&answer["errors"][1]["problem"]), ["/payload"]);
+}
