@@ -17,6 +17,7 @@ use crate::connections::Connections;
 use crate::links::PublicUrl;
 use crate::listener;
 use crate::metrics::Figures;
+use crate::openapi::Shelf;
 use crate::rate::Limits;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
@@ -204,6 +205,7 @@ impl Server {
             public_url: PublicUrl::new(self.config.public_url.as_deref(), self.scheme(), self.addr),
             watchers: watchers.clone(),
             task_routes: self.config.routes.clone(),
+            openapi: Shelf::default(),
         });
         let stop = watch::Sender::new(false);
         let security = &self.config.security;

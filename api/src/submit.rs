@@ -2,6 +2,7 @@
 
 mod batch;
 mod envelope;
+mod fit;
 mod given;
 mod lines;
 mod options;
@@ -16,6 +17,7 @@ use crunch_common::task::{TaskDescriptor, TaskName};
 
 pub(crate) use batch::{ItemDocument, MAX_BATCH_BYTES, submit_batch};
 pub(crate) use envelope::Envelope;
+pub(crate) use fit::{check_fit, check_schema};
 pub(crate) use lines::{LinesDocument, submit_lines};
 pub(crate) use options::Options;
 pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
@@ -23,13 +25,13 @@ pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
 use crate::auth::Caller;
 use crate::document::JobDocument;
 use crate::idempotency::Key;
+use crate::links;
 use crate::prefer::Wish;
 use crate::problem::{
     FORBIDDEN, GONE, IDEMPOTENCY_CONFLICT, INVALID_IDEMPOTENCY_KEY, Kind, Problem, Violation,
 };
 use crate::state::App;
 use crate::watching::Until;
-use crate::{body, links};
 
 /// Room around a payload for the other members of an envelope.
 pub(crate) const ENVELOPE_BYTES: u64 = 64 * 1024;
@@ -104,24 +106,6 @@ pub(crate) fn one_key(header: Option<Key>, member: Option<Key>) -> Result<Option
         }
         (header, member) => Ok(header.or(member)),
     }
-}
-
-/// Refuses a payload in an envelope that its task does not take: too large, or JSON where it takes other things.
-pub(crate) fn check_fit(
-    task: &TaskDescriptor,
-    submission: &Submission,
-    base: &str,
-) -> Result<(), Problem> {
-    if submission.payload.len() as u64 > task.max_payload {
-        return Err(body::too_large(task.max_payload));
-    }
-    if !task.accepts.contains(&submission.content_type) {
-        let types: Vec<_> = task.accepts.iter().map(ContentType::as_str).collect();
-        let (types, name) = (types.join(", "), &task.name);
-        let detail = format!("{name} takes {types}: send it to /tasks/{name}/jobs");
-        return Err(Problem::violations(vec![Violation::new(format!("{base}/payload"), detail)]));
-    }
-    Ok(())
 }
 
 /// What became of one submission.

@@ -8,7 +8,7 @@ use super::{is_problem, lone, refused};
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
 
 /// Paths and what they offer.
-const ROUTES: [(&str, &str); 25] = [
+const ROUTES: [(&str, &str); 27] = [
     ("/crunch", "POST, OPTIONS"),
     ("/jobs", "GET, HEAD, POST, OPTIONS"),
     ("/jobs/batch", "POST, OPTIONS"),
@@ -31,6 +31,8 @@ const ROUTES: [(&str, &str); 25] = [
     ("/livez", "GET, HEAD, OPTIONS"),
     ("/readyz", "GET, HEAD, OPTIONS"),
     ("/openapi.json", "GET, HEAD, OPTIONS"),
+    ("/docs", "GET, HEAD, OPTIONS"),
+    ("/docs/start.js", "GET, HEAD, OPTIONS"),
     ("/problems/gone", "GET, HEAD, OPTIONS"),
     ("/problems/none", "GET, HEAD, OPTIONS"),
     ("/", "GET, HEAD, OPTIONS"),
@@ -153,7 +155,9 @@ async fn names_and_paths_that_are_not_there_are_404() {
         ("/tasks/none", "unknown-task"),
         ("/tasks/UPPER", "unknown-task"),
         ("/problems/none", "not-found"),
-        ("/docs", "not-found"),
+        ("/docs/", "not-found"),
+        ("/docs/index.html", "not-found"),
+        ("/docs/swagger-initializer.js", "not-found"),
         ("/jobs/x/events", "not-found"),
         ("/jobs/x/logs", "not-found"),
     ] {

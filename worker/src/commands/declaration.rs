@@ -13,7 +13,7 @@ use crunch_common::time::whole_ms;
 
 use super::problem::Mistake;
 use super::table::{self, Table, Value, mistake};
-use super::{duration, program};
+use super::{duration, program, schema};
 use crate::Task;
 use crate::process::{Command, Oneshot};
 
@@ -38,11 +38,9 @@ pub(super) struct Declaration {
 }
 
 /// What is known to come, and refused until then: nothing is silently ignored.
-const NOT_YET: [(&str, &str); 4] = [
+const NOT_YET: [(&str, &str); 2] = [
     ("mode", "every command runs once for each job; remove the key"),
     ("processes", "every command runs once for each job; remove the key"),
-    ("payload_schema", "payloads are not checked against a schema; remove the key"),
-    ("result_schema", "results are not checked against a schema; remove the key"),
 ];
 
 /// Reads a task; what is wrong is noted in `table`.
@@ -54,7 +52,9 @@ pub(super) fn read(table: &mut Table<'_>, setting: &Setting) -> Option<Declarati
         Some((_, name)) => name.clone(),
         None => "nameless".parse().ok()?,
     };
-    let descriptor = descriptor_of(table, descriptor);
+    let mut descriptor = descriptor_of(table, descriptor);
+    descriptor.payload_schema = table.take("payload_schema", |value| schema::read(value, setting));
+    descriptor.result_schema = table.take("result_schema", |value| schema::read(value, setting));
     for (key, why) in NOT_YET {
         table.refuse(key, why);
     }
