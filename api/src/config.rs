@@ -11,6 +11,7 @@ use crunch_common::config::{
 use crunch_common::task::TaskName;
 
 use crate::query;
+use crate::webhook::WebhookConfig;
 
 /// Takes jobs over HTTP and tells how they stand.
 #[derive(Debug, Clone, Parser)]
@@ -44,6 +45,10 @@ pub struct ApiConfig {
     #[command(flatten)]
     pub durability: DurabilityConfig,
 
+    /// How webhooks are taken and delivered.
+    #[command(flatten)]
+    pub webhooks: WebhookConfig,
+
     /// What to do with a task that no worker ever declared.
     #[arg(long, env = "CRUNCH_API_UNKNOWN_TASKS", value_name = "WHAT", default_value = "refuse")]
     pub unknown_tasks: UnknownTasks,
@@ -66,6 +71,8 @@ pub enum Command {
     /// Looks whether everything in Redis is where it should be, while the system works; exits with 0 if it is, with 1 if
     /// not.
     Audit(AuditOptions),
+    /// Prints a fresh secret to sign webhooks with.
+    WebhookSecret,
 }
 
 /// What an audit does beside looking.
@@ -148,7 +155,10 @@ impl FromStr for TaskRoute {
         if OWN_PATHS.contains(&first) {
             return Err("takes a path of the API's own");
         }
-        let task = task.parse().map_err(|_| "does not end in a task name")?;
+        let task: TaskName = task.parse().map_err(|_| "does not end in a task name")?;
+        if task.is_reserved() {
+            return Err("ends in a task of Crunch's own");
+        }
         Ok(Self { path: path.to_owned(), task })
     }
 }

@@ -6,6 +6,7 @@ mod audit;
 mod body;
 mod catalog;
 mod config;
+mod deliver;
 mod document;
 mod health;
 mod idempotency;
@@ -20,6 +21,7 @@ mod server;
 mod service;
 mod state;
 mod submit;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -27,6 +29,7 @@ pub use config::{
     ApiConfig, AuditOptions, Auth, Command, HealthTarget, TaskRoute, TaskRoutes, UnknownTasks,
 };
 pub use server::{Server, Shutdown, StartError};
+pub use webhook::{Allow, SecretText, WebhookConfig, WebhookUse};
 
 use crunch_common::{config as settings, telemetry};
 
@@ -52,6 +55,10 @@ pub fn main() -> ExitCode {
     let outcome = match &config.command {
         Some(Command::Health(target)) => health::check(target),
         Some(Command::Audit(options)) => audit::run(&config.common.broker, options),
+        Some(Command::WebhookSecret) => {
+            println!("{}", webhook::Secret::fresh().text());
+            Ok(())
+        }
         None => server::serve(config),
     };
     match outcome {

@@ -22,6 +22,7 @@ use crate::routes;
         routes::jobs::show,
         routes::jobs::delete,
         routes::jobs::attempts,
+        routes::deliveries::list,
         routes::jobs::cancel,
         routes::jobs::retry,
         routes::tasks::list,

@@ -1,5 +1,6 @@
 //! Every path on one screen.
 
+pub(crate) mod deliveries;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod pages;
@@ -33,6 +34,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/jobs/{id}/result").get(results::raw),
         At::path("/jobs/{id}/payload").get(results::payload),
         At::path("/jobs/{id}/attempts").get(jobs::attempts),
+        At::path("/jobs/{id}/deliveries").get(deliveries::list),
         At::path("/jobs/{id}/cancel").post(jobs::cancel),
         At::path("/jobs/{id}/retry").post(jobs::retry),
         At::path("/tasks").get(tasks::list),

@@ -12,10 +12,12 @@ use tokio::sync::watch;
 
 use crate::catalog::Catalog;
 use crate::config::ApiConfig;
+use crate::deliver::Deliverer;
 use crate::links::PublicUrl;
 use crate::routes;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
+use crate::webhook::Webhooks;
 
 /// Connections at once: enough for ten thousand clients, bounded so that descriptors do not run out.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -46,6 +48,12 @@ pub enum StartError {
         /// Where it was to listen.
         addr: SocketAddr,
     },
+    /// Webhooks cannot be signed.
+    #[error("{reason}")]
+    Webhooks {
+        /// What is wrong; never a secret.
+        reason: String,
+    },
     /// Redis cannot be used as it is set up.
     #[error(transparent)]
     Broker(#[from] broker::Error),
@@ -75,7 +83,7 @@ impl StartError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Open { .. } => 2,
+            Self::Open { .. } | Self::Webhooks { .. } => 2,
             Self::Bind { .. }
             | Self::Broker(_)
             | Self::System(_)
@@ -121,6 +129,7 @@ pub struct Server {
     listener: TcpListener,
     addr: SocketAddr,
     broker: Broker,
+    webhooks: Arc<Webhooks>,
 }
 
 impl Server {
@@ -132,6 +141,8 @@ impl Server {
         if config.is_open_to_others() {
             return Err(StartError::Open { addr: config.addr });
         }
+        let webhooks =
+            Webhooks::new(&config.webhooks).map_err(|reason| StartError::Webhooks { reason })?;
         let broker = Broker::new(&config.common.broker)?.insisting_on(&config.durability);
         let taken = |source| StartError::Bind { addr: config.addr, source };
         let listener = TcpListener::bind(config.addr).map_err(taken)?;
@@ -141,7 +152,7 @@ impl Server {
                 "links will say localhost; set CRUNCH_PUBLIC_URL to the address clients use"
             );
         }
-        Ok(Self { config, listener, addr, broker })
+        Ok(Self { config, listener, addr, broker, webhooks: Arc::new(webhooks) })
     }
 
     /// Where it listens.
@@ -167,9 +178,12 @@ impl Server {
             readiness: readiness.clone(),
             public_url: PublicUrl::new(self.config.public_url.as_deref(), self.addr),
             task_routes: self.config.routes.clone(),
+            webhooks: self.webhooks.clone(),
         });
         let stop = watch::Sender::new(false);
         self.start_services(&stop, catalog, readiness.clone());
+        let on = self.webhooks.are_on();
+        let deliverer = on.then(|| Deliverer::start(&self.broker, &self.webhooks));
         tracing::info!(
             address = %self.addr,
             public_url = %app.public_url,
@@ -184,12 +198,16 @@ impl Server {
             () = shutdown.asked(1) => {}
         }
         readiness.drain();
+        deliverer.iter().for_each(Deliverer::take_no_more);
         drain(&shutdown, self.config.drain).await;
         let close = async {
             handle.stop(true).await;
             let _ended = serving.await;
         };
         close_unless_hurried(&shutdown, close).await;
+        if let Some(deliverer) = deliverer {
+            deliverer.end().await;
+        }
         stop.send_replace(true);
         tracing::info!("stopped");
         Ok(())

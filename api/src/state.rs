@@ -8,6 +8,7 @@ use crate::catalog::Catalog;
 use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
 use crate::service::Readiness;
+use crate::webhook::Webhooks;
 
 #[derive(Debug)]
 pub(crate) struct App {
@@ -16,4 +17,5 @@ pub(crate) struct App {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,
+    pub(crate) webhooks: Arc<Webhooks>,
 }

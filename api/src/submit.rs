@@ -5,11 +5,12 @@ mod envelope;
 mod given;
 mod options;
 mod schema;
+mod webhook;
 
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
-use crunch_common::broker::{Broker, Enqueued, Error, Idempotency, JobRecord, Lookup, NewJob};
+use crunch_common::broker::{Enqueued, Error, Idempotency, JobRecord, Lookup, NewJob};
 use crunch_common::job::{ContentType, JobOptions};
 use crunch_common::task::{TaskDescriptor, TaskName};
 
@@ -41,7 +42,7 @@ impl Submission {
     /// The job as it will be enqueued.
     pub(crate) fn into_job(
         self,
-        broker: &Broker,
+        app: &App,
         task: &TaskDescriptor,
         idempotency: Option<Idempotency>,
     ) -> NewJob {
@@ -55,11 +56,13 @@ impl Submission {
             retention,
             durability,
             metadata,
+            webhook,
             ..
         } = self.options;
         let declared_retention = task.retention_ms.map(std::time::Duration::from_millis);
+        let id = app.broker.new_id(idempotency.as_ref());
         NewJob {
-            id: broker.new_id(idempotency.as_ref()),
+            id,
             task: task.name.clone(),
             queue: queue.unwrap_or_else(|| task.queue.clone()),
             priority: priority.unwrap_or(task.priority),
@@ -77,6 +80,7 @@ impl Submission {
             retention: retention.or(declared_retention),
             idempotency,
             durability: durability.unwrap_or_default(),
+            webhook: webhook.map(|wish| app.webhooks.of(id, wish)),
         }
     }
 }
@@ -108,6 +112,13 @@ pub(crate) fn check_fit(
         return Err(Problem::violations(vec![Violation::new(format!("{base}/payload"), detail)]));
     }
     Ok(())
+}
+
+/// Refuses a webhook in an envelope that this API does not take.
+pub(crate) fn check_webhook(app: &App, options: &Options, base: &str) -> Result<(), Problem> {
+    let refused = |detail| Violation::new(format!("{base}/webhook/url"), detail);
+    let Some(wish) = &options.webhook else { return Ok(()) };
+    app.webhooks.check(wish).map_err(|detail| Problem::violations(vec![refused(detail)]))
 }
 
 /// What became of one submission.

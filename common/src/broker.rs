@@ -32,6 +32,7 @@ mod submit;
 mod submitter;
 mod sweep;
 mod wakeup;
+mod webhook;
 
 use std::fmt;
 use std::sync::{Arc, Once};
@@ -56,6 +57,7 @@ pub use record::{JobRecord, Lookup, ResultSummary, Tombstone};
 pub use submit::{Enqueued, IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
 pub use sweep::Swept;
 pub use wakeup::{Control, Controls};
+pub use webhook::{Delivery, DeliveryOrder, Webhook};
 
 use crate::config::{BrokerConfig, DurabilityConfig};
 use crate::job::Partition;

@@ -17,4 +17,5 @@ mod proxy;
 mod redis_trouble;
 mod shutdown;
 mod supervise;
+mod webhooks;
 mod worker_health;

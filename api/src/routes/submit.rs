@@ -16,8 +16,8 @@ use crate::problem::{
 use crate::state::App;
 use crate::submit::{
     BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, Location, MAX_BATCH_BYTES,
-    Options, OptionsSchema, Submission, check_fit, idempotency, one_key, submit_batch, submit_one,
-    undeclared, undeclared_member,
+    Options, OptionsSchema, Submission, check_fit, check_webhook, idempotency, one_key,
+    submit_batch, submit_one, undeclared, undeclared_member,
 };
 use crate::{body, json, query};
 
@@ -43,9 +43,10 @@ pub(crate) async fn by_envelope(
     let Envelope { task, submission } = Envelope::read(text, "").map_err(Problem::violations)?;
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
     check_fit(&declared, &submission, "")?;
+    check_webhook(&app, &submission.options, "")?;
     let key = one_key(Key::of(&request)?, submission.options.key.clone())?;
     let idempotency = idempotency(key, &request, &content_type, &bytes);
-    let job = submission.into_job(&app.broker, &declared, idempotency);
+    let job = submission.into_job(&app, &declared, idempotency);
     submit_one(&app, job, Location::Job).await
 }
 
@@ -115,11 +116,13 @@ async fn by_payload(
         json::check(&payload)?;
     }
     let options = Options::from_query(request.query_string())?;
+    if let Some(wish) = &options.webhook {
+        app.webhooks.check(wish).map_err(|detail| query::invalid("webhook.url", detail))?;
+    }
     let key = one_key(Key::of(request)?, options.key.clone())?;
     let task = declared?;
     let idempotency = idempotency(key, request, &content_type, &payload);
-    let job =
-        Submission { payload, content_type, options }.into_job(&app.broker, &task, idempotency);
+    let job = Submission { payload, content_type, options }.into_job(app, &task, idempotency);
     submit_one(app, job, location).await
 }
 

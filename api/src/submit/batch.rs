@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Envelope, Taken, check_fit, no_answer, taken, undeclared_member};
+use super::{Envelope, Taken, check_fit, check_webhook, no_answer, taken, undeclared_member};
 use crate::document::{Items, JobDocument};
 use crate::json::Members;
 use crate::problem::{INVALID_SUBMISSION, Problem, ProblemDocument, Violation};
@@ -98,9 +98,10 @@ async fn prepare(
     let found = found.inspect_err(|error| *away = Some(error.clone()))?;
     let declared = found.ok_or_else(|| undeclared_member(&task, base))?;
     check_fit(&declared, &submission, base)?;
+    check_webhook(app, &submission.options, base)?;
     let key = submission.options.key.clone();
     let idempotency = key.map(|key| key.for_item(json.as_bytes()));
-    Ok(submission.into_job(&app.broker, &declared, idempotency))
+    Ok(submission.into_job(app, &declared, idempotency))
 }
 
 /// 202 if anything was taken; else 503 if another try may help; else 422.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 pub(crate) const LAYOUT: u64 = 1;
 
 /// The parts in the order of their use: what is shared first, then one file a verb.
-const PARTS: [&str; 26] = [
+const PARTS: [&str; 27] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/core.lua"),
     include_str!("lua/lifecycle.lua"),
@@ -31,6 +31,7 @@ const PARTS: [&str; 26] = [
     include_str!("lua/retry.lua"),
     include_str!("lua/redrive.lua"),
     include_str!("lua/delete.lua"),
+    include_str!("lua/mute.lua"),
     include_str!("lua/announce.lua"),
     include_str!("lua/pause.lua"),
     include_str!("lua/places.lua"),
@@ -53,6 +54,7 @@ pub(crate) enum Function {
     Heartbeat,
     Inspect,
     Leave,
+    Mute,
     Open,
     Pause,
     Redrive,
@@ -75,6 +77,7 @@ impl Function {
             Self::Heartbeat => "heartbeat",
             Self::Inspect => "inspect",
             Self::Leave => "leave",
+            Self::Mute => "mute",
             Self::Open => "open",
             Self::Pause => "pause",
             Self::Redrive => "redrive",

@@ -74,6 +74,7 @@ impl World {
             retention: None,
             idempotency: None,
             durability: Durability::MEMORY,
+            webhook: None,
         }
     }
 
