@@ -69,7 +69,7 @@ impl Deliverer {
         let courier = Arc::new(Courier {
             broker: broker.clone(),
             webhooks: webhooks.clone(),
-            post: Post::new(),
+            post: Post::trusting(&webhooks.authorities),
             hurry: deliverer.hurry.clone(),
         });
         let partitions = broker.partitions().count();

@@ -48,7 +48,7 @@ pub enum StartError {
         /// Where it was to listen.
         addr: SocketAddr,
     },
-    /// Webhooks cannot be signed.
+    /// Webhooks cannot be signed, or their receivers not be trusted, as it is set up.
     #[error("{reason}")]
     Webhooks {
         /// What is wrong; never a secret.

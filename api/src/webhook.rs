@@ -13,6 +13,7 @@ use std::time::Duration;
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::Webhook;
 use crunch_common::job::{ContentType, JobId, JobOptions, Metadata, Status};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 pub use allow::Allow;
 pub use config::{SecretText, WebhookConfig, WebhookUse};
@@ -39,14 +40,21 @@ pub(crate) struct Webhooks {
     pub(crate) secrets: Secrets,
     /// The wait after each failed attempt; there is one attempt more.
     pub(crate) delays: Vec<Duration>,
+    /// Whose certificates are trusted beside those of the web's authorities.
+    pub(crate) authorities: Vec<CertificateDer<'static>>,
 }
 
 impl Webhooks {
     /// # Errors
-    /// In words, if the secrets cannot be read.
+    /// In words, if secrets or certificates cannot be read.
     pub(crate) fn new(config: &WebhookConfig) -> Result<Self, String> {
         let guard = Guard::new(config.allow());
-        Ok(Self { guard, secrets: config.secrets()?, delays: config.delays() })
+        Ok(Self {
+            guard,
+            secrets: config.secrets()?,
+            delays: config.delays(),
+            authorities: config.authorities()?,
+        })
     }
 
     /// Whether any are taken and delivered.

@@ -47,6 +47,7 @@ impl Courier {
             None => lease.release(ReleaseCause::Shutdown),
             Some(Err(error)) => {
                 tracing::warn!(job.id = %letter.order.job, %error, "redis does not serve the deliverer");
+                // Uncharged: the receiver was not asked. And not at once: Redis is to come back first.
                 lease.release(ReleaseCause::Unroutable)
             }
             Some(Ok(verdict)) => settle(lease, &job, &letter, verdict),

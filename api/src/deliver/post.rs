@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use tokio_util::task::AbortOnDropHandle;
 use url::Host;
@@ -59,8 +59,11 @@ pub(super) struct Post {
 }
 
 impl Post {
-    pub(super) fn new() -> Self {
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    /// One that trusts the authorities of the web, and these.
+    pub(super) fn trusting(others: &[CertificateDer<'static>]) -> Self {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        // They were checked when the configuration was read.
+        roots.add_parsable_certificates(others.iter().cloned());
         let provider = Arc::new(crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -136,3 +139,6 @@ async fn throw_away(response: &mut Response<Incoming>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,9 @@ use clap::Args;
 use crunch_common::config::comma_separated;
 use crunch_common::job::MAX_ATTEMPTS_LIMIT;
 use crunch_common::time::whole_ms;
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::{Allow, Secrets};
 
@@ -32,6 +35,10 @@ pub struct WebhookConfig {
     /// A file of such secrets, one a line.
     #[arg(long, env = "CRUNCH_WEBHOOK_SECRETS_FILE", value_name = "PATH")]
     pub webhook_secrets_file: Option<PathBuf>,
+
+    /// A file of certificates (PEM) of further authorities that receivers' certificates may come from.
+    #[arg(long, env = "CRUNCH_WEBHOOK_CA_FILE", value_name = "PATH")]
+    pub webhook_ca_file: Option<PathBuf>,
 
     /// Where webhooks may be sent beside ports 80 and 443 of the public internet: addresses, nets, and host:port, separated
     /// by commas.
@@ -102,6 +109,21 @@ impl WebhookConfig {
 
     pub(super) fn delays(&self) -> Vec<Duration> {
         self.delays.0.clone()
+    }
+
+    /// The certificates of further authorities, at least one if there is a file.
+    pub(super) fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+        let Some(path) = &self.webhook_ca_file else { return Ok(Vec::new()) };
+        let wrong =
+            |what: &dyn fmt::Display| format!("CRUNCH_WEBHOOK_CA_FILE={}: {what}", path.display());
+        let read = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
+        let read: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| wrong(&error))?;
+        let (good, bad) = RootCertStore::empty().add_parsable_certificates(read.iter().cloned());
+        match (good, bad) {
+            (0, 0) => Err(wrong(&"expected certificates in PEM")),
+            (_, 0) => Ok(read),
+            (_, bad) => Err(wrong(&format!("{bad} of its certificates cannot be used"))),
+        }
     }
 
     /// The secrets of variable and file; none if webhooks are off.

@@ -116,6 +116,12 @@ impl Guard {
 }
 
 impl<R: Resolve> Guard<R> {
+    /// One that asks somebody else than the system.
+    #[cfg(test)]
+    pub(crate) fn resolving(allow: Allow, resolver: R) -> Self {
+        Self { allow, resolver }
+    }
+
     /// Refuses what is forbidden wherever names lead. What passes is checked again when it is connected to.
     pub(crate) fn check_spelling(&self, target: &Target) -> Result<(), Forbidden> {
         match address_of(&target.host()) {

@@ -22,6 +22,7 @@ mod intake;
 mod limits;
 mod losses;
 mod waking;
+mod webhooks;
 
 /// One story's world: a key space of its own and a clock that stands until it is moved.
 pub(crate) struct World {
@@ -230,6 +231,9 @@ stories! {
     "a job that waits to run alone does not wait for a dead worker" => burials::reserved,
     "a burial goes on to the end, whatever its worker held" => burials::many,
     "a broken running record does not stop the recovery of others" => losses::broken,
+    "the end of a job makes a delivery in the same step" => webhooks::made,
+    "whatever ends a job is told" => webhooks::every_end,
+    "each life is told once, and a muted job no more" => webhooks::lives,
 }
 
 #[tokio::test]

@@ -97,6 +97,16 @@ async fn a_receiver_that_asks_for_time_gets_it() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_takes_the_call_and_never_answers_is_left_after_its_time() {
+    let (_stack, api, _worker) = stack_with(&[("CRUNCH_WEBHOOK_DELAYS_MS", "86400000")]).await;
+    let receiver = Receiver::open().await;
+    let id = submit(&api, &receiver).await;
+    let _silent = receiver.called().await;
+    let delivery = delivery_becomes(&api, &id, "retrying").await;
+    assert_eq!(delivery["attempts"][0]["error"]["code"], "timeout");
+}
+
+#[tokio::test]
 async fn a_receiver_that_is_gone_hears_no_more_of_that_job() {
     let (_stack, api, _worker) = stack_with(&[]).await;
     let receiver = Receiver::open().await;

@@ -53,6 +53,12 @@ async fn secrets_may_stand_in_a_file_and_never_in_a_log() {
         );
     }
     let mut command = stack.command("test-api");
+    command.env("CRUNCH_WEBHOOK_CA_FILE", &path);
+    let output = command.output().await.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text.contains("CRUNCH_WEBHOOK_CA_FILE") && !text.contains(OTHER), "{text}");
+    let mut command = stack.command("test-api");
     command.env("CRUNCH_WEBHOOK_SECRETS", SECRET).arg("--help");
     let help = String::from_utf8(command.output().await.unwrap().stdout).unwrap();
     assert!(help.contains("CRUNCH_WEBHOOK_SECRETS") && !help.contains(SECRET), "{help}");
