@@ -2,7 +2,9 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::header;
-use crunch_common::broker::{Attempt, JobRecord, QueueSummary, ResultSummary, WorkerSummary};
+use crunch_common::broker::{
+    Attempt, JobRecord, LogLine, QueueSummary, ResultSummary, WorkerSummary,
+};
 use crunch_common::job::{JobError, Metadata, Status};
 use crunch_common::task::TaskDescriptor;
 use crunch_common::time::{Timestamp, whole_ms};
@@ -61,14 +63,14 @@ pub(crate) struct JobDocument {
     links: Links,
 }
 
-/// Where to go from a job; null where nothing is offered yet.
+/// Where to go from a job.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Links {
     #[serde(rename = "self")]
     this: String,
     result: String,
-    events: Option<String>,
-    logs: Option<String>,
+    events: String,
+    logs: String,
     cancel: String,
 }
 
@@ -125,8 +127,8 @@ impl JobDocument {
             links: Links {
                 this: links::job(job.id),
                 result: format!("{}/result", links::job(job.id)),
-                events: None,
-                logs: None,
+                events: format!("{}/events", links::job(job.id)),
+                logs: format!("{}/logs", links::job(job.id)),
                 cancel: format!("{}/cancel", links::job(job.id)),
             },
         }
@@ -150,6 +152,34 @@ pub(crate) struct JobPage {
     pub(crate) items: Vec<JobDocument>,
     /// Give it back as `cursor` for the next page; null at the end.
     pub(crate) next_cursor: Option<String>,
+}
+
+/// A page of a log.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LogPage {
+    pub(crate) items: Vec<LogDocument>,
+    /// Give it back as `cursor` for what follows; null once the job has ended and everything was read.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// A line of a log.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LogLine)]
+pub(crate) struct LogDocument {
+    /// Counted from 1 over the job's life; older lines than are kept leave a gap.
+    number: u64,
+    /// The attempt that wrote it.
+    attempt: u32,
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    line: String,
+}
+
+impl From<LogLine> for LogDocument {
+    fn from(line: LogLine) -> Self {
+        let LogLine { number, at, attempt, line } = line;
+        Self { number, attempt, at, line }
+    }
 }
 
 /// How many jobs an operation reached.

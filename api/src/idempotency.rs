@@ -3,6 +3,7 @@
 use actix_web::HttpRequest;
 use crunch_common::broker::Idempotency;
 
+use crate::prefer::WAIT;
 use crate::problem::{INVALID_IDEMPOTENCY_KEY, Problem};
 
 /// The header's name.
@@ -56,12 +57,19 @@ impl Key {
         body: &[u8],
     ) -> Idempotency {
         let (method, path) = (request.method().as_str().as_bytes(), request.path().as_bytes());
-        let query = request.query_string().as_bytes();
+        let query = without_wait(request.query_string());
         Idempotency::new(
             &[b"anonymous", method, path, self.0.as_bytes()],
-            &[method, path, query, content_type.as_bytes(), body],
+            &[method, path, query.as_bytes(), content_type.as_bytes(), body],
         )
     }
+}
+
+/// The query as it was written, but for how long an answer may take: whoever asks again may have less patience.
+fn without_wait(query: &str) -> String {
+    let is_wait = |part: &&str| part.split('=').next() == Some(WAIT);
+    let parts: Vec<_> = query.split('&').filter(|part| !is_wait(part)).collect();
+    parts.join("&")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Every path on one screen.
 
 pub(crate) mod deliveries;
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod pages;
@@ -35,6 +36,8 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/jobs/{id}/payload").get(results::payload),
         At::path("/jobs/{id}/attempts").get(jobs::attempts),
         At::path("/jobs/{id}/deliveries").get(deliveries::list),
+        At::path("/jobs/{id}/events").get(events::stream),
+        At::path("/jobs/{id}/logs").get(events::log),
         At::path("/jobs/{id}/cancel").post(jobs::cancel),
         At::path("/jobs/{id}/retry").post(jobs::retry),
         At::path("/tasks").get(tasks::list),
@@ -44,6 +47,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/queues/{queue}/pause").post(queues::pause),
         At::path("/queues/{queue}/resume").post(queues::resume),
         At::path("/queues/{queue}/redrive").post(queues::redrive),
+        At::path("/queues/{queue}/purge").post(queues::purge),
         At::path("/workers").get(workers::list),
         At::path("/livez").get(health::live),
         At::path("/readyz").get(health::ready),

@@ -17,6 +17,7 @@ use crate::links::PublicUrl;
 use crate::routes;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
+use crate::watching::Watchers;
 use crate::webhook::Webhooks;
 
 /// Connections at once: enough for ten thousand clients, bounded so that descriptors do not run out.
@@ -162,7 +163,7 @@ impl Server {
     }
 
     /// Serves until `shutdown` is asked for: then `/readyz` says 503 at once while requests are served as usual for the
-    /// configured time, then the listener closes, and those under way end.
+    /// configured time, then whoever waits is answered, the listener closes, and requests under way end.
     ///
     /// # Errors
     /// If Redis is there but cannot be used as it is set up, or the system refuses.
@@ -172,16 +173,19 @@ impl Server {
         if let Err(refused @ broker::Error::Refused { .. }) = readiness.tick().await {
             return Err(refused.into());
         }
+        let watchers = Arc::new(Watchers::new(self.broker.clone()));
         let app = web::Data::new(App {
             broker: self.broker.clone(),
             catalog: catalog.clone(),
             readiness: readiness.clone(),
+            watchers: watchers.clone(),
             public_url: PublicUrl::new(self.config.public_url.as_deref(), self.addr),
             task_routes: self.config.routes.clone(),
             webhooks: self.webhooks.clone(),
         });
         let stop = watch::Sender::new(false);
         self.start_services(&stop, catalog, readiness.clone());
+        tokio::spawn(watchers.clone().run(stop.subscribe()));
         let on = self.webhooks.are_on();
         let deliverer = on.then(|| Deliverer::start(&self.broker, &self.webhooks));
         tracing::info!(
@@ -200,6 +204,7 @@ impl Server {
         readiness.drain();
         deliverer.iter().for_each(Deliverer::take_no_more);
         drain(&shutdown, self.config.drain).await;
+        watchers.close();
         let close = async {
             handle.stop(true).await;
             let _ended = serving.await;

@@ -8,6 +8,7 @@ use crate::catalog::Catalog;
 use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
 use crate::service::Readiness;
+use crate::watching::Watchers;
 use crate::webhook::Webhooks;
 
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub(crate) struct App {
     pub(crate) broker: Broker,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) readiness: Arc<Readiness>,
+    pub(crate) watchers: Arc<Watchers>,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,
     pub(crate) webhooks: Arc<Webhooks>,

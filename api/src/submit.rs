@@ -9,9 +9,9 @@ mod webhook;
 
 use actix_web::http::header;
 use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use crunch_common::broker::{Enqueued, Error, Idempotency, JobRecord, Lookup, NewJob};
-use crunch_common::job::{ContentType, JobOptions};
+use crunch_common::job::{ContentType, JobId, JobOptions};
 use crunch_common::task::{TaskDescriptor, TaskName};
 
 pub(crate) use batch::{ItemDocument, MAX_BATCH_BYTES, submit_batch};
@@ -21,10 +21,12 @@ pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
 
 use crate::document::JobDocument;
 use crate::idempotency::Key;
+use crate::prefer::Wish;
 use crate::problem::{
     GONE, IDEMPOTENCY_CONFLICT, INVALID_IDEMPOTENCY_KEY, Kind, Problem, Violation,
 };
 use crate::state::App;
+use crate::watching::Until;
 use crate::{body, links};
 
 /// Room around a payload for the other members of an envelope.
@@ -175,34 +177,52 @@ pub(crate) enum Location {
     Token,
 }
 
-/// Enqueues one job and answers 202 with its document.
+/// Enqueues one job and answers 202 with its document; 200 if its end was waited for, and came in time.
 pub(crate) async fn submit_one(
     app: &App,
     job: NewJob,
     location: Location,
+    wish: &Wish,
 ) -> Result<HttpResponse, Problem> {
     let answer = app.broker.enqueue(std::slice::from_ref(&job)).await.pop();
     let answer = answer.unwrap_or_else(|| Err(no_answer()));
     let taken = taken(app, answer).await?;
     let replayed = matches!(taken, Taken::Replayed(_));
-    let job = taken.job();
-    let id = job.id;
+    let job = wait_for(app, taken.job(), wish).await;
+    let ended = wish.patience.is_some() && job.status.is_terminal();
+    let mut response = if ended { HttpResponse::Ok() } else { HttpResponse::Accepted() };
+    point_to(&mut response, app, job.id, location);
+    wish.tell(&mut response);
+    if !ended {
+        response.insert_header((header::RETRY_AFTER, "1"));
+    }
+    if replayed {
+        response.insert_header(("Idempotency-Replayed", "true"));
+    }
+    Ok(response.json(JobDocument::new(job)))
+}
+
+/// The job once it has ended, or as it was last seen: it was taken, and its client hears so whatever happens meanwhile.
+async fn wait_for(app: &App, job: JobRecord, wish: &Wish) -> JobRecord {
+    let Some(patience) = wish.patience.filter(|_| !job.status.is_terminal()) else { return job };
+    match app.watchers.wait(job.id, Until::Ended, patience).await {
+        Ok(Lookup::Found(job)) => job,
+        Ok(Lookup::Gone(_) | Lookup::Unknown) | Err(_) => job,
+    }
+}
+
+/// Where to ask for the job from now on.
+fn point_to(response: &mut HttpResponseBuilder, app: &App, id: JobId, location: Location) {
     let place = match location {
         Location::Job => app.public_url.job(id),
         Location::Token => app.public_url.result_by_token(id),
     };
-    let mut response = HttpResponse::Accepted();
     response
         .insert_header((header::LOCATION, place))
         .insert_header(("Operation-Location", app.public_url.job(id)))
         .insert_header((header::CONTENT_LOCATION, links::job(id)))
         .insert_header((header::LINK, format!("<{}>; rel=\"monitor\"", links::job(id))))
-        .insert_header((header::RETRY_AFTER, "1"))
         .insert_header((header::CACHE_CONTROL, "no-store"));
-    if replayed {
-        response.insert_header(("Idempotency-Replayed", "true"));
-    }
-    Ok(response.json(JobDocument::new(job)))
 }
 
 /// What a caller hears of a task nobody declared, by the way it asked.

@@ -32,6 +32,7 @@ mod submit;
 mod submitter;
 mod sweep;
 mod wakeup;
+mod watch;
 mod webhook;
 
 use std::fmt;
@@ -57,6 +58,7 @@ pub use record::{JobRecord, Lookup, ResultSummary, Tombstone};
 pub use submit::{Enqueued, IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
 pub use sweep::Swept;
 pub use wakeup::{Control, Controls};
+pub use watch::{Change, Changes, Event, Followed, LogLine};
 pub use webhook::{Delivery, DeliveryOrder, Webhook};
 
 use crate::config::{BrokerConfig, DurabilityConfig};

@@ -4,6 +4,7 @@ mod acts;
 mod batch;
 mod bodies;
 mod envelope;
+mod events;
 mod idempotency;
 mod lists;
 mod outages;
@@ -13,6 +14,7 @@ mod routes;
 mod shutdown;
 mod submit;
 mod unknown_tasks;
+mod waiting;
 
 use crunch_tests::{Answer, Api, Stack};
 use serde_json::Value;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::Process;
 use crate::wait::eventually;
@@ -31,6 +32,16 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The answer to a request.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn to(request: RequestBuilder) -> Self {
+        let response = request.send().await.expect("the API answers");
+        let (status, headers) = (response.status(), response.headers().clone());
+        Self { status, headers, body: response.bytes().await.expect("the answer is whole") }
+    }
+
     /// The body as JSON.
     ///
     /// # Panics
@@ -99,13 +110,13 @@ impl Api {
     }
 
     /// Sends a request.
-    ///
-    /// # Panics
-    /// If there is no answer.
     pub async fn send(&self, request: RequestBuilder) -> Answer {
-        let response = request.send().await.expect("the API answers");
-        let (status, headers) = (response.status(), response.headers().clone());
-        Answer { status, headers, body: response.bytes().await.expect("the answer is whole") }
+        Answer::to(request).await
+    }
+
+    /// Sends a request in the background.
+    pub fn send_meanwhile(&self, request: RequestBuilder) -> JoinHandle<Answer> {
+        tokio::spawn(Answer::to(request))
     }
 
     /// `GET`

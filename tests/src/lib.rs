@@ -7,6 +7,7 @@
 
 mod api;
 pub mod chaos;
+mod events;
 mod ledger;
 mod port;
 mod process;
@@ -20,6 +21,7 @@ pub mod tasks;
 mod wait;
 
 pub use api::{Answer, Api};
+pub use events::{EventStream, Sent};
 pub use ledger::{Entry, Ledger, Moment};
 pub use process::Process;
 pub use proxy::{Loss, Proxy, Way, Which};

@@ -11,9 +11,12 @@ use crunch_common::broker::{
 use super::results::{job_there, there};
 use super::{Answer, job_id};
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
+use crate::etag::{self, Known};
+use crate::prefer::Wish;
 use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
 use crate::query;
 use crate::state::App;
+use crate::watching::Until;
 
 /// A page holds as many jobs unless asked otherwise, and never more than a hundred.
 const DEFAULT_LIMIT: usize = 20;
@@ -21,7 +24,12 @@ const MAX_LIMIT: usize = 100;
 
 /// How a job stands; always 200 while it is known.
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", operation_id = "getJob",
-    params(("id" = String, Path, description = "The job's id")),
+    params(
+        ("id" = String, Path, description = "The job's id"),
+        ("wait" = Option<u64>, Query, description = "Holds the answer back for up to so many seconds, at most 60: until the job has ended or, with If-None-Match, has changed"),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag that is known"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` is the same as the parameter"),
+    ),
     responses(
         (status = 200, description = "The job; a failed one is data, not an error", body = JobDocument),
         (status = 304, description = "Unchanged since the ETag of If-None-Match"),
@@ -33,25 +41,26 @@ pub(crate) async fn show(
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let job = job_there(&app, &id).await?;
-    let tag = format!("\"{}\"", job.version);
-    let unchanged = none_match(&request, &tag);
+    let (id, wish) = (job_id(&id)?, Wish::of(&request)?);
+    let known = Known::of(&request);
+    let job = match wish.patience {
+        Some(patience) => {
+            let until = known.clone().map_or(Until::Ended, Until::Other);
+            app.watchers.wait(id, until, patience).await?
+        }
+        None => app.broker.job(id).await?,
+    };
+    let job = there(job)?;
+    let unchanged = known.is_some_and(|known| known.contains(job.version));
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
-        .insert_header((header::ETAG, tag))
+        .insert_header((header::ETAG, etag::of(job.version)))
         .insert_header((header::CACHE_CONTROL, "private, no-cache"));
+    wish.tell(&mut response);
     if !job.status.is_terminal() {
         response.insert_header((header::RETRY_AFTER, "1"));
     }
     Ok(if unchanged { response.finish() } else { response.json(JobDocument::new(job)) })
-}
-
-/// Whether If-None-Match names the tag (RFC 9110, section 13.1.2: weak comparison).
-fn none_match(request: &HttpRequest, tag: &str) -> bool {
-    let values =
-        request.headers().get_all(header::IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
-    let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
-    tags.any(|given| given == "*" || given.trim_start_matches("W/") == tag)
 }
 
 /// The last attempts of a job, oldest first.

@@ -86,6 +86,15 @@ pub(crate) async fn redrive(
     }))
 }
 
+/// Cancels a queue's queued and scheduled jobs.
+#[utoipa::path(post, path = "/queues/{queue}/purge", tag = "queues", operation_id = "purgeQueue",
+    params(("queue" = String, Path, description = "The queue's name")),
+    responses((status = 200, description = "How many", body = Count)))]
+pub(crate) async fn purge(app: web::Data<App>, name: web::Path<String>) -> Answer {
+    let count = app.broker.purge(&queue_name(&name)?).await.map_err(Problem::in_doubt)?;
+    Ok(ok(&Count { count }))
+}
+
 fn queue_name(text: &str) -> Result<QueueName, Problem> {
     text.parse().map_err(|_| no_such_queue())
 }

@@ -1,34 +1,54 @@
 //! What came out of a job, and what went in: raw bytes with their own type.
 
 use actix_web::http::header;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use crunch_common::broker::{JobRecord, Lookup, Tombstone};
 use crunch_common::job::{Payload, Status};
 
 use super::{Answer, job_id};
 use crate::document::JobDocument;
+use crate::prefer::Wish;
 use crate::problem::{GONE, INTERNAL, JOB_CANCELED, Problem, TRIMMED};
 use crate::state::App;
+use crate::watching::Until;
 
 /// How a job stands, by its token: the status code alone can drive a client.
 #[utoipa::path(get, path = "/result/{token}", tag = "jobs", operation_id = "getResultByToken",
-    params(("token" = String, Path, description = "The token that was answered to the submission")),
+    params(
+        ("token" = String, Path, description = "The token that was answered to the submission"),
+        ("wait" = Option<u64>, Query, description = "Holds the answer back until the job has ended, for up to so many seconds, at most 60"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` is the same as the parameter"),
+    ),
     responses(
         (status = 202, description = "Not ended yet", body = JobDocument),
         (status = 200, description = "Ended; read `status`", body = JobDocument),
         (status = 404, description = "There is no such job"),
         (status = 410, description = "It was deleted"),
     ))]
-pub(crate) async fn by_token(app: web::Data<App>, token: web::Path<String>) -> Answer {
-    let job = there(app.broker.job(job_id(&token)?).await?)?;
+pub(crate) async fn by_token(
+    app: web::Data<App>,
+    token: web::Path<String>,
+    request: HttpRequest,
+) -> Answer {
+    let (id, wish) = (job_id(&token)?, Wish::of(&request)?);
+    let job = match wish.patience {
+        Some(patience) => app.watchers.wait(id, Until::Ended, patience).await?,
+        None => app.broker.job(id).await?,
+    };
+    let job = there(job)?;
     let mut response = if job.status.is_terminal() { HttpResponse::Ok() } else { pending() };
     response.insert_header((header::CACHE_CONTROL, "no-store"));
+    wish.tell(&mut response);
     Ok(response.json(JobDocument::new(job)))
 }
 
 /// The result as it is.
 #[utoipa::path(get, path = "/jobs/{id}/result", tag = "jobs", operation_id = "getResult",
-    params(("id" = String, Path, description = "The job's id")),
+    params(
+        ("id" = String, Path, description = "The job's id"),
+        ("wait" = Option<u64>, Query, description = "Holds the answer back until the job has ended, for up to so many seconds, at most 60"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` is the same as the parameter"),
+    ),
     responses(
         (status = 200, description = "The result, with its own content type"),
         (status = 202, description = "Not ended yet", body = JobDocument),
@@ -37,17 +57,31 @@ pub(crate) async fn by_token(app: web::Data<App>, token: web::Path<String>) -> A
         (status = 410, description = "It was deleted"),
         (status = 422, description = "It failed; `error` says why"),
     ))]
-pub(crate) async fn raw(app: web::Data<App>, id: web::Path<String>) -> Answer {
-    let (job, result) = there(app.broker.result(job_id(&id)?).await?)?;
-    match (job.status, result) {
-        (Status::Succeeded, Some(result)) => Ok(bytes(&result)),
-        (Status::Succeeded, None) => Err(Problem::new(INTERNAL, "the result could not be read")),
-        (Status::Failed, _) => Err(Problem::job_failed(job.error.as_ref())),
-        (Status::Canceled, _) => Err(Problem::new(JOB_CANCELED, "the job was canceled")),
-        (Status::Scheduled | Status::Queued | Status::Running | Status::Retrying, _) => {
-            Ok(pending()
-                .insert_header((header::CACHE_CONTROL, "no-store"))
-                .json(JobDocument::new(job)))
+pub(crate) async fn raw(
+    app: web::Data<App>,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Answer {
+    let (id, wish) = (job_id(&id)?, Wish::of(&request)?);
+    if let Some(patience) = wish.patience {
+        there(app.watchers.wait(id, Until::Ended, patience).await?)?;
+    }
+    let (job, result) = there(app.broker.result(id).await?)?;
+    let mut response = match (job.status, &result) {
+        (Status::Succeeded, Some(result)) => bytes(result),
+        (Status::Succeeded, None) => {
+            return Err(Problem::new(INTERNAL, "the result could not be read"));
+        }
+        (Status::Failed, _) => return Err(Problem::job_failed(job.error.as_ref())),
+        (Status::Canceled, _) => return Err(Problem::new(JOB_CANCELED, "the job was canceled")),
+        (Status::Scheduled | Status::Queued | Status::Running | Status::Retrying, _) => pending(),
+    };
+    wish.tell(&mut response);
+    match result {
+        Some(result) => Ok(response.body(result.bytes)),
+        None => {
+            response.insert_header((header::CACHE_CONTROL, "no-store"));
+            Ok(response.json(JobDocument::new(job)))
         }
     }
 }
@@ -64,23 +98,24 @@ pub(crate) async fn payload(app: web::Data<App>, id: web::Path<String>) -> Answe
     let payload = there(app.broker.payload(job_id(&id)?).await?)?;
     let payload =
         payload.ok_or_else(|| Problem::new(TRIMMED, "the payload was forgotten to make room"))?;
-    Ok(bytes(&payload))
+    Ok(bytes(&payload).body(payload.bytes))
 }
 
-fn pending() -> actix_web::HttpResponseBuilder {
+fn pending() -> HttpResponseBuilder {
     let mut response = HttpResponse::Accepted();
     response.insert_header((header::RETRY_AFTER, "1"));
     response
 }
 
-/// Bytes somebody else made: the browser is told to take them for nothing else.
-fn bytes(payload: &Payload) -> HttpResponse {
-    HttpResponse::Ok()
+/// 200 for bytes somebody else made: the browser is told to take them for nothing else.
+fn bytes(payload: &Payload) -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
         .content_type(payload.content_type.as_str())
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"))
-        .insert_header((header::CACHE_CONTROL, "private, no-cache"))
-        .body(payload.bytes.clone())
+        .insert_header((header::CACHE_CONTROL, "private, no-cache"));
+    response
 }
 
 /// What was looked up, or the problem that says why it is not there.

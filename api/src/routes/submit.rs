@@ -10,6 +10,7 @@ use crunch_common::task::{TaskDescriptor, TaskName};
 use super::Answer;
 use crate::document::{Items, JobDocument};
 use crate::idempotency::{HEADER as IDEMPOTENCY_KEY, Key};
+use crate::prefer::{WAIT, Wish};
 use crate::problem::{
     INVALID_IDEMPOTENCY_KEY, NO_WORKER_YET, NOT_FOUND, Problem, TOO_LARGE, UNKNOWN_TASK,
 };
@@ -23,9 +24,14 @@ use crate::{body, json, query};
 
 /// Submits a job; the body names the task.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", operation_id = "submitJob",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job")),
+    params(
+        ("wait" = Option<u64>, Query, description = "Waits for the job's end for up to so many seconds, at most 60"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
+    ),
     request_body = EnvelopeSchema,
     responses(
+        (status = 200, description = "Taken, waited for, and ended", body = JobDocument),
         (status = 202, description = "Taken", body = JobDocument),
         (status = 422, description = "The submission does not fit"),
         (status = 503, description = "Jobs cannot be taken right now"),
@@ -39,7 +45,8 @@ pub(crate) async fn by_envelope(
     let limit = app.catalog.largest_json_payload() + ENVELOPE_BYTES;
     let bytes = body::read(&request, payload, limit).await?;
     let text = json::check(&bytes)?;
-    refuse_parameters(&request)?;
+    refuse_parameters(&request, &[WAIT])?;
+    let wish = Wish::of(&request)?;
     let Envelope { task, submission } = Envelope::read(text, "").map_err(Problem::violations)?;
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
     check_fit(&declared, &submission, "")?;
@@ -47,7 +54,7 @@ pub(crate) async fn by_envelope(
     let key = one_key(Key::of(&request)?, submission.options.key.clone())?;
     let idempotency = idempotency(key, &request, &content_type, &bytes);
     let job = submission.into_job(&app, &declared, idempotency);
-    submit_one(&app, job, Location::Job).await
+    submit_one(&app, job, Location::Job, &wish).await
 }
 
 /// Submits a job of the task in the path; the body is its payload.
@@ -55,10 +62,13 @@ pub(crate) async fn by_envelope(
     params(
         ("task" = String, Path, description = "The task's name"),
         OptionsSchema,
+        ("wait" = Option<u64>, Query, description = "Waits for the job's end for up to so many seconds, at most 60"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
     ),
     request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type the task takes. Options are query parameters."),
     responses(
+        (status = 200, description = "Taken, waited for, and ended", body = JobDocument),
         (status = 202, description = "Taken", body = JobDocument),
         (status = 404, description = "No worker ever declared this task"),
     ))]
@@ -115,15 +125,15 @@ async fn by_payload(
     if content_type.is_json() {
         json::check(&payload)?;
     }
-    let options = Options::from_query(request.query_string())?;
-    if let Some(wish) = &options.webhook {
-        app.webhooks.check(wish).map_err(|detail| query::invalid("webhook.url", detail))?;
+    let (wish, options) = (Wish::of(request)?, Options::from_query(request.query_string())?);
+    if let Some(webhook) = &options.webhook {
+        app.webhooks.check(webhook).map_err(|detail| query::invalid("webhook.url", detail))?;
     }
     let key = one_key(Key::of(request)?, options.key.clone())?;
     let task = declared?;
     let idempotency = idempotency(key, request, &content_type, &payload);
     let job = Submission { payload, content_type, options }.into_job(app, &task, idempotency);
-    submit_one(app, job, location).await
+    submit_one(app, job, location, &wish).await
 }
 
 /// Submits up to 1000 jobs, each for itself.
@@ -142,7 +152,7 @@ pub(crate) async fn batch(
     body::content_type(&request, Some(&[ContentType::json()]))?;
     let bytes = body::read(&request, payload, MAX_BATCH_BYTES).await?;
     let text = json::check(&bytes)?;
-    refuse_parameters(&request)?;
+    refuse_parameters(&request, &[])?;
     if request.headers().contains_key(IDEMPOTENCY_KEY) {
         let detail = "a batch takes keys in its items only, as idempotency_key";
         return Err(Problem::new(INVALID_IDEMPOTENCY_KEY, detail));
@@ -150,9 +160,10 @@ pub(crate) async fn batch(
     submit_batch(&app, text, request.path()).await
 }
 
-/// Where the envelope says everything, a query parameter would silently say nothing.
-fn refuse_parameters(request: &HttpRequest) -> Result<(), Problem> {
-    match query::pairs(request.query_string())?.first() {
+/// Where the envelope says everything, a query parameter that is not known would silently say nothing.
+fn refuse_parameters(request: &HttpRequest, known: &[&str]) -> Result<(), Problem> {
+    let pairs = query::pairs(request.query_string())?;
+    match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         Some((name, _)) => {
             Err(query::invalid(name, "there is no such query parameter here; say it in the body"))
         }

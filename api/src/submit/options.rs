@@ -10,6 +10,7 @@ use crunch_common::time::{Timestamp, whole_ms};
 use super::given::{Given, Refusal, pointer_segment, refused};
 use super::webhook;
 use crate::idempotency::Key;
+use crate::prefer::WAIT;
 use crate::problem::Problem;
 use crate::query;
 use crate::webhook::Wish;
@@ -76,7 +77,9 @@ impl Options {
 
     /// Reads the options of a query string. Numbers are written as digits, metadata as `metadata.<key>=<value>`.
     pub(crate) fn from_query(query: &str) -> Result<Self, Problem> {
-        let pairs = query::pairs(query)?;
+        let mut pairs = query::pairs(query)?;
+        // That is about the answer, not about the job.
+        pairs.retain(|(name, _)| name != WAIT);
         if let Some(name) = query::repeated(pairs.iter().map(|(name, _)| name.as_str())) {
             return Err(query::invalid(name, "is given twice"));
         }
@@ -198,7 +201,6 @@ mod tests {
             "nonsense=1",
             "metadata=1",
             "webhook=x",
-            "wait=5",
             "queue=a&queue=a",
             "delay_ms=%2B5",
             "delay_ms=1&run_at=2026-11-22T13:40:54Z",

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 pub(crate) const LAYOUT: u64 = 1;
 
 /// The parts in the order of their use: what is shared first, then one file a verb.
-const PARTS: [&str; 27] = [
+const PARTS: [&str; 29] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/core.lua"),
     include_str!("lua/lifecycle.lua"),
@@ -32,8 +32,10 @@ const PARTS: [&str; 27] = [
     include_str!("lua/redrive.lua"),
     include_str!("lua/delete.lua"),
     include_str!("lua/mute.lua"),
+    include_str!("lua/watch.lua"),
     include_str!("lua/announce.lua"),
     include_str!("lua/pause.lua"),
+    include_str!("lua/purge.lua"),
     include_str!("lua/places.lua"),
     include_str!("lua/mend.lua"),
     include_str!("lua/examine.lua"),
@@ -57,11 +59,13 @@ pub(crate) enum Function {
     Mute,
     Open,
     Pause,
+    Purge,
     Redrive,
     Report,
     Resume,
     Retry,
     Sweep,
+    Watch,
 }
 
 impl Function {
@@ -80,11 +84,13 @@ impl Function {
             Self::Mute => "mute",
             Self::Open => "open",
             Self::Pause => "pause",
+            Self::Purge => "purge",
             Self::Redrive => "redrive",
             Self::Report => "report",
             Self::Resume => "resume",
             Self::Retry => "retry",
             Self::Sweep => "sweep",
+            Self::Watch => "watch",
         }
     }
 }

@@ -139,6 +139,16 @@ impl Keys {
         self.key(format_args!("job:{id}:log"))
     }
 
+    /// LIST, the changes of a job that somebody reads along.
+    pub(crate) fn events(&self, id: JobId) -> String {
+        self.key(format_args!("job:{id}:events"))
+    }
+
+    /// Channel on which the changes of watched jobs are told.
+    pub(crate) fn changes(&self) -> String {
+        self.key(format_args!("changes"))
+    }
+
     /// STRING, id of the job that an idempotency key made, and the request's fingerprint.
     pub(crate) fn idempotency(&self, digest: &str) -> String {
         self.key(format_args!("idempotency:{digest}"))
@@ -231,6 +241,8 @@ mod tests {
             ("tasks", keys.tasks()),
             ("job", keys.job(id)),
             ("log", keys.log(id)),
+            ("events", keys.events(id)),
+            ("changes", keys.changes()),
             ("idempotency", keys.idempotency("00112233445566778899aabbccddeeff")),
             ("ready", keys.ready(&queue, Lane::Of(Priority::Normal))),
             ("ghosts", keys.ghosts(&queue)),
@@ -247,12 +259,15 @@ mod tests {
         }
     }
 
+    /// What is spelled beside the keys and is none.
+    const CHANNELS: [&str; 2] = ["control", "changes"];
+
     #[test]
     fn every_key_that_lua_spells_is_known_by_its_name() {
         let prefix = "crunch".parse().unwrap();
         for (name, key) in spelled_in_lua() {
             let known = KeyName::read(&prefix, 8, &key);
-            assert!(known != KeyName::Unknown || name == "control", "{name}: {key}");
+            assert!(known != KeyName::Unknown || CHANNELS.contains(&&*name), "{name}: {key}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The operators' verbs: cancel, retry, redrive, delete, pause, resume. Rare, so they share the pool.
+//! The operators' verbs: cancel, retry, redrive, delete, pause, resume, purge. Rare, so they share the pool.
 
 use redis::{Cmd, Value};
 
@@ -138,6 +138,36 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is away; ask again.
     pub async fn resume(&self, queue: &QueueName) -> Result<(), Error> {
         self.on_queue(Function::Resume, queue).await
+    }
+
+    /// Cancels what waits in a queue, but for jobs that wait for another attempt. What comes meanwhile is left. Returns how
+    /// many.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away; some may have been canceled.
+    pub async fn purge(&self, queue: &QueueName) -> Result<u64, Error> {
+        let mut total = 0;
+        for partition in self.partitions() {
+            total += self.purge_in(partition, queue).await?;
+        }
+        Ok(total)
+    }
+
+    async fn purge_in(&self, partition: Partition, queue: &QueueName) -> Result<u64, Error> {
+        let (mut total, mut skip, mut since) = (0, 0, String::new());
+        loop {
+            let arguments = |command: &mut Cmd| {
+                command.arg(queue.as_str()).arg(skip).arg(&since);
+            };
+            let reply = self.operate(Function::Purge, partition, arguments).await?;
+            let [canceled, passed, more, first] = reply::fields(reply)?;
+            since = reply::text(first)?;
+            total += reply::unsigned(&canceled)?;
+            skip += reply::unsigned(&passed)?;
+            if reply::unsigned(&more)? == 0 {
+                return Ok(total);
+            }
+        }
     }
 
     async fn on_queue(&self, function: Function, queue: &QueueName) -> Result<(), Error> {

@@ -22,6 +22,7 @@ mod intake;
 mod limits;
 mod losses;
 mod waking;
+mod watching;
 mod webhooks;
 
 /// One story's world: a key space of its own and a clock that stands until it is moved.
@@ -231,6 +232,10 @@ stories! {
     "a job that waits to run alone does not wait for a dead worker" => burials::reserved,
     "a burial goes on to the end, whatever its worker held" => burials::many,
     "a broken running record does not stop the recovery of others" => losses::broken,
+    "whoever watches a job is told of every change, and nobody of other jobs" => watching::told_in_order,
+    "the changes of a job that is followed are kept without a gap, or a gap is told" => watching::kept_without_gap,
+    "lines of a log keep their numbers when older ones go" => watching::numbered_lines,
+    "a purge cancels what waits and leaves what runs or has run" => watching::purged,
     "the end of a job makes a delivery in the same step" => webhooks::made,
     "whatever ends a job is told" => webhooks::every_end,
     "each life is told once, and a muted job no more" => webhooks::lives,

@@ -14,7 +14,7 @@ async fn a_parameter_that_does_not_fit_is_named() {
         ("webhook=x", "webhook"),
         ("metadata=x", "metadata"),
         ("metadata.=x", "metadata."),
-        ("wait=5", "wait"),
+        ("wait=soon", "wait"),
         ("Queue=a", "Queue"),
         ("queue=A", "queue"),
         ("queue=", "queue"),
@@ -58,7 +58,7 @@ async fn an_envelope_says_everything_and_a_parameter_beside_it_is_refused() {
     for (path, body) in
         [("/jobs", json!({ "task": "t" })), ("/jobs/batch", json!({ "jobs": [{ "task": "t" }] }))]
     {
-        for query in ["queue=a", "wait=5", "x"] {
+        for query in ["queue=a", "waits=5", "x"] {
             let answer = api.post(&format!("{path}?{query}"), &body).await;
             let problem = refused(&api, &answer, 400, "invalid-parameter").await;
             let name = query.split('=').next().unwrap();

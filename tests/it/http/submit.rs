@@ -88,7 +88,7 @@ async fn a_job_document_has_every_member_and_null_for_what_is_not_known() {
         "finished_at": null, "expires_at": null, "payload_size": 13, "result": null, "result_size": null,
         "result_content_type": null, "error": null, "metadata": {},
         "links": {
-            "self": format!("/jobs/{id}"), "result": format!("/jobs/{id}/result"), "events": null, "logs": null,
+            "self": format!("/jobs/{id}"), "result": format!("/jobs/{id}/result"), "events": format!("/jobs/{id}/events"), "logs": format!("/jobs/{id}/logs"),
             "cancel": format!("/jobs/{id}/cancel"),
         },
     });

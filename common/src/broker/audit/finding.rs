@@ -31,9 +31,9 @@ pub enum FindingKind {
     Unmarked,
     /// An ended job that is missing in `finished` or `failed`.
     Unlisted,
-    /// An ended job, or its log, that never expires; or a live one that does.
+    /// An ended job, its log or its events, that never expires; or a live one that does.
     Expiry,
-    /// A log without a job.
+    /// A log or events without a job.
     Log,
     /// An idempotency key that leads to no job.
     Idempotency,
@@ -106,7 +106,7 @@ impl FindingKind {
             Self::Unmarked => "canceled jobs in a ready list that are no ghosts",
             Self::Unlisted => "ended jobs missing in finished or failed",
             Self::Expiry => "ended jobs that never expire, or live ones that do",
-            Self::Log => "logs without a job",
+            Self::Log => "logs or events without a job",
             Self::Idempotency => "idempotency keys that lead to no job",
             Self::Tokens => "queues with more than one wake-up token",
             Self::Unindexed => "queues in use that sweeps do not know of",

@@ -32,7 +32,7 @@ const FIELDS: [&str; 10] = [
 #[derive(Default)]
 struct Page {
     jobs: Vec<JobId>,
-    logs: Vec<JobId>,
+    along: Vec<JobId>,
     idempotency: Vec<(Partition, String)>,
 }
 
@@ -47,7 +47,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
             let [next, keys] = reply::fields(answer)?;
             let page = self.sort(reply::array(keys)?)?;
             self.read_jobs(&page.jobs).await?;
-            self.read_logs(&page.logs).await?;
+            self.read_along(&page.along).await?;
             self.read_idempotency(page.idempotency).await?;
             cursor = reply::unsigned(&next)?;
             if cursor == 0 {
@@ -64,7 +64,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
             self.progress.keys += 1;
             match KeyName::read(&settings.prefix, settings.partitions, &key) {
                 KeyName::Job(id) => page.jobs.push(id),
-                KeyName::Log(id) => page.logs.push(id),
+                KeyName::Along(id) => page.along.push(id),
                 KeyName::Idempotency(partition, digest) => {
                     page.idempotency.push((partition, digest));
                 }
@@ -101,20 +101,24 @@ impl<W: FnMut(Progress)> Auditor<W> {
         Ok(())
     }
 
-    /// A log belongs to a job, and expires with it.
-    async fn read_logs(&mut self, ids: &[JobId]) -> Result<(), Error> {
+    /// A log and events belong to a job, and expire with it.
+    async fn read_along(&mut self, ids: &[JobId]) -> Result<(), Error> {
         let mut ask = redis::pipe();
         for &id in ids {
             let keys = self.broker.settings.keys(id.partition());
             ask.cmd("HMGET").arg(keys.job(id)).arg("status");
-            ask.cmd("PTTL").arg(keys.log(id));
+            ask.cmd("PTTL").arg(keys.log(id)).cmd("PTTL").arg(keys.events(id));
         }
         let values = self.look(&ask).await?;
-        for (&id, seen) in ids.iter().zip(values.chunks_exact(2)) {
+        for (&id, seen) in ids.iter().zip(values.chunks_exact(3)) {
             let status = reply::array(seen[0].clone()).ok().and_then(|mut status| status.pop());
             let status = status.and_then(|status| reply::parsed::<Status>(status).ok());
-            let expires = reply::integer(&seen[1])? >= 0;
-            if status.is_none_or(|status| status.is_terminal() != expires) {
+            // Of one that is not there nothing can be wrong.
+            let left = [reply::integer(&seen[1])?, reply::integer(&seen[2])?];
+            let fits = |status: Status| {
+                left.iter().all(|&left| left == -2 || status.is_terminal() == (left >= 0))
+            };
+            if !status.is_some_and(fits) {
                 self.suspect(Suspect::job(id)).await?;
             }
         }

@@ -9,8 +9,8 @@ use crate::queue::QueueName;
 pub(crate) enum KeyName {
     /// A job's hash.
     Job(JobId),
-    /// A job's log.
-    Log(JobId),
+    /// What goes with a job: its log, or its events.
+    Along(JobId),
     /// What an idempotency key made.
     Idempotency(Partition, String),
     /// Something of a queue: one of its lists, sets and counters.
@@ -42,8 +42,8 @@ fn read(prefix: &KeyPrefix, partitions: u16, key: &str) -> Option<KeyName> {
         ("idempotency", digest) => {
             is_digest(digest).then(|| KeyName::Idempotency(partition, digest.to_owned()))
         }
-        ("job", id) => match id.strip_suffix(":log") {
-            Some(id) => job(id).map(KeyName::Log),
+        ("job", id) => match id.strip_suffix(":log").or_else(|| id.strip_suffix(":events")) {
+            Some(id) => job(id).map(KeyName::Along),
             None => job(id).map(KeyName::Job),
         },
         ("queue", rest) => of_queue(rest).map(|queue| KeyName::Queue(partition, queue)),

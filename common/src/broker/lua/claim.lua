@@ -5,6 +5,7 @@
 
 local CLAIM = {
   'status', 'queue', 'priority', 'version', 'attempt', 'losses', 'epoch', 'task', 'payload', 'options', 'created_at',
+  'watched',
 }
 
 -- What the worker gets of a job, in the order `broker/exchange.rs` reads it.

@@ -19,7 +19,7 @@ local function num(text) return tonumber(text or 0) or 0 end
 local Writes = {}
 Writes.__index = Writes
 
-local function writes() return setmetatable({ calls = {}, variadic = {}, ended = {} }, Writes) end
+local function writes() return setmetatable({ calls = {}, variadic = {}, ended = {}, said = {} }, Writes) end
 
 function Writes:call(...) self.calls[#self.calls + 1] = { ... } end
 
@@ -35,9 +35,13 @@ function Writes:add(command, name, ...)
   for _, argument in ipairs({ ... }) do call[#call + 1] = argument end
 end
 
+-- Says something on a channel once everything is written.
+function Writes:say(channel, message) self.said[#self.said + 1] = { channel, message } end
+
 function Writes:commit()
   for _, call in ipairs(self.calls) do redis.call(unpack(call)) end
-  self.calls, self.variadic = {}, {}
+  for _, said in ipairs(self.said) do redis.pcall('PUBLISH', unpack(said)) end
+  self.calls, self.variadic, self.said = {}, {}, {}
 end
 
 -- Reads the named fields of a job's hash into a table by name; absent fields are false.

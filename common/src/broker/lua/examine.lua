@@ -137,10 +137,10 @@ local function examine_ended(p, now, suspect, job, found)
   end
 end
 
--- An ended job expires, a live one does not; nor does its log.
+-- An ended job expires, a live one does not; nor do its log and events.
 local function examine_expiry(p, now, id, job, found)
   local ended = RETENTION_MS[job.status] ~= nil
-  for _, name in ipairs({ key.job(p, id), key.log(p, id) }) do
+  for _, name in ipairs({ key.job(p, id), key.log(p, id), key.events(p, id) }) do
     local left = redis.call('PTTL', name)
     if not ended and left >= 0 then accuse(found, 'expiry', function(w) w:call('PERSIST', name) end) end
     if ended and left == -1 then
@@ -171,8 +171,8 @@ end
 
 local function examine_nothing(p, now, suspect, tombstone, found)
   examine_entry(p, now, suspect, found)
-  local name, log = key.job(p, suspect.id), key.log(p, suspect.id)
-  if redis.call('EXISTS', log) == 1 then accuse(found, 'log', function(w) w:call('DEL', log) end) end
+  local name, log, events = key.job(p, suspect.id), key.log(p, suspect.id), key.events(p, suspect.id)
+  if redis.call('EXISTS', log, events) > 0 then accuse(found, 'log', function(w) w:call('DEL', log, events) end) end
   if tombstone and redis.call('PTTL', name) == -1 then
     accuse(found, 'expiry', function(w) w:call('PEXPIRE', name, TOMBSTONE_KEPT_MS) end)
   end

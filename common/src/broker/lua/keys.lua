@@ -16,11 +16,13 @@ function key.reserved(p) return p .. ':reserved' end
 function key.tasks(p) return p .. ':tasks' end
 function key.tasks_seen(p) return p .. ':tasks:seen' end
 function key.quarantine(p) return p .. ':quarantine' end
+function key.changes(p) return p .. ':changes' end
 function key.audit(p) return p .. ':audit' end
 function key.idempotency(p, digest) return p .. ':idempotency:' .. digest end
 
 function key.job(p, id) return p .. ':job:' .. id end
 function key.log(p, id) return p .. ':job:' .. id .. ':log' end
+function key.events(p, id) return p .. ':job:' .. id .. ':events' end
 
 function key.ready(p, queue, lane) return p .. ':queue:' .. queue .. ':ready:' .. lane end
 function key.ghosts(p, queue) return p .. ':queue:' .. queue .. ':ghosts' end

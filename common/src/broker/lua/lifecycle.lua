@@ -15,21 +15,55 @@ local RETENTION_LEAST_MS = 60000
 local TOMBSTONE_KEPT_MS = 86400000
 -- How many attempts are remembered, and in how many bytes; the newest is kept whatever its size.
 local HISTORY_LINES, HISTORY_BYTES = 10, 16384
+-- How many changes of a watched job are kept, and how much of a progress message: at most 64 KiB together.
+local EVENTS, EVENT_MESSAGE_BYTES = 256, 180
 -- Ended jobs are counted in buckets of ten seconds, which live a little longer than the minute they are summed over.
 local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
 
 local MOVES = {
   'status', 'queue', 'priority', 'version', 'attempt', 'losses', 'epoch', 'worker', 'settled_epoch', 'cancel_requested',
-  'retention', 'keep_until', 'started_at', 'error', 'log_bytes', 'generation', 'unroutable', 'webhook',
+  'retention', 'keep_until', 'started_at', 'error', 'log_bytes', 'generation', 'unroutable', 'watched', 'webhook',
 }
 
 local CANCELED = '{"code":"canceled","message":"canceled on request","retryable":false}'
 local WORKER_LOST = '{"code":"worker_lost","message":"the workers that ran this job died or stopped beating","retryable":false}'
 
--- Every change of a job ends here: the fields, and the version that grows with each of them.
+-- Says on the channel `changes` where a watched job stands.
+local function tell(w, p, id, job, status)
+  w:say(key.changes(p), id .. ' ' .. int(num(job.version)) .. ' ' .. status)
+end
+
+-- The beginning of a text, of at most so many bytes and without a part of a character at its end.
+local function cut(text, most)
+  local short, splits = string.sub(text, 1, most), string.find(text, '^[\128-\191]', most + 1)
+  if splits then short = string.gsub(short, '[\192-\255][\128-\191]*$', '') end
+  return short
+end
+
+-- Keeps a change to be read one by one: `<version> <at> <status> <attempt> [<progress> <message>]`.
+local function keep_event(w, p, id, job, news)
+  local event = string.format('%s %s %s %s', int(job.version), int(now_ms()), news.status, news.attempt or '0')
+  if news.progress then
+    event = event .. ' ' .. news.progress .. ' ' .. cut(news.progress_message, EVENT_MESSAGE_BYTES)
+  end
+  w:add('RPUSH', key.events(p, id), event)
+  w:call('LTRIM', key.events(p, id), -EVENTS, -1)
+end
+
+-- What whoever watches a job is told of a change of these fields.
+local function report_change(w, p, id, job, ...)
+  local news = { status = job.status, attempt = job.attempt }
+  for at = 1, select('#', ...), 2 do news[select(at, ...)] = select(at + 1, ...) end
+  if job.watched == 'events' then keep_event(w, p, id, job, news) end
+  tell(w, p, id, job, news.status)
+end
+
+-- Every change of a job ends here: the fields, and the version that grows with each of them. Nobody is told of it unless
+-- somebody watches the job.
 local function change(w, p, id, job, ...)
   job.version = num(job.version) + 1
   w:call('HSET', key.job(p, id), 'version', int(job.version), ...)
+  if job.watched then report_change(w, p, id, job, ...) end
 end
 
 local function lane_of(job)
@@ -78,6 +112,7 @@ local function to_terminal(w, p, id, job, status, now, ...)
   change(w, p, id, job, 'status', status, 'finished_at', int(now), 'expires_at', int(expires), ...)
   w:call('PEXPIREAT', key.job(p, id), int(expires))
   if job.log_bytes then w:call('PEXPIREAT', key.log(p, id), int(expires)) end
+  if job.watched == 'events' then w:call('PEXPIREAT', key.events(p, id), int(expires)) end
   w:add('ZADD', key.finished(p, job.queue), int(expires), id)
   if status == 'failed' then w:add('ZADD', key.failed(p, job.queue), int(now), id) end
   w.ended[job.queue] = (w.ended[job.queue] or 0) + 1
@@ -96,7 +131,7 @@ end
 
 -- Forgets an ended job but for a tombstone without payload, which says how it went: `deleted` or `trimmed`.
 local function to_tombstone(w, p, id, job, how)
-  w:call('DEL', key.job(p, id), key.log(p, id))
+  w:call('DEL', key.job(p, id), key.log(p, id), key.events(p, id))
   w:call('ZREM', key.finished(p, job.queue), id)
   w:call('ZREM', key.failed(p, job.queue), id)
   w:call('HSET', key.job(p, id), 'gone', how)
@@ -160,6 +195,7 @@ local function revive(w, p, id, job, now)
   end
   w:call('PERSIST', key.job(p, id))
   if job.log_bytes then w:call('PERSIST', key.log(p, id)) end
+  if job.watched == 'events' then w:call('PERSIST', key.events(p, id)) end
   w:call('ZREM', key.finished(p, job.queue), id)
   w:call('ZREM', key.failed(p, job.queue), id)
   w:call('HDEL', key.job(p, id), unpack(ENDED))

@@ -4,16 +4,18 @@
 -- ARGV 1  worker
 --      then five a job: id, epoch, progress (0–1) or '', its message, log lines joined by '\n' or ''
 -- Returns {1 | -1, …}, one a job in its order: -1 is stale, nothing was written.
--- Touches the jobs' hashes and logs: the newest 256 lines, at most 64 KiB. Without `allow-oom`: a full Redis drops it.
+-- Touches the jobs' hashes, events and logs: the newest 256 lines, at most 64 KiB. Without `allow-oom`: a full Redis
+-- drops it.
 local LOG_LINES, LOG_BYTES = 256, 65536
+local REPORT = { 'status', 'queue', 'epoch', 'worker', 'attempt', 'version', 'log_bytes', 'log_lines', 'watched' }
 
 -- Appends lines and forgets the oldest beyond the limits. A line is kept as `<at, ms> <attempt> <text>`.
 local function append_log(w, p, now, id, job, text)
-  local name, bytes = key.log(p, id), num(job.log_bytes)
+  local name, bytes, lines = key.log(p, id), num(job.log_bytes), num(job.log_lines)
   local kept = redis.call('LLEN', name)
   for line in string.gmatch(text, '[^\n]+') do
     local entry = int(now) .. ' ' .. job.attempt .. ' ' .. line
-    bytes, kept = bytes + #entry, kept + 1
+    bytes, kept, lines = bytes + #entry, kept + 1, lines + 1
     w:add('RPUSH', name, entry)
   end
   w:commit()
@@ -21,11 +23,12 @@ local function append_log(w, p, now, id, job, text)
     bytes, kept = bytes - #redis.call('LINDEX', name, 0), kept - 1
     redis.call('LPOP', name)
   end
-  w:call('HSET', key.job(p, id), 'log_bytes', int(bytes))
+  w:call('HSET', key.job(p, id), 'log_bytes', int(bytes), 'log_lines', int(lines))
+  if job.watched then tell(w, p, id, job, job.status) end
 end
 
 local function report_one(w, p, now, worker, id, epoch, progress, message, lines)
-  local job = read_job(p, id, { 'status', 'queue', 'epoch', 'worker', 'attempt', 'version', 'log_bytes' })
+  local job = read_job(p, id, REPORT)
   if not holds(job, epoch, worker) then return -1 end
   if progress ~= '' then change(w, p, id, job, 'progress', progress, 'progress_message', message) end
   if lines ~= '' then append_log(w, p, now, id, job, lines) end

@@ -1,0 +1,147 @@
+//! How long a client wants its answer to be held back: `Prefer: wait=N` (RFC 7240) or `?wait=N`.
+
+use std::time::Duration;
+
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponseBuilder};
+
+use crate::problem::Problem;
+use crate::query;
+
+/// Longer waits are cut to this: proxies give up on silent connections.
+const LONGEST: Duration = Duration::from_secs(60);
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// What a client wishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wish {
+    /// How long the answer may be held back; `None`: not at all.
+    pub(crate) patience: Option<Duration>,
+    /// What is honoured of `Prefer`.
+    applied: Vec<String>,
+}
+
+impl Wish {
+    /// Reads query and header; the query has the last word.
+    pub(crate) fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        let query = wait_in(request.query_string())?;
+        let mut wish = Self { patience: query, applied: Vec::new() };
+        for (name, value) in preferences(request.headers()) {
+            match (name.as_str(), value.as_str()) {
+                ("respond-async", "") => wish.applied.push(name),
+                ("wait", seconds) if query.is_none() => {
+                    let Some(patience) = seconds_of(seconds) else { continue };
+                    wish.patience = Some(patience);
+                    wish.applied.push(format!("wait={}", patience.as_secs()));
+                }
+                _ => {}
+            }
+        }
+        Ok(wish)
+    }
+
+    /// Tells what was honoured, and that the answer depends on it.
+    pub(crate) fn tell(&self, response: &mut HttpResponseBuilder) {
+        response.insert_header((header::VARY, HeaderValue::from_static("Prefer")));
+        if !self.applied.is_empty() {
+            response.insert_header((APPLIED, self.applied.join(", ")));
+        }
+    }
+}
+
+/// The parameter `wait` of a query.
+fn wait_in(query: &str) -> Result<Option<Duration>, Problem> {
+    let pairs = query::pairs(query)?;
+    let mut waits = pairs.iter().filter(|(name, _)| name == WAIT);
+    let Some((_, text)) = waits.next() else { return Ok(None) };
+    if waits.next().is_some() {
+        return Err(query::invalid(WAIT, "is given twice"));
+    }
+    let wait = seconds_of(text);
+    wait.map(Some).ok_or_else(|| query::invalid(WAIT, "expected whole seconds, such as 30"))
+}
+
+/// The parameter's name.
+pub(crate) const WAIT: &str = "wait";
+
+fn seconds_of(text: &str) -> Option<Duration> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // More digits than a number holds are a long time, too.
+    digits.then(|| text.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST))
+}
+
+/// The preferences in their order, each name once (RFC 7240, section 2: the first counts), names in lower case, values
+/// without quotes and parameters. What is malformed is passed over.
+fn preferences(headers: &HeaderMap) -> Vec<(String, String)> {
+    let lines = headers.get_all(PREFER).filter_map(|value| value.to_str().ok());
+    let mut found: Vec<(String, String)> = Vec::new();
+    for item in lines.flat_map(|line| split_outside_quotes(line, ',')) {
+        let first = split_outside_quotes(item, ';').next().unwrap_or_default();
+        let (name, value) = first.split_once('=').unwrap_or((first, ""));
+        let name = name.trim().to_ascii_lowercase();
+        if !found.iter().any(|(known, _)| *known == name) {
+            found.push((name, value.trim().trim_matches('"').to_owned()));
+        }
+    }
+    found
+}
+
+/// The parts of a list between separators that stand in no quoted string.
+fn split_outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |character: char| {
+        let ends = character == separator && !quoted;
+        quoted ^= character == '"' && !escaped;
+        escaped = quoted && character == '\\' && !escaped;
+        ends
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn wish(uri: &str, prefer: &[&str]) -> Result<(Option<u64>, String), Problem> {
+        let request = prefer.iter().fold(TestRequest::with_uri(uri), |request, value| {
+            request.append_header((PREFER, *value))
+        });
+        let wish = Wish::of(&request.to_http_request())?;
+        Ok((wish.patience.map(|patience| patience.as_secs()), wish.applied.join(", ")))
+    }
+
+    #[test]
+    fn preferences_are_read_as_a_list() {
+        let cases: &[(&[&str], Option<u64>, &str)] = &[
+            (&[], None, ""),
+            (&["wait=5"], Some(5), "wait=5"),
+            (&["respond-async"], None, "respond-async"),
+            (&["respond-async, wait=10"], Some(10), "respond-async, wait=10"),
+            (&["respond-async", "Wait = 10"], Some(10), "respond-async, wait=10"),
+            (&["wait=\"7\"; foo=\"a,b\""], Some(7), "wait=7"),
+            (&["foo=\"wait=3, \\\" \", wait=4"], Some(4), "wait=4"),
+            (&["wait=1, wait=2"], Some(1), "wait=1"),
+            (&["wait=3600"], Some(60), "wait=60"),
+            (&["wait=99999999999999999999999"], Some(60), "wait=60"),
+            (&["wait=soon, handling=lenient, ,;"], None, ""),
+            (&["wait=-1"], None, ""),
+            (&["wait=1.5"], None, ""),
+        ];
+        for (headers, patience, applied) in cases {
+            let wished = wish("/jobs/x", headers).unwrap();
+            assert_eq!(wished, (*patience, (*applied).to_owned()), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn the_query_has_the_last_word_and_must_be_right() {
+        assert_eq!(wish("/?wait=2", &["wait=9"]).unwrap(), (Some(2), String::new()));
+        assert_eq!(wish("/?wait=600", &[]).unwrap().0, Some(60));
+        for bad in ["/?wait=", "/?wait=-1", "/?wait=1.5", "/?wait=1s", "/?wait=1&wait=1"] {
+            assert!(wish(bad, &[]).unwrap_err().to_string().contains("wait"), "{bad}");
+        }
+    }
+}

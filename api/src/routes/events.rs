@@ -1,0 +1,116 @@
+//! What happens to a job while it happens, and the log it writes.
+
+use actix_web::http::header::{self, HeaderName};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use crunch_common::job::JobId;
+
+use super::results::there;
+use super::{Answer, job_id};
+use crate::document::{LogDocument, LogPage};
+use crate::problem::Problem;
+use crate::query;
+use crate::state::App;
+use crate::stream::{Position, Reader};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Keeps nginx from collecting events until a buffer is full.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// As many lines as are kept make the largest page.
+const MAX_LINES: usize = 256;
+const DEFAULT_LINES: usize = 100;
+
+/// A job's events as they happen.
+#[utoipa::path(get, path = "/jobs/{id}/events", tag = "jobs", operation_id = "streamEvents",
+    params(
+        ("id" = String, Path, description = "The job's id"),
+        ("Last-Event-ID" = Option<String>, Header, description = "`id` of the last event that arrived: go on behind it"),
+    ),
+    responses(
+        (status = 200, description = "Server-sent events `status`, `progress`, `log`, and at the end `done` with the job's document", content_type = "text/event-stream", body = String),
+        (status = 204, description = "The job has ended and everything was told: do not come back"),
+        (status = 404, description = "There is no such job"),
+        (status = 410, description = "It was deleted"),
+    ))]
+pub(crate) async fn stream(
+    app: web::Data<App>,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Answer {
+    let id = job_id(&id)?;
+    let last = request.headers().get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
+    let known: Option<Position> = last.and_then(|id| id.parse().ok());
+    let mut reader = Reader::new(app, id, known);
+    let first = there(reader.look().await?)?;
+    if reader.is_over() && first.is_empty() {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    let mut response = open();
+    if request.method() == Method::HEAD {
+        return Ok(response.finish());
+    }
+    Ok(response.streaming(reader.stream(first)))
+}
+
+fn open() -> HttpResponseBuilder {
+    let mut response = HttpResponse::build(StatusCode::OK);
+    response
+        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((ACCEL_BUFFERING, "no"));
+    response
+}
+
+/// A job's log, a page at a time: the newest 256 lines, at most 64 KiB, are kept.
+#[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs", operation_id = "getLogs",
+    params(
+        ("id" = String, Path, description = "The job's id"),
+        ("limit" = Option<u32>, Query, description = "1 to 256, default 100"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "A page; it may be empty while the job runs, only a null `next_cursor` ends the log", body = LogPage)))]
+pub(crate) async fn log(
+    app: web::Data<App>,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Answer {
+    let (id, (known, limit)) = (job_id(&id)?, read_query(request.query_string())?);
+    let (job, mut lines) = there(app.broker.log(id, known).await?)?;
+    let more = lines.len() > limit;
+    lines.truncate(limit);
+    let last = lines.last().map_or(known, |line| line.number);
+    let next = (more || !job.status.is_terminal()).then(|| last.to_string());
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    if let Some(cursor) = &next {
+        response.insert_header((header::LINK, link(id, cursor, limit)));
+    }
+    let items = lines.into_iter().map(LogDocument::from).collect();
+    Ok(response.json(LogPage { items, next_cursor: next }))
+}
+
+fn link(id: JobId, cursor: &str, limit: usize) -> String {
+    format!("</jobs/{id}/logs?cursor={cursor}&limit={limit}>; rel=\"next\"")
+}
+
+/// The line that is known, and how many are wanted.
+fn read_query(query: &str) -> Result<(u64, usize), Problem> {
+    let (mut known, mut limit) = (0, DEFAULT_LINES);
+    for (name, text) in query::pairs(query)? {
+        match name.as_str() {
+            "cursor" => {
+                let cursor =
+                    text.parse().map_err(|_| "expected the next_cursor of a page of this log");
+                known = cursor.map_err(|detail| query::invalid(&name, detail))?;
+            }
+            "limit" => {
+                let given = text.parse().ok().filter(|limit| (1..=MAX_LINES).contains(limit));
+                let expected = || query::invalid(&name, "expected a whole number from 1 to 256");
+                limit = given.ok_or_else(expected)?;
+            }
+            _ => {}
+        }
+    }
+    Ok((known, limit))
+}

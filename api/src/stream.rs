@@ -1,0 +1,206 @@
+//! A job's events as a stream (WHATWG server-sent events): the current state first, then every change and every line of
+//! its log, until it has ended.
+//!
+//! Every event carries a position as its id: how many steps of the job's versions and how many lines of its log are known.
+//! A client that comes back with it gets what follows, each once; if the changes in between are not all kept any more, the
+//! current state comes first again. A version has up to two steps: where the job stood, and what goes with it (its
+//! progress, or its end).
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+use std::time::Duration;
+
+use actix_web::web::{self, Bytes};
+use crunch_common::broker::{Error, Event, Followed, JobRecord, LogLine, Lookup};
+use crunch_common::job::{JobId, Status};
+use crunch_common::time::Timestamp;
+use futures_util::{Stream, stream};
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::document::JobDocument;
+use crate::state::App;
+use crate::watching::{News, Seat};
+
+/// A comment after so much silence keeps proxies from taking the connection for dead.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// What a client knows of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Position {
+    /// The last version it has heard of.
+    version: u64,
+    /// Whether it has also heard what goes with that version.
+    whole: bool,
+    /// The last line of the log it has.
+    line: u64,
+}
+
+impl Position {
+    fn id(self) -> String {
+        format!("{}.{}", 2 * self.version + u64::from(self.whole), self.line)
+    }
+}
+
+impl FromStr for Position {
+    type Err = ();
+
+    fn from_str(id: &str) -> Result<Self, ()> {
+        let (step, line) = id.split_once('.').ok_or(())?;
+        let step: u64 = step.parse().map_err(|_| ())?;
+        let line = line.parse().map_err(|_| ())?;
+        Ok(Self { version: step / 2, whole: step % 2 == 1, line })
+    }
+}
+
+/// Somebody who reads along.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    app: web::Data<App>,
+    id: JobId,
+    seat: Seat,
+    /// `None` before the first look of somebody who comes without a position.
+    known: Option<Position>,
+    over: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(app: web::Data<App>, id: JobId, known: Option<Position>) -> Self {
+        let seat = app.watchers.seat(id);
+        Self { app, id, seat, known, over: false }
+    }
+
+    /// Looks once: what is new as text to send, empty if nothing is.
+    ///
+    /// # Errors
+    /// If Redis is away; look again.
+    pub(crate) async fn look(&mut self) -> Result<Lookup<String>, Error> {
+        self.seat.ready().await?;
+        let version = self.known.map(|known| known.version);
+        let line = self.known.map_or(0, |known| known.line);
+        let found = self.app.broker.follow(self.id, version, line).await?;
+        found.try_map(|followed| Ok(self.tell(followed)))
+    }
+
+    /// Whether the job has ended, and its end was told.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// What comes after `first`, until the job has ended, is gone, or this process ends.
+    pub(crate) fn stream(
+        self,
+        first: String,
+    ) -> impl Stream<Item = Result<Bytes, actix_web::Error>> {
+        let first = Some(first).filter(|text| !text.is_empty());
+        stream::unfold((self, first), async |(mut reader, first)| {
+            let text = match first {
+                Some(text) => text,
+                None => reader.next().await?,
+            };
+            Some((Ok(Bytes::from(text)), (reader, None)))
+        })
+    }
+
+    async fn next(&mut self) -> Option<String> {
+        let silent_until = Instant::now() + SILENCE;
+        while !self.over {
+            // While Redis is away the connection is kept: a client would take its end for the end of the job.
+            match self.look().await {
+                Ok(Lookup::Found(text)) if text.is_empty() => {}
+                Ok(Lookup::Found(text)) => return Some(text),
+                Ok(Lookup::Gone(_) | Lookup::Unknown) => return None,
+                Err(error) => tracing::debug!(%error, "a stream of events waits for redis"),
+            }
+            match self.seat.news(|_| true, silent_until).await {
+                News::Look => {}
+                News::Nothing => return Some(": still here\n\n".to_owned()),
+                News::Closing => return None,
+            }
+        }
+        None
+    }
+
+    /// Writes down what is new, and moves on.
+    fn tell(&mut self, followed: Followed) -> String {
+        let Followed { job, events, log } = followed;
+        let mut page = Page { text: String::new(), known: self.known.unwrap_or_default() };
+        match events {
+            Some(events) => {
+                page.finish(&job);
+                page.changes(events, log);
+            }
+            None => page.snapshot(&job, log),
+        }
+        self.over = job.status.is_terminal();
+        if self.over && page.known.version == job.version && !page.known.whole {
+            page.add("done", &JobDocument::new(job), |known| known.whole = true);
+        }
+        self.known = Some(page.known);
+        page.text
+    }
+}
+
+/// Events that are sent together.
+struct Page {
+    text: String,
+    known: Position,
+}
+
+impl Page {
+    fn add(&mut self, name: &str, data: &impl Serialize, step: impl FnOnce(&mut Position)) {
+        step(&mut self.known);
+        let data = serde_json::to_string(data).unwrap_or_default();
+        let id = self.known.id();
+        let _ = write!(self.text, "event: {name}\nid: {id}\ndata: {data}\n\n");
+    }
+
+    /// What goes with the version that is known already, if it was not told.
+    fn finish(&mut self, job: &JobRecord) {
+        let same = self.known.version == job.version && !self.known.whole;
+        if let (true, false, Some(fraction)) = (same, job.status.is_terminal(), job.progress) {
+            let message = job.progress_message.as_deref().unwrap_or_default();
+            self.progress(fraction, message, None);
+        }
+    }
+
+    /// Where the job stands, for somebody who knows nothing of it or too little.
+    fn snapshot(&mut self, job: &JobRecord, log: Vec<LogLine>) {
+        self.known.version = job.version;
+        self.status(job.status, job.attempt, None);
+        log.into_iter().for_each(|line| self.line(&line));
+        self.finish(job);
+    }
+
+    /// Changes and lines in the order in which they happened.
+    fn changes(&mut self, events: Vec<Event>, log: Vec<LogLine>) {
+        let mut log = log.into_iter().peekable();
+        for event in events {
+            while let Some(line) = log.next_if(|line| line.at <= event.at) {
+                self.line(&line);
+            }
+            self.known.version = event.version;
+            match event.progress {
+                Some((fraction, message)) => self.progress(fraction, &message, Some(event.at)),
+                None => self.status(event.status, event.attempt, Some(event.at)),
+            }
+        }
+        log.for_each(|line| self.line(&line));
+    }
+
+    fn status(&mut self, status: Status, attempt: u32, at: Option<Timestamp>) {
+        let data = json!({ "status": status.as_str(), "attempt": attempt, "at": at });
+        self.add("status", &data, |known| known.whole = false);
+    }
+
+    fn progress(&mut self, fraction: f64, message: &str, at: Option<Timestamp>) {
+        let data = json!({ "progress": fraction, "progress_message": message, "at": at });
+        self.add("progress", &data, |known| known.whole = true);
+    }
+
+    fn line(&mut self, line: &LogLine) {
+        let data = json!({ "number": line.number, "attempt": line.attempt, "at": line.at, "line": line.line });
+        self.add("log", &data, |known| known.line = line.number);
+    }
+}

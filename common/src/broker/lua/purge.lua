@@ -1,0 +1,64 @@
+-- purge: cancel what waits in a queue: the queued jobs and the scheduled ones. Those that wait for another attempt have run,
+-- and are left.
+--
+-- KEYS 1  the partition's root
+-- ARGV 1  queue   2  how many of the earliest delayed jobs to pass over (those that stay, met by an earlier call)
+--      3  '' in the first call; in those that go on, when the first was made: what came since is left
+-- Returns {canceled, passed over, more, when the first call was made}. `more` = 1: stopped by
+-- budget (100 jobs looked at), ask again.
+-- Touches the jobs' hashes and logs, and the queue's ready, ghosts, delayed and finished.
+local PURGE_LOOKS = 100
+
+local function purge_one(w, p, id, job, now)
+  to_terminal(w, p, id, job, 'canceled', now, 'cancel_requested', '1', 'error', CANCELED)
+end
+
+-- Cancels the oldest of one lane, as long as the call may look. Jobs that came since the first call, and all behind them,
+-- stay.
+local function purge_lane(w, p, name, queue, now, call)
+  local dropped = 0
+  local ids = redis.call('LRANGE', name, -call.looks, -1)
+  for at = #ids, 1, -1 do
+    local job, unreadable = read_job(p, ids[at], { 'created_at', unpack(MOVES) })
+    if job and job.status == 'queued' and num(job.created_at) > call.since then break end
+    if unreadable then quarantine(w, p, ids[at], now) end
+    if job and job.status == 'queued' then
+      purge_one(w, p, ids[at], job, now)
+      call.canceled = call.canceled + 1
+    else
+      w:add('SREM', key.ghosts(p, queue), ids[at])
+    end
+    dropped = dropped + 1
+  end
+  if dropped > 0 then w:call('RPOP', name, dropped) end
+  call.looks = call.looks - dropped
+end
+
+local function purge_delayed(w, p, queue, now, call, skip)
+  local ids = redis.call('ZRANGE', key.delayed(p, queue), skip, skip + call.looks - 1)
+  for _, id in ipairs(ids) do
+    local job = read_job(p, id, { 'created_at', unpack(MOVES) })
+    if job and job.status == 'scheduled' and num(job.created_at) <= call.since then
+      w:add('ZREM', key.delayed(p, queue), id)
+      purge_one(w, p, id, job, now)
+      call.canceled = call.canceled + 1
+    else
+      call.passed = call.passed + 1
+    end
+  end
+  call.looks = call.looks - #ids
+end
+
+local function purge(keys, argv)
+  local p, now, w, queue = keys[1], now_ms(), writes(), argv[1]
+  local call = { canceled = 0, passed = 0, looks = PURGE_LOOKS, since = argv[3] == '' and now or num(argv[3]) }
+  purge_delayed(w, p, queue, now, call, num(argv[2]))
+  for _, lane in ipairs({ SOLITARY, unpack(LANES) }) do
+    if call.looks > 0 then purge_lane(w, p, key.ready(p, queue, lane), queue, now, call) end
+  end
+  count_ended(w, p, now)
+  w:commit()
+  return { call.canceled, call.passed, call.looks <= 0 and 1 or 0, int(call.since) }
+end
+
+register('purge', purge, { 'allow-oom' })

@@ -1,0 +1,236 @@
+//! A job's events as they happen, and its log.
+
+use crunch_tests::{Api, EventStream, Sent, Stack, Stage};
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::refused;
+
+/// Name and what matters of the data.
+fn told(sent: &Sent) -> (String, Value) {
+    let of = match sent.name.as_str() {
+        "status" | "done" => "status",
+        "progress" => "progress_message",
+        _ => "line",
+    };
+    (sent.name.clone(), sent.data[of].clone())
+}
+
+fn all_told(events: &[Sent]) -> Vec<(String, Value)> {
+    events.iter().map(told).collect()
+}
+
+fn expected(events: &[(&str, &str)]) -> Vec<(String, Value)> {
+    events.iter().map(|(name, data)| ((*name).to_owned(), json!(data))).collect()
+}
+
+#[tokio::test]
+async fn the_state_comes_first_then_everything_in_its_order_until_the_end() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let id = api.submit_with("act", &stage.payload(), &json!({ "delay_ms": 3_600_000 })).await;
+    let mut events = EventStream::open(&api, &id, None).await;
+    let first = events.expect("status").await;
+    assert_eq!(first.data, json!({ "status": "scheduled", "attempt": 0, "at": null }));
+    // Canceled and retried: it starts at once.
+    api.act(&format!("/jobs/{id}/cancel")).await;
+    let rest = events.rest().await;
+    assert_eq!(
+        all_told(&rest),
+        expected(&[("status", "canceled"), ("done", "canceled")]),
+        "the end of a stream"
+    );
+    api.act(&format!("/jobs/{id}/retry")).await;
+    let mut actor = stage.enters().await;
+    let last = rest.last().unwrap().id.clone();
+    let mut events = EventStream::open(&api, &id, Some(&last)).await;
+    for status in ["queued", "running"] {
+        assert_eq!(events.expect("status").await.data["status"], status);
+    }
+    for (act, name) in [
+        (json!({ "log": "one" }), "log"),
+        (json!({ "progress": [0.25, "a quarter"] }), "progress"),
+        (json!({ "log": "two" }), "log"),
+    ] {
+        actor.told(&act).await;
+        events.expect(name).await;
+    }
+    actor.returns(&json!({ "answer": 42 })).await;
+    let rest = events.rest().await;
+    assert_eq!(all_told(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
+    assert_eq!(rest[1].data["result"], json!({ "answer": 42 }), "done is the job's document");
+    assert_eq!(rest[1].data, api.job(&id).await);
+}
+
+#[tokio::test]
+async fn whoever_comes_back_hears_each_event_once() {
+    let (stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    let mut whole = EventStream::open(&api, &id, None).await;
+    let mut heard = vec![whole.expect("status").await];
+    for step in 1..=5 {
+        actor.told(&json!({ "log": format!("line {step}") })).await;
+        heard.push(whole.expect("log").await);
+        actor.told(&json!({ "progress": [0.1, format!("step {step}")] })).await;
+        heard.push(whole.expect("progress").await);
+    }
+    actor.returns(&json!(1)).await;
+    heard.extend(whole.rest().await);
+    let ids: std::collections::BTreeSet<_> = heard.iter().map(|event| &event.id).collect();
+    assert_eq!(ids.len(), heard.len(), "every event has an id of its own");
+    for (at, event) in heard.iter().enumerate() {
+        let response = EventStream::ask(&api, &id, Some(&event.id)).await;
+        if at + 1 == heard.len() {
+            assert_eq!(response.status().as_u16(), 204, "everything was told");
+        } else {
+            let rest = EventStream::open(&api, &id, Some(&event.id)).await.rest().await;
+            assert_eq!(rest, heard[at + 1..], "behind {}", event.id);
+        }
+    }
+    stack.audits_clean().await;
+}
+
+#[tokio::test]
+async fn a_history_that_is_not_kept_starts_with_the_state() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let id = api.submit("echo", &json!("x")).await;
+    api.becomes(&id, "succeeded").await;
+    for last in [None, Some("2.0"), Some("nonsense"), Some("9999.7")] {
+        let told = all_told(&EventStream::open(&api, &id, last).await.rest().await);
+        assert_eq!(told, expected(&[("status", "succeeded"), ("done", "succeeded")]), "{last:?}");
+    }
+}
+
+#[tokio::test]
+async fn more_changes_than_are_kept_lead_back_to_the_state() {
+    let (stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    let first = EventStream::open(&api, &id, None).await.expect("status").await;
+    let mut redis = stack.redis.connect().await;
+    actor.told(&json!({ "progress": [0.5, "half"] })).await;
+    api.job_when(&id, "half done", |job| job["progress"] == 0.5).await;
+    // As if 256 others had come since.
+    let () = redis::cmd("DEL")
+        .arg(format!("crunch:{{0}}:job:{id}:events"))
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let mut again = EventStream::open(&api, &id, Some(&first.id)).await;
+    assert_eq!(told(&again.expect("status").await).1, "running");
+    assert_eq!(told(&again.expect("progress").await).1, "half");
+    actor.returns(&json!(1)).await;
+}
+
+#[tokio::test]
+async fn a_stream_outlives_an_outage_of_redis() {
+    let mut stack = Stack::start();
+    let proxy = stack.proxy();
+    let api = stack.api_via(&proxy).await;
+    let _worker = stack.worker(&api, 1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    let mut events = EventStream::open(&api, &id, None).await;
+    events.expect("status").await;
+    proxy.refuse().await;
+    actor.told(&json!({ "progress": [0.5, "half"] })).await;
+    actor.told(&json!({ "log": "while it was away" })).await;
+    proxy.heal();
+    actor.returns(&json!(1)).await;
+    let told = all_told(&events.rest().await);
+    assert_eq!(told.last().unwrap(), &("done".to_owned(), json!("succeeded")), "{told:?}");
+    assert!(told.contains(&("log".to_owned(), json!("while it was away"))), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_api_is_told_to_stop() {
+    let (_stack, mut api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    let mut events = EventStream::open(&api, &id, None).await;
+    events.expect("status").await;
+    api.process.signal(Signal::TERM);
+    assert_eq!(events.rest().await, []);
+    assert!(api.process.exited().await.success());
+    actor.returns(&json!(1)).await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_has_no_events_and_a_head_does_not_hang() {
+    let (_stack, api) = super::lone().await;
+    for path in ["/jobs/nobody/events", "/jobs/nobody/logs"] {
+        refused(&api, &api.get(path).await, 404, "not-found").await;
+    }
+    let id = api.submit("t", &json!(1)).await;
+    let head = api.send(api.request(Method::HEAD, &format!("/jobs/{id}/events"))).await;
+    assert_eq!(
+        (head.status.as_u16(), head.header("content-type"), head.header("x-accel-buffering")),
+        (200, "text/event-stream", "no")
+    );
+}
+
+async fn lines(api: &Api, path: &str) -> (Vec<String>, Value) {
+    let page = api.get(path).await.json();
+    let items = page["items"].as_array().unwrap().iter();
+    let lines = items.map(|item| item["line"].as_str().unwrap().to_owned()).collect();
+    (lines, page["next_cursor"].clone())
+}
+
+#[tokio::test]
+async fn a_log_is_read_page_by_page_while_it_grows() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    let mut events = EventStream::open(&api, &id, None).await;
+    events.expect("status").await;
+    for number in 1..=3 {
+        actor.told(&json!({ "log": format!("line {number} & more") })).await;
+        assert_eq!(events.expect("log").await.data["number"], number);
+    }
+    let path = format!("/jobs/{id}/logs");
+    let (read, cursor) = lines(&api, &format!("{path}?limit=2")).await;
+    assert_eq!((read.len(), &cursor), (2, &json!("2")));
+    let (read, cursor) = lines(&api, &format!("{path}?limit=2&cursor=2")).await;
+    assert_eq!((&read[..], &cursor), (&["line 3 & more".to_owned()][..], &json!("3")));
+    let (read, cursor) = lines(&api, &format!("{path}?cursor=3")).await;
+    assert_eq!((read.len(), &cursor), (0, &json!("3")), "it may go on");
+    actor.returns(&json!(1)).await;
+    api.becomes(&id, "succeeded").await;
+    assert_eq!(lines(&api, &format!("{path}?cursor=3")).await, (vec![], json!(null)));
+    for bad in ["cursor=x", "limit=0", "limit=257", "limit=x", "cursor=-1"] {
+        let answer = api.get(&format!("{path}?{bad}")).await;
+        refused(&api, &answer, 400, "invalid-parameter").await;
+    }
+}
+
+#[tokio::test]
+async fn of_a_long_log_the_newest_lines_are_kept() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    for number in 1..=300 {
+        actor.told(&json!({ "log": format!("line {number}") })).await;
+    }
+    actor.returns(&json!(1)).await;
+    api.becomes(&id, "succeeded").await;
+    let page = api.get(&format!("/jobs/{id}/logs?limit=256")).await.json();
+    let items = page["items"].as_array().unwrap();
+    assert_eq!((items.len(), &page["next_cursor"]), (256, &json!(null)));
+    // What a worker could not send before it was outdated was never counted: only lines behind one another are.
+    let first = items[0]["number"].as_u64().unwrap();
+    for (at, item) in (0..).zip(items) {
+        assert_eq!(
+            (&item["line"], &item["attempt"]),
+            (&json!(format!("line {}", 45 + at)), &json!(1))
+        );
+        assert_eq!(item["number"], first + at);
+    }
+}
