@@ -13,6 +13,7 @@ mod health;
 mod idempotency;
 mod json;
 mod links;
+mod metrics;
 mod middleware;
 mod openapi;
 mod prefer;

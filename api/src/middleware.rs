@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::metrics;
 use crate::problem::{INTERNAL, NOT_FOUND, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -31,8 +32,13 @@ pub(crate) async fn around<B: MessageBody + 'static>(
         let begun = Instant::now();
         let mut response = explained(next.call(request).await?);
         response.headers_mut().insert(REQUEST_ID, id);
-        let took_ms = begun.elapsed().as_millis();
-        tracing::debug!(status = response.status().as_u16(), took_ms, "answered");
+        let took = begun.elapsed();
+        metrics::answered(&response, took);
+        tracing::debug!(
+            status = response.status().as_u16(),
+            took_ms = took.as_millis(),
+            "answered"
+        );
         Ok(response)
     };
     answer.instrument(span).await

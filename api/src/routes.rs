@@ -4,6 +4,7 @@ pub(crate) mod deliveries;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod jobs;
+pub(crate) mod metrics;
 pub(crate) mod pages;
 pub(crate) mod queues;
 pub(crate) mod results;
@@ -51,6 +52,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/workers").get(workers::list),
         At::path("/livez").get(health::live),
         At::path("/readyz").get(health::ready),
+        At::path("/metrics").get(metrics::show),
         At::path("/openapi.json").get(pages::openapi),
         At::path("/problems/{slug}").get(pages::problem),
         At::path("/").get(pages::home),

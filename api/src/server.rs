@@ -14,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::config::ApiConfig;
 use crate::deliver::Deliverer;
 use crate::links::PublicUrl;
+use crate::metrics::Figures;
 use crate::routes;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
@@ -174,10 +175,12 @@ impl Server {
             return Err(refused.into());
         }
         let watchers = Arc::new(Watchers::new(self.broker.clone()));
+        let figures = Arc::new(Figures::new(self.broker.clone()));
         let app = web::Data::new(App {
             broker: self.broker.clone(),
             catalog: catalog.clone(),
             readiness: readiness.clone(),
+            figures: figures.clone(),
             watchers: watchers.clone(),
             public_url: PublicUrl::new(self.config.public_url.as_deref(), self.addr),
             task_routes: self.config.routes.clone(),
@@ -186,6 +189,9 @@ impl Server {
         let stop = watch::Sender::new(false);
         self.start_services(&stop, catalog, readiness.clone());
         tokio::spawn(watchers.clone().run(stop.subscribe()));
+        tokio::spawn(come_round("figures", Figures::INTERVAL, stop.subscribe(), async move || {
+            figures.tick().await
+        }));
         let on = self.webhooks.are_on();
         let deliverer = on.then(|| Deliverer::start(&self.broker, &self.webhooks));
         tracing::info!(

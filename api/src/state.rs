@@ -7,6 +7,7 @@ use crunch_common::broker::Broker;
 use crate::catalog::Catalog;
 use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
+use crate::metrics::Figures;
 use crate::service::Readiness;
 use crate::watching::Watchers;
 use crate::webhook::Webhooks;
@@ -16,6 +17,7 @@ pub(crate) struct App {
     pub(crate) broker: Broker,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) readiness: Arc<Readiness>,
+    pub(crate) figures: Arc<Figures>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,

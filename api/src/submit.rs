@@ -3,6 +3,7 @@
 mod batch;
 mod envelope;
 mod given;
+mod lines;
 mod options;
 mod schema;
 mod webhook;
@@ -16,6 +17,7 @@ use crunch_common::task::{TaskDescriptor, TaskName};
 
 pub(crate) use batch::{ItemDocument, MAX_BATCH_BYTES, submit_batch};
 pub(crate) use envelope::Envelope;
+pub(crate) use lines::{LinesDocument, submit_lines};
 pub(crate) use options::Options;
 pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
 
@@ -146,12 +148,14 @@ pub(crate) async fn taken(app: &App, answer: Result<Enqueued, Error>) -> Result<
         Ok(Enqueued::Created(job)) => Ok(Taken::New(job)),
         Ok(Enqueued::Known(id)) => found(app.broker.job(id).await).map(Taken::New),
         Ok(Enqueued::Replayed(id)) => found(app.broker.job(id).await).map(Taken::Replayed),
-        Ok(Enqueued::Conflict) => {
-            let detail = "this Idempotency-Key was used for another request in the last 24 hours";
-            Err(Problem::new(IDEMPOTENCY_CONFLICT, detail))
-        }
+        Ok(Enqueued::Conflict) => Err(conflict()),
         Err(error) => Err(Problem::in_doubt(error)),
     }
+}
+
+fn conflict() -> Problem {
+    let detail = "this Idempotency-Key was used for another request in the last 24 hours";
+    Problem::new(IDEMPOTENCY_CONFLICT, detail)
 }
 
 /// One job a submission, one answer a job: this says that the broker broke its word.

@@ -6,6 +6,7 @@ mod bodies;
 mod envelope;
 mod events;
 mod idempotency;
+mod lines;
 mod lists;
 mod outages;
 mod parameters;

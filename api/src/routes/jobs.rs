@@ -12,6 +12,7 @@ use super::results::{job_there, there};
 use super::{Answer, job_id};
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
 use crate::etag::{self, Known};
+use crate::metrics;
 use crate::prefer::Wish;
 use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
 use crate::query;
@@ -86,10 +87,14 @@ pub(crate) async fn cancel(app: web::Data<App>, id: web::Path<String>) -> Answer
         CancelOutcome::AlreadyEnded => {
             return Err(Problem::new(ALREADY_FINISHED, "the job has already ended"));
         }
-        CancelOutcome::Canceled => HttpResponse::Ok(),
+        CancelOutcome::Canceled | CancelOutcome::AlreadyCanceled => HttpResponse::Ok(),
         CancelOutcome::Requested => HttpResponse::Accepted(),
     };
-    after(&mut response, job_there(&app, &id).await?)
+    let job = job_there(&app, &id).await?;
+    if outcome == CancelOutcome::Canceled {
+        metrics::finished(job.task.as_str(), job.queue.as_str(), "canceled", 1);
+    }
+    after(&mut response, job)
 }
 
 /// Gives a failed or canceled job a second life under the same id.

@@ -6,6 +6,7 @@ use crunch_common::task::TaskName;
 
 use super::Answer;
 use crate::document::{Count, Items, QueueDocument, ok};
+use crate::metrics;
 use crate::problem::{NOT_FOUND, Problem};
 use crate::query;
 use crate::state::App;
@@ -91,7 +92,9 @@ pub(crate) async fn redrive(
     params(("queue" = String, Path, description = "The queue's name")),
     responses((status = 200, description = "How many", body = Count)))]
 pub(crate) async fn purge(app: web::Data<App>, name: web::Path<String>) -> Answer {
-    let count = app.broker.purge(&queue_name(&name)?).await.map_err(Problem::in_doubt)?;
+    let name = queue_name(&name)?;
+    let count = app.broker.purge(&name).await.map_err(Problem::in_doubt)?;
+    metrics::finished("", name.as_str(), "canceled", count);
     Ok(ok(&Count { count }))
 }
 

@@ -16,9 +16,9 @@ use crate::problem::{
 };
 use crate::state::App;
 use crate::submit::{
-    BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, Location, MAX_BATCH_BYTES,
-    Options, OptionsSchema, Submission, check_fit, check_webhook, idempotency, one_key,
-    submit_batch, submit_one, undeclared, undeclared_member,
+    BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, LinesDocument, Location,
+    MAX_BATCH_BYTES, Options, OptionsSchema, Submission, check_fit, check_webhook, idempotency,
+    one_key, submit_batch, submit_lines, submit_one, undeclared, undeclared_member,
 };
 use crate::{body, json, query};
 
@@ -136,28 +136,54 @@ async fn by_payload(
     submit_one(app, job, location, &wish).await
 }
 
-/// Submits up to 1000 jobs, each for itself.
+/// Submits many jobs, each for itself: up to 1000 in one document, or any number as lines.
 #[utoipa::path(post, path = "/jobs/batch", tag = "jobs", operation_id = "submitBatch",
-    request_body = BatchSchema,
+    request_body(description = "A document of up to 1000 jobs, or one job a line, taken while they arrive", content(
+        (BatchSchema = "application/json"),
+        (EnvelopeSchema = "application/x-ndjson"),
+    )),
     responses(
-        (status = 202, description = "At least one was taken; every item's answer is in its place", body = Items<ItemDocument>),
-        (status = 422, description = "None was taken", body = Items<ItemDocument>),
-        (status = 503, description = "None was taken, and some may be later", body = Items<ItemDocument>),
+        (status = 202, description = "At least one was taken; every item's answer is in its place, or the lines are counted", body = BatchAnswer),
+        (status = 422, description = "None was taken", body = BatchAnswer),
+        (status = 503, description = "None was taken, and some may be later", body = BatchAnswer),
     ))]
 pub(crate) async fn batch(
     app: web::Data<App>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Answer {
-    body::content_type(&request, Some(&[ContentType::json()]))?;
+    let lines: ContentType = LINES.parse().expect("it is a content type");
+    let content_type = body::content_type(&request, Some(&[ContentType::json(), lines.clone()]))?;
+    if content_type == lines {
+        refuse_beside_items(&request)?;
+        return submit_lines(&app, &request, payload).await;
+    }
     let bytes = body::read(&request, payload, MAX_BATCH_BYTES).await?;
     let text = json::check(&bytes)?;
-    refuse_parameters(&request, &[])?;
+    refuse_beside_items(&request)?;
+    submit_batch(&app, text, request.path()).await
+}
+
+/// One JSON value a line (ndjson.org).
+const LINES: &str = "application/x-ndjson";
+
+/// What became of a batch: an item for each, or counts.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum BatchAnswer {
+    Items(Items<ItemDocument>),
+    Lines(LinesDocument),
+}
+
+/// Parameters and keys belong to single items.
+fn refuse_beside_items(request: &HttpRequest) -> Result<(), Problem> {
+    refuse_parameters(request, &[])?;
     if request.headers().contains_key(IDEMPOTENCY_KEY) {
         let detail = "a batch takes keys in its items only, as idempotency_key";
         return Err(Problem::new(INVALID_IDEMPOTENCY_KEY, detail));
     }
-    submit_batch(&app, text, request.path()).await
+    Ok(())
 }
 
 /// Where the envelope says everything, a query parameter that is not known would silently say nothing.

@@ -84,7 +84,8 @@ async fn prepare_all(app: &App, items: &[&RawValue]) -> Vec<Result<NewJob, Probl
     prepared
 }
 
-async fn prepare(
+/// Checks one item; `away` is what was last heard of a Redis that is away.
+pub(super) async fn prepare(
     app: &App,
     json: &str,
     base: &str,

@@ -37,7 +37,9 @@ async fn only_json_that_is_said_to_be_json_is_taken() {
                 refused(&api, &answer, 400, "malformed-json").await;
             } else {
                 refused(&api, &answer, 415, "unsupported-media-type").await;
-                assert_eq!(answer.header("accept"), "application/json", "{path} {types:?}");
+                let lines = if path == "/jobs/batch" { ", application/x-ndjson" } else { "" };
+                let accepted = format!("application/json{lines}");
+                assert_eq!(answer.header("accept"), accepted, "{path} {types:?}");
             }
         }
     }

@@ -1,0 +1,221 @@
+//! Very many submissions in one request: one JSON envelope a line, taken as they arrive, in constant memory.
+//!
+//! Lines are enqueued in groups while the body is still being read, so the client is slowed down to what Redis takes, and
+//! what was taken stays taken if the body breaks off.
+
+use std::time::Duration;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::web::{self, Bytes, BytesMut};
+use actix_web::{HttpRequest, HttpResponse};
+use crunch_common::broker::{Enqueued, Error, NewJob};
+use futures_util::StreamExt;
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::batch::prepare;
+use super::{ENVELOPE_BYTES, conflict, no_answer};
+use crate::problem::{
+    BROKEN_BODY, INVALID_SUBMISSION, MALFORMED_JSON, Problem, ProblemDocument, TIMEOUT,
+};
+use crate::state::App;
+use crate::{body, json};
+
+/// As many lines are enqueued together as one call of the broker takes.
+const GROUP_JOBS: usize = 100;
+/// And no more bytes than that, so that memory stays what one call needs.
+const GROUP_BYTES: usize = 1024 * 1024;
+/// How many problems are told; the counts tell of all.
+const MAX_ERRORS: usize = 100;
+/// A body that rests for longer has been given up by its sender.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What became of a body of lines.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = Lines)]
+pub(crate) struct LinesDocument {
+    /// How many were taken, now or by an earlier request with the same key.
+    accepted: u64,
+    /// How many were not.
+    refused: u64,
+    /// The first hundred that were not.
+    errors: Vec<LineError>,
+}
+
+/// A line that was refused.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LineError {
+    /// From 1, blank lines counted.
+    line: u64,
+    /// What a request of its own would have been answered.
+    problem: ProblemDocument,
+}
+
+/// Takes every line of a body.
+pub(crate) async fn submit_lines(
+    app: &App,
+    request: &HttpRequest,
+    mut payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let mut intake = Intake::new(app, request.path());
+    let ended = loop {
+        match tokio::time::timeout(SILENCE, payload.next()).await {
+            Ok(Some(Ok(chunk))) => intake.read(chunk).await,
+            Ok(Some(Err(error))) => {
+                tracing::debug!(%error, "a body of lines broke off");
+                break Err(Problem::new(BROKEN_BODY, "the body broke off"));
+            }
+            Ok(None) => break Ok(()),
+            Err(_) => break Err(Problem::new(TIMEOUT, "nothing more came for 30 seconds")),
+        }
+    };
+    if ended.is_ok() {
+        intake.end_line().await;
+    }
+    intake.flush().await;
+    let LinesDocument { accepted, refused, .. } = intake.document;
+    ended.map_err(|problem| {
+        problem.with("accepted", json!(accepted)).with("refused", json!(refused))
+    })?;
+    intake.answer()
+}
+
+/// Lines on their way into Redis.
+struct Intake<'a> {
+    app: &'a App,
+    path: &'a str,
+    /// The longest line that any task takes.
+    longest: u64,
+    line: BytesMut,
+    /// The current line is too long already: its rest is only counted.
+    too_long: bool,
+    number: u64,
+    /// Lines by their number, in their order; of those that are refused already why.
+    group: Vec<(u64, Result<NewJob, Problem>)>,
+    group_bytes: usize,
+    /// Once Redis was found away, nobody asks it again: the whole body has one client who waits.
+    away: Option<Error>,
+    may_be_taken_later: bool,
+    document: LinesDocument,
+}
+
+impl<'a> Intake<'a> {
+    fn new(app: &'a App, path: &'a str) -> Self {
+        Self {
+            app,
+            path,
+            longest: app.catalog.largest_json_payload() + ENVELOPE_BYTES,
+            line: BytesMut::new(),
+            too_long: false,
+            number: 1,
+            group: Vec::new(),
+            group_bytes: 0,
+            away: None,
+            may_be_taken_later: false,
+            document: LinesDocument::default(),
+        }
+    }
+
+    async fn read(&mut self, mut chunk: Bytes) {
+        while let Some(end) = chunk.iter().position(|&byte| byte == b'\n') {
+            let line = chunk.split_to(end + 1);
+            self.extend(&line[..end]);
+            self.end_line().await;
+            self.number += 1;
+        }
+        self.extend(&chunk);
+    }
+
+    fn extend(&mut self, part: &[u8]) {
+        self.too_long |= (self.line.len() + part.len()) as u64 > self.longest;
+        if self.too_long {
+            self.line.clear();
+        } else {
+            self.line.extend_from_slice(part);
+        }
+    }
+
+    /// The line is whole: it joins the group.
+    async fn end_line(&mut self) {
+        let line = self.line.split().freeze();
+        let job = if std::mem::take(&mut self.too_long) {
+            Err(body::too_large(self.longest))
+        } else if line.trim_ascii().is_empty() {
+            return;
+        } else {
+            self.prepare(&line).await
+        };
+        self.group_bytes += job.as_ref().map_or(0, |job| job.payload.len());
+        self.group.push((self.number, job));
+        if self.group.len() == GROUP_JOBS || self.group_bytes >= GROUP_BYTES {
+            self.flush().await;
+        }
+    }
+
+    async fn prepare(&mut self, line: &[u8]) -> Result<NewJob, Problem> {
+        if let Some(error) = &self.away {
+            return Err(error.clone().into());
+        }
+        let text = json::check(line)?;
+        prepare(self.app, text.trim(), "", &mut self.away).await
+    }
+
+    /// Enqueues the group.
+    async fn flush(&mut self) {
+        self.group_bytes = 0;
+        let group = std::mem::take(&mut self.group);
+        let jobs: Vec<_> = group.iter().filter_map(|(_, job)| job.as_ref().ok().cloned()).collect();
+        let mut answers = self.enqueue(&jobs).await.into_iter();
+        for (number, job) in group {
+            let taken =
+                job.and_then(|_| match answers.next().unwrap_or_else(|| Err(no_answer())) {
+                    Ok(Enqueued::Created(_) | Enqueued::Known(_) | Enqueued::Replayed(_)) => Ok(()),
+                    Ok(Enqueued::Conflict) => Err(conflict()),
+                    Err(error) => Err(Problem::in_doubt(error)),
+                });
+            match taken {
+                Ok(()) => self.document.accepted += 1,
+                Err(problem) => self.refuse(number, &problem),
+            }
+        }
+    }
+
+    async fn enqueue(&mut self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
+        if let Some(error) = &self.away {
+            return vec![Err(error.clone()); jobs.len()];
+        }
+        let answers = self.app.broker.enqueue(jobs).await;
+        let away = answers.iter().filter_map(|answer| answer.as_ref().err());
+        self.away = away.into_iter().find(|it| matches!(it, Error::Unavailable { .. })).cloned();
+        answers
+    }
+
+    fn refuse(&mut self, line: u64, problem: &Problem) {
+        self.may_be_taken_later |= problem.kind.status == StatusCode::SERVICE_UNAVAILABLE;
+        self.document.refused += 1;
+        if self.document.errors.len() < MAX_ERRORS {
+            let problem = problem.document(self.path);
+            self.document.errors.push(LineError { line, problem });
+        }
+    }
+
+    /// 202 if anything was taken; else 503 if another try may help; else 422.
+    fn answer(self) -> Result<HttpResponse, Problem> {
+        let LinesDocument { accepted, refused, .. } = self.document;
+        if accepted + refused == 0 {
+            return Err(Problem::new(MALFORMED_JSON, "there is no line in the body"));
+        }
+        let status = match (accepted, self.may_be_taken_later) {
+            (0, true) => StatusCode::SERVICE_UNAVAILABLE,
+            (0, false) => INVALID_SUBMISSION.status,
+            _ => StatusCode::ACCEPTED,
+        };
+        let mut response = HttpResponse::build(status);
+        response.insert_header((header::CACHE_CONTROL, "no-store"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header((header::RETRY_AFTER, "1"));
+        }
+        Ok(response.json(self.document))
+    }
+}

@@ -1,0 +1,126 @@
+//! Submissions as lines: each for itself, taken while they arrive.
+
+use std::fs;
+
+use crunch_tests::{Answer, Api, RawConnection, eventually};
+use reqwest::Method;
+use serde_json::json;
+
+use super::{is_problem, lone, refused};
+
+async fn post_lines(api: &Api, body: impl Into<reqwest::Body>) -> Answer {
+    let request = api.request(Method::POST, "/jobs/batch");
+    api.send(request.header("content-type", "application/x-ndjson").body(body)).await
+}
+
+#[tokio::test]
+async fn every_line_is_taken_or_refused_for_itself() {
+    let (_stack, api) = lone().await;
+    let body = [
+        r#"{"task":"t","payload":1,"idempotency_key":"k"}"#,
+        "",
+        r#"{"task":"T"}"#,
+        "{",
+        "  {\"task\":\"t\",\"payload\":{\"b\":1,\"a\":2}}\r",
+        r#"{"task":"t","payload":2,"idempotency_key":"k"}"#,
+        r#"{"task":"t","nonsense":1}"#,
+        r#"{"task":"t","payload":1,"idempotency_key":"k"}"#,
+    ];
+    let answer = post_lines(&api, body.join("\n")).await;
+    let document = answer.json();
+    assert_eq!(answer.status.as_u16(), 202, "{document}");
+    assert_eq!((&document["accepted"], &document["refused"]), (&json!(3), &json!(4)));
+    let errors = document["errors"].as_array().unwrap().iter().map(|error| {
+        let problem = &error["problem"];
+        (error["line"].as_u64().unwrap(), problem["type"].as_str().unwrap())
+    });
+    let expected = [
+        (3, "/problems/invalid-submission"),
+        (4, "/problems/malformed-json"),
+        (6, "/problems/idempotency-conflict"),
+        (7, "/problems/invalid-submission"),
+    ];
+    assert_eq!(errors.collect::<Vec<_>>(), expected);
+    assert_eq!(document["errors"][3]["problem"]["errors"][0]["pointer"], "/nonsense");
+    let jobs = api.get("/jobs").await.json();
+    assert_eq!(jobs["items"].as_array().unwrap().len(), 2, "one key is one job");
+    let again = post_lines(&api, body[0]).await.json();
+    assert_eq!(again, json!({ "accepted": 1, "refused": 0, "errors": [] }), "a replay is taken");
+}
+
+#[tokio::test]
+async fn a_body_of_which_nothing_is_taken_is_refused() {
+    let (_stack, api) = lone().await;
+    refused(&api, &post_lines(&api, "\n \n").await, 400, "malformed-json").await;
+    refused(&api, &post_lines(&api, "").await, 400, "malformed-json").await;
+    let none = post_lines(&api, "1\n2\n").await;
+    assert_eq!((none.status.as_u16(), &none.json()["refused"]), (422, &json!(2)));
+    let too_long = format!("{}\n{{\"task\":\"t\"}}", "x".repeat(2 * 1024 * 1024));
+    let some = post_lines(&api, too_long).await;
+    let document = some.json();
+    assert_eq!((some.status.as_u16(), &document["accepted"]), (202, &json!(1)));
+    assert_eq!(document["errors"][0]["problem"]["type"], "/problems/payload-too-large");
+    for (path, header) in [("/jobs/batch?queue=a", "a"), ("/jobs/batch", "idempotency-key")] {
+        let request = api.request(Method::POST, path).header(header, "k");
+        let request = request.header("content-type", "application/x-ndjson").body("{}");
+        assert_eq!(api.send(request).await.status.as_u16(), 400, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_first_hundred_problems_are_told() {
+    let (_stack, api) = lone().await;
+    let document = post_lines(&api, "{}\n".repeat(250)).await.json();
+    assert_eq!(document["refused"], 250);
+    assert_eq!(document["errors"].as_array().unwrap().len(), 100);
+}
+
+/// The most memory a process ever had, in KiB.
+fn peak_memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_long_body_costs_no_memory() {
+    let (_stack, api) = lone().await;
+    let line = format!("{}\n", json!({ "task": "t", "payload": "x".repeat(4000) }));
+    assert_eq!(post_lines(&api, line.repeat(200)).await.status.as_u16(), 202);
+    let before = peak_memory(api.process.pid());
+    let many = 15_000;
+    let document = post_lines(&api, line.repeat(many)).await.json();
+    assert_eq!(document, json!({ "accepted": many, "refused": 0, "errors": [] }));
+    let grown = peak_memory(api.process.pid()) - before;
+    assert!(grown < 16 * 1024, "60 MB of lines took {grown} KiB");
+}
+
+#[tokio::test]
+async fn what_came_before_a_body_broke_off_is_taken() {
+    let (_stack, api) = lone().await;
+    let mut connection = RawConnection::to(&api).await;
+    let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
+    connection.begin("POST /jobs/batch", &headers).await;
+    let lines = "{\"task\":\"t\"}\n{\"task\":\"t\"}\n{\"task\":\"t";
+    connection.write(format!("\r\n{:x}\r\n{lines}\r\n", lines.len())).await.unwrap();
+    connection.end().await;
+    let answer = connection.answer().await;
+    is_problem(&answer, 400, "broken-body");
+    assert_eq!((&answer.json()["accepted"], &answer.json()["refused"]), (&json!(2), &json!(0)));
+    eventually("both jobs are there", async || {
+        let jobs = api.get("/jobs").await.json();
+        (jobs["items"].as_array().unwrap().len() == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lines_are_refused_soon_while_redis_is_away() {
+    let (mut stack, api) = lone().await;
+    stack.redis.stop();
+    let answer = post_lines(&api, "{\"task\":\"t\"}\n".repeat(1000)).await;
+    let document = answer.json();
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "1"));
+    assert_eq!((&document["accepted"], &document["refused"]), (&json!(0), &json!(1000)));
+    assert_eq!(document["errors"][99]["problem"]["type"], "/problems/unavailable");
+}
