@@ -106,6 +106,9 @@ impl Catalog {
 
     /// What a worker declared about a task; `None` if none ever did.
     pub(crate) async fn find(&self, name: &TaskName) -> Result<Option<Arc<Declared>>, Error> {
+        if name.is_reserved() {
+            return Ok(None);
+        }
         if let Some(task) = self.known(name) {
             return Ok(Some(task));
         }

@@ -38,6 +38,7 @@ pub(crate) use shelf::Shelf;
         routes::jobs::show,
         routes::jobs::delete,
         routes::jobs::attempts,
+        routes::deliveries::list,
         routes::events::stream,
         routes::events::log,
         routes::jobs::cancel,

@@ -1,5 +1,6 @@
 //! Every path on one screen.
 
+pub(crate) mod deliveries;
 pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod health;
@@ -42,6 +43,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/jobs/{id}/result").get(Read, results::raw),
         At::path("/jobs/{id}/payload").get(Read, results::payload),
         At::path("/jobs/{id}/attempts").get(Read, jobs::attempts),
+        At::path("/jobs/{id}/deliveries").get(Read, deliveries::list),
         At::path("/jobs/{id}/events").get(Read, events::stream),
         At::path("/jobs/{id}/logs").get(Read, events::log),
         At::path("/jobs/{id}/cancel").post(Cancel, jobs::cancel),

@@ -13,6 +13,7 @@ use crate::openapi::Shelf;
 use crate::rate::Limits;
 use crate::service::Readiness;
 use crate::watching::Watchers;
+use crate::webhook::Webhooks;
 
 #[derive(Debug)]
 pub(crate) struct App {
@@ -26,4 +27,5 @@ pub(crate) struct App {
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,
     pub(crate) openapi: Shelf,
+    pub(crate) webhooks: Arc<Webhooks>,
 }

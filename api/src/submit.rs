@@ -7,11 +7,12 @@ mod given;
 mod lines;
 mod options;
 mod schema;
+mod webhook;
 
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use crunch_common::broker::{Broker, Enqueued, Error, Idempotency, JobRecord, Lookup, NewJob};
+use crunch_common::broker::{Enqueued, Error, Idempotency, JobRecord, Lookup, NewJob};
 use crunch_common::job::{ContentType, JobId, JobOptions};
 use crunch_common::task::{TaskDescriptor, TaskName};
 
@@ -51,7 +52,7 @@ impl Submission {
     /// If it is for a queue that is none of the caller's.
     pub(crate) fn into_job(
         self,
-        broker: &Broker,
+        app: &App,
         caller: &Caller,
         task: &TaskDescriptor,
         idempotency: Option<Idempotency>,
@@ -66,6 +67,7 @@ impl Submission {
             retention,
             durability,
             metadata,
+            webhook,
             ..
         } = self.options;
         let declared_retention = task.retention_ms.map(std::time::Duration::from_millis);
@@ -74,8 +76,9 @@ impl Submission {
             let detail = format!("the key is not for the queue {queue}");
             return Err(Problem::new(FORBIDDEN, detail));
         }
+        let id = app.broker.new_id(idempotency.as_ref());
         Ok(NewJob {
-            id: broker.new_id(idempotency.as_ref()),
+            id,
             task: task.name.clone(),
             queue,
             priority: priority.unwrap_or(task.priority),
@@ -93,6 +96,7 @@ impl Submission {
             retention: retention.or(declared_retention),
             idempotency,
             durability: durability.unwrap_or_default(),
+            webhook: webhook.map(|wish| app.webhooks.of(id, wish)),
         })
     }
 }
@@ -106,6 +110,13 @@ pub(crate) fn one_key(header: Option<Key>, member: Option<Key>) -> Result<Option
         }
         (header, member) => Ok(header.or(member)),
     }
+}
+
+/// Refuses a webhook in an envelope that this API does not take.
+pub(crate) fn check_webhook(app: &App, options: &Options, base: &str) -> Result<(), Problem> {
+    let refused = |detail| Violation::new(format!("{base}/webhook/url"), detail);
+    let Some(wish) = &options.webhook else { return Ok(()) };
+    app.webhooks.check(wish).map_err(|detail| Problem::violations(vec![refused(detail)]))
 }
 
 /// What became of one submission.

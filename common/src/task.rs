@@ -15,7 +15,22 @@ crate::name::checked_name! {
     TaskName
 }
 
+/// The task that delivers webhooks, and the queue of that name. `lua/lifecycle.lua` makes its jobs; the API runs them.
+pub const WEBHOOKS: &str = "crunch.webhooks";
+
 impl TaskName {
+    /// The task that delivers webhooks.
+    #[must_use]
+    pub fn webhooks() -> Self {
+        WEBHOOKS.parse().expect("the name fits the grammar")
+    }
+
+    /// Whether it is Crunch's own: no worker may declare it, and no client submit to it.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.as_str() == WEBHOOKS
+    }
+
     /// The queue in which jobs of this task wait unless told otherwise: the one of its own name.
     #[must_use]
     pub fn default_queue(&self) -> QueueName {

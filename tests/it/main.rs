@@ -19,4 +19,5 @@ mod redis_trouble;
 mod redis_users;
 mod shutdown;
 mod supervise;
+mod webhooks;
 mod worker_health;

@@ -19,8 +19,8 @@ use crate::problem::{
 use crate::state::App;
 use crate::submit::{
     BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, LinesDocument, Location,
-    MAX_BATCH_BYTES, Options, OptionsSchema, Submission, check_fit, check_schema, idempotency,
-    one_key, submit_batch, submit_lines, submit_one, undeclared, undeclared_member,
+    MAX_BATCH_BYTES, Options, OptionsSchema, Submission, check_fit, check_schema, check_webhook,
+    idempotency, one_key, submit_batch, submit_lines, submit_one, undeclared, undeclared_member,
 };
 use crate::{body, json, query};
 
@@ -53,9 +53,10 @@ pub(crate) async fn by_envelope(
     let Envelope { task, submission } = Envelope::read(text, "").map_err(Problem::violations)?;
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
     check_fit(&declared, &submission, "").await?;
+    check_webhook(&app, &submission.options, "")?;
     let key = one_key(Key::of(&request)?, submission.options.key.clone())?;
     let idempotency = idempotency(key, &caller, &request, &content_type, &bytes);
-    let job = submission.into_job(&app.broker, &caller, &declared.task, idempotency)?;
+    let job = submission.into_job(&app, &caller, &declared.task, idempotency)?;
     app.limits.count(&caller, &request)?;
     submit_one(&app, job, Location::Job, &wish).await
 }
@@ -134,11 +135,14 @@ async fn by_payload(
     if let (Ok(declared), true) = (&declared, content_type.is_json()) {
         check_schema(declared, &payload, "").await?;
     }
+    if let Some(webhook) = &options.webhook {
+        app.webhooks.check(webhook).map_err(|detail| query::invalid("webhook.url", detail))?;
+    }
     let key = one_key(Key::of(request)?, options.key.clone())?;
     let task = declared?;
     let idempotency = idempotency(key, caller, request, &content_type, &payload);
     let submission = Submission { payload, content_type, options };
-    let job = submission.into_job(&app.broker, caller, &task.task, idempotency)?;
+    let job = submission.into_job(app, caller, &task.task, idempotency)?;
     app.limits.count(caller, request)?;
     submit_one(app, job, location, &wish).await
 }

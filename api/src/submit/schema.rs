@@ -70,6 +70,7 @@ pub(crate) struct EnvelopeSchema {
     /// At most 32 labels with values of at most 1 KiB; numbers and booleans are kept as their text. In a query:
     /// `metadata.<key>=<value>`.
     metadata: Option<BTreeMap<String, Label>>,
+    webhook: Option<WebhookSchema>,
 }
 
 /// Text; a number or a boolean is kept as its text.
@@ -80,6 +81,19 @@ enum Label {
     Text(String),
     Number(f64),
     Flag(bool),
+}
+
+/// Whom to tell of the job's end. In a query: `webhook.url=…&webhook.events=…,…`.
+#[derive(ToSchema)]
+#[schema(as = Webhook)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct WebhookSchema {
+    /// Absolute, http or https; gets a POST, signed as Standard Webhooks says.
+    #[schema(max_length = 2048)]
+    url: String,
+    /// `job.succeeded`, `job.failed`, `job.canceled`. Default: all of them.
+    #[schema(min_items = 1, max_items = 3)]
+    events: Option<Vec<String>>,
 }
 
 /// Many submissions.
@@ -103,7 +117,7 @@ mod tests {
     fn the_described_options_are_those_that_are_read() {
         let described = OptionsSchema::into_params(|| None);
         let described: BTreeSet<_> = described.iter().map(|it| it.name.as_str()).collect();
-        // Labels have names of their own in a query; webhooks are not offered yet.
+        // These have names of their own in a query.
         let not_described = ["metadata", "webhook"];
         let read = Options::NAMES.into_iter().filter(|name| !not_described.contains(name));
         assert_eq!(described, read.collect());
