@@ -15,6 +15,7 @@ mod idempotency;
 mod json;
 mod links;
 mod listener;
+mod metrics;
 mod middleware;
 mod openapi;
 mod prefer;

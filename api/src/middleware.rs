@@ -14,6 +14,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::connections::Busy;
+use crate::metrics;
 use crate::problem::{INTERNAL, NOT_FOUND, Problem};
 use crate::rate::Standing;
 
@@ -43,8 +44,13 @@ pub(crate) async fn around<B: MessageBody + 'static>(
             standing.tell(response.headers_mut());
         }
         response.headers_mut().insert(REQUEST_ID, id);
-        let took_ms = begun.elapsed().as_millis();
-        tracing::debug!(status = response.status().as_u16(), took_ms, "answered");
+        let took = begun.elapsed();
+        metrics::answered(&response, took);
+        tracing::debug!(
+            status = response.status().as_u16(),
+            took_ms = took.as_millis(),
+            "answered"
+        );
         let cut_short = chunked && !response.status().is_success();
         Ok(response.map_body(|_, body| held(body, busy, cut_short)))
     };

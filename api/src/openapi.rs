@@ -39,6 +39,7 @@ use crate::routes;
         routes::workers::list,
         routes::health::live,
         routes::health::ready,
+        routes::metrics::show,
         routes::pages::home,
         routes::pages::openapi,
         routes::pages::problem,

@@ -3,6 +3,7 @@
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod jobs;
+pub(crate) mod metrics;
 pub(crate) mod pages;
 pub(crate) mod queues;
 pub(crate) mod results;
@@ -55,6 +56,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/workers").get(Read, workers::list),
         At::path("/livez").get(Open, health::live),
         At::path("/readyz").get(Open, health::ready),
+        At::path("/metrics").get(Read, metrics::show),
         At::path("/openapi.json").get(Read, pages::openapi),
         At::path("/problems/{slug}").get(Read, pages::problem),
         At::path("/").get(Read, pages::home),

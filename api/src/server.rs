@@ -16,6 +16,7 @@ use crate::config::ApiConfig;
 use crate::connections::Connections;
 use crate::links::PublicUrl;
 use crate::listener;
+use crate::metrics::Figures;
 use crate::rate::Limits;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
@@ -192,10 +193,12 @@ impl Server {
             return Err(refused.into());
         }
         let watchers = Arc::new(Watchers::new(self.broker.clone()));
+        let figures = Arc::new(Figures::new(self.broker.clone()));
         let app = web::Data::new(App {
             broker: self.broker.clone(),
             catalog: catalog.clone(),
             readiness: readiness.clone(),
+            figures: figures.clone(),
             authority: self.keys.clone().map_or(Authority::Off, Authority::Keys),
             limits: Limits::new(self.config.security.rate, self.config.security.rate_burst),
             public_url: PublicUrl::new(self.config.public_url.as_deref(), self.scheme(), self.addr),
@@ -209,6 +212,9 @@ impl Server {
         self.guard_the_door(&stop, connections.clone());
         self.start_services(&stop, catalog, readiness.clone());
         tokio::spawn(watchers.clone().run(stop.subscribe()));
+        tokio::spawn(come_round("figures", Figures::INTERVAL, stop.subscribe(), async move || {
+            figures.tick().await
+        }));
         tracing::info!(
             address = %self.addr,
             public_url = %app.public_url,

@@ -8,6 +8,7 @@ use crate::auth::Authority;
 use crate::catalog::Catalog;
 use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
+use crate::metrics::Figures;
 use crate::rate::Limits;
 use crate::service::Readiness;
 use crate::watching::Watchers;
@@ -17,6 +18,7 @@ pub(crate) struct App {
     pub(crate) broker: Broker,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) readiness: Arc<Readiness>,
+    pub(crate) figures: Arc<Figures>,
     pub(crate) authority: Authority,
     pub(crate) limits: Limits,
     pub(crate) watchers: Arc<Watchers>,

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::etag::Known;
+use crate::metrics;
 
 /// Who waits while Redis is away is told so after this long; a reconnection takes less.
 const SUBSCRIPTION_PATIENCE: Duration = Duration::from_millis(1800);
@@ -97,6 +98,7 @@ impl Watchers {
     pub(crate) fn seat(self: &Arc<Self>, id: JobId) -> Seat {
         let mut seats = self.lock();
         let sender = seats.entry(id).or_insert_with(|| watch::Sender::new(None));
+        metrics::waiting(1.0);
         let subscription = self.subscription.subscribe();
         let closing = self.closing.subscribe();
         Seat { id, told: sender.subscribe(), subscription, closing, watchers: self.clone() }
@@ -188,6 +190,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        metrics::waiting(-1.0);
         let mut seats = self.watchers.lock();
         // This one still counts.
         if seats.get(&self.id).is_some_and(|seat| seat.receiver_count() <= 1) {

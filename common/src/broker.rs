@@ -15,6 +15,7 @@
 mod audit;
 mod bury;
 mod connection;
+mod depth;
 mod durability;
 mod error;
 mod exchange;
@@ -43,6 +44,7 @@ use redis::io::tcp::TcpSettings;
 
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
 pub use bury::Buried;
+pub use depth::Depth;
 pub use durability::{Durability, InvalidDurability};
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled};

@@ -1,5 +1,7 @@
-//! Logs: structured events on standard error. Spans carry identity (`job.id`, `job.task`, `queue`, `attempt`), events
+//! Logs and metrics. Logs are structured events on standard error. Spans carry identity (`job.id`, `job.task`, `queue`, `attempt`), events
 //! carry facts; no payload, result or secret is ever in them.
+
+pub mod metrics;
 
 use std::io;
 

@@ -13,6 +13,7 @@ mod fleet;
 mod http;
 mod life;
 mod memory;
+mod metrics;
 mod proxy;
 mod redis_trouble;
 mod redis_users;

@@ -139,7 +139,7 @@ async fn a_worker_whose_runtime_is_hogged_still_answers() {
 }
 
 #[tokio::test]
-async fn the_port_answers_two_paths_to_get_and_head_and_refuses_the_rest() {
+async fn the_port_answers_three_paths_to_get_and_head_and_refuses_the_rest() {
     let mut stack = Stack::start();
     let mut worker = stack.worker_process(1, &[ADDR]);
     let port = Port::of(&mut worker).await;
@@ -153,7 +153,8 @@ async fn the_port_answers_two_paths_to_get_and_head_and_refuses_the_rest() {
         (Method::DELETE, "/livez", StatusCode::METHOD_NOT_ALLOWED),
         (Method::GET, "/", StatusCode::NOT_FOUND),
         (Method::GET, "/livez/", StatusCode::NOT_FOUND),
-        (Method::POST, "/metrics", StatusCode::NOT_FOUND),
+        (Method::HEAD, "/metrics", READY),
+        (Method::POST, "/metrics", StatusCode::METHOD_NOT_ALLOWED),
     ];
     for (method, path, status) in cases {
         assert_eq!(port.ask(method.clone(), path).await.0, status, "{method} {path}");

@@ -12,6 +12,7 @@ use crunch_common::time::{Timestamp, whole_ms};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument;
 
+use crate::metrics;
 use crate::registry::Registry;
 use crate::running::{RunningJobs, Stop, StopReason};
 use crate::service::Reporter;
@@ -67,6 +68,7 @@ impl Executor {
             return Err(lease.fail(deadline_exceeded()));
         };
         let stop = Stop::default();
+        metrics::claimed(&job);
         let context = JobContext::new(&job, limit.deadline(), stop.token().clone()).occupying(slot);
         self.running.enter(lease.key(), context.clone(), stop.clone(), limit.ends);
         Ok(Admitted { lease, job, task, limit, stop, context })
@@ -76,11 +78,14 @@ impl Executor {
     pub(crate) async fn run(&self, admitted: Admitted) -> Option<Settlement> {
         let job = &admitted.job;
         let span = tracing::info_span!("job", job.id = %job.id, job.task = %job.task, queue = %job.queue, attempt = job.attempt);
+        let begun = Instant::now();
         let ending = self.attempt(&admitted).instrument(span.clone()).await;
+        let took = begun.elapsed();
         let _entered = span.enter();
         let Admitted { lease, job, task, .. } = admitted;
         let key = lease.key();
         let settlement = self.classify(lease, &task, &job, ending);
+        metrics::ended(&job, settlement.as_ref(), took);
         match settlement {
             Some(_) => self.running.ended(key),
             None => self.running.forget(key),

@@ -42,6 +42,7 @@ mod context;
 mod executor;
 mod handler;
 mod health;
+mod metrics;
 mod process;
 mod registry;
 mod running;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crunch_common::job::Partition;
 use tokio::sync::watch;
 
+use crate::metrics;
+
 /// A worker's slots.
 #[derive(Debug)]
 pub(crate) struct Slots {
@@ -25,6 +27,7 @@ pub(crate) struct Slot(Arc<Slots>);
 
 impl Slots {
     pub(crate) fn new(all: usize) -> Arc<Self> {
+        metrics::slots(all);
         Arc::new(Self { all, state: watch::Sender::new(State { idle: all, draining: Vec::new() }) })
     }
 
@@ -38,6 +41,7 @@ impl Slots {
             }
             taken > 0
         });
+        metrics::busy(taken as f64);
         (0..taken).map(|_| Slot(self.clone())).collect()
     }
 
@@ -73,6 +77,7 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        metrics::busy(-1.0);
         self.0.state.send_modify(|state| state.idle += 1);
     }
 }

@@ -90,7 +90,7 @@ impl Supervisor {
         let board = Arc::new(Board::new(workers));
         if let Some(addr) = config.addr {
             let asked = board.clone();
-            let server = health::Server::bind(addr, move || asked.report())
+            let server = health::Server::bind(addr, move || asked.report(), None)
                 .map_err(|source| Error::Listen { addr, source })?;
             tokio::spawn(server.run());
         }

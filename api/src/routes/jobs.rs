@@ -14,6 +14,7 @@ use super::sight::{job_there, job_when, visible};
 use crate::auth::Caller;
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
 use crate::etag::{self, Known};
+use crate::metrics;
 use crate::prefer::Wish;
 use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
 use crate::query;
@@ -85,10 +86,14 @@ pub(crate) async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<St
         CancelOutcome::AlreadyEnded => {
             return Err(Problem::new(ALREADY_FINISHED, "the job has already ended"));
         }
-        CancelOutcome::Canceled => HttpResponse::Ok(),
+        CancelOutcome::Canceled | CancelOutcome::AlreadyCanceled => HttpResponse::Ok(),
         CancelOutcome::Requested => HttpResponse::Accepted(),
     };
-    after(&mut response, job_there(&app, &caller, &id).await?)
+    let job = job_there(&app, &caller, &id).await?;
+    if outcome == CancelOutcome::Canceled {
+        metrics::finished(job.task.as_str(), job.queue.as_str(), "canceled", 1);
+    }
+    after(&mut response, job)
 }
 
 /// Gives a failed or canceled job a second life under the same id.

@@ -8,6 +8,7 @@ use super::Answer;
 use super::sight::{no_such_queue, queue_name};
 use crate::auth::Caller;
 use crate::document::{Count, Items, QueueDocument, ok};
+use crate::metrics;
 use crate::problem::Problem;
 use crate::query;
 use crate::state::App;
@@ -94,7 +95,9 @@ pub(crate) async fn redrive(
     responses((status = 200, description = "How many", body = Count)))]
 pub(crate) async fn purge(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
     let name = queue_name(&caller, &name)?;
-    Ok(ok(&Count { count: app.broker.purge(&name).await.map_err(Problem::in_doubt)? }))
+    let count = app.broker.purge(&name).await.map_err(Problem::in_doubt)?;
+    metrics::finished("", name.as_str(), "canceled", count);
+    Ok(ok(&Count { count }))
 }
 
 async fn one(app: &App, name: &QueueName) -> Answer {

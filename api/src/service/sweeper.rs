@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crunch_common::broker::{Broker, Error, Swept};
 
+use crate::metrics;
+
 pub(crate) struct Sweeper {
     pub(crate) broker: Broker,
 }
@@ -18,6 +20,8 @@ impl Sweeper {
             let swept = self.broker.sweep(partition).await?;
             if swept.requeued + swept.failed > 0 {
                 let Swept { requeued, failed, .. } = swept;
+                metrics::leases_lost(requeued + failed);
+                metrics::finished("", "", "failed", failed);
                 tracing::warn!(%partition, requeued, failed, "jobs were taken back from silent workers");
             }
         }

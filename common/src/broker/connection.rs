@@ -18,6 +18,7 @@ use super::functions::Function;
 use super::{CALL_DEADLINE, Settings, opening};
 use crate::backoff::Backoff;
 use crate::job::Partition;
+use crate::telemetry::metrics::REDIS_CONNECTS;
 
 /// Longer than any TCP handshake on a working network; shorter than the 2 s in which a client gets its 503.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -281,12 +282,14 @@ impl Link {
         state.connecting = None;
         match connected {
             Ok(connection) => {
+                metrics::counter!(REDIS_CONNECTS, "outcome" => "connected").increment(1);
                 state.failures = 0;
                 state.generation += 1;
                 state.connection = Some(connection.clone());
                 Ok((state.generation, connection))
             }
             Err(error) => {
+                metrics::counter!(REDIS_CONNECTS, "outcome" => "failed").increment(1);
                 state.failures = state.failures.saturating_add(1);
                 let pause = Backoff::FOR_CONNECTIONS.draw(state.failures).min(self.longest_pause);
                 state.not_before = Instant::now() + pause;

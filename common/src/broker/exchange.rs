@@ -109,6 +109,8 @@ pub struct ClaimedJob {
     pub payload: Payload,
     /// When Redis took it.
     pub created_at: Timestamp,
+    /// When it could run: it was taken, or its delay was over.
+    pub due_at: Timestamp,
     /// When it was claimed, by Redis' clock.
     pub claimed_at: Timestamp,
 }
@@ -225,7 +227,7 @@ fn read_claim(claim: Value, now: Timestamp) -> Result<(Lease, Result<ClaimedJob,
 }
 
 fn read_job(lease: LeaseKey, fields: Vec<Value>, now: Timestamp) -> Result<ClaimedJob, Error> {
-    let [queue, priority, task, attempt, payload, options, created_at] =
+    let [queue, priority, task, attempt, payload, options, created_at, due_at] =
         reply::fields(Value::Array(fields))?;
     let LeaseKey { id, epoch } = lease;
     let options: JobOptions = serde_json::from_slice(&reply::bytes(options)?)
@@ -243,6 +245,7 @@ fn read_job(lease: LeaseKey, fields: Vec<Value>, now: Timestamp) -> Result<Claim
         },
         options,
         created_at: Timestamp::from_unix_ms(reply::unsigned(&created_at)?),
+        due_at: Timestamp::from_unix_ms(reply::unsigned(&due_at)?),
         claimed_at: now,
     })
 }

@@ -8,9 +8,9 @@ use redis::{Pipeline, Value};
 use serde::Deserialize;
 
 use super::connection::server_errors;
+use super::depth::Depth;
 use super::error::{Error, classify};
 use super::heartbeat::WorkerInfo;
-use super::keys::Lane;
 use super::lease::WorkerId;
 use super::record::{self, JobRecord, Lookup};
 use super::{Broker, CALL_DEADLINE, reply};
@@ -227,7 +227,7 @@ impl Broker {
                 .arg(keys.paused())
                 .cmd("TIME");
             let [names, paused, time] = reply::fields(Value::Array(self.pooled(&index).await?))?;
-            let now = time_ms(time)?;
+            let now = reply::time_ms(time)?;
             let paused: Vec<String> =
                 reply::array(paused)?.into_iter().map(reply::text).collect::<Result<_, _>>()?;
             for name in reply::array(names)? {
@@ -254,35 +254,24 @@ impl Broker {
         paused: bool,
     ) -> Result<QueueSummary, Error> {
         let mut ask = redis::pipe();
-        for lane in Lane::ALL {
-            ask.cmd("LLEN").arg(keys.ready(name, lane));
-        }
-        ask.cmd("SCARD").arg(keys.ghosts(name)).cmd("ZCARD").arg(keys.running(name));
-        ask.cmd("ZCARD").arg(keys.failed(name)).cmd("ZCARD").arg(keys.delayed(name));
-        for lane in Lane::ALL {
-            ask.cmd("LINDEX").arg(keys.ready(name, lane)).arg(-1);
-        }
+        Depth::ask(&mut ask, keys, name);
         ask.cmd("MGET");
         for bucket in now / 10_000 - 5..=now / 10_000 {
             ask.arg(keys.ended(name, bucket));
         }
         let values = self.pooled(&ask).await?;
-        let count = |at: usize| values.get(at).map_or(Ok(0), reply::unsigned);
-        let lanes = (0..5).map(count).sum::<Result<u64, _>>()?;
-        let delayed = count(8)?;
-        let retrying = self.retrying(keys, name, delayed).await?;
-        let oldest = values[9..14].iter().filter_map(|id| reply::parsed::<JobId>(id.clone()).ok());
-        let oldest_ms = oldest.map(|id| id.created_at().unix_ms()).min();
-        let ended = reply::array(values[14].clone())?;
+        let depth = Depth::read(&values[..Depth::REPLIES], now)?;
+        let retrying = self.retrying(keys, name, depth.delayed).await?;
+        let ended = reply::array(values[Depth::REPLIES].clone())?;
         Ok(QueueSummary {
             name: name.clone(),
             paused,
-            queued: lanes.saturating_sub(count(5)?),
-            running: count(6)?,
-            failed: count(7)?,
-            scheduled: delayed.saturating_sub(retrying),
+            queued: depth.queued,
+            running: depth.running,
+            failed: depth.failed,
+            scheduled: depth.delayed.saturating_sub(retrying),
             retrying,
-            oldest_age: oldest_ms.map(|ms| Duration::from_millis(now.saturating_sub(ms))),
+            oldest_age: depth.oldest_age,
             finished_last_minute: ended
                 .iter()
                 .filter_map(|count| reply::unsigned(count).ok())
@@ -377,11 +366,6 @@ impl Broker {
         };
         tokio::time::timeout(CALL_DEADLINE, ask).await.map_err(|_| Error::timed_out())?
     }
-}
-
-fn time_ms(time: Value) -> Result<u64, Error> {
-    let [seconds, micros] = reply::fields(time)?;
-    Ok(reply::unsigned(&seconds)? * 1000 + reply::unsigned(&micros)? / 1000)
 }
 
 fn merge(sum: &mut QueueSummary, part: &QueueSummary) {

@@ -163,6 +163,18 @@ impl Settlement {
         self.lease
     }
 
+    /// How the attempt ended, in a word: `succeeded`, `retrying`, `failed`, `canceled`, or `released`.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self.outcome {
+            Outcome::Complete(_) => "succeeded",
+            Outcome::Retry { .. } => "retrying",
+            Outcome::Fail(_) => "failed",
+            Outcome::Cancel(_) => "canceled",
+            Outcome::Release(_) => "released",
+        }
+    }
+
     /// Bytes it carries, for the bound on one call.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -13,8 +13,10 @@ use crate::task::TaskName;
 /// What a cancel did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelOutcome {
-    /// It is canceled, now or since before.
+    /// It is canceled now.
     Canceled,
+    /// It was canceled before.
+    AlreadyCanceled,
     /// It runs; its worker has been told.
     Requested,
     /// It ended otherwise before.
@@ -46,7 +48,8 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is away; ask again.
     pub async fn cancel(&self, id: JobId) -> Result<Lookup<CancelOutcome>, Error> {
         self.on_job(Function::Cancel, id).await?.try_map(|code| match code {
-            1 | 3 => Ok(CancelOutcome::Canceled),
+            1 => Ok(CancelOutcome::Canceled),
+            3 => Ok(CancelOutcome::AlreadyCanceled),
             2 => Ok(CancelOutcome::Requested),
             0 => Ok(CancelOutcome::AlreadyEnded),
             code => Err(Error::unreadable(format!("cancel answered {code}"))),

@@ -39,6 +39,12 @@ pub(crate) fn unsigned(value: &Value) -> Result<u64, Error> {
         .map_err(|_| Error::unreadable("expected a number that is not negative"))
 }
 
+/// The answer of `TIME`, as Unix milliseconds.
+pub(crate) fn time_ms(time: Value) -> Result<u64, Error> {
+    let [seconds, micros] = fields(time)?;
+    Ok(unsigned(&seconds)? * 1000 + unsigned(&micros)? / 1000)
+}
+
 /// Bytes.
 pub(crate) fn bytes(value: Value) -> Result<Bytes, Error> {
     match value {

@@ -18,6 +18,7 @@ use super::{Broker, Settings, reply};
 use crate::job::{JobId, JobOptions, Partition, Priority, Status};
 use crate::queue::QueueName;
 use crate::task::TaskName;
+use crate::telemetry::metrics::{JOBS_SUBMITTED, labels};
 use crate::time::{Timestamp, whole_ms};
 
 /// How many jobs one call takes: it stays well below a millisecond of Redis' time.
@@ -282,6 +283,8 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
             let run_at = next()?;
             let run_at =
                 (status == Status::Scheduled).then(|| reply::unsigned(&run_at)).transpose()?;
+            let labels = labels(job.task.as_str(), job.queue.as_str(), &[]);
+            metrics::counter!(JOBS_SUBMITTED, labels).increment(1);
             Ok(Enqueued::Created(Box::new(created(
                 job,
                 status,

@@ -153,7 +153,6 @@ async fn names_and_paths_that_are_not_there_are_404() {
         ("/tasks/none", "unknown-task"),
         ("/tasks/UPPER", "unknown-task"),
         ("/problems/none", "not-found"),
-        ("/metrics", "not-found"),
         ("/docs", "not-found"),
         ("/jobs/x/events", "not-found"),
         ("/jobs/x/logs", "not-found"),

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::Broker;
+use crunch_common::telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use super::{Health, Pulse, Server};
@@ -18,13 +19,15 @@ use crate::supervisor::Lifeline;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Longer than any call may take (1.8 s), shorter than the 3 s in which trouble must show.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2000);
+/// Measurements pile up until they are put away.
+const UPKEEP: Duration = Duration::from_secs(5);
 /// A new connection checks what may have been changed under us (eviction policy, layout) this often.
 const RECHECK: Duration = Duration::from_secs(60);
 
 /// Where a worker's health is told.
 enum Told {
-    /// To whoever asks.
-    OnPort(Server),
+    /// To whoever asks, with what is counted meanwhile.
+    OnPort(Server, Option<Metrics>),
     /// To the supervisor, who is asked.
     To(Lifeline),
 }
@@ -47,9 +50,10 @@ impl Attendant {
         let told = match lifeline {
             Some(lifeline) => Told::To(lifeline),
             None => {
-                let asked = health.clone();
-                let server = Server::bind(addr, move || asked.report());
-                Told::OnPort(server.map_err(|source| Error::Listen { addr, source })?)
+                let (asked, metrics) = (health.clone(), Metrics::start(env!("CARGO_PKG_VERSION")));
+                let server = Server::bind(addr, move || asked.report(), metrics.clone());
+                let server = server.map_err(|source| Error::Listen { addr, source })?;
+                Told::OnPort(server, metrics)
             }
         };
         Ok(Some(Self::start(health, broker, told)?))
@@ -86,15 +90,26 @@ impl Drop for Attendant {
 
 async fn tell(health: Health, told: Told) {
     match told {
-        Told::OnPort(server) => {
-            if let Err(error) = server.run().await {
-                tracing::error!(%error, "the health port cannot be served");
-            }
+        Told::OnPort(server, metrics) => {
+            let serve = async {
+                if let Err(error) = server.run().await {
+                    tracing::error!(%error, "the health port cannot be served");
+                }
+            };
+            tokio::join!(serve, keep_up(metrics));
         }
         Told::To(supervisor) => loop {
             supervisor.tell_health(health.report());
             tokio::time::sleep(INTERVAL).await;
         },
+    }
+}
+
+/// Puts measurements away, whether or not somebody collects them.
+async fn keep_up(metrics: Option<Metrics>) {
+    while let Some(metrics) = &metrics {
+        metrics.upkeep();
+        tokio::time::sleep(UPKEEP).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! The health port: `GET /livez` and `GET /readyz`, and nothing else.
+//! The health port: `GET /livez`, `GET /readyz` and, where this process counts, `GET /metrics`.
 //!
 //! Whoever reaches the port may ask; so it takes little: few connections, one request on each, small heads, a deadline for
 //! everything, and no body is ever read. It knows nothing of Redis: what it answers is asked of whoever it serves.
@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crunch_common::telemetry::metrics::Metrics;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use hyper::server::conn::http1;
@@ -35,7 +36,14 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// Answers whoever asks for the process' health.
 pub(crate) struct Server {
     listener: TcpListener,
+    asked: Asked,
+}
+
+/// Who answers.
+#[derive(Clone)]
+struct Asked {
     report: Arc<dyn Fn() -> Report + Send + Sync>,
+    metrics: Option<Metrics>,
 }
 
 impl Server {
@@ -43,11 +51,12 @@ impl Server {
     pub(crate) fn bind(
         addr: SocketAddr,
         report: impl Fn() -> Report + Send + Sync + 'static,
+        metrics: Option<Metrics>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(addr)?;
         listener.set_nonblocking(true)?;
         say_where(listener.local_addr()?);
-        Ok(Self { listener, report: Arc::new(report) })
+        Ok(Self { listener, asked: Asked { report: Arc::new(report), metrics } })
     }
 
     /// Answers for ever, or until the port cannot be used at all.
@@ -63,10 +72,10 @@ impl Server {
                     continue;
                 }
             };
-            let report = self.report.clone();
+            let asked = self.asked.clone();
             tokio::spawn(async move {
                 // Neither those that are too slow nor those that talk nonsense are worth a word.
-                let _ = tokio::time::timeout(DEADLINE, serve(stream, report)).await;
+                let _ = tokio::time::timeout(DEADLINE, serve(stream, asked)).await;
                 drop(place);
             });
         }
@@ -74,9 +83,9 @@ impl Server {
     }
 }
 
-async fn serve(stream: TcpStream, report: Arc<dyn Fn() -> Report + Send + Sync>) {
+async fn serve(stream: TcpStream, asked: Asked) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &*report);
+        let response = answer(request.method(), request.uri().path(), &asked);
         std::future::ready(Ok::<_, Infallible>(response))
     });
     let _ = http1::Builder::new()
@@ -89,23 +98,34 @@ async fn serve(stream: TcpStream, report: Arc<dyn Fn() -> Report + Send + Sync>)
         .await;
 }
 
-/// Every path on one screen. The metrics of this process will be `/metrics`, as text.
-fn answer(method: &Method, path: &str, report: &dyn Fn() -> Report) -> Response<String> {
-    let report = match path {
-        "/livez" => Report::new(Vec::new()),
-        "/readyz" => report(),
-        _ => return refusal(StatusCode::NOT_FOUND, "there are /livez and /readyz here"),
+/// Every path on one screen.
+fn answer(method: &Method, path: &str, asked: &Asked) -> Response<String> {
+    let respond: &dyn Fn() -> Response<String> = match (path, &asked.metrics) {
+        ("/livez", _) => &|| tell(&Report::new(Vec::new())),
+        ("/readyz", _) => &|| tell(&(asked.report)()),
+        ("/metrics", Some(metrics)) => &|| text(StatusCode::OK, FIGURES, metrics.render()),
+        ("/metrics", None) => return refusal(StatusCode::NOT_FOUND, NO_FIGURES),
+        _ => return refusal(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics here"),
     };
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut refused = refusal(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are known here");
         refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
+    respond()
+}
+
+/// Prometheus' text format.
+const FIGURES: &str = "text/plain; version=0.0.4; charset=utf-8";
+const NO_FIGURES: &str =
+    "this process counts nothing: it only supervises, or its program records metrics elsewhere";
+
+fn tell(report: &Report) -> Response<String> {
     let status = match report.status {
         Status::Ok => StatusCode::OK,
         Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
-    respond(status, &report)
+    respond(status, report)
 }
 
 fn refusal(status: StatusCode, why: &str) -> Response<String> {
@@ -114,9 +134,13 @@ fn refusal(status: StatusCode, why: &str) -> Response<String> {
 
 fn respond(status: StatusCode, body: &impl serde::Serialize) -> Response<String> {
     let body = serde_json::to_string(body).expect("a report is plain text and numbers");
+    text(status, "application/json", body)
+}
+
+fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
     Response::builder()
         .status(status)
-        .header(CONTENT_TYPE, "application/json")
+        .header(CONTENT_TYPE, content_type)
         .header(CACHE_CONTROL, "no-store")
         .body(body)
         .expect("names and values are constants")

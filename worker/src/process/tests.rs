@@ -116,6 +116,7 @@ fn job(content_type: ContentType) -> JobContext {
         },
         payload: Payload { bytes: Vec::new().into(), content_type },
         created_at: Timestamp::now(),
+        due_at: Timestamp::now(),
         claimed_at: Timestamp::now(),
     };
     JobContext::new(&claimed, Timestamp::from_unix_ms(1_795_354_854_426), CancellationToken::new())

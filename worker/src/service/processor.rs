@@ -18,6 +18,7 @@ use super::rotation::Rotation;
 use super::{Look, Reachability};
 use crate::executor::Executor;
 use crate::health::Pulse;
+use crate::metrics;
 use crate::slots::{Slot, Slots};
 
 pub(crate) struct Processor {
@@ -152,6 +153,7 @@ impl Processor {
             match settled {
                 Settled::Done => {}
                 Settled::Stale => {
+                    metrics::stale();
                     tracing::warn!(job.id = %key.id, epoch = %key.epoch, "stale: another attempt holds the job, this outcome is dropped");
                 }
                 Settled::Unknown => {

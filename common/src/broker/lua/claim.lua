@@ -5,13 +5,13 @@
 
 local CLAIM = {
   'status', 'queue', 'priority', 'version', 'attempt', 'losses', 'epoch', 'task', 'payload', 'options', 'created_at',
-  'watched',
+  'run_at', 'watched',
 }
 
 -- What the worker gets of a job, in the order `broker/exchange.rs` reads it.
 local function handed_out(id, job)
   return { id, int(job.epoch), job.queue, job.priority or 'normal', job.task, int(job.attempt), job.payload, job.options,
-    job.created_at }
+    job.created_at, job.run_at or job.created_at }
 end
 
 local function take(w, p, now, batch, id, job)

@@ -1,0 +1,140 @@
+//! Figures for Prometheus: what this process counted itself, and how the queues stand.
+//!
+//! Every API sees the same queues and workers, so those figures are not to be summed over instances: take the largest.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceResponse;
+use actix_web::http::Method;
+use crunch_common::broker::{Broker, Error};
+use crunch_common::telemetry::metrics::{
+    HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, LEASES_LOST, Metrics, labels,
+};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// Queues and workers are looked at no more often, however many collect.
+const FRESH: Duration = Duration::from_secs(2);
+/// The most recently used queues are shown.
+const MAX_QUEUES: usize = 1000;
+
+/// What `/metrics` shows.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    recorder: Option<Metrics>,
+    broker: Broker,
+    seen: Mutex<Option<(Instant, String)>>,
+}
+
+impl Figures {
+    /// Measurements are put away this often.
+    pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
+
+    pub(crate) fn new(broker: Broker) -> Self {
+        let recorder = Metrics::start(env!("CARGO_PKG_VERSION"));
+        Self { recorder, broker, seen: Mutex::default() }
+    }
+
+    pub(crate) async fn tick(&self) -> Result<(), Error> {
+        self.recorder.iter().for_each(Metrics::upkeep);
+        Ok(())
+    }
+
+    /// Everything as Prometheus reads it (text format 0.0.4).
+    pub(crate) async fn render(&self) -> String {
+        let own = self.recorder.as_ref().map(Metrics::render).unwrap_or_default();
+        own + &self.shared().await
+    }
+
+    /// How queues and workers stand: one looks, and whoever comes meanwhile or soon after sees the same.
+    async fn shared(&self) -> String {
+        let mut seen = self.seen.lock().await;
+        if let Some((at, text)) = &*seen
+            && at.elapsed() < FRESH
+        {
+            return text.clone();
+        }
+        let text = self.look().await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "queues are not in the figures");
+            family("crunch_redis_up", "Whether Redis answered", [(String::new(), 0.0)])
+        });
+        *seen = Some((Instant::now(), text.clone()));
+        text
+    }
+
+    async fn look(&self) -> Result<String, Error> {
+        let depths = self.broker.depths(MAX_QUEUES).await?;
+        let workers = self.broker.workers().await?;
+        let jobs = depths.iter().flat_map(|(queue, depth)| {
+            let states = [
+                ("queued", depth.queued),
+                ("delayed", depth.delayed),
+                ("running", depth.running),
+                ("failed", depth.failed),
+            ];
+            states.map(|(state, count)| {
+                (format!("{{queue=\"{queue}\",state=\"{state}\"}}"), count as f64)
+            })
+        });
+        let ages = depths.iter().map(|(queue, depth)| {
+            let age = depth.oldest_age.unwrap_or_default();
+            (format!("{{queue=\"{queue}\"}}"), age.as_secs_f64())
+        });
+        let of_fleet = |count: u64| [(String::new(), count as f64)];
+        let slots = workers.iter().map(|worker| worker.info.slots as u64).sum();
+        let busy = workers.iter().map(|worker| worker.busy).sum();
+        Ok([
+            family("crunch_redis_up", "Whether Redis answered", of_fleet(1)),
+            family("crunch_queue_jobs", "Jobs by queue and state", jobs),
+            family("crunch_queue_oldest_age_seconds", "Age of the oldest job that could run", ages),
+            family("crunch_fleet_workers", "Live workers", of_fleet(workers.len() as u64)),
+            family("crunch_fleet_slots", "Slots of all live workers", of_fleet(slots)),
+            family(
+                "crunch_fleet_slots_busy",
+                "Slots of all live workers that run a job",
+                of_fleet(busy),
+            ),
+        ]
+        .concat())
+    }
+}
+
+/// One gauge with all its series. Label values are names of ours: nothing in them needs to be escaped.
+fn family(name: &str, help: &str, series: impl IntoIterator<Item = (String, f64)>) -> String {
+    let mut text = format!("# HELP {name} {help}\n# TYPE {name} gauge\n");
+    for (labels, value) in series {
+        let _ = writeln!(text, "{name}{labels} {value}");
+    }
+    text
+}
+
+/// Jobs were brought to their end here.
+pub(crate) fn finished(task: &str, queue: &str, status: &'static str, count: u64) {
+    metrics::counter!(JOBS_FINISHED, labels(task, queue, &[("status", status)])).increment(count);
+}
+
+/// Leases were taken back from silent workers.
+pub(crate) fn leases_lost(count: u64) {
+    metrics::counter!(LEASES_LOST).increment(count);
+}
+
+/// So many more, or fewer, clients wait.
+pub(crate) fn waiting(more: f64) {
+    metrics::gauge!(HTTP_WAITING).increment(more);
+}
+
+/// A request was answered; a stream of events when it began.
+pub(crate) fn answered(response: &ServiceResponse<BoxBody>, took: Duration) {
+    let request = response.request();
+    let route = request.match_pattern().unwrap_or_else(|| "other".to_owned());
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS];
+    let method = known.iter().find(|method| *method == request.method());
+    let labels = [
+        ("method", method.map_or("other", Method::as_str).to_owned()),
+        ("route", route),
+        ("status", response.status().as_u16().to_string()),
+    ];
+    metrics::histogram!(HTTP_REQUESTS, &labels).record(took.as_secs_f64());
+}

@@ -1,0 +1,25 @@
+//! Figures for whoever collects them.
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+
+use super::Answer;
+use crate::auth::Caller;
+use crate::problem::{FORBIDDEN, Problem};
+use crate::state::App;
+
+/// Figures in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "getMetrics", responses(
+    (status = 200, description = "Figures in Prometheus' text format", content_type = "text/plain", body = String),
+))]
+pub(crate) async fn show(app: web::Data<App>, caller: Caller) -> Answer {
+    if caller.queues().is_some() {
+        let detail = "figures tell of all queues, and this key is for some of them";
+        return Err(Problem::new(FORBIDDEN, detail));
+    }
+    let response = HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(app.figures.render().await);
+    Ok(response)
+}

@@ -1,0 +1,102 @@
+//! How much stands where in the queues: cheap enough to be asked every few seconds, whatever they hold.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+
+use super::error::Error;
+use super::keys::{Keys, Lane};
+use super::{Broker, reply};
+use crate::job::JobId;
+use crate::queue::QueueName;
+
+/// How many jobs of a queue stand where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Depth {
+    /// Jobs that could be claimed now.
+    pub queued: u64,
+    /// Jobs that wait for their time or their next attempt.
+    pub delayed: u64,
+    /// Jobs in flight.
+    pub running: u64,
+    /// Dead letters.
+    pub failed: u64,
+    /// Age of the oldest job that could be claimed now.
+    pub oldest_age: Option<Duration>,
+}
+
+impl Depth {
+    /// How many replies [`Depth::ask`] leads to.
+    pub(crate) const REPLIES: usize = 2 * Lane::ALL.len() + 4;
+
+    /// Asks for one queue of a partition.
+    pub(crate) fn ask(ask: &mut Pipeline, keys: &Keys, name: &QueueName) {
+        for lane in Lane::ALL {
+            ask.cmd("LLEN").arg(keys.ready(name, lane));
+            ask.cmd("LINDEX").arg(keys.ready(name, lane)).arg(-1);
+        }
+        ask.cmd("SCARD").arg(keys.ghosts(name)).cmd("ZCARD").arg(keys.delayed(name));
+        ask.cmd("ZCARD").arg(keys.running(name)).cmd("ZCARD").arg(keys.failed(name));
+    }
+
+    /// Reads what came back.
+    pub(crate) fn read(replies: &[Value], now_ms: u64) -> Result<Self, Error> {
+        let (lanes, sets) = replies.split_at(2 * Lane::ALL.len());
+        let (mut ready, mut oldest) = (0, None::<u64>);
+        for lane in lanes.chunks_exact(2) {
+            ready += reply::unsigned(&lane[0])?;
+            if let Ok(id) = reply::parsed::<JobId>(lane[1].clone()) {
+                let created = id.created_at().unix_ms();
+                oldest = Some(oldest.map_or(created, |oldest| oldest.min(created)));
+            }
+        }
+        Ok(Self {
+            queued: ready.saturating_sub(reply::unsigned(&sets[0])?),
+            delayed: reply::unsigned(&sets[1])?,
+            running: reply::unsigned(&sets[2])?,
+            failed: reply::unsigned(&sets[3])?,
+            oldest_age: oldest.map(|ms| Duration::from_millis(now_ms.saturating_sub(ms))),
+        })
+    }
+
+    fn add(&mut self, part: &Self) {
+        self.queued += part.queued;
+        self.delayed += part.delayed;
+        self.running += part.running;
+        self.failed += part.failed;
+        self.oldest_age = self.oldest_age.max(part.oldest_age);
+    }
+}
+
+/// So many queues are asked about in one round trip.
+const QUEUES_A_TRIP: usize = 100;
+
+impl Broker {
+    /// Depths of up to `most` queues that were used in the last hour or hold anything, by name.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away.
+    pub async fn depths(&self, most: usize) -> Result<BTreeMap<QueueName, Depth>, Error> {
+        let mut depths: BTreeMap<QueueName, Depth> = BTreeMap::new();
+        for partition in self.partitions() {
+            let keys = self.settings.keys(partition);
+            let mut index = redis::pipe();
+            // The most recently used: those are of interest.
+            index.cmd("ZRANGE").arg(keys.queues()).arg(0).arg(most - 1).arg("REV").cmd("TIME");
+            let [names, time] = reply::fields(Value::Array(self.pooled(&index).await?))?;
+            let now = reply::time_ms(time)?;
+            let names = reply::array(names)?.into_iter().map(reply::parsed);
+            let names: Vec<QueueName> = names.collect::<Result<_, _>>()?;
+            for names in names.chunks(QUEUES_A_TRIP) {
+                let mut ask = redis::pipe();
+                names.iter().for_each(|name| Depth::ask(&mut ask, &keys, name));
+                let replies = self.pooled(&ask).await?;
+                for (name, replies) in names.iter().zip(replies.chunks_exact(Depth::REPLIES)) {
+                    depths.entry(name.clone()).or_default().add(&Depth::read(replies, now)?);
+                }
+            }
+        }
+        Ok(depths)
+    }
+}

@@ -1,0 +1,155 @@
+//! What is counted and measured, for Prometheus to collect: every name, and the recorder.
+//!
+//! Each process counts what it did itself, so that sums over processes are right. Labels are tasks, queues, statuses and
+//! routes, never ids; they come from clients, so there are only so many of each.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use metrics::{Label, Unit};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Jobs taken by this API, by task and queue.
+pub const JOBS_SUBMITTED: &str = "crunch_jobs_submitted_total";
+/// Jobs that this process brought to their end, by task, queue and status.
+pub const JOBS_FINISHED: &str = "crunch_jobs_finished_total";
+/// Attempts that ended in this worker, by task, queue and outcome.
+pub const ATTEMPTS: &str = "crunch_attempts_total";
+/// From the moment a job could run until this worker claimed it.
+pub const JOB_WAIT: &str = "crunch_job_wait_seconds";
+/// How long attempts of this worker took.
+pub const JOB_RUN: &str = "crunch_job_run_seconds";
+/// Outcomes of this worker that were refused because another attempt held the job.
+pub const STALE_SETTLEMENTS: &str = "crunch_stale_settlements_total";
+/// Leases that this API took back from silent workers.
+pub const LEASES_LOST: &str = "crunch_leases_lost_total";
+/// Slots of this worker, and those that run a job.
+pub const SLOTS: &str = "crunch_worker_slots";
+/// See [`SLOTS`].
+pub const SLOTS_BUSY: &str = "crunch_worker_slots_busy";
+/// Connections to Redis that this process made, or could not make.
+pub const REDIS_CONNECTS: &str = "crunch_redis_connects_total";
+/// Requests, by method, route and status.
+pub const HTTP_REQUESTS: &str = "crunch_http_request_duration_seconds";
+/// Clients that wait for a job at this API.
+pub const HTTP_WAITING: &str = "crunch_http_waiting";
+/// What this is.
+pub const BUILD: &str = "crunch_build_info";
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// Every name with its kind, unit and explanation.
+const ALL: &[(&str, Kind, Unit, &str)] = &[
+    (JOBS_SUBMITTED, Kind::Counter, Unit::Count, "Jobs taken by this API"),
+    (JOBS_FINISHED, Kind::Counter, Unit::Count, "Jobs that this process brought to their end"),
+    (ATTEMPTS, Kind::Counter, Unit::Count, "Attempts that ended in this worker"),
+    (JOB_WAIT, Kind::Histogram, Unit::Seconds, "From the moment a job could run to its claim"),
+    (JOB_RUN, Kind::Histogram, Unit::Seconds, "Duration of attempts"),
+    (STALE_SETTLEMENTS, Kind::Counter, Unit::Count, "Outcomes that came after the lease was lost"),
+    (LEASES_LOST, Kind::Counter, Unit::Count, "Leases taken back from silent workers by this API"),
+    (SLOTS, Kind::Gauge, Unit::Count, "Slots of this worker"),
+    (SLOTS_BUSY, Kind::Gauge, Unit::Count, "Slots of this worker that run a job"),
+    (REDIS_CONNECTS, Kind::Counter, Unit::Count, "Tries of this process to connect to Redis"),
+    (HTTP_REQUESTS, Kind::Histogram, Unit::Seconds, "Requests from their head to the answer's"),
+    (HTTP_WAITING, Kind::Gauge, Unit::Count, "Clients that wait for a job at this API"),
+    (BUILD, Kind::Gauge, Unit::Count, "The version of this process; always 1"),
+];
+
+/// Bounds of all histograms: from a fast request to a long job, about three a decade.
+const BUCKETS: [f64; 19] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    300.0, 600.0, 1800.0, 3600.0,
+];
+/// So many pairs of task and queue have series of their own; later ones share `other`.
+const MAX_PAIRS: usize = 1000;
+
+/// The recorder of this process.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Starts to record. `None` if somebody else records in this process: then they have the figures.
+    #[must_use]
+    pub fn start(version: &'static str) -> Option<Self> {
+        let recorder = builder().ok()?.build_recorder();
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).ok()?;
+        for &(name, kind, unit, help) in ALL {
+            match kind {
+                Kind::Counter => metrics::describe_counter!(name, unit, help),
+                Kind::Gauge => metrics::describe_gauge!(name, unit, help),
+                Kind::Histogram => metrics::describe_histogram!(name, unit, help),
+            }
+        }
+        metrics::gauge!(BUILD, "version" => version).set(1.0);
+        Some(Self(handle))
+    }
+
+    /// Everything as Prometheus reads it (text format 0.0.4).
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Puts away what was measured since the last time. To be called every few seconds, whether or not somebody collects:
+    /// measurements pile up otherwise.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)
+}
+
+/// A task, a queue and what else there is as labels. Names come from clients, so no more than a thousand pairs have series
+/// of their own.
+#[must_use]
+pub fn labels(task: &str, queue: &str, more: &[(&'static str, &'static str)]) -> Vec<Label> {
+    static KNOWN: LazyLock<Mutex<HashSet<(String, String)>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let pair = (task.to_owned(), queue.to_owned());
+    let is_known = known.contains(&pair) || (known.len() < MAX_PAIRS && known.insert(pair.clone()));
+    let (task, queue) = if is_known { pair } else { ("other".to_owned(), "other".to_owned()) };
+    let mut labels = vec![Label::new("task", task), Label::new("queue", queue)];
+    labels.extend(more.iter().map(|&(name, value)| Label::new(name, value)));
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_unit_and_kind() {
+        for (name, kind, unit, help) in ALL {
+            assert!(name.starts_with("crunch_") && !help.ends_with('.'), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_seconds"), *unit == Unit::Seconds, "{name}");
+        }
+    }
+
+    #[test]
+    fn so_many_names_have_series_of_their_own() {
+        let queue =
+            |number: usize| labels("t", &format!("q{number}"), &[("a", "b")])[1].value().to_owned();
+        assert_eq!(
+            (0..2 * MAX_PAIRS).filter(|&number| queue(number) != "other").count(),
+            MAX_PAIRS
+        );
+        assert_eq!((queue(1).as_str(), queue(2 * MAX_PAIRS).as_str()), ("q1", "other"));
+    }
+}

@@ -1,0 +1,119 @@
+//! Figures for Prometheus, of APIs and workers.
+
+use std::collections::BTreeMap;
+
+use crunch_tests::{Api, EventStream, Stack, Stage, eventually};
+use reqwest::Method;
+use serde_json::json;
+
+/// Samples by their name with labels. Every sample must belong to a family that was declared once, as the format wants.
+fn read(text: &str) -> BTreeMap<String, f64> {
+    let (mut families, mut samples) = (BTreeMap::new(), BTreeMap::new());
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if let Some(declared) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = declared.split_once(' ').unwrap();
+            assert!(families.insert(name, kind).is_none(), "{name} is declared twice");
+        } else if !line.starts_with("# HELP ") {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            let name = sample.split('{').next().unwrap();
+            let parts = ["_bucket", "_sum", "_count"];
+            let whole = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            assert!(families.contains_key(name) || families.contains_key(whole), "{line}");
+            assert!(samples.insert(sample.to_owned(), value.parse().unwrap()).is_none(), "{line}");
+        }
+    }
+    samples
+}
+
+async fn figures(api: &Api) -> BTreeMap<String, f64> {
+    let answer = api.get("/metrics").await;
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    read(std::str::from_utf8(&answer.body).unwrap())
+}
+
+#[tokio::test]
+async fn an_api_counts_what_it_does_and_shows_how_the_queues_stand() {
+    let (_stack, api, _worker) = Stack::simple(2).await;
+    let stage = Stage::open().await;
+    let running = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    let later = api.submit_with("act", &json!({}), &json!({ "delay_ms": 3_600_000 })).await;
+    api.submit_with("act", &json!({}), &json!({ "delay_ms": 3_600_000 })).await;
+    for _ in 0..2 {
+        api.act(&format!("/jobs/{later}/cancel")).await;
+    }
+    let _stream = EventStream::open(&api, &running, None).await;
+    api.get("/nowhere").await;
+    let figures = figures(&api).await;
+    for (sample, value) in [
+        (r#"crunch_jobs_submitted_total{task="act",queue="act"}"#, 3.0),
+        (r#"crunch_jobs_finished_total{task="act",queue="act",status="canceled"}"#, 1.0),
+        (r#"crunch_queue_jobs{queue="act",state="delayed"}"#, 1.0),
+        (r#"crunch_queue_jobs{queue="act",state="running"}"#, 1.0),
+        (r#"crunch_queue_jobs{queue="act",state="queued"}"#, 0.0),
+        (r#"crunch_queue_oldest_age_seconds{queue="act"}"#, 0.0),
+        ("crunch_fleet_workers", 1.0),
+        ("crunch_fleet_slots", 2.0),
+        ("crunch_redis_up", 1.0),
+        ("crunch_http_waiting", 1.0),
+        (
+            r#"crunch_http_request_duration_seconds_count{method="POST",route="/jobs",status="202"}"#,
+            3.0,
+        ),
+        (
+            r#"crunch_http_request_duration_seconds_count{method="GET",route="other",status="404"}"#,
+            1.0,
+        ),
+    ] {
+        assert_eq!(figures.get(sample), Some(&value), "{sample} in {figures:#?}");
+    }
+    let ids = figures.keys().filter(|sample| sample.contains(&running) || sample.contains(&later));
+    assert_eq!(ids.count(), 0, "no label holds an id");
+    actor.returns(&json!(1)).await;
+}
+
+#[tokio::test]
+async fn without_redis_an_api_still_has_its_own_figures() {
+    let (mut stack, api) = {
+        let mut stack = Stack::start();
+        let api = stack.api().await;
+        (stack, api)
+    };
+    stack.redis.stop();
+    eventually("redis is seen to be away", async || {
+        let figures = figures(&api).await;
+        (figures.get("crunch_redis_up") == Some(&0.0)).then_some(())
+    })
+    .await;
+    assert!(figures(&api).await.keys().any(|sample| sample.starts_with("crunch_build_info")));
+}
+
+#[tokio::test]
+async fn a_worker_with_a_port_tells_of_its_attempts() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let address = [("CRUNCH_WORKER_ADDR", "127.0.0.1:0")];
+    let mut worker = stack.worker_with(&api, 3, &address).await;
+    let url = worker.says("listening on ").await;
+    let done = api.submit("echo", &json!(1)).await;
+    api.becomes(&done, "succeeded").await;
+    let failed = api.submit_with("square", &json!("x"), &json!({ "max_attempts": 1 })).await;
+    api.becomes(&failed, "failed").await;
+    let stage = Stage::open().await;
+    api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    let request = reqwest::Client::new().request(Method::GET, format!("{url}/metrics"));
+    let figures = read(&request.send().await.unwrap().text().await.unwrap());
+    for (sample, value) in [
+        (r#"crunch_attempts_total{task="echo",queue="echo",outcome="succeeded"}"#, 1.0),
+        (r#"crunch_jobs_finished_total{task="echo",queue="echo",status="succeeded"}"#, 1.0),
+        (r#"crunch_jobs_finished_total{task="square",queue="square",status="failed"}"#, 1.0),
+        (r#"crunch_job_wait_seconds_count{task="echo",queue="echo"}"#, 1.0),
+        (r#"crunch_job_run_seconds_count{task="echo",queue="echo",outcome="succeeded"}"#, 1.0),
+        ("crunch_worker_slots", 3.0),
+        ("crunch_worker_slots_busy", 1.0),
+    ] {
+        assert_eq!(figures.get(sample), Some(&value), "{sample} in {figures:#?}");
+    }
+    actor.returns(&json!(1)).await;
+}

@@ -1,0 +1,43 @@
+//! What a worker counts and measures.
+
+use std::time::Duration;
+
+use crunch_common::broker::{ClaimedJob, Settlement};
+use crunch_common::telemetry::metrics::{
+    ATTEMPTS, JOB_RUN, JOB_WAIT, JOBS_FINISHED, SLOTS, SLOTS_BUSY, STALE_SETTLEMENTS, labels,
+};
+
+/// A job was claimed that is to run now.
+pub(crate) fn claimed(job: &ClaimedJob) {
+    let waited = job.due_at.until(job.claimed_at);
+    metrics::histogram!(JOB_WAIT, of(job, &[])).record(waited.as_secs_f64());
+}
+
+/// An attempt ended; without a settlement its lease was lost.
+pub(crate) fn ended(job: &ClaimedJob, settlement: Option<&Settlement>, took: Duration) {
+    let outcome = settlement.map_or("lost", Settlement::word);
+    metrics::counter!(ATTEMPTS, of(job, &[("outcome", outcome)])).increment(1);
+    metrics::histogram!(JOB_RUN, of(job, &[("outcome", outcome)])).record(took.as_secs_f64());
+    if ["succeeded", "failed", "canceled"].contains(&outcome) {
+        metrics::counter!(JOBS_FINISHED, of(job, &[("status", outcome)])).increment(1);
+    }
+}
+
+fn of(job: &ClaimedJob, more: &[(&'static str, &'static str)]) -> Vec<metrics::Label> {
+    labels(job.task.as_str(), job.queue.as_str(), more)
+}
+
+/// An outcome was refused: another attempt holds the job.
+pub(crate) fn stale() {
+    metrics::counter!(STALE_SETTLEMENTS).increment(1);
+}
+
+/// There are so many slots.
+pub(crate) fn slots(all: usize) {
+    metrics::gauge!(SLOTS).set(all as f64);
+}
+
+/// So many more, or fewer, run a job.
+pub(crate) fn busy(more: f64) {
+    metrics::gauge!(SLOTS_BUSY).increment(more);
+}
