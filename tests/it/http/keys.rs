@@ -35,6 +35,7 @@ const ROUTES: [(&str, &str, &str); 29] = [
     ("POST", "/queues/{queue}/redrive", "admin"),
     ("POST", "/queues/{queue}/purge", "admin"),
     ("GET", "/workers", "read"),
+    ("GET", "/metrics", "read"),
     ("GET", "/openapi.json", "read"),
     ("GET", "/problems/{slug}", "read"),
     ("GET", "/", "read"),
