@@ -1,4 +1,6 @@
 //! What is known of tasks: learned from what workers declared, refreshed all the time.
+//!
+//! A schema is compiled when its text is seen first, and again only when that changed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,6 +8,7 @@ use std::time::Duration;
 
 use crunch_common::broker::{Broker, Error};
 use crunch_common::job::ContentType;
+use crunch_common::schema::{Schema, Validator};
 use crunch_common::task::{TaskDescriptor, TaskName};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -20,9 +23,50 @@ const MISS_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct Catalog {
     broker: Broker,
     unknown: UnknownTasks,
-    /// `None` until Redis was read once: then nothing is known to be unknown.
-    tasks: RwLock<Option<HashMap<TaskName, Arc<TaskDescriptor>>>>,
+    known: RwLock<Known>,
     last_miss: Mutex<Option<Miss>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// `None` until Redis was read once: then nothing is known to be unknown.
+    tasks: Option<HashMap<TaskName, Arc<Declared>>>,
+    /// Grows with every change.
+    revision: u64,
+}
+
+/// A task as it was declared.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    pub(crate) task: TaskDescriptor,
+    /// What JSON payloads are held against; `None` if no schema was declared, or one that cannot be used.
+    payload: Option<Arc<Validator>>,
+}
+
+impl Declared {
+    /// A task, with what was compiled before if that is still what it declares.
+    fn new(task: TaskDescriptor, before: Option<&Self>) -> Self {
+        let unchanged = before.filter(|before| before.task.payload_schema == task.payload_schema);
+        let payload = match (unchanged, &task.payload_schema) {
+            (Some(before), _) => before.payload.clone(),
+            (None, Some(schema)) => compiled(&task.name, schema),
+            (None, None) => None,
+        };
+        Self { task, payload }
+    }
+
+    /// What JSON payloads are held against.
+    pub(crate) fn payload(&self) -> Option<&Arc<Validator>> {
+        self.payload.as_ref()
+    }
+}
+
+/// A schema that this version cannot use, be it a later one's, must not stop submissions: the worker checks, too.
+fn compiled(task: &TaskName, schema: &Schema) -> Option<Arc<Validator>> {
+    let compiled = schema.compile().inspect_err(|error| {
+        tracing::warn!(job.task = %task, %error, "a declared payload_schema cannot be used: payloads are not checked");
+    });
+    compiled.ok().map(Arc::new)
 }
 
 /// The last reading that an unknown task caused.
@@ -37,7 +81,7 @@ impl Catalog {
     pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(broker: Broker, unknown: UnknownTasks) -> Self {
-        Self { broker, unknown, tasks: RwLock::default(), last_miss: Mutex::default() }
+        Self { broker, unknown, known: RwLock::default(), last_miss: Mutex::default() }
     }
 
     pub(crate) async fn tick(&self) -> Result<(), Error> {
@@ -47,36 +91,50 @@ impl Catalog {
     /// Reads all declarations, and learns them: whoever sees a task in a list can submit to it at once.
     pub(crate) async fn read(&self) -> Result<Vec<TaskDescriptor>, Error> {
         let tasks = self.broker.tasks().await?;
-        let known = tasks.iter().map(|task| (task.name.clone(), Arc::new(task.clone()))).collect();
-        *self.tasks.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        self.known.write().unwrap_or_else(PoisonError::into_inner).learn(&tasks);
         Ok(tasks)
     }
 
+    /// What is known without asking anybody, by name, and a number that grows when it changes.
+    pub(crate) fn snapshot(&self) -> (u64, Vec<Arc<Declared>>) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks: Vec<_> =
+            known.tasks.iter().flatten().map(|(_, task)| task.clone()).collect();
+        tasks.sort_by(|a, b| a.task.name.cmp(&b.task.name));
+        (known.revision, tasks)
+    }
+
     /// What a worker declared about a task; `None` if none ever did.
-    pub(crate) async fn find(&self, name: &TaskName) -> Result<Option<Arc<TaskDescriptor>>, Error> {
+    pub(crate) async fn find(&self, name: &TaskName) -> Result<Option<Arc<Declared>>, Error> {
+        if name.is_reserved() {
+            return Ok(None);
+        }
         if let Some(task) = self.known(name) {
             return Ok(Some(task));
         }
         self.read_after_miss().await?;
         Ok(self.known(name).or_else(|| match self.unknown {
             UnknownTasks::Refuse => None,
-            UnknownTasks::Accept => Some(Arc::new(TaskDescriptor::new(name.clone()))),
+            UnknownTasks::Accept => {
+                Some(Arc::new(Declared::new(TaskDescriptor::new(name.clone()), None)))
+            }
         }))
     }
 
     /// The largest payload that any task takes as JSON inside an envelope; the largest there can be while nobody knows.
     pub(crate) fn largest_json_payload(&self) -> u64 {
-        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(tasks) = &*tasks else { return TaskDescriptor::MAX_PAYLOAD_LIMIT };
-        let json = tasks.values().filter(|task| task.accepts.contains(&ContentType::json()));
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(tasks) = &known.tasks else { return TaskDescriptor::MAX_PAYLOAD_LIMIT };
+        let tasks = tasks.values().map(|declared| &declared.task);
+        let json = tasks.filter(|task| task.accepts.contains(&ContentType::json()));
         // An envelope whose task is not known is read as far as one that is: it is to hear what is wrong with it.
         let usual = TaskDescriptor::DEFAULT_MAX_PAYLOAD;
         json.map(|task| task.max_payload).fold(usual, u64::max)
     }
 
-    fn known(&self, name: &TaskName) -> Option<Arc<TaskDescriptor>> {
-        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        tasks.as_ref()?.get(name).cloned()
+    fn known(&self, name: &TaskName) -> Option<Arc<Declared>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.tasks.as_ref()?.get(name).cloned()
     }
 
     /// One reader at a time. Those who waited for it hear what it heard; those who come soon after, only if that was good.
@@ -92,5 +150,77 @@ impl Catalog {
         let outcome = self.tick().await;
         *last = Some(Miss { ended: Instant::now(), outcome: outcome.clone() });
         outcome
+    }
+}
+
+impl Known {
+    fn learn(&mut self, tasks: &[TaskDescriptor]) {
+        let before = self.tasks.take().unwrap_or_default();
+        let mut changed = before.len() != tasks.len();
+        let learned = tasks.iter().map(|task| {
+            let old = before.get(&task.name);
+            let declared = match old.filter(|old| old.task == *task) {
+                Some(old) => old.clone(),
+                None => {
+                    changed = true;
+                    Arc::new(Declared::new(task.clone(), old.map(Arc::as_ref)))
+                }
+            };
+            (task.name.clone(), declared)
+        });
+        self.tasks = Some(learned.collect());
+        self.revision += u64::from(changed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declaring(schema: Option<&str>) -> TaskDescriptor {
+        let mut task = TaskDescriptor::new("t".parse().unwrap());
+        // As it comes from Redis: nobody has looked at it yet.
+        task.payload_schema = schema.map(|text| serde_json::from_str(text).unwrap());
+        task
+    }
+
+    fn validator(known: &Known) -> Option<Arc<Validator>> {
+        known.tasks.as_ref().unwrap().values().next().unwrap().payload.clone()
+    }
+
+    #[test]
+    fn a_schema_is_compiled_again_only_when_its_text_changed() {
+        let mut known = Known::default();
+        known.learn(&[declaring(Some("{\"type\":\"object\"}"))]);
+        let first = validator(&known).unwrap();
+        let mut other = declaring(Some("{\"type\":\"object\"}"));
+        other.max_attempts = 7;
+        known.learn(&[other]);
+        assert!(Arc::ptr_eq(&first, &validator(&known).unwrap()));
+        known.learn(&[declaring(Some("{\"type\":\"array\"}"))]);
+        assert!(!Arc::ptr_eq(&first, &validator(&known).unwrap()));
+        known.learn(&[declaring(None)]);
+        assert!(validator(&known).is_none());
+    }
+
+    #[test]
+    fn the_revision_tells_whether_anything_changed() {
+        let mut known = Known::default();
+        let mut revision_after = |tasks: &[TaskDescriptor]| {
+            known.learn(tasks);
+            known.revision
+        };
+        assert_eq!(revision_after(&[declaring(None)]), 1);
+        assert_eq!(revision_after(&[declaring(None)]), 1);
+        assert_eq!(revision_after(&[declaring(Some("true"))]), 2);
+        assert_eq!(revision_after(&[]), 3);
+        assert_eq!(revision_after(&[]), 3);
+    }
+
+    #[test]
+    fn a_schema_of_a_later_version_checks_nothing_and_stops_nobody() {
+        let mut known = Known::default();
+        known.learn(&[declaring(Some("{\"$schema\":\"https://example.com/2030\"}"))]);
+        assert!(validator(&known).is_none());
     }
 }

@@ -16,6 +16,7 @@ pub use security::SecurityConfig;
 
 use crate::auth::command::KeysCommand;
 use crate::query;
+use crate::webhook::WebhookConfig;
 
 /// Takes jobs over HTTP and tells how they stand.
 #[derive(Debug, Clone, Parser)]
@@ -49,6 +50,10 @@ pub struct ApiConfig {
     #[command(flatten)]
     pub durability: DurabilityConfig,
 
+    /// How webhooks are taken and delivered.
+    #[command(flatten)]
+    pub webhooks: WebhookConfig,
+
     /// What to do with a task that no worker ever declared.
     #[arg(long, env = "CRUNCH_API_UNKNOWN_TASKS", value_name = "WHAT", default_value = "refuse")]
     pub unknown_tasks: UnknownTasks,
@@ -77,6 +82,8 @@ pub enum Command {
     Audit(AuditOptions),
     /// Makes, lists and revokes API keys.
     Keys(KeysCommand),
+    /// Prints a fresh secret to sign webhooks with.
+    WebhookSecret,
 }
 
 /// What an audit does beside looking.
@@ -159,7 +166,10 @@ impl FromStr for TaskRoute {
         if OWN_PATHS.contains(&first) {
             return Err("takes a path of the API's own");
         }
-        let task = task.parse().map_err(|_| "does not end in a task name")?;
+        let task: TaskName = task.parse().map_err(|_| "does not end in a task name")?;
+        if task.is_reserved() {
+            return Err("ends in a task of Crunch's own");
+        }
         Ok(Self { path: path.to_owned(), task })
     }
 }

@@ -6,29 +6,35 @@ use crunch_common::broker::{
     Attempt, JobRecord, LogLine, QueueSummary, ResultSummary, WorkerSummary,
 };
 use crunch_common::job::{JobError, Metadata, Status};
+use crunch_common::schema::Schema;
 use crunch_common::task::TaskDescriptor;
 use crunch_common::time::{Timestamp, whole_ms};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 use crate::links;
+use crate::openapi::words::{OutcomeWord, PriorityWord, StatusWord};
 
 /// Where a job stands, and what came out.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Job)]
 pub(crate) struct JobDocument {
     /// The job's id, which is also the client's token.
+    #[schema(format = "uuid")]
     id: String,
     /// The same as `id`.
+    #[schema(format = "uuid")]
     token: String,
     task: String,
     queue: String,
-    /// `low`, `normal`, `high` or `urgent`.
+    #[schema(value_type = PriorityWord)]
     priority: String,
-    /// `scheduled`, `queued`, `running`, `retrying`, `succeeded`, `failed` or `canceled`.
+    #[schema(value_type = StatusWord)]
     status: String,
     /// 0 to 1.
+    #[schema(minimum = 0.0, maximum = 1.0)]
     progress: Option<f64>,
     progress_message: Option<String>,
     /// Id of the worker that holds it, or held it last.
@@ -199,7 +205,7 @@ pub(crate) struct AttemptDocument {
     started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
     finished_at: Option<Timestamp>,
-    /// `running`, `succeeded`, `failed`, `canceled`, `released`, `lost` or `unheard`.
+    #[schema(value_type = OutcomeWord)]
     outcome: String,
     #[schema(value_type = Option<ErrorDocument>)]
     error: Option<JobError>,
@@ -231,19 +237,26 @@ pub(crate) struct TaskDocument {
     content_type: String,
     timeout_ms: u64,
     max_attempts: u32,
+    #[schema(value_type = PriorityWord)]
     priority: String,
     /// Null: 24 hours, failed jobs 30 days.
     retention_ms: Option<u64>,
     /// Bytes.
     max_payload: u64,
     /// JSON Schema of the payload, if declared.
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(schema_with = any_schema)]
     payload_schema: Option<Box<RawValue>>,
     /// JSON Schema of the result, if declared.
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(schema_with = any_schema)]
     result_schema: Option<Box<RawValue>>,
     /// Live workers that have it.
     workers: usize,
+}
+
+/// A JSON Schema, or null.
+fn any_schema() -> Object {
+    let types = [Type::Object, Type::Boolean, Type::Null];
+    ObjectBuilder::new().schema_type(SchemaType::from_iter(types)).build()
 }
 
 impl TaskDocument {
@@ -260,8 +273,8 @@ impl TaskDocument {
             priority: task.priority.to_string(),
             retention_ms: task.retention_ms,
             max_payload: task.max_payload,
-            payload_schema: None,
-            result_schema: None,
+            payload_schema: task.payload_schema.as_ref().and_then(Schema::to_raw),
+            result_schema: task.result_schema.as_ref().and_then(Schema::to_raw),
             workers: workers.iter().filter(has_it).count(),
         }
     }

@@ -40,6 +40,13 @@ impl Known {
     }
 }
 
+/// Whether If-None-Match names a tag that is no job's version.
+pub(crate) fn is_known(request: &HttpRequest, tag: &str) -> bool {
+    let values = request.headers().get_all(header::IF_NONE_MATCH);
+    let mut tags = values.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(','));
+    tags.any(|given| matches!(given.trim(), "*") || given.trim().trim_start_matches("W/") == tag)
+}
+
 /// Weak tags compare like strong ones here.
 fn version(tag: &str) -> Option<u64> {
     let digits = tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')?;

@@ -8,6 +8,7 @@ mod body;
 mod catalog;
 mod config;
 mod connections;
+mod deliver;
 mod document;
 mod etag;
 mod health;
@@ -30,6 +31,7 @@ mod stream;
 mod submit;
 mod tls;
 mod watching;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -42,6 +44,7 @@ pub use config::{
 pub use rate::Rate;
 pub use server::{Server, Shutdown, StartError};
 pub use tls::TlsError;
+pub use webhook::{Allow, SecretText, WebhookConfig, WebhookUse};
 
 use crunch_common::{config as settings, telemetry};
 
@@ -68,6 +71,10 @@ pub fn main() -> ExitCode {
         Some(Command::Health(target)) => health::check(target, &config.security),
         Some(Command::Keys(command)) => auth::command::run(command),
         Some(Command::Audit(options)) => audit::run(&config.common.broker, options),
+        Some(Command::WebhookSecret) => {
+            println!("{}", webhook::Secret::fresh().text());
+            Ok(())
+        }
         None => server::serve(config),
     };
     match outcome {

@@ -1,14 +1,28 @@
-//! The OpenAPI document: gathered from the routes, with the configured ones and what all routes share put in.
+//! The OpenAPI document: gathered from the routes, with the configured ones, the declared tasks, and what all routes share
+//! put in.
 
+mod names;
+mod refusals;
+mod replies;
 mod security;
+mod shelf;
+mod tasks;
+mod webhooks;
+pub(crate) mod words;
 
-use utoipa::openapi::path::{HttpMethod, Operation};
+use crunch_common::task::TaskDescriptor;
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use crate::config::TaskRoute;
 use crate::problem::{ProblemDocument, Violation};
 use crate::routes;
+use crate::submit::ItemDocument;
+
+pub(crate) use shelf::Shelf;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,6 +38,7 @@ use crate::routes;
         routes::jobs::show,
         routes::jobs::delete,
         routes::jobs::attempts,
+        routes::deliveries::list,
         routes::events::stream,
         routes::events::log,
         routes::jobs::cancel,
@@ -42,9 +57,11 @@ use crate::routes;
         routes::metrics::show,
         routes::pages::home,
         routes::pages::openapi,
+        routes::docs::page,
+        routes::docs::file,
         routes::pages::problem,
     ),
-    components(schemas(ProblemDocument, Violation)),
+    components(schemas(ProblemDocument, ItemDocument, Violation)),
     modifiers(&Problems),
     tags(
         (name = "jobs", description = "Submissions and what became of them"),
@@ -52,36 +69,46 @@ use crate::routes;
         (name = "queues", description = "Where jobs wait"),
         (name = "workers", description = "Who runs them"),
         (name = "health", description = "For supervisors and load balancers"),
+        (name = "webhooks", description = "What is sent to those who submitted"),
         (name = "pages", description = "For people, and for generators of clients"),
     )
 )]
 struct Api;
 
-/// The document of an API with these routes beside its own.
-pub(crate) fn document(task_routes: &[TaskRoute]) -> openapi::OpenApi {
-    let mut document = Api::openapi();
-    let general =
-        document.paths.get_path_operation("/tasks/{task}/jobs", HttpMethod::Post).cloned();
-    for route in task_routes {
-        let operation = general.clone().map(|general| behind(route, general));
-        let item = operation.map(|operation| openapi::PathItem::new(HttpMethod::Post, operation));
-        document.paths.paths.extend(item.map(|item| (route.path.clone(), item)));
+/// The document of an API with these routes beside its own, and these tasks.
+pub(crate) fn document(routes: &[TaskRoute], tasks: &[&TaskDescriptor], server: &str) -> Document {
+    let mut api = Api::openapi();
+    security::describe(&mut api, routes);
+    // What utoipa makes always is JSON.
+    let mut document = serde_json::to_value(api).unwrap_or_default();
+    refusals::list(&mut document);
+    replies::complete(&mut document);
+    tasks::describe(&mut document, routes, tasks);
+    webhooks::describe(&mut document);
+    Document {
+        openapi: document["openapi"].take(),
+        info: document["info"].take(),
+        servers: json!([{ "url": server, "description": "This API, as its clients see it" }]),
+        // None, unless something says otherwise: that is to be said, too.
+        security: document.get_mut("security").map_or(json!([]), Value::take),
+        tags: document["tags"].take(),
+        paths: document["paths"].take(),
+        webhooks: document["webhooks"].take(),
+        components: document["components"].take(),
     }
-    security::describe(&mut document, task_routes);
-    document
 }
 
-/// Submitting to one task: the general way without naming it.
-fn behind(route: &TaskRoute, general: Operation) -> Operation {
-    let mut operation = general;
-    operation.operation_id = Some(format!("submit{}", route.path));
-    operation.summary =
-        Some(format!("Submits a job of the task `{}`; the body is its payload.", route.task));
-    let parameters = operation.parameters.into_iter().flatten();
-    operation.parameters =
-        Some(parameters.filter(|it| !matches!(it, RefOr::T(it) if it.name == "task")).collect());
-    operation.responses.responses.remove("404");
-    operation
+/// The document in the order in which people read it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document {
+    openapi: Value,
+    info: Value,
+    servers: Value,
+    security: Value,
+    tags: Value,
+    paths: Value,
+    webhooks: Value,
+    components: Value,
 }
 
 /// Every refusal is a problem document, on every route.
@@ -120,13 +147,32 @@ fn problem() -> openapi::Content {
 mod tests {
     use std::collections::BTreeSet;
 
-    use serde_json::Value;
-
     use super::*;
 
-    fn shipped() -> Value {
+    fn task(name: &str, payload: Option<&str>, result: Option<&str>) -> TaskDescriptor {
+        let mut task = TaskDescriptor::new(name.parse().unwrap());
+        task.payload_schema = payload.map(|text| serde_json::from_str(text).unwrap());
+        task.result_schema = result.map(|text| serde_json::from_str(text).unwrap());
+        task
+    }
+
+    fn with(tasks: &[TaskDescriptor]) -> Value {
         let routes = ["/crunch=crunch".parse().unwrap(), "/v1/a=b".parse().unwrap()];
-        serde_json::to_value(document(&routes)).unwrap()
+        let tasks: Vec<_> = tasks.iter().collect();
+        serde_json::to_value(document(&routes, &tasks, "http://localhost")).unwrap()
+    }
+
+    fn shipped() -> Value {
+        let tree = r##"{"$id":"https://example.com/t","title":"Tree","$defs":{"node":{"title":"Node","properties":{"left":{"$ref":"#/$defs/node"},
+            "up":{"$ref":"#"},"$ref":{"$ref":"#/$defs/node/properties/left"}}},"a/b":{"enum":[{"$ref":"#/none"}]}},
+            "properties":{"root":{"$ref":"#/$defs/node"},"other":{"$ref":"#/properties/root"},"third":{"$ref":"#/$defs/a~1b"}}}"##;
+        with(&[
+            task("crunch", Some(tree), Some("true")),
+            task("a.b", Some(r#"{"type":"object"}"#), None),
+            task("a_b", Some(r#"{"type":"array"}"#), None),
+            task("job", None, None),
+            task("later", Some(r#"{"$ref":"https://example.com/"}"#), Some(r#"{"type":"?"}"#)),
+        ])
     }
 
     fn operations(document: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -137,7 +183,8 @@ mod tests {
     }
 
     fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
-        found.extend(value.get("$ref").and_then(Value::as_str));
+        // In an enum it is a value as any other.
+        found.extend(value.get("$ref").and_then(Value::as_str).filter(|it| *it != "#/none"));
         let members = value.as_object().into_iter().flat_map(|members| members.values());
         let items = value.as_array().into_iter().flatten();
         members.chain(items).for_each(|value| references(value, found));
@@ -173,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_is_a_problem_document_or_the_answer_to_a_batch() {
+    fn every_refusal_may_be_a_problem_document() {
         let document = shipped();
         for (path, operation) in operations(&document) {
             let responses = operation["responses"].as_object().unwrap();
@@ -182,12 +229,62 @@ mod tests {
                 let refusal = code == "default" || code.starts_with(['4', '5']);
                 let content = response["content"].as_object();
                 let problem = content.is_some_and(|it| it.contains_key("application/problem+json"));
-                assert_eq!(
-                    problem,
-                    refusal && !(path == "/jobs/batch" && ["422", "503"].contains(&code.as_str())),
-                    "{path} {code}"
-                );
+                assert_eq!(problem, refusal, "{path} {code}");
             }
+        }
+    }
+
+    #[test]
+    fn every_task_has_a_path_of_its_own_with_its_schemas() {
+        let document = shipped();
+        let body = |path: &str| {
+            let body = &document["paths"][path]["post"]["requestBody"];
+            body["content"]["application/json"]["schema"].clone()
+        };
+        let payload = json!({ "$ref": "#/components/schemas/CrunchPayload" });
+        assert_eq!(body("/tasks/crunch/jobs"), payload);
+        assert_eq!(body("/crunch"), payload);
+        assert_eq!(body("/tasks/job/jobs"), json!({}));
+        let schemas = &document["components"]["schemas"];
+        assert_eq!(schemas["ABPayload"]["type"], "object");
+        assert_eq!(schemas["ABPayload2"]["type"], "array");
+        assert_eq!(
+            schemas["CrunchPayloadNode"]["properties"]["left"],
+            json!({ "$ref": "#/components/schemas/CrunchPayloadNode" })
+        );
+        assert_eq!(schemas["CrunchPayloadNode"]["properties"]["up"], payload);
+        let job = &document["paths"]["/crunch"]["post"]["responses"]["202"]["content"]["application/json"]
+            ["schema"];
+        assert_eq!(job["$ref"], "#/components/schemas/CrunchJob");
+        assert_eq!(document["paths"]["/tasks/job/jobs"]["post"]["operationId"], "submitJob2");
+    }
+
+    #[test]
+    fn a_schema_that_cannot_be_used_is_left_out_of_the_document() {
+        let schemas = shipped()["components"]["schemas"].take();
+        assert!(schemas.get("LaterPayload").is_none() && schemas.get("LaterResult").is_none());
+    }
+
+    #[test]
+    fn the_document_is_bounded_however_much_is_declared() {
+        let text = format!("{{\"description\":\"{}\"}}", "x".repeat(60_000));
+        let many: Vec<_> = (0..600).map(|at| task(&format!("t{at}"), Some(&text), None)).collect();
+        assert!(serde_json::to_vec(&with(&many)).unwrap().len() < 8 * 1024 * 1024);
+    }
+
+    #[test]
+    fn what_a_taken_job_links_to_are_operations_with_those_parameters() {
+        let document = shipped();
+        let response = &document["paths"]["/crunch"]["post"]["responses"]["202"];
+        for name in response["links"].as_object().unwrap().keys() {
+            let link = &document["components"]["links"][name];
+            let (_, operation) = operations(&document)
+                .find(|(_, operation)| operation["operationId"] == link["operationId"])
+                .unwrap();
+            let (parameter, expression) =
+                link["parameters"].as_object().unwrap().iter().next().unwrap();
+            assert_eq!(operation["parameters"][0]["name"], **parameter);
+            assert_eq!(expression, "$response.body#/id");
         }
     }
 }

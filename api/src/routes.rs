@@ -1,5 +1,7 @@
 //! Every path on one screen.
 
+pub(crate) mod deliveries;
+pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod jobs;
@@ -41,6 +43,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/jobs/{id}/result").get(Read, results::raw),
         At::path("/jobs/{id}/payload").get(Read, results::payload),
         At::path("/jobs/{id}/attempts").get(Read, jobs::attempts),
+        At::path("/jobs/{id}/deliveries").get(Read, deliveries::list),
         At::path("/jobs/{id}/events").get(Read, events::stream),
         At::path("/jobs/{id}/logs").get(Read, events::log),
         At::path("/jobs/{id}/cancel").post(Cancel, jobs::cancel),
@@ -58,6 +61,8 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/readyz").get(Open, health::ready),
         At::path("/metrics").get(Read, metrics::show),
         At::path("/openapi.json").get(Read, pages::openapi),
+        At::path("/docs").get(Open, docs::page),
+        At::path("/docs/{file}").get(Open, docs::file),
         At::path("/problems/{slug}").get(Read, pages::problem),
         At::path("/").get(Read, pages::home),
     ];
@@ -166,7 +171,8 @@ mod tests {
             ["/crunch=crunch".parse().unwrap(), "/v1/thumbs=image.thumbnail".parse().unwrap()];
         let served = offered(&task_routes).into_iter();
         let served = served.map(|(method, path, _)| format!("{method} {path}"));
-        let document = serde_json::to_value(crate::openapi::document(&task_routes)).unwrap();
+        let document = crate::openapi::document(&task_routes, &[], "http://localhost");
+        let document = serde_json::to_value(document).unwrap();
         let described = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
             let methods = item.as_object().unwrap().keys();
             methods.map(move |method| format!("{} {path}", method.to_uppercase()))

@@ -14,14 +14,17 @@ use crate::auth::{Authority, FileError, KeyFile, KeyRing};
 use crate::catalog::Catalog;
 use crate::config::ApiConfig;
 use crate::connections::Connections;
+use crate::deliver::Deliverer;
 use crate::links::PublicUrl;
 use crate::listener;
 use crate::metrics::Figures;
+use crate::openapi::Shelf;
 use crate::rate::Limits;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
 use crate::tls::{Identity, TlsError};
 use crate::watching::Watchers;
+use crate::webhook::Webhooks;
 
 /// A head must have arrived by then.
 pub(crate) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
@@ -61,6 +64,12 @@ pub enum StartError {
     /// There is to be TLS, and cannot be.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Webhooks cannot be signed, or their receivers not be trusted, as it is set up.
+    #[error("{reason}")]
+    Webhooks {
+        /// What is wrong; never a secret.
+        reason: String,
+    },
     /// Redis cannot be used as it is set up.
     #[error(transparent)]
     Broker(#[from] broker::Error),
@@ -90,7 +99,11 @@ impl StartError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Open { .. } | Self::Contradiction | Self::Keys(_) | Self::Tls(_) => 2,
+            Self::Open { .. }
+            | Self::Contradiction
+            | Self::Keys(_)
+            | Self::Tls(_)
+            | Self::Webhooks { .. } => 2,
             Self::Bind { .. }
             | Self::Broker(_)
             | Self::System(_)
@@ -140,6 +153,7 @@ pub struct Server {
     keys: Option<Arc<KeyRing>>,
     /// What it shows to clients; `None`: it speaks plain HTTP.
     tls: Option<Arc<Identity>>,
+    webhooks: Arc<Webhooks>,
 }
 
 impl Server {
@@ -157,6 +171,9 @@ impl Server {
         let keys = config.security.keys.as_deref().map(|path| KeyRing::open(KeyFile::new(path)));
         let keys = keys.transpose()?.map(Arc::new);
         let tls = config.security.tls().map(Identity::open).transpose()?.map(Arc::new);
+        let webhooks =
+            Webhooks::new(&config.webhooks).map_err(|reason| StartError::Webhooks { reason })?;
+        let webhooks = Arc::new(webhooks);
         let broker = Broker::new(&config.common.broker)?.insisting_on(&config.durability);
         let taken = |source| StartError::Bind { addr: config.addr, source };
         let listener = TcpListener::bind(config.addr).map_err(taken)?;
@@ -166,7 +183,7 @@ impl Server {
                 "links will say localhost; set CRUNCH_PUBLIC_URL to the address clients use"
             );
         }
-        Ok(Self { config, listener, addr, broker, keys, tls })
+        Ok(Self { config, listener, addr, broker, keys, tls, webhooks })
     }
 
     /// `http` or `https`.
@@ -204,6 +221,8 @@ impl Server {
             public_url: PublicUrl::new(self.config.public_url.as_deref(), self.scheme(), self.addr),
             watchers: watchers.clone(),
             task_routes: self.config.routes.clone(),
+            openapi: Shelf::default(),
+            webhooks: self.webhooks.clone(),
         });
         let stop = watch::Sender::new(false);
         let security = &self.config.security;
@@ -215,6 +234,8 @@ impl Server {
         tokio::spawn(come_round("figures", Figures::INTERVAL, stop.subscribe(), async move || {
             figures.tick().await
         }));
+        let on = self.webhooks.are_on();
+        let deliverer = on.then(|| Deliverer::start(&self.broker, &self.webhooks));
         tracing::info!(
             address = %self.addr,
             public_url = %app.public_url,
@@ -230,6 +251,7 @@ impl Server {
             () = shutdown.asked(1) => {}
         }
         readiness.drain();
+        deliverer.iter().for_each(Deliverer::take_no_more);
         drain(&shutdown, self.config.drain).await;
         watchers.close();
         let close = async {
@@ -237,6 +259,9 @@ impl Server {
             let _ended = serving.await;
         };
         close_unless_hurried(&shutdown, close).await;
+        if let Some(deliverer) = deliverer {
+            deliverer.end().await;
+        }
         stop.send_replace(true);
         tracing::info!("stopped");
         Ok(())

@@ -9,9 +9,11 @@ use crate::catalog::Catalog;
 use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
 use crate::metrics::Figures;
+use crate::openapi::Shelf;
 use crate::rate::Limits;
 use crate::service::Readiness;
 use crate::watching::Watchers;
+use crate::webhook::Webhooks;
 
 #[derive(Debug)]
 pub(crate) struct App {
@@ -24,4 +26,6 @@ pub(crate) struct App {
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,
+    pub(crate) openapi: Shelf,
+    pub(crate) webhooks: Arc<Webhooks>,
 }

@@ -2,20 +2,23 @@
 
 mod batch;
 mod envelope;
+mod fit;
 mod given;
 mod lines;
 mod options;
 mod schema;
+mod webhook;
 
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use crunch_common::broker::{Broker, Enqueued, Error, Idempotency, JobRecord, Lookup, NewJob};
+use crunch_common::broker::{Enqueued, Error, Idempotency, JobRecord, Lookup, NewJob};
 use crunch_common::job::{ContentType, JobId, JobOptions};
 use crunch_common::task::{TaskDescriptor, TaskName};
 
 pub(crate) use batch::{ItemDocument, MAX_BATCH_BYTES, submit_batch};
 pub(crate) use envelope::Envelope;
+pub(crate) use fit::{check_fit, check_schema};
 pub(crate) use lines::{LinesDocument, submit_lines};
 pub(crate) use options::Options;
 pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
@@ -23,13 +26,13 @@ pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
 use crate::auth::Caller;
 use crate::document::JobDocument;
 use crate::idempotency::Key;
+use crate::links;
 use crate::prefer::Wish;
 use crate::problem::{
     FORBIDDEN, GONE, IDEMPOTENCY_CONFLICT, INVALID_IDEMPOTENCY_KEY, Kind, Problem, Violation,
 };
 use crate::state::App;
 use crate::watching::Until;
-use crate::{body, links};
 
 /// Room around a payload for the other members of an envelope.
 pub(crate) const ENVELOPE_BYTES: u64 = 64 * 1024;
@@ -49,7 +52,7 @@ impl Submission {
     /// If it is for a queue that is none of the caller's.
     pub(crate) fn into_job(
         self,
-        broker: &Broker,
+        app: &App,
         caller: &Caller,
         task: &TaskDescriptor,
         idempotency: Option<Idempotency>,
@@ -64,6 +67,7 @@ impl Submission {
             retention,
             durability,
             metadata,
+            webhook,
             ..
         } = self.options;
         let declared_retention = task.retention_ms.map(std::time::Duration::from_millis);
@@ -72,8 +76,9 @@ impl Submission {
             let detail = format!("the key is not for the queue {queue}");
             return Err(Problem::new(FORBIDDEN, detail));
         }
+        let id = app.broker.new_id(idempotency.as_ref());
         Ok(NewJob {
-            id: broker.new_id(idempotency.as_ref()),
+            id,
             task: task.name.clone(),
             queue,
             priority: priority.unwrap_or(task.priority),
@@ -91,6 +96,7 @@ impl Submission {
             retention: retention.or(declared_retention),
             idempotency,
             durability: durability.unwrap_or_default(),
+            webhook: webhook.map(|wish| app.webhooks.of(id, wish)),
         })
     }
 }
@@ -106,22 +112,11 @@ pub(crate) fn one_key(header: Option<Key>, member: Option<Key>) -> Result<Option
     }
 }
 
-/// Refuses a payload in an envelope that its task does not take: too large, or JSON where it takes other things.
-pub(crate) fn check_fit(
-    task: &TaskDescriptor,
-    submission: &Submission,
-    base: &str,
-) -> Result<(), Problem> {
-    if submission.payload.len() as u64 > task.max_payload {
-        return Err(body::too_large(task.max_payload));
-    }
-    if !task.accepts.contains(&submission.content_type) {
-        let types: Vec<_> = task.accepts.iter().map(ContentType::as_str).collect();
-        let (types, name) = (types.join(", "), &task.name);
-        let detail = format!("{name} takes {types}: send it to /tasks/{name}/jobs");
-        return Err(Problem::violations(vec![Violation::new(format!("{base}/payload"), detail)]));
-    }
-    Ok(())
+/// Refuses a webhook in an envelope that this API does not take.
+pub(crate) fn check_webhook(app: &App, options: &Options, base: &str) -> Result<(), Problem> {
+    let refused = |detail| Violation::new(format!("{base}/webhook/url"), detail);
+    let Some(wish) = &options.webhook else { return Ok(()) };
+    app.webhooks.check(wish).map_err(|detail| Problem::violations(vec![refused(detail)]))
 }
 
 /// What became of one submission.

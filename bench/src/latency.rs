@@ -186,6 +186,7 @@ fn job(broker: &Broker, start: Start) -> NewJob {
         retention: None,
         idempotency: None,
         durability: Durability::MEMORY,
+        webhook: None,
         task: task.name,
     }
 }

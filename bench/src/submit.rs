@@ -144,6 +144,7 @@ fn job(broker: &Broker) -> NewJob {
         retention: None,
         idempotency: None,
         durability: Durability::MEMORY,
+        webhook: None,
         task: task.name,
     }
 }

@@ -34,6 +34,7 @@ mod submitter;
 mod sweep;
 mod wakeup;
 mod watch;
+mod webhook;
 
 use std::fmt;
 use std::sync::{Arc, Once};
@@ -60,6 +61,7 @@ pub use submit::{Enqueued, IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
 pub use sweep::Swept;
 pub use wakeup::{Control, Controls};
 pub use watch::{Change, Changes, Event, Followed, LogLine};
+pub use webhook::{Delivery, DeliveryOrder, Webhook};
 
 use crate::config::{BrokerConfig, DurabilityConfig};
 use crate::job::Partition;

@@ -11,6 +11,7 @@ pub mod config;
 pub mod job;
 mod name;
 pub mod queue;
+pub mod schema;
 pub mod task;
 pub mod telemetry;
 pub mod time;

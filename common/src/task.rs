@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::backoff::Backoff;
 use crate::job::{ContentType, Priority};
 use crate::queue::QueueName;
+use crate::schema::Schema;
 use crate::time::as_ms;
 
 crate::name::checked_name! {
@@ -14,7 +15,22 @@ crate::name::checked_name! {
     TaskName
 }
 
+/// The task that delivers webhooks, and the queue of that name. `lua/lifecycle.lua` makes its jobs; the API runs them.
+pub const WEBHOOKS: &str = "crunch.webhooks";
+
 impl TaskName {
+    /// The task that delivers webhooks.
+    #[must_use]
+    pub fn webhooks() -> Self {
+        WEBHOOKS.parse().expect("the name fits the grammar")
+    }
+
+    /// Whether it is Crunch's own: no worker may declare it, and no client submit to it.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.as_str() == WEBHOOKS
+    }
+
     /// The queue in which jobs of this task wait unless told otherwise: the one of its own name.
     #[must_use]
     pub fn default_queue(&self) -> QueueName {
@@ -50,6 +66,12 @@ pub struct TaskDescriptor {
     pub retention_ms: Option<u64>,
     /// The largest payload it takes, in bytes. Default 256 KiB.
     pub max_payload: u64,
+    /// What a JSON payload must look like; APIs refuse others. Default: anything goes.
+    #[serde(default)]
+    pub payload_schema: Option<Schema>,
+    /// What a JSON result looks like; the worker fails jobs with others. Default: nothing is promised.
+    #[serde(default)]
+    pub result_schema: Option<Schema>,
 }
 
 impl TaskDescriptor {
@@ -77,6 +99,32 @@ impl TaskDescriptor {
             priority: Priority::Normal,
             retention_ms: None,
             max_payload: Self::DEFAULT_MAX_PAYLOAD,
+            payload_schema: None,
+            result_schema: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declaration_of_an_older_worker_has_no_schemas_and_is_read() {
+        let task = TaskDescriptor::new("t".parse().unwrap());
+        let mut wire = serde_json::to_value(&task).unwrap();
+        let members = wire.as_object_mut().unwrap();
+        members.retain(|name, _| !name.ends_with("_schema"));
+        assert_eq!(serde_json::from_str::<TaskDescriptor>(&wire.to_string()).unwrap(), task);
+    }
+
+    /// A later version's schemas may be beyond this one: what else it says of the task is not lost.
+    #[test]
+    fn a_schema_that_cannot_be_used_does_not_hide_its_task() {
+        let task = TaskDescriptor::new("t".parse().unwrap());
+        let mut wire = serde_json::to_value(&task).unwrap();
+        wire["payload_schema"] = serde_json::json!({ "type": "text" });
+        let read: TaskDescriptor = serde_json::from_str(&wire.to_string()).unwrap();
+        assert!(read.payload_schema.unwrap().compile().is_err());
     }
 }

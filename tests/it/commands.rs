@@ -43,9 +43,42 @@ async fn the_python_example_counts_words() {
     let counted = json!({ "words": 6, "different": 4, "top": [{ "word": "be", "count": 2 }] });
     assert_eq!((&job["result"], &job["progress"]), (&counted, &json!(1.0)));
 
-    let id = api.submit("word.count", &json!({ "text": 7 })).await;
+    let latin1 = api.request(Method::POST, "/tasks/word.count/jobs");
+    let id = api.send(latin1.header("content-type", "text/plain").body(vec![0xe4])).await.id();
     let job = api.becomes(&id, "failed").await;
     assert_eq!((&job["error"]["retryable"], &job["attempt"]), (&json!(false), &json!(1)));
+}
+
+#[tokio::test]
+async fn the_schemas_of_the_python_example_reach_clients_and_refuse_what_does_not_fit() {
+    let (_stack, api, _worker) = with_tasks(&example("word-count")).await;
+    let task = api.get("/tasks/word.count").await.json();
+    assert_eq!(task["payload_schema"]["properties"]["top"]["maximum"], 1000);
+    assert_eq!(task["result_schema"]["required"], json!(["words", "different", "top"]));
+    let refused = api.post("/tasks/word.count/jobs", &json!({ "text": 7, "top": 0 })).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused:?}");
+    let mut errors = refused.json()["errors"].as_array().unwrap().clone();
+    errors.sort_by_key(|error| error["pointer"].to_string());
+    let expected = json!([
+        { "detail": "the value is not of type \"string\"", "pointer": "/text" },
+        { "detail": "the value is less than the minimum of 1", "pointer": "/top" },
+    ]);
+    assert_eq!(json!(errors), expected);
+}
+
+#[tokio::test]
+async fn a_result_that_is_not_what_the_schema_says_fails_its_job_for_good() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    std::fs::write(stack.directory().join("r.json"), r#"{"type": "integer"}"#).unwrap();
+    let path = declare(&stack, "cat", "result_schema = \"r.json\"");
+    let _worker = stack.worker_with(&api, 1, &[("CRUNCH_TASKS", path.to_str().unwrap())]).await;
+    let wrong = api.submit("script", &json!("seven")).await;
+    let error = api.becomes(&wrong, "failed").await["error"].take();
+    assert_eq!((&error["code"], &error["retryable"]), (&json!("result_invalid"), &json!(false)));
+    assert!(error["message"].as_str().unwrap().contains("not of type"), "{error}");
+    let right = api.submit("script", &json!(7)).await;
+    assert_eq!(api.becomes(&right, "succeeded").await["result"], 7);
 }
 
 #[tokio::test]

@@ -9,11 +9,13 @@ mod idempotency;
 mod keys;
 mod lines;
 mod lists;
+mod openapi;
 mod outages;
 mod parameters;
 mod rates;
 mod reads;
 mod routes;
+mod schemas;
 mod shutdown;
 mod slow;
 mod submit;
@@ -43,7 +45,7 @@ async fn refused(api: &Api, answer: &Answer, status: u16, slug: &str) -> Value {
 }
 
 /// The same where the API cannot be asked for the page.
-fn is_problem(answer: &Answer, status: u16, slug: &str) {
+pub(crate) fn is_problem(answer: &Answer, status: u16, slug: &str) {
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (status, slug), "{answer:?}");
     assert_eq!(answer.header("content-type"), "application/problem+json");
     assert_eq!(answer.header("cache-control"), "no-store");
@@ -61,7 +63,7 @@ fn is_problem(answer: &Answer, status: u16, slug: &str) {
 }
 
 /// The pointers of a 422.
-fn pointers(problem: &Value) -> Vec<&str> {
+pub(crate) fn pointers(problem: &Value) -> Vec<&str> {
     let errors = problem["errors"].as_array().into_iter().flatten();
     errors.map(|error| error["pointer"].as_str().unwrap()).collect()
 }

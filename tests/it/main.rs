@@ -20,4 +20,5 @@ mod redis_trouble;
 mod redis_users;
 mod shutdown;
 mod supervise;
+mod webhooks;
 mod worker_health;

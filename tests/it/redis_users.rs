@@ -86,13 +86,13 @@ async fn every_verb(api: &crunch_tests::Api) {
     assert_eq!(api.act(&format!("/jobs/{later}/cancel")).await.status, 200);
     assert_eq!(api.act(&format!("/jobs/{later}/retry")).await.status, 202);
     api.becomes(&later, "succeeded").await;
-    for path in ["/jobs", "/queues", "/workers", "/tasks", "/readyz"] {
+    for path in ["/jobs", "/queues", "/workers", "/tasks", "/readyz", "/metrics"] {
         assert_eq!(api.get(path).await.status, 200, "{path}");
     }
     for rest in ["", "/result", "/payload", "/attempts"] {
         assert_eq!(api.get(&format!("/jobs/{ended}{rest}")).await.status, 200, "{rest}");
     }
-    for verb in ["pause", "resume", "redrive"] {
+    for verb in ["pause", "resume", "redrive", "purge"] {
         assert_eq!(api.act(&format!("/queues/default/{verb}")).await.status, 200, "{verb}");
     }
     let deleted = api.request(reqwest::Method::DELETE, &format!("/jobs/{ended}"));

@@ -7,6 +7,7 @@ mod declaration;
 mod duration;
 mod problem;
 mod program;
+mod schema;
 mod table;
 
 use std::collections::HashMap;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crunch_common::broker::{Claim, ClaimedJob, Lease, ReleaseCause, Settlement};
 use crunch_common::job::{ErrorCode, JobError, Payload};
+use crunch_common::schema::Violation;
 use crunch_common::time::{Timestamp, whole_ms};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument;
@@ -157,14 +158,21 @@ impl Executor {
         }
         let result = Payload { content_type: task.descriptor.content_type.clone(), ..result };
         if result.content_type.is_json() {
-            serde_json::from_slice::<&serde_json::value::RawValue>(&result.bytes).map_err(
-                |error| {
-                    JobError::permanent(ErrorCode::result_invalid(), format!("not JSON: {error}"))
-                },
-            )?;
+            let invalid = |what: String| JobError::permanent(ErrorCode::result_invalid(), what);
+            serde_json::from_slice::<&serde_json::value::RawValue>(&result.bytes)
+                .map_err(|error| invalid(format!("not JSON: {error}")))?;
+            if let Some(schema) = &task.result {
+                schema.check(&result.bytes).map_err(|found| invalid(unlike_its_schema(&found)))?;
+            }
         }
         Ok(result)
     }
+}
+
+/// Every place, on one line each.
+fn unlike_its_schema(found: &[Violation]) -> String {
+    let places = found.iter().map(|it| format!("\n{}: {}", it.pointer, it.detail));
+    format!("not what the task's result_schema says{}", places.collect::<String>())
 }
 
 fn retry_or_fail(lease: Lease, job: &ClaimedJob, error: JobError) -> Settlement {

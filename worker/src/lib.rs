@@ -3,11 +3,14 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
+//! use crunch_worker::schemars::{self, JsonSchema};
 //! use crunch_worker::{JobContext, Task, TaskError, Worker};
 //! use serde::{Deserialize, Serialize};
 //!
-//! #[derive(Deserialize)]
+//! #[derive(Deserialize, JsonSchema)]
 //! struct CountPrimes {
+//!     /// Where to stop.
+//!     #[schemars(range(max = 10_000_000))]
 //!     limit: u32,
 //! }
 //!
@@ -25,7 +28,11 @@
 //!
 //! # async fn run() -> Result<(), crunch_worker::Error> {
 //! Worker::from_env()?
-//!     .task(Task::blocking("primes.count", count_primes).timeout(Duration::from_secs(60)))
+//!     .task(
+//!         Task::blocking("primes.count", count_primes)
+//!             .payload_schema::<CountPrimes>()
+//!             .timeout(Duration::from_secs(60)),
+//!     )
 //!     .run()
 //!     .await
 //! # }
@@ -59,6 +66,8 @@ pub use config::{Queues, WorkerConfig};
 pub use context::JobContext;
 pub use handler::{Handler, HandlerFuture, TaskError};
 pub use registry::DuplicateTask;
+/// Derives the schemas that tasks declare.
+pub use schemars;
 pub use stock::main;
 pub use task::Task;
 pub use worker::{Error, Shutdown, Worker};

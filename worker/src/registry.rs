@@ -39,6 +39,13 @@ impl Registry {
         self.tasks.values().map(|task| task.descriptor.clone()).collect()
     }
 
+    /// The first name that is Crunch's own: of a task, of its queue, or of another queue.
+    pub(crate) fn reserved(&self, others: impl Iterator<Item = QueueName>) -> Option<String> {
+        let task = self.tasks.keys().find(|task| task.is_reserved()).map(ToString::to_string);
+        let mut queues = self.queues().into_iter().chain(others);
+        task.or_else(|| queues.find(QueueName::is_reserved).map(String::from))
+    }
+
     /// The queues in which jobs of these tasks wait, each once.
     pub(crate) fn queues(&self) -> Vec<QueueName> {
         let mut queues: Vec<_> =

@@ -9,7 +9,10 @@ use std::time::Duration;
 use crunch_common::backoff::Backoff;
 use crunch_common::job::{ContentType, Payload, Priority};
 use crunch_common::queue::QueueName;
+use crunch_common::schema::{Schema, Validator};
 use crunch_common::task::{TaskDescriptor, TaskName};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
@@ -22,6 +25,8 @@ use crate::handler::{Handler, HandlerFuture, TaskError};
 pub struct Task {
     pub(crate) descriptor: TaskDescriptor,
     pub(crate) handler: Arc<dyn Handler>,
+    /// The declared schema of results, compiled.
+    pub(crate) result: Option<Arc<Validator>>,
 }
 
 impl fmt::Debug for Task {
@@ -101,7 +106,10 @@ impl Task {
     /// A task with a handler of one's own.
     #[must_use]
     pub fn from_handler(descriptor: TaskDescriptor, handler: Arc<dyn Handler>) -> Self {
-        Self { descriptor, handler }
+        let schema = descriptor.result_schema.as_ref();
+        // A schema that was parsed compiles; one that was not is declared as it is, and promises nothing here.
+        let result = schema.and_then(|schema| schema.compile().ok()).map(Arc::new);
+        Self { descriptor, handler, result }
     }
 
     /// Lets its jobs wait in that queue instead of the one of its own name.
@@ -178,12 +186,43 @@ impl Task {
         self
     }
 
+    /// Declares the shape of its payloads, by the type that the handler takes: APIs refuse what does not fit before it is
+    /// queued, and clients see it in `GET /tasks/{task}` and `/openapi.json`. The handler still checks what it gets:
+    /// a job may be older than the schema.
+    ///
+    /// # Panics
+    /// If the type's schema cannot be declared; its derived one can, unless it is larger than 64 KiB.
+    #[must_use]
+    pub fn payload_schema<I: JsonSchema>(mut self) -> Self {
+        let settings = SchemaSettings::draft2020_12().for_deserialize();
+        self.descriptor.payload_schema = Some(schema_of::<I>(settings));
+        self
+    }
+
+    /// Declares the shape of its results, by the type that the handler returns. A result that does not fit fails its job
+    /// with `result_invalid`.
+    ///
+    /// # Panics
+    /// As [`Task::payload_schema`].
+    #[must_use]
+    pub fn result_schema<O: JsonSchema>(mut self) -> Self {
+        let settings = SchemaSettings::draft2020_12().for_serialize();
+        self.descriptor.result_schema = Some(schema_of::<O>(settings));
+        Self::from_handler(self.descriptor, self.handler)
+    }
+
     /// Bounds its payloads, in bytes. Default 256 KiB, at most 64 MiB.
     #[must_use]
     pub fn max_payload(mut self, bytes: u64) -> Self {
         self.descriptor.max_payload = bytes.min(TaskDescriptor::MAX_PAYLOAD_LIMIT);
         self
     }
+}
+
+fn schema_of<T: JsonSchema>(settings: SchemaSettings) -> Schema {
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    let parsed = schema.as_value().to_string().parse();
+    parsed.unwrap_or_else(|error| panic!("the schema of {}: {error}", std::any::type_name::<T>()))
 }
 
 fn media_type(text: &str) -> ContentType {

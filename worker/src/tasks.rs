@@ -17,6 +17,8 @@ pub use thumbnail::{MAX_PAYLOAD_BYTES as THUMBNAIL_MAX_PAYLOAD_BYTES, thumbnail}
 pub fn builtin() -> Vec<Task> {
     vec![
         Task::blocking("crunch", crunch)
+            .payload_schema::<Crunch>()
+            .result_schema::<CrunchResult>()
             .description("Monte Carlo light transport through an absorbing, scattering slab."),
         Task::raw_blocking("image.thumbnail", thumbnail)
             .description("A PNG of a JPEG or PNG, its longest side as in metadata.size.")

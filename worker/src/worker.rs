@@ -37,6 +37,12 @@ pub enum Error {
     /// Two tasks of one name.
     #[error(transparent)]
     DuplicateTask(#[from] DuplicateTask),
+    /// A task or a queue that is Crunch's own.
+    #[error("{name:?} is Crunch's own: no worker can declare or serve it")]
+    Reserved {
+        /// Its name.
+        name: String,
+    },
     /// The file of commands cannot be used.
     #[error(transparent)]
     Commands(#[from] InvalidCommands),
@@ -65,7 +71,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(exit) => exit.code,
-            Self::DuplicateTask(_) | Self::Commands(_) | Self::NoTasks => 2,
+            Self::DuplicateTask(_) | Self::Reserved { .. } | Self::Commands(_) | Self::NoTasks => 2,
             Self::Broker(_) | Self::Listen { .. } | Self::System(_) => 1,
         }
     }
@@ -216,6 +222,10 @@ impl Worker {
         }
         if self.registry.descriptors().is_empty() {
             return Err(Error::NoTasks);
+        }
+        let queues = self.config.queues.iter().flat_map(|queues| queues.iter().cloned());
+        if let Some(name) = self.registry.reserved(queues) {
+            return Err(Error::Reserved { name });
         }
         Ok((self.config, self.registry))
     }

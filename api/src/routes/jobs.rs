@@ -15,6 +15,7 @@ use crate::auth::Caller;
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
 use crate::etag::{self, Known};
 use crate::metrics;
+use crate::openapi::words::StatusWord;
 use crate::prefer::Wish;
 use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
 use crate::query;
@@ -145,12 +146,12 @@ fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answe
 /// Many jobs, a page at a time.
 #[utoipa::path(get, path = "/jobs", tag = "jobs", operation_id = "listJobs",
     params(
-        ("status" = Option<String>, Query, description = "Only jobs that stand there"),
-        ("task" = Option<String>, Query, description = "Only jobs of that task"),
-        ("queue" = Option<String>, Query, description = "Only jobs of that queue"),
-        ("created_after" = Option<String>, Query, description = "RFC 3339, inclusive"),
-        ("created_before" = Option<String>, Query, description = "RFC 3339, exclusive"),
-        ("limit" = Option<u32>, Query, description = "1 to 100, default 20"),
+        ("status" = Option<StatusWord>, Query, description = "Only jobs that stand there"),
+        ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of that task"),
+        ("queue" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of that queue"),
+        ("created_after" = Option<String>, Query, format = DateTime, description = "RFC 3339, inclusive"),
+        ("created_before" = Option<String>, Query, format = DateTime, description = "RFC 3339, exclusive"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many at most; 20 unless said"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "A page; it may be short, only a null `next_cursor` ends the list", body = JobPage)))]

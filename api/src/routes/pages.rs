@@ -1,17 +1,33 @@
 //! Pages for people, and the OpenAPI document.
 
-use actix_web::{HttpResponse, web};
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::Answer;
-use crate::problem::{KINDS, NOT_FOUND, Problem};
+use crate::etag;
+use crate::problem::{INTERNAL, KINDS, NOT_FOUND, Problem};
 use crate::state::App;
-use crate::{document, openapi};
 
-/// This document: OpenAPI 3.1.
+/// This document: OpenAPI 3.1, with every declared task.
 #[utoipa::path(get, path = "/openapi.json", tag = "pages", operation_id = "getOpenapi",
-    responses((status = 200, description = "This document", body = serde_json::Value)))]
-pub(crate) async fn openapi(app: web::Data<App>) -> HttpResponse {
-    document::ok(&openapi::document(&app.task_routes))
+    responses(
+        (status = 200, description = "This document", body = serde_json::Value, headers(("ETag" = String, description = "The version of the document"))),
+        (status = 304, description = "Unchanged since the ETag of If-None-Match"),
+    ))]
+pub(crate) async fn openapi(app: web::Data<App>, request: HttpRequest) -> Answer {
+    let edition = app.openapi.newest(&app).map_err(|error| {
+        tracing::error!(%error, "the OpenAPI document cannot be written");
+        Problem::new(INTERNAL, "the document could not be written")
+    })?;
+    let unchanged = etag::is_known(&request, &edition.tag);
+    let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response
+        .insert_header((header::ETAG, edition.tag))
+        .insert_header((header::CACHE_CONTROL, "no-cache"));
+    if unchanged {
+        return Ok(response.finish());
+    }
+    Ok(response.content_type("application/json").body(edition.text))
 }
 
 /// What a problem type means.
@@ -37,8 +53,9 @@ pub(crate) async fn home() -> HttpResponse {
     page(
         "Crunch",
         "<p>Submit a job with <code>POST /jobs</code>, read how it stands with <code>GET /jobs/{id}</code>.</p>\n\
-         <p><a href=\"/openapi.json\">All routes (OpenAPI)</a> · <a href=\"/tasks\">tasks</a> · \
-         <a href=\"/queues\">queues</a> · <a href=\"/workers\">workers</a> · <a href=\"/jobs\">jobs</a></p>",
+         <p><a href=\"docs\">All routes, to read and to try</a> · <a href=\"openapi.json\">the same for machines (OpenAPI)</a></p>\n\
+         <p><a href=\"tasks\">tasks</a> · \
+         <a href=\"queues\">queues</a> · <a href=\"workers\">workers</a> · <a href=\"jobs\">jobs</a></p>",
     )
 }
 

@@ -61,8 +61,8 @@ pub(crate) async fn resume(app: web::Data<App>, caller: Caller, name: web::Path<
 #[utoipa::path(post, path = "/queues/{queue}/redrive", tag = "queues", operation_id = "redriveQueue",
     params(
         ("queue" = String, Path, description = "The queue's name"),
-        ("task" = Option<String>, Query, description = "Only jobs of that task"),
-        ("limit" = Option<u64>, Query, description = "1 to 100000, default 1000"),
+        ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of that task"),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 100_000, description = "How many at most; 1000 unless said"),
     ),
     responses((status = 200, description = "How many", body = Count)))]
 pub(crate) async fn redrive(

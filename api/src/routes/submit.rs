@@ -9,6 +9,7 @@ use crunch_common::task::{TaskDescriptor, TaskName};
 
 use super::Answer;
 use crate::auth::Caller;
+use crate::catalog::Declared;
 use crate::document::{Items, JobDocument};
 use crate::idempotency::{HEADER as IDEMPOTENCY_KEY, Key};
 use crate::prefer::{WAIT, Wish};
@@ -18,17 +19,17 @@ use crate::problem::{
 use crate::state::App;
 use crate::submit::{
     BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, LinesDocument, Location,
-    MAX_BATCH_BYTES, Options, OptionsSchema, Submission, check_fit, idempotency, one_key,
-    submit_batch, submit_lines, submit_one, undeclared, undeclared_member,
+    MAX_BATCH_BYTES, Options, OptionsSchema, Submission, check_fit, check_schema, check_webhook,
+    idempotency, one_key, submit_batch, submit_lines, submit_one, undeclared, undeclared_member,
 };
 use crate::{body, json, query};
 
 /// Submits a job; the body names the task.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", operation_id = "submitJob",
     params(
-        ("wait" = Option<u64>, Query, description = "Waits for the job's end for up to so many seconds, at most 60"),
+        ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to so many seconds, at most 60"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
     ),
     request_body = EnvelopeSchema,
     responses(
@@ -51,10 +52,11 @@ pub(crate) async fn by_envelope(
     let wish = Wish::of(&request)?;
     let Envelope { task, submission } = Envelope::read(text, "").map_err(Problem::violations)?;
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
-    check_fit(&declared, &submission, "")?;
+    check_fit(&declared, &submission, "").await?;
+    check_webhook(&app, &submission.options, "")?;
     let key = one_key(Key::of(&request)?, submission.options.key.clone())?;
     let idempotency = idempotency(key, &caller, &request, &content_type, &bytes);
-    let job = submission.into_job(&app.broker, &caller, &declared, idempotency)?;
+    let job = submission.into_job(&app, &caller, &declared.task, idempotency)?;
     app.limits.count(&caller, &request)?;
     submit_one(&app, job, Location::Job, &wish).await
 }
@@ -64,9 +66,9 @@ pub(crate) async fn by_envelope(
     params(
         ("task" = String, Path, description = "The task's name"),
         OptionsSchema,
-        ("wait" = Option<u64>, Query, description = "Waits for the job's end for up to so many seconds, at most 60"),
+        ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to so many seconds, at most 60"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
     ),
     request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type the task takes. Options are query parameters."),
     responses(
@@ -110,12 +112,12 @@ pub(crate) async fn by_route(
 /// wrong with the request whatever the task may be.
 async fn by_payload(
     (app, caller): (&App, &Caller),
-    declared: Result<Arc<TaskDescriptor>, Problem>,
+    declared: Result<Arc<Declared>, Problem>,
     request: &HttpRequest,
     payload: web::Payload,
     location: Location,
 ) -> Answer {
-    let known = declared.as_ref().ok();
+    let known = declared.as_ref().ok().map(|declared| &declared.task);
     let content_type = body::content_type(request, known.map(|task| task.accepts.as_slice()))?;
     let limit = known.map_or(TaskDescriptor::DEFAULT_MAX_PAYLOAD, |task| task.max_payload);
     let read = body::read(request, payload, limit).await;
@@ -130,11 +132,17 @@ async fn by_payload(
         json::check(&payload)?;
     }
     let (wish, options) = (Wish::of(request)?, Options::from_query(request.query_string())?);
+    if let (Ok(declared), true) = (&declared, content_type.is_json()) {
+        check_schema(declared, &payload, "").await?;
+    }
+    if let Some(webhook) = &options.webhook {
+        app.webhooks.check(webhook).map_err(|detail| query::invalid("webhook.url", detail))?;
+    }
     let key = one_key(Key::of(request)?, options.key.clone())?;
     let task = declared?;
     let idempotency = idempotency(key, caller, request, &content_type, &payload);
     let submission = Submission { payload, content_type, options };
-    let job = submission.into_job(&app.broker, caller, &task, idempotency)?;
+    let job = submission.into_job(app, caller, &task.task, idempotency)?;
     app.limits.count(caller, request)?;
     submit_one(app, job, location, &wish).await
 }

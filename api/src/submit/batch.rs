@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Envelope, Taken, check_fit, no_answer, taken, undeclared_member};
+use super::{Envelope, Taken, check_fit, check_webhook, no_answer, taken, undeclared_member};
 use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
 use crate::json::Members;
@@ -86,6 +86,8 @@ async fn prepare_all(
     let mut prepared = Vec::with_capacity(items.len());
     for (at, raw) in items.iter().enumerate() {
         prepared.push(prepare(app, caller, raw.get(), &format!("/jobs/{at}"), &mut away).await);
+        // A thousand payloads held against schemas take up to a second: others are served in between.
+        tokio::task::yield_now().await;
     }
     prepared
 }
@@ -105,10 +107,11 @@ pub(super) async fn prepare(
     };
     let found = found.inspect_err(|error| *away = Some(error.clone()))?;
     let declared = found.ok_or_else(|| undeclared_member(&task, base))?;
-    check_fit(&declared, &submission, base)?;
+    check_fit(&declared, &submission, base).await?;
+    check_webhook(app, &submission.options, base)?;
     let key = submission.options.key.clone();
     let idempotency = key.map(|key| key.for_item(caller, json.as_bytes()));
-    submission.into_job(&app.broker, caller, &declared, idempotency)
+    submission.into_job(app, caller, &declared.task, idempotency)
 }
 
 /// 202 if anything was taken; else 503 if another try may help; else 422.

@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(pointers("{}"), ["/task"]);
         assert_eq!(
             pointers(r#"{"task":"T","delay_ms":"1","a/b":1,"webhook":{},"metadata":{"k":[]}}"#),
-            ["/task", "/delay_ms", "/a~1b", "/webhook", "/metadata/k"]
+            ["/task", "/delay_ms", "/a~1b", "/webhook/url", "/metadata/k"]
         );
         assert_eq!(pointers(r#"{"task":"a","queue":"b","task":"c"}"#), ["/task"]);
         assert_eq!(pointers(r#"{"task":"a","metadata":{"~/":1,"~/":2}}"#), ["/metadata/~0~1"]);

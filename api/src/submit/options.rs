@@ -8,10 +8,12 @@ use crunch_common::queue::QueueName;
 use crunch_common::time::{Timestamp, whole_ms};
 
 use super::given::{Given, Refusal, pointer_segment, refused};
+use super::webhook;
 use crate::idempotency::Key;
 use crate::prefer::WAIT;
 use crate::problem::Problem;
 use crate::query;
+use crate::webhook::Wish;
 
 /// What was said; `None` leaves it to the task.
 #[derive(Debug, Default)]
@@ -26,10 +28,11 @@ pub(crate) struct Options {
     pub(crate) durability: Option<Durability>,
     pub(crate) key: Option<Key>,
     pub(crate) metadata: Metadata,
+    pub(crate) webhook: Option<Wish>,
 }
 
 impl Options {
-    /// Every name that [`Options::set`] knows, whether or not it is offered yet.
+    /// Every name that [`Options::set`] knows.
     pub(crate) const NAMES: [&str; 12] = [
         "queue",
         "priority",
@@ -54,7 +57,7 @@ impl Options {
             return Ok(());
         }
         match name {
-            "queue" => self.queue = Some(value.parsed("a queue name: 1 to 64 of a-z 0-9 _ . -")?),
+            "queue" => self.queue = Some(queue(value)?),
             "priority" => self.priority = Some(value.parsed("low, normal, high or urgent")?),
             "delay_ms" => self.start_at(Start::After(duration(value, 0)?))?,
             "run_at" => self.start_at(Start::At(run_at(value)?))?,
@@ -67,7 +70,7 @@ impl Options {
             }
             "idempotency_key" => self.key = Some(key(value)?),
             "metadata" => self.metadata = metadata(value)?,
-            _ => return Err(refused("is not offered yet")),
+            _ => self.webhook = Some(webhook::wish(value)?),
         }
         Ok(())
     }
@@ -82,10 +85,18 @@ impl Options {
         }
         let mut options = Self::default();
         for (name, text) in &pairs {
-            let taken = match name.strip_prefix("metadata.") {
-                Some(label) => label_of(&mut options.metadata, label, Given::Text(text)),
+            let taken = match name.split_once('.') {
+                Some(("metadata", label)) => {
+                    label_of(&mut options.metadata, label, Given::Text(text))
+                }
+                // Both parts are read together, when the first is met.
+                Some(("webhook", "url" | "events")) if options.webhook.is_some() => Ok(()),
+                Some(("webhook", "url" | "events")) => {
+                    webhook::wish_in_query(&pairs).map(|wish| options.webhook = Some(wish))
+                }
                 None if name == "metadata" => Err(refused("write metadata.<key>=<value>")),
-                None => options.set(name, Given::Text(text)),
+                None if name == "webhook" => Err(refused("write webhook.url=<URL>")),
+                _ => options.set(name, Given::Text(text)),
             };
             taken.map_err(|refusal| refusal.into_problem(name))?;
         }
@@ -98,6 +109,14 @@ impl Options {
             Some(_) => Err(refused("only one of delay_ms and run_at may be given")),
         }
     }
+}
+
+fn queue(value: Given<'_>) -> Result<QueueName, Refusal> {
+    let queue: QueueName = value.parsed("a queue name: 1 to 64 of a-z 0-9 _ . -")?;
+    if queue.is_reserved() {
+        return Err(refused("is Crunch's own queue: nothing can be submitted to it"));
+    }
+    Ok(queue)
 }
 
 fn duration(value: Given<'_>, least: u64) -> Result<Duration, Refusal> {
@@ -167,6 +186,11 @@ mod tests {
     fn a_wrong_parameter_is_named() {
         let cases = [
             "queue=A",
+            "queue=crunch.webhooks",
+            "webhook.events=job.failed",
+            "webhook.url=ftp://example.com/",
+            "webhook.events=failed&webhook.url=https://example.com/",
+            "webhook.nonsense=1",
             "priority=1",
             "delay_ms=-1",
             "delay_ms=1.5",

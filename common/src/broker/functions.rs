@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 pub(crate) const LAYOUT: u64 = 1;
 
 /// The parts in the order of their use: what is shared first, then one file a verb.
-const PARTS: [&str; 28] = [
+const PARTS: [&str; 29] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/core.lua"),
     include_str!("lua/lifecycle.lua"),
@@ -31,6 +31,7 @@ const PARTS: [&str; 28] = [
     include_str!("lua/retry.lua"),
     include_str!("lua/redrive.lua"),
     include_str!("lua/delete.lua"),
+    include_str!("lua/mute.lua"),
     include_str!("lua/watch.lua"),
     include_str!("lua/announce.lua"),
     include_str!("lua/pause.lua"),
@@ -55,6 +56,7 @@ pub(crate) enum Function {
     Heartbeat,
     Inspect,
     Leave,
+    Mute,
     Open,
     Pause,
     Purge,
@@ -79,6 +81,7 @@ impl Function {
             Self::Heartbeat => "heartbeat",
             Self::Inspect => "inspect",
             Self::Leave => "leave",
+            Self::Mute => "mute",
             Self::Open => "open",
             Self::Pause => "pause",
             Self::Purge => "purge",

@@ -138,21 +138,10 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn attempts(&self, id: JobId) -> Result<Lookup<Vec<Attempt>>, Error> {
         let (job, mut more) = self.job_and(id, &["history"]).await?;
-        job.try_map(|job| {
-            let history =
-                more.pop().filter(|value| *value != Value::Nil).map(reply::text).transpose()?;
-            let mut attempts: Vec<_> = history
-                .iter()
-                .flat_map(|text| text.lines())
-                .map(past_attempt)
-                .collect::<Result<_, _>>()?;
-            attempts.extend(current_attempt(&job));
-            attempts.drain(..attempts.len().saturating_sub(10));
-            Ok(attempts)
-        })
+        job.try_map(|job| attempts_of(&job, more.pop().unwrap_or(Value::Nil)))
     }
 
-    async fn job_and(
+    pub(crate) async fn job_and(
         &self,
         id: JobId,
         more: &[&str],
@@ -404,6 +393,17 @@ struct PastAttempt {
     finished_at_ms: u64,
     outcome: String,
     error: Option<JobError>,
+}
+
+/// Up to ten attempts of a job, from its field `history` and its own.
+pub(crate) fn attempts_of(job: &JobRecord, history: Value) -> Result<Vec<Attempt>, Error> {
+    let history = Some(history).filter(|value| *value != Value::Nil);
+    let history = history.map(reply::text).transpose()?;
+    let past = history.iter().flat_map(|text| text.lines()).map(past_attempt);
+    let mut attempts: Vec<_> = past.collect::<Result<_, _>>()?;
+    attempts.extend(current_attempt(job));
+    attempts.drain(..attempts.len().saturating_sub(10));
+    Ok(attempts)
 }
 
 fn past_attempt(line: &str) -> Result<Attempt, Error> {

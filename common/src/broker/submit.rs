@@ -14,6 +14,7 @@ use super::durability::Durability;
 use super::error::Error;
 use super::functions::Function;
 use super::record::JobRecord;
+use super::webhook::Webhook;
 use super::{Broker, Settings, reply};
 use crate::job::{JobId, JobOptions, Partition, Priority, Status};
 use crate::queue::QueueName;
@@ -100,6 +101,8 @@ pub struct NewJob {
     pub idempotency: Option<Idempotency>,
     /// How safe it must be before it is answered; at least what the broker insists on. Not kept with the job.
     pub durability: Durability,
+    /// Whom to tell of its end.
+    pub webhook: Option<Webhook>,
 }
 
 /// What became of a submission.
@@ -240,7 +243,8 @@ pub(crate) fn batches(jobs: &[&NewJob]) -> Vec<Vec<usize>> {
 
 /// About how many bytes a job takes on its way.
 pub(crate) fn size(job: &NewJob) -> usize {
-    job.payload.len() + job.options.metadata.size() + 256
+    let webhook = job.webhook.as_ref().map_or(0, |webhook| webhook.url.len() + 256);
+    job.payload.len() + job.options.metadata.size() + webhook + 256
 }
 
 /// Writes the arguments of one call.
@@ -272,6 +276,7 @@ fn write_job(command: &mut redis::Cmd, job: &NewJob) {
         None => command.arg("").arg(""),
     };
     command.arg(whole_ms(IDEMPOTENCY_KEPT));
+    command.arg(job.webhook.as_ref().map_or_else(String::new, Webhook::field));
 }
 
 fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Error> {

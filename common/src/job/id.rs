@@ -62,6 +62,20 @@ impl JobId {
         Self(Builder::from_custom_bytes(bytes).into_uuid())
     }
 
+    /// Makes a new id that others can follow, all in `partition`: the first of 65 536.
+    #[must_use]
+    pub fn first_of_many(partition: Partition) -> Self {
+        Self::generate(partition).another(0)
+    }
+
+    /// The id of that number among those that follow an id from [`JobId::first_of_many`], which has 0.
+    #[must_use]
+    pub fn another(self, number: u16) -> Self {
+        let mut bytes = self.0.into_bytes();
+        bytes[14..].copy_from_slice(&number.to_be_bytes());
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// The partition in which the job lives.
     #[must_use]
     pub fn partition(self) -> Partition {
@@ -105,6 +119,13 @@ impl fmt::Display for JobId {
 impl fmt::Debug for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "JobId({self})")
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for JobId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

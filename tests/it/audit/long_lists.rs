@@ -65,6 +65,7 @@ impl World {
             },
             retention: None,
             durability: Durability::MEMORY,
+            webhook: None,
             idempotency: None,
         }
     }

@@ -181,6 +181,7 @@ impl Driver {
             retention: None,
             idempotency: None,
             durability: Durability::MEMORY,
+            webhook: None,
         };
         self.last_batch = (0..count).map(new_job).collect();
         for answer in self.broker.enqueue(&self.last_batch).await {

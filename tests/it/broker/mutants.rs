@@ -236,6 +236,26 @@ const MUTANTS: &[Mutant] = &[
     ),
     ("a purge leaves ids behind", "if dropped > 0 then w:call('RPOP', name, dropped) end", ""),
     ("healing lets ended jobs stay for ever", "if ended and left == -1 then", "if false then"),
+    ("nobody is told", "if job.webhook then deliver(w, p, id, job, status, now) end", ""),
+    ("ends nobody asked for are told", " or not string.find(told, status, 1, true)", ""),
+    ("every life is told under one id", "string.format('%04x', generation)", "'0000'"),
+    ("deliveries wake nobody", "wake(w, p, WEBHOOK.name)", ""),
+    (
+        "sweeps do not know of deliveries",
+        "w:add('ZADD', key.queues(p), int(now), WEBHOOK.name)",
+        "",
+    ),
+    (
+        "deliveries are kept as other jobs are",
+        "'retention', int(WEBHOOK.kept_ms)",
+        "'retention', '2592000000'",
+    ),
+    ("payloads are not padded", "#url - #payload)", "#url - #payload - 1)"),
+    (
+        "the muted are told",
+        "local muted = string.gsub(job.webhook, '^[^\\n]*', '')",
+        "local muted = job.webhook",
+    ),
 ];
 
 /// Who notices the mutant: a story, or the random histories.

@@ -23,6 +23,7 @@ mod limits;
 mod losses;
 mod waking;
 mod watching;
+mod webhooks;
 
 /// One story's world: a key space of its own and a clock that stands until it is moved.
 pub(crate) struct World {
@@ -75,6 +76,7 @@ impl World {
             retention: None,
             idempotency: None,
             durability: Durability::MEMORY,
+            webhook: None,
         }
     }
 
@@ -234,6 +236,9 @@ stories! {
     "the changes of a job that is followed are kept without a gap, or a gap is told" => watching::kept_without_gap,
     "lines of a log keep their numbers when older ones go" => watching::numbered_lines,
     "a purge cancels what waits and leaves what runs or has run" => watching::purged,
+    "the end of a job makes a delivery in the same step" => webhooks::made,
+    "whatever ends a job is told" => webhooks::every_end,
+    "each life is told once, and a muted job no more" => webhooks::lives,
 }
 
 #[tokio::test]

@@ -40,6 +40,7 @@ fn job(broker: &Broker, bytes: usize) -> NewJob {
         retention: None,
         idempotency: None,
         durability: Durability::MEMORY,
+        webhook: None,
     }
 }
 

@@ -85,6 +85,7 @@ pub(super) fn job(queue: &QueueName, broker: &crunch_common::Broker) -> NewJob {
         retention: None,
         idempotency: None,
         durability: Durability::MEMORY,
+        webhook: None,
     }
 }
 

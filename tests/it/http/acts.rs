@@ -53,6 +53,7 @@ async fn is_gone(api: &Api, id: &str) {
         ("GET", "/jobs/{}/result"),
         ("GET", "/jobs/{}/payload"),
         ("GET", "/jobs/{}/attempts"),
+        ("GET", "/jobs/{}/deliveries"),
         ("POST", "/jobs/{}/cancel"),
         ("POST", "/jobs/{}/retry"),
         ("DELETE", "/jobs/{}"),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{is_problem, refused};
 
 /// Every route and the scope it asks for, written down a second time: a scope is not changed by accident.
-const ROUTES: [(&str, &str, &str); 28] = [
+const ROUTES: [(&str, &str, &str); 29] = [
     ("POST", "/crunch", "submit"),
     ("GET", "/jobs", "read"),
     ("POST", "/jobs", "submit"),
@@ -23,6 +23,7 @@ const ROUTES: [(&str, &str, &str); 28] = [
     ("GET", "/jobs/{id}/attempts", "read"),
     ("GET", "/jobs/{id}/events", "read"),
     ("GET", "/jobs/{id}/logs", "read"),
+    ("GET", "/metrics", "read"),
     ("POST", "/jobs/{id}/cancel", "cancel"),
     ("POST", "/jobs/{id}/retry", "admin"),
     ("GET", "/tasks", "read"),
@@ -34,6 +35,7 @@ const ROUTES: [(&str, &str, &str); 28] = [
     ("POST", "/queues/{queue}/redrive", "admin"),
     ("POST", "/queues/{queue}/purge", "admin"),
     ("GET", "/workers", "read"),
+    ("GET", "/metrics", "read"),
     ("GET", "/openapi.json", "read"),
     ("GET", "/problems/{slug}", "read"),
     ("GET", "/", "read"),

@@ -39,8 +39,8 @@ async fn is_told(api: &Api, id: &str) {
 }
 
 async fn changes_are_told(api: &Api, id: &str) {
-    let submit = json!({ "task": "crunch" });
-    let items = json!({ "jobs": [submit, { "task": "crunch" }] });
+    let submit = json!({ "task": "crunch", "payload": {} });
+    let items = json!({ "jobs": [submit, { "task": "crunch", "payload": {} }] });
     let changes = [
         ("/crunch".to_owned(), json!({})),
         ("/jobs".to_owned(), submit),

@@ -8,7 +8,7 @@ use super::{is_problem, lone, refused};
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
 
 /// Paths and what they offer.
-const ROUTES: [(&str, &str); 25] = [
+const ROUTES: [(&str, &str); 28] = [
     ("/crunch", "POST, OPTIONS"),
     ("/jobs", "GET, HEAD, POST, OPTIONS"),
     ("/jobs/batch", "POST, OPTIONS"),
@@ -18,6 +18,7 @@ const ROUTES: [(&str, &str); 25] = [
     ("/jobs/x/result", "GET, HEAD, OPTIONS"),
     ("/jobs/x/payload", "GET, HEAD, OPTIONS"),
     ("/jobs/x/attempts", "GET, HEAD, OPTIONS"),
+    ("/jobs/x/deliveries", "GET, HEAD, OPTIONS"),
     ("/jobs/x/cancel", "POST, OPTIONS"),
     ("/jobs/x/retry", "POST, OPTIONS"),
     ("/tasks", "GET, HEAD, OPTIONS"),
@@ -31,6 +32,8 @@ const ROUTES: [(&str, &str); 25] = [
     ("/livez", "GET, HEAD, OPTIONS"),
     ("/readyz", "GET, HEAD, OPTIONS"),
     ("/openapi.json", "GET, HEAD, OPTIONS"),
+    ("/docs", "GET, HEAD, OPTIONS"),
+    ("/docs/start.js", "GET, HEAD, OPTIONS"),
     ("/problems/gone", "GET, HEAD, OPTIONS"),
     ("/problems/none", "GET, HEAD, OPTIONS"),
     ("/", "GET, HEAD, OPTIONS"),
@@ -65,7 +68,8 @@ async fn head_answers_as_get_without_the_body() {
     let (_stack, api) = lone().await;
     let id = api.submit("t", &json!({ "a": 1 })).await;
     let mut raw = RawConnection::to(&api).await;
-    let job = ["", "/result", "/payload", "/attempts"].map(|rest| format!("/jobs/{id}{rest}"));
+    let job = ["", "/result", "/payload", "/attempts", "/deliveries"]
+        .map(|rest| format!("/jobs/{id}{rest}"));
     let by_token = format!("/result/{id}");
     let paths = ROUTES.iter().filter(|(_, allow)| allow.contains("HEAD")).map(|&(path, _)| path);
     for path in paths.chain(job.iter().map(String::as_str)).chain([by_token.as_str()]) {
@@ -111,6 +115,7 @@ async fn an_id_that_names_no_job_is_answered_alike_whatever_is_wrong_with_it() {
         ("GET", "/jobs/{}/result"),
         ("GET", "/jobs/{}/payload"),
         ("GET", "/jobs/{}/attempts"),
+        ("GET", "/jobs/{}/deliveries"),
         ("POST", "/jobs/{}/cancel"),
         ("POST", "/jobs/{}/retry"),
         ("DELETE", "/jobs/{}"),
@@ -153,7 +158,9 @@ async fn names_and_paths_that_are_not_there_are_404() {
         ("/tasks/none", "unknown-task"),
         ("/tasks/UPPER", "unknown-task"),
         ("/problems/none", "not-found"),
-        ("/docs", "not-found"),
+        ("/docs/", "not-found"),
+        ("/docs/index.html", "not-found"),
+        ("/docs/swagger-initializer.js", "not-found"),
         ("/jobs/x/events", "not-found"),
         ("/jobs/x/logs", "not-found"),
     ] {

@@ -1,6 +1,6 @@
 //! Answers that are held back until a job has ended, or has changed.
 
-use crunch_tests::{Answer, Api, Stack, Stage, eventually};
+use crunch_tests::{Answer, Api, RawConnection, Stack, Stage, eventually};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::json;
@@ -174,6 +174,22 @@ async fn a_wait_ends_with_503_when_redis_goes_and_survives_a_short_absence() {
     proxy.refuse().await;
     is_problem(&wait.await.unwrap(), 503, "unavailable");
     drop((actor, worker));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_waits_leaves_its_job_alone() {
+    let (stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let mut client = RawConnection::to(&api).await;
+    client.begin("POST /tasks/act/jobs?wait=60", &["Content-Type: application/json"]).await;
+    let body = stage.payload().to_string();
+    client.write(format!("Content-Length: {}\r\n\r\n{body}", body.len())).await.unwrap();
+    let actor = stage.enters().await;
+    let id = actor.id.clone();
+    is_watched(&stack, &id).await;
+    drop(client);
+    actor.returns(&json!(1)).await;
+    api.becomes(&id, "succeeded").await;
 }
 
 #[tokio::test]

@@ -99,7 +99,9 @@ async fn a_panic_fails_its_job_and_the_worker_lives_on() {
 #[tokio::test]
 async fn a_payload_that_is_not_what_the_task_takes_fails_for_good() {
     let (_stack, api, _worker) = Stack::simple(1).await;
-    let id = api.submit("crunch", &json!({ "photons": "many" })).await;
+    // A slab too thick as a whole, which no schema says of its parts.
+    let thick = json!({ "thickness_cm": 1000, "scattering_per_cm": 1000 });
+    let id = api.submit("crunch", &thick).await;
     let job = api.becomes(&id, "failed").await;
     assert_eq!((&job["error"]["code"], &job["attempt"]), (&json!("payload_invalid"), &json!(1)));
 }

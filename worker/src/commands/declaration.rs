@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
 use crunch_common::job::MAX_ATTEMPTS_LIMIT;
+use crunch_common::queue::QueueName;
 use crunch_common::task::{TaskDescriptor, TaskName};
 use crunch_common::time::whole_ms;
 
 use super::problem::Mistake;
 use super::table::{self, Table, Value, mistake};
-use super::{duration, program};
+use super::{duration, program, schema};
 use crate::Task;
 use crate::process::{Command, Oneshot};
 
@@ -38,23 +39,23 @@ pub(super) struct Declaration {
 }
 
 /// What is known to come, and refused until then: nothing is silently ignored.
-const NOT_YET: [(&str, &str); 4] = [
+const NOT_YET: [(&str, &str); 2] = [
     ("mode", "every command runs once for each job; remove the key"),
     ("processes", "every command runs once for each job; remove the key"),
-    ("payload_schema", "payloads are not checked against a schema; remove the key"),
-    ("result_schema", "results are not checked against a schema; remove the key"),
 ];
 
 /// Reads a task; what is wrong is noted in `table`.
 pub(super) fn read(table: &mut Table<'_>, setting: &Setting) -> Option<Declaration> {
-    let name = table.need("name", table::parsed::<TaskName>);
+    let name = table.need("name", task_name);
     let command = command(table, setting);
     // Without a name the other keys are still worth a look: the task will not be used.
     let descriptor = match &name {
         Some((_, name)) => name.clone(),
         None => "nameless".parse().ok()?,
     };
-    let descriptor = descriptor_of(table, descriptor);
+    let mut descriptor = descriptor_of(table, descriptor);
+    descriptor.payload_schema = table.take("payload_schema", |value| schema::read(value, setting));
+    descriptor.result_schema = table.take("result_schema", |value| schema::read(value, setting));
     for (key, why) in NOT_YET {
         table.refuse(key, why);
     }
@@ -67,12 +68,26 @@ pub(super) fn read(table: &mut Table<'_>, setting: &Setting) -> Option<Declarati
     Some(Declaration { name, at, task })
 }
 
+fn task_name(value: &Value<'_>) -> Result<TaskName, Mistake> {
+    let name: TaskName = table::parsed(value)?;
+    if name.is_reserved() { Err(reserved(value, name.as_str())) } else { Ok(name) }
+}
+
+fn queue_name(value: &Value<'_>) -> Result<QueueName, Mistake> {
+    let name: QueueName = table::parsed(value)?;
+    if name.is_reserved() { Err(reserved(value, name.as_str())) } else { Ok(name) }
+}
+
+fn reserved(value: &Value<'_>, name: &str) -> Mistake {
+    mistake(value, format!("{name:?} is Crunch's own"))
+}
+
 fn descriptor_of(table: &mut Table<'_>, name: TaskName) -> TaskDescriptor {
     const LEAST: Duration = Duration::from_millis(1);
     let attempts = |value: &Value<'_>| table::number(value, 1..=MAX_ATTEMPTS_LIMIT.into());
     let bytes = |value: &Value<'_>| table::number(value, 0..=TaskDescriptor::MAX_PAYLOAD_LIMIT);
     let mut task = TaskDescriptor::new(name);
-    set(&mut task.queue, table.take("queue", table::parsed));
+    set(&mut task.queue, table.take("queue", queue_name));
     set(
         &mut task.description,
         table.take("description", |value| table::text(value).map(str::to_owned)),

@@ -137,7 +137,7 @@ command = ['sh']
         "tasks.toml:6: command: expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell takes it apart",
         "tasks.toml:7: timeout: expected a whole number and a unit, such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"7d\"",
         "tasks.toml:10: name: \"Image\": must be 1 to 64 characters of a-z, 0-9, '_', '.' and '-', starting with a letter or a digit",
-        "tasks.toml:12: unknown key \"timout\"; known here are accepts, backoff, command, content_type, cwd, description, env, inherit_env, max_attempts, max_payload, name, priority, queue, retention, timeout",
+        "tasks.toml:12: unknown key \"timout\"; known here are accepts, backoff, command, content_type, cwd, description, env, inherit_env, max_attempts, max_payload, name, payload_schema, priority, queue, result_schema, retention, timeout",
         "tasks.toml:13: name is missing",
         "tasks.toml:13: command is missing",
         "tasks.toml:14: priority: \"highest\": expected one of low, normal, high, urgent",
@@ -195,8 +195,8 @@ fn values_out_of_their_range_are_refused() {
         ("inherit_env = 'A'", "inherit_env: expected a list"),
         ("mode = 'server'", "mode is not supported yet: "),
         ("processes = 2", "processes is not supported yet: "),
-        ("payload_schema = 'a.json'", "payload_schema is not supported yet: "),
-        ("result_schema = 'a.json'", "result_schema is not supported yet: "),
+        ("payload_schema = {}", "payload_schema: expected text in quotes, found a table"),
+        ("result_schema = 'none.json'", "result_schema: "),
     ];
     for (line, expected) in cases {
         let said = problem(line);
@@ -303,4 +303,42 @@ fn a_command_sees_little_of_the_workers_environment() {
         ("LANG", "C"),
     ]);
     assert_eq!(environment, expected);
+}
+
+#[test]
+fn a_schema_is_read_from_the_file_beside() {
+    let line = "[[task]]\nname = 'a'\ncommand = ['sh']\npayload_schema = 'in/p.json'\n";
+    let folder = Folder::with(line);
+    std::fs::create_dir(folder.0.path().join("in")).unwrap();
+    std::fs::write(folder.0.path().join("in/p.json"), "{ \"type\": \"object\" }\n").unwrap();
+    let declared = descriptor(&folder.read().unwrap(), "a");
+    assert_eq!(declared.payload_schema.unwrap().as_str(), "{ \"type\": \"object\" }");
+    assert_eq!(declared.result_schema, None);
+}
+
+#[test]
+fn a_schema_that_cannot_be_used_is_told_with_its_file_and_why() {
+    let said = |key: &str, schema: &str| {
+        let text = format!("[[task]]\nname = 'a'\ncommand = ['sh']\n{key} = 's.json'\n");
+        let folder = Folder::with(&text);
+        std::fs::write(folder.0.path().join("s.json"), schema).unwrap();
+        folder.read().unwrap_err()
+    };
+    let large = format!("{{\"title\": \"{}\"}}", "x".repeat(100_000));
+    let cases = [
+        ("{", "not JSON: EOF while parsing an object at line 1"),
+        ("{\"type\": \"text\"}", "not a JSON Schema: /type: "),
+        (
+            "{\"$ref\": \"https://example.com/s.json\"}",
+            "$ref \"https://example.com/s.json\" leads out of the file",
+        ),
+        (&large, "65537 bytes; a schema has at most 65536"),
+    ];
+    for (schema, why) in cases {
+        for key in ["payload_schema", "result_schema"] {
+            let said = said(key, schema);
+            let expected = format!("tasks.toml:4: {key}: s.json: {why}");
+            assert!(said.starts_with(&expected), "{said}");
+        }
+    }
 }

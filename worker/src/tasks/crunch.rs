@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::thread;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::simulation::{Simulation, Tally};
@@ -24,23 +25,31 @@ const THREADS: RangeInclusive<u32> = 1..=1_024;
 
 /// Payload of the task `crunch`. Every field has a default; `{}` is van de Hulst's reference slab with 20 million photons.
 /// Unknown fields are refused.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "photons": 1_000_000, "anisotropy": 0.9 }]))]
 pub struct Crunch {
     /// How many photons to send in: a whole number from 1 to 10 000 000 000. Default 20 000 000.
+    #[schemars(range(min = *PHOTONS.start(), max = *PHOTONS.end()))]
     pub photons: u64,
     /// Thickness of the slab in centimetres, 0 to 1 000. Default 0.02. Together with the coefficients at most 10 000 mean
     /// free paths: `thickness_cm × (absorption_per_cm + scattering_per_cm) ≤ 10 000`.
+    #[schemars(range(min = *THICKNESS_CM.start(), max = *THICKNESS_CM.end()))]
     pub thickness_cm: f64,
     /// Absorption coefficient in 1/cm, 0 to 100 000. Default 10.
+    #[schemars(range(min = *PER_CM.start(), max = *PER_CM.end()))]
     pub absorption_per_cm: f64,
     /// Scattering coefficient in 1/cm, 0 to 100 000. Default 90.
+    #[schemars(range(min = *PER_CM.start(), max = *PER_CM.end()))]
     pub scattering_per_cm: f64,
     /// Mean cosine of the deflection: above -1 (straight back), 0 (every way alike), below 1 (straight on). Default 0.75.
+    #[schemars(extend("exclusiveMinimum" = -1, "exclusiveMaximum" = 1))]
     pub anisotropy: f64,
     /// The same seed gives the same result, whatever `threads` is. A whole number from 0 to 2⁶⁴ - 1. Default 0.
+    #[schemars(range(max = u64::MAX))]
     pub seed: u64,
     /// How many threads to use, 1 to 1 024, but never more than the worker has CPUs. Default 1.
+    #[schemars(range(min = *THREADS.start(), max = *THREADS.end()))]
     pub threads: u32,
 }
 
@@ -59,7 +68,7 @@ impl Default for Crunch {
 }
 
 /// Result of the task `crunch`. The fractions of transmitted, reflected and absorbed light add up to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CrunchResult {
     /// Light that left through the far face, unscattered light included.
     pub transmitted: Estimate,
@@ -76,9 +85,10 @@ pub struct CrunchResult {
 }
 
 /// A measured fraction.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Estimate {
     /// Fraction of the photons, 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub fraction: f64,
     /// One standard deviation of `fraction`. 0 if no photon or every photon ended so; the truth then lies, with 95 %
     /// confidence, within 3 / `photons` of it.

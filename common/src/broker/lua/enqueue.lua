@@ -2,9 +2,9 @@
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  percent of `maxmemory` from which nothing new is taken   2  how many jobs may wait in a queue
---      then twelve a job: id, task, queue, priority, start ('now' | 'after' | 'at'), milliseconds of that, payload,
---         options (JSON, opaque), retention in ms or '', idempotency digest or '', fingerprint, and how long the key
---         is kept in ms
+--      then thirteen a job: id, task, queue, priority, start ('now' | 'after' | 'at'), milliseconds of that, payload,
+--         options (JSON, opaque), retention in ms or '', idempotency digest or '', fingerprint, how long the key is kept
+--         in ms, and the webhook or '' (see `deliver`)
 -- Returns {now, reply, …}, one reply a job in its order:
 --   {1, status, run_at | ''}  taken
 --   {2, id}                   this very id is known: the reply got lost, and asking again is safe
@@ -14,7 +14,7 @@
 --   {-3}                      not taken: as many jobs as may wait in its queue
 -- Touches the jobs' hashes, idempotency keys, `queues`, and per queue ready, delayed and wake.
 -- Without `allow-oom`: a full Redis refuses the whole call before it starts.
-local ENQUEUE_STRIDE = 12
+local ENQUEUE_STRIDE = 13
 
 -- The answer if this submission was seen before, in Redis or earlier in this very call; else nil.
 local function seen_before(p, seen, id, digest, fingerprint)
@@ -49,13 +49,14 @@ local function due_of(now, start, ms)
 end
 
 local function enqueue_one(w, p, now, seen, gate, id, task, queue, priority, start, ms, payload, options, retention, digest,
-    fingerprint, keep_ms)
+    fingerprint, keep_ms, webhook)
   local before = seen_before(p, seen, id, digest, fingerprint)
   before = before or refused(p, gate, queue)
   if before then return before end
   local fields = { 'task', task, 'payload', payload, 'options', options, 'created_at', int(now), 'queue', queue }
   if priority ~= 'normal' then fields[#fields + 1] = 'priority' fields[#fields + 1] = priority end
   if retention ~= '' then fields[#fields + 1] = 'retention' fields[#fields + 1] = retention end
+  if webhook ~= '' then fields[#fields + 1] = 'webhook' fields[#fields + 1] = webhook end
   if digest ~= '' then
     seen[digest] = id .. ' ' .. fingerprint
     w:call('SET', key.idempotency(p, digest), seen[digest], 'PX', keep_ms)

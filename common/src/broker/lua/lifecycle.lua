@@ -22,7 +22,7 @@ local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
 
 local MOVES = {
   'status', 'queue', 'priority', 'version', 'attempt', 'losses', 'epoch', 'worker', 'settled_epoch', 'cancel_requested',
-  'retention', 'keep_until', 'started_at', 'error', 'log_bytes', 'generation', 'unroutable', 'watched',
+  'retention', 'keep_until', 'started_at', 'error', 'log_bytes', 'generation', 'unroutable', 'watched', 'webhook',
 }
 
 local CANCELED = '{"code":"canceled","message":"canceled on request","retryable":false}'
@@ -82,6 +82,29 @@ local function to_delayed(w, p, id, job, status, due, ...)
   change(w, p, id, job, 'status', status, 'run_at', int(due), ...)
 end
 
+-- Deliveries of webhooks are jobs of a task and queue of this name. How long they are kept once ended: not as long as other
+-- dead letters, since a receiver that is gone for good gets one from every job. What the payload has beside the URL.
+local WEBHOOK = { name = 'crunch.webhooks', kept_ms = 86400000, payload_bytes = 96 }
+
+-- Tells of a job's end: makes a delivery in the very step that ends the job, so that no crash comes in between. The field
+-- `webhook` has four lines: which ends are told, the first delivery's id, the options of deliveries, the URL as JSON. Each
+-- life of a job has one end, so its generation makes the id of its delivery; 65 536 of them fit. The payload is padded
+-- with blanks, because the options tell its size and were written when the job was submitted.
+local function deliver(w, p, id, job, status, now)
+  local told, first, options, url = string.match(job.webhook, '^([^\n]*)\n([^\n]+)\n([^\n]+)\n(.+)$')
+  local generation = num(job.generation)
+  if not first or generation > 65535 or not string.find(told, status, 1, true) then return end
+  local delivery = string.sub(first, 1, 32) .. string.format('%04x', generation)
+  local payload = string.format('{"job":"%s","status":"%s","at":%s,"url":%s}', id, status, int(now), url)
+  payload = payload .. string.rep(' ', WEBHOOK.payload_bytes + #url - #payload)
+  to_ready(w, p, delivery, { queue = WEBHOOK.name }, 'LPUSH', 'task', WEBHOOK.name, 'queue', WEBHOOK.name,
+    'payload', payload, 'options', options, 'created_at', int(now), 'retention', int(WEBHOOK.kept_ms))
+  if w.delivers then return end
+  w.delivers = true
+  w:add('ZADD', key.queues(p), int(now), WEBHOOK.name)
+  wake(w, p, WEBHOOK.name)
+end
+
 -- The terminal transition. `finished` lists every ended job until it expires; `failed` the dead letters among them.
 local function to_terminal(w, p, id, job, status, now, ...)
   local keep = job.retention and num(job.retention) or RETENTION_MS[status]
@@ -93,6 +116,7 @@ local function to_terminal(w, p, id, job, status, now, ...)
   w:add('ZADD', key.finished(p, job.queue), int(expires), id)
   if status == 'failed' then w:add('ZADD', key.failed(p, job.queue), int(now), id) end
   w.ended[job.queue] = (w.ended[job.queue] or 0) + 1
+  if job.webhook then deliver(w, p, id, job, status, now) end
 end
 
 -- Writes down how many jobs came to their end in this call; once a call, not once a job.

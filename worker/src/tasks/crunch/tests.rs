@@ -194,6 +194,72 @@ fn an_empty_payload_is_the_documented_job_and_unknown_fields_are_refused() {
     }
 }
 
+/// One source for both would not help if the schema said less than the handler checks, or more.
+#[test]
+fn the_declared_schema_and_the_handler_agree_at_every_bound() {
+    let task = crate::tasks::builtin().remove(0);
+    let schema = task.descriptor.payload_schema.unwrap().compile().unwrap();
+    let handler = |payload: &str| {
+        let input = serde_json::from_str::<Crunch>(payload);
+        input.is_ok_and(|input| input.simulation().is_ok())
+    };
+    // Few enough mean free paths that no pair of values is refused, which no schema can say.
+    let thin = r#""thickness_cm": 0, "#;
+    let cases = [
+        ("photons", ["1", "10000000000"], ["0", "10000000001", "-1", "1.5", "null"]),
+        ("absorption_per_cm", ["0", "100000"], ["-1e-300", "100000.1", "1e308", "[]", "\"1\""]),
+        ("scattering_per_cm", ["0", "1e5"], ["-1", "100001", "1e308", "{}", "true"]),
+        ("anisotropy", ["-0.9999999999", "0.9999999999"], ["-1", "1", "1.5", "-2", "null"]),
+        (
+            "seed",
+            ["0", "18446744073709551615"],
+            ["-1", "0.5", "18446744073709551616", "1e300", "null"],
+        ),
+        ("threads", ["1", "1024"], ["0", "1025", "-1", "1.5", "null"]),
+        ("unknown", ["", ""], ["1", "null", "{}", "[]", "0"]),
+    ];
+    for (field, fits, does_not) in cases {
+        let fits = fits.map(|value| (value, true));
+        for (value, expected) in fits.into_iter().chain(does_not.map(|value| (value, false))) {
+            if value.is_empty() {
+                continue;
+            }
+            let payload = format!("{{{thin}\"{field}\": {value}}}");
+            assert_eq!(handler(&payload), expected, "the handler on {payload}");
+            assert_eq!(
+                schema.check(payload.as_bytes()).is_ok(),
+                expected,
+                "the schema on {payload}"
+            );
+        }
+    }
+    for thickness in [("0", true), ("1000", true), ("-1", false), ("1000.1", false)] {
+        let payload = format!(
+            r#"{{"absorption_per_cm": 0, "scattering_per_cm": 0, "thickness_cm": {}}}"#,
+            thickness.0
+        );
+        assert_eq!(handler(&payload), thickness.1, "the handler on {payload}");
+        assert_eq!(
+            schema.check(payload.as_bytes()).is_ok(),
+            thickness.1,
+            "the schema on {payload}"
+        );
+    }
+    assert!(schema.check(b"{}").is_ok());
+}
+
+#[test]
+fn every_result_is_what_the_declared_schema_promises() {
+    let task = crate::tasks::builtin().remove(0);
+    let schema = task.result.unwrap();
+    for absorption_per_cm in [0.0, 10.0, 100_000.0] {
+        let input = Crunch { photons: 1000, absorption_per_cm, ..Crunch::default() };
+        let result = serde_json::to_vec(&simulate(&input)).unwrap();
+        assert_eq!(schema.check(&result), Ok(()));
+    }
+    assert!(schema.check(b"{}").is_err());
+}
+
 #[test]
 fn more_threads_than_the_worker_has_are_not_started() {
     let input = Crunch { threads: *THREADS.end(), ..Crunch::default() };

@@ -1,0 +1,195 @@
+//! Exchanges with one partition: brings what became of deliveries, and takes as many as there are idle slots.
+//!
+//! One exchange is in flight at a time, each with its number; one whose reply got lost is repeated as it is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crunch_common::backoff::Backoff;
+use crunch_common::broker::{
+    Broker, Error, Exchange, Exchanged, LeaseKey, ReleaseCause, Settled, Settlement, WorkerId,
+};
+use crunch_common::job::Partition;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::courier::Courier;
+use super::held::Held;
+use super::listener::Look;
+use super::{LEASE, queue};
+
+/// Who makes the deliveries.
+pub(super) struct Crew {
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) courier: Arc<Courier>,
+    pub(super) held: Arc<Held>,
+}
+
+pub(super) struct Consumer {
+    /// With a connection of its own.
+    broker: Broker,
+    partition: Partition,
+    worker: WorkerId,
+    crew: Crew,
+    /// Number of the last exchange.
+    number: u64,
+    /// Outcomes that no exchange has carried yet.
+    waiting: Vec<Settlement>,
+    under_way: JoinSet<Settlement>,
+    leases: HashMap<Id, LeaseKey>,
+    /// When to look without being asked.
+    due: Option<Instant>,
+    /// Whoever asked to look and was not answered yet.
+    asked: Vec<Look>,
+}
+
+impl Consumer {
+    pub(super) fn new(broker: Broker, partition: Partition, worker: WorkerId, crew: Crew) -> Self {
+        Self {
+            broker,
+            partition,
+            worker,
+            crew,
+            number: 0,
+            waiting: Vec::new(),
+            under_way: JoinSet::new(),
+            leases: HashMap::new(),
+            due: None,
+            asked: Vec::new(),
+        }
+    }
+
+    /// Works until `stop` fires and everything claimed was settled.
+    pub(super) async fn run(mut self, mut looks: mpsc::Receiver<Look>, stop: CancellationToken) {
+        loop {
+            self.wait(&mut looks, &stop).await;
+            if stop.is_cancelled() {
+                self.asked.clear();
+                looks.close();
+            }
+            while self.exchange(&stop).await {}
+            if stop.is_cancelled() && self.under_way.is_empty() && self.waiting.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    async fn wait(&mut self, looks: &mut mpsc::Receiver<Look>, stop: &CancellationToken) {
+        let stopping = stop.is_cancelled();
+        let due = self.due.filter(|_| !stopping);
+        tokio::select! {
+            Some(ended) = self.under_way.join_next_with_id() => self.ended(ended),
+            Some(look) = looks.recv(), if !stopping => self.asked.push(look),
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                self.due = None;
+            }
+            () = stop.cancelled(), if !stopping => {}
+        }
+        while let Some(ended) = self.under_way.try_join_next_with_id() {
+            self.ended(ended);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Settlement), JoinError>) {
+        match ended {
+            Ok((id, settlement)) => {
+                self.leases.remove(&id);
+                self.waiting.push(settlement);
+            }
+            // Its lease ends, and the delivery is made again: a loss is counted, and with the fifth it fails.
+            Err(error) => {
+                tracing::error!(%error, "a delivery panicked");
+                self.leases.remove(&error.id()).iter().for_each(|&key| self.crew.held.forget(key));
+            }
+        }
+    }
+
+    /// Brings and takes once; whether to do it again at once.
+    async fn exchange(&mut self, stop: &CancellationToken) -> bool {
+        let takes = !stop.is_cancelled();
+        let most = self.waiting.len().min(Exchange::MAX_SETTLEMENTS);
+        let mut exchange = Exchange {
+            worker: self.worker,
+            number: self.number + 1,
+            lease: LEASE,
+            queues: if takes { vec![queue()] } else { Vec::new() },
+            settlements: self.waiting.drain(..most).collect(),
+            want: if takes { self.crew.slots.available_permits() } else { 0 },
+            busy: self.under_way.len(),
+        };
+        if !takes && exchange.settlements.is_empty() {
+            return false;
+        }
+        let answer = self.send(&mut exchange).await;
+        self.number = exchange.number;
+        exchange.settlements.iter().for_each(|it| self.crew.held.forget(it.key()));
+        let Some(exchanged) = answer else { return !self.waiting.is_empty() };
+        note(&exchange, &exchanged.settled);
+        let may_have_more = exchanged.more
+            || (!exchanged.claims.is_empty() && exchanged.claims.len() == exchange.want);
+        self.take(exchanged);
+        !self.waiting.is_empty() || (may_have_more && self.crew.slots.available_permits() > 0)
+    }
+
+    /// Sends an exchange until it is answered; `None` if its answer cannot be read: then the leases of what it carried end.
+    async fn send(&self, exchange: &mut Exchange) -> Option<Exchanged> {
+        let (mut failures, mut unreadable) = (0, 0);
+        loop {
+            match self.broker.exchange(self.partition, exchange).await {
+                Ok(exchanged) => return Some(exchanged),
+                Err(Error::StaleExchange) => exchange.number += 1,
+                Err(error) => {
+                    failures += 1;
+                    unreadable += u32::from(!error.is_transient());
+                    if failures == 1 {
+                        tracing::warn!(%error, "redis does not serve the deliverer; trying again until it does");
+                    }
+                    if unreadable > 1 {
+                        tracing::error!(%error, settlements = exchange.settlements.len(), "an exchange of the deliverer cannot be answered");
+                        return None;
+                    }
+                    tokio::time::sleep(Backoff::FOR_CONNECTIONS.draw(failures)).await;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, exchanged: Exchanged) {
+        let renewal = exchanged.drain.then_some(LEASE / 2);
+        self.due = renewal.or(exchanged.next_due).map(|wait: Duration| Instant::now() + wait);
+        if !exchanged.drain {
+            self.asked.clear();
+        }
+        for lease in exchanged.unreadable {
+            self.waiting.push(lease.release(ReleaseCause::Unroutable));
+        }
+        for claim in exchanged.claims {
+            let key = claim.lease.key();
+            let Ok(slot) = self.crew.slots.clone().try_acquire_owned() else {
+                // There are never more claims than were wanted.
+                self.waiting.push(claim.lease.release(ReleaseCause::Shutdown));
+                continue;
+            };
+            self.crew.held.add(key);
+            let courier = self.crew.courier.clone();
+            let task = self.under_way.spawn(async move {
+                let settlement = courier.deliver(claim).await;
+                drop(slot);
+                settlement
+            });
+            self.leases.insert(task.id(), key);
+        }
+    }
+}
+
+fn note(exchange: &Exchange, settled: &[Settled]) {
+    for (settlement, settled) in exchange.settlements.iter().zip(settled) {
+        if *settled != Settled::Done {
+            tracing::warn!(job.id = %settlement.key().id, ?settled, "what became of this delivery is dropped: it was taken back, or is gone");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Makes one delivery: read the job, write the message, sign it, send it, judge the answer, settle.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crunch_common::broker::{
+    Broker, Claim, ClaimedJob, DeliveryOrder, Error, Lease, Lookup, ReleaseCause, Settlement,
+};
+use crunch_common::job::{ErrorCode, JobError, JobId, Payload};
+use crunch_common::time::Timestamp;
+use http_body_util::Full;
+use hyper::{Request, header};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::judge::{Plan, Verdict};
+use super::message;
+use super::post::{Post, Unanswered};
+use crate::webhook::{ATTEMPT, Target, Webhooks, event};
+
+/// How we introduce ourselves.
+const USER_AGENT: &str = concat!("crunch/", env!("CARGO_PKG_VERSION"));
+
+pub(super) struct Courier {
+    pub(super) broker: Broker,
+    pub(super) webhooks: Arc<Webhooks>,
+    pub(super) post: Post,
+    /// What is under way is given back.
+    pub(super) hurry: CancellationToken,
+}
+
+/// What there is to deliver, and where.
+struct Letter {
+    order: DeliveryOrder,
+    target: Target,
+}
+
+impl Courier {
+    /// Makes a delivery; always ends, within an attempt's time and the broker's.
+    pub(super) async fn deliver(&self, claim: Claim) -> Settlement {
+        let Claim { lease, job } = claim;
+        let letter = match read(&job) {
+            Ok(letter) => letter,
+            Err(error) => return lease.fail(error),
+        };
+        match self.hurry.run_until_cancelled(self.attempt(&job, &letter)).await {
+            None => lease.release(ReleaseCause::Shutdown),
+            Some(Err(error)) => {
+                tracing::warn!(job.id = %letter.order.job, %error, "redis does not serve the deliverer");
+                // Uncharged: the receiver was not asked. And not at once: Redis is to come back first.
+                lease.release(ReleaseCause::Unroutable)
+            }
+            Some(Ok(verdict)) => settle(lease, &job, &letter, verdict),
+        }
+    }
+
+    /// An attempt, and what follows from it.
+    async fn attempt(&self, job: &ClaimedJob, letter: &Letter) -> Result<Verdict, Error> {
+        let ended = match self.broker.job(letter.order.job).await? {
+            Lookup::Found(job) => Some(job),
+            Lookup::Gone(_) | Lookup::Unknown => None,
+        };
+        let plan = Plan {
+            attempt: job.attempt,
+            max_attempts: job.options.max_attempts,
+            delays: &self.webhooks.delays,
+        };
+        let request = match self.request(job.id, letter, message::write(&letter.order, ended)) {
+            Ok(request) => request,
+            Err(error) => return Ok(Verdict::GivenUp(invalid(&error))),
+        };
+        let sent = self.post.send(&self.webhooks.guard, &letter.target, request);
+        let verdict = match tokio::time::timeout(ATTEMPT, sent).await {
+            Ok(Ok(answer)) => plan.answered(&answer),
+            Ok(Err(why)) => {
+                if let Unanswered::Unreachable(error) = &why {
+                    tracing::debug!(job.id = %letter.order.job, to = %letter.target, %error, "no connection");
+                }
+                plan.unanswered(&why)
+            }
+            Err(_) => plan.late(),
+        };
+        if matches!(verdict, Verdict::Gone(_)) {
+            // Before it is settled: if we die in between, the receiver says so once more.
+            self.broker.mute(letter.order.job).await?;
+        }
+        Ok(verdict)
+    }
+
+    /// The signed request. The id stays the same over attempts and the time does not: so a receiver can tell repetitions,
+    /// and refuse what somebody kept.
+    fn request(
+        &self,
+        id: JobId,
+        letter: &Letter,
+        body: Vec<u8>,
+    ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let (id, seconds) = (id.to_string(), Timestamp::now().unix_ms() / 1000);
+        let signature = self.webhooks.secrets.sign(&id, seconds, &body);
+        Request::post(letter.target.path_and_query())
+            .header(header::HOST, letter.target.authority())
+            .header(header::USER_AGENT, USER_AGENT)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", seconds)
+            .header("webhook-signature", signature)
+            .body(Full::new(body.into()))
+    }
+}
+
+fn read(job: &ClaimedJob) -> Result<Letter, JobError> {
+    let order: DeliveryOrder =
+        serde_json::from_slice(&job.payload.bytes).map_err(|error| invalid(&error))?;
+    let target = order.url.parse().map_err(|error| invalid(&error))?;
+    Ok(Letter { order, target })
+}
+
+fn invalid(error: &dyn std::error::Error) -> JobError {
+    JobError::permanent(ErrorCode::payload_invalid(), error.to_string())
+}
+
+fn settle(lease: Lease, job: &ClaimedJob, letter: &Letter, verdict: Verdict) -> Settlement {
+    let (ended, to, attempt) = (letter.order.job, &letter.target, job.attempt);
+    match verdict {
+        Verdict::Delivered { status } => {
+            tracing::debug!(job.id = %ended, %to, attempt, status, "webhook delivered");
+            let result = json!({ "event": event(letter.order.status), "status": status });
+            lease.complete(Payload::json(result.to_string()))
+        }
+        Verdict::Again { error, delay } => {
+            tracing::info!(job.id = %ended, %to, attempt, delay_ms = delay.as_millis(), code = %error.code, "webhook not delivered, another attempt follows");
+            lease.retry(error, delay)
+        }
+        Verdict::Gone(error) | Verdict::GivenUp(error) => {
+            tracing::warn!(job.id = %ended, %to, attempt, code = %error.code, "webhook not delivered, given up");
+            lease.fail(error)
+        }
+    }
+}

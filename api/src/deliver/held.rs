@@ -1,0 +1,32 @@
+//! The leases of deliveries under way, for the beats.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crunch_common::broker::LeaseKey;
+use crunch_common::job::Partition;
+
+#[derive(Debug, Default)]
+pub(super) struct Held(Mutex<Vec<LeaseKey>>);
+
+impl Held {
+    pub(super) fn add(&self, lease: LeaseKey) {
+        self.lock().push(lease);
+    }
+
+    /// Once its outcome has reached Redis: until then the lease must be held.
+    pub(super) fn forget(&self, lease: LeaseKey) {
+        self.lock().retain(|held| *held != lease);
+    }
+
+    pub(super) fn of(&self, partition: Partition) -> Vec<LeaseKey> {
+        self.lock().iter().filter(|lease| lease.id.partition() == partition).copied().collect()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<LeaseKey>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

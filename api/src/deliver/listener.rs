@@ -1,0 +1,56 @@
+//! Waits for deliveries without polling: blocks on the queue's wake-up token while slots are idle. Takes tokens, never jobs.
+
+use std::sync::Arc;
+
+use crunch_common::backoff::Backoff;
+use crunch_common::broker::Broker;
+use crunch_common::job::Partition;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::queue;
+
+/// Asks the consumer to look; answered by dropping it.
+pub(super) type Look = oneshot::Sender<()>;
+
+pub(super) struct Listener {
+    /// With a connection of its own: it blocks.
+    pub(super) broker: Broker,
+    /// The consumer's: if our connection died, its may have died unnoticed.
+    pub(super) exchanges: Broker,
+    pub(super) partition: Partition,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) looks: mpsc::Sender<Look>,
+}
+
+impl Listener {
+    pub(super) async fn run(self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.listen()).await;
+    }
+
+    async fn listen(&self) {
+        let (queues, mut failures) = ([queue()], 0);
+        // The consumer looks before the first wait: deliveries may lie there without a token.
+        while self.ask_to_look().await.is_some() {
+            // Whoever ends takes the next by itself; only an idle deliverer may take a token.
+            let Ok(idle) = self.slots.acquire().await else { return };
+            drop(idle);
+            match self.broker.wait_for_work(self.partition, &queues).await {
+                Ok(_) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    tracing::debug!(%error, "the deliverer cannot wait for work");
+                    self.exchanges.distrust_connection();
+                    tokio::time::sleep(Backoff::FOR_CONNECTIONS.draw(failures)).await;
+                }
+            }
+        }
+    }
+
+    async fn ask_to_look(&self) -> Option<()> {
+        let (look, looked) = oneshot::channel();
+        self.looks.send(look).await.ok()?;
+        let _answered_by_dropping = looked.await;
+        Some(())
+    }
+}

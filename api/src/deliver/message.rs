@@ -1,0 +1,160 @@
+//! What a receiver is told: `{"type", "timestamp", "data"}`, small enough for everybody.
+
+use crunch_common::broker::{DeliveryOrder, JobRecord};
+use crunch_common::time::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::document::JobDocument;
+use crate::webhook::event;
+
+/// A message is smaller than this. Standard Webhooks recommends it; queues that receivers put messages into take no more.
+const MAX_BYTES: usize = 20_000;
+/// As much of an error's message goes into one that is too large otherwise.
+const ERROR_CHARS: usize = 500;
+
+#[derive(Serialize)]
+struct Message<'a, T> {
+    r#type: &'a str,
+    timestamp: Timestamp,
+    data: &'a T,
+}
+
+/// Writes the message. What does not fit is left out, the largest first: the result (follow `links.result`), then the
+/// metadata and the words of progress and error. A job that is gone, or has another life, is told as far as it is known.
+pub(super) fn write(order: &DeliveryOrder, job: Option<JobRecord>) -> Vec<u8> {
+    let Some(job) = job.filter(|job| order.is_end_of(job)) else {
+        return body(order, &gone(order));
+    };
+    let whole = body(order, &JobDocument::new(job.clone()));
+    if whole.len() < MAX_BYTES {
+        return whole;
+    }
+    let listed = JobDocument::listed(job);
+    let without_result = body(order, &listed);
+    if without_result.len() < MAX_BYTES {
+        return without_result;
+    }
+    body(order, &shortened(&listed))
+}
+
+fn body<T: Serialize>(order: &DeliveryOrder, data: &T) -> Vec<u8> {
+    let message = Message { r#type: &event(order.status), timestamp: order.at(), data };
+    serde_json::to_vec(&message).expect("a document is JSON")
+}
+
+fn gone(order: &DeliveryOrder) -> Value {
+    json!({
+        "id": order.job, "token": order.job, "status": order.status, "finished_at": order.at(),
+    })
+}
+
+fn shortened(document: &JobDocument) -> Value {
+    let mut document = serde_json::to_value(document).expect("a document is JSON");
+    document["metadata"] = Value::Null;
+    document["progress_message"] = Value::Null;
+    if let Some(message) = document["error"]["message"].as_str() {
+        // The end says what happened.
+        let skip = message.chars().count().saturating_sub(ERROR_CHARS);
+        document["error"]["message"] = message.chars().skip(skip).collect::<String>().into();
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    use crunch_common::broker::ResultSummary;
+    use crunch_common::job::{
+        ContentType, ErrorCode, JobError, JobId, Metadata, Partition, Status,
+    };
+
+    use super::*;
+
+    fn ended(status: Status) -> (DeliveryOrder, JobRecord) {
+        let id = JobId::generate(Partition::default());
+        let order =
+            format!(r#"{{"job":"{id}","status":"{status}","at":1000,"url":"https://a.b/"}}  "#);
+        let task = crunch_common::task::TaskDescriptor::new("t".parse().unwrap());
+        let job = JobRecord {
+            id,
+            queue: task.queue.clone(),
+            priority: task.priority,
+            status,
+            options: serde_json::from_str(r#"{"max_attempts":3,"timeout_ms":1,"payload_size":2}"#)
+                .unwrap(),
+            version: 3,
+            attempt: 1,
+            losses: 0,
+            epoch: None,
+            worker: None,
+            cancel_requested: false,
+            progress: None,
+            progress_message: None,
+            created_at: Timestamp::from_unix_ms(1),
+            run_at: None,
+            started_at: None,
+            finished_at: Some(Timestamp::from_unix_ms(1000)),
+            expires_at: None,
+            error: None,
+            result: None,
+            task: task.name,
+        };
+        (serde_json::from_str(&order).unwrap(), job)
+    }
+
+    fn told(order: &DeliveryOrder, job: Option<JobRecord>) -> Value {
+        let body = write(order, job);
+        assert!(body.len() < MAX_BYTES, "{} bytes", body.len());
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    #[test]
+    fn a_message_has_type_time_and_the_job() {
+        let (order, mut job) = ended(Status::Succeeded);
+        let inline = Some("1234567890123456789012".into());
+        job.result = Some(ResultSummary { inline, size: 22, content_type: ContentType::json() });
+        let text = String::from_utf8(write(&order, Some(job))).unwrap();
+        let start =
+            r#"{"type":"job.succeeded","timestamp":"1970-01-01T00:00:01.000Z","data":{"id":""#;
+        assert!(text.starts_with(start), "{text}");
+        // To the digit.
+        assert!(text.contains(r#""result":1234567890123456789012,"result_size":22"#), "{text}");
+    }
+
+    #[test]
+    fn what_is_too_large_is_left_out_the_largest_first() {
+        let (order, mut job) = ended(Status::Failed);
+        let inline = Some(format!("\"{}\"", "x".repeat(30_000)).into());
+        job.result =
+            Some(ResultSummary { inline, size: 30_002, content_type: ContentType::json() });
+        job.options.metadata.insert("k".into(), "v".into()).unwrap();
+        let data = told(&order, Some(job.clone()))["data"].clone();
+        assert_eq!((&data["result"], &data["result_size"]), (&Value::Null, &json!(30_002)));
+        assert_eq!(data["metadata"], json!({ "k": "v" }));
+
+        let mut metadata = Metadata::default();
+        for at in 0..32 {
+            metadata.insert(format!("k{at}"), "\u{1}".repeat(1024)).unwrap();
+        }
+        job.options.metadata = metadata;
+        let message = "\u{1}".repeat(4000) + "the end";
+        job.error = Some(JobError::permanent(ErrorCode::task_failed(), message));
+        job.progress_message = Some("\u{1}".repeat(1024));
+        let data = told(&order, Some(job))["data"].clone();
+        assert_eq!(data["metadata"], Value::Null);
+        assert!(data["error"]["message"].as_str().unwrap().ends_with("the end"));
+    }
+
+    #[test]
+    fn a_job_that_is_gone_or_lives_again_is_told_as_far_as_it_is_known() {
+        let (order, mut job) = ended(Status::Canceled);
+        let known = json!({
+            "id": job.id, "token": job.id, "status": "canceled", "finished_at": "1970-01-01T00:00:01.000Z",
+        });
+        assert_eq!(told(&order, None)["data"], known);
+        job.finished_at = Some(Timestamp::from_unix_ms(2000));
+        assert_eq!(told(&order, Some(job.clone()))["data"], known);
+        job.status = Status::Running;
+        assert_eq!(told(&order, Some(job))["data"], known);
+    }
+}

@@ -1,0 +1,144 @@
+//! One POST to a receiver: to a checked address and no other, within its time, over a connection of its own.
+//!
+//! Nothing here reads proxies from the environment, follows redirects, or keeps what the receiver says.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use tokio_util::task::AbortOnDropHandle;
+use url::Host;
+
+use crate::webhook::{Forbidden, Guard, Resolve, Target};
+
+/// A head larger than this is not an answer to a webhook.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// As much of a body is read, and thrown away, so that receivers see a connection that ended well.
+const READ_BYTES: usize = 1024;
+/// And for no longer than this: the status is what counts.
+const READ_FOR: Duration = Duration::from_secs(1);
+
+/// What a receiver answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The header Retry-After as it came.
+    pub(super) retry_after: Option<String>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unanswered {
+    /// It may not be reached.
+    #[error("the receiver may not be reached: {0}")]
+    Forbidden(#[from] Forbidden),
+    /// Nobody listens there, or not as TLS should.
+    #[error("the receiver cannot be reached: {}", .0.kind())]
+    Unreachable(io::Error),
+    /// It broke off, or does not speak HTTP.
+    #[error("the receiver did not answer as HTTP: {0}")]
+    Broken(#[from] hyper::Error),
+}
+
+/// Makes connections; shared by all deliveries.
+#[derive(Debug)]
+pub(super) struct Post {
+    tls: Arc<ClientConfig>,
+}
+
+impl Post {
+    /// One that trusts the authorities of the web, and these.
+    pub(super) fn trusting(others: &[CertificateDer<'static>]) -> Self {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        // They were checked when the configuration was read.
+        roots.add_parsable_certificates(others.iter().cloned());
+        let provider = Arc::new(crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has the ciphers of TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self { tls: Arc::new(config) }
+    }
+
+    /// Sends it. The caller limits the time.
+    pub(super) async fn send<R: Resolve>(
+        &self,
+        guard: &Guard<R>,
+        target: &Target,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, Unanswered> {
+        let addresses = guard.addresses(target).await?;
+        let stream = connect(&addresses).await.map_err(Unanswered::Unreachable)?;
+        if target.is_https() {
+            let name = server_name(target).map_err(Unanswered::Unreachable)?;
+            let tls = TlsConnector::from(self.tls.clone()).connect(name, stream).await;
+            speak(tls.map_err(Unanswered::Unreachable)?, request).await
+        } else {
+            speak(stream, request).await
+        }
+    }
+}
+
+/// Connects to the first address that answers.
+async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn server_name(target: &Target) -> io::Result<ServerName<'static>> {
+    match target.host() {
+        Host::Domain(name) => ServerName::try_from(name.trim_end_matches('.').to_owned())
+            .map_err(|_| io::ErrorKind::InvalidInput.into()),
+        Host::Ipv4(address) => Ok(ServerName::from(std::net::IpAddr::V4(address))),
+        Host::Ipv6(address) => Ok(ServerName::from(std::net::IpAddr::V6(address))),
+    }
+}
+
+async fn speak<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Unanswered>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEAD_BYTES);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+    // Ends with this function, whatever the receiver still has to say.
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let mut response = sender.send_request(request).await?;
+    let retry_after = response.headers().get(hyper::header::RETRY_AFTER);
+    let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let answer = Answer { status: response.status().as_u16(), retry_after };
+    let _ = tokio::time::timeout(READ_FOR, throw_away(&mut response)).await;
+    Ok(answer)
+}
+
+async fn throw_away(response: &mut Response<Incoming>) {
+    let mut read = 0;
+    while let Some(Ok(frame)) = response.frame().await {
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read >= READ_BYTES {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

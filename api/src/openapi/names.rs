@@ -1,0 +1,70 @@
+//! Names for components and operations that every generator of clients can turn into names of its language.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+/// Names that are taken, without regard to capitals: a generator that makes files of them may not tell those apart.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashSet<String>);
+
+impl Names {
+    /// The names of components and operations that a document has already.
+    pub(super) fn of(document: &Value) -> Self {
+        let mut names = Self::default();
+        let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
+        for (name, _) in schemas {
+            names.take(name);
+        }
+        let items = document["paths"].as_object().into_iter().flatten();
+        for operation in items.filter_map(|(_, item)| item.as_object()).flatten() {
+            names.take(operation.1["operationId"].as_str().unwrap_or_default());
+        }
+        names
+    }
+
+    /// The wished name, with a number behind it if it is taken.
+    pub(super) fn take(&mut self, wish: &str) -> String {
+        let numbered = (2..).map(|number: u32| format!("{wish}{number}"));
+        let mut candidates = std::iter::once(wish.to_owned()).chain(numbered);
+        let free = candidates.find(|name| self.0.insert(name.to_ascii_lowercase()));
+        free.expect("there are more numbers than names")
+    }
+}
+
+/// `image.thumbnail` → `ImageThumbnail`. A name cannot begin with a digit in most languages.
+pub(super) fn pascal(text: &str) -> String {
+    let words = text.split(|it: char| !it.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let name: String = words.map(|word| word[..1].to_ascii_uppercase() + &word[1..]).collect();
+    match name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        true => name,
+        false => format!("Task{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_made_of_letters_and_digits_only() {
+        let cases = [
+            ("image.thumbnail", "ImageThumbnail"),
+            ("/v1/a-b", "V1AB"),
+            ("3d", "Task3d"),
+            ("ä", "Task"),
+        ];
+        for (text, name) in cases {
+            assert_eq!(pascal(text), name);
+        }
+    }
+
+    #[test]
+    fn a_name_is_given_once_whatever_its_capitals() {
+        let mut names = Names::default();
+        assert_eq!(
+            ["Ab", "aB", "Ab", "Ab2"].map(|wish| names.take(wish)),
+            ["Ab", "aB2", "Ab3", "Ab22"]
+        );
+    }
+}

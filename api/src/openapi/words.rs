@@ -1,0 +1,88 @@
+//! The closed lists of words that documents use, for the OpenAPI document. Nothing is read into these; tests hold them
+//! against the words themselves.
+
+use utoipa::ToSchema;
+
+/// Where a job stands.
+#[derive(ToSchema)]
+#[schema(as = Status)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum StatusWord {
+    Scheduled,
+    Queued,
+    Running,
+    Retrying,
+    Succeeded,
+    Failed,
+    Canceled,
+}
+
+/// Who goes first within a queue.
+#[derive(ToSchema)]
+#[schema(as = Priority)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum PriorityWord {
+    Low,
+    Normal,
+    High,
+    Urgent,
+}
+
+/// How an attempt ended.
+#[derive(ToSchema)]
+#[schema(as = Outcome)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum OutcomeWord {
+    Running,
+    Succeeded,
+    Failed,
+    Canceled,
+    Released,
+    Lost,
+    Unheard,
+    Healed,
+}
+
+/// What a submission is safe from before it is answered.
+#[derive(ToSchema)]
+#[schema(as = Durability)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum DurabilityWord {
+    Memory,
+    Fsync,
+    Replica,
+    #[serde(rename = "fsync,replica")]
+    FsyncReplica,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crunch_common::broker::Durability;
+    use crunch_common::job::{Priority, Status};
+    use utoipa::PartialSchema;
+
+    use super::*;
+
+    fn listed<T: PartialSchema>() -> BTreeSet<String> {
+        let schema = serde_json::to_value(T::schema()).unwrap();
+        let words = schema["enum"].as_array().unwrap().iter();
+        words.map(|word| word.as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn every_word_is_listed_and_no_other() {
+        let statuses = Status::ALL.iter().map(ToString::to_string).collect();
+        assert_eq!(listed::<StatusWord>(), statuses);
+        let priorities = Priority::ALL.iter().map(ToString::to_string).collect();
+        assert_eq!(listed::<PriorityWord>(), priorities);
+        for word in listed::<DurabilityWord>() {
+            assert_eq!(word.parse::<Durability>().unwrap().to_string(), word);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What became of a job's webhook.
+
+use actix_web::web;
+use crunch_common::broker::Delivery;
+use crunch_common::job::{JobError, Status};
+use crunch_common::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Answer;
+use super::results::there;
+use super::sight::visible;
+use crate::auth::Caller;
+use crate::document::{AttemptDocument, Items, ok};
+use crate::state::App;
+use crate::webhook::event;
+
+/// One telling of a job's end, over all its attempts.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
+pub(crate) struct DeliveryDocument {
+    /// The header `webhook-id`: the same in every attempt.
+    id: String,
+    /// `job.succeeded`, `job.failed` or `job.canceled`.
+    event: Option<String>,
+    url: Option<String>,
+    /// `queued`, `running`, `retrying`, `succeeded`, `failed`, or `canceled`.
+    status: String,
+    /// Attempts so far, the current one included.
+    attempt: u32,
+    max_attempts: u32,
+    /// When the next attempt is made, if one waits.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    next_at: Option<Timestamp>,
+    /// What the receiver answered last, if it did.
+    response_status: Option<u16>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    finished_at: Option<Timestamp>,
+    /// Up to ten, the oldest first.
+    attempts: Vec<AttemptDocument>,
+}
+
+/// Deliveries of a job's webhook, oldest first.
+#[utoipa::path(get, path = "/jobs/{id}/deliveries", tag = "jobs", operation_id = "listDeliveries",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, description = "One for each time the job ended; kept 24 hours after their own end", body = Items<DeliveryDocument>)))]
+pub(crate) async fn list(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
+    let id = visible(&app, &caller, &id).await?;
+    let deliveries = there(app.broker.deliveries(id).await?)?;
+    Ok(ok(&Items { items: deliveries.into_iter().map(DeliveryDocument::from).collect() }))
+}
+
+impl From<Delivery> for DeliveryDocument {
+    fn from(delivery: Delivery) -> Self {
+        let Delivery { job, order, attempts } = delivery;
+        let delivered = job.result.as_ref().and_then(|result| result.inline.as_deref());
+        let delivered = delivered.and_then(|json| serde_json::from_slice::<Delivered>(json).ok());
+        let refused = job.error.as_ref().and_then(status_in);
+        let told = order.as_ref().map(|order| event(order.status));
+        Self {
+            id: job.id.to_string(),
+            event: told.or_else(|| delivered.as_ref().map(|it| it.event.clone())),
+            url: order.map(|order| order.url),
+            status: job.status.to_string(),
+            attempt: job.attempt,
+            max_attempts: job.options.max_attempts,
+            next_at: job.run_at.filter(|_| job.status == Status::Retrying),
+            response_status: delivered.map(|it| it.status).or(refused),
+            created_at: job.created_at,
+            finished_at: job.finished_at,
+            attempts: attempts.into_iter().map(AttemptDocument::from).collect(),
+        }
+    }
+}
+
+/// What a delivery leaves as its result.
+#[derive(Deserialize)]
+struct Delivered {
+    event: String,
+    status: u16,
+}
+
+/// The status in the code of a failed attempt.
+fn status_in(error: &JobError) -> Option<u16> {
+    match error.code.as_str() {
+        "webhook_gone" => Some(410),
+        code => code.strip_prefix("http_")?.parse().ok(),
+    }
+}

@@ -1,0 +1,93 @@
+//! Telling the end of a job over HTTP: what both sides need, those who take webhooks and those who deliver them.
+//!
+//! Receivers verify with any library of Standard Webhooks (<https://www.standardwebhooks.com>, version 1.0).
+
+mod allow;
+mod config;
+mod guard;
+mod secret;
+mod target;
+
+use std::time::Duration;
+
+use crunch_common::backoff::Backoff;
+use crunch_common::broker::Webhook;
+use crunch_common::job::{ContentType, JobId, JobOptions, Metadata, Status};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+pub use allow::Allow;
+pub use config::{SecretText, WebhookConfig, WebhookUse};
+pub(crate) use guard::{Forbidden, Guard, Resolve};
+pub(crate) use secret::{Secret, Secrets};
+pub(crate) use target::{InvalidTarget, Target};
+
+/// One attempt may take that long, from the look-up of the name to the status. Standard Webhooks asks for 15 to 30 s.
+pub(crate) const ATTEMPT: Duration = Duration::from_secs(15);
+
+/// What a client asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) target: Target,
+    /// The ends to tell.
+    pub(crate) told: Vec<Status>,
+}
+
+/// Whether and how this API tells the ends of jobs.
+#[derive(Debug)]
+pub(crate) struct Webhooks {
+    pub(crate) guard: Guard,
+    /// Empty: none are taken, none delivered.
+    pub(crate) secrets: Secrets,
+    /// The wait after each failed attempt; there is one attempt more.
+    pub(crate) delays: Vec<Duration>,
+    /// Whose certificates are trusted beside those of the web's authorities.
+    pub(crate) authorities: Vec<CertificateDer<'static>>,
+}
+
+impl Webhooks {
+    /// # Errors
+    /// In words, if secrets or certificates cannot be read.
+    pub(crate) fn new(config: &WebhookConfig) -> Result<Self, String> {
+        let guard = Guard::new(config.allow());
+        Ok(Self {
+            guard,
+            secrets: config.secrets()?,
+            delays: config.delays(),
+            authorities: config.authorities()?,
+        })
+    }
+
+    /// Whether any are taken and delivered.
+    pub(crate) fn are_on(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
+    /// Why a wish cannot be taken, as far as that is known before any name is looked up: the address itself, or the port.
+    pub(crate) fn check(&self, wish: &Wish) -> Result<(), &'static str> {
+        if !self.are_on() {
+            return Err(
+                "webhooks are not set up here: the operator must set CRUNCH_WEBHOOK_SECRETS or CRUNCH_WEBHOOK_SECRETS_FILE",
+            );
+        }
+        self.guard.check_spelling(&wish.target).map_err(Forbidden::as_str)
+    }
+
+    /// The webhook of that job.
+    pub(crate) fn of(&self, job: JobId, wish: Wish) -> Webhook {
+        let options = JobOptions {
+            max_attempts: u32::try_from(self.delays.len() + 1).unwrap_or(u32::MAX),
+            timeout: ATTEMPT,
+            deadline: None,
+            backoff: Backoff::default(),
+            content_type: ContentType::json(),
+            payload_size: 0,
+            metadata: Metadata::default(),
+        };
+        Webhook::new(job, wish.target.as_str().to_owned(), wish.told, options)
+    }
+}
+
+/// The name of an end, as receivers read it.
+pub(crate) fn event(status: Status) -> String {
+    format!("job.{status}")
+}

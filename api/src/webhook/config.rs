@@ -1,0 +1,144 @@
+//! What the API can be told about webhooks.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use crunch_common::config::comma_separated;
+use crunch_common::job::MAX_ATTEMPTS_LIMIT;
+use crunch_common::time::whole_ms;
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+
+use super::{Allow, Secrets};
+
+/// Waits of half a minute at first, then hours: about a day in all.
+const DELAYS: &str = "5000,30000,120000,600000,1800000,3600000,7200000,14400000,21600000,28800000";
+/// No wait exceeds a day.
+pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How webhooks are taken and delivered.
+#[derive(Debug, Clone, Args)]
+pub struct WebhookConfig {
+    /// Whether this API takes webhooks and delivers them. Without a secret it does neither.
+    #[arg(long, env = "CRUNCH_WEBHOOKS", value_name = "WHAT", default_value = "on")]
+    pub webhooks: WebhookUse,
+
+    /// Secrets that sign webhooks, separated by commas: `whsec_` and 24 to 64 bytes in base64. Each signs, so that receivers
+    /// can change from one to the next. Better kept in a file.
+    #[arg(long, env = "CRUNCH_WEBHOOK_SECRETS", value_name = "SECRETS", hide_env_values = true)]
+    pub webhook_secrets: Option<SecretText>,
+
+    /// A file of such secrets, one a line.
+    #[arg(long, env = "CRUNCH_WEBHOOK_SECRETS_FILE", value_name = "PATH")]
+    pub webhook_secrets_file: Option<PathBuf>,
+
+    /// A file of certificates (PEM) of further authorities that receivers' certificates may come from.
+    #[arg(long, env = "CRUNCH_WEBHOOK_CA_FILE", value_name = "PATH")]
+    pub webhook_ca_file: Option<PathBuf>,
+
+    /// Where webhooks may be sent beside ports 80 and 443 of the public internet: addresses, nets, and host:port, separated
+    /// by commas.
+    #[arg(
+        id = "webhook_allow",
+        long = "webhook-allow",
+        env = "CRUNCH_WEBHOOK_ALLOW",
+        value_name = "WHERE"
+    )]
+    allow: Option<Allow>,
+
+    /// The wait after each failed attempt of a webhook, in milliseconds, separated by commas; there is one attempt more than
+    /// waits. Each is drawn up to a quarter shorter or longer.
+    #[arg(id = "webhook_delays", long = "webhook-delays-ms", env = "CRUNCH_WEBHOOK_DELAYS_MS", value_name = "DELAYS",
+        default_value = DELAYS)]
+    delays: Delays,
+}
+
+/// Whether an API has to do with webhooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WebhookUse {
+    /// It takes and delivers them.
+    On,
+    /// It refuses them, and leaves deliveries to other APIs.
+    Off,
+}
+
+/// Secrets as they were given: read later, so that a mistake is told without them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(String);
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText")
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Delays(Vec<Duration>);
+
+impl FromStr for Delays {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (most, longest) = (MAX_ATTEMPTS_LIMIT as usize - 1, whole_ms(LONGEST_DELAY));
+        let numbers = comma_separated::<u64>(text).ok();
+        let fits =
+            |all: &Vec<u64>| all.len() <= most && all.iter().all(|ms| (1..=longest).contains(ms));
+        let numbers = numbers.filter(fits).ok_or_else(|| {
+            format!(
+                "expected 1 to {most} whole milliseconds from 1 to {longest}, separated by commas"
+            )
+        })?;
+        Ok(Self(numbers.into_iter().map(Duration::from_millis).collect()))
+    }
+}
+
+impl WebhookConfig {
+    pub(super) fn allow(&self) -> Allow {
+        self.allow.clone().unwrap_or_default()
+    }
+
+    pub(super) fn delays(&self) -> Vec<Duration> {
+        self.delays.0.clone()
+    }
+
+    /// The certificates of further authorities, at least one if there is a file.
+    pub(super) fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+        let Some(path) = &self.webhook_ca_file else { return Ok(Vec::new()) };
+        let wrong =
+            |what: &dyn fmt::Display| format!("CRUNCH_WEBHOOK_CA_FILE={}: {what}", path.display());
+        let read = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
+        let read: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| wrong(&error))?;
+        let (good, bad) = RootCertStore::empty().add_parsable_certificates(read.iter().cloned());
+        match (good, bad) {
+            (0, 0) => Err(wrong(&"expected certificates in PEM")),
+            (_, 0) => Ok(read),
+            (_, bad) => Err(wrong(&format!("{bad} of its certificates cannot be used"))),
+        }
+    }
+
+    /// The secrets of variable and file; none if webhooks are off.
+    pub(super) fn secrets(&self) -> Result<Secrets, String> {
+        if self.webhooks == WebhookUse::Off {
+            return Ok(Secrets::default());
+        }
+        let mut text =
+            self.webhook_secrets.as_ref().map_or_else(String::new, |text| text.0.clone());
+        if let Some(path) = &self.webhook_secrets_file {
+            let file = std::fs::read_to_string(path).map_err(|error| {
+                format!("CRUNCH_WEBHOOK_SECRETS_FILE={}: {error}", path.display())
+            })?;
+            text = format!("{text}\n{file}");
+        }
+        Secrets::read(&text).map_err(|error| format!("webhook secrets: {error}"))
+    }
+}

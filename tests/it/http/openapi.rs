@@ -1,0 +1,109 @@
+//! The OpenAPI document as it is served, and the page that shows it.
+
+use std::collections::BTreeSet;
+
+use crunch_tests::{Api, Stack, eventually};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::lone;
+
+#[tokio::test]
+async fn the_document_has_every_declared_task_with_its_schemas() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let document = eventually("the document has the tasks", async || {
+        let document = api.get("/openapi.json").await.json();
+        document["paths"].get("/tasks/crunch/jobs").is_some().then_some(document)
+    })
+    .await;
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(schemas["CrunchPayload"]["properties"]["photons"]["maximum"], 10_000_000_000_u64);
+    let absorbed = &schemas["CrunchResult"]["properties"]["absorbed"]["$ref"];
+    assert_eq!(absorbed, "#/components/schemas/CrunchResultEstimate");
+    assert!(schemas["CrunchResultEstimate"]["properties"]["fraction"].is_object());
+    let thumbnail = &document["paths"]["/tasks/image.thumbnail/jobs"]["post"]["requestBody"];
+    let types = thumbnail["content"].as_object().unwrap().keys().collect::<Vec<_>>();
+    assert_eq!(types, ["image/jpeg", "image/png"]);
+    let events: BTreeSet<_> = document["webhooks"].as_object().unwrap().keys().collect();
+    assert_eq!(events.len(), 3);
+}
+
+#[tokio::test]
+async fn the_document_has_a_strong_tag_that_changes_when_a_worker_declares_something() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let first = api.get("/openapi.json").await;
+    let tag = first.header("etag").to_owned();
+    assert!(tag.starts_with('"') && tag.len() == 34, "{tag}");
+    let again = asked_with(&api, &tag).await;
+    assert_eq!((again.0, again.1.as_str()), (304, tag.as_str()));
+    let other = stack.api_with(&[("CRUNCH_PUBLIC_URL", &api.url)]).await;
+    assert_eq!(other.get("/openapi.json").await.header("etag"), tag, "every API has the same");
+    let _worker = stack.worker(&api, 1).await;
+    let changed = eventually("the document has changed", async || {
+        let (status, tag) = asked_with(&api, &tag).await;
+        (status == 200).then_some(tag)
+    })
+    .await;
+    assert_ne!(changed, tag);
+}
+
+async fn asked_with(api: &Api, tag: &str) -> (u16, String) {
+    let request = api.request(Method::GET, "/openapi.json").header("if-none-match", tag);
+    let answer = api.send(request).await;
+    (answer.status.as_u16(), answer.header("etag").to_owned())
+}
+
+#[tokio::test]
+async fn every_job_is_as_the_document_describes_it() {
+    let (_stack, api) = lone().await;
+    let id = api.submit("t", &json!(1)).await;
+    let job = api.job(&id).await;
+    let document = api.get("/openapi.json").await.json();
+    let described = &document["components"]["schemas"]["Job"];
+    let members: BTreeSet<_> = job.as_object().unwrap().keys().collect();
+    let names: BTreeSet<_> = described["properties"].as_object().unwrap().keys().collect();
+    assert_eq!(members, names);
+    assert_eq!(described["required"].as_array().unwrap().len(), names.len());
+    let statuses = document["components"]["schemas"]["Status"]["enum"].as_array().unwrap();
+    assert!(statuses.contains(&job["status"]));
+}
+
+/// It works without a network, and where the browser is told to trust nothing that stands in a page.
+#[tokio::test]
+async fn the_page_is_made_of_files_of_this_api_only_and_has_no_script_in_it() {
+    let (_stack, api) = lone().await;
+    assert!(String::from_utf8_lossy(&api.get("/").await.body).contains("href=\"docs\""));
+    let page = api.get("/docs").await;
+    assert_eq!(
+        (page.status.as_u16(), page.header("content-type")),
+        (200, "text/html; charset=utf-8")
+    );
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+    assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+    let html = String::from_utf8(page.body.to_vec()).unwrap();
+    assert!(!html.contains("//"), "nothing comes from elsewhere");
+    for script in html.split("<script").skip(1) {
+        let (attributes, rest) = script.split_once('>').unwrap();
+        assert!(attributes.contains("src=") && rest.starts_with("</script>"), "{script}");
+    }
+    let files = html.split(['"', '=']).filter(|word| word.starts_with("docs/"));
+    let files: Vec<_> = files.collect();
+    assert_eq!(files.len(), 4, "{files:?}");
+    for file in files {
+        let answer = api.get(&format!("/{file}")).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("x-content-type-options")),
+            (200, "nosniff")
+        );
+        let kind = match file.rsplit('.').next() {
+            Some("js") => "text/javascript",
+            Some("css") => "text/css",
+            _ => "image/png",
+        };
+        assert!(answer.header("content-type").starts_with(kind), "{file}: {answer:?}");
+    }
+    let missing: Value = api.get("/docs/swagger-ui-bundle.js.map").await.json();
+    assert_eq!(missing["status"], 404);
+}

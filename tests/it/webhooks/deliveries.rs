@@ -1,0 +1,140 @@
+//! One end, one delivery: signed, with the job in it.
+
+use crunch_tests::{Receiver, Stage};
+use reqwest::Method;
+use serde_json::json;
+
+use super::{SECRET, deliveries, delivery_becomes, stack_with, submit, tells};
+
+#[tokio::test]
+async fn the_end_of_a_job_is_told_once_and_signed() {
+    let (_stack, api, _worker) = stack_with(&[]).await;
+    let receiver = Receiver::open().await;
+    let options = json!({
+        "webhook": { "url": receiver.url("/hook?of=crunch") }, "metadata": { "order": "17" },
+    });
+    let id = api.submit_with("echo", &json!({ "n": 7 }), &options).await;
+    let call = receiver.called().await;
+    assert_eq!(call.line, "POST /hook?of=crunch HTTP/1.1");
+    assert_eq!(call.header("content-type"), "application/json");
+    assert!(call.is_signed_by(SECRET));
+    assert!(!call.is_signed_by("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
+    let (message, job) = (call.json(), api.job(&id).await);
+    assert_eq!(
+        message,
+        json!({ "type": "job.succeeded", "timestamp": job["finished_at"], "data": job })
+    );
+    assert_eq!((&job["result"], &job["metadata"]["order"]), (&json!({ "n": 7 }), &json!("17")));
+    let webhook_id = call.header("webhook-id").to_owned();
+    call.answer(204, "").await;
+    let delivery = delivery_becomes(&api, &id, "succeeded").await;
+    assert_eq!(deliveries(&api, &id).await.len(), 1);
+    assert_eq!(
+        (&delivery["id"], &delivery["event"], &delivery["response_status"], &delivery["attempt"]),
+        (&json!(webhook_id), &json!("job.succeeded"), &json!(204), &json!(1))
+    );
+    assert_eq!(delivery["url"], receiver.url("/hook?of=crunch"));
+    assert_eq!(delivery["attempts"].as_array().unwrap().len(), 1);
+    assert!(receiver.is_quiet().await);
+}
+
+#[tokio::test]
+async fn failed_and_canceled_jobs_are_told_too() {
+    let (_stack, api, _worker) = stack_with(&[]).await;
+    let (receiver, stage) = (Receiver::open().await, Stage::open().await);
+    let webhook = json!({ "webhook": { "url": receiver.url("/") }, "max_attempts": 1 });
+    let failed = api.submit_with("act", &stage.payload(), &webhook).await;
+    stage.enters().await.fails("broken").await;
+    let call = receiver.called().await;
+    tells(&call, "job.failed", &failed);
+    assert_eq!(call.json()["data"]["error"]["message"], "broken");
+    call.answer(200, "").await;
+
+    let running = api.submit_with("act", &stage.payload(), &webhook).await;
+    let _actor = stage.enters().await;
+    api.act(&format!("/jobs/{running}/cancel")).await;
+    let call = receiver.called().await;
+    tells(&call, "job.canceled", &running);
+    call.answer(200, "").await;
+
+    let waiting = json!({ "webhook": { "url": receiver.url("/") }, "delay_ms": 3_600_000 });
+    let waiting = api.submit_with("echo", &json!(1), &waiting).await;
+    api.act(&format!("/jobs/{waiting}/cancel")).await;
+    let call = receiver.called().await;
+    tells(&call, "job.canceled", &waiting);
+    call.answer(200, "").await;
+}
+
+#[tokio::test]
+async fn only_the_events_that_were_asked_for_are_told() {
+    let (_stack, api, _worker) = stack_with(&[]).await;
+    let receiver = Receiver::open().await;
+    let only_failed = json!({ "webhook": { "url": receiver.url("/"), "events": ["job.failed"] } });
+    let quiet = api.submit_with("echo", &json!(1), &only_failed).await;
+    api.becomes(&quiet, "succeeded").await;
+    assert!(deliveries(&api, &quiet).await.is_empty());
+    let told = submit(&api, &receiver).await;
+    let call = receiver.called().await;
+    tells(&call, "job.succeeded", &told);
+    call.answer(200, "").await;
+    let without = api.submit("echo", &json!(1)).await;
+    api.becomes(&without, "succeeded").await;
+    assert!(deliveries(&api, &without).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_second_life_makes_a_second_delivery_with_an_id_of_its_own() {
+    let (_stack, api, _worker) = stack_with(&[]).await;
+    let (receiver, stage) = (Receiver::open().await, Stage::open().await);
+    let webhook = json!({ "webhook": { "url": receiver.url("/") }, "max_attempts": 1 });
+    let id = api.submit_with("act", &stage.payload(), &webhook).await;
+    stage.enters().await.fails("broken").await;
+    let first = receiver.called().await;
+    api.act(&format!("/jobs/{id}/retry")).await;
+    stage.enters().await.returns(&json!(1)).await;
+    let second = receiver.called().await;
+    tells(&first, "job.failed", &id);
+    tells(&second, "job.succeeded", &id);
+    assert_ne!(first.header("webhook-id"), second.header("webhook-id"));
+    first.answer(200, "").await;
+    second.answer(200, "").await;
+    delivery_becomes(&api, &id, "succeeded").await;
+    let events: Vec<_> =
+        deliveries(&api, &id).await.iter().map(|delivery| delivery["event"].clone()).collect();
+    assert_eq!(events, [json!("job.failed"), json!("job.succeeded")]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_deleted_job_is_told_as_far_as_it_is_known() {
+    let (_stack, api, _worker) = stack_with(&[]).await;
+    let receiver = Receiver::open().await;
+    // Paused, so that the job is deleted before the delivery is made.
+    api.act("/queues/crunch.webhooks/pause").await;
+    let id = submit(&api, &receiver).await;
+    let job = api.becomes(&id, "succeeded").await;
+    let deleted = api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await;
+    assert_eq!(deleted.status.as_u16(), 204);
+    api.act("/queues/crunch.webhooks/resume").await;
+    let call = receiver.called().await;
+    assert!(call.is_signed_by(SECRET));
+    assert_eq!(
+        call.json()["data"],
+        json!({ "id": id, "token": id, "status": "succeeded", "finished_at": job["finished_at"] })
+    );
+    call.answer(200, "").await;
+    let gone = api.get(&format!("/jobs/{id}/deliveries")).await;
+    assert_eq!((gone.status.as_u16(), gone.problem().as_str()), (410, "gone"));
+}
+
+#[tokio::test]
+async fn a_large_result_is_left_out() {
+    let (_stack, api, _worker) = stack_with(&[]).await;
+    let receiver = Receiver::open().await;
+    let webhook = json!({ "webhook": { "url": receiver.url("/") } });
+    let id = api.submit_with("echo", &json!("x".repeat(40_000)), &webhook).await;
+    let call = receiver.called().await;
+    let data = call.json()["data"].clone();
+    assert!(call.body.len() < 20_000 && data["result"].is_null());
+    assert_eq!((&data["id"], &data["result_size"]), (&json!(id), &json!(40_002)));
+    call.answer(200, "").await;
+}
