@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{is_problem, refused};
 
 /// Every route and the scope it asks for, written down a second time: a scope is not changed by accident.
-const ROUTES: [(&str, &str, &str); 29] = [
+const ROUTES: [(&str, &str, &str); 32] = [
     ("POST", "/crunch", "submit"),
     ("GET", "/jobs", "read"),
     ("POST", "/jobs", "submit"),
@@ -22,8 +22,8 @@ const ROUTES: [(&str, &str, &str); 29] = [
     ("GET", "/jobs/{id}/payload", "read"),
     ("GET", "/jobs/{id}/attempts", "read"),
     ("GET", "/jobs/{id}/events", "read"),
+    ("GET", "/jobs/{id}/deliveries", "read"),
     ("GET", "/jobs/{id}/logs", "read"),
-    ("GET", "/metrics", "read"),
     ("POST", "/jobs/{id}/cancel", "cancel"),
     ("POST", "/jobs/{id}/retry", "admin"),
     ("GET", "/tasks", "read"),
@@ -37,6 +37,8 @@ const ROUTES: [(&str, &str, &str); 29] = [
     ("GET", "/workers", "read"),
     ("GET", "/metrics", "read"),
     ("GET", "/openapi.json", "read"),
+    ("GET", "/docs", ""),
+    ("GET", "/docs/{file}", ""),
     ("GET", "/problems/{slug}", "read"),
     ("GET", "/", "read"),
     ("GET", "/livez", ""),
