@@ -1,18 +1,14 @@
 """redocly and spectral: the document is one that others' tools read without a complaint."""
 
-import os
 import subprocess
-import urllib.request
 
-from stage import PATIENCE, URL, check
+from document import fetch
+from stage import check
 
-request = urllib.request.Request(f"{URL}/openapi.json", headers={"Authorization": f"Bearer {os.environ['CRUNCH_KEY']}"})
-with urllib.request.urlopen(request, timeout=PATIENCE) as answer, open("openapi.json", "wb") as file:
-    file.write(answer.read())
-
+FILE = fetch()
 for command in [
-    ["redocly", "lint", "--config", "redocly.yaml", "--format", "stylish", "--max-problems", "1000", "openapi.json"],
-    ["spectral", "lint", "--ruleset", "spectral.yaml", "--fail-severity", "hint", "openapi.json"],
+    ["redocly", "lint", "--config", "redocly.yaml", "--format", "stylish", "--max-problems", "1000", FILE],
+    ["spectral", "lint", "--ruleset", "spectral.yaml", "--fail-severity", "hint", FILE],
 ]:
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     print(made.stdout, made.stderr)

@@ -9,6 +9,7 @@ import re
 import schemathesis
 
 NUMBERS = itertools.count()
+TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 # By the Redis of this run: any other is refused with 503, rightly.
 DURABILITIES = ("fsync", "replica", "fsync,replica")
 
@@ -28,10 +29,15 @@ def before_call(context, case, kwargs):
     # A cursor is what a page before gave, or nothing.
     if case.operation.path in ("/jobs", "/jobs/{id}/logs"):
         options.pop("cursor", None)
-    # The same key with another request is refused: to use one key once is up to the client.
-    key = case.headers.get("Idempotency-Key") if case.headers else None
-    if key:
-        case.headers["Idempotency-Key"] = f"{key[:200]}{next(NUMBERS)}"
+    # Before 1970 there was no time, and no job.
+    for bound in ("created_after", "created_before"):
+        if TIME.match(str(options.get(bound, ""))):
+            options[bound] = "2000" + options[bound][4:]
+    # Who uses one key for two requests is refused: to use it for one is up to the client.
+    key = (case.headers or {}).get("Idempotency-Key")
+    if key and (valid := re.fullmatch(r'"([!-~]{1,255})"|([!#-~](?:[!-~]{0,253}[!#-~])?)', key)):
+        used_once = f"{(valid[1] or valid[2])[:200]}{next(NUMBERS)}"
+        case.headers["Idempotency-Key"] = f'"{used_once}"' if valid[1] else used_once
 
 
 def settle(options):
@@ -39,8 +45,11 @@ def settle(options):
     if options.get("durability") in DURABILITIES:
         options["durability"] = "memory"
     # A time must be within a year, and stands for a delay: only one of both may be there.
-    if "run_at" in options and re.match(r"\d{4}-\d\d-\d\dT", str(options["run_at"])):
+    if TIME.match(str(options.get("run_at", ""))):
         del options["run_at"]
     # It must be that of the header, if both are there, and used once.
     if isinstance(options.get("idempotency_key"), str):
         del options["idempotency_key"]
+    # Nothing can be submitted to the queue of deliveries.
+    if options.get("queue") == "crunch.webhooks":
+        del options["queue"]
