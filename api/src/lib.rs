@@ -30,6 +30,7 @@ mod state;
 mod stream;
 mod submit;
 mod tls;
+mod trace;
 mod watching;
 mod webhook;
 

@@ -10,7 +10,7 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
 use crunch_common::broker::{Broker, Error};
 use crunch_common::telemetry::metrics::{
-    HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, LEASES_LOST, Metrics, labels,
+    HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, LEASES_LOST, Metrics, WEBHOOK_DELIVERIES, labels,
 };
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -113,6 +113,11 @@ fn family(name: &str, help: &str, series: impl IntoIterator<Item = (String, f64)
 /// Jobs were brought to their end here.
 pub(crate) fn finished(task: &str, queue: &str, status: &'static str, count: u64) {
     metrics::counter!(JOBS_FINISHED, labels(task, queue, &[("status", status)])).increment(count);
+}
+
+/// An attempt to deliver a webhook ended so.
+pub(crate) fn delivered(outcome: &'static str) {
+    metrics::counter!(WEBHOOK_DELIVERIES, "outcome" => outcome).increment(1);
 }
 
 /// Leases were taken back from silent workers.

@@ -67,6 +67,7 @@ impl Submission {
             retention,
             durability,
             metadata,
+            trace,
             webhook,
             ..
         } = self.options;
@@ -91,12 +92,13 @@ impl Submission {
                 content_type: self.content_type,
                 payload_size: self.payload.len() as u64,
                 metadata,
+                trace: trace.clone(),
             },
             payload: self.payload,
             retention: retention.or(declared_retention),
             idempotency,
             durability: durability.unwrap_or_default(),
-            webhook: webhook.map(|wish| app.webhooks.of(id, wish)),
+            webhook: webhook.map(|wish| app.webhooks.of(id, wish, trace)),
         })
     }
 }

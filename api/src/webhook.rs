@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::Webhook;
-use crunch_common::job::{ContentType, JobId, JobOptions, Metadata, Status};
+use crunch_common::job::{ContentType, JobId, JobOptions, Metadata, Status, TraceContext};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 pub use allow::Allow;
@@ -73,7 +73,7 @@ impl Webhooks {
     }
 
     /// The webhook of that job.
-    pub(crate) fn of(&self, job: JobId, wish: Wish) -> Webhook {
+    pub(crate) fn of(&self, job: JobId, wish: Wish, trace: Option<TraceContext>) -> Webhook {
         let options = JobOptions {
             max_attempts: u32::try_from(self.delays.len() + 1).unwrap_or(u32::MAX),
             timeout: ATTEMPT,
@@ -82,6 +82,7 @@ impl Webhooks {
             content_type: ContentType::json(),
             payload_size: 0,
             metadata: Metadata::default(),
+            trace,
         };
         Webhook::new(job, wish.target.as_str().to_owned(), wish.told, options)
     }

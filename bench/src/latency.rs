@@ -182,6 +182,7 @@ fn job(broker: &Broker, start: Start) -> NewJob {
             content_type: task.content_type,
             payload_size: 4,
             metadata: Default::default(),
+            trace: None,
         },
         retention: None,
         idempotency: None,

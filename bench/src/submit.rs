@@ -139,6 +139,7 @@ fn job(broker: &Broker) -> NewJob {
             content_type: task.content_type,
             payload_size: payload.len() as u64,
             metadata: Default::default(),
+            trace: None,
         },
         payload: payload.into(),
         retention: None,

@@ -7,6 +7,7 @@ mod options;
 mod payload;
 mod priority;
 mod status;
+mod trace;
 
 pub use error::{ErrorCode, InvalidErrorCode, JobError, MAX_MESSAGE_BYTES};
 pub use id::{InvalidJobId, JobId, PARTITIONS_MAX, Partition};
@@ -15,3 +16,4 @@ pub use options::{JobOptions, MAX_ATTEMPTS_LIMIT, MAX_DURATION};
 pub use payload::{ContentType, INLINE_RESULT_MAX_BYTES, InvalidContentType, Payload};
 pub use priority::{InvalidPriority, Priority};
 pub use status::{InvalidStatus, Status};
+pub use trace::TraceContext;

@@ -171,3 +171,20 @@ async fn a_broken_tasks_file_names_every_line_and_exits_2() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_command_hears_of_the_trace_that_its_job_belongs_to() {
+    let script = "printf '\"%s %s\"' \"${TRACEPARENT-none}\" \"${TRACESTATE-none}\"";
+    let (_stack, api, _worker) = with_script(script, "").await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for (given, state, told) in [
+        (parent, "a=1,b=2", format!("{parent} a=1,b=2")),
+        (parent, "", format!("{parent} none")),
+        ("nonsense", "a=1", "none none".to_owned()),
+    ] {
+        let request = api.request(Method::POST, "/jobs").json(&json!({ "task": "script" }));
+        let request = request.header("traceparent", given).header("tracestate", state);
+        let job = api.becomes(&api.send(request).await.id(), "succeeded").await;
+        assert_eq!(job["result"], told);
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crunch_common::broker::{ClaimedJob, Epoch, LeaseKey, LogLines, Progress, Report};
-use crunch_common::job::{ContentType, JobId, Metadata};
+use crunch_common::job::{ContentType, JobId, Metadata, TraceContext};
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,7 @@ struct Facts {
     max_attempts: u32,
     metadata: Metadata,
     content_type: ContentType,
+    trace: Option<TraceContext>,
     deadline: Timestamp,
 }
 
@@ -58,6 +59,7 @@ impl JobContext {
             max_attempts: job.options.max_attempts,
             metadata: job.options.metadata.clone(),
             content_type: job.options.content_type.clone(),
+            trace: job.options.trace.clone(),
             deadline,
         };
         Self { job: Arc::new(facts), cancellation, said: Arc::default(), _slot: None }
@@ -109,6 +111,12 @@ impl JobContext {
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.job.metadata
+    }
+
+    /// The trace its submission belongs to, to be gone on with (W3C Trace Context).
+    #[must_use]
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.job.trace.as_ref()
     }
 
     /// What the payload's bytes are.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{Claim, ClaimedJob, Lease, ReleaseCause, Settlement};
-use crunch_common::job::{ErrorCode, JobError, Payload};
+use crunch_common::job::{ErrorCode, JobError, Payload, TraceContext};
 use crunch_common::schema::Violation;
 use crunch_common::time::{Timestamp, whole_ms};
 use tokio::task::{JoinError, JoinHandle};
@@ -78,7 +78,8 @@ impl Executor {
     /// Runs a job to the end of its attempt. Nothing is returned if the lease was lost: then nothing may be settled.
     pub(crate) async fn run(&self, admitted: Admitted) -> Option<Settlement> {
         let job = &admitted.job;
-        let span = tracing::info_span!("job", job.id = %job.id, job.task = %job.task, queue = %job.queue, attempt = job.attempt);
+        let trace = job.options.trace.as_ref().map(TraceContext::trace_id);
+        let span = tracing::info_span!("job", job.id = %job.id, job.task = %job.task, queue = %job.queue, attempt = job.attempt, trace.id = trace);
         let begun = Instant::now();
         let ending = self.attempt(&admitted).instrument(span.clone()).await;
         let took = begun.elapsed();

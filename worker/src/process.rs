@@ -47,10 +47,24 @@ pub(crate) mod variable {
     pub(crate) const METADATA: &str = "CRUNCH_METADATA";
     /// The descriptor on which events are taken.
     pub(crate) const EVENTS_FD: &str = "CRUNCH_EVENTS_FD";
+    /// The trace the job belongs to, as OpenTelemetry's tools read it; not set if it belongs to none.
+    pub(crate) const TRACEPARENT: &str = "TRACEPARENT";
+    /// What goes with it.
+    pub(crate) const TRACESTATE: &str = "TRACESTATE";
 
     /// All of them.
-    pub(crate) const ALL: [&str; 8] =
-        [JOB_ID, TASK, ATTEMPT, EPOCH, DEADLINE_MS, CONTENT_TYPE, METADATA, EVENTS_FD];
+    pub(crate) const ALL: [&str; 10] = [
+        JOB_ID,
+        TASK,
+        ATTEMPT,
+        EPOCH,
+        DEADLINE_MS,
+        CONTENT_TYPE,
+        METADATA,
+        EVENTS_FD,
+        TRACEPARENT,
+        TRACESTATE,
+    ];
 }
 
 /// What to run, found and checked when the worker started.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crunch_common::broker::{
     Broker, Claim, ClaimedJob, DeliveryOrder, Error, Lease, Lookup, ReleaseCause, Settlement,
 };
-use crunch_common::job::{ErrorCode, JobError, JobId, Payload};
+use crunch_common::job::{ErrorCode, JobError, Payload};
 use crunch_common::time::Timestamp;
 use http_body_util::Full;
 use hyper::{Request, header};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::judge::{Plan, Verdict};
 use super::message;
 use super::post::{Post, Unanswered};
+use crate::metrics;
 use crate::webhook::{ATTEMPT, Target, Webhooks, event};
 
 /// How we introduce ourselves.
@@ -38,6 +39,12 @@ struct Letter {
 impl Courier {
     /// Makes a delivery; always ends, within an attempt's time and the broker's.
     pub(super) async fn deliver(&self, claim: Claim) -> Settlement {
+        let settlement = self.make(claim).await;
+        metrics::delivered(settlement.word());
+        settlement
+    }
+
+    async fn make(&self, claim: Claim) -> Settlement {
         let Claim { lease, job } = claim;
         let letter = match read(&job) {
             Ok(letter) => letter,
@@ -65,7 +72,7 @@ impl Courier {
             max_attempts: job.options.max_attempts,
             delays: &self.webhooks.delays,
         };
-        let request = match self.request(job.id, letter, message::write(&letter.order, ended)) {
+        let request = match self.request(job, letter, message::write(&letter.order, ended)) {
             Ok(request) => request,
             Err(error) => return Ok(Verdict::GivenUp(invalid(&error))),
         };
@@ -91,20 +98,26 @@ impl Courier {
     /// and refuse what somebody kept.
     fn request(
         &self,
-        id: JobId,
+        job: &ClaimedJob,
         letter: &Letter,
         body: Vec<u8>,
     ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
-        let (id, seconds) = (id.to_string(), Timestamp::now().unix_ms() / 1000);
+        let (id, seconds) = (job.id.to_string(), Timestamp::now().unix_ms() / 1000);
         let signature = self.webhooks.secrets.sign(&id, seconds, &body);
-        Request::post(letter.target.path_and_query())
+        let mut request = Request::post(letter.target.path_and_query())
             .header(header::HOST, letter.target.authority())
             .header(header::USER_AGENT, USER_AGENT)
             .header(header::CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", seconds)
-            .header("webhook-signature", signature)
-            .body(Full::new(body.into()))
+            .header("webhook-signature", signature);
+        if let Some(trace) = &job.options.trace {
+            request = request.header("traceparent", trace.traceparent());
+            if let Some(state) = trace.tracestate() {
+                request = request.header("tracestate", state);
+            }
+        }
+        request.body(Full::new(body.into()))
     }
 }
 

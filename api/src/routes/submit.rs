@@ -22,7 +22,7 @@ use crate::submit::{
     MAX_BATCH_BYTES, Options, OptionsSchema, Submission, check_fit, check_schema, check_webhook,
     idempotency, one_key, submit_batch, submit_lines, submit_one, undeclared, undeclared_member,
 };
-use crate::{body, json, query};
+use crate::{body, json, query, trace};
 
 /// Submits a job; the body names the task.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", operation_id = "submitJob",
@@ -50,7 +50,9 @@ pub(crate) async fn by_envelope(
     let text = json::check(&bytes)?;
     refuse_parameters(&request, &[WAIT])?;
     let wish = Wish::of(&request)?;
-    let Envelope { task, submission } = Envelope::read(text, "").map_err(Problem::violations)?;
+    let Envelope { task, mut submission } =
+        Envelope::read(text, "").map_err(Problem::violations)?;
+    submission.options.trace = trace::of(&request);
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
     check_fit(&declared, &submission, "").await?;
     check_webhook(&app, &submission.options, "")?;
@@ -131,7 +133,8 @@ async fn by_payload(
     if content_type.is_json() {
         json::check(&payload)?;
     }
-    let (wish, options) = (Wish::of(request)?, Options::from_query(request.query_string())?);
+    let (wish, mut options) = (Wish::of(request)?, Options::from_query(request.query_string())?);
+    options.trace = trace::of(request);
     if let (Ok(declared), true) = (&declared, content_type.is_json()) {
         check_schema(declared, &payload, "").await?;
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crunch_common::broker::{Durability, Start};
-use crunch_common::job::{MAX_ATTEMPTS_LIMIT, MAX_DURATION, Metadata, Priority};
+use crunch_common::job::{MAX_ATTEMPTS_LIMIT, MAX_DURATION, Metadata, Priority, TraceContext};
 use crunch_common::queue::QueueName;
 use crunch_common::time::{Timestamp, whole_ms};
 
@@ -28,6 +28,8 @@ pub(crate) struct Options {
     pub(crate) durability: Option<Durability>,
     pub(crate) key: Option<Key>,
     pub(crate) metadata: Metadata,
+    /// From the request's headers, and not an option that has a name.
+    pub(crate) trace: Option<TraceContext>,
     pub(crate) webhook: Option<Wish>,
 }
 

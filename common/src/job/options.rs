@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContentType, Metadata};
+use super::{ContentType, Metadata, TraceContext};
 use crate::backoff::Backoff;
 use crate::time::as_ms;
 
@@ -41,6 +41,9 @@ pub struct JobOptions {
     /// The client's labels.
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
+    /// The trace it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -32,9 +32,12 @@ impl Scene {
         assert_eq!((&account["findings"], code), (&json!({}), 0), "{account:#}");
     }
 
+    /// Both queues: what is put wrong must not be put right by a worker that takes it.
     async fn pause(&self, verb: &str) {
-        let answer = self.api.post(&format!("/queues/echo/{verb}"), &json!({})).await;
-        assert!(answer.status.is_success(), "{answer:?}");
+        for queue in ["echo", "act"] {
+            let answer = self.api.post(&format!("/queues/{queue}/{verb}"), &json!({})).await;
+            assert!(answer.status.is_success(), "{answer:?}");
+        }
     }
 
     async fn echo(&self, options: &Value) -> String {

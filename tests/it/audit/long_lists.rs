@@ -62,6 +62,7 @@ impl World {
                 content_type: ContentType::json(),
                 payload_size: 2,
                 metadata: crunch_common::job::Metadata::default(),
+                trace: None,
             },
             retention: None,
             durability: Durability::MEMORY,

@@ -380,6 +380,7 @@ pub(crate) fn options() -> JobOptions {
         content_type: ContentType::json(),
         payload_size: 2,
         metadata: crunch_common::job::Metadata::default(),
+        trace: None,
     }
 }
 

@@ -36,6 +36,7 @@ fn job(broker: &Broker, bytes: usize) -> NewJob {
             content_type: task.content_type,
             payload_size: bytes as u64,
             metadata: Default::default(),
+            trace: None,
         },
         retention: None,
         idempotency: None,

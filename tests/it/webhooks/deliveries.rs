@@ -138,3 +138,17 @@ async fn a_large_result_is_left_out() {
     assert_eq!((&data["id"], &data["result_size"]), (&json!(id), &json!(40_002)));
     call.answer(200, "").await;
 }
+
+#[tokio::test]
+async fn the_trace_of_a_submission_goes_on_in_its_delivery() {
+    let (_stack, api, _worker) = stack_with(&[]).await;
+    let receiver = Receiver::open().await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let path = format!("/tasks/echo/jobs?webhook.url={}", receiver.url("/"));
+    let request = api.request(Method::POST, &path).json(&json!(1));
+    let request = request.header("traceparent", parent).header("tracestate", "a=1");
+    assert_eq!(api.send(request).await.status.as_u16(), 202);
+    let call = receiver.called().await;
+    assert_eq!((call.header("traceparent"), call.header("tracestate")), (parent, "a=1"));
+    call.answer(200, "").await;
+}

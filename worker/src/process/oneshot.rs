@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crunch_common::job::{ContentType, ErrorCode, Payload};
+use crunch_common::job::{ContentType, ErrorCode, Payload, TraceContext};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio_util::sync::CancellationToken;
@@ -144,7 +144,11 @@ fn about(job: &JobContext) -> Vec<(OsString, OsString)> {
         (variable::METADATA, metadata),
         (variable::EVENTS_FD, EVENTS_FD.to_string()),
     ];
-    facts.map(|(name, value)| (name.into(), value.into())).into()
+    let trace = job.trace().map(|trace| (variable::TRACEPARENT, trace.traceparent().to_owned()));
+    let state = job.trace().and_then(TraceContext::tracestate);
+    let state = state.map(|state| (variable::TRACESTATE, state.to_owned()));
+    let told = facts.into_iter().chain(trace).chain(state);
+    told.map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 fn not_launched(error: &std::io::Error) -> TaskError {

@@ -113,6 +113,7 @@ fn job(content_type: ContentType) -> JobContext {
             content_type: content_type.clone(),
             payload_size: 0,
             metadata,
+            trace: None,
         },
         payload: Payload { bytes: Vec::new().into(), content_type },
         created_at: Timestamp::now(),

@@ -1,0 +1,13 @@
+//! The trace a submission belongs to (W3C Trace Context).
+
+use actix_web::HttpRequest;
+use crunch_common::job::TraceContext;
+
+/// The trace that the request's headers name, if they name one. What is malformed is passed over: a trace begins anew.
+pub(crate) fn of(request: &HttpRequest) -> Option<TraceContext> {
+    let mut parents = request.headers().get_all("traceparent");
+    let parent = parents.next().filter(|_| parents.next().is_none())?.to_str().ok()?;
+    let states = request.headers().get_all("tracestate").filter_map(|state| state.to_str().ok());
+    let state = states.collect::<Vec<_>>().join(",");
+    TraceContext::new(parent.trim(), Some(&state))
+}

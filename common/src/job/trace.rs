@@ -1,0 +1,93 @@
+//! Where a submission stands in a distributed trace (W3C Trace Context, level 1): taken with the job and given to whoever
+//! runs it or hears of its end, so that their spans belong to the same trace.
+
+use serde::{Deserialize, Serialize};
+
+/// The headers `traceparent` and `tracestate` of a submission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceContext {
+    parent: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+}
+
+/// More of a `tracestate` need not be handed on (section 3.3.1.5).
+const MAX_STATE_BYTES: usize = 512;
+
+impl TraceContext {
+    /// Takes the two headers as they came; `None` if `traceparent` is not one of version 00. A `tracestate` that is too long or
+    /// not text is dropped, as the recommendation has it: the trace goes on without.
+    #[must_use]
+    pub fn new(parent: &str, state: Option<&str>) -> Option<Self> {
+        let fits = |state: &&str| {
+            (1..=MAX_STATE_BYTES).contains(&state.len())
+                && state.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+        };
+        is_parent(parent).then(|| Self {
+            parent: parent.to_owned(),
+            state: state.map(str::trim).filter(fits).map(str::to_owned),
+        })
+    }
+
+    /// `00-<trace id>-<parent id>-<flags>`
+    #[must_use]
+    pub fn traceparent(&self) -> &str {
+        &self.parent
+    }
+
+    /// What the tracing systems on the way added.
+    #[must_use]
+    pub fn tracestate(&self) -> Option<&str> {
+        self.state.as_deref()
+    }
+
+    /// The trace, 32 hexadecimal digits.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        self.parent.split('-').nth(1).unwrap_or_default()
+    }
+}
+
+/// Section 3.2: lower case only, and neither id is all zeros.
+fn is_parent(text: &str) -> bool {
+    let hex = |part: &str, digits: usize| {
+        part.len() == digits
+            && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let id = |part: &str, digits| hex(part, digits) && part.bytes().any(|byte| byte != b'0');
+    let parts: Vec<_> = text.split('-').collect();
+    matches!(parts[..], ["00", trace, parent, flags]
+        if id(trace, 32) && id(parent, 16) && hex(flags, 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn a_parent_is_taken_as_it_came() {
+        let trace = TraceContext::new(PARENT, Some(" a=1,b=2 ")).unwrap();
+        assert_eq!((trace.traceparent(), trace.tracestate()), (PARENT, Some("a=1,b=2")));
+        assert_eq!(trace.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        for dropped in ["", "\u{e4}=1", &"a".repeat(513)] {
+            assert_eq!(TraceContext::new(PARENT, Some(dropped)).unwrap().tracestate(), None);
+        }
+    }
+
+    #[test]
+    fn what_is_no_parent_is_no_trace() {
+        for bad in [
+            "",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+        ] {
+            assert_eq!(TraceContext::new(bad, None), None, "{bad}");
+        }
+    }
+}
