@@ -42,8 +42,10 @@ find_redis() {
 present() {
   case $1 in
     redis-server) command -v redis-server || command -v valkey-server ;;
+    # Debian has what makes environments in a package of its own.
+    python3-venv) python3 -c 'import ensurepip, venv' ;;
     *) command -v "$1" ;;
-  esac >/dev/null
+  esac >/dev/null 2>&1
 }
 
 # install COMMAND…: as root, or through sudo; without the right to, tells the one command that is missing.
@@ -117,6 +119,12 @@ packages_of() {
     dnf:redis-server | apk:redis-server | brew:redis-server) echo redis ;;
     pacman:redis-server) echo valkey ;;
     pacman:python3) echo python ;;
+    apt-get:python3-venv) echo python3-venv ;;
+    *:python3-venv) packages_of "$1" python3 ;;
+    brew:npm | brew:node) echo node ;;
+    *:node) echo nodejs ;;
+    dnf:promtool) echo golang-github-prometheus ;;
+    *:promtool) echo prometheus ;;
     dnf:shellcheck) echo ShellCheck ;;
     brew:flock) echo flock ;;
     *:flock) echo util-linux ;;

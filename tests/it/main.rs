@@ -5,6 +5,7 @@
 mod audit;
 mod broker;
 mod chaos;
+mod clients;
 mod commands;
 mod configuration;
 mod durability;

@@ -19,6 +19,7 @@ pub(super) fn complete(document: &mut Value) {
         for (_method, operation) in item.as_object_mut().into_iter().flatten() {
             head(operation);
             not_null(operation);
+            any_patience(operation);
             annotate(operation);
         }
     }
@@ -105,6 +106,16 @@ fn not_null(operation: &mut Value) {
                 parameter["schema"]["type"] = only.clone();
             }
         }
+    }
+}
+
+/// Whoever would wait longer than is offered waits as long as is offered: no number is too large.
+fn any_patience(operation: &mut Value) {
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    let waits = parameters.into_iter().flatten().filter(|parameter| parameter["name"] == "wait");
+    for schema in waits.filter_map(|parameter| parameter["schema"].as_object_mut()) {
+        schema.remove("format");
+        schema.insert("minimum".to_owned(), json!(0));
     }
 }
 

@@ -163,7 +163,9 @@ fn submitting(general: &Value, id: &str, task: &TaskDescriptor, shapes: &Shapes)
     let mut operation = general.clone();
     operation["operationId"] = json!(id);
     operation["summary"] = json!(format!("Submits a job of the task `{}`", task.name));
-    operation["description"] = json!(task.description);
+    if !task.description.is_empty() {
+        operation["description"] = json!(task.description);
+    }
     let content = task.accepts.iter().map(|accepted| {
         let schema = match &shapes.payload {
             Some(payload) if accepted.is_json() => json!({ "$ref": reference(payload) }),

@@ -59,6 +59,31 @@ pub(crate) enum DurabilityWord {
     FsyncReplica,
 }
 
+/// The ends of a job that a webhook tells.
+#[derive(ToSchema)]
+#[schema(as = WebhookEvent)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum WebhookEventWord {
+    #[serde(rename = "job.succeeded")]
+    Succeeded,
+    #[serde(rename = "job.failed")]
+    Failed,
+    #[serde(rename = "job.canceled")]
+    Canceled,
+}
+
+/// What is told of a job while it happens.
+#[derive(ToSchema)]
+#[schema(as = EventName)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum EventWord {
+    Status,
+    Progress,
+    Log,
+    Done,
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -4,12 +4,14 @@ use actix_web::http::header::{self, HeaderName};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use crunch_common::job::JobId;
+use utoipa::ToSchema;
 
 use super::Answer;
 use super::results::there;
 use super::sight::visible;
 use crate::auth::Caller;
 use crate::document::{LogDocument, LogPage};
+use crate::openapi::words::EventWord;
 use crate::problem::Problem;
 use crate::query;
 use crate::state::App;
@@ -23,6 +25,20 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 const MAX_LINES: usize = 256;
 const DEFAULT_LINES: usize = 100;
 
+/// One event of a stream, as a client of server-sent events gives it.
+#[derive(ToSchema)]
+#[schema(as = Event)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct EventSchema {
+    #[schema(value_type = EventWord)]
+    event: String,
+    /// For `Last-Event-ID`.
+    id: String,
+    /// JSON; with `done` it is the job's document.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
 /// A job's events as they happen.
 #[utoipa::path(get, path = "/jobs/{id}/events", tag = "jobs", operation_id = "streamEvents",
     params(
@@ -30,7 +46,7 @@ const DEFAULT_LINES: usize = 100;
         ("Last-Event-ID" = Option<String>, Header, description = "`id` of the last event that arrived: go on behind it"),
     ),
     responses(
-        (status = 200, description = "Server-sent events `status`, `progress`, `log`, and at the end `done` with the job's document", content_type = "text/event-stream", body = String),
+        (status = 200, description = "Server-sent events `status`, `progress`, `log`, and at the end `done` with the job's document", content_type = "text/event-stream", body = EventSchema),
         (status = 204, description = "The job has ended and everything was told: do not come back"),
         (status = 404, description = "There is no such job"),
         (status = 410, description = "It was deleted"),
@@ -69,7 +85,7 @@ fn open() -> HttpResponseBuilder {
 #[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs", operation_id = "getLogs",
     params(
         ("id" = String, Path, description = "The job's id"),
-        ("limit" = Option<u32>, Query, description = "1 to 256, default 100"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 256, description = "How many at most; 100 unless said"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "A page; it may be empty while the job runs, only a null `next_cursor` ends the log", body = LogPage)))]

@@ -29,7 +29,7 @@ use crate::{body, json, query, trace};
     params(
         ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to so many seconds, at most 60"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
     ),
     request_body = EnvelopeSchema,
     responses(
@@ -70,7 +70,7 @@ pub(crate) async fn by_envelope(
         OptionsSchema,
         ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to so many seconds, at most 60"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
     ),
     request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type the task takes. Options are query parameters."),
     responses(

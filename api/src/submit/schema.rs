@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use utoipa::{IntoParams, ToSchema};
 
-use crate::openapi::words::{DurabilityWord, PriorityWord};
+use crate::openapi::words::{DurabilityWord, PriorityWord, WebhookEventWord};
 
 /// Everything that may be said beside a payload; what is left out is up to the task.
 #[derive(ToSchema, IntoParams)]
@@ -89,10 +89,10 @@ enum Label {
 #[expect(dead_code, reason = "only its description is used")]
 pub(crate) struct WebhookSchema {
     /// Absolute, http or https; gets a POST, signed as Standard Webhooks says.
-    #[schema(max_length = 2048)]
+    #[schema(max_length = 2048, format = "uri")]
     url: String,
-    /// `job.succeeded`, `job.failed`, `job.canceled`. Default: all of them.
-    #[schema(min_items = 1, max_items = 3)]
+    /// Each once. Default: all of them.
+    #[schema(value_type = Option<Vec<WebhookEventWord>>, min_items = 1, max_items = 3)]
     events: Option<Vec<String>>,
 }
 

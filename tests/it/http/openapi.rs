@@ -71,6 +71,30 @@ async fn every_job_is_as_the_document_describes_it() {
 
 /// It works without a network, and where the browser is told to trust nothing that stands in a page.
 #[tokio::test]
+async fn what_clients_of_others_stumbled_over_is_in_the_document() {
+    let (_stack, api) = lone().await;
+    let document = api.get("/openapi.json").await.json();
+    let schemas = &document["components"]["schemas"];
+    let events = json!({ "$ref": "#/components/schemas/WebhookEvent" });
+    assert_eq!(schemas["Webhook"]["properties"]["events"]["items"], events);
+    assert_eq!(
+        schemas["WebhookEvent"]["enum"],
+        json!(["job.succeeded", "job.failed", "job.canceled"])
+    );
+    assert_eq!(schemas["EventName"]["enum"], json!(["status", "progress", "log", "done"]));
+    let stream = &document["paths"]["/jobs/{id}/events"]["get"]["responses"]["200"]["content"];
+    assert_eq!(stream["text/event-stream"]["schema"]["$ref"], "#/components/schemas/Event");
+    let log = document["paths"]["/jobs/{id}/logs"]["get"]["parameters"].as_array().unwrap();
+    let limit = log.iter().find(|parameter| parameter["name"] == "limit").unwrap();
+    assert_eq!(
+        (&limit["schema"]["minimum"], &limit["schema"]["maximum"]),
+        (&json!(1), &json!(256))
+    );
+    let wait = &document["components"]["parameters"]["wait"]["schema"];
+    assert_eq!(*wait, json!({ "type": "integer", "minimum": 0 }), "no number is too large");
+}
+
+#[tokio::test]
 async fn the_page_is_made_of_files_of_this_api_only_and_has_no_script_in_it() {
     let (_stack, api) = lone().await;
     assert!(String::from_utf8_lossy(&api.get("/").await.body).contains("href=\"docs\""));

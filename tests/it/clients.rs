@@ -1,0 +1,167 @@
+//! Clients that nobody here wrote, on a running API: one script each, in `tests/clients`. What each proves is told there.
+//!
+//! `script/test` installs the clients and runs these; they need a network for that, so nobody else does.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use crunch_tests::{Api, Stack, eventually};
+use reqwest::Method;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// No script takes this long, not even on a machine that does other things.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+const SECRETS: &str =
+    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw,whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// Where `script/test` installed the clients.
+fn installed() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients")
+}
+
+/// The scripts in a directory of their own, with the clients beside them: what they generate goes with the stack, and Node
+/// looks for packages only above a script.
+fn laid_out(stack: &Stack) -> PathBuf {
+    let directory = stack.directory().join("clients");
+    std::fs::create_dir(&directory).unwrap();
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+    for entry in std::fs::read_dir(scripts).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+    }
+    std::os::unix::fs::symlink(installed().join("node_modules"), directory.join("node_modules"))
+        .unwrap();
+    directory
+}
+
+/// Runs a script against an API, with further environment; it must end well.
+async fn passes(stack: &Stack, api: &Api, script: &str, environment: &[(&str, &str)]) {
+    let directory = laid_out(stack);
+    let program = if script.ends_with(".py") { "python" } else { "node" };
+    let mut command = Command::new(program);
+    command.arg(script).current_dir(&directory).stdin(Stdio::null()).kill_on_drop(true);
+    command.env_clear().env("PATH", path()).env("HOME", &directory).env("CRUNCH_URL", &api.url);
+    // Nobody is told that we lint, and nobody asked whether there is something newer.
+    command.env("REDOCLY_TELEMETRY", "off").env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true");
+    command.envs(environment.iter().copied());
+    let output = timeout(PATIENCE, command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("{script} does not end")).unwrap();
+    assert!(output.status.success(), "{script}: {}\n{}", output.status, said(&output));
+}
+
+/// The clients' programs before those of everybody.
+fn path() -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = installed();
+    let ours = [installed.join("venv/bin"), installed.join("node_modules/.bin")];
+    std::env::join_paths(ours.into_iter().chain(std::env::split_paths(&path))).unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let streams = [&output.stdout, &output.stderr];
+    streams.map(|stream| String::from_utf8_lossy(stream).into_owned()).concat()
+}
+
+/// On an API with the tasks of the tests, whose webhooks are signed with two secrets.
+async fn is_tried(script: &str) {
+    let mut stack = Stack::start();
+    let settings = [
+        ("CRUNCH_WEBHOOK_SECRETS", SECRETS),
+        ("CRUNCH_WEBHOOK_ALLOW", "127.0.0.0/8"),
+        ("CRUNCH_WEBHOOK_DELAYS_MS", "1,1,1"),
+    ];
+    let api = stack.api_with(&settings).await;
+    let _worker = stack.worker(&api, 4).await;
+    passes(&stack, &api, script, &[("CRUNCH_WEBHOOK_SECRETS", SECRETS)]).await;
+    stack.audits_clean().await;
+}
+
+/// On an API as it is deployed: with keys, and a worker that has the shipped tasks only.
+async fn is_tried_as_shipped(script: &str) {
+    let mut stack = Stack::start();
+    let file = stack.directory().join("keys.json");
+    let file = file.to_str().unwrap();
+    let mut command = stack.command("test-api");
+    command.args(["keys", "create", "--name", "clients", "--scopes", "admin", "--file", file]);
+    let key = String::from_utf8(command.output().await.unwrap().stdout).unwrap();
+    let key = key.trim_end();
+    let api = stack.api_with(&[("CRUNCH_API_KEYS", file)]).await;
+    let _worker = stack.spawn(stack.command("crunch-worker"), "worker");
+    eventually("the shipped tasks are declared", async || {
+        let request = api.request(Method::GET, "/tasks/crunch").bearer_auth(key);
+        api.send(request).await.status.is_success().then_some(())
+    })
+    .await;
+    passes(&stack, &api, script, &[("CRUNCH_KEY", key)]).await;
+    stack.audits_clean().await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn azure_core_follows_jobs_to_every_end() {
+    is_tried("azure_core.py").await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn azure_core_lro_follows_jobs_to_every_end() {
+    is_tried("core_lro.mjs").await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn httpx_sse_gets_every_event_once_over_a_line_that_breaks() {
+    is_tried("httpx_sse_stream.py").await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn eventsource_gets_every_event_once_over_a_line_that_breaks() {
+    is_tried("eventsource.mjs").await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn promtool_has_nothing_against_the_metrics() {
+    is_tried("promtool.py").await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn standardwebhooks_for_python_takes_what_is_signed_and_nothing_else() {
+    is_tried("standard_webhooks.py").await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn standardwebhooks_for_node_takes_what_is_signed_and_nothing_else() {
+    is_tried("standard_webhooks.mjs").await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn openapi_python_client_makes_a_client_that_works() {
+    is_tried("generated_python.py").await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn openapi_typescript_makes_types_that_fit() {
+    is_tried("generated_typescript.mjs").await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn redocly_and_spectral_have_nothing_against_the_openapi_document() {
+    is_tried_as_shipped("lints.py").await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn schemathesis_finds_nothing() {
+    is_tried_as_shipped("schema_tests.py").await;
+}
