@@ -4,6 +4,7 @@ use std::fs;
 
 use crunch_tests::{Answer, Api, RawConnection, eventually};
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::{is_problem, lone, refused};
@@ -112,6 +113,40 @@ async fn what_came_before_a_body_broke_off_is_taken() {
         (jobs["items"].as_array().unwrap().len() == 2).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn lines_that_come_too_slowly_are_refused_and_what_came_is_taken() {
+    let (_stack, api) = lone().await;
+    let mut connection = RawConnection::to(&api).await;
+    let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
+    connection.begin("POST /jobs/batch", &headers).await;
+    connection.write("\r\nd\r\n{\"task\":\"t\"}\n\r\n").await.unwrap();
+    // Nothing more comes, and it is not ended either.
+    let answer = connection.answer().await;
+    is_problem(&answer, 408, "request-timeout");
+    assert_eq!(answer.json()["accepted"], 1);
+}
+
+#[tokio::test]
+async fn a_body_of_lines_is_answered_when_the_api_is_told_to_stop() {
+    let (_stack, mut api) = lone().await;
+    let mut connection = RawConnection::to(&api).await;
+    let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
+    connection.begin("POST /jobs/batch", &headers).await;
+    // A whole group, so that it is seen to be taken.
+    let lines = "{\"task\":\"t\"}\n".repeat(100);
+    connection.write(format!("\r\n{:x}\r\n{lines}\r\n", lines.len())).await.unwrap();
+    eventually("they are taken", async || {
+        let jobs = api.get("/jobs").await.json();
+        (!jobs["items"].as_array().unwrap().is_empty()).then_some(())
+    })
+    .await;
+    api.process.signal(Signal::TERM);
+    let answer = connection.answer().await;
+    is_problem(&answer, 503, "unavailable");
+    assert_eq!(answer.json()["accepted"], 100);
+    assert!(api.process.exited().await.success());
 }
 
 #[tokio::test]

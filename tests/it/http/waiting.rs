@@ -161,6 +161,10 @@ async fn a_wait_that_cannot_be_understood_is_named() {
         assert!(api.send(request).await.status.is_success(), "a preference is no demand");
     }
     assert_eq!(api.get("/jobs/nobody?wait=5").await.status.as_u16(), 404);
+    for path in ["/jobs?wait=soon", "/crunch?wait=soon", "/tasks/t/jobs?wait=-1"] {
+        let answer = api.post(path, &json!({ "task": "t" })).await;
+        refused(&api, &answer, 400, "invalid-parameter").await;
+    }
 }
 
 #[tokio::test]
