@@ -94,6 +94,39 @@ async fn arriving<S: Stream + Unpin>(
     })
 }
 
+/// A body that may be of any length and is taken while it comes. Only the time it is waited for counts, not the time its
+/// parts take to be used.
+pub(crate) struct Arriving {
+    body: web::Payload,
+    waited: Duration,
+    arrived: u64,
+}
+
+impl Arriving {
+    pub(crate) fn new(body: web::Payload) -> Self {
+        Self { body, waited: Duration::ZERO, arrived: 0 }
+    }
+
+    /// The next part; `None` at the end.
+    ///
+    /// # Errors
+    /// If it broke off, or comes too slowly.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        let enough = RATE_GRACE.max(Duration::from_secs(self.arrived / LEAST_RATE));
+        let patience = enough.saturating_sub(self.waited).min(BODY_DEADLINE);
+        let begun = Instant::now();
+        let next = tokio::time::timeout(patience, self.body.next()).await;
+        self.waited += begun.elapsed();
+        let slow = |_| Problem::new(TIMEOUT, "the body arrives more slowly than 1 KiB a second");
+        let chunk = next.map_err(slow)?.transpose().map_err(|error| {
+            tracing::debug!(%error, "a body broke off");
+            Problem::new(BROKEN_BODY, "the body broke off")
+        })?;
+        self.arrived += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        Ok(chunk)
+    }
+}
+
 /// 413, telling the limit.
 pub(crate) fn too_large(limit: u64) -> Problem {
     Problem::new(TOO_LARGE, format!("at most {limit} bytes are taken"))

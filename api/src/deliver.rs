@@ -12,6 +12,7 @@ mod judge;
 mod listener;
 mod message;
 mod post;
+mod share;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use courier::Courier;
 use held::Held;
 use listener::Listener;
 use post::Post;
+use share::Shares;
 
 /// How many deliveries one API makes at once. They wait for others' machines far more than they work.
 const SLOTS: usize = 32;
@@ -70,6 +72,7 @@ impl Deliverer {
             broker: broker.clone(),
             webhooks: webhooks.clone(),
             post: Post::trusting(&webhooks.authorities),
+            shares: Arc::new(Shares::default()),
             hurry: deliverer.hurry.clone(),
         });
         let partitions = broker.partitions().count();

@@ -26,6 +26,9 @@ use crate::watching::{News, Seat};
 /// A comment after so much silence keeps proxies from taking the connection for dead.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// What was missed while Redis did not answer is looked for this soon.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
 /// What a client knows of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Position {
@@ -62,13 +65,15 @@ pub(crate) struct Reader {
     seat: Seat,
     /// `None` before the first look of somebody who comes without a position.
     known: Option<Position>,
+    /// Whether it comes back and has not looked yet: the connection may have broken within a version.
+    returns: bool,
     over: bool,
 }
 
 impl Reader {
     pub(crate) fn new(app: web::Data<App>, id: JobId, known: Option<Position>) -> Self {
         let seat = app.watchers.seat(id);
-        Self { app, id, seat, known, over: false }
+        Self { app, id, seat, known, returns: known.is_some(), over: false }
     }
 
     /// Looks once: what is new as text to send, empty if nothing is.
@@ -106,15 +111,20 @@ impl Reader {
     async fn next(&mut self) -> Option<String> {
         let silent_until = Instant::now() + SILENCE;
         while !self.over {
+            let mut until = silent_until;
             // While Redis is away the connection is kept: a client would take its end for the end of the job.
             match self.look().await {
                 Ok(Lookup::Found(text)) if text.is_empty() => {}
                 Ok(Lookup::Found(text)) => return Some(text),
                 Ok(Lookup::Gone(_) | Lookup::Unknown) => return None,
-                Err(error) => tracing::debug!(%error, "a stream of events waits for redis"),
+                Err(error) => {
+                    tracing::debug!(%error, "a stream of events waits for redis");
+                    until = until.min(Instant::now() + AFTER_FAILURE);
+                }
             }
-            match self.seat.news(|_| true, silent_until).await {
+            match self.seat.news(|_| true, until).await {
                 News::Look => {}
+                News::Nothing if Instant::now() < silent_until => {}
                 News::Nothing => return Some(": still here\n\n".to_owned()),
                 News::Closing => return None,
             }
@@ -128,7 +138,9 @@ impl Reader {
         let mut page = Page { text: String::new(), known: self.known.unwrap_or_default() };
         match events {
             Some(events) => {
-                page.finish(&job);
+                if std::mem::take(&mut self.returns) {
+                    page.finish(&job);
+                }
                 page.changes(events, log);
             }
             None => page.snapshot(&job, log),

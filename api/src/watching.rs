@@ -109,6 +109,12 @@ impl Watchers {
         self.closing.send_replace(true);
     }
 
+    /// Waits until the process is about to end.
+    pub(crate) async fn closing(&self) {
+        // The sender lives as long as this value.
+        let _ = self.closing.subscribe().wait_for(|&closing| closing).await;
+    }
+
     /// Listens for all of them until `shutdown` turns true.
     pub(crate) async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
         tokio::select! {
@@ -177,13 +183,21 @@ impl Seat {
 
     /// Waits for a change as wished, at most until `deadline`.
     pub(crate) async fn news(&mut self, wish: impl Fn(&Change) -> bool, deadline: Instant) -> News {
-        // A change that was told between `ready` and here is seen by `wait_for` as well.
-        let wished = self.told.wait_for(|change| change.as_ref().is_some_and(&wish));
         tokio::select! {
-            _ = wished => News::Look,
+            () = wished(&mut self.told, wish) => News::Look,
             _ = self.subscription.changed() => News::Look,
             _ = self.closing.wait_for(|&closing| closing) => News::Closing,
             () = sleep_until(deadline) => News::Nothing,
+        }
+    }
+}
+
+/// Waits for a change as wished that was told since [`Seat::ready`]; one that was told before it has been looked at.
+async fn wished(told: &mut watch::Receiver<Option<Change>>, wish: impl Fn(&Change) -> bool) {
+    // The sender lives as long as there is a seat.
+    while told.changed().await.is_ok() {
+        if told.borrow_and_update().as_ref().is_some_and(&wish) {
+            return;
         }
     }
 }
@@ -192,8 +206,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         metrics::waiting(-1.0);
         let mut seats = self.watchers.lock();
-        // This one still counts.
-        if seats.get(&self.id).is_some_and(|seat| seat.receiver_count() <= 1) {
+        // Given up under the lock: of two who leave together the second sees that it is the last.
+        self.told = watch::Sender::new(None).subscribe();
+        if seats.get(&self.id).is_some_and(|seat| seat.receiver_count() == 0) {
             seats.remove(&self.id);
         }
     }

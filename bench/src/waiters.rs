@@ -50,6 +50,8 @@ pub(crate) async fn measure(arguments: &Arguments) {
     }
     all_wait(&api, ids.len()).await;
     let waiting = memory(&api);
+    // The last requests have their looks still before them.
+    while commands_within(&mut redis, 1).await > 2.0 * quiet + 100.0 {}
     let busy = commands_within(&mut redis, arguments.seconds).await;
     let (woken, control) = wake(&api, &mut clients, &ids[..arguments.ended.min(ids.len())]).await;
     let each = |kib: u64| kib as f64 / ids.len() as f64;

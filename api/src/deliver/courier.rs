@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::judge::{Plan, Verdict};
 use super::message;
 use super::post::{Post, Unanswered};
+use super::share::Shares;
 use crate::metrics;
 use crate::webhook::{ATTEMPT, Target, Webhooks, event};
 
@@ -26,6 +27,7 @@ pub(super) struct Courier {
     pub(super) broker: Broker,
     pub(super) webhooks: Arc<Webhooks>,
     pub(super) post: Post,
+    pub(super) shares: Arc<Shares>,
     /// What is under way is given back.
     pub(super) hurry: CancellationToken,
 }
@@ -49,6 +51,10 @@ impl Courier {
         let letter = match read(&job) {
             Ok(letter) => letter,
             Err(error) => return lease.fail(error),
+        };
+        let Some(_share) = self.shares.take(letter.target.authority()) else {
+            // Uncharged, and after a while: the receiver is busy with others of ours.
+            return lease.release(ReleaseCause::Unroutable);
         };
         match self.hurry.run_until_cancelled(self.attempt(&job, &letter)).await {
             None => lease.release(ReleaseCause::Shutdown),

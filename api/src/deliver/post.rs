@@ -15,13 +15,14 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use tokio_util::task::AbortOnDropHandle;
 use url::Host;
 
-use crate::webhook::{Forbidden, Guard, Resolve, Target};
+use crate::webhook::{ATTEMPT, Forbidden, Guard, Resolve, Target};
 
 /// A head larger than this is not an answer to a webhook.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -95,10 +96,13 @@ impl Post {
 /// Connects to the first address that answers.
 async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    // One that swallows everything must leave time for the others, and for the message.
+    let patience = ATTEMPT / (2 * u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX));
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = error,
+        match timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = io::ErrorKind::TimedOut.into(),
         }
     }
     Err(failed)

@@ -14,8 +14,10 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller) -> Answer {
     let mut workers = app.broker.workers().await?;
     if caller.queues().is_some() {
         workers.retain(|worker| worker.info.queues.iter().any(|queue| caller.may_use(queue)));
-        let running = workers.iter_mut().map(|worker| &mut worker.running);
-        running.for_each(|jobs| jobs.retain(|job| caller.may_use(&job.queue)));
+        for worker in &mut workers {
+            worker.info.queues.retain(|queue| caller.may_use(queue));
+            worker.running.retain(|job| caller.may_use(&job.queue));
+        }
     }
     Ok(ok(&Items { items: workers.into_iter().map(WorkerDocument::from).collect() }))
 }

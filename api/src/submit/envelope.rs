@@ -9,6 +9,9 @@ use super::{Options, Submission};
 use crate::json::Members;
 use crate::problem::Violation;
 
+/// Whoever gets more than this wrong has sent something else, and would pay for its echo with our memory.
+const MAX_VIOLATIONS: usize = 20;
+
 /// A submission that names its task.
 #[derive(Debug)]
 pub(crate) struct Envelope {
@@ -39,6 +42,9 @@ impl Envelope {
                 name => options.set(name, Given::Json(raw)),
             };
             violations.extend(taken.err().map(|refusal| refusal.into_violation(base, name)));
+            if violations.len() == MAX_VIOLATIONS {
+                break;
+            }
         }
         if members.0.iter().all(|(name, _)| name != "task") {
             violations.insert(0, refused("is missing").into_violation(base, "task"));
@@ -93,6 +99,12 @@ mod tests {
             pointers(r#"{"task":"a","delay_ms":1e999,"queue":"\ud800"}"#),
             ["/delay_ms", "/queue"]
         );
+    }
+
+    #[test]
+    fn not_more_is_told_than_anybody_reads() {
+        let members: Vec<_> = (0..10_000).map(|at| format!("\"m{at}\":1")).collect();
+        assert_eq!(pointers(&format!("{{\"task\":\"t\",{}}}", members.join(","))).len(), 20);
     }
 
     #[test]

@@ -3,24 +3,19 @@
 //! Lines are enqueued in groups while the body is still being read, so the client is slowed down to what Redis takes, and
 //! what was taken stays taken if the body breaks off.
 
-use std::time::Duration;
-
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse};
 use crunch_common::broker::{Enqueued, Error, NewJob};
-use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::batch::prepare;
 use super::{ENVELOPE_BYTES, conflict, no_answer};
 use crate::auth::Caller;
-use crate::problem::{
-    BROKEN_BODY, INVALID_SUBMISSION, MALFORMED_JSON, Problem, ProblemDocument, TIMEOUT,
-};
+use crate::body::Arriving;
+use crate::problem::{INVALID_SUBMISSION, MALFORMED_JSON, Problem, ProblemDocument, UNAVAILABLE};
 use crate::state::App;
 use crate::{body, json};
 
@@ -30,8 +25,6 @@ const GROUP_JOBS: usize = 100;
 const GROUP_BYTES: usize = 1024 * 1024;
 /// How many problems are told; the counts tell of all.
 const MAX_ERRORS: usize = 100;
-/// A body whose next line takes longer has been given up by its sender.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// What became of a body of lines.
 #[derive(Debug, Default, Serialize, ToSchema)]
@@ -59,25 +52,20 @@ pub(crate) async fn submit_lines(
     app: &App,
     caller: &Caller,
     request: &HttpRequest,
-    mut payload: web::Payload,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let mut intake = Intake::new(app, caller, request.path());
-    // A sender that only trickles a line gets nowhere either.
-    let (mut line, mut begun) = (intake.number, Instant::now());
+    let mut body = Arriving::new(payload);
     let ended = loop {
-        match tokio::time::timeout_at(begun + SILENCE, payload.next()).await {
-            Ok(Some(Ok(chunk))) => {
-                intake.read(chunk).await;
-                if intake.number > line {
-                    (line, begun) = (intake.number, Instant::now());
-                }
-            }
-            Ok(Some(Err(error))) => {
-                tracing::debug!(%error, "a body of lines broke off");
-                break Err(Problem::new(BROKEN_BODY, "the body broke off"));
-            }
+        let next = tokio::select! {
+            next = body.next() => next,
+            // The rest would be cut off without a word.
+            () = app.watchers.closing() => break Err(Problem::new(UNAVAILABLE, "this instance stops")),
+        };
+        match next {
+            Ok(Some(chunk)) => intake.read(chunk).await,
             Ok(None) => break Ok(()),
-            Err(_) => break Err(Problem::new(TIMEOUT, "no whole line came for 30 seconds")),
+            Err(problem) => break Err(problem),
         }
     };
     if ended.is_ok() {
@@ -180,27 +168,28 @@ impl<'a> Intake<'a> {
         let jobs: Vec<_> = group.iter().filter_map(|(_, job)| job.as_ref().ok().cloned()).collect();
         let mut answers = self.enqueue(&jobs).await.into_iter();
         for (number, job) in group {
-            let taken =
-                job.and_then(|_| match answers.next().unwrap_or_else(|| Err(no_answer())) {
-                    Ok(Enqueued::Created(_) | Enqueued::Known(_) | Enqueued::Replayed(_)) => Ok(()),
-                    Ok(Enqueued::Conflict) => Err(conflict()),
-                    Err(error) => Err(Problem::in_doubt(error)),
-                });
-            match taken {
+            let mut answer = || answers.next().unwrap_or_else(|| Err(no_answer().into()));
+            match job.and_then(|_| answer()) {
                 Ok(()) => self.document.accepted += 1,
                 Err(problem) => self.refuse(number, &problem),
             }
         }
     }
 
-    async fn enqueue(&mut self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
+    async fn enqueue(&mut self, jobs: &[NewJob]) -> Vec<Result<(), Problem>> {
         if let Some(error) = &self.away {
-            return vec![Err(error.clone()); jobs.len()];
+            // They were never sent: nothing is in doubt.
+            return jobs.iter().map(|_| Err(error.clone().into())).collect();
         }
         let answers = self.app.broker.enqueue(jobs).await;
         let away = answers.iter().filter_map(|answer| answer.as_ref().err());
         self.away = away.into_iter().find(|it| matches!(it, Error::Unavailable { .. })).cloned();
-        answers
+        let taken = |answer| match answer {
+            Ok(Enqueued::Created(_) | Enqueued::Known(_) | Enqueued::Replayed(_)) => Ok(()),
+            Ok(Enqueued::Conflict) => Err(conflict()),
+            Err(error) => Err(Problem::in_doubt(error)),
+        };
+        answers.into_iter().map(taken).collect()
     }
 
     fn refuse(&mut self, line: u64, problem: &Problem) {

@@ -16,7 +16,7 @@ use super::functions::Function;
 use super::record::JobRecord;
 use super::webhook::Webhook;
 use super::{Broker, Settings, reply};
-use crate::job::{JobId, JobOptions, Partition, Priority, Status};
+use crate::job::{JobId, JobOptions, Partition, Priority, Status, TraceContext};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 use crate::telemetry::metrics::{JOBS_SUBMITTED, labels};
@@ -243,8 +243,9 @@ pub(crate) fn batches(jobs: &[&NewJob]) -> Vec<Vec<usize>> {
 
 /// About how many bytes a job takes on its way.
 pub(crate) fn size(job: &NewJob) -> usize {
-    let webhook = job.webhook.as_ref().map_or(0, |webhook| webhook.url.len() + 256);
-    job.payload.len() + job.options.metadata.size() + webhook + 256
+    let trace = job.options.trace.as_ref().map_or(0, TraceContext::size);
+    let webhook = job.webhook.as_ref().map_or(0, |webhook| webhook.url.len() + trace + 256);
+    job.payload.len() + job.options.metadata.size() + trace + webhook + 256
 }
 
 /// Writes the arguments of one call.

@@ -41,6 +41,12 @@ impl TraceContext {
         self.state.as_deref()
     }
 
+    /// Bytes of both headers.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.parent.len() + self.state.as_ref().map_or(0, String::len)
+    }
+
     /// The trace, 32 hexadecimal digits.
     #[must_use]
     pub fn trace_id(&self) -> &str {

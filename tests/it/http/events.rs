@@ -93,6 +93,38 @@ async fn whoever_comes_back_hears_each_event_once() {
     stack.audits_clean().await;
 }
 
+/// How often Redis was asked about a watched job.
+async fn looks(stack: &Stack) -> u64 {
+    let mut redis = stack.redis.connect().await;
+    let info: String =
+        redis::cmd("INFO").arg("commandstats").query_async(&mut redis).await.unwrap();
+    let calls = info.lines().filter_map(|line| line.strip_prefix("cmdstat_fcall:calls="));
+    calls.map(|rest| rest.split(',').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_stream_without_news_asks_nothing_of_redis() {
+    let (stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    let mut events = EventStream::open(&api, &id, None).await;
+    events.expect("status").await;
+    actor.told(&json!({ "progress": [0.5, "half"] })).await;
+    events.expect("progress").await;
+    let before = looks(&stack).await;
+    // Sweeps and beats go on: what is counted meanwhile is some calls a second, and not thousands.
+    for _ in 0..3 {
+        actor.told(&json!({ "log": "a while" })).await;
+        events.expect("log").await;
+    }
+    let asked = looks(&stack).await - before;
+    assert!(asked < 100, "{asked} calls for three lines");
+    actor.returns(&json!(1)).await;
+    let rest = events.rest().await;
+    assert_eq!(all_told(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
+}
+
 #[tokio::test]
 async fn a_history_that_is_not_kept_starts_with_the_state() {
     let (_stack, api, _worker) = Stack::simple(1).await;

@@ -308,6 +308,7 @@ async fn a_key_for_some_queues_does_not_see_that_there_are_others() {
         ("GET", "/jobs/{}/payload"),
         ("GET", "/jobs/{}/attempts"),
         ("GET", "/jobs/{}?wait=1"),
+        ("GET", "/jobs/{}/deliveries"),
         ("GET", "/jobs/{}/logs"),
         ("GET", "/jobs/{}/events"),
         ("GET", "/result/{}?wait=1"),

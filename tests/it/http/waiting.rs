@@ -91,6 +91,19 @@ async fn with_an_etag_a_wait_ends_with_the_next_change() {
 }
 
 #[tokio::test]
+async fn a_retry_by_hand_is_a_change_of_a_job_that_had_ended() {
+    let (stack, api) = super::lone().await;
+    let id = api.submit("t", &json!(1)).await;
+    let canceled = api.act(&format!("/jobs/{id}/cancel")).await;
+    assert_eq!(canceled.json()["status"], "canceled");
+    let tag = api.get(&format!("/jobs/{id}")).await.header("etag").to_owned();
+    let wait = ask(&api, &format!("/jobs/{id}?wait=60"), &[("if-none-match", &tag)]);
+    is_watched(&stack, &id).await;
+    api.act(&format!("/jobs/{id}/retry")).await;
+    assert_eq!(wait.await.unwrap().json()["status"], "queued");
+}
+
+#[tokio::test]
 async fn a_submission_may_wait_for_its_end() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     for path in ["/tasks/echo/jobs?wait=60", "/jobs?wait=60"] {

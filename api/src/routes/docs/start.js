@@ -2,7 +2,15 @@
 // clients use, and the browser would not let this page ask there if it was opened by another name.
 (async () => {
   const here = new URL(".", document.baseURI);
-  const answer = await fetch(new URL("openapi.json", here));
+  const headers = {};
+  let answer = await fetch(new URL("openapi.json", here));
+  // Where callers must show a key, it is asked for, and kept for as long as this page is open.
+  while (answer.status === 401 || answer.status === 403) {
+    const key = window.prompt("This API asks for a key with the scope read:");
+    if (key === null) return;
+    headers.Authorization = `Bearer ${key.trim()}`;
+    answer = await fetch(new URL("openapi.json", here), { headers });
+  }
   const spec = await answer.json();
   spec.servers = [{ url: here.href.replace(/\/$/, "") }];
   window.ui = SwaggerUIBundle({
@@ -11,5 +19,9 @@
     deepLinking: true,
     docExpansion: "list",
     validatorUrl: null,
+    requestInterceptor: (request) => {
+      request.headers = { ...headers, ...request.headers };
+      return request;
+    },
   });
 })();

@@ -8,8 +8,8 @@
 -- Returns {values of the fields, kept, {event, …}, last, {line, …}}: `kept` = 1 if the events are all there were since that
 -- version, else 0 and none are given; `last` is the number of the last line, counted from 1 over the job's life, and the
 -- lines are those behind the given one that are still kept.
--- Touches the job's hash: `watched`, while it has not ended. A job that nobody watches tells nobody, and costs nothing.
-local ENDED_STATUS = { succeeded = true, failed = true, canceled = true }
+-- Touches the job's hash: `watched`, unless it has succeeded, which is for good. A job that nobody watches tells nobody, and
+-- costs nothing.
 
 -- The kept events behind a version, if none is missing in between.
 local function events_behind(p, id, version, known)
@@ -36,7 +36,7 @@ local function watch(keys, argv)
   if not job then return { values, 0, {}, 0, {} } end
   local last = num(job.log_lines)
   if how == 'log' then return { values, 0, {}, last, lines_behind(p, id, last, argv[4]) } end
-  if not ENDED_STATUS[job.status] and job.watched ~= 'events' and job.watched ~= how then
+  if job.status ~= 'succeeded' and job.watched ~= 'events' and job.watched ~= how then
     w:call('HSET', key.job(p, id), 'watched', how)
     w:commit()
   end
