@@ -26,15 +26,23 @@ fn installed() -> PathBuf {
 /// The scripts in a directory of their own, with the clients beside them: what they generate goes with the stack, and Node
 /// looks for packages only above a script.
 fn laid_out(stack: &Stack) -> PathBuf {
+    let installed = installed();
+    assert!(
+        installed.join("pins").is_file(),
+        "no clients in {}: run script/test",
+        installed.display()
+    );
     let directory = stack.directory().join("clients");
     std::fs::create_dir(&directory).unwrap();
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     for entry in std::fs::read_dir(scripts).unwrap() {
         let entry = entry.unwrap();
-        std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+        }
     }
-    std::os::unix::fs::symlink(installed().join("node_modules"), directory.join("node_modules"))
-        .unwrap();
+    let packages = directory.join("node_modules");
+    std::os::unix::fs::symlink(installed.join("node_modules"), packages).unwrap();
     directory
 }
 
