@@ -28,6 +28,8 @@ function listen(source, onFirst) {
   for (const name of ['status', 'progress', 'log', 'done']) {
     source.addEventListener(name, (event) => {
       if (got.length === 0) onFirst();
+      // Thrown where nobody catches it: the script ends.
+      check(got.some(({ id }) => id === event.lastEventId), false, `${name} ${event.lastEventId} is new`);
       got.push({ name, id: event.lastEventId, data: JSON.parse(event.data) });
     });
   }

@@ -27,13 +27,15 @@ def stream(client, job, last):
 
 def events(client, job, play):
     """All events, over as many connections as it takes. `play` is called once the first has come."""
-    last, seen = None, True
-    while seen:
-        seen = False
+    last, more, known = None, True, set()
+    while more:
+        more = False
         for event in stream(client, job, last):
             if last is None:
                 play()
-            seen, last = True, event.id
+            check(event.id in known, False, f"{event.event} {event.id} is new")
+            known.add(event.id)
+            more, last = True, event.id
             yield event
 
 
