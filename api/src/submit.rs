@@ -16,7 +16,7 @@ use crunch_common::broker::{Enqueued, Error, Idempotency, JobRecord, Lookup, New
 use crunch_common::job::{ContentType, JobId, JobOptions};
 use crunch_common::task::{TaskDescriptor, TaskName};
 
-pub(crate) use batch::{ItemDocument, MAX_BATCH_BYTES, submit_batch};
+pub(crate) use batch::{ItemDocument, MAX_BATCH_BYTES, Sender, submit_batch};
 pub(crate) use envelope::Envelope;
 pub(crate) use fit::{check_fit, check_schema};
 pub(crate) use lines::{LinesDocument, submit_lines};

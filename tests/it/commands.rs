@@ -176,15 +176,37 @@ async fn a_broken_tasks_file_names_every_line_and_exits_2() {
 async fn a_command_hears_of_the_trace_that_its_job_belongs_to() {
     let script = "printf '\"%s %s\"' \"${TRACEPARENT-none}\" \"${TRACESTATE-none}\"";
     let (_stack, api, _worker) = with_script(script, "").await;
-    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let (trace, span) = ("00-0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let parent = format!("{trace}-{span}-01");
     for (given, state, told) in [
-        (parent, "a=1,b=2", format!("{parent} a=1,b=2")),
-        (parent, "", format!("{parent} none")),
-        ("nonsense", "a=1", "none none".to_owned()),
+        (parent.as_str(), "a=1,b=2", "a=1,b=2"),
+        (&parent, "", "none"),
+        ("nonsense", "a=1", "none"),
     ] {
         let request = api.request(Method::POST, "/jobs").json(&json!({ "task": "script" }));
         let request = request.header("traceparent", given).header("tracestate", state);
         let job = api.becomes(&api.send(request).await.id(), "succeeded").await;
-        assert_eq!(job["result"], told);
+        let (own, went_along) = job["result"].as_str().unwrap().split_once(' ').unwrap();
+        assert_eq!(went_along, told);
+        if given == "nonsense" {
+            assert_eq!(own, "none");
+        } else {
+            assert!(own.starts_with(trace) && own.ends_with("-01"), "{own}");
+            assert!(!own.contains(span), "the attempt is a span of its own: {own}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_jobs_of_a_batch_belong_to_its_trace() {
+    let (_stack, api, _worker) = with_script("printf '\"%s\"' \"${TRACEPARENT-none}\"", "").await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c";
+    let batch = json!({ "jobs": [{ "task": "script" }, { "task": "script" }] });
+    let request = api.request(Method::POST, "/jobs/batch").json(&batch);
+    let request = request.header("traceparent", format!("{trace}-b7ad6b7169203331-01"));
+    let answer = api.send(request).await.json();
+    for item in answer["items"].as_array().unwrap() {
+        let job = api.becomes(item["job"]["id"].as_str().unwrap(), "succeeded").await;
+        assert!(job["result"].as_str().unwrap().starts_with(trace), "{job}");
     }
 }

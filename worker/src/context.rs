@@ -59,7 +59,7 @@ impl JobContext {
             max_attempts: job.options.max_attempts,
             metadata: job.options.metadata.clone(),
             content_type: job.options.content_type.clone(),
-            trace: job.options.trace.clone(),
+            trace: job.options.trace.as_ref().map(TraceContext::child),
             deadline,
         };
         Self { job: Arc::new(facts), cancellation, said: Arc::default(), _slot: None }
@@ -113,7 +113,8 @@ impl JobContext {
         &self.job.metadata
     }
 
-    /// The trace its submission belongs to, to be gone on with (W3C Trace Context).
+    /// The trace its submission belongs to, with this attempt's span for a parent (W3C Trace Context): what the handler calls
+    /// is to hear of it.
     #[must_use]
     pub fn trace(&self) -> Option<&TraceContext> {
         self.job.trace.as_ref()

@@ -12,6 +12,7 @@ use crunch_common::schema::Violation;
 use crunch_common::time::{Timestamp, whole_ms};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument;
+use tracing::field::{Empty, display};
 
 use crate::metrics;
 use crate::registry::Registry;
@@ -78,8 +79,7 @@ impl Executor {
     /// Runs a job to the end of its attempt. Nothing is returned if the lease was lost: then nothing may be settled.
     pub(crate) async fn run(&self, admitted: Admitted) -> Option<Settlement> {
         let job = &admitted.job;
-        let trace = job.options.trace.as_ref().map(TraceContext::trace_id);
-        let span = tracing::info_span!("job", job.id = %job.id, job.task = %job.task, queue = %job.queue, attempt = job.attempt, trace.id = trace);
+        let span = span_of(job, admitted.context.trace());
         let begun = Instant::now();
         let ending = self.attempt(&admitted).instrument(span.clone()).await;
         let took = begun.elapsed();
@@ -174,6 +174,24 @@ impl Executor {
 fn unlike_its_schema(found: &[Violation]) -> String {
     let places = found.iter().map(|it| format!("\n{}: {}", it.pointer, it.detail));
     format!("not what the task's result_schema says{}", places.collect::<String>())
+}
+
+/// The attempt's span. Where the job belongs to a trace it goes on with it, in the words of OpenTelemetry's conventions for
+/// messaging.
+fn span_of(job: &ClaimedJob, trace: Option<&TraceContext>) -> tracing::Span {
+    let span = tracing::info_span!(
+        "job", job.id = %job.id, job.task = %job.task, queue = %job.queue, attempt = job.attempt,
+        trace_id = Empty, span_id = Empty, parent_span_id = Empty, messaging.system = Empty,
+        messaging.operation.type = Empty, messaging.destination.name = Empty, messaging.message.id = Empty,
+    );
+    if let (Some(parent), Some(own)) = (&job.options.trace, trace) {
+        span.record("trace_id", own.trace_id()).record("span_id", own.span_id());
+        span.record("parent_span_id", parent.span_id()).record("messaging.system", "crunch");
+        span.record("messaging.operation.type", "process");
+        span.record("messaging.destination.name", job.queue.as_str());
+        span.record("messaging.message.id", display(job.id));
+    }
+    span
 }
 
 fn retry_or_fail(lease: Lease, job: &ClaimedJob, error: JobError) -> Settlement {

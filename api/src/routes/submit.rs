@@ -19,8 +19,9 @@ use crate::problem::{
 use crate::state::App;
 use crate::submit::{
     BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, LinesDocument, Location,
-    MAX_BATCH_BYTES, Options, OptionsSchema, Submission, check_fit, check_schema, check_webhook,
-    idempotency, one_key, submit_batch, submit_lines, submit_one, undeclared, undeclared_member,
+    MAX_BATCH_BYTES, Options, OptionsSchema, Sender, Submission, check_fit, check_schema,
+    check_webhook, idempotency, one_key, submit_batch, submit_lines, submit_one, undeclared,
+    undeclared_member,
 };
 use crate::{body, json, query, trace};
 
@@ -169,16 +170,17 @@ pub(crate) async fn batch(
 ) -> Answer {
     let lines: ContentType = LINES.parse().expect("it is a content type");
     let content_type = body::content_type(&request, Some(&[ContentType::json(), lines.clone()]))?;
+    let sender = Sender { app: &app, caller: &caller, trace: trace::of(&request) };
     if content_type == lines {
         refuse_beside_items(&request)?;
         app.limits.count(&caller, &request)?;
-        return submit_lines(&app, &caller, &request, payload).await;
+        return submit_lines(&sender, &request, payload).await;
     }
     let bytes = body::read(&request, payload, MAX_BATCH_BYTES).await?;
     let text = json::check(&bytes)?;
     refuse_beside_items(&request)?;
     app.limits.count(&caller, &request)?;
-    submit_batch(&app, &caller, text, request.path()).await
+    submit_batch(&sender, text, request.path()).await
 }
 
 /// One JSON value a line (ndjson.org).

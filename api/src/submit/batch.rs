@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
 use crunch_common::broker::{Error, NewJob};
+use crunch_common::job::TraceContext;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -40,13 +41,13 @@ pub(crate) enum ItemDocument {
 
 /// Submits every item of a batch whose JSON was checked; problems of items name `path` as their instance.
 pub(crate) async fn submit_batch(
-    app: &App,
-    caller: &Caller,
+    sender: &Sender<'_>,
     json: &str,
     path: &str,
 ) -> Result<HttpResponse, Problem> {
+    let app = sender.app;
     let items = items(json).map_err(|violation| Problem::violations(vec![violation]))?;
-    let prepared = prepare_all(app, caller, &items).await;
+    let prepared = prepare_all(sender, &items).await;
     let jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
     let mut answers = app.broker.enqueue(&jobs).await.into_iter();
     let mut documents = Vec::with_capacity(prepared.len());
@@ -77,30 +78,36 @@ fn items(json: &str) -> Result<Vec<&RawValue>, Violation> {
 }
 
 /// Checks all items. Once Redis was found away nobody asks it again: the whole batch has one client who waits.
-async fn prepare_all(
-    app: &App,
-    caller: &Caller,
-    items: &[&RawValue],
-) -> Vec<Result<NewJob, Problem>> {
+async fn prepare_all(sender: &Sender<'_>, items: &[&RawValue]) -> Vec<Result<NewJob, Problem>> {
     let mut away = None;
     let mut prepared = Vec::with_capacity(items.len());
     for (at, raw) in items.iter().enumerate() {
-        prepared.push(prepare(app, caller, raw.get(), &format!("/jobs/{at}"), &mut away).await);
+        prepared.push(prepare(sender, raw.get(), &format!("/jobs/{at}"), &mut away).await);
         // A thousand payloads held against schemas take up to a second: others are served in between.
         tokio::task::yield_now().await;
     }
     prepared
 }
 
+/// Who sends many submissions in one request.
+pub(crate) struct Sender<'a> {
+    pub(crate) app: &'a App,
+    pub(crate) caller: &'a Caller,
+    /// The trace that all of them belong to.
+    pub(crate) trace: Option<TraceContext>,
+}
+
 /// Checks one item; `away` is what was last heard of a Redis that is away.
 pub(super) async fn prepare(
-    app: &App,
-    caller: &Caller,
+    sender: &Sender<'_>,
     json: &str,
     base: &str,
     away: &mut Option<Error>,
 ) -> Result<NewJob, Problem> {
-    let Envelope { task, submission } = Envelope::read(json, base).map_err(Problem::violations)?;
+    let Sender { app, caller, trace } = sender;
+    let Envelope { task, mut submission } =
+        Envelope::read(json, base).map_err(Problem::violations)?;
+    submission.options.trace = trace.clone();
     let found = match away.clone() {
         Some(error) => Err(error),
         None => app.catalog.find(&task).await,

@@ -11,12 +11,10 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::batch::prepare;
+use super::batch::{Sender, prepare};
 use super::{ENVELOPE_BYTES, conflict, no_answer};
-use crate::auth::Caller;
 use crate::body::Arriving;
 use crate::problem::{INVALID_SUBMISSION, MALFORMED_JSON, Problem, ProblemDocument, UNAVAILABLE};
-use crate::state::App;
 use crate::{body, json};
 
 /// As many lines are enqueued together as one call of the broker takes.
@@ -49,18 +47,17 @@ pub(crate) struct LineError {
 
 /// Takes every line of a body.
 pub(crate) async fn submit_lines(
-    app: &App,
-    caller: &Caller,
+    sender: &Sender<'_>,
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let mut intake = Intake::new(app, caller, request.path());
+    let mut intake = Intake::new(sender, request.path());
     let mut body = Arriving::new(payload);
     let ended = loop {
         let next = tokio::select! {
             next = body.next() => next,
             // The rest would be cut off without a word.
-            () = app.watchers.closing() => break Err(Problem::new(UNAVAILABLE, "this instance stops")),
+            () = sender.app.watchers.closing() => break Err(Problem::new(UNAVAILABLE, "this instance stops")),
         };
         match next {
             Ok(Some(chunk)) => intake.read(chunk).await,
@@ -81,8 +78,7 @@ pub(crate) async fn submit_lines(
 
 /// Lines on their way into Redis.
 struct Intake<'a> {
-    app: &'a App,
-    caller: &'a Caller,
+    sender: &'a Sender<'a>,
     path: &'a str,
     /// The longest line that any task takes.
     longest: u64,
@@ -100,12 +96,11 @@ struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    fn new(app: &'a App, caller: &'a Caller, path: &'a str) -> Self {
+    fn new(sender: &'a Sender<'a>, path: &'a str) -> Self {
         Self {
-            app,
-            caller,
+            sender,
             path,
-            longest: app.catalog.largest_json_payload() + ENVELOPE_BYTES,
+            longest: sender.app.catalog.largest_json_payload() + ENVELOPE_BYTES,
             line: BytesMut::new(),
             too_long: false,
             number: 1,
@@ -158,7 +153,7 @@ impl<'a> Intake<'a> {
             return Err(error.clone().into());
         }
         let text = json::check(line)?;
-        prepare(self.app, self.caller, text.trim(), "", &mut self.away).await
+        prepare(self.sender, text.trim(), "", &mut self.away).await
     }
 
     /// Enqueues the group.
@@ -181,7 +176,7 @@ impl<'a> Intake<'a> {
             // They were never sent: nothing is in doubt.
             return jobs.iter().map(|_| Err(error.clone().into())).collect();
         }
-        let answers = self.app.broker.enqueue(jobs).await;
+        let answers = self.sender.app.broker.enqueue(jobs).await;
         let away = answers.iter().filter_map(|answer| answer.as_ref().err());
         self.away = away.into_iter().find(|it| matches!(it, Error::Unavailable { .. })).cloned();
         let taken = |answer| match answer {

@@ -29,6 +29,22 @@ impl TraceContext {
         })
     }
 
+    /// The same trace with a span of ours for a parent, as whoever works within that span hands it on (section 3.4).
+    #[must_use]
+    pub fn child(&self) -> Self {
+        let mut parts = self.parent.split('-');
+        let (version, trace) = (parts.next().unwrap_or("00"), parts.next().unwrap_or_default());
+        let flags = parts.nth(1).unwrap_or("00");
+        let span = rand::random_range(1..=u64::MAX);
+        Self { parent: format!("{version}-{trace}-{span:016x}-{flags}"), state: self.state.clone() }
+    }
+
+    /// The parent's span, 16 hexadecimal digits.
+    #[must_use]
+    pub fn span_id(&self) -> &str {
+        self.parent.split('-').nth(2).unwrap_or_default()
+    }
+
     /// `00-<trace id>-<parent id>-<flags>`
     #[must_use]
     pub fn traceparent(&self) -> &str {
@@ -80,6 +96,15 @@ mod tests {
         for dropped in ["", "\u{e4}=1", &"a".repeat(513)] {
             assert_eq!(TraceContext::new(PARENT, Some(dropped)).unwrap().tracestate(), None);
         }
+    }
+
+    #[test]
+    fn a_child_goes_on_with_the_trace_under_a_span_of_its_own() {
+        let trace = TraceContext::new(PARENT, Some("a=1")).unwrap();
+        let child = trace.child();
+        assert_eq!((child.trace_id(), child.tracestate()), (trace.trace_id(), Some("a=1")));
+        assert_ne!(child.span_id(), trace.span_id());
+        assert_eq!(TraceContext::new(child.traceparent(), Some("a=1")), Some(child));
     }
 
     #[test]
