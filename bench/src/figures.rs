@@ -1,6 +1,8 @@
-//! Samples of durations, and how they are shown.
+//! What is measured: figures with their names, what each is compared with, and the median of several runs.
 
 use std::time::Duration;
+
+use crate::control::Control;
 
 /// Durations of one kind, sorted.
 pub(crate) struct Samples(Vec<Duration>);
@@ -22,9 +24,138 @@ impl Samples {
 
     /// Prints one line: what, p50, p99, the worst, and the ratio of the p50 to the control's.
     pub(crate) fn print(&self, what: &str, control: &Self) {
-        let [half, most, worst] =
-            [0.5, 0.99, 1.0].map(|share| self.quantile(share).as_secs_f64() * 1e3);
-        let ratio = self.quantile(0.5).as_secs_f64() / control.quantile(0.5).as_secs_f64();
+        let [half, most, worst] = [0.5, 0.99, 1.0].map(|share| self.ms(share));
+        let ratio = self.ms(0.5) / control.ms(0.5);
         println!("{what:<44} {half:>9.3} {most:>9.3} {worst:>9.3} {ratio:>8.1}");
+    }
+
+    /// The same in milliseconds.
+    pub(crate) fn ms(&self, share: f64) -> f64 {
+        self.quantile(share).as_secs_f64() * 1e3
+    }
+}
+
+/// What a figure counts. It tells what the figure is compared with, and which way is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// So many a second; compared with the control's pipelined `LPUSH`. More is better.
+    PerSecond,
+    /// So many a second, one after the other; compared with the control's round trips. More is better.
+    InTurn,
+    /// Milliseconds; compared with one round trip of the control.
+    Milliseconds,
+    /// Seconds of CPU for 100 000 jobs; compared with the CPU of the control's Redis for as many `LPUSH`.
+    CpuSeconds,
+    /// Something counted, in the unit given: the same on every machine, so the figure is its own ratio.
+    Counted(&'static str),
+    /// Already a ratio, to a control that the measure brings along. More is better.
+    Times,
+}
+
+impl Unit {
+    /// As it is printed.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::PerSecond | Self::InTurn => "/s",
+            Self::Milliseconds => "ms",
+            Self::CpuSeconds => "s/100k",
+            Self::Counted(unit) => unit,
+            Self::Times => "×",
+        }
+    }
+
+    /// Whether a larger figure is a better one.
+    pub(crate) const fn more_is_better(self) -> bool {
+        matches!(self, Self::PerSecond | Self::InTurn | Self::Times)
+    }
+
+    fn ratio(self, value: f64, control: &Control) -> f64 {
+        match self {
+            Self::PerSecond => value / control.pushes,
+            Self::InTurn => value / control.round_trips,
+            Self::Milliseconds => value / 1e3 * control.round_trips,
+            Self::CpuSeconds => value / control.push_cpu,
+            Self::Counted(_) | Self::Times => value,
+        }
+    }
+}
+
+/// One figure, in every run.
+#[derive(Debug)]
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    pub(crate) unit: Unit,
+    values: Vec<f64>,
+    ratios: Vec<f64>,
+}
+
+impl Figure {
+    /// The median over the runs.
+    pub(crate) fn value(&self) -> f64 {
+        median(&self.values)
+    }
+
+    /// The median of the ratios to the controls of the same runs.
+    pub(crate) fn ratio(&self) -> f64 {
+        median(&self.ratios)
+    }
+}
+
+/// Figures in the order they were first taken.
+#[derive(Debug, Default)]
+pub(crate) struct Figures(Vec<Figure>);
+
+impl Figures {
+    /// Notes what one run found.
+    pub(crate) fn note(&mut self, name: &str, value: f64, unit: Unit, control: &Control) {
+        let ratio = unit.ratio(value, control);
+        match self.0.iter_mut().find(|figure| figure.name == name) {
+            Some(figure) => {
+                figure.values.push(value);
+                figure.ratios.push(ratio);
+            }
+            None => self.0.push(Figure {
+                name: name.to_owned(),
+                unit,
+                values: vec![value],
+                ratios: vec![ratio],
+            }),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Figure> {
+        self.0.iter()
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+    f64::midpoint(low, high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_nearest_rank() {
+        let samples = Samples::new((1..=100).rev().map(Duration::from_millis).collect());
+        let ranks = [0.0, 0.5, 0.99, 0.999, 1.0].map(|share| samples.ms(share).round() as u32);
+        assert_eq!(ranks, [1, 50, 99, 100, 100]);
+    }
+
+    #[test]
+    fn a_figure_is_the_median_of_its_runs() {
+        let control = Control { pushes: 10.0, round_trips: 5.0, push_cpu: 2.0 };
+        let mut figures = Figures::default();
+        [30.0, 10.0, 20.0].into_iter().for_each(|value| {
+            figures.note("drain", value, Unit::PerSecond, &control);
+            figures.note("CPU", value, Unit::CpuSeconds, &control);
+        });
+        let medians: Vec<_> = figures.iter().map(|it| (it.value(), it.ratio())).collect();
+        assert_eq!(medians, [(20.0, 2.0), (20.0, 10.0)]);
+        assert!((median(&[1.0, 2.0]) - 1.5).abs() < f64::EPSILON);
     }
 }

@@ -1,0 +1,146 @@
+//! What most measures stand on: a Redis of their own, a broker on it, jobs, and workers that do nothing.
+
+use std::time::{Duration, Instant};
+
+use crunch_common::broker::{Broker, Durability, Enqueued, NewJob, Start};
+use crunch_common::config::BrokerConfig;
+use crunch_common::job::{JobOptions, Priority};
+use crunch_common::queue::QueueName;
+use crunch_common::task::TaskDescriptor;
+use crunch_tests::{Process, RedisServer};
+use futures_util::future::join_all;
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// As the shipped `redis.conf` says, but for the disk: what has to do with it says so.
+pub(crate) const SHIPPED: &[&str] = &["--appendonly", "no", "--hash-max-listpack-value", "1024"];
+/// The same with the disk.
+pub(crate) const ON_DISK: &[&str] =
+    &["--appendonly", "yes", "--appendfsync", "everysec", "--hash-max-listpack-value", "1024"];
+/// As Redis comes.
+pub(crate) const STOCK: &[&str] = &["--appendonly", "no"];
+
+/// The task of workers that do nothing; it waits in the queue of its name, or in one of `noop-0`, `noop-1` ….
+pub(crate) const TASK: &str = "noop";
+/// Bytes of JSON in a payload.
+pub(crate) const PAYLOAD: usize = 100;
+/// So many jobs go in one call of the broker.
+const BATCH: usize = 1000;
+/// So many calls are under way at once, as from several clients.
+const CALLERS: usize = 4;
+
+/// A Redis and what is on it.
+pub(crate) struct Ground {
+    pub(crate) server: RedisServer,
+    pub(crate) broker: Broker,
+    pub(crate) redis: MultiplexedConnection,
+    logs: TempDir,
+}
+
+impl Ground {
+    pub(crate) async fn on(arguments: &[&str]) -> Self {
+        let server = RedisServer::with(arguments);
+        let broker = broker(&server);
+        broker.open().await.unwrap();
+        let redis = server.connect().await;
+        Self { server, broker, redis, logs: tempfile::tempdir().unwrap() }
+    }
+
+    /// Enqueues jobs in large batches from several callers; returns how long that took.
+    pub(crate) async fn fill(&self, jobs: usize, payload: usize, queues: usize) -> Duration {
+        let begun = Instant::now();
+        let callers = (0..CALLERS).map(|caller| {
+            let broker = self.broker.clone();
+            let share = jobs / CALLERS + usize::from(caller < jobs % CALLERS);
+            tokio::spawn(async move { fill_share(&broker, share, payload, queues).await })
+        });
+        join_all(callers).await.into_iter().for_each(|caller| caller.unwrap());
+        begun.elapsed()
+    }
+
+    /// Starts a worker process whose tasks do nothing, and waits until it is known.
+    pub(crate) async fn worker(&self, slots: usize, queues: usize) -> Process {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["worker", "--redis-url", &self.server.url()]);
+        command.args(["--slots", &slots.to_string(), "--queues", &queues.to_string()]);
+        let known = self.broker.workers().await.unwrap().len();
+        let name = format!("worker-{known}");
+        let process = Process::spawn(command, &name, self.logs.path());
+        while self.broker.workers().await.unwrap().len() == known {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        process
+    }
+
+    /// Waits until so many jobs have ended.
+    pub(crate) async fn ended(&mut self, jobs: usize, queues: usize) {
+        let mut count = redis::pipe();
+        for queue in 0..queues {
+            count.zcard(format!("crunch:{{0}}:queue:{}:finished", name(queue, queues)));
+        }
+        loop {
+            let counts: Vec<usize> = count.query_async(&mut self.redis).await.unwrap();
+            if counts.into_iter().sum::<usize>() >= jobs {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+pub(crate) fn broker(server: &RedisServer) -> Broker {
+    let config = BrokerConfig { redis_url: server.url(), ..BrokerConfig::default() };
+    Broker::new(&config).unwrap()
+}
+
+async fn fill_share(broker: &Broker, mut jobs: usize, payload: usize, queues: usize) {
+    while jobs > 0 {
+        let batch: Vec<_> = (0..jobs.min(BATCH))
+            .map(|at| job(broker, &name(at % queues, queues), payload))
+            .collect();
+        jobs -= batch.len();
+        submit(broker, &batch).await;
+    }
+}
+
+/// Submits jobs that must be taken.
+pub(crate) async fn submit(broker: &Broker, jobs: &[NewJob]) {
+    let answers = broker.enqueue(jobs).await;
+    let refused = answers.iter().find(|answer| !matches!(answer, Ok(Enqueued::Created(_))));
+    assert!(refused.is_none(), "{refused:?}");
+}
+
+/// Name of a task and of its queue.
+pub(crate) fn name(at: usize, queues: usize) -> String {
+    if queues == 1 { TASK.to_owned() } else { format!("{TASK}-{at}") }
+}
+
+/// A job for that queue, with a payload of so many bytes.
+pub(crate) fn job(broker: &Broker, name: &str, payload: usize) -> NewJob {
+    let task = TaskDescriptor::new(name.parse().unwrap());
+    let queue: QueueName = task.queue.clone();
+    let payload = format!("{{\"pad\":\"{}\"}}", "x".repeat(payload.saturating_sub(10)));
+    NewJob {
+        id: broker.new_id(None),
+        queue,
+        priority: Priority::Normal,
+        start: Start::Now,
+        options: JobOptions {
+            max_attempts: task.max_attempts,
+            timeout: task.timeout,
+            deadline: None,
+            backoff: task.backoff,
+            content_type: task.content_type,
+            payload_size: payload.len() as u64,
+            metadata: Default::default(),
+            trace: None,
+        },
+        payload: payload.into(),
+        retention: None,
+        idempotency: None,
+        durability: Durability::MEMORY,
+        webhook: None,
+        task: task.name,
+    }
+}

@@ -1,0 +1,154 @@
+//! One call of this program: the runs, the control of each, and what came out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::control::{Control, ControlServer};
+use crate::figures::{Figure, Figures, Unit};
+
+/// How to run and what to do with the figures.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// How often everything is measured; the medians count.
+    #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) runs: u32,
+    /// Prints JSON instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Writes the ratios to a file, for `--check` to compare with.
+    #[arg(long, global = true, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// Compares the ratios with those of a file, and fails if one is worse by more than its
+    /// tolerance: a tenth for what is counted, a quarter for CPU, two fifths for what a clock
+    /// measured.
+    #[arg(long, global = true, value_name = "FILE")]
+    check: Option<PathBuf>,
+}
+
+/// Takes figures, each beside the control of its run.
+pub(crate) struct Session {
+    server: ControlServer,
+    control: Control,
+    figures: Figures,
+}
+
+impl Session {
+    pub(crate) fn start() -> Self {
+        let server = ControlServer::start();
+        let control = server.measure();
+        Self { server, control, figures: Figures::default() }
+    }
+
+    /// Takes the control anew: call it before whatever takes a while.
+    pub(crate) fn refresh_control(&mut self) {
+        self.control = self.server.measure();
+        let Control { pushes, round_trips, push_cpu } = self.control;
+        self.note("control: LPUSH, pipelined", pushes, Unit::PerSecond);
+        self.note("control: LPUSH, one by one", round_trips, Unit::InTurn);
+        self.note("control: CPU of Redis", push_cpu, Unit::CpuSeconds);
+    }
+
+    pub(crate) fn note(&mut self, name: &str, value: f64, unit: Unit) {
+        self.figures.note(name, value, unit, &self.control);
+    }
+
+    /// Prints everything, stores and compares. Returns whether nothing got worse.
+    pub(crate) fn finish(self, options: &Options) -> bool {
+        if options.json {
+            println!("{:#}", self.json());
+        } else {
+            self.print();
+        }
+        if let Some(path) = &options.store {
+            self.store(path);
+        }
+        options.check.as_deref().is_none_or(|path| self.check(path))
+    }
+
+    fn json(&self) -> Value {
+        let figure = |it: &Figure| json!({ "name": it.name, "value": it.value(), "unit": it.unit.as_str(), "ratio": it.ratio() });
+        json!({ "figures": self.figures.iter().map(figure).collect::<Vec<_>>() })
+    }
+
+    fn print(&self) {
+        println!("{:<56} {:>12} {:<12} {:>10}", "", "median", "", "ratio");
+        for figure in self.figures.iter() {
+            let (value, ratio) = (significant(figure.value()), significant(figure.ratio()));
+            println!("{:<56} {value:>12} {:<12} {ratio:>10}", figure.name, figure.unit.as_str());
+        }
+    }
+
+    /// Adds these ratios to those of the file.
+    fn store(&self, path: &Path) {
+        let mut ratios = read_ratios(path).unwrap_or_default();
+        ratios.extend(self.compared().map(|figure| (figure.name.clone(), figure.ratio())));
+        let text = serde_json::to_string_pretty(&ratios).unwrap();
+        fs::write(path, text + "\n").unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    fn check(&self, path: &Path) -> bool {
+        let stored =
+            read_ratios(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut good = true;
+        for figure in self.compared() {
+            let Some(&before) = stored.get(&figure.name) else { continue };
+            let worse = worsening(figure.unit, before, figure.ratio());
+            if worse > tolerance(figure.unit) {
+                good = false;
+                let (was, is) = (significant(before), significant(figure.ratio()));
+                println!("worse by {:.0} %: {}: {was} → {is}", worse * 100.0, figure.name);
+            }
+        }
+        good
+    }
+
+    fn compared(&self) -> impl Iterator<Item = &Figure> {
+        self.figures.iter().filter(|figure| !figure.name.starts_with("control: "))
+    }
+}
+
+fn read_ratios(path: &Path) -> anyhow::Result<BTreeMap<String, f64>> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// By which share a ratio is worse than before; negative if it is better.
+fn worsening(unit: Unit, before: f64, now: f64) -> f64 {
+    if unit.more_is_better() { before / now - 1.0 } else { now / before - 1.0 }
+}
+
+/// How much the same program may differ from itself: seen over many runs on a small virtual machine.
+const fn tolerance(unit: Unit) -> f64 {
+    match unit {
+        Unit::Counted(_) => 0.1,
+        Unit::CpuSeconds => 0.25,
+        Unit::PerSecond | Unit::InTurn | Unit::Milliseconds | Unit::Times => 0.4,
+    }
+}
+
+/// Four significant digits.
+fn significant(value: f64) -> String {
+    let digits = if value == 0.0 { 0 } else { 3 - value.abs().log10().floor() as i32 };
+    format!("{value:.*}", usize::try_from(digits).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_four_digits() {
+        let shown = [0.0, 0.012_345, 1.5, 12_345.6].map(significant);
+        assert_eq!(shown, ["0", "0.01234", "1.500", "12346"]);
+    }
+
+    #[test]
+    fn less_of_a_rate_and_more_of_a_cost_are_worse() {
+        assert!(worsening(Unit::PerSecond, 1.0, 0.5) > 0.9);
+        assert!(worsening(Unit::CpuSeconds, 1.0, 2.0) > 0.9);
+        assert!(worsening(Unit::Times, 1.0, 2.0) < 0.0);
+        assert!(worsening(Unit::Milliseconds, 1.0, 0.5) < 0.0);
+    }
+}

@@ -1,0 +1,68 @@
+//! What Redis and the kernel say that something cost.
+
+use std::fs;
+
+use crunch_tests::RedisServer;
+use redis::InfoDict;
+
+/// Figures of `INFO`, or the difference of two.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RedisInfo {
+    /// Seconds of CPU.
+    pub(crate) cpu: f64,
+    /// Commands from clients.
+    pub(crate) commands: f64,
+    /// Bytes from clients and to them.
+    pub(crate) bytes: f64,
+    /// Reads from sockets.
+    pub(crate) reads: f64,
+    /// Bytes of memory in use.
+    pub(crate) memory: f64,
+}
+
+impl RedisInfo {
+    pub(crate) fn of(server: &RedisServer) -> Self {
+        let mut redis = server.client().get_connection().unwrap();
+        let info: InfoDict = redis::cmd("INFO").query(&mut redis).unwrap();
+        let field = |name: &str| info.get::<f64>(name).unwrap_or_default();
+        Self {
+            cpu: field("used_cpu_user") + field("used_cpu_sys"),
+            commands: field("total_commands_processed"),
+            bytes: field("total_net_input_bytes") + field("total_net_output_bytes"),
+            reads: field("total_reads_processed"),
+            memory: field("used_memory"),
+        }
+    }
+
+    /// What came since.
+    pub(crate) fn until_now(self, server: &RedisServer) -> Self {
+        let now = Self::of(server);
+        Self {
+            cpu: now.cpu - self.cpu,
+            commands: now.commands - self.commands,
+            bytes: now.bytes - self.bytes,
+            reads: now.reads - self.reads,
+            memory: now.memory - self.memory,
+        }
+    }
+}
+
+/// `USER_HZ`, which Linux keeps at this on every machine that Crunch runs on; see proc(5).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Seconds of CPU that a process has used.
+pub(crate) fn cpu_of(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name may hold blanks and parentheses; utime and stime are the 12th and 13th behind it.
+    let fields = stat.rsplit_once(')').unwrap().1;
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(2).map(|it| it.parse::<u64>().unwrap()).sum();
+    ticks as f64 / TICKS_PER_SECOND
+}
+
+/// Resident memory of a process, in KiB.
+pub(crate) fn memory_of(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
