@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
-use futures_util::future::join_all;
+use crunch_tests::Process;
 
 use crate::figures::Unit;
-use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK};
+use crate::ground::{Ground, PAYLOAD, SHIPPED};
 use crate::session::Session;
 use crate::usage::{RedisInfo, cpu_of};
 
@@ -25,8 +25,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     for workers in [1, 2] {
         session.refresh_control();
-        let mut ground = Ground::on(SHIPPED).await;
-        let drained = drain(&mut ground, workers, arguments).await;
+        let drained = drain(SHIPPED, workers, arguments).await;
         let name = match workers {
             1 => "drain, 1 worker".to_owned(),
             _ => format!("drain, {workers} workers"),
@@ -37,10 +36,10 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
 
 /// What draining a queue took.
 pub(crate) struct Drained {
-    jobs: f64,
+    pub(crate) jobs: f64,
     seconds: f64,
     worker_cpu: f64,
-    cost: RedisInfo,
+    pub(crate) cost: RedisInfo,
 }
 
 impl Drained {
@@ -48,10 +47,15 @@ impl Drained {
         self.jobs / self.seconds
     }
 
+    /// Seconds of CPU that Redis took for 100 000 jobs.
+    pub(crate) fn redis_cpu(&self) -> f64 {
+        self.cost.cpu / self.jobs * 1e5
+    }
+
     fn note(&self, session: &mut Session, name: &str) {
         let each = |figure: f64| figure / self.jobs;
         session.note(name, self.rate(), Unit::PerSecond);
-        session.note(&format!("{name}: CPU of Redis"), each(self.cost.cpu) * 1e5, Unit::CpuSeconds);
+        session.note(&format!("{name}: CPU of Redis"), self.redis_cpu(), Unit::CpuSeconds);
         session.note(
             &format!("{name}: CPU of workers"),
             each(self.worker_cpu) * 1e5,
@@ -67,18 +71,28 @@ impl Drained {
     }
 }
 
-/// Fills the queue while it is paused, and lets workers that stand by empty it.
-pub(crate) async fn drain(ground: &mut Ground, workers: usize, arguments: &Arguments) -> Drained {
-    let queue = TASK.parse().unwrap();
-    let workers = join_all((0..workers).map(|_| ground.worker(arguments.slots, 1))).await;
-    ground.broker.pause(&queue).await.unwrap();
+/// Fills the queue of a Redis with those arguments while it is paused, and lets workers that stand by empty it.
+pub(crate) async fn drain(redis: &[&str], workers: usize, arguments: &Arguments) -> Drained {
+    let mut ground = Ground::on(redis).await;
+    let workers = ground.workers(workers, arguments.slots, 1).await;
+    ground.pause(1).await;
     ground.fill(arguments.jobs, PAYLOAD, 1).await;
-    let before = RedisInfo::of(&ground.server);
+    release(&mut ground, &workers, arguments.jobs, 1).await
+}
+
+/// Lets workers at queues that are filled and paused, until at least so many jobs have ended.
+pub(crate) async fn release(
+    ground: &mut Ground,
+    workers: &[Process],
+    jobs: usize,
+    queues: usize,
+) -> Drained {
+    let before = RedisInfo::of(ground.server());
     let cpu = || workers.iter().map(|worker| cpu_of(worker.pid())).sum::<f64>();
     let (worker_cpu, begun) = (cpu(), Instant::now());
-    ground.broker.resume(&queue).await.unwrap();
-    ground.ended(arguments.jobs, 1).await;
+    ground.resume(queues).await;
+    let ended = ground.ended(jobs, queues).await;
     let seconds = begun.elapsed().as_secs_f64();
-    let cost = before.until_now(&ground.server);
-    Drained { jobs: arguments.jobs as f64, seconds, worker_cpu: cpu() - worker_cpu, cost }
+    let cost = before.until_now(ground.server());
+    Drained { jobs: ended as f64, seconds, worker_cpu: cpu() - worker_cpu, cost }
 }

@@ -30,9 +30,9 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     let rate = arguments.single as f64 / begun.elapsed().as_secs_f64();
     session.note("enqueue one by one", rate, Unit::InTurn);
 
-    let before = RedisInfo::of(&ground.server);
+    let before = RedisInfo::of(ground.server());
     let took = ground.fill(arguments.jobs, PAYLOAD, 1).await;
-    let cost = before.until_now(&ground.server);
+    let cost = before.until_now(ground.server());
     let jobs = arguments.jobs as f64;
     session.note("enqueue in batches", jobs / took.as_secs_f64(), Unit::PerSecond);
     session.note("enqueue in batches: CPU of Redis", cost.cpu / jobs * 1e5, Unit::CpuSeconds);

@@ -22,13 +22,6 @@ impl Samples {
         self.0[rank.clamp(1, self.0.len()) - 1]
     }
 
-    /// Prints one line: what, p50, p99, the worst, and the ratio of the p50 to the control's.
-    pub(crate) fn print(&self, what: &str, control: &Self) {
-        let [half, most, worst] = [0.5, 0.99, 1.0].map(|share| self.ms(share));
-        let ratio = self.ms(0.5) / control.ms(0.5);
-        println!("{what:<44} {half:>9.3} {most:>9.3} {worst:>9.3} {ratio:>8.1}");
-    }
-
     /// The same in milliseconds.
     pub(crate) fn ms(&self, share: f64) -> f64 {
         self.quantile(share).as_secs_f64() * 1e3

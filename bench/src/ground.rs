@@ -7,10 +7,9 @@ use crunch_common::config::BrokerConfig;
 use crunch_common::job::{JobOptions, Priority};
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskDescriptor;
-use crunch_tests::{Process, RedisServer};
+use crunch_tests::{Api, Process, RedisServer, Stack};
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use tempfile::TempDir;
 use tokio::process::Command;
 
 /// As the shipped `redis.conf` says, but for the disk: what has to do with it says so.
@@ -18,6 +17,9 @@ pub(crate) const SHIPPED: &[&str] = &["--appendonly", "no", "--hash-max-listpack
 /// The same with the disk.
 pub(crate) const ON_DISK: &[&str] =
     &["--appendonly", "yes", "--appendfsync", "everysec", "--hash-max-listpack-value", "1024"];
+/// Everything is on the disk before it is answered.
+pub(crate) const ALWAYS_ON_DISK: &[&str] =
+    &["--appendonly", "yes", "--appendfsync", "always", "--hash-max-listpack-value", "1024"];
 /// As Redis comes.
 pub(crate) const STOCK: &[&str] = &["--appendonly", "no"];
 
@@ -27,24 +29,34 @@ pub(crate) const TASK: &str = "noop";
 pub(crate) const PAYLOAD: usize = 100;
 /// So many jobs go in one call of the broker.
 const BATCH: usize = 1000;
+/// Fewer if their payloads are large.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// So many calls are under way at once, as from several clients.
 const CALLERS: usize = 4;
 
 /// A Redis and what is on it.
 pub(crate) struct Ground {
-    pub(crate) server: RedisServer,
+    pub(crate) stack: Stack,
     pub(crate) broker: Broker,
     pub(crate) redis: MultiplexedConnection,
-    logs: TempDir,
 }
 
 impl Ground {
     pub(crate) async fn on(arguments: &[&str]) -> Self {
-        let server = RedisServer::with(arguments);
-        let broker = broker(&server);
+        let stack = Stack::on(RedisServer::with(arguments));
+        let broker = broker(&stack.redis);
         broker.open().await.unwrap();
-        let redis = server.connect().await;
-        Self { server, broker, redis, logs: tempfile::tempdir().unwrap() }
+        let redis = stack.redis.connect().await;
+        Self { stack, broker, redis }
+    }
+
+    pub(crate) const fn server(&self) -> &RedisServer {
+        &self.stack.redis
+    }
+
+    /// Starts an API that takes jobs of tasks which nobody has declared, and does not spend its time on logs.
+    pub(crate) async fn api(&mut self) -> Api {
+        self.stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept"), ("CRUNCH_LOG", "warn")]).await
     }
 
     /// Enqueues jobs in large batches from several callers; returns how long that took.
@@ -59,32 +71,66 @@ impl Ground {
         begun.elapsed()
     }
 
-    /// Starts a worker process whose tasks do nothing, and waits until it is known.
-    pub(crate) async fn worker(&self, slots: usize, queues: usize) -> Process {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["worker", "--redis-url", &self.server.url()]);
-        command.args(["--slots", &slots.to_string(), "--queues", &queues.to_string()]);
-        let known = self.broker.workers().await.unwrap().len();
-        let name = format!("worker-{known}");
-        let process = Process::spawn(command, &name, self.logs.path());
-        while self.broker.workers().await.unwrap().len() == known {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        process
+    /// Starts worker processes whose tasks do nothing, and waits until they are known.
+    pub(crate) async fn workers(
+        &mut self,
+        count: usize,
+        slots: usize,
+        queues: usize,
+    ) -> Vec<Process> {
+        let queues = queues.to_string();
+        self.workers_with(count, slots, &["--queues", &queues]).await
     }
 
-    /// Waits until so many jobs have ended.
-    pub(crate) async fn ended(&mut self, jobs: usize, queues: usize) {
+    /// As [`Ground::workers`], with other arguments.
+    pub(crate) async fn workers_with(
+        &mut self,
+        count: usize,
+        slots: usize,
+        arguments: &[&str],
+    ) -> Vec<Process> {
+        let wanted = self.broker.workers().await.unwrap().len() + count;
+        let started = (0..count).map(|_| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["worker", "--redis-url", &self.stack.redis.url()]);
+            command.args(["--slots", &slots.to_string()]).args(arguments);
+            self.stack.spawn(command, "worker")
+        });
+        let started = started.collect();
+        while self.broker.workers().await.unwrap().len() < wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        started
+    }
+
+    /// Keeps workers from the jobs of these queues.
+    pub(crate) async fn pause(&self, queues: usize) {
+        for at in 0..queues {
+            self.broker.pause(&name(at, queues).parse().unwrap()).await.unwrap();
+        }
+    }
+
+    /// Lets them go on.
+    pub(crate) async fn resume(&self, queues: usize) {
+        for at in 0..queues {
+            self.broker.resume(&name(at, queues).parse().unwrap()).await.unwrap();
+        }
+    }
+
+    /// Waits until so many jobs have ended; returns how many have.
+    pub(crate) async fn ended(&mut self, jobs: usize, queues: usize) -> usize {
         let mut count = redis::pipe();
         for queue in 0..queues {
             count.zcard(format!("crunch:{{0}}:queue:{}:finished", name(queue, queues)));
         }
         loop {
             let counts: Vec<usize> = count.query_async(&mut self.redis).await.unwrap();
-            if counts.into_iter().sum::<usize>() >= jobs {
-                return;
+            let ended = counts.into_iter().sum();
+            if ended >= jobs {
+                return ended;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            // To ask about many queues costs Redis time of its own: less often, then.
+            tokio::time::sleep(Duration::from_millis(5.max(queues as u64 / 10))).await;
         }
     }
 }
@@ -96,7 +142,7 @@ pub(crate) fn broker(server: &RedisServer) -> Broker {
 
 async fn fill_share(broker: &Broker, mut jobs: usize, payload: usize, queues: usize) {
     while jobs > 0 {
-        let batch: Vec<_> = (0..jobs.min(BATCH))
+        let batch: Vec<_> = (0..jobs.min(BATCH).min(BATCH_BYTES / payload + 1))
             .map(|at| job(broker, &name(at % queues, queues), payload))
             .collect();
         jobs -= batch.len();
@@ -118,9 +164,18 @@ pub(crate) fn name(at: usize, queues: usize) -> String {
 
 /// A job for that queue, with a payload of so many bytes.
 pub(crate) fn job(broker: &Broker, name: &str, payload: usize) -> NewJob {
+    job_with(broker, name, payload_of(payload))
+}
+
+/// JSON of so many bytes.
+pub(crate) fn payload_of(bytes: usize) -> String {
+    format!("{{\"pad\":\"{}\"}}", "x".repeat(bytes.saturating_sub(10)))
+}
+
+/// A job for that queue, with that payload.
+pub(crate) fn job_with(broker: &Broker, name: &str, payload: String) -> NewJob {
     let task = TaskDescriptor::new(name.parse().unwrap());
     let queue: QueueName = task.queue.clone();
-    let payload = format!("{{\"pad\":\"{}\"}}", "x".repeat(payload.saturating_sub(10)));
     NewJob {
         id: broker.new_id(None),
         queue,

@@ -1,24 +1,30 @@
-//! How soon jobs start on an idle system: one job, a delayed job, and four jobs on four one-slot workers.
+//! How soon jobs start and are heard of on an idle system, by the broker and by HTTP; and what idle workers ask of Redis.
 //!
-//! Workers run in this process, so that submission and start are read from one clock. The control is a `PING` over a
-//! connection of its own between the samples: one round trip to Redis, here, now.
+//! Workers run in this process, so that submission, start and end are read from one clock; the API is a process of its
+//! own. Whoever waits for a result does it as the API does for its clients: it watches the job, and is told.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crunch_common::broker::{Broker, Durability, Enqueued, NewJob, Start};
-use crunch_common::config;
-use crunch_common::job::{JobOptions, Priority};
-use crunch_common::task::TaskDescriptor;
-use crunch_tests::RedisServer;
-use crunch_worker::{JobContext, Shutdown, Task, Worker, WorkerConfig};
-use tokio::sync::mpsc;
+use crunch_common::broker::{Lookup, Start};
+use crunch_common::job::JobId;
+use crunch_tests::Api;
+use crunch_worker::{JobContext, Shutdown, Task, Worker};
+use serde::de::IgnoredAny;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 
-use crate::figures::Samples;
+use crate::figures::{Samples, Unit};
+use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job, payload_of, submit};
+use crate::session::Session;
+use crate::usage::commands_a_second;
+use crate::wire::{Connection, get, post};
+use crate::worker::configuration;
 
 /// How much is measured.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Jobs submitted one by one.
+    /// Jobs submitted one by one, in each way.
     #[arg(long, default_value_t = 1000)]
     jobs: usize,
     /// Jobs delayed by 500 ms, one after the other.
@@ -27,75 +33,176 @@ pub(crate) struct Arguments {
     /// Batches of four.
     #[arg(long, default_value_t = 200)]
     batches: usize,
+    /// How long idle workers are watched, in seconds.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
 }
 
 /// One-slot workers that take a batch of as many jobs.
 const WORKERS: usize = 4;
 const DELAY: Duration = Duration::from_millis(500);
+/// A task that ends when it is told to.
+const HELD: &str = "held";
 
-/// Prints the table.
-pub(crate) async fn measure(arguments: &Arguments) {
+/// Takes the figures.
+pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
+    session.refresh_control();
+    idle(session, arguments.seconds).await;
     let mut bench = Bench::start().await;
-    println!("{:<44} {:>9} {:>9} {:>9} {:>8}", "milliseconds", "p50", "p99", "worst", "PINGs");
-    let (single, control) = bench.single(arguments.jobs).await;
-    control.print("control: PING", &control);
-    single.print("submit → handler start", &control);
-    bench
-        .delayed(arguments.delayed)
-        .await
-        .print("delayed by 500 ms: due → handler start", &control);
-    bench
-        .batches(arguments.batches)
-        .await
-        .print("four jobs, four workers: submit → last start", &control);
+    let jobs = arguments.jobs;
+    session.note_quantiles("idle: submit → handler start", &bench.starts(jobs).await);
+    session.note_quantiles("idle: submit → result seen", &bench.results(jobs).await);
+    let mut client = Connection::to(bench.api.address()).await;
+    session.note_quantiles("control: GET /livez", &bench.alive(&mut client, jobs).await);
+    let answers = bench.answers(&mut client, jobs).await;
+    session.note_quantiles("idle: POST /jobs?wait → result", &answers);
+    let woken = bench.wake_ups(&mut client, jobs / 2).await;
+    session.note_quantiles("idle: handler end → GET ?wait answers", &woken);
+    let delayed = bench.delayed(arguments.delayed).await;
+    session.note_quantiles("idle: delayed by 500 ms: due → handler start", &delayed);
+    let lasts = bench.batches(arguments.batches).await;
+    session.note_quantiles("idle: four jobs, four workers: submit → last start", &lasts);
     bench.stop().await;
 }
 
+/// What workers without work ask of Redis.
+async fn idle(session: &mut Session, seconds: u64) {
+    let mut ground = Ground::on(SHIPPED).await;
+    let before = commands_a_second(&mut ground.redis, 1).await;
+    let _workers = ground.workers(WORKERS, 2, 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let with = commands_a_second(&mut ground.redis, seconds).await;
+    let each = (with - before) / WORKERS as f64;
+    session.note("idle: commands of a worker", each, Unit::Counted("/s"));
+}
+
 struct Bench {
-    broker: Broker,
-    redis: redis::aio::MultiplexedConnection,
+    ground: Ground,
+    api: Api,
     starts: mpsc::UnboundedReceiver<Instant>,
+    ends: mpsc::UnboundedReceiver<Instant>,
+    /// Lets a held job end.
+    release: Arc<Notify>,
     shutdown: Shutdown,
-    workers: Vec<tokio::task::JoinHandle<()>>,
-    _server: RedisServer,
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl Bench {
     async fn start() -> Self {
-        let server = RedisServer::start();
-        let (started, starts) = mpsc::unbounded_channel();
-        let shutdown = Shutdown::default();
+        let mut ground = Ground::on(SHIPPED).await;
+        let api = ground.api().await;
+        let ((started, starts), (ended, ends)) =
+            (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let (release, shutdown) = (Arc::new(Notify::new()), Shutdown::default());
+        let url = ground.server().url();
         let workers = (0..WORKERS)
             .map(|_| {
-                let worker = worker(&server.url(), started.clone());
+                let worker = Worker::new(configuration(&url, 1))
+                    .task(probe(started.clone()))
+                    .task(held(started.clone(), release.clone(), ended.clone()));
                 let shutdown = shutdown.clone();
                 tokio::spawn(async move { worker.run_until(shutdown).await.unwrap() })
             })
             .collect();
-        let config = configuration(&server.url());
-        let broker = Broker::new(&config.common.broker).unwrap();
-        let redis = server.connect().await;
-        let mut bench = Self { broker, redis, starts, shutdown, workers, _server: server };
+        let mut bench = Self { ground, api, starts, ends, release, shutdown, workers };
         // Everybody has connected and waits once a few jobs went through.
         for _ in 0..10 * WORKERS {
             bench.submit(Start::Now, 1).await;
             bench.started().await;
         }
+        bench.idle().await;
         bench
     }
 
-    /// One job at a time, each followed by a control.
-    async fn single(&mut self, count: usize) -> (Samples, Samples) {
-        let (mut starts, mut controls) = (Vec::new(), Vec::new());
+    /// One job at a time.
+    async fn starts(&mut self, count: usize) -> Samples {
+        let mut starts = Vec::new();
         for _ in 0..count {
             let submitted = self.submit(Start::Now, 1).await;
             starts.push(self.started().await - submitted);
             self.idle().await;
-            let asked = Instant::now();
-            let () = redis::cmd("PING").exec_async(&mut self.redis).await.unwrap();
-            controls.push(asked.elapsed());
         }
-        (Samples::new(starts), Samples::new(controls))
+        Samples::new(starts)
+    }
+
+    /// One job at a time, until its result is here.
+    async fn results(&mut self, count: usize) -> Samples {
+        let broker = self.ground.broker.clone();
+        let mut changes = broker.changes().await.unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..count {
+            let job = job(&broker, TASK, PAYLOAD);
+            let (id, submitted) = (job.id, Instant::now());
+            submit(&broker, &[job]).await;
+            if !self.has_ended(id).await {
+                while !changes.next().await.is_some_and(|it| it.id == id && it.status.is_terminal())
+                {
+                }
+            }
+            let result = broker.result(id).await.unwrap();
+            seen.push(submitted.elapsed());
+            assert!(matches!(result, Lookup::Found((_, Some(_)))), "{result:?}");
+            self.started().await;
+            self.idle().await;
+        }
+        Samples::new(seen)
+    }
+
+    /// From now on the job's changes are told.
+    async fn has_ended(&self, id: JobId) -> bool {
+        let found = self.ground.broker.watch(id).await.unwrap();
+        matches!(found, Lookup::Found(job) if job.status.is_terminal())
+    }
+
+    /// A request that nothing is done for.
+    async fn alive(&self, client: &mut Connection, count: usize) -> Samples {
+        let request = get("/livez");
+        let mut answers = Vec::new();
+        for _ in 0..count {
+            let asked = Instant::now();
+            client.ask(&request).await;
+            answers.push(asked.elapsed());
+            self.idle().await;
+        }
+        Samples::new(answers)
+    }
+
+    /// A submission that is answered when its job has ended.
+    async fn answers(&mut self, client: &mut Connection, count: usize) -> Samples {
+        let payload = payload_of(PAYLOAD);
+        let body = format!("{{\"task\":\"{TASK}\",\"payload\":{payload}}}");
+        let request = post("/jobs?wait=10", &body);
+        let mut answers = Vec::new();
+        for _ in 0..count {
+            let asked = Instant::now();
+            let answer = client.ask(&request).await;
+            answers.push(asked.elapsed());
+            assert!(String::from_utf8_lossy(answer).contains("succeeded"));
+            self.started().await;
+            self.idle().await;
+        }
+        Samples::new(answers)
+    }
+
+    /// A client that waits for a job which runs: from the end of the handler to its answer.
+    async fn wake_ups(&mut self, client: &mut Connection, count: usize) -> Samples {
+        let mut woken = Vec::new();
+        for _ in 0..count {
+            let held = job(&self.ground.broker, HELD, PAYLOAD);
+            let request = get(&format!("/jobs/{}?wait=10", held.id));
+            submit(&self.ground.broker, &[held]).await;
+            self.started().await;
+            client.send(&request).await;
+            // The API has found the job running, and listens.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.release.notify_one();
+            let answer = String::from_utf8_lossy(client.answer().await).into_owned();
+            let ended = self.ends.recv().await.unwrap();
+            woken.push(ended.elapsed());
+            assert!(answer.contains("succeeded"), "{answer}");
+            self.idle().await;
+        }
+        Samples::new(woken)
     }
 
     /// How long after its time a delayed job starts. Its time is counted from when Redis took it, which lies between
@@ -126,10 +233,11 @@ impl Bench {
 
     /// Enqueues jobs in one call; returns when it began.
     async fn submit(&self, start: Start, count: usize) -> Instant {
-        let jobs: Vec<_> = (0..count).map(|_| job(&self.broker, start)).collect();
+        let broker = &self.ground.broker;
+        let mut jobs: Vec<_> = (0..count).map(|_| job(broker, TASK, PAYLOAD)).collect();
+        jobs.iter_mut().for_each(|job| job.start = start);
         let submitted = Instant::now();
-        let answers = self.broker.enqueue(&jobs).await;
-        assert!(answers.iter().all(|answer| matches!(answer, Ok(Enqueued::Created(_)))));
+        submit(broker, &jobs).await;
         submitted
     }
 
@@ -150,44 +258,27 @@ impl Bench {
     }
 }
 
-fn configuration(redis_url: &str) -> WorkerConfig {
-    let line = ["crunch-bench", "--redis-url", redis_url, "--concurrency", "1"];
-    config::read_from(line.map(Into::into)).map_err(|exit| exit.message).unwrap()
-}
-
 /// Tells when each of its jobs starts.
-fn worker(redis_url: &str, started: mpsc::UnboundedSender<Instant>) -> Worker {
-    Worker::new(configuration(redis_url)).task(Task::new(
-        "probe",
-        move |_job: JobContext, _: ()| {
-            let _ = started.send(Instant::now());
-            async { Ok(()) }
-        },
-    ))
+fn probe(started: mpsc::UnboundedSender<Instant>) -> Task {
+    Task::new(TASK, move |_job: JobContext, _: IgnoredAny| {
+        let _ = started.send(Instant::now());
+        async { Ok(()) }
+    })
 }
 
-fn job(broker: &Broker, start: Start) -> NewJob {
-    let task = TaskDescriptor::new("probe".parse().unwrap());
-    NewJob {
-        id: broker.new_id(None),
-        queue: task.queue.clone(),
-        priority: Priority::Normal,
-        start,
-        payload: "null".into(),
-        options: JobOptions {
-            max_attempts: task.max_attempts,
-            timeout: task.timeout,
-            deadline: None,
-            backoff: task.backoff,
-            content_type: task.content_type,
-            payload_size: 4,
-            metadata: Default::default(),
-            trace: None,
-        },
-        retention: None,
-        idempotency: None,
-        durability: Durability::MEMORY,
-        webhook: None,
-        task: task.name,
-    }
+/// Tells when each of its jobs starts, and ends it when it is told to.
+fn held(
+    started: mpsc::UnboundedSender<Instant>,
+    release: Arc<Notify>,
+    ended: mpsc::UnboundedSender<Instant>,
+) -> Task {
+    Task::new(HELD, move |_job: JobContext, _: IgnoredAny| {
+        let _ = started.send(Instant::now());
+        let (release, ended) = (release.clone(), ended.clone());
+        async move {
+            release.notified().await;
+            let _ = ended.send(Instant::now());
+            Ok(())
+        }
+    })
 }

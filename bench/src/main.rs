@@ -5,22 +5,32 @@
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on fails where it stands")]
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
 
+mod bare;
+mod clock;
 mod control;
+mod crowd;
 mod drain;
 mod enqueue;
 mod figures;
 mod ground;
+mod growth;
+mod histogram;
+mod http;
 mod latency;
+mod load;
+mod memory;
 mod protocol;
+mod safety;
 mod session;
 mod submit;
 mod usage;
 mod waiters;
+mod wire;
 mod worker;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Command, Parser, Subcommand};
 
 use session::{Options, Session};
 
@@ -41,28 +51,47 @@ enum What {
     Drain(drain::Arguments),
     /// What Redis spends on submissions and exchanges of several sizes.
     Protocol(protocol::Arguments),
-    /// How soon jobs start on an idle system, in round trips of Redis.
+    /// How soon jobs start and are heard of on an idle system, by broker and by HTTP.
     Latency(latency::Arguments),
-    /// How fast jobs are taken one by one, by one submitter and by many.
+    /// How fast jobs are taken one by one, by one submitter and by many, in memory and on disk.
     Submit(submit::Arguments),
+    /// How fast the API takes jobs and tells of them, beside a bare server.
+    Http(http::Arguments),
+    /// What jobs take of Redis' memory, and what our processes take.
+    Memory(memory::Arguments),
+    /// How soon jobs start under a fixed load.
+    Load(load::Arguments),
     /// What very many waiting clients cost.
     Waiters(waiters::Arguments),
+    /// What a job costs when one thing grows and everything else stays.
+    Growth(growth::Arguments),
+    /// What it costs a drain to have everything on disk.
+    Safety(safety::Arguments),
+    /// All of these, as they are unless told otherwise.
+    All,
     #[command(hide = true)]
     Worker(worker::Arguments),
+    #[command(hide = true)]
+    BareHttp(bare::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { options, what } = Arguments::parse();
-    if let What::Worker(arguments) = &what {
-        worker::run(arguments).await;
-        return ExitCode::SUCCESS;
+    match &what {
+        What::Worker(arguments) => worker::run(arguments).await,
+        What::BareHttp(arguments) => bare::run(arguments),
+        measured => return take(&options, measured).await,
     }
+    ExitCode::SUCCESS
+}
+
+async fn take(options: &Options, what: &What) -> ExitCode {
     let mut session = Session::start();
     for _ in 0..options.runs {
-        measure(&mut session, &what).await;
+        measure(&mut session, what).await;
     }
-    if session.finish(&options) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if session.finish(options) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 async fn measure(session: &mut Session, what: &What) {
@@ -70,9 +99,36 @@ async fn measure(session: &mut Session, what: &What) {
         What::Enqueue(arguments) => enqueue::measure(session, arguments).await,
         What::Drain(arguments) => drain::measure(session, arguments).await,
         What::Protocol(arguments) => protocol::measure(session, arguments).await,
-        What::Latency(arguments) => latency::measure(arguments).await,
-        What::Submit(arguments) => submit::measure(arguments).await,
-        What::Waiters(arguments) => waiters::measure(arguments).await,
-        What::Worker(_) => {}
+        What::Latency(arguments) => latency::measure(session, arguments).await,
+        What::Submit(arguments) => submit::measure(session, arguments).await,
+        What::Http(arguments) => http::measure(session, arguments).await,
+        What::Memory(arguments) => memory::measure(session, arguments).await,
+        What::Load(arguments) => load::measure(session, arguments).await,
+        What::Waiters(arguments) => waiters::measure(session, arguments).await,
+        What::Growth(arguments) => growth::measure(session, arguments).await,
+        What::Safety(arguments) => safety::measure(session, arguments).await,
+        What::All => measure_all(session).await,
+        What::Worker(_) | What::BareHttp(_) => {}
     }
+}
+
+async fn measure_all(session: &mut Session) {
+    enqueue::measure(session, &defaults()).await;
+    drain::measure(session, &defaults()).await;
+    protocol::measure(session, &defaults()).await;
+    latency::measure(session, &defaults()).await;
+    submit::measure(session, &defaults()).await;
+    http::measure(session, &defaults()).await;
+    memory::measure(session, &defaults()).await;
+    load::measure(session, &defaults()).await;
+    waiters::measure(session, &defaults()).await;
+    growth::measure(session, &defaults()).await;
+    safety::measure(session, &defaults()).await;
+}
+
+/// What a measure is told when nothing is said.
+fn defaults<A: Args>() -> A {
+    let command = A::augment_args(Command::new("defaults").no_binary_name(true));
+    let nothing: [&str; 0] = [];
+    A::from_arg_matches(&command.get_matches_from(nothing)).expect("every argument has a default")
 }

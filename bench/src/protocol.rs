@@ -28,15 +28,15 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
         let ground = Ground::on(SHIPPED).await;
         // Single calls take longer: fewer say as much.
         let jobs = if batch == 1 { arguments.jobs / 5 } else { arguments.jobs } / batch * batch;
-        let before = RedisInfo::of(&ground.server);
+        let before = RedisInfo::of(ground.server());
         for _ in 0..jobs / batch {
             let jobs: Vec<_> = (0..batch).map(|_| job(&ground.broker, TASK, PAYLOAD)).collect();
             submit(&ground.broker, &jobs).await;
         }
-        let enqueued = before.until_now(&ground.server);
-        let before = RedisInfo::of(&ground.server);
+        let enqueued = before.until_now(ground.server());
+        let before = RedisInfo::of(ground.server());
         drain(&ground, jobs, batch).await;
-        let drained = before.until_now(&ground.server);
+        let drained = before.until_now(ground.server());
         let each = 1e5 / jobs as f64;
         session.note(
             &format!("enqueue, {batch} a call: CPU of Redis"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::control::{Control, ControlServer};
-use crate::figures::{Figure, Figures, Unit};
+use crate::figures::{Figure, Figures, Samples, Unit};
 
 /// How to run and what to do with the figures.
 #[derive(clap::Args)]
@@ -53,6 +53,13 @@ impl Session {
 
     pub(crate) fn note(&mut self, name: &str, value: f64, unit: Unit) {
         self.figures.note(name, value, unit, &self.control);
+    }
+
+    /// Notes the median and the 99th percentile.
+    pub(crate) fn note_quantiles(&mut self, name: &str, samples: &Samples) {
+        for (quantile, share) in [("p50", 0.5), ("p99", 0.99)] {
+            self.note(&format!("{name}, {quantile}"), samples.ms(share), Unit::Milliseconds);
+        }
     }
 
     /// Prints everything, stores and compares. Returns whether nothing got worse.

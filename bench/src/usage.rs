@@ -1,9 +1,11 @@
 //! What Redis and the kernel say that something cost.
 
 use std::fs;
+use std::time::Duration;
 
 use crunch_tests::RedisServer;
 use redis::InfoDict;
+use redis::aio::MultiplexedConnection;
 
 /// Figures of `INFO`, or the difference of two.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +47,19 @@ impl RedisInfo {
             memory: now.memory - self.memory,
         }
     }
+}
+
+/// Commands a second that Redis processes, those inside functions included.
+pub(crate) async fn commands_a_second(redis: &mut MultiplexedConnection, seconds: u64) -> f64 {
+    let before = commands(redis).await;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    // The question before is one of them.
+    (commands(redis).await - before - 1.0) / seconds as f64
+}
+
+async fn commands(redis: &mut MultiplexedConnection) -> f64 {
+    let info: InfoDict = redis::cmd("INFO").arg("stats").query_async(redis).await.unwrap();
+    info.get("total_commands_processed").unwrap()
 }
 
 /// `USER_HZ`, which Linux keeps at this on every machine that Crunch runs on; see proc(5).

@@ -1,11 +1,15 @@
 //! A worker whose tasks do nothing: what is left is what Crunch costs.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crunch_common::config;
 use crunch_worker::{JobContext, Task, Worker, WorkerConfig};
-use serde::Serialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
-use crate::ground::name;
+use crate::clock;
+use crate::ground::{TASK, name};
+use crate::histogram::Histogram;
 
 /// How the worker is set up.
 #[derive(clap::Args)]
@@ -15,8 +19,11 @@ pub(crate) struct Arguments {
     #[arg(long)]
     slots: u16,
     /// It has as many tasks, each with a queue of its own.
-    #[arg(long)]
+    #[arg(long, default_value_t = 1)]
     queues: usize,
+    /// Its task tells how long after the instant in its payload each job started; all of them are printed at the end.
+    #[arg(long)]
+    timed: bool,
 }
 
 #[derive(Serialize)]
@@ -24,11 +31,26 @@ struct Done {
     ok: bool,
 }
 
-/// Runs until it is killed.
+/// A payload that says when its job was due.
+#[derive(Deserialize)]
+struct Due {
+    due: u64,
+}
+
+/// Runs until it is asked to stop.
 pub(crate) async fn run(arguments: &Arguments) {
     let worker = Worker::new(configuration(&arguments.redis_url, arguments.slots));
+    if arguments.timed {
+        return run_timed(worker).await;
+    }
     let tasks = (0..arguments.queues).map(|at| noop(&name(at, arguments.queues)));
     tasks.fold(worker, Worker::task).run().await.unwrap();
+}
+
+async fn run_timed(worker: Worker) {
+    let starts = Arc::new(Mutex::new(Histogram::default()));
+    worker.task(timed(starts.clone())).run().await.unwrap();
+    print!("{}", starts.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 pub(crate) fn configuration(redis_url: &str, slots: u16) -> WorkerConfig {
@@ -39,4 +61,12 @@ pub(crate) fn configuration(redis_url: &str, slots: u16) -> WorkerConfig {
 
 fn noop(name: &str) -> Task {
     Task::new(name, async |_job: JobContext, _: IgnoredAny| Ok(Done { ok: true }))
+}
+
+fn timed(starts: Arc<Mutex<Histogram>>) -> Task {
+    Task::new(TASK, move |_job: JobContext, Due { due }: Due| {
+        let late = clock::now().saturating_sub(due);
+        starts.lock().unwrap_or_else(PoisonError::into_inner).record(late);
+        async { Ok(Done { ok: true }) }
+    })
 }

@@ -1,0 +1,112 @@
+//! Clients of one server, each of which sends the same request again as soon as the answer to the last one is there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crunch_tests::RedisServer;
+use futures_util::future::join_all;
+
+use crate::usage::{RedisInfo, cpu_of};
+use crate::wire::Connection;
+
+/// The clients, connected.
+pub(crate) struct Crowd {
+    clients: Vec<Connection>,
+    request: Arc<[u8]>,
+    server: u32,
+}
+
+/// What a crowd got, and what that cost.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Served {
+    pub(crate) requests: f64,
+    seconds: f64,
+    server_cpu: f64,
+    redis_cpu: f64,
+}
+
+impl Served {
+    pub(crate) fn rate(&self) -> f64 {
+        self.requests / self.seconds
+    }
+
+    /// Seconds of CPU that the server took for 100 000 requests.
+    pub(crate) fn server_cpu(&self) -> f64 {
+        self.server_cpu / self.requests * 1e5
+    }
+
+    /// The same of Redis.
+    pub(crate) fn redis_cpu(&self) -> f64 {
+        self.redis_cpu / self.requests * 1e5
+    }
+
+    fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.seconds += other.seconds;
+        self.server_cpu += other.server_cpu;
+        self.redis_cpu += other.redis_cpu;
+    }
+}
+
+impl Crowd {
+    /// `server` is the process at that address.
+    pub(crate) async fn new(count: usize, address: &str, server: u32, request: Vec<u8>) -> Self {
+        let clients = join_all((0..count).map(|_| Connection::to(address))).await;
+        Self { clients, request: request.into(), server }
+    }
+
+    /// Lets the clients ask for that long.
+    pub(crate) async fn ask(&mut self, redis: &RedisServer, time: Duration) -> Served {
+        let (before, cpu, begun) = (RedisInfo::of(redis), cpu_of(self.server), Instant::now());
+        let asking = self
+            .clients
+            .drain(..)
+            .map(|client| tokio::spawn(ask_until(client, self.request.clone(), begun + time)));
+        let asked = join_all(asking.collect::<Vec<_>>()).await;
+        let seconds = begun.elapsed().as_secs_f64();
+        let mut requests = 0;
+        for (client, count) in asked.into_iter().map(Result::unwrap) {
+            self.clients.push(client);
+            requests += count;
+        }
+        Served {
+            requests: f64::from(requests),
+            seconds,
+            server_cpu: cpu_of(self.server) - cpu,
+            redis_cpu: before.until_now(redis).cpu,
+        }
+    }
+}
+
+async fn ask_until(
+    mut client: Connection,
+    request: Arc<[u8]>,
+    deadline: Instant,
+) -> (Connection, u32) {
+    let mut count = 0;
+    while Instant::now() < deadline {
+        client.ask(&request).await;
+        count += 1;
+    }
+    (client, count)
+}
+
+/// Lets two crowds ask in turn, so that both see the same machine: what each got in all its slices. A short one before
+/// lets everybody connect and warm up.
+pub(crate) async fn in_turn(
+    redis: &RedisServer,
+    crowds: &mut [Crowd; 2],
+    slices: u32,
+    slice: Duration,
+) -> [Served; 2] {
+    let mut served = [Served::default(); 2];
+    for crowd in &mut *crowds {
+        crowd.ask(redis, slice / 4).await;
+    }
+    for _ in 0..slices {
+        for (crowd, served) in crowds.iter_mut().zip(&mut served) {
+            served.add(crowd.ask(redis, slice).await);
+        }
+    }
+    served
+}

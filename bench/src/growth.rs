@@ -1,0 +1,234 @@
+//! What becomes of the cost of a job when one thing grows and everything else stays: jobs that are queued, queues, workers,
+//! clients that wait, bytes of a payload.
+//!
+//! Each case stands beside the smallest of its kind. With each comes the time that no more than one in a thousand calls of
+//! our functions exceeded, as Redis itself counts it, and the same of pushing a hundred items on the same server: what is
+//! slow there is the machine.
+
+use redis::aio::MultiplexedConnection;
+
+use crate::drain::release;
+use crate::figures::Unit;
+use crate::ground::{Ground, PAYLOAD, SHIPPED};
+use crate::session::Session;
+use crate::usage::{RedisInfo, commands_a_second};
+use crate::waiters;
+
+/// How far it goes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Jobs that each case is measured with.
+    #[arg(long, default_value_t = 50_000)]
+    jobs: usize,
+    /// The most jobs that are queued; none: 0, as for the others.
+    #[arg(long, default_value_t = 1_000_000)]
+    queued: usize,
+    /// The most queues.
+    #[arg(long, default_value_t = 1000)]
+    queues: usize,
+    /// The most workers.
+    #[arg(long, default_value_t = 200)]
+    workers: usize,
+    /// The most clients that wait.
+    #[arg(long, default_value_t = 10_000)]
+    clients: usize,
+    /// The largest payload, in bytes.
+    #[arg(long, default_value_t = 1024 * 1024)]
+    payload: usize,
+}
+
+/// Slots of a worker that is to be quick.
+const SLOTS: usize = 300;
+/// Slots of each of many workers.
+const FEW_SLOTS: usize = 2;
+/// Bytes of payloads that one case moves at most.
+const MOST_BYTES: usize = 200_000_000;
+/// How long idle workers and waiting clients are watched, in seconds.
+const WATCHED: u64 = 5;
+/// Waiting clients whose jobs are ended.
+const ENDED: usize = 100;
+
+/// Takes the figures.
+pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
+    let up_to = |sizes: &[usize], most: usize| -> Vec<usize> {
+        sizes.iter().copied().filter(|&size| size <= most).collect()
+    };
+    let jobs = arguments.jobs;
+    queued(session, jobs, &up_to(&[1000, 10_000, 100_000, 1_000_000], arguments.queued)).await;
+    queues(session, jobs, &up_to(&[1, 10, 100, 1000], arguments.queues)).await;
+    workers(session, jobs, &up_to(&[1, 10, 50, 200], arguments.workers)).await;
+    clients(session, &up_to(&[1, 100, 1000, 10_000], arguments.clients)).await;
+    payloads(session, jobs, &up_to(&[100, 1024, 10_240, 102_400, 1_048_576], arguments.payload))
+        .await;
+}
+
+async fn queued(session: &mut Session, jobs: usize, sizes: &[usize]) {
+    session.refresh_control();
+    let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
+    for &queued in sizes {
+        let case = format!("{queued} queued");
+        let mut ground = Ground::on(SHIPPED).await;
+        let workers = ground.workers(1, SLOTS, 1).await;
+        ground.pause(1).await;
+        ground.fill(queued, PAYLOAD, 1).await;
+        let probe = Probe::start(session, &case, &mut ground).await;
+        submission.note(session, &case, filled(&ground, jobs, PAYLOAD, 1).await);
+        let drained = release(&mut ground, &workers, jobs, 1).await;
+        probe.end(session, &case, &mut ground).await;
+        drain.note(session, &case, drained.redis_cpu());
+    }
+}
+
+async fn queues(session: &mut Session, jobs: usize, sizes: &[usize]) {
+    session.refresh_control();
+    let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
+    for &queues in sizes {
+        let case = format!("{queues} queues");
+        let mut ground = Ground::on(SHIPPED).await;
+        let workers = ground.workers(1, SLOTS, queues).await;
+        ground.pause(queues).await;
+        let probe = Probe::start(session, &case, &mut ground).await;
+        submission.note(session, &case, filled(&ground, jobs, PAYLOAD, queues).await);
+        let drained = release(&mut ground, &workers, jobs, queues).await;
+        probe.end(session, &case, &mut ground).await;
+        drain.note(session, &case, drained.redis_cpu());
+    }
+}
+
+async fn workers(session: &mut Session, jobs: usize, sizes: &[usize]) {
+    session.refresh_control();
+    let (mut drain, mut idle) = (Row::new("drain"), Row::counting("idle worker", "commands/s"));
+    for &count in sizes {
+        let case = format!("{count} workers");
+        let mut ground = Ground::on(SHIPPED).await;
+        let workers = ground.workers(count, FEW_SLOTS, 1).await;
+        let commands = commands_a_second(&mut ground.redis, WATCHED).await;
+        idle.note(session, &case, commands / count as f64);
+        ground.pause(1).await;
+        ground.fill(jobs, PAYLOAD, 1).await;
+        let probe = Probe::start(session, &case, &mut ground).await;
+        let drained = release(&mut ground, &workers, jobs, 1).await;
+        probe.end(session, &case, &mut ground).await;
+        drain.note(session, &case, drained.redis_cpu());
+    }
+}
+
+async fn clients(session: &mut Session, sizes: &[usize]) {
+    session.refresh_control();
+    let mut wake = Row::counting("cancel → answer, p50", "ms");
+    for &clients in sizes {
+        let case = format!("{clients} clients wait");
+        let waited = waiters::wait(clients, WATCHED, ENDED).await;
+        wake.note(session, &case, waited.woken.ms(0.5));
+        let name = |what| format!("growth, {case}: {what}");
+        session.note(&name("commands"), waited.busy, Unit::Counted("/s"));
+        // Of few clients memory tells nothing: it comes by the page.
+        if clients >= 1000 {
+            session.note(&name("memory of each"), waited.waiting, Unit::Counted("KiB"));
+        }
+    }
+}
+
+async fn payloads(session: &mut Session, jobs: usize, sizes: &[usize]) {
+    session.refresh_control();
+    let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
+    for &payload in sizes {
+        let case = format!("payloads of {payload} B");
+        let jobs = jobs.min(MOST_BYTES / payload);
+        let mut ground = Ground::on(SHIPPED).await;
+        let workers = ground.workers(1, SLOTS, 1).await;
+        ground.pause(1).await;
+        let probe = Probe::start(session, &case, &mut ground).await;
+        let submitted = filled(&ground, jobs, payload, 1).await;
+        submission.note(session, &case, submitted);
+        let drained = release(&mut ground, &workers, jobs, 1).await;
+        probe.end(session, &case, &mut ground).await;
+        drain.note(session, &case, drained.redis_cpu());
+        // Seconds for 100 000 jobs, of which each has so many bytes: milliseconds a megabyte.
+        let cost = (submitted + drained.redis_cpu()) / 1e5 / (payload as f64 / 1e6) * 1e3;
+        let name = format!("growth, {case}: both, CPU of Redis a megabyte");
+        session.note(&name, cost, Unit::Counted("ms/MB"));
+    }
+}
+
+/// Seconds of CPU that Redis takes to take 100 000 jobs.
+async fn filled(ground: &Ground, jobs: usize, payload: usize, queues: usize) -> f64 {
+    let before = RedisInfo::of(ground.server());
+    ground.fill(jobs, payload, queues).await;
+    before.until_now(ground.server()).cpu / jobs as f64 * 1e5
+}
+
+/// A cost in all cases of one kind.
+struct Row {
+    what: &'static str,
+    unit: Unit,
+    small: Option<f64>,
+}
+
+impl Row {
+    /// Seconds of Redis' CPU for 100 000 jobs.
+    const fn new(what: &'static str) -> Self {
+        Self { what, unit: Unit::CpuSeconds, small: None }
+    }
+
+    const fn counting(what: &'static str, unit: &'static str) -> Self {
+        Self { what, unit: Unit::Counted(unit), small: None }
+    }
+
+    /// Notes it, and how many times that of the first case it is.
+    fn note(&mut self, session: &mut Session, case: &str, value: f64) {
+        let name = format!("growth, {case}: {}", self.what);
+        session.note(&name, value, self.unit);
+        match self.small {
+            None => self.small = Some(value),
+            Some(small) => {
+                session.note(
+                    &format!("{name}, of the smallest"),
+                    value / small,
+                    Unit::Counted("×"),
+                );
+            }
+        }
+    }
+}
+
+/// Redis counts how long calls take between its two ends.
+struct Probe;
+
+impl Probe {
+    /// Takes the control, and begins to count.
+    async fn start(session: &mut Session, case: &str, ground: &mut Ground) -> Self {
+        let redis = &mut ground.redis;
+        ask(redis, &["CONFIG", "SET", "latency-tracking-info-percentiles", "99.9"]).await;
+        ask(redis, &["CONFIG", "RESETSTAT"]).await;
+        let item = "x".repeat(PAYLOAD);
+        let mut push = vec!["LPUSH", "probe"];
+        push.resize(2 + 100, &item);
+        for _ in 0..2000 {
+            ask(redis, &push).await;
+        }
+        let name = format!("control: growth, {case}: LPUSH of 100, p99.9");
+        session.note(&name, slowest(redis, "lpush").await, Unit::Counted("µs"));
+        ask(redis, &["DEL", "probe"]).await;
+        ask(redis, &["CONFIG", "RESETSTAT"]).await;
+        Self
+    }
+
+    async fn end(self, session: &mut Session, case: &str, ground: &mut Ground) {
+        let micros = slowest(&mut ground.redis, "fcall").await;
+        session.note(&format!("growth, {case}: functions, p99.9"), micros, Unit::Counted("µs"));
+    }
+}
+
+async fn ask(redis: &mut MultiplexedConnection, words: &[&str]) {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]).exec_async(redis).await.unwrap();
+}
+
+/// The 99.9th percentile of a command's duration, in microseconds.
+async fn slowest(redis: &mut MultiplexedConnection, command: &str) -> f64 {
+    let info: String = redis::cmd("INFO").arg("latencystats").query_async(redis).await.unwrap();
+    let name = format!("latency_percentiles_usec_{command}:p99.9=");
+    let value = info.lines().find_map(|line| line.strip_prefix(&name));
+    value.unwrap_or_else(|| panic!("no {command} in {info}")).trim().parse().unwrap()
+}

@@ -1,0 +1,180 @@
+//! How fast the API takes jobs and tells of them, compared with a bare server that does one command of Redis per request:
+//! see [`crate::bare`]. Both run as processes of their own on one Redis, and are asked in turn.
+//!
+//! Clients share the machine with whom they ask; the CPU that each request costs the server does not depend on them.
+
+use std::time::{Duration, Instant};
+
+use crunch_tests::{Api, Process};
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::crowd::{Crowd, in_turn};
+use crate::figures::Unit;
+use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, payload_of};
+use crate::session::Session;
+use crate::usage::memory_of;
+use crate::wire::{Connection, get, head_of_post, post};
+
+/// How much is measured.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Clients that ask at the same time.
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// How often each server has its turn.
+    #[arg(long, default_value_t = 4)]
+    slices: u32,
+    /// How long a turn is, in milliseconds.
+    #[arg(long, default_value_t = 1000)]
+    slice_ms: u64,
+    /// Jobs in the body of lines.
+    #[arg(long, default_value_t = 200_000)]
+    lines: usize,
+}
+
+/// Clients that send batches; each of a hundred jobs.
+const BATCH_CLIENTS: usize = 8;
+const BATCH: usize = 100;
+/// So many lines are written at once.
+const CHUNK: usize = 1000;
+/// A copy of a finished job for the bare server to read.
+const COPY: &str = "copy";
+
+/// Takes the figures.
+pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
+    session.refresh_control();
+    let mut ground = Ground::on(SHIPPED).await;
+    let api = ground.api().await;
+    let finished = finished_job(&mut ground).await;
+    let (bare, address) = bare(&mut ground).await;
+    let pair = async |ours: Vec<u8>, control: Vec<u8>| {
+        let count = arguments.connections;
+        [
+            Crowd::new(count, api.address(), api.process.pid(), ours).await,
+            Crowd::new(count, &address, bare.pid(), control).await,
+        ]
+    };
+    let body = envelope();
+    let mut crowds = pair(post("/jobs", &body), post("/", &body)).await;
+    compare(session, &ground, ["submit", "LPUSH"], &mut crowds, arguments).await;
+    let polls = [format!("/jobs/{finished}"), format!("/{COPY}")];
+    let [ours, control] = polls.map(|path| get(&path));
+    let mut crowds = pair(ours, control).await;
+    compare(session, &ground, ["poll", "HGETALL"], &mut crowds, arguments).await;
+    drop((crowds, bare));
+    batches(session, &ground, &api, arguments).await;
+    drop(api);
+    for streams in [1, 4] {
+        lines(session, streams, arguments.lines).await;
+    }
+}
+
+/// A job in the API's words.
+fn envelope() -> String {
+    format!("{{\"task\":\"{TASK}\",\"payload\":{}}}", payload_of(PAYLOAD))
+}
+
+/// Has a worker run one job and go; copies what is kept of it.
+async fn finished_job(ground: &mut Ground) -> String {
+    let mut workers = ground.workers(1, 1, 1).await;
+    ground.fill(1, PAYLOAD, 1).await;
+    ground.ended(1, 1).await;
+    let _ = workers[0].terminate().await;
+    let redis = &mut ground.redis;
+    let ids: Vec<String> = redis::cmd("ZRANGE")
+        .arg(&[&format!("crunch:{{0}}:queue:{TASK}:finished"), "0", "0"])
+        .query_async(redis)
+        .await
+        .unwrap();
+    let key = format!("crunch:{{0}}:job:{}", ids[0]);
+    let copied: bool = redis::cmd("COPY").arg(&[&key, COPY]).query_async(redis).await.unwrap();
+    assert!(copied, "{key}");
+    ids[0].clone()
+}
+
+/// The control and where it listens.
+async fn bare(ground: &mut Ground) -> (Process, String) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["bare-http", "--redis-url", &ground.server().url()]);
+    let mut process = ground.stack.spawn(command, "bare");
+    let address = process.says("listening on http://").await;
+    (process, address)
+}
+
+async fn compare(
+    session: &mut Session,
+    ground: &Ground,
+    [ours, bare]: [&str; 2],
+    crowds: &mut [Crowd; 2],
+    arguments: &Arguments,
+) {
+    let slice = Duration::from_millis(arguments.slice_ms);
+    let served = in_turn(ground.server(), crowds, arguments.slices, slice).await;
+    let names = [format!("HTTP {ours}"), format!("control: bare {bare} by HTTP")];
+    for (name, served) in names.iter().zip(&served) {
+        session.note(name, served.rate(), Unit::PerSecond);
+        session.note(&format!("{name}: CPU of server"), served.server_cpu(), Unit::CpuSeconds);
+        session.note(&format!("{name}: CPU of Redis"), served.redis_cpu(), Unit::CpuSeconds);
+    }
+    let [ours_served, control] = served;
+    let ratio = ours_served.rate() / control.rate();
+    session.note(&format!("HTTP {ours} / bare {bare}"), ratio, Unit::Times);
+}
+
+async fn batches(session: &mut Session, ground: &Ground, api: &Api, arguments: &Arguments) {
+    let jobs = vec![envelope(); BATCH].join(",");
+    let request = post("/jobs/batch", &format!("{{\"jobs\":[{jobs}]}}"));
+    let mut crowd = Crowd::new(BATCH_CLIENTS, api.address(), api.process.pid(), request).await;
+    let time = Duration::from_millis(arguments.slice_ms * u64::from(arguments.slices));
+    crowd.ask(ground.server(), time / 10).await;
+    let served = crowd.ask(ground.server(), time).await;
+    let name = format!("HTTP batches of {BATCH}");
+    let each = BATCH as f64;
+    session.note(&format!("{name}: jobs"), served.rate() * each, Unit::PerSecond);
+    session.note(&format!("{name}: CPU of server"), served.server_cpu() / each, Unit::CpuSeconds);
+    session.note(&format!("{name}: CPU of Redis"), served.redis_cpu() / each, Unit::CpuSeconds);
+}
+
+/// Sends jobs as lines in as many bodies at once, to an API that has done nothing before: its memory tells what it keeps
+/// of them.
+async fn lines(session: &mut Session, streams: usize, count: usize) {
+    let mut ground = Ground::on(SHIPPED).await;
+    let api = ground.api().await;
+    let pid = api.process.pid();
+    let before = memory_of(pid);
+    let begun = Instant::now();
+    let share = (count / streams).next_multiple_of(CHUNK);
+    let sending = (0..streams).map(|_| tokio::spawn(send_lines(api.address().to_owned(), share)));
+    let mut sending = std::pin::pin!(join_all(sending.collect::<Vec<_>>()));
+    let mut peak = before;
+    let sent = loop {
+        match tokio::time::timeout(Duration::from_millis(5), &mut sending).await {
+            Ok(sent) => break sent,
+            Err(_) => peak = peak.max(memory_of(pid)),
+        }
+    };
+    sent.into_iter().for_each(Result::unwrap);
+    let rate = (share * streams) as f64 / begun.elapsed().as_secs_f64();
+    let name = match streams {
+        1 => "HTTP lines, 1 body".to_owned(),
+        _ => format!("HTTP lines, {streams} bodies"),
+    };
+    let growth = (peak.max(memory_of(pid)) - before) as f64 / 1024.0;
+    session.note(&format!("{name}: jobs"), rate, Unit::PerSecond);
+    session.note(&format!("{name}: memory of the API, growth"), growth, Unit::Counted("MiB"));
+}
+
+async fn send_lines(address: String, count: usize) {
+    let mut connection = Connection::to(&address).await;
+    let chunk = (envelope() + "\n").repeat(CHUNK);
+    let chunks = count / CHUNK;
+    let head = head_of_post("/jobs/batch", "application/x-ndjson", chunks * chunk.len());
+    connection.send(&head).await;
+    for _ in 0..chunks {
+        connection.send(chunk.as_bytes()).await;
+    }
+    let answer: Value = serde_json::from_slice(connection.answer().await).unwrap();
+    assert_eq!(answer["accepted"], count, "{answer}");
+}

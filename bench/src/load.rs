@@ -1,0 +1,151 @@
+//! End to end under a fixed load: batches through the broker on a timetable that waits for nobody, at half the rate of
+//! whichever is slower, submission or drain.
+//!
+//! The loop is open: a batch that is late does not delay those behind it, and each job's time counts from when it was due.
+//! Jobs carry that instant; the workers, processes of their own, tell how long after it each handler started.
+
+use std::time::{Duration, Instant};
+
+use crunch_common::broker::{Broker, NewJob};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::clock;
+use crate::drain::release;
+use crate::figures::{Samples, Unit};
+use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job_with, submit};
+use crate::histogram::Histogram;
+use crate::session::Session;
+
+/// How much is measured.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Jobs a second. Default: half of what was reached just before, by submission or by drain.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How long, in seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// A batch is due every so many milliseconds.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    every_ms: u64,
+    /// Worker processes.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// Slots of each.
+    #[arg(long, default_value_t = 300)]
+    slots: usize,
+}
+
+/// Jobs of the short trial that finds the rate.
+const TRIAL: usize = 200_000;
+/// How often the queue is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Takes the figures.
+pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
+    session.refresh_control();
+    let rate = match arguments.rate {
+        Some(rate) => rate,
+        None => half_of_the_slower(arguments).await,
+    };
+    let mut ground = Ground::on(SHIPPED).await;
+    let mut workers = ground.workers_with(arguments.workers, arguments.slots, &["--timed"]).await;
+    let timetable = Timetable::new(rate, arguments);
+    let jobs = timetable.jobs(timetable.batches);
+    let (broker, runtime) = (ground.broker.clone(), Handle::current());
+    let sender = tokio::task::spawn_blocking(move || timetable.send(&broker, &runtime));
+    let lengths = lengths(&ground.broker, &sender).await;
+    let (late, sent) = sender.await.unwrap();
+    for batch in sent {
+        batch.await.unwrap();
+    }
+    ground.ended(jobs, 1).await;
+    let mut starts = Histogram::default();
+    for worker in &mut workers {
+        worker.terminate().await;
+        starts.read(&worker.log());
+    }
+    assert_eq!(starts.count(), jobs as u64, "each job started once");
+    session.note("load: rate", rate, Unit::PerSecond);
+    for (quantile, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+        let name = format!("load: due → handler start, {quantile}");
+        session.note(&name, starts.ms(share), Unit::Milliseconds);
+    }
+    session.note_quantiles("control: batch due → sent", &late);
+    let third = lengths.len() / 3;
+    let mean = |lengths: &[u64]| lengths.iter().sum::<u64>() as f64 / lengths.len() as f64;
+    let thirds = [("second", &lengths[third..2 * third]), ("last", &lengths[2 * third..])];
+    for (which, lengths) in thirds {
+        let name = format!("load: queue in the {which} third");
+        session.note(&name, mean(lengths), Unit::Counted("jobs"));
+    }
+}
+
+async fn half_of_the_slower(arguments: &Arguments) -> f64 {
+    let mut ground = Ground::on(SHIPPED).await;
+    let workers = ground.workers(arguments.workers, arguments.slots, 1).await;
+    ground.pause(1).await;
+    let submission = TRIAL as f64 / ground.fill(TRIAL, PAYLOAD, 1).await.as_secs_f64();
+    let drain = release(&mut ground, &workers, TRIAL, 1).await.rate();
+    submission.min(drain) / 2.0
+}
+
+/// Lengths of the queue while batches are sent.
+async fn lengths<T>(broker: &Broker, sender: &JoinHandle<T>) -> Vec<u64> {
+    let mut lengths = Vec::new();
+    while !sender.is_finished() {
+        tokio::time::sleep(LOOK).await;
+        let queues = broker.queues().await.unwrap();
+        let queued = queues.iter().find(|queue| queue.name.as_str() == TASK);
+        lengths.push(queued.map_or(0, |queue| queue.queued));
+    }
+    lengths
+}
+
+/// When which batch is due.
+#[derive(Clone, Copy)]
+struct Timetable {
+    rate: f64,
+    every: Duration,
+    batches: u32,
+}
+
+impl Timetable {
+    fn new(rate: f64, arguments: &Arguments) -> Self {
+        let every = Duration::from_millis(arguments.every_ms);
+        let batches = Duration::from_secs(arguments.seconds).div_duration_f64(every);
+        Self { rate, every, batches: batches as u32 }
+    }
+
+    /// How many jobs are in so many batches.
+    fn jobs(&self, batches: u32) -> usize {
+        (self.rate * (self.every * batches).as_secs_f64()) as usize
+    }
+
+    /// Submits every batch when it is due, whatever became of those before; returns by how much each was late, and the
+    /// submissions. It keeps its thread: timers of the runtime are a millisecond coarse.
+    fn send(&self, broker: &Broker, runtime: &Handle) -> (Samples, Vec<JoinHandle<()>>) {
+        let (mut late, mut sent) = (Vec::new(), Vec::new());
+        let (begun, clock) = (Instant::now() + self.every, clock::now());
+        let clock = clock + u64::try_from(self.every.as_micros()).unwrap();
+        for at in 0..self.batches {
+            let offset = self.every * at;
+            let due = clock + u64::try_from(offset.as_micros()).unwrap();
+            let jobs = self.jobs(at + 1) - self.jobs(at);
+            let batch: Vec<_> = (0..jobs).map(|_| due_at(broker, due)).collect();
+            std::thread::sleep((begun + offset).saturating_duration_since(Instant::now()));
+            late.push((begun + offset).elapsed());
+            let broker = broker.clone();
+            sent.push(runtime.spawn(async move { submit(&broker, &batch).await }));
+        }
+        (Samples::new(late), sent)
+    }
+}
+
+/// A job of the usual size that carries when it was due.
+fn due_at(broker: &Broker, due: u64) -> NewJob {
+    let start = format!("{{\"due\":{due},\"pad\":\"");
+    let pad = "x".repeat(PAYLOAD.saturating_sub(start.len() + 2));
+    job_with(broker, TASK, format!("{start}{pad}\"}}"))
+}

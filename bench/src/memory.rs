@@ -1,0 +1,83 @@
+//! What jobs take of Redis' memory, pending and finished with their results, as shipped and as Redis comes; and what an
+//! API and a worker take of this machine's, idle and after a load.
+
+use std::time::Duration;
+
+use crunch_tests::Process;
+
+use crate::crowd::Crowd;
+use crate::figures::Unit;
+use crate::ground::{Ground, PAYLOAD, SHIPPED, STOCK, TASK, payload_of};
+use crate::session::Session;
+use crate::usage::{RedisInfo, memory_of};
+use crate::wire::post;
+
+/// How much is measured.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Jobs that are kept, and the load of API and worker.
+    #[arg(long, default_value_t = 100_000)]
+    jobs: usize,
+}
+
+/// Slots of the worker whose memory is told.
+const SLOTS: usize = 2;
+/// Slots of one that is to be quick.
+const MANY_SLOTS: usize = 300;
+/// Clients of the API under load.
+const CLIENTS: usize = 64;
+/// Everybody has started what they start, and had a beat or two.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// Takes the figures.
+pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
+    session.refresh_control();
+    for (name, redis) in [("shipped", SHIPPED), ("stock", STOCK)] {
+        jobs(session, name, redis, arguments.jobs).await;
+    }
+    processes(session, arguments.jobs).await;
+}
+
+async fn jobs(session: &mut Session, name: &str, redis: &[&str], jobs: usize) {
+    let mut ground = Ground::on(redis).await;
+    let _workers = ground.workers(1, MANY_SLOTS, 1).await;
+    ground.pause(1).await;
+    let before = RedisInfo::of(ground.server());
+    let mut note = |ground: &Ground, what: &str| {
+        let memory = before.until_now(ground.server()).memory / jobs as f64 * 1e5 / 1e6;
+        let unit = Unit::Counted("MB/100k");
+        session.note(&format!("memory: {what} jobs, Redis as {name}"), memory, unit);
+    };
+    ground.fill(jobs, PAYLOAD, 1).await;
+    note(&ground, "pending");
+    ground.resume(1).await;
+    ground.ended(jobs, 1).await;
+    note(&ground, "finished");
+}
+
+async fn processes(session: &mut Session, jobs: usize) {
+    let mut ground = Ground::on(SHIPPED).await;
+    let api = ground.api().await;
+    let worker = ground.workers(1, SLOTS, 1).await.remove(0);
+    tokio::time::sleep(SETTLED).await;
+    let mut note = |when: &str| {
+        let resident = |process: &Process| memory_of(process.pid()) as f64 / 1024.0;
+        for (who, process) in [("API", &api.process), ("worker", &worker)] {
+            let name = format!("memory: {who} {when}");
+            session.note(&name, resident(process), Unit::Counted("MiB"));
+        }
+    };
+    note("idle");
+    let request =
+        post("/jobs", &format!("{{\"task\":\"{TASK}\",\"payload\":{}}}", payload_of(PAYLOAD)));
+    let mut crowd = Crowd::new(CLIENTS, api.address(), api.process.pid(), request).await;
+    let mut submitted = 0;
+    while submitted < jobs {
+        let served = crowd.ask(ground.server(), Duration::from_millis(500)).await;
+        submitted += served.requests as usize;
+    }
+    ground.ended(submitted, 1).await;
+    drop(crowd);
+    tokio::time::sleep(SETTLED).await;
+    note("after a load");
+}

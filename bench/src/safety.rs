@@ -1,0 +1,31 @@
+//! What it costs to have everything on disk: the same drain with the append-only file, flushed each second, and without
+//! it, in turn.
+
+use crate::drain::{self, drain};
+use crate::figures::Unit;
+use crate::ground::{ON_DISK, SHIPPED};
+use crate::session::Session;
+
+/// How much is measured.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    drain: drain::Arguments,
+    /// How often both are measured in a run; the sums are compared.
+    #[arg(long, default_value_t = 2)]
+    turns: u32,
+}
+
+/// Takes the figures.
+pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
+    session.refresh_control();
+    let (mut with, mut without) = (0.0, 0.0);
+    for _ in 0..arguments.turns {
+        with += drain(ON_DISK, 1, &arguments.drain).await.rate();
+        without += drain(SHIPPED, 1, &arguments.drain).await.rate();
+    }
+    let turns = f64::from(arguments.turns);
+    session.note("safety: drain with appendfsync everysec", with / turns, Unit::PerSecond);
+    session.note("safety: drain without", without / turns, Unit::PerSecond);
+    session.note("safety: with / without", with / without, Unit::Times);
+}
