@@ -172,6 +172,11 @@ pub(crate) fn payload_of(bytes: usize) -> String {
     format!("{{\"pad\":\"{}\"}}", "x".repeat(bytes.saturating_sub(10)))
 }
 
+/// A job in the API's words.
+pub(crate) fn envelope() -> String {
+    format!("{{\"task\":\"{TASK}\",\"payload\":{}}}", payload_of(PAYLOAD))
+}
+
 /// A job for that queue, with that payload.
 pub(crate) fn job_with(broker: &Broker, name: &str, payload: String) -> NewJob {
     let task = TaskDescriptor::new(name.parse().unwrap());

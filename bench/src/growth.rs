@@ -11,7 +11,7 @@ use crate::drain::release;
 use crate::figures::Unit;
 use crate::ground::{Ground, PAYLOAD, SHIPPED};
 use crate::session::Session;
-use crate::usage::{RedisInfo, commands_a_second};
+use crate::usage::{Pace, RedisInfo};
 use crate::waiters;
 
 /// How far it goes.
@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     /// Jobs that each case is measured with.
     #[arg(long, default_value_t = 50_000)]
     jobs: usize,
+    /// Slots of the one worker; an exchange carries up to as many jobs.
+    #[arg(long, default_value_t = 300)]
+    slots: usize,
     /// The most jobs that are queued; none: 0, as for the others.
     #[arg(long, default_value_t = 1_000_000)]
     queued: usize,
@@ -37,8 +40,12 @@ pub(crate) struct Arguments {
     payload: usize,
 }
 
-/// Slots of a worker that is to be quick.
-const SLOTS: usize = 300;
+const QUEUED: [usize; 4] = [1000, 10_000, 100_000, 1_000_000];
+const QUEUES: [usize; 4] = [1, 10, 100, 1000];
+const WORKERS: [usize; 4] = [1, 10, 50, 200];
+const CLIENTS: [usize; 4] = [1, 100, 1000, 10_000];
+const PAYLOADS: [usize; 5] = [100, 1024, 10_240, 102_400, 1_048_576];
+
 /// Slots of each of many workers.
 const FEW_SLOTS: usize = 2;
 /// Bytes of payloads that one case moves at most.
@@ -53,61 +60,59 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     let up_to = |sizes: &[usize], most: usize| -> Vec<usize> {
         sizes.iter().copied().filter(|&size| size <= most).collect()
     };
-    let jobs = arguments.jobs;
-    queued(session, jobs, &up_to(&[1000, 10_000, 100_000, 1_000_000], arguments.queued)).await;
-    queues(session, jobs, &up_to(&[1, 10, 100, 1000], arguments.queues)).await;
-    workers(session, jobs, &up_to(&[1, 10, 50, 200], arguments.workers)).await;
-    clients(session, &up_to(&[1, 100, 1000, 10_000], arguments.clients)).await;
-    payloads(session, jobs, &up_to(&[100, 1024, 10_240, 102_400, 1_048_576], arguments.payload))
-        .await;
+    queued(session, arguments, &up_to(&QUEUED, arguments.queued)).await;
+    queues(session, arguments, &up_to(&QUEUES, arguments.queues)).await;
+    workers(session, arguments, &up_to(&WORKERS, arguments.workers)).await;
+    clients(session, &up_to(&CLIENTS, arguments.clients)).await;
+    payloads(session, arguments, &up_to(&PAYLOADS, arguments.payload)).await;
 }
 
-async fn queued(session: &mut Session, jobs: usize, sizes: &[usize]) {
+async fn queued(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
     let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
     for &queued in sizes {
-        let case = format!("{queued} queued");
+        let case = format!("queued {queued}");
         let mut ground = Ground::on(SHIPPED).await;
-        let workers = ground.workers(1, SLOTS, 1).await;
+        let workers = ground.workers(1, arguments.slots, 1).await;
         ground.pause(1).await;
         ground.fill(queued, PAYLOAD, 1).await;
         let probe = Probe::start(session, &case, &mut ground).await;
-        submission.note(session, &case, filled(&ground, jobs, PAYLOAD, 1).await);
-        let drained = release(&mut ground, &workers, jobs, 1).await;
+        submission.note(session, &case, filled(&ground, arguments.jobs, PAYLOAD, 1).await);
+        let drained = release(&mut ground, &workers, arguments.jobs, 1).await;
         probe.end(session, &case, &mut ground).await;
         drain.note(session, &case, drained.redis_cpu());
     }
 }
 
-async fn queues(session: &mut Session, jobs: usize, sizes: &[usize]) {
+async fn queues(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
     let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
     for &queues in sizes {
-        let case = format!("{queues} queues");
+        let case = format!("queues {queues}");
         let mut ground = Ground::on(SHIPPED).await;
-        let workers = ground.workers(1, SLOTS, queues).await;
+        let workers = ground.workers(1, arguments.slots, queues).await;
         ground.pause(queues).await;
         let probe = Probe::start(session, &case, &mut ground).await;
-        submission.note(session, &case, filled(&ground, jobs, PAYLOAD, queues).await);
-        let drained = release(&mut ground, &workers, jobs, queues).await;
+        submission.note(session, &case, filled(&ground, arguments.jobs, PAYLOAD, queues).await);
+        let drained = release(&mut ground, &workers, arguments.jobs, queues).await;
         probe.end(session, &case, &mut ground).await;
         drain.note(session, &case, drained.redis_cpu());
     }
 }
 
-async fn workers(session: &mut Session, jobs: usize, sizes: &[usize]) {
+async fn workers(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
     let (mut drain, mut idle) = (Row::new("drain"), Row::counting("idle worker", "commands/s"));
     for &count in sizes {
-        let case = format!("{count} workers");
+        let case = format!("workers {count}");
         let mut ground = Ground::on(SHIPPED).await;
         let workers = ground.workers(count, FEW_SLOTS, 1).await;
-        let commands = commands_a_second(&mut ground.redis, WATCHED).await;
+        let commands = Pace::of(&mut ground.redis, WATCHED).await.commands;
         idle.note(session, &case, commands / count as f64);
         ground.pause(1).await;
-        ground.fill(jobs, PAYLOAD, 1).await;
+        ground.fill(arguments.jobs, PAYLOAD, 1).await;
         let probe = Probe::start(session, &case, &mut ground).await;
-        let drained = release(&mut ground, &workers, jobs, 1).await;
+        let drained = release(&mut ground, &workers, arguments.jobs, 1).await;
         probe.end(session, &case, &mut ground).await;
         drain.note(session, &case, drained.redis_cpu());
     }
@@ -117,7 +122,7 @@ async fn clients(session: &mut Session, sizes: &[usize]) {
     session.refresh_control();
     let mut wake = Row::counting("cancel → answer, p50", "ms");
     for &clients in sizes {
-        let case = format!("{clients} clients wait");
+        let case = format!("waiting clients {clients}");
         let waited = waiters::wait(clients, WATCHED, ENDED).await;
         wake.note(session, &case, waited.woken.ms(0.5));
         let name = |what| format!("growth, {case}: {what}");
@@ -129,25 +134,25 @@ async fn clients(session: &mut Session, sizes: &[usize]) {
     }
 }
 
-async fn payloads(session: &mut Session, jobs: usize, sizes: &[usize]) {
+async fn payloads(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
-    let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
     for &payload in sizes {
-        let case = format!("payloads of {payload} B");
-        let jobs = jobs.min(MOST_BYTES / payload);
+        let case = format!("payload {payload} B");
+        let jobs = arguments.jobs.min(MOST_BYTES / payload);
         let mut ground = Ground::on(SHIPPED).await;
-        let workers = ground.workers(1, SLOTS, 1).await;
+        let workers = ground.workers(1, arguments.slots, 1).await;
         ground.pause(1).await;
         let probe = Probe::start(session, &case, &mut ground).await;
-        let submitted = filled(&ground, jobs, payload, 1).await;
-        submission.note(session, &case, submitted);
-        let drained = release(&mut ground, &workers, jobs, 1).await;
+        let submission = filled(&ground, jobs, payload, 1).await;
+        let drain = release(&mut ground, &workers, jobs, 1).await.redis_cpu();
         probe.end(session, &case, &mut ground).await;
-        drain.note(session, &case, drained.redis_cpu());
-        // Seconds for 100 000 jobs, of which each has so many bytes: milliseconds a megabyte.
-        let cost = (submitted + drained.redis_cpu()) / 1e5 / (payload as f64 / 1e6) * 1e3;
-        let name = format!("growth, {case}: both, CPU of Redis a megabyte");
-        session.note(&name, cost, Unit::Counted("ms/MB"));
+        let name = |what| format!("growth, {case}: {what}");
+        session.note(&name("submission"), submission, Unit::CpuSeconds);
+        session.note(&name("drain"), drain, Unit::CpuSeconds);
+        // Of 100 000 jobs, each of so many bytes.
+        let megabytes = payload as f64 / 1e6 * 1e5;
+        let cost = (submission + drain) / megabytes * 1e3;
+        session.note(&name("CPU of Redis"), cost, Unit::Counted("ms/MB"));
     }
 }
 

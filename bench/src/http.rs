@@ -9,12 +9,13 @@ use crunch_tests::{Api, Process};
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::process::Command;
+use tokio::task::JoinError;
 
 use crate::crowd::{Crowd, in_turn};
 use crate::figures::Unit;
-use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, payload_of};
+use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, envelope};
 use crate::session::Session;
-use crate::usage::memory_of;
+use crate::usage::{RedisInfo, cpu_of, memory_of};
 use crate::wire::{Connection, get, head_of_post, post};
 
 /// How much is measured.
@@ -69,11 +70,6 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     for streams in [1, 4] {
         lines(session, streams, arguments.lines).await;
     }
-}
-
-/// A job in the API's words.
-fn envelope() -> String {
-    format!("{{\"task\":\"{TASK}\",\"payload\":{}}}", payload_of(PAYLOAD))
 }
 
 /// Has a worker run one job and go; copies what is kept of it.
@@ -143,27 +139,36 @@ async fn lines(session: &mut Session, streams: usize, count: usize) {
     let mut ground = Ground::on(SHIPPED).await;
     let api = ground.api().await;
     let pid = api.process.pid();
-    let before = memory_of(pid);
-    let begun = Instant::now();
     let share = (count / streams).next_multiple_of(CHUNK);
+    let (before, memory, cpu) = (RedisInfo::of(ground.server()), memory_of(pid), cpu_of(pid));
+    let begun = Instant::now();
     let sending = (0..streams).map(|_| tokio::spawn(send_lines(api.address().to_owned(), share)));
-    let mut sending = std::pin::pin!(join_all(sending.collect::<Vec<_>>()));
-    let mut peak = before;
-    let sent = loop {
-        match tokio::time::timeout(Duration::from_millis(5), &mut sending).await {
-            Ok(sent) => break sent,
-            Err(_) => peak = peak.max(memory_of(pid)),
-        }
-    };
-    sent.into_iter().for_each(Result::unwrap);
-    let rate = (share * streams) as f64 / begun.elapsed().as_secs_f64();
+    let peak = peak_until(pid, join_all(sending.collect::<Vec<_>>())).await;
+    let seconds = begun.elapsed().as_secs_f64();
+    let (cpu, cost) = (cpu_of(pid) - cpu, before.until_now(ground.server()));
     let name = match streams {
         1 => "HTTP lines, 1 body".to_owned(),
         _ => format!("HTTP lines, {streams} bodies"),
     };
-    let growth = (peak.max(memory_of(pid)) - before) as f64 / 1024.0;
-    session.note(&format!("{name}: jobs"), rate, Unit::PerSecond);
+    let (jobs, growth) = ((share * streams) as f64, (peak - memory) as f64 / 1024.0);
+    session.note(&format!("{name}: jobs"), jobs / seconds, Unit::PerSecond);
+    session.note(&format!("{name}: CPU of server"), cpu / jobs * 1e5, Unit::CpuSeconds);
+    session.note(&format!("{name}: CPU of Redis"), cost.cpu / jobs * 1e5, Unit::CpuSeconds);
     session.note(&format!("{name}: memory of the API, growth"), growth, Unit::Counted("MiB"));
+}
+
+/// The most memory that a process had until all of them ended, in KiB.
+async fn peak_until(pid: u32, ended: impl Future<Output = Vec<Result<(), JoinError>>>) -> u64 {
+    let mut ended = std::pin::pin!(ended);
+    let mut peak = 0;
+    loop {
+        let ended = tokio::time::timeout(Duration::from_millis(5), &mut ended).await;
+        peak = peak.max(memory_of(pid));
+        if let Ok(ended) = ended {
+            ended.into_iter().for_each(Result::unwrap);
+            return peak;
+        }
+    }
 }
 
 async fn send_lines(address: String, count: usize) {

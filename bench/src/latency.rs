@@ -3,6 +3,8 @@
 //! Workers run in this process, so that submission, start and end are read from one clock; the API is a process of its
 //! own. Whoever waits for a result does it as the API does for its clients: it watches the job, and is told.
 
+mod http;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,10 +17,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::figures::{Samples, Unit};
-use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job, payload_of, submit};
+use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job, submit};
 use crate::session::Session;
-use crate::usage::commands_a_second;
-use crate::wire::{Connection, get, post};
+use crate::usage::Pace;
+use crate::wire::Connection;
 use crate::worker::configuration;
 
 /// How much is measured.
@@ -68,12 +70,12 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
 /// What workers without work ask of Redis.
 async fn idle(session: &mut Session, seconds: u64) {
     let mut ground = Ground::on(SHIPPED).await;
-    let before = commands_a_second(&mut ground.redis, 1).await;
     let _workers = ground.workers(WORKERS, 2, 1).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let with = commands_a_second(&mut ground.redis, seconds).await;
-    let each = (with - before) / WORKERS as f64;
-    session.note("idle: commands of a worker", each, Unit::Counted("/s"));
+    let pace = Pace::of(&mut ground.redis, seconds).await;
+    let workers = WORKERS as f64;
+    session.note("idle: commands of a worker", pace.commands / workers, Unit::Counted("/s"));
+    session.note("idle: socket reads of a worker", pace.reads / workers, Unit::Counted("/s"));
 }
 
 struct Bench {
@@ -152,57 +154,6 @@ impl Bench {
     async fn has_ended(&self, id: JobId) -> bool {
         let found = self.ground.broker.watch(id).await.unwrap();
         matches!(found, Lookup::Found(job) if job.status.is_terminal())
-    }
-
-    /// A request that nothing is done for.
-    async fn alive(&self, client: &mut Connection, count: usize) -> Samples {
-        let request = get("/livez");
-        let mut answers = Vec::new();
-        for _ in 0..count {
-            let asked = Instant::now();
-            client.ask(&request).await;
-            answers.push(asked.elapsed());
-            self.idle().await;
-        }
-        Samples::new(answers)
-    }
-
-    /// A submission that is answered when its job has ended.
-    async fn answers(&mut self, client: &mut Connection, count: usize) -> Samples {
-        let payload = payload_of(PAYLOAD);
-        let body = format!("{{\"task\":\"{TASK}\",\"payload\":{payload}}}");
-        let request = post("/jobs?wait=10", &body);
-        let mut answers = Vec::new();
-        for _ in 0..count {
-            let asked = Instant::now();
-            let answer = client.ask(&request).await;
-            answers.push(asked.elapsed());
-            assert!(String::from_utf8_lossy(answer).contains("succeeded"));
-            self.started().await;
-            self.idle().await;
-        }
-        Samples::new(answers)
-    }
-
-    /// A client that waits for a job which runs: from the end of the handler to its answer.
-    async fn wake_ups(&mut self, client: &mut Connection, count: usize) -> Samples {
-        let mut woken = Vec::new();
-        for _ in 0..count {
-            let held = job(&self.ground.broker, HELD, PAYLOAD);
-            let request = get(&format!("/jobs/{}?wait=10", held.id));
-            submit(&self.ground.broker, &[held]).await;
-            self.started().await;
-            client.send(&request).await;
-            // The API has found the job running, and listens.
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            self.release.notify_one();
-            let answer = String::from_utf8_lossy(client.answer().await).into_owned();
-            let ended = self.ends.recv().await.unwrap();
-            woken.push(ended.elapsed());
-            assert!(answer.contains("succeeded"), "{answer}");
-            self.idle().await;
-        }
-        Samples::new(woken)
     }
 
     /// How long after its time a delayed job starts. Its time is counted from when Redis took it, which lies between

@@ -49,10 +49,36 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
         Some(rate) => rate,
         None => half_of_the_slower(arguments).await,
     };
+    let timetable = Timetable::new(rate, arguments);
+    let loaded = run(timetable, arguments).await;
+    session.note("load: rate", rate, Unit::PerSecond);
+    for (quantile, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+        let name = format!("load: due → handler start, {quantile}");
+        session.note(&name, loaded.starts.ms(share), Unit::Milliseconds);
+    }
+    session.note_quantiles("control: batch due → sent", &loaded.late);
+    let (lengths, third) = (&loaded.lengths, loaded.lengths.len() / 3);
+    let mean = |lengths: &[u64]| lengths.iter().sum::<u64>() as f64 / lengths.len() as f64;
+    let thirds = [("second", &lengths[third..2 * third]), ("last", &lengths[2 * third..])];
+    for (which, lengths) in thirds {
+        let name = format!("load: queue in the {which} third");
+        session.note(&name, mean(lengths), Unit::Counted("jobs"));
+    }
+}
+
+/// What a load showed.
+struct Loaded {
+    /// From when a job was due to its handler's start.
+    starts: Histogram,
+    /// From when a batch was due to its submission.
+    late: Samples,
+    /// Of the queue, from begin to end.
+    lengths: Vec<u64>,
+}
+
+async fn run(timetable: Timetable, arguments: &Arguments) -> Loaded {
     let mut ground = Ground::on(SHIPPED).await;
     let mut workers = ground.workers_with(arguments.workers, arguments.slots, &["--timed"]).await;
-    let timetable = Timetable::new(rate, arguments);
-    let jobs = timetable.jobs(timetable.batches);
     let (broker, runtime) = (ground.broker.clone(), Handle::current());
     let sender = tokio::task::spawn_blocking(move || timetable.send(&broker, &runtime));
     let lengths = lengths(&ground.broker, &sender).await;
@@ -60,26 +86,16 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     for batch in sent {
         batch.await.unwrap();
     }
+    let jobs = timetable.jobs(timetable.batches);
     ground.ended(jobs, 1).await;
     let mut starts = Histogram::default();
     for worker in &mut workers {
         worker.terminate().await;
         starts.read(&worker.log());
     }
-    assert_eq!(starts.count(), jobs as u64, "each job started once");
-    session.note("load: rate", rate, Unit::PerSecond);
-    for (quantile, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-        let name = format!("load: due → handler start, {quantile}");
-        session.note(&name, starts.ms(share), Unit::Milliseconds);
-    }
-    session.note_quantiles("control: batch due → sent", &late);
-    let third = lengths.len() / 3;
-    let mean = |lengths: &[u64]| lengths.iter().sum::<u64>() as f64 / lengths.len() as f64;
-    let thirds = [("second", &lengths[third..2 * third]), ("last", &lengths[2 * third..])];
-    for (which, lengths) in thirds {
-        let name = format!("load: queue in the {which} third");
-        session.note(&name, mean(lengths), Unit::Counted("jobs"));
-    }
+    let counted = jobs - timetable.jobs(timetable.warm_up);
+    assert_eq!(starts.count(), counted as u64, "each job started once");
+    Loaded { starts, late, lengths }
 }
 
 async fn half_of_the_slower(arguments: &Arguments) -> f64 {
@@ -108,30 +124,38 @@ async fn lengths<T>(broker: &Broker, sender: &JoinHandle<T>) -> Vec<u64> {
 struct Timetable {
     rate: f64,
     every: Duration,
+    /// Batches before those that count: everybody connects, and memory is had.
+    warm_up: u32,
+    /// All batches.
     batches: u32,
 }
+
+/// How long it takes until everything is as it will be.
+const WARM_UP: Duration = Duration::from_secs(1);
 
 impl Timetable {
     fn new(rate: f64, arguments: &Arguments) -> Self {
         let every = Duration::from_millis(arguments.every_ms);
-        let batches = Duration::from_secs(arguments.seconds).div_duration_f64(every);
-        Self { rate, every, batches: batches as u32 }
+        let in_all = WARM_UP + Duration::from_secs(arguments.seconds);
+        let [warm_up, batches] = [WARM_UP, in_all].map(|time| time.div_duration_f64(every) as u32);
+        Self { rate, every, warm_up, batches }
     }
 
     /// How many jobs are in so many batches.
-    fn jobs(&self, batches: u32) -> usize {
+    fn jobs(self, batches: u32) -> usize {
         (self.rate * (self.every * batches).as_secs_f64()) as usize
     }
 
     /// Submits every batch when it is due, whatever became of those before; returns by how much each was late, and the
     /// submissions. It keeps its thread: timers of the runtime are a millisecond coarse.
-    fn send(&self, broker: &Broker, runtime: &Handle) -> (Samples, Vec<JoinHandle<()>>) {
+    fn send(self, broker: &Broker, runtime: &Handle) -> (Samples, Vec<JoinHandle<()>>) {
         let (mut late, mut sent) = (Vec::new(), Vec::new());
         let (begun, clock) = (Instant::now() + self.every, clock::now());
         let clock = clock + u64::try_from(self.every.as_micros()).unwrap();
         for at in 0..self.batches {
             let offset = self.every * at;
             let due = clock + u64::try_from(offset.as_micros()).unwrap();
+            let due = (at >= self.warm_up).then_some(due);
             let jobs = self.jobs(at + 1) - self.jobs(at);
             let batch: Vec<_> = (0..jobs).map(|_| due_at(broker, due)).collect();
             std::thread::sleep((begun + offset).saturating_duration_since(Instant::now()));
@@ -144,7 +168,8 @@ impl Timetable {
 }
 
 /// A job of the usual size that carries when it was due.
-fn due_at(broker: &Broker, due: u64) -> NewJob {
+fn due_at(broker: &Broker, due: Option<u64>) -> NewJob {
+    let due = due.map_or_else(|| "null".to_owned(), |due| due.to_string());
     let start = format!("{{\"due\":{due},\"pad\":\"");
     let pad = "x".repeat(PAYLOAD.saturating_sub(start.len() + 2));
     job_with(broker, TASK, format!("{start}{pad}\"}}"))

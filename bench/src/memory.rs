@@ -7,7 +7,7 @@ use crunch_tests::Process;
 
 use crate::crowd::Crowd;
 use crate::figures::Unit;
-use crate::ground::{Ground, PAYLOAD, SHIPPED, STOCK, TASK, payload_of};
+use crate::ground::{Ground, PAYLOAD, SHIPPED, STOCK, envelope};
 use crate::session::Session;
 use crate::usage::{RedisInfo, memory_of};
 use crate::wire::post;
@@ -68,8 +68,7 @@ async fn processes(session: &mut Session, jobs: usize) {
         }
     };
     note("idle");
-    let request =
-        post("/jobs", &format!("{{\"task\":\"{TASK}\",\"payload\":{}}}", payload_of(PAYLOAD)));
+    let request = post("/jobs", &envelope());
     let mut crowd = Crowd::new(CLIENTS, api.address(), api.process.pid(), request).await;
     let mut submitted = 0;
     while submitted < jobs {

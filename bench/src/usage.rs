@@ -49,17 +49,31 @@ impl RedisInfo {
     }
 }
 
-/// Commands a second that Redis processes, those inside functions included.
-pub(crate) async fn commands_a_second(redis: &mut MultiplexedConnection, seconds: u64) -> f64 {
-    let before = commands(redis).await;
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
-    // The question before is one of them.
-    (commands(redis).await - before - 1.0) / seconds as f64
+/// What Redis does in a second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Commands, those inside functions included.
+    pub(crate) commands: f64,
+    /// Reads from sockets: about as many as calls, where few come together.
+    pub(crate) reads: f64,
 }
 
-async fn commands(redis: &mut MultiplexedConnection) -> f64 {
+impl Pace {
+    /// Watches for so many seconds.
+    pub(crate) async fn of(redis: &mut MultiplexedConnection, seconds: u64) -> Self {
+        let before = done(redis).await;
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let after = done(redis).await;
+        // To ask is to do: one of each was ours.
+        let [commands, reads] =
+            [0, 1].map(|at| (after[at] - before[at] - 1.0).max(0.0) / seconds as f64);
+        Self { commands, reads }
+    }
+}
+
+async fn done(redis: &mut MultiplexedConnection) -> [f64; 2] {
     let info: InfoDict = redis::cmd("INFO").arg("stats").query_async(redis).await.unwrap();
-    info.get("total_commands_processed").unwrap()
+    ["total_commands_processed", "total_reads_processed"].map(|name| info.get(name).unwrap())
 }
 
 /// `USER_HZ`, which Linux keeps at this on every machine that Crunch runs on; see proc(5).

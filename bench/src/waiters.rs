@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::figures::{Samples, Unit};
 use crate::ground::{Ground, SHIPPED};
 use crate::session::Session;
-use crate::usage::{commands_a_second, memory_of};
+use crate::usage::{Pace, memory_of};
 use crate::wire::{Connection, act, get};
 
 /// How much is measured.
@@ -74,20 +74,20 @@ pub(crate) async fn wait(count: usize, seconds: u64, ended: usize) -> Waited {
     let mut ground = Ground::on(SHIPPED).await;
     let api = ground.api().await;
     let pid = api.process.pid();
-    let ids = submit(&api, count).await;
+    let ids = submit(&api, count.max(ended)).await;
     let bare = memory_of(pid);
     let mut clients = connect(&api, count).await;
     let connected = memory_of(pid);
-    let quiet = commands_a_second(&mut ground.redis, seconds).await;
+    let quiet = Pace::of(&mut ground.redis, seconds).await.commands;
     for (client, id) in clients.iter_mut().zip(&ids) {
         client.send(&get(&format!("/jobs/{id}?wait=60"))).await;
     }
     all_wait(&api, count).await;
     let waiting = memory_of(pid);
     // The last requests have their looks still before them.
-    while commands_a_second(&mut ground.redis, 1).await > 2.0 * quiet + 100.0 {}
-    let busy = commands_a_second(&mut ground.redis, seconds).await;
-    let (woken, control) = wake(&api, &mut clients, &ids[..ended.min(count)]).await;
+    while Pace::of(&mut ground.redis, 1).await.commands > 2.0 * quiet + 100.0 {}
+    let busy = Pace::of(&mut ground.redis, seconds).await.commands;
+    let (woken, control) = wake(&api, &mut clients, &ids[..ended]).await;
     let each = |kib: u64| kib as f64 / count as f64;
     Waited {
         at_rest: each(connected.saturating_sub(bare)),
@@ -132,15 +132,21 @@ async fn connect(api: &Api, count: usize) -> Vec<Connection> {
 async fn all_wait(api: &Api, count: usize) {
     let figure = format!("crunch_http_waiting {count}");
     while !String::from_utf8_lossy(&api.get("/metrics").await.body).lines().any(|it| it == figure) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Ends jobs one by one; how long each waiter took to hear of it, and a plain request before it.
+/// Ends jobs one by one; how long each waiter took to hear of it, and a plain request before it. Once all clients have
+/// heard, they wait for another job, one at a time.
 async fn wake(api: &Api, clients: &mut [Connection], ids: &[String]) -> (Samples, Samples) {
     let (mut woken, mut control) = (Vec::new(), Vec::new());
     let mut other = Connection::to(api.address()).await;
-    for (client, id) in clients.iter_mut().zip(ids) {
+    for (at, id) in ids.iter().enumerate() {
+        let (again, client) = (at >= clients.len(), &mut clients[at % clients.len()]);
+        if again {
+            client.send(&get(&format!("/jobs/{id}?wait=60"))).await;
+            all_wait(api, 1).await;
+        }
         let begun = Instant::now();
         other.ask(&get("/livez")).await;
         control.push(begun.elapsed());
