@@ -3,25 +3,21 @@
 //! Workers run in this process, so that submission, start and end are read from one clock; the API is a process of its
 //! own. Whoever waits for a result does it as the API does for its clients: it watches the job, and is told.
 
+mod bench;
 mod http;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crunch_common::broker::{Lookup, Start};
+use crunch_common::broker::{Change, Lookup, Start};
 use crunch_common::job::JobId;
-use crunch_tests::Api;
-use crunch_worker::{JobContext, Shutdown, Task, Worker};
-use serde::de::IgnoredAny;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+
+use bench::Bench;
 
 use crate::figures::{Samples, Unit};
 use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job, submit};
 use crate::session::Session;
 use crate::usage::Pace;
 use crate::wire::Connection;
-use crate::worker::configuration;
 
 /// How much is measured.
 #[derive(clap::Args)]
@@ -43,8 +39,6 @@ pub(crate) struct Arguments {
 /// One-slot workers that take a batch of as many jobs.
 const WORKERS: usize = 4;
 const DELAY: Duration = Duration::from_millis(500);
-/// A task that ends when it is told to.
-const HELD: &str = "held";
 
 /// Takes the figures.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
@@ -78,44 +72,7 @@ async fn idle(session: &mut Session, seconds: u64) {
     session.note("idle: socket reads of a worker", pace.reads / workers, Unit::Counted("/s"));
 }
 
-struct Bench {
-    ground: Ground,
-    api: Api,
-    starts: mpsc::UnboundedReceiver<Instant>,
-    ends: mpsc::UnboundedReceiver<Instant>,
-    /// Lets a held job end.
-    release: Arc<Notify>,
-    shutdown: Shutdown,
-    workers: Vec<JoinHandle<()>>,
-}
-
 impl Bench {
-    async fn start() -> Self {
-        let mut ground = Ground::on(SHIPPED).await;
-        let api = ground.api().await;
-        let ((started, starts), (ended, ends)) =
-            (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let (release, shutdown) = (Arc::new(Notify::new()), Shutdown::default());
-        let url = ground.server().url();
-        let workers = (0..WORKERS)
-            .map(|_| {
-                let worker = Worker::new(configuration(&url, 1))
-                    .task(probe(started.clone()))
-                    .task(held(started.clone(), release.clone(), ended.clone()));
-                let shutdown = shutdown.clone();
-                tokio::spawn(async move { worker.run_until(shutdown).await.unwrap() })
-            })
-            .collect();
-        let mut bench = Self { ground, api, starts, ends, release, shutdown, workers };
-        // Everybody has connected and waits once a few jobs went through.
-        for _ in 0..10 * WORKERS {
-            bench.submit(Start::Now, 1).await;
-            bench.started().await;
-        }
-        bench.idle().await;
-        bench
-    }
-
     /// One job at a time.
     async fn starts(&mut self, count: usize) -> Samples {
         let mut starts = Vec::new();
@@ -137,9 +94,8 @@ impl Bench {
             let (id, submitted) = (job.id, Instant::now());
             submit(&broker, &[job]).await;
             if !self.has_ended(id).await {
-                while !changes.next().await.is_some_and(|it| it.id == id && it.status.is_terminal())
-                {
-                }
+                let ended = |it: &Change| it.id == id && it.status.is_terminal();
+                while !ended(&changes.next().await.unwrap()) {}
             }
             let result = broker.result(id).await.unwrap();
             seen.push(submitted.elapsed());
@@ -181,55 +137,4 @@ impl Bench {
         }
         Samples::new(lasts)
     }
-
-    /// Enqueues jobs in one call; returns when it began.
-    async fn submit(&self, start: Start, count: usize) -> Instant {
-        let broker = &self.ground.broker;
-        let mut jobs: Vec<_> = (0..count).map(|_| job(broker, TASK, PAYLOAD)).collect();
-        jobs.iter_mut().for_each(|job| job.start = start);
-        let submitted = Instant::now();
-        submit(broker, &jobs).await;
-        submitted
-    }
-
-    async fn started(&mut self) -> Instant {
-        self.starts.recv().await.unwrap()
-    }
-
-    /// Lets the workers settle what they ran and wait again.
-    async fn idle(&self) {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-
-    async fn stop(self) {
-        self.shutdown.ask();
-        for worker in self.workers {
-            worker.await.unwrap();
-        }
-    }
-}
-
-/// Tells when each of its jobs starts.
-fn probe(started: mpsc::UnboundedSender<Instant>) -> Task {
-    Task::new(TASK, move |_job: JobContext, _: IgnoredAny| {
-        let _ = started.send(Instant::now());
-        async { Ok(()) }
-    })
-}
-
-/// Tells when each of its jobs starts, and ends it when it is told to.
-fn held(
-    started: mpsc::UnboundedSender<Instant>,
-    release: Arc<Notify>,
-    ended: mpsc::UnboundedSender<Instant>,
-) -> Task {
-    Task::new(HELD, move |_job: JobContext, _: IgnoredAny| {
-        let _ = started.send(Instant::now());
-        let (release, ended) = (release.clone(), ended.clone());
-        async move {
-            release.notified().await;
-            let _ = ended.send(Instant::now());
-            Ok(())
-        }
-    })
 }

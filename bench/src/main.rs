@@ -132,3 +132,22 @@ fn defaults<A: Args>() -> A {
     let nothing: [&str; 0] = [];
     A::from_arg_matches(&command.get_matches_from(nothing)).expect("every argument has a default")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_measure_can_be_taken_without_a_word() {
+        Arguments::command().debug_assert();
+        let measures = Arguments::command();
+        let measures = measures.get_subcommands().filter(|measure| !measure.is_hide_set());
+        for measure in measures {
+            let parsed = Arguments::try_parse_from(["crunch-bench", measure.get_name()]);
+            assert!(parsed.is_ok(), "{}", measure.get_name());
+        }
+        let _: safety::Arguments = defaults();
+    }
+}

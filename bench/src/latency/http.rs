@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Bench, HELD};
+use super::bench::{Bench, HELD};
 use crate::figures::Samples;
 use crate::ground::{PAYLOAD, envelope, job, submit};
 use crate::wire::{Connection, get, post};

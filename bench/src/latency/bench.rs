@@ -1,0 +1,109 @@
+//! The idle system: Redis, an API, and workers in this process that tell when they start what.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crunch_common::broker::Start;
+use crunch_tests::Api;
+use crunch_worker::{JobContext, Shutdown, Task, Worker};
+use serde::de::IgnoredAny;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use super::WORKERS;
+use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job, submit};
+use crate::worker::configuration;
+
+/// A task that ends when it is told to.
+pub(super) const HELD: &str = "held";
+
+/// Everything that is idle.
+pub(super) struct Bench {
+    pub(super) ground: Ground,
+    pub(super) api: Api,
+    starts: mpsc::UnboundedReceiver<Instant>,
+    pub(super) ends: mpsc::UnboundedReceiver<Instant>,
+    /// Lets a held job end.
+    pub(super) release: Arc<Notify>,
+    shutdown: Shutdown,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Bench {
+    pub(super) async fn start() -> Self {
+        let mut ground = Ground::on(SHIPPED).await;
+        let api = ground.api().await;
+        let ((started, starts), (ended, ends)) =
+            (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let (release, shutdown) = (Arc::new(Notify::new()), Shutdown::default());
+        let url = ground.server().url();
+        let workers = (0..WORKERS)
+            .map(|_| {
+                let worker = Worker::new(configuration(&url, 1))
+                    .task(probe(started.clone()))
+                    .task(held(started.clone(), release.clone(), ended.clone()));
+                let shutdown = shutdown.clone();
+                tokio::spawn(async move { worker.run_until(shutdown).await.unwrap() })
+            })
+            .collect();
+        let mut bench = Self { ground, api, starts, ends, release, shutdown, workers };
+        // Everybody has connected and waits once a few jobs went through.
+        for _ in 0..10 * WORKERS {
+            bench.submit(Start::Now, 1).await;
+            bench.started().await;
+        }
+        bench.idle().await;
+        bench
+    }
+
+    /// Enqueues jobs in one call; returns when it began.
+    pub(super) async fn submit(&self, start: Start, count: usize) -> Instant {
+        let broker = &self.ground.broker;
+        let mut jobs: Vec<_> = (0..count).map(|_| job(broker, TASK, PAYLOAD)).collect();
+        jobs.iter_mut().for_each(|job| job.start = start);
+        let submitted = Instant::now();
+        submit(broker, &jobs).await;
+        submitted
+    }
+
+    pub(super) async fn started(&mut self) -> Instant {
+        self.starts.recv().await.unwrap()
+    }
+
+    /// Lets the workers settle what they ran and wait again.
+    pub(super) async fn idle(&self) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+
+    pub(super) async fn stop(self) {
+        self.shutdown.ask();
+        for worker in self.workers {
+            worker.await.unwrap();
+        }
+    }
+}
+
+/// Tells when each of its jobs starts.
+fn probe(started: mpsc::UnboundedSender<Instant>) -> Task {
+    Task::new(TASK, move |_job: JobContext, _: IgnoredAny| {
+        let _ = started.send(Instant::now());
+        async { Ok(()) }
+    })
+}
+
+/// Tells when each of its jobs starts, and ends it when it is told to.
+fn held(
+    started: mpsc::UnboundedSender<Instant>,
+    release: Arc<Notify>,
+    ended: mpsc::UnboundedSender<Instant>,
+) -> Task {
+    Task::new(HELD, move |_job: JobContext, _: IgnoredAny| {
+        let _ = started.send(Instant::now());
+        let (release, ended) = (release.clone(), ended.clone());
+        async move {
+            release.notified().await;
+            let _ = ended.send(Instant::now());
+            Ok(())
+        }
+    })
+}
