@@ -201,6 +201,14 @@ impl Broker {
         Self { link: Link::new(self.settings.clone(), self.client.clone()), ..self.clone() }
     }
 
+    /// A broker on the same Redis that shares no connection with this one but the pool: neither for steps nor for
+    /// submissions, so that those of two threads are not collected in one.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let submitters = Submitters::new(&self.settings, &self.client, self.insists.replicas);
+        Self { submitters: submitters.into(), ..self.separate() }
+    }
+
     /// As [`Broker::separate`]; while Redis is away it tries to connect at least that often. For beats: a lease may be about
     /// to end.
     #[must_use]

@@ -30,6 +30,16 @@ impl Scene {
         let () = command.arg(key).arg(arguments).query_async(&mut self.redis).await.unwrap();
     }
 
+    /// Takes the worker out of a running job's state.
+    async fn unfence(&mut self, id: &str) {
+        let key = format!("crunch:{{0}}:job:{id}");
+        let mut ask = redis::cmd("HGET");
+        let state: String = ask.arg(key).arg("state").query_async(&mut self.redis).await.unwrap();
+        let mut words: Vec<_> = state.split(' ').collect();
+        words[5] = "-";
+        self.tamper("HSET", &format!("job:{id}"), &["state", &words.join(" ")]).await;
+    }
+
     /// What `crunch-api audit` says, as JSON, and its exit code.
     async fn audit(&self, more: &[&str]) -> (Value, i32) {
         let mut command = self.stack.command("test-api");

@@ -38,7 +38,7 @@ pub(crate) struct Executor {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     lease: Lease,
-    job: ClaimedJob,
+    job: Box<ClaimedJob>,
     task: Arc<Task>,
     limit: TimeLimit,
     stop: Stop,
@@ -60,7 +60,7 @@ impl Executor {
     ///
     /// # Errors
     /// The settlement of a job that is not to run here, or not any more.
-    pub(crate) fn admit(&self, claim: Claim, slot: Slot) -> Result<Admitted, Settlement> {
+    pub(crate) fn admit(&self, claim: Claim, slot: Slot) -> Result<Box<Admitted>, Settlement> {
         let Claim { lease, job } = claim;
         let Some(task) = self.registry.find(&job.task).cloned() else {
             tracing::warn!(job.id = %job.id, job.task = %job.task, "no code for this task here: given back");
@@ -73,18 +73,19 @@ impl Executor {
         metrics::claimed(&job);
         let context = JobContext::new(&job, limit.deadline(), stop.token().clone()).occupying(slot);
         self.running.enter(lease.key(), context.clone(), stop.clone(), limit.ends);
-        Ok(Admitted { lease, job, task, limit, stop, context })
+        // Boxed: it is moved from hand to hand until a task runs it.
+        Ok(Box::new(Admitted { lease, job, task, limit, stop, context }))
     }
 
     /// Runs a job to the end of its attempt. Nothing is returned if the lease was lost: then nothing may be settled.
-    pub(crate) async fn run(&self, admitted: Admitted) -> Option<Settlement> {
+    pub(crate) async fn run(&self, admitted: Box<Admitted>) -> Option<Settlement> {
         let job = &admitted.job;
         let span = span_of(job, admitted.context.trace());
         let begun = Instant::now();
         let ending = self.attempt(&admitted).instrument(span.clone()).await;
         let took = begun.elapsed();
         let _entered = span.enter();
-        let Admitted { lease, job, task, .. } = admitted;
+        let Admitted { lease, job, task, .. } = *admitted;
         let key = lease.key();
         let settlement = self.classify(lease, &task, &job, ending);
         metrics::ended(&job, settlement.as_ref(), took);

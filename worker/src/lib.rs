@@ -45,6 +45,7 @@
 
 mod commands;
 mod config;
+mod consumers;
 mod context;
 mod executor;
 mod handler;

@@ -85,7 +85,7 @@ impl RunningJobs {
             stop.fire(reason);
         }
         jobs.running.insert(key, Running { context, stop, abandoned_at });
-        self.count.send_replace(jobs.running.len());
+        self.note_count(jobs.running.len());
     }
 
     /// The attempt has ended; its lease is named until the outcome is with Redis, so that an outage does not cost it.
@@ -94,7 +94,7 @@ impl RunningJobs {
         if let Some(job) = jobs.running.remove(&key) {
             jobs.settling.insert(key, job.abandoned_at);
         }
-        self.count.send_replace(jobs.running.len());
+        self.note_count(jobs.running.len());
     }
 
     /// The lease is settled or lost.
@@ -102,7 +102,15 @@ impl RunningJobs {
         let mut jobs = self.lock();
         jobs.running.remove(&key);
         jobs.settling.remove(&key);
-        self.count.send_replace(jobs.running.len());
+        self.note_count(jobs.running.len());
+    }
+
+    /// Whoever waits does so for the last to end; nobody needs to be woken for the others.
+    fn note_count(&self, running: usize) {
+        self.count.send_if_modified(|count| {
+            *count = running;
+            running == 0
+        });
     }
 
     /// How many run, those that ended not counted.

@@ -78,7 +78,11 @@ impl Slots {
 impl Drop for Slot {
     fn drop(&mut self) {
         metrics::busy(-1.0);
-        self.0.state.send_modify(|state| state.idle += 1);
+        // Whoever waits does so for the first.
+        self.0.state.send_if_modified(|state| {
+            state.idle += 1;
+            state.idle == 1
+        });
     }
 }
 

@@ -9,21 +9,19 @@ use crunch_common::config::{self, Exit};
 use crunch_common::queue::QueueName;
 use crunch_common::telemetry;
 use crunch_common::time::Timestamp;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Commands, InvalidCommands};
 use crate::config::WorkerConfig;
+use crate::consumers::Consumers;
 use crate::executor::{Executor, STOP_GRACE};
 use crate::health::{Attendant, Health};
 use crate::process::take_over_if_launched;
 use crate::registry::{DuplicateTask, Registry};
 use crate::running::{RunningJobs, StopReason};
-use crate::service::{
-    Announcer, Control, Heartbeat, Listener, Processor, Reachability, Reporter, Rotation,
-};
-use crate::slots::Slots;
+use crate::service::{Announcer, Control, Heartbeat, Reachability, Reporter};
 use crate::supervisor::{Lifeline, take_over_if_wished};
 use crate::{Task, tasks};
 
@@ -256,7 +254,7 @@ struct Staff {
     grace: Duration,
     running: Arc<RunningJobs>,
     /// Take work and bring back what ended.
-    processors: JoinSet<()>,
+    consumers: JoinHandle<()>,
     /// Serve those that run; end last.
     helpers: JoinSet<()>,
     heartbeat: std::thread::JoinHandle<()>,
@@ -316,65 +314,29 @@ impl Staff {
             reporter,
             max_result: config.max_result,
         };
-        let mut staff = Self {
+        let consumers = Consumers {
+            config,
+            broker,
+            worker,
+            queues: &queues,
+            health: &health,
+            executor: Arc::new(executor),
+        };
+        let consumers = consumers.start(&mut helpers, &draining, &give_up)?;
+        health.works();
+        Ok(Self {
             broker: broker.clone(),
             worker,
             grace: config.grace,
             running,
-            processors: JoinSet::new(),
+            consumers,
             helpers,
             heartbeat,
             health,
             draining,
             give_up,
             done,
-        };
-        staff.start_processing(config, &queues, &Arc::new(executor));
-        staff.health.works();
-        Ok(staff)
-    }
-
-    /// One processor and one listener a partition; all share the slots.
-    fn start_processing(
-        &mut self,
-        config: &WorkerConfig,
-        queues: &[QueueName],
-        executor: &Arc<Executor>,
-    ) {
-        let slots = Slots::new(config.slots());
-        for partition in self.broker.partitions() {
-            let (looks, asked) = mpsc::channel(1);
-            let exchanges = self.broker.separate();
-            let pulse = self.health.pulse(format!("consumer of partition {partition}"));
-            let listener = Listener {
-                broker: self.broker.separate(),
-                exchanges: exchanges.clone(),
-                partition,
-                queues: queues.to_vec(),
-                slots: slots.clone(),
-                looks,
-                pulse: pulse.clone(),
-            };
-            let processor = Processor {
-                broker: exchanges,
-                partition,
-                worker: self.worker,
-                lease: config.lease,
-                queues: match config.queues {
-                    Some(_) => Rotation::by_preference(queues.to_vec()),
-                    None => Rotation::by_turns(queues.to_vec()),
-                },
-                slots: slots.clone(),
-                executor: executor.clone(),
-                pulse,
-            };
-            self.helpers.spawn(listener.run(self.draining.clone()));
-            self.processors.spawn(processor.run(
-                asked,
-                self.draining.clone(),
-                self.give_up.clone(),
-            ));
-        }
+        })
     }
 
     /// Works until the wish to stop, then stops in this order:
@@ -393,7 +355,7 @@ impl Staff {
         self.draining.cancel();
         self.health.drains();
         let in_time = tokio::select! {
-            () = processed(&mut self.processors) => true,
+            _ = &mut self.consumers => true,
             () = tokio::time::sleep(self.grace) => false,
             () = shutdown.hurry.cancelled() => false,
         };
@@ -402,14 +364,13 @@ impl Staff {
             self.running.stop_all(StopReason::Shutdown);
             // A handler that does not stop in time is given up by its executor.
             let _stopped = tokio::time::timeout(STOP_GRACE, self.running.idle()).await;
-            let settled = processed(&mut self.processors);
-            if tokio::time::timeout(LAST_EXCHANGE, settled).await.is_err() {
+            if tokio::time::timeout(LAST_EXCHANGE, &mut self.consumers).await.is_err() {
                 tracing::warn!("not everything could be settled; its leases will end");
                 self.give_up.cancel();
             }
         }
         self.done.cancel();
-        processed(&mut self.helpers).await;
+        while self.helpers.join_next().await.is_some() {}
         // No beat may come after the goodbye: it would make the worker known again. An open call has its own deadline.
         let _ended = tokio::task::spawn_blocking(move || self.heartbeat.join()).await;
         if let Err(error) = self.broker.leave(self.worker).await {
@@ -417,10 +378,6 @@ impl Staff {
         }
         tracing::info!("worker ends");
     }
-}
-
-async fn processed(set: &mut JoinSet<()>) {
-    while set.join_next().await.is_some() {}
 }
 
 fn describe(config: &WorkerConfig, registry: &Registry, queues: &[QueueName]) -> WorkerInfo {

@@ -8,6 +8,7 @@ use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::lease::{Epoch, Lease, LeaseKey, Outcome, Settlement, WorkerId};
+use super::record::{LastOptions, Spec};
 use super::{Broker, reply};
 use crate::job::{JobId, JobOptions, Partition, Payload, Priority};
 use crate::queue::QueueName;
@@ -41,10 +42,10 @@ pub struct Exchange {
 impl Exchange {
     /// One call looks at no more queues than this; a worker with more rotates.
     pub const MAX_QUEUES: usize = 32;
-    /// One call settles no more attempts than this.
-    pub const MAX_SETTLEMENTS: usize = 100;
+    /// One call settles no more attempts than this: with as many claims it stays below a millisecond of Redis' time.
+    pub const MAX_SETTLEMENTS: usize = 50;
     /// One call hands out no more jobs than this.
-    pub const MAX_CLAIMS: usize = 100;
+    pub const MAX_CLAIMS: usize = 50;
     /// One call carries no more bytes of results than this; a single larger result passes alone.
     pub const MAX_BYTES: usize = 1024 * 1024;
 }
@@ -85,7 +86,7 @@ pub struct Claim {
     /// To be spent when the attempt ended.
     pub lease: Lease,
     /// What to run.
-    pub job: ClaimedJob,
+    pub job: Box<ClaimedJob>,
 }
 
 /// What a handler needs to know of its job.
@@ -164,7 +165,9 @@ fn write_outcome(command: &mut Cmd, outcome: &Outcome) {
     let json = |error| serde_json::to_vec(error).expect("an error is plain text");
     match outcome {
         Outcome::Complete(result) => {
-            command.arg("complete").arg(&result.bytes[..]).arg(result.content_type.as_str())
+            let content_type = Some(result.content_type.as_str());
+            let unless_json = content_type.filter(|_| !result.content_type.is_json());
+            command.arg("complete").arg(&result.bytes[..]).arg(unless_json.unwrap_or_default())
         }
         Outcome::Retry { error, delay } => {
             command.arg("retry").arg(json(error)).arg(whole_ms(*delay))
@@ -184,11 +187,11 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
     }
     let [now, settled, claims, next_due, more, drain] = reply::fields(Value::Array(values))?;
     let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
-    let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
+    let (mut readable, mut unreadable, mut last) = (Vec::new(), Vec::new(), LastOptions::default());
     for claim in reply::array(claims)? {
-        let (lease, job) = read_claim(claim, now)?;
+        let (lease, job) = read_claim(claim, now, &mut last)?;
         match job {
-            Ok(job) => readable.push(Claim { lease, job }),
+            Ok(job) => readable.push(Claim { lease, job: Box::new(job) }),
             // It must not take the others with it.
             Err(error) => {
                 tracing::error!(job.id = %lease.key().id, %error, "this version cannot read a job it was handed");
@@ -216,36 +219,49 @@ fn read_settled(code: &Value) -> Result<Settled, Error> {
 }
 
 /// The lease of a claim, and its job as far as it can be read.
-fn read_claim(claim: Value, now: Timestamp) -> Result<(Lease, Result<ClaimedJob, Error>), Error> {
+fn read_claim(
+    claim: Value,
+    now: Timestamp,
+    last: &mut LastOptions,
+) -> Result<(Lease, Result<ClaimedJob, Error>), Error> {
     let mut fields = reply::array(claim)?.into_iter();
     let (Some(id), Some(epoch)) = (fields.next(), fields.next()) else {
         return Err(Error::unreadable("a claim without id and epoch"));
     };
-    let lease = Lease::new(reply::parsed(id)?, Epoch::new(reply::unsigned(&epoch)?));
-    let job = read_job(lease.key(), fields.collect(), now);
+    let epoch = unless_empty(epoch)?.unwrap_or(now.unix_ms());
+    let lease = Lease::new(reply::parsed(id)?, Epoch::new(epoch));
+    let job = read_job(lease.key(), fields.collect(), now, last);
     Ok((lease, job))
 }
 
-fn read_job(lease: LeaseKey, fields: Vec<Value>, now: Timestamp) -> Result<ClaimedJob, Error> {
-    let [queue, priority, task, attempt, payload, options, created_at, due_at] =
-        reply::fields(Value::Array(fields))?;
+fn read_job(
+    lease: LeaseKey,
+    fields: Vec<Value>,
+    now: Timestamp,
+    last: &mut LastOptions,
+) -> Result<ClaimedJob, Error> {
+    let [queue, priority, attempt, spec, payload, run_at] = reply::fields(Value::Array(fields))?;
     let LeaseKey { id, epoch } = lease;
-    let options: JobOptions = serde_json::from_slice(&reply::bytes(options)?)
-        .map_err(|error| Error::unreadable(format!("options of job {id}: {error}")))?;
+    let Spec { created_at, task, options } = Spec::read(&reply::text(spec)?, last)?;
     Ok(ClaimedJob {
         id,
         epoch,
         queue: reply::parsed(queue)?,
-        priority: reply::parsed(priority)?,
-        task: reply::parsed(task)?,
+        priority: unless_empty(priority)?.unwrap_or_default(),
+        task,
         attempt: reply::parsed(attempt)?,
         payload: Payload {
             bytes: reply::bytes(payload)?,
             content_type: options.content_type.clone(),
         },
         options,
-        created_at: Timestamp::from_unix_ms(reply::unsigned(&created_at)?),
-        due_at: Timestamp::from_unix_ms(reply::unsigned(&due_at)?),
+        created_at,
+        due_at: unless_empty(run_at)?.map_or(created_at, Timestamp::from_unix_ms),
         claimed_at: now,
     })
+}
+
+fn unless_empty<T: std::str::FromStr>(value: Value) -> Result<Option<T>, Error> {
+    let text = reply::text(value)?;
+    Some(text).filter(|text| !text.is_empty()).map(|text| reply::parse(&text)).transpose()
 }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 /// Version of the key space's layout. A key space of another version is refused.
-pub(crate) const LAYOUT: u64 = 1;
+pub(crate) const LAYOUT: u64 = 2;
 
 /// What several verbs use, in the order of its use.
 const SHARED: [&str; 11] = [

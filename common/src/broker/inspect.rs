@@ -284,12 +284,12 @@ impl Broker {
         let ids = reply::array(self.pooled(&first).await?.swap_remove(0))?;
         let mut ask = redis::pipe();
         for id in ids.iter().cloned().filter_map(|id| reply::parsed(id).ok()) {
-            ask.cmd("HGET").arg(keys.job(id)).arg("status");
+            ask.cmd("HGET").arg(keys.job(id)).arg("state");
         }
-        let statuses = self.pooled(&ask).await?;
-        let retrying = statuses
-            .into_iter()
-            .filter(|status| *status == Value::BulkString(b"retrying".to_vec()));
+        let states = self.pooled(&ask).await?;
+        let retrying = states.iter().filter(
+            |state| matches!(state, Value::BulkString(state) if state.starts_with(b"retrying ")),
+        );
         Ok(retrying.count() as u64 * delayed / delayed.clamp(1, COUNTED))
     }
 

@@ -105,31 +105,101 @@ impl<T> Lookup<T> {
 
 /// The fields of a job's hash that make a [`JobRecord`], in the order [`read`] takes them. `result_large`, `payload` and
 /// `history` are left out: they are fetched only when asked for.
-pub(crate) const FIELDS: [&str; 23] = [
+pub(crate) const FIELDS: [&str; 13] = [
     "gone",
-    "task",
-    "queue",
+    "state",
+    "spec",
     "priority",
-    "status",
-    "options",
-    "version",
-    "attempt",
     "losses",
-    "epoch",
-    "worker",
     "cancel_requested",
     "progress",
     "progress_message",
-    "created_at",
     "run_at",
-    "started_at",
-    "finished_at",
-    "expires_at",
     "error",
     "result",
     "result_size",
     "result_type",
 ];
+
+/// What changes on every job's way, as the words of the field `state`; `lua/core.lua` writes them.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) status: Status,
+    pub(crate) version: u64,
+    pub(crate) queue: QueueName,
+    pub(crate) attempt: u32,
+    pub(crate) epoch: Option<Epoch>,
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) finished_at: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+impl State {
+    pub(crate) fn read(text: &str) -> Result<Self, Error> {
+        let words: Vec<_> = text.split(' ').collect();
+        let Ok([status, version, queue, attempt, epoch, worker, started, finished, expires]) =
+            <[&str; 9]>::try_from(words)
+        else {
+            return Err(Error::unreadable(format!("{text:?} is not the state of a job")));
+        };
+        let time = |word| Ok(optional(word)?.map(Timestamp::from_unix_ms));
+        Ok(Self {
+            status: reply::parse(status)?,
+            version: reply::parse(version)?,
+            queue: reply::parse(queue)?,
+            attempt: reply::parse(attempt)?,
+            epoch: optional(epoch)?.map(Epoch::new),
+            worker: optional(worker)?,
+            started_at: time(started)?,
+            finished_at: time(finished)?,
+            expires_at: time(expires)?,
+        })
+    }
+}
+
+/// `-` stands for none.
+fn optional<T: std::str::FromStr>(word: &str) -> Result<Option<T>, Error> {
+    (word != "-").then(|| reply::parse(word)).transpose()
+}
+
+/// What was asked, as it stands in the field `spec`, which never changes.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    pub(crate) created_at: Timestamp,
+    pub(crate) task: TaskName,
+    pub(crate) options: JobOptions,
+}
+
+impl Spec {
+    pub(crate) fn read(text: &str, last: &mut LastOptions) -> Result<Self, Error> {
+        let mut parts = text.splitn(3, ' ');
+        let mut next = || parts.next().ok_or_else(|| Error::unreadable("a short spec"));
+        Ok(Self {
+            created_at: Timestamp::from_unix_ms(reply::parse(next()?)?),
+            task: reply::parse(next()?)?,
+            options: last.read(next()?)?,
+        })
+    }
+}
+
+/// The options that were read last: those of the next job are mostly the same, and need not be parsed again.
+#[derive(Debug, Default)]
+pub(crate) struct LastOptions(Option<(String, JobOptions)>);
+
+impl LastOptions {
+    fn read(&mut self, text: &str) -> Result<JobOptions, Error> {
+        if let Some((last, options)) = &self.0
+            && last == text
+        {
+            return Ok(options.clone());
+        }
+        let options: JobOptions = serde_json::from_str(text)
+            .map_err(|error| Error::unreadable(format!("options of a job: {error}")))?;
+        self.0 = Some((text.to_owned(), options.clone()));
+        Ok(options)
+    }
+}
 
 /// Reads the answer of `HMGET job …FIELDS`.
 pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> {
@@ -139,35 +209,33 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
         Some(_) => return Ok(Lookup::Gone(Tombstone::Deleted)),
         None => {}
     }
-    if fields.peek("status").is_none() {
+    let Some(state) = fields.take("state") else {
         return Ok(Lookup::Unknown);
-    }
+    };
+    let state = State::read(&reply::text(state)?)?;
+    let spec = Spec::read(&fields.required::<String>("spec")?, &mut LastOptions::default())?;
     let error =
         fields.parsed::<String>("error")?.map(|json| serde_json::from_str(&json)).transpose();
-    let options = serde_json::from_str(&fields.required::<String>("options")?);
     let record = JobRecord {
         id,
-        task: fields.required("task")?,
-        queue: fields.required("queue")?,
+        task: spec.task,
+        queue: state.queue,
         priority: fields.parsed("priority")?.unwrap_or_default(),
-        status: fields.required("status")?,
-        options: options
-            .map_err(|error| Error::unreadable(format!("options of job {id}: {error}")))?,
-        version: fields.required("version")?,
-        attempt: fields.parsed("attempt")?.unwrap_or(0),
+        status: state.status,
+        options: spec.options,
+        version: state.version,
+        attempt: state.attempt,
         losses: fields.parsed("losses")?.unwrap_or(0),
-        epoch: fields.parsed("epoch")?.map(Epoch::new),
-        worker: fields.parsed("worker")?,
-        cancel_requested: fields.peek("cancel_requested").is_some(),
+        epoch: state.epoch,
+        worker: state.worker,
+        cancel_requested: fields.take("cancel_requested").is_some(),
         progress: fields.parsed("progress")?,
         progress_message: fields.parsed("progress_message")?,
-        created_at: fields
-            .time("created_at")?
-            .ok_or_else(|| Error::unreadable("created_at is missing"))?,
+        created_at: spec.created_at,
         run_at: fields.time("run_at")?,
-        started_at: fields.time("started_at")?,
-        finished_at: fields.time("finished_at")?,
-        expires_at: fields.time("expires_at")?,
+        started_at: state.started_at,
+        finished_at: state.finished_at,
+        expires_at: state.expires_at,
         error: error.map_err(|error| Error::unreadable(format!("error of job {id}: {error}")))?,
         result: fields.result()?,
     };
@@ -180,10 +248,6 @@ struct Fields(Vec<Value>);
 impl Fields {
     fn place(name: &str) -> usize {
         FIELDS.iter().position(|&field| field == name).expect("only names of FIELDS are asked for")
-    }
-
-    fn peek(&self, name: &str) -> Option<&Value> {
-        Some(&self.0[Self::place(name)]).filter(|value| !matches!(value, Value::Nil))
     }
 
     fn take(&mut self, name: &str) -> Option<Value> {
@@ -203,14 +267,12 @@ impl Fields {
         Ok(self.parsed(name)?.map(Timestamp::from_unix_ms))
     }
 
+    /// A result that stands inline has the size of its text.
     fn result(&mut self) -> Result<Option<ResultSummary>, Error> {
-        let Some(size) = self.parsed("result_size")? else {
-            return Ok(None);
-        };
-        Ok(Some(ResultSummary {
-            inline: self.take("result").map(reply::bytes).transpose()?,
-            size,
-            content_type: self.parsed("result_type")?.unwrap_or_default(),
-        }))
+        let inline = self.take("result").map(reply::bytes).transpose()?;
+        let size = self.parsed("result_size")?;
+        let size = size.or_else(|| inline.as_ref().map(|bytes| bytes.len() as u64));
+        let content_type = self.parsed("result_type")?.unwrap_or_default();
+        Ok(size.map(|size| ResultSummary { inline, size, content_type }))
     }
 }

@@ -55,7 +55,11 @@ pub(crate) fn bytes(value: Value) -> Result<Bytes, Error> {
 
 /// Text that parses as `T`.
 pub(crate) fn parsed<T: std::str::FromStr>(value: Value) -> Result<T, Error> {
-    let text = text(value)?;
+    parse(&text(value)?)
+}
+
+/// The same of text that is at hand.
+pub(crate) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Error> {
     text.parse().map_err(|_| Error::unreadable(format!("{text:?} is not what belongs there")))
 }
 

@@ -1,6 +1,6 @@
 //! Taking jobs in: the one way a job comes to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -22,8 +22,10 @@ use crate::task::TaskName;
 use crate::telemetry::metrics::{JOBS_SUBMITTED, labels};
 use crate::time::{Timestamp, whole_ms};
 
-/// How many jobs one call takes: it stays well below a millisecond of Redis' time.
+/// How many jobs of one queue a call takes: it stays well below a millisecond of Redis' time.
 const BATCH_JOBS: usize = 100;
+/// Each queue of a call costs as much as so many jobs: its depth is looked up, and a worker woken.
+const QUEUE_COSTS: usize = 4;
 /// How many bytes one call takes; a single larger job passes alone.
 const BATCH_BYTES: usize = 1024 * 1024;
 /// How long an idempotency key, and with it its job, is kept.
@@ -143,23 +145,35 @@ impl Broker {
     /// Each job for itself: [`Error::Full`], [`Error::QueueFull`], [`Error::Busy`] and [`Error::Refused`] took nothing;
     /// [`Error::Unavailable`] and [`Error::NotDurable`] may have, and may be repeated with the same id.
     pub async fn enqueue(&self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
+        let durability_of = |job: &NewJob| self.insists.durability.and(job.durability);
+        let Some(first) = jobs.first().map(durability_of) else { return Vec::new() };
+        if jobs.iter().all(|job| durability_of(job) == first) {
+            return self.enqueue_as(first, &jobs.iter().collect::<Vec<_>>()).await;
+        }
         let mut groups: [Vec<usize>; Durability::COUNT] = Default::default();
         for (at, job) in jobs.iter().enumerate() {
-            groups[self.insists.durability.and(job.durability).number()].push(at);
+            groups[durability_of(job).number()].push(at);
         }
         let groups = groups.into_iter().zip(Durability::ALL).filter(|(group, _)| !group.is_empty());
         let answered = join_all(groups.map(async |(group, durability)| {
             let jobs: Vec<_> = group.iter().map(|&at| &jobs[at]).collect();
-            let alone = durability.is_memory().then(|| self.submitters.alone()).flatten();
-            let answers = match alone {
-                Some(_alone) => self.enqueue_at_once(&jobs).await,
-                None => self.submitters.of(durability).submit(&jobs).await,
-            };
-            group.into_iter().zip(answers)
+            group.into_iter().zip(self.enqueue_as(durability, &jobs).await)
         }));
         let mut answers = unanswered(jobs.len());
         answered.await.into_iter().flatten().for_each(|(at, answer)| answers[at] = answer);
         answers
+    }
+
+    /// Takes jobs that are all to be as durable as that.
+    async fn enqueue_as(
+        &self,
+        durability: Durability,
+        jobs: &[&NewJob],
+    ) -> Vec<Result<Enqueued, Error>> {
+        match durability.is_memory().then(|| self.submitters.alone()).flatten() {
+            Some(_alone) => self.enqueue_at_once(jobs).await,
+            None => self.submitters.of(durability).submit(jobs).await,
+        }
     }
 
     async fn enqueue_at_once(&self, jobs: &[&NewJob]) -> Vec<Result<Enqueued, Error>> {
@@ -226,19 +240,41 @@ fn read_batch(jobs: &[&NewJob], reply: Value) -> Result<Vec<Result<Enqueued, Err
 
 /// Groups jobs by partition into calls within the limits; order is kept within a partition.
 pub(crate) fn batches(jobs: &[&NewJob]) -> Vec<Vec<usize>> {
-    let mut open: BTreeMap<Partition, (usize, Vec<usize>)> = BTreeMap::new();
+    let mut open: BTreeMap<Partition, Batch<'_>> = BTreeMap::new();
     let mut full = Vec::new();
     for (at, job) in jobs.iter().enumerate() {
-        let (bytes, batch) = open.entry(job.id.partition()).or_default();
-        if batch.len() == BATCH_JOBS || (*bytes + size(job) > BATCH_BYTES && !batch.is_empty()) {
-            full.push(std::mem::take(batch));
-            *bytes = 0;
+        let batch = open.entry(job.id.partition()).or_default();
+        if !batch.has_room_for(job) {
+            full.push(std::mem::take(batch).jobs);
         }
-        *bytes += size(job);
-        batch.push(at);
+        batch.add(at, job);
     }
-    full.extend(open.into_values().map(|(_, batch)| batch));
+    full.extend(open.into_values().map(|batch| batch.jobs));
     full
+}
+
+/// Jobs of one call.
+#[derive(Default)]
+struct Batch<'a> {
+    jobs: Vec<usize>,
+    queues: HashSet<&'a QueueName>,
+    bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn has_room_for(&self, job: &NewJob) -> bool {
+        let more_queues = usize::from(!self.queues.contains(&job.queue));
+        // The first queue goes with the call.
+        let queues = (self.queues.len() + more_queues).saturating_sub(1);
+        let costs = self.jobs.len() + 1 + queues * QUEUE_COSTS;
+        self.jobs.is_empty() || (costs <= BATCH_JOBS && self.bytes + size(job) <= BATCH_BYTES)
+    }
+
+    fn add(&mut self, at: usize, job: &'a NewJob) {
+        self.jobs.push(at);
+        self.queues.insert(&job.queue);
+        self.bytes += size(job);
+    }
 }
 
 /// About how many bytes a job takes on its way.
@@ -256,28 +292,39 @@ pub(crate) fn write_batch(command: &mut redis::Cmd, settings: &Settings, jobs: &
 
 /// Writes one job's arguments; `lua/enqueue.lua` reads them in the same order.
 fn write_job(command: &mut redis::Cmd, job: &NewJob) {
-    let (start, ms) = match job.start {
-        Start::Now => ("now", 0),
-        Start::After(delay) => ("after", whole_ms(delay)),
-        Start::At(time) => ("at", time.unix_ms()),
-    };
-    let options = serde_json::to_vec(&job.options).expect("options are plain numbers and text");
-    command
-        .arg(job.id.to_string())
-        .arg(job.task.as_str())
-        .arg(job.queue.as_str())
-        .arg(job.priority.as_str());
-    command.arg(start).arg(ms).arg(&job.payload[..]).arg(options);
-    match job.retention {
-        Some(retention) => command.arg(whole_ms(retention)),
-        None => command.arg(""),
-    };
-    match &job.idempotency {
-        Some(key) => command.arg(hex(&key.digest)).arg(hex(&key.fingerprint)),
-        None => command.arg("").arg(""),
-    };
-    command.arg(whole_ms(IDEMPOTENCY_KEPT));
-    command.arg(job.webhook.as_ref().map_or_else(String::new, Webhook::field));
+    let mut spec = format!("{} ", job.task).into_bytes();
+    serde_json::to_writer(&mut spec, &job.options).expect("options are plain numbers and text");
+    command.arg(job.id.to_string()).arg(job.queue.as_str()).arg(spec).arg(&job.payload[..]);
+    let terms = terms(job);
+    command.arg(terms.len());
+    for (name, value) in terms {
+        command.arg(name).arg(value);
+    }
+}
+
+/// What sets a job apart from most, by name.
+fn terms(job: &NewJob) -> Vec<(&'static str, String)> {
+    let mut terms = Vec::new();
+    match job.start {
+        Start::Now => {}
+        Start::After(delay) => terms.push(("after", whole_ms(delay).to_string())),
+        Start::At(time) => terms.push(("at", time.unix_ms().to_string())),
+    }
+    if job.priority != Priority::default() {
+        terms.push(("priority", job.priority.as_str().to_owned()));
+    }
+    if let Some(retention) = job.retention {
+        terms.push(("retention", whole_ms(retention).to_string()));
+    }
+    if let Some(key) = &job.idempotency {
+        terms.push(("digest", hex(&key.digest)));
+        terms.push(("fingerprint", hex(&key.fingerprint)));
+        terms.push(("keep", whole_ms(IDEMPOTENCY_KEPT).to_string()));
+    }
+    if let Some(webhook) = &job.webhook {
+        terms.push(("webhook", webhook.field()));
+    }
+    terms
 }
 
 fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Error> {

@@ -41,7 +41,7 @@ impl fmt::Display for Partition {
 /// bits  48..52   version, 8
 /// bits  52..64   partition
 /// bits  64..66   variant, 0b10
-/// bits  66..128  62 random bits from the operating system
+/// bits  66..128  62 random bits, from a cryptographic generator that the operating system seeds
 /// ```
 ///
 /// Sorted by time, unguessable, and found without a lookup table. The time is for people and rough order only.
@@ -52,13 +52,13 @@ impl JobId {
     /// Makes a new id for a job that will live in `partition`.
     #[must_use]
     pub fn generate(partition: Partition) -> Self {
-        let random = Uuid::new_v4().into_bytes();
+        let random: [u8; 8] = rand::random();
         let time = Timestamp::now().unix_ms().to_be_bytes();
         let [high, low] = partition.0.to_be_bytes();
         let mut bytes = [0; 16];
         bytes[..6].copy_from_slice(&time[2..]);
         bytes[6..8].copy_from_slice(&[high, low]);
-        bytes[8..].copy_from_slice(&random[8..]);
+        bytes[8..].copy_from_slice(&random);
         Self(Builder::from_custom_bytes(bytes).into_uuid())
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContentType, Metadata, TraceContext};
 use crate::backoff::Backoff;
+use crate::task::TaskDescriptor;
 use crate::time::as_ms;
 
 /// `max_attempts` never exceeds this: a job that failed a hundred times will not get better.
@@ -18,9 +19,15 @@ pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobOptions {
     /// How many attempts may be charged before the job fails for good. 1 to [`MAX_ATTEMPTS_LIMIT`].
+    #[serde(default = "max_attempts", skip_serializing_if = "is_max_attempts")]
     pub max_attempts: u32,
     /// How long one attempt may take.
-    #[serde(rename = "timeout_ms", with = "as_ms")]
+    #[serde(
+        rename = "timeout_ms",
+        with = "as_ms",
+        default = "timeout",
+        skip_serializing_if = "is_timeout"
+    )]
     pub timeout: Duration,
     /// How long after its submission the job is still wanted; later it fails with `deadline_exceeded`.
     #[serde(
@@ -44,6 +51,26 @@ pub struct JobOptions {
     /// The trace it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceContext>,
+}
+
+// What most jobs ask for is not written down a million times. Jobs in Redis rely on what is absent: other defaults need
+// another layout.
+
+const fn max_attempts() -> u32 {
+    TaskDescriptor::DEFAULT_MAX_ATTEMPTS
+}
+
+const fn timeout() -> Duration {
+    TaskDescriptor::DEFAULT_TIMEOUT
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
+const fn is_max_attempts(value: &u32) -> bool {
+    *value == TaskDescriptor::DEFAULT_MAX_ATTEMPTS
+}
+
+fn is_timeout(value: &Duration) -> bool {
+    *value == TaskDescriptor::DEFAULT_TIMEOUT
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

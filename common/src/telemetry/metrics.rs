@@ -3,11 +3,11 @@
 //! Each process counts what it did itself, so that sums over processes are right. Labels are tasks, queues, statuses and
 //! routes, never ids; they come from clients, so there are only so many of each.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use metrics::{Label, Unit};
+use metrics::{Label, SharedString, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Jobs taken by this API, by task and queue.
@@ -122,14 +122,40 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
 /// of their own.
 #[must_use]
 pub fn labels(task: &str, queue: &str, more: &[(&'static str, &'static str)]) -> Vec<Label> {
-    static KNOWN: LazyLock<Mutex<HashSet<(String, String)>>> = LazyLock::new(Mutex::default);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let pair = (task.to_owned(), queue.to_owned());
-    let is_known = known.contains(&pair) || (known.len() < MAX_PAIRS && known.insert(pair.clone()));
-    let (task, queue) = if is_known { pair } else { ("other".to_owned(), "other".to_owned()) };
-    let mut labels = vec![Label::new("task", task), Label::new("queue", queue)];
+    static KNOWN: LazyLock<Mutex<Pairs>> = LazyLock::new(Mutex::default);
+    let mut labels = Vec::with_capacity(2 + more.len());
+    // Each change is whole: a panic elsewhere leaves nothing half done.
+    let pair = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).labels_of(task, queue);
+    labels.extend(pair);
     labels.extend(more.iter().map(|&(name, value)| Label::new(name, value)));
     labels
+}
+
+/// The labels of pairs of task and queue, made once: every job has some.
+#[derive(Default)]
+struct Pairs {
+    known: HashMap<String, HashMap<String, [Label; 2]>>,
+    count: usize,
+}
+
+impl Pairs {
+    fn labels_of(&mut self, task: &str, queue: &str) -> [Label; 2] {
+        if let Some(known) = self.known.get(task).and_then(|queues| queues.get(queue)) {
+            return known.clone();
+        }
+        if self.count == MAX_PAIRS {
+            return pair("other", "other");
+        }
+        self.count += 1;
+        let labels = pair(task, queue);
+        self.known.entry(task.to_owned()).or_default().insert(queue.to_owned(), labels.clone());
+        labels
+    }
+}
+
+fn pair(task: &str, queue: &str) -> [Label; 2] {
+    let shared = |text: &str| SharedString::from_shared(Arc::from(text));
+    [Label::new("task", shared(task)), Label::new("queue", shared(queue))]
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ async fn a_running_job_that_nobody_could_end_runs_again() {
     let stage = Stage::open().await;
     let id = scene.api.submit("act", &stage.payload()).await;
     let _first = stage.enters().await;
-    scene.tamper("HDEL", &format!("job:{id}"), &["worker"]).await;
+    scene.unfence(&id).await;
     scene.heals(&[("unfenced", 1)]).await;
     stage.enters().await.returns(&json!("second")).await;
     assert_eq!(scene.api.becomes(&id, "succeeded").await["result"], "second");

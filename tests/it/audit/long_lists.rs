@@ -141,7 +141,8 @@ async fn a_job_that_has_changed_since_the_walk_is_left_alone() {
     let lost = world.ids[20].to_string();
     world.tamper("LREM", READY, &["1", &lost]).await;
     let mut audit = world.audit().await;
-    world.tamper("HINCRBY", &format!("long:{{0}}:job:{lost}"), &["version", "1"]).await;
+    let state = "queued 2 long 0 - - - - -";
+    world.tamper("HSET", &format!("long:{{0}}:job:{lost}"), &["state", state]).await;
     assert_eq!(world.heal(&mut audit).await, [(FindingKind::Lost, 1, 1)]);
 }
 
@@ -151,7 +152,9 @@ async fn what_stands_deep_is_found_and_taken_out_when_it_comes_near_the_end() {
     let middle = world.ids[20].to_string();
     let after = world.ids[0].to_string();
     // Its other place is where it belongs, so only the deep one is wrong.
-    world.tamper("HSET", &format!("long:{{0}}:job:{middle}"), &["priority", "high"]).await;
+    world
+        .tamper("HSET", &format!("long:{{0}}:job:{middle}"), &["priority", "high", "rare", "1"])
+        .await;
     world.tamper("LPUSH", "long:{0}:queue:long:ready:high", &[&middle]).await;
     let mut audit = world.audit().await;
     assert_eq!(world.heal(&mut audit).await, [(FindingKind::Twice, 1, 1)]);

@@ -15,10 +15,25 @@ type Mutant = (&'static str, &'static str, &'static str);
 const MUTANTS: &[Mutant] = &[
     (
         "settling does not check the epoch",
-        "  if not holds(job, epoch, worker) then return -1 end\n  w:add('ZREM'",
-        "  w:add('ZREM'",
+        "  if not holds(job, epoch, call.worker) then return was_settled(job, epoch) and 2 or -1 end\n",
+        "  if was_settled(job, epoch) then return 2 end\n",
     ),
-    ("settling is not idempotent", "if job.settled_epoch == epoch then return 2 end", ""),
+    (
+        "settling alike does not ask for the worker",
+        "if holds(job, job.epoch, call.worker) then",
+        "if job and job.status == 'running' then",
+    ),
+    ("what is rare is overlooked by a claim", "state and not rare and spec", "state and spec"),
+    (
+        "what is rare is overlooked when settling",
+        "values[1] and not values[2] and completed_alike",
+        "values[1] and completed_alike",
+    ),
+    (
+        "settling is not idempotent",
+        "return was_settled(job, epoch) and 2 or -1 end",
+        "return -1 end",
+    ),
     (
         "settling leaves the lease",
         "w:add('ZREM', key.running(p, job.queue), id)\n  settle[outcome]",
@@ -40,16 +55,20 @@ const MUTANTS: &[Mutant] = &[
     ("sweep knows no grace", "if now < guard.grace_until then return end", ""),
     (
         "enqueue is not idempotent",
-        "if seen[id] or redis.call('EXISTS', key.job(p, id)) == 1 then return { 2, id } end",
+        "if call.seen[id] or (call.any_known and redis.call('EXISTS', name) == 1) then return { 2, id } end",
         "",
     ),
-    ("idempotency ignores the request", "print == fingerprint and 3 or -1", "3"),
+    ("idempotency ignores the request", "print == terms.fingerprint and 3 or -1", "3"),
     (
         "the number of an exchange is ignored",
         "if num(last[1]) == call.number then",
         "if false then",
     ),
-    ("epochs may repeat", "job.epoch = math.max(num(job.epoch) + 1, now)", "job.epoch = now"),
+    (
+        "epochs may repeat",
+        "job.epoch = int(math.max(num(job.epoch) + 1, now))",
+        "job.epoch = int(now)",
+    ),
     (
         "a heartbeat extends anybody's lease",
         "if not holds(job, epoch, worker) then return -1 end\n  w:add('ZADD'",
@@ -63,14 +82,14 @@ const MUTANTS: &[Mutant] = &[
     ("a cancel makes no ghost", "w:call('SADD', key.ghosts(p, job.queue), id)", ""),
     (
         "a claim takes canceled jobs",
-        "elseif job and job.status == 'queued' then",
-        "elseif job then",
+        "if unreadable or not job or job.status ~= 'queued' then",
+        "if unreadable or not job then",
     ),
     ("a claim leaves the id in ready", "if looked > 0 then w:call('RPOP', name, looked) end", ""),
     (
         "a release is charged",
-        "return int(math.max(num(job.attempt) - 1, 0))",
-        "return int(num(job.attempt))",
+        "job.attempt = int(math.max(num(job.attempt) - 1, 0))",
+        "job.attempt = int(num(job.attempt))",
     ),
     (
         "delayed jobs start early",
@@ -87,7 +106,7 @@ const MUTANTS: &[Mutant] = &[
         "if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then",
         "if false then",
     ),
-    ("a revived job expires", "w:call('PERSIST', key.job(p, id))", ""),
+    ("a revived job expires", "w:call('PERSIST', job.key)", ""),
     (
         "priorities are ignored",
         "local LANES = { 'urgent', 'high', 'normal', 'low' }",
@@ -95,8 +114,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     (
         "one unreadable record fails the whole call",
-        "local values = redis.pcall('HMGET', key.job(p, id), unpack(fields))",
-        "local values = redis.call('HMGET', key.job(p, id), unpack(fields))",
+        "local values = redis.pcall('HMGET', name, 'state', 'rare', 'spec', 'payload')",
+        "local values = redis.call('HMGET', name, 'state', 'rare', 'spec', 'payload')",
     ),
     ("wake-up tokens do not chain", "if has_ready(p, queue) then wake(w, p, queue) end", ""),
     (
@@ -106,10 +125,14 @@ const MUTANTS: &[Mutant] = &[
     ),
     (
         "a call hands out any number of bytes",
-        "if #job.payload + #job.options > batch.bytes and #batch.claims > 0 then return false end",
+        "if left < 0 and batch.claimed > 0 then return false end",
         "",
     ),
-    ("the fence does not ask for the worker", " and job.worker == worker", ""),
+    (
+        "the fence does not ask for the worker",
+        "job.epoch == epoch and job.worker == worker",
+        "job.epoch == epoch",
+    ),
     ("poison has neighbours", "if call.alone then return true end", ""),
     ("a reservation is not renewed", "w:call('PEXPIRE', key.reserved(p), int(call.lease))", ""),
     ("paused queues make workers run empty", "if paused[at] == 0 then", "if true then"),
@@ -123,12 +146,16 @@ const MUTANTS: &[Mutant] = &[
     ("a sweep knows no budget", "left = SWEEP_IDS }", "left = 100000 }"),
     ("settling trims nothing", "trim(w, p, queue, now, 2 * count)", ""),
     ("the history has no bytes", "or (breaks > 0 and #history > HISTORY_BYTES)", ""),
-    ("a job may be forgotten at once", "math.max(keep, RETENTION_LEAST_MS)", "keep"),
+    (
+        "a job may be forgotten at once",
+        "math.max(num(job.retention), RETENTION_LEAST_MS)",
+        "num(job.retention)",
+    ),
     ("silence is noticed too late", "SILENCE_SHARE = 0.35", "SILENCE_SHARE = 0.75"),
     (
         "a burial takes from the living",
-        "if holder == worker then take_back",
-        "if holder then take_back",
+        "if job and job.worker == worker then take_back",
+        "if job then take_back",
     ),
     ("a burial blames nobody", "local unheard = lease_end and", "local unheard = not lease_end or"),
     (
@@ -164,15 +191,11 @@ const MUTANTS: &[Mutant] = &[
         "return beat[1] and beat[2] and now - tonumber(beat[1]) <= tonumber(beat[2]), num(beat[2])",
         "return true, 10000",
     ),
-    (
-        "a healed run is charged",
-        "'attempt', uncharged(job), 'history', history)\nend\n-- ",
-        "'history', history)\nend\n-- ",
-    ),
+    ("a healed run is charged", "'healed')\n  uncharge(job)", "'healed')"),
     ("a healed run is forgotten", "remember_attempt(p, id, job, now, 'healed')", "''"),
     (
         "healing ignores the wish to cancel",
-        "if job.cancel_requested then return to_terminal(w, p, id, job, 'canceled', now, 'error', CANCELED) end",
+        "if job.cancel_requested then return to_terminal(w, p, id, job, 'canceled', now, 'rare', '1', 'error', CANCELED) end",
         "",
     ),
     ("healing starts delayed jobs early", "job.run_at and num(job.run_at) or now", "now"),
@@ -199,10 +222,19 @@ const MUTANTS: &[Mutant] = &[
         "and awaits_sweep(p, now, queue, id)",
         "and false",
     ),
-    ("an audit believes a broken record", "\n    and stored == 2", ""),
+    ("an audit believes a broken record", "job.key, 'payload') == 1", "job.key, 'payload') >= 0"),
+    (
+        "an audit believes that nothing is rare",
+        "if value then return accuse(found, 'overlooked'",
+        "if false then return accuse(found, 'overlooked'",
+    ),
     ("an audit misses ghosts of nothing", "elseif count == 0 and marked then", "elseif false then"),
-    ("nobody hears of changes", "tell(w, p, id, job, news.status)", ""),
-    ("nobody hears of lines", "if job.watched then tell(w, p, id, job, job.status) end", ""),
+    (
+        "nobody hears of changes",
+        "  tell(w, p, id, job)\nend\n\n-- Every change",
+        "end\n\n-- Every change",
+    ),
+    ("nobody hears of lines", "  if job.watched then tell(w, p, id, job) end", ""),
     (
         "everybody's changes are told",
         "if job.watched then report_change",
@@ -220,7 +252,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     (
         "events outlive their job",
-        "if job.watched == 'events' then w:call('PEXPIREAT', key.events(p, id), int(expires)) end",
+        "if job.watched == 'events' then w:call('PEXPIREAT', key.events(p, id), job.expires_at) end",
         "",
     ),
     (
@@ -231,8 +263,8 @@ const MUTANTS: &[Mutant] = &[
     ("lines are numbered anew", "kept + 1, lines + 1", "kept + 1, math.min(lines + 1, LOG_LINES)"),
     (
         "a purge cancels what has run",
-        "if job and job.status == 'scheduled' and num",
-        "if job and num",
+        "if job and job.status == 'scheduled' and created_at",
+        "if job and created_at",
     ),
     ("a purge leaves ids behind", "if dropped > 0 then w:call('RPOP', name, dropped) end", ""),
     ("healing lets ended jobs stay for ever", "if ended and left == -1 then", "if false then"),

@@ -139,12 +139,14 @@ impl Snapshot {
 impl SeenJob {
     fn read(hash: &BTreeMap<String, String>) -> Self {
         let number = |field: &str| hash.get(field).map_or(0, |text| text.parse().unwrap());
+        let state: Vec<_> = hash.get("state").iter().flat_map(|text| text.split(' ')).collect();
+        let word = |at: usize| state.get(at).copied().filter(|&word| word != "-");
         Self {
-            status: hash.get("status").map(|status| status.parse().unwrap()),
-            attempt: u32::try_from(number("attempt")).unwrap(),
+            status: word(0).map(|status| status.parse().unwrap()),
+            attempt: word(3).map_or(0, |attempt| attempt.parse().unwrap()),
             losses: u32::try_from(number("losses")).unwrap(),
-            epoch: number("epoch"),
-            worker: hash.get("worker").cloned(),
+            epoch: word(4).map_or(0, |epoch| epoch.parse().unwrap()),
+            worker: word(5).map(str::to_owned),
             cancel_requested: hash.contains_key("cancel_requested"),
             generation: number("generation"),
             result: hash.get("result").cloned(),

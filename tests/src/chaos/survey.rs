@@ -159,36 +159,28 @@ async fn read_some(
     redis: &mut MultiplexedConnection,
     ids: &[String],
 ) -> anyhow::Result<Vec<(String, Job)>> {
-    const FIELDS: [&str; 9] = [
-        "status",
-        "epoch",
-        "version",
-        "finished_at",
-        "cancel_requested",
-        "run_at",
-        "error",
-        "result",
-        "history",
-    ];
+    const FIELDS: [&str; 6] = ["state", "cancel_requested", "run_at", "error", "result", "history"];
     let mut ask = Pipeline::new();
     for id in ids {
         ask.cmd("HMGET").arg(format!("{ROOT}:job:{id}")).arg(&FIELDS);
     }
-    let records: Vec<[Option<String>; 9]> = ask.query_async(redis).await?;
+    let records: Vec<[Option<String>; 6]> = ask.query_async(redis).await?;
     ids.iter().zip(records).map(|(id, record)| Ok((id.clone(), read(record)?))).collect()
 }
 
-fn read(record: [Option<String>; 9]) -> anyhow::Result<Job> {
-    let [status, epoch, version, finished_at, cancel_requested, run_at, error, result, history] =
-        record;
-    let number = |text: Option<String>| text.map_or(Ok(0), |text| text.parse());
+fn read(record: [Option<String>; 6]) -> anyhow::Result<Job> {
+    let [state, cancel_requested, run_at, error, result, history] = record;
+    let state = state.unwrap_or_default();
+    let words: Vec<_> = state.split(' ').collect();
+    let word = |at: usize| words.get(at).copied().filter(|&word| word != "-");
+    let number = |at: usize| word(at).map_or(Ok(0), str::parse);
     let history = history.unwrap_or_default();
     let history = history.lines().map(serde_json::from_str).collect::<Result<_, _>>();
     Ok(Job {
-        status: status.unwrap_or_default(),
-        epoch: number(epoch)?,
-        version: number(version)?,
-        finished_at: number(finished_at)?,
+        status: word(0).unwrap_or_default().to_owned(),
+        epoch: number(4)?,
+        version: number(1)?,
+        finished_at: number(7)?,
         cancel_requested: cancel_requested.is_some(),
         was_delayed: run_at.is_some(),
         error: error.unwrap_or_default(),

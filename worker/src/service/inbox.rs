@@ -2,16 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use crunch_common::broker::{Exchange, Settlement};
+use crunch_common::broker::{Claim, Exchange, Settlement};
 use crunch_common::queue::QueueName;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Look;
+use crate::slots::Slot;
 
 pub(crate) struct Inbox {
     /// Ended attempts that no exchange has carried yet, the oldest first.
     pub(crate) waiting: Vec<Settlement>,
+    /// Jobs that were claimed and have not started yet, each with its slot.
+    pub(crate) claimed: Vec<(Claim, Slot)>,
+    /// Where handlers run.
+    pub(crate) handlers: Handle,
     /// So many of them are sent one by one: something among them made an exchange fail.
     pub(crate) suspects: usize,
     /// When to look without being asked.
@@ -28,11 +34,17 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new(looks: mpsc::Receiver<Look>, draining: CancellationToken) -> Self {
+    pub(crate) fn new(
+        looks: mpsc::Receiver<Look>,
+        handlers: Handle,
+        draining: CancellationToken,
+    ) -> Self {
         // Bounded by the slots: each sends one settlement.
         let (settled, settlements) = mpsc::unbounded_channel();
         Self {
             waiting: Vec::new(),
+            claimed: Vec::new(),
+            handlers,
             suspects: 0,
             due: None,
             number: 0,

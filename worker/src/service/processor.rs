@@ -10,6 +10,7 @@ use crunch_common::broker::{
     Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, Settlement, WorkerId,
 };
 use crunch_common::job::Partition;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -43,21 +44,26 @@ impl Processor {
     pub(crate) async fn run(
         mut self,
         looks: mpsc::Receiver<Look>,
+        handlers: Handle,
         draining: CancellationToken,
         give_up: CancellationToken,
     ) {
-        let mut inbox = Inbox::new(looks, draining);
+        let mut inbox = Inbox::new(looks, handlers, draining);
         while inbox.wait().await {
             let Some(()) = give_up.run_until_cancelled(self.work(&mut inbox)).await else { return };
         }
     }
 
-    /// Exchanges until nothing is left to bring and nothing more is to be had.
+    /// Exchanges until nothing is left to bring and nothing more is to be had. What one exchange has claimed is started
+    /// while the next is under way, so that Redis need not wait for it.
     async fn work(&mut self, inbox: &mut Inbox) {
         loop {
             let slots = self.idle_slots(inbox);
             let mut exchange = self.next_exchange(inbox, &slots);
-            let outcome = self.send(inbox, &mut exchange).await;
+            let start = self.start(inbox);
+            let (outcome, ()) = tokio::join!(self.send(inbox, &mut exchange), async {
+                start.into_iter().for_each(Start::now)
+            });
             inbox.number = exchange.number;
             let more = match outcome {
                 Ok(exchanged) => self.take_in(inbox, &exchange, exchanged, slots),
@@ -65,7 +71,10 @@ impl Processor {
             };
             inbox.take_waiting();
             if inbox.waiting.is_empty() && !more {
-                return;
+                self.start(inbox).into_iter().for_each(Start::now);
+                if inbox.waiting.is_empty() {
+                    return;
+                }
             }
         }
     }
@@ -123,7 +132,7 @@ impl Processor {
         }
     }
 
-    /// Starts what was claimed and notes what was settled. Returns whether to ask again at once.
+    /// Notes what was settled and what was claimed. Returns whether to ask again at once.
     fn take_in(
         &self,
         inbox: &mut Inbox,
@@ -138,7 +147,7 @@ impl Processor {
         for lease in exchanged.unreadable {
             inbox.waiting.push(lease.release(ReleaseCause::Unroutable));
         }
-        self.start(inbox, exchanged.claims, slots);
+        inbox.claimed.extend(exchanged.claims.into_iter().zip(slots));
         if !exchanged.drain {
             inbox.answer_looks();
         }
@@ -169,24 +178,22 @@ impl Processor {
         renewal.or(exchanged.next_due).map(|wait| Instant::now() + wait)
     }
 
-    fn start(&self, inbox: &mut Inbox, claims: Vec<Claim>, slots: Vec<Slot>) {
-        let mut slots = slots.into_iter();
-        for claim in claims {
-            let (Some(slot), Some(settled)) = (slots.next(), inbox.settled()) else {
-                // They came while the wish to stop did.
-                inbox.waiting.push(claim.lease.release(ReleaseCause::Shutdown));
-                continue;
-            };
-            let executor = self.executor.clone();
-            // Only a worker that gave up waiting has closed the channel; the lease then ends by itself.
-            let settle = move |settlement| drop(settled.send(settlement));
-            match executor.admit(claim, slot) {
-                Ok(job) => {
-                    tokio::spawn(async move { executor.run(job).await.map(settle) });
-                }
-                Err(settlement) => settle(settlement),
-            }
-        }
+    /// Whatever is claimed and not started yet, ready to be; while draining it is given back instead.
+    fn start(&self, inbox: &mut Inbox) -> Vec<Start> {
+        let claimed = std::mem::take(&mut inbox.claimed);
+        let Some(settled) = inbox.settled() else {
+            let release = |(claim, _): (Claim, Slot)| claim.lease.release(ReleaseCause::Shutdown);
+            inbox.waiting.extend(claimed.into_iter().map(release));
+            return Vec::new();
+        };
+        let start = |(claim, slot)| Start {
+            executor: self.executor.clone(),
+            claim,
+            slot,
+            handlers: inbox.handlers.clone(),
+            settled: settled.clone(),
+        };
+        claimed.into_iter().map(start).collect()
     }
 
     /// Something in this exchange makes Redis stumble, again and again. Its settlements are sent one by one, and the one
@@ -206,6 +213,29 @@ impl Processor {
             inbox.waiting.splice(0..0, exchange.settlements);
         }
         false
+    }
+}
+
+/// A job about to start.
+struct Start {
+    executor: Arc<Executor>,
+    claim: Claim,
+    slot: Slot,
+    handlers: Handle,
+    settled: mpsc::UnboundedSender<Settlement>,
+}
+
+impl Start {
+    fn now(self) {
+        let Self { executor, claim, slot, handlers, settled } = self;
+        // Only a worker that gave up waiting has closed the channel; the lease then ends by itself.
+        let settle = move |settlement| drop(settled.send(settlement));
+        match executor.admit(claim, slot) {
+            Ok(job) => {
+                handlers.spawn(async move { executor.run(job).await.map(settle) });
+            }
+            Err(settlement) => settle(settlement),
+        }
     }
 }
 

@@ -31,6 +31,8 @@ pub enum FindingKind {
     Unmarked,
     /// An ended job that is missing in `finished` or `failed`.
     Unlisted,
+    /// A job with fields that few have, and without the mark that says so: nobody looks at them.
+    Overlooked,
     /// An ended job, its log or its events, that never expires; or a live one that does.
     Expiry,
     /// A log or events without a job.
@@ -51,7 +53,7 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Every kind, the worst first.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Lost,
         Self::Misplaced,
         Self::Twice,
@@ -60,6 +62,7 @@ impl FindingKind {
         Self::Ghost,
         Self::Unmarked,
         Self::Unlisted,
+        Self::Overlooked,
         Self::Expiry,
         Self::Log,
         Self::Idempotency,
@@ -82,6 +85,7 @@ impl FindingKind {
             Self::Ghost => "ghost",
             Self::Unmarked => "unmarked",
             Self::Unlisted => "unlisted",
+            Self::Overlooked => "overlooked",
             Self::Expiry => "expiry",
             Self::Log => "log",
             Self::Idempotency => "idempotency",
@@ -105,6 +109,7 @@ impl FindingKind {
             Self::Ghost => "ghosts that stand in no ready list",
             Self::Unmarked => "canceled jobs in a ready list that are no ghosts",
             Self::Unlisted => "ended jobs missing in finished or failed",
+            Self::Overlooked => "jobs with rare fields that are not marked as such",
             Self::Expiry => "ended jobs that never expire, or live ones that do",
             Self::Log => "logs or events without a job",
             Self::Idempotency => "idempotency keys that lead to no job",
@@ -121,18 +126,18 @@ impl FindingKind {
     }
 
     /// Its bit in a set of kinds.
-    const fn bit(self) -> u16 {
+    const fn bit(self) -> u32 {
         1 << self as u16
     }
 }
 
-/// The kinds that were found of one job, in two bytes: a broken Redis may have millions of such jobs.
+/// The kinds that were found of one job, in four bytes: a broken Redis may have millions of such jobs.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Kinds(u16);
+pub(super) struct Kinds(u32);
 
 impl Kinds {
     /// Kinds that say of a job that it stands in no right place; one of them is enough.
-    const HOMELESS: u16 =
+    const HOMELESS: u32 =
         FindingKind::Lost.bit() | FindingKind::Misplaced.bit() | FindingKind::Unfenced.bit();
 
     pub(super) const fn is_homeless(self) -> bool {

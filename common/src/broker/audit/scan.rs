@@ -8,6 +8,7 @@ use super::suspect::Suspect;
 use super::{Auditor, Progress};
 use crate::broker::error::Error;
 use crate::broker::keys::KeyName;
+use crate::broker::record::State;
 use crate::broker::reply;
 use crate::job::{JobId, Partition, Priority, Status};
 
@@ -15,18 +16,29 @@ use crate::job::{JobId, Partition, Priority, Status};
 const PAGE: usize = 200;
 
 /// What the walk reads of a record.
-const FIELDS: [&str; 10] = [
-    "status",
-    "queue",
+const FIELDS: [&str; 18] = [
+    "gone",
+    "state",
+    "spec",
+    "rare",
     "priority",
     "losses",
-    "version",
-    "worker",
-    "epoch",
-    "gone",
-    "task",
-    "created_at",
+    // Of these it is only asked whether they are there.
+    "run_at",
+    "unroutable",
+    "cancel_requested",
+    "settled_epoch",
+    "retention",
+    "keep_until",
+    "error",
+    "log_bytes",
+    "log_lines",
+    "generation",
+    "watched",
+    "webhook",
 ];
+/// From here on they are fields that few jobs have.
+const RARE: usize = 4;
 
 /// The keys of one page, by what is asked about them.
 #[derive(Default)]
@@ -83,10 +95,10 @@ impl<W: FnMut(Progress)> Auditor<W> {
         for &id in ids {
             let key = self.broker.settings.keys(id.partition()).job(id);
             ask.cmd("HMGET").arg(&key).arg(&FIELDS).cmd("HEXISTS").arg(&key).arg("payload");
-            ask.cmd("HEXISTS").arg(&key).arg("options").cmd("PTTL").arg(&key);
+            ask.cmd("PTTL").arg(&key);
         }
         let values = self.look(&ask).await?;
-        for (&id, job) in ids.iter().zip(values.chunks_exact(4)) {
+        for (&id, job) in ids.iter().zip(values.chunks_exact(3)) {
             match read_job(job) {
                 Seen::Nothing => {}
                 Seen::Standing(standing, sound) => {
@@ -106,13 +118,13 @@ impl<W: FnMut(Progress)> Auditor<W> {
         let mut ask = redis::pipe();
         for &id in ids {
             let keys = self.broker.settings.keys(id.partition());
-            ask.cmd("HMGET").arg(keys.job(id)).arg("status");
+            ask.cmd("HMGET").arg(keys.job(id)).arg("state");
             ask.cmd("PTTL").arg(keys.log(id)).cmd("PTTL").arg(keys.events(id));
         }
         let values = self.look(&ask).await?;
         for (&id, seen) in ids.iter().zip(values.chunks_exact(3)) {
-            let status = reply::array(seen[0].clone()).ok().and_then(|mut status| status.pop());
-            let status = status.and_then(|status| reply::parsed::<Status>(status).ok());
+            let state = reply::array(seen[0].clone()).ok().and_then(|mut state| state.pop());
+            let status = state.and_then(read_state).map(|state| state.status);
             // Of one that is not there nothing can be wrong.
             let left = [reply::integer(&seen[1])?, reply::integer(&seen[2])?];
             let fits = |status: Status| {
@@ -171,35 +183,42 @@ enum Seen {
 
 fn read_job(values: &[Value]) -> Seen {
     let (Ok(fields), Ok(left)) =
-        (reply::fields::<{ FIELDS.len() }>(values[0].clone()), reply::integer(&values[3]))
+        (reply::fields::<{ FIELDS.len() }>(values[0].clone()), reply::integer(&values[2]))
     else {
         return Seen::Odd;
     };
-    let has = |at: usize| fields[at] != Value::Nil;
-    let gone = has(7);
-    if left == -2 || (gone && !has(0) && left >= 0) {
+    let [gone, state, spec, rare, ..] = fields.each_ref().map(|value| *value != Value::Nil);
+    if left == -2 || (gone && !state && left >= 0) {
         return Seen::Nothing;
     }
-    let Some(standing) = read_standing(&fields) else {
+    let Some(state) = read_state(fields[1].clone()) else {
         return Seen::Odd;
     };
-    let stored = values[1] == Value::Int(1) && values[2] == Value::Int(1) && has(8) && has(9);
-    let fenced = standing.status != Status::Running || (has(5) && has(6));
-    let expires = standing.status.is_terminal() == (left >= 0);
-    Seen::Standing(standing, stored && fenced && expires)
+    let asked = spec && values[1] == Value::Int(1);
+    let marked = rare || fields[RARE..].iter().all(|value| *value == Value::Nil);
+    let fenced =
+        state.status != Status::Running || (state.worker.is_some() && state.epoch.is_some());
+    let expires = state.status.is_terminal() == (left >= 0);
+    match read_standing(state, &fields) {
+        Some(standing) => Seen::Standing(standing, asked && marked && fenced && expires),
+        None => Seen::Odd,
+    }
 }
 
-fn read_standing(fields: &[Value]) -> Option<Standing> {
-    let optional = |at: usize| Some(&fields[at]).filter(|value| **value != Value::Nil);
-    let number = |at: usize| optional(at).map_or(Ok(0), reply::unsigned).ok();
+fn read_state(value: Value) -> Option<State> {
+    State::read(&reply::text(value).ok()?).ok()
+}
+
+fn read_standing(state: State, fields: &[Value]) -> Option<Standing> {
+    let [priority, losses] = [4, 5].map(|at| Some(&fields[at]).filter(|it| **it != Value::Nil));
     Some(Standing {
-        status: reply::parsed(fields[0].clone()).ok()?,
-        queue: reply::parsed(fields[1].clone()).ok()?,
-        priority: match optional(2) {
+        status: state.status,
+        queue: state.queue,
+        priority: match priority {
             None => Priority::Normal,
             Some(text) => reply::parsed(text.clone()).ok()?,
         },
-        losses: number(3)?,
-        version: number(4)?,
+        losses: losses.map_or(Ok(0), reply::unsigned).ok()?,
+        version: state.version,
     })
 }

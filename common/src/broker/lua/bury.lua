@@ -32,8 +32,8 @@ local function bury_some(w, p, now, worker, queue, cursor, taken)
   local found = redis.call('ZSCAN', key.running(p, queue), cursor, 'COUNT', taken.looks)
   for at = 1, #found[2], 2 do
     local id = found[2][at]
-    local holder = redis.pcall('HGET', key.job(p, id), 'worker')
-    if holder == worker then take_back(w, p, now, queue, id, nil, taken) end
+    local job = read_job(p, id)
+    if job and job.worker == worker then take_back(w, p, now, queue, id, nil, taken) end
   end
   taken.looks = taken.looks - math.max(#found[2] / 2, 1)
   w:commit()

@@ -9,52 +9,113 @@ local WORKER_KEPT_MS = 30000
 -- Redis' own clock, in whole milliseconds. Tests that simulate time replace this one line.
 local function now_ms() local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000) end
 
--- A whole number as text; `tostring` would write 1.7e+12.
-local function int(number) return string.format('%.0f', number) end
+-- A whole number as text; `tostring` would write 1.7e+12. The one asked for last, mostly the call's own time, is kept.
+local last_number, last_text
+local function int(number)
+  if number ~= last_number then last_number, last_text = number, string.format('%d', number) end
+  return last_text
+end
 
 -- A field of a hash as a number; absent is 0.
-local function num(text) return tonumber(text or 0) or 0 end
+local function num(text) return text and tonumber(text) or 0 end
 
 -- Collects writes: single calls in their order, and list, set and sorted-set members as one variadic call a key.
 local Writes = {}
 Writes.__index = Writes
 
-local function writes() return setmetatable({ calls = {}, variadic = {}, ended = {}, said = {} }, Writes) end
+local function writes()
+  return setmetatable({ calls = {}, count = 0, variadic = {}, ended = {} }, Writes)
+end
 
-function Writes:call(...) self.calls[#self.calls + 1] = { ... } end
+function Writes:call(...)
+  local count = self.count + 1
+  self.calls[count], self.count = { ... }, count
+end
 
--- Adds members to the one call of `command` on `name`: add('ZADD', key, score, member).
-function Writes:add(command, name, ...)
-  local slot = command .. ' ' .. name
-  local call = self.variadic[slot]
-  if not call then
-    call = { command, name }
-    self.variadic[slot] = call
-    self.calls[#self.calls + 1] = call
+-- Adds a member to the one call of `command` on `name`: add('ZADD', key, score, member).
+function Writes:add(command, name, first, second)
+  local calls = self.variadic[command]
+  if not calls then
+    calls = {}
+    self.variadic[command] = calls
   end
-  for _, argument in ipairs({ ... }) do call[#call + 1] = argument end
+  local call = calls[name]
+  if not call then
+    call = { command, name, size = 2 }
+    calls[name] = call
+    local count = self.count + 1
+    self.calls[count], self.count = call, count
+  end
+  local size = call.size
+  call[size + 1], call[size + 2] = first, second
+  call.size = second and size + 2 or size + 1
 end
 
 -- Says something on a channel once everything is written.
-function Writes:say(channel, message) self.said[#self.said + 1] = { channel, message } end
+function Writes:say(channel, message)
+  self.said = self.said or {}
+  self.said[#self.said + 1] = { channel, message }
+end
 
 function Writes:commit()
-  for _, call in ipairs(self.calls) do redis.call(unpack(call)) end
-  for _, said in ipairs(self.said) do redis.pcall('PUBLISH', unpack(said)) end
-  self.calls, self.variadic, self.said = {}, {}, {}
+  local calls, said, call, unpack = self.calls, self.said, redis.call, unpack
+  for at = 1, self.count do call(unpack(calls[at])) end
+  for at = 1, said and #said or 0 do redis.pcall('PUBLISH', unpack(said[at])) end
+  self.said = nil
+  if self.count > 0 then self.calls, self.count, self.variadic = {}, 0, {} end
 end
 
--- Reads the named fields of a job's hash into a table by name; absent fields are false.
--- Returns nil if there is no such job (or only its tombstone), and nil, true if the record cannot be read.
-local function read_job(p, id, fields)
-  local values = redis.pcall('HMGET', key.job(p, id), unpack(fields))
+-- What every job has, in the order of its words in the field `state`; '-' stands for none. One field, because a step reads
+-- and writes all of it: a job on its way through costs a read and a write a step, not one for each of nine fields.
+local STATE = '^(%l+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
+
+-- Fields that few jobs have. Whatever writes one also writes `rare`, so that nobody asks for them in vain.
+local RARE = {
+  'priority', 'run_at', 'losses', 'unroutable', 'cancel_requested', 'settled_epoch', 'retention', 'keep_until', 'error',
+  'log_bytes', 'log_lines', 'generation', 'watched', 'webhook',
+}
+
+local function read_state(text)
+  local status, version, queue, attempt, epoch, worker, started, finished, expires = string.match(text, STATE)
+  if not status then return nil end
+  return { status = status, version = version, queue = queue, attempt = attempt,
+    epoch = epoch ~= '-' and epoch, worker = worker ~= '-' and worker, started_at = started ~= '-' and started,
+    finished_at = finished ~= '-' and finished, expires_at = expires ~= '-' and expires }
+end
+
+local function state_of(job)
+  return job.status .. ' ' .. int(job.version) .. ' ' .. job.queue .. ' ' .. job.attempt .. ' ' .. (job.epoch or '-')
+    .. ' ' .. (job.worker or '-') .. ' ' .. (job.started_at or '-') .. ' ' .. (job.finished_at or '-')
+    .. ' ' .. (job.expires_at or '-')
+end
+
+-- Makes a job of what a read of `state`, `rare` and those further fields of its hash returned. See `read_job`.
+local function job_of(name, values, further)
   if values.err then return nil, true end
-  local job = {}
-  for at, field in ipairs(fields) do job[field] = values[at] end
-  if not job.status then return nil, false end
-  if not job.queue then return nil, true end
+  if not values[1] then return nil, false end
+  local job = read_state(values[1])
+  if not job then return nil, true end
+  job.key = name
+  for at = 1, further and #further or 0 do job[further[at]] = values[2 + at] end
+  if values[2] then
+    local rare = redis.call('HMGET', name, unpack(RARE))
+    for at = 1, #RARE do job[RARE[at]] = rare[at] end
+  end
   return job
 end
+
+-- Reads a job, and those further fields of its hash; absent ones are false. Returns nil if there is no such job (or only its
+-- tombstone), and nil, true if the record cannot be read.
+local function read_job(p, id, further)
+  local name = key.job(p, id)
+  return job_of(name, redis.pcall('HMGET', name, 'state', 'rare', unpack(further or {})), further)
+end
+
+-- What was asked, in one field that never changes: when Redis took it, the task, and the options, which are JSON that nobody
+-- here reads.
+local SPEC = { 'spec' }
+local function created_at(job) return num(string.match(job.spec or '', '^%d+')) end
+local function task_of(job) return string.match(job.spec or '', '^%d+ (%S+)') end
 
 -- Whether that claim by that worker is the one the job runs under: the fence in every call about an attempt.
 local function holds(job, epoch, worker)

@@ -6,7 +6,7 @@
 -- Touches the job's hash and log, and its queue's failed and finished.
 local function delete(keys, argv)
   local p, id, w = keys[1], argv[1], writes()
-  local job = read_job(p, id, { 'status', 'queue' })
+  local job = read_job(p, id)
   if not job then return -2 end
   if job.status ~= 'succeeded' and job.status ~= 'failed' and job.status ~= 'canceled' then return 0 end
   to_tombstone(w, p, id, job, 'deleted')

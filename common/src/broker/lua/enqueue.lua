@@ -2,9 +2,9 @@
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  percent of `maxmemory` from which nothing new is taken   2  how many jobs may wait in a queue
---      then thirteen a job: id, task, queue, priority, start ('now' | 'after' | 'at'), milliseconds of that, payload,
---         options (JSON, opaque), retention in ms or '', idempotency digest or '', fingerprint, how long the key is kept
---         in ms, and the webhook or '' (see `deliver`)
+--      then a job: id, queue, its spec ('<task> <options>', the options are opaque JSON), payload, how many terms follow;
+--         and two a term: its name and value. `priority`; `after` or `at`, milliseconds; `retention`, ms; `digest` of an
+--         idempotency key, with it `fingerprint` and `keep`, how long the key is kept, in ms; `webhook` (see `deliver`)
 -- Returns {now, reply, …}, one reply a job in its order:
 --   {1, status, run_at | ''}  taken
 --   {2, id}                   this very id is known: the reply got lost, and asking again is safe
@@ -14,63 +14,117 @@
 --   {-3}                      not taken: as many jobs as may wait in its queue
 -- Touches the jobs' hashes, idempotency keys, `queues`, and per queue ready, delayed and wake.
 -- Without `allow-oom`: a full Redis refuses the whole call before it starts.
-local ENQUEUE_STRIDE = 13
 
--- The answer if this submission was seen before, in Redis or earlier in this very call; else nil.
-local function seen_before(p, seen, id, digest, fingerprint)
-  if seen[id] or redis.call('EXISTS', key.job(p, id)) == 1 then return { 2, id } end
-  if digest == '' then return nil end
-  local claimed = seen[digest] or redis.call('GET', key.idempotency(p, digest))
-  if not claimed then return nil end
-  local known, print = string.match(claimed, '^(%S+) (%S+)$')
-  return { print == fingerprint and 3 or -1, known }
+
+-- The names of the jobs' keys, and where in the arguments each job begins.
+local function find_jobs(p, argv)
+  local names, places, at, count = {}, {}, 3, 0
+  while at <= #argv do
+    count = count + 1
+    names[count], places[count] = key.job(p, argv[at]), at
+    at = at + 5 + 2 * num(argv[at + 4])
+  end
+  return names, places
 end
 
--- How many jobs may still be added to a queue. Ghosts count until they are dropped.
+-- What sets a job apart from most, by name; nil for most.
+local function read_terms(argv, at)
+  if argv[at + 4] == '0' then return nil end
+  local terms = {}
+  for term = at + 5, at + 3 + 2 * num(argv[at + 4]), 2 do terms[argv[term]] = argv[term + 1] end
+  return terms
+end
+
+-- The answer if this submission was seen before, in Redis or earlier in this very call; else nil.
+local function seen_before(p, call, id, name, terms)
+  if call.seen[id] or (call.any_known and redis.call('EXISTS', name) == 1) then return { 2, id } end
+  if not terms or not terms.digest then return nil end
+  local claimed = call.seen[terms.digest] or redis.call('GET', key.idempotency(p, terms.digest))
+  if not claimed then return nil end
+  local known, print = string.match(claimed, '^(%S+) (%S+)$')
+  return { print == terms.fingerprint and 3 or -1, known }
+end
+
+-- How many jobs may still be added to a queue. Ghosts count until they are dropped. Mostly only one lane is in use.
 local function room_in(p, queue, bound)
-  local waiting = redis.call('ZCARD', key.delayed(p, queue))
-  for _, lane in ipairs(LANES) do waiting = waiting + redis.call('LLEN', key.ready(p, queue, lane)) end
+  local waiting = redis.call('LLEN', key.ready(p, queue, 'normal'))
+  local delayed, urgent, high, low = key.delayed(p, queue), key.ready(p, queue, 'urgent'), key.ready(p, queue, 'high'),
+    key.ready(p, queue, 'low')
+  if redis.call('EXISTS', delayed, urgent, high, low) > 0 then
+    waiting = waiting + redis.call('ZCARD', delayed) + redis.call('LLEN', urgent) + redis.call('LLEN', high)
+      + redis.call('LLEN', low)
+  end
   return bound - waiting
 end
 
--- Why a new job is not taken, or nil. `gate` is {full, bound, room by queue}.
-local function refused(p, gate, queue)
-  if gate.full then return { -2 } end
-  local room = gate.room[queue] or room_in(p, queue, gate.bound)
+-- Why a new job is not taken, or nil.
+local function refused(p, call, queue)
+  if call.full then return { -2 } end
+  local room = call.room[queue] or room_in(p, queue, call.bound)
   if room <= 0 then return { -3 } end
-  gate.room[queue] = room - 1
+  call.room[queue] = room - 1
   return nil
 end
 
-local function due_of(now, start, ms)
-  if start == 'after' then return now + ms end
-  if start == 'at' then return ms end
-  return now
+-- When a job is due that does not start now.
+local function due_of(now, terms)
+  local due = terms.after and now + num(terms.after) or num(terms.at)
+  return due > now and due or nil
 end
 
-local function enqueue_one(w, p, now, seen, gate, id, task, queue, priority, start, ms, payload, options, retention, digest,
-    fingerprint, keep_ms, webhook)
-  local before = seen_before(p, seen, id, digest, fingerprint)
-  before = before or refused(p, gate, queue)
+-- Claims an idempotency key for a job.
+local function claim_key(w, p, call, id, now, terms)
+  local claimed = id .. ' ' .. terms.fingerprint
+  call.seen[terms.digest] = claimed
+  w:call('SET', key.idempotency(p, terms.digest), claimed, 'PX', terms.keep)
+  return int(now + num(terms.keep))
+end
+
+-- A job with terms of its own. Returns the reply, and when it is due.
+local function enqueue_special(w, p, call, now, id, job, terms, spec, payload)
+  local due, fields = due_of(now, terms), { 'spec', spec, 'payload', payload, 'rare', '1' }
+  local function add(name, value)
+    if value then fields[#fields + 1] = name fields[#fields + 1] = value end
+  end
+  add('priority', terms.priority)
+  add('retention', terms.retention)
+  add('webhook', terms.webhook)
+  if terms.digest then add('keep_until', claim_key(w, p, call, id, now, terms)) end
+  job.priority = terms.priority
+  if not due then
+    to_ready(w, p, id, job, 'LPUSH', unpack(fields))
+    return { 1, 'queued', '' }, now
+  end
+  to_delayed(w, p, id, job, 'scheduled', due, unpack(fields))
+  return { 1, 'scheduled', int(due) }, due
+end
+
+-- Jobs without terms are all alike but for what was asked: worked out once a queue.
+local function queued_alike(p, call, queue)
+  local alike = call.alike[queue]
+  if not alike then
+    local job = { status = 'queued', version = 1, queue = queue, attempt = '0' }
+    alike = { state = state_of(job), ready = key.ready(p, queue, lane_of(job)), reply = { 1, 'queued', '' } }
+    call.alike[queue] = alike
+  end
+  return alike
+end
+
+-- Returns the reply, and when the job is due if it was taken.
+local function enqueue_one(w, p, call, now, name, argv, at)
+  local id, queue, terms = argv[at], argv[at + 1], read_terms(argv, at)
+  local before = seen_before(p, call, id, name, terms) or refused(p, call, queue)
   if before then return before end
-  local fields = { 'task', task, 'payload', payload, 'options', options, 'created_at', int(now), 'queue', queue }
-  if priority ~= 'normal' then fields[#fields + 1] = 'priority' fields[#fields + 1] = priority end
-  if retention ~= '' then fields[#fields + 1] = 'retention' fields[#fields + 1] = retention end
-  if webhook ~= '' then fields[#fields + 1] = 'webhook' fields[#fields + 1] = webhook end
-  if digest ~= '' then
-    seen[digest] = id .. ' ' .. fingerprint
-    w:call('SET', key.idempotency(p, digest), seen[digest], 'PX', keep_ms)
-    fields[#fields + 1] = 'keep_until'
-    fields[#fields + 1] = int(now + num(keep_ms))
+  call.seen[id] = true
+  local spec, payload = call.now .. ' ' .. argv[at + 2], argv[at + 3]
+  if terms then
+    local job = { key = name, queue = queue, attempt = '0' }
+    return enqueue_special(w, p, call, now, id, job, terms, spec, payload)
   end
-  seen[id] = true
-  local job, due = { queue = queue, priority = priority }, due_of(now, start, num(ms))
-  if due > now then
-    to_delayed(w, p, id, job, 'scheduled', due, unpack(fields))
-    return { 1, 'scheduled', int(due) }, queue, due
-  end
-  to_ready(w, p, id, job, 'LPUSH', unpack(fields))
-  return { 1, 'queued', '' }, queue, now
+  local alike = queued_alike(p, call, queue)
+  w:add('LPUSH', alike.ready, id)
+  w:call('HSET', name, 'state', alike.state, 'spec', spec, 'payload', payload)
+  return alike.reply, now
 end
 
 -- Wakes a worker for what became claimable, or will within 2 s and is the queue's new earliest.
@@ -85,12 +139,14 @@ end
 
 local function enqueue(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
-  local replies, seen, earliest = { int(now) }, {}, {}
-  local gate = { full = memory(w, p).used >= num(argv[1]), bound = num(argv[2]), room = {} }
-  for at = 3, #argv, ENQUEUE_STRIDE do
-    local reply, queue, due = enqueue_one(w, p, now, seen, gate, unpack(argv, at, at + ENQUEUE_STRIDE - 1))
-    replies[#replies + 1] = reply
-    if queue then earliest[queue] = math.min(earliest[queue] or due, due) end
+  local replies, earliest, names, places = { int(now) }, {}, find_jobs(p, argv)
+  local call = { now = int(now), seen = {}, alike = {}, room = {}, bound = num(argv[2]),
+    any_known = #names > 0 and redis.call('EXISTS', unpack(names)) > 0, full = memory(w, p).used >= num(argv[1]) }
+  for at = 1, #names do
+    local queue = argv[places[at] + 1]
+    local reply, due = enqueue_one(w, p, call, now, names[at], argv, places[at])
+    replies[at + 1] = reply
+    if due and (earliest[queue] or math.huge) > due then earliest[queue] = due end
   end
   for queue, due in pairs(earliest) do
     w:add('ZADD', key.queues(p), int(now), queue)

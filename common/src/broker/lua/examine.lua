@@ -27,14 +27,13 @@ local function accuse(found, kind, fix) found[#found + 1] = { kind = kind, fix =
 -- Whether every verb could work with that record.
 local function is_whole(p, id, job)
   local named = string.match(job.queue, '^[a-z0-9][a-z0-9_.-]*$') and #job.queue <= 64
-  local stored = redis.call('HEXISTS', key.job(p, id), 'payload') + redis.call('HEXISTS', key.job(p, id), 'options')
-  return named and HOMES[job.status] and contains(LANES, job.priority or 'normal') and job.task and job.created_at
-    and stored == 2
+  local asked = job.spec and string.match(job.spec, '^%d+ %S+ .') and redis.call('HEXISTS', job.key, 'payload') == 1
+  return named and HOMES[job.status] and contains(LANES, job.priority or 'normal') and asked
 end
 
 -- Reads a suspect's record: the job; or nil if there is none, nil and 'tombstone', nil and 'unreadable'.
 local function read_suspect(p, id)
-  local job, unreadable = read_job(p, id, { 'task', 'created_at', 'run_at', 'finished_at', 'expires_at', unpack(MOVES) })
+  local job, unreadable = read_job(p, id, SPEC)
   if job and is_whole(p, id, job) then return job end
   if job or unreadable then return nil, 'unreadable' end
   if redis.call('EXISTS', key.job(p, id)) == 0 then return nil end
@@ -149,6 +148,14 @@ local function examine_expiry(p, now, id, job, found)
   end
 end
 
+-- Fields that few jobs have are looked at only where `rare` says that there are some.
+local function examine_mark(job, found)
+  if redis.call('HEXISTS', job.key, 'rare') == 1 then return end
+  for _, value in ipairs(redis.call('HMGET', job.key, unpack(RARE))) do
+    if value then return accuse(found, 'overlooked', function(w) w:call('HSET', job.key, 'rare', '1') end) end
+  end
+end
+
 -- Whether an entry of `finished` or `failed` waits for a sweep to forget it, as its job has been.
 local function awaits_sweep(p, now, queue, id)
   local kept_until = redis.call('ZSCORE', key.finished(p, queue), id)
@@ -194,6 +201,7 @@ local function examine_job(p, now, suspect)
     local examine = RETENTION_MS[job.status] and examine_ended or examine_live
     examine(p, now, suspect, job, found)
     examine_expiry(p, now, id, job, found)
+    examine_mark(job, found)
   end
   return found, job and job.queue
 end

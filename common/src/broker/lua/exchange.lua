@@ -14,24 +14,29 @@ local PROMOTE_LIMIT, CLAIM_LOOKS, CLAIM_BYTES = 100, 200, 4194304
 -- A worker chosen to run empty for a job that must run alone is let off after this long: its jobs may take hours.
 local DRAIN_MS = 600000
 
-local function read_exchange(argv)
+local function read_exchange(argv, now)
   local call = { worker = argv[1], number = num(argv[2]), lease = num(argv[3]), want = num(argv[4]),
-    idle = argv[5] == '0', queues = {}, settlements = 7 + num(argv[6]), claims = {},
-    bytes = CLAIM_BYTES, looks = CLAIM_LOOKS }
+    idle = argv[5] == '0', queues = {}, settlements = 7 + num(argv[6]), claims = {}, claimed = 0, held = {},
+    bytes = CLAIM_BYTES, looks = CLAIM_LOOKS, alike = {}, done = {}, now = int(now),
+    lease_end = int(now + num(argv[3])) }
   for at = 7, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
 end
 
--- Every settlement is a step of its own: an error in a later one does not undo it. Trims two expired entries for every
--- job that came to its end, so that indexes keep pace at any rate.
+-- Reads all, then writes all. Trims two expired entries for every job that came to its end, so that indexes keep pace at any
+-- rate.
 local function settle_all(w, p, now, call, argv)
-  local codes, settled = {}, {}
+  local codes, settled, seen = {}, {}, {}
   for at = call.settlements, #argv, 5 do
-    local code, queue = settle_one(w, p, now, call.worker, unpack(argv, at, at + 4))
+    local id = argv[at]
+    -- Twice the same job: the second is judged by what the first has left.
+    if seen[id] then w:commit() end
+    seen[id] = true
+    local code, queue = settle_one(w, p, now, call, id, argv[at + 1], argv[at + 2], argv[at + 3], argv[at + 4])
     codes[#codes + 1] = code
     if queue then settled[queue] = true end
-    w:commit()
   end
+  w:commit()
   for queue, count in pairs(w.ended) do trim(w, p, queue, now, 2 * count) end
   count_ended(w, p, now)
   w:commit()
@@ -49,7 +54,7 @@ end
 local function still_alone(p, call, alone)
   local id, epoch = string.match(alone or '', '^(%S+) (%S+)$')
   if not id then return nil end
-  return holds(read_job(p, id, { 'status', 'queue', 'epoch', 'worker' }), epoch, call.worker) and alone or nil
+  return holds(read_job(p, id), epoch, call.worker) and alone or nil
 end
 
 -- Whether this worker is to run empty for a solitary job. One worker at a time is chosen; the others go on.
@@ -82,9 +87,7 @@ local function claim_all(w, p, now, call)
   for _, queue in ipairs(call.open) do
     if call.want > 0 then claim(w, p, now, call, queue) end
   end
-  local claimed = {}
-  for at, claim in ipairs(call.claims) do claimed[at] = claim[1] .. ' ' .. claim[2] end
-  w:call('HSET', key.worker(p, call.worker), 'exchange', int(call.number), 'claims', table.concat(claimed, '\n'),
+  w:call('HSET', key.worker(p, call.worker), 'exchange', int(call.number), 'claims', table.concat(call.held, '\n'),
     'alone', call.alone or '')
   w:call('PEXPIRE', key.worker(p, call.worker), WORKER_KEPT_MS)
   w:commit()
@@ -92,13 +95,11 @@ local function claim_all(w, p, now, call)
 end
 
 -- The claims of the first time this number was used, as far as this worker still holds them.
-local function claims_again(p, worker, claimed)
-  local claims = {}
+local function claims_again(p, call, claimed)
   for id, epoch in string.gmatch(claimed or '', '(%S+) (%S+)') do
-    local job = read_job(p, id, { 'worker', unpack(CLAIM) })
-    if holds(job, epoch, worker) then claims[#claims + 1] = handed_out(id, job) end
+    local job = read_job(p, id, CLAIM)
+    if holds(job, epoch, call.worker) then hand_out(call, id, job, job.spec, job.payload) end
   end
-  return claims
 end
 
 -- Wakes somebody else for what this call left behind, and tells when the next delayed job is due. A worker that shuts
@@ -133,14 +134,15 @@ local function open_queues(p, queues)
 end
 
 local function exchange(keys, argv)
-  local p, now, w, call = keys[1], now_ms(), writes(), read_exchange(argv)
+  local p, now, w = keys[1], now_ms(), writes()
+  local call = read_exchange(argv, now)
   local last = redis.call('HMGET', key.worker(p, call.worker), 'exchange', 'claims', 'lease', 'alone')
   if num(last[1]) > call.number then return { -1 } end
   if not last[3] then register_worker(w, p, now, call) end
   local codes, settled = settle_all(w, p, now, call, argv)
   call.open = open_queues(p, call.queues)
   if num(last[1]) == call.number then
-    call.claims = claims_again(p, call.worker, last[2])
+    claims_again(p, call, last[2])
     return { int(now), codes, call.claims, look_ahead(w, p, now, call, settled), 0, 0 }
   end
   call.alone = still_alone(p, call, last[4])

@@ -9,7 +9,7 @@
 -- -1 lost. A worker that was buried has lost all, and is not made known again.
 -- Touches the worker's hash, `workers`, `leases`, `running` of the jobs' queues, and what `sweep` touches.
 local function beat(w, p, now, worker, lease, id, epoch)
-  local job = read_job(p, id, { 'status', 'queue', 'epoch', 'worker', 'cancel_requested' })
+  local job = read_job(p, id)
   if not holds(job, epoch, worker) then return -1 end
   w:add('ZADD', key.running(p, job.queue), int(now + lease), id)
   return job.cancel_requested and 2 or 1

@@ -1,5 +1,5 @@
--- The moves of a job, each in one place. They collect writes: the caller has read and checked.
--- A `job` here is what `read_job` returned with at least the fields of `MOVES`.
+-- The moves of a job, each in one place. They collect writes: the caller has read and checked. A `job` here is what
+-- `read_job` returned; a move sets what changes of its state, and names what changes of its other fields.
 
 -- Ready lists of a queue: the lanes of the four priorities, highest first. Jobs that took workers down with them wait
 -- in a lane of their own (`SOLITARY`) and are handed out alone.
@@ -20,17 +20,12 @@ local EVENTS, EVENT_MESSAGE_BYTES = 256, 180
 -- Ended jobs are counted in buckets of ten seconds, which live a little longer than the minute they are summed over.
 local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
 
-local MOVES = {
-  'status', 'queue', 'priority', 'version', 'attempt', 'losses', 'epoch', 'worker', 'settled_epoch', 'cancel_requested',
-  'retention', 'keep_until', 'started_at', 'error', 'log_bytes', 'generation', 'unroutable', 'watched', 'webhook',
-}
-
 local CANCELED = '{"code":"canceled","message":"canceled on request","retryable":false}'
 local WORKER_LOST = '{"code":"worker_lost","message":"the workers that ran this job died or stopped beating","retryable":false}'
 
 -- Says on the channel `changes` where a watched job stands.
-local function tell(w, p, id, job, status)
-  w:say(key.changes(p), id .. ' ' .. int(num(job.version)) .. ' ' .. status)
+local function tell(w, p, id, job)
+  w:say(key.changes(p), id .. ' ' .. int(num(job.version)) .. ' ' .. job.status)
 end
 
 -- The beginning of a text, of at most so many bytes and without a part of a character at its end.
@@ -42,7 +37,7 @@ end
 
 -- Keeps a change to be read one by one: `<version> <at> <status> <attempt> [<progress> <message>]`.
 local function keep_event(w, p, id, job, news)
-  local event = string.format('%s %s %s %s', int(job.version), int(now_ms()), news.status, news.attempt or '0')
+  local event = string.format('%s %s %s %s', int(job.version), int(now_ms()), job.status, job.attempt)
   if news.progress then
     event = event .. ' ' .. news.progress .. ' ' .. cut(news.progress_message, EVENT_MESSAGE_BYTES)
   end
@@ -52,17 +47,17 @@ end
 
 -- What whoever watches a job is told of a change of these fields.
 local function report_change(w, p, id, job, ...)
-  local news = { status = job.status, attempt = job.attempt }
+  local news = {}
   for at = 1, select('#', ...), 2 do news[select(at, ...)] = select(at + 1, ...) end
   if job.watched == 'events' then keep_event(w, p, id, job, news) end
-  tell(w, p, id, job, news.status)
+  tell(w, p, id, job)
 end
 
--- Every change of a job ends here: the fields, and the version that grows with each of them. Nobody is told of it unless
--- somebody watches the job.
+-- Every change of a job ends here: its state, the fields named, and the version that grows with each of them. Nobody is told
+-- of it unless somebody watches the job.
 local function change(w, p, id, job, ...)
   job.version = num(job.version) + 1
-  w:call('HSET', key.job(p, id), 'version', int(job.version), ...)
+  w:call('HSET', job.key, 'state', state_of(job), ...)
   if job.watched then report_change(w, p, id, job, ...) end
 end
 
@@ -74,12 +69,14 @@ end
 -- Into the ready list, at the end (`LPUSH`) or, for a job that had been claimed before, at the front (`RPUSH`).
 local function to_ready(w, p, id, job, push, ...)
   w:add(push, key.ready(p, job.queue, lane_of(job)), id)
-  change(w, p, id, job, 'status', 'queued', ...)
+  job.status = 'queued'
+  change(w, p, id, job, ...)
 end
 
 local function to_delayed(w, p, id, job, status, due, ...)
   w:add('ZADD', key.delayed(p, job.queue), int(due), id)
-  change(w, p, id, job, 'status', status, 'run_at', int(due), ...)
+  job.status = status
+  change(w, p, id, job, 'run_at', int(due), 'rare', '1', ...)
 end
 
 -- Deliveries of webhooks are jobs of a task and queue of this name. How long they are kept once ended: not as long as other
@@ -97,24 +94,32 @@ local function deliver(w, p, id, job, status, now)
   local delivery = string.sub(first, 1, 32) .. string.format('%04x', generation)
   local payload = string.format('{"job":"%s","status":"%s","at":%s,"url":%s}', id, status, int(now), url)
   payload = payload .. string.rep(' ', WEBHOOK.payload_bytes + #url - #payload)
-  to_ready(w, p, delivery, { queue = WEBHOOK.name }, 'LPUSH', 'task', WEBHOOK.name, 'queue', WEBHOOK.name,
-    'payload', payload, 'options', options, 'created_at', int(now), 'retention', int(WEBHOOK.kept_ms))
+  to_ready(w, p, delivery, { key = key.job(p, delivery), queue = WEBHOOK.name, attempt = '0' }, 'LPUSH',
+    'spec', int(now) .. ' ' .. WEBHOOK.name .. ' ' .. options, 'payload', payload, 'retention', int(WEBHOOK.kept_ms),
+    'rare', '1')
   if w.delivers then return end
   w.delivers = true
   w:add('ZADD', key.queues(p), int(now), WEBHOOK.name)
   wake(w, p, WEBHOOK.name)
 end
 
+-- The state of a job that ends, and how long it is kept.
+local function complete_state(job, status, now)
+  local expires = now + RETENTION_MS[status]
+  if job.retention then expires = now + math.max(num(job.retention), RETENTION_LEAST_MS) end
+  if job.keep_until then expires = math.max(expires, num(job.keep_until)) end
+  job.status, job.finished_at, job.expires_at = status, int(now), int(expires)
+end
+
 -- The terminal transition. `finished` lists every ended job until it expires; `failed` the dead letters among them.
 local function to_terminal(w, p, id, job, status, now, ...)
-  local keep = job.retention and num(job.retention) or RETENTION_MS[status]
-  local expires = math.max(now + math.max(keep, RETENTION_LEAST_MS), num(job.keep_until))
-  change(w, p, id, job, 'status', status, 'finished_at', int(now), 'expires_at', int(expires), ...)
-  w:call('PEXPIREAT', key.job(p, id), int(expires))
-  if job.log_bytes then w:call('PEXPIREAT', key.log(p, id), int(expires)) end
-  if job.watched == 'events' then w:call('PEXPIREAT', key.events(p, id), int(expires)) end
-  w:add('ZADD', key.finished(p, job.queue), int(expires), id)
-  if status == 'failed' then w:add('ZADD', key.failed(p, job.queue), int(now), id) end
+  complete_state(job, status, now)
+  change(w, p, id, job, ...)
+  w:call('PEXPIREAT', job.key, job.expires_at)
+  if job.log_bytes then w:call('PEXPIREAT', key.log(p, id), job.expires_at) end
+  if job.watched == 'events' then w:call('PEXPIREAT', key.events(p, id), job.expires_at) end
+  w:add('ZADD', key.finished(p, job.queue), job.expires_at, id)
+  if status == 'failed' then w:add('ZADD', key.failed(p, job.queue), job.finished_at, id) end
   w.ended[job.queue] = (w.ended[job.queue] or 0) + 1
   if job.webhook then deliver(w, p, id, job, status, now) end
 end
@@ -143,7 +148,7 @@ end
 local function make_room(w, p, queue, most)
   local forgotten = 0
   for _, id in ipairs(redis.call('ZRANGE', key.finished(p, queue), 0, most - 1)) do
-    local job = read_job(p, id, { 'status', 'queue' })
+    local job = read_job(p, id)
     if job and (job.status == 'succeeded' or job.status == 'canceled') then
       to_tombstone(w, p, id, job, 'trimmed')
       forgotten = forgotten + 1
@@ -178,32 +183,33 @@ local function remember_attempt(p, id, job, now, outcome, error)
   return history
 end
 
--- Ends a run that is not to be charged: released by its worker, or lost with it.
-local function uncharged(job) return int(math.max(num(job.attempt) - 1, 0)) end
+-- A run that is not charged: released by its worker, or lost with it.
+local function uncharge(job) job.attempt = int(math.max(num(job.attempt) - 1, 0)) end
 
--- What a second life does not inherit.
-local ENDED = { 'error', 'result', 'result_large', 'result_size', 'result_type', 'cancel_requested', 'finished_at',
-  'expires_at', 'started_at', 'worker', 'progress', 'progress_message', 'unroutable' }
+-- What a second life does not inherit, beside parts of the state.
+local ENDED = { 'error', 'result', 'result_large', 'result_size', 'result_type', 'cancel_requested', 'progress',
+  'progress_message', 'unroutable' }
 
 -- Gives an ended job a second life. The epoch stays, so that no worker of the first life can settle the second; the
 -- generation grows.
 local function revive(w, p, id, job, now)
-  local fields = { 'attempt', '0', 'losses', '0', 'generation', int(num(job.generation) + 1) }
+  local fields = { 'rare', '1', 'losses', '0', 'generation', int(num(job.generation) + 1) }
   if job.started_at then
     fields[#fields + 1] = 'history'
     fields[#fields + 1] = remember_attempt(p, id, job, now, job.status, job.error)
   end
-  w:call('PERSIST', key.job(p, id))
+  w:call('PERSIST', job.key)
   if job.log_bytes then w:call('PERSIST', key.log(p, id)) end
   if job.watched == 'events' then w:call('PERSIST', key.events(p, id)) end
   w:call('ZREM', key.finished(p, job.queue), id)
   w:call('ZREM', key.failed(p, job.queue), id)
-  w:call('HDEL', key.job(p, id), unpack(ENDED))
-  job.losses = 0
+  w:call('HDEL', job.key, unpack(ENDED))
+  job.status, job.attempt, job.losses = 'queued', '0', nil
+  job.worker, job.started_at, job.finished_at, job.expires_at = nil, nil, nil, nil
   if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then
     -- It never left its ready list: it keeps its place, and only stops being a ghost.
     w:call('SREM', key.ghosts(p, job.queue), id)
-    change(w, p, id, job, 'status', 'queued', unpack(fields))
+    change(w, p, id, job, unpack(fields))
   else
     to_ready(w, p, id, job, 'LPUSH', unpack(fields))
   end

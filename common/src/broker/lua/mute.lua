@@ -6,13 +6,13 @@
 -- Touches the job's hash. Deliveries that are made already stay.
 local function mute(keys, argv)
   local p, id, w = keys[1], argv[1], writes()
-  local job = read_job(p, id, { 'status', 'queue', 'webhook' })
+  local job = read_job(p, id)
   if not job then return -2 end
   if not job.webhook then return 0 end
   -- Without the first line no end is told; the others still tell which deliveries there were. The version stays: nothing
   -- that is seen of the job has changed.
   local muted = string.gsub(job.webhook, '^[^\n]*', '')
-  w:call('HSET', key.job(p, id), 'webhook', muted)
+  w:call('HSET', job.key, 'webhook', muted)
   w:commit()
   return 1
 end

@@ -5,7 +5,7 @@
 local function promote(w, p, queue, now, most)
   local ids = redis.call('ZRANGEBYSCORE', key.delayed(p, queue), '-inf', int(now), 'LIMIT', 0, most)
   for _, id in ipairs(ids) do
-    local job, unreadable = read_job(p, id, { 'status', 'queue', 'priority', 'version', 'losses', 'attempt', 'watched' })
+    local job, unreadable = read_job(p, id)
     w:add('ZREM', key.delayed(p, queue), id)
     if unreadable then
       quarantine(w, p, id, now)

@@ -10,7 +10,7 @@
 local PURGE_LOOKS = 100
 
 local function purge_one(w, p, id, job, now)
-  to_terminal(w, p, id, job, 'canceled', now, 'cancel_requested', '1', 'error', CANCELED)
+  to_terminal(w, p, id, job, 'canceled', now, 'rare', '1', 'cancel_requested', '1', 'error', CANCELED)
 end
 
 -- Cancels the oldest of one lane, as long as the call may look. Jobs that came since the first call, and all behind them,
@@ -19,8 +19,8 @@ local function purge_lane(w, p, name, queue, now, call)
   local dropped = 0
   local ids = redis.call('LRANGE', name, -call.looks, -1)
   for at = #ids, 1, -1 do
-    local job, unreadable = read_job(p, ids[at], { 'created_at', unpack(MOVES) })
-    if job and job.status == 'queued' and num(job.created_at) > call.since then break end
+    local job, unreadable = read_job(p, ids[at], SPEC)
+    if job and job.status == 'queued' and created_at(job) > call.since then break end
     if unreadable then quarantine(w, p, ids[at], now) end
     if job and job.status == 'queued' then
       purge_one(w, p, ids[at], job, now)
@@ -37,8 +37,8 @@ end
 local function purge_delayed(w, p, queue, now, call, skip)
   local ids = redis.call('ZRANGE', key.delayed(p, queue), skip, skip + call.looks - 1)
   for _, id in ipairs(ids) do
-    local job = read_job(p, id, { 'created_at', unpack(MOVES) })
-    if job and job.status == 'scheduled' and num(job.created_at) <= call.since then
+    local job = read_job(p, id, SPEC)
+    if job and job.status == 'scheduled' and created_at(job) <= call.since then
       w:add('ZREM', key.delayed(p, queue), id)
       purge_one(w, p, id, job, now)
       call.canceled = call.canceled + 1

@@ -12,16 +12,15 @@ local function redrive(keys, argv)
   local queue, most, task, skip = argv[1], num(argv[2]), argv[3], num(argv[4])
   local since = argv[5] == '' and int(now) or argv[5]
   local redriven, passed, looked = 0, 0, 0
-  local fields = { 'task', unpack(MOVES) }
   local dead = redis.call('ZRANGEBYSCORE', key.failed(p, queue), '-inf', since, 'LIMIT', skip, REDRIVE_LOOKS)
   for _, id in ipairs(dead) do
     if redriven == most then break end
-    local job, unreadable = read_job(p, id, fields)
+    local job, unreadable = read_job(p, id, SPEC)
     looked = looked + 1
     if unreadable then quarantine(w, p, id, now) end
     if not job or job.status ~= 'failed' then
       w:call('ZREM', key.failed(p, queue), id)
-    elseif task ~= '' and job.task ~= task then
+    elseif task ~= '' and task_of(job) ~= task then
       passed = passed + 1
     else
       revive(w, p, id, job, now)

@@ -7,7 +7,6 @@
 -- Touches the jobs' hashes, events and logs: the newest 256 lines, at most 64 KiB. Without `allow-oom`: a full Redis
 -- drops it.
 local LOG_LINES, LOG_BYTES = 256, 65536
-local REPORT = { 'status', 'queue', 'epoch', 'worker', 'attempt', 'version', 'log_bytes', 'log_lines', 'watched' }
 
 -- Appends lines and forgets the oldest beyond the limits. A line is kept as `<at, ms> <attempt> <text>`.
 local function append_log(w, p, now, id, job, text)
@@ -23,12 +22,12 @@ local function append_log(w, p, now, id, job, text)
     bytes, kept = bytes - #redis.call('LINDEX', name, 0), kept - 1
     redis.call('LPOP', name)
   end
-  w:call('HSET', key.job(p, id), 'log_bytes', int(bytes), 'log_lines', int(lines))
-  if job.watched then tell(w, p, id, job, job.status) end
+  w:call('HSET', job.key, 'rare', '1', 'log_bytes', int(bytes), 'log_lines', int(lines))
+  if job.watched then tell(w, p, id, job) end
 end
 
 local function report_one(w, p, now, worker, id, epoch, progress, message, lines)
-  local job = read_job(p, id, REPORT)
+  local job = read_job(p, id)
   if not holds(job, epoch, worker) then return -1 end
   if progress ~= '' then change(w, p, id, job, 'progress', progress, 'progress_message', message) end
   if lines ~= '' then append_log(w, p, now, id, job, lines) end

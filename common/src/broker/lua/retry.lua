@@ -8,7 +8,7 @@
 -- Touches the job's hash and log, and its queue's ready, ghosts, failed, finished and wake.
 local function retry(keys, argv)
   local p, id, now, w = keys[1], argv[1], now_ms(), writes()
-  local job = read_job(p, id, MOVES)
+  local job = read_job(p, id)
   if not job then return -2 end
   if job.status ~= 'failed' and job.status ~= 'canceled' then return 0 end
   revive(w, p, id, job, now)

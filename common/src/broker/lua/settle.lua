@@ -1,7 +1,7 @@
--- settle_one(w, p, now, worker, id, epoch, outcome, a, b): end one attempt. Called inside `exchange`.
+-- settle_one(w, p, now, call, id, epoch, outcome, a, b): end one attempt. Called inside `exchange`.
 --
 --   outcome    a               b
---   complete   result          its content type
+--   complete   result          its content type, '' for JSON
 --   retry      error (JSON)    milliseconds until the next attempt
 --   fail       error (JSON)
 --   canceled   error (JSON)
@@ -22,27 +22,32 @@ local MEMORY_ALL_BUT_FULL = 95
 
 local settle = {}
 
+-- How the result is kept: which fields, and what is in them.
+local function result_fields(result, content_type)
+  if content_type ~= '' then return 'result_large', result, 'result_size', int(#result), 'result_type', content_type end
+  if #result > INLINE_RESULT_BYTES then return 'result_large', result, 'result_size', int(#result) end
+  return 'result', result
+end
+
 function settle.complete(w, p, id, job, now, result, content_type)
-  local inline = content_type == 'application/json' and #result <= INLINE_RESULT_BYTES
-  local fields = { 'settled_epoch', job.epoch, 'result_size', int(#result), inline and 'result' or 'result_large', result }
-  if content_type ~= 'application/json' then
-    fields[#fields + 1] = 'result_type'
-    fields[#fields + 1] = content_type
-  end
   local memory = memory(w, p)
-  if memory.used >= MEMORY_ALL_BUT_FULL and #result > INLINE_RESULT_BYTES then make_room(w, p, job.queue, 1) end
-  to_terminal(w, p, id, job, 'succeeded', now, unpack(fields))
-  if job.error then w:call('HDEL', key.job(p, id), 'error') end
+  if memory.used >= MEMORY_ALL_BUT_FULL and #result > INLINE_RESULT_BYTES then
+    -- Each finds its own: what those before it make room with is written first.
+    w:commit()
+    make_room(w, p, job.queue, 1)
+  end
+  to_terminal(w, p, id, job, 'succeeded', now, result_fields(result, content_type))
+  if job.error then w:call('HDEL', job.key, 'error') end
   -- In a nearly full Redis what went in makes room for what came out: so a full one drains.
-  if memory.used >= memory.watermark then w:call('HDEL', key.job(p, id), 'payload') end
+  if memory.used >= memory.watermark then w:call('HDEL', job.key, 'payload') end
 end
 
 function settle.fail(w, p, id, job, now, error)
-  to_terminal(w, p, id, job, 'failed', now, 'settled_epoch', job.epoch, 'error', error)
+  to_terminal(w, p, id, job, 'failed', now, 'rare', '1', 'settled_epoch', job.epoch, 'error', error)
 end
 
 function settle.canceled(w, p, id, job, now, error)
-  to_terminal(w, p, id, job, 'canceled', now, 'settled_epoch', job.epoch, 'error', error)
+  to_terminal(w, p, id, job, 'canceled', now, 'rare', '1', 'settled_epoch', job.epoch, 'error', error)
 end
 
 function settle.retry(w, p, id, job, now, error, delay)
@@ -53,21 +58,62 @@ end
 
 function settle.release(w, p, id, job, now, cause)
   if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end
-  if cause == 'unroutable' then
-    local times = num(job.unroutable)
-    local delay = math.min(1000 * 2 ^ math.min(times, 10), 30000)
-    return to_delayed(w, p, id, job, 'scheduled', now + delay, 'settled_epoch', job.epoch, 'attempt', uncharged(job),
-      'unroutable', int(times + 1))
+  local history = cause ~= 'unroutable' and remember_attempt(p, id, job, now, cause)
+  uncharge(job)
+  if history then
+    return to_ready(w, p, id, job, 'RPUSH', 'rare', '1', 'settled_epoch', job.epoch, 'history', history)
   end
-  local history = remember_attempt(p, id, job, now, cause)
-  to_ready(w, p, id, job, 'RPUSH', 'settled_epoch', job.epoch, 'attempt', uncharged(job), 'history', history)
+  local times = num(job.unroutable)
+  local delay = math.min(1000 * 2 ^ math.min(times, 10), 30000)
+  to_delayed(w, p, id, job, 'scheduled', now + delay, 'settled_epoch', job.epoch, 'unroutable', int(times + 1))
 end
 
-local function settle_one(w, p, now, worker, id, epoch, outcome, a, b)
-  local job = read_job(p, id, MOVES)
+-- Jobs that were claimed in one call, and that nothing else has happened to, are in the same state, word for word. How they
+-- succeed is worked out once a call: returns a job that stands for all of them, false if these words are not of that kind.
+local function completed_alike(p, now, call, state)
+  local job = call.done[state]
+  if job == nil then
+    job = read_state(state) or false
+    if holds(job, job.epoch, call.worker) then
+      job.running, job.finished = key.running(p, job.queue), key.finished(p, job.queue)
+      complete_state(job, 'succeeded', now)
+      job.version = num(job.version) + 1
+      job.state = state_of(job)
+    else
+      job = false
+    end
+    call.done[state] = job
+  end
+  return job
+end
+
+-- A job without anything rare, whose result stands inline, while there is memory: what `settle.complete` comes to.
+local function complete_plain(w, p, now, call, id, name, values, epoch, result)
+  local job = values[1] and not values[2] and completed_alike(p, now, call, values[1])
+  if not job or job.epoch ~= epoch or memory(w, p).used >= memory(w, p).watermark then return nil end
+  w:add('ZREM', job.running, id)
+  w:call('HSET', name, 'state', job.state, 'result', result)
+  w:call('PEXPIREAT', name, job.expires_at)
+  w:add('ZADD', job.finished, job.expires_at, id)
+  w.ended[job.queue] = (w.ended[job.queue] or 0) + 1
+  return 1, job.queue
+end
+
+-- Whether the job was last settled under that epoch. Only settling makes a job succeed, so that need not be written down.
+local function was_settled(job, epoch)
+  return epoch == (job.status == 'succeeded' and job.epoch or job.settled_epoch)
+end
+
+local function settle_one(w, p, now, call, id, epoch, outcome, a, b)
+  local name = key.job(p, id)
+  local values = redis.pcall('HMGET', name, 'state', 'rare')
+  if outcome == 'complete' and b == '' and #a <= INLINE_RESULT_BYTES then
+    local code, queue = complete_plain(w, p, now, call, id, name, values, epoch, a)
+    if code then return code, queue end
+  end
+  local job = job_of(name, values)
   if not job then return -2 end
-  if job.settled_epoch == epoch then return 2 end
-  if not holds(job, epoch, worker) then return -1 end
+  if not holds(job, epoch, call.worker) then return was_settled(job, epoch) and 2 or -1 end
   w:add('ZREM', key.running(p, job.queue), id)
   settle[outcome](w, p, id, job, now, a, b)
   return 1, job.queue

@@ -15,7 +15,7 @@ local function went_unheard(p, now, job, lease_end)
 end
 
 local function take_back(w, p, now, queue, id, lease_end, taken)
-  local job, unreadable = read_job(p, id, MOVES)
+  local job, unreadable = read_job(p, id)
   w:add('ZREM', key.running(p, queue), id)
   if unreadable or (job and not job.worker) then return quarantine(w, p, id, now) end
   if not job or job.status ~= 'running' then return end
@@ -23,12 +23,13 @@ local function take_back(w, p, now, queue, id, lease_end, taken)
   if not unheard then job.losses = num(job.losses) + 1 end
   local losses, history = int(num(job.losses)), remember_attempt(p, id, job, now, unheard and 'unheard' or 'lost')
   if job.cancel_requested then
-    to_terminal(w, p, id, job, 'canceled', now, 'losses', losses, 'error', CANCELED)
+    to_terminal(w, p, id, job, 'canceled', now, 'rare', '1', 'losses', losses, 'error', CANCELED)
   elseif num(job.losses) >= MAX_LOSSES then
     taken.failed = taken.failed + 1
-    to_terminal(w, p, id, job, 'failed', now, 'losses', losses, 'error', WORKER_LOST)
+    to_terminal(w, p, id, job, 'failed', now, 'rare', '1', 'losses', losses, 'error', WORKER_LOST)
   else
     taken.requeued = taken.requeued + 1
-    to_ready(w, p, id, job, 'RPUSH', 'losses', losses, 'attempt', uncharged(job), 'history', history)
+    uncharge(job)
+    to_ready(w, p, id, job, 'RPUSH', 'rare', '1', 'losses', losses, 'history', history)
   end
 end

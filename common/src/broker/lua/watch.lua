@@ -8,7 +8,7 @@
 -- Returns {values of the fields, kept, {event, …}, last, {line, …}}: `kept` = 1 if the events are all there were since that
 -- version, else 0 and none are given; `last` is the number of the last line, counted from 1 over the job's life, and the
 -- lines are those behind the given one that are still kept.
--- Touches the job's hash: `watched`, unless it has succeeded, which is for good. A job that nobody watches tells nobody, and
+-- Touches the job's hash: `watched` and `rare`, unless it has succeeded, which is for good. A job that nobody watches tells nobody, and
 -- costs nothing.
 
 -- The kept events behind a version, if none is missing in between.
@@ -32,12 +32,12 @@ end
 local function watch(keys, argv)
   local p, id, how, w = keys[1], argv[1], argv[2], writes()
   local values = redis.call('HMGET', key.job(p, id), unpack(argv, 5))
-  local job = read_job(p, id, { 'status', 'queue', 'version', 'watched', 'log_lines' })
+  local job = read_job(p, id)
   if not job then return { values, 0, {}, 0, {} } end
   local last = num(job.log_lines)
   if how == 'log' then return { values, 0, {}, last, lines_behind(p, id, last, argv[4]) } end
   if job.status ~= 'succeeded' and job.watched ~= 'events' and job.watched ~= how then
-    w:call('HSET', key.job(p, id), 'watched', how)
+    w:call('HSET', job.key, 'rare', '1', 'watched', how)
     w:commit()
   end
   if how == 'changes' then return { values, 0, {}, 0, {} } end

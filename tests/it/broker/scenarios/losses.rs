@@ -89,12 +89,7 @@ pub(super) async fn broken(world: &mut World) -> Check {
     world.submit(&jobs).await?;
     world.silence(11).await?;
     ensure(world.claim(2).await?.claims.len() == 2, "both are handed out")?;
-    let () = redis::cmd("HDEL")
-        .arg(world.key(&format!("job:{}", jobs[0].id)))
-        .arg("worker")
-        .query_async(&mut world.redis)
-        .await
-        .unwrap();
+    world.unfence(&jobs[0].id.to_string()).await;
     world.silence(11).await?;
     ensure(world.length("ZCARD", "quarantine").await == 1, "the broken one is put aside")?;
     ensure(world.length("LLEN", "queue:story:ready:normal").await == 1, "the other is back")

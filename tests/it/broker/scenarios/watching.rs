@@ -11,7 +11,7 @@ const TOLD_WITHIN: Duration = Duration::from_secs(5);
 /// A purge of some jobs takes no longer.
 const PURGED_WITHIN: Duration = Duration::from_secs(10);
 
-/// What is told of one job until it has that status; others' changes are none of ours.
+/// What is told of the one job that is watched until it has that status.
 async fn told(
     changes: &mut Changes,
     id: JobId,
@@ -22,11 +22,12 @@ async fn told(
         let next = tokio::time::timeout(TOLD_WITHIN, changes.next()).await;
         let next = next.ok().flatten().ok_or_else(|| format!("no more was told than {told:?}"))?;
         let Change { id: whose, version, status } = next;
-        if whose == id {
-            told.push((version, status));
-            if status == until {
-                return Ok(told);
-            }
+        if whose != id {
+            return Err(format!("{whose} is told, whom nobody watches"));
+        }
+        told.push((version, status));
+        if status == until {
+            return Ok(told);
         }
     }
 }
@@ -65,7 +66,9 @@ async fn say(
 
 pub(super) async fn told_in_order(world: &mut World) -> Check {
     let mut changes = world.broker.changes().await.map_err(|error| error.to_string())?;
-    let (watched, other) = (world.job("{}"), world.job("{}"));
+    // With a term of its own: it takes the way on which changes are told.
+    let kept = Some(Duration::from_secs(3600));
+    let (watched, other) = (world.job("{}"), NewJob { retention: kept, ..world.job("{}") });
     let (id, unwatched) = (watched.id, other.id);
     world.submit(&[watched, other]).await?;
     world.broker.watch(id).await.map_err(|error| error.to_string())?;

@@ -1,0 +1,97 @@
+//! What takes work and brings back what ended: a listener and a processor for each partition.
+//!
+//! Processors share a thread with a runtime of its own. An exchange with Redis goes through several tasks, and waking
+//! another thread for each of them would take longer than the exchange; and handlers that hog the runtime they run on keep
+//! nobody else's results from Redis. Listeners live where handlers do: a worker whose handlers hog their runtime does not
+//! look for more work, and its health shows it.
+
+use std::sync::Arc;
+
+use crunch_common::broker::{Broker, WorkerId};
+use crunch_common::job::Partition;
+use crunch_common::queue::QueueName;
+use futures_util::future::join_all;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::WorkerConfig;
+use crate::executor::Executor;
+use crate::health::Health;
+use crate::service::{Listener, Look, Processor, Rotation};
+use crate::slots::Slots;
+
+/// What takes work from one partition, and what its listener asks of its processor.
+type Consumer = (Listener, Processor, mpsc::Receiver<Look>);
+
+/// What they need.
+pub(crate) struct Consumers<'a> {
+    pub(crate) config: &'a WorkerConfig,
+    pub(crate) broker: &'a Broker,
+    pub(crate) worker: WorkerId,
+    pub(crate) queues: &'a [QueueName],
+    pub(crate) health: &'a Health,
+    pub(crate) executor: Arc<Executor>,
+}
+
+impl Consumers<'_> {
+    /// Starts the thread of the processors. It ends when everything that was claimed is settled after `draining` fired, or
+    /// when `give_up` fires. Listeners and handlers run on the runtime of the caller; listeners are added to `helpers` and end
+    /// with `draining`.
+    ///
+    /// # Errors
+    /// If the machine refuses another runtime.
+    pub(crate) fn start(
+        self,
+        helpers: &mut JoinSet<()>,
+        draining: &CancellationToken,
+        give_up: &CancellationToken,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handlers = Handle::current();
+        let slots = Slots::new(self.config.slots());
+        let partitions = self.broker.partitions();
+        let consumers: Vec<_> =
+            partitions.map(|partition| self.consumer(partition, &slots)).collect();
+        let mut processors = Vec::new();
+        for (listener, processor, looks) in consumers {
+            helpers.spawn(listener.run(draining.clone()));
+            let (draining, give_up) = (draining.clone(), give_up.clone());
+            processors.push(processor.run(looks, handlers.clone(), draining, give_up));
+        }
+        Ok(tokio::task::spawn_blocking(move || {
+            runtime.block_on(join_all(processors));
+        }))
+    }
+
+    fn consumer(&self, partition: Partition, slots: &Arc<Slots>) -> Consumer {
+        let (looks, asked) = mpsc::channel(1);
+        let exchanges = self.broker.separate();
+        let pulse = self.health.pulse(format!("consumer of partition {partition}"));
+        let listener = Listener {
+            broker: self.broker.separate(),
+            exchanges: exchanges.clone(),
+            partition,
+            queues: self.queues.to_vec(),
+            slots: slots.clone(),
+            looks,
+            pulse: pulse.clone(),
+        };
+        let queues = self.queues.to_vec();
+        let processor = Processor {
+            broker: exchanges,
+            partition,
+            worker: self.worker,
+            lease: self.config.lease,
+            queues: match self.config.queues {
+                Some(_) => Rotation::by_preference(queues),
+                None => Rotation::by_turns(queues),
+            },
+            slots: slots.clone(),
+            executor: self.executor.clone(),
+            pulse,
+        };
+        (listener, processor, asked)
+    }
+}
