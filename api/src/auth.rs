@@ -59,7 +59,7 @@ impl From<Scope> for Access {
 }
 
 /// How callers are known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Authority {
     /// Not at all: anybody may do anything.
     Off,

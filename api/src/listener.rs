@@ -37,7 +37,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire for T {}
 /// Serves an app to everybody who comes.
 pub(crate) fn serve(
     listener: TcpListener,
-    app: web::Data<App>,
+    app: App,
     connections: Arc<Connections>,
     tls: Option<ServerConfig>,
 ) -> io::Result<dev::Server> {
@@ -46,9 +46,10 @@ pub(crate) fn serve(
     let builder = actix_server::Server::build();
     let closing = builder.graceful_shutdown_signal();
     let factory = move || {
+        let app = web::Data::new(app.of_one_thread());
         let (routed, connections, tls) = (app.clone(), connections.clone(), tls.clone());
         let app = ActixApp::new()
-            .app_data(app.clone())
+            .app_data(app)
             .wrap(middleware::from_fn(crate::middleware::around))
             .configure(move |config| routes::configure(&routed, config));
         let closing = closing.clone();

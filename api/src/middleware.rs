@@ -11,7 +11,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Bytes;
 use tokio::time::Instant;
 use tracing::Instrument;
-use uuid::Uuid;
+use uuid::Builder;
 
 use crate::connections::Busy;
 use crate::metrics;
@@ -111,7 +111,7 @@ fn request_id(request: &ServiceRequest) -> HeaderValue {
         (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
     });
     given.cloned().unwrap_or_else(|| {
-        let id = Uuid::new_v4().to_string();
+        let id = Builder::from_random_bytes(rand::random()).into_uuid().to_string();
         HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
     })
 }

@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web;
 use crunch_common::Broker;
 use crunch_common::broker;
 use tokio::sync::watch;
@@ -18,7 +17,6 @@ use crate::deliver::Deliverer;
 use crate::links::PublicUrl;
 use crate::listener;
 use crate::metrics::Figures;
-use crate::openapi::Shelf;
 use crate::rate::Limits;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
@@ -211,19 +209,19 @@ impl Server {
         }
         let watchers = Arc::new(Watchers::new(self.broker.clone()));
         let figures = Arc::new(Figures::new(self.broker.clone()));
-        let app = web::Data::new(App {
+        let app = App {
             broker: self.broker.clone(),
             catalog: catalog.clone(),
             readiness: readiness.clone(),
             figures: figures.clone(),
             authority: self.keys.clone().map_or(Authority::Off, Authority::Keys),
-            limits: Limits::new(self.config.security.rate, self.config.security.rate_burst),
+            limits: Limits::new(self.config.security.rate, self.config.security.rate_burst).into(),
             public_url: PublicUrl::new(self.config.public_url.as_deref(), self.scheme(), self.addr),
             watchers: watchers.clone(),
             task_routes: self.config.routes.clone(),
-            openapi: Shelf::default(),
+            openapi: Arc::default(),
             webhooks: self.webhooks.clone(),
-        });
+        };
         let stop = watch::Sender::new(false);
         let security = &self.config.security;
         let most = listener::room_for(security.max_connections);

@@ -15,17 +15,25 @@ use crate::service::Readiness;
 use crate::watching::Watchers;
 use crate::webhook::Webhooks;
 
-#[derive(Debug)]
+/// Clones are the same app.
+#[derive(Debug, Clone)]
 pub(crate) struct App {
     pub(crate) broker: Broker,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) figures: Arc<Figures>,
     pub(crate) authority: Authority,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,
-    pub(crate) openapi: Shelf,
+    pub(crate) openapi: Arc<Shelf>,
     pub(crate) webhooks: Arc<Webhooks>,
+}
+
+impl App {
+    /// The same for one thread of the server, with connections of its own: what a thread asks Redis need not wake another.
+    pub(crate) fn of_one_thread(&self) -> Self {
+        Self { broker: self.broker.apart(), ..self.clone() }
+    }
 }

@@ -1,12 +1,13 @@
 //! Very many submissions in one request: one JSON envelope a line, taken as they arrive, in constant memory.
 //!
-//! Lines are enqueued in groups while the body is still being read, so the client is slowed down to what Redis takes, and
-//! what was taken stays taken if the body breaks off.
+//! Lines are enqueued in groups while the body is still being read, one group under way while the next is read: so the client
+//! is slowed down to what Redis takes, and what was taken stays taken if the body breaks off.
 
 use actix_web::http::{StatusCode, header};
+use actix_web::rt::task::JoinHandle;
 use actix_web::web::{self, Bytes, BytesMut};
-use actix_web::{HttpRequest, HttpResponse};
-use crunch_common::broker::{Enqueued, Error, NewJob};
+use actix_web::{HttpRequest, HttpResponse, rt};
+use crunch_common::broker::{Broker, Enqueued, Error, NewJob};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -68,12 +69,58 @@ pub(crate) async fn submit_lines(
     if ended.is_ok() {
         intake.end_line().await;
     }
-    intake.flush().await;
+    intake.depart().await;
+    intake.arrive().await;
     let LinesDocument { accepted, refused, .. } = intake.document;
     ended.map_err(|problem| {
         problem.with("accepted", json!(accepted)).with("refused", json!(refused))
     })?;
     intake.answer()
+}
+
+/// Lines by their number, in their order; of those that are refused already why.
+type Group = Vec<(u64, Result<NewJob, Problem>)>;
+
+/// What became of a line.
+type Outcome = Result<(), Refused>;
+
+/// Why a line was not taken, and whether that is because Redis is away.
+struct Refused {
+    problem: Problem,
+    away: Option<Error>,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self { problem, away: None }
+    }
+}
+
+/// Enqueues a group; nothing is sent if Redis was found `away` before.
+async fn enqueue(broker: Broker, group: Group, away: Option<Error>) -> Vec<(u64, Outcome)> {
+    let jobs: Vec<_> = group.iter().filter_map(|(_, job)| job.as_ref().ok().cloned()).collect();
+    let answers = match away {
+        // They were never sent: nothing is in doubt.
+        Some(error) => jobs.iter().map(|_| Err(Problem::from(error.clone()).into())).collect(),
+        None => broker.enqueue(&jobs).await.into_iter().map(outcome).collect::<Vec<Outcome>>(),
+    };
+    let mut answers = answers.into_iter();
+    let mut answer = || answers.next().unwrap_or_else(|| Err(Problem::from(no_answer()).into()));
+    group
+        .into_iter()
+        .map(|(number, job)| (number, job.map_err(Refused::from).and_then(|_| answer())))
+        .collect()
+}
+
+fn outcome(answer: Result<Enqueued, Error>) -> Outcome {
+    match answer {
+        Ok(Enqueued::Created(_) | Enqueued::Known(_) | Enqueued::Replayed(_)) => Ok(()),
+        Ok(Enqueued::Conflict) => Err(conflict().into()),
+        Err(error) => {
+            let away = matches!(error, Error::Unavailable { .. }).then(|| error.clone());
+            Err(Refused { problem: Problem::in_doubt(error), away })
+        }
+    }
 }
 
 /// Lines on their way into Redis.
@@ -86,9 +133,10 @@ struct Intake<'a> {
     /// The current line is too long already: its rest is only counted.
     too_long: bool,
     number: u64,
-    /// Lines by their number, in their order; of those that are refused already why.
-    group: Vec<(u64, Result<NewJob, Problem>)>,
+    group: Group,
     group_bytes: usize,
+    /// The group before, on its way into Redis while this one is read.
+    under_way: Option<JoinHandle<Vec<(u64, Outcome)>>>,
     /// Once Redis was found away, nobody asks it again: the whole body has one client who waits.
     away: Option<Error>,
     may_be_taken_later: bool,
@@ -106,6 +154,7 @@ impl<'a> Intake<'a> {
             number: 1,
             group: Vec::new(),
             group_bytes: 0,
+            under_way: None,
             away: None,
             may_be_taken_later: false,
             document: LinesDocument::default(),
@@ -144,7 +193,7 @@ impl<'a> Intake<'a> {
         self.group_bytes += job.as_ref().map_or(0, |job| job.payload.len());
         self.group.push((self.number, job));
         if self.group.len() == GROUP_JOBS || self.group_bytes >= GROUP_BYTES {
-            self.flush().await;
+            self.depart().await;
         }
     }
 
@@ -156,35 +205,30 @@ impl<'a> Intake<'a> {
         prepare(self.sender, text.trim(), "", &mut self.away).await
     }
 
-    /// Enqueues the group.
-    async fn flush(&mut self) {
+    /// Sends the group on its way, once the one before has arrived.
+    async fn depart(&mut self) {
+        self.arrive().await;
         self.group_bytes = 0;
-        let group = std::mem::take(&mut self.group);
-        let jobs: Vec<_> = group.iter().filter_map(|(_, job)| job.as_ref().ok().cloned()).collect();
-        let mut answers = self.enqueue(&jobs).await.into_iter();
-        for (number, job) in group {
-            let mut answer = || answers.next().unwrap_or_else(|| Err(no_answer().into()));
-            match job.and_then(|_| answer()) {
-                Ok(()) => self.document.accepted += 1,
-                Err(problem) => self.refuse(number, &problem),
-            }
-        }
+        let (group, away) = (std::mem::take(&mut self.group), self.away.clone());
+        let broker = self.sender.app.broker.clone();
+        self.under_way = Some(rt::spawn(enqueue(broker, group, away)));
+        // Lets it depart before this thread goes on with the next lines.
+        tokio::task::yield_now().await;
     }
 
-    async fn enqueue(&mut self, jobs: &[NewJob]) -> Vec<Result<(), Problem>> {
-        if let Some(error) = &self.away {
-            // They were never sent: nothing is in doubt.
-            return jobs.iter().map(|_| Err(error.clone().into())).collect();
+    /// Waits for the group that is under way, and counts what became of it.
+    async fn arrive(&mut self) {
+        let Some(under_way) = self.under_way.take() else { return };
+        // It ends with this thread only, and then nobody hears of it.
+        for (number, outcome) in under_way.await.unwrap_or_default() {
+            match outcome {
+                Ok(()) => self.document.accepted += 1,
+                Err(Refused { problem, away }) => {
+                    self.away = away.or(self.away.take());
+                    self.refuse(number, &problem);
+                }
+            }
         }
-        let answers = self.sender.app.broker.enqueue(jobs).await;
-        let away = answers.iter().filter_map(|answer| answer.as_ref().err());
-        self.away = away.into_iter().find(|it| matches!(it, Error::Unavailable { .. })).cloned();
-        let taken = |answer| match answer {
-            Ok(Enqueued::Created(_) | Enqueued::Known(_) | Enqueued::Replayed(_)) => Ok(()),
-            Ok(Enqueued::Conflict) => Err(conflict()),
-            Err(error) => Err(Problem::in_doubt(error)),
-        };
-        answers.into_iter().map(taken).collect()
     }
 
     fn refuse(&mut self, line: u64, problem: &Problem) {
