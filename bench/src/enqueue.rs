@@ -1,9 +1,11 @@
 //! How fast jobs are taken through the broker: one by one, and in batches from several callers.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use crunch_common::broker::Broker;
 
 use crate::figures::Unit;
-use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job, submit};
+use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, broker, job, submit};
 use crate::session::Session;
 use crate::usage::RedisInfo;
 
@@ -22,13 +24,10 @@ pub(crate) struct Arguments {
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     let ground = Ground::on(SHIPPED).await;
-    let jobs: Vec<_> = (0..arguments.single).map(|_| job(&ground.broker, TASK, PAYLOAD)).collect();
-    let begun = Instant::now();
-    for job in jobs {
-        submit(&ground.broker, &[job]).await;
-    }
-    let rate = arguments.single as f64 / begun.elapsed().as_secs_f64();
-    session.note("enqueue one by one", rate, Unit::InTurn);
+    let broker = broker(ground.server());
+    let count = arguments.single;
+    let took = tokio::task::spawn_blocking(move || one_by_one(&broker, count)).await.unwrap();
+    session.note("enqueue one by one", arguments.single as f64 / took.as_secs_f64(), Unit::InTurn);
 
     let before = RedisInfo::of(ground.server());
     let took = ground.fill(arguments.jobs, PAYLOAD, 1).await;
@@ -37,4 +36,17 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.note("enqueue in batches", jobs / took.as_secs_f64(), Unit::PerSecond);
     session.note("enqueue in batches: CPU of Redis", cost.cpu / jobs * 1e5, Unit::CpuSeconds);
     session.note("enqueue in batches: traffic", cost.bytes / jobs, Unit::Counted("B/job"));
+}
+
+/// Submits from one thread, as each thread of the API does: a runtime of several would wake another thread for every step.
+fn one_by_one(broker: &Broker, count: usize) -> Duration {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let jobs: Vec<_> = (0..count).map(|_| job(broker, TASK, PAYLOAD)).collect();
+        let begun = Instant::now();
+        for job in jobs {
+            submit(broker, &[job]).await;
+        }
+        begun.elapsed()
+    })
 }

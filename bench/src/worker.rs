@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crunch_common::config;
+use crunch_common::{config, telemetry};
 use crunch_worker::{JobContext, Task, Worker, WorkerConfig};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,9 @@ struct Due {
 
 /// Runs until it is asked to stop.
 pub(crate) async fn run(arguments: &Arguments) {
-    let worker = Worker::new(configuration(&arguments.redis_url, arguments.slots));
+    let configuration = configuration(&arguments.redis_url, arguments.slots);
+    telemetry::start(&configuration.common.log);
+    let worker = Worker::new(configuration);
     if arguments.timed {
         return run_timed(worker).await;
     }
