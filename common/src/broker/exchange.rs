@@ -42,7 +42,7 @@ pub struct Exchange {
 impl Exchange {
     /// One call looks at no more queues than this; a worker with more rotates.
     pub const MAX_QUEUES: usize = 32;
-    /// One call settles no more attempts than this: with as many claims it stays below a millisecond of Redis' time.
+    /// One call settles no more attempts than this: with as many claims it takes about a millisecond of Redis' time.
     pub const MAX_SETTLEMENTS: usize = 50;
     /// One call hands out no more jobs than this.
     pub const MAX_CLAIMS: usize = 50;

@@ -15,7 +15,6 @@
 -- Touches the jobs' hashes, idempotency keys, `queues`, and per queue ready, delayed and wake.
 -- Without `allow-oom`: a full Redis refuses the whole call before it starts.
 
-
 -- The names of the jobs' keys, and where in the arguments each job begins.
 local function find_jobs(p, argv)
   local names, places, at, count = {}, {}, 3, 0
