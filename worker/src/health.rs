@@ -17,7 +17,7 @@ use crunch_common::time::whole_ms;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use attendant::Attendant;
-pub(crate) use pulse::Pulse;
+pub(crate) use pulse::{Expected, Pulse};
 pub(crate) use server::Server;
 
 /// A worker's health. Clones are one.

@@ -62,7 +62,7 @@ impl Pulse {
     }
 
     /// What is wrong at that moment.
-    pub(super) fn trouble(&self, now: Instant) -> Option<String> {
+    pub(crate) fn trouble(&self, now: Instant) -> Option<String> {
         let vital = self.lock();
         let silence = || vital.last_success.map_or(0.0, |at| (now - at).as_secs_f64());
         let what = if vital.panicked {

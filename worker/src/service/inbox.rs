@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Look;
+use crate::health::Pulse;
 use crate::slots::Slot;
 
 pub(crate) struct Inbox {
@@ -112,8 +113,8 @@ impl Inbox {
     }
 
     /// Tells whoever asked to look that it is done.
-    pub(crate) fn answer_looks(&mut self) {
-        self.asked.clear();
+    pub(crate) fn answer_looks(&mut self, pulse: &Pulse) {
+        self.asked.drain(..).for_each(|look| look.answer(pulse));
     }
 
     /// Takes in whatever has ended meanwhile.

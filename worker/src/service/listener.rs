@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Reachability;
-use crate::health::Pulse;
+use crate::health::{Expected, Pulse};
 use crate::slots::Slots;
 
 /// Asks the processor to look for work.
@@ -20,8 +20,16 @@ use crate::slots::Slots;
 pub(crate) struct Look {
     /// The queue whose token was taken, if there was one.
     pub(crate) woken: Option<QueueName>,
-    /// Answered by dropping it, when the processor has looked.
-    _answer: oneshot::Sender<()>,
+    answer: oneshot::Sender<Expected>,
+}
+
+impl Look {
+    /// The processor has looked. From now on the listener is to be heard of: when its runtime is hogged, it does not even
+    /// come to its wait.
+    pub(crate) fn answer(self, pulse: &Pulse) {
+        // The listener may have ended.
+        drop(self.answer.send(pulse.expects(ANSWERS_WITHIN)));
+    }
 }
 
 pub(crate) struct Listener {
@@ -49,7 +57,8 @@ impl Listener {
         let mut redis = Reachability::of("listener").felt_in(&self.pulse);
         let mut woken = None;
         // The processor is told to look before the first wait: work may lie there without a token.
-        while self.ask_to_look(woken.take()).await.is_some() {
+        while let Some(returned) = self.ask_to_look(woken.take()).await {
+            drop(returned);
             self.slots.idle().await;
             let _answer = self.pulse.expects(ANSWERS_WITHIN);
             match self.broker.wait_for_work(self.partition, &self.queues).await {
@@ -66,11 +75,30 @@ impl Listener {
         }
     }
 
-    /// Has the processor look once; comes back when it has.
-    async fn ask_to_look(&self, woken: Option<QueueName>) -> Option<()> {
+    /// Has the processor look once; comes back when it has. `None` if it looks no more.
+    async fn ask_to_look(&self, woken: Option<QueueName>) -> Option<Expected> {
         let (answer, answered) = oneshot::channel();
-        self.looks.send(Look { woken, _answer: answer }).await.ok()?;
-        let _answered_by_dropping = answered.await;
-        Some(())
+        self.looks.send(Look { woken, answer }).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::health::Health;
+
+    #[test]
+    fn a_listener_that_does_not_come_back_for_its_answer_is_missed() {
+        let pulse = Health::default().pulse("consumer");
+        pulse.answered();
+        let (answer, answered) = oneshot::channel();
+        Look { woken: None, answer }.answer(&pulse);
+        let later = Instant::now() + 2 * ANSWERS_WITHIN;
+        assert!(pulse.trouble(later).is_some());
+        drop(answered);
+        assert_eq!(pulse.trouble(later), None);
     }
 }

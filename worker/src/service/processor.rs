@@ -149,7 +149,7 @@ impl Processor {
         }
         inbox.claimed.extend(exchanged.claims.into_iter().zip(slots));
         if !exchanged.drain {
-            inbox.answer_looks();
+            inbox.answer_looks(&self.pulse);
         }
         let may_have_more = got > 0 && got == exchange.want && self.slots.any_idle();
         exchanged.more || may_have_more
@@ -199,7 +199,7 @@ impl Processor {
     /// Something in this exchange makes Redis stumble, again and again. Its settlements are sent one by one, and the one
     /// that is to blame is given up, so that it does not hold up all others. Returns whether to ask again at once.
     fn suspect(&self, inbox: &mut Inbox, exchange: Exchange, error: &Error) -> bool {
-        inbox.answer_looks();
+        inbox.answer_looks(&self.pulse);
         if error.is_transient() {
             return false;
         }
