@@ -165,16 +165,19 @@ fn write_outcome(command: &mut Cmd, outcome: &Outcome) {
     let json = |error| serde_json::to_vec(error).expect("an error is plain text");
     match outcome {
         Outcome::Complete(result) => {
-            let content_type = Some(result.content_type.as_str());
-            let unless_json = content_type.filter(|_| !result.content_type.is_json());
-            command.arg("complete").arg(&result.bytes[..]).arg(unless_json.unwrap_or_default())
+            if result.content_type.is_json() {
+                command.arg("complete").arg(&result.bytes[..])
+            } else {
+                let content_type = result.content_type.as_str();
+                command.arg("complete_as").arg(&result.bytes[..]).arg(content_type)
+            }
         }
         Outcome::Retry { error, delay } => {
             command.arg("retry").arg(json(error)).arg(whole_ms(*delay))
         }
-        Outcome::Fail(error) => command.arg("fail").arg(json(error)).arg(""),
-        Outcome::Cancel(error) => command.arg("canceled").arg(json(error)).arg(""),
-        Outcome::Release(cause) => command.arg("release").arg(cause.as_str()).arg(""),
+        Outcome::Fail(error) => command.arg("fail").arg(json(error)),
+        Outcome::Cancel(error) => command.arg("canceled").arg(json(error)),
+        Outcome::Release(cause) => command.arg("release").arg(cause.as_str()),
     };
 }
 
@@ -187,9 +190,10 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
     }
     let [now, settled, claims, next_due, more, drain] = reply::fields(Value::Array(values))?;
     let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
-    let (mut readable, mut unreadable, mut last) = (Vec::new(), Vec::new(), LastOptions::default());
-    for claim in reply::array(claims)? {
-        let (lease, job) = read_claim(claim, now, &mut last)?;
+    let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
+    let left = reply::array(claims)?.into_iter();
+    let mut claims = Claims { left, now, told: None, options: LastOptions::default() };
+    while let Some((lease, job)) = claims.next()? {
         match job {
             Ok(job) => readable.push(Claim { lease, job: Box::new(job) }),
             // It must not take the others with it.
@@ -218,50 +222,79 @@ fn read_settled(code: &Value) -> Result<Settled, Error> {
     }
 }
 
-/// The lease of a claim, and its job as far as it can be read.
-fn read_claim(
-    claim: Value,
+/// The claims of an answer, four elements each.
+struct Claims {
+    left: std::vec::IntoIter<Value>,
     now: Timestamp,
-    last: &mut LastOptions,
-) -> Result<(Lease, Result<ClaimedJob, Error>), Error> {
-    let mut fields = reply::array(claim)?.into_iter();
-    let (Some(id), Some(epoch)) = (fields.next(), fields.next()) else {
-        return Err(Error::unreadable("a claim without id and epoch"));
-    };
-    let epoch = unless_empty(epoch)?.unwrap_or(now.unix_ms());
-    let lease = Lease::new(reply::parsed(id)?, Epoch::new(epoch));
-    let job = read_job(lease.key(), fields.collect(), now, last);
-    Ok((lease, job))
+    /// What was told last: of alike jobs it is told once.
+    told: Option<(Epoch, Result<About, Error>)>,
+    options: LastOptions,
 }
 
-fn read_job(
-    lease: LeaseKey,
-    fields: Vec<Value>,
-    now: Timestamp,
-    last: &mut LastOptions,
-) -> Result<ClaimedJob, Error> {
-    let [queue, priority, attempt, spec, payload, run_at] = reply::fields(Value::Array(fields))?;
-    let LeaseKey { id, epoch } = lease;
-    let Spec { created_at, task, options } = Spec::read(&reply::text(spec)?, last)?;
-    Ok(ClaimedJob {
-        id,
-        epoch,
-        queue: reply::parsed(queue)?,
-        priority: unless_empty(priority)?.unwrap_or_default(),
-        task,
-        attempt: reply::parsed(attempt)?,
-        payload: Payload {
-            bytes: reply::bytes(payload)?,
-            content_type: options.content_type.clone(),
-        },
-        options,
-        created_at,
-        due_at: unless_empty(run_at)?.map_or(created_at, Timestamp::from_unix_ms),
-        claimed_at: now,
-    })
+impl Claims {
+    /// The lease of the next claim, and its job as far as it can be read.
+    #[expect(clippy::type_complexity, reason = "two outcomes, one within the other")]
+    fn next(&mut self) -> Result<Option<(Lease, Result<ClaimedJob, Error>)>, Error> {
+        let Some(told) = self.left.next() else { return Ok(None) };
+        let mut next = || self.left.next().ok_or_else(|| Error::unreadable("a short claim"));
+        let (id, spec, payload) = (reply::parsed(next()?)?, next()?, next()?);
+        let told = reply::text(told)?;
+        if !told.is_empty() {
+            self.told = Some((About::epoch(&told)?, About::read(&told)));
+        }
+        let (epoch, _) = self.told.as_ref().ok_or_else(|| Error::unreadable("no epoch"))?;
+        let lease = Lease::new(id, *epoch);
+        let job = self.job(lease.key(), spec, payload);
+        Ok(Some((lease, job)))
+    }
+
+    fn job(&mut self, lease: LeaseKey, spec: Value, payload: Value) -> Result<ClaimedJob, Error> {
+        let told = self.told.as_ref().map(|(_, about)| about);
+        let about = told.expect("an epoch was told").as_ref().map_err(Error::clone)?;
+        let spec = Spec::read(&reply::text(spec)?, &mut self.options)?;
+        Ok(ClaimedJob {
+            id: lease.id,
+            epoch: lease.epoch,
+            queue: about.queue.clone(),
+            priority: about.priority,
+            task: spec.task,
+            attempt: about.attempt,
+            payload: Payload {
+                bytes: reply::bytes(payload)?,
+                content_type: spec.options.content_type.clone(),
+            },
+            options: spec.options,
+            created_at: spec.created_at,
+            due_at: about.run_at.unwrap_or(spec.created_at),
+            claimed_at: self.now,
+        })
+    }
 }
 
-fn unless_empty<T: std::str::FromStr>(value: Value) -> Result<Option<T>, Error> {
-    let text = reply::text(value)?;
-    Some(text).filter(|text| !text.is_empty()).map(|text| reply::parse(&text)).transpose()
+/// What is told of a claim beside its id, spec and payload, in five words of which the second is its epoch.
+struct About {
+    queue: QueueName,
+    attempt: u32,
+    priority: Priority,
+    run_at: Option<Timestamp>,
+}
+
+impl About {
+    /// Whatever else it says, with the epoch the job can be given back.
+    fn epoch(text: &str) -> Result<Epoch, Error> {
+        reply::parse(text.split(' ').nth(1).unwrap_or_default()).map(Epoch::new)
+    }
+
+    fn read(text: &str) -> Result<Self, Error> {
+        let words: Vec<_> = text.split(' ').collect();
+        let Ok([queue, _epoch, attempt, priority, run_at]) = <[&str; 5]>::try_from(words) else {
+            return Err(Error::unreadable(format!("{text:?} does not tell of a claim")));
+        };
+        Ok(Self {
+            queue: reply::parse(queue)?,
+            attempt: reply::parse(attempt)?,
+            priority: reply::optional(priority)?.unwrap_or_default(),
+            run_at: reply::optional(run_at)?.map(Timestamp::from_unix_ms),
+        })
+    }
 }

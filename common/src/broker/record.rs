@@ -143,24 +143,19 @@ impl State {
         else {
             return Err(Error::unreadable(format!("{text:?} is not the state of a job")));
         };
-        let time = |word| Ok(optional(word)?.map(Timestamp::from_unix_ms));
+        let time = |word| Ok(reply::optional(word)?.map(Timestamp::from_unix_ms));
         Ok(Self {
             status: reply::parse(status)?,
             version: reply::parse(version)?,
             queue: reply::parse(queue)?,
             attempt: reply::parse(attempt)?,
-            epoch: optional(epoch)?.map(Epoch::new),
-            worker: optional(worker)?,
+            epoch: reply::optional(epoch)?.map(Epoch::new),
+            worker: reply::optional(worker)?,
             started_at: time(started)?,
             finished_at: time(finished)?,
             expires_at: time(expires)?,
         })
     }
-}
-
-/// `-` stands for none.
-fn optional<T: std::str::FromStr>(word: &str) -> Result<Option<T>, Error> {
-    (word != "-").then(|| reply::parse(word)).transpose()
 }
 
 /// What was asked, as it stands in the field `spec`, which never changes.

@@ -63,6 +63,11 @@ pub(crate) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Error> {
     text.parse().map_err(|_| Error::unreadable(format!("{text:?} is not what belongs there")))
 }
 
+/// One of several words, of which `-` stands for none.
+pub(crate) fn optional<T: std::str::FromStr>(word: &str) -> Result<Option<T>, Error> {
+    (word != "-").then(|| parse(word)).transpose()
+}
+
 /// UTF-8 text.
 pub(crate) fn text(value: Value) -> Result<String, Error> {
     match value {

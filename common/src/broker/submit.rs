@@ -287,16 +287,20 @@ pub(crate) fn size(job: &NewJob) -> usize {
 /// Writes the arguments of one call.
 pub(crate) fn write_batch(command: &mut redis::Cmd, settings: &Settings, jobs: &[&NewJob]) {
     command.arg(settings.memory_watermark).arg(settings.max_queue_depth);
-    jobs.iter().for_each(|job| write_job(command, job));
+    let jobs: Vec<_> = jobs.iter().map(|&job| (job, terms(job))).collect();
+    for run in jobs.chunk_by(|(a, of_a), (b, of_b)| a.queue == b.queue && of_a.len() == of_b.len())
+    {
+        let (first, terms) = &run[0];
+        command.arg(first.queue.as_str()).arg(run.len()).arg(terms.len());
+        run.iter().for_each(|(job, terms)| write_job(command, job, terms));
+    }
 }
 
 /// Writes one job's arguments; `lua/enqueue.lua` reads them in the same order.
-fn write_job(command: &mut redis::Cmd, job: &NewJob) {
+fn write_job(command: &mut redis::Cmd, job: &NewJob, terms: &[(&str, String)]) {
     let mut spec = format!("{} ", job.task).into_bytes();
     serde_json::to_writer(&mut spec, &job.options).expect("options are plain numbers and text");
-    command.arg(job.id.to_string()).arg(job.queue.as_str()).arg(spec).arg(&job.payload[..]);
-    let terms = terms(job);
-    command.arg(terms.len());
+    command.arg(job.id.to_string()).arg(spec).arg(&job.payload[..]);
     for (name, value) in terms {
         command.arg(name).arg(value);
     }
@@ -328,25 +332,24 @@ fn terms(job: &NewJob) -> Vec<(&'static str, String)> {
 }
 
 fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Error> {
-    let mut parts = reply::array(reply)?.into_iter();
-    let mut next = || parts.next().ok_or_else(|| Error::unreadable("a short reply to enqueue"));
-    match reply::integer(&next()?)? {
+    let (code, mut parts) = match reply {
+        Value::Array(parts) => {
+            let mut parts = parts.into_iter();
+            let code = parts.next().ok_or_else(|| Error::unreadable("no reply to a submission"))?;
+            (reply::integer(&code)?, parts)
+        }
+        code => (reply::integer(&code)?, Vec::new().into_iter()),
+    };
+    let mut known = || parts.next().ok_or_else(|| Error::unreadable("a reply without an id"));
+    match code {
         1 => {
-            let status = reply::parsed(next()?)?;
-            let run_at = next()?;
-            let run_at =
-                (status == Status::Scheduled).then(|| reply::unsigned(&run_at)).transpose()?;
+            let run_at = parts.next().as_ref().map(reply::unsigned).transpose()?;
             let labels = labels(job.task.as_str(), job.queue.as_str(), &[]);
             metrics::counter!(JOBS_SUBMITTED, labels).increment(1);
-            Ok(Enqueued::Created(Box::new(created(
-                job,
-                status,
-                now,
-                run_at.map(Timestamp::from_unix_ms),
-            ))))
+            Ok(Enqueued::Created(Box::new(created(job, now, run_at.map(Timestamp::from_unix_ms)))))
         }
-        2 => reply::parsed(next()?).map(Enqueued::Known),
-        3 => reply::parsed(next()?).map(Enqueued::Replayed),
+        2 => reply::parsed(known()?).map(Enqueued::Known),
+        3 => reply::parsed(known()?).map(Enqueued::Replayed),
         -1 => Ok(Enqueued::Conflict),
         -2 => Err(Error::Full),
         -3 => Err(Error::QueueFull { queue: job.queue.clone() }),
@@ -354,14 +357,14 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
     }
 }
 
-/// The record as Redis now holds it, without asking again.
-fn created(job: &NewJob, status: Status, now: Timestamp, run_at: Option<Timestamp>) -> JobRecord {
+/// The record as Redis now holds it, without asking again; scheduled if it is due at some time.
+fn created(job: &NewJob, now: Timestamp, run_at: Option<Timestamp>) -> JobRecord {
     JobRecord {
         id: job.id,
         task: job.task.clone(),
         queue: job.queue.clone(),
         priority: job.priority,
-        status,
+        status: if run_at.is_some() { Status::Scheduled } else { Status::Queued },
         options: job.options.clone(),
         version: 1,
         attempt: 0,

@@ -20,14 +20,14 @@ const MUTANTS: &[Mutant] = &[
     ),
     (
         "settling alike does not ask for the worker",
-        "if holds(job, job.epoch, call.worker) then",
-        "if job and job.status == 'running' then",
+        "not holds(job, job and job.epoch, call.worker) then return w:group(state, false) end",
+        "not (job and job.status == 'running') then return w:group(state, false) end",
     ),
     ("what is rare is overlooked by a claim", "state and not rare and spec", "state and spec"),
     (
         "what is rare is overlooked when settling",
-        "values[1] and not values[2] and completed_alike",
-        "values[1] and completed_alike",
+        "if not state or rare then return nil end",
+        "if not state then return nil end",
     ),
     (
         "settling is not idempotent",

@@ -1,18 +1,24 @@
 -- claim(w, p, now, batch, queue): take jobs of one queue for a worker. Called inside `exchange`.
 --
--- `batch` is what the call may still take, {worker, now, lease_end, want, bytes, looks, alike}, and what it has taken, {claims,
+-- `batch` is what the call may still take, {worker, now, lease_end, want, bytes, looks}, and what it has taken, {claims,
 -- claimed, held}; `full` once a job did not fit the bytes. Ids that were canceled, deleted or cannot be read are dropped on
 -- the way.
 
 local CLAIM = { 'spec', 'payload' }
 
--- Adds to the claims what the worker gets of a job, in the order `broker/exchange.rs` reads it. What goes without saying is
--- empty: an epoch that is the call's own time, the usual priority, no time to wait for.
-local function hand_out(batch, id, job, spec, payload)
-  local claimed = batch.claimed + 1
-  local epoch = job.epoch ~= batch.now and job.epoch or ''
-  batch.claims[claimed] = { id, epoch, job.queue, job.priority or '', job.attempt, spec, payload, job.run_at or '' }
-  batch.claimed, batch.held[claimed] = claimed, id .. ' ' .. job.epoch
+-- What a worker is told of a job beside its id, spec and payload; alike for jobs that are alike.
+local function about(job)
+  return job.queue .. ' ' .. job.epoch .. ' ' .. job.attempt .. ' ' .. (job.priority or '-') .. ' ' .. (job.run_at or '-')
+end
+
+-- Adds a job to the claims: four elements, in the order `broker/exchange.rs` reads them. What is told of it is left out where
+-- the same was told of the one before. Remembers whom it was given to: the id, and the epoch unless it is the call's own time.
+local function hand_out(batch, id, told, epoch, spec, payload)
+  local claims, claimed = batch.claims, batch.claimed
+  local at = 4 * claimed
+  claims[at + 1], claims[at + 2], claims[at + 3], claims[at + 4] = told ~= batch.told and told or '', id, spec, payload
+  batch.told, batch.claimed = told, claimed + 1
+  batch.held[claimed + 2] = epoch == batch.now and id or id .. ' ' .. epoch
 end
 
 -- Has a job run under this claim.
@@ -22,22 +28,21 @@ local function start(now, batch, job)
   job.status, job.worker, job.started_at = 'running', batch.worker, int(now)
 end
 
--- Jobs of one queue that nothing has happened to are in the same state, word for word. What becomes of it is worked out once
--- a call: returns a job that stands for all of them, false if it does not wait.
-local function started_alike(p, now, batch, state)
-  local job = batch.alike[state]
-  if job == nil then
-    job = read_state(state) or false
-    if job and job.status == 'queued' then
-      start(now, batch, job)
-      job.version = num(job.version) + 1
-      job.state, job.running = state_of(job), key.running(p, job.queue)
-    else
-      job = false
-    end
-    batch.alike[state] = job
-  end
-  return job
+local function write_started(_, group)
+  local call, names, state = redis.call, group.names, group.state
+  for at = 1, group.count do call('HSET', names[at], 'state', state) end
+  call(unpack(group.leases))
+end
+
+-- Jobs of one queue that nothing has happened to are in the same state, word for word: one group. What becomes of them is
+-- worked out once; false if such jobs do not wait.
+local function started_alike(w, p, now, batch, state)
+  local job = read_state(state)
+  if not job or job.status ~= 'queued' then return w:group(state, false) end
+  start(now, batch, job)
+  job.version = num(job.version) + 1
+  return w:group(state, { write = write_started, count = 0, names = {}, state = state_of(job), epoch = job.epoch,
+    told = about(job), leases = variadic('ZADD', key.running(p, job.queue)) })
 end
 
 -- Whether the batch has room for a job; then it takes it.
@@ -52,7 +57,7 @@ local function take(w, p, now, batch, id, job)
   start(now, batch, job)
   change(w, p, id, job)
   w:add('ZADD', key.running(p, job.queue), batch.lease_end, id)
-  hand_out(batch, id, job, job.spec, job.payload)
+  hand_out(batch, id, about(job), job.epoch, job.spec, job.payload)
 end
 
 -- Drops an id that is not to be claimed.
@@ -66,16 +71,18 @@ local function consider(w, p, now, batch, queue, id)
   local name = key.job(p, id)
   local values = redis.pcall('HMGET', name, 'state', 'rare', 'spec', 'payload')
   local state, rare, spec, payload = values[1], values[2], values[3], values[4]
-  local job = state and not rare and spec and payload and started_alike(p, now, batch, state)
-  if job then
+  local plain = state and not rare and spec and payload
+  local group = plain and w.groups[state]
+  if plain and group == nil then group = started_alike(w, p, now, batch, state) end
+  if group then
     if not fits(batch, spec, payload) then return false end
-    w:call('HSET', name, 'state', job.state)
-    w:add('ZADD', job.running, batch.lease_end, id)
-    hand_out(batch, id, job, spec, payload)
+    local count = group.count + 1
+    group.names[count], group.count = name, count
+    put(group.leases, batch.lease_end, id)
+    hand_out(batch, id, group.told, group.epoch, spec, payload)
     return true
   end
-  local unreadable
-  job, unreadable = job_of(name, values, CLAIM)
+  local job, unreadable = job_of(name, values, CLAIM)
   if job and not (spec and payload) then unreadable = true end
   if unreadable or not job or job.status ~= 'queued' then
     drop(w, p, now, queue, id, unreadable)
@@ -115,6 +122,6 @@ end
 local function claim_solitary(w, p, now, batch, queue)
   claim_lane(w, p, now, batch, queue, SOLITARY, 1)
   if batch.claimed == 0 then return end
-  batch.want, batch.alone = 0, batch.held[1]
+  batch.want, batch.alone = 0, batch.claims[2] .. ' ' .. string.match(batch.told, '^%S+ (%S+)')
   w:call('DEL', key.reserved(p))
 end

@@ -19,17 +19,28 @@ end
 -- A field of a hash as a number; absent is 0.
 local function num(text) return text and tonumber(text) or 0 end
 
--- Collects writes: single calls in their order, and list, set and sorted-set members as one variadic call a key.
+-- Collects writes: single calls in their order; list, set and sorted-set members as one variadic call a key; and groups of
+-- jobs that are alike, which come to the same writes and have a `write` of their own.
 local Writes = {}
 Writes.__index = Writes
 
 local function writes()
-  return setmetatable({ calls = {}, count = 0, variadic = {}, ended = {} }, Writes)
+  return setmetatable({ calls = {}, count = 0, variadic = {}, groups = {}, ended = {} }, Writes)
 end
 
-function Writes:call(...)
+function Writes:later(write)
   local count = self.count + 1
-  self.calls[count], self.count = { ... }, count
+  self.calls[count], self.count = write, count
+end
+
+function Writes:call(...) self:later({ ... }) end
+
+-- A call that takes any number of members, and one more of them, or one more pair.
+local function variadic(command, name) return { command, name, size = 2 } end
+local function put(call, first, second)
+  local size = call.size
+  call[size + 1], call[size + 2] = first, second
+  call.size = second and size + 2 or size + 1
 end
 
 -- Adds a member to the one call of `command` on `name`: add('ZADD', key, score, member).
@@ -41,14 +52,18 @@ function Writes:add(command, name, first, second)
   end
   local call = calls[name]
   if not call then
-    call = { command, name, size = 2 }
+    call = variadic(command, name)
     calls[name] = call
-    local count = self.count + 1
-    self.calls[count], self.count = call, count
+    self:later(call)
   end
-  local size = call.size
-  call[size + 1], call[size + 2] = first, second
-  call.size = second and size + 2 or size + 1
+  put(call, first, second)
+end
+
+-- Jobs that are alike in those words are one group until they are written; false: such jobs go their way one by one.
+function Writes:group(alike, group)
+  self.groups[alike] = group
+  if group then self:later(group) end
+  return group
 end
 
 -- Says something on a channel once everything is written.
@@ -59,10 +74,13 @@ end
 
 function Writes:commit()
   local calls, said, call, unpack = self.calls, self.said, redis.call, unpack
-  for at = 1, self.count do call(unpack(calls[at])) end
+  for at = 1, self.count do
+    local one = calls[at]
+    if one.write then one.write(self, one) else call(unpack(one)) end
+  end
   for at = 1, said and #said or 0 do redis.pcall('PUBLISH', unpack(said[at])) end
   self.said = nil
-  if self.count > 0 then self.calls, self.count, self.variadic = {}, 0, {} end
+  if self.count > 0 then self.calls, self.count, self.variadic, self.groups = {}, 0, {}, {} end
 end
 
 -- What every job has, in the order of its words in the field `state`; '-' stands for none. One field, because a step reads

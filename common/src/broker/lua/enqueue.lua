@@ -2,11 +2,13 @@
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  percent of `maxmemory` from which nothing new is taken   2  how many jobs may wait in a queue
---      then a job: id, queue, its spec ('<task> <options>', the options are opaque JSON), payload, how many terms follow;
---         and two a term: its name and value. `priority`; `after` or `at`, milliseconds; `retention`, ms; `digest` of an
---         idempotency key, with it `fingerprint` and `keep`, how long the key is kept, in ms; `webhook` (see `deliver`)
+--      then runs of jobs: their queue, how many they are, how many terms each has;
+--         a job: id, its spec ('<task> <options>', the options are opaque JSON), payload; two a term: its name and value.
+--         `priority`; `after` or `at`, milliseconds; `retention`, ms; `digest` of an idempotency key, with it
+--         `fingerprint` and `keep`, how long the key is kept, in ms; `webhook` (see `deliver`)
 -- Returns {now, reply, …}, one reply a job in its order:
---   {1, status, run_at | ''}  taken
+--   1                         taken, and queued
+--   {1, run_at}               taken, and scheduled for that time
 --   {2, id}                   this very id is known: the reply got lost, and asking again is safe
 --   {3, id}                   the same idempotency key with the same fingerprint made that job before
 --   {-1, id}                  the same idempotency key was used for another request
@@ -15,22 +17,25 @@
 -- Touches the jobs' hashes, idempotency keys, `queues`, and per queue ready, delayed and wake.
 -- Without `allow-oom`: a full Redis refuses the whole call before it starts.
 
--- The names of the jobs' keys, and where in the arguments each job begins.
-local function find_jobs(p, argv)
-  local names, places, at, count = {}, {}, 3, 0
-  while at <= #argv do
-    count = count + 1
-    names[count], places[count] = key.job(p, argv[at]), at
-    at = at + 5 + 2 * num(argv[at + 4])
+-- The jobs, in their order: where each begins in the arguments, how its key is called, and the run it is of.
+local function read_jobs(p, argv)
+  local jobs, at, count = { places = {}, names = {}, runs = {} }, 3, 0
+  while argv[at] do
+    local run, last = { queue = argv[at], terms = num(argv[at + 2]) }, count + num(argv[at + 1])
+    at = at + 3
+    while count < last do
+      count = count + 1
+      jobs.places[count], jobs.names[count], jobs.runs[count] = at, key.job(p, argv[at]), run
+      at = at + 3 + 2 * run.terms
+    end
   end
-  return names, places
+  return jobs
 end
 
--- What sets a job apart from most, by name; nil for most.
-local function read_terms(argv, at)
-  if argv[at + 4] == '0' then return nil end
+-- What sets a job apart from most, by name.
+local function read_terms(argv, at, count)
   local terms = {}
-  for term = at + 5, at + 3 + 2 * num(argv[at + 4]), 2 do terms[argv[term]] = argv[term + 1] end
+  for term = at + 3, at + 1 + 2 * count, 2 do terms[argv[term]] = argv[term + 1] end
   return terms
 end
 
@@ -80,8 +85,9 @@ local function claim_key(w, p, call, id, now, terms)
 end
 
 -- A job with terms of its own. Returns the reply, and when it is due.
-local function enqueue_special(w, p, call, now, id, job, terms, spec, payload)
-  local due, fields = due_of(now, terms), { 'spec', spec, 'payload', payload, 'rare', '1' }
+local function enqueue_special(w, p, call, now, name, queue, id, terms, spec, payload)
+  local job, due = { key = name, queue = queue, attempt = '0', priority = terms.priority }, due_of(now, terms)
+  local fields = { 'spec', spec, 'payload', payload, 'rare', '1' }
   local function add(name, value)
     if value then fields[#fields + 1] = name fields[#fields + 1] = value end
   end
@@ -89,41 +95,40 @@ local function enqueue_special(w, p, call, now, id, job, terms, spec, payload)
   add('retention', terms.retention)
   add('webhook', terms.webhook)
   if terms.digest then add('keep_until', claim_key(w, p, call, id, now, terms)) end
-  job.priority = terms.priority
   if not due then
     to_ready(w, p, id, job, 'LPUSH', unpack(fields))
-    return { 1, 'queued', '' }, now
+    return 1, now
   end
   to_delayed(w, p, id, job, 'scheduled', due, unpack(fields))
-  return { 1, 'scheduled', int(due) }, due
+  return { 1, int(due) }, due
 end
 
--- Jobs without terms are all alike but for what was asked: worked out once a queue.
-local function queued_alike(p, call, queue)
-  local alike = call.alike[queue]
-  if not alike then
-    local job = { status = 'queued', version = 1, queue = queue, attempt = '0' }
-    alike = { state = state_of(job), ready = key.ready(p, queue, lane_of(job)), reply = { 1, 'queued', '' } }
-    call.alike[queue] = alike
-  end
-  return alike
+local function write_queued(_, group)
+  local call, names, specs, payloads, state = redis.call, group.names, group.specs, group.payloads, group.state
+  for at = 1, group.count do call('HSET', names[at], 'state', state, 'spec', specs[at], 'payload', payloads[at]) end
+  call(unpack(group.ready))
+end
+
+-- Jobs of a queue without terms are all alike but for what was asked: one group.
+local function queued_alike(w, p, queue)
+  local job = { status = 'queued', version = 1, queue = queue, attempt = '0' }
+  return w:group(queue, { write = write_queued, count = 0, names = {}, specs = {}, payloads = {}, state = state_of(job),
+    ready = variadic('LPUSH', key.ready(p, queue, lane_of(job))) })
 end
 
 -- Returns the reply, and when the job is due if it was taken.
-local function enqueue_one(w, p, call, now, name, argv, at)
-  local id, queue, terms = argv[at], argv[at + 1], read_terms(argv, at)
+local function enqueue_one(w, p, call, now, name, run, argv, at)
+  local id, queue, spec, payload = argv[at], run.queue, call.now .. ' ' .. argv[at + 1], argv[at + 2]
+  local terms = run.terms > 0 and read_terms(argv, at, run.terms)
   local before = seen_before(p, call, id, name, terms) or refused(p, call, queue)
   if before then return before end
   call.seen[id] = true
-  local spec, payload = call.now .. ' ' .. argv[at + 2], argv[at + 3]
-  if terms then
-    local job = { key = name, queue = queue, attempt = '0' }
-    return enqueue_special(w, p, call, now, id, job, terms, spec, payload)
-  end
-  local alike = queued_alike(p, call, queue)
-  w:add('LPUSH', alike.ready, id)
-  w:call('HSET', name, 'state', alike.state, 'spec', spec, 'payload', payload)
-  return alike.reply, now
+  if terms then return enqueue_special(w, p, call, now, name, queue, id, terms, spec, payload) end
+  local group = w.groups[queue] or queued_alike(w, p, queue)
+  local count = group.count + 1
+  group.names[count], group.specs[count], group.payloads[count], group.count = name, spec, payload, count
+  put(group.ready, id)
+  return 1, now
 end
 
 -- Wakes a worker for what became claimable, or will within 2 s and is the queue's new earliest.
@@ -138,12 +143,13 @@ end
 
 local function enqueue(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
-  local replies, earliest, names, places = { int(now) }, {}, find_jobs(p, argv)
-  local call = { now = int(now), seen = {}, alike = {}, room = {}, bound = num(argv[2]),
+  local replies, earliest, jobs = { int(now) }, {}, read_jobs(p, argv)
+  local names, places, runs = jobs.names, jobs.places, jobs.runs
+  local call = { now = int(now), seen = {}, room = {}, bound = num(argv[2]),
     any_known = #names > 0 and redis.call('EXISTS', unpack(names)) > 0, full = memory(w, p).used >= num(argv[1]) }
   for at = 1, #names do
-    local queue = argv[places[at] + 1]
-    local reply, due = enqueue_one(w, p, call, now, names[at], argv, places[at])
+    local queue = runs[at].queue
+    local reply, due = enqueue_one(w, p, call, now, names[at], runs[at], argv, places[at])
     replies[at + 1] = reply
     if due and (earliest[queue] or math.huge) > due then earliest[queue] = due end
   end

@@ -3,10 +3,12 @@
 -- KEYS 1  the partition's root
 -- ARGV 1  worker   2  number of this exchange   3  lease, ms   4  how many jobs it wants
 --      5  how many it goes on running   6  how many queues follow; their names, in the order to look at them
---      then five a settlement: id, epoch, outcome, a, b (see settle.lua)
--- Returns {now, {code, …}, {claim, …}, ms until the next delayed job | -1, more, drain}, or {-1} if a later exchange
--- of this worker was answered before. `more` = 1: stopped by budget, ask again at once. `drain` = 1: this worker runs a
--- job that must run alone, or was chosen for one that waits; nothing (more) is handed out until it runs nothing else.
+--      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
+-- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, drain}, or {-1} if a later exchange
+-- of this worker was answered before. `claims` has four elements a job: '<queue> <epoch> <attempt> <priority> <run_at>', '-' for
+-- none, or '' for the same as of the job before; its id; spec; payload. `more` = 1: stopped by budget, ask again at once.
+-- `drain` = 1: this worker runs a job that must run alone, or was chosen for one that waits; nothing (more) is handed out
+-- until it runs nothing else.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing.
 -- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, and per queue every list and set.
@@ -16,9 +18,8 @@ local DRAIN_MS = 600000
 
 local function read_exchange(argv, now)
   local call = { worker = argv[1], number = num(argv[2]), lease = num(argv[3]), want = num(argv[4]),
-    idle = argv[5] == '0', queues = {}, settlements = 7 + num(argv[6]), claims = {}, claimed = 0, held = {},
-    bytes = CLAIM_BYTES, looks = CLAIM_LOOKS, alike = {}, done = {}, now = int(now),
-    lease_end = int(now + num(argv[3])) }
+    idle = argv[5] == '0', queues = {}, settlements = 7 + num(argv[6]), claims = {}, claimed = 0, held = { int(now) },
+    bytes = CLAIM_BYTES, looks = CLAIM_LOOKS, now = int(now), lease_end = int(now + num(argv[3])) }
   for at = 7, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
 end
@@ -26,15 +27,17 @@ end
 -- Reads all, then writes all. Trims two expired entries for every job that came to its end, so that indexes keep pace at any
 -- rate.
 local function settle_all(w, p, now, call, argv)
-  local codes, settled, seen = {}, {}, {}
-  for at = call.settlements, #argv, 5 do
-    local id = argv[at]
+  local codes, settled, seen, at = {}, {}, {}, call.settlements
+  while argv[at] do
+    local id, outcome = argv[at], argv[at + 2]
     -- Twice the same job: the second is judged by what the first has left.
     if seen[id] then w:commit() end
     seen[id] = true
-    local code, queue = settle_one(w, p, now, call, id, argv[at + 1], argv[at + 2], argv[at + 3], argv[at + 4])
+    local code, queue = settle_one(w, p, now, call, id, argv[at + 1], outcome, argv[at + 3],
+      OUTCOME[outcome] == 2 and argv[at + 4])
     codes[#codes + 1] = code
     if queue then settled[queue] = true end
+    at = at + 3 + OUTCOME[outcome]
   end
   w:commit()
   for queue, count in pairs(w.ended) do trim(w, p, queue, now, 2 * count) end
@@ -96,9 +99,11 @@ end
 
 -- The claims of the first time this number was used, as far as this worker still holds them.
 local function claims_again(p, call, claimed)
-  for id, epoch in string.gmatch(claimed or '', '(%S+) (%S+)') do
+  local time, held = string.match(claimed or '', '^(%d+)(.*)$')
+  for id, epoch in string.gmatch(held or '', '\n(%S+) ?(%d*)') do
+    if epoch == '' then epoch = time end
     local job = read_job(p, id, CLAIM)
-    if holds(job, epoch, call.worker) then hand_out(call, id, job, job.spec, job.payload) end
+    if holds(job, epoch, call.worker) then hand_out(call, id, about(job), epoch, job.spec, job.payload) end
   end
 end
 

@@ -1,11 +1,12 @@
 -- settle_one(w, p, now, call, id, epoch, outcome, a, b): end one attempt. Called inside `exchange`.
 --
---   outcome    a               b
---   complete   result          its content type, '' for JSON
---   retry      error (JSON)    milliseconds until the next attempt
---   fail       error (JSON)
---   canceled   error (JSON)
---   release    cause           (cause 'unroutable' waits 1 s, doubling to 30 s; others go to the front at once)
+--   outcome       a               b
+--   complete      result (JSON)
+--   complete_as   result          its content type
+--   retry         error (JSON)    milliseconds until the next attempt
+--   fail          error (JSON)
+--   canceled      error (JSON)
+--   release       cause           (cause 'unroutable' waits 1 s, doubling to 30 s; others go to the front at once)
 --
 -- Returns  1  settled
 --          2  this very attempt was settled before: the reply got lost, and asking again is safe
@@ -20,11 +21,14 @@ local INLINE_RESULT_BYTES = 65536
 -- From this percent of `maxmemory` on a result that does not stand inline makes its own room: an older ended job goes.
 local MEMORY_ALL_BUT_FULL = 95
 
+-- Of how many arguments an outcome is made.
+local OUTCOME = { complete = 1, complete_as = 2, retry = 2, fail = 1, canceled = 1, release = 1 }
+
 local settle = {}
 
 -- How the result is kept: which fields, and what is in them.
 local function result_fields(result, content_type)
-  if content_type ~= '' then return 'result_large', result, 'result_size', int(#result), 'result_type', content_type end
+  if content_type then return 'result_large', result, 'result_size', int(#result), 'result_type', content_type end
   if #result > INLINE_RESULT_BYTES then return 'result_large', result, 'result_size', int(#result) end
   return 'result', result
 end
@@ -41,6 +45,8 @@ function settle.complete(w, p, id, job, now, result, content_type)
   -- In a nearly full Redis what went in makes room for what came out: so a full one drains.
   if memory.used >= memory.watermark then w:call('HDEL', job.key, 'payload') end
 end
+
+settle.complete_as = settle.complete
 
 function settle.fail(w, p, id, job, now, error)
   to_terminal(w, p, id, job, 'failed', now, 'rare', '1', 'settled_epoch', job.epoch, 'error', error)
@@ -68,35 +74,41 @@ function settle.release(w, p, id, job, now, cause)
   to_delayed(w, p, id, job, 'scheduled', now + delay, 'settled_epoch', job.epoch, 'unroutable', int(times + 1))
 end
 
--- Jobs that were claimed in one call, and that nothing else has happened to, are in the same state, word for word. How they
--- succeed is worked out once a call: returns a job that stands for all of them, false if these words are not of that kind.
-local function completed_alike(p, now, call, state)
-  local job = call.done[state]
-  if job == nil then
-    job = read_state(state) or false
-    if holds(job, job.epoch, call.worker) then
-      job.running, job.finished = key.running(p, job.queue), key.finished(p, job.queue)
-      complete_state(job, 'succeeded', now)
-      job.version = num(job.version) + 1
-      job.state = state_of(job)
-    else
-      job = false
-    end
-    call.done[state] = job
+local function write_completed(w, group)
+  local call, names, results, state, expires = redis.call, group.names, group.results, group.state, group.expires
+  for at = 1, group.count do
+    call('HSET', names[at], 'state', state, 'result', results[at])
+    call('PEXPIREAT', names[at], expires)
   end
-  return job
+  call(unpack(group.leases))
+  call(unpack(group.finished))
+  w.ended[group.queue] = (w.ended[group.queue] or 0) + group.count
 end
 
--- A job without anything rare, whose result stands inline, while there is memory: what `settle.complete` comes to.
+-- Jobs that were claimed in one call, and that nothing else has happened to, are in the same state, word for word: one
+-- group. How they succeed while there is memory is worked out once; false if these words are not of that kind.
+local function completed_alike(w, p, now, call, state)
+  local job, memory = read_state(state), memory(w, p)
+  if memory.used >= memory.watermark or not holds(job, job and job.epoch, call.worker) then return w:group(state, false) end
+  complete_state(job, 'succeeded', now)
+  job.version = num(job.version) + 1
+  return w:group(state, { write = write_completed, count = 0, names = {}, results = {}, state = state_of(job),
+    epoch = job.epoch, queue = job.queue, expires = job.expires_at, leases = variadic('ZREM', key.running(p, job.queue)),
+    finished = variadic('ZADD', key.finished(p, job.queue)) })
+end
+
+-- A job without anything rare, whose result stands inline: what `settle.complete` comes to. Returns its queue.
 local function complete_plain(w, p, now, call, id, name, values, epoch, result)
-  local job = values[1] and not values[2] and completed_alike(p, now, call, values[1])
-  if not job or job.epoch ~= epoch or memory(w, p).used >= memory(w, p).watermark then return nil end
-  w:add('ZREM', job.running, id)
-  w:call('HSET', name, 'state', job.state, 'result', result)
-  w:call('PEXPIREAT', name, job.expires_at)
-  w:add('ZADD', job.finished, job.expires_at, id)
-  w.ended[job.queue] = (w.ended[job.queue] or 0) + 1
-  return 1, job.queue
+  local state, rare = values[1], values[2]
+  if not state or rare then return nil end
+  local group = w.groups[state]
+  if group == nil then group = completed_alike(w, p, now, call, state) end
+  if not group or group.epoch ~= epoch then return nil end
+  local count = group.count + 1
+  group.names[count], group.results[count], group.count = name, result, count
+  put(group.leases, id)
+  put(group.finished, group.expires, id)
+  return group.queue
 end
 
 -- Whether the job was last settled under that epoch. Only settling makes a job succeed, so that need not be written down.
@@ -107,9 +119,9 @@ end
 local function settle_one(w, p, now, call, id, epoch, outcome, a, b)
   local name = key.job(p, id)
   local values = redis.pcall('HMGET', name, 'state', 'rare')
-  if outcome == 'complete' and b == '' and #a <= INLINE_RESULT_BYTES then
-    local code, queue = complete_plain(w, p, now, call, id, name, values, epoch, a)
-    if code then return code, queue end
+  if outcome == 'complete' and #a <= INLINE_RESULT_BYTES then
+    local queue = complete_plain(w, p, now, call, id, name, values, epoch, a)
+    if queue then return 1, queue end
   end
   local job = job_of(name, values)
   if not job then return -2 end
