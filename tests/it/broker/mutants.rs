@@ -117,7 +117,7 @@ const MUTANTS: &[Mutant] = &[
         "local values = redis.pcall('HMGET', name, 'state', 'rare', 'spec', 'payload')",
         "local values = redis.call('HMGET', name, 'state', 'rare', 'spec', 'payload')",
     ),
-    ("wake-up tokens do not chain", "if has_ready(p, queue) then wake(w, p, queue) end", ""),
+    ("wake-up tokens do not chain", "if has_ready(p, queue, call.lanes) then wake(w, p, queue) end", ""),
     (
         "a delete leaves the indexes",
         "w:call('ZREM', key.finished(p, job.queue), id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HSET'",

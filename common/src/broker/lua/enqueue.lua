@@ -17,11 +17,13 @@
 -- Touches the jobs' hashes, idempotency keys, `queues`, and per queue ready, delayed and wake.
 -- Without `allow-oom`: a full Redis refuses the whole call before it starts.
 
--- The jobs, in their order: where each begins in the arguments, how its key is called, and the run it is of.
+-- The jobs, in their order: where each begins in the arguments, how its key is called, and the run it is of. And the queues,
+-- each once.
 local function read_jobs(p, argv)
-  local jobs, at, count = { places = {}, names = {}, runs = {} }, 3, 0
+  local jobs, known, at, count = { places = {}, names = {}, runs = {}, queues = {} }, {}, 3, 0
   while argv[at] do
     local run, last = { queue = argv[at], terms = num(argv[at + 2]) }, count + num(argv[at + 1])
+    if not known[run.queue] then jobs.queues[#jobs.queues + 1], known[run.queue] = run.queue, true end
     at = at + 3
     while count < last do
       count = count + 1
@@ -49,24 +51,27 @@ local function seen_before(p, call, id, name, terms)
   return { print == terms.fingerprint and 3 or -1, known }
 end
 
--- How many jobs may still be added to a queue. Ghosts count until they are dropped. Mostly only one lane is in use.
-local function room_in(p, queue, bound)
-  local waiting = redis.call('LLEN', key.ready(p, queue, 'normal'))
-  local delayed, urgent, high, low = key.delayed(p, queue), key.ready(p, queue, 'urgent'), key.ready(p, queue, 'high'),
-    key.ready(p, queue, 'low')
-  if redis.call('EXISTS', delayed, urgent, high, low) > 0 then
-    waiting = waiting + redis.call('ZCARD', delayed) + redis.call('LLEN', urgent) + redis.call('LLEN', high)
-      + redis.call('LLEN', low)
+-- How many jobs may still be added to a queue, and whether any waits in its usual lane. Ghosts count until they are dropped.
+local function look_into(p, call, queue)
+  local usual = redis.call('LLEN', key.ready(p, queue, 'normal'))
+  local waiting = usual
+  if call.unusual then
+    waiting = waiting + redis.call('ZCARD', key.delayed(p, queue))
+    for _, lane in ipairs(UNUSUAL) do waiting = waiting + redis.call('LLEN', key.ready(p, queue, lane)) end
   end
-  return bound - waiting
+  return { room = call.bound - waiting, waits = usual > 0 }
 end
 
 -- Why a new job is not taken, or nil.
-local function refused(p, call, queue)
+local function refused(p, call, name)
   if call.full then return { -2 } end
-  local room = call.room[queue] or room_in(p, queue, call.bound)
-  if room <= 0 then return { -3 } end
-  call.room[queue] = room - 1
+  local queue = call.queues[name]
+  if not queue then
+    queue = look_into(p, call, name)
+    call.queues[name] = queue
+  end
+  if queue.room <= 0 then return { -3 } end
+  queue.room = queue.room - 1
   return nil
 end
 
@@ -131,8 +136,10 @@ local function enqueue_one(w, p, call, now, name, run, argv, at)
   return 1, now
 end
 
--- Wakes a worker for what became claimable, or will within 2 s and is the queue's new earliest.
-local function wake_for(w, p, now, queue, due)
+-- Wakes a worker for what became claimable, or will within 2 s and is the queue's new earliest. Where jobs waited before,
+-- a token lies there, or somebody took it and leaves another one if anything is left.
+local function wake_for(w, p, now, queue, due, waits)
+  if due <= now and waits then return end
   if due > now then
     if due > now + 2000 then return end
     local first = redis.call('ZRANGE', key.delayed(p, queue), 0, 0, 'WITHSCORES')
@@ -145,7 +152,7 @@ local function enqueue(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local replies, earliest, jobs = { int(now) }, {}, read_jobs(p, argv)
   local names, places, runs = jobs.names, jobs.places, jobs.runs
-  local call = { now = int(now), seen = {}, room = {}, bound = num(argv[2]),
+  local call = { now = int(now), seen = {}, queues = {}, bound = num(argv[2]), unusual = any_unusual(p, jobs.queues),
     any_known = #names > 0 and redis.call('EXISTS', unpack(names)) > 0, full = memory(w, p).used >= num(argv[1]) }
   for at = 1, #names do
     local queue = runs[at].queue
@@ -155,7 +162,7 @@ local function enqueue(keys, argv)
   end
   for queue, due in pairs(earliest) do
     w:add('ZADD', key.queues(p), int(now), queue)
-    wake_for(w, p, now, queue, due)
+    wake_for(w, p, now, queue, due, call.queues[queue].waits)
   end
   w:commit()
   return replies

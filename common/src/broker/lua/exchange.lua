@@ -49,6 +49,7 @@ end
 -- Whether a solitary job waits in one of the call's queues.
 local function solitary_waits(p, call)
   local lanes = {}
+  if not call.unusual then return false end
   for _, queue in ipairs(call.open) do lanes[#lanes + 1] = key.ready(p, queue, SOLITARY) end
   return #lanes > 0 and redis.call('EXISTS', unpack(lanes)) > 0
 end
@@ -76,6 +77,7 @@ end
 -- Moves what is due, at most PROMOTE_LIMIT jobs over all queues. Returns whether the limit was reached.
 local function promote_all(w, p, now, call)
   local left = PROMOTE_LIMIT
+  if not call.unusual then return false end
   for _, queue in ipairs(call.queues) do
     if left > 0 then left = left - promote(w, p, queue, now, left) end
   end
@@ -84,7 +86,7 @@ local function promote_all(w, p, now, call)
 end
 
 local function claim_all(w, p, now, call)
-  for _, queue in ipairs(call.idle and call.open or {}) do
+  for _, queue in ipairs(call.idle and call.unusual and call.open or {}) do
     if call.want > 0 then claim_solitary(w, p, now, call, queue) end
   end
   for _, queue in ipairs(call.open) do
@@ -92,7 +94,6 @@ local function claim_all(w, p, now, call)
   end
   w:call('HSET', key.worker(p, call.worker), 'exchange', int(call.number), 'claims', table.concat(call.held, '\n'),
     'alone', call.alone or '')
-  w:call('PEXPIRE', key.worker(p, call.worker), WORKER_KEPT_MS)
   w:commit()
   return call.want > 0 and (call.full or call.looks <= 0)
 end
@@ -112,9 +113,9 @@ end
 local function look_ahead(w, p, now, call, settled)
   local soonest
   for _, queue in ipairs(call.open) do
-    if has_ready(p, queue) then wake(w, p, queue) end
+    if has_ready(p, queue, call.lanes) then wake(w, p, queue) end
     settled[queue] = nil
-    local due = next_due(p, queue, now)
+    local due = call.unusual and next_due(p, queue, now)
     if due then soonest = math.min(soonest or due, due) end
   end
   for queue in pairs(settled) do wake_if_claimable(w, p, queue) end
@@ -122,9 +123,10 @@ local function look_ahead(w, p, now, call, settled)
   return soonest and int(soonest) or '-1'
 end
 
--- A worker that claims before its first beat is known from here on, with its lease.
+-- A worker that claims before its first beat is known from here on, with its lease. Beats keep it.
 local function register_worker(w, p, now, call)
   w:call('HSET', key.worker(p, call.worker), 'lease', int(call.lease))
+  w:call('PEXPIRE', key.worker(p, call.worker), WORKER_KEPT_MS)
   w:call('ZADD', key.workers(p), int(now), call.worker)
   w:call('ZADD', key.leases(p), int(call.lease), call.worker)
 end
@@ -145,7 +147,8 @@ local function exchange(keys, argv)
   if num(last[1]) > call.number then return { -1 } end
   if not last[3] then register_worker(w, p, now, call) end
   local codes, settled = settle_all(w, p, now, call, argv)
-  call.open = open_queues(p, call.queues)
+  call.open, call.unusual = open_queues(p, call.queues), any_unusual(p, call.queues)
+  call.lanes = call.unusual and LANES or USUAL
   if num(last[1]) == call.number then
     claims_again(p, call, last[2])
     return { int(now), codes, call.claims, look_ahead(w, p, now, call, settled), 0, 0 }

@@ -5,6 +5,8 @@
 -- in a lane of their own (`SOLITARY`) and are handed out alone.
 local LANES = { 'urgent', 'high', 'normal', 'low' }
 local SOLITARY = 'solitary'
+-- The lane that most jobs take, and the others.
+local USUAL, UNUSUAL = { 'normal' }, { SOLITARY, 'urgent', 'high', 'low' }
 -- Losses from which a job runs alone, and with which it fails for good.
 local SOLITARY_LOSSES, MAX_LOSSES = 2, 5
 -- How long finished jobs are kept unless they say otherwise: 24 h, 30 days, 24 h.
@@ -124,12 +126,15 @@ local function to_terminal(w, p, id, job, status, now, ...)
   if job.webhook then deliver(w, p, id, job, status, now) end
 end
 
+local function write_ended(_, bucket)
+  local count = redis.call('INCRBY', bucket.name, bucket.count)
+  if count == bucket.count then redis.call('PEXPIRE', bucket.name, BUCKET_KEPT_MS) end
+end
+
 -- Writes down how many jobs came to their end in this call; once a call, not once a job.
 local function count_ended(w, p, now)
   for queue, count in pairs(w.ended) do
-    local bucket = key.ended(p, queue, int(math.floor(now / BUCKET_MS)))
-    w:call('INCRBY', bucket, count)
-    w:call('PEXPIRE', bucket, BUCKET_KEPT_MS)
+    w:later({ write = write_ended, name = key.ended(p, queue, int(math.floor(now / BUCKET_MS))), count = count })
   end
   w.ended = {}
 end
@@ -216,11 +221,21 @@ local function revive(w, p, id, job, now)
   w:add('ZADD', key.queues(p), int(now), job.queue)
 end
 
--- Whether a job stands in one of the queue's lanes that any worker may claim from.
-local function has_ready(p, queue)
-  local lanes = {}
-  for at, lane in ipairs(LANES) do lanes[at] = key.ready(p, queue, lane) end
-  return redis.call('EXISTS', unpack(lanes)) > 0
+-- Whether a job of one of these queues stands anywhere where few do: asked at once for all, so that many queues cost little.
+local function any_unusual(p, queues)
+  local names = {}
+  for _, queue in ipairs(queues) do
+    names[#names + 1] = key.delayed(p, queue)
+    for _, lane in ipairs(UNUSUAL) do names[#names + 1] = key.ready(p, queue, lane) end
+  end
+  return #names > 0 and redis.call('EXISTS', unpack(names)) > 0
+end
+
+-- Whether a job stands in one of the queue's lanes that any worker may claim from, or in one of these of them.
+local function has_ready(p, queue, lanes)
+  local names = {}
+  for at, lane in ipairs(lanes or LANES) do names[at] = key.ready(p, queue, lane) end
+  return redis.call('EXISTS', unpack(names)) > 0
 end
 
 -- The same for the lane of those that must run alone.
