@@ -2,8 +2,8 @@
 //! clients that wait, bytes of a payload.
 //!
 //! Each case stands beside the smallest of its kind. With each comes the time that no more than one in a thousand calls of
-//! our functions exceeded, as Redis itself counts it, and the same of pushing a hundred items on the same server: what is
-//! slow there is the machine.
+//! our functions exceeded, as Redis itself counts it, and the same of pushing a hundred items on the same server meanwhile:
+//! what is slow there is the machine.
 
 mod probe;
 
@@ -78,7 +78,7 @@ async fn queued(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
         let workers = ground.workers(1, arguments.slots, 1).await;
         ground.pause(1).await;
         ground.fill(queued, PAYLOAD, 1).await;
-        let probe = Probe::start(session, &case, &mut ground).await;
+        let probe = Probe::start(&mut ground).await;
         submission.note(session, &case, filled(&ground, arguments.jobs, PAYLOAD, 1).await);
         let drained = release(&mut ground, &workers, arguments.jobs, 1).await;
         probe.end(session, &case, &mut ground).await;
@@ -94,7 +94,7 @@ async fn queues(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
         let mut ground = Ground::on(SHIPPED).await;
         let workers = ground.workers(1, arguments.slots, queues).await;
         ground.pause(queues).await;
-        let probe = Probe::start(session, &case, &mut ground).await;
+        let probe = Probe::start(&mut ground).await;
         submission.note(session, &case, filled(&ground, arguments.jobs, PAYLOAD, queues).await);
         let drained = release(&mut ground, &workers, arguments.jobs, queues).await;
         probe.end(session, &case, &mut ground).await;
@@ -113,7 +113,7 @@ async fn workers(session: &mut Session, arguments: &Arguments, sizes: &[usize]) 
         idle.note(session, &case, commands / count as f64);
         ground.pause(1).await;
         ground.fill(arguments.jobs, PAYLOAD, 1).await;
-        let probe = Probe::start(session, &case, &mut ground).await;
+        let probe = Probe::start(&mut ground).await;
         let drained = release(&mut ground, &workers, arguments.jobs, 1).await;
         probe.end(session, &case, &mut ground).await;
         drain.note(session, &case, drained.redis_cpu());
@@ -144,7 +144,7 @@ async fn payloads(session: &mut Session, arguments: &Arguments, sizes: &[usize])
         let mut ground = Ground::on(SHIPPED).await;
         let workers = ground.workers(1, arguments.slots, 1).await;
         ground.pause(1).await;
-        let probe = Probe::start(session, &case, &mut ground).await;
+        let probe = Probe::start(&mut ground).await;
         let submission = filled(&ground, jobs, payload, 1).await;
         let drain = release(&mut ground, &workers, jobs, 1).await.redis_cpu();
         probe.end(session, &case, &mut ground).await;

@@ -1,14 +1,16 @@
 //! A busy worker's one call a batch: settle what ended, promote what is due, claim what fits.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use redis::{Cmd, Value};
 
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::lease::{Epoch, Lease, LeaseKey, Outcome, Settlement, WorkerId};
-use super::record::{LastOptions, Spec};
+use super::record::{LastOptions, PAYLOAD_LARGE, Spec};
 use super::{Broker, reply};
 use crate::job::{JobId, JobOptions, Partition, Payload, Priority};
 use crate::queue::QueueName;
@@ -42,12 +44,12 @@ pub struct Exchange {
 impl Exchange {
     /// One call looks at no more queues than this; a worker with more rotates.
     pub const MAX_QUEUES: usize = 32;
-    /// One call settles no more attempts than this: with as many claims it takes about a millisecond of Redis' time.
-    pub const MAX_SETTLEMENTS: usize = 50;
+    /// One call settles no more attempts than this: with as many claims it takes about half a millisecond of Redis' time.
+    pub const MAX_SETTLEMENTS: usize = 25;
     /// One call hands out no more jobs than this.
-    pub const MAX_CLAIMS: usize = 50;
+    pub const MAX_CLAIMS: usize = 25;
     /// One call carries no more bytes of results than this; a single larger result passes alone.
-    pub const MAX_BYTES: usize = 1024 * 1024;
+    pub const MAX_BYTES: usize = 128 * 1024;
 }
 
 /// What came back.
@@ -140,7 +142,39 @@ impl Broker {
         let patience = (exchange.lease / 2).min(CLAIMS_PATIENCE);
         let call = Call::new(Function::Exchange, partition).once().patient(patience);
         let reply = self.link.call(call.carrying(bytes), arguments).await?;
-        read(reply)
+        let (mut exchanged, large) = read(reply)?;
+        if !large.is_empty() {
+            self.fetch_large(partition, &mut exchanged, &large).await?;
+        }
+        Ok(exchanged)
+    }
+
+    /// Fetches payloads that did not come with their claims. One that is gone went with its job.
+    async fn fetch_large(
+        &self,
+        partition: Partition,
+        exchanged: &mut Exchanged,
+        large: &[JobId],
+    ) -> Result<(), Error> {
+        let keys = self.settings.keys(partition);
+        let mut pipeline = redis::pipe();
+        for &id in large {
+            pipeline.cmd("HGET").arg(keys.job(id)).arg(PAYLOAD_LARGE);
+        }
+        let payloads = self.link.read(&pipeline).await?;
+        let mut payloads: HashMap<_, _> = large.iter().copied().zip(payloads).collect();
+        let claims = std::mem::take(&mut exchanged.claims);
+        for mut claim in claims {
+            match payloads.remove(&claim.job.id) {
+                None => exchanged.claims.push(claim),
+                Some(Value::Nil) => exchanged.unreadable.push(claim.lease),
+                Some(payload) => {
+                    claim.job.payload.bytes = reply::bytes(payload)?;
+                    exchanged.claims.push(claim);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -181,7 +215,8 @@ fn write_outcome(command: &mut Cmd, outcome: &Outcome) {
     };
 }
 
-fn read(reply: Value) -> Result<Exchanged, Error> {
+/// Reads the answer; and of which jobs the payload is to be fetched.
+fn read(reply: Value) -> Result<(Exchanged, Vec<JobId>), Error> {
     let values = reply::array(reply)?;
     if let [code] = &values[..]
         && reply::integer(code)? == -1
@@ -192,7 +227,8 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
     let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
     let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
     let left = reply::array(claims)?.into_iter();
-    let mut claims = Claims { left, now, told: None, options: LastOptions::default() };
+    let mut claims =
+        Claims { left, now, told: None, options: LastOptions::default(), large: Vec::new() };
     while let Some((lease, job)) = claims.next()? {
         match job {
             Ok(job) => readable.push(Claim { lease, job: Box::new(job) }),
@@ -203,14 +239,15 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
             }
         }
     }
-    Ok(Exchanged {
+    let exchanged = Exchanged {
         settled: reply::array(settled)?.iter().map(read_settled).collect::<Result<_, _>>()?,
         claims: readable,
         unreadable,
         next_due: u64::try_from(reply::integer(&next_due)?).ok().map(Duration::from_millis),
         more: reply::integer(&more)? == 1,
         drain: reply::integer(&drain)? == 1,
-    })
+    };
+    Ok((exchanged, claims.large))
 }
 
 fn read_settled(code: &Value) -> Result<Settled, Error> {
@@ -229,6 +266,7 @@ struct Claims {
     /// What was told last: of alike jobs it is told once.
     told: Option<(Epoch, Result<About, Error>)>,
     options: LastOptions,
+    large: Vec<JobId>,
 }
 
 impl Claims {
@@ -252,6 +290,13 @@ impl Claims {
         let told = self.told.as_ref().map(|(_, about)| about);
         let about = told.expect("an epoch was told").as_ref().map_err(Error::clone)?;
         let spec = Spec::read(&reply::text(spec)?, &mut self.options)?;
+        let payload = match payload {
+            Value::Nil => {
+                self.large.push(lease.id);
+                Bytes::new()
+            }
+            payload => reply::bytes(payload)?,
+        };
         Ok(ClaimedJob {
             id: lease.id,
             epoch: lease.epoch,
@@ -259,10 +304,7 @@ impl Claims {
             priority: about.priority,
             task: spec.task,
             attempt: about.attempt,
-            payload: Payload {
-                bytes: reply::bytes(payload)?,
-                content_type: spec.options.content_type.clone(),
-            },
+            payload: Payload { bytes: payload, content_type: spec.options.content_type.clone() },
             options: spec.options,
             created_at: spec.created_at,
             due_at: about.run_at.unwrap_or(spec.created_at),

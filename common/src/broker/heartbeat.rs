@@ -95,7 +95,7 @@ pub struct Report {
 }
 
 /// One call names no more leases or reports than this.
-const BATCH: usize = 100;
+const BATCH: usize = 50;
 
 impl Broker {
     /// Extends leases and tells which were lost or should be canceled; sweeps when a sweep is due.

@@ -12,7 +12,7 @@ use super::depth::Depth;
 use super::error::{Error, classify};
 use super::heartbeat::WorkerInfo;
 use super::lease::WorkerId;
-use super::record::{self, JobRecord, Lookup};
+use super::record::{self, JobRecord, Lookup, PAYLOAD_LARGE};
 use super::{Broker, CALL_DEADLINE, reply};
 use crate::job::{JobError, JobId, Payload};
 use crate::queue::QueueName;
@@ -124,9 +124,9 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn payload(&self, id: JobId) -> Result<Lookup<Option<Payload>>, Error> {
-        let (job, mut more) = self.job_and(id, &["payload"]).await?;
+        let (job, more) = self.job_and(id, &["payload", PAYLOAD_LARGE]).await?;
         job.try_map(|job| {
-            let payload = more.pop().filter(|value| *value != Value::Nil);
+            let payload = more.into_iter().find(|value| *value != Value::Nil);
             let bytes = payload.map(reply::bytes).transpose()?;
             Ok(bytes.map(|bytes| Payload { bytes, content_type: job.options.content_type }))
         })

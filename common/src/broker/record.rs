@@ -103,8 +103,8 @@ impl<T> Lookup<T> {
     }
 }
 
-/// The fields of a job's hash that make a [`JobRecord`], in the order [`read`] takes them. `result_large`, `payload` and
-/// `history` are left out: they are fetched only when asked for.
+/// The fields of a job's hash that make a [`JobRecord`], in the order [`read`] takes them. `result_large`, `payload`,
+/// `payload_large` and `history` are left out: they are fetched only when asked for.
 pub(crate) const FIELDS: [&str; 13] = [
     "gone",
     "state",
@@ -120,6 +120,9 @@ pub(crate) const FIELDS: [&str; 13] = [
     "result_size",
     "result_type",
 ];
+
+/// Where a payload lies that is too large to pass through a function; others lie in `payload`.
+pub(crate) const PAYLOAD_LARGE: &str = "payload_large";
 
 /// What changes on every job's way, as the words of the field `state`; `lua/core.lua` writes them.
 #[derive(Debug, Clone)]

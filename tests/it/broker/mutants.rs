@@ -55,8 +55,18 @@ const MUTANTS: &[Mutant] = &[
     ("sweep knows no grace", "if now < guard.grace_until then return end", ""),
     (
         "enqueue is not idempotent",
-        "if call.seen[id] or (call.any_known and redis.call('EXISTS', name) == 1) then return { 2, id } end",
+        "if call.seen[id] or (call.any_known and is_known(name, terms)) then return { 2, id } end",
         "",
+    ),
+    (
+        "what was laid down makes a job known",
+        "if not terms or not terms.laid then return redis",
+        "if true then return redis",
+    ),
+    (
+        "what was laid down for nothing stays",
+        "if before and terms and terms.laid and not",
+        "if false and not",
     ),
     ("idempotency ignores the request", "print == terms.fingerprint and 3 or -1", "3"),
     (
@@ -117,7 +127,11 @@ const MUTANTS: &[Mutant] = &[
         "local values = redis.pcall('HMGET', name, 'state', 'rare', 'spec', 'payload')",
         "local values = redis.call('HMGET', name, 'state', 'rare', 'spec', 'payload')",
     ),
-    ("wake-up tokens do not chain", "if has_ready(p, queue, call.lanes) then wake(w, p, queue) end", ""),
+    (
+        "wake-up tokens do not chain",
+        "if has_ready(p, queue, call.lanes) then wake(w, p, queue) end",
+        "",
+    ),
     (
         "a delete leaves the indexes",
         "w:call('ZREM', key.finished(p, job.queue), id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HSET'",
@@ -125,7 +139,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     (
         "a call hands out any number of bytes",
-        "if left < 0 and batch.claimed > 0 then return false end",
+        "if (bytes < 0 or large_bytes < 0) and batch.claimed > 0 then return false end",
         "",
     ),
     (
@@ -222,7 +236,11 @@ const MUTANTS: &[Mutant] = &[
         "and awaits_sweep(p, now, queue, id)",
         "and false",
     ),
-    ("an audit believes a broken record", "job.key, 'payload') == 1", "job.key, 'payload') >= 0"),
+    (
+        "an audit believes a broken record",
+        "job.key, 'payload') == 1 or",
+        "job.key, 'payload') >= 0 or",
+    ),
     (
         "an audit believes that nothing is rare",
         "if value then return accuse(found, 'overlooked'",

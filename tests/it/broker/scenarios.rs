@@ -202,6 +202,7 @@ stories! {
     "a new earliest delayed job wakes a worker, a later one does not" => waking::delayed_tokens,
     "resume wakes a worker" => waking::resume,
     "what a worker without queues gives back wakes another" => waking::given_back,
+    "large payloads are laid down, and taken away with their job" => intake::large_payloads,
     "a call hands out at most 4 MiB, and a larger job alone" => limits::budget,
     "a log keeps its newest 256 lines and 64 KiB" => limits::log_limits,
     "attempts are remembered, the last ten" => limits::history,

@@ -1,6 +1,7 @@
 -- claim(w, p, now, batch, queue): take jobs of one queue for a worker. Called inside `exchange`.
 --
--- `batch` is what the call may still take, {worker, now, lease_end, lanes, want, bytes, looks}, and what it has taken, {claims,
+-- `batch` is what the call may still take, {worker, now, lease_end, lanes, want, bytes, large_bytes,
+-- looks}, and what it has taken, {claims,
 -- claimed, held}; `full` once a job did not fit the bytes. Ids that were canceled, deleted or cannot be read are dropped on
 -- the way.
 
@@ -45,11 +46,12 @@ local function started_alike(w, p, now, batch, state)
     told = about(job), leases = variadic('ZADD', key.running(p, job.queue)) })
 end
 
--- Whether the batch has room for a job; then it takes it.
-local function fits(batch, spec, payload)
-  local left = batch.bytes - #spec - #payload
-  if left < 0 and batch.claimed > 0 then return false end
-  batch.bytes, batch.want = left, batch.want - 1
+-- Whether the batch has room for a job, whose payload passes through this call or is of `large` bytes and fetched afterwards;
+-- then it takes it.
+local function fits(batch, spec, payload, large)
+  local bytes, large_bytes = batch.bytes - #spec - #(payload or ''), batch.large_bytes - (large or 0)
+  if (bytes < 0 or large_bytes < 0) and batch.claimed > 0 then return false end
+  batch.bytes, batch.large_bytes, batch.want = bytes, large_bytes, batch.want - 1
   return true
 end
 
@@ -83,10 +85,11 @@ local function consider(w, p, now, batch, queue, id)
     return true
   end
   local job, unreadable = job_of(name, values, CLAIM)
-  if job and not (spec and payload) then unreadable = true end
+  local large = job and not payload and redis.call('HSTRLEN', name, 'payload_large')
+  if job and not (spec and (payload or large > 0)) then unreadable = true end
   if unreadable or not job or job.status ~= 'queued' then
     drop(w, p, now, queue, id, unreadable)
-  elseif fits(batch, spec, payload) then
+  elseif fits(batch, spec, payload, large) then
     take(w, p, now, batch, id, job)
   else
     return false

@@ -5,7 +5,8 @@
 --      then runs of jobs: their queue, how many they are, how many terms each has;
 --         a job: id, its spec ('<task> <options>', the options are opaque JSON), payload; two a term: its name and value.
 --         `priority`; `after` or `at`, milliseconds; `retention`, ms; `digest` of an idempotency key, with it
---         `fingerprint` and `keep`, how long the key is kept, in ms; `webhook` (see `deliver`)
+--         `fingerprint` and `keep`, how long the key is kept, in ms; `webhook` (see `deliver`); `laid`: the payload lies
+--         in `payload_large` already, put there in the same transaction, and the argument is empty
 -- Returns {now, reply, …}, one reply a job in its order:
 --   1                         taken, and queued
 --   {1, run_at}               taken, and scheduled for that time
@@ -41,9 +42,16 @@ local function read_terms(argv, at, count)
   return terms
 end
 
+-- Whether there is, or was, a job of that name. A payload alone is none.
+local function is_known(name, terms)
+  if not terms or not terms.laid then return redis.call('EXISTS', name) == 1 end
+  local job = redis.call('HMGET', name, 'state', 'gone')
+  return job[1] or job[2]
+end
+
 -- The answer if this submission was seen before, in Redis or earlier in this very call; else nil.
 local function seen_before(p, call, id, name, terms)
-  if call.seen[id] or (call.any_known and redis.call('EXISTS', name) == 1) then return { 2, id } end
+  if call.seen[id] or (call.any_known and is_known(name, terms)) then return { 2, id } end
   if not terms or not terms.digest then return nil end
   local claimed = call.seen[terms.digest] or redis.call('GET', key.idempotency(p, terms.digest))
   if not claimed then return nil end
@@ -92,10 +100,11 @@ end
 -- A job with terms of its own. Returns the reply, and when it is due.
 local function enqueue_special(w, p, call, now, name, queue, id, terms, spec, payload)
   local job, due = { key = name, queue = queue, attempt = '0', priority = terms.priority }, due_of(now, terms)
-  local fields = { 'spec', spec, 'payload', payload, 'rare', '1' }
+  local fields = { 'spec', spec, 'rare', '1' }
   local function add(name, value)
     if value then fields[#fields + 1] = name fields[#fields + 1] = value end
   end
+  if not terms.laid then add('payload', payload) end
   add('priority', terms.priority)
   add('retention', terms.retention)
   add('webhook', terms.webhook)
@@ -126,6 +135,9 @@ local function enqueue_one(w, p, call, now, name, run, argv, at)
   local id, queue, spec, payload = argv[at], run.queue, call.now .. ' ' .. argv[at + 1], argv[at + 2]
   local terms = run.terms > 0 and read_terms(argv, at, run.terms)
   local before = seen_before(p, call, id, name, terms) or refused(p, call, queue)
+  if before and terms and terms.laid and not redis.call('HGET', name, 'state') then
+    w:call('HDEL', name, 'payload_large')
+  end
   if before then return before end
   call.seen[id] = true
   if terms then return enqueue_special(w, p, call, now, name, queue, id, terms, spec, payload) end

@@ -27,8 +27,9 @@ local function accuse(found, kind, fix) found[#found + 1] = { kind = kind, fix =
 -- Whether every verb could work with that record.
 local function is_whole(p, id, job)
   local named = string.match(job.queue, '^[a-z0-9][a-z0-9_.-]*$') and #job.queue <= 64
-  local asked = job.spec and string.match(job.spec, '^%d+ %S+ .') and redis.call('HEXISTS', job.key, 'payload') == 1
-  return named and HOMES[job.status] and contains(LANES, job.priority or 'normal') and asked
+  local asked = job.spec and string.match(job.spec, '^%d+ %S+ .')
+  local input = redis.call('HEXISTS', job.key, 'payload') == 1 or redis.call('HEXISTS', job.key, 'payload_large') == 1
+  return named and HOMES[job.status] and contains(LANES, job.priority or 'normal') and asked and input
 end
 
 -- Reads a suspect's record: the job; or nil if there is none, nil and 'tombstone', nil and 'unreadable'.

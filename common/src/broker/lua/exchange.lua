@@ -6,20 +6,22 @@
 --      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
 -- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, drain}, or {-1} if a later exchange
 -- of this worker was answered before. `claims` has four elements a job: '<queue> <epoch> <attempt> <priority> <run_at>', '-' for
--- none, or '' for the same as of the job before; its id; spec; payload. `more` = 1: stopped by budget, ask again at once.
--- `drain` = 1: this worker runs a job that must run alone, or was chosen for one that waits; nothing (more) is handed out
--- until it runs nothing else.
+-- none, or '' for the same as of the job before; its id; spec; payload, nil if it is to be fetched from `payload_large`.
+-- `more` = 1: stopped by budget, ask again at once. `drain` = 1: this worker runs a job that must run alone, or was chosen for
+-- one that waits; nothing (more) is handed out until it runs nothing else.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing.
 -- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, and per queue every list and set.
-local PROMOTE_LIMIT, CLAIM_LOOKS, CLAIM_BYTES = 100, 200, 4194304
+local PROMOTE_LIMIT, CLAIM_LOOKS = 100, 100
+-- What one call hands out, and what is fetched after it, in bytes.
+local CLAIM_BYTES, LARGE_BYTES = 131072, 4194304
 -- A worker chosen to run empty for a job that must run alone is let off after this long: its jobs may take hours.
 local DRAIN_MS = 600000
 
 local function read_exchange(argv, now)
   local call = { worker = argv[1], number = num(argv[2]), lease = num(argv[3]), want = num(argv[4]),
     idle = argv[5] == '0', queues = {}, settlements = 7 + num(argv[6]), claims = {}, claimed = 0, held = { int(now) },
-    bytes = CLAIM_BYTES, looks = CLAIM_LOOKS, now = int(now), lease_end = int(now + num(argv[3])) }
+    bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES, looks = CLAIM_LOOKS, now = int(now), lease_end = int(now + num(argv[3])) }
   for at = 7, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
 end

@@ -43,7 +43,7 @@ function settle.complete(w, p, id, job, now, result, content_type)
   to_terminal(w, p, id, job, 'succeeded', now, result_fields(result, content_type))
   if job.error then w:call('HDEL', job.key, 'error') end
   -- In a nearly full Redis what went in makes room for what came out: so a full one drains.
-  if memory.used >= memory.watermark then w:call('HDEL', job.key, 'payload') end
+  if memory.used >= memory.watermark then w:call('HDEL', job.key, 'payload', 'payload_large') end
 end
 
 settle.complete_as = settle.complete

@@ -12,7 +12,6 @@ use crate::broker::Settings;
 use crate::broker::connection::Link;
 use crate::broker::durability::Proof;
 use crate::broker::error::Error;
-use crate::broker::functions::Function;
 use crate::broker::submit::{self, Enqueued, NewJob};
 use crate::config::DurabilityConfig;
 use crate::time::whole_ms;
@@ -94,10 +93,7 @@ impl Lane {
     ) -> Pipeline {
         let mut pipeline = redis::pipe();
         for call in calls {
-            let jobs = submit::select(jobs, call);
-            let mut command = self.settings.call(Function::Enqueue, jobs[0].id.partition());
-            submit::write_batch(&mut command, &self.settings, &jobs);
-            pipeline.add_command(command);
+            submit::write_call(&mut pipeline, &self.settings, &submit::select(jobs, call));
         }
         let mark = self.settings.keys(jobs[0].id.partition()).mark();
         proof.write(&mut pipeline, &mark, whole_ms(patience));

@@ -50,3 +50,48 @@ pub(super) async fn quarantine(world: &mut World) -> Check {
     ensure(world.length("ZCARD", "quarantine").await == 1, "one is put aside")?;
     ensure(world.length("LLEN", "queue:story:ready:normal").await == 0, "none is left behind")
 }
+
+/// A payload too large to pass through a function is laid down beside it, and nothing is left of it if its job is not taken.
+pub(super) async fn large_payloads(world: &mut World) -> Check {
+    let payload = |letter: &str, size: usize| format!("\"{}\"", letter.repeat(size));
+    let texts =
+        [payload("a", 65_534), payload("b", 65_535), payload("c", 10), payload("d", 1 << 20)];
+    let jobs = texts.clone().map(|text| world.job(text));
+    world.submit(&jobs).await?;
+    for (at, field) in ["payload", "payload_large", "payload", "payload_large"].iter().enumerate() {
+        let key = world.key(&format!("job:{}", jobs[at].id));
+        let size: usize =
+            redis::cmd("HSTRLEN").arg(key).arg(field).query_async(&mut world.redis).await.unwrap();
+        ensure(size == texts[at].len(), "it lies where it should")?;
+        let Ok(Lookup::Found(Some(read))) = world.broker.payload(jobs[at].id).await else {
+            return Err("the payload cannot be read".into());
+        };
+        ensure(read.bytes == texts[at].as_bytes(), "and is read")?;
+    }
+    let answers = async |world: &World, jobs: &[NewJob]| {
+        world.broker.enqueue(jobs).await.into_iter().filter_map(Result::ok).collect::<Vec<_>>()
+    };
+    let known = jobs.each_ref().map(|job| Enqueued::Known(job.id));
+    ensure(answers(world, &jobs).await == known, "they are known")?;
+    let claims = world.claim(4).await?.claims;
+    let handed: Vec<_> = claims.iter().map(|claim| &claim.job.payload.bytes[..]).collect();
+    ensure(handed == texts.each_ref().map(String::as_bytes), "they are handed out whole")?;
+
+    let keyed = |world: &World, request: &str| {
+        let idempotency = Idempotency::new(&[b"large"], &[request.as_bytes()]);
+        let id = world.broker.new_id(Some(&idempotency));
+        NewJob { id, idempotency: Some(idempotency), ..world.job(payload("e", 100_000)) }
+    };
+    let first = keyed(world, "x");
+    world.submit(&[first.clone()]).await?;
+    for (request, expected) in [("x", Enqueued::Replayed(first.id)), ("y", Enqueued::Conflict)] {
+        let job = keyed(world, request);
+        ensure(answers(world, std::slice::from_ref(&job)).await == [expected], "the key is known")?;
+        ensure(world.length("EXISTS", &format!("job:{}", job.id)).await == 0, "nothing is left")?;
+    }
+    ensure(world.broker.cancel(first.id).await.is_ok(), "it is canceled")?;
+    ensure(world.broker.delete(first.id).await.is_ok(), "it is deleted")?;
+    let known = [Enqueued::Known(first.id)];
+    ensure(answers(world, &[first.clone()]).await == known, "its tombstone is known")?;
+    ensure(world.length("HLEN", &format!("job:{}", first.id)).await == 1, "and is all there is")
+}
