@@ -3,7 +3,7 @@
 //!
 //! Each case stands beside the smallest of its kind. With each comes the time that no more than one in a thousand calls of
 //! our functions exceeded, as Redis itself counts it, and the same of pushing a hundred items on the same server meanwhile:
-//! what is slow there is the machine.
+//! what is slow there is the machine. Redis has a processor of its own, if there are two.
 
 mod probe;
 
@@ -12,6 +12,7 @@ use probe::Probe;
 use crate::drain::release;
 use crate::figures::Unit;
 use crate::ground::{Ground, PAYLOAD, SHIPPED};
+use crate::processors::Apart;
 use crate::session::Session;
 use crate::usage::{Pace, RedisInfo};
 use crate::waiters;
@@ -71,10 +72,11 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
 
 async fn queued(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
+    let apart = Apart::new();
     let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
     for &queued in sizes {
         let case = format!("queued {queued}");
-        let mut ground = Ground::on(SHIPPED).await;
+        let mut ground = ground(apart.as_ref()).await;
         let workers = ground.workers(1, arguments.slots, 1).await;
         ground.pause(1).await;
         ground.fill(queued, PAYLOAD, 1).await;
@@ -88,10 +90,11 @@ async fn queued(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
 
 async fn queues(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
+    let apart = Apart::new();
     let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
     for &queues in sizes {
         let case = format!("queues {queues}");
-        let mut ground = Ground::on(SHIPPED).await;
+        let mut ground = ground(apart.as_ref()).await;
         let workers = ground.workers(1, arguments.slots, queues).await;
         ground.pause(queues).await;
         let probe = Probe::start(&mut ground).await;
@@ -104,10 +107,11 @@ async fn queues(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
 
 async fn workers(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
+    let apart = Apart::new();
     let (mut drain, mut idle) = (Row::new("drain"), Row::counting("idle worker", "commands/s"));
     for &count in sizes {
         let case = format!("workers {count}");
-        let mut ground = Ground::on(SHIPPED).await;
+        let mut ground = ground(apart.as_ref()).await;
         let workers = ground.workers(count, FEW_SLOTS, 1).await;
         let commands = Pace::of(&mut ground.redis, WATCHED).await.commands;
         idle.note(session, &case, commands / count as f64);
@@ -138,10 +142,11 @@ async fn clients(session: &mut Session, sizes: &[usize]) {
 
 async fn payloads(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
+    let apart = Apart::new();
     for &payload in sizes {
         let case = format!("payload {payload} B");
         let jobs = arguments.jobs.min(MOST_BYTES / payload);
-        let mut ground = Ground::on(SHIPPED).await;
+        let mut ground = ground(apart.as_ref()).await;
         let workers = ground.workers(1, arguments.slots, 1).await;
         ground.pause(1).await;
         let probe = Probe::start(&mut ground).await;
@@ -156,6 +161,15 @@ async fn payloads(session: &mut Session, arguments: &Arguments, sizes: &[usize])
         let cost = (submission + drain) / megabytes * 1e3;
         session.note(&name("CPU of Redis"), cost, Unit::Counted("ms/MB"));
     }
+}
+
+/// On the processor that was kept for it, if there is one.
+async fn ground(apart: Option<&Apart>) -> Ground {
+    let ground = Ground::on(SHIPPED).await;
+    if let Some(apart) = apart {
+        apart.give(ground.server());
+    }
+    ground
 }
 
 /// Seconds of CPU that Redis takes to take 100 000 jobs.

@@ -19,6 +19,7 @@ mod http;
 mod latency;
 mod load;
 mod memory;
+mod processors;
 mod protocol;
 mod safety;
 mod session;
