@@ -65,8 +65,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     (
         "what was laid down for nothing stays",
-        "if before and terms and terms.laid and not",
-        "if false and not",
+        "if terms and terms.laid and not redis",
+        "if false and not redis",
     ),
     ("idempotency ignores the request", "print == terms.fingerprint and 3 or -1", "3"),
     (
@@ -129,7 +129,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     (
         "wake-up tokens do not chain",
-        "if has_ready(p, queue, call.lanes) then wake(w, p, queue) end",
+        "if not all_lie and has_ready(p, queue, call.lanes) then wake(w, p, queue) end",
         "",
     ),
     (

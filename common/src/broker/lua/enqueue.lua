@@ -18,21 +18,19 @@
 -- Touches the jobs' hashes, idempotency keys, `queues`, and per queue ready, delayed and wake.
 -- Without `allow-oom`: a full Redis refuses the whole call before it starts.
 
--- The jobs, in their order: where each begins in the arguments, how its key is called, and the run it is of. And the queues,
--- each once.
-local function read_jobs(p, argv)
-  local jobs, known, at, count = { places = {}, names = {}, runs = {}, queues = {} }, {}, 3, 0
+-- The runs, the names of all jobs' keys in their order, and the queues, each once.
+local function read_runs(p, argv)
+  local runs, names, queues, known, at = {}, {}, {}, {}, 3
   while argv[at] do
-    local run, last = { queue = argv[at], terms = num(argv[at + 2]) }, count + num(argv[at + 1])
-    if not known[run.queue] then jobs.queues[#jobs.queues + 1], known[run.queue] = run.queue, true end
-    at = at + 3
-    while count < last do
-      count = count + 1
-      jobs.places[count], jobs.names[count], jobs.runs[count] = at, key.job(p, argv[at]), run
+    local run = { queue = argv[at], count = num(argv[at + 1]), terms = num(argv[at + 2]), at = at + 3 }
+    if not known[run.queue] then queues[#queues + 1], known[run.queue] = run.queue, true end
+    runs[#runs + 1], at = run, at + 3
+    for _ = 1, run.count do
+      names[#names + 1] = key.job(p, argv[at])
       at = at + 3 + 2 * run.terms
     end
   end
-  return jobs
+  return runs, names, queues
 end
 
 -- What sets a job apart from most, by name.
@@ -59,18 +57,22 @@ local function seen_before(p, call, id, name, terms)
   return { print == terms.fingerprint and 3 or -1, known }
 end
 
--- How many jobs may still be added to a queue, and whether any waits in its usual lane. Ghosts count until they are dropped.
-local function look_into(p, call, queue)
-  local usual = redis.call('LLEN', key.ready(p, queue, 'normal'))
+-- What a call needs to know of a queue, looked up once: how many jobs may still be added, whether any waits in its usual lane.
+-- Ghosts count until they are dropped. `due` becomes when the first of the new jobs is; `ids` go into the usual lane.
+local function look_into(p, call, name)
+  local ready = key.ready(p, name, 'normal')
+  local usual = redis.call('LLEN', ready)
   local waiting = usual
   if call.unusual then
-    waiting = waiting + redis.call('ZCARD', key.delayed(p, queue))
-    for _, lane in ipairs(UNUSUAL) do waiting = waiting + redis.call('LLEN', key.ready(p, queue, lane)) end
+    waiting = waiting + redis.call('ZCARD', key.delayed(p, name))
+    for _, lane in ipairs(UNUSUAL) do waiting = waiting + redis.call('LLEN', key.ready(p, name, lane)) end
   end
-  return { room = call.bound - waiting, waits = usual > 0 }
+  local fresh = { status = 'queued', version = 1, queue = name, attempt = '0' }
+  return { name = name, room = call.bound - waiting, waits = usual > 0, due = math.huge, state = state_of(fresh),
+    ids = variadic('LPUSH', ready) }
 end
 
--- Why a new job is not taken, or nil.
+-- Why a new job is not taken, or nil and its queue.
 local function refused(p, call, name)
   if call.full then return { -2 } end
   local queue = call.queues[name]
@@ -80,7 +82,7 @@ local function refused(p, call, name)
   end
   if queue.room <= 0 then return { -3 } end
   queue.room = queue.room - 1
-  return nil
+  return nil, queue
 end
 
 -- When a job is due that does not start now.
@@ -98,83 +100,97 @@ local function claim_key(w, p, call, id, now, terms)
 end
 
 -- A job with terms of its own. Returns the reply, and when it is due.
-local function enqueue_special(w, p, call, now, name, queue, id, terms, spec, payload)
-  local job, due = { key = name, queue = queue, attempt = '0', priority = terms.priority }, due_of(now, terms)
-  local fields = { 'spec', spec, 'rare', '1' }
-  local function add(name, value)
-    if value then fields[#fields + 1] = name fields[#fields + 1] = value end
+local function enqueue_special(w, p, call, name, queue, id, terms, spec, payload)
+  local job = { key = name, queue = queue.name, attempt = '0', priority = terms.priority }
+  local due, fields = due_of(call.time, terms), { 'spec', spec, 'rare', '1' }
+  local function add(field, value)
+    if value then fields[#fields + 1] = field fields[#fields + 1] = value end
   end
   if not terms.laid then add('payload', payload) end
   add('priority', terms.priority)
   add('retention', terms.retention)
   add('webhook', terms.webhook)
-  if terms.digest then add('keep_until', claim_key(w, p, call, id, now, terms)) end
+  if terms.digest then add('keep_until', claim_key(w, p, call, id, call.time, terms)) end
   if not due then
     to_ready(w, p, id, job, 'LPUSH', unpack(fields))
-    return 1, now
+    return 1, call.time
   end
   to_delayed(w, p, id, job, 'scheduled', due, unpack(fields))
   return { 1, int(due) }, due
 end
 
-local function write_queued(_, group)
-  local call, names, specs, payloads, state = redis.call, group.names, group.specs, group.payloads, group.state
-  for at = 1, group.count do call('HSET', names[at], 'state', state, 'spec', specs[at], 'payload', payloads[at]) end
-  call(unpack(group.ready))
-end
-
--- Jobs of a queue without terms are all alike but for what was asked: one group.
-local function queued_alike(w, p, queue)
-  local job = { status = 'queued', version = 1, queue = queue, attempt = '0' }
-  return w:group(queue, { write = write_queued, count = 0, names = {}, specs = {}, payloads = {}, state = state_of(job),
-    ready = variadic('LPUSH', key.ready(p, queue, lane_of(job))) })
-end
-
--- Returns the reply, and when the job is due if it was taken.
-local function enqueue_one(w, p, call, now, name, run, argv, at)
-  local id, queue, spec, payload = argv[at], run.queue, call.now .. ' ' .. argv[at + 1], argv[at + 2]
-  local terms = run.terms > 0 and read_terms(argv, at, run.terms)
-  local before = seen_before(p, call, id, name, terms) or refused(p, call, queue)
-  if before and terms and terms.laid and not redis.call('HGET', name, 'state') then
-    w:call('HDEL', name, 'payload_large')
+-- Jobs without terms are all alike but for what was asked.
+local function write_plain(_, plain)
+  local call = redis.call
+  for at = 1, plain.size, 4 do
+    call('HSET', plain[at], 'state', plain[at + 1], 'spec', plain[at + 2], 'payload', plain[at + 3])
   end
-  if before then return before end
+end
+
+local function enqueue_plain(w, call, name, queue, id, spec, payload)
+  local plain, ids = call.plain, queue.ids
+  local size = plain.size
+  plain[size + 1], plain[size + 2], plain[size + 3], plain[size + 4] = name, queue.state, spec, payload
+  plain.size = size + 4
+  if size == 0 then w:later(plain) end
+  if ids.size == 2 then w:later(ids) end
+  put(ids, id)
+  return 1, call.time
+end
+
+-- Takes the job that begins at that argument. Returns the reply.
+local function enqueue_one(w, p, call, name, run, at)
+  local argv = call.argv
+  local id, spec, payload = argv[at], call.now .. ' ' .. argv[at + 1], argv[at + 2]
+  local terms = run.terms > 0 and read_terms(argv, at, run.terms)
+  local before, queue = seen_before(p, call, id, name, terms), nil
+  if not before then before, queue = refused(p, call, run.queue) end
+  if before then
+    if terms and terms.laid and not redis.call('HGET', name, 'state') then w:call('HDEL', name, 'payload_large') end
+    return before
+  end
   call.seen[id] = true
-  if terms then return enqueue_special(w, p, call, now, name, queue, id, terms, spec, payload) end
-  local group = w.groups[queue] or queued_alike(w, p, queue)
-  local count = group.count + 1
-  group.names[count], group.specs[count], group.payloads[count], group.count = name, spec, payload, count
-  put(group.ready, id)
-  return 1, now
+  local reply, due
+  if terms then
+    reply, due = enqueue_special(w, p, call, name, queue, id, terms, spec, payload)
+  else
+    reply, due = enqueue_plain(w, call, name, queue, id, spec, payload)
+  end
+  if due < queue.due then queue.due = due end
+  return reply
 end
 
 -- Wakes a worker for what became claimable, or will within 2 s and is the queue's new earliest. Where jobs waited before,
 -- a token lies there, or somebody took it and leaves another one if anything is left.
-local function wake_for(w, p, now, queue, due, waits)
-  if due <= now and waits then return end
-  if due > now then
-    if due > now + 2000 then return end
-    local first = redis.call('ZRANGE', key.delayed(p, queue), 0, 0, 'WITHSCORES')
-    if first[2] and tonumber(first[2]) <= due then return end
+local function wake_for(w, p, now, queue)
+  if queue.due <= now then
+    if queue.waits then return end
+  else
+    if queue.due > now + 2000 then return end
+    local first = redis.call('ZRANGE', key.delayed(p, queue.name), 0, 0, 'WITHSCORES')
+    if first[2] and tonumber(first[2]) <= queue.due then return end
   end
-  wake(w, p, queue)
+  wake(w, p, queue.name)
 end
 
 local function enqueue(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
-  local replies, earliest, jobs = { int(now) }, {}, read_jobs(p, argv)
-  local names, places, runs = jobs.names, jobs.places, jobs.runs
-  local call = { now = int(now), seen = {}, queues = {}, bound = num(argv[2]), unusual = any_unusual(p, jobs.queues),
-    any_known = #names > 0 and redis.call('EXISTS', unpack(names)) > 0, full = memory(w, p).used >= num(argv[1]) }
-  for at = 1, #names do
-    local queue = runs[at].queue
-    local reply, due = enqueue_one(w, p, call, now, names[at], runs[at], argv, places[at])
-    replies[at + 1] = reply
-    if due and (earliest[queue] or math.huge) > due then earliest[queue] = due end
+  local runs, names, queues = read_runs(p, argv)
+  local replies, at = { int(now) }, 0
+  local call = { argv = argv, time = now, now = int(now), seen = {}, queues = {}, plain = { write = write_plain, size = 0 },
+    bound = num(argv[2]), full = memory(w, p).used >= num(argv[1]), unusual = any_unusual(p, queues),
+    any_known = #names > 0 and redis.call('EXISTS', unpack(names)) > 0 }
+  for _, run in ipairs(runs) do
+    for job = 0, run.count - 1 do
+      at = at + 1
+      replies[at + 1] = enqueue_one(w, p, call, names[at], run, run.at + job * (3 + 2 * run.terms))
+    end
   end
-  for queue, due in pairs(earliest) do
-    w:add('ZADD', key.queues(p), int(now), queue)
-    wake_for(w, p, now, queue, due, call.queues[queue].waits)
+  for name, queue in pairs(call.queues) do
+    if queue.due < math.huge then
+      w:add('ZADD', key.queues(p), int(now), name)
+      wake_for(w, p, now, queue)
+    end
   end
   w:commit()
   return replies

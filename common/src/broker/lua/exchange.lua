@@ -113,9 +113,11 @@ end
 -- Wakes somebody else for what this call left behind, and tells when the next delayed job is due. A worker that shuts
 -- down names no queues any more, but what it gives back must be found at once.
 local function look_ahead(w, p, now, call, settled)
-  local soonest
+  local soonest, tokens = nil, {}
+  for at, queue in ipairs(call.open) do tokens[at] = key.wake(p, queue) end
+  local all_lie = #tokens > 0 and redis.call('EXISTS', unpack(tokens)) == #tokens
   for _, queue in ipairs(call.open) do
-    if has_ready(p, queue, call.lanes) then wake(w, p, queue) end
+    if not all_lie and has_ready(p, queue, call.lanes) then wake(w, p, queue) end
     settled[queue] = nil
     local due = call.unusual and next_due(p, queue, now)
     if due then soonest = math.min(soonest or due, due) end
