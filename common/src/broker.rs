@@ -48,7 +48,7 @@ pub use bury::Buried;
 pub use depth::Depth;
 pub use durability::{Durability, InvalidDurability};
 pub use error::Error;
-pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled};
+pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled, Strand};
 pub use functions::Library;
 pub use heartbeat::{Beaten, Heartbeat, LogLines, Progress, Report, Verdict, WorkerInfo};
 pub use inspect::{Attempt, QueueSummary, RunningJob, WorkerSummary};

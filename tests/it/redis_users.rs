@@ -82,6 +82,8 @@ async fn every_verb(api: &crunch_tests::Api) {
     let durable = json!({ "durability": "fsync" });
     let durable = api.submit_with("echo", &json!(2), &durable).await;
     api.becomes(&durable, "succeeded").await;
+    let large = api.submit("echo", &json!("x".repeat(100_000))).await;
+    api.becomes(&large, "succeeded").await;
     let later = api.submit_with("echo", &json!(3), &json!({ "delay_ms": 3_600_000 })).await;
     assert_eq!(api.act(&format!("/jobs/{later}/cancel")).await.status, 200);
     assert_eq!(api.act(&format!("/jobs/{later}/retry")).await.status, 202);

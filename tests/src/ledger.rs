@@ -87,7 +87,10 @@ impl Ledger {
             file.seek(SeekFrom::Start(size)).unwrap();
             file.read_to_string(&mut text).unwrap();
         }
-        text.lines()
+        // What follows the last line is being written.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        text[..whole]
+            .lines()
             .map(|line| entry(line).unwrap_or_else(|| panic!("not a line: {line}")))
             .collect()
     }

@@ -1,4 +1,4 @@
-//! What takes work and brings back what ended: a listener and a processor for each partition.
+//! What takes work and brings back what ended: for each partition a listener, a processor and its companion.
 //!
 //! Processors share a thread with a runtime of its own. An exchange with Redis goes through several tasks, and waking
 //! another thread for each of them would take longer than the exchange; and handlers that hog the runtime they run on keep
@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crunch_common::broker::{Broker, WorkerId};
+use crunch_common::broker::{Broker, Strand, WorkerId};
 use crunch_common::job::Partition;
 use crunch_common::queue::QueueName;
 use futures_util::future::join_all;
@@ -22,8 +22,8 @@ use crate::health::Health;
 use crate::service::{Listener, Look, Processor, Rotation};
 use crate::slots::Slots;
 
-/// What takes work from one partition, and what its listener asks of its processor.
-type Consumer = (Listener, Processor, mpsc::Receiver<Look>);
+/// A processor, and what is asked of it.
+type Asked = (Processor, mpsc::Receiver<Look>);
 
 /// What they need.
 pub(crate) struct Consumers<'a> {
@@ -55,18 +55,22 @@ impl Consumers<'_> {
         let consumers: Vec<_> =
             partitions.map(|partition| self.consumer(partition, &slots)).collect();
         let mut processors = Vec::new();
-        for (listener, processor, looks) in consumers {
+        for (listener, both) in consumers {
             helpers.spawn(listener.run(draining.clone()));
-            let (draining, give_up) = (draining.clone(), give_up.clone());
-            processors.push(processor.run(looks, handlers.clone(), draining, give_up));
+            for (processor, looks) in both {
+                let (draining, give_up) = (draining.clone(), give_up.clone());
+                processors.push(processor.run(looks, handlers.clone(), draining, give_up));
+            }
         }
         Ok(tokio::task::spawn_blocking(move || {
             runtime.block_on(join_all(processors));
         }))
     }
 
-    fn consumer(&self, partition: Partition, slots: &Arc<Slots>) -> Consumer {
+    /// What takes work from one partition.
+    fn consumer(&self, partition: Partition, slots: &Arc<Slots>) -> (Listener, [Asked; 2]) {
         let (looks, asked) = mpsc::channel(1);
+        let (companion, asked_as_well) = mpsc::channel(1);
         let exchanges = self.broker.separate();
         let pulse = self.health.pulse(format!("consumer of partition {partition}"));
         let listener = Listener {
@@ -78,20 +82,24 @@ impl Consumers<'_> {
             looks,
             pulse: pulse.clone(),
         };
-        let queues = self.queues.to_vec();
-        let processor = Processor {
-            broker: exchanges,
+        let processor = |strand, broker, companion| Processor {
+            broker,
             partition,
+            strand,
+            companion,
             worker: self.worker,
             lease: self.config.lease,
             queues: match self.config.queues {
-                Some(_) => Rotation::by_preference(queues),
-                None => Rotation::by_turns(queues),
+                Some(_) => Rotation::by_preference(self.queues.to_vec()),
+                None => Rotation::by_turns(self.queues.to_vec()),
             },
             slots: slots.clone(),
             executor: self.executor.clone(),
-            pulse,
+            pulse: pulse.clone(),
         };
-        (listener, processor, asked)
+        let first = processor(Strand::First, exchanges, Some(companion));
+        // Over one connection both would go together, come back together, and Redis would wait for both.
+        let second = processor(Strand::Second, self.broker.separate(), None);
+        (listener, [(first, asked), (second, asked_as_well)])
     }
 }

@@ -27,7 +27,7 @@ pub struct Exchange {
     /// Who asks.
     pub worker: WorkerId,
     /// Number of this exchange, growing by one. The same number again is the same exchange: after a lost reply it
-    /// returns the same claims. One is in flight per worker and partition.
+    /// returns the same claims. One is in flight per worker, partition and [`Strand`].
     pub number: u64,
     /// How long a claim is held without a heartbeat.
     pub lease: Duration,
@@ -50,6 +50,26 @@ impl Exchange {
     pub const MAX_CLAIMS: usize = 25;
     /// One call carries no more bytes of results than this; a single larger result passes alone.
     pub const MAX_BYTES: usize = 128 * 1024;
+}
+
+/// One of two sequences of exchanges, each with numbers of its own, so that Redis need not wait while a worker reads the answer
+/// of one. Attempts may be settled on either.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Strand {
+    /// The one of a worker that is idle, or has few slots.
+    #[default]
+    First,
+    /// Its companion, while there is more to do than one carries.
+    Second,
+}
+
+impl Strand {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "",
+            Self::Second => "2",
+        }
+    }
 }
 
 /// What came back.
@@ -127,17 +147,30 @@ impl ClaimedJob {
 }
 
 impl Broker {
-    /// Settles, promotes and claims in one call.
+    /// Settles, promotes and claims in one call, on the first strand.
     ///
     /// # Errors
-    /// On [`Error::Unavailable`] the caller repeats the *same* exchange until it hears; [`Error::StaleExchange`] means
-    /// that this worker already heard the answer of a later one.
+    /// As [`Broker::exchange_on`].
     pub async fn exchange(
         &self,
         partition: Partition,
         exchange: &Exchange,
     ) -> Result<Exchanged, Error> {
-        let arguments = |command: &mut Cmd| write(command, exchange);
+        self.exchange_on(Strand::First, partition, exchange).await
+    }
+
+    /// Settles, promotes and claims in one call.
+    ///
+    /// # Errors
+    /// On [`Error::Unavailable`] the caller repeats the *same* exchange until it hears; [`Error::StaleExchange`] means
+    /// that this worker already heard the answer of a later one.
+    pub async fn exchange_on(
+        &self,
+        strand: Strand,
+        partition: Partition,
+        exchange: &Exchange,
+    ) -> Result<Exchanged, Error> {
+        let arguments = |command: &mut Cmd| write(command, strand, exchange);
         let bytes = exchange.settlements.iter().map(Settlement::size).sum();
         let patience = (exchange.lease / 2).min(CLAIMS_PATIENCE);
         let call = Call::new(Function::Exchange, partition).once().patient(patience);
@@ -179,9 +212,10 @@ impl Broker {
 }
 
 /// Writes the arguments; `lua/exchange.lua` reads them in the same order.
-fn write(command: &mut Cmd, exchange: &Exchange) {
-    command.arg(exchange.worker.to_string()).arg(exchange.number).arg(whole_ms(exchange.lease));
+fn write(command: &mut Cmd, strand: Strand, exchange: &Exchange) {
+    command.arg(exchange.worker.to_string()).arg(exchange.number).arg(strand.as_str());
     command
+        .arg(whole_ms(exchange.lease))
         .arg(exchange.want.min(Exchange::MAX_CLAIMS))
         .arg(exchange.busy)
         .arg(exchange.queues.len());

@@ -100,13 +100,18 @@ impl World {
             busy: 0,
         };
         let partition = Partition::default();
-        let claims =
-            self.broker.exchange(partition, &exchange(1, Vec::new())).await.unwrap().claims;
-        let ids = claims.iter().map(|claim| claim.job.id).collect();
-        let done = claims.into_iter().map(|claim| claim.lease.complete(Payload::json("1")));
-        let settled = self.broker.exchange(partition, &exchange(2, done.collect())).await.unwrap();
-        assert!(settled.settled.iter().all(|settled| *settled == Settled::Done));
-        ids
+        let (mut ids, mut number, mut done) = (Vec::new(), 1, Vec::new());
+        loop {
+            let exchanged = self.broker.exchange(partition, &exchange(number, done)).await.unwrap();
+            assert!(exchanged.settled.iter().all(|settled| *settled == Settled::Done));
+            if exchanged.claims.is_empty() {
+                return ids;
+            }
+            ids.extend(exchanged.claims.iter().map(|claim| claim.job.id));
+            let claims = exchanged.claims.into_iter();
+            done = claims.map(|claim| claim.lease.complete(Payload::json("1"))).collect();
+            number += 1;
+        }
     }
 }
 

@@ -192,7 +192,18 @@ const MUTANTS: &[Mutant] = &[
         "if cursor == '0' then at = at + 1 end",
         "at, cursor = at + 1, '0'",
     ),
-    ("the dead may claim", "'exchange', '9007199254740991'", "'exchange', '0'"),
+    (
+        "the strands share their numbers",
+        "numbered = 'exchange' .. argv[3]",
+        "numbered = 'exchange'",
+    ),
+    ("the strands share their claims", "handed = 'claims' .. argv[3]", "handed = 'claims'"),
+    (
+        "the dead may claim on the other strand",
+        "'exchange2', '9007199254740991'",
+        "'exchange2', '0'",
+    ),
+    ("the dead may claim", "'1', 'exchange', '9007199254740991'", "'1', 'exchange', '0'"),
     ("the dead may beat", "  if known[2] then return replies end\n", ""),
     ("a broken running record stops the sweep", " or (job and not job.worker)", ""),
     (

@@ -215,6 +215,7 @@ stories! {
     "no job is forgotten before a lost reply can be asked for again" => ends::least_retention,
     "poison runs alone from its second loss and fails with its fifth" => losses::poison,
     "a worker that runs empty stays chosen, and paused queues choose nobody" => losses::reserved,
+    "two exchanges of a worker may be under way, each with its number" => losses::strands,
     "a living worker keeps its job through an outage of seven seconds" => losses::outage,
     "a lease counts only in the hands of its worker" => losses::stolen,
     "a job that stands nowhere is put back where its status says" => audits::put_back,

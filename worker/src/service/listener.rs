@@ -24,6 +24,11 @@ pub(crate) struct Look {
 }
 
 impl Look {
+    /// Without a token, and nobody waits for the answer.
+    pub(crate) fn for_all() -> Self {
+        Self { woken: None, answer: oneshot::channel().0 }
+    }
+
     /// The processor has looked. From now on the listener is to be heard of: when its runtime is hogged, it does not even
     /// come to its wait.
     pub(crate) fn answer(self, pulse: &Pulse) {

@@ -1,13 +1,14 @@
 //! Exchanges with one partition: brings what ended, takes what fits the idle slots, and hands it to the executor.
 //!
 //! One exchange is in flight at a time, each with its number. One whose reply got lost is repeated as it is, until it is
-//! answered: its claims are ours already, and nobody else will run them before their leases end.
+//! answered: its claims are ours already, and nobody else will run them before their leases end. While there is more than one
+//! exchange carries, a companion works beside it on the other strand, and settles what it claims itself.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{
-    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, Settlement, WorkerId,
+    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, Settlement, Strand, WorkerId,
 };
 use crunch_common::job::Partition;
 use tokio::runtime::Handle;
@@ -26,6 +27,9 @@ pub(crate) struct Processor {
     /// With a connection of its own.
     pub(crate) broker: Broker,
     pub(crate) partition: Partition,
+    pub(crate) strand: Strand,
+    /// Asked to look as well when one exchange does not carry all there is to claim.
+    pub(crate) companion: Option<mpsc::Sender<Look>>,
     pub(crate) worker: WorkerId,
     pub(crate) lease: Duration,
     pub(crate) queues: Rotation,
@@ -110,7 +114,7 @@ impl Processor {
         let mut unreadable = 0;
         loop {
             let _answer = self.pulse.expects(answers_within(exchange));
-            match self.broker.exchange(self.partition, exchange).await {
+            match self.broker.exchange_on(self.strand, self.partition, exchange).await {
                 Ok(exchanged) => {
                     redis.back();
                     return Ok(exchanged);
@@ -152,6 +156,10 @@ impl Processor {
             inbox.answer_looks(&self.pulse);
         }
         let may_have_more = got > 0 && got == exchange.want && self.slots.any_idle();
+        if let Some(companion) = self.companion.as_ref().filter(|_| may_have_more) {
+            // One that looks already, or is about to, need not be asked.
+            let _ = companion.try_send(Look::for_all());
+        }
         exchanged.more || may_have_more
     }
 
@@ -172,10 +180,12 @@ impl Processor {
         }
     }
 
-    /// When to look without being asked: at the next delayed job's time; while running empty, before the reservation ends.
+    /// When to look without being asked: at the next delayed job's time, which is enough for one of two; while running empty,
+    /// before the reservation ends.
     fn next_look(&self, exchanged: &Exchanged) -> Option<Instant> {
         let renewal = exchanged.drain.then_some(self.lease / 2);
-        renewal.or(exchanged.next_due).map(|wait| Instant::now() + wait)
+        let next_due = exchanged.next_due.filter(|_| self.strand == Strand::First);
+        renewal.or(next_due).map(|wait| Instant::now() + wait)
     }
 
     /// Whatever is claimed and not started yet, ready to be; while draining it is given back instead.

@@ -1,16 +1,17 @@
 -- exchange: settle what ended, promote what is due, claim what fits; a busy worker's one call a batch.
 --
 -- KEYS 1  the partition's root
--- ARGV 1  worker   2  number of this exchange   3  lease, ms   4  how many jobs it wants
---      5  how many it goes on running   6  how many queues follow; their names, in the order to look at them
+-- ARGV 1  worker   2  number of this exchange   3  its strand: '' or 2   4  lease, ms   5  how many jobs it wants
+--      6  how many it goes on running   7  how many queues follow; their names, in the order to look at them
 --      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
 -- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, drain}, or {-1} if a later exchange
--- of this worker was answered before. `claims` has four elements a job: '<queue> <epoch> <attempt> <priority> <run_at>', '-' for
+-- of this worker and strand was answered before. `claims` has four elements a job: '<queue> <epoch> <attempt> <priority> <run_at>', '-' for
 -- none, or '' for the same as of the job before; its id; spec; payload, nil if it is to be fetched from `payload_large`.
 -- `more` = 1: stopped by budget, ask again at once. `drain` = 1: this worker runs a job that must run alone, or was chosen for
 -- one that waits; nothing (more) is handed out until it runs nothing else.
 --
--- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing.
+-- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing. Each
+-- strand has numbers of its own, so that two exchanges of a worker may be under way.
 -- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, and per queue every list and set.
 local PROMOTE_LIMIT, CLAIM_LOOKS = 100, 100
 -- What one call hands out, and what is fetched after it, in bytes.
@@ -19,10 +20,10 @@ local CLAIM_BYTES, LARGE_BYTES = 131072, 4194304
 local DRAIN_MS = 600000
 
 local function read_exchange(argv, now)
-  local call = { worker = argv[1], number = num(argv[2]), lease = num(argv[3]), want = num(argv[4]),
-    idle = argv[5] == '0', queues = {}, settlements = 7 + num(argv[6]), claims = {}, claimed = 0, held = { int(now) },
-    bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES, looks = CLAIM_LOOKS, now = int(now), lease_end = int(now + num(argv[3])) }
-  for at = 7, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
+  local call = { worker = argv[1], number = num(argv[2]), numbered = 'exchange' .. argv[3], handed = 'claims' .. argv[3],
+    lease = num(argv[4]), want = num(argv[5]), idle = argv[6] == '0', queues = {}, settlements = 8 + num(argv[7]), claims = {}, claimed = 0, held = { int(now) },
+    bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES, looks = CLAIM_LOOKS, now = int(now), lease_end = int(now + num(argv[4])) }
+  for at = 8, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
 end
 
@@ -94,7 +95,7 @@ local function claim_all(w, p, now, call)
   for _, queue in ipairs(call.open) do
     if call.want > 0 then claim(w, p, now, call, queue) end
   end
-  w:call('HSET', key.worker(p, call.worker), 'exchange', int(call.number), 'claims', table.concat(call.held, '\n'),
+  w:call('HSET', key.worker(p, call.worker), call.numbered, int(call.number), call.handed, table.concat(call.held, '\n'),
     'alone', call.alone or '')
   w:commit()
   return call.want > 0 and (call.full or call.looks <= 0)
@@ -147,7 +148,7 @@ end
 local function exchange(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local call = read_exchange(argv, now)
-  local last = redis.call('HMGET', key.worker(p, call.worker), 'exchange', 'claims', 'lease', 'alone')
+  local last = redis.call('HMGET', key.worker(p, call.worker), call.numbered, call.handed, 'lease', 'alone')
   if num(last[1]) > call.number then return { -1 } end
   if not last[3] then register_worker(w, p, now, call) end
   local codes, settled = settle_all(w, p, now, call, argv)

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crunch_common::broker::{Buried, Error};
+use crunch_common::broker::{Buried, Error, Strand};
 
 use super::*;
 
@@ -87,8 +87,10 @@ pub(super) async fn last_words(world: &mut World) -> Check {
         want: 1,
         busy: 0,
     };
-    let late = world.broker.exchange(Partition::default(), &exchange).await;
-    ensure(matches!(late, Err(Error::StaleExchange)), "the dead get no jobs")?;
+    for strand in [Strand::First, Strand::Second] {
+        let late = world.broker.exchange_on(strand, Partition::default(), &exchange).await;
+        ensure(matches!(late, Err(Error::StaleExchange)), "the dead get no jobs")?;
+    }
     ensure(world.length("ZCARD", "queue:story:running").await == 0, "nothing is theirs")?;
     ensure(world.beat(&[lease]).await? == [Verdict::Lost], "their beats keep nothing")?;
     ensure(!world.is_listed(dead).await, "nor make them known again")

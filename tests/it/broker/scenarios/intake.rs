@@ -83,7 +83,7 @@ pub(super) async fn large_payloads(world: &mut World) -> Check {
         NewJob { id, idempotency: Some(idempotency), ..world.job(payload("e", 100_000)) }
     };
     let first = keyed(world, "x");
-    world.submit(&[first.clone()]).await?;
+    world.submit(std::slice::from_ref(&first)).await?;
     for (request, expected) in [("x", Enqueued::Replayed(first.id)), ("y", Enqueued::Conflict)] {
         let job = keyed(world, request);
         ensure(answers(world, std::slice::from_ref(&job)).await == [expected], "the key is known")?;
@@ -92,6 +92,6 @@ pub(super) async fn large_payloads(world: &mut World) -> Check {
     ensure(world.broker.cancel(first.id).await.is_ok(), "it is canceled")?;
     ensure(world.broker.delete(first.id).await.is_ok(), "it is deleted")?;
     let known = [Enqueued::Known(first.id)];
-    ensure(answers(world, &[first.clone()]).await == known, "its tombstone is known")?;
+    ensure(answers(world, std::slice::from_ref(&first)).await == known, "its tombstone is known")?;
     ensure(world.length("HLEN", &format!("job:{}", first.id)).await == 1, "and is all there is")
 }

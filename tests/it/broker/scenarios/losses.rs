@@ -1,5 +1,7 @@
 //! Workers that went silent, and the jobs that made them.
 
+use crunch_common::broker::{Claim, Error, Strand};
+
 use super::*;
 
 pub(super) async fn poison(world: &mut World) -> Check {
@@ -106,4 +108,44 @@ pub(super) async fn stolen(world: &mut World) -> Check {
     ensure(world.beat(&[key]).await? == [Verdict::Lost], "nor extend it")?;
     world.worker = owner;
     ensure(world.beat(&[key]).await? == [Verdict::Held], "its own worker can")
+}
+
+/// Two exchanges of a worker may be under way: each is repeated by itself when its reply got lost.
+pub(super) async fn strands(world: &mut World) -> Check {
+    world.submit(&(0..4).map(|_| world.job("{}")).collect::<Vec<_>>()).await?;
+    let worker = world.worker;
+    let exchange = |number, settlements| Exchange {
+        worker,
+        number,
+        lease: Duration::from_secs(10),
+        queues: vec!["story".parse().unwrap()],
+        settlements,
+        want: 2,
+        busy: 2,
+    };
+    let (broker, partition) = (world.broker.clone(), Partition::default());
+    let mut handed = Vec::new();
+    for (strand, number) in [(Strand::First, 7), (Strand::Second, 3)] {
+        let exchanged = broker.exchange_on(strand, partition, &exchange(number, Vec::new())).await;
+        handed.push(exchanged.map_err(|error| error.to_string())?.claims);
+    }
+    for (at, strand, number) in [(0, Strand::First, 7), (1, Strand::Second, 3)] {
+        let again = broker.exchange_on(strand, partition, &exchange(number, Vec::new())).await;
+        let again = again.map_err(|error| error.to_string())?.claims;
+        let keys =
+            |claims: &[Claim]| -> Vec<_> { claims.iter().map(|claim| claim.lease.key()).collect() };
+        ensure(
+            again.len() == 2 && keys(&again) == keys(&handed[at]),
+            "each hands out its own again",
+        )?;
+        let earlier =
+            broker.exchange_on(strand, partition, &exchange(number - 1, Vec::new())).await;
+        ensure(matches!(earlier, Err(Error::StaleExchange)), "an earlier one is refused")?;
+    }
+    // What was claimed on one may be settled on the other.
+    let claims = handed.swap_remove(0).into_iter();
+    let settlements = claims.map(|claim| claim.lease.complete(Payload::json("1"))).collect();
+    let settled = broker.exchange_on(Strand::Second, partition, &exchange(4, settlements)).await;
+    let settled = settled.map_err(|error| error.to_string())?.settled;
+    ensure(settled == [Settled::Done, Settled::Done], "they are settled")
 }
