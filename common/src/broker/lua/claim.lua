@@ -1,9 +1,8 @@
 -- claim(w, p, now, batch, queue): take jobs of one queue for a worker. Called inside `exchange`.
 --
--- `batch` is what the call may still take, {worker, now, lease_end, lanes, want, bytes, large_bytes,
--- looks}, and what it has taken, {claims,
--- claimed, held}; `full` once a job did not fit the bytes. Ids that were canceled, deleted or cannot be read are dropped on
--- the way.
+-- `batch` is what the call may still take, {worker, now, lease_end, lanes, want, bytes, large_bytes, looks}, and what it has
+-- taken, {claims, claimed, held}; `full` once a job did not fit the bytes. Ids that were canceled, deleted or cannot be read
+-- are dropped on the way.
 
 local CLAIM = { 'spec', 'payload' }
 
@@ -13,7 +12,8 @@ local function about(job)
 end
 
 -- Adds a job to the claims: four elements, in the order `broker/exchange.rs` reads them. What is told of it is left out where
--- the same was told of the one before. Remembers whom it was given to: the id, and the epoch unless it is the call's own time.
+-- the same was told of the one before. `held` remembers what was handed out: the id, and the epoch unless it is the call's own
+-- time, which stands first.
 local function hand_out(batch, id, told, epoch, spec, payload)
   local claims, claimed = batch.claims, batch.claimed
   local at = 4 * claimed

@@ -5,10 +5,10 @@
 --      6  how many it goes on running   7  how many queues follow; their names, in the order to look at them
 --      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
 -- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, drain}, or {-1} if a later exchange
--- of this worker and strand was answered before. `claims` has four elements a job: '<queue> <epoch> <attempt> <priority> <run_at>', '-' for
--- none, or '' for the same as of the job before; its id; spec; payload, nil if it is to be fetched from `payload_large`.
--- `more` = 1: stopped by budget, ask again at once. `drain` = 1: this worker runs a job that must run alone, or was chosen for
--- one that waits; nothing (more) is handed out until it runs nothing else.
+-- of this worker and strand was answered before. `claims` has four elements a job: '<queue> <epoch> <attempt> <priority>
+-- <run_at>', '-' for none, or '' for the same as of the job before; its id; spec; payload, nil if it is to be fetched from
+-- `payload_large`. `more` = 1: stopped by budget, ask again at once. `drain` = 1: this worker runs a job that must run alone,
+-- or was chosen for one that waits; nothing (more) is handed out until it runs nothing else.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing. Each
 -- strand has numbers of its own, so that two exchanges of a worker may be under way.
@@ -21,8 +21,9 @@ local DRAIN_MS = 600000
 
 local function read_exchange(argv, now)
   local call = { worker = argv[1], number = num(argv[2]), numbered = 'exchange' .. argv[3], handed = 'claims' .. argv[3],
-    lease = num(argv[4]), want = num(argv[5]), idle = argv[6] == '0', queues = {}, settlements = 8 + num(argv[7]), claims = {}, claimed = 0, held = { int(now) },
-    bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES, looks = CLAIM_LOOKS, now = int(now), lease_end = int(now + num(argv[4])) }
+    lease = num(argv[4]), want = num(argv[5]), idle = argv[6] == '0', queues = {}, settlements = 8 + num(argv[7]),
+    claims = {}, claimed = 0, held = { int(now) }, bytes = CLAIM_BYTES,
+    large_bytes = LARGE_BYTES, looks = CLAIM_LOOKS, now = int(now), lease_end = int(now + num(argv[4])) }
   for at = 8, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
 end
