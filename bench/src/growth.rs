@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     /// Jobs that each case is measured with.
     #[arg(long, default_value_t = 50_000)]
     jobs: usize,
-    /// Slots of the one worker; an exchange carries up to as many jobs.
+    /// Slots of the one worker.
     #[arg(long, default_value_t = 300)]
     slots: usize,
     /// The most jobs that are queued; none: 0, as for the others.
