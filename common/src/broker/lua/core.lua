@@ -9,23 +9,43 @@ local WORKER_KEPT_MS = 30000
 -- Redis' own clock, in whole milliseconds. Tests that simulate time replace this one line.
 local function now_ms() local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000) end
 
--- A whole number as text; `tostring` would write 1.7e+12. The one asked for last, mostly the call's own time, is kept.
-local last_number, last_text
+-- A whole number as text; `tostring` would write 1.7e+12. Small ones, and the call's own times, are asked for again and again:
+-- the last few are kept.
+local TEXTS_KEPT = 512
+local texts, texts_count = {}, 0
 local function int(number)
-  if number ~= last_number then last_number, last_text = number, string.format('%d', number) end
-  return last_text
+  local text = texts[number]
+  if text then return text end
+  if texts_count >= TEXTS_KEPT then texts, texts_count = {}, 0 end
+  text = string.format('%d', number)
+  texts[number], texts_count = text, texts_count + 1
+  return text
 end
 
--- A field of a hash as a number; absent is 0.
-local function num(text) return text and tonumber(text) or 0 end
+-- A field of a hash as a number; absent is 0. The last few small ones are kept.
+local numbers, numbers_count = {}, 0
+local function num(text)
+  local number = numbers[text]
+  if number then return number end
+  number = text and tonumber(text) or 0
+  if text and number < 65536 then
+    if numbers_count >= TEXTS_KEPT then numbers, numbers_count = {}, 0 end
+    numbers[text], numbers_count = number, numbers_count + 1
+  end
+  return number
+end
 
 -- Collects writes: single calls in their order; list, set and sorted-set members as one variadic call a key; and groups of
 -- jobs that are alike, which come to the same writes and have a `write` of their own.
 local Writes = {}
 Writes.__index = Writes
 
+-- What most calls have nothing of; nobody writes into it.
+local NONE = {}
+
 local function writes()
-  return setmetatable({ calls = {}, count = 0, variadic = {}, groups = {}, ended = {} }, Writes)
+  return setmetatable({ calls = {}, count = 0, variadic = NONE, groups = NONE, ended = NONE, said = NONE, memory = false },
+    Writes)
 end
 
 function Writes:later(write)
@@ -47,6 +67,7 @@ end
 function Writes:add(command, name, first, second)
   local calls = self.variadic[command]
   if not calls then
+    if self.variadic == NONE then self.variadic = {} end
     calls = {}
     self.variadic[command] = calls
   end
@@ -61,14 +82,21 @@ end
 
 -- Jobs that are alike in those words are one group until they are written; false: such jobs go their way one by one.
 function Writes:group(alike, group)
+  if self.groups == NONE then self.groups = {} end
   self.groups[alike] = group
   if group then self:later(group) end
   return group
 end
 
+-- Counts jobs of a queue that come to their end.
+function Writes:end_of(queue, count)
+  if self.ended == NONE then self.ended = {} end
+  self.ended[queue] = (self.ended[queue] or 0) + count
+end
+
 -- Says something on a channel once everything is written.
 function Writes:say(channel, message)
-  self.said = self.said or {}
+  if self.said == NONE then self.said = {} end
   self.said[#self.said + 1] = { channel, message }
 end
 
@@ -78,9 +106,8 @@ function Writes:commit()
     local one = calls[at]
     if one.write then one.write(self, one) else call(unpack(one)) end
   end
-  for at = 1, said and #said or 0 do redis.pcall('PUBLISH', unpack(said[at])) end
-  self.said = nil
-  if self.count > 0 then self.calls, self.count, self.variadic, self.groups = {}, 0, {}, {} end
+  for at = 1, #said do redis.pcall('PUBLISH', unpack(said[at])) end
+  self.count, self.variadic, self.groups, self.said = 0, NONE, NONE, NONE
 end
 
 -- What every job has, in the order of its words in the field `state`; '-' stands for none. One field, because a step reads

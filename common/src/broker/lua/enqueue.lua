@@ -18,19 +18,36 @@
 -- Touches the jobs' hashes, idempotency keys, `queues`, and per queue ready, delayed and wake.
 -- Without `allow-oom`: a full Redis refuses the whole call before it starts.
 
--- The runs, the names of all jobs' keys in their order, and the queues, each once.
+-- The runs, and the names of all jobs' keys in their order.
 local function read_runs(p, argv)
-  local runs, names, queues, known, at = {}, {}, {}, {}, 3
+  local runs, names, at, jobs = {}, {}, 3, 0
   while argv[at] do
     local run = { queue = argv[at], count = num(argv[at + 1]), terms = num(argv[at + 2]), at = at + 3 }
-    if not known[run.queue] then queues[#queues + 1], known[run.queue] = run.queue, true end
     runs[#runs + 1], at = run, at + 3
     for _ = 1, run.count do
-      names[#names + 1] = key.job(p, argv[at])
+      jobs = jobs + 1
+      names[jobs] = key.job(p, argv[at])
       at = at + 3 + 2 * run.terms
     end
   end
-  return runs, names, queues
+  return runs, names
+end
+
+-- Whether any of these jobs is known, and whether any stands in one of their queues where few do. Mostly there is neither,
+-- and one question is enough for all.
+local function look_around(p, runs, names)
+  local asked, jobs = names, #names
+  local count = jobs
+  for at, run in ipairs(runs) do
+    if at == 1 or run.queue ~= runs[at - 1].queue then
+      for _, place in ipairs(unusual_places(p, run.queue)) do
+        count = count + 1
+        asked[count] = place
+      end
+    end
+  end
+  if count == 0 or redis.call('EXISTS', unpack(asked)) == 0 then return false, false end
+  return redis.call('EXISTS', unpack(asked, 1, jobs)) > 0, redis.call('EXISTS', unpack(asked, jobs + 1)) > 0
 end
 
 -- What sets a job apart from most, by name.
@@ -57,6 +74,11 @@ local function seen_before(p, call, id, name, terms)
   return { print == terms.fingerprint and 3 or -1, known }
 end
 
+-- In what state every job of a queue is at first.
+local fresh_state = kept(function(_, queue)
+  return state_of({ status = 'queued', version = 1, queue = queue, attempt = '0' })
+end)
+
 -- What a call needs to know of a queue, looked up once: how many jobs may still be added, whether any waits in its usual lane.
 -- Ghosts count until they are dropped. `due` becomes when the first of the new jobs is; `ids` go into the usual lane.
 local function look_into(p, call, name)
@@ -67,8 +89,7 @@ local function look_into(p, call, name)
     waiting = waiting + redis.call('ZCARD', key.delayed(p, name))
     for _, lane in ipairs(UNUSUAL) do waiting = waiting + redis.call('LLEN', key.ready(p, name, lane)) end
   end
-  local fresh = { status = 'queued', version = 1, queue = name, attempt = '0' }
-  return { name = name, room = call.bound - waiting, waits = usual > 0, due = math.huge, state = state_of(fresh),
+  return { name = name, room = call.bound - waiting, waits = usual > 0, due = math.huge, state = fresh_state(p, name),
     ids = variadic('LPUSH', ready) }
 end
 
@@ -160,12 +181,9 @@ local function enqueue_one(w, p, call, name, run, at)
   return reply
 end
 
--- Wakes a worker for what became claimable, or will within 2 s and is the queue's new earliest. Where jobs waited before,
--- a token lies there, or somebody took it and leaves another one if anything is left.
+-- Wakes a worker for what became claimable, or will within 2 s and is the queue's new earliest.
 local function wake_for(w, p, now, queue)
-  if queue.due <= now then
-    if queue.waits then return end
-  else
+  if queue.due > now then
     if queue.due > now + 2000 then return end
     local first = redis.call('ZRANGE', key.delayed(p, queue.name), 0, 0, 'WITHSCORES')
     if first[2] and tonumber(first[2]) <= queue.due then return end
@@ -175,11 +193,11 @@ end
 
 local function enqueue(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
-  local runs, names, queues = read_runs(p, argv)
+  local runs, names = read_runs(p, argv)
+  local any_known, unusual = look_around(p, runs, names)
   local replies, at = { int(now) }, 0
   local call = { argv = argv, time = now, now = int(now), seen = {}, queues = {}, plain = { write = write_plain, size = 0 },
-    bound = num(argv[2]), full = memory(w, p).used >= num(argv[1]), unusual = any_unusual(p, queues),
-    any_known = #names > 0 and redis.call('EXISTS', unpack(names)) > 0 }
+    bound = num(argv[2]), full = memory(w, p).used >= num(argv[1]), unusual = unusual, any_known = any_known }
   for _, run in ipairs(runs) do
     for job = 0, run.count - 1 do
       at = at + 1
@@ -187,7 +205,9 @@ local function enqueue(keys, argv)
     end
   end
   for name, queue in pairs(call.queues) do
-    if queue.due < math.huge then
+    -- Where jobs waited before, the queue is listed and a token lies there, or somebody took it and leaves another one if
+    -- anything is left.
+    if queue.due < math.huge and not (queue.waits and queue.due <= now) then
       w:add('ZADD', key.queues(p), int(now), name)
       wake_for(w, p, now, queue)
     end

@@ -32,3 +32,28 @@ function key.failed(p, queue) return p .. ':queue:' .. queue .. ':failed' end
 function key.finished(p, queue) return p .. ':queue:' .. queue .. ':finished' end
 function key.wake(p, queue) return p .. ':queue:' .. queue .. ':wake' end
 function key.ended(p, queue, bucket) return p .. ':queue:' .. queue .. ':ended:' .. bucket end
+
+-- Makes something of a queue's name once, and keeps it: every call needs it. Of no more than so many queues.
+local QUEUES_KEPT = 2048
+local function kept(make)
+  local partitions, count = {}, 0
+  return function(p, queue, lane)
+    local queues = partitions[p]
+    local made = queues and queues[queue]
+    if not made then
+      if count >= QUEUES_KEPT then partitions, count, queues = {}, 0, nil end
+      if not queues then
+        queues = {}
+        partitions[p] = queues
+      end
+      made, count = {}, count + 1
+      queues[queue] = made
+    end
+    local which = lane or 1
+    if not made[which] then made[which] = make(p, queue, lane) end
+    return made[which]
+  end
+end
+
+key.ready, key.ghosts, key.delayed, key.wake = kept(key.ready), kept(key.ghosts), kept(key.delayed), kept(key.wake)
+key.running, key.finished, key.failed = kept(key.running), kept(key.finished), kept(key.failed)

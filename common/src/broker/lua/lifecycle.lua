@@ -122,7 +122,7 @@ local function to_terminal(w, p, id, job, status, now, ...)
   if job.watched == 'events' then w:call('PEXPIREAT', key.events(p, id), job.expires_at) end
   w:add('ZADD', key.finished(p, job.queue), job.expires_at, id)
   if status == 'failed' then w:add('ZADD', key.failed(p, job.queue), job.finished_at, id) end
-  w.ended[job.queue] = (w.ended[job.queue] or 0) + 1
+  w:end_of(job.queue, 1)
   if job.webhook then deliver(w, p, id, job, status, now) end
 end
 
@@ -136,7 +136,7 @@ local function count_ended(w, p, now)
   for queue, count in pairs(w.ended) do
     w:later({ write = write_ended, name = key.ended(p, queue, int(math.floor(now / BUCKET_MS))), count = count })
   end
-  w.ended = {}
+  w.ended = NONE
 end
 
 -- Forgets an ended job but for a tombstone without payload, which says how it went: `deleted` or `trimmed`.
@@ -221,18 +221,29 @@ local function revive(w, p, id, job, now)
   w:add('ZADD', key.queues(p), int(now), job.queue)
 end
 
--- Whether a job of one of these queues stands anywhere where few do: asked at once for all, so that many queues cost little.
+-- Where few jobs of a queue stand.
+local unusual_places = kept(function(p, queue)
+  local names = { key.delayed(p, queue) }
+  for at, lane in ipairs(UNUSUAL) do names[at + 1] = key.ready(p, queue, lane) end
+  return names
+end)
+
+-- Whether a job of one of these queues stands there: asked at once for all, so that many queues cost little.
 local function any_unusual(p, queues)
-  local names = {}
-  for _, queue in ipairs(queues) do
-    names[#names + 1] = key.delayed(p, queue)
-    for _, lane in ipairs(UNUSUAL) do names[#names + 1] = key.ready(p, queue, lane) end
+  if #queues == 0 then return false end
+  local names = unusual_places(p, queues[1])
+  if #queues > 1 then
+    names = { unpack(names) }
+    for at = 2, #queues do
+      for _, name in ipairs(unusual_places(p, queues[at])) do names[#names + 1] = name end
+    end
   end
-  return #names > 0 and redis.call('EXISTS', unpack(names)) > 0
+  return redis.call('EXISTS', unpack(names)) > 0
 end
 
 -- Whether a job stands in one of the queue's lanes that any worker may claim from, or in one of these of them.
 local function has_ready(p, queue, lanes)
+  if lanes == USUAL then return redis.call('EXISTS', key.ready(p, queue, USUAL[1])) > 0 end
   local names = {}
   for at, lane in ipairs(lanes or LANES) do names[at] = key.ready(p, queue, lane) end
   return redis.call('EXISTS', unpack(names)) > 0

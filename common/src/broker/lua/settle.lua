@@ -82,7 +82,7 @@ local function write_completed(w, group)
   end
   call(unpack(group.leases))
   call(unpack(group.finished))
-  w.ended[group.queue] = (w.ended[group.queue] or 0) + group.count
+  w:end_of(group.queue, group.count)
 end
 
 -- Jobs that were claimed in one call, and that nothing else has happened to, are in the same state, word for word: one
