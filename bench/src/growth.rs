@@ -20,8 +20,8 @@ use crate::waiters;
 /// How far it goes.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Jobs that each case is measured with.
-    #[arg(long, default_value_t = 50_000)]
+    /// Jobs that each case is measured with: in as many calls as it takes for one in a thousand to tell something.
+    #[arg(long, default_value_t = 100_000)]
     jobs: usize,
     /// Slots of the one worker.
     #[arg(long, default_value_t = 300)]

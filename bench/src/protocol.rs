@@ -19,6 +19,7 @@ pub(crate) struct Arguments {
     jobs: usize,
 }
 
+/// The last is more than a call of ours carries, which are then several.
 const BATCHES: [usize; 3] = [1, 10, 100];
 
 /// Takes the figures.

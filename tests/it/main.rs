@@ -19,6 +19,7 @@ mod proxy;
 mod redis_trouble;
 mod redis_users;
 mod shutdown;
+mod strands;
 mod supervise;
 mod webhooks;
 mod worker_health;

@@ -62,6 +62,9 @@ async fn a_full_redis_drains_and_takes_jobs_again_by_itself() {
         (StatusCode::SERVICE_UNAVAILABLE, "full".to_owned())
     );
     assert_eq!(refused.header("retry-after"), "1");
+    let large = json!({ "task": "echo", "payload": "x".repeat(200_000) });
+    let refused = api.post("/jobs", &large).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(api.job(&ids[0]).await["status"], "queued", "reads go on");
     assert_eq!(
         api.post(&format!("/jobs/{}/cancel", ids[0]), &json!({})).await.status,
@@ -81,6 +84,8 @@ async fn a_full_redis_drains_and_takes_jobs_again_by_itself() {
     .await;
     api.becomes(&last, "succeeded").await;
     assert!(fates(&api, &ids).await.contains_key("trimmed"), "room was made");
+    // Of what was refused nothing was left, not even the payload that goes before its job.
+    stack.audits_clean().await;
 }
 
 #[tokio::test]

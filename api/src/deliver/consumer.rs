@@ -118,7 +118,11 @@ impl Consumer {
             lease: LEASE,
             queues: if takes { vec![queue()] } else { Vec::new() },
             settlements: self.waiting.drain(..most).collect(),
-            want: if takes { self.crew.slots.available_permits() } else { 0 },
+            want: if takes {
+                self.crew.slots.available_permits().min(Exchange::MAX_CLAIMS)
+            } else {
+                0
+            },
             busy: self.under_way.len(),
         };
         if !takes && exchange.settlements.is_empty() {

@@ -24,8 +24,8 @@ use crate::time::{Timestamp, whole_ms};
 
 /// How many jobs of one queue a call takes: about a third of a millisecond of Redis' time.
 const BATCH_JOBS: usize = 50;
-/// Each further queue of a call costs as much as so many jobs: its depth is looked up, and a worker woken.
-const QUEUE_COSTS: usize = 1;
+/// Each further queue of a call costs as much as so many jobs: its depth is looked up, its lists are written, a worker is woken.
+const QUEUE_COSTS: usize = 2;
 /// How many bytes one call takes; a single larger job passes alone.
 const BATCH_BYTES: usize = 128 * 1024;
 /// A payload above this does not pass through the function, which would copy it twice while nobody else is served: it is laid

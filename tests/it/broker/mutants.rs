@@ -129,7 +129,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     (
         "wake-up tokens do not chain",
-        "if not all_lie and has_ready(p, queue, call.lanes) then wake(w, p, queue) end",
+        "if not all_lie and (unusual and has_ready or has_usual)(p, queue) then wake(w, p, queue) end",
         "",
     ),
     (
@@ -232,6 +232,18 @@ const MUTANTS: &[Mutant] = &[
     ),
     ("healing keeps both places", "if places[2] and places[2].deep", "if true"),
     ("healing wakes nobody", "if queue and #found > 0 then", "if false then"),
+    (
+        "nobody looks for what is not listed",
+        "claim_all(w, p, now, call) or find_overlooked(w, p, call) or more",
+        "claim_all(w, p, now, call) or more",
+    ),
+    (
+        "due jobs are moved in any order",
+        "ipairs(call.unusual ~= NONE and call.queues or NONE)",
+        "ipairs({ 'e', 'd', 'c', 'b' })",
+    ),
+    ("an unusual queue is not listed", "w:add('SADD', key.unusual(p), queue)", ""),
+    ("a sweep lists no unusual queue", "  look_for_unusual(w, p, queue)\n  wake_if", "  wake_if"),
     (
         "an audit accuses a revived ghost",
         "if num(job.generation) > 0 and lane ~= SOLITARY then return { lane, SOLITARY } end",

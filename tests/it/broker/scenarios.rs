@@ -202,6 +202,8 @@ stories! {
     "a new earliest delayed job wakes a worker, a later one does not" => waking::delayed_tokens,
     "resume wakes a worker" => waking::resume,
     "what a worker without queues gives back wakes another" => waking::given_back,
+    "a worker's first queue does not wait for the others' due jobs" => limits::first_first,
+    "a queue where few jobs stand is listed, and one that is not is found by a sweep" => waking::unusual,
     "large payloads are laid down, and taken away with their job" => intake::large_payloads,
     "a call hands out at most 4 MiB, and a larger job alone" => limits::budget,
     "a log keeps its newest 256 lines and 64 KiB" => limits::log_limits,
@@ -248,6 +250,24 @@ async fn every_story_of_a_verb_holds() {
     let redis = RedisServer::start();
     for (at, name) in NAMES.iter().enumerate() {
         let mut world = World::new(&redis, &format!("story-{at}"), library(|text| text)).await;
+        if let Err(wrong) = tell(name, &mut world).await {
+            panic!("{name}: {wrong}");
+        }
+    }
+}
+
+/// What is kept for the next call is only kept, and not relied on.
+#[tokio::test]
+async fn every_story_holds_where_nothing_is_kept_in_memory() {
+    let redis = RedisServer::start();
+    let forgetful = |text: String| {
+        let forgetful =
+            text.replace("_KEPT = 2048", "_KEPT = 1").replace("_KEPT = 512", "_KEPT = 1");
+        assert_ne!(forgetful, text);
+        forgetful
+    };
+    for (at, name) in NAMES.iter().enumerate() {
+        let mut world = World::new(&redis, &format!("story-{at}"), library(forgetful)).await;
         if let Err(wrong) = tell(name, &mut world).await {
             panic!("{name}: {wrong}");
         }

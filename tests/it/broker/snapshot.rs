@@ -12,6 +12,8 @@ use super::operation::QUEUES;
 pub(crate) struct Snapshot {
     pub(crate) jobs: BTreeMap<JobId, SeenJob>,
     pub(crate) queues: Vec<SeenQueue>,
+    /// Queues where jobs stand that nobody would look for there.
+    overlooked: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +40,8 @@ pub(crate) struct SeenQueue {
 }
 
 const LANE_NAMES: [&str; LANES] = ["solitary", "urgent", "high", "normal", "low"];
+/// The lane where everybody looks.
+const USUAL: usize = 3;
 
 /// What the result of a job must be: it names the attempt that made it.
 pub(crate) fn result_of(id: JobId, epoch: u64) -> String {
@@ -61,10 +65,15 @@ impl Snapshot {
         for (&id, hash) in ids.iter().zip(&hashes) {
             snapshot.jobs.insert(id, SeenJob::read(hash));
         }
+        let unusual = format!("{prefix}:{{0}}:unusual");
+        let unusual: BTreeSet<String> =
+            redis::cmd("SMEMBERS").arg(unusual).query_async(redis).await.unwrap();
         for queue in QUEUES {
-            snapshot
-                .queues
-                .push(SeenQueue::read(redis, &format!("{prefix}:{{0}}:queue:{queue}")).await);
+            let seen = SeenQueue::read(redis, &format!("{prefix}:{{0}}:queue:{queue}")).await;
+            if seen.is_unusual() && !unusual.contains(queue) {
+                snapshot.overlooked.push(queue);
+            }
+            snapshot.queues.push(seen);
         }
         snapshot
     }
@@ -72,12 +81,15 @@ impl Snapshot {
     pub(crate) fn of(model: &Model) -> Self {
         let jobs = model.jobs.iter().map(|(&id, job)| (id, SeenJob::of(id, job))).collect();
         let queues = (0..QUEUES.len()).map(|queue| SeenQueue::of(model, queue)).collect();
-        Self { jobs, queues }
+        Self { jobs, queues, overlooked: Vec::new() }
     }
 
     /// Invariant 3: every live job stands in exactly one of ready, delayed, running, and its hash agrees; a canceled one
     /// may stand in ready as a ghost, once. Told by the key space alone, without the model.
     pub(crate) fn check_structure(&self) -> Result<(), String> {
+        if !self.overlooked.is_empty() {
+            return Err(format!("{:?} are not listed as unusual", self.overlooked));
+        }
         for (id, job) in &self.jobs {
             let count = |places: fn(&SeenQueue, &JobId) -> usize| -> usize {
                 self.queues.iter().map(|queue| places(queue, id)).sum()
@@ -171,6 +183,11 @@ impl SeenJob {
 }
 
 impl SeenQueue {
+    fn is_unusual(&self) -> bool {
+        let mut others = self.lanes.iter().enumerate().filter(|&(lane, _)| lane != USUAL);
+        !self.delayed.is_empty() || others.any(|(_, ids)| !ids.is_empty())
+    }
+
     async fn read(redis: &mut MultiplexedConnection, root: &str) -> Self {
         let mut ask = redis::pipe();
         for lane in LANE_NAMES {

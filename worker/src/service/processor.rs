@@ -83,12 +83,12 @@ impl Processor {
         }
     }
 
-    /// As many slots as are idle and one exchange can fill; none while draining, and none while settlements are suspect.
+    /// As many slots as are idle and the next exchange can fill; none while draining, and none while settlements are suspect.
     fn idle_slots(&self, inbox: &mut Inbox) -> Vec<Slot> {
         if !inbox.takes_work() || inbox.suspects > 0 {
             return Vec::new();
         }
-        self.slots.take(self.partition, Exchange::MAX_CLAIMS)
+        self.slots.take(self.partition, Exchange::claims_from(self.queues.width()))
     }
 
     fn next_exchange(&mut self, inbox: &mut Inbox, slots: &[Slot]) -> Exchange {

@@ -27,6 +27,11 @@ impl Rotation {
         Self { queues, kept, first: 0 }
     }
 
+    /// How many queues a look takes in.
+    pub(crate) fn width(&self) -> usize {
+        self.queues.len().min(Exchange::MAX_QUEUES)
+    }
+
     /// The queues to look at now; one whose token was taken is among them.
     pub(crate) fn next(&mut self, woken: Option<&QueueName>) -> Vec<QueueName> {
         let (kept, turning) = self.queues.split_at(self.kept);

@@ -35,7 +35,11 @@ fn read(prefix: &KeyPrefix, partitions: u16, key: &str) -> Option<KeyName> {
         .filter(|found| found.to_string() == number && found.number() < partitions)?;
     let job = |id: &str| id.parse().ok().filter(|id: &JobId| id.partition() == partition);
     match tail.split_once(':').unwrap_or((tail, "")) {
-        ("layout" | "sweep" | "queues" | "paused" | "workers" | "leases" | "reserved", "")
+        (
+            "layout" | "sweep" | "queues" | "paused" | "unusual" | "workers" | "leases"
+            | "reserved",
+            "",
+        )
         | ("quarantine" | "audit" | "mark", "") => Some(KeyName::Other),
         ("tasks", "" | "seen") => Some(KeyName::Other),
         ("worker", worker) => worker.parse::<super::WorkerId>().ok().map(|_| KeyName::Other),

@@ -6,7 +6,7 @@
 --      then queues, at most 32
 -- Returns {requeued, failed, queues done, where to go on in the next one}. Stops by budget (500 leases looked at); ask
 -- again with the queues that are left. Idempotent.
--- Touches the worker's hash, `workers`, `leases`, `reserved`, jobs' hashes, and per queue running, ready, finished,
+-- Touches the worker's hash, `workers`, `leases`, `reserved`, `unusual`, jobs' hashes, and per queue running, ready, finished,
 -- failed and wake.
 --
 -- What a worker holds is written down nowhere but in its jobs: an index would cost every claim something, and a worker

@@ -1,6 +1,6 @@
 -- claim(w, p, now, batch, queue): take jobs of one queue for a worker. Called inside `exchange`.
 --
--- `batch` is what the call may still take, {worker, now, lease_end, lanes, want, bytes, large_bytes, looks}, and what it has
+-- `batch` is what the call may still take, {worker, now, lease_end, unusual, want, bytes, large_bytes, looks}, and what it has
 -- taken, {claims, claimed, held}; `full` once a job did not fit the bytes. Ids that were canceled, deleted or cannot be read
 -- are dropped on the way.
 
@@ -115,7 +115,8 @@ local function claim_lane(w, p, now, batch, queue, lane, most)
 end
 
 local function claim(w, p, now, batch, queue)
-  for _, lane in ipairs(batch.lanes) do
+  if not batch.unusual[queue] then return claim_lane(w, p, now, batch, queue, USUAL, batch.want) end
+  for _, lane in ipairs(LANES) do
     if batch.want > 0 then claim_lane(w, p, now, batch, queue, lane, batch.want) end
   end
 end

@@ -28,6 +28,8 @@ local function num(text)
   local number = numbers[text]
   if number then return number end
   number = text and tonumber(text) or 0
+  -- The text 'nan' is a number to Lua, and none to us.
+  if number ~= number then return 0 end
   if text and number < 65536 then
     if numbers_count >= TEXTS_KEPT then numbers, numbers_count = {}, 0 end
     numbers[text], numbers_count = number, numbers_count + 1

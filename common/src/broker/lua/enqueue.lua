@@ -15,7 +15,7 @@
 --   {-1, id}                  the same idempotency key was used for another request
 --   {-2}                      not taken: Redis is nearly full
 --   {-3}                      not taken: as many jobs as may wait in its queue
--- Touches the jobs' hashes, idempotency keys, `queues`, and per queue ready, delayed and wake.
+-- Touches the jobs' hashes, idempotency keys, `queues`, `unusual`, and per queue ready, delayed and wake.
 -- Without `allow-oom`: a full Redis refuses the whole call before it starts.
 
 -- The runs, and the names of all jobs' keys in their order.
@@ -33,21 +33,12 @@ local function read_runs(p, argv)
   return runs, names
 end
 
--- Whether any of these jobs is known, and whether any stands in one of their queues where few do. Mostly there is neither,
--- and one question is enough for all.
-local function look_around(p, runs, names)
-  local asked, jobs = names, #names
-  local count = jobs
-  for at, run in ipairs(runs) do
-    if at == 1 or run.queue ~= runs[at - 1].queue then
-      for _, place in ipairs(unusual_places(p, run.queue)) do
-        count = count + 1
-        asked[count] = place
-      end
-    end
-  end
-  if count == 0 or redis.call('EXISTS', unpack(asked)) == 0 then return false, false end
-  return redis.call('EXISTS', unpack(asked, 1, jobs)) > 0, redis.call('EXISTS', unpack(asked, jobs + 1)) > 0
+-- Whether any of these jobs is known, and whether any queue is unusual. Mostly there is neither, and one question is enough.
+local function look_around(p, names)
+  local found = redis.call('EXISTS', key.unusual(p), unpack(names))
+  if found == 0 then return false, false end
+  local unusual = redis.call('EXISTS', key.unusual(p))
+  return found > unusual, unusual == 1
 end
 
 -- What sets a job apart from most, by name.
@@ -82,10 +73,10 @@ end)
 -- What a call needs to know of a queue, looked up once: how many jobs may still be added, whether any waits in its usual lane.
 -- Ghosts count until they are dropped. `due` becomes when the first of the new jobs is; `ids` go into the usual lane.
 local function look_into(p, call, name)
-  local ready = key.ready(p, name, 'normal')
+  local ready = key.ready(p, name, USUAL)
   local usual = redis.call('LLEN', ready)
   local waiting = usual
-  if call.unusual then
+  if call.unusual and redis.call('SISMEMBER', key.unusual(p), name) == 1 then
     waiting = waiting + redis.call('ZCARD', key.delayed(p, name))
     for _, lane in ipairs(UNUSUAL) do waiting = waiting + redis.call('LLEN', key.ready(p, name, lane)) end
   end
@@ -181,9 +172,12 @@ local function enqueue_one(w, p, call, name, run, at)
   return reply
 end
 
--- Wakes a worker for what became claimable, or will within 2 s and is the queue's new earliest.
+-- Wakes a worker for what became claimable, or will within 2 s and is the queue's new earliest. Where jobs waited before,
+-- a token lies there, or somebody took it and leaves another one if anything is left.
 local function wake_for(w, p, now, queue)
-  if queue.due > now then
+  if queue.due <= now then
+    if queue.waits then return end
+  else
     if queue.due > now + 2000 then return end
     local first = redis.call('ZRANGE', key.delayed(p, queue.name), 0, 0, 'WITHSCORES')
     if first[2] and tonumber(first[2]) <= queue.due then return end
@@ -194,7 +188,7 @@ end
 local function enqueue(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local runs, names = read_runs(p, argv)
-  local any_known, unusual = look_around(p, runs, names)
+  local any_known, unusual = look_around(p, names)
   local replies, at = { int(now) }, 0
   local call = { argv = argv, time = now, now = int(now), seen = {}, queues = {}, plain = { write = write_plain, size = 0 },
     bound = num(argv[2]), full = memory(w, p).used >= num(argv[1]), unusual = unusual, any_known = any_known }
@@ -205,9 +199,7 @@ local function enqueue(keys, argv)
     end
   end
   for name, queue in pairs(call.queues) do
-    -- Where jobs waited before, the queue is listed and a token lies there, or somebody took it and leaves another one if
-    -- anything is left.
-    if queue.due < math.huge and not (queue.waits and queue.due <= now) then
+    if queue.due < math.huge then
       w:add('ZADD', key.queues(p), int(now), name)
       wake_for(w, p, now, queue)
     end

@@ -28,7 +28,9 @@ local function accuse(found, kind, fix) found[#found + 1] = { kind = kind, fix =
 local function is_whole(p, id, job)
   local named = string.match(job.queue, '^[a-z0-9][a-z0-9_.-]*$') and #job.queue <= 64
   local asked = job.spec and string.match(job.spec, '^%d+ %S+ .')
+  -- In a nearly full Redis success makes room for its result.
   local input = redis.call('HEXISTS', job.key, 'payload') == 1 or redis.call('HEXISTS', job.key, 'payload_large') == 1
+    or job.status == 'succeeded'
   return named and HOMES[job.status] and contains(LANES, job.priority or 'normal') and asked and input
 end
 

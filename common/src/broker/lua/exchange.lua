@@ -12,7 +12,8 @@
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing. Each
 -- strand has numbers of its own, so that two exchanges of a worker may be under way.
--- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, and per queue every list and set.
+-- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `unusual`, and per queue every list
+-- and set.
 local PROMOTE_LIMIT, CLAIM_LOOKS = 100, 100
 -- What one call hands out, and what is fetched after it, in bytes.
 local CLAIM_BYTES, LARGE_BYTES = 131072, 4194304
@@ -22,8 +23,9 @@ local DRAIN_MS = 600000
 local function read_exchange(argv, now)
   local call = { worker = argv[1], number = num(argv[2]), numbered = 'exchange' .. argv[3], handed = 'claims' .. argv[3],
     lease = num(argv[4]), want = num(argv[5]), idle = argv[6] == '0', queues = {}, settlements = 8 + num(argv[7]),
-    claims = {}, claimed = 0, held = { int(now) }, bytes = CLAIM_BYTES,
-    large_bytes = LARGE_BYTES, looks = CLAIM_LOOKS, now = int(now), lease_end = int(now + num(argv[4])) }
+    claims = {}, claimed = 0, held = { int(now) }, told = false, bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES,
+    looks = CLAIM_LOOKS, full = false, now = int(now), lease_end = int(now + num(argv[4])), open = false, unusual = NONE,
+    alone = false }
   for at = 8, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
 end
@@ -52,10 +54,10 @@ end
 
 -- Whether a solitary job waits in one of the call's queues.
 local function solitary_waits(p, call)
-  local lanes = {}
-  if not call.unusual then return false end
-  for _, queue in ipairs(call.open) do lanes[#lanes + 1] = key.ready(p, queue, SOLITARY) end
-  return #lanes > 0 and redis.call('EXISTS', unpack(lanes)) > 0
+  for _, queue in ipairs(call.open) do
+    if call.unusual[queue] and has_solitary(p, queue) then return true end
+  end
+  return false
 end
 
 -- The job this worker was given alone, if it still runs it: '<id> <epoch>'.
@@ -81,17 +83,16 @@ end
 -- Moves what is due, at most PROMOTE_LIMIT jobs over all queues. Returns whether the limit was reached.
 local function promote_all(w, p, now, call)
   local left = PROMOTE_LIMIT
-  if not call.unusual then return false end
-  for _, queue in ipairs(call.queues) do
-    if left > 0 then left = left - promote(w, p, queue, now, left) end
+  for _, queue in ipairs(call.unusual ~= NONE and call.queues or NONE) do
+    if left > 0 and call.unusual[queue] then left = left - promote(w, p, queue, now, left) end
   end
   w:commit()
   return left == 0
 end
 
 local function claim_all(w, p, now, call)
-  for _, queue in ipairs(call.idle and call.unusual and call.open or {}) do
-    if call.want > 0 then claim_solitary(w, p, now, call, queue) end
+  for _, queue in ipairs(call.idle and call.unusual ~= NONE and call.open or NONE) do
+    if call.want > 0 and call.unusual[queue] then claim_solitary(w, p, now, call, queue) end
   end
   for _, queue in ipairs(call.open) do
     if call.want > 0 then claim(w, p, now, call, queue) end
@@ -100,6 +101,17 @@ local function claim_all(w, p, now, call)
     'alone', call.alone or '')
   w:commit()
   return call.want > 0 and (call.full or call.looks <= 0)
+end
+
+-- Looks more closely when there is nothing else to do: a version that lists no queue as unusual may have put a job where few
+-- stand. Returns whether to ask again.
+local function find_overlooked(w, p, call)
+  local found = false
+  for _, queue in ipairs(call.claimed == 0 and call.want > 0 and call.open or NONE) do
+    if not call.unusual[queue] and look_for_unusual(w, p, queue) then found = true end
+  end
+  w:commit()
+  return found
 end
 
 -- The claims of the first time this number was used, as far as this worker still holds them.
@@ -119,9 +131,10 @@ local function look_ahead(w, p, now, call, settled)
   for at, queue in ipairs(call.open) do tokens[at] = key.wake(p, queue) end
   local all_lie = #tokens > 0 and redis.call('EXISTS', unpack(tokens)) == #tokens
   for _, queue in ipairs(call.open) do
-    if not all_lie and has_ready(p, queue, call.lanes) then wake(w, p, queue) end
+    local unusual = call.unusual[queue]
+    if not all_lie and (unusual and has_ready or has_usual)(p, queue) then wake(w, p, queue) end
     settled[queue] = nil
-    local due = call.unusual and next_due(p, queue, now)
+    local due = unusual and next_due(p, queue, now)
     if due then soonest = math.min(soonest or due, due) end
   end
   for queue in pairs(settled) do wake_if_claimable(w, p, queue) end
@@ -137,13 +150,18 @@ local function register_worker(w, p, now, call)
   w:call('ZADD', key.leases(p), int(call.lease), call.worker)
 end
 
--- The call's queues that are not paused, in its order.
-local function open_queues(p, queues)
-  local open, paused = {}, #queues > 0 and redis.call('SMISMEMBER', key.paused(p), unpack(queues)) or {}
-  for at, queue in ipairs(queues) do
-    if paused[at] == 0 then open[#open + 1] = queue end
+-- Which of the call's queues are not paused, in its order, and in which of them jobs stand where few do. Mostly no queue at all
+-- is either, and one question is enough.
+local function look_at_queues(p, call)
+  call.open = call.queues
+  if #call.queues == 0 or redis.call('EXISTS', key.paused(p), key.unusual(p)) == 0 then return end
+  local paused = redis.call('SMISMEMBER', key.paused(p), unpack(call.queues))
+  local unusual = redis.call('SMISMEMBER', key.unusual(p), unpack(call.queues))
+  call.open, call.unusual = {}, {}
+  for at, queue in ipairs(call.queues) do
+    if paused[at] == 0 then call.open[#call.open + 1] = queue end
+    if unusual[at] == 1 then call.unusual[queue] = true end
   end
-  return open
 end
 
 local function exchange(keys, argv)
@@ -153,8 +171,7 @@ local function exchange(keys, argv)
   if num(last[1]) > call.number then return { -1 } end
   if not last[3] then register_worker(w, p, now, call) end
   local codes, settled = settle_all(w, p, now, call, argv)
-  call.open, call.unusual = open_queues(p, call.queues), any_unusual(p, call.queues)
-  call.lanes = call.unusual and LANES or USUAL
+  look_at_queues(p, call)
   if num(last[1]) == call.number then
     claims_again(p, call, last[2])
     return { int(now), codes, call.claims, look_ahead(w, p, now, call, settled), 0, 0 }
@@ -162,9 +179,9 @@ local function exchange(keys, argv)
   call.alone = still_alone(p, call, last[4])
   local more, drain = promote_all(w, p, now, call), drains(w, p, now, call)
   if drain then call.want = 0 end
-  more = claim_all(w, p, now, call) or more
+  more = claim_all(w, p, now, call) or find_overlooked(w, p, call) or more
   local due = look_ahead(w, p, now, call, settled)
-  drain = drain or call.alone ~= nil
+  drain = drain or call.alone
   return { int(now), codes, call.claims, drain and '-1' or due, more and 1 or 0, drain and 1 or 0 }
 end
 

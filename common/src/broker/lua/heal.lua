@@ -4,7 +4,8 @@
 -- ARGV    those of `inspect`
 -- Returns {kind, 1 healed | 0 left, …}. What has moved since the audit is left alone: it is judged by what is true now.
 -- What is left needs a person, or a list that has become shorter. Asking again changes nothing.
--- Touches the job's hash and log, every list and set of the queues named, `queues`, `quarantine`, `audit`, idempotency keys.
+-- Touches the job's hash and log, every list and set of the queues named, `queues`, `unusual`, `quarantine`, `audit`,
+-- idempotency keys.
 local function heal(keys, argv)
   local p, now, w, answer = keys[1], now_ms(), writes(), {}
   local found, queue = examine(p, now, argv)
@@ -16,6 +17,7 @@ local function heal(keys, argv)
   count_ended(w, p, now)
   w:commit()
   if queue and #found > 0 then
+    look_for_unusual(w, p, queue)
     wake_if_claimable(w, p, queue)
     w:commit()
   end

@@ -6,7 +6,7 @@
 local LANES = { 'urgent', 'high', 'normal', 'low' }
 local SOLITARY = 'solitary'
 -- The lane that most jobs take, and the others.
-local USUAL, UNUSUAL = { 'normal' }, { SOLITARY, 'urgent', 'high', 'low' }
+local USUAL, UNUSUAL = 'normal', { SOLITARY, 'urgent', 'high', 'low' }
 -- Losses from which a job runs alone, and with which it fails for good.
 local SOLITARY_LOSSES, MAX_LOSSES = 2, 5
 -- How long finished jobs are kept unless they say otherwise: 24 h, 30 days, 24 h.
@@ -65,17 +65,24 @@ end
 
 local function lane_of(job)
   if num(job.losses) >= SOLITARY_LOSSES then return SOLITARY end
-  return job.priority or 'normal'
+  return job.priority or USUAL
 end
+
+-- A queue with a job where few stand, delayed or in another lane than the usual one, is listed: so calls about other queues
+-- need not look there. Whoever moves such a job on leaves it listed; sweeps look again.
+local function list_unusual(w, p, queue) w:add('SADD', key.unusual(p), queue) end
 
 -- Into the ready list, at the end (`LPUSH`) or, for a job that had been claimed before, at the front (`RPUSH`).
 local function to_ready(w, p, id, job, push, ...)
-  w:add(push, key.ready(p, job.queue, lane_of(job)), id)
+  local lane = lane_of(job)
+  if lane ~= USUAL then list_unusual(w, p, job.queue) end
+  w:add(push, key.ready(p, job.queue, lane), id)
   job.status = 'queued'
   change(w, p, id, job, ...)
 end
 
 local function to_delayed(w, p, id, job, status, due, ...)
+  list_unusual(w, p, job.queue)
   w:add('ZADD', key.delayed(p, job.queue), int(due), id)
   job.status = status
   change(w, p, id, job, 'run_at', int(due), 'rare', '1', ...)
@@ -212,7 +219,8 @@ local function revive(w, p, id, job, now)
   job.status, job.attempt, job.losses = 'queued', '0', nil
   job.worker, job.started_at, job.finished_at, job.expires_at = nil, nil, nil, nil
   if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then
-    -- It never left its ready list: it keeps its place, and only stops being a ghost.
+    -- It never left its ready list: it keeps its place, in whichever lane that is, and only stops being a ghost.
+    list_unusual(w, p, job.queue)
     w:call('SREM', key.ghosts(p, job.queue), id)
     change(w, p, id, job, unpack(fields))
   else
@@ -221,31 +229,13 @@ local function revive(w, p, id, job, now)
   w:add('ZADD', key.queues(p), int(now), job.queue)
 end
 
--- Where few jobs of a queue stand.
-local unusual_places = kept(function(p, queue)
-  local names = { key.delayed(p, queue) }
-  for at, lane in ipairs(UNUSUAL) do names[at + 1] = key.ready(p, queue, lane) end
-  return names
-end)
+-- Whether a job stands in the usual lane.
+local function has_usual(p, queue) return redis.call('EXISTS', key.ready(p, queue, USUAL)) == 1 end
 
--- Whether a job of one of these queues stands there: asked at once for all, so that many queues cost little.
-local function any_unusual(p, queues)
-  if #queues == 0 then return false end
-  local names = unusual_places(p, queues[1])
-  if #queues > 1 then
-    names = { unpack(names) }
-    for at = 2, #queues do
-      for _, name in ipairs(unusual_places(p, queues[at])) do names[#names + 1] = name end
-    end
-  end
-  return redis.call('EXISTS', unpack(names)) > 0
-end
-
--- Whether a job stands in one of the queue's lanes that any worker may claim from, or in one of these of them.
-local function has_ready(p, queue, lanes)
-  if lanes == USUAL then return redis.call('EXISTS', key.ready(p, queue, USUAL[1])) > 0 end
+-- Whether a job stands in one of the queue's lanes that any worker may claim from.
+local function has_ready(p, queue)
   local names = {}
-  for at, lane in ipairs(lanes or LANES) do names[at] = key.ready(p, queue, lane) end
+  for at, lane in ipairs(LANES) do names[at] = key.ready(p, queue, lane) end
   return redis.call('EXISTS', unpack(names)) > 0
 end
 
@@ -253,6 +243,15 @@ end
 local function has_solitary(p, queue) return redis.call('EXISTS', key.ready(p, queue, SOLITARY)) == 1 end
 
 local function is_paused(p, queue) return redis.call('SISMEMBER', key.paused(p), queue) == 1 end
+
+-- Lists the queue if jobs stand where few do, and else no more. Returns whether they do.
+local function look_for_unusual(w, p, queue)
+  local names = { key.delayed(p, queue) }
+  for at, lane in ipairs(UNUSUAL) do names[at + 1] = key.ready(p, queue, lane) end
+  local is, listed = redis.call('EXISTS', unpack(names)) > 0, redis.call('SISMEMBER', key.unusual(p), queue) == 1
+  if is ~= listed then w:call(is and 'SADD' or 'SREM', key.unusual(p), queue) end
+  return is
+end
 
 -- Wakes a worker for whatever may be claimed from the queue.
 local function wake_if_claimable(w, p, queue)

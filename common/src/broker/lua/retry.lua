@@ -5,7 +5,7 @@
 -- Returns  1  queued again
 --          0  not failed or canceled
 --         -2  no such job
--- Touches the job's hash and log, and its queue's ready, ghosts, failed, finished and wake.
+-- Touches the job's hash and log, `queues`, `unusual`, and its queue's ready, ghosts, failed, finished and wake.
 local function retry(keys, argv)
   local p, id, now, w = keys[1], argv[1], now_ms(), writes()
   local job = read_job(p, id)

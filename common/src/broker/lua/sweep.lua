@@ -4,7 +4,7 @@
 -- ARGV 1  percent of `maxmemory` from which ended jobs are forgotten early; absent inside a heartbeat: as last time
 -- Returns {swept, requeued, failed, promoted, trimmed, more}; swept = 0 if the last sweep is younger than a second and
 -- left nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), ask again at once.
--- Touches `sweep`, `queues`, `workers`, `leases`, jobs' hashes, and per queue every list and set.
+-- Touches `sweep`, `queues`, `unusual`, `workers`, `leases`, jobs' hashes, and per queue every list and set.
 --
 -- After Redis was away every lease has expired though most workers live. So when sweeps were silent for longer than a
 -- third of the shortest registered lease, or the clock went back, nothing is taken back for one longest lease: time for
@@ -45,6 +45,7 @@ local function sweep_queue(w, p, now, queue, guard, swept)
     w:commit()
     swept.left, swept.trimmed = swept.left - forgotten, swept.trimmed + forgotten
   end
+  look_for_unusual(w, p, queue)
   wake_if_claimable(w, p, queue)
   w:commit()
 end
@@ -82,6 +83,7 @@ local function forget_the_gone(w, p, now)
   for _, queue in ipairs(unused) do
     if is_empty(p, queue) then
       w:add('ZREM', key.queues(p), queue)
+      w:add('SREM', key.unusual(p), queue)
       w:call('DEL', key.wake(p, queue), key.ghosts(p, queue))
     else
       w:add('ZADD', key.queues(p), int(now), queue)

@@ -3,7 +3,7 @@
 -- needs no `lease_end`.
 --
 -- The job is made ready again, uncharged, at the front, and a loss is counted; with the fifth it fails, and one that was
--- to be canceled is canceled. Adds to `taken.requeued` and `taken.failed`. Touches the job's hash, and its queue's
+-- to be canceled is canceled. Adds to `taken.requeued` and `taken.failed`. Touches the job's hash, `unusual`, and its queue's
 -- running, ready, finished and failed.
 
 -- Whether nobody is to blame for an expired lease: its worker still beats but never extended it, so it did not hear that

@@ -114,9 +114,9 @@ pub(super) async fn poison(world: &mut World) -> Check {
 }
 
 pub(super) async fn reserved(world: &mut World) -> Check {
-    let () = redis::cmd("RPUSH")
-        .arg(world.key("queue:story:ready:solitary"))
-        .arg("somebody")
+    let () = redis::pipe()
+        .rpush(world.key("queue:story:ready:solitary"), "somebody")
+        .sadd(world.key("unusual"), "story")
         .query_async(&mut world.redis)
         .await
         .unwrap();

@@ -120,3 +120,22 @@ pub(super) async fn ghosts(world: &mut World) -> Check {
     ensure(claims.len() == 1 && claims[0].job.id == urgent[19].id, "the live one comes first")?;
     ensure(world.length("SCARD", "queue:story:ghosts").await == 0, "the ghosts are gone")
 }
+
+pub(super) async fn first_first(world: &mut World) -> Check {
+    let due_soon = |world: &World, queue: &str| NewJob {
+        queue: queue.parse().unwrap(),
+        start: Start::After(Duration::from_millis(1000)),
+        ..world.job("{}")
+    };
+    let names = ["a", "b", "c", "d", "e"];
+    for queue in &names[1..] {
+        let jobs: Vec<_> = (0..110).map(|_| due_soon(world, queue)).collect();
+        world.submit(&jobs).await?;
+    }
+    let first = due_soon(world, "a");
+    world.submit(std::slice::from_ref(&first)).await?;
+    world.pass(2000).await;
+    let claims =
+        world.exchange_over(names.map(|name| name.parse().unwrap()).into(), Vec::new(), 1).await?;
+    ensure(claims.claims[0].lease.key().id == first.id, "it is handed out first")
+}

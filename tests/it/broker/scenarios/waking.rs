@@ -34,7 +34,11 @@ pub(super) async fn delayed_tokens(world: &mut World) -> Check {
     ensure(
         exchanged.claims.len() == 1 && exchanged.next_due == Some(Duration::from_millis(500)),
         "it is handed out when due",
-    )
+    )?;
+    world.submit(&[world.job("{}")]).await?;
+    ensure(world.token().await, "a job that can start wakes somebody")?;
+    world.submit(&[after(world, 100)]).await?;
+    ensure(world.token().await, "a new earliest does so where another job waits, too")
 }
 
 pub(super) async fn resume(world: &mut World) -> Check {
@@ -60,4 +64,21 @@ pub(super) async fn given_back(world: &mut World) -> Check {
         ensure(world.token().await, "somebody is woken")?;
     }
     Ok(())
+}
+
+/// Lost by a version that lists none, say: until a sweep lists it again nobody looks there.
+pub(super) async fn unusual(world: &mut World) -> Check {
+    let urgent = NewJob { priority: Priority::Urgent, ..world.job("{}") };
+    world.submit(&[urgent]).await?;
+    ensure(world.length("SCARD", "unusual").await == 1, "the queue is listed")?;
+    ensure(world.length("DEL", "unusual").await == 1, "and lost")?;
+    let exchanged = world.claim(1).await?;
+    ensure(exchanged.claims.is_empty() && exchanged.more, "a worker with nothing to do finds it")?;
+    ensure(world.length("SCARD", "unusual").await == 1, "and lists it again")?;
+    ensure(world.length("DEL", "unusual").await == 1, "it is lost again")?;
+    world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+    ensure(world.claim(1).await?.claims.len() == 1, "a sweep finds it, and so does a worker")?;
+    world.pass(1000).await;
+    world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+    ensure(world.length("EXISTS", "unusual").await == 0, "once it is empty it is listed no more")
 }
