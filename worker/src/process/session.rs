@@ -27,13 +27,17 @@ fn members(session: Pid) -> impl Iterator<Item = Pid> {
     numbers.filter_map(Pid::from_raw).filter(move |&process| session_of(process) == Some(session))
 }
 
-/// The sixth field of `/proc/<pid>/stat`, see proc_pid_stat(5). The second is the program's name in parentheses, and may
-/// hold blanks and parentheses itself.
 fn session_of(process: Pid) -> Option<Pid> {
     let stat = fs::read(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
+    session_in(&String::from_utf8_lossy(&stat))
+}
+
+/// The sixth field of `/proc/<pid>/stat`, see proc_pid_stat(5). The second is the program's name in parentheses, and may
+/// hold blanks and parentheses itself. A process that is just being forgotten has none: -1.
+fn session_in(stat: &str) -> Option<Pid> {
     let (_, fields) = stat.rsplit_once(") ")?;
-    Pid::from_raw(fields.split(' ').nth(3)?.parse().ok()?)
+    let number = fields.split(' ').nth(3)?.parse().ok()?;
+    if number > 0 { Pid::from_raw(number) } else { None }
 }
 
 #[cfg(test)]
@@ -43,6 +47,13 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn a_process_that_is_just_being_forgotten_has_no_session() {
+        assert_eq!(session_in("7 (a) b) S 1 5 6 0 -1 4194560"), Pid::from_raw(6));
+        assert_eq!(session_in("7 (sh) X 0 -1 -1 0 -1 4228100"), None);
+        assert_eq!(session_in("7 (kthreadd) S 0 0 0 0 -1 2129984"), None);
+    }
 
     #[test]
     fn whoever_began_a_session_is_found_in_it_and_killed() {

@@ -198,12 +198,14 @@ local function enqueue(keys, argv)
       replies[at + 1] = enqueue_one(w, p, call, names[at], run, run.at + job * (3 + 2 * run.terms))
     end
   end
+  local used = variadic('ZADD', key.queues(p))
   for name, queue in pairs(call.queues) do
     if queue.due < math.huge then
-      w:add('ZADD', key.queues(p), int(now), name)
+      put(used, call.now, name)
       wake_for(w, p, now, queue)
     end
   end
+  if used.size > 2 then w:later(used) end
   w:commit()
   return replies
 end
