@@ -245,31 +245,30 @@ stories! {
     "each life is told once, and a muted job no more" => webhooks::lives,
 }
 
-#[tokio::test]
-async fn every_story_of_a_verb_holds() {
+/// Tells every story to functions of which the text was edited.
+async fn tell_all(edit: impl Fn(String) -> String) {
     let redis = RedisServer::start();
     for (at, name) in NAMES.iter().enumerate() {
-        let mut world = World::new(&redis, &format!("story-{at}"), library(|text| text)).await;
+        let mut world = World::new(&redis, &format!("story-{at}"), library(&edit)).await;
         if let Err(wrong) = tell(name, &mut world).await {
             panic!("{name}: {wrong}");
         }
     }
 }
 
+#[tokio::test]
+async fn every_story_of_a_verb_holds() {
+    tell_all(|text| text).await;
+}
+
 /// What is kept for the next call is only kept, and not relied on.
 #[tokio::test]
 async fn every_story_holds_where_nothing_is_kept_in_memory() {
-    let redis = RedisServer::start();
-    let forgetful = |text: String| {
+    tell_all(|text| {
         let forgetful =
             text.replace("_KEPT = 2048", "_KEPT = 1").replace("_KEPT = 512", "_KEPT = 1");
         assert_ne!(forgetful, text);
         forgetful
-    };
-    for (at, name) in NAMES.iter().enumerate() {
-        let mut world = World::new(&redis, &format!("story-{at}"), library(forgetful)).await;
-        if let Err(wrong) = tell(name, &mut world).await {
-            panic!("{name}: {wrong}");
-        }
-    }
+    })
+    .await;
 }
