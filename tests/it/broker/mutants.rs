@@ -23,10 +23,22 @@ const MUTANTS: &[Mutant] = &[
         "not holds(job, job and job.epoch, call.worker) then return w:group(state, false) end",
         "not (job and job.status == 'running') then return w:group(state, false) end",
     ),
-    ("what is rare is overlooked by a claim", "state and not rare and spec", "state and spec"),
+    (
+        "what is rare is overlooked by a claim",
+        "state and spec and payload and has_none(rare, CLAIMED_RARE)",
+        "state and spec and payload",
+    ),
+    (
+        "what is rare is overlooked by a promotion",
+        "if not (state and has_none(rare, PROMOTED_RARE)) then return false end",
+        "if not state then return false end",
+    ),
+    ("a group without jobs is written", "elseif one.count ~= 0 then", "else"),
+    ("what is rare is not named", "rare and rare .. ' ' .. name or name end", "rare end"),
+    ("what is rare is named once", "rare and rare .. ' ' .. name or name end", "rare or name end"),
     (
         "what is rare is overlooked when settling",
-        "if not state or rare then return nil end",
+        "if not (state and has_none(rare, COMPLETED_RARE)) then return nil end",
         "if not state then return nil end",
     ),
     (
@@ -220,7 +232,7 @@ const MUTANTS: &[Mutant] = &[
     ("a healed run is forgotten", "remember_attempt(p, id, job, now, 'healed')", "''"),
     (
         "healing ignores the wish to cancel",
-        "if job.cancel_requested then return to_terminal(w, p, id, job, 'canceled', now, 'rare', '1', 'error', CANCELED) end",
+        "if job.cancel_requested then return to_terminal(w, p, id, job, 'canceled', now, 'error', CANCELED) end",
         "",
     ),
     ("healing starts delayed jobs early", "job.run_at and num(job.run_at) or now", "now"),
@@ -266,8 +278,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     (
         "an audit believes that nothing is rare",
-        "if value then return accuse(found, 'overlooked'",
-        "if false then return accuse(found, 'overlooked'",
+        "if value and has_none(job.rare, { RARE[at] }) then",
+        "if false then",
     ),
     ("an audit misses ghosts of nothing", "elseif count == 0 and marked then", "elseif false then"),
     (

@@ -206,6 +206,7 @@ stories! {
     "a queue where few jobs stand is listed, and one that is not is found by a sweep" => waking::unusual,
     "large payloads are laid down, and taken away with their job" => intake::large_payloads,
     "a call hands out at most 4 MiB, and a larger job alone" => limits::budget,
+    "what does not fit a call any more waits for the next, whatever its queue" => limits::full,
     "a log keeps its newest 256 lines and 64 KiB" => limits::log_limits,
     "attempts are remembered, the last ten" => limits::history,
     "a history of long errors stays within its bytes" => limits::long_history,

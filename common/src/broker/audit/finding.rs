@@ -109,7 +109,7 @@ impl FindingKind {
             Self::Ghost => "ghosts that stand in no ready list",
             Self::Unmarked => "canceled jobs in a ready list that are no ghosts",
             Self::Unlisted => "ended jobs missing in finished or failed",
-            Self::Overlooked => "jobs with rare fields that are not marked as such",
+            Self::Overlooked => "jobs with rare fields that `rare` does not name",
             Self::Expiry => "ended jobs that never expire, or live ones that do",
             Self::Log => "logs or events without a job",
             Self::Idempotency => "idempotency keys that lead to no job",

@@ -37,8 +37,10 @@ const FIELDS: [&str; 18] = [
     "watched",
     "webhook",
 ];
-/// From here on they are fields that few jobs have.
+/// From here on they are fields that few jobs have, and that the one before names.
 const RARE: usize = 4;
+/// What an earlier version wrote instead: there may be any of them.
+const ANY_RARE: &str = "1";
 
 /// The keys of one page, by what is asked about them.
 #[derive(Default)]
@@ -187,7 +189,7 @@ fn read_job(values: &[Value]) -> Seen {
     else {
         return Seen::Odd;
     };
-    let [gone, state, spec, rare, ..] = fields.each_ref().map(|value| *value != Value::Nil);
+    let [gone, state, spec, ..] = fields.each_ref().map(|value| *value != Value::Nil);
     if left == -2 || (gone && !state && left >= 0) {
         return Seen::Nothing;
     }
@@ -195,7 +197,7 @@ fn read_job(values: &[Value]) -> Seen {
         return Seen::Odd;
     };
     let asked = spec && values[1] == Value::Int(1);
-    let marked = rare || fields[RARE..].iter().all(|value| *value == Value::Nil);
+    let marked = are_named(&fields);
     let fenced =
         state.status != Status::Running || (state.worker.is_some() && state.epoch.is_some());
     let expires = state.status.is_terminal() == (left >= 0);
@@ -203,6 +205,13 @@ fn read_job(values: &[Value]) -> Seen {
         Some(standing) => Seen::Standing(standing, asked && marked && fenced && expires),
         None => Seen::Odd,
     }
+}
+
+/// Whether the field `rare` names every rare field that the record has.
+fn are_named(fields: &[Value; FIELDS.len()]) -> bool {
+    let rare = reply::text(fields[RARE - 1].clone()).unwrap_or_default();
+    let named = |name| rare == ANY_RARE || rare.split(' ').any(|word| word == name);
+    FIELDS.iter().zip(fields).skip(RARE).all(|(name, value)| *value == Value::Nil || named(*name))
 }
 
 fn read_state(value: Value) -> Option<State> {

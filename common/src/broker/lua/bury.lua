@@ -4,7 +4,7 @@
 -- KEYS 1  the partition's root
 -- ARGV 1  worker   2  where in the first queue to go on: '0', or what the last call returned
 --      then queues, at most 32
--- Returns {requeued, failed, queues done, where to go on in the next one}. Stops by budget (500 leases looked at); ask
+-- Returns {requeued, failed, queues done, where to go on in the next one}. Stops by budget (100 leases looked at); ask
 -- again with the queues that are left. Idempotent.
 -- Touches the worker's hash, `workers`, `leases`, `reserved`, `unusual`, jobs' hashes, and per queue running, ready, finished,
 -- failed and wake.
@@ -12,7 +12,7 @@
 -- What a worker holds is written down nowhere but in its jobs: an index would cost every claim something, and a worker
 -- seldom dies. So all that runs is looked at; that is as many jobs as the whole fleet has slots. A scan of the set misses
 -- nobody who stands in it from beginning to end, and from the first call on a buried worker gets no new leases.
-local BURY_LOOKS = 500
+local BURY_LOOKS = 100
 
 -- A call that the dead worker had sent before may arrive after its burial: its exchange finds that a later one was
 -- answered, and its beat that it is buried. Kept longer than any network keeps the words of the dead.

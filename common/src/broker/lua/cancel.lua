@@ -15,7 +15,7 @@ local function cancel(keys, argv)
   if job.status == 'canceled' then return 3 end
   if job.status == 'succeeded' or job.status == 'failed' then return 0 end
   if job.status == 'running' then
-    if not job.cancel_requested then change(w, p, id, job, 'rare', '1', 'cancel_requested', '1') end
+    if not job.cancel_requested then change(w, p, id, job, 'cancel_requested', '1') end
     w:commit()
     redis.pcall('PUBLISH', key.control(p, job.worker), 'cancel ' .. id .. ' ' .. job.epoch)
     return 2
@@ -26,7 +26,7 @@ local function cancel(keys, argv)
   else
     w:call('ZREM', key.delayed(p, job.queue), id)
   end
-  to_terminal(w, p, id, job, 'canceled', now, 'rare', '1', 'cancel_requested', '1', 'error', CANCELED)
+  to_terminal(w, p, id, job, 'canceled', now, 'cancel_requested', '1', 'error', CANCELED)
   count_ended(w, p, now)
   w:commit()
   return 1

@@ -5,6 +5,8 @@
 -- are dropped on the way.
 
 local CLAIM = { 'spec', 'payload' }
+-- Rare fields that a worker is told of, or whose job's change is told of.
+local CLAIMED_RARE = { 'priority', 'run_at', 'watched' }
 
 -- What a worker is told of a job beside its id, spec and payload; alike for jobs that are alike.
 local function about(job)
@@ -73,7 +75,7 @@ local function consider(w, p, now, batch, queue, id)
   local name = key.job(p, id)
   local values = redis.pcall('HMGET', name, 'state', 'rare', 'spec', 'payload')
   local state, rare, spec, payload = values[1], values[2], values[3], values[4]
-  local plain = state and not rare and spec and payload
+  local plain = state and spec and payload and has_none(rare, CLAIMED_RARE)
   local group = plain and w.groups[state]
   if plain and group == nil then group = started_alike(w, p, now, batch, state) end
   if group then

@@ -9,18 +9,22 @@ local WORKER_KEPT_MS = 30000
 -- Redis' own clock, in whole milliseconds. Tests that simulate time replace this one line.
 local function now_ms() local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000) end
 
--- A whole number as text; `tostring` would write 1.7e+12. Small ones, and the call's own times, are asked for again and again:
--- the last few are kept.
-local TEXTS_KEPT = 512
-local texts, texts_count = {}, 0
-local function int(number)
-  local text = texts[number]
-  if text then return text end
-  if texts_count >= TEXTS_KEPT then texts, texts_count = {}, 0 end
-  text = string.format('%d', number)
-  texts[number], texts_count = text, texts_count + 1
-  return text
+-- Makes something of a text or a number once, and keeps it; of no more than so many.
+local MADE_KEPT = 512
+local function remembered(make)
+  local known, count = {}, 0
+  return function(what)
+    local made = known[what]
+    if made then return made end
+    if count >= MADE_KEPT then known, count = {}, 0 end
+    made = make(what)
+    known[what], count = made, count + 1
+    return made
+  end
 end
+
+-- A whole number as text; `tostring` would write 1.7e+12. Small ones, and the call's own times, are asked for again and again.
+local int = remembered(function(number) return string.format('%d', number) end)
 
 -- A field of a hash as a number; absent is 0. The last few small ones are kept.
 local numbers, numbers_count = {}, 0
@@ -31,7 +35,7 @@ local function num(text)
   -- The text 'nan' is a number to Lua, and none to us.
   if number ~= number then return 0 end
   if text and number < 65536 then
-    if numbers_count >= TEXTS_KEPT then numbers, numbers_count = {}, 0 end
+    if numbers_count >= MADE_KEPT then numbers, numbers_count = {}, 0 end
     numbers[text], numbers_count = number, numbers_count + 1
   end
   return number
@@ -65,8 +69,8 @@ local function put(call, first, second)
   call.size = second and size + 2 or size + 1
 end
 
--- Adds a member to the one call of `command` on `name`: add('ZADD', key, score, member).
-function Writes:add(command, name, first, second)
+-- The one call of `command` on `name`, to be put members into; it must get one.
+function Writes:one(command, name)
   local calls = self.variadic[command]
   if not calls then
     if self.variadic == NONE then self.variadic = {} end
@@ -79,10 +83,14 @@ function Writes:add(command, name, first, second)
     calls[name] = call
     self:later(call)
   end
-  put(call, first, second)
+  return call
 end
 
--- Jobs that are alike in those words are one group until they are written; false: such jobs go their way one by one.
+-- Adds a member to that call: add('ZADD', key, score, member).
+function Writes:add(command, name, first, second) put(self:one(command, name), first, second) end
+
+-- Jobs that are alike in those words are one group until they are written; false: such jobs go their way one by one. A group
+-- that no job joined after all is not written.
 function Writes:group(alike, group)
   if self.groups == NONE then self.groups = {} end
   self.groups[alike] = group
@@ -106,7 +114,7 @@ function Writes:commit()
   local calls, said, call, unpack = self.calls, self.said, redis.call, unpack
   for at = 1, self.count do
     local one = calls[at]
-    if one.write then one.write(self, one) else call(unpack(one)) end
+    if not one.write then call(unpack(one)) elseif one.count ~= 0 then one.write(self, one) end
   end
   for at = 1, #said do redis.pcall('PUBLISH', unpack(said[at])) end
   self.count, self.variadic, self.groups, self.said = 0, NONE, NONE, NONE
@@ -116,11 +124,42 @@ end
 -- and writes all of it: a job on its way through costs a read and a write a step, not one for each of nine fields.
 local STATE = '^(%l+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 
--- Fields that few jobs have. Whatever writes one also writes `rare`, so that nobody asks for them in vain.
-local RARE = {
+-- Fields that few jobs have. The field `rare` names those that a job has, or ever had, so that nobody asks for the others in
+-- vain. An earlier version wrote ANY instead: there may be any of them.
+local RARE, ANY = {
   'priority', 'run_at', 'losses', 'unroutable', 'cancel_requested', 'settled_epoch', 'retention', 'keep_until', 'error',
   'log_bytes', 'log_lines', 'generation', 'watched', 'webhook',
-}
+}, '1'
+
+-- The names in `rare`, in the order of RARE, and each as a key.
+local rare_names = remembered(function(text)
+  local names, words = {}, ' ' .. text .. ' '
+  for _, name in ipairs(RARE) do
+    if text == ANY or string.find(words, ' ' .. name .. ' ', 1, true) then
+      names[#names + 1], names[name] = name, true
+    end
+  end
+  return names
+end)
+
+-- Whether a job whose `rare` that is has none of these.
+local function has_none(rare, names)
+  local has = rare and rare_names(rare) or NONE
+  for at = 1, #names do
+    if has[names[at]] then return false end
+  end
+  return true
+end
+
+-- What `rare` says once these fields are written: name, value, …
+local function rare_with(rare, ...)
+  local fields = { ... }
+  for at = 1, #fields, 2 do
+    local name = fields[at]
+    if rare_names(ANY)[name] and has_none(rare, { name }) then rare = rare and rare .. ' ' .. name or name end
+  end
+  return rare
+end
 
 local function read_state(text)
   local status, version, queue, attempt, epoch, worker, started, finished, expires = string.match(text, STATE)
@@ -142,11 +181,12 @@ local function job_of(name, values, further)
   if not values[1] then return nil, false end
   local job = read_state(values[1])
   if not job then return nil, true end
-  job.key = name
+  job.key, job.rare = name, values[2]
   for at = 1, further and #further or 0 do job[further[at]] = values[2 + at] end
   if values[2] then
-    local rare = redis.call('HMGET', name, unpack(RARE))
-    for at = 1, #RARE do job[RARE[at]] = rare[at] end
+    local names = rare_names(values[2])
+    local rare = redis.call('HMGET', name, unpack(names))
+    for at = 1, #names do job[names[at]] = rare[at] end
   end
   return job
 end

@@ -114,7 +114,7 @@ end
 -- A job with terms of its own. Returns the reply, and when it is due.
 local function enqueue_special(w, p, call, name, queue, id, terms, spec, payload)
   local job = { key = name, queue = queue.name, attempt = '0', priority = terms.priority }
-  local due, fields = due_of(call.time, terms), { 'spec', spec, 'rare', '1' }
+  local due, fields = due_of(call.time, terms), { 'spec', spec }
   local function add(field, value)
     if value then fields[#fields + 1] = field fields[#fields + 1] = value end
   end

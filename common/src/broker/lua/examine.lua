@@ -151,11 +151,12 @@ local function examine_expiry(p, now, id, job, found)
   end
 end
 
--- Fields that few jobs have are looked at only where `rare` says that there are some.
+-- Fields that few jobs have are looked at only where `rare` names them.
 local function examine_mark(job, found)
-  if redis.call('HEXISTS', job.key, 'rare') == 1 then return end
-  for _, value in ipairs(redis.call('HMGET', job.key, unpack(RARE))) do
-    if value then return accuse(found, 'overlooked', function(w) w:call('HSET', job.key, 'rare', '1') end) end
+  for at, value in ipairs(redis.call('HMGET', job.key, unpack(RARE))) do
+    if value and has_none(job.rare, { RARE[at] }) then
+      return accuse(found, 'overlooked', function(w) w:call('HSET', job.key, 'rare', ANY) end)
+    end
   end
 end
 

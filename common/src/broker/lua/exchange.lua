@@ -14,7 +14,7 @@
 -- strand has numbers of its own, so that two exchanges of a worker may be under way.
 -- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `unusual`, and per queue every list
 -- and set.
-local PROMOTE_LIMIT, CLAIM_LOOKS = 100, 100
+local PROMOTE_LIMIT, PROMOTE_LEAST, CLAIM_LOOKS = 100, 20, 100
 -- What one call hands out, and what is fetched after it, in bytes.
 local CLAIM_BYTES, LARGE_BYTES = 131072, 4194304
 -- A worker chosen to run empty for a job that must run alone is let off after this long: its jobs may take hours.
@@ -80,9 +80,10 @@ local function drains(w, p, now, call)
   return not chosen or chosen == call.worker
 end
 
--- Moves what is due, at most PROMOTE_LIMIT jobs over all queues. Returns whether the limit was reached.
-local function promote_all(w, p, now, call)
-  local left = PROMOTE_LIMIT
+-- Moves what is due: at most PROMOTE_LIMIT jobs over all queues, and fewer beside others that are settled and claimed, each of
+-- which takes as long as two. Returns whether the limit was reached.
+local function promote_all(w, p, now, call, settled)
+  local left = math.max(PROMOTE_LIMIT - 2 * (settled + call.want), PROMOTE_LEAST)
   for _, queue in ipairs(call.unusual ~= NONE and call.queues or NONE) do
     if left > 0 and call.unusual[queue] then left = left - promote(w, p, queue, now, left) end
   end
@@ -177,7 +178,7 @@ local function exchange(keys, argv)
     return { int(now), codes, call.claims, look_ahead(w, p, now, call, settled), 0, 0 }
   end
   call.alone = still_alone(p, call, last[4])
-  local more, drain = promote_all(w, p, now, call), drains(w, p, now, call)
+  local more, drain = promote_all(w, p, now, call, #codes), drains(w, p, now, call)
   if drain then call.want = 0 end
   more = claim_all(w, p, now, call) or find_overlooked(w, p, call) or more
   local due = look_ahead(w, p, now, call, settled)

@@ -55,11 +55,17 @@ local function report_change(w, p, id, job, ...)
   tell(w, p, id, job)
 end
 
--- Every change of a job ends here: its state, the fields named, and the version that grows with each of them. Nobody is told
--- of it unless somebody watches the job.
+-- Every change of a job ends here: its state, the fields named, which of them are rare, and the version that grows with each
+-- change. Nobody is told of it unless somebody watches the job.
 local function change(w, p, id, job, ...)
   job.version = num(job.version) + 1
-  w:call('HSET', job.key, 'state', state_of(job), ...)
+  local rare = rare_with(job.rare, ...)
+  if rare == job.rare then
+    w:call('HSET', job.key, 'state', state_of(job), ...)
+  else
+    job.rare = rare
+    w:call('HSET', job.key, 'state', state_of(job), 'rare', rare, ...)
+  end
   if job.watched then report_change(w, p, id, job, ...) end
 end
 
@@ -85,7 +91,7 @@ local function to_delayed(w, p, id, job, status, due, ...)
   list_unusual(w, p, job.queue)
   w:add('ZADD', key.delayed(p, job.queue), int(due), id)
   job.status = status
-  change(w, p, id, job, 'run_at', int(due), 'rare', '1', ...)
+  change(w, p, id, job, 'run_at', int(due), ...)
 end
 
 -- Deliveries of webhooks are jobs of a task and queue of this name. How long they are kept once ended: not as long as other
@@ -104,8 +110,7 @@ local function deliver(w, p, id, job, status, now)
   local payload = string.format('{"job":"%s","status":"%s","at":%s,"url":%s}', id, status, int(now), url)
   payload = payload .. string.rep(' ', WEBHOOK.payload_bytes + #url - #payload)
   to_ready(w, p, delivery, { key = key.job(p, delivery), queue = WEBHOOK.name, attempt = '0' }, 'LPUSH',
-    'spec', int(now) .. ' ' .. WEBHOOK.name .. ' ' .. options, 'payload', payload, 'retention', int(WEBHOOK.kept_ms),
-    'rare', '1')
+    'spec', int(now) .. ' ' .. WEBHOOK.name .. ' ' .. options, 'payload', payload, 'retention', int(WEBHOOK.kept_ms))
   if w.delivers then return end
   w.delivers = true
   w:add('ZADD', key.queues(p), int(now), WEBHOOK.name)
@@ -205,7 +210,7 @@ local ENDED = { 'error', 'result', 'result_large', 'result_size', 'result_type',
 -- Gives an ended job a second life. The epoch stays, so that no worker of the first life can settle the second; the
 -- generation grows.
 local function revive(w, p, id, job, now)
-  local fields = { 'rare', '1', 'losses', '0', 'generation', int(num(job.generation) + 1) }
+  local fields = { 'losses', '0', 'generation', int(num(job.generation) + 1) }
   if job.started_at then
     fields[#fields + 1] = 'history'
     fields[#fields + 1] = remember_attempt(p, id, job, now, job.status, job.error)

@@ -62,7 +62,7 @@ local function put_back(w, p, now, id, job)
     if put_back_running(w, p, now, id, job) then return end
     drop_from(w, p, job.queue, 'running', id)
   end
-  if job.cancel_requested then return to_terminal(w, p, id, job, 'canceled', now, 'rare', '1', 'error', CANCELED) end
+  if job.cancel_requested then return to_terminal(w, p, id, job, 'canceled', now, 'error', CANCELED) end
   if job.status == 'queued' then return to_ready(w, p, id, job, 'RPUSH') end
   if job.status ~= 'running' then
     return to_delayed(w, p, id, job, job.status, job.run_at and num(job.run_at) or now)

@@ -10,7 +10,7 @@
 local PURGE_LOOKS = 100
 
 local function purge_one(w, p, id, job, now)
-  to_terminal(w, p, id, job, 'canceled', now, 'rare', '1', 'cancel_requested', '1', 'error', CANCELED)
+  to_terminal(w, p, id, job, 'canceled', now, 'cancel_requested', '1', 'error', CANCELED)
 end
 
 -- Cancels the oldest of one lane, as long as the call may look. Jobs that came since the first call, and all behind them,

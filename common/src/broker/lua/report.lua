@@ -22,7 +22,8 @@ local function append_log(w, p, now, id, job, text)
     bytes, kept = bytes - #redis.call('LINDEX', name, 0), kept - 1
     redis.call('LPOP', name)
   end
-  w:call('HSET', job.key, 'rare', '1', 'log_bytes', int(bytes), 'log_lines', int(lines))
+  job.rare = rare_with(job.rare, 'log_bytes', bytes, 'log_lines', lines)
+  w:call('HSET', job.key, 'rare', job.rare, 'log_bytes', int(bytes), 'log_lines', int(lines))
   if job.watched then tell(w, p, id, job) end
 end
 

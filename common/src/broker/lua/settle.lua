@@ -24,6 +24,9 @@ local MEMORY_ALL_BUT_FULL = 95
 -- Of how many arguments an outcome is made.
 local OUTCOME = { complete = 1, complete_as = 2, retry = 2, fail = 1, canceled = 1, release = 1 }
 
+-- Rare fields that the success of a job has to do with: how long it is kept, what is deleted, and who is told.
+local COMPLETED_RARE = { 'retention', 'keep_until', 'error', 'log_bytes', 'watched', 'webhook' }
+
 local settle = {}
 
 -- How the result is kept: which fields, and what is in them.
@@ -49,11 +52,11 @@ end
 settle.complete_as = settle.complete
 
 function settle.fail(w, p, id, job, now, error)
-  to_terminal(w, p, id, job, 'failed', now, 'rare', '1', 'settled_epoch', job.epoch, 'error', error)
+  to_terminal(w, p, id, job, 'failed', now, 'settled_epoch', job.epoch, 'error', error)
 end
 
 function settle.canceled(w, p, id, job, now, error)
-  to_terminal(w, p, id, job, 'canceled', now, 'rare', '1', 'settled_epoch', job.epoch, 'error', error)
+  to_terminal(w, p, id, job, 'canceled', now, 'settled_epoch', job.epoch, 'error', error)
 end
 
 function settle.retry(w, p, id, job, now, error, delay)
@@ -67,7 +70,7 @@ function settle.release(w, p, id, job, now, cause)
   local history = cause ~= 'unroutable' and remember_attempt(p, id, job, now, cause)
   uncharge(job)
   if history then
-    return to_ready(w, p, id, job, 'RPUSH', 'rare', '1', 'settled_epoch', job.epoch, 'history', history)
+    return to_ready(w, p, id, job, 'RPUSH', 'settled_epoch', job.epoch, 'history', history)
   end
   local times = num(job.unroutable)
   local delay = math.min(1000 * 2 ^ math.min(times, 10), 30000)
@@ -97,10 +100,11 @@ local function completed_alike(w, p, now, call, state)
     finished = variadic('ZADD', key.finished(p, job.queue)) })
 end
 
--- A job without anything rare, whose result stands inline: what `settle.complete` comes to. Returns its queue.
+-- A job with nothing rare that its success has to do with, whose result stands inline: what `settle.complete` comes to. Returns
+-- its queue.
 local function complete_plain(w, p, now, call, id, name, values, epoch, result)
   local state, rare = values[1], values[2]
-  if not state or rare then return nil end
+  if not (state and has_none(rare, COMPLETED_RARE)) then return nil end
   local group = w.groups[state]
   if group == nil then group = completed_alike(w, p, now, call, state) end
   if not group or group.epoch ~= epoch then return nil end

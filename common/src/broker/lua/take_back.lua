@@ -23,13 +23,13 @@ local function take_back(w, p, now, queue, id, lease_end, taken)
   if not unheard then job.losses = num(job.losses) + 1 end
   local losses, history = int(num(job.losses)), remember_attempt(p, id, job, now, unheard and 'unheard' or 'lost')
   if job.cancel_requested then
-    to_terminal(w, p, id, job, 'canceled', now, 'rare', '1', 'losses', losses, 'error', CANCELED)
+    to_terminal(w, p, id, job, 'canceled', now, 'losses', losses, 'error', CANCELED)
   elseif num(job.losses) >= MAX_LOSSES then
     taken.failed = taken.failed + 1
-    to_terminal(w, p, id, job, 'failed', now, 'rare', '1', 'losses', losses, 'error', WORKER_LOST)
+    to_terminal(w, p, id, job, 'failed', now, 'losses', losses, 'error', WORKER_LOST)
   else
     taken.requeued = taken.requeued + 1
     uncharge(job)
-    to_ready(w, p, id, job, 'RPUSH', 'rare', '1', 'losses', losses, 'history', history)
+    to_ready(w, p, id, job, 'RPUSH', 'losses', losses, 'history', history)
   end
 end

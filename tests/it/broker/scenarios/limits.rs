@@ -12,6 +12,21 @@ pub(super) async fn budget(world: &mut World) -> Check {
     Ok(())
 }
 
+/// The first job of the second queue does not fit.
+pub(super) async fn full(world: &mut World) -> Check {
+    let queues: Vec<QueueName> = ["a", "b"].map(|name| name.parse().unwrap()).into();
+    for (queue, count) in queues.iter().zip([2, 1]) {
+        let job = |_| NewJob { queue: queue.clone(), ..world.job(vec![b' '; 50_000]) };
+        let jobs: Vec<_> = (0..count).map(job).collect();
+        world.submit(&jobs).await?;
+    }
+    for expected in [2, 1] {
+        let exchanged = world.exchange_over(queues.clone(), Vec::new(), 5).await?;
+        ensure(exchanged.claims.len() == expected, "what fits is handed out")?;
+    }
+    Ok(())
+}
+
 pub(super) async fn log_limits(world: &mut World) -> Check {
     world.submit(&[world.job("{}")]).await?;
     let claim = world.claim(1).await?.claims.remove(0);
