@@ -125,8 +125,13 @@ impl Client {
         }
     }
 
+    /// Asks once more where Redis could not be asked: an API notices that a connection was stranded when it uses it.
     async fn document(&self, id: &str) -> Option<Value> {
-        let answer = self.http.get(format!("{}/jobs/{id}", self.url())).send().await.ok()?;
+        let ask = async || self.http.get(format!("{}/jobs/{id}", self.url())).send().await.ok();
+        let mut answer = ask().await?;
+        if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+            answer = ask().await?;
+        }
         answer.json().await.ok()
     }
 
