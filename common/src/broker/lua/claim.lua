@@ -31,10 +31,9 @@ local function start(now, batch, job)
   job.status, job.worker, job.started_at = 'running', batch.worker, int(now)
 end
 
-local function write_started(_, group)
-  local call, names, state = redis.call, group.names, group.state
-  for at = 1, group.count do call('HSET', names[at], 'state', state) end
-  call(unpack(group.leases))
+local function write_started(w, group)
+  write_states(w, group)
+  redis.call(unpack(group.leases))
 end
 
 -- Jobs of one queue that nothing has happened to are in the same state, word for word: one group. What becomes of them is

@@ -175,6 +175,12 @@ local function state_of(job)
     .. ' ' .. (job.expires_at or '-')
 end
 
+-- Writes a group of jobs that comes to one state.
+local function write_states(_, group)
+  local call, names, state = redis.call, group.names, group.state
+  for at = 1, group.count do call('HSET', names[at], 'state', state) end
+end
+
 -- Makes a job of what a read of `state`, `rare` and those further fields of its hash returned. See `read_job`.
 local function job_of(name, values, further)
   if values.err then return nil, true end

@@ -8,18 +8,13 @@ local PROMOTED_RARE = { 'priority', 'losses', 'watched' }
 
 local function waits_for_its_time(job) return job and (job.status == 'scheduled' or job.status == 'retrying') end
 
-local function write_promoted(_, group)
-  local call, names, state = redis.call, group.names, group.state
-  for at = 1, group.count do call('HSET', names[at], 'state', state) end
-end
-
--- Jobs of one queue that wait for their first attempt are in the same state, word for word: one group. What becomes of them
--- is worked out once; false if these words are not of that kind.
+-- Jobs of one queue that nothing has happened to but that they wait are in the same state, word for word: one group. What becomes
+-- of them is worked out once; false if these words are not of that kind.
 local function promoted_alike(w, p, state)
   local job = read_state(state)
   if not waits_for_its_time(job) then return w:group(state, false) end
   job.status, job.version = 'queued', num(job.version) + 1
-  return w:group(state, { write = write_promoted, count = 0, names = {}, state = state_of(job),
+  return w:group(state, { write = write_states, count = 0, names = {}, state = state_of(job),
     ids = w:one('LPUSH', key.ready(p, job.queue, USUAL)) })
 end
 
