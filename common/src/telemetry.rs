@@ -1,12 +1,15 @@
 //! Logs and metrics. Logs are structured events on standard error. Spans carry identity (`job.id`, `job.task`, `queue`, `attempt`), events
 //! carry facts; no payload, result or secret is ever in them.
 
+mod limit;
 pub mod metrics;
 
 use std::io;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
+
+pub use limit::{LogLimit, LogLimits};
 
 /// What is logged, and how.
 #[derive(Debug, Clone, Args)]
