@@ -50,7 +50,7 @@ pub use durability::{Durability, InvalidDurability};
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled, Strand};
 pub use functions::Library;
-pub use heartbeat::{Beaten, Heartbeat, LogLines, Progress, Report, Verdict, WorkerInfo};
+pub use heartbeat::{Beaten, Heartbeat, LogLines, Progress, Report, Reported, Verdict, WorkerInfo};
 pub use inspect::{Attempt, QueueSummary, RunningJob, WorkerSummary};
 pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, ReleaseCause, Settlement, WorkerId};

@@ -15,6 +15,7 @@ mod races;
 mod redis_server;
 mod replicas;
 mod replies;
+mod reports;
 mod stale;
 
 use std::collections::HashMap;

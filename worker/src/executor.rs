@@ -105,7 +105,7 @@ impl Executor {
         let run = async move { handler.run(context_of_handler, payload).await };
         let handler = tokio::spawn(run.instrument(tracing::Span::current()));
         let ending = supervise(handler, stop, limit).await;
-        self.reporter.last_words(job.lease_key(), context).await;
+        self.reporter.finish(job.lease_key(), context).await;
         ending
     }
 

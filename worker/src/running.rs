@@ -134,10 +134,13 @@ impl RunningJobs {
         held.map(|(key, _)| key).collect()
     }
 
-    /// What handlers said since the last call, of those that said anything.
-    pub(crate) fn take_said(&self) -> Vec<Report> {
+    /// What handlers reported and Redis has not confirmed.
+    pub(crate) fn unconfirmed(&self) -> Vec<(JobContext, Report)> {
         let jobs = self.lock();
-        jobs.running.iter().filter_map(|(&key, job)| job.context.take_report(key)).collect()
+        let report = |(&key, job): (&LeaseKey, &Running)| {
+            Some((job.context.clone(), job.context.unconfirmed(key)?))
+        };
+        jobs.running.iter().filter_map(report).collect()
     }
 
     /// Asks the holder of exactly that claim to stop; a later claim of the same job goes on.

@@ -83,19 +83,44 @@ pub struct Progress {
 /// Log lines of a job, oldest first. None holds a line break; each is at most 4 KiB.
 pub type LogLines = Vec<String>;
 
-/// What one running job has to say since its last report.
+/// What one running job has reported and Redis has not confirmed. Sending it again writes nothing twice.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The lease it runs under.
     pub lease: LeaseKey,
-    /// Its newest progress, if there is any.
-    pub progress: Option<Progress>,
-    /// New log lines.
+    /// Its newest progress, if it is not confirmed, with its number: how many there were in this attempt.
+    pub progress: Option<(u64, Progress)>,
+    /// Number of the first line of `log`, counted from 1 in each attempt. Lines that were dropped before it leave a gap,
+    /// which the log shows.
+    pub first_line: u64,
+    /// Log lines that are not confirmed.
     pub log: LogLines,
+}
+
+impl Report {
+    /// How many bytes it carries.
+    fn size(&self) -> usize {
+        let progress = self.progress.as_ref().map_or(0, |(_, progress)| progress.message.len());
+        progress + self.log.iter().map(|line| line.len() + 1).sum::<usize>()
+    }
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reported {
+    /// Redis has it.
+    Confirmed,
+    /// The lease is lost or settled; nothing was written.
+    Stale,
+    /// Redis is nearly full; nothing was written.
+    Full,
 }
 
 /// One call names no more leases or reports than this.
 const BATCH: usize = 50;
+/// One call carries no more bytes of reports than this, so that it takes less than a millisecond of Redis' time; a single
+/// larger report passes alone.
+const REPORTED_BYTES: usize = 128 * 1024;
 
 impl Broker {
     /// Extends leases and tells which were lost or should be canceled; sweeps when a sweep is due.
@@ -181,32 +206,54 @@ impl Broker {
         Ok(())
     }
 
-    /// Writes progress and log lines of running jobs of one partition. Returns which leases were stale.
+    /// Writes progress and log lines of running jobs of one partition. Returns what became of each, in their order. With
+    /// `last` the attempts have ended: what Redis has no room for is then counted in the log and not asked for again.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away, [`Error::Full`] if it is full; the report is then lost, and the next one
-    /// tells more.
+    /// [`Error::Unavailable`] if Redis is away: send the same again.
     pub async fn report(
         &self,
         partition: Partition,
         worker: WorkerId,
         reports: &[Report],
-    ) -> Result<Vec<LeaseKey>, Error> {
-        let mut stale = Vec::new();
-        for batch in reports.chunks(BATCH) {
+        last: bool,
+    ) -> Result<Vec<Reported>, Error> {
+        let mut outcomes = Vec::with_capacity(reports.len());
+        while outcomes.len() < reports.len() {
+            let batch = first_batch(&reports[outcomes.len()..]);
             let arguments = |command: &mut Cmd| {
-                command.arg(worker.to_string());
+                command.arg(worker.to_string()).arg(if last { "last" } else { "" });
                 batch.iter().for_each(|report| write_report(command, report));
             };
-            let reply =
-                self.link.call(Call::new(Function::Report, partition).once(), arguments).await?;
-            for (report, code) in batch.iter().zip(reply::array(reply)?) {
-                if reply::integer(&code)? < 0 {
-                    stale.push(report.lease);
-                }
+            let call = Call::new(Function::Report, partition).once();
+            let codes = reply::array(self.link.call(call, arguments).await?)?;
+            if codes.len() != batch.len() {
+                return Err(Error::unreadable("report did not answer for each job"));
+            }
+            for code in codes {
+                outcomes.push(read_reported(&code)?);
             }
         }
-        Ok(stale)
+        Ok(outcomes)
+    }
+}
+
+/// As many reports as one call carries.
+fn first_batch(reports: &[Report]) -> &[Report] {
+    let mut bytes = 0;
+    let fit = reports.iter().take(BATCH).take_while(|report| {
+        bytes += report.size();
+        bytes <= REPORTED_BYTES
+    });
+    &reports[..fit.count().max(1)]
+}
+
+fn read_reported(code: &Value) -> Result<Reported, Error> {
+    match reply::integer(code)? {
+        1 => Ok(Reported::Confirmed),
+        -1 => Ok(Reported::Stale),
+        -2 => Ok(Reported::Full),
+        code => Err(Error::unreadable(format!("report answered {code}"))),
     }
 }
 
@@ -230,8 +277,11 @@ fn read_beat(reply: Value, beaten: &mut Beaten) -> Result<(), Error> {
 fn write_report(command: &mut Cmd, report: &Report) {
     command.arg(report.lease.id.to_string()).arg(report.lease.epoch.number());
     match &report.progress {
-        Some(progress) => command.arg(progress.fraction.to_string()).arg(&progress.message),
-        None => command.arg("").arg(""),
+        Some((number, Progress { fraction, message })) => {
+            command.arg(fraction.to_string()).arg(message).arg(number)
+        }
+        None => command.arg("").arg("").arg(0),
     };
-    command.arg(report.log.join("\n"));
+    let lines = report.log.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>();
+    command.arg(report.first_line).arg(lines);
 }

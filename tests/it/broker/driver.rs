@@ -289,14 +289,14 @@ impl Driver {
             return Ok(());
         }
         let key = worker.held[lease % worker.held.len()].key();
-        let progress = Some(Progress { fraction: 0.5, message: "half".to_owned() });
-        let report = Report { lease: key, progress, log: vec!["a line".to_owned()] };
-        let stale =
-            self.broker.report(Partition::default(), worker.id, &[report]).await.map_err(text)?;
+        // The first report of the attempt, each time: what is repeated is written once.
+        let progress = Some((1, Progress { fraction: 0.5, message: "half".to_owned() }));
+        let report = Report { lease: key, progress, first_line: 1, log: vec!["a line".to_owned()] };
+        let sent = self.broker.report(Partition::default(), worker.id, &[report], false).await;
         same(
             "reported",
-            &stale.is_empty(),
-            &self.model.report(worker.id, key.id, key.epoch.number()),
+            &sent.map_err(text)?,
+            &vec![self.model.report(worker.id, key.id, key.epoch.number())],
         )
     }
 

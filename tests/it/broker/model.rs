@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crunch_common::broker::{Buried, Settled, Verdict, WorkerId};
+use crunch_common::broker::{Buried, Reported, Settled, Verdict, WorkerId};
 use crunch_common::job::{JobId, Status};
 
 use super::operation::{Ending, LEASE_MS, QUEUES};
@@ -276,8 +276,11 @@ impl Model {
         verdicts
     }
 
-    pub(crate) fn report(&self, worker: WorkerId, id: JobId, epoch: u64) -> bool {
-        self.holds(worker, id, epoch)
+    pub(crate) fn report(&self, worker: WorkerId, id: JobId, epoch: u64) -> Reported {
+        match self.holds(worker, id, epoch) {
+            true => Reported::Confirmed,
+            false => Reported::Stale,
+        }
     }
 
     pub(crate) fn sweep(&mut self) {

@@ -98,8 +98,33 @@ const MUTANTS: &[Mutant] = &[
     ),
     (
         "a report is not fenced",
-        "if not holds(job, epoch, worker) then return -1 end\n  if progress",
-        "if not job then return -1 end\n  if progress",
+        "if not holds(job, epoch, worker) then return -1 end\n  local full",
+        "if not job then return -1 end\n  local full",
+    ),
+    (
+        "lines that are sent again are written again",
+        "if number > known then lines",
+        "if true then lines",
+    ),
+    (
+        "progress that is sent again is a change",
+        "local is_new = num(number) > known",
+        "local is_new = num(number) > 0",
+    ),
+    (
+        "another attempt's lines are taken for repeats",
+        "if attempt ~= epoch then return 0, 0 end",
+        "",
+    ),
+    (
+        "missing lines are not counted",
+        "if missing > 0 then\n    table.insert",
+        "if false then\n    table.insert",
+    ),
+    (
+        "a nearly full Redis takes logs",
+        "local full = memory(w, p).used >= MEMORY_ALL_BUT_FULL\n  if full and",
+        "local full = false\n  if full and",
     ),
     ("a cancel makes no ghost", "w:call('SADD', key.ghosts(p, job.queue), id)", ""),
     (

@@ -21,6 +21,7 @@ mod ends;
 mod intake;
 mod limits;
 mod losses;
+mod reports;
 mod waking;
 mod watching;
 mod webhooks;
@@ -208,6 +209,9 @@ stories! {
     "a call hands out at most 4 MiB, and a larger job alone" => limits::budget,
     "what does not fit a call any more waits for the next, whatever its queue" => limits::full,
     "a log keeps its newest 256 lines and 64 KiB" => limits::log_limits,
+    "a report that is sent again is written once, in each attempt" => reports::repeated,
+    "lines that are missing are counted in the log" => reports::missing,
+    "a nearly full Redis takes reports later, and counts the lines of the last" => reports::full,
     "attempts are remembered, the last ten" => limits::history,
     "a history of long errors stays within its bytes" => limits::long_history,
     "a call moves a hundred jobs over all queues, and a sweep goes on to the end" => limits::hundred,

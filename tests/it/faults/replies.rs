@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 
 /// Waits until the proxy has lost as many replies as it was told to.
-async fn lost(proxy: &Proxy, count: u64) {
+pub(super) async fn lost(proxy: &Proxy, count: u64) {
     eventually("the replies are lost", async || (proxy.lost() >= count).then_some(())).await;
 }
 

@@ -87,7 +87,7 @@ impl Bench {
 
     fn log(&self) -> Vec<String> {
         let key = crunch_common::broker::LeaseKey { id: self.job.id(), epoch: self.job.epoch() };
-        self.job.take_report(key).map(|report| report.log.into_iter().collect()).unwrap_or_default()
+        self.job.unconfirmed(key).map(|report| report.log).unwrap_or_default()
     }
 }
 

@@ -1,6 +1,7 @@
-//! Carries progress and log lines of running jobs to Redis. Never speaks for a job that was settled.
+//! Carries progress and log lines of running jobs to Redis, and sends them again until they are confirmed. Never reports for
+//! a job that was settled.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crunch_common::broker::{Broker, Error, LeaseKey, Report, WorkerId};
 use tokio::sync::{Mutex, watch};
@@ -9,26 +10,26 @@ use tokio_util::sync::CancellationToken;
 use crate::JobContext;
 use crate::running::RunningJobs;
 
-/// Sends reports, one at a time: a job's last words must not be overtaken by its settlement.
+/// Sends reports, one call at a time: the last report of a job must not be overtaken by its settlement.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     broker: Broker,
     worker: WorkerId,
     sending: Mutex<()>,
-    /// Until then nobody waits for last words: a report did not get through, and an outage must not hold up one settlement
-    /// after the other.
-    away_until: watch::Sender<Option<Instant>>,
+    /// Whether the last call did not reach Redis. Then only the next tick tries again, for all jobs at once: an outage must
+    /// not hold up one settlement after the other.
+    away: watch::Sender<bool>,
 }
+
+/// A job that reports, and what.
+type Reporting = (JobContext, Report);
 
 impl Reporter {
     /// Quick enough for a progress bar, rare enough that a chatty handler costs ten calls a second, not ten thousand.
     const INTERVAL: Duration = Duration::from_millis(100);
 
-    /// As long as one call may take.
-    const AWAY: Duration = Duration::from_secs(2);
-
     pub(crate) fn new(broker: Broker, worker: WorkerId) -> Self {
-        Self { broker, worker, sending: Mutex::new(()), away_until: watch::Sender::new(None) }
+        Self { broker, worker, sending: Mutex::new(()), away: watch::Sender::new(false) }
     }
 
     pub(crate) async fn run(&self, running: &RunningJobs, shutdown: CancellationToken) {
@@ -39,39 +40,45 @@ impl Reporter {
 
     async fn tick(&self, running: &RunningJobs) {
         let _one_at_a_time = self.sending.lock().await;
-        self.send(running.take_said()).await;
+        self.send(running.unconfirmed(), false).await;
     }
 
-    /// Sends what a job said last, before it is settled; waits for a report of it that is on its way. A job that never
-    /// said anything costs nothing.
-    pub(crate) async fn last_words(&self, lease: LeaseKey, job: &JobContext) {
-        let away = self.away_until.borrow().is_some_and(|until| Instant::now() < until);
-        if job.spoke() && !away {
+    /// Has everything that a job reported confirmed before it is settled. While Redis is away it waits: so does the settlement.
+    /// A job without reports costs nothing.
+    pub(crate) async fn finish(&self, lease: LeaseKey, job: &JobContext) {
+        let mut away = self.away.subscribe();
+        while job.unconfirmed(lease).is_some() {
+            // The sender lives as long as this value.
+            let _ = away.wait_for(|&away| !away).await;
             let _one_at_a_time = self.sending.lock().await;
-            self.send(job.take_report(lease).into_iter().collect()).await;
+            let rest = job.unconfirmed(lease).map(|report| (job.clone(), report));
+            self.send(rest.into_iter().collect(), true).await;
         }
     }
 
-    async fn send(&self, mut reports: Vec<Report>) {
+    async fn send(&self, mut reporting: Vec<Reporting>, last: bool) {
         for partition in self.broker.partitions() {
-            let here: Vec<_> =
-                reports.extract_if(.., |report| report.lease.id.partition() == partition).collect();
-            if here.is_empty() {
+            let is_here = |(_, report): &mut Reporting| report.lease.id.partition() == partition;
+            let (jobs, reports): (Vec<_>, Vec<_>) = reporting.extract_if(.., is_here).unzip();
+            if reports.is_empty() {
                 continue;
             }
-            let outcome = self.broker.report(partition, self.worker, &here).await;
-            let failed = matches!(outcome, Err(Error::Unavailable { .. }));
-            self.away_until.send_replace(failed.then(|| Instant::now() + Self::AWAY));
+            let outcome = self.broker.report(partition, self.worker, &reports, last).await;
+            let is_away = matches!(outcome, Err(Error::Unavailable { .. }));
+            self.away.send_if_modified(|away| std::mem::replace(away, is_away) != is_away);
+            let jobs = jobs.iter().zip(&reports);
             match outcome {
-                Ok(stale) if stale.is_empty() => {}
-                Ok(stale) => {
-                    tracing::debug!(jobs = stale.len(), "reports of lost leases were refused")
+                Ok(outcomes) => {
+                    jobs.zip(outcomes)
+                        .for_each(|((job, report), outcome)| job.note(report, outcome));
                 }
-                // What was said is lost; the next report tells more.
-                Err(error @ (Error::Unavailable { .. } | Error::Full)) => {
-                    tracing::debug!(%error, "progress and log lines were lost");
+                Err(error @ Error::Unavailable { .. }) => {
+                    tracing::debug!(%error, "reports of running jobs wait for Redis");
                 }
-                Err(error) => tracing::warn!(%error, "progress and log lines were lost"),
+                Err(error) => {
+                    tracing::warn!(%error, jobs = reports.len(), "progress and log lines are lost");
+                    jobs.for_each(|(job, _)| job.discard());
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::job::{JobId, Partition, Priority, Status};
 const PAGE: usize = 200;
 
 /// What the walk reads of a record.
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     "gone",
     "state",
     "spec",
@@ -33,6 +33,7 @@ const FIELDS: [&str; 18] = [
     "error",
     "log_bytes",
     "log_lines",
+    "reported",
     "generation",
     "watched",
     "webhook",

@@ -128,7 +128,7 @@ local STATE = '^(%l+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 -- vain. An earlier version wrote ANY instead: there may be any of them.
 local RARE, ANY = {
   'priority', 'run_at', 'losses', 'unroutable', 'cancel_requested', 'settled_epoch', 'retention', 'keep_until', 'error',
-  'log_bytes', 'log_lines', 'generation', 'watched', 'webhook',
+  'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook',
 }, '1'
 
 -- The names in `rare`, in the order of RARE, and each as a key.

@@ -1,5 +1,6 @@
 //! Every call and every record has a limit.
 
+use super::reports::Reporting;
 use super::*;
 
 pub(super) async fn budget(world: &mut World) -> Check {
@@ -31,17 +32,9 @@ pub(super) async fn log_limits(world: &mut World) -> Check {
     world.submit(&[world.job("{}")]).await?;
     let claim = world.claim(1).await?.claims.remove(0);
     let key = claim.lease.key();
-    let say = async |log: LogLines| {
-        let report = Report { lease: key, progress: None, log };
-        world
-            .broker
-            .report(Partition::default(), world.worker, &[report])
-            .await
-            .map(|_| ())
-            .map_err(|error| error.to_string())
-    };
-    say((0..300).map(|line| format!("line {line}")).collect()).await?;
-    say(vec!["x".repeat(1000); 100]).await?;
+    let mut reporting = Reporting::of(key);
+    reporting.send(world, None, (0..300).map(|line| format!("line {line}")).collect()).await?;
+    reporting.send(world, None, vec!["x".repeat(1000); 100]).await?;
     let name = world.key(&format!("job:{}:log", key.id));
     let lines: Vec<String> =
         redis::cmd("LRANGE").arg(name).arg(0).arg(-1).query_async(&mut world.redis).await.unwrap();

@@ -1,8 +1,9 @@
 //! Jobs that somebody watches, and queues that are emptied.
 
-use crunch_common::broker::{Change, Changes, Event, Followed, JobRecord, Progress};
+use crunch_common::broker::{Change, Changes, Event, Followed, JobRecord, Reported};
 use crunch_common::job::JobId;
 
+use super::reports::Reporting;
 use super::*;
 
 /// What is told takes no longer; a mutant that tells nothing is to be caught soon.
@@ -51,19 +52,6 @@ async fn found(world: &World, id: JobId) -> Result<JobRecord, String> {
     }
 }
 
-async fn say(
-    world: &World,
-    lease: LeaseKey,
-    progress: Option<(f64, &str)>,
-    log: LogLines,
-) -> Check {
-    let progress =
-        progress.map(|(fraction, message)| Progress { fraction, message: message.into() });
-    let reports = [Report { lease, progress, log }];
-    let told = world.broker.report(Partition::default(), world.worker, &reports).await;
-    told.map(|_| ()).map_err(|error| error.to_string())
-}
-
 pub(super) async fn told_in_order(world: &mut World) -> Check {
     let mut changes = world.broker.changes().await.map_err(|error| error.to_string())?;
     // With a term of its own: it takes the way on which changes are told.
@@ -75,8 +63,9 @@ pub(super) async fn told_in_order(world: &mut World) -> Check {
     let mut claims = world.claim(2).await?.claims;
     let first = claims.remove(0).lease;
     ensure(first.key().id == id, "the watched one is claimed first")?;
-    say(world, first.key(), Some((0.5, "half")), Vec::new()).await?;
-    say(world, first.key(), None, vec!["a line".into()]).await?;
+    let mut reporting = Reporting::of(first.key());
+    reporting.send(world, Some((0.5, "half")), Vec::new()).await?;
+    reporting.send(world, None, vec!["a line".into()]).await?;
     let later = JobError::retryable(ErrorCode::timeout(), "once more");
     let settlements = vec![
         first.retry(later, Duration::ZERO),
@@ -107,8 +96,9 @@ pub(super) async fn kept_without_gap(world: &mut World) -> Check {
     let first = followed(world, id, None, 0).await?;
     ensure(first.events.is_none() && first.job.version == 1, "there is no history yet")?;
     let lease = world.claim(1).await?.claims.remove(0).lease;
-    say(world, lease.key(), Some((0.25, "ä quarter")), vec!["one".into(), "two".into()]).await?;
-    say(world, lease.key(), Some((0.5, &"€".repeat(100))), Vec::new()).await?;
+    let mut reporting = Reporting::of(lease.key());
+    reporting.send(world, Some((0.25, "ä quarter")), vec!["one".into(), "two".into()]).await?;
+    reporting.send(world, Some((0.5, &"€".repeat(100))), Vec::new()).await?;
     let behind = followed(world, id, Some(1), 1).await?;
     let events = behind.events.ok_or("events were kept")?;
     let steps: Vec<_> = events.iter().map(|event| (event.version, event.status)).collect();
@@ -119,10 +109,10 @@ pub(super) async fn kept_without_gap(world: &mut World) -> Check {
     ensure(message == "€".repeat(60), "a long message is cut between characters")?;
     ensure(behind.log.len() == 1 && behind.log[0].line == "two", "and the log goes on")?;
     ensure(followed(world, id, Some(4), 2).await?.events == Some(Vec::new()), "nothing is new")?;
-    let progress = Some(Progress { fraction: 0.5, message: "on".into() });
-    let many = vec![Report { lease: lease.key(), progress, log: Vec::new() }; 300];
-    let told = world.broker.report(Partition::default(), world.worker, &many).await;
-    ensure(told.is_ok_and(|stale| stale.is_empty()), "it goes on")?;
+    let many: Vec<_> = (0..300).map(|_| reporting.next(Some((0.5, "on")), Vec::new())).collect();
+    let sent = world.broker.report(Partition::default(), world.worker, &many, false).await;
+    let confirmed = |outcomes: Vec<_>| outcomes.iter().all(|it| *it == Reported::Confirmed);
+    ensure(sent.is_ok_and(confirmed), "it goes on")?;
     ensure(world.length("LLEN", &format!("job:{id}:events")).await == 256, "256 are kept")?;
     ensure(followed(world, id, Some(4), 2).await?.events.is_none(), "a gap is told as one")?;
     let rest = followed(world, id, Some(300), 2).await?.events.ok_or("no gap behind 300")?;
@@ -157,9 +147,10 @@ pub(super) async fn numbered_lines(world: &mut World) -> Check {
     let id = job.id;
     world.submit(&[job]).await?;
     let lease = world.claim(1).await?.claims.remove(0).lease;
+    let mut reporting = Reporting::of(lease.key());
     for first in [0, 200] {
         let lines = (first..first + 200).map(|line| format!("line {line}")).collect();
-        say(world, lease.key(), None, lines).await?;
+        reporting.send(world, None, lines).await?;
     }
     let read = world.broker.log(id, 390).await.map_err(|error| error.to_string())?;
     let Lookup::Found((_, lines)) = read else { return Err("the job is gone".into()) };

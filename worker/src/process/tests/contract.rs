@@ -139,13 +139,12 @@ async fn progress_and_log_are_told_while_the_command_runs() {
     let key = crunch_common::broker::LeaseKey { id: bench.job.id(), epoch: bench.job.epoch() };
     let (mut progress, mut log) = (None, Vec::new());
     wait_until(|| {
-        let report = bench.job.take_report(key)?;
-        progress = report.progress.or(progress.take());
-        log.extend(report.log);
+        let report = bench.job.unconfirmed(key)?;
+        (progress, log) = (report.progress, report.log);
         (progress.is_some() && !log.is_empty()).then_some(())
     })
     .await;
-    let progress = progress.unwrap();
+    let (_, progress) = progress.unwrap();
     assert_eq!((progress.fraction, progress.message.as_str()), (0.25, "a quarter"));
     assert_eq!(log, ["said"]);
     std::fs::write(fifo, "go\n").unwrap();
