@@ -10,7 +10,7 @@ struct Behind {
     stack: Stack,
     proxy: Proxy,
     api: Api,
-    _worker: Worker,
+    worker: Worker,
     actor: Actor,
 }
 
@@ -21,7 +21,7 @@ impl Behind {
         let worker = stack.worker_via(&proxy, &api, 1, &SAFE_LEASE).await;
         api.submit("act", &stage.payload()).await;
         let actor = stage.enters().await;
-        Self { stack, proxy, api, _worker: worker, actor }
+        Self { stack, proxy, api, worker, actor }
     }
 
     async fn logs(&mut self, lines: impl IntoIterator<Item = u32>) {
@@ -110,6 +110,7 @@ async fn a_restart_of_redis_costs_no_line() {
     behind.logs(1..=2).await;
     behind.stack.redis.stop();
     behind.logs(3..=4).await;
+    behind.worker.says("reports of running jobs wait for Redis").await;
     behind.stack.redis.restart();
     behind.logs(5..=6).await;
     let (log, _) = behind.ends_with_log().await;
