@@ -1,5 +1,6 @@
 //! What the API can be told, by command line or environment.
 
+mod browser;
 mod security;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use crunch_common::config::{
 };
 use crunch_common::task::TaskName;
 
+pub use browser::BrowserConfig;
 pub use security::SecurityConfig;
 
 use crate::auth::command::KeysCommand;
@@ -66,6 +68,10 @@ pub struct ApiConfig {
     /// Who may use it, and how much of it.
     #[command(flatten)]
     pub security: SecurityConfig,
+
+    /// What browsers may do here.
+    #[command(flatten)]
+    pub browsers: BrowserConfig,
 
     /// What to do instead of serving.
     #[command(subcommand)]
@@ -249,6 +255,14 @@ mod tests {
             (
                 ["--public-url", "ftp://x"],
                 "crunch-api: CRUNCH_PUBLIC_URL=ftp://x: expected an address such as https://crunch.example.com, without query\n",
+            ),
+            (
+                ["--cors-origins", "*"],
+                "crunch-api: CRUNCH_API_CORS_ORIGINS=*: expected origins such as https://app.example.com, separated by commas: \"*\" would let every page in the world act as its visitor: list the origins\n",
+            ),
+            (
+                ["--hosts", "api:8080"],
+                "crunch-api: CRUNCH_API_HOSTS=api:8080: expected host names such as api.internal, separated by commas: \"api:8080\" is not a host name without scheme, port and path\n",
             ),
             (
                 ["--durability", "disk"],

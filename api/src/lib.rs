@@ -5,6 +5,7 @@
 mod audit;
 mod auth;
 mod body;
+mod browser;
 mod catalog;
 mod config;
 mod connections;
@@ -38,9 +39,10 @@ use std::process::ExitCode;
 
 pub use auth::command::{KeysAction, KeysCommand, NewKey, Place, Revocation};
 pub use auth::{KeyId, Queues, Scope, Scopes};
+pub use browser::{HostName, HostNames, Origin, Origins};
 pub use config::{
-    ApiConfig, AuditOptions, Auth, Command, HealthTarget, SecurityConfig, TaskRoute, TaskRoutes,
-    UnknownTasks,
+    ApiConfig, AuditOptions, Auth, BrowserConfig, Command, HealthTarget, SecurityConfig, TaskRoute,
+    TaskRoutes, UnknownTasks,
 };
 pub use rate::Rate;
 pub use server::{Server, Shutdown, StartError};

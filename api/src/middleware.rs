@@ -8,7 +8,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::web::Bytes;
+use actix_web::web::{self, Bytes};
 use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Builder;
@@ -17,6 +17,7 @@ use crate::connections::Busy;
 use crate::metrics;
 use crate::problem::{INTERNAL, NOT_FOUND, Problem};
 use crate::rate::Standing;
+use crate::state::App;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// No more of a path is logged than tells which one it was.
@@ -38,7 +39,7 @@ pub(crate) async fn around<B: MessageBody + 'static>(
     let answer = async move {
         let (begun, busy) = (Instant::now(), Busy::begin());
         let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
-        let mut response = explained(next.call(request).await?);
+        let mut response = judged(request, next).await?;
         let standing = response.request().extensions().get::<Standing>().copied();
         if let Some(standing) = standing {
             standing.tell(response.headers_mut());
@@ -55,6 +56,23 @@ pub(crate) async fn around<B: MessageBody + 'static>(
         Ok(response.map_body(|_, body| held(body, busy, cut_short)))
     };
     answer.instrument(span).await
+}
+
+/// The answer of a handler, or to what a browser may not do or asks first; pages of allowed origins may read either.
+async fn judged<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let Some(app) = request.app_data::<web::Data<App>>().cloned() else {
+        return Ok(explained(next.call(request).await?));
+    };
+    let mut response = match app.browsers.judge(request.head()) {
+        Ok(None) => explained(next.call(request).await?),
+        Ok(Some(answer)) => request.into_response(answer),
+        Err(problem) => explained(request.error_response(problem)),
+    };
+    app.browsers.share(&mut response);
+    Ok(response)
 }
 
 /// The body of an answer; its connection serves a request until it was handed over.

@@ -36,6 +36,8 @@ kinds! {
         "The body is empty, is not UTF-8, is not one JSON value, or is nested deeper than 64 levels.";
     INVALID_PARAMETER = BAD_REQUEST, "invalid-parameter", "A query parameter cannot be understood",
         "The detail names the parameter and what is accepted.";
+    INVALID_HOST = BAD_REQUEST, "invalid-host", "The Host header cannot be understood",
+        "It is a name or an address, and a port if that is not the usual one.";
     BROKEN_BODY = BAD_REQUEST, "broken-body", "The body broke off",
         "The connection or the chunks ended before the body did.";
     INVALID_IDEMPOTENCY_KEY = BAD_REQUEST, "invalid-idempotency-key", "The Idempotency-Key cannot be understood",
@@ -44,6 +46,10 @@ kinds! {
         "Send the header `Authorization: Bearer crk_…` once, with a key that is in use.";
     FORBIDDEN = FORBIDDEN, "forbidden", "The API key does not allow this",
         "The detail names the scope or the queue that the key is not for.";
+    CROSS_SITE_REQUEST = FORBIDDEN, "cross-site-request", "A page of another site may not do this",
+        "A browser sent a request that changes something for a page of another origin. Origins that may are listed in CRUNCH_API_CORS_ORIGINS; the API's own is that of CRUNCH_PUBLIC_URL. Clients that are no browsers send neither Origin nor Sec-Fetch-Site.";
+    MISDIRECTED_REQUEST = MISDIRECTED_REQUEST, "misdirected-request", "This API is not known by that name",
+        "An API without keys serves localhost, addresses, the host of CRUNCH_PUBLIC_URL and the names in CRUNCH_API_HOSTS, so that no other page can pass for one of its own.";
     RATE_LIMITED = TOO_MANY_REQUESTS, "rate-limited", "Too many requests",
         "`Retry-After` tells when to come again, `RateLimit` how many requests are left. Nothing was taken.";
     NOT_FOUND = NOT_FOUND, "not-found", "There is nothing here",

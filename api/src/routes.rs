@@ -26,6 +26,9 @@ use crate::config::TaskRoute;
 use crate::problem::{METHOD_NOT_ALLOWED, NOT_FOUND, Problem};
 use crate::state::App;
 
+/// What load balancers and supervisors ask, under names of their own: one word, which every page may know.
+pub(crate) const PROBES: [&str; 2] = ["/livez", "/readyz"];
+
 /// What a handler answers.
 type Answer = Result<HttpResponse, Problem>;
 
@@ -57,8 +60,8 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/queues/{queue}/redrive").post(Admin, queues::redrive),
         At::path("/queues/{queue}/purge").post(Admin, queues::purge),
         At::path("/workers").get(Read, workers::list),
-        At::path("/livez").get(Open, health::live),
-        At::path("/readyz").get(Open, health::ready),
+        At::path(PROBES[0]).get(Open, health::live),
+        At::path(PROBES[1]).get(Open, health::ready),
         At::path("/metrics").get(Read, metrics::show),
         At::path("/openapi.json").get(Read, pages::openapi),
         At::path("/docs").get(Open, docs::page),

@@ -10,8 +10,9 @@ use crunch_common::broker;
 use tokio::sync::watch;
 
 use crate::auth::{Authority, FileError, KeyFile, KeyRing};
+use crate::browser::Browsers;
 use crate::catalog::Catalog;
-use crate::config::ApiConfig;
+use crate::config::{ApiConfig, BrowserConfig};
 use crate::connections::Connections;
 use crate::deliver::Deliverer;
 use crate::links::PublicUrl;
@@ -209,14 +210,17 @@ impl Server {
         }
         let watchers = Arc::new(Watchers::new(self.broker.clone()));
         let figures = Arc::new(Figures::new(self.broker.clone()));
+        let public_url =
+            PublicUrl::new(self.config.public_url.as_deref(), self.scheme(), self.addr);
         let app = App {
+            browsers: self.browsers(&public_url).into(),
             broker: self.broker.clone(),
             catalog: catalog.clone(),
             readiness: readiness.clone(),
             figures: figures.clone(),
             authority: self.keys.clone().map_or(Authority::Off, Authority::Keys),
             limits: Limits::new(self.config.security.rate, self.config.security.rate_burst).into(),
-            public_url: PublicUrl::new(self.config.public_url.as_deref(), self.scheme(), self.addr),
+            public_url,
             watchers: watchers.clone(),
             task_routes: self.config.routes.clone(),
             openapi: Arc::default(),
@@ -263,6 +267,12 @@ impl Server {
         stop.send_replace(true);
         tracing::info!("stopped");
         Ok(())
+    }
+
+    fn browsers(&self, public_url: &PublicUrl) -> Browsers {
+        let BrowserConfig { hosts, cors_origins } = self.config.browsers.clone();
+        let (hosts, origins) = (hosts.unwrap_or_default(), cors_origins.unwrap_or_default());
+        Browsers::new(public_url, hosts, origins, self.keys.is_some())
     }
 
     fn start_services(

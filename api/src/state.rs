@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crunch_common::broker::Broker;
 
 use crate::auth::Authority;
+use crate::browser::Browsers;
 use crate::catalog::Catalog;
 use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
@@ -23,6 +24,7 @@ pub(crate) struct App {
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) figures: Arc<Figures>,
     pub(crate) authority: Authority,
+    pub(crate) browsers: Arc<Browsers>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) public_url: PublicUrl,

@@ -75,12 +75,12 @@ fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 
 /// A request without a body.
 pub(crate) fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: crunch\r\n\r\n").into_bytes()
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
 }
 
 /// A `POST` without a body.
 pub(crate) fn act(path: &str) -> Vec<u8> {
-    format!("POST {path} HTTP/1.1\r\nHost: crunch\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").into_bytes()
 }
 
 /// A request with a body of JSON.
@@ -93,7 +93,7 @@ pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
 /// What comes before a body of so many bytes.
 pub(crate) fn head_of_post(path: &str, content_type: &str, length: usize) -> Vec<u8> {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: crunch\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
     )
     .into_bytes()
 }

@@ -3,6 +3,7 @@
 mod acts;
 mod batch;
 mod bodies;
+mod browsers;
 mod envelope;
 mod events;
 mod idempotency;

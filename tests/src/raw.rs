@@ -23,7 +23,15 @@ impl RawConnection {
     /// # Panics
     /// If nobody listens.
     pub async fn to(api: &Api) -> Self {
-        let stream = TcpStream::connect(api.address()).await.expect("the API listens");
+        Self::to_address(api.address()).await
+    }
+
+    /// Connects to a host and a port.
+    ///
+    /// # Panics
+    /// If nobody listens.
+    pub async fn to_address(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the API listens");
         stream.set_nodelay(true).unwrap();
         Self { stream: BufReader::new(stream) }
     }
@@ -36,12 +44,15 @@ impl RawConnection {
         self.stream.write_all(bytes.as_ref()).await
     }
 
-    /// Writes a request head: its first line and further ones, without the blank line that ends it.
+    /// Writes a request head: its first line and further ones, without the blank line that ends it. `Host` is
+    /// localhost unless it is among them.
     ///
     /// # Panics
     /// If the other side has closed.
     pub async fn begin(&mut self, line: &str, headers: &[&str]) {
-        let mut head = format!("{line} HTTP/1.1\r\nHost: crunch\r\n");
+        let named = headers.iter().any(|header| header.starts_with("Host:"));
+        let host = if named { "" } else { "Host: localhost\r\n" };
+        let mut head = format!("{line} HTTP/1.1\r\n{host}");
         headers.iter().for_each(|header| head.extend([header, "\r\n"]));
         self.write(head).await.expect("the API takes a head");
     }

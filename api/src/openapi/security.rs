@@ -15,7 +15,7 @@ const SCHEME: &str = "key";
 /// What may be answered instead, wherever a key is asked for.
 const REFUSALS: [(&str, &str); 3] = [
     ("401", "No key was shown, or one that is not taken"),
-    ("403", "The key lacks the scope, or is not for that queue"),
+    ("403", "The key lacks the scope, or is not for that queue; or a page of another site sent it"),
     ("429", "More requests than the caller may send; `Retry-After` tells when to come again"),
 ];
 

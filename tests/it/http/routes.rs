@@ -178,13 +178,13 @@ async fn names_and_paths_that_are_not_there_are_404() {
 #[tokio::test]
 async fn requests_that_are_not_http_are_refused_and_the_api_lives_on() {
     let (_stack, api) = lone().await;
-    let huge = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(1_000_000));
+    let huge = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(1_000_000));
     let broken: [&str; 7] = [
         "NONSENSE\r\n\r\n",
-        "GET / HTTP/9.9\r\nHost: a\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nbad header\r\n\r\n",
-        "POST /crunch HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
-        "POST /crunch HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
+        "POST /crunch HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        "POST /crunch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n",
         &huge,
     ];

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::{is_problem, lone};
 
-const HALF_HEAD: &str = "POST /crunch HTTP/1.1\r\nHost: crunch\r\nContent-";
-const HALF_BODY: &str = "POST /crunch HTTP/1.1\r\nHost: crunch\r\nContent-Type: application/json\r\n\
+const HALF_HEAD: &str = "POST /crunch HTTP/1.1\r\nHost: localhost\r\nContent-";
+const HALF_BODY: &str = "POST /crunch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
     Content-Length: 100000\r\n\r\n[0";
-const HALF_CHUNKS: &str = "POST /crunch HTTP/1.1\r\nHost: crunch\r\nContent-Type: application/json\r\n\
+const HALF_CHUNKS: &str = "POST /crunch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
     Transfer-Encoding: chunked\r\n\r\n2\r\n[0\r\n";
 
 /// Connections that are slow in one of these ways.

@@ -64,7 +64,7 @@ async fn an_api_with_a_certificate_speaks_https_only() {
     environment.push(("CRUNCH_API_UNKNOWN_TASKS", "accept"));
     let api = stack.api_with(&environment).await;
     let address = api.url.strip_prefix("https://").unwrap().to_owned();
-    let submit = "POST /crunch HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n1";
+    let submit = "POST /crunch HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n1";
     let answer = files.ask(&address, submit).unwrap();
     assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
     assert!(answer.contains(&format!("location: https://{address}/result/")), "{answer}");
