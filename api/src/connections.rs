@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -67,7 +68,7 @@ impl Connections {
         // The usual deadline comes first and is answered; this one is for whoever evades it.
         let due = Instant::now() + HEAD_DEADLINE + HEAD_DEADLINE;
         table.waiting.insert((due, id), shed.clone());
-        let state = Mutex::new(State { requests: 0, due });
+        let state = Mutex::new(State { requests: 0, due, next: None });
         Some(Connection { all: self.clone(), id, client, shed, state })
     }
 
@@ -114,6 +115,13 @@ pub(crate) struct Connection {
 struct State {
     requests: u32,
     due: Instant,
+    /// Woken when no request is under way.
+    next: Option<Waker>,
+}
+
+/// Whether a request is under way on the current connection; if so, `next` is woken when it has ended.
+pub(crate) fn is_busy(next: &Waker) -> bool {
+    CURRENT.try_with(|connection| connection.is_busy(next)).unwrap_or(false)
 }
 
 impl Connection {
@@ -132,6 +140,15 @@ impl Connection {
         CURRENT.scope(Rc::new(self), served).await
     }
 
+    fn is_busy(&self, next: &Waker) -> bool {
+        let mut state = self.state();
+        let busy = state.requests > 0;
+        if busy {
+            state.next = Some(next.clone());
+        }
+        busy
+    }
+
     fn begin(&self) {
         let mut state = self.state();
         state.requests += 1;
@@ -146,6 +163,7 @@ impl Connection {
         if state.requests == 0 {
             state.due = Instant::now() + patience;
             self.all.lock().waiting.insert((state.due, self.id), self.shed.clone());
+            state.next.take().into_iter().for_each(Waker::wake);
         }
     }
 

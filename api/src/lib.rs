@@ -34,6 +34,7 @@ mod tls;
 mod trace;
 mod watching;
 mod webhook;
+mod wire;
 
 use std::process::ExitCode;
 

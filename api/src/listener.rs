@@ -21,6 +21,7 @@ use crate::connections::Connections;
 use crate::routes;
 use crate::server::{HEAD_DEADLINE, KEEP_ALIVE, LAST_REQUESTS};
 use crate::state::App;
+use crate::wire::Wire;
 
 /// How many may knock at once: a crowd at the door does not keep others from being heard.
 const BACKLOG: i32 = 4096;
@@ -29,10 +30,10 @@ const UNHEARD: Duration = Duration::from_secs(60);
 /// Descriptors for everything but clients: Redis, files, the listener.
 const OTHER_DESCRIPTORS: u64 = 256;
 
-/// Bytes from and to a client, encrypted or not.
-trait Wire: AsyncRead + AsyncWrite + Unpin {}
+/// A connection, encrypted or not.
+trait Socket: AsyncRead + AsyncWrite + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Wire for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Socket for T {}
 
 /// Serves an app to everybody who comes.
 pub(crate) fn serve(
@@ -88,16 +89,20 @@ pub(crate) fn serve(
 async fn welcome(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-) -> Result<(Box<dyn Wire>, Protocol, Option<std::net::SocketAddr>), DispatchError> {
+) -> Result<(Wire<Box<dyn Socket>>, Protocol, Option<std::net::SocketAddr>), DispatchError> {
     let peer = stream.peer_addr().ok();
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
     rustix::net::sockopt::set_tcp_user_timeout(&stream, UNHEARD.as_millis() as u32)
         .map_err(io::Error::from)?;
-    let Some(tls) = tls else { return Ok((Box::new(stream), Protocol::Http1, peer)) };
-    let shaken = tokio::time::timeout(HEAD_DEADLINE, tls.accept(stream)).await;
-    let stream = shaken.map_err(|_| DispatchError::SlowRequestTimeout)??;
-    Ok((Box::new(stream), Protocol::Http1, peer))
+    let socket: Box<dyn Socket> = match tls {
+        None => Box::new(stream),
+        Some(tls) => {
+            let shaken = tokio::time::timeout(HEAD_DEADLINE, tls.accept(stream)).await;
+            Box::new(shaken.map_err(|_| DispatchError::SlowRequestTimeout)??)
+        }
+    };
+    Ok((Wire::new(socket), Protocol::Http1, peer))
 }
 
 /// Asks for as many descriptors as the system allows, and says how many connections there may be with them.

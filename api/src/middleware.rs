@@ -7,6 +7,7 @@ use actix_web::HttpMessage;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Version};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Bytes};
 use tokio::time::Instant;
@@ -52,6 +53,7 @@ pub(crate) async fn around<B: MessageBody + 'static>(
             took_ms = took.as_millis(),
             "answered"
         );
+        spare_old_clients(&mut response);
         let cut_short = chunked && !response.status().is_success();
         Ok(response.map_body(|_, body| held(body, busy, cut_short)))
     };
@@ -73,6 +75,16 @@ async fn judged<B: MessageBody + 'static>(
     };
     app.browsers.share(&mut response);
     Ok(response)
+}
+
+/// HTTP/1.0 knows no chunks: there the end of the connection is the end of a stream (RFC 9112, section 6.1).
+fn spare_old_clients(response: &mut ServiceResponse<BoxBody>) {
+    let old = response.request().version() < Version::HTTP_11;
+    if old && response.response().body().size() == BodySize::Stream {
+        let head = response.response_mut().head_mut();
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
+    }
 }
 
 /// The body of an answer; its connection serves a request until it was handed over.

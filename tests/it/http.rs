@@ -13,6 +13,7 @@ mod lists;
 mod openapi;
 mod outages;
 mod parameters;
+mod protocol;
 mod rates;
 mod reads;
 mod routes;

@@ -40,6 +40,18 @@ impl Process {
         self.pid.as_raw_nonzero().get().cast_unsigned()
     }
 
+    /// The most memory it ever had, in bytes.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        1024 * kib.expect("Linux counts it")
+    }
+
     /// Sends a signal; one that has ended gets none.
     pub fn signal(&self, signal: Signal) {
         // A process that was waited for may have left its id to a stranger.

@@ -1,7 +1,5 @@
 //! Submissions as lines: each for itself, taken while they arrive.
 
-use std::fs;
-
 use crunch_tests::{Answer, Api, RawConnection, eventually};
 use reqwest::Method;
 use rustix::process::Signal;
@@ -76,24 +74,17 @@ async fn only_the_first_hundred_problems_are_told() {
     assert_eq!(document["errors"].as_array().unwrap().len(), 100);
 }
 
-/// The most memory a process ever had, in KiB.
-fn peak_memory(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[tokio::test]
 async fn a_long_body_costs_no_memory() {
     let (_stack, api) = lone().await;
     let line = format!("{}\n", json!({ "task": "t", "payload": "x".repeat(4000) }));
     assert_eq!(post_lines(&api, line.repeat(200)).await.status.as_u16(), 202);
-    let before = peak_memory(api.process.pid());
+    let before = api.process.peak_memory();
     let many = 15_000;
     let document = post_lines(&api, line.repeat(many)).await.json();
     assert_eq!(document, json!({ "accepted": many, "refused": 0, "errors": [] }));
-    let grown = peak_memory(api.process.pid()) - before;
-    assert!(grown < 16 * 1024, "60 MB of lines took {grown} KiB");
+    let grown = api.process.peak_memory() - before;
+    assert!(grown < 16 * 1024 * 1024, "60 MB of lines took {grown} bytes");
 }
 
 #[tokio::test]

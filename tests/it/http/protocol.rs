@@ -1,0 +1,170 @@
+//! HTTP as any client speaks it: offers of other protocols, old versions, requests one behind the other.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crunch_tests::{Answer, Api, RawConnection, eventually};
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::lone;
+
+/// Lines of a head that offer another protocol or speak of the connection (RFC 9110, sections 7.6.1 and 7.8). The first are
+/// those of Java's client.
+const OFFERS: [&[&str]; 9] = [
+    &[
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
+    ],
+    &["Connection: Upgrade", "Upgrade: TLS/1.0"],
+    &["Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"],
+    &["Connection: keep-alive, Upgrade", "Upgrade: h2c, websocket"],
+    &["Connection: Upgrade, keep-alive", "Upgrade: h2c"],
+    &["Connection: keep-alive", "Connection: ,upgrade,", "Upgrade: h2c", "Upgrade: websocket"],
+    &["Connection: Upgrade", "Connection: HTTP2-Settings"],
+    &["Upgrade: h2c"],
+    &["Upgrade: websocket"],
+];
+
+fn keeps(answer: &Answer, status: u16) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!((answer.header("connection"), answer.header("upgrade")), ("", ""), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_offer_of_another_protocol_is_ignored_and_the_connection_lives_on() {
+    let (_stack, api) = lone().await;
+    let mut raw = RawConnection::to(&api).await;
+    for offer in OFFERS {
+        keeps(&raw.ask("GET /livez", offer).await, 200);
+        keeps(&raw.ask("HEAD /livez", offer).await, 200);
+        keeps(&raw.ask("OPTIONS /jobs", offer).await, 204);
+        keeps(&raw.ask("GET /nothing/here", offer).await, 404);
+        let of_length = ["Content-Type: application/json", "Content-Length: 14"];
+        raw.begin("POST /crunch", &[offer, &of_length].concat()).await;
+        raw.write("\r\n\"Upgrade: h2c\"").await.unwrap();
+        let taken = raw.answer().await;
+        keeps(&taken, 202);
+        let payload = raw.ask(&format!("GET /jobs/{}/payload", taken.id()), offer).await;
+        assert_eq!(&payload.body[..], b"\"Upgrade: h2c\"", "a body is not touched");
+        let in_chunks = ["Content-Type: application/json", "Transfer-Encoding: chunked"];
+        raw.begin("POST /crunch", &[&in_chunks, offer].concat()).await;
+        raw.write("\r\n").await.unwrap();
+        raw.write_chunks(b"[1, 2, 3]", 2).await.unwrap();
+        keeps(&raw.answer().await, 202);
+    }
+    let last = raw.ask("GET /livez", &["Connection: Upgrade, close", "Upgrade: h2c"]).await;
+    assert_eq!(last.header("connection"), "close");
+    assert_eq!(raw.closes().await, b"");
+}
+
+#[tokio::test]
+async fn requests_one_behind_the_other_are_answered_in_their_order() {
+    let (_stack, api) = lone().await;
+    let id = api.submit("t", &json!(1)).await;
+    let tag = api.get(&format!("/jobs/{id}")).await.header("etag").to_owned();
+    let unchanged = format!("If-None-Match: {tag}");
+    let mut raw = RawConnection::to(&api).await;
+    let requests = [
+        ("GET /livez", &["Connection: Upgrade", "Upgrade: h2c"][..], 200),
+        ("HEAD /tasks", &[], 200),
+        (&*format!("GET /jobs/{id}"), &[&*unchanged], 304),
+        ("OPTIONS /jobs", &[], 204),
+        ("GET /nothing", &["Upgrade: websocket"], 404),
+    ];
+    // The first one is not answered before the others have come.
+    let mut heads =
+        format!("GET /jobs/{id}?wait=1 HTTP/1.1\r\nHost: crunch\r\n{unchanged}\r\n\r\n");
+    // More than the library keeps of them.
+    for (line, headers, _) in requests.iter().cycle().take(50) {
+        write!(heads, "{line} HTTP/1.1\r\nHost: crunch\r\n").unwrap();
+        headers.iter().for_each(|header| heads.extend([header, "\r\n"]));
+        heads.push_str("\r\n");
+    }
+    raw.write(heads).await.unwrap();
+    keeps(&raw.answer().await, 304);
+    for (line, _, status) in requests.iter().cycle().take(50) {
+        let bodiless = line.starts_with("HEAD") || matches!(status, 204 | 304);
+        let answer = if bodiless { raw.answer_to_head().await } else { raw.answer().await };
+        keeps(&answer, *status);
+    }
+    keeps(&raw.ask("GET /livez", &[]).await, 200);
+}
+
+/// Sends requests until nobody takes more, and reads no answer.
+async fn floods(api: &Api) -> RawConnection {
+    let mut raw = RawConnection::to(api).await;
+    let many = "HEAD /livez HTTP/1.1\r\nHost: crunch\r\n\r\n".repeat(1000);
+    // Once the buffers of the system are full nothing tells so but that it goes on.
+    while tokio::time::timeout(Duration::from_secs(2), raw.write(&many)).await.is_ok() {}
+    raw
+}
+
+#[tokio::test]
+async fn clients_that_send_requests_and_read_no_answer_cost_no_memory() {
+    let (_stack, api) = lone().await;
+    assert_eq!(api.get("/livez").await.status, 200);
+    let before = api.process.peak_memory();
+    let _flood = join_all((0..8).map(|_| floods(&api))).await;
+    let grown = api.process.peak_memory() - before;
+    assert!(grown < 32 * 1024 * 1024, "eight connections took {grown} bytes");
+    assert_eq!(api.get("/livez").await.status, 200);
+}
+
+/// The whole answer of a connection that ends with it.
+async fn until_closed(api: &Api, request: &str) -> String {
+    let mut raw = RawConnection::to(api).await;
+    raw.write(request).await.unwrap();
+    String::from_utf8(raw.closes().await).unwrap()
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_no_chunks() {
+    let (_stack, api) = lone().await;
+    let id = api.submit("t", &json!(1)).await;
+    for keep in ["", "Connection: keep-alive\r\n"] {
+        let mut raw = RawConnection::to(&api).await;
+        raw.write(format!("GET /jobs/{id}/events HTTP/1.0\r\n{keep}\r\n")).await.unwrap();
+        let mut text = String::new();
+        while !text.contains("event: status") {
+            let more = raw.more().await.expect("the stream goes on");
+            text.push_str(std::str::from_utf8(&more).unwrap());
+        }
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let head = head.to_ascii_lowercase();
+        assert!(head.starts_with("http/1.0 200") && !head.contains("transfer-encoding"), "{head}");
+        assert!(!head.contains("keep-alive") && !head.contains("content-length"), "{head}");
+        assert!(body.is_empty() || body.starts_with("event: status\nid: "), "{body}");
+    }
+    let mut raw = RawConnection::to(&api).await;
+    raw.write(format!("GET /jobs/{id}/events HTTP/1.0\r\n\r\n")).await.unwrap();
+    eventually("the stream is read", async || {
+        api.get("/metrics")
+            .await
+            .body
+            .windows(20)
+            .any(|it| it == b"crunch_http_waiting ")
+            .then_some(())
+    })
+    .await;
+    assert_eq!(api.act(&format!("/jobs/{id}/cancel")).await.status, 200);
+    let whole = String::from_utf8(raw.closes().await).unwrap();
+    assert!(whole.contains("event: done\n") && whole.ends_with("\n\n"), "{whole}");
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_keeps_its_connection_where_lengths_are_known() {
+    let (_stack, api) = lone().await;
+    let mut raw = RawConnection::to(&api).await;
+    for _ in 0..3 {
+        raw.write("GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await.unwrap();
+        let answer = raw.answer().await;
+        assert_eq!((answer.status.as_u16(), answer.header("connection")), (200, "keep-alive"));
+        assert!(!answer.header("content-length").is_empty(), "{answer:?}");
+    }
+    let gone = until_closed(&api, "GET /nothing HTTP/1.0\r\nUpgrade: h2c\r\n\r\n").await;
+    assert!(gone.starts_with("HTTP/1.0 404 ") && gone.ends_with('}'), "{gone}");
+    let head = until_closed(&api, "HEAD /livez HTTP/1.0\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.0 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+}
