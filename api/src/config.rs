@@ -88,6 +88,8 @@ pub enum Command {
     Audit(AuditOptions),
     /// Makes, lists and revokes API keys.
     Keys(KeysCommand),
+    /// Loads the functions of this version into Redis, for processes whose users may not. Run it before they start.
+    LoadFunctions,
     /// Prints a fresh secret to sign webhooks with.
     WebhookSecret,
 }
@@ -274,7 +276,7 @@ mod tests {
             ),
             (
                 ["--redis-url", "nonsense"],
-                "crunch-api: CRUNCH_REDIS_URL=nonsense: expected an address such as redis://127.0.0.1:6379/ or redis://user:password@host:6379/0\n",
+                "crunch-api: CRUNCH_REDIS_URL: expected an address such as redis://127.0.0.1:6379/ or redis://user:password@host:6379/0\n",
             ),
         ];
         for (arguments, message) in cases {

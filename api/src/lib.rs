@@ -12,6 +12,7 @@ mod connections;
 mod deliver;
 mod document;
 mod etag;
+mod functions;
 mod health;
 mod idempotency;
 mod json;
@@ -75,6 +76,7 @@ pub fn main() -> ExitCode {
         Some(Command::Health(target)) => health::check(target, &config.security),
         Some(Command::Keys(command)) => auth::command::run(command),
         Some(Command::Audit(options)) => audit::run(&config.common.broker, options),
+        Some(Command::LoadFunctions) => functions::load(&config.common.broker),
         Some(Command::WebhookSecret) => {
             println!("{}", webhook::Secret::fresh().text());
             Ok(())

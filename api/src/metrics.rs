@@ -20,6 +20,8 @@ const FRESH: Duration = Duration::from_secs(2);
 /// The most recently used queues are shown.
 const MAX_QUEUES: usize = 1000;
 
+const UP: &str = "Whether Redis answers and accepts writes";
+
 /// What `/metrics` shows.
 #[derive(Debug)]
 pub(crate) struct Figures {
@@ -58,13 +60,14 @@ impl Figures {
         }
         let text = self.look().await.unwrap_or_else(|error| {
             tracing::debug!(%error, "queues are not in the figures");
-            family("crunch_redis_up", "Whether Redis answered", [(String::new(), 0.0)])
+            family("crunch_redis_up", UP, [(String::new(), 0.0)])
         });
         *seen = Some((Instant::now(), text.clone()));
         text
     }
 
     async fn look(&self) -> Result<String, Error> {
+        let up = self.broker.open().await.is_ok();
         let depths = self.broker.depths(MAX_QUEUES).await?;
         let workers = self.broker.workers().await?;
         let jobs = depths.iter().flat_map(|(queue, depth)| {
@@ -86,7 +89,7 @@ impl Figures {
         let slots = workers.iter().map(|worker| worker.info.slots as u64).sum();
         let busy = workers.iter().map(|worker| worker.busy).sum();
         Ok([
-            family("crunch_redis_up", "Whether Redis answered", of_fleet(1)),
+            family("crunch_redis_up", UP, of_fleet(up.into())),
             family("crunch_queue_jobs", "Jobs by queue and state", jobs),
             family("crunch_queue_oldest_age_seconds", "Age of the oldest job that could run", ages),
             family("crunch_fleet_workers", "Live workers", of_fleet(workers.len() as u64)),

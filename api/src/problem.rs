@@ -89,7 +89,7 @@ kinds! {
     NO_WORKER_YET = SERVICE_UNAVAILABLE, "no-worker-yet", "No worker has declared this task yet",
         "Try again once a worker that has it was started.";
     UNAVAILABLE = SERVICE_UNAVAILABLE, "unavailable", "Jobs cannot be reached right now",
-        "Redis is away or still starting. If `outcome` is \"unknown\", the request may have taken effect: repeat it with the same Idempotency-Key.";
+        "Redis is away, still starting, or accepts no writes. Without `outcome` nothing was changed. If `outcome` is \"unknown\", the request may have taken effect: repeat it with the same Idempotency-Key.";
     NOT_DURABLE = SERVICE_UNAVAILABLE, "not-durable", "The job is not known to be as safe as was asked for",
         "Redis did not confirm in time that its disk or enough replicas have the job, or is not set up to. If `outcome` is \"unknown\", the job may have been taken and may run: repeat the request with the same Idempotency-Key, and it is answered with 202 and the same job once it is safe.";
     BUSY = SERVICE_UNAVAILABLE, "busy", "Too many submissions wait already",
@@ -252,7 +252,9 @@ impl From<broker::Error> for Problem {
                 Self::new(NOT_DURABLE, if *taken { now } else { ever })
             }
             broker::Error::Busy => Self::new(BUSY, "too many submissions wait for redis"),
-            broker::Error::Unavailable { .. } | broker::Error::Refused { .. } => {
+            broker::Error::Unavailable { .. }
+            | broker::Error::Rejected { .. }
+            | broker::Error::Refused { .. } => {
                 tracing::warn!(%error, "the broker does not serve us");
                 Self::new(UNAVAILABLE, "redis cannot be used right now")
             }

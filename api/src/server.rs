@@ -241,7 +241,7 @@ impl Server {
         tracing::info!(
             address = %self.addr,
             public_url = %app.public_url,
-            redis = self.config.common.broker.redis_address(),
+            redis = %self.config.common.broker.redis_url,
             "serving"
         );
         let tls = self.tls.as_ref().map(Identity::server_config).transpose()?;

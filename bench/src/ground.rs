@@ -136,7 +136,8 @@ impl Ground {
 }
 
 pub(crate) fn broker(server: &RedisServer) -> Broker {
-    let config = BrokerConfig { redis_url: server.url(), ..BrokerConfig::default() };
+    let config =
+        BrokerConfig { redis_url: server.url().parse().unwrap(), ..BrokerConfig::default() };
     Broker::new(&config).unwrap()
 }
 

@@ -40,7 +40,6 @@ use std::fmt;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use redis::IntoConnectionInfo;
 use redis::io::tcp::TcpSettings;
 
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
@@ -167,9 +166,7 @@ impl Broker {
     pub fn with_library(config: &BrokerConfig, library: Library) -> Result<Self, Error> {
         let refused = |error: &dyn fmt::Display| Error::Refused { reason: error.to_string() };
         let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(TCP_USER_TIMEOUT);
-        let info =
-            config.redis_url.as_str().into_connection_info().map_err(|error| refused(&error))?;
-        let info = info.set_tcp_settings(tcp);
+        let info = config.redis_url.connection_info().set_tcp_settings(tcp);
         let client = redis::Client::open(info).map_err(|error| refused(&error))?;
         let manager = deadpool_redis::Manager::new(client.get_connection_info().clone())
             .map_err(|error| refused(&error))?;
@@ -229,13 +226,16 @@ impl Broker {
     }
 
     /// Makes sure there is a connection to a Redis that can serve us: reachable, functions loaded, our layout, no eviction,
-    /// and able to be as durable as this broker insists on.
+    /// accepting writes, and able to be as durable as this broker insists on.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if it is away, [`Error::Refused`] if a person must act.
+    /// [`Error::Unavailable`] if it is away, [`Error::Rejected`] if it accepts no writes or the functions are missing,
+    /// [`Error::Refused`] if a person must act.
     pub async fn open(&self) -> Result<(), Error> {
         self.link.open().await?;
-        self.link.read(redis::pipe().cmd("PING")).await?;
+        // A function that may write: Redis answers a ping, and reads, while it refuses every write for want of replicas.
+        // Without memory it still serves this one, as it serves everything that makes room.
+        self.probe().await?;
         self.check_durability().await
     }
 }

@@ -1,14 +1,21 @@
 //! Configuration in two steps: clap reads what was typed or set, the parsers below say what it means.
 //!
-//! A wrong value names the variable, the value and what is accepted, and the process exits with 2.
+//! A wrong value names the variable, the value and what is accepted, and the process exits with 2. The value of an argument
+//! that may hold a secret (`hide_env_values`) is never printed. A variable that is set to nothing is not set: a compose file
+//! that hands on `${X:-}` does so for whoever sets nothing.
 
+mod redis_url;
+
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::TypedValueParser;
+use clap::builder::{Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser};
+use clap::{Arg, Args, Command, Parser};
+
+pub use redis_url::{InvalidRedisUrl, RedisUrl};
 
 use crate::broker::{Durability, KeyPrefix};
 use crate::job::PARTITIONS_MAX;
@@ -17,9 +24,16 @@ use crate::telemetry::LogConfig;
 /// Where the jobs are.
 #[derive(Debug, Clone, Args)]
 pub struct BrokerConfig {
-    /// Address of Redis.
-    #[arg(long, env = "CRUNCH_REDIS_URL", value_name = "URL", default_value = "redis://127.0.0.1:6379/", value_parser = redis_url)]
-    pub redis_url: String,
+    /// Address of Redis: redis://[user:password@]host[:port][/database], or redis+unix:///path/of/socket. Special characters
+    /// of user and password are percent-encoded.
+    #[arg(
+        long,
+        env = "CRUNCH_REDIS_URL",
+        value_name = "URL",
+        default_value = "redis://127.0.0.1:6379/",
+        hide_env_values = true
+    )]
+    pub redis_url: RedisUrl,
 
     /// Leading part of every key and channel in Redis: 1 to 32 characters of a-z, 0-9, '_', '.' and '-'.
     #[arg(long, env = "CRUNCH_KEY_PREFIX", value_name = "NAME", default_value = "crunch")]
@@ -42,22 +56,12 @@ pub struct BrokerConfig {
 impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
-            redis_url: "redis://127.0.0.1:6379/".to_owned(),
+            redis_url: RedisUrl::default(),
             key_prefix: "crunch".parse().expect("the default prefix is a valid name"),
             partitions: 1,
             memory_watermark: 70,
             max_queue_depth: 10_000_000,
         }
-    }
-}
-
-impl BrokerConfig {
-    /// Where Redis is, for people: host and port or the path of a socket; never user or password.
-    #[must_use]
-    pub fn redis_address(&self) -> String {
-        use redis::IntoConnectionInfo;
-        let info = self.redis_url.as_str().into_connection_info();
-        info.map_or_else(|_| "unknown".to_owned(), |info| info.addr().to_string())
     }
 }
 
@@ -78,13 +82,6 @@ impl Default for DurabilityConfig {
     fn default() -> Self {
         Self { durability: Durability::MEMORY, replicas: 1 }
     }
-}
-
-fn redis_url(text: &str) -> Result<String, String> {
-    use redis::IntoConnectionInfo;
-    let expected =
-        "expected an address such as redis://127.0.0.1:6379/ or redis://user:password@host:6379/0";
-    text.into_connection_info().map(|_| text.to_owned()).map_err(|_| expected.to_owned())
 }
 
 /// Reads a whole number within a range.
@@ -156,18 +153,31 @@ pub fn read<T: Parser>() -> Result<T, Exit> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_from<T: Parser>(
-    arguments: impl IntoIterator<Item = std::ffi::OsString>,
-) -> Result<T, Exit> {
-    T::try_parse_from(arguments).map_err(|error| {
+pub fn read_from<T: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<T, Exit> {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let command = without_empty(T::command(), &|name| std::env::var_os(name));
+    let parsed = command.try_get_matches_from(&arguments);
+    parsed.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| {
         let code = if error.use_stderr() { 2 } else { 0 };
-        let message = explain::<T>(&error).unwrap_or_else(|| error.to_string());
+        // Help names every variable, those that are set to nothing as well.
+        let help = || T::command().try_get_matches_from(&arguments).err();
+        let error = if code == 0 { help().unwrap_or(error) } else { error };
+        let message = explain(&T::command(), &error).unwrap_or_else(|| error.to_string());
         Exit { message, code }
     })
 }
 
+/// The command without the variables that are set to nothing: clap would read them as values.
+fn without_empty(command: Command, variable: &dyn Fn(&OsStr) -> Option<OsString>) -> Command {
+    let set = |argument: Arg| match argument.get_env().and_then(variable) {
+        Some(value) if value.is_empty() => argument.env(Resettable::Reset),
+        _ => argument,
+    };
+    command.mut_args(set).mut_subcommands(|inner| without_empty(inner, variable))
+}
+
 /// `crunch-worker: CRUNCH_WORKER_CONCURRENCY=lots: expected a whole number from 1 to 1024`
-fn explain<T: CommandFactory>(error: &clap::Error) -> Option<String> {
+fn explain(command: &Command, error: &clap::Error) -> Option<String> {
     if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
         return None;
     }
@@ -177,7 +187,6 @@ fn explain<T: CommandFactory>(error: &clap::Error) -> Option<String> {
     };
     let flag = text(ContextKind::InvalidArg)?;
     let value = text(ContextKind::InvalidValue)?;
-    let command = T::command();
     let argument = command.get_arguments().find(|argument| {
         argument
             .get_long()
@@ -185,15 +194,16 @@ fn explain<T: CommandFactory>(error: &clap::Error) -> Option<String> {
     })?;
     let variable =
         argument.get_env().map_or(flag.clone(), |name| name.to_string_lossy().into_owned());
+    let value = if argument.is_hide_env_values_set() { None } else { Some(value) };
+    let value = value.map_or_else(String::new, |value| format!("={value}"));
+    let names: Vec<_> =
+        argument.get_possible_values().iter().map(|name| name.get_name().to_owned()).collect();
     let accepted = match std::error::Error::source(error) {
         Some(source) => source.to_string(),
-        None => {
-            let values = argument.get_possible_values();
-            let names: Vec<_> = values.iter().map(clap::builder::PossibleValue::get_name).collect();
-            format!("expected one of {}", names.join(", "))
-        }
+        None if names.is_empty() => "expected a value".to_owned(),
+        None => format!("expected one of {}", names.join(", ")),
     };
-    Some(format!("{}: {variable}={value}: {accepted}\n", command.get_name()))
+    Some(format!("{}: {variable}{value}: {accepted}\n", command.get_name()))
 }
 
 /// What every process of Crunch reads.
@@ -210,13 +220,46 @@ pub struct CommonConfig {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
+    #[derive(Debug, Parser)]
+    #[command(name = "program")]
+    struct Settings {
+        #[command(flatten)]
+        broker: BrokerConfig,
+        #[arg(long, env = "CRUNCH_FILE")]
+        file: Option<std::path::PathBuf>,
+    }
+
+    fn read(arguments: &[&str]) -> Result<Settings, String> {
+        let line: Vec<OsString> =
+            ["program"].iter().chain(arguments).map(|&word| word.into()).collect();
+        read_from(line).map_err(|exit| exit.message)
+    }
+
     #[test]
-    fn the_address_of_redis_is_told_without_its_password() {
-        let at = |url: &str| BrokerConfig { redis_url: url.to_owned(), ..BrokerConfig::default() };
-        let told = at("redis://user:s%40cret@example.com:7000/3").redis_address();
-        assert_eq!(told, "example.com:7000");
-        assert_eq!(at("unix:///run/redis.sock?pass=secret").redis_address(), "/run/redis.sock");
+    fn a_value_that_may_hold_a_secret_is_never_printed() {
+        let message = read(&["--redis-url", "redis://:hunter2#@host/"]).unwrap_err();
+        assert!(message.starts_with("program: CRUNCH_REDIS_URL: a user or password"), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+        let config = read(&["--redis-url", "redis://:hunter2@host/"]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_variable_that_is_set_to_nothing_is_not_read() {
+        let all_empty = without_empty(Settings::command(), &|_| Some(OsString::new()));
+        assert!(all_empty.get_arguments().all(|argument| argument.get_env().is_none()));
+        let none_set = without_empty(Settings::command(), &|_| None);
+        assert!(
+            none_set.get_arguments().filter(|argument| argument.get_env().is_some()).count() > 5
+        );
+    }
+
+    #[test]
+    fn an_empty_flag_names_what_is_missing() {
+        assert_eq!(read(&["--file", ""]).unwrap_err(), "program: CRUNCH_FILE=: expected a value\n");
     }
 }

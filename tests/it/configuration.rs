@@ -1,8 +1,10 @@
 //! What people read when they set something wrongly.
 
+use std::collections::BTreeSet;
 use std::process::Output;
 
 use crunch_tests::{Stack, eventually};
+use serde_json::json;
 
 async fn run(stack: &Stack, name: &str, environment: (&str, &str)) -> Output {
     stack.command(name).env(environment.0, environment.1).output().await.unwrap()
@@ -46,12 +48,6 @@ async fn a_wrong_value_names_variable_value_and_what_is_accepted_and_exits_2() {
             "expected an IP address and a port, such as 127.0.0.1:8080",
         ),
         ("test-worker", "CRUNCH_WORKER_QUEUES", "a,B", "expected queue names separated by commas"),
-        (
-            "test-worker",
-            "CRUNCH_REDIS_URL",
-            "http://x",
-            "expected an address such as redis://127.0.0.1:6379/",
-        ),
         ("test-worker", "CRUNCH_KEY_PREFIX", "a:b", "expected"),
         ("test-worker", "CRUNCH_PARTITIONS", "0", "expected a whole number from 1 to 4096"),
     ];
@@ -109,6 +105,65 @@ async fn help_lists_every_variable() {
             assert!(text.contains(variable), "{name} --help says nothing of {variable}");
         }
         assert_eq!(output.status.code(), Some(0));
+    }
+}
+
+/// Every variable that a page of the documentation names.
+fn documented(page: &str) -> BTreeSet<&str> {
+    let words = page.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+    words.filter(|word| word.starts_with("CRUNCH_")).collect()
+}
+
+#[tokio::test]
+async fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let mut stack = Stack::start();
+    let variables = documented(include_str!("../../docs/configuration.md"));
+    assert!(variables.len() > 35, "{variables:?}");
+    // Where Redis is, and that the port is a free one, a test must set.
+    let set = ["CRUNCH_REDIS_URL", "CRUNCH_API_ADDR"];
+    let empty: Vec<_> =
+        variables.iter().filter(|name| !set.contains(*name)).map(|name| (*name, "")).collect();
+    let api = stack.api_with(&empty).await;
+    let _worker = stack.worker_with(&api, 1, &empty).await;
+    let id = api.submit("echo", &json!(1)).await;
+    api.becomes(&id, "succeeded").await;
+    // The rest of those that were left out above.
+    let api =
+        stack.command("test-api").args(["audit", "--json"]).env("CRUNCH_API_ADDR", "").output();
+    assert!(api.await.unwrap().status.success());
+    let help = stack.command("test-api").arg("--help").env("CRUNCH_PUBLIC_URL", "").output();
+    assert!(String::from_utf8(help.await.unwrap().stdout).unwrap().contains("CRUNCH_PUBLIC_URL"));
+    let without = stack.command("test-api").arg("health").env("CRUNCH_REDIS_URL", "").output();
+    assert_eq!(without.await.unwrap().status.code(), Some(1), "not ready, but set up");
+}
+
+#[tokio::test]
+async fn no_message_shows_the_password_of_redis() {
+    let stack = Stack::start();
+    let odd = [
+        "redis://:hunter2#s/w?o%rd@127.0.0.1:7320/",
+        "rediss://:hunter2@127.0.0.1:6380/",
+        "redis://hunter2@127.0.0.1/",
+        "http://:hunter2@x",
+    ];
+    for name in ["test-api", "test-worker"] {
+        for url in odd {
+            let output = run(&stack, name, ("CRUNCH_REDIS_URL", url)).await;
+            let text = String::from_utf8(output.stderr).unwrap();
+            let start = format!("{}: CRUNCH_REDIS_URL: ", name.replace("test-", "crunch-"));
+            assert!(text.starts_with(&start) && !text.contains("hunter2"), "{text}");
+            assert_eq!(output.status.code(), Some(2), "{text}");
+        }
+        let url = "redis://:hunter2@127.0.0.1:1/";
+        let help = stack.command(name).arg("--help").env("CRUNCH_REDIS_URL", url).output().await;
+        let text = String::from_utf8(help.unwrap().stdout).unwrap();
+        assert!(text.contains("CRUNCH_REDIS_URL") && !text.contains("hunter2"), "{text}");
+        let url = format!("redis://:hunter2@127.0.0.1:{}/", stack.redis.port());
+        let output = run(&stack, name, ("CRUNCH_REDIS_URL", &url)).await;
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(text[1].contains("authentication"), "{text:?}");
+        assert!(!text.concat().contains("hunter2"), "{text:?}");
+        assert_eq!(output.status.code(), Some(1));
     }
 }
 

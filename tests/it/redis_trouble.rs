@@ -83,6 +83,71 @@ async fn a_redis_that_may_evict_jobs_is_refused() {
 }
 
 #[tokio::test]
+async fn a_redis_that_cannot_serve_us_as_it_is_set_up_ends_the_start_with_the_reason() {
+    let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let bus = bus.to_string();
+    let cases: [(&[&str], &str); 4] = [
+        (&["--rename-command", "FUNCTION", ""], "it does not know the command 'FUNCTION'"),
+        (&["--rename-command", "INFO", ""], "it does not know the command 'INFO'"),
+        (&["--rename-command", "FCALL", ""], "it does not know the command 'FCALL'"),
+        (&["--cluster-enabled", "yes", "--cluster-port", &bus], "a node of a Redis Cluster"),
+    ];
+    for (arguments, reason) in cases {
+        let mut stack = Stack::on(RedisServer::with(arguments));
+        let mut worker = stack.worker_process(1, &[]);
+        let mut api = stack.command("test-api");
+        api.env("CRUNCH_API_ADDR", "127.0.0.1:0");
+        let mut api = stack.spawn(api, "api");
+        for process in [&mut worker, &mut api] {
+            assert_eq!(process.exited().await.code(), Some(1), "{reason}");
+            assert!(process.log().contains(reason), "{}", process.log());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_redis_without_the_replicas_it_wants_refuses_jobs_at_once_and_it_shows() {
+    let (stack, mut api, mut worker) = Stack::simple(2).await;
+    let stage = Stage::open().await;
+    let running = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    let wanted = async |redis: &RedisServer, count: u8| {
+        let mut redis = redis.connect().await;
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("min-replicas-to-write").arg(count);
+        let () = set.query_async(&mut redis).await.unwrap();
+    };
+    wanted(&stack.redis, 1).await;
+    for body in
+        [json!({ "task": "echo" }), json!({ "task": "echo", "payload": "x".repeat(99_999) })]
+    {
+        let refused = api.post("/jobs", &body).await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
+        assert_eq!((refused.header("retry-after"), refused.json().get("outcome")), ("1", None));
+    }
+    eventually("the API is not ready", async || {
+        (api.get("/readyz").await.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+    api.process.says("redis does not serve us; trying again until it does").await;
+    api.process.says("NOREPLICAS").await;
+    eventually("the figures show it", async || {
+        let figures = api.get("/metrics").await.body;
+        String::from_utf8_lossy(&figures).contains("crunch_redis_up 0").then_some(())
+    })
+    .await;
+    // Reads go on.
+    assert_eq!(api.job(&running).await["status"], "running");
+    actor.returns(&json!("kept")).await;
+    worker.says("NOREPLICAS").await;
+    wanted(&stack.redis, 0).await;
+    assert_eq!(api.becomes(&running, "succeeded").await["result"], "kept");
+    let attempts = api.get(&format!("/jobs/{running}/attempts")).await.json();
+    assert_eq!(attempts["items"].as_array().map(Vec::len), Some(1), "{attempts}");
+    stack.audits_clean().await;
+}
+
+#[tokio::test]
 async fn a_redis_that_lost_its_functions_gets_them_again() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let mut redis = stack.redis.connect().await;

@@ -1,6 +1,6 @@
 //! A Redis whose users may do what they need and no more: `docs/redis-users.conf`, as it is shipped.
 
-use crunch_tests::{RedisServer, Stack};
+use crunch_tests::{RedisServer, Stack, eventually};
 use redis::RedisError;
 use serde_json::json;
 
@@ -73,6 +73,37 @@ async fn crunch_runs_with_users_that_may_do_no_more_than_they_need() {
     let output = heal.output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(users.refused().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn processes_that_may_load_no_functions_wait_for_them() {
+    let mut users = Users::start();
+    let (api_url, worker_url, deploy_url) =
+        (users.url("crunch-api"), users.url("crunch-worker"), users.url("crunch-deploy"));
+    let mut api = users.stack.api_with(&[("CRUNCH_REDIS_URL", &api_url)]).await;
+    let port = [("CRUNCH_REDIS_URL", &*worker_url), ("CRUNCH_WORKER_ADDR", "127.0.0.1:0")];
+    let mut worker = users.stack.worker_process(1, &port);
+    let address = worker.says("listening on ").await;
+    let remedy = "run `crunch-api load-functions` of this version";
+    api.process.says(remedy).await;
+    worker.says(remedy).await;
+    assert_eq!(api.get("/readyz").await.status, 503);
+    eventually("the worker says what is missing", async || {
+        let answer = reqwest::get(format!("{address}/readyz")).await.unwrap();
+        (answer.status() == 503 && answer.text().await.unwrap().contains(remedy)).then_some(())
+    })
+    .await;
+    let refused = api.post("/jobs", &json!({ "task": "echo" })).await;
+    assert_eq!((refused.status.as_u16(), refused.json().get("outcome")), (503, None));
+    assert!(!api.process.has_exited() && !worker.has_exited());
+
+    let mut deploy = users.stack.command("test-api");
+    deploy.arg("load-functions").env("CRUNCH_REDIS_URL", &deploy_url);
+    let output = deploy.output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    Stack::seen(&api, &worker).await;
+    let id = api.submit("echo", &json!(1)).await;
+    api.becomes(&id, "succeeded").await;
 }
 
 /// Uses everything that the API offers.

@@ -135,7 +135,7 @@ impl RedisServer {
     #[must_use]
     pub fn broker(&self, prefix: &str, library: Library) -> Broker {
         let config = BrokerConfig {
-            redis_url: self.url(),
+            redis_url: self.url().parse().unwrap(),
             key_prefix: prefix.parse().unwrap(),
             ..BrokerConfig::default()
         };

@@ -148,7 +148,8 @@ impl Consumer {
                 Err(Error::StaleExchange) => exchange.number += 1,
                 Err(error) => {
                     failures += 1;
-                    unreadable += u32::from(!error.is_transient());
+                    // A refusal is about the setup of Redis, and nothing that the exchange carries is to blame.
+                    unreadable += u32::from(matches!(error, Error::Unreadable { .. }));
                     if failures == 1 {
                         tracing::warn!(%error, "redis does not serve the deliverer; trying again until it does");
                     }

@@ -117,7 +117,8 @@ fn outcome(answer: Result<Enqueued, Error>) -> Outcome {
         Ok(Enqueued::Created(_) | Enqueued::Known(_) | Enqueued::Replayed(_)) => Ok(()),
         Ok(Enqueued::Conflict) => Err(conflict().into()),
         Err(error) => {
-            let away = matches!(error, Error::Unavailable { .. }).then(|| error.clone());
+            let away = matches!(error, Error::Unavailable { .. } | Error::Rejected { .. });
+            let away = away.then(|| error.clone());
             Err(Refused { problem: Problem::in_doubt(error), away })
         }
     }

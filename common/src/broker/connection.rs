@@ -186,6 +186,8 @@ impl Link {
     ) -> Result<Vec<Value>, Error> {
         let deadline = Instant::now() + patience;
         let mut last = Error::timed_out();
+        // Whether some try may have taken effect: then a rejection of a later one does not say that nothing happened.
+        let mut in_doubt = false;
         while Instant::now() < deadline {
             let mut used = None;
             let attempt = timeout_at(deadline, self.attempt(request, &mut used)).await;
@@ -193,18 +195,20 @@ impl Link {
                 Ok(Ok(values)) => return Ok(values),
                 Ok(Err(failure)) => failure,
                 Err(_elapsed) => {
-                    // The connection may be a black hole: whoever comes next gets a new one.
+                    // The connection may be a black hole: the next call gets a new one.
                     used.inspect(|&generation| self.drop_connection(generation));
-                    return Err(last);
+                    return Err(if used.is_some() { last.in_doubt() } else { last });
                 }
             };
-            last = error;
+            let refused = matches!(error, Error::Refused { .. });
+            in_doubt |= used.is_some() && matches!(error, Error::Unavailable { .. });
+            last = if in_doubt { error.in_doubt() } else { error };
             match remedy {
                 Remedy::GiveUp => break,
                 Remedy::Reload => {}
                 Remedy::Wait | Remedy::Reconnect if repeat == Repeat::Never => break,
                 // Nobody changes a right or a setting within the time of one call.
-                Remedy::Wait | Remedy::Reconnect if matches!(last, Error::Refused { .. }) => break,
+                Remedy::Wait | Remedy::Reconnect if refused => break,
                 Remedy::Wait | Remedy::Reconnect => {
                     sleep_until((Instant::now() + Backoff::FOR_CONNECTIONS.draw(1)).min(deadline))
                         .await;
@@ -239,9 +243,7 @@ impl Link {
         let (remedy, error) = classify(&error);
         match remedy {
             Remedy::Reconnect => self.drop_connection(generation),
-            Remedy::Reload => opening::load(&mut connection, &self.settings.library)
-                .await
-                .map_err(|error| classify(&Arc::new(error)))?,
+            Remedy::Reload => opening::load(&mut connection, &self.settings.library).await?,
             Remedy::Wait | Remedy::GiveUp => {}
         }
         Err((remedy, error))
@@ -288,18 +290,19 @@ impl Link {
                 state.connection = Some(connection.clone());
                 Ok((state.generation, connection))
             }
-            Err(error) => {
+            Err((remedy, error)) => {
                 metrics::counter!(REDIS_CONNECTS, "outcome" => "failed").increment(1);
                 state.failures = state.failures.saturating_add(1);
                 let pause = Backoff::FOR_CONNECTIONS.draw(state.failures).min(self.longest_pause);
                 state.not_before = Instant::now() + pause;
                 tracing::debug!(%error, failures = state.failures, "cannot connect to redis");
-                Err((Remedy::Wait, error))
+                // A new try makes a new connection in any case.
+                Err((if remedy == Remedy::GiveUp { remedy } else { Remedy::Wait }, error))
             }
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, Error> {
+    async fn connect(&self) -> Result<MultiplexedConnection, (Remedy, Error)> {
         // Our own deadlines bound every call, so that a blocking read may be longer than others.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -308,10 +311,10 @@ impl Link {
             .client
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|error| classify(&Arc::new(error)).1)?;
+            .map_err(|error| classify(&Arc::new(error)))?;
         let opened =
             tokio::time::timeout(CALL_DEADLINE, opening::open(&mut connection, &self.settings));
-        opened.await.map_err(|_| Error::timed_out())??;
+        opened.await.map_err(|_| (Remedy::Wait, Error::timed_out()))??;
         Ok(connection)
     }
 

@@ -144,6 +144,11 @@ impl Library {
         &self.text
     }
 
+    /// The name it is loaded under.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The name under which `function` is called.
     pub(crate) fn name_of(&self, function: Function) -> String {
         format!("{}_{}", self.name, function.as_str())

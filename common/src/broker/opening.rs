@@ -16,30 +16,43 @@ use crate::job::Partition;
 pub(crate) async fn open(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
-) -> Result<(), Error> {
-    let info: InfoDict = redis::cmd("INFO").query_async(connection).await.map_err(heard)?;
-    check_version(&info)?;
-    check_eviction(&info)?;
-    tell_of_no_maxmemory(&info, settings);
+) -> Result<(), (Remedy, Error)> {
+    let asked = redis::cmd("INFO").query_async(connection).await;
+    let info: InfoDict = asked.map_err(|error| classify(&Arc::new(error)))?;
+    check_info(&info, settings).map_err(|error| (Remedy::Wait, error))?;
     let stored = match ask(connection, settings).await {
         Err(error) if classify(&error).0 == Remedy::Reload => {
-            load(connection, &settings.library).await.map_err(heard)?;
+            load(connection, &settings.library).await?;
             ask(connection, settings).await
         }
         answer => answer,
     };
-    let stored = stored.map_err(|error| classify(&error).1)?;
-    stored.into_iter().try_for_each(|stored| check_layout(stored, settings))
+    let stored = stored.map_err(|error| classify(&error))?;
+    let fits = stored.into_iter().try_for_each(|stored| check_layout(stored, settings));
+    fits.map_err(|error| (Remedy::Wait, error))
 }
 
-/// Loads the library; one that is there already is left as it is.
+/// Loads the library; one that is there already is left as it is. Where users may not load functions, somebody else does:
+/// until then nothing can be done, and nobody loads them within the time of one call.
 pub(crate) async fn load(
     connection: &mut MultiplexedConnection,
     library: &Library,
-) -> Result<(), RedisError> {
+) -> Result<(), (Remedy, Error)> {
     let mut command = redis::cmd("FUNCTION");
     command.arg("LOAD").arg("REPLACE").arg(library.text());
-    command.exec_async(connection).await
+    let loaded = command.exec_async(connection).await.map_err(Arc::new);
+    loaded.map_err(|error| match error.code() {
+        Some("NOPERM") => (Remedy::GiveUp, Error::Rejected { reason: not_loaded(library) }),
+        _ => classify(&error),
+    })
+}
+
+fn not_loaded(library: &Library) -> String {
+    format!(
+        "the functions {} of version {} are not in it, and this user may not load them: run `crunch-api load-functions` of this version as a user who may (docs/security.md)",
+        library.name(),
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 /// Opens every partition, in one round trip.
@@ -64,6 +77,21 @@ fn write(command: &mut Cmd, settings: &Settings) {
 }
 
 impl Broker {
+    /// Loads the functions of this version, if they are missing, and returns the name of their library.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away, [`Error::Rejected`] and [`Error::Refused`] if it does not let us.
+    pub async fn load_functions(&self) -> Result<String, Error> {
+        self.link.open().await?;
+        Ok(self.settings.library.name().to_owned())
+    }
+
+    /// Asks whether Redis accepts writes right now; writes nothing.
+    pub(crate) async fn probe(&self) -> Result<(), Error> {
+        let call = Call::new(Function::Open, Partition::default());
+        self.link.call(call, |_| ()).await.map(|_| ())
+    }
+
     /// Founds the key space of a partition again, if Redis lost its memory while we were connected.
     pub(crate) async fn found(&self, partition: Partition) -> Result<(), Error> {
         let arguments = |command: &mut Cmd| write(command, &self.settings);
@@ -74,8 +102,11 @@ impl Broker {
     }
 }
 
-fn heard(error: RedisError) -> Error {
-    classify(&Arc::new(error)).1
+fn check_info(info: &InfoDict, settings: &Settings) -> Result<(), Error> {
+    check_version(info)?;
+    check_eviction(info)?;
+    tell_of_no_maxmemory(info, settings);
+    Ok(())
 }
 
 fn check_version(info: &InfoDict) -> Result<(), Error> {

@@ -14,7 +14,11 @@ use tokio::time::Instant;
 use super::{figure, waits_for_disk};
 
 fn broker(redis: &RedisServer, durability: Durability) -> Broker {
-    let config = BrokerConfig { redis_url: redis.url(), partitions: 4, ..BrokerConfig::default() };
+    let config = BrokerConfig {
+        redis_url: redis.url().parse().unwrap(),
+        partitions: 4,
+        ..BrokerConfig::default()
+    };
     let broker = Broker::with_library(&config, Library::shipped()).unwrap();
     broker.insisting_on(&DurabilityConfig { durability, replicas: 1 })
 }

@@ -64,7 +64,8 @@ impl Reporter {
                 continue;
             }
             let outcome = self.broker.report(partition, self.worker, &reports, last).await;
-            let is_away = matches!(outcome, Err(Error::Unavailable { .. }));
+            let is_away =
+                matches!(outcome, Err(Error::Unavailable { .. } | Error::Rejected { .. }));
             self.away.send_if_modified(|away| std::mem::replace(away, is_away) != is_away);
             let jobs = jobs.iter().zip(&reports);
             match outcome {
@@ -72,7 +73,7 @@ impl Reporter {
                     jobs.zip(outcomes)
                         .for_each(|((job, report), outcome)| job.note(report, outcome));
                 }
-                Err(error @ Error::Unavailable { .. }) => {
+                Err(error @ (Error::Unavailable { .. } | Error::Rejected { .. })) => {
                     tracing::debug!(%error, "reports of running jobs wait for Redis");
                 }
                 Err(error) => {

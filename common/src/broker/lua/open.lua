@@ -1,13 +1,15 @@
 -- open: tell whether this code and this key space fit together; the first to come founds the key space.
 --
 -- KEYS 1  the partition's root
--- ARGV 1  the layout this code writes (a number)
+-- ARGV 1  the layout this code writes (a number); without it nothing is founded: a probe that Redis answers only while it
+--         accepts writes, and that leaves it to a heartbeat to notice that Redis lost its memory
 --      2  the number of partitions the caller is set to
--- Returns {layout, partitions} as stored. The caller refuses to go on if they are not its own.
+-- Returns {layout, partitions} as stored; both are nil where nothing is founded. The caller refuses to go on if they are not
+-- its own.
 -- Touches `layout` only. Asking again changes nothing.
 local function open(keys, argv)
   local name = key.layout(keys[1])
-  if redis.call('EXISTS', name) == 0 then
+  if argv[1] and redis.call('EXISTS', name) == 0 then
     redis.call('HSET', name, 'layout', argv[1], 'partitions', argv[2])
   end
   return redis.call('HMGET', name, 'layout', 'partitions')

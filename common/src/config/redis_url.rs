@@ -1,0 +1,294 @@
+//! The address of Redis: parsed part by part, so that nothing in it is dropped in silence.
+//!
+//! No message and no `Debug` or `Display` shows a user or a password. A raw character in a password can make any part of the
+//! address a piece of it, so messages about an address that cannot be used show no part of it at all.
+
+use std::fmt;
+use std::str::FromStr;
+
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use url::Url;
+
+/// Schemes of a connection over TCP.
+const TCP: [&str; 2] = ["redis", "valkey"];
+/// Schemes of a connection over TCP with TLS.
+const TLS: [&str; 2] = ["rediss", "valkeys"];
+/// Schemes of a connection over a socket in the file system.
+const UNIX: [&str; 3] = ["unix", "redis+unix", "valkey+unix"];
+/// What may stand in the query of a socket's address.
+const UNIX_QUERY: [&str; 3] = ["user", "pass", "db"];
+
+/// Where Redis is, with user and password. Shows host and port, or the path of a socket, and nothing else.
+#[derive(Clone)]
+pub struct RedisUrl(ConnectionInfo);
+
+/// Text that is not the address of a Redis, and how to write it. Holds no part of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidRedisUrl {
+    /// Not an address at all.
+    #[error(
+        "expected an address such as redis://127.0.0.1:6379/ or redis://user:password@host:6379/0"
+    )]
+    Shape,
+    /// TLS is asked for.
+    #[error(
+        "TLS to Redis is not supported yet: use redis:// within a trusted network, or through a tunnel such as stunnel"
+    )]
+    Tls,
+    /// A character that would end the password early.
+    #[error(
+        "a user or password with '#', '/', '?', '@' or '%' must be percent-encoded: # is %23, / is %2F, ? is %3F, @ is %40, % is %25; an address has no query and no fragment"
+    )]
+    RawCharacter,
+    /// A character that cannot be part of an address.
+    #[error("blanks and control characters in a user or password must be percent-encoded")]
+    Blank,
+    /// No host.
+    #[error("the host is missing: expected redis://host:port/")]
+    NoHost,
+    /// A host that is every address.
+    #[error("0.0.0.0 and [::] are no addresses to connect to: name the host of Redis")]
+    Wildcard,
+    /// A host that is none.
+    #[error("the host is not a name or an IP address; an IPv6 address stands in brackets")]
+    Host,
+    /// A port that is none.
+    #[error("the port is not a number from 1 to 65535")]
+    Port,
+    /// A database that is none.
+    #[error("the database is not a number: expected redis://host:port/0")]
+    Database,
+    /// A user alone, which would not log in.
+    #[error("there is a user and no password; a password alone is written redis://:password@host/")]
+    NoPassword,
+    /// User or password is not text.
+    #[error("user and password must be UTF-8 once their percent-encoding is decoded")]
+    NotText,
+    /// A socket that has no absolute path.
+    #[error("the path of the socket is not absolute: expected redis+unix:///run/redis.sock")]
+    Path,
+    /// Something unknown in the query of a socket's address.
+    #[error(
+        "the query of a socket's address may have user, pass and db, each once; & in a password must be written %26, and + must be written %2B"
+    )]
+    Query,
+}
+
+impl RedisUrl {
+    /// What the client library connects to.
+    pub(crate) fn connection_info(&self) -> ConnectionInfo {
+        self.0.clone()
+    }
+}
+
+impl Default for RedisUrl {
+    fn default() -> Self {
+        "redis://127.0.0.1:6379/".parse().expect("the default is an address")
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.addr() {
+            ConnectionAddr::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            address => write!(f, "{address}"),
+        }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RedisUrl({self})")
+    }
+}
+
+impl FromStr for RedisUrl {
+    type Err = InvalidRedisUrl;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let (scheme, rest) = text.split_once("://").ok_or(InvalidRedisUrl::Shape)?;
+        let scheme = scheme.to_ascii_lowercase();
+        // The parser of URLs would drop some of these, and a password would silently be another one.
+        let blank = |c: char| c.is_whitespace() || c.is_control();
+        match &*scheme {
+            _ if TLS.contains(&&*scheme) => Err(InvalidRedisUrl::Tls),
+            tcp if TCP.contains(&tcp) && rest.contains(blank) => Err(InvalidRedisUrl::Blank),
+            unix if UNIX.contains(&unix) && rest.contains(blank) => Err(InvalidRedisUrl::Blank),
+            tcp if TCP.contains(&tcp) => tcp_info(text, rest),
+            unix if UNIX.contains(&unix) => unix_info(text, rest),
+            _ => Err(InvalidRedisUrl::Shape),
+        }
+        .map(Self)
+    }
+}
+
+fn tcp_info(text: &str, rest: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (credentials, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let raw = rest.contains(['#', '?']) || database.contains('@') || credentials.contains('@');
+    if raw || !is_percent_encoded(credentials) {
+        return Err(InvalidRedisUrl::RawCharacter);
+    }
+    if place.is_empty() || place.starts_with(':') {
+        return Err(InvalidRedisUrl::NoHost);
+    }
+    check_credentials(credentials.split_once(':').unwrap_or((credentials, "")))?;
+    check_database(database.trim_end_matches('/'))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        url::ParseError::InvalidPort => InvalidRedisUrl::Port,
+        url::ParseError::EmptyHost => InvalidRedisUrl::NoHost,
+        _ => InvalidRedisUrl::Host,
+    })?;
+    if url.port() == Some(0) || place.ends_with(':') {
+        return Err(InvalidRedisUrl::Port);
+    }
+    if matches!(url.host_str(), Some("0.0.0.0" | "[::]")) {
+        return Err(InvalidRedisUrl::Wildcard);
+    }
+    url.into_connection_info().map_err(|_| InvalidRedisUrl::NotText)
+}
+
+fn unix_info(text: &str, rest: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if rest.contains('#') || !is_percent_encoded(rest) {
+        return Err(InvalidRedisUrl::RawCharacter);
+    }
+    if !path.starts_with('/') || path.ends_with('/') {
+        return Err(InvalidRedisUrl::Path);
+    }
+    let mut values = [""; 3];
+    for pair in query.split('&').filter(|_| !query.is_empty()) {
+        let (name, value) = pair.split_once('=').ok_or(InvalidRedisUrl::Query)?;
+        let at = UNIX_QUERY.iter().position(|known| *known == name);
+        let place = at.map(|at| &mut values[at]).filter(|place| place.is_empty());
+        // In a query a + would be read as a blank.
+        let place = place.filter(|_| !value.is_empty() && !value.contains('+'));
+        *place.ok_or(InvalidRedisUrl::Query)? = value;
+    }
+    let [user, password, database] = values;
+    check_credentials((user, password))?;
+    check_database(database)?;
+    text.into_connection_info().map_err(|_| InvalidRedisUrl::Path)
+}
+
+/// A user without a password is not sent to Redis: it was mostly meant to be the password.
+fn check_credentials((user, password): (&str, &str)) -> Result<(), InvalidRedisUrl> {
+    if password.is_empty() && !user.is_empty() {
+        return Err(InvalidRedisUrl::NoPassword);
+    }
+    Ok(())
+}
+
+fn check_database(text: &str) -> Result<(), InvalidRedisUrl> {
+    match text.is_empty() || text.parse::<u16>().is_ok() {
+        true => Ok(()),
+        false => Err(InvalidRedisUrl::Database),
+    }
+}
+
+/// Whether each `%` begins two hex digits.
+fn is_percent_encoded(text: &str) -> bool {
+    text.split('%').skip(1).all(|rest| {
+        let digits = rest.as_bytes();
+        digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::InvalidRedisUrl::*;
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_user_and_password() {
+        for (text, shown) in [
+            ("redis://127.0.0.1:6379/", "127.0.0.1:6379"),
+            ("valkey://redis", "redis:6379"),
+            ("REDIS://redis/3/", "redis:6379"),
+            ("redis://user:s%40cret@example.com:7000/3\n", "example.com:7000"),
+            ("redis://:p%40%23s%2Fw%3Fo%25rd:x+y@[::1]:7000", "[::1]:7000"),
+            ("unix:///run/redis.sock?pass=secret%2B&db=2", "/run/redis.sock"),
+            ("redis+unix:///run/redis.sock?user=u&pass=secret", "/run/redis.sock"),
+        ] {
+            let url: RedisUrl = text.parse().unwrap();
+            assert_eq!(url.to_string(), shown);
+            assert_eq!(format!("{url:?}"), format!("RedisUrl({shown})"));
+        }
+    }
+
+    #[test]
+    fn user_password_and_database_are_those_of_the_address() {
+        let url: RedisUrl = "redis://us%C3%A9r:p%40%23s%2Fw%3Fo%25rd+x@h:1/5".parse().unwrap();
+        let info = url.connection_info();
+        let redis = info.redis_settings();
+        assert_eq!((redis.username(), redis.password()), (Some("usér"), Some("p@#s/w?o%rd+x")));
+        assert_eq!(redis.db(), 5);
+        let url: RedisUrl = "unix:///s?user=u&pass=a%2Bb%26&db=7".parse().unwrap();
+        let info = url.connection_info();
+        let redis = info.redis_settings();
+        assert_eq!((redis.username(), redis.password()), (Some("u"), Some("a+b&")));
+        assert_eq!(redis.db(), 7);
+    }
+
+    /// Each holds `hunter2` where a user might put it; no message may.
+    #[test]
+    fn what_cannot_be_used_is_refused_by_part_and_without_the_secret() {
+        for (text, wrong) in [
+            ("hunter2", Shape),
+            ("redis:hunter2@host", Shape),
+            ("http://:hunter2@host/", Shape),
+            ("rediss://:hunter2@host:6380/", Tls),
+            ("valkeys://:hunter2@host:6380/", Tls),
+            ("redis://:hunter2#s/w?o%rd@127.0.0.1:7320/", RawCharacter),
+            ("redis://:p#hunter2@host/", RawCharacter),
+            ("redis://:p/hunter2@host/", RawCharacter),
+            ("redis://:hunter2/p@host/", RawCharacter),
+            ("redis://:p?hunter2@host/", RawCharacter),
+            ("redis://:p@hunter2@host/", RawCharacter),
+            ("redis://:hunter2%rd@host/", RawCharacter),
+            ("redis://:hunter2%2@host/", RawCharacter),
+            ("redis://host/?password=hunter2", RawCharacter),
+            ("redis://host/?db=1", RawCharacter),
+            ("redis://host/#insecure", RawCharacter),
+            ("redis://:hunter 2@host/", Blank),
+            ("redis://:hunter2\t@host/", Blank),
+            ("redis://", NoHost),
+            ("redis:///0", NoHost),
+            ("redis://:hunter2@", NoHost),
+            ("redis://:hunter2@/0", NoHost),
+            ("redis://:hunter2@:6379/", NoHost),
+            ("redis://:hunter2", NoHost),
+            ("redis://:hunter2@0.0.0.0:6379/", Wildcard),
+            ("redis://:hunter2@[::]/", Wildcard),
+            ("redis://:hunter2@[host/", Host),
+            ("redis://:hunter2@::1/", NoHost),
+            ("redis://:hunter2@host:0/", Port),
+            ("redis://:hunter2@host:65536/", Port),
+            ("redis://:hunter2@host:/", Port),
+            ("redis://:hunter2@host:port/", Port),
+            ("redis://:hunter2@host/zero", Database),
+            ("redis://:hunter2@host/-1", Database),
+            ("redis://:hunter2@host/0/1", Database),
+            ("redis://hunter2@host/", NoPassword),
+            ("redis://hunter2:@host/", NoPassword),
+            ("redis://:hunter2%FF@host/", NotText),
+            ("unix://hunter2", Path),
+            ("unix://run/redis.sock?pass=hunter2", Path),
+            ("unix:///?pass=hunter2", Path),
+            ("unix:///run/redis.sock?password=hunter2", Query),
+            ("unix:///run/redis.sock?pass=hunter2&x", Query),
+            ("unix:///run/redis.sock?pass=p&pass=hunter2", Query),
+            ("unix:///run/redis.sock?pass=hunter+2", Query),
+            ("unix:///run/redis.sock?user=hunter2", NoPassword),
+            ("unix:///run/redis.sock?pass=hunter2&db=x", Database),
+            ("unix:///run/redis.sock?pass=p#hunter2", RawCharacter),
+            ("unix:///run/redis.sock?pass=hunter2%zz", RawCharacter),
+        ] {
+            let refused = text.parse::<RedisUrl>().unwrap_err();
+            assert_eq!(refused, wrong, "{text}");
+            assert!(!format!("{refused} {refused:?}").contains("hunter"), "{refused}");
+        }
+    }
+}
