@@ -69,7 +69,7 @@ impl Figures {
     async fn look(&self) -> Result<String, Error> {
         let up = self.broker.open().await.is_ok();
         let depths = self.broker.depths(MAX_QUEUES).await?;
-        let workers = self.broker.workers().await?;
+        let workers = self.broker.fleet().await?;
         let jobs = depths.iter().flat_map(|(queue, depth)| {
             let states = [
                 ("queued", depth.queued),

@@ -5,5 +5,6 @@ mod model;
 mod mutants;
 mod operation;
 mod properties;
+mod reads;
 mod scenarios;
 mod snapshot;

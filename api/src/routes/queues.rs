@@ -21,7 +21,7 @@ const MAX_REDRIVE: u64 = 100_000;
 #[utoipa::path(get, path = "/queues", tag = "queues", operation_id = "listQueues",
     responses((status = 200, description = "Queues by name", body = Items<QueueDocument>)))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller) -> Answer {
-    let (queues, workers) = (app.broker.queues().await?, app.broker.workers().await?);
+    let (queues, workers) = (app.broker.queues().await?, app.broker.fleet().await?);
     let seen = queues.iter().filter(|queue| caller.may_use(&queue.name));
     Ok(ok(&Items { items: seen.map(|queue| QueueDocument::new(queue, &workers)).collect() }))
 }
@@ -101,7 +101,6 @@ pub(crate) async fn purge(app: web::Data<App>, caller: Caller, name: web::Path<S
 }
 
 async fn one(app: &App, name: &QueueName) -> Answer {
-    let queues = app.broker.queues().await?;
-    let queue = queues.iter().find(|queue| queue.name == *name).ok_or_else(no_such_queue)?;
-    Ok(ok(&QueueDocument::new(queue, &app.broker.workers().await?)))
+    let queue = app.broker.queue(name).await?.ok_or_else(no_such_queue)?;
+    Ok(ok(&QueueDocument::new(&queue, &app.broker.fleet().await?)))
 }

@@ -20,7 +20,7 @@ use crate::watching::Until;
 pub(crate) async fn visible(app: &App, caller: &Caller, text: &str) -> Result<JobId, Problem> {
     let id = job_id(text)?;
     if caller.queues().is_some() {
-        seen(caller, app.broker.job(id).await?)?;
+        seen(caller, app.broker.job_without_result(id).await?)?;
     }
     Ok(id)
 }

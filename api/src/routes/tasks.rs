@@ -12,7 +12,7 @@ use crate::state::App;
 #[utoipa::path(get, path = "/tasks", tag = "tasks", operation_id = "listTasks",
     responses((status = 200, description = "Tasks by name", body = Items<TaskDocument>)))]
 pub(crate) async fn list(app: web::Data<App>) -> Answer {
-    let (tasks, workers) = (app.catalog.read().await?, app.broker.workers().await?);
+    let (tasks, workers) = (app.catalog.read().await?, app.broker.fleet().await?);
     Ok(ok(&Items { items: tasks.iter().map(|task| TaskDocument::new(task, &workers)).collect() }))
 }
 
@@ -28,5 +28,5 @@ pub(crate) async fn show(app: web::Data<App>, name: web::Path<String>) -> Answer
     let name: TaskName = name.parse().map_err(|_| unknown())?;
     let tasks = app.catalog.read().await?;
     let task = tasks.iter().find(|task| task.name == name).ok_or_else(unknown)?;
-    Ok(ok(&TaskDocument::new(task, &app.broker.workers().await?)))
+    Ok(ok(&TaskDocument::new(task, &app.broker.fleet().await?)))
 }

@@ -70,7 +70,7 @@ impl Depth {
 }
 
 /// So many queues are asked about in one round trip.
-const QUEUES_A_TRIP: usize = 100;
+pub(crate) const QUEUES_A_TRIP: usize = 100;
 
 impl Broker {
     /// Depths of up to `most` queues that were used in the last hour or hold anything, by name.

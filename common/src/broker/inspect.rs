@@ -1,22 +1,16 @@
-//! Looking: one job by id, and the people's view of tasks, queues and workers. Never changes anything.
-
-use std::collections::BTreeMap;
-use std::time::Duration;
+//! Looking: one job by id, and the tasks that were declared. Never changes anything.
 
 use redis::aio::ConnectionLike;
 use redis::{Pipeline, Value};
 use serde::Deserialize;
 
 use super::connection::server_errors;
-use super::depth::Depth;
 use super::error::{Error, classify};
-use super::heartbeat::WorkerInfo;
 use super::lease::WorkerId;
 use super::record::{self, JobRecord, Lookup, PAYLOAD_LARGE};
 use super::{Broker, CALL_DEADLINE, reply};
 use crate::job::{JobError, JobId, Payload};
-use crate::queue::QueueName;
-use crate::task::{TaskDescriptor, TaskName};
+use crate::task::TaskDescriptor;
 use crate::time::Timestamp;
 
 /// One attempt of a job that did not succeed, or the current or last one.
@@ -37,57 +31,6 @@ pub struct Attempt {
     pub error: Option<JobError>,
 }
 
-/// A queue as an operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueSummary {
-    /// Its name.
-    pub name: QueueName,
-    /// Whether nothing is handed out.
-    pub paused: bool,
-    /// Jobs that could be claimed now.
-    pub queued: u64,
-    /// Jobs that wait for their time.
-    pub scheduled: u64,
-    /// Jobs that wait for their next attempt.
-    pub retrying: u64,
-    /// Jobs in flight.
-    pub running: u64,
-    /// Dead letters.
-    pub failed: u64,
-    /// Age of the oldest job that could be claimed now.
-    pub oldest_age: Option<Duration>,
-    /// Jobs that ended in the last minute, give or take ten seconds.
-    pub finished_last_minute: u64,
-}
-
-/// A worker as an operator sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WorkerSummary {
-    /// Its id.
-    pub id: WorkerId,
-    /// Who it is.
-    pub info: WorkerInfo,
-    /// Slots that run a job.
-    pub busy: u64,
-    /// Its last beat.
-    pub seen_at: Timestamp,
-    /// What it ran at its last beat.
-    pub running: Vec<RunningJob>,
-}
-
-/// A job that a worker runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunningJob {
-    /// The job.
-    pub id: JobId,
-    /// What it does.
-    pub task: TaskName,
-    /// Where it waited.
-    pub queue: QueueName,
-    /// When this attempt started.
-    pub started_at: Option<Timestamp>,
-}
-
 impl Broker {
     /// Whether an id can name a job of this key space at all.
     pub(crate) fn holds(&self, id: JobId) -> bool {
@@ -100,6 +43,14 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn job(&self, id: JobId) -> Result<Lookup<JobRecord>, Error> {
         Ok(self.job_and(id, &[]).await?.0)
+    }
+
+    /// As [`Broker::job`], without the result: what it takes to know whose job it is.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away.
+    pub async fn job_without_result(&self, id: JobId) -> Result<Lookup<JobRecord>, Error> {
+        Ok(self.fields_and(id, record::WITHOUT_RESULT, &[]).await?.0)
     }
 
     /// Reads a job and its result, however large. The result is there only if the job succeeded. One round trip.
@@ -124,7 +75,8 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn payload(&self, id: JobId) -> Result<Lookup<Option<Payload>>, Error> {
-        let (job, more) = self.job_and(id, &["payload", PAYLOAD_LARGE]).await?;
+        let more = ["payload", PAYLOAD_LARGE];
+        let (job, more) = self.fields_and(id, record::WITHOUT_RESULT, &more).await?;
         job.try_map(|job| {
             let payload = more.into_iter().find(|value| *value != Value::Nil);
             let bytes = payload.map(reply::bytes).transpose()?;
@@ -137,7 +89,7 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn attempts(&self, id: JobId) -> Result<Lookup<Vec<Attempt>>, Error> {
-        let (job, mut more) = self.job_and(id, &["history"]).await?;
+        let (job, mut more) = self.fields_and(id, record::WITHOUT_RESULT, &["history"]).await?;
         job.try_map(|job| attempts_of(&job, more.pop().unwrap_or(Value::Nil)))
     }
 
@@ -146,34 +98,41 @@ impl Broker {
         id: JobId,
         more: &[&str],
     ) -> Result<(Lookup<JobRecord>, Vec<Value>), Error> {
+        self.fields_and(id, &record::FIELDS, more).await
+    }
+
+    async fn fields_and(
+        &self,
+        id: JobId,
+        fields: &[&str],
+        more: &[&str],
+    ) -> Result<(Lookup<JobRecord>, Vec<Value>), Error> {
         if !self.holds(id) {
             return Ok((Lookup::Unknown, Vec::new()));
         }
         let mut pipeline = redis::pipe();
-        pipeline
-            .cmd("HMGET")
-            .arg(self.settings.keys(id.partition()).job(id))
-            .arg(&record::FIELDS)
-            .arg(more);
+        pipeline.cmd("HMGET").arg(self.settings.keys(id.partition()).job(id)).arg(fields).arg(more);
         let mut values = reply::array(self.link.read(&pipeline).await?.swap_remove(0))?;
-        let more = values.split_off(record::FIELDS.len());
+        if values.len() < fields.len() {
+            return Err(Error::unreadable("a job with too few fields"));
+        }
+        let more = values.split_off(fields.len());
         Ok((record::read(id, Value::Array(values))?, more))
     }
 
-    /// Reads many jobs of any partitions at once, in the given order.
-    pub(crate) async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Lookup<JobRecord>>, Error> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// Reads jobs of any partitions for a list, which does not show their results, in the given order.
+    pub(crate) async fn listed(&self, ids: &[JobId]) -> Result<Vec<Lookup<JobRecord>>, Error> {
         let mut pipeline = redis::pipe();
         for &id in ids {
-            pipeline
-                .cmd("HMGET")
-                .arg(self.settings.keys(id.partition()).job(id))
-                .arg(&record::FIELDS);
+            let key = self.settings.keys(id.partition()).job(id);
+            pipeline.cmd("HMGET").arg(&key).arg(record::WITHOUT_RESULT);
+            pipeline.cmd("HSTRLEN").arg(&key).arg("result");
         }
         let values = self.pooled(&pipeline).await?;
-        ids.iter().zip(values).map(|(&id, value)| record::read(id, value)).collect()
+        let read = |(&id, values): (&JobId, &[Value])| {
+            record::read_without_result(id, values[0].clone(), reply::unsigned(&values[1])?)
+        };
+        ids.iter().zip(values.chunks_exact(2)).map(read).collect()
     }
 
     /// Tasks that a worker declared in the last 30 days, by name.
@@ -198,143 +157,6 @@ impl Broker {
         Ok(tasks)
     }
 
-    /// Queues that were used or served in the last hour, or hold anything, by name.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
-    pub async fn queues(&self) -> Result<Vec<QueueSummary>, Error> {
-        let mut queues: BTreeMap<QueueName, QueueSummary> = BTreeMap::new();
-        for partition in self.partitions() {
-            let keys = self.settings.keys(partition);
-            let mut index = redis::pipe();
-            index
-                .cmd("ZRANGE")
-                .arg(keys.queues())
-                .arg(0)
-                .arg(-1)
-                .cmd("SMEMBERS")
-                .arg(keys.paused())
-                .cmd("TIME");
-            let [names, paused, time] = reply::fields(Value::Array(self.pooled(&index).await?))?;
-            let now = reply::time_ms(time)?;
-            let paused: Vec<String> =
-                reply::array(paused)?.into_iter().map(reply::text).collect::<Result<_, _>>()?;
-            for name in reply::array(names)? {
-                let name: QueueName = reply::parsed(name)?;
-                let part = self
-                    .queue_in(
-                        &keys,
-                        &name,
-                        now,
-                        paused.iter().any(|paused| paused == name.as_str()),
-                    )
-                    .await?;
-                queues.entry(name).and_modify(|sum| merge(sum, &part)).or_insert(part);
-            }
-        }
-        Ok(queues.into_values().collect())
-    }
-
-    async fn queue_in(
-        &self,
-        keys: &super::Keys,
-        name: &QueueName,
-        now: u64,
-        paused: bool,
-    ) -> Result<QueueSummary, Error> {
-        let mut ask = redis::pipe();
-        Depth::ask(&mut ask, keys, name);
-        ask.cmd("MGET");
-        for bucket in now / 10_000 - 5..=now / 10_000 {
-            ask.arg(keys.ended(name, bucket));
-        }
-        let values = self.pooled(&ask).await?;
-        let depth = Depth::read(&values[..Depth::REPLIES], now)?;
-        let retrying = self.retrying(keys, name, depth.delayed).await?;
-        let ended = reply::array(values[Depth::REPLIES].clone())?;
-        Ok(QueueSummary {
-            name: name.clone(),
-            paused,
-            queued: depth.queued,
-            running: depth.running,
-            failed: depth.failed,
-            scheduled: depth.delayed.saturating_sub(retrying),
-            retrying,
-            oldest_age: depth.oldest_age,
-            finished_last_minute: ended
-                .iter()
-                .filter_map(|count| reply::unsigned(count).ok())
-                .sum(),
-        })
-    }
-
-    /// How many of the delayed jobs wait for a retry: counted among the first thousand, estimated beyond.
-    async fn retrying(
-        &self,
-        keys: &super::Keys,
-        name: &QueueName,
-        delayed: u64,
-    ) -> Result<u64, Error> {
-        const COUNTED: u64 = 1000;
-        if delayed == 0 {
-            return Ok(0);
-        }
-        let mut first = redis::pipe();
-        first.cmd("ZRANGE").arg(keys.delayed(name)).arg(0).arg(COUNTED - 1);
-        let ids = reply::array(self.pooled(&first).await?.swap_remove(0))?;
-        let mut ask = redis::pipe();
-        for id in ids.iter().cloned().filter_map(|id| reply::parsed(id).ok()) {
-            ask.cmd("HGET").arg(keys.job(id)).arg("state");
-        }
-        let states = self.pooled(&ask).await?;
-        let retrying = states.iter().filter(
-            |state| matches!(state, Value::BulkString(state) if state.starts_with(b"retrying ")),
-        );
-        Ok(retrying.count() as u64 * delayed / delayed.clamp(1, COUNTED))
-    }
-
-    /// Workers that beat in the last 30 s, in the order of their last beat.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
-    pub async fn workers(&self) -> Result<Vec<WorkerSummary>, Error> {
-        let mut workers: BTreeMap<String, WorkerSummary> = BTreeMap::new();
-        for partition in self.partitions() {
-            let keys = self.settings.keys(partition);
-            let mut index = redis::pipe();
-            index.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(-1);
-            let ids = reply::array(self.pooled(&index).await?.swap_remove(0))?;
-            let mut ask = redis::pipe();
-            let ids: Vec<WorkerId> =
-                ids.into_iter().map(reply::parsed).collect::<Result<_, _>>()?;
-            for &id in &ids {
-                ask.cmd("HMGET").arg(keys.worker(id)).arg(&["info", "busy", "seen", "running"]);
-            }
-            for (id, value) in ids.iter().zip(self.pooled(&ask).await?) {
-                let Some((mut worker, running)) = read_worker(*id, value)? else {
-                    continue;
-                };
-                worker.running = self.running_jobs(&running).await?;
-                let known = workers
-                    .entry(id.to_string())
-                    .or_insert_with(|| WorkerSummary { running: Vec::new(), ..worker.clone() });
-                known.running.append(&mut worker.running);
-            }
-        }
-        Ok(workers.into_values().collect())
-    }
-
-    async fn running_jobs(&self, ids: &[JobId]) -> Result<Vec<RunningJob>, Error> {
-        let jobs = self.jobs(ids).await?.into_iter().filter_map(|lookup| match lookup {
-            Lookup::Found(job) => {
-                let JobRecord { id, task, queue, started_at, .. } = job;
-                Some(RunningJob { id, task, queue, started_at })
-            }
-            Lookup::Gone(_) | Lookup::Unknown => None,
-        });
-        Ok(jobs.collect())
-    }
-
     /// Sends commands over the pool, as one round trip.
     pub(crate) async fn pooled(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
         if pipeline.cmd_iter().next().is_none() {
@@ -355,33 +177,6 @@ impl Broker {
         };
         tokio::time::timeout(CALL_DEADLINE, ask).await.map_err(|_| Error::timed_out())?
     }
-}
-
-fn merge(sum: &mut QueueSummary, part: &QueueSummary) {
-    sum.paused |= part.paused;
-    sum.queued += part.queued;
-    sum.scheduled += part.scheduled;
-    sum.retrying += part.retrying;
-    sum.running += part.running;
-    sum.failed += part.failed;
-    sum.oldest_age = sum.oldest_age.max(part.oldest_age);
-    sum.finished_last_minute += part.finished_last_minute;
-}
-
-fn read_worker(id: WorkerId, value: Value) -> Result<Option<(WorkerSummary, Vec<JobId>)>, Error> {
-    let [info, busy, seen, running] = reply::fields(value)?;
-    if info == Value::Nil {
-        return Ok(None);
-    }
-    let Ok(info) = serde_json::from_slice(&reply::bytes(info)?) else {
-        return Ok(None);
-    };
-    let running = reply::text(running)?.lines().filter_map(|id| id.parse().ok()).collect();
-    let seen_at = Timestamp::from_unix_ms(reply::unsigned(&seen)?);
-    Ok(Some((
-        WorkerSummary { id, info, busy: reply::unsigned(&busy)?, seen_at, running: Vec::new() },
-        running,
-    )))
 }
 
 /// A line of the history that the functions keep.

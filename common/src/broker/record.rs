@@ -103,8 +103,9 @@ impl<T> Lookup<T> {
     }
 }
 
-/// The fields of a job's hash that make a [`JobRecord`], in the order [`read`] takes them. `result_large`, `payload`,
-/// `payload_large` and `history` are left out: they are fetched only when asked for.
+/// The fields of a job's hash that make a [`JobRecord`], in the order [`read`] takes them; `result` is the last, so that
+/// [`WITHOUT_RESULT`] is the same without it. `result_large`, `payload`, `payload_large` and `history` are left out: they
+/// are fetched only when asked for.
 pub(crate) const FIELDS: [&str; 13] = [
     "gone",
     "state",
@@ -116,10 +117,13 @@ pub(crate) const FIELDS: [&str; 13] = [
     "progress_message",
     "run_at",
     "error",
-    "result",
     "result_size",
     "result_type",
+    "result",
 ];
+
+/// The same fields for readers that do not show the result: it may have 64 KiB, a hundred times as much as all others.
+pub(crate) const WITHOUT_RESULT: &[&str] = FIELDS.split_at(FIELDS.len() - 1).0;
 
 /// Where a payload lies that is too large to pass through a function; others lie in `payload`.
 pub(crate) const PAYLOAD_LARGE: &str = "payload_large";
@@ -199,9 +203,13 @@ impl LastOptions {
     }
 }
 
-/// Reads the answer of `HMGET job …FIELDS`.
+/// Reads the answer of `HMGET job …FIELDS`, or of [`WITHOUT_RESULT`]: then the result has no `inline`, and a size only if
+/// that is a field of its own.
 pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> {
-    let mut fields = Fields(reply::fields::<{ FIELDS.len() }>(value)?.into());
+    let mut fields = Fields(reply::array(value)?);
+    if fields.0.len() < WITHOUT_RESULT.len() {
+        return Err(Error::unreadable("a job with too few fields"));
+    }
     match fields.parsed::<String>("gone")?.as_deref() {
         Some("trimmed") => return Ok(Lookup::Gone(Tombstone::Trimmed)),
         Some(_) => return Ok(Lookup::Gone(Tombstone::Deleted)),
@@ -240,7 +248,22 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
     Ok(Lookup::Found(record))
 }
 
-/// The values of [`FIELDS`], taken by name.
+/// Reads the answer of `HMGET job …WITHOUT_RESULT`; a result that stands inline has that size, or 0 if none does.
+pub(crate) fn read_without_result(
+    id: JobId,
+    value: Value,
+    inline_size: u64,
+) -> Result<Lookup<JobRecord>, Error> {
+    read(id, value)?.try_map(|mut job| {
+        if job.status == Status::Succeeded && job.result.is_none() && inline_size > 0 {
+            let content_type = ContentType::default();
+            job.result = Some(ResultSummary { inline: None, size: inline_size, content_type });
+        }
+        Ok(job)
+    })
+}
+
+/// The values of [`FIELDS`], taken by name; one that was not asked for is absent.
 struct Fields(Vec<Value>);
 
 impl Fields {
@@ -249,7 +272,7 @@ impl Fields {
     }
 
     fn take(&mut self, name: &str) -> Option<Value> {
-        let value = std::mem::replace(&mut self.0[Self::place(name)], Value::Nil);
+        let value = std::mem::replace(self.0.get_mut(Self::place(name))?, Value::Nil);
         (!matches!(value, Value::Nil)).then_some(value)
     }
 

@@ -151,10 +151,12 @@ impl Broker {
         if !self.holds(id) {
             return Ok(Lookup::Unknown);
         }
+        // Whoever reads a log is not shown the result.
+        let fields = if how == "log" { record::WITHOUT_RESULT } else { &record::FIELDS };
         let arguments = |command: &mut Cmd| {
             command.arg(id.to_string()).arg(how);
             command.arg(known_version.map_or_else(String::new, |version| version.to_string()));
-            command.arg(known_line).arg(&record::FIELDS);
+            command.arg(known_line).arg(fields);
         };
         let reply = self.link.call(Call::new(Function::Watch, id.partition()), arguments).await?;
         let [fields, rest @ ..] = reply::fields::<5>(reply)?;

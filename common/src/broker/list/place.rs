@@ -1,4 +1,4 @@
-//! Reading the ids at one place of the walk: a stretch of a sorted set, or of a ready list.
+//! Reading the ids at places of the walk: a stretch of a sorted set, or of a ready list.
 
 use super::cursor::{Cursor, LanePlace, Place, SetPlace};
 use crate::broker::error::Error;
@@ -7,8 +7,8 @@ use crate::broker::{Broker, Keys, reply};
 use crate::job::{JobId, Status};
 use crate::queue::QueueName;
 
-/// Ids read from one place at once.
-const STRIDE: usize = 100;
+/// Ids read from one place at once, at most.
+pub(super) const STRIDE: usize = 100;
 /// How far behind its old place a cursor's job is searched in a ready list.
 const SEARCHED: usize = 10_000;
 
@@ -22,19 +22,103 @@ pub(super) struct Reading {
     pub(super) end: Option<Place>,
 }
 
+impl Reading {
+    /// The place behind so many of its ids; `None` behind the last of them.
+    pub(super) fn behind(&self, taken: usize) -> Option<Place> {
+        if taken < self.ids.len() { self.places.get(taken - 1).cloned() } else { None }
+    }
+
+    /// As much of it as a step reads.
+    fn cut_to(mut self, window: usize) -> Self {
+        if self.ids.len() > window {
+            self.ids.truncate(window);
+            self.places.truncate(window);
+            self.end = self.places.last().cloned();
+        }
+        self
+    }
+}
+
+/// The beginning of a set or lane that holds jobs.
+pub(super) struct Spot {
+    pub(super) queue: QueueName,
+    pub(super) place: Place,
+    pub(super) length: usize,
+    key: String,
+}
+
 impl Broker {
+    /// Where those queues hold jobs of the status that is walked, in their order. One round trip.
+    pub(super) async fn spots(
+        &self,
+        here: &Cursor,
+        names: &[QueueName],
+    ) -> Result<Vec<Spot>, Error> {
+        let keys = self.settings.keys(here.partition);
+        let mut spots: Vec<_> =
+            names.iter().flat_map(|name| all_spots(&keys, name, here)).collect();
+        let mut ask = redis::pipe();
+        for spot in &spots {
+            let lane = matches!(spot.place, Place::Lane(_));
+            ask.cmd(if lane { "LLEN" } else { "ZCARD" }).arg(&spot.key);
+        }
+        for (spot, length) in spots.iter_mut().zip(self.pooled(&ask).await?) {
+            spot.length = usize::try_from(reply::unsigned(&length)?).unwrap_or(usize::MAX);
+        }
+        spots.retain(|spot| spot.length > 0);
+        Ok(spots)
+    }
+
+    /// Reads up to `window` ids from the beginning of each of those spots. One round trip.
+    pub(super) async fn read_spots(
+        &self,
+        spots: &[Spot],
+        window: usize,
+    ) -> Result<Vec<Reading>, Error> {
+        let mut ask = redis::pipe();
+        for spot in spots {
+            match spot.place {
+                Place::Set(place) => ask_set(&mut ask, &spot.key, place.score, 0, window),
+                Place::Lane(_) => ask_lane(&mut ask, &spot.key, 0, window),
+            }
+        }
+        let replies = self.pooled(&ask).await?;
+        let read = |(spot, reply): (&Spot, redis::Value)| {
+            let places: Vec<(JobId, Place)> = match spot.place {
+                Place::Set(_) => read_set_reply(reply)?
+                    .into_iter()
+                    .map(|(id, score)| (id, Place::Set(SetPlace { score, below: Some(id) })))
+                    .collect(),
+                Place::Lane(place) => read_lane_reply(reply)?
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, id)| {
+                        (id, Place::Lane(LanePlace { index, behind: Some(id), ..place }))
+                    })
+                    .collect(),
+            };
+            let (ids, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
+            let end = places.last().filter(|_| ids.len() == window).cloned();
+            Ok(Reading { ids, places, end })
+        };
+        spots.iter().zip(replies).map(read).collect()
+    }
+
+    /// Reads up to `window` ids from a place inside a queue.
     pub(super) async fn read_place(
         &self,
         here: &Cursor,
         queue: &QueueName,
+        window: usize,
     ) -> Result<Reading, Error> {
         let keys = self.settings.keys(here.partition);
-        match &here.place {
+        let reading = match &here.place {
             Place::Set(place) => self.read_set(&set_of(&keys, queue, here.status), *place).await,
             Place::Lane(place) => {
                 self.read_lane(&keys.ready(queue, Lane::ALL[place.lane]), *place).await
             }
-        }
+        };
+        Ok(reading?.cut_to(window))
     }
 
     /// Reads a sorted set from its highest score down; ids of one score in falling order.
@@ -65,15 +149,9 @@ impl Broker {
         top: u64,
         skip: usize,
     ) -> Result<Vec<(JobId, u64)>, Error> {
-        let top = if top == u64::MAX { "+inf".to_owned() } else { top.to_string() };
         let mut ask = redis::pipe();
-        ask.cmd("ZRANGE").arg(name).arg(top).arg("-inf").arg("BYSCORE").arg("REV");
-        ask.arg("LIMIT").arg(skip).arg(STRIDE).arg("WITHSCORES");
-        let values = reply::array(self.pooled(&ask).await?.swap_remove(0))?;
-        let pair = |pair: &[redis::Value]| {
-            Ok((reply::parsed(pair[0].clone())?, reply::unsigned(&pair[1])?))
-        };
-        values.chunks_exact(2).map(pair).collect()
+        ask_set(&mut ask, name, top, skip, STRIDE);
+        read_set_reply(self.pooled(&ask).await?.swap_remove(0))
     }
 
     /// Reads a ready list from its newest end. The cursor's job may have been pushed along by newer
@@ -109,10 +187,43 @@ impl Broker {
 
     async fn lane_window(&self, name: &str, start: usize) -> Result<Vec<JobId>, Error> {
         let mut ask = redis::pipe();
-        ask.cmd("LRANGE").arg(name).arg(start).arg(start + STRIDE - 1);
-        let values = reply::array(self.pooled(&ask).await?.swap_remove(0))?;
-        values.into_iter().map(reply::parsed).collect()
+        ask_lane(&mut ask, name, start, STRIDE);
+        read_lane_reply(self.pooled(&ask).await?.swap_remove(0))
     }
+}
+
+/// Everywhere a queue may hold jobs of a status, in the order of the walk.
+fn all_spots(keys: &Keys, queue: &QueueName, here: &Cursor) -> Vec<Spot> {
+    let spot = |place, key| Spot { queue: queue.clone(), place, length: 0, key };
+    match Place::first(here.status) {
+        Place::Set(place) => vec![spot(Place::Set(place), set_of(keys, queue, here.status))],
+        Place::Lane(place) => (0..Lane::ALL.len())
+            .map(|lane| {
+                let place = Place::Lane(LanePlace { lane, ..place });
+                spot(place, keys.ready(queue, Lane::ALL[lane]))
+            })
+            .collect(),
+    }
+}
+
+fn ask_set(ask: &mut redis::Pipeline, name: &str, top: u64, skip: usize, count: usize) {
+    let top = if top == u64::MAX { "+inf".to_owned() } else { top.to_string() };
+    ask.cmd("ZRANGE").arg(name).arg(top).arg("-inf").arg("BYSCORE").arg("REV");
+    ask.arg("LIMIT").arg(skip).arg(count).arg("WITHSCORES");
+}
+
+fn read_set_reply(reply: redis::Value) -> Result<Vec<(JobId, u64)>, Error> {
+    let pair =
+        |pair: &[redis::Value]| Ok((reply::parsed(pair[0].clone())?, reply::unsigned(&pair[1])?));
+    reply::array(reply)?.chunks_exact(2).map(pair).collect()
+}
+
+fn ask_lane(ask: &mut redis::Pipeline, name: &str, start: usize, count: usize) {
+    ask.cmd("LRANGE").arg(name).arg(start).arg(start + count - 1);
+}
+
+fn read_lane_reply(reply: redis::Value) -> Result<Vec<JobId>, Error> {
+    reply::array(reply)?.into_iter().map(reply::parsed).collect()
 }
 
 /// The set in which jobs of a status stand; several statuses share one.

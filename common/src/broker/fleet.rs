@@ -1,0 +1,152 @@
+//! The people's view of workers. Never changes anything.
+
+use std::collections::BTreeMap;
+
+use redis::Value;
+
+use super::error::Error;
+use super::heartbeat::WorkerInfo;
+use super::keys::Keys;
+use super::lease::WorkerId;
+use super::record::{LastOptions, Spec, State};
+use super::{Broker, reply};
+use crate::job::JobId;
+use crate::queue::QueueName;
+use crate::task::TaskName;
+use crate::time::Timestamp;
+
+/// A worker as an operator sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerSummary {
+    /// Its id.
+    pub id: WorkerId,
+    /// Who it is.
+    pub info: WorkerInfo,
+    /// Slots that run a job.
+    pub busy: u64,
+    /// Its last beat.
+    pub seen_at: Timestamp,
+    /// What it ran at its last beat.
+    pub running: Vec<RunningJob>,
+}
+
+/// A job that a worker runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningJob {
+    /// The job.
+    pub id: JobId,
+    /// What it does.
+    pub task: TaskName,
+    /// Where it waited.
+    pub queue: QueueName,
+    /// When this attempt started.
+    pub started_at: Option<Timestamp>,
+}
+
+/// Workers read in one round trip: each may have a description of some kilobytes.
+const WORKERS_A_TRIP: usize = 100;
+/// Running jobs read in one round trip: about a millisecond of Redis' time.
+const JOBS_A_TRIP: usize = 500;
+
+impl Broker {
+    /// Workers that beat in the last 30 s, and what they run, by id.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away.
+    pub async fn workers(&self) -> Result<Vec<WorkerSummary>, Error> {
+        self.read_fleet(true).await
+    }
+
+    /// As [`Broker::workers`], without what they run: as many reads as there are workers, and none for their jobs.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away.
+    pub async fn fleet(&self) -> Result<Vec<WorkerSummary>, Error> {
+        self.read_fleet(false).await
+    }
+
+    async fn read_fleet(&self, with_jobs: bool) -> Result<Vec<WorkerSummary>, Error> {
+        let mut workers: BTreeMap<String, WorkerSummary> = BTreeMap::new();
+        for partition in self.partitions() {
+            let keys = self.settings.keys(partition);
+            let mut index = redis::pipe();
+            index.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(-1);
+            let ids = reply::array(self.pooled(&index).await?.swap_remove(0))?;
+            let ids: Vec<WorkerId> =
+                ids.into_iter().map(reply::parsed).collect::<Result<_, _>>()?;
+            for ids in ids.chunks(WORKERS_A_TRIP) {
+                for (worker, running) in self.workers_in(&keys, ids, with_jobs).await? {
+                    let id = worker.id.to_string();
+                    let known = workers.entry(id).or_insert(worker);
+                    known.running.extend(self.running_jobs(&keys, &running).await?);
+                }
+            }
+        }
+        Ok(workers.into_values().collect())
+    }
+
+    /// Some workers as one partition knows them, and which of its jobs they run.
+    async fn workers_in(
+        &self,
+        keys: &Keys,
+        ids: &[WorkerId],
+        with_jobs: bool,
+    ) -> Result<Vec<(WorkerSummary, Vec<JobId>)>, Error> {
+        let fields: &[&str] = if with_jobs {
+            &["info", "busy", "seen", "running"]
+        } else {
+            &["info", "busy", "seen"]
+        };
+        let mut ask = redis::pipe();
+        for &id in ids {
+            ask.cmd("HMGET").arg(keys.worker(id)).arg(fields);
+        }
+        let replies = ids.iter().zip(self.pooled(&ask).await?);
+        replies.filter_map(|(&id, reply)| read_worker(id, reply).transpose()).collect()
+    }
+
+    async fn running_jobs(&self, keys: &Keys, ids: &[JobId]) -> Result<Vec<RunningJob>, Error> {
+        let mut jobs = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(JOBS_A_TRIP) {
+            let mut ask = redis::pipe();
+            for &id in ids {
+                ask.cmd("HMGET").arg(keys.job(id)).arg(&["state", "spec"]);
+            }
+            for (&id, reply) in ids.iter().zip(self.pooled(&ask).await?) {
+                jobs.extend(read_running(id, reply)?);
+            }
+        }
+        Ok(jobs)
+    }
+}
+
+/// `None` if the job is not there any more.
+fn read_running(id: JobId, reply: Value) -> Result<Option<RunningJob>, Error> {
+    let [state, spec] = reply::fields(reply)?;
+    if state == Value::Nil || spec == Value::Nil {
+        return Ok(None);
+    }
+    let state = State::read(&reply::text(state)?)?;
+    let Spec { task, .. } = Spec::read(&reply::text(spec)?, &mut LastOptions::default())?;
+    Ok(Some(RunningJob { id, task, queue: state.queue, started_at: state.started_at }))
+}
+
+fn read_worker(id: WorkerId, value: Value) -> Result<Option<(WorkerSummary, Vec<JobId>)>, Error> {
+    let mut values = reply::array(value)?.into_iter();
+    let (Some(info), Some(busy), Some(seen)) = (values.next(), values.next(), values.next()) else {
+        return Err(Error::unreadable("a worker with too few fields"));
+    };
+    if info == Value::Nil {
+        return Ok(None);
+    }
+    let Ok(info) = serde_json::from_slice(&reply::bytes(info)?) else {
+        return Ok(None);
+    };
+    let running = values.next().map(reply::text).transpose()?.unwrap_or_default();
+    let running = running.lines().filter_map(|id| id.parse().ok()).collect();
+    let seen_at = Timestamp::from_unix_ms(reply::unsigned(&seen)?);
+    Ok(Some((
+        WorkerSummary { id, info, busy: reply::unsigned(&busy)?, seen_at, running: Vec::new() },
+        running,
+    )))
+}

@@ -1,0 +1,203 @@
+//! The people's view of queues: all of them, or one by itself. Never changes anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+
+use super::depth::{Depth, QUEUES_A_TRIP};
+use super::error::Error;
+use super::keys::Keys;
+use super::{Broker, reply};
+use crate::job::JobId;
+use crate::queue::QueueName;
+
+/// A queue as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSummary {
+    /// Its name.
+    pub name: QueueName,
+    /// Whether nothing is handed out.
+    pub paused: bool,
+    /// Jobs that could be claimed now.
+    pub queued: u64,
+    /// Jobs that wait for their time.
+    pub scheduled: u64,
+    /// Jobs that wait for their next attempt.
+    pub retrying: u64,
+    /// Jobs in flight.
+    pub running: u64,
+    /// Dead letters.
+    pub failed: u64,
+    /// Age of the oldest job that could be claimed now.
+    pub oldest_age: Option<Duration>,
+    /// Jobs that ended in the last minute, give or take ten seconds.
+    pub finished_last_minute: u64,
+}
+
+/// How many delayed jobs of a queue that is read by itself are looked at, to count those that wait for a retry; beyond them it
+/// is an estimate. Beside many others it is fewer, so that a list costs what it shows.
+const COUNTED: u64 = 1000;
+const COUNTED_IN_A_LIST: u64 = 20;
+/// States read in one round trip: about a millisecond of Redis' time.
+const STATES_A_TRIP: usize = 1000;
+
+impl Broker {
+    /// Queues that were used or served in the last hour, or hold anything, by name.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away.
+    pub async fn queues(&self) -> Result<Vec<QueueSummary>, Error> {
+        let mut queues: BTreeMap<QueueName, QueueSummary> = BTreeMap::new();
+        for partition in self.partitions() {
+            let keys = self.settings.keys(partition);
+            let mut index = redis::pipe();
+            index.cmd("ZRANGE").arg(keys.queues()).arg(0).arg(-1);
+            index.cmd("SMEMBERS").arg(keys.paused()).cmd("TIME");
+            let [names, paused, time] = reply::fields(Value::Array(self.pooled(&index).await?))?;
+            let now = reply::time_ms(time)?;
+            let names: Vec<QueueName> = read_names(names)?;
+            let paused: BTreeSet<QueueName> = read_names(paused)?;
+            for names in names.chunks(QUEUES_A_TRIP) {
+                let parts = self.parts(&keys, names, now, COUNTED_IN_A_LIST).await?;
+                for mut part in parts {
+                    part.paused = paused.contains(&part.name);
+                    merge(&mut queues, part);
+                }
+            }
+        }
+        Ok(queues.into_values().collect())
+    }
+
+    /// One queue, if it is known: used or served in the last hour, or it holds anything. What other queues there are costs
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away.
+    pub async fn queue(&self, name: &QueueName) -> Result<Option<QueueSummary>, Error> {
+        let mut queues = BTreeMap::new();
+        for partition in self.partitions() {
+            let keys = self.settings.keys(partition);
+            let mut index = redis::pipe();
+            index.cmd("ZSCORE").arg(keys.queues()).arg(name.as_str());
+            index.cmd("SISMEMBER").arg(keys.paused()).arg(name.as_str()).cmd("TIME");
+            let [used, paused, time] = reply::fields(Value::Array(self.pooled(&index).await?))?;
+            if used == Value::Nil {
+                continue;
+            }
+            let now = reply::time_ms(time)?;
+            for mut part in self.parts(&keys, std::slice::from_ref(name), now, COUNTED).await? {
+                part.paused = reply::integer(&paused)? == 1;
+                merge(&mut queues, part);
+            }
+        }
+        Ok(queues.into_values().next())
+    }
+
+    /// What some queues hold in one partition, but for whether they are paused. Two round trips, and one for each thousand
+    /// delayed jobs that are looked at.
+    async fn parts(
+        &self,
+        keys: &Keys,
+        names: &[QueueName],
+        now: u64,
+        counted: u64,
+    ) -> Result<Vec<QueueSummary>, Error> {
+        let mut ask = redis::pipe();
+        names.iter().for_each(|name| ask_part(&mut ask, keys, name, now, counted));
+        let replies = self.pooled(&ask).await?;
+        let mut parts = Vec::with_capacity(names.len());
+        let mut delayed = Vec::new();
+        for (name, replies) in names.iter().zip(replies.chunks_exact(PART_REPLIES)) {
+            let (part, ids) = read_part(name, replies, now)?;
+            delayed.extend(ids.into_iter().map(|id| (parts.len(), id)));
+            parts.push(part);
+        }
+        let retrying = self.retrying(keys, parts.len(), &delayed).await?;
+        for (part, retrying) in parts.iter_mut().zip(retrying) {
+            // Until here all delayed jobs counted as scheduled.
+            let delayed = part.scheduled;
+            part.retrying = retrying * delayed / delayed.clamp(1, counted);
+            part.scheduled = delayed.saturating_sub(part.retrying);
+        }
+        Ok(parts)
+    }
+
+    /// How many of those delayed jobs wait for a retry, by the number of their queue.
+    async fn retrying(
+        &self,
+        keys: &Keys,
+        queues: usize,
+        delayed: &[(usize, JobId)],
+    ) -> Result<Vec<u64>, Error> {
+        let mut retrying = vec![0; queues];
+        for some in delayed.chunks(STATES_A_TRIP) {
+            let mut ask = redis::pipe();
+            for &(_, id) in some {
+                ask.cmd("HGET").arg(keys.job(id)).arg("state");
+            }
+            for (&(queue, _), state) in some.iter().zip(self.pooled(&ask).await?) {
+                let waits =
+                    matches!(&state, Value::BulkString(state) if state.starts_with(b"retrying "));
+                retrying[queue] += u64::from(waits);
+            }
+        }
+        Ok(retrying)
+    }
+}
+
+fn read_names<C: FromIterator<QueueName>>(names: Value) -> Result<C, Error> {
+    reply::array(names)?.into_iter().map(reply::parsed).collect()
+}
+
+/// How many replies [`ask_part`] leads to.
+const PART_REPLIES: usize = Depth::REPLIES + 2;
+
+fn ask_part(ask: &mut Pipeline, keys: &Keys, name: &QueueName, now: u64, counted: u64) {
+    Depth::ask(ask, keys, name);
+    ask.cmd("MGET");
+    for bucket in now / 10_000 - 5..=now / 10_000 {
+        ask.arg(keys.ended(name, bucket));
+    }
+    ask.cmd("ZRANGE").arg(keys.delayed(name)).arg(0).arg(counted - 1);
+}
+
+/// What a queue holds, and its first delayed jobs.
+fn read_part(
+    name: &QueueName,
+    replies: &[Value],
+    now: u64,
+) -> Result<(QueueSummary, Vec<JobId>), Error> {
+    let (depth, rest) = replies.split_at(Depth::REPLIES);
+    let depth = Depth::read(depth, now)?;
+    let ended = reply::array(rest[0].clone())?;
+    let delayed = reply::array(rest[1].clone())?.into_iter();
+    let part = QueueSummary {
+        name: name.clone(),
+        paused: false,
+        queued: depth.queued,
+        scheduled: depth.delayed,
+        retrying: 0,
+        running: depth.running,
+        failed: depth.failed,
+        oldest_age: depth.oldest_age,
+        finished_last_minute: ended.iter().filter_map(|count| reply::unsigned(count).ok()).sum(),
+    };
+    Ok((part, delayed.filter_map(|id| reply::parsed(id).ok()).collect()))
+}
+
+/// Adds what a queue holds in one partition to what it holds in others.
+fn merge(queues: &mut BTreeMap<QueueName, QueueSummary>, part: QueueSummary) {
+    let Some(sum) = queues.get_mut(&part.name) else {
+        queues.insert(part.name.clone(), part);
+        return;
+    };
+    sum.paused |= part.paused;
+    sum.queued += part.queued;
+    sum.scheduled += part.scheduled;
+    sum.retrying += part.retrying;
+    sum.running += part.running;
+    sum.failed += part.failed;
+    sum.oldest_age = sum.oldest_age.max(part.oldest_age);
+    sum.finished_last_minute += part.finished_last_minute;
+}

@@ -1,0 +1,152 @@
+//! What reads cost Redis: as much as they return, whatever else is there. Measured in the bytes that Redis sent.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crunch_common::broker::{
+    Broker, Durability, Exchange, Library, ListQuery, Lookup, NewJob, Start, WorkerId,
+};
+use crunch_common::job::{JobId, Partition, Payload, Priority, Status};
+use crunch_common::queue::QueueName;
+use crunch_tests::RedisServer;
+use redis::aio::MultiplexedConnection;
+
+use super::driver::options;
+
+fn job(broker: &Broker, queue: &str) -> NewJob {
+    NewJob {
+        id: broker.new_id(None),
+        task: "read".parse().unwrap(),
+        queue: queue.parse().unwrap(),
+        priority: Priority::Normal,
+        start: Start::Now,
+        payload: "{}".into(),
+        options: options(),
+        retention: None,
+        idempotency: None,
+        durability: Durability::MEMORY,
+        webhook: None,
+    }
+}
+
+/// A key space with one job in each of so many queues; the names of the queues and the ids.
+async fn queues(redis: &RedisServer, count: usize) -> (Broker, Vec<String>, BTreeSet<JobId>) {
+    let broker = redis.broker("reads", Library::shipped());
+    let names: Vec<_> =
+        (0..count).map(|number| format!("a-name-of-some-length-{number}")).collect();
+    let jobs: Vec<_> = names.iter().map(|name| job(&broker, name)).collect();
+    for answer in broker.enqueue(&jobs).await {
+        answer.unwrap();
+    }
+    (broker, names, jobs.iter().map(|job| job.id).collect())
+}
+
+/// How many bytes Redis has sent to all its clients.
+async fn sent(redis: &mut MultiplexedConnection) -> usize {
+    let info: String = redis::cmd("INFO").arg("stats").query_async(redis).await.unwrap();
+    let figure = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    figure.unwrap().trim().parse().unwrap()
+}
+
+/// Every job of a list, by pages of `limit`; and how many pages it took.
+async fn walk(broker: &Broker, status: Option<Status>, limit: usize) -> (Vec<JobId>, usize) {
+    let mut query = ListQuery { status, limit, ..ListQuery::default() };
+    let (mut ids, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = broker.list(&query).await.unwrap();
+        ids.extend(page.items.iter().map(|job| job.id));
+        pages += 1;
+        query.cursor = page.next;
+        if query.cursor.is_none() {
+            return (ids, pages);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_over_many_queues_reads_their_names_once() {
+    let redis = RedisServer::start();
+    let (broker, names, _) = queues(&redis, 2000).await;
+    let mut connection = redis.connect().await;
+    let all_names: usize = names.iter().map(|name| name.len() + 8).sum();
+    let before = sent(&mut connection).await;
+    let query = ListQuery { status: Some(Status::Queued), limit: 20, ..ListQuery::default() };
+    let page = broker.list(&query).await.unwrap();
+    assert_eq!(page.items.len(), 20);
+    let bytes = sent(&mut connection).await - before;
+    assert!(bytes < 2 * all_names, "{bytes} bytes for a page, {all_names} for all names");
+}
+
+#[tokio::test]
+async fn one_queue_is_read_by_itself() {
+    let redis = RedisServer::start();
+    let (broker, names, _) = queues(&redis, 2000).await;
+    let mut connection = redis.connect().await;
+    let before = sent(&mut connection).await;
+    let queue = broker.queue(&names[700].parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((queue.queued, queue.paused), (1, false));
+    let bytes = sent(&mut connection).await - before;
+    assert!(bytes < 10_000, "{bytes} bytes for one queue");
+    assert_eq!(broker.queue(&"unknown".parse().unwrap()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_walk_over_many_queues_meets_every_job_once() {
+    let redis = RedisServer::start();
+    let (broker, _, all) = queues(&redis, 700).await;
+    for limit in [100, 63] {
+        let (ids, _) = walk(&broker, Some(Status::Queued), limit).await;
+        assert_eq!((ids.len(), ids.into_iter().collect()), (all.len(), all.clone()));
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_finds_nothing_ends_after_bounded_work_and_names_where_to_go_on() {
+    let redis = RedisServer::start();
+    let (broker, ..) = queues(&redis, 6000).await;
+    let (ids, pages) = walk(&broker, Some(Status::Failed), 20).await;
+    assert_eq!((ids.len(), pages), (0, 2));
+}
+
+/// A page looks at 1000 jobs, whichever it shows: their results would be 60 MB.
+#[tokio::test]
+async fn lists_do_not_fetch_results_that_they_do_not_show() {
+    const SIZE: usize = 60_000;
+    let redis = RedisServer::start();
+    let broker = redis.broker("reads", Library::shipped());
+    let queue: QueueName = "q".parse().unwrap();
+    let jobs: Vec<_> = (0..60).map(|_| job(&broker, "q")).collect();
+    for answer in broker.enqueue(&jobs).await {
+        answer.unwrap();
+    }
+    let mut exchange = Exchange {
+        worker: WorkerId::generate(),
+        number: 0,
+        lease: Duration::from_secs(60),
+        queues: vec![queue.clone()],
+        settlements: Vec::new(),
+        want: 20,
+        busy: 0,
+    };
+    while exchange.number < 4 {
+        exchange.number += 1;
+        let claims = broker.exchange(Partition::default(), &exchange).await.unwrap().claims;
+        let result = || Payload::json(format!("\"{}\"", "x".repeat(SIZE - 2)));
+        let settlements = claims.into_iter().map(|claim| claim.lease.complete(result()));
+        exchange.settlements = settlements.collect();
+    }
+    let mut connection = redis.connect().await;
+    let before = sent(&mut connection).await;
+    let query = ListQuery { limit: 100, ..ListQuery::default() };
+    let page = broker.list(&query).await.unwrap();
+    let bytes = sent(&mut connection).await - before;
+    assert!(bytes < SIZE, "{bytes} bytes for a list of 60 jobs");
+    let result = page.items[0].result.clone().unwrap();
+    assert_eq!((page.items.len(), result.size, result.inline), (60, SIZE as u64, None));
+    let Lookup::Found(whole) = broker.job(page.items[0].id).await.unwrap() else {
+        panic!("the job is gone");
+    };
+    let whole = whole.result.unwrap();
+    assert_eq!(whole.inline.map(|bytes| bytes.len()), Some(SIZE));
+    assert_eq!((whole.size, whole.content_type), (result.size, result.content_type));
+}
