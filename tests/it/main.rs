@@ -11,6 +11,7 @@ mod configuration;
 mod durability;
 mod faults;
 mod fleet;
+mod fuzz;
 mod http;
 mod life;
 mod memory;

@@ -8,6 +8,7 @@
 mod api;
 pub mod chaos;
 mod events;
+pub mod fuzz;
 mod ledger;
 mod port;
 mod process;

@@ -1,0 +1,124 @@
+//! `tasks.toml` by chance: a worker starts with it, or refuses it with exit code 2 and a reason.
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::draw::Draw;
+use super::{ENOUGH, Finding, Plan, Report, Until};
+use crate::binary;
+
+/// A worker that has not refused its file by then has taken it.
+const REFUSED_WITHIN: Duration = Duration::from_millis(400);
+
+const SETTINGS: &[&str] = &[
+    "name",
+    "description",
+    "command",
+    "accepts",
+    "content_type",
+    "queue",
+    "max_payload",
+    "max_result",
+    "timeout",
+    "max_attempts",
+    "backoff",
+    "priority",
+    "retention",
+    "payload_schema",
+    "result_schema",
+    "inherit_env",
+    "env",
+    "directory",
+    "mode",
+    "processes",
+    "retry_exit_codes",
+    "x",
+];
+const SETTING_VALUES: &[&str] = &[
+    "\"a\"",
+    "\"fuzz.a\"",
+    "\"\"",
+    "[\"cat\"]",
+    "[]",
+    "[\"\"]",
+    "[\"nowhere/x\"]",
+    "\"5s\"",
+    "\"-1s\"",
+    "\"9999999999999h\"",
+    "0",
+    "-1",
+    "18446744073709551616",
+    "1.5",
+    "nan",
+    "inf",
+    "true",
+    "1979-05-27",
+    "{}",
+    "{ a = \"b\" }",
+    "{ \"=\" = \"\\u0000\" }",
+    "\"tree.json\"",
+    "\"/\"",
+    "\"schema.json\"",
+    "\"application/json\"",
+    "[\"text/plain\", 1]",
+    "\"urgent\"",
+    "\"\\u0000\"",
+    "'''x'''",
+];
+
+/// # Errors
+/// If there is no room for a file.
+pub(super) async fn run(plan: Plan, until: Until) -> anyhow::Result<Report> {
+    let mut draw = Draw::new(Pcg64Mcg::seed_from_u64(plan.seed ^ 0x7ab1e5));
+    let (directory, mut report) = (tempfile::tempdir()?, Report::default());
+    let path = directory.path().join("tasks.toml");
+    std::fs::write(directory.path().join("schema.json"), "{\"type\":\"object\"}")?;
+    while until.goes_on(report.tables.saturating_mul(10)) && report.findings.len() < ENOUGH {
+        let bytes = table(&mut draw);
+        std::fs::write(&path, &bytes)?;
+        if let Err(what) = read_by_worker(&path).await {
+            let input = format!("seed {}, file {}", plan.seed, report.tables);
+            let what = format!("{what}\n{}", String::from_utf8_lossy(&bytes));
+            report.findings.push(Finding { input, what });
+        }
+        report.tables += 1;
+    }
+    Ok(report)
+}
+
+async fn read_by_worker(path: &std::path::Path) -> Result<(), String> {
+    let mut command = Command::new(binary("crunch-worker"));
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("CRUNCH_TASKS", path);
+    // Nobody listens there: one that takes its file waits for Redis.
+    command.env("CRUNCH_REDIS_URL", "redis://127.0.0.1:1/").kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(output) = timeout(REFUSED_WITHIN, command.output()).await else { return Ok(()) };
+    let Output { status, stderr, .. } = output.map_err(|error| error.to_string())?;
+    let message = String::from_utf8_lossy(&stderr);
+    if status.code() != Some(2) || message.contains("panicked") || message.trim().is_empty() {
+        return Err(format!("{status}: {message}"));
+    }
+    Ok(())
+}
+
+fn table(draw: &mut Draw) -> Vec<u8> {
+    let mut text = String::new();
+    if draw.once_in(4) {
+        text += draw.one(&["builtin = false\n", "builtin = 1\n", "x = 1\n", "[defaults]\n"]);
+    }
+    for number in 0..draw.below(4) {
+        text += "[[task]]\n";
+        if !draw.once_in(6) {
+            text += &format!("name = \"fuzz.{number}\"\ncommand = [\"cat\"]\n");
+        }
+        for _ in 0..draw.below(5) {
+            text += &format!("{} = {}\n", draw.one(SETTINGS), draw.one(SETTING_VALUES));
+        }
+    }
+    if draw.once_in(4) { draw.damaged(text.into_bytes()) } else { text.into_bytes() }
+}
