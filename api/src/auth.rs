@@ -27,6 +27,7 @@ pub use rights::{Queues, Scope, Scopes};
 pub(crate) use ring::KeyRing;
 
 use crate::connections::network_of;
+use crate::parameters::Accepts;
 use crate::problem::{FORBIDDEN, INTERNAL, Problem, UNAUTHORIZED};
 use crate::rate::Rate;
 use crate::state::App;
@@ -38,7 +39,8 @@ pub(crate) enum Access {
     Open,
     /// A key with that scope, where callers must show one. Every request counts against the caller's rate.
     Needs(Scope),
-    /// The same, but the handler counts the request itself, once it knows that the request is a valid one.
+    /// The same, but the handler counts the request itself, once it knows that the request is a valid one; it checks the query
+    /// itself as well.
     NeedsAndCounts(Scope),
 }
 
@@ -143,13 +145,14 @@ impl FromRequest for Caller {
     }
 }
 
-/// Lets a request through to its handler if its caller may have what the route offers.
+/// Lets a request through to its handler if its caller may have what the route offers, and the route knows what is asked.
 pub(crate) async fn authorize(
-    access: Access,
+    (access, accepts): (Access, Accepts),
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    match admit(access, &request) {
+    let admitted = admit(access, &request);
+    match admitted.and_then(|caller| accepts.check(request.query_string()).map(|()| caller)) {
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);

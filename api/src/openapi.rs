@@ -10,10 +10,13 @@ mod tasks;
 mod webhooks;
 pub(crate) mod words;
 
+use std::collections::HashMap;
+
+use actix_web::http::Method;
 use crunch_common::task::TaskDescriptor;
 use serde::Serialize;
 use serde_json::{Value, json};
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
@@ -96,6 +99,27 @@ pub(crate) fn document(routes: &[TaskRoute], tasks: &[&TaskDescriptor], server: 
         webhooks: document["webhooks"].take(),
         components: document["components"].take(),
     }
+}
+
+/// The query parameters that the annotation of each route lists.
+pub(crate) fn query_parameters() -> HashMap<(Method, String), Vec<String>> {
+    let listed = |operation: Operation| {
+        let parameters = operation.parameters.unwrap_or_default().into_iter();
+        let names = parameters.filter_map(|parameter| match parameter {
+            RefOr::T(it) if it.parameter_in == ParameterIn::Query => Some(it.name),
+            RefOr::T(_) | RefOr::Ref(_) => None,
+        });
+        names.collect()
+    };
+    let of_path = |(path, item): (String, PathItem)| {
+        let operations =
+            [(Method::GET, item.get), (Method::POST, item.post), (Method::DELETE, item.delete)];
+        let there = operations.into_iter().filter_map(|(method, it)| Some((method, it?)));
+        there
+            .map(move |(method, operation)| ((method, path.clone()), listed(operation)))
+            .collect::<Vec<_>>()
+    };
+    Api::openapi().paths.paths.into_iter().flat_map(of_path).collect()
 }
 
 /// The document in the order in which people read it.

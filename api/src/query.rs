@@ -5,6 +5,7 @@ use std::fmt;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use crate::nearest::nearest;
 use crate::problem::{INVALID_PARAMETER, Problem};
 
 /// The pairs of a query string in their order, decoded (`application/x-www-form-urlencoded`).
@@ -35,6 +36,21 @@ pub(crate) fn written<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> St
 pub(crate) fn repeated<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut seen = HashSet::new();
     names.find(|&name| !seen.insert(name))
+}
+
+/// 400 that names a parameter which is not among the known ones, and the nearest of these.
+pub(crate) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
+    let known: Vec<_> = known.collect();
+    let mut detail = "there is no such query parameter here".to_owned();
+    if let Some(nearest) = nearest(name, known.iter().copied()) {
+        detail += &format!("; did you mean {nearest}?");
+    }
+    match known.as_slice() {
+        [] => detail += ", and no other",
+        known if detail.ends_with('?') => detail += &format!(" Known: {}", known.join(", ")),
+        known => detail += &format!("; known: {}", known.join(", ")),
+    }
+    invalid(name, detail)
 }
 
 /// 400 that names the parameter.

@@ -23,6 +23,7 @@ use crate::auth::Access::{self, NeedsAndCounts, Open};
 use crate::auth::Scope::{Admin, Cancel, Read, Submit};
 use crate::auth::authorize;
 use crate::config::TaskRoute;
+use crate::parameters::{Accepts, Unknown};
 use crate::problem::{METHOD_NOT_ALLOWED, NOT_FOUND, Problem};
 use crate::state::App;
 
@@ -41,33 +42,33 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/jobs").get(Read, jobs::list).post(NeedsAndCounts(Submit), submit::by_envelope),
         At::path("/jobs/batch").post(NeedsAndCounts(Submit), submit::batch),
         At::path("/tasks/{task}/jobs").post(NeedsAndCounts(Submit), submit::by_task),
-        At::path("/result/{token}").get(Read, results::by_token),
-        At::path("/jobs/{id}").get(Read, jobs::show).delete(Admin, jobs::delete),
-        At::path("/jobs/{id}/result").get(Read, results::raw),
-        At::path("/jobs/{id}/payload").get(Read, results::payload),
+        At::one("/result/{token}").get(Read, results::by_token),
+        At::one("/jobs/{id}").get(Read, jobs::show).delete(Admin, jobs::delete),
+        At::one("/jobs/{id}/result").get(Read, results::raw),
+        At::one("/jobs/{id}/payload").get(Read, results::payload),
         At::path("/jobs/{id}/attempts").get(Read, jobs::attempts),
         At::path("/jobs/{id}/deliveries").get(Read, deliveries::list),
-        At::path("/jobs/{id}/events").get(Read, events::stream),
+        At::one("/jobs/{id}/events").get(Read, events::stream),
         At::path("/jobs/{id}/logs").get(Read, events::log),
         At::path("/jobs/{id}/cancel").post(Cancel, jobs::cancel),
         At::path("/jobs/{id}/retry").post(Admin, jobs::retry),
         At::path("/tasks").get(Read, tasks::list),
-        At::path("/tasks/{task}").get(Read, tasks::show),
+        At::one("/tasks/{task}").get(Read, tasks::show),
         At::path("/queues").get(Read, queues::list),
-        At::path("/queues/{queue}").get(Read, queues::show),
+        At::one("/queues/{queue}").get(Read, queues::show),
         At::path("/queues/{queue}/pause").post(Admin, queues::pause),
         At::path("/queues/{queue}/resume").post(Admin, queues::resume),
         At::path("/queues/{queue}/redrive").post(Admin, queues::redrive),
         At::path("/queues/{queue}/purge").post(Admin, queues::purge),
         At::path("/workers").get(Read, workers::list),
-        At::path(PROBES[0]).get(Open, health::live),
-        At::path(PROBES[1]).get(Open, health::ready),
-        At::path("/metrics").get(Read, metrics::show),
-        At::path("/openapi.json").get(Read, pages::openapi),
-        At::path("/docs").get(Open, docs::page),
-        At::path("/docs/{file}").get(Open, docs::file),
-        At::path("/problems/{slug}").get(Read, pages::problem),
-        At::path("/").get(Read, pages::home),
+        At::page(PROBES[0]).get(Open, health::live),
+        At::page(PROBES[1]).get(Open, health::ready),
+        At::one("/metrics").get(Read, metrics::show),
+        At::one("/openapi.json").get(Read, pages::openapi),
+        At::page("/docs").get(Open, docs::page),
+        At::page("/docs/{file}").get(Open, docs::file),
+        At::page("/problems/{slug}").get(Read, pages::problem),
+        At::page("/").get(Read, pages::home),
     ];
     configured.chain(own).collect()
 }
@@ -84,13 +85,27 @@ async fn nothing_here() -> Answer {
 /// The methods of one path. HEAD comes with GET; OPTIONS and 405 tell what is offered.
 struct At {
     path: String,
+    /// What a read does with query parameters that it does not know.
+    unknown: Unknown,
     methods: Vec<(Method, Access)>,
     routes: Vec<Route>,
 }
 
 impl At {
+    /// A list or a verb.
     fn path(path: &str) -> Self {
-        Self { path: path.to_owned(), methods: Vec::new(), routes: Vec::new() }
+        let unknown = Unknown::Refused;
+        Self { path: path.to_owned(), unknown, methods: Vec::new(), routes: Vec::new() }
+    }
+
+    /// One resource, to which links lead.
+    fn one(path: &str) -> Self {
+        Self { unknown: Unknown::RefusedButMarkers, ..Self::path(path) }
+    }
+
+    /// A page for people, or what supervisors ask.
+    fn page(path: &str) -> Self {
+        Self { unknown: Unknown::Ignored, ..Self::path(path) }
     }
 
     fn get<F, Args>(self, access: impl Into<Access>, handler: F) -> Self
@@ -127,7 +142,11 @@ impl At {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        let guard = from_fn(move |request, next| authorize(access, request, next));
+        let accepts = match access {
+            NeedsAndCounts(_) => Accepts::anything(),
+            Open | Access::Needs(_) => Accepts::by(&method, &self.path, self.unknown),
+        };
+        let guard = from_fn(move |request, next| authorize((access, accepts), request, next));
         self.routes.push(web::method(method.clone()).to(handler).wrap(guard));
         self.methods.push((method, access));
         self

@@ -130,7 +130,7 @@ fn read_query(query: &str) -> Result<(u64, usize), Problem> {
                 let expected = || query::invalid(&name, "expected a whole number from 1 to 256");
                 limit = given.ok_or_else(expected)?;
             }
-            _ => {}
+            _ => return Err(query::unknown(&name, ["limit", "cursor"].into_iter())),
         }
     }
     Ok((known, limit))

@@ -172,11 +172,7 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
 
 fn read_query(query: &str) -> Result<ListQuery, Problem> {
     let mut list = ListQuery { limit: DEFAULT_LIMIT, ..ListQuery::default() };
-    let pairs = known_pairs(query)?;
-    if let Some(name) = query::repeated(pairs.iter().map(|(name, _)| name.as_str())) {
-        return Err(query::invalid(name, "is given twice"));
-    }
-    for (name, text) in &pairs {
+    for (name, text) in &sorted_pairs(query)? {
         let invalid = |accepted: &str| query::invalid(name, format!("expected {accepted}"));
         let time = || text.parse().map_err(|error| query::invalid(name, error));
         match name.as_str() {
@@ -191,23 +187,22 @@ fn read_query(query: &str) -> Result<ListQuery, Problem> {
                 let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
                 list.limit = limit.ok_or_else(|| invalid("a whole number from 1 to 100"))?;
             }
-            _ => {
+            "cursor" => {
                 let cursor = read_cursor(text).filter(|cursor| list.fits(cursor));
                 let cursor =
                     cursor.ok_or_else(|| invalid("the next_cursor of a page of this list"))?;
                 list.cursor = Some(cursor);
             }
+            _ => return Err(query::unknown(name, PARAMETERS.into_iter())),
         }
     }
     Ok(list)
 }
 
-/// What the query says to a list, the cursor last: it is one only beside the rest. Other parameters are ignored, as
-/// everywhere but on submissions.
-fn known_pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
+/// The parameters of a list, the cursor last: whether it fits depends on the rest.
+fn sorted_pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let place = |name: &str| PARAMETERS.iter().position(|&known| known == name);
     let mut pairs = query::pairs(query)?;
-    pairs.retain(|(name, _)| place(name).is_some());
     pairs.sort_by_key(|(name, _)| place(name));
     Ok(pairs)
 }
@@ -222,7 +217,7 @@ fn read_cursor(text: &str) -> Option<Cursor> {
 
 /// The same query with another cursor.
 fn next_query(query: &str, cursor: &str) -> Result<String, Problem> {
-    let pairs = known_pairs(query)?;
+    let pairs = sorted_pairs(query)?;
     let others = pairs.iter().filter(|(name, _)| name != "cursor");
     let others = others.map(|(name, value)| (name.as_str(), value.as_str()));
     Ok(query::written(others.chain([("cursor", cursor)])))

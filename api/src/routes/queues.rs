@@ -81,7 +81,7 @@ pub(crate) async fn redrive(
                 let number = text.parse().ok().filter(|number| (1..=MAX_REDRIVE).contains(number));
                 limit = number.ok_or_else(|| invalid("a whole number from 1 to 100000"))?;
             }
-            _ => {}
+            _ => return Err(query::unknown(&parameter, ["task", "limit"].into_iter())),
         }
     }
     Ok(ok(&Count {

@@ -205,13 +205,11 @@ fn refuse_beside_items(request: &HttpRequest) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Where the envelope says everything, a query parameter that is not known would silently say nothing.
+/// Options are in the envelope: as a query parameter one would silently do nothing.
 fn refuse_parameters(request: &HttpRequest, known: &[&str]) -> Result<(), Problem> {
     let pairs = query::pairs(request.query_string())?;
     match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-        Some((name, _)) => {
-            Err(query::invalid(name, "there is no such query parameter here; say it in the body"))
-        }
+        Some((name, _)) => Err(query::unknown(name, known.iter().copied())),
         None => Ok(()),
     }
 }

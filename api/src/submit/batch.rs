@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::given::refused;
 use super::{Envelope, Taken, check_fit, check_webhook, no_answer, taken, undeclared_member};
 use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
@@ -66,7 +67,8 @@ fn items(json: &str) -> Result<Vec<&RawValue>, Violation> {
     let expected = |pointer: &str| Violation::new(pointer, "expected {\"jobs\": [\u{2026}]}");
     let members = Members::of(json).ok_or_else(|| expected(""))?;
     if let Some((name, _)) = members.0.iter().find(|(name, _)| name != "jobs") {
-        return Err(super::given::Refusal::Unknown.into_violation("", name));
+        let detail = format!("there is no member {name:?} here, only \"jobs\"");
+        return Err(refused(detail).into_violation("", name));
     }
     let [(_, jobs)] = members.0[..] else { return Err(expected("")) };
     let items: Vec<&RawValue> = serde_json::from_str(jobs.get()).map_err(|_| expected("/jobs"))?;

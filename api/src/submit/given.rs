@@ -4,7 +4,9 @@ use std::str::FromStr;
 
 use serde_json::value::RawValue;
 
+use super::Options;
 use crate::json::Members;
+use crate::nearest::nearest;
 use crate::problem::{Problem, Violation};
 use crate::query;
 
@@ -86,7 +88,13 @@ impl Refusal {
     pub(super) fn into_violation(self, base: &str, name: &str) -> Violation {
         let member = format!("{base}{}", pointer_segment(name));
         match self {
-            Self::Unknown => Violation::new(member, format!("there is no member {name:?} here")),
+            Self::Unknown => {
+                let mut detail = format!("there is no member {name:?} here");
+                if let Some(nearest) = nearest(name, Options::members()) {
+                    detail += &format!("; did you mean {nearest}?");
+                }
+                Violation::new(member, detail)
+            }
             Self::Wrong { pointer, detail } => Violation::new(member + &pointer, detail),
         }
     }
@@ -94,7 +102,7 @@ impl Refusal {
     /// As a 400, for the query parameter of that name.
     pub(super) fn into_problem(self, name: &str) -> Problem {
         match self {
-            Self::Unknown => query::invalid(name, "there is no such query parameter here"),
+            Self::Unknown => query::unknown(name, Options::parameters()),
             Self::Wrong { detail, .. } => query::invalid(name, detail),
         }
     }

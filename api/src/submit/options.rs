@@ -50,6 +50,17 @@ impl Options {
         "webhook",
     ];
 
+    /// Every member of an envelope.
+    pub(super) fn members() -> impl Iterator<Item = &'static str> {
+        ["task", "payload"].into_iter().chain(Self::NAMES)
+    }
+
+    /// Every query parameter of a submission.
+    pub(super) fn parameters() -> impl Iterator<Item = &'static str> {
+        let scalar = Self::NAMES.into_iter().filter(|name| !["metadata", "webhook"].contains(name));
+        scalar.chain(["metadata.<key>", "webhook.url", "webhook.events", WAIT])
+    }
+
     /// Takes one option; `null` leaves it unsaid.
     pub(crate) fn set(&mut self, name: &str, value: Given<'_>) -> Result<(), Refusal> {
         if !Self::NAMES.contains(&name) {

@@ -53,6 +53,93 @@ async fn a_parameter_that_does_not_fit_is_named() {
 }
 
 #[tokio::test]
+async fn a_verb_with_a_typo_does_nothing() {
+    let (_stack, api) = lone().await;
+    let id = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
+    let canceled = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
+    api.act(&format!("/jobs/{canceled}/cancel")).await;
+    let before = (api.job(&id).await, api.job(&canceled).await, api.get("/queues/q").await.json());
+    for (line, name, nearest) in [
+        ("POST /queues/q/redrive?limt=5", "limt", "did you mean limit?"),
+        ("POST /queues/q/redrive?limit=5&code=no_licence", "code", "Known: task, limit"),
+        ("POST /queues/q/pause?q", "q", "no other"),
+        ("POST /queues/q/resume?utm_source=mail", "utm_source", "no other"),
+        ("POST /queues/q/purge?task=t", "task", "no other"),
+        ("POST /jobs/{id}/cancel?force=1", "force", "no other"),
+        ("POST /jobs/{canceled}/retry?delay=1", "delay", "no other"),
+        ("DELETE /jobs/{canceled}?dry_run", "dry_run", "no other"),
+    ] {
+        let (method, path) = line.split_once(' ').unwrap();
+        let path = path.replace("{id}", &id).replace("{canceled}", &canceled);
+        let answer = api.send(api.request(method.parse().unwrap(), &path)).await;
+        let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with(&format!("{name}: ")), "{line}: {detail}");
+        assert!(detail.to_lowercase().contains(&nearest.to_lowercase()), "{line}: {detail}");
+    }
+    let mut after =
+        (api.job(&id).await, api.job(&canceled).await, api.get("/queues/q").await.json());
+    after.2["oldest_age_ms"] = before.2["oldest_age_ms"].clone();
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn a_list_with_a_typo_lists_nothing() {
+    let (_stack, api) = lone().await;
+    let id = api.submit("t", &json!(1)).await;
+    for (path, expected) in [
+        (
+            "/jobs?statuss=failed",
+            "statuss: there is no such query parameter here; did you mean status?",
+        ),
+        ("/jobs?metadata.customer=acme", "metadata.customer: "),
+        ("/jobs?utm_source=mail", "utm_source: "),
+        ("/jobs?limit=1&limit=1", "limit: is given twice"),
+        ("/queues?name=q", "name: "),
+        ("/tasks?x", "x: "),
+        ("/workers?queue=q", "queue: "),
+        (
+            "/jobs/{id}/logs?limits=1",
+            "limits: there is no such query parameter here; did you mean limit?",
+        ),
+        ("/jobs/{id}/attempts?limit=1", "limit: "),
+        ("/jobs/{id}/deliveries?status=failed", "status: "),
+    ] {
+        let answer = api.get(&path.replace("{id}", &id)).await;
+        let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with(expected), "{path}: {detail}");
+    }
+}
+
+#[tokio::test]
+async fn markers_of_links_pass_on_reads_of_one_resource_and_anything_on_pages() {
+    let (_stack, api) = lone().await;
+    let id = api.submit("t", &json!(1)).await;
+    let answers = [
+        ("/jobs/{id}", 200),
+        ("/jobs/{id}/payload", 200),
+        ("/jobs/{id}/result", 202),
+        ("/result/{id}", 202),
+        ("/queues/t", 200),
+        ("/metrics", 200),
+        ("/openapi.json", 200),
+    ];
+    for (path, status) in answers {
+        let path = path.replace("{id}", &id);
+        let marked = api.get(&format!("{path}?utm_source=mail&utm_source=x")).await;
+        assert_eq!(marked.status.as_u16(), status, "{path}");
+        for query in ["wiat=5", "_=1", "utm"] {
+            let answer = api.get(&format!("{path}?{query}")).await;
+            refused(&api, &answer, 400, "invalid-parameter").await;
+        }
+    }
+    for page in ["/", "/docs", "/docs/start.js", "/problems/gone", "/livez", "/readyz"] {
+        assert_eq!(api.get(&format!("{page}?v=%zz&x&x&_=1")).await.status, 200, "{page}");
+    }
+}
+
+#[tokio::test]
 async fn an_envelope_says_everything_and_a_parameter_beside_it_is_refused() {
     let (_stack, api) = lone().await;
     for (path, body) in

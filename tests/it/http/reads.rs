@@ -114,22 +114,6 @@ async fn what_came_out_is_told_in_the_document_and_in_the_result() {
 }
 
 #[tokio::test]
-async fn parameters_of_reads_that_nobody_knows_are_ignored() {
-    let (_stack, api, _worker) = Stack::simple(1).await;
-    let id = api.submit("echo", &json!(1)).await;
-    api.becomes(&id, "succeeded").await;
-    for path in
-        [format!("/jobs/{id}"), format!("/result/{id}"), "/tasks".to_owned(), "/jobs".to_owned()]
-    {
-        assert_eq!(
-            api.get(&format!("{path}?nonsense=%zz&x&x")).await.status.as_u16(),
-            200,
-            "{path}"
-        );
-    }
-}
-
-#[tokio::test]
 async fn a_status_that_did_not_change_need_not_be_sent_again() {
     let (_stack, api) = super::lone().await;
     let id = api.submit("t", &json!(1)).await;

@@ -1,0 +1,60 @@
+//! Which of the known names somebody probably meant.
+
+/// Longer texts are no typo of a name.
+const LONGEST: usize = 64;
+
+/// The known name nearest to `name`, if no more than a third of its letters are wrong, or it begins with `name`. What stands behind
+/// a dot, such as the label in `metadata.label`, is anything.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > LONGEST {
+        return None;
+    }
+    let name = name.to_ascii_lowercase();
+    let stem = stem(&name);
+    let distances = known.into_iter().filter_map(|candidate| {
+        let other = self::stem(candidate);
+        let distance = strsim::damerau_levenshtein(stem, other);
+        let near = distance <= (other.chars().count() / 3).max(1);
+        let begins = stem.len() >= 3 && other.starts_with(stem);
+        (near || begins).then_some((distance, candidate))
+    });
+    distances.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
+}
+
+fn stem(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typo_leads_to_what_was_meant_and_other_words_to_nothing() {
+        let known = [
+            "status",
+            "task",
+            "queue",
+            "created_after",
+            "created_before",
+            "limit",
+            "metadata.<key>",
+        ];
+        for (name, expected) in [
+            ("limt", Some("limit")),
+            ("LIMIT", Some("limit")),
+            ("lim", Some("limit")),
+            ("statuss", Some("status")),
+            ("qeue", Some("queue")),
+            ("tsak", Some("task")),
+            ("create_before", Some("created_before")),
+            ("metdata.customer", Some("metadata.<key>")),
+            ("code", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(name, known), expected, "{name}");
+        }
+        assert_eq!(nearest(&"limit".repeat(1000), known), None);
+    }
+}
