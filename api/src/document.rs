@@ -7,7 +7,7 @@ use crunch_common::broker::{
 };
 use crunch_common::job::{JobError, Metadata, Status};
 use crunch_common::schema::Schema;
-use crunch_common::task::TaskDescriptor;
+use crunch_common::task::{TaskDescriptor, TaskName};
 use crunch_common::time::{Timestamp, whole_ms};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -329,6 +329,7 @@ impl QueueDocument {
 #[schema(as = Worker)]
 pub(crate) struct WorkerDocument {
     id: String,
+    kind: WorkerKind,
     host: String,
     pid: u32,
     version: String,
@@ -343,6 +344,24 @@ pub(crate) struct WorkerDocument {
     running: Vec<RunningDocument>,
 }
 
+/// What a process in the list of workers is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WorkerKind {
+    /// It runs jobs of tasks.
+    Worker,
+    /// An API that delivers webhooks.
+    Api,
+}
+
+impl WorkerKind {
+    pub(crate) fn of(worker: &WorkerSummary) -> Self {
+        // No worker can declare a reserved task.
+        let delivers = worker.info.tasks.iter().any(TaskName::is_reserved);
+        if delivers { Self::Api } else { Self::Worker }
+    }
+}
+
 /// A job that a worker runs.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RunningJob)]
@@ -355,6 +374,7 @@ pub(crate) struct RunningDocument {
 
 impl From<WorkerSummary> for WorkerDocument {
     fn from(worker: WorkerSummary) -> Self {
+        let kind = WorkerKind::of(&worker);
         let running = worker.running.into_iter().map(|job| RunningDocument {
             id: job.id.to_string(),
             task: job.task.to_string(),
@@ -362,6 +382,7 @@ impl From<WorkerSummary> for WorkerDocument {
         });
         Self {
             id: worker.id.to_string(),
+            kind,
             host: worker.info.host,
             pid: worker.info.pid,
             version: worker.info.version,

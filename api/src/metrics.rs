@@ -15,6 +15,8 @@ use crunch_common::telemetry::metrics::{
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::document::WorkerKind;
+
 /// Queues and workers are looked at no more often, however many collect.
 const FRESH: Duration = Duration::from_secs(2);
 /// The most recently used queues are shown.
@@ -69,7 +71,8 @@ impl Figures {
     async fn look(&self) -> Result<String, Error> {
         let up = self.broker.open().await.is_ok();
         let depths = self.broker.depths(MAX_QUEUES).await?;
-        let workers = self.broker.fleet().await?;
+        let mut workers = self.broker.fleet().await?;
+        workers.retain(|worker| WorkerKind::of(worker) == WorkerKind::Worker);
         let jobs = depths.iter().flat_map(|(queue, depth)| {
             let states = [
                 ("queued", depth.queued),

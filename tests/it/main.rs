@@ -19,6 +19,7 @@ mod metrics;
 mod proxy;
 mod redis_trouble;
 mod redis_users;
+mod script_up;
 mod shutdown;
 mod strands;
 mod supervise;

@@ -152,6 +152,7 @@ async fn workers_and_queues_are_told_as_they_stand() {
 
     let seen = async || {
         let worker = api.get("/workers").await.json()["items"][0].clone();
+        assert_eq!(worker["kind"], "worker");
         (worker["running"][0]["id"] == id).then_some(worker)
     };
     let told = crunch_tests::eventually("the worker tells what it runs", seen).await;
@@ -162,6 +163,7 @@ async fn workers_and_queues_are_told_as_they_stand() {
             "busy",
             "host",
             "id",
+            "kind",
             "pid",
             "queues",
             "running",
