@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crunch_common::broker::{Broker, Error};
 use crunch_common::job::ContentType;
+use crunch_common::queue::QueueName;
 use crunch_common::schema::{Schema, Validator};
 use crunch_common::task::{TaskDescriptor, TaskName};
 use tokio::sync::Mutex;
@@ -25,6 +26,18 @@ pub(crate) struct Catalog {
     unknown: UnknownTasks,
     known: RwLock<Known>,
     last_miss: Mutex<Option<Miss>>,
+    last_read: Mutex<Option<Read>>,
+}
+
+/// All declarations are read again after this long even if nothing seems to have changed: workers of an earlier version change
+/// them without a word.
+const READ_AGAIN: Duration = Duration::from_secs(30);
+
+/// What was read last.
+#[derive(Debug)]
+struct Read {
+    version: Option<u64>,
+    at: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -81,18 +94,44 @@ impl Catalog {
     pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(broker: Broker, unknown: UnknownTasks) -> Self {
-        Self { broker, unknown, known: RwLock::default(), last_miss: Mutex::default() }
+        Self {
+            broker,
+            unknown,
+            known: RwLock::default(),
+            last_miss: Mutex::default(),
+            last_read: Mutex::default(),
+        }
     }
 
+    /// Learns what was declared. Costs one small read while nothing changes.
     pub(crate) async fn tick(&self) -> Result<(), Error> {
-        self.read().await.map(|_| ())
-    }
-
-    /// Reads all declarations, and learns them: whoever sees a task in a list can submit to it at once.
-    pub(crate) async fn read(&self) -> Result<Vec<TaskDescriptor>, Error> {
+        let version = self.broker.tasks_version().await?;
+        let mut last = self.last_read.lock().await;
+        let known = |read: &Read| read.version == version && read.at.elapsed() < READ_AGAIN;
+        if version.is_some() && last.as_ref().is_some_and(known) {
+            return Ok(());
+        }
+        // The version was read first: what changes meanwhile has another one, and is read next time.
         let tasks = self.broker.tasks().await?;
         self.known.write().unwrap_or_else(PoisonError::into_inner).learn(&tasks);
-        Ok(tasks)
+        *last = Some(Read { version, at: Instant::now() });
+        Ok(())
+    }
+
+    /// All declarations as they are now, by name, and learns them: whoever sees a task in a list can submit to it at once.
+    pub(crate) async fn read(&self) -> Result<Vec<Arc<Declared>>, Error> {
+        self.tick().await?;
+        Ok(self.snapshot().1)
+    }
+
+    /// Whether jobs of a declared task wait in that queue unless told otherwise. Deliveries of webhooks are Crunch's own task:
+    /// their queue can be paused before the first of them.
+    pub(crate) fn declares_queue(&self, queue: &QueueName) -> bool {
+        if queue.is_reserved() {
+            return true;
+        }
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.tasks.iter().flatten().any(|(_, declared)| declared.task.queue == *queue)
     }
 
     /// What is known without asking anybody, by name, and a number that grows when it changes.
@@ -147,6 +186,8 @@ impl Catalog {
                 return miss.outcome.clone();
             }
         }
+        // A worker of an earlier version may just have declared it.
+        *self.last_read.lock().await = None;
         let outcome = self.tick().await;
         *last = Some(Miss { ended: Instant::now(), outcome: outcome.clone() });
         outcome

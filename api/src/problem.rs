@@ -98,6 +98,8 @@ kinds! {
         "Redis has no memory left. Nothing was taken; room comes as jobs end.";
     QUEUE_FULL = SERVICE_UNAVAILABLE, "queue-full", "There is no room in this queue right now",
         "As many jobs wait in it as may. Nothing was taken; room comes as workers take them.";
+    TOO_MANY_QUEUES = SERVICE_UNAVAILABLE, "too-many-queues", "There is no room for another queue right now",
+        "As many queues are known as may be, and this is none of them. Nothing was taken. A queue is forgotten an hour after its last use once it holds nothing; `CRUNCH_MAX_QUEUES` sets how many may be known.";
 }
 
 /// What a client is told instead of an answer.
@@ -244,6 +246,11 @@ impl From<broker::Error> for Problem {
             broker::Error::Full => Self::new(FULL, "redis has no memory left for new jobs"),
             broker::Error::QueueFull { queue } => {
                 Self::new(QUEUE_FULL, format!("queue {queue} takes no more jobs right now"))
+            }
+            broker::Error::TooManyQueues { queue } => {
+                let detail =
+                    format!("queue {queue} is new, and no more queues are taken right now");
+                Self::new(TOO_MANY_QUEUES, detail)
             }
             broker::Error::NotDurable { taken, .. } => {
                 tracing::warn!(%error, "a submission is not as durable as was asked for");

@@ -106,7 +106,7 @@ impl Ground {
     /// Keeps workers from the jobs of these queues.
     pub(crate) async fn pause(&self, queues: usize) {
         for at in 0..queues {
-            self.broker.pause(&name(at, queues).parse().unwrap()).await.unwrap();
+            self.broker.pause(&name(at, queues).parse().unwrap(), true).await.unwrap();
         }
     }
 

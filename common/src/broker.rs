@@ -96,6 +96,8 @@ struct Settings {
     memory_watermark: u8,
     /// How many jobs may wait in one queue of a partition.
     max_queue_depth: u64,
+    /// How many queues may be known in a partition.
+    max_queues: u32,
     /// Whether it was told that there is no `maxmemory`.
     told_of_no_maxmemory: Once,
 }
@@ -188,6 +190,7 @@ impl Broker {
             library,
             memory_watermark: config.memory_watermark,
             max_queue_depth: config.max_queue_depth.div_ceil(u64::from(config.partitions)),
+            max_queues: config.max_queues,
             told_of_no_maxmemory: Once::new(),
         });
         let link = Link::new(settings.clone(), client.clone());

@@ -51,6 +51,11 @@ pub struct BrokerConfig {
     /// How many jobs may wait in one queue, 1 to 1 000 000 000. More are refused until some were taken.
     #[arg(long, env = "CRUNCH_MAX_QUEUE_DEPTH", value_name = "JOBS", default_value = "10000000", value_parser = whole_number::<u64>(1..=1_000_000_000))]
     pub max_queue_depth: u64,
+
+    /// How many queues may be known in a partition, 1 to 1 000 000. Jobs for a queue beyond them are refused; queues that
+    /// workers serve are always taken.
+    #[arg(long, env = "CRUNCH_MAX_QUEUES", value_name = "QUEUES", default_value = "50000", value_parser = whole_number::<u32>(1..=1_000_000))]
+    pub max_queues: u32,
 }
 
 impl Default for BrokerConfig {
@@ -61,6 +66,7 @@ impl Default for BrokerConfig {
             partitions: 1,
             memory_watermark: 70,
             max_queue_depth: 10_000_000,
+            max_queues: 50_000,
         }
     }
 }

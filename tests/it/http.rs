@@ -10,6 +10,7 @@ mod idempotency;
 mod keys;
 mod lines;
 mod lists;
+mod names;
 mod openapi;
 mod outages;
 mod parameters;

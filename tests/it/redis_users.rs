@@ -126,7 +126,7 @@ async fn every_verb(api: &crunch_tests::Api) {
         assert_eq!(api.get(&format!("/jobs/{ended}{rest}")).await.status, 200, "{rest}");
     }
     for verb in ["pause", "resume", "redrive", "purge"] {
-        assert_eq!(api.act(&format!("/queues/default/{verb}")).await.status, 200, "{verb}");
+        assert_eq!(api.act(&format!("/queues/echo/{verb}")).await.status, 200, "{verb}");
     }
     let deleted = api.request(reqwest::Method::DELETE, &format!("/jobs/{ended}"));
     assert_eq!(api.send(deleted).await.status, 204);

@@ -298,8 +298,14 @@ impl Staff {
         let reporter = Arc::new(Reporter::new(broker.separate(), worker));
         let mut helpers = JoinSet::new();
         helpers.spawn(
-            Announcer { broker: broker.clone(), queues: queues.clone(), tasks, forgotten }
-                .run(done.clone()),
+            Announcer {
+                broker: broker.clone(),
+                queues: queues.clone(),
+                tasks,
+                pulse: health.pulse("announcer"),
+                forgotten,
+            }
+            .run(done.clone()),
         );
         helpers.spawn(
             Control { broker: broker.clone(), worker, running: running.clone() }.run(done.clone()),

@@ -10,7 +10,7 @@ use crunch_common::broker::{
 
 use super::Answer;
 use super::results::there;
-use super::sight::{job_there, job_when, visible};
+use super::sight::{job_there, job_when, known_queue, visible};
 use crate::auth::Caller;
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
 use crate::etag::{self, Known};
@@ -154,11 +154,17 @@ fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answe
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many at most; 20 unless said"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
-    responses((status = 200, description = "A page; it may be short, only a null `next_cursor` ends the list", body = JobPage)))]
+    responses(
+        (status = 200, description = "A page; it may be short, only a null `next_cursor` ends the list", body = JobPage),
+        (status = 404, description = "There is no such queue"),
+    ))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
     let mut query = read_query(request.query_string())?;
     query.among = caller.queues().cloned();
     let page = app.broker.list(&query).await?;
+    if let (Some(queue), true) = (&query.queue, page.items.is_empty()) {
+        known_queue(&app, &caller, queue).await?;
+    }
     let next_cursor = page.next.map(|cursor| URL_SAFE_NO_PAD.encode(cursor.to_string()));
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, "no-store"));

@@ -1,6 +1,7 @@
 //! Where jobs wait, and the operators' hand on it.
 
 use actix_web::{HttpRequest, web};
+use crunch_common::broker::QueueSummary;
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskName;
 
@@ -31,7 +32,7 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller) -> Answer {
     params(("queue" = String, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "The queue", body = QueueDocument),
-        (status = 404, description = "Nobody used it lately, and it is empty"),
+        (status = 404, description = "There is no such queue: nobody used or served it in the last hour, it is empty, and no declared task names it"),
     ))]
 pub(crate) async fn show(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
     one(&app, &queue_name(&caller, &name)?).await
@@ -40,17 +41,26 @@ pub(crate) async fn show(app: web::Data<App>, caller: Caller, name: web::Path<St
 /// Stops handing out a queue's jobs; running ones go on, new ones are still taken.
 #[utoipa::path(post, path = "/queues/{queue}/pause", tag = "queues", operation_id = "pauseQueue",
     params(("queue" = String, Path, description = "The queue's name")),
-    responses((status = 200, description = "The queue", body = QueueDocument)))]
+    responses(
+        (status = 200, description = "The queue", body = QueueDocument),
+        (status = 404, description = "There is no such queue: nobody used or served it in the last hour, it is empty, and no declared task names it"),
+    ))]
 pub(crate) async fn pause(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
     let name = queue_name(&caller, &name)?;
-    app.broker.pause(&name).await.map_err(Problem::in_doubt)?;
+    let declared = app.catalog.declares_queue(&name);
+    if !app.broker.pause(&name, declared).await.map_err(Problem::in_doubt)? {
+        return Err(no_such_queue());
+    }
     one(&app, &name).await
 }
 
 /// Hands out a queue's jobs again.
 #[utoipa::path(post, path = "/queues/{queue}/resume", tag = "queues", operation_id = "resumeQueue",
     params(("queue" = String, Path, description = "The queue's name")),
-    responses((status = 200, description = "The queue", body = QueueDocument)))]
+    responses(
+        (status = 200, description = "The queue", body = QueueDocument),
+        (status = 404, description = "There is no such queue: nobody used or served it in the last hour, it is empty, and no declared task names it"),
+    ))]
 pub(crate) async fn resume(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
     let name = queue_name(&caller, &name)?;
     app.broker.resume(&name).await.map_err(Problem::in_doubt)?;
@@ -64,7 +74,10 @@ pub(crate) async fn resume(app: web::Data<App>, caller: Caller, name: web::Path<
         ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of that task"),
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 100_000, description = "How many at most; 1000 unless said"),
     ),
-    responses((status = 200, description = "How many", body = Count)))]
+    responses(
+        (status = 200, description = "How many", body = Count),
+        (status = 404, description = "There is no such queue: nobody used or served it in the last hour, it is empty, and no declared task names it"),
+    ))]
 pub(crate) async fn redrive(
     app: web::Data<App>,
     caller: Caller,
@@ -84,23 +97,36 @@ pub(crate) async fn redrive(
             _ => return Err(query::unknown(&parameter, ["task", "limit"].into_iter())),
         }
     }
-    Ok(ok(&Count {
-        count: app.broker.redrive(&name, task.as_ref(), limit).await.map_err(Problem::in_doubt)?,
-    }))
+    let count = app.broker.redrive(&name, task.as_ref(), limit).await;
+    Ok(ok(&Count { count: of_queue(&app, &name, count.map_err(Problem::in_doubt)?)? }))
 }
 
 /// Cancels a queue's queued and scheduled jobs.
 #[utoipa::path(post, path = "/queues/{queue}/purge", tag = "queues", operation_id = "purgeQueue",
     params(("queue" = String, Path, description = "The queue's name")),
-    responses((status = 200, description = "How many", body = Count)))]
+    responses(
+        (status = 200, description = "How many", body = Count),
+        (status = 404, description = "There is no such queue: nobody used or served it in the last hour, it is empty, and no declared task names it"),
+    ))]
 pub(crate) async fn purge(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
     let name = queue_name(&caller, &name)?;
     let count = app.broker.purge(&name).await.map_err(Problem::in_doubt)?;
+    let count = of_queue(&app, &name, count)?;
     metrics::finished("", name.as_str(), "canceled", count);
     Ok(ok(&Count { count }))
 }
 
 async fn one(app: &App, name: &QueueName) -> Answer {
-    let queue = app.broker.queue(name).await?.ok_or_else(no_such_queue)?;
+    let queue = match app.broker.queue(name).await? {
+        Some(queue) => queue,
+        None if app.catalog.declares_queue(name) => QueueSummary::empty(name.clone()),
+        None => return Err(no_such_queue()),
+    };
     Ok(ok(&QueueDocument::new(&queue, &app.broker.fleet().await?)))
+}
+
+/// How many jobs of a queue were reached; none of one that is only declared.
+fn of_queue(app: &App, name: &QueueName, count: Option<u64>) -> Result<u64, Problem> {
+    let declared = || app.catalog.declares_queue(name).then_some(0);
+    count.or_else(declared).ok_or_else(no_such_queue)
 }

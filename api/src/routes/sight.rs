@@ -52,6 +52,18 @@ pub(crate) fn queue_name(caller: &Caller, text: &str) -> Result<QueueName, Probl
     name.ok_or_else(no_such_queue)
 }
 
+/// Whether there is a queue of that name, and it may be the caller's. Like a job that is not the caller's, one that nobody knows
+/// does not exist: a misspelled name is not answered with an empty list.
+pub(crate) async fn known_queue(
+    app: &App,
+    caller: &Caller,
+    name: &QueueName,
+) -> Result<(), Problem> {
+    let known = caller.may_use(name)
+        && (app.catalog.declares_queue(name) || app.broker.knows(name).await?);
+    if known { Ok(()) } else { Err(no_such_queue()) }
+}
+
 pub(crate) fn no_such_queue() -> Problem {
     Problem::new(NOT_FOUND, "there is no such queue")
 }

@@ -13,7 +13,9 @@ use crate::state::App;
     responses((status = 200, description = "Tasks by name", body = Items<TaskDocument>)))]
 pub(crate) async fn list(app: web::Data<App>) -> Answer {
     let (tasks, workers) = (app.catalog.read().await?, app.broker.fleet().await?);
-    Ok(ok(&Items { items: tasks.iter().map(|task| TaskDocument::new(task, &workers)).collect() }))
+    Ok(ok(&Items {
+        items: tasks.iter().map(|declared| TaskDocument::new(&declared.task, &workers)).collect(),
+    }))
 }
 
 /// One task.
@@ -27,6 +29,6 @@ pub(crate) async fn show(app: web::Data<App>, name: web::Path<String>) -> Answer
     let unknown = || Problem::new(UNKNOWN_TASK, "no worker ever declared this task");
     let name: TaskName = name.parse().map_err(|_| unknown())?;
     let tasks = app.catalog.read().await?;
-    let task = tasks.iter().find(|task| task.name == name).ok_or_else(unknown)?;
-    Ok(ok(&TaskDocument::new(task, &app.broker.fleet().await?)))
+    let declared = tasks.iter().find(|declared| declared.task.name == name).ok_or_else(unknown)?;
+    Ok(ok(&TaskDocument::new(&declared.task, &app.broker.fleet().await?)))
 }

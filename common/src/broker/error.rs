@@ -7,6 +7,7 @@ use std::sync::Arc;
 use redis::{ErrorKind, RedisError};
 
 use crate::queue::QueueName;
+use crate::task::TaskName;
 
 /// Why the broker could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -35,6 +36,12 @@ pub enum Error {
         /// Where it would have waited.
         queue: QueueName,
     },
+    /// This queue is not known, and as many as may are. Nothing was written.
+    #[error("queue {queue} is new, and no more queues may be known")]
+    TooManyQueues {
+        /// Where it would have waited.
+        queue: QueueName,
+    },
     /// Too much waits for Redis already. Nothing was taken.
     #[error("too many submissions wait for redis")]
     Busy,
@@ -46,6 +53,15 @@ pub enum Error {
         /// Whether Redis may have taken the job all the same: then it will run, unless Redis loses it. To submit it again
         /// with its id or its key asks for its durability again.
         taken: bool,
+    },
+    /// As many tasks are declared as may be, and these are new: nobody can submit to them.
+    #[error(
+        "as many tasks are declared as may be, so these are not: {}; tasks that no worker has declared for 30 days are forgotten",
+        names(tasks)
+    )]
+    TooManyTasks {
+        /// The tasks that were not taken.
+        tasks: Vec<TaskName>,
     },
     /// Redis answered, and will not serve us as it is set up. A person must act.
     #[error("redis refuses us: {reason}")]
@@ -62,6 +78,14 @@ pub enum Error {
         /// What came.
         reason: String,
     },
+}
+
+/// The first few names, for a message.
+fn names(tasks: &[TaskName]) -> String {
+    const NAMED: usize = 5;
+    let names: Vec<_> = tasks.iter().take(NAMED).map(TaskName::as_str).collect();
+    let more = if tasks.len() > NAMED { ", …" } else { "" };
+    format!("{}{more}", names.join(", "))
 }
 
 /// What the owner of a connection does after an error.
@@ -106,6 +130,7 @@ impl Error {
                 | Self::Rejected { .. }
                 | Self::Full
                 | Self::QueueFull { .. }
+                | Self::TooManyQueues { .. }
                 | Self::Busy
                 | Self::NotDurable { .. }
         )

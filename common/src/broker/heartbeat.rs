@@ -116,7 +116,7 @@ pub enum Reported {
     Full,
 }
 
-/// One call names no more leases or reports than this.
+/// One call names no more leases, reports, queues or tasks than this.
 const BATCH: usize = 50;
 /// One call carries no more bytes of reports than this, so that it takes less than a millisecond of Redis' time; a single
 /// larger report passes alone.
@@ -166,7 +166,7 @@ impl Broker {
     /// Declares tasks to every API, and the queues this worker serves. Founds the key space again if Redis lost it.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is away, [`Error::TooManyTasks`] if new tasks were not taken; all else was.
     pub async fn announce(
         &self,
         queues: &[QueueName],
@@ -174,22 +174,38 @@ impl Broker {
     ) -> Result<(), Error> {
         for partition in self.partitions() {
             self.found(partition).await?;
-            // Descriptors live in the first partition only: there are few, and everybody reads them.
-            let tasks = if partition == Partition::default() { tasks } else { &[] };
-            let arguments = |command: &mut Cmd| {
-                command.arg(queues.len());
-                queues.iter().for_each(|queue| {
-                    command.arg(queue.as_str());
-                });
-                for task in tasks {
-                    let json =
-                        serde_json::to_vec(task).expect("a descriptor is plain text and numbers");
-                    command.arg(task.name.as_str()).arg(json);
-                }
-            };
-            self.link.call(Call::new(Function::Announce, partition), arguments).await?;
+            for queues in queues.chunks(BATCH) {
+                self.announce_some(partition, queues, &[]).await?;
+            }
         }
-        Ok(())
+        let mut refused = Vec::new();
+        // Descriptors live in the first partition only: there are few, and everybody reads them.
+        for tasks in tasks.chunks(BATCH) {
+            refused.extend(self.announce_some(Partition::default(), &[], tasks).await?);
+        }
+        if refused.is_empty() { Ok(()) } else { Err(Error::TooManyTasks { tasks: refused }) }
+    }
+
+    /// Returns the tasks that were not taken.
+    async fn announce_some(
+        &self,
+        partition: Partition,
+        queues: &[QueueName],
+        tasks: &[TaskDescriptor],
+    ) -> Result<Vec<TaskName>, Error> {
+        let arguments = |command: &mut Cmd| {
+            command.arg(queues.len());
+            queues.iter().for_each(|queue| {
+                command.arg(queue.as_str());
+            });
+            for task in tasks {
+                let json =
+                    serde_json::to_vec(task).expect("a descriptor is plain text and numbers");
+                command.arg(task.name.as_str()).arg(json);
+            }
+        };
+        let reply = self.link.call(Call::new(Function::Announce, partition), arguments).await?;
+        reply::array(reply)?.into_iter().map(reply::parsed).collect()
     }
 
     /// Says goodbye: this worker holds no lease any more.

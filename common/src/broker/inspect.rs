@@ -135,6 +135,18 @@ impl Broker {
         ids.iter().zip(values.chunks_exact(2)).map(read).collect()
     }
 
+    /// Another number after each change of a declared task; `None` if none was declared. Whoever has read the tasks need not
+    /// read them again while it stays the same.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away.
+    pub async fn tasks_version(&self) -> Result<Option<u64>, Error> {
+        let keys = self.settings.keys(crate::job::Partition::default());
+        let value = self.link.read(redis::pipe().cmd("GET").arg(keys.tasks_version())).await?;
+        let version = value.into_iter().next().filter(|value| *value != Value::Nil);
+        version.as_ref().map(reply::unsigned).transpose()
+    }
+
     /// Tasks that a worker declared in the last 30 days, by name.
     ///
     /// # Errors

@@ -129,6 +129,11 @@ impl Keys {
         self.key(format_args!("tasks"))
     }
 
+    /// STRING, another one after each change of a declared task.
+    pub(crate) fn tasks_version(&self) -> String {
+        self.key(format_args!("tasks:version"))
+    }
+
     /// HASH, the job.
     pub(crate) fn job(&self, id: JobId) -> String {
         self.key(format_args!("job:{id}"))
@@ -239,6 +244,7 @@ mod tests {
             ("worker", keys.worker(worker)),
             ("control", keys.control(worker)),
             ("tasks", keys.tasks()),
+            ("tasks_version", keys.tasks_version()),
             ("job", keys.job(id)),
             ("log", keys.log(id)),
             ("events", keys.events(id)),

@@ -81,7 +81,7 @@ impl Broker {
     }
 
     /// Gives up to `limit` dead letters of a queue a second life, the oldest first; all tasks', or only one's. One that
-    /// fails again meanwhile is left. Returns how many.
+    /// fails again meanwhile is left. Returns how many; `None` if there is no such queue.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away; some may have been redriven.
@@ -90,10 +90,13 @@ impl Broker {
         queue: &QueueName,
         task: Option<&TaskName>,
         limit: u64,
-    ) -> Result<u64, Error> {
-        let mut total = 0;
+    ) -> Result<Option<u64>, Error> {
+        let mut total = None;
         for partition in self.partitions() {
-            total += self.redrive_in(partition, queue, task, limit - total).await?;
+            let left = limit - total.unwrap_or(0);
+            if let Some(redriven) = self.redrive_in(partition, queue, task, left).await? {
+                total = Some(total.unwrap_or(0) + redriven);
+            }
         }
         Ok(total)
     }
@@ -104,9 +107,9 @@ impl Broker {
         queue: &QueueName,
         task: Option<&TaskName>,
         limit: u64,
-    ) -> Result<u64, Error> {
+    ) -> Result<Option<u64>, Error> {
         let (mut total, mut skip, mut since) = (0, 0, String::new());
-        while total < limit {
+        loop {
             let arguments = |command: &mut Cmd| {
                 command
                     .arg(queue.as_str())
@@ -117,46 +120,70 @@ impl Broker {
             };
             let reply = self.operate(Function::Redrive, partition, arguments).await?;
             let [redriven, passed, looked, first] = reply::fields(reply)?;
+            if reply::integer(&redriven)? < 0 {
+                return Ok(None);
+            }
             since = reply::text(first)?;
             total += reply::unsigned(&redriven)?;
             skip += reply::unsigned(&passed)?;
-            if reply::unsigned(&looked)? == 0 {
-                break;
+            if reply::unsigned(&looked)? == 0 || total >= limit {
+                return Ok(Some(total));
+            }
+        }
+    }
+
+    /// Stops handing out a queue's jobs. Running ones go on, new ones are still taken. Returns whether there is such a queue;
+    /// one that is `declared` by a task is there before its first job.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away; ask again.
+    pub async fn pause(&self, queue: &QueueName, declared: bool) -> Result<bool, Error> {
+        let (mut known, mut missing) = (declared, Vec::new());
+        for partition in self.partitions() {
+            match self.on_queue(Function::Pause, partition, queue, known).await? {
+                true => known = true,
+                false => missing.push(partition),
+            }
+        }
+        // Its jobs may come to any partition, so where one knows it, it is paused in all.
+        for partition in missing.into_iter().filter(|_| known) {
+            self.on_queue(Function::Pause, partition, queue, true).await?;
+        }
+        Ok(known)
+    }
+
+    /// Hands out a queue's jobs again. Returns whether anything of that queue is in Redis.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away; ask again.
+    pub async fn resume(&self, queue: &QueueName) -> Result<bool, Error> {
+        let mut known = false;
+        for partition in self.partitions() {
+            known |= self.on_queue(Function::Resume, partition, queue, false).await?;
+        }
+        Ok(known)
+    }
+
+    /// Cancels what waits in a queue, but for jobs that wait for another attempt. What comes meanwhile is left. Returns how
+    /// many; `None` if there is no such queue.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away; some may have been canceled.
+    pub async fn purge(&self, queue: &QueueName) -> Result<Option<u64>, Error> {
+        let mut total = None;
+        for partition in self.partitions() {
+            if let Some(canceled) = self.purge_in(partition, queue).await? {
+                total = Some(total.unwrap_or(0) + canceled);
             }
         }
         Ok(total)
     }
 
-    /// Stops handing out a queue's jobs. Running ones go on, new ones are still taken.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; ask again.
-    pub async fn pause(&self, queue: &QueueName) -> Result<(), Error> {
-        self.on_queue(Function::Pause, queue).await
-    }
-
-    /// Hands out a queue's jobs again.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; ask again.
-    pub async fn resume(&self, queue: &QueueName) -> Result<(), Error> {
-        self.on_queue(Function::Resume, queue).await
-    }
-
-    /// Cancels what waits in a queue, but for jobs that wait for another attempt. What comes meanwhile is left. Returns how
-    /// many.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; some may have been canceled.
-    pub async fn purge(&self, queue: &QueueName) -> Result<u64, Error> {
-        let mut total = 0;
-        for partition in self.partitions() {
-            total += self.purge_in(partition, queue).await?;
-        }
-        Ok(total)
-    }
-
-    async fn purge_in(&self, partition: Partition, queue: &QueueName) -> Result<u64, Error> {
+    async fn purge_in(
+        &self,
+        partition: Partition,
+        queue: &QueueName,
+    ) -> Result<Option<u64>, Error> {
         let (mut total, mut skip, mut since) = (0, 0, String::new());
         loop {
             let arguments = |command: &mut Cmd| {
@@ -164,23 +191,30 @@ impl Broker {
             };
             let reply = self.operate(Function::Purge, partition, arguments).await?;
             let [canceled, passed, more, first] = reply::fields(reply)?;
+            if reply::integer(&canceled)? < 0 {
+                return Ok(None);
+            }
             since = reply::text(first)?;
             total += reply::unsigned(&canceled)?;
             skip += reply::unsigned(&passed)?;
             if reply::unsigned(&more)? == 0 {
-                return Ok(total);
+                return Ok(Some(total));
             }
         }
     }
 
-    async fn on_queue(&self, function: Function, queue: &QueueName) -> Result<(), Error> {
-        for partition in self.partitions() {
-            let arguments = |command: &mut Cmd| {
-                command.arg(queue.as_str());
-            };
-            self.operate(function, partition, arguments).await?;
-        }
-        Ok(())
+    /// Pauses or resumes a queue in one partition. Returns whether it is known there.
+    async fn on_queue(
+        &self,
+        function: Function,
+        partition: Partition,
+        queue: &QueueName,
+        known: bool,
+    ) -> Result<bool, Error> {
+        let arguments = |command: &mut Cmd| {
+            command.arg(queue.as_str()).arg(if known { "1" } else { "" });
+        };
+        Ok(reply::integer(&self.operate(function, partition, arguments).await?)? == 1)
     }
 
     /// Calls a verb on one job. Whether an id that is not there was deleted is asked only then.

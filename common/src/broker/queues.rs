@@ -35,6 +35,24 @@ pub struct QueueSummary {
     pub finished_last_minute: u64,
 }
 
+impl QueueSummary {
+    /// A queue of which nothing is in Redis yet.
+    #[must_use]
+    pub const fn empty(name: QueueName) -> Self {
+        Self {
+            name,
+            paused: false,
+            queued: 0,
+            scheduled: 0,
+            retrying: 0,
+            running: 0,
+            failed: 0,
+            oldest_age: None,
+            finished_last_minute: 0,
+        }
+    }
+}
+
 /// How many delayed jobs of a queue that is read by itself are looked at, to count those that wait for a retry; beyond them it
 /// is an estimate. Beside many others it is fewer, so that a list costs what it shows.
 const COUNTED: u64 = 1000;
@@ -92,6 +110,21 @@ impl Broker {
             }
         }
         Ok(queues.into_values().next())
+    }
+
+    /// Whether a queue is known: used or served in the last hour, or it holds anything.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away.
+    pub async fn knows(&self, name: &QueueName) -> Result<bool, Error> {
+        for partition in self.partitions() {
+            let mut ask = redis::pipe();
+            ask.cmd("ZSCORE").arg(self.settings.keys(partition).queues()).arg(name.as_str());
+            if self.pooled(&ask).await?.pop().is_some_and(|used| used != Value::Nil) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// What some queues hold in one partition, but for whether they are paused. Two round trips, and one for each thousand

@@ -145,7 +145,7 @@ impl Broker {
     /// it asked for.
     ///
     /// # Errors
-    /// Each job for itself: [`Error::Full`], [`Error::QueueFull`], [`Error::Busy`] and [`Error::Refused`] took nothing;
+    /// Each job for itself: [`Error::Full`], [`Error::QueueFull`], [`Error::TooManyQueues`], [`Error::Busy`] and [`Error::Refused`] took nothing;
     /// [`Error::Unavailable`] and [`Error::NotDurable`] may have, and may be repeated with the same id.
     pub async fn enqueue(&self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
         let durability_of = |job: &NewJob| self.insists.durability.and(job.durability);
@@ -341,7 +341,7 @@ pub(crate) fn write_call(pipeline: &mut redis::Pipeline, settings: &Settings, jo
 
 /// Writes the arguments of one call.
 fn write_batch(command: &mut redis::Cmd, settings: &Settings, jobs: &[&NewJob]) {
-    command.arg(settings.memory_watermark).arg(settings.max_queue_depth);
+    command.arg(settings.memory_watermark).arg(settings.max_queue_depth).arg(settings.max_queues);
     let jobs: Vec<_> = jobs.iter().map(|&job| (job, terms(job))).collect();
     for run in jobs.chunk_by(|(a, of_a), (b, of_b)| a.queue == b.queue && of_a.len() == of_b.len())
     {
@@ -412,6 +412,7 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
         -1 => Ok(Enqueued::Conflict),
         -2 => Err(Error::Full),
         -3 => Err(Error::QueueFull { queue: job.queue.clone() }),
+        -4 => Err(Error::TooManyQueues { queue: job.queue.clone() }),
         code => Err(Error::unreadable(format!("enqueue answered {code}"))),
     }
 }

@@ -121,15 +121,20 @@ impl Driver {
                     .redrive(&QUEUES[*queue].parse().unwrap(), None, *limit)
                     .await
                     .map_err(text)?;
-                same("redriven", &redriven, &self.model.redrive(*queue, *limit))
+                let known = self.model.queues[*queue].listed;
+                let expected = known.then(|| self.model.redrive(*queue, *limit));
+                same("redriven", &redriven, &expected)
             }
             Operation::Pause { queue } => {
-                self.model.queues[*queue].paused = true;
-                self.broker.pause(&QUEUES[*queue].parse().unwrap()).await.map_err(text)
+                let paused = self.broker.pause(&QUEUES[*queue].parse().unwrap(), false).await;
+                let model = &mut self.model.queues[*queue];
+                model.paused = model.listed;
+                same("paused", &paused.map_err(text)?, &model.listed)
             }
             Operation::Resume { queue } => {
                 self.model.queues[*queue].paused = false;
-                self.broker.resume(&QUEUES[*queue].parse().unwrap()).await.map_err(text)
+                let resumed = self.broker.resume(&QUEUES[*queue].parse().unwrap()).await;
+                same("resumed", &resumed.map_err(text)?, &self.model.queues[*queue].listed)
             }
             Operation::Sweep { after_ms } => self.sweep(*after_ms).await,
             Operation::Silence => {

@@ -37,6 +37,8 @@ pub(crate) struct Queue {
     pub(crate) lanes: [VecDeque<JobId>; LANES],
     pub(crate) ghosts: BTreeSet<JobId>,
     pub(crate) paused: bool,
+    /// Whether it is known: it had a job. No history is long enough for one to be forgotten.
+    pub(crate) listed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +86,7 @@ impl Model {
             gone: false,
         };
         self.jobs.insert(id, job);
+        self.queues[queue].listed = true;
         if status == Status::Queued {
             self.queues[queue].lanes[lane].push_back(id);
         }

@@ -360,6 +360,40 @@ const MUTANTS: &[Mutant] = &[
         "'retention', int(WEBHOOK.kept_ms)",
         "'retention', '2592000000'",
     ),
+    (
+        "any number of queues is known",
+        "if call.known >= call.most_queues then return false end",
+        "",
+    ),
+    (
+        "known queues are counted again",
+        "if not queue.known and not make_known",
+        "if not make_known",
+    ),
+    (
+        "any number of tasks is declared",
+        "if not known and count >= TASKS_MOST then",
+        "if false then",
+    ),
+    (
+        "a full list renews no task",
+        "if not known and count >= TASKS_MOST then",
+        "if count >= TASKS_MOST then",
+    ),
+    ("a change of a task is not announced", "if changed then tasks_changed(w, p, now) end", ""),
+    ("every declaration is a change", "if known ~= descriptor then", "if true then"),
+    (
+        "a pause makes any queue known",
+        "if argv[2] ~= '1' and not is_listed(p, argv[1]) then return 0 end",
+        "",
+    ),
+    ("a resume makes any queue known", "  if not is_listed(p, argv[1]) then return 0 end\n", ""),
+    (
+        "a redrive knows any queue",
+        "if not is_listed(p, queue) then return { -1, 0, 0, since } end",
+        "",
+    ),
+    ("a queue's last use is never written again", "age >= 0 and age < LAST_USE_MS", "age >= 0"),
     ("payloads are not padded", "#url - #payload)", "#url - #payload - 1)"),
     (
         "the muted are told",

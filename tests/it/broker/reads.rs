@@ -6,6 +6,7 @@ use std::time::Duration;
 use crunch_common::broker::{
     Broker, Durability, Exchange, Library, ListQuery, Lookup, NewJob, Start, WorkerId,
 };
+use crunch_common::config::BrokerConfig;
 use crunch_common::job::{JobId, Partition, Payload, Priority, Status};
 use crunch_common::queue::QueueName;
 use crunch_tests::RedisServer;
@@ -149,4 +150,36 @@ async fn lists_do_not_fetch_results_that_they_do_not_show() {
     let whole = whole.result.unwrap();
     assert_eq!(whole.inline.map(|bytes| bytes.len()), Some(SIZE));
     assert_eq!((whole.size, whole.content_type), (result.size, result.content_type));
+}
+
+/// A queue's jobs are spread over the partitions, and later ones may come to any of them.
+#[tokio::test]
+async fn a_queue_that_one_partition_knows_is_paused_in_all() {
+    let redis = RedisServer::start();
+    let config = BrokerConfig {
+        redis_url: redis.url().parse().unwrap(),
+        partitions: 4,
+        ..BrokerConfig::default()
+    };
+    let broker = Broker::with_library(&config, Library::shipped()).unwrap();
+    let queue: QueueName = "q".parse().unwrap();
+    assert!(!broker.pause(&queue, false).await.unwrap());
+    assert!(!broker.resume(&queue).await.unwrap());
+    for answer in broker.enqueue(&[job(&broker, "q")]).await {
+        answer.unwrap();
+    }
+    assert!(broker.pause(&queue, false).await.unwrap());
+    let mut connection = redis.connect().await;
+    let mut paused = async || {
+        let mut ask = redis::pipe();
+        (0..4).for_each(|at| {
+            ask.cmd("SISMEMBER").arg(format!("crunch:{{{at}}}:paused")).arg("q");
+        });
+        ask.query_async::<Vec<bool>>(&mut connection).await.unwrap()
+    };
+    assert_eq!(paused().await, [true; 4]);
+    assert!(broker.resume(&queue).await.unwrap());
+    assert_eq!(paused().await, [false; 4]);
+    assert_eq!(broker.purge(&queue).await.unwrap(), Some(1));
+    assert_eq!(broker.redrive(&queue, None, 1).await.unwrap(), Some(0));
 }

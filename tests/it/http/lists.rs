@@ -113,7 +113,7 @@ async fn filters_choose_and_combine() {
         assert_eq!(ids(&items), lane.iter().map(String::as_str).collect(), "limit {limit}");
         assert_eq!(items.len(), lane.len(), "limit {limit}");
     }
-    for none in ["status=running", "status=retrying", "status=failed", "task=none", "queue=none"] {
+    for none in ["status=running", "status=retrying", "status=failed", "task=none"] {
         assert!(chosen(none).await.is_empty(), "{none}");
     }
 }

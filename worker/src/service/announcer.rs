@@ -10,11 +10,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Reachability;
+use crate::health::Pulse;
 
 pub(crate) struct Announcer {
     pub(crate) broker: Broker,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) tasks: Vec<TaskDescriptor>,
+    /// Shows that the tasks were declared, or why not all of them. That Redis is away, other pulses show.
+    pub(crate) pulse: Pulse,
     /// Rings when Redis lost its memory.
     pub(crate) forgotten: Arc<Notify>,
 }
@@ -29,9 +32,15 @@ impl Announcer {
             let pause = match self.tick().await {
                 Ok(()) => {
                     redis.back();
+                    self.pulse.answered();
                     Self::INTERVAL
                 }
-                Err(error) => redis.failed(&error),
+                Err(error) => {
+                    if matches!(error, Error::TooManyTasks { .. }) {
+                        self.pulse.failed(&error);
+                    }
+                    redis.failed(&error)
+                }
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

@@ -2,6 +2,7 @@
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  percent of `maxmemory` from which nothing new is taken   2  how many jobs may wait in a queue
+--      3  how many queues may be known; those that are may be used beyond it
 --      then runs of jobs: their queue, how many they are, how many terms each has;
 --         a job: id, its spec ('<task> <options>', the options are opaque JSON), payload; two a term: its name and value.
 --         `priority`; `after` or `at`, milliseconds; `retention`, ms; `digest` of an idempotency key, with it
@@ -15,12 +16,13 @@
 --   {-1, id}                  the same idempotency key was used for another request
 --   {-2}                      not taken: Redis is nearly full
 --   {-3}                      not taken: as many jobs as may wait in its queue
+--   {-4}                      not taken: its queue is not known, and as many as may are
 -- Touches the jobs' hashes, idempotency keys, `queues`, `unusual`, and per queue ready, delayed and wake.
 -- Without `allow-oom`: a full Redis refuses the whole call before it starts.
 
 -- The runs, and the names of all jobs' keys in their order.
 local function read_runs(p, argv)
-  local runs, names, at, jobs = {}, {}, 3, 0
+  local runs, names, at, jobs = {}, {}, 4, 0
   while argv[at] do
     local run = { queue = argv[at], count = num(argv[at + 1]), terms = num(argv[at + 2]), at = at + 3 }
     runs[#runs + 1], at = run, at + 3
@@ -70,8 +72,11 @@ local fresh_state = kept(function(_, queue)
   return state_of({ status = 'queued', version = 1, queue = queue, attempt = '0' })
 end)
 
--- What a call needs to know of a queue, looked up once: how many jobs may still be added, whether any waits in its usual lane.
--- Ghosts count until they are dropped. `due` becomes when the first of the new jobs is; `ids` go into the usual lane.
+-- A queue's last use is written down again after this long: a sixtieth of the hour for which it matters.
+local LAST_USE_MS = 60000
+
+-- What a call needs to know of a queue, looked up once: how many jobs may still be added, whether any waits in its usual lane,
+-- whether it is known and its last use need not be written. Ghosts count until they are dropped. `due` becomes when the first of the new jobs is; `ids` go into the usual lane.
 local function look_into(p, call, name)
   local ready = key.ready(p, name, USUAL)
   local usual = redis.call('LLEN', ready)
@@ -80,8 +85,19 @@ local function look_into(p, call, name)
     waiting = waiting + redis.call('ZCARD', key.delayed(p, name))
     for _, lane in ipairs(UNUSUAL) do waiting = waiting + redis.call('LLEN', key.ready(p, name, lane)) end
   end
+  local used = redis.call('ZSCORE', key.queues(p), name)
+  local age = used and call.time - tonumber(used)
   return { name = name, room = call.bound - waiting, waits = usual > 0, due = math.huge, state = fresh_state(p, name),
-    ids = variadic('LPUSH', ready) }
+    ids = variadic('LPUSH', ready), known = used, fresh = age and age >= 0 and age < LAST_USE_MS }
+end
+
+-- Makes a queue known if there is room for its name. A stranger can make up any number of names, and each costs every list and
+-- every round of sweeps something; so they are counted as jobs and bytes are.
+local function make_known(p, call, queue)
+  call.known = call.known or redis.call('ZCARD', key.queues(p))
+  if call.known >= call.most_queues then return false end
+  call.known, queue.known = call.known + 1, true
+  return true
 end
 
 -- Why a new job is not taken, or nil and its queue.
@@ -93,6 +109,7 @@ local function refused(p, call, name)
     call.queues[name] = queue
   end
   if queue.room <= 0 then return { -3 } end
+  if not queue.known and not make_known(p, call, queue) then return { -4 } end
   queue.room = queue.room - 1
   return nil, queue
 end
@@ -191,7 +208,7 @@ local function enqueue(keys, argv)
   local any_known, unusual = look_around(p, names)
   local replies, at = { int(now) }, 0
   local call = { argv = argv, time = now, now = int(now), seen = {}, queues = {}, plain = { write = write_plain, size = 0 },
-    bound = num(argv[2]), full = memory(w, p).used >= num(argv[1]), unusual = unusual, any_known = any_known }
+    bound = num(argv[2]), most_queues = num(argv[3]), full = memory(w, p).used >= num(argv[1]), unusual = unusual, any_known = any_known }
   for _, run in ipairs(runs) do
     for job = 0, run.count - 1 do
       at = at + 1
@@ -201,7 +218,7 @@ local function enqueue(keys, argv)
   local used = variadic('ZADD', key.queues(p))
   for name, queue in pairs(call.queues) do
     if queue.due < math.huge then
-      put(used, call.now, name)
+      if not queue.fresh then put(used, call.now, name) end
       wake_for(w, p, now, queue)
     end
   end

@@ -16,6 +16,7 @@ function key.control(p, worker) return p .. ':worker:' .. worker .. ':control' e
 function key.reserved(p) return p .. ':reserved' end
 function key.tasks(p) return p .. ':tasks' end
 function key.tasks_seen(p) return p .. ':tasks:seen' end
+function key.tasks_version(p) return p .. ':tasks:version' end
 function key.quarantine(p) return p .. ':quarantine' end
 function key.changes(p) return p .. ':changes' end
 function key.audit(p) return p .. ':audit' end

@@ -263,6 +263,9 @@ local function wake_if_claimable(w, p, queue)
   if (has_ready(p, queue) or has_solitary(p, queue)) and not is_paused(p, queue) then wake(w, p, queue) end
 end
 
+-- Whether the queue is known: it was used or served in the last hour, is paused, or holds anything.
+local function is_listed(p, queue) return redis.call('ZSCORE', key.queues(p), queue) ~= false end
+
 -- Whether nothing at all is left of the queue.
 local function is_empty(p, queue)
   return not has_ready(p, queue) and not is_paused(p, queue) and redis.call('EXISTS', key.ready(p, queue, SOLITARY),

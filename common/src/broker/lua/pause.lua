@@ -1,10 +1,13 @@
 -- pause, resume: stop handing out a queue's jobs, and start again. Jobs still come in, and running ones go on.
 --
 -- KEYS 1  the partition's root
--- ARGV 1  queue
--- Returns 1. Touches `paused`, `queues`, and on resume the queue's wake. Asking again changes nothing.
+-- ARGV 1  queue   2  pause: '1' if the queue is known elsewhere, by a declared task or in another partition, and may be made
+--      known here; else ''
+-- Returns 1, or 0 if the queue is not known here; then nothing was changed. Touches `paused`, `queues`, and on resume the
+-- queue's wake. Asking again changes nothing.
 local function pause(keys, argv)
   local p, w = keys[1], writes()
+  if argv[2] ~= '1' and not is_listed(p, argv[1]) then return 0 end
   w:call('SADD', key.paused(p), argv[1])
   w:call('ZADD', key.queues(p), int(now_ms()), argv[1])
   w:commit()
@@ -13,6 +16,7 @@ end
 
 local function resume(keys, argv)
   local p, w = keys[1], writes()
+  if not is_listed(p, argv[1]) then return 0 end
   w:call('SREM', key.paused(p), argv[1])
   wake(w, p, argv[1])
   w:commit()

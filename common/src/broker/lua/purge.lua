@@ -5,7 +5,7 @@
 -- ARGV 1  queue   2  how many of the earliest delayed jobs to pass over (those that stay, met by an earlier call)
 --      3  '' in the first call; in those that go on, when the first was made: what came since is left
 -- Returns {canceled, passed over, more, when the first call was made}. `more` = 1: stopped by
--- budget (100 jobs looked at), ask again.
+-- budget (100 jobs looked at), ask again. canceled = -1 if the queue is not known here.
 -- Touches the jobs' hashes and logs, and the queue's ready, ghosts, delayed and finished.
 local PURGE_LOOKS = 100
 
@@ -52,6 +52,7 @@ end
 local function purge(keys, argv)
   local p, now, w, queue = keys[1], now_ms(), writes(), argv[1]
   local call = { canceled = 0, passed = 0, looks = PURGE_LOOKS, since = argv[3] == '' and now or num(argv[3]) }
+  if not is_listed(p, queue) then return { -1, 0, 0, int(call.since) } end
   purge_delayed(w, p, queue, now, call, num(argv[2]))
   for _, lane in ipairs({ SOLITARY, unpack(LANES) }) do
     if call.looks > 0 then purge_lane(w, p, key.ready(p, queue, lane), queue, now, call) end

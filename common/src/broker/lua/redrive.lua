@@ -4,13 +4,15 @@
 -- ARGV 1  queue   2  how many at most (this call looks at 100)   3  task, or '' for every
 --      4  how many of the oldest to pass over (those of other tasks, met by an earlier call)
 --      5  '' in the first call; in those that go on, when the first was made: a job that failed again since is left
--- Returns {redriven, passed over, looked at, when the first call was made}. Touches what `retry` touches.
+-- Returns {redriven, passed over, looked at, when the first call was made}; redriven = -1 if the queue is not known here.
+-- Touches what `retry` touches.
 local REDRIVE_LOOKS = 100
 
 local function redrive(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local queue, most, task, skip = argv[1], num(argv[2]), argv[3], num(argv[4])
   local since = argv[5] == '' and int(now) or argv[5]
+  if not is_listed(p, queue) then return { -1, 0, 0, since } end
   local redriven, passed, looked = 0, 0, 0
   local dead = redis.call('ZRANGEBYSCORE', key.failed(p, queue), '-inf', since, 'LIMIT', skip, REDRIVE_LOOKS)
   for _, id in ipairs(dead) do

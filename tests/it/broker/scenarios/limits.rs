@@ -1,5 +1,7 @@
 //! Every call and every record has a limit.
 
+use crunch_common::task::TaskDescriptor;
+
 use super::reports::Reporting;
 use super::*;
 
@@ -146,4 +148,81 @@ pub(super) async fn first_first(world: &mut World) -> Check {
     let claims =
         world.exchange_over(names.map(|name| name.parse().unwrap()).into(), Vec::new(), 1).await?;
     ensure(claims.claims[0].lease.key().id == first.id, "it is handed out first")
+}
+
+/// Fills a sorted set or hash with so many names.
+async fn fill(world: &mut World, tail: &str, count: u64) {
+    let (key, now) = (world.key(tail), world.now);
+    let body = "for at = 1, ARGV[1] do \
+        if not string.find(KEYS[1], 'tasks$') then redis.call('ZADD', KEYS[1], ARGV[2], 'n' .. at) \
+        else redis.call('HSET', KEYS[1], 'n' .. at, '{}') end end";
+    let mut fill = redis::cmd("EVAL");
+    fill.arg(body).arg(1).arg(key).arg(count).arg(now);
+    let () = fill.query_async(&mut world.redis).await.unwrap();
+}
+
+pub(super) async fn names(world: &mut World) -> Check {
+    fill(world, "queues", 49_999).await;
+    let job =
+        |world: &World, queue: &str| NewJob { queue: queue.parse().unwrap(), ..world.job("{}") };
+    let jobs = ["a", "b", "a", "n7"].map(|queue| job(world, queue));
+    let answers = world.broker.enqueue(&jobs).await;
+    let taken: Vec<_> = answers.iter().map(Result::is_ok).collect();
+    ensure(taken == [true, false, true, true], "the last name is taken, and no other")?;
+    let refused = matches!(&answers[1], Err(crunch_common::broker::Error::TooManyQueues { .. }));
+    ensure(refused, "the other hears why")?;
+    let key = world.key(&format!("job:{}", jobs[1].id));
+    let left: bool = redis::cmd("EXISTS").arg(key).query_async(&mut world.redis).await.unwrap();
+    ensure(!left, "nothing of its job is left")?;
+    world.submit(&[job(world, "a")]).await?;
+    let served = ["b".parse().unwrap()];
+    world.broker.announce(&served, &[]).await.map_err(|error| error.to_string())?;
+    world.submit(&[job(world, "b")]).await
+}
+
+pub(super) async fn tasks(world: &mut World) -> Check {
+    fill(world, "tasks", 9_999).await;
+    fill(world, "tasks:seen", 9_999).await;
+    let tasks = ["a", "b", "n7"].map(|name| TaskDescriptor::new(name.parse().unwrap()));
+    let declared = world.broker.announce(&[], &tasks).await;
+    let named = declared.map_err(|error| error.to_string()).err().unwrap_or_default();
+    ensure(named.contains("these are not: b;"), "the second is named as too many")?;
+    let known = world.broker.tasks().await.map_err(|error| error.to_string())?;
+    let known: Vec<_> = known.iter().map(|task| task.name.as_str()).collect();
+    ensure(known == ["a", "n7"], "the first is declared, and one that was is renewed")?;
+    let version = world.broker.tasks_version().await.map_err(|error| error.to_string())?;
+    world.broker.announce(&[], &tasks[..1]).await.map_err(|error| error.to_string())?;
+    let again = world.broker.tasks_version().await.map_err(|error| error.to_string())?;
+    ensure(version.is_some() && again == version, "the same declaration is no change")?;
+    let mut changed = tasks[0].clone();
+    changed.description = "changed".to_owned();
+    world.broker.announce(&[], &[changed]).await.map_err(|error| error.to_string())?;
+    let after = world.broker.tasks_version().await.map_err(|error| error.to_string())?;
+    ensure(after > version, "another one is")?;
+    // A month after their last worker nobody knows them any more.
+    world.pass(2_592_000_001).await;
+    world.broker.announce(&[], &tasks[2..]).await.map_err(|error| error.to_string())?;
+    let known = world.broker.tasks().await.map_err(|error| error.to_string())?;
+    ensure(known.iter().all(|task| task.name.as_str() == "n7"), "they are forgotten")
+}
+
+pub(super) async fn last_use(world: &mut World) -> Check {
+    let queue: QueueName = "story".parse().unwrap();
+    let jobs = [world.job("{}"), world.job("{}")];
+    for job in &jobs {
+        world.submit(std::slice::from_ref(job)).await?;
+        world.pass(3_000_000).await;
+    }
+    let knows = async |world: &World| {
+        world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+        world.broker.knows(&queue).await.map_err(|error| error.to_string())
+    };
+    for job in &jobs {
+        world.broker.cancel(job.id).await.map_err(|error| error.to_string())?;
+        world.broker.delete(job.id).await.map_err(|error| error.to_string())?;
+    }
+    let _nothing = world.claim(1).await?;
+    ensure(knows(world).await?, "it is known fifty minutes after its last job came")?;
+    world.pass(601_000).await;
+    ensure(!knows(world).await?, "and forgotten after an hour")
 }

@@ -47,7 +47,7 @@ pub(super) async fn poison(world: &mut World) -> Check {
 }
 
 pub(super) async fn reserved(world: &mut World) -> Check {
-    world.broker.pause(&"story".parse().unwrap()).await.map_err(|error| error.to_string())?;
+    world.broker.pause(&"story".parse().unwrap(), true).await.map_err(|error| error.to_string())?;
     let () = redis::pipe()
         .rpush(world.key("queue:story:ready:solitary"), "somebody")
         .sadd(world.key("unusual"), "story")

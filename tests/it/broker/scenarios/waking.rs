@@ -43,7 +43,7 @@ pub(super) async fn delayed_tokens(world: &mut World) -> Check {
 
 pub(super) async fn resume(world: &mut World) -> Check {
     let queue = "story".parse().unwrap();
-    world.broker.pause(&queue).await.map_err(|error| error.to_string())?;
+    world.broker.pause(&queue, true).await.map_err(|error| error.to_string())?;
     world.submit(&[world.job("{}")]).await?;
     let _ = world.token().await;
     ensure(world.claim(1).await?.claims.is_empty(), "a paused queue hands out nothing")?;
