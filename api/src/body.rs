@@ -1,15 +1,17 @@
 //! Reading a request's body within its limits: type and encoding first, then size while it streams.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
-use actix_web::web::{self, Bytes, BytesMut};
+use actix_web::web::{self, Bytes};
 use crunch_common::job::ContentType;
 use futures_util::{Stream, StreamExt};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::budget::{Budget, Share};
 use crate::problem::{
     BROKEN_BODY, Problem, TIMEOUT, TOO_LARGE, UNSUPPORTED_ENCODING, UNSUPPORTED_MEDIA_TYPE,
 };
@@ -53,10 +55,11 @@ fn is_plain(request: &HttpRequest) -> bool {
     encodings.all(|encoding| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
-/// Reads the whole body, of at most `limit` bytes.
+/// Reads the whole body, of at most `limit` bytes, which are counted in `budget` until the last of them is dropped.
 pub(crate) async fn read(
     request: &HttpRequest,
     mut body: web::Payload,
+    budget: &Arc<Budget>,
     limit: u64,
 ) -> Result<Bytes, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
@@ -64,18 +67,61 @@ pub(crate) async fn read(
     if length.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    let (begun, mut bytes) = (Instant::now(), BytesMut::new());
-    while let Some(chunk) = arriving(&mut body, begun, bytes.len() as u64).await? {
+    let (begun, mut gathered) = (Instant::now(), Gathered::new(budget, length.unwrap_or(limit)));
+    while let Some(chunk) = arriving(&mut body, begun, gathered.len() as u64).await? {
         let chunk = chunk.map_err(|error| {
             tracing::debug!(%error, "a body broke off");
             Problem::new(BROKEN_BODY, "the body is not whole, or its chunks are not well formed")
         })?;
-        if (bytes.len() + chunk.len()) as u64 > limit {
+        if (gathered.len() + chunk.len()) as u64 > limit {
             return Err(too_large(limit));
         }
-        bytes.extend_from_slice(&chunk);
+        gathered.add(&chunk)?;
     }
-    Ok(bytes.freeze())
+    Ok(gathered.whole())
+}
+
+/// A body as far as it has arrived. What it takes is asked of the budget before it is allocated, and only for what arrives:
+/// to announce a large body costs nothing.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    bytes: Vec<u8>,
+    share: Share,
+    /// No more will come.
+    most: usize,
+}
+
+/// The first allocation unless more has come; later ones are twice as large as the one before.
+const FIRST_PART: usize = 1024;
+
+impl Gathered {
+    pub(crate) fn new(budget: &Arc<Budget>, most: u64) -> Self {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        Self { bytes: Vec::new(), share: budget.share(), most }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// # Errors
+    /// If there is no room for more.
+    pub(crate) fn add(&mut self, part: &[u8]) -> Result<(), Problem> {
+        let needed = self.len() + part.len();
+        if needed > self.bytes.capacity() {
+            let larger = (2 * self.bytes.capacity()).max(FIRST_PART);
+            let capacity = larger.min(self.most).max(needed);
+            self.share.resize(capacity as u64)?;
+            self.bytes.reserve_exact(capacity - self.len());
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(())
+    }
+
+    /// The bytes, counted until the last of them is dropped.
+    pub(crate) fn whole(self) -> Bytes {
+        self.share.keep(self.bytes)
+    }
 }
 
 /// The next part of a body of which so much has come; 408 if it comes too slowly.

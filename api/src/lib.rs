@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod body;
 mod browser;
+mod budget;
 mod catalog;
 mod config;
 mod connections;

@@ -17,6 +17,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
+use crate::budget::Budgets;
 use crate::connections::Connections;
 use crate::routes;
 use crate::server::{HEAD_DEADLINE, KEEP_ALIVE, LAST_REQUESTS};
@@ -27,6 +28,9 @@ use crate::wire::Wire;
 const BACKLOG: i32 = 4096;
 /// A client that takes nothing of what it is sent, or is not there any more, is given up after this time.
 const UNHEARD: Duration = Duration::from_secs(60);
+/// Whoever was refused before its body was whole may send on for this long, and finds the answer then: a connection that
+/// was closed at once would lose it.
+const TO_READ_A_REFUSAL: Duration = HEAD_DEADLINE;
 /// Descriptors for everything but clients: Redis, files, the listener.
 const OTHER_DESCRIPTORS: u64 = 256;
 
@@ -49,6 +53,7 @@ pub(crate) fn serve(
     let factory = move || {
         let app = web::Data::new(app.of_one_thread());
         let (routed, connections, tls) = (app.clone(), connections.clone(), tls.clone());
+        let budgets = app.budgets.clone();
         let app = ActixApp::new()
             .app_data(app)
             .wrap(middleware::from_fn(crate::middleware::around))
@@ -57,13 +62,14 @@ pub(crate) fn serve(
         let http = HttpService::build()
             .keep_alive(KEEP_ALIVE)
             .client_request_timeout(HEAD_DEADLINE)
-            .client_disconnect_timeout(Duration::from_secs(1))
+            .client_disconnect_timeout(TO_READ_A_REFUSAL)
             .graceful_shutdown_signal(move || {
                 let closing = closing.clone();
                 async move { closing.notified().await }
             })
             .finish(map_config(app.into_factory(), |_| AppConfig::default()));
-        let welcomed = fn_service(move |stream| welcome(stream, tls.clone())).and_then(http);
+        let welcomed =
+            fn_service(move |stream| welcome(stream, tls.clone(), budgets.clone())).and_then(http);
         apply_fn_factory(welcomed, move |stream: TcpStream, http: &_| {
             let peer = stream.peer_addr().ok();
             let connection = peer.and_then(|peer| connections.admit(peer));
@@ -89,6 +95,7 @@ pub(crate) fn serve(
 async fn welcome(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
+    budgets: Arc<Budgets>,
 ) -> Result<(Wire<Box<dyn Socket>>, Protocol, Option<std::net::SocketAddr>), DispatchError> {
     let peer = stream.peer_addr().ok();
     stream.set_nodelay(true)?;
@@ -102,7 +109,7 @@ async fn welcome(
             Box::new(shaken.map_err(|_| DispatchError::SlowRequestTimeout)??)
         }
     };
-    Ok((Wire::new(socket), Protocol::Http1, peer))
+    Ok((Wire::new(socket, &budgets.heads), Protocol::Http1, peer))
 }
 
 /// Asks for as many descriptors as the system allows, and says how many connections there may be with them.

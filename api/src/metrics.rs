@@ -10,7 +10,8 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
 use crunch_common::broker::{Broker, Error};
 use crunch_common::telemetry::metrics::{
-    HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, LEASES_LOST, Metrics, WEBHOOK_DELIVERIES, labels,
+    HTTP_REFUSED, HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, LEASES_LOST, Metrics,
+    WEBHOOK_DELIVERIES, labels,
 };
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -129,6 +130,32 @@ pub(crate) fn delivered(outcome: &'static str) {
 /// Leases were taken back from silent workers.
 pub(crate) fn leases_lost(count: u64) {
     metrics::counter!(LEASES_LOST).increment(count);
+}
+
+/// What is bounded over all requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sum {
+    /// Bytes of request bodies.
+    Bodies,
+    /// Bytes of answers.
+    Answers,
+    /// Bytes of large heads.
+    Heads,
+}
+
+impl Sum {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Bodies => "bodies",
+            Self::Answers => "answers",
+            Self::Heads => "heads",
+        }
+    }
+}
+
+/// A request was refused because there is too much of something.
+pub(crate) fn refused(sum: Sum) {
+    metrics::counter!(HTTP_REFUSED, "sum" => sum.name()).increment(1);
 }
 
 /// So many more, or fewer, clients wait.

@@ -1,7 +1,7 @@
 //! What happens around every request: its id, its problem document, its line in the log.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_web::HttpMessage;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Builder;
 
+use crate::budget::{Budgets, SMALL, Share};
 use crate::connections::Busy;
 use crate::metrics;
 use crate::problem::{INTERNAL, NOT_FOUND, Problem};
@@ -40,7 +41,8 @@ pub(crate) async fn around<B: MessageBody + 'static>(
     let answer = async move {
         let (begun, busy) = (Instant::now(), Busy::begin());
         let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
-        let mut response = judged(request, next).await?;
+        let budgets = request.app_data::<web::Data<App>>().map(|app| app.budgets.clone());
+        let (mut response, share) = counted(judged(request, next).await?, budgets.as_deref());
         let standing = response.request().extensions().get::<Standing>().copied();
         if let Some(standing) = standing {
             standing.tell(response.headers_mut());
@@ -55,7 +57,7 @@ pub(crate) async fn around<B: MessageBody + 'static>(
         );
         spare_old_clients(&mut response);
         let cut_short = chunked && !response.status().is_success();
-        Ok(response.map_body(|_, body| held(body, busy, cut_short)))
+        Ok(response.map_body(|_, body| held(body, share, busy, cut_short)))
     };
     answer.instrument(span).await
 }
@@ -77,6 +79,27 @@ async fn judged<B: MessageBody + 'static>(
     Ok(response)
 }
 
+/// Counts what the client has still to take; 503 instead if others hold too much.
+fn counted(
+    response: ServiceResponse<BoxBody>,
+    budgets: Option<&Budgets>,
+) -> (ServiceResponse<BoxBody>, Option<Share>) {
+    let size = match response.response().body().size() {
+        BodySize::Sized(bytes) if bytes > SMALL => bytes,
+        _ => return (response, None),
+    };
+    let reserved = response.request().extensions_mut().remove();
+    let share = reserved.or_else(|| budgets.map(|budgets| budgets.answers.share()));
+    let Some(mut share) = share else { return (response, None) };
+    match share.resize(size) {
+        Ok(()) => (response, Some(share)),
+        Err(problem) => {
+            let answer = problem.respond(response.request().path());
+            (response.into_response(answer), None)
+        }
+    }
+}
+
 /// HTTP/1.0 knows no chunks: there the end of the connection is the end of a stream (RFC 9112, section 6.1).
 fn spare_old_clients(response: &mut ServiceResponse<BoxBody>) {
     let old = response.request().version() < Version::HTTP_11;
@@ -88,7 +111,7 @@ fn spare_old_clients(response: &mut ServiceResponse<BoxBody>) {
 }
 
 /// The body of an answer; its connection serves a request until it was handed over.
-fn held(body: BoxBody, busy: Option<Busy>, cut_short: bool) -> BoxBody {
+fn held(body: BoxBody, share: Option<Share>, busy: Option<Busy>, cut_short: bool) -> BoxBody {
     let Some(mut busy) = busy else { return body };
     if let BodySize::Sized(bytes) = body.size() {
         busy.sending(bytes);
@@ -96,11 +119,18 @@ fn held(body: BoxBody, busy: Option<Busy>, cut_short: bool) -> BoxBody {
     if cut_short {
         busy.hurry();
     }
-    BoxBody::new(Held { body, _busy: busy })
+    BoxBody::new(Held { body, rest: Bytes::new(), _share: share, _busy: busy })
 }
+
+/// No more is handed over at once: the library copies it into its buffer, and would hold a large answer twice, and beyond
+/// the life of this value.
+const PART: usize = 32 * 1024;
 
 struct Held {
     body: BoxBody,
+    /// What the body has given and was not handed over yet.
+    rest: Bytes,
+    _share: Option<Share>,
     _busy: Busy,
 }
 
@@ -115,7 +145,14 @@ impl MessageBody for Held {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.body).poll_next(cx)
+        while self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_next(cx)) {
+                Some(Ok(bytes)) => self.rest = bytes,
+                end => return Poll::Ready(end),
+            }
+        }
+        let part = self.rest.len().min(PART);
+        Poll::Ready(Some(Ok(self.rest.split_to(part))))
     }
 }
 

@@ -92,6 +92,8 @@ kinds! {
         "Redis is away, still starting, or accepts no writes. Without `outcome` nothing was changed. If `outcome` is \"unknown\", the request may have taken effect: repeat it with the same Idempotency-Key.";
     NOT_DURABLE = SERVICE_UNAVAILABLE, "not-durable", "The job is not known to be as safe as was asked for",
         "Redis did not confirm in time that its disk or enough replicas have the job, or is not set up to. If `outcome` is \"unknown\", the job may have been taken and may run: repeat the request with the same Idempotency-Key, and it is answered with 202 and the same job once it is safe.";
+    OVERLOADED = SERVICE_UNAVAILABLE, "overloaded", "This instance does all that it may",
+        "The detail names what there is too much of, over all callers. Nothing was taken; another instance may have room.";
     BUSY = SERVICE_UNAVAILABLE, "busy", "Too many submissions wait already",
         "Nothing was taken. Redis does not keep up with making submissions durable.";
     FULL = SERVICE_UNAVAILABLE, "full", "There is no room for new jobs right now",

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::auth::{Authority, FileError, KeyFile, KeyRing};
 use crate::browser::Browsers;
+use crate::budget::Budgets;
 use crate::catalog::Catalog;
 use crate::config::{ApiConfig, BrowserConfig};
 use crate::connections::Connections;
@@ -219,6 +220,7 @@ impl Server {
             readiness: readiness.clone(),
             figures: figures.clone(),
             authority: self.keys.clone().map_or(Authority::Off, Authority::Keys),
+            budgets: Budgets::new(self.config.security.max_body_memory).into(),
             limits: Limits::new(self.config.security.rate, self.config.security.rate_burst).into(),
             public_url,
             watchers: watchers.clone(),

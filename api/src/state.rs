@@ -6,6 +6,7 @@ use crunch_common::broker::Broker;
 
 use crate::auth::Authority;
 use crate::browser::Browsers;
+use crate::budget::Budgets;
 use crate::catalog::Catalog;
 use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
@@ -26,6 +27,7 @@ pub(crate) struct App {
     pub(crate) authority: Authority,
     pub(crate) browsers: Arc<Browsers>,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,

@@ -184,7 +184,9 @@ pub(crate) async fn submit_one(
     location: Location,
     wish: &Wish,
 ) -> Result<HttpResponse, Problem> {
+    let turn = app.budgets.turn(job.payload.len()).await?;
     let answer = app.broker.enqueue(std::slice::from_ref(&job)).await.pop();
+    drop(turn);
     let answer = answer.unwrap_or_else(|| Err(no_answer()));
     let taken = taken(app, answer).await?;
     let replayed = matches!(taken, Taken::Replayed(_));

@@ -10,11 +10,13 @@ mod framing;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix_web::web::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::budget::{Budget, SMALL, Share};
 use crate::connections;
 use framing::Framing;
 
@@ -39,12 +41,17 @@ pub(crate) struct Wire<T> {
     to_be_served: bool,
     /// The client does not take what it is sent.
     stuck: bool,
+    /// Bytes of the head that is being read or was read last.
+    head: u64,
+    share: Share,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
-    pub(crate) fn new(stream: T) -> Self {
+    pub(crate) fn new(stream: T, budget: &Arc<Budget>) -> Self {
         Self {
             stream,
+            head: 0,
+            share: budget.share(),
             framing: Framing::new(),
             held: BytesMut::new(),
             ready: 0,
@@ -56,17 +63,43 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     }
 
     /// Finds out how much of what was read may be handed over.
-    fn look(&mut self, cx: &Context<'_>) {
+    ///
+    /// # Errors
+    /// If a head is large and there is no room for it: the connection ends, as nobody knows yet who asks what.
+    fn look(&mut self, cx: &Context<'_>) -> io::Result<()> {
         while self.ready < self.held.len() {
-            if self.framing.is_between() && self.must_wait(cx) {
-                return;
+            if self.framing.is_between() {
+                if self.must_wait(cx) {
+                    return Ok(());
+                }
+                self.head = 0;
             }
             let more = self.framing.follow(&mut self.held[self.ready..]);
             if more == 0 {
-                return;
+                return Ok(());
             }
             self.ready += more;
             self.to_be_served |= self.framing.is_between();
+            if self.framing.is_in_head() {
+                self.head += more as u64;
+                self.hold_head()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hold_head(&mut self) -> io::Result<()> {
+        let large = if self.head > SMALL { self.head } else { 0 };
+        let held = self.share.resize(large);
+        held.map_err(|_| io::Error::other("there is no room for a large head"))
+    }
+
+    /// Between two requests the head of the first is not held any more.
+    fn let_head_go(&mut self, cx: &Context<'_>) {
+        if self.head > 0 && self.framing.is_between() && !connections::is_busy(cx.waker()) {
+            self.head = 0;
+            // To hold less is never refused.
+            let _ = self.share.resize(0);
         }
     }
 
@@ -130,7 +163,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<T> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while this.in_a_row < AT_ONCE {
-            this.look(cx);
+            this.look(cx)?;
             if this.hand_over(buffer) || (this.ended && this.held.is_empty()) {
                 return Poll::Ready(Ok(()));
             }
@@ -150,6 +183,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<T> {
                 }
             } else {
                 (this.in_a_row, this.to_be_served) = (0, false);
+                this.let_head_go(cx);
                 return Poll::Pending;
             }
         }

@@ -22,6 +22,7 @@ mod schemas;
 mod shutdown;
 mod slow;
 mod submit;
+mod sums;
 mod tls;
 mod unknown_tasks;
 mod waiting;

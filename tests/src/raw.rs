@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::wait::in_time;
 use crate::{Answer, Api};
@@ -34,6 +34,18 @@ impl RawConnection {
         let stream = TcpStream::connect(address).await.expect("the API listens");
         stream.set_nodelay(true).unwrap();
         Self { stream: BufReader::new(stream) }
+    }
+
+    /// Connects with the smallest buffer for answers that the system offers, so that those which are not read stay with
+    /// the API.
+    ///
+    /// # Panics
+    /// If nobody listens.
+    pub async fn with_little_room(api: &Api) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(1024).unwrap();
+        let stream = socket.connect(api.address().parse().unwrap()).await;
+        Self { stream: BufReader::new(stream.expect("the API listens")) }
     }
 
     /// Writes bytes as they are.

@@ -43,6 +43,12 @@ pub struct SecurityConfig {
     #[arg(long, env = "CRUNCH_API_MAX_CONNECTIONS_PER_CLIENT", value_name = "N",
         value_parser = whole_number::<usize>(1..=1_000_000))]
     pub max_connections_per_client: Option<usize>,
+
+    /// How many bytes of request bodies may be held at once, over all connections, and as many of answers: 1 MiB
+    /// (1 048 576) to 1 TiB. Beyond them requests are refused with 503.
+    #[arg(long, env = "CRUNCH_API_MAX_BODY_MEMORY", value_name = "BYTES", default_value = "268435456",
+        value_parser = whole_number::<u64>(1_048_576..=1_099_511_627_776))]
+    pub max_body_memory: u64,
 }
 
 impl SecurityConfig {

@@ -1,13 +1,14 @@
 //! What came out of a job, and what went in: raw bytes with their own type.
 
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use crunch_common::broker::{Lookup, Tombstone};
 use crunch_common::job::{Payload, Status};
 
 use super::Answer;
-use super::sight::{job_when, visible};
+use super::sight::{job_there, job_when, visible};
 use crate::auth::Caller;
+use crate::budget::SMALL;
 use crate::document::JobDocument;
 use crate::prefer::Wish;
 use crate::problem::{GONE, INTERNAL, JOB_CANCELED, Problem, TRIMMED};
@@ -64,9 +65,12 @@ pub(crate) async fn raw(
     request: HttpRequest,
 ) -> Answer {
     let (id, wish) = (visible(&app, &caller, &id).await?, Wish::of(&request)?);
-    if let Some(patience) = wish.patience {
-        there(app.watchers.wait(id, Until::Ended, patience).await?)?;
-    }
+    let known = match wish.patience {
+        Some(patience) => app.watchers.wait(id, Until::Ended, patience).await?,
+        None => app.broker.job(id).await?,
+    };
+    let size = there(known)?.result.map_or(0, |result| result.size);
+    reserve(&app, &request, size)?;
     let (job, result) = there(app.broker.result(id).await?)?;
     let mut response = match (job.status, &result) {
         (Status::Succeeded, Some(result)) => bytes(result),
@@ -95,11 +99,29 @@ pub(crate) async fn raw(
         (status = 404, description = "There is no such job"),
         (status = 410, description = "It was deleted"),
     ))]
-pub(crate) async fn payload(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    let payload = there(app.broker.payload(visible(&app, &caller, &id).await?).await?)?;
+pub(crate) async fn payload(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> Answer {
+    let job = job_there(&app, &caller, &id).await?;
+    reserve(&app, &request, job.options.payload_size)?;
+    let payload = there(app.broker.payload(job.id).await?)?;
     let payload =
         payload.ok_or_else(|| Problem::new(TRIMMED, "the payload was forgotten to make room"))?;
     Ok(bytes(&payload).body(payload.bytes))
+}
+
+/// Finds room for a large answer before it is read from Redis: many that are read at once would be in memory before one of
+/// them could be refused. The middleware holds it until the client has taken the answer.
+fn reserve(app: &App, request: &HttpRequest, bytes: u64) -> Result<(), Problem> {
+    if bytes > SMALL {
+        let mut share = app.budgets.answers.share();
+        share.resize(bytes)?;
+        request.extensions_mut().insert(share);
+    }
+    Ok(())
 }
 
 fn pending() -> HttpResponseBuilder {

@@ -47,12 +47,12 @@ pub(crate) async fn by_envelope(
 ) -> Answer {
     let content_type = body::content_type(&request, Some(&[ContentType::json()]))?;
     let limit = app.catalog.largest_json_payload() + ENVELOPE_BYTES;
-    let bytes = body::read(&request, payload, limit).await?;
+    let bytes = body::read(&request, payload, &app.budgets.requests, limit).await?;
     let text = json::check(&bytes)?;
     refuse_parameters(&request, &[WAIT])?;
     let wish = Wish::of(&request)?;
     let Envelope { task, mut submission } =
-        Envelope::read(text, "").map_err(Problem::violations)?;
+        Envelope::read(&bytes, text, "").map_err(Problem::violations)?;
     submission.options.trace = trace::of(&request);
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
     check_fit(&declared, &submission, "").await?;
@@ -123,7 +123,7 @@ async fn by_payload(
     let known = declared.as_ref().ok().map(|declared| &declared.task);
     let content_type = body::content_type(request, known.map(|task| task.accepts.as_slice()))?;
     let limit = known.map_or(TaskDescriptor::DEFAULT_MAX_PAYLOAD, |task| task.max_payload);
-    let read = body::read(request, payload, limit).await;
+    let read = body::read(request, payload, &app.budgets.requests, limit).await;
     if read.as_ref().is_err_and(|problem| problem.kind == TOO_LARGE) {
         // Too large for most tasks; one that nobody knows yet may take more.
         if let Err(unknown) = declared {
@@ -176,11 +176,11 @@ pub(crate) async fn batch(
         app.limits.count(&caller, &request)?;
         return submit_lines(&sender, &request, payload).await;
     }
-    let bytes = body::read(&request, payload, MAX_BATCH_BYTES).await?;
+    let bytes = body::read(&request, payload, &app.budgets.requests, MAX_BATCH_BYTES).await?;
     let text = json::check(&bytes)?;
     refuse_beside_items(&request)?;
     app.limits.count(&caller, &request)?;
-    submit_batch(&sender, text, request.path()).await
+    submit_batch(&sender, &bytes, text, request.path()).await
 }
 
 /// One JSON value a line (ndjson.org).

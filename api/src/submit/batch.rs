@@ -2,6 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
+use actix_web::web::Bytes;
 use crunch_common::broker::{Error, NewJob};
 use crunch_common::job::TraceContext;
 use serde::Serialize;
@@ -43,14 +44,17 @@ pub(crate) enum ItemDocument {
 /// Submits every item of a batch whose JSON was checked; problems of items name `path` as their instance.
 pub(crate) async fn submit_batch(
     sender: &Sender<'_>,
+    body: &Bytes,
     json: &str,
     path: &str,
 ) -> Result<HttpResponse, Problem> {
     let app = sender.app;
     let items = items(json).map_err(|violation| Problem::violations(vec![violation]))?;
-    let prepared = prepare_all(sender, &items).await;
+    let prepared = prepare_all(sender, body, &items).await;
     let jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+    let turn = app.budgets.turn(jobs.iter().map(|job| job.payload.len()).sum()).await?;
     let mut answers = app.broker.enqueue(&jobs).await.into_iter();
+    drop(turn);
     let mut documents = Vec::with_capacity(prepared.len());
     for item in prepared {
         let outcome = match item {
@@ -80,11 +84,15 @@ fn items(json: &str) -> Result<Vec<&RawValue>, Violation> {
 }
 
 /// Checks all items. Once Redis was found away nobody asks it again: the whole batch has one client who waits.
-async fn prepare_all(sender: &Sender<'_>, items: &[&RawValue]) -> Vec<Result<NewJob, Problem>> {
+async fn prepare_all(
+    sender: &Sender<'_>,
+    body: &Bytes,
+    items: &[&RawValue],
+) -> Vec<Result<NewJob, Problem>> {
     let mut away = None;
     let mut prepared = Vec::with_capacity(items.len());
     for (at, raw) in items.iter().enumerate() {
-        prepared.push(prepare(sender, raw.get(), &format!("/jobs/{at}"), &mut away).await);
+        prepared.push(prepare(sender, (body, raw.get()), &format!("/jobs/{at}"), &mut away).await);
         // A thousand payloads held against schemas take up to a second: others are served in between.
         tokio::task::yield_now().await;
     }
@@ -99,16 +107,16 @@ pub(crate) struct Sender<'a> {
     pub(crate) trace: Option<TraceContext>,
 }
 
-/// Checks one item; `away` is what was last heard of a Redis that is away.
+/// Checks one item, which is `json`, a part of `body`; `away` is what was last heard of a Redis that is away.
 pub(super) async fn prepare(
     sender: &Sender<'_>,
-    json: &str,
+    (body, json): (&Bytes, &str),
     base: &str,
     away: &mut Option<Error>,
 ) -> Result<NewJob, Problem> {
     let Sender { app, caller, trace } = sender;
     let Envelope { task, mut submission } =
-        Envelope::read(json, base).map_err(Problem::violations)?;
+        Envelope::read(body, json, base).map_err(Problem::violations)?;
     submission.options.trace = trace.clone();
     let found = match away.clone() {
         Some(error) => Err(error),

@@ -21,7 +21,8 @@ pub(crate) struct Envelope {
 
 impl Envelope {
     /// Reads an envelope whose JSON was checked; on failure everything that is wrong, each with a pointer below `base`.
-    pub(crate) fn read(json: &str, base: &str) -> Result<Self, Vec<Violation>> {
+    /// `json` is a part of `body`, and so is the payload.
+    pub(crate) fn read(body: &Bytes, json: &str, base: &str) -> Result<Self, Vec<Violation>> {
         let Some(members) = Members::of(json) else {
             return Err(vec![Violation::new(base, "expected an object")]);
         };
@@ -36,7 +37,7 @@ impl Envelope {
             let taken = match name.as_str() {
                 "task" => Given::Json(raw).parsed(TASK_NAME).map(|name| task = Some(name)),
                 "payload" => {
-                    payload = Bytes::copy_from_slice(raw.get().as_bytes());
+                    payload = body.slice_ref(raw.get().as_bytes());
                     Ok(())
                 }
                 name => options.set(name, Given::Json(raw)),
@@ -65,23 +66,26 @@ const TASK_NAME: &str = "a task name: 1 to 64 of a-z 0-9 _ . -";
 mod tests {
     use super::*;
 
+    fn read(json: &str) -> Result<Envelope, Vec<Violation>> {
+        let body = Bytes::copy_from_slice(json.as_bytes());
+        Envelope::read(&body, std::str::from_utf8(&body).unwrap(), "")
+    }
+
     fn pointers(json: &str) -> Vec<String> {
-        let violations = Envelope::read(json, "").unwrap_err();
+        let violations = read(json).unwrap_err();
         violations.into_iter().map(|violation| violation.pointer).collect()
     }
 
     #[test]
     fn a_payload_stays_as_it_was_written() {
-        let envelope = Envelope::read(
-            r#"{"task":"t","payload": {"b":123456789012345678901234567890, "a":[]} }"#,
-            "",
-        )
-        .unwrap();
+        let envelope =
+            read(r#"{"task":"t","payload": {"b":123456789012345678901234567890, "a":[]} }"#)
+                .unwrap();
         assert_eq!(
             &envelope.submission.payload[..],
             br#"{"b":123456789012345678901234567890, "a":[]}"#
         );
-        assert_eq!(&Envelope::read(r#"{"task":"t"}"#, "").unwrap().submission.payload[..], b"null");
+        assert_eq!(&read(r#"{"task":"t"}"#).unwrap().submission.payload[..], b"null");
     }
 
     #[test]
@@ -111,16 +115,14 @@ mod tests {
     fn labels_keep_numbers_to_the_digit() {
         let json =
             r#"{"task":"t","metadata":{"a":123456789012345678901234567890,"b":1.50,"c":true}}"#;
-        let metadata = Envelope::read(json, "").unwrap().submission.options.metadata;
+        let metadata = read(json).unwrap().submission.options.metadata;
         let labels: Vec<_> = metadata.iter().collect();
         assert_eq!(labels, [("a", "123456789012345678901234567890"), ("b", "1.50"), ("c", "true")]);
     }
 
     #[test]
     fn null_leaves_an_option_unsaid() {
-        let envelope =
-            Envelope::read(r#"{"task":"t","queue":null,"metadata":null,"webhook":null}"#, "")
-                .unwrap();
+        let envelope = read(r#"{"task":"t","queue":null,"metadata":null,"webhook":null}"#).unwrap();
         assert!(envelope.submission.options.queue.is_none());
     }
 }

@@ -5,17 +5,20 @@
 
 use actix_web::http::{StatusCode, header};
 use actix_web::rt::task::JoinHandle;
-use actix_web::web::{self, Bytes, BytesMut};
+use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse, rt};
-use crunch_common::broker::{Broker, Enqueued, Error, NewJob};
+use crunch_common::broker::{Enqueued, Error, NewJob};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::batch::{Sender, prepare};
 use super::{ENVELOPE_BYTES, conflict, no_answer};
-use crate::body::Arriving;
+use crate::body::{Arriving, Gathered};
+use crate::budget::overloaded;
+use crate::metrics::Sum;
 use crate::problem::{INVALID_SUBMISSION, MALFORMED_JSON, Problem, ProblemDocument, UNAVAILABLE};
+use crate::state::App;
 use crate::{body, json};
 
 /// As many lines are enqueued together as one call of the broker takes.
@@ -97,12 +100,12 @@ impl From<Problem> for Refused {
 }
 
 /// Enqueues a group; nothing is sent if Redis was found `away` before.
-async fn enqueue(broker: Broker, group: Group, away: Option<Error>) -> Vec<(u64, Outcome)> {
+async fn enqueue(app: App, group: Group, away: Option<Error>) -> Vec<(u64, Outcome)> {
     let jobs: Vec<_> = group.iter().filter_map(|(_, job)| job.as_ref().ok().cloned()).collect();
     let answers = match away {
         // They were never sent: nothing is in doubt.
         Some(error) => jobs.iter().map(|_| Err(Problem::from(error.clone()).into())).collect(),
-        None => broker.enqueue(&jobs).await.into_iter().map(outcome).collect::<Vec<Outcome>>(),
+        None => send(&app, &jobs).await,
     };
     let mut answers = answers.into_iter();
     let mut answer = || answers.next().unwrap_or_else(|| Err(Problem::from(no_answer()).into()));
@@ -110,6 +113,15 @@ async fn enqueue(broker: Broker, group: Group, away: Option<Error>) -> Vec<(u64,
         .into_iter()
         .map(|(number, job)| (number, job.map_err(Refused::from).and_then(|_| answer())))
         .collect()
+}
+
+/// Sends jobs to Redis when it is their turn.
+async fn send(app: &App, jobs: &[NewJob]) -> Vec<Outcome> {
+    let bytes = jobs.iter().map(|job| job.payload.len()).sum();
+    match app.budgets.turn(bytes).await {
+        Ok(_turn) => app.broker.enqueue(jobs).await.into_iter().map(outcome).collect(),
+        Err(_) => jobs.iter().map(|_| Err(overloaded(Sum::Bodies).into())).collect(),
+    }
 }
 
 fn outcome(answer: Result<Enqueued, Error>) -> Outcome {
@@ -130,9 +142,9 @@ struct Intake<'a> {
     path: &'a str,
     /// The longest line that any task takes.
     longest: u64,
-    line: BytesMut,
-    /// The current line is too long already: its rest is only counted.
-    too_long: bool,
+    line: Gathered,
+    /// Why the current line is not taken: its rest is passed over.
+    refused: Option<Problem>,
     number: u64,
     group: Group,
     group_bytes: usize,
@@ -150,8 +162,8 @@ impl<'a> Intake<'a> {
             sender,
             path,
             longest: sender.app.catalog.largest_json_payload() + ENVELOPE_BYTES,
-            line: BytesMut::new(),
-            too_long: false,
+            line: Gathered::new(&sender.app.budgets.requests, u64::MAX),
+            refused: None,
             number: 1,
             group: Vec::new(),
             group_bytes: 0,
@@ -173,19 +185,28 @@ impl<'a> Intake<'a> {
     }
 
     fn extend(&mut self, part: &[u8]) {
-        self.too_long |= (self.line.len() + part.len()) as u64 > self.longest;
-        if self.too_long {
-            self.line.clear();
-        } else {
-            self.line.extend_from_slice(part);
+        if self.refused.is_some() {
+            return;
         }
+        let long = (self.line.len() + part.len()) as u64 > self.longest;
+        let added = if long { Err(body::too_large(self.longest)) } else { self.line.add(part) };
+        if let Err(problem) = added {
+            self.refused = Some(problem);
+            self.next_line();
+        }
+    }
+
+    /// The bytes of the current line; the next one begins.
+    fn next_line(&mut self) -> Bytes {
+        let next = Gathered::new(&self.sender.app.budgets.requests, u64::MAX);
+        std::mem::replace(&mut self.line, next).whole()
     }
 
     /// The line is whole: it joins the group.
     async fn end_line(&mut self) {
-        let line = self.line.split().freeze();
-        let job = if std::mem::take(&mut self.too_long) {
-            Err(body::too_large(self.longest))
+        let line = self.next_line();
+        let job = if let Some(problem) = self.refused.take() {
+            Err(problem)
         } else if line.trim_ascii().is_empty() {
             return;
         } else {
@@ -198,12 +219,12 @@ impl<'a> Intake<'a> {
         }
     }
 
-    async fn prepare(&mut self, line: &[u8]) -> Result<NewJob, Problem> {
+    async fn prepare(&mut self, line: &Bytes) -> Result<NewJob, Problem> {
         if let Some(error) = &self.away {
             return Err(error.clone().into());
         }
         let text = json::check(line)?;
-        prepare(self.sender, text.trim(), "", &mut self.away).await
+        prepare(self.sender, (line, text.trim()), "", &mut self.away).await
     }
 
     /// Sends the group on its way, once the one before has arrived.
@@ -211,8 +232,8 @@ impl<'a> Intake<'a> {
         self.arrive().await;
         self.group_bytes = 0;
         let (group, away) = (std::mem::take(&mut self.group), self.away.clone());
-        let broker = self.sender.app.broker.clone();
-        self.under_way = Some(rt::spawn(enqueue(broker, group, away)));
+        let app = self.sender.app.clone();
+        self.under_way = Some(rt::spawn(enqueue(app, group, away)));
         // Lets it depart before this thread goes on with the next lines.
         tokio::task::yield_now().await;
     }

@@ -56,6 +56,11 @@ impl Framing {
         self.place == Place::Between
     }
 
+    /// Whether what comes next belongs to a head that has begun.
+    pub(super) fn is_in_head(&self) -> bool {
+        matches!(self.place, Place::Head | Place::LongLine)
+    }
+
     /// How many bytes may be passed on without being looked at.
     pub(super) fn plain(&self) -> u64 {
         match self.place {

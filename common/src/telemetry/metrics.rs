@@ -34,6 +34,8 @@ pub const REDIS_CONNECTS: &str = "crunch_redis_connects_total";
 pub const HTTP_REQUESTS: &str = "crunch_http_request_duration_seconds";
 /// Clients that wait for a job at this API.
 pub const HTTP_WAITING: &str = "crunch_http_waiting";
+/// Requests that were refused because this API had too much of something, by what that was.
+pub const HTTP_REFUSED: &str = "crunch_http_refused_total";
 /// Attempts of this API to deliver webhooks, by outcome.
 pub const WEBHOOK_DELIVERIES: &str = "crunch_webhook_deliveries_total";
 /// What this is.
@@ -61,6 +63,12 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
     (REDIS_CONNECTS, Kind::Counter, Unit::Count, "Tries of this process to connect to Redis"),
     (HTTP_REQUESTS, Kind::Histogram, Unit::Seconds, "Requests from their head to the answer's"),
     (HTTP_WAITING, Kind::Gauge, Unit::Count, "Clients that wait for a job at this API"),
+    (
+        HTTP_REFUSED,
+        Kind::Counter,
+        Unit::Count,
+        "Requests refused because this API had too much of something",
+    ),
     (WEBHOOK_DELIVERIES, Kind::Counter, Unit::Count, "Attempts of this API to deliver webhooks"),
     (BUILD, Kind::Gauge, Unit::Count, "The version of this process; always 1"),
 ];

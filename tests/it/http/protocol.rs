@@ -75,10 +75,10 @@ async fn requests_one_behind_the_other_are_answered_in_their_order() {
     ];
     // The first one is not answered before the others have come.
     let mut heads =
-        format!("GET /jobs/{id}?wait=1 HTTP/1.1\r\nHost: crunch\r\n{unchanged}\r\n\r\n");
+        format!("GET /jobs/{id}?wait=1 HTTP/1.1\r\nHost: localhost\r\n{unchanged}\r\n\r\n");
     // More than the library keeps of them.
     for (line, headers, _) in requests.iter().cycle().take(50) {
-        write!(heads, "{line} HTTP/1.1\r\nHost: crunch\r\n").unwrap();
+        write!(heads, "{line} HTTP/1.1\r\nHost: localhost\r\n").unwrap();
         headers.iter().for_each(|header| heads.extend([header, "\r\n"]));
         heads.push_str("\r\n");
     }
@@ -95,7 +95,7 @@ async fn requests_one_behind_the_other_are_answered_in_their_order() {
 /// Sends requests until nobody takes more, and reads no answer.
 async fn floods(api: &Api) -> RawConnection {
     let mut raw = RawConnection::to(api).await;
-    let many = "HEAD /livez HTTP/1.1\r\nHost: crunch\r\n\r\n".repeat(1000);
+    let many = "HEAD /livez HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
     // Once the buffers of the system are full nothing tells so but that it goes on.
     while tokio::time::timeout(Duration::from_secs(2), raw.write(&many)).await.is_ok() {}
     raw

@@ -1,0 +1,154 @@
+//! What all clients of an API take together is bounded, not only what each of them does; beyond it they are refused, and others
+//! are served.
+
+use std::time::Duration;
+
+use crunch_tests::{Api, RawConnection, Stack, eventually};
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::is_problem;
+
+const MIB: usize = 1024 * 1024;
+/// Beside what is counted: what forty connections and the allocator take.
+const SLACK: u64 = 24 * MIB as u64;
+
+/// Whoever was refused has its answer by then; the others are not read on.
+const WHILE: Duration = Duration::from_millis(500);
+
+/// An API that holds so many bytes of bodies, and no workers.
+async fn holding(bytes: usize) -> (Stack, Api) {
+    let mut stack = Stack::start();
+    let bytes = bytes.to_string();
+    let environment =
+        [("CRUNCH_API_UNKNOWN_TASKS", "accept"), ("CRUNCH_API_MAX_BODY_MEMORY", &*bytes)];
+    let api = stack.api_with(&environment).await;
+    assert_eq!(api.get("/livez").await.status, 200);
+    (stack, api)
+}
+
+/// Sends most of a body and stops, unless it is refused.
+async fn stops_within(api: &Api, head: &[&str], part: &[u8]) -> RawConnection {
+    let mut raw = RawConnection::to(api).await;
+    raw.begin("POST /jobs/batch", head).await;
+    // Those that are refused may be closed before they have sent everything.
+    let _ = raw.write(&[b"\r\n", part].concat()).await;
+    raw
+}
+
+/// The figure of a metric with these labels; 0 if it is not there.
+async fn figure(api: &Api, name: &str) -> u64 {
+    let text = String::from_utf8(api.get("/metrics").await.body.to_vec()).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.map_or(0, |value| value.trim().parse().unwrap())
+}
+
+#[tokio::test]
+async fn bodies_that_stop_halfway_are_bounded_together_and_others_are_served() {
+    const OPEN: usize = 16;
+    let part = vec![b' '; 7 * MIB];
+    let length = format!("Content-Length: {}", 8 * MIB);
+    let chunk = [format!("{:x}\r\n", 8 * MIB).as_bytes(), &part].concat();
+    for (framing, part) in [(&*length, part), ("Transfer-Encoding: chunked", chunk)] {
+        let (_stack, api) = holding(16 * MIB).await;
+        let before = api.process.peak_memory();
+        let head = ["Content-Type: application/json", framing];
+        let mut open = join_all((0..OPEN).map(|_| stops_within(&api, &head, &part))).await;
+        let refused = "crunch_http_refused_total{sum=\"bodies\"}";
+        let most = OPEN - 2;
+        eventually("most are refused", async || {
+            (figure(&api, refused).await >= most as u64).then_some(())
+        })
+        .await;
+        let answers = join_all(open.iter_mut().map(|raw| timeout(WHILE, raw.answer()))).await;
+        let answers: Vec<_> = answers.into_iter().flatten().collect();
+        answers.iter().for_each(|answer| is_problem(answer, 503, "overloaded"));
+        assert!(answers.len() >= most, "{answers:?}");
+        let grown = api.process.peak_memory() - before;
+        assert!(grown < 16 * MIB as u64 + SLACK, "{framing} took {grown} bytes");
+        assert_eq!(api.post("/crunch", &json!(1)).await.status, 202, "small ones find room");
+        drop(open);
+        let body = format!("{{\"jobs\":[{{\"task\":\"t\"}}]{}}}", " ".repeat(15 * MIB));
+        eventually("there is room again", async || {
+            (api.post_bytes("/jobs/batch", body.clone()).await.status == 202).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_larger_than_the_budget_is_taken_when_it_is_alone() {
+    let (_stack, api) = holding(MIB).await;
+    let body = format!("{{\"jobs\":[{{\"task\":\"t\"}}]{}}}", " ".repeat(8 * MIB));
+    for _ in 0..3 {
+        assert_eq!(api.post_bytes("/jobs/batch", body.clone()).await.status, 202);
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_refused_halfway_may_send_the_rest_and_reads_the_answer() {
+    let (_stack, api) = holding(4 * MIB).await;
+    let length = format!("Content-Length: {}", 16 * MIB);
+    let head = ["Content-Type: application/json", &length];
+    let _other = stops_within(&api, &head, &vec![b' '; MIB]).await;
+    let body = vec![b' '; 16 * MIB];
+    let mut raw = RawConnection::to(&api).await;
+    raw.begin("POST /jobs/batch", &head).await;
+    raw.write("\r\n").await.unwrap();
+    raw.write(&body).await.expect("the rest is read");
+    let answer = raw.answer().await;
+    is_problem(&answer, 503, "overloaded");
+    assert_eq!(answer.header("connection"), "close");
+    raw.closes().await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_are_bounded_together_and_others_are_served() {
+    /// More than what the buffers of the system take of each connection.
+    const EACH: usize = 12;
+    let (_stack, api) = holding(16 * MIB).await;
+    let payload = "x".repeat(200 * 1024);
+    let id = api.submit("t", &json!(payload)).await;
+    let request = format!("GET /jobs/{id}/payload HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let before = api.process.peak_memory();
+    let ask = async || {
+        let mut raw = RawConnection::with_little_room(&api).await;
+        raw.write(request.repeat(EACH)).await.unwrap();
+        raw
+    };
+    let open = join_all((0..200).map(|_| ask())).await;
+    let refused = "crunch_http_refused_total{sum=\"answers\"}";
+    eventually("some are refused", async || (figure(&api, refused).await > 0).then_some(())).await;
+    assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
+    let grown = api.process.peak_memory() - before;
+    assert!(grown < 16 * MIB as u64 + 2 * SLACK, "took {grown} bytes");
+    drop(open);
+    let whole = eventually("there is room again", async || {
+        let answer = api.get(&format!("/jobs/{id}/payload")).await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(whole.json(), json!(payload));
+}
+
+#[tokio::test]
+async fn heads_that_stop_halfway_are_bounded_together_and_others_are_served() {
+    let (_stack, api) = holding(16 * MIB).await;
+    let before = api.process.peak_memory();
+    let head = format!(
+        "GET /livez HTTP/1.1\r\nHost: localhost\r\n{}",
+        "X: ".to_owned() + &"a".repeat(120_000)
+    );
+    let opened = (0..600).map(|_| async {
+        let mut raw = RawConnection::to(&api).await;
+        let _ = raw.write(&head).await;
+        raw
+    });
+    let _open = join_all(opened).await;
+    let refused = "crunch_http_refused_total{sum=\"heads\"}";
+    eventually("some are refused", async || (figure(&api, refused).await > 0).then_some(())).await;
+    let grown = api.process.peak_memory() - before;
+    assert!(grown < 32 * MIB as u64 + 2 * SLACK, "took {grown} bytes");
+    assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
+}
