@@ -61,6 +61,7 @@ async fn jobs_that_stand_wrong_are_put_right_and_run_to_their_end() {
     scene.tamper("ZREM", "queue:echo:delayed", &[&delayed]).await;
     scene.heals(&[("lost", 1)]).await;
     scene.tamper("LREM", READY, &["0", &ids[1]]).await;
+    scene.tamper("ZADD", "due", &["1", "echo"]).await;
     scene.tamper("ZADD", "queue:echo:running", &[&soon(), &ids[1]]).await;
     scene.heals(&[("misplaced", 1)]).await;
     scene.tamper("LREM", READY, &["0", &ids[2]]).await;
@@ -140,6 +141,7 @@ async fn what_has_no_job_is_removed_and_what_ended_is_listed() {
         scene.tamper("ZADD", &format!("queue:echo:{set}"), &[NOT_YET, nobody]).await;
         scene.heals(&[("orphan", 1)]).await;
     }
+    scene.tamper("ZADD", "due", &["1", "echo"]).await;
     scene.tamper("ZADD", "queue:echo:running", &[&soon(), nobody]).await;
     scene.heals(&[("orphan", 1)]).await;
     scene.tamper("SADD", "queue:echo:ghosts", &[nobody]).await;

@@ -394,6 +394,38 @@ const MUTANTS: &[Mutant] = &[
         "",
     ),
     ("a queue's last use is never written again", "age >= 0 and age < LAST_USE_MS", "age >= 0"),
+    (
+        "a lease is not listed as due",
+        "    if count == 1 then w:due(p, queue, batch.lease_ends) end\n",
+        "",
+    ),
+    ("a single lease is not listed as due", "  w:due(p, job.queue, batch.lease_ends)\n", ""),
+    ("a delayed job is not listed as due", "  w:due(p, job.queue, due)\n", ""),
+    ("a healed lease is not listed as due", "  w:due(p, job.queue, now + lease)\n", ""),
+    ("what is due is listed for later", "{ 'ZADD', write.name, 'LT' }", "{ 'ZADD', write.name }"),
+    (
+        "the latest of a step is listed as due",
+        "if not known or time < known then self.dues",
+        "if not known or time > known then self.dues",
+    ),
+    (
+        "a visit forgets what is due later",
+        "w:call('ZADD', key.due(p), int(math.max(first, now + SWEEP_MS)), queue)",
+        "w:call('ZREM', key.due(p), queue)",
+    ),
+    (
+        "a visit that stopped by budget counts as done",
+        "if swept.left > 0 then list_next_due",
+        "if true then list_next_due",
+    ),
+    ("a sweep visits every queue", "  more = more or all\n", "  more = more or cursor > 0\n"),
+    ("a clock that went back is overlooked", " or (state.last and now < num(state.last))", ""),
+    (
+        "a nearly full redis is swept in turn",
+        "state.all == '1' or swept.memory >= swept.watermark",
+        "state.all == '1'",
+    ),
+    ("all queues are never done", "if cursor == 0 and not more then all = false end", ""),
     ("payloads are not padded", "#url - #payload)", "#url - #payload - 1)"),
     (
         "the muted are told",

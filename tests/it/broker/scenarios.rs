@@ -22,6 +22,7 @@ mod intake;
 mod limits;
 mod losses;
 mod reports;
+mod sweeps;
 mod waking;
 mod watching;
 mod webhooks;
@@ -208,9 +209,6 @@ stories! {
     "large payloads are laid down, and taken away with their job" => intake::large_payloads,
     "a call hands out at most 4 MiB, and a larger job alone" => limits::budget,
     "what does not fit a call any more waits for the next, whatever its queue" => limits::full,
-    "no more queues are known than may be, and those that are go on" => limits::names,
-    "an empty queue is forgotten an hour after its last use, and not after its first" => limits::last_use,
-    "no more tasks are declared than may be, and those that are go on" => limits::tasks,
     "a log keeps its newest 256 lines and 64 KiB" => limits::log_limits,
     "a report that is sent again is written once, in each attempt" => reports::repeated,
     "lines that are missing are counted in the log" => reports::missing,
@@ -251,6 +249,13 @@ stories! {
     "the end of a job makes a delivery in the same step" => webhooks::made,
     "whatever ends a job is told" => webhooks::every_end,
     "each life is told once, and a muted job no more" => webhooks::lives,
+    // Those that take longest come last: a mutant is tried on each until one notices.
+    "what is due is found in one of many queues, and the others are visited in turn" => sweeps::many_queues,
+    "a clock that went back makes a sweep visit every queue" => sweeps::clock_back,
+    "a nearly full Redis makes a sweep visit every queue" => sweeps::nearly_full,
+    "no more queues are known than may be, and those that are go on" => limits::names,
+    "an empty queue is forgotten an hour after its last use, and not after its first" => limits::last_use,
+    "no more tasks are declared than may be, and those that are go on" => limits::tasks,
 }
 
 /// Tells every story to functions of which the text was edited.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crunch_common::job::{JobId, Status};
 use redis::aio::MultiplexedConnection;
 
+use super::driver::CLOCK;
 use super::model::{LANES, Model};
 use super::operation::QUEUES;
 
@@ -14,6 +15,8 @@ pub(crate) struct Snapshot {
     pub(crate) queues: Vec<SeenQueue>,
     /// Queues where jobs stand that nobody would look for there.
     overlooked: Vec<&'static str>,
+    /// Queues where a lease ends, or a job is due, before a sweep would come.
+    late: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +46,9 @@ const LANE_NAMES: [&str; LANES] = ["solitary", "urgent", "high", "normal", "low"
 /// The lane where everybody looks.
 const USUAL: usize = 3;
 
+/// What a sweep has left undone the next one looks at.
+const SWEPT_EVERY_MS: f64 = 1000.0;
+
 /// What the result of a job must be: it names the attempt that made it.
 pub(crate) fn result_of(id: JobId, epoch: u64) -> String {
     format!("\"{id}:{epoch}\"")
@@ -68,10 +74,27 @@ impl Snapshot {
         let unusual = format!("{prefix}:{{0}}:unusual");
         let unusual: BTreeSet<String> =
             redis::cmd("SMEMBERS").arg(unusual).query_async(redis).await.unwrap();
+        let due = format!("{prefix}:{{0}}:due");
+        let due: BTreeMap<String, f64> = redis::cmd("ZRANGE")
+            .arg(due)
+            .arg(0)
+            .arg(-1)
+            .arg("WITHSCORES")
+            .query_async(redis)
+            .await
+            .unwrap();
+        let now: f64 = redis::cmd("GET").arg(CLOCK).query_async(redis).await.unwrap();
         for queue in QUEUES {
             let seen = SeenQueue::read(redis, &format!("{prefix}:{{0}}:queue:{queue}")).await;
             if seen.is_unusual() && !unusual.contains(queue) {
                 snapshot.overlooked.push(queue);
+            }
+            let comes = due.get(queue).copied().unwrap_or(f64::INFINITY);
+            if seen
+                .first_due()
+                .is_some_and(|first| comes > (first as f64).max(now + SWEPT_EVERY_MS))
+            {
+                snapshot.late.push(queue);
             }
             snapshot.queues.push(seen);
         }
@@ -81,7 +104,7 @@ impl Snapshot {
     pub(crate) fn of(model: &Model) -> Self {
         let jobs = model.jobs.iter().map(|(&id, job)| (id, SeenJob::of(id, job))).collect();
         let queues = (0..QUEUES.len()).map(|queue| SeenQueue::of(model, queue)).collect();
-        Self { jobs, queues, overlooked: Vec::new() }
+        Self { jobs, queues, overlooked: Vec::new(), late: Vec::new() }
     }
 
     /// Invariant 3: every live job stands in exactly one of ready, delayed, running, and its hash agrees; a canceled one
@@ -89,6 +112,9 @@ impl Snapshot {
     pub(crate) fn check_structure(&self) -> Result<(), String> {
         if !self.overlooked.is_empty() {
             return Err(format!("{:?} are not listed as unusual", self.overlooked));
+        }
+        if !self.late.is_empty() {
+            return Err(format!("{:?} are not listed as due in time", self.late));
         }
         for (id, job) in &self.jobs {
             let count = |places: fn(&SeenQueue, &JobId) -> usize| -> usize {
@@ -183,6 +209,11 @@ impl SeenJob {
 }
 
 impl SeenQueue {
+    /// When the first lease ends or the first delayed job is due.
+    fn first_due(&self) -> Option<u64> {
+        self.running.values().chain(self.delayed.values()).min().copied()
+    }
+
     fn is_unusual(&self) -> bool {
         let mut others = self.lanes.iter().enumerate().filter(|&(lane, _)| lane != USUAL);
         !self.delayed.is_empty() || others.any(|(_, ids)| !ids.is_empty())

@@ -41,7 +41,7 @@ pub enum FindingKind {
     Idempotency,
     /// More than one wake-up token.
     Tokens,
-    /// A queue in use that sweeps do not know of.
+    /// A queue in use that sweeps do not know of, or would visit too late.
     Unindexed,
     /// A record that was put aside because it could not be read.
     Quarantined,
@@ -114,7 +114,7 @@ impl FindingKind {
             Self::Log => "logs or events without a job",
             Self::Idempotency => "idempotency keys that lead to no job",
             Self::Tokens => "queues with more than one wake-up token",
-            Self::Unindexed => "queues in use that sweeps do not know of",
+            Self::Unindexed => "queues in use that sweeps do not visit, or too late",
             Self::Quarantined => "records put aside because they could not be read",
             Self::Unreadable => "keys and entries that cannot be read",
             Self::Unknown => "keys that this version does not write",

@@ -36,7 +36,7 @@ fn read(prefix: &KeyPrefix, partitions: u16, key: &str) -> Option<KeyName> {
     let job = |id: &str| id.parse().ok().filter(|id: &JobId| id.partition() == partition);
     match tail.split_once(':').unwrap_or((tail, "")) {
         (
-            "layout" | "sweep" | "queues" | "paused" | "unusual" | "workers" | "leases"
+            "layout" | "sweep" | "queues" | "paused" | "unusual" | "due" | "workers" | "leases"
             | "reserved",
             "",
         )

@@ -1,8 +1,8 @@
 -- claim(w, p, now, batch, queue): take jobs of one queue for a worker. Called inside `exchange`.
 --
--- `batch` is what the call may still take, {worker, now, lease_end, unusual, want, bytes, large_bytes, looks}, and what it has
--- taken, {claims, claimed, held}; `full` once a job did not fit the bytes. Ids that were canceled, deleted or cannot be read
--- are dropped on the way.
+-- `batch` is what the call may still take, {worker, now, lease_end, lease_ends (the same as a number), unusual, want, bytes,
+-- large_bytes, looks}, and what it has taken, {claims, claimed, held}; `full` once a job did not fit the bytes. Ids that were
+-- canceled, deleted or cannot be read are dropped on the way.
 
 local CLAIM = { 'spec', 'payload' }
 -- Rare fields that a worker is told of, or whose job's change is told of.
@@ -59,6 +59,7 @@ end
 local function take(w, p, now, batch, id, job)
   start(now, batch, job)
   change(w, p, id, job)
+  w:due(p, job.queue, batch.lease_ends)
   w:add('ZADD', key.running(p, job.queue), batch.lease_end, id)
   hand_out(batch, id, about(job), job.epoch, job.spec, job.payload)
 end
@@ -80,6 +81,7 @@ local function consider(w, p, now, batch, queue, id)
   if group then
     if not fits(batch, spec, payload) then return false end
     local count = group.count + 1
+    if count == 1 then w:due(p, queue, batch.lease_ends) end
     group.names[count], group.count = name, count
     put(group.leases, batch.lease_end, id)
     hand_out(batch, id, group.told, group.epoch, spec, payload)

@@ -50,8 +50,8 @@ Writes.__index = Writes
 local NONE = {}
 
 local function writes()
-  return setmetatable({ calls = {}, count = 0, variadic = NONE, groups = NONE, ended = NONE, said = NONE, memory = false },
-    Writes)
+  return setmetatable({ calls = {}, count = 0, variadic = NONE, groups = NONE, ended = NONE, said = NONE, dues = NONE,
+    memory = false }, Writes)
 end
 
 function Writes:later(write)
@@ -104,6 +104,27 @@ function Writes:end_of(queue, count)
   self.ended[queue] = (self.ended[queue] or 0) + count
 end
 
+local function write_dues(w, write)
+  local call = { 'ZADD', write.name, 'LT' }
+  for queue, time in pairs(write.dues) do
+    call[#call + 1] = int(time)
+    call[#call + 1] = queue
+  end
+  redis.call(unpack(call))
+end
+
+-- Lists a queue to be swept once that time has come, if it is not listed for an earlier one: a lease ends then, or a delayed job
+-- is due. Whoever puts a job into `running` or `delayed` lists its queue in the same step, so none is listed too late; sweeps
+-- look when the next time is. One call for all queues of a step.
+function Writes:due(p, queue, time)
+  if self.dues == NONE then
+    self.dues = {}
+    self:later({ write = write_dues, name = key.due(p), dues = self.dues })
+  end
+  local known = self.dues[queue]
+  if not known or time < known then self.dues[queue] = time end
+end
+
 -- Says something on a channel once everything is written.
 function Writes:say(channel, message)
   if self.said == NONE then self.said = {} end
@@ -117,7 +138,7 @@ function Writes:commit()
     if not one.write then call(unpack(one)) elseif one.count ~= 0 then one.write(self, one) end
   end
   for at = 1, #said do redis.pcall('PUBLISH', unpack(said[at])) end
-  self.count, self.variadic, self.groups, self.said = 0, NONE, NONE, NONE
+  self.count, self.variadic, self.groups, self.said, self.dues = 0, NONE, NONE, NONE, NONE
 end
 
 -- What every job has, in the order of its words in the field `state`; '-' stands for none. One field, because a step reads

@@ -220,11 +220,24 @@ local function size_of(p, queue)
   return size + redis.call('SCARD', key.ghosts(p, queue))
 end
 
--- A queue that holds anything is in the index, or no sweep would come by; one token wakes one worker.
+-- Whether a sweep would come too late to a queue: it comes when `due` says, and looks every second if something is overdue.
+local function is_overlooked(p, now, first, queue)
+  local listed = redis.call('ZSCORE', key.due(p), queue)
+  return not listed or tonumber(listed) > math.max(first, now + SWEEP_MS)
+end
+
+-- A queue that holds anything is in the index, or no sweep would come by, and in time only if `due` lists it; one token wakes one
+-- worker.
 local function examine_queue(p, now, queue)
   local found = {}
-  if (size_of(p, queue) > 0 or is_paused(p, queue)) and not redis.call('ZSCORE', key.queues(p), queue) then
-    accuse(found, 'unindexed', function(w) w:call('ZADD', key.queues(p), int(now), queue) end)
+  local unlisted = (size_of(p, queue) > 0 or is_paused(p, queue)) and not is_listed(p, queue)
+  local first = first_due(p, queue)
+  local late = first and is_overlooked(p, now, first, queue)
+  if unlisted or late then
+    accuse(found, 'unindexed', function(w)
+      if unlisted then w:call('ZADD', key.queues(p), int(now), queue) end
+      if late then w:due(p, queue, first) end
+    end)
   end
   if redis.call('LLEN', key.wake(p, queue)) > 1 then
     accuse(found, 'tokens', function(w) w:call('LTRIM', key.wake(p, queue), 0, 0) end)

@@ -24,7 +24,7 @@ local function read_exchange(argv, now)
   local call = { worker = argv[1], number = num(argv[2]), numbered = 'exchange' .. argv[3], handed = 'claims' .. argv[3],
     lease = num(argv[4]), want = num(argv[5]), idle = argv[6] == '0', queues = {}, settlements = 8 + num(argv[7]),
     claims = {}, claimed = 0, held = { int(now) }, told = false, bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES,
-    looks = CLAIM_LOOKS, full = false, now = int(now), lease_end = int(now + num(argv[4])), open = false, unusual = NONE,
+    looks = CLAIM_LOOKS, full = false, now = int(now), lease_end = int(now + num(argv[4])), lease_ends = now + num(argv[4]), open = false, unusual = NONE,
     alone = false }
   for at = 8, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call

@@ -89,6 +89,7 @@ end
 
 local function to_delayed(w, p, id, job, status, due, ...)
   list_unusual(w, p, job.queue)
+  w:due(p, job.queue, due)
   w:add('ZADD', key.delayed(p, job.queue), int(due), id)
   job.status = status
   change(w, p, id, job, 'run_at', int(due), ...)

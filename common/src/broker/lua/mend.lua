@@ -49,6 +49,7 @@ local function put_back_running(w, p, now, id, job)
   if not (job.worker and job.epoch) then return false end
   local beats, lease = still_beats(p, now, job.worker)
   if not beats then return false end
+  w:due(p, job.queue, now + lease)
   w:add('ZADD', key.running(p, job.queue), int(now + lease), id)
   change(w, p, id, job)
   return true

@@ -4,7 +4,14 @@
 -- ARGV 1  percent of `maxmemory` from which ended jobs are forgotten early; absent inside a heartbeat: as last time
 -- Returns {swept, requeued, failed, promoted, trimmed, more}; swept = 0 if the last sweep is younger than a second and
 -- left nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), ask again at once.
--- Touches `sweep`, `queues`, `unusual`, `workers`, `leases`, jobs' hashes, and per queue every list and set.
+-- Touches `sweep`, `queues`, `due`, `unusual`, `workers`, `leases`, jobs' hashes, and per queue every list and set.
+--
+-- Every second the queues are visited in which a lease has ended or a job is due: `due` lists them. Other queues cannot need more
+-- than a lost token or an index to be trimmed, neither of which is urgent: an idle worker looks at its queues every two seconds
+-- anyhow, and expired jobs are gone by themselves. So of those only the next few are visited each second, in turn, until it is
+-- 32 queues in all: a second of an idle Redis costs the same whether there are 32 queues or 50 000. While Redis is nearly full
+-- every queue is visited at once, because each may have ended jobs to forget; and after the clock went back, because then every
+-- time in `due` is wrong. A version that knows no `due` lists nothing: what it put there is found in turn.
 --
 -- After Redis was away every lease has expired though most workers live. So when sweeps were silent for longer than a
 -- third of the shortest registered lease, or the clock went back, nothing is taken back for one longest lease: time for
@@ -31,7 +38,25 @@ local function sweep_running(w, p, now, queue, guard, swept)
   end
 end
 
--- Sweeps one queue as far as the budget goes; with nothing left of it there may be more to do here.
+-- When the first lease of a queue ends, or its first delayed job is due; nil if there is neither.
+local function first_due(p, queue)
+  local lease = redis.call('ZRANGE', key.running(p, queue), 0, 0, 'WITHSCORES')[2]
+  local time = redis.call('ZRANGE', key.delayed(p, queue), 0, 0, 'WITHSCORES')[2]
+  return (lease or time) and math.min(tonumber(lease or math.huge), tonumber(time or math.huge))
+end
+
+-- Lists when the queue is to be visited next. Not before the next sweep: while leases are not taken back, those that have ended
+-- stay.
+local function list_next_due(w, p, now, queue)
+  local first = first_due(p, queue)
+  if first then
+    w:call('ZADD', key.due(p), int(math.max(first, now + SWEEP_MS)), queue)
+  else
+    w:call('ZREM', key.due(p), queue)
+  end
+end
+
+-- Sweeps one queue as far as the budget goes; with nothing left of it there may be more to do here, and it stays listed.
 local function sweep_queue(w, p, now, queue, guard, swept)
   sweep_running(w, p, now, queue, guard, swept)
   local promoted = promote(w, p, queue, now, swept.left)
@@ -47,6 +72,7 @@ local function sweep_queue(w, p, now, queue, guard, swept)
   end
   look_for_unusual(w, p, queue)
   wake_if_claimable(w, p, queue)
+  if swept.left > 0 then list_next_due(w, p, now, queue) end
   w:commit()
 end
 
@@ -79,11 +105,12 @@ local function forget_the_gone(w, p, now)
       w:call('HDEL', key.worker(p, silent[at]), 'lease')
     end
   end
-  local unused = redis.call('ZRANGEBYSCORE', key.queues(p), '-inf', int(now - QUEUE_KEPT_MS), 'LIMIT', 0, 8)
+  local unused = redis.call('ZRANGEBYSCORE', key.queues(p), '-inf', int(now - QUEUE_KEPT_MS), 'LIMIT', 0, SWEEP_QUEUES)
   for _, queue in ipairs(unused) do
     if is_empty(p, queue) then
       w:add('ZREM', key.queues(p), queue)
       w:add('SREM', key.unusual(p), queue)
+      w:add('ZREM', key.due(p), queue)
       w:call('DEL', key.wake(p, queue), key.ghosts(p, queue))
     else
       w:add('ZADD', key.queues(p), int(now), queue)
@@ -92,28 +119,56 @@ local function forget_the_gone(w, p, now)
   w:commit()
 end
 
--- Sweeps the queues from `first` on until the budget is spent; returns where the next call goes on, 0 at the end.
-local function sweep_from(w, p, now, first, guard, swept)
-  local queues = redis.call('ZRANGE', key.queues(p), first, first + SWEEP_QUEUES - 1)
+-- Sweeps the queues in which something is due. Returns whether there may be more of them, and how many it visited.
+local function sweep_due(w, p, now, guard, swept)
+  local queues = redis.call('ZRANGEBYSCORE', key.due(p), '-inf', int(now), 'LIMIT', 0, SWEEP_QUEUES)
+  for _, queue in ipairs(queues) do
+    sweep_queue(w, p, now, queue, guard, swept)
+    if swept.left <= 0 then return true, 0 end
+  end
+  return #queues == SWEEP_QUEUES, #queues
+end
+
+-- Sweeps the next `most` queues of all, due or not, until the budget is spent. Returns where the next call goes on, 0 at the end,
+-- and whether it stopped within these. A queue that changes its place in the index meanwhile may be met only in the next round.
+local function sweep_in_turn(w, p, now, first, most, guard, swept)
+  local queues = redis.call('ZRANGE', key.queues(p), first, first + most - 1)
   for at, queue in ipairs(queues) do
     sweep_queue(w, p, now, queue, guard, swept)
     if swept.left <= 0 then return first + at - 1, true end
   end
-  if #queues == SWEEP_QUEUES then return first + SWEEP_QUEUES, true end
-  return 0, false
+  return #queues == most and first + most or 0, false
 end
 
--- A queue that changes its place in the index meanwhile may be met only in the next round.
+-- Whether every queue is to be visited at once: until the turn comes to its end.
+local function sweeps_all(state, now, swept)
+  return state.all == '1' or swept.memory >= swept.watermark or (state.last and now < num(state.last))
+end
+
+local function read_state_of_sweeps(p)
+  local values = redis.call('HMGET', key.sweep(p), 'last', 'grace_until', 'cursor', 'more', 'watermark', 'all')
+  return { last = values[1], grace_until = values[2], cursor = values[3], more = values[4], watermark = values[5],
+    all = values[6] }
+end
+
 local function sweep_if_due(p, now, w, watermark)
-  local state = redis.call('HMGET', key.sweep(p), 'last', 'grace_until', 'cursor', 'more', 'watermark')
+  local state = read_state_of_sweeps(p)
   local swept = { requeued = 0, failed = 0, promoted = 0, trimmed = 0, left = SWEEP_IDS }
-  local age = now - num(state[1])
-  if state[4] ~= '1' and age >= 0 and age < SWEEP_MS then return { 0, 0, 0, 0, 0, 0 } end
-  swept.memory, swept.watermark = measure_memory(), num(watermark or state[5] or DEFAULT_WATERMARK)
-  local guard = silence_guard(p, now, state[1], state[2])
-  local cursor, more = sweep_from(w, p, now, num(state[3]), guard, swept)
+  local age = now - num(state.last)
+  if state.more ~= '1' and age >= 0 and age < SWEEP_MS then return { 0, 0, 0, 0, 0, 0 } end
+  swept.memory, swept.watermark = measure_memory(), num(watermark or state.watermark or DEFAULT_WATERMARK)
+  local guard = silence_guard(p, now, state.last, state.grace_until)
+  local all, cursor = sweeps_all(state, now, swept), num(state.cursor)
+  -- Whoever begins to visit all begins with the first.
+  if all and state.all ~= '1' then cursor = 0 end
+  local more, visited = sweep_due(w, p, now, guard, swept)
+  if not more then
+    cursor, more = sweep_in_turn(w, p, now, cursor, SWEEP_QUEUES - visited, guard, swept)
+    if cursor == 0 and not more then all = false end
+  end
+  more = more or all
   w:call('HSET', key.sweep(p), 'last', int(now), 'grace_until', int(guard.grace_until), 'cursor', int(cursor),
-    'more', more and 1 or 0, 'memory', swept.memory, 'watermark', swept.watermark)
+    'more', more and 1 or 0, 'all', all and 1 or 0, 'memory', swept.memory, 'watermark', swept.watermark)
   count_ended(w, p, now)
   if not more then forget_the_gone(w, p, now) end
   w:commit()

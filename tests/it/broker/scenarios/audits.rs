@@ -184,7 +184,7 @@ pub(super) async fn strays(world: &mut World) -> Check {
     world.tamper("ZADD", "queue:story:running", &["1", &set]).await;
     world.tamper("ZREM", "queue:story:delayed", &[&early]).await;
     world.tamper("LPUSH", READY, &[&early]).await;
-    world.heals("misplaced 5, unindexed 1").await?;
+    world.heals("misplaced 5, unindexed 2").await?;
     ensure(world.length("EXISTS", "queue:other:ready:normal").await == 0, "it is empty")?;
     ensure(world.run_all().await?.len() == 3, "three are ready")?;
     world.pass(5000).await;
@@ -202,7 +202,7 @@ pub(super) async fn twice(world: &mut World) -> Check {
     world.tamper("LPUSH", "queue:story:ready:urgent", &[&lanes]).await;
     world.tamper("ZADD", "queue:story:delayed", &["1", &sets]).await;
     world.tamper("ZADD", "queue:other:delayed", &["1", &early]).await;
-    world.heals("twice 5, unindexed 1").await?;
+    world.heals("twice 5, unindexed 2").await?;
     ensure(world.length("LLEN", READY).await == 4, "one of each is left")?;
     ensure(world.run_all().await?.len() == 3, "each is handed out once")
 }
