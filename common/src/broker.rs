@@ -33,6 +33,7 @@ mod record;
 mod reply;
 mod submit;
 mod submitter;
+mod subscription;
 mod sweep;
 mod wakeup;
 mod watch;

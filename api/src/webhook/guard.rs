@@ -58,18 +58,16 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Why a receiver may not be reached. Never tells which address it is: that may be news to whoever asks.
+/// Why a receiver may not be reached. Never says which address it is, nor whether a name has one: either may be news to who
+/// asks, about a network that only we can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Forbidden {
-    /// Its address is not public.
-    #[error("its address is not one that webhooks may be sent to")]
+    /// Its address is not public, or its name has none.
+    #[error("its name has no address that webhooks may be sent to")]
     Address,
     /// Its port is neither 80 nor 443.
     #[error("its port is not one that webhooks may be sent to")]
     Port,
-    /// Its name leads nowhere.
-    #[error("its name cannot be resolved")]
-    Unresolved,
 }
 
 impl Forbidden {
@@ -78,7 +76,6 @@ impl Forbidden {
         match self {
             Self::Address => "webhooks are not sent to this address",
             Self::Port => "webhooks are sent to ports 80 and 443 only",
-            Self::Unresolved => "this name cannot be resolved",
         }
     }
 }
@@ -138,12 +135,12 @@ impl<R: Resolve> Guard<R> {
         let addresses = match (address_of(&target.host()), target.host()) {
             (Some(address), _) => vec![SocketAddr::new(address, port)],
             (None, Host::Domain(name)) => {
-                self.resolver.resolve(name, port).await.map_err(|_| Forbidden::Unresolved)?
+                self.resolver.resolve(name, port).await.map_err(|_| Forbidden::Address)?
             }
             (None, Host::Ipv4(_) | Host::Ipv6(_)) => Vec::new(),
         };
         if addresses.is_empty() {
-            return Err(Forbidden::Unresolved);
+            return Err(Forbidden::Address);
         }
         // One that is forbidden among others that are not is no accident.
         addresses.iter().try_for_each(|address| self.check(target, address.ip()))?;

@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use redis::Value;
-use redis::aio::PubSubStream;
 
-use super::error::{Error, classify};
+use super::error::Error;
 use super::lease::{Epoch, LeaseKey, WorkerId};
-use super::{Broker, CALL_DEADLINE, reply};
+use super::subscription::Subscription;
+use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;
 
@@ -28,16 +27,14 @@ pub enum Control {
 
 /// The control channels of one worker, over all partitions.
 #[expect(missing_debug_implementations, reason = "a stream of redis has nothing to show")]
-pub struct Controls {
-    stream: PubSubStream,
-}
+pub struct Controls(Subscription);
 
 impl Controls {
-    /// The next message; `None` once the connection broke. Messages of a later version are passed over.
+    /// The next message; `None` once the connection broke, or no ping came back in time. Messages of a later version are
+    /// passed over.
     pub async fn next(&mut self) -> Option<Control> {
         loop {
-            let message: String = self.stream.next().await?.get_payload().unwrap_or_default();
-            if let Some(control) = read(&message) {
+            if let Some(control) = read(&self.0.next().await?) {
                 return Some(control);
             }
         }
@@ -86,16 +83,9 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn controls(&self, worker: WorkerId) -> Result<Controls, Error> {
-        let heard = |error| classify(&std::sync::Arc::new(error)).1;
-        let subscribe = async {
-            let mut pubsub = self.client.get_async_pubsub().await?;
-            for partition in self.partitions() {
-                pubsub.subscribe(self.settings.keys(partition).control(worker)).await?;
-            }
-            Ok(pubsub.into_on_message())
-        };
-        let subscribed = tokio::time::timeout(CALL_DEADLINE, subscribe).await;
-        let stream = subscribed.map_err(|_| Error::timed_out())?.map_err(heard)?;
-        Ok(Controls { stream })
+        let channels = self
+            .partitions()
+            .map(|partition| self.settings.keys(partition).control(worker).to_string());
+        Ok(Controls(self.subscribe(channels).await?))
     }
 }

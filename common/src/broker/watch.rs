@@ -5,18 +5,14 @@
 //! waiter registers with whoever listens *before* it watches, and looks again when the subscription was made anew: what was
 //! told meanwhile is lost.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use futures_util::StreamExt;
-use redis::aio::{PubSubSink, PubSubStream};
 use redis::{Cmd, Value};
 
 use super::connection::Call;
-use super::error::{Error, classify};
+use super::error::Error;
 use super::functions::Function;
 use super::record::{self, JobRecord, Lookup};
-use super::{Broker, CALL_DEADLINE, reply};
+use super::subscription::Subscription;
+use super::{Broker, reply};
 use crate::job::{JobId, Status};
 use crate::time::Timestamp;
 
@@ -72,26 +68,14 @@ pub struct Followed {
 
 /// The messages of a subscription to all partitions' changes.
 #[expect(missing_debug_implementations, reason = "a stream of redis has nothing to show")]
-pub struct Changes {
-    sink: PubSubSink,
-    stream: PubSubStream,
-}
-
-/// Nothing is sent on a subscription: only a ping finds out that the network forgot it.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
+pub struct Changes(Subscription);
 
 impl Changes {
     /// The next change; `None` once the connection broke, or no ping came back in time. Messages of a later version are
     /// passed over.
     pub async fn next(&mut self) -> Option<Change> {
         loop {
-            let Ok(message) = tokio::time::timeout(PING_INTERVAL, self.stream.next()).await else {
-                let ping = tokio::time::timeout(CALL_DEADLINE, self.sink.ping::<Value>()).await;
-                ping.ok()?.ok()?;
-                continue;
-            };
-            let message: String = message?.get_payload().unwrap_or_default();
-            if let Some(change) = read_change(&message) {
+            if let Some(change) = read_change(&self.0.next().await?) {
                 return Some(change);
             }
         }
@@ -168,17 +152,9 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn changes(&self) -> Result<Changes, Error> {
-        let subscribe = async {
-            let mut pubsub = self.client.get_async_pubsub().await?;
-            for partition in self.partitions() {
-                pubsub.subscribe(self.settings.keys(partition).changes()).await?;
-            }
-            Ok(pubsub.split())
-        };
-        let subscribed = tokio::time::timeout(CALL_DEADLINE, subscribe).await;
-        let heard = |error| classify(&Arc::new(error)).1;
-        let (sink, stream) = subscribed.map_err(|_| Error::timed_out())?.map_err(heard)?;
-        Ok(Changes { sink, stream })
+        let channels =
+            self.partitions().map(|partition| self.settings.keys(partition).changes().to_string());
+        Ok(Changes(self.subscribe(channels).await?))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Cancel, delete, pause: ending what should not go on.
 
-use crunch_tests::{Stack, Stage};
+use std::time::Duration;
+
+use crunch_tests::{Loss, Stack, Stage, Which};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -24,6 +26,29 @@ async fn a_running_job_is_asked_to_stop_and_ends_canceled() {
         (result.status, result.problem()),
         (StatusCode::CONFLICT, "job-canceled".to_owned())
     );
+}
+
+#[tokio::test]
+async fn a_cancel_arrives_although_the_network_forgot_the_channel_it_comes_on() {
+    let mut stack = Stack::start();
+    let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
+    // Heartbeats carry cancels as well; with such a lease the worker holds its job without any.
+    let worker = stack.worker_via(&proxy, &api, 1, &[("CRUNCH_LEASE_MS", "600000")]).await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.enters().await;
+    proxy.lose_commands(Which::verb("heartbeat"), u64::MAX, Loss::Reset);
+    proxy.strand();
+    let asking = async {
+        loop {
+            api.act(&format!("/jobs/{id}/cancel")).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = actor.is_asked_to_stop() => {}
+        () = asking => {}
+    }
+    drop(worker);
 }
 
 #[tokio::test]

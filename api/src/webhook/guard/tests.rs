@@ -173,7 +173,7 @@ async fn other_ports_and_names_without_addresses_are_refused() {
         assert_eq!(guard.addresses(&target(url)).await, Err(Forbidden::Port), "{url}");
     }
     let nowhere = leading_to(&[&[]]);
-    assert_eq!(nowhere.addresses(&target("http://a.example/")).await, Err(Forbidden::Unresolved));
+    assert_eq!(nowhere.addresses(&target("http://a.example/")).await, Err(Forbidden::Address));
 }
 
 #[tokio::test]
