@@ -57,6 +57,31 @@ const READY: StatusCode = StatusCode::OK;
 const UNREADY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
 #[tokio::test]
+async fn the_health_command_of_a_worker_ends_with_0_only_while_it_is_ready() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut worker = stack.worker_with(&api, 1, &[ADDR]).await;
+    let port = Port::of(&mut worker).await;
+    port.becomes(READY).await;
+    let ask = async |at: &str| {
+        let mut health = stack.command("test-worker");
+        let health = health.arg("health").env("CRUNCH_WORKER_ADDR", at).output().await.unwrap();
+        (health.status.code(), String::from_utf8(health.stderr).unwrap())
+    };
+    let everywhere = port.addr().replace("127.0.0.1", "0.0.0.0");
+    assert_eq!(ask(&everywhere).await, (Some(0), String::new()));
+    let (code, told) = ask("").await;
+    assert!(code == Some(2) && told.contains("CRUNCH_WORKER_ADDR or --at"), "{told}");
+    stack.redis.freeze();
+    port.becomes(UNREADY).await;
+    let (code, told) = ask(port.addr()).await;
+    assert!(code == Some(1) && told.contains("not ready: {") && told.contains("reasons"), "{told}");
+    stack.redis.thaw();
+    worker.kill().await;
+    assert_eq!(ask(port.addr()).await.0, Some(1));
+}
+
+#[tokio::test]
 async fn a_worker_is_ready_while_redis_serves_it() {
     let mut stack = Stack::on(RedisServer::durable());
     stack.redis.stop();

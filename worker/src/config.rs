@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use crunch_common::config::{
     CommonConfig, comma_separated, milliseconds, socket_address, whole_number,
 };
@@ -59,6 +59,21 @@ pub struct WorkerConfig {
     /// A file that declares commands as tasks.
     #[arg(long, env = "CRUNCH_TASKS", value_name = "PATH")]
     pub tasks: Option<PathBuf>,
+
+    /// What to do instead of working.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of working.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Asks the health port of a running worker whether it is ready; exits with 0 if it is, with 1 if not.
+    Health {
+        /// Where it listens. Default: CRUNCH_WORKER_ADDR.
+        #[arg(long = "at", value_name = "ADDR", value_parser = socket_address)]
+        at: Option<SocketAddr>,
+    },
 }
 
 /// Queues in order of preference.

@@ -5,6 +5,7 @@
 //! no ping can say "well" for a worker that takes no jobs. What is asked over HTTP is in `server.rs`; a thread of its own
 //! (`attendant.rs`) answers, so that no handler can keep it from doing so.
 
+mod ask;
 mod attendant;
 mod pulse;
 mod server;
@@ -16,6 +17,7 @@ use std::time::Instant;
 use crunch_common::time::whole_ms;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use ask::ask;
 pub(crate) use attendant::Attendant;
 pub(crate) use pulse::{Expected, Pulse};
 pub(crate) use server::Server;

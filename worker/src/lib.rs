@@ -63,7 +63,7 @@ pub mod tasks;
 mod worker;
 
 pub use commands::InvalidCommands;
-pub use config::{Queues, WorkerConfig};
+pub use config::{Command, Queues, WorkerConfig};
 pub use context::JobContext;
 pub use handler::{Handler, HandlerFuture, TaskError};
 pub use registry::DuplicateTask;

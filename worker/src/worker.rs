@@ -14,10 +14,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Commands, InvalidCommands};
-use crate::config::WorkerConfig;
+use crate::config::{Command, WorkerConfig};
 use crate::consumers::Consumers;
 use crate::executor::{Executor, STOP_GRACE};
-use crate::health::{Attendant, Health};
+use crate::health::{self, Attendant, Health};
 use crate::process::take_over_if_launched;
 use crate::registry::{DuplicateTask, Registry};
 use crate::running::{RunningJobs, StopReason};
@@ -50,6 +50,12 @@ pub enum Error {
     /// Redis cannot be used as it is set up.
     #[error(transparent)]
     Broker(#[from] broker::Error),
+    /// Another worker was asked whether it is ready, and it is not.
+    #[error("not ready: {reason}")]
+    Unready {
+        /// What it answered, or why it could not be asked.
+        reason: String,
+    },
     /// The health port cannot be had.
     #[error("cannot listen on {addr}: {source}")]
     Listen {
@@ -70,7 +76,7 @@ impl Error {
         match self {
             Self::Config(exit) => exit.code,
             Self::DuplicateTask(_) | Self::Reserved { .. } | Self::Commands(_) | Self::NoTasks => 2,
-            Self::Broker(_) | Self::Listen { .. } | Self::System(_) => 1,
+            Self::Broker(_) | Self::Unready { .. } | Self::Listen { .. } | Self::System(_) => 1,
         }
     }
 
@@ -137,6 +143,9 @@ impl Worker {
     pub fn from_env() -> Result<Self, Error> {
         take_over_if_launched();
         let config: WorkerConfig = config::read().map_err(Error::Config)?;
+        if let Some(Command::Health { at }) = config.command {
+            return Err(asked_for_health(at.or(config.addr)));
+        }
         telemetry::start(&config.common.log);
         Ok(Self::new(config))
     }
@@ -226,6 +235,18 @@ impl Worker {
             return Err(Error::Reserved { name });
         }
         Ok((self.config, self.registry))
+    }
+}
+
+/// How a process ends that was to ask another one: an error, or nothing to say and code 0.
+fn asked_for_health(addr: Option<SocketAddr>) -> Error {
+    let Some(addr) = addr else {
+        let message = "crunch-worker: CRUNCH_WORKER_ADDR or --at must say where the worker's health port is\n";
+        return Error::Config(Exit { message: message.to_owned(), code: 2 });
+    };
+    match health::ask(addr) {
+        Ok(()) => Error::Config(Exit { message: String::new(), code: 0 }),
+        Err(error) => error,
     }
 }
 
