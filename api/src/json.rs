@@ -18,14 +18,20 @@ pub(crate) fn check(bytes: &[u8]) -> Result<&str, Problem> {
     if bytes.is_empty() {
         return Err(malformed("the body is empty".to_owned()));
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| malformed(format!("not UTF-8 at byte {}", error.valid_up_to())))?;
+    let text = text(bytes)?;
     if deeper_than(text, MAX_DEPTH) {
         return Err(malformed(format!("nested deeper than {MAX_DEPTH} levels")));
     }
     serde_json::from_str::<IgnoredAny>(text)
         .map(|_| text)
         .map_err(|error| malformed(error.to_string()))
+}
+
+/// The text of `bytes`.
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        Problem::new(MALFORMED_JSON, format!("not UTF-8 at byte {}", error.valid_up_to()))
+    })
 }
 
 /// The members of an object in their order, each as it was written; none is lost if its name stands twice.

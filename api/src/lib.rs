@@ -8,6 +8,7 @@ mod body;
 mod browser;
 mod budget;
 mod catalog;
+mod checks;
 mod config;
 mod connections;
 mod deliver;

@@ -95,7 +95,7 @@ kinds! {
     OVERLOADED = SERVICE_UNAVAILABLE, "overloaded", "This instance does all that it may",
         "The detail names what there is too much of, over all callers. Nothing was taken; another instance may have room.";
     BUSY = SERVICE_UNAVAILABLE, "busy", "Too many submissions wait already",
-        "Nothing was taken. Redis does not keep up with making submissions durable.";
+        "Nothing was taken. Redis does not keep up with making submissions durable, or too many large bodies wait to be checked.";
     FULL = SERVICE_UNAVAILABLE, "full", "There is no room for new jobs right now",
         "Redis has no memory left. Nothing was taken; room comes as jobs end.";
     QUEUE_FULL = SERVICE_UNAVAILABLE, "queue-full", "There is no room in this queue right now",

@@ -4,6 +4,9 @@
 //! `format` is an annotation, as the dialect has it, and not enforced.
 
 mod door;
+mod growth;
+mod meter;
+mod patterns;
 mod validator;
 mod walk;
 
@@ -125,6 +128,23 @@ pub enum InvalidSchema {
     Unsupported {
         /// The keyword.
         keyword: &'static str,
+    },
+    /// Its references lead to so many schemas that no check would end in reasonable time.
+    #[error(
+        "its references multiply: one value would be checked against more than {limit} schemas {what}; \
+         refer to a schema once where it is referred to twice, or describe less"
+    )]
+    Multiplies {
+        /// Which of them were counted.
+        what: &'static str,
+        /// The most there may be.
+        limit: u64,
+    },
+    /// Schemas for one and the same value lead to one another too many times.
+    #[error("more than {limit} schemas for one value refer to one another in a chain; shorten it")]
+    LongChain {
+        /// The most there may be.
+        limit: u64,
     },
     /// A keyword does not have a value it may have, or a pattern is not one.
     #[error("not a JSON Schema: {place}{reason}")]

@@ -8,18 +8,17 @@ use std::time::{Duration, Instant};
 
 use crunch_common::broker::{Claim, ClaimedJob, Lease, ReleaseCause, Settlement};
 use crunch_common::job::{ErrorCode, JobError, Payload, TraceContext};
-use crunch_common::schema::Violation;
 use crunch_common::time::{Timestamp, whole_ms};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument;
 use tracing::field::{Empty, display};
 
-use crate::metrics;
 use crate::registry::Registry;
 use crate::running::{RunningJobs, Stop, StopReason};
 use crate::service::Reporter;
 use crate::slots::Slot;
 use crate::{JobContext, Task, TaskError};
+use crate::{metrics, results};
 
 /// How long a handler may take to return once it was asked to stop. A command gets TERM, five seconds, then KILL: one
 /// second more than that.
@@ -49,6 +48,8 @@ pub(crate) struct Admitted {
 #[derive(Debug)]
 enum Ending {
     Returned(Result<Payload, TaskError>),
+    /// A result came that is not what the task promised.
+    Unfit(JobError),
     Panicked(String),
     Stopped(StopReason),
 }
@@ -85,9 +86,9 @@ impl Executor {
         let ending = self.attempt(&admitted).instrument(span.clone()).await;
         let took = begun.elapsed();
         let _entered = span.enter();
-        let Admitted { lease, job, task, .. } = *admitted;
+        let Admitted { lease, job, .. } = *admitted;
         let key = lease.key();
-        let settlement = self.classify(lease, &task, &job, ending);
+        let settlement = classify(lease, &job, ending);
         metrics::ended(&job, settlement.as_ref(), took);
         match settlement {
             Some(_) => self.running.ended(key),
@@ -106,75 +107,52 @@ impl Executor {
         let handler = tokio::spawn(run.instrument(tracing::Span::current()));
         let ending = supervise(handler, stop, limit).await;
         self.reporter.finish(job.lease_key(), context).await;
-        ending
+        match ending {
+            Ending::Returned(Ok(result)) => self.examine(task, result).await,
+            other => other,
+        }
     }
 
-    /// What an ending means for the job.
-    fn classify(
-        &self,
-        lease: Lease,
-        task: &Task,
-        job: &ClaimedJob,
-        ending: Ending,
-    ) -> Option<Settlement> {
-        let error = match ending {
-            Ending::Returned(Ok(result)) => match self.check(task, result) {
-                Ok(result) => {
-                    tracing::debug!(result_bytes = result.bytes.len(), "succeeded");
-                    return Some(lease.complete(result));
-                }
-                Err(error) => error,
-            },
-            Ending::Returned(Err(error)) => error.into(),
-            Ending::Panicked(message) => {
-                JobError::retryable(ErrorCode::handler_panicked(), message)
-            }
-            Ending::Stopped(StopReason::TimedOut) => {
-                let message = format!("the attempt took longer than {:?}", job.options.timeout);
-                JobError::retryable(ErrorCode::timeout(), message)
-            }
-            Ending::Stopped(StopReason::DeadlineExceeded) => deadline_exceeded(),
-            Ending::Stopped(StopReason::Canceled) => {
-                tracing::info!("canceled");
-                let error = JobError::permanent(ErrorCode::canceled(), "canceled on request");
-                return Some(lease.cancel(error));
-            }
-            Ending::Stopped(StopReason::Shutdown) => {
-                tracing::info!("given back: the worker shuts down");
-                return Some(lease.release(ReleaseCause::Shutdown));
-            }
-            Ending::Stopped(StopReason::LeaseLost) => {
-                tracing::warn!("lease lost: what came out is dropped");
-                return None;
-            }
-        };
-        Some(retry_or_fail(lease, job, error))
-    }
-
-    /// A result must be of the size and type that were promised.
-    fn check(&self, task: &Task, result: Payload) -> Result<Payload, JobError> {
-        if result.bytes.len() > self.max_result {
-            let message =
-                format!("{} bytes; at most {} are kept", result.bytes.len(), self.max_result);
-            return Err(JobError::permanent(ErrorCode::result_too_large(), message));
+    async fn examine(&self, task: &Task, result: Payload) -> Ending {
+        match results::check(task, self.max_result, result).await {
+            Ok(Ok(result)) => Ending::Returned(Ok(result)),
+            Ok(Err(unfit)) => Ending::Unfit(unfit),
+            // Only a runtime that is being shut down drops a check.
+            Err(_) => Ending::Stopped(StopReason::Shutdown),
         }
-        let result = Payload { content_type: task.descriptor.content_type.clone(), ..result };
-        if result.content_type.is_json() {
-            let invalid = |what: String| JobError::permanent(ErrorCode::result_invalid(), what);
-            serde_json::from_slice::<&serde_json::value::RawValue>(&result.bytes)
-                .map_err(|error| invalid(format!("not JSON: {error}")))?;
-            if let Some(schema) = &task.result {
-                schema.check(&result.bytes).map_err(|found| invalid(unlike_its_schema(&found)))?;
-            }
-        }
-        Ok(result)
     }
 }
 
-/// Every place, on one line each.
-fn unlike_its_schema(found: &[Violation]) -> String {
-    let places = found.iter().map(|it| format!("\n{}: {}", it.pointer, it.detail));
-    format!("not what the task's result_schema says{}", places.collect::<String>())
+/// What an ending means for the job.
+fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement> {
+    let error = match ending {
+        Ending::Returned(Ok(result)) => {
+            tracing::debug!(result_bytes = result.bytes.len(), "succeeded");
+            return Some(lease.complete(result));
+        }
+        Ending::Unfit(error) => error,
+        Ending::Returned(Err(error)) => error.into(),
+        Ending::Panicked(message) => JobError::retryable(ErrorCode::handler_panicked(), message),
+        Ending::Stopped(StopReason::TimedOut) => {
+            let message = format!("the attempt took longer than {:?}", job.options.timeout);
+            JobError::retryable(ErrorCode::timeout(), message)
+        }
+        Ending::Stopped(StopReason::DeadlineExceeded) => deadline_exceeded(),
+        Ending::Stopped(StopReason::Canceled) => {
+            tracing::info!("canceled");
+            let error = JobError::permanent(ErrorCode::canceled(), "canceled on request");
+            return Some(lease.cancel(error));
+        }
+        Ending::Stopped(StopReason::Shutdown) => {
+            tracing::info!("given back: the worker shuts down");
+            return Some(lease.release(ReleaseCause::Shutdown));
+        }
+        Ending::Stopped(StopReason::LeaseLost) => {
+            tracing::warn!("lease lost: what came out is dropped");
+            return None;
+        }
+    };
+    Some(retry_or_fail(lease, job, error))
 }
 
 /// The attempt's span. Where the job belongs to a trace it goes on with it, in the words of OpenTelemetry's conventions for

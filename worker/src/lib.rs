@@ -53,6 +53,7 @@ mod health;
 mod metrics;
 mod process;
 mod registry;
+mod results;
 mod running;
 mod service;
 mod slots;

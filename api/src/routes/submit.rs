@@ -23,7 +23,7 @@ use crate::submit::{
     check_webhook, idempotency, one_key, submit_batch, submit_lines, submit_one, undeclared,
     undeclared_member,
 };
-use crate::{body, json, query, trace};
+use crate::{body, checks, query, trace};
 
 /// Submits a job; the body names the task.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", operation_id = "submitJob",
@@ -48,7 +48,7 @@ pub(crate) async fn by_envelope(
     let content_type = body::content_type(&request, Some(&[ContentType::json()]))?;
     let limit = app.catalog.largest_json_payload() + ENVELOPE_BYTES;
     let bytes = body::read(&request, payload, &app.budgets.requests, limit).await?;
-    let text = json::check(&bytes)?;
+    let text = checks::syntax(&bytes).await?;
     refuse_parameters(&request, &[WAIT])?;
     let wish = Wish::of(&request)?;
     let Envelope { task, mut submission } =
@@ -132,7 +132,7 @@ async fn by_payload(
     }
     let payload = read?;
     if content_type.is_json() {
-        json::check(&payload)?;
+        checks::syntax(&payload).await?;
     }
     let (wish, mut options) = (Wish::of(request)?, Options::from_query(request.query_string())?);
     options.trace = trace::of(request);
@@ -177,7 +177,7 @@ pub(crate) async fn batch(
         return submit_lines(&sender, &request, payload).await;
     }
     let bytes = body::read(&request, payload, &app.budgets.requests, MAX_BATCH_BYTES).await?;
-    let text = json::check(&bytes)?;
+    let text = checks::syntax(&bytes).await?;
     refuse_beside_items(&request)?;
     app.limits.count(&caller, &request)?;
     submit_batch(&sender, &bytes, text, request.path()).await

@@ -1,17 +1,13 @@
 //! Whether a payload fits its task: its size, its type, and the schema that workers declared.
 
-use actix_web::web::{self, Bytes};
+use actix_web::web::Bytes;
 use crunch_common::job::ContentType;
 use crunch_common::schema;
 
 use super::Submission;
-use crate::body;
 use crate::catalog::Declared;
-use crate::problem::{INTERNAL, Problem, Violation};
-
-/// A larger payload, in bytes, is checked on a thread that serves nobody else meanwhile: reading and checking takes 20 to
-/// 60 microseconds a kilobyte, and a millisecond is as long as others should wait.
-const CHECKED_IN_PLACE: usize = 16 * 1024;
+use crate::problem::{Problem, Violation};
+use crate::{body, checks};
 
 /// Refuses a payload in an envelope that its task does not take: too large, of another type, or not as its schema says.
 pub(crate) async fn check_fit(
@@ -39,15 +35,13 @@ pub(crate) async fn check_schema(
     base: &str,
 ) -> Result<(), Problem> {
     let Some(schema) = declared.payload() else { return Ok(()) };
-    let checked = if payload.len() <= CHECKED_IN_PLACE {
-        schema.check(payload)
-    } else {
-        let (schema, payload) = (schema.clone(), payload.clone());
-        let checked = web::block(move || schema.check(&payload)).await;
-        checked.map_err(|error| {
-            tracing::error!(%error, "a payload could not be checked");
-            Problem::new(INTERNAL, "the payload could not be checked")
-        })?
+    let checked = match schema.check_briefly(payload) {
+        Some(checked) => checked,
+        // It is not known how long it takes, only that it is longer than others should wait.
+        None => {
+            let (schema, payload) = (schema.clone(), payload.clone());
+            checks::elsewhere(move || schema.check(&payload)).await?
+        }
     };
     checked.map_err(|found| {
         let at = |it: schema::Violation| Violation::new(format!("{base}{}", it.pointer), it.detail);

@@ -19,7 +19,7 @@ use crate::budget::overloaded;
 use crate::metrics::Sum;
 use crate::problem::{INVALID_SUBMISSION, MALFORMED_JSON, Problem, ProblemDocument, UNAVAILABLE};
 use crate::state::App;
-use crate::{body, json};
+use crate::{body, checks};
 
 /// As many lines are enqueued together as one call of the broker takes.
 const GROUP_JOBS: usize = 100;
@@ -223,7 +223,7 @@ impl<'a> Intake<'a> {
         if let Some(error) = &self.away {
             return Err(error.clone().into());
         }
-        let text = json::check(line)?;
+        let text = checks::syntax(line).await?;
         prepare(self.sender, (line, text.trim()), "", &mut self.away).await
     }
 

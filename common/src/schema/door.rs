@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::walk::each_subschema;
-use super::{InvalidSchema, Schema};
+use super::{InvalidSchema, Schema, growth};
 
 /// The one dialect.
 pub(super) const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -36,7 +36,9 @@ pub(super) fn read(text: &str) -> Result<Value, InvalidSchema> {
     each_subschema(&mut schema, &mut |members| {
         wrong = wrong.take().or_else(|| check(members, &root).err());
     });
-    wrong.map_or(Ok(schema), Err)
+    wrong.map_or(Ok(()), Err)?;
+    growth::check(&schema, |members| check(members, &root))?;
+    Ok(schema)
 }
 
 fn depth(value: &Value) -> usize {

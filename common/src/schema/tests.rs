@@ -1,5 +1,9 @@
 //! What may be declared, what is said of the rest, and what a value hears.
 
+mod random;
+
+use std::fmt::Write as _;
+
 use serde_json::json;
 
 use super::*;
@@ -118,4 +122,134 @@ fn what_no_number_or_text_can_hold_is_said_to_be_unreadable() {
         let found = violations(&json!(true), json);
         assert!(found[0].detail.starts_with("cannot be read: "), "{found:?}");
     }
+}
+
+/// An expression tree as anybody would write it, and a payload that is wrong at its end.
+fn expressions(alternatives: &str) -> serde_json::Value {
+    let branch = |op: &str| {
+        json!({ "type": "object", "required": ["op", "arg"],
+            "properties": { "op": { "const": op }, "arg": { "$ref": "#/$defs/node" } } })
+    };
+    let branches = json!([branch("not"), branch("neg"), { "type": "number" }]);
+    json!({ "$ref": "#/$defs/node", "$defs": { "node": { alternatives: branches } } })
+}
+
+fn nested(depth: usize, leaf: &str) -> String {
+    format!("{}{leaf}{}", "{\"op\":\"neg\",\"arg\":".repeat(depth), "}".repeat(depth))
+}
+
+/// The library explores three branches below each of three branches, sixty levels deep.
+#[test]
+fn a_recursive_choice_is_refused_without_exploring_all_its_branches() {
+    for alternatives in ["anyOf", "oneOf"] {
+        let schema = expressions(alternatives);
+        let validator = validator(&schema);
+        assert!(validator.check(nested(60, "1").as_bytes()).is_ok());
+        let wrong = nested(60, "\"bad\"");
+        assert!(validator.steps(wrong.as_bytes()).is_some_and(|steps| steps < 20_000));
+        let found = validator.check(wrong.as_bytes()).unwrap_err();
+        assert!(found[0].detail.contains("fits none of the alternatives"), "{found:?}");
+        // What can be explained is.
+        let shallow = validator.check(nested(2, "\"bad\"").as_bytes()).unwrap_err();
+        assert!(!shallow[0].detail.contains("fits none of the alternatives"), "{shallow:?}");
+    }
+}
+
+/// A schema of definitions, each of which is made of the next ones.
+fn chain(length: usize, link: impl Fn(usize) -> serde_json::Value) -> String {
+    let mut defs: serde_json::Map<_, _> =
+        (0..length).map(|at| (format!("a{at}"), link(at + 1))).collect();
+    defs.insert(format!("a{length}"), json!({ "type": "object" }));
+    json!({ "$ref": "#/$defs/a0", "$defs": defs }).to_string()
+}
+
+fn to(at: usize) -> serde_json::Value {
+    json!({ "$ref": format!("#/$defs/a{at}") })
+}
+
+#[test]
+fn references_that_multiply_are_refused_with_the_reason() {
+    let twice: [fn(usize) -> serde_json::Value; 5] = [
+        |next| json!({ "allOf": [to(next), to(next)] }),
+        |next| json!({ "anyOf": [to(next)], "not": to(next) }),
+        |next| json!({ "properties": { "a": to(next), "b": to(next) } }),
+        |next| json!({ "if": to(next), "then": to(next), "items": to(0) }),
+        |next| json!({ "unevaluatedProperties": false, "allOf": [to(next)] }),
+    ];
+    for link in twice {
+        let said = refusal(&chain(40, link));
+        assert!(said.starts_with("its references multiply"), "{said}");
+    }
+    // Everything refers to everything: there are more ways than anybody can follow.
+    let all = |_: usize| json!({ "unevaluatedItems": false, "anyOf": (0..7).map(to).collect::<Vec<_>>() });
+    assert!(refusal(&chain(7, all)).contains("beside unevaluatedProperties"));
+    assert!(refusal(&chain(1_000, to)).contains("in a chain"));
+    // Where no schema is expected nothing is hidden either.
+    assert!(
+        refusal(r##"{"$ref":"#/x/y","x":{"y":{"$dynamicRef":"#a"}}}"##).contains("$dynamicRef")
+    );
+}
+
+/// A grammar of many kinds of nodes, all of which may contain all, as one describes a language.
+#[test]
+fn kinds_of_nodes_that_contain_each_other_may_be_declared() {
+    let kind = |at: usize| {
+        json!({ "type": "object", "required": ["kind"], "properties": {
+            "kind": { "const": format!("k{at}") }, "left": { "$ref": "#/$defs/node" },
+            "right": { "$ref": "#/$defs/node" }, "items": { "items": { "$ref": "#/$defs/node" } } } })
+    };
+    let mut defs: serde_json::Map<_, _> = (0..100).map(|at| (format!("k{at}"), kind(at))).collect();
+    let kinds: Vec<_> = (0..100).map(|at| json!({ "$ref": format!("#/$defs/k{at}") })).collect();
+    defs.insert("node".to_owned(), json!({ "anyOf": kinds }));
+    let schema = json!({ "$ref": "#/$defs/node", "$defs": defs });
+    let deep = (0..30).fold("{\"kind\":\"k99\"}".to_owned(), |inner, _| {
+        format!("{{\"kind\":\"k99\",\"left\":{inner},\"items\":[{{\"kind\":\"k7\"}}]}}")
+    });
+    assert!(validator(&schema).check(deep.as_bytes()).is_ok());
+}
+
+/// The library hashes arrays by their leaves alone, so these all look alike to it.
+#[test]
+fn unique_items_are_counted_in_linear_time() {
+    let mut items = String::new();
+    for at in 0_u32..4_000 {
+        let bits = (0..12).map(|bit| if at >> bit & 1 == 0 { "[]," } else { "[[]]," });
+        let bits: String = bits.collect();
+        write!(items, "[{}],", bits.trim_end_matches(',')).unwrap();
+    }
+    let validator = validator(&json!({ "uniqueItems": true }));
+    let unique = format!("[{}]", items.trim_end_matches(','));
+    assert!(validator.steps(unique.as_bytes()).is_some_and(|steps| steps < 200_000));
+    assert!(validator.check(unique.as_bytes()).is_ok());
+    assert!(validator.check(format!("[{items}[{}[]]]", "[],".repeat(11)).as_bytes()).is_err());
+    for (json, unique) in [
+        ("[1,1.0]", false),
+        ("[0,-0.0]", false),
+        ("[1,true,\"1\",[1]]", true),
+        ("[9007199254740993,9007199254740992.0]", true),
+        ("[{\"a\":1,\"b\":2},{\"b\":2,\"a\":1}]", false),
+        ("[18446744073709551615,18446744073709551616.0]", true),
+        ("[1e300,1e300]", false),
+    ] {
+        assert_eq!(validator.check(json.as_bytes()).is_ok(), unique, "{json}");
+    }
+}
+
+/// A pointer as long as the value, in each of many violations.
+#[test]
+fn violations_under_construction_are_bounded_in_memory() {
+    let long = format!("{{\"{}\":[{}0]}}", "n".repeat(40_000), "0,".repeat(10_000));
+    let found =
+        violations(&json!({ "additionalProperties": { "items": { "type": "string" } } }), &long);
+    assert_eq!(found.len(), 1);
+}
+
+#[test]
+fn a_brief_check_gives_up_where_a_thorough_one_goes_on() {
+    let validator = validator(&json!({ "items": { "type": "integer" } }));
+    assert_eq!(validator.check_briefly(b"[1]"), Some(Ok(())));
+    assert!(validator.check_briefly(b"[true]").is_some_and(|found| found.is_err()));
+    assert_eq!(validator.check_briefly(format!("[{}1]", "1,".repeat(10_000)).as_bytes()), None);
+    let choice = self::validator(&expressions("anyOf"));
+    assert_eq!(choice.check_briefly(nested(60, "\"bad\"").as_bytes()), None);
 }

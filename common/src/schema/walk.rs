@@ -25,6 +25,41 @@ const SCHEMAS: [&str; 16] = [
 const NAMED: [&str; 5] =
     ["properties", "patternProperties", "dependentSchemas", "$defs", "definitions"];
 
+/// Keywords whose schemas apply to the value itself; the others apply to what is inside of it.
+const IN_PLACE: [&str; 8] =
+    ["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"];
+/// Keywords whose schemas apply to nothing unless something refers to them.
+const STORED: [&str; 3] = ["$defs", "definitions", "contentSchema"];
+
+/// What a subschema applies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The same value as the schema around it.
+    Same,
+    /// Something inside of that value.
+    Inside,
+}
+
+/// The subschemas that apply when a schema applies, except for what it refers to.
+pub(super) fn subschemas(members: &Map<String, Value>) -> Vec<(Place, &Value)> {
+    let mut found = Vec::new();
+    for (keyword, value) in members.iter().filter(|(it, _)| !STORED.contains(&it.as_str())) {
+        let keyword = keyword.as_str();
+        let place = if IN_PLACE.contains(&keyword) { Place::Same } else { Place::Inside };
+        match value {
+            Value::Object(named) if NAMED.contains(&keyword) => {
+                found.extend(named.values().map(|schema| (place, schema)));
+            }
+            Value::Array(list) if SCHEMAS.contains(&keyword) => {
+                found.extend(list.iter().map(|schema| (place, schema)));
+            }
+            schema if SCHEMAS.contains(&keyword) => found.push((place, schema)),
+            _ => {}
+        }
+    }
+    found
+}
+
 /// Visits a schema and every schema inside of it, outer ones first. Schemas that are `true` or `false` have nothing to
 /// visit. Depth is that of the document, which the parser bounds.
 pub fn each_subschema(schema: &mut Value, visit: &mut impl FnMut(&mut Map<String, Value>)) {

@@ -140,3 +140,34 @@ async fn lines_that_do_not_fit_are_refused_one_by_one() {
     assert_eq!(pointers(&answer["errors"][0]["problem"]), ["/payload/n"]);
     assert_eq!(pointers(&answer["errors"][1]["problem"]), ["/payload"]);
 }
+
+/// An expression tree as anybody would write it, and sixty levels of it that are wrong at their end.
+#[tokio::test]
+async fn a_recursive_choice_is_answered_at_once_however_deep_the_payload() {
+    let branch = |op: &str| {
+        json!({ "type": "object", "required": ["op", "arg"],
+            "properties": { "op": { "const": op }, "arg": { "$ref": "#/$defs/node" } } })
+    };
+    let branches = [branch("not"), branch("neg"), json!({ "type": "number" })];
+    let schema = json!({ "$ref": "#/$defs/node", "$defs": { "node": { "anyOf": branches } } });
+    let (_stack, api) = declared(&schema).await;
+    let nested = |leaf: Value| (0..60).fold(leaf, |arg, _| json!({ "op": "neg", "arg": arg }));
+    let refused = api.post("/short", &nested(json!("bad"))).await;
+    is_problem(&refused, 422, "invalid-submission");
+    let detail = refused.json()["errors"][0]["detail"].to_string();
+    assert!(detail.contains("fits none of the alternatives"), "{detail}");
+    assert_eq!(api.post("/short", &nested(json!(1))).await.status.as_u16(), 202);
+}
+
+/// A worker of another version may have declared it.
+#[tokio::test]
+async fn a_schema_that_multiplies_checks_nothing_and_holds_nobody_up() {
+    let to = |at: usize| json!({ "$ref": format!("#/$defs/a{at}") });
+    let mut defs: serde_json::Map<_, _> = (0..40)
+        .map(|at| (format!("a{at}"), json!({ "allOf": [to(at + 1), to(at + 1)] })))
+        .collect();
+    defs.insert("a40".to_owned(), json!({ "type": "object" }));
+    let (_stack, api) = declared(&json!({ "$ref": "#/$defs/a0", "$defs": defs })).await;
+    assert_eq!(api.post("/short", &json!({})).await.status.as_u16(), 202);
+    assert_eq!(api.post("/short", &json!(1)).await.status.as_u16(), 202);
+}

@@ -1,0 +1,385 @@
+//! JSON that counts how often it is looked at, and how much is written about it. A check is bounded by these counts, whatever
+//! its schema makes of the value.
+//!
+//! The library has no budget of its own. It reads values through traits, so a representation can count for it: when the budget
+//! is spent, the next look unwinds the check. That is a cancellation, not a panic: no hook runs, nothing is printed.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use jsonschema::JsonType;
+use jsonschema::json::{Array, Json, Node, NodeIdentity, Object};
+use serde_json::{Map, Number, Value, map};
+
+/// What a check may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    /// Looks at the value. One takes 5 to 10 ns, with the work of the library that leads to it.
+    pub(super) steps: u64,
+    /// Bytes of violations that are under construction at once.
+    pub(super) memory: u64,
+    /// The longest pointer into the value, which every violation may hold.
+    pub(super) pointer: u64,
+    /// Steps for each byte of a text that is read as a whole, in sixteenths.
+    pub(super) byte_price: u64,
+}
+
+/// A budget was spent before the check ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exhausted;
+
+/// A violation of the library takes about this many bytes beside its pointers and texts.
+const VIOLATION_BYTES: u64 = 400;
+/// How deep the library may recurse, in bytes of stack. Threads of Tokio, Actix and the standard library have 2 MiB.
+const STACK_BYTES: usize = 1024 * 1024;
+
+#[derive(Debug)]
+struct Meter {
+    steps: Cell<u64>,
+    memory: Cell<u64>,
+    pointer: Cell<u64>,
+    byte_price: Cell<u64>,
+    lowest_stack: Cell<usize>,
+}
+
+thread_local! {
+    /// Nodes for the names of members are made without any other node at hand, so the meter belongs to the thread.
+    static METER: Meter = const {
+        Meter {
+            steps: Cell::new(0),
+            memory: Cell::new(0),
+            pointer: Cell::new(0),
+            byte_price: Cell::new(0),
+            lowest_stack: Cell::new(0),
+        }
+    };
+}
+
+/// Runs a check; returns what it found and how many steps it took.
+pub(super) fn within<T>(budget: Budget, check: impl FnOnce() -> T) -> Result<(T, u64), Exhausted> {
+    METER.with(|meter| {
+        meter.steps.set(budget.steps);
+        meter.memory.set(budget.memory);
+        meter.pointer.set(budget.pointer);
+        meter.byte_price.set(budget.byte_price);
+        meter.lowest_stack.set(stack_position().saturating_sub(STACK_BYTES));
+    });
+    // Whatever the check has built is dropped by unwinding, and the value and the schema are only read.
+    match catch_unwind(AssertUnwindSafe(check)) {
+        Ok(found) => Ok((found, budget.steps - METER.with(|meter| meter.steps.get()))),
+        Err(cause) => Err(exhausted(cause)),
+    }
+}
+
+fn exhausted(cause: Box<dyn Any + Send>) -> Exhausted {
+    match cause.downcast::<Exhausted>() {
+        Ok(exhausted) => *exhausted,
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+fn stack_position() -> usize {
+    let here = 0_u8;
+    std::ptr::from_ref(&here).addr()
+}
+
+fn spend(steps: u64) {
+    METER.with(|meter| {
+        let left = meter.steps.get().checked_sub(steps);
+        match left.filter(|_| stack_position() > meter.lowest_stack.get()) {
+            Some(left) => meter.steps.set(left),
+            None => resume_unwind(Box::new(Exhausted)),
+        }
+    });
+}
+
+/// A text is about to be read as a whole, perhaps by a pattern.
+fn spend_on_text(text: &str) {
+    let price = METER.with(|meter| meter.byte_price.get());
+    spend(1 + (text.len() as u64).saturating_mul(price) / 16);
+}
+
+fn spend_memory(bytes: u64) {
+    METER.with(|meter| {
+        let bytes = bytes + VIOLATION_BYTES + meter.pointer.get();
+        match meter.memory.get().checked_sub(bytes) {
+            Some(left) => meter.memory.set(left),
+            None => resume_unwind(Box::new(Exhausted)),
+        }
+    });
+}
+
+/// How many values there are, the value itself included.
+fn values_in(value: &Value) -> u64 {
+    1 + match value {
+        Value::Array(items) => items.iter().map(values_in).sum(),
+        Value::Object(members) => members.values().map(values_in).sum(),
+        Value::String(text) => text.len() as u64 / 16,
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    }
+}
+
+/// The representation.
+#[derive(Debug)]
+pub(super) struct MeteredJson;
+
+/// A value that counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Metered<'a>(pub(super) &'a Value);
+
+/// The members of an object.
+#[derive(Debug)]
+pub(super) struct MeteredMembers<'a>(&'a Map<String, Value>);
+
+/// The items of an array.
+#[derive(Debug)]
+pub(super) struct MeteredItems<'a>(&'a [Value]);
+
+impl Json for MeteredJson {
+    type Node<'a> = Metered<'a>;
+    type PreparedKey = String;
+    type StringBuffer = Value;
+
+    /// As for `serde_json`: a lookup compares texts at every branch of a tree.
+    const KEYS_PER_LOOKUP: usize = 2;
+    const ACYCLIC: bool = true;
+
+    fn prepare_key(key: &str) -> String {
+        key.to_owned()
+    }
+
+    fn with_string_node<T>(
+        buffer: &mut Value,
+        string: &str,
+        check: impl FnOnce(Metered<'_>) -> T,
+    ) -> T {
+        spend_on_text(string);
+        *buffer = Value::String(string.to_owned());
+        check(Metered(buffer))
+    }
+}
+
+impl<'a> Node<'a, MeteredJson> for Metered<'a> {
+    type Object = MeteredMembers<'a>;
+    type Array = MeteredItems<'a>;
+    type Number = &'a Number;
+
+    fn as_object(&self) -> Option<MeteredMembers<'a>> {
+        spend(1);
+        self.0.as_object().map(MeteredMembers)
+    }
+
+    fn as_array(&self) -> Option<MeteredItems<'a>> {
+        spend(1);
+        self.0.as_array().map(|items| MeteredItems(items))
+    }
+
+    fn as_string(&self) -> Option<Cow<'a, str>> {
+        let text = self.0.as_str();
+        spend_on_text(text.unwrap_or_default());
+        text.map(Cow::Borrowed)
+    }
+
+    fn as_number(&self) -> Option<&'a Number> {
+        spend(1);
+        self.0.as_number()
+    }
+
+    fn as_boolean(&self) -> Option<bool> {
+        spend(1);
+        self.0.as_bool()
+    }
+
+    fn is_null(&self) -> bool {
+        spend(1);
+        self.0.is_null()
+    }
+
+    fn json_type(&self) -> JsonType {
+        spend(1);
+        JsonType::from(self.0)
+    }
+
+    fn string_length(&self) -> Option<u64> {
+        let text = self.0.as_str()?;
+        spend(1 + text.len() as u64 / 16);
+        Some(text.chars().count() as u64)
+    }
+
+    fn equals_value(&self, expected: &Value) -> bool {
+        spend(1);
+        match (self.0, expected) {
+            (Value::Array(own), Value::Array(expected)) if own.len() != expected.len() => false,
+            (Value::Object(own), Value::Object(expected)) if own.len() != expected.len() => false,
+            (Value::String(own), Value::String(expected)) if own.len() != expected.len() => false,
+            (own, expected) => {
+                // No comparison looks at more than the value has.
+                spend(values_in(own));
+                jsonschema::json::cmp::equal(own, expected)
+            }
+        }
+    }
+
+    /// Asked for whenever a violation is made.
+    fn to_value(&self) -> Cow<'a, Value> {
+        spend(1);
+        // A violation may list the names of all members.
+        let names = self
+            .0
+            .as_object()
+            .map_or(0, |members| members.keys().map(|name| name.len() as u64 + 32).sum());
+        spend_memory(names);
+        Cow::Borrowed(self.0)
+    }
+
+    fn identity(&self) -> Option<NodeIdentity> {
+        spend(1);
+        Some(NodeIdentity::new(std::ptr::from_ref(self.0).addr()))
+    }
+}
+
+impl<'a> Object<'a, MeteredJson> for MeteredMembers<'a> {
+    type Node = Metered<'a>;
+    type MemberName = &'a str;
+    type MembersIter = MeteredMembersIter<'a>;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, key: &String) -> Option<Metered<'a>> {
+        spend(1);
+        self.0.get(key).map(Metered)
+    }
+
+    fn members(&self) -> MeteredMembersIter<'a> {
+        MeteredMembersIter(self.0.iter())
+    }
+}
+
+/// Counts every member.
+#[derive(Debug)]
+pub(super) struct MeteredMembersIter<'a>(map::Iter<'a>);
+
+impl<'a> Iterator for MeteredMembersIter<'a> {
+    type Item = (&'a str, Metered<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name, value) = self.0.next()?;
+        spend_on_text(name);
+        Some((name, Metered(value)))
+    }
+}
+
+impl<'a> Array<'a, MeteredJson> for MeteredItems<'a> {
+    type Node = Metered<'a>;
+    type ElementsIter = MeteredItemsIter<'a>;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn elements(&self) -> MeteredItemsIter<'a> {
+        MeteredItemsIter(self.0.iter())
+    }
+
+    /// The library's own way compares all pairs of values that hash alike, and arrays hash alike that differ only in how they
+    /// nest: 64 KiB of those take a second.
+    fn is_unique(&self) -> bool {
+        let mut seen = HashSet::new();
+        self.0.iter().all(|item| {
+            spend(values_in(item));
+            let mut form = Vec::new();
+            write_form(item, &mut form);
+            seen.insert(form)
+        })
+    }
+}
+
+/// Counts every item.
+#[derive(Debug)]
+pub(super) struct MeteredItemsIter<'a>(std::slice::Iter<'a, Value>);
+
+impl<'a> Iterator for MeteredItemsIter<'a> {
+    type Item = Metered<'a>;
+
+    fn next(&mut self) -> Option<Metered<'a>> {
+        let item = self.0.next()?;
+        spend(1);
+        Some(Metered(item))
+    }
+}
+
+/// Writes a form that two values share exactly if JSON Schema calls them equal.
+fn write_form(value: &Value, form: &mut Vec<u8>) {
+    match value {
+        Value::Null => form.push(b'n'),
+        Value::Bool(bool) => form.push(if *bool { b't' } else { b'f' }),
+        Value::Number(number) => write_number(number, form),
+        Value::String(text) => write_text(text, form),
+        Value::Array(items) => {
+            form.push(b'[');
+            items.iter().for_each(|item| write_form(item, form));
+            form.push(b']');
+        }
+        Value::Object(members) => {
+            form.push(b'{');
+            // `serde_json` may keep members as they were written, depending on its features.
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by_key(|(name, _)| *name);
+            for (name, value) in members {
+                write_text(name, form);
+                write_form(value, form);
+            }
+            form.push(b'}');
+        }
+    }
+}
+
+fn write_text(text: &str, form: &mut Vec<u8>) {
+    form.push(b'"');
+    form.extend_from_slice(&text.len().to_le_bytes());
+    form.extend_from_slice(text.as_bytes());
+}
+
+/// Numbers are equal if they are the same number, however they are written. A fraction that is whole counts as an integer as
+/// far as integers of 64 bits go.
+fn write_number(number: &Number, form: &mut Vec<u8>) {
+    let fraction = number.as_f64().unwrap_or_default();
+    let whole = number.as_i128().or_else(|| whole(fraction));
+    match whole {
+        Some(whole) => {
+            form.push(b'i');
+            form.extend_from_slice(&whole.to_le_bytes());
+        }
+        None => {
+            form.push(b'd');
+            form.extend_from_slice(&fraction.to_bits().to_le_bytes());
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is whole and within 65 bits")]
+fn whole(fraction: f64) -> Option<i128> {
+    let within = fraction.fract() == 0.0 && fraction.abs() <= 18_446_744_073_709_551_616.0;
+    within.then_some(fraction as i128)
+}
+
+/// The longest JSON Pointer into a value, in bytes.
+pub(super) fn longest_pointer(value: &Value) -> u64 {
+    match value {
+        Value::Array(items) => {
+            // An index has at most as many digits as a body has bytes.
+            items.iter().map(|item| 9 + longest_pointer(item)).max().unwrap_or(0)
+        }
+        Value::Object(members) => {
+            let below = members.iter();
+            let below = below.map(|(name, value)| 1 + name.len() as u64 + longest_pointer(value));
+            below.max().unwrap_or(0)
+        }
+        _ => 0,
+    }
+}

@@ -1,0 +1,87 @@
+//! Whether a result is what its task promised: its size, its type, its schema. A large one is checked on a thread that runs
+//! nothing else meanwhile, a bounded number at a time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crunch_common::job::{ErrorCode, JobError, Payload};
+use crunch_common::schema::{Validator, Violation};
+use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::Task;
+
+/// The syntax of a larger result, in bytes, is checked elsewhere: it takes about 3 milliseconds a megabyte.
+const SYNTAX_IN_PLACE: usize = 256 * 1024;
+/// So many are checked elsewhere at once. Each keeps a core busy and is held as values, up to 16 times as large. More wait,
+/// in the slots of their jobs.
+static ELSEWHERE: Semaphore = Semaphore::const_new(2);
+
+/// A result as the task promised it.
+///
+/// # Errors
+/// If the runtime ends meanwhile.
+pub(crate) async fn check(
+    task: &Task,
+    max_result: usize,
+    result: Payload,
+) -> Result<Result<Payload, JobError>, JoinError> {
+    let size = result.bytes.len();
+    if size > max_result {
+        let message = format!("{size} bytes; at most {max_result} are kept");
+        return Ok(Err(JobError::permanent(ErrorCode::result_too_large(), message)));
+    }
+    let result = Payload { content_type: task.descriptor.content_type.clone(), ..result };
+    if !result.content_type.is_json() {
+        return Ok(Ok(result));
+    }
+    let fits = fits(task.result.as_ref(), &result.bytes).await?;
+    Ok(fits.map(|()| result))
+}
+
+async fn fits(
+    schema: Option<&Arc<Validator>>,
+    json: &Bytes,
+) -> Result<Result<(), JobError>, JoinError> {
+    if let Some(found) = briefly(schema, json) {
+        return Ok(found);
+    }
+    let permit = ELSEWHERE.acquire().await;
+    let (schema, json) = (schema.cloned(), json.clone());
+    let check = move || {
+        // Belongs to the check: it goes on if the job is given up.
+        let _permit = permit;
+        is_json(&json)?;
+        schema.map_or(Ok(()), |schema| schema.check(&json).map_err(|found| unlike(&found)))
+    };
+    spawn_blocking(check).await
+}
+
+/// `None` if it may take longer than a millisecond.
+fn briefly(schema: Option<&Arc<Validator>>, json: &[u8]) -> Option<Result<(), JobError>> {
+    if json.len() > SYNTAX_IN_PLACE {
+        return None;
+    }
+    if let Err(error) = is_json(json) {
+        return Some(Err(error));
+    }
+    let Some(schema) = schema else { return Some(Ok(())) };
+    schema.check_briefly(json).map(|found| found.map_err(|found| unlike(&found)))
+}
+
+fn is_json(bytes: &[u8]) -> Result<(), JobError> {
+    serde_json::from_slice::<&RawValue>(bytes)
+        .map(|_| ())
+        .map_err(|error| invalid(format!("not JSON: {error}")))
+}
+
+/// Every place, on one line each.
+fn unlike(found: &[Violation]) -> JobError {
+    let places = found.iter().map(|it| format!("\n{}: {}", it.pointer, it.detail));
+    invalid(format!("not what the task's result_schema says{}", places.collect::<String>()))
+}
+
+fn invalid(message: String) -> JobError {
+    JobError::permanent(ErrorCode::result_invalid(), message)
+}
