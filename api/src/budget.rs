@@ -136,8 +136,16 @@ impl AsRef<[u8]> for Counted {
 /// 503: there is too much of something.
 pub(crate) fn overloaded(sum: Sum) -> Problem {
     metrics::refused(sum);
-    let what = sum.name();
-    Problem::new(OVERLOADED, format!("this instance holds as many bytes of {what} as it may"))
+    let detail = match sum {
+        Sum::Bodies => "this instance holds as many bytes of bodies as it may",
+        Sum::Answers => "this instance holds as many bytes of answers as it may",
+        Sum::Heads => "this instance holds as many bytes of heads as it may",
+        Sum::Waiting => "as many requests wait as may",
+        Sum::Connections => {
+            "as many connections are at work as may be: only /livez and /readyz are served"
+        }
+    };
+    Problem::new(OVERLOADED, detail)
 }
 
 #[cfg(test)]

@@ -42,6 +42,9 @@ struct Table {
 }
 
 impl Connections {
+    /// So many connections beyond the maximum are let in, for a request to an open route: whoever asks whether this process
+    /// lives should not take one that is busy for a dead one. More than the probes of a deployment.
+    const SPARE: usize = 32;
     /// Whoever is due goes within this time.
     pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -57,10 +60,16 @@ impl Connections {
         if self.most_per_client.is_some_and(|most| of_client >= most) {
             return None;
         }
-        if table.open >= self.most {
-            let (_, shed) = table.waiting.pop_first()?;
+        let full = table.open >= self.most;
+        let shed = if full { table.waiting.pop_first() } else { None };
+        let busy = table.open - usize::from(shed.is_some());
+        if let Some((_, shed)) = shed {
             shed.notify_one();
         }
+        if busy >= self.most + Self::SPARE {
+            return None;
+        }
+        let spare = busy >= self.most;
         table.open += 1;
         table.opened += 1;
         *table.of_client.entry(client).or_default() += 1;
@@ -69,7 +78,7 @@ impl Connections {
         let due = Instant::now() + HEAD_DEADLINE + HEAD_DEADLINE;
         table.waiting.insert((due, id), shed.clone());
         let state = Mutex::new(State { requests: 0, due, next: None });
-        Some(Connection { all: self.clone(), id, client, shed, state })
+        Some(Connection { all: self.clone(), id, client, spare, shed, state })
     }
 
     /// Sheds those that are due.
@@ -107,6 +116,8 @@ pub(crate) struct Connection {
     all: Arc<Connections>,
     id: u64,
     client: IpAddr,
+    /// It is beyond the maximum.
+    spare: bool,
     shed: Arc<Notify>,
     state: Mutex<State>,
 }
@@ -117,6 +128,11 @@ struct State {
     due: Instant,
     /// Woken when no request is under way.
     next: Option<Waker>,
+}
+
+/// Whether the current connection is beyond the maximum, and only open routes are served on it.
+pub(crate) fn is_spare() -> bool {
+    CURRENT.try_with(|connection| connection.spare).unwrap_or(false)
 }
 
 /// Whether a request is under way on the current connection; if so, `next` is woken when it has ended.
@@ -236,7 +252,13 @@ mod tests {
         second.shed.notified().await;
         drop(second);
         third.begin();
-        assert!(all.admit(peer(1)).is_none(), "all are at work");
+        let spare: Vec<_> = (0..Connections::SPARE).map(|_| all.admit(peer(1)).unwrap()).collect();
+        spare.iter().for_each(Connection::begin);
+        assert!(spare.iter().all(|connection| connection.spare), "all are at work");
+        assert!(all.admit(peer(1)).is_none(), "even the spare ones are");
+        spare[0].end(Duration::ZERO);
+        assert!(all.admit(peer(1)).unwrap().spare, "it takes the place of an idle spare one");
+        drop(spare);
         third.end(Duration::ZERO);
         all.tick();
         third.shed.notified().await;

@@ -25,6 +25,7 @@ mod middleware;
 mod nearest;
 mod openapi;
 mod parameters;
+mod places;
 mod prefer;
 mod problem;
 mod query;

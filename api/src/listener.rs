@@ -31,8 +31,8 @@ const UNHEARD: Duration = Duration::from_secs(60);
 /// Whoever was refused before its body was whole may send on for this long, and finds the answer then: a connection that
 /// was closed at once would lose it.
 const TO_READ_A_REFUSAL: Duration = HEAD_DEADLINE;
-/// Descriptors for everything but clients: Redis, files, the listener.
-const OTHER_DESCRIPTORS: u64 = 256;
+/// Descriptors for everything but clients: Redis, files, the listener; and for connections beyond the maximum.
+const OTHER_DESCRIPTORS: u64 = 256 + 32;
 
 /// A connection, encrypted or not.
 trait Socket: AsyncRead + AsyncWrite + Unpin {}

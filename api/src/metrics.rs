@@ -141,6 +141,10 @@ pub(crate) enum Sum {
     Answers,
     /// Bytes of large heads.
     Heads,
+    /// Requests that wait.
+    Waiting,
+    /// Connections.
+    Connections,
 }
 
 impl Sum {
@@ -149,6 +153,8 @@ impl Sum {
             Self::Bodies => "bodies",
             Self::Answers => "answers",
             Self::Heads => "heads",
+            Self::Waiting => "waiting",
+            Self::Connections => "connections",
         }
     }
 }

@@ -14,11 +14,12 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Builder;
 
-use crate::budget::{Budgets, SMALL, Share};
-use crate::connections::Busy;
-use crate::metrics;
+use crate::budget::{Budgets, SMALL, Share, overloaded};
+use crate::connections::{self, Busy};
+use crate::metrics::{self, Sum};
 use crate::problem::{INTERNAL, NOT_FOUND, Problem};
 use crate::rate::Standing;
+use crate::routes::PROBES;
 use crate::state::App;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -56,6 +57,9 @@ pub(crate) async fn around<B: MessageBody + 'static>(
             "answered"
         );
         spare_old_clients(&mut response);
+        if connections::is_spare() {
+            response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+        }
         let cut_short = chunked && !response.status().is_success();
         Ok(response.map_body(|_, body| held(body, share, busy, cut_short)))
     };
@@ -67,6 +71,9 @@ async fn judged<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if connections::is_spare() && !PROBES.contains(&request.path()) {
+        return Ok(explained(request.error_response(overloaded(Sum::Connections))));
+    }
     let Some(app) = request.app_data::<web::Data<App>>().cloned() else {
         return Ok(explained(next.call(request).await?));
     };

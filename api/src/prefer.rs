@@ -1,10 +1,13 @@
 //! How long a client wants its answer to be held back: `Prefer: wait=N` (RFC 7240) or `?wait=N`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponseBuilder};
 
+use crate::auth::Caller;
+use crate::places::{LATER, Place, Places};
 use crate::problem::Problem;
 use crate::query;
 
@@ -15,19 +18,23 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// What a client wishes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Wish {
     /// How long the answer may be held back; `None`: not at all.
     pub(crate) patience: Option<Duration>,
     /// What is honoured of `Prefer`.
     applied: Vec<String>,
+    /// Where it waits, if it does.
+    place: Option<Place>,
+    /// There was no place to wait.
+    crowded: bool,
 }
 
 impl Wish {
     /// Reads query and header; the query has the last word.
     pub(crate) fn of(request: &HttpRequest) -> Result<Self, Problem> {
         let query = wait_in(request.query_string())?;
-        let mut wish = Self { patience: query, applied: Vec::new() };
+        let mut wish = Self { patience: query, applied: Vec::new(), place: None, crowded: false };
         for (name, value) in preferences(request.headers()) {
             match (name.as_str(), value.as_str()) {
                 ("respond-async", "") => wish.applied.push(name),
@@ -40,6 +47,28 @@ impl Wish {
             }
         }
         Ok(wish)
+    }
+
+    /// Takes a place to wait at, if it is to wait. Where there is none it does not wait: a preference need not be honoured
+    /// (RFC 7240, section 2), and a submission that was taken is to be answered with its job in any case.
+    pub(crate) fn take_place(&mut self, places: &Arc<Places>, caller: &Caller) {
+        if self.place.is_some() || self.patience.is_none_or(|patience| patience.is_zero()) {
+            return;
+        }
+        match places.take(caller.identity()) {
+            Ok(place) => self.place = Some(place),
+            Err(_) => {
+                self.patience = None;
+                self.crowded = true;
+                self.applied.retain(|applied| !applied.starts_with("wait="));
+            }
+        }
+    }
+
+    /// When to ask again for a job that has not ended, in seconds: later if one could not wait for it, for a client that
+    /// waits asks again at once.
+    pub(crate) fn retry_after(&self) -> &'static str {
+        if self.crowded { LATER } else { "1" }
     }
 
     /// Tells what was honoured, and that the answer depends on it.
@@ -72,7 +101,10 @@ fn seconds_of(text: &str) -> Option<Duration> {
     digits.then(|| text.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST))
 }
 
-/// The preferences in their order, each name once (RFC 7240, section 2: the first counts), names in lower case, values
+/// The preferences that may be honoured.
+const KNOWN: [&str; 2] = ["respond-async", WAIT];
+
+/// The known preferences in their order, each name once (RFC 7240, section 2: the first counts), names in lower case, values
 /// without quotes and parameters. What is malformed is passed over.
 fn preferences(headers: &HeaderMap) -> Vec<(String, String)> {
     let lines = headers.get_all(PREFER).filter_map(|value| value.to_str().ok());
@@ -81,7 +113,8 @@ fn preferences(headers: &HeaderMap) -> Vec<(String, String)> {
         let first = split_outside_quotes(item, ';').next().unwrap_or_default();
         let (name, value) = first.split_once('=').unwrap_or((first, ""));
         let name = name.trim().to_ascii_lowercase();
-        if !found.iter().any(|(known, _)| *known == name) {
+        // A head has room for thirty thousand of others.
+        if KNOWN.contains(&name.as_str()) && !found.iter().any(|(known, _)| *known == name) {
             found.push((name, value.trim().trim_matches('"').to_owned()));
         }
     }

@@ -52,6 +52,8 @@ kinds! {
         "An API without keys serves localhost, addresses, the host of CRUNCH_PUBLIC_URL and the names in CRUNCH_API_HOSTS, so that no other page can pass for one of its own.";
     RATE_LIMITED = TOO_MANY_REQUESTS, "rate-limited", "Too many requests",
         "`Retry-After` tells when to come again, `RateLimit` how many requests are left. Nothing was taken.";
+    TOO_MANY_WAITING = TOO_MANY_REQUESTS, "too-many-waiting", "Too many requests wait",
+        "This caller reads as many streams of events, or waits with as many requests, as it may. `Retry-After` tells when to come again.";
     NOT_FOUND = NOT_FOUND, "not-found", "There is nothing here",
         "The path is not one of this API's, or the job, task or queue it names is not known.";
     UNKNOWN_TASK = NOT_FOUND, "unknown-task", "No worker ever declared this task",

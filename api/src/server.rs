@@ -19,6 +19,7 @@ use crate::deliver::Deliverer;
 use crate::links::PublicUrl;
 use crate::listener;
 use crate::metrics::Figures;
+use crate::places::Places;
 use crate::rate::Limits;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
@@ -213,6 +214,8 @@ impl Server {
         let figures = Arc::new(Figures::new(self.broker.clone()));
         let public_url =
             PublicUrl::new(self.config.public_url.as_deref(), self.scheme(), self.addr);
+        let security = &self.config.security;
+        let most = listener::room_for(security.max_connections);
         let app = App {
             browsers: self.browsers(&public_url).into(),
             broker: self.broker.clone(),
@@ -221,6 +224,7 @@ impl Server {
             figures: figures.clone(),
             authority: self.keys.clone().map_or(Authority::Off, Authority::Keys),
             budgets: Budgets::new(self.config.security.max_body_memory).into(),
+            places: Places::new(most, security.max_waiting_per_caller).into(),
             limits: Limits::new(self.config.security.rate, self.config.security.rate_burst).into(),
             public_url,
             watchers: watchers.clone(),
@@ -229,8 +233,6 @@ impl Server {
             webhooks: self.webhooks.clone(),
         };
         let stop = watch::Sender::new(false);
-        let security = &self.config.security;
-        let most = listener::room_for(security.max_connections);
         let connections = Arc::new(Connections::new(most, security.max_connections_per_client));
         self.guard_the_door(&stop, connections.clone());
         self.start_services(&stop, catalog, readiness.clone());

@@ -12,6 +12,7 @@ use crate::config::TaskRoutes;
 use crate::links::PublicUrl;
 use crate::metrics::Figures;
 use crate::openapi::Shelf;
+use crate::places::Places;
 use crate::rate::Limits;
 use crate::service::Readiness;
 use crate::watching::Watchers;
@@ -28,6 +29,7 @@ pub(crate) struct App {
     pub(crate) browsers: Arc<Browsers>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) budgets: Arc<Budgets>,
+    pub(crate) places: Arc<Places>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,

@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::document::JobDocument;
+use crate::places::Place;
 use crate::state::App;
 use crate::watching::{News, Seat};
 
@@ -68,12 +69,18 @@ pub(crate) struct Reader {
     /// Whether it comes back and has not looked yet: the connection may have broken within a version.
     returns: bool,
     over: bool,
+    _place: Place,
 }
 
 impl Reader {
-    pub(crate) fn new(app: web::Data<App>, id: JobId, known: Option<Position>) -> Self {
+    pub(crate) fn new(
+        app: web::Data<App>,
+        id: JobId,
+        known: Option<Position>,
+        place: Place,
+    ) -> Self {
         let seat = app.watchers.seat(id);
-        Self { app, id, seat, known, returns: known.is_some(), over: false }
+        Self { app, id, seat, known, returns: known.is_some(), over: false, _place: place }
     }
 
     /// Looks once: what is new as text to send, empty if nothing is.

@@ -196,7 +196,7 @@ pub(crate) async fn submit_one(
     point_to(&mut response, app, job.id, location);
     wish.tell(&mut response);
     if !ended {
-        response.insert_header((header::RETRY_AFTER, "1"));
+        response.insert_header((header::RETRY_AFTER, wish.retry_after()));
     }
     if replayed {
         response.insert_header(("Idempotency-Replayed", "true"));

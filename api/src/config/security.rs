@@ -44,6 +44,12 @@ pub struct SecurityConfig {
         value_parser = whole_number::<usize>(1..=1_000_000))]
     pub max_connections_per_client: Option<usize>,
 
+    /// How many requests of one caller, a key or a client's address, may wait at once: held back with `wait`, or streams
+    /// of events. 1 to 1 000 000. Default: half of what all may, which is four fifths of the connections.
+    #[arg(long, env = "CRUNCH_API_MAX_WAITING_PER_CALLER", value_name = "N",
+        value_parser = whole_number::<usize>(1..=1_000_000))]
+    pub max_waiting_per_caller: Option<usize>,
+
     /// How many bytes of request bodies may be held at once, over all connections, and as many of answers: 1 MiB
     /// (1 048 576) to 1 TiB. Beyond them requests are refused with 503.
     #[arg(long, env = "CRUNCH_API_MAX_BODY_MEMORY", value_name = "BYTES", default_value = "268435456",

@@ -50,6 +50,7 @@ pub(crate) struct EventSchema {
         (status = 204, description = "The job has ended and everything was told: do not come back"),
         (status = 404, description = "There is no such job"),
         (status = 410, description = "It was deleted"),
+        (status = 429, description = "This caller reads as many streams as it may; `Retry-After` says when to ask again"),
     ))]
 pub(crate) async fn stream(
     app: web::Data<App>,
@@ -60,7 +61,8 @@ pub(crate) async fn stream(
     let id = visible(&app, &caller, &id).await?;
     let last = request.headers().get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let known: Option<Position> = last.and_then(|id| id.parse().ok());
-    let mut reader = Reader::new(app, id, known);
+    let place = app.places.take(caller.identity())?;
+    let mut reader = Reader::new(app, id, known, place);
     let first = there(reader.look().await?)?;
     if reader.is_over() && first.is_empty() {
         return Ok(HttpResponse::NoContent().finish());

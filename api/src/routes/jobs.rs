@@ -46,7 +46,8 @@ pub(crate) async fn show(
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let wish = Wish::of(&request)?;
+    let mut wish = Wish::of(&request)?;
+    wish.take_place(&app.places, &caller);
     let known = Known::of(&request);
     let until = known.clone().map_or(Until::Ended, Until::Other);
     let job = job_when(&app, &caller, &id, wish.patience.map(|patience| (until, patience))).await?;
@@ -57,7 +58,7 @@ pub(crate) async fn show(
         .insert_header((header::CACHE_CONTROL, "private, no-cache"));
     wish.tell(&mut response);
     if !job.status.is_terminal() {
-        response.insert_header((header::RETRY_AFTER, "1"));
+        response.insert_header((header::RETRY_AFTER, wish.retry_after()));
     }
     Ok(if unchanged { response.finish() } else { response.json(JobDocument::new(job)) })
 }

@@ -34,10 +34,11 @@ pub(crate) async fn by_token(
     token: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let wish = Wish::of(&request)?;
+    let mut wish = Wish::of(&request)?;
+    wish.take_place(&app.places, &caller);
     let wait = wish.patience.map(|patience| (Until::Ended, patience));
     let job = job_when(&app, &caller, &token, wait).await?;
-    let mut response = if job.status.is_terminal() { HttpResponse::Ok() } else { pending() };
+    let mut response = if job.status.is_terminal() { HttpResponse::Ok() } else { pending(&wish) };
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     wish.tell(&mut response);
     Ok(response.json(JobDocument::new(job)))
@@ -64,7 +65,8 @@ pub(crate) async fn raw(
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let (id, wish) = (visible(&app, &caller, &id).await?, Wish::of(&request)?);
+    let (id, mut wish) = (visible(&app, &caller, &id).await?, Wish::of(&request)?);
+    wish.take_place(&app.places, &caller);
     let known = match wish.patience {
         Some(patience) => app.watchers.wait(id, Until::Ended, patience).await?,
         None => app.broker.job(id).await?,
@@ -79,7 +81,9 @@ pub(crate) async fn raw(
         }
         (Status::Failed, _) => return Err(Problem::job_failed(job.error.as_ref())),
         (Status::Canceled, _) => return Err(Problem::new(JOB_CANCELED, "the job was canceled")),
-        (Status::Scheduled | Status::Queued | Status::Running | Status::Retrying, _) => pending(),
+        (Status::Scheduled | Status::Queued | Status::Running | Status::Retrying, _) => {
+            pending(&wish)
+        }
     };
     wish.tell(&mut response);
     match result {
@@ -124,9 +128,9 @@ fn reserve(app: &App, request: &HttpRequest, bytes: u64) -> Result<(), Problem> 
     Ok(())
 }
 
-fn pending() -> HttpResponseBuilder {
+fn pending(wish: &Wish) -> HttpResponseBuilder {
     let mut response = HttpResponse::Accepted();
-    response.insert_header((header::RETRY_AFTER, "1"));
+    response.insert_header((header::RETRY_AFTER, wish.retry_after()));
     response
 }
 

@@ -50,7 +50,7 @@ pub(crate) async fn by_envelope(
     let bytes = body::read(&request, payload, &app.budgets.requests, limit).await?;
     let text = checks::syntax(&bytes).await?;
     refuse_parameters(&request, &[WAIT])?;
-    let wish = Wish::of(&request)?;
+    let mut wish = Wish::of(&request)?;
     let Envelope { task, mut submission } =
         Envelope::read(&bytes, text, "").map_err(Problem::violations)?;
     submission.options.trace = trace::of(&request);
@@ -61,6 +61,7 @@ pub(crate) async fn by_envelope(
     let idempotency = idempotency(key, &caller, &request, &content_type, &bytes);
     let job = submission.into_job(&app, &caller, &declared.task, idempotency)?;
     app.limits.count(&caller, &request)?;
+    wish.take_place(&app.places, &caller);
     submit_one(&app, job, Location::Job, &wish).await
 }
 
@@ -134,7 +135,8 @@ async fn by_payload(
     if content_type.is_json() {
         checks::syntax(&payload).await?;
     }
-    let (wish, mut options) = (Wish::of(request)?, Options::from_query(request.query_string())?);
+    let (mut wish, mut options) =
+        (Wish::of(request)?, Options::from_query(request.query_string())?);
     options.trace = trace::of(request);
     if let (Ok(declared), true) = (&declared, content_type.is_json()) {
         check_schema(declared, &payload, "").await?;
@@ -148,6 +150,7 @@ async fn by_payload(
     let submission = Submission { payload, content_type, options };
     let job = submission.into_job(app, caller, &task.task, idempotency)?;
     app.limits.count(caller, request)?;
+    wish.take_place(&app.places, caller);
     submit_one(app, job, location, &wish).await
 }
 

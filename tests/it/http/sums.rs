@@ -152,3 +152,108 @@ async fn heads_that_stop_halfway_are_bounded_together_and_others_are_served() {
     assert!(grown < 32 * MIB as u64 + 2 * SLACK, "took {grown} bytes");
     assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
 }
+
+/// An API of so many connections with jobs that nobody runs, and the id of one of them.
+async fn crowded(connections: usize, environment: &[(&str, &str)]) -> (Stack, Api, String) {
+    let mut stack = Stack::start();
+    let (_idle, connections) = (stack.api().await, connections.to_string());
+    let own =
+        [("CRUNCH_API_UNKNOWN_TASKS", "accept"), ("CRUNCH_API_MAX_CONNECTIONS", &connections)];
+    let api = stack.api_with(&[&own, environment].concat()).await;
+    let id = api.submit("t", &json!(1)).await;
+    (stack, api, id)
+}
+
+/// Opens a stream of events, and returns it with the status it was answered with.
+async fn streams(api: &Api, id: &str) -> (RawConnection, String) {
+    let mut raw = RawConnection::to(api).await;
+    raw.begin(&format!("GET /jobs/{id}/events"), &[]).await;
+    raw.write("\r\n").await.unwrap();
+    let begin = raw.more().await.unwrap_or_default();
+    (raw, String::from_utf8_lossy(&begin).into_owned())
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn those_who_wait_leave_room_for_others() {
+    let (_stack, api, id) = crowded(20, &[]).await;
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        let (raw, answer) = streams(&api, &id).await;
+        assert_eq!(status(&answer), "200", "{answer}");
+        open.push(raw);
+    }
+    let (_raw, refused) = streams(&api, &id).await;
+    assert_eq!(status(&refused), "429", "{refused}");
+    assert!(refused.contains("retry-after: 5\r\n") && refused.contains("/too-many-waiting"));
+    // A wait is a preference: without a place one is answered at once, and asked to come again later.
+    for path in [format!("/jobs/{id}?wait=60"), format!("/result/{id}?wait=60")] {
+        let answer = api.get(&path).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        assert_eq!(answer.header("retry-after"), "5");
+    }
+    let request = api.request(reqwest::Method::POST, "/crunch").header("prefer", "wait=60");
+    let taken = api.send(request.json(&json!(1))).await;
+    assert_eq!((taken.status.as_u16(), taken.header("retry-after")), (202, "5"), "{taken:?}");
+    assert_eq!(taken.header("preference-applied"), "");
+    // The streams end with their job.
+    assert_eq!(api.act(&format!("/jobs/{id}/cancel")).await.status, 200);
+    let other = api.submit("t", &json!(1)).await;
+    eventually("there is a place again", async || {
+        let (_raw, answer) = streams(&api, &other).await;
+        (status(&answer) == "200").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_all_who_may_wait_do_streams_are_refused_and_others_are_served() {
+    let (_stack, api, id) = crowded(20, &[("CRUNCH_API_MAX_WAITING_PER_CALLER", "100")]).await;
+    let mut open = Vec::new();
+    for _ in 0..16 {
+        let (raw, answer) = streams(&api, &id).await;
+        assert_eq!(status(&answer), "200", "{answer}");
+        open.push(raw);
+    }
+    for _ in 0..10 {
+        let (_raw, refused) = streams(&api, &id).await;
+        assert_eq!(status(&refused), "503", "{refused}");
+        assert!(refused.contains("retry-after: 5\r\n") && refused.contains("/overloaded"));
+    }
+    assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
+}
+
+#[tokio::test]
+async fn probes_are_answered_when_all_connections_are_at_work() {
+    let (_stack, api, _id) = crowded(4, &[]).await;
+    // Bodies that do not end are requests at work.
+    let slow = ["Content-Type: application/json", "Content-Length: 1000"];
+    let mut busy = Vec::new();
+    for _ in 0..4 {
+        let mut raw = RawConnection::to(&api).await;
+        raw.begin("POST /crunch", &[&slow[..], &["Expect: 100-continue"]].concat()).await;
+        raw.write("\r\n").await.unwrap();
+        assert!(raw.more().await.unwrap().starts_with(b"HTTP/1.1 100 "), "it is at work");
+        busy.push(raw);
+    }
+    for probe in ["GET /livez", "GET /readyz", "HEAD /livez"] {
+        let mut raw = RawConnection::to(&api).await;
+        let answer = raw.ask(probe, &[]).await;
+        assert_eq!((answer.status.as_u16(), answer.header("connection")), (200, "close"));
+        raw.closes().await;
+    }
+    let mut raw = RawConnection::to(&api).await;
+    let answer = raw.ask("GET /tasks", &[]).await;
+    is_problem(&answer, 503, "overloaded");
+    assert_eq!(answer.header("connection"), "close");
+    raw.closes().await;
+    drop(busy);
+    eventually("others are served again", async || {
+        let answer = RawConnection::to(&api).await.ask("GET /tasks", &[]).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+}
