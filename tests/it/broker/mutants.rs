@@ -193,7 +193,7 @@ const MUTANTS: &[Mutant] = &[
         "",
     ),
     ("one look a lane", "if #ids < width then break end", "break"),
-    ("a sweep stops at its gate", "if state[4] ~= '1' and age", "if age"),
+    ("a sweep stops at its gate", "if state.more ~= '1' and age", "if age"),
     ("a sweep knows no budget", "left = SWEEP_IDS }", "left = 100000 }"),
     ("settling trims nothing", "trim(w, p, queue, now, 2 * count)", ""),
     ("the history has no bytes", "or (breaks > 0 and #history > HISTORY_BYTES)", ""),

@@ -251,6 +251,7 @@ stories! {
     "each life is told once, and a muted job no more" => webhooks::lives,
     // Those that take longest come last: a mutant is tried on each until one notices.
     "what is due is found in one of many queues, and the others are visited in turn" => sweeps::many_queues,
+    "a queue with much that is due is visited until all of it is done" => sweeps::many_jobs,
     "a clock that went back makes a sweep visit every queue" => sweeps::clock_back,
     "a nearly full Redis makes a sweep visit every queue" => sweeps::nearly_full,
     "no more queues are known than may be, and those that are go on" => limits::names,

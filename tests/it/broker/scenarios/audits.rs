@@ -126,6 +126,8 @@ pub(super) async fn lease(world: &mut World) -> Check {
     world.beat(&[]).await?;
     let claim = world.claim(1).await?.claims.remove(0);
     world.tamper("ZREM", "queue:story:running", &[&id.to_string()]).await;
+    // Nothing of it is left where sweeps look either; the new lease is listed there again.
+    world.tamper("DEL", "due", &[]).await;
     world.pass(5000).await;
     world.heals("lost 1").await?;
     let settled = world.exchange(vec![claim.lease.complete(Payload::json("1"))], 0).await?.settled;

@@ -67,7 +67,12 @@ pub(super) async fn clock_back(world: &mut World) -> Check {
     ensure(world.claim(1).await?.claims.len() == 1, "a job is claimed")?;
     swept(world).await?;
     world.now -= 3_600_000;
-    world.silence(10).await?;
+    world.silence(1).await?;
+    let key = world.key("sweep");
+    let mut ask = redis::cmd("HGET");
+    let all: u64 = ask.arg(key).arg("all").query_async(&mut world.redis).await.unwrap();
+    ensure(all == 0, "one round of all queues is enough")?;
+    world.silence(9).await?;
     ensure(status(world, id).await? == Status::Running, "its lease counts anew")?;
     world.silence(2).await?;
     ensure(status(world, id).await? == Status::Queued, "and ends in time by the new clock")
@@ -88,4 +93,13 @@ pub(super) async fn nearly_full(world: &mut World) -> Check {
     }
     let gone = world.broker.job(job.id).await.map_err(|error| error.to_string())?;
     ensure(matches!(gone, Lookup::Gone(_)), "one second's round makes room in every queue")
+}
+
+/// A call promotes a hundred jobs: the queue stays due until all are.
+pub(super) async fn many_jobs(world: &mut World) -> Check {
+    crowd(world).await?;
+    let job = |_| NewJob { start: Start::After(Duration::from_secs(1)), ..world.job("{}") };
+    world.submit(&(0..250).map(job).collect::<Vec<_>>()).await?;
+    world.silence(1).await?;
+    ensure(world.ready(&["story"]).await == 250, "one sweep goes on until all are promoted")
 }
