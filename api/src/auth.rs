@@ -7,6 +7,7 @@ mod file;
 mod key;
 mod rights;
 mod ring;
+mod ticket;
 
 use std::collections::BTreeSet;
 use std::future::{Ready, ready};
@@ -18,19 +19,28 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use crunch_common::job::JobId;
 use crunch_common::queue::QueueName;
+use crunch_common::time::Timestamp;
 
 pub(crate) use file::{FileError, KeyFile};
 pub use key::KeyId;
 pub(crate) use key::{Key, Token};
 pub use rights::{Queues, Scope, Scopes};
 pub(crate) use ring::KeyRing;
+pub(crate) use ticket::Ticket;
+
+use self::key::SecretHash;
 
 use crate::connections::network_of;
 use crate::parameters::Accepts;
 use crate::problem::{FORBIDDEN, INTERNAL, Problem, UNAUTHORIZED};
+use crate::query;
 use crate::rate::Rate;
 use crate::state::App;
+
+/// What keys and tickets begin with.
+pub(crate) const SECRETS: [&str; 2] = [key::PREFIX, ticket::PREFIX];
 
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +49,9 @@ pub(crate) enum Access {
     Open,
     /// A key with that scope, where callers must show one. Every request counts against the caller's rate.
     Needs(Scope),
-    /// The same, but the handler counts the request itself, once it knows that the request is a valid one; it checks the query
+    /// As [`Access::Needs`], or a ticket for the stream of the job in the path.
+    NeedsOrTicket(Scope),
+    /// As [`Access::Needs`], but the handler counts the request itself, once it knows that the request is a valid one; it checks the query
     /// itself as well.
     NeedsAndCounts(Scope),
 }
@@ -49,7 +61,9 @@ impl Access {
     pub(crate) const fn scope(self) -> Option<Scope> {
         match self {
             Self::Open => None,
-            Self::Needs(scope) | Self::NeedsAndCounts(scope) => Some(scope),
+            Self::Needs(scope) | Self::NeedsOrTicket(scope) | Self::NeedsAndCounts(scope) => {
+                Some(scope)
+            }
         }
     }
 }
@@ -126,6 +140,15 @@ impl Caller {
         }
     }
 
+    /// A ticket for a job's stream by this caller's right. Where nobody must show anything it opens what is open.
+    pub(crate) fn ticket(&self, job: JobId) -> Ticket {
+        let now = Timestamp::now();
+        match &self.0 {
+            Known::Address(_) => Ticket::issue(&KeyId::nobody(), &SecretHash::NOTHING, job, now),
+            Known::Key(key) => Ticket::issue(&key.id, &key.hash, job, now),
+        }
+    }
+
     fn has(&self, scope: Scope) -> bool {
         match &self.0 {
             Known::Address(_) => true,
@@ -169,22 +192,52 @@ fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Pro
     let app = request.app_data::<web::Data<App>>();
     let app = app.ok_or_else(|| Problem::new(INTERNAL, "nobody can be let in"))?;
     let address = request.peer_addr().map(|peer| network_of(peer.ip()));
-    let caller = app.authority.identify(request.headers(), address)?;
+    let ticket = Some(request).filter(|_| matches!(access, Access::NeedsOrTicket(_)));
+    let caller = match ticket.and_then(ticket_in) {
+        Some(ticket) => app.authority.redeem(&ticket, request, address)?,
+        None => app.authority.identify(request.headers(), address)?,
+    };
     if !caller.has(scope) {
         let detail = format!("the key lacks the scope {scope}");
         let challenge = format!("{CHALLENGE}, error=\"insufficient_scope\", scope=\"{scope}\"");
         return Err(Problem::new(FORBIDDEN, detail).header(header::WWW_AUTHENTICATE, &challenge));
     }
-    if matches!(access, Access::Needs(_)) {
+    if !matches!(access, Access::NeedsAndCounts(_)) {
         app.limits.count(&caller, request.request())?;
     }
     Ok(Some(caller))
+}
+
+/// The ticket in the query of a request, whatever it may be.
+fn ticket_in(request: &ServiceRequest) -> Option<String> {
+    let pairs = query::pairs(request.query_string()).ok()?;
+    pairs.into_iter().find(|(name, _)| name == Ticket::PARAMETER).map(|(_, ticket)| ticket)
 }
 
 /// How to show a key (RFC 6750, section 3).
 const CHALLENGE: &str = "Bearer realm=\"crunch\"";
 
 impl Authority {
+    /// Who shows a ticket instead of a key. Beside a key it is not looked at: one of them may have been put there by somebody
+    /// else.
+    fn redeem(
+        &self,
+        ticket: &str,
+        request: &ServiceRequest,
+        address: Option<IpAddr>,
+    ) -> Result<Caller, Problem> {
+        let Self::Keys(ring) = self else { return Ok(Caller(Known::Address(address))) };
+        let job = request.match_info().get("id").and_then(|id| id.parse().ok());
+        let alone = !request.headers().contains_key(header::AUTHORIZATION);
+        let ticket: Option<Ticket> = ticket.parse().ok().filter(|_| alone);
+        let key = ticket.zip(job).and_then(|(ticket, job)| ring.find_by_ticket(&ticket, job));
+        key.map(|key| Caller(Known::Key(key))).ok_or_else(|| {
+            tracing::info!(?address, "a ticket for a stream was not taken");
+            let detail = "the ticket does not open this stream, is beside a key, or its 60 seconds are over: POST /stream-tickets makes another";
+            Problem::new(UNAUTHORIZED, detail).header(header::WWW_AUTHENTICATE, CHALLENGE)
+        })
+    }
+
     fn identify(&self, headers: &HeaderMap, address: Option<IpAddr>) -> Result<Caller, Problem> {
         let ring = match self {
             Self::Off => return Ok(Caller(Known::Address(address))),

@@ -143,8 +143,9 @@ pub struct TaskRoute {
 }
 
 /// First segments of the paths that the API keeps for itself, now and later.
-const OWN_PATHS: [&str; 11] = [
+const OWN_PATHS: [&str; 12] = [
     "jobs",
+    "stream-tickets",
     "result",
     "tasks",
     "queues",

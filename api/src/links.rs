@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crunch_common::job::JobId;
 
+use crate::auth::Ticket;
+
 /// Base of absolute links.
 #[derive(Debug, Clone)]
 pub(crate) struct PublicUrl(String);
@@ -26,6 +28,11 @@ impl PublicUrl {
 
     pub(crate) fn job(&self, id: JobId) -> String {
         format!("{}{}", self.0, job(id))
+    }
+
+    /// Where a ticket opens a job's event stream.
+    pub(crate) fn stream(&self, id: JobId, ticket: &Ticket) -> String {
+        format!("{}{}/events?{}={}", self.0, job(id), Ticket::PARAMETER, ticket.reveal())
     }
 
     pub(crate) fn result_by_token(&self, id: JobId) -> String {

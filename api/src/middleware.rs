@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Builder;
 
+use crate::auth::SECRETS;
 use crate::budget::{Budgets, SMALL, Share, overloaded};
 use crate::connections::{self, Busy};
 use crate::metrics::{self, Sum};
@@ -37,13 +38,17 @@ pub(crate) async fn around<B: MessageBody + 'static>(
         "request",
         request.id = id.to_str().unwrap_or_default(),
         method = %request.method(),
-        path = start_of(request.path()),
+        path = start_of(open_part(request.path())),
     );
     let answer = async move {
         let (begun, busy) = (Instant::now(), Busy::begin());
         let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
-        let budgets = request.app_data::<web::Data<App>>().map(|app| app.budgets.clone());
-        let (mut response, share) = counted(judged(request, next).await?, budgets.as_deref());
+        let app = request.app_data::<web::Data<App>>().cloned();
+        let answer = judged(request, next).await?;
+        let (mut response, share) = counted(answer, app.as_deref().map(|app| &*app.budgets));
+        if let Some(app) = app {
+            app.browsers.share(&mut response);
+        }
         let standing = response.request().extensions().get::<Standing>().copied();
         if let Some(standing) = standing {
             standing.tell(response.headers_mut());
@@ -66,7 +71,7 @@ pub(crate) async fn around<B: MessageBody + 'static>(
     answer.instrument(span).await
 }
 
-/// The answer of a handler, or to what a browser may not do or asks first; pages of allowed origins may read either.
+/// The answer of a handler, or to what a browser may not do or asks first.
 async fn judged<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -77,13 +82,11 @@ async fn judged<B: MessageBody + 'static>(
     let Some(app) = request.app_data::<web::Data<App>>().cloned() else {
         return Ok(explained(next.call(request).await?));
     };
-    let mut response = match app.browsers.judge(request.head()) {
+    Ok(match app.browsers.judge(request.head()) {
         Ok(None) => explained(next.call(request).await?),
         Ok(Some(answer)) => request.into_response(answer),
         Err(problem) => explained(request.error_response(problem)),
-    };
-    app.browsers.share(&mut response);
-    Ok(response)
+    })
 }
 
 /// Counts what the client has still to take; 503 instead if others hold too much.
@@ -101,7 +104,7 @@ fn counted(
     match share.resize(size) {
         Ok(()) => (response, Some(share)),
         Err(problem) => {
-            let answer = problem.respond(response.request().path());
+            let answer = problem.respond(open_part(response.request().path()));
             (response.into_response(answer), None)
         }
     }
@@ -166,7 +169,7 @@ impl MessageBody for Held {
 /// An answer whose error, if it has one, is a problem document.
 fn explained<B: MessageBody + 'static>(response: ServiceResponse<B>) -> ServiceResponse<BoxBody> {
     let Some(error) = response.response().error() else { return response.map_into_boxed_body() };
-    let path = response.request().path();
+    let path = open_part(response.request().path());
     let answer = match error.as_error::<Problem>() {
         Some(problem) => problem.respond(path),
         None if response.status().is_server_error() => {
@@ -188,6 +191,12 @@ fn request_id(request: &ServiceRequest) -> HeaderValue {
         let id = Builder::from_random_bytes(rand::random()).into_uuid().to_string();
         HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
     })
+}
+
+/// A path up to where a key or a ticket begins: a client that mistakes how a URL is written may have put one there.
+fn open_part(path: &str) -> &str {
+    let secret = SECRETS.iter().filter_map(|prefix| path.find(prefix)).min();
+    secret.map_or(path, |at| &path[..at])
 }
 
 fn start_of(path: &str) -> &str {

@@ -44,6 +44,7 @@ pub(crate) use shelf::Shelf;
         routes::deliveries::list,
         routes::events::stream,
         routes::events::log,
+        routes::tickets::create,
         routes::jobs::cancel,
         routes::jobs::retry,
         routes::tasks::list,

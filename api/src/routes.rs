@@ -12,6 +12,7 @@ pub(crate) mod results;
 pub(crate) mod sight;
 pub(crate) mod submit;
 pub(crate) mod tasks;
+pub(crate) mod tickets;
 pub(crate) mod workers;
 
 use actix_web::http::{Method, header};
@@ -19,7 +20,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Responder, Route};
 
-use crate::auth::Access::{self, NeedsAndCounts, Open};
+use crate::auth::Access::{self, NeedsAndCounts, NeedsOrTicket, Open};
 use crate::auth::Scope::{Admin, Cancel, Read, Submit};
 use crate::auth::authorize;
 use crate::config::TaskRoute;
@@ -48,7 +49,8 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::one("/jobs/{id}/payload").get(Read, results::payload),
         At::path("/jobs/{id}/attempts").get(Read, jobs::attempts),
         At::path("/jobs/{id}/deliveries").get(Read, deliveries::list),
-        At::one("/jobs/{id}/events").get(Read, events::stream),
+        At::one("/jobs/{id}/events").get(NeedsOrTicket(Read), events::stream),
+        At::path("/stream-tickets").post(Read, tickets::create),
         At::path("/jobs/{id}/logs").get(Read, events::log),
         At::path("/jobs/{id}/cancel").post(Cancel, jobs::cancel),
         At::path("/jobs/{id}/retry").post(Admin, jobs::retry),
@@ -144,7 +146,9 @@ impl At {
     {
         let accepts = match access {
             NeedsAndCounts(_) => Accepts::anything(),
-            Open | Access::Needs(_) => Accepts::by(&method, &self.path, self.unknown),
+            Open | Access::Needs(_) | NeedsOrTicket(_) => {
+                Accepts::by(&method, &self.path, self.unknown)
+            }
         };
         let guard = from_fn(move |request, next| authorize((access, accepts), request, next));
         self.routes.push(web::method(method.clone()).to(handler).wrap(guard));

@@ -23,6 +23,7 @@ mod shutdown;
 mod slow;
 mod submit;
 mod sums;
+mod tickets;
 mod tls;
 mod unknown_tasks;
 mod waiting;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crunch_common::time::Timestamp;
+use hmac::{Hmac, KeyInit, Mac};
 use rand::distr::{Alphanumeric, SampleString};
 use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use super::rights::{Queues, Scopes};
 use crate::rate::Rate;
 
 /// What every key begins with, so that scanners for leaked secrets find it.
-const PREFIX: &str = "crk_";
+pub(super) const PREFIX: &str = "crk_";
 /// Enough to name a key among any number of them; it is no secret.
 const ID_LENGTH: usize = 10;
 const ID_ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
@@ -39,6 +40,11 @@ impl KeyId {
         let mut rng = rand::rng();
         let mut letter = || ID_ALPHABET.choose(&mut rng).map_or('a', |&byte| char::from(byte));
         Self((0..ID_LENGTH).map(|_| letter()).collect())
+    }
+
+    /// Names no key: for tickets where nobody must show one.
+    pub(super) fn nobody() -> Self {
+        Self("-".repeat(ID_LENGTH).into())
     }
 
     pub(crate) fn is_the_example(&self) -> bool {
@@ -132,6 +138,21 @@ pub(crate) struct SecretHash([u8; 32]);
 impl SecretHash {
     /// What nothing has as its hash, for keys that do not exist.
     pub(crate) const NOTHING: Self = Self([0; 32]);
+
+    /// Signs a text (HMAC-SHA-256, RFC 2104).
+    pub(super) fn sign(&self, text: &[u8]) -> [u8; 32] {
+        self.mac(text).finalize().into_bytes().into()
+    }
+
+    /// Whether the signature is of that text, in a time that does not depend on where they differ.
+    pub(super) fn signed(&self, text: &[u8], signature: &[u8]) -> bool {
+        self.mac(text).verify_slice(signature).is_ok()
+    }
+
+    fn mac(&self, text: &[u8]) -> Hmac<Sha256> {
+        let mac = Hmac::<Sha256>::new_from_slice(&self.0);
+        mac.expect("a key of any length will do").chain_update(text)
+    }
 
     /// Whether both are of the same secret, in a time that does not depend on where they differ.
     pub(crate) fn matches(&self, other: &Self) -> Choice {

@@ -6,8 +6,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use crunch_common::job::JobId;
+use crunch_common::time::Timestamp;
+
 use super::file::{FileError, KeyFile, Stamp};
 use super::key::SecretHash;
+use super::ticket::Ticket;
 use super::{Key, KeyId, Token};
 
 type Keys = HashMap<KeyId, Arc<Key>>;
@@ -53,6 +57,14 @@ impl KeyRing {
                 tracing::error!(%error, "the API keys cannot be read; those known before are still taken");
             }
         }
+    }
+
+    /// The key by whose right a ticket opens a job's stream, if it does.
+    pub(crate) fn find_by_ticket(&self, ticket: &Ticket, job: JobId) -> Option<Arc<Key>> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let key = keys.get(ticket.key()).cloned();
+        drop(keys);
+        key.filter(|key| ticket.opens(job, key, Timestamp::now()))
     }
 
     /// The key that a caller showed, if it is one of ours. An unknown id is compared like a known one, so that the time it

@@ -68,6 +68,7 @@ fn nothing_unknown(document: &mut Value) {
     submission["required"] = json!(["task"]);
     submission["additionalProperties"] = json!(false);
     document["components"]["schemas"]["Batch"]["additionalProperties"] = json!(false);
+    document["components"]["schemas"]["StreamTicketRequest"]["additionalProperties"] = json!(false);
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {

@@ -43,6 +43,7 @@ pub(crate) struct EventSchema {
 #[utoipa::path(get, path = "/jobs/{id}/events", tag = "jobs", operation_id = "streamEvents",
     params(
         ("id" = String, Path, description = "The job's id"),
+        ("ticket" = Option<String>, Query, description = "Instead of a key: what `POST /stream-tickets` answered for this job"),
         ("Last-Event-ID" = Option<String>, Header, description = "`id` of the last event that arrived: go on behind it"),
     ),
     responses(

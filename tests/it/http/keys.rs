@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{is_problem, refused};
 
 /// Every route and the scope it asks for, written down a second time: a scope is not changed by accident.
-const ROUTES: [(&str, &str, &str); 32] = [
+const ROUTES: [(&str, &str, &str); 33] = [
     ("POST", "/crunch", "submit"),
     ("GET", "/jobs", "read"),
     ("POST", "/jobs", "submit"),
@@ -24,6 +24,7 @@ const ROUTES: [(&str, &str, &str); 32] = [
     ("GET", "/jobs/{id}/events", "read"),
     ("GET", "/jobs/{id}/deliveries", "read"),
     ("GET", "/jobs/{id}/logs", "read"),
+    ("POST", "/stream-tickets", "read"),
     ("POST", "/jobs/{id}/cancel", "cancel"),
     ("POST", "/jobs/{id}/retry", "admin"),
     ("GET", "/tasks", "read"),
@@ -86,7 +87,14 @@ impl Keyed {
         self.api.send(self.api.request(Method::POST, path).bearer_auth(key).json(body)).await
     }
 
-    async fn revoke(&self, key: &str) {
+    /// Another API with the same keys.
+    pub(super) async fn another_api(&mut self, environment: &[(&str, &str)]) -> Api {
+        let mut all = vec![("CRUNCH_API_KEYS", self.file.to_str().unwrap())];
+        all.extend(environment);
+        self.stack.api_with(&all).await
+    }
+
+    pub(super) async fn revoke(&self, key: &str) {
         let id = key.split('_').nth(1).unwrap();
         let output =
             keys(&self.stack, &["revoke", id, "--file", self.file.to_str().unwrap()]).await;

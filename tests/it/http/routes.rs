@@ -8,7 +8,7 @@ use super::{is_problem, lone, refused};
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
 
 /// Paths and what they offer.
-const ROUTES: [(&str, &str); 32] = [
+const ROUTES: [(&str, &str); 33] = [
     ("/crunch", "POST, OPTIONS"),
     ("/jobs", "GET, HEAD, POST, OPTIONS"),
     ("/jobs/batch", "POST, OPTIONS"),
@@ -21,6 +21,7 @@ const ROUTES: [(&str, &str); 32] = [
     ("/jobs/x/deliveries", "GET, HEAD, OPTIONS"),
     ("/jobs/x/events", "GET, HEAD, OPTIONS"),
     ("/jobs/x/logs", "GET, HEAD, OPTIONS"),
+    ("/stream-tickets", "POST, OPTIONS"),
     ("/jobs/x/cancel", "POST, OPTIONS"),
     ("/jobs/x/retry", "POST, OPTIONS"),
     ("/tasks", "GET, HEAD, OPTIONS"),

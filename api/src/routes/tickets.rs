@@ -1,0 +1,88 @@
+//! Tickets for event streams, for pages in browsers: `EventSource` can send no key.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use crunch_common::job::ContentType;
+use crunch_common::time::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Answer;
+use super::sight::job_there;
+use crate::auth::Caller;
+use crate::problem::{Problem, Violation};
+use crate::state::App;
+use crate::{body, json};
+
+/// An id and what JSON puts around it; nobody needs more.
+const MAX_BODY: u64 = 1024;
+
+/// What a ticket is for.
+#[derive(ToSchema)]
+#[schema(as = StreamTicketRequest)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct TicketRequest {
+    /// The job's id.
+    job: String,
+}
+
+/// A ticket, and where it is shown.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StreamTicket)]
+pub(crate) struct TicketDocument {
+    /// Opens the stream of this job and nothing else. A secret.
+    ticket: String,
+    /// For `new EventSource(url)`; has the ticket in it.
+    #[schema(format = "uri")]
+    url: String,
+    /// The stream must be open by then. An open one goes on.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+}
+
+/// Makes a ticket for a job's event stream: for `EventSource`, which can send no key.
+#[utoipa::path(post, path = "/stream-tickets", tag = "jobs", operation_id = "createStreamTicket",
+    request_body = TicketRequest,
+    responses(
+        (status = 201, description = "A ticket that opens the stream for 60 seconds", body = TicketDocument),
+        (status = 404, description = "There is no such job"),
+        (status = 410, description = "It was deleted"),
+    ))]
+pub(crate) async fn create(
+    app: web::Data<App>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Answer {
+    body::content_type(&request, Some(&[ContentType::json()]))?;
+    let bytes = body::read(&request, payload, &app.budgets.requests, MAX_BODY).await?;
+    let id = job_in(json::check(&bytes)?).map_err(|wrong| Problem::violations(vec![wrong]))?;
+    let job = job_there(&app, &caller, &id).await?;
+    let ticket = caller.ticket(job.id);
+    let document = TicketDocument {
+        url: app.public_url.stream(job.id, &ticket),
+        ticket: ticket.reveal(),
+        expires_at: ticket.expires_at,
+    };
+    // No Location: proxies log headers.
+    Ok(HttpResponse::Created().insert_header((header::CACHE_CONTROL, "no-store")).json(document))
+}
+
+/// The only member of the body, once.
+fn job_in(text: &str) -> Result<String, Violation> {
+    let members = json::Members::of(text);
+    let members = members.ok_or_else(|| Violation::new("", "expected {\"job\": \"<id>\"}"))?;
+    if let Some((name, _)) = members.0.iter().find(|(name, _)| name != "job") {
+        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+        return Err(Violation::new(
+            pointer,
+            format!("there is no member {name:?} here, only \"job\""),
+        ));
+    }
+    match &members.0[..] {
+        [] => Err(Violation::new("/job", "is missing")),
+        [(_, job)] => serde_json::from_str(job.get())
+            .map_err(|_| Violation::new("/job", "expected the id of a job")),
+        _ => Err(Violation::new("/job", "is given twice")),
+    }
+}
