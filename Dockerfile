@@ -57,4 +57,5 @@ ENTRYPOINT ["crunch-worker"]
 # With its configuration in it: mounted from a clone that only its owner can read, the user of Redis could not read it.
 FROM ${REDIS_IMAGE} AS redis
 COPY redis.conf /etc/crunch/redis.conf
-RUN chmod 755 /etc/crunch && chmod 644 /etc/crunch/redis.conf
+COPY deploy/crunch-redis /usr/local/bin/
+RUN chmod 755 /etc/crunch /usr/local/bin/crunch-redis && chmod 644 /etc/crunch/redis.conf

@@ -23,5 +23,6 @@ mod script_up;
 mod shutdown;
 mod strands;
 mod supervise;
+mod torn_log;
 mod webhooks;
 mod worker_health;
