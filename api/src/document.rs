@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use crunch_common::broker::{
-    Attempt, JobRecord, LogLine, QueueSummary, ResultSummary, WorkerSummary,
+    Attempt, JobRecord, LogLine, QueueSummary, ResultSummary, WaitingFor, WorkerSummary,
 };
 use crunch_common::job::{JobError, Metadata, Status};
 use crunch_common::schema::Schema;
@@ -64,6 +64,8 @@ pub(crate) struct JobDocument {
     /// Null unless the job failed, was canceled, or waits for a retry.
     #[schema(value_type = Option<ErrorDocument>)]
     error: Option<JobError>,
+    /// Null unless the job could run and a worker gave it back: it is tried again until it can, or until its deadline.
+    waiting_for: Option<WaitingForDocument>,
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
     metadata: Metadata,
     links: Links,
@@ -78,6 +80,17 @@ pub(crate) struct Links {
     events: String,
     logs: String,
     cancel: String,
+}
+
+/// Why a job that could run does not, for no fault of its own.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WaitingFor)]
+pub(crate) struct WaitingForDocument {
+    /// `worker_with_task`: the workers of its queue do not know its task. `machine`: a worker's machine could not run it.
+    /// `receiver`: whom a delivery goes to is busy with others. A later version may know other words.
+    reason: String,
+    /// For people.
+    detail: Option<String>,
 }
 
 /// Why a job or an attempt failed.
@@ -129,6 +142,9 @@ impl JobDocument {
             result_size: size,
             result_content_type: content_type,
             error: job.error.filter(|_| shows_error),
+            waiting_for: job
+                .waiting_for
+                .map(|WaitingFor { reason, detail }| WaitingForDocument { reason, detail }),
             metadata: job.options.metadata,
             links: Links {
                 this: links::job(job.id),

@@ -60,7 +60,7 @@ pub use lease::{Epoch, Lease, LeaseKey, ReleaseCause, Settlement, WorkerId};
 pub use list::{Cursor, InvalidCursor, ListQuery, Page};
 pub use operate::{CancelOutcome, DeleteOutcome, RetryOutcome};
 pub use queues::QueueSummary;
-pub use record::{JobRecord, Lookup, ResultSummary, Tombstone};
+pub use record::{JobRecord, Lookup, ResultSummary, Tombstone, WaitingFor};
 pub use submit::{Enqueued, IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
 pub use sweep::Swept;
 pub use wakeup::{Control, Controls};

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crunch_common::broker::{Claim, ClaimedJob, Lease, ReleaseCause, Settlement};
 use crunch_common::job::{ErrorCode, JobError, Payload, TraceContext};
+use crunch_common::task::TaskName;
+use crunch_common::telemetry::LogLimits;
 use crunch_common::time::{Timestamp, whole_ms};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument;
@@ -31,6 +33,15 @@ pub(crate) struct Executor {
     pub(crate) running: Arc<RunningJobs>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) max_result: usize,
+    /// Jobs of tasks that this worker does not have: a line a minute and task, whatever their number.
+    pub(crate) unknown_tasks: LogLimits<TaskName>,
+}
+
+impl Executor {
+    /// A limit for [`Executor::unknown_tasks`]. More tasks than a deploy adds share one.
+    pub(crate) fn limit_of_unknown_tasks() -> LogLimits<TaskName> {
+        LogLimits::new(Duration::from_secs(60), 64)
+    }
 }
 
 /// A claimed job whose lease heartbeats name, ready to run.
@@ -63,12 +74,15 @@ impl Executor {
     /// The settlement of a job that is not to run here, or not any more.
     pub(crate) fn admit(&self, claim: Claim, slot: Slot) -> Result<Box<Admitted>, Settlement> {
         let Claim { lease, job } = claim;
-        let Some(task) = self.registry.find(&job.task).cloned() else {
-            tracing::warn!(job.id = %job.id, job.task = %job.task, "no code for this task here: given back");
-            return Err(lease.release(ReleaseCause::Unroutable));
-        };
+        // First: nobody may come who has code for it.
         let Some(limit) = TimeLimit::of(&job) else {
             return Err(lease.fail(deadline_exceeded()));
+        };
+        let Some(task) = self.registry.find(&job.task).cloned() else {
+            if let Some(left_out) = self.unknown_tasks.admit(&job.task) {
+                tracing::warn!(job.id = %job.id, job.task = %job.task, left_out, "no code for this task here: given back for a worker that has it");
+            }
+            return Err(lease.release(ReleaseCause::Unroutable));
         };
         let stop = Stop::default();
         metrics::claimed(&job);

@@ -340,6 +340,7 @@ impl Staff {
             running: running.clone(),
             reporter,
             max_result: config.max_result,
+            unknown_tasks: Executor::limit_of_unknown_tasks(),
         };
         let consumers = Consumers {
             config,

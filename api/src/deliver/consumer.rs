@@ -141,11 +141,18 @@ impl Consumer {
 
     /// Sends an exchange until it is answered; `None` if its answer cannot be read: then the leases of what it carried end.
     async fn send(&self, exchange: &mut Exchange) -> Option<Exchanged> {
-        let (mut failures, mut unreadable) = (0, 0);
+        let (mut failures, mut unreadable, mut stale) = (0, 0, 0);
         loop {
             match self.broker.exchange(self.partition, exchange).await {
                 Ok(exchanged) => return Some(exchanged),
-                Err(Error::StaleExchange) => exchange.number += 1,
+                Err(Error::StaleExchange) => {
+                    exchange.number += 1;
+                    // The first is asked again at once.
+                    stale += 1;
+                    if stale > 1 {
+                        tokio::time::sleep(Backoff::FOR_CONNECTIONS.draw(stale)).await;
+                    }
+                }
                 Err(error) => {
                     failures += 1;
                     // A refusal is about the setup of Redis, and nothing that the exchange carries is to blame.

@@ -54,14 +54,14 @@ impl Courier {
         };
         let Some(_share) = self.shares.take(letter.target.authority()) else {
             // Uncharged, and after a while: the receiver is busy with others of ours.
-            return lease.release(ReleaseCause::Unroutable);
+            return lease.release(ReleaseCause::Receiver);
         };
         match self.hurry.run_until_cancelled(self.attempt(&job, &letter)).await {
             None => lease.release(ReleaseCause::Shutdown),
             Some(Err(error)) => {
                 tracing::warn!(job.id = %letter.order.job, %error, "redis does not serve the deliverer");
                 // Uncharged: the receiver was not asked. And not at once: Redis is to come back first.
-                lease.release(ReleaseCause::Unroutable)
+                lease.release(ReleaseCause::Machine(error.to_string()))
             }
             Some(Ok(verdict)) => settle(lease, &job, &letter, verdict),
         }

@@ -96,6 +96,7 @@ mod tests {
             finished_at: Some(Timestamp::from_unix_ms(1000)),
             expires_at: None,
             error: None,
+            waiting_for: None,
             result: None,
             task: task.name,
         };

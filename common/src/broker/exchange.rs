@@ -253,7 +253,7 @@ fn write_outcome(command: &mut Cmd, outcome: &Outcome) {
         }
         Outcome::Fail(error) => command.arg("fail").arg(json(error)),
         Outcome::Cancel(error) => command.arg("canceled").arg(json(error)),
-        Outcome::Release(cause) => command.arg("release").arg(cause.as_str()),
+        Outcome::Release(cause) => command.arg("release").arg(cause.as_str()).arg(cause.detail()),
     };
 }
 

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 pub(crate) const LAYOUT: u64 = 2;
 
 /// What several verbs use, in the order of its use.
-const SHARED: [&str; 11] = [
+const SHARED: [&str; 8] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/core.lua"),
     include_str!("lua/lifecycle.lua"),
@@ -20,12 +20,17 @@ const SHARED: [&str; 11] = [
     include_str!("lua/claim.lua"),
     include_str!("lua/take_back.lua"),
     include_str!("lua/sweep.lua"),
+];
+/// What only the two verbs of audits use, and these: one block together.
+const AUDIT: [&str; 5] = [
     include_str!("lua/places.lua"),
     include_str!("lua/mend.lua"),
     include_str!("lua/examine.lua"),
+    include_str!("lua/inspect.lua"),
+    include_str!("lua/heal.lua"),
 ];
 /// One file a verb, which no other uses. Each stands in a block of its own: Lua takes no more than 200 local names at once.
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 16] = [
     include_str!("lua/open.lua"),
     include_str!("lua/enqueue.lua"),
     include_str!("lua/exchange.lua"),
@@ -42,8 +47,6 @@ const VERBS: [&str; 18] = [
     include_str!("lua/announce.lua"),
     include_str!("lua/pause.lua"),
     include_str!("lua/purge.lua"),
-    include_str!("lua/inspect.lua"),
-    include_str!("lua/heal.lua"),
 ];
 
 /// A function of the library, by the name its Lua file registers.
@@ -122,7 +125,8 @@ impl Library {
 
     fn shipped_body() -> String {
         let verbs = VERBS.iter().flat_map(|verb| ["do\n", verb, "end\n"]);
-        SHARED.into_iter().chain(verbs).collect()
+        let audit = ["do\n"].into_iter().chain(AUDIT).chain(["end\n"]);
+        SHARED.into_iter().chain(verbs).chain(audit).collect()
     }
 
     fn of(body: &str) -> Self {

@@ -121,19 +121,40 @@ impl Lease {
 }
 
 /// Why a job is given back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReleaseCause {
     /// The worker shuts down. The job goes to the front of its queue.
     Shutdown,
     /// The worker has no code for this task. The job waits 1 s, doubling to 30 s, for one that has.
     Unroutable,
+    /// The worker's machine cannot run it now, for this reason: no descriptors are left, say. The job waits 1 s, doubling to
+    /// 30 s, and never fails for it. Its document shows the reason, of which [`ReleaseCause::MAX_DETAIL_BYTES`] are kept.
+    Machine(String),
+    /// Whom the job calls is busy with other jobs. It waits as long as for a machine.
+    Receiver,
 }
 
 impl ReleaseCause {
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// A sentence, not a log: it is kept with the job and shown in every list.
+    pub const MAX_DETAIL_BYTES: usize = 256;
+
+    pub(crate) const fn as_str(&self) -> &'static str {
         match self {
             Self::Shutdown => "released",
-            Self::Unroutable => "unroutable",
+            Self::Unroutable => "worker_with_task",
+            Self::Machine(_) => "machine",
+            Self::Receiver => "receiver",
+        }
+    }
+
+    /// What there is to know beside the cause; empty for most.
+    pub(crate) fn detail(&self) -> &str {
+        match self {
+            Self::Machine(reason) => {
+                let end = reason.floor_char_boundary(Self::MAX_DETAIL_BYTES);
+                &reason[..end]
+            }
+            Self::Shutdown | Self::Unroutable | Self::Receiver => "",
         }
     }
 }

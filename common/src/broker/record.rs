@@ -54,8 +54,29 @@ pub struct JobRecord {
     pub expires_at: Option<Timestamp>,
     /// Why it failed, was canceled, or why its last attempt failed.
     pub error: Option<JobError>,
+    /// What it waits for beside its turn, if a worker gave it back.
+    pub waiting_for: Option<WaitingFor>,
     /// What came out.
     pub result: Option<ResultSummary>,
+}
+
+/// Why a job that could run does not, for no fault of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingFor {
+    /// `worker_with_task`, `machine`, `receiver`; a later version may know others.
+    pub reason: String,
+    /// What there is to know beside it, for people.
+    pub detail: Option<String>,
+}
+
+impl WaitingFor {
+    /// Reads `<how often> <reason> <detail>`, as `lua/settle.lua` writes it.
+    fn read(text: &str) -> Option<Self> {
+        let mut words = text.splitn(3, ' ').skip(1);
+        let reason = words.next()?.to_owned();
+        let detail = words.next().filter(|detail| !detail.is_empty()).map(str::to_owned);
+        Some(Self { reason, detail })
+    }
 }
 
 /// What is known of a result without fetching it.
@@ -106,7 +127,7 @@ impl<T> Lookup<T> {
 /// The fields of a job's hash that make a [`JobRecord`], in the order [`read`] takes them; `result` is the last, so that
 /// [`WITHOUT_RESULT`] is the same without it. `result_large`, `payload`, `payload_large` and `history` are left out: they
 /// are fetched only when asked for.
-pub(crate) const FIELDS: [&str; 13] = [
+pub(crate) const FIELDS: [&str; 14] = [
     "gone",
     "state",
     "spec",
@@ -116,6 +137,7 @@ pub(crate) const FIELDS: [&str; 13] = [
     "progress",
     "progress_message",
     "run_at",
+    "waiting_for",
     "error",
     "result_size",
     "result_type",
@@ -222,6 +244,8 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
     let spec = Spec::read(&fields.required::<String>("spec")?, &mut LastOptions::default())?;
     let error =
         fields.parsed::<String>("error")?.map(|json| serde_json::from_str(&json)).transpose();
+    // It stays written once the job goes on; only while it is scheduled it says why.
+    let waiting_for = fields.parsed::<String>("waiting_for")?.as_deref().and_then(WaitingFor::read);
     let record = JobRecord {
         id,
         task: spec.task,
@@ -243,6 +267,7 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
         finished_at: state.finished_at,
         expires_at: state.expires_at,
         error: error.map_err(|error| Error::unreadable(format!("error of job {id}: {error}")))?,
+        waiting_for: waiting_for.filter(|_| state.status == Status::Scheduled),
         result: fields.result()?,
     };
     Ok(Lookup::Found(record))

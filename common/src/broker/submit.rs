@@ -440,6 +440,7 @@ fn created(job: &NewJob, now: Timestamp, run_at: Option<Timestamp>) -> JobRecord
         finished_at: None,
         expires_at: None,
         error: None,
+        waiting_for: None,
         result: None,
     }
 }

@@ -39,6 +39,8 @@ codes! {
     deadline_exceeded = "deadline_exceeded",
     /// Its workers died or stopped beating too often while they ran it.
     worker_lost = "worker_lost",
+    /// Workers that were alive did not receive it, too often.
+    not_delivered = "not_delivered",
     /// Somebody canceled it.
     canceled = "canceled",
     /// The payload is not what the task takes.

@@ -373,6 +373,7 @@ fn end(lease: Lease, ending: Ending) -> Settlement {
         Ending::Cancel => lease.cancel(error()),
         Ending::Release => lease.release(ReleaseCause::Shutdown),
         Ending::Unroutable => lease.release(ReleaseCause::Unroutable),
+        Ending::Machine => lease.release(ReleaseCause::Machine("simulated".to_owned())),
     }
 }
 

@@ -26,7 +26,10 @@ pub(crate) struct Job {
     pub(crate) due: u64,
     pub(crate) started_at: u64,
     pub(crate) settled_epoch: u64,
-    pub(crate) unroutable: u32,
+    /// Failed hand-overs.
+    pub(crate) unheard: u32,
+    /// How often it was given back to be tried later.
+    pub(crate) delays: u32,
     pub(crate) terminal_at: Option<u64>,
     pub(crate) gone: bool,
 }
@@ -81,7 +84,8 @@ impl Model {
             due: self.now + delay_ms,
             started_at: 0,
             settled_epoch: 0,
-            unroutable: 0,
+            unheard: 0,
+            delays: 0,
             terminal_at: None,
             gone: false,
         };
@@ -99,7 +103,7 @@ impl Model {
     fn make_ready(&mut self, id: JobId, front: bool) {
         let job = self.job(id);
         job.status = Status::Queued;
-        let lane = if job.losses >= 2 { SOLITARY } else { job.lane };
+        let lane = if job.losses >= 2 || job.unheard >= 3 { SOLITARY } else { job.lane };
         let queue = job.queue;
         let lane = &mut self.queues[queue].lanes[lane];
         if front { lane.push_front(id) } else { lane.push_back(id) }
@@ -140,11 +144,11 @@ impl Model {
                 job.status = Status::Retrying;
                 job.due = now + delay_ms;
             }
-            Ending::Unroutable => {
+            Ending::Unroutable | Ending::Machine => {
                 job.status = Status::Scheduled;
                 job.attempt -= 1;
-                job.due = now + (1000 << job.unroutable).min(30_000);
-                job.unroutable += 1;
+                job.due = now + (1000 << job.delays.min(10)).min(30_000);
+                job.delays += 1;
             }
             Ending::Release => {
                 job.attempt -= 1;
@@ -354,10 +358,10 @@ impl Model {
     /// Ends a run whose worker is lost; returns the job if it is to run again.
     fn lose(&mut self, id: JobId, unheard: bool) -> Option<JobId> {
         let job = self.job(id);
-        job.losses += u32::from(!unheard);
+        *(if unheard { &mut job.unheard } else { &mut job.losses }) += 1;
         if job.cancel_requested {
             self.end(id, Status::Canceled);
-        } else if job.losses >= 5 {
+        } else if job.losses >= 5 || job.unheard >= 8 {
             self.end(id, Status::Failed);
         } else {
             job.attempt -= 1;
@@ -397,7 +401,8 @@ impl Model {
         job.cancel_requested = false;
         job.attempt = 0;
         job.losses = 0;
-        job.unroutable = 0;
+        job.unheard = 0;
+        job.delays = 0;
         job.generation += 1;
         job.worker = None;
         job.terminal_at = None;

@@ -51,8 +51,12 @@ const MUTANTS: &[Mutant] = &[
         "w:add('ZREM', key.running(p, job.queue), id)\n  settle[outcome]",
         "settle[outcome]",
     ),
-    ("losses are never counted", "if not unheard then job.losses = num(job.losses) + 1 end", ""),
-    ("a lost reply counts as a loss", "return beats and lease_end", "return false and lease_end"),
+    (
+        "losses are never counted",
+        "job[count] = int(num(job[count]) + 1)",
+        "job[count] = int(num(job[count]))",
+    ),
+    ("a lost reply counts as a loss", "return alive and lease_end", "return false and lease_end"),
     (
         "poison never fails",
         "SOLITARY_LOSSES, MAX_LOSSES = 2, 5",
@@ -208,7 +212,52 @@ const MUTANTS: &[Mutant] = &[
         "if job and job.worker == worker then take_back",
         "if job then take_back",
     ),
-    ("a burial blames nobody", "local unheard = lease_end and", "local unheard = not lease_end or"),
+    ("a burial blames nobody", "if lease_end and went_unheard", "if not lease_end or went_unheard"),
+    (
+        "failed hand-overs are losses",
+        "outcome, count = 'unheard', 'unheard' end",
+        "outcome, count = 'unheard', 'losses' end",
+    ),
+    (
+        "failed hand-overs never end",
+        "SOLITARY_UNHEARD, MAX_UNHEARD = 3, 8",
+        "SOLITARY_UNHEARD, MAX_UNHEARD = 3, 99",
+    ),
+    (
+        "failed hand-overs never run alone",
+        "SOLITARY_UNHEARD, MAX_UNHEARD = 3, 8",
+        "SOLITARY_UNHEARD, MAX_UNHEARD = 99, 8",
+    ),
+    (
+        "a beat that lies ahead counts",
+        "seen ~= nil and seen <= now and now - seen",
+        "seen ~= nil and now - seen",
+    ),
+    (
+        "a cancel stumbles over a broken running record",
+        "if job.worker and job.epoch then\n      redis.pcall",
+        "if true then\n      redis.pcall",
+    ),
+    (
+        "a batch is parted by what is rare",
+        "if not queue.ids then queue.ids = w:one('LPUSH', queue.ready) end",
+        "if not queue.ids then queue.ids = variadic('LPUSH', queue.ready) w:later(queue.ids) end",
+    ),
+    (
+        "what waits for a machine is tried at full speed",
+        "1000 * 2 ^ math.min(times, 10)",
+        "0 * 2 ^ math.min(times, 10)",
+    ),
+    (
+        "what waits for a machine is charged",
+        "    uncharge(job)\n    return release_later",
+        "    return release_later",
+    ),
+    (
+        "a release ignores the wish to cancel",
+        "if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end\n  if cause",
+        "if cause",
+    ),
     (
         "a burial wakes nobody",
         "  wake_if_claimable(w, p, queue)\n  w:commit()\n  return found[1]",
@@ -248,11 +297,7 @@ const MUTANTS: &[Mutant] = &[
         "if put_back_running(w, p, now, id, job) then return end",
         "",
     ),
-    (
-        "healing gives a lease to the dead",
-        "return beat[1] and beat[2] and now - tonumber(beat[1]) <= tonumber(beat[2]), num(beat[2])",
-        "return true, 10000",
-    ),
+    ("healing gives a lease to the dead", "if not alive then return false end", ""),
     ("a healed run is charged", "'healed')\n  uncharge(job)", "'healed')"),
     ("a healed run is forgotten", "remember_attempt(p, id, job, now, 'healed')", "''"),
     (

@@ -86,6 +86,7 @@ pub(crate) enum Ending {
     Cancel,
     Release,
     Unroutable,
+    Machine,
 }
 
 fn ending() -> impl Strategy<Value = Ending> {
@@ -96,6 +97,7 @@ fn ending() -> impl Strategy<Value = Ending> {
         1 => Just(Ending::Cancel),
         2 => Just(Ending::Release),
         1 => Just(Ending::Unroutable),
+        1 => Just(Ending::Machine),
     ]
 }
 

@@ -5,11 +5,11 @@ use crunch_tests::RedisServer;
 use std::time::Duration;
 
 use crunch_common::broker::{
-    Broker, Durability, Enqueued, Exchange, Exchanged, Heartbeat, Idempotency, LeaseKey, Library,
-    LogLines, Lookup, NewJob, ReleaseCause, Report, Settled, Settlement, Start, Verdict, WorkerId,
-    WorkerInfo,
+    Broker, Durability, Enqueued, Exchange, Exchanged, Heartbeat, Idempotency, JobRecord, LeaseKey,
+    Library, LogLines, Lookup, NewJob, ReleaseCause, Report, Settled, Settlement, Start, Verdict,
+    WorkerId, WorkerInfo,
 };
-use crunch_common::job::{ErrorCode, JobError, Partition, Payload, Priority, Status};
+use crunch_common::job::{ErrorCode, JobError, JobId, Partition, Payload, Priority, Status};
 use crunch_common::queue::QueueName;
 use redis::aio::MultiplexedConnection;
 
@@ -172,6 +172,14 @@ impl World {
         token.is_some()
     }
 
+    /// The job, as it is read.
+    async fn found(&self, id: JobId) -> Result<JobRecord, String> {
+        match self.broker.job(id).await.map_err(|error| error.to_string())? {
+            Lookup::Found(job) => Ok(job),
+            gone => Err(format!("the job is gone: {gone:?}")),
+        }
+    }
+
     async fn length(&mut self, command: &str, tail: &str) -> u64 {
         let key = self.key(tail);
         redis::cmd(command).arg(key).query_async(&mut self.redis).await.unwrap()
@@ -223,6 +231,11 @@ stories! {
     "no job is forgotten before a lost reply can be asked for again" => ends::least_retention,
     "poison runs alone from its second loss and fails with its fifth" => losses::poison,
     "a worker that runs empty stays chosen, and paused queues choose nobody" => losses::reserved,
+    "failed hand-overs run alone from the third and end with the eighth" => losses::not_delivered,
+    "a worker that died before the clock was set back is to blame" => losses::set_back,
+    "a broken running record can be canceled" => losses::broken_canceled,
+    "what a machine cannot run is uncharged, waits ever longer, and tells why" => losses::machine,
+    "a batch of plain and special jobs keeps its order" => intake::order,
     "two exchanges of a worker may be under way, each with its number" => losses::strands,
     "a living worker keeps its job through an outage of seven seconds" => losses::outage,
     "a lease counts only in the hands of its worker" => losses::stolen,

@@ -12,7 +12,11 @@ use super::stale::job;
 
 /// Another build: its library differs, so its functions have names of their own.
 fn other_build() -> Library {
-    Library::edited(|text| text.replace("local DRAIN_MS = 600000", "local DRAIN_MS = 300000"))
+    Library::edited(|text| {
+        let other = text.replace("local DRAIN_MS = 600000", "local DRAIN_MS = 300000");
+        assert_ne!(other, text, "what is replaced must stand in the library");
+        other
+    })
 }
 
 #[tokio::test]

@@ -98,7 +98,12 @@ async fn a_job_of_a_task_this_worker_lacks_waits_for_one_that_has_it() {
     let id = api.submit_with("nobody.has.it", &json!({}), &lacking).await;
     let job = api.becomes(&id, "scheduled").await;
     assert_eq!((&job["attempt"], &job["error"]), (&json!(0), &json!(null)));
+    assert_eq!(job["waiting_for"], json!({ "reason": "worker_with_task", "detail": null }));
     worker.says("no code for this task here").await;
+    let unwanted = json!({ "queue": "echo", "deadline_ms": 1000 });
+    let unwanted = api.submit_with("nobody.has.it", &json!({}), &unwanted).await;
+    let job = api.becomes(&unwanted, "failed").await;
+    assert_eq!(job["error"]["code"], "deadline_exceeded");
     let next = api.submit("echo", &json!(1)).await;
     api.becomes(&next, "succeeded").await;
 }

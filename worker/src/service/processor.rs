@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crunch_common::backoff::Backoff;
 use crunch_common::broker::{
     Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, Settlement, Strand, WorkerId,
 };
@@ -111,7 +112,7 @@ impl Processor {
     /// that could not bring back anything.
     async fn send(&self, inbox: &mut Inbox, exchange: &mut Exchange) -> Result<Exchanged, Error> {
         let mut redis = Reachability::of("processor").felt_in(&self.pulse);
-        let mut unreadable = 0;
+        let (mut unreadable, mut stale) = (0, 0);
         loop {
             let _answer = self.pulse.expects(answers_within(exchange));
             match self.broker.exchange_on(self.strand, self.partition, exchange).await {
@@ -123,6 +124,11 @@ impl Processor {
                     // Two processes would have to share a random id. What is brought must arrive all the same.
                     tracing::error!(%error, number = exchange.number, "exchange refused");
                     exchange.number += 1;
+                    // The first is asked again at once. Refused on and on is a worker that was buried while it lives.
+                    stale += 1;
+                    if stale > 1 {
+                        inbox.pause(Backoff::FOR_CONNECTIONS.draw(stale)).await;
+                    }
                 }
                 Err(error @ Error::Unreadable { .. }) if unreadable == 1 => return Err(error),
                 Err(error) if exchange.settlements.is_empty() && !inbox.takes_work() => {

@@ -15,8 +15,9 @@ const RUNNING: u8 = 4;
 const FINISHED: u8 = 8;
 const FAILED: u8 = 16;
 
-/// From this number of losses on a job waits in a lane of its own; `lifecycle.lua` says the same.
+/// From these numbers of losses and of failed hand-overs on a job waits in a lane of its own; as in `lifecycle.lua`.
 const SOLITARY_LOSSES: u64 = 2;
+const SOLITARY_UNHEARD: u64 = 3;
 
 /// Stands for "no queue": of ids whose record was not met.
 const NOWHERE: u32 = u32::MAX;
@@ -40,6 +41,7 @@ pub(super) struct Standing {
     pub(super) status: Status,
     pub(super) priority: Priority,
     pub(super) losses: u64,
+    pub(super) unheard: u64,
     pub(super) version: u64,
 }
 
@@ -81,11 +83,8 @@ impl Notes {
     /// Notes where a job should stand. Reading it again replaces what was noted.
     pub(super) fn expect(&mut self, id: JobId, standing: &Standing) {
         let homes = homes_of(standing.status);
-        let lane = if standing.losses >= SOLITARY_LOSSES {
-            Lane::Solitary
-        } else {
-            Lane::Of(standing.priority)
-        };
+        let alone = standing.losses >= SOLITARY_LOSSES || standing.unheard >= SOLITARY_UNHEARD;
+        let lane = if alone { Lane::Solitary } else { Lane::Of(standing.priority) };
         // A version that does not fit proves nothing, which is safe.
         let version = u32::try_from(standing.version).unwrap_or(0);
         let queue = self.queue(id.partition(), &standing.queue);

@@ -16,16 +16,17 @@ use crate::job::{JobId, Partition, Priority, Status};
 const PAGE: usize = 200;
 
 /// What the walk reads of a record.
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 20] = [
     "gone",
     "state",
     "spec",
     "rare",
     "priority",
     "losses",
+    "unheard",
     // Of these it is only asked whether they are there.
     "run_at",
-    "unroutable",
+    "waiting_for",
     "cancel_requested",
     "settled_epoch",
     "retention",
@@ -220,7 +221,8 @@ fn read_state(value: Value) -> Option<State> {
 }
 
 fn read_standing(state: State, fields: &[Value]) -> Option<Standing> {
-    let [priority, losses] = [4, 5].map(|at| Some(&fields[at]).filter(|it| **it != Value::Nil));
+    let [priority, losses, unheard] =
+        [4, 5, 6].map(|at| Some(&fields[at]).filter(|it| **it != Value::Nil));
     Some(Standing {
         status: state.status,
         queue: state.queue,
@@ -229,6 +231,7 @@ fn read_standing(state: State, fields: &[Value]) -> Option<Standing> {
             Some(text) => reply::parsed(text.clone()).ok()?,
         },
         losses: losses.map_or(Ok(0), reply::unsigned).ok()?,
+        unheard: unheard.map_or(Ok(0), reply::unsigned).ok()?,
         version: state.version,
     })
 }

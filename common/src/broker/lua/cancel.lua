@@ -17,7 +17,10 @@ local function cancel(keys, argv)
   if job.status == 'running' then
     if not job.cancel_requested then change(w, p, id, job, 'cancel_requested', '1') end
     w:commit()
-    redis.pcall('PUBLISH', key.control(p, job.worker), 'cancel ' .. id .. ' ' .. job.epoch)
+    -- A broken record may name no worker: then there is none to reach, and a sweep puts the record aside.
+    if job.worker and job.epoch then
+      redis.pcall('PUBLISH', key.control(p, job.worker), 'cancel ' .. id .. ' ' .. job.epoch)
+    end
     return 2
   end
   if job.status == 'queued' then

@@ -148,8 +148,8 @@ local STATE = '^(%l+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 -- Fields that few jobs have. The field `rare` names those that a job has, or ever had, so that nobody asks for the others in
 -- vain. An earlier version wrote ANY instead: there may be any of them.
 local RARE, ANY = {
-  'priority', 'run_at', 'losses', 'unroutable', 'cancel_requested', 'settled_epoch', 'retention', 'keep_until', 'error',
-  'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook',
+  'priority', 'run_at', 'losses', 'unheard', 'waiting_for', 'cancel_requested', 'settled_epoch', 'retention', 'keep_until',
+  'error', 'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook',
 }, '1'
 
 -- The names in `rare`, in the order of RARE, and each as a key.
@@ -234,6 +234,14 @@ local function task_of(job) return string.match(job.spec or '', '^%d+ (%S+)') en
 -- Whether that claim by that worker is the one the job runs under: the fence in every call about an attempt.
 local function holds(job, epoch, worker)
   return job and job.status == 'running' and job.epoch == epoch and job.worker == worker
+end
+
+-- Whether a worker beats, and its lease. A beat that lies ahead was made before the clock was set back, and proves nothing: a
+-- worker that lives beats again within a quarter of its lease.
+local function beats(p, now, worker)
+  local beat = redis.call('HMGET', key.worker(p, worker), 'seen', 'lease')
+  local seen, lease = tonumber(beat[1] or nil), num(beat[2])
+  return seen ~= nil and seen <= now and now - seen <= lease, lease
 end
 
 -- Puts aside an id whose record cannot be read, for a person to look at; keeps the newest 10 000.

@@ -76,7 +76,8 @@ end)
 local LAST_USE_MS = 60000
 
 -- What a call needs to know of a queue, looked up once: how many jobs may still be added, whether any waits in its usual lane,
--- whether it is known and its last use need not be written. Ghosts count until they are dropped. `due` becomes when the first of the new jobs is; `ids` go into the usual lane.
+-- whether it is known and its last use need not be written. Ghosts count until they are dropped. `due` becomes when the first of
+-- the new jobs is.
 local function look_into(p, call, name)
   local ready = key.ready(p, name, USUAL)
   local usual = redis.call('LLEN', ready)
@@ -88,7 +89,7 @@ local function look_into(p, call, name)
   local used = redis.call('ZSCORE', key.queues(p), name)
   local age = used and call.time - tonumber(used)
   return { name = name, room = call.bound - waiting, waits = usual > 0, due = math.huge, state = fresh_state(p, name),
-    ids = variadic('LPUSH', ready), known = used, fresh = age and age >= 0 and age < LAST_USE_MS }
+    ready = ready, known = used, fresh = age and age >= 0 and age < LAST_USE_MS }
 end
 
 -- Makes a queue known if there is room for its name. A stranger can make up any number of names, and each costs every list and
@@ -157,13 +158,14 @@ local function write_plain(_, plain)
 end
 
 local function enqueue_plain(w, call, name, queue, id, spec, payload)
-  local plain, ids = call.plain, queue.ids
+  local plain = call.plain
+  -- One call a lane for all its jobs, those with terms of their own too: so a batch keeps its order.
+  if not queue.ids then queue.ids = w:one('LPUSH', queue.ready) end
   local size = plain.size
   plain[size + 1], plain[size + 2], plain[size + 3], plain[size + 4] = name, queue.state, spec, payload
   plain.size = size + 4
   if size == 0 then w:later(plain) end
-  if ids.size == 2 then w:later(ids) end
-  put(ids, id)
+  put(queue.ids, id)
   return 1, call.time
 end
 

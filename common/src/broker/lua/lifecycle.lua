@@ -9,6 +9,9 @@ local SOLITARY = 'solitary'
 local USUAL, UNUSUAL = 'normal', { SOLITARY, 'urgent', 'high', 'low' }
 -- Losses from which a job runs alone, and with which it fails for good.
 local SOLITARY_LOSSES, MAX_LOSSES = 2, 5
+-- Failed hand-overs from which a job runs alone, and with which it fails for good. More than losses: a line that lost some
+-- replies is to blame more often than the job, and nothing of it has run.
+local SOLITARY_UNHEARD, MAX_UNHEARD = 3, 8
 -- How long finished jobs are kept unless they say otherwise: 24 h, 30 days, 24 h.
 local RETENTION_MS = { succeeded = 86400000, failed = 2592000000, canceled = 86400000 }
 -- And at least: were a job forgotten before its submitter asked again for a lost reply, it would be taken twice.
@@ -24,6 +27,8 @@ local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
 
 local CANCELED = '{"code":"canceled","message":"canceled on request","retryable":false}'
 local WORKER_LOST = '{"code":"worker_lost","message":"the workers that ran this job died or stopped beating","retryable":false}'
+local NOT_DELIVERED =
+  '{"code":"not_delivered","message":"no worker received this job in time, though they were alive: its payload may be too large for the network","retryable":false}'
 
 -- Says on the channel `changes` where a watched job stands.
 local function tell(w, p, id, job)
@@ -70,7 +75,7 @@ local function change(w, p, id, job, ...)
 end
 
 local function lane_of(job)
-  if num(job.losses) >= SOLITARY_LOSSES then return SOLITARY end
+  if num(job.losses) >= SOLITARY_LOSSES or num(job.unheard) >= SOLITARY_UNHEARD then return SOLITARY end
   return job.priority or USUAL
 end
 
@@ -206,7 +211,7 @@ local function uncharge(job) job.attempt = int(math.max(num(job.attempt) - 1, 0)
 
 -- What a second life does not inherit, beside parts of the state.
 local ENDED = { 'error', 'result', 'result_large', 'result_size', 'result_type', 'cancel_requested', 'progress',
-  'progress_message', 'unroutable' }
+  'progress_message', 'waiting_for', 'unheard' }
 
 -- Gives an ended job a second life. The epoch stays, so that no worker of the first life can settle the second; the
 -- generation grows.
@@ -222,7 +227,7 @@ local function revive(w, p, id, job, now)
   w:call('ZREM', key.finished(p, job.queue), id)
   w:call('ZREM', key.failed(p, job.queue), id)
   w:call('HDEL', job.key, unpack(ENDED))
-  job.status, job.attempt, job.losses = 'queued', '0', nil
+  job.status, job.attempt, job.losses, job.unheard = 'queued', '0', nil, nil
   job.worker, job.started_at, job.finished_at, job.expires_at = nil, nil, nil, nil
   if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then
     -- It never left its ready list: it keeps its place, in whichever lane that is, and only stops being a ghost.

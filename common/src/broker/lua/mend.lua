@@ -38,17 +38,11 @@ local function leave_strays(w, p, id, sets, at)
   for _, stray in ipairs(sets) do drop_from(w, p, stray.queue, stray.set, id) end
 end
 
--- Whether a worker still beats, and its lease.
-local function still_beats(p, now, worker)
-  local beat = redis.call('HMGET', key.worker(p, worker), 'seen', 'lease')
-  return beat[1] and beat[2] and now - tonumber(beat[1]) <= tonumber(beat[2]), num(beat[2])
-end
-
 -- Gives a running job without a lease one if its worker beats: it may well be at it. Returns whether it did.
 local function put_back_running(w, p, now, id, job)
   if not (job.worker and job.epoch) then return false end
-  local beats, lease = still_beats(p, now, job.worker)
-  if not beats then return false end
+  local alive, lease = beats(p, now, job.worker)
+  if not alive then return false end
   w:due(p, job.queue, now + lease)
   w:add('ZADD', key.running(p, job.queue), int(now + lease), id)
   change(w, p, id, job)

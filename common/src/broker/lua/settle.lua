@@ -6,12 +6,15 @@
 --   retry         error (JSON)    milliseconds until the next attempt
 --   fail          error (JSON)
 --   canceled      error (JSON)
---   release       cause           (cause 'unroutable' waits 1 s, doubling to 30 s; others go to the front at once)
+--   release       cause           detail, or ''
 --
 -- Returns  1  settled
 --          2  this very attempt was settled before: the reply got lost, and asking again is safe
 --         -1  stale: another attempt holds the job, or the lease was taken back
 --         -2  no such job (deleted meanwhile, or its record cannot be read)
+--
+-- A release is never charged. With the cause 'released' the job goes to the front at once. Any other cause names what the job
+-- waits for, and it is tried again after 1 s, doubling to 30 s, as often as it takes: `waiting_for` shows cause and detail.
 --
 -- A cancel that was asked for wins over retry and release, never over an end that the handler reached.
 
@@ -22,7 +25,7 @@ local INLINE_RESULT_BYTES = 65536
 local MEMORY_ALL_BUT_FULL = 95
 
 -- Of how many arguments an outcome is made.
-local OUTCOME = { complete = 1, complete_as = 2, retry = 2, fail = 1, canceled = 1, release = 1 }
+local OUTCOME = { complete = 1, complete_as = 2, retry = 2, fail = 1, canceled = 1, release = 2 }
 
 -- Rare fields that the success of a job has to do with: how long it is kept, what is deleted, and who is told.
 local COMPLETED_RARE = { 'retention', 'keep_until', 'error', 'log_bytes', 'watched', 'webhook' }
@@ -65,16 +68,23 @@ function settle.retry(w, p, id, job, now, error, delay)
   to_delayed(w, p, id, job, 'retrying', now + num(delay), 'settled_epoch', job.epoch, 'error', error, 'history', history)
 end
 
-function settle.release(w, p, id, job, now, cause)
-  if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end
-  local history = cause ~= 'unroutable' and remember_attempt(p, id, job, now, cause)
-  uncharge(job)
-  if history then
-    return to_ready(w, p, id, job, 'RPUSH', 'settled_epoch', job.epoch, 'history', history)
-  end
-  local times = num(job.unroutable)
+-- Gives a job back that cannot run now, whoever is to blame: not the job. `waiting_for` counts how often that was.
+local function release_later(w, p, id, job, now, cause, detail)
+  local times = num(string.match(job.waiting_for or '', '^%d+'))
   local delay = math.min(1000 * 2 ^ math.min(times, 10), 30000)
-  to_delayed(w, p, id, job, 'scheduled', now + delay, 'settled_epoch', job.epoch, 'unroutable', int(times + 1))
+  to_delayed(w, p, id, job, 'scheduled', now + delay, 'settled_epoch', job.epoch,
+    'waiting_for', int(times + 1) .. ' ' .. cause .. ' ' .. detail)
+end
+
+function settle.release(w, p, id, job, now, cause, detail)
+  if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end
+  if cause ~= 'released' then
+    uncharge(job)
+    return release_later(w, p, id, job, now, cause, detail)
+  end
+  local history = remember_attempt(p, id, job, now, cause)
+  uncharge(job)
+  to_ready(w, p, id, job, 'RPUSH', 'settled_epoch', job.epoch, 'history', history)
 end
 
 local function write_completed(w, group)

@@ -95,3 +95,15 @@ pub(super) async fn large_payloads(world: &mut World) -> Check {
     ensure(answers(world, std::slice::from_ref(&first)).await == known, "its tombstone is known")?;
     ensure(world.length("HLEN", &format!("job:{}", first.id)).await == 1, "and is all there is")
 }
+
+pub(super) async fn order(world: &mut World) -> Check {
+    let job = |at| match at % 2 {
+        0 => world.job("{}"),
+        _ => NewJob { retention: Some(Duration::from_secs(3600)), ..world.job("{}") },
+    };
+    let jobs: Vec<_> = (0..10).map(job).collect();
+    world.submit(&jobs).await?;
+    let claims = world.claim(10).await?.claims;
+    let taken = claims.iter().map(|claim| claim.job.id);
+    ensure(taken.eq(jobs.iter().map(|job| job.id)), "jobs are taken in the order of the batch")
+}

@@ -149,3 +149,77 @@ pub(super) async fn strands(world: &mut World) -> Check {
     let settled = settled.map_err(|error| error.to_string())?.settled;
     ensure(settled == [Settled::Done, Settled::Done], "they are settled")
 }
+
+/// The worker beats and never names the job: it did not receive it.
+pub(super) async fn not_delivered(world: &mut World) -> Check {
+    let jobs = [world.job("{}"), world.job("{}")];
+    world.submit(&jobs).await?;
+    world.silence(11).await?;
+    for time in 1..=8 {
+        let exchanged = world.claim(1).await?;
+        let first = exchanged.claims;
+        ensure(first.len() == 1 && first[0].job.id == jobs[0].id, "it comes first")?;
+        ensure(first[0].job.attempt == 1, "uncharged")?;
+        ensure(exchanged.drain == (time > 3), "alone after its third failed hand-over")?;
+        for _ in 0..5 {
+            world.pass(2200).await;
+            world.beat(&[]).await?;
+        }
+    }
+    let job = world.found(jobs[0].id).await?;
+    ensure(job.status == Status::Failed && job.losses == 0, "it failed, and nobody was lost")?;
+    ensure(
+        job.error.is_some_and(|error| error.code == ErrorCode::not_delivered()),
+        "for its failed hand-overs",
+    )?;
+    ensure(world.claim(9).await?.claims.len() == 1, "its neighbour is unharmed")?;
+    world.broker.retry(jobs[0].id).await.map_err(|error| error.to_string())?;
+    ensure(!world.claim(9).await?.drain, "in a second life it runs beside others")
+}
+
+/// Its last beat lies ahead of the clock as long as the step was.
+pub(super) async fn set_back(world: &mut World) -> Check {
+    let job = world.job("{}");
+    world.submit(std::slice::from_ref(&job)).await?;
+    world.pass(60_000).await;
+    world.beat(&[]).await?;
+    world.now -= 60_000;
+    world.pass(0).await;
+    ensure(world.claim(1).await?.claims.len() == 1, "it is handed out, and its worker dies")?;
+    world.silence(25).await?;
+    let job = world.found(job.id).await?;
+    ensure(job.status == Status::Queued && job.losses == 1, "a loss is counted")
+}
+
+pub(super) async fn broken_canceled(world: &mut World) -> Check {
+    let job = world.job("{}");
+    world.submit(std::slice::from_ref(&job)).await?;
+    ensure(world.claim(1).await?.claims.len() == 1, "it is handed out")?;
+    world.unfence(&job.id.to_string()).await;
+    world.broker.cancel(job.id).await.map(|_| ()).map_err(|error| error.to_string())
+}
+
+pub(super) async fn machine(world: &mut World) -> Check {
+    let job = world.job("{}");
+    world.submit(std::slice::from_ref(&job)).await?;
+    for delay in [1, 2, 4, 8, 16, 30, 30] {
+        let claim = world.claim(1).await?.claims.pop().ok_or("it is due")?;
+        ensure(claim.job.attempt == 1, "it is uncharged")?;
+        let cause = ReleaseCause::Machine("no descriptors left".to_owned());
+        let exchanged = world.exchange(vec![claim.lease.release(cause)], 1).await?;
+        ensure(exchanged.claims.is_empty(), "it is not tried at once")?;
+        ensure(exchanged.next_due == Some(Duration::from_secs(delay)), "it waits ever longer")?;
+        let seen = world.found(job.id).await?;
+        ensure(seen.status == Status::Scheduled && seen.attempt == 0, "it is scheduled")?;
+        let waiting = seen.waiting_for.ok_or("it shows what it waits for")?;
+        ensure(waiting.reason == "machine", "a machine")?;
+        ensure(waiting.detail.as_deref() == Some("no descriptors left"), "and why")?;
+        world.pass(delay * 1000).await;
+    }
+    let claim = world.claim(1).await?.claims.pop().ok_or("it is due")?;
+    ensure(world.found(job.id).await?.waiting_for.is_none(), "once it runs it waits for nothing")?;
+    world.broker.cancel(job.id).await.map_err(|error| error.to_string())?;
+    let release = claim.lease.release(ReleaseCause::Machine(String::new()));
+    let _ = world.exchange(vec![release], 0).await?;
+    ensure(world.found(job.id).await?.status == Status::Canceled, "a cancel wins")
+}
