@@ -56,7 +56,7 @@ pub use server::{Server, Shutdown, StartError};
 pub use tls::TlsError;
 pub use webhook::{Allow, SecretText, WebhookConfig, WebhookUse};
 
-use crunch_common::{config as settings, telemetry};
+use crunch_common::{config as settings, machine, telemetry};
 
 /// Libraries whose word at `info` is of no use to whoever runs an API: how many threads were started, what was called.
 const QUIET: [&str; 1] = ["actix_server"];
@@ -65,6 +65,8 @@ const QUIET: [&str; 1] = ["actix_server"];
 #[must_use]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the last words of a process")]
 pub fn main() -> ExitCode {
+    // First: what it reads next has secrets.
+    machine::forbid_inspection();
     let config: ApiConfig = match settings::read() {
         Ok(config) => config,
         Err(exit) if exit.code == 0 => {

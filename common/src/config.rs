@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use clap::builder::{Resettable, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Args, Command, Parser};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, Parser};
 
 pub use redis_url::{InvalidRedisUrl, RedisUrl};
 
@@ -163,6 +164,9 @@ pub fn read_from<T: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Re
     let arguments: Vec<_> = arguments.into_iter().collect();
     let command = without_empty(T::command(), &|name| std::env::var_os(name));
     let parsed = command.try_get_matches_from(&arguments);
+    if let Some(message) = parsed.as_ref().ok().and_then(|it| exposed_secret(&T::command(), it)) {
+        return Err(Exit { message, code: 2 });
+    }
     parsed.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| {
         let code = if error.use_stderr() { 2 } else { 0 };
         // Help names every variable, those that are set to nothing as well.
@@ -180,6 +184,28 @@ fn without_empty(command: Command, variable: &dyn Fn(&OsStr) -> Option<OsString>
         _ => argument,
     };
     command.mut_args(set).mut_subcommands(|inner| without_empty(inner, variable))
+}
+
+/// A secret among the flags: everybody on the machine can read them in `/proc/<pid>/cmdline`, as long as the process lives.
+fn exposed_secret(command: &Command, matches: &ArgMatches) -> Option<String> {
+    let exposed = |argument: &&Arg| {
+        let id = argument.get_id().as_str();
+        argument.is_hide_env_values_set()
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+            && matches.get_raw(id).is_some_and(|mut values| values.any(is_secret))
+    };
+    let argument = command.get_arguments().find(exposed)?;
+    let (flag, variable) = (argument.get_long()?, argument.get_env()?.display());
+    let name = command.get_name();
+    Some(format!(
+        "{name}: --{flag} holds a secret, and everybody on this machine can read flags: set {variable} instead\n"
+    ))
+}
+
+/// Only an address without user and password is none.
+fn is_secret(value: &OsStr) -> bool {
+    let value = value.to_string_lossy();
+    !value.contains("://") || value.contains('@') || value.contains("pass=")
 }
 
 /// `crunch-worker: CRUNCH_WORKER_CONCURRENCY=lots: expected a whole number from 1 to 1024`
@@ -250,8 +276,20 @@ mod tests {
         let message = read(&["--redis-url", "redis://:hunter2#@host/"]).unwrap_err();
         assert!(message.starts_with("program: CRUNCH_REDIS_URL: a user or password"), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
-        let config = read(&["--redis-url", "redis://:hunter2@host/"]).unwrap();
+        let url: RedisUrl = "redis://:hunter2@host/".parse().unwrap();
+        let config = BrokerConfig { redis_url: url, ..BrokerConfig::default() };
         assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_secret_among_the_flags_is_refused_and_the_variable_is_named() {
+        for url in ["redis://:hunter2@host/", "redis+unix:///run/s?pass=hunter2"] {
+            let message = read(&["--redis-url", url]).unwrap_err();
+            assert!(message.ends_with(": set CRUNCH_REDIS_URL instead\n"), "{message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+        assert!(read(&["--redis-url", "redis://host:7000/3"]).is_ok());
+        assert!(is_secret(OsStr::new("whsec_aHVudGVyMg==")));
     }
 
     #[test]

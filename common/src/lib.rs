@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod broker;
 pub mod config;
 pub mod job;
+pub mod machine;
 mod name;
 pub mod queue;
 pub mod schema;

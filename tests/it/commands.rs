@@ -1,5 +1,6 @@
 //! Commands in other languages, from `tasks.toml` to the client.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crunch_tests::{Api, Stack, Worker, eventually};
@@ -209,4 +210,34 @@ async fn all_jobs_of_a_batch_belong_to_its_trace() {
         let job = api.becomes(item["job"]["id"].as_str().unwrap(), "succeeded").await;
         assert!(job["result"].as_str().unwrap().starts_with(trace), "{job}");
     }
+}
+
+/// The first user of the system without any rights: a test that runs as root needs one.
+const NOBODY: u32 = 65534;
+
+#[tokio::test]
+async fn a_command_can_read_the_address_of_redis_nowhere() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    // Its own environment, that of its launcher, and that of the worker, which the launcher's parent is.
+    let script = "worker=$(cut -d' ' -f4 /proc/$PPID/stat)
+        for process in self $PPID $worker; do
+            tr '\\0' '\\n' 2>&1 < /proc/$process/environ | grep -c CRUNCH_REDIS_URL
+            tr '\\0' '\\n' < /proc/$process/cmdline | grep -c redis://
+        done | sort -u";
+    let path = declare(&stack, script, "content_type = \"text/plain\"");
+    for path in [path.as_path(), stack.directory()] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut command = stack.command("test-worker");
+    command.env("CRUNCH_TASKS", &path);
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let _worker = stack.spawn(command, "worker");
+    Stack::knows(&api, "script").await;
+    let id = api.submit("script", &json!(null)).await;
+    api.becomes(&id, "succeeded").await;
+    let found = api.get(&format!("/result/{id}")).await;
+    assert_eq!(&found.body[..], b"0\n", "{found:?}");
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crunch_common::broker::{self, Broker, WorkerId, WorkerInfo};
 use crunch_common::config::{self, Exit};
 use crunch_common::queue::QueueName;
-use crunch_common::telemetry;
 use crunch_common::time::Timestamp;
+use crunch_common::{machine, telemetry};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -134,13 +134,15 @@ impl Worker {
     /// A worker set up by command line and environment; starts logging.
     ///
     /// Where the worker runs commands, each is started by this program, run once more with the same arguments: that
-    /// process does its work inside this call and never returns from it. So make the worker early in `main`. The same is
+    /// process does its work inside this call and never returns from it. Its environment is empty, so that no command can
+    /// read a secret there. So make the worker early in `main`, before anything that needs a variable. The same is
     /// true where it is to be supervised: the supervisor is this process, and this call returns in its workers only, which
     /// are this program once more.
     ///
     /// # Errors
     /// [`Error::Config`] with what to print.
     pub fn from_env() -> Result<Self, Error> {
+        machine::forbid_inspection();
         take_over_if_launched();
         let config: WorkerConfig = config::read().map_err(Error::Config)?;
         if let Some(Command::Health { at }) = config.command {
@@ -151,9 +153,12 @@ impl Worker {
     }
 
     /// A worker set up by the given configuration. As with [`Worker::from_env`], a process that was started for a command,
-    /// or is to supervise, never returns.
+    /// or is to supervise, never returns. Reading the configuration must not fail in an empty environment.
+    ///
+    /// From this call on no other process of the same user can read this one's memory or environment; core dumps are off.
     #[must_use]
     pub fn new(config: WorkerConfig) -> Self {
+        machine::forbid_inspection();
         take_over_if_launched();
         let lifeline = take_over_if_wished(&config);
         let registry = Registry::default();

@@ -20,6 +20,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use command_fds::{CommandFdExt, FdMapping};
+use crunch_common::machine;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::Pid;
 
@@ -29,6 +30,8 @@ use family::{Family, News};
 
 /// In the environment of a launcher, and of nothing else.
 const MARK: &str = "CRUNCH_LAUNCHER";
+/// Where the dynamic linker looks for libraries: without it a program that needs it would not start as a launcher.
+const LIBRARIES: &str = "LD_LIBRARY_PATH";
 /// The descriptor on which a command sends events: the first free one, so that a shell may write `>&3`.
 pub(super) const EVENTS_FD: i32 = 3;
 
@@ -38,6 +41,7 @@ pub(super) const EVENTS_FD: i32 = 3;
 /// without knowing. It is given the arguments of its worker, so whatever it does before that point goes as it went there.
 pub(crate) fn take_over_if_launched() {
     if std::env::var_os(MARK).is_some() {
+        machine::forbid_inspection();
         std::process::exit(serve());
     }
 }
@@ -46,7 +50,10 @@ pub(crate) fn take_over_if_launched() {
 pub(super) fn command_line() -> tokio::process::Command {
     // Not the path of the program: a deploy may have put another one there meanwhile.
     let mut command = tokio::process::Command::new("/proc/self/exe");
-    command.arg0("crunch-launcher").env(MARK, "1").args(arguments());
+    command.arg0("crunch-launcher").args(arguments());
+    // Everything else comes over the socket: a command can read the environment of its parent.
+    let libraries = std::env::var_os(LIBRARIES).map(|path| (LIBRARIES, path));
+    command.env_clear().envs(libraries).env(MARK, "1");
     command
 }
 
@@ -89,6 +96,8 @@ fn receive() -> io::Result<Option<Received>> {
     // Standard input is the socket. Its copy stands at 3 or above, so 3 is taken from now on by something that closes
     // on exec: the pipe by which the standard library hears of a failed exec cannot get the number of the events.
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), EVENTS_FD)?;
+    // What the worker inherited without the flag, such as the lock of the script that started it, ends here as well.
+    close_fds::set_fds_cloexec_threadsafe(EVENTS_FD, &[]);
     let worker = UnixStream::from(socket);
     let Some(pipes) = receive_pipes(&worker)? else { return Ok(None) };
     let mut orders = BufReader::new(worker.try_clone()?);
