@@ -13,6 +13,7 @@ use actix_service::{
 use actix_web::dev::{self, AppConfig};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, middleware, web};
+use crunch_common::machine;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
@@ -114,13 +115,7 @@ async fn welcome(
 
 /// Asks for as many descriptors as the system allows, and says how many connections there may be with them.
 pub(crate) fn room_for(wanted: usize) -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
+    let current = machine::raise_open_files();
     let room = current.map_or(u64::MAX, |most| most.saturating_sub(OTHER_DESCRIPTORS).max(1));
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if room < wanted {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crunch_tests::{Api, Stack, Worker, eventually};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::process::Command;
 
 fn example(name: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -240,4 +241,36 @@ async fn a_command_can_read_the_address_of_redis_nowhere() {
     api.becomes(&id, "succeeded").await;
     let found = api.get(&format!("/result/{id}")).await;
     assert_eq!(&found.body[..], b"0\n", "{found:?}");
+}
+
+/// The same command with a soft limit on open files.
+fn with_open_files(command: &Command, most: u32) -> Command {
+    let inner = command.as_std();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -Sn {most}; exec \"$0\"")]).arg(inner.get_program());
+    limited.env_clear();
+    limited.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited
+}
+
+#[tokio::test]
+async fn all_slots_run_commands_though_the_soft_limit_on_open_files_is_lower() {
+    const SLOTS: usize = 40;
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    // Each ends when all are there.
+    let script = "touch $CRUNCH_JOB_ID.here
+        until [ $(ls | grep -c here) -ge 40 ]; do sleep 0.1; done
+        ulimit -Sn";
+    let path = declare(&stack, script, "");
+    let mut command = stack.command("test-worker");
+    command.env("CRUNCH_TASKS", &path).env("CRUNCH_WORKER_CONCURRENCY", SLOTS.to_string());
+    let _worker = stack.spawn(with_open_files(&command, 100), "worker");
+    Stack::knows(&api, "script").await;
+    let batch = json!({ "jobs": vec![json!({ "task": "script" }); SLOTS] });
+    let answer = api.post("/jobs/batch", &batch).await.json();
+    for item in answer["items"].as_array().unwrap() {
+        let job = api.becomes(item["job"]["id"].as_str().unwrap(), "succeeded").await;
+        assert_eq!((&job["result"], &job["attempt"]), (&json!(100), &json!(1)));
+    }
 }

@@ -25,6 +25,7 @@ mod session;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use launched::Pipes;
 pub(crate) use launcher::take_over_if_launched;
 pub(crate) use lines::each_line;
 pub(crate) use oneshot::Oneshot;
@@ -66,6 +67,9 @@ pub(crate) mod variable {
         TRACESTATE,
     ];
 }
+
+/// Open files that a running command costs its worker: its socket and four pipes.
+pub(crate) const OPEN_FILES: u64 = Pipes::<()>::COUNT as u64 + 1;
 
 /// What to run, found and checked when the worker started.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use crate::config::{Command, WorkerConfig};
 use crate::consumers::Consumers;
 use crate::executor::{Executor, STOP_GRACE};
 use crate::health::{self, Attendant, Health};
-use crate::process::take_over_if_launched;
+use crate::process::{OPEN_FILES, take_over_if_launched};
 use crate::registry::{DuplicateTask, Registry};
 use crate::running::{RunningJobs, StopReason};
 use crate::service::{Announcer, Control, Heartbeat, Reachability, Reporter};
@@ -44,6 +44,18 @@ pub enum Error {
     /// The file of commands cannot be used.
     #[error(transparent)]
     Commands(#[from] InvalidCommands),
+    /// More slots than there may be open files for.
+    #[error(
+        "CRUNCH_WORKER_CONCURRENCY: {slots} slots cannot run commands: each takes {OPEN_FILES} open files, and the hard limit of {limit} has room for {room}; set it lower, or raise the limit (LimitNOFILE= in systemd, ulimits in compose, ulimit -Hn)"
+    )]
+    OpenFiles {
+        /// How many slots there were to be.
+        slots: usize,
+        /// How many could run commands.
+        room: u64,
+        /// How many files may be open.
+        limit: u64,
+    },
     /// There is nothing this worker could do.
     #[error("no task is declared: there is nothing to run")]
     NoTasks,
@@ -75,7 +87,11 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(exit) => exit.code,
-            Self::DuplicateTask(_) | Self::Reserved { .. } | Self::Commands(_) | Self::NoTasks => 2,
+            Self::DuplicateTask(_)
+            | Self::Reserved { .. }
+            | Self::Commands(_)
+            | Self::OpenFiles { .. }
+            | Self::NoTasks => 2,
             Self::Broker(_) | Self::Unready { .. } | Self::Listen { .. } | Self::System(_) => 1,
         }
     }
@@ -99,6 +115,9 @@ impl Error {
     }
 }
 
+/// Open files for everything but commands: connections to Redis, the health port, the runtime, and the ends of a command's
+/// pipes that are open only while it is started.
+const OTHER_OPEN_FILES: u64 = 128;
 /// How long the last settlements may take to reach Redis when the worker ends: longer than any call's deadline.
 const LAST_EXCHANGE: Duration = Duration::from_secs(3);
 
@@ -229,7 +248,9 @@ impl Worker {
         if let Some(duplicate) = self.duplicate {
             return Err(duplicate.into());
         }
+        let open_files = machine::raise_open_files();
         if let Some(commands) = commands {
+            check_open_files(self.config.slots(), open_files)?;
             commands.join(&mut self.registry)?;
         }
         if self.registry.descriptors().is_empty() {
@@ -252,6 +273,16 @@ fn asked_for_health(addr: Option<SocketAddr>) -> Error {
     match health::ask(addr) {
         Ok(()) => Error::Config(Exit { message: String::new(), code: 0 }),
         Err(error) => error,
+    }
+}
+
+/// Refuses slots that could never all run commands: those beyond the limit would claim jobs that they cannot start.
+fn check_open_files(slots: usize, limit: Option<u64>) -> Result<(), Error> {
+    let Some(limit) = limit else { return Ok(()) };
+    let room = limit.saturating_sub(OTHER_OPEN_FILES) / OPEN_FILES;
+    match u64::try_from(slots).is_ok_and(|wanted| wanted <= room) {
+        true => Ok(()),
+        false => Err(Error::OpenFiles { slots, room, limit }),
     }
 }
 
@@ -444,4 +475,21 @@ fn watch_signals(shutdown: Shutdown) -> std::io::Result<tokio::task::JoinHandle<
             shutdown.ask();
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_that_could_never_run_commands_are_refused_with_the_numbers() {
+        assert!(check_open_files(1024, None).is_ok());
+        assert!(check_open_files(179, Some(1024)).is_ok());
+        let refused = check_open_files(300, Some(1024)).unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+        let told = refused.to_string();
+        for word in ["CRUNCH_WORKER_CONCURRENCY", "300 slots", "limit of 1024", "room for 179"] {
+            assert!(told.contains(word), "{told}");
+        }
+    }
 }

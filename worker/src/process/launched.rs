@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
 use std::process::{ExitStatus, Stdio};
 
+use crunch_common::machine;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
@@ -138,6 +139,7 @@ fn launch(command: &Command, about_the_job: Vec<(OsString, OsString)>) -> Launch
         arguments: command.arguments.clone(),
         directory: command.directory.clone().into(),
         environment,
+        open_files: machine::open_files_before(),
     }
 }
 

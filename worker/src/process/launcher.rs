@@ -171,10 +171,11 @@ fn send(mut worker: UnixStream, report: &Report) {
 
 /// Starts the command as the leader of a group of its own, which carries its number.
 fn start(launch: Launch, pipes: Pipes<OwnedFd>) -> Result<Pid, String> {
-    let Launch { program, arguments, directory, environment } = launch;
+    let Launch { program, arguments, directory, environment, open_files } = launch;
     let failed = |error: io::Error| {
         format!("cannot start {}: {}", program.display(), explain(&error, &directory))
     };
+    machine::limit_open_files(open_files).map_err(failed)?;
     let mut command = Command::new(&program);
     command.args(arguments).env_clear().envs(environment).current_dir(&directory);
     command.stdin(Stdio::from(pipes.stdin)).stdout(pipes.stdout).stderr(pipes.stderr);

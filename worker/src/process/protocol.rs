@@ -18,6 +18,8 @@ pub(super) struct Launch {
     pub(super) arguments: Vec<OsString>,
     pub(super) directory: OsString,
     pub(super) environment: Vec<(OsString, OsString)>,
+    /// The soft limit on open files that it gets; nothing if there is none.
+    pub(super) open_files: Option<u64>,
 }
 
 /// What the launcher is to do with what it started. A closed socket means [`Order::Stop`].
