@@ -243,6 +243,25 @@ async fn a_command_can_read_the_address_of_redis_nowhere() {
     assert_eq!(&found.body[..], b"0\n", "{found:?}");
 }
 
+#[tokio::test]
+async fn labels_that_are_accepted_reach_the_command_and_larger_ones_are_refused() {
+    let (_stack, api, _worker) = with_script("printf %s \"$CRUNCH_METADATA\"", "").await;
+    let labels = |count: usize| -> serde_json::Map<_, _> {
+        (0..count).map(|at| (format!("k{at:02}"), json!("\u{1}".repeat(1024)))).collect()
+    };
+    let id = api
+        .send(
+            api.request(Method::POST, "/jobs")
+                .json(&json!({ "task": "script", "metadata": labels(15) })),
+        )
+        .await
+        .id();
+    assert_eq!(api.becomes(&id, "succeeded").await["result"], json!(labels(15)));
+    let refused = api.post("/jobs", &json!({ "task": "script", "metadata": labels(16) })).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused:?}");
+    assert_eq!(refused.json()["errors"][0]["pointer"], "/metadata/k15");
+}
+
 /// The same command with a soft limit on open files.
 fn with_open_files(command: &Command, most: u32) -> Command {
     let inner = command.as_std();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Flat labels of a job: at most 32 keys of 1–64 bytes, values of at most 1 KiB.
+/// Flat labels of a job: at most 32 keys of 1–64 bytes, values of at most 1 KiB, all of them at most 96 KiB as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Metadata(BTreeMap<String, String>);
@@ -22,12 +22,20 @@ pub enum InvalidMetadata {
     /// The value is longer than 1 KiB.
     #[error("values have at most 1024 bytes")]
     Value,
+    /// Written as JSON, the labels would be longer than 96 KiB.
+    #[error(
+        "all labels together have at most 98304 bytes as JSON, in which a control character takes six"
+    )]
+    Written,
 }
 
 impl Metadata {
     const MAX_KEYS: usize = 32;
     const MAX_KEY_BYTES: usize = 64;
     const MAX_VALUE_BYTES: usize = 1024;
+    /// A command gets the labels as JSON in one variable, and Linux starts no program with one above 128 KiB. This leaves room
+    /// beside it, and only labels of control characters reach it: what JSON writes as two bytes stays below by the other limits.
+    const MAX_WRITTEN_BYTES: usize = 96 * 1024;
 
     /// Bytes of all keys and values.
     #[must_use]
@@ -49,6 +57,11 @@ impl Metadata {
         if self.0.len() == Self::MAX_KEYS && !self.0.contains_key(&key) {
             return Err(InvalidMetadata::TooMany);
         }
+        let others = self.iter().filter(|&(other, _)| other != key);
+        let others: usize = others.map(|(key, value)| written(key, value)).sum();
+        if others + written(&key, &value) + "{}".len() > Self::MAX_WRITTEN_BYTES {
+            return Err(InvalidMetadata::Written);
+        }
         self.0.insert(key, value);
         Ok(())
     }
@@ -68,5 +81,39 @@ impl Metadata {
     /// The labels in the order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}
+
+/// Bytes of one label in a JSON object, with its colon and comma.
+fn written(key: &str, value: &str) -> usize {
+    let text = |text: &str| serde_json::to_string(text).map_or(usize::MAX / 4, |json| json.len());
+    text(key) + text(value) + 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(count: usize, value: &str) -> Result<Metadata, InvalidMetadata> {
+        let mut metadata = Metadata::default();
+        (0..count).try_for_each(|at| metadata.insert(format!("k{at:02}"), value.to_owned()))?;
+        Ok(metadata)
+    }
+
+    #[test]
+    fn labels_are_bounded_by_what_they_become_as_json() {
+        for (count, character) in [(32, "\""), (32, "\u{e4}"), (15, "\u{1}")] {
+            let metadata = labels(count, &character.repeat(1024 / character.len())).unwrap();
+            let json = serde_json::to_string(&metadata).unwrap();
+            assert!(json.len() <= Metadata::MAX_WRITTEN_BYTES, "{}", json.len());
+        }
+        assert_eq!(labels(16, &"\u{1}".repeat(1024)), Err(InvalidMetadata::Written));
+    }
+
+    #[test]
+    fn a_label_that_is_set_again_counts_once() {
+        let mut metadata = labels(15, &"\u{1}".repeat(1024)).unwrap();
+        metadata.insert("k00".to_owned(), "\u{1}".repeat(1023)).unwrap();
+        assert_eq!(metadata.get("k00").map(str::len), Some(1023));
     }
 }
