@@ -103,8 +103,11 @@ async fn everybody_is_refused_in_time(api: &Api) {
     }
 }
 
+/// Only root can list those of a process that cannot be inspected; their number is the size of the folder (Linux 6.2).
 fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+    let folder = format!("/proc/{pid}/fd");
+    let size = || usize::try_from(std::fs::metadata(&folder).unwrap().len()).unwrap();
+    std::fs::read_dir(&folder).map_or_else(|_| size(), Iterator::count)
 }
 
 async fn connections(redis: &RedisServer) -> usize {
