@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
-use crate::links;
-use crate::openapi::words::{OutcomeWord, PriorityWord, StatusWord};
+use crate::openapi::words::{OmittedWord, OutcomeWord, PriorityWord, StatusWord};
+use crate::{json, links};
 
 /// Where a job stands, and what came out.
 #[derive(Debug, Serialize, ToSchema)]
@@ -55,12 +55,16 @@ pub(crate) struct JobDocument {
     expires_at: Option<Timestamp>,
     /// Bytes.
     payload_size: u64,
-    /// The result itself, if it is JSON of at most 64 KiB; otherwise follow `links.result`.
+    /// The result itself, if it is JSON of at most 64 KiB that every reader of JSON can read; otherwise follow
+    /// `links.result`.
     #[schema(value_type = Option<serde_json::Value>)]
     result: Option<Box<RawValue>>,
     /// Bytes.
     result_size: Option<u64>,
     result_content_type: Option<String>,
+    /// Why the job has a result that is not in `result`.
+    #[schema(value_type = Option<OmittedWord>)]
+    result_omitted: Option<&'static str>,
     /// Null unless the job failed, was canceled, or waits for a retry.
     #[schema(value_type = Option<ErrorDocument>)]
     error: Option<JobError>,
@@ -108,12 +112,7 @@ pub(crate) struct ErrorDocument {
 impl JobDocument {
     /// The whole document.
     pub(crate) fn new(job: JobRecord) -> Self {
-        let (inline, size, content_type) = match job.result {
-            Some(ResultSummary { inline, size, content_type }) => {
-                (inline, Some(size), Some(content_type.to_string()))
-            }
-            None => (None, None, None),
-        };
+        let shown = Shown::new(job.result);
         let shows_error =
             matches!(job.status, Status::Failed | Status::Canceled | Status::Retrying);
         Self {
@@ -135,12 +134,10 @@ impl JobDocument {
             finished_at: job.finished_at,
             expires_at: job.expires_at,
             payload_size: job.options.payload_size,
-            // Kept as the worker sent it, to the digit.
-            result: inline
-                .and_then(|bytes| String::from_utf8(bytes.into()).ok())
-                .and_then(|json| RawValue::from_string(json).ok()),
-            result_size: size,
-            result_content_type: content_type,
+            result: shown.inline,
+            result_omitted: shown.omitted,
+            result_size: shown.size,
+            result_content_type: shown.content_type,
             error: job.error.filter(|_| shows_error),
             waiting_for: job
                 .waiting_for
@@ -158,7 +155,42 @@ impl JobDocument {
 
     /// As an item of a list: without the result.
     pub(crate) fn listed(job: JobRecord) -> Self {
-        Self { result: None, ..Self::new(job) }
+        Self::new(job).without_result("list")
+    }
+
+    /// The same, with a result left out for that reason.
+    pub(crate) fn without_result(self, reason: &'static str) -> Self {
+        let omitted = self.result_size.map(|_| reason);
+        Self { result: None, result_omitted: omitted, ..self }
+    }
+}
+
+/// What a document shows of a result.
+#[derive(Default)]
+struct Shown {
+    inline: Option<Box<RawValue>>,
+    omitted: Option<&'static str>,
+    size: Option<u64>,
+    content_type: Option<String>,
+}
+
+impl Shown {
+    fn new(result: Option<ResultSummary>) -> Self {
+        let Some(ResultSummary { inline, size, content_type }) = result else {
+            return Self::default();
+        };
+        let is_json = content_type.is_json();
+        let inline = match inline {
+            None if is_json => Err("too_large"),
+            None => Err("not_json"),
+            // Kept as the worker sent it, to the digit.
+            Some(bytes) => json::readable(bytes.into()),
+        };
+        let (size, content_type) = (Some(size), Some(content_type.to_string()));
+        match inline {
+            Ok(inline) => Self { inline: Some(inline), omitted: None, size, content_type },
+            Err(reason) => Self { inline: None, omitted: Some(reason), size, content_type },
+        }
     }
 }
 
@@ -269,6 +301,11 @@ pub(crate) struct TaskDocument {
     workers: usize,
 }
 
+/// A schema as it was declared. One that this version cannot use may be anything.
+fn readable(schema: &Schema) -> Option<Box<RawValue>> {
+    json::readable(schema.as_str().into()).ok()
+}
+
 /// A JSON Schema, or null.
 fn any_schema() -> Object {
     let types = [Type::Object, Type::Boolean, Type::Null];
@@ -289,8 +326,8 @@ impl TaskDocument {
             priority: task.priority.to_string(),
             retention_ms: task.retention_ms,
             max_payload: task.max_payload,
-            payload_schema: task.payload_schema.as_ref().and_then(Schema::to_raw),
-            result_schema: task.result_schema.as_ref().and_then(Schema::to_raw),
+            payload_schema: task.payload_schema.as_ref().and_then(readable),
+            result_schema: task.result_schema.as_ref().and_then(readable),
             workers: workers.iter().filter(has_it).count(),
         }
     }

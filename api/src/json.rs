@@ -3,11 +3,15 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::problem::{MALFORMED_JSON, Problem};
 use crate::query;
+
+/// Why a value is not put into a document: some readers of JSON would refuse all of it.
+pub(crate) const UNREADABLE: [&str; 4] =
+    ["not_utf8", "too_deep", "lone_surrogate", "number_out_of_range"];
 
 /// Deeper nesting serves nobody but an attacker on the handler's parser.
 const MAX_DEPTH: usize = 64;
@@ -32,6 +36,94 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(bytes).map_err(|error| {
         Problem::new(MALFORMED_JSON, format!("not UTF-8 at byte {}", error.valid_up_to()))
     })
+}
+
+/// A value to be put into a document as it is, if it can be read there by every reader of JSON: parsers stop at a depth, texts
+/// need whole characters, and numbers must be within those of 64-bit floats.
+pub(crate) fn readable(json: Vec<u8>) -> Result<Box<RawValue>, &'static str> {
+    let [not_utf8, too_deep, lone_surrogate, number_out_of_range] = UNREADABLE;
+    let text = String::from_utf8(json).map_err(|_| not_utf8)?;
+    if deeper_than(&text, MAX_DEPTH) {
+        return Err(too_deep);
+    }
+    if serde_json::from_str::<Exact>(&text).is_err() {
+        return Err(if has_lone_surrogate(&text) { lone_surrogate } else { number_out_of_range });
+    }
+    RawValue::from_string(text).map_err(|_| number_out_of_range)
+}
+
+/// Any JSON whose texts and numbers can be held: unlike [`IgnoredAny`], which reads neither.
+struct Exact;
+
+impl<'de> Deserialize<'de> for Exact {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Exact {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        while members.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+/// Whether an escape stands for half of a character (RFC 8259, section 8.2).
+fn has_lone_surrogate(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let escape = &rest[at..];
+        let next = |unit| (0xDC00..=0xDFFF).contains(&unit);
+        let length = match unit(escape) {
+            Some(0xD800..=0xDBFF) if escape.get(6..).and_then(unit).is_some_and(next) => 12,
+            Some(0xD800..=0xDFFF) => return true,
+            Some(_) => 6,
+            None => 2,
+        };
+        rest = escape.get(length..).unwrap_or_default();
+    }
+    false
+}
+
+/// The unit that an escape stands for, if the text begins with one.
+fn unit(escape: &str) -> Option<u16> {
+    let digits = escape.strip_prefix("\\u")?.get(..4)?;
+    u16::from_str_radix(digits, 16).ok()
 }
 
 /// The members of an object in their order, each as it was written; none is lost if its name stands twice.
@@ -113,6 +205,40 @@ mod tests {
         assert_eq!(read, [("b", "1e999"), ("a", "[ ]"), ("b", r#""\ud800""#)]);
         assert_eq!(members.repeated(), Some("b"));
         assert!(Members::of("[]").is_none());
+    }
+
+    #[test]
+    fn what_some_readers_refuse_is_not_put_into_a_document() {
+        let nested = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let long = "9".repeat(400);
+        let of = |json: &str| readable(json.into()).map(|raw| raw.get().to_owned());
+        for good in [
+            r#""\ud83d\ude00""#,
+            r#""\\ud800""#,
+            r#"{"\u0000":"\u0000"}"#,
+            "1e308",
+            "-0",
+            "1e-999",
+            "123456789012345678901234567890",
+            r#"{"a":1,"a":2}"#,
+            &nested(64),
+        ] {
+            assert_eq!(of(good).as_deref(), Ok(good));
+        }
+        for (bad, reason) in [
+            (nested(65).as_str(), "too_deep"),
+            (r#""\ud800""#, "lone_surrogate"),
+            (r#"{"\udc00":1}"#, "lone_surrogate"),
+            (r#""\ud800\ud800""#, "lone_surrogate"),
+            (r#""\ud800\u0041""#, "lone_surrogate"),
+            (r#""\ud800\n""#, "lone_surrogate"),
+            ("1e999", "number_out_of_range"),
+            ("[-1e400]", "number_out_of_range"),
+            (&long, "number_out_of_range"),
+        ] {
+            assert_eq!(of(bad), Err(reason), "{bad}");
+        }
+        assert_eq!(readable(b"\"\xff\"".to_vec()).unwrap_err(), "not_utf8");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use crunch_tests::{Api, Stack, eventually};
 use reqwest::Method;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -106,6 +108,55 @@ async fn is_tried_as_shipped(script: &str) {
     .await;
     passes(&stack, &api, script, &[("CRUNCH_KEY", key)]).await;
     stack.audits_clean().await;
+}
+
+/// Parsers of JSON that differ in what they refuse: depths, halves of characters, numbers. Those that are installed are tried.
+const PARSERS: [(&str, &[&str]); 3] = [
+    (
+        "python3",
+        &["-c", "import json,sys; json.loads(sys.stdin.buffer.read().decode())"],
+    ),
+    ("node", &["-e", "JSON.parse(require('fs').readFileSync(0, 'utf8'))"]),
+    ("jq", &["-e", "."]),
+];
+
+/// Whether a parser reads a document; `None` if it is not installed.
+async fn reads((program, arguments): (&str, &[&str]), document: &[u8]) -> Option<bool> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
+    let mut parser = command.spawn().ok()?;
+    let mut input = parser.stdin.take().unwrap();
+    input.write_all(document).await.unwrap();
+    drop(input);
+    let ended = timeout(PATIENCE, parser.wait()).await.expect("a parser ends").unwrap();
+    Some(ended.success())
+}
+
+#[tokio::test]
+async fn every_reader_of_json_reads_the_documents_of_odd_results() {
+    let (_stack, api, _worker) = Stack::simple(2).await;
+    let (digits, deep) = ("9".repeat(5_000), format!("{}1{}", "[".repeat(64), "]".repeat(64)));
+    for (result, omitted) in [
+        (r#""\ud800""#, json!("lone_surrogate")),
+        ("[1e999]", json!("number_out_of_range")),
+        (&digits, json!("number_out_of_range")),
+        (r#"{"\u0000":"\ud83d\ude00","a":1,"a":-0.0e-0}"#, json!(null)),
+        (&deep, json!(null)),
+    ] {
+        let id = api.post_bytes("/tasks/repeat/jobs", result).await.id();
+        let job = api.becomes(&id, "succeeded").await;
+        assert_eq!(job["result_omitted"], omitted, "{result}");
+        assert_eq!(api.get(&format!("/jobs/{id}/result")).await.body, result.as_bytes());
+        let document = api.get(&format!("/jobs/{id}")).await.body;
+        let events = api.get(&format!("/jobs/{id}/events")).await.body;
+        let events = String::from_utf8(events.to_vec()).unwrap();
+        let done = events.lines().rev().find_map(|line| line.strip_prefix("data: ")).unwrap();
+        for parser in PARSERS {
+            for text in [&document[..], done.as_bytes()] {
+                assert_ne!(reads(parser, text).await, Some(false), "{}: {result}", parser.0);
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ pub(super) fn write(order: &DeliveryOrder, job: Option<JobRecord>) -> Vec<u8> {
     if whole.len() < MAX_BYTES {
         return whole;
     }
-    let listed = JobDocument::listed(job);
+    let listed = JobDocument::new(job).without_result("message_size");
     let without_result = body(order, &listed);
     if without_result.len() < MAX_BYTES {
         return without_result;

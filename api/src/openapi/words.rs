@@ -46,6 +46,24 @@ pub(crate) enum OutcomeWord {
     Healed,
 }
 
+/// Why a result is not in the document. `too_large`: more than 64 KiB; `not_json`: bytes of another type; `not_utf8`,
+/// `too_deep` (more than 64 levels), `lone_surrogate` and `number_out_of_range`: not every reader of JSON could read the document;
+/// `list`: lists show no results; `message_size`: the message would have 20 000 bytes or more.
+#[derive(ToSchema)]
+#[schema(as = ResultOmitted)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum OmittedWord {
+    TooLarge,
+    NotJson,
+    NotUtf8,
+    TooDeep,
+    LoneSurrogate,
+    NumberOutOfRange,
+    List,
+    MessageSize,
+}
+
 /// What a submission is safe from before it is answered.
 #[derive(ToSchema)]
 #[schema(as = Durability)]

@@ -145,5 +145,8 @@ async fn a_large_result_is_fetched_and_not_shown() {
     let id = api.submit("echo", &json!(text)).await;
     let job = api.becomes(&id, "succeeded").await;
     assert_eq!((&job["result"], &job["result_size"]), (&json!(null), &json!(100_002)));
+    assert_eq!(job["result_omitted"], "too_large");
+    let listed = api.get("/jobs").await.json()["items"][0].take();
+    assert_eq!((&listed["result"], &listed["result_omitted"]), (&json!(null), &json!("list")));
     assert_eq!(api.get(&format!("/jobs/{id}/result")).await.json(), json!(text));
 }
