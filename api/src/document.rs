@@ -291,6 +291,8 @@ pub(crate) struct TaskDocument {
     retention_ms: Option<u64>,
     /// Bytes.
     max_payload: u64,
+    /// Bytes; null if a worker of an earlier version declared it.
+    max_result: Option<u64>,
     /// JSON Schema of the payload, if declared.
     #[schema(schema_with = any_schema)]
     payload_schema: Option<Box<RawValue>>,
@@ -326,6 +328,7 @@ impl TaskDocument {
             priority: task.priority.to_string(),
             retention_ms: task.retention_ms,
             max_payload: task.max_payload,
+            max_result: task.max_result,
             payload_schema: task.payload_schema.as_ref().and_then(readable),
             result_schema: task.result_schema.as_ref().and_then(readable),
             workers: workers.iter().filter(has_it).count(),

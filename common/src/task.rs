@@ -66,6 +66,10 @@ pub struct TaskDescriptor {
     pub retention_ms: Option<u64>,
     /// The largest payload it takes, in bytes. Default 256 KiB.
     pub max_payload: u64,
+    /// The largest result it may have, in bytes; `None` in declarations of workers that did not declare it yet. Default: what
+    /// the worker is set to.
+    #[serde(default)]
+    pub max_result: Option<u64>,
     /// What a JSON payload must look like; APIs refuse others. Default: anything goes.
     #[serde(default)]
     pub payload_schema: Option<Schema>,
@@ -79,6 +83,8 @@ impl TaskDescriptor {
     pub const DEFAULT_MAX_PAYLOAD: u64 = 256 * 1024;
     /// No task may take more than this, in bytes: one job must still fit through one function call.
     pub const MAX_PAYLOAD_LIMIT: u64 = 64 * 1024 * 1024;
+    /// No task may have larger results than this, in bytes: the same, for the way back.
+    pub const MAX_RESULT_LIMIT: u64 = 64 * 1024 * 1024;
     /// The default of [`TaskDescriptor::timeout`].
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
     /// The default of [`TaskDescriptor::max_attempts`].
@@ -99,6 +105,7 @@ impl TaskDescriptor {
             priority: Priority::Normal,
             retention_ms: None,
             max_payload: Self::DEFAULT_MAX_PAYLOAD,
+            max_result: None,
             payload_schema: None,
             result_schema: None,
         }

@@ -112,10 +112,7 @@ async fn is_tried_as_shipped(script: &str) {
 
 /// Parsers of JSON that differ in what they refuse: depths, halves of characters, numbers. Those that are installed are tried.
 const PARSERS: [(&str, &[&str]); 3] = [
-    (
-        "python3",
-        &["-c", "import json,sys; json.loads(sys.stdin.buffer.read().decode())"],
-    ),
+    ("python3", &["-c", "import json,sys; json.loads(sys.stdin.buffer.read().decode())"]),
     ("node", &["-e", "JSON.parse(require('fs').readFileSync(0, 'utf8'))"]),
     ("jq", &["-e", "."]),
 ];

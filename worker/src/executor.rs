@@ -32,7 +32,6 @@ pub(crate) struct Executor {
     pub(crate) registry: Registry,
     pub(crate) running: Arc<RunningJobs>,
     pub(crate) reporter: Arc<Reporter>,
-    pub(crate) max_result: usize,
     /// Jobs of tasks that this worker does not have: a line a minute and task, whatever their number.
     pub(crate) unknown_tasks: LogLimits<TaskName>,
 }
@@ -128,7 +127,7 @@ impl Executor {
     }
 
     async fn examine(&self, task: &Task, result: Payload) -> Ending {
-        match results::check(task, self.max_result, result).await {
+        match results::check(task, result).await {
             Ok(Ok(result)) => Ending::Returned(Ok(result)),
             Ok(Err(unfit)) => Ending::Unfit(unfit),
             // Only a runtime that is being shut down drops a check.
@@ -190,10 +189,10 @@ fn span_of(job: &ClaimedJob, trace: Option<&TraceContext>) -> tracing::Span {
 fn retry_or_fail(lease: Lease, job: &ClaimedJob, error: JobError) -> Settlement {
     if error.retryable && job.attempt < job.options.max_attempts {
         let delay = job.options.backoff.draw(job.attempt);
-        tracing::info!(error.code = %error.code, error.message = error.message, delay_ms = delay.as_millis(), "failed, will be tried again");
+        tracing::info!(error.code = %error.code, message_bytes = error.message.len(), delay_ms = delay.as_millis(), "failed, will be tried again");
         return lease.retry(error, delay);
     }
-    tracing::warn!(error.code = %error.code, error.message = error.message, "failed for good");
+    tracing::warn!(error.code = %error.code, message_bytes = error.message.len(), "failed for good");
     lease.fail(error)
 }
 

@@ -52,6 +52,7 @@ mod handler;
 mod health;
 mod metrics;
 mod process;
+mod quote;
 mod registry;
 mod results;
 mod running;

@@ -35,6 +35,13 @@ impl Registry {
         self.tasks.get(name)
     }
 
+    /// Tasks that do not bound their results get this limit, which is then declared with them.
+    pub(crate) fn bound_results(&mut self, default: u64) {
+        for task in self.tasks.values_mut() {
+            Arc::make_mut(task).descriptor.max_result.get_or_insert(default);
+        }
+    }
+
     pub(crate) fn descriptors(&self) -> Vec<TaskDescriptor> {
         self.tasks.values().map(|task| task.descriptor.clone()).collect()
     }

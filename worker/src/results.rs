@@ -11,7 +11,10 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::Task;
+use crate::quote::beginning;
 
+/// Where the largest result is set.
+pub(crate) const SETTING: &str = "max_result of the task, or else CRUNCH_WORKER_MAX_RESULT";
 /// The syntax of a larger result, in bytes, is checked elsewhere: it takes about 3 milliseconds a megabyte.
 const SYNTAX_IN_PLACE: usize = 256 * 1024;
 /// So many are checked elsewhere at once. Each keeps a core busy and is held as values, up to 16 times as large. More wait,
@@ -24,12 +27,14 @@ static ELSEWHERE: Semaphore = Semaphore::const_new(2);
 /// If the runtime ends meanwhile.
 pub(crate) async fn check(
     task: &Task,
-    max_result: usize,
     result: Payload,
 ) -> Result<Result<Payload, JobError>, JoinError> {
     let size = result.bytes.len();
-    if size > max_result {
-        let message = format!("{size} bytes; at most {max_result} are kept");
+    let most = task.descriptor.max_result.unwrap_or(u64::MAX);
+    if size as u64 > most {
+        let start = beginning(&result.bytes);
+        let message =
+            format!("{size} bytes; at most {most} are kept ({SETTING}); the result begins {start}");
         return Ok(Err(JobError::permanent(ErrorCode::result_too_large(), message)));
     }
     let result = Payload { content_type: task.descriptor.content_type.clone(), ..result };
@@ -71,9 +76,9 @@ fn briefly(schema: Option<&Arc<Validator>>, json: &[u8]) -> Option<Result<(), Jo
 }
 
 fn is_json(bytes: &[u8]) -> Result<(), JobError> {
-    serde_json::from_slice::<&RawValue>(bytes)
-        .map(|_| ())
-        .map_err(|error| invalid(format!("not JSON: {error}")))
+    serde_json::from_slice::<&RawValue>(bytes).map(|_| ()).map_err(|error| {
+        invalid(format!("not JSON: {error}; the result begins {}", beginning(bytes)))
+    })
 }
 
 /// Every place, on one line each.

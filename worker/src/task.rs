@@ -217,6 +217,14 @@ impl Task {
         self.descriptor.max_payload = bytes.min(TaskDescriptor::MAX_PAYLOAD_LIMIT);
         self
     }
+
+    /// Bounds its results, in bytes. A larger one fails its job with `result_too_large`. Default
+    /// `CRUNCH_WORKER_MAX_RESULT`, at most 64 MiB.
+    #[must_use]
+    pub fn max_result(mut self, bytes: u64) -> Self {
+        self.descriptor.max_result = Some(bytes.clamp(1, TaskDescriptor::MAX_RESULT_LIMIT));
+        self
+    }
 }
 
 fn schema_of<T: JsonSchema>(settings: SchemaSettings) -> Schema {

@@ -253,6 +253,7 @@ impl Worker {
             check_open_files(self.config.slots(), open_files)?;
             commands.join(&mut self.registry)?;
         }
+        self.registry.bound_results(self.config.max_result as u64);
         if self.registry.descriptors().is_empty() {
             return Err(Error::NoTasks);
         }
@@ -375,7 +376,6 @@ impl Staff {
             registry,
             running: running.clone(),
             reporter,
-            max_result: config.max_result,
             unknown_tasks: Executor::limit_of_unknown_tasks(),
         };
         let consumers = Consumers {

@@ -70,6 +70,7 @@ async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
             "description",
             "max_attempts",
             "max_payload",
+            "max_result",
             "name",
             "payload_schema",
             "priority",

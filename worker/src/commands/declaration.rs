@@ -62,7 +62,9 @@ pub(super) fn read(table: &mut Table<'_>, setting: &Setting) -> Option<Declarati
     table.refuse_the_rest();
     let (at, name) = name?;
     let task = command.map(|command| {
-        let (content_type, max_result) = (descriptor.content_type.clone(), setting.max_result);
+        let content_type = descriptor.content_type.clone();
+        let own = descriptor.max_result.and_then(|bytes| usize::try_from(bytes).ok());
+        let max_result = own.unwrap_or(setting.max_result);
         Task::from_handler(descriptor, Arc::new(Oneshot { command, content_type, max_result }))
     });
     Some(Declaration { name, at, task })
@@ -102,6 +104,8 @@ fn descriptor_of(table: &mut Table<'_>, name: TaskName) -> TaskDescriptor {
     set(&mut task.accepts, table.take("accepts", |value| table::list(value, table::parsed)));
     set(&mut task.content_type, table.take("content_type", table::parsed));
     set(&mut task.max_payload, table.take("max_payload", bytes));
+    let bytes = |value: &Value<'_>| table::number(value, 1..=TaskDescriptor::MAX_RESULT_LIMIT);
+    task.max_result = table.take("max_result", bytes);
     task
 }
 

@@ -76,6 +76,7 @@ fn every_key_finds_its_place() {
         accepts = ["application/json", "text/plain; charset=utf-8"]
         content_type = "text/csv"
         max_payload = 1_048_576
+        max_result = 2_097_152
         cwd = "sub"
         inherit_env = ["NOT_SET_ANYWHERE"]
 
@@ -96,6 +97,7 @@ fn every_key_finds_its_place() {
         priority: Priority::High,
         retention_ms: Some(604_800_000),
         max_payload: 1_048_576,
+        max_result: Some(2_097_152),
         ..TaskDescriptor::new("word.count".parse().unwrap())
     };
     assert_eq!(descriptor(&registry, "word.count"), expected);
@@ -137,7 +139,7 @@ command = ['sh']
         "tasks.toml:6: command: expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell takes it apart",
         "tasks.toml:7: timeout: expected a whole number and a unit, such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"7d\"",
         "tasks.toml:10: name: \"Image\": must be 1 to 64 characters of a-z, 0-9, '_', '.' and '-', starting with a letter or a digit",
-        "tasks.toml:12: unknown key \"timout\"; known here are accepts, backoff, command, content_type, cwd, description, env, inherit_env, max_attempts, max_payload, name, payload_schema, priority, queue, result_schema, retention, timeout",
+        "tasks.toml:12: unknown key \"timout\"; known here are accepts, backoff, command, content_type, cwd, description, env, inherit_env, max_attempts, max_payload, max_result, name, payload_schema, priority, queue, result_schema, retention, timeout",
         "tasks.toml:13: name is missing",
         "tasks.toml:13: command is missing",
         "tasks.toml:14: priority: \"highest\": expected one of low, normal, high, urgent",

@@ -11,6 +11,8 @@ use super::launched::Ending;
 use super::lines::Tail;
 use super::protocol::{End, How};
 use crate::TaskError;
+use crate::quote::beginning;
+use crate::results::SETTING;
 
 /// `EX_DATAERR` of `sysexits.h`: the input is wrong, and will be wrong again.
 const EX_DATAERR: i32 = 65;
@@ -50,8 +52,11 @@ pub(super) fn verdict(
 }
 
 /// More output than is kept.
-pub(super) fn too_large(limit: usize) -> TaskError {
-    let message = format!("the command wrote more than {limit} bytes; more are not kept");
+pub(super) fn too_large(limit: usize, output: &[u8]) -> TaskError {
+    let message = format!(
+        "the command wrote more than {limit} bytes; more are not kept ({SETTING}); its output begins {}",
+        beginning(output)
+    );
     failed(JobError::permanent(ErrorCode::result_too_large(), message))
 }
 
@@ -69,7 +74,11 @@ fn one_value(output: &[u8]) -> Result<&[u8], TaskError> {
     // Unlike a value that is skipped, a raw one is held to be UTF-8.
     let checked: Result<&serde_json::value::RawValue, _> = serde_json::from_slice(value);
     checked.map(|_| value).map_err(|error| {
-        let message = format!("standard output is not one JSON value: {error}");
+        let message = format!(
+            "standard output is not one JSON value: {error}; it begins {}; write only the result there, and \
+             everything else (print, progress, warnings) to standard error",
+            beginning(output)
+        );
         failed(JobError::permanent(ErrorCode::result_invalid(), message))
     })
 }

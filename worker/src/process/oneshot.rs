@@ -65,7 +65,7 @@ impl Oneshot {
             }
         };
         if said.overflow.is_cancelled() {
-            return Err(too_large(self.max_result));
+            return Err(too_large(self.max_result, &said.output));
         }
         verdict(ending, said, &self.content_type)
     }

@@ -29,6 +29,9 @@ async fn a_json_result_is_one_value_and_nothing_is_null() {
             error.message
         );
     }
+    let error = Bench::sh("echo hello; echo 3").run("").await.unwrap_err();
+    assert!(error.message.contains(r#"it begins "hello\n3\n""#), "{}", error.message);
+    assert!(error.message.ends_with("to standard error"), "{}", error.message);
     assert_eq!(Bench::sh("true").text().run("").await.unwrap(), "");
 }
 
@@ -215,7 +218,10 @@ async fn a_result_over_the_limit_ends_the_command_at_once() {
     .text();
     let error = bench.run("").await.unwrap_err();
     assert_eq!((error.code, error.retryable), (ErrorCode::result_too_large(), false));
-    assert_eq!(error.message, "the command wrote more than 1048576 bytes; more are not kept");
+    let told =
+        "the command wrote more than 1048576 bytes; more are not kept (max_result of the task";
+    assert!(error.message.starts_with(told), "{}", error.message);
+    assert!(error.message.contains("its output begins \"\\0"), "{}", error.message);
     assert!(is_gone(bench.number_in("child").await));
     let limit = Bench::of(["head", "-c", "1048576", "/dev/zero"]).text();
     assert_eq!(limit.run("").await.unwrap().len(), MAX_RESULT);
