@@ -13,6 +13,7 @@
 //! Nothing here decodes a payload, and no time of this machine decides anything.
 
 mod audit;
+mod bulk;
 mod bury;
 mod connection;
 mod depth;
@@ -20,6 +21,7 @@ mod durability;
 mod error;
 mod exchange;
 mod fleet;
+mod flow;
 mod functions;
 mod heartbeat;
 mod inspect;
@@ -69,6 +71,7 @@ pub use webhook::{Delivery, DeliveryOrder, Webhook};
 
 use crate::config::{BrokerConfig, DurabilityConfig};
 use crate::job::Partition;
+use bulk::Bulk;
 use connection::Link;
 use functions::Function;
 use keys::Keys;
@@ -137,6 +140,10 @@ pub struct Broker {
     client: redis::Client,
     link: Link,
     pool: deadpool_redis::Pool,
+    /// For payloads and results that are large.
+    bulk: Bulk,
+    /// For pages of lists: nobody who asks for one waits behind a payload.
+    pages: Bulk,
     /// What every submission gets, whatever it asks for.
     insists: DurabilityConfig,
     submitters: Arc<Submitters>,
@@ -195,9 +202,11 @@ impl Broker {
             told_of_no_maxmemory: Once::new(),
         });
         let link = Link::new(settings.clone(), client.clone());
+        let bulk = Bulk::new(settings.clone(), client.clone());
+        let pages = Bulk::new(settings.clone(), client.clone());
         let insists = DurabilityConfig::default();
         let submitters = Arc::new(Submitters::new(&settings, &client, insists.replicas));
-        Ok(Self { settings, client, link, pool, insists, submitters })
+        Ok(Self { settings, client, link, pool, bulk, pages, insists, submitters })
     }
 
     /// A broker on the same Redis with a connection of its own.

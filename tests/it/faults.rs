@@ -16,6 +16,7 @@ mod redis_server;
 mod replicas;
 mod replies;
 mod reports;
+mod slow_lines;
 mod stale;
 
 use std::collections::HashMap;

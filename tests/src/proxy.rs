@@ -7,6 +7,7 @@
 mod connection;
 mod resp;
 mod rules;
+mod throttle;
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::port::Port;
 use rules::Rules;
 pub use rules::{Hold, Loss, Which};
+use throttle::Throttle;
 
 /// A direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,8 @@ struct Shared {
     rules: Mutex<Rules>,
     /// How many bytes each way still carries before it cuts; `None` is any number.
     budget: Mutex<[Option<usize>; 2]>,
+    /// How fast each way is, for all connections together.
+    throttle: [Throttle; 2],
     /// Number of the next connection.
     next: AtomicU64,
 }
@@ -106,6 +110,7 @@ impl Proxy {
             line: watch::Sender::new(Line::default()),
             rules: Mutex::default(),
             budget: Mutex::default(),
+            throttle: Default::default(),
             next: AtomicU64::new(0),
         });
         let proxy = Self { shared, port: Port::reserve(), listening: Mutex::default() };
@@ -124,6 +129,7 @@ impl Proxy {
     pub fn heal(&self) {
         self.shared.rules().clear();
         *self.shared.budget() = [None, None];
+        self.shared.throttle.iter().for_each(|way| way.set(None));
         self.shared.line.send_modify(|line| {
             line.to_redis_is_hole = false;
             line.to_client_is_hole = false;
@@ -173,6 +179,12 @@ impl Proxy {
     /// Everything takes that much longer, each way.
     pub fn delay(&self, delay: Duration) {
         self.shared.line.send_modify(|line| line.delay = delay);
+    }
+
+    /// Each way carries no more bytes a second than that, shared fairly by all connections that have something to carry. Several
+    /// processes behind one proxy share one line.
+    pub fn throttle(&self, bytes_per_second: u64) {
+        self.shared.throttle.iter().for_each(|way| way.set(Some(bytes_per_second)));
     }
 
     /// Redis executes the next `times` of these commands, and nobody hears of it.

@@ -1,6 +1,7 @@
 //! What a handler may know of its job, and tell about it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crunch_common::broker::{ClaimedJob, Epoch, LeaseKey, Progress, Report, Reported};
@@ -38,7 +39,8 @@ struct Facts {
     metadata: Metadata,
     content_type: ContentType,
     trace: Option<TraceContext>,
-    deadline: Timestamp,
+    /// In Unix milliseconds; moved when the input is complete.
+    deadline: AtomicU64,
 }
 
 /// What the handler reported and Redis has not confirmed.
@@ -93,7 +95,7 @@ impl JobContext {
             metadata: job.options.metadata.clone(),
             content_type: job.options.content_type.clone(),
             trace: job.options.trace.as_ref().map(TraceContext::child),
-            deadline,
+            deadline: AtomicU64::new(deadline.unix_ms()),
         };
         Self { job: Arc::new(facts), cancellation, said: Arc::default(), _slot: None }
     }
@@ -137,7 +139,12 @@ impl JobContext {
     /// When this attempt will be stopped.
     #[must_use]
     pub fn deadline(&self) -> Timestamp {
-        self.job.deadline
+        Timestamp::from_unix_ms(self.job.deadline.load(Ordering::Relaxed))
+    }
+
+    /// Moves the moment at which this attempt will be stopped, before the handler starts.
+    pub(crate) fn set_deadline(&self, deadline: Timestamp) {
+        self.job.deadline.store(deadline.unix_ms(), Ordering::Relaxed);
     }
 
     /// The client's labels.
@@ -250,7 +257,7 @@ mod tests {
             metadata: Metadata::default(),
             content_type: ContentType::json(),
             trace: None,
-            deadline: Timestamp::from_unix_ms(0),
+            deadline: AtomicU64::new(0),
         };
         let cancellation = CancellationToken::new();
         let said = Arc::default();

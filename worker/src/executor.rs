@@ -15,6 +15,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument;
 use tracing::field::{Empty, display};
 
+use crate::input::{Input, LONGEST_FETCH, NoInput};
 use crate::registry::Registry;
 use crate::running::{RunningJobs, Stop, StopReason};
 use crate::service::Reporter;
@@ -29,6 +30,7 @@ pub(crate) const STOP_GRACE: Duration = Duration::from_secs(6);
 /// What running jobs needs.
 #[derive(Debug)]
 pub(crate) struct Executor {
+    pub(crate) input: Input,
     pub(crate) registry: Registry,
     pub(crate) running: Arc<RunningJobs>,
     pub(crate) reporter: Arc<Reporter>,
@@ -52,6 +54,8 @@ pub(crate) struct Admitted {
     limit: TimeLimit,
     stop: Stop,
     context: JobContext,
+    /// When it was claimed, if its payload is to be fetched first.
+    waits_since: Option<Instant>,
 }
 
 /// How an attempt ended, before it is known what that means for the job.
@@ -62,6 +66,7 @@ enum Ending {
     Unfit(JobError),
     Panicked(String),
     Stopped(StopReason),
+    NoInput(NoInput),
 }
 
 impl Executor {
@@ -72,9 +77,10 @@ impl Executor {
     /// # Errors
     /// The settlement of a job that is not to run here, or not any more.
     pub(crate) fn admit(&self, claim: Claim, slot: Slot) -> Result<Box<Admitted>, Settlement> {
-        let Claim { lease, job } = claim;
+        let Claim { lease, job, payload_is_to_come } = claim;
+        let claimed = Instant::now();
         // First: nobody may come who has code for it.
-        let Some(limit) = TimeLimit::of(&job) else {
+        let Some(limit) = TimeLimit::of(&job, claimed) else {
             return Err(lease.fail(deadline_exceeded()));
         };
         let Some(task) = self.registry.find(&job.task).cloned() else {
@@ -86,17 +92,22 @@ impl Executor {
         let stop = Stop::default();
         metrics::claimed(&job);
         let context = JobContext::new(&job, limit.deadline(), stop.token().clone()).occupying(slot);
-        self.running.enter(lease.key(), context.clone(), stop.clone(), limit.ends);
+        let waits_since = payload_is_to_come.then_some(claimed);
+        let ends = waits_since.map_or(limit.ends, |since| limit.ends.max(since + LONGEST_FETCH));
+        self.running.enter(lease.key(), context.clone(), stop.clone(), ends);
         // Boxed: it is moved from hand to hand until a task runs it.
-        Ok(Box::new(Admitted { lease, job, task, limit, stop, context }))
+        Ok(Box::new(Admitted { lease, job, task, limit, stop, context, waits_since }))
     }
 
     /// Runs a job to the end of its attempt. Nothing is returned if the lease was lost: then nothing may be settled.
-    pub(crate) async fn run(&self, admitted: Box<Admitted>) -> Option<Settlement> {
-        let job = &admitted.job;
-        let span = span_of(job, admitted.context.trace());
+    pub(crate) async fn run(&self, mut admitted: Box<Admitted>) -> Option<Settlement> {
+        let span = span_of(&admitted.job, admitted.context.trace());
+        let complete = self.complete(&mut admitted).instrument(span.clone()).await;
         let begun = Instant::now();
-        let ending = self.attempt(&admitted).instrument(span.clone()).await;
+        let ending = match complete {
+            Ok(()) => self.attempt(&admitted).instrument(span.clone()).await,
+            Err(ending) => ending,
+        };
         let took = begun.elapsed();
         let _entered = span.enter();
         let Admitted { lease, job, .. } = *admitted;
@@ -108,6 +119,20 @@ impl Executor {
             None => self.running.forget(key),
         }
         settlement
+    }
+
+    /// Fetches the payload if it did not come with the claim; then the attempt's timeout begins.
+    async fn complete(&self, admitted: &mut Admitted) -> Result<(), Ending> {
+        let Some(since) = admitted.waits_since else { return Ok(()) };
+        let Admitted { job, stop, .. } = &admitted;
+        let (key, deadline) = (job.lease_key(), deadline_of(job, since));
+        let payload = Box::pin(self.input.fetch(key, stop, deadline)).await;
+        admitted.job.payload.bytes = payload.map_err(Ending::NoInput)?;
+        let over = Ending::Stopped(StopReason::DeadlineExceeded);
+        admitted.limit = TimeLimit::of(&admitted.job, since).ok_or(over)?;
+        admitted.context.set_deadline(admitted.limit.deadline());
+        self.running.will_end(key, admitted.limit.ends);
+        Ok(())
     }
 
     async fn attempt(&self, admitted: &Admitted) -> Ending {
@@ -138,6 +163,10 @@ impl Executor {
 
 /// What an ending means for the job.
 fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement> {
+    let ending = match ending {
+        Ending::NoInput(NoInput::Stopped(reason)) => Ending::Stopped(reason),
+        ending => ending,
+    };
     let error = match ending {
         Ending::Returned(Ok(result)) => {
             tracing::debug!(result_bytes = result.bytes.len(), "succeeded");
@@ -164,6 +193,12 @@ fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement
             tracing::warn!("lease lost: what came out is dropped");
             return None;
         }
+        Ending::NoInput(NoInput::TooLate) => {
+            let message = format!("the payload did not arrive within {LONGEST_FETCH:?}");
+            JobError::retryable(ErrorCode::timeout(), message)
+        }
+        // Redis judges by the claim: it is refused if another one holds the job.
+        Ending::NoInput(_) => return Some(lease.release(ReleaseCause::Unroutable)),
     };
     Some(retry_or_fail(lease, job, error))
 }
@@ -244,6 +279,12 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or_else(|| "panicked without a message".to_owned())
 }
 
+/// When the job's own deadline is, if it has one; at once if it was over before it was claimed.
+fn deadline_of(job: &ClaimedJob, claimed: Instant) -> Option<Instant> {
+    let age = job.created_at.until(job.claimed_at);
+    job.options.deadline.map(|deadline| claimed + deadline.saturating_sub(age))
+}
+
 /// When an attempt must end, and why then.
 #[derive(Debug)]
 pub(crate) struct TimeLimit {
@@ -253,21 +294,24 @@ pub(crate) struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// The nearer of timeout and deadline; `None` if the deadline has passed. Both are measured from instants of Redis'
-    /// clock, so this machine's clock does not matter.
-    fn of(job: &ClaimedJob) -> Option<Self> {
-        let age = job.created_at.until(job.claimed_at);
+    /// The nearer of timeout, from now on, and deadline; `None` if the deadline has passed. Both are measured from instants
+    /// of Redis' clock, or between instants of this machine since it was claimed, so that the time of day here does not matter.
+    fn of(job: &ClaimedJob, claimed: Instant) -> Option<Self> {
+        let now = Instant::now();
         let left = match job.options.deadline {
-            Some(deadline) => deadline.checked_sub(age).filter(|left| !left.is_zero())?,
+            Some(_) => deadline_of(job, claimed)?.checked_duration_since(now)?,
             None => Duration::MAX,
         };
+        if left.is_zero() {
+            return None;
+        }
         let timeout = job.options.timeout;
         let (duration, reason) = if left < timeout {
             (left, StopReason::DeadlineExceeded)
         } else {
             (timeout, StopReason::TimedOut)
         };
-        Some(Self { duration, ends: Instant::now() + duration, reason })
+        Some(Self { duration, ends: now + duration, reason })
     }
 
     /// The end by this machine's clock, for the handler to look at.

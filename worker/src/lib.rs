@@ -50,6 +50,7 @@ mod context;
 mod executor;
 mod handler;
 mod health;
+mod input;
 mod metrics;
 mod process;
 mod quote;

@@ -77,15 +77,26 @@ struct Jobs {
 /// How long past its hard deadline and the grace of a stop a lease is still named: the executor needs a moment to settle.
 const SETTLING_MARGIN: Duration = Duration::from_secs(5);
 
+fn abandoned_at(ends: Instant) -> Instant {
+    ends + crate::executor::STOP_GRACE + SETTLING_MARGIN
+}
+
 impl RunningJobs {
     pub(crate) fn enter(&self, key: LeaseKey, context: JobContext, stop: Stop, ends: Instant) {
-        let abandoned_at = ends + crate::executor::STOP_GRACE + SETTLING_MARGIN;
+        let abandoned_at = abandoned_at(ends);
         let mut jobs = self.lock();
         if let Some(reason) = jobs.stopping {
             stop.fire(reason);
         }
         jobs.running.insert(key, Running { context, stop, abandoned_at });
         self.note_count(jobs.running.len());
+    }
+
+    /// The attempt's time begins: it ends at another moment than was expected.
+    pub(crate) fn will_end(&self, key: LeaseKey, ends: Instant) {
+        if let Some(job) = self.lock().running.get_mut(&key) {
+            job.abandoned_at = abandoned_at(ends);
+        }
     }
 
     /// The attempt has ended; its lease is named until the outcome is with Redis, so that an outage does not cost it.

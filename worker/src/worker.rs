@@ -18,6 +18,7 @@ use crate::config::{Command, WorkerConfig};
 use crate::consumers::Consumers;
 use crate::executor::{Executor, STOP_GRACE};
 use crate::health::{self, Attendant, Health};
+use crate::input::Input;
 use crate::process::{OPEN_FILES, take_over_if_launched};
 use crate::registry::{DuplicateTask, Registry};
 use crate::running::{RunningJobs, StopReason};
@@ -373,6 +374,7 @@ impl Staff {
             helpers.spawn(async move { reporter.run(&running, done).await });
         }
         let executor = Executor {
+            input: Input { broker: broker.separate() },
             registry,
             running: running.clone(),
             reporter,

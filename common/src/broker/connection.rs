@@ -14,6 +14,7 @@ use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::error::{Error, Remedy, classify};
+use super::flow::Flow;
 use super::functions::Function;
 use super::{CALL_DEADLINE, Settings, opening};
 use crate::backoff::Backoff;
@@ -23,7 +24,7 @@ use crate::telemetry::metrics::REDIS_CONNECTS;
 /// Longer than any TCP handshake on a working network; shorter than the 2 s in which a client gets its 503.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// What any network between us and Redis carries, in bytes a second: large payloads and results get time for their way.
-const SLOWEST_NETWORK: u64 = 1024 * 1024;
+const SLOWEST_NETWORK: u64 = 512 * 1024;
 
 /// How a call may be repeated when its connection breaks under it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +91,8 @@ pub(crate) struct Link {
     client: Client,
     /// The backoff between two tries to connect grows no further than this.
     longest_pause: Duration,
+    /// Counts what arrives, where calls may take longer while something does.
+    flow: Option<Flow>,
     state: Arc<Mutex<State>>,
 }
 
@@ -109,12 +112,17 @@ impl Link {
             not_before: Instant::now(),
         };
         let longest_pause = Duration::MAX;
-        Self { settings, client, longest_pause, state: Arc::new(Mutex::new(state)) }
+        Self { settings, client, longest_pause, flow: None, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Tries to connect at least that often, for those who cannot wait.
     pub(crate) fn trying_every(self, longest_pause: Duration) -> Self {
         Self { longest_pause, ..self }
+    }
+
+    /// Gives a call up when nothing arrives any more, and not before, within its deadline.
+    pub(crate) fn while_bytes_flow(self) -> Self {
+        Self { flow: Flow::over(self.client.get_connection_info()), ..self }
     }
 
     /// Calls a function on its partition.
@@ -131,6 +139,15 @@ impl Link {
     /// Sends commands that only read, as one round trip.
     pub(crate) async fn read(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
         self.send(Request::Many(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
+    }
+
+    /// As [`Link::read`], for answers that take longer.
+    pub(crate) async fn read_within(
+        &self,
+        pipeline: &Pipeline,
+        patience: Duration,
+    ) -> Result<Vec<Value>, Error> {
+        self.send(Request::Many(pipeline), Repeat::UntilDeadline, patience).await
     }
 
     /// Sends commands of which each is answered for itself: one that is refused does not hide what became of the others.
@@ -185,16 +202,18 @@ impl Link {
         patience: Duration,
     ) -> Result<Vec<Value>, Error> {
         let deadline = Instant::now() + patience;
+        // Where only silence ends a call, an outage must not be waited for as long as bytes could be.
+        let last_try = if self.flow.is_some() { Instant::now() + CALL_DEADLINE } else { deadline };
         let mut last = Error::timed_out();
         // Whether some try may have taken effect: then a rejection of a later one does not say that nothing happened.
         let mut in_doubt = false;
-        while Instant::now() < deadline {
+        while Instant::now() < last_try {
             let mut used = None;
-            let attempt = timeout_at(deadline, self.attempt(request, &mut used)).await;
+            let attempt = self.within(deadline, self.attempt(request, &mut used)).await;
             let (remedy, error) = match attempt {
-                Ok(Ok(values)) => return Ok(values),
-                Ok(Err(failure)) => failure,
-                Err(_elapsed) => {
+                Some(Ok(values)) => return Ok(values),
+                Some(Err(failure)) => failure,
+                None => {
                     // The connection may be a black hole: the next call gets a new one.
                     used.inspect(|&generation| self.drop_connection(generation));
                     return Err(if used.is_some() { last.in_doubt() } else { last });
@@ -216,6 +235,14 @@ impl Link {
             }
         }
         Err(last)
+    }
+
+    /// Waits for a call until the deadline; where bytes are counted, also only while they arrive.
+    async fn within<T>(&self, deadline: Instant, call: impl Future<Output = T>) -> Option<T> {
+        match &self.flow {
+            Some(flow) => flow.during(deadline, call).await,
+            None => timeout_at(deadline, call).await.ok(),
+        }
     }
 
     /// Sends once; notes in `used` which connection it went over.
@@ -307,11 +334,11 @@ impl Link {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(None);
-        let mut connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| classify(&Arc::new(error)))?;
+        let connected = match &self.flow {
+            Some(flow) => connect_counted(flow, &self.client, config).await,
+            None => self.client.get_multiplexed_async_connection_with_config(&config).await,
+        };
+        let mut connection = connected.map_err(|error| classify(&Arc::new(error)))?;
         let opened =
             tokio::time::timeout(CALL_DEADLINE, opening::open(&mut connection, &self.settings));
         opened.await.map_err(|_| (Remedy::Wait, Error::timed_out()))??;
@@ -330,6 +357,26 @@ impl Link {
         // Never held over an await; each change is whole: a panic elsewhere leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As the client connects, over a stream whose bytes are counted.
+async fn connect_counted(
+    flow: &Flow,
+    client: &Client,
+    config: AsyncConnectionConfig,
+) -> Result<MultiplexedConnection, RedisError> {
+    let info = client.get_connection_info();
+    let connect = async {
+        let stream = flow.connect(info).await?;
+        let settings = info.redis_settings();
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(settings, stream, config).await?;
+        // It ends with the last clone of the connection.
+        tokio::spawn(driver);
+        Ok(connection)
+    };
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
+    connected.map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -1,16 +1,16 @@
 //! A busy worker's one call a batch: settle what ended, promote what is due, claim what fits.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
+use super::bulk::Slowest;
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::lease::{Epoch, Lease, LeaseKey, Outcome, Settlement, WorkerId};
-use super::record::{LastOptions, PAYLOAD_LARGE, Spec};
+use super::record::{LastOptions, PAYLOAD_LARGE, Spec, State};
 use super::{Broker, reply};
 use crate::job::{JobId, JobOptions, Partition, Payload, Priority};
 use crate::queue::QueueName;
@@ -117,6 +117,8 @@ pub struct Claim {
     pub lease: Lease,
     /// What to run.
     pub job: Box<ClaimedJob>,
+    /// Whether the payload is too large to come along: [`Broker::claimed_payload`] fetches it.
+    pub payload_is_to_come: bool,
 }
 
 /// What a handler needs to know of its job.
@@ -183,39 +185,31 @@ impl Broker {
         let patience = (exchange.lease / 2).min(CLAIMS_PATIENCE);
         let call = Call::new(Function::Exchange, partition).once().patient(patience);
         let reply = self.link.call(call.carrying(bytes), arguments).await?;
-        let (mut exchanged, large) = read(reply)?;
-        if !large.is_empty() {
-            self.fetch_large(partition, &mut exchanged, &large).await?;
-        }
-        Ok(exchanged)
+        read(reply)
     }
 
-    /// Fetches payloads that did not come with their claims. One that is gone went with its job.
-    async fn fetch_large(
-        &self,
-        partition: Partition,
-        exchanged: &mut Exchanged,
-        large: &[JobId],
-    ) -> Result<(), Error> {
-        let keys = self.settings.keys(partition);
-        let mut pipeline = redis::pipe();
-        for &id in large {
-            pipeline.cmd("HGET").arg(keys.job(id)).arg(PAYLOAD_LARGE);
+    /// Fetches the payload of a claim that came without, on a connection of its own and for as long as bytes arrive. `None` if
+    /// the job is gone or the claim is not the newest any more: Redis is to be asked what became of it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is away, or the line is too slow; it may be tried again.
+    pub async fn claimed_payload(&self, lease: LeaseKey) -> Result<Option<Bytes>, Error> {
+        let key = self.settings.keys(lease.id.partition()).job(lease.id);
+        let size =
+            self.link.read(redis::pipe().cmd("HSTRLEN").arg(&key).arg(PAYLOAD_LARGE)).await?;
+        let size = size.first().map_or(Ok(0), reply::unsigned)?;
+        let mut fetch = redis::pipe();
+        fetch.cmd("HMGET").arg(&key).arg("state").arg(PAYLOAD_LARGE);
+        let mut fetched = self.bulk.read(&fetch, size, Slowest::ForJob).await?;
+        let [state, payload] = reply::fields(fetched.swap_remove(0))?;
+        if state == Value::Nil || payload == Value::Nil {
+            return Ok(None);
         }
-        let payloads = self.link.read(&pipeline).await?;
-        let mut payloads: HashMap<_, _> = large.iter().copied().zip(payloads).collect();
-        let claims = std::mem::take(&mut exchanged.claims);
-        for mut claim in claims {
-            match payloads.remove(&claim.job.id) {
-                None => exchanged.claims.push(claim),
-                Some(Value::Nil) => exchanged.unreadable.push(claim.lease),
-                Some(payload) => {
-                    claim.job.payload.bytes = reply::bytes(payload)?;
-                    exchanged.claims.push(claim);
-                }
-            }
+        let epoch = State::read(&reply::text(state)?)?.epoch;
+        if epoch != Some(lease.epoch) {
+            return Ok(None);
         }
-        Ok(())
+        reply::bytes(payload).map(Some)
     }
 }
 
@@ -257,8 +251,8 @@ fn write_outcome(command: &mut Cmd, outcome: &Outcome) {
     };
 }
 
-/// Reads the answer; and of which jobs the payload is to be fetched.
-fn read(reply: Value) -> Result<(Exchanged, Vec<JobId>), Error> {
+/// Reads the answer.
+fn read(reply: Value) -> Result<Exchanged, Error> {
     let values = reply::array(reply)?;
     if let [code] = &values[..]
         && reply::integer(code)? == -1
@@ -269,11 +263,12 @@ fn read(reply: Value) -> Result<(Exchanged, Vec<JobId>), Error> {
     let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
     let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
     let left = reply::array(claims)?.into_iter();
-    let mut claims =
-        Claims { left, now, told: None, options: LastOptions::default(), large: Vec::new() };
+    let mut claims = Claims { left, now, told: None, options: LastOptions::default() };
     while let Some((lease, job)) = claims.next()? {
         match job {
-            Ok(job) => readable.push(Claim { lease, job: Box::new(job) }),
+            Ok((job, payload_is_to_come)) => {
+                readable.push(Claim { lease, job: Box::new(job), payload_is_to_come });
+            }
             // It must not take the others with it.
             Err(error) => {
                 tracing::error!(job.id = %lease.key().id, %error, "this version cannot read a job it was handed");
@@ -281,15 +276,14 @@ fn read(reply: Value) -> Result<(Exchanged, Vec<JobId>), Error> {
             }
         }
     }
-    let exchanged = Exchanged {
+    Ok(Exchanged {
         settled: reply::array(settled)?.iter().map(read_settled).collect::<Result<_, _>>()?,
         claims: readable,
         unreadable,
         next_due: u64::try_from(reply::integer(&next_due)?).ok().map(Duration::from_millis),
         more: reply::integer(&more)? == 1,
         drain: reply::integer(&drain)? == 1,
-    };
-    Ok((exchanged, claims.large))
+    })
 }
 
 fn read_settled(code: &Value) -> Result<Settled, Error> {
@@ -308,13 +302,12 @@ struct Claims {
     /// What was told last: of alike jobs it is told once.
     told: Option<(Epoch, Result<About, Error>)>,
     options: LastOptions,
-    large: Vec<JobId>,
 }
 
 impl Claims {
-    /// The lease of the next claim, and its job as far as it can be read.
+    /// The lease of the next claim, and its job as far as it can be read; with whether its payload is to come.
     #[expect(clippy::type_complexity, reason = "two outcomes, one within the other")]
-    fn next(&mut self) -> Result<Option<(Lease, Result<ClaimedJob, Error>)>, Error> {
+    fn next(&mut self) -> Result<Option<(Lease, Result<(ClaimedJob, bool), Error>)>, Error> {
         let Some(told) = self.left.next() else { return Ok(None) };
         let mut next = || self.left.next().ok_or_else(|| Error::unreadable("a short claim"));
         let (id, spec, payload) = (reply::parsed(next()?)?, next()?, next()?);
@@ -328,18 +321,18 @@ impl Claims {
         Ok(Some((lease, job)))
     }
 
-    fn job(&mut self, lease: LeaseKey, spec: Value, payload: Value) -> Result<ClaimedJob, Error> {
+    fn job(
+        &mut self,
+        lease: LeaseKey,
+        spec: Value,
+        payload: Value,
+    ) -> Result<(ClaimedJob, bool), Error> {
         let told = self.told.as_ref().map(|(_, about)| about);
         let about = told.expect("an epoch was told").as_ref().map_err(Error::clone)?;
         let spec = Spec::read(&reply::text(spec)?, &mut self.options)?;
-        let payload = match payload {
-            Value::Nil => {
-                self.large.push(lease.id);
-                Bytes::new()
-            }
-            payload => reply::bytes(payload)?,
-        };
-        Ok(ClaimedJob {
+        let is_to_come = payload == Value::Nil;
+        let payload = if is_to_come { Bytes::new() } else { reply::bytes(payload)? };
+        let job = ClaimedJob {
             id: lease.id,
             epoch: lease.epoch,
             queue: about.queue.clone(),
@@ -351,7 +344,8 @@ impl Claims {
             created_at: spec.created_at,
             due_at: about.run_at.unwrap_or(spec.created_at),
             claimed_at: self.now,
-        })
+        };
+        Ok((job, is_to_come))
     }
 }
 

@@ -4,6 +4,7 @@ use redis::aio::ConnectionLike;
 use redis::{Pipeline, Value};
 use serde::Deserialize;
 
+use super::bulk::Slowest;
 use super::connection::server_errors;
 use super::error::{Error, classify};
 use super::lease::WorkerId;
@@ -53,12 +54,16 @@ impl Broker {
         Ok(self.fields_and(id, record::WITHOUT_RESULT, &[]).await?.0)
     }
 
-    /// Reads a job and its result, however large. The result is there only if the job succeeded. One round trip.
+    /// Reads a job and its result, however large. The result is there only if the job succeeded. One round trip; a large
+    /// result takes a second one, on a connection of its own and for as long as bytes arrive.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn result(&self, id: JobId) -> Result<Lookup<(JobRecord, Option<Payload>)>, Error> {
-        let (job, mut more) = self.job_and(id, &["result_large"]).await?;
+        let (mut job, mut more) = self.job_and(id, &[]).await?;
+        if let Some(bytes) = large_result(&job) {
+            (job, more) = self.large_and(id, &record::FIELDS, "result_large", bytes).await?;
+        }
         job.try_map(|job| {
             let large =
                 more.pop().filter(|value| *value != Value::Nil).map(reply::bytes).transpose()?;
@@ -70,18 +75,51 @@ impl Broker {
         })
     }
 
-    /// Reads a job's payload; `None` if it was forgotten to make room when the job succeeded. One round trip.
+    /// Reads a job's payload; `None` if it was forgotten to make room when the job succeeded. One round trip; a large one
+    /// takes a second, on a connection of its own and for as long as bytes arrive.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn payload(&self, id: JobId) -> Result<Lookup<Option<Payload>>, Error> {
-        let more = ["payload", PAYLOAD_LARGE];
-        let (job, more) = self.fields_and(id, record::WITHOUT_RESULT, &more).await?;
+        let fields = record::WITHOUT_RESULT;
+        let (mut job, mut more, bytes) = self.payload_or_size(id).await?;
+        if bytes > 0 {
+            (job, more) = self.large_and(id, fields, PAYLOAD_LARGE, bytes).await?;
+        }
         job.try_map(|job| {
             let payload = more.into_iter().find(|value| *value != Value::Nil);
             let bytes = payload.map(reply::bytes).transpose()?;
             Ok(bytes.map(|bytes| Payload { bytes, content_type: job.options.content_type }))
         })
+    }
+
+    /// Reads a job with its payload if that is small, and the size of a large one.
+    async fn payload_or_size(
+        &self,
+        id: JobId,
+    ) -> Result<(Lookup<JobRecord>, Vec<Value>, u64), Error> {
+        if !self.holds(id) {
+            return Ok((Lookup::Unknown, Vec::new(), 0));
+        }
+        let mut pipeline = self.ask_for(id, record::WITHOUT_RESULT, &["payload"]);
+        let key = self.settings.keys(id.partition()).job(id);
+        pipeline.cmd("HSTRLEN").arg(key).arg(PAYLOAD_LARGE);
+        let [fields, size] = reply::fields(Value::Array(self.link.read(&pipeline).await?))?;
+        let (job, more) = split(id, record::WITHOUT_RESULT.len(), fields)?;
+        Ok((job, more, reply::unsigned(&size)?))
+    }
+
+    /// Reads a job and one field of about so many bytes, in one step.
+    async fn large_and(
+        &self,
+        id: JobId,
+        fields: &[&str],
+        large: &str,
+        bytes: u64,
+    ) -> Result<(Lookup<JobRecord>, Vec<Value>), Error> {
+        let pipeline = self.ask_for(id, fields, &[large]);
+        let mut values = self.bulk.read(&pipeline, bytes, Slowest::ForCaller).await?;
+        split(id, fields.len(), values.swap_remove(0))
     }
 
     /// Reads a job's last attempts, oldest first: up to ten that did not succeed, and the current or last one.
@@ -110,25 +148,29 @@ impl Broker {
         if !self.holds(id) {
             return Ok((Lookup::Unknown, Vec::new()));
         }
+        let pipeline = self.ask_for(id, fields, more);
+        split(id, fields.len(), self.link.read(&pipeline).await?.swap_remove(0))
+    }
+
+    fn ask_for(&self, id: JobId, fields: &[&str], more: &[&str]) -> Pipeline {
         let mut pipeline = redis::pipe();
         pipeline.cmd("HMGET").arg(self.settings.keys(id.partition()).job(id)).arg(fields).arg(more);
-        let mut values = reply::array(self.link.read(&pipeline).await?.swap_remove(0))?;
-        if values.len() < fields.len() {
-            return Err(Error::unreadable("a job with too few fields"));
-        }
-        let more = values.split_off(fields.len());
-        Ok((record::read(id, Value::Array(values))?, more))
+        pipeline
     }
 
     /// Reads jobs of any partitions for a list, which does not show their results, in the given order.
     pub(crate) async fn listed(&self, ids: &[JobId]) -> Result<Vec<Lookup<JobRecord>>, Error> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut pipeline = redis::pipe();
         for &id in ids {
             let key = self.settings.keys(id.partition()).job(id);
             pipeline.cmd("HMGET").arg(&key).arg(record::WITHOUT_RESULT);
             pipeline.cmd("HSTRLEN").arg(&key).arg("result");
         }
-        let values = self.pooled(&pipeline).await?;
+        let bytes = ids.len() as u64 * LISTED_BYTES;
+        let values = self.pages.read(&pipeline, bytes, Slowest::ForCaller).await?;
         let read = |(&id, values): (&JobId, &[Value])| {
             record::read_without_result(id, values[0].clone(), reply::unsigned(&values[1])?)
         };
@@ -189,6 +231,29 @@ impl Broker {
         };
         tokio::time::timeout(CALL_DEADLINE, ask).await.map_err(|_| Error::timed_out())?
     }
+}
+
+/// What a job takes at most in a list, as far as time for its way is concerned: labels of 32 KiB, and the rest.
+const LISTED_BYTES: u64 = 40 * 1024;
+
+/// The size of a job's result if it did not come with the record.
+fn large_result(job: &Lookup<JobRecord>) -> Option<u64> {
+    let Lookup::Found(job) = job else { return None };
+    job.result.as_ref().filter(|result| result.inline.is_none()).map(|result| result.size)
+}
+
+/// The record in the first fields, and the others.
+fn split(
+    id: JobId,
+    fields: usize,
+    values: Value,
+) -> Result<(Lookup<JobRecord>, Vec<Value>), Error> {
+    let mut values = reply::array(values)?;
+    if values.len() < fields {
+        return Err(Error::unreadable("a job with too few fields"));
+    }
+    let more = values.split_off(fields);
+    Ok((record::read(id, Value::Array(values))?, more))
 }
 
 /// A line of the history that the functions keep.

@@ -70,6 +70,9 @@ pub struct Followed {
 #[expect(missing_debug_implementations, reason = "a stream of redis has nothing to show")]
 pub struct Changes(Subscription);
 
+/// A log is of 64 KiB, and what is kept of changes of about as much.
+const LOG_BYTES: usize = 128 * 1024;
+
 impl Changes {
     /// The next change; `None` once the connection broke, or no ping came back in time. Messages of a later version are
     /// passed over.
@@ -142,7 +145,8 @@ impl Broker {
             command.arg(known_version.map_or_else(String::new, |version| version.to_string()));
             command.arg(known_line).arg(fields);
         };
-        let reply = self.link.call(Call::new(Function::Watch, id.partition()), arguments).await?;
+        let call = Call::new(Function::Watch, id.partition()).carrying(LOG_BYTES);
+        let reply = self.link.call(call, arguments).await?;
         let [fields, rest @ ..] = reply::fields::<5>(reply)?;
         record::read(id, fields)?.try_map(|job| Ok((job, rest)))
     }

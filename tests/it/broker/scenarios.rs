@@ -118,10 +118,14 @@ impl World {
             want,
             busy: self.busy,
         };
-        self.broker
-            .exchange(Partition::default(), &exchange)
-            .await
-            .map_err(|error| error.to_string())
+        let exchanged = self.broker.exchange(Partition::default(), &exchange).await;
+        let mut exchanged = exchanged.map_err(|error| error.to_string())?;
+        for claim in exchanged.claims.iter_mut().filter(|claim| claim.payload_is_to_come) {
+            let payload = self.broker.claimed_payload(claim.lease.key()).await;
+            let payload = payload.map_err(|error| error.to_string())?;
+            claim.job.payload.bytes = payload.ok_or("a claimed job has no payload")?;
+        }
+        Ok(exchanged)
     }
 
     /// The worker beats and names these leases.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::lone;
 
 /// Every member of a job document.
-const MEMBERS: [&str; 24] = [
+const MEMBERS: [&str; 26] = [
     "id",
     "token",
     "task",
@@ -31,6 +31,7 @@ const MEMBERS: [&str; 24] = [
     "result_content_type",
     "result_omitted",
     "error",
+    "waiting_for",
     "metadata",
     "links",
 ];

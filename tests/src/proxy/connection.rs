@@ -11,6 +11,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 
 use super::rules::{Asked, Fate, Loss, Verdict};
+use super::throttle::SLICE;
 use super::{Line, Shared, Way, resp};
 
 /// Commands that wait for their replies, the oldest first.
@@ -125,7 +126,15 @@ impl Pump<'_> {
     /// Sends a frame, or as much of it as the line still carries.
     async fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         let carried = self.shared.take_from_budget(self.way, frame.len());
-        self.to.write_all(&frame[..carried]).await?;
+        let throttle = &self.shared.throttle[self.way as usize];
+        if throttle.is_on() {
+            for slice in frame[..carried].chunks(SLICE) {
+                throttle.carry(slice.len()).await;
+                self.to.write_all(slice).await?;
+            }
+        } else {
+            self.to.write_all(&frame[..carried]).await?;
+        }
         if carried < frame.len() {
             return Err(io::ErrorKind::ConnectionReset.into());
         }

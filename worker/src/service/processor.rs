@@ -42,7 +42,7 @@ pub(crate) struct Processor {
 /// No answer that carries little takes longer.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
 /// What any network carries, in bytes a second: large results get time for their way.
-const SLOWEST_NETWORK: usize = 1024 * 1024;
+const SLOWEST_NETWORK: usize = 512 * 1024;
 
 impl Processor {
     /// Works until `draining` fires and everything claimed was settled, or `give_up` fires.

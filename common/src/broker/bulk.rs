@@ -1,0 +1,130 @@
+//! The road of large values: connections of their own, on which nobody waits for anything else.
+//!
+//! A large value that travels slowly must neither hold up the small calls behind it nor, when it is given up, take their
+//! connection with it. Such a read may last as long as bytes arrive; only silence ends it as early as any other call.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::connection::Link;
+use super::error::Error;
+use super::{CALL_DEADLINE, Settings};
+
+/// Large values under way at once: more would only share the same line, and each may be of 64 MiB.
+const AT_ONCE: usize = 4;
+/// A connection that nobody used for this long is closed: Redis' connections are few.
+const KEPT: Duration = Duration::from_secs(10);
+
+/// How slow a line may be before a read is given up although bytes still arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slowest {
+    /// 512 KiB/s: somebody waits for the answer.
+    ForCaller,
+    /// 16 KiB/s: a job waits, whose own deadline, cancellation or lease ends the wait. A try that is given up is repeated from
+    /// the start, so it is to go on where dozens of workers share one line.
+    ForJob,
+}
+
+impl Slowest {
+    /// How long so many bytes may take.
+    pub(crate) fn patience(self, bytes: u64) -> Duration {
+        let rate = match self {
+            Self::ForCaller => 512 * 1024,
+            Self::ForJob => 16 * 1024,
+        };
+        CALL_DEADLINE + Duration::from_millis(bytes.saturating_mul(1000) / rate)
+    }
+}
+
+/// A few connections for large values, opened when they are needed. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Bulk {
+    settings: Arc<Settings>,
+    client: redis::Client,
+    room: Arc<Semaphore>,
+    idle: Arc<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    /// Each with the moment when it was used last, the longest unused first.
+    links: Mutex<Vec<(Instant, Link)>>,
+    /// Whether a task is about to close those that stay unused.
+    is_watched: AtomicBool,
+}
+
+impl Bulk {
+    pub(crate) fn new(settings: Arc<Settings>, client: redis::Client) -> Self {
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        Self { settings, client, room, idle: Arc::default() }
+    }
+
+    /// Sends commands that only read, and whose answers are of about so many bytes, as one round trip.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is silent, the line is too slow, or too many others are before.
+    pub(crate) async fn read(
+        &self,
+        pipeline: &Pipeline,
+        bytes: u64,
+        slowest: Slowest,
+    ) -> Result<Vec<Value>, Error> {
+        let deadline = Instant::now() + slowest.patience(bytes);
+        let place = timeout_at(deadline, self.room.acquire()).await;
+        let busy = || Error::Unavailable { reason: "other large values are under way".to_owned() };
+        // The semaphore is never closed.
+        let _place = place.map_err(|_| busy())?.map_err(|_| busy())?;
+        let link = self.idle.take().unwrap_or_else(|| {
+            Link::new(self.settings.clone(), self.client.clone()).while_bytes_flow()
+        });
+        let left = deadline.saturating_duration_since(Instant::now());
+        let values = link.read_within(pipeline, left).await?;
+        self.idle.give_back(link);
+        Ok(values)
+    }
+}
+
+impl Idle {
+    /// The one that was used last, so that the others may be closed.
+    fn take(&self) -> Option<Link> {
+        self.lock().pop().map(|(_, link)| link)
+    }
+
+    fn give_back(self: &Arc<Self>, link: Link) {
+        self.lock().push((Instant::now(), link));
+        if !self.is_watched.swap(true, Ordering::AcqRel) {
+            tokio::spawn(self.clone().close_unused());
+        }
+    }
+
+    async fn close_unused(self: Arc<Self>) {
+        // Dropped with its runtime as well: then the next to give one back starts another.
+        let _watch = Watch(&self.is_watched);
+        loop {
+            sleep(KEPT).await;
+            let mut links = self.lock();
+            links.retain(|(used, _)| used.elapsed() < KEPT);
+            if links.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, Link)>> {
+        // Never held over an await; whole entries go in and out.
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Watch<'a>(&'a AtomicBool);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}

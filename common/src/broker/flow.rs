@@ -1,0 +1,156 @@
+//! A stream to Redis that counts the bytes that arrive, so that a call that is slow can be told from one that hangs.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use redis::{ConnectionAddr, ConnectionInfo, RedisResult};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
+
+use super::CALL_DEADLINE;
+
+/// How exactly silence is measured: with the deadline of a call it stays below 2 s.
+const TICK: Duration = Duration::from_millis(150);
+
+/// How many bytes have arrived over the connections of one link.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Flow(Arc<AtomicU64>);
+
+impl Flow {
+    fn received(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a call for as long as bytes arrive, but not beyond the deadline; `None` if they stopped for as long as any
+    /// call may take.
+    pub(crate) async fn during<T>(
+        &self,
+        deadline: Instant,
+        call: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut call = pin!(call);
+        let (mut received, mut silent_since) = (self.received(), Instant::now());
+        loop {
+            let patience = silent_since + CALL_DEADLINE;
+            let look = (Instant::now() + TICK).min(patience).min(deadline);
+            if let Ok(output) = timeout_at(look, &mut call).await {
+                return Some(output);
+            }
+            let now = Instant::now();
+            let so_far = self.received();
+            if so_far != received {
+                (received, silent_since) = (so_far, now);
+            }
+            if now >= deadline || now >= silent_since + CALL_DEADLINE {
+                return None;
+            }
+        }
+    }
+
+    /// A flow for this address, if its bytes can be counted here: those of TLS cannot.
+    pub(crate) fn over(info: &ConnectionInfo) -> Option<Self> {
+        match info.addr() {
+            ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => Some(Self::default()),
+            _ => None,
+        }
+    }
+
+    /// Connects to a Redis.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub(crate) async fn connect(&self, info: &ConnectionInfo) -> RedisResult<Counted> {
+        let stream: Box<dyn Stream> = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(info.tcp_settings().nodelay())?;
+                Box::new(stream)
+            }
+            ConnectionAddr::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            _ => {
+                return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+            }
+        };
+        Ok(Counted { stream, flow: self.clone() })
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A stream whose arriving bytes are counted.
+pub(crate) struct Counted {
+    stream: Box<dyn Stream>,
+    flow: Flow,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let arrived = buffer.filled().len() - before;
+        self.flow.0.fetch_add(arrived as u64, Ordering::Relaxed);
+        outcome
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(sent)) = outcome {
+            self.flow.0.fetch_add(sent as u64, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_may_take_long_while_bytes_arrive_and_not_when_they_stop() {
+        let flow = Flow::default();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let trickle = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                flow.0.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        assert_eq!(flow.during(deadline, trickle).await, Some(()));
+        let start = Instant::now();
+        assert_eq!(flow.during(deadline, std::future::pending::<()>()).await, None);
+        assert!(start.elapsed() <= Duration::from_secs(2));
+        let endless = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                flow.0.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        assert_eq!(flow.during(deadline, endless).await, None::<()>);
+        assert!(Instant::now() >= deadline);
+    }
+}

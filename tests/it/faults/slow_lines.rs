@@ -1,0 +1,116 @@
+//! Lines that carry little: what is large takes longer, and nobody else waits for it. (F29)
+
+use crunch_tests::{Api, Proxy, Stack, Stage, Worker, eventually};
+
+use super::*;
+
+/// Bytes a second of a worker's line, and a payload that takes six seconds on it: more than any small call may.
+const SLOW: u64 = 32 * 1024;
+const PAYLOAD: usize = 200 * 1024;
+/// The same for an API, whose callers wait for half little.
+const SLOW_FOR_CALLERS: u64 = 600 * 1024;
+const RESULT: usize = 2000 * 1024;
+/// Shorter than a large payload is on its way.
+const LEASE: [(&str, &str); 1] = [("CRUNCH_LEASE_MS", "2000")];
+
+/// An API on the spot, and a worker of some slots behind a line that carries little.
+struct Behind {
+    stack: Stack,
+    api: Api,
+    _line: Proxy,
+    worker: Worker,
+    stage: Stage,
+}
+
+impl Behind {
+    async fn a_slow_line(slots: usize, environment: &[(&str, &str)]) -> Self {
+        let mut stack = Stack::start();
+        let api = stack.api().await;
+        let line = stack.proxy();
+        let worker = stack.worker_via(&line, &api, slots, environment).await;
+        line.throttle(SLOW);
+        Self { stack, api, _line: line, worker, stage: Stage::open().await }
+    }
+
+    /// Submits a job of `act` with a large payload.
+    async fn submit_large(&self, options: &Value) -> String {
+        let mut payload = self.stage.payload();
+        payload["padding"] = json!("x".repeat(PAYLOAD));
+        self.api.submit_with("act", &payload, options).await
+    }
+}
+
+#[tokio::test]
+async fn a_payload_larger_than_the_line_carries_in_a_call_runs_once_and_others_start_beside_it() {
+    let behind = Behind::a_slow_line(2, &LEASE).await;
+    let (api, stage) = (&behind.api, &behind.stage);
+    // The timeout is shorter than the way of the payload: it begins when that is complete.
+    let large = behind.submit_large(&json!({ "timeout_ms": 2000 })).await;
+    api.becomes(&large, "running").await;
+    let small = api.submit("act", &stage.payload()).await;
+    let actor = stage.enters().await;
+    assert_eq!(actor.id, small, "the small one waited for the large one");
+    actor.returns(&json!("small")).await;
+    api.becomes(&small, "succeeded").await;
+    let actor = stage.enters().await;
+    assert_eq!((&actor.id, actor.attempt), (&large, 1));
+    actor.returns(&json!("large")).await;
+    assert_eq!(api.becomes(&large, "succeeded").await["result"], "large");
+    for id in [&large, &small] {
+        assert_eq!(outcomes(api, id).await, ["succeeded"]);
+    }
+    behind.stack.audits_clean().await;
+}
+
+#[tokio::test]
+async fn a_job_whose_payload_is_on_its_way_can_be_canceled() {
+    let behind = Behind::a_slow_line(1, &[]).await;
+    let large = behind.submit_large(&json!({})).await;
+    behind.api.becomes(&large, "running").await;
+    let answer = behind.api.act(&format!("/jobs/{large}/cancel")).await;
+    assert!(answer.status.is_success(), "{answer:?}");
+    behind.api.becomes(&large, "canceled").await;
+    let small = behind.api.submit("echo", &json!(1)).await;
+    behind.api.becomes(&small, "succeeded").await;
+    assert!(behind.stage.is_empty().await, "a canceled job has started");
+}
+
+#[tokio::test]
+async fn a_job_whose_payload_is_on_its_way_is_given_back_when_its_worker_ends() {
+    let mut behind = Behind::a_slow_line(1, &[("CRUNCH_WORKER_GRACE_MS", "0")]).await;
+    let large = behind.submit_large(&json!({})).await;
+    behind.api.becomes(&large, "running").await;
+    assert!(behind.worker.terminate().await.success());
+    let _another = behind.stack.worker(&behind.api, 1).await;
+    let actor = behind.stage.enters().await;
+    assert_eq!((&actor.id, actor.attempt), (&large, 1));
+    actor.returns(&json!(1)).await;
+    behind.api.becomes(&large, "succeeded").await;
+    assert_eq!(outcomes(&behind.api, &large).await, ["released", "succeeded"]);
+}
+
+#[tokio::test]
+async fn large_results_arrive_over_a_slow_line_and_others_are_read_meanwhile() {
+    let mut stack = Stack::start();
+    let direct = stack.api().await;
+    let room = [("CRUNCH_WORKER_MAX_RESULT", "8388608")];
+    let _worker = stack.worker_with(&direct, 1, &room).await;
+    let utterance = json!({ "hex": "31", "times": RESULT });
+    let large = direct.submit("utter", &utterance).await;
+    direct.becomes(&large, "succeeded").await;
+    let line = stack.proxy();
+    let api = stack.api_via(&line).await;
+    line.throttle(SLOW_FOR_CALLERS);
+    let result = api.request(reqwest::Method::GET, &format!("/jobs/{large}/result"));
+    let result = api.send_meanwhile(result);
+    let mut reads = 0;
+    eventually("the result is there", async || {
+        reads += 1;
+        assert_eq!(api.get(&format!("/jobs/{large}")).await.status, StatusCode::OK);
+        result.is_finished().then_some(())
+    })
+    .await;
+    let answer = result.await.unwrap();
+    assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, RESULT));
+    assert!(reads > 1, "others waited for it");
+}
