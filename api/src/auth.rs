@@ -21,6 +21,7 @@ use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use crunch_common::job::JobId;
 use crunch_common::queue::QueueName;
+use crunch_common::telemetry::LogLimit;
 use crunch_common::time::Timestamp;
 
 pub(crate) use file::{FileError, KeyFile};
@@ -34,7 +35,7 @@ use self::key::SecretHash;
 
 use crate::connections::network_of;
 use crate::parameters::Accepts;
-use crate::problem::{FORBIDDEN, INTERNAL, Problem, UNAUTHORIZED};
+use crate::problem::{BURST, FORBIDDEN, INTERNAL, Problem, UNAUTHORIZED};
 use crate::query;
 use crate::rate::Rate;
 use crate::state::App;
@@ -214,6 +215,9 @@ fn ticket_in(request: &ServiceRequest) -> Option<String> {
     pairs.into_iter().find(|(name, _)| name == Ticket::PARAMETER).map(|(_, ticket)| ticket)
 }
 
+/// Anybody may send keys: one line for a burst. Who sends them stands in the log of a proxy, or in the metrics how many.
+static REFUSED: LogLimit = LogLimit::new(BURST);
+
 /// How to show a key (RFC 6750, section 3).
 const CHALLENGE: &str = "Bearer realm=\"crunch\"";
 
@@ -255,7 +259,9 @@ impl Authority {
         let token = only.and_then(|value| Token::from_header(value.to_str().ok()?));
         token.and_then(|token| ring.find(&token)).map(|key| Caller(Known::Key(key))).ok_or_else(
             || {
-                tracing::info!(?address, "a key was not taken");
+                if let Some(left_out) = REFUSED.admit() {
+                    tracing::info!(?address, left_out, "an API key was refused");
+                }
                 let challenge = format!("{CHALLENGE}, error=\"invalid_token\"");
                 Problem::new(UNAUTHORIZED, "the API key is not one that is taken here")
                     .header(header::WWW_AUTHENTICATE, &challenge)

@@ -61,6 +61,9 @@ use crunch_common::{config as settings, machine, telemetry};
 /// Libraries whose word at `info` is of no use to whoever runs an API: how many threads were started, what was called.
 const QUIET: [&str; 1] = ["actix_server"];
 
+/// Libraries that log what clients do wrong, such as a head that is none: a stranger could fill the log.
+const BOUNDED: [&str; 5] = ["actix_", "mio", "rustls", "tokio_rustls", "h2"];
+
 /// Reads the configuration and does what it says; the whole of `main`.
 #[must_use]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the last words of a process")]
@@ -78,7 +81,7 @@ pub fn main() -> ExitCode {
             return exit.code.into();
         }
     };
-    telemetry::start_but(&config.common.log, &QUIET);
+    telemetry::start_but(&config.common.log, &QUIET, &BOUNDED);
     let outcome = match &config.command {
         Some(Command::Health(target)) => health::check(target, &config.security),
         Some(Command::Keys(command)) => auth::command::run(command),

@@ -10,6 +10,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{ConnectionType, Version};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Bytes};
+use crunch_common::telemetry::LogLimit;
 use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Builder;
@@ -18,7 +19,7 @@ use crate::auth::SECRETS;
 use crate::budget::{Budgets, SMALL, Share, overloaded};
 use crate::connections::{self, Busy};
 use crate::metrics::{self, Sum};
-use crate::problem::{INTERNAL, NOT_FOUND, Problem};
+use crate::problem::{BURST, INTERNAL, NOT_FOUND, Problem};
 use crate::rate::Standing;
 use crate::routes::PROBES;
 use crate::state::App;
@@ -166,6 +167,8 @@ impl MessageBody for Held {
     }
 }
 
+static FAILED: LogLimit = LogLimit::new(BURST);
+
 /// An answer whose error, if it has one, is a problem document.
 fn explained<B: MessageBody + 'static>(response: ServiceResponse<B>) -> ServiceResponse<BoxBody> {
     let Some(error) = response.response().error() else { return response.map_into_boxed_body() };
@@ -173,7 +176,9 @@ fn explained<B: MessageBody + 'static>(response: ServiceResponse<B>) -> ServiceR
     let answer = match error.as_error::<Problem>() {
         Some(problem) => problem.respond(path),
         None if response.status().is_server_error() => {
-            tracing::error!(%error, "a request failed");
+            if let Some(left_out) = FAILED.admit() {
+                tracing::error!(%error, left_out, "a request failed");
+            }
             Problem::new(INTERNAL, "the request could not be served").respond(path)
         }
         // A path that is not text names nothing.

@@ -3,12 +3,14 @@
 //! The cause goes to the log, never to the client.
 
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use crunch_common::broker;
 use crunch_common::job::JobError;
+use crunch_common::telemetry::LogLimit;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -243,6 +245,13 @@ impl ResponseError for Problem {
     }
 }
 
+/// Requests cause these lines: of each kind one is logged in this time, with the number of those that were left out.
+pub(crate) const BURST: Duration = Duration::from_secs(10);
+
+static WEAK: LogLimit = LogLimit::new(BURST);
+static AWAY: LogLimit = LogLimit::new(BURST);
+static FAILED: LogLimit = LogLimit::new(BURST);
+
 /// What the broker could not do, in public words.
 impl From<broker::Error> for Problem {
     fn from(error: broker::Error) -> Self {
@@ -257,7 +266,9 @@ impl From<broker::Error> for Problem {
                 Self::new(TOO_MANY_QUEUES, detail)
             }
             broker::Error::NotDurable { taken, .. } => {
-                tracing::warn!(%error, "a submission is not as durable as was asked for");
+                if let Some(left_out) = WEAK.admit() {
+                    tracing::warn!(%error, left_out, "a submission is not as durable as was asked for");
+                }
                 let now = "redis has not confirmed that the job is as safe as was asked for";
                 let ever = "redis is not set up to keep jobs as safe as was asked for";
                 Self::new(NOT_DURABLE, if *taken { now } else { ever })
@@ -266,11 +277,15 @@ impl From<broker::Error> for Problem {
             broker::Error::Unavailable { .. }
             | broker::Error::Rejected { .. }
             | broker::Error::Refused { .. } => {
-                tracing::warn!(%error, "the broker does not serve us");
+                if let Some(left_out) = AWAY.admit() {
+                    tracing::warn!(%error, left_out, "the broker does not serve us");
+                }
                 Self::new(UNAVAILABLE, "redis cannot be used right now")
             }
             _ => {
-                tracing::error!(%error, "the broker failed");
+                if let Some(left_out) = FAILED.admit() {
+                    tracing::error!(%error, left_out, "the broker failed");
+                }
                 Self::new(INTERNAL, "the answer of redis could not be understood")
             }
         }

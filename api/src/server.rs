@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crunch_common::Broker;
 use crunch_common::broker;
+use crunch_common::telemetry;
 use tokio::sync::watch;
 
 use crate::auth::{Authority, FileError, KeyFile, KeyRing};
@@ -29,6 +30,8 @@ use crate::webhook::Webhooks;
 
 /// A head must have arrived by then.
 pub(crate) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// How many log lines were left out is logged this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Idle connections are kept as long as common proxies keep theirs, and a little longer.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Requests under way when the listener closes get as long to end as the longest may take.
@@ -308,6 +311,7 @@ impl Server {
                 Ok(())
             }));
         };
+        round("log", LOG_INTERVAL, Box::new(telemetry::log_left_out));
         round("connections", Connections::INTERVAL, Box::new(move || connections.tick()));
         if let Some(keys) = self.keys.clone() {
             round("keys", KeyRing::INTERVAL, Box::new(move || keys.tick()));

@@ -1,6 +1,7 @@
 //! Logs and metrics. Logs are structured events on standard error. Spans carry identity (`job.id`, `job.task`, `queue`, `attempt`), events
 //! carry facts; no payload, result or secret is ever in them.
 
+mod bounded;
 mod limit;
 pub mod metrics;
 
@@ -8,7 +9,11 @@ use std::io;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use bounded::Bounded;
+pub use bounded::log_left_out;
 pub use limit::{LogLimit, LogLimits};
 
 /// What is logged, and how.
@@ -46,16 +51,20 @@ fn filter(text: &str) -> Result<String, String> {
 
 /// Starts logging. Called once, by `main`; a second call changes nothing.
 pub fn start(config: &LogConfig) {
-    start_but(config, &[]);
+    start_but(config, &[], &[]);
 }
 
-/// As [`start`], but of the `quiet` targets only warnings are logged, unless the filter names them.
-pub fn start_but(config: &LogConfig, quiet: &[&str]) {
+/// As [`start`], but of the `quiet` targets only warnings are logged, unless the filter names them, and of the `bounded`
+/// targets at most one line a minute from each place in their code: see [`log_left_out`].
+pub fn start_but(config: &LogConfig, quiet: &[&str], bounded: &'static [&'static str]) {
     let filter = EnvFilter::builder().parse_lossy(quieted(&config.filter, quiet));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let _already_started = match config.format {
-        LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => {
+            let ansi = io::IsTerminal::is_terminal(&io::stderr());
+            builder.with_ansi(ansi).finish().with(Bounded(bounded)).try_init()
+        }
+        LogFormat::Json => builder.json().finish().with(Bounded(bounded)).try_init(),
     };
 }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::is_problem;
+use super::keys::Keyed;
 
 const MIB: usize = 1024 * 1024;
 /// Beside what is counted: what forty connections and the allocator take.
@@ -256,4 +257,33 @@ async fn probes_are_answered_when_all_connections_are_at_work() {
         (answer.status == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn bad_requests_of_strangers_do_not_fill_the_log() {
+    let keyed = Keyed::start(&[("CRUNCH_LOG", "info")]).await;
+    let bad = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer crk_x_y\r\n\r\n";
+    let malformed = "NONSENSE\r\n\r\n";
+    let before = keyed.api.process.log().lines().count();
+    let send = |text: String| {
+        let api = &keyed.api;
+        async move {
+            let mut raw = RawConnection::to(api).await;
+            let _ = raw.write(text).await;
+            raw.end().await;
+            raw.closes().await
+        }
+    };
+    for _ in 0..10 {
+        let kinds = [bad.repeat(100), malformed.to_owned()];
+        let all = (0..20).map(|number| send(kinds[number % 2].clone()));
+        let answers = join_all(all).await.concat();
+        let text = String::from_utf8_lossy(&answers);
+        assert_eq!(text.matches("HTTP/1.1 401 ").count(), 1000);
+        assert_eq!(text.matches("HTTP/1.1 400 ").count(), 10);
+    }
+    let log = keyed.api.process.log();
+    let lines: Vec<_> = log.lines().skip(before).collect();
+    assert!((1..20).contains(&lines.len()), "10 100 bad requests: {lines:#?}");
+    assert!(log.contains("an API key was refused"), "{log}");
 }
