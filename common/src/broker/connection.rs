@@ -240,7 +240,7 @@ impl Link {
     /// Waits for a call until the deadline; where bytes are counted, also only while they arrive.
     async fn within<T>(&self, deadline: Instant, call: impl Future<Output = T>) -> Option<T> {
         match &self.flow {
-            Some(flow) => flow.during(deadline, call).await,
+            Some(flow) => flow.during(CALL_DEADLINE, deadline, call).await,
             None => timeout_at(deadline, call).await.ok(),
         }
     }
