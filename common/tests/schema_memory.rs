@@ -1,6 +1,8 @@
 //! Checking a value of 64 KiB takes at most 64 MiB, whatever the schema. A test binary of its own, so that the peak that the
 //! kernel keeps is that of the checks.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test")]
+
 use crunch_common::schema::Schema;
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use super::*;
 /// Bytes a second of a worker's line, and a payload that takes six seconds on it: more than any small call may.
 const SLOW: u64 = 32 * 1024;
 const PAYLOAD: usize = 200 * 1024;
-/// The same for an API, whose callers wait for half little.
+/// A result that takes three seconds on the line of an API, whose callers wait as if it carried half a mebibyte a second.
 const SLOW_FOR_CALLERS: u64 = 600 * 1024;
 const RESULT: usize = 2000 * 1024;
 /// Shorter than a large payload is on its way.

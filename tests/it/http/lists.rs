@@ -85,7 +85,7 @@ async fn filters_choose_and_combine() {
     let (_stack, api) = lone().await;
     many(&api).await;
     let all = walk(&api, "limit=100").await;
-    assert!(all.iter().all(|job| job["result"].is_null() && job.as_object().unwrap().len() == 24));
+    assert!(all.iter().all(|job| job["result"].is_null() && job.as_object().unwrap().len() == 26));
     let expect = |fits: &dyn Fn(&Value) -> bool| -> HashSet<String> {
         let chosen = all.iter().filter(|job| fits(job));
         chosen.map(|job| job["id"].as_str().unwrap().to_owned()).collect()
