@@ -56,7 +56,7 @@ pub use server::{Server, Shutdown, StartError};
 pub use tls::TlsError;
 pub use webhook::{Allow, SecretText, WebhookConfig, WebhookUse};
 
-use crunch_common::{config as settings, machine, telemetry};
+use crunch_common::{config as settings, init, machine, telemetry};
 
 /// Libraries whose word at `info` is of no use to whoever runs an API: how many threads were started, what was called.
 const QUIET: [&str; 1] = ["actix_server"];
@@ -70,6 +70,7 @@ const BOUNDED: [&str; 5] = ["actix_", "mio", "rustls", "tokio_rustls", "h2"];
 pub fn main() -> ExitCode {
     // First: what it reads next has secrets.
     machine::forbid_inspection();
+    init::take_over_if_first();
     let config: ApiConfig = match settings::read() {
         Ok(config) => config,
         Err(exit) if exit.code == 0 => {

@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod broker;
 pub mod config;
+pub mod init;
 pub mod job;
 pub mod machine;
 mod name;

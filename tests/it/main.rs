@@ -10,6 +10,7 @@ mod commands;
 mod configuration;
 mod durability;
 mod faults;
+mod first_process;
 mod fleet;
 mod fuzz;
 mod http;

@@ -8,7 +8,7 @@ use crunch_common::broker::{self, Broker, WorkerId, WorkerInfo};
 use crunch_common::config::{self, Exit};
 use crunch_common::queue::QueueName;
 use crunch_common::time::Timestamp;
-use crunch_common::{machine, telemetry};
+use crunch_common::{init, machine, telemetry};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -164,6 +164,7 @@ impl Worker {
     pub fn from_env() -> Result<Self, Error> {
         machine::forbid_inspection();
         take_over_if_launched();
+        init::take_over_if_first();
         let config: WorkerConfig = config::read().map_err(Error::Config)?;
         if let Some(Command::Health { at }) = config.command {
             return Err(asked_for_health(at.or(config.addr)));
@@ -180,6 +181,7 @@ impl Worker {
     pub fn new(config: WorkerConfig) -> Self {
         machine::forbid_inspection();
         take_over_if_launched();
+        init::take_over_if_first();
         let lifeline = take_over_if_wished(&config);
         let registry = Registry::default();
         Self { config, registry, duplicate: None, with_builtin: false, lifeline }

@@ -1,0 +1,84 @@
+//! What each program does as the first process of a container.
+
+use crunch_tests::{Process, Stack, eventually};
+use rustix::process::Signal;
+use tokio::process::Command;
+
+/// The same command line through a shell: its script ends with `exec "$@"`.
+fn through_shell(script: &str, command: &Command) -> Command {
+    let command = command.as_std();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    shell.envs(variables);
+    shell
+}
+
+/// Runs a program as the first process of a PID namespace of its own; `None` where that is not permitted.
+fn as_first(stack: &mut Stack, name: &str, environment: &[(&str, &str)]) -> Option<Process> {
+    let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+    let tried = std::process::Command::new("unshare").args(unshare).arg("true").status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let mut command = stack.command(name);
+    command.envs(environment.iter().copied());
+    let script = format!("exec unshare {} \"$@\"", unshare.join(" "));
+    Some(stack.spawn(through_shell(&script, &command), name))
+}
+
+/// The children of a process, as `/proc` has them.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")));
+    let children: String = children.map(Result::unwrap_or_default).collect();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn is_zombie(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+}
+
+/// What `docker exec` leaves behind when its shell ends before what the shell has started.
+async fn leave_orphans(first: u32) {
+    let target = first.to_string();
+    let leave = ["-t", &target, "-p", "-m", "sh", "-c", "(true &); (true &); exit 0"];
+    let left = Command::new("nsenter").args(leave).status().await.unwrap();
+    assert!(left.success());
+}
+
+#[tokio::test]
+async fn as_the_first_process_of_a_container_every_program_reaps_orphans() {
+    let programs: [(&str, &[(&str, &str)]); 3] = [
+        ("crunch-api", &[("CRUNCH_API_ADDR", "127.0.0.1:0"), ("CRUNCH_API_DRAIN_MS", "0")]),
+        ("crunch-worker", &[]),
+        ("crunch-worker", &[("CRUNCH_WORKER_SUPERVISE", "2")]),
+    ];
+    for (name, environment) in programs {
+        let mut stack = Stack::start();
+        let Some(mut outer) = as_first(&mut stack, name, environment) else {
+            return;
+        };
+        let first = eventually("the first process is there", async || {
+            children(outer.pid()).first().copied()
+        })
+        .await;
+        let program =
+            eventually("the program runs as its child", async || children(first).first().copied())
+                .await;
+        for _ in 0..3 {
+            leave_orphans(first).await;
+        }
+        eventually("no zombie is left", async || {
+            let all = children(first);
+            (all.len() == 1 && !all.into_iter().any(is_zombie)).then_some(())
+        })
+        .await;
+        assert!(!is_zombie(program));
+        // As an engine stops a container.
+        let first = rustix::process::Pid::from_raw(first.cast_signed()).unwrap();
+        rustix::process::kill_process(first, Signal::TERM).unwrap();
+        assert!(outer.exited().await.success(), "{name} {environment:?}: {}", outer.log());
+    }
+}
