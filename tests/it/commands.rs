@@ -239,7 +239,7 @@ async fn a_command_can_read_the_address_of_redis_nowhere() {
     Stack::knows(&api, "script").await;
     let id = api.submit("script", &json!(null)).await;
     api.becomes(&id, "succeeded").await;
-    let found = api.get(&format!("/result/{id}")).await;
+    let found = api.get(&format!("/jobs/{id}/result")).await;
     assert_eq!(&found.body[..], b"0\n", "{found:?}");
 }
 
@@ -256,7 +256,8 @@ async fn labels_that_are_accepted_reach_the_command_and_larger_ones_are_refused(
         )
         .await
         .id();
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], json!(labels(15)));
+    api.becomes(&id, "succeeded").await;
+    assert_eq!(api.get(&format!("/jobs/{id}/result")).await.json(), json!(labels(15)));
     let refused = api.post("/jobs", &json!({ "task": "script", "metadata": labels(16) })).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused:?}");
     assert_eq!(refused.json()["errors"][0]["pointer"], "/metadata/k15");

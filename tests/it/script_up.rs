@@ -91,6 +91,7 @@ fn everything(clone: &Clone) -> BTreeMap<&'static str, String> {
         ("CRUNCH_API_MAX_BODY_MEMORY", "67108864"),
         ("CRUNCH_API_MAX_CONNECTIONS", "100"),
         ("CRUNCH_API_MAX_CONNECTIONS_PER_CLIENT", "50"),
+        ("CRUNCH_API_MAX_WAITING_PER_CALLER", "20"),
         ("CRUNCH_PUBLIC_URL", "https://crunch.example.com"),
         ("CRUNCH_API_HOSTS", "crunch.example.com"),
         ("CRUNCH_API_CORS_ORIGINS", "https://app.example.com"),
