@@ -25,7 +25,7 @@ use crate::telemetry::LogConfig;
 /// Where the jobs are.
 #[derive(Debug, Clone, Args)]
 pub struct BrokerConfig {
-    /// Address of Redis: redis://[user:password@]host[:port][/database], or redis+unix:///path/of/socket. Special characters
+    /// Address of Redis: redis://user:password@host:port/database, or redis+unix:///path/of/socket. Special characters
     /// of user and password are percent-encoded.
     #[arg(
         long,
