@@ -6,7 +6,7 @@ use crate::browser::{HostNames, Origins};
 #[derive(Debug, Clone, clap::Args)]
 pub struct BrowserConfig {
     /// Origins whose pages may use this API from a browser, separated by commas, such as
-    /// https://app.example.com. Default: none but the API's own.
+    /// `https://app.example.com`. Default: none but the API's own.
     #[arg(long, env = "CRUNCH_API_CORS_ORIGINS", value_name = "ORIGINS")]
     pub cors_origins: Option<Origins>,
 
