@@ -90,8 +90,9 @@ pub(crate) struct Links {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WaitingFor)]
 pub(crate) struct WaitingForDocument {
-    /// `worker_with_task`: the workers of its queue do not know its task. `machine`: a worker's machine could not run it.
-    /// `receiver`: whom a delivery goes to is busy with others. A later version may know other words.
+    /// `worker_with_task`: a worker could not run its task, and it is queued for one that can. `newer_worker`: a worker was too old
+    /// to read it. `machine`: a worker's machine could not run it. `receiver`: whom a delivery goes to is busy with others. A
+    /// later version may know other words.
     reason: String,
     /// For people.
     detail: Option<String>,

@@ -52,7 +52,7 @@ pub use bury::Buried;
 pub use depth::Depth;
 pub use durability::{Durability, InvalidDurability};
 pub use error::Error;
-pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled, Strand};
+pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled, Strand, TaskNames};
 pub use fleet::{RunningJob, WorkerSummary};
 pub use functions::Library;
 pub use heartbeat::{Beaten, Heartbeat, LogLines, Progress, Report, Reported, Verdict, WorkerInfo};

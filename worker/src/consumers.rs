@@ -93,6 +93,7 @@ impl Consumers<'_> {
                 Some(_) => Rotation::by_preference(self.queues.to_vec()),
                 None => Rotation::by_turns(self.queues.to_vec()),
             },
+            tasks: self.executor.registry.names(),
             slots: slots.clone(),
             executor: self.executor.clone(),
             pulse: pulse.clone(),

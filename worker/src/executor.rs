@@ -198,7 +198,7 @@ fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement
             JobError::retryable(ErrorCode::timeout(), message)
         }
         // Redis judges by the claim: it is refused if another one holds the job.
-        Ending::NoInput(_) => return Some(lease.release(ReleaseCause::Unroutable)),
+        Ending::NoInput(_) => return Some(lease.release(ReleaseCause::Unreadable)),
     };
     Some(retry_or_fail(lease, job, error))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crunch_common::broker::TaskNames;
 use crunch_common::queue::QueueName;
 use crunch_common::task::{TaskDescriptor, TaskName};
 
@@ -33,6 +34,11 @@ impl Registry {
 
     pub(crate) fn find(&self, name: &TaskName) -> Option<&Arc<Task>> {
         self.tasks.get(name)
+    }
+
+    /// The names of all of them, as exchanges carry them.
+    pub(crate) fn names(&self) -> TaskNames {
+        self.tasks.keys().collect()
     }
 
     /// Tasks that do not bound their results get this limit, which is then declared with them.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{
-    Broker, Error, Exchange, Exchanged, LeaseKey, ReleaseCause, Settled, Settlement, WorkerId,
+    Broker, Error, Exchange, Exchanged, LeaseKey, ReleaseCause, Settled, Settlement, TaskNames,
+    WorkerId,
 };
 use crunch_common::job::Partition;
 use tokio::sync::{Semaphore, mpsc};
@@ -116,6 +117,7 @@ impl Consumer {
             worker: self.worker,
             number: self.number + 1,
             lease: LEASE,
+            tasks: TaskNames::default(),
             queues: if takes { vec![queue()] } else { Vec::new() },
             settlements: self.waiting.drain(..most).collect(),
             want: if takes {
@@ -177,7 +179,7 @@ impl Consumer {
             self.asked.clear();
         }
         for lease in exchanged.unreadable {
-            self.waiting.push(lease.release(ReleaseCause::Unroutable));
+            self.waiting.push(lease.release(ReleaseCause::Unreadable));
         }
         for claim in exchanged.claims {
             let key = claim.lease.key();

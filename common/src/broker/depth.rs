@@ -10,6 +10,7 @@ use super::keys::{Keys, Lane};
 use super::{Broker, reply};
 use crate::job::JobId;
 use crate::queue::QueueName;
+use crate::task::TaskName;
 
 /// How many jobs of a queue stand where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,36 +29,39 @@ pub struct Depth {
 
 impl Depth {
     /// How many replies [`Depth::ask`] leads to.
-    pub(crate) const REPLIES: usize = 2 * Lane::ALL.len() + 4;
+    pub(crate) const REPLIES: usize = 2 * Lane::ALL.len() + 5;
 
     /// Asks for one queue of a partition.
     pub(crate) fn ask(ask: &mut Pipeline, keys: &Keys, name: &QueueName) {
-        for lane in Lane::ALL {
-            ask.cmd("LLEN").arg(keys.ready(name, lane));
-            ask.cmd("LINDEX").arg(keys.ready(name, lane)).arg(-1);
-        }
+        Lane::ALL.iter().for_each(|lane| ask_lane(ask, keys, name, lane));
         ask.cmd("SCARD").arg(keys.ghosts(name)).cmd("ZCARD").arg(keys.delayed(name));
         ask.cmd("ZCARD").arg(keys.running(name)).cmd("ZCARD").arg(keys.failed(name));
+        ask.cmd("SMEMBERS").arg(keys.parked(name));
     }
 
-    /// Reads what came back.
-    pub(crate) fn read(replies: &[Value], now_ms: u64) -> Result<Self, Error> {
+    /// Reads what came back, and what was asked about the lanes of parked jobs.
+    fn read(replies: &[Value], parked: &[Value], now_ms: u64) -> Result<Self, Error> {
         let (lanes, sets) = replies.split_at(2 * Lane::ALL.len());
-        let (mut ready, mut oldest) = (0, None::<u64>);
-        for lane in lanes.chunks_exact(2) {
-            ready += reply::unsigned(&lane[0])?;
-            if let Ok(id) = reply::parsed::<JobId>(lane[1].clone()) {
-                let created = id.created_at().unix_ms();
-                oldest = Some(oldest.map_or(created, |oldest| oldest.min(created)));
-            }
-        }
-        Ok(Self {
-            queued: ready.saturating_sub(reply::unsigned(&sets[0])?),
+        let mut depth = Self {
             delayed: reply::unsigned(&sets[1])?,
             running: reply::unsigned(&sets[2])?,
             failed: reply::unsigned(&sets[3])?,
-            oldest_age: oldest.map(|ms| Duration::from_millis(now_ms.saturating_sub(ms))),
-        })
+            ..Self::default()
+        };
+        let mut lanes = lanes.chunks_exact(2).chain(parked.chunks_exact(2));
+        lanes.try_for_each(|lane| depth.add_lane(lane, now_ms))?;
+        depth.queued = depth.queued.saturating_sub(reply::unsigned(&sets[0])?);
+        Ok(depth)
+    }
+
+    /// Adds the replies to [`ask_lane`].
+    fn add_lane(&mut self, lane: &[Value], now_ms: u64) -> Result<(), Error> {
+        self.queued += reply::unsigned(&lane[0])?;
+        if let Ok(id) = reply::parsed::<JobId>(lane[1].clone()) {
+            let age = Duration::from_millis(now_ms.saturating_sub(id.created_at().unix_ms()));
+            self.oldest_age = self.oldest_age.max(Some(age));
+        }
+        Ok(())
     }
 
     fn add(&mut self, part: &Self) {
@@ -67,6 +71,16 @@ impl Depth {
         self.failed += part.failed;
         self.oldest_age = self.oldest_age.max(part.oldest_age);
     }
+}
+
+/// The tasks whose jobs are parked, which is the last reply to [`Depth::ask`].
+fn parked(replies: &[Value]) -> Result<Vec<TaskName>, Error> {
+    reply::array(replies[Depth::REPLIES - 1].clone())?.into_iter().map(reply::parsed).collect()
+}
+
+fn ask_lane(ask: &mut Pipeline, keys: &Keys, name: &QueueName, lane: &Lane) {
+    ask.cmd("LLEN").arg(keys.ready(name, lane));
+    ask.cmd("LINDEX").arg(keys.ready(name, lane)).arg(-1);
 }
 
 /// So many queues are asked about in one round trip.
@@ -93,10 +107,27 @@ impl Broker {
                 names.iter().for_each(|name| Depth::ask(&mut ask, &keys, name));
                 let replies = self.pooled(&ask).await?;
                 for (name, replies) in names.iter().zip(replies.chunks_exact(Depth::REPLIES)) {
-                    depths.entry(name.clone()).or_default().add(&Depth::read(replies, now)?);
+                    let part = self.depth(&keys, name, replies, now).await?;
+                    depths.entry(name.clone()).or_default().add(&part);
                 }
             }
         }
         Ok(depths)
+    }
+
+    /// Reads the replies to [`Depth::ask`]. Of a queue with parked jobs, and few have any, those are counted in another round trip.
+    pub(crate) async fn depth(
+        &self,
+        keys: &Keys,
+        name: &QueueName,
+        replies: &[Value],
+        now_ms: u64,
+    ) -> Result<Depth, Error> {
+        let mut ask = redis::pipe();
+        for task in parked(replies)? {
+            ask_lane(&mut ask, keys, name, &Lane::Parked(task));
+        }
+        let parked = if ask.is_empty() { Vec::new() } else { self.pooled(&ask).await? };
+        Depth::read(replies, &parked, now_ms)
     }
 }

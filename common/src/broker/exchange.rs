@@ -1,5 +1,6 @@
 //! A busy worker's one call a batch: settle what ended, promote what is due, claim what fits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub struct Exchange {
     pub number: u64,
     /// How long a claim is held without a heartbeat.
     pub lease: Duration,
+    /// Tasks this worker can run now: jobs that wait for a worker with their task are handed out only for these.
+    pub tasks: TaskNames,
     /// Queues to claim from, in the order to look at them; at most [`Exchange::MAX_QUEUES`].
     pub queues: Vec<QueueName>,
     /// Attempts that ended; at most [`Exchange::MAX_SETTLEMENTS`].
@@ -57,6 +60,17 @@ impl Exchange {
     #[must_use]
     pub const fn claims_from(queues: usize) -> usize {
         Self::MAX_CLAIMS.saturating_sub(queues / Self::QUEUES_A_JOB)
+    }
+}
+
+/// Names of tasks, as an exchange carries them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskNames(Arc<str>);
+
+impl<'a> FromIterator<&'a TaskName> for TaskNames {
+    fn from_iter<I: IntoIterator<Item = &'a TaskName>>(tasks: I) -> Self {
+        let names: Vec<&str> = tasks.into_iter().map(TaskName::as_str).collect();
+        Self(names.join(" ").into())
     }
 }
 
@@ -220,6 +234,7 @@ fn write(command: &mut Cmd, strand: Strand, exchange: &Exchange) {
         .arg(whole_ms(exchange.lease))
         .arg(exchange.want.min(Exchange::MAX_CLAIMS))
         .arg(exchange.busy)
+        .arg(&*exchange.tasks.0)
         .arg(exchange.queues.len());
     for queue in &exchange.queues {
         command.arg(queue.as_str());

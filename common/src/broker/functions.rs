@@ -11,29 +11,34 @@ use sha2::{Digest, Sha256};
 pub(crate) const LAYOUT: u64 = 2;
 
 /// What several verbs use, in the order of its use.
-const SHARED: [&str; 8] = [
+const SHARED: [&str; 6] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/core.lua"),
     include_str!("lua/lifecycle.lua"),
-    include_str!("lua/settle.lua"),
     include_str!("lua/promote.lua"),
-    include_str!("lua/claim.lua"),
     include_str!("lua/take_back.lua"),
     include_str!("lua/sweep.lua"),
 ];
-/// What only the two verbs of audits use, and these: one block together.
-const AUDIT: [&str; 5] = [
-    include_str!("lua/places.lua"),
-    include_str!("lua/mend.lua"),
-    include_str!("lua/examine.lua"),
-    include_str!("lua/inspect.lua"),
-    include_str!("lua/heal.lua"),
+/// Verbs of several files that no other verb uses.
+const BLOCKS: [&[&str]; 2] = [
+    &[
+        include_str!("lua/settle.lua"),
+        include_str!("lua/claim.lua"),
+        include_str!("lua/exchange.lua"),
+    ],
+    &[
+        include_str!("lua/places.lua"),
+        include_str!("lua/mend.lua"),
+        include_str!("lua/examine.lua"),
+        include_str!("lua/inspect.lua"),
+        include_str!("lua/heal.lua"),
+    ],
 ];
-/// One file a verb, which no other uses. Each stands in a block of its own: Lua takes no more than 200 local names at once.
-const VERBS: [&str; 16] = [
+/// One file a verb, which no other uses. As those above, each is a block of its own: Lua takes no more than 200 local names at
+/// once.
+const VERBS: [&str; 15] = [
     include_str!("lua/open.lua"),
     include_str!("lua/enqueue.lua"),
-    include_str!("lua/exchange.lua"),
     include_str!("lua/heartbeat.lua"),
     include_str!("lua/leave.lua"),
     include_str!("lua/bury.lua"),
@@ -124,9 +129,9 @@ impl Library {
     }
 
     fn shipped_body() -> String {
-        let verbs = VERBS.iter().flat_map(|verb| ["do\n", verb, "end\n"]);
-        let audit = ["do\n"].into_iter().chain(AUDIT).chain(["end\n"]);
-        SHARED.into_iter().chain(verbs).chain(audit).collect()
+        let block = |files: &[&str]| format!("do\n{}end\n", files.concat());
+        let verbs = VERBS.iter().map(std::slice::from_ref);
+        SHARED.concat() + &BLOCKS.into_iter().chain(verbs).map(block).collect::<String>()
     }
 
     fn of(body: &str) -> Self {

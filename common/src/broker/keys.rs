@@ -6,6 +6,7 @@
 
 mod name;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,6 +14,7 @@ pub(crate) use name::KeyName;
 
 use crate::job::{JobId, Partition, Priority};
 use crate::queue::QueueName;
+use crate::task::TaskName;
 
 use super::WorkerId;
 
@@ -39,15 +41,17 @@ impl fmt::Display for KeyPrefix {
     }
 }
 
-/// A ready list of a queue: one a priority, and one for jobs that must run alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A ready list of a queue: one a priority, one for jobs that must run alone, and one a task for jobs that wait for a worker with
+/// it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lane {
     Of(Priority),
     Solitary,
+    Parked(TaskName),
 }
 
 impl Lane {
-    /// In the order in which an idle worker claims.
+    /// Those that every queue has, in the order in which an idle worker claims.
     pub(crate) const ALL: [Self; 5] = [
         Self::Solitary,
         Self::Of(Priority::Urgent),
@@ -56,10 +60,20 @@ impl Lane {
         Self::Of(Priority::Low),
     ];
 
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// Its name in keys.
+    pub(crate) fn name(&self) -> Cow<'static, str> {
         match self {
-            Self::Of(priority) => priority.as_str(),
-            Self::Solitary => "solitary",
+            Self::Of(priority) => priority.as_str().into(),
+            Self::Solitary => "solitary".into(),
+            Self::Parked(task) => format!("task:{task}").into(),
+        }
+    }
+
+    /// The lane of that name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name.strip_prefix("task:") {
+            Some(task) => task.parse().ok().map(Self::Parked),
+            None => Self::ALL.into_iter().find(|lane| lane.name() == name),
         }
     }
 }
@@ -160,11 +174,21 @@ impl Keys {
     }
 
     /// LIST of job ids; enqueued at the left, claimed at the right.
-    pub(crate) fn ready(&self, queue: &QueueName, lane: Lane) -> String {
-        self.key(format_args!("queue:{queue}:ready:{}", lane.as_str()))
+    pub(crate) fn ready(&self, queue: &QueueName, lane: &Lane) -> String {
+        self.key(format_args!("queue:{queue}:ready:{}", lane.name()))
     }
 
-    /// SET of canceled ids that still stand in a ready list.
+    /// SET of tasks whose jobs wait for a worker with that task.
+    pub(crate) fn parked(&self, queue: &QueueName) -> String {
+        self.key(format_args!("queue:{queue}:parked"))
+    }
+
+    /// ZSET, id of a live job with a deadline → when to look at it, ms.
+    pub(crate) fn deadlines(&self, queue: &QueueName) -> String {
+        self.key(format_args!("queue:{queue}:deadlines"))
+    }
+
+    /// SET of ids that ended while they waited, and still stand in a ready list.
     pub(crate) fn ghosts(&self, queue: &QueueName) -> String {
         self.key(format_args!("queue:{queue}:ghosts"))
     }
@@ -250,7 +274,9 @@ mod tests {
             ("events", keys.events(id)),
             ("changes", keys.changes()),
             ("idempotency", keys.idempotency("00112233445566778899aabbccddeeff")),
-            ("ready", keys.ready(&queue, Lane::Of(Priority::Normal))),
+            ("ready", keys.ready(&queue, &Lane::Of(Priority::Normal))),
+            ("parked", keys.parked(&queue)),
+            ("deadlines", keys.deadlines(&queue)),
             ("ghosts", keys.ghosts(&queue)),
             ("delayed", keys.delayed(&queue)),
             ("running", keys.running(&queue)),

@@ -125,8 +125,10 @@ impl Lease {
 pub enum ReleaseCause {
     /// The worker shuts down. The job goes to the front of its queue.
     Shutdown,
-    /// The worker has no code for this task. The job waits 1 s, doubling to 30 s, for one that has.
+    /// The worker cannot run this task. The job is parked: it waits, ready, until a worker that names its task takes it.
     Unroutable,
+    /// The worker cannot read the job, which a newer version wrote. It waits 1 s, doubling to 30 s, for a worker that can.
+    Unreadable,
     /// The worker's machine cannot run it now, for this reason: no descriptors are left, say. The job waits 1 s, doubling to
     /// 30 s, and never fails for it. Its document shows the reason, of which [`ReleaseCause::MAX_DETAIL_BYTES`] are kept.
     Machine(String),
@@ -142,6 +144,7 @@ impl ReleaseCause {
         match self {
             Self::Shutdown => "released",
             Self::Unroutable => "worker_with_task",
+            Self::Unreadable => "newer_worker",
             Self::Machine(_) => "machine",
             Self::Receiver => "receiver",
         }
@@ -154,7 +157,7 @@ impl ReleaseCause {
                 let end = reason.floor_char_boundary(Self::MAX_DETAIL_BYTES);
                 &reason[..end]
             }
-            Self::Shutdown | Self::Unroutable | Self::Receiver => "",
+            Self::Shutdown | Self::Unroutable | Self::Unreadable | Self::Receiver => "",
         }
     }
 }

@@ -142,7 +142,9 @@ impl Broker {
         let mut parts = Vec::with_capacity(names.len());
         let mut delayed = Vec::new();
         for (name, replies) in names.iter().zip(replies.chunks_exact(PART_REPLIES)) {
-            let (part, ids) = read_part(name, replies, now)?;
+            let (depth, rest) = replies.split_at(Depth::REPLIES);
+            let depth = self.depth(keys, name, depth, now).await?;
+            let (part, ids) = read_part(name, &depth, rest)?;
             delayed.extend(ids.into_iter().map(|id| (parts.len(), id)));
             parts.push(part);
         }
@@ -198,11 +200,9 @@ fn ask_part(ask: &mut Pipeline, keys: &Keys, name: &QueueName, now: u64, counted
 /// What a queue holds, and its first delayed jobs.
 fn read_part(
     name: &QueueName,
-    replies: &[Value],
-    now: u64,
+    depth: &Depth,
+    rest: &[Value],
 ) -> Result<(QueueSummary, Vec<JobId>), Error> {
-    let (depth, rest) = replies.split_at(Depth::REPLIES);
-    let depth = Depth::read(depth, now)?;
     let ended = reply::array(rest[0].clone())?;
     let delayed = reply::array(rest[1].clone())?.into_iter();
     let part = QueueSummary {

@@ -63,7 +63,7 @@ pub struct JobRecord {
 /// Why a job that could run does not, for no fault of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingFor {
-    /// `worker_with_task`, `machine`, `receiver`; a later version may know others.
+    /// `worker_with_task`, `newer_worker`, `machine`, `receiver`; a later version may know others.
     pub reason: String,
     /// What there is to know beside it, for people.
     pub detail: Option<String>,
@@ -76,6 +76,12 @@ impl WaitingFor {
         let reason = words.next()?.to_owned();
         let detail = words.next().filter(|detail| !detail.is_empty()).map(str::to_owned);
         Some(Self { reason, detail })
+    }
+
+    /// Whether a job in that status waits for it: a parked one is ready, any other is tried again later.
+    fn holds_while(&self, status: Status) -> bool {
+        let parked = self.reason == "worker_with_task" && self.detail.is_some();
+        status == Status::Scheduled || (parked && status == Status::Queued)
     }
 }
 
@@ -244,7 +250,7 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
     let spec = Spec::read(&fields.required::<String>("spec")?, &mut LastOptions::default())?;
     let error =
         fields.parsed::<String>("error")?.map(|json| serde_json::from_str(&json)).transpose();
-    // It stays written once the job goes on; only while it is scheduled it says why.
+    // It stays written once the job goes on; it holds while the job is scheduled or parked.
     let waiting_for = fields.parsed::<String>("waiting_for")?.as_deref().and_then(WaitingFor::read);
     let record = JobRecord {
         id,
@@ -267,7 +273,7 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
         finished_at: state.finished_at,
         expires_at: state.expires_at,
         error: error.map_err(|error| Error::unreadable(format!("error of job {id}: {error}")))?,
-        waiting_for: waiting_for.filter(|_| state.status == Status::Scheduled),
+        waiting_for: waiting_for.filter(|waiting| waiting.holds_while(state.status)),
         result: fields.result()?,
     };
     Ok(Lookup::Found(record))

@@ -370,6 +370,9 @@ fn terms(job: &NewJob) -> Vec<(&'static str, String)> {
         Start::After(delay) => terms.push(("after", whole_ms(delay).to_string())),
         Start::At(time) => terms.push(("at", time.unix_ms().to_string())),
     }
+    if let Some(deadline) = job.options.deadline {
+        terms.push(("deadline", whole_ms(deadline).to_string()));
+    }
     if job.priority != Priority::default() {
         terms.push(("priority", job.priority.as_str().to_owned()));
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crunch_common::broker::{
-    Audit, Broker, Durability, Exchange, FindingKind, Library, NewJob, Settled, Start, WorkerId,
+    Audit, Broker, Durability, Exchange, FindingKind, Library, NewJob, Settled, Start, TaskNames,
+    WorkerId,
 };
 use crunch_common::job::{ContentType, JobId, JobOptions, Partition, Payload, Priority};
 use crunch_tests::RedisServer;
@@ -94,6 +95,7 @@ impl World {
             worker,
             number,
             lease: Duration::from_secs(10),
+            tasks: TaskNames::default(),
             queues: vec!["long".parse().unwrap()],
             settlements,
             want: 100,

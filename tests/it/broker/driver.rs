@@ -11,11 +11,12 @@ use crunch_common::broker::{
 use crunch_common::job::{
     ContentType, ErrorCode, JobError, JobId, JobOptions, Partition, Payload, Priority,
 };
+use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
 use redis::aio::MultiplexedConnection;
 
 use super::model::{Handed, Model};
-use super::operation::{Ending, LEASE_MS, Operation, QUEUES, WORKERS};
+use super::operation::{CAN_RUN, Ending, LEASE_MS, Operation, QUEUES, TASKS, WORKERS};
 use super::snapshot::{Snapshot, result_of};
 
 /// What went wrong, in words; `Err` is what a property test shrinks and a mutant must cause.
@@ -97,8 +98,9 @@ impl Driver {
 
     async fn apply(&mut self, operation: &Operation) -> Check {
         match operation {
-            Operation::Enqueue { queue, priority, count, delay_ms } => {
-                self.enqueue(*queue, *priority, *count, *delay_ms).await
+            Operation::Enqueue { queue, task, deadline_ms, priority, count, delay_ms } => {
+                let place = (*queue, *task, *priority);
+                self.enqueue(place, *count, *delay_ms, *deadline_ms).await
             }
             Operation::EnqueueAgain => self.enqueue_again().await,
             Operation::Exchange { worker, settle, want } => {
@@ -168,21 +170,21 @@ impl Driver {
 
     async fn enqueue(
         &mut self,
-        queue: usize,
-        priority: usize,
+        (queue, task, priority): (usize, usize, usize),
         count: usize,
         delay_ms: u64,
+        deadline_ms: Option<u64>,
     ) -> Check {
         let start =
             if delay_ms == 0 { Start::Now } else { Start::After(Duration::from_millis(delay_ms)) };
         let new_job = |_| NewJob {
             id: self.broker.new_id(None),
-            task: "simulated".parse().unwrap(),
+            task: TASKS[task].parse().unwrap(),
             queue: QUEUES[queue].parse().unwrap(),
             priority: Priority::ALL[priority],
             start,
             payload: "{}".into(),
-            options: options(),
+            options: JobOptions { deadline: deadline_ms.map(Duration::from_millis), ..options() },
             retention: None,
             idempotency: None,
             durability: Durability::MEMORY,
@@ -195,7 +197,7 @@ impl Driver {
         }
         for job in &self.last_batch {
             self.ids.push(job.id);
-            self.model.enqueue(job.id, queue, priority + 1, delay_ms);
+            self.model.enqueue(job.id, (queue, task, priority + 1), delay_ms, deadline_ms);
         }
         Ok(())
     }
@@ -211,12 +213,16 @@ impl Driver {
     async fn exchange(&mut self, worker: usize, settle: &[(usize, Ending)], want: usize) -> Check {
         let order = if worker == 0 { [0, 1] } else { [1, 0] };
         let (settlements, endings) = spend(&mut self.workers[worker].held, settle);
+        let can_run = CAN_RUN[worker];
+        let tasks: Vec<TaskName> =
+            can_run.iter().map(|&task| TASKS[task].parse().unwrap()).collect();
         let worker = &mut self.workers[worker];
         worker.number += 1;
         let exchange = Exchange {
             worker: worker.id,
             number: worker.number,
             lease: Duration::from_millis(LEASE_MS),
+            tasks: tasks.iter().collect(),
             queues: order.map(|queue| QUEUES[queue].parse().unwrap()).to_vec(),
             settlements,
             want,
@@ -231,7 +237,9 @@ impl Driver {
             model.settle(worker.id, key.id, key.epoch.number(), ending)
         });
         same("settled", &exchanged.settled, &settled.collect())?;
-        let (claims, drain) = model.promote_and_claim(worker.id, &order, want, worker.held.len());
+        let who = (worker.number, can_run);
+        let (claims, drain) =
+            model.promote_and_claim(worker.id, who, &order, (want, worker.held.len()));
         same("drain", &exchanged.drain, &drain)?;
         same("claims", &handed(&exchanged.claims), &claims)?;
         worker.held.extend(exchanged.claims.into_iter().map(|claim| claim.lease));

@@ -5,16 +5,23 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crunch_common::broker::{Buried, Reported, Settled, Verdict, WorkerId};
 use crunch_common::job::{JobId, Status};
 
-use super::operation::{Ending, LEASE_MS, QUEUES};
+use super::operation::{Ending, LEASE_MS, QUEUES, TASKS};
 
-/// The lane of jobs that run alone, then urgent, high, normal, low.
-pub(crate) const LANES: usize = 5;
+/// The lane of jobs that run alone, then urgent, high, normal, low, then those of parked jobs, one a task.
+pub(crate) const LANES: usize = 5 + TASKS.len();
 const SOLITARY: usize = 0;
+const PARKED: usize = 5;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Job {
     pub(crate) queue: usize,
+    pub(crate) task: usize,
     pub(crate) lane: usize,
+    /// A worker without its task gave it back.
+    pub(crate) parked: bool,
+    pub(crate) deadline: Option<u64>,
+    /// When a sweep looks whether it missed its deadline.
+    pub(crate) overdue_at: Option<u64>,
     pub(crate) status: Status,
     pub(crate) attempt: u32,
     pub(crate) losses: u32,
@@ -39,6 +46,8 @@ pub(crate) struct Queue {
     /// Ids as they stand in the ready lists, the oldest in front; ghosts among them.
     pub(crate) lanes: [VecDeque<JobId>; LANES],
     pub(crate) ghosts: BTreeSet<JobId>,
+    /// Lanes of parked jobs where calls look: until a sweep finds one empty.
+    named: BTreeSet<usize>,
     pub(crate) paused: bool,
     /// Whether it is known: it had a job. No history is long enough for one to be forgotten.
     pub(crate) listed: bool,
@@ -63,16 +72,33 @@ pub(crate) struct Model {
 /// What a job that was handed out looks like to its worker.
 pub(crate) type Handed = (JobId, u64, u32);
 
+impl Job {
+    const fn runs_alone(&self) -> bool {
+        self.losses >= 2 || self.unheard >= 3
+    }
+}
+
 impl Model {
     pub(crate) fn new(now: u64) -> Self {
         Self { now, ..Self::default() }
     }
 
-    pub(crate) fn enqueue(&mut self, id: JobId, queue: usize, lane: usize, delay_ms: u64) {
+    pub(crate) fn enqueue(
+        &mut self,
+        id: JobId,
+        (queue, task, lane): (usize, usize, usize),
+        delay_ms: u64,
+        deadline_ms: Option<u64>,
+    ) {
         let status = if delay_ms > 0 { Status::Scheduled } else { Status::Queued };
+        let deadline = deadline_ms.map(|ms| self.now + ms);
         let job = Job {
             queue,
+            task,
             lane,
+            parked: false,
+            deadline,
+            overdue_at: deadline,
             status,
             attempt: 0,
             losses: 0,
@@ -103,8 +129,15 @@ impl Model {
     fn make_ready(&mut self, id: JobId, front: bool) {
         let job = self.job(id);
         job.status = Status::Queued;
-        let lane = if job.losses >= 2 || job.unheard >= 3 { SOLITARY } else { job.lane };
+        let lane = match job.parked {
+            _ if job.runs_alone() => SOLITARY,
+            true => PARKED + job.task,
+            false => job.lane,
+        };
         let queue = job.queue;
+        if lane >= PARKED {
+            self.queues[queue].named.insert(lane);
+        }
         let lane = &mut self.queues[queue].lanes[lane];
         if front { lane.push_front(id) } else { lane.push_back(id) }
     }
@@ -114,6 +147,7 @@ impl Model {
         let job = self.job(id);
         job.status = status;
         job.terminal_at = Some(now);
+        job.overdue_at = None;
     }
 
     pub(crate) fn settle(
@@ -149,6 +183,10 @@ impl Model {
                 job.attempt -= 1;
                 job.due = now + (1000 << job.delays.min(10)).min(30_000);
                 job.delays += 1;
+                job.parked = matches!(ending, Ending::Unroutable) && !job.runs_alone();
+                if job.parked {
+                    self.make_ready(id, false);
+                }
             }
             Ending::Release => {
                 job.attempt -= 1;
@@ -181,9 +219,9 @@ impl Model {
     pub(crate) fn promote_and_claim(
         &mut self,
         worker: WorkerId,
+        (number, tasks): (u64, &[usize]),
         order: &[usize],
-        want: usize,
-        busy: usize,
+        (want, busy): (usize, usize),
     ) -> (Vec<Handed>, bool) {
         order.iter().for_each(|&queue| self.promote(queue));
         let open: Vec<_> =
@@ -201,11 +239,22 @@ impl Model {
         }
         let mut claims = Vec::new();
         for queue in open {
-            for lane in 1..LANES {
+            for lane in self.lanes_for(queue, number, tasks) {
                 claims.extend(self.claim_lane(worker, queue, lane, want - claims.len()));
             }
         }
         (claims, false)
+    }
+
+    /// From which lanes a worker claims that can run these tasks: those of parked jobs behind the urgent and high ones, in turns.
+    fn lanes_for(&self, queue: usize, number: u64, tasks: &[usize]) -> Vec<usize> {
+        let mut parked: Vec<_> = tasks.iter().map(|task| PARKED + task).collect();
+        parked.retain(|lane| self.queues[queue].named.contains(lane));
+        if !parked.is_empty() {
+            let first = usize::try_from(number + 1).unwrap() % parked.len();
+            parked.rotate_left(first);
+        }
+        [1, 2].into_iter().chain(parked).chain([3, 4]).collect()
     }
 
     /// Whether the worker still runs the job it was given alone.
@@ -313,10 +362,42 @@ impl Model {
             if now >= self.grace_until {
                 self.take_back(queue);
             }
+            self.miss_deadlines(queue);
             self.promote(queue);
+            self.drop_ghosts(queue);
         }
         let now = self.now;
         self.index.retain(|_, &mut beat| now - beat < LEASE_MS.max(30_000));
+    }
+
+    /// Fails the jobs that wait and whose deadline has passed.
+    fn miss_deadlines(&mut self, queue: usize) {
+        let now = self.now;
+        let overdue = |job: &Job| job.queue == queue && job.overdue_at.is_some_and(|at| at <= now);
+        let jobs = self.jobs.iter().filter(|(_, job)| overdue(job));
+        for id in jobs.map(|(&id, _)| id).collect::<Vec<_>>() {
+            let status = self.job(id).status;
+            match status {
+                Status::Running => self.job(id).overdue_at = Some(now + 10_000),
+                _ => {
+                    if status == Status::Queued {
+                        self.queues[queue].ghosts.insert(id);
+                    }
+                    self.end(id, Status::Failed);
+                }
+            }
+        }
+    }
+
+    /// Drops ghosts that stand where the next claim would take them, and forgets empty lanes of parked jobs.
+    fn drop_ghosts(&mut self, queue: usize) {
+        let Queue { lanes, ghosts, named, .. } = &mut self.queues[queue];
+        for lane in &mut *lanes {
+            while lane.front().is_some_and(|id| ghosts.remove(id)) {
+                lane.pop_front();
+            }
+        }
+        named.retain(|&lane| !lanes[lane].is_empty());
     }
 
     /// Takes back the leases of a queue that have ended.
@@ -403,6 +484,8 @@ impl Model {
         job.losses = 0;
         job.unheard = 0;
         job.delays = 0;
+        job.parked = false;
+        job.overdue_at = job.deadline;
         job.generation += 1;
         job.worker = None;
         job.terminal_at = None;

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 /// Queues, workers and their settings in the small world of the tests.
 pub(crate) const QUEUES: [&str; 2] = ["alpha", "beta"];
 pub(crate) const WORKERS: usize = 3;
+/// Tasks, sorted by name, and which of them each worker can run.
+pub(crate) const TASKS: [&str; 2] = ["other", "simulated"];
+pub(crate) const CAN_RUN: [&[usize]; WORKERS] = [&[1], &[0, 1], &[0]];
 pub(crate) const LEASE_MS: u64 = 60_000;
 
 #[derive(Debug, Clone)]
@@ -14,6 +17,8 @@ pub(crate) enum Operation {
     /// Submits `count` jobs; `delay_ms` 0 starts them now.
     Enqueue {
         queue: usize,
+        task: usize,
+        deadline_ms: Option<u64>,
         priority: usize,
         count: usize,
         delay_ms: u64,
@@ -96,7 +101,7 @@ fn ending() -> impl Strategy<Value = Ending> {
         2 => Just(Ending::Fail),
         1 => Just(Ending::Cancel),
         2 => Just(Ending::Release),
-        1 => Just(Ending::Unroutable),
+        2 => Just(Ending::Unroutable),
         1 => Just(Ending::Machine),
     ]
 }
@@ -105,13 +110,18 @@ fn delay() -> impl Strategy<Value = u64> {
     prop_oneof![3 => Just(0_u64), 1 => 1..5000_u64]
 }
 
+fn deadline() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![4 => Just(None), 1 => (1..100_000_u64).prop_map(Some)]
+}
+
 pub(crate) fn operation() -> impl Strategy<Value = Operation> {
     let queue = 0..QUEUES.len();
     let worker = 0..WORKERS;
     let job = 0..50_usize;
     prop_oneof![
-        5 => (queue.clone(), 0..4_usize, 1..4_usize, delay())
-            .prop_map(|(queue, priority, count, delay_ms)| Operation::Enqueue { queue, priority, count, delay_ms }),
+        5 => (queue.clone(), 0..TASKS.len(), deadline(), 0..4_usize, 1..4_usize, delay())
+            .prop_map(|(queue, task, deadline_ms, priority, count, delay_ms)|
+                Operation::Enqueue { queue, task, deadline_ms, priority, count, delay_ms }),
         1 => Just(Operation::EnqueueAgain),
         8 => (worker.clone(), prop::collection::vec((0..8_usize, ending()), 0..4), 0..4_usize)
             .prop_map(|(worker, settle, want)| Operation::Exchange { worker, settle, want }),

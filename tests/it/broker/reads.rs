@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crunch_common::broker::{
-    Broker, Durability, Exchange, Library, ListQuery, Lookup, NewJob, Start, WorkerId,
+    Broker, Durability, Exchange, Library, ListQuery, Lookup, NewJob, Start, TaskNames, WorkerId,
 };
 use crunch_common::config::BrokerConfig;
 use crunch_common::job::{JobId, Partition, Payload, Priority, Status};
@@ -124,6 +124,7 @@ async fn lists_do_not_fetch_results_that_they_do_not_show() {
         worker: WorkerId::generate(),
         number: 0,
         lease: Duration::from_secs(60),
+        tasks: TaskNames::default(),
         queues: vec![queue.clone()],
         settlements: Vec::new(),
         want: 20,

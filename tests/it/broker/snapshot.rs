@@ -38,11 +38,15 @@ pub(crate) struct SeenQueue {
     pub(crate) ghosts: BTreeSet<JobId>,
     pub(crate) delayed: BTreeMap<JobId, u64>,
     pub(crate) running: BTreeMap<JobId, u64>,
+    pub(crate) deadlines: BTreeMap<JobId, u64>,
     pub(crate) failed: BTreeSet<JobId>,
     pub(crate) finished: BTreeSet<JobId>,
 }
 
-const LANE_NAMES: [&str; LANES] = ["solitary", "urgent", "high", "normal", "low"];
+const LANE_NAMES: [&str; LANES] =
+    ["solitary", "urgent", "high", "normal", "low", "task:other", "task:simulated"];
+/// The first lane of parked jobs.
+const PARKED: usize = 5;
 /// The lane where everybody looks.
 const USUAL: usize = 3;
 
@@ -86,7 +90,10 @@ impl Snapshot {
         let now: f64 = redis::cmd("GET").arg(CLOCK).query_async(redis).await.unwrap();
         for queue in QUEUES {
             let seen = SeenQueue::read(redis, &format!("{prefix}:{{0}}:queue:{queue}")).await;
-            if seen.is_unusual() && !unusual.contains(queue) {
+            let parked = format!("{prefix}:{{0}}:queue:{queue}:parked");
+            let parked: BTreeSet<String> =
+                redis::cmd("SMEMBERS").arg(parked).query_async(redis).await.unwrap();
+            if seen.is_unusual() && !unusual.contains(queue) || !seen.are_named(&parked) {
                 snapshot.overlooked.push(queue);
             }
             let comes = due.get(queue).copied().unwrap_or(f64::INFINITY);
@@ -111,7 +118,10 @@ impl Snapshot {
     /// may stand in ready as a ghost, once. Told by the key space alone, without the model.
     pub(crate) fn check_structure(&self) -> Result<(), String> {
         if !self.overlooked.is_empty() {
-            return Err(format!("{:?} are not listed as unusual", self.overlooked));
+            return Err(format!(
+                "{:?} are not listed as unusual, or tasks of parked jobs not named",
+                self.overlooked
+            ));
         }
         if !self.late.is_empty() {
             return Err(format!("{:?} are not listed as due in time", self.late));
@@ -130,9 +140,9 @@ impl Snapshot {
                 Some(Status::Queued) => (1, 0, 0, 0),
                 Some(Status::Scheduled | Status::Retrying) => (0, 0, 1, 0),
                 Some(Status::Running) => (0, 0, 0, 1),
-                Some(Status::Succeeded | Status::Failed) => (0, 0, 0, 0),
-                // A ghost until a claim drops it; its tombstone may outlive it there.
-                Some(Status::Canceled) | None => (ghost, ghost, 0, 0),
+                Some(Status::Succeeded) => (0, 0, 0, 0),
+                // A ghost until a claim or a sweep drops it; its tombstone may outlive it there.
+                Some(Status::Failed | Status::Canceled) | None => (ghost, ghost, 0, 0),
             };
             if (ready, ghost, delayed, running) != expected || ghost > 1 {
                 return Err(format!(
@@ -209,9 +219,18 @@ impl SeenJob {
 }
 
 impl SeenQueue {
-    /// When the first lease ends or the first delayed job is due.
+    /// When the first lease ends, the first delayed job is due or the first deadline passes.
     fn first_due(&self) -> Option<u64> {
-        self.running.values().chain(self.delayed.values()).min().copied()
+        let times = self.running.values().chain(self.delayed.values());
+        times.chain(self.deadlines.values()).min().copied()
+    }
+
+    /// Whether these tasks are all of which jobs are parked.
+    fn are_named(&self, tasks: &BTreeSet<String>) -> bool {
+        let parked = LANE_NAMES.iter().zip(&self.lanes).skip(PARKED);
+        let named =
+            |name: &str| name.strip_prefix("task:").is_some_and(|task| tasks.contains(task));
+        parked.filter(|(_, ids)| !ids.is_empty()).all(|(name, _)| named(name))
     }
 
     fn is_unusual(&self) -> bool {
@@ -231,11 +250,13 @@ impl SeenQueue {
             redis::cmd("SMEMBERS").arg(format!("{root}:ghosts")).query_async(redis).await.unwrap();
         let delayed = scores(redis, &format!("{root}:delayed")).await;
         let running = scores(redis, &format!("{root}:running")).await;
+        let deadlines = scores(redis, &format!("{root}:deadlines")).await;
         Self {
             lanes: lanes.into_iter().map(newest_first).collect(),
             ghosts: ghosts.iter().map(|id| id.parse().unwrap()).collect(),
             delayed,
             running,
+            deadlines,
             failed: scores(redis, &format!("{root}:failed")).await.into_keys().collect(),
             finished: scores(redis, &format!("{root}:finished")).await.into_keys().collect(),
         }
@@ -253,6 +274,7 @@ impl SeenQueue {
                 .map(|(&id, job)| (id, job.due))
                 .collect(),
             running: that_are(&[Status::Running]).map(|(&id, job)| (id, job.lease_end)).collect(),
+            deadlines: jobs().filter_map(|(&id, job)| Some((id, job.overdue_at?))).collect(),
             failed: that_are(&[Status::Failed]).map(|(&id, _)| id).collect(),
             finished: jobs()
                 .filter(|(_, job)| job.status.is_terminal())

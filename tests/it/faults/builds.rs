@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crunch_common::broker::{Enqueued, Exchange, Library, Lookup, NewJob, Settled, WorkerId};
+use crunch_common::broker::{
+    Enqueued, Exchange, Library, Lookup, NewJob, Settled, TaskNames, WorkerId,
+};
 use crunch_common::job::{JobId, Partition, Payload, Status};
 use crunch_common::queue::QueueName;
 use crunch_tests::Stack;
@@ -42,6 +44,7 @@ async fn the_worker_of_another_build_runs_what_our_api_takes() {
         worker: WorkerId::generate(),
         number: 1,
         lease: Duration::from_secs(10),
+        tasks: TaskNames::default(),
         queues: vec!["theirs".parse().unwrap()],
         settlements: Vec::new(),
         want: 1,

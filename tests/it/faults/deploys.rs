@@ -85,3 +85,49 @@ async fn ten_rolling_restarts_under_load_are_invisible() {
     let entries = stack.ledger();
     assert!(runs(&entries).values().all(|runs| runs.len() == 1), "something ran twice");
 }
+
+/// A task that some workers lack, in a queue that all of them serve: its jobs reach those that have it, and others go on.
+#[tokio::test]
+async fn jobs_of_a_new_task_wait_for_new_workers_and_hold_up_nobody() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let path = stack.directory().join("tasks.toml");
+    let declared = "[[task]]\nname = \"new\"\nqueue = \"square\"\ncommand = [\"cat\"]\n";
+    std::fs::write(&path, declared).unwrap();
+    let with_new = [("CRUNCH_TASKS", path.to_str().unwrap())];
+    let mut first = stack.worker_with(&api, 1, &with_new).await;
+    Stack::knows(&api, "new").await;
+    first.terminate().await;
+    let mut old = stack.worker(&api, 2).await;
+    let batch = |task: &str, payload: Value| {
+        let job = json!({ "task": task, "payload": payload, "queue": "square" });
+        json!({ "jobs": vec![job; 100] })
+    };
+    let new = api.post("/jobs/batch", &batch("new", json!(1))).await.json();
+    let others = api.post("/jobs/batch", &batch("square", json!({ "n": 3 }))).await.json();
+    let ids = |answer: &Value| -> Vec<String> {
+        let jobs = answer["items"].as_array().unwrap().iter();
+        jobs.map(|item| item["job"]["id"].as_str().unwrap().to_owned()).collect()
+    };
+    for id in ids(&others) {
+        api.becomes(&id, "succeeded").await;
+    }
+    let (new, soon) = (ids(&new), json!({ "deadline_ms": 1500 }));
+    for id in &new {
+        let job = api.job_when(id, "is parked", |job| job["waiting_for"] != Value::Null).await;
+        assert_eq!(job["waiting_for"], json!({ "reason": "worker_with_task", "detail": "new" }));
+        assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(0)));
+    }
+    let missed = api.submit_with("new", &json!(1), &soon).await;
+    assert_eq!(api.becomes(&missed, "failed").await["error"]["code"], "deadline_exceeded");
+    let counts = api.get("/queues/square").await.json()["counts"].take();
+    assert_eq!(counts["queued"], 100, "{counts}");
+    let log = old.log();
+    assert!(log.matches("no code for this task").count() <= 2, "{log}");
+    let _new_worker = stack.worker_with(&api, 2, &with_new).await;
+    for id in &new {
+        assert_eq!(api.becomes(id, "succeeded").await["attempt"], 1);
+    }
+    old.terminate().await;
+    stack.audits_clean().await;
+}

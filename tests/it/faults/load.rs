@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crunch_common::broker::{Exchange, Library, NewJob, Start, WorkerId};
+use crunch_common::broker::{Exchange, Library, NewJob, Start, TaskNames, WorkerId};
 use crunch_common::job::{Partition, Payload};
 use crunch_common::queue::QueueName;
 use crunch_tests::{RedisServer, eventually};
@@ -36,6 +36,7 @@ async fn cost_of_a_job(count: usize, start: Start) -> f64 {
         worker: WorkerId::generate(),
         number: 0,
         lease: Duration::from_secs(60),
+        tasks: TaskNames::default(),
         queues: vec![queue],
         settlements: Vec::new(),
         want: Exchange::MAX_CLAIMS,

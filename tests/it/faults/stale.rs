@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crunch_common::broker::{Durability, Exchange, Library, NewJob, Settled, Start, WorkerId};
+use crunch_common::broker::{
+    Durability, Exchange, Library, NewJob, Settled, Start, TaskNames, WorkerId,
+};
 use crunch_common::job::{Partition, Payload, Priority};
 use crunch_common::queue::QueueName;
 use crunch_tests::{RedisServer, Stack, Stage, eventually};
@@ -101,6 +103,7 @@ impl Hand {
             worker: WorkerId::generate(),
             number: 0,
             lease,
+            tasks: TaskNames::default(),
             queues: vec![queue.clone()],
             settlements: Vec::new(),
             want: Exchange::MAX_CLAIMS,

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{
-    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, Settlement, Strand, WorkerId,
+    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, Settlement, Strand,
+    TaskNames, WorkerId,
 };
 use crunch_common::job::Partition;
 use tokio::runtime::Handle;
@@ -34,6 +35,8 @@ pub(crate) struct Processor {
     pub(crate) worker: WorkerId,
     pub(crate) lease: Duration,
     pub(crate) queues: Rotation,
+    /// The tasks it can run.
+    pub(crate) tasks: TaskNames,
     pub(crate) slots: Arc<Slots>,
     pub(crate) executor: Arc<Executor>,
     pub(crate) pulse: Pulse,
@@ -101,6 +104,7 @@ impl Processor {
             worker: self.worker,
             number: inbox.number + 1,
             lease: self.lease,
+            tasks: self.tasks.clone(),
             queues,
             settlements: inbox.batch(),
             want: slots.len(),
@@ -155,7 +159,7 @@ impl Processor {
         inbox.due = self.next_look(&exchanged);
         let got = exchanged.claims.len();
         for lease in exchanged.unreadable {
-            inbox.waiting.push(lease.release(ReleaseCause::Unroutable));
+            inbox.waiting.push(lease.release(ReleaseCause::Unreadable));
         }
         inbox.claimed.extend(exchanged.claims.into_iter().zip(slots));
         if !exchanged.drain {

@@ -7,13 +7,15 @@ use super::suspect::Place;
 use crate::broker::keys::Lane;
 use crate::job::{JobId, Partition, Priority, Status};
 use crate::queue::QueueName;
+use crate::task::TaskName;
 
-/// Places as bits: ready, delayed, running, finished, failed.
+/// Places as bits: ready, delayed, running, finished, failed, deadlines.
 const READY: u8 = 1;
 const DELAYED: u8 = 2;
 const RUNNING: u8 = 4;
 const FINISHED: u8 = 8;
 const FAILED: u8 = 16;
+const DEADLINES: u8 = 32;
 
 /// From these numbers of losses and of failed hand-overs on a job waits in a lane of its own; as in `lifecycle.lua`.
 const SOLITARY_LOSSES: u64 = 2;
@@ -22,12 +24,20 @@ const SOLITARY_UNHEARD: u64 = 3;
 /// Stands for "no queue": of ids whose record was not met.
 const NOWHERE: u32 = u32::MAX;
 
+/// A lane, in a few bytes: tasks by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LaneNote {
+    Of(Priority),
+    Solitary,
+    Parked(u32),
+}
+
 /// Where a job should stand by its record, and where it was not met yet.
 #[derive(Debug, Clone, Copy)]
 struct Note {
     version: u32,
     queue: u32,
-    lane: Lane,
+    lane: LaneNote,
     homes: u8,
     missing: u8,
     /// Met in a lane of any queue.
@@ -42,6 +52,9 @@ pub(super) struct Standing {
     pub(super) priority: Priority,
     pub(super) losses: u64,
     pub(super) unheard: u64,
+    /// Its task, if it is parked.
+    pub(super) parked: Option<TaskName>,
+    pub(super) deadline: bool,
     pub(super) version: u64,
 }
 
@@ -61,6 +74,7 @@ pub(super) struct Notes {
     jobs: HashMap<JobId, Note>,
     queues: Vec<(Partition, QueueName)>,
     numbers: HashMap<(Partition, QueueName), u32>,
+    tasks: HashMap<TaskName, u32>,
 }
 
 impl Notes {
@@ -75,6 +89,12 @@ impl Notes {
         number
     }
 
+    /// The number of a task, which it gets when it is first met.
+    fn task(&mut self, name: &TaskName) -> u32 {
+        let next = u32::try_from(self.tasks.len()).unwrap_or(u32::MAX);
+        *self.tasks.entry(name.clone()).or_insert(next)
+    }
+
     /// The queue of that number.
     pub(super) fn queue_at(&self, number: u32) -> Option<(Partition, QueueName)> {
         self.queues.get(number as usize).cloned()
@@ -82,9 +102,14 @@ impl Notes {
 
     /// Notes where a job should stand. Reading it again replaces what was noted.
     pub(super) fn expect(&mut self, id: JobId, standing: &Standing) {
-        let homes = homes_of(standing.status);
+        let deadline = standing.deadline && !standing.status.is_terminal();
+        let homes = homes_of(standing.status) | if deadline { DEADLINES } else { 0 };
         let alone = standing.losses >= SOLITARY_LOSSES || standing.unheard >= SOLITARY_UNHEARD;
-        let lane = if alone { Lane::Solitary } else { Lane::Of(standing.priority) };
+        let lane = match &standing.parked {
+            _ if alone => LaneNote::Solitary,
+            Some(task) => LaneNote::Parked(self.task(task)),
+            None => LaneNote::Of(standing.priority),
+        };
         // A version that does not fit proves nothing, which is safe.
         let version = u32::try_from(standing.version).unwrap_or(0);
         let queue = self.queue(id.partition(), &standing.queue);
@@ -93,25 +118,26 @@ impl Notes {
     }
 
     /// Notes that an id was met somewhere.
-    pub(super) fn meet(&mut self, id: JobId, queue: u32, place: Place) -> Meeting {
+    pub(super) fn meet(&mut self, id: JobId, queue: u32, place: &Place) -> Meeting {
         let blank = Note {
             version: 0,
             queue: NOWHERE,
-            lane: Lane::Solitary,
+            lane: LaneNote::Solitary,
             homes: 0,
             missing: 0,
             in_lane: false,
         };
+        let lane = match place {
+            Place::Lane(Lane::Of(priority)) => Some(LaneNote::Of(*priority)),
+            Place::Lane(Lane::Solitary) => Some(LaneNote::Solitary),
+            Place::Lane(Lane::Parked(task)) => Some(LaneNote::Parked(self.task(task))),
+            _ => None,
+        };
         let note = self.jobs.entry(id).or_insert(blank);
         let again = note.in_lane;
         let home = bit_of(place);
-        let lane_fits = match place {
-            Place::Lane(lane) => {
-                note.in_lane = true;
-                lane == note.lane && !again
-            }
-            _ => true,
-        };
+        let lane_fits = lane.is_none_or(|lane| lane == note.lane && !again);
+        note.in_lane |= lane.is_some();
         if note.queue == queue && note.homes & home != 0 && lane_fits {
             note.missing &= !home;
             return Meeting::AsExpected;
@@ -145,11 +171,12 @@ const fn homes_of(status: Status) -> u8 {
     }
 }
 
-const fn bit_of(place: Place) -> u8 {
+const fn bit_of(place: &Place) -> u8 {
     match place {
         Place::Lane(_) => READY,
         Place::Delayed => DELAYED,
         Place::Running => RUNNING,
+        Place::Deadlines => DEADLINES,
         Place::Finished => FINISHED,
         Place::Failed => FAILED,
         Place::Ghosts | Place::Quarantine => 0,

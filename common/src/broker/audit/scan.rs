@@ -11,12 +11,13 @@ use crate::broker::keys::KeyName;
 use crate::broker::record::State;
 use crate::broker::reply;
 use crate::job::{JobId, Partition, Priority, Status};
+use crate::task::TaskName;
 
 /// Keys that Redis looks at in one step of the walk: well below a millisecond.
 const PAGE: usize = 200;
 
 /// What the walk reads of a record.
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 21] = [
     "gone",
     "state",
     "spec",
@@ -24,9 +25,10 @@ const FIELDS: [&str; 20] = [
     "priority",
     "losses",
     "unheard",
+    "waiting_for",
+    "deadline",
     // Of these it is only asked whether they are there.
     "run_at",
-    "waiting_for",
     "cancel_requested",
     "settled_epoch",
     "retention",
@@ -220,9 +222,16 @@ fn read_state(value: Value) -> Option<State> {
     State::read(&reply::text(value).ok()?).ok()
 }
 
+/// The task of a job that is parked: `<n> worker_with_task <task>`.
+fn parked_as(waiting_for: &Value) -> Option<TaskName> {
+    let text = reply::text(waiting_for.clone()).ok()?;
+    let (_, reason) = text.split_once(' ')?;
+    reason.strip_prefix("worker_with_task ")?.parse().ok()
+}
+
 fn read_standing(state: State, fields: &[Value]) -> Option<Standing> {
-    let [priority, losses, unheard] =
-        [4, 5, 6].map(|at| Some(&fields[at]).filter(|it| **it != Value::Nil));
+    let [priority, losses, unheard, waiting_for, deadline] =
+        [4, 5, 6, 7, 8].map(|at| Some(&fields[at]).filter(|it| **it != Value::Nil));
     Some(Standing {
         status: state.status,
         queue: state.queue,
@@ -232,6 +241,8 @@ fn read_standing(state: State, fields: &[Value]) -> Option<Standing> {
         },
         losses: losses.map_or(Ok(0), reply::unsigned).ok()?,
         unheard: unheard.map_or(Ok(0), reply::unsigned).ok()?,
+        parked: waiting_for.and_then(parked_as),
+        deadline: deadline.is_some(),
         version: state.version,
     })
 }

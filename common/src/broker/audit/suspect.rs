@@ -11,11 +11,12 @@ use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 
 /// Where an id can stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Lane(Lane),
     Delayed,
     Running,
+    Deadlines,
     Finished,
     Failed,
     Ghosts,
@@ -23,11 +24,12 @@ pub(super) enum Place {
 }
 
 impl Place {
-    fn as_text(self) -> String {
+    fn as_text(&self) -> String {
         let name = match self {
-            Self::Lane(lane) => return format!("ready:{}", lane.as_str()),
+            Self::Lane(lane) => return format!("ready:{}", lane.name()),
             Self::Delayed => "delayed",
             Self::Running => "running",
+            Self::Deadlines => "deadlines",
             Self::Finished => "finished",
             Self::Failed => "failed",
             Self::Ghosts => "ghosts",

@@ -11,6 +11,7 @@ use crate::broker::keys::Lane;
 use crate::broker::{Keys, reply};
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
+use crate::task::TaskName;
 
 /// Entries read in one step.
 const PAGE: usize = 500;
@@ -49,17 +50,26 @@ impl<W: FnMut(Progress)> Auditor<W> {
         number: u32,
     ) -> Result<(), Error> {
         let keys = self.broker.settings.keys(partition);
-        let lanes = Lane::ALL.map(Place::Lane);
-        let sets = [Place::Delayed, Place::Running, Place::Finished, Place::Failed, Place::Ghosts];
-        for place in lanes.into_iter().chain(sets) {
-            let key = key_of(&keys, queue, place);
+        let parked = self.parked(&keys, queue).await?.into_iter().map(Lane::Parked);
+        let lanes = Lane::ALL.into_iter().chain(parked).map(Place::Lane);
+        for place in lanes.chain(SETS) {
+            let key = key_of(&keys, queue, &place);
             let stretch = Stretch { partition, queue: Some(queue.clone()), number, place, key };
-            match place {
+            match &stretch.place {
                 Place::Lane(_) => self.walk_lane(&stretch).await?,
                 _ => self.walk_set(&stretch).await?,
             }
         }
         Ok(())
+    }
+
+    /// The tasks whose jobs are parked. A set of another type holds none: the first look at the queue counts it.
+    async fn parked(&mut self, keys: &Keys, queue: &QueueName) -> Result<Vec<TaskName>, Error> {
+        let mut ask = redis::pipe();
+        ask.cmd("SMEMBERS").arg(keys.parked(queue));
+        let names = self.look(&ask).await?.pop().and_then(|names| reply::array(names).ok());
+        let names = names.unwrap_or_default().into_iter();
+        Ok(names.filter_map(|name| reply::parsed(name).ok()).collect())
     }
 
     /// From the newest to the oldest. New jobs push the others along meanwhile, so that some are met twice, which is looked
@@ -130,21 +140,32 @@ impl<W: FnMut(Progress)> Auditor<W> {
             self.audit.count(FindingKind::Unreadable, || format!("{} in {}", entry, stretch.key));
             return Ok(());
         };
-        match self.notes.meet(id, stretch.number, stretch.place) {
+        match self.notes.meet(id, stretch.number, &stretch.place) {
             Meeting::AsExpected => Ok(()),
             Meeting::Suspect { again } => {
-                let (queue, place) = (stretch.queue.clone(), stretch.place);
+                let (queue, place) = (stretch.queue.clone(), stretch.place.clone());
                 self.suspect(Suspect::met(id, Met { queue, place, index, again })).await
             }
         }
     }
 }
 
-fn key_of(keys: &Keys, queue: &QueueName, place: Place) -> String {
+/// The sets of a queue in which ids stand.
+const SETS: [Place; 6] = [
+    Place::Delayed,
+    Place::Running,
+    Place::Deadlines,
+    Place::Finished,
+    Place::Failed,
+    Place::Ghosts,
+];
+
+fn key_of(keys: &Keys, queue: &QueueName, place: &Place) -> String {
     match place {
         Place::Lane(lane) => keys.ready(queue, lane),
         Place::Delayed => keys.delayed(queue),
         Place::Running => keys.running(queue),
+        Place::Deadlines => keys.deadlines(queue),
         Place::Finished => keys.finished(queue),
         Place::Failed => keys.failed(queue),
         Place::Ghosts => keys.ghosts(queue),

@@ -59,11 +59,15 @@ fn is_digest(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// What a queue has once.
+const OF_QUEUES: [&str; 8] =
+    ["ghosts", "parked", "delayed", "running", "deadlines", "failed", "finished", "wake"];
+
 fn of_queue(rest: &str) -> Option<QueueName> {
     let (queue, what) = rest.split_once(':')?;
     let known = match what.split_once(':') {
-        None => ["ghosts", "delayed", "running", "failed", "finished", "wake"].contains(&what),
-        Some(("ready", lane)) => Lane::ALL.iter().any(|known| known.as_str() == lane),
+        None => OF_QUEUES.contains(&what),
+        Some(("ready", lane)) => Lane::named(lane).is_some(),
         Some(("ended", bucket)) => bucket.parse::<u64>().is_ok(),
         Some(_) => false,
     };

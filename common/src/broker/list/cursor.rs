@@ -32,17 +32,16 @@ pub(super) struct SetPlace {
 }
 
 /// In a ready list: behind that id, which stood at that index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LanePlace {
-    pub(super) lane: usize,
+    pub(super) lane: Lane,
     pub(super) index: usize,
     pub(super) behind: Option<JobId>,
 }
 
 impl LanePlace {
-    pub(super) fn next_lane(self) -> Option<Self> {
-        let lane = self.lane + 1;
-        (lane < Lane::ALL.len()).then_some(Self { lane, index: 0, behind: None })
+    pub(super) const fn start_of(lane: Lane) -> Self {
+        Self { lane, index: 0, behind: None }
     }
 }
 
@@ -56,7 +55,7 @@ impl Cursor {
 impl Place {
     pub(super) fn first(status: Status) -> Self {
         match status {
-            Status::Queued => Self::Lane(LanePlace { lane: 0, index: 0, behind: None }),
+            Status::Queued => Self::Lane(LanePlace::start_of(Lane::ALL[0].clone())),
             _ => Self::Set(SetPlace { score: u64::MAX, below: None }),
         }
     }
@@ -67,13 +66,13 @@ impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let queue = self.queue.as_ref().map_or("", QueueName::as_str);
         write!(f, "{}/{}/{queue}/", self.status, self.partition)?;
-        let id = match self.place {
+        let id = match &self.place {
             Place::Set(place) => {
                 write!(f, "/{}/", place.score)?;
                 place.below
             }
             Place::Lane(place) => {
-                write!(f, "{}/{}/", place.lane, place.index)?;
+                write!(f, "{}/{}/", place.lane.name(), place.index)?;
                 place.behind
             }
         };
@@ -102,14 +101,15 @@ impl FromStr for Cursor {
             return Err(InvalidCursor);
         };
         let status = status.parse().map_err(|_| InvalidCursor)?;
-        let place = match (status, optional::<usize>(lane)?) {
-            (Status::Queued, Some(lane)) if lane < Lane::ALL.len() => {
+        let place = match (status, Lane::named(lane)) {
+            (Status::Queued, Some(lane)) => {
                 let index = optional(number)?.filter(|&index| index <= u32::MAX as usize);
                 let index = index.ok_or(InvalidCursor)?;
                 Place::Lane(LanePlace { lane, index, behind: optional(id)? })
             }
-            (Status::Queued, _) | (_, Some(_)) => return Err(InvalidCursor),
-            (_, None) => {
+            (Status::Queued, None) => return Err(InvalidCursor),
+            _ if !lane.is_empty() => return Err(InvalidCursor),
+            _ => {
                 let score = optional(number)?.ok_or(InvalidCursor)?;
                 Place::Set(SetPlace { score, below: optional(id)? })
             }
@@ -126,10 +126,12 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_as_itself() {
         let id = JobId::generate(Partition::default());
+        let lane = |lane| Place::Lane(LanePlace { lane, index: 200, behind: Some(id) });
         let places = [
             (Status::Failed, Place::Set(SetPlace { score: u64::MAX, below: None })),
             (Status::Running, Place::Set(SetPlace { score: 17, below: Some(id) })),
-            (Status::Queued, Place::Lane(LanePlace { lane: 3, index: 200, behind: Some(id) })),
+            (Status::Queued, lane(Lane::ALL[3].clone())),
+            (Status::Queued, lane(Lane::Parked("a.b".parse().unwrap()))),
         ];
         for (status, place) in places {
             for queue in [None, "a.b".parse().ok()] {
@@ -149,6 +151,9 @@ mod tests {
             "failed/0//0/1/",
             "queued/0///1/",
             "queued/0//9/1/",
+            "queued/0//middle/1/",
+            "queued/0//task:A/1/",
+            "failed/0//normal/1/",
             "failed/5000///1/",
             "failed/0/A//1/",
         ];

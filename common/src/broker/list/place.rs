@@ -6,6 +6,7 @@ use crate::broker::keys::Lane;
 use crate::broker::{Broker, Keys, reply};
 use crate::job::{JobId, Status};
 use crate::queue::QueueName;
+use crate::task::TaskName;
 
 /// Ids read from one place at once, at most.
 pub(super) const STRIDE: usize = 100;
@@ -48,15 +49,17 @@ pub(super) struct Spot {
 }
 
 impl Broker {
-    /// Where those queues hold jobs of the status that is walked, in their order. One round trip.
+    /// Where those queues hold jobs of the status that is walked, in their order. One round trip, or two for ready jobs.
     pub(super) async fn spots(
         &self,
         here: &Cursor,
         names: &[QueueName],
     ) -> Result<Vec<Spot>, Error> {
         let keys = self.settings.keys(here.partition);
-        let mut spots: Vec<_> =
-            names.iter().flat_map(|name| all_spots(&keys, name, here)).collect();
+        let mut spots: Vec<_> = match here.status {
+            Status::Queued => self.lanes_of(&keys, names).await?,
+            status => names.iter().map(|name| spot_of_set(&keys, name, status)).collect(),
+        };
         let mut ask = redis::pipe();
         for spot in &spots {
             let lane = matches!(spot.place, Place::Lane(_));
@@ -77,14 +80,14 @@ impl Broker {
     ) -> Result<Vec<Reading>, Error> {
         let mut ask = redis::pipe();
         for spot in spots {
-            match spot.place {
+            match &spot.place {
                 Place::Set(place) => ask_set(&mut ask, &spot.key, place.score, 0, window),
                 Place::Lane(_) => ask_lane(&mut ask, &spot.key, 0, window),
             }
         }
         let replies = self.pooled(&ask).await?;
         let read = |(spot, reply): (&Spot, redis::Value)| {
-            let places: Vec<(JobId, Place)> = match spot.place {
+            let places: Vec<(JobId, Place)> = match &spot.place {
                 Place::Set(_) => read_set_reply(reply)?
                     .into_iter()
                     .map(|(id, score)| (id, Place::Set(SetPlace { score, below: Some(id) })))
@@ -93,7 +96,7 @@ impl Broker {
                     .into_iter()
                     .enumerate()
                     .map(|(index, id)| {
-                        (id, Place::Lane(LanePlace { index, behind: Some(id), ..place }))
+                        (id, Place::Lane(LanePlace { index, behind: Some(id), ..place.clone() }))
                     })
                     .collect(),
             };
@@ -114,9 +117,7 @@ impl Broker {
         let keys = self.settings.keys(here.partition);
         let reading = match &here.place {
             Place::Set(place) => self.read_set(&set_of(&keys, queue, here.status), *place).await,
-            Place::Lane(place) => {
-                self.read_lane(&keys.ready(queue, Lane::ALL[place.lane]), *place).await
-            }
+            Place::Lane(place) => self.read_lane(&keys, queue, place).await,
         };
         Ok(reading?.cut_to(window))
     }
@@ -157,10 +158,15 @@ impl Broker {
     /// Reads a ready list from its newest end. The cursor's job may have been pushed along by newer
     /// ones, so it is searched from where it stood; if it is gone it was claimed, and everything
     /// older with it.
-    async fn read_lane(&self, name: &str, from: LanePlace) -> Result<Reading, Error> {
-        let next_lane = from.next_lane().map(Place::Lane);
+    async fn read_lane(
+        &self,
+        keys: &Keys,
+        queue: &QueueName,
+        from: &LanePlace,
+    ) -> Result<Reading, Error> {
+        let name = keys.ready(queue, &from.lane);
         for start in (from.index..from.index + SEARCHED).step_by(STRIDE) {
-            let ids = self.lane_window(name, start).await?;
+            let ids = self.lane_window(&name, start).await?;
             let full = ids.len() == STRIDE;
             let first = match from.behind {
                 None => Some(0),
@@ -168,10 +174,13 @@ impl Broker {
             };
             if let Some(first) = first {
                 let place = |(at, &id): (usize, &JobId)| {
-                    Place::Lane(LanePlace { index: start + at, behind: Some(id), ..from })
+                    Place::Lane(LanePlace { index: start + at, behind: Some(id), ..from.clone() })
                 };
                 let places: Vec<_> = ids.iter().enumerate().map(place).collect();
-                let end = if full { places.last().cloned() } else { next_lane };
+                let end = match full {
+                    true => places.last().cloned(),
+                    false => self.next_lane(keys, queue, &from.lane).await?,
+                };
                 return Ok(Reading {
                     ids: ids[first..].to_vec(),
                     places: places[first..].to_vec(),
@@ -182,7 +191,40 @@ impl Broker {
                 break;
             }
         }
-        Ok(Reading { end: next_lane, ..Reading::default() })
+        let end = self.next_lane(keys, queue, &from.lane).await?;
+        Ok(Reading { end, ..Reading::default() })
+    }
+
+    /// The beginning of the lane behind that one, in the order of the walk.
+    async fn next_lane(
+        &self,
+        keys: &Keys,
+        queue: &QueueName,
+        lane: &Lane,
+    ) -> Result<Option<Place>, Error> {
+        let lanes = self.lanes_of(keys, std::slice::from_ref(queue)).await?;
+        let behind = |spot: &Spot| match &spot.place {
+            Place::Lane(place) => order(&place.lane) > order(lane),
+            Place::Set(_) => false,
+        };
+        Ok(lanes.into_iter().find(behind).map(|spot| spot.place))
+    }
+
+    /// All lanes of those queues, whether or not they hold anything. One round trip.
+    async fn lanes_of(&self, keys: &Keys, names: &[QueueName]) -> Result<Vec<Spot>, Error> {
+        let mut ask = redis::pipe();
+        names.iter().for_each(|name| {
+            ask.cmd("SMEMBERS").arg(keys.parked(name));
+        });
+        let mut spots = Vec::new();
+        for (name, parked) in names.iter().zip(self.pooled(&ask).await?) {
+            let parked = reply::array(parked)?.into_iter().map(reply::parsed);
+            let mut parked: Vec<TaskName> = parked.collect::<Result<_, _>>()?;
+            parked.sort();
+            let lanes = Lane::ALL.into_iter().chain(parked.into_iter().map(Lane::Parked));
+            spots.extend(lanes.map(|lane| spot_of_lane(keys, name, lane)));
+        }
+        Ok(spots)
     }
 
     async fn lane_window(&self, name: &str, start: usize) -> Result<Vec<JobId>, Error> {
@@ -192,18 +234,23 @@ impl Broker {
     }
 }
 
-/// Everywhere a queue may hold jobs of a status, in the order of the walk.
-fn all_spots(keys: &Keys, queue: &QueueName, here: &Cursor) -> Vec<Spot> {
-    let spot = |place, key| Spot { queue: queue.clone(), place, length: 0, key };
-    match Place::first(here.status) {
-        Place::Set(place) => vec![spot(Place::Set(place), set_of(keys, queue, here.status))],
-        Place::Lane(place) => (0..Lane::ALL.len())
-            .map(|lane| {
-                let place = Place::Lane(LanePlace { lane, ..place });
-                spot(place, keys.ready(queue, Lane::ALL[lane]))
-            })
-            .collect(),
+/// Where a lane stands in the walk through a queue.
+fn order(lane: &Lane) -> (usize, Option<&TaskName>) {
+    let at = Lane::ALL.iter().position(|known| known == lane);
+    match lane {
+        Lane::Parked(task) => (Lane::ALL.len(), Some(task)),
+        _ => (at.unwrap_or(0), None),
     }
+}
+
+fn spot_of_lane(keys: &Keys, queue: &QueueName, lane: Lane) -> Spot {
+    let key = keys.ready(queue, &lane);
+    Spot { queue: queue.clone(), place: Place::Lane(LanePlace::start_of(lane)), length: 0, key }
+}
+
+fn spot_of_set(keys: &Keys, queue: &QueueName, status: Status) -> Spot {
+    let (place, key) = (Place::first(status), set_of(keys, queue, status));
+    Spot { queue: queue.clone(), place, length: 0, key }
 }
 
 fn ask_set(ask: &mut redis::Pipeline, name: &str, top: u64, skip: usize, count: usize) {

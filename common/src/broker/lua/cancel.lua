@@ -23,12 +23,7 @@ local function cancel(keys, argv)
     end
     return 2
   end
-  if job.status == 'queued' then
-    -- Taking it from the middle of a list would cost its length; a claim drops it when it comes to the front.
-    w:call('SADD', key.ghosts(p, job.queue), id)
-  else
-    w:call('ZREM', key.delayed(p, job.queue), id)
-  end
+  leave_waiting(w, p, id, job)
   to_terminal(w, p, id, job, 'canceled', now, 'cancel_requested', '1', 'error', CANCELED)
   count_ended(w, p, now)
   w:commit()

@@ -1,7 +1,7 @@
 -- claim(w, p, now, batch, queue): take jobs of one queue for a worker. Called inside `exchange`.
 --
 -- `batch` is what the call may still take, {worker, now, lease_end, lease_ends (the same as a number), unusual, want, bytes,
--- large_bytes, looks}, and what it has taken, {claims, claimed, held}; `full` once a job did not fit the bytes. Ids that were
+-- large_bytes, looks, names, number}, and what it has taken, {claims, claimed, held}; `full` once a job did not fit the bytes. Ids that were
 -- canceled, deleted or cannot be read are dropped on the way.
 
 local CLAIM = { 'spec', 'payload' }
@@ -117,9 +117,40 @@ local function claim_lane(w, p, now, batch, queue, lane, most)
   if looked > 0 then w:call('RPOP', name, looked) end
 end
 
+-- Whether the worker can run a task now.
+local function can_run(batch, task)
+  if not batch.tasks then
+    batch.tasks = {}
+    for name in string.gmatch(batch.names, '%S+') do batch.tasks[name] = true end
+  end
+  return batch.tasks[task]
+end
+
+-- The lanes of parked jobs that the worker can run, in another order each call, so that none is always the last.
+local function lanes_of_parked(p, batch, queue)
+  local tasks, lanes = {}, {}
+  for _, task in ipairs(redis.call('SMEMBERS', key.parked(p, queue))) do
+    if can_run(batch, task) then tasks[#tasks + 1] = task end
+  end
+  table.sort(tasks)
+  for at = 1, #tasks do lanes[at] = lane_for(tasks[(at + batch.number) % #tasks + 1]) end
+  return lanes
+end
+
+-- Whether any of those lanes holds a job.
+local function has_parked_for(p, batch, queue)
+  for _, lane in ipairs(lanes_of_parked(p, batch, queue)) do
+    if redis.call('EXISTS', key.ready(p, queue, lane)) == 1 then return true end
+  end
+  return false
+end
+
+-- Parked jobs come before usual ones, because they came before: workers that lack their task claimed them from the front.
 local function claim(w, p, now, batch, queue)
   if not batch.unusual[queue] then return claim_lane(w, p, now, batch, queue, USUAL, batch.want) end
-  for _, lane in ipairs(LANES) do
+  local lanes = { 'urgent', 'high', unpack(lanes_of_parked(p, batch, queue)) }
+  lanes[#lanes + 1], lanes[#lanes + 2] = 'normal', 'low'
+  for _, lane in ipairs(lanes) do
     if batch.want > 0 then claim_lane(w, p, now, batch, queue, lane, batch.want) end
   end
 end

@@ -51,7 +51,7 @@ local NONE = {}
 
 local function writes()
   return setmetatable({ calls = {}, count = 0, variadic = NONE, groups = NONE, ended = NONE, said = NONE, dues = NONE,
-    memory = false }, Writes)
+    parked = NONE, memory = false }, Writes)
 end
 
 function Writes:later(write)
@@ -125,6 +125,13 @@ function Writes:due(p, queue, time)
   if not known or time < known then self.dues[queue] = time end
 end
 
+-- Names a task whose jobs are parked in the queue.
+function Writes:park(p, queue, task)
+  if self.parked == NONE then self.parked = {} end
+  self.parked[queue] = true
+  self:add('SADD', key.parked(p, queue), task)
+end
+
 -- Says something on a channel once everything is written.
 function Writes:say(channel, message)
   if self.said == NONE then self.said = {} end
@@ -148,8 +155,8 @@ local STATE = '^(%l+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 -- Fields that few jobs have. The field `rare` names those that a job has, or ever had, so that nobody asks for the others in
 -- vain. An earlier version wrote ANY instead: there may be any of them.
 local RARE, ANY = {
-  'priority', 'run_at', 'losses', 'unheard', 'waiting_for', 'cancel_requested', 'settled_epoch', 'retention', 'keep_until',
-  'error', 'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook',
+  'priority', 'run_at', 'deadline', 'losses', 'unheard', 'waiting_for', 'cancel_requested', 'settled_epoch', 'retention',
+  'keep_until', 'error', 'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook',
 }, '1'
 
 -- The names in `rare`, in the order of RARE, and each as a key.
@@ -249,6 +256,10 @@ local function quarantine(w, p, id, now)
   w:add('ZADD', key.quarantine(p), int(now), id)
   w:call('ZREMRANGEBYRANK', key.quarantine(p), 0, -10001)
 end
+
+-- From this percent of `maxmemory` on a result that does not stand inline makes its own room, an older ended job goes; and reports
+-- write nothing.
+local MEMORY_ALL_BUT_FULL = 95
 
 -- How much of `maxmemory` is used, in percent, as the last sweep saw it (0 without a `maxmemory`), and the watermark it
 -- went by. Looked up once a call.

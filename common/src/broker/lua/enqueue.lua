@@ -5,9 +5,9 @@
 --      3  how many queues may be known; those that are may be used beyond it
 --      then runs of jobs: their queue, how many they are, how many terms each has;
 --         a job: id, its spec ('<task> <options>', the options are opaque JSON), payload; two a term: its name and value.
---         `priority`; `after` or `at`, milliseconds; `retention`, ms; `digest` of an idempotency key, with it
---         `fingerprint` and `keep`, how long the key is kept, in ms; `webhook` (see `deliver`); `laid`: the payload lies
---         in `payload_large` already, put there in the same transaction, and the argument is empty
+--         `priority`; `after` or `at`, milliseconds; `deadline`, ms from now; `retention`, ms; `digest` of an idempotency
+--         key, with it `fingerprint` and `keep`, how long the key is kept, in ms; `webhook` (see `deliver`); `laid`: the
+--         payload lies in `payload_large` already, put there in the same transaction, and the argument is empty
 -- Returns {now, reply, …}, one reply a job in its order:
 --   1                         taken, and queued
 --   {1, run_at}               taken, and scheduled for that time
@@ -17,7 +17,7 @@
 --   {-2}                      not taken: Redis is nearly full
 --   {-3}                      not taken: as many jobs as may wait in its queue
 --   {-4}                      not taken: its queue is not known, and as many as may are
--- Touches the jobs' hashes, idempotency keys, `queues`, `unusual`, and per queue ready, delayed and wake.
+-- Touches the jobs' hashes, idempotency keys, `queues`, `unusual`, `due`, and per queue ready, delayed, deadlines and wake.
 -- Without `allow-oom`: a full Redis refuses the whole call before it starts.
 
 -- The runs, and the names of all jobs' keys in their order.
@@ -84,7 +84,9 @@ local function look_into(p, call, name)
   local waiting = usual
   if call.unusual and redis.call('SISMEMBER', key.unusual(p), name) == 1 then
     waiting = waiting + redis.call('ZCARD', key.delayed(p, name))
-    for _, lane in ipairs(UNUSUAL) do waiting = waiting + redis.call('LLEN', key.ready(p, name, lane)) end
+    for _, lane in ipairs(all_lanes(p, name)) do
+      if lane ~= USUAL then waiting = waiting + redis.call('LLEN', key.ready(p, name, lane)) end
+    end
   end
   local used = redis.call('ZSCORE', key.queues(p), name)
   local age = used and call.time - tonumber(used)
@@ -138,6 +140,11 @@ local function enqueue_special(w, p, call, name, queue, id, terms, spec, payload
   end
   if not terms.laid then add('payload', payload) end
   add('priority', terms.priority)
+  if terms.deadline then
+    job.deadline = int(call.time + num(terms.deadline))
+    add('deadline', job.deadline)
+    list_deadline(w, p, id, job)
+  end
   add('retention', terms.retention)
   add('webhook', terms.webhook)
   if terms.digest then add('keep_until', claim_key(w, p, call, id, call.time, terms)) end

@@ -43,17 +43,25 @@ local function read_suspect(p, id)
   return nil, redis.call('HEXISTS', key.job(p, id), 'gone') == 1 and 'tombstone' or 'unreadable'
 end
 
--- Lanes where a queued job may stand: its own; or, revived as a ghost, still the one of those that run alone.
+-- Lanes where a queued job may stand: its own; or, revived as a ghost, the one in which it ended.
 local function lanes_for(job)
-  local lane = lane_of(job)
-  if num(job.generation) > 0 and lane ~= SOLITARY then return { lane, SOLITARY } end
-  return { lane }
+  local own = lane_of(job)
+  local lanes = { own }
+  for _, lane in ipairs(num(job.generation) > 0 and { SOLITARY, lane_for(task_of(job)) } or NONE) do
+    if lane ~= own then lanes[#lanes + 1] = lane end
+  end
+  return lanes
+end
+
+-- Whether an ended job may stand in a ready list, as a ghost: it ended while it waited.
+local function may_be_ghost(p, id, job)
+  return job.status == 'canceled' or (job.status == 'failed' and stands_in(p, job.queue, 'ghosts', id))
 end
 
 -- The lane where a job was met, if it still stands there and has no business there.
 local function stray_lane(p, suspect, job)
   local lane = lane_in(suspect.place)
-  local own = suspect.queue == job.queue and (job.status == 'canceled' or
+  local own = suspect.queue == job.queue and (may_be_ghost(p, suspect.id, job) or
     (job.status == 'queued' and contains(lanes_for(job), lane)))
   if not lane or own then return nil end
   local at = search_lane(p, suspect, suspect.queue, lane)
@@ -64,7 +72,8 @@ end
 local function stray_sets(p, suspect, job)
   local strays = {}
   for _, set in ipairs(SETS) do
-    local home = contains(HOMES[job.status], set) or (set == 'ghosts' and job.status == 'canceled')
+    local home = contains(HOMES[job.status], set) or (set == 'ghosts' and may_be_ghost(p, suspect.id, job))
+      or (set == 'deadlines' and job.deadline and not RETENTION_MS[job.status])
     if not home and stands_in(p, job.queue, set, suspect.id) then
       strays[#strays + 1] = { queue = job.queue, set = set }
     end
@@ -78,6 +87,22 @@ end
 local function count_homes(p, suspect, job)
   if job.status == 'queued' then return count_in_lanes(p, suspect, job.queue, lanes_for(job), job.version) end
   return stands_in(p, job.queue, HOMES[job.status][1], suspect.id) and 1 or 0, true
+end
+
+-- What a set names where a job stands beside its home; in any other it stands twice.
+local STRAY_KINDS = { ghosts = 'ghost', deadlines = 'misplaced' }
+
+-- What leads to a live job beside the place where it stands: `deadlines` if it has a deadline, `parked` if it is parked.
+local function examine_lists(p, id, job, places, found)
+  if job.deadline and not stands_in(p, job.queue, 'deadlines', id) then
+    accuse(found, 'unlisted', function(w) list_deadline(w, p, id, job) end)
+  end
+  for _, at in ipairs(places or NONE) do
+    local task = string.match(at.lane, '^task:(.+)$')
+    if task and redis.call('SISMEMBER', key.parked(p, job.queue), task) == 0 then
+      accuse(found, 'overlooked', function(w) w:park(p, job.queue, task) end)
+    end
+  end
 end
 
 -- A live job stands in exactly one place, and its hash agrees.
@@ -96,8 +121,9 @@ local function examine_live(p, now, suspect, job, found)
   if homes > 1 then accuse(found, 'twice', function(w) return keep_one(w, p, id, places) end) end
   if at then accuse(found, 'twice', function(w) return leave_strays(w, p, id, {}, at) end) end
   for _, stray in ipairs(sets) do
-    accuse(found, stray.set == 'ghosts' and 'ghost' or 'twice', function(w) leave_strays(w, p, id, { stray }) end)
+    accuse(found, STRAY_KINDS[stray.set] or 'twice', function(w) leave_strays(w, p, id, { stray }) end)
   end
+  examine_lists(p, id, job, places, found)
 end
 
 -- A ghost stands in a ready list, once; and whatever canceled stands there is a ghost.
@@ -105,7 +131,7 @@ local function examine_ghost(p, suspect, queue, version, found)
   local id, marked = suspect.id, stands_in(p, queue, 'ghosts', suspect.id)
   local again, lane = suspect.again == '1', lane_in(suspect.place)
   if lane and marked and not again or suspect.place == 'ghosts' and again or suspect.place == '' then return end
-  local count, certain, places = count_in_lanes(p, suspect, queue, ALL_LANES, version)
+  local count, certain, places = count_in_lanes(p, suspect, queue, all_lanes(p, queue), version)
   if count > 1 then accuse(found, 'twice', function(w) return keep_one(w, p, id, places) end) end
   if count > 0 and not marked then
     accuse(found, 'unmarked', function(w) w:call('SADD', key.ghosts(p, queue), id) end)
@@ -128,7 +154,7 @@ local function examine_ended(p, now, suspect, job, found)
       leave_strays(w, p, id, sets)
     end)
   end
-  if job.status == 'canceled' and suspect.queue == job.queue then
+  if may_be_ghost(p, id, job) and suspect.queue == job.queue then
     examine_ghost(p, suspect, job.queue, job.version, found)
   end
   for _, set in ipairs(HOMES[job.status]) do
@@ -213,8 +239,8 @@ end
 -- How much stands in a queue. Fails on a key of another type, which would stop the sweeps of an indexed queue.
 local function size_of(p, queue)
   local size = 0
-  for _, lane in ipairs(ALL_LANES) do size = size + redis.call('LLEN', key.ready(p, queue, lane)) end
-  for _, set in ipairs({ 'delayed', 'running', 'finished', 'failed' }) do
+  for _, lane in ipairs(all_lanes(p, queue)) do size = size + redis.call('LLEN', key.ready(p, queue, lane)) end
+  for _, set in ipairs({ 'delayed', 'running', 'deadlines', 'finished', 'failed' }) do
     size = size + redis.call('ZCARD', key[set](p, queue))
   end
   return size + redis.call('SCARD', key.ghosts(p, queue))

@@ -2,7 +2,8 @@
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  worker   2  number of this exchange   3  its strand: '' or 2   4  lease, ms   5  how many jobs it wants
---      6  how many it goes on running   7  how many queues follow; their names, in the order to look at them
+--      6  how many it goes on running   7  the tasks it can run now, parted by blanks
+--      8  how many queues follow; their names, in the order to look at them
 --      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
 -- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, drain}, or {-1} if a later exchange
 -- of this worker and strand was answered before. `claims` has four elements a job: '<queue> <epoch> <attempt> <priority>
@@ -22,11 +23,11 @@ local DRAIN_MS = 600000
 
 local function read_exchange(argv, now)
   local call = { worker = argv[1], number = num(argv[2]), numbered = 'exchange' .. argv[3], handed = 'claims' .. argv[3],
-    lease = num(argv[4]), want = num(argv[5]), idle = argv[6] == '0', queues = {}, settlements = 8 + num(argv[7]),
+    lease = num(argv[4]), want = num(argv[5]), idle = argv[6] == '0', names = argv[7], queues = {}, settlements = 9 + num(argv[8]),
     claims = {}, claimed = 0, held = { int(now) }, told = false, bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES,
     looks = CLAIM_LOOKS, full = false, now = int(now), lease_end = int(now + num(argv[4])), lease_ends = now + num(argv[4]), open = false, unusual = NONE,
     alone = false }
-  for at = 8, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
+  for at = 9, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
 end
 
@@ -133,7 +134,9 @@ local function look_ahead(w, p, now, call, settled)
   local all_lie = #tokens > 0 and redis.call('EXISTS', unpack(tokens)) == #tokens
   for _, queue in ipairs(call.open) do
     local unusual = call.unusual[queue]
-    if not all_lie and (unusual and has_ready or has_usual)(p, queue) then wake(w, p, queue) end
+    local left = not all_lie and (unusual and has_ready or has_usual)(p, queue)
+    if not all_lie and unusual and not left then left = w.parked[queue] or has_parked_for(p, call, queue) end
+    if left then wake(w, p, queue) end
     settled[queue] = nil
     local due = unusual and next_due(p, queue, now)
     if due then soonest = math.min(soonest or due, due) end

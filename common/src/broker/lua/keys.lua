@@ -28,6 +28,8 @@ function key.log(p, id) return p .. ':job:' .. id .. ':log' end
 function key.events(p, id) return p .. ':job:' .. id .. ':events' end
 
 function key.ready(p, queue, lane) return p .. ':queue:' .. queue .. ':ready:' .. lane end
+function key.parked(p, queue) return p .. ':queue:' .. queue .. ':parked' end
+function key.deadlines(p, queue) return p .. ':queue:' .. queue .. ':deadlines' end
 function key.ghosts(p, queue) return p .. ':queue:' .. queue .. ':ghosts' end
 function key.delayed(p, queue) return p .. ':queue:' .. queue .. ':delayed' end
 function key.running(p, queue) return p .. ':queue:' .. queue .. ':running' end
@@ -36,25 +38,27 @@ function key.finished(p, queue) return p .. ':queue:' .. queue .. ':finished' en
 function key.wake(p, queue) return p .. ':queue:' .. queue .. ':wake' end
 function key.ended(p, queue, bucket) return p .. ':queue:' .. queue .. ':ended:' .. bucket end
 
--- Makes something of a queue's name once, and keeps it: every call needs it. Of no more than so many queues.
-local QUEUES_KEPT = 2048
+-- Makes something of a queue's name once, and keeps it: every call needs it. No more than this many at a time.
+local NAMES_KEPT = 4096
 local function kept(make)
   local partitions, count = {}, 0
   return function(p, queue, lane)
     local queues = partitions[p]
-    local made = queues and queues[queue]
-    if not made then
-      if count >= QUEUES_KEPT then partitions, count, queues = {}, 0, nil end
-      if not queues then
-        queues = {}
-        partitions[p] = queues
-      end
-      made, count = {}, count + 1
-      queues[queue] = made
+    local names, which = queues and queues[queue], lane or 1
+    local made = names and names[which]
+    if made then return made end
+    if count >= NAMES_KEPT then partitions, count, queues, names = {}, 0, nil, nil end
+    if not queues then
+      queues = {}
+      partitions[p] = queues
     end
-    local which = lane or 1
-    if not made[which] then made[which] = make(p, queue, lane) end
-    return made[which]
+    if not names then
+      names = {}
+      queues[queue] = names
+    end
+    made, count = make(p, queue, lane), count + 1
+    names[which] = made
+    return made
   end
 end
 

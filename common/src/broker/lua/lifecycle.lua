@@ -5,6 +5,9 @@
 -- in a lane of their own (`SOLITARY`) and are handed out alone.
 local LANES = { 'urgent', 'high', 'normal', 'low' }
 local SOLITARY = 'solitary'
+-- Jobs that a worker gave back because it lacks their task wait in a lane of that task, for workers that have it: they are
+-- *parked*. The set `parked` of a queue names those tasks; of no more than this many, because calls read it.
+local PARKED_TASKS = 256
 -- The lane that most jobs take, and the others.
 local USUAL, UNUSUAL = 'normal', { SOLITARY, 'urgent', 'high', 'low' }
 -- Losses from which a job runs alone, and with which it fails for good.
@@ -27,6 +30,7 @@ local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
 
 local CANCELED = '{"code":"canceled","message":"canceled on request","retryable":false}'
 local WORKER_LOST = '{"code":"worker_lost","message":"the workers that ran this job died or stopped beating","retryable":false}'
+local DEADLINE_EXCEEDED = '{"code":"deadline_exceeded","message":"the job was not wanted any more","retryable":false}'
 local NOT_DELIVERED =
   '{"code":"not_delivered","message":"no worker received this job in time, though they were alive: its payload may be too large for the network","retryable":false}'
 
@@ -74,8 +78,15 @@ local function change(w, p, id, job, ...)
   if job.watched then report_change(w, p, id, job, ...) end
 end
 
+-- The lane of jobs that wait for workers with a task.
+local function lane_for(task) return 'task:' .. task end
+
+-- The lane of a job, and its task if it is parked. It stays parked when it becomes ready again: workers that lack its task may
+-- still be there.
 local function lane_of(job)
   if num(job.losses) >= SOLITARY_LOSSES or num(job.unheard) >= SOLITARY_UNHEARD then return SOLITARY end
+  local task = job.waiting_for and string.match(job.waiting_for, '^%d+ worker_with_task (%S+)$')
+  if task then return lane_for(task), task end
   return job.priority or USUAL
 end
 
@@ -85,8 +96,9 @@ local function list_unusual(w, p, queue) w:add('SADD', key.unusual(p), queue) en
 
 -- Into the ready list, at the end (`LPUSH`) or, for a job that had been claimed before, at the front (`RPUSH`).
 local function to_ready(w, p, id, job, push, ...)
-  local lane = lane_of(job)
+  local lane, task = lane_of(job)
   if lane ~= USUAL then list_unusual(w, p, job.queue) end
+  if task then w:park(p, job.queue, task) end
   w:add(push, key.ready(p, job.queue, lane), id)
   job.status = 'queued'
   change(w, p, id, job, ...)
@@ -98,6 +110,22 @@ local function to_delayed(w, p, id, job, status, due, ...)
   w:add('ZADD', key.delayed(p, job.queue), int(due), id)
   job.status = status
   change(w, p, id, job, 'run_at', int(due), ...)
+end
+
+-- A job with a deadline is listed in `deadlines` until it ends, so that a sweep fails it even if no worker claims it.
+local function list_deadline(w, p, id, job)
+  w:due(p, job.queue, num(job.deadline))
+  w:add('ZADD', key.deadlines(p, job.queue), job.deadline, id)
+end
+
+-- Takes a job from where it waits, for it is to end. To take it from the middle of a list would cost its length: it stays there as a
+-- ghost, which claims and sweeps drop when it comes to the front.
+local function leave_waiting(w, p, id, job)
+  if job.status == 'queued' then
+    w:add('SADD', key.ghosts(p, job.queue), id)
+  else
+    w:add('ZREM', key.delayed(p, job.queue), id)
+  end
 end
 
 -- Deliveries of webhooks are jobs of a task and queue of this name. How long they are kept once ended: not as long as other
@@ -138,6 +166,7 @@ local function to_terminal(w, p, id, job, status, now, ...)
   w:call('PEXPIREAT', job.key, job.expires_at)
   if job.log_bytes then w:call('PEXPIREAT', key.log(p, id), job.expires_at) end
   if job.watched == 'events' then w:call('PEXPIREAT', key.events(p, id), job.expires_at) end
+  if job.deadline then w:add('ZREM', key.deadlines(p, job.queue), id) end
   w:add('ZADD', key.finished(p, job.queue), job.expires_at, id)
   if status == 'failed' then w:add('ZADD', key.failed(p, job.queue), job.finished_at, id) end
   w:end_of(job.queue, 1)
@@ -224,10 +253,11 @@ local function revive(w, p, id, job, now)
   w:call('PERSIST', job.key)
   if job.log_bytes then w:call('PERSIST', key.log(p, id)) end
   if job.watched == 'events' then w:call('PERSIST', key.events(p, id)) end
+  if job.deadline then list_deadline(w, p, id, job) end
   w:call('ZREM', key.finished(p, job.queue), id)
   w:call('ZREM', key.failed(p, job.queue), id)
   w:call('HDEL', job.key, unpack(ENDED))
-  job.status, job.attempt, job.losses, job.unheard = 'queued', '0', nil, nil
+  job.status, job.attempt, job.losses, job.unheard, job.waiting_for = 'queued', '0', nil, nil, nil
   job.worker, job.started_at, job.finished_at, job.expires_at = nil, nil, nil, nil
   if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then
     -- It never left its ready list: it keeps its place, in whichever lane that is, and only stops being a ghost.
@@ -253,12 +283,22 @@ end
 -- The same for the lane of those that must run alone.
 local function has_solitary(p, queue) return redis.call('EXISTS', key.ready(p, queue, SOLITARY)) == 1 end
 
+-- Whether jobs may be parked in the queue: a sweep drops the names of tasks without any.
+local function has_parked(p, queue) return redis.call('EXISTS', key.parked(p, queue)) == 1 end
+
+-- Every lane of the queue.
+local function all_lanes(p, queue)
+  local lanes = { SOLITARY, unpack(LANES) }
+  for _, task in ipairs(redis.call('SMEMBERS', key.parked(p, queue))) do lanes[#lanes + 1] = lane_for(task) end
+  return lanes
+end
+
 local function is_paused(p, queue) return redis.call('SISMEMBER', key.paused(p), queue) == 1 end
 
 -- Lists the queue if jobs stand where few do, and else no more. Returns whether they do.
 local function look_for_unusual(w, p, queue)
-  local names = { key.delayed(p, queue) }
-  for at, lane in ipairs(UNUSUAL) do names[at + 1] = key.ready(p, queue, lane) end
+  local names = { key.delayed(p, queue), key.parked(p, queue) }
+  for at, lane in ipairs(UNUSUAL) do names[at + 2] = key.ready(p, queue, lane) end
   local is, listed = redis.call('EXISTS', unpack(names)) > 0, redis.call('SISMEMBER', key.unusual(p), queue) == 1
   if is ~= listed then w:call(is and 'SADD' or 'SREM', key.unusual(p), queue) end
   return is
@@ -266,7 +306,8 @@ end
 
 -- Wakes a worker for whatever may be claimed from the queue.
 local function wake_if_claimable(w, p, queue)
-  if (has_ready(p, queue) or has_solitary(p, queue)) and not is_paused(p, queue) then wake(w, p, queue) end
+  local claimable = has_ready(p, queue) or has_solitary(p, queue) or has_parked(p, queue)
+  if claimable and not is_paused(p, queue) then wake(w, p, queue) end
 end
 
 -- Whether the queue is known: it was used or served in the last hour, is paused, or holds anything.
@@ -275,5 +316,5 @@ local function is_listed(p, queue) return redis.call('ZSCORE', key.queues(p), qu
 -- Whether nothing at all is left of the queue.
 local function is_empty(p, queue)
   return not has_ready(p, queue) and not is_paused(p, queue) and redis.call('EXISTS', key.ready(p, queue, SOLITARY),
-    key.delayed(p, queue), key.running(p, queue), key.finished(p, queue)) == 0
+    key.parked(p, queue), key.delayed(p, queue), key.running(p, queue), key.finished(p, queue), key.deadlines(p, queue)) == 0
 end

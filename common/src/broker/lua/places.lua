@@ -1,6 +1,6 @@
 -- Where an id stands, as far as one step can tell: what `examine` judges by. Only reads.
 --
--- A place is a lane of a queue's ready lists, or one of its sets. Sets answer at once. A list must be searched, and may be
+-- A place is a lane of a queue's ready lists, those of parked jobs included, or one of its sets. Sets answer at once. A list must be searched, and may be
 -- long: it is searched near its ends, and near the index where a walk met the id.
 
 -- How far from either end; it takes about a tenth of a millisecond.
@@ -8,10 +8,9 @@ local LIST_LOOKS = 10000
 -- How far beyond the index where an id was met: new jobs push it along. A walk asks about what it meets at once.
 local PUSHED_ALONG = 1000
 
-local SETS = { 'delayed', 'running', 'finished', 'failed', 'ghosts' }
-local ALL_LANES = { SOLITARY, LANES[1], LANES[2], LANES[3], LANES[4] }
+local SETS = { 'delayed', 'running', 'deadlines', 'finished', 'failed', 'ghosts' }
 
-local function lane_in(place) return string.match(place, '^ready:(%l+)$') end
+local function lane_in(place) return string.match(place, '^ready:(%S+)$') end
 
 local function contains(list, wanted)
   for _, element in ipairs(list) do

@@ -4,7 +4,7 @@
 -- Returns how many ids it looked at; `most` of them means there may be more.
 
 -- Rare fields that tell into which lane a job comes, or whose job's change is told of.
-local PROMOTED_RARE = { 'priority', 'losses', 'unheard', 'watched' }
+local PROMOTED_RARE = { 'priority', 'losses', 'unheard', 'waiting_for', 'watched' }
 
 local function waits_for_its_time(job) return job and (job.status == 'scheduled' or job.status == 'retrying') end
 

@@ -54,7 +54,7 @@ local function purge(keys, argv)
   local call = { canceled = 0, passed = 0, looks = PURGE_LOOKS, since = argv[3] == '' and now or num(argv[3]) }
   if not is_listed(p, queue) then return { -1, 0, 0, int(call.since) } end
   purge_delayed(w, p, queue, now, call, num(argv[2]))
-  for _, lane in ipairs({ SOLITARY, unpack(LANES) }) do
+  for _, lane in ipairs(all_lanes(p, queue)) do
     if call.looks > 0 then purge_lane(w, p, key.ready(p, queue, lane), queue, now, call) end
   end
   count_ended(w, p, now)

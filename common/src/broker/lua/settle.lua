@@ -13,22 +13,21 @@
 --         -1  stale: another attempt holds the job, or the lease was taken back
 --         -2  no such job (deleted meanwhile, or its record cannot be read)
 --
--- A release is never charged. With the cause 'released' the job goes to the front at once. Any other cause names what the job
--- waits for, and it is tried again after 1 s, doubling to 30 s, as often as it takes: `waiting_for` shows cause and detail.
+-- A release is never charged. With the cause 'released' the job goes to the front at once; with 'worker_with_task' it is parked:
+-- it waits, ready, in the lane of its task, from which only workers with that task claim. Any other cause names what the job
+-- waits for, and it is tried again after 1 s, doubling to 30 s, as often as it takes; so is one that cannot be parked, because it
+-- must run alone or too many tasks are. `waiting_for` shows cause and detail.
 --
 -- A cancel that was asked for wins over retry and release, never over an end that the handler reached.
 
 -- Results up to this size, if JSON, stand in `result` and travel with the status; others in `result_large`.
 local INLINE_RESULT_BYTES = 65536
 
--- From this percent of `maxmemory` on a result that does not stand inline makes its own room: an older ended job goes.
-local MEMORY_ALL_BUT_FULL = 95
-
 -- Of how many arguments an outcome is made.
 local OUTCOME = { complete = 1, complete_as = 2, retry = 2, fail = 1, canceled = 1, release = 2 }
 
 -- Rare fields that the success of a job has to do with: how long it is kept, what is deleted, and who is told.
-local COMPLETED_RARE = { 'retention', 'keep_until', 'error', 'log_bytes', 'watched', 'webhook' }
+local COMPLETED_RARE = { 'deadline', 'retention', 'keep_until', 'error', 'log_bytes', 'watched', 'webhook' }
 
 local settle = {}
 
@@ -68,12 +67,26 @@ function settle.retry(w, p, id, job, now, error, delay)
   to_delayed(w, p, id, job, 'retrying', now + num(delay), 'settled_epoch', job.epoch, 'error', error, 'history', history)
 end
 
--- Gives a job back that cannot run now, whoever is to blame: not the job. `waiting_for` counts how often that was.
+-- The task of a job that may be parked, or nil.
+local function parking_task(p, job)
+  job.waiting_for = nil
+  if lane_of(job) == SOLITARY then return nil end
+  job.spec = redis.call('HGET', job.key, 'spec')
+  local task, parked = task_of(job), key.parked(p, job.queue)
+  if redis.call('SCARD', parked) < PARKED_TASKS or redis.call('SISMEMBER', parked, task or '') == 1 then return task end
+end
+
+-- Gives a job back that cannot run now, which is not its fault. `waiting_for` counts how often that was.
 local function release_later(w, p, id, job, now, cause, detail)
   local times = num(string.match(job.waiting_for or '', '^%d+'))
+  local task = cause == 'worker_with_task' and parking_task(p, job)
+  job.waiting_for = int(times + 1) .. ' ' .. cause .. ' ' .. (task or detail)
+  if task then
+    to_ready(w, p, id, job, 'LPUSH', 'settled_epoch', job.epoch, 'waiting_for', job.waiting_for)
+    return task
+  end
   local delay = math.min(1000 * 2 ^ math.min(times, 10), 30000)
-  to_delayed(w, p, id, job, 'scheduled', now + delay, 'settled_epoch', job.epoch,
-    'waiting_for', int(times + 1) .. ' ' .. cause .. ' ' .. detail)
+  to_delayed(w, p, id, job, 'scheduled', now + delay, 'settled_epoch', job.epoch, 'waiting_for', job.waiting_for)
 end
 
 function settle.release(w, p, id, job, now, cause, detail)

@@ -1,4 +1,5 @@
--- sweep: take back expired leases, promote due jobs, forget expired ones, leave wake-up tokens. Idempotent.
+-- sweep: take back expired leases, fail jobs that nobody ran before their deadline, promote due jobs, forget expired ones, leave
+-- wake-up tokens. Idempotent.
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  percent of `maxmemory` from which ended jobs are forgotten early; absent inside a heartbeat: as last time
@@ -22,6 +23,11 @@ local SILENCE_SHARE = 0.35
 local DEFAULT_LEASE_MS, DEFAULT_WATERMARK = 10000, 70
 -- An unused queue leaves the index after an hour.
 local QUEUE_KEPT_MS = 3600000
+-- A job that runs at its deadline is looked at again after this long. Its worker knows the deadline; but the worker may be lost,
+-- and the job ready again.
+local OVERDUE_LOOK_MS = 10000
+-- Lanes of parked jobs that one visit tidies, and how many ids of each lane.
+local TIDIED_LANES, TIDIED_IDS = 8, 20
 
 local function sweep_running(w, p, now, queue, guard, swept)
   local name = key.running(p, queue)
@@ -38,11 +44,60 @@ local function sweep_running(w, p, now, queue, guard, swept)
   end
 end
 
--- When the first lease of a queue ends, or its first delayed job is due; nil if there is neither.
+local function sweep_deadlines(w, p, now, queue, swept)
+  local name = key.deadlines(p, queue)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', name, '-inf', int(now), 'LIMIT', 0, swept.left)) do
+    local job, unreadable = read_job(p, id)
+    local status = job and job.status
+    if status == 'running' then
+      w:add('ZADD', name, int(now + OVERDUE_LOOK_MS), id)
+    elseif status == 'queued' or waits_for_its_time(job) then
+      leave_waiting(w, p, id, job)
+      to_terminal(w, p, id, job, 'failed', now, 'error', DEADLINE_EXCEEDED)
+      swept.failed = swept.failed + 1
+    else
+      if unreadable then quarantine(w, p, id, now) end
+      w:add('ZREM', name, id)
+    end
+    swept.left = swept.left - 1
+  end
+end
+
+-- Drops what ended while it waited from the end of a lane that is claimed from: where nobody claims it would stand for ever.
+local function drop_ghosts(w, p, queue, lane, most)
+  local name, ghosts, dropped = key.ready(p, queue, lane), key.ghosts(p, queue), 0
+  local ids = redis.call('LRANGE', name, -most, -1)
+  for at = #ids, 1, -1 do
+    if redis.call('SISMEMBER', ghosts, ids[at]) == 0 then break end
+    w:add('SREM', ghosts, ids[at])
+    dropped = dropped + 1
+  end
+  if dropped > 0 then w:call('RPOP', name, dropped) end
+  return dropped
+end
+
+-- Drops ghosts, and then the names of tasks that no job is parked for any more: of some tasks, by chance others at each visit.
+local function tidy_lanes(w, p, queue, swept)
+  local tasks = redis.call('SRANDMEMBER', key.parked(p, queue), TIDIED_LANES)
+  local lanes = redis.call('EXISTS', key.ghosts(p, queue)) == 1 and { SOLITARY, unpack(LANES) } or {}
+  for at, task in ipairs(lanes[1] and tasks or NONE) do lanes[#LANES + 1 + at] = lane_for(task) end
+  for _, lane in ipairs(lanes) do
+    if swept.left > 0 then swept.left = swept.left - drop_ghosts(w, p, queue, lane, math.min(swept.left, TIDIED_IDS)) end
+  end
+  w:commit()
+  for _, task in ipairs(tasks) do
+    if redis.call('EXISTS', key.ready(p, queue, lane_for(task))) == 0 then w:add('SREM', key.parked(p, queue), task) end
+  end
+end
+
+-- When the first lease of a queue ends, its first delayed job is due or the first deadline passes; nil if there is none of these.
 local function first_due(p, queue)
-  local lease = redis.call('ZRANGE', key.running(p, queue), 0, 0, 'WITHSCORES')[2]
-  local time = redis.call('ZRANGE', key.delayed(p, queue), 0, 0, 'WITHSCORES')[2]
-  return (lease or time) and math.min(tonumber(lease or math.huge), tonumber(time or math.huge))
+  local first
+  for _, name in ipairs({ key.running(p, queue), key.delayed(p, queue), key.deadlines(p, queue) }) do
+    local time = tonumber(redis.call('ZRANGE', name, 0, 0, 'WITHSCORES')[2] or nil)
+    if time and (not first or time < first) then first = time end
+  end
+  return first
 end
 
 -- Lists when the queue is to be visited next. Not before the next sweep: while leases are not taken back, those that have ended
@@ -59,6 +114,9 @@ end
 -- Sweeps one queue as far as the budget goes; with nothing left of it there may be more to do here, and it stays listed.
 local function sweep_queue(w, p, now, queue, guard, swept)
   sweep_running(w, p, now, queue, guard, swept)
+  w:commit()
+  sweep_deadlines(w, p, now, queue, swept)
+  w:commit()
   local promoted = promote(w, p, queue, now, swept.left)
   swept.left = swept.left - promoted
   local trimmed = trim(w, p, queue, now, swept.left)
@@ -70,6 +128,8 @@ local function sweep_queue(w, p, now, queue, guard, swept)
     w:commit()
     swept.left, swept.trimmed = swept.left - forgotten, swept.trimmed + forgotten
   end
+  tidy_lanes(w, p, queue, swept)
+  w:commit()
   look_for_unusual(w, p, queue)
   wake_if_claimable(w, p, queue)
   if swept.left > 0 then list_next_due(w, p, now, queue) end

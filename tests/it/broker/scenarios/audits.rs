@@ -305,3 +305,34 @@ pub(super) async fn left(world: &mut World) -> Check {
     ensure(audit.left() == 3, "a record that was mended is taken back")?;
     ensure(world.claim(9).await?.claims.len() == 2, "it runs, and so does what nobody could end")
 }
+
+pub(super) async fn side_lists(world: &mut World) -> Check {
+    let options = JobOptions { deadline: Some(Duration::from_secs(60)), ..options() };
+    let job = NewJob { options, ..world.job("{}") };
+    world.submit(std::slice::from_ref(&job)).await?;
+    let claim = world.claim(1).await?.claims.pop().ok_or("it is claimed")?;
+    let _ = world.exchange(vec![claim.lease.release(ReleaseCause::Unroutable)], 0).await?;
+    world.finds("").await?;
+    world.tamper("ZREM", "queue:story:deadlines", &[&job.id.to_string()]).await;
+    world.heals("unlisted 1").await?;
+    world.tamper("SREM", "queue:story:parked", &["story"]).await;
+    world.tamper("SREM", "unusual", &["story"]).await;
+    world.heals("overlooked 1").await?;
+    ensure(world.length("SCARD", "unusual").await == 1, "the queue is listed again")?;
+    let free = world.job("{}");
+    world.submit(std::slice::from_ref(&free)).await?;
+    world.tamper("ZADD", "queue:story:deadlines", &["9999999999999", &free.id.to_string()]).await;
+    world.heals("misplaced 1").await?;
+    let lane = "queue:story:ready:task:story";
+    world.tamper("LPUSH", lane, &[&free.id.to_string()]).await;
+    world.heals("twice 1").await?;
+    let options = JobOptions { deadline: Some(Duration::from_secs(1)), ..super::options() };
+    let overdue = NewJob { options, ..world.job("{}") };
+    world.submit(std::slice::from_ref(&overdue)).await?;
+    world.silence(2).await?;
+    ensure(world.length("SCARD", "queue:story:ghosts").await == 1, "it waited behind another")?;
+    world.finds("").await?;
+    world.broker.cancel(job.id).await.map_err(|error| error.to_string())?;
+    world.tamper("ZADD", "queue:story:deadlines", &["9999999999999", &job.id.to_string()]).await;
+    world.heals("misplaced 1").await
+}

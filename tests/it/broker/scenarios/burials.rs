@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crunch_common::broker::{Buried, Error, Strand};
+use crunch_common::broker::{Buried, Error, Strand, TaskNames};
 
 use super::*;
 
@@ -82,6 +82,7 @@ pub(super) async fn last_words(world: &mut World) -> Check {
         worker: dead,
         number: world.number,
         lease: Duration::from_secs(10),
+        tasks: TaskNames::default(),
         queues: vec!["story".parse().unwrap()],
         settlements: vec![settlement],
         want: 1,

@@ -1,6 +1,6 @@
 //! Workers that went silent, and the jobs that made them.
 
-use crunch_common::broker::{Claim, Error, Strand};
+use crunch_common::broker::{Claim, Error, Strand, TaskNames};
 
 use super::*;
 
@@ -118,6 +118,7 @@ pub(super) async fn strands(world: &mut World) -> Check {
         worker,
         number,
         lease: Duration::from_secs(10),
+        tasks: TaskNames::default(),
         queues: vec!["story".parse().unwrap()],
         settlements,
         want: 2,

@@ -1,0 +1,262 @@
+//! The first half: settling, claiming, promoting, canceling and what is kept of it.
+
+use super::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    (
+        "settling does not check the epoch",
+        "  if not holds(job, epoch, call.worker) then return was_settled(job, epoch) and 2 or -1 end\n",
+        "  if was_settled(job, epoch) then return 2 end\n",
+    ),
+    (
+        "settling alike does not ask for the worker",
+        "not holds(job, job and job.epoch, call.worker) then return w:group(state, false) end",
+        "not (job and job.status == 'running') then return w:group(state, false) end",
+    ),
+    (
+        "what is rare is overlooked by a claim",
+        "state and spec and payload and has_none(rare, CLAIMED_RARE)",
+        "state and spec and payload",
+    ),
+    (
+        "what is rare is overlooked by a promotion",
+        "if not (state and has_none(rare, PROMOTED_RARE)) then return false end",
+        "if not state then return false end",
+    ),
+    ("a group without jobs is written", "elseif one.count ~= 0 then", "else"),
+    ("what is rare is not named", "rare and rare .. ' ' .. name or name end", "rare end"),
+    ("what is rare is named once", "rare and rare .. ' ' .. name or name end", "rare or name end"),
+    (
+        "what is rare is overlooked when settling",
+        "if not (state and has_none(rare, COMPLETED_RARE)) then return nil end",
+        "if not state then return nil end",
+    ),
+    (
+        "settling is not idempotent",
+        "return was_settled(job, epoch) and 2 or -1 end",
+        "return -1 end",
+    ),
+    (
+        "settling leaves the lease",
+        "w:add('ZREM', key.running(p, job.queue), id)\n  settle[outcome]",
+        "settle[outcome]",
+    ),
+    (
+        "losses are never counted",
+        "job[count] = int(num(job[count]) + 1)",
+        "job[count] = int(num(job[count]))",
+    ),
+    ("a lost reply counts as a loss", "return alive and lease_end", "return false and lease_end"),
+    (
+        "poison never fails",
+        "SOLITARY_LOSSES, MAX_LOSSES = 2, 5",
+        "SOLITARY_LOSSES, MAX_LOSSES = 2, 99",
+    ),
+    (
+        "poison runs beside others",
+        "SOLITARY_LOSSES, MAX_LOSSES = 2, 5",
+        "SOLITARY_LOSSES, MAX_LOSSES = 99, 5",
+    ),
+    ("sweep forgets the lease it took back", "w:add('ZREM', key.running(p, queue), id)", ""),
+    ("sweep knows no grace", "if now < guard.grace_until then return end", ""),
+    (
+        "enqueue is not idempotent",
+        "if call.seen[id] or (call.any_known and is_known(name, terms)) then return { 2, id } end",
+        "",
+    ),
+    (
+        "what was laid down makes a job known",
+        "if not terms or not terms.laid then return redis",
+        "if true then return redis",
+    ),
+    (
+        "what was laid down for nothing stays",
+        "if terms and terms.laid and not redis",
+        "if false and not redis",
+    ),
+    ("idempotency ignores the request", "print == terms.fingerprint and 3 or -1", "3"),
+    (
+        "the number of an exchange is ignored",
+        "if num(last[1]) == call.number then",
+        "if false then",
+    ),
+    (
+        "epochs may repeat",
+        "job.epoch = int(math.max(num(job.epoch) + 1, now))",
+        "job.epoch = int(now)",
+    ),
+    (
+        "a heartbeat extends anybody's lease",
+        "if not holds(job, epoch, worker) then return -1 end\n  w:add('ZADD'",
+        "if not job then return -1 end\n  w:add('ZADD'",
+    ),
+    (
+        "a report is not fenced",
+        "if not holds(job, epoch, worker) then return -1 end\n  local full",
+        "if not job then return -1 end\n  local full",
+    ),
+    (
+        "lines that are sent again are written again",
+        "if number > known then lines",
+        "if true then lines",
+    ),
+    (
+        "progress that is sent again is a change",
+        "local is_new = num(number) > known",
+        "local is_new = num(number) > 0",
+    ),
+    (
+        "another attempt's lines are taken for repeats",
+        "if attempt ~= epoch then return 0, 0 end",
+        "",
+    ),
+    (
+        "missing lines are not counted",
+        "if missing > 0 then\n    table.insert",
+        "if false then\n    table.insert",
+    ),
+    (
+        "a nearly full Redis takes logs",
+        "local full = memory(w, p).used >= MEMORY_ALL_BUT_FULL\n  if full and",
+        "local full = false\n  if full and",
+    ),
+    ("a cancel makes no ghost", "w:add('SADD', key.ghosts(p, job.queue), id)", ""),
+    (
+        "a claim takes canceled jobs",
+        "if unreadable or not job or job.status ~= 'queued' then",
+        "if unreadable or not job then",
+    ),
+    ("a claim leaves the id in ready", "if looked > 0 then w:call('RPOP', name, looked) end", ""),
+    (
+        "a release is charged",
+        "job.attempt = int(math.max(num(job.attempt) - 1, 0))",
+        "job.attempt = int(num(job.attempt))",
+    ),
+    (
+        "delayed jobs start early",
+        "redis.call('ZRANGEBYSCORE', key.delayed(p, queue), '-inf', int(now)",
+        "redis.call('ZRANGEBYSCORE', key.delayed(p, queue), '-inf', '+inf'",
+    ),
+    (
+        "a retry ignores the wish to cancel",
+        "if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end\n  local history = remember_attempt(p, id, job, now, 'failed', error)",
+        "local history = remember_attempt(p, id, job, now, 'failed', error)",
+    ),
+    (
+        "a revived ghost is queued twice",
+        "if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then",
+        "if false then",
+    ),
+    ("a revived job expires", "w:call('PERSIST', job.key)", ""),
+    (
+        "priorities are ignored",
+        "local LANES = { 'urgent', 'high', 'normal', 'low' }",
+        "local LANES = { 'low', 'normal', 'high', 'urgent' }",
+    ),
+    (
+        "one unreadable record fails the whole call",
+        "local values = redis.pcall('HMGET', name, 'state', 'rare', 'spec', 'payload')",
+        "local values = redis.call('HMGET', name, 'state', 'rare', 'spec', 'payload')",
+    ),
+    ("wake-up tokens do not chain", "    if left then wake(w, p, queue) end\n", ""),
+    (
+        "a delete leaves the indexes",
+        "w:call('ZREM', key.finished(p, job.queue), id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HSET'",
+        "w:call('HSET'",
+    ),
+    (
+        "a call hands out any number of bytes",
+        "if (bytes < 0 or large_bytes < 0) and batch.claimed > 0 then return false end",
+        "",
+    ),
+    (
+        "the fence does not ask for the worker",
+        "job.epoch == epoch and job.worker == worker",
+        "job.epoch == epoch",
+    ),
+    ("poison has neighbours", "if call.alone then return true end", ""),
+    ("a reservation is not renewed", "w:call('PEXPIRE', key.reserved(p), int(call.lease))", ""),
+    ("paused queues make workers run empty", "if paused[at] == 0 then", "if true then"),
+    (
+        "what is given back wakes nobody",
+        "for queue in pairs(settled) do wake_if_claimable(w, p, queue) end",
+        "",
+    ),
+    ("one look a lane", "if #ids < width then break end", "break"),
+    ("a sweep stops at its gate", "if state.more ~= '1' and age", "if age"),
+    ("a sweep knows no budget", "left = SWEEP_IDS }", "left = 100000 }"),
+    ("settling trims nothing", "trim(w, p, queue, now, 2 * count)", ""),
+    ("the history has no bytes", "or (breaks > 0 and #history > HISTORY_BYTES)", ""),
+    (
+        "a job may be forgotten at once",
+        "math.max(num(job.retention), RETENTION_LEAST_MS)",
+        "num(job.retention)",
+    ),
+    ("silence is noticed too late", "SILENCE_SHARE = 0.35", "SILENCE_SHARE = 0.75"),
+    (
+        "a burial takes from the living",
+        "if job and job.worker == worker then take_back",
+        "if job then take_back",
+    ),
+    ("a burial blames nobody", "if lease_end and went_unheard", "if not lease_end or went_unheard"),
+    (
+        "failed hand-overs are losses",
+        "outcome, count = 'unheard', 'unheard' end",
+        "outcome, count = 'unheard', 'losses' end",
+    ),
+    (
+        "failed hand-overs never end",
+        "SOLITARY_UNHEARD, MAX_UNHEARD = 3, 8",
+        "SOLITARY_UNHEARD, MAX_UNHEARD = 3, 99",
+    ),
+    (
+        "failed hand-overs never run alone",
+        "SOLITARY_UNHEARD, MAX_UNHEARD = 3, 8",
+        "SOLITARY_UNHEARD, MAX_UNHEARD = 99, 8",
+    ),
+    (
+        "a beat that lies ahead counts",
+        "seen ~= nil and seen <= now and now - seen",
+        "seen ~= nil and now - seen",
+    ),
+    (
+        "a cancel stumbles over a broken running record",
+        "if job.worker and job.epoch then\n      redis.pcall",
+        "if true then\n      redis.pcall",
+    ),
+    (
+        "a batch is parted by what is rare",
+        "if not queue.ids then queue.ids = w:one('LPUSH', queue.ready) end",
+        "if not queue.ids then queue.ids = variadic('LPUSH', queue.ready) w:later(queue.ids) end",
+    ),
+    (
+        "what waits for a machine is tried at full speed",
+        "1000 * 2 ^ math.min(times, 10)",
+        "0 * 2 ^ math.min(times, 10)",
+    ),
+    (
+        "what waits for a machine is charged",
+        "    uncharge(job)\n    return release_later",
+        "    return release_later",
+    ),
+    (
+        "a release ignores the wish to cancel",
+        "if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end\n  if cause",
+        "if cause",
+    ),
+    (
+        "a burial wakes nobody",
+        "  wake_if_claimable(w, p, queue)\n  w:commit()\n  return found[1]",
+        "  return found[1]",
+    ),
+    (
+        "a burial leaves its worker listed",
+        "w:call('ZREM', key.workers(p), worker)\n  w:call('ZREM', key.leases(p), worker)\n  local chosen",
+        "local chosen",
+    ),
+    (
+        "a burial keeps the reservation",
+        "if string.match(chosen, '^%S+') == worker then",
+        "if false then",
+    ),
+];

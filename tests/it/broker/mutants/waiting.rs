@@ -1,0 +1,133 @@
+//! What waits for more than its turn: parked jobs, and jobs with a deadline.
+
+use super::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    (
+        "what a worker lacks is tried again later",
+        "  if task then\n    to_ready",
+        "  if false then\n    to_ready",
+    ),
+    ("parked jobs are for every worker", "if can_run(batch, task) then", "if true then"),
+    (
+        "parked jobs are for no worker",
+        "if can_run(batch, task) then tasks[#tasks + 1] = task end",
+        "",
+    ),
+    ("a lane of parked jobs is not named", "  self:add('SADD', key.parked(p, queue), task)\n", ""),
+    ("parking wakes nobody", "left = w.parked[queue] or has_parked_for", "left = has_parked_for"),
+    (
+        "parked jobs that are left wake nobody",
+        "left = w.parked[queue] or has_parked_for(p, call, queue)",
+        "left = w.parked[queue]",
+    ),
+    (
+        "a parked job that was delayed is for every worker",
+        "'unheard', 'waiting_for', 'watched' }",
+        "'unheard', 'watched' }",
+    ),
+    ("one task is always the last", "(at + batch.number) % #tasks + 1", "at"),
+    (
+        "any number of tasks is parked",
+        "if redis.call('SCARD', parked) < PARKED_TASKS or",
+        "if true or",
+    ),
+    (
+        "a second life stays parked",
+        "job.unheard, job.waiting_for = 'queued', '0', nil, nil, nil",
+        "job.unheard = 'queued', '0', nil, nil",
+    ),
+    (
+        "a purge leaves parked jobs",
+        "for _, lane in ipairs(all_lanes(p, queue)) do\n    if call.looks",
+        "for _, lane in ipairs({ SOLITARY, unpack(LANES) }) do\n    if call.looks",
+    ),
+    (
+        "a sweep leaves ghosts in ready",
+        "if dropped > 0 then w:call('RPOP', name, dropped) end\n  return dropped",
+        "return dropped",
+    ),
+    (
+        "a sweep drops what is no ghost",
+        "    if redis.call('SISMEMBER', ghosts, ids[at]) == 0 then break end\n",
+        "",
+    ),
+    (
+        "a sweep leaves ghosts of parked jobs",
+        "for at, task in ipairs(lanes[1] and tasks or NONE) do",
+        "for at, task in ipairs(NONE) do",
+    ),
+    (
+        "empty lanes of parked jobs stay named",
+        "then w:add('SREM', key.parked(p, queue), task) end",
+        "then end",
+    ),
+    (
+        "a queue with parked jobs is not unusual",
+        "local names = { key.delayed(p, queue), key.parked(p, queue) }",
+        "local names = { key.delayed(p, queue), key.delayed(p, queue) }",
+    ),
+    ("a sweep wakes nobody for parked jobs", " or has_parked(p, queue)\n", "\n"),
+    (
+        "a queue of parked jobs is forgotten",
+        "    key.parked(p, queue), key.delayed(p, queue), key.running",
+        "    key.delayed(p, queue), key.running",
+    ),
+    (
+        "an audit overlooks lanes that are not named",
+        "if task and redis.call('SISMEMBER', key.parked(p, job.queue), task) == 0 then",
+        "if false then",
+    ),
+    (
+        "a deadline is not listed",
+        "    add('deadline', job.deadline)\n    list_deadline(w, p, id, job)\n",
+        "    add('deadline', job.deadline)\n",
+    ),
+    ("a deadline is not listed as due", "  w:due(p, job.queue, num(job.deadline))\n", ""),
+    (
+        "an ended job keeps its deadline",
+        "  if job.deadline then w:add('ZREM', key.deadlines(p, job.queue), id) end\n",
+        "",
+    ),
+    (
+        "a job that succeeds keeps its deadline",
+        "COMPLETED_RARE = { 'deadline', ",
+        "COMPLETED_RARE = { ",
+    ),
+    (
+        "a revived job has no deadline",
+        "  if job.deadline then list_deadline(w, p, id, job) end\n",
+        "",
+    ),
+    ("a running job fails at its deadline", "if status == 'running' then", "if false then"),
+    (
+        "a job that is lost behind its deadline lives on",
+        "      w:add('ZADD', name, int(now + OVERDUE_LOOK_MS), id)\n",
+        "      w:add('ZREM', name, id)\n",
+    ),
+    (
+        "a job that missed its deadline stays where it waits",
+        "      leave_waiting(w, p, id, job)\n      to_terminal",
+        "      to_terminal",
+    ),
+    (
+        "the deadlines of a queue are overlooked",
+        "key.running(p, queue), key.delayed(p, queue), key.deadlines(p, queue) }",
+        "key.running(p, queue), key.delayed(p, queue) }",
+    ),
+    (
+        "an audit overlooks a deadline that is not listed",
+        "if job.deadline and not stands_in(p, job.queue, 'deadlines', id) then",
+        "if false then",
+    ),
+    (
+        "an audit takes any deadline for a job's own",
+        "(set == 'deadlines' and job.deadline and not RETENTION_MS[job.status])",
+        "set == 'deadlines'",
+    ),
+    (
+        "an audit knows no ghosts of failed jobs",
+        " or (job.status == 'failed' and stands_in(p, job.queue, 'ghosts', id))",
+        "",
+    ),
+];
