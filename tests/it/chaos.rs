@@ -20,6 +20,6 @@ async fn thousands_of_jobs_survive_everything_that_can_break() {
     if !report.violations.is_empty() {
         panic!("{report}logs and ledgers are in {}", directory.keep().display());
     }
-    assert!(report.acknowledged >= 3000 && report.faults == 30, "{report}");
+    assert!(report.acknowledged >= 3000 && report.large > 0 && report.faults == 30, "{report}");
     assert_eq!((report.lost, report.unexplained()), (0, 0), "{report}");
 }

@@ -32,7 +32,7 @@ use check::Evidence;
 use client::Client;
 use faults::{Fault, Suffered};
 use fleet::Fleet;
-pub(crate) use orders::work;
+pub(crate) use orders::{rare_task, task};
 
 /// What a run consists of. The same plan breaks the same things in the same order.
 #[derive(Debug, Clone)]
@@ -129,6 +129,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
     });
     let fleet = Arc::new(Fleet::start(&plan).await?);
     let client = Arc::new(Client::new(&plan, fleet.clone(), progress.clone())?);
+    client.every_api_knows_the_tasks().await;
     let watcher = tokio::spawn(survey::watch(fleet.clone(), client.clone(), progress.clone()));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {

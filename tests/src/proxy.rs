@@ -61,8 +61,8 @@ struct Shared {
     rules: Mutex<Rules>,
     /// How many bytes each way still carries before it cuts; `None` is any number.
     budget: Mutex<[Option<usize>; 2]>,
-    /// How fast each way is, for all connections together.
-    throttle: [Throttle; 2],
+    /// How fast each way is, for all connections together, also those of other lines that share it.
+    throttle: Arc<[Throttle; 2]>,
     /// Number of the next connection.
     next: AtomicU64,
 }
@@ -105,12 +105,23 @@ impl Proxy {
     /// If there is no free port.
     #[must_use]
     pub fn to(redis: u16) -> Self {
+        Self::start(redis, Arc::default())
+    }
+
+    /// Another line to the same Redis, to be broken for itself, which shares the throttle of this one: together they carry no
+    /// more than one of them could.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self::start(self.shared.redis(), self.shared.throttle.clone())
+    }
+
+    fn start(redis: u16, throttle: Arc<[Throttle; 2]>) -> Self {
         let shared = Arc::new(Shared {
             redis: AtomicU16::new(redis),
             line: watch::Sender::new(Line::default()),
             rules: Mutex::default(),
             budget: Mutex::default(),
-            throttle: Default::default(),
+            throttle,
             next: AtomicU64::new(0),
         });
         let proxy = Self { shared, port: Port::reserve(), listening: Mutex::default() };
@@ -125,11 +136,10 @@ impl Proxy {
     }
 
     /// Everything passes again: refusals, holes and delays end, rules are forgotten. What was held back in a black hole
-    /// arrives now, late, as TCP does it.
+    /// arrives now, late, as TCP does it. A throttle stays, which other lines may share: see [`Proxy::unthrottle`].
     pub fn heal(&self) {
         self.shared.rules().clear();
         *self.shared.budget() = [None, None];
-        self.shared.throttle.iter().for_each(|way| way.set(None));
         self.shared.line.send_modify(|line| {
             line.to_redis_is_hole = false;
             line.to_client_is_hole = false;
@@ -185,6 +195,11 @@ impl Proxy {
     /// processes behind one proxy share one line.
     pub fn throttle(&self, bytes_per_second: u64) {
         self.shared.throttle.iter().for_each(|way| way.set(Some(bytes_per_second)));
+    }
+
+    /// Each way carries any number of bytes a second again, also those of lines that share the throttle.
+    pub fn unthrottle(&self) {
+        self.shared.throttle.iter().for_each(|way| way.set(None));
     }
 
     /// Redis executes the next `times` of these commands, and nobody hears of it.

@@ -15,13 +15,16 @@ use crate::{Ledger, Moment};
 
 /// Names the ledger's file.
 pub const LEDGER_VARIABLE: &str = "CRUNCH_TEST_LEDGER";
+/// If it is set, this worker has no `chaos.rare`.
+pub const LACKS_VARIABLE: &str = "CRUNCH_TEST_LACKS_RARE";
 
-/// All of them.
+/// All of them, but for one that a test may leave out.
 #[must_use]
 pub fn all() -> Vec<Task> {
-    vec![
+    let rare = std::env::var_os(LACKS_VARIABLE).is_none().then(crate::chaos::rare_task);
+    let tasks = vec![
         Task::new("act", act),
-        Task::new("chaos.work", crate::chaos::work).max_attempts(10),
+        crate::chaos::task(),
         Task::new("echo", async |_job: JobContext, input: Value| Ok(input)),
         Task::raw("repeat", async |_job, payload| Ok(payload)),
         Task::new("square", square).max_attempts(10),
@@ -31,7 +34,8 @@ pub fn all() -> Vec<Task> {
         Task::blocking("die", die),
         Task::new("hog", hog),
         Task::raw("utter", utter),
-    ]
+    ];
+    tasks.into_iter().chain(rare).collect()
 }
 
 /// Payload of `act`: where to call.

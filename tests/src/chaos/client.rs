@@ -12,7 +12,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::fleet::Fleet;
-use super::orders::Order;
+use super::orders::{Order, TASKS, without_padding};
 use super::survey::{Ended, Job};
 use super::{Plan, Progress};
 
@@ -22,16 +22,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GIVE_UP: Duration = Duration::from_secs(120);
 /// Before it asks again for what it does not know.
 const PAUSE: Duration = Duration::from_millis(50);
-/// So many jobs are asked for in the end.
+/// So many jobs are asked for in the end, and so many with large results.
 const SAMPLE: usize = 300;
+const LARGE_SAMPLE: usize = 20;
 /// One batch in so many is asked for once more although it is known.
 const ASKED_AGAIN: u64 = 20;
 
 /// What is known of one order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Submission {
-    /// Whether it was to start later.
-    pub(super) is_delayed: bool,
+    /// What was asked for.
+    pub(super) order: Order,
     /// Every id that an answer named; there must be one.
     pub(super) ids: Vec<String>,
     pub(super) refused: u32,
@@ -109,6 +110,20 @@ impl Client {
         tokio::time::sleep(4 * PAUSE).await;
     }
 
+    /// Waits until every API knows what workers declared: before, it would refuse large payloads.
+    pub(super) async fn every_api_knows_the_tasks(&self) {
+        for api in 0..self.plan.apis {
+            for task in TASKS {
+                let url = format!("{}/tasks/{task}", self.fleet.url(api));
+                crate::eventually("every API knows the tasks", async || {
+                    let answer = self.http.get(&url).send().await.ok()?;
+                    (answer.status() == StatusCode::OK).then_some(())
+                })
+                .await;
+            }
+        }
+    }
+
     pub(super) async fn is_ready(&self, api: usize) -> bool {
         let answer = self.http.get(format!("{}/readyz", self.fleet.url(api))).send().await;
         answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
@@ -116,23 +131,31 @@ impl Client {
 
     /// Asks the APIs, in turn, for some of the jobs: they must tell what Redis holds.
     pub(super) async fn ask_for_some(&self, jobs: &HashMap<String, Job>) {
-        for (id, job) in jobs.iter().take(SAMPLE) {
-            let document = self.document(id).await.unwrap_or_default();
-            let result = serde_json::from_str::<Value>(&job.result).unwrap_or_default();
-            if document["status"] != job.status || document["result"] != result {
+        let large = jobs.iter().filter(|(_, job)| job.result_is_large).take(LARGE_SAMPLE);
+        for (id, job) in large {
+            let result = self.body(&format!("{id}/result")).await.unwrap_or_default();
+            if without_padding(&result) != job.result {
+                self.fleet.trouble(format!("the API has another result of {id}, which is {job:?}"));
+            }
+        }
+        let small = jobs.iter().filter(|(_, job)| !job.result_is_large).take(SAMPLE);
+        for (id, job) in small {
+            let document = self.body(id).await.unwrap_or_default();
+            let document: Value = serde_json::from_str(&document).unwrap_or_default();
+            if document["status"] != job.status || document["result"] != job.result {
                 self.fleet.trouble(format!("the API says {document} of {id}, which is {job:?}"));
             }
         }
     }
 
     /// Asks once more where Redis could not be asked: an API notices that a connection was stranded when it uses it.
-    async fn document(&self, id: &str) -> Option<Value> {
-        let ask = async || self.http.get(format!("{}/jobs/{id}", self.url())).send().await.ok();
+    async fn body(&self, path: &str) -> Option<String> {
+        let ask = async || self.http.get(format!("{}/jobs/{path}", self.url())).send().await.ok();
         let mut answer = ask().await?;
         if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
             answer = ask().await?;
         }
-        answer.json().await.ok()
+        answer.text().await.ok()
     }
 
     pub(super) fn submissions(&self) -> BTreeMap<u64, Submission> {
@@ -232,7 +255,7 @@ impl Client {
         let _ = (&self.ledger).write_all(line.as_bytes());
         let mut known = self.known();
         let known = known.entry(number).or_default();
-        known.is_delayed = Order::draw(&self.plan, number).is_delayed();
+        known.order = Order::draw(&self.plan, number);
         match outcome {
             Outcome::Taken(id) if !known.ids.contains(&id) => known.ids.push(id),
             Outcome::Taken(_) => {}

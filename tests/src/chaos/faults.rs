@@ -30,13 +30,17 @@ pub(super) enum Kind {
     SwallowCommands,
     SwallowReplies,
     Delay,
+    /// All workers, or all APIs, share one line that carries 1, 4 or 12 MiB a second.
+    Throttle,
     LoseReplies,
     SilenceReplies,
     Strand,
+    /// For a while one more worker serves the same queues, which has no code for one of the tasks.
+    WorkerWithoutTask,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::KillWorker,
         Self::TerminateWorker,
         Self::FreezeWorker,
@@ -54,9 +58,11 @@ impl Kind {
         Self::SwallowCommands,
         Self::SwallowReplies,
         Self::Delay,
+        Self::Throttle,
         Self::LoseReplies,
         Self::SilenceReplies,
         Self::Strand,
+        Self::WorkerWithoutTask,
     ];
 
     fn draw_target(self, random: &mut impl Rng, plan: &Plan) -> Target {
@@ -73,6 +79,9 @@ impl Kind {
             | Self::FreezeRedis
             | Self::PauseRedis
             | Self::FlushFunctions => Target::Redis,
+            Self::Throttle if random.random_bool(0.5) => Target::Workers,
+            Self::Throttle => Target::Apis,
+            Self::WorkerWithoutTask => Target::ExtraWorker,
             // The lines of either side.
             _ if random.random_bool(0.7) => worker,
             _ => api,
@@ -88,6 +97,7 @@ impl Kind {
             Self::KillWorker | Self::KillApi | Self::KillRedis | Self::RestartRedis => {
                 random.random_range(0.0..0.8)
             }
+            Self::Throttle | Self::WorkerWithoutTask => random.random_range(0.5..2.0),
             _ if random.random_bool(0.2) => random.random_range(1.0..2.0),
             _ => random.random_range(0.05..0.6),
         }
@@ -100,6 +110,12 @@ pub(super) enum Target {
     Worker(usize),
     Api(usize),
     Redis,
+    /// The line that all workers share.
+    Workers,
+    /// The line that all APIs share.
+    Apis,
+    /// A worker that is started for the fault and terminated after it.
+    ExtraWorker,
 }
 
 impl fmt::Display for Target {
@@ -108,6 +124,9 @@ impl fmt::Display for Target {
             Self::Worker(number) => write!(f, "worker {number}"),
             Self::Api(number) => write!(f, "api {number}"),
             Self::Redis => f.write_str("redis"),
+            Self::Workers => f.write_str("workers"),
+            Self::Apis => f.write_str("apis"),
+            Self::ExtraWorker => f.write_str("extra worker"),
         }
     }
 }

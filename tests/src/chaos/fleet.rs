@@ -47,6 +47,8 @@ pub(super) struct Fleet {
 pub(super) enum Role {
     Api,
     Worker,
+    /// A worker that has no code for the rarer task.
+    WorkerWithoutTask,
 }
 
 impl Fleet {
@@ -64,52 +66,56 @@ impl Fleet {
             troubles: Mutex::default(),
             faults: File::create(plan.directory.join("faults.ledger"))?,
         };
+        let [to_apis, to_workers] = [Proxy::to(port), Proxy::to(port)];
         for _ in 0..plan.apis {
-            let member = fleet.member(Role::Api, Proxy::to(port)).await;
+            let member = fleet.member(Role::Api, to_apis.beside()).await;
             fleet.apis.push(member);
         }
         for _ in 0..plan.workers {
-            let member = fleet.member(Role::Worker, Proxy::to(port)).await;
+            let member = fleet.member(Role::Worker, to_workers.beside()).await;
             fleet.workers.push(member);
         }
         Ok(fleet)
     }
 
     async fn member(&self, role: Role, line: Proxy) -> Member {
-        let mut process = self.launch(role, &line);
+        let mut process = self.launch(role, &line.url());
         let url = match role {
             Role::Api => process.says("listening on ").await,
-            Role::Worker => String::new(),
+            Role::Worker | Role::WorkerWithoutTask => String::new(),
         };
         Member { process: AsyncMutex::new(process), line, url: RwLock::new(url) }
     }
 
-    fn launch(&self, role: Role, line: &Proxy) -> Process {
+    pub(super) fn launch(&self, role: Role, redis_url: &str) -> Process {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let (binary, name) = match role {
             Role::Api => ("test-api", format!("api-{number}")),
-            Role::Worker => ("test-worker", format!("worker-{number}")),
+            Role::Worker | Role::WorkerWithoutTask => ("test-worker", format!("worker-{number}")),
         };
-        let mut command = command_on(binary, &line.url());
+        let mut command = command_on(binary, redis_url);
         command.env("CRUNCH_LOG", "info,actix_server=warn");
         match role {
             Role::Api => {
                 command.env("CRUNCH_API_ADDR", "127.0.0.1:0").env("CRUNCH_API_DRAIN_MS", "100");
                 command.env("CRUNCH_API_UNKNOWN_TASKS", "accept");
             }
-            Role::Worker => {
+            Role::Worker | Role::WorkerWithoutTask => {
                 command.env("CRUNCH_LEASE_MS", whole_ms(self.lease).to_string());
                 command.env("CRUNCH_WORKER_CONCURRENCY", "16").env("CRUNCH_WORKER_GRACE_MS", "200");
                 command.env("CRUNCH_WORKER_QUEUES", QUEUES.join(","));
                 command.env(tasks::LEDGER_VARIABLE, self.ledger());
             }
         }
+        if role == Role::WorkerWithoutTask {
+            command.env(tasks::LACKS_VARIABLE, "1");
+        }
         Process::spawn(command, &name, &self.directory)
     }
 
     /// Starts the successor of one that was ended.
     pub(super) async fn replace(&self, role: Role, member: &Member, process: &mut Process) {
-        *process = self.launch(role, &member.line);
+        *process = self.launch(role, &member.line.url());
         if role == Role::Api {
             let url = process.says("listening on ").await;
             *member.url.write().unwrap_or_else(PoisonError::into_inner) = url;
@@ -175,6 +181,7 @@ impl Fleet {
         for member in self.apis.iter().chain(&self.workers) {
             member.process.lock().await.signal(Signal::CONT);
             member.line.heal();
+            member.line.unthrottle();
         }
     }
 

@@ -13,12 +13,17 @@ use crate::{Loss, Process, RedisServer, Way, Which};
 
 /// How much slower a slow line is, for each grade of strength.
 const SLOWNESS: Duration = Duration::from_millis(30);
+/// Bytes a second of a throttled line: what a busy link between two places leaves, an old network, a fast one.
+const THROTTLES: [u64; 3] = [1024 * 1024, 4 * 1024 * 1024, 12 * 1024 * 1024];
 
 impl Fleet {
     /// Breaks something, waits, mends it; tells when.
     pub(super) async fn suffer(&self, fault: &Fault) -> Suffered {
         let (member, role) = match fault.target {
             Target::Redis => return self.redis_suffers(fault).await,
+            Target::Workers => return self.is_throttled(fault, &self.workers).await,
+            Target::Apis => return self.is_throttled(fault, &self.apis).await,
+            Target::ExtraWorker => return self.has_extra_worker(fault).await,
             Target::Worker(number) => (&self.workers[number], Role::Worker),
             Target::Api(number) => (&self.apis[number], Role::Api),
         };
@@ -33,17 +38,40 @@ impl Fleet {
                 self.replace(role, member, &mut process).await;
             }
             Kind::TerminateWorker | Kind::TerminateApi => {
-                let code = process.terminate().await.code();
-                // One that was asked before it came to itself ends as any program does.
-                if code != Some(0) && !process.log().is_empty() {
-                    self.trouble(format!("{} ended with {code:?} when asked to", fault.target));
-                }
+                self.terminate(fault.target, &mut process).await;
                 self.replace(role, member, &mut process).await;
             }
             Kind::FreezeWorker | Kind::OversleepWorker => freeze(&process, fault.length).await,
             _ => line_suffers(member, fault).await,
         }
         self.suffered(fault, pid, from_ms)
+    }
+
+    async fn terminate(&self, target: Target, process: &mut Process) {
+        let code = process.terminate().await.code();
+        // One that was asked before it came to itself ends as any program does.
+        if code != Some(0) && !process.log().is_empty() {
+            self.trouble(format!("{target} ended with {code:?} when asked to"));
+        }
+    }
+
+    /// The line that these members share carries little for a while; other faults happen to them meanwhile.
+    async fn is_throttled(&self, fault: &Fault, members: &[Member]) -> Suffered {
+        let line = &members[0].line;
+        let from_ms = Timestamp::now().unix_ms();
+        line.throttle(THROTTLES[fault.strength as usize % THROTTLES.len()]);
+        sleep(fault.length).await;
+        line.unthrottle();
+        self.suffered(fault, None, from_ms)
+    }
+
+    async fn has_extra_worker(&self, fault: &Fault) -> Suffered {
+        let from_ms = Timestamp::now().unix_ms();
+        let mut process = self.launch(Role::WorkerWithoutTask, self.redis_url());
+        sleep(fault.length).await;
+        self.must_live(&fault.target.to_string(), &mut process);
+        self.terminate(fault.target, &mut process).await;
+        self.suffered(fault, Some(process.pid()), from_ms)
     }
 
     fn suffered(&self, fault: &Fault, pid: Option<u32>, from_ms: u64) -> Suffered {

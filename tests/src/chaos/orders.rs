@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crunch_worker::{JobContext, TaskError};
-use rand::{RngExt, SeedableRng};
+use crunch_worker::{JobContext, Task, TaskError};
+use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,28 +14,52 @@ use crate::tasks::ledger;
 
 /// The queues, in the order in which workers prefer them.
 pub(super) const QUEUES: [&str; 3] = ["work.first", "work.bulk", "work.slow"];
-/// The task.
-pub(super) const TASK: &str = "chaos.work";
+/// The task, and another that does the same and that a worker may have no code for.
+pub(super) const TASKS: [&str; 2] = ["chaos.work", "chaos.rare"];
+/// Bytes that do not travel with the calls of others.
+const LARGE: usize = 64 * 1024;
+/// No payload and no result is larger: a few of that size fill a slow line for seconds.
+const LARGEST: usize = 2560 * 1024;
+/// What the tasks take and return at most: beside the padding there is little.
+const ROOM: u64 = 2 * LARGEST as u64;
+/// About as many orders of a run are large at most: Redis keeps all of them, and writes each to its disk.
+const MOST_LARGE: f64 = 300.0;
+/// Of a small run one order in a hundred is large.
+const SHARE_OF_LARGE: f64 = 0.01;
 
 /// One job as the client wants it; the same for the same seed and number.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Order {
     number: u64,
+    task: &'static str,
     queue: &'static str,
     priority: &'static str,
     delay_ms: Option<u64>,
     work: Work,
+    /// How large its payload is made.
+    padding: usize,
     /// Whether the client cancels it as soon as it is taken.
     pub(super) is_canceled: bool,
 }
 
 /// Payload of the task.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Work {
     number: u64,
     busy_ms: u64,
     /// How many attempts fail first.
     fails: u32,
+    /// How large the result is to be made.
+    returns: usize,
+}
+
+/// What else is in the payload.
+#[derive(Deserialize)]
+struct Padded {
+    #[serde(flatten)]
+    work: Work,
+    #[serde(default)]
+    padding: String,
 }
 
 impl Order {
@@ -55,33 +79,111 @@ impl Order {
         let delay_ms = random.random_bool(0.03).then(|| random.random_range(1..3000));
         let fails = u32::from(random.random_bool(0.01));
         let is_canceled = random.random_bool(0.01);
-        Self {
-            number,
-            queue,
-            priority,
-            delay_ms,
-            work: Work { number, busy_ms, fails },
-            is_canceled,
-        }
+        let task = TASKS[usize::from(random.random_bool(0.1))];
+        let (padding, returns) = draw_sizes(&mut random, plan);
+        let work = Work { number, busy_ms, fails, returns };
+        Self { number, task, queue, priority, delay_ms, work, padding, is_canceled }
     }
 
     pub(super) fn is_delayed(&self) -> bool {
         self.delay_ms.is_some()
     }
 
+    /// Whether a worker may have given it back because it has no code for it.
+    pub(super) fn may_be_given_back(&self) -> bool {
+        self.task == TASKS[1]
+    }
+
+    /// Whether its payload or its result is large.
+    pub(super) fn is_large(&self) -> bool {
+        self.padding.max(self.work.returns) > 0
+    }
+
     /// As an item of a batch.
     pub(super) fn json(&self) -> Value {
+        let mut payload = json!(self.work);
+        if self.padding > 0 {
+            payload["padding"] = json!("x".repeat(self.padding));
+        }
         json!({
-            "task": TASK, "queue": self.queue, "priority": self.priority, "payload": self.work,
+            "task": self.task, "queue": self.queue, "priority": self.priority, "payload": payload,
             "delay_ms": self.delay_ms, "idempotency_key": format!("order-{}", self.number),
         })
     }
+
+    /// The result of its claim of that epoch, as [`without_padding`] shows it.
+    pub(super) fn result(&self, number: u64, epoch: u64) -> Value {
+        outcome(number, epoch, self.padding, json!(self.work.returns))
+    }
+}
+
+#[cfg(test)]
+impl Order {
+    /// One with so much padding in its payload and its result.
+    pub(super) fn large(padding: usize, returns: usize) -> Self {
+        Self { padding, work: Work { returns, ..Work::default() }, ..Self::default() }
+    }
+
+    /// One for the task that a worker may lack.
+    pub(super) fn rare() -> Self {
+        Self { task: TASKS[1], ..Self::default() }
+    }
+}
+
+/// How large payload and result are made: one of them, or both.
+fn draw_sizes(random: &mut impl Rng, plan: &Plan) -> (usize, usize) {
+    let share = (MOST_LARGE / plan.jobs.max(1) as f64).min(SHARE_OF_LARGE);
+    if !random.random_bool(share) {
+        return (0, 0);
+    }
+    let mut size = || match random.random_bool(0.1) {
+        true => random.random_range(8 * LARGE..LARGEST),
+        false => random.random_range(LARGE..4 * LARGE),
+    };
+    let (padding, returns) = (size(), size());
+    [(padding, 0), (0, returns), (padding, returns)][random.random_range(0..3)]
+}
+
+/// What the handler returns. It names what came in, so that a payload that was cut off is found.
+fn outcome(number: u64, epoch: u64, received: usize, padding: Value) -> Value {
+    let mut outcome = json!({ "number": number, "epoch": epoch });
+    if received > 0 {
+        outcome["received"] = json!(received);
+    }
+    if padding != 0 && padding != "" {
+        outcome["padding"] = padding;
+    }
+    outcome
+}
+
+/// A result in which the length stands for the padding, if that is whole.
+pub(super) fn without_padding(result: &str) -> Value {
+    let mut result: Value = serde_json::from_str(result).unwrap_or_default();
+    let length =
+        result["padding"].as_str().map(|padding| match padding.bytes().all(|x| x == b'x') {
+            true => json!(padding.len()),
+            false => json!("damaged"),
+        });
+    if let Some(length) = length {
+        result["padding"] = length;
+    }
+    result
+}
+
+/// The task that every worker has.
+pub(crate) fn task() -> Task {
+    Task::new(TASKS[0], work).max_attempts(10).max_payload(ROOM).max_result(ROOM)
+}
+
+/// The task that a worker may lack.
+pub(crate) fn rare_task() -> Task {
+    Task::new(TASKS[1], work).max_attempts(10).max_payload(ROOM).max_result(ROOM)
 }
 
 /// The handler: notes its start, works, fails as often as it was told to, notes its end, and names the attempt in its
 /// result.
-pub(crate) async fn work(job: JobContext, input: Value) -> Result<Value, TaskError> {
-    let input: Work = serde_json::from_value(input)?;
+async fn work(job: JobContext, input: Value) -> Result<Value, TaskError> {
+    let Padded { work: input, padding } = serde_json::from_value(input)?;
     let ledger = ledger()?;
     ledger.note(Moment::Start, &job)?;
     if input.busy_ms > 0 {
@@ -94,5 +196,6 @@ pub(crate) async fn work(job: JobContext, input: Value) -> Result<Value, TaskErr
         return Err(TaskError::retryable("not yet"));
     }
     ledger.note(Moment::End, &job)?;
-    Ok(json!({ "number": input.number, "epoch": job.epoch().number() }))
+    let returned = json!("x".repeat(input.returns));
+    Ok(outcome(input.number, job.epoch().number(), padding.len(), returned))
 }

@@ -17,6 +17,8 @@ pub struct Report {
     took: Duration,
     /// How many jobs were acknowledged.
     pub acknowledged: usize,
+    /// How many of them had a payload or a result above 64 KiB.
+    pub large: usize,
     /// How many faults there were.
     pub faults: usize,
     by_kind: BTreeMap<Kind, usize>,
@@ -51,6 +53,7 @@ impl Report {
             plan: plan.clone(),
             took,
             acknowledged: known().filter(|known| !known.ids.is_empty()).count(),
+            large: known().filter(|known| known.order.is_large()).count(),
             faults: evidence.faults.len(),
             by_kind: count(evidence.faults.iter().map(|fault| fault.kind)),
             refused: known().map(|known| u64::from(known.refused)).sum(),
@@ -149,7 +152,7 @@ impl fmt::Display for Report {
             "seed {seed}, {workers} workers, {apis} APIs, lease {lease:?}, took {:.0?}",
             self.took
         )?;
-        writeln!(f, "acknowledged jobs  {}", self.acknowledged)?;
+        writeln!(f, "acknowledged jobs  {}, {} of them large", self.acknowledged, self.large)?;
         writeln!(
             f,
             "  ended as         {:?}; failed as worker_lost {}",

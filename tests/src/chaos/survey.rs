@@ -11,12 +11,13 @@ use anyhow::Context;
 use redis::aio::MultiplexedConnection;
 use redis::{Client as Redis, Pipeline, cmd};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Progress;
 use super::client::Client;
 use super::fleet::Fleet;
-use super::orders::QUEUES;
+use super::orders::{QUEUES, without_padding};
 
 const ROOT: &str = "crunch:{0}";
 const LANES: [&str; 5] = ["solitary", "urgent", "high", "normal", "low"];
@@ -33,7 +34,9 @@ pub(super) struct Job {
     pub(super) cancel_requested: bool,
     pub(super) was_delayed: bool,
     pub(super) error: String,
-    pub(super) result: String,
+    /// Without its padding; null if there is none.
+    pub(super) result: Value,
+    pub(super) result_is_large: bool,
     /// Attempts that did not succeed, the oldest first.
     pub(super) history: Vec<Past>,
 }
@@ -159,17 +162,18 @@ async fn read_some(
     redis: &mut MultiplexedConnection,
     ids: &[String],
 ) -> anyhow::Result<Vec<(String, Job)>> {
-    const FIELDS: [&str; 6] = ["state", "cancel_requested", "run_at", "error", "result", "history"];
+    const FIELDS: [&str; 7] =
+        ["state", "cancel_requested", "run_at", "error", "result", "result_large", "history"];
     let mut ask = Pipeline::new();
     for id in ids {
         ask.cmd("HMGET").arg(format!("{ROOT}:job:{id}")).arg(&FIELDS);
     }
-    let records: Vec<[Option<String>; 6]> = ask.query_async(redis).await?;
+    let records: Vec<[Option<String>; 7]> = ask.query_async(redis).await?;
     ids.iter().zip(records).map(|(id, record)| Ok((id.clone(), read(record)?))).collect()
 }
 
-fn read(record: [Option<String>; 6]) -> anyhow::Result<Job> {
-    let [state, cancel_requested, run_at, error, result, history] = record;
+fn read(record: [Option<String>; 7]) -> anyhow::Result<Job> {
+    let [state, cancel_requested, run_at, error, result, result_large, history] = record;
     let state = state.unwrap_or_default();
     let words: Vec<_> = state.split(' ').collect();
     let word = |at: usize| words.get(at).copied().filter(|&word| word != "-");
@@ -184,7 +188,8 @@ fn read(record: [Option<String>; 6]) -> anyhow::Result<Job> {
         cancel_requested: cancel_requested.is_some(),
         was_delayed: run_at.is_some(),
         error: error.unwrap_or_default(),
-        result: result.unwrap_or_default(),
+        result_is_large: result_large.is_some(),
+        result: result.or(result_large).map(|result| without_padding(&result)).unwrap_or_default(),
         history: history.context("the history is one JSON object a line")?,
     })
 }

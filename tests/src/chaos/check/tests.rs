@@ -1,5 +1,8 @@
 //! A check that cannot fail is no check: each promise is broken in an account that was made up, and must be missed.
 
+use serde_json::json;
+
+use super::super::orders::without_padding;
 use super::*;
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -21,7 +24,7 @@ fn account() -> Evidence {
         epoch: 3_000,
         version: 5,
         finished_at: 3_001,
-        result: r#"{"epoch":3000,"number":7}"#.to_owned(),
+        result: json!({ "epoch": 3000, "number": 7 }),
         history: vec![past],
         ..Job::default()
     };
@@ -111,6 +114,9 @@ fn a_run_without_a_cause_is_found() {
     assert_eq!(broken(|evidence| evidence.faults[0].pid = Some(3)), unexplained);
     let redis = fault(Kind::KillRedis, Target::Redis, None);
     assert_eq!(broken(|evidence| evidence.faults = vec![redis]), unexplained);
+    // What is slow is no excuse.
+    let slow = fault(Kind::Throttle, Target::Workers, None);
+    assert_eq!(broken(|evidence| evidence.faults = vec![slow]), unexplained);
     let long_ago = |evidence: &mut Evidence| {
         evidence.runs[0].epoch += 100_000;
         evidence.runs[1].epoch += 100_000;
@@ -119,7 +125,7 @@ fn a_run_without_a_cause_is_found() {
         job.epoch += 100_000;
         job.history[0].started_at_ms += 100_000;
         job.history[0].finished_at_ms += 100_000;
-        job.result = r#"{"epoch":103000,"number":7}"#.to_owned();
+        job.result = json!({ "epoch": 103_000, "number": 7 });
         evidence.seen_ended.clear();
     };
     assert_eq!(broken(long_ago), unexplained);
@@ -145,10 +151,49 @@ fn a_claim_that_runs_twice_is_found() {
 #[test]
 fn a_result_of_an_older_claim_is_found() {
     let stale = |evidence: &mut Evidence| {
-        job(evidence).result = r#"{"epoch":1000,"number":7}"#.to_owned();
+        job(evidence).result = json!({ "epoch": 1000, "number": 7 });
     };
     assert_eq!(broken(stale), ["the result is of the last claim"]);
     assert_eq!(broken(|evidence| drop(evidence.runs.pop())), ["the accepted claim is the last"]);
+}
+
+#[test]
+fn a_payload_or_a_result_that_lost_some_of_its_bytes_is_found() {
+    let large = |evidence: &mut Evidence| {
+        evidence.submissions.get_mut(&7).unwrap().order = Order::large(100_000, 70_000);
+    };
+    let result = |received, padding| {
+        let result =
+            json!({ "number": 7, "epoch": 3000, "received": received, "padding": padding });
+        without_padding(&result.to_string())
+    };
+    let whole = "x".repeat(70_000);
+    let damaged = whole.replacen('x', "y", 1);
+    for (received, padding, expected) in [
+        (100_000, &whole[..], vec![]),
+        (99_999, &whole, vec!["the result is of the last claim"]),
+        (100_000, &whole[1..], vec!["the result is of the last claim"]),
+        (100_000, &damaged, vec!["the result is of the last claim"]),
+    ] {
+        let found = broken(|evidence| {
+            large(evidence);
+            job(evidence).result = result(received, padding);
+        });
+        assert_eq!(found, expected, "{received}");
+    }
+}
+
+#[test]
+fn only_a_job_that_a_worker_may_lack_the_task_of_may_be_given_back() {
+    let given_back = |order, times: u64| {
+        broken(|evidence| {
+            evidence.submissions.get_mut(&7).unwrap().order = order;
+            job(evidence).version += times;
+        })
+    };
+    assert_eq!(given_back(Order::rare(), 6), [""; 0]);
+    assert_eq!(given_back(Order::rare(), 4), ["a job ends once"]);
+    assert_eq!(given_back(Order::default(), 3), ["a job ends once"]);
 }
 
 #[test]
