@@ -172,11 +172,10 @@ impl FromRequest for Caller {
 /// Lets a request through to its handler if its caller may have what the route offers, and the route knows what is asked.
 pub(crate) async fn authorize(
     (access, accepts): (Access, Accepts),
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let admitted = admit(access, &request);
-    match admitted.and_then(|caller| accepts.check(request.query_string()).map(|()| caller)) {
+    match admitted(access, accepts, &mut request).await {
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
@@ -185,6 +184,17 @@ pub(crate) async fn authorize(
         }
         Err(problem) => Ok(request.error_response(problem)),
     }
+}
+
+/// Who it is, if the route asks for somebody; what a stranger sends is not looked at.
+async fn admitted(
+    access: Access,
+    accepts: Accepts,
+    request: &mut ServiceRequest,
+) -> Result<Option<Caller>, Problem> {
+    let caller = admit(access, request)?;
+    accepts.check(request).await?;
+    Ok(caller)
 }
 
 /// Who it is, if the route asks for somebody.

@@ -1,5 +1,7 @@
 //! Reading a request's body within its limits: type and encoding first, then size while it streams.
 
+pub(crate) mod unused;
+
 use std::sync::Arc;
 use std::time::Duration;
 

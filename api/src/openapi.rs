@@ -102,15 +102,25 @@ pub(crate) fn document(routes: &[TaskRoute], tasks: &[&TaskDescriptor], server: 
     }
 }
 
-/// The query parameters that the annotation of each route lists.
-pub(crate) fn query_parameters() -> HashMap<(Method, String), Vec<String>> {
+/// What an operation reads of a request beside its path.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    /// Its query parameters.
+    pub(crate) query: Vec<String>,
+    /// Whether it takes a body.
+    pub(crate) body: bool,
+}
+
+/// What the annotation of each route lists.
+pub(crate) fn inputs() -> HashMap<(Method, String), Inputs> {
     let listed = |operation: Operation| {
+        let body = operation.request_body.is_some();
         let parameters = operation.parameters.unwrap_or_default().into_iter();
         let names = parameters.filter_map(|parameter| match parameter {
             RefOr::T(it) if it.parameter_in == ParameterIn::Query => Some(it.name),
             RefOr::T(_) | RefOr::Ref(_) => None,
         });
-        names.collect()
+        Inputs { query: names.collect(), body }
     };
     let of_path = |(path, item): (String, PathItem)| {
         let operations =

@@ -1,58 +1,74 @@
-//! Which query parameters a route knows. A typo must not act: `?limt=5` would redrive everything, and a filter with a typo
-//! would list everybody's jobs.
+//! Which query parameters a route knows, and whether it takes a body. A typo must not act: `?limt=5` would redrive everything,
+//! and a filter with a typo would list everybody's jobs; so would a parameter that is sent as a body.
 //!
-//! The names are those that the route's OpenAPI annotation lists, so the document and what is accepted cannot differ.
+//! Both are what the route's OpenAPI annotation lists, so the document and what is accepted cannot differ.
 //! Submissions check theirs themselves, in the order of their checks.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use actix_web::dev::ServiceRequest;
 use actix_web::http::Method;
 
-use crate::openapi;
+use crate::body::unused;
+use crate::openapi::{self, Inputs};
 use crate::problem::Problem;
 use crate::query;
 
 /// Markers that links grow on their way through mails and campaigns.
 const MARKERS: &str = "utm_";
 
-/// What is done with a parameter that a route does not know.
+/// What is done with a parameter or a body that a route does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
     /// It is refused: verbs and lists.
     Refused,
-    /// It is refused unless it is a marker of a link: reads of one resource.
+    /// It is refused unless it is a marker in a link: reads of one resource.
     RefusedButMarkers,
     /// It is ignored: pages for people, and what supervisors ask.
     Ignored,
 }
 
-/// What a route does with a query string.
+/// What a route does with a query string and a body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Accepts {
     known: &'static [String],
+    /// The handler reads the body.
+    body: bool,
     unknown: Unknown,
 }
 
 impl Accepts {
     /// What is accepted by a route that the OpenAPI document lists; HEAD is as GET.
     pub(crate) fn by(method: &Method, path: &str, unknown: Unknown) -> Self {
-        static ALL: OnceLock<HashMap<(Method, String), Vec<String>>> = OnceLock::new();
+        static ALL: OnceLock<HashMap<(Method, String), Inputs>> = OnceLock::new();
         let listed = if *method == Method::HEAD { &Method::GET } else { method };
         let key = (listed.clone(), path.to_owned());
-        let known = ALL.get_or_init(openapi::query_parameters).get(&key);
+        let inputs = ALL.get_or_init(openapi::inputs).get(&key);
         let reads = *listed == Method::GET;
         let unknown = if reads { unknown } else { Unknown::Refused };
-        Self { known: known.map_or(&[], Vec::as_slice), unknown }
+        let known = inputs.map_or(&[][..], |inputs| &inputs.query);
+        Self { known, body: inputs.is_some_and(|inputs| inputs.body), unknown }
     }
 
-    /// What is accepted by a route that reads its query itself.
+    /// What is accepted by a route that reads its query and its body itself.
     pub(crate) const fn anything() -> Self {
-        Self { known: &[], unknown: Unknown::Ignored }
+        Self { known: &[], body: true, unknown: Unknown::Ignored }
     }
 
-    /// Refuses a parameter that is not known or comes twice.
-    pub(crate) fn check(self, query: &str) -> Result<(), Problem> {
+    /// Refuses a parameter that is not known or comes twice, and a body where none is read.
+    ///
+    /// # Errors
+    /// If there is one.
+    pub(crate) async fn check(self, request: &mut ServiceRequest) -> Result<(), Problem> {
+        self.check_query(request.query_string())?;
+        if self.body || self.unknown == Unknown::Ignored {
+            return Ok(());
+        }
+        unused::refuse(request, self.known).await
+    }
+
+    fn check_query(self, query: &str) -> Result<(), Problem> {
         if query.is_empty() || self.unknown == Unknown::Ignored {
             return Ok(());
         }
@@ -77,7 +93,7 @@ mod tests {
     use super::*;
 
     fn refusal(method: &Method, path: &str, unknown: Unknown, query: &str) -> String {
-        let checked = Accepts::by(method, path, unknown).check(query);
+        let checked = Accepts::by(method, path, unknown).check_query(query);
         checked.map_or_else(|problem| problem.to_string(), |()| String::new())
     }
 

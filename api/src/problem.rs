@@ -38,6 +38,8 @@ kinds! {
         "The body is empty, is not UTF-8, is not one JSON value, or is nested deeper than 64 levels.";
     INVALID_PARAMETER = BAD_REQUEST, "invalid-parameter", "A query parameter cannot be understood",
         "The detail names the parameter and what is accepted.";
+    UNEXPECTED_BODY = BAD_REQUEST, "unexpected-body", "This request takes no body",
+        "Only submissions and POST /stream-tickets take a body. Options of other requests are query parameters; the detail names those that are known. An empty body, white space, {} and null are accepted.";
     INVALID_HOST = BAD_REQUEST, "invalid-host", "The Host header cannot be understood",
         "It is a name or an address, and a port if that is not the usual one.";
     BROKEN_BODY = BAD_REQUEST, "broken-body", "The body broke off",

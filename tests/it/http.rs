@@ -26,6 +26,7 @@ mod sums;
 mod tickets;
 mod tls;
 mod unknown_tasks;
+mod unused_bodies;
 mod waiting;
 
 use crunch_tests::{Answer, Api, Stack};

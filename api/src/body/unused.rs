@@ -1,0 +1,65 @@
+//! Bodies of requests that take none. What is in one is meant to change what the request does: `{"limit": 5}` in the body of
+//! a redrive would redrive everything, and a filter in the body of a GET would list everybody's jobs.
+//!
+//! Client libraries send `{}` or `null` where a call has no arguments: those and white space pass.
+
+use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::web;
+
+use super::read;
+use crate::problem::{INTERNAL, Problem, TOO_LARGE, UNEXPECTED_BODY};
+use crate::state::App;
+
+/// No more of a body is read: no client library writes an empty value that is longer.
+const MAX_BODY: u64 = 1024;
+
+/// Reads the body of a request that takes none.
+///
+/// # Errors
+/// If there is anything in it; the problem names the query parameters that are known instead.
+pub(crate) async fn refuse(request: &mut ServiceRequest, known: &[String]) -> Result<(), Problem> {
+    if matches!(request.parts().1, Payload::None) {
+        return Ok(());
+    }
+    let app = request.app_data::<web::Data<App>>().cloned();
+    let app = app.ok_or_else(|| Problem::new(INTERNAL, "the body cannot be read"))?;
+    let body = request.extract::<web::Payload>().await;
+    let body = body.map_err(|_| Problem::new(INTERNAL, "the body cannot be read"))?;
+    match read(request.request(), body, &app.budgets.requests, MAX_BODY).await {
+        Ok(bytes) if is_nothing(&bytes) => Ok(()),
+        Err(problem) if problem.kind != TOO_LARGE => Err(problem),
+        Ok(_) | Err(_) => Err(unexpected(known)),
+    }
+}
+
+/// Whether a body is empty, or as good as that.
+fn is_nothing(bytes: &[u8]) -> bool {
+    let bytes = bytes.trim_ascii();
+    let members = bytes.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
+    bytes.is_empty() || bytes == b"null" || members.is_some_and(|it| it.trim_ascii().is_empty())
+}
+
+fn unexpected(known: &[String]) -> Problem {
+    let remedy = match known {
+        [] => "send none".to_owned(),
+        known => format!("send query parameters instead; known: {}", known.join(", ")),
+    };
+    Problem::new(UNEXPECTED_BODY, format!("this request takes no body: {remedy}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_body_without_content_passes() {
+        for nothing in ["", " \r\n\t", "{}", " { \n } ", "null", "null\n"] {
+            assert!(is_nothing(nothing.as_bytes()), "{nothing:?}");
+        }
+        for something in
+            ["{\"limit\":5}", "{", "}", "{{}}", "[]", "0", "false", "\"\"", "nul", "limit=5", "\0"]
+        {
+            assert!(!is_nothing(something.as_bytes()), "{something:?}");
+        }
+    }
+}
