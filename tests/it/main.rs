@@ -15,6 +15,7 @@ mod fleet;
 mod fuzz;
 mod http;
 mod life;
+mod machine_faults;
 mod memory;
 mod metrics;
 mod proxy;

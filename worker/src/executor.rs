@@ -65,6 +65,8 @@ enum Ending {
     /// A result came that is not what the task promised.
     Unfit(JobError),
     Panicked(String),
+    /// The machine could not run it, for this reason.
+    MachineFault(String),
     Stopped(StopReason),
     NoInput(NoInput),
 }
@@ -147,6 +149,10 @@ impl Executor {
         self.reporter.finish(job.lease_key(), context).await;
         match ending {
             Ending::Returned(Ok(result)) => self.examine(task, result).await,
+            Ending::Returned(Err(error)) => match error.machine_fault() {
+                Some(reason) => Ending::MachineFault(reason.to_owned()),
+                None => Ending::Returned(Err(error)),
+            },
             other => other,
         }
     }
@@ -175,6 +181,10 @@ fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement
         Ending::Unfit(error) => error,
         Ending::Returned(Err(error)) => error.into(),
         Ending::Panicked(message) => JobError::retryable(ErrorCode::handler_panicked(), message),
+        Ending::MachineFault(reason) => {
+            tracing::debug!(reason, "given back: this machine cannot run it now");
+            return Some(lease.release(ReleaseCause::Machine(reason)));
+        }
         Ending::Stopped(StopReason::TimedOut) => {
             let message = format!("the attempt took longer than {:?}", job.options.timeout);
             JobError::retryable(ErrorCode::timeout(), message)

@@ -15,6 +15,7 @@
 
 mod ending;
 mod events;
+mod fault;
 mod launched;
 mod launcher;
 mod lines;

@@ -255,10 +255,11 @@ async fn on_own_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
 ) -> Result<T, TaskError> {
     let (tell, told) = oneshot::channel::<Result<Result<T, TaskError>, Box<dyn Any + Send>>>();
-    std::thread::Builder::new().name("crunch-task".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("crunch-task".to_owned()).spawn(move || {
         // Nobody listens any more once the attempt was given up.
         let _ = tell.send(catch_unwind(AssertUnwindSafe(work)));
-    })?;
+    });
+    thread.map_err(|error| TaskError::no_thread(&error))?;
     match told.await? {
         Ok(result) => result,
         Err(panic) => resume_unwind(panic),

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::events::ToldError;
+use super::fault::not_started;
 use super::launched::Ending;
 use super::lines::Tail;
 use super::protocol::{End, How};
@@ -37,9 +38,8 @@ pub(super) fn verdict(
     content_type: &ContentType,
 ) -> Result<Payload, TaskError> {
     let end = match ending {
-        Ending::NotStarted(why) => {
-            return Err(failed(JobError::retryable(ErrorCode::command_failed(), why)));
-        }
+        Ending::NotStarted { why, code } => return Err(not_started(why, code)),
+        Ending::NoLauncher(status) => return Err(no_launcher(status)),
         Ending::LauncherDied(status) => return Err(launcher_died(status)),
         Ending::Ended(end) => end,
     };
@@ -94,15 +94,15 @@ fn failure(how: How, said: Said) -> TaskError {
             (ErrorCode::command_killed(), end, true)
         }
     };
-    let told = said.error.unwrap_or(ToldError { code: None, message: None, retryable: None });
+    let told = said.error.unwrap_or_default();
     let message = told.message.filter(|message| !message.is_empty());
-    failed(JobError {
-        retryable: told.retryable.unwrap_or(retryable),
-        ..JobError::retryable(
-            told.code.unwrap_or(code),
-            message.unwrap_or_else(|| with_last_lines(&end, &said.tail)),
-        )
-    })
+    if told.machine {
+        // Without the last lines: the reason goes to the worker's log, and they may hold a payload.
+        return TaskError::machine(message.unwrap_or(end));
+    }
+    let message = message.unwrap_or_else(|| with_last_lines(&end, &said.tail));
+    let retryable = told.retryable.unwrap_or(retryable);
+    failed(JobError { retryable, ..JobError::retryable(told.code.unwrap_or(code), message) })
 }
 
 fn with_last_lines(end: &str, tail: &Tail) -> String {
@@ -112,14 +112,26 @@ fn with_last_lines(end: &str, tail: &Tail) -> String {
     format!("{end}; the end of its standard error:\n{}", tail.text())
 }
 
+/// Nothing of the job can keep a launcher from starting.
+fn no_launcher(status: Option<ExitStatus>) -> TaskError {
+    let how = in_words(status);
+    TaskError::machine(format!(
+        "the launcher of the command ended ({how}) before it could start it"
+    ))
+}
+
 fn launcher_died(status: Option<ExitStatus>) -> TaskError {
-    let how = status.map_or_else(|| "in an unknown way".to_owned(), |status| status.to_string());
+    let how = in_words(status);
     let message = format!("the launcher of the command ended ({how}), and the command with it");
     failed(JobError::retryable(ErrorCode::command_killed(), message))
 }
 
+fn in_words(status: Option<ExitStatus>) -> String {
+    status.map_or_else(|| "in an unknown way".to_owned(), |status| status.to_string())
+}
+
 fn failed(error: JobError) -> TaskError {
-    TaskError(error)
+    TaskError::of(error)
 }
 
 /// `signal 9 (KILL)`

@@ -16,7 +16,7 @@ pub(super) enum Event {
 }
 
 /// Why the command is about to fail, in its own words.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct ToldError {
     /// Unsaid: `command_failed`.
     pub(super) code: Option<ErrorCode>,
@@ -24,6 +24,9 @@ pub(super) struct ToldError {
     pub(super) message: Option<String>,
     /// Unsaid: the exit code decides.
     pub(super) retryable: Option<bool>,
+    /// Whether this machine is to blame, and not the job.
+    #[serde(default)]
+    pub(super) machine: bool,
 }
 
 /// A line as it may be; members that we do not know are left to later versions.
@@ -75,10 +78,13 @@ mod tests {
             code: Some("no_disk".parse().unwrap()),
             message: Some("full".to_owned()),
             retryable: Some(false),
+            machine: false,
         };
         assert_eq!(told, Ok(Event::Error(error)));
-        let least = ToldError { code: None, message: None, retryable: None };
-        assert_eq!(Event::parse(r#"{"error":{}}"#), Ok(Event::Error(least)));
+        let least = ToldError::default();
+        assert_eq!(Event::parse(r#"{"error":{}}"#), Ok(Event::Error(least.clone())));
+        let of_machine = Event::parse(r#"{"error":{"machine":true}}"#);
+        assert_eq!(of_machine, Ok(Event::Error(ToldError { machine: true, ..least })));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub(super) struct Launched {
     reports: Lines<BufReader<OwnedReadHalf>>,
     /// The number of the launcher's session. Nothing once the launcher has seen to the end of everything in it.
     session: Option<Pid>,
+    /// Whether the command may have run.
+    began: bool,
 }
 
 /// How it went.
@@ -38,8 +40,14 @@ pub(super) struct Launched {
 pub(super) enum Ending {
     /// The command ended, and nothing of it is left.
     Ended(End),
-    /// It could not be started.
-    NotStarted(String),
+    /// It could not be started, and has not run.
+    NotStarted {
+        why: String,
+        /// The number of the system's error, if it was the system that refused.
+        code: Option<i32>,
+    },
+    /// Its launcher died before it could start anything.
+    NoLauncher(Option<ExitStatus>),
     /// Its launcher died, and took it along.
     LauncherDied(Option<ExitStatus>),
 }
@@ -91,22 +99,31 @@ impl Launched {
         // A launcher that is dead already will be heard of by its silence.
         let _ = orders.write_all(&line).await;
         let reports = BufReader::new(reports).lines();
-        Ok((Self { launcher, orders, reports, session }, near))
+        Ok((Self { launcher, orders, reports, session, began: false }, near))
     }
 
     /// Waits for the end. May be dropped and called again.
     pub(super) async fn ended(&mut self) -> Ending {
-        if let Ok(Some(line)) = self.reports.next_line().await
+        while let Ok(Some(line)) = self.reports.next_line().await
             && let Ok(report) = serde_json::from_str(&line)
         {
-            self.session = None;
-            return match report {
-                Report::NotStarted { why } => Ending::NotStarted(why),
+            let ending = match report {
+                Report::Starting => {
+                    self.began = true;
+                    continue;
+                }
+                Report::NotStarted { why, code } => Ending::NotStarted { why, code },
                 Report::Ended(end) => Ending::Ended(end),
             };
+            self.session = None;
+            return ending;
         }
         self.kill_session();
-        Ending::LauncherDied(self.launcher.wait().await.ok())
+        let status = self.launcher.wait().await.ok();
+        match self.began {
+            true => Ending::LauncherDied(status),
+            false => Ending::NoLauncher(status),
+        }
     }
 
     /// Gives an order. A launcher that cannot hear it is dead or done.

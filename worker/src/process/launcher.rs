@@ -9,6 +9,7 @@
 //! has none of these troubles.
 
 mod family;
+mod scratch;
 
 use std::io::{self, BufRead, BufReader, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -72,7 +73,7 @@ fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
 
 #[expect(clippy::print_stderr, reason = "the worker that would tell it does not hear us")]
 fn serve() -> i32 {
-    match receive().and_then(|received| received.map_or(Ok(()), supervise)) {
+    match connect().and_then(|worker| launch(&worker)) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!(
@@ -83,23 +84,33 @@ fn serve() -> i32 {
     }
 }
 
-/// What came from the worker, and the way back.
-struct Received {
-    worker: UnixStream,
-    orders: BufReader<UnixStream>,
-    launch: Launch,
-    pipes: Pipes<OwnedFd>,
-}
-
-/// Nothing is received from a worker that is gone already.
-fn receive() -> io::Result<Option<Received>> {
+/// The socket to the worker.
+fn connect() -> io::Result<UnixStream> {
     // Standard input is the socket. Its copy stands at 3 or above, so 3 is taken from now on by something that closes
     // on exec: the pipe by which the standard library hears of a failed exec cannot get the number of the events.
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), EVENTS_FD)?;
     // What the worker inherited without the flag, such as the lock of the script that started it, ends here as well.
     close_fds::set_fds_cloexec_threadsafe(EVENTS_FD, &[]);
-    let worker = UnixStream::from(socket);
-    let Some(pipes) = receive_pipes(&worker)? else { return Ok(None) };
+    Ok(UnixStream::from(socket))
+}
+
+/// Does what the worker asks for. From the moment that pipes came there is a worker, and it learns what goes wrong.
+fn launch(worker: &UnixStream) -> io::Result<()> {
+    let Some(pipes) = receive_pipes(worker)? else { return Ok(()) };
+    let received = receive_launch(worker);
+    let supervised = received.and_then(|received| match received {
+        Some((launch, orders)) => supervise(worker, orders, launch, pipes),
+        None => Ok(()),
+    });
+    if let Err(error) = supervised {
+        let why = format!("the launcher of the command failed: {error}");
+        send(worker, &Report::refused(why, &error));
+    }
+    Ok(())
+}
+
+/// Nothing is received from a worker that is gone already.
+fn receive_launch(worker: &UnixStream) -> io::Result<Option<(Launch, BufReader<UnixStream>)>> {
     let mut orders = BufReader::new(worker.try_clone()?);
     let mut line = Vec::new();
     orders.read_until(b'\n', &mut line)?;
@@ -111,7 +122,7 @@ fn receive() -> io::Result<Option<Received>> {
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
-    Ok(Some(Received { worker, orders, launch: serde_json::from_slice(&line)?, pipes }))
+    Ok(Some((serde_json::from_slice(&line)?, orders)))
 }
 
 fn receive_pipes(worker: &UnixStream) -> io::Result<Option<Pipes<OwnedFd>>> {
@@ -136,8 +147,12 @@ fn receive_pipes(worker: &UnixStream) -> io::Result<Option<Pipes<OwnedFd>>> {
 }
 
 /// Starts the command and sees to it that nothing of it is left in the end.
-fn supervise(received: Received) -> io::Result<()> {
-    let Received { worker, orders, launch, pipes } = received;
+fn supervise(
+    worker: &UnixStream,
+    orders: BufReader<UnixStream>,
+    launch: Launch,
+    pipes: Pipes<OwnedFd>,
+) -> io::Result<()> {
     // By its number the worker finds what we leave behind if we are killed. It also keeps away a Ctrl-C that is meant for
     // the worker, and the terminal: a command that asks it for a password fails, and does not wait for an answer.
     rustix::process::setsid()?;
@@ -147,6 +162,8 @@ fn supervise(received: Received) -> io::Result<()> {
     let of_orders = tell.clone();
     // Threads first: one that could not be started later would leave the command without us.
     thread::Builder::new().spawn(move || hear_orders(orders, &of_orders))?;
+    // Before anything can run: a command that kills its launcher at once has still run.
+    send(worker, &Report::Starting);
     thread::Builder::new().spawn(move || family::watch(start(launch, pipes), &tell))?;
     let report = Family::default().attend(&news);
     send(worker, &report);
@@ -162,7 +179,7 @@ fn hear_orders(orders: BufReader<UnixStream>, tell: &mpsc::Sender<News>) {
     }
 }
 
-fn send(mut worker: UnixStream, report: &Report) {
+fn send(mut worker: &UnixStream, report: &Report) {
     let mut line = serde_json::to_vec(report).expect("a report is plain data");
     line.push(b'\n');
     // A worker that is gone has no use for it.
@@ -170,11 +187,17 @@ fn send(mut worker: UnixStream, report: &Report) {
 }
 
 /// Starts the command as the leader of a group of its own, which carries its number.
-fn start(launch: Launch, pipes: Pipes<OwnedFd>) -> Result<Pid, String> {
+fn start(launch: Launch, pipes: Pipes<OwnedFd>) -> Result<Pid, Report> {
     let Launch { program, arguments, directory, environment, open_files } = launch;
     let failed = |error: io::Error| {
-        format!("cannot start {}: {}", program.display(), explain(&error, &directory))
+        let reason = explain(&error, &directory);
+        Report::refused(format!("cannot start {}: {reason}", program.display()), &error)
     };
+    let scratch = scratch::directory(&environment);
+    scratch::check_room(scratch.as_ref()).map_err(|full| {
+        let why = format!("no room for temporary files in {}: {full}", scratch.display());
+        Report::refused(why, &full.into())
+    })?;
     machine::limit_open_files(open_files).map_err(failed)?;
     let mut command = Command::new(&program);
     command.args(arguments).env_clear().envs(environment).current_dir(&directory);
@@ -183,7 +206,8 @@ fn start(launch: Launch, pipes: Pipes<OwnedFd>) -> Result<Pid, String> {
     command.fd_mappings(vec![events]).map_err(|error| failed(io::Error::other(error)))?;
     let child = command.process_group(0).spawn().map_err(failed)?;
     let number = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    number.ok_or_else(|| "the system gave the command no number".to_owned())
+    let no_number = "the system gave the command no number".to_owned();
+    number.ok_or(Report::NotStarted { why: no_number, code: None })
 }
 
 /// "No such file" can mean three files.

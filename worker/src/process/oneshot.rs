@@ -6,13 +6,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crunch_common::job::{ContentType, ErrorCode, Payload, TraceContext};
+use crunch_common::job::{ContentType, Payload, TraceContext};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio_util::sync::CancellationToken;
 
 use super::ending::{Said, too_large, verdict};
 use super::events::{self, Event, ToldError};
+use super::fault::not_started;
 use super::launched::{Ending, Launched, Pipes};
 use super::launcher::EVENTS_FD;
 use super::lines::each_line;
@@ -48,7 +49,7 @@ impl Handler for Oneshot {
 impl Oneshot {
     async fn run(&self, job: &JobContext, payload: Bytes) -> Result<Payload, TaskError> {
         let launched = Launched::start(&self.command, about(job)).await;
-        let (mut launched, pipes) = launched.map_err(|error| not_launched(&error))?;
+        let (mut launched, pipes) = launched.map_err(|error| no_launcher(&error))?;
         let mut said = Said::default();
         let overflow = said.overflow.clone();
         let ending = {
@@ -151,7 +152,7 @@ fn about(job: &JobContext) -> Vec<(OsString, OsString)> {
     told.map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-fn not_launched(error: &std::io::Error) -> TaskError {
-    let message = format!("cannot start a process on this worker: {error}");
-    TaskError::retryable(message).with_code(ErrorCode::command_failed())
+fn no_launcher(error: &std::io::Error) -> TaskError {
+    let why = format!("cannot start a process on this worker: {error}");
+    not_started(why, error.raw_os_error())
 }

@@ -1,10 +1,11 @@
 //! What worker and launcher say to each other. First the worker hands over the command's pipes with one byte, then a
-//! [`Launch`] as a line of JSON; after that it sends [`Order`]s, a byte each. The launcher answers once, with a
-//! [`Report`] as a line of JSON.
+//! [`Launch`] as a line of JSON; after that it sends [`Order`]s, a byte each. The launcher answers with
+//! [`Report`]s, a line of JSON each.
 //!
 //! Both ends are always the same program, so nothing here needs versions.
 
 use std::ffi::OsString;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,13 +46,26 @@ impl Order {
     }
 }
 
-/// What the launcher tells in the end.
+/// What the launcher reports. One of the last two ends it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// The command could not be started.
-    NotStarted { why: String },
+    /// The command is about to be started. It may have run even if nothing else is reported.
+    Starting,
+    /// The command could not be started, and has not run.
+    NotStarted {
+        why: String,
+        /// The number of the system's error, if it was the system that refused.
+        code: Option<i32>,
+    },
     /// The command ended, and nothing that it started is left.
     Ended(End),
+}
+
+impl Report {
+    /// What the system, or the launcher itself, refused.
+    pub(super) fn refused(why: String, error: &io::Error) -> Self {
+        Self::NotStarted { why, code: error.raw_os_error() }
+    }
 }
 
 /// How a command ended.

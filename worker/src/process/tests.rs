@@ -69,10 +69,18 @@ impl Bench {
     }
 
     async fn run(&self, payload: impl Into<Vec<u8>>) -> Result<String, JobError> {
+        readable(self.attempt(payload).await)
+    }
+
+    async fn attempt(&self, payload: impl Into<Vec<u8>>) -> Result<Payload, TaskError> {
         let payload = Payload::json(payload.into());
         let running = self.handler.run(self.job.clone(), payload);
-        let result = tokio::time::timeout(DEADLINE, running).await.expect("it hangs");
-        readable(result)
+        tokio::time::timeout(DEADLINE, running).await.expect("it hangs")
+    }
+
+    /// Why the machine is to blame that the command could not be started.
+    async fn machine_fault(&self) -> Option<String> {
+        self.attempt("").await.unwrap_err().machine_fault().map(str::to_owned)
     }
 
     /// Runs it beside the test.

@@ -109,7 +109,8 @@ pub fn crunch(job: JobContext, input: Crunch) -> Result<CrunchResult, TaskError>
     let report =
         |done| job.progress(done as f64 / input.photons as f64, message(done, input.photons));
     let tally = simulation
-        .run(job.cancellation(), report)?
+        .run(job.cancellation(), report)
+        .map_err(|error| TaskError::no_thread(&error))?
         .ok_or_else(|| TaskError::retryable("stopped before the last photon"))?;
     report(input.photons);
     Ok(CrunchResult::of(&tally, input.seed))

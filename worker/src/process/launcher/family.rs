@@ -23,7 +23,7 @@ const NEXT_LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) enum News {
     /// The command was started, as the leader of the group of that number, or why not.
-    Started(Result<Pid, String>),
+    Started(Result<Pid, Report>),
     /// The worker wants something.
     Ordered(Order),
     /// A child ended: the command, or one that was adopted.
@@ -33,7 +33,7 @@ pub(super) enum News {
 }
 
 /// Tells of the start, then of every child's end, until there is none.
-pub(super) fn watch(started: Result<Pid, String>, tell: &Sender<News>) {
+pub(super) fn watch(started: Result<Pid, Report>, tell: &Sender<News>) {
     let is_running = started.is_ok();
     // Nobody listens any more once the family was given up; nor does it matter then.
     let _ = tell.send(News::Started(started));
@@ -82,7 +82,7 @@ impl Family {
         loop {
             match self.next(news) {
                 Some(News::Started(Ok(command))) => self.begin(command),
-                Some(News::Started(Err(why))) => return Report::NotStarted { why },
+                Some(News::Started(Err(refused))) => return refused,
                 Some(News::Ordered(Order::Stop)) => self.stop(),
                 Some(News::Ordered(Order::Kill)) => self.kill(),
                 Some(News::Ended(child, status)) => self.note(child, status),

@@ -1,5 +1,7 @@
 //! What goes in, what comes out, and what each end means.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn failed(message: &str) -> JobError {
@@ -228,22 +230,50 @@ async fn a_result_over_the_limit_ends_the_command_at_once() {
 }
 
 #[tokio::test]
-async fn a_command_that_cannot_be_started_says_why() {
-    let error = Bench::of(["no-such-program-here"]).run("").await.unwrap_err();
-    assert_eq!((error.code, error.retryable), (ErrorCode::command_failed(), true));
-    assert!(
-        error.message.starts_with("cannot start no-such-program-here: No such file"),
-        "{}",
-        error.message
-    );
+async fn a_command_that_cannot_be_started_is_the_machines_fault_and_says_why() {
+    let fault = Bench::of(["no-such-program-here"]).machine_fault().await.unwrap();
+    assert!(fault.starts_with("cannot start no-such-program-here: No such file"), "{fault}");
 
     let mut bench = Bench::of(["true"]);
     bench.handler.command.directory = "/nowhere".into();
-    let error = bench.run("").await.unwrap_err();
-    assert_eq!(error.message, "cannot start true: its working directory /nowhere is not there");
+    let fault = bench.machine_fault().await.unwrap();
+    assert_eq!(fault, "cannot start true: its working directory /nowhere is not there");
 
     let bench = Bench::of(["./script"]);
-    std::fs::write(bench.folder.path().join("script"), "#!/bin/sh\n").unwrap();
-    let error = bench.run("").await.unwrap_err();
-    assert_eq!(error.message, "cannot start ./script: Permission denied (os error 13)");
+    let script = bench.folder.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+    let fault = bench.machine_fault().await.unwrap();
+    assert_eq!(fault, "cannot start ./script: Permission denied (os error 13)");
+
+    std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let fault = bench.machine_fault().await.unwrap();
+    assert!(fault.ends_with("or the interpreter that its first line names"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_start_that_is_too_large_is_the_jobs_fault() {
+    let mut bench = Bench::of(["true"]);
+    // Linux takes 128 KiB a variable.
+    let large = ("LARGE".into(), "x".repeat(128 * 1024).into());
+    bench.handler.command.environment.push(large);
+    let error = bench.attempt("").await.unwrap_err();
+    assert_eq!(error.machine_fault(), None);
+    let error = JobError::from(error);
+    assert_eq!(error.code, ErrorCode::command_failed());
+    assert!(error.message.contains("Argument list too long"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn how_a_command_ends_is_never_the_machines_fault_unless_it_says_so() {
+    for script in ["exit 127", "exit 126", "no-such-program-here", "kill -KILL $$", "kill -9 $PPID"]
+    {
+        assert_eq!(Bench::sh(script).machine_fault().await, None, "{script}");
+    }
+    let event = r#"{"error":{"machine":true,"message":"no card in the reader","retryable":false}}"#;
+    let says_so = Bench::sh(&format!("echo '{event}' >&3; exit 1"));
+    assert_eq!(says_so.machine_fault().await.as_deref(), Some("no card in the reader"));
+    let briefly = Bench::sh(r#"echo '{"error":{"machine":true}}' >&3; echo secret >&2; exit 1"#);
+    let fault = briefly.machine_fault().await;
+    assert_eq!(fault.as_deref(), Some("the command exited with code 1"));
 }

@@ -146,9 +146,9 @@ fn values_out_of_range_are_refused_by_name_value_and_range() {
     ];
     for (payload, said) in cases {
         let error = refusal(payload);
-        let expected = TaskError::payload_invalid(error.0.message.clone());
+        let expected = TaskError::payload_invalid(error.error.message.clone());
         assert_eq!(error, expected, "{payload}");
-        assert!(error.0.message.starts_with(said), "{}", error.0.message);
+        assert!(error.error.message.starts_with(said), "{}", error.error.message);
     }
 }
 

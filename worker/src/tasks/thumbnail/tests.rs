@@ -30,7 +30,7 @@ fn thumbnail_of(bytes: impl Into<Bytes>, size: u32) -> Result<DynamicImage, Task
 #[track_caller]
 fn assert_refused(bytes: impl Into<Bytes>, said: &str) {
     let error = thumbnail_of(bytes, 16).expect_err("it cannot be read");
-    let message = error.0.message.clone();
+    let message = error.error.message.clone();
     assert!(message.contains(said), "{message}");
     assert_eq!(error, TaskError::payload_invalid(message));
 }
@@ -174,7 +174,7 @@ fn damaged_images_never_panic() {
                 damaged[at] = random.random();
             }
             if let Err(error) = thumbnail_of(damaged, 8) {
-                assert_eq!(error, TaskError::payload_invalid(error.0.message.clone()));
+                assert_eq!(error, TaskError::payload_invalid(error.error.message.clone()));
             }
         }
     }

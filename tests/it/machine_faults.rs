@@ -1,0 +1,136 @@
+//! What a worker's machine cannot run is given back uncharged, and runs as soon as the machine, or another one, can.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crunch_tests::{Api, Process, Stack, Worker};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// A folder with a `tasks.toml` that declares `./program` as the task `script`, and with the program.
+fn declare(stack: &Stack, name: &str, further: &str) -> PathBuf {
+    let folder = stack.directory().join(name);
+    std::fs::create_dir(&folder).unwrap();
+    install(&folder);
+    let task = "[[task]]\nname = \"script\"\ncommand = [\"./program\"]\nmax_attempts = 1";
+    std::fs::write(folder.join("tasks.toml"), format!("{task}\n{further}\n")).unwrap();
+    folder
+}
+
+/// The program returns the name of its folder.
+fn install(folder: &Path) {
+    let program = folder.join("program");
+    std::fs::write(&program, "#!/bin/sh\nprintf '\"%s\"' $(basename $PWD)\n").unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+fn uninstall(folder: &Path) {
+    std::fs::remove_file(folder.join("program")).unwrap();
+}
+
+async fn worker_in(stack: &mut Stack, api: &Api, folder: &Path) -> Worker {
+    let tasks = folder.join("tasks.toml");
+    stack.worker_with(api, 2, &[("CRUNCH_TASKS", tasks.to_str().unwrap())]).await
+}
+
+/// Waits until the job was given back for the machine's sake, uncharged; returns the reason.
+async fn given_back(api: &Api, id: &str) -> String {
+    let waits = |job: &Value| job["waiting_for"]["reason"] == "machine";
+    let job = api.job_when(id, "it waits for a machine", waits).await;
+    assert_eq!((&job["attempt"], &job["error"]), (&json!(0), &Value::Null), "{job}");
+    job["waiting_for"]["detail"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_job_whose_program_is_missing_waits_uncharged_and_runs_when_it_appears() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let folder = declare(&stack, "only", "");
+    let _worker = worker_in(&mut stack, &api, &folder).await;
+    uninstall(&folder);
+    let id = api.submit("script", &json!(null)).await;
+    let reason = given_back(&api, &id).await;
+    assert!(reason.contains("cannot start") && reason.contains("No such file"), "{reason}");
+    install(&folder);
+    let job = api.becomes(&id, "succeeded").await;
+    assert_eq!((&job["result"], &job["attempt"]), (&json!("only"), &json!(1)));
+    stack.audits_clean().await;
+}
+
+#[tokio::test]
+async fn a_job_whose_working_directory_is_missing_waits_uncharged_and_runs_when_it_appears() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let work = stack.directory().join("work");
+    std::fs::create_dir(&work).unwrap();
+    let folder = declare(&stack, "only", "cwd = \"../work\"");
+    let _worker = worker_in(&mut stack, &api, &folder).await;
+    std::fs::remove_dir(&work).unwrap();
+    let id = api.submit("script", &json!(null)).await;
+    let reason = given_back(&api, &id).await;
+    assert!(reason.contains("working directory") && reason.contains("not there"), "{reason}");
+    std::fs::create_dir(&work).unwrap();
+    api.becomes(&id, "succeeded").await;
+}
+
+/// Sets how many files a process may open; what it has open stays.
+fn limit_open_files(process: &Process, most: u64) {
+    let pid = Pid::from_raw(process.pid().cast_signed());
+    let limit = Rlimit { current: Some(most), ..getrlimit(Resource::Nofile) };
+    prlimit(pid, Resource::Nofile, limit).unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_out_of_descriptors_burns_no_job() {
+    const FEW: u64 = 8;
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let folder = declare(&stack, "only", "");
+    let worker = worker_in(&mut stack, &api, &folder).await;
+    limit_open_files(&worker, FEW);
+    let id = api.submit("script", &json!(null)).await;
+    let reason = given_back(&api, &id).await;
+    assert!(reason.contains("Too many open files"), "{reason}");
+    limit_open_files(&worker, 1024);
+    let job = api.becomes(&id, "succeeded").await;
+    assert_eq!(job["attempt"], 1);
+}
+
+/// The same command in a mount namespace of its own, where a file system without room is mounted on `folder`. `None` if this
+/// system lets nobody do so.
+async fn with_full_disk(command: &Command, folder: &Path) -> Option<Command> {
+    let mut probe = Command::new("unshare");
+    if !probe.args(["-rm", "true"]).output().await.is_ok_and(|tried| tried.status.success()) {
+        return None;
+    }
+    let script =
+        "mount -t tmpfs -o size=4k none \"$FOLDER\" && head -c 4096 /dev/zero > \"$FOLDER/full\"
+        (while kill -0 $$ && [ ! -e \"$FOLDER.go\" ]; do sleep 0.05; done; rm \"$FOLDER/full\") &
+        exec \"$0\"";
+    let inner = command.as_std();
+    let mut full = Command::new("unshare");
+    full.args(["-rm", "sh", "-c", script]).arg(inner.get_program()).env_clear();
+    full.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    full.env("FOLDER", folder);
+    Some(full)
+}
+
+#[tokio::test]
+async fn a_job_waits_uncharged_while_the_temporary_directory_is_full() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let folder = declare(&stack, "only", "");
+    let scratch = stack.directory().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let mut command = stack.command("test-worker");
+    command.env("CRUNCH_TASKS", folder.join("tasks.toml")).env("TMPDIR", &scratch);
+    let Some(command) = with_full_disk(&command, &scratch).await else { return };
+    let _worker = stack.spawn(command, "worker");
+    Stack::knows(&api, "script").await;
+    let id = api.submit("script", &json!(null)).await;
+    let reason = given_back(&api, &id).await;
+    assert!(reason.contains("no room for temporary files"), "{reason}");
+    std::fs::write(scratch.with_extension("go"), "").unwrap();
+    api.becomes(&id, "succeeded").await;
+}
