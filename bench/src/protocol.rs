@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crunch_common::broker::{Exchange, Settlement, TaskNames, WorkerId};
+use crunch_common::broker::{Exchange, Settlement, WorkerId};
 use crunch_common::job::{Partition, Payload};
 
 use crate::figures::Unit;
@@ -58,7 +58,7 @@ async fn drain(ground: &Ground, jobs: usize, batch: usize) {
         worker: WorkerId::generate(),
         number: 0,
         lease: Duration::from_secs(10),
-        tasks: TaskNames::default(),
+        tasks: [&TASK.parse().unwrap()].into_iter().collect(),
         queues: vec![TASK.parse().unwrap()],
         settlements: Vec::new(),
         want: batch,
