@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tokio::process::{Child, Command};
 
 use crate::wait::{eventually, in_time};
@@ -58,6 +58,19 @@ impl Process {
         if self.child.id().is_some() {
             let _ = kill_process(self.pid, signal);
         }
+    }
+
+    /// Lets it have descriptors below that number only, or any that the system allows; those that are open stay so. Returns what
+    /// it was before.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn limit_descriptors(&self, limit: Option<u64>) -> Option<u64> {
+        // A process that was waited for may have left its id to a stranger.
+        self.child.id()?;
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: limit.or(maximum), maximum };
+        prlimit(Some(self.pid), Resource::Nofile, limit).expect("it is a child of ours").current
     }
 
     /// Kills it and waits until it is gone.

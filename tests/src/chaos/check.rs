@@ -278,8 +278,8 @@ impl Evidence {
     }
 }
 
-/// Whether a job may have changed that often: one that a worker may have given back because it has no code for it was each
-/// time claimed, put off and promoted beside what is expected.
+/// Whether a job may have changed that often: one that a worker may have given back was each time claimed, put off and
+/// promoted beside what is expected.
 fn is_explained(order: &Order, expected: u64, version: u64) -> bool {
     let more = version.checked_sub(expected);
     more.is_some_and(|more| more == 0 || (order.may_be_given_back() && more.is_multiple_of(3)))

@@ -17,6 +17,8 @@ pub(super) enum Kind {
     FreezeWorker,
     /// Stopped for longer than its lease: what it was doing goes on elsewhere, and it wakes to settle too late.
     OversleepWorker,
+    /// It may open nothing more: neither a connection nor what a command needs.
+    ExhaustDescriptors,
     KillApi,
     TerminateApi,
     KillRedis,
@@ -40,11 +42,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::KillWorker,
         Self::TerminateWorker,
         Self::FreezeWorker,
         Self::OversleepWorker,
+        Self::ExhaustDescriptors,
         Self::KillApi,
         Self::TerminateApi,
         Self::KillRedis,
@@ -72,7 +75,8 @@ impl Kind {
             Self::KillWorker
             | Self::TerminateWorker
             | Self::FreezeWorker
-            | Self::OversleepWorker => worker,
+            | Self::OversleepWorker
+            | Self::ExhaustDescriptors => worker,
             Self::KillApi | Self::TerminateApi => api,
             Self::KillRedis
             | Self::RestartRedis
@@ -97,7 +101,9 @@ impl Kind {
             Self::KillWorker | Self::KillApi | Self::KillRedis | Self::RestartRedis => {
                 random.random_range(0.0..0.8)
             }
-            Self::Throttle | Self::WorkerWithoutTask => random.random_range(0.5..2.0),
+            Self::Throttle | Self::WorkerWithoutTask | Self::ExhaustDescriptors => {
+                random.random_range(0.5..2.0)
+            }
             _ if random.random_bool(0.2) => random.random_range(1.0..2.0),
             _ => random.random_range(0.05..0.6),
         }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::faults::Suffered;
-use super::orders::QUEUES;
+use super::orders::{QUEUES, command};
 use super::{Ledger, Plan};
 use crate::stack::command_on;
 use crate::{Process, Proxy, RedisServer, tasks};
@@ -66,6 +66,7 @@ impl Fleet {
             troubles: Mutex::default(),
             faults: File::create(plan.directory.join("faults.ledger"))?,
         };
+        std::fs::write(fleet.commands(), command())?;
         let [to_apis, to_workers] = [Proxy::to(port), Proxy::to(port)];
         for _ in 0..plan.apis {
             let member = fleet.member(Role::Api, to_apis.beside()).await;
@@ -105,6 +106,7 @@ impl Fleet {
                 command.env("CRUNCH_WORKER_CONCURRENCY", "16").env("CRUNCH_WORKER_GRACE_MS", "200");
                 command.env("CRUNCH_WORKER_QUEUES", QUEUES.join(","));
                 command.env(tasks::LEDGER_VARIABLE, self.ledger());
+                command.env("CRUNCH_TASKS", self.commands());
             }
         }
         if role == Role::WorkerWithoutTask {
@@ -134,6 +136,11 @@ impl Fleet {
 
     pub(super) fn ledger(&self) -> PathBuf {
         self.directory.join("runs.ledger")
+    }
+
+    /// The file that declares the command.
+    fn commands(&self) -> PathBuf {
+        self.directory.join("tasks.toml")
     }
 
     pub(super) fn directory(&self) -> &Path {

@@ -41,6 +41,7 @@ impl Fleet {
                 self.terminate(fault.target, &mut process).await;
                 self.replace(role, member, &mut process).await;
             }
+            Kind::ExhaustDescriptors => exhaust_descriptors(&process, fault.length).await,
             Kind::FreezeWorker | Kind::OversleepWorker => freeze(&process, fault.length).await,
             _ => line_suffers(member, fault).await,
         }
@@ -114,6 +115,13 @@ async fn freeze(process: &Process, length: Duration) {
     process.signal(Signal::STOP);
     sleep(length).await;
     process.signal(Signal::CONT);
+}
+
+/// Leaves it what it has open, and nothing more.
+async fn exhaust_descriptors(process: &Process, length: Duration) {
+    let whole = process.limit_descriptors(Some(0));
+    sleep(length).await;
+    process.limit_descriptors(whole);
 }
 
 async fn line_suffers(member: &Member, fault: &Fault) {

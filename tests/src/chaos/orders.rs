@@ -14,18 +14,21 @@ use crate::tasks::ledger;
 
 /// The queues, in the order in which workers prefer them.
 pub(super) const QUEUES: [&str; 3] = ["work.first", "work.bulk", "work.slow"];
-/// The task, and another that does the same and that a worker may have no code for.
-pub(super) const TASKS: [&str; 2] = ["chaos.work", "chaos.rare"];
+/// The task, another that does the same and that a worker may have no code for, and a command.
+pub(super) const TASKS: [&str; 3] = ["chaos.work", "chaos.rare", "chaos.command"];
+/// The command of its task. It writes no ledger: only its result is judged.
+const COMMAND: &str = r#"sed -E 's/.*"number":([0-9]+).*/{"number":\1,"epoch":'$CRUNCH_EPOCH'}/'"#;
 /// Bytes that do not travel with the calls of others.
 const LARGE: usize = 64 * 1024;
 /// No payload and no result is larger: a few of that size fill a slow line for seconds.
 const LARGEST: usize = 2560 * 1024;
 /// What the tasks take and return at most: beside the padding there is little.
 const ROOM: u64 = 2 * LARGEST as u64;
-/// About as many orders of a run are large at most: Redis keeps all of them, and writes each to its disk.
-const MOST_LARGE: f64 = 300.0;
-/// Of a small run one order in a hundred is large.
-const SHARE_OF_LARGE: f64 = 0.01;
+/// About as many orders of a run are large at most, because Redis keeps all of them and writes each to its disk; and as many
+/// are for the command, because each starts processes.
+const MOST_COSTLY: f64 = 300.0;
+/// Of a small run one order in a hundred is of either kind.
+const SHARE_OF_COSTLY: f64 = 0.01;
 
 /// One job as the client wants it; the same for the same seed and number.
 #[derive(Debug, Clone, Default)]
@@ -79,8 +82,11 @@ impl Order {
         let delay_ms = random.random_bool(0.03).then(|| random.random_range(1..3000));
         let fails = u32::from(random.random_bool(0.01));
         let is_canceled = random.random_bool(0.01);
-        let task = TASKS[usize::from(random.random_bool(0.1))];
-        let (padding, returns) = draw_sizes(&mut random, plan);
+        let mut task = TASKS[usize::from(random.random_bool(0.1))];
+        let (padding, mut returns) = draw_sizes(&mut random, plan);
+        if random.random_bool(share_of_costly(plan)) {
+            (task, returns) = (TASKS[2], 0);
+        }
         let work = Work { number, busy_ms, fails, returns };
         Self { number, task, queue, priority, delay_ms, work, padding, is_canceled }
     }
@@ -89,9 +95,9 @@ impl Order {
         self.delay_ms.is_some()
     }
 
-    /// Whether a worker may have given it back because it has no code for it.
+    /// Whether a worker may have given it back, because it has no code for it or cannot start a command.
     pub(super) fn may_be_given_back(&self) -> bool {
-        self.task == TASKS[1]
+        TASKS[1..].contains(&self.task)
     }
 
     /// Whether its payload or its result is large.
@@ -113,7 +119,8 @@ impl Order {
 
     /// The result of its claim of that epoch, as [`without_padding`] shows it.
     pub(super) fn result(&self, number: u64, epoch: u64) -> Value {
-        outcome(number, epoch, self.padding, json!(self.work.returns))
+        let received = if self.task == TASKS[2] { 0 } else { self.padding };
+        outcome(number, epoch, received, json!(self.work.returns))
     }
 }
 
@@ -132,8 +139,7 @@ impl Order {
 
 /// How large payload and result are made: one of them, or both.
 fn draw_sizes(random: &mut impl Rng, plan: &Plan) -> (usize, usize) {
-    let share = (MOST_LARGE / plan.jobs.max(1) as f64).min(SHARE_OF_LARGE);
-    if !random.random_bool(share) {
+    if !random.random_bool(share_of_costly(plan)) {
         return (0, 0);
     }
     let mut size = || match random.random_bool(0.1) {
@@ -142,6 +148,10 @@ fn draw_sizes(random: &mut impl Rng, plan: &Plan) -> (usize, usize) {
     };
     let (padding, returns) = (size(), size());
     [(padding, 0), (0, returns), (padding, returns)][random.random_range(0..3)]
+}
+
+fn share_of_costly(plan: &Plan) -> f64 {
+    (MOST_COSTLY / plan.jobs.max(1) as f64).min(SHARE_OF_COSTLY)
 }
 
 /// What the handler returns. It names what came in, so that a payload that was cut off is found.
@@ -178,6 +188,14 @@ pub(crate) fn task() -> Task {
 /// The task that a worker may lack.
 pub(crate) fn rare_task() -> Task {
     Task::new(TASKS[1], work).max_attempts(10).max_payload(ROOM).max_result(ROOM)
+}
+
+/// Declares the command to the stock worker.
+pub(super) fn command() -> String {
+    let name = TASKS[2];
+    format!(
+        "[[task]]\nname = \"{name}\"\ncommand = [\"sh\", \"-c\", '''{COMMAND}''']\nmax_attempts = 20\nmax_payload = {ROOM}\n"
+    )
 }
 
 /// The handler: notes its start, works, fails as often as it was told to, notes its end, and names the attempt in its
