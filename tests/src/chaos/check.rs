@@ -278,11 +278,11 @@ impl Evidence {
     }
 }
 
-/// Whether a job may have changed that often: one that a worker may have given back was each time claimed, put off and
-/// promoted beside what is expected.
+/// Whether a job may have changed that often: one that a worker may have given back was each time claimed and parked, or claimed,
+/// put off and promoted, beside what is expected.
 fn is_explained(order: &Order, expected: u64, version: u64) -> bool {
     let more = version.checked_sub(expected);
-    more.is_some_and(|more| more == 0 || (order.may_be_given_back() && more.is_multiple_of(3)))
+    more.is_some_and(|more| more == 0 || (order.may_be_given_back() && more > 1))
 }
 
 /// How often a job must have changed, if that can be told: taken, promoted, claimed and ended for each attempt, and asked

@@ -20,7 +20,17 @@ use super::fleet::Fleet;
 use super::orders::{QUEUES, without_padding};
 
 const ROOT: &str = "crunch:{0}";
-const LANES: [&str; 5] = ["solitary", "urgent", "high", "normal", "low"];
+/// Where jobs wait; each task has a lane for those that are parked.
+const LANES: [&str; 8] = [
+    "solitary",
+    "urgent",
+    "high",
+    "normal",
+    "low",
+    "task:chaos.work",
+    "task:chaos.rare",
+    "task:chaos.command",
+];
 /// So many records are read at once.
 const PAGE: usize = 1000;
 

@@ -192,7 +192,7 @@ fn only_a_job_that_a_worker_may_lack_the_task_of_may_be_given_back() {
         })
     };
     assert_eq!(given_back(Order::rare(), 6), [""; 0]);
-    assert_eq!(given_back(Order::rare(), 4), ["a job ends once"]);
+    assert_eq!(given_back(Order::rare(), 1), ["a job ends once"]);
     assert_eq!(given_back(Order::default(), 3), ["a job ends once"]);
 }
 
