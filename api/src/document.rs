@@ -201,6 +201,14 @@ pub(crate) struct Items<T> {
     pub(crate) items: Vec<T>,
 }
 
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    /// Give it back as `cursor` for the next page; null at the end.
+    pub(crate) next_cursor: Option<String>,
+}
+
 /// A page of jobs.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobPage {

@@ -7,6 +7,7 @@ pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod metrics;
 pub(crate) mod pages;
+pub(crate) mod paging;
 pub(crate) mod queues;
 pub(crate) mod results;
 pub(crate) mod sight;

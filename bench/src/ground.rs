@@ -89,7 +89,7 @@ impl Ground {
         slots: usize,
         arguments: &[&str],
     ) -> Vec<Process> {
-        let wanted = self.broker.workers().await.unwrap().len() + count;
+        let wanted = self.broker.fleet().await.unwrap().len() + count;
         let started = (0..count).map(|_| {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["worker", "--redis-url", &self.stack.redis.url()]);
@@ -97,7 +97,7 @@ impl Ground {
             self.stack.spawn(command, "worker")
         });
         let started = started.collect();
-        while self.broker.workers().await.unwrap().len() < wanted {
+        while self.broker.fleet().await.unwrap().len() < wanted {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         started

@@ -112,9 +112,8 @@ async fn lengths<T>(broker: &Broker, sender: &JoinHandle<T>) -> Vec<u64> {
     let mut lengths = Vec::new();
     while !sender.is_finished() {
         tokio::time::sleep(LOOK).await;
-        let queues = broker.queues().await.unwrap();
-        let queued = queues.iter().find(|queue| queue.name.as_str() == TASK);
-        lengths.push(queued.map_or(0, |queue| queue.queued));
+        let queue = broker.queue(&TASK.parse().unwrap()).await.unwrap();
+        lengths.push(queue.map_or(0, |queue| queue.queued));
     }
     lengths
 }

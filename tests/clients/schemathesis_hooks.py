@@ -27,7 +27,7 @@ def before_call(context, case, kwargs):
     if re.fullmatch(r"[0-9]+", str(options.get("wait", ""))):
         options["wait"] = "0"
     # A cursor is what a page before gave, or nothing.
-    if case.operation.path in ("/jobs", "/jobs/{id}/logs"):
+    if case.operation.path in ("/jobs", "/jobs/{id}/logs", "/queues", "/workers", "/tasks"):
         options.pop("cursor", None)
     # Before 1970 there was no time, and no job.
     for bound in ("created_after", "created_before"):

@@ -13,6 +13,7 @@ mod lists;
 mod names;
 mod openapi;
 mod outages;
+mod pages;
 mod parameters;
 mod protocol;
 mod rates;

@@ -50,7 +50,8 @@ fn one_by_one(document: &mut Value) {
     let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
     let known: BTreeSet<_> = schemas.keys().cloned().collect();
     for (name, schema) in schemas {
-        if let Some(item) = name.strip_prefix("Items_").filter(|item| known.contains(*item)) {
+        let item = name.strip_prefix("Items_").or_else(|| name.strip_prefix("Page_"));
+        if let Some(item) = item.filter(|item| known.contains(*item)) {
             schema["properties"]["items"]["items"] =
                 json!({ "$ref": format!("#/components/schemas/{item}") });
         }

@@ -1,14 +1,15 @@
 //! Where jobs wait, and the operators' hand on it.
 
 use actix_web::{HttpRequest, web};
-use crunch_common::broker::QueueSummary;
+use crunch_common::broker::{QueueQuery, QueueSummary};
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskName;
 
 use super::Answer;
+use super::paging::Paging;
 use super::sight::{no_such_queue, queue_name};
 use crate::auth::Caller;
-use crate::document::{Count, Items, QueueDocument, ok};
+use crate::document::{Count, Page, QueueDocument, ok};
 use crate::metrics;
 use crate::problem::Problem;
 use crate::query;
@@ -18,13 +19,23 @@ use crate::state::App;
 const DEFAULT_REDRIVE: u64 = 1000;
 const MAX_REDRIVE: u64 = 100_000;
 
-/// Every queue that was used or served in the last hour, or holds anything.
+/// Every queue that was used or served in the last hour, or holds anything, a page at a time.
 #[utoipa::path(get, path = "/queues", tag = "queues", operation_id = "listQueues",
-    responses((status = 200, description = "Queues by name", body = Items<QueueDocument>)))]
-pub(crate) async fn list(app: web::Data<App>, caller: Caller) -> Answer {
-    let (queues, workers) = (app.broker.queues().await?, app.broker.fleet().await?);
-    let seen = queues.iter().filter(|queue| caller.may_use(&queue.name));
-    Ok(ok(&Items { items: seen.map(|queue| QueueDocument::new(queue, &workers)).collect() }))
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "How many at most; 1000 unless said"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "Queues by name; a page may be short, only a null `next_cursor` ends the list", body = Page<QueueDocument>)))]
+pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
+    let paging = Paging::<QueueName>::of(&request)?;
+    let query = QueueQuery {
+        among: caller.queues().cloned(),
+        after: paging.after.clone(),
+        limit: paging.limit,
+    };
+    let (page, workers) = (app.broker.queues(&query).await?, app.broker.fleet().await?);
+    let items = page.items.iter().map(|queue| QueueDocument::new(queue, &workers)).collect();
+    Ok(paging.page(&request, items, page.next))
 }
 
 /// One queue.

@@ -1,21 +1,58 @@
 //! What can be done here: tasks that workers declared.
 
-use actix_web::web;
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, web};
+use crunch_common::schema::Schema;
 use crunch_common::task::TaskName;
 
 use super::Answer;
-use crate::document::{Items, TaskDocument, ok};
+use super::paging::Paging;
+use crate::catalog::Declared;
+use crate::document::{Page, TaskDocument, ok};
 use crate::problem::{Problem, UNKNOWN_TASK};
 use crate::state::App;
 
-/// Every task that a worker declared in the last 30 days.
+/// A page of tasks ends where their schemas have this size: what a thousand usual tasks declare, and about as much as the largest
+/// page of jobs. The last one may be beyond it, by twice 64 KiB.
+const MAX_SCHEMAS: usize = 4 * 1024 * 1024;
+
+/// Every task that a worker declared in the last 30 days, a page at a time.
 #[utoipa::path(get, path = "/tasks", tag = "tasks", operation_id = "listTasks",
-    responses((status = 200, description = "Tasks by name", body = Items<TaskDocument>)))]
-pub(crate) async fn list(app: web::Data<App>) -> Answer {
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "How many at most; 1000 unless said"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "Tasks by name; a page may be short, as their schemas have 4 MiB at most, and only a null `next_cursor` ends the list", body = Page<TaskDocument>)))]
+pub(crate) async fn list(app: web::Data<App>, request: HttpRequest) -> Answer {
+    let paging = Paging::<TaskName>::of(&request)?;
     let (tasks, workers) = (app.catalog.read().await?, app.broker.fleet().await?);
-    Ok(ok(&Items {
-        items: tasks.iter().map(|declared| TaskDocument::new(&declared.task, &workers)).collect(),
-    }))
+    let (page, more) = stretch(&tasks, &paging);
+    let items = page.iter().map(|declared| TaskDocument::new(&declared.task, &workers)).collect();
+    let last = page.last().filter(|_| more).map(|declared| declared.task.name.clone());
+    Ok(paging.page(&request, items, last))
+}
+
+/// The tasks of that page, and whether others follow.
+fn stretch<'a>(
+    tasks: &'a [Arc<Declared>],
+    paging: &Paging<TaskName>,
+) -> (&'a [Arc<Declared>], bool) {
+    let passed = |after: &TaskName| tasks.partition_point(|declared| declared.task.name <= *after);
+    let rest = &tasks[paging.after.as_ref().map_or(0, passed)..];
+    let mut schemas = 0;
+    let fits = |declared: &&Arc<Declared>| {
+        let before = schemas;
+        schemas += schema_bytes(declared);
+        before < MAX_SCHEMAS
+    };
+    let page = &rest[..rest.iter().take(paging.limit).take_while(fits).count()];
+    (page, page.len() < rest.len())
+}
+
+fn schema_bytes(declared: &Declared) -> usize {
+    let schemas = [&declared.task.payload_schema, &declared.task.result_schema];
+    schemas.into_iter().flatten().map(|schema: &Schema| schema.as_str().len()).sum()
 }
 
 /// One task.

@@ -1,17 +1,25 @@
 //! Who works here.
 
-use actix_web::web;
+use actix_web::{HttpRequest, web};
+use crunch_common::broker::WorkerId;
 
 use super::Answer;
+use super::paging::Paging;
 use crate::auth::Caller;
-use crate::document::{Items, WorkerDocument, ok};
+use crate::document::{Page, WorkerDocument};
 use crate::state::App;
 
-/// Every worker that beat in the last 30 seconds.
+/// Every worker that beat in the last 30 seconds, a page at a time.
 #[utoipa::path(get, path = "/workers", tag = "workers", operation_id = "listWorkers",
-    responses((status = 200, description = "Workers and what they run", body = Items<WorkerDocument>)))]
-pub(crate) async fn list(app: web::Data<App>, caller: Caller) -> Answer {
-    let mut workers = app.broker.workers().await?;
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "How many at most; 1000 unless said"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "Workers and what they run, by id; a page may be short, only a null `next_cursor` ends the list", body = Page<WorkerDocument>)))]
+pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
+    let paging = Paging::<WorkerId>::of(&request)?;
+    let page = app.broker.workers(paging.after, paging.limit).await?;
+    let mut workers = page.items;
     if caller.queues().is_some() {
         workers.retain(|worker| worker.info.queues.iter().any(|queue| caller.may_use(queue)));
         for worker in &mut workers {
@@ -19,5 +27,6 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller) -> Answer {
             worker.running.retain(|job| caller.may_use(&job.queue));
         }
     }
-    Ok(ok(&Items { items: workers.into_iter().map(WorkerDocument::from).collect() }))
+    let items = workers.into_iter().map(WorkerDocument::from).collect();
+    Ok(paging.page(&request, items, page.next))
 }

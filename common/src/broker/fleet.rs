@@ -1,6 +1,7 @@
 //! The people's view of workers. Never changes anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use redis::Value;
 
@@ -43,46 +44,90 @@ pub struct RunningJob {
     pub started_at: Option<Timestamp>,
 }
 
+/// Some workers, by id.
+#[derive(Debug, Clone)]
+pub struct WorkerPage {
+    /// The workers.
+    pub items: Vec<WorkerSummary>,
+    /// The next page is behind this one; `None` at the end.
+    pub next: Option<WorkerId>,
+}
+
+/// Whoever counts workers counts no more of them: each is some kilobytes to read. Those that beat last come first.
+const FLEET_MOST: usize = 5000;
+/// Beyond so many workers the list is cut: their ids alone are read for each page, 4 MB of them.
+const WORKERS_MOST: usize = 100_000;
 /// Workers read in one round trip: each may have a description of some kilobytes.
 const WORKERS_A_TRIP: usize = 100;
 /// Running jobs read in one round trip: about a millisecond of Redis' time.
 const JOBS_A_TRIP: usize = 500;
 
 impl Broker {
-    /// Workers that beat in the last 30 s, and what they run, by id.
+    /// A page of the workers that beat in the last 30 s, and what they run, by id: those behind `after`. Beside them only ids are
+    /// read.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
-    pub async fn workers(&self) -> Result<Vec<WorkerSummary>, Error> {
-        self.read_fleet(true).await
+    pub async fn workers(
+        &self,
+        after: Option<WorkerId>,
+        limit: usize,
+    ) -> Result<WorkerPage, Error> {
+        let mut ids = BTreeSet::new();
+        for partition in self.partitions() {
+            ids.extend(self.worker_ids(&self.settings.keys(partition), WORKERS_MOST).await?);
+        }
+        let mut ids: Vec<_> = match after {
+            Some(after) => ids.range((Bound::Excluded(after), Bound::Unbounded)).copied().collect(),
+            None => ids.into_iter().collect(),
+        };
+        let more = ids.len() > limit;
+        ids.truncate(limit);
+        let mut workers = BTreeMap::new();
+        for partition in self.partitions() {
+            self.read_workers(&self.settings.keys(partition), &ids, true, &mut workers).await?;
+        }
+        let next = if more { ids.pop() } else { None };
+        Ok(WorkerPage { items: workers.into_values().collect(), next })
     }
 
-    /// As [`Broker::workers`], without what they run: as many reads as there are workers, and none for their jobs.
+    /// Workers that beat in the last 30 s, without what they run, by id: up to 5000, those that beat last.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn fleet(&self) -> Result<Vec<WorkerSummary>, Error> {
-        self.read_fleet(false).await
-    }
-
-    async fn read_fleet(&self, with_jobs: bool) -> Result<Vec<WorkerSummary>, Error> {
-        let mut workers: BTreeMap<String, WorkerSummary> = BTreeMap::new();
+        let mut workers = BTreeMap::new();
         for partition in self.partitions() {
             let keys = self.settings.keys(partition);
-            let mut index = redis::pipe();
-            index.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(-1);
-            let ids = reply::array(self.pooled(&index).await?.swap_remove(0))?;
-            let ids: Vec<WorkerId> =
-                ids.into_iter().map(reply::parsed).collect::<Result<_, _>>()?;
-            for ids in ids.chunks(WORKERS_A_TRIP) {
-                for (worker, running) in self.workers_in(&keys, ids, with_jobs).await? {
-                    let id = worker.id.to_string();
-                    let known = workers.entry(id).or_insert(worker);
-                    known.running.extend(self.running_jobs(&keys, &running).await?);
-                }
-            }
+            let ids = self.worker_ids(&keys, FLEET_MOST).await?;
+            self.read_workers(&keys, &ids, false, &mut workers).await?;
         }
         Ok(workers.into_values().collect())
+    }
+
+    /// The ids of up to `most` workers, those that beat last.
+    async fn worker_ids(&self, keys: &Keys, most: usize) -> Result<Vec<WorkerId>, Error> {
+        let mut ask = redis::pipe();
+        ask.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(most - 1).arg("REV");
+        let ids = reply::array(self.pooled(&ask).await?.swap_remove(0))?;
+        ids.into_iter().map(reply::parsed).collect()
+    }
+
+    /// Adds what one partition knows of workers.
+    async fn read_workers(
+        &self,
+        keys: &Keys,
+        ids: &[WorkerId],
+        with_jobs: bool,
+        workers: &mut BTreeMap<WorkerId, WorkerSummary>,
+    ) -> Result<(), Error> {
+        for ids in ids.chunks(WORKERS_A_TRIP) {
+            for (worker, running) in self.workers_in(keys, ids, with_jobs).await? {
+                let known = workers.entry(worker.id).or_insert(worker);
+                known.running.extend(self.running_jobs(keys, &running).await?);
+            }
+        }
+        Ok(())
     }
 
     /// Some workers as one partition knows them, and which of its jobs they run.

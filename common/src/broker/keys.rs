@@ -108,6 +108,11 @@ impl Keys {
         self.key(format_args!("queues"))
     }
 
+    /// ZSET of the same queues, all with score 0: in the order of their names.
+    pub(crate) fn names(&self) -> String {
+        self.key(format_args!("queues:names"))
+    }
+
     /// HASH, what audits need to know of each other.
     pub(crate) fn audit(&self) -> String {
         self.key(format_args!("audit"))
@@ -261,6 +266,7 @@ mod tests {
         let worker: WorkerId = "00000000-0000-4000-8000-000000000000".parse().unwrap();
         let spelled = [
             ("queues", keys.queues()),
+            ("names", keys.names()),
             ("audit", keys.audit()),
             ("quarantine", keys.quarantine()),
             ("paused", keys.paused()),

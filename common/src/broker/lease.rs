@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::job::{JobError, JobId, Payload};
 
 /// Id of a worker: a fresh UUID at every start. The host name is only a label, and two processes never share an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(Uuid);
 
 impl WorkerId {

@@ -1,6 +1,7 @@
-//! The people's view of queues: all of them, or one by itself. Never changes anything.
+//! The people's view of queues: a page of them, or one by itself. Never changes anything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
@@ -60,31 +61,50 @@ const COUNTED_IN_A_LIST: u64 = 20;
 /// States read in one round trip: about a millisecond of Redis' time.
 const STATES_A_TRIP: usize = 1000;
 
+/// Which queues are listed.
+#[derive(Debug, Clone)]
+pub struct QueueQuery {
+    /// Only these.
+    pub among: Option<BTreeSet<QueueName>>,
+    /// Only those behind that one.
+    pub after: Option<QueueName>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl QueueQuery {
+    /// The first `limit` of all queues.
+    #[must_use]
+    pub const fn first(limit: usize) -> Self {
+        Self { among: None, after: None, limit }
+    }
+}
+
+/// Some queues, by name.
+#[derive(Debug, Clone)]
+pub struct QueuePage {
+    /// The queues.
+    pub items: Vec<QueueSummary>,
+    /// The next page is behind this one; `None` at the end.
+    pub next: Option<QueueName>,
+}
+
 impl Broker {
-    /// Queues that were used or served in the last hour, or hold anything, by name.
+    /// A page of the queues that were used or served in the last hour, or hold anything, by name. Costs as much as there are on
+    /// it. It may be short if only some queues are wanted.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
-    pub async fn queues(&self) -> Result<Vec<QueueSummary>, Error> {
-        let mut queues: BTreeMap<QueueName, QueueSummary> = BTreeMap::new();
-        for partition in self.partitions() {
-            let keys = self.settings.keys(partition);
-            let mut index = redis::pipe();
-            index.cmd("ZRANGE").arg(keys.queues()).arg(0).arg(-1);
-            index.cmd("SMEMBERS").arg(keys.paused()).cmd("TIME");
-            let [names, paused, time] = reply::fields(Value::Array(self.pooled(&index).await?))?;
-            let now = reply::time_ms(time)?;
-            let names: Vec<QueueName> = read_names(names)?;
-            let paused: BTreeSet<QueueName> = read_names(paused)?;
-            for names in names.chunks(QUEUES_A_TRIP) {
-                let parts = self.parts(&keys, names, now, COUNTED_IN_A_LIST).await?;
-                for mut part in parts {
-                    part.paused = paused.contains(&part.name);
-                    merge(&mut queues, part);
-                }
-            }
-        }
-        Ok(queues.into_values().collect())
+    pub async fn queues(&self, query: &QueueQuery) -> Result<QueuePage, Error> {
+        let after = query.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut names: Vec<QueueName> = match &query.among {
+            Some(among) => among.range((after, Bound::Unbounded)).cloned().collect(),
+            None => self.names_everywhere(after, query.limit + 1).await?,
+        };
+        let more = names.len() > query.limit;
+        names.truncate(query.limit);
+        let items = self.summaries(&names, COUNTED_IN_A_LIST).await?;
+        Ok(QueuePage { items, next: if more { names.pop() } else { None } })
     }
 
     /// One queue, if it is known: used or served in the last hour, or it holds anything. What other queues there are costs
@@ -93,23 +113,51 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn queue(&self, name: &QueueName) -> Result<Option<QueueSummary>, Error> {
+        Ok(self.summaries(std::slice::from_ref(name), COUNTED).await?.pop())
+    }
+
+    /// The first `most` names that any partition knows.
+    async fn names_everywhere(
+        &self,
+        after: Bound<&QueueName>,
+        most: usize,
+    ) -> Result<Vec<QueueName>, Error> {
+        let mut names = BTreeSet::new();
+        for partition in self.partitions() {
+            names.extend(self.queue_names(partition, after, most).await?);
+        }
+        Ok(names.into_iter().take(most).collect())
+    }
+
+    /// Those of the queues that are known, by name.
+    async fn summaries(
+        &self,
+        names: &[QueueName],
+        counted: u64,
+    ) -> Result<Vec<QueueSummary>, Error> {
         let mut queues = BTreeMap::new();
         for partition in self.partitions() {
             let keys = self.settings.keys(partition);
-            let mut index = redis::pipe();
-            index.cmd("ZSCORE").arg(keys.queues()).arg(name.as_str());
-            index.cmd("SISMEMBER").arg(keys.paused()).arg(name.as_str()).cmd("TIME");
-            let [used, paused, time] = reply::fields(Value::Array(self.pooled(&index).await?))?;
-            if used == Value::Nil {
-                continue;
-            }
-            let now = reply::time_ms(time)?;
-            for mut part in self.parts(&keys, std::slice::from_ref(name), now, COUNTED).await? {
-                part.paused = reply::integer(&paused)? == 1;
-                merge(&mut queues, part);
+            for names in names.chunks(QUEUES_A_TRIP) {
+                let mut index = redis::pipe();
+                for name in names {
+                    index.cmd("ZSCORE").arg(keys.queues()).arg(name.as_str());
+                    index.cmd("SISMEMBER").arg(keys.paused()).arg(name.as_str());
+                }
+                let mut replies = self.pooled(index.cmd("TIME")).await?;
+                let now = reply::time_ms(replies.pop().unwrap_or(Value::Nil))?;
+                let known = names.iter().zip(replies.chunks_exact(2));
+                let known = known.filter(|(_, replies)| replies[0] != Value::Nil);
+                let (known, paused): (Vec<_>, Vec<_>) =
+                    known.map(|(name, replies)| (name.clone(), &replies[1])).unzip();
+                let parts = self.parts(&keys, &known, now, counted).await?;
+                for (mut part, paused) in parts.into_iter().zip(paused) {
+                    part.paused = reply::integer(paused)? == 1;
+                    merge(&mut queues, part);
+                }
             }
         }
-        Ok(queues.into_values().next())
+        Ok(queues.into_values().collect())
     }
 
     /// Whether a queue is known: used or served in the last hour, or it holds anything.
@@ -179,10 +227,6 @@ impl Broker {
         }
         Ok(retrying)
     }
-}
-
-fn read_names<C: FromIterator<QueueName>>(names: Value) -> Result<C, Error> {
-    reply::array(names)?.into_iter().map(reply::parsed).collect()
 }
 
 /// How many replies [`ask_part`] leads to.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crunch_common::broker::{
-    Broker, Durability, Exchange, Library, ListQuery, Lookup, NewJob, Start, TaskNames, WorkerId,
+    Broker, Durability, Exchange, Heartbeat, Library, ListQuery, Lookup, NewJob, QueueQuery, Start,
+    TaskNames, WorkerId, WorkerInfo,
 };
 use crunch_common::config::BrokerConfig;
 use crunch_common::job::{JobId, Partition, Payload, Priority, Status};
@@ -65,7 +66,7 @@ async fn walk(broker: &Broker, status: Option<Status>, limit: usize) -> (Vec<Job
 }
 
 #[tokio::test]
-async fn a_page_over_many_queues_reads_their_names_once() {
+async fn a_page_over_many_queues_reads_a_range_of_their_names() {
     let redis = RedisServer::start();
     let (broker, names, _) = queues(&redis, 2000).await;
     let mut connection = redis.connect().await;
@@ -75,7 +76,100 @@ async fn a_page_over_many_queues_reads_their_names_once() {
     let page = broker.list(&query).await.unwrap();
     assert_eq!(page.items.len(), 20);
     let bytes = sent(&mut connection).await - before;
-    assert!(bytes < 2 * all_names, "{bytes} bytes for a page, {all_names} for all names");
+    assert!(bytes < 2 * all_names / 3, "{bytes} bytes for a page, {all_names} for all names");
+}
+
+/// Every queue of a list, by pages of `limit`.
+async fn list_queues(broker: &Broker, mut query: QueueQuery) -> Vec<String> {
+    let mut names = Vec::new();
+    loop {
+        let page = broker.queues(&query).await.unwrap();
+        assert!(page.items.len() <= query.limit);
+        names.extend(page.items.iter().map(|queue| queue.name.to_string()));
+        query.after = page.next;
+        if query.after.is_none() {
+            return names;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_queues_costs_what_it_shows() {
+    let redis = RedisServer::start();
+    let (broker, mut names, _) = queues(&redis, 2000).await;
+    names.sort();
+    let mut connection = redis.connect().await;
+    let before = sent(&mut connection).await;
+    let mut query = QueueQuery::first(10);
+    query.after = Some(names[699].parse().unwrap());
+    let page = broker.queues(&query).await.unwrap();
+    let bytes = sent(&mut connection).await - before;
+    assert!(bytes < 10_000, "{bytes} bytes for ten queues");
+    let shown: Vec<_> = page.items.iter().map(|queue| queue.name.to_string()).collect();
+    assert_eq!((&shown[..], page.next), (&names[700..710], names[709].parse().ok()));
+    assert!(page.items.iter().all(|queue| queue.queued == 1 && !queue.paused));
+    for limit in [333, 1000] {
+        assert_eq!(list_queues(&broker, QueueQuery::first(limit)).await, names);
+    }
+    let some = [&names[3], &names[1999], "unknown"].map(|name| name.parse().unwrap());
+    let query = QueueQuery { among: Some(some.into()), ..QueueQuery::first(1) };
+    assert_eq!(list_queues(&broker, query).await, [names[3].as_str(), &names[1999]]);
+}
+
+#[tokio::test]
+async fn queues_of_all_partitions_are_listed_once() {
+    let redis = RedisServer::start();
+    let config = BrokerConfig {
+        redis_url: redis.url().parse().unwrap(),
+        partitions: 4,
+        ..BrokerConfig::default()
+    };
+    let broker = Broker::with_library(&config, Library::shipped()).unwrap();
+    let names: Vec<_> = (0..40).map(|at| format!("q{:02}", at / 2)).collect();
+    let jobs: Vec<_> = names.iter().map(|name| job(&broker, name)).collect();
+    for answer in broker.enqueue(&jobs).await {
+        answer.unwrap();
+    }
+    let once: BTreeSet<_> = names.into_iter().collect();
+    for limit in [1, 7, 20, 100] {
+        let listed = list_queues(&broker, QueueQuery::first(limit)).await;
+        assert_eq!(listed, once.iter().cloned().collect::<Vec<_>>(), "{limit}");
+    }
+    let page = broker.queues(&QueueQuery::first(20)).await.unwrap();
+    assert!(page.items.iter().all(|queue| queue.queued == 2));
+    let (ids, _) = walk(&broker, Some(Status::Queued), 7).await;
+    assert_eq!(ids.len(), 40);
+}
+
+#[tokio::test]
+async fn a_page_of_workers_costs_what_it_shows() {
+    let redis = RedisServer::start();
+    let broker = redis.broker("reads", Library::shipped());
+    let info = WorkerInfo {
+        host: "h".repeat(500),
+        pid: 1,
+        version: "0".into(),
+        tasks: Vec::new(),
+        queues: Vec::new(),
+        slots: 1,
+        started_at: crunch_common::time::Timestamp::now(),
+    };
+    let mut ids: Vec<_> = (0..200).map(|_| WorkerId::generate()).collect();
+    for &worker in &ids {
+        let lease = Duration::from_secs(60);
+        let beat = Heartbeat { worker, lease, info: &info, busy: 0, leases: &[] };
+        broker.heartbeat(Partition::default(), &beat).await.unwrap();
+    }
+    ids.sort();
+    let mut connection = redis.connect().await;
+    let before = sent(&mut connection).await;
+    let page = broker.workers(Some(ids[99]), 10).await.unwrap();
+    let bytes = sent(&mut connection).await - before;
+    assert!(bytes < 30_000, "{bytes} bytes for ten workers");
+    let shown: Vec<_> = page.items.iter().map(|worker| worker.id).collect();
+    assert_eq!((&shown[..], page.next), (&ids[100..110], Some(ids[109])));
+    let last = broker.workers(Some(ids[189]), 10).await.unwrap();
+    assert_eq!((last.items.len(), last.next), (10, None));
 }
 
 #[tokio::test]

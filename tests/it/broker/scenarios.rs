@@ -24,6 +24,7 @@ mod ends;
 mod intake;
 mod limits;
 mod losses;
+mod names;
 mod parking;
 mod reports;
 mod sweeps;
@@ -284,6 +285,8 @@ stories! {
     "a job that runs at its deadline is its worker's, until it is lost" => deadlines::running,
     "a job that ended has no deadline any more, and one that is revived has" => deadlines::revived,
     "what an audit knows of deadlines and parked jobs" => audits::side_lists,
+    "a page lists every queue by name, also beside a version that knows no names" => names::listed,
+    "an audit finds a queue that no list shows" => names::audited,
     // Those that take longest come last: a mutant is tried on each until one notices.
     "what is due is found in one of many queues, and the others are visited in turn" => sweeps::many_queues,
     "a queue with much that is due is visited until all of it is done" => sweeps::many_jobs,

@@ -17,6 +17,8 @@ pub(crate) struct Snapshot {
     overlooked: Vec<&'static str>,
     /// Queues where a lease ends, or a job is due, before a sweep would come.
     late: Vec<&'static str>,
+    /// Queues that only one of both indexes has.
+    listed_once: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +60,11 @@ pub(crate) fn result_of(id: JobId, epoch: u64) -> String {
     format!("\"{id}:{epoch}\"")
 }
 
+async fn members(redis: &mut MultiplexedConnection, prefix: &str, tail: &str) -> BTreeSet<String> {
+    let mut ask = redis::cmd("ZRANGE");
+    ask.arg(format!("{prefix}:{{0}}:{tail}")).arg(0).arg(-1).query_async(redis).await.unwrap()
+}
+
 impl Snapshot {
     /// Reads everything with plain commands: no function of ours stands between the test and the truth.
     pub(crate) async fn read(
@@ -75,6 +82,9 @@ impl Snapshot {
         for (&id, hash) in ids.iter().zip(&hashes) {
             snapshot.jobs.insert(id, SeenJob::read(hash));
         }
+        let used = members(redis, prefix, "queues").await;
+        let named = members(redis, prefix, "queues:names").await;
+        snapshot.listed_once = used.symmetric_difference(&named).cloned().collect();
         let unusual = format!("{prefix}:{{0}}:unusual");
         let unusual: BTreeSet<String> =
             redis::cmd("SMEMBERS").arg(unusual).query_async(redis).await.unwrap();
@@ -111,7 +121,7 @@ impl Snapshot {
     pub(crate) fn of(model: &Model) -> Self {
         let jobs = model.jobs.iter().map(|(&id, job)| (id, SeenJob::of(id, job))).collect();
         let queues = (0..QUEUES.len()).map(|queue| SeenQueue::of(model, queue)).collect();
-        Self { jobs, queues, overlooked: Vec::new(), late: Vec::new() }
+        Self { jobs, queues, ..Self::default() }
     }
 
     /// Invariant 3: every live job stands in exactly one of ready, delayed, running, and its hash agrees; a canceled one
@@ -125,6 +135,12 @@ impl Snapshot {
         }
         if !self.late.is_empty() {
             return Err(format!("{:?} are not listed as due in time", self.late));
+        }
+        if !self.listed_once.is_empty() {
+            return Err(format!(
+                "{:?} are listed for sweeps or by name, not both",
+                self.listed_once
+            ));
         }
         for (id, job) in &self.jobs {
             let count = |places: fn(&SeenQueue, &JobId) -> usize| -> usize {

@@ -41,7 +41,7 @@ fn read(prefix: &KeyPrefix, partitions: u16, key: &str) -> Option<KeyName> {
             "",
         )
         | ("quarantine" | "audit" | "mark", "") => Some(KeyName::Other),
-        ("tasks", "" | "seen" | "version") => Some(KeyName::Other),
+        ("queues", "names") | ("tasks", "" | "seen" | "version") => Some(KeyName::Other),
         ("worker", worker) => worker.parse::<super::WorkerId>().ok().map(|_| KeyName::Other),
         ("idempotency", digest) => {
             is_digest(digest).then(|| KeyName::Idempotency(partition, digest.to_owned()))

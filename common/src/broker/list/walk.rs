@@ -4,14 +4,15 @@
 //! they do, and then reads as many of those that do as the page still needs. It never asks queue by queue.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::ListQuery;
 use super::cursor::{Cursor, Place};
 use super::place::{STRIDE, Spot};
+use crate::broker::Broker;
 use crate::broker::error::Error;
 use crate::broker::record::{JobRecord, Lookup};
-use crate::broker::{Broker, reply};
 use crate::job::{JobId, Partition, Status};
 use crate::queue::QueueName;
 
@@ -21,14 +22,16 @@ const LOOKS: usize = 1000;
 const ASKS: usize = 5000;
 /// Queues asked in one round trip: at five commands each about a millisecond.
 const ASKED_AT_ONCE: usize = 500;
-/// To find out a partition's queues counts as much as to ask so many of them: it is a round trip of its own.
-const ASKS_A_PARTITION: usize = 10;
+/// Names read in one round trip: what a step asks, and where the next one begins.
+const NAMES_AT_ONCE: usize = ASKED_AT_ONCE + 1;
+/// To read names counts as much as to ask so many queues: it is a round trip of its own.
+const ASKS_A_STRETCH: usize = 10;
 
 pub(super) struct Walk<'a> {
     broker: &'a Broker,
     query: &'a ListQuery,
-    /// The queues of partitions that this page has met, sorted.
-    names: BTreeMap<Partition, Arc<[QueueName]>>,
+    /// The names that this page has read last, by partition.
+    names: BTreeMap<Partition, Stretch>,
     pub(super) items: Vec<JobRecord>,
     looks: usize,
     asks: usize,
@@ -54,7 +57,7 @@ impl<'a> Walk<'a> {
 
     /// Goes on from there. Returns where to go on next; `None` at the end of the list.
     pub(super) async fn step(&mut self, cursor: Cursor) -> Result<Option<Cursor>, Error> {
-        let names = self.names(cursor.partition).await?;
+        let names = self.names(&cursor).await?;
         let next = match &cursor.queue {
             Some(queue) if cursor.place != Place::first(cursor.status) => {
                 let queue = queue.clone();
@@ -169,30 +172,48 @@ impl<'a> Walk<'a> {
         status.filter(|_| self.query.status.is_none()).map(Cursor::start_of)
     }
 
-    /// The queues to walk through in a partition, sorted; read once a page, and not at all if the list is for some queues.
-    async fn names(&mut self, partition: Partition) -> Result<Arc<[QueueName]>, Error> {
-        if let Some(known) = self.names.get(&partition) {
-            return Ok(known.clone());
+    /// The queues to walk through in a partition, sorted: from where the walk stands on so many as a step may ask, and the next
+    /// one. They are read by ranges, and not at all if the list is for some queues.
+    async fn names(&mut self, here: &Cursor) -> Result<Arc<[QueueName]>, Error> {
+        let from = here.queue.as_ref();
+        if let Some(stretch) = self.names.get(&here.partition).filter(|known| known.serves(from)) {
+            return Ok(stretch.names.clone());
         }
-        let names: Arc<[QueueName]> = match (&self.query.queue, &self.query.among) {
-            (Some(only), _) => Arc::new([only.clone()]),
-            (None, Some(among)) => among.iter().cloned().collect(),
-            (None, None) => self.broker.queue_names(partition).await?.into(),
+        let stretch = match (&self.query.queue, &self.query.among) {
+            (Some(only), _) => Stretch::all([only.clone()]),
+            (None, Some(among)) => Stretch::all(among.iter().cloned()),
+            (None, None) => {
+                let bound = from.map_or(Bound::Unbounded, Bound::Included);
+                let names = self.broker.queue_names(here.partition, bound, NAMES_AT_ONCE).await?;
+                let whole = names.len() < NAMES_AT_ONCE;
+                Stretch { names: names.into(), from: from.cloned(), whole }
+            }
         };
-        self.asks += ASKS_A_PARTITION;
-        self.names.insert(partition, names.clone());
+        self.asks += ASKS_A_STRETCH;
+        let names = stretch.names.clone();
+        self.names.insert(here.partition, stretch);
         Ok(names)
     }
 }
 
-impl Broker {
-    async fn queue_names(&self, partition: Partition) -> Result<Vec<QueueName>, Error> {
-        let mut ask = redis::pipe();
-        ask.cmd("ZRANGE").arg(self.settings.keys(partition).queues()).arg(0).arg(-1);
-        let names = reply::array(self.pooled(&ask).await?.swap_remove(0))?;
-        let mut names: Vec<QueueName> =
-            names.into_iter().map(reply::parsed).collect::<Result<_, _>>()?;
-        names.sort();
-        Ok(names)
+/// Names of a partition's queues that follow one another.
+struct Stretch {
+    names: Arc<[QueueName]>,
+    /// Where it begins; `None` at the first of all.
+    from: Option<QueueName>,
+    /// No name follows.
+    whole: bool,
+}
+
+impl Stretch {
+    fn all(names: impl IntoIterator<Item = QueueName>) -> Self {
+        Self { names: names.into_iter().collect(), from: None, whole: true }
+    }
+
+    /// Whether a step from there on finds all names that it needs.
+    fn serves(&self, from: Option<&QueueName>) -> bool {
+        let begins = self.from.as_ref().is_none_or(|first| from.is_some_and(|from| first <= from));
+        let at = from.map_or(0, |from| self.names.partition_point(|name| name < from));
+        begins && (self.whole || self.names.len() - at >= NAMES_AT_ONCE)
     }
 }

@@ -6,7 +6,7 @@
 -- Returns the names of the tasks that were not taken: new ones, where as many are declared as may be. The newest declaration of
 -- a task counts; one is kept 30 days after the last worker that made it. Queues are taken beyond the limit of enqueue: whoever
 -- runs workers names them, and their jobs must be taken whatever strangers have named.
--- Touches `tasks`, `tasks:seen`, `tasks:version`, `queues`. Asking again changes nothing but the times.
+-- Touches `tasks`, `tasks:seen`, `tasks:version`, `queues`, `queues:names`. Asking again changes nothing but the times.
 local TASK_KEPT_MS = 2592000000
 -- Far beyond what a fleet has code for. Each API reads all of them after every change.
 local TASKS_MOST = 10000
@@ -30,7 +30,7 @@ end
 local function announce(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local tasks, refused, changed = 2 + num(argv[1]), {}, false
-  for at = 2, tasks - 1 do w:add('ZADD', key.queues(p), int(now), argv[at]) end
+  for at = 2, tasks - 1 do list_queue(w, p, now, argv[at]) end
   if argv[tasks] then forget_old_tasks(w, p, now) end
   local count = argv[tasks] and redis.call('ZCARD', key.tasks_seen(p))
   for at = tasks, #argv, 2 do

@@ -148,8 +148,8 @@ end
 -- Parked jobs come before usual ones, because they came before: workers that lack their task claimed them from the front.
 local function claim(w, p, now, batch, queue)
   if not batch.unusual[queue] then return claim_lane(w, p, now, batch, queue, USUAL, batch.want) end
-  local lanes = { 'urgent', 'high', unpack(lanes_of_parked(p, batch, queue)) }
-  lanes[#lanes + 1], lanes[#lanes + 2] = 'normal', 'low'
+  local lanes = { LANES[1], LANES[2], unpack(lanes_of_parked(p, batch, queue)) }
+  lanes[#lanes + 1], lanes[#lanes + 2] = LANES[3], LANES[4]
   for _, lane in ipairs(lanes) do
     if batch.want > 0 then claim_lane(w, p, now, batch, queue, lane, batch.want) end
   end

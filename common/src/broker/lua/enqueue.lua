@@ -224,14 +224,20 @@ local function enqueue(keys, argv)
       replies[at + 1] = enqueue_one(w, p, call, names[at], run, run.at + job * (3 + 2 * run.terms))
     end
   end
-  local used = variadic('ZADD', key.queues(p))
+  local used, listed = variadic('ZADD', key.queues(p)), variadic('ZADD', key.names(p))
   for name, queue in pairs(call.queues) do
     if queue.due < math.huge then
-      if not queue.fresh then put(used, call.now, name) end
+      if not queue.fresh then
+        put(used, call.now, name)
+        put(listed, '0', name)
+      end
       wake_for(w, p, now, queue)
     end
   end
-  if used.size > 2 then w:later(used) end
+  if used.size > 2 then
+    w:later(used)
+    w:later(listed)
+  end
   w:commit()
   return replies
 end

@@ -252,16 +252,17 @@ local function is_overlooked(p, now, first, queue)
   return not listed or tonumber(listed) > math.max(first, now + SWEEP_MS)
 end
 
--- A queue that holds anything is in the index, or no sweep would come by, and in time only if `due` lists it; one token wakes one
--- worker.
+-- A queue that holds anything is in both indexes, or no sweep would come by and no list would show it, and in time only if `due`
+-- lists it; one token wakes one worker.
 local function examine_queue(p, now, queue)
   local found = {}
-  local unlisted = (size_of(p, queue) > 0 or is_paused(p, queue)) and not is_listed(p, queue)
+  local holds_any = size_of(p, queue) > 0 or is_paused(p, queue)
+  local unlisted = (holds_any or is_listed(p, queue)) and not is_listed_twice(p, queue)
   local first = first_due(p, queue)
   local late = first and is_overlooked(p, now, first, queue)
   if unlisted or late then
     accuse(found, 'unindexed', function(w)
-      if unlisted then w:call('ZADD', key.queues(p), int(now), queue) end
+      if unlisted then list_queue(w, p, now, queue) end
       if late then w:due(p, queue, first) end
     end)
   end

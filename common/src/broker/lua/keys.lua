@@ -7,6 +7,7 @@ local key = {}
 function key.layout(p) return p .. ':layout' end
 function key.sweep(p) return p .. ':sweep' end
 function key.queues(p) return p .. ':queues' end
+function key.names(p) return p .. ':queues:names' end
 function key.paused(p) return p .. ':paused' end
 function key.unusual(p) return p .. ':unusual' end
 function key.due(p) return p .. ':due' end

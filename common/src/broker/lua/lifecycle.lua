@@ -94,6 +94,13 @@ end
 -- need not look there. Whoever moves such a job on leaves it listed; sweeps look again.
 local function list_unusual(w, p, queue) w:add('SADD', key.unusual(p), queue) end
 
+-- Makes a queue known, or notes that it is used now. Sweeps and limits go by `queues`, whose order is that of use; lists go by
+-- `queues:names`, of which they read a range by name. Both hold the same queues, so they change in one step.
+local function list_queue(w, p, now, queue)
+  w:add('ZADD', key.queues(p), int(now), queue)
+  w:add('ZADD', key.names(p), '0', queue)
+end
+
 -- Into the ready list, at the end (`LPUSH`) or, for a job that had been claimed before, at the front (`RPUSH`).
 local function to_ready(w, p, id, job, push, ...)
   local lane, task = lane_of(job)
@@ -147,7 +154,7 @@ local function deliver(w, p, id, job, status, now)
     'spec', int(now) .. ' ' .. WEBHOOK.name .. ' ' .. options, 'payload', payload, 'retention', int(WEBHOOK.kept_ms))
   if w.delivers then return end
   w.delivers = true
-  w:add('ZADD', key.queues(p), int(now), WEBHOOK.name)
+  list_queue(w, p, now, WEBHOOK.name)
   wake(w, p, WEBHOOK.name)
 end
 
@@ -267,7 +274,7 @@ local function revive(w, p, id, job, now)
   else
     to_ready(w, p, id, job, 'LPUSH', unpack(fields))
   end
-  w:add('ZADD', key.queues(p), int(now), job.queue)
+  list_queue(w, p, now, job.queue)
 end
 
 -- Whether a job stands in the usual lane.
@@ -312,6 +319,11 @@ end
 
 -- Whether the queue is known: it was used or served in the last hour, is paused, or holds anything.
 local function is_listed(p, queue) return redis.call('ZSCORE', key.queues(p), queue) ~= false end
+
+-- Whether lists show the queue as well.
+local function is_listed_twice(p, queue)
+  return is_listed(p, queue) and redis.call('ZSCORE', key.names(p), queue) ~= false
+end
 
 -- Whether nothing at all is left of the queue.
 local function is_empty(p, queue)

@@ -52,7 +52,7 @@ end
 -- Puts a live job where its status says, as if it had come there just now: ready at the front, delayed until its time. One
 -- that nobody runs any more is ready again, uncharged: nobody is to blame.
 local function put_back(w, p, now, id, job)
-  w:add('ZADD', key.queues(p), int(now), job.queue)
+  list_queue(w, p, now, job.queue)
   if job.status == 'running' then
     if put_back_running(w, p, now, id, job) then return end
     drop_from(w, p, job.queue, 'running', id)

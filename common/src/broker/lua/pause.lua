@@ -3,13 +3,13 @@
 -- KEYS 1  the partition's root
 -- ARGV 1  queue   2  pause: '1' if the queue is known elsewhere, by a declared task or in another partition, and may be made
 --      known here; else ''
--- Returns 1, or 0 if the queue is not known here; then nothing was changed. Touches `paused`, `queues`, and on resume the
+-- Returns 1, or 0 if the queue is not known here; then nothing was changed. Touches `paused`, `queues`, `queues:names`, and on resume the
 -- queue's wake. Asking again changes nothing.
 local function pause(keys, argv)
   local p, w = keys[1], writes()
   if argv[2] ~= '1' and not is_listed(p, argv[1]) then return 0 end
   w:call('SADD', key.paused(p), argv[1])
-  w:call('ZADD', key.queues(p), int(now_ms()), argv[1])
+  list_queue(w, p, now_ms(), argv[1])
   w:commit()
   return 1
 end

@@ -5,7 +5,7 @@
 -- ARGV 1  percent of `maxmemory` from which ended jobs are forgotten early; absent inside a heartbeat: as last time
 -- Returns {swept, requeued, failed, promoted, trimmed, more}; swept = 0 if the last sweep is younger than a second and
 -- left nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), ask again at once.
--- Touches `sweep`, `queues`, `due`, `unusual`, `workers`, `leases`, jobs' hashes, and per queue every list and set.
+-- Touches `sweep`, `queues`, `queues:names`, `due`, `unusual`, `workers`, `leases`, jobs' hashes, and per queue every list and set.
 --
 -- Every second the queues are visited in which a lease has ended or a job is due: `due` lists them. Other queues cannot need more
 -- than a lost token or an index to be trimmed, neither of which is urgent: an idle worker looks at its queues every two seconds
@@ -154,6 +154,15 @@ local function silence_guard(p, now, last, grace_until)
   return guard
 end
 
+-- A version that knows no `queues:names` lists nothing there and leaves there what it forgets. So if both indexes differ in size,
+-- which they never do where one version runs, the names are copied: about a microsecond each, once after an upgrade, and
+-- while two versions run as often as the other one lists or forgets a queue.
+local function correct_names(w, p)
+  if redis.call('ZCARD', key.names(p)) == redis.call('ZCARD', key.queues(p)) then return end
+  w:call('ZUNIONSTORE', key.names(p), 1, key.queues(p), 'WEIGHTS', 0)
+  w:commit()
+end
+
 -- Once a round: workers that are gone and can hold no lease any more, and queues nobody used for an hour.
 local function forget_the_gone(w, p, now)
   local silent = redis.call('ZRANGEBYSCORE', key.workers(p), '-inf', int(now - WORKER_KEPT_MS), 'WITHSCORES', 'LIMIT', 0,
@@ -169,14 +178,16 @@ local function forget_the_gone(w, p, now)
   for _, queue in ipairs(unused) do
     if is_empty(p, queue) then
       w:add('ZREM', key.queues(p), queue)
+      w:add('ZREM', key.names(p), queue)
       w:add('SREM', key.unusual(p), queue)
       w:add('ZREM', key.due(p), queue)
       w:call('DEL', key.wake(p, queue), key.ghosts(p, queue))
     else
-      w:add('ZADD', key.queues(p), int(now), queue)
+      list_queue(w, p, now, queue)
     end
   end
   w:commit()
+  correct_names(w, p)
 end
 
 -- Sweeps the queues in which something is due. Returns whether there may be more of them, and how many it visited.

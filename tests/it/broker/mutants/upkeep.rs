@@ -129,11 +129,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("ends nobody asked for are told", " or not string.find(told, status, 1, true)", ""),
     ("every life is told under one id", "string.format('%04x', generation)", "'0000'"),
     ("deliveries wake nobody", "wake(w, p, WEBHOOK.name)", ""),
-    (
-        "sweeps do not know of deliveries",
-        "w:add('ZADD', key.queues(p), int(now), WEBHOOK.name)",
-        "",
-    ),
+    ("sweeps do not know of deliveries", "list_queue(w, p, now, WEBHOOK.name)", ""),
     (
         "deliveries are kept as other jobs are",
         "'retention', int(WEBHOOK.kept_ms)",
@@ -205,6 +201,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "state.all == '1'",
     ),
     ("all queues are never done", "if cursor == 0 and not more then all = false end", ""),
+    ("a queue is listed for sweeps only", "  w:add('ZADD', key.names(p), '0', queue)\n", ""),
+    ("a submission lists its queue for sweeps only", "    w:later(listed)\n", ""),
+    ("nobody corrects the names of queues", "  correct_names(w, p)\n", ""),
+    (
+        "an audit overlooks a queue that no list shows",
+        "is_listed(p, queue)) and not is_listed_twice(p, queue)",
+        "is_listed(p, queue)) and not is_listed(p, queue)",
+    ),
     ("payloads are not padded", "#url - #payload)", "#url - #payload - 1)"),
     (
         "the muted are told",

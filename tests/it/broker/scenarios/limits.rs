@@ -224,5 +224,6 @@ pub(super) async fn last_use(world: &mut World) -> Check {
     let _nothing = world.claim(1).await?;
     ensure(knows(world).await?, "it is known fifty minutes after its last job came")?;
     world.pass(601_000).await;
-    ensure(!knows(world).await?, "and forgotten after an hour")
+    ensure(!knows(world).await?, "and forgotten after an hour")?;
+    ensure(world.length("ZCARD", "queues:names").await == 0, "by name as well")
 }

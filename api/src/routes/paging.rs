@@ -1,0 +1,94 @@
+//! Lists that are read a page at a time: which page is asked for, and where the next one is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+
+use crate::document::Page;
+use crate::problem::Problem;
+use crate::query;
+
+/// A page holds no more, and as many unless asked otherwise: then most deployments need no second one, and Redis is asked in
+/// steps of about a millisecond.
+pub(crate) const MAX_LIMIT: usize = 1000;
+
+/// Which page is asked for. A cursor is the name of the last item of the page before.
+#[derive(Debug)]
+pub(crate) struct Paging<C> {
+    pub(crate) limit: usize,
+    pub(crate) after: Option<C>,
+}
+
+impl<C: FromStr> Paging<C> {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// If a parameter is not known or cannot be understood.
+    pub(crate) fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        Self::read(request.query_string())
+    }
+
+    fn read(query: &str) -> Result<Self, Problem> {
+        let mut paging = Self { limit: MAX_LIMIT, after: None };
+        for (name, text) in query::pairs(query)? {
+            let invalid = |accepted| query::invalid(&name, format!("expected {accepted}"));
+            match name.as_str() {
+                "limit" => {
+                    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+                    paging.limit = limit.ok_or_else(|| invalid("a whole number from 1 to 1000"))?;
+                }
+                "cursor" => {
+                    let cursor = text.parse().ok();
+                    let unknown = || invalid("the next_cursor of a page of this list");
+                    paging.after = Some(cursor.ok_or_else(unknown)?);
+                }
+                _ => return Err(query::unknown(&name, ["limit", "cursor"].into_iter())),
+            }
+        }
+        Ok(paging)
+    }
+}
+
+impl<C: fmt::Display> Paging<C> {
+    /// 200 with a page, and a link to the next one.
+    pub(crate) fn page<T: Serialize>(
+        &self,
+        request: &HttpRequest,
+        items: Vec<T>,
+        next: Option<C>,
+    ) -> HttpResponse {
+        let mut response = HttpResponse::Ok();
+        response.insert_header((header::CACHE_CONTROL, "no-store"));
+        let next_cursor = next.map(|cursor| cursor.to_string());
+        if let Some(cursor) = &next_cursor {
+            let limit = self.limit.to_string();
+            let query = [("limit", limit.as_str()), ("cursor", cursor)];
+            let link =
+                format!("<{}?{}>; rel=\"next\"", request.path(), query::written(query.into_iter()));
+            response.insert_header((header::LINK, link));
+        }
+        response.json(Page { items, next_cursor })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crunch_common::queue::QueueName;
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_asked_for_by_limit_and_cursor() {
+        let read = Paging::<QueueName>::read;
+        let all = read("").unwrap();
+        assert_eq!((all.limit, all.after), (1000, None));
+        let page = read("cursor=a.b&limit=7").unwrap();
+        assert_eq!((page.limit, page.after), (7, "a.b".parse().ok()));
+        for wrong in ["limit=0", "limit=1001", "limit=x", "cursor=", "cursor=A", "name=q"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The index of queues by name: lists are read from it.
+
+use crunch_common::broker::QueueQuery;
+
+use super::*;
+
+/// The names of all queues, by pages of two.
+async fn listed_names(world: &World) -> Result<Vec<String>, String> {
+    let (mut query, mut names) = (QueueQuery::first(2), Vec::new());
+    loop {
+        let page = world.broker.queues(&query).await.map_err(|error| error.to_string())?;
+        names.extend(page.items.iter().map(|queue| queue.name.to_string()));
+        query.after = page.next;
+        if query.after.is_none() {
+            return Ok(names);
+        }
+    }
+}
+
+async fn tamper(world: &mut World, command: &str, tail: &str, arguments: &[&str]) {
+    let key = world.key(tail);
+    let mut command = redis::cmd(command);
+    let () = command.arg(key).arg(arguments).query_async(&mut world.redis).await.unwrap();
+}
+
+/// Queues become known by a submission, a worker, and a pause.
+async fn fill(world: &World) -> Check {
+    let job = |queue: &str| NewJob { queue: queue.parse().unwrap(), ..world.job("{}") };
+    world.submit(&["b", "d.1", "a"].map(job)).await?;
+    let served = ["c".parse().unwrap()];
+    world.broker.announce(&served, &[]).await.map_err(|error| error.to_string())?;
+    let paused = world.broker.pause(&"e".parse().unwrap(), true).await;
+    ensure(paused.map_err(|error| error.to_string())?, "a queue is paused before its first job")
+}
+
+const ALL: [&str; 5] = ["a", "b", "c", "d.1", "e"];
+
+pub(super) async fn listed(world: &mut World) -> Check {
+    fill(world).await?;
+    ensure(world.length("ZCARD", "queues:names").await == 5, "each is listed in its own step")?;
+    ensure(listed_names(world).await? == ALL, "pages follow one another by name")?;
+    tamper(world, "DEL", "queues:names", &[]).await;
+    ensure(listed_names(world).await? == ALL, "as well where an earlier version made them known")?;
+    tamper(world, "ZADD", "queues:names", &["0", "forgotten"]).await;
+    ensure(listed_names(world).await? == ALL, "or forgot one")?;
+    world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+    ensure(world.length("ZCARD", "queues:names").await == 5, "a sweep corrects the names")
+}
+
+pub(super) async fn audited(world: &mut World) -> Check {
+    fill(world).await?;
+    tamper(world, "ZREM", "queues:names", &["b"]).await;
+    // As many as there are queues, so that no sweep notices.
+    tamper(world, "ZADD", "queues:names", &["0", "x"]).await;
+    let mut audit = world.broker.audit(|_| {}).await.map_err(|error| error.to_string())?;
+    ensure(audit.findings.len() == 1, "the queue is found")?;
+    world.broker.heal(&mut audit).await.map_err(|error| error.to_string())?;
+    ensure(audit.is_clean(), "and listed again")
+}
