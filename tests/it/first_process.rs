@@ -50,12 +50,16 @@ async fn leave_orphans(first: u32) {
 
 #[tokio::test]
 async fn as_the_first_process_of_a_container_every_program_reaps_orphans() {
-    let programs: [(&str, &[(&str, &str)]); 3] = [
-        ("crunch-api", &[("CRUNCH_API_ADDR", "127.0.0.1:0"), ("CRUNCH_API_DRAIN_MS", "0")]),
-        ("crunch-worker", &[]),
-        ("crunch-worker", &[("CRUNCH_WORKER_SUPERVISE", "2")]),
+    let programs: [(&str, &[(&str, &str)], &str); 3] = [
+        (
+            "crunch-api",
+            &[("CRUNCH_API_ADDR", "127.0.0.1:0"), ("CRUNCH_API_DRAIN_MS", "0")],
+            "serving",
+        ),
+        ("crunch-worker", &[], "worker starts"),
+        ("crunch-worker", &[("CRUNCH_WORKER_SUPERVISE", "2")], "supervisor starts"),
     ];
-    for (name, environment) in programs {
+    for (name, environment, started) in programs {
         let mut stack = Stack::start();
         let Some(mut outer) = as_first(&mut stack, name, environment) else {
             return;
@@ -76,6 +80,8 @@ async fn as_the_first_process_of_a_container_every_program_reaps_orphans() {
         })
         .await;
         assert!(!is_zombie(program));
+        // Before that a signal ends it as any other program.
+        outer.says(started).await;
         // As an engine stops a container.
         let first = rustix::process::Pid::from_raw(first.cast_signed()).unwrap();
         rustix::process::kill_process(first, Signal::TERM).unwrap();

@@ -369,7 +369,8 @@ async fn sees_only_its_queues_in_lists(keyed: &Keyed, all: &str, some: &str) {
     }
     // A cursor that leads into another queue is the caller's own invention.
     use base64::Engine;
-    let forged = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode("queued/0/yours/2/0/");
+    let forged =
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode("queued/0/yours/normal/0/");
     assert_eq!(queues(some, &format!("/jobs?cursor={forged}"), "queue").await, ["mine"]);
     for path in ["/queues/yours", "/queues/none"] {
         is_problem(&keyed.ask(some, "GET", path).await, 404, "not-found");
