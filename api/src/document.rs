@@ -3,7 +3,8 @@
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use crunch_common::broker::{
-    Attempt, JobRecord, LogLine, QueueSummary, ResultSummary, WaitingFor, WorkerSummary,
+    Attempt, JobRecord, LogLine, QueueSummary, ResultSummary, SuspendedTask, WaitingFor,
+    WorkerSummary,
 };
 use crunch_common::job::{JobError, Metadata, Status};
 use crunch_common::schema::Schema;
@@ -407,6 +408,20 @@ pub(crate) struct WorkerDocument {
     #[schema(value_type = String, format = DateTime)]
     seen_at: Timestamp,
     running: Vec<RunningDocument>,
+    /// Tasks of which it takes no jobs for now, as its machine cannot run them. Of many it names some.
+    suspended: Vec<SuspendedDocument>,
+}
+
+/// A task of which a worker takes no jobs for now.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SuspendedTask)]
+pub(crate) struct SuspendedDocument {
+    task: String,
+    /// Why its machine cannot run it, for people.
+    reason: String,
+    /// When it takes jobs of the task again, by its own clock.
+    #[schema(value_type = String, format = DateTime)]
+    until: Timestamp,
 }
 
 /// What a process in the list of workers is.
@@ -458,7 +473,15 @@ impl From<WorkerSummary> for WorkerDocument {
             started_at: worker.info.started_at,
             seen_at: worker.seen_at,
             running: running.collect(),
+            suspended: worker.info.suspended.into_iter().map(SuspendedDocument::from).collect(),
         }
+    }
+}
+
+impl From<SuspendedTask> for SuspendedDocument {
+    fn from(suspended: SuspendedTask) -> Self {
+        let SuspendedTask { task, reason, until } = suspended;
+        Self { task: task.to_string(), reason, until }
     }
 }
 

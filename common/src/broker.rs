@@ -56,7 +56,9 @@ pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled, Strand, TaskNames};
 pub use fleet::{RunningJob, WorkerPage, WorkerSummary};
 pub use functions::Library;
-pub use heartbeat::{Beaten, Heartbeat, LogLines, Progress, Report, Reported, Verdict, WorkerInfo};
+pub use heartbeat::{
+    Beaten, Heartbeat, LogLines, Progress, Report, Reported, SuspendedTask, Verdict, WorkerInfo,
+};
 pub use inspect::Attempt;
 pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, ReleaseCause, Settlement, WorkerId};

@@ -3,10 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crunch_tests::{Api, Process, Stack, Worker};
+use crunch_tests::{Api, Process, Stack, Worker, eventually};
+use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 use tokio::process::Command;
+
+use crate::worker_health::{ADDR, Port, READY, UNREADY};
 
 /// A folder with a `tasks.toml` that declares `./program` as the task `script`, and with the program.
 fn declare(stack: &Stack, name: &str, further: &str) -> PathBuf {
@@ -133,4 +136,103 @@ async fn a_job_waits_uncharged_while_the_temporary_directory_is_full() {
     assert!(reason.contains("no room for temporary files"), "{reason}");
     std::fs::write(scratch.with_extension("go"), "").unwrap();
     api.becomes(&id, "succeeded").await;
+}
+
+/// The tasks of a worker that are suspended, as an API shows them; waits until there are any.
+async fn suspended(api: &Api, worker: &Worker) -> Value {
+    eventually("a task is suspended", async || {
+        let workers = api.get("/workers").await.json();
+        let mut items = workers["items"].as_array()?.iter();
+        let suspended = items.find(|item| item["pid"] == worker.pid())?["suspended"].clone();
+        (!suspended.as_array()?.is_empty()).then_some(suspended)
+    })
+    .await
+}
+
+/// Waits until the worker is ready or not, with a reason in which these words are; returns the reason.
+async fn tells(port: &Port, status: StatusCode, words: &str) -> String {
+    eventually(&format!("/readyz is {status} with {words:?}"), async || {
+        let (now, body) = port.ask(Method::GET, "/readyz").await;
+        let reason = body["reasons"][0].as_str().unwrap_or_default();
+        (now == status && reason.contains(words)).then(|| reason.to_owned())
+    })
+    .await
+}
+
+fn count(worker: &Worker, line: &str) -> usize {
+    worker.log().matches(line).count()
+}
+
+/// Waits until the worker has given back jobs so often for the machine's sake.
+async fn faults(worker: &Worker, times: usize) {
+    eventually("the machine fails again", async || {
+        (count(worker, "given back: this machine cannot run it now") >= times).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_task_that_cannot_run_is_suspended_and_the_others_go_on() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let folder = declare(&stack, "only", "");
+    let tasks = folder.join("tasks.toml");
+    let environment = [("CRUNCH_TASKS", tasks.to_str().unwrap()), ADDR];
+    let mut worker = stack.worker_with(&api, 2, &environment).await;
+    let port = Port::of(&mut worker).await;
+    uninstall(&folder);
+    let id = api.submit("script", &json!(null)).await;
+    let shown = suspended(&api, &worker).await;
+    assert_eq!(shown[0]["task"], "script");
+    assert!(shown[0]["reason"].as_str().unwrap().contains("No such file"), "{shown}");
+    assert!(shown[0]["until"].is_string() && shown[1].is_null(), "{shown}");
+    let reason = tells(&port, READY, "task script is suspended").await;
+    assert!(reason.contains("No such file"), "{reason}");
+    let other = api.submit("echo", &json!(1)).await;
+    api.becomes(&other, "succeeded").await;
+
+    faults(&worker, 2).await;
+    install(&folder);
+    api.becomes(&id, "succeeded").await;
+    worker.says("this machine can run the task again").await;
+    assert_eq!(count(&worker, "this machine cannot run the task:"), 1, "{}", worker.log());
+    eventually("nothing is suspended", async || {
+        let (_, body) = port.ask(Method::GET, "/readyz").await;
+        (body["reasons"].is_null()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_can_run_no_task_takes_none_and_leaves_them_to_others() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let folder = declare(&stack, "only", "");
+    let tasks = folder.join("tasks.toml");
+    let alone = std::fs::read_to_string(&tasks).unwrap();
+    std::fs::write(&tasks, format!("builtin = false\n{alone}")).unwrap();
+    let mut command = stack.command("crunch-worker");
+    command.env("CRUNCH_TASKS", &tasks).env(ADDR.0, ADDR.1);
+    let mut worker = stack.spawn(command, "worker");
+    let port = Port::of(&mut worker).await;
+    Stack::knows(&api, "script").await;
+    uninstall(&folder);
+    let first = api.submit("script", &json!(null)).await;
+    let reason = tells(&port, UNREADY, "task script is suspended").await;
+    assert!(reason.contains("No such file"), "{reason}");
+
+    faults(&worker, 2).await;
+    let second = api.submit("script", &json!(null)).await;
+    let other = declare(&stack, "other", "");
+    let _other = worker_in(&mut stack, &api, &other).await;
+    for id in [second, first] {
+        let job = api.becomes(&id, "succeeded").await;
+        assert_eq!((&job["result"], &job["attempt"]), (&json!("other"), &json!(1)));
+    }
+    assert_eq!(count(&worker, "the task is suspended here"), 0, "{}", worker.log());
+    eventually("it is ready to try again", async || {
+        (port.ask(Method::GET, "/readyz").await.0 == READY).then_some(())
+    })
+    .await;
+    stack.audits_clean().await;
 }

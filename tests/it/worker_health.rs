@@ -13,19 +13,19 @@ use tokio::time::Instant;
 /// Three seconds are promised; a machine that does other things as well may need more.
 const FLIPS_WITHIN: Duration = Duration::from_secs(5);
 
-struct Port {
+pub(crate) struct Port {
     url: String,
     client: Client,
 }
 
 impl Port {
-    async fn of(process: &mut Process) -> Self {
+    pub(crate) async fn of(process: &mut Process) -> Self {
         let url = process.says("listening on ").await;
         let client = Client::builder().no_proxy().timeout(FLIPS_WITHIN).build().unwrap();
         Self { url, client }
     }
 
-    async fn ask(&self, method: Method, path: &str) -> (StatusCode, Value) {
+    pub(crate) async fn ask(&self, method: Method, path: &str) -> (StatusCode, Value) {
         let request = self.client.request(method, format!("{}{path}", self.url));
         let response = request.send().await.unwrap();
         assert_eq!(response.headers()["cache-control"], "no-store");
@@ -52,9 +52,9 @@ impl Port {
     }
 }
 
-const ADDR: (&str, &str) = ("CRUNCH_WORKER_ADDR", "127.0.0.1:0");
-const READY: StatusCode = StatusCode::OK;
-const UNREADY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+pub(crate) const ADDR: (&str, &str) = ("CRUNCH_WORKER_ADDR", "127.0.0.1:0");
+pub(crate) const READY: StatusCode = StatusCode::OK;
+pub(crate) const UNREADY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
 #[tokio::test]
 async fn the_health_command_of_a_worker_ends_with_0_only_while_it_is_ready() {

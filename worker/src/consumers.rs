@@ -79,6 +79,7 @@ impl Consumers<'_> {
             partition,
             queues: self.queues.to_vec(),
             slots: slots.clone(),
+            suspensions: self.executor.suspensions.clone(),
             looks,
             pulse: pulse.clone(),
         };

@@ -20,6 +20,7 @@ use crate::registry::Registry;
 use crate::running::{RunningJobs, Stop, StopReason};
 use crate::service::Reporter;
 use crate::slots::Slot;
+use crate::suspension::Suspensions;
 use crate::{JobContext, Task, TaskError};
 use crate::{metrics, results};
 
@@ -34,6 +35,7 @@ pub(crate) struct Executor {
     pub(crate) registry: Registry,
     pub(crate) running: Arc<RunningJobs>,
     pub(crate) reporter: Arc<Reporter>,
+    pub(crate) suspensions: Arc<Suspensions>,
     /// Jobs of tasks that this worker does not have: a line a minute and task, whatever their number.
     pub(crate) unknown_tasks: LogLimits<TaskName>,
 }
@@ -91,6 +93,10 @@ impl Executor {
             }
             return Err(lease.release(ReleaseCause::Unroutable));
         };
+        if self.suspensions.is_suspended(&job.task) {
+            tracing::debug!(job.id = %job.id, job.task = %job.task, "the task is suspended here: given back for a worker that can run it");
+            return Err(lease.release(ReleaseCause::Unroutable));
+        }
         let stop = Stop::default();
         metrics::claimed(&job);
         let context = JobContext::new(&job, limit.deadline(), stop.token().clone()).occupying(slot);
@@ -147,13 +153,21 @@ impl Executor {
         let handler = tokio::spawn(run.instrument(tracing::Span::current()));
         let ending = supervise(handler, stop, limit).await;
         self.reporter.finish(job.lease_key(), context).await;
+        self.note_machine(&job.task, &ending);
         match ending {
             Ending::Returned(Ok(result)) => self.examine(task, result).await,
-            Ending::Returned(Err(error)) => match error.machine_fault() {
-                Some(reason) => Ending::MachineFault(reason.to_owned()),
-                None => Ending::Returned(Err(error)),
-            },
             other => other,
+        }
+    }
+
+    /// What an ending says about the machine. One that was asked for says nothing.
+    fn note_machine(&self, task: &TaskName, ending: &Ending) {
+        match ending {
+            Ending::MachineFault(reason) => self.suspensions.suspend(task, reason),
+            Ending::Returned(_) | Ending::Unfit(_) | Ending::Panicked(_) => {
+                self.suspensions.started(task);
+            }
+            Ending::Stopped(_) | Ending::NoInput(_) => {}
         }
     }
 
@@ -274,6 +288,10 @@ async fn supervise(
 
 fn ending_of(returned: Result<Result<Payload, TaskError>, JoinError>) -> Ending {
     match returned {
+        Ok(Err(error)) => match error.machine_fault() {
+            Some(reason) => Ending::MachineFault(reason.to_owned()),
+            None => Ending::Returned(Err(error)),
+        },
         Ok(result) => Ending::Returned(result),
         Err(error) => match error.try_into_panic() {
             Ok(panic) => Ending::Panicked(panic_message(panic.as_ref())),

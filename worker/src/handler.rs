@@ -53,7 +53,8 @@ impl TaskError {
     /// This worker's machine cannot run the job now, for that reason: its disk is full, or a device is missing, say.
     ///
     /// The attempt is not charged. The job is given back and tried again after 1 s, doubling to 30 s, by any worker that has the
-    /// task; its document shows the reason in `waiting_for`, at most 256 bytes of it. A job for which this is returned again and
+    /// task; its document shows the reason in `waiting_for`, at most 256 bytes of it. This worker takes no jobs of the task meanwhile,
+    /// logs the reason once, and shows it in `GET /workers`. A job for which this is returned again and
     /// again never fails unless it has a deadline: never return it for what the job itself may cause. Nothing of the payload
     /// belongs into the reason.
     #[must_use]

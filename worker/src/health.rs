@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use crunch_common::broker::SuspendedTask;
 use crunch_common::time::whole_ms;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ pub(crate) use ask::ask;
 pub(crate) use attendant::Attendant;
 pub(crate) use pulse::{Expected, Pulse};
 pub(crate) use server::Server;
+
+use crate::suspension::Suspensions;
 
 /// A worker's health. Clones are one.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +33,7 @@ pub(crate) struct Health(Arc<Mutex<State>>);
 struct State {
     phase: Phase,
     pulses: Vec<Pulse>,
+    suspensions: Arc<Suspensions>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +48,7 @@ enum Phase {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) status: Status,
-    /// What is wrong, for people to read.
+    /// What is wrong, for people to read. A worker that can run some of its tasks is ready, and names others here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) reasons: Vec<String>,
     /// How long ago each kind of loop was last answered by Redis; of several the longest. One that has nothing to ask, as
@@ -66,8 +70,14 @@ impl Report {
     /// More are not told: with many partitions, all say the same.
     const MAX_REASONS: usize = 8;
 
-    pub(crate) fn new(mut reasons: Vec<String>) -> Self {
+    pub(crate) fn new(reasons: Vec<String>) -> Self {
+        Self::with_notes(reasons, Vec::new())
+    }
+
+    /// Notes do not make it unavailable.
+    pub(crate) fn with_notes(mut reasons: Vec<String>, notes: Vec<String>) -> Self {
         let status = if reasons.is_empty() { Status::Ok } else { Status::Unavailable };
+        reasons.extend(notes);
         reasons.truncate(Self::MAX_REASONS);
         Self { status, reasons, ..Self::default() }
     }
@@ -79,6 +89,13 @@ impl Health {
         let pulse = Pulse::new(name.into());
         self.lock().pulses.push(pulse.clone());
         pulse
+    }
+
+    /// Tasks that these suspend are named from now on; when all are, the worker is not ready.
+    pub(crate) fn shows(&self, suspensions: Suspensions) -> Arc<Suspensions> {
+        let suspensions = Arc::new(suspensions);
+        self.lock().suspensions = suspensions.clone();
+        suspensions
     }
 
     /// Jobs are taken from now on.
@@ -99,8 +116,12 @@ impl Health {
             Phase::Draining => Some("shutting down: no new jobs are taken"),
         };
         let troubles = state.pulses.iter().filter_map(|pulse| pulse.trouble(now));
-        let mut report =
-            Report::new(phase.map(str::to_owned).into_iter().chain(troubles).collect());
+        let mut reasons: Vec<_> = phase.map(str::to_owned).into_iter().chain(troubles).collect();
+        let mut notes: Vec<_> = state.suspensions.list().into_iter().map(in_words).collect();
+        if state.suspensions.all_until().is_some() {
+            reasons.append(&mut notes);
+        }
+        let mut report = Report::with_notes(reasons, notes);
         for pulse in &state.pulses {
             if let Some(age) = pulse.age(now) {
                 let longest = report.last_success_ms.entry(pulse.kind().to_owned()).or_default();
@@ -116,9 +137,28 @@ impl Health {
     }
 }
 
+fn in_words(suspended: SuspendedTask) -> String {
+    let SuspendedTask { task, reason, .. } = suspended;
+    format!("task {task} is suspended, as this machine cannot run it: {reason}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_is_ready_while_it_can_run_one_of_its_tasks() {
+        let health = Health::default();
+        let suspensions = health.shows(Suspensions::of(2));
+        health.works();
+        suspensions.suspend(&"a".parse().unwrap(), "no disk");
+        let report = health.report();
+        let reason = "task a is suspended, as this machine cannot run it: no disk";
+        assert_eq!((report.status, &report.reasons[..]), (Status::Ok, &[reason.to_owned()][..]));
+        suspensions.suspend(&"b".parse().unwrap(), "no disk");
+        let report = health.report();
+        assert_eq!((report.status, report.reasons.len()), (Status::Unavailable, 2));
+    }
 
     #[test]
     fn a_worker_is_ready_between_start_and_drain_while_every_pulse_is_well() {

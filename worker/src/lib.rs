@@ -61,6 +61,7 @@ mod service;
 mod slots;
 mod stock;
 mod supervisor;
+mod suspension;
 mod task;
 pub mod tasks;
 mod worker;

@@ -41,6 +41,11 @@ impl Registry {
         self.tasks.keys().collect()
     }
 
+    /// The names of all for which that is not so.
+    pub(crate) fn names_but(&self, left_out: impl Fn(&TaskName) -> bool) -> TaskNames {
+        self.tasks.keys().filter(|name| !left_out(name)).collect()
+    }
+
     /// Tasks that do not bound their results get this limit, which is then declared with them.
     pub(crate) fn bound_results(&mut self, default: u64) {
         for task in self.tasks.values_mut() {

@@ -24,6 +24,7 @@ use crate::registry::{DuplicateTask, Registry};
 use crate::running::{RunningJobs, StopReason};
 use crate::service::{Announcer, Control, Heartbeat, Reachability, Reporter};
 use crate::supervisor::{Lifeline, take_over_if_wished};
+use crate::suspension::Suspensions;
 use crate::{Task, tasks};
 
 /// Why a worker did not start.
@@ -337,6 +338,7 @@ impl Staff {
         health: Health,
     ) -> Result<Self, Error> {
         let running = Arc::new(RunningJobs::default());
+        let suspensions = health.shows(Suspensions::of(registry.descriptors().len()));
         let (tasks, served) = (registry.descriptors(), registry.queues());
         let queues = config.queues.as_ref().map_or(served, |queues| queues.to_vec());
         let info = describe(config, &registry, &queues);
@@ -351,6 +353,7 @@ impl Staff {
             info,
             lease: config.lease,
             running: running.clone(),
+            suspensions: suspensions.clone(),
             forgotten: forgotten.clone(),
             pulse: health.pulse("heartbeat"),
         };
@@ -380,6 +383,7 @@ impl Staff {
             registry,
             running: running.clone(),
             reporter,
+            suspensions,
             unknown_tasks: Executor::limit_of_unknown_tasks(),
         };
         let consumers = Consumers {
@@ -458,6 +462,7 @@ fn describe(config: &WorkerConfig, registry: &Registry, queues: &[QueueName]) ->
         queues: queues.to_vec(),
         slots: config.slots(),
         started_at: Timestamp::now(),
+        suspended: Vec::new(),
     }
 }
 

@@ -34,6 +34,7 @@ impl Beat {
             queues: vec![queue()],
             slots,
             started_at: Timestamp::now(),
+            suspended: Vec::new(),
         };
         Self { broker: broker.separate_and_eager(Self::PAUSE), worker, info, held }
     }

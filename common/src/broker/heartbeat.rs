@@ -32,6 +32,20 @@ pub struct WorkerInfo {
     pub slots: usize,
     /// When it started, by its own clock.
     pub started_at: Timestamp,
+    /// Tasks that its machine cannot run for now. Of many it names some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspended: Vec<SuspendedTask>,
+}
+
+/// A task of which a worker takes no jobs for now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspendedTask {
+    /// The task.
+    pub task: TaskName,
+    /// Why the worker's machine cannot run it.
+    pub reason: String,
+    /// When the worker takes its jobs again, by its own clock.
+    pub until: Timestamp,
 }
 
 /// One beat.

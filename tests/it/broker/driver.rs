@@ -407,5 +407,6 @@ pub(crate) fn info() -> WorkerInfo {
         queues: Vec::new(),
         slots: 4,
         started_at: Timestamp::from_unix_ms(0),
+        suspended: Vec::new(),
     }
 }

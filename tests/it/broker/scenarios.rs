@@ -146,6 +146,7 @@ impl World {
             queues: Vec::new(),
             slots: 1,
             started_at: crunch_common::time::Timestamp::now(),
+            suspended: Vec::new(),
         };
         let beat = Heartbeat {
             worker: self.worker,

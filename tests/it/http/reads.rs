@@ -170,6 +170,7 @@ async fn workers_and_queues_are_told_as_they_stand() {
             "seen_at",
             "slots",
             "started_at",
+            "suspended",
             "tasks",
             "version"
         ]

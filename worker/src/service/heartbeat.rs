@@ -16,9 +16,12 @@ use tokio_util::sync::CancellationToken;
 use super::Reachability;
 use crate::health::Pulse;
 use crate::running::{RunningJobs, StopReason};
+use crate::suspension::Suspensions;
 
 /// A worker is forgotten 30 s after its last beat, whatever its lease.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(7500);
+/// Many tasks may be suspended for one reason: one beat shows them all.
+const AFTER_SUSPENSION: Duration = Duration::from_millis(50);
 /// A beat that takes longer is one that hangs: no call does.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
 
@@ -28,6 +31,8 @@ pub(crate) struct Heartbeat {
     pub(crate) info: WorkerInfo,
     pub(crate) lease: Duration,
     pub(crate) running: Arc<RunningJobs>,
+    /// Go into `info` with each beat.
+    pub(crate) suspensions: Arc<Suspensions>,
     /// Rung when Redis lost its memory.
     pub(crate) forgotten: Arc<Notify>,
     pub(crate) pulse: Pulse,
@@ -52,6 +57,7 @@ impl Heartbeat {
         let mut redis = Reachability::of("heartbeat").felt_in(&self.pulse);
         // A quarter of the lease: three beats may get lost before it ends. And often enough to stay known.
         let interval = (self.lease / 4).min(LONGEST_INTERVAL);
+        let suspended = self.suspensions.changed();
         loop {
             let _next_beat = self.pulse.expects(interval + ANSWERS_WITHIN);
             let pause = match self.tick().await {
@@ -62,7 +68,11 @@ impl Heartbeat {
                 // After an outage the next beat comes as soon as Redis answers: leases may be about to end.
                 Err(error) => redis.failed(&error).min(Self::longest_pause(self.lease)),
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Known at once: it may be over before the next beat.
+                () = suspended.notified() => tokio::time::sleep(AFTER_SUSPENSION).await,
+            }
         }
     }
 
@@ -72,19 +82,25 @@ impl Heartbeat {
         for lease in self.running.leases() {
             leases.entry(lease.id.partition()).or_default().push(lease);
         }
+        let info = WorkerInfo { suspended: self.suspensions.list(), ..self.info.clone() };
         let mut outcome = Ok(());
         for partition in self.broker.partitions() {
             let leases = leases.remove(&partition).unwrap_or_default();
-            outcome = self.beat(partition, &leases).await.and(outcome);
+            outcome = self.beat(partition, &info, &leases).await.and(outcome);
         }
         outcome
     }
 
-    async fn beat(&self, partition: Partition, leases: &[LeaseKey]) -> Result<(), Error> {
+    async fn beat(
+        &self,
+        partition: Partition,
+        info: &WorkerInfo,
+        leases: &[LeaseKey],
+    ) -> Result<(), Error> {
         let beat = broker::Heartbeat {
             worker: self.worker,
             lease: self.lease,
-            info: &self.info,
+            info,
             busy: self.running.count(),
             leases,
         };

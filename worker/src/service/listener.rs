@@ -1,6 +1,7 @@
 //! Waits for work without polling: blocks on the wake-up tokens of the worker's queues while slots are idle.
 //!
-//! Takes tokens, never jobs. A full or draining worker takes none, so that they wake somebody who can use them.
+//! Takes tokens, never jobs. A full or draining worker takes none, so that they wake somebody who can use them; nor does one whose
+//! machine can run no task for now.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Reachability;
 use crate::health::{Expected, Pulse};
 use crate::slots::Slots;
+use crate::suspension::Suspensions;
 
 /// Asks the processor to look for work.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ pub(crate) struct Listener {
     pub(crate) partition: Partition,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) suspensions: Arc<Suspensions>,
     pub(crate) looks: mpsc::Sender<Look>,
     /// Also the processor's: together they take work.
     pub(crate) pulse: Pulse,
@@ -64,6 +67,10 @@ impl Listener {
         // The processor is told to look before the first wait: work may lie there without a token.
         while let Some(returned) = self.ask_to_look(woken.take()).await {
             drop(returned);
+            if self.suspensions.some_can_run().await {
+                // It was not looked meanwhile, and whatever came then may lie there without a token.
+                continue;
+            }
             self.slots.idle().await;
             let _answer = self.pulse.expects(ANSWERS_WITHIN);
             match self.broker.wait_for_work(self.partition, &self.queues).await {

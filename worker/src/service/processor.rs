@@ -35,7 +35,7 @@ pub(crate) struct Processor {
     pub(crate) worker: WorkerId,
     pub(crate) lease: Duration,
     pub(crate) queues: Rotation,
-    /// The tasks it can run.
+    /// The tasks it has code for.
     pub(crate) tasks: TaskNames,
     pub(crate) slots: Arc<Slots>,
     pub(crate) executor: Arc<Executor>,
@@ -87,9 +87,11 @@ impl Processor {
         }
     }
 
-    /// As many slots as are idle and the next exchange can fill; none while draining, and none while settlements are suspect.
+    /// As many slots as are idle and the next exchange can fill; none while draining, while settlements are suspect, and while the
+    /// machine can run no task.
     fn idle_slots(&self, inbox: &mut Inbox) -> Vec<Slot> {
-        if !inbox.takes_work() || inbox.suspects > 0 {
+        let cannot_run = || self.executor.suspensions.all_until().is_some();
+        if !inbox.takes_work() || inbox.suspects > 0 || cannot_run() {
             return Vec::new();
         }
         self.slots.take(self.partition, Exchange::claims_from(self.queues.width()))
@@ -104,11 +106,20 @@ impl Processor {
             worker: self.worker,
             number: inbox.number + 1,
             lease: self.lease,
-            tasks: self.tasks.clone(),
+            tasks: self.runnable(),
             queues,
             settlements: inbox.batch(),
             want: slots.len(),
             busy: self.slots.busy_beside(slots.len()),
+        }
+    }
+
+    /// The tasks it can run now. Without those that are suspended: it would get the jobs it has just given back.
+    fn runnable(&self) -> TaskNames {
+        let Executor { registry, suspensions, .. } = &*self.executor;
+        match suspensions.any() {
+            true => registry.names_but(|task| suspensions.is_suspended(task)),
+            false => self.tasks.clone(),
         }
     }
 

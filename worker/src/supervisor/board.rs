@@ -52,17 +52,20 @@ impl Board {
     /// Ready while all workers are.
     pub(super) fn report(&self) -> Report {
         let (now, state) = (Instant::now(), self.lock());
-        let mut reasons = Vec::new();
+        let (mut reasons, mut notes) = (Vec::new(), Vec::new());
         if state.draining {
             reasons.push("shutting down: no new jobs are taken".to_owned());
         }
         for (seat, heard) in (1..).zip(&state.seats) {
             match heard {
                 None => reasons.push(format!("worker {seat}: starting")),
-                Some(heard) => reasons.extend(heard.trouble(now, seat)),
+                Some(heard) => match heard.is_well(now) {
+                    true => notes.extend(heard.reasons(now, seat)),
+                    false => reasons.extend(heard.reasons(now, seat)),
+                },
             }
         }
-        Report::new(reasons)
+        Report::with_notes(reasons, notes)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -72,18 +75,22 @@ impl Board {
 }
 
 impl Heard {
-    fn trouble(&self, now: Instant, seat: usize) -> Vec<String> {
+    fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.at)
+    }
+
+    fn is_well(&self, now: Instant) -> bool {
+        self.silence(now) <= SILENCE && self.report.status == Status::Ok
+    }
+
+    /// What the worker reports, or that it reports nothing.
+    fn reasons(&self, now: Instant, seat: usize) -> Vec<String> {
         let who = format!("worker {seat} (process {})", self.pid);
-        let silence = now.saturating_duration_since(self.at);
+        let silence = self.silence(now);
         if silence > SILENCE {
             return vec![format!("{who}: silent for {:.1} s", silence.as_secs_f64())];
         }
-        match self.report.status {
-            Status::Ok => Vec::new(),
-            Status::Unavailable => {
-                self.report.reasons.iter().map(|reason| format!("{who}: {reason}")).collect()
-            }
-        }
+        self.report.reasons.iter().map(|reason| format!("{who}: {reason}")).collect()
     }
 }
 
@@ -100,6 +107,11 @@ mod tests {
         assert_eq!(board.report().reasons, ["worker 2 (process 8): redis: away"]);
         board.heard(2, 8, Report::new(Vec::new()));
         assert_eq!(board.report().status, Status::Ok);
+        board.heard(2, 8, Report::with_notes(Vec::new(), vec!["a is suspended".to_owned()]));
+        let report = board.report();
+        assert_eq!(report.status, Status::Ok);
+        assert_eq!(report.reasons, ["worker 2 (process 8): a is suspended"]);
+        board.heard(2, 8, Report::new(Vec::new()));
         board.empty(1);
         assert_eq!(board.report().reasons, ["worker 1: starting"]);
         board.drains();
@@ -109,8 +121,8 @@ mod tests {
     #[test]
     fn a_worker_that_says_nothing_any_more_is_not_well() {
         let heard = Heard { pid: 7, report: Report::new(Vec::new()), at: Instant::now() };
-        assert!(heard.trouble(heard.at + SILENCE, 1).is_empty());
-        let late = heard.trouble(heard.at + Duration::from_secs(2), 1);
+        assert!(heard.reasons(heard.at + SILENCE, 1).is_empty());
+        let late = heard.reasons(heard.at + Duration::from_secs(2), 1);
         assert_eq!(late, ["worker 1 (process 7): silent for 2.0 s"]);
     }
 }

@@ -1,0 +1,223 @@
+//! Tasks that this worker's machine cannot run for now: which, why, and until when none of their jobs is taken.
+//!
+//! A fault of the machine suspends a task for a little longer than the job it met waits: 1 s, doubling to 30 s with each further
+//! fault in a row, and half a second. An attempt that starts ends the row. Never claims or releases a job: those who do ask here first.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crunch_common::broker::{ReleaseCause, SuspendedTask};
+use crunch_common::task::TaskName;
+use crunch_common::time::{Timestamp, whole_ms};
+use tokio::sync::Notify;
+
+/// After the first fault; a released job waits as long in Redis.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// A machine that was repaired is noticed within this time.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How much longer a task is suspended than its released job waits in Redis: a worker that can run the job takes it meanwhile.
+/// Otherwise this worker, which knows best when the job is due, would be first each time.
+const HEAD_START: Duration = Duration::from_millis(500);
+/// A fault that comes so long after the end of a suspension is not of the same row.
+const ROW_ENDS_AFTER: Duration = Duration::from_secs(60);
+/// A heartbeat describes the worker in a few kilobytes: a machine that can run nothing shows it by some of its tasks.
+const MOST_LISTED: usize = 16;
+/// As much of a reason as is kept with a job.
+const MAX_REASON_BYTES: usize = ReleaseCause::MAX_DETAIL_BYTES;
+
+/// The suspended tasks of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Suspensions {
+    /// How many tasks the worker has.
+    tasks: usize,
+    rows: Mutex<BTreeMap<TaskName, Row>>,
+    /// Notified when a task is suspended.
+    changed: Arc<Notify>,
+}
+
+/// Faults in a row.
+#[derive(Debug)]
+struct Row {
+    reason: String,
+    faults: u32,
+    /// While it lasts, the task is suspended.
+    until: Instant,
+}
+
+impl Suspensions {
+    /// Of a worker with that many tasks.
+    pub(crate) fn of(tasks: usize) -> Self {
+        Self { tasks, ..Self::default() }
+    }
+
+    /// Notes a fault of the machine: jobs of the task are not taken for a while. Jobs that started together are one fault.
+    pub(crate) fn suspend(&self, task: &TaskName, reason: &str) {
+        self.suspend_at(Instant::now(), task, reason);
+    }
+
+    /// Notes that an attempt has started: the machine can run the task again. An attempt that began before the last fault proves
+    /// nothing, so none counts while the task is suspended.
+    pub(crate) fn started(&self, task: &TaskName) {
+        self.started_at(Instant::now(), task);
+    }
+
+    /// Whether there may be suspended tasks.
+    pub(crate) fn any(&self) -> bool {
+        !self.lock().is_empty()
+    }
+
+    /// Whether no job of the task is to be taken now.
+    pub(crate) fn is_suspended(&self, task: &TaskName) -> bool {
+        let now = Instant::now();
+        self.lock().get(task).is_some_and(|row| now < row.until)
+    }
+
+    /// The tasks that are suspended now, by name; no more than a heartbeat has room for.
+    pub(crate) fn list(&self) -> Vec<SuspendedTask> {
+        let (now, clock) = (Instant::now(), Timestamp::now());
+        let rows = self.lock();
+        let suspended = rows.iter().filter(|(_, row)| now < row.until).take(MOST_LISTED);
+        let listed = suspended.map(|(task, row)| SuspendedTask {
+            task: task.clone(),
+            reason: row.reason.clone(),
+            until: Timestamp::from_unix_ms(
+                clock.unix_ms().saturating_add(whole_ms(row.until - now)),
+            ),
+        });
+        listed.collect()
+    }
+
+    /// Until when all tasks of the worker are suspended; `None` if one of them can run.
+    pub(crate) fn all_until(&self) -> Option<Instant> {
+        self.all_until_at(Instant::now())
+    }
+
+    /// Waits while all tasks are suspended. Returns whether they were.
+    pub(crate) async fn some_can_run(&self) -> bool {
+        let mut waited = false;
+        while let Some(until) = self.all_until() {
+            tokio::time::sleep_until(until.into()).await;
+            waited = true;
+        }
+        waited
+    }
+
+    /// Notified when a task is suspended.
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        self.changed.clone()
+    }
+
+    fn suspend_at(&self, now: Instant, task: &TaskName, reason: &str) {
+        let mut rows = self.lock();
+        let faults = match rows.get(task) {
+            Some(row) if now < row.until => return,
+            Some(row) if now < row.until + ROW_ENDS_AFTER => row.faults.saturating_add(1),
+            Some(_) | None => 1,
+        };
+        let reason = &reason[..reason.floor_char_boundary(MAX_REASON_BYTES)];
+        let pause = pause_after(faults);
+        if faults == 1 {
+            let pause_ms = whole_ms(pause);
+            tracing::warn!(job.task = %task, reason, pause_ms, "this machine cannot run the task: its jobs are given back and not taken for a while");
+        }
+        rows.insert(task.clone(), Row { reason: reason.to_owned(), faults, until: now + pause });
+        drop(rows);
+        self.changed.notify_one();
+    }
+
+    fn started_at(&self, now: Instant, task: &TaskName) {
+        let mut rows = self.lock();
+        if rows.get(task).is_some_and(|row| row.until <= now)
+            && let Some(Row { faults, .. }) = rows.remove(task)
+        {
+            tracing::info!(job.task = %task, faults, "this machine can run the task again");
+        }
+    }
+
+    fn all_until_at(&self, now: Instant) -> Option<Instant> {
+        let rows = self.lock();
+        let suspended = rows.values().map(|row| row.until).filter(|&until| now < until);
+        let (count, first) = suspended.fold((0, None::<Instant>), |(count, first), until| {
+            (count + 1, Some(first.map_or(until, |first| first.min(until))))
+        });
+        first.filter(|_| count == self.tasks)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskName, Row>> {
+        // Each change is whole: a panic elsewhere leaves nothing half done.
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pause_after(faults: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(faults.saturating_sub(1));
+    SHORTEST.saturating_mul(doubled).min(LONGEST) + HEAD_START
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(name: &str) -> TaskName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn further_faults_in_a_row_double_the_pause_up_to_half_a_minute() {
+        let pauses: Vec<_> = (1..8).map(|faults| pause_after(faults) - HEAD_START).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30].map(Duration::from_secs));
+        assert_eq!(pause_after(u32::MAX), LONGEST + HEAD_START);
+    }
+
+    #[test]
+    fn many_faults_at_once_are_one_and_the_next_ones_double_it() {
+        let (suspensions, task) = (Suspensions::of(1), task("a"));
+        let start = Instant::now();
+        (0..100).for_each(|_| suspensions.suspend_at(start, &task, "why"));
+        let until = suspensions.all_until_at(start).unwrap();
+        assert_eq!(until, start + pause_after(1));
+        assert_eq!(suspensions.all_until_at(until), None);
+        suspensions.suspend_at(until, &task, "why");
+        assert_eq!(suspensions.all_until_at(until), Some(until + pause_after(2)));
+    }
+
+    #[test]
+    fn a_row_ends_with_a_start_and_with_time() {
+        let (suspensions, task) = (Suspensions::of(1), task("a"));
+        let start = Instant::now();
+        let suspend = |at: Instant| {
+            suspensions.suspend_at(at, &task, "why");
+            suspensions.all_until_at(at).unwrap()
+        };
+        let until = suspend(start);
+        // One that began before the fault.
+        suspensions.started_at(start, &task);
+        assert_eq!(suspensions.all_until_at(start), Some(until));
+        suspensions.started_at(until, &task);
+        assert_eq!(suspend(until), until + pause_after(1));
+        let later = until + pause_after(1) + ROW_ENDS_AFTER;
+        assert_eq!(suspend(later), later + pause_after(1));
+    }
+
+    #[test]
+    fn a_worker_stops_only_when_all_of_its_tasks_are_suspended() {
+        let suspensions = Suspensions::of(2);
+        suspensions.suspend(&task("a"), &"x".repeat(1000));
+        assert!(suspensions.is_suspended(&task("a")) && !suspensions.is_suspended(&task("b")));
+        assert_eq!(suspensions.all_until(), None);
+        suspensions.suspend(&task("b"), "why");
+        assert!(suspensions.all_until().is_some());
+        let listed = suspensions.list();
+        let lengths: Vec<_> = listed.iter().map(|it| (it.task.as_str(), it.reason.len())).collect();
+        assert_eq!(lengths, [("a", MAX_REASON_BYTES), ("b", 3)]);
+        assert!(Timestamp::now() < listed[0].until);
+    }
+
+    #[test]
+    fn the_list_is_bounded() {
+        let suspensions = Suspensions::of(100);
+        (0..100).for_each(|at| suspensions.suspend(&task(&format!("t{at}")), "why"));
+        assert_eq!(suspensions.list().len(), MOST_LISTED);
+    }
+}
