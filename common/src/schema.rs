@@ -7,6 +7,7 @@ mod door;
 mod growth;
 mod meter;
 mod patterns;
+mod prices;
 mod validator;
 mod walk;
 
@@ -145,6 +146,14 @@ pub enum InvalidSchema {
     LongChain {
         /// The most there may be.
         limit: u64,
+    },
+    /// Matching its patterns needs too much memory.
+    #[error(
+        "its patterns are too large together: matching them takes more than {limit} bytes; shorten them, or use fewer"
+    )]
+    ManyPatterns {
+        /// The most there may be.
+        limit: usize,
     },
     /// A keyword does not have a value it may have, or a pattern is not one.
     #[error("not a JSON Schema: {place}{reason}")]

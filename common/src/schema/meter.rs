@@ -14,6 +14,8 @@ use jsonschema::JsonType;
 use jsonschema::json::{Array, Json, Node, NodeIdentity, Object};
 use serde_json::{Map, Number, Value, map};
 
+use super::prices::Prices;
+
 /// What a check may use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
@@ -23,8 +25,8 @@ pub(super) struct Budget {
     pub(super) memory: u64,
     /// The longest pointer into the value, which every violation may hold.
     pub(super) pointer: u64,
-    /// Steps for each byte of a text that is read as a whole, in sixteenths.
-    pub(super) byte_price: u64,
+    /// What looks cost beyond one step.
+    pub(super) prices: Prices,
 }
 
 /// A budget was spent before the check ended.
@@ -33,6 +35,15 @@ pub(super) struct Exhausted;
 
 /// A violation of the library takes about this many bytes beside its pointers and texts.
 const VIOLATION_BYTES: u64 = 400;
+/// How many bytes of a violation are allocated, written and freed in the time of one step.
+const BYTES_PER_STEP: u64 = 32;
+/// A copy of a value takes this many bytes for each that [`values_in`] counts, with its share of a tree's nodes.
+const VALUE_BYTES: u64 = 64;
+/// Steps for each item whose uniqueness is looked at, and for each value in it: it is written, hashed and kept.
+const UNIQUE_ITEM: u64 = 32;
+const UNIQUE_VALUE: u64 = 3;
+/// A key is compared with some of an object's keys; this many bytes of it take the time of one step.
+const KEY_BYTES_PER_STEP: u64 = 32;
 /// How deep the library may recurse, in bytes of stack. Threads of Tokio, Actix and the standard library have 2 MiB.
 const STACK_BYTES: usize = 1024 * 1024;
 
@@ -41,7 +52,7 @@ struct Meter {
     steps: Cell<u64>,
     memory: Cell<u64>,
     pointer: Cell<u64>,
-    byte_price: Cell<u64>,
+    prices: Cell<Prices>,
     lowest_stack: Cell<usize>,
 }
 
@@ -52,7 +63,7 @@ thread_local! {
             steps: Cell::new(0),
             memory: Cell::new(0),
             pointer: Cell::new(0),
-            byte_price: Cell::new(0),
+            prices: Cell::new(Prices::NOTHING),
             lowest_stack: Cell::new(0),
         }
     };
@@ -64,7 +75,7 @@ pub(super) fn within<T>(budget: Budget, check: impl FnOnce() -> T) -> Result<(T,
         meter.steps.set(budget.steps);
         meter.memory.set(budget.memory);
         meter.pointer.set(budget.pointer);
-        meter.byte_price.set(budget.byte_price);
+        meter.prices.set(budget.prices);
         meter.lowest_stack.set(stack_position().saturating_sub(STACK_BYTES));
     });
     // Whatever the check has built is dropped by unwinding, and the value and the schema are only read.
@@ -96,28 +107,30 @@ fn spend(steps: u64) {
     });
 }
 
-/// A text is about to be read as a whole, perhaps by a pattern.
-fn spend_on_text(text: &str) {
-    let price = METER.with(|meter| meter.byte_price.get());
-    spend(1 + (text.len() as u64).saturating_mul(price) / 16);
+fn prices() -> Prices {
+    METER.with(|meter| meter.prices.get())
 }
 
-fn spend_memory(bytes: u64) {
-    METER.with(|meter| {
-        let bytes = bytes + VIOLATION_BYTES + meter.pointer.get();
-        match meter.memory.get().checked_sub(bytes) {
-            Some(left) => meter.memory.set(left),
-            None => resume_unwind(Box::new(Exhausted)),
-        }
+/// A violation is about to be made, with this many bytes of its own.
+fn spend_on_violation(bytes: u64) {
+    let (pointer, prices) = METER.with(|meter| (meter.pointer.get(), meter.prices.get()));
+    let bytes = bytes + VIOLATION_BYTES + pointer + prices.violation;
+    spend(bytes / BYTES_PER_STEP);
+    METER.with(|meter| match meter.memory.get().checked_sub(bytes) {
+        Some(left) => meter.memory.set(left),
+        None => resume_unwind(Box::new(Exhausted)),
     });
 }
 
-/// How many values there are, the value itself included.
+/// How many values there are, the value itself included; 16 bytes of text count as one.
 fn values_in(value: &Value) -> u64 {
+    let text = |text: &str| text.len() as u64 / 16;
     1 + match value {
         Value::Array(items) => items.iter().map(values_in).sum(),
-        Value::Object(members) => members.values().map(values_in).sum(),
-        Value::String(text) => text.len() as u64 / 16,
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| text(name) + values_in(value)).sum()
+        }
+        Value::String(own) => text(own),
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
 }
@@ -156,7 +169,7 @@ impl Json for MeteredJson {
         string: &str,
         check: impl FnOnce(Metered<'_>) -> T,
     ) -> T {
-        spend_on_text(string);
+        spend(4 + prices().text.of(string));
         *buffer = Value::String(string.to_owned());
         check(Metered(buffer))
     }
@@ -179,13 +192,14 @@ impl<'a> Node<'a, MeteredJson> for Metered<'a> {
 
     fn as_string(&self) -> Option<Cow<'a, str>> {
         let text = self.0.as_str();
-        spend_on_text(text.unwrap_or_default());
+        spend(prices().text.of(text.unwrap_or_default()));
         text.map(Cow::Borrowed)
     }
 
     fn as_number(&self) -> Option<&'a Number> {
-        spend(1);
-        self.0.as_number()
+        let number = self.0.as_number();
+        spend(number.map_or(1, |number| prices().number.of(number)));
+        number
     }
 
     fn as_boolean(&self) -> Option<bool> {
@@ -225,13 +239,13 @@ impl<'a> Node<'a, MeteredJson> for Metered<'a> {
 
     /// Asked for whenever a violation is made.
     fn to_value(&self) -> Cow<'a, Value> {
-        spend(1);
         // A violation may list the names of all members.
-        let names = self
-            .0
-            .as_object()
-            .map_or(0, |members| members.keys().map(|name| name.len() as u64 + 32).sum());
-        spend_memory(names);
+        let names = || {
+            let names = self.0.as_object().into_iter().flat_map(Map::keys);
+            names.map(|name| name.len() as u64 + 32).sum()
+        };
+        let own = if prices().copies { VALUE_BYTES * values_in(self.0) } else { names() };
+        spend_on_violation(own);
         Cow::Borrowed(self.0)
     }
 
@@ -251,7 +265,7 @@ impl<'a> Object<'a, MeteredJson> for MeteredMembers<'a> {
     }
 
     fn get(&self, key: &String) -> Option<Metered<'a>> {
-        spend(1);
+        spend(1 + key.len() as u64 / KEY_BYTES_PER_STEP);
         self.0.get(key).map(Metered)
     }
 
@@ -269,7 +283,7 @@ impl<'a> Iterator for MeteredMembersIter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (name, value) = self.0.next()?;
-        spend_on_text(name);
+        spend(prices().name.of(name));
         Some((name, Metered(value)))
     }
 }
@@ -291,7 +305,7 @@ impl<'a> Array<'a, MeteredJson> for MeteredItems<'a> {
     fn is_unique(&self) -> bool {
         let mut seen = HashSet::new();
         self.0.iter().all(|item| {
-            spend(values_in(item));
+            spend(UNIQUE_ITEM + UNIQUE_VALUE * values_in(item));
             let mut form = Vec::new();
             write_form(item, &mut form);
             seen.insert(form)

@@ -1,5 +1,7 @@
 //! What may be declared, what is said of the rest, and what a value hears.
 
+mod attacks;
+mod keywords;
 mod random;
 
 use std::fmt::Write as _;
@@ -219,7 +221,7 @@ fn unique_items_are_counted_in_linear_time() {
     }
     let validator = validator(&json!({ "uniqueItems": true }));
     let unique = format!("[{}]", items.trim_end_matches(','));
-    assert!(validator.steps(unique.as_bytes()).is_some_and(|steps| steps < 200_000));
+    assert!(validator.steps(unique.as_bytes()).is_some_and(|steps| steps < 400_000));
     assert!(validator.check(unique.as_bytes()).is_ok());
     assert!(validator.check(format!("[{items}[{}[]]]", "[],".repeat(11)).as_bytes()).is_err());
     for (json, unique) in [
@@ -252,4 +254,54 @@ fn a_brief_check_gives_up_where_a_thorough_one_goes_on() {
     assert_eq!(validator.check_briefly(format!("[{}1]", "1,".repeat(10_000)).as_bytes()), None);
     let choice = self::validator(&expressions("anyOf"));
     assert_eq!(choice.check_briefly(nested(60, "\"bad\"").as_bytes()), None);
+}
+
+/// The engine cannot keep the states of these, and visits a thousand of them for every byte.
+#[test]
+fn a_pattern_whose_states_do_not_fit_is_paid_by_its_states() {
+    let steps = |pattern: &str, letters: usize| {
+        let text = format!("\"{}\"", "abbabaab".repeat(letters / 8));
+        validator(&json!({ "pattern": pattern })).steps(text.as_bytes())
+    };
+    for pattern in ["[ab]*a[ab]{1000}c", "[ab]*a[ab]{200}c", "[ab]*a[ab]{60}c", "c[ab]{200}a[ab]*$"]
+    {
+        assert_eq!(steps(pattern, 60_000), None, "{pattern}");
+        assert!(steps(pattern, 160).is_some(), "{pattern}");
+    }
+    for pattern in [
+        "^[A-Za-z0-9+/]+={0,2}$",
+        "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]{2,63}$",
+        "^[^@\\s]+@[^@\\s]+\\.[a-z]{2,}$",
+        "^\\p{L}[\\p{L}\\p{N} '-]*$",
+        "^.{1,60000}$",
+    ] {
+        assert!(steps(pattern, 60_000).is_some_and(|steps| steps < 60_000), "{pattern}");
+    }
+}
+
+#[test]
+fn names_are_paid_once_for_each_pattern_beside_each_other() {
+    let named = |count: usize| {
+        let named: serde_json::Map<_, _> =
+            (0..count).map(|at| (format!("x{at}y*z"), json!(true))).collect();
+        validator(&json!({ "patternProperties": named }))
+    };
+    let one = named(1).steps(br#"{"a":1,"b":2}"#).unwrap();
+    let many = named(100).steps(br#"{"a":1,"b":2}"#).unwrap();
+    assert!(many > 50 * one, "{one} {many}");
+    let patterns: Vec<_> = (0..600).map(|at| json!({ "pattern": format!("a{at}b*c") })).collect();
+    let said = refusal(&json!({ "anyOf": patterns }).to_string());
+    assert!(said.starts_with("its patterns are too large together"), "{said}");
+}
+
+/// Numbers whose digits do not fit into 128 bits are divided as fractions, in microseconds each.
+#[test]
+fn multiples_of_fractions_are_paid_by_what_dividing_takes() {
+    let steps = |multiple: f64, json: &str| {
+        validator(&json!({ "multipleOf": multiple })).steps(json.as_bytes()).unwrap()
+    };
+    assert!(steps(7.0, "49") < 10);
+    assert!((50..200).contains(&steps(0.01, "0.25")));
+    assert!(steps(1e-300, "1.7e308") >= 500);
+    assert!(steps(2.0, "1.7e308") >= 500);
 }

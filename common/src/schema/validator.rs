@@ -12,28 +12,27 @@ use serde_json::Value;
 use super::InvalidSchema;
 use super::meter::{Budget, Exhausted, Metered, MeteredJson, longest_pointer, within};
 use super::patterns;
+use super::prices::Prices;
 
 /// No more violations than this are told of one value: enough to mend it, and bounded whatever is sent.
 pub const MAX_VIOLATIONS: usize = 20;
 /// Of a larger value, in bytes, only the first violation is told: the library gathers all there are before it hands out
 /// one, at 400 bytes each, and eight megabytes of wrong numbers would take a gigabyte.
 const MAX_SURVEYED: usize = 64 * 1024;
-/// Steps that every check may take, and more for each byte of the value: 20 to 50 ms for 64 KiB at worst. A schema that asks
-/// for a hundred looks at everything in the value is well within.
-const STEPS: u64 = 3_000_000;
-const STEPS_PER_BYTE: u64 = 40;
-/// Violations are collected within as many steps as this times those of the answer, and at least [`EXPLAIN_STEPS`].
+/// Steps that every check may take, and more for each byte of the value: at most 40 ms for 64 KiB. A schema that asks for fifty
+/// looks at everything in the value is well within.
+const STEPS: u64 = 2_000_000;
+const STEPS_PER_BYTE: u64 = 24;
+/// Violations are collected within as many steps as this times those of the answer, and at least [`EXPLAIN_STEPS`]; never within
+/// more than the answer has left over, but for those.
 const EXPLAIN_FACTOR: u64 = 4;
-const EXPLAIN_STEPS: u64 = 200_000;
+const EXPLAIN_STEPS: u64 = 600_000;
 /// Bytes of violations under construction: room for all there can be in 64 KiB, unless their pointers are very long.
 const EXPLAIN_MEMORY: u64 = 24 * 1024 * 1024;
 /// A check of a value of at most [`BRIEF_BYTES`] within this many steps takes less than a millisecond.
 const BRIEF_STEPS: u64 = 60_000;
 /// Reading a value takes 10 to 30 microseconds a kilobyte.
 const BRIEF_BYTES: usize = 16 * 1024;
-/// The largest pattern, compiled, in bytes. A text is matched in time linear in its length, times this at worst: the default
-/// of ten megabytes would make that seconds for a short one.
-const PATTERN_BYTES: usize = 256 * 1024;
 /// What is said of a value whose violations cannot be told apart within the budget.
 const NO_ALTERNATIVE: &str = "the value fits none of the alternatives that the schema allows";
 /// What is said of a value for which it cannot even be known whether it fits.
@@ -48,8 +47,7 @@ const MAX_POINTER: usize = 1024;
 #[derive(Debug)]
 pub struct Validator {
     compiled: jsonschema::Validator<MeteredJson>,
-    /// Steps for a byte of text, in sixteenths.
-    byte_price: u64,
+    prices: Prices,
 }
 
 /// What is wrong with a value, and where.
@@ -67,9 +65,14 @@ impl Validator {
         // hang. The linear one lacks look-around and back-references; schemas with them are refused.
         let options = jsonschema::options_for::<MeteredJson>()
             .with_draft(Draft::Draft202012)
-            .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES));
+            .with_pattern_options(
+                PatternOptions::regex()
+                    .size_limit(patterns::COMPILED_BYTES)
+                    .dfa_size_limit(patterns::CACHE_BYTES),
+            );
+        let prices = Prices::of(schema)?;
         let compiled = options.build(schema).map_err(|error| not_a_schema(&error))?;
-        Ok(Self { compiled, byte_price: patterns::byte_price(schema) })
+        Ok(Self { compiled, prices })
     }
 
     /// Checks a JSON text that was found to be whole. Takes up to 50 ms for 64 KiB, and more for a larger one.
@@ -85,7 +88,9 @@ impl Validator {
         if fits {
             return Ok(());
         }
-        let budget = Budget { steps: EXPLAIN_STEPS.max(EXPLAIN_FACTOR * steps), ..budget };
+        // The first one is asked for if all of them are too many, so each has half.
+        let left = (budget.steps - steps).min(EXPLAIN_FACTOR * steps) / 2;
+        let budget = Budget { steps: EXPLAIN_STEPS.max(left), ..budget };
         let all = (json.len() <= MAX_SURVEYED).then(|| self.all(&value, budget).ok()).flatten();
         let found = all.or_else(|| self.first(&value, budget).ok());
         Err(found.unwrap_or_else(|| vec![at_the_top(NO_ALTERNATIVE)]))
@@ -120,7 +125,7 @@ impl Validator {
 
     fn budget(&self, value: &Value, steps: u64) -> Budget {
         let pointer = longest_pointer(value);
-        Budget { steps, memory: EXPLAIN_MEMORY, pointer, byte_price: self.byte_price }
+        Budget { steps, memory: EXPLAIN_MEMORY, pointer, prices: self.prices }
     }
 
     fn all(&self, value: &Value, budget: Budget) -> Result<Vec<Violation>, Exhausted> {

@@ -1,5 +1,8 @@
 //! Schemas and values by chance: whatever a task declares, and whatever is held against it, comes to an end.
 
+#[path = "../../../common/src/schema/tests/keywords.rs"]
+mod keywords;
+
 use std::time::{Duration, Instant};
 
 use crunch_common::schema::Schema;
@@ -14,44 +17,8 @@ const CHECKED_WITHIN: Duration = Duration::from_millis(50);
 /// How many values are held against one schema.
 const VALUES: usize = 4;
 
-const KEYWORDS: &[&str] = &[
-    "anyOf",
-    "oneOf",
-    "allOf",
-    "not",
-    "if",
-    "then",
-    "else",
-    "items",
-    "prefixItems",
-    "contains",
-    "properties",
-    "patternProperties",
-    "additionalProperties",
-    "unevaluatedProperties",
-    "unevaluatedItems",
-    "propertyNames",
-    "dependentSchemas",
-    "$ref",
-    "type",
-    "enum",
-    "const",
-    "required",
-    "uniqueItems",
-    "minimum",
-    "multipleOf",
-    "maxLength",
-    "pattern",
-    "minItems",
-    "maxProperties",
-    "format",
-    "$defs",
-    "$dynamicRef",
-    "$anchor",
-    "$id",
-    "minContains",
-    "dependentRequired",
-];
+/// Keywords that refer to places in other ways, and are refused, or lead nowhere by themselves.
+const OTHERS: &[&str] = &["$defs", "$dynamicRef", "$anchor", "$id"];
 
 pub(super) fn run(plan: Plan, until: Until) -> Report {
     let mut draw = Draw::new(Pcg64Mcg::seed_from_u64(plan.seed ^ 0x5c4e3a));
@@ -105,7 +72,8 @@ fn subschema(draw: &mut Draw, depth: usize) -> String {
 }
 
 fn member(draw: &mut Draw, depth: usize) -> String {
-    let keyword = draw.one(KEYWORDS);
+    let keywords = if draw.once_in(9) { OTHERS } else { keywords::USABLE };
+    let keyword = draw.one(keywords);
     let value = match keyword {
         "anyOf" | "oneOf" | "allOf" | "prefixItems" => {
             let list: Vec<_> = (0..1 + draw.below(3)).map(|_| nested(draw, depth)).collect();

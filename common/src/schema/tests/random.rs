@@ -1,7 +1,7 @@
 //! Random schemas and values: every check stays within its budget, and answers as the library does.
 //!
-//! The suite counts steps, which are the same on every machine. The ignored test measures time for a minute:
-//! `cargo test --release -p crunch-common --lib -- --ignored long_run --nocapture`
+//! The suite counts steps, which are the same on every machine. The ignored test measures time for a minute, on one core:
+//! `taskset -c 0 cargo test --release -p crunch-common --lib -- --ignored long_run --nocapture`
 
 use std::time::{Duration, Instant};
 
@@ -68,35 +68,7 @@ fn named(dice: &mut Dice, depth: u64) -> Value {
 }
 
 fn keyword(dice: &mut Dice, depth: u64) -> (&'static str, Value) {
-    let keyword = dice.one_of(&[
-        "$ref",
-        "anyOf",
-        "oneOf",
-        "allOf",
-        "not",
-        "if",
-        "then",
-        "else",
-        "properties",
-        "items",
-        "prefixItems",
-        "contains",
-        "patternProperties",
-        "additionalProperties",
-        "propertyNames",
-        "unevaluatedProperties",
-        "unevaluatedItems",
-        "dependentSchemas",
-        "uniqueItems",
-        "required",
-        "pattern",
-        "enum",
-        "minItems",
-        "maxProperties",
-        "type",
-        "minimum",
-        "multipleOf",
-    ]);
+    let keyword = dice.one_of(keywords::USABLE);
     let value = match keyword {
         "$ref" => json!(format!("#/$defs/d{}", dice.below(4))),
         "anyOf" | "oneOf" | "allOf" | "prefixItems" => list(dice, depth),
@@ -106,7 +78,10 @@ fn keyword(dice: &mut Dice, depth: u64) -> (&'static str, Value) {
         "required" => json!([dice.one_of(&NAMES)]),
         "pattern" => json!(dice.one_of(&["^a", "(ab|ba)*$", "x{2,20}"])),
         "enum" => json!([1, "a", null, [1], {"a": 1}]),
-        "minItems" | "maxProperties" => json!(dice.below(3)),
+        "const" => small(dice, 2),
+        "minItems" | "maxProperties" | "maxLength" | "minContains" => json!(dice.below(3)),
+        "dependentRequired" => json!({ dice.one_of(&NAMES): [dice.one_of(&NAMES)] }),
+        "format" => json!(dice.one_of(&["date-time", "email", "uuid"])),
         "minimum" | "multipleOf" => json!(1 + dice.below(2)),
         "type" => json!(["object", "array", dice.one_of(&["string", "integer", "null"])]),
         _ => below(dice, depth),
@@ -180,24 +155,43 @@ proptest! {
     }
 }
 
-/// Prints the slowest check; more than 50 ms fails.
+/// The shortest of three checks: what else the machine does makes a check longer, never shorter.
+fn best_of_three(validator: &Validator, json: &[u8]) -> Duration {
+    let once = || {
+        let begun = Instant::now();
+        let _either = validator.check(json);
+        begun.elapsed()
+    };
+    (0..3).map(|_| once()).min().unwrap()
+}
+
+/// Every check that could be thought of as long, then random ones for a minute. Prints the slowest; more than 50 ms fails.
 #[test]
 #[ignore = "measures time, for a minute"]
 fn long_run() {
-    let (end, mut slowest, mut checks) =
-        (Instant::now() + Duration::from_secs(60), Duration::ZERO, 0);
-    let mut worst = String::new();
+    let mut found: Vec<(Duration, String)> = Vec::new();
+    for (name, schema, json) in attacks::all() {
+        let parsed = schema.to_string().parse::<Schema>();
+        let Ok(validator) = parsed.and_then(|schema| schema.compile()) else { continue };
+        found.push((best_of_three(&validator, json.as_bytes()), name.to_owned()));
+    }
+    let (end, mut checks) = (Instant::now() + Duration::from_secs(60), found.len());
+    let mut slowest = Duration::ZERO;
     let mut seed = u64::from(std::process::id()) << 32;
     while Instant::now() < end {
         seed += 1;
         let Some((schema, validator, json)) = case(seed) else { continue };
+        checks += 1;
         let begun = Instant::now();
         let _either = validator.check(&json);
-        checks += 1;
         if begun.elapsed() > slowest {
-            slowest = begun.elapsed();
-            worst = format!("{} bytes against {schema}", json.len());
+            slowest = best_of_three(&validator, &json).max(slowest);
+            found.push((slowest, format!("{} bytes against {schema}", json.len())));
         }
     }
-    assert!(slowest < Duration::from_millis(50), "{checks} checks, slowest {slowest:?}: {worst}");
+    found.sort();
+    let slowest = &found[found.len().saturating_sub(12)..];
+    slowest.iter().for_each(|(took, what)| println!("{took:>10.2?}  {what}"));
+    let (took, what) = &found[found.len() - 1];
+    assert!(*took < Duration::from_millis(50), "{checks} checks, slowest {took:?}: {what}");
 }
