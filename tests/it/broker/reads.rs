@@ -152,6 +152,7 @@ async fn a_page_of_workers_costs_what_it_shows() {
         tasks: Vec::new(),
         queues: Vec::new(),
         slots: 1,
+        suspended: Vec::new(),
         started_at: crunch_common::time::Timestamp::now(),
     };
     let mut ids: Vec<_> = (0..200).map(|_| WorkerId::generate()).collect();

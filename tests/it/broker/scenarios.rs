@@ -248,6 +248,7 @@ stories! {
     "a worker that died before the clock was set back is to blame" => losses::set_back,
     "a broken running record can be canceled" => losses::broken_canceled,
     "what a machine cannot run is uncharged, waits ever longer, and tells why" => losses::machine,
+    "a cancel wins over another attempt" => losses::canceled_meanwhile,
     "a batch of plain and special jobs keeps its order" => intake::order,
     "two exchanges of a worker may be under way, each with its number" => losses::strands,
     "a living worker keeps its job through an outage of seven seconds" => losses::outage,

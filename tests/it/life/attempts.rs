@@ -96,9 +96,10 @@ async fn a_job_of_a_task_this_worker_lacks_waits_for_one_that_has_it() {
     let mut worker = stack.worker(&api, 1).await;
     let lacking = json!({ "queue": "echo" });
     let id = api.submit_with("nobody.has.it", &json!({}), &lacking).await;
-    let job = api.becomes(&id, "scheduled").await;
-    assert_eq!((&job["attempt"], &job["error"]), (&json!(0), &json!(null)));
-    assert_eq!(job["waiting_for"], json!({ "reason": "worker_with_task", "detail": null }));
+    let job = api.job_when(&id, "is parked", |job| job["waiting_for"] != json!(null)).await;
+    assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(0)));
+    let waiting_for = json!({ "reason": "worker_with_task", "detail": "nobody.has.it" });
+    assert_eq!((&job["error"], &job["waiting_for"]), (&json!(null), &waiting_for));
     worker.says("no code for this task here").await;
     let unwanted = json!({ "queue": "echo", "deadline_ms": 1000 });
     let unwanted = api.submit_with("nobody.has.it", &json!({}), &unwanted).await;

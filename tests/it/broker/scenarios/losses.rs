@@ -224,3 +224,21 @@ pub(super) async fn machine(world: &mut World) -> Check {
     let _ = world.exchange(vec![release], 0).await?;
     ensure(world.found(job.id).await?.status == Status::Canceled, "a cancel wins")
 }
+
+pub(super) async fn canceled_meanwhile(world: &mut World) -> Check {
+    for ending in [true, false] {
+        let job = world.job("{}");
+        world.submit(std::slice::from_ref(&job)).await?;
+        let claim = world.claim(1).await?.claims.pop().ok_or("it is claimed")?;
+        world.broker.cancel(job.id).await.map_err(|error| error.to_string())?;
+        let error = JobError::retryable(ErrorCode::task_failed(), "once more");
+        let settlement = match ending {
+            true => claim.lease.retry(error, Duration::ZERO),
+            false => claim.lease.release(ReleaseCause::Shutdown),
+        };
+        let exchanged = world.exchange(vec![settlement], 1).await?;
+        ensure(exchanged.claims.is_empty(), "it does not run again")?;
+        ensure(world.found(job.id).await?.status == Status::Canceled, "it is canceled")?;
+    }
+    Ok(())
+}
