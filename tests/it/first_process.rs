@@ -48,9 +48,12 @@ async fn leave_orphans(first: u32) {
     assert!(left.success());
 }
 
+/// Its name, its environment, and what it logs once it hears signals.
+type Program = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
 #[tokio::test]
 async fn as_the_first_process_of_a_container_every_program_reaps_orphans() {
-    let programs: [(&str, &[(&str, &str)], &str); 3] = [
+    let programs: [Program; 3] = [
         (
             "crunch-api",
             &[("CRUNCH_API_ADDR", "127.0.0.1:0"), ("CRUNCH_API_DRAIN_MS", "0")],
