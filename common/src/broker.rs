@@ -145,6 +145,8 @@ pub struct Broker {
     pool: deadpool_redis::Pool,
     /// For payloads and results that are large.
     bulk: Bulk,
+    /// For large payloads and results on their way to Redis.
+    uploads: Bulk,
     /// For pages of lists: nobody who asks for one waits behind a payload.
     pages: Bulk,
     /// What every submission gets, whatever it asks for.
@@ -205,11 +207,12 @@ impl Broker {
             told_of_no_maxmemory: Once::new(),
         });
         let link = Link::new(settings.clone(), client.clone());
-        let bulk = Bulk::new(settings.clone(), client.clone());
-        let pages = Bulk::new(settings.clone(), client.clone());
+        let bulk = Bulk::for_reads(settings.clone(), client.clone());
+        let uploads = Bulk::for_writes(settings.clone(), client.clone());
+        let pages = Bulk::for_reads(settings.clone(), client.clone());
         let insists = DurabilityConfig::default();
         let submitters = Arc::new(Submitters::new(&settings, &client, insists.replicas));
-        Ok(Self { settings, client, link, pool, bulk, pages, insists, submitters })
+        Ok(Self { settings, client, link, pool, bulk, uploads, pages, insists, submitters })
     }
 
     /// A broker on the same Redis with a connection of its own.

@@ -60,6 +60,14 @@ pub(crate) struct Admitted {
     waits_since: Option<Instant>,
 }
 
+/// An attempt that ended, to be settled.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) settlement: Settlement,
+    /// Of one that is large: it holds its slot until it is settled.
+    pub(crate) context: Option<JobContext>,
+}
+
 /// How an attempt ended, before it is known what that means for the job.
 #[derive(Debug)]
 enum Ending {
@@ -108,7 +116,7 @@ impl Executor {
     }
 
     /// Runs a job to the end of its attempt. Nothing is returned if the lease was lost: then nothing may be settled.
-    pub(crate) async fn run(&self, mut admitted: Box<Admitted>) -> Option<Settlement> {
+    pub(crate) async fn run(&self, mut admitted: Box<Admitted>) -> Option<Ended> {
         let span = span_of(&admitted.job, admitted.context.trace());
         let complete = self.complete(&mut admitted).instrument(span.clone()).await;
         let begun = Instant::now();
@@ -118,15 +126,17 @@ impl Executor {
         };
         let took = begun.elapsed();
         let _entered = span.enter();
-        let Admitted { lease, job, .. } = *admitted;
+        let Admitted { lease, job, context, .. } = *admitted;
         let key = lease.key();
         let settlement = classify(lease, &job, ending);
         metrics::ended(&job, settlement.as_ref(), took);
-        match settlement {
-            Some(_) => self.running.ended(key),
-            None => self.running.forget(key),
-        }
-        settlement
+        let Some(settlement) = settlement else {
+            self.running.forget(key);
+            return None;
+        };
+        let is_large = settlement.is_large();
+        self.running.ended(key, if is_large { LONGEST_FETCH } else { Duration::ZERO });
+        Some(Ended { settlement, context: is_large.then_some(context) })
     }
 
     /// Fetches the payload if it did not come with the claim; then the attempt's timeout begins.

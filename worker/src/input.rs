@@ -12,7 +12,7 @@ use crunch_common::broker::{Broker, LeaseKey};
 use crate::running::{Stop, StopReason};
 
 /// How long a payload may be on its way: 64 MiB at 16 KiB/s take 68 minutes. A job whose payload does not arrive within that has
-/// failed, or nothing would ever end it.
+/// failed, or nothing would ever end it; the lease of one whose result does not is not kept any longer.
 pub(crate) const LONGEST_FETCH: Duration = Duration::from_secs(75 * 60);
 
 /// What fetching needs.

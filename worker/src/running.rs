@@ -99,11 +99,12 @@ impl RunningJobs {
         }
     }
 
-    /// The attempt has ended; its lease is named until the outcome is with Redis, so that an outage does not cost it.
-    pub(crate) fn ended(&self, key: LeaseKey) {
+    /// The attempt has ended; its lease is named until the outcome is with Redis, so that an outage does not cost it: until the
+    /// attempt would have been given up, or for as long as the outcome may be on its way.
+    pub(crate) fn ended(&self, key: LeaseKey, on_its_way: Duration) {
         let mut jobs = self.lock();
         if let Some(job) = jobs.running.remove(&key) {
-            jobs.settling.insert(key, job.abandoned_at);
+            jobs.settling.insert(key, job.abandoned_at.max(Instant::now() + on_its_way));
         }
         self.note_count(jobs.running.len());
     }

@@ -9,6 +9,7 @@ mod listener;
 mod processor;
 mod reporter;
 mod rotation;
+mod upload;
 
 use std::time::Duration;
 

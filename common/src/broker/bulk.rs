@@ -1,20 +1,24 @@
 //! The road of large values: connections of their own, on which nobody waits for anything else.
 //!
 //! A large value that travels slowly must neither hold up the small calls behind it nor, when it is given up, take their
-//! connection with it. Such a read may last as long as bytes arrive; only silence ends it as early as any other call.
+//! connection with it. A read may last as long as bytes arrive; only silence ends it as early as any other call. Of a write
+//! nothing can be seen but that it was handed to this machine's network, which takes megabytes at once: it is given up after a
+//! time for its size, and whoever repeats it gives it twice as long.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::connection::Link;
+use super::connection::{Link, way};
 use super::error::Error;
 use super::{CALL_DEADLINE, Settings};
 
+/// What is larger has a connection to itself.
+pub(crate) const LARGE: usize = 64 * 1024;
 /// Large values under way at once: more would only share the same line, and each may be of 64 MiB.
 const AT_ONCE: usize = 4;
 /// A connection that nobody used for this long is closed: Redis' connections are few.
@@ -41,11 +45,19 @@ impl Slowest {
     }
 }
 
+/// How long a write of so many bytes may take that was given up so many times before. On a line of 16 KiB/s the sixth try arrives.
+pub(crate) fn patience_for_writing(bytes: usize, given_up: u32) -> Duration {
+    const MOST_DOUBLINGS: u32 = 6;
+    (CALL_DEADLINE + way(bytes)) * 2_u32.pow(given_up.min(MOST_DOUBLINGS))
+}
+
 /// A few connections for large values, opened when they are needed. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Bulk {
     settings: Arc<Settings>,
     client: redis::Client,
+    /// Whether it reads: then bytes that arrive are counted.
+    reads: bool,
     room: Arc<Semaphore>,
     idle: Arc<Idle>,
 }
@@ -59,9 +71,15 @@ struct Idle {
 }
 
 impl Bulk {
-    pub(crate) fn new(settings: Arc<Settings>, client: redis::Client) -> Self {
+    /// For [`Bulk::read`].
+    pub(crate) fn for_reads(settings: Arc<Settings>, client: redis::Client) -> Self {
         let room = Arc::new(Semaphore::new(AT_ONCE));
-        Self { settings, client, room, idle: Arc::default() }
+        Self { settings, client, reads: true, room, idle: Arc::default() }
+    }
+
+    /// For [`Bulk::write`].
+    pub(crate) fn for_writes(settings: Arc<Settings>, client: redis::Client) -> Self {
+        Self { reads: false, ..Self::for_reads(settings, client) }
     }
 
     /// Sends commands that only read, and whose answers are of about so many bytes, as one round trip.
@@ -75,17 +93,41 @@ impl Bulk {
         slowest: Slowest,
     ) -> Result<Vec<Value>, Error> {
         let deadline = Instant::now() + slowest.patience(bytes);
-        let place = timeout_at(deadline, self.room.acquire()).await;
-        let busy = || Error::Unavailable { reason: "other large values are under way".to_owned() };
-        // The semaphore is never closed.
-        let _place = place.map_err(|_| busy())?.map_err(|_| busy())?;
-        let link = self.idle.take().unwrap_or_else(|| {
-            Link::new(self.settings.clone(), self.client.clone()).while_bytes_flow()
-        });
+        let (_place, link) = self.enter(deadline).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         let values = link.read_within(pipeline, left).await?;
         self.idle.give_back(link);
         Ok(values)
+    }
+
+    /// Sends commands of which each is answered for itself and stands being repeated, as [`Link::send_all`] does.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is silent, the line is too slow, or too many others are before.
+    pub(crate) async fn write(
+        &self,
+        pipeline: &Pipeline,
+        patience: Duration,
+    ) -> Result<Vec<Result<Value, Error>>, Error> {
+        let deadline = Instant::now() + patience;
+        let (_place, link) = self.enter(deadline).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let replies = link.send_all(pipeline, left).await?;
+        self.idle.give_back(link);
+        Ok(replies)
+    }
+
+    /// Waits for a place among those under way.
+    async fn enter(&self, deadline: Instant) -> Result<(SemaphorePermit<'_>, Link), Error> {
+        let place = timeout_at(deadline, self.room.acquire()).await;
+        let busy = || Error::Unavailable { reason: "other large values are under way".to_owned() };
+        // The semaphore is never closed.
+        let place = place.map_err(|_| busy())?.map_err(|_| busy())?;
+        let connect = || {
+            let link = Link::new(self.settings.clone(), self.client.clone());
+            if self.reads { link.while_bytes_flow() } else { link }
+        };
+        Ok((place, self.idle.take().unwrap_or_else(connect)))
     }
 }
 

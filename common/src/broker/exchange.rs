@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
-use super::bulk::Slowest;
+use super::bulk::{Slowest, patience_for_writing};
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
@@ -56,6 +56,13 @@ impl Exchange {
     /// One call carries no more bytes of results than this; a single larger result passes alone.
     pub const MAX_BYTES: usize = 128 * 1024;
 
+    /// Brings a settlement and claims nothing. The number 0 is the same exchange however often it is sent.
+    #[must_use]
+    pub fn only(worker: WorkerId, lease: Duration, settlements: Vec<Settlement>) -> Self {
+        let (tasks, queues) = (TaskNames::default(), Vec::new());
+        Self { worker, number: 0, lease, tasks, queues, settlements, want: 0, busy: 0 }
+    }
+
     /// How many jobs to want of a call that looks at so many queues, to take no longer than one that looks at a few.
     #[must_use]
     pub const fn claims_from(queues: usize) -> usize {
@@ -83,6 +90,8 @@ pub enum Strand {
     First,
     /// Its companion, while there is more to do than one carries.
     Second,
+    /// Beside them, for a settlement that is large: it has no numbers, so several may be under way. See [`Exchange::only`].
+    Apart,
 }
 
 impl Strand {
@@ -90,6 +99,7 @@ impl Strand {
         match self {
             Self::First => "",
             Self::Second => "2",
+            Self::Apart => "3",
         }
     }
 }
@@ -200,6 +210,28 @@ impl Broker {
         let call = Call::new(Function::Exchange, partition).once().patient(patience);
         let reply = self.link.call(call.carrying(bytes), arguments).await?;
         read(reply)
+    }
+
+    /// Settles an attempt whose result is large, on a connection of its own, which nobody else waits for. `exchange` is one of
+    /// [`Exchange::only`], and `given_up` how often this method gave it up: each time it waits twice as long.
+    ///
+    /// # Errors
+    /// As [`Broker::exchange_on`]: on [`Error::Unavailable`] the caller repeats it.
+    pub async fn settle_apart(
+        &self,
+        partition: Partition,
+        exchange: &Exchange,
+        given_up: u32,
+    ) -> Result<Vec<Settled>, Error> {
+        let mut command = self.settings.call(Function::Exchange, partition);
+        write(&mut command, Strand::Apart, exchange);
+        let bytes = exchange.settlements.iter().map(Settlement::size).sum();
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(command);
+        let replies = self.uploads.write(&pipeline, patience_for_writing(bytes, given_up)).await?;
+        let reply = replies.into_iter().next();
+        let reply = reply.ok_or_else(|| Error::unreadable("no reply to a settlement"))??;
+        Ok(read(reply)?.settled)
     }
 
     /// Fetches the payload of a claim that came without, on a connection of its own and for as long as bytes arrive. `None` if

@@ -199,6 +199,12 @@ impl Settlement {
         }
     }
 
+    /// Whether it is too large to travel with others: see [`super::Broker::settle_apart`].
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.size() > super::bulk::LARGE
+    }
+
     /// Bytes it carries, for the bound on one call.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -9,13 +9,14 @@ use futures_util::future::join_all;
 use redis::Value;
 use sha2::{Digest, Sha256};
 
-use super::connection::{Call, way};
+use super::bulk::{LARGE, patience_for_writing};
+use super::connection::Call;
 use super::durability::Durability;
 use super::error::Error;
 use super::functions::Function;
 use super::record::{JobRecord, PAYLOAD_LARGE};
 use super::webhook::Webhook;
-use super::{Broker, CALL_DEADLINE, Settings, reply};
+use super::{Broker, Settings, reply};
 use crate::job::{JobId, JobOptions, Partition, Priority, Status, TraceContext};
 use crate::queue::QueueName;
 use crate::task::TaskName;
@@ -28,9 +29,6 @@ const BATCH_JOBS: usize = 50;
 const QUEUE_COSTS: usize = 2;
 /// How many bytes one call takes; a single larger job passes alone.
 const BATCH_BYTES: usize = 128 * 1024;
-/// A payload above this does not pass through the function, which would copy it twice while nobody else is served: it is laid
-/// down beside it, in one transaction.
-const LARGE_PAYLOAD: usize = 64 * 1024;
 /// How long an idempotency key, and with it its job, is kept.
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -198,7 +196,8 @@ impl Broker {
         if is_large(jobs[0]) {
             let mut pipeline = redis::pipe();
             write_call(&mut pipeline, &self.settings, jobs);
-            let replies = self.link.send_all(&pipeline, CALL_DEADLINE + way(bytes)).await?;
+            // Not on the connection of the others: they would wait for it, and the first to give up would take it away.
+            let replies = self.uploads.write(&pipeline, patience_for_writing(bytes, 0)).await?;
             return read_call(jobs, &mut replies.into_iter());
         }
         let call = Call::new(Function::Enqueue, jobs[0].id.partition()).carrying(bytes);
@@ -307,9 +306,10 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Whether its payload goes beside the function. Such a job has a call of its own.
-fn is_large(job: &NewJob) -> bool {
-    job.payload.len() > LARGE_PAYLOAD
+/// Whether its payload does not pass through the function, which would copy it twice while nobody else is served: it is laid
+/// down beside it, in one transaction. Such a job has a call of its own.
+pub(crate) fn is_large(job: &NewJob) -> bool {
+    job.payload.len() > LARGE
 }
 
 /// About how many bytes a job takes on its way.

@@ -1,6 +1,7 @@
 //! Lines that carry little: what is large takes longer, and nobody else waits for it. (F29)
 
 use crunch_tests::{Api, Proxy, Stack, Stage, Worker, eventually};
+use futures_util::future::join_all;
 
 use super::*;
 
@@ -10,6 +11,12 @@ const PAYLOAD: usize = 200 * 1024;
 /// A result that takes three seconds on the line of an API, whose callers wait as if it carried half a mebibyte a second.
 const SLOW_FOR_CALLERS: u64 = 600 * 1024;
 const RESULT: usize = 2000 * 1024;
+/// A line on which a large result takes three seconds, longer than the lease below.
+const SLOW_FOR_RESULTS: u64 = 64 * 1024;
+/// A line of several workers, on which each large value takes half a second if it is alone.
+const SHARED: u64 = 400 * 1024;
+/// A payload that takes three seconds on the line of an API, of a task that takes so much.
+const SUBMITTED: usize = 2000 * 1024;
 /// Shorter than a large payload is on its way.
 const LEASE: [(&str, &str); 1] = [("CRUNCH_LEASE_MS", "2000")];
 
@@ -17,7 +24,7 @@ const LEASE: [(&str, &str); 1] = [("CRUNCH_LEASE_MS", "2000")];
 struct Behind {
     stack: Stack,
     api: Api,
-    _line: Proxy,
+    line: Proxy,
     worker: Worker,
     stage: Stage,
 }
@@ -29,7 +36,7 @@ impl Behind {
         let line = stack.proxy();
         let worker = stack.worker_via(&line, &api, slots, environment).await;
         line.throttle(SLOW);
-        Self { stack, api, _line: line, worker, stage: Stage::open().await }
+        Self { stack, api, line, worker, stage: Stage::open().await }
     }
 
     /// Submits a job of `act` with a large payload.
@@ -113,4 +120,108 @@ async fn large_results_arrive_over_a_slow_line_and_others_are_read_meanwhile() {
     let answer = result.await.unwrap();
     assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, RESULT));
     assert!(reads > 1, "others waited for it");
+}
+
+async fn status(api: &Api, id: &str) -> String {
+    api.job(id).await["status"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_large_result_on_its_way_holds_up_no_other_job_and_keeps_its_lease() {
+    let behind = Behind::a_slow_line(2, &LEASE).await;
+    behind.line.throttle(SLOW_FOR_RESULTS);
+    let (api, stage) = (&behind.api, &behind.stage);
+    let large = api.submit("act", &stage.payload()).await;
+    let first = stage.enters().await;
+    let beside = api.submit("act", &stage.payload()).await;
+    let second = stage.enters().await;
+    first.returns(&json!("x".repeat(PAYLOAD))).await;
+    // Only a worker that settles the second has a slot for a third.
+    second.returns(&json!("beside")).await;
+    api.becomes(&beside, "succeeded").await;
+    let after = api.submit("act", &stage.payload()).await;
+    let third = stage.enters().await;
+    assert_eq!((&third.id, status(api, &large).await), (&after, "running".to_owned()));
+    third.returns(&json!("after")).await;
+    api.becomes(&after, "succeeded").await;
+    assert_eq!(status(api, &large).await, "running", "the others waited for the large one");
+    api.becomes(&large, "succeeded").await;
+    for id in [&large, &beside, &after] {
+        assert_eq!(outcomes(api, id).await, ["succeeded"]);
+    }
+    behind.stack.audits_clean().await;
+}
+
+#[tokio::test]
+async fn a_job_whose_result_is_on_its_way_is_settled_before_its_worker_ends() {
+    let mut behind = Behind::a_slow_line(1, &[]).await;
+    behind.line.throttle(2 * SLOW_FOR_RESULTS);
+    let large = behind.api.submit("act", &behind.stage.payload()).await;
+    behind.stage.enters().await.returns(&json!("x".repeat(PAYLOAD))).await;
+    let ended = behind.worker.terminate().await;
+    assert!(ended.success());
+    behind.api.becomes(&large, "succeeded").await;
+    assert_eq!(outcomes(&behind.api, &large).await, ["succeeded"]);
+}
+
+#[tokio::test]
+async fn a_large_submission_on_its_way_fails_no_small_one() {
+    let mut stack = Stack::start();
+    let direct = stack.api().await;
+    let _worker = stack.worker(&direct, 1).await;
+    let line = stack.proxy();
+    let api = stack.api_via(&line).await;
+    Stack::knows(&api, "chaos.work").await;
+    line.throttle(SLOW_FOR_CALLERS);
+    let work = json!({ "number": 1, "busy_ms": 0, "fails": 0, "returns": 0, "padding": "x".repeat(SUBMITTED) });
+    let large = api.request(reqwest::Method::POST, "/tasks/chaos.work/jobs").json(&work);
+    let large = api.send_meanwhile(large);
+    let mut small = Vec::new();
+    eventually("the large one is taken", async || {
+        // Over several connections, so that some of them meet the thread that carries the large one.
+        let round = (0..4).map(async |_| {
+            let id = api.submit("echo", &json!(1)).await;
+            assert_eq!(api.get(&format!("/jobs/{id}")).await.status, StatusCode::OK);
+            id
+        });
+        small.extend(join_all(round).await);
+        large.is_finished().then_some(())
+    })
+    .await;
+    let answer = large.await.unwrap();
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+    assert!(small.len() > 4, "others waited for it");
+    small.push(answer.id());
+    for id in &small {
+        direct.becomes(id, "succeeded").await;
+    }
+    stack.audits_clean().await;
+}
+
+#[tokio::test]
+async fn workers_that_share_a_slow_line_lose_no_job() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let line = stack.proxy();
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        workers.push(stack.worker_via(&line, &api, 4, &[("CRUNCH_LEASE_MS", "3000")]).await);
+    }
+    line.throttle(SHARED);
+    let work = |number: u64, bytes: usize| {
+        let padding = "x".repeat(bytes);
+        json!({ "number": number, "busy_ms": 0, "fails": 0, "returns": bytes, "padding": padding })
+    };
+    let mut jobs = Vec::new();
+    for number in 0..6 {
+        jobs.push(api.submit("chaos.work", &work(number, PAYLOAD)).await);
+        for _ in 0..10 {
+            jobs.push(api.submit("chaos.work", &work(number, 0)).await);
+        }
+    }
+    for id in &jobs {
+        api.becomes(id, "succeeded").await;
+        assert_eq!(outcomes(&api, id).await, ["succeeded"]);
+    }
+    stack.audits_clean().await;
 }

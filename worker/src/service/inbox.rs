@@ -6,15 +6,21 @@ use crunch_common::broker::{Claim, Exchange, Settlement};
 use crunch_common::queue::QueueName;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Look;
+use crate::executor::Ended;
 use crate::health::Pulse;
 use crate::slots::Slot;
 
 pub(crate) struct Inbox {
     /// Ended attempts that no exchange has carried yet, the oldest first.
     pub(crate) waiting: Vec<Settlement>,
+    /// Those that are too large to be carried by an exchange.
+    pub(crate) large: Vec<Ended>,
+    /// Those of them that are on their way.
+    pub(crate) uploads: JoinSet<()>,
     /// Jobs that were claimed and have not started yet, each with its slot.
     pub(crate) claimed: Vec<(Claim, Slot)>,
     /// Where handlers run.
@@ -28,9 +34,9 @@ pub(crate) struct Inbox {
     looks: mpsc::Receiver<Look>,
     /// Whoever asked to look and was not answered yet.
     asked: Vec<Look>,
-    settlements: mpsc::UnboundedReceiver<Settlement>,
+    settlements: mpsc::UnboundedReceiver<Ended>,
     /// Kept for the executors to clone; gone when draining, so that the last of them closes the channel.
-    settled: Option<mpsc::UnboundedSender<Settlement>>,
+    settled: Option<mpsc::UnboundedSender<Ended>>,
     draining: CancellationToken,
 }
 
@@ -44,6 +50,8 @@ impl Inbox {
         let (settled, settlements) = mpsc::unbounded_channel();
         Self {
             waiting: Vec::new(),
+            large: Vec::new(),
+            uploads: JoinSet::new(),
             claimed: Vec::new(),
             handlers,
             suspects: 0,
@@ -64,12 +72,14 @@ impl Inbox {
             let due = self.due.filter(|_| takes_work);
             let at_due = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into());
             tokio::select! {
-                settlement = self.settlements.recv() => {
-                    let more = settlement.is_some();
-                    self.waiting.extend(settlement);
+                ended = self.settlements.recv() => {
+                    let more = ended.is_some();
+                    ended.into_iter().for_each(|ended| self.take_in(ended));
                     self.take_waiting();
                     return more;
                 }
+                // A slot is idle, and nobody who settles has looked for another job.
+                Some(_) = self.uploads.join_next(), if takes_work => return true,
                 Some(look) = self.looks.recv() => {
                     self.asked.push(look);
                     return true;
@@ -102,7 +112,7 @@ impl Inbox {
     }
 
     /// Where an executor sends its settlement; `None` while draining.
-    pub(crate) fn settled(&mut self) -> Option<mpsc::UnboundedSender<Settlement>> {
+    pub(crate) fn settled(&mut self) -> Option<mpsc::UnboundedSender<Ended>> {
         self.takes_work();
         self.settled.clone()
     }
@@ -119,8 +129,15 @@ impl Inbox {
 
     /// Takes in whatever has ended meanwhile.
     pub(crate) fn take_waiting(&mut self) {
-        while let Ok(settlement) = self.settlements.try_recv() {
-            self.waiting.push(settlement);
+        while let Ok(ended) = self.settlements.try_recv() {
+            self.take_in(ended);
+        }
+    }
+
+    fn take_in(&mut self, ended: Ended) {
+        match ended.settlement.is_large() {
+            true => self.large.push(ended),
+            false => self.waiting.push(ended.settlement),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! One exchange is in flight at a time, each with its number. One whose reply got lost is repeated as it is, until it is
 //! answered: its claims are ours already, and nobody else will run them before their leases end. While there is more than one
-//! exchange carries, a companion works beside it on the other strand, and settles what it claims itself.
+//! exchange carries, a companion works beside it on the other strand, and settles what it claims itself. Results that are large
+//! travel beside the exchanges (`upload.rs`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::inbox::Inbox;
 use super::rotation::Rotation;
+use super::upload::{self, Upload};
 use super::{Look, Reachability};
-use crate::executor::Executor;
+use crate::executor::{Ended, Executor};
 use crate::health::Pulse;
-use crate::metrics;
 use crate::slots::{Slot, Slots};
 
 pub(crate) struct Processor {
@@ -60,12 +61,14 @@ impl Processor {
         while inbox.wait().await {
             let Some(()) = give_up.run_until_cancelled(self.work(&mut inbox)).await else { return };
         }
+        give_up.run_until_cancelled(inbox.uploads.join_all()).await;
     }
 
     /// Exchanges until nothing is left to bring and nothing more is to be had. What one exchange has claimed is started
     /// while the next is under way, so that Redis need not wait for it.
     async fn work(&mut self, inbox: &mut Inbox) {
         loop {
+            self.upload(inbox);
             let slots = self.idle_slots(inbox);
             let mut exchange = self.next_exchange(inbox, &slots);
             let start = self.start(inbox);
@@ -80,10 +83,26 @@ impl Processor {
             inbox.take_waiting();
             if inbox.waiting.is_empty() && !more {
                 self.start(inbox).into_iter().for_each(Start::now);
+                self.upload(inbox);
                 if inbox.waiting.is_empty() {
                     return;
                 }
             }
+        }
+    }
+
+    /// Sends what is large on its way, beside the exchanges.
+    fn upload(&self, inbox: &mut Inbox) {
+        for Ended { settlement, context } in inbox.large.drain(..) {
+            let upload = Upload {
+                broker: self.broker.clone(),
+                partition: self.partition,
+                executor: self.executor.clone(),
+                key: settlement.key(),
+                exchange: Exchange::only(self.worker, self.lease, vec![settlement]),
+                _context: context,
+            };
+            inbox.uploads.spawn(upload.run());
         }
     }
 
@@ -186,18 +205,7 @@ impl Processor {
 
     fn note(&self, exchange: &Exchange, settled: &[Settled]) {
         for (settlement, settled) in exchange.settlements.iter().zip(settled) {
-            let key = settlement.key();
-            self.executor.running.forget(key);
-            match settled {
-                Settled::Done => {}
-                Settled::Stale => {
-                    metrics::stale();
-                    tracing::warn!(job.id = %key.id, epoch = %key.epoch, "stale: another attempt holds the job, this outcome is dropped");
-                }
-                Settled::Unknown => {
-                    tracing::warn!(job.id = %key.id, "the job is gone, its outcome is dropped");
-                }
-            }
+            upload::note(&self.executor, settlement.key(), *settled);
         }
     }
 
@@ -253,19 +261,19 @@ struct Start {
     claim: Claim,
     slot: Slot,
     handlers: Handle,
-    settled: mpsc::UnboundedSender<Settlement>,
+    settled: mpsc::UnboundedSender<Ended>,
 }
 
 impl Start {
     fn now(self) {
         let Self { executor, claim, slot, handlers, settled } = self;
         // Only a worker that gave up waiting has closed the channel; the lease then ends by itself.
-        let settle = move |settlement| drop(settled.send(settlement));
+        let settle = move |ended| drop(settled.send(ended));
         match executor.admit(claim, slot) {
             Ok(job) => {
                 handlers.spawn(async move { executor.run(job).await.map(settle) });
             }
-            Err(settlement) => settle(settlement),
+            Err(settlement) => settle(Ended { settlement, context: None }),
         }
     }
 }

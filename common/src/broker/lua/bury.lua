@@ -18,7 +18,8 @@ local BURY_LOOKS = 100
 -- answered, and its beat that it is buried. Kept longer than any network keeps the words of the dead.
 local function silence_for_ever(w, p, worker)
   w:call('DEL', key.worker(p, worker))
-  w:call('HSET', key.worker(p, worker), 'buried', '1', 'exchange', '9007199254740991', 'exchange2', '9007199254740991')
+  local last = '9007199254740991'
+  w:call('HSET', key.worker(p, worker), 'buried', '1', 'exchange', last, 'exchange2', last, 'exchange3', last)
   w:call('PEXPIRE', key.worker(p, worker), WORKER_KEPT_MS)
   w:call('ZREM', key.workers(p), worker)
   w:call('ZREM', key.leases(p), worker)

@@ -1,7 +1,7 @@
 -- exchange: settle what ended, promote what is due, claim what fits; a busy worker's one call a batch.
 --
 -- KEYS 1  the partition's root
--- ARGV 1  worker   2  number of this exchange   3  its strand: '' or 2   4  lease, ms   5  how many jobs it wants
+-- ARGV 1  worker   2  number of this exchange   3  its strand: '', 2 or 3   4  lease, ms   5  how many jobs it wants
 --      6  how many it goes on running   7  the tasks it can run now, parted by blanks
 --      8  how many queues follow; their names, in the order to look at them
 --      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
@@ -12,7 +12,8 @@
 -- or was chosen for one that waits; nothing (more) is handed out until it runs nothing else.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing. Each
--- strand has numbers of its own, so that two exchanges of a worker may be under way.
+-- strand has numbers of its own, so that two exchanges of a worker may be under way. Strand 3 carries settlements only, always
+-- with the number 0, which is never written down: so any number of them may be under way, and repeated.
 -- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `unusual`, and per queue every list
 -- and set.
 local PROMOTE_LIMIT, PROMOTE_LEAST, CLAIM_LOOKS = 100, 20, 100

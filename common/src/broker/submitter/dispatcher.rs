@@ -79,15 +79,19 @@ impl Dispatcher {
         }
     }
 
-    /// Takes from those who wait, the oldest first, as many as fit. Those who gave up stay behind: nothing was sent.
+    /// Takes from those who wait, the oldest first, as many as fit. What is large does not go along with what is not, which has
+    /// less time. Those who gave up stay behind: nothing was sent.
     fn board(&mut self) -> Vec<Waiting> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let (mut batch, mut bytes) = (Vec::<Waiting>::new(), 0);
         while let Some(first) = self.waiting.pop_front() {
             if first.caller.answer.is_closed() {
                 continue;
             }
             bytes += submit::size(&first.job);
-            if !batch.is_empty() && (batch.len() == BATCH_JOBS || bytes > BATCH_BYTES) {
+            let unlike =
+                |other: &Waiting| submit::is_large(&other.job) != submit::is_large(&first.job);
+            let is_full = batch.len() == BATCH_JOBS || bytes > BATCH_BYTES;
+            if batch.first().is_some_and(|other| is_full || unlike(other)) {
                 self.waiting.push_front(first);
                 break;
             }

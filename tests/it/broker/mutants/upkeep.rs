@@ -14,12 +14,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "numbered = 'exchange'",
     ),
     ("the strands share their claims", "handed = 'claims' .. argv[3]", "handed = 'claims'"),
-    (
-        "the dead may claim on the other strand",
-        "'exchange2', '9007199254740991'",
-        "'exchange2', '0'",
-    ),
-    ("the dead may claim", "'1', 'exchange', '9007199254740991'", "'1', 'exchange', '0'"),
+    ("the dead may claim on the other strand", "'exchange2', last", "'exchange2', '0'"),
+    ("the dead may settle apart", "'exchange3', last", "'exchange4', last"),
+    ("the dead may claim", "'1', 'exchange', last", "'1', 'exchange', '0'"),
     ("the dead may beat", "  if known[2] then return replies end\n", ""),
     ("a broken running record stops the sweep", " or (job and not job.worker)", ""),
     (

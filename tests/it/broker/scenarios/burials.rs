@@ -92,6 +92,8 @@ pub(super) async fn last_words(world: &mut World) -> Check {
         let late = world.broker.exchange_on(strand, Partition::default(), &exchange).await;
         ensure(matches!(late, Err(Error::StaleExchange)), "the dead get no jobs")?;
     }
+    let late = world.broker.settle_apart(Partition::default(), &exchange, 0).await;
+    ensure(matches!(late, Err(Error::StaleExchange)), "nor are they heard on a way of their own")?;
     ensure(world.length("ZCARD", "queue:story:running").await == 0, "nothing is theirs")?;
     ensure(world.beat(&[lease]).await? == [Verdict::Lost], "their beats keep nothing")?;
     ensure(!world.is_listed(dead).await, "nor make them known again")
