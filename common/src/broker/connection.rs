@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::error::{Error, Remedy, classify};
@@ -71,11 +72,28 @@ pub(crate) const fn way(bytes: usize) -> Duration {
     Duration::from_millis(bytes as u64 * 1000 / SLOWEST_NETWORK)
 }
 
+/// An open connection, closed with its last clone.
+#[derive(Clone)]
+struct Connection {
+    commands: MultiplexedConnection,
+    _driver: Option<Arc<Driver>>,
+}
+
+/// The task that moves the bytes of a connection, where we spawned it. By itself it ends only when every command was answered: without
+/// the abort, a read that was given up would keep its socket, and what had arrived, for as long as the peer is silent.
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A connection under the number it was made with, or what to do about there being none.
-type Connected = Result<(u64, MultiplexedConnection), (Remedy, Error)>;
+type Connected = Result<(u64, Connection), (Remedy, Error)>;
 
 struct State {
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Connection>,
     /// Under way, for everybody who waits for it.
     connecting: Option<Shared<BoxFuture<'static, Connected>>>,
     /// Grows with each connection, so that a late error of an old one does not drop its successor.
@@ -255,10 +273,12 @@ impl Link {
         *used = Some(generation);
         let outcome = match request {
             Request::One(command) => {
-                connection.send_packed_command(command).await.map(|value| vec![value])
+                let commands = &mut connection.commands;
+                commands.send_packed_command(command).await.map(|value| vec![value])
             }
             Request::Many(pipeline) | Request::Look(pipeline) | Request::Each(pipeline) => {
-                connection.send_packed_commands(pipeline, 0, pipeline.cmd_iter().count()).await
+                let count = pipeline.cmd_iter().count();
+                connection.commands.send_packed_commands(pipeline, 0, count).await
             }
         };
         let error = match outcome
@@ -270,7 +290,9 @@ impl Link {
         let (remedy, error) = classify(&error);
         match remedy {
             Remedy::Reconnect => self.drop_connection(generation),
-            Remedy::Reload => opening::load(&mut connection, &self.settings.library).await?,
+            Remedy::Reload => {
+                opening::load(&mut connection.commands, &self.settings.library).await?;
+            }
             Remedy::Wait | Remedy::GiveUp => {}
         }
         Err((remedy, error))
@@ -329,18 +351,21 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, (Remedy, Error)> {
+    async fn connect(&self) -> Result<Connection, (Remedy, Error)> {
         // Our own deadlines bound every call, so that a blocking read may be longer than others.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(None);
         let connected = match &self.flow {
             Some(flow) => connect_counted(flow, &self.client, config).await,
-            None => self.client.get_multiplexed_async_connection_with_config(&config).await,
+            None => {
+                let connected = self.client.get_multiplexed_async_connection_with_config(&config);
+                connected.await.map(|commands| Connection { commands, _driver: None })
+            }
         };
         let mut connection = connected.map_err(|error| classify(&Arc::new(error)))?;
-        let opened =
-            tokio::time::timeout(CALL_DEADLINE, opening::open(&mut connection, &self.settings));
+        let opening = opening::open(&mut connection.commands, &self.settings);
+        let opened = tokio::time::timeout(CALL_DEADLINE, opening);
         opened.await.map_err(|_| (Remedy::Wait, Error::timed_out()))??;
         Ok(connection)
     }
@@ -364,16 +389,15 @@ async fn connect_counted(
     flow: &Flow,
     client: &Client,
     config: AsyncConnectionConfig,
-) -> Result<MultiplexedConnection, RedisError> {
+) -> Result<Connection, RedisError> {
     let info = client.get_connection_info();
     let connect = async {
         let stream = flow.connect(info).await?;
         let settings = info.redis_settings();
-        let (connection, driver) =
+        let (commands, driver) =
             MultiplexedConnection::new_with_config(settings, stream, config).await?;
-        // It ends with the last clone of the connection.
-        tokio::spawn(driver);
-        Ok(connection)
+        let driver = Driver(tokio::spawn(driver).abort_handle());
+        Ok(Connection { commands, _driver: Some(Arc::new(driver)) })
     };
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
     connected.map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?

@@ -9,18 +9,15 @@ use crunch_common::broker::{
 use crunch_common::config::{BrokerConfig, DurabilityConfig};
 use crunch_common::job::{JobOptions, Priority};
 use crunch_common::task::TaskDescriptor;
-use crunch_tests::{RedisServer, eventually};
+use crunch_tests::{Proxy, RedisServer, Which, eventually};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::{figure, waits_for_disk};
 
-fn broker(redis: &RedisServer, durability: Durability) -> Broker {
-    let config = BrokerConfig {
-        redis_url: redis.url().parse().unwrap(),
-        partitions: 4,
-        ..BrokerConfig::default()
-    };
+fn broker(url: &str, durability: Durability) -> Broker {
+    let config =
+        BrokerConfig { redis_url: url.parse().unwrap(), partitions: 4, ..BrokerConfig::default() };
     let broker = Broker::with_library(&config, Library::shipped()).unwrap();
     broker.insisting_on(&DurabilityConfig { durability, replicas: 1 })
 }
@@ -74,7 +71,7 @@ const ROUNDS: u64 = 20;
 /// Lets many submit at once, each its own jobs one after the other, and counts.
 async fn share_their_calls(durability: Durability) -> RedisServer {
     let redis = RedisServer::durable();
-    let broker = broker(&redis, durability);
+    let broker = broker(&redis.url(), durability);
     let submitter = async |_| {
         for _ in 0..ROUNDS {
             let job = job(&broker, 100);
@@ -102,7 +99,7 @@ async fn whoever_comes_just_after_a_flush_began_does_not_wait_for_two() {
         // It refuses, as another test shows.
         return;
     }
-    let broker = broker(&redis, Durability::FSYNC);
+    let broker = broker(&redis.url(), Durability::FSYNC);
     // A steady load over several flushes.
     let mut clock = tokio::time::interval(Duration::from_millis(40));
     let mut submitters = tokio::task::JoinSet::new();
@@ -116,10 +113,50 @@ async fn whoever_comes_just_after_a_flush_began_does_not_wait_for_two() {
     }
 }
 
+/// One for steps, and one for submissions that are collected.
+const OF_A_BROKER: usize = 2;
+
+#[tokio::test]
+async fn connections_that_slow_batches_needed_are_closed_when_nothing_needs_them() {
+    let redis = RedisServer::start();
+    let line = Proxy::to(redis.port());
+    let broker = broker(&line.url(), Durability::MEMORY);
+    let submit = || {
+        let broker = broker.clone();
+        tokio::spawn(async move { enqueue(&broker, job(&broker, 100)).await })
+    };
+    eventually("a batch does not wait for the one before", async || {
+        let by_itself = line.hold_reply(Which::verb("enqueue"));
+        let first = submit();
+        by_itself.caught().await;
+        let in_a_batch = line.hold_reply(Which::verb("enqueue"));
+        let second = submit();
+        in_a_batch.caught().await;
+        let third = submit().await.unwrap();
+        let open = connections(&redis).await;
+        drop((by_itself, in_a_batch));
+        let _outcomes = tokio::join!(first, second);
+        (third.is_ok() && open > OF_A_BROKER).then_some(())
+    })
+    .await;
+    eventually("connections without use are closed", async || {
+        (connections(&redis).await <= OF_A_BROKER).then_some(())
+    })
+    .await;
+    assert!(matches!(enqueue(&broker, job(&broker, 100)).await, Ok(Enqueued::Created(_))));
+}
+
+/// How many are open, without the one that asks.
+async fn connections(redis: &RedisServer) -> usize {
+    let mut redis = redis.connect().await;
+    let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
+    list.lines().count() - 1
+}
+
 #[tokio::test]
 async fn a_runtime_that_ends_takes_nobody_with_it() {
     let redis = RedisServer::durable();
-    let broker = broker(&redis, Durability::FSYNC);
+    let broker = broker(&redis.url(), Durability::FSYNC);
     // The first to submit runs the task for all, as one thread of a server of many does.
     let first = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let submitted = first.spawn({
@@ -140,7 +177,7 @@ async fn a_runtime_that_ends_takes_nobody_with_it() {
 #[tokio::test]
 async fn a_large_batch_keeps_its_order_and_its_answers() {
     let redis = RedisServer::durable();
-    let broker = broker(&redis, Durability::FSYNC);
+    let broker = broker(&redis.url(), Durability::FSYNC);
     let mut jobs: Vec<_> = (0..2500).map(|n| job(&broker, n)).collect();
     jobs[1000] = jobs[0].clone();
     let answers = broker.enqueue(&jobs).await;
@@ -157,7 +194,7 @@ async fn a_large_batch_keeps_its_order_and_its_answers() {
 async fn what_does_not_fit_is_refused_at_once_and_the_rest_in_time() {
     const MEBIBYTE: usize = 1024 * 1024;
     let redis = RedisServer::start();
-    let broker = broker(&redis, Durability::REPLICA);
+    let broker = broker(&redis.url(), Durability::REPLICA);
     broker.open().await.unwrap();
     redis.freeze();
     let begun = Instant::now();

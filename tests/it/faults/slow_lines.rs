@@ -1,8 +1,9 @@
 //! Lines that carry little: what is large takes longer, and nobody else waits for it. (F29)
 
-use crunch_tests::{Api, Proxy, Stack, Stage, Worker, eventually};
+use crunch_tests::{Api, Loss, Proxy, Stack, Stage, Which, Worker, eventually};
 use futures_util::future::join_all;
 
+use super::redis_server::connections;
 use super::*;
 
 /// Bytes a second of a worker's line, and a payload that takes six seconds on it: more than any small call may.
@@ -224,4 +225,32 @@ async fn workers_that_share_a_slow_line_lose_no_job() {
         assert_eq!(outcomes(&api, id).await, ["succeeded"]);
     }
     stack.audits_clean().await;
+}
+
+#[tokio::test]
+async fn a_large_read_that_is_given_up_closes_its_connection() {
+    let mut stack = Stack::start();
+    let direct = stack.api().await;
+    let _worker = stack.worker(&direct, 1).await;
+    let utterance = json!({ "hex": "31", "times": 100 * 1024 });
+    let large = direct.submit("utter", &utterance).await;
+    direct.becomes(&large, "succeeded").await;
+    let line = stack.proxy();
+    let api = stack.api_via(&line).await;
+    let result = format!("/jobs/{large}/result");
+    // The connections for small calls are made.
+    assert_eq!(api.get(&format!("/jobs/{large}")).await.status, StatusCode::OK);
+    let before = connections(&stack.redis).await;
+    let lost = 3;
+    line.lose_replies(Which::verb("hmget").carrying("result_large"), lost, Loss::Silence);
+    for _ in 0..lost {
+        assert_eq!(api.get(&result).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!(line.lost(), lost);
+    eventually("the connections of reads that were given up are closed", async || {
+        // Another thread of the API may have got one of its own meanwhile.
+        (connections(&stack.redis).await <= before + 1).then_some(())
+    })
+    .await;
+    assert_eq!(api.get(&result).await.status, StatusCode::OK);
 }

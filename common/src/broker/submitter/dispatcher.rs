@@ -18,6 +18,8 @@ use crate::broker::submit;
 const HEADWAY: Duration = Duration::from_millis(100);
 /// With the headway: a batch at every tenth of a second, for the 1.2 s that a flush once a second takes at most.
 const LANES: usize = 12;
+/// A lane that carried nothing for this long is closed: each thread of an API has lanes of its own, and Redis' connections are few.
+const KEPT: Duration = Duration::from_secs(10);
 /// What one request may submit at most goes in one batch.
 const BATCH_JOBS: usize = 1000;
 /// Passes a slow network well within the deadline; a single larger job goes alone.
@@ -49,6 +51,7 @@ impl Dispatcher {
         let mut open = true;
         while open || !self.waiting.is_empty() || !self.under_way.is_empty() {
             let another = !self.waiting.is_empty() && !self.lanes.is_empty();
+            let unused = self.unused_from();
             tokio::select! {
                 arrived = arrivals.recv(), if open => match arrived {
                     Some(waiting) => self.waiting.push_back(waiting),
@@ -56,12 +59,29 @@ impl Dispatcher {
                 },
                 Some(lane) = self.under_way.next() => self.lanes.push(lane),
                 () = sleep_until(self.next), if another => {}
+                () = sleep_until(unused.unwrap_or(self.next)), if unused.is_some() => self.close_unused(),
             }
             // Everybody who is here goes along.
             while let Ok(waiting) = arrivals.try_recv() {
                 self.waiting.push_back(waiting);
             }
             self.depart();
+        }
+    }
+
+    /// When the next lane has been unused for long enough to be closed. The one that goes first stays open: usually it is the
+    /// only one in use.
+    fn unused_from(&self) -> Option<Instant> {
+        let (_first, others) = self.lanes.split_last()?;
+        others.iter().filter_map(Lane::used).min().map(|used| used + KEPT)
+    }
+
+    fn close_unused(&mut self) {
+        let Some((_first, others)) = self.lanes.split_last_mut() else { return };
+        for lane in others {
+            if lane.used().is_some_and(|used| used.elapsed() >= KEPT) {
+                lane.close();
+            }
         }
     }
 

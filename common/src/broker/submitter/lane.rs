@@ -27,13 +27,15 @@ pub(super) struct Lane {
     wanted: DurabilityConfig,
     /// How the Redis at the other end proves it; asked again after anything went wrong, for it may be another by then.
     proof: Option<Proof>,
+    /// When it carried its last batch; `None` if it has no connection.
+    used: Option<Instant>,
 }
 
 impl Lane {
     pub(super) fn new(submitter: &Submitter) -> Self {
         let settings = submitter.settings.clone();
         let link = Link::new(settings.clone(), submitter.client.clone());
-        Self { link, settings, wanted: submitter.wanted, proof: None }
+        Self { link, settings, wanted: submitter.wanted, proof: None, used: None }
     }
 
     /// Takes a batch to Redis and hands out the answers; gives back the right to connect as soon as it has.
@@ -61,7 +63,19 @@ impl Lane {
             // Whoever gave up meanwhile does not listen.
             let _ = caller.answer.send(outcome);
         }
+        self.used = Some(Instant::now());
         self
+    }
+
+    /// When it carried its last batch, if it may have a connection.
+    pub(super) fn used(&self) -> Option<Instant> {
+        self.used
+    }
+
+    /// Closes its connection; the next batch makes a new one.
+    pub(super) fn close(&mut self) {
+        self.link.forget();
+        (self.proof, self.used) = (None, None);
     }
 
     async fn commit(&self, jobs: &[NewJob], proof: Proof, deadline: Instant) -> Vec<Outcome> {
