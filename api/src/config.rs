@@ -89,9 +89,17 @@ pub enum Command {
     /// Makes, lists and revokes API keys.
     Keys(KeysCommand),
     /// Loads the functions of this version into Redis, for processes whose users may not. Run it before they start.
-    LoadFunctions,
+    LoadFunctions(LoadFunctionsOptions),
     /// Prints a fresh secret to sign webhooks with.
     WebhookSecret,
+}
+
+/// What loading functions does beside that.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LoadFunctionsOptions {
+    /// Deletes the functions of other versions that no process has used for an hour.
+    #[arg(long)]
+    pub prune: bool,
 }
 
 /// What an audit does beside looking.

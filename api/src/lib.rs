@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
         Some(Command::Health(target)) => health::check(target, &config.security),
         Some(Command::Keys(command)) => auth::command::run(command),
         Some(Command::Audit(options)) => audit::run(&config.common.broker, options),
-        Some(Command::LoadFunctions) => functions::load(&config.common.broker),
+        Some(Command::LoadFunctions(options)) => functions::load(&config.common.broker, options),
         Some(Command::WebhookSecret) => {
             println!("{}", webhook::Secret::fresh().text());
             Ok(())

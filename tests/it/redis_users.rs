@@ -1,5 +1,10 @@
 //! A Redis whose users may do what they need and no more: `docs/redis-users.conf`, as it is shipped.
 
+use std::time::Duration;
+
+use crunch_common::Broker;
+use crunch_common::broker::{Library, OtherLibrary, Pruned};
+use crunch_common::config::BrokerConfig;
 use crunch_tests::{RedisServer, Stack, eventually};
 use redis::RedisError;
 use serde_json::json;
@@ -68,6 +73,21 @@ async fn crunch_runs_with_users_that_may_do_no_more_than_they_need() {
     let worker = users.stack.worker_with(&api, 2, &[("CRUNCH_REDIS_URL", &worker_url)]).await;
     every_verb(&api).await;
     drop(worker);
+    let as_user = |user: &str, library| {
+        let redis_url = users.url(user).parse().unwrap();
+        let config = BrokerConfig { redis_url, ..BrokerConfig::default() };
+        Broker::with_library(&config, library).unwrap()
+    };
+    let earlier = as_user("judge", Library::edited(|text| text + "\n"));
+    earlier.load_functions().await.unwrap();
+    let mut prune = users.stack.command("test-api");
+    prune.args(["load-functions", "--prune"]).env("CRUNCH_REDIS_URL", &deploy_url);
+    let output = prune.output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("is kept: unused for 0 s"), "{output:?}");
+    let deploy = as_user("crunch-deploy", Library::shipped());
+    let pruned = deploy.prune_functions(Duration::ZERO).await.unwrap();
+    assert!(matches!(pruned[..], [OtherLibrary { outcome: Pruned::Deleted(_), .. }]), "{pruned:?}");
     let mut heal = users.stack.command("test-api");
     heal.args(["audit", "--heal"]).env("CRUNCH_REDIS_URL", &deploy_url);
     let output = heal.output().await.unwrap();

@@ -36,7 +36,7 @@ const BLOCKS: [&[&str]; 2] = [
 ];
 /// One file a verb, which no other uses. As those above, each is a block of its own: Lua takes no more than 200 local names at
 /// once.
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     include_str!("lua/open.lua"),
     include_str!("lua/enqueue.lua"),
     include_str!("lua/heartbeat.lua"),
@@ -52,6 +52,7 @@ const VERBS: [&str; 15] = [
     include_str!("lua/announce.lua"),
     include_str!("lua/pause.lua"),
     include_str!("lua/purge.lua"),
+    include_str!("lua/used.lua"),
 ];
 
 /// A function of the library, by the name its Lua file registers.
@@ -76,6 +77,7 @@ pub(crate) enum Function {
     Resume,
     Retry,
     Sweep,
+    Used,
     Watch,
 }
 
@@ -101,10 +103,14 @@ impl Function {
             Self::Resume => "resume",
             Self::Retry => "retry",
             Self::Sweep => "sweep",
+            Self::Used => "used",
             Self::Watch => "watch",
         }
     }
 }
+
+/// How the name of every version's library begins; the hash of its text follows.
+pub(crate) const LIBRARY_PREFIX: &str = "crunch_";
 
 /// The library's text and the name it is loaded under.
 #[derive(Debug, Clone)]
@@ -140,7 +146,7 @@ impl Library {
             let _ = write!(hex, "{byte:02x}");
             hex
         });
-        let name = format!("crunch_{hash}");
+        let name = format!("{LIBRARY_PREFIX}{hash}");
         let register = format!(
             "local function register(verb, callback, flags)\n  \
              redis.register_function{{ function_name = '{name}_' .. verb, callback = callback, flags = flags }}\nend\n"

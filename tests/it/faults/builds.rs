@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use crunch_common::Broker;
 use crunch_common::broker::{
-    Enqueued, Exchange, Library, Lookup, NewJob, Settled, TaskNames, WorkerId,
+    Enqueued, Exchange, Library, Lookup, NewJob, Pruned, Settled, TaskNames, WorkerId,
 };
 use crunch_common::job::{JobId, Partition, Payload, Status};
 use crunch_common::queue::QueueName;
-use crunch_tests::Stack;
+use crunch_tests::{RedisServer, Stack, eventually};
 use serde_json::json;
 
+use super::SHORT_LEASE;
 use super::stale::job;
 
 /// Another build: its library differs, so its functions have names of their own.
@@ -76,5 +78,90 @@ async fn a_key_space_of_a_later_layout_is_refused_by_everybody() {
     for process in [&mut worker, &mut api] {
         assert_eq!(process.exited().await.code(), Some(1));
         assert!(process.log().contains("the key space has layout 99"), "{}", process.log());
+    }
+}
+
+/// What is done with the one library that is not of this broker's build.
+async fn prune(broker: &Broker, unused_for: Duration) -> Pruned {
+    let [other] = &broker.prune_functions(unused_for).await.unwrap()[..] else {
+        panic!("there is one other library")
+    };
+    other.outcome
+}
+
+/// How long that library is unused. It stays.
+async fn unused(broker: &Broker) -> Duration {
+    match prune(broker, Duration::MAX).await {
+        Pruned::Kept(unused) => unused,
+        outcome => panic!("it is kept: {outcome:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_functions_of_a_build_are_pruned_once_they_are_unused_for_long_enough() {
+    let redis = RedisServer::start();
+    let ours = redis.broker("crunch", Library::shipped());
+    let other = redis.broker("crunch", other_build());
+    let theirs = other.load_functions().await.unwrap();
+    // Nobody has used them: what was just loaded may belong to processes that are about to start.
+    assert_eq!(unused(&ours).await, Duration::ZERO);
+    let short = Duration::from_millis(300);
+    let deleted = eventually("they are deleted", async || match prune(&ours, short).await {
+        Pruned::Deleted(unused) => Some(unused),
+        _ => None,
+    });
+    assert!(deleted.await >= short);
+    assert!(ours.prune_functions(Duration::ZERO).await.unwrap().is_empty());
+    // Whoever may load functions and lives after all goes on.
+    other.sweep(Partition::default()).await.unwrap();
+    let found = ours.prune_functions(Duration::MAX).await.unwrap();
+    assert_eq!(found[0].name, theirs);
+    ours.sweep(Partition::default()).await.unwrap();
+}
+
+/// Waits until a process has used the library again.
+async fn is_used_again(broker: &Broker) {
+    let mut last = unused(broker).await;
+    eventually("the library is used again", async || {
+        let now = unused(broker).await;
+        let is_used = now < last;
+        last = now;
+        is_used.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_api_alone_and_a_worker_alone_keep_their_functions_in_use() {
+    let mut stack = Stack::start();
+    let other = stack.redis.broker("another", other_build());
+    other.load_functions().await.unwrap();
+    let mut api = stack.api().await;
+    let mut worker = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+    assert!(api.process.terminate().await.success());
+    is_used_again(&other).await;
+    assert!(worker.terminate().await.success());
+    let _api = stack.api().await;
+    is_used_again(&other).await;
+}
+
+#[tokio::test]
+async fn functions_that_do_not_report_their_use_and_those_of_others_are_never_pruned() {
+    let redis = RedisServer::start();
+    let ours = redis.broker("crunch", Library::shipped());
+    ours.load_functions().await.unwrap();
+    let mut connection = redis.connect().await;
+    for name in ["crunch_00000000", "crunch_reports"] {
+        let text = format!(
+            "#!lua name={name}\nredis.register_function('{name}_open', function() return 1 end)"
+        );
+        let mut load = redis::cmd("FUNCTION");
+        let () = load.arg("LOAD").arg(text).query_async(&mut connection).await.unwrap();
+    }
+    assert_eq!(prune(&ours, Duration::ZERO).await, Pruned::Unknown);
+    for name in ["crunch_00000000", "crunch_reports"] {
+        let mut call = redis::cmd("FCALL");
+        let () =
+            call.arg(format!("{name}_open")).arg(0).query_async(&mut connection).await.unwrap();
     }
 }

@@ -21,6 +21,8 @@
 local SWEEP_MS, SWEEP_QUEUES, SWEEP_IDS = 1000, 32, 100
 local SILENCE_SHARE = 0.35
 local DEFAULT_LEASE_MS, DEFAULT_WATERMARK = 10000, 70
+-- When a process of this version swept or beat last. It is in the memory of this Redis only, for `used`.
+local used_at
 -- An unused queue leaves the index after an hour.
 local QUEUE_KEPT_MS = 3600000
 -- A job that runs at its deadline is looked at again after this long. Its worker knows the deadline; but the worker may be lost,
@@ -223,6 +225,7 @@ local function read_state_of_sweeps(p)
 end
 
 local function sweep_if_due(p, now, w, watermark)
+  used_at = now
   local state = read_state_of_sweeps(p)
   local swept = { requeued = 0, failed = 0, promoted = 0, trimmed = 0, left = SWEEP_IDS }
   local age = now - num(state.last)
