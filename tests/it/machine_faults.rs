@@ -100,6 +100,46 @@ async fn a_worker_out_of_descriptors_burns_no_job() {
     assert_eq!(job["attempt"], 1);
 }
 
+/// The first user of the system without any rights: the number of root's processes has no limit.
+const NOBODY: u32 = 65534;
+
+fn without_rights(command: &mut Command) {
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+}
+
+/// Sets how many processes the user of a process that was started [`without_rights`] may have, as that process sees it. Root of a
+/// container may not be allowed to.
+async fn limit_processes(process: &Process, most: Option<u64>) {
+    let most = most.map_or_else(|| "unlimited".to_owned(), |most| most.to_string());
+    let mut limit = Command::new("prlimit");
+    limit.arg(format!("--nproc={most}:")).args(["--pid", &process.pid().to_string()]);
+    without_rights(&mut limit);
+    assert!(limit.status().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_worker_that_may_start_no_process_burns_no_job() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let folder = declare(&stack, "only", "");
+    for path in [&*folder, stack.directory()] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut command = stack.command("test-worker");
+    command.env("CRUNCH_TASKS", folder.join("tasks.toml"));
+    without_rights(&mut command);
+    let worker = stack.spawn(command, "worker");
+    Stack::knows(&api, "script").await;
+    limit_processes(&worker, Some(0)).await;
+    let id = api.submit("script", &json!(null)).await;
+    let reason = given_back(&api, &id).await;
+    assert!(reason.contains("Resource temporarily unavailable"), "{reason}");
+    limit_processes(&worker, getrlimit(Resource::Nproc).current).await;
+    api.becomes(&id, "succeeded").await;
+}
+
 /// The same command in a mount namespace of its own, where a file system without room is mounted on `folder`. `None` if this
 /// system lets nobody do so.
 async fn with_full_disk(command: &Command, folder: &Path) -> Option<Command> {
@@ -191,9 +231,14 @@ async fn a_task_that_cannot_run_is_suspended_and_the_others_go_on() {
     let other = api.submit("echo", &json!(1)).await;
     api.becomes(&other, "succeeded").await;
 
+    // It may come while its task is suspended: it is then parked, and not taken again at once.
+    let more = api.submit("script", &json!(null)).await;
     faults(&worker, 2).await;
     install(&folder);
-    api.becomes(&id, "succeeded").await;
+    for id in [id, more] {
+        api.becomes(&id, "succeeded").await;
+    }
+    assert!(count(&worker, "the task is suspended here") < 10, "{}", worker.log());
     worker.says("this machine can run the task again").await;
     assert_eq!(count(&worker, "this machine cannot run the task:"), 1, "{}", worker.log());
     eventually("nothing is suspended", async || {
