@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue, InfoDict, RedisError};
+use redis::{Cmd, FromRedisValue, InfoDict, RedisError, Value};
 
-use super::connection::Call;
+use super::connection::{Call, server_errors};
 use super::error::{Error, Remedy, classify};
 use super::functions::{Function, LAYOUT, Library};
 use super::{Broker, Settings, reply};
@@ -68,7 +68,12 @@ async fn ask(
         write(&mut command, settings);
         pipeline.add_command(command);
     }
-    pipeline.query_async(connection).await.map_err(Arc::new)
+    // The client library would hide the code of an error, and a refusal would look like an outage.
+    let count = pipeline.cmd_iter().count();
+    let replies = connection.send_packed_commands(&pipeline, 0, count).await;
+    let replies =
+        replies.and_then(|replies| server_errors(replies, |_| false)).map_err(Arc::new)?;
+    Vec::from_redis_value(Value::Array(replies)).map_err(|error| Arc::new(error.into()))
 }
 
 /// Writes the arguments of `open`.
