@@ -41,7 +41,8 @@ pub(super) fn read(text: &str) -> Result<Value, InvalidSchema> {
     Ok(schema)
 }
 
-fn depth(value: &Value) -> usize {
+/// How many arrays and objects are inside of each other.
+pub(super) fn depth(value: &Value) -> usize {
     let deepest = match value {
         Value::Array(items) => items.iter().map(depth).max(),
         Value::Object(members) => members.values().map(depth).max(),

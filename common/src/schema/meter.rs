@@ -14,7 +14,7 @@ use jsonschema::JsonType;
 use jsonschema::json::{Array, Json, Node, NodeIdentity, Object};
 use serde_json::{Map, Number, Value, map};
 
-use super::prices::Prices;
+use super::prices::{Prices, copied_bytes};
 
 /// What a check may use.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +23,8 @@ pub(super) struct Budget {
     pub(super) steps: u64,
     /// Bytes of violations that are under construction at once.
     pub(super) memory: u64,
-    /// The longest pointer into the value, which every violation may hold.
-    pub(super) pointer: u64,
+    /// The longest pointer into the value, and the longest path through the schema to it: every violation may hold both.
+    pub(super) paths: u64,
     /// What looks cost beyond one step.
     pub(super) prices: Prices,
 }
@@ -37,8 +37,6 @@ pub(super) struct Exhausted;
 const VIOLATION_BYTES: u64 = 400;
 /// How many bytes of a violation are allocated, written and freed in the time of one step.
 const BYTES_PER_STEP: u64 = 32;
-/// A copy of a value takes this many bytes for each that [`values_in`] counts, with its share of a tree's nodes.
-const VALUE_BYTES: u64 = 64;
 /// Steps for each item whose uniqueness is looked at, and for each value in it: it is written, hashed and kept.
 const UNIQUE_ITEM: u64 = 32;
 const UNIQUE_VALUE: u64 = 3;
@@ -51,7 +49,7 @@ const STACK_BYTES: usize = 1024 * 1024;
 struct Meter {
     steps: Cell<u64>,
     memory: Cell<u64>,
-    pointer: Cell<u64>,
+    paths: Cell<u64>,
     prices: Cell<Prices>,
     lowest_stack: Cell<usize>,
 }
@@ -62,7 +60,7 @@ thread_local! {
         Meter {
             steps: Cell::new(0),
             memory: Cell::new(0),
-            pointer: Cell::new(0),
+            paths: Cell::new(0),
             prices: Cell::new(Prices::NOTHING),
             lowest_stack: Cell::new(0),
         }
@@ -74,7 +72,7 @@ pub(super) fn within<T>(budget: Budget, check: impl FnOnce() -> T) -> Result<(T,
     METER.with(|meter| {
         meter.steps.set(budget.steps);
         meter.memory.set(budget.memory);
-        meter.pointer.set(budget.pointer);
+        meter.paths.set(budget.paths);
         meter.prices.set(budget.prices);
         meter.lowest_stack.set(stack_position().saturating_sub(STACK_BYTES));
     });
@@ -113,8 +111,8 @@ fn prices() -> Prices {
 
 /// A violation is about to be made, with this many bytes of its own.
 fn spend_on_violation(bytes: u64) {
-    let (pointer, prices) = METER.with(|meter| (meter.pointer.get(), meter.prices.get()));
-    let bytes = bytes + VIOLATION_BYTES + pointer + prices.violation;
+    let (paths, prices) = METER.with(|meter| (meter.paths.get(), meter.prices.get()));
+    let bytes = bytes + VIOLATION_BYTES + paths + prices.violation;
     spend(bytes / BYTES_PER_STEP);
     METER.with(|meter| match meter.memory.get().checked_sub(bytes) {
         Some(left) => meter.memory.set(left),
@@ -244,7 +242,7 @@ impl<'a> Node<'a, MeteredJson> for Metered<'a> {
             let names = self.0.as_object().into_iter().flat_map(Map::keys);
             names.map(|name| name.len() as u64 + 32).sum()
         };
-        let own = if prices().copies { VALUE_BYTES * values_in(self.0) } else { names() };
+        let own = if prices().copies { copied_bytes(self.0) } else { names() };
         spend_on_violation(own);
         Cow::Borrowed(self.0)
     }

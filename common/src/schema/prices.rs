@@ -3,13 +3,18 @@
 use serde_json::{Number, Value};
 
 use super::InvalidSchema;
+use super::meter::longest_pointer;
 use super::patterns::{self, Price};
 use super::walk::each_subschema;
 
 /// Keywords that keep a copy of the value in a violation, or of all of its items.
 const COPYING: [&str; 4] = ["anyOf", "oneOf", "propertyNames", "unevaluatedItems"];
-/// A reference adds the place where it stands to the path that a violation names.
-const PATH_BYTES: u64 = 32;
+/// A value in an array, and the allocation of a text.
+const VALUE_BYTES: u64 = 32;
+/// An object's members are in nodes with room for eleven, however few there are.
+const NODE_BYTES: u64 = 640;
+/// A member of an object, with its share of the nodes that are not full.
+const MEMBER_BYTES: u64 = 96;
 
 /// Prices in steps, except where it is named.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +26,8 @@ pub(super) struct Prices {
     pub(super) violation: u64,
     /// Whether a violation may copy the value.
     pub(super) copies: bool,
+    /// The longest way to a place in the schema, in bytes. Where references recurse, it is gone once for each level of the value.
+    pub(super) way: u64,
 }
 
 impl Prices {
@@ -30,13 +37,15 @@ impl Prices {
         number: NumberPrice::Plain,
         violation: 0,
         copies: false,
+        way: 0,
     };
 
     /// # Errors
     /// If its patterns ask for too much.
     pub(super) fn of(schema: &Value) -> Result<Self, InvalidSchema> {
         let (text, name) = patterns::prices(schema)?;
-        let mut prices = Self { text, name, ..Self::NOTHING };
+        let way = longest_pointer(schema);
+        let mut prices = Self { text, name, way, ..Self::NOTHING };
         each_subschema(&mut schema.clone(), &mut |members| {
             prices.copies |= COPYING.iter().any(|&keyword| members.contains_key(keyword));
             let copied =
@@ -85,15 +94,16 @@ impl NumberPrice {
 }
 
 /// How many bytes a copy takes, with its allocations.
-fn copied_bytes(value: &Value) -> u64 {
-    PATH_BYTES
+pub(super) fn copied_bytes(value: &Value) -> u64 {
+    VALUE_BYTES
         + match value {
             Value::Array(items) => items.iter().map(copied_bytes).sum(),
-            Value::Object(members) => members
-                .iter()
-                .map(|(name, value)| 64 + name.len() as u64 + copied_bytes(value))
-                .sum(),
-            Value::String(text) => 32 + text.len() as u64,
+            Value::Object(members) => {
+                let own =
+                    |(name, value): (&String, &Value)| name.len() as u64 + copied_bytes(value);
+                NODE_BYTES + members.iter().map(|it| MEMBER_BYTES + own(it)).sum::<u64>()
+            }
+            Value::String(text) => text.len() as u64,
             Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         }
 }

@@ -9,10 +9,10 @@ use std::fmt::{self, Write};
 use jsonschema::{Draft, PatternOptions, ValidationError};
 use serde_json::Value;
 
-use super::InvalidSchema;
 use super::meter::{Budget, Exhausted, Metered, MeteredJson, longest_pointer, within};
 use super::patterns;
 use super::prices::Prices;
+use super::{InvalidSchema, door};
 
 /// No more violations than this are told of one value: enough to mend it, and bounded whatever is sent.
 pub const MAX_VIOLATIONS: usize = 20;
@@ -26,7 +26,7 @@ const STEPS_PER_BYTE: u64 = 24;
 /// Violations are collected within as many steps as this times those of the answer, and at least [`EXPLAIN_STEPS`]; never within
 /// more than the answer has left over, but for those.
 const EXPLAIN_FACTOR: u64 = 4;
-const EXPLAIN_STEPS: u64 = 600_000;
+const EXPLAIN_STEPS: u64 = 500_000;
 /// Bytes of violations under construction: room for all there can be in 64 KiB, unless their pointers are very long.
 const EXPLAIN_MEMORY: u64 = 24 * 1024 * 1024;
 /// A check of a value of at most [`BRIEF_BYTES`] within this many steps takes less than a millisecond.
@@ -124,8 +124,9 @@ impl Validator {
     }
 
     fn budget(&self, value: &Value, steps: u64) -> Budget {
-        let pointer = longest_pointer(value);
-        Budget { steps, memory: EXPLAIN_MEMORY, pointer, prices: self.prices }
+        let ways = (1 + door::depth(value) as u64) * self.prices.way;
+        let paths = longest_pointer(value) + ways;
+        Budget { steps, memory: EXPLAIN_MEMORY, paths, prices: self.prices }
     }
 
     fn all(&self, value: &Value, budget: Budget) -> Result<Vec<Violation>, Exhausted> {
