@@ -44,26 +44,42 @@ impl Key {
         Self::parse_header(first.to_str().unwrap_or_default()).map(Some)
     }
 
-    /// The same for one item of a batch: its place in the batch does not matter.
-    pub(crate) fn for_item(&self, caller: &Caller, item: &[u8]) -> Idempotency {
-        let realm = caller.realm();
+    /// The same for one item of a batch, by the caller's realm: its place in the batch does not matter.
+    pub(crate) fn for_item(&self, realm: &str, item: &[u8]) -> Idempotency {
         Idempotency::new(&[realm.as_bytes(), b"item", self.0.as_bytes()], &[b"item", item])
     }
 
-    /// What tells this request from all others: who asks for what under which key, and every byte of it.
-    pub(crate) fn with(
-        &self,
-        caller: &Caller,
-        request: &HttpRequest,
-        content_type: &str,
-        body: &[u8],
-    ) -> Idempotency {
-        let (method, path) = (request.method().as_str().as_bytes(), request.path().as_bytes());
-        let query = without_wait(request.query_string());
-        Idempotency::new(
-            &[caller.realm().as_bytes(), method, path, self.0.as_bytes()],
-            &[method, path, query.as_bytes(), content_type.as_bytes(), body],
-        )
+    /// What tells this request from all others, but for its body: who asks for what under which key.
+    pub(crate) fn with(self, caller: &Caller, request: &HttpRequest, content_type: &str) -> Asked {
+        Asked {
+            realm: caller.realm(),
+            method: request.method().as_str().to_owned(),
+            path: request.path().to_owned(),
+            query: without_wait(request.query_string()),
+            content_type: content_type.to_owned(),
+            key: self,
+        }
+    }
+}
+
+/// What was asked for by whom. It can be taken to another thread, where a large body is hashed.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    realm: String,
+    method: String,
+    path: String,
+    query: String,
+    content_type: String,
+    key: Key,
+}
+
+impl Asked {
+    /// What tells the request from all others, with every byte of it.
+    pub(crate) fn in_full(&self, body: &[u8]) -> Idempotency {
+        let scope = [&self.realm, &self.method, &self.path, &self.key.0];
+        let request = [&self.method, &self.path, &self.query, &self.content_type];
+        let [method, path, query, content_type] = request.map(String::as_bytes);
+        Idempotency::new(&scope.map(String::as_bytes), &[method, path, query, content_type, body])
     }
 }
 

@@ -16,7 +16,7 @@ use crunch_common::broker::{Enqueued, Error, Idempotency, JobRecord, Lookup, New
 use crunch_common::job::{ContentType, JobId, JobOptions};
 use crunch_common::task::{TaskDescriptor, TaskName};
 
-pub(crate) use batch::{ItemDocument, MAX_BATCH_BYTES, Sender, submit_batch};
+pub(crate) use batch::{ItemDocument, MAX_BATCH_BYTES, Sender, read_batch, submit_batch};
 pub(crate) use envelope::Envelope;
 pub(crate) use fit::{check_fit, check_schema};
 pub(crate) use lines::{LinesDocument, submit_lines};
@@ -24,6 +24,7 @@ pub(crate) use options::Options;
 pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
 
 use crate::auth::Caller;
+use crate::checks;
 use crate::document::JobDocument;
 use crate::idempotency::Key;
 use crate::links;
@@ -243,12 +244,17 @@ fn never_declared(task: &TaskName) -> String {
 }
 
 /// The fingerprint's content type, and the body it covers.
-pub(crate) fn idempotency(
+///
+/// # Errors
+/// If the body is large and too many wait to be hashed.
+pub(crate) async fn idempotency(
     key: Option<Key>,
     caller: &Caller,
     request: &HttpRequest,
     content_type: &ContentType,
-    body: &[u8],
-) -> Option<Idempotency> {
-    key.map(|key| key.with(caller, request, content_type.as_str(), body))
+    body: &Bytes,
+) -> Result<Option<Idempotency>, Problem> {
+    let Some(key) = key else { return Ok(None) };
+    let asked = key.with(caller, request, content_type.as_str());
+    checks::hashed(body, move |body| asked.in_full(body)).await.map(Some)
 }

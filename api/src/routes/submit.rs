@@ -20,8 +20,8 @@ use crate::state::App;
 use crate::submit::{
     BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, LinesDocument, Location,
     MAX_BATCH_BYTES, Options, OptionsSchema, Sender, Submission, check_fit, check_schema,
-    check_webhook, idempotency, one_key, submit_batch, submit_lines, submit_one, undeclared,
-    undeclared_member,
+    check_webhook, idempotency, one_key, read_batch, submit_batch, submit_lines, submit_one,
+    undeclared, undeclared_member,
 };
 use crate::{body, checks, query, trace};
 
@@ -48,17 +48,16 @@ pub(crate) async fn by_envelope(
     let content_type = body::content_type(&request, Some(&[ContentType::json()]))?;
     let limit = app.catalog.largest_json_payload() + ENVELOPE_BYTES;
     let bytes = body::read(&request, payload, &app.budgets.requests, limit).await?;
-    let text = checks::syntax(&bytes).await?;
+    let envelope = checks::read(&bytes, |bytes, text| Envelope::read(bytes, text, "")).await?;
     refuse_parameters(&request, &[WAIT])?;
     let mut wish = Wish::of(&request)?;
-    let Envelope { task, mut submission } =
-        Envelope::read(&bytes, text, "").map_err(Problem::violations)?;
+    let Envelope { task, mut submission } = envelope.map_err(Problem::violations)?;
     submission.options.trace = trace::of(&request);
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
     check_fit(&declared, &submission, "").await?;
     check_webhook(&app, &submission.options, "")?;
     let key = one_key(Key::of(&request)?, submission.options.key.clone())?;
-    let idempotency = idempotency(key, &caller, &request, &content_type, &bytes);
+    let idempotency = idempotency(key, &caller, &request, &content_type, &bytes).await?;
     let job = submission.into_job(&app, &caller, &declared.task, idempotency)?;
     app.limits.count(&caller, &request)?;
     wish.take_place(&app.places, &caller);
@@ -133,7 +132,7 @@ async fn by_payload(
     }
     let payload = read?;
     if content_type.is_json() {
-        checks::syntax(&payload).await?;
+        checks::read(&payload, |_, _| ()).await?;
     }
     let (mut wish, mut options) =
         (Wish::of(request)?, Options::from_query(request.query_string())?);
@@ -146,7 +145,7 @@ async fn by_payload(
     }
     let key = one_key(Key::of(request)?, options.key.clone())?;
     let task = declared?;
-    let idempotency = idempotency(key, caller, request, &content_type, &payload);
+    let idempotency = idempotency(key, caller, request, &content_type, &payload).await?;
     let submission = Submission { payload, content_type, options };
     let job = submission.into_job(app, caller, &task.task, idempotency)?;
     app.limits.count(caller, request)?;
@@ -180,10 +179,12 @@ pub(crate) async fn batch(
         return submit_lines(&sender, &request, payload).await;
     }
     let bytes = body::read(&request, payload, &app.budgets.requests, MAX_BATCH_BYTES).await?;
-    let text = checks::syntax(&bytes).await?;
+    let realm = caller.realm();
+    let items = checks::read(&bytes, move |bytes, text| read_batch(bytes, text, &realm)).await?;
     refuse_beside_items(&request)?;
     app.limits.count(&caller, &request)?;
-    submit_batch(&sender, &bytes, text, request.path()).await
+    let items = items.map_err(|violation| Problem::violations(vec![violation]))?;
+    submit_batch(&sender, items, request.path()).await
 }
 
 /// One JSON value a line (ndjson.org).

@@ -72,14 +72,14 @@ pub(crate) async fn create(
 fn job_in(text: &str) -> Result<String, Violation> {
     let members = json::Members::of(text);
     let members = members.ok_or_else(|| Violation::new("", "expected {\"job\": \"<id>\"}"))?;
-    if let Some((name, _)) = members.0.iter().find(|(name, _)| name != "job") {
+    if let Some((name, _)) = members.all.iter().find(|(name, _)| name != "job") {
         let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
         return Err(Violation::new(
             pointer,
             format!("there is no member {name:?} here, only \"job\""),
         ));
     }
-    match &members.0[..] {
+    match &members.all[..] {
         [] => Err(Violation::new("/job", "is missing")),
         [(_, job)] => serde_json::from_str(job.get())
             .map_err(|_| Violation::new("/job", "expected the id of a job")),

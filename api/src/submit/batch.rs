@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::Bytes;
-use crunch_common::broker::{Error, NewJob};
+use crunch_common::broker::{Error, Idempotency, NewJob};
 use crunch_common::job::TraceContext;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -41,16 +41,37 @@ pub(crate) enum ItemDocument {
     },
 }
 
-/// Submits every item of a batch whose JSON was checked; problems of items name `path` as their instance.
+/// One item, read as far as that goes without knowing its task.
+#[derive(Debug)]
+pub(crate) struct Item {
+    envelope: Result<Envelope, Vec<Violation>>,
+    idempotency: Option<Idempotency>,
+}
+
+impl Item {
+    /// Reads `json`, which was checked and is a part of `body`. It is hashed if it names a key, for a caller of this realm.
+    pub(super) fn read(body: &Bytes, json: &str, base: &str, realm: &str) -> Self {
+        let envelope = Envelope::read(body, json, base);
+        let key = envelope.as_ref().ok().and_then(|it| it.submission.options.key.as_ref());
+        let idempotency = key.map(|key| key.for_item(realm, json.as_bytes()));
+        Self { envelope, idempotency }
+    }
+}
+
+/// Reads a batch whose JSON was checked.
+pub(crate) fn read_batch(body: &Bytes, json: &str, realm: &str) -> Result<Vec<Item>, Violation> {
+    let items = items(json)?.into_iter().enumerate();
+    Ok(items.map(|(at, raw)| Item::read(body, raw.get(), &format!("/jobs/{at}"), realm)).collect())
+}
+
+/// Submits every item of a batch; problems of items name `path` as their instance.
 pub(crate) async fn submit_batch(
     sender: &Sender<'_>,
-    body: &Bytes,
-    json: &str,
+    items: Vec<Item>,
     path: &str,
 ) -> Result<HttpResponse, Problem> {
     let app = sender.app;
-    let items = items(json).map_err(|violation| Problem::violations(vec![violation]))?;
-    let prepared = prepare_all(sender, body, &items).await;
+    let prepared = prepare_all(sender, items).await;
     let jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
     let turn = app.budgets.turn(jobs.iter().map(|job| job.payload.len()).sum()).await?;
     let mut answers = app.broker.enqueue(&jobs).await.into_iter();
@@ -70,11 +91,11 @@ pub(crate) async fn submit_batch(
 fn items(json: &str) -> Result<Vec<&RawValue>, Violation> {
     let expected = |pointer: &str| Violation::new(pointer, "expected {\"jobs\": [\u{2026}]}");
     let members = Members::of(json).ok_or_else(|| expected(""))?;
-    if let Some((name, _)) = members.0.iter().find(|(name, _)| name != "jobs") {
+    if let Some((name, _)) = members.all.iter().find(|(name, _)| name != "jobs") {
         let detail = format!("there is no member {name:?} here, only \"jobs\"");
         return Err(refused(detail).into_violation("", name));
     }
-    let [(_, jobs)] = members.0[..] else { return Err(expected("")) };
+    let [(_, jobs)] = members.all[..] else { return Err(expected("")) };
     let items: Vec<&RawValue> = serde_json::from_str(jobs.get()).map_err(|_| expected("/jobs"))?;
     if items.is_empty() || items.len() > MAX_BATCH_JOBS {
         let detail = format!("expected 1 to {MAX_BATCH_JOBS} jobs, got {}", items.len());
@@ -84,15 +105,11 @@ fn items(json: &str) -> Result<Vec<&RawValue>, Violation> {
 }
 
 /// Checks all items. Once Redis was found away nobody asks it again: the whole batch has one client who waits.
-async fn prepare_all(
-    sender: &Sender<'_>,
-    body: &Bytes,
-    items: &[&RawValue],
-) -> Vec<Result<NewJob, Problem>> {
+async fn prepare_all(sender: &Sender<'_>, items: Vec<Item>) -> Vec<Result<NewJob, Problem>> {
     let mut away = None;
     let mut prepared = Vec::with_capacity(items.len());
-    for (at, raw) in items.iter().enumerate() {
-        prepared.push(prepare(sender, (body, raw.get()), &format!("/jobs/{at}"), &mut away).await);
+    for (at, item) in items.into_iter().enumerate() {
+        prepared.push(prepare(sender, item, &format!("/jobs/{at}"), &mut away).await);
         // A thousand payloads held against schemas take up to a second: others are served in between.
         tokio::task::yield_now().await;
     }
@@ -107,16 +124,15 @@ pub(crate) struct Sender<'a> {
     pub(crate) trace: Option<TraceContext>,
 }
 
-/// Checks one item, which is `json`, a part of `body`; `away` is what was last heard of a Redis that is away.
+/// Checks one item; `away` is what was last heard of a Redis that is away.
 pub(super) async fn prepare(
     sender: &Sender<'_>,
-    (body, json): (&Bytes, &str),
+    item: Item,
     base: &str,
     away: &mut Option<Error>,
 ) -> Result<NewJob, Problem> {
     let Sender { app, caller, trace } = sender;
-    let Envelope { task, mut submission } =
-        Envelope::read(body, json, base).map_err(Problem::violations)?;
+    let Envelope { task, mut submission } = item.envelope.map_err(Problem::violations)?;
     submission.options.trace = trace.clone();
     let found = match away.clone() {
         Some(error) => Err(error),
@@ -126,9 +142,7 @@ pub(super) async fn prepare(
     let declared = found.ok_or_else(|| undeclared_member(&task, base))?;
     check_fit(&declared, &submission, base).await?;
     check_webhook(app, &submission.options, base)?;
-    let key = submission.options.key.clone();
-    let idempotency = key.map(|key| key.for_item(caller, json.as_bytes()));
-    submission.into_job(app, caller, &declared.task, idempotency)
+    submission.into_job(app, caller, &declared.task, item.idempotency)
 }
 
 /// 202 if anything was taken; else 503 if another try may help; else 422.

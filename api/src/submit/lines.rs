@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::batch::{Sender, prepare};
+use super::batch::{Item, Sender, prepare};
 use super::{ENVELOPE_BYTES, conflict, no_answer};
 use crate::body::{Arriving, Gathered};
 use crate::budget::overloaded;
@@ -223,8 +223,10 @@ impl<'a> Intake<'a> {
         if let Some(error) = &self.away {
             return Err(error.clone().into());
         }
-        let text = checks::syntax(line).await?;
-        prepare(self.sender, (line, text.trim()), "", &mut self.away).await
+        let realm = self.sender.caller.realm();
+        let read = move |line: &Bytes, text: &str| Item::read(line, text.trim(), "", &realm);
+        let item = checks::read(line, read).await?;
+        prepare(self.sender, item, "", &mut self.away).await
     }
 
     /// Sends the group on its way, once the one before has arrived.

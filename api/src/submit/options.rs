@@ -167,7 +167,7 @@ fn metadata(value: Given<'_>) -> Result<Metadata, Refusal> {
         return Err(refused("is given twice").at(&pointer_segment(label)));
     }
     let mut metadata = Metadata::default();
-    for (label, raw) in members.0 {
+    for (label, raw) in members.all {
         label_of(&mut metadata, &label, Given::Json(raw))?;
     }
     Ok(metadata)

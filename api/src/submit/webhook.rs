@@ -16,7 +16,7 @@ pub(super) fn wish(value: Given<'_>) -> Result<Wish, Refusal> {
         return Err(refused("is given twice").at(&format!("/{name}")));
     }
     let (mut target, mut told) = (None, ENDS.to_vec());
-    for (name, raw) in &members.0 {
+    for (name, raw) in &members.all {
         match name.as_str() {
             "url" => target = Some(url(Given::Json(raw)).map_err(|refusal| refusal.at("/url"))?),
             "events" if Given::Json(raw).is_null() => {}

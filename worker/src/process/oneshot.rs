@@ -20,7 +20,7 @@ use super::lines::each_line;
 use super::protocol::Order;
 use super::{Command, variable};
 use crate::handler::{Handler, HandlerFuture};
-use crate::{JobContext, TaskError};
+use crate::{JobContext, TaskError, results};
 
 /// The longest line of standard error that is looked at; the job's log keeps as much.
 const MAX_LOG_LINE_BYTES: usize = 1024;
@@ -68,7 +68,9 @@ impl Oneshot {
         if said.overflow.is_cancelled() {
             return Err(too_large(self.max_result, &said.output));
         }
-        verdict(ending, said, &self.content_type)
+        let (bytes, content_type) = (said.output.len(), self.content_type.clone());
+        let read = results::read(bytes, move || verdict(ending, said, &content_type)).await;
+        read.unwrap_or_else(|_| Err(TaskError::retryable("the worker was stopped")))
     }
 
     /// Until every pipe is closed at its other end.
