@@ -25,6 +25,8 @@ use crunch_tests::{Api, Entry, Moment, eventually};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+pub(crate) use stale::job;
+
 /// The shortest lease there is.
 const LEASE_MS: u64 = 1000;
 const SHORT_LEASE: [(&str, &str); 1] = [("CRUNCH_LEASE_MS", "1000")];

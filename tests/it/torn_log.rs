@@ -6,9 +6,15 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crunch_tests::{RedisServer, Stack};
+use crunch_common::Broker;
+use crunch_common::broker::{Exchange, Library, Settled, TaskNames, WorkerId};
+use crunch_common::job::{Partition, Payload};
+use crunch_tests::{RedisServer, Stack, eventually};
 use serde_json::json;
+
+use crate::faults::job;
 
 const UNKNOWN: [(&str, &str); 1] = [("CRUNCH_API_UNKNOWN_TASKS", "accept")];
 /// Every byte takes minutes; the steps of a submission are about 370 bytes long.
@@ -43,6 +49,56 @@ async fn written() -> (Vec<u8>, usize) {
     let submits = |at: &&usize| String::from_utf8_lossy(&log[**at..]).contains(":job:");
     let last = *steps.iter().rev().find(submits).unwrap();
     (log, last)
+}
+
+/// One job, from its submission to its result, in three steps.
+async fn run_a_job(broker: &Broker) {
+    let queue = "square".parse().unwrap();
+    let job = job(&queue, broker);
+    let partition = job.id.partition();
+    assert!(broker.enqueue(&[job]).await[0].is_ok());
+    let mut exchange = Exchange {
+        worker: WorkerId::generate(),
+        number: 1,
+        lease: Duration::from_secs(3600),
+        tasks: TaskNames::default(),
+        queues: vec![queue],
+        settlements: Vec::new(),
+        want: 1,
+        busy: 0,
+    };
+    let claims = broker.exchange(partition, &exchange).await.unwrap().claims;
+    (exchange.number, exchange.want) = (2, 0);
+    exchange.settlements =
+        claims.into_iter().map(|claim| claim.lease.complete(Payload::json("1"))).collect();
+    let settled = broker.exchange(partition, &exchange).await.unwrap().settled;
+    assert_eq!(settled, [Settled::Done]);
+}
+
+#[tokio::test]
+#[ignore = "two starts of Redis for each byte of three steps: minutes"]
+async fn a_log_that_was_cut_at_any_byte_of_a_job_is_mended() {
+    let mut stack = Stack::on(RedisServer::durable());
+    let broker = stack.redis.broker("crunch", Library::shipped());
+    run_a_job(&broker).await;
+    let first = std::fs::read(log_in(stack.redis.directory())).unwrap().len();
+    run_a_job(&broker).await;
+    stack.redis.stop();
+    let log = std::fs::read(log_in(stack.redis.directory())).unwrap();
+    for cut in first..log.len() {
+        stack.redis.stop();
+        std::fs::write(log_in(stack.redis.directory()), &log[..cut]).unwrap();
+        mend(stack.redis.directory());
+        stack.redis.restart();
+        let broker = stack.redis.broker("crunch", Library::shipped());
+        // It may still read its log, and refuses everything meanwhile.
+        eventually("redis serves", async || broker.open().await.ok()).await;
+        broker.sweep(Partition::default()).await.unwrap();
+        run_a_job(&broker).await;
+        stack.redis.restart();
+        eventually("redis serves", async || broker.open().await.ok()).await;
+        stack.audits_clean().await;
+    }
 }
 
 #[tokio::test]

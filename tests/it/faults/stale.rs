@@ -75,7 +75,7 @@ async fn a_worker_that_wakes_after_its_lease_cannot_overwrite_the_new_attempt() 
 
 const LATE: usize = 10_000;
 
-pub(super) fn job(queue: &QueueName, broker: &crunch_common::Broker) -> NewJob {
+pub(crate) fn job(queue: &QueueName, broker: &crunch_common::Broker) -> NewJob {
     NewJob {
         id: broker.new_id(None),
         task: "square".parse().unwrap(),
