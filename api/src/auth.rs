@@ -227,6 +227,7 @@ fn ticket_in(request: &ServiceRequest) -> Option<String> {
 
 /// Anybody may send keys: one line for a burst. Who sends them stands in the log of a proxy, or in the metrics how many.
 static REFUSED: LogLimit = LogLimit::new(BURST);
+static TICKETS_REFUSED: LogLimit = LogLimit::new(BURST);
 
 /// How to show a key (RFC 6750, section 3).
 const CHALLENGE: &str = "Bearer realm=\"crunch\"";
@@ -246,7 +247,9 @@ impl Authority {
         let ticket: Option<Ticket> = ticket.parse().ok().filter(|_| alone);
         let key = ticket.zip(job).and_then(|(ticket, job)| ring.find_by_ticket(&ticket, job));
         key.map(|key| Caller(Known::Key(key))).ok_or_else(|| {
-            tracing::info!(?address, "a ticket for a stream was not taken");
+            if let Some(left_out) = TICKETS_REFUSED.admit() {
+                tracing::info!(?address, left_out, "a ticket for a stream was refused");
+            }
             let detail = "the ticket does not open this stream, is beside a key, or its 60 seconds are over: POST /stream-tickets makes another";
             Problem::new(UNAUTHORIZED, detail).header(header::WWW_AUTHENTICATE, CHALLENGE)
         })

@@ -4,10 +4,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix_web::web::{self, Bytes};
+use crunch_common::telemetry::LogLimit;
 use tokio::sync::Semaphore;
 
 use crate::json;
-use crate::problem::{BUSY, INTERNAL, Problem};
+use crate::problem::{BURST, BUSY, INTERNAL, Problem};
 
 /// So many run at once. A check keeps a core busy, for 50 ms at worst if its body has 64 KiB, and holds its body as values,
 /// up to 16 times as large.
@@ -24,6 +25,9 @@ const HASHED_IN_PLACE: usize = 1024 * 1024;
 static PERMITS: Semaphore = Semaphore::const_new(AT_ONCE);
 static PRESENT: AtomicUsize = AtomicUsize::new(0);
 
+/// Anybody who may submit can cause these lines.
+static FAILED: LogLimit = LogLimit::new(BURST);
+
 /// Runs a check elsewhere, when its turn comes.
 ///
 /// # Errors
@@ -39,7 +43,9 @@ pub(crate) async fn elsewhere<T: Send + 'static>(
         check()
     });
     done.await.map_err(|error| {
-        tracing::error!(%error, "a body could not be checked");
+        if let Some(left_out) = FAILED.admit() {
+            tracing::error!(%error, left_out, "a body could not be checked");
+        }
         Problem::new(INTERNAL, "the body could not be checked")
     })
 }

@@ -111,6 +111,39 @@ async fn a_command_that_fails_says_why_with_its_last_lines() {
     assert!(message.contains('3') && message.ends_with("cannot open the oven"), "{message}");
 }
 
+/// What a command prints may hold its payload. Its messages are in the job's document and log, for those who may read the job.
+#[tokio::test]
+async fn the_worker_logs_how_jobs_end_and_nothing_of_what_is_in_them() {
+    let script = "import sys, traceback\npayload = sys.stdin.read()\nif payload == '1': print(2); sys.exit()\n\
+                  try:\n    raise ValueError(payload)\nexcept ValueError:\n    traceback.print_exc(); sys.exit(65)";
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let path = stack.directory().join("script.toml");
+    let command = json!(["python3", "-c", script]);
+    std::fs::write(&path, format!("[[task]]\nname = \"script\"\ncommand = {command}\n")).unwrap();
+    let worker = stack.worker_with(&api, 1, &[("CRUNCH_TASKS", path.to_str().unwrap())]).await;
+
+    let id = api.submit("script", &json!({ "card": "4111-1111" })).await;
+    let message = api.becomes(&id, "failed").await["error"]["message"].clone();
+    assert!(message.as_str().unwrap().contains("4111-1111"), "{message}");
+    let lines = api.get(&format!("/jobs/{id}/logs")).await.json();
+    assert!(
+        lines["items"].as_array().unwrap().len() == 3,
+        "a traceback has a line for each of its own"
+    );
+    for _ in 0..2 {
+        let id = api.submit("script", &json!(1)).await;
+        api.becomes(&id, "succeeded").await;
+    }
+
+    let log = worker.log();
+    assert!(!log.contains("4111") && !log.contains("Traceback") && !log.contains("\\n"), "{log}");
+    let failed = log.lines().find(|line| line.contains("failed for good")).unwrap();
+    assert!(failed.contains("command_failed") && failed.contains("message_bytes"), "{failed}");
+    assert!(failed.contains(&id), "{failed}");
+    assert!(log.lines().any(|line| line.contains(" INFO ") && line.contains("succeeded")), "{log}");
+}
+
 #[tokio::test]
 async fn a_command_that_is_killed_says_so_and_the_worker_lives_on() {
     let script = "read -r line; case $line in die) kill -9 $$ ;; esac; echo 1";

@@ -36,14 +36,23 @@ pub(crate) struct Executor {
     pub(crate) running: Arc<RunningJobs>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) suspensions: Arc<Suspensions>,
-    /// Jobs of tasks that this worker does not have: a line a minute and task, whatever their number.
-    pub(crate) unknown_tasks: LogLimits<TaskName>,
+    pub(crate) logged: Logged,
 }
 
-impl Executor {
-    /// A limit for [`Executor::unknown_tasks`]. More tasks than a deploy adds share one.
-    pub(crate) fn limit_of_unknown_tasks() -> LogLimits<TaskName> {
-        LogLimits::new(Duration::from_secs(60), 64)
+/// Log lines that come with every job, limited for each task. Tasks beyond what a worker usually has share a limit.
+#[derive(Debug)]
+pub(crate) struct Logged {
+    /// Jobs of tasks that this worker does not have: a line a minute, whatever their number.
+    unknown_task: LogLimits<TaskName>,
+    /// Jobs that succeeded: a line a second.
+    success: LogLimits<TaskName>,
+}
+
+impl Default for Logged {
+    fn default() -> Self {
+        const TASKS: usize = 64;
+        let every = |seconds| LogLimits::new(Duration::from_secs(seconds), TASKS);
+        Self { unknown_task: every(60), success: every(1) }
     }
 }
 
@@ -96,7 +105,7 @@ impl Executor {
             return Err(lease.fail(deadline_exceeded()));
         };
         let Some(task) = self.registry.find(&job.task).cloned() else {
-            if let Some(left_out) = self.unknown_tasks.admit(&job.task) {
+            if let Some(left_out) = self.logged.unknown_task.admit(&job.task) {
                 tracing::warn!(job.id = %job.id, job.task = %job.task, left_out, "no code for this task here: given back for a worker that has it");
             }
             return Err(lease.release(ReleaseCause::Unroutable));
@@ -128,6 +137,9 @@ impl Executor {
         let _entered = span.enter();
         let Admitted { lease, job, context, .. } = *admitted;
         let key = lease.key();
+        if let Ending::Returned(Ok(result)) = &ending {
+            self.log_success(&job, result, took);
+        }
         let settlement = classify(lease, &job, ending);
         metrics::ended(&job, settlement.as_ref(), took);
         let Some(settlement) = settlement else {
@@ -181,6 +193,16 @@ impl Executor {
         }
     }
 
+    /// Logs the first success of a task at once and then one a second, with the number of those between: who tries a task sees that
+    /// it works, and a busy worker does not spend its time on its log. At level debug every success is logged.
+    fn log_success(&self, job: &ClaimedJob, result: &Payload, took: Duration) {
+        let (result_bytes, took_ms) = (result.bytes.len(), took.as_millis());
+        match self.logged.success.admit(&job.task) {
+            Some(left_out) => tracing::info!(result_bytes, took_ms, left_out, "succeeded"),
+            None => tracing::debug!(result_bytes, took_ms, "succeeded"),
+        }
+    }
+
     async fn examine(&self, task: &Task, result: Payload) -> Ending {
         match results::check(task, result).await {
             Ok(Ok(result)) => Ending::Returned(Ok(result)),
@@ -199,7 +221,6 @@ fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement
     };
     let error = match ending {
         Ending::Returned(Ok(result)) => {
-            tracing::debug!(result_bytes = result.bytes.len(), "succeeded");
             return Some(lease.complete(result));
         }
         Ending::Unfit(error) => error,

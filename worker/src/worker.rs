@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::{Commands, InvalidCommands};
 use crate::config::{Command, WorkerConfig};
 use crate::consumers::Consumers;
-use crate::executor::{Executor, STOP_GRACE};
+use crate::executor::{Executor, Logged, STOP_GRACE};
 use crate::health::{self, Attendant, Health};
 use crate::input::Input;
 use crate::process::{OPEN_FILES, take_over_if_launched};
@@ -384,7 +384,7 @@ impl Staff {
             running: running.clone(),
             reporter,
             suspensions,
-            unknown_tasks: Executor::limit_of_unknown_tasks(),
+            logged: Logged::default(),
         };
         let consumers = Consumers {
             config,

@@ -12,6 +12,7 @@ use crunch_common::broker::{
     WorkerId,
 };
 use crunch_common::job::Partition;
+use crunch_common::telemetry::LogLimit;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -21,6 +22,7 @@ use super::courier::Courier;
 use super::held::Held;
 use super::listener::Look;
 use super::{LEASE, queue};
+use crate::problem::BURST;
 
 /// Who makes the deliveries.
 pub(super) struct Crew {
@@ -103,7 +105,9 @@ impl Consumer {
             }
             // Its lease ends, and the delivery is made again: a loss is counted, and with the fifth it fails.
             Err(error) => {
-                tracing::error!(%error, "a delivery panicked");
+                if let Some(left_out) = PANICKED.admit() {
+                    tracing::error!(%error, left_out, "a delivery panicked");
+                }
                 self.leases.remove(&error.id()).iter().for_each(|&key| self.crew.held.forget(key));
             }
         }
@@ -159,11 +163,15 @@ impl Consumer {
                     failures += 1;
                     // A refusal is about the setup of Redis, and nothing that the exchange carries is to blame.
                     unreadable += u32::from(matches!(error, Error::Unreadable { .. }));
-                    if failures == 1 {
-                        tracing::warn!(%error, "redis does not serve the deliverer; trying again until it does");
+                    if failures == 1
+                        && let Some(left_out) = UNAVAILABLE.admit()
+                    {
+                        tracing::warn!(%error, left_out, "redis does not serve the deliverer, retrying");
                     }
                     if unreadable > 1 {
-                        tracing::error!(%error, settlements = exchange.settlements.len(), "an exchange of the deliverer cannot be answered");
+                        if let Some(left_out) = UNREADABLE.admit() {
+                            tracing::error!(%error, settlements = exchange.settlements.len(), left_out, "the answer to an exchange of the deliverer cannot be read");
+                        }
                         return None;
                     }
                     tokio::time::sleep(Backoff::FOR_CONNECTIONS.draw(failures)).await;
@@ -200,10 +208,18 @@ impl Consumer {
     }
 }
 
+/// Each may come once for each delivery, and those who submit decide how many there are.
+static PANICKED: LogLimit = LogLimit::new(BURST);
+static UNAVAILABLE: LogLimit = LogLimit::new(BURST);
+static UNREADABLE: LogLimit = LogLimit::new(BURST);
+static DROPPED: LogLimit = LogLimit::new(BURST);
+
 fn note(exchange: &Exchange, settled: &[Settled]) {
     for (settlement, settled) in exchange.settlements.iter().zip(settled) {
-        if *settled != Settled::Done {
-            tracing::warn!(job.id = %settlement.key().id, ?settled, "what became of this delivery is dropped: it was taken back, or is gone");
+        if *settled != Settled::Done
+            && let Some(left_out) = DROPPED.admit()
+        {
+            tracing::warn!(job.id = %settlement.key().id, ?settled, left_out, "the outcome of this delivery is dropped: it was taken back, or is gone");
         }
     }
 }

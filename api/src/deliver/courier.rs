@@ -1,12 +1,13 @@
 //! Makes one delivery: read the job, write the message, sign it, send it, judge the answer, settle.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use crunch_common::broker::{
     Broker, Claim, ClaimedJob, DeliveryOrder, Error, Lease, Lookup, ReleaseCause, Settlement,
 };
 use crunch_common::job::{ErrorCode, JobError, Payload};
+use crunch_common::telemetry::{LogLimit, LogLimits};
 use crunch_common::time::Timestamp;
 use http_body_util::Full;
 use hyper::{Request, header};
@@ -18,7 +19,20 @@ use super::message;
 use super::post::{Post, Unanswered};
 use super::share::Shares;
 use crate::metrics;
+use crate::problem::BURST;
 use crate::webhook::{ATTEMPT, Target, Webhooks, event};
+
+/// Whoever may submit can name a receiver that refuses everything: one line for a burst of each receiver's. Every delivery stands in
+/// `GET /jobs/{id}/deliveries`.
+static RETRIED: LazyLock<LogLimits<String>> = LazyLock::new(of_each_receiver);
+static GIVEN_UP: LazyLock<LogLimits<String>> = LazyLock::new(of_each_receiver);
+static UNREAD: LogLimit = LogLimit::new(BURST);
+/// More receivers share one limit: names of hosts are up to those who submit.
+const RECEIVERS: usize = 256;
+
+fn of_each_receiver() -> LogLimits<String> {
+    LogLimits::new(BURST, RECEIVERS)
+}
 
 /// How we introduce ourselves.
 const USER_AGENT: &str = concat!("crunch/", env!("CARGO_PKG_VERSION"));
@@ -60,7 +74,9 @@ impl Courier {
         match self.hurry.run_until_cancelled(self.attempt(&job, &letter)).await {
             None => lease.release(ReleaseCause::Shutdown),
             Some(Err(error)) => {
-                tracing::warn!(job.id = %letter.order.job, %error, "redis does not serve the deliverer");
+                if let Some(left_out) = UNREAD.admit() {
+                    tracing::warn!(job.id = %letter.order.job, %error, left_out, "cannot read the job of a webhook from Redis, retrying");
+                }
                 // Uncharged: the receiver was not asked. And not at once: Redis is to come back first.
                 lease.release(ReleaseCause::Machine(error.to_string()))
             }
@@ -148,11 +164,15 @@ fn settle(lease: Lease, job: &ClaimedJob, letter: &Letter, verdict: Verdict) -> 
             lease.complete(Payload::json(result.to_string()))
         }
         Verdict::Again { error, delay } => {
-            tracing::info!(job.id = %ended, %to, attempt, delay_ms = delay.as_millis(), code = %error.code, "webhook not delivered, another attempt follows");
+            if let Some(left_out) = RETRIED.admit(&to.authority().to_owned()) {
+                tracing::info!(job.id = %ended, %to, attempt, delay_ms = delay.as_millis(), code = %error.code, left_out, "webhook not delivered, another attempt follows");
+            }
             lease.retry(error, delay)
         }
         Verdict::Gone(error) | Verdict::GivenUp(error) => {
-            tracing::warn!(job.id = %ended, %to, attempt, code = %error.code, "webhook not delivered, given up");
+            if let Some(left_out) = GIVEN_UP.admit(&to.authority().to_owned()) {
+                tracing::warn!(job.id = %ended, %to, attempt, code = %error.code, left_out, "webhook not delivered, given up");
+            }
             lease.fail(error)
         }
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
+use crunch_common::telemetry::LogLimit;
 use utoipa_swagger_ui::{Config, serve};
 
 use super::Answer;
-use crate::problem::{INTERNAL, NOT_FOUND, Problem};
+use crate::problem::{BURST, INTERNAL, NOT_FOUND, Problem};
 
 /// The files of the library that the page uses. It brings more, which nobody needs to reach.
 const FILES: [&str; 3] = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"];
@@ -21,6 +22,9 @@ const PAGE: &str = include_str!("docs/page.html");
 /// `data:` pictures.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Anybody may ask for a file.
+static MISSING: LogLimit = LogLimit::new(BURST);
+
 /// Files change with the version of this process only.
 const AN_HOUR: &str = "public, max-age=3600";
 
@@ -51,11 +55,14 @@ pub(crate) async fn file(name: web::Path<String>) -> Answer {
     match serve(known, Arc::new(Config::from("/openapi.json"))) {
         Ok(Some(file)) => Ok(of(&file.content_type, file.bytes.into_owned())),
         missing => {
-            tracing::error!(
-                file = known,
-                broken = missing.is_err(),
-                "a file of the page is not there"
-            );
+            if let Some(left_out) = MISSING.admit() {
+                tracing::error!(
+                    file = known,
+                    broken = missing.is_err(),
+                    left_out,
+                    "a file of the page is not there"
+                );
+            }
             Err(Problem::new(INTERNAL, "a file of the page is not there"))
         }
     }

@@ -2,11 +2,14 @@
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
+use crunch_common::telemetry::LogLimit;
 
 use super::Answer;
 use crate::etag;
-use crate::problem::{INTERNAL, KINDS, NOT_FOUND, Problem};
+use crate::problem::{BURST, INTERNAL, KINDS, NOT_FOUND, Problem};
 use crate::state::App;
+
+static UNWRITTEN: LogLimit = LogLimit::new(BURST);
 
 /// This document: OpenAPI 3.1, with every declared task.
 #[utoipa::path(get, path = "/openapi.json", tag = "pages", operation_id = "getOpenapi",
@@ -16,7 +19,9 @@ use crate::state::App;
     ))]
 pub(crate) async fn openapi(app: web::Data<App>, request: HttpRequest) -> Answer {
     let edition = app.openapi.newest(&app).map_err(|error| {
-        tracing::error!(%error, "the OpenAPI document cannot be written");
+        if let Some(left_out) = UNWRITTEN.admit() {
+            tracing::error!(%error, left_out, "the OpenAPI document cannot be written");
+        }
         Problem::new(INTERNAL, "the document could not be written")
     })?;
     let unchanged = etag::is_known(&request, &edition.tag);

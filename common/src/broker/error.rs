@@ -64,7 +64,7 @@ pub enum Error {
         tasks: Vec<TaskName>,
     },
     /// Redis answered, and will not serve us as it is set up. A person must act.
-    #[error("redis refuses us: {reason}")]
+    #[error("this redis cannot be used: {reason}")]
     Refused {
         /// What to change.
         reason: String,

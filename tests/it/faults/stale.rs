@@ -50,6 +50,33 @@ async fn a_handler_whose_job_went_on_behind_a_partition_is_stopped() {
     assert_eq!(api.becomes(&id, "succeeded").await["result"], "current");
 }
 
+/// No way there is known. Were its exchanges repeated without a pause, they would keep Redis busy for half a minute.
+#[tokio::test]
+async fn a_worker_that_was_buried_while_it_lives_asks_again_in_growing_intervals() {
+    let (stack, api, mut worker) = Stack::simple(1).await;
+    let id = api.get("/workers").await.json()["items"][0]["id"].as_str().unwrap().to_owned();
+    let broker = stack.redis.broker("crunch", Library::shipped());
+    broker.bury(id.parse().unwrap()).await.unwrap();
+    let job = api.submit("echo", &json!(1)).await;
+    worker.says("exchange refused").await;
+    let mut redis = stack.redis.connect().await;
+    let mut sweep = async || -> u64 {
+        let mut ask = redis::cmd("HGET");
+        ask.arg("crunch:{0}:sweep").arg("last").query_async(&mut redis).await.unwrap()
+    };
+    // A sweep comes once a second.
+    for _ in 0..3 {
+        let last = sweep().await;
+        eventually("another sweep", async || (sweep().await != last).then_some(())).await;
+    }
+    let refused = worker.log().matches("exchange refused").count();
+    assert!(refused < 100, "{refused} exchanges in three seconds");
+    let mut redis = stack.redis.connect().await;
+    let forget = redis::cmd("DEL").arg(format!("crunch:{{0}}:worker:{id}")).to_owned();
+    let () = forget.query_async(&mut redis).await.unwrap();
+    api.becomes(&job, "succeeded").await;
+}
+
 #[tokio::test]
 async fn a_worker_that_wakes_after_its_lease_cannot_overwrite_the_new_attempt() {
     let mut stack = Stack::start();

@@ -39,6 +39,24 @@ async fn whatever_is_not_success_is_tried_again_with_the_same_id_until_it_is() {
     assert_eq!((&delivery["attempt"], &delivery["response_status"]), (&json!(5), &json!(202)));
 }
 
+/// Whoever may submit can name a receiver that takes nothing.
+#[tokio::test]
+async fn a_receiver_that_takes_nothing_does_not_fill_the_log() {
+    const JOBS: usize = 50;
+    let (_stack, api, _worker) = stack_with(&[("CRUNCH_WEBHOOK_DELAYS_MS", "1")]).await;
+    let job = json!({ "task": "echo", "webhook": { "url": "http://127.0.0.1:1/" } });
+    let batch = json!({ "jobs": vec![job; JOBS] });
+    assert_eq!(api.post("/jobs/batch", &batch).await.status, 202);
+    eventually("every delivery is given up", async || {
+        let counts = api.get("/queues/crunch.webhooks").await.json()["counts"].take();
+        (counts["failed"] == JOBS).then_some(())
+    })
+    .await;
+    let log = api.process.log();
+    let lines = log.lines().filter(|line| line.contains("webhook not delivered")).count();
+    assert!((2..20).contains(&lines), "{lines} lines of {JOBS} deliveries: {log}");
+}
+
 #[tokio::test]
 async fn after_the_last_attempt_a_delivery_is_a_dead_letter_and_can_be_redriven() {
     let (stack, api, _worker) = stack_with(&[("CRUNCH_WEBHOOK_DELAYS_MS", "1")]).await;

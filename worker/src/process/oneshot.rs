@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crunch_common::job::{ContentType, Payload, TraceContext};
+use crunch_common::job::{ContentType, ErrorCode, Payload, TraceContext};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ use crate::{JobContext, TaskError, results};
 
 /// The longest line of standard error that is looked at; the job's log keeps as much.
 const MAX_LOG_LINE_BYTES: usize = 1024;
+/// Linux starts no program with a longer variable, its name and the zero behind it included.
+const MAX_VARIABLE_BYTES: usize = 128 * 1024;
 /// What still lies in the pipes when everything that wrote to them is gone is read in no time. Only a pipe that was handed
 /// to a stranger stays open; nobody waits for it longer than this.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -48,7 +50,7 @@ impl Handler for Oneshot {
 
 impl Oneshot {
     async fn run(&self, job: &JobContext, payload: Bytes) -> Result<Payload, TaskError> {
-        let launched = Launched::start(&self.command, about(job)).await;
+        let launched = Launched::start(&self.command, about(job)?).await;
         let (mut launched, pipes) = launched.map_err(|error| no_launcher(&error))?;
         let mut said = Said::default();
         let overflow = said.overflow.clone();
@@ -135,8 +137,14 @@ async fn attend(
 }
 
 /// What the command is told of its job, by its environment.
-fn about(job: &JobContext) -> Vec<(OsString, OsString)> {
+///
+/// # Errors
+/// If its labels are too long for a variable.
+fn about(job: &JobContext) -> Result<Vec<(OsString, OsString)>, TaskError> {
     let metadata = serde_json::to_string(job.metadata()).expect("labels are plain text");
+    if variable::METADATA.len() + metadata.len() + "=\0".len() > MAX_VARIABLE_BYTES {
+        return Err(labels_too_long(metadata.len()));
+    }
     let facts = [
         (variable::JOB_ID, job.id().to_string()),
         (variable::TASK, job.task().to_string()),
@@ -151,7 +159,15 @@ fn about(job: &JobContext) -> Vec<(OsString, OsString)> {
     let state = job.trace().and_then(TraceContext::tracestate);
     let state = state.map(|state| (variable::TRACESTATE, state.to_owned()));
     let told = facts.into_iter().chain(trace).chain(state);
-    told.map(|(name, value)| (name.into(), value.into())).collect()
+    Ok(told.map(|(name, value)| (name.into(), value.into())).collect())
+}
+
+/// Submissions bound labels; an earlier version took longer ones. No attempt on any worker could start the command.
+fn labels_too_long(bytes: usize) -> TaskError {
+    let message = format!(
+        "the labels of this job have {bytes} bytes as JSON, and a command can get about {MAX_VARIABLE_BYTES}: submit it again with shorter labels"
+    );
+    TaskError::permanent(message).with_code(ErrorCode::command_failed())
 }
 
 fn no_launcher(error: &std::io::Error) -> TaskError {

@@ -106,6 +106,10 @@ fn readable(result: Result<Payload, TaskError>) -> Result<String, JobError> {
 fn job(content_type: ContentType) -> JobContext {
     let mut metadata = Metadata::default();
     metadata.insert("colour".to_owned(), "gr\u{fc}n".to_owned()).unwrap();
+    job_with(content_type, metadata)
+}
+
+fn job_with(content_type: ContentType, metadata: Metadata) -> JobContext {
     let claimed = ClaimedJob {
         id: JobId::generate(Partition::new(0).unwrap()),
         epoch: Epoch::new(7001),

@@ -60,6 +60,23 @@ async fn the_environment_tells_of_the_job_and_holds_nothing_else() {
     assert_eq!(lines, expected);
 }
 
+/// An earlier version took labels of which JSON makes more than a variable may have. Those that Linux takes still run.
+#[tokio::test]
+async fn labels_of_an_earlier_version_that_no_command_can_get_fail_the_job_at_once() {
+    let labels = |bytes: usize| {
+        let labels: Vec<_> =
+            (0..bytes / 4096).map(|at| format!("\"k{at}\":\"{}\"", "x".repeat(4080))).collect();
+        serde_json::from_str::<Metadata>(&format!("{{{}}}", labels.join(","))).unwrap()
+    };
+    let mut bench = Bench::sh("printf 1");
+    bench.job = job_with(ContentType::json(), labels(120 * 1024));
+    assert_eq!(bench.run("").await.unwrap(), "1");
+    bench.job = job_with(ContentType::json(), labels(196 * 1024));
+    let error = bench.run("").await.unwrap_err();
+    assert_eq!((error.code, error.retryable), (ErrorCode::command_failed(), false));
+    assert!(error.message.ends_with("submit it again with shorter labels"), "{}", error.message);
+}
+
 #[tokio::test]
 async fn a_command_gets_its_four_pipes_and_no_descriptor_of_the_worker() {
     // Its copy is not closed on exec, as that of a lock which a script hands to the worker it starts.
