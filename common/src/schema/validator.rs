@@ -27,6 +27,8 @@ const STEPS_PER_BYTE: u64 = 24;
 /// more than the answer has left over, but for those.
 const EXPLAIN_FACTOR: u64 = 4;
 const EXPLAIN_STEPS: u64 = 500_000;
+/// The first violation alone is looked for within so many steps, if all of them were too many.
+const FIRST_STEPS: u64 = 200_000;
 /// Bytes of violations under construction: room for all there can be in 64 KiB, unless their pointers are very long.
 const EXPLAIN_MEMORY: u64 = 24 * 1024 * 1024;
 /// A check of a value of at most [`BRIEF_BYTES`] within this many steps takes less than a millisecond.
@@ -88,11 +90,11 @@ impl Validator {
         if fits {
             return Ok(());
         }
-        // The first one is asked for if all of them are too many, so each has half.
-        let left = (budget.steps - steps).min(EXPLAIN_FACTOR * steps) / 2;
+        let left = (budget.steps - steps).min(EXPLAIN_FACTOR * steps);
         let budget = Budget { steps: EXPLAIN_STEPS.max(left), ..budget };
+        let budget_of_one = Budget { steps: FIRST_STEPS, ..budget };
         let all = (json.len() <= MAX_SURVEYED).then(|| self.all(&value, budget).ok()).flatten();
-        let found = all.or_else(|| self.first(&value, budget).ok());
+        let found = all.or_else(|| self.first(&value, budget_of_one).ok());
         Err(found.unwrap_or_else(|| vec![at_the_top(NO_ALTERNATIVE)]))
     }
 

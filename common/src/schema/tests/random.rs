@@ -155,12 +155,18 @@ proptest! {
     }
 }
 
-/// The shortest of three checks: what else the machine does makes a check longer, never shorter.
+/// How long this thread had a core: what else the machine does is not the check's.
+fn time_on_core() -> Duration {
+    let times = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(times.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// The shortest of three checks: a cache that others fill makes a check longer, never shorter.
 fn best_of_three(validator: &Validator, json: &[u8]) -> Duration {
     let once = || {
-        let begun = Instant::now();
+        let begun = time_on_core();
         let _either = validator.check(json);
-        begun.elapsed()
+        time_on_core() - begun
     };
     (0..3).map(|_| once()).min().unwrap()
 }
