@@ -7,6 +7,7 @@
 mod answer;
 mod draw;
 mod memory;
+mod options;
 mod request;
 mod schemas;
 mod tables;

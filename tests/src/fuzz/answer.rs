@@ -119,6 +119,12 @@ impl Answer {
         Ok(())
     }
 
+    /// The cursor of the page behind it.
+    pub(super) fn cursor(&self) -> Option<String> {
+        let json: Value = serde_json::from_slice(&self.body).ok()?;
+        json["next_cursor"].as_str().map(str::to_owned)
+    }
+
     /// The job it took.
     pub(super) fn job(&self) -> Option<String> {
         if self.status != 202 {

@@ -8,8 +8,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::answer;
 use super::draw::Draw;
+use super::{answer, options};
 use crate::Api;
 
 /// Whatever is asked, an answer begins sooner: nothing here waits for longer than a second.
@@ -142,17 +142,19 @@ const PARAMETERS: &[&str] = &[
     "a b",
 ];
 
-/// Ids of jobs that were taken.
+/// Ids of jobs that were taken, and cursors of pages that were shown.
 #[derive(Debug, Default)]
-pub(super) struct Ids(Mutex<Vec<String>>);
+pub(super) struct Ids(Mutex<Vec<String>>, Mutex<Vec<String>>);
 
 impl Ids {
     fn add(&self, id: &str) {
-        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if ids.len() == IDS_KEPT {
-            ids.remove(0);
-        }
-        ids.push(id.to_owned());
+        keep(&self.0, id);
+    }
+
+    /// One of the cursors.
+    pub(super) fn cursor(&self, draw: &mut Draw) -> Option<String> {
+        let cursors = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        (!cursors.is_empty()).then(|| cursors[draw.below(cursors.len())].clone())
     }
 
     fn one(&self, draw: &mut Draw) -> String {
@@ -163,6 +165,14 @@ impl Ids {
             "018f3a3e-0000-8000-8000-00000000000".to_owned() + draw.one(&["0", "g", "", "00"])
         })
     }
+}
+
+fn keep(last: &Mutex<Vec<String>>, new: &str) {
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.len() == IDS_KEPT {
+        last.remove(0);
+    }
+    last.push(new.to_owned());
 }
 
 /// A request as it stands on the wire.
@@ -194,7 +204,10 @@ pub(super) async fn exchange(api: &Api, draw: &mut Draw, ids: &Ids) -> Result<()
         Ok(Err(what)) => Err(what),
         Ok(Ok(None)) if request.is_whole => Err("closed without an answer".to_owned()),
         Ok(Ok(None)) => Ok(None),
-        Ok(Ok(Some(answer))) => answer.judge().map(|()| answer.job()),
+        Ok(Ok(Some(answer))) => {
+            answer.cursor().iter().for_each(|cursor| keep(&ids.1, cursor));
+            answer.judge().map(|()| answer.job())
+        }
     };
     match judged {
         Ok(job) => job.iter().for_each(|id| ids.add(id)),
@@ -206,13 +219,16 @@ pub(super) async fn exchange(api: &Api, draw: &mut Draw, ids: &Ids) -> Result<()
 fn request(draw: &mut Draw, ids: &Ids) -> Request {
     let method = if draw.once_in(4) { draw.one(METHODS) } else { draw.one(&["GET", "POST"]) };
     let path = draw.one(PATHS).replace("{id}", &ids.one(draw));
-    let mut head = format!("{method} {path}{} HTTP/1.1\r\nHost: localhost\r\n", query(draw));
+    let mut head = format!("{method} {path}{} HTTP/1.1\r\nHost: localhost\r\n", query(draw, ids));
     for _ in 0..draw.below(5) {
         let (name, value) = (draw.one(HEADERS), draw.one(VALUES));
         // A second of these would make the request another one, or none.
         if !(["Host", "Expect"].contains(&name)) {
             let _ = write!(head, "{name}: {value}\r\n");
         }
+    }
+    if draw.once_in(3) {
+        head += &options::header(draw);
     }
     let body = if draw.once_in(4) && method != "POST" { Vec::new() } else { body(draw) };
     if draw.once_in(2) {
@@ -226,9 +242,10 @@ fn request(draw: &mut Draw, ids: &Ids) -> Request {
     Request { bytes, is_head: method == "HEAD", is_whole }
 }
 
-fn query(draw: &mut Draw) -> String {
+fn query(draw: &mut Draw, ids: &Ids) -> String {
     let pairs: Vec<_> = (0..draw.below(3))
         .map(|_| match draw.name() {
+            _ if draw.once_in(2) => options::parameter(draw, ids),
             // As long as a client may wait, nothing is learned from it.
             "wait" => format!("wait={}", draw.one(&["0", "1", "x", "-1", ""])),
             name => format!(
@@ -243,6 +260,7 @@ fn query(draw: &mut Draw) -> String {
 
 fn body(draw: &mut Draw) -> Vec<u8> {
     let body = match draw.below(8) {
+        0 if draw.once_in(40) => large(draw),
         0 => return draw.bytes(70_000),
         1 => draw.json(6),
         2 => draw.tree(),
@@ -259,12 +277,28 @@ fn body(draw: &mut Draw) -> Vec<u8> {
     if draw.once_in(8) { draw.damaged(body.into_bytes()) } else { body.into_bytes() }
 }
 
+/// Many small things, of which an envelope or a batch has a few.
+fn large(draw: &mut Draw) -> String {
+    let count = draw.below(40_000);
+    match draw.below(3) {
+        0 => {
+            let member = draw.one(&["\"a\":1", "\"task\":\"echo\"", "\"metadata\":{\"a\":1}"]);
+            format!("{{{}}}", vec![member; count].join(","))
+        }
+        1 => format!("{{\"jobs\":[{}]}}", vec![envelope(draw); count.min(1200)].join(",")),
+        _ => format!("{{\"task\":\"echo\",\"payload\":[{}]}}", vec!["1"; count].join(",")),
+    }
+}
+
 fn envelope(draw: &mut Draw) -> String {
     let task = draw.one(&["echo", "fuzz.tree", "fuzz.bytes", "repeat", "utter"]);
     let payload = if draw.once_in(2) { draw.tree() } else { draw.json(4) };
     let mut text = format!("{{\"task\":\"{task}\",\"payload\":{payload}");
     for _ in 0..draw.below(3) {
         let _ = write!(text, ",\"{}\":{}", draw.name(), draw.json(2));
+    }
+    for _ in 0..draw.below(4) {
+        let _ = write!(text, ",{}", options::member(draw));
     }
     text + "}"
 }

@@ -5,7 +5,7 @@ mod keywords;
 
 use std::time::{Duration, Instant};
 
-use crunch_common::schema::Schema;
+use crunch_common::schema::{Schema, Validator};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
@@ -34,9 +34,7 @@ pub(super) fn run(plan: Plan, until: Until) -> Report {
             // Only what was found to be JSON is held against a schema.
             let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&value).is_ok();
             if let Some(validator) = validator.as_ref().filter(|_| is_json) {
-                let begun = Instant::now();
-                let _either = validator.check(value.as_bytes());
-                let took = begun.elapsed();
+                let took = shortest_check(validator, &value);
                 report.slowest_check = report.slowest_check.max(took);
                 if plan.timed && took > CHECKED_WITHIN {
                     let input = format!("seed {}, schema {}", plan.seed, report.schemas);
@@ -48,6 +46,20 @@ pub(super) fn run(plan: Plan, until: Until) -> Report {
         report.schemas += 1;
     }
     report
+}
+
+/// What else the machine does makes a check longer, never shorter: one that seems too long is repeated twice.
+fn shortest_check(validator: &Validator, value: &str) -> Duration {
+    let mut shortest = Duration::MAX;
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let _either = validator.check(value.as_bytes());
+        shortest = shortest.min(begun.elapsed());
+        if shortest <= CHECKED_WITHIN {
+            break;
+        }
+    }
+    shortest
 }
 
 fn schema(draw: &mut Draw) -> String {

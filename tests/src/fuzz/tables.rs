@@ -34,6 +34,8 @@ const SETTINGS: &[&str] = &[
     "inherit_env",
     "env",
     "directory",
+    "cwd",
+    "task",
     "mode",
     "processes",
     "retry_exit_codes",
@@ -69,6 +71,41 @@ const SETTING_VALUES: &[&str] = &[
     "\"urgent\"",
     "\"\\u0000\"",
     "'''x'''",
+    "\"500ms\"",
+    "\"7d\"",
+    "67_108_865",
+    "100",
+    "101",
+    "{ base = \"1s\", max = \"10m\" }",
+    "{ base = \"10m\", max = \"1s\" }",
+    "{ base = 1 }",
+    "[\"PATH\", \"PATH\"]",
+    "[\"CRUNCH_REDIS_URL\"]",
+    "{ CRUNCH_X = \"1\", PATH = \"/\" }",
+    "[\"sh\", \"-c\", \"\\u0000\"]",
+    "[\"./schema.json\"]",
+    "[\"/usr/bin/env\"]",
+    "\".\"",
+    "\"../..\"",
+    "\"deep.json\"",
+    "\"pattern.json\"",
+    "\"broken.json\"",
+    "\"/dev/zero\"",
+    "[\"application/json\", \"application/json\"]",
+    "[\"*/*\"]",
+    "\"text/plain; charset=x\"",
+    "\"Urgent\"",
+    "[[1]]",
+    "0x10",
+    "1e400",
+];
+
+/// Files that may be named as schemas.
+const SCHEMAS: [(&str, &str); 4] = [
+    ("schema.json", "{\"type\":\"object\"}"),
+    ("deep.json", "{\"allOf\":[{\"$ref\":\"#\"},{\"not\":{\"$ref\":\"#/allOf/0\"}}]}"),
+    ("pattern.json", "{\"pattern\":\"[ab]*a[ab]{1000}c\"}"),
+    ("broken.json", "{\"type\":"),
 ];
 
 /// # Errors
@@ -77,7 +114,9 @@ pub(super) async fn run(plan: Plan, until: Until) -> anyhow::Result<Report> {
     let mut draw = Draw::new(Pcg64Mcg::seed_from_u64(plan.seed ^ 0x7ab1e5));
     let (directory, mut report) = (tempfile::tempdir()?, Report::default());
     let path = directory.path().join("tasks.toml");
-    std::fs::write(directory.path().join("schema.json"), "{\"type\":\"object\"}")?;
+    for (name, schema) in SCHEMAS {
+        std::fs::write(directory.path().join(name), schema)?;
+    }
     while until.goes_on(report.tables.saturating_mul(10)) && report.findings.len() < ENOUGH {
         let bytes = table(&mut draw);
         std::fs::write(&path, &bytes)?;
