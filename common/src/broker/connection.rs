@@ -79,8 +79,8 @@ struct Connection {
     _driver: Option<Arc<Driver>>,
 }
 
-/// The task that moves the bytes of a connection, where we spawned it. By itself it ends only when every command was answered: without
-/// the abort, a read that was given up would keep its socket, and what had arrived, for as long as the peer is silent.
+/// The task that moves the bytes of a connection, where we spawned it. The client library documents that the task ends by itself only
+/// when every command was answered, and asks for the abort. The version in use ends it once every command was sent.
 struct Driver(AbortHandle);
 
 impl Drop for Driver {
