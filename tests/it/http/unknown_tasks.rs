@@ -19,7 +19,7 @@ async fn a_task_never_declared_is_refused_by_the_way_it_was_asked_for() {
     }
     refused(&api, &api.post("/crunch", &json!({})).await, 503, "no-worker-yet").await;
     refused(&api, &api.get("/tasks/crunch").await, 404, "unknown-task").await;
-    assert_eq!(api.get("/tasks").await.json(), json!({ "items": [] }));
+    assert_eq!(api.get("/tasks").await.json(), json!({ "items": [], "next_cursor": null }));
     assert_eq!(api.get("/jobs").await.json(), json!({ "items": [], "next_cursor": null }));
 }
 
