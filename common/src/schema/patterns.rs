@@ -66,7 +66,8 @@ impl Price {
 }
 
 /// The price of looking at a text, and of looking at the name of a member. The library holds one look at a text against one
-/// pattern, and one look at a name against all patterns beside each other.
+/// pattern. Names are looked at once for each pattern beside each other; but where `additionalProperties` applies to those that
+/// fit none, one look is held against all of them.
 ///
 /// # Errors
 /// If all of them are too large together.
@@ -79,12 +80,15 @@ pub(super) fn prices(schema: &Value) -> Result<(Price, Price), InvalidSchema> {
         let beside = members.get("patternProperties").and_then(Value::as_object);
         let beside = beside.into_iter().flat_map(Map::keys);
         let own = members.get("pattern").and_then(Value::as_str);
+        let at_once =
+            members.get("additionalProperties").is_some_and(|it| *it != Value::Bool(true));
         let priced =
             known.all(own).and_then(|own| Ok((own, known.all(beside.map(String::as_str))?)));
         match priced {
             Ok((own, beside)) => {
-                text = text.or_more(own);
-                (dearest, all) = (dearest.or_more(beside), all.plus(beside));
+                text = text.or_more(own.dearest);
+                let look = if at_once { beside.together } else { beside.dearest };
+                (dearest, all) = (dearest.or_more(look), all.plus(beside.together));
             }
             Err(error) => outcome = Err(error),
         }
@@ -96,6 +100,13 @@ pub(super) fn prices(schema: &Value) -> Result<(Price, Price), InvalidSchema> {
     outcome.map(|()| (text.plus(plain), name.plus(plain)))
 }
 
+/// What several patterns cost.
+#[derive(Debug, Clone, Copy)]
+struct Several {
+    together: Price,
+    dearest: Price,
+}
+
 /// Patterns that were looked at already, as the library compiles each of them once.
 struct Known {
     prices: HashMap<String, Price>,
@@ -103,12 +114,16 @@ struct Known {
 }
 
 impl Known {
-    /// What all of them cost together.
+    /// What all of them cost.
     fn all<'a>(
         &mut self,
         patterns: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Price, InvalidSchema> {
-        patterns.into_iter().try_fold(Price::NOTHING, |sum, it| Ok(sum.plus(self.price(it)?)))
+    ) -> Result<Several, InvalidSchema> {
+        let none = Several { together: Price::NOTHING, dearest: Price::NOTHING };
+        patterns.into_iter().try_fold(none, |Several { together, dearest }, pattern| {
+            let price = self.price(pattern)?;
+            Ok(Several { together: together.plus(price), dearest: dearest.or_more(price) })
+        })
     }
 
     fn price(&mut self, pattern: &str) -> Result<Price, InvalidSchema> {
