@@ -89,7 +89,7 @@ async fn without_a_secret_webhooks_are_refused_with_what_to_set() {
         is_problem(&answer, 422, "invalid-submission");
         assert_eq!(pointers(&answer.json()), ["/webhook/url"]);
         assert!(answer.json()["detail"].as_str().unwrap().contains("CRUNCH_WEBHOOK_SECRETS"));
-        assert_eq!(api.get("/workers").await.json(), json!({ "items": [] }));
+        assert_eq!(api.get("/workers").await.json(), json!({ "items": [], "next_cursor": null }));
     }
 }
 
