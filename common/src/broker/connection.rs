@@ -364,9 +364,7 @@ impl Link {
             }
         };
         let mut connection = connected.map_err(|error| classify(&Arc::new(error)))?;
-        let opening = opening::open(&mut connection.commands, &self.settings);
-        let opened = tokio::time::timeout(CALL_DEADLINE, opening);
-        opened.await.map_err(|_| (Remedy::Wait, Error::timed_out()))??;
+        opening::open(&mut connection.commands, &self.settings).await?;
         Ok(connection)
     }
 

@@ -132,9 +132,9 @@ pub enum Reported {
 
 /// One call names no more leases, reports, queues or tasks than this.
 const BATCH: usize = 50;
-/// One call carries no more bytes of reports than this, so that it takes less than a millisecond of Redis' time; a single
-/// larger report passes alone.
-const REPORTED_BYTES: usize = 128 * 1024;
+/// One call carries no more bytes of reports or tasks than this, so that it takes less than a millisecond of Redis' time; a single
+/// larger one passes alone.
+const BATCH_BYTES: usize = 128 * 1024;
 
 impl Broker {
     /// Extends leases and tells which were lost or should be canceled; sweeps when a sweep is due.
@@ -194,8 +194,11 @@ impl Broker {
         }
         let mut refused = Vec::new();
         // Descriptors live in the first partition only: there are few, and everybody reads them.
-        for tasks in tasks.chunks(BATCH) {
-            refused.extend(self.announce_some(Partition::default(), &[], tasks).await?);
+        let mut left = tasks;
+        while !left.is_empty() {
+            let batch = first_batch(left, description_size);
+            refused.extend(self.announce_some(Partition::default(), &[], batch).await?);
+            left = &left[batch.len()..];
         }
         if refused.is_empty() { Ok(()) } else { Err(Error::TooManyTasks { tasks: refused }) }
     }
@@ -218,7 +221,9 @@ impl Broker {
                 command.arg(task.name.as_str()).arg(json);
             }
         };
-        let reply = self.link.call(Call::new(Function::Announce, partition), arguments).await?;
+        let bytes = tasks.iter().map(description_size).sum();
+        let call = Call::new(Function::Announce, partition).carrying(bytes);
+        let reply = self.link.call(call, arguments).await?;
         reply::array(reply)?.into_iter().map(reply::parsed).collect()
     }
 
@@ -250,12 +255,13 @@ impl Broker {
     ) -> Result<Vec<Reported>, Error> {
         let mut outcomes = Vec::with_capacity(reports.len());
         while outcomes.len() < reports.len() {
-            let batch = first_batch(&reports[outcomes.len()..]);
+            let batch = first_batch(&reports[outcomes.len()..], Report::size);
             let arguments = |command: &mut Cmd| {
                 command.arg(worker.to_string()).arg(if last { "last" } else { "" });
                 batch.iter().for_each(|report| write_report(command, report));
             };
-            let call = Call::new(Function::Report, partition).once();
+            let bytes = batch.iter().map(Report::size).sum();
+            let call = Call::new(Function::Report, partition).once().carrying(bytes);
             let codes = reply::array(self.link.call(call, arguments).await?)?;
             if codes.len() != batch.len() {
                 return Err(Error::unreadable("report did not answer for each job"));
@@ -268,14 +274,19 @@ impl Broker {
     }
 }
 
-/// As many reports as one call carries.
-fn first_batch(reports: &[Report]) -> &[Report] {
+/// As many as one call carries.
+fn first_batch<T>(all: &[T], size: impl Fn(&T) -> usize) -> &[T] {
     let mut bytes = 0;
-    let fit = reports.iter().take(BATCH).take_while(|report| {
-        bytes += report.size();
-        bytes <= REPORTED_BYTES
+    let fit = all.iter().take(BATCH).take_while(|one| {
+        bytes += size(one);
+        bytes <= BATCH_BYTES
     });
-    &reports[..fit.count().max(1)]
+    &all[..fit.count().max(1)]
+}
+
+/// How many bytes a declared task takes.
+fn description_size(task: &TaskDescriptor) -> usize {
+    serde_json::to_vec(task).expect("a descriptor is plain text and numbers").len()
 }
 
 fn read_reported(code: &Value) -> Result<Reported, Error> {

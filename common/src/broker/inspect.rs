@@ -189,13 +189,17 @@ impl Broker {
         version.as_ref().map(reply::unsigned).transpose()
     }
 
-    /// Tasks that a worker declared in the last 30 days, by name.
+    /// Tasks that a worker declared in the last 30 days, by name. Two round trips, the second for as long as bytes arrive.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn tasks(&self) -> Result<Vec<TaskDescriptor>, Error> {
         let keys = self.settings.keys(crate::job::Partition::default());
-        let values = self.link.read(redis::pipe().cmd("HVALS").arg(keys.tasks())).await?;
+        let count = self.link.read(redis::pipe().cmd("ZCARD").arg(keys.tasks_seen())).await?;
+        let count = count.first().map_or(Ok(0), reply::unsigned)?;
+        let mut ask = redis::pipe();
+        ask.cmd("HVALS").arg(keys.tasks());
+        let values = self.pages.read(&ask, count * TASK_BYTES, Slowest::ForCaller).await?;
         let mut tasks = Vec::new();
         for value in values
             .into_iter()
@@ -233,6 +237,8 @@ impl Broker {
     }
 }
 
+/// What a declared task takes, as far as time for its way is concerned: two schemas of usual size. Silence ends a read sooner.
+const TASK_BYTES: u64 = 64 * 1024;
 /// What a job takes at most in a list, as far as time for its way is concerned: labels of 32 KiB, and the rest.
 const LISTED_BYTES: u64 = 40 * 1024;
 

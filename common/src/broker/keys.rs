@@ -148,6 +148,11 @@ impl Keys {
         self.key(format_args!("tasks"))
     }
 
+    /// ZSET, when each task was declared last.
+    pub(crate) fn tasks_seen(&self) -> String {
+        self.key(format_args!("tasks:seen"))
+    }
+
     /// STRING, another one after each change of a declared task.
     pub(crate) fn tasks_version(&self) -> String {
         self.key(format_args!("tasks:version"))
@@ -274,6 +279,7 @@ mod tests {
             ("worker", keys.worker(worker)),
             ("control", keys.control(worker)),
             ("tasks", keys.tasks()),
+            ("tasks_seen", keys.tasks_seen()),
             ("tasks_version", keys.tasks_version()),
             ("job", keys.job(id)),
             ("log", keys.log(id)),

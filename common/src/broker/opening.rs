@@ -2,14 +2,16 @@
 //! not evict jobs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, InfoDict, RedisError, Value};
 
+use super::bulk::Slowest;
 use super::connection::{Call, server_errors};
 use super::error::{Error, Remedy, classify};
 use super::functions::{Function, LAYOUT, Library};
-use super::{Broker, Settings, reply};
+use super::{Broker, CALL_DEADLINE, Settings, reply};
 use crate::job::Partition;
 
 /// Checks the Redis at the other end of a new connection and loads the library if it is missing.
@@ -17,19 +19,43 @@ pub(crate) async fn open(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
 ) -> Result<(), (Remedy, Error)> {
+    let stored = match within(CALL_DEADLINE, look(connection, settings)).await? {
+        Some(stored) => stored,
+        None => {
+            // Beside others on a slow line it takes longer than any call; and to begin again would not make it faster.
+            let patience = Slowest::ForJob.patience(settings.library.text().len() as u64);
+            within(patience, load(connection, &settings.library)).await?;
+            let again = async { ask(connection, settings).await.map_err(|error| classify(&error)) };
+            within(CALL_DEADLINE, again).await?
+        }
+    };
+    let fits = stored.into_iter().try_for_each(|stored| check_layout(stored, settings));
+    fits.map_err(|error| (Remedy::Wait, error))
+}
+
+async fn within<T>(
+    patience: Duration,
+    step: impl Future<Output = Result<T, (Remedy, Error)>>,
+) -> Result<T, (Remedy, Error)> {
+    let done = tokio::time::timeout(patience, step).await;
+    done.map_err(|_| (Remedy::Wait, Error::timed_out()))?
+}
+
+/// Checks what Redis says of itself, and opens every partition; `None` if the library is missing.
+async fn look(
+    connection: &mut MultiplexedConnection,
+    settings: &Settings,
+) -> Result<Option<Vec<(u64, u16)>>, (Remedy, Error)> {
     let asked = redis::cmd("INFO").query_async(connection).await;
     let info: InfoDict = asked.map_err(|error| classify(&Arc::new(error)))?;
     check_info(&info, settings).map_err(|error| (Remedy::Wait, error))?;
-    let stored = match ask(connection, settings).await {
-        Err(error) if classify(&error).0 == Remedy::Reload => {
-            load(connection, &settings.library).await?;
-            ask(connection, settings).await
-        }
-        answer => answer,
-    };
-    let stored = stored.map_err(|error| classify(&error))?;
-    let fits = stored.into_iter().try_for_each(|stored| check_layout(stored, settings));
-    fits.map_err(|error| (Remedy::Wait, error))
+    match ask(connection, settings).await {
+        Ok(stored) => Ok(Some(stored)),
+        Err(error) => match classify(&error) {
+            (Remedy::Reload, _) => Ok(None),
+            failure => Err(failure),
+        },
+    }
 }
 
 /// Loads the library; one that is there already is left as it is. Where users may not load functions, somebody else does:

@@ -6,6 +6,7 @@
 use redis::Value;
 use serde::Deserialize;
 
+use super::bulk::Slowest;
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
@@ -19,6 +20,8 @@ use crate::time::Timestamp;
 const PAYLOAD_BYTES: usize = 96;
 /// No more deliveries of one job are listed: the newest.
 const LISTED: u16 = 20;
+/// What a delivery takes at most, as far as time for its way is concerned: its message and the errors of ten attempts.
+const DELIVERY_BYTES: u64 = 40 * 1024;
 
 /// Whom to tell of a job's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +123,9 @@ impl Broker {
         for &id in ids {
             ask_for(&mut pipeline, &self.settings, id);
         }
-        let values = self.link.read(&pipeline).await?;
+        // Each with its message and its history: twenty of them are more than small calls should wait behind.
+        let bytes = ids.len() as u64 * DELIVERY_BYTES;
+        let values = self.pages.read(&pipeline, bytes, Slowest::ForCaller).await?;
         let read = ids.iter().zip(values).map(|(&id, value)| read_delivery(id, value));
         read.filter_map(Result::transpose).collect()
     }

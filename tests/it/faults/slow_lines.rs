@@ -1,6 +1,9 @@
 //! Lines that carry little: what is large takes longer, and nobody else waits for it. (F29)
 
-use crunch_tests::{Api, Loss, Proxy, Stack, Stage, Which, Worker, eventually};
+use crunch_common::broker::Broker;
+use crunch_common::config::BrokerConfig;
+use crunch_common::task::TaskDescriptor;
+use crunch_tests::{Api, Loss, Proxy, RedisServer, Stack, Stage, Which, Worker, eventually};
 use futures_util::future::join_all;
 
 use super::redis_server::connections;
@@ -253,4 +256,35 @@ async fn a_large_read_that_is_given_up_closes_its_connection() {
     })
     .await;
     assert_eq!(api.get(&result).await.status, StatusCode::OK);
+}
+
+fn broker_via(line: &Proxy) -> Broker {
+    let redis_url = line.url().parse().unwrap();
+    Broker::new(&BrokerConfig { redis_url, ..BrokerConfig::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn functions_are_loaded_over_a_slow_line_by_the_first_connection() {
+    let redis = RedisServer::start();
+    let line = Proxy::to(redis.port());
+    line.throttle(SLOW);
+    let broker = broker_via(&line);
+    eventually("the functions are there", async || broker.open().await.ok()).await;
+    assert_eq!(line.connections(), 1, "a connection was given up while it loaded them");
+}
+
+#[tokio::test]
+async fn many_large_tasks_are_declared_and_read_over_a_slow_line() {
+    let redis = RedisServer::start();
+    let line = Proxy::to(redis.port());
+    let broker = broker_via(&line);
+    broker.open().await.unwrap();
+    line.throttle(SLOW_FOR_CALLERS);
+    let large = |number| TaskDescriptor {
+        description: "x".repeat(RESULT / 40),
+        ..TaskDescriptor::new(format!("large-{number}").parse().unwrap())
+    };
+    let tasks: Vec<_> = (0..40).map(large).collect();
+    broker.announce(&[], &tasks).await.unwrap();
+    assert_eq!(broker.tasks().await.unwrap().len(), 40);
 }
