@@ -41,7 +41,12 @@ impl Fleet {
                 self.terminate(fault.target, &mut process).await;
                 self.replace(role, member, &mut process).await;
             }
-            Kind::ExhaustDescriptors => exhaust_descriptors(&process, fault.length).await,
+            Kind::ExhaustDescriptors => {
+                exhaust_descriptors(&process, fault.length).await;
+                if process.has_exited() && could_not_start(&process.log()) {
+                    self.replace(role, member, &mut process).await;
+                }
+            }
             Kind::FreezeWorker | Kind::OversleepWorker => freeze(&process, fault.length).await,
             _ => line_suffers(member, fault).await,
         }
@@ -115,6 +120,14 @@ async fn freeze(process: &Process, length: Duration) {
     process.signal(Signal::STOP);
     sleep(length).await;
     process.signal(Signal::CONT);
+}
+
+/// Whether a worker ended because its start was refused descriptors: an operator's supervisor starts it again. One that takes jobs
+/// lives on without.
+fn could_not_start(log: &str) -> bool {
+    let mut lines = log.lines().rev();
+    lines.next().is_some_and(|last| last.contains("the system refused: Too many open files"))
+        && lines.next().is_none_or(|line| line.contains("worker starts"))
 }
 
 /// Leaves it what it has open, and nothing more.
