@@ -126,7 +126,7 @@ async fn freeze(process: &Process, length: Duration) {
 /// lives on without.
 fn could_not_start(log: &str) -> bool {
     let mut lines = log.lines().rev();
-    lines.next().is_some_and(|last| last.contains("the system refused: Too many open files"))
+    lines.next().is_some_and(|last| last.contains("Too many open files"))
         && lines.next().is_none_or(|line| line.contains("worker starts"))
 }
 
