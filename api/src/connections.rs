@@ -13,8 +13,10 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::server::{HEAD_DEADLINE, KEEP_ALIVE};
+use crate::wire::Leftover;
 
 tokio::task_local! {
     /// The connection that the running code serves.
@@ -77,7 +79,7 @@ impl Connections {
         // The usual deadline comes first and is answered; this one is for whoever evades it.
         let due = Instant::now() + HEAD_DEADLINE + HEAD_DEADLINE;
         table.waiting.insert((due, id), shed.clone());
-        let state = Mutex::new(State { requests: 0, due, next: None });
+        let state = Mutex::new(State { requests: 0, due, next: None, left: None });
         Some(Connection { all: self.clone(), id, client, spare, shed, state })
     }
 
@@ -128,6 +130,8 @@ struct State {
     due: Instant,
     /// Woken when no request is under way.
     next: Option<Waker>,
+    /// What is left of it when it was served.
+    left: Option<Leftover>,
 }
 
 /// Whether the current connection is beyond the maximum, and only open routes are served on it.
@@ -140,20 +144,31 @@ pub(crate) fn is_busy(next: &Waker) -> bool {
     CURRENT.try_with(|connection| connection.is_busy(next)).unwrap_or(false)
 }
 
+/// Leaves a connection that was served to whoever serves it: its client may still be sending.
+pub(crate) fn leave(left: Leftover) {
+    let _ = CURRENT.try_with(|connection| connection.state().left = Some(left));
+}
+
 impl Connection {
     /// Serves the connection until it ends or is shed. What runs meanwhile can ask for [`Busy`].
     pub(crate) async fn serve<E>(
         self,
         serving: impl Future<Output = Result<(), E>>,
     ) -> Result<(), E> {
-        let shed = self.shed.clone();
-        let served = async {
-            tokio::select! {
-                ended = serving => ended,
-                () = shed.notified() => Ok(()),
+        let (shed, connection) = (self.shed.clone(), Rc::new(self));
+        let to_its_end = async {
+            let ended = CURRENT.scope(connection.clone(), serving).await;
+            let left = connection.state().left.take();
+            if let Some(left) = left {
+                // However it goes: everything was said.
+                let _ = timeout(HEAD_DEADLINE, left.drain()).await;
             }
+            ended
         };
-        CURRENT.scope(Rc::new(self), served).await
+        tokio::select! {
+            ended = to_its_end => ended,
+            () = shed.notified() => Ok(()),
+        }
     }
 
     fn is_busy(&self, next: &Waker) -> bool {

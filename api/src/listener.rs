@@ -15,7 +15,6 @@ use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, middleware, web};
 use crunch_common::machine;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
 use crate::budget::Budgets;
@@ -23,7 +22,7 @@ use crate::connections::Connections;
 use crate::routes;
 use crate::server::{HEAD_DEADLINE, KEEP_ALIVE, LAST_REQUESTS};
 use crate::state::App;
-use crate::wire::Wire;
+use crate::wire::{Socket, Wire};
 
 /// How many may knock at once: a crowd at the door does not keep others from being heard.
 const BACKLOG: i32 = 4096;
@@ -34,11 +33,6 @@ const UNHEARD: Duration = Duration::from_secs(60);
 const TO_READ_A_REFUSAL: Duration = HEAD_DEADLINE;
 /// Descriptors for everything but clients: Redis, files, the listener; and for connections beyond the maximum.
 const OTHER_DESCRIPTORS: u64 = 256 + 32;
-
-/// A connection, encrypted or not.
-trait Socket: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Socket for T {}
 
 /// Serves an app to everybody who comes.
 pub(crate) fn serve(
@@ -97,7 +91,7 @@ async fn welcome(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     budgets: Arc<Budgets>,
-) -> Result<(Wire<Box<dyn Socket>>, Protocol, Option<std::net::SocketAddr>), DispatchError> {
+) -> Result<(Wire, Protocol, Option<std::net::SocketAddr>), DispatchError> {
     let peer = stream.peer_addr().ok();
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]

@@ -7,6 +7,7 @@
 
 mod framing;
 
+use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix_web::web::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::budget::{Budget, SMALL, Share};
 use crate::connections;
@@ -25,10 +26,15 @@ const READ_AHEAD: usize = 8 * 1024;
 /// So much is handed over before the library has to use it: it would gather 128 KiB of each connection otherwise.
 const AT_ONCE: usize = 32 * 1024;
 
+/// A connection, encrypted or not.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + fmt::Debug> Socket for T {}
+
 /// A connection as the HTTP library is to see it.
 #[derive(Debug)]
-pub(crate) struct Wire<T> {
-    stream: T,
+pub(crate) struct Wire {
+    stream: Box<dyn Socket>,
     framing: Framing,
     /// Bytes that were read; the first `ready` of them may be handed over.
     held: BytesMut,
@@ -46,8 +52,8 @@ pub(crate) struct Wire<T> {
     share: Share,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
-    pub(crate) fn new(stream: T, budget: &Arc<Budget>) -> Self {
+impl Wire {
+    pub(crate) fn new(stream: Box<dyn Socket>, budget: &Arc<Budget>) -> Self {
         Self {
             stream,
             head: 0,
@@ -155,7 +161,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<T> {
+impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -194,7 +200,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<T> {
+impl AsyncWrite for Wire {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -215,5 +221,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let is_idle = self.framing.is_between() && self.held.is_empty();
+        if !self.ended && !is_idle {
+            let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+            connections::leave(Leftover(stream));
+        }
+    }
+}
+
+/// A connection on which everything was said, and whose client may still be sending.
+#[derive(Debug)]
+pub(crate) struct Leftover(Box<dyn Socket>);
+
+impl Leftover {
+    /// Says that nothing more comes, and takes what the client sends until it hangs up.
+    pub(crate) async fn drain(mut self) -> io::Result<()> {
+        self.0.shutdown().await?;
+        tokio::io::copy(&mut self.0, &mut tokio::io::sink()).await.map(|_| ())
     }
 }

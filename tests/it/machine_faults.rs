@@ -25,7 +25,11 @@ fn declare(stack: &Stack, name: &str, further: &str) -> PathBuf {
 fn install(folder: &Path) {
     let program = folder.join("program");
     std::fs::write(&program, "#!/bin/sh\nprintf '\"%s\"' $(basename $PWD)\n").unwrap();
-    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    permit(&program, 0o755);
+}
+
+fn permit(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 
 fn uninstall(folder: &Path) {
@@ -124,9 +128,7 @@ async fn a_worker_that_may_start_no_process_burns_no_job() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");
-    for path in [&*folder, stack.directory()] {
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
-    }
+    [&*folder, stack.directory()].into_iter().for_each(|path| permit(path, 0o755));
     let mut command = stack.command("test-worker");
     command.env("CRUNCH_TASKS", folder.join("tasks.toml"));
     without_rights(&mut command);
@@ -138,6 +140,47 @@ async fn a_worker_that_may_start_no_process_burns_no_job() {
     assert!(reason.contains("Resource temporarily unavailable"), "{reason}");
     limit_processes(&worker, getrlimit(Resource::Nproc).current).await;
     api.becomes(&id, "succeeded").await;
+}
+
+#[tokio::test]
+async fn a_job_waits_uncharged_while_its_working_directory_has_become_read_only() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let folder = declare(&stack, "only", "cwd = \"work\"");
+    let work = folder.join("work");
+    std::fs::create_dir(&work).unwrap();
+    permit(&folder, 0o755);
+    permit(stack.directory(), 0o755);
+    permit(&work, 0o777);
+    let mut command = stack.command("test-worker");
+    command.env("CRUNCH_TASKS", folder.join("tasks.toml"));
+    without_rights(&mut command);
+    let _worker = stack.spawn(command, "worker");
+    Stack::knows(&api, "script").await;
+    permit(&work, 0o555);
+    let id = api.submit("script", &json!(null)).await;
+    let reason = given_back(&api, &id).await;
+    assert!(reason.contains("cannot be written to any more: Permission denied"), "{reason}");
+    permit(&work, 0o777);
+    api.becomes(&id, "succeeded").await;
+}
+
+#[tokio::test]
+async fn a_working_directory_that_was_read_only_from_the_start_is_meant_to_be() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let folder = declare(&stack, "only", "");
+    let mut command = stack.command("test-worker");
+    command.env("CRUNCH_TASKS", folder.join("tasks.toml"));
+    without_rights(&mut command);
+    permit(stack.directory(), 0o755);
+    permit(&folder, 0o555);
+    let _worker = stack.spawn(command, "worker");
+    Stack::knows(&api, "script").await;
+    let id = api.submit("script", &json!(null)).await;
+    api.becomes(&id, "succeeded").await;
+    // Whoever cleans up is not always root.
+    permit(&folder, 0o755);
 }
 
 /// The same command in a mount namespace of its own, where a file system without room is mounted on `folder`. `None` if this

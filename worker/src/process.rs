@@ -79,6 +79,8 @@ pub(crate) struct Command {
     pub(crate) program: OsString,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) directory: PathBuf,
+    /// Whether the directory could be written to then.
+    pub(crate) writable: bool,
     /// All of it but what tells of the job.
     pub(crate) environment: Vec<(OsString, OsString)>,
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 
+use super::bulk::Slowest;
 use super::error::Error;
 use super::keys::{Keys, Lane};
+use super::names::NAME_BYTES;
 use super::{Broker, reply};
 use crate::job::JobId;
 use crate::queue::QueueName;
@@ -98,7 +100,9 @@ impl Broker {
             let mut index = redis::pipe();
             // The most recently used: those are of interest.
             index.cmd("ZRANGE").arg(keys.queues()).arg(0).arg(most - 1).arg("REV").cmd("TIME");
-            let [names, time] = reply::fields(Value::Array(self.pooled(&index).await?))?;
+            let bytes = most as u64 * NAME_BYTES;
+            let replies = self.pages.read(&index, bytes, Slowest::ForCaller).await?;
+            let [names, time] = reply::fields(Value::Array(replies))?;
             let now = reply::time_ms(time)?;
             let names = reply::array(names)?.into_iter().map(reply::parsed);
             let names: Vec<QueueName> = names.collect::<Result<_, _>>()?;

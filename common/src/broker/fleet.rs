@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use redis::Value;
 
+use super::bulk::Slowest;
 use super::error::Error;
 use super::heartbeat::WorkerInfo;
 use super::keys::Keys;
@@ -61,6 +62,11 @@ const WORKERS_MOST: usize = 100_000;
 const WORKERS_A_TRIP: usize = 100;
 /// Running jobs read in one round trip: about a millisecond of Redis' time.
 const JOBS_A_TRIP: usize = 500;
+/// What an id, a worker with what it runs, and a running job take, as far as time for their way is concerned: rather too much.
+/// Silence ends a read sooner.
+const ID_BYTES: u64 = 64;
+const WORKER_BYTES: u64 = 64 * 1024;
+const JOB_BYTES: u64 = 40 * 1024;
 
 impl Broker {
     /// A page of the workers that beat in the last 30 s, and what they run, by id: those behind `after`. Beside them only ids are
@@ -109,7 +115,9 @@ impl Broker {
     async fn worker_ids(&self, keys: &Keys, most: usize) -> Result<Vec<WorkerId>, Error> {
         let mut ask = redis::pipe();
         ask.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(most - 1).arg("REV");
-        let ids = reply::array(self.pooled(&ask).await?.swap_remove(0))?;
+        let bytes = most as u64 * ID_BYTES;
+        let ids = self.pages.read(&ask, bytes, Slowest::ForCaller).await?.swap_remove(0);
+        let ids = reply::array(ids)?;
         ids.into_iter().map(reply::parsed).collect()
     }
 
@@ -146,7 +154,9 @@ impl Broker {
         for &id in ids {
             ask.cmd("HMGET").arg(keys.worker(id)).arg(fields);
         }
-        let replies = ids.iter().zip(self.pooled(&ask).await?);
+        let bytes = ids.len() as u64 * WORKER_BYTES;
+        let replies = self.pages.read(&ask, bytes, Slowest::ForCaller).await?;
+        let replies = ids.iter().zip(replies);
         replies.filter_map(|(&id, reply)| read_worker(id, reply).transpose()).collect()
     }
 
@@ -157,7 +167,9 @@ impl Broker {
             for &id in ids {
                 ask.cmd("HMGET").arg(keys.job(id)).arg(&["state", "spec"]);
             }
-            for (&id, reply) in ids.iter().zip(self.pooled(&ask).await?) {
+            let bytes = ids.len() as u64 * JOB_BYTES;
+            let replies = self.pages.read(&ask, bytes, Slowest::ForCaller).await?;
+            for (&id, reply) in ids.iter().zip(replies) {
                 jobs.extend(read_running(id, reply)?);
             }
         }

@@ -2,10 +2,14 @@
 
 use std::ops::Bound;
 
+use super::bulk::Slowest;
 use super::error::Error;
 use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;
+
+/// What a name takes at most, with what is around it.
+pub(super) const NAME_BYTES: u64 = 80;
 
 impl Broker {
     /// The first `most` names from there on that a partition knows, sorted. One round trip.
@@ -28,7 +32,8 @@ impl Broker {
         ask.cmd("ZCARD").arg(keys.queues()).cmd("ZCARD").arg(keys.names());
         ask.cmd("ZRANGE").arg(keys.names()).arg(start).arg("+").arg("BYLEX");
         ask.arg("LIMIT").arg(0).arg(most);
-        let [known, named, names] = reply::fields(redis::Value::Array(self.pooled(&ask).await?))?;
+        let replies = self.pages.read(&ask, most as u64 * NAME_BYTES, Slowest::ForCaller).await?;
+        let [known, named, names] = reply::fields(redis::Value::Array(replies))?;
         if known == named {
             return read_names(names);
         }
@@ -45,7 +50,9 @@ impl Broker {
     ) -> Result<Vec<QueueName>, Error> {
         let mut ask = redis::pipe();
         ask.cmd("ZRANGE").arg(self.settings.keys(partition).queues()).arg(0).arg(-1);
-        let mut names: Vec<QueueName> = read_names(self.pooled(&ask).await?.swap_remove(0))?;
+        let bytes = u64::from(self.settings.max_queues) * NAME_BYTES;
+        let mut replies = self.pages.read(&ask, bytes, Slowest::ForCaller).await?;
+        let mut names: Vec<QueueName> = read_names(replies.swap_remove(0))?;
         names.retain(|name| match from {
             Bound::Included(first) => name >= first,
             Bound::Excluded(before) => name > before,

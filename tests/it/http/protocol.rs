@@ -6,6 +6,7 @@ use std::time::Duration;
 use crunch_tests::{Answer, Api, RawConnection, eventually};
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::lone;
 
@@ -167,4 +168,31 @@ async fn a_client_of_http_1_0_keeps_its_connection_where_lengths_are_known() {
     assert!(gone.starts_with("HTTP/1.0 404 ") && gone.ends_with('}'), "{gone}");
     let head = until_closed(&api, "HEAD /livez HTTP/1.0\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.0 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn an_answer_arrives_whole_though_what_follows_its_request_cannot_be_read() {
+    let (_stack, api) = lone().await;
+    let script = api.get("/docs/swagger-ui-bundle.js").await.body;
+    let rest = "x".repeat(300_000);
+    for headers_and_more in [
+        // A chunk that is longer than its size.
+        "Transfer-Encoding: chunked\r\n\r\n1\r\n",
+        // A second request that is none.
+        "\r\n\u{7f}",
+        // More behind the last request.
+        "Connection: close\r\n\r\n",
+    ] {
+        // What it has not fetched is with the system of the API, which drops it when a connection is reset.
+        let mut raw = RawConnection::with_little_room(&api).await;
+        raw.begin("GET /docs/swagger-ui-bundle.js", &[]).await;
+        raw.write(format!("{headers_and_more}{rest}")).await.unwrap();
+        // Time for the API to send everything and to close, before any of it is fetched.
+        sleep(Duration::from_millis(500)).await;
+        let answer = raw.answer().await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.body == script, "{} of {} bytes", answer.body.len(), script.len());
+        raw.end().await;
+        raw.closes().await;
+    }
 }

@@ -7,9 +7,6 @@ use tokio::net::TcpStream;
 
 use super::request::Request;
 
-/// As much of an endless answer as is looked at.
-const STREAM_BYTES: u64 = 512;
-
 /// The parts of an answer that are judged.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -76,11 +73,14 @@ impl Answer {
         if let Some(length) = self.header("content-length").and_then(|it| it.parse().ok()) {
             body.resize(length, 0);
             let read = stream.read_exact(&mut body).await;
-            return read.map(|_| body).map_err(|_| "the body of an answer breaks off".to_owned());
+            let torn = |error| {
+                format!("the body of an answer breaks off ({error}): {} {length}", self.status)
+            };
+            return read.map(|_| body).map_err(torn);
         }
-        // Streams are chunked: their beginning is enough.
-        let _ = stream.take(STREAM_BYTES).read_to_end(&mut body).await;
-        Ok(body)
+        // Streams are chunked, and some have no end: their beginning is enough.
+        let begun = stream.fill_buf().await;
+        Ok(begun.map(<[u8]>::to_vec).unwrap_or_default())
     }
 
     /// Whether it is what the contract allows.
@@ -112,8 +112,7 @@ impl Answer {
                 Ok(())
             };
         };
-        if self.status >= 400 && (json["status"] != self.status || json["type"].as_str().is_none())
-        {
+        if self.status >= 400 && !is_refusal(&json, self.status) {
             return wrong("a refusal that is no problem document".to_owned());
         }
         Ok(())
@@ -133,4 +132,13 @@ impl Answer {
         let json: Value = serde_json::from_slice(&self.body).ok()?;
         json["id"].as_str().map(str::to_owned)
     }
+}
+
+/// Whether it is a problem document of that status, or tells of each item of a batch what became of it.
+fn is_refusal(json: &Value, status: u16) -> bool {
+    let is_problem =
+        |json: &Value, status: &Value| json["status"] == *status && json["type"].is_string();
+    let is_item = |item: &Value| is_problem(&item["problem"], &item["status"]);
+    let is_batch = || json["items"].as_array().is_some_and(|items| items.iter().any(is_item));
+    is_problem(json, &Value::from(status)) || is_batch()
 }

@@ -11,6 +11,7 @@ use crunch_common::job::MAX_ATTEMPTS_LIMIT;
 use crunch_common::queue::QueueName;
 use crunch_common::task::{TaskDescriptor, TaskName};
 use crunch_common::time::whole_ms;
+use rustix::fs::{Access, access};
 
 use super::problem::Mistake;
 use super::table::{self, Table, Value, mistake};
@@ -143,7 +144,8 @@ fn command(table: &mut Table<'_>, setting: &Setting) -> Option<Command> {
     let path = path.map(|(_, value)| value.as_os_str());
     let (_, (program, arguments)) = table.need("command", |value| words(value, setting, path))?;
     let directory = directory.unwrap_or_else(|| setting.folder.clone());
-    Some(Command { program, arguments, directory, environment })
+    let writable = access(&directory, Access::WRITE_OK).is_ok();
+    Some(Command { program, arguments, directory, writable, environment })
 }
 
 fn words(

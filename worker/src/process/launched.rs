@@ -155,6 +155,7 @@ fn launch(command: &Command, about_the_job: Vec<(OsString, OsString)>) -> Launch
         program: command.program.clone(),
         arguments: command.arguments.clone(),
         directory: command.directory.clone().into(),
+        writable: command.writable,
         environment,
         open_files: machine::open_files_before(),
     }

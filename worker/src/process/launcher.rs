@@ -8,8 +8,8 @@
 //! us, comes too late for a worker that died before we asked for it, and cannot be told from any other signal. A socket
 //! has none of these troubles.
 
+mod directories;
 mod family;
-mod scratch;
 
 use std::io::{self, BufRead, BufReader, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -188,14 +188,22 @@ fn send(mut worker: &UnixStream, report: &Report) {
 
 /// Starts the command as the leader of a group of its own, which carries its number.
 fn start(launch: Launch, pipes: Pipes<OwnedFd>) -> Result<Pid, Report> {
-    let Launch { program, arguments, directory, environment, open_files } = launch;
+    let Launch { program, arguments, directory, writable, environment, open_files } = launch;
     let failed = |error: io::Error| {
         let reason = explain(&error, &directory);
         Report::refused(format!("cannot start {}: {reason}", program.display()), &error)
     };
-    let scratch = scratch::directory(&environment);
-    scratch::check_room(scratch.as_ref()).map_err(|full| {
-        let why = format!("no room for temporary files in {}: {full}", scratch.display());
+    if writable {
+        directories::check_writable(directory.as_ref()).map_err(|refused| {
+            let place = directory.display();
+            let why =
+                format!("its working directory {place} cannot be written to any more: {refused}");
+            Report::refused(why, &refused.into())
+        })?;
+    }
+    let temporary = directories::temporary(&environment);
+    directories::check_room(temporary.as_ref()).map_err(|full| {
+        let why = format!("no room for temporary files in {}: {full}", temporary.display());
         Report::refused(why, &full.into())
     })?;
     machine::limit_open_files(open_files).map_err(failed)?;

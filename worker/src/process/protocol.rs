@@ -18,6 +18,8 @@ pub(super) struct Launch {
     pub(super) program: OsString,
     pub(super) arguments: Vec<OsString>,
     pub(super) directory: OsString,
+    /// Whether the directory could be written to when the worker started, and is expected to still be.
+    pub(super) writable: bool,
     pub(super) environment: Vec<(OsString, OsString)>,
     /// The soft limit on open files that it gets; nothing if there is none.
     pub(super) open_files: Option<u64>,

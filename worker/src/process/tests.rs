@@ -47,6 +47,7 @@ impl Bench {
             program: words[0].into(),
             arguments: words[1..].iter().map(Into::into).collect(),
             directory: folder.path().to_owned(),
+            writable: true,
             environment: path,
         };
         let handler =

@@ -1,9 +1,9 @@
-//! Whether there is room for temporary files.
+//! Whether the directories that a command may write to can be written to.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Access, Mode, OFlags, access, open};
 use rustix::io::{Errno, write};
 
 /// Names the directory of temporary files.
@@ -12,7 +12,7 @@ const VARIABLE: &str = "TMPDIR";
 const DEFAULT: &str = "/tmp";
 
 /// The directory of temporary files of a command with that environment.
-pub(super) fn directory(environment: &[(OsString, OsString)]) -> &OsStr {
+pub(super) fn temporary(environment: &[(OsString, OsString)]) -> &OsStr {
     // Later ones replace earlier ones.
     let named = environment.iter().rev().find(|(name, _)| name == VARIABLE);
     named
@@ -36,6 +36,18 @@ pub(super) fn check_room(directory: &Path) -> Result<(), Errno> {
     }
 }
 
+/// Looks whether a directory that could be written to once still can be.
+///
+/// # Errors
+/// If it belongs to a file system that has become read-only, or to somebody else now. That it is gone is not for here: nothing
+/// starts in it.
+pub(super) fn check_writable(directory: &Path) -> Result<(), Errno> {
+    match access(directory, Access::WRITE_OK) {
+        Err(refused @ (Errno::ROFS | Errno::ACCESS)) => Err(refused),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,7 +56,7 @@ mod tests {
     fn the_directory_is_the_last_that_is_named() {
         let named = |values: &[&str]| {
             let variables = values.iter().map(|value| (VARIABLE.into(), value.into()));
-            directory(&variables.collect::<Vec<_>>()).to_owned()
+            temporary(&variables.collect::<Vec<_>>()).to_owned()
         };
         assert_eq!(named(&[]), DEFAULT);
         assert_eq!(named(&["/a", "/b"]), "/b");
