@@ -56,7 +56,13 @@ impl Ground {
 
     /// Starts an API that takes jobs of tasks which nobody has declared, and does not spend its time on logs.
     pub(crate) async fn api(&mut self) -> Api {
-        self.stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept"), ("CRUNCH_LOG", "warn")]).await
+        // All that is measured comes from one caller.
+        let environment = [
+            ("CRUNCH_API_UNKNOWN_TASKS", "accept"),
+            ("CRUNCH_API_MAX_WAITING_PER_CALLER", "1000000"),
+            ("CRUNCH_LOG", "warn"),
+        ];
+        self.stack.api_with(&environment).await
     }
 
     /// Enqueues jobs in large batches from several callers; returns how long that took.

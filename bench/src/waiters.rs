@@ -4,9 +4,9 @@
 //! Each waiter has a connection of its own. Memory is compared with the same connections at rest, so that what waiting
 //! itself costs shows beside what a connection costs.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crunch_tests::Api;
+use crunch_tests::{Api, eventually};
 use futures_util::stream::{self, StreamExt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -131,9 +131,11 @@ async fn connect(api: &Api, count: usize) -> Vec<Connection> {
 /// Waits until all requests have been read.
 async fn all_wait(api: &Api, count: usize) {
     let figure = format!("crunch_http_waiting {count}");
-    while !String::from_utf8_lossy(&api.get("/metrics").await.body).lines().any(|it| it == figure) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually(&figure, async || {
+        let figures = api.get("/metrics").await.body;
+        String::from_utf8_lossy(&figures).lines().any(|line| line == figure).then_some(())
+    })
+    .await;
 }
 
 /// Ends jobs one by one; how long each waiter took to hear of it, and a plain request before it. Once all clients have

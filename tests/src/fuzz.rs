@@ -59,8 +59,8 @@ pub struct Report {
     pub tables: u64,
     /// The longest check of a value against a schema.
     pub slowest_check: Duration,
-    /// How much memory each process had, warm and at the end, in KiB.
-    pub memory: Vec<(String, u64, u64)>,
+    /// How much memory each process had, in equal parts of the run and at its end, in KiB.
+    pub memory: Vec<(String, Vec<u64>)>,
     /// Everything that must not be.
     pub findings: Vec<Finding>,
 }
@@ -70,8 +70,8 @@ impl fmt::Display for Report {
         writeln!(f, "requests  {}", self.requests)?;
         writeln!(f, "schemas   {}, longest check {:?}", self.schemas, self.slowest_check)?;
         writeln!(f, "files     {}", self.tables)?;
-        for (process, warm, end) in &self.memory {
-            writeln!(f, "memory    {process}: {warm} KiB warm, {end} KiB at the end")?;
+        for (process, samples) in &self.memory {
+            writeln!(f, "memory    {process}, KiB in each part: {samples:?}")?;
         }
         for Finding { input, what } in &self.findings {
             writeln!(f, "FINDING   {input}\n          {what}")?;

@@ -11,7 +11,7 @@ use super::error::{Error, classify};
 use super::{Broker, CALL_DEADLINE};
 
 /// Nothing is sent on a subscription: only a ping finds out that the network forgot it.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The messages of some channels.
 pub(crate) struct Subscription {

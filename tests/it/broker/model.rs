@@ -66,6 +66,8 @@ pub(crate) struct Model {
     /// Worker → the job it was given alone, and the claim.
     alone: BTreeMap<String, (JobId, u64)>,
     last_sweep: Option<u64>,
+    /// When sweeps last began to visit every queue.
+    round: Option<u64>,
     grace_until: u64,
 }
 
@@ -350,21 +352,22 @@ impl Model {
             self.grace_until = self.now + lease;
         }
         self.last_sweep = Some(self.now);
+        // What is not urgent is done in rounds; all queues are few enough for one call.
+        let is_round = self.round.is_none_or(|round| self.now - round >= 10_000);
+        if is_round {
+            self.round = Some(self.now);
+            let last = self.now + lease;
+            self.jobs.values_mut().for_each(|job| job.lease_end = job.lease_end.min(last));
+        }
         for queue in 0..QUEUES.len() {
-            let now = self.now;
-            for job in self
-                .jobs
-                .values_mut()
-                .filter(|job| job.queue == queue && job.status == Status::Running)
-            {
-                job.lease_end = job.lease_end.min(now + lease);
-            }
-            if now >= self.grace_until {
+            if self.now >= self.grace_until {
                 self.take_back(queue);
             }
             self.miss_deadlines(queue);
             self.promote(queue);
-            self.drop_ghosts(queue);
+            if is_round {
+                self.drop_ghosts(queue);
+            }
         }
         let now = self.now;
         self.index.retain(|_, &mut beat| now - beat < LEASE_MS.max(30_000));

@@ -291,6 +291,7 @@ stories! {
     "an audit finds a queue that no list shows" => names::audited,
     // Those that take longest come last: a mutant is tried on each until one notices.
     "what is due is found in one of many queues, and the others are visited in turn" => sweeps::many_queues,
+    "queues in which nothing is due are visited in rounds" => sweeps::rounds,
     "a queue with much that is due is visited until all of it is done" => sweeps::many_jobs,
     "a clock that went back makes a sweep visit every queue" => sweeps::clock_back,
     "a nearly full Redis makes a sweep visit every queue" => sweeps::nearly_full,

@@ -122,12 +122,11 @@ async fn freeze(process: &Process, length: Duration) {
     process.signal(Signal::CONT);
 }
 
-/// Whether a worker ended because its start was refused descriptors: an operator's supervisor starts it again. One that takes jobs
-/// lives on without.
+/// Whether a worker ended at its start, for which it was refused descriptors: the reason is the last line, right behind its start
+/// if it came that far. An operator's supervisor starts it again. One that takes jobs lives on without.
 fn could_not_start(log: &str) -> bool {
-    let mut lines = log.lines().rev();
-    lines.next().is_some_and(|last| last.contains("Too many open files"))
-        && lines.next().is_none_or(|line| line.contains("worker starts"))
+    let starts = log.lines().position(|line| line.contains("worker starts"));
+    log.lines().skip(starts.map_or(0, |at| at + 1)).count() <= 1
 }
 
 /// Leaves it what it has open, and nothing more.

@@ -134,11 +134,17 @@ impl Answer {
     }
 }
 
-/// Whether it is a problem document of that status, or tells of each item of a batch what became of it.
+/// Whether it is a problem document of that status, or tells what is wrong with items of a batch or lines of a stream.
 fn is_refusal(json: &Value, status: u16) -> bool {
     let is_problem =
         |json: &Value, status: &Value| json["status"] == *status && json["type"].is_string();
-    let is_item = |item: &Value| is_problem(&item["problem"], &item["status"]);
-    let is_batch = || json["items"].as_array().is_some_and(|items| items.iter().any(is_item));
+    let is_item = |item: &Value| {
+        is_problem(&item["problem"], &item["problem"]["status"])
+            && (item["line"].is_u64() || item["status"] == item["problem"]["status"])
+    };
+    let is_batch = || {
+        let items = json["items"].as_array().or(json["errors"].as_array());
+        items.is_some_and(|items| items.iter().any(is_item))
+    };
     is_problem(json, &Value::from(status)) || is_batch()
 }

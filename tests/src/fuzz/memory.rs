@@ -9,27 +9,29 @@ use super::{Finding, Report, Until};
 const GROWTH_KIB: u64 = 64 * 1024;
 /// How often the memory is looked at.
 const LOOK: Duration = Duration::from_millis(200);
-/// A process is warm after this share of the run: one in so many.
-const WARM_SHARE: u64 = 4;
+/// It is noted so often during a run.
+const SAMPLES: u64 = 8;
+/// A process is warm with this one.
+const WARM: usize = 1;
 
 /// The resident memory of some processes.
 #[derive(Debug)]
 pub(super) struct Memory {
     processes: Vec<(&'static str, u32)>,
-    warm: Vec<u64>,
-    end: Vec<u64>,
+    /// Of each sample that of each process, in KiB.
+    samples: Vec<Vec<u64>>,
 }
 
 impl Memory {
     pub(super) fn of<const N: usize>(processes: [(&'static str, u32); N]) -> Self {
-        Self { processes: processes.into(), warm: Vec::new(), end: Vec::new() }
+        Self { processes: processes.into(), samples: Vec::new() }
     }
 
-    fn now(&self) -> Vec<u64> {
-        self.processes.iter().map(|&(_, pid)| resident_kib(pid)).collect()
+    fn note(&mut self) {
+        self.samples.push(self.processes.iter().map(|&(_, pid)| resident_kib(pid)).collect());
     }
 
-    /// Looks at the memory when the run is warm, and at its end.
+    /// Looks at the memory in equal parts of the run, and at its end.
     pub(super) async fn watched_while<T>(
         &mut self,
         until: Until,
@@ -38,20 +40,21 @@ impl Memory {
     ) -> T {
         let begun = std::time::Instant::now();
         let whole = until.end.saturating_duration_since(begun);
-        let is_warm = || {
-            let inputs = done.load(Ordering::Relaxed) * WARM_SHARE >= until.inputs;
-            inputs || begun.elapsed() * WARM_SHARE as u32 >= whole
+        let is_due = |noted: usize| {
+            let next = noted as u64 + 1;
+            let inputs = done.load(Ordering::Relaxed) * SAMPLES >= until.inputs * next;
+            inputs || begun.elapsed() * SAMPLES as u32 >= whole * next as u32
         };
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
                 outcome = &mut work => {
-                    self.end = self.now();
+                    self.note();
                     return outcome;
                 }
-                () = tokio::time::sleep(LOOK), if self.warm.is_empty() => {
-                    if is_warm() {
-                        self.warm = self.now();
+                () = tokio::time::sleep(LOOK) => {
+                    if is_due(self.samples.len()) {
+                        self.note();
                     }
                 }
             }
@@ -59,13 +62,15 @@ impl Memory {
     }
 
     pub(super) fn judge(self, report: &mut Report) {
-        let warm = if self.warm.is_empty() { &self.end } else { &self.warm };
-        for ((&(name, _), &warm), &end) in self.processes.iter().zip(warm).zip(&self.end) {
-            report.memory.push((name.to_owned(), warm, end));
+        for (at, &(name, _)) in self.processes.iter().enumerate() {
+            let samples: Vec<_> = self.samples.iter().map(|sample| sample[at]).collect();
+            let warm = samples.get(WARM).or(samples.first()).copied().unwrap_or(0);
+            let end = samples.last().copied().unwrap_or(0);
             if end > warm + GROWTH_KIB {
-                let what = format!("its memory grew from {warm} to {end} KiB");
+                let what = format!("its memory grew from {warm} to {end} KiB: {samples:?}");
                 report.findings.push(Finding { input: name.to_owned(), what });
             }
+            report.memory.push((name.to_owned(), samples));
         }
     }
 }

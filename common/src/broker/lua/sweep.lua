@@ -9,8 +9,9 @@
 --
 -- Every second the queues are visited in which a lease has ended or a job is due: `due` lists them. Other queues cannot need more
 -- than a lost token or an index to be trimmed, neither of which is urgent: an idle worker looks at its queues every two seconds
--- anyhow, and expired jobs are gone by themselves. So of those only the next few are visited each second, in turn, until it is
--- 32 queues in all: a second of an idle Redis costs the same whether there are 32 queues or 50 000. While Redis is nearly full
+-- anyhow, and expired jobs are gone by themselves. So those are visited in rounds, which begin no more often than every ten
+-- seconds, and only the next few of a round each second, until it is 32 queues in all: a second of an idle Redis costs the same
+-- whether there are 32 queues or 50 000, and next to nothing between two rounds. While Redis is nearly full
 -- every queue is visited at once, because each may have ended jobs to forget; and after the clock went back, because then every
 -- time in `due` is wrong. A version that knows no `due` lists nothing: what it put there is found in turn.
 --
@@ -19,6 +20,8 @@
 -- the living to beat. A third, because workers without any API sweep with their beats, every quarter of a lease, and
 -- because a worker that beat just before the silence must have time left to beat after it.
 local SWEEP_MS, SWEEP_QUEUES, SWEEP_IDS = 1000, 32, 100
+-- A round through all queues begins no more often.
+local ROUND_MS = 10000
 local SILENCE_SHARE = 0.35
 local DEFAULT_LEASE_MS, DEFAULT_WATERMARK = 10000, 70
 -- When a process of this version swept or beat last. It is in the memory of this Redis only, for `used`.
@@ -28,17 +31,21 @@ local QUEUE_KEPT_MS = 3600000
 -- A job that runs at its deadline is looked at again after this long. Its worker knows the deadline; but the worker may be lost,
 -- and the job ready again.
 local OVERDUE_LOOK_MS = 10000
--- Lanes of parked jobs that one visit tidies, and how many ids of each lane.
+-- Lanes of parked jobs that one visit tidies, and at how many ids of a lane it looks at once.
 local TIDIED_LANES, TIDIED_IDS = 8, 20
 
-local function sweep_running(w, p, now, queue, guard, swept)
-  local name = key.running(p, queue)
-  -- Scores beyond any lease come from a clock that has been set back since.
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', name, '(' .. int(now + guard.longest), '+inf', 'LIMIT', 0, swept.left)) do
-    w:add('ZADD', name, int(now + guard.longest), id)
+-- Scores beyond any lease come from a clock that has been set back since.
+local function cap_leases(w, p, now, queue, guard, swept)
+  local name, last = key.running(p, queue), int(now + guard.longest)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', name, '(' .. last, '+inf', 'LIMIT', 0, swept.left)) do
+    w:add('ZADD', name, last, id)
     swept.left = swept.left - 1
   end
+end
+
+local function sweep_running(w, p, now, queue, guard, swept)
   if now < guard.grace_until then return end
+  local name = key.running(p, queue)
   local expired = redis.call('ZRANGEBYSCORE', name, '-inf', int(now), 'WITHSCORES', 'LIMIT', 0, swept.left)
   for at = 1, #expired, 2 do
     take_back(w, p, now, queue, expired[at], tonumber(expired[at + 1]), swept)
@@ -67,12 +74,19 @@ end
 
 -- Drops what ended while it waited from the end of a lane that is claimed from: where nobody claims it would stand for ever.
 local function drop_ghosts(w, p, queue, lane, most)
-  local name, ghosts, dropped = key.ready(p, queue, lane), key.ghosts(p, queue), 0
-  local ids = redis.call('LRANGE', name, -most, -1)
-  for at = #ids, 1, -1 do
-    if redis.call('SISMEMBER', ghosts, ids[at]) == 0 then break end
-    w:add('SREM', ghosts, ids[at])
-    dropped = dropped + 1
+  local name, ghosts, dropped, goes_on = key.ready(p, queue, lane), key.ghosts(p, queue), 0, true
+  while goes_on do
+    local looks = math.min(most - dropped, TIDIED_IDS)
+    local ids = redis.call('LRANGE', name, -dropped - looks, -dropped - 1)
+    goes_on = #ids == looks and dropped + looks < most
+    for at = #ids, 1, -1 do
+      if redis.call('SISMEMBER', ghosts, ids[at]) == 0 then
+        goes_on = false
+        break
+      end
+      w:add('SREM', ghosts, ids[at])
+      dropped = dropped + 1
+    end
   end
   if dropped > 0 then w:call('RPOP', name, dropped) end
   return dropped
@@ -84,7 +98,7 @@ local function tidy_lanes(w, p, queue, swept)
   local lanes = redis.call('EXISTS', key.ghosts(p, queue)) == 1 and { SOLITARY, unpack(LANES) } or {}
   for at, task in ipairs(lanes[1] and tasks or NONE) do lanes[#LANES + 1 + at] = lane_for(task) end
   for _, lane in ipairs(lanes) do
-    if swept.left > 0 then swept.left = swept.left - drop_ghosts(w, p, queue, lane, math.min(swept.left, TIDIED_IDS)) end
+    if swept.left > 0 then swept.left = swept.left - drop_ghosts(w, p, queue, lane, swept.left) end
   end
   w:commit()
   for _, task in ipairs(tasks) do
@@ -113,8 +127,10 @@ local function list_next_due(w, p, now, queue)
   end
 end
 
--- Sweeps one queue as far as the budget goes; with nothing left of it there may be more to do here, and it stays listed.
-local function sweep_queue(w, p, now, queue, guard, swept)
+-- Sweeps one queue as far as the budget goes; with nothing left of it there may be more to do here, and it stays listed. What is
+-- not urgent is done in its turn.
+local function sweep_queue(w, p, now, queue, guard, swept, in_turn)
+  if in_turn then cap_leases(w, p, now, queue, guard, swept) end
   sweep_running(w, p, now, queue, guard, swept)
   w:commit()
   sweep_deadlines(w, p, now, queue, swept)
@@ -130,9 +146,11 @@ local function sweep_queue(w, p, now, queue, guard, swept)
     w:commit()
     swept.left, swept.trimmed = swept.left - forgotten, swept.trimmed + forgotten
   end
-  tidy_lanes(w, p, queue, swept)
-  w:commit()
-  look_for_unusual(w, p, queue)
+  if in_turn then
+    tidy_lanes(w, p, queue, swept)
+    w:commit()
+    look_for_unusual(w, p, queue)
+  end
   wake_if_claimable(w, p, queue)
   if swept.left > 0 then list_next_due(w, p, now, queue) end
   w:commit()
@@ -165,8 +183,8 @@ local function correct_names(w, p)
   w:commit()
 end
 
--- Once a round: workers that are gone and can hold no lease any more, and queues nobody used for an hour.
-local function forget_the_gone(w, p, now)
+-- Forgets workers that are gone and can hold no lease any more.
+local function forget_workers(w, p, now)
   local silent = redis.call('ZRANGEBYSCORE', key.workers(p), '-inf', int(now - WORKER_KEPT_MS), 'WITHSCORES', 'LIMIT', 0,
     SWEEP_IDS)
   for at = 1, #silent, 2 do
@@ -176,6 +194,10 @@ local function forget_the_gone(w, p, now)
       w:call('HDEL', key.worker(p, silent[at]), 'lease')
     end
   end
+end
+
+-- Forgets queues that nobody used for an hour.
+local function forget_queues(w, p, now)
   local unused = redis.call('ZRANGEBYSCORE', key.queues(p), '-inf', int(now - QUEUE_KEPT_MS), 'LIMIT', 0, SWEEP_QUEUES)
   for _, queue in ipairs(unused) do
     if is_empty(p, queue) then
@@ -189,7 +211,6 @@ local function forget_the_gone(w, p, now)
     end
   end
   w:commit()
-  correct_names(w, p)
 end
 
 -- Sweeps the queues in which something is due. Returns whether there may be more of them, and how many it visited.
@@ -207,21 +228,21 @@ end
 local function sweep_in_turn(w, p, now, first, most, guard, swept)
   local queues = redis.call('ZRANGE', key.queues(p), first, first + most - 1)
   for at, queue in ipairs(queues) do
-    sweep_queue(w, p, now, queue, guard, swept)
+    sweep_queue(w, p, now, queue, guard, swept, true)
     if swept.left <= 0 then return first + at - 1, true end
   end
   return #queues == most and first + most or 0, false
 end
 
--- Whether every queue is to be visited at once: until the turn comes to its end.
+-- Whether every queue is to be visited at once: until the round comes to its end.
 local function sweeps_all(state, now, swept)
   return state.all == '1' or swept.memory >= swept.watermark or (state.last and now < num(state.last))
 end
 
 local function read_state_of_sweeps(p)
-  local values = redis.call('HMGET', key.sweep(p), 'last', 'grace_until', 'cursor', 'more', 'watermark', 'all')
+  local values = redis.call('HMGET', key.sweep(p), 'last', 'grace_until', 'cursor', 'more', 'watermark', 'all', 'round')
   return { last = values[1], grace_until = values[2], cursor = values[3], more = values[4], watermark = values[5],
-    all = values[6] }
+    all = values[6], round = values[7] }
 end
 
 local function sweep_if_due(p, now, w, watermark)
@@ -232,19 +253,28 @@ local function sweep_if_due(p, now, w, watermark)
   if state.more ~= '1' and age >= 0 and age < SWEEP_MS then return { 0, 0, 0, 0, 0, 0 } end
   swept.memory, swept.watermark = measure_memory(), num(watermark or state.watermark or DEFAULT_WATERMARK)
   local guard = silence_guard(p, now, state.last, state.grace_until)
-  local all, cursor = sweeps_all(state, now, swept), num(state.cursor)
+  local all, cursor, round = sweeps_all(state, now, swept), num(state.cursor), num(state.round)
   -- Whoever begins to visit all begins with the first.
   if all and state.all ~= '1' then cursor = 0 end
   local more, visited = sweep_due(w, p, now, guard, swept)
-  if not more then
+  local has_turn = cursor > 0 or all or state.more == '1' or now < round or now - round >= ROUND_MS
+  local round_ends = false
+  if has_turn and not more then
+    if cursor == 0 then round = now end
     cursor, more = sweep_in_turn(w, p, now, cursor, SWEEP_QUEUES - visited, guard, swept)
-    if cursor == 0 and not more then all = false end
+    round_ends = cursor == 0 and not more
+    if round_ends then all = false end
   end
   more = more or all
   w:call('HSET', key.sweep(p), 'last', int(now), 'grace_until', int(guard.grace_until), 'cursor', int(cursor),
-    'more', more and 1 or 0, 'all', all and 1 or 0, 'memory', swept.memory, 'watermark', swept.watermark)
+    'more', more and 1 or 0, 'all', all and 1 or 0, 'round', int(round), 'memory', swept.memory, 'watermark',
+    swept.watermark)
   count_ended(w, p, now)
-  if not more then forget_the_gone(w, p, now) end
+  if not more then forget_workers(w, p, now) end
+  if round_ends then
+    forget_queues(w, p, now)
+    correct_names(w, p)
+  end
   w:commit()
   return { 1, swept.requeued, swept.failed, swept.promoted, swept.trimmed, more and 1 or 0 }
 end

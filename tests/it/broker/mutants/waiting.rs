@@ -49,7 +49,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a sweep drops what is no ghost",
-        "    if redis.call('SISMEMBER', ghosts, ids[at]) == 0 then break end\n",
+        "      if redis.call('SISMEMBER', ghosts, ids[at]) == 0 then\n        goes_on = false\n        break\n      end\n",
         "",
     ),
     (

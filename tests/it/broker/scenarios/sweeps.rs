@@ -95,6 +95,25 @@ pub(super) async fn nearly_full(world: &mut World) -> Check {
     ensure(matches!(gone, Lookup::Gone(_)), "one second's round makes room in every queue")
 }
 
+/// Canceled jobs of a queue that nobody serves: nothing is due, and a sweep drops them in its next round, all at once.
+pub(super) async fn rounds(world: &mut World) -> Check {
+    let jobs: Vec<_> = (0..120).map(|_| world.job("{}")).collect();
+    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    for jobs in jobs.chunks(50) {
+        world.submit(jobs).await?;
+    }
+    swept(world).await?;
+    for id in ids {
+        let canceled = world.broker.cancel(id).await;
+        canceled.map_err(|error| error.to_string())?;
+    }
+    world.silence(9).await?;
+    ensure(world.ready(&["story"]).await == 120, "between two rounds nothing is visited")?;
+    world.silence(1).await?;
+    ensure(world.ready(&["story"]).await == 0, "the next one drops all of them")?;
+    ensure(world.length("EXISTS", "queue:story:ghosts").await == 0, "and none is left")
+}
+
 /// A call promotes a hundred jobs: the queue stays due until all are.
 pub(super) async fn many_jobs(world: &mut World) -> Check {
     crowd(world).await?;

@@ -78,7 +78,7 @@ pub(super) async fn unusual(world: &mut World) -> Check {
     ensure(world.length("DEL", "unusual").await == 1, "it is lost again")?;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
     ensure(world.claim(1).await?.claims.len() == 1, "a sweep finds it, and so does a worker")?;
-    world.pass(1000).await;
+    world.pass(10_000).await;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
     ensure(world.length("EXISTS", "unusual").await == 0, "once it is empty it is listed no more")
 }
