@@ -7,7 +7,10 @@ use crunch_tests::{Stack, eventually};
 use serde_json::json;
 
 async fn run(stack: &Stack, name: &str, environment: (&str, &str)) -> Output {
-    stack.command(name).env(environment.0, environment.1).output().await.unwrap()
+    // The usual port may be taken.
+    let mut command = stack.command(name);
+    command.env("CRUNCH_API_ADDR", "127.0.0.1:0").env(environment.0, environment.1);
+    command.output().await.unwrap()
 }
 
 #[tokio::test]
