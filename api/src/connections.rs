@@ -130,7 +130,7 @@ struct State {
     due: Instant,
     /// Woken when no request is under way.
     next: Option<Waker>,
-    /// What is left of it when it was served.
+    /// What the HTTP library left of it: its client may still be sending.
     left: Option<Leftover>,
 }
 
@@ -144,8 +144,9 @@ pub(crate) fn is_busy(next: &Waker) -> bool {
     CURRENT.try_with(|connection| connection.is_busy(next)).unwrap_or(false)
 }
 
-/// Leaves a connection that was served to whoever serves it: its client may still be sending.
+/// Hands over what the HTTP library left of the current connection: [`Connection::serve`] drains it before it closes it.
 pub(crate) fn leave(left: Leftover) {
+    // Outside of a connection there is nobody to drain it, and it is closed at once.
     let _ = CURRENT.try_with(|connection| connection.state().left = Some(left));
 }
 
@@ -160,7 +161,7 @@ impl Connection {
             let ended = CURRENT.scope(connection.clone(), serving).await;
             let left = connection.state().left.take();
             if let Some(left) = left {
-                // However it goes: everything was said.
+                // Nothing depends on how this ends: the answers were sent.
                 let _ = timeout(HEAD_DEADLINE, left.drain()).await;
             }
             ended

@@ -234,12 +234,12 @@ impl Drop for Wire {
     }
 }
 
-/// A connection on which everything was said, and whose client may still be sending.
+/// A connection on which every answer was sent, and whose client may still be sending.
 #[derive(Debug)]
 pub(crate) struct Leftover(Box<dyn Socket>);
 
 impl Leftover {
-    /// Says that nothing more comes, and takes what the client sends until it hangs up.
+    /// Closes our side, and discards what the client sends until it closes its own.
     pub(crate) async fn drain(mut self) -> io::Result<()> {
         self.0.shutdown().await?;
         tokio::io::copy(&mut self.0, &mut tokio::io::sink()).await.map(|_| ())

@@ -113,6 +113,16 @@ fn without_rights(command: &mut Command) {
     }
 }
 
+async fn worker_without_rights(stack: &mut Stack, api: &Api, folder: &Path) -> Process {
+    permit(stack.directory(), 0o755);
+    let mut command = stack.command("test-worker");
+    command.env("CRUNCH_TASKS", folder.join("tasks.toml"));
+    without_rights(&mut command);
+    let worker = stack.spawn(command, "worker");
+    Stack::knows(api, "script").await;
+    worker
+}
+
 /// Sets how many processes the user of a process that was started [`without_rights`] may have, as that process sees it. Root of a
 /// container may not be allowed to.
 async fn limit_processes(process: &Process, most: Option<u64>) {
@@ -128,12 +138,8 @@ async fn a_worker_that_may_start_no_process_burns_no_job() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");
-    [&*folder, stack.directory()].into_iter().for_each(|path| permit(path, 0o755));
-    let mut command = stack.command("test-worker");
-    command.env("CRUNCH_TASKS", folder.join("tasks.toml"));
-    without_rights(&mut command);
-    let worker = stack.spawn(command, "worker");
-    Stack::knows(&api, "script").await;
+    permit(&folder, 0o755);
+    let worker = worker_without_rights(&mut stack, &api, &folder).await;
     limit_processes(&worker, Some(0)).await;
     let id = api.submit("script", &json!(null)).await;
     let reason = given_back(&api, &id).await;
@@ -150,13 +156,8 @@ async fn a_job_waits_uncharged_while_its_working_directory_has_become_read_only(
     let work = folder.join("work");
     std::fs::create_dir(&work).unwrap();
     permit(&folder, 0o755);
-    permit(stack.directory(), 0o755);
     permit(&work, 0o777);
-    let mut command = stack.command("test-worker");
-    command.env("CRUNCH_TASKS", folder.join("tasks.toml"));
-    without_rights(&mut command);
-    let _worker = stack.spawn(command, "worker");
-    Stack::knows(&api, "script").await;
+    let _worker = worker_without_rights(&mut stack, &api, &folder).await;
     permit(&work, 0o555);
     let id = api.submit("script", &json!(null)).await;
     let reason = given_back(&api, &id).await;
@@ -170,16 +171,11 @@ async fn a_working_directory_that_was_read_only_from_the_start_is_meant_to_be() 
     let mut stack = Stack::start();
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");
-    let mut command = stack.command("test-worker");
-    command.env("CRUNCH_TASKS", folder.join("tasks.toml"));
-    without_rights(&mut command);
-    permit(stack.directory(), 0o755);
     permit(&folder, 0o555);
-    let _worker = stack.spawn(command, "worker");
-    Stack::knows(&api, "script").await;
+    let _worker = worker_without_rights(&mut stack, &api, &folder).await;
     let id = api.submit("script", &json!(null)).await;
     api.becomes(&id, "succeeded").await;
-    // Whoever cleans up is not always root.
+    // So that it can be deleted by a user who is not root.
     permit(&folder, 0o755);
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use crunch_tests::{Answer, Api, RawConnection, eventually};
 use futures_util::future::join_all;
 use serde_json::json;
-use tokio::time::sleep;
 
 use super::lone;
 
@@ -175,6 +174,10 @@ async fn an_answer_arrives_whole_though_what_follows_its_request_cannot_be_read(
     let (_stack, api) = lone().await;
     let script = api.get("/docs/swagger-ui-bundle.js").await.body;
     let rest = "x".repeat(300_000);
+    let answers = |api: &Api| {
+        let log = api.process.log();
+        log.lines().filter(|line| line.contains("swagger-ui") && line.contains("answered")).count()
+    };
     for headers_and_more in [
         // A chunk that is longer than its size.
         "Transfer-Encoding: chunked\r\n\r\n1\r\n",
@@ -186,9 +189,10 @@ async fn an_answer_arrives_whole_though_what_follows_its_request_cannot_be_read(
         // What it has not fetched is with the system of the API, which drops it when a connection is reset.
         let mut raw = RawConnection::with_little_room(&api).await;
         raw.begin("GET /docs/swagger-ui-bundle.js", &[]).await;
+        let before = answers(&api);
         raw.write(format!("{headers_and_more}{rest}")).await.unwrap();
-        // Time for the API to send everything and to close, before any of it is fetched.
-        sleep(Duration::from_millis(500)).await;
+        // Next the API closes; the answer is fetched from then on.
+        eventually("it is answered", async || (answers(&api) > before).then_some(())).await;
         let answer = raw.answer().await;
         assert_eq!(answer.status, 200);
         assert!(answer.body == script, "{} of {} bytes", answer.body.len(), script.len());

@@ -134,7 +134,7 @@ impl Answer {
     }
 }
 
-/// Whether it is a problem document of that status, or tells what is wrong with items of a batch or lines of a stream.
+/// Whether it is a problem document of that status, or has one for an item of a batch or a line of a stream.
 fn is_refusal(json: &Value, status: u16) -> bool {
     let is_problem =
         |json: &Value, status: &Value| json["status"] == *status && json["type"].is_string();

@@ -9,18 +9,18 @@
 --
 -- Every second the queues are visited in which a lease has ended or a job is due: `due` lists them. Other queues cannot need more
 -- than a lost token or an index to be trimmed, neither of which is urgent: an idle worker looks at its queues every two seconds
--- anyhow, and expired jobs are gone by themselves. So those are visited in rounds, which begin no more often than every ten
--- seconds, and only the next few of a round each second, until it is 32 queues in all: a second of an idle Redis costs the same
--- whether there are 32 queues or 50 000, and next to nothing between two rounds. While Redis is nearly full
--- every queue is visited at once, because each may have ended jobs to forget; and after the clock went back, because then every
--- time in `due` is wrong. A version that knows no `due` lists nothing: what it put there is found in turn.
+-- anyhow, and expired jobs are gone by themselves. So those are visited in rounds, one every ten seconds (or at once after a call
+-- that was stopped by budget), and only the next few of a round each second, until it is 32 queues in all: a second of an idle Redis
+-- costs the same whether there are 32 queues or 50 000, and next to nothing between two rounds. While Redis is nearly full every
+-- queue is visited at once, because each may have ended jobs to forget; and after the clock went back, because then every time in
+-- `due` is wrong. A version that knows no `due` lists nothing: what it put there is found in turn.
 --
 -- After Redis was away every lease has expired though most workers live. So when sweeps were silent for longer than a
 -- third of the shortest registered lease, or the clock went back, nothing is taken back for one longest lease: time for
 -- the living to beat. A third, because workers without any API sweep with their beats, every quarter of a lease, and
 -- because a worker that beat just before the silence must have time left to beat after it.
 local SWEEP_MS, SWEEP_QUEUES, SWEEP_IDS = 1000, 32, 100
--- A round through all queues begins no more often.
+-- From the beginning of one round through all queues to that of the next.
 local ROUND_MS = 10000
 local SILENCE_SHARE = 0.35
 local DEFAULT_LEASE_MS, DEFAULT_WATERMARK = 10000, 70
