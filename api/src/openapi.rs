@@ -10,13 +10,10 @@ mod tasks;
 mod webhooks;
 pub(crate) mod words;
 
-use std::collections::HashMap;
-
-use actix_web::http::Method;
 use crunch_common::task::TaskDescriptor;
 use serde::Serialize;
 use serde_json::{Value, json};
-use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi, ToSchema};
 
@@ -100,37 +97,6 @@ pub(crate) fn document(routes: &[TaskRoute], tasks: &[&TaskDescriptor], server: 
         webhooks: document["webhooks"].take(),
         components: document["components"].take(),
     }
-}
-
-/// What an operation reads of a request beside its path.
-#[derive(Debug)]
-pub(crate) struct Inputs {
-    /// Its query parameters.
-    pub(crate) query: Vec<String>,
-    /// Whether it takes a body.
-    pub(crate) body: bool,
-}
-
-/// What the annotation of each route lists.
-pub(crate) fn inputs() -> HashMap<(Method, String), Inputs> {
-    let listed = |operation: Operation| {
-        let body = operation.request_body.is_some();
-        let parameters = operation.parameters.unwrap_or_default().into_iter();
-        let names = parameters.filter_map(|parameter| match parameter {
-            RefOr::T(it) if it.parameter_in == ParameterIn::Query => Some(it.name),
-            RefOr::T(_) | RefOr::Ref(_) => None,
-        });
-        Inputs { query: names.collect(), body }
-    };
-    let of_path = |(path, item): (String, PathItem)| {
-        let operations =
-            [(Method::GET, item.get), (Method::POST, item.post), (Method::DELETE, item.delete)];
-        let there = operations.into_iter().filter_map(|(method, it)| Some((method, it?)));
-        there
-            .map(move |(method, operation)| ((method, path.clone()), listed(operation)))
-            .collect::<Vec<_>>()
-    };
-    Api::openapi().paths.paths.into_iter().flat_map(of_path).collect()
 }
 
 /// The document in the order in which people read it.

@@ -2,7 +2,8 @@
 
 pub(crate) mod driver;
 mod model;
-mod mutants;
+mod moves;
+pub(crate) mod mutants;
 mod operation;
 mod properties;
 mod reads;

@@ -8,6 +8,8 @@ mod chaos;
 mod clients;
 mod commands;
 mod configuration;
+mod direction;
+mod docs;
 mod durability;
 mod faults;
 mod first_process;

@@ -17,7 +17,7 @@ const MAX_BODY: u64 = 1024;
 ///
 /// # Errors
 /// If there is anything in it; the problem names the query parameters that are known instead.
-pub(crate) async fn refuse(request: &mut ServiceRequest, known: &[String]) -> Result<(), Problem> {
+pub(crate) async fn refuse(request: &mut ServiceRequest, known: &[&str]) -> Result<(), Problem> {
     if matches!(request.parts().1, Payload::None) {
         return Ok(());
     }
@@ -39,7 +39,7 @@ fn is_nothing(bytes: &[u8]) -> bool {
     bytes.is_empty() || bytes == b"null" || members.is_some_and(|it| it.trim_ascii().is_empty())
 }
 
-fn unexpected(known: &[String]) -> Problem {
+fn unexpected(known: &[&str]) -> Problem {
     let remedy = match known {
         [] => "send none".to_owned(),
         known => format!("send query parameters instead; known: {}", known.join(", ")),

@@ -21,7 +21,7 @@ use crate::problem::{INVALID_SUBMISSION, MALFORMED_JSON, Problem, ProblemDocumen
 use crate::state::App;
 use crate::{body, checks};
 
-/// As many lines are enqueued together as one call of the broker takes.
+/// How many lines are enqueued together: two calls of the broker.
 const GROUP_JOBS: usize = 100;
 /// And no more bytes than that, so that memory stays what one call needs.
 const GROUP_BYTES: usize = 1024 * 1024;

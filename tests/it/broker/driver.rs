@@ -16,6 +16,7 @@ use crunch_common::time::Timestamp;
 use redis::aio::MultiplexedConnection;
 
 use super::model::{Handed, Model};
+use super::moves::{Moves, recorded};
 use super::operation::{CAN_RUN, Ending, LEASE_MS, Operation, QUEUES, TASKS, WORKERS};
 use super::snapshot::{Snapshot, result_of};
 
@@ -27,11 +28,12 @@ pub(crate) const CLOCK: &str = "test-clock";
 const REAL_CLOCK: &str =
     "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)";
 
-/// The shipped functions under a clock that the test sets, and with one more edit.
+/// The shipped functions under a clock that the test sets, with their moves recorded, and with one more edit.
 pub(crate) fn library(edit: impl Fn(String) -> String) -> Library {
     Library::edited(|text| {
         assert_eq!(text.matches(REAL_CLOCK).count(), 1, "the clock is read in one place");
-        edit(text.replace(REAL_CLOCK, &format!("return tonumber(redis.call('GET', '{CLOCK}'))")))
+        let simulated = format!("return tonumber(redis.call('GET', '{CLOCK}'))");
+        recorded(&edit(text.replace(REAL_CLOCK, &simulated)))
     })
 }
 
@@ -56,6 +58,7 @@ pub(crate) struct Driver {
     workers: Vec<Worker>,
     last_batch: Vec<NewJob>,
     ids: Vec<JobId>,
+    moves: Moves,
     seen: Snapshot,
 }
 
@@ -72,6 +75,7 @@ impl Driver {
             workers: (0..WORKERS).map(|_| Worker::new()).collect(),
             last_batch: Vec::new(),
             ids: Vec::new(),
+            moves: Moves::default(),
             seen: Snapshot::default(),
         }
     }
@@ -85,7 +89,8 @@ impl Driver {
             now.check_step_from(&self.seen)?;
             same("the key space", &now, &Snapshot::of(&self.model))
         };
-        check().map_err(|wrong| format!("after {operation:?}: {wrong}"))?;
+        let moved = self.moves.check(&mut self.redis, &self.prefix).await;
+        check().and(moved).map_err(|wrong| format!("after {operation:?}: {wrong}"))?;
         self.seen = now;
         Ok(())
     }

@@ -19,6 +19,11 @@ type Mutant = (&'static str, &'static str, &'static str);
 /// All of them, by what they break.
 const MUTANTS: [&[Mutant]; 3] = [steps::MUTANTS, upkeep::MUTANTS, waiting::MUTANTS];
 
+/// How many there are.
+pub(crate) fn count() -> usize {
+    MUTANTS.iter().map(|part| part.len()).sum()
+}
+
 /// Who notices the mutant: a story, or the random histories.
 fn catcher(redis: &RedisServer, number: usize, (name, from, to): Mutant) -> Option<String> {
     let edit = |text: String| {

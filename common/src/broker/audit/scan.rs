@@ -246,3 +246,21 @@ fn read_standing(state: State, fields: &[Value]) -> Option<Standing> {
         version: state.version,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_few_jobs_have_are_those_of_the_functions() {
+        let text = include_str!("../lua/core.lua");
+        let (_, list) = text.split_once("local RARE, ANY = {").unwrap();
+        let (list, any) = list.split_once('}').unwrap();
+        let names: Vec<_> = list.split('\'').skip(1).step_by(2).collect();
+        assert_eq!(any.lines().next(), Some(&*format!(", '{ANY_RARE}'")));
+        let (mut ours, mut theirs) = (FIELDS[RARE..].to_vec(), names);
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        assert_eq!(ours, theirs);
+    }
+}

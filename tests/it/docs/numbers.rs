@@ -1,0 +1,110 @@
+//! Numbers in the documentation that are constants in the code.
+
+use std::collections::BTreeSet;
+
+use crunch_common::job::Status;
+
+use super::file;
+use crate::broker::mutants;
+
+/// A page, what it says, the file of the constant, and its definition there.
+type Number = (&'static str, &'static str, &'static str, &'static str);
+
+#[rustfmt::skip]
+const NUMBERS: &[Number] = &[
+    ("docs/api.md", "must have arrived within 30 seconds, after the first 5 at no less than 1 KiB a second",
+        "api/src/body.rs", "const BODY_DEADLINE: Duration = Duration::from_secs(30);"),
+    ("docs/api.md", "did not arrive within 30 seconds, or more slowly than 1 KiB a second",
+        "api/src/body.rs", "const LEAST_RATE: u64 = 1024;"),
+    ("docs/api.md", "after the first 5 at no less than", "api/src/body.rs", "const RATE_GRACE: Duration = Duration::from_secs(5);"),
+    ("docs/api.md", "A payload has at most 256 KiB", "common/src/task.rs", "const DEFAULT_MAX_PAYLOAD: u64 = 256 * 1024;"),
+    ("docs/api.md", "nested deeper than 64 levels", "api/src/json.rs", "const MAX_DEPTH: usize = 64;"),
+    ("docs/api.md", "names up to 20 places in the body", "api/src/submit/envelope.rs", "const MAX_VIOLATIONS: usize = 20;"),
+    ("docs/api.md", "at most 32 keys of 1 to 64 bytes, values of at most 1 KiB", "common/src/job/metadata.rs", "const MAX_KEYS: usize = 32;"),
+    ("docs/api.md", "keys of 1 to 64 bytes", "common/src/job/metadata.rs", "const MAX_KEY_BYTES: usize = 64;"),
+    ("docs/api.md", "values of at most 1 KiB", "common/src/job/metadata.rs", "const MAX_VALUE_BYTES: usize = 1024;"),
+    ("docs/api.md", "at most 96 KiB as JSON", "common/src/job/metadata.rs", "const MAX_WRITTEN_BYTES: usize = 96 * 1024;"),
+    ("docs/api.md", "the first included | 1 to 100 |", "common/src/job/options.rs", "const MAX_ATTEMPTS_LIMIT: u32 = 100;"),
+    ("docs/api.md", "the task's, 3 |", "common/src/task.rs", "const DEFAULT_MAX_ATTEMPTS: u32 = 3;"),
+    ("docs/api.md", "the task's, 10 minutes |", "common/src/task.rs", "const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);"),
+    ("docs/api.md", "never more than 60:", "api/src/prefer.rs", "const LONGEST: Duration = Duration::from_secs(60);"),
+    ("docs/api.md", "The same request again, within 24 hours,",
+        "common/src/broker/submit.rs", "const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);"),
+    ("docs/api.md", "1 to 1000 bodies as for `POST /jobs`, 16 MiB together", "api/src/submit/batch.rs", "const MAX_BATCH_JOBS: usize = 1000;"),
+    ("docs/api.md", "16 MiB together", "api/src/submit/batch.rs", "const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;"),
+    ("docs/api.md", "the first hundred lines that were refused", "api/src/submit/lines.rs", "const MAX_ERRORS: usize = 100;"),
+    ("docs/api.md", "if it is JSON of at most 64 KiB", "common/src/job/payload.rs", "const INLINE_RESULT_MAX_BYTES: usize = 64 * 1024;"),
+    ("docs/api.md", "if it is JSON of at most 64 KiB", "common/src/broker/lua/settle.lua", "local INLINE_RESULT_BYTES = 65536"),
+    ("docs/api.md", "tried again after 1 to 30 s", "common/src/broker/lua/settle.lua", "math.min(1000 * 2 ^ math.min(times, 10), 30000)"),
+    ("docs/api.md", "eight times it did not reach a worker", "common/src/broker/lua/lifecycle.lua", "local SOLITARY_UNHEARD, MAX_UNHEARD = 3, 8"),
+    ("docs/api.md", "lists up to ten attempts", "common/src/broker/lua/lifecycle.lua", "local HISTORY_LINES, HISTORY_BYTES = 10, 16384"),
+    ("docs/api.md", "If more than 256 changes happened meanwhile", "common/src/broker/lua/lifecycle.lua", "local EVENTS, EVENT_MESSAGE_BYTES = 256, 180"),
+    ("docs/api.md", "The newest 256 lines, at most 64 KiB, are kept", "common/src/broker/lua/report.lua", "local LOG_LINES, LOG_BYTES = 256, 65536"),
+    ("docs/api.md", "`limit` 1 to 256, 100 unless said", "api/src/routes/events.rs", "const MAX_LINES: usize = 256;"),
+    ("docs/api.md", "`limit` 1 to 256, 100 unless said", "api/src/routes/events.rs", "const DEFAULT_LINES: usize = 100;"),
+    ("docs/api.md", "A comment every 15 seconds", "api/src/stream.rs", "const SILENCE: Duration = Duration::from_secs(15);"),
+    ("docs/api.md", "only that stream, within 60 seconds", "api/src/auth/ticket.rs", "const LIFE: Duration = Duration::from_secs(60);"),
+    ("docs/api.md", "| `limit` | 1 to 100, 20 unless said |", "api/src/routes/jobs.rs", "const MAX_LIMIT: usize = 100;"),
+    ("docs/api.md", "| `limit` | 1 to 100, 20 unless said |", "api/src/routes/jobs.rs", "const DEFAULT_LIMIT: usize = 20;"),
+    ("docs/api.md", "looks at no more than 1000 jobs and 5000 queues", "common/src/broker/list/walk.rs", "const LOOKS: usize = 1000;"),
+    ("docs/api.md", "looks at no more than 1000 jobs and 5000 queues", "common/src/broker/list/walk.rs", "const ASKS: usize = 5000;"),
+    ("docs/api.md", "from then on 410 for 24 hours", "common/src/broker/lua/lifecycle.lua", "local TOMBSTONE_KEPT_MS = 86400000"),
+    ("docs/api.md", "`limit` 1 to 100 000, 1000 unless said", "api/src/routes/queues.rs", "const MAX_REDRIVE: u64 = 100_000;"),
+    ("docs/api.md", "`limit` 1 to 100 000, 1000 unless said", "api/src/routes/queues.rs", "const DEFAULT_REDRIVE: u64 = 1000;"),
+    ("docs/api.md", "`limit` is 1 to 1000, 1000 unless given", "api/src/routes/paging.rs", "const MAX_LIMIT: usize = 1000;"),
+    ("docs/api.md", "where their schemas have 4 MiB", "api/src/routes/tasks.rs", "const MAX_SCHEMAS: usize = 4 * 1024 * 1024;"),
+    ("docs/api.md", "a declaration is kept for 30 days", "common/src/broker/lua/announce.lua", "local TASK_KEPT_MS = 2592000000"),
+    ("docs/api.md", "the first thousand delayed jobs", "common/src/broker/queues.rs", "const COUNTED: u64 = 1000;"),
+    ("docs/api.md", "among the first twenty", "common/src/broker/queues.rs", "const COUNTED_IN_A_LIST: u64 = 20;"),
+    ("docs/api.md", "an hour after it was last used", "common/src/broker/lua/sweep.lua", "local QUEUE_KEPT_MS = 3600000"),
+    ("docs/api.md", "until 30 seconds after its last heartbeat", "common/src/broker/lua/core.lua", "local WORKER_KEPT_MS = 30000"),
+    ("docs/api.md", "counted among the 5000 that beat last", "common/src/broker/fleet.rs", "const FLEET_MOST: usize = 5000;"),
+    ("docs/api.md", "Of more than 16 such tasks", "worker/src/suspension.rs", "const MOST_LISTED: usize = 16;"),
+    ("docs/api.md", "Up to 500 tasks are described", "api/src/openapi/tasks.rs", "const MAX_TASKS: usize = 500;"),
+    ("docs/api.md", "with 4 MiB of schemas together", "api/src/openapi/tasks.rs", "const MAX_SCHEMA_BYTES: usize = 4 * 1024 * 1024;"),
+    ("docs/api.md", "from 70 % of its `maxmemory` on", "common/src/broker/lua/sweep.lua", "DEFAULT_LEASE_MS, DEFAULT_WATERMARK = 10000, 70"),
+    ("docs/webhooks.md", "Up to four may sign at once", "api/src/webhook/secret.rs", "const MOST: usize = 4;"),
+    ("ARCHITECTURE.md", "given up after 1.8 s and its size ÷ 512 KiB/s", "common/src/broker.rs", "const CALL_DEADLINE: Duration = Duration::from_millis(1800);"),
+    ("ARCHITECTURE.md", "given up after 1.8 s and its size ÷ 512 KiB/s", "common/src/broker/connection.rs", "const SLOWEST_NETWORK: u64 = 512 * 1024;"),
+];
+
+/// With one space between words, as a page is read.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn numbers_in_the_documentation_are_those_of_the_code() {
+    let mut wrong = Vec::new();
+    for (page, sentence, source, definition) in NUMBERS {
+        if !file(source).contains(definition) {
+            wrong.push(format!("{source} does not say `{definition}`; {page} says {sentence:?}"));
+        }
+        let text = words(&file(page)).to_lowercase();
+        if !text.contains(&sentence.to_lowercase()) {
+            wrong.push(format!("{page} does not say {sentence:?} about {definition}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_number_of_mutants_is_the_one_that_is_promised() {
+    let page = words(&file("docs/reliability.md"));
+    let said = format!("breaks the functions in {} ways", mutants::count());
+    assert!(page.contains(&said), "docs/reliability.md does not say: {said}");
+}
+
+#[test]
+fn the_table_of_statuses_is_the_one_of_the_code() {
+    let page = file("docs/api.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    for status in Status::ALL {
+        let named = |row: &(&str, &str)| row.0 == status.as_str();
+        let (_, row) = rows.clone().find(named).expect("each status has a row");
+        let (_, next) = row.split_once(" | ").unwrap();
+        let said: BTreeSet<_> = next.split('`').skip(1).step_by(2).collect();
+        let may = Status::ALL.into_iter().filter(|&next| status.can_become(next));
+        assert_eq!(said, may.map(Status::as_str).collect(), "after {status}");
+    }
+}
