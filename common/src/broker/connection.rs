@@ -4,6 +4,7 @@
 //! gives up does not take the others' connection with it. Every call has a deadline, so nothing here can hang.
 
 use std::fmt;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -227,7 +228,11 @@ impl Link {
         let mut in_doubt = false;
         while Instant::now() < last_try {
             let mut used = None;
-            let attempt = self.within(deadline, self.attempt(request, &mut used)).await;
+            let attempt = {
+                // Pinned here, and passed on by reference: each layer would hold it twice, and so would whoever waits.
+                let attempt = pin!(self.attempt(request, &mut used));
+                self.within(deadline, attempt).await
+            };
             let (remedy, error) = match attempt {
                 Some(Ok(values)) => return Ok(values),
                 Some(Err(failure)) => failure,
@@ -256,7 +261,11 @@ impl Link {
     }
 
     /// Waits for a call until the deadline; where bytes are counted, also only while they arrive.
-    async fn within<T>(&self, deadline: Instant, call: impl Future<Output = T>) -> Option<T> {
+    async fn within<T>(
+        &self,
+        deadline: Instant,
+        call: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
         match &self.flow {
             Some(flow) => flow.during(CALL_DEADLINE, deadline, call).await,
             None => timeout_at(deadline, call).await.ok(),
