@@ -4,18 +4,17 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crunch_common::Broker;
-use crunch_common::broker::{Audit, AuditProgress, Error, KeyPrefix, Tally};
-use crunch_common::config::BrokerConfig;
+use crunch_common::broker::{self, Audit, AuditProgress, BrokerConfig, KeyPrefix, Tally};
 use serde_json::{Value, json};
 
 use crate::config::AuditOptions;
-use crate::server::StartError;
+use crate::error::Error;
 
 /// How often a terminal is told how far it is.
 const TOLD_EVERY: Duration = Duration::from_millis(200);
 
 /// Audits once and prints the account.
-pub(crate) fn run(config: &BrokerConfig, options: &AuditOptions) -> Result<(), StartError> {
+pub(crate) fn run(config: &BrokerConfig, options: &AuditOptions) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let started = Instant::now();
     let audit = runtime.block_on(audit(config, options))?;
@@ -33,10 +32,10 @@ pub(crate) fn run(config: &BrokerConfig, options: &AuditOptions) -> Result<(), S
         true => "; docs/operations.md tells what to do about each",
         false => "; `crunch-api audit --heal` puts right what it can",
     };
-    Err(StartError::Unclean { found: audit.found(), left: audit.left(), advice })
+    Err(Error::Unclean { found: audit.found(), left: audit.left(), advice })
 }
 
-async fn audit(config: &BrokerConfig, options: &AuditOptions) -> Result<Audit, Error> {
+async fn audit(config: &BrokerConfig, options: &AuditOptions) -> Result<Audit, broker::Error> {
     let broker = Broker::new(config)?;
     let mut ticker = Ticker::new();
     let audited = broker.audit(|progress| ticker.tell(progress)).await;

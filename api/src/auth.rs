@@ -2,7 +2,6 @@
 //!
 //! Never says why a key was not taken: whoever guesses learns nothing.
 
-pub(crate) mod command;
 mod file;
 mod key;
 mod rights;
@@ -14,11 +13,9 @@ use std::future::{Ready, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use actix_web::body::BoxBody;
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{self, HeaderMap};
-use actix_web::middleware::Next;
-use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use crunch_common::job::JobId;
 use crunch_common::queue::QueueName;
 use crunch_common::telemetry::LogLimit;
@@ -33,47 +30,11 @@ pub(crate) use ticket::Ticket;
 
 use self::key::SecretHash;
 
-use crate::connections::network_of;
-use crate::parameters::Accepts;
-use crate::problem::{BURST, FORBIDDEN, INTERNAL, Problem, UNAUTHORIZED};
-use crate::query;
+use crate::problem::{BURST, INTERNAL, Problem, UNAUTHORIZED};
 use crate::rate::Rate;
-use crate::state::App;
 
 /// What keys and tickets begin with.
 pub(crate) const SECRETS: [&str; 2] = [key::PREFIX, ticket::PREFIX];
-
-/// What a route asks of its caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Nothing: whoever reaches the API may ask.
-    Open,
-    /// A key with that scope, where callers must show one. Every request counts against the caller's rate.
-    Needs(Scope),
-    /// As [`Access::Needs`], or a ticket for the stream of the job in the path.
-    NeedsOrTicket(Scope),
-    /// As [`Access::Needs`], but the handler counts the request itself, once it knows that the request is a valid one; it checks the query
-    /// itself as well.
-    NeedsAndCounts(Scope),
-}
-
-impl Access {
-    /// The scope a key must have.
-    pub(crate) const fn scope(self) -> Option<Scope> {
-        match self {
-            Self::Open => None,
-            Self::Needs(scope) | Self::NeedsOrTicket(scope) | Self::NeedsAndCounts(scope) => {
-                Some(scope)
-            }
-        }
-    }
-}
-
-impl From<Scope> for Access {
-    fn from(scope: Scope) -> Self {
-        Self::Needs(scope)
-    }
-}
 
 /// How callers are known.
 #[derive(Debug, Clone)]
@@ -150,7 +111,7 @@ impl Caller {
         }
     }
 
-    fn has(&self, scope: Scope) -> bool {
+    pub(crate) fn has(&self, scope: Scope) -> bool {
         match &self.0 {
             Known::Address(_) => true,
             Known::Key(key) => key.scopes.allow(scope),
@@ -162,67 +123,11 @@ impl FromRequest for Caller {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
-    /// Set by [`authorize`]; a route that went around it serves nobody.
+    /// Set by `routes/guard.rs`; a route that went around it serves nobody.
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let caller = request.extensions().get::<Self>().cloned();
         ready(caller.ok_or_else(|| Problem::new(INTERNAL, "nobody was let in")))
     }
-}
-
-/// Lets a request through to its handler if its caller may have what the route offers, and the route knows what is asked.
-pub(crate) async fn authorize(
-    (access, accepts): (Access, Accepts),
-    mut request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    match admitted(access, accepts, &mut request).await {
-        Ok(caller) => {
-            if let Some(caller) = caller {
-                request.extensions_mut().insert(caller);
-            }
-            next.call(request).await
-        }
-        Err(problem) => Ok(request.error_response(problem)),
-    }
-}
-
-/// Who it is, if the route asks for somebody; what a stranger sends is not looked at.
-async fn admitted(
-    access: Access,
-    accepts: Accepts,
-    request: &mut ServiceRequest,
-) -> Result<Option<Caller>, Problem> {
-    let caller = admit(access, request)?;
-    accepts.check(request).await?;
-    Ok(caller)
-}
-
-/// Who it is, if the route asks for somebody.
-fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Problem> {
-    let Some(scope) = access.scope() else { return Ok(None) };
-    let app = request.app_data::<web::Data<App>>();
-    let app = app.ok_or_else(|| Problem::new(INTERNAL, "nobody can be let in"))?;
-    let address = request.peer_addr().map(|peer| network_of(peer.ip()));
-    let ticket = Some(request).filter(|_| matches!(access, Access::NeedsOrTicket(_)));
-    let caller = match ticket.and_then(ticket_in) {
-        Some(ticket) => app.authority.redeem(&ticket, request, address)?,
-        None => app.authority.identify(request.headers(), address)?,
-    };
-    if !caller.has(scope) {
-        let detail = format!("the key lacks the scope {scope}");
-        let challenge = format!("{CHALLENGE}, error=\"insufficient_scope\", scope=\"{scope}\"");
-        return Err(Problem::new(FORBIDDEN, detail).header(header::WWW_AUTHENTICATE, &challenge));
-    }
-    if !matches!(access, Access::NeedsAndCounts(_)) {
-        app.limits.count(&caller, request.request())?;
-    }
-    Ok(Some(caller))
-}
-
-/// The ticket in the query of a request, whatever it may be.
-fn ticket_in(request: &ServiceRequest) -> Option<String> {
-    let pairs = query::pairs(request.query_string()).ok()?;
-    pairs.into_iter().find(|(name, _)| name == Ticket::PARAMETER).map(|(_, ticket)| ticket)
 }
 
 /// Anybody may send keys: one line for a burst. Who sends them stands in the log of a proxy, or in the metrics how many.
@@ -230,12 +135,12 @@ static REFUSED: LogLimit = LogLimit::new(BURST);
 static TICKETS_REFUSED: LogLimit = LogLimit::new(BURST);
 
 /// How to show a key (RFC 6750, section 3).
-const CHALLENGE: &str = "Bearer realm=\"crunch\"";
+pub(crate) const CHALLENGE: &str = "Bearer realm=\"crunch\"";
 
 impl Authority {
     /// Who shows a ticket instead of a key. Beside a key it is not looked at: one of them may have been put there by somebody
     /// else.
-    fn redeem(
+    pub(crate) fn redeem(
         &self,
         ticket: &str,
         request: &ServiceRequest,
@@ -255,7 +160,11 @@ impl Authority {
         })
     }
 
-    fn identify(&self, headers: &HeaderMap, address: Option<IpAddr>) -> Result<Caller, Problem> {
+    pub(crate) fn identify(
+        &self,
+        headers: &HeaderMap,
+        address: Option<IpAddr>,
+    ) -> Result<Caller, Problem> {
         let ring = match self {
             Self::Off => return Ok(Caller(Known::Address(address))),
             Self::Keys(ring) => ring,

@@ -17,9 +17,8 @@ pub use host::{HostName, HostNames};
 pub use origin::{Origin, Origins};
 
 use self::host::Place;
-use crate::links::PublicUrl;
+use crate::links::{PROBES, PublicUrl};
 use crate::problem::{CROSS_SITE_REQUEST, INVALID_HOST, MISDIRECTED_REQUEST, Problem};
-use crate::routes::PROBES;
 
 /// Whether a page of one of our own origins, or none at all, sent a request (Fetch Metadata).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";

@@ -8,15 +8,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use crunch_common::config::{
-    CommonConfig, DurabilityConfig, comma_separated, milliseconds, socket_address,
-};
+use crunch_common::broker::{BrokerConfig, DurabilityConfig};
+use crunch_common::config::{comma_separated, milliseconds, socket_address};
 use crunch_common::task::TaskName;
+use crunch_common::telemetry::LogConfig;
 
 pub use browser::BrowserConfig;
 pub use security::SecurityConfig;
 
-use crate::auth::command::KeysCommand;
+use crate::keys::KeysCommand;
 use crate::query;
 use crate::webhook::WebhookConfig;
 
@@ -24,9 +24,13 @@ use crate::webhook::WebhookConfig;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "crunch-api", version)]
 pub struct ApiConfig {
-    /// What API and workers share.
+    /// Where the jobs are.
     #[command(flatten)]
-    pub common: CommonConfig,
+    pub broker: BrokerConfig,
+
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogConfig,
 
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, env = "CRUNCH_API_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080",

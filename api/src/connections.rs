@@ -6,25 +6,36 @@
 //! serves nobody, and a client that still wants it may connect again.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::server::{HEAD_DEADLINE, KEEP_ALIVE};
-use crate::wire::Leftover;
+use crate::address::network_of;
 
 tokio::task_local! {
     /// The connection that the running code serves.
     static CURRENT: Rc<Connection>;
 }
 
+/// A head must have arrived by then.
+pub(crate) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// Idle connections are kept as long as common proxies keep theirs, and a little longer.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// What is sent must be fetched at this rate at least, in bytes a second: a large result over a slow line has its time.
 const FETCH_RATE: u64 = 16 * 1024;
+
+/// A connection, encrypted or not.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + fmt::Debug> Socket for T {}
 
 /// Every open connection of this API.
 #[derive(Debug)]
@@ -98,17 +109,6 @@ impl Connections {
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
         // Each change is whole: a panic elsewhere leaves nothing half done.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whoever is counted as one client: an address, or a network of IPv6, of which everybody has a whole one (RFC 6177).
-pub(crate) fn network_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => Ipv4Addr::into(v4),
-            None => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        },
     }
 }
 
@@ -251,8 +251,22 @@ impl Drop for Busy {
     }
 }
 
+/// A connection on which every answer was sent, and whose client may still be sending.
+#[derive(Debug)]
+pub(crate) struct Leftover(pub(crate) Box<dyn Socket>);
+
+impl Leftover {
+    /// Closes our side, and discards what the client sends until it closes its own.
+    pub(crate) async fn drain(mut self) -> io::Result<()> {
+        self.0.shutdown().await?;
+        tokio::io::copy(&mut self.0, &mut tokio::io::sink()).await.map(|_| ())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn peer(last: u8) -> SocketAddr {
@@ -290,13 +304,5 @@ mod tests {
         assert!(all.admit(peer(1)).is_none());
         let others = all.admit(peer(2));
         assert!(others.is_some());
-    }
-
-    #[test]
-    fn a_network_is_one_client() {
-        let net = |text: &str| network_of(text.parse().unwrap()).to_string();
-        assert_eq!(net("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(net("::ffff:10.0.0.1"), "10.0.0.1");
-        assert_eq!(net("10.0.0.1"), "10.0.0.1");
     }
 }

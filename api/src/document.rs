@@ -1,5 +1,7 @@
 //! The documents clients read. All members are always there, `null` when unknown.
 
+pub(crate) mod words;
+
 use actix_web::HttpResponse;
 use actix_web::http::header;
 use crunch_common::broker::{
@@ -15,7 +17,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
-use crate::openapi::words::{OmittedWord, OutcomeWord, PriorityWord, StatusWord};
+use self::words::{OmittedWord, OutcomeWord, PriorityWord, StatusWord};
 use crate::{json, links};
 
 /// Where a job stands, and what came out.

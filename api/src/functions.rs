@@ -5,19 +5,16 @@ use std::io::Write;
 use std::time::Duration;
 
 use crunch_common::Broker;
+use crunch_common::broker::BrokerConfig;
 use crunch_common::broker::{OtherLibrary, Pruned};
-use crunch_common::config::BrokerConfig;
 
 use crate::config::LoadFunctionsOptions;
-use crate::server::StartError;
+use crate::error::Error;
 
 /// Four beats of a worker with the longest lease, which is an hour: no process that lives is silent for so long.
 const UNUSED: Duration = Duration::from_secs(3600);
 
-pub(crate) fn load(
-    config: &BrokerConfig,
-    options: &LoadFunctionsOptions,
-) -> Result<(), StartError> {
+pub(crate) fn load(config: &BrokerConfig, options: &LoadFunctionsOptions) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let broker = Broker::new(config)?;
     let name = runtime.block_on(broker.load_functions())?;

@@ -9,20 +9,20 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Stream};
 
 use crate::config::{HealthTarget, SecurityConfig};
-use crate::server::StartError;
+use crate::error::Error;
 use crate::tls;
 
 /// A ready API answers at once; one that takes longer is not well.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(crate) fn check(target: &HealthTarget, security: &SecurityConfig) -> Result<(), StartError> {
+pub(crate) fn check(target: &HealthTarget, security: &SecurityConfig) -> Result<(), Error> {
     let tls = security.tls_cert.as_deref().map(tls::client_config).transpose()?;
     let status =
-        ask(target, tls).map_err(|error| StartError::Unhealthy { reason: error.to_string() })?;
+        ask(target, tls).map_err(|error| Error::Unhealthy { reason: error.to_string() })?;
     if status.contains(" 200 ") {
         return Ok(());
     }
-    Err(StartError::Unhealthy { reason: status })
+    Err(Error::Unhealthy { reason: status })
 }
 
 /// The status line of `GET /readyz`.

@@ -2,6 +2,7 @@
 //!
 //! HTTP in, broker out; no queue logic, and no code of any task: tasks are known by what workers declared.
 
+mod address;
 mod audit;
 mod auth;
 mod body;
@@ -13,17 +14,21 @@ mod config;
 mod connections;
 mod deliver;
 mod document;
+mod error;
 mod etag;
 mod functions;
 mod health;
 mod idempotency;
 mod json;
+mod keys;
+mod limits;
 mod links;
 mod listener;
 mod metrics;
 mod middleware;
 mod nearest;
 mod openapi;
+mod openapi_cache;
 mod parameters;
 mod places;
 mod prefer;
@@ -44,15 +49,16 @@ mod wire;
 
 use std::process::ExitCode;
 
-pub use auth::command::{KeysAction, KeysCommand, NewKey, Place, Revocation};
 pub use auth::{KeyId, Queues, Scope, Scopes};
 pub use browser::{HostName, HostNames, Origin, Origins};
 pub use config::{
     ApiConfig, AuditOptions, Auth, BrowserConfig, Command, HealthTarget, SecurityConfig, TaskRoute,
     TaskRoutes, UnknownTasks,
 };
+pub use error::Error;
+pub use keys::{KeysAction, KeysCommand, NewKey, Place, Revocation};
 pub use rate::Rate;
-pub use server::{Server, Shutdown, StartError};
+pub use server::{Server, Shutdown};
 pub use tls::TlsError;
 pub use webhook::{Allow, SecretText, WebhookConfig, WebhookUse};
 
@@ -82,12 +88,12 @@ pub fn main() -> ExitCode {
             return exit.code.into();
         }
     };
-    telemetry::start_but(&config.common.log, &QUIET, &BOUNDED);
+    telemetry::start_but(&config.log, &QUIET, &BOUNDED);
     let outcome = match &config.command {
         Some(Command::Health(target)) => health::check(target, &config.security),
-        Some(Command::Keys(command)) => auth::command::run(command),
-        Some(Command::Audit(options)) => audit::run(&config.common.broker, options),
-        Some(Command::LoadFunctions(options)) => functions::load(&config.common.broker, options),
+        Some(Command::Keys(command)) => keys::run(command),
+        Some(Command::Audit(options)) => audit::run(&config.broker, options),
+        Some(Command::LoadFunctions(options)) => functions::load(&config.broker, options),
         Some(Command::WebhookSecret) => {
             println!("{}", webhook::Secret::fresh().text());
             Ok(())

@@ -7,6 +7,9 @@ use crunch_common::job::JobId;
 
 use crate::auth::Ticket;
 
+/// What load balancers and supervisors ask, under names of their own: one word, which every page may know.
+pub(crate) const PROBES: [&str; 2] = ["/livez", "/readyz"];
+
 /// Base of absolute links.
 #[derive(Debug, Clone)]
 pub(crate) struct PublicUrl(String);

@@ -18,12 +18,13 @@ use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 
 use crate::budget::Budgets;
-use crate::connections::Connections;
+use crate::connections::{Connections, HEAD_DEADLINE, KEEP_ALIVE, Socket};
 use crate::routes;
-use crate::server::{HEAD_DEADLINE, KEEP_ALIVE, LAST_REQUESTS};
 use crate::state::App;
-use crate::wire::{Socket, Wire};
+use crate::wire::Wire;
 
+/// Requests under way when the listener closes get as long to end as the longest may take.
+const LAST_REQUESTS: u64 = 5;
 /// How many may knock at once: a crowd at the door does not keep others from being heard.
 const BACKLOG: i32 = 4096;
 /// A client that takes nothing of what it is sent, or is not there any more, is given up after this time.

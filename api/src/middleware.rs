@@ -18,10 +18,10 @@ use uuid::Builder;
 use crate::auth::SECRETS;
 use crate::budget::{Budgets, SMALL, Share, overloaded};
 use crate::connections::{self, Busy};
+use crate::limits::Standing;
+use crate::links::PROBES;
 use crate::metrics::{self, Sum};
 use crate::problem::{BURST, INTERNAL, NOT_FOUND, Problem};
-use crate::rate::Standing;
-use crate::routes::PROBES;
 use crate::state::App;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -5,10 +5,8 @@ mod names;
 mod refusals;
 mod replies;
 mod security;
-mod shelf;
 mod tasks;
 mod webhooks;
-pub(crate) mod words;
 
 use crunch_common::task::TaskDescriptor;
 use serde::Serialize;
@@ -21,8 +19,6 @@ use crate::config::TaskRoute;
 use crate::problem::{ProblemDocument, Violation};
 use crate::routes;
 use crate::submit::ItemDocument;
-
-pub(crate) use shelf::Shelf;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -97,6 +93,15 @@ pub(crate) fn document(routes: &[TaskRoute], tasks: &[&TaskDescriptor], server: 
         webhooks: document["webhooks"].take(),
         components: document["components"].take(),
     }
+}
+
+/// The same as JSON text.
+pub(crate) fn write(
+    routes: &[TaskRoute],
+    tasks: &[&TaskDescriptor],
+    server: &str,
+) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&document(routes, tasks, server))
 }
 
 /// The document in the order in which people read it.

@@ -3,6 +3,7 @@
 pub(crate) mod deliveries;
 pub(crate) mod docs;
 pub(crate) mod events;
+mod guard;
 pub(crate) mod health;
 pub(crate) mod jobs;
 pub(crate) mod metrics;
@@ -21,16 +22,14 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Responder, Route};
 
-use crate::auth::Access::{self, NeedsAndCounts, NeedsOrTicket, Open};
+use self::guard::Access::{self, NeedsAndCounts, NeedsOrTicket, Open};
+use self::guard::authorize;
 use crate::auth::Scope::{Admin, Cancel, Read, Submit};
-use crate::auth::authorize;
 use crate::config::TaskRoute;
+use crate::links::PROBES;
 use crate::parameters::{Accepts, Unknown};
 use crate::problem::{METHOD_NOT_ALLOWED, NOT_FOUND, Problem};
 use crate::state::App;
-
-/// What load balancers and supervisors ask, under names of their own: one word, which every page may know.
-pub(crate) const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
 /// What a handler answers.
 type Answer = Result<HttpResponse, Problem>;

@@ -10,112 +10,29 @@ use crunch_common::broker;
 use crunch_common::telemetry;
 use tokio::sync::watch;
 
-use crate::auth::{Authority, FileError, KeyFile, KeyRing};
+use crate::auth::{Authority, KeyFile, KeyRing};
 use crate::browser::Browsers;
 use crate::budget::Budgets;
 use crate::catalog::Catalog;
 use crate::config::{ApiConfig, BrowserConfig};
 use crate::connections::Connections;
 use crate::deliver::Deliverer;
+use crate::error::Error;
+use crate::limits::Limits;
 use crate::links::PublicUrl;
 use crate::listener;
 use crate::metrics::Figures;
+use crate::openapi;
+use crate::openapi_cache::OpenApiCache;
 use crate::places::Places;
-use crate::rate::Limits;
 use crate::service::{Readiness, Sweeper, come_round};
 use crate::state::App;
-use crate::tls::{Identity, TlsError};
+use crate::tls::Identity;
 use crate::watching::Watchers;
 use crate::webhook::Webhooks;
 
-/// A head must have arrived by then.
-pub(crate) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// How many log lines were left out is logged this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// Idle connections are kept as long as common proxies keep theirs, and a little longer.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Requests under way when the listener closes get as long to end as the longest may take.
-pub(crate) const LAST_REQUESTS: u64 = 5;
-
-/// Why the API did not start, or is not well.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The address is taken, or not ours to take.
-    #[error("cannot listen on {addr}: {source}")]
-    Bind {
-        /// Where it tried.
-        addr: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Anybody could reach an API that asks nobody who they are.
-    #[error(
-        "{addr} can be reached by others, and there are no API keys: name them in CRUNCH_API_KEYS, or set CRUNCH_AUTH=off to say that this is meant"
-    )]
-    Open {
-        /// Where it was to listen.
-        addr: SocketAddr,
-    },
-    /// Callers are to show keys, and are not to.
-    #[error(
-        "CRUNCH_AUTH=off says that nobody must show a key, and CRUNCH_API_KEYS names a file of keys: set one of them"
-    )]
-    Contradiction,
-    /// The API keys cannot be had.
-    #[error("CRUNCH_API_KEYS: {0}")]
-    Keys(#[from] FileError),
-    /// There is to be TLS, and cannot be.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// Webhooks cannot be signed, or their receivers not be trusted, as it is set up.
-    #[error("{reason}")]
-    Webhooks {
-        /// What is wrong; never a secret.
-        reason: String,
-    },
-    /// Redis cannot be used as it is set up.
-    #[error(transparent)]
-    Broker(#[from] broker::Error),
-    /// The system refused something else.
-    #[error("the system refused: {0}")]
-    System(#[from] std::io::Error),
-    /// An audit has found something that is still wrong.
-    #[error("the audit is not clean: {left} of {found} findings are left{advice}")]
-    Unclean {
-        /// How much it found.
-        found: u64,
-        /// How much of it is still wrong.
-        left: u64,
-        /// What to do about it.
-        advice: &'static str,
-    },
-    /// The API that was asked is not ready.
-    #[error("not ready: {reason}")]
-    Unhealthy {
-        /// What it answered.
-        reason: String,
-    },
-}
-
-impl StartError {
-    /// The code to exit with: 2 for wrong configuration, 1 for everything else.
-    #[must_use]
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Open { .. }
-            | Self::Contradiction
-            | Self::Keys(_)
-            | Self::Tls(_)
-            | Self::Webhooks { .. } => 2,
-            Self::Bind { .. }
-            | Self::Broker(_)
-            | Self::System(_)
-            | Self::Unhealthy { .. }
-            | Self::Unclean { .. } => 1,
-        }
-    }
-}
 
 /// When to stop: the first wish drains, each further one ends what is being waited for.
 #[derive(Debug, Clone)]
@@ -165,21 +82,21 @@ impl Server {
     ///
     /// # Errors
     /// If the port cannot be had, or the configuration would open the API to everybody.
-    pub fn bind(config: ApiConfig) -> Result<Self, StartError> {
+    pub fn bind(config: ApiConfig) -> Result<Self, Error> {
         if config.is_open_to_others() {
-            return Err(StartError::Open { addr: config.addr });
+            return Err(Error::Open { addr: config.addr });
         }
         if config.auth.is_some() && config.security.keys.is_some() {
-            return Err(StartError::Contradiction);
+            return Err(Error::Contradiction);
         }
         let keys = config.security.keys.as_deref().map(|path| KeyRing::open(KeyFile::new(path)));
         let keys = keys.transpose()?.map(Arc::new);
         let tls = config.security.tls().map(Identity::open).transpose()?.map(Arc::new);
         let webhooks =
-            Webhooks::new(&config.webhooks).map_err(|reason| StartError::Webhooks { reason })?;
+            Webhooks::new(&config.webhooks).map_err(|reason| Error::Webhooks { reason })?;
         let webhooks = Arc::new(webhooks);
-        let broker = Broker::new(&config.common.broker)?.insisting_on(&config.durability);
-        let taken = |source| StartError::Bind { addr: config.addr, source };
+        let broker = Broker::new(&config.broker)?.insisting_on(&config.durability);
+        let taken = |source| Error::Bind { addr: config.addr, source };
         let listener = TcpListener::bind(config.addr).map_err(taken)?;
         let addr = listener.local_addr()?;
         if addr.ip().is_unspecified() && config.public_url.is_none() {
@@ -207,7 +124,7 @@ impl Server {
     ///
     /// # Errors
     /// If Redis is there but cannot be used as it is set up, or the system refuses.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
         let catalog = Arc::new(Catalog::new(self.broker.separate(), self.config.unknown_tasks));
         let readiness = Arc::new(Readiness::new(&self.broker));
         if let Err(refused @ broker::Error::Refused { .. }) = readiness.tick().await {
@@ -232,7 +149,7 @@ impl Server {
             public_url,
             watchers: watchers.clone(),
             task_routes: self.config.routes.clone(),
-            openapi: Arc::default(),
+            openapi: OpenApiCache::new(openapi::write).into(),
             webhooks: self.webhooks.clone(),
         };
         let stop = watch::Sender::new(false);
@@ -248,7 +165,7 @@ impl Server {
         tracing::info!(
             address = %self.addr,
             public_url = %app.public_url,
-            redis = %self.config.common.broker.redis_url,
+            redis = %self.config.broker.redis_url,
             "serving"
         );
         let tls = self.tls.as_ref().map(Identity::server_config).transpose()?;
@@ -343,7 +260,7 @@ async fn close_unless_hurried(shutdown: &Shutdown, close: impl Future<Output = (
 }
 
 /// Serves as configured until SIGTERM or SIGINT.
-pub(crate) fn serve(config: ApiConfig) -> Result<(), StartError> {
+pub(crate) fn serve(config: ApiConfig) -> Result<(), Error> {
     let server = Server::bind(config)?;
     actix_web::rt::System::new().block_on(async {
         let shutdown = Shutdown::default();

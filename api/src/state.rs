@@ -9,11 +9,11 @@ use crate::browser::Browsers;
 use crate::budget::Budgets;
 use crate::catalog::Catalog;
 use crate::config::TaskRoutes;
+use crate::limits::Limits;
 use crate::links::PublicUrl;
 use crate::metrics::Figures;
-use crate::openapi::Shelf;
+use crate::openapi_cache::OpenApiCache;
 use crate::places::Places;
-use crate::rate::Limits;
 use crate::service::Readiness;
 use crate::watching::Watchers;
 use crate::webhook::Webhooks;
@@ -33,7 +33,7 @@ pub(crate) struct App {
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) public_url: PublicUrl,
     pub(crate) task_routes: TaskRoutes,
-    pub(crate) openapi: Arc<Shelf>,
+    pub(crate) openapi: Arc<OpenApiCache>,
     pub(crate) webhooks: Arc<Webhooks>,
 }
 

@@ -5,6 +5,7 @@ mod envelope;
 mod fit;
 mod given;
 mod lines;
+mod names;
 mod options;
 mod schema;
 mod webhook;

@@ -7,7 +7,6 @@
 
 mod framing;
 
-use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -15,21 +14,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix_web::web::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::budget::{Budget, SMALL, Share};
-use crate::connections;
+use crate::connections::{self, Leftover, Socket};
 use framing::Framing;
 
 /// So much is read of a request that has to wait: enough to notice that a client has hung up.
 const READ_AHEAD: usize = 8 * 1024;
 /// So much is handed over before the library has to use it: it would gather 128 KiB of each connection otherwise.
 const AT_ONCE: usize = 32 * 1024;
-
-/// A connection, encrypted or not.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + fmt::Debug {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + fmt::Debug> Socket for T {}
 
 /// A connection as the HTTP library is to see it.
 #[derive(Debug)]
@@ -231,17 +225,5 @@ impl Drop for Wire {
             let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
             connections::leave(Leftover(stream));
         }
-    }
-}
-
-/// A connection on which every answer was sent, and whose client may still be sending.
-#[derive(Debug)]
-pub(crate) struct Leftover(Box<dyn Socket>);
-
-impl Leftover {
-    /// Closes our side, and discards what the client sends until it closes its own.
-    pub(crate) async fn drain(mut self) -> io::Result<()> {
-        self.0.shutdown().await?;
-        tokio::io::copy(&mut self.0, &mut tokio::io::sink()).await.map(|_| ())
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crunch_common::broker::BrokerConfig;
 use crunch_common::broker::{Broker, Durability, Enqueued, NewJob, Start};
-use crunch_common::config::BrokerConfig;
 use crunch_common::job::{JobOptions, Priority};
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskDescriptor;

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crunch_common::broker::DurabilityConfig;
 use crunch_common::broker::{Broker, Durability};
-use crunch_common::config::DurabilityConfig;
 use futures_util::future::join_all;
 
 use crate::figures::{Samples, Unit};

@@ -40,7 +40,7 @@ struct Due {
 /// Runs until it is asked to stop.
 pub(crate) async fn run(arguments: &Arguments) {
     let configuration = configuration(&arguments.redis_url, arguments.slots);
-    telemetry::start(&configuration.common.log);
+    telemetry::start(&configuration.log);
     let worker = Worker::new(configuration);
     if arguments.timed {
         return run_timed(worker).await;

@@ -15,6 +15,8 @@
 mod audit;
 mod bulk;
 mod bury;
+mod check;
+mod config;
 mod connection;
 mod depth;
 mod durability;
@@ -39,6 +41,7 @@ mod submit;
 mod submitter;
 mod subscription;
 mod sweep;
+mod transfer;
 mod wakeup;
 mod watch;
 mod webhook;
@@ -51,8 +54,9 @@ use redis::io::tcp::TcpSettings;
 
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
 pub use bury::Buried;
+pub use config::{BrokerConfig, InvalidRedisUrl, RedisUrl};
 pub use depth::Depth;
-pub use durability::{Durability, InvalidDurability};
+pub use durability::{Durability, DurabilityConfig, InvalidDurability};
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled, Strand, TaskNames};
 pub use fleet::{RunningJob, WorkerPage, WorkerSummary};
@@ -74,7 +78,6 @@ pub use wakeup::{Control, Controls};
 pub use watch::{Change, Changes, Event, Followed, LogLine};
 pub use webhook::{Delivery, DeliveryOrder, Webhook};
 
-use crate::config::{BrokerConfig, DurabilityConfig};
 use crate::job::Partition;
 use bulk::Bulk;
 use connection::Link;
@@ -262,5 +265,12 @@ impl Broker {
         // Without memory it still serves this one, as it serves everything that makes room.
         self.probe().await?;
         self.check_durability().await
+    }
+
+    /// The same broker, whose every submission is at least as durable as `config` says.
+    #[must_use]
+    pub fn insisting_on(self, config: &DurabilityConfig) -> Self {
+        let submitters = Submitters::new(&self.settings, &self.client, config.replicas);
+        Self { insists: *config, submitters: submitters.into(), ..self }
     }
 }

@@ -4,140 +4,16 @@
 //! that may hold a secret (`hide_env_values`) is never printed. A variable that is set to nothing is not set: a compose file
 //! that hands on `${X:-}` does so for whoever sets nothing.
 
-mod redis_url;
+mod parse;
 
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
-use std::str::FromStr;
-use std::time::Duration;
 
-use clap::builder::{Resettable, TypedValueParser};
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, Command, Parser};
+use clap::{Arg, ArgMatches, Command, Parser};
 
-pub use redis_url::{InvalidRedisUrl, RedisUrl};
-
-use crate::broker::{Durability, KeyPrefix};
-use crate::job::PARTITIONS_MAX;
-use crate::telemetry::LogConfig;
-
-/// Where the jobs are.
-#[derive(Debug, Clone, Args)]
-pub struct BrokerConfig {
-    /// Address of Redis: redis://user:password@host:port/database, or redis+unix:///path/of/socket. Special characters
-    /// of user and password are percent-encoded.
-    #[arg(
-        long,
-        env = "CRUNCH_REDIS_URL",
-        value_name = "URL",
-        default_value = "redis://127.0.0.1:6379/",
-        hide_env_values = true
-    )]
-    pub redis_url: RedisUrl,
-
-    /// Leading part of every key and channel in Redis: 1 to 32 characters of a-z, 0-9, '_', '.' and '-'.
-    #[arg(long, env = "CRUNCH_KEY_PREFIX", value_name = "NAME", default_value = "crunch")]
-    pub key_prefix: KeyPrefix,
-
-    /// Number of partitions of the key space, 1 to 4096. Fixed once the key space is used.
-    #[arg(long, env = "CRUNCH_PARTITIONS", value_name = "N", default_value = "1", value_parser = whole_number::<u16>(1..=PARTITIONS_MAX as u64))]
-    pub partitions: u16,
-
-    /// Percent of Redis' maxmemory from which no new jobs are taken and ended ones are forgotten early, 1 to 100. Without
-    /// a maxmemory nothing happens.
-    #[arg(long, env = "CRUNCH_MEMORY_WATERMARK", value_name = "PERCENT", default_value = "70", value_parser = whole_number::<u8>(1..=100))]
-    pub memory_watermark: u8,
-
-    /// How many jobs may wait in one queue, 1 to 1 000 000 000. More are refused until some were taken.
-    #[arg(long, env = "CRUNCH_MAX_QUEUE_DEPTH", value_name = "JOBS", default_value = "10000000", value_parser = whole_number::<u64>(1..=1_000_000_000))]
-    pub max_queue_depth: u64,
-
-    /// How many queues may be known in a partition, 1 to 1 000 000. Jobs for a queue beyond them are refused; queues that
-    /// workers serve are always taken.
-    #[arg(long, env = "CRUNCH_MAX_QUEUES", value_name = "QUEUES", default_value = "50000", value_parser = whole_number::<u32>(1..=1_000_000))]
-    pub max_queues: u32,
-}
-
-impl Default for BrokerConfig {
-    fn default() -> Self {
-        Self {
-            redis_url: RedisUrl::default(),
-            key_prefix: "crunch".parse().expect("the default prefix is a valid name"),
-            partitions: 1,
-            memory_watermark: 70,
-            max_queue_depth: 10_000_000,
-            max_queues: 50_000,
-        }
-    }
-}
-
-/// How safe a submission is before it is answered.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct DurabilityConfig {
-    /// What a submission is safe from before it is answered; a request may ask for more, never for less. `memory`: Redis
-    /// accepted it. `fsync`: it is on the disk of Redis. `replica`: a replica has it. `fsync,replica`: both.
-    #[arg(long, env = "CRUNCH_DURABILITY", value_name = "LEVEL", default_value = "memory")]
-    pub durability: Durability,
-
-    /// How many replicas must have a submission for `replica`, 1 to 16.
-    #[arg(long = "durability-replicas", env = "CRUNCH_DURABILITY_REPLICAS", value_name = "N", default_value = "1", value_parser = whole_number::<u16>(1..=16))]
-    pub replicas: u16,
-}
-
-impl Default for DurabilityConfig {
-    fn default() -> Self {
-        Self { durability: Durability::MEMORY, replicas: 1 }
-    }
-}
-
-/// Reads a whole number within a range.
-pub fn whole_number<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
-    range: std::ops::RangeInclusive<u64>,
-) -> impl TypedValueParser<Value = T> {
-    move |text: &str| -> Result<T, String> {
-        let expected =
-            || format!("expected a whole number from {} to {}", range.start(), range.end());
-        let number =
-            text.parse().ok().filter(|number| range.contains(number)).ok_or_else(expected)?;
-        T::try_from(number).map_err(|_| expected())
-    }
-}
-
-/// Reads a duration given as whole milliseconds within a range.
-pub fn milliseconds(
-    range: std::ops::RangeInclusive<u64>,
-) -> impl TypedValueParser<Value = Duration> {
-    move |text: &str| -> Result<Duration, String> {
-        let expected =
-            || format!("expected whole milliseconds from {} to {}", range.start(), range.end());
-        let number =
-            text.parse().ok().filter(|number| range.contains(number)).ok_or_else(expected)?;
-        Ok(Duration::from_millis(number))
-    }
-}
-
-/// Reads an address to listen on.
-///
-/// # Errors
-/// If it is none.
-pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
-}
-
-/// Reads a list separated by commas; blanks around an item are dropped.
-///
-/// # Errors
-/// If an item is not what is expected.
-pub fn comma_separated<T>(text: &str) -> Result<Vec<T>, String>
-where
-    T: FromStr,
-    T::Err: std::fmt::Display,
-{
-    let read =
-        |item: &str| item.trim().parse().map_err(|error| format!("{:?} {error}", item.trim()));
-    text.split(',').map(read).collect()
-}
+pub use parse::{comma_separated, milliseconds, socket_address, whole_number};
 
 /// A mistake in the configuration, or a request for help: what to print, and the exit code.
 #[derive(Debug)]
@@ -238,23 +114,12 @@ fn explain(command: &Command, error: &clap::Error) -> Option<String> {
     Some(format!("{}: {variable}{value}: {accepted}\n", command.get_name()))
 }
 
-/// What every process of Crunch reads.
-#[derive(Debug, Clone, Args)]
-pub struct CommonConfig {
-    /// Where the jobs are.
-    #[command(flatten)]
-    pub broker: BrokerConfig,
-
-    /// What is logged.
-    #[command(flatten)]
-    pub log: LogConfig,
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::broker::{BrokerConfig, RedisUrl};
 
     #[derive(Debug, Parser)]
     #[command(name = "program")]

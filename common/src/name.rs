@@ -3,6 +3,9 @@
 //! Names become parts of Redis keys, so nothing that could end a key segment (`:`), open a hash tag (`{`) or act as a
 //! pattern (`*`) may ever pass.
 
+/// The task that delivers webhooks, and the queue of that name. `broker/lua/lifecycle.lua` makes its jobs; the API runs them.
+pub(crate) const WEBHOOKS: &str = "crunch.webhooks";
+
 /// A name that does not match `[a-z0-9][a-z0-9_.-]{0,63}`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -9,6 +9,6 @@ impl QueueName {
     /// Whether it is Crunch's own: deliveries of webhooks wait there, and nobody else may put or take anything.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        self.as_str() == crate::task::WEBHOOKS
+        self.as_str() == crate::name::WEBHOOKS
     }
 }

@@ -5,6 +5,7 @@
 
 mod door;
 mod growth;
+mod measure;
 mod meter;
 mod patterns;
 mod prices;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::backoff::Backoff;
-use crate::job::{ContentType, Priority};
+use crate::job::{ContentType, JobOptions, Priority};
+use crate::name::WEBHOOKS;
 use crate::queue::QueueName;
 use crate::schema::Schema;
 use crate::time::as_ms;
@@ -14,9 +15,6 @@ crate::name::checked_name! {
     /// Name of a task: 1–64 characters of `[a-z0-9_.-]`, starting with a letter or digit.
     TaskName
 }
-
-/// The task that delivers webhooks, and the queue of that name. `lua/lifecycle.lua` makes its jobs; the API runs them.
-pub const WEBHOOKS: &str = "crunch.webhooks";
 
 impl TaskName {
     /// The task that delivers webhooks.
@@ -85,10 +83,6 @@ impl TaskDescriptor {
     pub const MAX_PAYLOAD_LIMIT: u64 = 64 * 1024 * 1024;
     /// No task may have larger results than this, in bytes: the same, for the way back.
     pub const MAX_RESULT_LIMIT: u64 = 64 * 1024 * 1024;
-    /// The default of [`TaskDescriptor::timeout`].
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
-    /// The default of [`TaskDescriptor::max_attempts`].
-    pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
 
     /// A task of that name with every default.
     #[must_use]
@@ -99,8 +93,8 @@ impl TaskDescriptor {
             description: String::new(),
             accepts: vec![ContentType::json()],
             content_type: ContentType::json(),
-            timeout: Self::DEFAULT_TIMEOUT,
-            max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
+            timeout: JobOptions::DEFAULT_TIMEOUT,
+            max_attempts: JobOptions::DEFAULT_MAX_ATTEMPTS,
             backoff: Backoff::FOR_ATTEMPTS,
             priority: Priority::Normal,
             retention_ms: None,

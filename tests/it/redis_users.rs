@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crunch_common::Broker;
+use crunch_common::broker::BrokerConfig;
 use crunch_common::broker::{Library, OtherLibrary, Pruned};
-use crunch_common::config::BrokerConfig;
 use crunch_tests::{RedisServer, Stack, eventually};
 use redis::RedisError;
 use serde_json::json;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use crunch_common::broker::BrokerConfig;
 use crunch_common::broker::{Broker, Library};
-use crunch_common::config::BrokerConfig;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 

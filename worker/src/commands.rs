@@ -8,6 +8,7 @@ mod duration;
 mod problem;
 mod program;
 mod schema;
+mod setting;
 mod table;
 
 use std::collections::HashMap;
@@ -19,8 +20,9 @@ use toml::de::DeTable;
 
 use crate::registry::Registry;
 use crate::{Task, tasks};
-use declaration::{Declaration, Setting};
+use declaration::Declaration;
 use problem::{Page, Problem};
+use setting::Setting;
 use table::Table;
 
 /// What a file declares.

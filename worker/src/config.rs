@@ -6,18 +6,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use crunch_common::config::{
-    CommonConfig, comma_separated, milliseconds, socket_address, whole_number,
-};
+use crunch_common::broker::BrokerConfig;
+use crunch_common::config::{comma_separated, milliseconds, socket_address, whole_number};
 use crunch_common::queue::QueueName;
+use crunch_common::telemetry::LogConfig;
 
 /// Takes jobs from Redis and runs them.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "crunch-worker", version)]
 pub struct WorkerConfig {
-    /// What API and workers share.
+    /// Where the jobs are.
     #[command(flatten)]
-    pub common: CommonConfig,
+    pub broker: BrokerConfig,
+
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogConfig,
 
     /// How many jobs run at once, 1 to 1024. Default: the number of CPUs.
     #[arg(long, env = "CRUNCH_WORKER_CONCURRENCY", value_name = "N",

@@ -17,16 +17,12 @@ use tracing::field::{Empty, display};
 
 use crate::input::{Input, LONGEST_FETCH, NoInput};
 use crate::registry::Registry;
-use crate::running::{RunningJobs, Stop, StopReason};
-use crate::service::Reporter;
+use crate::reporter::Reporter;
+use crate::running::{RunningJobs, STOP_GRACE, Stop, StopReason};
 use crate::slots::Slot;
 use crate::suspension::Suspensions;
 use crate::{JobContext, Task, TaskError};
 use crate::{metrics, results};
-
-/// How long a handler may take to return once it was asked to stop. A command gets TERM, five seconds, then KILL: one
-/// second more than that.
-pub(crate) const STOP_GRACE: Duration = Duration::from_secs(6);
 
 /// What running jobs needs.
 #[derive(Debug)]

@@ -6,7 +6,6 @@
 //! (`attendant.rs`) answers, so that no handler can keep it from doing so.
 
 mod ask;
-mod attendant;
 mod pulse;
 mod server;
 
@@ -19,7 +18,6 @@ use crunch_common::time::whole_ms;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use ask::ask;
-pub(crate) use attendant::Attendant;
 pub(crate) use pulse::{Expected, Pulse};
 pub(crate) use server::Server;
 

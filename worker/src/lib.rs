@@ -43,6 +43,7 @@
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
+mod attendant;
 mod commands;
 mod config;
 mod consumers;
@@ -56,6 +57,7 @@ mod metrics;
 mod process;
 mod quote;
 mod registry;
+mod reporter;
 mod results;
 mod running;
 mod service;

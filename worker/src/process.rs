@@ -20,16 +20,17 @@ mod launched;
 mod launcher;
 mod lines;
 mod oneshot;
+mod pipes;
 mod protocol;
 mod session;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use launched::Pipes;
 pub(crate) use launcher::take_over_if_launched;
 pub(crate) use lines::each_line;
 pub(crate) use oneshot::Oneshot;
+use pipes::Pipes;
 
 /// Names of what a command finds in its environment about its job.
 pub(crate) mod variable {

@@ -10,6 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::JobContext;
 
+/// How long a handler may take to return once it was asked to stop. A command gets TERM, five seconds, then KILL: one
+/// second more than that.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(6);
+
 /// Why a handler is asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopReason {
@@ -78,7 +82,7 @@ struct Jobs {
 const SETTLING_MARGIN: Duration = Duration::from_secs(5);
 
 fn abandoned_at(ends: Instant) -> Instant {
-    ends + crate::executor::STOP_GRACE + SETTLING_MARGIN
+    ends + STOP_GRACE + SETTLING_MARGIN
 }
 
 impl RunningJobs {

@@ -7,7 +7,6 @@ mod heartbeat;
 mod inbox;
 mod listener;
 mod processor;
-mod reporter;
 mod rotation;
 mod upload;
 
@@ -21,7 +20,6 @@ pub(crate) use control::Control;
 pub(crate) use heartbeat::Heartbeat;
 pub(crate) use listener::{Listener, Look};
 pub(crate) use processor::Processor;
-pub(crate) use reporter::Reporter;
 pub(crate) use rotation::Rotation;
 
 /// Tells once when Redis goes and once when it comes back, and how long to wait meanwhile.

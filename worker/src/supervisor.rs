@@ -95,7 +95,7 @@ impl Supervisor {
             tokio::spawn(server.run());
         }
         let (dead, graves) = mpsc::channel(GRAVES);
-        let undertaker = Undertaker { broker: Broker::new(&config.common.broker)?, graves };
+        let undertaker = Undertaker { broker: Broker::new(&config.broker)?, graves };
         let undertaker = tokio::spawn(undertaker.run());
         let (wishes, wish) = watch::channel(0);
         tracing::info!(workers, "supervisor starts");

@@ -13,16 +13,18 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::attendant::Attendant;
 use crate::commands::Commands;
 use crate::config::{Command, WorkerConfig};
 use crate::consumers::Consumers;
-use crate::executor::{Executor, Logged, STOP_GRACE};
-use crate::health::{self, Attendant, Health};
+use crate::executor::{Executor, Logged};
+use crate::health::{self, Health};
 use crate::input::Input;
 use crate::process::{OPEN_FILES, take_over_if_launched};
 use crate::registry::{DuplicateTask, Registry};
-use crate::running::{RunningJobs, StopReason};
-use crate::service::{Announcer, Control, Heartbeat, Reachability, Reporter};
+use crate::reporter::Reporter;
+use crate::running::{RunningJobs, STOP_GRACE, StopReason};
+use crate::service::{Announcer, Control, Heartbeat, Reachability};
 use crate::supervisor::{Lifeline, take_over_if_wished};
 use crate::suspension::Suspensions;
 use crate::{Error, Task, tasks};
@@ -80,7 +82,7 @@ impl Worker {
         if let Some(Command::Health { at }) = config.command {
             return Err(asked_for_health(at.or(config.addr)));
         }
-        telemetry::start(&config.common.log);
+        telemetry::start(&config.log);
         Ok(Self::new(config))
     }
 
@@ -140,7 +142,7 @@ impl Worker {
         let lifeline = self.lifeline.clone();
         let (config, registry) = self.complete()?;
         lifeline.iter().for_each(Lifeline::tell_configured);
-        let (broker, health) = (Broker::new(&config.common.broker)?, Health::default());
+        let (broker, health) = (Broker::new(&config.broker)?, Health::default());
         let worker = lifeline.as_ref().map_or_else(WorkerId::generate, Lifeline::worker);
         let attendant = Attendant::hire(&config, lifeline, &health, &broker)?;
         if wait_for_redis(&broker, &shutdown).await? {

@@ -189,7 +189,7 @@ impl KeyFile {
         FileError::Unreachable { path: self.path.clone(), source }
     }
 
-    pub(super) fn broken(&self, reason: impl Into<String>) -> FileError {
+    pub(crate) fn broken(&self, reason: impl Into<String>) -> FileError {
         FileError::Broken { path: self.path.clone(), reason: reason.into() }
     }
 }

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Answer;
-use super::results::there;
-use super::sight::visible;
+use super::sight::{there, visible};
 use crate::auth::Caller;
 use crate::document::{AttemptDocument, Items, ok};
 use crate::state::App;

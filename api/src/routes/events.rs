@@ -7,11 +7,10 @@ use crunch_common::job::JobId;
 use utoipa::ToSchema;
 
 use super::Answer;
-use super::results::there;
-use super::sight::visible;
+use super::sight::{there, visible};
 use crate::auth::Caller;
+use crate::document::words::EventWord;
 use crate::document::{LogDocument, LogPage};
-use crate::openapi::words::EventWord;
 use crate::problem::Problem;
 use crate::query;
 use crate::state::App;

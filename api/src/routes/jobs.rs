@@ -9,13 +9,12 @@ use crunch_common::broker::{
 };
 
 use super::Answer;
-use super::results::there;
-use super::sight::{job_there, job_when, known_queue, visible};
+use super::sight::{job_there, job_when, known_queue, there, visible};
 use crate::auth::Caller;
+use crate::document::words::StatusWord;
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
 use crate::etag::{self, Known};
 use crate::metrics;
-use crate::openapi::words::StatusWord;
 use crate::prefer::Wish;
 use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
 use crate::query;

@@ -18,21 +18,22 @@ static UNWRITTEN: LogLimit = LogLimit::new(BURST);
         (status = 304, description = "Unchanged since the ETag of If-None-Match"),
     ))]
 pub(crate) async fn openapi(app: web::Data<App>, request: HttpRequest) -> Answer {
-    let edition = app.openapi.newest(&app).map_err(|error| {
+    let server = app.public_url.to_string();
+    let document = app.openapi.get(&app.catalog, &app.task_routes, &server).map_err(|error| {
         if let Some(left_out) = UNWRITTEN.admit() {
             tracing::error!(%error, left_out, "the OpenAPI document cannot be written");
         }
         Problem::new(INTERNAL, "the document could not be written")
     })?;
-    let unchanged = etag::is_known(&request, &edition.tag);
+    let unchanged = etag::is_known(&request, &document.tag);
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
-        .insert_header((header::ETAG, edition.tag))
+        .insert_header((header::ETAG, document.tag))
         .insert_header((header::CACHE_CONTROL, "no-cache"));
     if unchanged {
         return Ok(response.finish());
     }
-    Ok(response.content_type("application/json").body(edition.text))
+    Ok(response.content_type("application/json").body(document.text))
 }
 
 /// What a problem type means.

@@ -2,16 +2,15 @@
 
 use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use crunch_common::broker::{Lookup, Tombstone};
 use crunch_common::job::{Payload, Status};
 
 use super::Answer;
-use super::sight::{job_there, job_when, visible};
+use super::sight::{job_there, job_when, there, visible};
 use crate::auth::Caller;
 use crate::budget::SMALL;
 use crate::document::JobDocument;
 use crate::prefer::Wish;
-use crate::problem::{GONE, INTERNAL, JOB_CANCELED, Problem, TRIMMED};
+use crate::problem::{INTERNAL, JOB_CANCELED, Problem, TRIMMED};
 use crate::state::App;
 use crate::watching::Until;
 
@@ -143,16 +142,4 @@ fn bytes(payload: &Payload) -> HttpResponseBuilder {
         .insert_header((header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"))
         .insert_header((header::CACHE_CONTROL, "private, no-cache"));
     response
-}
-
-/// What was looked up, or the problem that says why it is not there.
-pub(crate) fn there<T>(lookup: Lookup<T>) -> Result<T, Problem> {
-    match lookup {
-        Lookup::Found(found) => Ok(found),
-        Lookup::Gone(Tombstone::Deleted) => Err(Problem::new(GONE, "the job was deleted")),
-        Lookup::Gone(Tombstone::Trimmed) => {
-            Err(Problem::new(TRIMMED, "the job had ended and was forgotten to make room"))
-        }
-        Lookup::Unknown => Err(Problem::no_such_job()),
-    }
 }

@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
-use crunch_common::broker::{JobRecord, Lookup};
+use crunch_common::broker::{JobRecord, Lookup, Tombstone};
 use crunch_common::job::JobId;
 use crunch_common::queue::QueueName;
 
-use super::results::there;
 use crate::auth::Caller;
-use crate::problem::{NOT_FOUND, Problem};
+use crate::problem::{GONE, NOT_FOUND, Problem, TRIMMED};
 use crate::state::App;
 use crate::watching::Until;
 
@@ -79,5 +78,17 @@ fn seen(caller: &Caller, lookup: Lookup<JobRecord>) -> Result<JobRecord, Problem
         // What is left of a job does not tell its queue any more.
         Lookup::Gone(_) if caller.queues().is_none() => there(lookup),
         Lookup::Found(_) | Lookup::Gone(_) | Lookup::Unknown => Err(Problem::no_such_job()),
+    }
+}
+
+/// What was looked up, or the problem that says why it is not there.
+pub(crate) fn there<T>(lookup: Lookup<T>) -> Result<T, Problem> {
+    match lookup {
+        Lookup::Found(found) => Ok(found),
+        Lookup::Gone(Tombstone::Deleted) => Err(Problem::new(GONE, "the job was deleted")),
+        Lookup::Gone(Tombstone::Trimmed) => {
+            Err(Problem::new(TRIMMED, "the job had ended and was forgotten to make room"))
+        }
+        Lookup::Unknown => Err(Problem::no_such_job()),
     }
 }

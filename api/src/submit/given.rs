@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde_json::value::RawValue;
 
-use super::Options;
+use super::names;
 use crate::json::Members;
 use crate::nearest::nearest;
 use crate::problem::{Problem, Violation};
@@ -90,7 +90,7 @@ impl Refusal {
         match self {
             Self::Unknown => {
                 let mut detail = format!("there is no member {name:?} here");
-                if let Some(nearest) = nearest(name, Options::members()) {
+                if let Some(nearest) = nearest(name, names::members()) {
                     detail += &format!("; did you mean {nearest}?");
                 }
                 Violation::new(member, detail)
@@ -102,7 +102,7 @@ impl Refusal {
     /// As a 400, for the query parameter of that name.
     pub(super) fn into_problem(self, name: &str) -> Problem {
         match self {
-            Self::Unknown => query::unknown(name, Options::parameters()),
+            Self::Unknown => query::unknown(name, names::parameters()),
             Self::Wrong { detail, .. } => query::invalid(name, detail),
         }
     }

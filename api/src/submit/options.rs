@@ -8,6 +8,7 @@ use crunch_common::queue::QueueName;
 use crunch_common::time::{Timestamp, whole_ms};
 
 use super::given::{Given, Refusal, pointer_segment, refused};
+use super::names::NAMES;
 use super::webhook;
 use crate::idempotency::Key;
 use crate::prefer::WAIT;
@@ -34,36 +35,9 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Every name that [`Options::set`] knows.
-    pub(crate) const NAMES: [&str; 12] = [
-        "queue",
-        "priority",
-        "delay_ms",
-        "run_at",
-        "timeout_ms",
-        "deadline_ms",
-        "max_attempts",
-        "retention_ms",
-        "durability",
-        "idempotency_key",
-        "metadata",
-        "webhook",
-    ];
-
-    /// Every member of an envelope.
-    pub(super) fn members() -> impl Iterator<Item = &'static str> {
-        ["task", "payload"].into_iter().chain(Self::NAMES)
-    }
-
-    /// Every query parameter of a submission.
-    pub(super) fn parameters() -> impl Iterator<Item = &'static str> {
-        let scalar = Self::NAMES.into_iter().filter(|name| !["metadata", "webhook"].contains(name));
-        scalar.chain(["metadata.<key>", "webhook.url", "webhook.events", WAIT])
-    }
-
     /// Takes one option; `null` leaves it unsaid.
     pub(crate) fn set(&mut self, name: &str, value: Given<'_>) -> Result<(), Refusal> {
-        if !Self::NAMES.contains(&name) {
+        if !NAMES.contains(&name) {
             return Err(Refusal::Unknown);
         }
         if value.is_null() {

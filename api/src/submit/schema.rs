@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use utoipa::{IntoParams, ToSchema};
 
-use crate::openapi::words::{DurabilityWord, PriorityWord, WebhookEventWord};
+use crate::document::words::{DurabilityWord, PriorityWord, WebhookEventWord};
 
 /// Everything that may be said beside a payload; what is left out is up to the task.
 #[derive(ToSchema, IntoParams)]
@@ -111,7 +111,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::submit::Options;
+    use crate::submit::names::NAMES;
 
     #[test]
     fn the_described_options_are_those_that_are_read() {
@@ -119,7 +119,7 @@ mod tests {
         let described: BTreeSet<_> = described.iter().map(|it| it.name.as_str()).collect();
         // These have names of their own in a query.
         let not_described = ["metadata", "webhook"];
-        let read = Options::NAMES.into_iter().filter(|name| !not_described.contains(name));
+        let read = NAMES.into_iter().filter(|name| !not_described.contains(name));
         assert_eq!(described, read.collect());
     }
 }

@@ -5,6 +5,7 @@
 //! call, in one step, by what is true at that moment. So a busy system audits clean, and nothing is healed by hearsay.
 
 mod finding;
+mod kind;
 mod notes;
 mod scan;
 mod suspect;
@@ -17,9 +18,10 @@ use std::time::Duration;
 use redis::{Pipeline, Value};
 use tokio::time::Instant;
 
-pub use finding::{Audit, FindingKind, Tally};
+pub use finding::{Audit, Tally};
+pub use kind::FindingKind;
 
-use self::finding::Kinds;
+use self::kind::Kinds;
 use self::notes::Notes;
 use self::suspect::{Case, Suspect, Verdict, read_left, read_verdict};
 use super::error::Error;

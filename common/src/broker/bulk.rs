@@ -13,9 +13,10 @@ use redis::{Pipeline, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::connection::{Link, way};
+use super::Settings;
+use super::connection::Link;
 use super::error::Error;
-use super::{CALL_DEADLINE, Settings};
+use super::transfer::Slowest;
 
 /// What is larger has a connection to itself.
 pub(crate) const LARGE: usize = 64 * 1024;
@@ -23,33 +24,6 @@ pub(crate) const LARGE: usize = 64 * 1024;
 const AT_ONCE: usize = 4;
 /// A connection that nobody used for this long is closed: Redis' connections are few.
 const KEPT: Duration = Duration::from_secs(10);
-
-/// How slow a line may be before a read is given up although bytes still arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Slowest {
-    /// 512 KiB/s: somebody waits for the answer.
-    ForCaller,
-    /// 16 KiB/s: a job waits, whose own deadline, cancellation or lease ends the wait. A try that is given up is repeated from
-    /// the start, so it is to go on where dozens of workers share one line.
-    ForJob,
-}
-
-impl Slowest {
-    /// How long so many bytes may take.
-    pub(crate) fn patience(self, bytes: u64) -> Duration {
-        let rate = match self {
-            Self::ForCaller => 512 * 1024,
-            Self::ForJob => 16 * 1024,
-        };
-        CALL_DEADLINE + Duration::from_millis(bytes.saturating_mul(1000) / rate)
-    }
-}
-
-/// How long a write of so many bytes may take that was given up so many times before. On a line of 16 KiB/s the sixth try arrives.
-pub(crate) fn patience_for_writing(bytes: usize, given_up: u32) -> Duration {
-    const MOST_DOUBLINGS: u32 = 6;
-    (CALL_DEADLINE + way(bytes)) * 2_u32.pow(given_up.min(MOST_DOUBLINGS))
-}
 
 /// A few connections for large values, opened when they are needed. Clones share them.
 #[derive(Clone)]

@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::error::{Error, Remedy, classify};
 use super::flow::Flow;
 use super::functions::Function;
+use super::reply::server_errors;
+use super::transfer::way;
 use super::{CALL_DEADLINE, Settings, opening};
 use crate::backoff::Backoff;
 use crate::job::Partition;
@@ -25,8 +27,6 @@ use crate::telemetry::metrics::REDIS_CONNECTS;
 
 /// Longer than any TCP handshake on a working network; shorter than the 2 s in which a client gets its 503.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// What any network between us and Redis carries, in bytes a second: large payloads and results get time for their way.
-const SLOWEST_NETWORK: u64 = 512 * 1024;
 
 /// How a call may be repeated when its connection breaks under it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +66,6 @@ impl Call {
     pub(crate) fn carrying(self, bytes: usize) -> Self {
         Self { patience: self.patience + way(bytes), ..self }
     }
-}
-
-/// How long that many bytes may be on their way.
-pub(crate) const fn way(bytes: usize) -> Duration {
-    Duration::from_millis(bytes as u64 * 1000 / SLOWEST_NETWORK)
 }
 
 /// An open connection, closed with its last clone.
@@ -429,16 +424,4 @@ impl Request<'_> {
             Self::Each(_) => classify(error).0 == Remedy::GiveUp,
         }
     }
-}
-
-/// Turns an error that Redis sent inside a reply into ours, but for those that are expected.
-pub(crate) fn server_errors(
-    values: Vec<Value>,
-    expected: impl Fn(&Arc<RedisError>) -> bool,
-) -> Result<Vec<Value>, RedisError> {
-    let extract = |value: Value| match &value {
-        Value::ServerError(error) if expected(&Arc::new(error.clone().into())) => Ok(value),
-        _ => value.extract_error(),
-    };
-    values.into_iter().map(extract).collect()
 }

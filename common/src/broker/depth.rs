@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 
-use super::bulk::Slowest;
 use super::error::Error;
 use super::keys::{Keys, Lane};
 use super::names::NAME_BYTES;
+use super::transfer::Slowest;
 use super::{Broker, reply};
 use crate::job::JobId;
 use crate::queue::QueueName;

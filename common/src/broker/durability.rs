@@ -8,14 +8,33 @@
 use std::fmt;
 use std::str::FromStr;
 
+use clap::Args;
 use redis::{Cmd, InfoDict, Pipeline, Value};
 
 use super::connection::Link;
 use super::error::Error;
 use super::opening::{field, version};
-use super::submitter::Submitters;
-use super::{Broker, reply};
-use crate::config::DurabilityConfig;
+use super::reply;
+use crate::config::whole_number;
+
+/// How safe a submission is before it is answered.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct DurabilityConfig {
+    /// What a submission is safe from before it is answered; a request may ask for more, never for less. `memory`: Redis
+    /// accepted it. `fsync`: it is on the disk of Redis. `replica`: a replica has it. `fsync,replica`: both.
+    #[arg(long, env = "CRUNCH_DURABILITY", value_name = "LEVEL", default_value = "memory")]
+    pub durability: Durability,
+
+    /// How many replicas must have a submission for `replica`, 1 to 16.
+    #[arg(long = "durability-replicas", env = "CRUNCH_DURABILITY_REPLICAS", value_name = "N", default_value = "1", value_parser = whole_number::<u16>(1..=16))]
+    pub replicas: u16,
+}
+
+impl Default for DurabilityConfig {
+    fn default() -> Self {
+        Self { durability: Durability::MEMORY, replicas: 1 }
+    }
+}
 
 /// What must have happened to a submission before it is answered, beyond Redis having accepted it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -233,20 +252,6 @@ fn check_settings(settings: Value) -> Result<(), String> {
             None => Err(format!("{name} cannot be read")),
         }
     })
-}
-
-impl Broker {
-    /// The same broker, whose every submission is at least as durable as `config` says.
-    #[must_use]
-    pub fn insisting_on(self, config: &DurabilityConfig) -> Self {
-        let submitters = Submitters::new(&self.settings, &self.client, config.replicas);
-        Self { insists: *config, submitters: submitters.into(), ..self }
-    }
-
-    /// Whether Redis, as it is set up, can give what this broker insists on.
-    pub(crate) async fn check_durability(&self) -> Result<(), Error> {
-        Proof::of(&self.link, self.insists).await.map(|_| ())
-    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
-use super::bulk::{Slowest, patience_for_writing};
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::lease::{Epoch, Lease, LeaseKey, Outcome, Settlement, WorkerId};
 use super::record::{LastOptions, PAYLOAD_LARGE, Spec, State};
+use super::transfer::{Slowest, patience_for_writing};
 use super::{Broker, reply};
 use crate::job::{JobId, JobOptions, Partition, Payload, Priority};
 use crate::queue::QueueName;

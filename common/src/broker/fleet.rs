@@ -5,12 +5,12 @@ use std::ops::Bound;
 
 use redis::Value;
 
-use super::bulk::Slowest;
 use super::error::Error;
 use super::heartbeat::WorkerInfo;
 use super::keys::Keys;
 use super::lease::WorkerId;
 use super::record::{LastOptions, Spec, State};
+use super::transfer::Slowest;
 use super::{Broker, reply};
 use crate::job::JobId;
 use crate::queue::QueueName;

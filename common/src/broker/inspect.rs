@@ -4,12 +4,12 @@ use redis::aio::ConnectionLike;
 use redis::{Pipeline, Value};
 use serde::Deserialize;
 
-use super::bulk::Slowest;
-use super::connection::server_errors;
 use super::error::{Error, classify};
 use super::lease::WorkerId;
 use super::record::{self, JobRecord, Lookup, PAYLOAD_LARGE};
-use super::{Broker, CALL_DEADLINE, reply};
+use super::reply::{self, server_errors};
+use super::transfer::Slowest;
+use super::{Broker, CALL_DEADLINE};
 use crate::job::{JobError, JobId, Payload};
 use crate::task::TaskDescriptor;
 use crate::time::Timestamp;

@@ -2,8 +2,8 @@
 
 use std::ops::Bound;
 
-use super::bulk::Slowest;
 use super::error::Error;
+use super::transfer::Slowest;
 use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;

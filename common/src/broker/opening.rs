@@ -7,12 +7,11 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, InfoDict, RedisError, Value};
 
-use super::bulk::Slowest;
-use super::connection::{Call, server_errors};
 use super::error::{Error, Remedy, classify};
 use super::functions::{Function, LAYOUT, Library};
-use super::{Broker, CALL_DEADLINE, Settings, reply};
-use crate::job::Partition;
+use super::reply::server_errors;
+use super::transfer::Slowest;
+use super::{CALL_DEADLINE, Settings};
 
 /// Checks the Redis at the other end of a new connection and loads the library if it is missing.
 pub(crate) async fn open(
@@ -103,34 +102,8 @@ async fn ask(
 }
 
 /// Writes the arguments of `open`.
-fn write(command: &mut Cmd, settings: &Settings) {
+pub(crate) fn write(command: &mut Cmd, settings: &Settings) {
     command.arg(LAYOUT).arg(settings.partitions);
-}
-
-impl Broker {
-    /// Loads the functions of this version, if they are missing, and returns the name of their library.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] if Redis is away, [`Error::Rejected`] and [`Error::Refused`] if it does not let us.
-    pub async fn load_functions(&self) -> Result<String, Error> {
-        self.link.open().await?;
-        Ok(self.settings.library.name().to_owned())
-    }
-
-    /// Asks whether Redis accepts writes right now; writes nothing.
-    pub(crate) async fn probe(&self) -> Result<(), Error> {
-        let call = Call::new(Function::Open, Partition::default());
-        self.link.call(call, |_| ()).await.map(|_| ())
-    }
-
-    /// Founds the key space of a partition again, if Redis lost its memory while we were connected.
-    pub(crate) async fn found(&self, partition: Partition) -> Result<(), Error> {
-        let arguments = |command: &mut Cmd| write(command, &self.settings);
-        let reply = self.link.call(Call::new(Function::Open, partition), arguments).await?;
-        let [layout, partitions] = reply::fields(reply)?;
-        let partitions = u16::try_from(reply::unsigned(&partitions)?).unwrap_or(u16::MAX);
-        check_layout((reply::unsigned(&layout)?, partitions), &self.settings)
-    }
 }
 
 fn check_info(info: &InfoDict, settings: &Settings) -> Result<(), Error> {
@@ -169,7 +142,10 @@ fn tell_of_no_maxmemory(info: &InfoDict, settings: &Settings) {
     }
 }
 
-fn check_layout((layout, partitions): (u64, u16), settings: &Settings) -> Result<(), Error> {
+pub(crate) fn check_layout(
+    (layout, partitions): (u64, u16),
+    settings: &Settings,
+) -> Result<(), Error> {
     if layout != LAYOUT {
         let reason = format!(
             "the key space has layout {layout}; this version reads and writes layout {LAYOUT}"

@@ -1,7 +1,9 @@
 //! Reading what Redis answers: the few shapes our functions use, each turned into a value or a readable error.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use redis::Value;
+use redis::{RedisError, Value};
 
 use super::error::Error;
 
@@ -89,4 +91,16 @@ fn shape(value: &Value) -> &'static str {
         Value::Array(_) => "an array",
         _ => "another type",
     }
+}
+
+/// Turns an error that Redis sent inside a reply into ours, but for those that are expected.
+pub(crate) fn server_errors(
+    values: Vec<Value>,
+    expected: impl Fn(&Arc<RedisError>) -> bool,
+) -> Result<Vec<Value>, RedisError> {
+    let extract = |value: Value| match &value {
+        Value::ServerError(error) if expected(&Arc::new(error.clone().into())) => Ok(value),
+        _ => value.extract_error(),
+    };
+    values.into_iter().map(extract).collect()
 }

@@ -9,12 +9,13 @@ use futures_util::future::join_all;
 use redis::Value;
 use sha2::{Digest, Sha256};
 
-use super::bulk::{LARGE, patience_for_writing};
+use super::bulk::LARGE;
 use super::connection::Call;
 use super::durability::Durability;
 use super::error::Error;
 use super::functions::Function;
 use super::record::{JobRecord, PAYLOAD_LARGE};
+use super::transfer::patience_for_writing;
 use super::webhook::Webhook;
 use super::{Broker, Settings, reply};
 use crate::job::{JobId, JobOptions, Partition, Priority, Status, TraceContext};

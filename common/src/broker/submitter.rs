@@ -19,12 +19,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::way;
-use super::durability::Durability;
+use super::durability::{Durability, DurabilityConfig};
 use super::error::Error;
 use super::submit::{self, Enqueued, NewJob};
+use super::transfer::way;
 use super::{CALL_DEADLINE, Settings};
-use crate::config::DurabilityConfig;
 use dispatcher::Dispatcher;
 
 /// Bytes that may wait or be under way; beyond it submissions are refused at once.

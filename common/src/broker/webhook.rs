@@ -6,12 +6,12 @@
 use redis::Value;
 use serde::Deserialize;
 
-use super::bulk::Slowest;
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::inspect::{self, Attempt};
 use super::record::{self, JobRecord, Lookup};
+use super::transfer::Slowest;
 use super::{Broker, Settings, reply};
 use crate::job::{JobId, JobOptions, Status};
 use crate::time::Timestamp;

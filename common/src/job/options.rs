@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContentType, Metadata, TraceContext};
 use crate::backoff::Backoff;
-use crate::task::TaskDescriptor;
 use crate::time::as_ms;
 
 /// `max_attempts` never exceeds this: a job that failed a hundred times will not get better.
@@ -53,24 +52,31 @@ pub struct JobOptions {
     pub trace: Option<TraceContext>,
 }
 
+impl JobOptions {
+    /// How long an attempt may take unless a task says otherwise: ten minutes.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+    /// How many attempts a job has unless its task says otherwise.
+    pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+}
+
 // What most jobs ask for is not written down a million times. Jobs in Redis rely on what is absent: other defaults need
 // another layout.
 
 const fn max_attempts() -> u32 {
-    TaskDescriptor::DEFAULT_MAX_ATTEMPTS
+    JobOptions::DEFAULT_MAX_ATTEMPTS
 }
 
 const fn timeout() -> Duration {
-    TaskDescriptor::DEFAULT_TIMEOUT
+    JobOptions::DEFAULT_TIMEOUT
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
 const fn is_max_attempts(value: &u32) -> bool {
-    *value == TaskDescriptor::DEFAULT_MAX_ATTEMPTS
+    *value == JobOptions::DEFAULT_MAX_ATTEMPTS
 }
 
 fn is_timeout(value: &Duration) -> bool {
-    *value == TaskDescriptor::DEFAULT_TIMEOUT
+    *value == JobOptions::DEFAULT_TIMEOUT
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -14,7 +14,8 @@ use jsonschema::JsonType;
 use jsonschema::json::{Array, Json, Node, NodeIdentity, Object};
 use serde_json::{Map, Number, Value, map};
 
-use super::prices::{Prices, copied_bytes};
+use super::measure::copied_bytes;
+use super::prices::Prices;
 
 /// What a check may use.
 #[derive(Debug, Clone, Copy)]
@@ -378,20 +379,4 @@ fn write_number(number: &Number, form: &mut Vec<u8>) {
 fn whole(fraction: f64) -> Option<i128> {
     let within = fraction.fract() == 0.0 && fraction.abs() <= 18_446_744_073_709_551_616.0;
     within.then_some(fraction as i128)
-}
-
-/// The longest JSON Pointer into a value, in bytes.
-pub(super) fn longest_pointer(value: &Value) -> u64 {
-    match value {
-        Value::Array(items) => {
-            // An index has at most as many digits as a body has bytes.
-            items.iter().map(|item| 9 + longest_pointer(item)).max().unwrap_or(0)
-        }
-        Value::Object(members) => {
-            let below = members.iter();
-            let below = below.map(|(name, value)| 1 + name.len() as u64 + longest_pointer(value));
-            below.max().unwrap_or(0)
-        }
-        _ => 0,
-    }
 }

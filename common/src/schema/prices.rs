@@ -3,18 +3,12 @@
 use serde_json::{Number, Value};
 
 use super::InvalidSchema;
-use super::meter::longest_pointer;
+use super::measure::{copied_bytes, longest_pointer};
 use super::patterns::{self, Price};
 use super::walk::each_subschema;
 
 /// Keywords that keep a copy of the value in a violation, or of all of its items.
 const COPYING: [&str; 4] = ["anyOf", "oneOf", "propertyNames", "unevaluatedItems"];
-/// A value in an array, and the allocation of a text.
-const VALUE_BYTES: u64 = 32;
-/// An object's members are in nodes with room for eleven, however few there are.
-const NODE_BYTES: u64 = 640;
-/// A member of an object, with its share of the nodes that are not full.
-const MEMBER_BYTES: u64 = 96;
 
 /// Prices in steps, except where it is named.
 #[derive(Debug, Clone, Copy)]
@@ -91,19 +85,4 @@ impl NumberPrice {
             Self::Multiple | Self::ExtremeMultiple => 600,
         }
     }
-}
-
-/// How many bytes a copy takes, with its allocations.
-pub(super) fn copied_bytes(value: &Value) -> u64 {
-    VALUE_BYTES
-        + match value {
-            Value::Array(items) => items.iter().map(copied_bytes).sum(),
-            Value::Object(members) => {
-                let own =
-                    |(name, value): (&String, &Value)| name.len() as u64 + copied_bytes(value);
-                NODE_BYTES + members.iter().map(|it| MEMBER_BYTES + own(it)).sum::<u64>()
-            }
-            Value::String(text) => text.len() as u64,
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        }
 }

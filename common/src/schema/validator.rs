@@ -9,7 +9,8 @@ use std::fmt::{self, Write};
 use jsonschema::{Draft, PatternOptions, ValidationError};
 use serde_json::Value;
 
-use super::meter::{Budget, Exhausted, Metered, MeteredJson, longest_pointer, within};
+use super::measure::longest_pointer;
+use super::meter::{Budget, Exhausted, Metered, MeteredJson, within};
 use super::patterns;
 use super::prices::Prices;
 use super::{InvalidSchema, door};

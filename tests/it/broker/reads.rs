@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crunch_common::broker::BrokerConfig;
 use crunch_common::broker::{
     Broker, Durability, Exchange, Heartbeat, Library, ListQuery, Lookup, NewJob, QueueQuery, Start,
     TaskNames, WorkerId, WorkerInfo,
 };
-use crunch_common::config::BrokerConfig;
 use crunch_common::job::{JobId, Partition, Payload, Priority, Status};
 use crunch_common::queue::QueueName;
 use crunch_tests::RedisServer;

@@ -25,8 +25,8 @@ const NUMBERS: &[Number] = &[
     ("docs/api.md", "values of at most 1 KiB", "common/src/job/metadata.rs", "const MAX_VALUE_BYTES: usize = 1024;"),
     ("docs/api.md", "at most 96 KiB as JSON", "common/src/job/metadata.rs", "const MAX_WRITTEN_BYTES: usize = 96 * 1024;"),
     ("docs/api.md", "the first included | 1 to 100 |", "common/src/job/options.rs", "const MAX_ATTEMPTS_LIMIT: u32 = 100;"),
-    ("docs/api.md", "the task's, 3 |", "common/src/task.rs", "const DEFAULT_MAX_ATTEMPTS: u32 = 3;"),
-    ("docs/api.md", "the task's, 10 minutes |", "common/src/task.rs", "const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);"),
+    ("docs/api.md", "the task's, 3 |", "common/src/job/options.rs", "const DEFAULT_MAX_ATTEMPTS: u32 = 3;"),
+    ("docs/api.md", "the task's, 10 minutes |", "common/src/job/options.rs", "const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);"),
     ("docs/api.md", "never more than 60:", "api/src/prefer.rs", "const LONGEST: Duration = Duration::from_secs(60);"),
     ("docs/api.md", "The same request again, within 24 hours,",
         "common/src/broker/submit.rs", "const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);"),
@@ -65,7 +65,7 @@ const NUMBERS: &[Number] = &[
     ("docs/api.md", "from 70 % of its `maxmemory` on", "common/src/broker/lua/sweep.lua", "DEFAULT_LEASE_MS, DEFAULT_WATERMARK = 10000, 70"),
     ("docs/webhooks.md", "Up to four may sign at once", "api/src/webhook/secret.rs", "const MOST: usize = 4;"),
     ("ARCHITECTURE.md", "given up after 1.8 s and its size ÷ 512 KiB/s", "common/src/broker.rs", "const CALL_DEADLINE: Duration = Duration::from_millis(1800);"),
-    ("ARCHITECTURE.md", "given up after 1.8 s and its size ÷ 512 KiB/s", "common/src/broker/connection.rs", "const SLOWEST_NETWORK: u64 = 512 * 1024;"),
+    ("ARCHITECTURE.md", "given up after 1.8 s and its size ÷ 512 KiB/s", "common/src/broker/transfer.rs", "const SLOWEST_NETWORK: u64 = 512 * 1024;"),
 ];
 
 /// With one space between words, as a page is read.

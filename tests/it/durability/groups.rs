@@ -6,7 +6,7 @@ use std::time::Duration;
 use crunch_common::broker::{
     Broker, Durability, Enqueued, Error, Library, NewJob, QueueQuery, Start,
 };
-use crunch_common::config::{BrokerConfig, DurabilityConfig};
+use crunch_common::broker::{BrokerConfig, DurabilityConfig};
 use crunch_common::job::{JobOptions, Priority};
 use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Proxy, RedisServer, Which, eventually};

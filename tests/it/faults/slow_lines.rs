@@ -1,7 +1,7 @@
 //! Lines that carry little: what is large takes longer, and nobody else waits for it. (F29)
 
 use crunch_common::broker::Broker;
-use crunch_common::config::BrokerConfig;
+use crunch_common::broker::BrokerConfig;
 use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Api, Loss, Proxy, RedisServer, Stack, Stage, Which, Worker, eventually};
 use futures_util::future::join_all;

@@ -14,21 +14,11 @@ use crunch_common::time::whole_ms;
 use rustix::fs::{Access, access};
 
 use super::problem::Mistake;
+use super::setting::Setting;
 use super::table::{self, Table, Value, mistake};
 use super::{duration, program, schema};
 use crate::Task;
 use crate::process::{Command, Oneshot};
-
-/// What a file is read in.
-#[derive(Debug)]
-pub(super) struct Setting {
-    /// Where paths start.
-    pub(super) folder: PathBuf,
-    /// The worker's environment.
-    pub(super) worker: Vec<(OsString, OsString)>,
-    /// How much a command may write, in bytes.
-    pub(super) max_result: usize,
-}
 
 /// A task by its name, and where that stands.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crunch_common::schema::Schema;
 
-use super::declaration::Setting;
 use super::problem::Mistake;
+use super::setting::Setting;
 use super::table::{self, Value, mistake};
 
 /// Reads the file that a value names; its path starts at the folder of the file of tasks.

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Socket;
 use std::process::{ExitStatus, Stdio};
 
@@ -20,6 +20,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 
 use super::Command;
+use super::pipes::Pipes;
 use super::protocol::{End, HANDOVER, Launch, Order, Report};
 use super::{launcher, session};
 
@@ -50,33 +51,6 @@ pub(super) enum Ending {
     NoLauncher(Option<ExitStatus>),
     /// Its launcher died, and took it along.
     LauncherDied(Option<ExitStatus>),
-}
-
-/// The ends of a command's pipes on one side.
-#[derive(Debug)]
-pub(super) struct Pipes<Input, Output = Input> {
-    pub(super) stdin: Input,
-    pub(super) stdout: Output,
-    pub(super) stderr: Output,
-    pub(super) events: Output,
-}
-
-impl<T> Pipes<T> {
-    /// How many there are.
-    pub(super) const COUNT: usize = 4;
-
-    /// From exactly as many as there are, in their order.
-    pub(super) fn from_iter(ends: impl IntoIterator<Item = T>) -> Option<Self> {
-        let ends: Vec<T> = ends.into_iter().collect();
-        let [stdin, stdout, stderr, events] = <[T; 4]>::try_from(ends).ok()?;
-        Some(Self { stdin, stdout, stderr, events })
-    }
-}
-
-impl Pipes<OwnedFd> {
-    fn as_array(&self) -> [BorrowedFd<'_>; 4] {
-        [&self.stdin, &self.stdout, &self.stderr, &self.events].map(AsFd::as_fd)
-    }
 }
 
 impl Launched {

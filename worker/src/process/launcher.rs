@@ -25,7 +25,7 @@ use crunch_common::machine;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::Pid;
 
-use super::launched::Pipes;
+use super::pipes::Pipes;
 use super::protocol::{HANDOVER, Launch, Order, Report};
 use family::{Family, News};
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The byte that carries the descriptors: a stream socket needs one.
 pub(super) const HANDOVER: u8 = b'h';
 
-/// What the launcher is to start. Its pipes come beside it, in the order of [`super::launched::Pipes`].
+/// What the launcher is to start. Its pipes come beside it, in the order of [`super::pipes::Pipes`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Launch {
     pub(super) program: OsString,

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::finding::FindingKind;
+use super::kind::FindingKind;
 use super::notes::Standing;
 use super::suspect::Suspect;
 use super::{Auditor, Progress};

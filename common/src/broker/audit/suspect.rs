@@ -2,7 +2,7 @@
 
 use redis::{Cmd, Value};
 
-use super::finding::FindingKind;
+use super::kind::FindingKind;
 use crate::broker::error::Error;
 use crate::broker::functions::Function;
 use crate::broker::keys::Lane;

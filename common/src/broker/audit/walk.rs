@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::finding::FindingKind;
+use super::kind::FindingKind;
 use super::notes::Meeting;
 use super::suspect::{Met, Place, Suspect};
 use super::{Auditor, Progress};

@@ -10,10 +10,9 @@ use tokio::time::Instant;
 use super::{Outcome, Submitter, Waiting};
 use crate::broker::Settings;
 use crate::broker::connection::Link;
-use crate::broker::durability::Proof;
+use crate::broker::durability::{DurabilityConfig, Proof};
 use crate::broker::error::Error;
 use crate::broker::submit::{self, Enqueued, NewJob};
-use crate::config::DurabilityConfig;
 use crate::time::whole_ms;
 
 /// Redis is to say that it is not proven before the submission's own deadline cuts it off; it looks for waits that ended

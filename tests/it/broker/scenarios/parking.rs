@@ -1,7 +1,7 @@
 //! Jobs whose task a worker lacks: where they wait, and who gets them.
 
+use crunch_common::broker::BrokerConfig;
 use crunch_common::broker::{Claim, Error, ListQuery};
-use crunch_common::config::BrokerConfig;
 use crunch_common::task::TaskName;
 
 use super::*;

@@ -95,7 +95,7 @@ async fn a_command_that_ignores_term_is_killed_after_five_seconds() {
     let start = Instant::now();
     readable(running.await.unwrap()).unwrap_err();
     let took = start.elapsed();
-    assert!(Duration::from_secs(5) <= took && took < crate::executor::STOP_GRACE, "{took:?}");
+    assert!(Duration::from_secs(5) <= took && took < crate::running::STOP_GRACE, "{took:?}");
     assert!(is_gone(command) && is_gone(child));
 }
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use crunch_common::time::Timestamp;
 
-use super::{FileError, Key, KeyFile, KeyId, Queues, Scopes, Token};
+use crate::auth::{FileError, Key, KeyFile, KeyId, Queues, Scopes, Token};
+use crate::error::Error;
 use crate::rate::Rate;
-use crate::server::StartError;
 
 /// What to do with the keys, and where they are.
 #[derive(Debug, Clone, clap::Args)]
@@ -79,7 +79,7 @@ fn name(text: &str) -> Result<String, &'static str> {
 }
 
 /// Does it, and prints what came of it.
-pub(crate) fn run(command: &KeysCommand) -> Result<(), StartError> {
+pub(crate) fn run(command: &KeysCommand) -> Result<(), Error> {
     let said = match &command.action {
         KeysAction::Create(new) => create(new)?,
         KeysAction::List(place) => as_table(&KeyFile::new(&place.file).read()?),

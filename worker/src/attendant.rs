@@ -10,9 +10,9 @@ use crunch_common::broker::Broker;
 use crunch_common::telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Pulse, Server};
 use crate::Error;
 use crate::config::WorkerConfig;
+use crate::health::{Health, Pulse, Server};
 use crate::supervisor::Lifeline;
 
 /// Trouble shows within [`ANSWERS_WITHIN`], and its end within the longest pause between two connections (2 s) and this.

@@ -1,0 +1,61 @@
+//! Which Redis the broker uses, under which names, and within which limits.
+
+mod redis_url;
+
+use clap::Args;
+
+pub use redis_url::{InvalidRedisUrl, RedisUrl};
+
+use super::keys::KeyPrefix;
+use crate::config::whole_number;
+use crate::job::PARTITIONS_MAX;
+
+/// Where the jobs are.
+#[derive(Debug, Clone, Args)]
+pub struct BrokerConfig {
+    /// Address of Redis: redis://user:password@host:port/database, or redis+unix:///path/of/socket. Special characters
+    /// of user and password are percent-encoded.
+    #[arg(
+        long,
+        env = "CRUNCH_REDIS_URL",
+        value_name = "URL",
+        default_value = "redis://127.0.0.1:6379/",
+        hide_env_values = true
+    )]
+    pub redis_url: RedisUrl,
+
+    /// Leading part of every key and channel in Redis: 1 to 32 characters of a-z, 0-9, '_', '.' and '-'.
+    #[arg(long, env = "CRUNCH_KEY_PREFIX", value_name = "NAME", default_value = "crunch")]
+    pub key_prefix: KeyPrefix,
+
+    /// Number of partitions of the key space, 1 to 4096. Fixed once the key space is used.
+    #[arg(long, env = "CRUNCH_PARTITIONS", value_name = "N", default_value = "1", value_parser = whole_number::<u16>(1..=PARTITIONS_MAX as u64))]
+    pub partitions: u16,
+
+    /// Percent of Redis' maxmemory from which no new jobs are taken and ended ones are forgotten early, 1 to 100. Without
+    /// a maxmemory nothing happens.
+    #[arg(long, env = "CRUNCH_MEMORY_WATERMARK", value_name = "PERCENT", default_value = "70", value_parser = whole_number::<u8>(1..=100))]
+    pub memory_watermark: u8,
+
+    /// How many jobs may wait in one queue, 1 to 1 000 000 000. More are refused until some were taken.
+    #[arg(long, env = "CRUNCH_MAX_QUEUE_DEPTH", value_name = "JOBS", default_value = "10000000", value_parser = whole_number::<u64>(1..=1_000_000_000))]
+    pub max_queue_depth: u64,
+
+    /// How many queues may be known in a partition, 1 to 1 000 000. Jobs for a queue beyond them are refused; queues that
+    /// workers serve are always taken.
+    #[arg(long, env = "CRUNCH_MAX_QUEUES", value_name = "QUEUES", default_value = "50000", value_parser = whole_number::<u32>(1..=1_000_000))]
+    pub max_queues: u32,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            redis_url: RedisUrl::default(),
+            key_prefix: "crunch".parse().expect("the default prefix is a valid name"),
+            partitions: 1,
+            memory_watermark: 70,
+            max_queue_depth: 10_000_000,
+            max_queues: 50_000,
+        }
+    }
+}
