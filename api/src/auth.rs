@@ -78,7 +78,7 @@ impl Caller {
     }
 
     /// Whose idempotency keys these are: those of two callers never meet.
-    pub(crate) fn realm(&self) -> String {
+    pub(crate) fn idempotency_scope(&self) -> String {
         match &self.0 {
             // As it was before there were API keys: clients that repeat a request over an upgrade get the same job.
             Known::Address(_) => "anonymous".to_owned(),
@@ -135,7 +135,7 @@ static REFUSED: LogLimit = LogLimit::new(BURST);
 static TICKETS_REFUSED: LogLimit = LogLimit::new(BURST);
 
 /// How to show a key (RFC 6750, section 3).
-pub(crate) const CHALLENGE: &str = "Bearer realm=\"crunch\"";
+pub(crate) const CHALLENGE: &str = "Bearer idempotency_scope=\"crunch\"";
 
 impl Authority {
     /// Who shows a ticket instead of a key. Beside a key it is not looked at: one of them may have been put there by somebody

@@ -134,9 +134,9 @@ async fn arriving<S: Stream + Unpin>(
 ) -> Result<Option<S::Item>, Problem> {
     // What has come is enough until then.
     let enough = RATE_GRACE.max(Duration::from_secs(arrived / LEAST_RATE));
-    let patience = enough.min(BODY_DEADLINE);
-    let next = tokio::time::timeout_at(begun + patience, body.next()).await;
-    next.map_err(|_| match patience == BODY_DEADLINE {
+    let time_limit = enough.min(BODY_DEADLINE);
+    let next = tokio::time::timeout_at(begun + time_limit, body.next()).await;
+    next.map_err(|_| match time_limit == BODY_DEADLINE {
         true => Problem::new(TIMEOUT, "the body did not arrive within 30 seconds"),
         false => Problem::new(TIMEOUT, "the body arrives more slowly than 1 KiB a second"),
     })
@@ -161,9 +161,9 @@ impl Arriving {
     /// If it broke off, or comes too slowly.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         let enough = RATE_GRACE.max(Duration::from_secs(self.arrived / LEAST_RATE));
-        let patience = enough.saturating_sub(self.waited).min(BODY_DEADLINE);
+        let time_limit = enough.saturating_sub(self.waited).min(BODY_DEADLINE);
         let begun = Instant::now();
-        let next = tokio::time::timeout(patience, self.body.next()).await;
+        let next = tokio::time::timeout(time_limit, self.body.next()).await;
         self.waited += begun.elapsed();
         let slow = |_| Problem::new(TIMEOUT, "the body arrives more slowly than 1 KiB a second");
         let chunk = next.map_err(slow)?.transpose().map_err(|error| {

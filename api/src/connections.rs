@@ -189,11 +189,11 @@ impl Connection {
         }
     }
 
-    fn end(&self, patience: Duration) {
+    fn end(&self, time_limit: Duration) {
         let mut state = self.state();
         state.requests -= 1;
         if state.requests == 0 {
-            state.due = Instant::now() + patience;
+            state.due = Instant::now() + time_limit;
             self.all.lock().waiting.insert((state.due, self.id), self.shed.clone());
             state.next.take().into_iter().for_each(Waker::wake);
         }
@@ -223,7 +223,7 @@ impl Drop for Connection {
 #[derive(Debug)]
 pub(crate) struct Busy {
     connection: Rc<Connection>,
-    patience: Duration,
+    time_limit: Duration,
 }
 
 impl Busy {
@@ -231,23 +231,23 @@ impl Busy {
     pub(crate) fn begin() -> Option<Self> {
         let connection = CURRENT.try_with(Rc::clone).ok()?;
         connection.begin();
-        Some(Self { connection, patience: KEEP_ALIVE + HEAD_DEADLINE })
+        Some(Self { connection, time_limit: KEEP_ALIVE + HEAD_DEADLINE })
     }
 
     /// So many bytes are on their way to the client when this ends.
     pub(crate) fn sending(&mut self, bytes: u64) {
-        self.patience += Duration::from_secs(bytes / FETCH_RATE);
+        self.time_limit += Duration::from_secs(bytes / FETCH_RATE);
     }
 
     /// The client was answered before it had sent everything, and should go.
     pub(crate) fn hurry(&mut self) {
-        self.patience = HEAD_DEADLINE;
+        self.time_limit = HEAD_DEADLINE;
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.connection.end(self.patience);
+        self.connection.end(self.time_limit);
     }
 }
 

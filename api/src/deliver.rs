@@ -6,7 +6,7 @@
 
 mod beat;
 mod consumer;
-mod courier;
+mod handler;
 mod held;
 mod judge;
 mod listener;
@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::webhook::Webhooks;
 use beat::Beat;
-use consumer::{Consumer, Crew};
-use courier::Courier;
+use consumer::{Consumer, Pool};
+use handler::DeliveryHandler;
 use held::Held;
 use listener::Listener;
 use post::Post;
@@ -68,7 +68,7 @@ impl Deliverer {
             stop: CancellationToken::new(),
             hurry: CancellationToken::new(),
         };
-        let courier = Arc::new(Courier {
+        let handler = Arc::new(DeliveryHandler {
             broker: broker.clone(),
             webhooks: webhooks.clone(),
             post: Post::trusting(&webhooks.authorities),
@@ -82,18 +82,18 @@ impl Deliverer {
         deliverer.helpers.spawn(beat.run());
         for partition in broker.partitions() {
             let (looks, asked) = mpsc::channel(1);
-            let exchanges = broker.separate();
+            let exchanges = broker.with_own_connection();
             let slots = Arc::new(Semaphore::new(slots));
             let listener = Listener {
-                broker: broker.separate(),
+                broker: broker.with_own_connection(),
                 exchanges: exchanges.clone(),
                 partition,
                 slots: slots.clone(),
                 looks,
             };
             deliverer.helpers.spawn(listener.run(deliverer.stop.clone()));
-            let crew = Crew { slots, courier: courier.clone(), held: held.clone() };
-            let consumer = Consumer::new(exchanges, partition, deliverer.worker, crew);
+            let pool = Pool { slots, handler: handler.clone(), held: held.clone() };
+            let consumer = Consumer::new(exchanges, partition, deliverer.worker, pool);
             deliverer.consumers.spawn(consumer.run(asked, deliverer.stop.clone()));
         }
         tracing::info!(worker.id = %deliverer.worker, slots = SLOTS, "delivering webhooks");
@@ -101,13 +101,13 @@ impl Deliverer {
     }
 
     /// Takes no more deliveries; those under way go on.
-    pub(crate) fn take_no_more(&self) {
+    pub(crate) fn quiet(&self) {
         self.stop.cancel();
     }
 
     /// Lets deliveries under way end, gives back those that do not, and says goodbye.
     pub(crate) async fn end(mut self) {
-        self.take_no_more();
+        self.quiet();
         if tokio::time::timeout(LAST_DELIVERIES, ended(&mut self.consumers)).await.is_err() {
             self.hurry.cancel();
             if tokio::time::timeout(LAST_EXCHANGE, ended(&mut self.consumers)).await.is_err() {

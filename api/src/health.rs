@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::tls;
 
 /// A ready API answers at once; one that takes longer is not well.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIME_LIMIT: Duration = Duration::from_secs(3);
 
 pub(crate) fn check(target: &HealthTarget, security: &SecurityConfig) -> Result<(), Error> {
     let tls = security.tls_cert.as_deref().map(tls::client_config).transpose()?;
@@ -27,8 +27,8 @@ pub(crate) fn check(target: &HealthTarget, security: &SecurityConfig) -> Result<
 
 /// The status line of `GET /readyz`.
 fn ask(target: &HealthTarget, tls: Option<ClientConfig>) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&target.addr, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&target.addr, TIME_LIMIT)?;
+    stream.set_read_timeout(Some(TIME_LIMIT))?;
     let Some(tls) = tls else { return exchange(&mut stream, target.addr) };
     let name = ServerName::IpAddress(target.addr.ip().into());
     let mut session = ClientConnection::new(Arc::new(tls), name).map_err(io::Error::other)?;

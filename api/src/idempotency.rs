@@ -44,15 +44,18 @@ impl Key {
         Self::parse_header(first.to_str().unwrap_or_default()).map(Some)
     }
 
-    /// The same for one item of a batch, by the caller's realm: its place in the batch does not matter.
-    pub(crate) fn for_item(&self, realm: &str, item: &[u8]) -> Idempotency {
-        Idempotency::new(&[realm.as_bytes(), b"item", self.0.as_bytes()], &[b"item", item])
+    /// The same for one item of a batch, by the caller's idempotency_scope: its place in the batch does not matter.
+    pub(crate) fn for_item(&self, idempotency_scope: &str, item: &[u8]) -> Idempotency {
+        Idempotency::new(
+            &[idempotency_scope.as_bytes(), b"item", self.0.as_bytes()],
+            &[b"item", item],
+        )
     }
 
     /// What tells this request from all others, but for its body: who asks for what under which key.
     pub(crate) fn with(self, caller: &Caller, request: &HttpRequest, content_type: &str) -> Asked {
         Asked {
-            realm: caller.realm(),
+            idempotency_scope: caller.idempotency_scope(),
             method: request.method().as_str().to_owned(),
             path: request.path().to_owned(),
             query: without_wait(request.query_string()),
@@ -65,7 +68,7 @@ impl Key {
 /// What was asked for by whom. It can be taken to another thread, where a large body is hashed.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    realm: String,
+    idempotency_scope: String,
     method: String,
     path: String,
     query: String,
@@ -76,14 +79,14 @@ pub(crate) struct Asked {
 impl Asked {
     /// What tells the request from all others, with every byte of it.
     pub(crate) fn in_full(&self, body: &[u8]) -> Idempotency {
-        let scope = [&self.realm, &self.method, &self.path, &self.key.0];
+        let scope = [&self.idempotency_scope, &self.method, &self.path, &self.key.0];
         let request = [&self.method, &self.path, &self.query, &self.content_type];
         let [method, path, query, content_type] = request.map(String::as_bytes);
         Idempotency::new(&scope.map(String::as_bytes), &[method, path, query, content_type, body])
     }
 }
 
-/// The query as it was written, but for how long an answer may take: whoever asks again may have less patience.
+/// The query as it was written, but for how long an answer may take: whoever asks again may have less time_limit.
 fn without_wait(query: &str) -> String {
     let is_wait = |part: &&str| part.split('=').next() == Some(WAIT);
     let parts: Vec<_> = query.split('&').filter(|part| !is_wait(part)).collect();

@@ -76,7 +76,7 @@ const BOUNDED: [&str; 5] = ["actix_", "mio", "rustls", "tokio_rustls", "h2"];
 pub fn main() -> ExitCode {
     // First: what it reads next has secrets.
     machine::forbid_inspection();
-    init::take_over_if_first();
+    init::become_init_if_first();
     let config: ApiConfig = match settings::read() {
         Ok(config) => config,
         Err(exit) if exit.code == 0 => {

@@ -46,9 +46,9 @@ impl Quota {
         }
     }
 
-    fn standing(self, full_at: u64, now: u64) -> Standing {
+    fn status(self, full_at: u64, now: u64) -> RateLimitStatus {
         let owed = full_at.saturating_sub(now);
-        Standing {
+        RateLimitStatus {
             quota: self.burst,
             window: whole_seconds(self.burst * self.cost),
             left: self.burst.saturating_sub(owed.div_ceil(self.cost)),
@@ -63,16 +63,16 @@ fn whole_seconds(nanos: u64) -> u64 {
 
 /// How a caller stands after a request, for the answer's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct RateLimitStatus {
     quota: u64,
     window: u64,
     left: u64,
     full_in: u64,
 }
 
-impl Standing {
+impl RateLimitStatus {
     /// Writes `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10).
-    pub(crate) fn tell(self, headers: &mut HeaderMap) {
+    pub(crate) fn write_to(self, headers: &mut HeaderMap) {
         let Self { quota, window, left, full_in } = self;
         let fields = [
             ("ratelimit-policy", format!("\"default\";q={quota};w={window}")),
@@ -112,15 +112,15 @@ impl Limits {
         let own = caller.own_rate().map(|rate| Quota::new(rate, None));
         let Some(quota) = own.or(self.usual) else { return Ok(()) };
         let now = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let (standing, refused) = self.take(caller.identity(), quota, now);
-        request.extensions_mut().insert(standing);
+        let (status, refused) = self.take(caller.identity(), quota, now);
+        request.extensions_mut().insert(status);
         let Some(wait) = refused else { return Ok(()) };
         let seconds = whole_seconds(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
         let detail = "these are more requests than this caller may send; Retry-After tells when to come again";
         Err(Problem::new(RATE_LIMITED, detail).header(header::RETRY_AFTER, &seconds.to_string()))
     }
 
-    fn take(&self, who: Identity, quota: Quota, now: u64) -> (Standing, Option<Duration>) {
+    fn take(&self, who: Identity, quota: Quota, now: u64) -> (RateLimitStatus, Option<Duration>) {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let full_at = buckets.of(who, now);
         let refused = match quota.take(*full_at, now) {
@@ -130,7 +130,7 @@ impl Limits {
             }
             Err(wait) => Some(wait),
         };
-        (quota.standing(*full_at, now), refused)
+        (quota.status(*full_at, now), refused)
     }
 }
 
@@ -171,12 +171,12 @@ mod tests {
         let (limits, quota) = (limits(), Quota::new(rate(2), Some(rate(4))));
         let now = 7 * SECOND;
         for left in (0..4).rev() {
-            let (standing, refused) = limits.take(address(1), quota, now);
-            assert_eq!((standing.left, refused), (left, None));
-            assert_eq!((standing.quota, standing.window), (4, 2));
+            let (status, refused) = limits.take(address(1), quota, now);
+            assert_eq!((status.left, refused), (left, None));
+            assert_eq!((status.quota, status.window), (4, 2));
         }
-        let (standing, refused) = limits.take(address(1), quota, now);
-        assert_eq!((standing.left, standing.full_in), (0, 2));
+        let (status, refused) = limits.take(address(1), quota, now);
+        assert_eq!((status.left, status.full_in), (0, 2));
         assert_eq!(refused, Some(Duration::from_millis(500)));
         assert_eq!(limits.take(address(2), quota, now).1, None, "others have buckets of their own");
         assert_eq!(limits.take(address(1), quota, now + SECOND / 2).1, None);

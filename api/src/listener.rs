@@ -47,7 +47,7 @@ pub(crate) fn serve(
     let builder = actix_server::Server::build();
     let closing = builder.graceful_shutdown_signal();
     let factory = move || {
-        let app = web::Data::new(app.of_one_thread());
+        let app = web::Data::new(app.for_thread());
         let (routed, connections, tls) = (app.clone(), connections.clone(), tls.clone());
         let budgets = app.budgets.clone();
         let app = ActixApp::new()
@@ -109,7 +109,7 @@ async fn welcome(
 }
 
 /// Asks for as many descriptors as the system allows, and says how many connections there may be with them.
-pub(crate) fn room_for(wanted: usize) -> usize {
+pub(crate) fn raise_fd_limit(wanted: usize) -> usize {
     let current = machine::raise_open_files();
     let room = current.map_or(u64::MAX, |most| most.saturating_sub(OTHER_DESCRIPTORS).max(1));
     let room = usize::try_from(room).unwrap_or(usize::MAX);

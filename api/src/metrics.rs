@@ -1,4 +1,4 @@
-//! Figures for Prometheus: what this process counted itself, and how the queues stand.
+//! ApiMetrics for Prometheus: what this process counted itself, and how the queues stand.
 //!
 //! Every API sees the same queues and workers, so those figures are not to be summed over instances: take the largest.
 
@@ -27,13 +27,13 @@ const UP: &str = "Whether Redis answers and accepts writes";
 
 /// What `/metrics` shows.
 #[derive(Debug)]
-pub(crate) struct Figures {
+pub(crate) struct ApiMetrics {
     recorder: Option<Metrics>,
     broker: Broker,
     seen: Mutex<Option<(Instant, String)>>,
 }
 
-impl Figures {
+impl ApiMetrics {
     /// Measurements are put away this often.
     pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 

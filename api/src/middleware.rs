@@ -18,7 +18,7 @@ use uuid::Builder;
 use crate::auth::SECRETS;
 use crate::budget::{Budgets, SMALL, Share, overloaded};
 use crate::connections::{self, Busy};
-use crate::limits::Standing;
+use crate::limits::RateLimitStatus;
 use crate::links::PROBES;
 use crate::metrics::{self, Sum};
 use crate::problem::{BURST, INTERNAL, NOT_FOUND, Problem};
@@ -50,9 +50,9 @@ pub(crate) async fn around<B: MessageBody + 'static>(
         if let Some(app) = app {
             app.browsers.share(&mut response);
         }
-        let standing = response.request().extensions().get::<Standing>().copied();
-        if let Some(standing) = standing {
-            standing.tell(response.headers_mut());
+        let status = response.request().extensions().get::<RateLimitStatus>().copied();
+        if let Some(status) = status {
+            status.write_to(response.headers_mut());
         }
         response.headers_mut().insert(REQUEST_ID, id);
         let took = begun.elapsed();

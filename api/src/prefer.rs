@@ -19,9 +19,9 @@ const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// What a client wishes.
 #[derive(Debug)]
-pub(crate) struct Wish {
+pub(crate) struct WaitPreference {
     /// How long the answer may be held back; `None`: not at all.
-    pub(crate) patience: Option<Duration>,
+    pub(crate) time_limit: Option<Duration>,
     /// What is honoured of `Prefer`.
     applied: Vec<String>,
     /// Where it waits, if it does.
@@ -30,35 +30,36 @@ pub(crate) struct Wish {
     crowded: bool,
 }
 
-impl Wish {
+impl WaitPreference {
     /// Reads query and header; the query has the last word.
     pub(crate) fn of(request: &HttpRequest) -> Result<Self, Problem> {
         let query = wait_in(request.query_string())?;
-        let mut wish = Self { patience: query, applied: Vec::new(), place: None, crowded: false };
+        let mut preference =
+            Self { time_limit: query, applied: Vec::new(), place: None, crowded: false };
         for (name, value) in preferences(request.headers()) {
             match (name.as_str(), value.as_str()) {
-                ("respond-async", "") => wish.applied.push(name),
+                ("respond-async", "") => preference.applied.push(name),
                 ("wait", seconds) if query.is_none() => {
-                    let Some(patience) = seconds_of(seconds) else { continue };
-                    wish.patience = Some(patience);
-                    wish.applied.push(format!("wait={}", patience.as_secs()));
+                    let Some(time_limit) = seconds_of(seconds) else { continue };
+                    preference.time_limit = Some(time_limit);
+                    preference.applied.push(format!("wait={}", time_limit.as_secs()));
                 }
                 _ => {}
             }
         }
-        Ok(wish)
+        Ok(preference)
     }
 
     /// Takes a place to wait at, if it is to wait. Where there is none it does not wait: a preference need not be honoured
     /// (RFC 7240, section 2), and a submission that was taken is to be answered with its job in any case.
     pub(crate) fn take_place(&mut self, places: &Arc<Places>, caller: &Caller) {
-        if self.place.is_some() || self.patience.is_none_or(|patience| patience.is_zero()) {
+        if self.place.is_some() || self.time_limit.is_none_or(|time_limit| time_limit.is_zero()) {
             return;
         }
         match places.take(caller.identity()) {
             Ok(place) => self.place = Some(place),
             Err(_) => {
-                self.patience = None;
+                self.time_limit = None;
                 self.crowded = true;
                 self.applied.retain(|applied| !applied.starts_with("wait="));
             }
@@ -138,12 +139,15 @@ mod tests {
 
     use super::*;
 
-    fn wish(uri: &str, prefer: &[&str]) -> Result<(Option<u64>, String), Problem> {
+    fn preference(uri: &str, prefer: &[&str]) -> Result<(Option<u64>, String), Problem> {
         let request = prefer.iter().fold(TestRequest::with_uri(uri), |request, value| {
             request.append_header((PREFER, *value))
         });
-        let wish = Wish::of(&request.to_http_request())?;
-        Ok((wish.patience.map(|patience| patience.as_secs()), wish.applied.join(", ")))
+        let preference = WaitPreference::of(&request.to_http_request())?;
+        Ok((
+            preference.time_limit.map(|time_limit| time_limit.as_secs()),
+            preference.applied.join(", "),
+        ))
     }
 
     #[test]
@@ -163,18 +167,18 @@ mod tests {
             (&["wait=-1"], None, ""),
             (&["wait=1.5"], None, ""),
         ];
-        for (headers, patience, applied) in cases {
-            let wished = wish("/jobs/x", headers).unwrap();
-            assert_eq!(wished, (*patience, (*applied).to_owned()), "{headers:?}");
+        for (headers, time_limit, applied) in cases {
+            let preferred = preference("/jobs/x", headers).unwrap();
+            assert_eq!(preferred, (*time_limit, (*applied).to_owned()), "{headers:?}");
         }
     }
 
     #[test]
     fn the_query_has_the_last_word_and_must_be_right() {
-        assert_eq!(wish("/?wait=2", &["wait=9"]).unwrap(), (Some(2), String::new()));
-        assert_eq!(wish("/?wait=600", &[]).unwrap().0, Some(60));
+        assert_eq!(preference("/?wait=2", &["wait=9"]).unwrap(), (Some(2), String::new()));
+        assert_eq!(preference("/?wait=600", &[]).unwrap().0, Some(60));
         for bad in ["/?wait=", "/?wait=-1", "/?wait=1.5", "/?wait=1s", "/?wait=1&wait=1"] {
-            assert!(wish(bad, &[]).unwrap_err().to_string().contains("wait"), "{bad}");
+            assert!(preference(bad, &[]).unwrap_err().to_string().contains("wait"), "{bad}");
         }
     }
 }

@@ -5,13 +5,13 @@ pub(crate) mod docs;
 pub(crate) mod events;
 mod guard;
 pub(crate) mod health;
+pub(crate) mod job_access;
 pub(crate) mod jobs;
 pub(crate) mod metrics;
 pub(crate) mod pages;
 pub(crate) mod paging;
 pub(crate) mod queues;
 pub(crate) mod results;
-pub(crate) mod sight;
 pub(crate) mod submit;
 pub(crate) mod tasks;
 pub(crate) mod tickets;
@@ -34,7 +34,7 @@ use crate::state::App;
 /// What a handler answers.
 type Answer = Result<HttpResponse, Problem>;
 
-/// Every path, what is offered there, and what it asks of its caller; the first that fits a request serves it.
+/// Every path, what is offered found_or_problem, and what it asks of its caller; the first that fits a request serves it.
 fn table(task_routes: &[TaskRoute]) -> Vec<At> {
     let configured = task_routes
         .iter()

@@ -21,11 +21,11 @@ use crate::error::Error;
 use crate::limits::Limits;
 use crate::links::PublicUrl;
 use crate::listener;
-use crate::metrics::Figures;
+use crate::metrics::ApiMetrics;
 use crate::openapi;
 use crate::openapi_cache::OpenApiCache;
 use crate::places::Places;
-use crate::service::{Readiness, Sweeper, come_round};
+use crate::service::{Readiness, Sweeper, run_periodically};
 use crate::state::App;
 use crate::tls::Identity;
 use crate::watching::Watchers;
@@ -37,29 +37,29 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// When to stop: the first wish drains, each further one ends what is being waited for.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
-    wishes: Arc<watch::Sender<u32>>,
+    requests: Arc<watch::Sender<u32>>,
 }
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { wishes: Arc::new(watch::Sender::new(0)) }
+        Self { requests: Arc::new(watch::Sender::new(0)) }
     }
 }
 
 impl Shutdown {
     /// Asks to stop; asked again, to hurry.
-    pub fn ask(&self) {
-        self.wishes.send_modify(|wishes| *wishes += 1);
+    pub fn request(&self) {
+        self.requests.send_modify(|requests| *requests += 1);
     }
 
-    fn wishes(&self) -> u32 {
-        *self.wishes.borrow()
+    fn requests(&self) -> u32 {
+        *self.requests.borrow()
     }
 
-    async fn asked(&self, times: u32) {
-        let mut wishes = self.wishes.subscribe();
+    async fn requested(&self, times: u32) {
+        let mut requests = self.requests.subscribe();
         // The sender lives as long as this value.
-        let _ = wishes.wait_for(|&wishes| wishes >= times).await;
+        let _ = requests.wait_for(|&requests| requests >= times).await;
     }
 }
 
@@ -95,7 +95,7 @@ impl Server {
         let webhooks =
             Webhooks::new(&config.webhooks).map_err(|reason| Error::Webhooks { reason })?;
         let webhooks = Arc::new(webhooks);
-        let broker = Broker::new(&config.broker)?.insisting_on(&config.durability);
+        let broker = Broker::new(&config.broker)?.with_min_durability(&config.durability);
         let taken = |source| Error::Bind { addr: config.addr, source };
         let listener = TcpListener::bind(config.addr).map_err(taken)?;
         let addr = listener.local_addr()?;
@@ -125,41 +125,18 @@ impl Server {
     /// # Errors
     /// If Redis is there but cannot be used as it is set up, or the system refuses.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
-        let catalog = Arc::new(Catalog::new(self.broker.separate(), self.config.unknown_tasks));
-        let readiness = Arc::new(Readiness::new(&self.broker));
+        let readiness = Readiness::new(&self.broker);
         if let Err(refused @ broker::Error::Refused { .. }) = readiness.tick().await {
             return Err(refused.into());
         }
-        let watchers = Arc::new(Watchers::new(self.broker.clone()));
-        let figures = Arc::new(Figures::new(self.broker.clone()));
-        let public_url =
-            PublicUrl::new(self.config.public_url.as_deref(), self.scheme(), self.addr);
         let security = &self.config.security;
-        let most = listener::room_for(security.max_connections);
-        let app = App {
-            browsers: self.browsers(&public_url).into(),
-            broker: self.broker.clone(),
-            catalog: catalog.clone(),
-            readiness: readiness.clone(),
-            figures: figures.clone(),
-            authority: self.keys.clone().map_or(Authority::Off, Authority::Keys),
-            budgets: Budgets::new(self.config.security.max_body_memory).into(),
-            places: Places::new(most, security.max_waiting_per_caller).into(),
-            limits: Limits::new(self.config.security.rate, self.config.security.rate_burst).into(),
-            public_url,
-            watchers: watchers.clone(),
-            task_routes: self.config.routes.clone(),
-            openapi: OpenApiCache::new(openapi::write).into(),
-            webhooks: self.webhooks.clone(),
-        };
+        let most = listener::raise_fd_limit(security.max_connections);
+        let connections = Connections::new(most, security.max_connections_per_client);
+        let connections = Arc::new(connections);
+        let app = self.app(readiness, most);
         let stop = watch::Sender::new(false);
-        let connections = Arc::new(Connections::new(most, security.max_connections_per_client));
-        self.guard_the_door(&stop, connections.clone());
-        self.start_services(&stop, catalog, readiness.clone());
-        tokio::spawn(watchers.clone().run(stop.subscribe()));
-        tokio::spawn(come_round("figures", Figures::INTERVAL, stop.subscribe(), async move || {
-            figures.tick().await
-        }));
+        self.start_connection_services(&stop, connections.clone());
+        self.start_services(&stop, &app);
         let on = self.webhooks.are_on();
         let deliverer = on.then(|| Deliverer::start(&self.broker, &self.webhooks));
         tracing::info!(
@@ -169,17 +146,18 @@ impl Server {
             "serving"
         );
         let tls = self.tls.as_ref().map(Identity::server_config).transpose()?;
-        let server = listener::serve(self.listener, app, connections, tls)?;
+        let server = listener::serve(self.listener, app.clone(), connections, tls)?;
         let handle = server.handle();
         let mut serving = tokio::spawn(server);
         tokio::select! {
             ended = &mut serving => return ended.map_err(std::io::Error::other)?.map_err(Into::into),
-            () = shutdown.asked(1) => {}
+            () = shutdown.requested(1) => {}
         }
-        readiness.drain();
-        deliverer.iter().for_each(Deliverer::take_no_more);
+        // In this order: nothing new is taken, whoever can is answered, the rest is cut off, and what served them ends.
+        app.readiness.drain();
+        deliverer.iter().for_each(Deliverer::quiet);
         drain(&shutdown, self.config.drain).await;
-        watchers.close();
+        app.watchers.close();
         let close = async {
             handle.stop(true).await;
             let _ended = serving.await;
@@ -193,37 +171,74 @@ impl Server {
         Ok(())
     }
 
+    /// What handlers use, with room for so many connections.
+    fn app(&self, readiness: Readiness, connections: usize) -> App {
+        let config = &self.config;
+        let security = &config.security;
+        let public_url = PublicUrl::new(config.public_url.as_deref(), self.scheme(), self.addr);
+        let catalog = Catalog::new(self.broker.with_own_connection(), config.unknown_tasks);
+        App {
+            browsers: self.browsers(&public_url).into(),
+            broker: self.broker.clone(),
+            catalog: catalog.into(),
+            readiness: readiness.into(),
+            metrics: ApiMetrics::new(self.broker.clone()).into(),
+            authority: self.keys.clone().map_or(Authority::Off, Authority::Keys),
+            budgets: Budgets::new(security.max_body_memory).into(),
+            places: Places::new(connections, security.max_waiting_per_caller).into(),
+            limits: Limits::new(security.rate, security.rate_burst).into(),
+            public_url,
+            watchers: Watchers::new(self.broker.clone()).into(),
+            task_routes: config.routes.clone(),
+            openapi: OpenApiCache::new(openapi::write).into(),
+            webhooks: self.webhooks.clone(),
+        }
+    }
+
     fn browsers(&self, public_url: &PublicUrl) -> Browsers {
         let BrowserConfig { hosts, cors_origins } = self.config.browsers.clone();
         let (hosts, origins) = (hosts.unwrap_or_default(), cors_origins.unwrap_or_default());
         Browsers::new(public_url, hosts, origins, self.keys.is_some())
     }
 
-    fn start_services(
-        &self,
-        stop: &watch::Sender<bool>,
-        catalog: Arc<Catalog>,
-        readiness: Arc<Readiness>,
-    ) {
-        let sweeper = Sweeper { broker: self.broker.separate() };
-        let (to_sweep, to_probe, to_learn) = (stop.subscribe(), stop.subscribe(), stop.subscribe());
-        tokio::spawn(come_round("sweeper", Sweeper::INTERVAL, to_sweep, async move || {
-            sweeper.tick().await
-        }));
-        tokio::spawn(come_round("readiness", Readiness::INTERVAL, to_probe, async move || {
-            readiness.tick().await
-        }));
-        tokio::spawn(come_round("catalog", Catalog::INTERVAL, to_learn, async move || {
-            catalog.tick().await
-        }));
+    fn start_services(&self, stop: &watch::Sender<bool>, app: &App) {
+        let sweeper = Sweeper { broker: self.broker.with_own_connection() };
+        tokio::spawn(run_periodically(
+            "sweeper",
+            Sweeper::INTERVAL,
+            stop.subscribe(),
+            async move || sweeper.tick().await,
+        ));
+        let readiness = app.readiness.clone();
+        tokio::spawn(run_periodically(
+            "readiness",
+            Readiness::INTERVAL,
+            stop.subscribe(),
+            async move || readiness.tick().await,
+        ));
+        let catalog = app.catalog.clone();
+        tokio::spawn(run_periodically(
+            "catalog",
+            Catalog::INTERVAL,
+            stop.subscribe(),
+            async move || catalog.tick().await,
+        ));
+        let metrics = app.metrics.clone();
+        tokio::spawn(run_periodically(
+            "metrics",
+            ApiMetrics::INTERVAL,
+            stop.subscribe(),
+            async move || metrics.tick().await,
+        ));
+        tokio::spawn(app.watchers.clone().run(stop.subscribe()));
     }
 }
 
-/// What looks after those who come, and needs no Redis for it.
+/// Services that look after connections; they need no Redis.
 impl Server {
-    fn guard_the_door(&self, stop: &watch::Sender<bool>, connections: Arc<Connections>) {
+    fn start_connection_services(&self, stop: &watch::Sender<bool>, connections: Arc<Connections>) {
         let round = |name, interval, tick: Box<dyn Fn() + Send + Sync>| {
-            tokio::spawn(come_round(name, interval, stop.subscribe(), async move || {
+            tokio::spawn(run_periodically(name, interval, stop.subscribe(), async move || {
                 tick();
                 Ok(())
             }));
@@ -244,18 +259,18 @@ async fn drain(shutdown: &Shutdown, drain: Duration) {
     tracing::info!(drain_ms = drain.as_millis(), "shutting down: not ready, still serving");
     tokio::select! {
         () = tokio::time::sleep(drain) => {}
-        () = shutdown.asked(2) => {}
+        () = shutdown.requested(2) => {}
     }
 }
 
 /// Closes the listener and every idle connection, and lets the requests under way end. Whoever hurries once more does not
 /// wait for them: they end with the process.
 async fn close_unless_hurried(shutdown: &Shutdown, close: impl Future<Output = ()>) {
-    let wishes = shutdown.wishes();
+    let requests = shutdown.requests();
     tracing::info!("closing: no new connections, the last requests end");
     tokio::select! {
         () = close => {}
-        () = shutdown.asked(wishes + 1) => tracing::warn!("hurried: requests under way are cut off"),
+        () = shutdown.requested(requests + 1) => tracing::warn!("hurried: requests under way are cut off"),
     }
 }
 
@@ -265,13 +280,13 @@ pub(crate) fn serve(config: ApiConfig) -> Result<(), Error> {
     actix_web::rt::System::new().block_on(async {
         let shutdown = Shutdown::default();
         watch_signals(shutdown.clone())?;
-        say_where(server.scheme(), server.addr());
+        print_address(server.scheme(), server.addr());
         server.run(shutdown).await
     })
 }
 
 /// Tells whoever started us, on standard output, that clients may come.
-fn say_where(scheme: &str, addr: SocketAddr) {
+fn print_address(scheme: &str, addr: SocketAddr) {
     // Nobody may be reading; that is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "listening on {scheme}://{addr}");
 }
@@ -287,7 +302,7 @@ fn watch_signals(shutdown: Shutdown) -> std::io::Result<()> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            shutdown.ask();
+            shutdown.request();
         }
     });
     Ok(())

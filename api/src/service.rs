@@ -12,7 +12,7 @@ pub(crate) use readiness::Readiness;
 pub(crate) use sweeper::Sweeper;
 
 /// Calls `tick` at an interval until `shutdown` turns true; tells once when it starts to fail, once when it is well again.
-pub(crate) async fn come_round(
+pub(crate) async fn run_periodically(
     name: &'static str,
     interval: Duration,
     mut shutdown: watch::Receiver<bool>,

@@ -11,7 +11,7 @@ use crate::catalog::Catalog;
 use crate::config::TaskRoutes;
 use crate::limits::Limits;
 use crate::links::PublicUrl;
-use crate::metrics::Figures;
+use crate::metrics::ApiMetrics;
 use crate::openapi_cache::OpenApiCache;
 use crate::places::Places;
 use crate::service::Readiness;
@@ -24,7 +24,7 @@ pub(crate) struct App {
     pub(crate) broker: Broker,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) readiness: Arc<Readiness>,
-    pub(crate) figures: Arc<Figures>,
+    pub(crate) metrics: Arc<ApiMetrics>,
     pub(crate) authority: Authority,
     pub(crate) browsers: Arc<Browsers>,
     pub(crate) limits: Arc<Limits>,
@@ -39,7 +39,7 @@ pub(crate) struct App {
 
 impl App {
     /// The same for one thread of the server, with connections of its own: what a thread asks Redis need not wake another.
-    pub(crate) fn of_one_thread(&self) -> Self {
-        Self { broker: self.broker.apart(), ..self.clone() }
+    pub(crate) fn for_thread(&self) -> Self {
+        Self { broker: self.broker.with_own_connections(), ..self.clone() }
     }
 }

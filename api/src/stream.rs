@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::document::JobDocument;
 use crate::places::Place;
 use crate::state::App;
-use crate::watching::{News, Seat};
+use crate::watching::{Waiter, Wakeup};
 
 /// A comment after so much silence keeps proxies from taking the connection for dead.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -63,7 +63,7 @@ impl FromStr for Position {
 pub(crate) struct Reader {
     app: web::Data<App>,
     id: JobId,
-    seat: Seat,
+    waiter: Waiter,
     /// `None` before the first look of somebody who comes without a position.
     known: Option<Position>,
     /// Whether it comes back and has not looked yet: the connection may have broken within a version.
@@ -79,8 +79,8 @@ impl Reader {
         known: Option<Position>,
         place: Place,
     ) -> Self {
-        let seat = app.watchers.seat(id);
-        Self { app, id, seat, known, returns: known.is_some(), over: false, _place: place }
+        let waiter = app.watchers.waiter(id);
+        Self { app, id, waiter, known, returns: known.is_some(), over: false, _place: place }
     }
 
     /// Looks once: what is new as text to send, empty if nothing is.
@@ -88,7 +88,7 @@ impl Reader {
     /// # Errors
     /// If Redis is away; look again.
     pub(crate) async fn look(&mut self) -> Result<Lookup<String>, Error> {
-        self.seat.ready().await?;
+        self.waiter.ready().await?;
         let version = self.known.map(|known| known.version);
         let line = self.known.map_or(0, |known| known.line);
         let found = self.app.broker.follow(self.id, version, line).await?;
@@ -129,11 +129,11 @@ impl Reader {
                     until = until.min(Instant::now() + AFTER_FAILURE);
                 }
             }
-            match self.seat.news(|_| true, until).await {
-                News::Look => {}
-                News::Nothing if Instant::now() < silent_until => {}
-                News::Nothing => return Some(": still here\n\n".to_owned()),
-                News::Closing => return None,
+            match self.waiter.next(|_| true, until).await {
+                Wakeup::Look => {}
+                Wakeup::Nothing if Instant::now() < silent_until => {}
+                Wakeup::Nothing => return Some(": still here\n\n".to_owned()),
+                Wakeup::Closing => return None,
             }
         }
         None

@@ -29,7 +29,7 @@ use crate::checks;
 use crate::document::JobDocument;
 use crate::idempotency::Key;
 use crate::links;
-use crate::prefer::Wish;
+use crate::prefer::WaitPreference;
 use crate::problem::{
     FORBIDDEN, GONE, IDEMPOTENCY_CONFLICT, INVALID_IDEMPOTENCY_KEY, Kind, Problem, Violation,
 };
@@ -100,7 +100,7 @@ impl Submission {
             retention: retention.or(declared_retention),
             idempotency,
             durability: durability.unwrap_or_default(),
-            webhook: webhook.map(|wish| app.webhooks.of(id, wish, trace)),
+            webhook: webhook.map(|wanted| app.webhooks.of(id, wanted, trace)),
         })
     }
 }
@@ -119,8 +119,8 @@ pub(crate) fn one_key(header: Option<Key>, member: Option<Key>) -> Result<Option
 /// Refuses a webhook in an envelope that this API does not take.
 pub(crate) fn check_webhook(app: &App, options: &Options, base: &str) -> Result<(), Problem> {
     let refused = |detail| Violation::new(format!("{base}/webhook/url"), detail);
-    let Some(wish) = &options.webhook else { return Ok(()) };
-    app.webhooks.check(wish).map_err(|detail| Problem::violations(vec![refused(detail)]))
+    let Some(wanted) = &options.webhook else { return Ok(()) };
+    app.webhooks.check(wanted).map_err(|detail| Problem::violations(vec![refused(detail)]))
 }
 
 /// What became of one submission.
@@ -184,7 +184,7 @@ pub(crate) async fn submit_one(
     app: &App,
     job: NewJob,
     location: Location,
-    wish: &Wish,
+    preference: &WaitPreference,
 ) -> Result<HttpResponse, Problem> {
     let turn = app.budgets.turn(job.payload.len()).await?;
     let answer = app.broker.enqueue(std::slice::from_ref(&job)).await.pop();
@@ -192,13 +192,13 @@ pub(crate) async fn submit_one(
     let answer = answer.unwrap_or_else(|| Err(no_answer()));
     let taken = taken(app, answer).await?;
     let replayed = matches!(taken, Taken::Replayed(_));
-    let job = wait_for(app, taken.job(), wish).await;
-    let ended = wish.patience.is_some() && job.status.is_terminal();
+    let job = wait_for(app, taken.job(), preference).await;
+    let ended = preference.time_limit.is_some() && job.status.is_terminal();
     let mut response = if ended { HttpResponse::Ok() } else { HttpResponse::Accepted() };
     point_to(&mut response, app, job.id, location);
-    wish.tell(&mut response);
+    preference.tell(&mut response);
     if !ended {
-        response.insert_header((header::RETRY_AFTER, wish.retry_after()));
+        response.insert_header((header::RETRY_AFTER, preference.retry_after()));
     }
     if replayed {
         response.insert_header(("Idempotency-Replayed", "true"));
@@ -207,9 +207,11 @@ pub(crate) async fn submit_one(
 }
 
 /// The job once it has ended, or as it was last seen: it was taken, and its client hears so whatever happens meanwhile.
-async fn wait_for(app: &App, job: JobRecord, wish: &Wish) -> JobRecord {
-    let Some(patience) = wish.patience.filter(|_| !job.status.is_terminal()) else { return job };
-    match app.watchers.wait(job.id, Until::Ended, patience).await {
+async fn wait_for(app: &App, job: JobRecord, preference: &WaitPreference) -> JobRecord {
+    let Some(time_limit) = preference.time_limit.filter(|_| !job.status.is_terminal()) else {
+        return job;
+    };
+    match app.watchers.wait(job.id, Until::Ended, time_limit).await {
         Ok(Lookup::Found(job)) => job,
         Ok(Lookup::Gone(_) | Lookup::Unknown) | Err(_) => job,
     }

@@ -1,6 +1,6 @@
 //! Waiting for jobs: one subscription of this process serves all who wait, so they cost memory and no load on Redis.
 //!
-//! A waiter takes a seat, makes sure that the subscription stands, and only then looks at its job: what happens after the
+//! A waiter takes a waiter, makes sure that the subscription stands, and only then looks at its job: what happens after the
 //! look is told. When the subscription was lost everybody looks again.
 
 use std::collections::HashMap;
@@ -17,13 +17,13 @@ use crate::etag::Known;
 use crate::metrics;
 
 /// Who waits while Redis is away is told so after this long; a reconnection takes less.
-const SUBSCRIPTION_PATIENCE: Duration = Duration::from_millis(1800);
+const SUBSCRIPTION_TIME_LIMIT: Duration = Duration::from_millis(1800);
 
 /// All who wait for jobs.
 #[derive(Debug)]
 pub(crate) struct Watchers {
     broker: Broker,
-    seats: Mutex<HashMap<JobId, watch::Sender<Option<Change>>>>,
+    waiters: Mutex<HashMap<JobId, watch::Sender<Option<Change>>>>,
     /// Grows with each subscription that was made; `None` while there is none.
     subscription: watch::Sender<Option<u64>>,
     closing: watch::Sender<bool>,
@@ -53,7 +53,7 @@ impl Until {
 
 /// Why a wait went on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Wakeup {
     /// The job may have changed: look.
     Look,
     /// Nothing happened for as long as one was ready to wait.
@@ -65,10 +65,10 @@ pub(crate) enum News {
 impl Watchers {
     pub(crate) fn new(broker: Broker) -> Self {
         let (subscription, closing) = (watch::Sender::new(None), watch::Sender::new(false));
-        Self { broker, seats: Mutex::default(), subscription, closing }
+        Self { broker, waiters: Mutex::default(), subscription, closing }
     }
 
-    /// Reads a job once it is as wished, or after `patience`, or when this process is about to end, as it is then.
+    /// Reads a job once it is as changed, or after `time_limit`, or when this process is about to end, as it is then.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis goes away meanwhile.
@@ -76,12 +76,12 @@ impl Watchers {
         self: &Arc<Self>,
         id: JobId,
         until: Until,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Lookup<JobRecord>, Error> {
-        let deadline = Instant::now() + patience;
-        let mut seat = self.seat(id);
+        let deadline = Instant::now() + time_limit;
+        let mut waiter = self.waiter(id);
         loop {
-            seat.ready().await?;
+            waiter.ready().await?;
             let job = match self.broker.watch(id).await? {
                 Lookup::Found(job) => job,
                 nothing => return Ok(nothing),
@@ -90,18 +90,18 @@ impl Watchers {
             if over || until.met(&job) {
                 return Ok(Lookup::Found(job));
             }
-            seat.news(|change| until.met_by(change), deadline).await;
+            waiter.next(|change| until.met_by(change), deadline).await;
         }
     }
 
-    /// A seat from which one job is watched.
-    pub(crate) fn seat(self: &Arc<Self>, id: JobId) -> Seat {
-        let mut seats = self.lock();
-        let sender = seats.entry(id).or_insert_with(|| watch::Sender::new(None));
+    /// A waiter from which one job is watched.
+    pub(crate) fn waiter(self: &Arc<Self>, id: JobId) -> Waiter {
+        let mut waiters = self.lock();
+        let sender = waiters.entry(id).or_insert_with(|| watch::Sender::new(None));
         metrics::waiting(1.0);
         let subscription = self.subscription.subscribe();
         let closing = self.closing.subscribe();
-        Seat { id, told: sender.subscribe(), subscription, closing, watchers: self.clone() }
+        Waiter { id, told: sender.subscribe(), subscription, closing, watchers: self.clone() }
     }
 
     /// Lets everybody who waits go on at once: the process is about to end.
@@ -146,20 +146,20 @@ impl Watchers {
     }
 
     fn tell(&self, change: Change) {
-        if let Some(seat) = self.lock().get(&change.id) {
-            seat.send_replace(Some(change));
+        if let Some(waiter) = self.lock().get(&change.id) {
+            waiter.send_replace(Some(change));
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, watch::Sender<Option<Change>>>> {
         // Each change of the map is whole: a panic elsewhere leaves nothing half done.
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A place from which one job is watched; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Waiter {
     id: JobId,
     told: watch::Receiver<Option<Change>>,
     subscription: watch::Receiver<Option<u64>>,
@@ -167,49 +167,53 @@ pub(crate) struct Seat {
     watchers: Arc<Watchers>,
 }
 
-impl Seat {
+impl Waiter {
     /// Makes sure that changes are told: whoever looks now misses nothing that comes later.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub(crate) async fn ready(&mut self) -> Result<(), Error> {
         let subscribed = self.subscription.wait_for(Option::is_some);
-        let subscribed = timeout(SUBSCRIPTION_PATIENCE, subscribed).await.is_ok();
+        let subscribed = timeout(SUBSCRIPTION_TIME_LIMIT, subscribed).await.is_ok();
         self.subscription.mark_unchanged();
         self.told.mark_unchanged();
         let away = || Error::Unavailable { reason: "no subscription to changes".to_owned() };
         subscribed.then_some(()).ok_or_else(away)
     }
 
-    /// Waits for a change as wished, at most until `deadline`.
-    pub(crate) async fn news(&mut self, wish: impl Fn(&Change) -> bool, deadline: Instant) -> News {
+    /// Waits for a change as changed, at most until `deadline`.
+    pub(crate) async fn next(
+        &mut self,
+        matches: impl Fn(&Change) -> bool,
+        deadline: Instant,
+    ) -> Wakeup {
         tokio::select! {
-            () = wished(&mut self.told, wish) => News::Look,
-            _ = self.subscription.changed() => News::Look,
-            _ = self.closing.wait_for(|&closing| closing) => News::Closing,
-            () = sleep_until(deadline) => News::Nothing,
+            () = changed(&mut self.told, matches) => Wakeup::Look,
+            _ = self.subscription.changed() => Wakeup::Look,
+            _ = self.closing.wait_for(|&closing| closing) => Wakeup::Closing,
+            () = sleep_until(deadline) => Wakeup::Nothing,
         }
     }
 }
 
-/// Waits for a change as wished that was told since [`Seat::ready`]; one that was told before it has been looked at.
-async fn wished(told: &mut watch::Receiver<Option<Change>>, wish: impl Fn(&Change) -> bool) {
-    // The sender lives as long as there is a seat.
+/// Waits for a change as changed that was told since [`Waiter::ready`]; one that was told before it has been looked at.
+async fn changed(told: &mut watch::Receiver<Option<Change>>, matches: impl Fn(&Change) -> bool) {
+    // The sender lives as long as there is a waiter.
     while told.changed().await.is_ok() {
-        if told.borrow_and_update().as_ref().is_some_and(&wish) {
+        if told.borrow_and_update().as_ref().is_some_and(&matches) {
             return;
         }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Waiter {
     fn drop(&mut self) {
         metrics::waiting(-1.0);
-        let mut seats = self.watchers.lock();
+        let mut waiters = self.watchers.lock();
         // Given up under the lock: of two who leave together the second sees that it is the last.
         self.told = watch::Sender::new(None).subscribe();
-        if seats.get(&self.id).is_some_and(|seat| seat.receiver_count() == 0) {
-            seats.remove(&self.id);
+        if waiters.get(&self.id).is_some_and(|waiter| waiter.receiver_count() == 0) {
+            waiters.remove(&self.id);
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) const ATTEMPT: Duration = Duration::from_secs(15);
 
 /// What a client asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct WebhookRequest {
     pub(crate) target: Target,
     /// The ends to tell.
     pub(crate) told: Vec<Status>,
@@ -62,18 +62,23 @@ impl Webhooks {
         !self.secrets.is_empty()
     }
 
-    /// Why a wish cannot be taken, as far as that is known before any name is looked up: the address itself, or the port.
-    pub(crate) fn check(&self, wish: &Wish) -> Result<(), &'static str> {
+    /// Why a wanted cannot be taken, as far as that is known before any name is looked up: the address itself, or the port.
+    pub(crate) fn check(&self, wanted: &WebhookRequest) -> Result<(), &'static str> {
         if !self.are_on() {
             return Err(
                 "webhooks are not set up here: the operator must set CRUNCH_WEBHOOK_SECRETS or CRUNCH_WEBHOOK_SECRETS_FILE",
             );
         }
-        self.guard.check_spelling(&wish.target).map_err(Forbidden::as_str)
+        self.guard.check_spelling(&wanted.target).map_err(Forbidden::as_str)
     }
 
     /// The webhook of that job.
-    pub(crate) fn of(&self, job: JobId, wish: Wish, trace: Option<TraceContext>) -> Webhook {
+    pub(crate) fn of(
+        &self,
+        job: JobId,
+        wanted: WebhookRequest,
+        trace: Option<TraceContext>,
+    ) -> Webhook {
         let options = JobOptions {
             max_attempts: u32::try_from(self.delays.len() + 1).unwrap_or(u32::MAX),
             timeout: ATTEMPT,
@@ -84,7 +89,7 @@ impl Webhooks {
             metadata: Metadata::default(),
             trace,
         };
-        Webhook::new(job, wish.target.as_str().to_owned(), wish.told, options)
+        Webhook::new(job, wanted.target.as_str().to_owned(), wanted.told, options)
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
         session.refresh_control();
         let ground = Ground::on(redis).await;
         let config = DurabilityConfig { durability, replicas: 1 };
-        let broker = ground.broker.clone().insisting_on(&config);
+        let broker = ground.broker.clone().with_min_durability(&config);
         submitter(broker.clone(), 100).await;
         let run = async |session: &mut Session, submitters, each| {
             let name = format!("submit, {durability}, {submitters} at once");

@@ -3,7 +3,7 @@
 //! ```text
 //!  enqueue ──► ready (list a priority) ──claim──► running (sorted set: lease end) ──settle──► finished, failed
 //!     │            ▲  ▲  ▲                            │   │                                        │
-//!     └► delayed ──┘  │  └───── release, sweep, bury ─┘   │                                        │
+//!     └► delayed ──┘  │  └───── release, sweep, reclaim ─┘   │                                        │
 //!           ▲ (due)   └───────────── retry, redrive ──────┼────────────────────────────────────────┘
 //!           └──────────────────────── retry later ────────┘
 //! ```
@@ -14,7 +14,6 @@
 
 mod audit;
 mod bulk;
-mod bury;
 mod check;
 mod config;
 mod connection;
@@ -26,7 +25,6 @@ mod fleet;
 mod flow;
 mod functions;
 mod heartbeat;
-mod inspect;
 mod keys;
 mod lease;
 mod list;
@@ -35,6 +33,8 @@ mod opening;
 mod operate;
 mod prune;
 mod queues;
+mod read;
+mod reclaim;
 mod record;
 mod reply;
 mod submit;
@@ -53,24 +53,24 @@ use std::time::Duration;
 use redis::io::tcp::TcpSettings;
 
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
-pub use bury::Buried;
 pub use config::{BrokerConfig, InvalidRedisUrl, RedisUrl};
 pub use depth::Depth;
 pub use durability::{Durability, DurabilityConfig, InvalidDurability};
 pub use error::Error;
-pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Settled, Strand, TaskNames};
+pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Sequence, Settled, TaskNames};
 pub use fleet::{RunningJob, WorkerPage, WorkerSummary};
 pub use functions::Library;
 pub use heartbeat::{
     Beaten, Heartbeat, LogLines, Progress, Report, Reported, SuspendedTask, Verdict, WorkerInfo,
 };
-pub use inspect::Attempt;
 pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, ReleaseCause, Settlement, WorkerId};
 pub use list::{Cursor, InvalidCursor, ListQuery, Page};
 pub use operate::{CancelOutcome, DeleteOutcome, RetryOutcome};
 pub use prune::{OtherLibrary, Pruned};
 pub use queues::{QueuePage, QueueQuery, QueueSummary};
+pub use read::Attempt;
+pub use reclaim::Reclaimed;
 pub use record::{JobRecord, Lookup, ResultSummary, Tombstone, WaitingFor};
 pub use submit::{Enqueued, IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
 pub use sweep::Swept;
@@ -155,7 +155,7 @@ pub struct Broker {
     /// For pages of lists: nobody who asks for one waits behind a payload.
     pages: Bulk,
     /// What every submission gets, whatever it asks for.
-    insists: DurabilityConfig,
+    min_durability: DurabilityConfig,
     submitters: Arc<Submitters>,
 }
 
@@ -215,36 +215,37 @@ impl Broker {
         let bulk = Bulk::for_reads(settings.clone(), client.clone());
         let uploads = Bulk::for_writes(settings.clone(), client.clone());
         let pages = Bulk::for_reads(settings.clone(), client.clone());
-        let insists = DurabilityConfig::default();
-        let submitters = Arc::new(Submitters::new(&settings, &client, insists.replicas));
-        Ok(Self { settings, client, link, pool, bulk, uploads, pages, insists, submitters })
+        let min_durability = DurabilityConfig::default();
+        let submitters = Arc::new(Submitters::new(&settings, &client, min_durability.replicas));
+        Ok(Self { settings, client, link, pool, bulk, uploads, pages, min_durability, submitters })
     }
 
     /// A broker on the same Redis with a connection of its own.
     #[must_use]
-    pub fn separate(&self) -> Self {
+    pub fn with_own_connection(&self) -> Self {
         Self { link: Link::new(self.settings.clone(), self.client.clone()), ..self.clone() }
     }
 
     /// A broker on the same Redis that shares no connection with this one but the pool: neither for steps nor for
     /// submissions, so that those of two threads are not collected in one.
     #[must_use]
-    pub fn apart(&self) -> Self {
-        let submitters = Submitters::new(&self.settings, &self.client, self.insists.replicas);
-        Self { submitters: submitters.into(), ..self.separate() }
+    pub fn with_own_connections(&self) -> Self {
+        let submitters =
+            Submitters::new(&self.settings, &self.client, self.min_durability.replicas);
+        Self { submitters: submitters.into(), ..self.with_own_connection() }
     }
 
     /// As [`Broker::separate`]; while Redis is away it tries to connect at least that often. For beats: a lease may be about
     /// to end.
     #[must_use]
-    pub fn separate_and_eager(&self, longest_pause: Duration) -> Self {
-        let separate = self.separate();
+    pub fn with_own_connection_retrying_every(&self, longest_pause: Duration) -> Self {
+        let separate = self.with_own_connection();
         Self { link: separate.link.clone().trying_every(longest_pause), ..separate }
     }
 
     /// Does not use this broker's connection any more: another one to the same Redis was found dead, and a network that
     /// forgot one has mostly forgotten all. The next call makes a new one; those under way go on.
-    pub fn distrust_connection(&self) {
+    pub fn reset_connection(&self) {
         self.link.forget();
     }
 
@@ -254,7 +255,7 @@ impl Broker {
     }
 
     /// Makes sure there is a connection to a Redis that can serve us: reachable, functions loaded, our layout, no eviction,
-    /// accepting writes, and able to be as durable as this broker insists on.
+    /// accepting writes, and able to be as durable as this broker min_durability on.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it is away, [`Error::Rejected`] if it accepts no writes or the functions are missing,
@@ -269,8 +270,8 @@ impl Broker {
 
     /// The same broker, whose every submission is at least as durable as `config` says.
     #[must_use]
-    pub fn insisting_on(self, config: &DurabilityConfig) -> Self {
+    pub fn with_min_durability(self, config: &DurabilityConfig) -> Self {
         let submitters = Submitters::new(&self.settings, &self.client, config.replicas);
-        Self { insists: *config, submitters: submitters.into(), ..self }
+        Self { min_durability: *config, submitters: submitters.into(), ..self }
     }
 }

@@ -25,7 +25,7 @@ const HANDED_ON: [(SignalKind, Signal); 6] = [
 /// To be called early in a program, before it starts a thread. Where the program is the first process of a container this never
 /// returns: the program goes on in a child.
 #[expect(clippy::print_stderr, reason = "the last words of a process")]
-pub fn take_over_if_first() {
+pub fn become_init_if_first() {
     if !rustix::process::getpid().is_init() {
         return;
     }

@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 /// No script takes this long, not even on a machine that does other things.
-const PATIENCE: Duration = Duration::from_secs(240);
+const TIME_LIMIT: Duration = Duration::from_secs(240);
 
 const SECRETS: &str =
     "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw,whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -58,7 +58,7 @@ async fn passes(stack: &Stack, api: &Api, script: &str, environment: &[(&str, &s
     // Nobody is told that we lint, and nobody asked whether there is something newer.
     command.env("REDOCLY_TELEMETRY", "off").env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true");
     command.envs(environment.iter().copied());
-    let output = timeout(PATIENCE, command.output()).await;
+    let output = timeout(TIME_LIMIT, command.output()).await;
     let output = output.unwrap_or_else(|_| panic!("{script} does not end")).unwrap();
     assert!(output.status.success(), "{script}: {}\n{}", output.status, said(&output));
 }
@@ -125,7 +125,7 @@ async fn reads((program, arguments): (&str, &[&str]), document: &[u8]) -> Option
     let mut input = parser.stdin.take().unwrap();
     input.write_all(document).await.unwrap();
     drop(input);
-    let ended = timeout(PATIENCE, parser.wait()).await.expect("a parser ends").unwrap();
+    let ended = timeout(TIME_LIMIT, parser.wait()).await.expect("a parser ends").unwrap();
     Some(ended.success())
 }
 

@@ -44,7 +44,7 @@ async fn worker_in(stack: &mut Stack, api: &Api, folder: &Path) -> Worker {
 /// Waits until the job was given back for the machine's sake, uncharged; returns the reason.
 async fn given_back(api: &Api, id: &str) -> String {
     let waits = |job: &Value| job["waiting_for"]["reason"] == "machine";
-    let job = api.job_when(id, "it waits for a machine", waits).await;
+    let job = api.wait_for_job(id, "it waits for a machine", waits).await;
     assert_eq!((&job["attempt"], &job["error"]), (&json!(0), &Value::Null), "{job}");
     job["waiting_for"]["detail"].as_str().unwrap().to_owned()
 }

@@ -82,7 +82,7 @@ async fn a_job_that_aborts_its_worker_fails_with_its_fifth_loss_and_the_others_s
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_while_redis_is_away_is_buried_when_it_is_back() {
+async fn a_worker_that_dies_while_redis_is_away_is_reclaimed_when_it_is_back() {
     let mut stack = Stack::on(RedisServer::durable());
     let api = stack.api().await;
     let mut supervisor = stack.supervisor(&api, 1, &[]).await;
@@ -101,7 +101,7 @@ async fn a_worker_that_dies_while_redis_is_away_is_buried_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_worker_that_was_asked_to_stop_by_somebody_else_is_replaced_and_not_buried() {
+async fn a_worker_that_was_asked_to_stop_by_somebody_else_is_replaced_and_not_reclaimed() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut supervisor = stack.supervisor(&api, 1, &[]).await;
@@ -161,7 +161,7 @@ async fn a_supervisor_that_is_asked_twice_has_its_workers_hurry() {
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_while_all_are_to_stop_is_buried_and_shows_in_the_exit_code() {
+async fn a_worker_that_dies_while_all_are_to_stop_is_reclaimed_and_shows_in_the_exit_code() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut supervisor = stack.supervisor(&api, 1, &[]).await;

@@ -158,11 +158,11 @@ impl Api {
 
     /// Waits until a job has that status; returns its document.
     pub async fn becomes(&self, id: &str, status: &str) -> Value {
-        self.job_when(id, status, |job| job["status"] == status).await
+        self.wait_for_job(id, status, |job| job["status"] == status).await
     }
 
     /// Waits until a job's document is as wished.
-    pub async fn job_when(&self, id: &str, what: &str, wish: impl Fn(&Value) -> bool) -> Value {
+    pub async fn wait_for_job(&self, id: &str, what: &str, wish: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("job {id}: {what}"), async || {
             let job = self.job(id).await;
             let as_wished = wish(&job);

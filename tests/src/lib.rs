@@ -31,4 +31,4 @@ pub use receiver::{Call, Receiver};
 pub use redis_server::RedisServer;
 pub use stack::{Stack, Worker, binary};
 pub use stage::{Actor, Stage};
-pub use wait::{PATIENCE, eventually, in_time};
+pub use wait::{TIME_LIMIT, eventually, in_time};

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::port::Port;
-use crate::wait::PATIENCE;
+use crate::wait::TIME_LIMIT;
 
 /// A Redis that dies with this value, and its data with it.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl RedisServer {
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIME_LIMIT;
         while TcpStream::connect(self.port.addr()).is_err() {
             if process.try_wait().unwrap().is_some() {
                 return false;
@@ -126,8 +126,8 @@ impl RedisServer {
     /// If it cannot be had.
     pub async fn connect(&self) -> redis::aio::MultiplexedConnection {
         let config = redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
+            .set_connection_timeout(Some(TIME_LIMIT))
+            .set_response_timeout(Some(TIME_LIMIT));
         self.client().get_multiplexed_async_connection_with_config(&config).await.unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! What takes work and brings back what ended: for each partition a listener, a processor and its companion.
+//! What takes work and brings back what ended: for each partition a listener, a processor and its secondary.
 //!
 //! Processors share a thread with a runtime of its own. An exchange with Redis goes through several tasks, and waking
 //! another thread for each of them would take longer than the exchange; and handlers that hog the runtime they run on keep
@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crunch_common::broker::{Broker, Strand, WorkerId};
+use crunch_common::broker::{Broker, Sequence, WorkerId};
 use crunch_common::job::Partition;
 use crunch_common::queue::QueueName;
 use futures_util::future::join_all;
@@ -70,11 +70,11 @@ impl Consumers<'_> {
     /// What takes work from one partition.
     fn consumer(&self, partition: Partition, slots: &Arc<Slots>) -> (Listener, [Asked; 2]) {
         let (looks, asked) = mpsc::channel(1);
-        let (companion, asked_as_well) = mpsc::channel(1);
-        let exchanges = self.broker.separate();
+        let (secondary, asked_as_well) = mpsc::channel(1);
+        let exchanges = self.broker.with_own_connection();
         let pulse = self.health.pulse(format!("consumer of partition {partition}"));
         let listener = Listener {
-            broker: self.broker.separate(),
+            broker: self.broker.with_own_connection(),
             exchanges: exchanges.clone(),
             partition,
             queues: self.queues.to_vec(),
@@ -83,11 +83,11 @@ impl Consumers<'_> {
             looks,
             pulse: pulse.clone(),
         };
-        let processor = |strand, broker, companion| Processor {
+        let processor = |strand, broker, secondary| Processor {
             broker,
             partition,
             strand,
-            companion,
+            secondary,
             worker: self.worker,
             lease: self.config.lease,
             queues: match self.config.queues {
@@ -99,9 +99,9 @@ impl Consumers<'_> {
             executor: self.executor.clone(),
             pulse: pulse.clone(),
         };
-        let first = processor(Strand::First, exchanges, Some(companion));
+        let first = processor(Sequence::Primary, exchanges, Some(secondary));
         // Over one connection both would go together, come back together, and Redis would wait for both.
-        let second = processor(Strand::Second, self.broker.separate(), None);
+        let second = processor(Sequence::Secondary, self.broker.with_own_connection(), None);
         (listener, [(first, asked), (second, asked_as_well)])
     }
 }

@@ -3,7 +3,7 @@
 //! Each loop that talks to Redis has a [`Pulse`], and tells it when it was answered, when it failed, and until when it
 //! expects to hear something. A worker is ready while every pulse is well: so a loop that hangs shows as one that fails, and
 //! no ping can say "well" for a worker that takes no jobs. What is asked over HTTP is in `server.rs`; a thread of its own
-//! (`attendant.rs`) answers, so that no handler can keep it from doing so.
+//! (`health_thread.rs`) answers, so that no handler can keep it from doing so.
 
 mod ask;
 mod pulse;

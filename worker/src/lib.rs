@@ -43,7 +43,6 @@
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
-mod attendant;
 mod commands;
 mod config;
 mod consumers;
@@ -52,6 +51,7 @@ mod error;
 mod executor;
 mod handler;
 mod health;
+mod health_thread;
 mod input;
 mod metrics;
 mod process;

@@ -27,7 +27,7 @@ mod session;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub(crate) use launcher::take_over_if_launched;
+pub(crate) use launcher::become_launcher_if_marked;
 pub(crate) use lines::each_line;
 pub(crate) use oneshot::Oneshot;
 use pipes::Pipes;

@@ -8,19 +8,19 @@
 //!
 //! A worker that dies says nothing, so its jobs wait until their leases end, for nobody can tell from afar whether it is dead
 //! or only silent. Its parent can: it sees the process end. So it has Redis take back at once what the worker held
-//! ([`Broker::bury`](crunch_common::broker::Broker::bury)). For that it must know the worker's id, and gives it one.
+//! ([`Broker::reclaim`](crunch_common::broker::Broker::reclaim)). For that it must know the worker's id, and gives it one.
 //!
 //! The supervisor is the worker's own program, and its workers are the same program once more, with the same arguments. It
 //! takes over while the `Worker` is made, before any task is: it has none of the program's weight, and nothing that a job
 //! does can hurt it. It never runs a job and never decides that a worker which lives is dead.
 //!
 //! The socket is each worker's lifeline (`lifeline.rs`): its end is the supervisor's end, after which the worker drains as on
-//! SIGTERM, for nobody would bury it or hand it the wish to stop any more.
+//! SIGTERM, for nobody would reclaim it or hand it the wish to stop any more.
 
 mod board;
+mod child_slot;
 mod lifeline;
-mod seat;
-mod undertaker;
+mod reclaimer;
 
 use std::process::exit;
 use std::sync::Arc;
@@ -36,20 +36,20 @@ use crate::Error;
 use crate::config::WorkerConfig;
 use crate::health;
 pub(crate) use board::Board;
+use child_slot::{ChildSlot, End};
 pub(crate) use lifeline::Lifeline;
-use seat::{End, Seat};
-use undertaker::Undertaker;
+use reclaimer::Reclaimer;
 
 /// So many dead may wait for Redis to come back. Leases of more than these have ended by then.
-const GRAVES: usize = 1024;
-/// How long the last burials may take when all workers have ended: longer than any call's deadline.
-const LAST_BURIALS: Duration = Duration::from_secs(3);
+const MAX_PENDING: usize = 1024;
+/// How long the last reclaims may take when all workers have ended: longer than any call's deadline.
+const LAST_RECLAIMS: Duration = Duration::from_secs(3);
 
 /// A process that is to supervise does so here and never returns. For one that is supervised: its lifeline.
 ///
 /// Called by every way to make a [`crate::Worker`], so that a program that uses the library can be supervised without
 /// knowing.
-pub(crate) fn take_over_if_wished(config: &WorkerConfig) -> Option<Lifeline> {
+pub(crate) fn become_supervisor_if_configured(config: &WorkerConfig) -> Option<Lifeline> {
     if lifeline::is_supervised() {
         return Lifeline::take();
     }
@@ -76,9 +76,9 @@ struct Supervisor {
     terminate: Signal,
     interrupt: Signal,
     /// How often it was wished that all stop.
-    wishes: watch::Sender<u32>,
-    seats: JoinSet<End>,
-    undertaker: JoinHandle<()>,
+    requests: watch::Sender<u32>,
+    child_slots: JoinSet<End>,
+    reclaimer: JoinHandle<()>,
     board: Arc<Board>,
 }
 
@@ -94,19 +94,19 @@ impl Supervisor {
                 .map_err(|source| Error::Listen { addr, source })?;
             tokio::spawn(server.run());
         }
-        let (dead, graves) = mpsc::channel(GRAVES);
-        let undertaker = Undertaker { broker: Broker::new(&config.broker)?, graves };
-        let undertaker = tokio::spawn(undertaker.run());
-        let (wishes, wish) = watch::channel(0);
+        let (dead, deaths) = mpsc::channel(MAX_PENDING);
+        let reclaimer = Reclaimer { broker: Broker::new(&config.broker)?, deaths };
+        let reclaimer = tokio::spawn(reclaimer.run());
+        let (requests, shutdown) = watch::channel(0);
         tracing::info!(workers, "supervisor starts");
         let configured = watch::Sender::new(false);
-        let first = Seat { number: 1, wish, configured, board: board.clone(), dead };
-        let mut seats = JoinSet::new();
+        let first = ChildSlot { number: 1, shutdown, configured, board: board.clone(), dead };
+        let mut child_slots = JoinSet::new();
         for number in 2..=workers {
-            seats.spawn(Seat { number, ..first.clone() }.run());
+            child_slots.spawn(ChildSlot { number, ..first.clone() }.run());
         }
-        seats.spawn(first.run());
-        Ok(Self { terminate, interrupt, wishes, seats, undertaker, board })
+        child_slots.spawn(first.run());
+        Ok(Self { terminate, interrupt, requests, child_slots, reclaimer, board })
     }
 
     /// Hands on the wish to stop, until nobody is left.
@@ -116,7 +116,7 @@ impl Supervisor {
             tokio::select! {
                 _ = self.terminate.recv() => self.stop(),
                 _ = self.interrupt.recv() => self.stop(),
-                ended = self.seats.join_next() => match ended {
+                ended = self.child_slots.join_next() => match ended {
                     Some(Ok(End::Well)) => {}
                     Some(Ok(End::WrongConfiguration)) => return 2,
                     Some(Ok(End::Badly) | Err(_)) => code = 1,
@@ -124,8 +124,8 @@ impl Supervisor {
                 },
             }
         }
-        if tokio::time::timeout(LAST_BURIALS, self.undertaker).await.is_err() {
-            tracing::warn!("not all who died could be buried; their leases will end");
+        if tokio::time::timeout(LAST_RECLAIMS, self.reclaimer).await.is_err() {
+            tracing::warn!("not all who died could be reclaimed; their leases will end");
         }
         tracing::info!("supervisor ends");
         code
@@ -133,8 +133,8 @@ impl Supervisor {
 
     fn stop(&self) {
         self.board.drains();
-        self.wishes.send_modify(|wishes| *wishes += 1);
-        match *self.wishes.borrow() {
+        self.requests.send_modify(|requests| *requests += 1);
+        match *self.requests.borrow() {
             1 => tracing::info!("shutting down: the workers may end their jobs"),
             _ => tracing::info!("asked again: the workers hurry"),
         }

@@ -13,19 +13,19 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::attendant::Attendant;
 use crate::commands::Commands;
 use crate::config::{Command, WorkerConfig};
 use crate::consumers::Consumers;
 use crate::executor::{Executor, Logged};
 use crate::health::{self, Health};
+use crate::health_thread::HealthThread;
 use crate::input::Input;
-use crate::process::{OPEN_FILES, take_over_if_launched};
+use crate::process::{OPEN_FILES, become_launcher_if_marked};
 use crate::registry::{DuplicateTask, Registry};
 use crate::reporter::Reporter;
 use crate::running::{RunningJobs, STOP_GRACE, StopReason};
 use crate::service::{Announcer, Control, Heartbeat, Reachability};
-use crate::supervisor::{Lifeline, take_over_if_wished};
+use crate::supervisor::{Lifeline, become_supervisor_if_configured};
 use crate::suspension::Suspensions;
 use crate::{Error, Task, tasks};
 
@@ -55,7 +55,7 @@ pub struct Shutdown {
 
 impl Shutdown {
     /// Asks to stop; asked twice, to hurry.
-    pub fn ask(&self) {
+    pub fn request(&self) {
         if self.drain.is_cancelled() {
             self.hurry.cancel();
         }
@@ -76,8 +76,8 @@ impl Worker {
     /// [`Error::Config`] with what to print.
     pub fn from_env() -> Result<Self, Error> {
         machine::forbid_inspection();
-        take_over_if_launched();
-        init::take_over_if_first();
+        become_launcher_if_marked();
+        init::become_init_if_first();
         let config: WorkerConfig = config::read().map_err(Error::Config)?;
         if let Some(Command::Health { at }) = config.command {
             return Err(asked_for_health(at.or(config.addr)));
@@ -93,9 +93,9 @@ impl Worker {
     #[must_use]
     pub fn new(config: WorkerConfig) -> Self {
         machine::forbid_inspection();
-        take_over_if_launched();
-        init::take_over_if_first();
-        let lifeline = take_over_if_wished(&config);
+        become_launcher_if_marked();
+        init::become_init_if_first();
+        let lifeline = become_supervisor_if_configured(&config);
         let registry = Registry::default();
         Self { config, registry, duplicate: None, with_builtin: false, lifeline }
     }
@@ -144,12 +144,12 @@ impl Worker {
         lifeline.iter().for_each(Lifeline::tell_configured);
         let (broker, health) = (Broker::new(&config.broker)?, Health::default());
         let worker = lifeline.as_ref().map_or_else(WorkerId::generate, Lifeline::worker);
-        let attendant = Attendant::hire(&config, lifeline, &health, &broker)?;
+        let health_thread = HealthThread::start(&config, lifeline, &health, &broker)?;
         if wait_for_redis(&broker, &shutdown).await? {
-            Staff::hire(&config, registry, &broker, worker, health)?.work(&shutdown).await;
+            Services::start(&config, registry, &broker, worker, health)?.work(&shutdown).await;
         }
-        if let Some(attendant) = attendant {
-            attendant.end().await;
+        if let Some(health_thread) = health_thread {
+            health_thread.end().await;
         }
         Ok(())
     }
@@ -222,7 +222,7 @@ async fn wait_for_redis(broker: &Broker, shutdown: &Shutdown) -> Result<bool, Er
 }
 
 /// Everything that runs.
-struct Staff {
+struct Services {
     broker: Broker,
     worker: WorkerId,
     grace: Duration,
@@ -233,16 +233,36 @@ struct Staff {
     helpers: JoinSet<()>,
     heartbeat: std::thread::JoinHandle<()>,
     health: Health,
+    phases: Phases,
+}
+
+/// The phases of a shutdown, in their order.
+#[derive(Debug, Default)]
+struct Phases {
     /// No new work.
     draining: CancellationToken,
     /// No more tries to settle.
     give_up: CancellationToken,
-    /// Nobody needs beats, reports and cancels any more.
+    /// No more heartbeats, reports and cancellations.
     done: CancellationToken,
 }
 
-impl Staff {
-    fn hire(
+/// Starts what serves running jobs; it ends last.
+fn start_helpers(
+    (announcer, control, reporter): (Announcer, Control, Arc<Reporter>),
+    running: &Arc<RunningJobs>,
+    phases: &Phases,
+) -> JoinSet<()> {
+    let mut helpers = JoinSet::new();
+    helpers.spawn(announcer.run(phases.done.clone()));
+    helpers.spawn(control.run(phases.done.clone()));
+    let (running, done) = (running.clone(), phases.done.clone());
+    helpers.spawn(async move { reporter.run(&running, done).await });
+    helpers
+}
+
+impl Services {
+    fn start(
         config: &WorkerConfig,
         registry: Registry,
         broker: &Broker,
@@ -256,11 +276,11 @@ impl Staff {
         let info = describe(config, &registry, &queues);
         tracing::info!(worker.id = %worker, slots = info.slots, tasks = %names(&info.tasks), queues = %names(&queues), "worker starts");
 
-        let (draining, give_up, done) =
-            <(CancellationToken, CancellationToken, CancellationToken)>::default();
+        let phases = Phases::default();
         let forgotten = Arc::new(Notify::new());
         let heartbeat = Heartbeat {
-            broker: broker.separate_and_eager(Heartbeat::longest_pause(config.lease)),
+            broker: broker
+                .with_own_connection_retrying_every(Heartbeat::longest_pause(config.lease)),
             worker,
             info,
             lease: config.lease,
@@ -270,28 +290,19 @@ impl Staff {
             pulse: health.pulse("heartbeat"),
         };
         // Its own thread first: a beat makes the lease known before anything is claimed.
-        let heartbeat = heartbeat.spawn(done.clone())?;
-        let reporter = Arc::new(Reporter::new(broker.separate(), worker));
-        let mut helpers = JoinSet::new();
-        helpers.spawn(
-            Announcer {
-                broker: broker.clone(),
-                queues: queues.clone(),
-                tasks,
-                pulse: health.pulse("announcer"),
-                forgotten,
-            }
-            .run(done.clone()),
-        );
-        helpers.spawn(
-            Control { broker: broker.clone(), worker, running: running.clone() }.run(done.clone()),
-        );
-        {
-            let (reporter, running, done) = (reporter.clone(), running.clone(), done.clone());
-            helpers.spawn(async move { reporter.run(&running, done).await });
-        }
+        let heartbeat = heartbeat.spawn(phases.done.clone())?;
+        let announcer = Announcer {
+            broker: broker.clone(),
+            queues: queues.clone(),
+            tasks,
+            pulse: health.pulse("announcer"),
+            forgotten,
+        };
+        let control = Control { broker: broker.clone(), worker, running: running.clone() };
+        let reporter = Arc::new(Reporter::new(broker.with_own_connection(), worker));
+        let mut helpers = start_helpers((announcer, control, reporter.clone()), &running, &phases);
         let executor = Executor {
-            input: Input { broker: broker.separate() },
+            input: Input { broker: broker.with_own_connection() },
             registry,
             running: running.clone(),
             reporter,
@@ -306,7 +317,7 @@ impl Staff {
             health: &health,
             executor: Arc::new(executor),
         };
-        let consumers = consumers.start(&mut helpers, &draining, &give_up)?;
+        let consumers = consumers.start(&mut helpers, &phases.draining, &phases.give_up)?;
         health.works();
         Ok(Self {
             broker: broker.clone(),
@@ -317,9 +328,7 @@ impl Staff {
             helpers,
             heartbeat,
             health,
-            draining,
-            give_up,
-            done,
+            phases,
         })
     }
 
@@ -336,7 +345,7 @@ impl Staff {
             jobs = self.running.count(),
             "shutting down: no new jobs, running ones may end"
         );
-        self.draining.cancel();
+        self.phases.draining.cancel();
         self.health.drains();
         let in_time = tokio::select! {
             _ = &mut self.consumers => true,
@@ -350,10 +359,10 @@ impl Staff {
             let _stopped = tokio::time::timeout(STOP_GRACE, self.running.idle()).await;
             if tokio::time::timeout(LAST_EXCHANGE, &mut self.consumers).await.is_err() {
                 tracing::warn!("not everything could be settled; its leases will end");
-                self.give_up.cancel();
+                self.phases.give_up.cancel();
             }
         }
-        self.done.cancel();
+        self.phases.done.cancel();
         while self.helpers.join_next().await.is_some() {}
         // No beat may come after the goodbye: it would make the worker known again. An open call has its own deadline.
         let _ended = tokio::task::spawn_blocking(move || self.heartbeat.join()).await;
@@ -393,7 +402,7 @@ fn watch_signals(shutdown: Shutdown) -> std::io::Result<tokio::task::JoinHandle<
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            shutdown.ask();
+            shutdown.request();
         }
     }))
 }

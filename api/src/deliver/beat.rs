@@ -36,7 +36,7 @@ impl Beat {
             started_at: Timestamp::now(),
             suspended: Vec::new(),
         };
-        Self { broker: broker.separate_and_eager(Self::PAUSE), worker, info, held }
+        Self { broker: broker.with_own_connection_retrying_every(Self::PAUSE), worker, info, held }
     }
 
     /// Never ends by itself.

@@ -18,16 +18,16 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::courier::Courier;
+use super::handler::DeliveryHandler;
 use super::held::Held;
 use super::listener::Look;
 use super::{LEASE, queue};
 use crate::problem::BURST;
 
 /// Who makes the deliveries.
-pub(super) struct Crew {
+pub(super) struct Pool {
     pub(super) slots: Arc<Semaphore>,
-    pub(super) courier: Arc<Courier>,
+    pub(super) handler: Arc<DeliveryHandler>,
     pub(super) held: Arc<Held>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Consumer {
     broker: Broker,
     partition: Partition,
     worker: WorkerId,
-    crew: Crew,
+    pool: Pool,
     /// Number of the last exchange.
     number: u64,
     /// Outcomes that no exchange has carried yet.
@@ -50,12 +50,12 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    pub(super) fn new(broker: Broker, partition: Partition, worker: WorkerId, crew: Crew) -> Self {
+    pub(super) fn new(broker: Broker, partition: Partition, worker: WorkerId, pool: Pool) -> Self {
         Self {
             broker,
             partition,
             worker,
-            crew,
+            pool,
             number: 0,
             waiting: Vec::new(),
             under_way: JoinSet::new(),
@@ -108,7 +108,7 @@ impl Consumer {
                 if let Some(left_out) = PANICKED.admit() {
                     tracing::error!(%error, left_out, "a delivery panicked");
                 }
-                self.leases.remove(&error.id()).iter().for_each(|&key| self.crew.held.forget(key));
+                self.leases.remove(&error.id()).iter().for_each(|&key| self.pool.held.forget(key));
             }
         }
     }
@@ -125,7 +125,7 @@ impl Consumer {
             queues: if takes { vec![queue()] } else { Vec::new() },
             settlements: self.waiting.drain(..most).collect(),
             want: if takes {
-                self.crew.slots.available_permits().min(Exchange::MAX_CLAIMS)
+                self.pool.slots.available_permits().min(Exchange::MAX_CLAIMS)
             } else {
                 0
             },
@@ -136,13 +136,13 @@ impl Consumer {
         }
         let answer = self.send(&mut exchange).await;
         self.number = exchange.number;
-        exchange.settlements.iter().for_each(|it| self.crew.held.forget(it.key()));
+        exchange.settlements.iter().for_each(|it| self.pool.held.forget(it.key()));
         let Some(exchanged) = answer else { return !self.waiting.is_empty() };
         note(&exchange, &exchanged.settled);
         let may_have_more = exchanged.more
             || (!exchanged.claims.is_empty() && exchanged.claims.len() == exchange.want);
         self.take(exchanged);
-        !self.waiting.is_empty() || (may_have_more && self.crew.slots.available_permits() > 0)
+        !self.waiting.is_empty() || (may_have_more && self.pool.slots.available_permits() > 0)
     }
 
     /// Sends an exchange until it is answered; `None` if its answer cannot be read: then the leases of what it carried end.
@@ -191,15 +191,15 @@ impl Consumer {
         }
         for claim in exchanged.claims {
             let key = claim.lease.key();
-            let Ok(slot) = self.crew.slots.clone().try_acquire_owned() else {
+            let Ok(slot) = self.pool.slots.clone().try_acquire_owned() else {
                 // There are never more claims than were wanted.
                 self.waiting.push(claim.lease.release(ReleaseCause::Shutdown));
                 continue;
             };
-            self.crew.held.add(key);
-            let courier = self.crew.courier.clone();
+            self.pool.held.add(key);
+            let handler = self.pool.handler.clone();
             let task = self.under_way.spawn(async move {
-                let settlement = courier.deliver(claim).await;
+                let settlement = handler.deliver(claim).await;
                 drop(slot);
                 settlement
             });

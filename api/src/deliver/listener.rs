@@ -40,7 +40,7 @@ impl Listener {
                 Err(error) => {
                     failures += 1;
                     tracing::debug!(%error, "the deliverer cannot wait for work");
-                    self.exchanges.distrust_connection();
+                    self.exchanges.reset_connection();
                     tokio::time::sleep(Backoff::FOR_CONNECTIONS.draw(failures)).await;
                 }
             }

@@ -97,9 +97,9 @@ impl Post {
 async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
     // One that swallows everything must leave time for the others, and for the message.
-    let patience = ATTEMPT / (2 * u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX));
+    let time_limit = ATTEMPT / (2 * u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX));
     for address in addresses {
-        match timeout(patience, TcpStream::connect(address)).await {
+        match timeout(time_limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => failed = error,
             Err(_) => failed = io::ErrorKind::TimedOut.into(),

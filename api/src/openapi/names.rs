@@ -24,9 +24,9 @@ impl Names {
     }
 
     /// The wished name, with a number behind it if it is taken.
-    pub(super) fn take(&mut self, wish: &str) -> String {
-        let numbered = (2..).map(|number: u32| format!("{wish}{number}"));
-        let mut candidates = std::iter::once(wish.to_owned()).chain(numbered);
+    pub(super) fn take(&mut self, wanted: &str) -> String {
+        let numbered = (2..).map(|number: u32| format!("{wanted}{number}"));
+        let mut candidates = std::iter::once(wanted.to_owned()).chain(numbered);
         let free = candidates.find(|name| self.0.insert(name.to_ascii_lowercase()));
         free.expect("there are more numbers than names")
     }
@@ -63,7 +63,7 @@ mod tests {
     fn a_name_is_given_once_whatever_its_capitals() {
         let mut names = Names::default();
         assert_eq!(
-            ["Ab", "aB", "Ab", "Ab2"].map(|wish| names.take(wish)),
+            ["Ab", "aB", "Ab", "Ab2"].map(|wanted| names.take(wanted)),
             ["Ab", "aB2", "Ab3", "Ab22"]
         );
     }

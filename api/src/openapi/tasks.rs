@@ -110,16 +110,16 @@ fn reference(name: &str) -> String {
 }
 
 /// Puts a schema among the components, and the definitions inside it beside it; its references follow.
-fn embed(document: &mut Value, names: &mut Names, wish: &str, schema: &Schema) -> Option<String> {
+fn embed(document: &mut Value, names: &mut Names, wanted: &str, schema: &Schema) -> Option<String> {
     let mut schema: Value = serde_json::from_str(schema.as_str()).ok()?;
-    let name = names.take(wish);
+    let name = names.take(wanted);
     let mut moved = Map::new();
     let mut places = HashMap::new();
     for keyword in ["$defs", "definitions"] {
         let definitions = schema.as_object_mut().and_then(|members| members.remove(keyword));
         let Some(Value::Object(definitions)) = definitions else { continue };
         for (key, definition) in definitions {
-            let moved_to = names.take(&format!("{wish}{}", pascal(&key)));
+            let moved_to = names.take(&format!("{wanted}{}", pascal(&key)));
             let key = key.replace('~', "~0").replace('/', "~1");
             places.insert(format!("#/{keyword}/{key}"), reference(&moved_to));
             moved.insert(moved_to, definition);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Answer;
-use super::sight::{there, visible};
+use super::job_access::{found_or_problem, visible_id};
 use crate::auth::Caller;
 use crate::document::{AttemptDocument, Items, ok};
 use crate::state::App;
@@ -46,8 +46,8 @@ pub(crate) struct DeliveryDocument {
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "One for each time the job ended; kept 24 hours after their own end", body = Items<DeliveryDocument>)))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    let id = visible(&app, &caller, &id).await?;
-    let deliveries = there(app.broker.deliveries(id).await?)?;
+    let id = visible_id(&app, &caller, &id).await?;
+    let deliveries = found_or_problem(app.broker.deliveries(id).await?)?;
     Ok(ok(&Items { items: deliveries.into_iter().map(DeliveryDocument::from).collect() }))
 }
 

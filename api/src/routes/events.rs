@@ -7,7 +7,7 @@ use crunch_common::job::JobId;
 use utoipa::ToSchema;
 
 use super::Answer;
-use super::sight::{there, visible};
+use super::job_access::{found_or_problem, visible_id};
 use crate::auth::Caller;
 use crate::document::words::EventWord;
 use crate::document::{LogDocument, LogPage};
@@ -58,12 +58,12 @@ pub(crate) async fn stream(
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let id = visible(&app, &caller, &id).await?;
+    let id = visible_id(&app, &caller, &id).await?;
     let last = request.headers().get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let known: Option<Position> = last.and_then(|id| id.parse().ok());
     let place = app.places.take(caller.identity())?;
     let mut reader = Reader::new(app, id, known, place);
-    let first = there(reader.look().await?)?;
+    let first = found_or_problem(reader.look().await?)?;
     if reader.is_over() && first.is_empty() {
         return Ok(HttpResponse::NoContent().finish());
     }
@@ -98,8 +98,8 @@ pub(crate) async fn log(
     request: HttpRequest,
 ) -> Answer {
     let (id, (known, limit)) =
-        (visible(&app, &caller, &id).await?, read_query(request.query_string())?);
-    let (job, mut lines) = there(app.broker.log(id, known).await?)?;
+        (visible_id(&app, &caller, &id).await?, read_query(request.query_string())?);
+    let (job, mut lines) = found_or_problem(app.broker.log(id, known).await?)?;
     let more = lines.len() > limit;
     lines.truncate(limit);
     let last = lines.last().map_or(known, |line| line.number);

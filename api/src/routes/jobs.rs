@@ -9,13 +9,13 @@ use crunch_common::broker::{
 };
 
 use super::Answer;
-use super::sight::{job_there, job_when, known_queue, there, visible};
+use super::job_access::{find_job, found_or_problem, known_queue, visible_id, wait_for_job};
 use crate::auth::Caller;
 use crate::document::words::StatusWord;
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
 use crate::etag::{self, Known};
 use crate::metrics;
-use crate::prefer::Wish;
+use crate::prefer::WaitPreference;
 use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
 use crate::query;
 use crate::state::App;
@@ -45,19 +45,25 @@ pub(crate) async fn show(
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let mut wish = Wish::of(&request)?;
-    wish.take_place(&app.places, &caller);
+    let mut preference = WaitPreference::of(&request)?;
+    preference.take_place(&app.places, &caller);
     let known = Known::of(&request);
     let until = known.clone().map_or(Until::Ended, Until::Other);
-    let job = job_when(&app, &caller, &id, wish.patience.map(|patience| (until, patience))).await?;
+    let job = wait_for_job(
+        &app,
+        &caller,
+        &id,
+        preference.time_limit.map(|time_limit| (until, time_limit)),
+    )
+    .await?;
     let unchanged = known.is_some_and(|known| known.contains(job.version));
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((header::ETAG, etag::of(job.version)))
         .insert_header((header::CACHE_CONTROL, "private, no-cache"));
-    wish.tell(&mut response);
+    preference.tell(&mut response);
     if !job.status.is_terminal() {
-        response.insert_header((header::RETRY_AFTER, wish.retry_after()));
+        response.insert_header((header::RETRY_AFTER, preference.retry_after()));
     }
     Ok(if unchanged { response.finish() } else { response.json(JobDocument::new(job)) })
 }
@@ -67,7 +73,8 @@ pub(crate) async fn show(
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "Up to ten attempts", body = Items<AttemptDocument>)))]
 pub(crate) async fn attempts(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    let attempts = there(app.broker.attempts(visible(&app, &caller, &id).await?).await?)?;
+    let attempts =
+        found_or_problem(app.broker.attempts(visible_id(&app, &caller, &id).await?).await?)?;
     Ok(ok(&Items { items: attempts.into_iter().map(AttemptDocument::from).collect() }))
 }
 
@@ -80,8 +87,11 @@ pub(crate) async fn attempts(app: web::Data<App>, caller: Caller, id: web::Path<
         (status = 409, description = "It has already ended otherwise"),
     ))]
 pub(crate) async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    let outcome = there(
-        app.broker.cancel(visible(&app, &caller, &id).await?).await.map_err(Problem::in_doubt)?,
+    let outcome = found_or_problem(
+        app.broker
+            .cancel(visible_id(&app, &caller, &id).await?)
+            .await
+            .map_err(Problem::in_doubt)?,
     )?;
     let mut response = match outcome {
         CancelOutcome::AlreadyEnded => {
@@ -90,7 +100,7 @@ pub(crate) async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<St
         CancelOutcome::Canceled | CancelOutcome::AlreadyCanceled => HttpResponse::Ok(),
         CancelOutcome::Requested => HttpResponse::Accepted(),
     };
-    let job = job_there(&app, &caller, &id).await?;
+    let job = find_job(&app, &caller, &id).await?;
     if outcome == CancelOutcome::Canceled {
         metrics::finished(job.task.as_str(), job.queue.as_str(), "canceled", 1);
     }
@@ -105,11 +115,11 @@ pub(crate) async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<St
         (status = 409, description = "It is not failed or canceled"),
     ))]
 pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    match there(
-        app.broker.retry(visible(&app, &caller, &id).await?).await.map_err(Problem::in_doubt)?,
+    match found_or_problem(
+        app.broker.retry(visible_id(&app, &caller, &id).await?).await.map_err(Problem::in_doubt)?,
     )? {
         RetryOutcome::Queued => {
-            after(&mut HttpResponse::Accepted(), job_there(&app, &caller, &id).await?)
+            after(&mut HttpResponse::Accepted(), find_job(&app, &caller, &id).await?)
         }
         RetryOutcome::NotEnded => {
             Err(Problem::new(NOT_RETRYABLE, "only failed and canceled jobs can be retried"))
@@ -126,8 +136,11 @@ pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<Str
         (status = 410, description = "It was deleted before"),
     ))]
 pub(crate) async fn delete(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    match there(
-        app.broker.delete(visible(&app, &caller, &id).await?).await.map_err(Problem::in_doubt)?,
+    match found_or_problem(
+        app.broker
+            .delete(visible_id(&app, &caller, &id).await?)
+            .await
+            .map_err(Problem::in_doubt)?,
     )? {
         DeleteOutcome::Deleted => Ok(HttpResponse::NoContent().finish()),
         DeleteOutcome::NotEnded => Err(Problem::new(NOT_FINISHED, "cancel the job first")),

@@ -1,4 +1,4 @@
-//! Figures for whoever collects them.
+//! ApiMetrics for whoever collects them.
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -8,18 +8,18 @@ use crate::auth::Caller;
 use crate::problem::{FORBIDDEN, Problem};
 use crate::state::App;
 
-/// Figures in Prometheus' text format.
+/// ApiMetrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "getMetrics", responses(
-    (status = 200, description = "Figures in Prometheus' text format", content_type = "text/plain", body = String),
+    (status = 200, description = "ApiMetrics in Prometheus' text format", content_type = "text/plain", body = String),
 ))]
 pub(crate) async fn show(app: web::Data<App>, caller: Caller) -> Answer {
     if caller.queues().is_some() {
-        let detail = "figures tell of all queues, and this key is for some of them";
+        let detail = "metrics tell of all queues, and this key is for some of them";
         return Err(Problem::new(FORBIDDEN, detail));
     }
     let response = HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(app.figures.render().await);
+        .body(app.metrics.render().await);
     Ok(response)
 }

@@ -6,8 +6,8 @@ use crunch_common::queue::QueueName;
 use crunch_common::task::TaskName;
 
 use super::Answer;
+use super::job_access::{no_such_queue, queue_name};
 use super::paging::Paging;
-use super::sight::{no_such_queue, queue_name};
 use crate::auth::Caller;
 use crate::document::{Count, Page, QueueDocument, ok};
 use crate::metrics;

@@ -5,11 +5,11 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web
 use crunch_common::job::{Payload, Status};
 
 use super::Answer;
-use super::sight::{job_there, job_when, there, visible};
+use super::job_access::{find_job, found_or_problem, visible_id, wait_for_job};
 use crate::auth::Caller;
 use crate::budget::SMALL;
 use crate::document::JobDocument;
-use crate::prefer::Wish;
+use crate::prefer::WaitPreference;
 use crate::problem::{INTERNAL, JOB_CANCELED, Problem, TRIMMED};
 use crate::state::App;
 use crate::watching::Until;
@@ -33,13 +33,14 @@ pub(crate) async fn by_token(
     token: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let mut wish = Wish::of(&request)?;
-    wish.take_place(&app.places, &caller);
-    let wait = wish.patience.map(|patience| (Until::Ended, patience));
-    let job = job_when(&app, &caller, &token, wait).await?;
-    let mut response = if job.status.is_terminal() { HttpResponse::Ok() } else { pending(&wish) };
+    let mut preference = WaitPreference::of(&request)?;
+    preference.take_place(&app.places, &caller);
+    let wait = preference.time_limit.map(|time_limit| (Until::Ended, time_limit));
+    let job = wait_for_job(&app, &caller, &token, wait).await?;
+    let mut response =
+        if job.status.is_terminal() { HttpResponse::Ok() } else { pending(&preference) };
     response.insert_header((header::CACHE_CONTROL, "no-store"));
-    wish.tell(&mut response);
+    preference.tell(&mut response);
     Ok(response.json(JobDocument::new(job)))
 }
 
@@ -64,15 +65,16 @@ pub(crate) async fn raw(
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let (id, mut wish) = (visible(&app, &caller, &id).await?, Wish::of(&request)?);
-    wish.take_place(&app.places, &caller);
-    let known = match wish.patience {
-        Some(patience) => app.watchers.wait(id, Until::Ended, patience).await?,
+    let (id, mut preference) =
+        (visible_id(&app, &caller, &id).await?, WaitPreference::of(&request)?);
+    preference.take_place(&app.places, &caller);
+    let known = match preference.time_limit {
+        Some(time_limit) => app.watchers.wait(id, Until::Ended, time_limit).await?,
         None => app.broker.job(id).await?,
     };
-    let size = there(known)?.result.map_or(0, |result| result.size);
+    let size = found_or_problem(known)?.result.map_or(0, |result| result.size);
     reserve(&app, &request, size)?;
-    let (job, result) = there(app.broker.result(id).await?)?;
+    let (job, result) = found_or_problem(app.broker.result(id).await?)?;
     let mut response = match (job.status, &result) {
         (Status::Succeeded, Some(result)) => bytes(result),
         (Status::Succeeded, None) => {
@@ -81,10 +83,10 @@ pub(crate) async fn raw(
         (Status::Failed, _) => return Err(Problem::job_failed(job.error.as_ref())),
         (Status::Canceled, _) => return Err(Problem::new(JOB_CANCELED, "the job was canceled")),
         (Status::Scheduled | Status::Queued | Status::Running | Status::Retrying, _) => {
-            pending(&wish)
+            pending(&preference)
         }
     };
-    wish.tell(&mut response);
+    preference.tell(&mut response);
     match result {
         Some(result) => Ok(response.body(result.bytes)),
         None => {
@@ -108,9 +110,9 @@ pub(crate) async fn payload(
     id: web::Path<String>,
     request: HttpRequest,
 ) -> Answer {
-    let job = job_there(&app, &caller, &id).await?;
+    let job = find_job(&app, &caller, &id).await?;
     reserve(&app, &request, job.options.payload_size)?;
-    let payload = there(app.broker.payload(job.id).await?)?;
+    let payload = found_or_problem(app.broker.payload(job.id).await?)?;
     let payload =
         payload.ok_or_else(|| Problem::new(TRIMMED, "the payload was forgotten to make room"))?;
     Ok(bytes(&payload).body(payload.bytes))
@@ -127,9 +129,9 @@ fn reserve(app: &App, request: &HttpRequest, bytes: u64) -> Result<(), Problem> 
     Ok(())
 }
 
-fn pending(wish: &Wish) -> HttpResponseBuilder {
+fn pending(preference: &WaitPreference) -> HttpResponseBuilder {
     let mut response = HttpResponse::Accepted();
-    response.insert_header((header::RETRY_AFTER, wish.retry_after()));
+    response.insert_header((header::RETRY_AFTER, preference.retry_after()));
     response
 }
 

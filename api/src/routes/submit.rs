@@ -12,7 +12,7 @@ use crate::auth::Caller;
 use crate::catalog::Declared;
 use crate::document::{Items, JobDocument};
 use crate::idempotency::{HEADER as IDEMPOTENCY_KEY, Key};
-use crate::prefer::{WAIT, Wish};
+use crate::prefer::{WAIT, WaitPreference};
 use crate::problem::{
     INVALID_IDEMPOTENCY_KEY, NO_WORKER_YET, NOT_FOUND, Problem, TOO_LARGE, UNKNOWN_TASK,
 };
@@ -30,7 +30,7 @@ use crate::{body, checks, query, trace};
     params(
         ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to so many seconds, at most 60"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible_id ASCII characters: the same request twice is one job"),
     ),
     request_body = EnvelopeSchema,
     responses(
@@ -50,7 +50,7 @@ pub(crate) async fn by_envelope(
     let bytes = body::read(&request, payload, &app.budgets.requests, limit).await?;
     let envelope = checks::read(&bytes, |bytes, text| Envelope::read(bytes, text, "")).await?;
     refuse_parameters(&request, &[WAIT])?;
-    let mut wish = Wish::of(&request)?;
+    let mut preference = WaitPreference::of(&request)?;
     let Envelope { task, mut submission } = envelope.map_err(Problem::violations)?;
     submission.options.trace = trace::of(&request);
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
@@ -60,8 +60,8 @@ pub(crate) async fn by_envelope(
     let idempotency = idempotency(key, &caller, &request, &content_type, &bytes).await?;
     let job = submission.into_job(&app, &caller, &declared.task, idempotency)?;
     app.limits.count(&caller, &request)?;
-    wish.take_place(&app.places, &caller);
-    submit_one(&app, job, Location::Job, &wish).await
+    preference.take_place(&app.places, &caller);
+    submit_one(&app, job, Location::Job, &preference).await
 }
 
 /// Submits a job of the task in the path; the body is its payload.
@@ -71,7 +71,7 @@ pub(crate) async fn by_envelope(
         OptionsSchema,
         ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to so many seconds, at most 60"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible ASCII characters: the same request twice is one job"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible_id ASCII characters: the same request twice is one job"),
     ),
     request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type the task takes. Options are query parameters."),
     responses(
@@ -134,8 +134,8 @@ async fn by_payload(
     if content_type.is_json() {
         checks::read(&payload, |_, _| ()).await?;
     }
-    let (mut wish, mut options) =
-        (Wish::of(request)?, Options::from_query(request.query_string())?);
+    let (mut preference, mut options) =
+        (WaitPreference::of(request)?, Options::from_query(request.query_string())?);
     options.trace = trace::of(request);
     if let (Ok(declared), true) = (&declared, content_type.is_json()) {
         check_schema(declared, &payload, "").await?;
@@ -149,8 +149,8 @@ async fn by_payload(
     let submission = Submission { payload, content_type, options };
     let job = submission.into_job(app, caller, &task.task, idempotency)?;
     app.limits.count(caller, request)?;
-    wish.take_place(&app.places, caller);
-    submit_one(app, job, location, &wish).await
+    preference.take_place(&app.places, caller);
+    submit_one(app, job, location, &preference).await
 }
 
 /// Submits many jobs, each for itself: up to 1000 in one document, or any number as lines.
@@ -179,8 +179,10 @@ pub(crate) async fn batch(
         return submit_lines(&sender, &request, payload).await;
     }
     let bytes = body::read(&request, payload, &app.budgets.requests, MAX_BATCH_BYTES).await?;
-    let realm = caller.realm();
-    let items = checks::read(&bytes, move |bytes, text| read_batch(bytes, text, &realm)).await?;
+    let idempotency_scope = caller.idempotency_scope();
+    let items =
+        checks::read(&bytes, move |bytes, text| read_batch(bytes, text, &idempotency_scope))
+            .await?;
     refuse_beside_items(&request)?;
     app.limits.count(&caller, &request)?;
     let items = items.map_err(|violation| Problem::violations(vec![violation]))?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Answer;
-use super::sight::job_there;
+use super::job_access::find_job;
 use crate::auth::Caller;
 use crate::problem::{Problem, Violation};
 use crate::state::App;
@@ -57,7 +57,7 @@ pub(crate) async fn create(
     body::content_type(&request, Some(&[ContentType::json()]))?;
     let bytes = body::read(&request, payload, &app.budgets.requests, MAX_BODY).await?;
     let id = job_in(json::check(&bytes)?).map_err(|wrong| Problem::violations(vec![wrong]))?;
-    let job = job_there(&app, &caller, &id).await?;
+    let job = find_job(&app, &caller, &id).await?;
     let ticket = caller.ticket(job.id);
     let document = TicketDocument {
         url: app.public_url.stream(job.id, &ticket),

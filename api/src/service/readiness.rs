@@ -29,7 +29,8 @@ impl Readiness {
 
     pub(crate) fn new(broker: &Broker) -> Self {
         let ready = Err("not probed yet".to_owned());
-        let state = State { probe: broker.separate(), opened: None, ready, draining: false };
+        let state =
+            State { probe: broker.with_own_connection(), opened: None, ready, draining: false };
         Self { state: Mutex::new(state) }
     }
 
@@ -59,7 +60,7 @@ impl Readiness {
     fn probe(&self) -> Broker {
         let mut state = self.lock();
         if state.opened.is_some_and(|opened| opened.elapsed() >= RECHECK) {
-            state.probe = state.probe.separate();
+            state.probe = state.probe.with_own_connection();
             state.opened = None;
         }
         state.probe.clone()

@@ -49,19 +49,25 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// Reads `json`, which was checked and is a part of `body`. It is hashed if it names a key, for a caller of this realm.
-    pub(super) fn read(body: &Bytes, json: &str, base: &str, realm: &str) -> Self {
+    /// Reads `json`, which was checked and is a part of `body`. It is hashed if it names a key, for a caller of this idempotency_scope.
+    pub(super) fn read(body: &Bytes, json: &str, base: &str, idempotency_scope: &str) -> Self {
         let envelope = Envelope::read(body, json, base);
         let key = envelope.as_ref().ok().and_then(|it| it.submission.options.key.as_ref());
-        let idempotency = key.map(|key| key.for_item(realm, json.as_bytes()));
+        let idempotency = key.map(|key| key.for_item(idempotency_scope, json.as_bytes()));
         Self { envelope, idempotency }
     }
 }
 
 /// Reads a batch whose JSON was checked.
-pub(crate) fn read_batch(body: &Bytes, json: &str, realm: &str) -> Result<Vec<Item>, Violation> {
+pub(crate) fn read_batch(
+    body: &Bytes,
+    json: &str,
+    idempotency_scope: &str,
+) -> Result<Vec<Item>, Violation> {
     let items = items(json)?.into_iter().enumerate();
-    Ok(items.map(|(at, raw)| Item::read(body, raw.get(), &format!("/jobs/{at}"), realm)).collect())
+    Ok(items
+        .map(|(at, raw)| Item::read(body, raw.get(), &format!("/jobs/{at}"), idempotency_scope))
+        .collect())
 }
 
 /// Submits every item of a batch; problems of items name `path` as their instance.

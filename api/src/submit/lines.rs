@@ -223,8 +223,9 @@ impl<'a> Intake<'a> {
         if let Some(error) = &self.away {
             return Err(error.clone().into());
         }
-        let realm = self.sender.caller.realm();
-        let read = move |line: &Bytes, text: &str| Item::read(line, text.trim(), "", &realm);
+        let idempotency_scope = self.sender.caller.idempotency_scope();
+        let read =
+            move |line: &Bytes, text: &str| Item::read(line, text.trim(), "", &idempotency_scope);
         let item = checks::read(line, read).await?;
         prepare(self.sender, item, "", &mut self.away).await
     }

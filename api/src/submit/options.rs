@@ -14,7 +14,7 @@ use crate::idempotency::Key;
 use crate::prefer::WAIT;
 use crate::problem::Problem;
 use crate::query;
-use crate::webhook::Wish;
+use crate::webhook::WebhookRequest;
 
 /// What was said; `None` leaves it to the task.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub(crate) struct Options {
     pub(crate) metadata: Metadata,
     /// From the request's headers, and not an option that has a name.
     pub(crate) trace: Option<TraceContext>,
-    pub(crate) webhook: Option<Wish>,
+    pub(crate) webhook: Option<WebhookRequest>,
 }
 
 impl Options {
@@ -57,7 +57,7 @@ impl Options {
             }
             "idempotency_key" => self.key = Some(key(value)?),
             "metadata" => self.metadata = metadata(value)?,
-            _ => self.webhook = Some(webhook::wish(value)?),
+            _ => self.webhook = Some(webhook::read(value)?),
         }
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Options {
                 // Both parts are read together, when the first is met.
                 Some(("webhook", "url" | "events")) if options.webhook.is_some() => Ok(()),
                 Some(("webhook", "url" | "events")) => {
-                    webhook::wish_in_query(&pairs).map(|wish| options.webhook = Some(wish))
+                    webhook::read_query(&pairs).map(|wanted| options.webhook = Some(wanted))
                 }
                 None if name == "metadata" => Err(refused("write metadata.<key>=<value>")),
                 None if name == "webhook" => Err(refused("write webhook.url=<URL>")),

@@ -4,12 +4,12 @@ use crunch_common::job::Status;
 use serde_json::value::RawValue;
 
 use super::given::{Given, Refusal, refused};
-use crate::webhook::{InvalidTarget, Target, Wish, event};
+use crate::webhook::{InvalidTarget, Target, WebhookRequest, event};
 
 /// The ends of a job, all of which are told unless some are named.
 const ENDS: [Status; 3] = [Status::Succeeded, Status::Failed, Status::Canceled];
 
-pub(super) fn wish(value: Given<'_>) -> Result<Wish, Refusal> {
+pub(super) fn read(value: Given<'_>) -> Result<WebhookRequest, Refusal> {
     let members =
         value.members().ok_or_else(|| refused("expected {\"url\": …, \"events\": […]}"))?;
     if let Some(name) = members.repeated() {
@@ -28,11 +28,11 @@ pub(super) fn wish(value: Given<'_>) -> Result<Wish, Refusal> {
         }
     }
     let target = target.ok_or_else(|| refused("is missing").at("/url"))?;
-    Ok(Wish { target, told })
+    Ok(WebhookRequest { target, told })
 }
 
 /// The same of a query's pairs.
-pub(super) fn wish_in_query(pairs: &[(String, String)]) -> Result<Wish, Refusal> {
+pub(super) fn read_query(pairs: &[(String, String)]) -> Result<WebhookRequest, Refusal> {
     let find = |wanted: &str| {
         pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
     };
@@ -45,7 +45,7 @@ pub(super) fn wish_in_query(pairs: &[(String, String)]) -> Result<Wish, Refusal>
         }
         None => ENDS.to_vec(),
     };
-    Ok(Wish { target, told })
+    Ok(WebhookRequest { target, told })
 }
 
 fn url(value: Given<'_>) -> Result<Target, Refusal> {
@@ -80,12 +80,12 @@ fn unknown_event() -> Refusal {
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<Wish, Refusal> {
-        wish(Given::Json(&RawValue::from_string(json.to_owned()).unwrap()))
+    fn read_json(json: &str) -> Result<WebhookRequest, Refusal> {
+        read(Given::Json(&RawValue::from_string(json.to_owned()).unwrap()))
     }
 
     fn place(json: &str) -> String {
-        match read(json) {
+        match read_json(json) {
             Err(Refusal::Wrong { pointer, .. }) => pointer,
             other => panic!("{json}: {other:?}"),
         }
@@ -93,9 +93,9 @@ mod tests {
 
     #[test]
     fn every_end_is_told_unless_some_are_named() {
-        let all = read(r#"{"url":"https://example.com/a","events":null}"#).unwrap();
+        let all = read_json(r#"{"url":"https://example.com/a","events":null}"#).unwrap();
         assert_eq!((all.target.as_str(), &all.told[..]), ("https://example.com/a", &ENDS[..]));
-        let some = read(r#"{"events":["job.failed"],"url":"https://example.com/"}"#).unwrap();
+        let some = read_json(r#"{"events":["job.failed"],"url":"https://example.com/"}"#).unwrap();
         assert_eq!(some.told, [Status::Failed]);
     }
 

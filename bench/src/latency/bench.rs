@@ -76,7 +76,7 @@ impl Bench {
     }
 
     pub(super) async fn stop(self) {
-        self.shutdown.ask();
+        self.shutdown.request();
         for worker in self.workers {
             worker.await.unwrap();
         }

@@ -54,7 +54,7 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
     pub async fn audit(&self, watch: impl FnMut(Progress)) -> Result<Audit, Error> {
-        let mut auditor = Auditor::new(self.separate(), watch).await?;
+        let mut auditor = Auditor::new(self.with_own_connection(), watch).await?;
         auditor.scan().await?;
         auditor.walk().await?;
         auditor.conclude().await
@@ -66,7 +66,7 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away; the audit then tells what was healed before.
     pub async fn heal(&self, audit: &mut Audit) -> Result<(), Error> {
-        let broker = self.separate();
+        let broker = self.with_own_connection();
         let mut cases = std::mem::take(&mut audit.cases);
         // What is put back because a walk did not meet it comes first: once something is taken out of a list, a walk
         // before that proves nothing any more. Each goes to the front of its lane, so the oldest is put back last.
@@ -184,7 +184,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
         for suspects in suspects.chunks(JUDGED) {
             let broker = &self.broker;
             let answers =
-                broker.ask(Function::Inspect, suspects.iter(), &self.audit.removals).await?;
+                broker.ask(Function::Judge, suspects.iter(), &self.audit.removals).await?;
             for (suspect, answer) in suspects.iter().zip(answers) {
                 self.note(suspect, &read_verdict(answer)?);
             }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Settings;
 use super::connection::Link;
 use super::error::Error;
-use super::transfer::Slowest;
+use super::transfer::MinRate;
 
 /// What is larger has a connection to itself.
 pub(crate) const LARGE: usize = 64 * 1024;
@@ -64,9 +64,9 @@ impl Bulk {
         &self,
         pipeline: &Pipeline,
         bytes: u64,
-        slowest: Slowest,
+        min_rate: MinRate,
     ) -> Result<Vec<Value>, Error> {
-        let deadline = Instant::now() + slowest.patience(bytes);
+        let deadline = Instant::now() + min_rate.time_limit(bytes);
         let (_place, link) = self.enter(deadline).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         let values = link.read_within(pipeline, left).await?;
@@ -81,9 +81,9 @@ impl Bulk {
     pub(crate) async fn write(
         &self,
         pipeline: &Pipeline,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + time_limit;
         let (_place, link) = self.enter(deadline).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         let replies = link.send_all(pipeline, left).await?;

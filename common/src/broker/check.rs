@@ -28,7 +28,7 @@ impl Broker {
     }
 
     /// Founds the key space of a partition again, if Redis lost its memory while we were connected.
-    pub(crate) async fn found(&self, partition: Partition) -> Result<(), Error> {
+    pub(crate) async fn initialize(&self, partition: Partition) -> Result<(), Error> {
         let arguments = |command: &mut Cmd| write(command, &self.settings);
         let reply = self.link.call(Call::new(Function::Open, partition), arguments).await?;
         let [layout, partitions] = reply::fields(reply)?;
@@ -36,8 +36,8 @@ impl Broker {
         check_layout((reply::unsigned(&layout)?, partitions), &self.settings)
     }
 
-    /// Whether Redis, as it is set up, can give what this broker insists on.
+    /// Whether Redis, as it is set up, can give what this broker min_durability on.
     pub(crate) async fn check_durability(&self) -> Result<(), Error> {
-        Proof::of(&self.link, self.insists).await.map(|_| ())
+        Proof::of(&self.link, self.min_durability).await.map(|_| ())
     }
 }

@@ -19,7 +19,7 @@ use super::error::{Error, Remedy, classify};
 use super::flow::Flow;
 use super::functions::Function;
 use super::reply::server_errors;
-use super::transfer::way;
+use super::transfer::transfer_time;
 use super::{CALL_DEADLINE, Settings, opening};
 use crate::backoff::Backoff;
 use crate::job::Partition;
@@ -43,13 +43,13 @@ pub(crate) struct Call {
     function: Function,
     partition: Partition,
     repeat: Repeat,
-    patience: Duration,
+    time_limit: Duration,
 }
 
 impl Call {
     /// A call that is repeated until it is answered, within the deadline of every call.
     pub(crate) const fn new(function: Function, partition: Partition) -> Self {
-        Self { function, partition, repeat: Repeat::UntilDeadline, patience: CALL_DEADLINE }
+        Self { function, partition, repeat: Repeat::UntilDeadline, time_limit: CALL_DEADLINE }
     }
 
     /// The caller repeats it by itself.
@@ -58,13 +58,13 @@ impl Call {
     }
 
     /// Waits at least that long for the answer.
-    pub(crate) fn patient(self, patience: Duration) -> Self {
-        Self { patience: self.patience.max(patience), ..self }
+    pub(crate) fn patient(self, time_limit: Duration) -> Self {
+        Self { time_limit: self.time_limit.max(time_limit), ..self }
     }
 
     /// Waits longer for what it carries.
     pub(crate) fn carrying(self, bytes: usize) -> Self {
-        Self { patience: self.patience + way(bytes), ..self }
+        Self { time_limit: self.time_limit + transfer_time(bytes), ..self }
     }
 }
 
@@ -147,7 +147,7 @@ impl Link {
     ) -> Result<Value, Error> {
         let mut command = self.settings.call(call.function, call.partition);
         arguments(&mut command);
-        self.send_one(&command, call.repeat, call.patience).await
+        self.send_one(&command, call.repeat, call.time_limit).await
     }
 
     /// Sends commands that only read, as one round trip.
@@ -159,9 +159,9 @@ impl Link {
     pub(crate) async fn read_within(
         &self,
         pipeline: &Pipeline,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Vec<Value>, Error> {
-        self.send(Request::Many(pipeline), Repeat::UntilDeadline, patience).await
+        self.send(Request::Many(pipeline), Repeat::UntilDeadline, time_limit).await
     }
 
     /// Sends commands of which each is answered for itself: one that is refused does not hide what became of the others.
@@ -169,9 +169,9 @@ impl Link {
     pub(crate) async fn send_all(
         &self,
         pipeline: &Pipeline,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
-        let replies = self.send(Request::Each(pipeline), Repeat::UntilDeadline, patience).await?;
+        let replies = self.send(Request::Each(pipeline), Repeat::UntilDeadline, time_limit).await?;
         let own =
             |reply: Value| reply.extract_error().map_err(|error| classify(&Arc::new(error)).1);
         Ok(replies.into_iter().map(own).collect())
@@ -182,9 +182,9 @@ impl Link {
         self.send(Request::Look(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
     }
 
-    /// Sends one command that may block in Redis for up to `patience`.
-    pub(crate) async fn block(&self, command: &Cmd, patience: Duration) -> Result<Value, Error> {
-        self.send_one(command, Repeat::Never, CALL_DEADLINE + patience).await
+    /// Sends one command that may block in Redis for up to `time_limit`.
+    pub(crate) async fn block(&self, command: &Cmd, time_limit: Duration) -> Result<Value, Error> {
+        self.send_one(command, Repeat::Never, CALL_DEADLINE + time_limit).await
     }
 
     /// Makes sure there is a working connection to a Redis we can use.
@@ -203,9 +203,9 @@ impl Link {
         &self,
         command: &Cmd,
         repeat: Repeat,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Value, Error> {
-        let mut replies = self.send(Request::One(command), repeat, patience).await?;
+        let mut replies = self.send(Request::One(command), repeat, time_limit).await?;
         replies.pop().ok_or_else(|| Error::unreadable("no reply"))
     }
 
@@ -213,9 +213,9 @@ impl Link {
         &self,
         request: Request<'_>,
         repeat: Repeat,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Result<Vec<Value>, Error> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + time_limit;
         // Where only silence ends a call, an outage must not be waited for as long as bytes could be.
         let last_try = if self.flow.is_some() { Instant::now() + CALL_DEADLINE } else { deadline };
         let mut last = Error::timed_out();

@@ -8,7 +8,7 @@ use redis::{Pipeline, Value};
 use super::error::Error;
 use super::keys::{Keys, Lane};
 use super::names::NAME_BYTES;
-use super::transfer::Slowest;
+use super::transfer::MinRate;
 use super::{Broker, reply};
 use crate::job::JobId;
 use crate::queue::QueueName;
@@ -101,7 +101,7 @@ impl Broker {
             // The most recently used: those are of interest.
             index.cmd("ZRANGE").arg(keys.queues()).arg(0).arg(most - 1).arg("REV").cmd("TIME");
             let bytes = most as u64 * NAME_BYTES;
-            let replies = self.pages.read(&index, bytes, Slowest::ForCaller).await?;
+            let replies = self.pages.read(&index, bytes, MinRate::ForCaller).await?;
             let [names, time] = reply::fields(Value::Array(replies))?;
             let now = reply::time_ms(time)?;
             let names = reply::array(names)?.into_iter().map(reply::parsed);

@@ -141,17 +141,17 @@ impl Proof {
     /// `mark` is a key to write to. Redis waits for the last write *of this connection*, and a batch that repeats an
     /// earlier one writes nothing: without the mark, Redis would at once say yes to what another connection wrote and
     /// no disk or replica has yet.
-    pub(crate) fn write(self, pipeline: &mut Pipeline, mark: &str, patience_ms: u64) {
+    pub(crate) fn write(self, pipeline: &mut Pipeline, mark: &str, time_limit_ms: u64) {
         if self.fsync.is_none() && self.replicas == 0 {
             return;
         }
         pipeline.cmd("SET").arg(mark).arg("");
         // One after the other. Zero would mean for ever.
         let both = self.fsync == Some(Fsync::Waits) && self.replicas > 0;
-        let patience_ms = (patience_ms / if both { 2 } else { 1 }).max(1);
+        let time_limit_ms = (time_limit_ms / if both { 2 } else { 1 }).max(1);
         match self.fsync {
             Some(Fsync::Waits) => {
-                pipeline.cmd("WAITAOF").arg(1).arg(0).arg(patience_ms);
+                pipeline.cmd("WAITAOF").arg(1).arg(0).arg(time_limit_ms);
             }
             Some(Fsync::Always) => {
                 pipeline.add_command(ask_settings());
@@ -159,7 +159,7 @@ impl Proof {
             None => {}
         }
         if self.replicas > 0 {
-            pipeline.cmd("WAIT").arg(self.replicas).arg(patience_ms);
+            pipeline.cmd("WAIT").arg(self.replicas).arg(time_limit_ms);
         }
     }
 

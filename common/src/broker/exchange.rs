@@ -11,7 +11,7 @@ use super::error::Error;
 use super::functions::Function;
 use super::lease::{Epoch, Lease, LeaseKey, Outcome, Settlement, WorkerId};
 use super::record::{LastOptions, PAYLOAD_LARGE, Spec, State};
-use super::transfer::{Slowest, patience_for_writing};
+use super::transfer::{MinRate, write_time_limit};
 use super::{Broker, reply};
 use crate::job::{JobId, JobOptions, Partition, Payload, Priority};
 use crate::queue::QueueName;
@@ -20,7 +20,7 @@ use crate::time::{Timestamp, whole_ms};
 
 /// A large payload may be on its way to us; but a connection that swallows replies must not hold a worker for half of an
 /// hour's lease.
-const CLAIMS_PATIENCE: Duration = Duration::from_secs(5);
+const CLAIMS_TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a worker brings and wants, towards one partition.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Exchange {
     /// Who asks.
     pub worker: WorkerId,
     /// Number of this exchange, growing by one. The same number again is the same exchange: after a lost reply it
-    /// returns the same claims. One is in flight per worker, partition and [`Strand`].
+    /// returns the same claims. One is in flight per worker, partition and [`Sequence`].
     pub number: u64,
     /// How long a claim is held without a heartbeat.
     pub lease: Duration,
@@ -84,22 +84,22 @@ impl<'a> FromIterator<&'a TaskName> for TaskNames {
 /// One of two sequences of exchanges, each with numbers of its own, so that Redis need not wait while a worker reads the answer
 /// of one. Attempts may be settled on either.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Strand {
+pub enum Sequence {
     /// The one of a worker that is idle, or has few slots.
     #[default]
-    First,
-    /// Its companion, while there is more to do than one carries.
-    Second,
+    Primary,
+    /// Its secondary, while there is more to do than one carries.
+    Secondary,
     /// Beside them, for a settlement that is large: it has no numbers, so several may be under way. See [`Exchange::only`].
-    Apart,
+    Unnumbered,
 }
 
-impl Strand {
+impl Sequence {
     const fn as_str(self) -> &'static str {
         match self {
-            Self::First => "",
-            Self::Second => "2",
-            Self::Apart => "3",
+            Self::Primary => "",
+            Self::Secondary => "2",
+            Self::Unnumbered => "3",
         }
     }
 }
@@ -190,7 +190,7 @@ impl Broker {
         partition: Partition,
         exchange: &Exchange,
     ) -> Result<Exchanged, Error> {
-        self.exchange_on(Strand::First, partition, exchange).await
+        self.exchange_on(Sequence::Primary, partition, exchange).await
     }
 
     /// Settles, promotes and claims in one call.
@@ -200,14 +200,14 @@ impl Broker {
     /// that this worker already heard the answer of a later one.
     pub async fn exchange_on(
         &self,
-        strand: Strand,
+        strand: Sequence,
         partition: Partition,
         exchange: &Exchange,
     ) -> Result<Exchanged, Error> {
         let arguments = |command: &mut Cmd| write(command, strand, exchange);
         let bytes = exchange.settlements.iter().map(Settlement::size).sum();
-        let patience = (exchange.lease / 2).min(CLAIMS_PATIENCE);
-        let call = Call::new(Function::Exchange, partition).once().patient(patience);
+        let time_limit = (exchange.lease / 2).min(CLAIMS_TIME_LIMIT);
+        let call = Call::new(Function::Exchange, partition).once().patient(time_limit);
         let reply = self.link.call(call.carrying(bytes), arguments).await?;
         read(reply)
     }
@@ -224,11 +224,11 @@ impl Broker {
         given_up: u32,
     ) -> Result<Vec<Settled>, Error> {
         let mut command = self.settings.call(Function::Exchange, partition);
-        write(&mut command, Strand::Apart, exchange);
+        write(&mut command, Sequence::Unnumbered, exchange);
         let bytes = exchange.settlements.iter().map(Settlement::size).sum();
         let mut pipeline = redis::pipe();
         pipeline.add_command(command);
-        let replies = self.uploads.write(&pipeline, patience_for_writing(bytes, given_up)).await?;
+        let replies = self.uploads.write(&pipeline, write_time_limit(bytes, given_up)).await?;
         let reply = replies.into_iter().next();
         let reply = reply.ok_or_else(|| Error::unreadable("no reply to a settlement"))??;
         Ok(read(reply)?.settled)
@@ -246,7 +246,7 @@ impl Broker {
         let size = size.first().map_or(Ok(0), reply::unsigned)?;
         let mut fetch = redis::pipe();
         fetch.cmd("HMGET").arg(&key).arg("state").arg(PAYLOAD_LARGE);
-        let mut fetched = self.bulk.read(&fetch, size, Slowest::ForJob).await?;
+        let mut fetched = self.bulk.read(&fetch, size, MinRate::ForJob).await?;
         let [state, payload] = reply::fields(fetched.swap_remove(0))?;
         if state == Value::Nil || payload == Value::Nil {
             return Ok(None);
@@ -260,7 +260,7 @@ impl Broker {
 }
 
 /// Writes the arguments; `lua/exchange.lua` reads them in the same order.
-fn write(command: &mut Cmd, strand: Strand, exchange: &Exchange) {
+fn write(command: &mut Cmd, strand: Sequence, exchange: &Exchange) {
     command.arg(exchange.worker.to_string()).arg(exchange.number).arg(strand.as_str());
     command
         .arg(whole_ms(exchange.lease))

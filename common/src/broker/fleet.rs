@@ -10,7 +10,7 @@ use super::heartbeat::WorkerInfo;
 use super::keys::Keys;
 use super::lease::WorkerId;
 use super::record::{LastOptions, Spec, State};
-use super::transfer::Slowest;
+use super::transfer::MinRate;
 use super::{Broker, reply};
 use crate::job::JobId;
 use crate::queue::QueueName;
@@ -116,7 +116,7 @@ impl Broker {
         let mut ask = redis::pipe();
         ask.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(most - 1).arg("REV");
         let bytes = most as u64 * ID_BYTES;
-        let ids = self.pages.read(&ask, bytes, Slowest::ForCaller).await?.swap_remove(0);
+        let ids = self.pages.read(&ask, bytes, MinRate::ForCaller).await?.swap_remove(0);
         let ids = reply::array(ids)?;
         ids.into_iter().map(reply::parsed).collect()
     }
@@ -155,7 +155,7 @@ impl Broker {
             ask.cmd("HMGET").arg(keys.worker(id)).arg(fields);
         }
         let bytes = ids.len() as u64 * WORKER_BYTES;
-        let replies = self.pages.read(&ask, bytes, Slowest::ForCaller).await?;
+        let replies = self.pages.read(&ask, bytes, MinRate::ForCaller).await?;
         let replies = ids.iter().zip(replies);
         replies.filter_map(|(&id, reply)| read_worker(id, reply).transpose()).collect()
     }
@@ -168,7 +168,7 @@ impl Broker {
                 ask.cmd("HMGET").arg(keys.job(id)).arg(&["state", "spec"]);
             }
             let bytes = ids.len() as u64 * JOB_BYTES;
-            let replies = self.pages.read(&ask, bytes, Slowest::ForCaller).await?;
+            let replies = self.pages.read(&ask, bytes, MinRate::ForCaller).await?;
             for (&id, reply) in ids.iter().zip(replies) {
                 jobs.extend(read_running(id, reply)?);
             }

@@ -187,7 +187,7 @@ impl Broker {
         tasks: &[TaskDescriptor],
     ) -> Result<(), Error> {
         for partition in self.partitions() {
-            self.found(partition).await?;
+            self.initialize(partition).await?;
             for queues in queues.chunks(BATCH) {
                 self.announce_some(partition, queues, &[]).await?;
             }

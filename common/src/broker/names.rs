@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use super::error::Error;
-use super::transfer::Slowest;
+use super::transfer::MinRate;
 use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;
@@ -32,7 +32,7 @@ impl Broker {
         ask.cmd("ZCARD").arg(keys.queues()).cmd("ZCARD").arg(keys.names());
         ask.cmd("ZRANGE").arg(keys.names()).arg(start).arg("+").arg("BYLEX");
         ask.arg("LIMIT").arg(0).arg(most);
-        let replies = self.pages.read(&ask, most as u64 * NAME_BYTES, Slowest::ForCaller).await?;
+        let replies = self.pages.read(&ask, most as u64 * NAME_BYTES, MinRate::ForCaller).await?;
         let [known, named, names] = reply::fields(redis::Value::Array(replies))?;
         if known == named {
             return read_names(names);
@@ -51,7 +51,7 @@ impl Broker {
         let mut ask = redis::pipe();
         ask.cmd("ZRANGE").arg(self.settings.keys(partition).queues()).arg(0).arg(-1);
         let bytes = u64::from(self.settings.max_queues) * NAME_BYTES;
-        let mut replies = self.pages.read(&ask, bytes, Slowest::ForCaller).await?;
+        let mut replies = self.pages.read(&ask, bytes, MinRate::ForCaller).await?;
         let mut names: Vec<QueueName> = read_names(replies.swap_remove(0))?;
         names.retain(|name| match from {
             Bound::Included(first) => name >= first,

@@ -10,7 +10,7 @@ use redis::{Cmd, FromRedisValue, InfoDict, RedisError, Value};
 use super::error::{Error, Remedy, classify};
 use super::functions::{Function, LAYOUT, Library};
 use super::reply::server_errors;
-use super::transfer::Slowest;
+use super::transfer::MinRate;
 use super::{CALL_DEADLINE, Settings};
 
 /// Checks the Redis at the other end of a new connection and loads the library if it is missing.
@@ -22,8 +22,8 @@ pub(crate) async fn open(
         Some(stored) => stored,
         None => {
             // Beside others on a slow line it takes longer than any call; and to begin again would not make it faster.
-            let patience = Slowest::ForJob.patience(settings.library.text().len() as u64);
-            within(patience, load(connection, &settings.library)).await?;
+            let time_limit = MinRate::ForJob.time_limit(settings.library.text().len() as u64);
+            within(time_limit, load(connection, &settings.library)).await?;
             let again = async { ask(connection, settings).await.map_err(|error| classify(&error)) };
             within(CALL_DEADLINE, again).await?
         }
@@ -33,10 +33,10 @@ pub(crate) async fn open(
 }
 
 async fn within<T>(
-    patience: Duration,
+    time_limit: Duration,
     step: impl Future<Output = Result<T, (Remedy, Error)>>,
 ) -> Result<T, (Remedy, Error)> {
-    let done = tokio::time::timeout(patience, step).await;
+    let done = tokio::time::timeout(time_limit, step).await;
     done.map_err(|_| (Remedy::Wait, Error::timed_out()))?
 }
 

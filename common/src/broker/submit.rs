@@ -15,7 +15,7 @@ use super::durability::Durability;
 use super::error::Error;
 use super::functions::Function;
 use super::record::{JobRecord, PAYLOAD_LARGE};
-use super::transfer::patience_for_writing;
+use super::transfer::write_time_limit;
 use super::webhook::Webhook;
 use super::{Broker, Settings, reply};
 use crate::job::{JobId, JobOptions, Partition, Priority, Status, TraceContext};
@@ -103,7 +103,7 @@ pub struct NewJob {
     pub retention: Option<Duration>,
     /// The idempotency key, if the client gave one.
     pub idempotency: Option<Idempotency>,
-    /// How safe it must be before it is answered; at least what the broker insists on. Not kept with the job.
+    /// How safe it must be before it is answered; at least what the broker min_durability on. Not kept with the job.
     pub durability: Durability,
     /// Whom to tell of its end.
     pub webhook: Option<Webhook>,
@@ -147,7 +147,7 @@ impl Broker {
     /// Each job for itself: [`Error::Full`], [`Error::QueueFull`], [`Error::TooManyQueues`], [`Error::Busy`] and [`Error::Refused`] took nothing;
     /// [`Error::Unavailable`] and [`Error::NotDurable`] may have, and may be repeated with the same id.
     pub async fn enqueue(&self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
-        let durability_of = |job: &NewJob| self.insists.durability.and(job.durability);
+        let durability_of = |job: &NewJob| self.min_durability.durability.and(job.durability);
         let Some(first) = jobs.first().map(durability_of) else { return Vec::new() };
         if jobs.iter().all(|job| durability_of(job) == first) {
             return self.enqueue_as(first, &jobs.iter().collect::<Vec<_>>()).await;
@@ -172,7 +172,7 @@ impl Broker {
         durability: Durability,
         jobs: &[&NewJob],
     ) -> Vec<Result<Enqueued, Error>> {
-        match durability.is_memory().then(|| self.submitters.alone()).flatten() {
+        match durability.is_memory().then(|| self.submitters.try_direct()).flatten() {
             Some(_alone) => self.enqueue_at_once(jobs).await,
             None => self.submitters.of(durability).submit(jobs).await,
         }
@@ -198,7 +198,7 @@ impl Broker {
             let mut pipeline = redis::pipe();
             write_call(&mut pipeline, &self.settings, jobs);
             // Not on the connection of the others: they would wait for it, and the first to give up would take it away.
-            let replies = self.uploads.write(&pipeline, patience_for_writing(bytes, 0)).await?;
+            let replies = self.uploads.write(&pipeline, write_time_limit(bytes, 0)).await?;
             return read_call(jobs, &mut replies.into_iter());
         }
         let call = Call::new(Function::Enqueue, jobs[0].id.partition()).carrying(bytes);
@@ -244,7 +244,7 @@ fn read_call(
     jobs: &[&NewJob],
     replies: &mut impl Iterator<Item = Result<Value, Error>>,
 ) -> Result<Vec<Result<Enqueued, Error>>, Error> {
-    let count = if is_large(jobs[0]) { LAYING_COMMANDS } else { 1 };
+    let count = if is_large(jobs[0]) { PRESTORE_COMMANDS } else { 1 };
     // All of them are taken, whatever the first says: what follows belongs to others.
     let replies: Vec<_> = replies.take(count).collect();
     let replies = replies.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -307,7 +307,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Whether its payload does not pass through the function, which would copy it twice while nobody else is served: it is laid
+/// Whether its payload does not pass through the function, which would copy it twice while nobody else is served: it is prestored
 /// down beside it, in one transaction. Such a job has a call of its own.
 pub(crate) fn is_large(job: &NewJob) -> bool {
     job.payload.len() > LARGE
@@ -321,7 +321,7 @@ pub(crate) fn size(job: &NewJob) -> usize {
 }
 
 /// Of how many commands a call is made that lays down a payload: `MULTI`, `HSET`, `FCALL`, `EXEC`.
-const LAYING_COMMANDS: usize = 4;
+const PRESTORE_COMMANDS: usize = 4;
 
 /// Writes one call: a command, or a transaction that also lays down the payload. Redis does all of it or nothing: a full one
 /// refuses when the first command comes.
@@ -343,55 +343,55 @@ pub(crate) fn write_call(pipeline: &mut redis::Pipeline, settings: &Settings, jo
 /// Writes the arguments of one call.
 fn write_batch(command: &mut redis::Cmd, settings: &Settings, jobs: &[&NewJob]) {
     command.arg(settings.memory_watermark).arg(settings.max_queue_depth).arg(settings.max_queues);
-    let jobs: Vec<_> = jobs.iter().map(|&job| (job, terms(job))).collect();
+    let jobs: Vec<_> = jobs.iter().map(|&job| (job, extras(job))).collect();
     for run in jobs.chunk_by(|(a, of_a), (b, of_b)| a.queue == b.queue && of_a.len() == of_b.len())
     {
-        let (first, terms) = &run[0];
-        command.arg(first.queue.as_str()).arg(run.len()).arg(terms.len());
-        run.iter().for_each(|(job, terms)| write_job(command, job, terms));
+        let (first, extras) = &run[0];
+        command.arg(first.queue.as_str()).arg(run.len()).arg(extras.len());
+        run.iter().for_each(|(job, extras)| write_job(command, job, extras));
     }
 }
 
 /// Writes one job's arguments; `lua/enqueue.lua` reads them in the same order.
-fn write_job(command: &mut redis::Cmd, job: &NewJob, terms: &[(&str, String)]) {
+fn write_job(command: &mut redis::Cmd, job: &NewJob, extras: &[(&str, String)]) {
     let mut spec = format!("{} ", job.task).into_bytes();
     serde_json::to_writer(&mut spec, &job.options).expect("options are plain numbers and text");
     let payload = if is_large(job) { &[][..] } else { &job.payload[..] };
     command.arg(job.id.to_string()).arg(spec).arg(payload);
-    for (name, value) in terms {
+    for (name, value) in extras {
         command.arg(name).arg(value);
     }
 }
 
 /// What sets a job apart from most, by name.
-fn terms(job: &NewJob) -> Vec<(&'static str, String)> {
-    let mut terms = Vec::new();
+fn extras(job: &NewJob) -> Vec<(&'static str, String)> {
+    let mut extras = Vec::new();
     match job.start {
         Start::Now => {}
-        Start::After(delay) => terms.push(("after", whole_ms(delay).to_string())),
-        Start::At(time) => terms.push(("at", time.unix_ms().to_string())),
+        Start::After(delay) => extras.push(("after", whole_ms(delay).to_string())),
+        Start::At(time) => extras.push(("at", time.unix_ms().to_string())),
     }
     if let Some(deadline) = job.options.deadline {
-        terms.push(("deadline", whole_ms(deadline).to_string()));
+        extras.push(("deadline", whole_ms(deadline).to_string()));
     }
     if job.priority != Priority::default() {
-        terms.push(("priority", job.priority.as_str().to_owned()));
+        extras.push(("priority", job.priority.as_str().to_owned()));
     }
     if let Some(retention) = job.retention {
-        terms.push(("retention", whole_ms(retention).to_string()));
+        extras.push(("retention", whole_ms(retention).to_string()));
     }
     if let Some(key) = &job.idempotency {
-        terms.push(("digest", hex(&key.digest)));
-        terms.push(("fingerprint", hex(&key.fingerprint)));
-        terms.push(("keep", whole_ms(IDEMPOTENCY_KEPT).to_string()));
+        extras.push(("digest", hex(&key.digest)));
+        extras.push(("fingerprint", hex(&key.fingerprint)));
+        extras.push(("keep", whole_ms(IDEMPOTENCY_KEPT).to_string()));
     }
     if is_large(job) {
-        terms.push(("laid", "1".to_owned()));
+        extras.push(("prestored", "1".to_owned()));
     }
     if let Some(webhook) = &job.webhook {
-        terms.push(("webhook", webhook.field()));
+        extras.push(("webhook", webhook.field()));
     }
-    terms
+    extras
 }
 
 fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Error> {

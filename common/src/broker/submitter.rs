@@ -1,16 +1,16 @@
 //! Submissions that come at once: collected while others are under way, sent as one batch and, if Redis must do more than
 //! take them, proven together (group commit). Nobody is made to wait so that a batch may grow.
 //!
-//! A batch and its proof travel over a *lane*, a connection that carries nothing else: Redis stops all that comes behind a
-//! command that waits. Usually one lane is in use, and what arrives while its batch is under way is the next batch. When
+//! A batch and its proof travel over a *connection*, a connection that carries nothing else: Redis stops all that comes behind a
+//! command that waits. Usually one connection is in use, and what arrives while its batch is under way is the next batch. When
 //! a batch takes long (a disk that is flushed once a second, a replica that is gone) the next one does not wait for it,
-//! but takes another lane a little later: whoever comes just after a flush began would else wait for two.
+//! but takes another connection a little later: whoever comes just after a flush began would else wait for two.
 //!
 //! Every submission gets an answer of its own, in bounded time. Never repeats what could make a second job: a job is known
 //! by its id.
 
+mod batch_connection;
 mod dispatcher;
-mod lane;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use super::durability::{Durability, DurabilityConfig};
 use super::error::Error;
 use super::submit::{self, Enqueued, NewJob};
-use super::transfer::way;
+use super::transfer::transfer_time;
 use super::{CALL_DEADLINE, Settings};
 use dispatcher::Dispatcher;
 
@@ -40,7 +40,7 @@ struct Waiting {
     caller: Caller,
 }
 
-/// Who is to hear the answer, and the room the job takes until then.
+/// Who is to await_answer the answer, and the room the job takes until then.
 struct Caller {
     answer: oneshot::Sender<Outcome>,
     _room: OwnedSemaphorePermit,
@@ -55,9 +55,9 @@ pub(crate) struct Submitters {
 }
 
 /// The right to call Redis by oneself, given back when dropped.
-pub(crate) struct Alone<'a>(&'a AtomicBool);
+pub(crate) struct DirectPermit<'a>(&'a AtomicBool);
 
-impl Drop for Alone<'_> {
+impl Drop for DirectPermit<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
@@ -74,9 +74,9 @@ impl Submitters {
 
     /// Whoever needs no proof and finds nobody before it calls Redis by itself: a task between would add a third to the
     /// round trip. Those who come while it does share the submitter's calls.
-    pub(crate) fn alone(&self) -> Option<Alone<'_>> {
+    pub(crate) fn try_direct(&self) -> Option<DirectPermit<'_>> {
         let taken = self.taken.swap(true, Ordering::Acquire);
-        (!taken).then(|| Alone(&self.taken))
+        (!taken).then(|| DirectPermit(&self.taken))
     }
 
     pub(crate) fn of(&self, durability: Durability) -> &Submitter {
@@ -107,18 +107,19 @@ impl Submitter {
 
     /// Submits jobs and waits for their answers, in their order.
     pub(crate) async fn submit(&self, jobs: &[&NewJob]) -> Vec<Outcome> {
-        let deadline =
-            Instant::now() + CALL_DEADLINE + way(jobs.iter().copied().map(submit::size).sum());
-        let receivers: Vec<_> = jobs.iter().map(|job| self.take_in(job, deadline)).collect();
+        let deadline = Instant::now()
+            + CALL_DEADLINE
+            + transfer_time(jobs.iter().copied().map(submit::size).sum());
+        let receivers: Vec<_> = jobs.iter().map(|job| self.queue(job, deadline)).collect();
         let mut answers = Vec::with_capacity(receivers.len());
         for (job, receiver) in jobs.iter().zip(receivers) {
-            answers.push(self.hear(job, receiver, deadline).await);
+            answers.push(self.await_answer(job, receiver, deadline).await);
         }
         answers
     }
 
     /// Waits for an answer until the deadline.
-    async fn hear(
+    async fn await_answer(
         &self,
         job: &NewJob,
         mut receiver: Result<oneshot::Receiver<Outcome>, Error>,
@@ -129,7 +130,7 @@ impl Submitter {
                 Ok(Ok(answer)) => return answer,
                 // The task ran on a runtime that was shut down before ours, as a server of several ends. The next task
                 // runs on ours; the same id is the same job.
-                Ok(Err(_dropped)) => receiver = self.take_in(job, deadline),
+                Ok(Err(_dropped)) => receiver = self.queue(job, deadline),
                 Err(_elapsed) => break,
             }
         }
@@ -137,11 +138,7 @@ impl Submitter {
     }
 
     /// Takes a job in if there is room.
-    fn take_in(
-        &self,
-        job: &NewJob,
-        deadline: Instant,
-    ) -> Result<oneshot::Receiver<Outcome>, Error> {
+    fn queue(&self, job: &NewJob, deadline: Instant) -> Result<oneshot::Receiver<Outcome>, Error> {
         let room = submit::size(job).clamp(ROOM_OF_A_JOB, ROOM);
         let room = u32::try_from(room).expect("the room is less than 4 GiB");
         let room = self.room.clone().try_acquire_many_owned(room).map_err(|_| Error::Busy)?;

@@ -15,7 +15,7 @@ use crate::job::Partition;
 use crate::queue::QueueName;
 
 /// The longest blocking read: a half-open connection is noticed this much and one call's deadline later.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIME_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a worker is told beside its heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +68,8 @@ impl Broker {
         for queue in queues {
             command.arg(keys.wake(queue));
         }
-        command.arg(PATIENCE.as_secs());
-        let reply = self.link.block(&command, PATIENCE).await?;
+        command.arg(TIME_LIMIT.as_secs());
+        let reply = self.link.block(&command, TIME_LIMIT).await?;
         if reply == Value::Nil {
             return Ok(None);
         }

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
-use super::inspect::{self, Attempt};
+use super::read::{self, Attempt};
 use super::record::{self, JobRecord, Lookup};
-use super::transfer::Slowest;
+use super::transfer::MinRate;
 use super::{Broker, Settings, reply};
 use crate::job::{JobId, JobOptions, Status};
 use crate::time::Timestamp;
@@ -125,7 +125,7 @@ impl Broker {
         }
         // Each with its message and its history: twenty of them are more than small calls should wait behind.
         let bytes = ids.len() as u64 * DELIVERY_BYTES;
-        let values = self.pages.read(&pipeline, bytes, Slowest::ForCaller).await?;
+        let values = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?;
         let read = ids.iter().zip(values).map(|(&id, value)| read_delivery(id, value));
         read.filter_map(Result::transpose).collect()
     }
@@ -175,6 +175,6 @@ fn read_delivery(id: JobId, value: Value) -> Result<Option<Delivery>, Error> {
         Value::Nil => None,
         order => serde_json::from_slice(&reply::bytes(order)?).ok(),
     };
-    let attempts = inspect::attempts_of(&job, history)?;
+    let attempts = read::attempts_of(&job, history)?;
     Ok(Some(Delivery { job, order, attempts }))
 }

@@ -117,7 +117,7 @@ impl Driver {
                 self.workers[*worker] = Worker::new();
                 Ok(())
             }
-            Operation::Bury { worker } => self.bury(*worker).await,
+            Operation::Reclaim { worker } => self.reclaim(*worker).await,
             Operation::Report { worker, lease } => self.report(*worker, *lease).await,
             Operation::Cancel { job } => self.on_job(*job, Verb::Cancel).await,
             Operation::Retry { job } => self.on_job(*job, Verb::Retry).await,
@@ -295,10 +295,10 @@ impl Driver {
         same("verdicts", &beaten.verdicts, &self.model.heartbeat(worker.id, &named))
     }
 
-    async fn bury(&mut self, worker: usize) -> Check {
+    async fn reclaim(&mut self, worker: usize) -> Check {
         let dead = std::mem::replace(&mut self.workers[worker], Worker::new());
-        let buried = self.broker.bury(dead.id).await.map_err(text)?;
-        same("buried", &buried, &self.model.bury(dead.id))
+        let reclaimed = self.broker.reclaim(dead.id).await.map_err(text)?;
+        same("reclaimed", &reclaimed, &self.model.reclaim(dead.id))
     }
 
     async fn report(&mut self, worker: usize, lease: usize) -> Check {

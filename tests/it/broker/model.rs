@@ -4,7 +4,7 @@ mod sweeps;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crunch_common::broker::{Buried, Reported, Settled, Verdict, WorkerId};
+use crunch_common::broker::{Reclaimed, Reported, Settled, Verdict, WorkerId};
 use crunch_common::job::{JobId, Status};
 
 use super::operation::{Ending, LEASE_MS, QUEUES, TASKS};
@@ -344,17 +344,19 @@ impl Model {
     }
 
     /// Takes back what a dead worker holds, whether or not its leases have ended.
-    pub(crate) fn bury(&mut self, worker: WorkerId) -> Buried {
+    pub(crate) fn reclaim(&mut self, worker: WorkerId) -> Reclaimed {
         let held = self.running_jobs(|job| job.worker == Some(worker));
         let before = self.ended(Status::Failed);
         let requeued: Vec<_> = held.into_iter().filter_map(|id| self.lose(id, false)).collect();
-        let buried =
-            Buried { requeued: requeued.len() as u64, failed: self.ended(Status::Failed) - before };
+        let reclaimed = Reclaimed {
+            requeued: requeued.len() as u64,
+            failed: self.ended(Status::Failed) - before,
+        };
         requeued.into_iter().for_each(|id| self.make_ready(id, true));
         self.beats.remove(&worker.to_string());
         self.index.remove(&worker.to_string());
         self.reserved.take_if(|chosen| *chosen == worker);
-        buried
+        reclaimed
     }
 
     /// Running jobs in the order in which they are taken back.

@@ -45,7 +45,7 @@ pub(crate) enum Operation {
         worker: usize,
     },
     /// A worker dies under a supervisor, which takes back what it held.
-    Bury {
+    Reclaim {
         worker: usize,
     },
     Report {
@@ -128,7 +128,7 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         2 => worker.clone().prop_map(|worker| Operation::ExchangeAgain { worker }),
         3 => (worker.clone(), 0..3_usize).prop_map(|(worker, skip)| Operation::Heartbeat { worker, skip }),
         2 => worker.clone().prop_map(|worker| Operation::Die { worker }),
-        2 => worker.clone().prop_map(|worker| Operation::Bury { worker }),
+        2 => worker.clone().prop_map(|worker| Operation::Reclaim { worker }),
         1 => (worker, 0..8_usize).prop_map(|(worker, lease)| Operation::Report { worker, lease }),
         3 => job.clone().prop_map(|job| Operation::Cancel { job }),
         2 => job.clone().prop_map(|job| Operation::Retry { job }),

@@ -18,7 +18,6 @@ use redis::aio::MultiplexedConnection;
 use super::driver::{CLOCK, Check, library, options};
 
 mod audits;
-mod burials;
 mod deadlines;
 mod ends;
 mod intake;
@@ -26,6 +25,7 @@ mod limits;
 mod losses;
 mod names;
 mod parking;
+mod reclaims;
 mod reports;
 mod sweeps;
 mod waking;
@@ -263,11 +263,11 @@ stories! {
     "ended jobs are listed and expire again" => audits::ended,
     "an audit knows what only looks odd" => audits::odd,
     "what a person must look at is told and left alone" => audits::left,
-    "what a dead worker held is back at once, a loss is counted, and its neighbour goes on" => burials::taken_back,
-    "what the dead said before and comes after their burial is refused" => burials::last_words,
-    "poison fails with the fifth burial of its worker" => burials::poison,
-    "a job that waits to run alone does not wait for a dead worker" => burials::reserved,
-    "a burial goes on to the end, whatever its worker held" => burials::many,
+    "what a dead worker held is back at once, a loss is counted, and its neighbour goes on" => reclaims::taken_back,
+    "what the dead said before and comes after their reclaims is refused" => reclaims::last_words,
+    "poison fails with the fifth reclaims of its worker" => reclaims::poison,
+    "a job that waits to run alone does not wait for a dead worker" => reclaims::reserved,
+    "a reclaims goes on to the end, whatever its worker held" => reclaims::many,
     "a broken running record does not stop the recovery of others" => losses::broken,
     "whoever watches a job is told of every change, and nobody of other jobs" => watching::told_in_order,
     "the changes of a job that is followed are kept without a gap, or a gap is told" => watching::kept_without_gap,

@@ -50,7 +50,7 @@ const LANE_NAMES: [&str; LANES] =
 /// The first lane of parked jobs.
 const PARKED: usize = 5;
 /// The lane where everybody looks.
-const USUAL: usize = 3;
+const NORMAL: usize = 3;
 
 /// What a sweep has left undone the next one looks at.
 const SWEPT_EVERY_MS: f64 = 1000.0;
@@ -85,9 +85,9 @@ impl Snapshot {
         let used = members(redis, prefix, "queues").await;
         let named = members(redis, prefix, "queues:names").await;
         snapshot.listed_once = used.symmetric_difference(&named).cloned().collect();
-        let unusual = format!("{prefix}:{{0}}:unusual");
-        let unusual: BTreeSet<String> =
-            redis::cmd("SMEMBERS").arg(unusual).query_async(redis).await.unwrap();
+        let side_queues = format!("{prefix}:{{0}}:unusual");
+        let side_queues: BTreeSet<String> =
+            redis::cmd("SMEMBERS").arg(side_queues).query_async(redis).await.unwrap();
         let due = format!("{prefix}:{{0}}:due");
         let due: BTreeMap<String, f64> = redis::cmd("ZRANGE")
             .arg(due)
@@ -103,7 +103,7 @@ impl Snapshot {
             let parked = format!("{prefix}:{{0}}:queue:{queue}:parked");
             let parked: BTreeSet<String> =
                 redis::cmd("SMEMBERS").arg(parked).query_async(redis).await.unwrap();
-            if seen.is_unusual() && !unusual.contains(queue) || !seen.are_named(&parked) {
+            if seen.has_side_jobs() && !side_queues.contains(queue) || !seen.are_named(&parked) {
                 snapshot.overlooked.push(queue);
             }
             let comes = due.get(queue).copied().unwrap_or(f64::INFINITY);
@@ -129,7 +129,7 @@ impl Snapshot {
     pub(crate) fn check_structure(&self) -> Result<(), String> {
         if !self.overlooked.is_empty() {
             return Err(format!(
-                "{:?} are not listed as unusual, or tasks of parked jobs not named",
+                "{:?} are not listed as side_queues, or tasks of parked jobs not named",
                 self.overlooked
             ));
         }
@@ -249,8 +249,8 @@ impl SeenQueue {
         parked.filter(|(_, ids)| !ids.is_empty()).all(|(name, _)| named(name))
     }
 
-    fn is_unusual(&self) -> bool {
-        let mut others = self.lanes.iter().enumerate().filter(|&(lane, _)| lane != USUAL);
+    fn has_side_jobs(&self) -> bool {
+        let mut others = self.lanes.iter().enumerate().filter(|&(lane, _)| lane != NORMAL);
         !self.delayed.is_empty() || others.any(|(_, ids)| !ids.is_empty())
     }
 

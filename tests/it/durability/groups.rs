@@ -19,7 +19,7 @@ fn broker(url: &str, durability: Durability) -> Broker {
     let config =
         BrokerConfig { redis_url: url.parse().unwrap(), partitions: 4, ..BrokerConfig::default() };
     let broker = Broker::with_library(&config, Library::shipped()).unwrap();
-    broker.insisting_on(&DurabilityConfig { durability, replicas: 1 })
+    broker.with_min_durability(&DurabilityConfig { durability, replicas: 1 })
 }
 
 fn job(broker: &Broker, bytes: usize) -> NewJob {

@@ -114,7 +114,7 @@ async fn jobs_of_a_new_task_wait_for_new_workers_and_hold_up_nobody() {
     }
     let (new, soon) = (ids(&new), json!({ "deadline_ms": 1500 }));
     for id in &new {
-        let job = api.job_when(id, "is parked", |job| job["waiting_for"] != Value::Null).await;
+        let job = api.wait_for_job(id, "is parked", |job| job["waiting_for"] != Value::Null).await;
         assert_eq!(job["waiting_for"], json!({ "reason": "worker_with_task", "detail": "new" }));
         assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(0)));
     }

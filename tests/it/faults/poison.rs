@@ -67,7 +67,7 @@ async fn a_job_that_took_workers_down_waits_for_one_that_runs_nothing_else() {
     let _second = stage.enters().await;
     api.post("/queues/act/pause", &json!({})).await;
     victim.kill().await;
-    api.job_when(&suspect, "taken back", |job| job["status"] == "queued").await;
+    api.wait_for_job(&suspect, "taken back", |job| job["status"] == "queued").await;
     let _worker = stack.worker_with(&api, 2, &SHORT_LEASE).await;
     api.submit_with("act", &stage.payload(), &json!({ "queue": "crunch" })).await;
     let innocent = stage.enters().await;
@@ -102,7 +102,7 @@ async fn results_that_make_no_sense_end_their_jobs_with_a_reason() {
     }
     // The worker still works, and what is strange but valid comes back as it is.
     let id = api.submit("utter", &json!({ "hex": "2220225c7564383030", "times": 1 })).await;
-    let job = api.job_when(&id, "ended", |job| !job["finished_at"].is_null()).await;
+    let job = api.wait_for_job(&id, "ended", |job| !job["finished_at"].is_null()).await;
     assert_ne!(job["status"], "running", "{job}");
 }
 

@@ -39,7 +39,7 @@ async fn a_cancel_that_races_the_end_has_one_winner() {
         let payload = json!({ "n": n, "busy_ms": n % 4 });
         let id = api.submit("square", &payload).await;
         let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
-        let job = api.job_when(&id, "ended", |job| !job["finished_at"].is_null()).await;
+        let job = api.wait_for_job(&id, "ended", |job| !job["finished_at"].is_null()).await;
         match cancel.status {
             StatusCode::OK => assert_eq!(job["status"], "canceled"),
             StatusCode::CONFLICT => assert_eq!(job["status"], "succeeded"),

@@ -52,11 +52,11 @@ async fn a_handler_whose_job_went_on_behind_a_partition_is_stopped() {
 
 /// No way there is known. Were its exchanges repeated without a pause, they would keep Redis busy for half a minute.
 #[tokio::test]
-async fn a_worker_that_was_buried_while_it_lives_asks_again_in_growing_intervals() {
+async fn a_worker_that_was_reclaimed_while_it_lives_asks_again_in_growing_intervals() {
     let (stack, api, mut worker) = Stack::simple(1).await;
     let id = api.get("/workers").await.json()["items"][0]["id"].as_str().unwrap().to_owned();
     let broker = stack.redis.broker("crunch", Library::shipped());
-    broker.bury(id.parse().unwrap()).await.unwrap();
+    broker.reclaim(id.parse().unwrap()).await.unwrap();
     let job = api.submit("echo", &json!(1)).await;
     worker.says("exchange refused").await;
     let mut redis = stack.redis.connect().await;

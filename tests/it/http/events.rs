@@ -145,7 +145,7 @@ async fn more_changes_than_are_kept_lead_back_to_the_state() {
     let first = EventStream::open(&api, &id, None).await.expect("status").await;
     let mut redis = stack.redis.connect().await;
     actor.told(&json!({ "progress": [0.5, "half"] })).await;
-    api.job_when(&id, "half done", |job| job["progress"] == 0.5).await;
+    api.wait_for_job(&id, "half done", |job| job["progress"] == 0.5).await;
     // As if 256 others had come since.
     let () = redis::cmd("DEL")
         .arg(format!("crunch:{{0}}:job:{id}:events"))

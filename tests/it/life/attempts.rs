@@ -96,7 +96,7 @@ async fn a_job_of_a_task_this_worker_lacks_waits_for_one_that_has_it() {
     let mut worker = stack.worker(&api, 1).await;
     let lacking = json!({ "queue": "echo" });
     let id = api.submit_with("nobody.has.it", &json!({}), &lacking).await;
-    let job = api.job_when(&id, "is parked", |job| job["waiting_for"] != json!(null)).await;
+    let job = api.wait_for_job(&id, "is parked", |job| job["waiting_for"] != json!(null)).await;
     assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(0)));
     let waiting_for = json!({ "reason": "worker_with_task", "detail": "nobody.has.it" });
     assert_eq!((&job["error"], &job["waiting_for"]), (&json!(null), &waiting_for));

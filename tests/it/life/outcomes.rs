@@ -36,7 +36,7 @@ async fn progress_and_status_are_seen_while_a_job_runs() {
     assert_eq!((actor.id.as_str(), actor.attempt, actor.pid), (id.as_str(), 1, worker.pid()));
 
     actor.told(&json!({ "progress": [0.4, "half way, nearly"] })).await;
-    let job = api.job_when(&id, "progress", |job| job["progress"] == 0.4).await;
+    let job = api.wait_for_job(&id, "progress", |job| job["progress"] == 0.4).await;
     assert_eq!(job["status"], "running");
     assert_eq!(job["progress_message"], "half way, nearly");
     let pending = api.get(&format!("/result/{id}")).await;

@@ -23,7 +23,7 @@ async fn a_job_past_its_deadline_is_not_run() {
     let blocker = api.submit("act", &stage.payload()).await;
     let actor = stage.enters().await;
     let id = api.submit_with("act", &stage.payload(), &json!({ "deadline_ms": 1 })).await;
-    api.job_when(&id, "queued", |job| job["status"] == "queued").await;
+    api.wait_for_job(&id, "queued", |job| job["status"] == "queued").await;
     actor.returns(&json!(null)).await;
     let job = api.becomes(&id, "failed").await;
     assert_eq!(job["error"]["code"], "deadline_exceeded");

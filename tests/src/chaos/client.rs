@@ -17,7 +17,7 @@ use super::survey::{Ended, Job};
 use super::{Plan, Progress};
 
 /// Longer than an API takes to say that it does not know.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// After this long nothing that is broken explains that an order is not taken.
 const GIVE_UP: Duration = Duration::from_secs(120);
 /// Before it asks again for what it does not know.
@@ -69,7 +69,7 @@ impl Client {
         fleet: Arc<Fleet>,
         progress: Arc<Progress>,
     ) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
+        let http = reqwest::Client::builder().timeout(TIME_LIMIT).no_proxy().build()?;
         let ledger = File::create(fleet.directory().join("client.ledger"))?;
         Ok(Self {
             plan: plan.clone(),

@@ -36,7 +36,7 @@ pub(super) enum Kind {
     Throttle,
     LoseReplies,
     SilenceReplies,
-    Strand,
+    Sequence,
     /// For a while one more worker serves the same queues, which has no code for one of the tasks.
     WorkerWithoutTask,
 }
@@ -64,7 +64,7 @@ impl Kind {
         Self::Throttle,
         Self::LoseReplies,
         Self::SilenceReplies,
-        Self::Strand,
+        Self::Sequence,
         Self::WorkerWithoutTask,
     ];
 
@@ -97,7 +97,7 @@ impl Kind {
         match self {
             Self::FreezeWorker => random.random_range(0.1..0.7),
             Self::OversleepWorker => random.random_range(1.3..2.5),
-            Self::FlushFunctions | Self::Reset | Self::Strand => 0.0,
+            Self::FlushFunctions | Self::Reset | Self::Sequence => 0.0,
             Self::KillWorker | Self::KillApi | Self::KillRedis | Self::RestartRedis => {
                 random.random_range(0.0..0.8)
             }

@@ -146,7 +146,7 @@ async fn line_suffers(member: &Member, fault: &Fault) {
         Kind::Delay => line.delay(SLOWNESS * u32::try_from(fault.strength).unwrap_or(1)),
         Kind::LoseReplies => lose(member, fault, Loss::Reset),
         Kind::SilenceReplies => lose(member, fault, Loss::Silence),
-        Kind::Strand => return line.strand(),
+        Kind::Sequence => return line.strand(),
         _ => return line.reset(),
     }
     sleep(fault.length).await;

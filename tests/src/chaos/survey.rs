@@ -108,19 +108,19 @@ pub(super) async fn watch(fleet: Arc<Fleet>, client: Arc<Client>, progress: Arc<
 }
 
 /// Waits until no job waits or runs; gives up when for so long none has ended.
-pub(super) async fn wait_until_all_ended(fleet: &Fleet, patience: Duration) {
-    let (mut fewest, mut deadline) = (u64::MAX, Instant::now() + patience);
+pub(super) async fn wait_until_all_ended(fleet: &Fleet, time_limit: Duration) {
+    let (mut fewest, mut deadline) = (u64::MAX, Instant::now() + time_limit);
     while Instant::now() < deadline {
         let live = live(fleet).await.unwrap_or(u64::MAX);
         if live == 0 {
             return;
         }
         if live < fewest {
-            (fewest, deadline) = (live, Instant::now() + patience);
+            (fewest, deadline) = (live, Instant::now() + time_limit);
         }
         sleep(Duration::from_millis(50)).await;
     }
-    fleet.trouble(format!("{fewest} jobs live on, though for {patience:?} nothing was broken"));
+    fleet.trouble(format!("{fewest} jobs live on, though for {time_limit:?} nothing was broken"));
 }
 
 async fn live(fleet: &Fleet) -> anyhow::Result<u64> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::Error;
 
 /// A worker's health port answers at once; one that takes longer is not well.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIME_LIMIT: Duration = Duration::from_secs(3);
 /// More than any report has, with its head.
 const MAX_ANSWER: u64 = 16 * 1024;
 
@@ -34,8 +34,8 @@ fn reachable(listens: SocketAddr) -> SocketAddr {
 }
 
 fn exchange(addr: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&addr, TIME_LIMIT)?;
+    stream.set_read_timeout(Some(TIME_LIMIT))?;
     write!(stream, "GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;

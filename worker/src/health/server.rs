@@ -55,7 +55,7 @@ impl Server {
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(addr)?;
         listener.set_nonblocking(true)?;
-        say_where(listener.local_addr()?);
+        print_address(listener.local_addr()?);
         Ok(Self { listener, asked: Asked { report: Arc::new(report), metrics } })
     }
 
@@ -147,7 +147,7 @@ fn text(status: StatusCode, content_type: &'static str, body: String) -> Respons
 }
 
 /// Tells whoever started us where to ask; with port 0 nobody else knows.
-fn say_where(addr: SocketAddr) {
+fn print_address(addr: SocketAddr) {
     use io::Write;
     // Nobody may be reading; that is no reason not to work.
     let _ = writeln!(io::stdout(), "listening on http://{addr}");

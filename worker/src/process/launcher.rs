@@ -27,7 +27,7 @@ use rustix::process::Pid;
 
 use super::pipes::Pipes;
 use super::protocol::{HANDOVER, Launch, Order, Report};
-use family::{Family, News};
+use family::{Event, Family};
 
 /// In the environment of a launcher, and of nothing else.
 const MARK: &str = "CRUNCH_LAUNCHER";
@@ -40,7 +40,7 @@ pub(super) const EVENTS_FD: i32 = 3;
 ///
 /// Called first by every way to make a [`crate::Worker`], so that a program that uses the library is its own launcher
 /// without knowing. It is given the arguments of its worker, so whatever it does before that point goes as it went there.
-pub(crate) fn take_over_if_launched() {
+pub(crate) fn become_launcher_if_marked() {
     if std::env::var_os(MARK).is_some() {
         machine::forbid_inspection();
         std::process::exit(serve());
@@ -170,12 +170,12 @@ fn supervise(
     Ok(())
 }
 
-fn hear_orders(orders: BufReader<UnixStream>, tell: &mpsc::Sender<News>) {
+fn hear_orders(orders: BufReader<UnixStream>, tell: &mpsc::Sender<Event>) {
     let orders = orders.bytes().map_while(Result::ok).map(Order::from_byte);
     // The end of the socket is the end of the worker's interest.
     for order in orders.chain([Order::Stop]) {
         // Nobody listens any more when the end was reported.
-        let _ = tell.send(News::Ordered(order));
+        let _ = tell.send(Event::Ordered(order));
     }
 }
 

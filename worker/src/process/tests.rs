@@ -29,7 +29,7 @@ const MAX_RESULT: usize = 1024 * 1024;
 /// Not a test, but how a test's own program becomes the launcher of its commands.
 #[test]
 fn this_program_is_its_own_launcher() {
-    take_over_if_launched();
+    become_launcher_if_marked();
 }
 
 /// A command in a folder of its own, and the job it runs for.

@@ -80,7 +80,7 @@ impl Listener {
                     woken = queue;
                 }
                 Err(error) => {
-                    self.exchanges.distrust_connection();
+                    self.exchanges.reset_connection();
                     tokio::time::sleep(redis.failed(&error)).await;
                 }
             }

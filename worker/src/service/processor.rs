@@ -2,7 +2,7 @@
 //!
 //! One exchange is in flight at a time, each with its number. One whose reply got lost is repeated as it is, until it is
 //! answered: its claims are ours already, and nobody else will run them before their leases end. While there is more than one
-//! exchange carries, a companion works beside it on the other strand, and settles what it claims itself. Results that are large
+//! exchange carries, a secondary works beside it on the other strand, and settles what it claims itself. Results that are large
 //! travel beside the exchanges (`upload.rs`).
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{
-    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Settled, Settlement, Strand,
+    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Sequence, Settled, Settlement,
     TaskNames, WorkerId,
 };
 use crunch_common::job::Partition;
@@ -30,9 +30,9 @@ pub(crate) struct Processor {
     /// With a connection of its own.
     pub(crate) broker: Broker,
     pub(crate) partition: Partition,
-    pub(crate) strand: Strand,
+    pub(crate) strand: Sequence,
     /// Asked to look as well when one exchange does not carry all there is to claim.
-    pub(crate) companion: Option<mpsc::Sender<Look>>,
+    pub(crate) secondary: Option<mpsc::Sender<Look>>,
     pub(crate) worker: WorkerId,
     pub(crate) lease: Duration,
     pub(crate) queues: Rotation,
@@ -158,7 +158,7 @@ impl Processor {
                     // Two processes would have to share a random id. What is brought must arrive all the same.
                     tracing::error!(%error, number = exchange.number, "exchange refused");
                     exchange.number += 1;
-                    // The first is asked again at once. Refused on and on is a worker that was buried while it lives.
+                    // The first is asked again at once. Refused on and on is a worker that was reclaimed while it lives.
                     stale += 1;
                     if stale > 1 {
                         inbox.pause(Backoff::FOR_CONNECTIONS.draw(stale)).await;
@@ -196,9 +196,9 @@ impl Processor {
             inbox.answer_looks(&self.pulse);
         }
         let may_have_more = got > 0 && got == exchange.want && self.slots.any_idle();
-        if let Some(companion) = self.companion.as_ref().filter(|_| may_have_more) {
+        if let Some(secondary) = self.secondary.as_ref().filter(|_| may_have_more) {
             // One that looks already, or is about to, need not be asked.
-            let _ = companion.try_send(Look::for_all());
+            let _ = secondary.try_send(Look::for_all());
         }
         exchanged.more || may_have_more
     }
@@ -213,7 +213,7 @@ impl Processor {
     /// before the reservation ends.
     fn next_look(&self, exchanged: &Exchanged) -> Option<Instant> {
         let renewal = exchanged.drain.then_some(self.lease / 2);
-        let next_due = exchanged.next_due.filter(|_| self.strand == Strand::First);
+        let next_due = exchanged.next_due.filter(|_| self.strand == Sequence::Primary);
         renewal.or(next_due).map(|wait| Instant::now() + wait)
     }
 

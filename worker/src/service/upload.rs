@@ -37,7 +37,7 @@ impl Upload {
                     let settled = settled.first().copied().unwrap_or(Settled::Unknown);
                     return note(&self.executor, self.key, settled);
                 }
-                // A worker that was buried while it lives: its jobs run elsewhere.
+                // A worker that was reclaimed while it lives: its jobs run elsewhere.
                 Err(error @ Error::StaleExchange) => return self.cannot_settle(&error),
                 Err(error) if !error.is_transient() && unreadable > 0 => {
                     return self.cannot_settle(&error);

@@ -8,14 +8,14 @@ use crate::health::{Report, Status};
 /// Workers tell how they are every half second; whoever does not, hangs.
 const SILENCE: Duration = Duration::from_millis(1500);
 
-/// One place for each seat.
+/// One place for each child_slot.
 #[derive(Debug)]
 pub(crate) struct Board(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     draining: bool,
-    seats: Vec<Option<Heard>>,
+    child_slots: Vec<Option<Heard>>,
 }
 
 #[derive(Debug)]
@@ -26,25 +26,25 @@ struct Heard {
 }
 
 impl Board {
-    pub(crate) fn new(seats: usize) -> Self {
-        let seats = (0..seats).map(|_| None).collect();
-        Self(Mutex::new(State { draining: false, seats }))
+    pub(crate) fn new(child_slots: usize) -> Self {
+        let child_slots = (0..child_slots).map(|_| None).collect();
+        Self(Mutex::new(State { draining: false, child_slots }))
     }
 
     pub(super) fn drains(&self) {
         self.lock().draining = true;
     }
 
-    /// The worker in that seat has told how it is.
-    pub(super) fn heard(&self, seat: usize, pid: u32, report: Report) {
-        if let Some(place) = self.lock().seats.get_mut(seat - 1) {
+    /// The worker in that child_slot has told how it is.
+    pub(super) fn heard(&self, child_slot: usize, pid: u32, report: Report) {
+        if let Some(place) = self.lock().child_slots.get_mut(child_slot - 1) {
             *place = Some(Heard { pid, report, at: Instant::now() });
         }
     }
 
-    /// Nobody works in that seat.
-    pub(super) fn empty(&self, seat: usize) {
-        if let Some(place) = self.lock().seats.get_mut(seat - 1) {
+    /// Nobody works in that child_slot.
+    pub(super) fn empty(&self, child_slot: usize) {
+        if let Some(place) = self.lock().child_slots.get_mut(child_slot - 1) {
             *place = None;
         }
     }
@@ -56,12 +56,12 @@ impl Board {
         if state.draining {
             reasons.push("shutting down: no new jobs are taken".to_owned());
         }
-        for (seat, heard) in (1..).zip(&state.seats) {
+        for (child_slot, heard) in (1..).zip(&state.child_slots) {
             match heard {
-                None => reasons.push(format!("worker {seat}: starting")),
+                None => reasons.push(format!("worker {child_slot}: starting")),
                 Some(heard) => match heard.is_well(now) {
-                    true => notes.extend(heard.reasons(now, seat)),
-                    false => reasons.extend(heard.reasons(now, seat)),
+                    true => notes.extend(heard.reasons(now, child_slot)),
+                    false => reasons.extend(heard.reasons(now, child_slot)),
                 },
             }
         }
@@ -84,8 +84,8 @@ impl Heard {
     }
 
     /// What the worker reports, or that it reports nothing.
-    fn reasons(&self, now: Instant, seat: usize) -> Vec<String> {
-        let who = format!("worker {seat} (process {})", self.pid);
+    fn reasons(&self, now: Instant, child_slot: usize) -> Vec<String> {
+        let who = format!("worker {child_slot} (process {})", self.pid);
         let silence = self.silence(now);
         if silence > SILENCE {
             return vec![format!("{who}: silent for {:.1} s", silence.as_secs_f64())];

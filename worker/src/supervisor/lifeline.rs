@@ -26,7 +26,7 @@ const AFTER_STDERR: i32 = 3;
 
 /// What a worker tells its supervisor, one JSON object a line.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum News {
+pub(super) enum ChildMessage {
     /// Its tasks and its settings are as they should be. Whatever ends it later is not the configuration.
     Configured,
     /// How it is.
@@ -98,7 +98,7 @@ impl Lifeline {
                     Ok(0) | Err(_) => break,
                 }
             }
-            tracing::warn!("the supervisor is gone: nobody would bury this worker");
+            tracing::warn!("the supervisor is gone: nobody would reclaim this worker");
             let _cannot_fail = kill_process(getpid(), Signal::TERM);
         };
         thread::Builder::new().name("crunch-lifeline".to_owned()).spawn(watch).map(drop)
@@ -111,16 +111,16 @@ impl Lifeline {
 
     /// Tells that tasks and settings are as they should be.
     pub(crate) fn tell_configured(&self) {
-        self.tell(&News::Configured);
+        self.tell(&ChildMessage::Configured);
     }
 
     /// Tells how the worker is.
     pub(crate) fn tell_health(&self, report: Report) {
-        self.tell(&News::Health(report));
+        self.tell(&ChildMessage::Health(report));
     }
 
     /// Never waits: a supervisor that is stopped hears nothing for now.
-    fn tell(&self, news: &News) {
+    fn tell(&self, news: &ChildMessage) {
         let mut line = serde_json::to_vec(news).expect("news are plain data");
         line.push(b'\n');
         let _ = rustix::net::send(&*self.socket, &line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);

@@ -46,7 +46,7 @@ struct Note {
 
 /// A job's record, as far as it tells where the job stands.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct ExpectedPlace {
     pub(super) queue: QueueName,
     pub(super) status: Status,
     pub(super) priority: Priority,
@@ -101,18 +101,18 @@ impl Notes {
     }
 
     /// Notes where a job should stand. Reading it again replaces what was noted.
-    pub(super) fn expect(&mut self, id: JobId, standing: &Standing) {
-        let deadline = standing.deadline && !standing.status.is_terminal();
-        let homes = homes_of(standing.status) | if deadline { DEADLINES } else { 0 };
-        let alone = standing.losses >= SOLITARY_LOSSES || standing.unheard >= SOLITARY_UNHEARD;
-        let lane = match &standing.parked {
+    pub(super) fn expect(&mut self, id: JobId, expected: &ExpectedPlace) {
+        let deadline = expected.deadline && !expected.status.is_terminal();
+        let homes = homes_of(expected.status) | if deadline { DEADLINES } else { 0 };
+        let alone = expected.losses >= SOLITARY_LOSSES || expected.unheard >= SOLITARY_UNHEARD;
+        let lane = match &expected.parked {
             _ if alone => LaneNote::Solitary,
             Some(task) => LaneNote::Parked(self.task(task)),
-            None => LaneNote::Of(standing.priority),
+            None => LaneNote::Of(expected.priority),
         };
         // A version that does not fit proves nothing, which is safe.
-        let version = u32::try_from(standing.version).unwrap_or(0);
-        let queue = self.queue(id.partition(), &standing.queue);
+        let version = u32::try_from(expected.version).unwrap_or(0);
+        let queue = self.queue(id.partition(), &expected.queue);
         let note = Note { version, queue, lane, homes, missing: homes, in_lane: false };
         self.jobs.insert(id, note);
     }

@@ -3,7 +3,7 @@
 use redis::Value;
 
 use super::kind::FindingKind;
-use super::notes::Standing;
+use super::notes::ExpectedPlace;
 use super::suspect::Suspect;
 use super::{Auditor, Progress};
 use crate::broker::error::Error;
@@ -107,8 +107,8 @@ impl<W: FnMut(Progress)> Auditor<W> {
         for (&id, job) in ids.iter().zip(values.chunks_exact(3)) {
             match read_job(job) {
                 Seen::Nothing => {}
-                Seen::Standing(standing, sound) => {
-                    self.notes.expect(id, &standing);
+                Seen::ExpectedPlace(expected, sound) => {
+                    self.notes.expect(id, &expected);
                     if !sound {
                         self.suspect(Suspect::job(id)).await?;
                     }
@@ -182,7 +182,7 @@ enum Seen {
     /// It has expired meanwhile, or is a tombstone that will.
     Nothing,
     /// Where it says it stands, and whether everything else is sound.
-    Standing(Standing, bool),
+    ExpectedPlace(ExpectedPlace, bool),
     /// Something that needs a closer look.
     Odd,
 }
@@ -206,7 +206,7 @@ fn read_job(values: &[Value]) -> Seen {
         state.status != Status::Running || (state.worker.is_some() && state.epoch.is_some());
     let expires = state.status.is_terminal() == (left >= 0);
     match read_standing(state, &fields) {
-        Some(standing) => Seen::Standing(standing, asked && marked && fenced && expires),
+        Some(expected) => Seen::ExpectedPlace(expected, asked && marked && fenced && expires),
         None => Seen::Odd,
     }
 }
@@ -229,10 +229,10 @@ fn parked_as(waiting_for: &Value) -> Option<TaskName> {
     reason.strip_prefix("worker_with_task ")?.parse().ok()
 }
 
-fn read_standing(state: State, fields: &[Value]) -> Option<Standing> {
+fn read_standing(state: State, fields: &[Value]) -> Option<ExpectedPlace> {
     let [priority, losses, unheard, waiting_for, deadline] =
         [4, 5, 6, 7, 8].map(|at| Some(&fields[at]).filter(|it| **it != Value::Nil));
-    Some(Standing {
+    Some(ExpectedPlace {
         status: state.status,
         queue: state.queue,
         priority: match priority {
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn fields_that_few_jobs_have_are_those_of_the_functions() {
         let text = include_str!("../lua/core.lua");
-        let (_, list) = text.split_once("local RARE, ANY = {").unwrap();
+        let (_, list) = text.split_once("local OPTIONAL, ANY = {").unwrap();
         let (list, any) = list.split_once('}').unwrap();
         let names: Vec<_> = list.split('\'').skip(1).step_by(2).collect();
         assert_eq!(any.lines().next(), Some(&*format!(", '{ANY_RARE}'")));

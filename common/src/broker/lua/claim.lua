@@ -6,21 +6,21 @@
 
 local CLAIM = { 'spec', 'payload' }
 -- Rare fields that a worker is told of, or whose job's change is told of.
-local CLAIMED_RARE = { 'priority', 'run_at', 'watched' }
+local CLAIMED_OPTIONAL = { 'priority', 'run_at', 'watched' }
 
 -- What a worker is told of a job beside its id, spec and payload; alike for jobs that are alike.
-local function about(job)
+local function claim_header(job)
   return job.queue .. ' ' .. job.epoch .. ' ' .. job.attempt .. ' ' .. (job.priority or '-') .. ' ' .. (job.run_at or '-')
 end
 
 -- Adds a job to the claims: four elements, in the order `broker/exchange.rs` reads them. What is told of it is left out where
 -- the same was told of the one before. `held` remembers what was handed out: the id, and the epoch unless it is the call's own
 -- time, which stands first.
-local function hand_out(batch, id, told, epoch, spec, payload)
+local function hand_out(batch, id, header, epoch, spec, payload)
   local claims, claimed = batch.claims, batch.claimed
   local at = 4 * claimed
-  claims[at + 1], claims[at + 2], claims[at + 3], claims[at + 4] = told ~= batch.told and told or '', id, spec, payload
-  batch.told, batch.claimed = told, claimed + 1
+  claims[at + 1], claims[at + 2], claims[at + 3], claims[at + 4] = header ~= batch.header and header or '', id, spec, payload
+  batch.header, batch.claimed = header, claimed + 1
   batch.held[claimed + 2] = epoch == batch.now and id or id .. ' ' .. epoch
 end
 
@@ -44,7 +44,7 @@ local function started_alike(w, p, now, batch, state)
   start(now, batch, job)
   job.version = num(job.version) + 1
   return w:group(state, { write = write_started, count = 0, names = {}, state = state_of(job), epoch = job.epoch,
-    told = about(job), leases = variadic('ZADD', key.running(p, job.queue)) })
+    header = claim_header(job), leases = variadic('ZADD', key.running(p, job.queue)) })
 end
 
 -- Whether the batch has room for a job, whose payload passes through this call or is of `large` bytes and fetched afterwards;
@@ -61,7 +61,7 @@ local function take(w, p, now, batch, id, job)
   change(w, p, id, job)
   w:due(p, job.queue, batch.lease_ends)
   w:add('ZADD', key.running(p, job.queue), batch.lease_end, id)
-  hand_out(batch, id, about(job), job.epoch, job.spec, job.payload)
+  hand_out(batch, id, claim_header(job), job.epoch, job.spec, job.payload)
 end
 
 -- Drops an id that is not to be claimed.
@@ -74,8 +74,8 @@ end
 local function consider(w, p, now, batch, queue, id)
   local name = key.job(p, id)
   local values = redis.pcall('HMGET', name, 'state', 'rare', 'spec', 'payload')
-  local state, rare, spec, payload = values[1], values[2], values[3], values[4]
-  local plain = state and spec and payload and has_none(rare, CLAIMED_RARE)
+  local state, optional, spec, payload = values[1], values[2], values[3], values[4]
+  local plain = state and spec and payload and has_none(optional, CLAIMED_OPTIONAL)
   local group = plain and w.groups[state]
   if plain and group == nil then group = started_alike(w, p, now, batch, state) end
   if group then
@@ -84,7 +84,7 @@ local function consider(w, p, now, batch, queue, id)
     if count == 1 then w:due(p, queue, batch.lease_ends) end
     group.names[count], group.count = name, count
     put(group.leases, batch.lease_end, id)
-    hand_out(batch, id, group.told, group.epoch, spec, payload)
+    hand_out(batch, id, group.header, group.epoch, spec, payload)
     return true
   end
   local job, unreadable = job_of(name, values, CLAIM)
@@ -147,7 +147,7 @@ end
 
 -- Parked jobs come before usual ones, because they came before: workers that lack their task claimed them from the front.
 local function claim(w, p, now, batch, queue)
-  if not batch.unusual[queue] then return claim_lane(w, p, now, batch, queue, USUAL, batch.want) end
+  if not batch.side_queues[queue] then return claim_lane(w, p, now, batch, queue, NORMAL, batch.want) end
   local lanes = { LANES[1], LANES[2], unpack(lanes_of_parked(p, batch, queue)) }
   lanes[#lanes + 1], lanes[#lanes + 2] = LANES[3], LANES[4]
   for _, lane in ipairs(lanes) do
@@ -160,6 +160,6 @@ end
 local function claim_solitary(w, p, now, batch, queue)
   claim_lane(w, p, now, batch, queue, SOLITARY, 1)
   if batch.claimed == 0 then return end
-  batch.want, batch.alone = 0, batch.claims[2] .. ' ' .. string.match(batch.told, '^%S+ (%S+)')
+  batch.want, batch.alone = 0, batch.claims[2] .. ' ' .. string.match(batch.header, '^%S+ (%S+)')
   w:call('DEL', key.reserved(p))
 end

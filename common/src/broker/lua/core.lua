@@ -50,7 +50,7 @@ Writes.__index = Writes
 local NONE = {}
 
 local function writes()
-  return setmetatable({ calls = {}, count = 0, variadic = NONE, groups = NONE, ended = NONE, said = NONE, dues = NONE,
+  return setmetatable({ calls = {}, count = 0, variadic = NONE, groups = NONE, ended = NONE, messages = NONE, dues = NONE,
     parked = NONE, memory = false }, Writes)
 end
 
@@ -133,19 +133,19 @@ function Writes:park(p, queue, task)
 end
 
 -- Says something on a channel once everything is written.
-function Writes:say(channel, message)
-  if self.said == NONE then self.said = {} end
-  self.said[#self.said + 1] = { channel, message }
+function Writes:publish(channel, message)
+  if self.messages == NONE then self.messages = {} end
+  self.messages[#self.messages + 1] = { channel, message }
 end
 
 function Writes:commit()
-  local calls, said, call, unpack = self.calls, self.said, redis.call, unpack
+  local calls, said, call, unpack = self.calls, self.messages, redis.call, unpack
   for at = 1, self.count do
     local one = calls[at]
     if not one.write then call(unpack(one)) elseif one.count ~= 0 then one.write(self, one) end
   end
   for at = 1, #said do redis.pcall('PUBLISH', unpack(said[at])) end
-  self.count, self.variadic, self.groups, self.said, self.dues = 0, NONE, NONE, NONE, NONE
+  self.count, self.variadic, self.groups, self.messages, self.dues = 0, NONE, NONE, NONE, NONE
 end
 
 -- What every job has, in the order of its words in the field `state`; '-' stands for none. One field, because a step reads
@@ -154,15 +154,15 @@ local STATE = '^(%l+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 
 -- Fields that few jobs have. The field `rare` names those that a job has, or ever had, so that nobody asks for the others in
 -- vain. An earlier version wrote ANY instead: there may be any of them.
-local RARE, ANY = {
+local OPTIONAL, ANY = {
   'priority', 'run_at', 'deadline', 'losses', 'unheard', 'waiting_for', 'cancel_requested', 'settled_epoch', 'retention',
   'keep_until', 'error', 'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook',
 }, '1'
 
--- The names in `rare`, in the order of RARE, and each as a key.
-local rare_names = remembered(function(text)
+-- The names in `rare`, in the order of OPTIONAL, and each as a key.
+local optional_names = remembered(function(text)
   local names, words = {}, ' ' .. text .. ' '
-  for _, name in ipairs(RARE) do
+  for _, name in ipairs(OPTIONAL) do
     if text == ANY or string.find(words, ' ' .. name .. ' ', 1, true) then
       names[#names + 1], names[name] = name, true
     end
@@ -171,8 +171,8 @@ local rare_names = remembered(function(text)
 end)
 
 -- Whether a job whose `rare` that is has none of these.
-local function has_none(rare, names)
-  local has = rare and rare_names(rare) or NONE
+local function has_none(optional, names)
+  local has = optional and optional_names(optional) or NONE
   for at = 1, #names do
     if has[names[at]] then return false end
   end
@@ -180,13 +180,13 @@ local function has_none(rare, names)
 end
 
 -- What `rare` says once these fields are written: name, value, …
-local function rare_with(rare, ...)
+local function optional_with(optional, ...)
   local fields = { ... }
   for at = 1, #fields, 2 do
     local name = fields[at]
-    if rare_names(ANY)[name] and has_none(rare, { name }) then rare = rare and rare .. ' ' .. name or name end
+    if optional_names(ANY)[name] and has_none(optional, { name }) then optional = optional and optional .. ' ' .. name or name end
   end
-  return rare
+  return optional
 end
 
 local function read_state(text)
@@ -215,12 +215,12 @@ local function job_of(name, values, further)
   if not values[1] then return nil, false end
   local job = read_state(values[1])
   if not job then return nil, true end
-  job.key, job.rare = name, values[2]
+  job.key, job.optional = name, values[2]
   for at = 1, further and #further or 0 do job[further[at]] = values[2 + at] end
   if values[2] then
-    local names = rare_names(values[2])
-    local rare = redis.call('HMGET', name, unpack(names))
-    for at = 1, #names do job[names[at]] = rare[at] end
+    local names = optional_names(values[2])
+    local optional = redis.call('HMGET', name, unpack(names))
+    for at = 1, #names do job[names[at]] = optional[at] end
   end
   return job
 end

@@ -6,7 +6,7 @@
 --      then runs of jobs: their queue, how many they are, how many terms each has;
 --         a job: id, its spec ('<task> <options>', the options are opaque JSON), payload; two a term: its name and value.
 --         `priority`; `after` or `at`, milliseconds; `deadline`, ms from now; `retention`, ms; `digest` of an idempotency
---         key, with it `fingerprint` and `keep`, how long the key is kept, in ms; `webhook` (see `deliver`); `laid`: the
+--         key, with it `fingerprint` and `keep`, how long the key is kept, in ms; `webhook` (see `deliver`); `prestored`: the
 --         payload lies in `payload_large` already, put there in the same transaction, and the argument is empty
 -- Returns {now, reply, …}, one reply a job in its order:
 --   1                         taken, and queued
@@ -24,12 +24,12 @@
 local function read_runs(p, argv)
   local runs, names, at, jobs = {}, {}, 4, 0
   while argv[at] do
-    local run = { queue = argv[at], count = num(argv[at + 1]), terms = num(argv[at + 2]), at = at + 3 }
+    local run = { queue = argv[at], count = num(argv[at + 1]), extras = num(argv[at + 2]), at = at + 3 }
     runs[#runs + 1], at = run, at + 3
     for _ = 1, run.count do
       jobs = jobs + 1
       names[jobs] = key.job(p, argv[at])
-      at = at + 3 + 2 * run.terms
+      at = at + 3 + 2 * run.extras
     end
   end
   return runs, names
@@ -37,34 +37,34 @@ end
 
 -- Whether any of these jobs is known, and whether any queue is unusual. Mostly there is neither, and one question is enough.
 local function look_around(p, names)
-  local found = redis.call('EXISTS', key.unusual(p), unpack(names))
+  local found = redis.call('EXISTS', key.side_queues(p), unpack(names))
   if found == 0 then return false, false end
-  local unusual = redis.call('EXISTS', key.unusual(p))
-  return found > unusual, unusual == 1
+  local side_queues = redis.call('EXISTS', key.side_queues(p))
+  return found > side_queues, side_queues == 1
 end
 
 -- What sets a job apart from most, by name.
 local function read_terms(argv, at, count)
-  local terms = {}
-  for term = at + 3, at + 1 + 2 * count, 2 do terms[argv[term]] = argv[term + 1] end
-  return terms
+  local extras = {}
+  for term = at + 3, at + 1 + 2 * count, 2 do extras[argv[term]] = argv[term + 1] end
+  return extras
 end
 
 -- Whether there is, or was, a job of that name. A payload alone is none.
-local function is_known(name, terms)
-  if not terms or not terms.laid then return redis.call('EXISTS', name) == 1 end
+local function is_known(name, extras)
+  if not extras or not extras.prestored then return redis.call('EXISTS', name) == 1 end
   local job = redis.call('HMGET', name, 'state', 'gone')
   return job[1] or job[2]
 end
 
 -- The answer if this submission was seen before, in Redis or earlier in this very call; else nil.
-local function seen_before(p, call, id, name, terms)
-  if call.seen[id] or (call.any_known and is_known(name, terms)) then return { 2, id } end
-  if not terms or not terms.digest then return nil end
-  local claimed = call.seen[terms.digest] or redis.call('GET', key.idempotency(p, terms.digest))
+local function seen_before(p, call, id, name, extras)
+  if call.seen[id] or (call.any_known and is_known(name, extras)) then return { 2, id } end
+  if not extras or not extras.digest then return nil end
+  local claimed = call.seen[extras.digest] or redis.call('GET', key.idempotency(p, extras.digest))
   if not claimed then return nil end
   local known, print = string.match(claimed, '^(%S+) (%S+)$')
-  return { print == terms.fingerprint and 3 or -1, known }
+  return { print == extras.fingerprint and 3 or -1, known }
 end
 
 -- In what state every job of a queue is at first.
@@ -79,13 +79,13 @@ local LAST_USE_MS = 60000
 -- whether it is known and its last use need not be written. Ghosts count until they are dropped. `due` becomes when the first of
 -- the new jobs is.
 local function look_into(p, call, name)
-  local ready = key.ready(p, name, USUAL)
+  local ready = key.ready(p, name, NORMAL)
   local usual = redis.call('LLEN', ready)
   local waiting = usual
-  if call.unusual and redis.call('SISMEMBER', key.unusual(p), name) == 1 then
+  if call.side_queues and redis.call('SISMEMBER', key.side_queues(p), name) == 1 then
     waiting = waiting + redis.call('ZCARD', key.delayed(p, name))
     for _, lane in ipairs(all_lanes(p, name)) do
-      if lane ~= USUAL then waiting = waiting + redis.call('LLEN', key.ready(p, name, lane)) end
+      if lane ~= NORMAL then waiting = waiting + redis.call('LLEN', key.ready(p, name, lane)) end
     end
   end
   local used = redis.call('ZSCORE', key.queues(p), name)
@@ -118,36 +118,36 @@ local function refused(p, call, name)
 end
 
 -- When a job is due that does not start now.
-local function due_of(now, terms)
-  local due = terms.after and now + num(terms.after) or num(terms.at)
+local function due_of(now, extras)
+  local due = extras.after and now + num(extras.after) or num(extras.at)
   return due > now and due or nil
 end
 
 -- Claims an idempotency key for a job.
-local function claim_key(w, p, call, id, now, terms)
-  local claimed = id .. ' ' .. terms.fingerprint
-  call.seen[terms.digest] = claimed
-  w:call('SET', key.idempotency(p, terms.digest), claimed, 'PX', terms.keep)
-  return int(now + num(terms.keep))
+local function claim_key(w, p, call, id, now, extras)
+  local claimed = id .. ' ' .. extras.fingerprint
+  call.seen[extras.digest] = claimed
+  w:call('SET', key.idempotency(p, extras.digest), claimed, 'PX', extras.keep)
+  return int(now + num(extras.keep))
 end
 
 -- A job with terms of its own. Returns the reply, and when it is due.
-local function enqueue_special(w, p, call, name, queue, id, terms, spec, payload)
-  local job = { key = name, queue = queue.name, attempt = '0', priority = terms.priority }
-  local due, fields = due_of(call.time, terms), { 'spec', spec }
+local function enqueue_special(w, p, call, name, queue, id, extras, spec, payload)
+  local job = { key = name, queue = queue.name, attempt = '0', priority = extras.priority }
+  local due, fields = due_of(call.time, extras), { 'spec', spec }
   local function add(field, value)
     if value then fields[#fields + 1] = field fields[#fields + 1] = value end
   end
-  if not terms.laid then add('payload', payload) end
-  add('priority', terms.priority)
-  if terms.deadline then
-    job.deadline = int(call.time + num(terms.deadline))
+  if not extras.prestored then add('payload', payload) end
+  add('priority', extras.priority)
+  if extras.deadline then
+    job.deadline = int(call.time + num(extras.deadline))
     add('deadline', job.deadline)
     list_deadline(w, p, id, job)
   end
-  add('retention', terms.retention)
-  add('webhook', terms.webhook)
-  if terms.digest then add('keep_until', claim_key(w, p, call, id, call.time, terms)) end
+  add('retention', extras.retention)
+  add('webhook', extras.webhook)
+  if extras.digest then add('keep_until', claim_key(w, p, call, id, call.time, extras)) end
   if not due then
     to_ready(w, p, id, job, 'LPUSH', unpack(fields))
     return 1, call.time
@@ -180,17 +180,17 @@ end
 local function enqueue_one(w, p, call, name, run, at)
   local argv = call.argv
   local id, spec, payload = argv[at], call.now .. ' ' .. argv[at + 1], argv[at + 2]
-  local terms = run.terms > 0 and read_terms(argv, at, run.terms)
-  local before, queue = seen_before(p, call, id, name, terms), nil
+  local extras = run.extras > 0 and read_terms(argv, at, run.extras)
+  local before, queue = seen_before(p, call, id, name, extras), nil
   if not before then before, queue = refused(p, call, run.queue) end
   if before then
-    if terms and terms.laid and not redis.call('HGET', name, 'state') then w:call('HDEL', name, 'payload_large') end
+    if extras and extras.prestored and not redis.call('HGET', name, 'state') then w:call('HDEL', name, 'payload_large') end
     return before
   end
   call.seen[id] = true
   local reply, due
-  if terms then
-    reply, due = enqueue_special(w, p, call, name, queue, id, terms, spec, payload)
+  if extras then
+    reply, due = enqueue_special(w, p, call, name, queue, id, extras, spec, payload)
   else
     reply, due = enqueue_plain(w, call, name, queue, id, spec, payload)
   end
@@ -214,14 +214,14 @@ end
 local function enqueue(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local runs, names = read_runs(p, argv)
-  local any_known, unusual = look_around(p, names)
+  local any_known, side_queues = look_around(p, names)
   local replies, at = { int(now) }, 0
   local call = { argv = argv, time = now, now = int(now), seen = {}, queues = {}, plain = { write = write_plain, size = 0 },
-    bound = num(argv[2]), most_queues = num(argv[3]), full = memory(w, p).used >= num(argv[1]), unusual = unusual, any_known = any_known }
+    bound = num(argv[2]), most_queues = num(argv[3]), full = memory(w, p).used >= num(argv[1]), side_queues = side_queues, any_known = any_known }
   for _, run in ipairs(runs) do
     for job = 0, run.count - 1 do
       at = at + 1
-      replies[at + 1] = enqueue_one(w, p, call, names[at], run, run.at + job * (3 + 2 * run.terms))
+      replies[at + 1] = enqueue_one(w, p, call, names[at], run, run.at + job * (3 + 2 * run.extras))
     end
   end
   local used, listed = variadic('ZADD', key.queues(p)), variadic('ZADD', key.names(p))

@@ -1,5 +1,5 @@
 -- examine_job(p, now, suspect): what is wrong with one job id, judged in one step, so that a job that moves is never
--- accused. Called inside `inspect` and `heal`, which hand over what an auditor saw on its walk:
+-- accused. Called inside `judge` and `heal`, which hand over what an auditor saw on its walk:
 --
 --   id        the suspect
 --   version   its version before the walk, if the walk is over and did not meet it where it belongs; else ''
@@ -179,8 +179,8 @@ end
 
 -- Fields that few jobs have are looked at only where `rare` names them.
 local function examine_mark(job, found)
-  for at, value in ipairs(redis.call('HMGET', job.key, unpack(RARE))) do
-    if value and has_none(job.rare, { RARE[at] }) then
+  for at, value in ipairs(redis.call('HMGET', job.key, unpack(OPTIONAL))) do
+    if value and has_none(job.optional, { OPTIONAL[at] }) then
       return accuse(found, 'overlooked', function(w) w:call('HSET', job.key, 'rare', ANY) end)
     end
   end
@@ -289,7 +289,7 @@ local function examine_idempotency(p, digest)
   return found
 end
 
--- Judges the subject that an auditor's call names; see `inspect` for its arguments. A key of another type is for a person.
+-- Judges the subject that an auditor's call names; see `judge` for its arguments. A key of another type is for a person.
 local function examine(p, now, argv)
   local what, name = argv[1], argv[2]
   local judged, found, queue = pcall(function()

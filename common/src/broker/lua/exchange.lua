@@ -20,13 +20,13 @@ local PROMOTE_LIMIT, PROMOTE_LEAST, CLAIM_LOOKS = 100, 20, 100
 -- What one call hands out, and what is fetched after it, in bytes.
 local CLAIM_BYTES, LARGE_BYTES = 131072, 4194304
 -- A worker chosen to run empty for a job that must run alone is let off after this long: its jobs may take hours.
-local DRAIN_MS = 600000
+local RESERVED_MS = 600000
 
 local function read_exchange(argv, now)
   local call = { worker = argv[1], number = num(argv[2]), numbered = 'exchange' .. argv[3], handed = 'claims' .. argv[3],
     lease = num(argv[4]), want = num(argv[5]), idle = argv[6] == '0', names = argv[7], queues = {}, settlements = 9 + num(argv[8]),
-    claims = {}, claimed = 0, held = { int(now) }, told = false, bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES,
-    looks = CLAIM_LOOKS, full = false, now = int(now), lease_end = int(now + num(argv[4])), lease_ends = now + num(argv[4]), open = false, unusual = NONE,
+    claims = {}, claimed = 0, held = { int(now) }, header = false, bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES,
+    looks = CLAIM_LOOKS, full = false, now = int(now), lease_end = int(now + num(argv[4])), lease_ends = now + num(argv[4]), open = false, side_queues = NONE,
     alone = false }
   for at = 9, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
@@ -57,7 +57,7 @@ end
 -- Whether a solitary job waits in one of the call's queues.
 local function solitary_waits(p, call)
   for _, queue in ipairs(call.open) do
-    if call.unusual[queue] and has_solitary(p, queue) then return true end
+    if call.side_queues[queue] and has_solitary(p, queue) then return true end
   end
   return false
 end
@@ -70,13 +70,13 @@ local function still_alone(p, call, alone)
 end
 
 -- Whether this worker is to run empty for a solitary job. One worker at a time is chosen; the others go on.
-local function drains(w, p, now, call)
+local function reserves(w, p, now, call)
   if call.alone then return true end
   if call.idle or not solitary_waits(p, call) then return false end
   local chosen, since = string.match(redis.call('GET', key.reserved(p)) or '', '^(%S+) (%d+)$')
   if not chosen then
     w:call('SET', key.reserved(p), call.worker .. ' ' .. int(now), 'PX', int(call.lease))
-  elseif chosen == call.worker and now - num(since) < DRAIN_MS then
+  elseif chosen == call.worker and now - num(since) < RESERVED_MS then
     w:call('PEXPIRE', key.reserved(p), int(call.lease))
   end
   return not chosen or chosen == call.worker
@@ -86,16 +86,16 @@ end
 -- which takes as long as two. Returns whether the limit was reached.
 local function promote_all(w, p, now, call, settled)
   local left = math.max(PROMOTE_LIMIT - 2 * (settled + call.want), PROMOTE_LEAST)
-  for _, queue in ipairs(call.unusual ~= NONE and call.queues or NONE) do
-    if left > 0 and call.unusual[queue] then left = left - promote(w, p, queue, now, left) end
+  for _, queue in ipairs(call.side_queues ~= NONE and call.queues or NONE) do
+    if left > 0 and call.side_queues[queue] then left = left - promote(w, p, queue, now, left) end
   end
   w:commit()
   return left == 0
 end
 
 local function claim_all(w, p, now, call)
-  for _, queue in ipairs(call.idle and call.unusual ~= NONE and call.open or NONE) do
-    if call.want > 0 and call.unusual[queue] then claim_solitary(w, p, now, call, queue) end
+  for _, queue in ipairs(call.idle and call.side_queues ~= NONE and call.open or NONE) do
+    if call.want > 0 and call.side_queues[queue] then claim_solitary(w, p, now, call, queue) end
   end
   for _, queue in ipairs(call.open) do
     if call.want > 0 then claim(w, p, now, call, queue) end
@@ -111,7 +111,7 @@ end
 local function find_overlooked(w, p, call)
   local found = false
   for _, queue in ipairs(call.claimed == 0 and call.want > 0 and call.open or NONE) do
-    if not call.unusual[queue] and look_for_unusual(w, p, queue) then found = true end
+    if not call.side_queues[queue] and refresh_side_queue(w, p, queue) then found = true end
   end
   w:commit()
   return found
@@ -123,7 +123,7 @@ local function claims_again(p, call, claimed)
   for id, epoch in string.gmatch(held or '', '\n(%S+) ?(%d*)') do
     if epoch == '' then epoch = time end
     local job = read_job(p, id, CLAIM)
-    if holds(job, epoch, call.worker) then hand_out(call, id, about(job), epoch, job.spec, job.payload) end
+    if holds(job, epoch, call.worker) then hand_out(call, id, claim_header(job), epoch, job.spec, job.payload) end
   end
 end
 
@@ -134,12 +134,12 @@ local function look_ahead(w, p, now, call, settled)
   for at, queue in ipairs(call.open) do tokens[at] = key.wake(p, queue) end
   local all_lie = #tokens > 0 and redis.call('EXISTS', unpack(tokens)) == #tokens
   for _, queue in ipairs(call.open) do
-    local unusual = call.unusual[queue]
-    local left = not all_lie and (unusual and has_ready or has_usual)(p, queue)
-    if not all_lie and unusual and not left then left = w.parked[queue] or has_parked_for(p, call, queue) end
+    local side_queues = call.side_queues[queue]
+    local left = not all_lie and (side_queues and has_ready or has_usual)(p, queue)
+    if not all_lie and side_queues and not left then left = w.parked[queue] or has_parked_for(p, call, queue) end
     if left then wake(w, p, queue) end
     settled[queue] = nil
-    local due = unusual and next_due(p, queue, now)
+    local due = side_queues and next_due(p, queue, now)
     if due then soonest = math.min(soonest or due, due) end
   end
   for queue in pairs(settled) do wake_if_claimable(w, p, queue) end
@@ -159,13 +159,13 @@ end
 -- is either, and one question is enough.
 local function look_at_queues(p, call)
   call.open = call.queues
-  if #call.queues == 0 or redis.call('EXISTS', key.paused(p), key.unusual(p)) == 0 then return end
+  if #call.queues == 0 or redis.call('EXISTS', key.paused(p), key.side_queues(p)) == 0 then return end
   local paused = redis.call('SMISMEMBER', key.paused(p), unpack(call.queues))
-  local unusual = redis.call('SMISMEMBER', key.unusual(p), unpack(call.queues))
-  call.open, call.unusual = {}, {}
+  local side_queues = redis.call('SMISMEMBER', key.side_queues(p), unpack(call.queues))
+  call.open, call.side_queues = {}, {}
   for at, queue in ipairs(call.queues) do
     if paused[at] == 0 then call.open[#call.open + 1] = queue end
-    if unusual[at] == 1 then call.unusual[queue] = true end
+    if side_queues[at] == 1 then call.side_queues[queue] = true end
   end
 end
 
@@ -182,7 +182,7 @@ local function exchange(keys, argv)
     return { int(now), codes, call.claims, look_ahead(w, p, now, call, settled), 0, 0 }
   end
   call.alone = still_alone(p, call, last[4])
-  local more, drain = promote_all(w, p, now, call, #codes), drains(w, p, now, call)
+  local more, drain = promote_all(w, p, now, call, #codes), reserves(w, p, now, call)
   if drain then call.want = 0 end
   more = claim_all(w, p, now, call) or find_overlooked(w, p, call) or more
   local due = look_ahead(w, p, now, call, settled)

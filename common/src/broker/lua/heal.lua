@@ -1,7 +1,7 @@
 -- heal: judge one suspect of an audit anew, and put right what is wrong with it in the same step.
 --
 -- KEYS 1  the partition's root
--- ARGV    those of `inspect`
+-- ARGV    those of `judge`
 -- Returns {kind, 1 healed | 0 left, …}. What has moved since the audit is left alone: it is judged by what is true now.
 -- What is left needs a person, or a list that has become shorter. Asking again changes nothing.
 -- Touches the job's hash and log, every list and set of the queues named, `queues`, `unusual`, `quarantine`, `audit`,
@@ -17,7 +17,7 @@ local function heal(keys, argv)
   count_ended(w, p, now)
   w:commit()
   if queue and #found > 0 then
-    look_for_unusual(w, p, queue)
+    refresh_side_queue(w, p, queue)
     wake_if_claimable(w, p, queue)
     w:commit()
   end

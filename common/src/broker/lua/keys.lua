@@ -9,7 +9,7 @@ function key.sweep(p) return p .. ':sweep' end
 function key.queues(p) return p .. ':queues' end
 function key.names(p) return p .. ':queues:names' end
 function key.paused(p) return p .. ':paused' end
-function key.unusual(p) return p .. ':unusual' end
+function key.side_queues(p) return p .. ':unusual' end
 function key.due(p) return p .. ':due' end
 function key.workers(p) return p .. ':workers' end
 function key.leases(p) return p .. ':leases' end

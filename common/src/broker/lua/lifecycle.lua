@@ -9,7 +9,7 @@ local SOLITARY = 'solitary'
 -- *parked*. The set `parked` of a queue names those tasks; of no more than this many, because calls read it.
 local PARKED_TASKS = 256
 -- The lane that most jobs take, and the others.
-local USUAL, UNUSUAL = 'normal', { SOLITARY, 'urgent', 'high', 'low' }
+local NORMAL, OTHER_LANES = 'normal', { SOLITARY, 'urgent', 'high', 'low' }
 -- Losses from which a job runs alone, and with which it fails for good.
 local SOLITARY_LOSSES, MAX_LOSSES = 2, 5
 -- Failed hand-overs from which a job runs alone, and with which it fails for good. More than losses: a line that lost some
@@ -35,8 +35,8 @@ local NOT_DELIVERED =
   '{"code":"not_delivered","message":"no worker received this job in time, though they were alive: its payload may be too large for the network","retryable":false}'
 
 -- Says on the channel `changes` where a watched job stands.
-local function tell(w, p, id, job)
-  w:say(key.changes(p), id .. ' ' .. int(num(job.version)) .. ' ' .. job.status)
+local function publish_change(w, p, id, job)
+  w:publish(key.changes(p), id .. ' ' .. int(num(job.version)) .. ' ' .. job.status)
 end
 
 -- The beginning of a text, of at most so many bytes and without a part of a character at its end.
@@ -61,19 +61,19 @@ local function report_change(w, p, id, job, ...)
   local news = {}
   for at = 1, select('#', ...), 2 do news[select(at, ...)] = select(at + 1, ...) end
   if job.watched == 'events' then keep_event(w, p, id, job, news) end
-  tell(w, p, id, job)
+  publish_change(w, p, id, job)
 end
 
 -- Every change of a job ends here: its state, the fields named, which of them are rare, and the version that grows with each
 -- change. Nobody is told of it unless somebody watches the job.
 local function change(w, p, id, job, ...)
   job.version = num(job.version) + 1
-  local rare = rare_with(job.rare, ...)
-  if rare == job.rare then
+  local optional = optional_with(job.optional, ...)
+  if optional == job.optional then
     w:call('HSET', job.key, 'state', state_of(job), ...)
   else
-    job.rare = rare
-    w:call('HSET', job.key, 'state', state_of(job), 'rare', rare, ...)
+    job.optional = optional
+    w:call('HSET', job.key, 'state', state_of(job), 'rare', optional, ...)
   end
   if job.watched then report_change(w, p, id, job, ...) end
 end
@@ -87,12 +87,12 @@ local function lane_of(job)
   if num(job.losses) >= SOLITARY_LOSSES or num(job.unheard) >= SOLITARY_UNHEARD then return SOLITARY end
   local task = job.waiting_for and string.match(job.waiting_for, '^%d+ worker_with_task (%S+)$')
   if task then return lane_for(task), task end
-  return job.priority or USUAL
+  return job.priority or NORMAL
 end
 
 -- A queue with a job where few stand, delayed or in another lane than the usual one, is listed: so calls about other queues
 -- need not look there. Whoever moves such a job on leaves it listed; sweeps look again.
-local function list_unusual(w, p, queue) w:add('SADD', key.unusual(p), queue) end
+local function add_side_queue(w, p, queue) w:add('SADD', key.side_queues(p), queue) end
 
 -- Makes a queue known, or notes that it is used now. Sweeps and limits go by `queues`, whose order is that of use; lists go by
 -- `queues:names`, of which they read a range by name. Both hold the same queues, so they change in one step.
@@ -104,7 +104,7 @@ end
 -- Into the ready list, at the end (`LPUSH`) or, for a job that had been claimed before, at the front (`RPUSH`).
 local function to_ready(w, p, id, job, push, ...)
   local lane, task = lane_of(job)
-  if lane ~= USUAL then list_unusual(w, p, job.queue) end
+  if lane ~= NORMAL then add_side_queue(w, p, job.queue) end
   if task then w:park(p, job.queue, task) end
   w:add(push, key.ready(p, job.queue, lane), id)
   job.status = 'queued'
@@ -112,7 +112,7 @@ local function to_ready(w, p, id, job, push, ...)
 end
 
 local function to_delayed(w, p, id, job, status, due, ...)
-  list_unusual(w, p, job.queue)
+  add_side_queue(w, p, job.queue)
   w:due(p, job.queue, due)
   w:add('ZADD', key.delayed(p, job.queue), int(due), id)
   job.status = status
@@ -144,9 +144,9 @@ local WEBHOOK = { name = 'crunch.webhooks', kept_ms = 86400000, payload_bytes = 
 -- life of a job has one end, so its generation makes the id of its delivery; 65 536 of them fit. The payload is padded
 -- with blanks, because the options tell its size and were written when the job was submitted.
 local function deliver(w, p, id, job, status, now)
-  local told, first, options, url = string.match(job.webhook, '^([^\n]*)\n([^\n]+)\n([^\n]+)\n(.+)$')
+  local header, first, options, url = string.match(job.webhook, '^([^\n]*)\n([^\n]+)\n([^\n]+)\n(.+)$')
   local generation = num(job.generation)
-  if not first or generation > 65535 or not string.find(told, status, 1, true) then return end
+  if not first or generation > 65535 or not string.find(header, status, 1, true) then return end
   local delivery = string.sub(first, 1, 32) .. string.format('%04x', generation)
   local payload = string.format('{"job":"%s","status":"%s","at":%s,"url":%s}', id, status, int(now), url)
   payload = payload .. string.rep(' ', WEBHOOK.payload_bytes + #url - #payload)
@@ -268,7 +268,7 @@ local function revive(w, p, id, job, now)
   job.worker, job.started_at, job.finished_at, job.expires_at = nil, nil, nil, nil
   if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then
     -- It never left its ready list: it keeps its place, in whichever lane that is, and only stops being a ghost.
-    list_unusual(w, p, job.queue)
+    add_side_queue(w, p, job.queue)
     w:call('SREM', key.ghosts(p, job.queue), id)
     change(w, p, id, job, unpack(fields))
   else
@@ -278,7 +278,7 @@ local function revive(w, p, id, job, now)
 end
 
 -- Whether a job stands in the usual lane.
-local function has_usual(p, queue) return redis.call('EXISTS', key.ready(p, queue, USUAL)) == 1 end
+local function has_usual(p, queue) return redis.call('EXISTS', key.ready(p, queue, NORMAL)) == 1 end
 
 -- Whether a job stands in one of the queue's lanes that any worker may claim from.
 local function has_ready(p, queue)
@@ -303,11 +303,11 @@ end
 local function is_paused(p, queue) return redis.call('SISMEMBER', key.paused(p), queue) == 1 end
 
 -- Lists the queue if jobs stand where few do, and else no more. Returns whether they do.
-local function look_for_unusual(w, p, queue)
+local function refresh_side_queue(w, p, queue)
   local names = { key.delayed(p, queue), key.parked(p, queue) }
-  for at, lane in ipairs(UNUSUAL) do names[at + 2] = key.ready(p, queue, lane) end
-  local is, listed = redis.call('EXISTS', unpack(names)) > 0, redis.call('SISMEMBER', key.unusual(p), queue) == 1
-  if is ~= listed then w:call(is and 'SADD' or 'SREM', key.unusual(p), queue) end
+  for at, lane in ipairs(OTHER_LANES) do names[at + 2] = key.ready(p, queue, lane) end
+  local is, listed = redis.call('EXISTS', unpack(names)) > 0, redis.call('SISMEMBER', key.side_queues(p), queue) == 1
+  if is ~= listed then w:call(is and 'SADD' or 'SREM', key.side_queues(p), queue) end
   return is
 end
 

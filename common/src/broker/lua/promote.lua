@@ -4,7 +4,7 @@
 -- Returns how many ids it looked at; `most` of them means there may be more.
 
 -- Rare fields that tell into which lane a job comes, or whose job's change is told of.
-local PROMOTED_RARE = { 'priority', 'losses', 'unheard', 'waiting_for', 'watched' }
+local PROMOTED_OPTIONAL = { 'priority', 'losses', 'unheard', 'waiting_for', 'watched' }
 
 local function waits_for_its_time(job) return job and (job.status == 'scheduled' or job.status == 'retrying') end
 
@@ -15,13 +15,13 @@ local function promoted_alike(w, p, state)
   if not waits_for_its_time(job) then return w:group(state, false) end
   job.status, job.version = 'queued', num(job.version) + 1
   return w:group(state, { write = write_states, count = 0, names = {}, state = state_of(job),
-    ids = w:one('LPUSH', key.ready(p, job.queue, USUAL)) })
+    ids = w:one('LPUSH', key.ready(p, job.queue, NORMAL)) })
 end
 
 -- A job that nothing rare sets apart: what `to_ready` comes to. Returns whether it is one.
 local function promote_plain(w, p, id, name, values)
-  local state, rare = values[1], values[2]
-  if not (state and has_none(rare, PROMOTED_RARE)) then return false end
+  local state, optional = values[1], values[2]
+  if not (state and has_none(optional, PROMOTED_OPTIONAL)) then return false end
   local group = w.groups[state]
   if group == nil then group = promoted_alike(w, p, state) end
   if not group then return false end

@@ -50,9 +50,9 @@ local function append_log(w, p, now, id, job, texts)
     bytes, kept = bytes - #redis.call('LINDEX', name, 0), kept - 1
     redis.call('LPOP', name)
   end
-  job.rare = rare_with(job.rare, 'log_bytes', bytes, 'log_lines', lines, 'reported', job.reported)
-  w:call('HSET', job.key, 'rare', job.rare, 'log_bytes', int(bytes), 'log_lines', int(lines), 'reported', job.reported)
-  if job.watched then tell(w, p, id, job) end
+  job.optional = optional_with(job.optional, 'log_bytes', bytes, 'log_lines', lines, 'reported', job.reported)
+  w:call('HSET', job.key, 'rare', job.optional, 'log_bytes', int(bytes), 'log_lines', int(lines), 'reported', job.reported)
+  if job.watched then publish_change(w, p, id, job) end
 end
 
 local function report_one(w, p, now, worker, last, id, epoch, progress, message, number, first, text)

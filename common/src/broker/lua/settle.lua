@@ -27,7 +27,7 @@ local INLINE_RESULT_BYTES = 65536
 local OUTCOME = { complete = 1, complete_as = 2, retry = 2, fail = 1, canceled = 1, release = 2 }
 
 -- Rare fields that the success of a job has to do with: how long it is kept, what is deleted, and who is told.
-local COMPLETED_RARE = { 'deadline', 'retention', 'keep_until', 'error', 'log_bytes', 'watched', 'webhook' }
+local COMPLETED_OPTIONAL = { 'deadline', 'retention', 'keep_until', 'error', 'log_bytes', 'watched', 'webhook' }
 
 local settle = {}
 
@@ -126,8 +126,8 @@ end
 -- A job with nothing rare that its success has to do with, whose result stands inline: what `settle.complete` comes to. Returns
 -- its queue.
 local function complete_plain(w, p, now, call, id, name, values, epoch, result)
-  local state, rare = values[1], values[2]
-  if not (state and has_none(rare, COMPLETED_RARE)) then return nil end
+  local state, optional = values[1], values[2]
+  if not (state and has_none(optional, COMPLETED_OPTIONAL)) then return nil end
   local group = w.groups[state]
   if group == nil then group = completed_alike(w, p, now, call, state) end
   if not group or group.epoch ~= epoch then return nil end

@@ -149,7 +149,7 @@ local function sweep_queue(w, p, now, queue, guard, swept, in_turn)
   if in_turn then
     tidy_lanes(w, p, queue, swept)
     w:commit()
-    look_for_unusual(w, p, queue)
+    refresh_side_queue(w, p, queue)
   end
   wake_if_claimable(w, p, queue)
   if swept.left > 0 then list_next_due(w, p, now, queue) end
@@ -203,7 +203,7 @@ local function forget_queues(w, p, now)
     if is_empty(p, queue) then
       w:add('ZREM', key.queues(p), queue)
       w:add('ZREM', key.names(p), queue)
-      w:add('SREM', key.unusual(p), queue)
+      w:add('SREM', key.side_queues(p), queue)
       w:add('ZREM', key.due(p), queue)
       w:call('DEL', key.wake(p, queue), key.ghosts(p, queue))
     else

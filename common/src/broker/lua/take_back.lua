@@ -1,5 +1,5 @@
 -- take_back(w, p, now, queue, id, lease_end, taken): take a running job back from a worker that will not bring it back.
--- Called by `sweep`, whose evidence is that the lease has ended, and by `bury`, which knows that the worker is dead and
+-- Called by `sweep`, whose evidence is that the lease has ended, and by `reclaim`, which knows that the worker is dead and
 -- needs no `lease_end`.
 --
 -- The job is made ready again, uncharged, at the front, and it is counted: as a loss, with the fifth of which it fails, or as a

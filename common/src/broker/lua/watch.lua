@@ -37,7 +37,7 @@ local function watch(keys, argv)
   local last = num(job.log_lines)
   if how == 'log' then return { values, 0, {}, last, lines_behind(p, id, last, argv[4]) } end
   if job.status ~= 'succeeded' and job.watched ~= 'events' and job.watched ~= how then
-    w:call('HSET', job.key, 'rare', rare_with(job.rare, 'watched', how), 'watched', how)
+    w:call('HSET', job.key, 'rare', optional_with(job.optional, 'watched', how), 'watched', how)
     w:commit()
   end
   if how == 'changes' then return { values, 0, {}, 0, {} } end

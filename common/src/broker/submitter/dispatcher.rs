@@ -10,15 +10,15 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
-use super::lane::Lane;
+use super::batch_connection::BatchConnection;
 use super::{Submitter, Waiting};
 use crate::broker::submit;
 
 /// A batch under way this long gets company.
 const HEADWAY: Duration = Duration::from_millis(100);
 /// With the headway: a batch at every tenth of a second, for the 1.2 s that a flush once a second takes at most.
-const LANES: usize = 12;
-/// A lane that carried nothing for this long is closed: each thread of an API has lanes of its own, and Redis' connections are few.
+const MAX_CONNECTIONS: usize = 12;
+/// A connection that carried nothing for this long is closed: each thread of an API has connections of its own, and Redis' connections are few.
 const KEPT: Duration = Duration::from_secs(10);
 /// What one request may submit at most goes in one batch.
 const BATCH_JOBS: usize = 1000;
@@ -27,11 +27,11 @@ const BATCH_BYTES: usize = 1024 * 1024;
 
 pub(super) struct Dispatcher {
     waiting: VecDeque<Waiting>,
-    under_way: FuturesUnordered<BoxFuture<'static, Lane>>,
+    under_way: FuturesUnordered<BoxFuture<'static, BatchConnection>>,
     /// The last one back goes first, so that usually there is one.
-    lanes: Vec<Lane>,
+    connections: Vec<BatchConnection>,
     next: Instant,
-    /// One lane connects at a time: an outage is not answered with a storm.
+    /// One connection connects at a time: an outage is not answered with a storm.
     connecting: Arc<Semaphore>,
 }
 
@@ -40,7 +40,7 @@ impl Dispatcher {
         Self {
             waiting: VecDeque::new(),
             under_way: FuturesUnordered::new(),
-            lanes: (0..LANES).map(|_| Lane::new(submitter)).collect(),
+            connections: (0..MAX_CONNECTIONS).map(|_| BatchConnection::new(submitter)).collect(),
             next: Instant::now(),
             connecting: Arc::new(Semaphore::new(1)),
         }
@@ -50,14 +50,14 @@ impl Dispatcher {
     pub(super) async fn run(mut self, mut arrivals: mpsc::UnboundedReceiver<Waiting>) {
         let mut open = true;
         while open || !self.waiting.is_empty() || !self.under_way.is_empty() {
-            let another = !self.waiting.is_empty() && !self.lanes.is_empty();
+            let another = !self.waiting.is_empty() && !self.connections.is_empty();
             let unused = self.unused_from();
             tokio::select! {
                 arrived = arrivals.recv(), if open => match arrived {
                     Some(waiting) => self.waiting.push_back(waiting),
                     None => open = false,
                 },
-                Some(lane) = self.under_way.next() => self.lanes.push(lane),
+                Some(connection) = self.under_way.next() => self.connections.push(connection),
                 () = sleep_until(self.next), if another => {}
                 () = sleep_until(unused.unwrap_or(self.next)), if unused.is_some() => self.close_unused(),
             }
@@ -65,43 +65,43 @@ impl Dispatcher {
             while let Ok(waiting) = arrivals.try_recv() {
                 self.waiting.push_back(waiting);
             }
-            self.depart();
+            self.send_next();
         }
     }
 
-    /// When the next lane has been unused for long enough to be closed. The one that goes first stays open: usually it is the
+    /// When the next connection has been unused for long enough to be closed. The one that goes first stays open: usually it is the
     /// only one in use.
     fn unused_from(&self) -> Option<Instant> {
-        let (_first, others) = self.lanes.split_last()?;
-        others.iter().filter_map(Lane::used).min().map(|used| used + KEPT)
+        let (_first, others) = self.connections.split_last()?;
+        others.iter().filter_map(BatchConnection::used).min().map(|used| used + KEPT)
     }
 
     fn close_unused(&mut self) {
-        let Some((_first, others)) = self.lanes.split_last_mut() else { return };
-        for lane in others {
-            if lane.used().is_some_and(|used| used.elapsed() >= KEPT) {
-                lane.close();
+        let Some((_first, others)) = self.connections.split_last_mut() else { return };
+        for connection in others {
+            if connection.used().is_some_and(|used| used.elapsed() >= KEPT) {
+                connection.close();
             }
         }
     }
 
     /// Sends the next batch, if there is one and it is its time.
-    fn depart(&mut self) {
+    fn send_next(&mut self) {
         let early = !self.under_way.is_empty() && Instant::now() < self.next;
-        if early || self.waiting.is_empty() || self.lanes.is_empty() {
+        if early || self.waiting.is_empty() || self.connections.is_empty() {
             return;
         }
         self.next = Instant::now() + HEADWAY;
         let Ok(connecting) = self.connecting.clone().try_acquire_owned() else { return };
-        let batch = self.board();
-        if let Some(lane) = self.lanes.pop_if(|_| !batch.is_empty()) {
-            self.under_way.push(Box::pin(lane.carry(batch, connecting)));
+        let batch = self.collect_batch();
+        if let Some(connection) = self.connections.pop_if(|_| !batch.is_empty()) {
+            self.under_way.push(Box::pin(connection.send(batch, connecting)));
         }
     }
 
     /// Takes from those who wait, the oldest first, as many as fit. What is large does not go along with what is not, which has
     /// less time. Those who gave up stay behind: nothing was sent.
-    fn board(&mut self) -> Vec<Waiting> {
+    fn collect_batch(&mut self) -> Vec<Waiting> {
         let (mut batch, mut bytes) = (Vec::<Waiting>::new(), 0);
         while let Some(first) = self.waiting.pop_front() {
             if first.caller.answer.is_closed() {

@@ -15,20 +15,24 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "what is rare is overlooked by a claim",
-        "state and spec and payload and has_none(rare, CLAIMED_RARE)",
+        "state and spec and payload and has_none(optional, CLAIMED_OPTIONAL)",
         "state and spec and payload",
     ),
     (
         "what is rare is overlooked by a promotion",
-        "if not (state and has_none(rare, PROMOTED_RARE)) then return false end",
+        "if not (state and has_none(optional, PROMOTED_OPTIONAL)) then return false end",
         "if not state then return false end",
     ),
     ("a group without jobs is written", "elseif one.count ~= 0 then", "else"),
-    ("what is rare is not named", "rare and rare .. ' ' .. name or name end", "rare end"),
-    ("what is rare is named once", "rare and rare .. ' ' .. name or name end", "rare or name end"),
+    ("what is rare is not named", "optional and optional .. ' ' .. name or name end", "rare end"),
+    (
+        "what is rare is named once",
+        "optional and optional .. ' ' .. name or name end",
+        "rare or name end",
+    ),
     (
         "what is rare is overlooked when settling",
-        "if not (state and has_none(rare, COMPLETED_RARE)) then return nil end",
+        "if not (state and has_none(optional, COMPLETED_OPTIONAL)) then return nil end",
         "if not state then return nil end",
     ),
     (
@@ -61,20 +65,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("sweep knows no grace", "if now < guard.grace_until then return end", ""),
     (
         "enqueue is not idempotent",
-        "if call.seen[id] or (call.any_known and is_known(name, terms)) then return { 2, id } end",
+        "if call.seen[id] or (call.any_known and is_known(name, extras)) then return { 2, id } end",
         "",
     ),
     (
         "what was laid down makes a job known",
-        "if not terms or not terms.laid then return redis",
+        "if not extras or not extras.prestored then return redis",
         "if true then return redis",
     ),
     (
         "what was laid down for nothing stays",
-        "if terms and terms.laid and not redis",
+        "if extras and extras.prestored and not redis",
         "if false and not redis",
     ),
-    ("idempotency ignores the request", "print == terms.fingerprint and 3 or -1", "3"),
+    ("idempotency ignores the request", "print == extras.fingerprint and 3 or -1", "3"),
     (
         "the number of an exchange is ignored",
         "if num(last[1]) == call.number then",
@@ -194,11 +198,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     ("silence is noticed too late", "SILENCE_SHARE = 0.35", "SILENCE_SHARE = 0.75"),
     (
-        "a burial takes from the living",
+        "a reclaims takes from the living",
         "if job and job.worker == worker then take_back",
         "if job then take_back",
     ),
-    ("a burial blames nobody", "if lease_end and went_unheard", "if not lease_end or went_unheard"),
+    (
+        "a reclaims blames nobody",
+        "if lease_end and went_unheard",
+        "if not lease_end or went_unheard",
+    ),
     (
         "failed hand-overs are losses",
         "outcome, count = 'unheard', 'unheard' end",
@@ -245,17 +253,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if cause",
     ),
     (
-        "a burial wakes nobody",
+        "a reclaims wakes nobody",
         "  wake_if_claimable(w, p, queue)\n  w:commit()\n  return found[1]",
         "  return found[1]",
     ),
     (
-        "a burial leaves its worker listed",
+        "a reclaims leaves its worker listed",
         "w:call('ZREM', key.workers(p), worker)\n  w:call('ZREM', key.leases(p), worker)\n  local chosen",
         "local chosen",
     ),
     (
-        "a burial keeps the reservation",
+        "a reclaims keeps the reservation",
         "if string.match(chosen, '^%S+') == worker then",
         "if false then",
     ),

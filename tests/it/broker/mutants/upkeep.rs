@@ -4,7 +4,7 @@ use super::Mutant;
 
 pub(super) const MUTANTS: &[Mutant] = &[
     (
-        "a burial looks once a queue",
+        "a reclaims looks once a queue",
         "if cursor == '0' then at = at + 1 end",
         "at, cursor = at + 1, '0'",
     ),
@@ -48,13 +48,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "due jobs are moved in any order",
-        "ipairs(call.unusual ~= NONE and call.queues or NONE)",
+        "ipairs(call.side_queues ~= NONE and call.queues or NONE)",
         "ipairs({ 'e', 'd', 'c', 'b' })",
     ),
-    ("an unusual queue is not listed", "w:add('SADD', key.unusual(p), queue)", ""),
+    ("an unusual queue is not listed", "w:add('SADD', key.side_queues(p), queue)", ""),
     (
         "a sweep lists no unusual queue",
-        "    look_for_unusual(w, p, queue)\n  end\n  wake_if",
+        "    refresh_side_queue(w, p, queue)\n  end\n  wake_if",
         "  end\n  wake_if",
     ),
     (
@@ -79,16 +79,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "an audit believes that nothing is rare",
-        "if value and has_none(job.rare, { RARE[at] }) then",
+        "if value and has_none(job.optional, { OPTIONAL[at] }) then",
         "if false then",
     ),
     ("an audit misses ghosts of nothing", "elseif count == 0 and marked then", "elseif false then"),
     (
         "nobody hears of changes",
-        "  tell(w, p, id, job)\nend\n\n-- Every change",
+        "  publish_change(w, p, id, job)\nend\n\n-- Every change",
         "end\n\n-- Every change",
     ),
-    ("nobody hears of lines", "  if job.watched then tell(w, p, id, job) end", ""),
+    ("nobody hears of lines", "  if job.watched then publish_change(w, p, id, job) end", ""),
     (
         "everybody's changes are told",
         "if job.watched then report_change",
@@ -127,7 +127,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     ("healing lets ended jobs stay for ever", "if ended and left == -1 then", "if false then"),
     ("nobody is told", "if job.webhook then deliver(w, p, id, job, status, now) end", ""),
-    ("ends nobody asked for are told", " or not string.find(told, status, 1, true)", ""),
+    ("ends nobody asked for are told", " or not string.find(header, status, 1, true)", ""),
     ("every life is told under one id", "string.format('%04x', generation)", "'0000'"),
     ("deliveries wake nobody", "wake(w, p, WEBHOOK.name)", ""),
     ("sweeps do not know of deliveries", "list_queue(w, p, now, WEBHOOK.name)", ""),

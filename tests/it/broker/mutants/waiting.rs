@@ -91,8 +91,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a job that succeeds keeps its deadline",
-        "COMPLETED_RARE = { 'deadline', ",
-        "COMPLETED_RARE = { ",
+        "COMPLETED_OPTIONAL = { 'deadline', ",
+        "COMPLETED_OPTIONAL = { ",
     ),
     (
         "a revived job has no deadline",

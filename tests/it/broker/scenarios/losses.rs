@@ -1,6 +1,6 @@
 //! Workers that went silent, and the jobs that made them.
 
-use crunch_common::broker::{Claim, Error, Strand, TaskNames};
+use crunch_common::broker::{Claim, Error, Sequence, TaskNames};
 
 use super::*;
 
@@ -126,11 +126,11 @@ pub(super) async fn strands(world: &mut World) -> Check {
     };
     let (broker, partition) = (world.broker.clone(), Partition::default());
     let mut handed = Vec::new();
-    for (strand, number) in [(Strand::First, 7), (Strand::Second, 3)] {
+    for (strand, number) in [(Sequence::Primary, 7), (Sequence::Secondary, 3)] {
         let exchanged = broker.exchange_on(strand, partition, &exchange(number, Vec::new())).await;
         handed.push(exchanged.map_err(|error| error.to_string())?.claims);
     }
-    for (at, strand, number) in [(0, Strand::First, 7), (1, Strand::Second, 3)] {
+    for (at, strand, number) in [(0, Sequence::Primary, 7), (1, Sequence::Secondary, 3)] {
         let again = broker.exchange_on(strand, partition, &exchange(number, Vec::new())).await;
         let again = again.map_err(|error| error.to_string())?.claims;
         let keys =
@@ -146,7 +146,8 @@ pub(super) async fn strands(world: &mut World) -> Check {
     // What was claimed on one may be settled on the other.
     let claims = handed.swap_remove(0).into_iter();
     let settlements = claims.map(|claim| claim.lease.complete(Payload::json("1"))).collect();
-    let settled = broker.exchange_on(Strand::Second, partition, &exchange(4, settlements)).await;
+    let settled =
+        broker.exchange_on(Sequence::Secondary, partition, &exchange(4, settlements)).await;
     let settled = settled.map_err(|error| error.to_string())?.settled;
     ensure(settled == [Settled::Done, Settled::Done], "they are settled")
 }

@@ -80,7 +80,7 @@ pub(super) async fn every_end(world: &mut World) -> Check {
     tells(world, ids[1], Status::Failed).await?;
     for _ in 0..5 {
         ensure(world.claim(1).await?.claims.len() == 1, "the last one is handed out")?;
-        world.broker.bury(world.worker).await.map_err(|error| error.to_string())?;
+        world.broker.reclaim(world.worker).await.map_err(|error| error.to_string())?;
         (world.worker, world.number) = (WorkerId::generate(), 0);
     }
     tells(world, ids[2], Status::Failed).await?;

@@ -12,7 +12,7 @@ use rustix::process::{
 
 use crate::process::protocol::{End, How, Order, Report};
 
-/// From TERM to KILL: time to write down what was reached, well within the worker's own patience of six seconds.
+/// From TERM to KILL: time to write down what was reached, well within the worker's own time_limit of six seconds.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the killed may take to be gone. Only a process that hangs in the kernel needs longer.
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -21,7 +21,7 @@ const NEXT_LOOK: Duration = Duration::from_millis(20);
 
 /// What happened.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum Event {
     /// The command was started, as the leader of the group of that number, or why not.
     Started(Result<Pid, Report>),
     /// The worker wants something.
@@ -33,25 +33,25 @@ pub(super) enum News {
 }
 
 /// Tells of the start, then of every child's end, until there is none.
-pub(super) fn watch(started: Result<Pid, Report>, tell: &Sender<News>) {
+pub(super) fn watch(started: Result<Pid, Report>, tell: &Sender<Event>) {
     let is_running = started.is_ok();
     // Nobody listens any more once the family was given up; nor does it matter then.
-    let _ = tell.send(News::Started(started));
+    let _ = tell.send(Event::Started(started));
     if is_running {
         watch_children(tell);
     }
 }
 
-fn watch_children(tell: &Sender<News>) {
+fn watch_children(tell: &Sender<Event>) {
     loop {
         let news = match wait(WaitOptions::empty()) {
-            Ok(Some((child, status))) => News::Ended(child, status),
+            Ok(Some((child, status))) => Event::Ended(child, status),
             Ok(None) | Err(Errno::INTR) => continue,
             Err(_no_child) => break,
         };
         let _ = tell.send(news);
     }
-    let _ = tell.send(News::Gone);
+    let _ = tell.send(Event::Gone);
 }
 
 /// What is known of the family.
@@ -78,15 +78,15 @@ enum Stopping {
 
 impl Family {
     /// Attends to the family until it is gone.
-    pub(super) fn attend(mut self, news: &Receiver<News>) -> Report {
+    pub(super) fn attend(mut self, news: &Receiver<Event>) -> Report {
         loop {
             match self.next(news) {
-                Some(News::Started(Ok(command))) => self.begin(command),
-                Some(News::Started(Err(refused))) => return refused,
-                Some(News::Ordered(Order::Stop)) => self.stop(),
-                Some(News::Ordered(Order::Kill)) => self.kill(),
-                Some(News::Ended(child, status)) => self.note(child, status),
-                Some(News::Gone) => return self.report(),
+                Some(Event::Started(Ok(command))) => self.begin(command),
+                Some(Event::Started(Err(refused))) => return refused,
+                Some(Event::Ordered(Order::Stop)) => self.stop(),
+                Some(Event::Ordered(Order::Kill)) => self.kill(),
+                Some(Event::Ended(child, status)) => self.note(child, status),
+                Some(Event::Gone) => return self.report(),
                 None if self.is_hopeless() => return self.report(),
                 None => self.kill(),
             }
@@ -94,7 +94,7 @@ impl Family {
     }
 
     /// `None` when it is time for the next step.
-    fn next(&self, news: &Receiver<News>) -> Option<News> {
+    fn next(&self, news: &Receiver<Event>) -> Option<Event> {
         let wait = match self.stopping {
             Stopping::No => return news.recv().ok(),
             Stopping::Asked(until) => until.saturating_duration_since(Instant::now()),

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::board::Board;
-use super::lifeline::{self, News};
+use super::lifeline::{self, ChildMessage};
 use crate::process::each_line;
 
 /// Workers that die young are started again more and more slowly: at once after the first death, half a minute apart in the
@@ -24,17 +24,17 @@ const RESTARTS: Backoff =
 /// Whoever lived so long did not die of how it was started.
 const YOUNG: Duration = Duration::from_secs(10);
 /// What a worker said before its end is read at once; only another process that keeps its socket open could delay that.
-const LAST_NEWS: Duration = Duration::from_millis(500);
+const LAST_MESSAGES: Duration = Duration::from_millis(500);
 /// The largest report has eight reasons of a line each.
-const MAX_NEWS: usize = 16 * 1024;
+const MAX_MESSAGE: usize = 16 * 1024;
 
 /// Where a worker sits. Clones but for their number are those of one supervisor.
 #[derive(Debug, Clone)]
-pub(super) struct Seat {
+pub(super) struct ChildSlot {
     /// From 1.
     pub(super) number: usize,
     /// How often it was wished that all stop.
-    pub(super) wish: watch::Receiver<u32>,
+    pub(super) shutdown: watch::Receiver<u32>,
     /// Whether any worker ever found its configuration right.
     pub(super) configured: watch::Sender<bool>,
     pub(super) board: Arc<Board>,
@@ -60,7 +60,7 @@ struct Worker {
     news: AbortOnDropHandle<()>,
 }
 
-impl Seat {
+impl ChildSlot {
     pub(super) async fn run(mut self) -> End {
         if !self.may_start().await {
             return End::Well;
@@ -71,7 +71,7 @@ impl Seat {
             let ended = match self.start() {
                 Ok(worker) => self.watch(worker).await,
                 Err(error) => {
-                    tracing::error!(seat = self.number, %error, "cannot start a worker");
+                    tracing::error!(child_slot = self.number, %error, "cannot start a worker");
                     None
                 }
             };
@@ -93,7 +93,7 @@ impl Seat {
         let mut configured = self.configured.subscribe();
         tokio::select! {
             biased;
-            () = asked(&mut self.wish, 1) => false,
+            () = requested(&mut self.shutdown, 1) => false,
             _ = configured.wait_for(|&configured| configured) => true,
         }
     }
@@ -105,72 +105,72 @@ impl Seat {
         let socket = UnixStream::from_std(socket)?;
         let process = command.spawn()?;
         let pid = process.id().unwrap_or_default();
-        tracing::info!(seat = self.number, pid, worker.id = %id, "worker started");
-        let (seat, configured, board) = (self.number, self.configured.clone(), self.board.clone());
-        let news =
-            tokio::spawn(each_line(socket, MAX_NEWS, move |line| {
-                match serde_json::from_str(line) {
-                    Ok(News::Configured) => drop(configured.send_replace(true)),
-                    Ok(News::Health(report)) => board.heard(seat, pid, report),
-                    Err(error) => tracing::debug!(seat, %error, "a worker said something else"),
-                }
-            }));
+        tracing::info!(child_slot = self.number, pid, worker.id = %id, "worker started");
+        let (child_slot, configured, board) =
+            (self.number, self.configured.clone(), self.board.clone());
+        let news = tokio::spawn(each_line(socket, MAX_MESSAGE, move |line| {
+            match serde_json::from_str(line) {
+                Ok(ChildMessage::Configured) => drop(configured.send_replace(true)),
+                Ok(ChildMessage::Health(report)) => board.heard(child_slot, pid, report),
+                Err(error) => tracing::debug!(child_slot, %error, "a worker said something else"),
+            }
+        }));
         Ok(Worker { id, process, pid, news: AbortOnDropHandle::new(news) })
     }
 
-    /// Hands on every wish to stop, and waits for the worker's end. `None` if another is to take its place.
+    /// Hands on every shutdown to stop, and waits for the worker's end. `None` if another is to take its place.
     async fn watch(&mut self, mut worker: Worker) -> Option<End> {
         let mut heard = 0;
         let status = loop {
             tokio::select! {
                 status = worker.process.wait() => break status,
-                () = asked(&mut self.wish, heard + 1) => {
+                () = requested(&mut self.shutdown, heard + 1) => {
                     heard += 1;
                     worker.terminate();
                 }
             }
         };
-        let _all_read = tokio::time::timeout(LAST_NEWS, &mut worker.news).await;
+        let _all_read = tokio::time::timeout(LAST_MESSAGES, &mut worker.news).await;
         self.board.empty(self.number);
         match status {
             Ok(status) => self.judge(&worker, status, heard > 0),
             Err(error) => {
-                tracing::error!(seat = self.number, pid = worker.pid, %error, "lost sight of a worker");
+                tracing::error!(child_slot = self.number, pid = worker.pid, %error, "lost sight of a worker");
                 (heard > 0).then_some(End::Badly)
             }
         }
     }
 
-    /// What a worker's end means for the seat. Whoever ended otherwise than well may have held jobs, and is buried.
-    fn judge(&self, worker: &Worker, status: ExitStatus, was_asked: bool) -> Option<End> {
+    /// What a worker's end means for the child_slot. Whoever ended otherwise than well may have held jobs, and is reclaimed.
+    fn judge(&self, worker: &Worker, status: ExitStatus, was_requested: bool) -> Option<End> {
         let Worker { id, pid, .. } = worker;
-        let seat = self.number;
+        let child_slot = self.number;
         if status.success() {
-            tracing::info!(seat, pid, worker.id = %id, "worker ended");
-            return was_asked.then_some(End::Well);
+            tracing::info!(child_slot, pid, worker.id = %id, "worker ended");
+            return was_requested.then_some(End::Well);
         }
         if status.code() == Some(2) && !*self.configured.borrow() {
             return Some(End::WrongConfiguration);
         }
-        tracing::warn!(seat, pid, worker.id = %id, %status, "worker died");
+        tracing::warn!(child_slot, pid, worker.id = %id, %status, "worker died");
         if self.dead.try_send(*id).is_err() {
             tracing::error!(worker.id = %id, "too many dead wait for redis: the leases of this one must end");
         }
         // One that was asked so early that it could not listen yet has done as it was told.
-        let obeyed = status.signal() == Some(Signal::TERM.as_raw());
-        was_asked.then_some(if obeyed { End::Well } else { End::Badly })
+        let exited_as_requested = status.signal() == Some(Signal::TERM.as_raw());
+        was_requested.then_some(if exited_as_requested { End::Well } else { End::Badly })
     }
 
-    /// Waits; `false` if the wish to stop came first.
+    /// Waits; `false` if the shutdown to stop came first.
     async fn pause(&mut self, pause: Duration) -> bool {
-        tokio::time::timeout(pause, asked(&mut self.wish, 1)).await.is_err()
+        tokio::time::timeout(pause, requested(&mut self.shutdown, 1)).await.is_err()
     }
 }
 
 /// Waits until it was wished so often that all stop.
-async fn asked(wish: &mut watch::Receiver<u32>, times: u32) {
-    if wish.wait_for(|&wishes| wishes >= times).await.is_err() {
-        // Whoever could wish is gone, and so are we in a moment.
+async fn requested(shutdown: &mut watch::Receiver<u32>, times: u32) {
+    if shutdown.wait_for(|&requests| requests >= times).await.is_err() {
+        // Whoever could shutdown is gone, and so are we in a moment.
         std::future::pending::<()>().await;
     }
 }

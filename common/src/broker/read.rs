@@ -8,7 +8,7 @@ use super::error::{Error, classify};
 use super::lease::WorkerId;
 use super::record::{self, JobRecord, Lookup, PAYLOAD_LARGE};
 use super::reply::{self, server_errors};
-use super::transfer::Slowest;
+use super::transfer::MinRate;
 use super::{Broker, CALL_DEADLINE};
 use crate::job::{JobError, JobId, Payload};
 use crate::task::TaskDescriptor;
@@ -118,7 +118,7 @@ impl Broker {
         bytes: u64,
     ) -> Result<(Lookup<JobRecord>, Vec<Value>), Error> {
         let pipeline = self.ask_for(id, fields, &[large]);
-        let mut values = self.bulk.read(&pipeline, bytes, Slowest::ForCaller).await?;
+        let mut values = self.bulk.read(&pipeline, bytes, MinRate::ForCaller).await?;
         split(id, fields.len(), values.swap_remove(0))
     }
 
@@ -170,7 +170,7 @@ impl Broker {
             pipeline.cmd("HSTRLEN").arg(&key).arg("result");
         }
         let bytes = ids.len() as u64 * LISTED_BYTES;
-        let values = self.pages.read(&pipeline, bytes, Slowest::ForCaller).await?;
+        let values = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?;
         let read = |(&id, values): (&JobId, &[Value])| {
             record::read_without_result(id, values[0].clone(), reply::unsigned(&values[1])?)
         };
@@ -199,7 +199,7 @@ impl Broker {
         let count = count.first().map_or(Ok(0), reply::unsigned)?;
         let mut ask = redis::pipe();
         ask.cmd("HVALS").arg(keys.tasks());
-        let values = self.pages.read(&ask, count * TASK_BYTES, Slowest::ForCaller).await?;
+        let values = self.pages.read(&ask, count * TASK_BYTES, MinRate::ForCaller).await?;
         let mut tasks = Vec::new();
         for value in values
             .into_iter()

@@ -1,14 +1,14 @@
--- inspect: judge one suspect of an audit in one step.
+-- judge: judge one suspect of an audit in one step.
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  what: 'job' | 'queue' | 'idempotency'   2  its id, name or digest
 --      of a job, how an auditor came upon it (see examine.lua):
 --      3  version   4  removals   5  queue   6  place   7  index   8  again
 -- Returns {kind, …}, empty if nothing is wrong. Changes nothing.
-local function inspect(keys, argv)
+local function judge(keys, argv)
   local kinds = {}
   for at, finding in ipairs(examine(keys[1], now_ms(), argv)) do kinds[at] = finding.kind end
   return kinds
 end
 
-register('inspect', inspect, { 'no-writes' })
+register('judge', judge, { 'no-writes' })

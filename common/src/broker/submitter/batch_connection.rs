@@ -20,7 +20,7 @@ use crate::time::whole_ms;
 const MARGIN: Duration = Duration::from_millis(250);
 
 /// A connection that carries one batch at a time.
-pub(super) struct Lane {
+pub(super) struct BatchConnection {
     link: Link,
     settings: Arc<Settings>,
     wanted: DurabilityConfig,
@@ -30,7 +30,7 @@ pub(super) struct Lane {
     used: Option<Instant>,
 }
 
-impl Lane {
+impl BatchConnection {
     pub(super) fn new(submitter: &Submitter) -> Self {
         let settings = submitter.settings.clone();
         let link = Link::new(settings.clone(), submitter.client.clone());
@@ -38,7 +38,7 @@ impl Lane {
     }
 
     /// Takes a batch to Redis and hands out the answers; gives back the right to connect as soon as it has.
-    pub(super) async fn carry(
+    pub(super) async fn send(
         mut self,
         batch: Vec<Waiting>,
         connecting: OwnedSemaphorePermit,
@@ -102,14 +102,14 @@ impl Lane {
         jobs: &[&NewJob],
         calls: &[Vec<usize>],
         proof: Proof,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Pipeline {
         let mut pipeline = redis::pipe();
         for call in calls {
             submit::write_call(&mut pipeline, &self.settings, &submit::select(jobs, call));
         }
         let mark = self.settings.keys(jobs[0].id.partition()).mark();
-        proof.write(&mut pipeline, &mark, whole_ms(patience));
+        proof.write(&mut pipeline, &mark, whole_ms(time_limit));
         pipeline
     }
 

@@ -1,5 +1,5 @@
 //! Which jobs and queues a caller may see. The way from a path to a job leads through here: every handler that takes an id
-//! asks [`visible`] or [`job_there`] for it, so that none can forget whose it is.
+//! asks [`visible_id`] or [`find_job`] for it, so that none can forget whose it is.
 //!
 //! What is not the caller's does not exist for it: the answer is that to an id that names nothing, byte by byte.
 
@@ -16,7 +16,7 @@ use crate::watching::Until;
 
 /// The id of a job that the caller may see, if there is such a job at all. A job never changes its queue, so what is true
 /// here stays true. Costs a round trip if the caller may not see every queue, and nothing if it may.
-pub(crate) async fn visible(app: &App, caller: &Caller, text: &str) -> Result<JobId, Problem> {
+pub(crate) async fn visible_id(app: &App, caller: &Caller, text: &str) -> Result<JobId, Problem> {
     let id = job_id(text)?;
     if caller.queues().is_some() {
         seen(caller, app.broker.job_without_result(id).await?)?;
@@ -24,25 +24,21 @@ pub(crate) async fn visible(app: &App, caller: &Caller, text: &str) -> Result<Jo
     Ok(id)
 }
 
-/// Reads a job that must be there, and be the caller's. One round trip.
-pub(crate) async fn job_there(
-    app: &App,
-    caller: &Caller,
-    text: &str,
-) -> Result<JobRecord, Problem> {
+/// Reads a job that must be found_or_problem, and be the caller's. One round trip.
+pub(crate) async fn find_job(app: &App, caller: &Caller, text: &str) -> Result<JobRecord, Problem> {
     seen(caller, app.broker.job(job_id(text)?).await?)
 }
 
 /// The same, held back if so wished.
-pub(crate) async fn job_when(
+pub(crate) async fn wait_for_job(
     app: &App,
     caller: &Caller,
     text: &str,
     wait: Option<(Until, Duration)>,
 ) -> Result<JobRecord, Problem> {
-    let Some((until, patience)) = wait else { return job_there(app, caller, text).await };
-    let id = visible(app, caller, text).await?;
-    there(app.watchers.wait(id, until, patience).await?)
+    let Some((until, time_limit)) = wait else { return find_job(app, caller, text).await };
+    let id = visible_id(app, caller, text).await?;
+    found_or_problem(app.watchers.wait(id, until, time_limit).await?)
 }
 
 /// The queue in a path, if it may be the caller's.
@@ -74,15 +70,15 @@ fn job_id(text: &str) -> Result<JobId, Problem> {
 
 fn seen(caller: &Caller, lookup: Lookup<JobRecord>) -> Result<JobRecord, Problem> {
     match &lookup {
-        Lookup::Found(job) if caller.may_use(&job.queue) => there(lookup),
+        Lookup::Found(job) if caller.may_use(&job.queue) => found_or_problem(lookup),
         // What is left of a job does not tell its queue any more.
-        Lookup::Gone(_) if caller.queues().is_none() => there(lookup),
+        Lookup::Gone(_) if caller.queues().is_none() => found_or_problem(lookup),
         Lookup::Found(_) | Lookup::Gone(_) | Lookup::Unknown => Err(Problem::no_such_job()),
     }
 }
 
 /// What was looked up, or the problem that says why it is not there.
-pub(crate) fn there<T>(lookup: Lookup<T>) -> Result<T, Problem> {
+pub(crate) fn found_or_problem<T>(lookup: Lookup<T>) -> Result<T, Problem> {
     match lookup {
         Lookup::Found(found) => Ok(found),
         Lookup::Gone(Tombstone::Deleted) => Err(Problem::new(GONE, "the job was deleted")),

@@ -24,48 +24,48 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// A new connection checks what may have been changed under us (eviction policy, layout) this often.
 const RECHECK: Duration = Duration::from_secs(60);
 
-/// Where a worker's health is told.
-enum Told {
+/// Where a worker's health is audience.
+enum Audience {
     /// To whoever asks, with what is counted meanwhile.
     OnPort(Server, Option<Metrics>),
     /// To the supervisor, who is asked.
     To(Lifeline),
 }
 
-/// The thread. Ends with [`Attendant::end`], or when it is dropped.
-pub(crate) struct Attendant {
+/// The thread. Ends with [`HealthThread::end`], or when it is dropped.
+pub(crate) struct HealthThread {
     shutdown: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Attendant {
+impl HealthThread {
     /// Starts it, if there is to be a health port. A supervised worker's is its supervisor's.
-    pub(crate) fn hire(
+    pub(crate) fn start(
         config: &WorkerConfig,
         lifeline: Option<Lifeline>,
         health: &Health,
         broker: &Broker,
     ) -> Result<Option<Self>, Error> {
         let Some(addr) = config.addr else { return Ok(None) };
-        let told = match lifeline {
-            Some(lifeline) => Told::To(lifeline),
+        let audience = match lifeline {
+            Some(lifeline) => Audience::To(lifeline),
             None => {
                 let (asked, metrics) = (health.clone(), Metrics::start(env!("CARGO_PKG_VERSION")));
                 let server = Server::bind(addr, move || asked.report(), metrics.clone());
                 let server = server.map_err(|source| Error::Listen { addr, source })?;
-                Told::OnPort(server, metrics)
+                Audience::OnPort(server, metrics)
             }
         };
-        Ok(Some(Self::start(health, broker, told)?))
+        Ok(Some(Self::spawn(health, broker, audience)?))
     }
 
-    fn start(health: &Health, broker: &Broker, told: Told) -> std::io::Result<Self> {
+    fn spawn(health: &Health, broker: &Broker, audience: Audience) -> std::io::Result<Self> {
         let shutdown = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let probe = Probe { broker: broker.separate(), pulse: health.pulse("redis") };
+        let probe = Probe { broker: broker.with_own_connection(), pulse: health.pulse("redis") };
         let (health, over) = (health.clone(), shutdown.clone());
         let attend = async move {
-            tokio::join!(probe.run(), tell(health, told));
+            tokio::join!(probe.run(), tell(health, audience));
         };
         let thread = std::thread::Builder::new()
             .name("crunch-health".to_owned())
@@ -82,15 +82,15 @@ impl Attendant {
     }
 }
 
-impl Drop for Attendant {
+impl Drop for HealthThread {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
 }
 
-async fn tell(health: Health, told: Told) {
-    match told {
-        Told::OnPort(server, metrics) => {
+async fn tell(health: Health, audience: Audience) {
+    match audience {
+        Audience::OnPort(server, metrics) => {
             let serve = async {
                 if let Err(error) = server.run().await {
                     tracing::error!(%error, "the health port cannot be served");
@@ -98,7 +98,7 @@ async fn tell(health: Health, told: Told) {
             };
             tokio::join!(serve, keep_up(metrics));
         }
-        Told::To(supervisor) => loop {
+        Audience::To(supervisor) => loop {
             supervisor.tell_health(health.report());
             tokio::time::sleep(INTERVAL).await;
         },
@@ -124,7 +124,7 @@ impl Probe {
         let mut opened = None::<Instant>;
         loop {
             if opened.is_some_and(|opened| opened.elapsed() >= RECHECK) {
-                self.broker = self.broker.separate();
+                self.broker = self.broker.with_own_connection();
                 opened = None;
             }
             let _answer = self.pulse.expects(ANSWERS_WITHIN);

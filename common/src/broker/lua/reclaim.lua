@@ -1,4 +1,4 @@
--- bury: take back at once what a dead worker held, instead of waiting for its leases to end. For a supervisor that saw
+-- reclaim: take back at once what a dead worker held, instead of waiting for its leases to end. For a supervisor that saw
 -- the process end; nobody else can know. Counts a loss for every job, as a sweep would.
 --
 -- KEYS 1  the partition's root
@@ -12,11 +12,11 @@
 -- What a worker holds is written down nowhere but in its jobs: an index would cost every claim something, and a worker
 -- seldom dies. So all that runs is looked at; that is as many jobs as the whole fleet has slots. A scan of the set misses
 -- nobody who stands in it from beginning to end, and from the first call on a buried worker gets no new leases.
-local BURY_LOOKS = 100
+local RECLAIM_LOOKS = 100
 
 -- A call that the dead worker had sent before may arrive after its burial: its exchange finds that a later one was
 -- answered, and its beat that it is buried. Kept longer than any network keeps the words of the dead.
-local function silence_for_ever(w, p, worker)
+local function fence_off(w, p, worker)
   w:call('DEL', key.worker(p, worker))
   local last = '9007199254740991'
   w:call('HSET', key.worker(p, worker), 'buried', '1', 'exchange', last, 'exchange2', last, 'exchange3', last)
@@ -29,7 +29,7 @@ local function silence_for_ever(w, p, worker)
 end
 
 -- One step through a queue's leases; returns where to go on, '0' at the end.
-local function bury_some(w, p, now, worker, queue, cursor, taken)
+local function reclaim_some(w, p, now, worker, queue, cursor, taken)
   local found = redis.call('ZSCAN', key.running(p, queue), cursor, 'COUNT', taken.looks)
   for at = 1, #found[2], 2 do
     local id = found[2][at]
@@ -43,13 +43,13 @@ local function bury_some(w, p, now, worker, queue, cursor, taken)
   return found[1]
 end
 
-local function bury(keys, argv)
+local function reclaim(keys, argv)
   local p, now, w, worker, cursor = keys[1], now_ms(), writes(), argv[1], argv[2]
-  local taken = { requeued = 0, failed = 0, looks = BURY_LOOKS }
+  local taken = { requeued = 0, failed = 0, looks = RECLAIM_LOOKS }
   local at = 3
-  silence_for_ever(w, p, worker)
+  fence_off(w, p, worker)
   while at <= #argv and taken.looks > 0 do
-    cursor = bury_some(w, p, now, worker, argv[at], cursor, taken)
+    cursor = reclaim_some(w, p, now, worker, argv[at], cursor, taken)
     if cursor == '0' then at = at + 1 end
   end
   count_ended(w, p, now)
@@ -57,4 +57,4 @@ local function bury(keys, argv)
   return { taken.requeued, taken.failed, at - 3, cursor }
 end
 
-register('bury', bury, { 'allow-oom' })
+register('reclaim', reclaim, { 'allow-oom' })

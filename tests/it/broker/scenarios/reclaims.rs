@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 
-use crunch_common::broker::{Buried, Error, Strand, TaskNames};
+use crunch_common::broker::{Error, Reclaimed, Sequence, TaskNames};
 
 use super::*;
 
 impl World {
-    /// The world's worker is buried, and a new one takes its place.
-    async fn bury(&mut self) -> Result<(WorkerId, Buried), String> {
+    /// The world's worker is reclaimed, and a new one takes its place.
+    async fn reclaim(&mut self) -> Result<(WorkerId, Reclaimed), String> {
         let dead = std::mem::replace(&mut self.worker, WorkerId::generate());
-        let buried = self.broker.bury(dead).await.map_err(|error| error.to_string())?;
-        Ok((dead, buried))
+        let reclaimed = self.broker.reclaim(dead).await.map_err(|error| error.to_string())?;
+        Ok((dead, reclaimed))
     }
 
     async fn losses(&self, job: &NewJob) -> Result<(Status, u32), String> {
@@ -49,8 +49,8 @@ pub(super) async fn taken_back(world: &mut World) -> Check {
     ensure(world.claim(2).await?.claims.len() == 2, "the worker gets the others")?;
     world.broker.cancel(jobs[2].id).await.map_err(|error| error.to_string())?;
     world.token().await;
-    let (dead, buried) = world.bury().await?;
-    ensure(buried == Buried { requeued: 1, failed: 0 }, "the one that is wanted is back")?;
+    let (dead, reclaimed) = world.reclaim().await?;
+    ensure(reclaimed == Reclaimed { requeued: 1, failed: 0 }, "the one that is wanted is back")?;
     ensure(world.token().await, "and wakes somebody")?;
     ensure(world.losses(&jobs[0]).await? == (Status::Running, 0), "the neighbour goes on")?;
     ensure(world.losses(&jobs[1]).await? == (Status::Queued, 1), "a loss is counted")?;
@@ -64,8 +64,8 @@ pub(super) async fn taken_back(world: &mut World) -> Check {
     ensure(attempts.len() == 1 && attempts[0].outcome == "lost", "the attempt is remembered")?;
     ensure(!world.is_listed(dead).await && world.is_listed(neighbour).await, "it is not listed")?;
 
-    let again = world.broker.bury(dead).await.map_err(|error| error.to_string())?;
-    ensure(again == Buried::default(), "a second burial finds nothing")?;
+    let again = world.broker.reclaim(dead).await.map_err(|error| error.to_string())?;
+    ensure(again == Reclaimed::default(), "a second reclaims finds nothing")?;
     ensure(world.claim(9).await?.claims[0].job.attempt == 1, "the next run is the first again")
 }
 
@@ -73,7 +73,7 @@ pub(super) async fn last_words(world: &mut World) -> Check {
     world.submit(&[world.job("{}"), world.job("{}")]).await?;
     let claim = world.claim(1).await?.claims.remove(0);
     let lease = claim.lease.key();
-    let (dead, _) = world.bury().await?;
+    let (dead, _) = world.reclaim().await?;
 
     world.worker = dead;
     let settlement = claim.lease.complete(Payload::json("1"));
@@ -88,7 +88,7 @@ pub(super) async fn last_words(world: &mut World) -> Check {
         want: 1,
         busy: 0,
     };
-    for strand in [Strand::First, Strand::Second] {
+    for strand in [Sequence::Primary, Sequence::Secondary] {
         let late = world.broker.exchange_on(strand, Partition::default(), &exchange).await;
         ensure(matches!(late, Err(Error::StaleExchange)), "the dead get no jobs")?;
     }
@@ -108,9 +108,9 @@ pub(super) async fn poison(world: &mut World) -> Check {
         let exchanged = world.claim(1).await?;
         ensure(exchanged.claims.len() == 1, "it is handed out")?;
         ensure(exchanged.drain == (loss > 2), "alone from its third run on")?;
-        let (_, buried) = world.bury().await?;
-        let expected = Buried { requeued: u64::from(loss < 5), failed: u64::from(loss == 5) };
-        ensure(buried == expected, "it is back until its fifth loss")?;
+        let (_, reclaimed) = world.reclaim().await?;
+        let expected = Reclaimed { requeued: u64::from(loss < 5), failed: u64::from(loss == 5) };
+        ensure(reclaimed == expected, "it is back until its fifth loss")?;
     }
     ensure(world.losses(&job).await? == (Status::Failed, 5), "then it has failed")?;
     ensure(world.length("ZCARD", "queue:story:failed").await == 1, "and is a dead letter")
@@ -125,7 +125,7 @@ pub(super) async fn reserved(world: &mut World) -> Check {
         .unwrap();
     world.busy = 1;
     ensure(world.claim(1).await?.drain, "a worker is chosen to run empty")?;
-    world.bury().await?;
+    world.reclaim().await?;
     ensure(world.claim(1).await?.drain, "another is chosen when it is dead")
 }
 
@@ -148,8 +148,8 @@ pub(super) async fn many(world: &mut World) -> Check {
         }
     }
     let held = ids.len() as u64;
-    let (_, buried) = world.bury().await?;
-    ensure(buried == Buried { requeued: held, failed: 0 }, "every one is back, once")?;
+    let (_, reclaimed) = world.reclaim().await?;
+    ensure(reclaimed == Reclaimed { requeued: held, failed: 0 }, "every one is back, once")?;
     let names: Vec<_> = queues.iter().map(QueueName::as_str).collect();
     ensure(world.ready(&names).await == held, "each in its queue")
 }

@@ -12,7 +12,7 @@ use crate::queue::QueueName;
 
 /// What a dead worker held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Buried {
+pub struct Reclaimed {
     /// Jobs that are ready again.
     pub requeued: u64,
     /// Jobs that failed because they were lost too often.
@@ -30,26 +30,26 @@ impl Broker {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away; some may have been taken back. Ask again.
-    pub async fn bury(&self, worker: WorkerId) -> Result<Buried, Error> {
-        let mut buried = Buried::default();
+    pub async fn reclaim(&self, worker: WorkerId) -> Result<Reclaimed, Error> {
+        let mut reclaimed = Reclaimed::default();
         for partition in self.partitions() {
             // First the worker is made known as dead: from then on it gets no new jobs, and the queues listed after that
             // are all where it can hold any.
-            self.bury_in(partition, worker, &[], &mut buried).await?;
+            self.reclaim_in(partition, worker, &[], &mut reclaimed).await?;
             let queues = self.every_queue(partition).await?;
             for queues in queues.chunks(QUEUES) {
-                self.bury_in(partition, worker, queues, &mut buried).await?;
+                self.reclaim_in(partition, worker, queues, &mut reclaimed).await?;
             }
         }
-        Ok(buried)
+        Ok(reclaimed)
     }
 
-    async fn bury_in(
+    async fn reclaim_in(
         &self,
         partition: Partition,
         worker: WorkerId,
         mut queues: &[QueueName],
-        buried: &mut Buried,
+        reclaimed: &mut Reclaimed,
     ) -> Result<(), Error> {
         let mut cursor = "0".to_owned();
         loop {
@@ -59,10 +59,10 @@ impl Broker {
                     command.arg(queue.as_str());
                 });
             };
-            let reply = self.link.call(Call::new(Function::Bury, partition), arguments).await?;
+            let reply = self.link.call(Call::new(Function::Reclaim, partition), arguments).await?;
             let [requeued, failed, done, next] = reply::fields(reply)?;
-            buried.requeued += reply::unsigned(&requeued)?;
-            buried.failed += reply::unsigned(&failed)?;
+            reclaimed.requeued += reply::unsigned(&requeued)?;
+            reclaimed.failed += reply::unsigned(&failed)?;
             let done = usize::try_from(reply::unsigned(&done)?).unwrap_or(usize::MAX);
             queues = queues.get(done..).unwrap_or_default();
             cursor = reply::text(next)?;

@@ -37,7 +37,7 @@ fn of_each_receiver() -> LogLimits<String> {
 /// How we introduce ourselves.
 const USER_AGENT: &str = concat!("crunch/", env!("CARGO_PKG_VERSION"));
 
-pub(super) struct Courier {
+pub(super) struct DeliveryHandler {
     pub(super) broker: Broker,
     pub(super) webhooks: Arc<Webhooks>,
     pub(super) post: Post,
@@ -47,12 +47,12 @@ pub(super) struct Courier {
 }
 
 /// What there is to deliver, and where.
-struct Letter {
+struct Delivery {
     order: DeliveryOrder,
     target: Target,
 }
 
-impl Courier {
+impl DeliveryHandler {
     /// Makes a delivery; always ends, within an attempt's time and the broker's.
     pub(super) async fn deliver(&self, claim: Claim) -> Settlement {
         let settlement = self.make(claim).await;
@@ -63,30 +63,30 @@ impl Courier {
     async fn make(&self, claim: Claim) -> Settlement {
         // The function that ends a job makes the delivery: its payload always comes with the claim.
         let Claim { lease, job, .. } = claim;
-        let letter = match read(&job) {
-            Ok(letter) => letter,
+        let delivery = match read(&job) {
+            Ok(delivery) => delivery,
             Err(error) => return lease.fail(error),
         };
-        let Some(_share) = self.shares.take(letter.target.authority()) else {
+        let Some(_share) = self.shares.take(delivery.target.authority()) else {
             // Uncharged, and after a while: the receiver is busy with others of ours.
             return lease.release(ReleaseCause::Receiver);
         };
-        match self.hurry.run_until_cancelled(self.attempt(&job, &letter)).await {
+        match self.hurry.run_until_cancelled(self.attempt(&job, &delivery)).await {
             None => lease.release(ReleaseCause::Shutdown),
             Some(Err(error)) => {
                 if let Some(left_out) = UNREAD.admit() {
-                    tracing::warn!(job.id = %letter.order.job, %error, left_out, "cannot read the job of a webhook from Redis, retrying");
+                    tracing::warn!(job.id = %delivery.order.job, %error, left_out, "cannot read the job of a webhook from Redis, retrying");
                 }
                 // Uncharged: the receiver was not asked. And not at once: Redis is to come back first.
                 lease.release(ReleaseCause::Machine(error.to_string()))
             }
-            Some(Ok(verdict)) => settle(lease, &job, &letter, verdict),
+            Some(Ok(verdict)) => settle(lease, &job, &delivery, verdict),
         }
     }
 
     /// An attempt, and what follows from it.
-    async fn attempt(&self, job: &ClaimedJob, letter: &Letter) -> Result<Verdict, Error> {
-        let ended = match self.broker.job(letter.order.job).await? {
+    async fn attempt(&self, job: &ClaimedJob, delivery: &Delivery) -> Result<Verdict, Error> {
+        let ended = match self.broker.job(delivery.order.job).await? {
             Lookup::Found(job) => Some(job),
             Lookup::Gone(_) | Lookup::Unknown => None,
         };
@@ -95,16 +95,16 @@ impl Courier {
             max_attempts: job.options.max_attempts,
             delays: &self.webhooks.delays,
         };
-        let request = match self.request(job, letter, message::write(&letter.order, ended)) {
+        let request = match self.request(job, delivery, message::write(&delivery.order, ended)) {
             Ok(request) => request,
             Err(error) => return Ok(Verdict::GivenUp(invalid(&error))),
         };
-        let sent = self.post.send(&self.webhooks.guard, &letter.target, request);
+        let sent = self.post.send(&self.webhooks.guard, &delivery.target, request);
         let verdict = match tokio::time::timeout(ATTEMPT, sent).await {
             Ok(Ok(answer)) => plan.answered(&answer),
             Ok(Err(why)) => {
                 if let Unanswered::Unreachable(error) = &why {
-                    tracing::debug!(job.id = %letter.order.job, to = %letter.target, %error, "no connection");
+                    tracing::debug!(job.id = %delivery.order.job, to = %delivery.target, %error, "no connection");
                 }
                 plan.unanswered(&why)
             }
@@ -112,7 +112,7 @@ impl Courier {
         };
         if matches!(verdict, Verdict::Gone(_)) {
             // Before it is settled: if we die in between, the receiver says so once more.
-            self.broker.mute(letter.order.job).await?;
+            self.broker.mute(delivery.order.job).await?;
         }
         Ok(verdict)
     }
@@ -122,13 +122,13 @@ impl Courier {
     fn request(
         &self,
         job: &ClaimedJob,
-        letter: &Letter,
+        delivery: &Delivery,
         body: Vec<u8>,
     ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let (id, seconds) = (job.id.to_string(), Timestamp::now().unix_ms() / 1000);
         let signature = self.webhooks.secrets.sign(&id, seconds, &body);
-        let mut request = Request::post(letter.target.path_and_query())
-            .header(header::HOST, letter.target.authority())
+        let mut request = Request::post(delivery.target.path_and_query())
+            .header(header::HOST, delivery.target.authority())
             .header(header::USER_AGENT, USER_AGENT)
             .header(header::CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
@@ -144,23 +144,23 @@ impl Courier {
     }
 }
 
-fn read(job: &ClaimedJob) -> Result<Letter, JobError> {
+fn read(job: &ClaimedJob) -> Result<Delivery, JobError> {
     let order: DeliveryOrder =
         serde_json::from_slice(&job.payload.bytes).map_err(|error| invalid(&error))?;
     let target = order.url.parse().map_err(|error| invalid(&error))?;
-    Ok(Letter { order, target })
+    Ok(Delivery { order, target })
 }
 
 fn invalid(error: &dyn std::error::Error) -> JobError {
     JobError::permanent(ErrorCode::payload_invalid(), error.to_string())
 }
 
-fn settle(lease: Lease, job: &ClaimedJob, letter: &Letter, verdict: Verdict) -> Settlement {
-    let (ended, to, attempt) = (letter.order.job, &letter.target, job.attempt);
+fn settle(lease: Lease, job: &ClaimedJob, delivery: &Delivery, verdict: Verdict) -> Settlement {
+    let (ended, to, attempt) = (delivery.order.job, &delivery.target, job.attempt);
     match verdict {
         Verdict::Delivered { status } => {
             tracing::debug!(job.id = %ended, %to, attempt, status, "webhook delivered");
-            let result = json!({ "event": event(letter.order.status), "status": status });
+            let result = json!({ "event": event(delivery.order.status), "status": status });
             lease.complete(Payload::json(result.to_string()))
         }
         Verdict::Again { error, delay } => {
