@@ -126,6 +126,7 @@ packages_of() {
     dnf:promtool) echo golang-github-prometheus ;;
     *:promtool) echo prometheus ;;
     dnf:shellcheck) echo ShellCheck ;;
+    apt-get:luacheck) echo lua-check ;;
     brew:flock) echo flock ;;
     *:flock) echo util-linux ;;
     *) echo "$2" ;;

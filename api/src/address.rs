@@ -1,8 +1,9 @@
-//! Which addresses are one client.
+//! Groups addresses into clients.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whoever is counted as one client: an address, or a network of IPv6, of which everybody has a whole one (RFC 6177).
+/// Returns what counts as one client: an IPv4 address, or an IPv6 network of 64 bits, since every site has at least one
+/// of these (RFC 6177).
 pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -1,4 +1,4 @@
-//! `crunch-api audit`: looks whether everything in Redis is where it should be, and puts it right if asked to.
+//! `crunch-api audit`: checks the consistency of the data in Redis, and repairs it with `--heal`.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -10,36 +10,36 @@ use serde_json::{Value, json};
 use crate::config::AuditOptions;
 use crate::error::Error;
 
-/// How often a terminal is told how far it is.
-const TOLD_EVERY: Duration = Duration::from_millis(200);
+/// How often the progress on a terminal is updated.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Audits once and prints the account.
+/// Audits once and prints the report.
 pub(crate) fn run(config: &BrokerConfig, options: &AuditOptions) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let started = Instant::now();
     let audit = runtime.block_on(audit(config, options))?;
-    let account = match options.json {
+    let report = match options.json {
         true => format!("{}\n", as_json(&audit, started.elapsed())),
         false => as_text(&audit, &config.key_prefix, started.elapsed()),
     };
-    // Nobody may be reading; the exit code tells it too.
-    let _ = std::io::stdout().write_all(account.as_bytes());
+    // A write error is ignored: standard output may be closed, and the exit code carries the result.
+    let _ = std::io::stdout().write_all(report.as_bytes());
     if audit.is_clean() {
         return Ok(());
     }
     let advice = match options.heal {
-        true if audit.has_more => "; more was wrong than one run heals, so run it again",
-        true => "; docs/operations.md tells what to do about each",
-        false => "; `crunch-api audit --heal` puts right what it can",
+        true if audit.has_more => "; there is more to heal than one run does, run it again",
+        true => "; docs/operations.md describes what to do about each",
+        false => "; `crunch-api audit --heal` repairs what it can",
     };
     Err(Error::Unclean { found: audit.found(), left: audit.left(), advice })
 }
 
 async fn audit(config: &BrokerConfig, options: &AuditOptions) -> Result<Audit, broker::Error> {
     let broker = Broker::new(config)?;
-    let mut ticker = Ticker::new();
-    let audited = broker.audit(|progress| ticker.tell(progress)).await;
-    ticker.end();
+    let mut line = ProgressLine::new();
+    let audited = broker.audit(|progress| line.update(progress)).await;
+    line.clear();
     let mut audit = audited?;
     if options.heal {
         broker.heal(&mut audit).await?;
@@ -47,20 +47,20 @@ async fn audit(config: &BrokerConfig, options: &AuditOptions) -> Result<Audit, b
     Ok(audit)
 }
 
-/// Tells a person at a terminal how far the audit is; nobody else.
-struct Ticker {
+/// Shows the progress of the audit on standard error if that is a terminal.
+struct ProgressLine {
     shown: bool,
-    told: Instant,
+    updated: Instant,
 }
 
-impl Ticker {
+impl ProgressLine {
     fn new() -> Self {
-        Self { shown: std::io::stderr().is_terminal(), told: Instant::now() }
+        Self { shown: std::io::stderr().is_terminal(), updated: Instant::now() }
     }
 
-    fn tell(&mut self, progress: AuditProgress) {
-        if self.shown && self.told.elapsed() >= TOLD_EVERY {
-            self.told = Instant::now();
+    fn update(&mut self, progress: AuditProgress) {
+        if self.shown && self.updated.elapsed() >= PROGRESS_INTERVAL {
+            self.updated = Instant::now();
             let AuditProgress { keys, entries } = progress;
             let line =
                 format!("\r\x1b[Kauditing: {keys} keys, {entries} entries of lists and sets");
@@ -68,14 +68,14 @@ impl Ticker {
         }
     }
 
-    fn end(&self) {
+    fn clear(&self) {
         if self.shown {
             let _ = std::io::stderr().write_all(b"\r\x1b[K");
         }
     }
 }
 
-/// A table of what was found, and a line that sums it up.
+/// Formats the findings as a table, followed by a summary.
 fn as_text(audit: &Audit, prefix: &KeyPrefix, took: Duration) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
@@ -104,7 +104,7 @@ fn as_text(audit: &Audit, prefix: &KeyPrefix, took: Duration) -> String {
         let undecided = audit.undecided;
         let _ = writeln!(
             text,
-            "{undecided} suspicions about jobs deep inside long lists are undecided"
+            "{undecided} suspected findings about jobs deep inside long lists are undecided"
         );
     }
     text

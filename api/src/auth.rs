@@ -1,6 +1,7 @@
-//! Who asks, and what they may do. The routes declare what they need; this decides before a handler runs.
+//! Authenticates callers and checks their rights. The routes declare what they need; this module decides before a
+//! handler runs.
 //!
-//! Never says why a key was not taken: whoever guesses learns nothing.
+//! Never reports why a key was rejected, so that guessing keys reveals nothing.
 
 mod file;
 mod key;
@@ -33,30 +34,30 @@ use self::key::SecretHash;
 use crate::problem::{BURST, INTERNAL, Problem, UNAUTHORIZED};
 use crate::rate::Rate;
 
-/// What keys and tickets begin with.
+/// Prefixes of keys and tickets.
 pub(crate) const SECRETS: [&str; 2] = [key::PREFIX, ticket::PREFIX];
 
-/// How callers are known.
+/// How callers are authenticated.
 #[derive(Debug, Clone)]
 pub(crate) enum Authority {
-    /// Not at all: anybody may do anything.
+    /// Not at all: every caller may do everything.
     Off,
-    /// By their keys.
+    /// By their API keys.
     Keys(Arc<KeyRing>),
 }
 
-/// Whoever sent a request that was let in.
+/// The sender of an authorized request.
 #[derive(Debug, Clone)]
-pub(crate) struct Caller(Known);
+pub(crate) struct Caller(IdentifiedBy);
 
 #[derive(Debug, Clone)]
-enum Known {
-    /// Only by address, where nobody must show a key.
+enum IdentifiedBy {
+    /// Only the address, where no key is required.
     Address(Option<IpAddr>),
     Key(Arc<Key>),
 }
 
-/// Who is limited together.
+/// The unit to which rate limits apply.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Identity {
     Key(KeyId),
@@ -64,57 +65,61 @@ pub(crate) enum Identity {
 }
 
 impl Caller {
-    /// Whether jobs of that queue are the caller's business.
+    /// Whether the caller may use jobs of the queue.
     pub(crate) fn may_use(&self, queue: &QueueName) -> bool {
         self.queues().is_none_or(|queues| queues.contains(queue))
     }
 
-    /// The only queues the caller may use; `None` if it may use all.
+    /// Returns the only queues the caller may use; `None` if it may use all.
     pub(crate) fn queues(&self) -> Option<&BTreeSet<QueueName>> {
         match &self.0 {
-            Known::Address(_) => None,
-            Known::Key(key) => key.queues.as_ref().map(Queues::names),
+            IdentifiedBy::Address(_) => None,
+            IdentifiedBy::Key(key) => key.queues.as_ref().map(Queues::names),
         }
     }
 
-    /// Whose idempotency keys these are: those of two callers never meet.
+    /// Returns the namespace of the caller's idempotency keys: those of two callers never collide.
     pub(crate) fn idempotency_scope(&self) -> String {
         match &self.0 {
-            // As it was before there were API keys: clients that repeat a request over an upgrade get the same job.
-            Known::Address(_) => "anonymous".to_owned(),
-            Known::Key(key) => format!("key {}", key.id),
+            // Unchanged since before API keys existed: clients that repeat a request across an upgrade get the same
+            // job.
+            IdentifiedBy::Address(_) => "anonymous".to_owned(),
+            IdentifiedBy::Key(key) => format!("key {}", key.id),
         }
     }
 
-    /// Who is limited together with this caller.
+    /// Returns the unit to which the caller's rate limit applies.
     pub(crate) fn identity(&self) -> Identity {
         match &self.0 {
-            Known::Address(address) => Identity::Address(*address),
-            Known::Key(key) => Identity::Key(key.id.clone()),
+            IdentifiedBy::Address(address) => Identity::Address(*address),
+            IdentifiedBy::Key(key) => Identity::Key(key.id.clone()),
         }
     }
 
-    /// The rate that the caller's key was given.
+    /// Returns the rate of the caller's key, if it has its own.
     pub(crate) fn own_rate(&self) -> Option<Rate> {
         match &self.0 {
-            Known::Address(_) => None,
-            Known::Key(key) => key.rate,
+            IdentifiedBy::Address(_) => None,
+            IdentifiedBy::Key(key) => key.rate,
         }
     }
 
-    /// A ticket for a job's stream by this caller's right. Where nobody must show anything it opens what is open.
+    /// Issues a ticket for a job's stream, with this caller's rights. Where no key is required, the stream is open
+    /// anyway.
     pub(crate) fn ticket(&self, job: JobId) -> Ticket {
         let now = Timestamp::now();
         match &self.0 {
-            Known::Address(_) => Ticket::issue(&KeyId::nobody(), &SecretHash::NOTHING, job, now),
-            Known::Key(key) => Ticket::issue(&key.id, &key.hash, job, now),
+            IdentifiedBy::Address(_) => {
+                Ticket::issue(&KeyId::nobody(), &SecretHash::NOTHING, job, now)
+            }
+            IdentifiedBy::Key(key) => Ticket::issue(&key.id, &key.hash, job, now),
         }
     }
 
     pub(crate) fn has(&self, scope: Scope) -> bool {
         match &self.0 {
-            Known::Address(_) => true,
-            Known::Key(key) => key.scopes.allow(scope),
+            IdentifiedBy::Address(_) => true,
+            IdentifiedBy::Key(key) => key.scopes.allow(scope),
         }
     }
 }
@@ -123,39 +128,43 @@ impl FromRequest for Caller {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
-    /// Set by `routes/guard.rs`; a route that went around it serves nobody.
+    /// The caller is set by `routes/guard.rs`; a route that bypasses it answers every request with 500.
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let caller = request.extensions().get::<Self>().cloned();
-        ready(caller.ok_or_else(|| Problem::new(INTERNAL, "nobody was let in")))
+        ready(caller.ok_or_else(|| {
+            tracing::error!("a route has no caller: it bypasses the guard");
+            Problem::new(INTERNAL, "internal error")
+        }))
     }
 }
 
-/// Anybody may send keys: one line for a burst. Who sends them stands in the log of a proxy, or in the metrics how many.
-static REFUSED: LogLimit = LogLimit::new(BURST);
-static TICKETS_REFUSED: LogLimit = LogLimit::new(BURST);
+/// Any client can cause these lines: a burst logs one. The senders are in the log of a proxy, their number is in the
+/// metrics.
+static REJECTED_KEYS: LogLimit = LogLimit::new(BURST);
+static REJECTED_TICKETS: LogLimit = LogLimit::new(BURST);
 
-/// How to show a key (RFC 6750, section 3).
-pub(crate) const CHALLENGE: &str = "Bearer idempotency_scope=\"crunch\"";
+/// The value of `WWW-Authenticate`: how to send a key (RFC 6750, section 3).
+pub(crate) const CHALLENGE: &str = "Bearer realm=\"crunch\"";
 
 impl Authority {
-    /// Who shows a ticket instead of a key. Beside a key it is not looked at: one of them may have been put there by somebody
-    /// else.
+    /// Authenticates a request by its ticket. A ticket together with a key is rejected: one of them may come from a
+    /// third party.
     pub(crate) fn redeem(
         &self,
         ticket: &str,
         request: &ServiceRequest,
         address: Option<IpAddr>,
     ) -> Result<Caller, Problem> {
-        let Self::Keys(ring) = self else { return Ok(Caller(Known::Address(address))) };
+        let Self::Keys(ring) = self else { return Ok(Caller(IdentifiedBy::Address(address))) };
         let job = request.match_info().get("id").and_then(|id| id.parse().ok());
         let alone = !request.headers().contains_key(header::AUTHORIZATION);
         let ticket: Option<Ticket> = ticket.parse().ok().filter(|_| alone);
         let key = ticket.zip(job).and_then(|(ticket, job)| ring.find_by_ticket(&ticket, job));
-        key.map(|key| Caller(Known::Key(key))).ok_or_else(|| {
-            if let Some(left_out) = TICKETS_REFUSED.admit() {
-                tracing::info!(?address, left_out, "a ticket for a stream was refused");
+        key.map(|key| Caller(IdentifiedBy::Key(key))).ok_or_else(|| {
+            if let Some(left_out) = REJECTED_TICKETS.admit() {
+                tracing::info!(?address, left_out, "stream ticket rejected");
             }
-            let detail = "the ticket does not open this stream, is beside a key, or its 60 seconds are over: POST /stream-tickets makes another";
+            let detail = "the ticket is not for this stream, is sent together with a key, or has expired after 60 seconds: POST /stream-tickets issues another";
             Problem::new(UNAUTHORIZED, detail).header(header::WWW_AUTHENTICATE, CHALLENGE)
         })
     }
@@ -166,28 +175,29 @@ impl Authority {
         address: Option<IpAddr>,
     ) -> Result<Caller, Problem> {
         let ring = match self {
-            Self::Off => return Ok(Caller(Known::Address(address))),
+            Self::Off => return Ok(Caller(IdentifiedBy::Address(address))),
             Self::Keys(ring) => ring,
         };
         let mut given = headers.get_all(header::AUTHORIZATION);
         let Some(first) = given.next() else {
-            let detail = "an API key is needed: Authorization: Bearer crk_\u{2026}";
+            let detail = "an API key is required: Authorization: Bearer crk_\u{2026}";
             return Err(
                 Problem::new(UNAUTHORIZED, detail).header(header::WWW_AUTHENTICATE, CHALLENGE)
             );
         };
-        // Two keys are no key: one of them may have been put there by somebody else.
+        // Two keys are rejected: one of them may come from a third party.
         let only = given.next().is_none().then_some(first);
         let token = only.and_then(|value| Token::from_header(value.to_str().ok()?));
-        token.and_then(|token| ring.find(&token)).map(|key| Caller(Known::Key(key))).ok_or_else(
-            || {
-                if let Some(left_out) = REFUSED.admit() {
-                    tracing::info!(?address, left_out, "an API key was refused");
+        token
+            .and_then(|token| ring.find(&token))
+            .map(|key| Caller(IdentifiedBy::Key(key)))
+            .ok_or_else(|| {
+                if let Some(left_out) = REJECTED_KEYS.admit() {
+                    tracing::info!(?address, left_out, "API key rejected");
                 }
                 let challenge = format!("{CHALLENGE}, error=\"invalid_token\"");
-                Problem::new(UNAUTHORIZED, "the API key is not one that is taken here")
+                Problem::new(UNAUTHORIZED, "the API key is not valid")
                     .header(header::WWW_AUTHENTICATE, &challenge)
-            },
-        )
+            })
     }
 }

@@ -1,4 +1,4 @@
-//! Reading a request's body within its limits: type and encoding first, then size while it streams.
+//! Reads request bodies within their limits: type and encoding first, then size while they stream.
 
 pub(crate) mod unused;
 
@@ -18,22 +18,23 @@ use crate::problem::{
     BROKEN_BODY, Problem, TIMEOUT, TOO_LARGE, UNSUPPORTED_ENCODING, UNSUPPORTED_MEDIA_TYPE,
 };
 
-/// A whole body must have arrived by then.
+/// Time limit for a whole body to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Until then a body may be as slow as it likes: connections have to get going.
+/// Before this time no minimum rate applies: connections start slowly.
 const RATE_GRACE: Duration = Duration::from_secs(5);
-/// From then on it must have come at this rate, in bytes a second: slower than any line that anybody uses.
+/// The minimum average rate after that, in bytes a second: slower than any connection in use.
 const LEAST_RATE: u64 = 1024;
 
-/// What the body is, if it is not encoded and one of the accepted types; any type will do while nobody knows which.
+/// Returns the content type of a body that is not encoded and of an accepted type; `None` accepts every type, while the
+/// accepted ones are not known.
 pub(crate) fn content_type(
     request: &HttpRequest,
     accepted: Option<&[ContentType]>,
 ) -> Result<ContentType, Problem> {
     if !is_plain(request) {
         let problem =
-            Problem::new(UNSUPPORTED_ENCODING, "bodies are taken without Content-Encoding");
+            Problem::new(UNSUPPORTED_ENCODING, "bodies are accepted only without Content-Encoding");
         return Err(problem.header(header::ACCEPT_ENCODING, "identity"));
     }
     let mut given = request.headers().get_all(header::CONTENT_TYPE);
@@ -42,16 +43,17 @@ pub(crate) fn content_type(
     let fits = |given: &ContentType| accepted.is_none_or(|accepted| accepted.contains(given));
     parsed.filter(fits).ok_or_else(|| {
         let Some(accepted) = accepted else {
-            let detail = "one Content-Type must say what the body is";
+            let detail = "exactly one Content-Type header is required";
             return Problem::new(UNSUPPORTED_MEDIA_TYPE, detail).header(header::ACCEPT, "*/*");
         };
         let list = accepted.iter().map(ContentType::as_str).collect::<Vec<_>>().join(", ");
-        let detail = format!("the body must be {list}, and one Content-Type must say so");
+        let detail =
+            format!("the body must be {list}, declared by exactly one Content-Type header");
         Problem::new(UNSUPPORTED_MEDIA_TYPE, detail).header(header::ACCEPT, &list)
     })
 }
 
-/// Whether no encoding was applied, or only the one that changes nothing.
+/// Whether the body has no content encoding, or only `identity`.
 fn is_plain(request: &HttpRequest) -> bool {
     let mut encodings = request.headers().get_all(header::CONTENT_ENCODING);
     encodings.all(|encoding| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
@@ -69,11 +71,11 @@ pub(crate) async fn read(
     if length.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    let (begun, mut gathered) = (Instant::now(), Gathered::new(budget, length.unwrap_or(limit)));
-    while let Some(chunk) = arriving(&mut body, begun, gathered.len() as u64).await? {
+    let (started, mut gathered) = (Instant::now(), Gathered::new(budget, length.unwrap_or(limit)));
+    while let Some(chunk) = arriving(&mut body, started, gathered.len() as u64).await? {
         let chunk = chunk.map_err(|error| {
-            tracing::debug!(%error, "a body broke off");
-            Problem::new(BROKEN_BODY, "the body is not whole, or its chunks are not well formed")
+            tracing::debug!(%error, "incomplete request body");
+            Problem::new(BROKEN_BODY, "the body is incomplete, or its chunks are malformed")
         })?;
         if (gathered.len() + chunk.len()) as u64 > limit {
             return Err(too_large(limit));
@@ -83,17 +85,17 @@ pub(crate) async fn read(
     Ok(gathered.whole())
 }
 
-/// A body as far as it has arrived. What it takes is asked of the budget before it is allocated, and only for what arrives:
-/// to announce a large body costs nothing.
+/// The part of a body that has arrived. Memory is reserved in the budget before it is allocated, and only for bytes
+/// that arrive: announcing a large body costs nothing.
 #[derive(Debug)]
 pub(crate) struct Gathered {
     bytes: Vec<u8>,
     share: Share,
-    /// No more will come.
+    /// Upper limit of the length.
     most: usize,
 }
 
-/// The first allocation unless more has come; later ones are twice as large as the one before.
+/// Size of the first allocation unless more has arrived; each later one is twice as large as the one before.
 const FIRST_PART: usize = 1024;
 
 impl Gathered {
@@ -107,7 +109,7 @@ impl Gathered {
     }
 
     /// # Errors
-    /// If there is no room for more.
+    /// If the budget has no room.
     pub(crate) fn add(&mut self, part: &[u8]) -> Result<(), Problem> {
         let needed = self.len() + part.len();
         if needed > self.bytes.capacity() {
@@ -120,30 +122,30 @@ impl Gathered {
         Ok(())
     }
 
-    /// The bytes, counted until the last of them is dropped.
+    /// Returns the bytes, counted until the last of them is dropped.
     pub(crate) fn whole(self) -> Bytes {
         self.share.keep(self.bytes)
     }
 }
 
-/// The next part of a body of which so much has come; 408 if it comes too slowly.
+/// Reads the next part of a body of which `arrived` bytes have arrived; 408 if it arrives too slowly.
 async fn arriving<S: Stream + Unpin>(
     body: &mut S,
-    begun: Instant,
+    started: Instant,
     arrived: u64,
 ) -> Result<Option<S::Item>, Problem> {
-    // What has come is enough until then.
+    // Until then, the bytes that have arrived satisfy the minimum rate.
     let enough = RATE_GRACE.max(Duration::from_secs(arrived / LEAST_RATE));
     let time_limit = enough.min(BODY_DEADLINE);
-    let next = tokio::time::timeout_at(begun + time_limit, body.next()).await;
+    let next = tokio::time::timeout_at(started + time_limit, body.next()).await;
     next.map_err(|_| match time_limit == BODY_DEADLINE {
         true => Problem::new(TIMEOUT, "the body did not arrive within 30 seconds"),
         false => Problem::new(TIMEOUT, "the body arrives more slowly than 1 KiB a second"),
     })
 }
 
-/// A body that may be of any length and is taken while it comes. Only the time it is waited for counts, not the time its
-/// parts take to be used.
+/// A body of any length that is processed while it arrives. Only the time spent waiting for it counts, not the time to
+/// process its parts.
 pub(crate) struct Arriving {
     body: web::Payload,
     waited: Duration,
@@ -155,28 +157,28 @@ impl Arriving {
         Self { body, waited: Duration::ZERO, arrived: 0 }
     }
 
-    /// The next part; `None` at the end.
+    /// Reads the next part; `None` at the end.
     ///
     /// # Errors
-    /// If it broke off, or comes too slowly.
+    /// If the body is incomplete, or arrives too slowly.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         let enough = RATE_GRACE.max(Duration::from_secs(self.arrived / LEAST_RATE));
         let time_limit = enough.saturating_sub(self.waited).min(BODY_DEADLINE);
-        let begun = Instant::now();
+        let started = Instant::now();
         let next = tokio::time::timeout(time_limit, self.body.next()).await;
-        self.waited += begun.elapsed();
+        self.waited += started.elapsed();
         let slow = |_| Problem::new(TIMEOUT, "the body arrives more slowly than 1 KiB a second");
         let chunk = next.map_err(slow)?.transpose().map_err(|error| {
-            tracing::debug!(%error, "a body broke off");
-            Problem::new(BROKEN_BODY, "the body broke off")
+            tracing::debug!(%error, "incomplete request body");
+            Problem::new(BROKEN_BODY, "the body is incomplete")
         })?;
         self.arrived += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         Ok(chunk)
     }
 }
 
-/// 413, telling the limit.
+/// 413 with the limit.
 pub(crate) fn too_large(limit: u64) -> Problem {
-    Problem::new(TOO_LARGE, format!("at most {limit} bytes are taken"))
+    Problem::new(TOO_LARGE, format!("at most {limit} bytes are accepted"))
         .with("max_bytes", json!(limit))
 }

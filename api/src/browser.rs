@@ -1,9 +1,9 @@
-//! What a browser may do here on behalf of a page: a browser reaches what its user reaches, so "only this machine" does not
-//! mean "only this person".
+//! Restricts what a browser may do on behalf of a page: a browser reaches what its user reaches, so an API that only
+//! this machine can reach is still open to pages of other sites.
 //!
-//! Pages of other origins may not change anything, keys or not, unless their origin is configured. An API without keys answers
-//! only to names it knows: a page whose name was made to point here (DNS rebinding) would count as one of our own. Never a
-//! replacement for keys: a client that is no browser can send any header.
+//! Pages of other origins may not change anything, with or without keys, unless their origin is configured. An API
+//! without keys serves only known host names: a page whose name resolves to this API (DNS rebinding) would count as
+//! same-origin. This does not replace keys: a client that is not a browser can send any header.
 
 mod cors;
 mod host;
@@ -20,17 +20,18 @@ use self::host::Place;
 use crate::links::{PROBES, PublicUrl};
 use crate::problem::{CROSS_SITE_REQUEST, INVALID_HOST, MISDIRECTED_REQUEST, Problem};
 
-/// Whether a page of one of our own origins, or none at all, sent a request (Fetch Metadata).
+/// The header by which a browser reports whether a page of the same site, or none at all, sent a request (Fetch
+/// Metadata).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
-/// No more of a header is repeated to its sender than tells which one it was.
+/// A longer header value is not repeated to its sender.
 const REPEATED_BYTES: usize = 100;
 
-/// Whom browsers may come from, and under which names.
+/// From which origins browsers may send requests, and to which host names.
 #[derive(Debug)]
 pub(crate) struct Browsers {
-    /// The names that an API without keys serves; `None`: callers show keys, which no page has by itself.
+    /// Host names that an API without keys serves; `None`: callers send keys, which no page has by itself.
     names: Option<HostNames>,
-    /// Origins whose pages may do what this API's own may, and may read the answers.
+    /// Origins whose pages have the rights of this API's own pages, and may read the answers.
     allowed: Origins,
     /// The origin of the public URL.
     own: Option<Origin>,
@@ -43,7 +44,8 @@ impl Browsers {
         Self { names, allowed, own }
     }
 
-    /// Lets a request pass, or answers it: a preflight, or a refusal.
+    /// Checks a request: returns `None` if it is accepted, an answer if it is a preflight, or a problem if it is
+    /// rejected.
     pub(crate) fn judge(&self, request: &RequestHead) -> Result<Option<HttpResponse>, Problem> {
         let place = place_of(request)?;
         if !PROBES.contains(&request.uri.path()) {
@@ -66,7 +68,7 @@ impl Browsers {
         let site = request.headers().get(SEC_FETCH_SITE).map(|site| site.as_bytes());
         let site_fits = match site {
             None | Some(b"same-origin" | b"none") => true,
-            // The origin decides; a request without one came from elsewhere.
+            // The Origin header decides; a request without one is cross-site.
             Some(b"same-site") => origin.is_some(),
             Some(_) => false,
         };
@@ -79,19 +81,21 @@ impl Browsers {
             return Ok(());
         }
         let detail = format!(
-            "without API keys only known names are served, and {place} is none of them: CRUNCH_API_HOSTS adds names"
+            "without API keys only known host names are served, and {place} is not one of them: CRUNCH_API_HOSTS adds names"
         );
         Err(Problem::new(MISDIRECTED_REQUEST, detail))
     }
 
-    /// Whether an origin is this API as the client reaches it. A proxy may have taken TLS off, so the scheme is not compared.
+    /// Whether an origin is this API as the client reaches it. A proxy may have terminated TLS, so the scheme is not
+    /// compared.
     fn is_own(&self, origin: &Origin, place: Option<&Place>) -> bool {
         self.own.as_ref() == Some(origin) || place.is_some_and(|place| origin.is_at(place))
     }
 }
 
-/// Where a request was sent to; `None` for HTTP/1.0 without a Host, which no browser sends. An absolute target takes precedence
-/// over the header (RFC 9112, section 3.2.2). Several headers, and none in HTTP/1.1, are refused before.
+/// Returns the host a request was sent to; `None` for HTTP/1.0 without a Host, which no browser sends. An absolute
+/// target takes precedence over the header (RFC 9112, section 3.2.2). Several headers, and none in HTTP/1.1, are
+/// rejected earlier.
 fn place_of(request: &RequestHead) -> Result<Option<Place>, Problem> {
     let header = request.headers().get(header::HOST);
     let text = match (request.uri.authority(), header) {
@@ -114,7 +118,7 @@ fn foreign(request: &RequestHead) -> Problem {
         None => "pages of other sites".to_owned(),
     };
     let detail = format!(
-        "{who} may not change anything here: CRUNCH_API_CORS_ORIGINS lists the origins that may, and CRUNCH_PUBLIC_URL is this API's own"
+        "{who} may not change anything: CRUNCH_API_CORS_ORIGINS lists the origins that may, CRUNCH_PUBLIC_URL has this API's own"
     );
     Problem::new(CROSS_SITE_REQUEST, detail)
 }

@@ -1,7 +1,7 @@
-//! How many bytes this API holds for its clients, all together: limits of each body say nothing of their sum.
+//! Limits the bytes this API holds for all its clients together: limits for each body do not limit their sum.
 //!
-//! What is held is counted by what is allocated, from the first byte that arrives until the last copy is dropped. Never
-//! waits: whoever finds no room is refused at once, and what it held is free for others.
+//! Counts allocated bytes, from the first byte that arrives until the last copy is dropped. Never waits: a request that
+//! finds no room is rejected at once, and its bytes are free for others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,37 +14,38 @@ use tokio::time::timeout;
 use crate::metrics::{self, Sum};
 use crate::problem::{OVERLOADED, Problem};
 
-/// A head or an answer of this size costs no more than its connection does, and is served whatever others hold.
+/// A head or an answer up to this size costs no more than its connection does, and is served whatever others hold.
 pub(crate) const SMALL: u64 = 16 * 1024;
 
 /// The budgets of one API.
 #[derive(Debug)]
 pub(crate) struct Budgets {
-    /// Bodies of requests, until Redis has what is in them.
+    /// Request bodies, until Redis has their content.
     pub(crate) requests: Arc<Budget>,
-    /// Answers, until the client has taken them. Apart from the requests, so that submissions never keep results from
-    /// being read, nor the other way round.
+    /// Answers, until the client has received them. Separate from the requests, so that submissions never block reads
+    /// of results, nor the reverse.
     pub(crate) answers: Arc<Budget>,
-    /// Large heads, which anybody may send: apart from the bodies, so that strangers keep no submission out.
+    /// Large heads, which any client may send: separate from the bodies, so that clients without a key block no
+    /// submissions.
     pub(crate) heads: Arc<Budget>,
-    /// Bytes that are on their way into Redis, where they are copied twice.
+    /// Bytes that are being sent to Redis, for which they are copied twice.
     sending: Semaphore,
 }
 
-/// Bytes of heads above 16 KiB: some hundred of the largest that are read at all, which no known client sends.
+/// Bytes of heads above 16 KiB: a few hundred of the largest that are read at all, which no known client sends.
 const HEADS: u64 = 32 * 1024 * 1024;
-/// A submission above this size takes its turn: its copies take less than a millisecond below.
+/// A submission above this size waits for its turn; below it, the copies take less than a millisecond.
 const LARGE: usize = 1024 * 1024;
-/// How many bytes may be copied at once: the largest body there is, so that none waits for ever. Redis has one thread,
-/// and large submissions are no faster side by side.
+/// How many bytes may be copied at once: the size of the largest body, so that none waits for ever. Redis has one
+/// thread, and large submissions are no faster in parallel.
 const SENDING: usize = 65 * 1024 * 1024;
-/// The largest body is written to Redis in less time, unless Redis is nearly full or away.
+/// Time limit for a turn: the largest body is written to Redis in less, unless Redis is nearly full or unreachable.
 const TURN: Duration = Duration::from_secs(10);
 
 impl Budgets {
-    /// For so many bytes of requests, and as many of answers.
+    /// Creates budgets of `bytes` for requests, and as many for answers.
     pub(crate) fn new(bytes: u64) -> Self {
-        let budget = |sum, most| Arc::new(Budget { sum, most, held: AtomicU64::new(0) });
+        let budget = |sum, most| Arc::new(Budget { sum, most, used: AtomicU64::new(0) });
         Self {
             requests: budget(Sum::Bodies, bytes),
             answers: budget(Sum::Answers, bytes),
@@ -53,10 +54,10 @@ impl Budgets {
         }
     }
 
-    /// Waits until so many bytes may be sent to Redis; hold what is returned until they were.
+    /// Waits until `bytes` may be sent to Redis; keep the permit until they were sent.
     ///
     /// # Errors
-    /// If too many others were before.
+    /// If too many others wait.
     pub(crate) async fn turn(&self, bytes: usize) -> Result<Option<SemaphorePermit<'_>>, Problem> {
         if bytes <= LARGE {
             return Ok(None);
@@ -70,22 +71,22 @@ impl Budgets {
     }
 }
 
-/// A number of bytes that may be held.
+/// A limit on the bytes in use.
 #[derive(Debug)]
 pub(crate) struct Budget {
     sum: Sum,
     most: u64,
-    held: AtomicU64,
+    used: AtomicU64,
 }
 
 impl Budget {
-    /// A share in it, of nothing at first.
+    /// Returns a share of it, empty at first.
     pub(crate) fn share(self: &Arc<Self>) -> Share {
         Share { budget: self.clone(), bytes: 0 }
     }
 }
 
-/// What one body holds; given back when dropped.
+/// The bytes that one body holds; released when dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
@@ -93,24 +94,24 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Makes it so many bytes in all. One that is alone may have any size: a body larger than the budget would be
-    /// refused for ever.
+    /// Resizes the share to `bytes`. The only share may have any size: a body larger than the budget would be rejected
+    /// for ever.
     ///
     /// # Errors
-    /// 503 if there is no room for more; the share stays as it was.
+    /// 503 if there is no room for more; the share is unchanged.
     pub(crate) fn resize(&mut self, bytes: u64) -> Result<(), Problem> {
-        let Budget { sum, most, held } = &*self.budget;
-        let resized = held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
-            let others = held.saturating_sub(self.bytes);
+        let Budget { sum, most, used } = &*self.budget;
+        let resized = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            let others = used.saturating_sub(self.bytes);
             let fits = bytes <= self.bytes || others == 0 || others.saturating_add(bytes) <= *most;
             fits.then_some(others.saturating_add(bytes))
         });
-        resized.map_err(|_held| overloaded(*sum))?;
+        resized.map_err(|_used| overloaded(*sum))?;
         self.bytes = bytes;
         Ok(())
     }
 
-    /// The bytes, which are counted until the last part of them is dropped.
+    /// Returns the bytes, counted until the last part of them is dropped.
     pub(crate) fn keep(self, bytes: Vec<u8>) -> Bytes {
         Bytes::from_owner(Counted { bytes, _share: self })
     }
@@ -118,7 +119,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -133,16 +134,16 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// 503: there is too much of something.
+/// 503: a total is exceeded.
 pub(crate) fn overloaded(sum: Sum) -> Problem {
     metrics::refused(sum);
     let detail = match sum {
-        Sum::Bodies => "this instance holds as many bytes of bodies as it may",
-        Sum::Answers => "this instance holds as many bytes of answers as it may",
-        Sum::Heads => "this instance holds as many bytes of heads as it may",
-        Sum::Waiting => "as many requests wait as may",
+        Sum::Bodies => "this instance holds the maximum of bytes of request bodies",
+        Sum::Answers => "this instance holds the maximum of bytes of answers",
+        Sum::Heads => "this instance holds the maximum of bytes of request heads",
+        Sum::Waiting => "the maximum number of requests is waiting",
         Sum::Connections => {
-            "as many connections are at work as may be: only /livez and /readyz are served"
+            "the maximum number of connections is busy: only /livez and /readyz are served"
         }
     };
     Problem::new(OVERLOADED, detail)
@@ -152,8 +153,8 @@ pub(crate) fn overloaded(sum: Sum) -> Problem {
 mod tests {
     use super::*;
 
-    fn held(budget: &Budget) -> u64 {
-        budget.held.load(Ordering::Relaxed)
+    fn used(budget: &Budget) -> u64 {
+        budget.used.load(Ordering::Relaxed)
     }
 
     #[test]
@@ -166,9 +167,9 @@ mod tests {
         first.resize(10).unwrap();
         second.resize(90).unwrap();
         drop(first);
-        assert_eq!(held(&budget), 90);
+        assert_eq!(used(&budget), 90);
         drop(second);
-        assert_eq!(held(&budget), 0);
+        assert_eq!(used(&budget), 0);
     }
 
     #[test]
@@ -190,8 +191,8 @@ mod tests {
         let whole = share.keep(b"0123456789".to_vec());
         let part = whole.slice(3..5);
         drop(whole);
-        assert_eq!(held(&budget), 100);
+        assert_eq!(used(&budget), 100);
         drop(part);
-        assert_eq!(held(&budget), 0);
+        assert_eq!(used(&budget), 0);
     }
 }

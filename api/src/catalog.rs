@@ -1,6 +1,6 @@
-//! What is known of tasks: learned from what workers declared, refreshed all the time.
+//! The tasks that workers declared, refreshed continuously.
 //!
-//! A schema is compiled when its text is seen first, and again only when that changed.
+//! A schema is compiled when its text is first read, and again only when the text changes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::config::UnknownTasks;
 
-/// Whoever asks for an unknown task has the list read again at once, but not more often than this.
+/// A request for an unknown task reads the list again at once, but not more often than this.
 const MISS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The declared tasks.
@@ -24,16 +24,16 @@ const MISS_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct Catalog {
     broker: Broker,
     unknown: UnknownTasks,
-    known: RwLock<Known>,
+    declarations: RwLock<Declarations>,
     last_miss: Mutex<Option<Miss>>,
     last_read: Mutex<Option<Read>>,
 }
 
-/// All declarations are read again after this long even if nothing seems to have changed: workers of an earlier version change
-/// them without a word.
+/// All declarations are read again after this long even if their version is the same: workers of an earlier version
+/// change them without a new version.
 const READ_AGAIN: Duration = Duration::from_secs(30);
 
-/// What was read last.
+/// The last read.
 #[derive(Debug)]
 struct Read {
     version: Option<u64>,
@@ -41,23 +41,23 @@ struct Read {
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    /// `None` until Redis was read once: then nothing is known to be unknown.
+struct Declarations {
+    /// `None` until Redis was read once: until then no task counts as unknown.
     tasks: Option<HashMap<TaskName, Arc<Declared>>>,
-    /// Grows with every change.
+    /// Increases with every change.
     revision: u64,
 }
 
-/// A task as it was declared.
+/// A declared task.
 #[derive(Debug)]
 pub(crate) struct Declared {
     pub(crate) task: TaskDescriptor,
-    /// What JSON payloads are held against; `None` if no schema was declared, or one that cannot be used.
+    /// Validates JSON payloads; `None` if no schema was declared, or one that cannot be used.
     payload: Option<Arc<Validator>>,
 }
 
 impl Declared {
-    /// A task, with what was compiled before if that is still what it declares.
+    /// Creates the entry of a task, with the compiled schema of `before` if the task still declares that schema.
     fn new(task: TaskDescriptor, before: Option<&Self>) -> Self {
         let unchanged = before.filter(|before| before.task.payload_schema == task.payload_schema);
         let payload = match (unchanged, &task.payload_schema) {
@@ -68,21 +68,22 @@ impl Declared {
         Self { task, payload }
     }
 
-    /// What JSON payloads are held against.
+    /// Returns the validator of JSON payloads.
     pub(crate) fn payload(&self) -> Option<&Arc<Validator>> {
         self.payload.as_ref()
     }
 }
 
-/// A schema that this version cannot use, be it a later one's, must not stop submissions: the worker checks, too.
+/// Compiles a schema. One that this version cannot use, such as a later version's, must not block submissions: the
+/// worker checks, too.
 fn compiled(task: &TaskName, schema: &Schema) -> Option<Arc<Validator>> {
     let compiled = schema.compile().inspect_err(|error| {
-        tracing::warn!(job.task = %task, %error, "a declared payload_schema cannot be used: payloads are not checked");
+        tracing::warn!(job.task = %task, %error, "cannot use a declared payload_schema: payloads are not checked");
     });
     compiled.ok().map(Arc::new)
 }
 
-/// The last reading that an unknown task caused.
+/// The last read that an unknown task caused.
 #[derive(Debug)]
 struct Miss {
     ended: Instant,
@@ -97,62 +98,62 @@ impl Catalog {
         Self {
             broker,
             unknown,
-            known: RwLock::default(),
+            declarations: RwLock::default(),
             last_miss: Mutex::default(),
             last_read: Mutex::default(),
         }
     }
 
-    /// Learns what was declared. Costs one small read while nothing changes.
+    /// Reads the declarations. Costs one small read while nothing changes.
     pub(crate) async fn tick(&self) -> Result<(), Error> {
         let version = self.broker.tasks_version().await?;
         let mut last = self.last_read.lock().await;
-        let known = |read: &Read| read.version == version && read.at.elapsed() < READ_AGAIN;
-        if version.is_some() && last.as_ref().is_some_and(known) {
+        let unchanged = |read: &Read| read.version == version && read.at.elapsed() < READ_AGAIN;
+        if version.is_some() && last.as_ref().is_some_and(unchanged) {
             return Ok(());
         }
-        // The version was read first: what changes meanwhile has another one, and is read next time.
+        // The version is read first: a change meanwhile has another version, and is read next time.
         let tasks = self.broker.tasks().await?;
-        self.known.write().unwrap_or_else(PoisonError::into_inner).learn(&tasks);
+        self.declarations.write().unwrap_or_else(PoisonError::into_inner).update(&tasks);
         *last = Some(Read { version, at: Instant::now() });
         Ok(())
     }
 
-    /// All declarations as they are now, by name, and learns them: whoever sees a task in a list can submit to it at once.
+    /// Reads, stores and returns all declarations by name: a client that gets a task in a list can submit at once.
     pub(crate) async fn read(&self) -> Result<Vec<Arc<Declared>>, Error> {
         self.tick().await?;
         Ok(self.snapshot().1)
     }
 
-    /// Whether jobs of a declared task wait in that queue unless told otherwise. Deliveries of webhooks are Crunch's own task:
-    /// their queue can be paused before the first of them.
+    /// Whether the queue is the default of a declared task. Deliveries of webhooks are a task of Crunch: their queue
+    /// can be paused before the first of them.
     pub(crate) fn declares_queue(&self, queue: &QueueName) -> bool {
         if queue.is_reserved() {
             return true;
         }
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.tasks.iter().flatten().any(|(_, declared)| declared.task.queue == *queue)
+        let declarations = self.declarations.read().unwrap_or_else(PoisonError::into_inner);
+        declarations.tasks.iter().flatten().any(|(_, declared)| declared.task.queue == *queue)
     }
 
-    /// What is known without asking anybody, by name, and a number that grows when it changes.
+    /// Returns the last read declarations by name, and a number that increases when they change.
     pub(crate) fn snapshot(&self) -> (u64, Vec<Arc<Declared>>) {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let declarations = self.declarations.read().unwrap_or_else(PoisonError::into_inner);
         let mut tasks: Vec<_> =
-            known.tasks.iter().flatten().map(|(_, task)| task.clone()).collect();
+            declarations.tasks.iter().flatten().map(|(_, task)| task.clone()).collect();
         tasks.sort_by(|a, b| a.task.name.cmp(&b.task.name));
-        (known.revision, tasks)
+        (declarations.revision, tasks)
     }
 
-    /// What a worker declared about a task; `None` if none ever did.
+    /// Finds the declaration of a task; `None` if no worker ever declared it and unknown tasks are refused.
     pub(crate) async fn find(&self, name: &TaskName) -> Result<Option<Arc<Declared>>, Error> {
         if name.is_reserved() {
             return Ok(None);
         }
-        if let Some(task) = self.known(name) {
+        if let Some(task) = self.declared(name) {
             return Ok(Some(task));
         }
         self.read_after_miss().await?;
-        Ok(self.known(name).or_else(|| match self.unknown {
+        Ok(self.declared(name).or_else(|| match self.unknown {
             UnknownTasks::Refuse => None,
             UnknownTasks::Accept => {
                 Some(Arc::new(Declared::new(TaskDescriptor::new(name.clone()), None)))
@@ -160,29 +161,31 @@ impl Catalog {
         }))
     }
 
-    /// The largest payload that any task takes as JSON inside an envelope; the largest there can be while nobody knows.
+    /// Returns the largest payload that any task accepts as JSON in an envelope; the upper limit while the tasks are
+    /// not known.
     pub(crate) fn largest_json_payload(&self) -> u64 {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(tasks) = &known.tasks else { return TaskDescriptor::MAX_PAYLOAD_LIMIT };
+        let declarations = self.declarations.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(tasks) = &declarations.tasks else { return TaskDescriptor::MAX_PAYLOAD_LIMIT };
         let tasks = tasks.values().map(|declared| &declared.task);
         let json = tasks.filter(|task| task.accepts.contains(&ContentType::json()));
-        // An envelope whose task is not known is read as far as one that is: it is to hear what is wrong with it.
+        // An envelope for an unknown task is read up to the default limit, so that its answer names the error.
         let usual = TaskDescriptor::DEFAULT_MAX_PAYLOAD;
         json.map(|task| task.max_payload).fold(usual, u64::max)
     }
 
-    fn known(&self, name: &TaskName) -> Option<Arc<Declared>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.tasks.as_ref()?.get(name).cloned()
+    fn declared(&self, name: &TaskName) -> Option<Arc<Declared>> {
+        let declarations = self.declarations.read().unwrap_or_else(PoisonError::into_inner);
+        declarations.tasks.as_ref()?.get(name).cloned()
     }
 
-    /// One reader at a time. Those who waited for it hear what it heard; those who come soon after, only if that was good.
+    /// Reads again, one caller at a time. Callers that waited get the same outcome; callers soon after, only if it was
+    /// a success.
     async fn read_after_miss(&self) -> Result<(), Error> {
-        let asked = Instant::now();
+        let requested = Instant::now();
         let mut last = self.last_miss.lock().await;
         if let Some(miss) = &*last {
             let fresh = if miss.outcome.is_ok() { MISS_INTERVAL } else { Duration::ZERO };
-            if miss.ended + fresh >= asked {
+            if miss.ended + fresh >= requested {
                 return miss.outcome.clone();
             }
         }
@@ -194,11 +197,11 @@ impl Catalog {
     }
 }
 
-impl Known {
-    fn learn(&mut self, tasks: &[TaskDescriptor]) {
+impl Declarations {
+    fn update(&mut self, tasks: &[TaskDescriptor]) {
         let before = self.tasks.take().unwrap_or_default();
         let mut changed = before.len() != tasks.len();
-        let learned = tasks.iter().map(|task| {
+        let updated = tasks.iter().map(|task| {
             let old = before.get(&task.name);
             let declared = match old.filter(|old| old.task == *task) {
                 Some(old) => old.clone(),
@@ -209,7 +212,7 @@ impl Known {
             };
             (task.name.clone(), declared)
         });
-        self.tasks = Some(learned.collect());
+        self.tasks = Some(updated.collect());
         self.revision += u64::from(changed);
     }
 }
@@ -220,36 +223,36 @@ mod tests {
 
     fn declaring(schema: Option<&str>) -> TaskDescriptor {
         let mut task = TaskDescriptor::new("t".parse().unwrap());
-        // As it comes from Redis: nobody has looked at it yet.
+        // As read from Redis: not checked yet.
         task.payload_schema = schema.map(|text| serde_json::from_str(text).unwrap());
         task
     }
 
-    fn validator(known: &Known) -> Option<Arc<Validator>> {
-        known.tasks.as_ref().unwrap().values().next().unwrap().payload.clone()
+    fn validator(declarations: &Declarations) -> Option<Arc<Validator>> {
+        declarations.tasks.as_ref().unwrap().values().next().unwrap().payload.clone()
     }
 
     #[test]
     fn a_schema_is_compiled_again_only_when_its_text_changed() {
-        let mut known = Known::default();
-        known.learn(&[declaring(Some("{\"type\":\"object\"}"))]);
-        let first = validator(&known).unwrap();
+        let mut declarations = Declarations::default();
+        declarations.update(&[declaring(Some("{\"type\":\"object\"}"))]);
+        let first = validator(&declarations).unwrap();
         let mut other = declaring(Some("{\"type\":\"object\"}"));
         other.max_attempts = 7;
-        known.learn(&[other]);
-        assert!(Arc::ptr_eq(&first, &validator(&known).unwrap()));
-        known.learn(&[declaring(Some("{\"type\":\"array\"}"))]);
-        assert!(!Arc::ptr_eq(&first, &validator(&known).unwrap()));
-        known.learn(&[declaring(None)]);
-        assert!(validator(&known).is_none());
+        declarations.update(&[other]);
+        assert!(Arc::ptr_eq(&first, &validator(&declarations).unwrap()));
+        declarations.update(&[declaring(Some("{\"type\":\"array\"}"))]);
+        assert!(!Arc::ptr_eq(&first, &validator(&declarations).unwrap()));
+        declarations.update(&[declaring(None)]);
+        assert!(validator(&declarations).is_none());
     }
 
     #[test]
-    fn the_revision_tells_whether_anything_changed() {
-        let mut known = Known::default();
+    fn the_revision_changes_with_what_is_declared() {
+        let mut declarations = Declarations::default();
         let mut revision_after = |tasks: &[TaskDescriptor]| {
-            known.learn(tasks);
-            known.revision
+            declarations.update(tasks);
+            declarations.revision
         };
         assert_eq!(revision_after(&[declaring(None)]), 1);
         assert_eq!(revision_after(&[declaring(None)]), 1);
@@ -260,8 +263,8 @@ mod tests {
 
     #[test]
     fn a_schema_of_a_later_version_checks_nothing_and_stops_nobody() {
-        let mut known = Known::default();
-        known.learn(&[declaring(Some("{\"$schema\":\"https://example.com/2030\"}"))]);
-        assert!(validator(&known).is_none());
+        let mut declarations = Declarations::default();
+        declarations.update(&[declaring(Some("{\"$schema\":\"https://example.com/2030\"}"))]);
+        assert!(validator(&declarations).is_none());
     }
 }

@@ -1,5 +1,5 @@
-//! Checks of bodies that may take longer than a millisecond: on threads that serve nobody meanwhile, a bounded number at a
-//! time, and a bounded number that wait.
+//! Runs checks of bodies that may take longer than a millisecond on blocking threads: a bounded number at a time, and a
+//! bounded number that wait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,47 +10,48 @@ use tokio::sync::Semaphore;
 use crate::json;
 use crate::problem::{BURST, BUSY, INTERNAL, Problem};
 
-/// So many run at once. A check keeps a core busy, for 50 ms at worst if its body has 64 KiB, and holds its body as values,
-/// up to 16 times as large.
+/// How many checks run at once. A check keeps a core busy, for 50 ms at worst if its body has 64 KiB, and holds its
+/// body as parsed values, up to 16 times as large.
 const AT_ONCE: usize = 2;
-/// So many more wait, each with its body in memory; with ordinary ones of some milliseconds, a fraction of a second. Beyond
-/// that clients had better come again.
+/// How many more wait, each with its body in memory; usual checks take some milliseconds, so they wait for a fraction
+/// of a second. Beyond that, clients should retry.
 const WAITING: usize = 64;
-/// A larger body, in bytes, is read elsewhere. Its syntax takes 1 to 1.7 milliseconds a megabyte, its members as long again, and
-/// the split of a batch twice as long: 128 KiB stay within a millisecond.
+/// A larger body, in bytes, is read on a blocking thread. Its syntax takes 1 to 1.7 milliseconds a megabyte, its
+/// members as long again, and the split of a batch twice as long: 128 KiB stay within a millisecond.
 const READ_IN_PLACE: usize = 128 * 1024;
-/// A larger body, in bytes, is hashed elsewhere: it takes 0.6 milliseconds a megabyte.
+/// A larger body, in bytes, is hashed on a blocking thread: it takes 0.6 milliseconds a megabyte.
 const HASHED_IN_PLACE: usize = 1024 * 1024;
 
 static PERMITS: Semaphore = Semaphore::const_new(AT_ONCE);
-static PRESENT: AtomicUsize = AtomicUsize::new(0);
+static PENDING: AtomicUsize = AtomicUsize::new(0);
 
-/// Anybody who may submit can cause these lines.
+/// Any client that may submit can cause these lines.
 static FAILED: LogLimit = LogLimit::new(BURST);
 
-/// Runs a check elsewhere, when its turn comes.
+/// Runs a check on a blocking thread, when its turn comes.
 ///
 /// # Errors
 /// If too many wait already.
 pub(crate) async fn elsewhere<T: Send + 'static>(
     check: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Problem> {
-    let _present = Present::enter()?;
+    let _pending = Pending::enter()?;
     let permit = PERMITS.acquire().await;
     let done = web::block(move || {
-        // Belongs to the check, not to the client that waits for it: a client may hang up, the check goes on.
+        // The permit belongs to the check, not to the client that waits for it: a client may disconnect, the check
+        // continues.
         let _permit = permit;
         check()
     });
     done.await.map_err(|error| {
         if let Some(left_out) = FAILED.admit() {
-            tracing::error!(%error, left_out, "a body could not be checked");
+            tracing::error!(%error, left_out, "cannot check a request body");
         }
         Problem::new(INTERNAL, "the body could not be checked")
     })
 }
 
-/// Checks the syntax of a body and reads it; a large one elsewhere.
+/// Checks the syntax of a body and reads it; a large one on a blocking thread.
 ///
 /// # Errors
 /// If it is not JSON, or too many wait already.
@@ -62,7 +63,7 @@ pub(crate) async fn read<T: Send + 'static>(
     on(body, READ_IN_PLACE, read).await?
 }
 
-/// Hashes a body; a large one elsewhere.
+/// Hashes a body; a large one on a blocking thread.
 ///
 /// # Errors
 /// If too many wait already.
@@ -73,7 +74,7 @@ pub(crate) async fn hashed<T: Send + 'static>(
     on(body, HASHED_IN_PLACE, hash).await
 }
 
-/// Does something with a body: in place if it has at most so many bytes, or else elsewhere.
+/// Processes a body: in place if it has at most `in_place` bytes, else on a blocking thread.
 async fn on<T: Send + 'static>(
     body: &Bytes,
     in_place: usize,
@@ -86,23 +87,23 @@ async fn on<T: Send + 'static>(
     elsewhere(move || work(&body)).await
 }
 
-/// Somebody who waits, or whose check runs.
-struct Present;
+/// A check that waits or runs.
+struct Pending;
 
-impl Present {
+impl Pending {
     fn enter() -> Result<Self, Problem> {
-        let before = PRESENT.fetch_add(1, Ordering::Relaxed);
-        let present = Self;
+        let before = PENDING.fetch_add(1, Ordering::Relaxed);
+        let pending = Self;
         if before < AT_ONCE + WAITING {
-            return Ok(present);
+            return Ok(pending);
         }
-        Err(Problem::new(BUSY, "too many bodies wait to be checked"))
+        Err(Problem::new(BUSY, "too many bodies are waiting to be checked"))
     }
 }
 
-impl Drop for Present {
+impl Drop for Pending {
     fn drop(&mut self) {
-        PRESENT.fetch_sub(1, Ordering::Relaxed);
+        PENDING.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -112,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// Both tests count who waits, which is the process's.
+    /// Both tests use the counter of the process.
     static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
     #[actix_web::test]
@@ -131,11 +132,11 @@ mod tests {
     #[actix_web::test]
     async fn what_comes_while_too_many_wait_is_refused_and_nothing_else() {
         let _alone = ALONE.lock().await;
-        let (release, held) = mpsc::channel::<()>();
-        let blocker = actix_web::rt::spawn(elsewhere(move || held.recv().is_err()));
+        let (release, released) = mpsc::channel::<()>();
+        let blocker = actix_web::rt::spawn(elsewhere(move || released.recv().is_err()));
         let waiting: Vec<_> =
-            (0..AT_ONCE + WAITING - 1).map(|_| Present::enter().expect("there is room")).collect();
-        while PRESENT.load(Ordering::Relaxed) < AT_ONCE + WAITING {
+            (0..AT_ONCE + WAITING - 1).map(|_| Pending::enter().expect("there is room")).collect();
+        while PENDING.load(Ordering::Relaxed) < AT_ONCE + WAITING {
             tokio::task::yield_now().await;
         }
         assert_eq!(elsewhere(|| ()).await.unwrap_err().kind, BUSY);

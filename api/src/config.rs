@@ -1,4 +1,4 @@
-//! What the API can be told, by command line or environment.
+//! Settings of the API, from the command line or the environment.
 
 mod browser;
 mod security;
@@ -20,11 +20,11 @@ use crate::keys::KeysCommand;
 use crate::query;
 use crate::webhook::WebhookConfig;
 
-/// Takes jobs over HTTP and tells how they stand.
+/// Accepts jobs over HTTP and reports their state.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "crunch-api", version)]
 pub struct ApiConfig {
-    /// Where the jobs are.
+    /// Where the jobs are stored.
     #[command(flatten)]
     pub broker: BrokerConfig,
 
@@ -41,7 +41,7 @@ pub struct ApiConfig {
     #[arg(long, env = "CRUNCH_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
     pub public_url: Option<String>,
 
-    /// How long requests are still served after SIGTERM while `/readyz` says 503, in
+    /// How long requests are still served after SIGTERM while `/readyz` answers 503, in
     /// milliseconds, 0 to 600 000.
     #[arg(long = "drain-ms", env = "CRUNCH_API_DRAIN_MS", value_name = "MS",
         default_value = "5000", value_parser = milliseconds(0..=600_000))]
@@ -52,11 +52,11 @@ pub struct ApiConfig {
         value_parser = task_routes)]
     pub routes: TaskRoutes,
 
-    /// How safe a submission is before it is answered.
+    /// How durable a submission is before it is answered.
     #[command(flatten)]
     pub durability: DurabilityConfig,
 
-    /// How webhooks are taken and delivered.
+    /// How webhooks are accepted and delivered.
     #[command(flatten)]
     pub webhooks: WebhookConfig,
 
@@ -64,16 +64,16 @@ pub struct ApiConfig {
     #[arg(long, env = "CRUNCH_API_UNKNOWN_TASKS", value_name = "WHAT", default_value = "refuse")]
     pub unknown_tasks: UnknownTasks,
 
-    /// Whether callers must show who they are. Without API keys anything but a loopback address must
-    /// say `off`; with them nothing may.
+    /// Whether callers must authenticate. Without API keys, any address but loopback needs `off`; with
+    /// them it must not be set.
     #[arg(long, env = "CRUNCH_AUTH", value_name = "WHAT")]
     pub auth: Option<Auth>,
 
-    /// Who may use it, and how much of it.
+    /// Who may use the API, and how much of it.
     #[command(flatten)]
     pub security: SecurityConfig,
 
-    /// What browsers may do here.
+    /// What browsers may do.
     #[command(flatten)]
     pub browsers: BrowserConfig,
 
@@ -85,20 +85,20 @@ pub struct ApiConfig {
 /// What to do instead of serving.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Asks a running API whether it is ready; exits with 0 if it is, with 1 if not.
+    /// Checks whether a running API is ready; exits with 0 if it is, with 1 if not.
     Health(HealthTarget),
-    /// Looks whether everything in Redis is where it should be, while the system works; exits with 0 if it is, with 1 if
-    /// not.
+    /// Checks the consistency of the data in Redis, while the system runs; exits with 0 if it is clean, with 1 if not.
     Audit(AuditOptions),
-    /// Makes, lists and revokes API keys.
+    /// Creates, lists and revokes API keys.
     Keys(KeysCommand),
-    /// Loads the functions of this version into Redis, for processes whose users may not. Run it before they start.
+    /// Loads the functions of this version into Redis, for processes whose Redis users may not. Run it before they
+    /// start.
     LoadFunctions(LoadFunctionsOptions),
-    /// Prints a fresh secret to sign webhooks with.
+    /// Prints a new secret for signing webhooks.
     WebhookSecret,
 }
 
-/// What loading functions does beside that.
+/// Options of `load-functions`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadFunctionsOptions {
     /// Deletes the functions of other versions that no process has used for an hour.
@@ -106,22 +106,22 @@ pub struct LoadFunctionsOptions {
     pub prune: bool,
 }
 
-/// What an audit does beside looking.
+/// Options of `audit`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AuditOptions {
-    /// Puts right what is wrong, as far as that is certain.
+    /// Repairs the findings whose repair is certain.
     #[arg(long)]
     pub heal: bool,
 
-    /// Prints the account as JSON.
+    /// Prints the report as JSON.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Which API to ask.
+/// Options of `health`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct HealthTarget {
-    /// Where it listens.
+    /// The address the API listens on.
     #[arg(long = "at", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = socket_address)]
     pub addr: SocketAddr,
 }
@@ -129,16 +129,16 @@ pub struct HealthTarget {
 /// What to do with a task that no worker ever declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum UnknownTasks {
-    /// Refuse its jobs.
+    /// Reject its jobs.
     Refuse,
-    /// Take its jobs with every default.
+    /// Accept its jobs with all defaults.
     Accept,
 }
 
-/// Whether callers must show who they are.
+/// Whether callers must authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Auth {
-    /// Anybody who reaches the API may use it.
+    /// Every client that reaches the API may use it.
     Off,
 }
 
@@ -148,13 +148,13 @@ pub type TaskRoutes = std::sync::Arc<[TaskRoute]>;
 /// One path and its task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskRoute {
-    /// Where to POST.
+    /// The path to POST to.
     pub path: String,
-    /// What is run.
+    /// The task that is run.
     pub task: TaskName,
 }
 
-/// First segments of the paths that the API keeps for itself, now and later.
+/// First segments of the paths that are reserved for the API, now and later.
 const OWN_PATHS: [&str; 12] = [
     "jobs",
     "stream-tickets",
@@ -185,11 +185,11 @@ impl FromStr for TaskRoute {
         }
         let first = path.split('/').nth(1).unwrap_or_default();
         if OWN_PATHS.contains(&first) {
-            return Err("takes a path of the API's own");
+            return Err("uses a path reserved for the API");
         }
         let task: TaskName = task.parse().map_err(|_| "does not end in a task name")?;
         if task.is_reserved() {
-            return Err("ends in a task of Crunch's own");
+            return Err("ends in a reserved task name");
         }
         Ok(Self { path: path.to_owned(), task })
     }
@@ -221,7 +221,7 @@ fn public_url(text: &str) -> Result<String, String> {
 }
 
 impl ApiConfig {
-    /// Whether anybody but this machine could reach an API that asks nobody who they are.
+    /// Whether other machines could reach the API without authentication.
     #[must_use]
     pub fn is_open_to_others(&self) -> bool {
         self.auth.is_none() && self.security.keys.is_none() && !self.addr.ip().is_loopback()
@@ -261,7 +261,7 @@ mod tests {
             ),
             (
                 ["--routes", "/jobs/mine=a"],
-                "crunch-api: CRUNCH_ROUTES=/jobs/mine=a: expected path=task, separated by commas: \"/jobs/mine=a\" takes a path of the API's own\n",
+                "crunch-api: CRUNCH_ROUTES=/jobs/mine=a: expected path=task, separated by commas: \"/jobs/mine=a\" uses a path reserved for the API\n",
             ),
             (
                 ["--routes", "/a=a,/a=b"],
@@ -273,7 +273,7 @@ mod tests {
             ),
             (
                 ["--cors-origins", "*"],
-                "crunch-api: CRUNCH_API_CORS_ORIGINS=*: expected origins such as https://app.example.com, separated by commas: \"*\" would let every page in the world act as its visitor: list the origins\n",
+                "crunch-api: CRUNCH_API_CORS_ORIGINS=*: expected origins such as https://app.example.com, separated by commas: \"*\" would let every website act on behalf of its visitors: list the origins\n",
             ),
             (
                 ["--hosts", "api:8080"],

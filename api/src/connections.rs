@@ -1,9 +1,9 @@
-//! Which connections are open, and which of them must go: those that keep us waiting, or that one client has too many of.
+//! Tracks open connections, closes those that are slow or idle, and limits how many one client may have.
 //!
-//! actix-web has a deadline for the first head of a connection and one for idling between requests, but none for a second
-//! head that begins and never ends, nor for the rest of a chunked body that was answered early. Here every connection that
-//! serves no request has a time by which the next must be whole. When there is no room, the one that is due first goes: it
-//! serves nobody, and a client that still wants it may connect again.
+//! actix-web has a deadline for the first head of a connection and one for idling between requests, but none for a
+//! second head that begins and never ends, nor for the rest of a chunked body that was answered early. Here every
+//! connection without a request in flight has a deadline for the next complete head. When there is no room, the
+//! connection with the earliest deadline is closed: it serves no request, and its client may connect again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -25,11 +25,12 @@ tokio::task_local! {
     static CURRENT: Rc<Connection>;
 }
 
-/// A head must have arrived by then.
+/// Time limit for a head to arrive.
 pub(crate) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-/// Idle connections are kept as long as common proxies keep theirs, and a little longer.
+/// How long idle connections are kept: a little longer than common proxies keep theirs.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// What is sent must be fetched at this rate at least, in bytes a second: a large result over a slow line has its time.
+/// The minimum rate at which a client must read its answer, in bytes a second: a large result over a slow connection
+/// gets more time.
 const FETCH_RATE: u64 = 16 * 1024;
 
 /// A connection, encrypted or not.
@@ -37,7 +38,7 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + fmt::Debug {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + fmt::Debug> Socket for T {}
 
-/// Every open connection of this API.
+/// All open connections of this API.
 #[derive(Debug)]
 pub(crate) struct Connections {
     most: usize,
@@ -50,22 +51,22 @@ struct Table {
     open: usize,
     opened: u64,
     of_client: HashMap<IpAddr, usize>,
-    /// Those that serve no request, by the time at which they go.
+    /// Connections without a request in flight, by the time at which they are closed.
     waiting: BTreeMap<(Instant, u64), Arc<Notify>>,
 }
 
 impl Connections {
-    /// So many connections beyond the maximum are let in, for a request to an open route: whoever asks whether this process
-    /// lives should not take one that is busy for a dead one. More than the probes of a deployment.
+    /// How many connections beyond the maximum are accepted, for requests to open routes: a liveness probe should not
+    /// take a busy process for a dead one. More than the probes of a deployment.
     const SPARE: usize = 32;
-    /// Whoever is due goes within this time.
+    /// A connection past its deadline is closed within this time.
     pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(most: usize, most_per_client: Option<usize>) -> Self {
         Self { most, most_per_client, table: Mutex::default() }
     }
 
-    /// Takes a new connection in, if there is room for it or room can be made.
+    /// Admits a new connection, if there is room or another one can be closed.
     pub(crate) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Connection> {
         let client = network_of(peer.ip());
         let mut table = self.lock();
@@ -87,38 +88,38 @@ impl Connections {
         table.opened += 1;
         *table.of_client.entry(client).or_default() += 1;
         let (id, shed) = (table.opened, Arc::new(Notify::new()));
-        // The usual deadline comes first and is answered; this one is for whoever evades it.
+        // The library's deadline comes first and is answered; this one is for clients that evade it.
         let due = Instant::now() + HEAD_DEADLINE + HEAD_DEADLINE;
         table.waiting.insert((due, id), shed.clone());
         let state = Mutex::new(State { requests: 0, due, next: None, left: None });
         Some(Connection { all: self.clone(), id, client, spare, shed, state })
     }
 
-    /// Sheds those that are due.
+    /// Closes the connections past their deadline.
     pub(crate) fn tick(&self) {
         let mut table = self.lock();
         let rest = table.waiting.split_off(&(Instant::now(), 0));
         let due = std::mem::replace(&mut table.waiting, rest);
         drop(table);
         if !due.is_empty() {
-            tracing::debug!(count = due.len(), "connections kept us waiting and are closed");
+            tracing::debug!(count = due.len(), "closed slow or idle connections");
         }
         due.into_values().for_each(|shed| shed.notify_one());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
-        // Each change is whole: a panic elsewhere leaves nothing half done.
+        // Each change is complete: a panic elsewhere leaves no partial one.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One open connection, counted as long as this value lives.
+/// One open connection, counted until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
     all: Arc<Connections>,
     id: u64,
     client: IpAddr,
-    /// It is beyond the maximum.
+    /// Whether it is beyond the maximum.
     spare: bool,
     shed: Arc<Notify>,
     state: Mutex<State>,
@@ -128,9 +129,9 @@ pub(crate) struct Connection {
 struct State {
     requests: u32,
     due: Instant,
-    /// Woken when no request is under way.
+    /// Woken when no request is in flight.
     next: Option<Waker>,
-    /// What the HTTP library left of it: its client may still be sending.
+    /// The socket, once the HTTP library is done with it: its client may still be sending.
     left: Option<Leftover>,
 }
 
@@ -139,35 +140,36 @@ pub(crate) fn is_spare() -> bool {
     CURRENT.try_with(|connection| connection.spare).unwrap_or(false)
 }
 
-/// Whether a request is under way on the current connection; if so, `next` is woken when it has ended.
+/// Whether a request is in flight on the current connection; if so, `next` is woken when it has ended.
 pub(crate) fn is_busy(next: &Waker) -> bool {
     CURRENT.try_with(|connection| connection.is_busy(next)).unwrap_or(false)
 }
 
-/// Hands over what the HTTP library left of the current connection: [`Connection::serve`] drains it before it closes it.
+/// Stores the socket of the current connection, once the HTTP library is done with it: [`Connection::serve`] drains it
+/// before it closes it.
 pub(crate) fn leave(left: Leftover) {
-    // Outside of a connection there is nobody to drain it, and it is closed at once.
+    // Outside of a connection nothing drains it, and it is closed at once.
     let _ = CURRENT.try_with(|connection| connection.state().left = Some(left));
 }
 
 impl Connection {
-    /// Serves the connection until it ends or is shed. What runs meanwhile can ask for [`Busy`].
+    /// Serves the connection until it ends or is shed. Code that runs meanwhile can use [`Busy`].
     pub(crate) async fn serve<E>(
         self,
         serving: impl Future<Output = Result<(), E>>,
     ) -> Result<(), E> {
         let (shed, connection) = (self.shed.clone(), Rc::new(self));
-        let to_its_end = async {
+        let serve_and_drain = async {
             let ended = CURRENT.scope(connection.clone(), serving).await;
             let left = connection.state().left.take();
             if let Some(left) = left {
-                // Nothing depends on how this ends: the answers were sent.
+                // The outcome does not matter: the answers were sent.
                 let _ = timeout(HEAD_DEADLINE, left.drain()).await;
             }
             ended
         };
         tokio::select! {
-            ended = to_its_end => ended,
+            ended = serve_and_drain => ended,
             () = shed.notified() => Ok(()),
         }
     }
@@ -219,7 +221,7 @@ impl Drop for Connection {
     }
 }
 
-/// A request under way: its connection is not shed while this lives.
+/// A request in flight: its connection is not shed until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Busy {
     connection: Rc<Connection>,
@@ -234,12 +236,12 @@ impl Busy {
         Some(Self { connection, time_limit: KEEP_ALIVE + HEAD_DEADLINE })
     }
 
-    /// So many bytes are on their way to the client when this ends.
+    /// Extends the time limit of the client, which still has to read `bytes` when this is dropped.
     pub(crate) fn sending(&mut self, bytes: u64) {
         self.time_limit += Duration::from_secs(bytes / FETCH_RATE);
     }
 
-    /// The client was answered before it had sent everything, and should go.
+    /// Shortens the time limit of the client: it was answered before it had sent everything.
     pub(crate) fn hurry(&mut self) {
         self.time_limit = HEAD_DEADLINE;
     }
@@ -256,7 +258,7 @@ impl Drop for Busy {
 pub(crate) struct Leftover(pub(crate) Box<dyn Socket>);
 
 impl Leftover {
-    /// Closes our side, and discards what the client sends until it closes its own.
+    /// Closes the API's side, and discards what the client sends until it closes its own.
     pub(crate) async fn drain(mut self) -> io::Result<()> {
         self.0.shutdown().await?;
         tokio::io::copy(&mut self.0, &mut tokio::io::sink()).await.map(|_| ())
@@ -284,7 +286,7 @@ mod tests {
         third.begin();
         let spare: Vec<_> = (0..Connections::SPARE).map(|_| all.admit(peer(1)).unwrap()).collect();
         spare.iter().for_each(Connection::begin);
-        assert!(spare.iter().all(|connection| connection.spare), "all are at work");
+        assert!(spare.iter().all(|connection| connection.spare), "all are busy");
         assert!(all.admit(peer(1)).is_none(), "even the spare ones are");
         spare[0].end(Duration::ZERO);
         assert!(all.admit(peer(1)).unwrap().spare, "it takes the place of an idle spare one");

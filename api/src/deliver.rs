@@ -1,8 +1,8 @@
-//! Delivers webhooks: towards Redis a worker of its own, which takes deliveries as any worker takes jobs.
+//! Delivers webhooks: to Redis this is a separate worker, which claims deliveries as any worker claims jobs.
 //!
-//! The API does it and not the workers, because it has the job document and the secrets, and because whoever is closed in
-//! with the jobs need not reach the internet. Every API with a secret delivers; what one held when it died is taken back and
-//! delivered by another.
+//! The API delivers and not the workers, because it has the job document and the secrets, and because a network that
+//! runs jobs needs no access to the internet. Every API with a secret delivers; the deliveries of one that died are
+//! reclaimed and delivered by another.
 
 mod beat;
 mod consumer;
@@ -33,32 +33,32 @@ use listener::Listener;
 use post::Post;
 use share::Shares;
 
-/// How many deliveries one API makes at once. They wait for others' machines far more than they work.
+/// How many deliveries one API makes at once. They spend most of their time waiting for receivers.
 const SLOTS: usize = 32;
-/// How long a delivery is held without a beat; as workers hold jobs.
+/// The lease of a delivery without a heartbeat; the same as for jobs of workers.
 const LEASE: Duration = Duration::from_secs(10);
-/// Deliveries under way at the end get as long as the last requests do.
+/// Deliveries in flight at shutdown get as long as the last requests.
 const LAST_DELIVERIES: Duration = Duration::from_secs(5);
-/// Then what is left is given back, if Redis can be reached in that time.
+/// Then the rest is released, if Redis can be reached in this time.
 const LAST_EXCHANGE: Duration = Duration::from_secs(2);
 
-/// Everything that delivers; ends with [`Deliverer::end`], or at once with this value.
+/// The tasks that deliver; they end with [`Deliverer::end`], or at once when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Deliverer {
     broker: Broker,
     worker: WorkerId,
-    /// Take deliveries and bring back what became of them.
+    /// Claim deliveries and settle them.
     consumers: JoinSet<()>,
-    /// Serve them; end last.
+    /// Support the consumers; end last.
     helpers: JoinSet<()>,
-    /// Nothing new.
+    /// Stops claiming.
     stop: CancellationToken,
-    /// What is under way is given back.
+    /// Releases the deliveries in flight.
     hurry: CancellationToken,
 }
 
 impl Deliverer {
-    /// Starts one consumer a partition, and the beats for all.
+    /// Starts one consumer a partition, and the heartbeats for all.
     pub(crate) fn start(broker: &Broker, webhooks: &Arc<Webhooks>) -> Self {
         let mut deliverer = Self {
             broker: broker.clone(),
@@ -81,7 +81,7 @@ impl Deliverer {
         let beat = Beat::new(broker, deliverer.worker, held.clone(), slots * partitions);
         deliverer.helpers.spawn(beat.run());
         for partition in broker.partitions() {
-            let (looks, asked) = mpsc::channel(1);
+            let (looks, requested) = mpsc::channel(1);
             let exchanges = broker.with_own_connection();
             let slots = Arc::new(Semaphore::new(slots));
             let listener = Listener {
@@ -94,32 +94,34 @@ impl Deliverer {
             deliverer.helpers.spawn(listener.run(deliverer.stop.clone()));
             let pool = Pool { slots, handler: handler.clone(), held: held.clone() };
             let consumer = Consumer::new(exchanges, partition, deliverer.worker, pool);
-            deliverer.consumers.spawn(consumer.run(asked, deliverer.stop.clone()));
+            deliverer.consumers.spawn(consumer.run(requested, deliverer.stop.clone()));
         }
         tracing::info!(worker.id = %deliverer.worker, slots = SLOTS, "delivering webhooks");
         deliverer
     }
 
-    /// Takes no more deliveries; those under way go on.
+    /// Stops claiming deliveries; those in flight continue.
     pub(crate) fn quiet(&self) {
         self.stop.cancel();
     }
 
-    /// Lets deliveries under way end, gives back those that do not, and says goodbye.
+    /// Waits for deliveries in flight, releases those that do not end in time, and unregisters the worker.
     pub(crate) async fn end(mut self) {
         self.quiet();
         if tokio::time::timeout(LAST_DELIVERIES, ended(&mut self.consumers)).await.is_err() {
             self.hurry.cancel();
             if tokio::time::timeout(LAST_EXCHANGE, ended(&mut self.consumers)).await.is_err() {
-                tracing::warn!("not every delivery could be given back; their leases will end");
+                tracing::warn!(
+                    "could not release all deliveries in flight; their leases will expire"
+                );
             }
         }
-        // No beat may come after the goodbye: it would make the worker known again.
+        // No heartbeat may follow: it would register the worker again.
         self.helpers.shutdown().await;
         if let Ok(Err(error)) =
             tokio::time::timeout(LAST_EXCHANGE, self.broker.leave(self.worker)).await
         {
-            tracing::debug!(%error, "could not say goodbye");
+            tracing::debug!(%error, "cannot unregister the worker of deliveries");
         }
     }
 }
@@ -128,7 +130,7 @@ async fn ended(set: &mut JoinSet<()>) {
     while set.join_next().await.is_some() {}
 }
 
-/// The one queue of deliveries.
+/// The queue of deliveries.
 fn queue() -> QueueName {
     TaskName::webhooks().default_queue()
 }

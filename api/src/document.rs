@@ -1,4 +1,4 @@
-//! The documents clients read. All members are always there, `null` when unknown.
+//! The JSON documents of answers. All members are always present, `null` when unknown.
 
 pub(crate) mod words;
 
@@ -20,7 +20,7 @@ use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 use self::words::{OmittedWord, OutcomeWord, PriorityWord, StatusWord};
 use crate::{json, links};
 
-/// Where a job stands, and what came out.
+/// The state and the result of a job.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Job)]
 pub(crate) struct JobDocument {
@@ -40,7 +40,7 @@ pub(crate) struct JobDocument {
     #[schema(minimum = 0.0, maximum = 1.0)]
     progress: Option<f64>,
     progress_message: Option<String>,
-    /// Id of the worker that holds it, or held it last.
+    /// Id of the worker that runs it, or ran it last.
     worker: Option<String>,
     /// Charged attempts, the current one included.
     attempt: u32,
@@ -58,7 +58,7 @@ pub(crate) struct JobDocument {
     expires_at: Option<Timestamp>,
     /// Bytes.
     payload_size: u64,
-    /// The result itself, if it is JSON of at most 64 KiB that every reader of JSON can read; otherwise follow
+    /// The result itself, if it is JSON of at most 64 KiB that every JSON parser can read; otherwise follow
     /// `links.result`.
     #[schema(value_type = Option<serde_json::Value>)]
     result: Option<Box<RawValue>>,
@@ -71,14 +71,14 @@ pub(crate) struct JobDocument {
     /// Null unless the job failed, was canceled, or waits for a retry.
     #[schema(value_type = Option<ErrorDocument>)]
     error: Option<JobError>,
-    /// Null unless the job could run and a worker gave it back: it is tried again until it can, or until its deadline.
+    /// Null unless the job was due and a worker released it: it is tried again until it can run, or until its deadline.
     waiting_for: Option<WaitingForDocument>,
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
     metadata: Metadata,
     links: Links,
 }
 
-/// Where to go from a job.
+/// Links to a job's resources.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Links {
     #[serde(rename = "self")]
@@ -89,15 +89,15 @@ pub(crate) struct Links {
     cancel: String,
 }
 
-/// Why a job that could run does not, for no fault of its own.
+/// Why a job that is due does not run, for a reason outside the job.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WaitingFor)]
 pub(crate) struct WaitingForDocument {
-    /// `worker_with_task`: a worker could not run its task, and it is queued for one that can. `newer_worker`: a worker was too old
-    /// to read it. `machine`: a worker's machine could not run it. `receiver`: whom a delivery goes to is busy with others. A
-    /// later version may know other words.
+    /// `worker_with_task`: a worker could not run its task, and it is queued for one that can. `newer_worker`: a worker
+    /// was too old to read it. `machine`: a worker's machine could not run it. `receiver`: the receiver of a delivery
+    /// is busy with others. A later version may add reasons.
     reason: String,
-    /// For people.
+    /// Human-readable.
     detail: Option<String>,
 }
 
@@ -105,16 +105,16 @@ pub(crate) struct WaitingForDocument {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobError)]
 pub(crate) struct ErrorDocument {
-    /// For machines: `task_failed`, `timeout`, …, or the handler's own word.
+    /// Machine-readable: `task_failed`, `timeout`, …, or the handler's own code.
     code: String,
-    /// For people.
+    /// Human-readable.
     message: String,
     /// Whether another attempt might succeed.
     retryable: bool,
 }
 
 impl JobDocument {
-    /// The whole document.
+    /// Creates the whole document.
     pub(crate) fn new(job: JobRecord) -> Self {
         let shown = Shown::new(job.result);
         let shows_error =
@@ -157,19 +157,19 @@ impl JobDocument {
         }
     }
 
-    /// As an item of a list: without the result.
+    /// Creates an item of a list: without the result.
     pub(crate) fn listed(job: JobRecord) -> Self {
         Self::new(job).without_result("list")
     }
 
-    /// The same, with a result left out for that reason.
+    /// Returns the document with its result omitted for `reason`.
     pub(crate) fn without_result(self, reason: &'static str) -> Self {
         let omitted = self.result_size.map(|_| reason);
         Self { result: None, result_omitted: omitted, ..self }
     }
 }
 
-/// What a document shows of a result.
+/// The part of a result that a document shows.
 #[derive(Default)]
 struct Shown {
     inline: Option<Box<RawValue>>,
@@ -187,7 +187,7 @@ impl Shown {
         let inline = match inline {
             None if is_json => Err("too_large"),
             None => Err("not_json"),
-            // Kept as the worker sent it, to the digit.
+            // Kept exactly as the worker sent it.
             Some(bytes) => json::readable(bytes.into()),
         };
         let (size, content_type) = (Some(size), Some(content_type.to_string()));
@@ -198,7 +198,7 @@ impl Shown {
     }
 }
 
-/// Many of something.
+/// A list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Items<T> {
     pub(crate) items: Vec<T>,
@@ -208,7 +208,7 @@ pub(crate) struct Items<T> {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
-    /// Give it back as `cursor` for the next page; null at the end.
+    /// Pass it as `cursor` for the next page; null at the end.
     pub(crate) next_cursor: Option<String>,
 }
 
@@ -216,7 +216,7 @@ pub(crate) struct Page<T> {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JobPage {
     pub(crate) items: Vec<JobDocument>,
-    /// Give it back as `cursor` for the next page; null at the end.
+    /// Pass it as `cursor` for the next page; null at the end.
     pub(crate) next_cursor: Option<String>,
 }
 
@@ -224,7 +224,7 @@ pub(crate) struct JobPage {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct LogPage {
     pub(crate) items: Vec<LogDocument>,
-    /// Give it back as `cursor` for what follows; null once the job has ended and everything was read.
+    /// Pass it as `cursor` for what follows; null once the job has ended and everything was read.
     pub(crate) next_cursor: Option<String>,
 }
 
@@ -232,7 +232,7 @@ pub(crate) struct LogPage {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = LogLine)]
 pub(crate) struct LogDocument {
-    /// Counted from 1 over the job's life; older lines than are kept leave a gap.
+    /// Counted from 1 over the job's lifetime; lines that are no longer kept leave a gap.
     number: u64,
     /// The attempt that wrote it.
     attempt: u32,
@@ -248,7 +248,7 @@ impl From<LogLine> for LogDocument {
     }
 }
 
-/// How many jobs an operation reached.
+/// How many jobs an operation changed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Count {
     pub(crate) count: u64,
@@ -258,7 +258,8 @@ pub(crate) struct Count {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Attempt)]
 pub(crate) struct AttemptDocument {
-    /// Which charged attempt it was, from 1; a run that was released or lost is not charged, so its number comes again.
+    /// Which charged attempt it was, from 1; a run that was released or lost is not charged, so its number is used
+    /// again.
     number: u32,
     worker: Option<String>,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -291,7 +292,7 @@ pub(crate) struct TaskDocument {
     name: String,
     queue: String,
     description: String,
-    /// Content types of payloads it takes.
+    /// Content types of payloads it accepts.
     accepts: Vec<String>,
     /// Content type of its results.
     content_type: String,
@@ -311,11 +312,12 @@ pub(crate) struct TaskDocument {
     /// JSON Schema of the result, if declared.
     #[schema(schema_with = any_schema)]
     result_schema: Option<Box<RawValue>>,
-    /// Live workers that have it.
+    /// How many live workers have it.
     workers: usize,
 }
 
-/// A schema as it was declared. One that this version cannot use may be anything.
+/// Returns a schema as declared, if every JSON parser can read it: one that this version cannot use may contain
+/// anything.
 fn readable(schema: &Schema) -> Option<Box<RawValue>> {
     json::readable(schema.as_str().into()).ok()
 }
@@ -358,11 +360,11 @@ pub(crate) struct QueueDocument {
     /// Age of the oldest job that could run now.
     oldest_age_ms: Option<u64>,
     finished_last_minute: u64,
-    /// Live workers that take jobs from it.
+    /// How many live workers claim jobs from it.
     workers: usize,
 }
 
-/// How many jobs of a queue stand where.
+/// How many jobs of a queue are in which state.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct QueueCounts {
     queued: u64,
@@ -410,27 +412,27 @@ pub(crate) struct WorkerDocument {
     #[schema(value_type = String, format = DateTime)]
     seen_at: Timestamp,
     running: Vec<RunningDocument>,
-    /// Tasks of which it takes no jobs for now, as its machine cannot run them. Of many it names some.
+    /// Tasks of which it claims no jobs for now, because its machine cannot run them. Of many it lists some.
     suspended: Vec<SuspendedDocument>,
 }
 
-/// A task of which a worker takes no jobs for now.
+/// A task of which a worker claims no jobs for now.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SuspendedTask)]
 pub(crate) struct SuspendedDocument {
     task: String,
-    /// Why its machine cannot run it, for people.
+    /// Why its machine cannot run it, human-readable.
     reason: String,
-    /// When it takes jobs of the task again, by its own clock.
+    /// When it claims jobs of the task again, by its own clock.
     #[schema(value_type = String, format = DateTime)]
     until: Timestamp,
 }
 
-/// What a process in the list of workers is.
+/// The kind of a process in the list of workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum WorkerKind {
-    /// It runs jobs of tasks.
+    /// A worker that runs jobs of tasks.
     Worker,
     /// An API that delivers webhooks.
     Api,

@@ -7,60 +7,60 @@ use crunch_common::broker;
 use crate::auth::FileError;
 use crate::tls::TlsError;
 
-/// Why the API did not start, or is not well.
+/// Why the API did not start, or a command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The address is taken, or not ours to take.
+    /// The address is in use, or not available.
     #[error("cannot listen on {addr}: {source}")]
     Bind {
-        /// Where it tried.
+        /// The address.
         addr: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// Anybody could reach an API that asks nobody who they are.
+    /// Other machines could reach the API without authentication.
     #[error(
-        "{addr} can be reached by others, and there are no API keys: name them in CRUNCH_API_KEYS, or set CRUNCH_AUTH=off to say that this is meant"
+        "{addr} is reachable from other machines, and there are no API keys: set CRUNCH_API_KEYS, or set CRUNCH_AUTH=off to allow access without keys"
     )]
     Open {
-        /// Where it was to listen.
+        /// The address to listen on.
         addr: SocketAddr,
     },
-    /// Callers are to show keys, and are not to.
+    /// Authentication is switched off, and keys are configured.
     #[error(
-        "CRUNCH_AUTH=off says that nobody must show a key, and CRUNCH_API_KEYS names a file of keys: set one of them"
+        "CRUNCH_AUTH=off allows access without keys, and CRUNCH_API_KEYS names a file of keys: set one of them"
     )]
     Contradiction,
-    /// The API keys cannot be had.
+    /// The API keys cannot be read.
     #[error("CRUNCH_API_KEYS: {0}")]
     Keys(#[from] FileError),
-    /// There is to be TLS, and cannot be.
+    /// TLS is configured, and cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Webhooks cannot be signed, or their receivers not be trusted, as it is set up.
+    /// The configured secrets or certificate authorities of webhooks cannot be used.
     #[error("{reason}")]
     Webhooks {
         /// What is wrong; never a secret.
         reason: String,
     },
-    /// Redis cannot be used as it is set up.
+    /// Redis is not usable as configured.
     #[error(transparent)]
     Broker(#[from] broker::Error),
-    /// The system refused something else.
-    #[error("the system refused: {0}")]
+    /// Another operation of the system failed.
+    #[error("system error: {0}")]
     System(#[from] std::io::Error),
-    /// An audit has found something that is still wrong.
+    /// An audit has findings that are not healed.
     #[error("the audit is not clean: {left} of {found} findings are left{advice}")]
     Unclean {
-        /// How much it found.
+        /// How many findings there were.
         found: u64,
-        /// How much of it is still wrong.
+        /// How many of them are left.
         left: u64,
         /// What to do about it.
         advice: &'static str,
     },
-    /// The API that was asked is not ready.
+    /// The API that was checked is not ready.
     #[error("not ready: {reason}")]
     Unhealthy {
         /// What it answered.

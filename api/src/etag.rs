@@ -1,9 +1,10 @@
-//! A job's entity tag, which is its version, and what a client says it knows (RFC 9110, sections 8.8.3 and 13.1.2).
+//! A job's entity tag, which is its version, and the tags that a client already has (RFC 9110, sections 8.8.3 and
+//! 13.1.2).
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
 
-/// The tag of a version.
+/// Returns the tag of a version.
 pub(crate) fn of(version: u64) -> String {
     format!("\"{version}\"")
 }
@@ -13,12 +14,12 @@ pub(crate) fn of(version: u64) -> String {
 pub(crate) enum Known {
     /// `*`
     Any,
-    /// Tags that are none of ours name no version.
+    /// Tags that are not versions are left out.
     Versions(Vec<u64>),
 }
 
 impl Known {
-    /// What the request says, if it says anything.
+    /// Reads the header of a request, if there is one.
     pub(crate) fn of(request: &HttpRequest) -> Option<Self> {
         let values = request.headers().get_all(header::IF_NONE_MATCH);
         let values: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
@@ -40,14 +41,14 @@ impl Known {
     }
 }
 
-/// Whether If-None-Match names a tag that is no job's version.
+/// Whether If-None-Match names `tag`, which is not a job's version.
 pub(crate) fn is_known(request: &HttpRequest, tag: &str) -> bool {
     let values = request.headers().get_all(header::IF_NONE_MATCH);
     let mut tags = values.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(','));
     tags.any(|given| matches!(given.trim(), "*") || given.trim().trim_start_matches("W/") == tag)
 }
 
-/// Weak tags compare like strong ones here.
+/// Parses a tag. Weak tags compare like strong ones here.
 fn version(tag: &str) -> Option<u64> {
     let digits = tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')?;
     let version = digits.parse().ok()?;

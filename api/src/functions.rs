@@ -1,5 +1,5 @@
-//! `crunch-api load-functions`: puts the functions of this version into Redis, for processes whose users may not, and deletes those of
-//! versions that nobody uses any more.
+//! `crunch-api load-functions`: loads the functions of this version into Redis, for processes whose Redis users may
+//! not, and deletes those of versions that are no longer used.
 
 use std::io::Write;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crunch_common::broker::{OtherLibrary, Pruned};
 use crate::config::LoadFunctionsOptions;
 use crate::error::Error;
 
-/// Four beats of a worker with the longest lease, which is an hour: no process that lives is silent for so long.
+/// Four heartbeats of a worker with the longest lease, which is an hour: no live process is silent for this long.
 const UNUSED: Duration = Duration::from_secs(3600);
 
 pub(crate) fn load(config: &BrokerConfig, options: &LoadFunctionsOptions) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let broker = Broker::new(config)?;
     let name = runtime.block_on(broker.load_functions())?;
-    // The exit code says it too, if nobody reads.
+    // A write error is ignored: standard output may be closed, and the exit code carries the result.
     let _ = writeln!(std::io::stdout(), "{name} is loaded");
     if options.prune {
         for other in runtime.block_on(broker.prune_functions(UNUSED))? {

@@ -1,4 +1,4 @@
-//! `crunch-api health`: asks a running API whether it is ready, for container health checks.
+//! `crunch-api health`: checks whether a running API is ready, for container health checks.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,21 +12,21 @@ use crate::config::{HealthTarget, SecurityConfig};
 use crate::error::Error;
 use crate::tls;
 
-/// A ready API answers at once; one that takes longer is not well.
+/// A ready API answers at once; one that takes longer is not ready.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
 
 pub(crate) fn check(target: &HealthTarget, security: &SecurityConfig) -> Result<(), Error> {
     let tls = security.tls_cert.as_deref().map(tls::client_config).transpose()?;
-    let status =
-        ask(target, tls).map_err(|error| Error::Unhealthy { reason: error.to_string() })?;
+    let status = request_status(target, tls)
+        .map_err(|error| Error::Unhealthy { reason: error.to_string() })?;
     if status.contains(" 200 ") {
         return Ok(());
     }
     Err(Error::Unhealthy { reason: status })
 }
 
-/// The status line of `GET /readyz`.
-fn ask(target: &HealthTarget, tls: Option<ClientConfig>) -> io::Result<String> {
+/// Returns the status line of `GET /readyz`.
+fn request_status(target: &HealthTarget, tls: Option<ClientConfig>) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&target.addr, TIME_LIMIT)?;
     stream.set_read_timeout(Some(TIME_LIMIT))?;
     let Some(tls) = tls else { return exchange(&mut stream, target.addr) };
@@ -38,7 +38,7 @@ fn ask(target: &HealthTarget, tls: Option<ClientConfig>) -> io::Result<String> {
 fn exchange(stream: &mut (impl Read + Write), addr: SocketAddr) -> io::Result<String> {
     write!(stream, "GET /readyz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
     stream.flush()?;
-    // The status line stands at the start; how a TLS session ends after it does not matter.
+    // The status line is at the start; how a TLS session ends after it does not matter.
     let mut answer = [0; 64];
     let mut length = 0;
     while length < answer.len() {

@@ -1,4 +1,5 @@
-//! The Idempotency-Key header (IETF draft-ietf-httpapi-idempotency-key-header): the same request twice is one job.
+//! The Idempotency-Key header (IETF draft-ietf-httpapi-idempotency-key-header): repeating a request creates no second
+//! job.
 
 use actix_web::HttpRequest;
 use crunch_common::broker::Idempotency;
@@ -15,7 +16,7 @@ pub(crate) const HEADER: &str = "idempotency-key";
 pub(crate) struct Key(String);
 
 impl Key {
-    /// Takes a key as it is.
+    /// Parses a key.
     pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
         let fits =
             (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -24,8 +25,8 @@ impl Key {
             .ok_or_else(|| Problem::new(INVALID_IDEMPOTENCY_KEY, detail))
     }
 
-    /// Takes the header's value: a string in double quotes (RFC 8941) or a bare word. One that is only opened or only
-    /// closed is neither.
+    /// Parses the header's value: a string in double quotes (RFC 8941) or a bare word. One with only an opening or only
+    /// a closing quote is neither.
     pub(crate) fn parse_header(text: &str) -> Result<Self, Problem> {
         let text = text.trim();
         let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
@@ -33,18 +34,18 @@ impl Key {
         Self::parse(if half_quoted { "" } else { unquoted.unwrap_or(text) })
     }
 
-    /// The key of a request, if it carries one.
+    /// Reads the key of a request, if it has one.
     pub(crate) fn of(request: &HttpRequest) -> Result<Option<Self>, Problem> {
         let mut given = request.headers().get_all(HEADER);
         let Some(first) = given.next() else { return Ok(None) };
         if given.next().is_some() {
-            return Err(Problem::new(INVALID_IDEMPOTENCY_KEY, "the header came twice"));
+            return Err(Problem::new(INVALID_IDEMPOTENCY_KEY, "the header is given twice"));
         }
-        // What is not ASCII is refused as an empty key is.
+        // A key that is not ASCII is rejected like an empty one.
         Self::parse_header(first.to_str().unwrap_or_default()).map(Some)
     }
 
-    /// The same for one item of a batch, by the caller's idempotency_scope: its place in the batch does not matter.
+    /// Identifies one item of a batch, in the caller's idempotency scope: its position in the batch does not matter.
     pub(crate) fn for_item(&self, idempotency_scope: &str, item: &[u8]) -> Idempotency {
         Idempotency::new(
             &[idempotency_scope.as_bytes(), b"item", self.0.as_bytes()],
@@ -52,9 +53,14 @@ impl Key {
         )
     }
 
-    /// What tells this request from all others, but for its body: who asks for what under which key.
-    pub(crate) fn with(self, caller: &Caller, request: &HttpRequest, content_type: &str) -> Asked {
-        Asked {
+    /// Identifies a request except for its body: by caller, request and key.
+    pub(crate) fn with(
+        self,
+        caller: &Caller,
+        request: &HttpRequest,
+        content_type: &str,
+    ) -> RequestIdentity {
+        RequestIdentity {
             idempotency_scope: caller.idempotency_scope(),
             method: request.method().as_str().to_owned(),
             path: request.path().to_owned(),
@@ -65,9 +71,9 @@ impl Key {
     }
 }
 
-/// What was asked for by whom. It can be taken to another thread, where a large body is hashed.
+/// Identifies a request except for its body. It can be moved to another thread, where a large body is hashed.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct RequestIdentity {
     idempotency_scope: String,
     method: String,
     path: String,
@@ -76,8 +82,8 @@ pub(crate) struct Asked {
     key: Key,
 }
 
-impl Asked {
-    /// What tells the request from all others, with every byte of it.
+impl RequestIdentity {
+    /// Identifies the request with every byte of its body.
     pub(crate) fn in_full(&self, body: &[u8]) -> Idempotency {
         let scope = [&self.idempotency_scope, &self.method, &self.path, &self.key.0];
         let request = [&self.method, &self.path, &self.query, &self.content_type];
@@ -86,7 +92,7 @@ impl Asked {
     }
 }
 
-/// The query as it was written, but for how long an answer may take: whoever asks again may have less time_limit.
+/// Returns the query as written, without `wait`: a repeated request may have another time limit.
 fn without_wait(query: &str) -> String {
     let is_wait = |part: &&str| part.split('=').next() == Some(WAIT);
     let parts: Vec<_> = query.split('&').filter(|part| !is_wait(part)).collect();

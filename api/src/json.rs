@@ -1,4 +1,4 @@
-//! Looking at JSON without changing a byte of it: whether it is one value, and which members an object has.
+//! Checks JSON without changing a byte of it: whether it is one value, and which members an object has.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 use crate::problem::{MALFORMED_JSON, Problem};
 use crate::query;
 
-/// Why a value is not put into a document: some readers of JSON would refuse all of it.
+/// Why a value is not put into a document: some JSON parsers would reject the whole document.
 pub(crate) const UNREADABLE: [&str; 4] =
     ["not_utf8", "too_deep", "lone_surrogate", "number_out_of_range"];
 
-/// Deeper nesting serves nobody but an attacker on the handler's parser.
+/// Deeper nesting only serves attacks on the handler's parser.
 const MAX_DEPTH: usize = 64;
 
 /// Checks that `bytes` are exactly one JSON value in UTF-8, nested at most 64 levels deep; returns its text.
@@ -31,15 +31,15 @@ pub(crate) fn check(bytes: &[u8]) -> Result<&str, Problem> {
         .map_err(|error| malformed(error.to_string()))
 }
 
-/// The text of `bytes`.
+/// Returns `bytes` as text.
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(bytes).map_err(|error| {
         Problem::new(MALFORMED_JSON, format!("not UTF-8 at byte {}", error.valid_up_to()))
     })
 }
 
-/// A value to be put into a document as it is, if it can be read there by every reader of JSON: parsers stop at a depth, texts
-/// need whole characters, and numbers must be within those of 64-bit floats.
+/// Returns a value that can be put into a document as it is, if every JSON parser can read it: parsers limit the depth,
+/// strings need whole characters, and numbers must be within those of 64-bit floats.
 pub(crate) fn readable(json: Vec<u8>) -> Result<Box<RawValue>, &'static str> {
     let [not_utf8, too_deep, lone_surrogate, number_out_of_range] = UNREADABLE;
     let text = String::from_utf8(json).map_err(|_| not_utf8)?;
@@ -52,7 +52,7 @@ pub(crate) fn readable(json: Vec<u8>) -> Result<Box<RawValue>, &'static str> {
     RawValue::from_string(text).map_err(|_| number_out_of_range)
 }
 
-/// Any JSON whose texts and numbers can be held: unlike [`IgnoredAny`], which reads neither.
+/// Any JSON whose strings and numbers can be represented: unlike [`IgnoredAny`], which decodes neither.
 struct Exact;
 
 impl<'de> Deserialize<'de> for Exact {
@@ -103,7 +103,7 @@ impl<'de> Visitor<'de> for Exact {
     }
 }
 
-/// Whether an escape stands for half of a character (RFC 8259, section 8.2).
+/// Whether an escape represents half of a character (RFC 8259, section 8.2).
 fn has_lone_surrogate(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
@@ -120,18 +120,18 @@ fn has_lone_surrogate(text: &str) -> bool {
     false
 }
 
-/// The unit that an escape stands for, if the text begins with one.
+/// Returns the UTF-16 code unit of the escape at the start of a text, if there is one.
 fn unit(escape: &str) -> Option<u16> {
     let digits = escape.strip_prefix("\\u")?.get(..4)?;
     u16::from_str_radix(digits, 16).ok()
 }
 
-/// More members than this are not kept: no object that is read has a tenth of them, and each takes 100 bytes and a quarter of a
-/// microsecond, which for a body of 16 MiB would make a second.
+/// More members than this are not kept: no object that is read has a tenth of them, and each takes 100 bytes and a
+/// quarter of a microsecond, which for a body of 16 MiB would add up to a second.
 const MAX_MEMBERS: usize = 1000;
 
-/// The members of an object in their order, each as it was written; none is lost if its name stands twice, but for those beyond
-/// the first thousand.
+/// The members of an object in their order, each as it was written; members with the same name are all kept, members
+/// beyond the first thousand are not.
 #[derive(Debug)]
 pub(crate) struct Members<'a> {
     pub(crate) all: Vec<(String, &'a RawValue)>,
@@ -140,12 +140,12 @@ pub(crate) struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// The members, if `json` is an object.
+    /// Reads the members, if `json` is an object.
     pub(crate) fn of(json: &'a str) -> Option<Self> {
         serde_json::from_str(json).ok()
     }
 
-    /// The first name that stands twice.
+    /// Returns the first name that occurs twice.
     pub(crate) fn repeated(&self) -> Option<&str> {
         query::repeated(self.all.iter().map(|(name, _)| name.as_str()))
     }
@@ -180,7 +180,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// Whether brackets outside of strings nest deeper than `limit`; the parser says whether they match.
+/// Whether brackets outside of strings nest deeper than `limit`; the parser checks whether they match.
 fn deeper_than(text: &str, limit: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! `crunch-api keys`: makes, lists and revokes API keys. A running API notices within seconds.
+//! `crunch-api keys`: creates, lists and revokes API keys. A running API notices within seconds.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -10,26 +10,26 @@ use crate::auth::{FileError, Key, KeyFile, KeyId, Queues, Scopes, Token};
 use crate::error::Error;
 use crate::rate::Rate;
 
-/// What to do with the keys, and where they are.
+/// Options of `keys`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct KeysCommand {
-    /// What to do.
+    /// The action.
     #[command(subcommand)]
     pub action: KeysAction,
 }
 
-/// What can be done with keys.
+/// Actions on keys.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum KeysAction {
-    /// Makes a key and prints it: this once, for only its hash is kept.
+    /// Creates a key and prints it: only once, because only its hash is kept.
     Create(NewKey),
-    /// Lists all keys, without their secrets: nobody has those but their owners.
+    /// Lists all keys, without their secrets: only their owners have those.
     List(Place),
-    /// Takes a key out of use.
+    /// Revokes a key.
     Revoke(Revocation),
 }
 
-/// Where the keys are.
+/// Where the keys are stored.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Place {
     /// The file with the keys.
@@ -37,38 +37,38 @@ pub struct Place {
     pub file: PathBuf,
 }
 
-/// What a new key is for.
+/// Options of `keys create`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct NewKey {
-    /// Whose it is: 1 to 100 characters, for people.
+    /// Human-readable name of the owner: 1 to 100 characters.
     #[arg(long, value_name = "TEXT", value_parser = name)]
     pub name: String,
 
-    /// What it lets its owner do: submit, read, cancel, admin, separated by commas. An admin may do everything.
+    /// What its owner may do: submit, read, cancel, admin, separated by commas. An admin may do everything.
     #[arg(long, value_name = "SCOPES")]
     pub scopes: Scopes,
 
-    /// The only queues whose jobs it is for, separated by commas. Default: all queues.
+    /// The only queues it allows, separated by commas. Default: all queues.
     #[arg(long, value_name = "QUEUES")]
     pub queues: Option<Queues>,
 
-    /// How many requests a second it is good for, 1 to 1 000 000. Default: as many as CRUNCH_API_RATE says.
+    /// How many requests a second it allows, 1 to 1 000 000. Default: as set by CRUNCH_API_RATE.
     #[arg(long, value_name = "N")]
     pub rate: Option<Rate>,
 
-    /// Where to keep it.
+    /// Where it is stored.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// Which key to revoke.
+/// Options of `keys revoke`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Revocation {
     /// The 10 characters that follow crk_.
     #[arg(value_name = "ID")]
     pub id: KeyId,
 
-    /// Where it is kept.
+    /// Where it is stored.
     #[command(flatten)]
     pub place: Place,
 }
@@ -78,14 +78,14 @@ fn name(text: &str) -> Result<String, &'static str> {
     fits.then(|| text.to_owned()).ok_or("expected 1 to 100 characters")
 }
 
-/// Does it, and prints what came of it.
+/// Runs the action and prints its result.
 pub(crate) fn run(command: &KeysCommand) -> Result<(), Error> {
-    let said = match &command.action {
+    let output = match &command.action {
         KeysAction::Create(new) => create(new)?,
         KeysAction::List(place) => as_table(&KeyFile::new(&place.file).read()?),
         KeysAction::Revoke(revocation) => revoke(revocation)?,
     };
-    std::io::stdout().write_all(said.as_bytes())?;
+    std::io::stdout().write_all(output.as_bytes())?;
     Ok(())
 }
 

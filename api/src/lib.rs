@@ -1,6 +1,7 @@
-//! Crunch's HTTP side: jobs in, status and results out.
+//! The HTTP API of Crunch: accepts jobs, returns their status and results.
 //!
-//! HTTP in, broker out; no queue logic, and no code of any task: tasks are known by what workers declared.
+//! Translates HTTP to calls of the broker; it has no queue logic, and no code of any task: it knows tasks by what
+//! workers declared.
 
 mod address;
 mod audit;
@@ -64,17 +65,17 @@ pub use webhook::{Allow, SecretText, WebhookConfig, WebhookUse};
 
 use crunch_common::{config as settings, init, machine, telemetry};
 
-/// Libraries whose word at `info` is of no use to whoever runs an API: how many threads were started, what was called.
+/// Libraries whose messages at `info` are of no use to operators: how many threads were started, what was called.
 const QUIET: [&str; 1] = ["actix_server"];
 
-/// Libraries that log what clients do wrong, such as a head that is none: a stranger could fill the log.
+/// Libraries that log errors of clients, such as an invalid head: any client could fill the log.
 const BOUNDED: [&str; 5] = ["actix_", "mio", "rustls", "tokio_rustls", "h2"];
 
-/// Reads the configuration and does what it says; the whole of `main`.
+/// Reads the configuration and runs the command; the whole of `main`.
 #[must_use]
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the last words of a process")]
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the last output of a process")]
 pub fn main() -> ExitCode {
-    // First: what it reads next has secrets.
+    // First: the configuration that is read next has secrets.
     machine::forbid_inspection();
     init::become_init_if_first();
     let config: ApiConfig = match settings::read() {

@@ -1,8 +1,8 @@
-//! How often one caller may ask: a token bucket for each, refilled at its rate.
+//! Limits the request rate of each caller: a token bucket for each, refilled at its rate.
 //!
-//! Each bucket is one number, the time at which it would be full again (the generic cell rate algorithm), so that a hundred
-//! thousand callers cost a few megabytes. Each API counts for itself: what a caller may send to all of them together grows
-//! with their number.
+//! Each bucket is one number, the time at which it would be full again (the generic cell rate algorithm), so that a
+//! hundred thousand callers cost a few megabytes. Each API counts on its own: what a caller may send to all of them
+//! together grows with their number.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,13 +15,12 @@ use crate::auth::{Caller, Identity};
 use crate::problem::{Problem, RATE_LIMITED};
 use crate::rate::Rate;
 
-/// Beyond so many callers at once the newcomers share one bucket: memory stays bounded, and those who were there first
-/// keep theirs.
+/// Beyond this many callers at once, new ones share one bucket: memory stays bounded, and the earlier ones keep theirs.
 const MOST_CALLERS: usize = 100_000;
-/// Buckets that are full again are forgotten no more often than this: it takes a walk through all.
-const FORGET_EVERY: u64 = 1_000_000_000;
+/// Buckets that are full again are removed no more often than this, in nanoseconds: it takes a pass over all of them.
+const PRUNE_INTERVAL: u64 = 1_000_000_000;
 
-/// A rate, and how many requests may come at once.
+/// A rate, and how many requests may arrive at once.
 #[derive(Debug, Clone, Copy)]
 struct Quota {
     /// Nanoseconds that one request costs.
@@ -37,7 +36,7 @@ impl Quota {
         }
     }
 
-    /// Takes one from a bucket that is full again at `full_at`; on failure tells how long until it can.
+    /// Takes one token from a bucket that is full again at `full_at`; on failure returns how long until it can.
     fn take(self, full_at: u64, now: u64) -> Result<u64, Duration> {
         let owed = full_at.saturating_sub(now);
         match owed.checked_sub((self.burst - 1) * self.cost) {
@@ -61,7 +60,7 @@ fn whole_seconds(nanos: u64) -> u64 {
     nanos.div_ceil(1_000_000_000).max(1)
 }
 
-/// How a caller stands after a request, for the answer's headers.
+/// The state of a caller's bucket after a request, for the answer's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RateLimitStatus {
     quota: u64,
@@ -89,40 +88,45 @@ impl RateLimitStatus {
 /// The buckets of all callers.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    /// For callers whose key has no rate of its own; `None`: they are not limited.
+    /// For callers whose key has no own rate; `None`: they are not limited.
     usual: Option<Quota>,
-    begun: Instant,
+    started: Instant,
     buckets: Mutex<Buckets>,
 }
 
 #[derive(Debug, Default)]
 struct Buckets {
     full_at: HashMap<Identity, u64>,
-    forgot_at: u64,
+    pruned_at: u64,
 }
 
 impl Limits {
     pub(crate) fn new(rate: Option<Rate>, burst: Option<Rate>) -> Self {
         let usual = rate.map(|rate| Quota::new(rate, burst));
-        Self { usual, begun: Instant::now(), buckets: Mutex::default() }
+        Self { usual, started: Instant::now(), buckets: Mutex::default() }
     }
 
-    /// Counts a request. Its answer will tell how the caller stands, whichever it is.
+    /// Counts a request. The answer reports the state of the caller's bucket, also if the request is rejected.
     pub(crate) fn count(&self, caller: &Caller, request: &HttpRequest) -> Result<(), Problem> {
         let own = caller.own_rate().map(|rate| Quota::new(rate, None));
         let Some(quota) = own.or(self.usual) else { return Ok(()) };
-        let now = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let (status, refused) = self.take(caller.identity(), quota, now);
         request.extensions_mut().insert(status);
         let Some(wait) = refused else { return Ok(()) };
         let seconds = whole_seconds(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
-        let detail = "these are more requests than this caller may send; Retry-After tells when to come again";
+        let detail = "this caller exceeds its request rate; Retry-After gives the time to wait";
         Err(Problem::new(RATE_LIMITED, detail).header(header::RETRY_AFTER, &seconds.to_string()))
     }
 
-    fn take(&self, who: Identity, quota: Quota, now: u64) -> (RateLimitStatus, Option<Duration>) {
+    fn take(
+        &self,
+        identity: Identity,
+        quota: Quota,
+        now: u64,
+    ) -> (RateLimitStatus, Option<Duration>) {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = buckets.of(who, now);
+        let full_at = buckets.of(identity, now);
         let refused = match quota.take(*full_at, now) {
             Ok(later) => {
                 *full_at = later;
@@ -135,14 +139,14 @@ impl Limits {
 }
 
 impl Buckets {
-    fn of(&mut self, who: Identity, now: u64) -> &mut u64 {
-        let full = self.full_at.len() >= MOST_CALLERS && !self.full_at.contains_key(&who);
-        if full && now >= self.forgot_at + FORGET_EVERY {
-            self.forgot_at = now;
+    fn of(&mut self, identity: Identity, now: u64) -> &mut u64 {
+        let full = self.full_at.len() >= MOST_CALLERS && !self.full_at.contains_key(&identity);
+        if full && now >= self.pruned_at + PRUNE_INTERVAL {
+            self.pruned_at = now;
             self.full_at.retain(|_, full_at| *full_at > now);
         }
         let crowded = full && self.full_at.len() >= MOST_CALLERS;
-        self.full_at.entry(if crowded { Identity::Address(None) } else { who }).or_default()
+        self.full_at.entry(if crowded { Identity::Address(None) } else { identity }).or_default()
     }
 }
 
@@ -178,7 +182,7 @@ mod tests {
         let (status, refused) = limits.take(address(1), quota, now);
         assert_eq!((status.left, status.full_in), (0, 2));
         assert_eq!(refused, Some(Duration::from_millis(500)));
-        assert_eq!(limits.take(address(2), quota, now).1, None, "others have buckets of their own");
+        assert_eq!(limits.take(address(2), quota, now).1, None, "others have their own buckets");
         assert_eq!(limits.take(address(1), quota, now + SECOND / 2).1, None);
         assert!(limits.take(address(1), quota, now + SECOND / 2).1.is_some());
         assert_eq!(limits.take(address(1), quota, now + 60 * SECOND).0.left, 3);
@@ -192,7 +196,7 @@ mod tests {
             limits.take(address(number), quota, SECOND);
         }
         let count = || limits.buckets.lock().unwrap().full_at.len();
-        // The newcomers share one.
+        // New callers share one.
         assert_eq!(count(), MOST_CALLERS + 1);
         assert!(limits.take(address(all + 200), quota, SECOND).1.is_some());
         assert_eq!(limits.take(address(0), quota, SECOND).0.left, 2);

@@ -1,4 +1,4 @@
-//! Absolute links, from configuration or the address bound; never from a Host header, which anybody can write.
+//! Absolute links, from configuration or the address bound; never from a Host header, which the client controls.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,8 @@ use crunch_common::job::JobId;
 
 use crate::auth::Ticket;
 
-/// What load balancers and supervisors ask, under names of their own: one word, which every page may know.
+/// Probes of load balancers and supervisors, which use host names of their own: the answer is one word, which any page
+/// may read.
 pub(crate) const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
 /// Base of absolute links.
@@ -15,7 +16,7 @@ pub(crate) const PROBES: [&str; 2] = ["/livez", "/readyz"];
 pub(crate) struct PublicUrl(String);
 
 impl PublicUrl {
-    /// The configured base, else the bound address; an unspecified address becomes `localhost`.
+    /// Uses the configured base, else the bound address; an unspecified address becomes `localhost`.
     pub(crate) fn new(configured: Option<&str>, scheme: &str, bound: SocketAddr) -> Self {
         let base = configured.map(str::to_owned).unwrap_or_else(|| match bound.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => {
@@ -33,7 +34,7 @@ impl PublicUrl {
         format!("{}{}", self.0, job(id))
     }
 
-    /// Where a ticket opens a job's event stream.
+    /// Returns the URL at which a ticket opens a job's event stream.
     pub(crate) fn stream(&self, id: JobId, ticket: &Ticket) -> String {
         format!("{}{}/events?{}={}", self.0, job(id), Ticket::PARAMETER, ticket.reveal())
     }
@@ -49,7 +50,7 @@ impl fmt::Display for PublicUrl {
     }
 }
 
-/// Path of a job's document.
+/// Returns the path of a job's document.
 pub(crate) fn job(id: JobId) -> String {
     format!("/jobs/{id}")
 }

@@ -1,4 +1,4 @@
-//! From an accepted connection to HTTP: its socket's settings, its place among the others, TLS if there is a certificate.
+//! Turns accepted connections into HTTP: socket options, admission among the others, TLS if there is a certificate.
 
 use std::io;
 use std::net::TcpListener;
@@ -23,19 +23,19 @@ use crate::routes;
 use crate::state::App;
 use crate::wire::Wire;
 
-/// Requests under way when the listener closes get as long to end as the longest may take.
+/// Seconds that requests in flight get when the listener closes: as long as the longest may take.
 const LAST_REQUESTS: u64 = 5;
-/// How many may knock at once: a crowd at the door does not keep others from being heard.
+/// Length of the accept queue: a burst of connections does not keep others from being accepted.
 const BACKLOG: i32 = 4096;
-/// A client that takes nothing of what it is sent, or is not there any more, is given up after this time.
-const UNHEARD: Duration = Duration::from_secs(60);
-/// Whoever was refused before its body was whole may send on for this long, and finds the answer then: a connection that
-/// was closed at once would lose it.
-const TO_READ_A_REFUSAL: Duration = HEAD_DEADLINE;
+/// The connection of a client that reads nothing it is sent, or has disappeared, is closed after this time.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// A client that was rejected before its body was complete may keep sending for this long, and then reads the answer:
+/// closing the connection at once would lose it.
+const REJECTED_BODY_LIMIT: Duration = HEAD_DEADLINE;
 /// Descriptors for everything but clients: Redis, files, the listener; and for connections beyond the maximum.
 const OTHER_DESCRIPTORS: u64 = 256 + 32;
 
-/// Serves an app to everybody who comes.
+/// Starts the HTTP server of an app.
 pub(crate) fn serve(
     listener: TcpListener,
     app: App,
@@ -58,15 +58,15 @@ pub(crate) fn serve(
         let http = HttpService::build()
             .keep_alive(KEEP_ALIVE)
             .client_request_timeout(HEAD_DEADLINE)
-            .client_disconnect_timeout(TO_READ_A_REFUSAL)
+            .client_disconnect_timeout(REJECTED_BODY_LIMIT)
             .graceful_shutdown_signal(move || {
                 let closing = closing.clone();
                 async move { closing.notified().await }
             })
             .finish(map_config(app.into_factory(), |_| AppConfig::default()));
-        let welcomed =
-            fn_service(move |stream| welcome(stream, tls.clone(), budgets.clone())).and_then(http);
-        apply_fn_factory(welcomed, move |stream: TcpStream, http: &_| {
+        let prepared =
+            fn_service(move |stream| prepare(stream, tls.clone(), budgets.clone())).and_then(http);
+        apply_fn_factory(prepared, move |stream: TcpStream, http: &_| {
             let peer = stream.peer_addr().ok();
             let connection = peer.and_then(|peer| connections.admit(peer));
             let admitted = connection.map(|connection| (connection, Service::call(http, stream)));
@@ -86,9 +86,9 @@ pub(crate) fn serve(
     Ok(server.run())
 }
 
-/// Sets up a new connection's socket, and shakes hands if there is TLS. No longer than a head may take: the handshake is
-/// part of what a client can be slow at.
-async fn welcome(
+/// Sets up a new connection's socket, and does the handshake if there is TLS. It may take no longer than a head: a
+/// client can be slow at the handshake, too.
+async fn prepare(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     budgets: Arc<Budgets>,
@@ -96,25 +96,29 @@ async fn welcome(
     let peer = stream.peer_addr().ok();
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    rustix::net::sockopt::set_tcp_user_timeout(&stream, UNHEARD.as_millis() as u32)
+    rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED.as_millis() as u32)
         .map_err(io::Error::from)?;
     let socket: Box<dyn Socket> = match tls {
         None => Box::new(stream),
         Some(tls) => {
-            let shaken = tokio::time::timeout(HEAD_DEADLINE, tls.accept(stream)).await;
-            Box::new(shaken.map_err(|_| DispatchError::SlowRequestTimeout)??)
+            let handshake = tokio::time::timeout(HEAD_DEADLINE, tls.accept(stream)).await;
+            Box::new(handshake.map_err(|_| DispatchError::SlowRequestTimeout)??)
         }
     };
     Ok((Wire::new(socket, &budgets.heads), Protocol::Http1, peer))
 }
 
-/// Asks for as many descriptors as the system allows, and says how many connections there may be with them.
+/// Raises the limit on open files as far as the system allows, and returns how many connections fit into it.
 pub(crate) fn raise_fd_limit(wanted: usize) -> usize {
     let current = machine::raise_open_files();
     let room = current.map_or(u64::MAX, |most| most.saturating_sub(OTHER_DESCRIPTORS).max(1));
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if room < wanted {
-        tracing::warn!(wanted, room, "the limit on open files leaves room for fewer connections");
+        tracing::warn!(
+            wanted,
+            room,
+            "the limit on open files allows fewer connections than configured"
+        );
     }
     wanted.min(room)
 }

@@ -1,4 +1,4 @@
-//! `crunch-api`: HTTP in, broker out.
+//! The program `crunch-api`.
 
 fn main() -> std::process::ExitCode {
     crunch_api::main()

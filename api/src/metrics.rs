@@ -1,6 +1,6 @@
-//! ApiMetrics for Prometheus: what this process counted itself, and how the queues stand.
+//! Metrics for Prometheus: the counters of this process, and the state of the queues and workers.
 //!
-//! Every API sees the same queues and workers, so those figures are not to be summed over instances: take the largest.
+//! Every API reads the same queues and workers, so their metrics must not be summed over instances: take the maximum.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -18,28 +18,28 @@ use tokio::time::Instant;
 
 use crate::document::WorkerKind;
 
-/// Queues and workers are looked at no more often, however many collect.
+/// Queues and workers are read no more often than this, however many scrapes there are.
 const FRESH: Duration = Duration::from_secs(2);
-/// The most recently used queues are shown.
+/// How many queues are shown: the most recently used ones.
 const MAX_QUEUES: usize = 1000;
 
 const UP: &str = "Whether Redis answers and accepts writes";
 
-/// What `/metrics` shows.
+/// The metrics at `/metrics`.
 #[derive(Debug)]
 pub(crate) struct ApiMetrics {
     recorder: Option<Metrics>,
     broker: Broker,
-    seen: Mutex<Option<(Instant, String)>>,
+    cached: Mutex<Option<(Instant, String)>>,
 }
 
 impl ApiMetrics {
-    /// Measurements are put away this often.
+    /// How often measurements are aggregated.
     pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
     pub(crate) fn new(broker: Broker) -> Self {
         let recorder = Metrics::start(env!("CARGO_PKG_VERSION"));
-        Self { recorder, broker, seen: Mutex::default() }
+        Self { recorder, broker, cached: Mutex::default() }
     }
 
     pub(crate) async fn tick(&self) -> Result<(), Error> {
@@ -47,29 +47,29 @@ impl ApiMetrics {
         Ok(())
     }
 
-    /// Everything as Prometheus reads it (text format 0.0.4).
+    /// Renders all metrics in the text format 0.0.4 of Prometheus.
     pub(crate) async fn render(&self) -> String {
         let own = self.recorder.as_ref().map(Metrics::render).unwrap_or_default();
         own + &self.shared().await
     }
 
-    /// How queues and workers stand: one looks, and whoever comes meanwhile or soon after sees the same.
+    /// Renders the state of queues and workers: one caller reads it, and callers meanwhile or soon after get the same.
     async fn shared(&self) -> String {
-        let mut seen = self.seen.lock().await;
-        if let Some((at, text)) = &*seen
+        let mut cached = self.cached.lock().await;
+        if let Some((at, text)) = &*cached
             && at.elapsed() < FRESH
         {
             return text.clone();
         }
-        let text = self.look().await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "queues are not in the figures");
+        let text = self.read().await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "cannot read the queues: they are missing in the metrics");
             family("crunch_redis_up", UP, [(String::new(), 0.0)])
         });
-        *seen = Some((Instant::now(), text.clone()));
+        *cached = Some((Instant::now(), text.clone()));
         text
     }
 
-    async fn look(&self) -> Result<String, Error> {
+    async fn read(&self) -> Result<String, Error> {
         let up = self.broker.open().await.is_ok();
         let depths = self.broker.depths(MAX_QUEUES).await?;
         let mut workers = self.broker.fleet().await?;
@@ -108,7 +108,7 @@ impl ApiMetrics {
     }
 }
 
-/// One gauge with all its series. Label values are names of ours: nothing in them needs to be escaped.
+/// Renders one gauge with all its series. Label values are names of Crunch: nothing in them needs to be escaped.
 fn family(name: &str, help: &str, series: impl IntoIterator<Item = (String, f64)>) -> String {
     let mut text = format!("# HELP {name} {help}\n# TYPE {name} gauge\n");
     for (labels, value) in series {
@@ -117,22 +117,22 @@ fn family(name: &str, help: &str, series: impl IntoIterator<Item = (String, f64)
     text
 }
 
-/// Jobs were brought to their end here.
+/// Counts jobs that were ended by this process.
 pub(crate) fn finished(task: &str, queue: &str, status: &'static str, count: u64) {
     metrics::counter!(JOBS_FINISHED, labels(task, queue, &[("status", status)])).increment(count);
 }
 
-/// An attempt to deliver a webhook ended so.
+/// Counts an attempt to deliver a webhook.
 pub(crate) fn delivered(outcome: &'static str) {
     metrics::counter!(WEBHOOK_DELIVERIES, "outcome" => outcome).increment(1);
 }
 
-/// Leases were taken back from silent workers.
+/// Counts leases that were reclaimed from silent workers.
 pub(crate) fn leases_lost(count: u64) {
     metrics::counter!(LEASES_LOST).increment(count);
 }
 
-/// What is bounded over all requests.
+/// Totals that are limited over all requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sum {
     /// Bytes of request bodies.
@@ -159,17 +159,17 @@ impl Sum {
     }
 }
 
-/// A request was refused because there is too much of something.
+/// Counts a request that was rejected because a total is exceeded.
 pub(crate) fn refused(sum: Sum) {
     metrics::counter!(HTTP_REFUSED, "sum" => sum.name()).increment(1);
 }
 
-/// So many more, or fewer, clients wait.
+/// Changes the number of clients that wait by `more`.
 pub(crate) fn waiting(more: f64) {
     metrics::gauge!(HTTP_WAITING).increment(more);
 }
 
-/// A request was answered; a stream of events when it began.
+/// Records the answer to a request; of an event stream, its start.
 pub(crate) fn answered(response: &ServiceResponse<BoxBody>, took: Duration) {
     let request = response.request();
     let route = request.match_pattern().unwrap_or_else(|| "other".to_owned());

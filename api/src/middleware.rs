@@ -1,4 +1,4 @@
-//! What happens around every request: its id, its problem document, its line in the log.
+//! Wraps every request: its id, its problem document, its log line.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -25,11 +25,11 @@ use crate::problem::{BURST, INTERNAL, NOT_FOUND, Problem};
 use crate::state::App;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// No more of a path is logged than tells which one it was.
+/// Longer paths are cut in the log.
 const LOGGED_PATH_BYTES: usize = 200;
 
-/// Takes the client's request id or makes one, and answers problems with the path they are about. Everything logged
-/// meanwhile carries the id.
+/// Uses the client's request id or creates one, and answers errors with problem documents that have the path.
+/// Everything logged meanwhile has the id.
 pub(crate) async fn around<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -42,10 +42,10 @@ pub(crate) async fn around<B: MessageBody + 'static>(
         path = start_of(open_part(request.path())),
     );
     let answer = async move {
-        let (begun, busy) = (Instant::now(), Busy::begin());
+        let (started, busy) = (Instant::now(), Busy::begin());
         let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let app = request.app_data::<web::Data<App>>().cloned();
-        let answer = judged(request, next).await?;
+        let answer = handled(request, next).await?;
         let (mut response, share) = counted(answer, app.as_deref().map(|app| &*app.budgets));
         if let Some(app) = app {
             app.browsers.share(&mut response);
@@ -55,25 +55,25 @@ pub(crate) async fn around<B: MessageBody + 'static>(
             status.write_to(response.headers_mut());
         }
         response.headers_mut().insert(REQUEST_ID, id);
-        let took = begun.elapsed();
+        let took = started.elapsed();
         metrics::answered(&response, took);
         tracing::debug!(
             status = response.status().as_u16(),
             took_ms = took.as_millis(),
             "answered"
         );
-        spare_old_clients(&mut response);
+        close_after_old_stream(&mut response);
         if connections::is_spare() {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
         let cut_short = chunked && !response.status().is_success();
-        Ok(response.map_body(|_, body| held(body, share, busy, cut_short)))
+        Ok(response.map_body(|_, body| tracked(body, share, busy, cut_short)))
     };
     answer.instrument(span).await
 }
 
-/// The answer of a handler, or to what a browser may not do or asks first.
-async fn judged<B: MessageBody + 'static>(
+/// Returns the answer of a handler, or to a preflight or a request that a browser may not send.
+async fn handled<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
@@ -90,7 +90,7 @@ async fn judged<B: MessageBody + 'static>(
     })
 }
 
-/// Counts what the client has still to take; 503 instead if others hold too much.
+/// Counts the bytes that the client has not read yet; 503 instead if others hold too many.
 fn counted(
     response: ServiceResponse<BoxBody>,
     budgets: Option<&Budgets>,
@@ -111,8 +111,8 @@ fn counted(
     }
 }
 
-/// HTTP/1.0 knows no chunks: there the end of the connection is the end of a stream (RFC 9112, section 6.1).
-fn spare_old_clients(response: &mut ServiceResponse<BoxBody>) {
+/// HTTP/1.0 has no chunks: the end of the connection is the end of a stream (RFC 9112, section 6.1).
+fn close_after_old_stream(response: &mut ServiceResponse<BoxBody>) {
     let old = response.request().version() < Version::HTTP_11;
     if old && response.response().body().size() == BodySize::Stream {
         let head = response.response_mut().head_mut();
@@ -121,8 +121,8 @@ fn spare_old_clients(response: &mut ServiceResponse<BoxBody>) {
     }
 }
 
-/// The body of an answer; its connection serves a request until it was handed over.
-fn held(body: BoxBody, share: Option<Share>, busy: Option<Busy>, cut_short: bool) -> BoxBody {
+/// Wraps the body of an answer; its connection has a request in flight until the body was handed over.
+fn tracked(body: BoxBody, share: Option<Share>, busy: Option<Busy>, cut_short: bool) -> BoxBody {
     let Some(mut busy) = busy else { return body };
     if let BodySize::Sized(bytes) = body.size() {
         busy.sending(bytes);
@@ -130,22 +130,22 @@ fn held(body: BoxBody, share: Option<Share>, busy: Option<Busy>, cut_short: bool
     if cut_short {
         busy.hurry();
     }
-    BoxBody::new(Held { body, rest: Bytes::new(), _share: share, _busy: busy })
+    BoxBody::new(TrackedBody { body, rest: Bytes::new(), _share: share, _busy: busy })
 }
 
-/// No more is handed over at once: the library copies it into its buffer, and would hold a large answer twice, and beyond
-/// the life of this value.
+/// How many bytes are handed over at once: the library copies them into its buffer, and would otherwise hold a large
+/// answer twice, and longer than this value exists.
 const PART: usize = 32 * 1024;
 
-struct Held {
+struct TrackedBody {
     body: BoxBody,
-    /// What the body has given and was not handed over yet.
+    /// Bytes that were read from the body and not handed over yet.
     rest: Bytes,
     _share: Option<Share>,
     _busy: Busy,
 }
 
-impl MessageBody for Held {
+impl MessageBody for TrackedBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
@@ -169,7 +169,7 @@ impl MessageBody for Held {
 
 static FAILED: LogLimit = LogLimit::new(BURST);
 
-/// An answer whose error, if it has one, is a problem document.
+/// Turns the error of an answer, if it has one, into a problem document.
 fn explained<B: MessageBody + 'static>(response: ServiceResponse<B>) -> ServiceResponse<BoxBody> {
     let Some(error) = response.response().error() else { return response.map_into_boxed_body() };
     let path = open_part(response.request().path());
@@ -177,17 +177,17 @@ fn explained<B: MessageBody + 'static>(response: ServiceResponse<B>) -> ServiceR
         Some(problem) => problem.respond(path),
         None if response.status().is_server_error() => {
             if let Some(left_out) = FAILED.admit() {
-                tracing::error!(%error, left_out, "a request failed");
+                tracing::error!(%error, left_out, "request failed");
             }
-            Problem::new(INTERNAL, "the request could not be served").respond(path)
+            Problem::new(INTERNAL, "internal error").respond(path)
         }
-        // A path that is not text names nothing.
-        None => Problem::new(NOT_FOUND, "there is nothing here").respond(path),
+        // A path that is not UTF-8 matches no route.
+        None => Problem::new(NOT_FOUND, "there is no such path").respond(path),
     };
     response.into_response(answer)
 }
 
-/// The client's own id if it is 1 to 128 visible ASCII characters, else a fresh one.
+/// Returns the client's id if it is 1 to 128 visible ASCII characters, else a new one.
 fn request_id(request: &ServiceRequest) -> HeaderValue {
     let given = request.headers().get(REQUEST_ID).filter(|value| {
         (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
@@ -198,7 +198,7 @@ fn request_id(request: &ServiceRequest) -> HeaderValue {
     })
 }
 
-/// A path up to where a key or a ticket begins: a client that mistakes how a URL is written may have put one there.
+/// Returns a path up to where a key or a ticket begins: a client may have put one into the URL by mistake.
 fn open_part(path: &str) -> &str {
     let secret = SECRETS.iter().filter_map(|prefix| path.find(prefix)).min();
     secret.map_or(path, |at| &path[..at])

@@ -1,10 +1,10 @@
-//! Which of the known names somebody probably meant.
+//! Finds the known name that a misspelled name probably means.
 
-/// Longer texts are no typo of a name.
+/// Longer texts are no misspelled names.
 const LONGEST: usize = 64;
 
-/// The known name nearest to `name`, if no more than a third of its letters are wrong, or it begins with `name`. What stands behind
-/// a dot, such as the label in `metadata.label`, is anything.
+/// Returns the known name nearest to `name`, if no more than a third of its letters are wrong, or it begins with
+/// `name`. The part behind a dot, such as the label in `metadata.label`, may be anything.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > LONGEST {
         return None;

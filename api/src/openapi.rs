@@ -1,5 +1,5 @@
-//! The OpenAPI document: gathered from the routes, with the configured ones, the declared tasks, and what all routes share
-//! put in.
+//! Builds the OpenAPI document: collected from the routes, with the configured ones, the declared tasks, and what all
+//! routes share added.
 
 mod names;
 mod refusals;
@@ -61,22 +61,22 @@ use crate::submit::ItemDocument;
     components(schemas(ProblemDocument, ItemDocument, Violation)),
     modifiers(&Problems),
     tags(
-        (name = "jobs", description = "Submissions and what became of them"),
-        (name = "tasks", description = "What workers know how to do"),
+        (name = "jobs", description = "Jobs, their state and their results"),
+        (name = "tasks", description = "Work that workers declared"),
         (name = "queues", description = "Where jobs wait"),
-        (name = "workers", description = "Who runs them"),
+        (name = "workers", description = "Processes that run jobs"),
         (name = "health", description = "For supervisors and load balancers"),
-        (name = "webhooks", description = "What is sent to those who submitted"),
-        (name = "pages", description = "For people, and for generators of clients"),
+        (name = "webhooks", description = "Messages that are sent when a job ends"),
+        (name = "pages", description = "For humans, and for generators of clients"),
     )
 )]
 struct Api;
 
-/// The document of an API with these routes beside its own, and these tasks.
+/// Builds the document of an API with these configured routes and these tasks.
 pub(crate) fn document(routes: &[TaskRoute], tasks: &[&TaskDescriptor], server: &str) -> Document {
     let mut api = Api::openapi();
     security::describe(&mut api, routes);
-    // What utoipa makes always is JSON.
+    // The output of utoipa is always JSON.
     let mut document = serde_json::to_value(api).unwrap_or_default();
     refusals::list(&mut document);
     replies::complete(&mut document);
@@ -86,7 +86,7 @@ pub(crate) fn document(routes: &[TaskRoute], tasks: &[&TaskDescriptor], server: 
         openapi: document["openapi"].take(),
         info: document["info"].take(),
         servers: json!([{ "url": server, "description": "This API, as its clients see it" }]),
-        // None, unless something says otherwise: that is to be said, too.
+        // An empty list has a meaning, too: no key is needed.
         security: document.get_mut("security").map_or(json!([]), Value::take),
         tags: document["tags"].take(),
         paths: document["paths"].take(),
@@ -95,7 +95,7 @@ pub(crate) fn document(routes: &[TaskRoute], tasks: &[&TaskDescriptor], server: 
     }
 }
 
-/// The same as JSON text.
+/// Builds the document as JSON text.
 pub(crate) fn write(
     routes: &[TaskRoute],
     tasks: &[&TaskDescriptor],
@@ -104,7 +104,7 @@ pub(crate) fn write(
     serde_json::to_vec(&document(routes, tasks, server))
 }
 
-/// The document in the order in which people read it.
+/// The document with its members in the usual order.
 #[derive(Debug, Serialize)]
 pub(crate) struct Document {
     openapi: Value,
@@ -117,7 +117,7 @@ pub(crate) struct Document {
     components: Value,
 }
 
-/// Every refusal is a problem document, on every route.
+/// Describes every error as a problem document, on every route.
 struct Problems;
 
 impl Modify for Problems {
@@ -132,7 +132,7 @@ impl Modify for Problems {
 fn explain(operation: &mut Operation) {
     let responses = &mut operation.responses.responses;
     responses.entry("default".to_owned()).or_insert_with(|| {
-        ResponseBuilder::new().description("A problem; `type` leads to its page").into()
+        ResponseBuilder::new().description("A problem; `type` links to its page").into()
     });
     for (code, response) in responses {
         let refusal = code == "default" || code.starts_with(['4', '5']);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
-        // In an enum it is a value as any other.
+        // In an enum it is an ordinary value.
         found.extend(value.get("$ref").and_then(Value::as_str).filter(|it| *it != "#/none"));
         let members = value.as_object().into_iter().flat_map(|members| members.values());
         let items = value.as_array().into_iter().flatten();

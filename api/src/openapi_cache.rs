@@ -1,4 +1,4 @@
-//! The OpenAPI document as text, made again only when what workers declared has changed.
+//! Caches the OpenAPI document as text; it is built again only when the declared tasks have changed.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::catalog::Catalog;
 use crate::config::TaskRoute;
 
-/// Writes the document of these routes and tasks, for a server of that address.
+/// Writes the document of these routes and tasks, for a server at that address.
 pub(crate) type Writer = fn(&[TaskRoute], &[&TaskDescriptor], &str) -> serde_json::Result<Vec<u8>>;
 
 /// Keeps the last document.
@@ -24,7 +24,7 @@ pub(crate) struct OpenApiCache {
 pub(crate) struct CachedDocument {
     revision: u64,
     pub(crate) text: Bytes,
-    /// A strong entity tag: the same text has the same one, from every API.
+    /// A strong entity tag: the same text has the same tag, from every API.
     pub(crate) tag: String,
 }
 
@@ -33,7 +33,7 @@ impl OpenApiCache {
         Self { write, last: Mutex::new(None) }
     }
 
-    /// The document of the tasks that are known now.
+    /// Returns the document of the tasks that are known now.
     pub(crate) fn get(
         &self,
         catalog: &Catalog,
@@ -41,7 +41,7 @@ impl OpenApiCache {
         server: &str,
     ) -> serde_json::Result<CachedDocument> {
         let (revision, tasks) = catalog.snapshot();
-        // Held while it is written: a hundred clients that come just after a change have it written once.
+        // Locked while the document is built: a hundred requests just after a change build it once.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(document) = last.as_ref().filter(|document| document.revision >= revision) {
             return Ok(document.clone());

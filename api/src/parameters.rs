@@ -1,8 +1,8 @@
-//! Which query parameters a route knows, and whether it takes a body. A typo must not act: `?limt=5` would redrive everything,
-//! and a filter with a typo would list everybody's jobs; so would a parameter that is sent as a body.
+//! Which query parameters a route accepts, and whether it accepts a body. A typo must not have an effect: `?limt=5`
+//! would redrive everything, and a filter with a typo would list all jobs; so would a parameter that is sent as a body.
 //!
-//! A test compares both with the OpenAPI document, which would take two megabytes to make here.
-//! Submissions check theirs themselves, in the order of their checks.
+//! A test compares both with the OpenAPI document, which would take two megabytes to build here.
+//! Submissions check their own, in the order of their checks.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::Method;
@@ -27,24 +27,24 @@ const KNOWN: [(&str, &[&str]); 10] = [
     ("GET /workers", &["limit", "cursor"]),
     ("POST /queues/{queue}/redrive", &["task", "limit"]),
 ];
-/// The only route beside submissions that takes a body.
+/// The only route besides submissions that accepts a body.
 const WITH_BODY: &str = "POST /stream-tickets";
 
-/// Markers that links grow on their way through mails and campaigns.
+/// Prefix of the markers that mailings and campaigns add to links.
 const MARKERS: &str = "utm_";
 
-/// What is done with a parameter or a body that a route does not know.
+/// How a route treats a parameter or a body that it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
-    /// It is refused: verbs and lists.
+    /// It is rejected: verbs and lists.
     Refused,
-    /// It is refused unless it is a marker in a link: reads of one resource.
+    /// It is rejected unless it is a marker in a link: reads of one resource.
     RefusedButMarkers,
-    /// It is ignored: pages for people, and what supervisors ask.
+    /// It is ignored: pages for humans, and probes.
     Ignored,
 }
 
-/// What a route does with a query string and a body.
+/// What a route accepts as query string and body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Accepts {
     known: &'static [&'static str],
@@ -54,7 +54,7 @@ pub(crate) struct Accepts {
 }
 
 impl Accepts {
-    /// What is accepted by a route; HEAD is as GET.
+    /// Returns what a route accepts; HEAD is like GET.
     pub(crate) fn by(method: &Method, path: &str, unknown: Unknown) -> Self {
         let reads = [Method::GET, Method::HEAD].contains(method);
         let route = format!("{} {path}", if reads { &Method::GET } else { method });
@@ -63,12 +63,12 @@ impl Accepts {
         Self { known: known.map_or(&[], |(_, names)| names), body: route == WITH_BODY, unknown }
     }
 
-    /// What is accepted by a route that reads its query and its body itself.
+    /// Returns the value for a route that reads its query and its body itself.
     pub(crate) const fn anything() -> Self {
         Self { known: &[], body: true, unknown: Unknown::Ignored }
     }
 
-    /// Refuses a parameter that is not known or comes twice, and a body where none is read.
+    /// Rejects a parameter that is not known or is given twice, and a body where none is read.
     ///
     /// # Errors
     /// If there is one.

@@ -1,5 +1,6 @@
-//! Who may wait: a request that is held back and a stream of events take a place each, for minutes or hours. There are
-//! fewer places than connections, and one caller has only some of them, so that those who wait do not keep others out.
+//! Limits the requests that wait: a request whose answer is delayed and an event stream take a place each, for minutes
+//! or hours. There are fewer places than connections, and one caller gets only some of them, so that waiting requests
+//! do not block others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,8 @@ use crate::budget::overloaded;
 use crate::metrics::{self, Sum};
 use crate::problem::{Problem, TOO_MANY_WAITING};
 
-/// Whoever finds no place asks again after this many seconds: places become free as jobs end, and not within one second.
+/// `Retry-After` of a request that finds no place, in seconds: places become free as jobs end, and not within one
+/// second.
 pub(crate) const LATER: &str = "5";
 
 /// The places of one API.
@@ -29,17 +31,17 @@ struct Taken {
 }
 
 impl Places {
-    /// Four of five connections may wait. One caller has half of these places, unless it is set up otherwise.
+    /// Four of five connections may wait. One caller gets half of these places, unless configured otherwise.
     pub(crate) fn new(connections: usize, most_per_caller: Option<usize>) -> Self {
         let most = (connections / 5 * 4 + connections % 5 * 4 / 5).max(1);
         let most_per_caller = most_per_caller.unwrap_or(most.div_ceil(2));
         Self { most, most_per_caller, taken: Mutex::default() }
     }
 
-    /// A place for one request of a caller.
+    /// Takes a place for one request of a caller.
     ///
     /// # Errors
-    /// 429 if the caller has as many as it may, 503 if there is none.
+    /// 429 if the caller has its maximum, 503 if no place is free.
     pub(crate) fn take(self: &Arc<Self>, caller: Identity) -> Result<Place, Problem> {
         let mut taken = self.lock();
         if taken.all >= self.most {
@@ -49,8 +51,7 @@ impl Places {
         if of_caller >= self.most_per_caller {
             metrics::refused(Sum::Waiting);
             let most = self.most_per_caller;
-            let detail =
-                format!("this caller waits with {most} requests already, as many as it may");
+            let detail = format!("this caller already has {most} waiting requests, the maximum");
             let problem = Problem::new(TOO_MANY_WAITING, detail);
             return Err(problem.header(header::RETRY_AFTER, LATER));
         }
@@ -60,12 +61,12 @@ impl Places {
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
-        // Each change is whole: a panic elsewhere leaves nothing half done.
+        // Each change is complete: a panic elsewhere leaves no partial one.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place that is taken; given back when dropped.
+/// A taken place; released when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Arc<Places>,

@@ -1,4 +1,4 @@
-//! How long a client wants its answer to be held back: `Prefer: wait=N` (RFC 7240) or `?wait=N`.
+//! How long a client wants its answer to be delayed: `Prefer: wait=N` (RFC 7240) or `?wait=N`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use crate::places::{LATER, Place, Places};
 use crate::problem::Problem;
 use crate::query;
 
-/// Longer waits are cut to this: proxies give up on silent connections.
+/// Longer waits are cut to this: proxies close silent connections.
 const LONGEST: Duration = Duration::from_secs(60);
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// What a client wishes.
+/// How a client wants to wait.
 #[derive(Debug)]
 pub(crate) struct WaitPreference {
-    /// How long the answer may be held back; `None`: not at all.
+    /// How long the answer may be delayed; `None`: not at all.
     pub(crate) time_limit: Option<Duration>,
-    /// What is honoured of `Prefer`.
+    /// The preferences of `Prefer` that are applied.
     applied: Vec<String>,
-    /// Where it waits, if it does.
+    /// The place of the request, if it waits.
     place: Option<Place>,
-    /// There was no place to wait.
+    /// Whether there was no place to wait.
     crowded: bool,
 }
 
 impl WaitPreference {
-    /// Reads query and header; the query has the last word.
+    /// Reads query and header; the query takes precedence.
     pub(crate) fn of(request: &HttpRequest) -> Result<Self, Problem> {
         let query = wait_in(request.query_string())?;
         let mut preference =
@@ -50,8 +50,8 @@ impl WaitPreference {
         Ok(preference)
     }
 
-    /// Takes a place to wait at, if it is to wait. Where there is none it does not wait: a preference need not be honoured
-    /// (RFC 7240, section 2), and a submission that was taken is to be answered with its job in any case.
+    /// Takes a place, if the request is to wait. Without a free one it does not wait: a preference need not be applied
+    /// (RFC 7240, section 2), and an accepted submission must be answered with its job in any case.
     pub(crate) fn take_place(&mut self, places: &Arc<Places>, caller: &Caller) {
         if self.place.is_some() || self.time_limit.is_none_or(|time_limit| time_limit.is_zero()) {
             return;
@@ -66,14 +66,14 @@ impl WaitPreference {
         }
     }
 
-    /// When to ask again for a job that has not ended, in seconds: later if one could not wait for it, for a client that
-    /// waits asks again at once.
+    /// `Retry-After` for a job that has not ended, in seconds: longer if there was no place to wait, because a client
+    /// that waits asks again at once.
     pub(crate) fn retry_after(&self) -> &'static str {
         if self.crowded { LATER } else { "1" }
     }
 
-    /// Tells what was honoured, and that the answer depends on it.
-    pub(crate) fn tell(&self, response: &mut HttpResponseBuilder) {
+    /// Adds the headers that report what was applied, and that the answer depends on it.
+    pub(crate) fn write_to(&self, response: &mut HttpResponseBuilder) {
         response.insert_header((header::VARY, HeaderValue::from_static("Prefer")));
         if !self.applied.is_empty() {
             response.insert_header((APPLIED, self.applied.join(", ")));
@@ -81,7 +81,7 @@ impl WaitPreference {
     }
 }
 
-/// The parameter `wait` of a query.
+/// Reads the parameter `wait` of a query.
 fn wait_in(query: &str) -> Result<Option<Duration>, Problem> {
     let pairs = query::pairs(query)?;
     let mut waits = pairs.iter().filter(|(name, _)| name == WAIT);
@@ -98,15 +98,15 @@ pub(crate) const WAIT: &str = "wait";
 
 fn seconds_of(text: &str) -> Option<Duration> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // More digits than a number holds are a long time, too.
+    // More digits than fit into a number are a long time, too.
     digits.then(|| text.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST))
 }
 
-/// The preferences that may be honoured.
+/// The preferences that may be applied.
 const KNOWN: [&str; 2] = ["respond-async", WAIT];
 
-/// The known preferences in their order, each name once (RFC 7240, section 2: the first counts), names in lower case, values
-/// without quotes and parameters. What is malformed is passed over.
+/// Returns the known preferences in their order, each name once (RFC 7240, section 2: the first counts), names in lower
+/// case, values without quotes and parameters. Malformed ones are ignored.
 fn preferences(headers: &HeaderMap) -> Vec<(String, String)> {
     let lines = headers.get_all(PREFER).filter_map(|value| value.to_str().ok());
     let mut found: Vec<(String, String)> = Vec::new();
@@ -114,7 +114,7 @@ fn preferences(headers: &HeaderMap) -> Vec<(String, String)> {
         let first = split_outside_quotes(item, ';').next().unwrap_or_default();
         let (name, value) = first.split_once('=').unwrap_or((first, ""));
         let name = name.trim().to_ascii_lowercase();
-        // A head has room for thirty thousand of others.
+        // Others are not kept: a head has room for thirty thousand of them.
         if KNOWN.contains(&name.as_str()) && !found.iter().any(|(known, _)| *known == name) {
             found.push((name, value.trim().trim_matches('"').to_owned()));
         }
@@ -122,7 +122,7 @@ fn preferences(headers: &HeaderMap) -> Vec<(String, String)> {
     found
 }
 
-/// The parts of a list between separators that stand in no quoted string.
+/// Splits a list at separators outside of quoted strings.
 fn split_outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |character: char| {

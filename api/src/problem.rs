@@ -1,6 +1,6 @@
-//! The only map from errors to HTTP: problem documents (RFC 9457) with stable slugs and public words.
+//! The only map from errors to HTTP: problem documents (RFC 9457) with stable slugs and public texts.
 //!
-//! The cause goes to the log, never to the client.
+//! The cause is logged, never sent to the client.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crunch_common::telemetry::LogLimit;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// A kind of problem: its slug, title, and the sentence of its page.
+/// A kind of problem: its slug, title, and the text of its page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kind {
     pub(crate) slug: &'static str,
@@ -36,33 +36,33 @@ macro_rules! kinds {
 kinds! {
     MALFORMED_JSON = BAD_REQUEST, "malformed-json", "The body is not JSON",
         "The body is empty, is not UTF-8, is not one JSON value, or is nested deeper than 64 levels.";
-    INVALID_PARAMETER = BAD_REQUEST, "invalid-parameter", "A query parameter cannot be understood",
+    INVALID_PARAMETER = BAD_REQUEST, "invalid-parameter", "Invalid query parameter",
         "The detail names the parameter and what is accepted.";
     UNEXPECTED_BODY = BAD_REQUEST, "unexpected-body", "This request takes no body",
         "Only submissions and POST /stream-tickets take a body. Options of other requests are query parameters; the detail names those that are known. An empty body, white space, {} and null are accepted.";
-    INVALID_HOST = BAD_REQUEST, "invalid-host", "The Host header cannot be understood",
-        "It is a name or an address, and a port if that is not the usual one.";
-    BROKEN_BODY = BAD_REQUEST, "broken-body", "The body broke off",
+    INVALID_HOST = BAD_REQUEST, "invalid-host", "Invalid Host header",
+        "It must be a name or an address, and a port if that is not the default one.";
+    BROKEN_BODY = BAD_REQUEST, "broken-body", "The body is incomplete",
         "The connection or the chunks ended before the body did.";
-    INVALID_IDEMPOTENCY_KEY = BAD_REQUEST, "invalid-idempotency-key", "The Idempotency-Key cannot be understood",
-        "A key has 1 to 255 visible ASCII characters, bare or in double quotes. A batch takes keys in its items only.";
-    UNAUTHORIZED = UNAUTHORIZED, "unauthorized", "An API key is needed",
-        "Send the header `Authorization: Bearer crk_…` once, with a key that is in use.";
+    INVALID_IDEMPOTENCY_KEY = BAD_REQUEST, "invalid-idempotency-key", "Invalid Idempotency-Key",
+        "A key has 1 to 255 visible ASCII characters, bare or in double quotes. A batch accepts keys in its items only.";
+    UNAUTHORIZED = UNAUTHORIZED, "unauthorized", "An API key is required",
+        "Send the header `Authorization: Bearer crk_…` once, with a valid key.";
     FORBIDDEN = FORBIDDEN, "forbidden", "The API key does not allow this",
-        "The detail names the scope or the queue that the key is not for.";
-    CROSS_SITE_REQUEST = FORBIDDEN, "cross-site-request", "A page of another site may not do this",
-        "A browser sent a request that changes something for a page of another origin. Origins that may are listed in CRUNCH_API_CORS_ORIGINS; the API's own is that of CRUNCH_PUBLIC_URL. Clients that are no browsers send neither Origin nor Sec-Fetch-Site.";
-    MISDIRECTED_REQUEST = MISDIRECTED_REQUEST, "misdirected-request", "This API is not known by that name",
-        "An API without keys serves localhost, addresses, the host of CRUNCH_PUBLIC_URL and the names in CRUNCH_API_HOSTS, so that no other page can pass for one of its own.";
+        "The detail names the scope or the queue that the key does not allow.";
+    CROSS_SITE_REQUEST = FORBIDDEN, "cross-site-request", "Cross-site request",
+        "A browser sent a request that changes something for a page of another origin. Allowed origins are listed in CRUNCH_API_CORS_ORIGINS; the API's own is that of CRUNCH_PUBLIC_URL. Clients that are not browsers send neither Origin nor Sec-Fetch-Site.";
+    MISDIRECTED_REQUEST = MISDIRECTED_REQUEST, "misdirected-request", "Unknown host name",
+        "An API without keys serves localhost, addresses, the host of CRUNCH_PUBLIC_URL and the names in CRUNCH_API_HOSTS, so that no page of another site can pass for one of its own.";
     RATE_LIMITED = TOO_MANY_REQUESTS, "rate-limited", "Too many requests",
-        "`Retry-After` tells when to come again, `RateLimit` how many requests are left. Nothing was taken.";
-    TOO_MANY_WAITING = TOO_MANY_REQUESTS, "too-many-waiting", "Too many requests wait",
-        "This caller reads as many streams of events, or waits with as many requests, as it may. `Retry-After` tells when to come again.";
-    NOT_FOUND = NOT_FOUND, "not-found", "There is nothing here",
-        "The path is not one of this API's, or the job, task or queue it names is not known.";
+        "`Retry-After` gives the time to wait, `RateLimit` the number of requests left. Nothing was accepted.";
+    TOO_MANY_WAITING = TOO_MANY_REQUESTS, "too-many-waiting", "Too many waiting requests",
+        "This caller has the maximum number of event streams and waiting requests. `Retry-After` gives the time to wait.";
+    NOT_FOUND = NOT_FOUND, "not-found", "Not found",
+        "This API has no such path, or the job, task or queue in it is not known.";
     UNKNOWN_TASK = NOT_FOUND, "unknown-task", "No worker ever declared this task",
         "Workers declare their tasks when they start; a declaration is kept 30 days after the last of them.";
-    METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not offered here",
+    METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not allowed",
         "The Allow header lists the methods that are.";
     TIMEOUT = REQUEST_TIMEOUT, "request-timeout", "The body took too long to arrive",
         "A body must have arrived within 30 seconds, and after the first 5 at no less than 1 KiB a second.";
@@ -76,41 +76,41 @@ kinds! {
         "There is no result, and there will be none unless the job is retried.";
     GONE = GONE, "gone", "The job was deleted",
         "Deleted jobs are answered with 410 for 24 hours, later with 404.";
-    TRIMMED = GONE, "trimmed", "The job was forgotten early",
-        "It had ended, and Redis was nearly full: the oldest ended jobs make room. Answered for 24 hours, later with 404.";
+    TRIMMED = GONE, "trimmed", "The job was deleted early",
+        "It had ended, and Redis was nearly full: the oldest ended jobs are deleted to make room. They are answered with 410 for 24 hours, later with 404.";
     TOO_LARGE = PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large",
-        "`max_bytes` tells how large it may be. A task's own limit is in its declaration.";
-    UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "This content type is not taken here",
+        "`max_bytes` is its maximum size. A task's own limit is in its declaration.";
+    UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "This content type is not accepted",
         "The Accept header of the answer lists those that are.";
-    UNSUPPORTED_ENCODING = UNSUPPORTED_MEDIA_TYPE, "unsupported-encoding", "This content encoding is not taken here",
-        "Bodies are taken as they are, without Content-Encoding.";
-    INVALID_SUBMISSION = UNPROCESSABLE_ENTITY, "invalid-submission", "The submission does not fit",
-        "Each entry of `errors` says what is wrong and where, as a JSON Pointer (RFC 6901) into the body.";
+    UNSUPPORTED_ENCODING = UNSUPPORTED_MEDIA_TYPE, "unsupported-encoding", "This content encoding is not accepted",
+        "Bodies are accepted only without Content-Encoding.";
+    INVALID_SUBMISSION = UNPROCESSABLE_ENTITY, "invalid-submission", "The submission is invalid",
+        "Each entry of `errors` describes an error and its place, a JSON Pointer (RFC 6901) into the body.";
     IDEMPOTENCY_CONFLICT = UNPROCESSABLE_ENTITY, "idempotency-conflict", "This Idempotency-Key was used for another request",
-        "A key stands for one request for 24 hours: same method, path, query, content type and body.";
+        "A key identifies one request for 24 hours: same method, path, query, content type and body.";
     JOB_FAILED = UNPROCESSABLE_ENTITY, "job-failed", "The job failed",
-        "There is no result. `error` says why.";
-    INTERNAL = INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side",
+        "There is no result. `error` has the reason.";
+    INTERNAL = INTERNAL_SERVER_ERROR, "internal", "Internal error",
         "The log has the details, under the X-Request-Id of the answer.";
     NO_WORKER_YET = SERVICE_UNAVAILABLE, "no-worker-yet", "No worker has declared this task yet",
-        "Try again once a worker that has it was started.";
-    UNAVAILABLE = SERVICE_UNAVAILABLE, "unavailable", "Jobs cannot be reached right now",
-        "Redis is away, still starting, or accepts no writes. Without `outcome` nothing was changed. If `outcome` is \"unknown\", the request may have taken effect: repeat it with the same Idempotency-Key.";
-    NOT_DURABLE = SERVICE_UNAVAILABLE, "not-durable", "The job is not known to be as safe as was asked for",
-        "Redis did not confirm in time that its disk or enough replicas have the job, or is not set up to. If `outcome` is \"unknown\", the job may have been taken and may run: repeat the request with the same Idempotency-Key, and it is answered with 202 and the same job once it is safe.";
-    OVERLOADED = SERVICE_UNAVAILABLE, "overloaded", "This instance does all that it may",
-        "The detail names what there is too much of, over all callers. Nothing was taken; another instance may have room.";
-    BUSY = SERVICE_UNAVAILABLE, "busy", "Too many submissions wait already",
-        "Nothing was taken. Redis does not keep up with making submissions durable, or too many large bodies wait to be checked.";
-    FULL = SERVICE_UNAVAILABLE, "full", "There is no room for new jobs right now",
-        "Redis has no memory left. Nothing was taken; room comes as jobs end.";
-    QUEUE_FULL = SERVICE_UNAVAILABLE, "queue-full", "There is no room in this queue right now",
-        "As many jobs wait in it as may. Nothing was taken; room comes as workers take them.";
-    TOO_MANY_QUEUES = SERVICE_UNAVAILABLE, "too-many-queues", "There is no room for another queue right now",
-        "As many queues are known as may be, and this is none of them. Nothing was taken. A queue is forgotten an hour after its last use once it holds nothing; `CRUNCH_MAX_QUEUES` sets how many may be known.";
+        "Retry once a worker that has it was started.";
+    UNAVAILABLE = SERVICE_UNAVAILABLE, "unavailable", "Redis is unavailable",
+        "Redis is unreachable, still starting, or accepts no writes. Without `outcome` nothing was changed. If `outcome` is \"unknown\", the request may have taken effect: repeat it with the same Idempotency-Key.";
+    NOT_DURABLE = SERVICE_UNAVAILABLE, "not-durable", "The job is not confirmed to be as durable as requested",
+        "Redis did not confirm in time that its disk or enough replicas have the job, or is not configured to. If `outcome` is \"unknown\", the job may have been accepted and may run: repeat the request with the same Idempotency-Key, and it is answered with 202 and the same job once it is durable.";
+    OVERLOADED = SERVICE_UNAVAILABLE, "overloaded", "This instance is overloaded",
+        "The detail names the total, over all callers, that is exceeded. Nothing was accepted; another instance may have room.";
+    BUSY = SERVICE_UNAVAILABLE, "busy", "Too many submissions are waiting",
+        "Nothing was accepted. Redis does not keep up with making submissions durable, or too many large bodies wait to be checked.";
+    FULL = SERVICE_UNAVAILABLE, "full", "There is no room for new jobs",
+        "Redis has no memory left. Nothing was accepted; memory becomes free as jobs end.";
+    QUEUE_FULL = SERVICE_UNAVAILABLE, "queue-full", "The queue is full",
+        "The maximum number of jobs waits in it. Nothing was accepted; there is room again as workers claim them.";
+    TOO_MANY_QUEUES = SERVICE_UNAVAILABLE, "too-many-queues", "There is no room for another queue",
+        "The maximum number of queues is known, and this is not one of them. Nothing was accepted. A queue is forgotten an hour after its last use once it is empty; `CRUNCH_MAX_QUEUES` sets the maximum.";
 }
 
-/// What a client is told instead of an answer.
+/// An error that is answered to a client.
 #[derive(Debug)]
 pub(crate) struct Problem {
     pub(crate) kind: &'static Kind,
@@ -119,7 +119,7 @@ pub(crate) struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A problem as clients read it (RFC 9457).
+/// The document of a problem (RFC 9457).
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct ProblemDocument {
@@ -130,14 +130,14 @@ pub(crate) struct ProblemDocument {
     status: u16,
     /// What is wrong with this request.
     detail: String,
-    /// The path that was asked.
+    /// The path of the request.
     instance: String,
     /// `errors` of a 422, `max_bytes` of a 413, `outcome` of a 503, `error` of a failed job.
     #[serde(flatten)]
     members: Map<String, Value>,
 }
 
-/// One thing that is wrong with a submission, and where.
+/// One error of a submission, and its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct Violation {
     /// What is wrong.
@@ -164,7 +164,7 @@ impl Problem {
         Self { kind, detail: detail.into(), members: Map::new(), headers: Vec::new() }
     }
 
-    /// 422 with everything that is wrong.
+    /// 422 with all errors of a submission.
     pub(crate) fn violations(violations: Vec<Violation>) -> Self {
         let detail = violations.first().map_or_else(String::new, ToString::to_string);
         Self::new(INVALID_SUBMISSION, detail)
@@ -181,7 +181,7 @@ impl Problem {
         Self::new(NOT_FOUND, "there is no such job")
     }
 
-    /// What the broker could not do, when the request was to change something: it may have taken effect.
+    /// The problem of an error of the broker, when the request was to change something: it may have taken effect.
     pub(crate) fn in_doubt(error: broker::Error) -> Self {
         let unknown = matches!(
             error,
@@ -203,7 +203,7 @@ impl Problem {
         self
     }
 
-    /// The document, as the answer to a request of that path.
+    /// Returns the document, as the answer to a request of the path `instance`.
     pub(crate) fn document(&self, instance: &str) -> ProblemDocument {
         ProblemDocument {
             kind: format!("/problems/{}", self.kind.slug),
@@ -217,7 +217,8 @@ impl Problem {
 
     pub(crate) fn respond(&self, instance: &str) -> HttpResponse {
         let mut response = HttpResponse::build(self.kind.status);
-        // Some of these codes may be stored by default (RFC 9110, section 15.1), and what is not there now may come.
+        // Some of these codes may be cached by default (RFC 9110, section 15.1), and a missing resource may be created
+        // later.
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         if self.kind.status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, "1"));
@@ -247,48 +248,48 @@ impl ResponseError for Problem {
     }
 }
 
-/// Requests cause these lines: of each kind one is logged in this time, with the number of those that were left out.
+/// Requests cause these lines: one of each kind is logged in this time, with the number of those that were left out.
 pub(crate) const BURST: Duration = Duration::from_secs(10);
 
-static WEAK: LogLimit = LogLimit::new(BURST);
-static AWAY: LogLimit = LogLimit::new(BURST);
+static UNCONFIRMED: LogLimit = LogLimit::new(BURST);
+static UNREACHABLE: LogLimit = LogLimit::new(BURST);
 static FAILED: LogLimit = LogLimit::new(BURST);
 
-/// What the broker could not do, in public words.
+/// Maps errors of the broker to public texts.
 impl From<broker::Error> for Problem {
     fn from(error: broker::Error) -> Self {
         match &error {
-            broker::Error::Full => Self::new(FULL, "redis has no memory left for new jobs"),
+            broker::Error::Full => Self::new(FULL, "Redis has no memory left for new jobs"),
             broker::Error::QueueFull { queue } => {
-                Self::new(QUEUE_FULL, format!("queue {queue} takes no more jobs right now"))
+                Self::new(QUEUE_FULL, format!("queue {queue} is full"))
             }
             broker::Error::TooManyQueues { queue } => {
                 let detail =
-                    format!("queue {queue} is new, and no more queues are taken right now");
+                    format!("queue {queue} is new, and the maximum number of queues is known");
                 Self::new(TOO_MANY_QUEUES, detail)
             }
             broker::Error::NotDurable { taken, .. } => {
-                if let Some(left_out) = WEAK.admit() {
-                    tracing::warn!(%error, left_out, "a submission is not as durable as was asked for");
+                if let Some(left_out) = UNCONFIRMED.admit() {
+                    tracing::warn!(%error, left_out, "a submission is not as durable as requested");
                 }
-                let now = "redis has not confirmed that the job is as safe as was asked for";
-                let ever = "redis is not set up to keep jobs as safe as was asked for";
-                Self::new(NOT_DURABLE, if *taken { now } else { ever })
+                let unconfirmed = "Redis has not confirmed that the job is as durable as requested";
+                let unsupported = "Redis is not configured to keep jobs as durable as requested";
+                Self::new(NOT_DURABLE, if *taken { unconfirmed } else { unsupported })
             }
-            broker::Error::Busy => Self::new(BUSY, "too many submissions wait for redis"),
+            broker::Error::Busy => Self::new(BUSY, "too many submissions are waiting for Redis"),
             broker::Error::Unavailable { .. }
             | broker::Error::Rejected { .. }
             | broker::Error::Refused { .. } => {
-                if let Some(left_out) = AWAY.admit() {
-                    tracing::warn!(%error, left_out, "the broker does not serve us");
+                if let Some(left_out) = UNREACHABLE.admit() {
+                    tracing::warn!(%error, left_out, "request failed: Redis is unavailable");
                 }
-                Self::new(UNAVAILABLE, "redis cannot be used right now")
+                Self::new(UNAVAILABLE, "Redis is unavailable")
             }
             _ => {
                 if let Some(left_out) = FAILED.admit() {
-                    tracing::error!(%error, left_out, "the broker failed");
+                    tracing::error!(%error, left_out, "request failed: error of the broker");
                 }
-                Self::new(INTERNAL, "the answer of redis could not be understood")
+                Self::new(INTERNAL, "internal error")
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Query strings: read strictly, so that nothing a client says is lost on the way.
+//! Reads query strings strictly, so that nothing a client sends is ignored.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use crate::nearest::nearest;
 use crate::problem::{INVALID_PARAMETER, Problem};
 
-/// The pairs of a query string in their order, decoded (`application/x-www-form-urlencoded`).
+/// Returns the pairs of a query string in their order, decoded (`application/x-www-form-urlencoded`).
 pub(crate) fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let parts = query.split('&').filter(|part| !part.is_empty());
     parts
@@ -25,20 +25,20 @@ fn decoded(text: &str) -> Option<String> {
     percent_decode_str(&text).decode_utf8().ok().map(Into::into)
 }
 
-/// A query string that [`pairs`] reads back.
+/// Writes a query string that [`pairs`] reads back.
 pub(crate) fn written<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let parts = pairs.map(|(name, value)| format!("{}={}", encode(name), encode(value)));
     parts.collect::<Vec<_>>().join("&")
 }
 
-/// The first name that stands twice: whoever says a thing twice may mean either.
+/// Returns the first name that occurs twice: it is ambiguous which of the two is meant.
 pub(crate) fn repeated<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut seen = HashSet::new();
     names.find(|&name| !seen.insert(name))
 }
 
-/// 400 that names a parameter which is not among the known ones, and the nearest of these.
+/// 400 that names an unknown parameter, and the nearest known one.
 pub(crate) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
     let known: Vec<_> = known.collect();
     let mut detail = "there is no such query parameter here".to_owned();

@@ -1,4 +1,4 @@
-//! How many requests a second somebody may send.
+//! The rate of requests that a caller may send.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,7 +35,7 @@ impl FromStr for Rate {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // What is no number at all is as far from being one as nought.
+        // Text that is not a number is rejected like 0.
         Self::try_from(text.parse().unwrap_or(0))
     }
 }

@@ -1,4 +1,4 @@
-//! Every path on one screen.
+//! All routes in one table.
 
 pub(crate) mod deliveries;
 pub(crate) mod docs;
@@ -31,10 +31,10 @@ use crate::parameters::{Accepts, Unknown};
 use crate::problem::{METHOD_NOT_ALLOWED, NOT_FOUND, Problem};
 use crate::state::App;
 
-/// What a handler answers.
+/// The answer of a handler.
 type Answer = Result<HttpResponse, Problem>;
 
-/// Every path, what is offered found_or_problem, and what it asks of its caller; the first that fits a request serves it.
+/// Every path, its methods, and what they require of a caller; the first match serves a request.
 fn table(task_routes: &[TaskRoute]) -> Vec<At> {
     let configured = task_routes
         .iter()
@@ -77,17 +77,17 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
 
 pub(crate) fn configure(app: &App, config: &mut ServiceConfig) {
     table(&app.task_routes).into_iter().for_each(|at| at.add(config));
-    config.default_service(web::to(nothing_here));
+    config.default_service(web::to(no_such_path));
 }
 
-async fn nothing_here() -> Answer {
-    Err(Problem::new(NOT_FOUND, "there is nothing here"))
+async fn no_such_path() -> Answer {
+    Err(Problem::new(NOT_FOUND, "there is no such path"))
 }
 
-/// The methods of one path. HEAD comes with GET; OPTIONS and 405 tell what is offered.
+/// The methods of one path. HEAD comes with GET; OPTIONS and 405 list the methods.
 struct At {
     path: String,
-    /// What a read does with query parameters that it does not know.
+    /// How a read treats query parameters that it does not know.
     unknown: Unknown,
     methods: Vec<(Method, Access)>,
     routes: Vec<Route>,
@@ -100,12 +100,12 @@ impl At {
         Self { path: path.to_owned(), unknown, methods: Vec::new(), routes: Vec::new() }
     }
 
-    /// One resource, to which links lead.
+    /// One resource, to which links point.
     fn one(path: &str) -> Self {
         Self { unknown: Unknown::RefusedButMarkers, ..Self::path(path) }
     }
 
-    /// A page for people, or what supervisors ask.
+    /// A page for humans, or a probe.
     fn page(path: &str) -> Self {
         Self { unknown: Unknown::Ignored, ..Self::path(path) }
     }
@@ -160,13 +160,13 @@ impl At {
         let mut allow: Vec<_> = self.methods.iter().map(|(method, _)| method.as_str()).collect();
         allow.push("OPTIONS");
         let allow = allow.join(", ");
-        let offered = allow.clone();
+        let methods = allow.clone();
         let options = web::method(Method::OPTIONS).to(move || {
-            let allow = offered.clone();
+            let allow = methods.clone();
             async move { HttpResponse::NoContent().insert_header((header::ALLOW, allow)).finish() }
         });
         let refuse = web::to(move |request: HttpRequest| {
-            let detail = format!("{} is not offered here", request.method());
+            let detail = format!("{} is not allowed on this path", request.method());
             let problem = Problem::new(METHOD_NOT_ALLOWED, detail).header(header::ALLOW, &allow);
             async move { Answer::Err(problem) }
         });
@@ -176,13 +176,13 @@ impl At {
     }
 }
 
-/// Every route as documents tell of it: HEAD is GET without a body, so they do not list it.
+/// Returns every route for the OpenAPI document: HEAD is GET without a body, so it is not listed.
 pub(crate) fn offered(task_routes: &[TaskRoute]) -> Vec<(Method, String, Access)> {
-    let told = |at: At| {
+    let listed = |at: At| {
         let methods = at.methods.into_iter().filter(|(method, _)| *method != Method::HEAD);
         methods.map(move |(method, access)| (method, at.path.clone(), access))
     };
-    table(task_routes).into_iter().flat_map(told).collect()
+    table(task_routes).into_iter().flat_map(listed).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The API from start to end: what is started, and what happens on SIGTERM.
+//! The life cycle of the API: what is started, and what happens on SIGTERM.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -31,10 +31,10 @@ use crate::tls::Identity;
 use crate::watching::Watchers;
 use crate::webhook::Webhooks;
 
-/// How many log lines were left out is logged this often.
+/// How often the number of log lines that were left out is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// When to stop: the first wish drains, each further one ends what is being waited for.
+/// Requests to shut down: the first one drains, each further one ends the current wait.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     requests: Arc<watch::Sender<u32>>,
@@ -47,7 +47,7 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Asks to stop; asked again, to hurry.
+    /// Requests shutdown; each further call ends the current wait.
     pub fn request(&self) {
         self.requests.send_modify(|requests| *requests += 1);
     }
@@ -63,25 +63,25 @@ impl Shutdown {
     }
 }
 
-/// An API that holds its port and is ready to run.
+/// An API that is bound to its port and ready to run.
 #[derive(Debug)]
 pub struct Server {
     config: ApiConfig,
     listener: TcpListener,
     addr: SocketAddr,
     broker: Broker,
-    /// Those who may use it; `None`: anybody.
+    /// The valid keys; `None`: no key is required.
     keys: Option<Arc<KeyRing>>,
-    /// What it shows to clients; `None`: it speaks plain HTTP.
+    /// The TLS certificate; `None`: plain HTTP.
     tls: Option<Arc<Identity>>,
     webhooks: Arc<Webhooks>,
 }
 
 impl Server {
-    /// Takes the port; serves nobody yet.
+    /// Binds the port; does not serve yet.
     ///
     /// # Errors
-    /// If the port cannot be had, or the configuration would open the API to everybody.
+    /// If the port cannot be bound, or the configuration would open the API to other machines without authentication.
     pub fn bind(config: ApiConfig) -> Result<Self, Error> {
         if config.is_open_to_others() {
             return Err(Error::Open { addr: config.addr });
@@ -96,12 +96,12 @@ impl Server {
             Webhooks::new(&config.webhooks).map_err(|reason| Error::Webhooks { reason })?;
         let webhooks = Arc::new(webhooks);
         let broker = Broker::new(&config.broker)?.with_min_durability(&config.durability);
-        let taken = |source| Error::Bind { addr: config.addr, source };
-        let listener = TcpListener::bind(config.addr).map_err(taken)?;
+        let bind_error = |source| Error::Bind { addr: config.addr, source };
+        let listener = TcpListener::bind(config.addr).map_err(bind_error)?;
         let addr = listener.local_addr()?;
         if addr.ip().is_unspecified() && config.public_url.is_none() {
             tracing::warn!(
-                "links will say localhost; set CRUNCH_PUBLIC_URL to the address clients use"
+                "links use localhost; set CRUNCH_PUBLIC_URL to the address that clients use"
             );
         }
         Ok(Self { config, listener, addr, broker, keys, tls, webhooks })
@@ -113,17 +113,17 @@ impl Server {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Serves until `shutdown` is asked for: then `/readyz` says 503 at once while requests are served as usual for the
-    /// configured time, then whoever waits is answered, the listener closes, and requests under way end.
+    /// Serves until `shutdown` is requested: then `/readyz` answers 503 at once while requests are served as usual for
+    /// the configured time, then waiting requests are answered, the listener closes, and requests in flight end.
     ///
     /// # Errors
-    /// If Redis is there but cannot be used as it is set up, or the system refuses.
+    /// If Redis is reachable but not usable as configured, or an operation of the system fails.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
         let readiness = Readiness::new(&self.broker);
         if let Err(refused @ broker::Error::Refused { .. }) = readiness.tick().await {
@@ -153,7 +153,7 @@ impl Server {
             ended = &mut serving => return ended.map_err(std::io::Error::other)?.map_err(Into::into),
             () = shutdown.requested(1) => {}
         }
-        // In this order: nothing new is taken, whoever can is answered, the rest is cut off, and what served them ends.
+        // In this order: nothing new is claimed, requests are answered, the rest is aborted, and the services end.
         app.readiness.drain();
         deliverer.iter().for_each(Deliverer::quiet);
         drain(&shutdown, self.config.drain).await;
@@ -162,7 +162,7 @@ impl Server {
             handle.stop(true).await;
             let _ended = serving.await;
         };
-        close_unless_hurried(&shutdown, close).await;
+        close_or_abort(&shutdown, close).await;
         if let Some(deliverer) = deliverer {
             deliverer.end().await;
         }
@@ -171,7 +171,7 @@ impl Server {
         Ok(())
     }
 
-    /// What handlers use, with room for so many connections.
+    /// Creates the state of the handlers, for `connections`.
     fn app(&self, readiness: Readiness, connections: usize) -> App {
         let config = &self.config;
         let security = &config.security;
@@ -234,22 +234,22 @@ impl Server {
     }
 }
 
-/// Services that look after connections; they need no Redis.
+/// Services for connections; they need no Redis.
 impl Server {
     fn start_connection_services(&self, stop: &watch::Sender<bool>, connections: Arc<Connections>) {
-        let round = |name, interval, tick: Box<dyn Fn() + Send + Sync>| {
+        let start = |name, interval, tick: Box<dyn Fn() + Send + Sync>| {
             tokio::spawn(run_periodically(name, interval, stop.subscribe(), async move || {
                 tick();
                 Ok(())
             }));
         };
-        round("log", LOG_INTERVAL, Box::new(telemetry::log_left_out));
-        round("connections", Connections::INTERVAL, Box::new(move || connections.tick()));
+        start("log", LOG_INTERVAL, Box::new(telemetry::log_left_out));
+        start("connections", Connections::INTERVAL, Box::new(move || connections.tick()));
         if let Some(keys) = self.keys.clone() {
-            round("keys", KeyRing::INTERVAL, Box::new(move || keys.tick()));
+            start("keys", KeyRing::INTERVAL, Box::new(move || keys.tick()));
         }
         if let Some(tls) = self.tls.clone() {
-            round("certificate", Identity::INTERVAL, Box::new(move || tls.tick()));
+            start("certificate", Identity::INTERVAL, Box::new(move || tls.tick()));
         }
     }
 }
@@ -263,14 +263,14 @@ async fn drain(shutdown: &Shutdown, drain: Duration) {
     }
 }
 
-/// Closes the listener and every idle connection, and lets the requests under way end. Whoever hurries once more does not
-/// wait for them: they end with the process.
-async fn close_unless_hurried(shutdown: &Shutdown, close: impl Future<Output = ()>) {
+/// Closes the listener and every idle connection, and waits for the requests in flight. A further request to shut down
+/// aborts them: they end with the process.
+async fn close_or_abort(shutdown: &Shutdown, close: impl Future<Output = ()>) {
     let requests = shutdown.requests();
-    tracing::info!("closing: no new connections, the last requests end");
+    tracing::info!("closing: no new connections, waiting for requests in flight");
     tokio::select! {
         () = close => {}
-        () = shutdown.requested(requests + 1) => tracing::warn!("hurried: requests under way are cut off"),
+        () = shutdown.requested(requests + 1) => tracing::warn!("another signal: aborting requests in flight"),
     }
 }
 
@@ -285,13 +285,13 @@ pub(crate) fn serve(config: ApiConfig) -> Result<(), Error> {
     })
 }
 
-/// Tells whoever started us, on standard output, that clients may come.
+/// Reports on standard output, to the process that started this one, that clients may connect.
 fn print_address(scheme: &str, addr: SocketAddr) {
-    // Nobody may be reading; that is no reason not to serve.
+    // A write error is ignored: standard output may be closed.
     let _ = writeln!(std::io::stdout(), "listening on {scheme}://{addr}");
 }
 
-/// Turns SIGTERM and SIGINT into the wish to stop.
+/// Turns SIGTERM and SIGINT into requests to shut down.
 fn watch_signals(shutdown: Shutdown) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) =

@@ -1,4 +1,4 @@
-//! The background roles of an API: each comes round at its interval until shutdown.
+//! The background services of an API: each runs at its interval until shutdown.
 
 mod readiness;
 mod sweeper;
@@ -11,7 +11,8 @@ use tokio::sync::watch;
 pub(crate) use readiness::Readiness;
 pub(crate) use sweeper::Sweeper;
 
-/// Calls `tick` at an interval until `shutdown` turns true; tells once when it starts to fail, once when it is well again.
+/// Calls `tick` at an interval until `shutdown` turns true; logs once when it starts to fail, once when it succeeds
+/// again.
 pub(crate) async fn run_periodically(
     name: &'static str,
     interval: Duration,
@@ -22,14 +23,14 @@ pub(crate) async fn run_periodically(
     loop {
         match tick().await {
             Ok(()) if failures > 0 => {
-                tracing::info!(service = name, failures, "redis is back");
+                tracing::info!(service = name, failures, "Redis is reachable again");
                 failures = 0;
             }
             Ok(()) => {}
             Err(error) => {
                 failures = failures.saturating_add(1);
                 if failures == 1 {
-                    tracing::warn!(service = name, %error, "redis does not serve us; trying again until it does");
+                    tracing::warn!(service = name, %error, "cannot reach Redis, retrying");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What every handler of a request may use.
+//! The state that all request handlers share.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::service::Readiness;
 use crate::watching::Watchers;
 use crate::webhook::Webhooks;
 
-/// Clones are the same app.
+/// Clones share the same state.
 #[derive(Debug, Clone)]
 pub(crate) struct App {
     pub(crate) broker: Broker,
@@ -38,7 +38,8 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// The same for one thread of the server, with connections of its own: what a thread asks Redis need not wake another.
+    /// Returns the state for one thread of the server, with own connections: a call of one thread to Redis need not
+    /// wake another.
     pub(crate) fn for_thread(&self) -> Self {
         Self { broker: self.broker.with_own_connections(), ..self.clone() }
     }

@@ -1,10 +1,10 @@
-//! A job's events as a stream (WHATWG server-sent events): the current state first, then every change and every line of
-//! its log, until it has ended.
+//! Streams a job's events (WHATWG server-sent events): the current state first, then every change and every line of its
+//! log, until it has ended.
 //!
-//! Every event carries a position as its id: how many steps of the job's versions and how many lines of its log are known.
-//! A client that comes back with it gets what follows, each once; if the changes in between are not all kept any more, the
-//! current state comes first again. A version has up to two steps: where the job stood, and what goes with it (its
-//! progress, or its end).
+//! Every event has a position as its id: how many steps of the job's versions and how many lines of its log were sent.
+//! A client that reconnects with it gets what follows, each once; if the changes in between are not all kept any more,
+//! the current state comes first again. A version has up to two steps: the status of the job, and what belongs to it
+//! (its progress, or its end).
 
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -24,20 +24,20 @@ use crate::places::Place;
 use crate::state::App;
 use crate::watching::{Waiter, Wakeup};
 
-/// A comment after so much silence keeps proxies from taking the connection for dead.
+/// A comment after this much silence keeps proxies from closing the connection.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// What was missed while Redis did not answer is looked for this soon.
+/// How soon the job is read again after Redis did not answer.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// What a client knows of a job.
+/// What a client has received of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Position {
-    /// The last version it has heard of.
+    /// The last version it has received.
     version: u64,
-    /// Whether it has also heard what goes with that version.
+    /// Whether it has also received what belongs to that version.
     whole: bool,
-    /// The last line of the log it has.
+    /// The last line of the log it has received.
     line: u64,
 }
 
@@ -58,16 +58,16 @@ impl FromStr for Position {
     }
 }
 
-/// Somebody who reads along.
+/// The reader of a stream.
 #[derive(Debug)]
 pub(crate) struct Reader {
     app: web::Data<App>,
     id: JobId,
     waiter: Waiter,
-    /// `None` before the first look of somebody who comes without a position.
-    known: Option<Position>,
-    /// Whether it comes back and has not looked yet: the connection may have broken within a version.
-    returns: bool,
+    /// `None` before the first read for a client without a position.
+    position: Option<Position>,
+    /// Whether it reconnected and has not read yet: the connection may have broken within a version.
+    reconnected: bool,
     over: bool,
     _place: Place,
 }
@@ -76,31 +76,39 @@ impl Reader {
     pub(crate) fn new(
         app: web::Data<App>,
         id: JobId,
-        known: Option<Position>,
+        position: Option<Position>,
         place: Place,
     ) -> Self {
         let waiter = app.watchers.waiter(id);
-        Self { app, id, waiter, known, returns: known.is_some(), over: false, _place: place }
+        Self {
+            app,
+            id,
+            waiter,
+            position,
+            reconnected: position.is_some(),
+            over: false,
+            _place: place,
+        }
     }
 
-    /// Looks once: what is new as text to send, empty if nothing is.
+    /// Reads the job once: returns what is new as text to send, empty if nothing is.
     ///
     /// # Errors
-    /// If Redis is away; look again.
+    /// If Redis is unavailable; read again.
     pub(crate) async fn look(&mut self) -> Result<Lookup<String>, Error> {
         self.waiter.ready().await?;
-        let version = self.known.map(|known| known.version);
-        let line = self.known.map_or(0, |known| known.line);
+        let version = self.position.map(|position| position.version);
+        let line = self.position.map_or(0, |position| position.line);
         let found = self.app.broker.follow(self.id, version, line).await?;
-        found.try_map(|followed| Ok(self.tell(followed)))
+        found.try_map(|followed| Ok(self.write(followed)))
     }
 
-    /// Whether the job has ended, and its end was told.
+    /// Whether the job has ended, and its end was sent.
     pub(crate) fn is_over(&self) -> bool {
         self.over
     }
 
-    /// What comes after `first`, until the job has ended, is gone, or this process ends.
+    /// Streams `first` and what follows, until the job has ended, is deleted, or this process ends.
     pub(crate) fn stream(
         self,
         first: String,
@@ -119,13 +127,13 @@ impl Reader {
         let silent_until = Instant::now() + SILENCE;
         while !self.over {
             let mut until = silent_until;
-            // While Redis is away the connection is kept: a client would take its end for the end of the job.
+            // While Redis is unavailable the connection is kept: a client would take its end for the end of the job.
             match self.look().await {
                 Ok(Lookup::Found(text)) if text.is_empty() => {}
                 Ok(Lookup::Found(text)) => return Some(text),
                 Ok(Lookup::Gone(_) | Lookup::Unknown) => return None,
                 Err(error) => {
-                    tracing::debug!(%error, "a stream of events waits for redis");
+                    tracing::debug!(%error, "an event stream waits for Redis");
                     until = until.min(Instant::now() + AFTER_FAILURE);
                 }
             }
@@ -139,13 +147,13 @@ impl Reader {
         None
     }
 
-    /// Writes down what is new, and moves on.
-    fn tell(&mut self, followed: Followed) -> String {
+    /// Writes what is new, and advances the position.
+    fn write(&mut self, followed: Followed) -> String {
         let Followed { job, events, log } = followed;
-        let mut page = Page { text: String::new(), known: self.known.unwrap_or_default() };
+        let mut page = Page { text: String::new(), position: self.position.unwrap_or_default() };
         match events {
             Some(events) => {
-                if std::mem::take(&mut self.returns) {
+                if std::mem::take(&mut self.reconnected) {
                     page.finish(&job);
                 }
                 page.changes(events, log);
@@ -153,10 +161,10 @@ impl Reader {
             None => page.snapshot(&job, log),
         }
         self.over = job.status.is_terminal();
-        if self.over && page.known.version == job.version && !page.known.whole {
-            page.add("done", &JobDocument::new(job), |known| known.whole = true);
+        if self.over && page.position.version == job.version && !page.position.whole {
+            page.add("done", &JobDocument::new(job), |position| position.whole = true);
         }
-        self.known = Some(page.known);
+        self.position = Some(page.position);
         page.text
     }
 }
@@ -164,42 +172,42 @@ impl Reader {
 /// Events that are sent together.
 struct Page {
     text: String,
-    known: Position,
+    position: Position,
 }
 
 impl Page {
     fn add(&mut self, name: &str, data: &impl Serialize, step: impl FnOnce(&mut Position)) {
-        step(&mut self.known);
+        step(&mut self.position);
         let data = serde_json::to_string(data).unwrap_or_default();
-        let id = self.known.id();
+        let id = self.position.id();
         let _ = write!(self.text, "event: {name}\nid: {id}\ndata: {data}\n\n");
     }
 
-    /// What goes with the version that is known already, if it was not told.
+    /// Adds what belongs to the version that was sent already, if it was not sent itself.
     fn finish(&mut self, job: &JobRecord) {
-        let same = self.known.version == job.version && !self.known.whole;
+        let same = self.position.version == job.version && !self.position.whole;
         if let (true, false, Some(fraction)) = (same, job.status.is_terminal(), job.progress) {
             let message = job.progress_message.as_deref().unwrap_or_default();
             self.progress(fraction, message, None);
         }
     }
 
-    /// Where the job stands, for somebody who knows nothing of it or too little.
+    /// Adds the state of the job, for a client that has received nothing of it or too little.
     fn snapshot(&mut self, job: &JobRecord, log: Vec<LogLine>) {
-        self.known.version = job.version;
+        self.position.version = job.version;
         self.status(job.status, job.attempt, None);
         log.into_iter().for_each(|line| self.line(&line));
         self.finish(job);
     }
 
-    /// Changes and lines in the order in which they happened.
+    /// Adds changes and lines in the order in which they happened.
     fn changes(&mut self, events: Vec<Event>, log: Vec<LogLine>) {
         let mut log = log.into_iter().peekable();
         for event in events {
             while let Some(line) = log.next_if(|line| line.at <= event.at) {
                 self.line(&line);
             }
-            self.known.version = event.version;
+            self.position.version = event.version;
             match event.progress {
                 Some((fraction, message)) => self.progress(fraction, &message, Some(event.at)),
                 None => self.status(event.status, event.attempt, Some(event.at)),
@@ -210,16 +218,16 @@ impl Page {
 
     fn status(&mut self, status: Status, attempt: u32, at: Option<Timestamp>) {
         let data = json!({ "status": status.as_str(), "attempt": attempt, "at": at });
-        self.add("status", &data, |known| known.whole = false);
+        self.add("status", &data, |position| position.whole = false);
     }
 
     fn progress(&mut self, fraction: f64, message: &str, at: Option<Timestamp>) {
         let data = json!({ "progress": fraction, "progress_message": message, "at": at });
-        self.add("progress", &data, |known| known.whole = true);
+        self.add("progress", &data, |position| position.whole = true);
     }
 
     fn line(&mut self, line: &LogLine) {
         let data = json!({ "number": line.number, "attempt": line.attempt, "at": line.at, "line": line.line });
-        self.add("log", &data, |known| known.line = line.number);
+        self.add("log", &data, |position| position.line = line.number);
     }
 }

@@ -1,4 +1,4 @@
-//! From a request to a job: the checks in their order, defaults from the task's declaration, and the answer.
+//! Turns a request into a job: the checks in their order, defaults from the task's declaration, and the answer.
 
 mod batch;
 mod envelope;
@@ -39,7 +39,7 @@ use crate::watching::Until;
 /// Room around a payload for the other members of an envelope.
 pub(crate) const ENVELOPE_BYTES: u64 = 64 * 1024;
 
-/// Everything a submission says, checked.
+/// The content of a submission, checked.
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) payload: Bytes,
@@ -48,10 +48,10 @@ pub(crate) struct Submission {
 }
 
 impl Submission {
-    /// The job as it will be enqueued.
+    /// Returns the job as it will be enqueued.
     ///
     /// # Errors
-    /// If it is for a queue that is none of the caller's.
+    /// If the caller may not use its queue.
     pub(crate) fn into_job(
         self,
         app: &App,
@@ -76,7 +76,7 @@ impl Submission {
         let declared_retention = task.retention_ms.map(std::time::Duration::from_millis);
         let queue = queue.unwrap_or_else(|| task.queue.clone());
         if !caller.may_use(&queue) {
-            let detail = format!("the key is not for the queue {queue}");
+            let detail = format!("the key does not allow the queue {queue}");
             return Err(Problem::new(FORBIDDEN, detail));
         }
         let id = app.broker.new_id(idempotency.as_ref());
@@ -105,7 +105,7 @@ impl Submission {
     }
 }
 
-/// The one key of a submission, from header or member; both must agree.
+/// Returns the key of a submission, from header or member; both must agree.
 pub(crate) fn one_key(header: Option<Key>, member: Option<Key>) -> Result<Option<Key>, Problem> {
     match (header, member) {
         (Some(header), Some(member)) if header != member => {
@@ -116,19 +116,19 @@ pub(crate) fn one_key(header: Option<Key>, member: Option<Key>) -> Result<Option
     }
 }
 
-/// Refuses a webhook in an envelope that this API does not take.
+/// Rejects a webhook in an envelope that this API does not accept.
 pub(crate) fn check_webhook(app: &App, options: &Options, base: &str) -> Result<(), Problem> {
-    let refused = |detail| Violation::new(format!("{base}/webhook/url"), detail);
+    let violation = |detail| Violation::new(format!("{base}/webhook/url"), detail);
     let Some(wanted) = &options.webhook else { return Ok(()) };
-    app.webhooks.check(wanted).map_err(|detail| Problem::violations(vec![refused(detail)]))
+    app.webhooks.check(wanted).map_err(|detail| Problem::violations(vec![violation(detail)]))
 }
 
-/// What became of one submission.
+/// The outcome of one submission.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    /// A new job, or the one this very request made when its reply got lost.
+    /// A new job, or the one that this same request created when its reply was lost.
     New(Box<JobRecord>),
-    /// An earlier request with the same key made it.
+    /// An earlier request with the same key created it.
     Replayed(Box<JobRecord>),
 }
 
@@ -140,7 +140,7 @@ impl Taken {
     }
 }
 
-/// Turns the broker's answer into ours; a replay is looked up, so that the client sees where it stands now.
+/// Converts the answer of the broker; a replayed job is read again, so that the client gets its current state.
 pub(crate) async fn taken(app: &App, answer: Result<Enqueued, Error>) -> Result<Taken, Problem> {
     match answer {
         Ok(Enqueued::Created(job)) => Ok(Taken::New(job)),
@@ -156,7 +156,7 @@ fn conflict() -> Problem {
     Problem::new(IDEMPOTENCY_CONFLICT, detail)
 }
 
-/// One job a submission, one answer a job: this says that the broker broke its word.
+/// The broker returns one answer a job: this error reports that it did not.
 fn no_answer() -> Error {
     Error::Unreadable { reason: "no answer to a submission".to_owned() }
 }
@@ -165,7 +165,7 @@ fn found(job: Result<Lookup<JobRecord>, Error>) -> Result<Box<JobRecord>, Proble
     match job? {
         Lookup::Found(job) => Ok(Box::new(job)),
         Lookup::Gone(_) | Lookup::Unknown => {
-            Err(Problem::new(GONE, "the job that this Idempotency-Key made was deleted"))
+            Err(Problem::new(GONE, "the job of this Idempotency-Key was deleted"))
         }
     }
 }
@@ -179,7 +179,7 @@ pub(crate) enum Location {
     Token,
 }
 
-/// Enqueues one job and answers 202 with its document; 200 if its end was waited for, and came in time.
+/// Enqueues one job and answers 202 with its document; 200 if the client waits for its end, and it ends in time.
 pub(crate) async fn submit_one(
     app: &App,
     job: NewJob,
@@ -196,7 +196,7 @@ pub(crate) async fn submit_one(
     let ended = preference.time_limit.is_some() && job.status.is_terminal();
     let mut response = if ended { HttpResponse::Ok() } else { HttpResponse::Accepted() };
     point_to(&mut response, app, job.id, location);
-    preference.tell(&mut response);
+    preference.write_to(&mut response);
     if !ended {
         response.insert_header((header::RETRY_AFTER, preference.retry_after()));
     }
@@ -206,7 +206,8 @@ pub(crate) async fn submit_one(
     Ok(response.json(JobDocument::new(job)))
 }
 
-/// The job once it has ended, or as it was last seen: it was taken, and its client hears so whatever happens meanwhile.
+/// Returns the job once it has ended, or as last read: it was accepted, and its client gets this answer whatever
+/// happens meanwhile.
 async fn wait_for(app: &App, job: JobRecord, preference: &WaitPreference) -> JobRecord {
     let Some(time_limit) = preference.time_limit.filter(|_| !job.status.is_terminal()) else {
         return job;
@@ -217,7 +218,7 @@ async fn wait_for(app: &App, job: JobRecord, preference: &WaitPreference) -> Job
     }
 }
 
-/// Where to ask for the job from now on.
+/// Adds the headers with the URLs of the job.
 fn point_to(response: &mut HttpResponseBuilder, app: &App, id: JobId, location: Location) {
     let place = match location {
         Location::Job => app.public_url.job(id),
@@ -231,12 +232,12 @@ fn point_to(response: &mut HttpResponseBuilder, app: &App, id: JobId, location: 
         .insert_header((header::CACHE_CONTROL, "no-store"));
 }
 
-/// What a caller hears of a task nobody declared, by the way it asked.
+/// The problem for a task that no worker declared; its kind depends on the request.
 pub(crate) fn undeclared(kind: &'static Kind, task: &TaskName) -> Problem {
     Problem::new(kind, never_declared(task))
 }
 
-/// The same when an envelope named it.
+/// The problem for such a task in an envelope.
 pub(crate) fn undeclared_member(task: &TaskName, base: &str) -> Problem {
     let violation = Violation::new(format!("{base}/task"), never_declared(task));
     Problem::violations(vec![violation])
@@ -246,7 +247,7 @@ fn never_declared(task: &TaskName) -> String {
     format!("no worker ever declared a task {:?}", task.as_str())
 }
 
-/// The fingerprint's content type, and the body it covers.
+/// Returns the fingerprint of a request with a key; it covers content type and body.
 ///
 /// # Errors
 /// If the body is large and too many wait to be hashed.
@@ -258,6 +259,6 @@ pub(crate) async fn idempotency(
     body: &Bytes,
 ) -> Result<Option<Idempotency>, Problem> {
     let Some(key) = key else { return Ok(None) };
-    let asked = key.with(caller, request, content_type.as_str());
-    checks::hashed(body, move |body| asked.in_full(body)).await.map(Some)
+    let identity = key.with(caller, request, content_type.as_str());
+    checks::hashed(body, move |body| identity.in_full(body)).await.map(Some)
 }

@@ -1,4 +1,4 @@
-//! TLS: the certificate that is shown, read anew when its file changes, and the one that `health` expects.
+//! TLS: the certificate of the API, read again when its file changes, and the one that `health` expects.
 
 use std::fmt;
 use std::fs;
@@ -16,21 +16,21 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, Error as RustlsError, ServerConfig, SignatureScheme,
 };
 
-/// Why there is no TLS.
+/// Why TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file cannot be read, or is not what it should be.
+    /// A file cannot be read, or has the wrong content.
     #[error("{variable}={}: {reason}", path.display())]
     File {
         /// The setting that names it.
         variable: &'static str,
-        /// Where it should be.
+        /// Its path.
         path: PathBuf,
         /// What is wrong.
         reason: String,
     },
-    /// Certificate and key do not go together, or neither can be used.
+    /// Certificate and key do not match, or cannot be used.
     #[error("CRUNCH_API_TLS_CERT and CRUNCH_API_TLS_KEY: {0}")]
     Unusable(#[from] RustlsError),
 }
@@ -58,7 +58,7 @@ impl TlsFiles {
     }
 }
 
-/// The certificates of a file, that of the server first.
+/// Reads the certificates of a file, that of the server first.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |reason: String| TlsError::File {
         variable: "CRUNCH_API_TLS_CERT",
@@ -73,42 +73,42 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(chain)
 }
 
-/// What is shown to clients.
+/// The certificate and key that the API uses.
 pub(crate) struct Identity {
     files: TlsFiles,
-    shown: RwLock<(Arc<CertifiedKey>, [Option<SystemTime>; 2])>,
+    current: RwLock<(Arc<CertifiedKey>, [Option<SystemTime>; 2])>,
 }
 
 impl Identity {
-    /// A look at two files costs next to nothing.
+    /// Checking two files costs next to nothing.
     pub(crate) const INTERVAL: Duration = Duration::from_secs(2);
 
     pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
         let modified = files.modified();
-        let shown = RwLock::new((Arc::new(files.read()?), modified));
-        Ok(Self { files, shown })
+        let current = RwLock::new((Arc::new(files.read()?), modified));
+        Ok(Self { files, current })
     }
 
-    /// Reads the files again if they are not what they were. New connections are shown the new certificate.
+    /// Reads the files again if they have changed. New connections get the new certificate.
     pub(crate) fn tick(&self) {
         let modified = self.files.modified();
-        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
-        if shown.1 == modified {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.1 == modified {
             return;
         }
-        shown.1 = modified;
+        current.1 = modified;
         match self.files.read() {
             Ok(key) => {
-                tracing::info!("the certificate has changed");
-                shown.0 = Arc::new(key);
+                tracing::info!("certificate reloaded");
+                current.0 = Arc::new(key);
             }
             Err(error) => {
-                tracing::error!(%error, "the new certificate cannot be used; the old one is still shown");
+                tracing::error!(%error, "the new certificate cannot be used; the old one is still in use");
             }
         }
     }
 
-    /// How to speak to clients. HTTP/1.1 only.
+    /// Returns the configuration for clients. HTTP/1.1 only.
     pub(crate) fn server_config(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let mut config = builder
@@ -128,13 +128,13 @@ impl fmt::Debug for Identity {
 
 impl ResolvesServerCert for Identity {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
-        Some(shown.0.clone())
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Some(current.0.clone())
     }
 }
 
-/// How to speak to an API that shows exactly the certificate of that file, whatever names stand in it: `health` asks it
-/// at an address, for which no certificate is made out.
+/// Returns the configuration for an API with exactly the certificate of that file, whatever names are in it: `health`
+/// connects to an IP address, for which no certificate is issued.
 pub(crate) fn client_config(certificate: &Path) -> Result<ClientConfig, TlsError> {
     let expected = certificates(certificate)?.swap_remove(0);
     let provider = Arc::new(ring::default_provider());
@@ -146,7 +146,7 @@ pub(crate) fn client_config(certificate: &Path) -> Result<ClientConfig, TlsError
     Ok(config)
 }
 
-/// Takes one certificate and no other; that the server has its key is checked as ever.
+/// Accepts one certificate and no other; that the server has its key is checked as usual.
 #[derive(Debug)]
 struct Exactly {
     expected: CertificateDer<'static>,
@@ -156,16 +156,16 @@ struct Exactly {
 impl ServerCertVerifier for Exactly {
     fn verify_server_cert(
         &self,
-        shown: &CertificateDer<'_>,
+        presented: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, RustlsError> {
-        match *shown == self.expected {
+        match *presented == self.expected {
             true => Ok(ServerCertVerified::assertion()),
             false => Err(RustlsError::General(
-                "it shows another certificate than the configured one".to_owned(),
+                "the API uses another certificate than the configured one".to_owned(),
             )),
         }
     }

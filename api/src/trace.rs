@@ -3,7 +3,7 @@
 use actix_web::HttpRequest;
 use crunch_common::job::TraceContext;
 
-/// The trace that the request's headers name, if they name one. What is malformed is passed over: a trace begins anew.
+/// Returns the trace in the request's headers, if there is one. A malformed one is ignored: a new trace begins.
 pub(crate) fn of(request: &HttpRequest) -> Option<TraceContext> {
     let mut parents = request.headers().get_all("traceparent");
     let parent = parents.next().filter(|_| parents.next().is_none())?.to_str().ok()?;

@@ -1,7 +1,7 @@
-//! Waiting for jobs: one subscription of this process serves all who wait, so they cost memory and no load on Redis.
+//! Waits for jobs: one subscription of this process serves all waiters, so they cost memory and no load on Redis.
 //!
-//! A waiter takes a waiter, makes sure that the subscription stands, and only then looks at its job: what happens after the
-//! look is told. When the subscription was lost everybody looks again.
+//! A request creates a waiter, makes sure that the subscription is active, and only then reads its job: the waiter
+//! receives changes after the read. When the subscription was lost, all waiters read again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,20 +16,20 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::etag::Known;
 use crate::metrics;
 
-/// Who waits while Redis is away is told so after this long; a reconnection takes less.
+/// A waiter gets an error if Redis is unavailable for this long; a reconnection takes less.
 const SUBSCRIPTION_TIME_LIMIT: Duration = Duration::from_millis(1800);
 
-/// All who wait for jobs.
+/// All waiters.
 #[derive(Debug)]
 pub(crate) struct Watchers {
     broker: Broker,
     waiters: Mutex<HashMap<JobId, watch::Sender<Option<Change>>>>,
-    /// Grows with each subscription that was made; `None` while there is none.
+    /// Increases with each new subscription; `None` while there is none.
     subscription: watch::Sender<Option<u64>>,
     closing: watch::Sender<bool>,
 }
 
-/// What somebody waits for.
+/// What a request waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Until {
     /// The job has ended.
@@ -51,12 +51,12 @@ impl Until {
     }
 }
 
-/// Why a wait went on.
+/// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wakeup {
-    /// The job may have changed: look.
+    /// The job may have changed: read it.
     Look,
-    /// Nothing happened for as long as one was ready to wait.
+    /// Nothing happened until the deadline.
     Nothing,
     /// This process is about to end.
     Closing,
@@ -68,10 +68,10 @@ impl Watchers {
         Self { broker, waiters: Mutex::default(), subscription, closing }
     }
 
-    /// Reads a job once it is as changed, or after `time_limit`, or when this process is about to end, as it is then.
+    /// Reads a job once `until` is met, or after `time_limit`, or when this process is about to end, as it is then.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis goes away meanwhile.
+    /// [`Error::Unavailable`] if Redis becomes unavailable meanwhile.
     pub(crate) async fn wait(
         self: &Arc<Self>,
         id: JobId,
@@ -94,17 +94,17 @@ impl Watchers {
         }
     }
 
-    /// A waiter from which one job is watched.
+    /// Creates a waiter for one job.
     pub(crate) fn waiter(self: &Arc<Self>, id: JobId) -> Waiter {
         let mut waiters = self.lock();
         let sender = waiters.entry(id).or_insert_with(|| watch::Sender::new(None));
         metrics::waiting(1.0);
         let subscription = self.subscription.subscribe();
         let closing = self.closing.subscribe();
-        Waiter { id, told: sender.subscribe(), subscription, closing, watchers: self.clone() }
+        Waiter { id, changes: sender.subscribe(), subscription, closing, watchers: self.clone() }
     }
 
-    /// Lets everybody who waits go on at once: the process is about to end.
+    /// Ends all waits at once: the process is about to end.
     pub(crate) fn close(&self) {
         self.closing.send_replace(true);
     }
@@ -115,7 +115,7 @@ impl Watchers {
         let _ = self.closing.subscribe().wait_for(|&closing| closing).await;
     }
 
-    /// Listens for all of them until `shutdown` turns true.
+    /// Receives changes for all waiters until `shutdown` turns true.
     pub(crate) async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
         tokio::select! {
             () = self.listen() => {}
@@ -130,10 +130,10 @@ impl Watchers {
                 Ok(mut changes) => {
                     failures = 0;
                     self.subscription.send_replace(Some(generation));
-                    while let Some(change) = changes.next().await {
-                        self.tell(change);
+                    while let Some(change) = changes.next(|| !self.lock().is_empty()).await {
+                        self.publish(change);
                     }
-                    tracing::info!("the subscription to changes was lost; making a new one");
+                    tracing::info!("lost the subscription to changes, subscribing again");
                     self.subscription.send_replace(None);
                 }
                 Err(error) => {
@@ -145,50 +145,50 @@ impl Watchers {
         }
     }
 
-    fn tell(&self, change: Change) {
+    fn publish(&self, change: Change) {
         if let Some(waiter) = self.lock().get(&change.id) {
             waiter.send_replace(Some(change));
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, watch::Sender<Option<Change>>>> {
-        // Each change of the map is whole: a panic elsewhere leaves nothing half done.
+        // Each change of the map is complete: a panic elsewhere leaves no partial one.
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place from which one job is watched; given back when dropped.
+/// Receives the changes of one job; unregistered when dropped.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     id: JobId,
-    told: watch::Receiver<Option<Change>>,
+    changes: watch::Receiver<Option<Change>>,
     subscription: watch::Receiver<Option<u64>>,
     closing: watch::Receiver<bool>,
     watchers: Arc<Watchers>,
 }
 
 impl Waiter {
-    /// Makes sure that changes are told: whoever looks now misses nothing that comes later.
+    /// Makes sure that changes are received: a read after this misses no later change.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub(crate) async fn ready(&mut self) -> Result<(), Error> {
         let subscribed = self.subscription.wait_for(Option::is_some);
         let subscribed = timeout(SUBSCRIPTION_TIME_LIMIT, subscribed).await.is_ok();
         self.subscription.mark_unchanged();
-        self.told.mark_unchanged();
-        let away = || Error::Unavailable { reason: "no subscription to changes".to_owned() };
-        subscribed.then_some(()).ok_or_else(away)
+        self.changes.mark_unchanged();
+        let unavailable = || Error::Unavailable { reason: "no subscription to changes".to_owned() };
+        subscribed.then_some(()).ok_or_else(unavailable)
     }
 
-    /// Waits for a change as changed, at most until `deadline`.
+    /// Waits for a change that matches, at most until `deadline`.
     pub(crate) async fn next(
         &mut self,
         matches: impl Fn(&Change) -> bool,
         deadline: Instant,
     ) -> Wakeup {
         tokio::select! {
-            () = changed(&mut self.told, matches) => Wakeup::Look,
+            () = changed(&mut self.changes, matches) => Wakeup::Look,
             _ = self.subscription.changed() => Wakeup::Look,
             _ = self.closing.wait_for(|&closing| closing) => Wakeup::Closing,
             () = sleep_until(deadline) => Wakeup::Nothing,
@@ -196,11 +196,11 @@ impl Waiter {
     }
 }
 
-/// Waits for a change as changed that was told since [`Waiter::ready`]; one that was told before it has been looked at.
-async fn changed(told: &mut watch::Receiver<Option<Change>>, matches: impl Fn(&Change) -> bool) {
+/// Waits for a matching change that was received since [`Waiter::ready`]; the job was read after earlier ones.
+async fn changed(changes: &mut watch::Receiver<Option<Change>>, matches: impl Fn(&Change) -> bool) {
     // The sender lives as long as there is a waiter.
-    while told.changed().await.is_ok() {
-        if told.borrow_and_update().as_ref().is_some_and(&matches) {
+    while changes.changed().await.is_ok() {
+        if changes.borrow_and_update().as_ref().is_some_and(&matches) {
             return;
         }
     }
@@ -210,8 +210,8 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         metrics::waiting(-1.0);
         let mut waiters = self.watchers.lock();
-        // Given up under the lock: of two who leave together the second sees that it is the last.
-        self.told = watch::Sender::new(None).subscribe();
+        // Dropped under the lock: of two waiters that end together, the second sees that it is the last.
+        self.changes = watch::Sender::new(None).subscribe();
         if waiters.get(&self.id).is_some_and(|waiter| waiter.receiver_count() == 0) {
             waiters.remove(&self.id);
         }

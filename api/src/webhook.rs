@@ -1,4 +1,4 @@
-//! Telling the end of a job over HTTP: what both sides need, those who take webhooks and those who deliver them.
+//! Reports the end of a job over HTTP: what accepting and delivering webhooks have in common.
 //!
 //! Receivers verify with any library of Standard Webhooks (<https://www.standardwebhooks.com>, version 1.0).
 
@@ -21,32 +21,32 @@ pub(crate) use guard::{Forbidden, Guard, Resolve};
 pub(crate) use secret::{Secret, Secrets};
 pub(crate) use target::{InvalidTarget, Target};
 
-/// One attempt may take that long, from the look-up of the name to the status. Standard Webhooks asks for 15 to 30 s.
+/// Time limit of one attempt, from the look-up of the name to the status. Standard Webhooks recommends 15 to 30 s.
 pub(crate) const ATTEMPT: Duration = Duration::from_secs(15);
 
-/// What a client asked for.
+/// The webhook that a client requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WebhookRequest {
     pub(crate) target: Target,
-    /// The ends to tell.
-    pub(crate) told: Vec<Status>,
+    /// The final statuses to report.
+    pub(crate) events: Vec<Status>,
 }
 
-/// Whether and how this API tells the ends of jobs.
+/// Whether and how this API reports the end of jobs.
 #[derive(Debug)]
 pub(crate) struct Webhooks {
     pub(crate) guard: Guard,
-    /// Empty: none are taken, none delivered.
+    /// Empty: webhooks are neither accepted nor delivered.
     pub(crate) secrets: Secrets,
     /// The wait after each failed attempt; there is one attempt more.
     pub(crate) delays: Vec<Duration>,
-    /// Whose certificates are trusted beside those of the web's authorities.
+    /// Certificate authorities that are trusted besides those of the web.
     pub(crate) authorities: Vec<CertificateDer<'static>>,
 }
 
 impl Webhooks {
     /// # Errors
-    /// In words, if secrets or certificates cannot be read.
+    /// The reason as text, if secrets or certificates cannot be read.
     pub(crate) fn new(config: &WebhookConfig) -> Result<Self, String> {
         let guard = Guard::new(config.allow());
         Ok(Self {
@@ -57,22 +57,22 @@ impl Webhooks {
         })
     }
 
-    /// Whether any are taken and delivered.
+    /// Whether webhooks are accepted and delivered.
     pub(crate) fn are_on(&self) -> bool {
         !self.secrets.is_empty()
     }
 
-    /// Why a wanted cannot be taken, as far as that is known before any name is looked up: the address itself, or the port.
+    /// Checks a requested webhook as far as possible before its name is looked up: the address itself, and the port.
     pub(crate) fn check(&self, wanted: &WebhookRequest) -> Result<(), &'static str> {
         if !self.are_on() {
             return Err(
-                "webhooks are not set up here: the operator must set CRUNCH_WEBHOOK_SECRETS or CRUNCH_WEBHOOK_SECRETS_FILE",
+                "webhooks are not configured: the operator must set CRUNCH_WEBHOOK_SECRETS or CRUNCH_WEBHOOK_SECRETS_FILE",
             );
         }
         self.guard.check_spelling(&wanted.target).map_err(Forbidden::as_str)
     }
 
-    /// The webhook of that job.
+    /// Creates the webhook of a job.
     pub(crate) fn of(
         &self,
         job: JobId,
@@ -89,11 +89,11 @@ impl Webhooks {
             metadata: Metadata::default(),
             trace,
         };
-        Webhook::new(job, wanted.target.as_str().to_owned(), wanted.told, options)
+        Webhook::new(job, wanted.target.as_str().to_owned(), wanted.events, options)
     }
 }
 
-/// The name of an end, as receivers read it.
+/// Returns the event name of a final status, as sent to receivers.
 pub(crate) fn event(status: Status) -> String {
     format!("job.{status}")
 }

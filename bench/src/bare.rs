@@ -1,7 +1,7 @@
-//! The least that an API on Redis can do, as a control for ours: one command per request, and nothing understood.
+//! A minimal API on Redis, as a control for Crunch's: one command per request, and no body is parsed.
 //!
-//! It serves as ours does: actix-web with as many threads, nothing logged. Each thread has a connection to Redis of its
-//! own, which is the fastest there is.
+//! It is set up like Crunch's API: actix-web with the same number of threads, no logs. Each thread has its own
+//! connection to Redis, which is the fastest way.
 
 use actix_web::http::header::ContentType;
 use actix_web::{App, HttpResponse, HttpServer, web};
@@ -10,16 +10,16 @@ use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo};
 use std::collections::HashMap;
 
-/// Where its Redis is.
+/// Arguments of the bare server.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[arg(long)]
     redis_url: String,
 }
 
-/// Where it keeps what it is sent.
+/// The list to which it pushes request bodies.
 const LIST: &str = "bare";
-/// As many as knock at ours.
+/// The backlog of Crunch's API.
 const BACKLOG: u32 = 4096;
 
 /// Serves until it is killed.
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments) {
     let tcp = TcpSettings::default().set_nodelay(true);
     let info = arguments.redis_url.as_str().into_connection_info().unwrap();
     let client = Client::open(info.set_tcp_settings(tcp)).unwrap();
-    // Its threads are actix's own, each with a runtime.
+    // On a separate thread, because actix starts its own runtimes.
     let served = std::thread::spawn(|| actix_web::rt::System::new().block_on(serve(client)));
     served.join().unwrap();
 }

@@ -1,4 +1,4 @@
-//! The control: what `redis-benchmark` gets out of a Redis that does nothing else, on this machine, in this minute.
+//! The control: the results of `redis-benchmark` with a Redis that does nothing else, on this machine at this time.
 
 use std::process::Command;
 
@@ -9,14 +9,14 @@ use crate::usage::RedisInfo;
 /// A Redis for controls only.
 pub(crate) struct ControlServer(RedisServer);
 
-/// What it reached.
+/// The results of the control.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Control {
-    /// `LPUSH` of 100 bytes a second, 16 in a pipeline over each of 50 connections.
+    /// `LPUSH` commands of 100 bytes per second, 16 in a pipeline over each of 50 connections.
     pub(crate) pushes: f64,
-    /// The same one by one over one connection: round trips a second.
+    /// The same one by one over one connection: round trips per second.
     pub(crate) round_trips: f64,
-    /// Seconds of CPU that Redis took for 100 000 of the former.
+    /// Seconds of CPU that Redis took for 100 000 of the pipelined commands.
     pub(crate) push_cpu: f64,
 }
 
@@ -28,7 +28,7 @@ impl ControlServer {
         Self(RedisServer::start())
     }
 
-    /// Takes a second.
+    /// Measures the control; takes a second.
     pub(crate) fn measure(&self) -> Control {
         let before = RedisInfo::of(&self.0);
         let pushes = self.benchmark(PUSHES, &["-P", "16", "-c", "50"]);
@@ -39,7 +39,7 @@ impl ControlServer {
         Control { pushes, round_trips, push_cpu }
     }
 
-    /// How many a second.
+    /// Commands per second.
     fn benchmark(&self, count: u32, arguments: &[&str]) -> f64 {
         let output = Command::new("redis-benchmark")
             .args(["-p", &self.0.port().to_string(), "-t", "lpush", "-d", "100", "--csv"])

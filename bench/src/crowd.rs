@@ -1,4 +1,5 @@
-//! Clients of one server, each of which sends the same request again as soon as the answer to the last one is there.
+//! Clients of one server, each of which sends the same request again as soon as it has the response to the previous
+//! one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,14 +10,14 @@ use futures_util::future::join_all;
 use crate::usage::{RedisInfo, cpu_of};
 use crate::wire::Connection;
 
-/// The clients, connected.
+/// Connected clients.
 pub(crate) struct Crowd {
     clients: Vec<Connection>,
     request: Arc<[u8]>,
     server: u32,
 }
 
-/// What a crowd got, and what that cost.
+/// How many requests of a crowd were served, and what that cost.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Served {
     pub(crate) requests: f64,
@@ -35,7 +36,7 @@ impl Served {
         self.server_cpu / self.requests * 1e5
     }
 
-    /// The same of Redis.
+    /// The same for Redis.
     pub(crate) fn redis_cpu(&self) -> f64 {
         self.redis_cpu / self.requests * 1e5
     }
@@ -55,17 +56,17 @@ impl Crowd {
         Self { clients, request: request.into(), server }
     }
 
-    /// Lets the clients ask for that long.
-    pub(crate) async fn ask(&mut self, redis: &RedisServer, time: Duration) -> Served {
+    /// Sends requests for this long.
+    pub(crate) async fn send(&mut self, redis: &RedisServer, time: Duration) -> Served {
         let (before, cpu, begun) = (RedisInfo::of(redis), cpu_of(self.server), Instant::now());
-        let asking = self
+        let sending = self
             .clients
             .drain(..)
-            .map(|client| tokio::spawn(ask_until(client, self.request.clone(), begun + time)));
-        let asked = join_all(asking.collect::<Vec<_>>()).await;
+            .map(|client| tokio::spawn(send_until(client, self.request.clone(), begun + time)));
+        let finished = join_all(sending.collect::<Vec<_>>()).await;
         let seconds = begun.elapsed().as_secs_f64();
         let mut requests = 0;
-        for (client, count) in asked.into_iter().map(Result::unwrap) {
+        for (client, count) in finished.into_iter().map(Result::unwrap) {
             self.clients.push(client);
             requests += count;
         }
@@ -78,21 +79,21 @@ impl Crowd {
     }
 }
 
-async fn ask_until(
+async fn send_until(
     mut client: Connection,
     request: Arc<[u8]>,
     deadline: Instant,
 ) -> (Connection, u32) {
     let mut count = 0;
     while Instant::now() < deadline {
-        client.ask(&request).await;
+        client.request(&request).await;
         count += 1;
     }
     (client, count)
 }
 
-/// Lets two crowds ask in turn, so that both see the same machine: what each got in all its slices. A short one before
-/// lets everybody connect and warm up.
+/// Lets two crowds send requests in turn, so that both see the same machine; returns the totals of each. A short slice
+/// before is for connecting and warming up.
 pub(crate) async fn in_turn(
     redis: &RedisServer,
     crowds: &mut [Crowd; 2],
@@ -101,11 +102,11 @@ pub(crate) async fn in_turn(
 ) -> [Served; 2] {
     let mut served = [Served::default(); 2];
     for crowd in &mut *crowds {
-        crowd.ask(redis, slice / 4).await;
+        crowd.send(redis, slice / 4).await;
     }
     for _ in 0..slices {
         for (crowd, served) in crowds.iter_mut().zip(&mut served) {
-            served.add(crowd.ask(redis, slice).await);
+            served.add(crowd.send(redis, slice).await);
         }
     }
     served

@@ -1,5 +1,5 @@
-//! How fast workers that do nothing empty a queue, and what a job costs on its way through: leases, epochs, heartbeats,
-//! results and retention are on.
+//! How fast workers that do nothing empty a queue, and what a job costs from claim to end: leases, epochs, heartbeats,
+//! results and retention are enabled.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::ground::{Ground, PAYLOAD, SHIPPED};
 use crate::session::Session;
 use crate::usage::{RedisInfo, cpu_of};
 
-/// How much is measured.
+/// Size of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Jobs in the queue.
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     slots: usize,
 }
 
-/// Takes the figures.
+/// Runs the measure.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     for workers in [1, 2] {
         session.refresh_control();
@@ -34,7 +34,7 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     }
 }
 
-/// What draining a queue took.
+/// What it cost to drain a queue.
 pub(crate) struct Drained {
     pub(crate) jobs: f64,
     seconds: f64,
@@ -71,17 +71,17 @@ impl Drained {
     }
 }
 
-/// Fills the queue of a Redis with those arguments while it is paused, and lets workers that stand by empty it.
+/// Fills a paused queue of a Redis with these arguments, and lets workers that are already running empty it.
 pub(crate) async fn drain(redis: &[&str], workers: usize, arguments: &Arguments) -> Drained {
     let mut ground = Ground::on(redis).await;
     let workers = ground.workers(workers, arguments.slots, 1).await;
     ground.pause(1).await;
     ground.fill(arguments.jobs, PAYLOAD, 1).await;
-    release(&mut ground, &workers, arguments.jobs, 1).await
+    drain_paused(&mut ground, &workers, arguments.jobs, 1).await
 }
 
-/// Lets workers at queues that are filled and paused, until at least so many jobs have ended.
-pub(crate) async fn release(
+/// Resumes queues that are filled and paused, and waits until at least this many jobs have ended.
+pub(crate) async fn drain_paused(
     ground: &mut Ground,
     workers: &[Process],
     jobs: usize,

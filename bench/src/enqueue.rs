@@ -1,4 +1,4 @@
-//! How fast jobs are taken through the broker: one by one, and in batches from several callers.
+//! How fast jobs are accepted through the broker: one by one, and in batches from several callers.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, broker, job, submit};
 use crate::session::Session;
 use crate::usage::RedisInfo;
 
-/// How much is measured.
+/// Size of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Jobs submitted one by one.
@@ -20,14 +20,18 @@ pub(crate) struct Arguments {
     jobs: usize,
 }
 
-/// Takes the figures.
+/// Runs the measure.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     let ground = Ground::on(SHIPPED).await;
     let broker = broker(ground.server());
     let count = arguments.single;
     let took = tokio::task::spawn_blocking(move || one_by_one(&broker, count)).await.unwrap();
-    session.note("enqueue one by one", arguments.single as f64 / took.as_secs_f64(), Unit::InTurn);
+    session.note(
+        "enqueue one by one",
+        arguments.single as f64 / took.as_secs_f64(),
+        Unit::Sequential,
+    );
 
     let before = RedisInfo::of(ground.server());
     let took = ground.fill(arguments.jobs, PAYLOAD, 1).await;
@@ -38,7 +42,8 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.note("enqueue in batches: traffic", cost.bytes / jobs, Unit::Counted("B/job"));
 }
 
-/// Submits from one thread, as each thread of the API does: a runtime of several would wake another thread for every step.
+/// Submits from one thread, as each thread of the API does: a multi-threaded runtime would wake another thread for each
+/// step.
 fn one_by_one(broker: &Broker, count: usize) -> Duration {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -1,4 +1,4 @@
-//! What is measured: figures with their names, what each is compared with, and the median of several runs.
+//! Measured figures: their names, what each is compared with, and the median of several runs.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ pub(crate) struct Samples(Vec<Duration>);
 
 impl Samples {
     /// # Panics
-    /// If there are none.
+    /// If there are no samples.
     pub(crate) fn new(mut samples: Vec<Duration>) -> Self {
         assert!(!samples.is_empty(), "nothing was measured");
         samples.sort_unstable();
         Self(samples)
     }
 
-    /// The smallest duration that at least this share of the samples does not exceed (nearest rank).
+    /// The smallest duration that at least this fraction of the samples does not exceed (nearest rank).
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let rank = (share * self.0.len() as f64).ceil() as usize;
         self.0[rank.clamp(1, self.0.len()) - 1]
@@ -28,28 +28,28 @@ impl Samples {
     }
 }
 
-/// What a figure counts. It tells what the figure is compared with, and which way is better.
+/// Unit of a figure. It determines what the figure is compared with, and whether more is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// So many a second; compared with the control's pipelined `LPUSH`. More is better.
+    /// A rate per second; compared with the control's pipelined `LPUSH`. More is better.
     PerSecond,
-    /// So many a second, one after the other; compared with the control's round trips. More is better.
-    InTurn,
+    /// A rate per second, one after the other; compared with the control's round trips. More is better.
+    Sequential,
     /// Milliseconds; compared with one round trip of the control.
     Milliseconds,
     /// Seconds of CPU for 100 000 jobs; compared with the CPU of the control's Redis for as many `LPUSH`.
     CpuSeconds,
-    /// Something counted, in the unit given: the same on every machine, so the figure is its own ratio.
+    /// A count in this unit: the same on every machine, so the figure is its own ratio.
     Counted(&'static str),
-    /// Already a ratio, to a control that the measure brings along. More is better.
+    /// Already a ratio, to a control of the measure itself. More is better.
     Times,
 }
 
 impl Unit {
-    /// As it is printed.
+    /// The unit as text.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::PerSecond | Self::InTurn => "/s",
+            Self::PerSecond | Self::Sequential => "/s",
             Self::Milliseconds => "ms",
             Self::CpuSeconds => "s/100k",
             Self::Counted(unit) => unit,
@@ -59,13 +59,13 @@ impl Unit {
 
     /// Whether a larger figure is a better one.
     pub(crate) const fn more_is_better(self) -> bool {
-        matches!(self, Self::PerSecond | Self::InTurn | Self::Times)
+        matches!(self, Self::PerSecond | Self::Sequential | Self::Times)
     }
 
     fn ratio(self, value: f64, control: &Control) -> f64 {
         match self {
             Self::PerSecond => value / control.pushes,
-            Self::InTurn => value / control.round_trips,
+            Self::Sequential => value / control.round_trips,
             Self::Milliseconds => value / 1e3 * control.round_trips,
             Self::CpuSeconds => value / control.push_cpu,
             Self::Counted(_) | Self::Times => value,
@@ -73,7 +73,7 @@ impl Unit {
     }
 }
 
-/// One figure, in every run.
+/// One figure, with its values in all runs.
 #[derive(Debug)]
 pub(crate) struct Figure {
     pub(crate) name: String,
@@ -94,12 +94,12 @@ impl Figure {
     }
 }
 
-/// Figures in the order they were first taken.
+/// Figures in the order in which they were first recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Figures(Vec<Figure>);
 
 impl Figures {
-    /// Notes what one run found.
+    /// Records the value of one run.
     pub(crate) fn note(&mut self, name: &str, value: f64, unit: Unit, control: &Control) {
         let ratio = unit.ratio(value, control);
         match self.0.iter_mut().find(|figure| figure.name == name) {

@@ -1,4 +1,4 @@
-//! What most measures stand on: a Redis of their own, a broker on it, jobs, and workers that do nothing.
+//! The environment of most measures: their own Redis, a broker, jobs, and workers that do nothing.
 
 use std::time::{Duration, Instant};
 
@@ -12,29 +12,29 @@ use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use tokio::process::Command;
 
-/// As the shipped `redis.conf` says, but for the disk: what has to do with it says so.
+/// The settings of the shipped `redis.conf`, except persistence, which only some measures need.
 pub(crate) const SHIPPED: &[&str] = &["--appendonly", "no", "--hash-max-listpack-value", "1024"];
-/// The same with the disk.
+/// The same with persistence.
 pub(crate) const ON_DISK: &[&str] =
     &["--appendonly", "yes", "--appendfsync", "everysec", "--hash-max-listpack-value", "1024"];
-/// Everything is on the disk before it is answered.
+/// The same with every write on disk before Redis replies.
 pub(crate) const ALWAYS_ON_DISK: &[&str] =
     &["--appendonly", "yes", "--appendfsync", "always", "--hash-max-listpack-value", "1024"];
-/// As Redis comes.
+/// The defaults of Redis, without persistence.
 pub(crate) const STOCK: &[&str] = &["--appendonly", "no"];
 
-/// The task of workers that do nothing; it waits in the queue of its name, or in one of `noop-0`, `noop-1` ….
+/// The task of workers that do nothing; its queue has the same name, or tasks and queues are `noop-0`, `noop-1` ….
 pub(crate) const TASK: &str = "noop";
 /// Bytes of JSON in a payload.
 pub(crate) const PAYLOAD: usize = 100;
-/// So many jobs go in one call of the broker.
+/// How many jobs one call of the broker submits.
 const BATCH: usize = 1000;
-/// Fewer if their payloads are large.
+/// The maximum size of the payloads of one call, in bytes.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// So many calls are under way at once, as from several clients.
+/// How many calls are in progress at once, as from several clients.
 const CALLERS: usize = 4;
 
-/// A Redis and what is on it.
+/// A Redis and its broker.
 pub(crate) struct Ground {
     pub(crate) stack: Stack,
     pub(crate) broker: Broker,
@@ -54,9 +54,9 @@ impl Ground {
         &self.stack.redis
     }
 
-    /// Starts an API that takes jobs of tasks which nobody has declared, and does not spend its time on logs.
+    /// Starts an API that accepts jobs for undeclared tasks, and spends no time on logs.
     pub(crate) async fn api(&mut self) -> Api {
-        // All that is measured comes from one caller.
+        // All measured requests come from one caller.
         let environment = [
             ("CRUNCH_API_UNKNOWN_TASKS", "accept"),
             ("CRUNCH_API_MAX_WAITING_PER_CALLER", "1000000"),
@@ -77,7 +77,7 @@ impl Ground {
         begun.elapsed()
     }
 
-    /// Starts worker processes whose tasks do nothing, and waits until they are known.
+    /// Starts worker processes whose tasks do nothing, and waits until they are registered.
     pub(crate) async fn workers(
         &mut self,
         count: usize,
@@ -88,7 +88,7 @@ impl Ground {
         self.workers_with(count, slots, &["--queues", &queues]).await
     }
 
-    /// As [`Ground::workers`], with other arguments.
+    /// Starts workers like [`Ground::workers`], with other arguments.
     pub(crate) async fn workers_with(
         &mut self,
         count: usize,
@@ -109,21 +109,21 @@ impl Ground {
         started
     }
 
-    /// Keeps workers from the jobs of these queues.
+    /// Pauses these queues.
     pub(crate) async fn pause(&self, queues: usize) {
         for at in 0..queues {
             self.broker.pause(&name(at, queues).parse().unwrap(), true).await.unwrap();
         }
     }
 
-    /// Lets them go on.
+    /// Resumes these queues.
     pub(crate) async fn resume(&self, queues: usize) {
         for at in 0..queues {
             self.broker.resume(&name(at, queues).parse().unwrap()).await.unwrap();
         }
     }
 
-    /// Waits until so many jobs have ended; returns how many have.
+    /// Waits until this many jobs have ended; returns how many have.
     pub(crate) async fn ended(&mut self, jobs: usize, queues: usize) -> usize {
         let mut count = redis::pipe();
         for queue in 0..queues {
@@ -135,7 +135,7 @@ impl Ground {
             if ended >= jobs {
                 return ended;
             }
-            // To ask about many queues costs Redis time of its own: less often, then.
+            // Queries about many queues cost Redis time, so they are less frequent.
             tokio::time::sleep(Duration::from_millis(5.max(queues as u64 / 10))).await;
         }
     }
@@ -157,11 +157,11 @@ async fn fill_share(broker: &Broker, mut jobs: usize, payload: usize, queues: us
     }
 }
 
-/// Submits jobs that must be taken.
+/// Submits jobs that must be accepted.
 pub(crate) async fn submit(broker: &Broker, jobs: &[NewJob]) {
-    let answers = broker.enqueue(jobs).await;
-    let refused = answers.iter().find(|answer| !matches!(answer, Ok(Enqueued::Created(_))));
-    assert!(refused.is_none(), "{refused:?}");
+    let outcomes = broker.enqueue(jobs).await;
+    let rejected = outcomes.iter().find(|outcome| !matches!(outcome, Ok(Enqueued::Created(_))));
+    assert!(rejected.is_none(), "{rejected:?}");
 }
 
 /// Name of a task and of its queue.
@@ -169,22 +169,22 @@ pub(crate) fn name(at: usize, queues: usize) -> String {
     if queues == 1 { TASK.to_owned() } else { format!("{TASK}-{at}") }
 }
 
-/// A job for that queue, with a payload of so many bytes.
+/// A job for this queue, with a payload of this many bytes.
 pub(crate) fn job(broker: &Broker, name: &str, payload: usize) -> NewJob {
     job_with(broker, name, payload_of(payload))
 }
 
-/// JSON of so many bytes.
+/// JSON of this many bytes.
 pub(crate) fn payload_of(bytes: usize) -> String {
     format!("{{\"pad\":\"{}\"}}", "x".repeat(bytes.saturating_sub(10)))
 }
 
-/// A job in the API's words.
+/// A job as a request body of the API.
 pub(crate) fn envelope() -> String {
     format!("{{\"task\":\"{TASK}\",\"payload\":{}}}", payload_of(PAYLOAD))
 }
 
-/// A job for that queue, with that payload.
+/// A job for this queue, with this payload.
 pub(crate) fn job_with(broker: &Broker, name: &str, payload: String) -> NewJob {
     let task = TaskDescriptor::new(name.parse().unwrap());
     let queue: QueueName = task.queue.clone();

@@ -1,41 +1,41 @@
-//! What becomes of the cost of a job when one thing grows and everything else stays: jobs that are queued, queues, workers,
-//! clients that wait, bytes of a payload.
+//! How the cost of a job changes when one quantity grows and all others are constant: queued jobs, queues, workers,
+//! waiting clients, bytes of a payload.
 //!
-//! Each case stands beside the smallest of its kind. With each comes the time that no more than one in a thousand calls of
-//! our functions exceeded, as Redis itself counts it, and the same of pushing a hundred items on the same server meanwhile:
-//! what is slow there is the machine. Redis has a processor of its own, if there are two.
+//! Each case is compared with the smallest of its kind. Each also reports the 99.9th percentile of the duration of
+//! function calls, as measured by Redis, and that of pushing a hundred items on the same server meanwhile: slow pushes
+//! are caused by the machine. Redis has its own processor, if there are two.
 
 mod probe;
 
 use probe::Probe;
 
-use crate::drain::release;
+use crate::drain::drain_paused;
 use crate::figures::Unit;
 use crate::ground::{Ground, PAYLOAD, SHIPPED};
-use crate::processors::Apart;
+use crate::processors::ReservedProcessor;
 use crate::session::Session;
 use crate::usage::{Pace, RedisInfo};
 use crate::waiters;
 
-/// How far it goes.
+/// The largest cases.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Jobs that each case is measured with: in as many calls as it takes for one in a thousand to tell something.
+    /// Jobs of each case: they need enough calls for one in a thousand to be meaningful.
     #[arg(long, default_value_t = 100_000)]
     jobs: usize,
     /// Slots of the one worker.
     #[arg(long, default_value_t = 300)]
     slots: usize,
-    /// The most jobs that are queued; none: 0, as for the others.
+    /// The maximum number of queued jobs; 0 skips these cases, also for the other limits.
     #[arg(long, default_value_t = 1_000_000)]
     queued: usize,
-    /// The most queues.
+    /// The maximum number of queues.
     #[arg(long, default_value_t = 1000)]
     queues: usize,
-    /// The most workers.
+    /// The maximum number of workers.
     #[arg(long, default_value_t = 200)]
     workers: usize,
-    /// The most clients that wait.
+    /// The maximum number of waiting clients.
     #[arg(long, default_value_t = 10_000)]
     clients: usize,
     /// The largest payload, in bytes.
@@ -51,14 +51,14 @@ const PAYLOADS: [usize; 5] = [100, 1024, 10_240, 102_400, 1_048_576];
 
 /// Slots of each of many workers.
 const FEW_SLOTS: usize = 2;
-/// Bytes of payloads that one case moves at most.
-const MOST_BYTES: usize = 200_000_000;
-/// How long idle workers and waiting clients are watched, in seconds.
-const WATCHED: u64 = 5;
-/// Waiting clients whose jobs are ended.
+/// The maximum total size of the payloads of one case, in bytes.
+const MAX_BYTES: usize = 200_000_000;
+/// How long idle workers and waiting clients are observed, in seconds.
+const OBSERVED: u64 = 5;
+/// How many jobs of waiting clients are ended.
 const ENDED: usize = 100;
 
-/// Takes the figures.
+/// Runs the measure.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     let up_to = |sizes: &[usize], most: usize| -> Vec<usize> {
         sizes.iter().copied().filter(|&size| size <= most).collect()
@@ -72,17 +72,17 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
 
 async fn queued(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
-    let apart = Apart::new();
+    let processor = ReservedProcessor::new();
     let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
     for &queued in sizes {
         let case = format!("queued {queued}");
-        let mut ground = ground(apart.as_ref()).await;
+        let mut ground = ground(processor.as_ref()).await;
         let workers = ground.workers(1, arguments.slots, 1).await;
         ground.pause(1).await;
         ground.fill(queued, PAYLOAD, 1).await;
         let probe = Probe::start(&mut ground).await;
         submission.note(session, &case, filled(&ground, arguments.jobs, PAYLOAD, 1).await);
-        let drained = release(&mut ground, &workers, arguments.jobs, 1).await;
+        let drained = drain_paused(&mut ground, &workers, arguments.jobs, 1).await;
         probe.end(session, &case, &mut ground).await;
         drain.note(session, &case, drained.redis_cpu());
     }
@@ -90,16 +90,16 @@ async fn queued(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
 
 async fn queues(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
-    let apart = Apart::new();
+    let processor = ReservedProcessor::new();
     let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
     for &queues in sizes {
         let case = format!("queues {queues}");
-        let mut ground = ground(apart.as_ref()).await;
+        let mut ground = ground(processor.as_ref()).await;
         let workers = ground.workers(1, arguments.slots, queues).await;
         ground.pause(queues).await;
         let probe = Probe::start(&mut ground).await;
         submission.note(session, &case, filled(&ground, arguments.jobs, PAYLOAD, queues).await);
-        let drained = release(&mut ground, &workers, arguments.jobs, queues).await;
+        let drained = drain_paused(&mut ground, &workers, arguments.jobs, queues).await;
         probe.end(session, &case, &mut ground).await;
         drain.note(session, &case, drained.redis_cpu());
     }
@@ -107,18 +107,18 @@ async fn queues(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
 
 async fn workers(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
-    let apart = Apart::new();
+    let processor = ReservedProcessor::new();
     let (mut drain, mut idle) = (Row::new("drain"), Row::counting("idle worker", "commands/s"));
     for &count in sizes {
         let case = format!("workers {count}");
-        let mut ground = ground(apart.as_ref()).await;
+        let mut ground = ground(processor.as_ref()).await;
         let workers = ground.workers(count, FEW_SLOTS, 1).await;
-        let commands = Pace::of(&mut ground.redis, WATCHED).await.commands;
+        let commands = Pace::of(&mut ground.redis, OBSERVED).await.commands;
         idle.note(session, &case, commands / count as f64);
         ground.pause(1).await;
         ground.fill(arguments.jobs, PAYLOAD, 1).await;
         let probe = Probe::start(&mut ground).await;
-        let drained = release(&mut ground, &workers, arguments.jobs, 1).await;
+        let drained = drain_paused(&mut ground, &workers, arguments.jobs, 1).await;
         probe.end(session, &case, &mut ground).await;
         drain.note(session, &case, drained.redis_cpu());
     }
@@ -129,11 +129,11 @@ async fn clients(session: &mut Session, sizes: &[usize]) {
     let mut wake = Row::counting("cancel → answer, p50", "ms");
     for &clients in sizes {
         let case = format!("waiting clients {clients}");
-        let waited = waiters::wait(clients, WATCHED, ENDED).await;
+        let waited = waiters::wait(clients, OBSERVED, ENDED).await;
         wake.note(session, &case, waited.woken.ms(0.5));
         let name = |what| format!("growth, {case}: {what}");
         session.note(&name("commands"), waited.busy, Unit::Counted("/s"));
-        // Of few clients memory tells nothing: it comes by the page.
+        // For few clients memory is not meaningful: it is allocated in pages.
         if clients >= 1000 {
             session.note(&name("memory of each"), waited.waiting, Unit::Counted("KiB"));
         }
@@ -142,70 +142,70 @@ async fn clients(session: &mut Session, sizes: &[usize]) {
 
 async fn payloads(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     session.refresh_control();
-    let apart = Apart::new();
+    let processor = ReservedProcessor::new();
     for &payload in sizes {
         let case = format!("payload {payload} B");
-        let jobs = arguments.jobs.min(MOST_BYTES / payload);
-        let mut ground = ground(apart.as_ref()).await;
+        let jobs = arguments.jobs.min(MAX_BYTES / payload);
+        let mut ground = ground(processor.as_ref()).await;
         let workers = ground.workers(1, arguments.slots, 1).await;
         ground.pause(1).await;
         let probe = Probe::start(&mut ground).await;
         let submission = filled(&ground, jobs, payload, 1).await;
-        let drain = release(&mut ground, &workers, jobs, 1).await.redis_cpu();
+        let drain = drain_paused(&mut ground, &workers, jobs, 1).await.redis_cpu();
         probe.end(session, &case, &mut ground).await;
         let name = |what| format!("growth, {case}: {what}");
         session.note(&name("submission"), submission, Unit::CpuSeconds);
         session.note(&name("drain"), drain, Unit::CpuSeconds);
-        // Of 100 000 jobs, each of so many bytes.
+        // Of 100 000 jobs.
         let megabytes = payload as f64 / 1e6 * 1e5;
         let cost = (submission + drain) / megabytes * 1e3;
         session.note(&name("CPU of Redis"), cost, Unit::Counted("ms/MB"));
     }
 }
 
-/// On the processor that was kept for it, if there is one.
-async fn ground(apart: Option<&Apart>) -> Ground {
+/// Starts a Redis on its reserved processor, if there is one.
+async fn ground(processor: Option<&ReservedProcessor>) -> Ground {
     let ground = Ground::on(SHIPPED).await;
-    if let Some(apart) = apart {
-        apart.give(ground.server());
+    if let Some(processor) = processor {
+        processor.assign(ground.server());
     }
     ground
 }
 
-/// Seconds of CPU that Redis takes to take 100 000 jobs.
+/// Seconds of CPU that Redis takes to accept 100 000 jobs.
 async fn filled(ground: &Ground, jobs: usize, payload: usize, queues: usize) -> f64 {
     let before = RedisInfo::of(ground.server());
     ground.fill(jobs, payload, queues).await;
     before.until_now(ground.server()).cpu / jobs as f64 * 1e5
 }
 
-/// A cost in all cases of one kind.
+/// One cost over all cases of one kind.
 struct Row {
     what: &'static str,
     unit: Unit,
-    small: Option<f64>,
+    smallest: Option<f64>,
 }
 
 impl Row {
     /// Seconds of Redis' CPU for 100 000 jobs.
     const fn new(what: &'static str) -> Self {
-        Self { what, unit: Unit::CpuSeconds, small: None }
+        Self { what, unit: Unit::CpuSeconds, smallest: None }
     }
 
     const fn counting(what: &'static str, unit: &'static str) -> Self {
-        Self { what, unit: Unit::Counted(unit), small: None }
+        Self { what, unit: Unit::Counted(unit), smallest: None }
     }
 
-    /// Notes it, and how many times that of the first case it is.
+    /// Records the value, and its ratio to that of the first case.
     fn note(&mut self, session: &mut Session, case: &str, value: f64) {
         let name = format!("growth, {case}: {}", self.what);
         session.note(&name, value, self.unit);
-        match self.small {
-            None => self.small = Some(value),
-            Some(small) => {
+        match self.smallest {
+            None => self.smallest = Some(value),
+            Some(smallest) => {
                 session.note(
                     &format!("{name}, of the smallest"),
-                    value / small,
+                    value / smallest,
                     Unit::Counted("×"),
                 );
             }

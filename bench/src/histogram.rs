@@ -1,9 +1,9 @@
-//! Very many durations, counted by the microsecond: small enough to be handed from process to process as text.
+//! A large number of durations, counted by the microsecond: small enough to be sent between processes as text.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How often each number of microseconds was seen.
+/// How often each number of microseconds was recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram(BTreeMap<u64, u64>);
 
@@ -12,11 +12,11 @@ impl Histogram {
         *self.0.entry(micros).or_default() += 1;
     }
 
-    /// Adds what another process has written; lines that are no counts are its log, and passed over.
+    /// Adds the counts that another process has written; other lines are its log, and skipped.
     pub(crate) fn read(&mut self, text: &str) {
         for line in text.lines() {
-            let words = line.strip_prefix(MARK).and_then(|rest| rest.split_once(' '));
-            if let Some((micros, count)) = words {
+            let entry = line.strip_prefix(MARK).and_then(|rest| rest.split_once(' '));
+            if let Some((micros, count)) = entry {
                 *self.0.entry(micros.parse().unwrap()).or_default() +=
                     count.parse::<u64>().unwrap();
             }
@@ -27,7 +27,7 @@ impl Histogram {
         self.0.values().sum()
     }
 
-    /// In milliseconds: the smallest duration that at least this share does not exceed.
+    /// The smallest duration that at least this fraction does not exceed, in milliseconds.
     pub(crate) fn ms(&self, share: f64) -> f64 {
         let rank = ((share * self.count() as f64).ceil() as u64).max(1);
         let mut seen = 0;

@@ -1,7 +1,7 @@
-//! How fast the API takes jobs and tells of them, compared with a bare server that does one command of Redis per request:
-//! see [`crate::bare`]. Both run as processes of their own on one Redis, and are asked in turn.
+//! How fast the API accepts and shows jobs, compared with a bare server that sends one Redis command per request: see
+//! [`crate::bare`]. Both run as separate processes on one Redis, and get requests in turn.
 //!
-//! Clients share the machine with whom they ask; the CPU that each request costs the server does not depend on them.
+//! Clients share the machine with the servers; the CPU that each request costs a server does not depend on them.
 
 use std::time::{Duration, Instant};
 
@@ -18,19 +18,19 @@ use crate::session::Session;
 use crate::usage::{RedisInfo, cpu_of, memory_of};
 use crate::wire::{Connection, get, head_of_post, post};
 
-/// How much is measured.
+/// Size of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Clients that ask at the same time.
+    /// Concurrent clients.
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// How often each server has its turn.
+    /// Number of turns of each server.
     #[arg(long, default_value_t = 4)]
     slices: u32,
-    /// How long a turn is, in milliseconds.
+    /// Duration of a turn, in milliseconds.
     #[arg(long, default_value_t = 1000)]
     slice_ms: u64,
-    /// Jobs in the body of lines.
+    /// Number of jobs that are sent as lines.
     #[arg(long, default_value_t = 200_000)]
     lines: usize,
 }
@@ -38,22 +38,22 @@ pub(crate) struct Arguments {
 /// Clients that send batches; each of a hundred jobs.
 const BATCH_CLIENTS: usize = 8;
 const BATCH: usize = 100;
-/// So many lines are written at once.
+/// How many lines are written at once.
 const CHUNK: usize = 1000;
 /// A copy of a finished job for the bare server to read.
 const COPY: &str = "copy";
 
-/// Takes the figures.
+/// Runs the measure.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     let mut ground = Ground::on(SHIPPED).await;
     let api = ground.api().await;
     let finished = finished_job(&mut ground).await;
     let (bare, address) = bare(&mut ground).await;
-    let pair = async |ours: Vec<u8>, control: Vec<u8>| {
+    let pair = async |crunch: Vec<u8>, control: Vec<u8>| {
         let count = arguments.connections;
         [
-            Crowd::new(count, api.address(), api.process.pid(), ours).await,
+            Crowd::new(count, api.address(), api.process.pid(), crunch).await,
             Crowd::new(count, &address, bare.pid(), control).await,
         ]
     };
@@ -61,8 +61,8 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     let mut crowds = pair(post("/jobs", &body), post("/", &body)).await;
     compare(session, &ground, ["submit", "LPUSH"], &mut crowds, arguments).await;
     let polls = [format!("/jobs/{finished}"), format!("/{COPY}")];
-    let [ours, control] = polls.map(|path| get(&path));
-    let mut crowds = pair(ours, control).await;
+    let [crunch, control] = polls.map(|path| get(&path));
+    let mut crowds = pair(crunch, control).await;
     compare(session, &ground, ["poll", "HGETALL"], &mut crowds, arguments).await;
     drop((crowds, bare));
     batches(session, &ground, &api, arguments).await;
@@ -72,7 +72,7 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     }
 }
 
-/// Has a worker run one job and go; copies what is kept of it.
+/// Lets a worker run one job and terminates it; copies the stored job.
 async fn finished_job(ground: &mut Ground) -> String {
     let mut workers = ground.workers(1, 1, 1).await;
     ground.fill(1, PAYLOAD, 1).await;
@@ -90,7 +90,7 @@ async fn finished_job(ground: &mut Ground) -> String {
     ids[0].clone()
 }
 
-/// The control and where it listens.
+/// Starts the control; returns its process and address.
 async fn bare(ground: &mut Ground) -> (Process, String) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["bare-http", "--redis-url", &ground.server().url()]);
@@ -102,21 +102,21 @@ async fn bare(ground: &mut Ground) -> (Process, String) {
 async fn compare(
     session: &mut Session,
     ground: &Ground,
-    [ours, bare]: [&str; 2],
+    [crunch, bare]: [&str; 2],
     crowds: &mut [Crowd; 2],
     arguments: &Arguments,
 ) {
     let slice = Duration::from_millis(arguments.slice_ms);
     let served = in_turn(ground.server(), crowds, arguments.slices, slice).await;
-    let names = [format!("HTTP {ours}"), format!("control: bare {bare} by HTTP")];
+    let names = [format!("HTTP {crunch}"), format!("control: bare {bare} by HTTP")];
     for (name, served) in names.iter().zip(&served) {
         session.note(name, served.rate(), Unit::PerSecond);
         session.note(&format!("{name}: CPU of server"), served.server_cpu(), Unit::CpuSeconds);
         session.note(&format!("{name}: CPU of Redis"), served.redis_cpu(), Unit::CpuSeconds);
     }
-    let [ours_served, control] = served;
-    let ratio = ours_served.rate() / control.rate();
-    session.note(&format!("HTTP {ours} / bare {bare}"), ratio, Unit::Times);
+    let [crunch_served, control] = served;
+    let ratio = crunch_served.rate() / control.rate();
+    session.note(&format!("HTTP {crunch} / bare {bare}"), ratio, Unit::Times);
 }
 
 async fn batches(session: &mut Session, ground: &Ground, api: &Api, arguments: &Arguments) {
@@ -124,8 +124,8 @@ async fn batches(session: &mut Session, ground: &Ground, api: &Api, arguments: &
     let request = post("/jobs/batch", &format!("{{\"jobs\":[{jobs}]}}"));
     let mut crowd = Crowd::new(BATCH_CLIENTS, api.address(), api.process.pid(), request).await;
     let time = Duration::from_millis(arguments.slice_ms * u64::from(arguments.slices));
-    crowd.ask(ground.server(), time / 10).await;
-    let served = crowd.ask(ground.server(), time).await;
+    crowd.send(ground.server(), time / 10).await;
+    let served = crowd.send(ground.server(), time).await;
     let name = format!("HTTP batches of {BATCH}");
     let each = BATCH as f64;
     session.note(&format!("{name}: jobs"), served.rate() * each, Unit::PerSecond);
@@ -133,8 +133,8 @@ async fn batches(session: &mut Session, ground: &Ground, api: &Api, arguments: &
     session.note(&format!("{name}: CPU of Redis"), served.redis_cpu() / each, Unit::CpuSeconds);
 }
 
-/// Sends jobs as lines in as many bodies at once, to an API that has done nothing before: its memory tells what it keeps
-/// of them.
+/// Sends jobs as lines in `streams` concurrent bodies, to an API that has done nothing before: the growth of its memory
+/// shows how much it buffers.
 async fn lines(session: &mut Session, streams: usize, count: usize) {
     let mut ground = Ground::on(SHIPPED).await;
     let api = ground.api().await;
@@ -157,15 +157,15 @@ async fn lines(session: &mut Session, streams: usize, count: usize) {
     session.note(&format!("{name}: memory of the API, growth"), growth, Unit::Counted("MiB"));
 }
 
-/// The most memory that a process had until all of them ended, in KiB.
-async fn peak_until(pid: u32, ended: impl Future<Output = Vec<Result<(), JoinError>>>) -> u64 {
-    let mut ended = std::pin::pin!(ended);
+/// Peak memory of a process until all senders finished, in KiB.
+async fn peak_until(pid: u32, finished: impl Future<Output = Vec<Result<(), JoinError>>>) -> u64 {
+    let mut finished = std::pin::pin!(finished);
     let mut peak = 0;
     loop {
-        let ended = tokio::time::timeout(Duration::from_millis(5), &mut ended).await;
+        let finished = tokio::time::timeout(Duration::from_millis(5), &mut finished).await;
         peak = peak.max(memory_of(pid));
-        if let Ok(ended) = ended {
-            ended.into_iter().for_each(Result::unwrap);
+        if let Ok(finished) = finished {
+            finished.into_iter().for_each(Result::unwrap);
             return peak;
         }
     }
@@ -180,6 +180,6 @@ async fn send_lines(address: String, count: usize) {
     for _ in 0..chunks {
         connection.send(chunk.as_bytes()).await;
     }
-    let answer: Value = serde_json::from_slice(connection.answer().await).unwrap();
-    assert_eq!(answer["accepted"], count, "{answer}");
+    let response: Value = serde_json::from_slice(connection.response().await).unwrap();
+    assert_eq!(response["accepted"], count, "{response}");
 }

@@ -1,7 +1,8 @@
-//! How soon jobs start and are heard of on an idle system, by the broker and by HTTP; and what idle workers ask of Redis.
+//! How soon jobs start and results are received on an idle system, through the broker and through HTTP; and how many
+//! commands idle workers send to Redis.
 //!
-//! Workers run in this process, so that submission, start and end are read from one clock; the API is a process of its
-//! own. Whoever waits for a result does it as the API does for its clients: it watches the job, and is told.
+//! Workers run in this process, so that submission, start and end are read from one clock; the API is a separate
+//! process. Waiting for a result works as in the API for its clients: the job is watched, and its changes are received.
 
 mod bench;
 mod http;
@@ -19,10 +20,10 @@ use crate::session::Session;
 use crate::usage::Pace;
 use crate::wire::Connection;
 
-/// How much is measured.
+/// Size of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Jobs submitted one by one, in each way.
+    /// Jobs submitted one by one, for each figure.
     #[arg(long, default_value_t = 1000)]
     jobs: usize,
     /// Jobs delayed by 500 ms, one after the other.
@@ -31,16 +32,16 @@ pub(crate) struct Arguments {
     /// Batches of four.
     #[arg(long, default_value_t = 200)]
     batches: usize,
-    /// How long idle workers are watched, in seconds.
+    /// How long idle workers are observed, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
 }
 
-/// One-slot workers that take a batch of as many jobs.
+/// Number of one-slot workers, and of jobs in a batch.
 const WORKERS: usize = 4;
 const DELAY: Duration = Duration::from_millis(500);
 
-/// Takes the figures.
+/// Runs the measure.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     idle(session, arguments.seconds).await;
@@ -50,8 +51,8 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.note_quantiles("idle: submit → result seen", &bench.results(jobs).await);
     let mut client = Connection::to(bench.api.address()).await;
     session.note_quantiles("control: GET /livez", &bench.alive(&mut client, jobs).await);
-    let answers = bench.answers(&mut client, jobs).await;
-    session.note_quantiles("idle: POST /jobs?wait → result", &answers);
+    let responses = bench.responses(&mut client, jobs).await;
+    session.note_quantiles("idle: POST /jobs?wait → result", &responses);
     let woken = bench.wake_ups(&mut client, jobs / 2).await;
     session.note_quantiles("idle: handler end → GET ?wait answers", &woken);
     let delayed = bench.delayed(arguments.delayed).await;
@@ -61,7 +62,7 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     bench.stop().await;
 }
 
-/// What workers without work ask of Redis.
+/// Commands that idle workers send to Redis.
 async fn idle(session: &mut Session, seconds: u64) {
     let mut ground = Ground::on(SHIPPED).await;
     let _workers = ground.workers(WORKERS, 2, 1).await;
@@ -73,7 +74,7 @@ async fn idle(session: &mut Session, seconds: u64) {
 }
 
 impl Bench {
-    /// One job at a time.
+    /// Time from submission to start, one job at a time.
     async fn starts(&mut self, count: usize) -> Samples {
         let mut starts = Vec::new();
         for _ in 0..count {
@@ -84,7 +85,7 @@ impl Bench {
         Samples::new(starts)
     }
 
-    /// One job at a time, until its result is here.
+    /// Time from submission to the received result, one job at a time.
     async fn results(&mut self, count: usize) -> Samples {
         let broker = self.ground.broker.clone();
         let mut changes = broker.changes().await.unwrap();
@@ -95,7 +96,7 @@ impl Bench {
             submit(&broker, &[job]).await;
             if !self.has_ended(id).await {
                 let ended = |it: &Change| it.id == id && it.status.is_terminal();
-                while !ended(&changes.next().await.unwrap()) {}
+                while !ended(&changes.next(|| true).await.unwrap()) {}
             }
             let result = broker.result(id).await.unwrap();
             seen.push(submitted.elapsed());
@@ -106,14 +107,14 @@ impl Bench {
         Samples::new(seen)
     }
 
-    /// From now on the job's changes are told.
+    /// Watches the job, so that its changes are received from now on; returns whether it has ended.
     async fn has_ended(&self, id: JobId) -> bool {
         let found = self.ground.broker.watch(id).await.unwrap();
         matches!(found, Lookup::Found(job) if job.status.is_terminal())
     }
 
-    /// How long after its time a delayed job starts. Its time is counted from when Redis took it, which lies between
-    /// submission and answer: the earlier is assumed.
+    /// How long after its due time a delayed job starts. The due time counts from when Redis accepted the job, which is
+    /// between submission and response: the submission is assumed.
     async fn delayed(&mut self, count: usize) -> Samples {
         let mut late = Vec::new();
         for _ in 0..count {
@@ -123,7 +124,7 @@ impl Bench {
         Samples::new(late)
     }
 
-    /// How long until the last of four jobs has started, submitted in one call.
+    /// Time until the last of four jobs has started, submitted in one call.
     async fn batches(&mut self, count: usize) -> Samples {
         let mut lasts = Vec::new();
         for _ in 0..count {

@@ -1,8 +1,8 @@
-//! End to end under a fixed load: batches through the broker on a timetable that waits for nobody, at half the rate of
-//! whichever is slower, submission or drain.
+//! End to end under a fixed load: batches through the broker on a fixed schedule, at half the rate of the slower of
+//! submission and drain.
 //!
-//! The loop is open: a batch that is late does not delay those behind it, and each job's time counts from when it was due.
-//! Jobs carry that instant; the workers, processes of their own, tell how long after it each handler started.
+//! The loop is open: a late batch does not delay later ones, and each job's latency counts from when it was due. Jobs
+//! contain that instant; the workers, which are separate processes, record how long after it each handler started.
 
 use std::time::{Duration, Instant};
 
@@ -11,46 +11,46 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::clock;
-use crate::drain::release;
+use crate::drain::drain_paused;
 use crate::figures::{Samples, Unit};
 use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job_with, submit};
 use crate::histogram::Histogram;
 use crate::session::Session;
 
-/// How much is measured.
+/// Size of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Jobs a second. Default: half of what was reached just before, by submission or by drain.
+    /// Jobs per second. Default: half of the slower rate of a trial just before, submission or drain.
     #[arg(long)]
     rate: Option<f64>,
-    /// How long, in seconds.
+    /// Duration of the load, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// A batch is due every so many milliseconds.
+    /// Interval between batches, in milliseconds.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     every_ms: u64,
     /// Worker processes.
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// Slots of each.
+    /// Slots of each worker.
     #[arg(long, default_value_t = 300)]
     slots: usize,
 }
 
-/// Jobs of the short trial that finds the rate.
+/// Jobs of the short trial that determines the rate.
 const TRIAL: usize = 200_000;
-/// How often the queue is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the length of the queue is read.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Takes the figures.
+/// Runs the measure.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     let rate = match arguments.rate {
         Some(rate) => rate,
         None => half_of_the_slower(arguments).await,
     };
-    let timetable = Timetable::new(rate, arguments);
-    let loaded = run(timetable, arguments).await;
+    let schedule = Schedule::new(rate, arguments);
+    let loaded = run(schedule, arguments).await;
     session.note("load: rate", rate, Unit::PerSecond);
     for (quantile, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
         let name = format!("load: due → handler start, {quantile}");
@@ -66,34 +66,34 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     }
 }
 
-/// What a load showed.
+/// Results of a load.
 struct Loaded {
-    /// From when a job was due to its handler's start.
+    /// Time from when a job was due to the start of its handler.
     starts: Histogram,
-    /// From when a batch was due to its submission.
+    /// Time from when a batch was due to its submission.
     late: Samples,
-    /// Of the queue, from begin to end.
+    /// Lengths of the queue, in the order of time.
     lengths: Vec<u64>,
 }
 
-async fn run(timetable: Timetable, arguments: &Arguments) -> Loaded {
+async fn run(schedule: Schedule, arguments: &Arguments) -> Loaded {
     let mut ground = Ground::on(SHIPPED).await;
     let mut workers = ground.workers_with(arguments.workers, arguments.slots, &["--timed"]).await;
     let (broker, runtime) = (ground.broker.clone(), Handle::current());
-    let sender = tokio::task::spawn_blocking(move || timetable.send(&broker, &runtime));
+    let sender = tokio::task::spawn_blocking(move || schedule.send(&broker, &runtime));
     let lengths = lengths(&ground.broker, &sender).await;
     let (late, sent) = sender.await.unwrap();
     for batch in sent {
         batch.await.unwrap();
     }
-    let jobs = timetable.jobs(timetable.batches);
+    let jobs = schedule.jobs(schedule.batches);
     ground.ended(jobs, 1).await;
     let mut starts = Histogram::default();
     for worker in &mut workers {
         worker.terminate().await;
         starts.read(&worker.log());
     }
-    let counted = jobs - timetable.jobs(timetable.warm_up);
+    let counted = jobs - schedule.jobs(schedule.warm_up);
     assert_eq!(starts.count(), counted as u64, "each job started once");
     Loaded { starts, late, lengths }
 }
@@ -103,7 +103,7 @@ async fn half_of_the_slower(arguments: &Arguments) -> f64 {
     let workers = ground.workers(arguments.workers, arguments.slots, 1).await;
     ground.pause(1).await;
     let submission = TRIAL as f64 / ground.fill(TRIAL, PAYLOAD, 1).await.as_secs_f64();
-    let drain = release(&mut ground, &workers, TRIAL, 1).await.rate();
+    let drain = drain_paused(&mut ground, &workers, TRIAL, 1).await.rate();
     submission.min(drain) / 2.0
 }
 
@@ -111,28 +111,28 @@ async fn half_of_the_slower(arguments: &Arguments) -> f64 {
 async fn lengths<T>(broker: &Broker, sender: &JoinHandle<T>) -> Vec<u64> {
     let mut lengths = Vec::new();
     while !sender.is_finished() {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let queue = broker.queue(&TASK.parse().unwrap()).await.unwrap();
         lengths.push(queue.map_or(0, |queue| queue.queued));
     }
     lengths
 }
 
-/// When which batch is due.
+/// When each batch is due.
 #[derive(Clone, Copy)]
-struct Timetable {
+struct Schedule {
     rate: f64,
     every: Duration,
-    /// Batches before those that count: everybody connects, and memory is had.
+    /// Batches before the counted ones: connections are opened, and memory is allocated.
     warm_up: u32,
-    /// All batches.
+    /// Number of all batches.
     batches: u32,
 }
 
-/// How long it takes until everything is as it will be.
+/// How long it takes to reach a steady state.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-impl Timetable {
+impl Schedule {
     fn new(rate: f64, arguments: &Arguments) -> Self {
         let every = Duration::from_millis(arguments.every_ms);
         let in_all = WARM_UP + Duration::from_secs(arguments.seconds);
@@ -140,13 +140,13 @@ impl Timetable {
         Self { rate, every, warm_up, batches }
     }
 
-    /// How many jobs are in so many batches.
+    /// How many jobs are in this many batches.
     fn jobs(self, batches: u32) -> usize {
         (self.rate * (self.every * batches).as_secs_f64()) as usize
     }
 
-    /// Submits every batch when it is due, whatever became of those before; returns by how much each was late, and the
-    /// submissions. It keeps its thread: timers of the runtime are a millisecond coarse.
+    /// Submits every batch when it is due, without waiting for earlier ones; returns by how much each was late, and the
+    /// submissions. It blocks its thread, because timers of the runtime have a resolution of a millisecond.
     fn send(self, broker: &Broker, runtime: &Handle) -> (Samples, Vec<JoinHandle<()>>) {
         let (mut late, mut sent) = (Vec::new(), Vec::new());
         let (begun, clock) = (Instant::now() + self.every, clock::now());
@@ -166,7 +166,7 @@ impl Timetable {
     }
 }
 
-/// A job of the usual size that carries when it was due.
+/// A job of the usual size that contains when it was due.
 fn due_at(broker: &Broker, due: Option<u64>) -> NewJob {
     let due = due.map_or_else(|| "null".to_owned(), |due| due.to_string());
     let start = format!("{{\"due\":{due},\"pad\":\"");

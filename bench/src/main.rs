@@ -1,9 +1,9 @@
-//! `crunch-bench`: measures Crunch on a Redis of its own, beside a control taken in the same run.
+//! `crunch-bench`: measures Crunch on its own Redis, together with a control in the same run.
 //!
-//! These machines are noisy: every figure is printed with its ratio to the control, and only ratios are worth comparing.
+//! The machines are noisy: every figure is printed with its ratio to the control, and only ratios are comparable.
 
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on fails where it stands")]
-#![expect(clippy::print_stdout, reason = "figures are what this program is for")]
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot continue fails at once")]
+#![expect(clippy::print_stdout, reason = "the program prints figures")]
 
 mod bare;
 mod clock;
@@ -46,29 +46,29 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// How fast jobs are taken, one by one and in batches.
+    /// How fast jobs are accepted, one by one and in batches.
     Enqueue(enqueue::Arguments),
     /// How fast workers that do nothing empty a queue, and what a job costs.
     Drain(drain::Arguments),
     /// What Redis spends on submissions and exchanges of several sizes.
     Protocol(protocol::Arguments),
-    /// How soon jobs start and are heard of on an idle system, by broker and by HTTP.
+    /// How soon jobs start and clients see results on an idle system, by broker and by HTTP.
     Latency(latency::Arguments),
-    /// How fast jobs are taken one by one, by one submitter and by many, in memory and on disk.
+    /// How fast jobs are accepted one by one, from one submitter and from many, in memory and on disk.
     Submit(submit::Arguments),
-    /// How fast the API takes jobs and tells of them, beside a bare server.
+    /// How fast the API accepts and shows jobs, compared with a bare server.
     Http(http::Arguments),
-    /// What jobs take of Redis' memory, and what our processes take.
+    /// How much memory jobs take in Redis, and how much Crunch's processes take.
     Memory(memory::Arguments),
     /// How soon jobs start under a fixed load.
     Load(load::Arguments),
-    /// What very many waiting clients cost.
+    /// What a very large number of waiting clients costs.
     Waiters(waiters::Arguments),
-    /// What a job costs when one thing grows and everything else stays.
+    /// What a job costs when one quantity grows and all others are constant.
     Growth(growth::Arguments),
-    /// What it costs a drain to have everything on disk.
+    /// What it costs to have everything on disk during a drain.
     Safety(safety::Arguments),
-    /// All of these, as they are unless told otherwise.
+    /// All of these, with default arguments.
     All,
     #[command(hide = true)]
     Worker(worker::Arguments),
@@ -82,12 +82,12 @@ async fn main() -> ExitCode {
     match &what {
         What::Worker(arguments) => worker::run(arguments).await,
         What::BareHttp(arguments) => bare::run(arguments),
-        measured => return take(&options, measured).await,
+        measured => return run(&options, measured).await,
     }
     ExitCode::SUCCESS
 }
 
-async fn take(options: &Options, what: &What) -> ExitCode {
+async fn run(options: &Options, what: &What) -> ExitCode {
     let mut session = Session::start();
     for _ in 0..options.runs {
         measure(&mut session, what).await;
@@ -127,7 +127,7 @@ async fn measure_all(session: &mut Session) {
     safety::measure(session, &defaults()).await;
 }
 
-/// What a measure is told when nothing is said.
+/// The default arguments of a measure.
 fn defaults<A: Args>() -> A {
     let command = A::augment_args(Command::new("defaults").no_binary_name(true));
     let nothing: [&str; 0] = [];

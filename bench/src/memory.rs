@@ -1,5 +1,5 @@
-//! What jobs take of Redis' memory, pending and finished with their results, as shipped and as Redis comes; and what an
-//! API and a worker take of this machine's, idle and after a load.
+//! How much memory jobs take in Redis, pending and finished with their results, with the shipped and with the default
+//! settings; and how much memory an API and a worker take, idle and after a load.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use crate::session::Session;
 use crate::usage::{RedisInfo, memory_of};
 use crate::wire::post;
 
-/// How much is measured.
+/// Size of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Jobs that are kept, and the load of API and worker.
+    /// Jobs that are stored, and that API and worker process as load.
     #[arg(long, default_value_t = 100_000)]
     jobs: usize,
 }
 
-/// Slots of the worker whose memory is told.
+/// Slots of the worker whose memory is measured.
 const SLOTS: usize = 2;
-/// Slots of one that is to be quick.
+/// Slots of the worker that finishes the stored jobs quickly.
 const MANY_SLOTS: usize = 300;
 /// Clients of the API under load.
 const CLIENTS: usize = 64;
-/// Everybody has started what they start, and had a beat or two.
-const SETTLED: Duration = Duration::from_secs(3);
+/// How long it takes until all threads are started, and one or two heartbeats were sent.
+const STEADY: Duration = Duration::from_secs(3);
 
-/// Takes the figures.
+/// Runs the measure.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     for (name, redis) in [("shipped", SHIPPED), ("stock", STOCK)] {
@@ -59,11 +59,11 @@ async fn processes(session: &mut Session, jobs: usize) {
     let mut ground = Ground::on(SHIPPED).await;
     let api = ground.api().await;
     let worker = ground.workers(1, SLOTS, 1).await.remove(0);
-    tokio::time::sleep(SETTLED).await;
+    tokio::time::sleep(STEADY).await;
     let mut note = |when: &str| {
         let resident = |process: &Process| memory_of(process.pid()) as f64 / 1024.0;
-        for (who, process) in [("API", &api.process), ("worker", &worker)] {
-            let name = format!("memory: {who} {when}");
+        for (program, process) in [("API", &api.process), ("worker", &worker)] {
+            let name = format!("memory: {program} {when}");
             session.note(&name, resident(process), Unit::Counted("MiB"));
         }
     };
@@ -72,11 +72,11 @@ async fn processes(session: &mut Session, jobs: usize) {
     let mut crowd = Crowd::new(CLIENTS, api.address(), api.process.pid(), request).await;
     let mut submitted = 0;
     while submitted < jobs {
-        let served = crowd.ask(ground.server(), Duration::from_millis(500)).await;
+        let served = crowd.send(ground.server(), Duration::from_millis(500)).await;
         submitted += served.requests as usize;
     }
     ground.ended(submitted, 1).await;
     drop(crowd);
-    tokio::time::sleep(SETTLED).await;
+    tokio::time::sleep(STEADY).await;
     note("after a load");
 }

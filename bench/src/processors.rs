@@ -1,4 +1,4 @@
-//! Who runs on which processor.
+//! Assignment of processes to processors.
 
 use std::fs;
 
@@ -6,41 +6,42 @@ use crunch_tests::RedisServer;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// One processor is kept for Redis: where hundreds of processes share two, the longest calls are those in which the scheduler
-/// let somebody else run. Until this is dropped.
-pub(crate) struct Apart {
+/// Reserves one processor for Redis until it is dropped: where hundreds of processes share two processors, the longest
+/// calls are those in which the scheduler ran another process.
+pub(crate) struct ReservedProcessor {
     all: CpuSet,
-    first: CpuSet,
+    reserved: CpuSet,
 }
 
-impl Apart {
-    /// Moves this process, and whatever it will start, off one processor. `None` if there is no other.
+impl ReservedProcessor {
+    /// Moves this process, and the processes that it will start, off one processor. `None` if there is no other.
     pub(crate) fn new() -> Option<Self> {
         let all = sched_getaffinity(None).ok()?;
         let at = (0..CpuSet::MAX_CPU).find(|&at| all.is_set(at))?;
-        let (mut first, mut others) = (CpuSet::new(), all);
-        first.set(at);
+        let (mut reserved, mut others) = (CpuSet::new(), all);
+        reserved.set(at);
         others.unset(at);
         if others.count() == 0 {
             return None;
         }
         run_on(&others);
-        Some(Self { all, first })
+        Some(Self { all, reserved })
     }
 
-    /// Moves the thread of a Redis that runs commands to it.
-    pub(crate) fn give(&self, server: &RedisServer) {
-        sched_setaffinity(Some(server.pid()), &self.first).expect("a processor that was ours");
+    /// Moves the thread of a Redis that runs commands to the reserved processor.
+    pub(crate) fn assign(&self, server: &RedisServer) {
+        sched_setaffinity(Some(server.pid()), &self.reserved)
+            .expect("the processor was available to this process");
     }
 }
 
-impl Drop for Apart {
+impl Drop for ReservedProcessor {
     fn drop(&mut self) {
         run_on(&self.all);
     }
 }
 
-/// Moves every thread of this process; those that end meanwhile need no processor.
+/// Moves every thread of this process; threads that exit meanwhile are ignored.
 fn run_on(processors: &CpuSet) {
     for thread in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let number = thread.file_name().to_string_lossy().parse().ok();

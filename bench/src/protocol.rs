@@ -1,5 +1,5 @@
-//! What Redis itself spends on the protocol: submissions, and claims with their settlements, over one connection and
-//! without any worker, in batches of several sizes.
+//! How much CPU Redis spends on submissions, and on claims with their settlements, over one connection and without
+//! workers, in batches of several sizes.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job, submit};
 use crate::session::Session;
 use crate::usage::RedisInfo;
 
-/// How much is measured.
+/// Size of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Jobs of each size of batch.
+    /// Jobs for each batch size.
     #[arg(long, default_value_t = 50_000)]
     jobs: usize,
 }
 
-/// The last is more than a call of ours carries, which are then several.
+/// The last is larger than one call allows, so the broker sends several calls.
 const BATCHES: [usize; 3] = [1, 10, 100];
 
-/// Takes the figures.
+/// Runs the measure.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     for batch in BATCHES {
         let ground = Ground::on(SHIPPED).await;
-        // Single calls take longer: fewer say as much.
+        // Single calls take longer, and fewer are enough.
         let jobs = if batch == 1 { arguments.jobs / 5 } else { arguments.jobs } / batch * batch;
         let before = RedisInfo::of(ground.server());
         for _ in 0..jobs / batch {
@@ -52,7 +52,7 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     }
 }
 
-/// Claims and settles everything, as a worker would that does nothing else.
+/// Claims and settles all jobs, as a worker without other work does.
 async fn drain(ground: &Ground, jobs: usize, batch: usize) {
     let mut exchange = Exchange {
         worker: WorkerId::generate(),

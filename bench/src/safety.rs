@@ -1,23 +1,23 @@
-//! What it costs to have everything on disk: the same drain with the append-only file, flushed each second, and without
-//! it, in turn.
+//! What it costs to have everything on disk: the same drain with the append-only file, flushed every second, and
+//! without it, in turn.
 
 use crate::drain::{self, drain};
 use crate::figures::Unit;
 use crate::ground::{ON_DISK, SHIPPED};
 use crate::session::Session;
 
-/// How much is measured.
+/// Size of the measurement.
 #[derive(clap::Args)]
 #[group(skip)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     drain: drain::Arguments,
-    /// How often both are measured in a run; the sums are compared.
+    /// Number of measurements of both in a run; the sums are compared.
     #[arg(long, default_value_t = 2)]
     turns: u32,
 }
 
-/// Takes the figures.
+/// Runs the measure.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     let (mut with, mut without) = (0.0, 0.0);

@@ -1,4 +1,4 @@
-//! One call of this program: the runs, the control of each, and what came out.
+//! One invocation of this program: its runs, the control of each, and the figures.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::control::{Control, ControlServer};
 use crate::figures::{Figure, Figures, Samples, Unit};
 
-/// How to run and what to do with the figures.
+/// Options for runs and output.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// How often everything is measured; the medians count.
+    /// Number of runs; the medians are reported.
     #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) runs: u32,
     /// Prints JSON instead of a table.
@@ -22,13 +22,12 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "FILE")]
     store: Option<PathBuf>,
     /// Compares the ratios with those of a file, and fails if one is worse by more than its
-    /// tolerance: a tenth for what is counted, a quarter for CPU, two fifths for what a clock
-    /// measured.
+    /// tolerance: a tenth for counts, a quarter for CPU, two fifths for times and rates.
     #[arg(long, global = true, value_name = "FILE")]
     check: Option<PathBuf>,
 }
 
-/// Takes figures, each beside the control of its run.
+/// Collects figures, each with the control of its run.
 pub(crate) struct Session {
     server: ControlServer,
     control: Control,
@@ -42,12 +41,12 @@ impl Session {
         Self { server, control, figures: Figures::default() }
     }
 
-    /// Takes the control anew: call it before whatever takes a while.
+    /// Measures the control again: call this before each longer measurement.
     pub(crate) fn refresh_control(&mut self) {
         self.control = self.server.measure();
         let Control { pushes, round_trips, push_cpu } = self.control;
         self.note("control: LPUSH, pipelined", pushes, Unit::PerSecond);
-        self.note("control: LPUSH, one by one", round_trips, Unit::InTurn);
+        self.note("control: LPUSH, one by one", round_trips, Unit::Sequential);
         self.note("control: CPU of Redis", push_cpu, Unit::CpuSeconds);
     }
 
@@ -55,14 +54,14 @@ impl Session {
         self.figures.note(name, value, unit, &self.control);
     }
 
-    /// Notes the median and the 99th percentile.
+    /// Records the median and the 99th percentile.
     pub(crate) fn note_quantiles(&mut self, name: &str, samples: &Samples) {
         for (quantile, share) in [("p50", 0.5), ("p99", 0.99)] {
             self.note(&format!("{name}, {quantile}"), samples.ms(share), Unit::Milliseconds);
         }
     }
 
-    /// Prints everything, stores and compares. Returns whether nothing got worse.
+    /// Prints all figures, stores and compares the ratios. Returns whether none got worse.
     pub(crate) fn finish(self, options: &Options) -> bool {
         if options.json {
             println!("{:#}", self.json());
@@ -88,7 +87,7 @@ impl Session {
         }
     }
 
-    /// Adds these ratios to those of the file.
+    /// Adds the ratios to those of the file.
     fn store(&self, path: &Path) {
         let mut ratios = read_ratios(path).unwrap_or_default();
         ratios.extend(self.compared().map(|figure| (figure.name.clone(), figure.ratio())));
@@ -121,17 +120,17 @@ fn read_ratios(path: &Path) -> anyhow::Result<BTreeMap<String, f64>> {
     Ok(serde_json::from_slice(&fs::read(path)?)?)
 }
 
-/// By which share a ratio is worse than before; negative if it is better.
+/// By how much a ratio is worse than before, as a fraction; negative if it is better.
 fn worsening(unit: Unit, before: f64, now: f64) -> f64 {
     if unit.more_is_better() { before / now - 1.0 } else { now / before - 1.0 }
 }
 
-/// How much the same program may differ from itself: seen over many runs on a small virtual machine.
+/// How much figures of the same program may differ: observed over many runs on a small virtual machine.
 const fn tolerance(unit: Unit) -> f64 {
     match unit {
         Unit::Counted(_) => 0.1,
         Unit::CpuSeconds => 0.25,
-        Unit::PerSecond | Unit::InTurn | Unit::Milliseconds | Unit::Times => 0.4,
+        Unit::PerSecond | Unit::Sequential | Unit::Milliseconds | Unit::Times => 0.4,
     }
 }
 

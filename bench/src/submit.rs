@@ -1,5 +1,5 @@
-//! How fast jobs are taken one by one, from one submitter and from many at once, at each durability that one machine can
-//! give: many who wait for the disk share its flushes.
+//! How fast jobs are accepted one by one, from one submitter and from many at once, at each durability that one machine
+//! can provide: many submitters that wait for the disk share its flushes.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::ground::{ALWAYS_ON_DISK, Ground, PAYLOAD, SHIPPED, TASK, job, submit}
 use crate::session::Session;
 use crate::usage::RedisInfo;
 
-/// How much is measured.
+/// Size of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Jobs that one submitter submits.
@@ -21,15 +21,15 @@ pub(crate) struct Arguments {
     /// Jobs that each of many submitters submits.
     #[arg(long, default_value_t = 500)]
     each: usize,
-    /// How many submitters are many.
+    /// Number of submitters for the second figure.
     #[arg(long, default_value_t = 64)]
     submitters: usize,
 }
 
-/// Takes the figures.
+/// Runs the measure.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
-    let ways = [(Durability::MEMORY, SHIPPED), (Durability::FSYNC, ALWAYS_ON_DISK)];
-    for (durability, redis) in ways {
+    let setups = [(Durability::MEMORY, SHIPPED), (Durability::FSYNC, ALWAYS_ON_DISK)];
+    for (durability, redis) in setups {
         session.refresh_control();
         let ground = Ground::on(redis).await;
         let config = DurabilityConfig { durability, replicas: 1 };
@@ -46,7 +46,7 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     }
 }
 
-/// Lets so many submit so many jobs each; returns jobs a second.
+/// Lets `submitters` submit `each` jobs each; returns jobs per second.
 async fn run(
     session: &mut Session,
     name: &str,
@@ -60,7 +60,7 @@ async fn run(
     let jobs = (submitters * each) as f64;
     let rate = jobs / begun.elapsed().as_secs_f64();
     let cost = before.until_now(ground.server());
-    session.note(name, rate, Unit::InTurn);
+    session.note(name, rate, Unit::Sequential);
     session.note(&format!("{name}: CPU of Redis"), cost.cpu / jobs * 1e5, Unit::CpuSeconds);
     session.note(&format!("{name}: socket reads"), cost.reads / jobs, Unit::Counted("/job"));
     let samples = Samples::new(samples.into_iter().flat_map(Result::unwrap).collect());

@@ -1,4 +1,4 @@
-//! What Redis and the kernel say that something cost.
+//! Resource usage as reported by Redis and the kernel.
 
 use std::fs;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl RedisInfo {
         }
     }
 
-    /// What came since.
+    /// The difference from these figures to the current ones.
     pub(crate) fn until_now(self, server: &RedisServer) -> Self {
         let now = Self::of(server);
         Self {
@@ -49,40 +49,40 @@ impl RedisInfo {
     }
 }
 
-/// What Redis does in a second.
+/// Activity of Redis per second.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// Commands, those inside functions included.
+    /// Commands, including those inside functions.
     pub(crate) commands: f64,
-    /// Reads from sockets: about as many as calls, where few come together.
+    /// Reads from sockets: about as many as calls, if few arrive together.
     pub(crate) reads: f64,
 }
 
 impl Pace {
-    /// Watches for so many seconds.
+    /// Observes Redis for this many seconds.
     pub(crate) async fn of(redis: &mut MultiplexedConnection, seconds: u64) -> Self {
-        let before = done(redis).await;
+        let before = totals(redis).await;
         tokio::time::sleep(Duration::from_secs(seconds)).await;
-        let after = done(redis).await;
-        // To ask is to do: one of each was ours.
+        let after = totals(redis).await;
+        // The query itself counts as one command and one read.
         let [commands, reads] =
             [0, 1].map(|at| (after[at] - before[at] - 1.0).max(0.0) / seconds as f64);
         Self { commands, reads }
     }
 }
 
-async fn done(redis: &mut MultiplexedConnection) -> [f64; 2] {
+async fn totals(redis: &mut MultiplexedConnection) -> [f64; 2] {
     let info: InfoDict = redis::cmd("INFO").arg("stats").query_async(redis).await.unwrap();
     ["total_commands_processed", "total_reads_processed"].map(|name| info.get(name).unwrap())
 }
 
-/// `USER_HZ`, which Linux keeps at this on every machine that Crunch runs on; see proc(5).
+/// `USER_HZ`, which has this value on every Linux machine that Crunch supports; see proc(5).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Seconds of CPU that a process has used.
 pub(crate) fn cpu_of(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name may hold blanks and parentheses; utime and stime are the 12th and 13th behind it.
+    // The name may contain spaces and parentheses; utime and stime are the 12th and 13th fields after it.
     let fields = stat.rsplit_once(')').unwrap().1;
     let ticks: u64 =
         fields.split_whitespace().skip(11).take(2).map(|it| it.parse::<u64>().unwrap()).sum();

@@ -1,8 +1,8 @@
-//! Very many clients that wait for a job each, at one API: what a waiter costs in memory, whether Redis hears of them, and how
-//! soon they hear of the end.
+//! A very large number of clients that each wait for a job at one API: what a waiter costs in memory, whether waiters
+//! cause commands in Redis, and how soon they get the response after the end.
 //!
-//! Each waiter has a connection of its own. Memory is compared with the same connections at rest, so that what waiting
-//! itself costs shows beside what a connection costs.
+//! Each waiter has its own connection. Memory is compared with the same connections at rest, so that the cost of
+//! waiting is separate from the cost of a connection.
 
 use std::time::Instant;
 
@@ -17,24 +17,24 @@ use crate::session::Session;
 use crate::usage::{Pace, memory_of};
 use crate::wire::{Connection, act, get};
 
-/// How much is measured.
+/// Size of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Clients that wait, each for a job of its own.
+    /// Clients that wait, each for its own job.
     #[arg(long, default_value_t = 10_000)]
     clients: usize,
-    /// How long Redis is watched, in seconds, without waiters and with them; less than the longest wait.
+    /// How long Redis is observed, in seconds, without waiters and with them; less than the longest wait.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=30))]
     seconds: u64,
-    /// Jobs that are ended one after the other, to see how soon their waiters hear of it.
+    /// Jobs that are ended one after the other, to measure how soon their waiters get the response.
     #[arg(long, default_value_t = 200)]
     ended: usize,
 }
 
-/// Connections that are opened at the same time.
+/// Connections that are opened concurrently.
 const AT_ONCE: usize = 100;
 
-/// Takes the figures.
+/// Runs the measure.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     let Arguments { clients, seconds, ended } = *arguments;
@@ -52,30 +52,30 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.note_quantiles(&format!("{name}: cancel sent → answer"), &waited.woken);
 }
 
-/// What waiting took.
+/// What waiting costs.
 pub(crate) struct Waited {
     /// KiB of the API's memory for a connection.
     at_rest: f64,
-    /// How much more for one that waits.
+    /// Additional memory for a connection that waits, in KiB.
     pub(crate) waiting: f64,
-    /// Commands a second in Redis without waiters.
+    /// Commands per second in Redis without waiters.
     quiet: f64,
-    /// With them.
+    /// Commands per second in Redis with waiters.
     pub(crate) busy: f64,
-    /// From a job's end being asked for to its waiter's answer.
+    /// Time from the request to cancel a job to the response to its waiter.
     pub(crate) woken: Samples,
-    /// A plain request.
+    /// Time of a plain request.
     control: Samples,
 }
 
-/// Has so many clients wait, watches Redis for so many seconds, and ends some of their jobs.
+/// Lets `count` clients wait, observes Redis for this many seconds, and ends some of their jobs.
 pub(crate) async fn wait(count: usize, seconds: u64, ended: usize) -> Waited {
     allow_descriptors(count as u64 + 1000);
     let mut ground = Ground::on(SHIPPED).await;
     let api = ground.api().await;
     let pid = api.process.pid();
     let ids = submit(&api, count.max(ended)).await;
-    let bare = memory_of(pid);
+    let unconnected = memory_of(pid);
     let mut clients = connect(&api, count).await;
     let connected = memory_of(pid);
     let quiet = Pace::of(&mut ground.redis, seconds).await.commands;
@@ -84,13 +84,13 @@ pub(crate) async fn wait(count: usize, seconds: u64, ended: usize) -> Waited {
     }
     all_wait(&api, count).await;
     let waiting = memory_of(pid);
-    // The last requests have their looks still before them.
+    // The last requests have not yet read the status of their jobs.
     while Pace::of(&mut ground.redis, 1).await.commands > 2.0 * quiet + 100.0 {}
     let busy = Pace::of(&mut ground.redis, seconds).await.commands;
     let (woken, control) = wake(&api, &mut clients, &ids[..ended]).await;
     let each = |kib: u64| kib as f64 / count as f64;
     Waited {
-        at_rest: each(connected.saturating_sub(bare)),
+        at_rest: each(connected.saturating_sub(unconnected)),
         waiting: each(waiting.saturating_sub(connected)),
         quiet,
         busy,
@@ -106,23 +106,23 @@ fn allow_descriptors(wanted: u64) {
     }
 }
 
-/// Jobs that nobody will run.
+/// Submits jobs that no worker will run.
 async fn submit(api: &Api, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     while ids.len() < count {
-        let jobs = vec![json!({ "task": "nobody" }); (count - ids.len()).min(1000)];
-        let answer = api.post("/jobs/batch", &json!({ "jobs": jobs })).await.json();
-        let items = answer["items"].as_array().unwrap().iter();
+        let jobs = vec![json!({ "task": "unserved" }); (count - ids.len()).min(1000)];
+        let response = api.post("/jobs/batch", &json!({ "jobs": jobs })).await.json();
+        let items = response["items"].as_array().unwrap().iter();
         ids.extend(items.map(|item| item["job"]["id"].as_str().unwrap().to_owned()));
     }
     ids
 }
 
-/// Connections that have been used once.
+/// Opens connections, and uses each once.
 async fn connect(api: &Api, count: usize) -> Vec<Connection> {
     let opened = stream::iter(0..count).map(async |_| {
         let mut client = Connection::to(api.address()).await;
-        client.ask(&get("/livez")).await;
+        client.request(&get("/livez")).await;
         client
     });
     opened.buffer_unordered(AT_ONCE).collect().await
@@ -138,8 +138,8 @@ async fn all_wait(api: &Api, count: usize) {
     .await;
 }
 
-/// Ends jobs one by one; how long each waiter took to hear of it, and a plain request before it. Once all clients have
-/// heard, they wait for another job, one at a time.
+/// Ends jobs one by one; returns how long the response to each waiter took, and a plain request before it. Once all
+/// clients have a response, they wait for another job, one at a time.
 async fn wake(api: &Api, clients: &mut [Connection], ids: &[String]) -> (Samples, Samples) {
     let (mut woken, mut control) = (Vec::new(), Vec::new());
     let mut other = Connection::to(api.address()).await;
@@ -150,14 +150,14 @@ async fn wake(api: &Api, clients: &mut [Connection], ids: &[String]) -> (Samples
             all_wait(api, 1).await;
         }
         let begun = Instant::now();
-        other.ask(&get("/livez")).await;
+        other.request(&get("/livez")).await;
         control.push(begun.elapsed());
         let cancel = act(&format!("/jobs/{id}/cancel"));
         let begun = Instant::now();
         other.send(&cancel).await;
-        client.answer().await;
+        client.response().await;
         woken.push(begun.elapsed());
-        other.answer().await;
+        other.response().await;
     }
     (Samples::new(woken), Samples::new(control))
 }

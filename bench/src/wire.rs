@@ -1,17 +1,17 @@
 //! HTTP/1.1 over a bare socket: a client that costs so little that the figures are the server's.
 //!
-//! One request at a time on a connection that is kept. It never reads chunked bodies: no route that is measured has one.
+//! One request at a time on a persistent connection. It does not support chunked bodies: no measured route has one.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A connection that is kept.
+/// A persistent connection.
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// Enough for the document of a job with its headers; larger answers let it grow.
+/// Enough for the document of a job with its headers; it grows for larger responses.
 const BUFFER: usize = 4096;
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
@@ -23,10 +23,10 @@ impl Connection {
         Self { stream, buffer: vec![0; BUFFER] }
     }
 
-    /// Sends a request and reads its answer; returns the body.
-    pub(crate) async fn ask(&mut self, request: &[u8]) -> &[u8] {
+    /// Sends a request and reads the response; returns its body.
+    pub(crate) async fn request(&mut self, request: &[u8]) -> &[u8] {
         self.send(request).await;
-        self.answer().await
+        self.response().await
     }
 
     /// Sends a request, or a part of one.
@@ -34,8 +34,8 @@ impl Connection {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    /// Reads one whole answer, which must say that all is well; returns its body.
-    pub(crate) async fn answer(&mut self) -> &[u8] {
+    /// Reads one whole response, whose status must be 2xx; returns its body.
+    pub(crate) async fn response(&mut self) -> &[u8] {
         let mut filled = 0;
         let mut whole = None;
         while whole.is_none_or(|(_, end)| filled < end) {
@@ -47,17 +47,17 @@ impl Connection {
             filled += got;
             whole = whole.or_else(|| extent(&self.buffer[..filled]));
         }
-        let answer = &self.buffer[..filled];
-        assert!(answer.starts_with(b"HTTP/1.1 2"), "{}", text(answer));
+        let response = &self.buffer[..filled];
+        assert!(response.starts_with(b"HTTP/1.1 2"), "{}", text(response));
         let (body, end) = whole.unwrap();
-        &answer[body..end]
+        &response[body..end]
     }
 }
 
-/// Where the body of an answer begins and ends, once its head is there.
-fn extent(answer: &[u8]) -> Option<(usize, usize)> {
-    let head = answer.windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD)?;
-    let lines = answer[..head].split(|&byte| byte == b'\n');
+/// Where the body of a response begins and ends, once its head is complete.
+fn extent(response: &[u8]) -> Option<(usize, usize)> {
+    let head = response.windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD)?;
+    let lines = response[..head].split(|&byte| byte == b'\n');
     let length = lines.filter_map(length).next().unwrap_or(0);
     let body = head + END_OF_HEAD.len();
     Some((body, body + length))
@@ -90,7 +90,7 @@ pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
     request
 }
 
-/// What comes before a body of so many bytes.
+/// The head of a request with a body of this many bytes.
 pub(crate) fn head_of_post(path: &str, content_type: &str, length: usize) -> Vec<u8> {
     format!(
         "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
@@ -104,9 +104,9 @@ mod tests {
 
     #[test]
     fn an_answer_ends_where_its_length_says() {
-        let answer = b"HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 2\r\n\r\n{}";
-        assert_eq!(extent(answer), Some((answer.len() - 2, answer.len())));
-        assert_eq!(extent(&answer[..answer.len() - 4]), None);
+        let response = b"HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(extent(response), Some((response.len() - 2, response.len())));
+        assert_eq!(extent(&response[..response.len() - 4]), None);
         assert_eq!(extent(b"HTTP/1.1 204 No Content\r\n\r\n"), Some((27, 27)));
     }
 }

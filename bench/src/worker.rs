@@ -1,4 +1,4 @@
-//! A worker whose tasks do nothing: what is left is what Crunch costs.
+//! A worker whose tasks do nothing: the remaining cost is Crunch's.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,17 +11,18 @@ use crate::clock;
 use crate::ground::{TASK, name};
 use crate::histogram::Histogram;
 
-/// How the worker is set up.
+/// Configuration of the worker.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[arg(long)]
     redis_url: String,
     #[arg(long)]
     slots: u16,
-    /// It has as many tasks, each with a queue of its own.
+    /// Number of tasks, each with its own queue.
     #[arg(long, default_value_t = 1)]
     queues: usize,
-    /// Its task tells how long after the instant in its payload each job started; all of that is printed at the end.
+    /// The task records how long after the due time in its payload each job started; the histogram is printed at the
+    /// end.
     #[arg(long)]
     timed: bool,
 }
@@ -31,13 +32,13 @@ struct Done {
     ok: bool,
 }
 
-/// A payload that says when its job was due; one that does not is not counted.
+/// A payload that contains when its job was due; a job without that is not counted.
 #[derive(Deserialize)]
 struct Due {
     due: Option<u64>,
 }
 
-/// Runs until it is asked to stop.
+/// Runs the worker until it receives a signal to shut down.
 pub(crate) async fn run(arguments: &Arguments) {
     let configuration = configuration(&arguments.redis_url, arguments.slots);
     telemetry::start(&configuration.log);

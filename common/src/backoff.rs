@@ -1,4 +1,4 @@
-//! How long to wait before the next try: exponential, capped, with full jitter.
+//! Delay before the next attempt: exponential, capped, with full jitter.
 //!
 //! Full jitter (a uniform draw between zero and the bound) spreads the retries of many jobs that failed together over
 //! the whole interval; see Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
@@ -10,23 +10,24 @@ use serde::{Deserialize, Serialize};
 /// Bounds of an exponential backoff: the `n`-th failure waits between 0 and `min(max, base · 2ⁿ)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
-    /// The bound doubles from here, in milliseconds on the wire. Default 1 s.
+    /// The initial bound, which doubles with each failure, in milliseconds on the wire. Default 1 s.
     #[serde(rename = "base_ms", with = "crate::time::as_ms")]
     pub base: Duration,
-    /// The bound never exceeds this, in milliseconds on the wire. Default 10 min.
+    /// The maximum bound, in milliseconds on the wire. Default 10 min.
     #[serde(rename = "max_ms", with = "crate::time::as_ms")]
     pub max: Duration,
 }
 
 impl Backoff {
-    /// The backoff of a job's attempts unless its task says otherwise.
+    /// The backoff of a job's attempts unless its task declares another.
     pub const FOR_ATTEMPTS: Self =
         Self { base: Duration::from_secs(1), max: Duration::from_secs(600) };
-    /// The backoff of a connection to Redis: quick enough to resume within 3 s, spread enough not to storm.
+    /// The backoff of a connection to Redis: fast enough to reconnect within 3 s, spread enough to avoid a reconnect
+    /// storm.
     pub const FOR_CONNECTIONS: Self =
         Self { base: Duration::from_millis(50), max: Duration::from_secs(2) };
 
-    /// The upper bound of the wait after `failures` failures (at least 1 is assumed).
+    /// The upper bound of the delay after `failures` failures (at least 1 is assumed).
     #[must_use]
     pub fn bound(&self, failures: u32) -> Duration {
         let factor = 2_u32.saturating_pow(failures.clamp(1, 31));

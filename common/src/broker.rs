@@ -1,4 +1,4 @@
-//! The broker: jobs in Redis, one method a verb, one function call a step.
+//! The broker: jobs in Redis. Each operation is one method, each step one call of a Redis function.
 //!
 //! ```text
 //!  enqueue ──► ready (list a priority) ──claim──► running (sorted set: lease end) ──settle──► finished, failed
@@ -8,9 +8,9 @@
 //!           └──────────────────────── retry later ────────┘
 //! ```
 //!
-//! The keys are spelled in `broker/keys.rs`; what a verb does in Redis is one file in `broker/lua`, headed by its
-//! contract. Every state change is one Redis Function: it reads and checks first, then writes, by Redis' own clock.
-//! Nothing here decodes a payload, and no time of this machine decides anything.
+//! The keys are defined in `broker/keys.rs`. The Redis part of each operation is one file in `broker/lua`, which starts
+//! with its contract. Every state change is one Redis Function: it reads and checks first, then writes, using Redis'
+//! clock. This module does not decode payloads, and no decision depends on the clock of this machine.
 
 mod audit;
 mod bulk;
@@ -85,7 +85,7 @@ use functions::Function;
 use keys::Keys;
 use submitter::Submitters;
 
-/// How long finished jobs are kept unless their task or submission says otherwise.
+/// How long finished jobs are kept unless their task or submission specifies another time.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Retention;
@@ -99,19 +99,19 @@ impl Retention {
     pub const CANCELED: Duration = Duration::from_secs(24 * 3600);
 }
 
-/// What every connection of this process shares.
+/// Settings shared by every connection of this process.
 struct Settings {
     prefix: KeyPrefix,
     partitions: u16,
     library: Library,
-    /// Percent of `maxmemory` from which no new jobs are taken, and ended ones are forgotten early.
+    /// Percent of `maxmemory` from which no new jobs are accepted, and ended ones are deleted early.
     memory_watermark: u8,
     /// How many jobs may wait in one queue of a partition.
     max_queue_depth: u64,
-    /// How many queues may be known in a partition.
+    /// How many queues may exist in a partition.
     max_queues: u32,
-    /// Whether it was told that there is no `maxmemory`.
-    told_of_no_maxmemory: Once,
+    /// Whether it was logged that there is no `maxmemory`.
+    warned_of_no_maxmemory: Once,
 }
 
 impl fmt::Debug for Settings {
@@ -128,7 +128,7 @@ impl Settings {
         Keys::new(&self.prefix, partition)
     }
 
-    /// The call of a function on its partition, without the arguments of its own.
+    /// The call of a function on its partition, without the function's own arguments.
     fn call(&self, function: Function, partition: Partition) -> redis::Cmd {
         let mut command = redis::cmd("FCALL");
         command.arg(self.library.name_of(function)).arg(1).arg(self.keys(partition).root());
@@ -140,21 +140,21 @@ impl Settings {
     }
 }
 
-/// Handle to the jobs in Redis. Clones share one connection for steps, one small pool for lists and operators' verbs, and
-/// the submitters; [`Broker::separate`] makes one with a connection for steps of its own.
+/// Handle to the jobs in Redis. Clones share one connection for steps, one small pool for lists and operators'
+/// requests, and the submitters; [`Broker::with_own_connection`] returns one with its own connection for steps.
 #[derive(Clone)]
 pub struct Broker {
     settings: Arc<Settings>,
     client: redis::Client,
     link: Link,
     pool: deadpool_redis::Pool,
-    /// For payloads and results that are large.
+    /// For reads of large payloads and results.
     bulk: Bulk,
-    /// For large payloads and results on their way to Redis.
+    /// For writes of large payloads and results.
     uploads: Bulk,
-    /// For pages of lists: nobody who asks for one waits behind a payload.
+    /// For pages of lists, so that none of them waits behind a payload.
     pages: Bulk,
-    /// What every submission gets, whatever it asks for.
+    /// The durability of every submission that does not request more.
     min_durability: DurabilityConfig,
     submitters: Arc<Submitters>,
 }
@@ -165,27 +165,28 @@ impl fmt::Debug for Broker {
     }
 }
 
-/// Connections for lists and operators' verbs: few people ask at once.
+/// Connections for lists and operators' requests: few run at once.
 const POOL_SIZE: usize = 4;
-/// How long any call may take, retries included: below the 2 s in which a client gets its 503. What carries many bytes
-/// gets more.
+/// How long any call may take, including retries: below the 2 s in which a client gets its 503. A call that transfers
+/// many bytes gets more.
 const CALL_DEADLINE: Duration = Duration::from_millis(1800);
-/// Unacknowledged bytes break the connection after this long: a half-open one is noticed before a lease ends.
+/// Unacknowledged bytes break the connection after this time, so that a half-open one is detected before a lease
+/// expires.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Broker {
-    /// Prepares a broker; connects only when first used.
+    /// Creates a broker; it connects when it is first used.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the address cannot be understood.
+    /// [`Error::Refused`] if the address is invalid.
     pub fn new(config: &BrokerConfig) -> Result<Self, Error> {
         Self::with_library(config, Library::shipped())
     }
 
-    /// As [`Broker::new`], with another function library.
+    /// Like [`Broker::new`], with another function library.
     ///
     /// # Errors
-    /// As [`Broker::new`].
+    /// See [`Broker::new`].
     #[doc(hidden)]
     pub fn with_library(config: &BrokerConfig, library: Library) -> Result<Self, Error> {
         let refused = |error: &dyn fmt::Display| Error::Refused { reason: error.to_string() };
@@ -209,7 +210,7 @@ impl Broker {
             memory_watermark: config.memory_watermark,
             max_queue_depth: config.max_queue_depth.div_ceil(u64::from(config.partitions)),
             max_queues: config.max_queues,
-            told_of_no_maxmemory: Once::new(),
+            warned_of_no_maxmemory: Once::new(),
         });
         let link = Link::new(settings.clone(), client.clone());
         let bulk = Bulk::for_reads(settings.clone(), client.clone());
@@ -220,14 +221,14 @@ impl Broker {
         Ok(Self { settings, client, link, pool, bulk, uploads, pages, min_durability, submitters })
     }
 
-    /// A broker on the same Redis with a connection of its own.
+    /// Returns a broker on the same Redis with its own connection.
     #[must_use]
     pub fn with_own_connection(&self) -> Self {
         Self { link: Link::new(self.settings.clone(), self.client.clone()), ..self.clone() }
     }
 
-    /// A broker on the same Redis that shares no connection with this one but the pool: neither for steps nor for
-    /// submissions, so that those of two threads are not collected in one.
+    /// Returns a broker on the same Redis that shares only the pool with this one, and no connection for steps or
+    /// submissions, so that the submissions of two threads are not batched together.
     #[must_use]
     pub fn with_own_connections(&self) -> Self {
         let submitters =
@@ -235,40 +236,40 @@ impl Broker {
         Self { submitters: submitters.into(), ..self.with_own_connection() }
     }
 
-    /// As [`Broker::separate`]; while Redis is away it tries to connect at least that often. For beats: a lease may be about
-    /// to end.
+    /// Like [`Broker::with_own_connection`]; while Redis is unreachable, it retries to connect at least this often. For
+    /// heartbeats: a lease may be about to expire.
     #[must_use]
-    pub fn with_own_connection_retrying_every(&self, longest_pause: Duration) -> Self {
-        let separate = self.with_own_connection();
-        Self { link: separate.link.clone().trying_every(longest_pause), ..separate }
+    pub fn with_own_connection_retrying_every(&self, max_pause: Duration) -> Self {
+        let broker = self.with_own_connection();
+        Self { link: broker.link.clone().with_max_pause(max_pause), ..broker }
     }
 
-    /// Does not use this broker's connection any more: another one to the same Redis was found dead, and a network that
-    /// forgot one has mostly forgotten all. The next call makes a new one; those under way go on.
+    /// Discards this broker's connection, because another one to the same Redis was found dead: a network that dropped
+    /// one has usually dropped all. The next call opens a new one; calls in flight continue.
     pub fn reset_connection(&self) {
         self.link.forget();
     }
 
-    /// Every partition of the key space.
+    /// Returns every partition of the key space.
     pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
         self.settings.partitions()
     }
 
-    /// Makes sure there is a connection to a Redis that can serve us: reachable, functions loaded, our layout, no eviction,
-    /// accepting writes, and able to be as durable as this broker min_durability on.
+    /// Ensures that there is a connection to a usable Redis: reachable, functions loaded, the layout of this version,
+    /// no eviction, accepting writes, and capable of this broker's minimum durability.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if it is away, [`Error::Rejected`] if it accepts no writes or the functions are missing,
-    /// [`Error::Refused`] if a person must act.
+    /// [`Error::Unavailable`] if it is unreachable, [`Error::Rejected`] if it accepts no writes or the functions are
+    /// missing, [`Error::Refused`] if an operator must act.
     pub async fn open(&self) -> Result<(), Error> {
         self.link.open().await?;
-        // A function that may write: Redis answers a ping, and reads, while it refuses every write for want of replicas.
-        // Without memory it still serves this one, as it serves everything that makes room.
+        // A function that may write: Redis answers pings and reads while it rejects every write because replicas are
+        // missing. Without memory it still runs this one, as it runs everything that frees memory.
         self.probe().await?;
         self.check_durability().await
     }
 
-    /// The same broker, whose every submission is at least as durable as `config` says.
+    /// Returns the same broker with `config` as the minimum durability of every submission.
     #[must_use]
     pub fn with_min_durability(self, config: &DurabilityConfig) -> Self {
         let submitters = Submitters::new(&self.settings, &self.client, config.replicas);

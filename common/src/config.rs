@@ -1,8 +1,8 @@
-//! Configuration in two steps: clap reads what was typed or set, the parsers below say what it means.
+//! Configuration in two steps: clap reads flags and variables, the parsers below convert and check the values.
 //!
-//! A wrong value names the variable, the value and what is accepted, and the process exits with 2. The value of an argument
-//! that may hold a secret (`hide_env_values`) is never printed. A variable that is set to nothing is not set: a compose file
-//! that hands on `${X:-}` does so for whoever sets nothing.
+//! The error for an invalid value names the variable, the value and what is accepted, and the process exits with 2. The
+//! value of an argument that may contain a secret (`hide_env_values`) is never printed. An empty variable counts as
+//! unset: a compose file that passes `${X:-}` sets an empty variable where the operator sets none.
 
 mod parse;
 
@@ -15,24 +15,24 @@ use clap::{Arg, ArgMatches, Command, Parser};
 
 pub use parse::{comma_separated, milliseconds, socket_address, whole_number};
 
-/// A mistake in the configuration, or a request for help: what to print, and the exit code.
+/// An error in the configuration, or a request for help: what to print, and the exit code.
 #[derive(Debug)]
 pub struct Exit {
-    /// What to tell.
+    /// What to print.
     pub message: String,
-    /// 0 for help and version, 2 for a mistake.
+    /// 0 for help and version, 2 for an error.
     pub code: u8,
 }
 
 /// Reads a configuration from the command line and the environment.
 ///
 /// # Errors
-/// What to print, and with which code to exit.
+/// The message to print and the exit code.
 pub fn read<T: Parser>() -> Result<T, Exit> {
     read_from(std::env::args_os())
 }
 
-/// As [`read`], from the given command line.
+/// Reads a configuration like [`read`], from the given command line.
 ///
 /// # Errors
 /// As [`read`].
@@ -45,7 +45,7 @@ pub fn read_from<T: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Re
     }
     parsed.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| {
         let code = if error.use_stderr() { 2 } else { 0 };
-        // Help names every variable, those that are set to nothing as well.
+        // Help lists every variable, including the empty ones.
         let help = || T::command().try_get_matches_from(&arguments).err();
         let error = if code == 0 { help().unwrap_or(error) } else { error };
         let message = explain(&T::command(), &error).unwrap_or_else(|| error.to_string());
@@ -53,16 +53,17 @@ pub fn read_from<T: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Re
     })
 }
 
-/// The command without the variables that are set to nothing: clap would read them as values.
+/// The command without the empty variables: clap would read them as values.
 fn without_empty(command: Command, variable: &dyn Fn(&OsStr) -> Option<OsString>) -> Command {
-    let set = |argument: Arg| match argument.get_env().and_then(variable) {
+    let unset_if_empty = |argument: Arg| match argument.get_env().and_then(variable) {
         Some(value) if value.is_empty() => argument.env(Resettable::Reset),
         _ => argument,
     };
-    command.mut_args(set).mut_subcommands(|inner| without_empty(inner, variable))
+    command.mut_args(unset_if_empty).mut_subcommands(|inner| without_empty(inner, variable))
 }
 
-/// A secret among the flags: everybody on the machine can read them in `/proc/<pid>/cmdline`, as long as the process lives.
+/// The error for a secret in a flag: every user of the machine can read flags in `/proc/<pid>/cmdline` while the
+/// process runs.
 fn exposed_secret(command: &Command, matches: &ArgMatches) -> Option<String> {
     let exposed = |argument: &&Arg| {
         let id = argument.get_id().as_str();
@@ -74,11 +75,11 @@ fn exposed_secret(command: &Command, matches: &ArgMatches) -> Option<String> {
     let (flag, variable) = (argument.get_long()?, argument.get_env()?.display());
     let name = command.get_name();
     Some(format!(
-        "{name}: --{flag} holds a secret, and everybody on this machine can read flags: set {variable} instead\n"
+        "{name}: --{flag} contains a secret, and all users of this machine can read flags: set {variable} instead\n"
     ))
 }
 
-/// Only an address without user and password is none.
+/// Whether a value is a secret: only an address without user and password is not.
 fn is_secret(value: &OsStr) -> bool {
     let value = value.to_string_lossy();
     !value.contains("://") || value.contains('@') || value.contains("pass=")
@@ -132,7 +133,7 @@ mod tests {
 
     fn read(arguments: &[&str]) -> Result<Settings, String> {
         let line: Vec<OsString> =
-            ["program"].iter().chain(arguments).map(|&word| word.into()).collect();
+            ["program"].iter().chain(arguments).map(|&argument| argument.into()).collect();
         read_from(line).map_err(|exit| exit.message)
     }
 

@@ -1,9 +1,9 @@
-//! What a program of Crunch does as the first process of a container.
+//! What a Crunch program does as the first process of a container.
 //!
-//! The first process of a PID namespace inherits every orphan in it, and one that does not wait for them leaves a zombie of
-//! each. A library that starts processes waits for its own only, and would lose their exit codes to somebody who waits for all.
-//! So a program that is the first process starts itself once more: the first waits for whatever ends, hands signals on, and exits
-//! as the second did.
+//! The first process of a PID namespace inherits every orphan in it, and each orphan that it does not wait for remains
+//! a zombie. A library that starts processes waits only for its own, and would lose their exit codes to a loop that
+//! waits for all. So a program that is the first process starts itself again: the first process waits for every process
+//! that exits, forwards signals, and exits with the exit code of the second.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -12,8 +12,8 @@ use std::process::{Command, exit};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The signals that ask a program for something.
-const HANDED_ON: [(SignalKind, Signal); 6] = [
+/// The signals that are forwarded to the program.
+const FORWARDED: [(SignalKind, Signal); 6] = [
     (SignalKind::hangup(), Signal::HUP),
     (SignalKind::interrupt(), Signal::INT),
     (SignalKind::quit(), Signal::QUIT),
@@ -22,19 +22,19 @@ const HANDED_ON: [(SignalKind, Signal); 6] = [
     (SignalKind::user_defined2(), Signal::USR2),
 ];
 
-/// To be called early in a program, before it starts a thread. Where the program is the first process of a container this never
-/// returns: the program goes on in a child.
-#[expect(clippy::print_stderr, reason = "the last words of a process")]
+/// Runs the program in a child process and never returns, if this is the first process of a container; else does
+/// nothing. Call it early in a program, before it starts a thread.
+#[expect(clippy::print_stderr, reason = "the process exits after the message")]
 pub fn become_init_if_first() {
     if !rustix::process::getpid().is_init() {
         return;
     }
-    // On a thread of its own: the caller may run inside a runtime, and none can wait in another.
+    // On a separate thread: the caller may run inside a runtime, and a runtime cannot block inside another one.
     let code = std::thread::spawn(run_as_init).join();
     match code.unwrap_or_else(|_| Err(io::Error::other("it panicked"))) {
         Ok(code) => exit(code),
         Err(error) => {
-            eprintln!("crunch: cannot work as the first process of a container: {error}");
+            eprintln!("crunch: cannot run as the first process of a container: {error}");
             exit(1);
         }
     }
@@ -43,15 +43,15 @@ pub fn become_init_if_first() {
 fn run_as_init() -> io::Result<i32> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Before the child: the kernel drops signals to a first process that does not wait for them.
-        let mut ended = signal(SignalKind::child())?;
-        let asked = HANDED_ON.map(|(kind, number)| Ok::<_, io::Error>((signal(kind)?, number)));
-        let asked = asked.into_iter().collect::<Result<Vec<_>, _>>()?;
+        // Before the child starts: the kernel drops signals to a first process that has no handler for them.
+        let mut child_exited = signal(SignalKind::child())?;
+        let signals = FORWARDED.map(|(kind, number)| Ok::<_, io::Error>((signal(kind)?, number)));
+        let signals = signals.into_iter().collect::<Result<Vec<_>, _>>()?;
         let program = start()?;
-        for (mut asked, number) in asked {
+        for (mut received, number) in signals {
             tokio::spawn(async move {
-                while asked.recv().await.is_some() {
-                    // It may just have ended.
+                while received.recv().await.is_some() {
+                    // The program may just have exited.
                     let _ = rustix::process::kill_process(program, number);
                 }
             });
@@ -60,22 +60,23 @@ fn run_as_init() -> io::Result<i32> {
             if let Some(code) = reap(program) {
                 return Ok(code);
             }
-            ended.recv().await;
+            child_exited.recv().await;
         }
     })
 }
 
-/// This program once more, with the same arguments and environment.
+/// Starts this program again, with the same arguments and environment.
 fn start() -> io::Result<Pid> {
     let mut arguments = std::env::args_os();
     let mut command = Command::new("/proc/self/exe");
     arguments.next().map(|name| command.arg0(name));
     let child = command.args(arguments).spawn()?;
     let number = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    number.ok_or_else(|| io::Error::other("the system gave the program no number"))
+    number.ok_or_else(|| io::Error::other("the process id of the program is invalid"))
 }
 
-/// Waits for everything that has ended. Returns how the program ended, as a shell writes it: 128 and the signal's number.
+/// Reaps every process that has exited. Returns the exit code if the program is among them, as a shell computes it: for
+/// a signal, 128 plus its number.
 fn reap(program: Pid) -> Option<i32> {
     while let Ok(Some((process, status))) = rustix::process::wait(WaitOptions::NOHANG) {
         if process == program {

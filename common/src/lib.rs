@@ -1,7 +1,7 @@
-//! What the API and the workers share: the words of the domain, and the broker that keeps them in Redis.
+//! Code shared by the API and the workers: the domain types, and the broker that stores them in Redis.
 //!
-//! A thing lives here only if both sides need it and changing it for one must change it for the other. This crate
-//! never knows HTTP; outside it, nothing that ships knows Redis.
+//! Code belongs here only if both sides need it and a change for one side must also apply to the other. This crate
+//! does not know HTTP; outside it, no shipped code knows Redis.
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 

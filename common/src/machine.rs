@@ -1,17 +1,18 @@
-//! What a process asks of the system it runs on: as many open files as there may be, and not to be read by its neighbours.
+//! Requests of a process to its operating system: the highest limit on open files, and protection from inspection by
+//! other processes.
 
 use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The soft limit on open files as this process found it; nothing if there was none.
-static FOUND: OnceLock<Option<u64>> = OnceLock::new();
+/// The soft limit on open files before this process raised it; `None` if unlimited.
+static ORIGINAL: OnceLock<Option<u64>> = OnceLock::new();
 
-/// Raises this process's limit on open files as far as the system allows. Returns the limit that then holds; nothing if there is
-/// none.
+/// Raises this process's limit on open files as far as the system allows. Returns the limit in effect afterwards;
+/// `None` if unlimited.
 pub fn raise_open_files() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
-    FOUND.get_or_init(|| limit.current);
+    ORIGINAL.get_or_init(|| limit.current);
     let raised = Rlimit { current: limit.maximum, ..limit };
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
@@ -19,32 +20,32 @@ pub fn raise_open_files() -> Option<u64> {
     }
 }
 
-/// The soft limit before it was raised: for programs that are started by this process. One that uses `select` fails with
-/// descriptors above 1023, so none should get a raised limit without asking for it.
+/// The soft limit before it was raised: for programs that this process starts. A program that uses `select` fails with
+/// descriptors above 1023, so none should get a raised limit that it did not request.
 #[must_use]
 pub fn open_files_before() -> Option<u64> {
-    FOUND.get().copied().unwrap_or_else(|| getrlimit(Resource::Nofile).current)
+    ORIGINAL.get().copied().unwrap_or_else(|| getrlimit(Resource::Nofile).current)
 }
 
-/// Sets the soft limit on open files back to what it was.
+/// Sets the soft limit on open files, such as back to [`open_files_before`].
 ///
 /// # Errors
-/// If it is above the hard limit.
+/// If the limit is above the hard limit.
 pub fn limit_open_files(most: Option<u64>) -> std::io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: most, ..limit })?)
 }
 
-/// Keeps other processes of the same user from reading this one: its memory, and through `/proc` its environment and open
-/// files. It then leaves no core dump, and a debugger needs the rights of root.
+/// Prevents other processes of the same user from reading this one: its memory, and through `/proc` its environment and
+/// open files. The process then leaves no core dump, and a debugger needs root privileges.
 ///
-/// The environment holds the address of Redis with its password, and commands run as the worker's user. A process that is
-/// started by this one can be read again until it calls this itself.
+/// The environment contains the address of Redis with its password, and commands run as the worker's user. A child
+/// process is readable until it calls this itself.
 pub fn forbid_inspection() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-        // The call has no reason to fail but an unknown value; a process that can be read works all the same.
+        // The call fails only for an unknown value; a readable process still works.
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     }
 }

@@ -1,9 +1,9 @@
-//! The one grammar of queue and task names: 1–64 characters of `[a-z0-9_.-]`, starting with a letter or digit.
+//! The grammar of queue and task names: 1–64 characters of `[a-z0-9_.-]`, starting with a letter or digit.
 //!
-//! Names become parts of Redis keys, so nothing that could end a key segment (`:`), open a hash tag (`{`) or act as a
-//! pattern (`*`) may ever pass.
+//! Names become parts of Redis keys, so characters that could end a key segment (`:`), open a hash tag (`{`) or act as
+//! a pattern (`*`) are rejected.
 
-/// The task that delivers webhooks, and the queue of that name. `broker/lua/lifecycle.lua` makes its jobs; the API runs them.
+/// The task that delivers webhooks, and its queue. `broker/lua/lifecycle.lua` creates its jobs; the API runs them.
 pub(crate) const WEBHOOKS: &str = "crunch.webhooks";
 
 /// A name that does not match `[a-z0-9][a-z0-9_.-]{0,63}`.
@@ -23,7 +23,7 @@ pub(crate) fn check(text: &str) -> Result<(), InvalidName> {
     fits.then_some(()).ok_or(InvalidName)
 }
 
-/// Declares a newtype over a checked name: parsing is the only way in.
+/// Declares a newtype over a checked name: parsing is the only way to construct it.
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -1,4 +1,4 @@
-//! Where jobs wait.
+//! Names of queues, where jobs wait.
 
 crate::name::checked_name! {
     /// Name of a queue: 1–64 characters of `[a-z0-9_.-]`, starting with a letter or digit.
@@ -6,7 +6,7 @@ crate::name::checked_name! {
 }
 
 impl QueueName {
-    /// Whether it is Crunch's own: deliveries of webhooks wait there, and nobody else may put or take anything.
+    /// Whether it is reserved for Crunch: webhook deliveries wait there, and other workers and clients may not use it.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.as_str() == crate::name::WEBHOOKS

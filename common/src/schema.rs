@@ -1,9 +1,9 @@
-//! JSON Schemas of payloads and results: what a worker may declare, and how a value is held against it.
+//! JSON Schemas of payloads and results: what a worker may declare, and how a value is checked against it.
 //!
-//! The dialect is 2020-12. A schema stands for itself: nothing in it leads to another document, so nothing is ever fetched.
-//! `format` is an annotation, as the dialect has it, and not enforced.
+//! The dialect is 2020-12. A schema is self-contained: nothing in it refers to another document, so nothing is ever
+//! fetched. `format` is an annotation, as the dialect specifies, and not enforced.
 
-mod door;
+mod accepted;
 mod growth;
 mod measure;
 mod meter;
@@ -24,15 +24,15 @@ pub use walk::each_subschema;
 
 /// A JSON Schema as it was written.
 ///
-/// One that was parsed from text can be used. One that was read from Redis is taken as it is, for a later version may know
-/// more than this one: [`Schema::compile`] tells.
+/// A schema that was parsed from text is valid. A schema that was read from Redis is accepted unchecked, because a
+/// later version may support more than this one: [`Schema::compile`] checks it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Schema(Arc<str>);
 
 impl Schema {
-    /// The largest schema, in bytes: many times what the richest payload needs, and bearable in every API's memory.
+    /// The largest schema, in bytes: many times what the richest payload needs, and affordable in every API's memory.
     pub const MAX_BYTES: usize = 64 * 1024;
-    /// The deepest nesting: that of the payloads themselves.
+    /// The deepest nesting: the same limit as for payloads.
     pub const MAX_DEPTH: usize = 64;
 
     /// The schema as text.
@@ -41,18 +41,18 @@ impl Schema {
         &self.0
     }
 
-    /// The schema as raw JSON, to be put into a document.
+    /// The schema as raw JSON, for embedding in a document.
     #[must_use]
     pub fn to_raw(&self) -> Option<Box<RawValue>> {
         RawValue::from_string(self.as_str().to_owned()).ok()
     }
 
-    /// Makes it ready to check values.
+    /// Compiles the schema for checking values.
     ///
     /// # Errors
-    /// If it is not a schema that stands for itself, or too large.
+    /// If it is not a self-contained schema, or too large.
     pub fn compile(&self) -> Result<Validator, InvalidSchema> {
-        Validator::new(&door::read(self.as_str())?)
+        Validator::new(&accepted::read(self.as_str())?)
     }
 }
 
@@ -90,62 +90,62 @@ impl<'de> Deserialize<'de> for Schema {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidSchema {
-    /// It has too many bytes.
+    /// It is too large.
     #[error("{bytes} bytes; a schema has at most {}", Schema::MAX_BYTES)]
     TooLarge {
-        /// How many.
+        /// Its size.
         bytes: usize,
     },
-    /// It is not one JSON value; the text names line and column.
+    /// It is not one JSON value; the reason names line and column.
     #[error("not JSON: {reason}")]
     NotJson {
-        /// What the parser says.
+        /// Error of the parser.
         reason: String,
     },
-    /// It nests too deep.
+    /// It is nested too deep.
     #[error("nested deeper than {} levels", Schema::MAX_DEPTH)]
     TooDeep,
     /// It is written for another dialect.
-    #[error("$schema is {given:?}; expected \"{}\", or none", door::DIALECT)]
+    #[error("$schema is {given:?}; expected \"{}\", or none", accepted::DIALECT)]
     Dialect {
-        /// What it says.
+        /// Its `$schema`.
         given: String,
     },
     /// It refers to another document.
     #[error(
-        "$ref {reference:?} leads out of the file; only references such as \"#/$defs/name\" are followed"
+        "$ref {reference:?} refers outside the file; only references such as \"#/$defs/name\" are supported"
     )]
     Remote {
         /// The reference.
         reference: String,
     },
-    /// It refers to a place that is not in it.
-    #[error("$ref {reference:?} leads nowhere")]
+    /// It refers to a place that does not exist in it.
+    #[error("$ref {reference:?} refers to a place that does not exist")]
     Dangling {
         /// The reference.
         reference: String,
     },
-    /// It uses a way to name places that would mean something else inside another document.
+    /// It uses a keyword for references whose meaning would change inside another document.
     #[error("{keyword} is not supported; refer to places by \"$ref\": \"#/$defs/name\"")]
     Unsupported {
         /// The keyword.
         keyword: &'static str,
     },
-    /// Its references lead to so many schemas that no check would end in reasonable time.
+    /// Its references lead to too many schemas for a check to finish in reasonable time.
     #[error(
         "its references multiply: one value would be checked against more than {limit} schemas {what}; \
-         refer to a schema once where it is referred to twice, or describe less"
+         refer to each schema fewer times, or describe less"
     )]
     Multiplies {
-        /// Which of them were counted.
+        /// Which schemas were counted.
         what: &'static str,
-        /// The most there may be.
+        /// The limit.
         limit: u64,
     },
-    /// Schemas for one and the same value lead to one another too many times.
+    /// Schemas for the same value refer to one another in a chain that is too long.
     #[error("more than {limit} schemas for one value refer to one another in a chain; shorten it")]
     LongChain {
-        /// The most there may be.
+        /// The limit.
         limit: u64,
     },
     /// Matching its patterns needs too much memory.
@@ -153,10 +153,10 @@ pub enum InvalidSchema {
         "its patterns are too large together: matching them takes more than {limit} bytes; shorten them, or use fewer"
     )]
     ManyPatterns {
-        /// The most there may be.
+        /// The limit.
         limit: usize,
     },
-    /// A keyword does not have a value it may have, or a pattern is not one.
+    /// A keyword has an invalid value, or a pattern is invalid.
     #[error("not a JSON Schema: {place}{reason}")]
     NotSchema {
         /// Where, followed by a colon; empty at the top.

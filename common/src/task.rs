@@ -1,4 +1,4 @@
-//! A task: a named kind of work that workers know how to do, and what they declare about it.
+//! A task: a named kind of work that workers can run, and what they declare about it.
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ impl TaskName {
         WEBHOOKS.parse().expect("the name fits the grammar")
     }
 
-    /// Whether it is Crunch's own: no worker may declare it, and no client submit to it.
+    /// Whether it is reserved for Crunch: no worker may declare it, and no client may submit jobs for it.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.as_str() == WEBHOOKS
     }
 
-    /// The queue in which jobs of this task wait unless told otherwise: the one of its own name.
+    /// The queue of jobs of this task unless another is declared: the queue with the task's name.
     #[must_use]
     pub fn default_queue(&self) -> QueueName {
         self.as_str().parse().expect("task and queue names share one grammar")
@@ -39,52 +39,52 @@ impl TaskName {
 /// What a worker declares about a task. Published to Redis, read by the API; no code is shared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskDescriptor {
-    /// Its name.
+    /// Name of the task.
     pub name: TaskName,
-    /// Where its jobs wait. Default: the queue of the task's own name.
+    /// The queue of its jobs. Default: the queue with the task's name.
     pub queue: QueueName,
-    /// What it does, in a sentence. Default empty.
+    /// Description in one sentence. Default empty.
     #[serde(default)]
     pub description: String,
-    /// Content types of payloads it takes. Default: JSON only.
+    /// Accepted content types of payloads. Default: JSON only.
     pub accepts: Vec<ContentType>,
     /// Content type of its results. Default JSON.
     pub content_type: ContentType,
-    /// How long one attempt may take, in milliseconds on the wire. Default 10 min.
+    /// Timeout of one attempt, in milliseconds on the wire. Default 10 min.
     #[serde(rename = "timeout_ms", with = "as_ms")]
     pub timeout: Duration,
-    /// How many attempts may be charged. Default 3.
+    /// Maximum number of charged attempts. Default 3.
     pub max_attempts: u32,
-    /// The wait after a failed attempt.
+    /// Delay after a failed attempt.
     pub backoff: Backoff,
     /// Priority of its jobs. Default normal.
     pub priority: Priority,
-    /// How long a finished job is kept, in milliseconds on the wire; `None` leaves it to [`crate::broker::Retention`].
+    /// How long a finished job is kept, in milliseconds on the wire; `None`: [`crate::broker::Retention`] applies.
     #[serde(rename = "retention_ms")]
     pub retention_ms: Option<u64>,
-    /// The largest payload it takes, in bytes. Default 256 KiB.
+    /// Maximum size of a payload, in bytes. Default 256 KiB.
     pub max_payload: u64,
-    /// The largest result it may have, in bytes; `None` in declarations of workers that did not declare it yet. Default: what
-    /// the worker is set to.
+    /// Maximum size of a result, in bytes; `None` in declarations of older workers, which do not declare it. Default:
+    /// the worker's configured limit.
     #[serde(default)]
     pub max_result: Option<u64>,
-    /// What a JSON payload must look like; APIs refuse others. Default: anything goes.
+    /// Schema of JSON payloads; APIs reject payloads that do not match. Default: every payload is accepted.
     #[serde(default)]
     pub payload_schema: Option<Schema>,
-    /// What a JSON result looks like; the worker fails jobs with others. Default: nothing is promised.
+    /// Schema of JSON results; the worker fails jobs whose result does not match. Default: every result is accepted.
     #[serde(default)]
     pub result_schema: Option<Schema>,
 }
 
 impl TaskDescriptor {
-    /// The default of [`TaskDescriptor::max_payload`]: room for rich JSON, small enough to keep Redis lean.
+    /// The default of [`TaskDescriptor::max_payload`]: enough for rich JSON, small enough to limit the memory of Redis.
     pub const DEFAULT_MAX_PAYLOAD: u64 = 256 * 1024;
-    /// No task may take more than this, in bytes: one job must still fit through one function call.
+    /// The largest [`TaskDescriptor::max_payload`], in bytes: one job must fit into one function call.
     pub const MAX_PAYLOAD_LIMIT: u64 = 64 * 1024 * 1024;
-    /// No task may have larger results than this, in bytes: the same, for the way back.
+    /// The largest [`TaskDescriptor::max_result`], in bytes, for the same reason.
     pub const MAX_RESULT_LIMIT: u64 = 64 * 1024 * 1024;
 
-    /// A task of that name with every default.
+    /// A task with this name and the default of every other field.
     #[must_use]
     pub fn new(name: TaskName) -> Self {
         Self {
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<TaskDescriptor>(&wire.to_string()).unwrap(), task);
     }
 
-    /// A later version's schemas may be beyond this one: what else it says of the task is not lost.
+    /// This version may not support the schemas of a later one: the rest of the declaration is not lost.
     #[test]
     fn a_schema_that_cannot_be_used_does_not_hide_its_task() {
         let task = TaskDescriptor::new("t".parse().unwrap());

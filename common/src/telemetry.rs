@@ -1,5 +1,5 @@
-//! Logs and metrics. Logs are structured events on standard error. Spans carry identity (`job.id`, `job.task`, `queue`, `attempt`), events
-//! carry facts; no payload, result or secret is ever in them.
+//! Logs and metrics. Logs are structured events on standard error. Spans have identity (`job.id`, `job.task`, `queue`,
+//! `attempt`), events have facts; neither ever contains a payload, result or secret.
 
 mod bounded;
 mod limit;
@@ -23,7 +23,7 @@ pub struct LogConfig {
     #[arg(long = "log", env = "CRUNCH_LOG", value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub filter: String,
 
-    /// How it is written.
+    /// Format of the log.
     #[arg(
         long = "log-format",
         env = "CRUNCH_LOG_FORMAT",
@@ -36,9 +36,9 @@ pub struct LogConfig {
 /// How log events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// A line a person can read.
+    /// Human-readable lines.
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -49,13 +49,13 @@ fn filter(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Starts logging. Called once, by `main`; a second call changes nothing.
+/// Starts logging. Call it once, in `main`; a second call has no effect.
 pub fn start(config: &LogConfig) {
     start_but(config, &[], &[]);
 }
 
-/// As [`start`], but of the `quiet` targets only warnings are logged, unless the filter names them, and of the `bounded`
-/// targets at most one line a minute from each place in their code: see [`log_left_out`].
+/// Starts logging like [`start`], but `quiet` targets log only warnings unless the filter names them, and `bounded`
+/// targets log at most one line a minute from each place in their code: see [`log_left_out`].
 pub fn start_but(config: &LogConfig, quiet: &[&str], bounded: &'static [&'static str]) {
     let filter = EnvFilter::builder().parse_lossy(quieted(&config.filter, quiet));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
@@ -68,7 +68,8 @@ pub fn start_but(config: &LogConfig, quiet: &[&str], bounded: &'static [&'static
     };
 }
 
-/// The filter with a word about each of the `quiet` before it: of two words about one target the later counts.
+/// The filter, preceded by a directive for each of the `quiet` targets: of two directives for one target the later
+/// applies.
 fn quieted(filter: &str, quiet: &[&str]) -> String {
     quiet.iter().map(|target| format!("{target}=warn,")).chain([filter.to_owned()]).collect()
 }
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quiet_target_is_heard_when_it_is_asked_for() {
+    fn a_quiet_target_is_logged_when_it_is_asked_for() {
         let read = |filter: &str| {
             EnvFilter::builder().parse(quieted(filter, &["noisy"])).unwrap().to_string()
         };

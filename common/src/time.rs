@@ -1,7 +1,7 @@
-//! Points in time as Redis tells them: whole milliseconds since the Unix epoch, written as RFC 3339 UTC.
+//! Points in time as Redis returns them: whole milliseconds since the Unix epoch, written as RFC 3339 UTC.
 //!
-//! State changes never read this machine's clock: Redis' own `TIME` decides inside the functions. [`Timestamp::now`]
-//! serves people (ids, logs, deadlines shown to handlers), never a decision about a job.
+//! State changes never read this machine's clock: the functions use Redis' own `TIME`. [`Timestamp::now`] is for
+//! display (ids, logs, deadlines shown to handlers), never for a decision about a job.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
-/// 9999-12-30T22:00:00.000Z: the last instant that RFC 3339 can write in every time zone, and that our library takes.
+/// 9999-12-30T22:00:00.000Z: the last instant that RFC 3339 can express in every time zone, and that `jiff` accepts.
 const LATEST_MS: u64 = 253_402_207_200_000;
 
 impl Timestamp {
-    /// The given number of milliseconds after the Unix epoch; a later one than RFC 3339 can write becomes the last that
-    /// it can.
+    /// The given number of milliseconds after the Unix epoch; a time that is too late for RFC 3339 becomes the last one
+    /// that it can express.
     #[must_use]
     pub const fn from_unix_ms(ms: u64) -> Self {
         if ms > LATEST_MS { Self(LATEST_MS) } else { Self(ms) }
@@ -30,9 +30,9 @@ impl Timestamp {
         self.0
     }
 
-    /// This machine's clock. For people and rough order only.
+    /// Time of this machine's clock. For display and rough order only.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one home of the local clock")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the local clock")]
     pub fn now() -> Self {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self::from_unix_ms(
@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Whole milliseconds of a duration, as the wire carries them; a duration beyond `u64` is cut to it.
+/// Whole milliseconds of a duration, as on the wire; a duration beyond `u64` becomes `u64::MAX`.
 #[must_use]
 pub fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -100,7 +100,7 @@ pub mod as_ms {
     /// Writes whole milliseconds.
     ///
     /// # Errors
-    /// Whatever the serializer reports.
+    /// If the serializer reports an error.
     pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(super::whole_ms(*duration))
     }
@@ -108,7 +108,7 @@ pub mod as_ms {
     /// Reads whole milliseconds.
     ///
     /// # Errors
-    /// If there is no unsigned whole number.
+    /// If the value is not an unsigned whole number.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
     }

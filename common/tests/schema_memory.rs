@@ -1,5 +1,5 @@
-//! Checking a value of 64 KiB takes at most 64 MiB, whatever the schema. A test binary of its own, so that the peak that the
-//! kernel keeps is that of the checks.
+//! Checking a value of 64 KiB takes at most 64 MiB, for any schema. A separate test binary, so that the peak memory
+//! that the kernel reports is that of the checks.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test")]
 
@@ -10,7 +10,7 @@ mod attacks;
 
 const LIMIT_KIB: u64 = 64 * 1024;
 
-/// The highest resident memory there ever was, in KiB.
+/// Peak resident memory of this process, in KiB.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();

@@ -138,7 +138,7 @@ async fn the_worker_logs_how_jobs_end_and_nothing_of_what_is_in_them() {
 
     let log = worker.log();
     assert!(!log.contains("4111") && !log.contains("Traceback") && !log.contains("\\n"), "{log}");
-    let failed = log.lines().find(|line| line.contains("failed for good")).unwrap();
+    let failed = log.lines().find(|line| line.contains("job failed")).unwrap();
     assert!(failed.contains("command_failed") && failed.contains("message_bytes"), "{failed}");
     assert!(failed.contains(&id), "{failed}");
     assert!(log.lines().any(|line| line.contains(" INFO ") && line.contains("succeeded")), "{log}");

@@ -43,7 +43,9 @@ struct Module {
 impl Crate {
     fn read(source: &Path) -> Self {
         let mut modules = BTreeMap::new();
-        for path in files(source) {
+        for path in
+            files(source).into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        {
             let text = std::fs::read_to_string(&path).unwrap();
             let mut name: Name = path
                 .strip_prefix(source)
@@ -97,14 +99,15 @@ impl Crate {
     }
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let found = |path: PathBuf| match path.is_dir() {
         true => files(&path),
         false => vec![path],
     };
-    let is_rust = |path: &PathBuf| path.extension().is_some_and(|end| end == "rs");
-    entries.flat_map(found).filter(is_rust).collect()
+    let is_source =
+        |path: &PathBuf| path.extension().is_some_and(|end| end == "rs" || end == "lua");
+    entries.flat_map(found).filter(is_source).collect()
 }
 
 /// Reads the paths of one file; what is compiled for tests only does not count.

@@ -4,7 +4,7 @@ mod numbers;
 mod shell;
 
 /// A file of this repository.
-fn file(path: &str) -> String {
+pub(crate) fn file(path: &str) -> String {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

@@ -59,8 +59,8 @@ async fn as_the_first_process_of_a_container_every_program_reaps_orphans() {
             &[("CRUNCH_API_ADDR", "127.0.0.1:0"), ("CRUNCH_API_DRAIN_MS", "0")],
             "serving",
         ),
-        ("crunch-worker", &[], "worker starts"),
-        ("crunch-worker", &[("CRUNCH_WORKER_SUPERVISE", "2")], "supervisor starts"),
+        ("crunch-worker", &[], "worker started"),
+        ("crunch-worker", &[("CRUNCH_WORKER_SUPERVISE", "2")], "supervisor started"),
     ];
     for (name, environment, started) in programs {
         let mut stack = Stack::start();

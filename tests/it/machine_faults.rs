@@ -76,7 +76,7 @@ async fn a_job_whose_working_directory_is_missing_waits_uncharged_and_runs_when_
     std::fs::remove_dir(&work).unwrap();
     let id = api.submit("script", &json!(null)).await;
     let reason = given_back(&api, &id).await;
-    assert!(reason.contains("working directory") && reason.contains("not there"), "{reason}");
+    assert!(reason.contains("working directory") && reason.contains("does not exist"), "{reason}");
     std::fs::create_dir(&work).unwrap();
     api.becomes(&id, "succeeded").await;
 }
@@ -161,7 +161,7 @@ async fn a_job_waits_uncharged_while_its_working_directory_has_become_read_only(
     permit(&work, 0o555);
     let id = api.submit("script", &json!(null)).await;
     let reason = given_back(&api, &id).await;
-    assert!(reason.contains("cannot be written to any more: Permission denied"), "{reason}");
+    assert!(reason.contains("is no longer writable: Permission denied"), "{reason}");
     permit(&work, 0o777);
     api.becomes(&id, "succeeded").await;
 }
@@ -245,7 +245,7 @@ fn count(worker: &Worker, line: &str) -> usize {
 /// Waits until the worker has given back jobs so often for the machine's sake.
 async fn faults(worker: &Worker, times: usize) {
     eventually("the machine fails again", async || {
-        (count(worker, "given back: this machine cannot run it now") >= times).then_some(())
+        (count(worker, "job released: this machine cannot run it now") >= times).then_some(())
     })
     .await;
 }
@@ -277,7 +277,7 @@ async fn a_task_that_cannot_run_is_suspended_and_the_others_go_on() {
     for id in [id, more] {
         api.becomes(&id, "succeeded").await;
     }
-    assert!(count(&worker, "the task is suspended here") < 10, "{}", worker.log());
+    assert!(count(&worker, "the task is suspended on this worker") < 10, "{}", worker.log());
     worker.says("this machine can run the task again").await;
     assert_eq!(count(&worker, "this machine cannot run the task:"), 1, "{}", worker.log());
     eventually("nothing is suspended", async || {
@@ -313,7 +313,7 @@ async fn a_worker_that_can_run_no_task_takes_none_and_leaves_them_to_others() {
         let job = api.becomes(&id, "succeeded").await;
         assert_eq!((&job["result"], &job["attempt"]), (&json!("other"), &json!(1)));
     }
-    assert_eq!(count(&worker, "the task is suspended here"), 0, "{}", worker.log());
+    assert_eq!(count(&worker, "the task is suspended on this worker"), 0, "{}", worker.log());
     eventually("it is ready to try again", async || {
         (port.ask(Method::GET, "/readyz").await.0 == READY).then_some(())
     })

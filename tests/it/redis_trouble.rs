@@ -10,8 +10,8 @@ async fn everything_waits_for_a_redis_that_is_not_there_yet() {
     stack.redis.stop();
     let mut api = stack.api().await;
     let mut worker = stack.worker_process(1, &[]);
-    worker.says("redis does not serve us").await;
-    api.process.says("redis does not serve us").await;
+    worker.says("cannot reach Redis, retrying").await;
+    api.process.says("cannot reach Redis, retrying").await;
     assert_eq!(api.get("/livez").await.status, StatusCode::OK);
     assert_eq!(api.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
     let refused = api.post("/crunch", &json!({})).await;
@@ -129,7 +129,7 @@ async fn a_redis_without_the_replicas_it_wants_refuses_jobs_at_once_and_it_shows
         (api.get("/readyz").await.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
     })
     .await;
-    api.process.says("redis does not serve us; trying again until it does").await;
+    api.process.says("cannot reach Redis, retrying").await;
     api.process.says("NOREPLICAS").await;
     eventually("the figures show it", async || {
         let figures = api.get("/metrics").await.body;

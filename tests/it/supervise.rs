@@ -42,7 +42,7 @@ async fn a_killed_workers_job_runs_again_long_before_its_lease_ends() {
     let first = stage.enters().await;
     assert_ne!(first.pid, beside.pid);
     signal(first.pid, Signal::KILL);
-    supervisor.says("worker died").await;
+    supervisor.says("worker process died").await;
 
     let again = stage.enters().await;
     assert_eq!((again.id.as_str(), again.attempt), (id.as_str(), 1));
@@ -107,12 +107,12 @@ async fn a_worker_that_was_asked_to_stop_by_somebody_else_is_replaced_and_not_re
     let mut supervisor = stack.supervisor(&api, 1, &[]).await;
     let first = Stack::has_workers(&api, 1).await[0];
     signal(first, Signal::TERM);
-    supervisor.says("worker ended").await;
+    supervisor.says("worker process ended").await;
     eventually("another has its place", async || {
         (Stack::has_workers(&api, 1).await[0] != first).then_some(())
     })
     .await;
-    assert!(!supervisor.log().contains("took back"), "{}", supervisor.log());
+    assert!(!supervisor.log().contains("reclaimed the jobs"), "{}", supervisor.log());
     ends_well(supervisor).await;
 }
 
@@ -128,7 +128,7 @@ async fn all_workers_of_a_terminated_supervisor_let_their_jobs_end() {
         actors.push(stage.enters().await);
     }
     supervisor.signal(Signal::TERM);
-    supervisor.says("shutting down: the workers may end their jobs").await;
+    supervisor.says("shutting down: the workers finish their running jobs").await;
     let waiting = api.submit("act", &stage.payload()).await;
     for actor in actors {
         actor.returns(&json!("done")).await;
@@ -139,7 +139,7 @@ async fn all_workers_of_a_terminated_supervisor_let_their_jobs_end() {
     }
     assert_eq!(api.job(&waiting).await["status"], "queued");
     assert!(Stack::has_workers(&api, 0).await.is_empty(), "they said goodbye");
-    assert!(!supervisor.log().contains("worker died"), "{}", supervisor.log());
+    assert!(!supervisor.log().contains("worker process died"), "{}", supervisor.log());
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn workers_of_a_killed_supervisor_let_their_jobs_end_and_then_end_themselv
         is_gone(pid).await;
     }
     assert_eq!(api.job(&waiting).await["status"], "queued");
-    assert!(supervisor.log().contains("the supervisor is gone"), "{}", supervisor.log());
+    assert!(supervisor.log().contains("the supervisor has ended"), "{}", supervisor.log());
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::Process;
 use crate::wait::eventually;
 
-/// A `crunch-api` process and where it listens.
+/// A `crunch-api` process and its address.
 #[derive(Debug)]
 pub struct Api {
     /// The process.
@@ -20,55 +20,55 @@ pub struct Api {
     client: reqwest::Client,
 }
 
-/// What an API answered.
+/// A response of an API.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Its code.
+    /// The status code.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: bytes::Bytes,
 }
 
 impl Answer {
-    /// The answer to a request.
+    /// Sends a request and returns the response.
     ///
     /// # Panics
     /// If there is none.
     pub async fn to(request: RequestBuilder) -> Self {
-        let response = request.send().await.expect("the API answers");
+        let response = request.send().await.expect("the API responds");
         let (status, headers) = (response.status(), response.headers().clone());
-        Self { status, headers, body: response.bytes().await.expect("the answer is whole") }
+        Self { status, headers, body: response.bytes().await.expect("the response is complete") }
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Panics
     /// If it is not JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error} in the answer {self:?}"))
+            .unwrap_or_else(|error| panic!("{error} in the response {self:?}"))
     }
 
-    /// A header, empty if it is not there.
+    /// Returns a header, empty if it is missing.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The id of the job in the body.
+    /// Returns the id of the job in the body.
     ///
     /// # Panics
     /// If there is none.
     #[must_use]
     pub fn id(&self) -> String {
         let id = self.json()["id"].as_str().map(str::to_owned);
-        id.unwrap_or_else(|| panic!("no id in the answer {self:?}"))
+        id.unwrap_or_else(|| panic!("no id in the response {self:?}"))
     }
 
-    /// The slug of the problem in the body; empty if there is none.
+    /// Returns the slug of the problem in the body; empty if there is none.
     #[must_use]
     pub fn problem(&self) -> String {
         let kind = self.json()["type"].as_str().unwrap_or_default().to_owned();
@@ -83,28 +83,28 @@ impl Api {
             .timeout(Duration::from_secs(20))
             .no_proxy()
             .build()
-            .expect("a client without TLS needs nothing");
+            .expect("a client without TLS can always be built");
         Self { process, url, client }
     }
 
-    /// A request to a path, to be filled in.
+    /// Starts building a request to a path.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
-    /// Where it listens: host and port.
+    /// Returns its address: host and port.
     #[must_use]
     pub fn address(&self) -> &str {
         self.url.strip_prefix("http://").unwrap_or(&self.url)
     }
 
-    /// `POST` of bytes that are said to be JSON.
+    /// Sends a `POST` of bytes declared as JSON.
     pub async fn post_bytes(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
         let request = self.request(Method::POST, path).header("content-type", "application/json");
         self.send(request.body(body.into())).await
     }
 
-    /// `POST` without a body.
+    /// Sends a `POST` without a body.
     pub async fn act(&self, path: &str) -> Answer {
         self.send(self.request(Method::POST, path)).await
     }
@@ -119,28 +119,28 @@ impl Api {
         tokio::spawn(Answer::to(request))
     }
 
-    /// `GET`
+    /// Sends a `GET`.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path)).await
     }
 
-    /// `POST` of a JSON document.
+    /// Sends a `POST` of a JSON document.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
-    /// Submits a job that must be taken; returns its id.
+    /// Submits a job that must be accepted; returns its id.
     ///
     /// # Panics
-    /// If it is not taken.
+    /// If it is not accepted.
     pub async fn submit(&self, task: &str, payload: &Value) -> String {
         self.submit_with(task, payload, &json!({})).await
     }
 
-    /// As [`Api::submit`], with further members of the envelope.
+    /// Like [`Api::submit`], with further members of the envelope.
     ///
     /// # Panics
-    /// If it is not taken.
+    /// If it is not accepted.
     pub async fn submit_with(&self, task: &str, payload: &Value, options: &Value) -> String {
         let mut envelope = json!({ "task": task, "payload": payload });
         for (name, value) in options.as_object().into_iter().flatten() {
@@ -151,26 +151,31 @@ impl Api {
         answer.id()
     }
 
-    /// A job's document.
+    /// Returns a job's document.
     pub async fn job(&self, id: &str) -> Value {
         self.get(&format!("/jobs/{id}")).await.json()
     }
 
-    /// Waits until a job has that status; returns its document.
+    /// Waits until a job has this status; returns its document.
     pub async fn becomes(&self, id: &str, status: &str) -> Value {
         self.wait_for_job(id, status, |job| job["status"] == status).await
     }
 
-    /// Waits until a job's document is as wished.
-    pub async fn wait_for_job(&self, id: &str, what: &str, wish: impl Fn(&Value) -> bool) -> Value {
+    /// Waits until a job's document matches; returns the document.
+    pub async fn wait_for_job(
+        &self,
+        id: &str,
+        what: &str,
+        matches: impl Fn(&Value) -> bool,
+    ) -> Value {
         eventually(&format!("job {id}: {what}"), async || {
             let job = self.job(id).await;
-            let as_wished = wish(&job);
+            let matched = matches(&job);
             assert!(
-                as_wished || job["finished_at"].is_null(),
-                "job {id} has ended and will not be as wished ({what}): {job:#}"
+                matched || job["finished_at"].is_null(),
+                "job {id} has ended and can no longer match ({what}): {job:#}"
             );
-            as_wished.then_some(job)
+            matched.then_some(job)
         })
         .await
     }

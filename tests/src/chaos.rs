@@ -1,9 +1,9 @@
-//! The chaos run: very many jobs, everything that can break breaks meanwhile, and at the end a ledger decides, as in
+//! The chaos run: very many jobs while every kind of fault is injected, and a check of the ledgers at the end, as in
 //! Jepsen's tests.
 //!
-//! A client submits and writes down what it was told; handlers write down what they ran; a scheduler, seeded, breaks
-//! processes, Redis and the network, and writes down what it broke and when. After a quiet end everything is read back,
-//! and `check` compares the four accounts: pure set algebra, which knows nothing of how they came about.
+//! A client submits jobs and records the responses; handlers record what they ran; a seeded scheduler breaks processes,
+//! Redis and the network, and records what it broke and when. After a quiet end the state of Redis is read back, and
+//! `check` compares the four records: pure set algebra, independent of how they were made.
 
 mod check;
 mod client;
@@ -30,43 +30,44 @@ pub use report::Report;
 use crate::Ledger;
 use check::Evidence;
 use client::Client;
-use faults::{Fault, Suffered};
+use faults::{Fault, Injected};
 use fleet::Fleet;
 pub(crate) use orders::{rare_task, task};
 
-/// What a run consists of. The same plan breaks the same things in the same order.
+/// The parameters of a run. The same plan injects the same faults in the same order.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// How many jobs.
+    /// The number of jobs.
     pub jobs: u64,
-    /// How many faults.
+    /// The number of faults.
     pub faults: u64,
-    /// What chance starts from.
+    /// The seed of all random choices.
     pub seed: u64,
     /// The lease of the workers.
     pub lease: Duration,
-    /// How many workers.
+    /// The number of workers.
     pub workers: usize,
-    /// How many APIs.
+    /// The number of APIs.
     pub apis: usize,
-    /// Where logs and ledgers go. They are left there if something is wrong.
+    /// The directory of logs and ledgers. They are kept if there are violations.
     pub directory: PathBuf,
 }
 
-/// So many faults may be going on at once; each has a target of its own.
-const LANES: usize = 3;
-/// So many clients submit at once.
+/// This many faults may be active at once; each has its own target.
+const CONCURRENT_FAULTS: usize = 3;
+/// This many clients submit concurrently.
 const CLIENTS: usize = 4;
-/// So many jobs may wait: enough that every worker has work, few enough that each fault meets jobs that are on their way.
+/// This many jobs may be waiting or running: enough that every worker has work, few enough that each fault affects jobs
+/// in progress.
 const BACKLOG: u64 = 4000;
-/// How long nothing may get on, once nothing breaks any more.
+/// How long no job may end, once no more faults are injected.
 const QUIET_END: Duration = Duration::from_secs(60);
 
-/// How far both sides are: jobs and faults are to be spread over one another.
+/// The progress of jobs and faults, which must be spread evenly over each other.
 #[derive(Debug)]
 struct Progress {
     acknowledged: AtomicU64,
-    /// How many jobs wait or run, when last seen.
+    /// How many jobs were waiting or running at the last count.
     live: AtomicU64,
     injected: AtomicU64,
     jobs: u64,
@@ -80,33 +81,33 @@ impl Progress {
         (share(&self.acknowledged, self.jobs), share(&self.injected, self.faults))
     }
 
-    /// How far one side may be ahead of the other: always one step of either, and little more, so that there is work
-    /// whenever something breaks.
+    /// How far jobs may be ahead of faults, or faults of jobs: always one step of either, and little more, so that jobs
+    /// are in progress at every fault.
     fn lead(&self) -> f64 {
-        LANES as f64 / self.faults.max(1) as f64
+        CONCURRENT_FAULTS as f64 / self.faults.max(1) as f64
             + CLIENTS as f64 * self.batch() as f64 / self.jobs.max(1) as f64
     }
 
-    /// How many jobs a client submits at once: several batches a fault.
+    /// How many jobs a client submits in one batch: several batches a fault.
     fn batch(&self) -> u64 {
         (self.jobs / self.faults.max(1) / (2 * CLIENTS as u64)).clamp(1, 200)
     }
 
     /// Waits while the jobs are far ahead of the faults, or of the workers.
-    async fn jobs_may_go_on(&self) {
-        let bearable = || self.live.load(Ordering::Relaxed) < BACKLOG;
-        self.wait(|jobs, faults, lead| bearable() && jobs <= faults + lead).await;
+    async fn wait_for_jobs_turn(&self) {
+        let has_room = || self.live.load(Ordering::Relaxed) < BACKLOG;
+        self.wait(|jobs, faults, lead| has_room() && jobs <= faults + lead).await;
     }
 
     /// Waits while the faults are far ahead of the jobs.
-    async fn faults_may_go_on(&self) {
+    async fn wait_for_faults_turn(&self) {
         self.wait(|jobs, faults, lead| faults <= jobs + lead).await;
     }
 
-    async fn wait(&self, may: impl Fn(f64, f64, f64) -> bool) {
+    async fn wait(&self, may_continue: impl Fn(f64, f64, f64) -> bool) {
         loop {
             let (jobs, faults) = self.shares();
-            if may(jobs, faults, self.lead()) {
+            if may_continue(jobs, faults, self.lead()) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -114,10 +115,10 @@ impl Progress {
     }
 }
 
-/// Does all of it. Prints nothing.
+/// Runs the plan. Prints nothing.
 ///
 /// # Errors
-/// If something stands in the way that is no finding: a binary that is not built, no room on the disk.
+/// If the run fails for a reason that is not a violation: a binary is not built, the disk is full.
 pub async fn run(plan: Plan) -> anyhow::Result<Report> {
     let start = Instant::now();
     let progress = Arc::new(Progress {
@@ -129,53 +130,53 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
     });
     let fleet = Arc::new(Fleet::start(&plan).await?);
     let client = Arc::new(Client::new(&plan, fleet.clone(), progress.clone())?);
-    client.every_api_knows_the_tasks().await;
+    client.wait_until_tasks_are_known().await;
     let watcher = tokio::spawn(survey::watch(fleet.clone(), client.clone(), progress.clone()));
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
         clients.spawn(client.clone().submit());
     }
-    let faults = break_everything(&plan, &fleet, &progress).await;
+    let faults = inject_all(&plan, &fleet, &progress).await;
     clients.join_all().await;
-    fleet.calm_down().await;
+    fleet.heal_all().await;
     survey::wait_until_all_ended(&fleet, QUIET_END).await;
-    fleet.everybody_works(&client).await;
+    fleet.check_all_work(&client).await;
     survey::wait_until_all_ended(&fleet, QUIET_END).await;
     watcher.abort();
-    fleet.is_audited().await;
+    fleet.audit().await;
     let jobs = survey::read_jobs(&fleet).await?;
-    client.ask_for_some(&jobs).await;
+    client.check_some(&jobs).await;
     let evidence = Evidence {
         submissions: client.submissions(),
         runs: Ledger::read(&fleet.ledger()),
         jobs,
         leftovers: survey::leftovers(&fleet).await?,
         seen_ended: client.seen_ended(),
-        troubles: fleet.troubles(),
+        problems: fleet.problems(),
         faults,
         lease: plan.lease,
     };
-    let stale = fleet.count_in_worker_logs("stale: another attempt holds the job");
+    let stale = fleet.count_in_worker_logs("stale outcome dropped: another attempt holds the job");
     Ok(Report::new(&plan, &evidence, stale, start.elapsed()))
 }
 
 /// Injects every fault of the plan, a few at a time, spread over the jobs.
-async fn break_everything(plan: &Plan, fleet: &Fleet, progress: &Progress) -> Vec<Suffered> {
+async fn inject_all(plan: &Plan, fleet: &Fleet, progress: &Progress) -> Vec<Injected> {
     let mut faults = faults::draw(&mut Pcg64Mcg::seed_from_u64(plan.seed), plan);
     faults.reverse();
     let faults = Mutex::new(faults);
-    let lanes = (0..LANES).map(|_| lane(&faults, fleet, progress));
-    join_all(lanes).await.concat()
+    let injectors = (0..CONCURRENT_FAULTS).map(|_| inject(&faults, fleet, progress));
+    join_all(injectors).await.concat()
 }
 
-async fn lane(faults: &Mutex<Vec<Fault>>, fleet: &Fleet, progress: &Progress) -> Vec<Suffered> {
-    let mut suffered = Vec::new();
+async fn inject(faults: &Mutex<Vec<Fault>>, fleet: &Fleet, progress: &Progress) -> Vec<Injected> {
+    let mut injected = Vec::new();
     loop {
-        progress.faults_may_go_on().await;
+        progress.wait_for_faults_turn().await;
         let next = faults.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let Some(fault) = next else { return suffered };
+        let Some(fault) = next else { return injected };
         tokio::time::sleep(fault.pause).await;
-        suffered.push(fleet.suffer(&fault).await);
+        injected.push(fleet.inject(&fault).await);
         progress.injected.fetch_add(1, Ordering::Relaxed);
     }
 }

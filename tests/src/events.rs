@@ -1,4 +1,4 @@
-//! A reader of server-sent events, of as little understanding as the standard asks for.
+//! A minimal reader of server-sent events, as the standard requires.
 
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::Api;
 use crate::wait::in_time;
 
-/// An event as it came.
+/// A received event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sent {
     /// `event:`
@@ -17,7 +17,7 @@ pub struct Sent {
     pub data: Value,
 }
 
-/// A job's events.
+/// The stream of a job's events.
 #[derive(Debug)]
 pub struct EventStream {
     response: Response,
@@ -25,10 +25,10 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// Asks for a job's events, those behind `last` if one is named.
+    /// Opens the stream of a job's events, after `last` if given.
     ///
     /// # Panics
-    /// If they are not to be had.
+    /// If the request fails.
     pub async fn open(api: &Api, id: &str, last: Option<&str>) -> Self {
         let response = Self::ask(api, id, last).await;
         assert_eq!(response.status(), StatusCode::OK, "{response:?}");
@@ -36,22 +36,22 @@ impl EventStream {
         Self { response, buffer: String::new() }
     }
 
-    /// The answer, whatever it is; its body is not waited for.
+    /// Sends the request and returns the response, whatever its status, without waiting for its body.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no response.
     pub async fn ask(api: &Api, id: &str, last: Option<&str>) -> Response {
         let mut request = api.request(Method::GET, &format!("/jobs/{id}/events"));
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
-        request.send().await.expect("the API answers")
+        request.send().await.expect("the API responds")
     }
 
-    /// The next event, or `None` at the end of the stream. Comments are passed over.
+    /// Returns the next event, or `None` at the end of the stream. Skips comments.
     ///
     /// # Panics
-    /// If nothing comes in time.
+    /// If nothing arrives in time.
     pub async fn next(&mut self) -> Option<Sent> {
         loop {
             while let Some((block, rest)) = self.buffer.split_once("\n\n") {
@@ -61,23 +61,23 @@ impl EventStream {
                     return sent;
                 }
             }
-            let chunk = in_time("an event comes", self.response.chunk()).await;
-            let chunk = chunk.expect("the stream ends as it should")?;
+            let chunk = in_time("an event arrives", self.response.chunk()).await;
+            let chunk = chunk.expect("the stream ends properly")?;
             self.buffer.push_str(std::str::from_utf8(&chunk).expect("events are text"));
         }
     }
 
-    /// The next event, which must be of that name; its data.
+    /// Returns the next event, which must have this name.
     ///
     /// # Panics
-    /// If it is another one.
+    /// If it has another name.
     pub async fn expect(&mut self, name: &str) -> Sent {
-        let sent = self.next().await.expect("the stream goes on");
+        let sent = self.next().await.expect("the stream has not ended");
         assert_eq!(sent.name, name, "{sent:?}");
         sent
     }
 
-    /// Everything up to the end.
+    /// Returns all events up to the end of the stream.
     pub async fn rest(mut self) -> Vec<Sent> {
         let mut all = Vec::new();
         while let Some(sent) = self.next().await {

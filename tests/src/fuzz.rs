@@ -1,8 +1,9 @@
-//! The fuzz run: what nobody would send, sent for as long as one likes, to real processes.
+//! The fuzz run: sends random and damaged inputs to real processes, for a given time.
 //!
-//! Three roads lead in from outside: HTTP, the schemas of tasks, and `tasks.toml`. Each gets inputs that are drawn by chance
-//! from what it knows, and then damaged. A finding is an input after which a process is gone, panicked, gave no answer, answered
-//! with what the contract does not know, took too long, or kept memory. The seed and the number of the input repeat it.
+//! There are three inputs from outside: HTTP, the schemas of tasks, and `tasks.toml`. Each gets random combinations of
+//! known parts, some of them damaged. A finding is an input after which a process exited, panicked, gave no response or
+//! one that the contract does not allow, took too long, or kept memory. The seed and the number of the input reproduce
+//! it.
 
 mod answer;
 mod draw;
@@ -26,42 +27,43 @@ use draw::Draw;
 use memory::Memory;
 use request::{Ids, exchange};
 
-/// What a run consists of.
+/// The parameters of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// How many requests, schemas with values, and files. A run ends with whichever comes first, this or `time`.
+    /// The number of requests, schemas with values, and files. A run ends at this number or after `time`, whichever is
+    /// first.
     pub inputs: u64,
-    /// How long, at most.
+    /// The maximum length of the run.
     pub time: Duration,
-    /// What chance starts from.
+    /// The seed of all random choices.
     pub seed: u64,
-    /// Whether the time that checking a value takes is judged: not on a machine that does other things.
+    /// Whether the time to validate a value is checked: not on a busy machine.
     pub timed: bool,
 }
 
-/// An input, and what was wrong with what became of it.
+/// An input, and the failure it caused.
 #[derive(Debug)]
 pub struct Finding {
-    /// Which road, and the number of the input there.
+    /// The kind of the input, and its number.
     pub input: String,
-    /// What was wrong.
+    /// The failure.
     pub what: String,
 }
 
-/// What a run showed.
+/// The results of a run.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// How many requests were sent.
+    /// The number of requests sent.
     pub requests: u64,
-    /// How many schemas were compiled or refused.
+    /// The number of schemas compiled or refused.
     pub schemas: u64,
-    /// How many files were read by a worker.
+    /// The number of files read by a worker.
     pub tables: u64,
-    /// The longest check of a value against a schema.
+    /// The longest validation of a value against a schema.
     pub slowest_check: Duration,
-    /// How much memory each process had, in equal parts of the run and at its end, in KiB.
+    /// The memory of each process, at equal intervals during the run and at its end, in KiB.
     pub memory: Vec<(String, Vec<u64>)>,
-    /// Everything that must not be.
+    /// All findings.
     pub findings: Vec<Finding>,
 }
 
@@ -80,20 +82,20 @@ impl fmt::Display for Report {
     }
 }
 
-/// How many connections send requests at once.
+/// This many connections send requests concurrently.
 const CLIENTS: u64 = 4;
-/// More findings say nothing new.
-const ENOUGH: usize = 20;
+/// The run stops after this many findings: more give no new information.
+const MAX_FINDINGS: usize = 20;
 
-/// Whether a road is to go on.
+/// When a run ends.
 #[derive(Debug, Clone, Copy)]
-struct Until {
+struct Limits {
     inputs: u64,
     end: Instant,
 }
 
-impl Until {
-    fn goes_on(self, done: u64) -> bool {
+impl Limits {
+    fn allow(self, done: u64) -> bool {
         done < self.inputs && Instant::now() < self.end
     }
 }
@@ -103,11 +105,11 @@ impl Until {
 /// # Errors
 /// If the processes cannot be started.
 pub async fn run(plan: Plan) -> anyhow::Result<Report> {
-    let until = Until { inputs: plan.inputs, end: Instant::now() + plan.time };
+    let limits = Limits { inputs: plan.inputs, end: Instant::now() + plan.time };
     let mut report = Report::default();
-    let schemas = tokio::task::spawn_blocking(move || schemas::run(plan, until));
-    let http = over_http(plan, until, &mut report);
-    let (schemas, (), tables) = tokio::join!(schemas, http, tables::run(plan, until));
+    let schemas = tokio::task::spawn_blocking(move || schemas::run(plan, limits));
+    let http = over_http(plan, limits, &mut report);
+    let (schemas, (), tables) = tokio::join!(schemas, http, tables::run(plan, limits));
     for part in [schemas?, tables?] {
         report.schemas += part.schemas;
         report.tables += part.tables;
@@ -117,8 +119,8 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// An API and a worker, with tasks whose schemas are of every kind.
-async fn stage() -> (Stack, Api, Worker) {
+/// Starts an API and a worker, with tasks whose schemas are of every kind.
+async fn start() -> (Stack, Api, Worker) {
     let mut stack = Stack::start();
     let api = stack.api_with(&[("CRUNCH_API_TASK_ROUTES", "/crunch=fuzz.tree")]).await;
     let operator = |name| {
@@ -143,14 +145,14 @@ async fn stage() -> (Stack, Api, Worker) {
     (stack, api, worker)
 }
 
-async fn over_http(plan: Plan, until: Until, report: &mut Report) {
-    let (_stack, mut api, mut worker) = stage().await;
+async fn over_http(plan: Plan, limits: Limits, report: &mut Report) {
+    let (_stack, mut api, mut worker) = start().await;
     let (sent, ids) = (AtomicU64::new(0), Arc::new(Ids::default()));
     let mut memory = Memory::of([("api", api.process.pid()), ("worker", worker.pid())]);
     let client = async |number: u64| {
         let mut draw = Draw::new(Pcg64Mcg::seed_from_u64(plan.seed.wrapping_add(number)));
         let (mut findings, mut at) = (Vec::new(), 0);
-        while until.goes_on(sent.load(Ordering::Relaxed)) && findings.len() < ENOUGH {
+        while limits.allow(sent.load(Ordering::Relaxed)) && findings.len() < MAX_FINDINGS {
             if let Err(what) = exchange(&api, &mut draw, &ids).await {
                 let input = format!("seed {}, client {number}, request {at}", plan.seed);
                 findings.push(Finding { input, what });
@@ -161,15 +163,15 @@ async fn over_http(plan: Plan, until: Until, report: &mut Report) {
         findings
     };
     let clients = futures_util::future::join_all((0..CLIENTS).map(client));
-    let findings = memory.watched_while(until, &sent, clients).await;
+    let findings = memory.sample_while(limits, &sent, clients).await;
     report.findings.extend(findings.into_iter().flatten());
     report.requests = sent.into_inner();
-    memory.judge(report);
+    memory.check(report);
     for (name, process) in [("api", &mut api.process), ("worker", &mut worker)] {
-        let (gone, log) = (process.has_exited(), process.log());
+        let (exited, log) = (process.has_exited(), process.log());
         let panics = log.lines().find(|line| line.contains("panicked"));
-        if gone || panics.is_some() {
-            let what = format!("exited: {gone}; {}", panics.unwrap_or("no panic in its log"));
+        if exited || panics.is_some() {
+            let what = format!("exited: {exited}; {}", panics.unwrap_or("no panic in its log"));
             report.findings.push(Finding { input: name.to_owned(), what });
         }
     }

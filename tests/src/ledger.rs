@@ -1,7 +1,7 @@
 //! The execution ledger: what ran, where and when, written by the handlers themselves, as in Jepsen's tests.
 //!
-//! A line is appended with one write, so lines of many processes do not mix, and one that was written survives `kill -9`
-//! of its writer.
+//! A line is appended with one write, so lines of many processes do not mix, and a written line survives `kill -9` of
+//! its writer.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -10,7 +10,7 @@ use std::path::Path;
 use crunch_common::time::Timestamp;
 use crunch_worker::JobContext;
 
-/// Start or end of one run.
+/// The start or the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// The handler was entered.
@@ -19,30 +19,30 @@ pub enum Moment {
     End,
 }
 
-/// One line.
+/// One line of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Start or end.
     pub moment: Moment,
-    /// The job.
+    /// The job's id.
     pub id: String,
-    /// The claim.
+    /// The epoch of the claim.
     pub epoch: u64,
     /// The worker's process id.
     pub pid: u32,
-    /// When, in Unix milliseconds by the worker's clock.
+    /// The time in Unix milliseconds, by the worker's clock.
     pub at_ms: u64,
 }
 
-/// The file.
+/// An open ledger file.
 #[derive(Debug)]
 pub struct Ledger(File);
 
 impl Ledger {
-    /// Opens it for appending; makes it if it is not there.
+    /// Opens a ledger for appending; creates it if it does not exist.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// If the system reports an error.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         OpenOptions::new().create(true).append(true).open(path).map(Self)
     }
@@ -50,7 +50,7 @@ impl Ledger {
     /// Writes one line.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// If the system reports an error.
     pub fn note(&self, moment: Moment, job: &JobContext) -> std::io::Result<()> {
         let word = match moment {
             Moment::Start => "start",
@@ -64,22 +64,22 @@ impl Ledger {
     /// Reads everything written so far.
     ///
     /// # Panics
-    /// If a line is not one of ours.
+    /// If a line is malformed.
     #[must_use]
     pub fn read(path: &Path) -> Vec<Entry> {
         Self::read_from(path, 0)
     }
 
-    /// How many bytes were written so far.
+    /// Returns how many bytes were written so far.
     #[must_use]
     pub fn size(path: &Path) -> u64 {
         std::fs::metadata(path).map_or(0, |file| file.len())
     }
 
-    /// Reads everything written since the file had that size.
+    /// Reads everything written since the file had this size.
     ///
     /// # Panics
-    /// If a line is not one of ours.
+    /// If a line is malformed.
     #[must_use]
     pub fn read_from(path: &Path, size: u64) -> Vec<Entry> {
         let mut text = String::new();
@@ -87,11 +87,11 @@ impl Ledger {
             file.seek(SeekFrom::Start(size)).unwrap();
             file.read_to_string(&mut text).unwrap();
         }
-        // What follows the last line is being written.
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        text[..whole]
+        // An incomplete last line is still being written.
+        let complete = text.rfind('\n').map_or(0, |end| end + 1);
+        text[..complete]
             .lines()
-            .map(|line| entry(line).unwrap_or_else(|| panic!("not a line: {line}")))
+            .map(|line| entry(line).unwrap_or_else(|| panic!("not a line of the ledger: {line}")))
             .collect()
     }
 }

@@ -1,9 +1,9 @@
-//! The harness: real processes and a real Redis, started for one test and gone with it.
+//! The test harness: real processes and a real Redis, started for one test and stopped with it.
 //!
-//! A test starts a [`Stack`], talks to it as clients do, and directs handlers through a [`Stage`]. Everything waits for
+//! A test starts a [`Stack`], uses it like a client, and controls handlers through a [`Stage`]. Everything waits for
 //! events, with a deadline; nothing here sleeps to let something happen.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails at that place")]
 
 mod api;
 pub mod chaos;

@@ -1,13 +1,13 @@
-//! A port of our own, kept while nobody listens on it: a Redis that is down must not be taken for the one that another
-//! test starts meanwhile.
+//! A reserved port, kept while nothing listens on it: otherwise another test's Redis could get the port of one that is
+//! down, and be mistaken for it.
 
 use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::TcpSocket;
 
-/// A port that the system gives to nobody else, not even to an outgoing connection: it is bound, and never listening.
-/// Whoever listens on it in our stead must allow the address to be shared (`SO_REUSEADDR`), as Redis does.
+/// A port that the system assigns to no other socket, not even to an outgoing connection: it is bound, and never
+/// listening. A process that listens on it must allow the address to be shared (`SO_REUSEADDR`), as Redis does.
 #[derive(Debug)]
 pub(crate) struct Port {
     addr: SocketAddr,
@@ -16,7 +16,7 @@ pub(crate) struct Port {
 
 impl Port {
     /// # Panics
-    /// If there is none.
+    /// If there is no free port.
     pub(crate) fn reserve() -> Self {
         let bound = socket("127.0.0.1:0".parse().expect("an address")).unwrap();
         Self { addr: bound.local_addr().unwrap(), _bound: bound }
@@ -26,7 +26,7 @@ impl Port {
         self.addr
     }
 
-    /// A socket to listen with.
+    /// Creates a socket to listen on the port.
     pub(crate) fn socket(&self) -> io::Result<TcpSocket> {
         socket(self.addr)
     }

@@ -1,4 +1,4 @@
-//! A child process of a test: its log, its signals, its end.
+//! A child process of a test: its log, signals and exit.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 
 use crate::wait::{eventually, in_time};
 
-/// A process that is killed with this value.
+/// A process that is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -19,7 +19,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it; what it prints on either stream goes to `<name>.log` in `directory`.
+    /// Starts a process; writes both of its output streams to `<name>.log` in `directory`.
     ///
     /// # Panics
     /// If it cannot be started.
@@ -34,85 +34,85 @@ impl Process {
         Self { child, pid, name: name.to_owned(), log }
     }
 
-    /// Its process id.
+    /// Returns the process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().cast_unsigned()
     }
 
-    /// The most memory it ever had, in bytes.
+    /// Returns the process's peak memory, in bytes.
     ///
     /// # Panics
-    /// If it has ended.
+    /// If the process has ended.
     #[must_use]
     pub fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        1024 * kib.expect("Linux counts it")
+        1024 * kib.expect("Linux reports the peak")
     }
 
-    /// Sends a signal; one that has ended gets none.
+    /// Sends a signal, unless the process has ended.
     pub fn signal(&self, signal: Signal) {
-        // A process that was waited for may have left its id to a stranger.
+        // Once a process was waited for, its id may belong to another process.
         if self.child.id().is_some() {
             let _ = kill_process(self.pid, signal);
         }
     }
 
-    /// Lets it have descriptors below that number only, or any that the system allows; those that are open stay so. Returns what
-    /// it was before.
+    /// Limits the process to descriptors below this number, or to the system's limit; open ones stay open. Returns the
+    /// previous limit.
     ///
     /// # Panics
     /// If the system refuses.
     pub fn limit_descriptors(&self, limit: Option<u64>) -> Option<u64> {
-        // A process that was waited for may have left its id to a stranger.
+        // Once a process was waited for, its id may belong to another process.
         self.child.id()?;
         let maximum = getrlimit(Resource::Nofile).maximum;
         let limit = Rlimit { current: limit.or(maximum), maximum };
-        prlimit(Some(self.pid), Resource::Nofile, limit).expect("it is a child of ours").current
+        prlimit(Some(self.pid), Resource::Nofile, limit).expect("the process is our child").current
     }
 
-    /// Kills it and waits until it is gone.
+    /// Kills the process and waits until it has exited.
     pub async fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.exited().await;
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Sends TERM and waits until the process has exited.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.exited().await
     }
 
-    /// Waits for its end.
+    /// Waits until the process has exited.
     pub async fn exited(&mut self) -> ExitStatus {
         let what = format!("the end of {}", self.name);
         in_time(&what, self.child.wait()).await.unwrap()
     }
 
-    /// Whether it has ended.
+    /// Whether the process has exited.
     pub fn has_exited(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Everything it printed so far.
+    /// Returns everything the process has printed so far.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits until it has printed `text`; returns the rest of that line.
+    /// Waits until the process has printed `text`; returns the rest of that line.
     ///
     /// # Panics
-    /// If it ends before, or does not in time.
+    /// If the process exits first, or does not print it in time.
     pub async fn says(&mut self, text: &str) -> String {
-        let what = format!("{} says {text:?}", self.name);
+        let what = format!("{} prints {text:?}", self.name);
         eventually(&what, async || {
             let log = self.log();
             let rest = log.split_once(text).and_then(|(_, rest)| rest.split_once('\n'));
             if rest.is_none() && self.has_exited() && !self.log().contains(text) {
-                panic!("{} ended before it said {text:?}:\n{}", self.name, self.log());
+                panic!("{} exited before it printed {text:?}:\n{}", self.name, self.log());
             }
             rest.map(|(line, _)| line.to_owned())
         })

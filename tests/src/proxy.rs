@@ -1,8 +1,8 @@
-//! A network that can be broken at will: stands between Redis and one client of it, an API or a worker, so that each can
-//! be cut off for itself.
+//! A proxy that simulates network faults, between Redis and one of its clients, an API or a worker, so that each can be
+//! cut off separately.
 //!
-//! It knows the borders of commands and replies, so it can lose exactly the reply of an `exchange` that Redis has
-//! executed, or hold it until a test says otherwise. Everything can be switched while it runs.
+//! It parses the boundaries of commands and replies, so it can lose exactly the reply of an `exchange` that Redis has
+//! executed, or hold it until a test releases it. Everything can be changed while it runs.
 
 mod connection;
 mod resp;
@@ -31,19 +31,19 @@ pub enum Way {
     ToClient,
 }
 
-/// The state of the line, as every connection sees it.
+/// The state of the link, common to all connections.
 #[derive(Debug, Clone, Copy, Default)]
-struct Line {
-    /// Connections of lower numbers are reset.
+struct Link {
+    /// Connections with lower numbers are reset.
     cut_below: u64,
-    /// Connections of lower numbers carry nothing any more.
+    /// Connections with lower numbers carry no more bytes.
     stranded_below: u64,
     to_redis_is_hole: bool,
     to_client_is_hole: bool,
     delay: Duration,
 }
 
-impl Line {
+impl Link {
     fn is_open(&self, number: u64, way: Way) -> bool {
         let hole = match way {
             Way::ToRedis => self.to_redis_is_hole,
@@ -53,17 +53,17 @@ impl Line {
     }
 }
 
-/// What the proxy and its connections share.
+/// State shared by the proxy and its connections.
 #[derive(Debug)]
 struct Shared {
     redis: AtomicU16,
-    line: watch::Sender<Line>,
+    link: watch::Sender<Link>,
     rules: Mutex<Rules>,
-    /// How many bytes each way still carries before it cuts; `None` is any number.
+    /// How many bytes each direction still carries before a reset; `None` is unlimited.
     budget: Mutex<[Option<usize>; 2]>,
-    /// How fast each way is, for all connections together, also those of other lines that share it.
+    /// The bandwidth of each direction, for all connections together, including those of other proxies that share it.
     throttle: Arc<[Throttle; 2]>,
-    /// Number of the next connection.
+    /// The number of the next connection.
     next: AtomicU64,
 }
 
@@ -80,7 +80,7 @@ impl Shared {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many of `wanted` bytes may go; the one that breaks the limit lifts it.
+    /// Returns how many of `wanted` bytes may pass; exceeding the limit removes it.
     fn take_from_budget(&self, way: Way, wanted: usize) -> usize {
         let budget = &mut self.budget()[way as usize];
         let Some(left) = *budget else { return wanted };
@@ -93,13 +93,13 @@ impl Shared {
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
-    /// Ours even while we refuse connections.
+    /// Reserved even while connections are refused.
     port: Port,
     listening: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Proxy {
-    /// A line to the Redis on this port, in order.
+    /// Starts a proxy to the Redis on this port, without faults.
     ///
     /// # Panics
     /// If there is no free port.
@@ -108,8 +108,8 @@ impl Proxy {
         Self::start(redis, Arc::default())
     }
 
-    /// Another line to the same Redis, to be broken for itself, which shares the throttle of this one: together they carry no
-    /// more than one of them could.
+    /// Starts another proxy to the same Redis, with separate faults, but sharing the throttle of this one: together
+    /// they carry no more than one of them could.
     #[must_use]
     pub fn beside(&self) -> Self {
         Self::start(self.shared.redis(), self.shared.throttle.clone())
@@ -118,7 +118,7 @@ impl Proxy {
     fn start(redis: u16, throttle: Arc<[Throttle; 2]>) -> Self {
         let shared = Arc::new(Shared {
             redis: AtomicU16::new(redis),
-            line: watch::Sender::new(Line::default()),
+            link: watch::Sender::new(Link::default()),
             rules: Mutex::default(),
             budget: Mutex::default(),
             throttle,
@@ -129,26 +129,26 @@ impl Proxy {
         proxy
     }
 
-    /// Where it listens, as `CRUNCH_REDIS_URL` takes it.
+    /// Returns its address in the form of `CRUNCH_REDIS_URL`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}/", self.port.addr())
     }
 
-    /// Everything passes again: refusals, holes and delays end, rules are forgotten. What was held back in a black hole
-    /// arrives now, late, as TCP does it. A throttle stays, which other lines may share: see [`Proxy::unthrottle`].
+    /// Ends all refusals, black holes and delays, and removes all rules. Bytes held back in a black hole arrive now,
+    /// late, as with TCP. A throttle stays, because other proxies may share it: see [`Proxy::unthrottle`].
     pub fn heal(&self) {
         self.shared.rules().clear();
         *self.shared.budget() = [None, None];
-        self.shared.line.send_modify(|line| {
-            line.to_redis_is_hole = false;
-            line.to_client_is_hole = false;
-            line.delay = Duration::ZERO;
+        self.shared.link.send_modify(|link| {
+            link.to_redis_is_hole = false;
+            link.to_client_is_hole = false;
+            link.delay = Duration::ZERO;
         });
         self.listen();
     }
 
-    /// Refuses connections, and resets those that are open.
+    /// Refuses new connections, and resets open ones.
     pub async fn refuse(&self) {
         self.reset();
         let listening = self.listening().take();
@@ -158,93 +158,93 @@ impl Proxy {
         }
     }
 
-    /// Resets the connections that are open; new ones are taken.
+    /// Resets open connections; new ones are accepted.
     pub fn reset(&self) {
         let next = self.shared.next.load(Ordering::Relaxed);
-        self.shared.line.send_modify(|line| line.cut_below = next);
+        self.shared.link.send_modify(|link| link.cut_below = next);
     }
 
-    /// Connections that are open never carry a byte again and never end, as when a router forgot them; new ones work.
+    /// Makes open connections carry no more bytes and never end, as when a router forgot them; new ones work.
     pub fn strand(&self) {
         let next = self.shared.next.load(Ordering::Relaxed);
-        self.shared.line.send_modify(|line| line.stranded_below = next);
+        self.shared.link.send_modify(|link| link.stranded_below = next);
     }
 
-    /// Nothing passes, and nobody is told.
+    /// Passes nothing in either direction, without an error to either side.
     pub fn black_hole(&self) {
-        self.shared.line.send_modify(|line| {
-            line.to_redis_is_hole = true;
-            line.to_client_is_hole = true;
+        self.shared.link.send_modify(|link| {
+            link.to_redis_is_hole = true;
+            link.to_client_is_hole = true;
         });
     }
 
-    /// Nothing passes that way.
+    /// Passes nothing in this direction.
     pub fn black_hole_one_way(&self, way: Way) {
-        self.shared.line.send_modify(|line| match way {
-            Way::ToRedis => line.to_redis_is_hole = true,
-            Way::ToClient => line.to_client_is_hole = true,
+        self.shared.link.send_modify(|link| match way {
+            Way::ToRedis => link.to_redis_is_hole = true,
+            Way::ToClient => link.to_client_is_hole = true,
         });
     }
 
-    /// Everything takes that much longer, each way.
+    /// Delays everything by this long, in each direction.
     pub fn delay(&self, delay: Duration) {
-        self.shared.line.send_modify(|line| line.delay = delay);
+        self.shared.link.send_modify(|link| link.delay = delay);
     }
 
-    /// Each way carries no more bytes a second than that, shared fairly by all connections that have something to carry. Several
-    /// processes behind one proxy share one line.
+    /// Limits each direction to this many bytes a second, shared fairly by all connections that have something to send.
+    /// Several processes behind one proxy share the limit.
     pub fn throttle(&self, bytes_per_second: u64) {
         self.shared.throttle.iter().for_each(|way| way.set(Some(bytes_per_second)));
     }
 
-    /// Each way carries any number of bytes a second again, also those of lines that share the throttle.
+    /// Removes the throttle in both directions, also for other proxies that share it.
     pub fn unthrottle(&self) {
         self.shared.throttle.iter().for_each(|way| way.set(None));
     }
 
-    /// Redis executes the next `times` of these commands, and nobody hears of it.
+    /// Loses the replies to the next `times` of these commands: Redis executes them, but the client gets no reply.
     pub fn lose_replies(&self, which: Which, times: u64, loss: Loss) {
         self.shared.rules().lose(Way::ToClient, which, times, loss);
     }
 
-    /// The next `times` of these commands never reach Redis.
+    /// Loses the next `times` of these commands before they reach Redis.
     pub fn lose_commands(&self, which: Which, times: u64, loss: Loss) {
         self.shared.rules().lose(Way::ToRedis, which, times, loss);
     }
 
-    /// Redis executes the next such command, and its reply waits here.
+    /// Holds the reply to the next such command, which Redis executes.
     pub fn hold_reply(&self, which: Which) -> Hold {
         self.shared.rules().hold(Way::ToClient, which)
     }
 
-    /// The next such command waits here before Redis sees it.
+    /// Holds the next such command before it reaches Redis.
     pub fn hold_command(&self, which: Which) -> Hold {
         self.shared.rules().hold(Way::ToRedis, which)
     }
 
-    /// Carries that many bytes more on this way, then resets the connection that brings the next one.
+    /// Carries this many more bytes in this direction, then resets the connection that sends the next one.
     pub fn cut_after(&self, way: Way, bytes: usize) {
         self.shared.budget()[way as usize] = Some(bytes);
     }
 
-    /// Leads new connections to another Redis, as a name does that was moved; those that are open stay where they are.
+    /// Connects new connections to another Redis, as a DNS name that was changed; open ones stay.
     pub fn lead_to(&self, redis: u16) {
         self.shared.redis.store(redis, Ordering::Relaxed);
     }
 
-    /// How many replies to that verb went through.
+    /// Returns how many replies to this verb passed.
     #[must_use]
     pub fn passed(&self, verb: &str) -> u64 {
         self.shared.rules().passed(verb)
     }
 
-    /// How many commands and replies were lost by [`Proxy::lose_replies`] and [`Proxy::lose_commands`].
+    /// Returns how many commands and replies were lost by [`Proxy::lose_replies`] and [`Proxy::lose_commands`].
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.rules().lost()
     }
 
-    /// How many connections there ever were.
+    /// Returns how many connections there have been.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.shared.next.load(Ordering::Relaxed)
@@ -272,7 +272,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Takes connections until it is aborted; they end with it.
+/// Accepts connections until it is aborted; they are closed with it.
 async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     let mut open = JoinSet::new();
     loop {

@@ -1,4 +1,4 @@
-//! HTTP/1.1 spoken by hand: requests that no client library would send, and answers as they stand on the wire.
+//! HTTP/1.1 without a client library: requests that no library would send, and responses as they are on the wire.
 
 use std::io;
 
@@ -18,10 +18,10 @@ pub struct RawConnection {
 }
 
 impl RawConnection {
-    /// Connects.
+    /// Connects to an API.
     ///
     /// # Panics
-    /// If nobody listens.
+    /// If nothing listens.
     pub async fn to(api: &Api) -> Self {
         Self::to_address(api.address()).await
     }
@@ -29,18 +29,17 @@ impl RawConnection {
     /// Connects to a host and a port.
     ///
     /// # Panics
-    /// If nobody listens.
+    /// If nothing listens.
     pub async fn to_address(address: &str) -> Self {
         let stream = TcpStream::connect(address).await.expect("the API listens");
         stream.set_nodelay(true).unwrap();
         Self { stream: BufReader::new(stream) }
     }
 
-    /// Connects with the smallest buffer for answers that the system offers, so that those which are not read stay with
-    /// the API.
+    /// Connects with the smallest receive buffer that the system offers, so that unread responses stay in the API.
     ///
     /// # Panics
-    /// If nobody listens.
+    /// If nothing listens.
     pub async fn with_little_room(api: &Api) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(1024).unwrap();
@@ -51,25 +50,24 @@ impl RawConnection {
     /// Writes bytes as they are.
     ///
     /// # Errors
-    /// If the other side has closed.
+    /// If the peer has closed the connection.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
     }
 
-    /// Writes a request head: its first line and further ones, without the blank line that ends it. `Host` is
-    /// localhost unless it is among them.
+    /// Writes a request head without the final blank line. `Host` is localhost unless it is among the headers.
     ///
     /// # Panics
-    /// If the other side has closed.
+    /// If the peer has closed the connection.
     pub async fn begin(&mut self, line: &str, headers: &[&str]) {
         let named = headers.iter().any(|header| header.starts_with("Host:"));
         let host = if named { "" } else { "Host: localhost\r\n" };
         let mut head = format!("{line} HTTP/1.1\r\n{host}");
         headers.iter().for_each(|header| head.extend([header, "\r\n"]));
-        self.write(head).await.expect("the API takes a head");
+        self.write(head).await.expect("the API reads the head");
     }
 
-    /// Sends a request without a body and reads the answer.
+    /// Sends a request without a body and reads the response.
     pub async fn ask(&mut self, line: &str, headers: &[&str]) -> Answer {
         self.begin(line, headers).await;
         self.write("\r\n").await.unwrap();
@@ -77,10 +75,10 @@ impl RawConnection {
         if bodiless { self.answer_to_head().await } else { self.answer().await }
     }
 
-    /// Sends a body in chunks of that size.
+    /// Sends a body in chunks of this size.
     ///
     /// # Errors
-    /// If the other side has closed before the end.
+    /// If the peer closes the connection before the end.
     pub async fn write_chunks(&mut self, body: &[u8], size: usize) -> io::Result<()> {
         for chunk in body.chunks(size) {
             self.write(format!("{:x}\r\n", chunk.len())).await?;
@@ -90,38 +88,38 @@ impl RawConnection {
         self.write("0\r\n\r\n").await
     }
 
-    /// Says that no more will be sent; answers are still read.
+    /// Closes the sending direction; responses can still be read.
     ///
     /// # Panics
-    /// If the other side has closed.
+    /// If the peer has closed the connection.
     pub async fn end(&mut self) {
-        self.stream.shutdown().await.expect("the API still listens");
+        self.stream.shutdown().await.expect("the API is still connected");
     }
 
-    /// Reads an answer.
+    /// Reads a response.
     pub async fn answer(&mut self) -> Answer {
-        in_time("an answer", self.read(true)).await
+        in_time("a response", self.read(true)).await
     }
 
-    /// Reads an answer to HEAD: its length tells of a body that is not sent.
+    /// Reads a response to HEAD: its length is that of a body that is not sent.
     pub async fn answer_to_head(&mut self) -> Answer {
-        in_time("an answer to HEAD", self.read(false)).await
+        in_time("a response to HEAD", self.read(false)).await
     }
 
-    /// Waits until the other side has closed; returns what it sent until then.
+    /// Waits until the peer closes the connection; returns what it sent until then.
     pub async fn closes(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let closed = async {
-            // A reset is an end as well.
+            // A reset also ends the connection.
             let _ = self.stream.read_to_end(&mut rest).await;
         };
         in_time("the end of a connection", closed).await;
         rest
     }
 
-    /// What comes next; `None` at the end. May be given up and asked again.
+    /// Returns the next bytes, or `None` at the end. Cancel-safe.
     pub async fn more(&mut self) -> Option<Vec<u8>> {
-        // A reset is an end as well.
+        // A reset also ends the connection.
         let bytes = self.stream.fill_buf().await.map(<[u8]>::to_vec).unwrap_or_default();
         self.stream.consume(bytes.len());
         (!bytes.is_empty()).then_some(bytes)
@@ -142,13 +140,13 @@ impl RawConnection {
         let length = headers.get("content-length").map(|value| value.to_str().unwrap());
         let length = length.filter(|_| has_body).map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).await.expect("the body is whole");
+        self.stream.read_exact(&mut body).await.expect("the body is complete");
         Answer { status, headers, body: Bytes::from(body) }
     }
 
     async fn line(&mut self) -> String {
         let mut line = String::new();
-        self.stream.read_line(&mut line).await.expect("an answer has lines");
+        self.stream.read_line(&mut line).await.expect("a response has lines");
         line.truncate(line.trim_end().len());
         line
     }

@@ -1,4 +1,4 @@
-//! A receiver of webhooks, directed by its test: it sees every call, and decides what is answered and when.
+//! A receiver of webhooks, controlled by its test: the test sees every call and decides what to respond and when.
 
 use std::net::SocketAddr;
 
@@ -9,48 +9,48 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::wait::in_time;
 
-/// Where webhooks are sent to.
+/// A server that webhooks are sent to.
 #[derive(Debug)]
 pub struct Receiver {
     listener: TcpListener,
     addr: SocketAddr,
 }
 
-/// One call, waiting for its answer.
+/// One call, waiting for its response.
 #[derive(Debug)]
 pub struct Call {
     /// Method, path and version.
     pub line: String,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: Vec<u8>,
     stream: BufReader<TcpStream>,
 }
 
 impl Receiver {
-    /// Opens it on a free port of this machine.
+    /// Opens a receiver on a free port of this machine.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no free port.
     pub async fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         Self { listener, addr }
     }
 
-    /// Its URL, with that path and query.
+    /// Returns its URL with this path and query.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
     }
 
-    /// The next call.
+    /// Waits for the next call.
     pub async fn called(&self) -> Call {
         in_time("a webhook is delivered", self.accept()).await
     }
 
-    /// Whether nobody has called. Looks once; never waits.
+    /// Whether no call has arrived. Checks once; never waits.
     pub async fn is_quiet(&self) -> bool {
         futures_util::poll!(std::pin::pin!(self.listener.accept())).is_pending()
     }
@@ -60,7 +60,10 @@ impl Receiver {
         let mut stream = BufReader::new(stream);
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            assert!(stream.read_until(b'\n', &mut head).await.unwrap() > 0, "the head breaks off");
+            assert!(
+                stream.read_until(b'\n', &mut head).await.unwrap() > 0,
+                "the connection closed in the head"
+            );
         }
         let head = String::from_utf8(head).unwrap();
         let (line, rest) = head.split_once("\r\n").unwrap();
@@ -77,7 +80,7 @@ impl Receiver {
 }
 
 impl Call {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Panics
     /// If it is not JSON.
@@ -86,17 +89,18 @@ impl Call {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// A header.
+    /// Returns a header.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().unwrap()
     }
 
-    /// Answers with a status; further header lines end in CRLF.
+    /// Responds with a status; further header lines end in CRLF.
     pub async fn answer(mut self, status: u16, headers: &str) {
-        let answer = format!("HTTP/1.1 {status} Whatever\r\n{headers}content-length: 2\r\n\r\nok");
-        // Whoever called may be gone; that is for the test to see.
-        let _ = self.stream.write_all(answer.as_bytes()).await;
+        let response =
+            format!("HTTP/1.1 {status} Whatever\r\n{headers}content-length: 2\r\n\r\nok");
+        // The caller may have disconnected; that is for the test to check.
+        let _ = self.stream.write_all(response.as_bytes()).await;
     }
 
     /// Checks the signature as receivers do, with the library of Standard Webhooks.

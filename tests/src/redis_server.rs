@@ -13,32 +13,32 @@ use tempfile::TempDir;
 use crate::port::Port;
 use crate::wait::TIME_LIMIT;
 
-/// A Redis that dies with this value, and its data with it.
+/// A Redis that is killed when this value is dropped; its data is deleted.
 #[derive(Debug)]
 pub struct RedisServer {
     directory: TempDir,
-    /// Ours even while it is down.
+    /// Reserved even while Redis is down.
     port: Port,
-    /// The program and what comes before the usual arguments.
+    /// The program and the arguments before the usual ones.
     command: Vec<String>,
     arguments: Vec<String>,
     process: Option<Child>,
 }
 
 impl RedisServer {
-    /// One that keeps its data in memory only.
+    /// Starts one that keeps its data in memory only.
     #[must_use]
     pub fn start() -> Self {
         Self::with(&["--appendonly", "no"])
     }
 
-    /// One that has every write on disk before it answers.
+    /// Starts one that has every write on disk before it replies.
     #[must_use]
     pub fn durable() -> Self {
         Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
-    /// One with further arguments.
+    /// Starts one with further arguments.
     ///
     /// # Panics
     /// If it cannot be started.
@@ -47,7 +47,7 @@ impl RedisServer {
         Self::by(&["redis-server"], arguments)
     }
 
-    /// One with further arguments, started by another command that becomes it: `env`, say, or a shell.
+    /// Starts one with further arguments, through another command that executes it: `env`, say, or a shell.
     ///
     /// # Panics
     /// If it cannot be started.
@@ -86,44 +86,44 @@ impl RedisServer {
         true
     }
 
-    /// Where it listens, as `CRUNCH_REDIS_URL` takes it.
+    /// Returns its address in the form of `CRUNCH_REDIS_URL`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}/", self.port.addr())
     }
 
-    /// Its port.
+    /// Returns its port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port.addr().port()
     }
 
-    /// Its process id.
+    /// Returns its process id.
     ///
     /// # Panics
-    /// If it does not run.
+    /// If it is not running.
     #[must_use]
     pub fn pid(&self) -> Pid {
-        let process = self.process.as_ref().expect("redis-server runs");
+        let process = self.process.as_ref().expect("redis-server is running");
         Pid::from_raw(process.id().cast_signed()).expect("a process id is not zero")
     }
 
-    /// Where its files are.
+    /// Returns the directory of its files.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// A client of one's own, to look behind the wall.
+    /// Creates a separate client, to inspect Redis directly.
     #[must_use]
     pub fn client(&self) -> redis::Client {
         redis::Client::open(self.url()).unwrap()
     }
 
-    /// A connection of one's own that waits as long as any test does.
+    /// Opens a separate connection whose time limit is that of the tests.
     ///
     /// # Panics
-    /// If it cannot be had.
+    /// If it cannot be opened.
     pub async fn connect(&self) -> redis::aio::MultiplexedConnection {
         let config = redis::AsyncConnectionConfig::new()
             .set_connection_timeout(Some(TIME_LIMIT))
@@ -131,7 +131,7 @@ impl RedisServer {
         self.client().get_multiplexed_async_connection_with_config(&config).await.unwrap()
     }
 
-    /// A broker on it, in a key space of its own.
+    /// Creates a broker on it, with its own key prefix.
     #[must_use]
     pub fn broker(&self, prefix: &str, library: Library) -> Broker {
         let config = BrokerConfig {
@@ -142,17 +142,17 @@ impl RedisServer {
         Broker::with_library(&config, library).unwrap()
     }
 
-    /// Asks it to stop and waits until it has; what it keeps on disk stays.
+    /// Sends TERM and waits until it has exited; its data on disk stays.
     pub fn stop(&mut self) {
         self.end(Signal::TERM);
     }
 
-    /// Kills it.
+    /// Kills Redis.
     pub fn kill(&mut self) {
         self.end(Signal::KILL);
     }
 
-    /// Starts it again on its port, with what it kept on disk.
+    /// Restarts it on its port, with its data on disk.
     ///
     /// # Panics
     /// If it does not start.
@@ -161,12 +161,12 @@ impl RedisServer {
         assert!(self.launch(), "redis-server did not start again");
     }
 
-    /// Lets it hang, connections open, until [`RedisServer::thaw`].
+    /// Stops it with its connections open, until [`RedisServer::thaw`].
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets a frozen one go on.
+    /// Continues a frozen one.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -179,7 +179,7 @@ impl RedisServer {
 
     fn end(&mut self, signal: Signal) {
         self.signal(signal);
-        // A frozen one cannot die of TERM.
+        // A frozen one does not handle TERM.
         self.signal(Signal::CONT);
         if let Some(mut process) = self.process.take() {
             let _ = process.wait();

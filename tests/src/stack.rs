@@ -1,4 +1,4 @@
-//! Redis, APIs and workers of one test.
+//! The Redis, APIs and workers of one test.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use tokio::process::Command;
 use crate::wait::eventually;
 use crate::{Api, Entry, Ledger, Process, Proxy, RedisServer, tasks};
 
-/// Names the Redis of a process.
+/// The variable with the Redis URL of a process.
 const REDIS_VARIABLE: &str = "CRUNCH_REDIS_URL";
 
 /// A worker process.
 pub type Worker = Process;
 
-/// Everything that runs for one test; dies with this value.
+/// Everything that runs for one test; stopped when this value is dropped.
 #[derive(Debug)]
 pub struct Stack {
     /// Started first; stopped last.
@@ -26,10 +26,10 @@ pub struct Stack {
     started: u32,
 }
 
-/// A binary built beside the test.
+/// Returns the path of a binary that was built with the test.
 ///
 /// # Panics
-/// If it is not there.
+/// If it does not exist.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -38,28 +38,28 @@ pub fn binary(name: &str) -> PathBuf {
 }
 
 impl Stack {
-    /// A Redis that keeps nothing on disk, and nobody else yet.
+    /// Starts a Redis that keeps nothing on disk, and no other process.
     #[must_use]
     pub fn start() -> Self {
         Self::on(RedisServer::start())
     }
 
-    /// On the given Redis.
+    /// Creates a stack on the given Redis.
     ///
     /// # Panics
-    /// If there is no room for a directory.
+    /// If no directory can be created.
     #[must_use]
     pub fn on(redis: RedisServer) -> Self {
         Self { redis, directory: tempfile::tempdir().unwrap(), started: 0 }
     }
 
-    /// Where logs and the ledger are.
+    /// Returns the directory of the logs and the ledger.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// One API with one worker of as many slots: what most tests need.
+    /// Starts one API and one worker with this many slots: what most tests need.
     pub async fn simple(slots: usize) -> (Self, Api, Worker) {
         let mut stack = Self::start();
         let api = stack.api().await;
@@ -72,7 +72,7 @@ impl Stack {
         self.api_with(&[]).await
     }
 
-    /// As [`Stack::api`], with further environment.
+    /// Like [`Stack::api`], with further environment.
     pub async fn api_with(&mut self, environment: &[(&str, &str)]) -> Api {
         let mut command = self.command("test-api");
         command.env("CRUNCH_API_ADDR", "127.0.0.1:0").env("CRUNCH_API_DRAIN_MS", "0");
@@ -80,12 +80,12 @@ impl Stack {
         Api::new(self.spawn(command, "api")).await
     }
 
-    /// Starts a worker and waits until it serves, as `api` sees it.
+    /// Starts a worker and waits until `api` sees it and its tasks.
     pub async fn worker(&mut self, api: &Api, slots: usize) -> Worker {
         self.worker_with(api, slots, &[]).await
     }
 
-    /// As [`Stack::worker`], with further environment.
+    /// Like [`Stack::worker`], with further environment.
     pub async fn worker_with(
         &mut self,
         api: &Api,
@@ -97,18 +97,18 @@ impl Stack {
         worker
     }
 
-    /// A line of its own between Redis and one client.
+    /// Starts a proxy between Redis and one client.
     #[must_use]
     pub fn proxy(&self) -> Proxy {
         Proxy::to(self.redis.port())
     }
 
-    /// As [`Stack::api_with`], reaching Redis through a proxy.
+    /// Like [`Stack::api_with`], connected to Redis through a proxy.
     pub async fn api_via(&mut self, proxy: &Proxy) -> Api {
         self.api_with(&[(REDIS_VARIABLE, &proxy.url())]).await
     }
 
-    /// As [`Stack::worker_with`], reaching Redis through a proxy.
+    /// Like [`Stack::worker_with`], connected to Redis through a proxy.
     pub async fn worker_via(
         &mut self,
         proxy: &Proxy,
@@ -130,7 +130,7 @@ impl Stack {
 
     /// Waits until an API sees this worker.
     pub async fn knows_worker(api: &Api, worker: &Worker) {
-        eventually("the worker is there", async || {
+        eventually("the API lists the worker", async || {
             let workers = api.get("/workers").await.json();
             let here = |item: &Value| item["pid"] == worker.pid();
             workers["items"].as_array()?.iter().any(here).then_some(())
@@ -146,7 +146,7 @@ impl Stack {
         .await;
     }
 
-    /// Starts a worker and waits for nothing.
+    /// Starts a worker without waiting for it.
     pub fn worker_process(&mut self, slots: usize, environment: &[(&str, &str)]) -> Worker {
         let mut command = self.command("test-worker");
         command.env("CRUNCH_WORKER_CONCURRENCY", slots.to_string());
@@ -155,10 +155,10 @@ impl Stack {
         self.spawn(command, "worker")
     }
 
-    /// Starts a supervisor with so many workers of one slot, and waits until an API sees them. Its leases are far longer than
-    /// a test: what a dead worker held comes back by its supervisor or not at all.
+    /// Starts a supervisor with this many workers of one slot each, and waits until an API sees them. Its leases are
+    /// far longer than a test: only the supervisor can reclaim the jobs of a dead worker.
     ///
-    /// Such a test ends it by itself: workers of a killed supervisor go on for as long as their grace.
+    /// The test must terminate the supervisor: workers of a killed supervisor keep running for their grace period.
     pub async fn supervisor(
         &mut self,
         api: &Api,
@@ -166,15 +166,16 @@ impl Stack {
         environment: &[(&str, &str)],
     ) -> Process {
         let count = workers.to_string();
-        let mut all = vec![("CRUNCH_WORKER_SUPERVISE", &*count), ("CRUNCH_LEASE_MS", "600000")];
-        all.extend(environment);
-        let supervisor = self.worker_process(1, &all);
+        let mut variables =
+            vec![("CRUNCH_WORKER_SUPERVISE", &*count), ("CRUNCH_LEASE_MS", "600000")];
+        variables.extend(environment);
+        let supervisor = self.worker_process(1, &variables);
         Self::knows(api, "echo").await;
         Self::has_workers(api, workers).await;
         supervisor
     }
 
-    /// Waits until an API sees exactly so many workers; returns their process ids.
+    /// Waits until an API sees exactly this many workers; returns their process ids.
     pub async fn has_workers(api: &Api, count: usize) -> Vec<u32> {
         eventually(&format!("there are {count} workers"), async || {
             let workers = api.get("/workers").await.json();
@@ -185,7 +186,7 @@ impl Stack {
         .await
     }
 
-    /// A command of ours in a clean environment that knows where Redis is.
+    /// Returns a command for one of our binaries in a clean environment, with the URL of Redis.
     pub fn command(&self, name: &str) -> Command {
         let mut command = command_on(name, &self.redis.url());
         command.env("CRUNCH_LOG", "debug,actix_server=warn,mio=info");
@@ -198,17 +199,17 @@ impl Stack {
         Process::spawn(command, &format!("{name}-{}", self.started), self.directory.path())
     }
 
-    /// Audits everything that is in Redis; so any test may end, whatever it did.
+    /// Audits everything in Redis; any test can end with this, whatever it did.
     ///
     /// # Panics
-    /// If anything is not where it should be, or Redis is away.
+    /// If the audit has findings, or Redis is unavailable.
     pub async fn audits_clean(&self) {
         let broker = self.redis.broker("crunch", Library::shipped());
         let audit = broker.audit(|_| ()).await.unwrap();
         assert!(audit.is_clean(), "{:#?}", audit.findings);
     }
 
-    /// What ran, by the handlers' own account.
+    /// Returns the runs that the handlers recorded.
     #[must_use]
     pub fn ledger(&self) -> Vec<Entry> {
         Ledger::read(&self.ledger_path())
@@ -219,7 +220,7 @@ impl Stack {
     }
 }
 
-/// A command of ours in a clean environment that uses that Redis.
+/// Returns a command for one of our binaries in a clean environment that uses this Redis.
 pub(crate) fn command_on(name: &str, redis_url: &str) -> Command {
     let mut command = Command::new(binary(name));
     command.env_clear().env(REDIS_VARIABLE, redis_url).env("RUST_BACKTRACE", "0");

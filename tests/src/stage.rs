@@ -1,6 +1,7 @@
-//! Directing handlers from a test: a job of the task `act` calls the stage, and does what it is told there.
+//! Controls handlers from a test: a job of the task `act` connects to the stage and executes the instructions it gets
+//! there.
 //!
-//! So a test knows that a handler runs (it called), decides when and how it ends, and sees when it is asked to stop.
+//! So a test knows that a handler runs (it connected), decides when and how it ends, and sees when it is asked to stop.
 
 use std::net::SocketAddr;
 
@@ -11,19 +12,19 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::wait::in_time;
 
-/// Where the actors call.
+/// A listener that the actors connect to.
 #[derive(Debug)]
 pub struct Stage {
     listener: TcpListener,
     addr: SocketAddr,
 }
 
-/// One run of a job, waiting to be told what to do.
+/// One run of a job, waiting for instructions.
 #[derive(Debug)]
 pub struct Actor {
-    /// The job.
+    /// The job's id.
     pub id: String,
-    /// The claim.
+    /// The epoch of the claim.
     pub epoch: u64,
     /// Which charged attempt it is.
     pub attempt: u64,
@@ -34,7 +35,7 @@ pub struct Actor {
 }
 
 impl Stage {
-    /// Opens it.
+    /// Opens a stage.
     ///
     /// # Panics
     /// If there is no free port.
@@ -44,34 +45,34 @@ impl Stage {
         Self { listener, addr }
     }
 
-    /// Payload of a job that acts here.
+    /// Returns the payload of a job that connects here.
     #[must_use]
     pub fn payload(&self) -> Value {
         json!({ "stage": self.addr })
     }
 
-    /// The next run that starts.
+    /// Waits for the next run to start.
     pub async fn enters(&self) -> Actor {
-        in_time("a handler enters the stage", self.accept()).await
+        in_time("a handler connects to the stage", self.accept()).await
     }
 
-    /// Whether nobody has entered. Looks once; never waits.
+    /// Whether no handler has connected. Checks once; never waits.
     pub async fn is_empty(&self) -> bool {
         futures_util::poll!(std::pin::pin!(self.listener.accept())).is_pending()
     }
 
     async fn accept(&self) -> Actor {
         let (stream, _) = self.listener.accept().await.unwrap();
-        Actor::greet(stream).await
+        Actor::handshake(stream).await
     }
 }
 
 impl Actor {
-    async fn greet(stream: TcpStream) -> Self {
+    async fn handshake(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         let (reader, writer) = stream.into_split();
         let mut lines = BufReader::new(reader).lines();
-        let hello = lines.next_line().await.unwrap().expect("an actor introduces itself");
+        let hello = lines.next_line().await.unwrap().expect("an actor sends a hello");
         let hello: Value = serde_json::from_str(&hello).unwrap();
         Self {
             id: hello["id"].as_str().unwrap().to_owned(),
@@ -83,37 +84,37 @@ impl Actor {
         }
     }
 
-    /// Gives an instruction of `tasks::Act`.
+    /// Sends an instruction of `tasks::Act`.
     ///
     /// # Panics
-    /// If the handler is gone.
+    /// If the handler has disconnected.
     pub async fn told(&mut self, act: &Value) {
         let line = format!("{act}\n");
-        self.writer.write_all(line.as_bytes()).await.expect("the handler listens");
+        self.writer.write_all(line.as_bytes()).await.expect("the handler is connected");
     }
 
-    /// Lets it return this result.
+    /// Makes the handler return this result.
     pub async fn returns(mut self, result: &Value) {
         self.told(&json!({ "return": result })).await;
     }
 
-    /// Lets it fail so that it may be tried again.
+    /// Makes the handler fail with a retryable error.
     pub async fn fails(mut self, message: &str) {
         self.told(&json!({ "fail": message })).await;
     }
 
-    /// Waits until it says that it was asked to stop.
+    /// Waits until the handler reports that it was asked to stop.
     ///
     /// # Panics
-    /// If it says something else.
+    /// If it reports something else.
     pub async fn is_asked_to_stop(&mut self) {
         let line = in_time("a handler is asked to stop", self.lines.next_line()).await;
         assert_eq!(line.unwrap().as_deref(), Some("stop"));
     }
 
-    /// Waits until it is gone: returned, aborted, or its process killed.
+    /// Waits until the handler has ended: returned, aborted, or its process killed.
     pub async fn is_gone(&mut self) {
-        let gone = async { while matches!(self.lines.next_line().await, Ok(Some(_))) {} };
-        in_time("a handler is gone", gone).await;
+        let disconnected = async { while matches!(self.lines.next_line().await, Ok(Some(_))) {} };
+        in_time("a handler has ended", disconnected).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The tasks that workers of tests have beside the shipped ones.
+//! The tasks that test workers have in addition to the shipped ones.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -13,15 +13,15 @@ use tokio::net::TcpStream;
 
 use crate::{Ledger, Moment};
 
-/// Names the ledger's file.
+/// The variable with the path of the ledger.
 pub const LEDGER_VARIABLE: &str = "CRUNCH_TEST_LEDGER";
-/// If it is set, this worker has no `chaos.rare`.
+/// If this variable is set, the worker has no `chaos.rare`.
 pub const LACKS_VARIABLE: &str = "CRUNCH_TEST_LACKS_RARE";
 
-/// All of them, but for one that a test may leave out.
+/// Returns all test tasks, except one that a test may leave out.
 #[must_use]
 pub fn all() -> Vec<Task> {
-    // Before a test takes away the descriptors it needs; a worker without one has no use for it.
+    // Opened before a test takes away the descriptors; a worker without a ledger ignores the error.
     let _ = ledger();
     let rare = std::env::var_os(LACKS_VARIABLE).is_none().then(crate::chaos::rare_task);
     let tasks = vec![
@@ -35,26 +35,26 @@ pub fn all() -> Vec<Task> {
         }),
         Task::blocking("die", die),
         Task::new("hog", hog),
-        Task::raw("utter", utter),
+        Task::raw("utter", return_bytes),
     ];
     tasks.into_iter().chain(rare).collect()
 }
 
-/// Payload of `act`: where to call.
+/// Payload of `act`: the address of the stage.
 #[derive(Debug, Deserialize)]
 struct Script {
     stage: String,
 }
 
-/// What a handler is told on stage. The first three end it.
+/// An instruction from the stage. The first four end the handler.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Act {
     /// Returns this result.
     Return(Value),
-    /// Fails; may be tried again.
+    /// Fails with a retryable error.
     Fail(String),
-    /// Fails for good.
+    /// Fails permanently.
     FailForGood(String),
     /// Panics.
     Panic(String),
@@ -62,11 +62,11 @@ enum Act {
     Progress(f64, String),
     /// Writes a line to the job's log.
     Log(String),
-    /// Ignores from now on that it is asked to stop.
+    /// Ignores all later requests to stop.
     Ignore,
 }
 
-/// Calls the stage and does what it is told, until it is told to end or asked to stop.
+/// Connects to the stage and executes instructions until one of them ends it or it is asked to stop.
 async fn act(job: JobContext, script: Script) -> Result<Value, TaskError> {
     let stream = TcpStream::connect(&script.stage).await?;
     stream.set_nodelay(true)?;
@@ -76,11 +76,11 @@ async fn act(job: JobContext, script: Script) -> Result<Value, TaskError> {
     });
     writer.write_all(format!("{hello}\n").as_bytes()).await?;
     let mut lines = BufReader::new(reader).lines();
-    let mut obedient = true;
+    let mut may_stop = true;
     loop {
         let line = tokio::select! {
             line = lines.next_line() => line?,
-            () = job.cancellation().cancelled(), if obedient => {
+            () = job.cancellation().cancelled(), if may_stop => {
                 writer.write_all(b"stop\n").await?;
                 return Err(TaskError::retryable("asked to stop"));
             }
@@ -93,7 +93,7 @@ async fn act(job: JobContext, script: Script) -> Result<Value, TaskError> {
             Act::Panic(message) => panic!("{message}"),
             Act::Progress(fraction, message) => job.progress(fraction, message),
             Act::Log(text) => job.log(text),
-            Act::Ignore => obedient = false,
+            Act::Ignore => may_stop = false,
         }
     }
 }
@@ -106,7 +106,7 @@ struct Square {
     busy_ms: u64,
 }
 
-/// Squares a number after a while, and notes its start and end in the ledger.
+/// Squares a number after a while, and records its start and end in the ledger.
 async fn square(job: JobContext, input: Square) -> Result<Value, TaskError> {
     let ledger = ledger()?;
     ledger.note(Moment::Start, &job)?;
@@ -117,7 +117,10 @@ async fn square(job: JobContext, input: Square) -> Result<Value, TaskError> {
     Ok(json!({ "square": input.n * input.n }))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test tells its workers where the ledger is")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test passes the path of the ledger to its workers"
+)]
 pub(crate) fn ledger() -> Result<&'static Ledger, TaskError> {
     static LEDGER: OnceLock<Result<Ledger, String>> = OnceLock::new();
     let open = || {
@@ -133,13 +136,13 @@ struct Hog {
     for_ms: u64,
 }
 
-/// Does what no handler should: blocks a thread of the async runtime.
+/// Does what no handler should do: blocks a thread of the async runtime.
 async fn hog(_job: JobContext, input: Hog) -> Result<Value, TaskError> {
     std::thread::sleep(Duration::from_millis(input.for_ms));
     Ok(json!({ "pid": std::process::id() }))
 }
 
-/// How the task `die` takes its worker with it.
+/// How the task `die` kills its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Poison {
@@ -153,15 +156,15 @@ pub enum Poison {
     OutOfMemory,
 }
 
-/// Takes the worker's process down.
+/// Kills the worker's process.
 fn die(_job: JobContext, by: Poison) -> Result<Value, TaskError> {
     match by {
         Poison::Abort => std::process::abort(),
         Poison::Segfault => {
-            let myself = rustix::process::getpid();
-            // The first one only takes away the handler that looks for stack overflows.
+            let own_pid = rustix::process::getpid();
+            // The first signal only removes the handler that detects stack overflows.
             loop {
-                rustix::process::kill_process(myself, rustix::process::Signal::SEGV)?;
+                rustix::process::kill_process(own_pid, rustix::process::Signal::SEGV)?;
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
@@ -172,26 +175,26 @@ fn die(_job: JobContext, by: Poison) -> Result<Value, TaskError> {
             drop(std::hint::black_box(vec![1_u8; 1 << 30]));
         }
     }
-    Err(TaskError::permanent("it still lives"))
+    Err(TaskError::permanent("the worker is still alive"))
 }
 
-#[expect(unconditional_recursion, reason = "to fill the stack is its purpose")]
+#[expect(unconditional_recursion, reason = "its purpose is to fill the stack")]
 fn fill_stack(depth: u64) -> u64 {
     let frame = std::hint::black_box([depth; 64]);
     fill_stack(frame[0] + 1) + frame[1]
 }
 
-/// Payload of `utter`: bytes that JSON could not carry, spelled as text.
+/// Payload of `utter`: bytes that JSON cannot contain, encoded as text.
 #[derive(Debug, Deserialize)]
-struct Utterance {
+struct RawResult {
     /// In hexadecimal digits, two a byte.
     hex: String,
     times: usize,
 }
 
-/// Returns bytes that need not be a result of any sense.
-async fn utter(_job: JobContext, input: Payload) -> Result<Payload, TaskError> {
-    let input: Utterance = serde_json::from_slice(&input.bytes)?;
+/// Returns bytes that need not be a valid result.
+async fn return_bytes(_job: JobContext, input: Payload) -> Result<Payload, TaskError> {
+    let input: RawResult = serde_json::from_slice(&input.bytes)?;
     let digits = input.hex.as_bytes().chunks(2);
     let byte = |pair: &[u8]| u8::from_str_radix(&String::from_utf8_lossy(pair), 16);
     let bytes = digits.map(byte).collect::<Result<Vec<_>, _>>();

@@ -1,37 +1,37 @@
-//! Waiting for events, with a deadline.
+//! Waits for events, with a deadline.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-/// No event of a test takes this long, not even on a machine that does other things: whoever waits longer has failed.
+/// No event of a test takes this long, not even on a busy machine: a test that waits longer has failed.
 pub const TIME_LIMIT: Duration = Duration::from_secs(30);
-/// How often a state that cannot announce itself is looked at.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often a state without notifications is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Looks until `look` finds what it looks for.
+/// Polls `check` until it returns a value.
 ///
 /// # Panics
-/// If it is not found in time; the message tells what was looked for.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+/// If it does not return one in time; the message contains `what`.
+pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + TIME_LIMIT;
     loop {
-        if let Some(found) = look().await {
+        if let Some(found) = check().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        sleep(LOOK).await;
+        assert!(Instant::now() < deadline, "timed out waiting for: {what}");
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Waits for a future that ends by itself.
+/// Waits for a future.
 ///
 /// # Panics
-/// If it does not end in time.
+/// If it does not complete in time; the message contains `what`.
 pub async fn in_time<T: Debug>(what: &str, future: impl Future<Output = T>) -> T {
     match timeout(TIME_LIMIT, future).await {
         Ok(value) => value,
-        Err(_) => panic!("waited in vain: {what}"),
+        Err(_) => panic!("timed out waiting for: {what}"),
     }
 }

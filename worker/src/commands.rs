@@ -1,7 +1,7 @@
-//! Reads `tasks.toml`: commands, in any language, declared as tasks. `docs/commands.md` describes the file.
+//! Reads `tasks.toml`, which declares commands, in any language, as tasks. `docs/commands.md` describes the file.
 //!
-//! Everything that is wrong with a file is reported in one go, each with its line, before the worker takes a single job.
-//! Never runs anything: that is `process.rs`.
+//! Reports all problems of a file at once, each with its line, before the worker claims a job. Never runs a command:
+//! `process.rs` does.
 
 mod declaration;
 mod duration;
@@ -25,17 +25,17 @@ use problem::{Page, Problem};
 use setting::Setting;
 use table::Table;
 
-/// What a file declares.
+/// The contents of a `tasks.toml`.
 #[derive(Debug)]
 pub(crate) struct Commands {
-    /// Whether the tasks that ship with the stock worker are wanted too.
+    /// Whether the tasks that ship with the stock worker are requested too.
     pub(crate) builtin: bool,
     path: PathBuf,
     tasks: Vec<Declared>,
     problems: Vec<Problem>,
 }
 
-/// A task, and the line that names it.
+/// A task and the line that names it.
 #[derive(Debug)]
 struct Declared {
     line: usize,
@@ -43,39 +43,39 @@ struct Declared {
     task: Option<Task>,
 }
 
-/// Why a file of tasks cannot be used.
+/// The reason why a file of tasks cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidCommands {
-    /// There is no such file, or it may not be read.
+    /// The file does not exist or cannot be read.
     #[error("CRUNCH_TASKS={}: cannot be read: {source}", path.display())]
     Unreadable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
-    /// What is in it cannot be used.
-    #[error("{}", each_on_its_line(path, problems))]
+    /// The contents of the file cannot be used.
+    #[error("{}", one_per_line(path, problems))]
     Wrong {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Each problem with the number of its line, in the order of lines.
+        /// The problems, each with its line number, in the order of lines.
         problems: Vec<(usize, String)>,
     },
 }
 
-/// `tasks.toml:14: task "word.count" is declared twice …`
-fn each_on_its_line(path: &Path, problems: &[(usize, String)]) -> String {
+/// Formats one problem per line, such as `tasks.toml:14: task "word.count" is declared twice …`.
+fn one_per_line(path: &Path, problems: &[(usize, String)]) -> String {
     let lines = problems.iter().map(|(line, what)| format!("{}:{line}: {what}", path.display()));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 impl Commands {
-    /// Reads a file. What is wrong in it tells [`Commands::join`], together with what is wrong beside other tasks.
+    /// Reads a file. [`Commands::join`] returns its problems, together with names that other tasks already use.
     ///
     /// # Errors
-    /// If there is nothing to read.
+    /// If the file cannot be read.
     pub(crate) fn read(path: &Path, max_result: usize) -> Result<Self, InvalidCommands> {
         let unreadable = |source| InvalidCommands::Unreadable { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
@@ -93,7 +93,7 @@ impl Commands {
         let page = Page::new(text);
         let (document, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
-            // What could be read of a broken file says nothing sure.
+            // The parsed part of a malformed file is not reliable.
             self.problems = errors.iter().map(|error| page.not_toml(error)).collect();
             return;
         }
@@ -112,14 +112,14 @@ impl Commands {
         self.problems = mistakes.into_iter().map(|mistake| page.problem(mistake)).collect();
     }
 
-    /// Adds the commands to the tasks that are there.
+    /// Adds the commands to the registered tasks.
     ///
     /// # Errors
-    /// Everything that is wrong with the file, names that are taken included.
+    /// All problems of the file, including names that are already used.
     pub(crate) fn join(mut self, registry: &mut Registry) -> Result<(), InvalidCommands> {
         let mut lines: HashMap<TaskName, usize> = HashMap::new();
         for Declared { line, name, task } in self.tasks {
-            if let Some(first) = first_place(&name, &lines, registry) {
+            if let Some(first) = first_declaration(&name, &lines, registry) {
                 let what = format!(
                     "task {:?} is declared twice ({first}); names must be unique in one worker",
                     name.as_str()
@@ -128,7 +128,7 @@ impl Commands {
                 continue;
             }
             lines.insert(name, line);
-            // The name is free, as was just seen.
+            // The name is unused, as checked above.
             let _added = task.map(|task| registry.add(task));
         }
         if self.problems.is_empty() {
@@ -140,8 +140,8 @@ impl Commands {
     }
 }
 
-/// Where a name stands already, in this file or in the worker's code.
-fn first_place(
+/// Returns where a name is already declared: in this file or in the worker's code.
+fn first_declaration(
     name: &TaskName,
     lines: &HashMap<TaskName, usize>,
     registry: &Registry,
@@ -151,7 +151,7 @@ fn first_place(
     }
     let is_builtin = tasks::builtin().iter().any(|task| task.descriptor.name == *name);
     registry.find(name).map(|_| match is_builtin {
-        true => "it comes with the worker, unless the file says builtin = false".to_owned(),
+        true => "it ships with the worker, unless the file sets builtin = false".to_owned(),
         false => "first in the worker's own code".to_owned(),
     })
 }

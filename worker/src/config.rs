@@ -1,4 +1,4 @@
-//! What a worker can be told, by command line or environment.
+//! The worker's configuration, from command line and environment.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -11,15 +11,15 @@ use crunch_common::config::{comma_separated, milliseconds, socket_address, whole
 use crunch_common::queue::QueueName;
 use crunch_common::telemetry::LogConfig;
 
-/// Takes jobs from Redis and runs them.
+/// Claims jobs from Redis and runs them.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "crunch-worker", version)]
 pub struct WorkerConfig {
-    /// Where the jobs are.
+    /// The Redis that stores the jobs.
     #[command(flatten)]
     pub broker: BrokerConfig,
 
-    /// What is logged.
+    /// The log settings.
     #[command(flatten)]
     pub log: LogConfig,
 
@@ -28,19 +28,19 @@ pub struct WorkerConfig {
         value_parser = whole_number::<u16>(1..=1024))]
     pub concurrency: Option<u16>,
 
-    /// Queues to take jobs from, separated by commas, in order of preference. Default: the queues
+    /// Queues to claim jobs from, separated by commas, in order of preference. Default: the queues
     /// of this worker's tasks, in turn.
     #[arg(long, env = "CRUNCH_WORKER_QUEUES", value_name = "NAMES", value_parser = queue_names)]
     pub queues: Option<Queues>,
 
-    /// How long running jobs may take to end after SIGTERM before they are given back, in
+    /// How long running jobs may take to finish after SIGTERM before they are released, in
     /// milliseconds, 0 to 86 400 000.
     #[arg(long = "grace-ms", env = "CRUNCH_WORKER_GRACE_MS", value_name = "MS",
         default_value = "25000", value_parser = milliseconds(0..=86_400_000))]
     pub grace: Duration,
 
-    /// How long a job is held without a heartbeat, in milliseconds, 1000 to 3 600 000. Beats come
-    /// every quarter of it.
+    /// How long a lease lasts without a heartbeat, in milliseconds, 1000 to 3 600 000. A heartbeat is sent every
+    /// quarter of it.
     #[arg(long = "lease-ms", env = "CRUNCH_LEASE_MS", value_name = "MS",
         default_value = "10000", value_parser = milliseconds(1000..=3_600_000))]
     pub lease: Duration,
@@ -50,8 +50,8 @@ pub struct WorkerConfig {
         default_value = "1048576", value_parser = whole_number::<usize>(1..=67_108_864))]
     pub max_result: usize,
 
-    /// Runs so many workers as processes of their own, 1 to 64, under a supervisor that takes back at
-    /// once what a dead one held, and starts another.
+    /// Runs this many workers as separate processes, 1 to 64, under a supervisor that immediately reclaims the jobs of
+    /// a dead one and starts another.
     #[arg(long, env = "CRUNCH_WORKER_SUPERVISE", value_name = "N",
         value_parser = whole_number::<u16>(1..=64))]
     pub supervise: Option<u16>,
@@ -64,17 +64,17 @@ pub struct WorkerConfig {
     #[arg(long, env = "CRUNCH_TASKS", value_name = "PATH")]
     pub tasks: Option<PathBuf>,
 
-    /// What to do instead of working.
+    /// The command to run instead of the worker.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What to do instead of working.
+/// A command that runs instead of the worker.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Asks the health port of a running worker whether it is ready; exits with 0 if it is, with 1 if not.
     Health {
-        /// Where it listens. Default: CRUNCH_WORKER_ADDR.
+        /// Address of the health port. Default: CRUNCH_WORKER_ADDR.
         #[arg(long = "at", value_name = "ADDR", value_parser = socket_address)]
         at: Option<SocketAddr>,
     },
@@ -95,7 +95,7 @@ fn queue_names(text: &str) -> Result<Queues, String> {
 }
 
 impl WorkerConfig {
-    /// How many jobs run at once.
+    /// Returns how many jobs run at once.
     #[must_use]
     pub fn slots(&self) -> usize {
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,9 +1,9 @@
-//! What takes work and brings back what ended: for each partition a listener, a processor and its secondary.
+//! Starts what claims jobs and settles attempts: for each partition a listener, a processor and its secondary.
 //!
-//! Processors share a thread with a runtime of its own. An exchange with Redis goes through several tasks, and waking
-//! another thread for each of them would take longer than the exchange; and handlers that hog the runtime they run on keep
-//! nobody else's results from Redis. Listeners live where handlers do: a worker whose handlers hog their runtime does not
-//! look for more work, and its health shows it.
+//! Processors share a thread with its own runtime. An exchange with Redis passes through several tasks, and waking
+//! another thread for each of them would take longer than the exchange; and handlers that hog their runtime do not keep
+//! the results of other jobs from Redis. Listeners run on the runtime of the handlers: a worker whose handlers hog
+//! their runtime does not request more work, and its health shows it.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 use crate::config::WorkerConfig;
 use crate::executor::Executor;
 use crate::health::Health;
-use crate::service::{Listener, Look, Processor, Rotation};
+use crate::service::{Listener, Processor, Rotation, WorkRequest};
 use crate::slots::Slots;
 
-/// A processor, and what is asked of it.
-type Asked = (Processor, mpsc::Receiver<Look>);
+/// A processor and the channel of its requests.
+type ProcessorWithRequests = (Processor, mpsc::Receiver<WorkRequest>);
 
-/// What they need.
+/// The dependencies of listeners and processors.
 pub(crate) struct Consumers<'a> {
     pub(crate) config: &'a WorkerConfig,
     pub(crate) broker: &'a Broker,
@@ -36,12 +36,12 @@ pub(crate) struct Consumers<'a> {
 }
 
 impl Consumers<'_> {
-    /// Starts the thread of the processors. It ends when everything that was claimed is settled after `draining` fired, or
-    /// when `give_up` fires. Listeners and handlers run on the runtime of the caller; listeners are added to `helpers` and end
-    /// with `draining`.
+    /// Starts the thread of the processors. The thread ends when everything that was claimed is settled after
+    /// `draining` fired, or when `give_up` fires. Listeners and handlers run on the runtime of the caller; listeners
+    /// are added to `helpers` and end with `draining`.
     ///
     /// # Errors
-    /// If the machine refuses another runtime.
+    /// If the system refuses another runtime.
     pub(crate) fn start(
         self,
         helpers: &mut JoinSet<()>,
@@ -57,9 +57,9 @@ impl Consumers<'_> {
         let mut processors = Vec::new();
         for (listener, both) in consumers {
             helpers.spawn(listener.run(draining.clone()));
-            for (processor, looks) in both {
+            for (processor, requests) in both {
                 let (draining, give_up) = (draining.clone(), give_up.clone());
-                processors.push(processor.run(looks, handlers.clone(), draining, give_up));
+                processors.push(processor.run(requests, handlers.clone(), draining, give_up));
             }
         }
         Ok(tokio::task::spawn_blocking(move || {
@@ -67,10 +67,14 @@ impl Consumers<'_> {
         }))
     }
 
-    /// What takes work from one partition.
-    fn consumer(&self, partition: Partition, slots: &Arc<Slots>) -> (Listener, [Asked; 2]) {
-        let (looks, asked) = mpsc::channel(1);
-        let (secondary, asked_as_well) = mpsc::channel(1);
+    /// Creates the listener and the processors of one partition.
+    fn consumer(
+        &self,
+        partition: Partition,
+        slots: &Arc<Slots>,
+    ) -> (Listener, [ProcessorWithRequests; 2]) {
+        let (requests, primary_requests) = mpsc::channel(1);
+        let (secondary, secondary_requests) = mpsc::channel(1);
         let exchanges = self.broker.with_own_connection();
         let pulse = self.health.pulse(format!("consumer of partition {partition}"));
         let listener = Listener {
@@ -80,19 +84,19 @@ impl Consumers<'_> {
             queues: self.queues.to_vec(),
             slots: slots.clone(),
             suspensions: self.executor.suspensions.clone(),
-            looks,
+            requests,
             pulse: pulse.clone(),
         };
-        let processor = |strand, broker, secondary| Processor {
+        let processor = |sequence, broker, secondary| Processor {
             broker,
             partition,
-            strand,
+            sequence,
             secondary,
             worker: self.worker,
             lease: self.config.lease,
             queues: match self.config.queues {
                 Some(_) => Rotation::by_preference(self.queues.to_vec()),
-                None => Rotation::by_turns(self.queues.to_vec()),
+                None => Rotation::in_turn(self.queues.to_vec()),
             },
             tasks: self.executor.registry.names(),
             slots: slots.clone(),
@@ -100,8 +104,8 @@ impl Consumers<'_> {
             pulse: pulse.clone(),
         };
         let first = processor(Sequence::Primary, exchanges, Some(secondary));
-        // Over one connection both would go together, come back together, and Redis would wait for both.
+        // Over one connection both exchanges would be sent and answered together, and Redis would wait for both.
         let second = processor(Sequence::Secondary, self.broker.with_own_connection(), None);
-        (listener, [(first, asked), (second, asked_as_well)])
+        (listener, [(first, primary_requests), (second, secondary_requests)])
     }
 }

@@ -1,4 +1,4 @@
-//! What a handler may know of its job, and tell about it.
+//! What a handler can read and report about its job.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,23 +14,24 @@ use crate::slots::Slot;
 
 /// The longest progress message and log line kept, in bytes.
 const MAX_LINE_BYTES: usize = 1024;
-/// Log lines that wait to be confirmed, and their bytes. A handler that writes faster than they are confirmed loses the
-/// oldest, and the log shows how many. Redis keeps one line more, which states that number, and 16 bytes beside each.
+/// Limits of the log lines that wait for confirmation: their number and their bytes. If a handler writes faster than
+/// they are confirmed, the oldest are dropped, and the log shows how many. Redis keeps one line more, which states that
+/// number, and 16 bytes for each line.
 const MAX_WAITING_LINES: usize = 255;
 const MAX_WAITING_BYTES: usize = 60 * 1024;
 
-/// A running job as its handler sees it. Clones speak for the same job.
+/// A running job as its handler sees it. Clones refer to the same job.
 #[derive(Debug, Clone)]
 pub struct JobContext {
-    job: Arc<Facts>,
+    job: Arc<JobDetails>,
     cancellation: CancellationToken,
-    said: Arc<Mutex<Said>>,
-    /// The slot is free again when nobody speaks for the job any more: code that hangs keeps it.
+    unconfirmed: Arc<Mutex<Unconfirmed>>,
+    /// The slot is free again when the last clone is dropped: code that hangs keeps it occupied.
     _slot: Option<Arc<Slot>>,
 }
 
 #[derive(Debug)]
-struct Facts {
+struct JobDetails {
     id: JobId,
     epoch: Epoch,
     task: TaskName,
@@ -39,23 +40,23 @@ struct Facts {
     metadata: Metadata,
     content_type: ContentType,
     trace: Option<TraceContext>,
-    /// In Unix milliseconds; moved when the input is complete.
+    /// In Unix milliseconds; changed when the input is complete.
     deadline: AtomicU64,
 }
 
 /// What the handler reported and Redis has not confirmed.
 #[derive(Debug, Default)]
-struct Said {
+struct Unconfirmed {
     /// How often progress was reported in this attempt.
     progress_count: u64,
     progress: Option<Progress>,
-    /// How many lines came before `log`: confirmed, or dropped.
+    /// How many lines precede `log`: confirmed or dropped.
     lines_before: u64,
     log: VecDeque<String>,
     log_bytes: usize,
 }
 
-impl Said {
+impl Unconfirmed {
     fn push_line(&mut self, line: String) {
         self.log_bytes += line.len();
         self.log.push_back(line);
@@ -83,10 +84,10 @@ impl Said {
 }
 
 impl JobContext {
-    /// The context of a claimed job that must end by `deadline`.
+    /// Creates the context of a claimed job that must end by `deadline`.
     #[must_use]
     pub fn new(job: &ClaimedJob, deadline: Timestamp, cancellation: CancellationToken) -> Self {
-        let facts = Facts {
+        let details = JobDetails {
             id: job.id,
             epoch: job.epoch,
             task: job.task.clone(),
@@ -97,7 +98,7 @@ impl JobContext {
             trace: job.options.trace.as_ref().map(TraceContext::child),
             deadline: AtomicU64::new(deadline.unix_ms()),
         };
-        Self { job: Arc::new(facts), cancellation, said: Arc::default(), _slot: None }
+        Self { job: Arc::new(details), cancellation, unconfirmed: Arc::default(), _slot: None }
     }
 
     /// Keeps a slot occupied for as long as this context or a clone of it lives.
@@ -105,97 +106,98 @@ impl JobContext {
         Self { _slot: Some(Arc::new(slot)), ..self }
     }
 
-    /// The job's id. With [`JobContext::epoch`] it makes an idempotency key towards other systems.
+    /// Returns the job's id. With [`JobContext::epoch`] it is an idempotency key for other systems.
     #[must_use]
     pub fn id(&self) -> JobId {
         self.job.id
     }
 
-    /// The task that is run.
+    /// Returns the name of the task.
     #[must_use]
     pub fn task(&self) -> &TaskName {
         &self.job.task
     }
 
-    /// Which charged attempt this is, from 1.
+    /// Returns the number of this charged attempt, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.job.attempt
     }
 
-    /// How many attempts there will be at most.
+    /// Returns the maximum number of attempts.
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
         self.job.max_attempts
     }
 
-    /// A fencing token: it grows with every run of the job. A system that remembers the highest one it saw can refuse a
-    /// late writer.
+    /// Returns the fencing token: it grows with every run of the job. A system that stores the highest one it received
+    /// can reject a late writer.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.job.epoch
     }
 
-    /// When this attempt will be stopped.
+    /// Returns when this attempt will be stopped.
     #[must_use]
     pub fn deadline(&self) -> Timestamp {
         Timestamp::from_unix_ms(self.job.deadline.load(Ordering::Relaxed))
     }
 
-    /// Moves the moment at which this attempt will be stopped, before the handler starts.
+    /// Changes the time at which this attempt will be stopped, before the handler starts.
     pub(crate) fn set_deadline(&self, deadline: Timestamp) {
         self.job.deadline.store(deadline.unix_ms(), Ordering::Relaxed);
     }
 
-    /// The client's labels.
+    /// Returns the client's labels.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.job.metadata
     }
 
-    /// The trace its submission belongs to, with this attempt's span for a parent (W3C Trace Context): what the handler calls
-    /// is to hear of it.
+    /// Returns the trace of the submission, with this attempt's span as parent (W3C Trace Context), to be passed to the
+    /// systems that the handler calls.
     #[must_use]
     pub fn trace(&self) -> Option<&TraceContext> {
         self.job.trace.as_ref()
     }
 
-    /// What the payload's bytes are.
+    /// Returns the content type of the payload.
     #[must_use]
     pub fn content_type(&self) -> &ContentType {
         &self.job.content_type
     }
 
-    /// Fires when the job is to stop: canceled, out of time, or the worker shuts down.
+    /// Returns a token that fires when the job must stop: it was canceled, its time ran out, or the worker shuts down.
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
         &self.cancellation
     }
 
-    /// Tells how far the job is, 0 to 1; values outside are taken to the nearest. Cheap: what was said last is reported
-    /// at most every 100 ms.
+    /// Reports how much of the job is done, 0 to 1; values outside are clamped. Cheap: the latest value is sent at most
+    /// every 100 ms.
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
         let message = one_line(&message.into());
-        let mut said = self.lock();
-        said.progress_count += 1;
-        said.progress = Some(Progress { fraction, message });
+        let mut unconfirmed = self.lock();
+        unconfirmed.progress_count += 1;
+        unconfirmed.progress = Some(Progress { fraction, message });
     }
 
     /// Adds a line to the job's log; several lines are added one by one. The newest 256 lines are kept, a line up to
-    /// 1 KiB. Lines arrive even if Redis is away meanwhile, as long as the job runs; if too many wait, the log shows how
-    /// many are missing.
+    /// 1 KiB. Lines arrive even if Redis is unreachable meanwhile, as long as the job runs; if too many wait, the log
+    /// shows how many are missing.
     pub fn log(&self, text: impl AsRef<str>) {
-        let mut said = self.lock();
-        text.as_ref().lines().for_each(|line| said.push_line(one_line(line)));
+        let mut unconfirmed = self.lock();
+        text.as_ref().lines().for_each(|line| unconfirmed.push_line(one_line(line)));
     }
 
-    /// What was reported and is not confirmed, if there is anything.
+    /// Returns what was reported and is not confirmed, if anything.
     pub(crate) fn unconfirmed(&self, lease: LeaseKey) -> Option<Report> {
-        let said = self.lock();
-        let progress = said.progress.clone().map(|progress| (said.progress_count, progress));
-        let log: Vec<_> = said.log.iter().cloned().collect();
-        let first_line = said.lines_before + 1;
+        let unconfirmed = self.lock();
+        let progress =
+            unconfirmed.progress.clone().map(|progress| (unconfirmed.progress_count, progress));
+        let log: Vec<_> = unconfirmed.log.iter().cloned().collect();
+        let first_line = unconfirmed.lines_before + 1;
         (progress.is_some() || !log.is_empty()).then_some(Report {
             lease,
             progress,
@@ -204,7 +206,7 @@ impl JobContext {
         })
     }
 
-    /// Notes what became of a report. Reports of a lost lease are of no use to anybody.
+    /// Applies the outcome of a report. Reports of a lost lease are useless and discarded.
     pub(crate) fn note(&self, report: &Report, outcome: Reported) {
         match outcome {
             Reported::Confirmed => self.lock().confirm(report),
@@ -213,21 +215,21 @@ impl JobContext {
         }
     }
 
-    /// Forgets what is not confirmed.
+    /// Discards what is not confirmed.
     pub(crate) fn discard(&self) {
-        let mut said = self.lock();
-        said.progress = None;
-        said.log.clear();
-        said.log_bytes = 0;
+        let mut unconfirmed = self.lock();
+        unconfirmed.progress = None;
+        unconfirmed.log.clear();
+        unconfirmed.log_bytes = 0;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Said> {
-        // A handler that panicked while it spoke left whole values behind.
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Unconfirmed> {
+        // A handler that panicked while it reported left complete values.
+        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Cuts to the limit at a character's border, and replaces control characters: line breaks would split the entry.
+/// Truncates to the limit at a character boundary, and replaces control characters: line breaks would split the entry.
 fn one_line(text: &str) -> String {
     let end = (0..=MAX_LINE_BYTES.min(text.len()))
         .rev()
@@ -248,7 +250,7 @@ mod tests {
     fn job() -> (JobContext, LeaseKey) {
         let id = JobId::generate(Partition::default());
         let lease = LeaseKey { id, epoch: Epoch::new(1) };
-        let facts = Facts {
+        let details = JobDetails {
             id,
             epoch: lease.epoch,
             task: "task".parse().unwrap(),
@@ -260,8 +262,8 @@ mod tests {
             deadline: AtomicU64::new(0),
         };
         let cancellation = CancellationToken::new();
-        let said = Arc::default();
-        (JobContext { job: Arc::new(facts), cancellation, said, _slot: None }, lease)
+        let unconfirmed = Arc::default();
+        (JobContext { job: Arc::new(details), cancellation, unconfirmed, _slot: None }, lease)
     }
 
     #[test]
@@ -296,7 +298,7 @@ mod tests {
         (0..100).for_each(|_| job.log("x".repeat(1000)));
         let later = job.unconfirmed(lease).unwrap();
         assert!(later.log.iter().map(String::len).sum::<usize>() <= MAX_WAITING_BYTES);
-        // What is confirmed late was dropped meanwhile.
+        // Lines that are confirmed late were dropped meanwhile.
         job.note(&report, Reported::Confirmed);
         assert_eq!(job.unconfirmed(lease).unwrap().first_line, later.first_line);
     }

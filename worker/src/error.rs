@@ -1,4 +1,4 @@
-//! Why a worker did not start or ended, and with which code.
+//! Errors that keep a worker from starting or end it, and their exit codes.
 
 use std::net::SocketAddr;
 
@@ -9,18 +9,18 @@ use crate::commands::InvalidCommands;
 use crate::process::OPEN_FILES;
 use crate::registry::DuplicateTask;
 
-/// Why a worker did not start.
+/// The reason why a worker did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration is wrong, or help was asked for.
+    /// The configuration is invalid, or help was requested.
     #[error("{}", .0.message)]
     Config(Exit),
-    /// Two tasks of one name.
+    /// Two tasks have the same name.
     #[error(transparent)]
     DuplicateTask(#[from] DuplicateTask),
-    /// A task or a queue that is Crunch's own.
-    #[error("{name:?} is Crunch's own: no worker can declare or serve it")]
+    /// A task or a queue is reserved for Crunch.
+    #[error("{name:?} is reserved for Crunch: no worker can declare or serve it")]
     Reserved {
         /// Its name.
         name: String,
@@ -28,45 +28,45 @@ pub enum Error {
     /// The file of commands cannot be used.
     #[error(transparent)]
     Commands(#[from] InvalidCommands),
-    /// More slots than there may be open files for.
+    /// More slots than the limit of open files allows.
     #[error(
         "CRUNCH_WORKER_CONCURRENCY: {slots} slots cannot run commands: each takes {OPEN_FILES} open files, and the hard limit of {limit} has room for {room}; set it lower, or raise the limit (LimitNOFILE= in systemd, ulimits in compose, ulimit -Hn)"
     )]
     OpenFiles {
-        /// How many slots there were to be.
+        /// The configured number of slots.
         slots: usize,
-        /// How many could run commands.
+        /// The number of slots that could run commands.
         room: u64,
-        /// How many files may be open.
+        /// The limit of open files.
         limit: u64,
     },
-    /// There is nothing this worker could do.
+    /// The worker has nothing to run.
     #[error("no task is declared: there is nothing to run")]
     NoTasks,
-    /// Redis cannot be used as it is set up.
+    /// Redis cannot be used with its configuration.
     #[error(transparent)]
     Broker(#[from] broker::Error),
-    /// Another worker was asked whether it is ready, and it is not.
+    /// The worker that `health` queried is not ready.
     #[error("not ready: {reason}")]
     Unready {
-        /// What it answered, or why it could not be asked.
+        /// Its response, or why there is none.
         reason: String,
     },
-    /// The health port cannot be had.
+    /// The health port cannot be opened.
     #[error("cannot listen on {addr}: {source}")]
     Listen {
-        /// Where.
+        /// The address.
         addr: SocketAddr,
-        /// Why not.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// The machine refused a thread or a signal handler.
-    #[error("the system refused: {0}")]
+    /// The system refused a thread or a signal handler.
+    #[error("system error: {0}")]
     System(#[from] std::io::Error),
 }
 
 impl Error {
-    /// The code to exit with: 2 for wrong configuration, 1 for everything else, 0 for help.
+    /// Returns the exit code: 2 for invalid configuration, 1 for all other errors, 0 for help.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -80,19 +80,23 @@ impl Error {
         }
     }
 
-    /// Tells why, and with which code to exit: for the end of `main`.
+    /// Prints the error and returns the exit code, for the end of `main`.
     #[must_use]
     pub fn exit(&self) -> std::process::ExitCode {
-        self.tell();
+        self.print();
         self.exit_code().into()
     }
 
-    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the last words of a process")]
-    pub(crate) fn tell(&self) {
+    #[expect(
+        clippy::print_stdout,
+        clippy::print_stderr,
+        reason = "the output of a process that exits"
+    )]
+    pub(crate) fn print(&self) {
         match self {
             Self::Config(exit) if exit.code == 0 => print!("{}", exit.message),
             Self::Config(exit) => eprint!("{}", exit.message),
-            // Each line begins with its file and number, as compilers write them and editors read them.
+            // Each line begins with its file and line number, as compilers print them and editors parse them.
             Self::Commands(wrong @ InvalidCommands::Wrong { .. }) => eprintln!("{wrong}"),
             error => eprintln!("crunch-worker: {error}"),
         }

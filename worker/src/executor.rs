@@ -1,6 +1,6 @@
-//! Runs one claimed job: find its task, bound its time, run the handler, classify what came out.
+//! Runs one claimed job: finds its task, limits its time, runs the handler, and classifies the outcome.
 //!
-//! Never talks about queues or slots, and never retries by itself: what it returns is a settlement.
+//! Does not decide about queues or slots, and never retries: it returns a settlement.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::suspension::Suspensions;
 use crate::{JobContext, Task, TaskError};
 use crate::{metrics, results};
 
-/// What running jobs needs.
+/// The dependencies of running jobs.
 #[derive(Debug)]
 pub(crate) struct Executor {
     pub(crate) input: Input,
@@ -32,19 +32,20 @@ pub(crate) struct Executor {
     pub(crate) running: Arc<RunningJobs>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) suspensions: Arc<Suspensions>,
-    pub(crate) logged: Logged,
+    pub(crate) log_limiters: LogLimiters,
 }
 
-/// Log lines that come with every job, limited for each task. Tasks beyond what a worker usually has share a limit.
+/// Limits of the log lines that are written for every job, for each task. Tasks beyond the usual number in a worker
+/// share a limit.
 #[derive(Debug)]
-pub(crate) struct Logged {
-    /// Jobs of tasks that this worker does not have: a line a minute, whatever their number.
+pub(crate) struct LogLimiters {
+    /// Jobs of tasks that this worker does not have: one line a minute, whatever their number.
     unknown_task: LogLimits<TaskName>,
-    /// Jobs that succeeded: a line a second.
+    /// Jobs that succeeded: one line a second.
     success: LogLimits<TaskName>,
 }
 
-impl Default for Logged {
+impl Default for LogLimiters {
     fn default() -> Self {
         const TASKS: usize = 64;
         let every = |seconds| LogLimits::new(Duration::from_secs(seconds), TASKS);
@@ -52,7 +53,7 @@ impl Default for Logged {
     }
 }
 
-/// A claimed job whose lease heartbeats name, ready to run.
+/// A claimed job that is ready to run and whose lease is in the heartbeats.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     lease: Lease,
@@ -61,24 +62,24 @@ pub(crate) struct Admitted {
     limit: TimeLimit,
     stop: Stop,
     context: JobContext,
-    /// When it was claimed, if its payload is to be fetched first.
+    /// When it was claimed, if its payload must be fetched first.
     waits_since: Option<Instant>,
 }
 
-/// An attempt that ended, to be settled.
+/// An attempt that ended and must be settled.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) settlement: Settlement,
-    /// Of one that is large: it holds its slot until it is settled.
+    /// Set if the settlement is large: it occupies the slot until it is settled.
     pub(crate) context: Option<JobContext>,
 }
 
-/// How an attempt ended, before it is known what that means for the job.
+/// How an attempt ended, before its meaning for the job is decided.
 #[derive(Debug)]
 enum Ending {
     Returned(Result<Payload, TaskError>),
-    /// A result came that is not what the task promised.
-    Unfit(JobError),
+    /// The result does not match the task's declaration.
+    InvalidResult(JobError),
     Panicked(String),
     /// The machine could not run it, for this reason.
     MachineFault(String),
@@ -87,27 +88,27 @@ enum Ending {
 }
 
 impl Executor {
-    /// Finds the code for a claimed job and bounds its time; from here on heartbeats name its lease, even if it takes the
-    /// runtime long to come round to running it. The slot is free again when the last clone of the job's context is gone,
-    /// so a handler that hangs keeps it.
+    /// Finds the handler of a claimed job and limits its time. From here on its lease is in the heartbeats, even if the
+    /// runtime takes long to run it. The slot is free again when the last clone of the job's context is dropped, so a
+    /// handler that hangs keeps it.
     ///
     /// # Errors
-    /// The settlement of a job that is not to run here, or not any more.
+    /// The settlement of a job that must not run here, or not any more.
     pub(crate) fn admit(&self, claim: Claim, slot: Slot) -> Result<Box<Admitted>, Settlement> {
         let Claim { lease, job, payload_is_to_come } = claim;
         let claimed = Instant::now();
-        // First: nobody may come who has code for it.
+        // Checked first: there may never be a worker with a handler for the task.
         let Some(limit) = TimeLimit::of(&job, claimed) else {
             return Err(lease.fail(deadline_exceeded()));
         };
         let Some(task) = self.registry.find(&job.task).cloned() else {
-            if let Some(left_out) = self.logged.unknown_task.admit(&job.task) {
-                tracing::warn!(job.id = %job.id, job.task = %job.task, left_out, "no code for this task here: given back for a worker that has it");
+            if let Some(left_out) = self.log_limiters.unknown_task.admit(&job.task) {
+                tracing::warn!(job.id = %job.id, job.task = %job.task, left_out, "no code for this task on this worker, job released for a worker that has it");
             }
             return Err(lease.release(ReleaseCause::Unroutable));
         };
         if self.suspensions.is_suspended(&job.task) {
-            tracing::debug!(job.id = %job.id, job.task = %job.task, "the task is suspended here: given back for a worker that can run it");
+            tracing::debug!(job.id = %job.id, job.task = %job.task, "the task is suspended on this worker, job released for a worker that can run it");
             return Err(lease.release(ReleaseCause::Unroutable));
         }
         let stop = Stop::default();
@@ -116,16 +117,16 @@ impl Executor {
         let waits_since = payload_is_to_come.then_some(claimed);
         let ends = waits_since.map_or(limit.ends, |since| limit.ends.max(since + LONGEST_FETCH));
         self.running.enter(lease.key(), context.clone(), stop.clone(), ends);
-        // Boxed: it is moved from hand to hand until a task runs it.
+        // Boxed: it is moved several times until a task runs it.
         Ok(Box::new(Admitted { lease, job, task, limit, stop, context, waits_since }))
     }
 
-    /// Runs a job to the end of its attempt. Nothing is returned if the lease was lost: then nothing may be settled.
+    /// Runs a job until its attempt ends. Returns `None` if the lease was lost: then nothing may be settled.
     pub(crate) async fn run(&self, mut admitted: Box<Admitted>) -> Option<Ended> {
         let span = span_of(&admitted.job, admitted.context.trace());
-        let complete = self.complete(&mut admitted).instrument(span.clone()).await;
+        let fetched = self.fetch_payload(&mut admitted).instrument(span.clone()).await;
         let begun = Instant::now();
-        let ending = match complete {
+        let ending = match fetched {
             Ok(()) => self.attempt(&admitted).instrument(span.clone()).await,
             Err(ending) => ending,
         };
@@ -148,7 +149,7 @@ impl Executor {
     }
 
     /// Fetches the payload if it did not come with the claim; then the attempt's timeout begins.
-    async fn complete(&self, admitted: &mut Admitted) -> Result<(), Ending> {
+    async fn fetch_payload(&self, admitted: &mut Admitted) -> Result<(), Ending> {
         let Some(since) = admitted.waits_since else { return Ok(()) };
         let Admitted { job, stop, .. } = &admitted;
         let (key, deadline) = (job.lease_key(), deadline_of(job, since));
@@ -163,53 +164,55 @@ impl Executor {
 
     async fn attempt(&self, admitted: &Admitted) -> Ending {
         let Admitted { job, task, limit, stop, context, .. } = admitted;
-        tracing::debug!("started");
+        tracing::debug!("job started");
         let (handler, context_of_handler) = (task.handler.clone(), context.clone());
         let payload = job.payload.clone();
-        // A handler may panic before there is a future: that, too, must stay in its task.
+        // A handler may panic before it returns a future: that panic, too, must stay in its task.
         let run = async move { handler.run(context_of_handler, payload).await };
         let handler = tokio::spawn(run.instrument(tracing::Span::current()));
-        let ending = supervise(handler, stop, limit).await;
+        let ending = await_handler(handler, stop, limit).await;
         self.reporter.finish(job.lease_key(), context).await;
-        self.note_machine(&job.task, &ending);
+        self.record_machine_state(&job.task, &ending);
         match ending {
-            Ending::Returned(Ok(result)) => self.examine(task, result).await,
+            Ending::Returned(Ok(result)) => self.check_result(task, result).await,
             other => other,
         }
     }
 
-    /// What an ending says about the machine. One that was asked for says nothing.
-    fn note_machine(&self, task: &TaskName, ending: &Ending) {
+    /// Records what the end of an attempt shows about the machine. An attempt that was stopped or has no input shows
+    /// nothing.
+    fn record_machine_state(&self, task: &TaskName, ending: &Ending) {
         match ending {
             Ending::MachineFault(reason) => self.suspensions.suspend(task, reason),
-            Ending::Returned(_) | Ending::Unfit(_) | Ending::Panicked(_) => {
+            Ending::Returned(_) | Ending::InvalidResult(_) | Ending::Panicked(_) => {
                 self.suspensions.started(task);
             }
             Ending::Stopped(_) | Ending::NoInput(_) => {}
         }
     }
 
-    /// Logs the first success of a task at once and then one a second, with the number of those between: who tries a task sees that
-    /// it works, and a busy worker does not spend its time on its log. At level debug every success is logged.
+    /// Logs the first success of a task immediately and then one a second, with the number of those between: an
+    /// operator who tries a task sees that it works, and a busy worker does not spend its time on its log. At level
+    /// debug every success is logged.
     fn log_success(&self, job: &ClaimedJob, result: &Payload, took: Duration) {
         let (result_bytes, took_ms) = (result.bytes.len(), took.as_millis());
-        match self.logged.success.admit(&job.task) {
-            Some(left_out) => tracing::info!(result_bytes, took_ms, left_out, "succeeded"),
-            None => tracing::debug!(result_bytes, took_ms, "succeeded"),
+        match self.log_limiters.success.admit(&job.task) {
+            Some(left_out) => tracing::info!(result_bytes, took_ms, left_out, "job succeeded"),
+            None => tracing::debug!(result_bytes, took_ms, "job succeeded"),
         }
     }
 
-    async fn examine(&self, task: &Task, result: Payload) -> Ending {
+    async fn check_result(&self, task: &Task, result: Payload) -> Ending {
         match results::check(task, result).await {
             Ok(Ok(result)) => Ending::Returned(Ok(result)),
-            Ok(Err(unfit)) => Ending::Unfit(unfit),
-            // Only a runtime that is being shut down drops a check.
+            Ok(Err(invalid)) => Ending::InvalidResult(invalid),
+            // Only a runtime that shuts down drops a check.
             Err(_) => Ending::Stopped(StopReason::Shutdown),
         }
     }
 }
 
-/// What an ending means for the job.
+/// Decides what the end of an attempt means for the job.
 fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement> {
     let ending = match ending {
         Ending::NoInput(NoInput::Stopped(reason)) => Ending::Stopped(reason),
@@ -219,11 +222,11 @@ fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement
         Ending::Returned(Ok(result)) => {
             return Some(lease.complete(result));
         }
-        Ending::Unfit(error) => error,
+        Ending::InvalidResult(error) => error,
         Ending::Returned(Err(error)) => error.into(),
         Ending::Panicked(message) => JobError::retryable(ErrorCode::handler_panicked(), message),
         Ending::MachineFault(reason) => {
-            tracing::debug!(reason, "given back: this machine cannot run it now");
+            tracing::debug!(reason, "job released: this machine cannot run it now");
             return Some(lease.release(ReleaseCause::Machine(reason)));
         }
         Ending::Stopped(StopReason::TimedOut) => {
@@ -232,30 +235,30 @@ fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement
         }
         Ending::Stopped(StopReason::DeadlineExceeded) => deadline_exceeded(),
         Ending::Stopped(StopReason::Canceled) => {
-            tracing::info!("canceled");
+            tracing::info!("job canceled");
             let error = JobError::permanent(ErrorCode::canceled(), "canceled on request");
             return Some(lease.cancel(error));
         }
         Ending::Stopped(StopReason::Shutdown) => {
-            tracing::info!("given back: the worker shuts down");
+            tracing::info!("job released: the worker shuts down");
             return Some(lease.release(ReleaseCause::Shutdown));
         }
         Ending::Stopped(StopReason::LeaseLost) => {
-            tracing::warn!("lease lost: what came out is dropped");
+            tracing::warn!("lease lost, the outcome of the attempt is dropped");
             return None;
         }
         Ending::NoInput(NoInput::TooLate) => {
             let message = format!("the payload did not arrive within {LONGEST_FETCH:?}");
             JobError::retryable(ErrorCode::timeout(), message)
         }
-        // Redis judges by the claim: it is refused if another one holds the job.
+        // Redis decides by the claim: it rejects the release if another claim holds the job.
         Ending::NoInput(_) => return Some(lease.release(ReleaseCause::Unreadable)),
     };
     Some(retry_or_fail(lease, job, error))
 }
 
-/// The attempt's span. Where the job belongs to a trace it goes on with it, in the words of OpenTelemetry's conventions for
-/// messaging.
+/// Creates the attempt's span. If the job belongs to a trace, the span continues it, with the names of OpenTelemetry's
+/// conventions for messaging.
 fn span_of(job: &ClaimedJob, trace: Option<&TraceContext>) -> tracing::Span {
     let span = tracing::info_span!(
         "job", job.id = %job.id, job.task = %job.task, queue = %job.queue, attempt = job.attempt,
@@ -275,10 +278,10 @@ fn span_of(job: &ClaimedJob, trace: Option<&TraceContext>) -> tracing::Span {
 fn retry_or_fail(lease: Lease, job: &ClaimedJob, error: JobError) -> Settlement {
     if error.retryable && job.attempt < job.options.max_attempts {
         let delay = job.options.backoff.draw(job.attempt);
-        tracing::info!(error.code = %error.code, message_bytes = error.message.len(), delay_ms = delay.as_millis(), "failed, will be tried again");
+        tracing::info!(error.code = %error.code, message_bytes = error.message.len(), delay_ms = delay.as_millis(), "attempt failed, job will be retried");
         return lease.retry(error, delay);
     }
-    tracing::warn!(error.code = %error.code, message_bytes = error.message.len(), "failed for good");
+    tracing::warn!(error.code = %error.code, message_bytes = error.message.len(), "job failed");
     lease.fail(error)
 }
 
@@ -286,27 +289,27 @@ fn deadline_exceeded() -> JobError {
     JobError::permanent(ErrorCode::deadline_exceeded(), "the job was not wanted any more")
 }
 
-/// Waits for the handler; asks it to stop when its time is over or somebody else wants it to, and gives it up when it does
-/// not.
-async fn supervise(
+/// Waits for the handler; asks it to stop when its time is over or a stop is requested, and aborts it if it does not
+/// stop.
+async fn await_handler(
     mut handler: JoinHandle<Result<Payload, TaskError>>,
     stop: &Stop,
     limit: &TimeLimit,
 ) -> Ending {
     tokio::select! {
         biased;
-        // Looked at first: a handler that returns because it was asked to stop has not failed.
+        // Checked first: a handler that returns because it was asked to stop has not failed.
         () = stop.token().cancelled() => {}
         returned = &mut handler => return ending_of(returned),
         () = tokio::time::sleep_until(limit.ends.into()) => stop.fire(limit.reason),
     }
     let reason = stop.reason().unwrap_or(StopReason::Canceled);
     match tokio::time::timeout(STOP_GRACE, &mut handler).await {
-        // Work that was finished while the worker shuts down need not be done again.
+        // Work that finished while the worker shuts down need not be done again.
         Ok(Ok(Ok(result))) if reason == StopReason::Shutdown => Ending::Returned(Ok(result)),
         Ok(_) => Ending::Stopped(reason),
         Err(_elapsed) => {
-            tracing::error!("the handler does not stop: its slot stays occupied until it does");
+            tracing::error!("the handler does not stop, its slot stays occupied until it does");
             handler.abort();
             Ending::Stopped(reason)
         }
@@ -322,7 +325,7 @@ fn ending_of(returned: Result<Result<Payload, TaskError>, JoinError>) -> Ending 
         Ok(result) => Ending::Returned(result),
         Err(error) => match error.try_into_panic() {
             Ok(panic) => Ending::Panicked(panic_message(panic.as_ref())),
-            // Only a runtime that is being shut down drops a handler.
+            // Only a runtime that shuts down drops a handler.
             Err(_) => Ending::Stopped(StopReason::Shutdown),
         },
     }
@@ -334,13 +337,13 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or_else(|| "panicked without a message".to_owned())
 }
 
-/// When the job's own deadline is, if it has one; at once if it was over before it was claimed.
+/// Returns the job's own deadline, if it has one; the time of the claim if it had passed before.
 fn deadline_of(job: &ClaimedJob, claimed: Instant) -> Option<Instant> {
     let age = job.created_at.until(job.claimed_at);
     job.options.deadline.map(|deadline| claimed + deadline.saturating_sub(age))
 }
 
-/// When an attempt must end, and why then.
+/// When an attempt must end, and for which reason.
 #[derive(Debug)]
 pub(crate) struct TimeLimit {
     duration: Duration,
@@ -349,8 +352,9 @@ pub(crate) struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// The nearer of timeout, from now on, and deadline; `None` if the deadline has passed. Both are measured from instants
-    /// of Redis' clock, or between instants of this machine since it was claimed, so that the time of day here does not matter.
+    /// Returns the earlier of timeout, from now on, and deadline; `None` if the deadline has passed. Both are measured
+    /// between instants of Redis' clock, or between instants of this machine since the claim, so that the time of day
+    /// here does not matter.
     fn of(job: &ClaimedJob, claimed: Instant) -> Option<Self> {
         let now = Instant::now();
         let left = match job.options.deadline {
@@ -369,7 +373,7 @@ impl TimeLimit {
         Some(Self { duration, ends: now + duration, reason })
     }
 
-    /// The end by this machine's clock, for the handler to look at.
+    /// Returns the end by this machine's clock, for the handler.
     fn deadline(&self) -> Timestamp {
         Timestamp::from_unix_ms(Timestamp::now().unix_ms().saturating_add(whole_ms(self.duration)))
     }

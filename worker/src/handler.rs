@@ -1,4 +1,4 @@
-//! What runs a job: the seam between the executor and the code of one task, in Rust or in any other language.
+//! The interface between the executor and the code of one task, in Rust or in any other language.
 
 use std::future::Future;
 use std::io;
@@ -8,76 +8,77 @@ use crunch_common::job::{ErrorCode, JobError, Payload};
 
 use crate::JobContext;
 
-/// What a handler gives back: the result's bytes, or why there is none.
+/// The future that a handler returns: of the result's bytes, or of the reason why there are none.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Payload, TaskError>> + Send>>;
 
-/// Code for one task.
+/// Runs the jobs of one task.
 ///
-/// When [`JobContext::cancellation`] fires (somebody canceled the job, its time ran out, or the worker shuts down) the
-/// handler is to return soon; what it returns is then dropped. If it does not, its future is dropped after a grace, so
-/// whatever must not outlive the job (a child process) belongs to a value whose `Drop` ends it.
+/// When [`JobContext::cancellation`] fires (the job was canceled, its time ran out, or the worker shuts down), the
+/// handler must return soon; its return value is then dropped. If it does not return, its future is dropped after a
+/// grace period, so anything that must not outlive the job (a child process) belongs in a value whose `Drop` ends it.
 pub trait Handler: Send + Sync + 'static {
     /// Runs one attempt.
     fn run(&self, job: JobContext, payload: Payload) -> HandlerFuture;
 }
 
-/// Why an attempt failed.
+/// The reason why an attempt failed.
 ///
-/// Every [`std::error::Error`] becomes a retryable one with the code `task_failed`, so `?` works in handlers.
+/// Every [`std::error::Error`] converts to a retryable one with the code `task_failed`, so `?` works in handlers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskError {
     pub(crate) error: JobError,
-    /// Whether the machine is to blame, and not the job.
-    of_machine: bool,
+    /// Whether the machine is the cause, and not the job.
+    caused_by_machine: bool,
 }
 
 impl TaskError {
-    /// A failure that another attempt might cure.
+    /// Creates a failure that another attempt might not have.
     #[must_use]
     pub fn retryable(message: impl Into<String>) -> Self {
         Self::of(JobError::retryable(ErrorCode::task_failed(), message))
     }
 
-    /// A failure that no other attempt can cure.
+    /// Creates a failure that every other attempt would have.
     #[must_use]
     pub fn permanent(message: impl Into<String>) -> Self {
         Self::of(JobError::permanent(ErrorCode::task_failed(), message))
     }
 
-    /// The payload is not what the task takes; no other attempt can cure it.
+    /// Creates the failure of a payload that the task does not accept; every other attempt would have it.
     #[must_use]
     pub fn payload_invalid(message: impl Into<String>) -> Self {
         Self::of(JobError::permanent(ErrorCode::payload_invalid(), message))
     }
 
-    /// This worker's machine cannot run the job now, for that reason: its disk is full, or a device is missing, say.
+    /// Creates a failure of this worker's machine, which cannot run the job now for that reason: for example, its disk
+    /// is full, or a device is missing.
     ///
-    /// The attempt is not charged. The job is given back and tried again after 1 s, doubling to 30 s, by any worker that has the
-    /// task; its document shows the reason in `waiting_for`, at most 256 bytes of it. This worker takes no jobs of the task meanwhile,
-    /// logs the reason once, and shows it in `GET /workers`. A job for which this is returned again and
-    /// again never fails unless it has a deadline: never return it for what the job itself may cause. Nothing of the payload
-    /// belongs into the reason.
+    /// The attempt is not charged. The job is released and retried after 1 s, doubling to 30 s, by any worker that has
+    /// the task; its document shows the reason in `waiting_for`, at most 256 bytes of it. This worker claims no jobs of
+    /// the task meanwhile, logs the reason once, and shows it in `GET /workers`. A job for which this is returned again
+    /// and again never fails unless it has a deadline: never return it for a cause that may be the job itself. The
+    /// reason must not contain anything of the payload.
     #[must_use]
     pub fn machine(reason: impl Into<String>) -> Self {
-        Self { of_machine: true, ..Self::retryable(reason) }
+        Self { caused_by_machine: true, ..Self::retryable(reason) }
     }
 
-    /// The system has no thread to give.
+    /// Creates the failure of a system that cannot start another thread.
     pub(crate) fn no_thread(error: &io::Error) -> Self {
         Self::machine(format!("cannot start a thread: {error}"))
     }
 
-    /// A failure of the job.
+    /// Creates a failure of the job.
     pub(crate) fn of(error: JobError) -> Self {
-        Self { error, of_machine: false }
+        Self { error, caused_by_machine: false }
     }
 
-    /// Why the machine is to blame, if it is.
+    /// Returns the reason if the machine is the cause.
     pub(crate) fn machine_fault(&self) -> Option<&str> {
-        self.of_machine.then_some(&self.error.message)
+        self.caused_by_machine.then_some(&self.error.message)
     }
 
-    /// The same failure under another code; of no effect where the machine is to blame.
+    /// Replaces the error code; has no effect if the machine is the cause.
     #[must_use]
     pub fn with_code(mut self, code: ErrorCode) -> Self {
         self.error.code = code;

@@ -1,9 +1,9 @@
-//! Whether this worker makes progress: what its loops say of themselves, put together.
+//! Reports whether this worker makes progress, from what its loops report.
 //!
-//! Each loop that talks to Redis has a [`Pulse`], and tells it when it was answered, when it failed, and until when it
-//! expects to hear something. A worker is ready while every pulse is well: so a loop that hangs shows as one that fails, and
-//! no ping can say "well" for a worker that takes no jobs. What is asked over HTTP is in `server.rs`; a thread of its own
-//! (`health_thread.rs`) answers, so that no handler can keep it from doing so.
+//! Each loop that calls Redis has a [`Pulse`], and reports to it when a call was answered, when one failed, and until
+//! when it expects an answer. A worker is ready while every pulse is healthy: so a loop that hangs shows as one that
+//! fails, and no ping can report a worker as healthy that claims no jobs. `server.rs` serves the HTTP requests on a
+//! separate thread (`health_thread.rs`), so that no handler can keep it from answering.
 
 mod ask;
 mod pulse;
@@ -23,7 +23,7 @@ pub(crate) use server::Server;
 
 use crate::suspension::Suspensions;
 
-/// A worker's health. Clones are one.
+/// A worker's health. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Health(Arc<Mutex<State>>);
 
@@ -42,20 +42,20 @@ enum Phase {
     Draining,
 }
 
-/// What is told to those who ask.
+/// The response to a request for health.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) status: Status,
-    /// What is wrong, for people to read. A worker that can run some of its tasks is ready, and names others here.
+    /// What is wrong, in words for operators. A worker that can run some of its tasks is ready, and lists others here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) reasons: Vec<String>,
-    /// How long ago each kind of loop was last answered by Redis; of several the longest. One that has nothing to ask, as
-    /// a worker whose slots are all busy, may well be silent.
+    /// How long ago Redis last answered each kind of loop; of several the longest. A loop that has nothing to request,
+    /// as in a worker whose slots are all busy, may well be silent.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) last_success_ms: BTreeMap<String, u64>,
 }
 
-/// Whether jobs are taken and run.
+/// Whether jobs are claimed and run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
@@ -65,14 +65,14 @@ pub(crate) enum Status {
 }
 
 impl Report {
-    /// More are not told: with many partitions, all say the same.
+    /// Further reasons are cut: with many partitions all are the same.
     const MAX_REASONS: usize = 8;
 
     pub(crate) fn new(reasons: Vec<String>) -> Self {
         Self::with_notes(reasons, Vec::new())
     }
 
-    /// Notes do not make it unavailable.
+    /// Creates a report with notes, which do not make it unavailable.
     pub(crate) fn with_notes(mut reasons: Vec<String>, notes: Vec<String>) -> Self {
         let status = if reasons.is_empty() { Status::Ok } else { Status::Unavailable };
         reasons.extend(notes);
@@ -82,27 +82,27 @@ impl Report {
 }
 
 impl Health {
-    /// A new loop's pulse. Not well before its first success.
+    /// Adds a new loop's pulse. It is not healthy before its first success.
     pub(crate) fn pulse(&self, name: impl Into<Arc<str>>) -> Pulse {
         let pulse = Pulse::new(name.into());
         self.lock().pulses.push(pulse.clone());
         pulse
     }
 
-    /// Tasks that these suspend are named from now on; when all are, the worker is not ready.
-    pub(crate) fn shows(&self, suspensions: Suspensions) -> Arc<Suspensions> {
+    /// Lists the tasks that these suspend from now on; when all are suspended, the worker is not ready.
+    pub(crate) fn set_suspensions(&self, suspensions: Suspensions) -> Arc<Suspensions> {
         let suspensions = Arc::new(suspensions);
         self.lock().suspensions = suspensions.clone();
         suspensions
     }
 
-    /// Jobs are taken from now on.
-    pub(crate) fn works(&self) {
+    /// Reports that jobs are claimed from now on.
+    pub(crate) fn set_working(&self) {
         self.lock().phase = Phase::Working;
     }
 
-    /// No more jobs are taken.
-    pub(crate) fn drains(&self) {
+    /// Reports that no more jobs are claimed.
+    pub(crate) fn set_draining(&self) {
         self.lock().phase = Phase::Draining;
     }
 
@@ -113,9 +113,9 @@ impl Health {
             Phase::Working => None,
             Phase::Draining => Some("shutting down: no new jobs are taken"),
         };
-        let troubles = state.pulses.iter().filter_map(|pulse| pulse.trouble(now));
-        let mut reasons: Vec<_> = phase.map(str::to_owned).into_iter().chain(troubles).collect();
-        let mut notes: Vec<_> = state.suspensions.list().into_iter().map(in_words).collect();
+        let problems = state.pulses.iter().filter_map(|pulse| pulse.problem(now));
+        let mut reasons: Vec<_> = phase.map(str::to_owned).into_iter().chain(problems).collect();
+        let mut notes: Vec<_> = state.suspensions.list().into_iter().map(describe).collect();
         if state.suspensions.all_until().is_some() {
             reasons.append(&mut notes);
         }
@@ -130,12 +130,12 @@ impl Health {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Each change is whole: a panic elsewhere leaves nothing half done.
+        // Each change is complete: a panic elsewhere leaves no partial state.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn in_words(suspended: SuspendedTask) -> String {
+fn describe(suspended: SuspendedTask) -> String {
     let SuspendedTask { task, reason, .. } = suspended;
     format!("task {task} is suspended, as this machine cannot run it: {reason}")
 }
@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn a_worker_is_ready_while_it_can_run_one_of_its_tasks() {
         let health = Health::default();
-        let suspensions = health.shows(Suspensions::of(2));
-        health.works();
+        let suspensions = health.set_suspensions(Suspensions::of(2));
+        health.set_working();
         suspensions.suspend(&"a".parse().unwrap(), "no disk");
         let report = health.report();
         let reason = "task a is suspended, as this machine cannot run it: no disk";
@@ -163,7 +163,7 @@ mod tests {
         let health = Health::default();
         let pulses = [health.pulse("heartbeat"), health.pulse("consumer of partition 0")];
         assert_eq!(health.report().reasons[0], "starting");
-        health.works();
+        health.set_working();
         assert_eq!(health.report().reasons.len(), 2);
         pulses.iter().for_each(Pulse::answered);
         let report = health.report();
@@ -172,7 +172,7 @@ mod tests {
         pulses[1].failed("away");
         assert_eq!(health.report().reasons, ["consumer of partition 0: away"]);
         pulses[1].answered();
-        health.drains();
+        health.set_draining();
         assert_eq!(health.report().status, Status::Unavailable);
     }
 

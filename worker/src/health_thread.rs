@@ -1,7 +1,7 @@
-//! Looks after a worker's health: asks Redis, and tells whoever wants to know.
+//! Checks Redis for the worker's health, and publishes the health.
 //!
-//! Runs on an OS thread of its own with its own runtime and connection: a handler that blocks the async runtime makes its
-//! worker look as it is, and neither dead nor well.
+//! Runs on a separate OS thread with its own runtime and connection: the health of a worker whose async runtime is
+//! blocked by a handler stays correct, and shows it neither as dead nor as healthy.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,21 +15,22 @@ use crate::config::WorkerConfig;
 use crate::health::{Health, Pulse, Server};
 use crate::supervisor::Lifeline;
 
-/// Trouble shows within [`ANSWERS_WITHIN`], and its end within the longest pause between two connections (2 s) and this.
+/// A failure shows within [`ANSWERS_WITHIN`], and its end within the longest pause between two connections (2 s) and
+/// this.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Longer than any call may take (1.8 s), shorter than the 3 s in which trouble must show.
+/// Longer than any call may take (1.8 s), shorter than the 3 s in which a failure must show.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2000);
-/// Measurements pile up until they are put away.
+/// Measurements accumulate until they are aggregated, this often.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// A new connection checks what may have been changed under us (eviction policy, layout) this often.
+/// A new connection checks what may have been changed in Redis meanwhile (eviction policy, layout) this often.
 const RECHECK: Duration = Duration::from_secs(60);
 
-/// Where a worker's health is audience.
-enum Audience {
-    /// To whoever asks, with what is counted meanwhile.
-    OnPort(Server, Option<Metrics>),
-    /// To the supervisor, who is asked.
-    To(Lifeline),
+/// Where a worker's health is published.
+enum Destination {
+    /// On the health port, with the metrics.
+    Port(Server, Option<Metrics>),
+    /// To the supervisor, which serves the health port.
+    Supervisor(Lifeline),
 }
 
 /// The thread. Ends with [`HealthThread::end`], or when it is dropped.
@@ -39,7 +40,7 @@ pub(crate) struct HealthThread {
 }
 
 impl HealthThread {
-    /// Starts it, if there is to be a health port. A supervised worker's is its supervisor's.
+    /// Starts the thread if a health port is configured. The supervisor has the health port of a supervised worker.
     pub(crate) fn start(
         config: &WorkerConfig,
         lifeline: Option<Lifeline>,
@@ -47,33 +48,34 @@ impl HealthThread {
         broker: &Broker,
     ) -> Result<Option<Self>, Error> {
         let Some(addr) = config.addr else { return Ok(None) };
-        let audience = match lifeline {
-            Some(lifeline) => Audience::To(lifeline),
+        let destination = match lifeline {
+            Some(lifeline) => Destination::Supervisor(lifeline),
             None => {
-                let (asked, metrics) = (health.clone(), Metrics::start(env!("CARGO_PKG_VERSION")));
-                let server = Server::bind(addr, move || asked.report(), metrics.clone());
+                let (reported, metrics) =
+                    (health.clone(), Metrics::start(env!("CARGO_PKG_VERSION")));
+                let server = Server::bind(addr, move || reported.report(), metrics.clone());
                 let server = server.map_err(|source| Error::Listen { addr, source })?;
-                Audience::OnPort(server, metrics)
+                Destination::Port(server, metrics)
             }
         };
-        Ok(Some(Self::spawn(health, broker, audience)?))
+        Ok(Some(Self::spawn(health, broker, destination)?))
     }
 
-    fn spawn(health: &Health, broker: &Broker, audience: Audience) -> std::io::Result<Self> {
+    fn spawn(health: &Health, broker: &Broker, destination: Destination) -> std::io::Result<Self> {
         let shutdown = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let probe = Probe { broker: broker.with_own_connection(), pulse: health.pulse("redis") };
-        let (health, over) = (health.clone(), shutdown.clone());
-        let attend = async move {
-            tokio::join!(probe.run(), tell(health, audience));
+        let (health, stop) = (health.clone(), shutdown.clone());
+        let work = async move {
+            tokio::join!(probe.run(), publish(health, destination));
         };
         let thread = std::thread::Builder::new()
             .name("crunch-health".to_owned())
-            .spawn(move || _ = runtime.block_on(over.run_until_cancelled(attend)))?;
+            .spawn(move || _ = runtime.block_on(stop.run_until_cancelled(work)))?;
         Ok(Self { shutdown, thread: Some(thread) })
     }
 
-    /// Ends it, and gives its port back.
+    /// Ends the thread and closes its port.
     pub(crate) async fn end(mut self) {
         self.shutdown.cancel();
         if let Some(thread) = self.thread.take() {
@@ -88,32 +90,32 @@ impl Drop for HealthThread {
     }
 }
 
-async fn tell(health: Health, audience: Audience) {
-    match audience {
-        Audience::OnPort(server, metrics) => {
+async fn publish(health: Health, destination: Destination) {
+    match destination {
+        Destination::Port(server, metrics) => {
             let serve = async {
                 if let Err(error) = server.run().await {
-                    tracing::error!(%error, "the health port cannot be served");
+                    tracing::error!(%error, "cannot serve the health port");
                 }
             };
-            tokio::join!(serve, keep_up(metrics));
+            tokio::join!(serve, maintain_metrics(metrics));
         }
-        Audience::To(supervisor) => loop {
-            supervisor.tell_health(health.report());
+        Destination::Supervisor(supervisor) => loop {
+            supervisor.report_health(health.report());
             tokio::time::sleep(INTERVAL).await;
         },
     }
 }
 
-/// Puts measurements away, whether or not somebody collects them.
-async fn keep_up(metrics: Option<Metrics>) {
+/// Aggregates measurements, whether or not they are collected.
+async fn maintain_metrics(metrics: Option<Metrics>) {
     while let Some(metrics) = &metrics {
         metrics.upkeep();
         tokio::time::sleep(UPKEEP).await;
     }
 }
 
-/// Asks Redis whether it serves us, and nothing more: a worker whose slots are all busy would not know for long.
+/// Asks Redis only whether it can be used: a worker whose slots are all busy would otherwise not know for long.
 struct Probe {
     broker: Broker,
     pulse: Pulse,
@@ -133,7 +135,7 @@ impl Probe {
                     opened.get_or_insert_with(Instant::now);
                     self.pulse.answered();
                 }
-                // Those who work with Redis log it.
+                // The services that use Redis log it.
                 Err(error) => {
                     opened = None;
                     self.pulse.failed(error);

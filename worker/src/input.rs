@@ -1,7 +1,7 @@
 //! Fetches the payload of a claimed job that is too large to come with its claim.
 //!
-//! Meanwhile the job has its slot and its lease is kept, others start beside it, and it can be canceled. Its attempt's timeout
-//! begins when the input is complete; the job's deadline does not wait.
+//! Meanwhile the job occupies its slot and its lease is extended, other jobs start, and it can be canceled. The
+//! attempt's timeout begins when the input is complete; the job's deadline does not wait.
 
 use std::time::{Duration, Instant};
 
@@ -11,29 +11,30 @@ use crunch_common::broker::{Broker, LeaseKey};
 
 use crate::running::{Stop, StopReason};
 
-/// How long a payload may be on its way: 64 MiB at 16 KiB/s take 68 minutes. A job whose payload does not arrive within that has
-/// failed, or nothing would ever end it; the lease of one whose result does not is not kept any longer.
+/// How long the transfer of a payload may take: 64 MiB at 16 KiB/s take 68 minutes. A job whose payload does not arrive
+/// within that has failed, or nothing would ever end it; the lease of a job whose result does not is not extended any
+/// longer.
 pub(crate) const LONGEST_FETCH: Duration = Duration::from_secs(75 * 60);
 
-/// What fetching needs.
+/// Fetches payloads.
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) broker: Broker,
 }
 
-/// Why there is no input.
+/// The reason why there is no input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoInput {
-    /// The attempt is to stop.
+    /// The attempt must stop.
     Stopped(StopReason),
-    /// The job is gone, or another attempt holds it.
-    Gone,
-    /// It did not arrive in time.
+    /// The job was deleted, or another attempt holds it.
+    NotHeld,
+    /// The payload did not arrive in time.
     TooLate,
 }
 
 impl Input {
-    /// Fetches until the payload is there, or the attempt is to stop. `deadline` is that of the job, if it has one.
+    /// Fetches until the payload is complete, or the attempt must stop. `deadline` is that of the job, if it has one.
     pub(crate) async fn fetch(
         &self,
         lease: LeaseKey,
@@ -53,7 +54,7 @@ impl Input {
                 Err(NoInput::Stopped(stop.reason().unwrap_or(StopReason::Canceled)))
             }
             () = tokio::time::sleep_until(ends.into()) => Err(reason),
-            fetched = self.repeat(lease) => fetched.ok_or(NoInput::Gone),
+            fetched = self.repeat(lease) => fetched.ok_or(NoInput::NotHeld),
         }
     }
 

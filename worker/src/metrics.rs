@@ -1,4 +1,4 @@
-//! What a worker counts and measures.
+//! The metrics of a worker.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use crunch_common::telemetry::metrics::{
     ATTEMPTS, JOB_RUN, JOB_WAIT, JOBS_FINISHED, SLOTS, SLOTS_BUSY, STALE_SETTLEMENTS, labels,
 };
 
-/// A job was claimed that is to run now.
+/// Records a claimed job that is about to run.
 pub(crate) fn claimed(job: &ClaimedJob) {
     let waited = job.due_at.until(job.claimed_at);
     metrics::histogram!(JOB_WAIT, of(job, &[])).record(waited.as_secs_f64());
 }
 
-/// An attempt ended; without a settlement its lease was lost.
+/// Records the end of an attempt; without a settlement its lease was lost.
 pub(crate) fn ended(job: &ClaimedJob, settlement: Option<&Settlement>, took: Duration) {
     let outcome = settlement.map_or("lost", Settlement::word);
     metrics::counter!(ATTEMPTS, of(job, &[("outcome", outcome)])).increment(1);
@@ -27,17 +27,17 @@ fn of(job: &ClaimedJob, more: &[(&'static str, &'static str)]) -> Vec<metrics::L
     labels(job.task.as_str(), job.queue.as_str(), more)
 }
 
-/// An outcome was refused: another attempt holds the job.
+/// Counts an outcome that was rejected: another attempt holds the job.
 pub(crate) fn stale() {
     metrics::counter!(STALE_SETTLEMENTS).increment(1);
 }
 
-/// There are so many slots.
+/// Sets the number of slots.
 pub(crate) fn slots(all: usize) {
     metrics::gauge!(SLOTS).set(all as f64);
 }
 
-/// So many more, or fewer, run a job.
+/// Adds to the number of slots that run a job, or subtracts from it.
 pub(crate) fn busy(more: f64) {
     metrics::gauge!(SLOTS_BUSY).increment(more);
 }

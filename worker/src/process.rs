@@ -1,17 +1,17 @@
-//! Runs commands as handlers: work in any language, in a process of its own.
+//! Runs commands as handlers: work in any language, in a separate process.
 //!
 //! ```text
-//! worker ──socket──► launcher ──parent of──► command ──► whatever it starts
+//! worker ──socket──► launcher ──parent of──► command ──► its descendants
 //!    └────────────────── four pipes ────────────┘
 //! ```
 //!
-//! Between worker and command stands the *launcher* (`launcher.rs`): this very program, started once more. It starts the
-//! command in a process group of its own, adopts whatever the command leaves behind, and ends all of it when the command
-//! has ended, when the worker says so (`launched.rs`), or when the socket to the worker closes. A socket closes however
-//! the worker dies, so nothing survives it; and it closes when a handler's future is dropped, so nothing survives that
-//! either.
+//! Between worker and command is the *launcher* (`launcher.rs`): this program, started once more. It starts the command
+//! in its own process group, adopts all processes that the command leaves behind, and ends all of them when the command
+//! has ended, when the worker requests it (`launched.rs`), or when the socket to the worker closes. A socket closes
+//! however the worker dies, so no process survives it; and it closes when a handler's future is dropped, so no process
+//! survives that either.
 //!
-//! `oneshot.rs` is the handler: one process a job. `docs/commands.md` is the contract with those who write commands.
+//! `oneshot.rs` is the handler: one process per job. `docs/commands.md` is the contract with the authors of commands.
 
 mod ending;
 mod events;
@@ -32,7 +32,7 @@ pub(crate) use lines::each_line;
 pub(crate) use oneshot::Oneshot;
 use pipes::Pipes;
 
-/// Names of what a command finds in its environment about its job.
+/// Names of the environment variables that describe the job to a command.
 pub(crate) mod variable {
     /// The job's id.
     pub(crate) const JOB_ID: &str = "CRUNCH_JOB_ID";
@@ -44,18 +44,18 @@ pub(crate) mod variable {
     pub(crate) const EPOCH: &str = "CRUNCH_EPOCH";
     /// When the attempt will be stopped, in Unix milliseconds.
     pub(crate) const DEADLINE_MS: &str = "CRUNCH_DEADLINE_MS";
-    /// What the payload's bytes are.
+    /// The content type of the payload.
     pub(crate) const CONTENT_TYPE: &str = "CRUNCH_CONTENT_TYPE";
     /// The client's labels, as a JSON object.
     pub(crate) const METADATA: &str = "CRUNCH_METADATA";
-    /// The descriptor on which events are taken.
+    /// The descriptor on which events are received.
     pub(crate) const EVENTS_FD: &str = "CRUNCH_EVENTS_FD";
     /// The trace the job belongs to, as OpenTelemetry's tools read it; not set if it belongs to none.
     pub(crate) const TRACEPARENT: &str = "TRACEPARENT";
-    /// What goes with it.
+    /// The state of the trace, which accompanies it.
     pub(crate) const TRACESTATE: &str = "TRACESTATE";
 
-    /// All of them.
+    /// All of these names.
     pub(crate) const ALL: [&str; 10] = [
         JOB_ID,
         TASK,
@@ -73,16 +73,16 @@ pub(crate) mod variable {
 /// Open files that a running command costs its worker: its socket and four pipes.
 pub(crate) const OPEN_FILES: u64 = Pipes::<()>::COUNT as u64 + 1;
 
-/// What to run, found and checked when the worker started.
+/// A program to run, found and checked when the worker started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Command {
     /// An absolute path, or a name to look up in the `PATH` of `environment`.
     pub(crate) program: OsString,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) directory: PathBuf,
-    /// Whether the directory could be written to then.
+    /// Whether the directory was writable then.
     pub(crate) writable: bool,
-    /// All of it but what tells of the job.
+    /// The environment without the variables that describe the job.
     pub(crate) environment: Vec<(OsString, OsString)>,
 }
 

@@ -1,10 +1,10 @@
-//! The beginning of what a handler returned, for a message about what is wrong with it. Messages go to whoever reads the job,
-//! never to the log.
+//! Quotes the beginning of what a handler returned, in messages about what is wrong with it. Clients that read the job
+//! see the messages; the log never contains them.
 
-/// So many characters show what was written: a greeting, a traceback, another format.
+/// This many characters show what was written: a greeting, a traceback, another format.
 const SHOWN_CHARS: usize = 80;
 
-/// In quotes, with everything escaped that does not print.
+/// Returns the beginning in quotes, with all characters escaped that do not print.
 pub(crate) fn beginning(bytes: &[u8]) -> String {
     // A character has at most four bytes.
     let start = &bytes[..bytes.len().min(4 * SHOWN_CHARS)];

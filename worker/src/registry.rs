@@ -9,7 +9,7 @@ use crunch_common::task::{TaskDescriptor, TaskName};
 
 use crate::Task;
 
-/// Two tasks of one name.
+/// The error of two tasks with the same name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("task {name:?} is declared twice; names must be unique in one worker")]
 pub struct DuplicateTask {
@@ -36,17 +36,17 @@ impl Registry {
         self.tasks.get(name)
     }
 
-    /// The names of all of them, as exchanges carry them.
+    /// Returns all names, as exchanges carry them.
     pub(crate) fn names(&self) -> TaskNames {
         self.tasks.keys().collect()
     }
 
-    /// The names of all for which that is not so.
-    pub(crate) fn names_but(&self, left_out: impl Fn(&TaskName) -> bool) -> TaskNames {
-        self.tasks.keys().filter(|name| !left_out(name)).collect()
+    /// Returns all names except those that `excluded` matches.
+    pub(crate) fn names_except(&self, excluded: impl Fn(&TaskName) -> bool) -> TaskNames {
+        self.tasks.keys().filter(|name| !excluded(name)).collect()
     }
 
-    /// Tasks that do not bound their results get this limit, which is then declared with them.
+    /// Sets the limit of results for tasks that have none; it is then declared with them.
     pub(crate) fn bound_results(&mut self, default: u64) {
         for task in self.tasks.values_mut() {
             Arc::make_mut(task).descriptor.max_result.get_or_insert(default);
@@ -57,14 +57,14 @@ impl Registry {
         self.tasks.values().map(|task| task.descriptor.clone()).collect()
     }
 
-    /// The first name that is Crunch's own: of a task, of its queue, or of another queue.
+    /// Returns the first name that is reserved for Crunch: of a task, of its queue, or of another queue.
     pub(crate) fn reserved(&self, others: impl Iterator<Item = QueueName>) -> Option<String> {
         let task = self.tasks.keys().find(|task| task.is_reserved()).map(ToString::to_string);
         let mut queues = self.queues().into_iter().chain(others);
         task.or_else(|| queues.find(QueueName::is_reserved).map(String::from))
     }
 
-    /// The queues in which jobs of these tasks wait, each once.
+    /// Returns the queues in which jobs of these tasks wait, each once.
     pub(crate) fn queues(&self) -> Vec<QueueName> {
         let mut queues: Vec<_> =
             self.tasks.values().map(|task| task.descriptor.queue.clone()).collect();

@@ -1,5 +1,5 @@
-//! Carries progress and log lines of running jobs to Redis, and sends them again until they are confirmed. Never reports for
-//! a job that was settled.
+//! Sends progress and log lines of running jobs to Redis, and sends them again until they are confirmed. Never reports
+//! for a job that was settled.
 
 use std::time::Duration;
 
@@ -10,22 +10,23 @@ use tokio_util::sync::CancellationToken;
 use crate::JobContext;
 use crate::running::RunningJobs;
 
-/// Sends reports, one call at a time: the last report of a job must not be overtaken by its settlement.
+/// Sends reports, one call at a time: the settlement of a job must not overtake its last report.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     broker: Broker,
     worker: WorkerId,
     sending: Mutex<()>,
-    /// Whether the last call did not reach Redis. Then only the next tick tries again, for all jobs at once: an outage must
-    /// not hold up one settlement after the other.
+    /// Whether the last call did not reach Redis. Then only the next tick retries, for all jobs at once: an outage must
+    /// not delay one settlement after the other.
     away: watch::Sender<bool>,
 }
 
-/// A job that reports, and what.
+/// A job and its report.
 type Reporting = (JobContext, Report);
 
 impl Reporter {
-    /// Quick enough for a progress bar, rare enough that a chatty handler costs ten calls a second, not ten thousand.
+    /// Frequent enough for a progress bar, rare enough that a handler with many reports costs ten calls a second, not
+    /// ten thousand.
     const INTERVAL: Duration = Duration::from_millis(100);
 
     pub(crate) fn new(broker: Broker, worker: WorkerId) -> Self {
@@ -43,8 +44,8 @@ impl Reporter {
         self.send(running.unconfirmed(), false).await;
     }
 
-    /// Has everything that a job reported confirmed before it is settled. While Redis is away it waits: so does the settlement.
-    /// A job without reports costs nothing.
+    /// Waits until everything that a job reported is confirmed, before it is settled. While Redis is unreachable it
+    /// waits: so does the settlement. A job without reports costs nothing.
     pub(crate) async fn finish(&self, lease: LeaseKey, job: &JobContext) {
         let mut away = self.away.subscribe();
         while job.unconfirmed(lease).is_some() {
@@ -77,7 +78,7 @@ impl Reporter {
                     tracing::debug!(%error, "reports of running jobs wait for Redis");
                 }
                 Err(error) => {
-                    tracing::warn!(%error, jobs = reports.len(), "progress and log lines are lost");
+                    tracing::warn!(%error, jobs = reports.len(), "progress and log lines of running jobs are lost");
                     jobs.for_each(|(job, _)| job.discard());
                 }
             }

@@ -1,5 +1,5 @@
-//! Whether a result is what its task promised: its size, its type, its schema. A large one is checked on a thread that runs
-//! nothing else meanwhile, a bounded number at a time.
+//! Checks a result against its task's declaration: its size, its type, its schema. A large one is checked on a thread
+//! that runs nothing else meanwhile, a bounded number at a time.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use tokio::task::{JoinError, spawn_blocking};
 use crate::Task;
 use crate::quote::beginning;
 
-/// Where the largest result is set.
+/// The settings of the largest result.
 pub(crate) const SETTING: &str = "max_result of the task, or else CRUNCH_WORKER_MAX_RESULT";
-/// The syntax of a larger result, in bytes, is checked elsewhere: it takes 1 to 1.7 milliseconds a megabyte.
+/// The syntax of a larger result, in bytes, is checked on another thread: it takes 1 to 1.7 milliseconds a megabyte.
 const SYNTAX_IN_PLACE: usize = 256 * 1024;
-/// So many are checked elsewhere at once. Each keeps a core busy and is held as values, up to 16 times as large. More wait,
-/// in the slots of their jobs.
-static ELSEWHERE: Semaphore = Semaphore::const_new(2);
+/// This many are checked on other threads at once. Each keeps a core busy and is held as values, up to 16 times as
+/// large. More wait, in the slots of their jobs.
+static LARGE_CHECKS: Semaphore = Semaphore::const_new(2);
 
-/// A result as the task promised it.
+/// Returns the result if it matches the task's declaration.
 ///
 /// # Errors
-/// If the runtime ends meanwhile.
+/// If the runtime shuts down meanwhile.
 pub(crate) async fn check(
     task: &Task,
     result: Payload,
@@ -41,29 +41,29 @@ pub(crate) async fn check(
     if !result.content_type.is_json() {
         return Ok(Ok(result));
     }
-    let fits = fits(task.result.as_ref(), &result.bytes).await?;
-    Ok(fits.map(|()| result))
+    let checked = check_json(task.result.as_ref(), &result.bytes).await?;
+    Ok(checked.map(|()| result))
 }
 
-async fn fits(
+async fn check_json(
     schema: Option<&Arc<Validator>>,
     json: &Bytes,
 ) -> Result<Result<(), JobError>, JoinError> {
-    if let Some(found) = briefly(schema, json) {
+    if let Some(found) = check_in_place(schema, json) {
         return Ok(found);
     }
     let (schema, json) = (schema.cloned(), json.clone());
-    elsewhere(move || {
+    on_other_thread(move || {
         is_json(&json)?;
-        schema.map_or(Ok(()), |schema| schema.check(&json).map_err(|found| unlike(&found)))
+        schema.map_or(Ok(()), |schema| schema.check(&json).map_err(|found| violation_error(&found)))
     })
     .await
 }
 
-/// Reads a result of this many bytes; a large one elsewhere.
+/// Reads a result of this many bytes; a large one on another thread.
 ///
 /// # Errors
-/// If the runtime ends meanwhile.
+/// If the runtime shuts down meanwhile.
 pub(crate) async fn read<T: Send + 'static>(
     bytes: usize,
     read: impl FnOnce() -> T + Send + 'static,
@@ -71,23 +71,23 @@ pub(crate) async fn read<T: Send + 'static>(
     if bytes <= SYNTAX_IN_PLACE {
         return Ok(read());
     }
-    elsewhere(read).await
+    on_other_thread(read).await
 }
 
-async fn elsewhere<T: Send + 'static>(
+async fn on_other_thread<T: Send + 'static>(
     check: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {
-    let permit = ELSEWHERE.acquire().await;
+    let permit = LARGE_CHECKS.acquire().await;
     spawn_blocking(move || {
-        // Belongs to the check: it goes on if the job is given up.
+        // Belongs to the check, which continues if the job is abandoned.
         let _permit = permit;
         check()
     })
     .await
 }
 
-/// `None` if it may take longer than a millisecond.
-fn briefly(schema: Option<&Arc<Validator>>, json: &[u8]) -> Option<Result<(), JobError>> {
+/// Checks on this thread; `None` if that may take longer than a millisecond.
+fn check_in_place(schema: Option<&Arc<Validator>>, json: &[u8]) -> Option<Result<(), JobError>> {
     if json.len() > SYNTAX_IN_PLACE {
         return None;
     }
@@ -95,7 +95,7 @@ fn briefly(schema: Option<&Arc<Validator>>, json: &[u8]) -> Option<Result<(), Jo
         return Some(Err(error));
     }
     let Some(schema) = schema else { return Some(Ok(())) };
-    schema.check_briefly(json).map(|found| found.map_err(|found| unlike(&found)))
+    schema.check_briefly(json).map(|found| found.map_err(|found| violation_error(&found)))
 }
 
 fn is_json(bytes: &[u8]) -> Result<(), JobError> {
@@ -104,10 +104,10 @@ fn is_json(bytes: &[u8]) -> Result<(), JobError> {
     })
 }
 
-/// Every place, on one line each.
-fn unlike(found: &[Violation]) -> JobError {
+/// Lists every violation, one a line.
+fn violation_error(found: &[Violation]) -> JobError {
     let places = found.iter().map(|it| format!("\n{}: {}", it.pointer, it.detail));
-    invalid(format!("not what the task's result_schema says{}", places.collect::<String>()))
+    invalid(format!("does not match the task's result_schema{}", places.collect::<String>()))
 }
 
 fn invalid(message: String) -> JobError {

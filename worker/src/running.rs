@@ -1,4 +1,5 @@
-//! The jobs this worker holds right now: what heartbeats name, reports speak for, and cancels reach.
+//! The jobs this worker holds now: heartbeats contain their leases, their reports are collected here, and cancellations
+//! stop them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,26 +11,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::JobContext;
 
-/// How long a handler may take to return once it was asked to stop. A command gets TERM, five seconds, then KILL: one
+/// How long a handler may take to return after it was asked to stop. A command gets TERM, five seconds, then KILL: one
 /// second more than that.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(6);
 
 /// Why a handler is asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopReason {
-    /// Somebody canceled the job.
+    /// The job was canceled.
     Canceled,
     /// The attempt took longer than its timeout.
     TimedOut,
-    /// The job is not wanted any more.
+    /// The job's deadline has passed.
     DeadlineExceeded,
     /// The worker shuts down.
     Shutdown,
-    /// The lease was taken back: whatever comes out would be refused.
+    /// The lease was lost: Redis would reject the outcome.
     LeaseLost,
 }
 
-/// Asks one handler to stop; the first reason stays.
+/// Asks one handler to stop; the first reason is kept.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stop {
     token: CancellationToken,
@@ -38,7 +39,7 @@ pub(crate) struct Stop {
 
 impl Stop {
     pub(crate) fn fire(&self, reason: StopReason) {
-        // The reason must stand before anybody can see the token fire.
+        // The reason must be set before any task can see the token fire.
         let _first_stays = self.reason.set(reason);
         self.token.cancel();
     }
@@ -57,28 +58,29 @@ impl Stop {
 pub(crate) struct Running {
     pub(crate) context: JobContext,
     pub(crate) stop: Stop,
-    /// After this moment its heartbeats end even if its slot hangs: the job goes on elsewhere.
+    /// After this time its lease is not in heartbeats any more, even if its slot hangs: the job continues elsewhere.
     pub(crate) abandoned_at: Instant,
 }
 
-/// All of them.
+/// All running jobs.
 #[derive(Debug, Default)]
 pub(crate) struct RunningJobs {
     jobs: Mutex<Jobs>,
-    /// How many run, those that ended not counted.
+    /// How many run, without those that ended.
     count: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
 struct Jobs {
     running: HashMap<LeaseKey, Running>,
-    /// Why none is to go on: set once, when the worker gives back what runs.
+    /// Why all must stop: set once, when the worker releases what still runs.
     stopping: Option<StopReason>,
-    /// Ended, and their outcome not yet with Redis: they are still ours until when they would be given up.
+    /// Ended jobs whose outcome is not in Redis yet: their leases are held until these times.
     settling: HashMap<LeaseKey, Instant>,
 }
 
-/// How long past its hard deadline and the grace of a stop a lease is still named: the executor needs a moment to settle.
+/// How long after its hard deadline and the grace of a stop a lease is still in heartbeats: the executor needs a moment
+/// to settle.
 const SETTLING_MARGIN: Duration = Duration::from_secs(5);
 
 fn abandoned_at(ends: Instant) -> Instant {
@@ -93,54 +95,55 @@ impl RunningJobs {
             stop.fire(reason);
         }
         jobs.running.insert(key, Running { context, stop, abandoned_at });
-        self.note_count(jobs.running.len());
+        self.publish_count(jobs.running.len());
     }
 
-    /// The attempt's time begins: it ends at another moment than was expected.
+    /// Changes the end of an attempt whose time begins now, later than expected.
     pub(crate) fn will_end(&self, key: LeaseKey, ends: Instant) {
         if let Some(job) = self.lock().running.get_mut(&key) {
             job.abandoned_at = abandoned_at(ends);
         }
     }
 
-    /// The attempt has ended; its lease is named until the outcome is with Redis, so that an outage does not cost it: until the
-    /// attempt would have been given up, or for as long as the outcome may be on its way.
-    pub(crate) fn ended(&self, key: LeaseKey, on_its_way: Duration) {
+    /// Records the end of an attempt. Its lease stays in heartbeats until the outcome is in Redis, so that an outage
+    /// does not cost it: until the attempt would have been abandoned, or for as long as the transfer of the outcome may
+    /// take.
+    pub(crate) fn ended(&self, key: LeaseKey, transfer_time: Duration) {
         let mut jobs = self.lock();
         if let Some(job) = jobs.running.remove(&key) {
-            jobs.settling.insert(key, job.abandoned_at.max(Instant::now() + on_its_way));
+            jobs.settling.insert(key, job.abandoned_at.max(Instant::now() + transfer_time));
         }
-        self.note_count(jobs.running.len());
+        self.publish_count(jobs.running.len());
     }
 
-    /// The lease is settled or lost.
+    /// Removes a lease that is settled or lost.
     pub(crate) fn forget(&self, key: LeaseKey) {
         let mut jobs = self.lock();
         jobs.running.remove(&key);
         jobs.settling.remove(&key);
-        self.note_count(jobs.running.len());
+        self.publish_count(jobs.running.len());
     }
 
-    /// Whoever waits does so for the last to end; nobody needs to be woken for the others.
-    fn note_count(&self, running: usize) {
+    /// Waiters wait for the last job to end; they need not be woken for the others.
+    fn publish_count(&self, running: usize) {
         self.count.send_if_modified(|count| {
             *count = running;
             running == 0
         });
     }
 
-    /// How many run, those that ended not counted.
+    /// Returns how many run, without those that ended.
     pub(crate) fn count(&self) -> usize {
         *self.count.borrow()
     }
 
-    /// Waits until none runs.
+    /// Waits until no job runs.
     pub(crate) async fn idle(&self) {
         // The sender lives as long as this value.
         let _ = self.count.subscribe().wait_for(|&count| count == 0).await;
     }
 
-    /// Leases to be named by the next heartbeat.
+    /// Returns the leases for the next heartbeat.
     pub(crate) fn leases(&self) -> Vec<LeaseKey> {
         let jobs = self.lock();
         let running = jobs.running.iter().map(|(&key, job)| (key, job.abandoned_at));
@@ -150,7 +153,7 @@ impl RunningJobs {
         held.map(|(key, _)| key).collect()
     }
 
-    /// What handlers reported and Redis has not confirmed.
+    /// Returns what handlers reported and Redis has not confirmed.
     pub(crate) fn unconfirmed(&self) -> Vec<(JobContext, Report)> {
         let jobs = self.lock();
         let report = |(&key, job): (&LeaseKey, &Running)| {
@@ -159,14 +162,14 @@ impl RunningJobs {
         jobs.running.iter().filter_map(report).collect()
     }
 
-    /// Asks the holder of exactly that claim to stop; a later claim of the same job goes on.
+    /// Asks the handler of exactly that claim to stop; a later claim of the same job continues.
     pub(crate) fn stop(&self, key: LeaseKey, reason: StopReason) {
         if let Some(job) = self.lock().running.get(&key) {
             job.stop.fire(reason);
         }
     }
 
-    /// Asks all to stop, and whatever is still to come.
+    /// Asks all running jobs to stop, and all that start later.
     pub(crate) fn stop_all(&self, reason: StopReason) {
         let mut jobs = self.lock();
         jobs.stopping = Some(reason);
@@ -174,7 +177,7 @@ impl RunningJobs {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Jobs> {
-        // Whole entries go in and out: a panic elsewhere leaves nothing half done.
+        // Complete entries are added and removed: a panic elsewhere leaves no partial state.
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

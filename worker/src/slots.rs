@@ -1,4 +1,4 @@
-//! The places in which jobs run, shared by the processors of all partitions.
+//! The slots in which jobs run, shared by the processors of all partitions.
 
 use std::sync::Arc;
 
@@ -10,28 +10,32 @@ use crate::metrics;
 /// A worker's slots.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    all: usize,
+    total: usize,
     state: watch::Sender<State>,
 }
 
 #[derive(Debug)]
 struct State {
     idle: usize,
-    /// Partitions for which this worker runs empty, first come, first: only the first may use idle slots.
+    /// Partitions for which this worker runs its slots empty, in the order of requests: only the first may use idle
+    /// slots.
     draining: Vec<Partition>,
 }
 
-/// One of them, occupied until this value is dropped.
+/// One slot, occupied until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot(Arc<Slots>);
 
 impl Slots {
-    pub(crate) fn new(all: usize) -> Arc<Self> {
-        metrics::slots(all);
-        Arc::new(Self { all, state: watch::Sender::new(State { idle: all, draining: Vec::new() }) })
+    pub(crate) fn new(total: usize) -> Arc<Self> {
+        metrics::slots(total);
+        Arc::new(Self {
+            total,
+            state: watch::Sender::new(State { idle: total, draining: Vec::new() }),
+        })
     }
 
-    /// Takes up to `most` idle slots for jobs of a partition; none while the worker runs empty for another.
+    /// Takes up to `most` idle slots for jobs of a partition; none while the worker runs its slots empty for another.
     pub(crate) fn take(self: &Arc<Self>, partition: Partition, most: usize) -> Vec<Slot> {
         let mut taken = 0;
         self.state.send_if_modified(|state| {
@@ -45,23 +49,24 @@ impl Slots {
         (0..taken).map(|_| Slot(self.clone())).collect()
     }
 
-    /// How many are occupied by others than the holder of that many.
-    pub(crate) fn busy_beside(&self, taken: usize) -> usize {
-        self.all - self.state.borrow().idle - taken
+    /// Returns how many are occupied without the `taken` ones of the caller.
+    pub(crate) fn busy_except(&self, taken: usize) -> usize {
+        self.total - self.state.borrow().idle - taken
     }
 
     pub(crate) fn any_idle(&self) -> bool {
         self.state.borrow().idle > 0
     }
 
-    /// Waits until one is idle and may be used for anything. Takes none: whoever settles may fill it at once.
+    /// Waits until a slot is idle and every partition may use it. Takes none: a processor that settles may fill it at
+    /// once.
     pub(crate) async fn idle(&self) {
         let usable = |state: &State| state.idle > 0 && state.draining.is_empty();
         // The sender lives as long as this value.
         let _ = self.state.subscribe().wait_for(usable).await;
     }
 
-    /// Starts or ends running empty for a partition.
+    /// Starts or ends running the slots empty for a partition.
     pub(crate) fn drain(&self, partition: Partition, drain: bool) {
         self.state.send_if_modified(|state| {
             let drains = state.draining.contains(&partition);
@@ -78,7 +83,7 @@ impl Slots {
 impl Drop for Slot {
     fn drop(&mut self) {
         metrics::busy(-1.0);
-        // Whoever waits does so for the first.
+        // Waiters wait for the first idle slot.
         self.0.state.send_if_modified(|state| {
             state.idle += 1;
             state.idle == 1
@@ -94,11 +99,11 @@ mod tests {
     fn slots_come_back_when_they_are_dropped() {
         let (slots, partition) = (Slots::new(3), Partition::default());
         let taken = slots.take(partition, 5);
-        assert_eq!((taken.len(), slots.busy_beside(3), slots.any_idle()), (3, 0, false));
+        assert_eq!((taken.len(), slots.busy_except(3), slots.any_idle()), (3, 0, false));
         assert!(slots.take(partition, 1).is_empty());
         drop(taken);
         assert_eq!(slots.take(partition, 2).len(), 2);
-        assert_eq!(slots.busy_beside(0), 0);
+        assert_eq!(slots.busy_except(0), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{Error, Task, Worker};
 
-/// Runs the stock worker, with further tasks beside its own, until it is asked to stop; the whole of `main`.
+/// Runs the stock worker, with further tasks in addition to its own, until it is asked to stop; the whole of `main`.
 #[must_use]
 pub fn main(further: Vec<Task>) -> ExitCode {
     match start(further) {
@@ -14,7 +14,7 @@ pub fn main(further: Vec<Task>) -> ExitCode {
 }
 
 fn start(further: Vec<Task>) -> Result<(), Error> {
-    // Before the runtime: a process that only launches a command needs none of its threads.
+    // Created before the runtime: a process that only launches a command needs none of its threads.
     let worker = further.into_iter().fold(Worker::from_env()?.builtin_tasks(), Worker::task);
     tokio::runtime::Runtime::new()?.block_on(worker.run())
 }

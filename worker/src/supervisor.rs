@@ -1,4 +1,4 @@
-//! A parent for workers: starts some, buries those that die, and starts others in their place.
+//! A parent process of workers: starts them, reclaims the jobs of those that die, and starts others in their place.
 //!
 //! ```text
 //! supervisor ──socket──► worker 1 ──► its commands' launchers
@@ -6,16 +6,17 @@
 //!     └── only when one has died: Redis
 //! ```
 //!
-//! A worker that dies says nothing, so its jobs wait until their leases end, for nobody can tell from afar whether it is dead
-//! or only silent. Its parent can: it sees the process end. So it has Redis take back at once what the worker held
-//! ([`Broker::reclaim`](crunch_common::broker::Broker::reclaim)). For that it must know the worker's id, and gives it one.
+//! A worker that dies reports nothing, so its jobs wait until their leases expire: no other process can decide whether
+//! it is dead or only silent. Its parent can: it sees the process end. So it has Redis reclaim immediately what the
+//! worker held ([`Broker::reclaim`](crunch_common::broker::Broker::reclaim)). For that it must know the worker's id,
+//! and assigns it.
 //!
-//! The supervisor is the worker's own program, and its workers are the same program once more, with the same arguments. It
-//! takes over while the `Worker` is made, before any task is: it has none of the program's weight, and nothing that a job
-//! does can hurt it. It never runs a job and never decides that a worker which lives is dead.
+//! The supervisor is the worker's own program, and its workers are the same program once more, with the same arguments.
+//! It takes over while the `Worker` is created, before any task is: it needs few resources, and no job can harm it. It
+//! never runs a job and never declares a worker dead that lives.
 //!
-//! The socket is each worker's lifeline (`lifeline.rs`): its end is the supervisor's end, after which the worker drains as on
-//! SIGTERM, for nobody would reclaim it or hand it the wish to stop any more.
+//! The socket is each worker's lifeline (`lifeline.rs`): it closes when the supervisor ends. The worker then drains as
+//! on SIGTERM, because no process would reclaim it or forward a shutdown request to it any more.
 
 mod board;
 mod child_slot;
@@ -35,38 +36,41 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::Error;
 use crate::config::WorkerConfig;
 use crate::health;
-pub(crate) use board::Board;
+pub(crate) use board::HealthSummary;
 use child_slot::{ChildSlot, End};
 pub(crate) use lifeline::Lifeline;
 use reclaimer::Reclaimer;
 
-/// So many dead may wait for Redis to come back. Leases of more than these have ended by then.
+/// This many dead workers may wait for Redis. If there are more, their leases have expired by the time it can be
+/// reached.
 const MAX_PENDING: usize = 1024;
 /// How long the last reclaims may take when all workers have ended: longer than any call's deadline.
 const LAST_RECLAIMS: Duration = Duration::from_secs(3);
 
-/// A process that is to supervise does so here and never returns. For one that is supervised: its lifeline.
+/// Becomes the supervisor if configured, and then never returns. In a supervised worker: returns its lifeline.
 ///
-/// Called by every way to make a [`crate::Worker`], so that a program that uses the library can be supervised without
+/// Called by every constructor of [`crate::Worker`], so that a program that uses the library can be supervised without
 /// knowing.
 pub(crate) fn become_supervisor_if_configured(config: &WorkerConfig) -> Option<Lifeline> {
     if lifeline::is_supervised() {
         return Lifeline::take();
     }
     let workers = usize::from(config.supervise?);
-    // On a thread of its own: whoever makes the worker may stand in a runtime, and none can wait in another.
+    // On a separate thread: the caller may be inside a runtime, and no runtime can wait in another.
     let code = thread::scope(|scope| {
         let supervisor = thread::Builder::new().name("crunch-supervisor".to_owned());
         let supervisor = supervisor.spawn_scoped(scope, || supervise(config, workers))?;
-        supervisor.join().unwrap_or_else(|_| Err(io::Error::other("it panicked").into()))
+        supervisor
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the supervisor thread panicked").into()))
     });
     exit(code.unwrap_or_else(|error| {
-        error.tell();
+        error.print();
         error.exit_code().into()
     }));
 }
 
-/// Supervises until all is ended; returns the exit code.
+/// Supervises until all workers have ended; returns the exit code.
 fn supervise(config: &WorkerConfig, workers: usize) -> Result<i32, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { Ok(Supervisor::start(config, workers)?.run().await) })
@@ -75,22 +79,22 @@ fn supervise(config: &WorkerConfig, workers: usize) -> Result<i32, Error> {
 struct Supervisor {
     terminate: Signal,
     interrupt: Signal,
-    /// How often it was wished that all stop.
+    /// How often a shutdown was requested.
     requests: watch::Sender<u32>,
     child_slots: JoinSet<End>,
     reclaimer: JoinHandle<()>,
-    board: Arc<Board>,
+    summary: Arc<HealthSummary>,
 }
 
 impl Supervisor {
     fn start(config: &WorkerConfig, workers: usize) -> Result<Self, Error> {
-        // First of all: as the first process of a container we would not hear a signal that nobody waits for.
+        // First of all: the first process of a container does not receive a signal that it does not wait for.
         let (terminate, interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let board = Arc::new(Board::new(workers));
+        let summary = Arc::new(HealthSummary::new(workers));
         if let Some(addr) = config.addr {
-            let asked = board.clone();
-            let server = health::Server::bind(addr, move || asked.report(), None)
+            let reported = summary.clone();
+            let server = health::Server::bind(addr, move || reported.report(), None)
                 .map_err(|source| Error::Listen { addr, source })?;
             tokio::spawn(server.run());
         }
@@ -98,18 +102,18 @@ impl Supervisor {
         let reclaimer = Reclaimer { broker: Broker::new(&config.broker)?, deaths };
         let reclaimer = tokio::spawn(reclaimer.run());
         let (requests, shutdown) = watch::channel(0);
-        tracing::info!(workers, "supervisor starts");
+        tracing::info!(workers, "supervisor started");
         let configured = watch::Sender::new(false);
-        let first = ChildSlot { number: 1, shutdown, configured, board: board.clone(), dead };
+        let first = ChildSlot { number: 1, shutdown, configured, summary: summary.clone(), dead };
         let mut child_slots = JoinSet::new();
         for number in 2..=workers {
             child_slots.spawn(ChildSlot { number, ..first.clone() }.run());
         }
         child_slots.spawn(first.run());
-        Ok(Self { terminate, interrupt, requests, child_slots, reclaimer, board })
+        Ok(Self { terminate, interrupt, requests, child_slots, reclaimer, summary })
     }
 
-    /// Hands on the wish to stop, until nobody is left.
+    /// Forwards shutdown requests until no worker is left.
     async fn run(mut self) -> i32 {
         let mut code = 0;
         loop {
@@ -117,26 +121,30 @@ impl Supervisor {
                 _ = self.terminate.recv() => self.stop(),
                 _ = self.interrupt.recv() => self.stop(),
                 ended = self.child_slots.join_next() => match ended {
-                    Some(Ok(End::Well)) => {}
+                    Some(Ok(End::Succeeded)) => {}
                     Some(Ok(End::WrongConfiguration)) => return 2,
-                    Some(Ok(End::Badly) | Err(_)) => code = 1,
+                    Some(Ok(End::Failed) | Err(_)) => code = 1,
                     None => break,
                 },
             }
         }
         if tokio::time::timeout(LAST_RECLAIMS, self.reclaimer).await.is_err() {
-            tracing::warn!("not all who died could be reclaimed; their leases will end");
+            tracing::warn!(
+                "could not reclaim the jobs of every dead worker; they run again when their leases expire"
+            );
         }
-        tracing::info!("supervisor ends");
+        tracing::info!("supervisor stopped");
         code
     }
 
     fn stop(&self) {
-        self.board.drains();
+        self.summary.set_draining();
         self.requests.send_modify(|requests| *requests += 1);
         match *self.requests.borrow() {
-            1 => tracing::info!("shutting down: the workers may end their jobs"),
-            _ => tracing::info!("asked again: the workers hurry"),
+            1 => tracing::info!("shutting down: the workers finish their running jobs"),
+            _ => {
+                tracing::info!("shutdown requested again: the workers do not wait for running jobs")
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Tasks that this worker's machine cannot run for now: which, why, and until when none of their jobs is taken.
+//! The tasks that this worker's machine cannot run for now: the reasons, and until when none of their jobs is claimed.
 //!
-//! A fault of the machine suspends a task for a little longer than the job it met waits: 1 s, doubling to 30 s with each further
-//! fault in a row, and half a second. An attempt that starts ends the row. Never claims or releases a job: those who do ask here first.
+//! A fault of the machine suspends a task for half a second longer than the affected job waits: 1 s, doubling to 30 s
+//! with each further consecutive fault. An attempt that starts ends the streak. Never claims or releases a job: the
+//! code that does checks here first.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,89 +13,90 @@ use crunch_common::task::TaskName;
 use crunch_common::time::{Timestamp, whole_ms};
 use tokio::sync::Notify;
 
-/// After the first fault; a released job waits as long in Redis.
+/// The suspension after the first fault, without the head start; a released job waits as long in Redis.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// A machine that was repaired is noticed within this time.
+/// A repaired machine is noticed within this time.
 const LONGEST: Duration = Duration::from_secs(30);
-/// How much longer a task is suspended than its released job waits in Redis: a worker that can run the job takes it meanwhile.
-/// Otherwise this worker, which knows best when the job is due, would be first each time.
+/// How much longer a task is suspended than its released job waits in Redis: a worker that can run the job claims it
+/// meanwhile. Otherwise this worker, which knows best when the job is due, would be first each time.
 const HEAD_START: Duration = Duration::from_millis(500);
-/// A fault that comes so long after the end of a suspension is not of the same row.
-const ROW_ENDS_AFTER: Duration = Duration::from_secs(60);
+/// A fault this long after the end of a suspension is not of the same streak.
+const STREAK_ENDS_AFTER: Duration = Duration::from_secs(60);
 /// A heartbeat describes the worker in a few kilobytes: a machine that can run nothing shows it by some of its tasks.
 const MOST_LISTED: usize = 16;
-/// As much of a reason as is kept with a job.
+/// The length of a reason that is kept with a job.
 const MAX_REASON_BYTES: usize = ReleaseCause::MAX_DETAIL_BYTES;
 
 /// The suspended tasks of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Suspensions {
-    /// How many tasks the worker has.
+    /// The number of tasks of the worker.
     tasks: usize,
-    rows: Mutex<BTreeMap<TaskName, Row>>,
+    streaks: Mutex<BTreeMap<TaskName, Streak>>,
     /// Notified when a task is suspended.
     changed: Arc<Notify>,
 }
 
-/// Faults in a row.
+/// Consecutive faults of a task.
 #[derive(Debug)]
-struct Row {
+struct Streak {
     reason: String,
     faults: u32,
-    /// While it lasts, the task is suspended.
+    /// The task is suspended until then.
     until: Instant,
 }
 
 impl Suspensions {
-    /// Of a worker with that many tasks.
+    /// Creates the suspensions of a worker with this many tasks.
     pub(crate) fn of(tasks: usize) -> Self {
         Self { tasks, ..Self::default() }
     }
 
-    /// Notes a fault of the machine: jobs of the task are not taken for a while. Jobs that started together are one fault.
+    /// Records a fault of the machine: jobs of the task are not claimed for a while. Jobs that started together are one
+    /// fault.
     pub(crate) fn suspend(&self, task: &TaskName, reason: &str) {
         self.suspend_at(Instant::now(), task, reason);
     }
 
-    /// Notes that an attempt has started: the machine can run the task again. An attempt that began before the last fault proves
-    /// nothing, so none counts while the task is suspended.
+    /// Records that an attempt has started: the machine can run the task again. An attempt that began before the last
+    /// fault proves nothing, so none counts while the task is suspended.
     pub(crate) fn started(&self, task: &TaskName) {
         self.started_at(Instant::now(), task);
     }
 
-    /// Whether there may be suspended tasks.
+    /// Returns whether any tasks may be suspended.
     pub(crate) fn any(&self) -> bool {
         !self.lock().is_empty()
     }
 
-    /// Whether no job of the task is to be taken now.
+    /// Returns whether no job of the task may be claimed now.
     pub(crate) fn is_suspended(&self, task: &TaskName) -> bool {
         let now = Instant::now();
-        self.lock().get(task).is_some_and(|row| now < row.until)
+        self.lock().get(task).is_some_and(|streak| now < streak.until)
     }
 
-    /// The tasks that are suspended now, by name; no more than a heartbeat has room for.
+    /// Returns the tasks that are suspended now, by name; no more than a heartbeat has room for.
     pub(crate) fn list(&self) -> Vec<SuspendedTask> {
         let (now, clock) = (Instant::now(), Timestamp::now());
-        let rows = self.lock();
-        let suspended = rows.iter().filter(|(_, row)| now < row.until).take(MOST_LISTED);
-        let listed = suspended.map(|(task, row)| SuspendedTask {
+        let streaks = self.lock();
+        let suspended = streaks.iter().filter(|(_, streak)| now < streak.until).take(MOST_LISTED);
+        let listed = suspended.map(|(task, streak)| SuspendedTask {
             task: task.clone(),
-            reason: row.reason.clone(),
+            reason: streak.reason.clone(),
             until: Timestamp::from_unix_ms(
-                clock.unix_ms().saturating_add(whole_ms(row.until - now)),
+                clock.unix_ms().saturating_add(whole_ms(streak.until - now)),
             ),
         });
         listed.collect()
     }
 
-    /// Until when all tasks of the worker are suspended; `None` if one of them can run.
+    /// Returns until when all tasks of the worker are suspended; `None` if one of them can run.
     pub(crate) fn all_until(&self) -> Option<Instant> {
         self.all_until_at(Instant::now())
     }
 
     /// Waits while all tasks are suspended. Returns whether they were.
-    pub(crate) async fn some_can_run(&self) -> bool {
+    pub(crate) async fn wait_until_runnable(&self) -> bool {
         let mut waited = false;
         while let Some(until) = self.all_until() {
             tokio::time::sleep_until(until.into()).await;
@@ -103,50 +105,53 @@ impl Suspensions {
         waited
     }
 
-    /// Notified when a task is suspended.
+    /// Returns what is notified when a task is suspended.
     pub(crate) fn changed(&self) -> Arc<Notify> {
         self.changed.clone()
     }
 
     fn suspend_at(&self, now: Instant, task: &TaskName, reason: &str) {
-        let mut rows = self.lock();
-        let faults = match rows.get(task) {
-            Some(row) if now < row.until => return,
-            Some(row) if now < row.until + ROW_ENDS_AFTER => row.faults.saturating_add(1),
+        let mut streaks = self.lock();
+        let faults = match streaks.get(task) {
+            Some(streak) if now < streak.until => return,
+            Some(streak) if now < streak.until + STREAK_ENDS_AFTER => {
+                streak.faults.saturating_add(1)
+            }
             Some(_) | None => 1,
         };
         let reason = &reason[..reason.floor_char_boundary(MAX_REASON_BYTES)];
         let pause = pause_after(faults);
         if faults == 1 {
             let pause_ms = whole_ms(pause);
-            tracing::warn!(job.task = %task, reason, pause_ms, "this machine cannot run the task: its jobs are given back and not taken for a while");
+            tracing::warn!(job.task = %task, reason, pause_ms, "this machine cannot run the task: its jobs are released and not claimed for a while");
         }
-        rows.insert(task.clone(), Row { reason: reason.to_owned(), faults, until: now + pause });
-        drop(rows);
+        streaks
+            .insert(task.clone(), Streak { reason: reason.to_owned(), faults, until: now + pause });
+        drop(streaks);
         self.changed.notify_one();
     }
 
     fn started_at(&self, now: Instant, task: &TaskName) {
-        let mut rows = self.lock();
-        if rows.get(task).is_some_and(|row| row.until <= now)
-            && let Some(Row { faults, .. }) = rows.remove(task)
+        let mut streaks = self.lock();
+        if streaks.get(task).is_some_and(|streak| streak.until <= now)
+            && let Some(Streak { faults, .. }) = streaks.remove(task)
         {
             tracing::info!(job.task = %task, faults, "this machine can run the task again");
         }
     }
 
     fn all_until_at(&self, now: Instant) -> Option<Instant> {
-        let rows = self.lock();
-        let suspended = rows.values().map(|row| row.until).filter(|&until| now < until);
+        let streaks = self.lock();
+        let suspended = streaks.values().map(|streak| streak.until).filter(|&until| now < until);
         let (count, first) = suspended.fold((0, None::<Instant>), |(count, first), until| {
             (count + 1, Some(first.map_or(until, |first| first.min(until))))
         });
         first.filter(|_| count == self.tasks)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskName, Row>> {
-        // Each change is whole: a panic elsewhere leaves nothing half done.
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskName, Streak>> {
+        // Each change is complete: a panic elsewhere leaves no partial state.
+        self.streaks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,12 +196,12 @@ mod tests {
             suspensions.all_until_at(at).unwrap()
         };
         let until = suspend(start);
-        // One that began before the fault.
+        // An attempt that began before the fault.
         suspensions.started_at(start, &task);
         assert_eq!(suspensions.all_until_at(start), Some(until));
         suspensions.started_at(until, &task);
         assert_eq!(suspend(until), until + pause_after(1));
-        let later = until + pause_after(1) + ROW_ENDS_AFTER;
+        let later = until + pause_after(1) + STREAK_ENDS_AFTER;
         assert_eq!(suspend(later), later + pause_after(1));
     }
 

@@ -1,4 +1,4 @@
-//! A task with its code: what a worker declares, and what it runs.
+//! A task and its code: what a worker declares, and what it runs.
 
 use std::any::Any;
 use std::fmt;
@@ -36,7 +36,7 @@ impl fmt::Debug for Task {
 }
 
 impl Task {
-    /// A task run by an async function: JSON in, JSON out.
+    /// Creates a task that an async function runs: JSON in, JSON out.
     ///
     /// # Panics
     /// If `name` is not a task name: 1–64 characters of `[a-z0-9_.-]`, starting with a letter or digit.
@@ -50,11 +50,11 @@ impl Task {
         let run = Arc::new(run);
         Self::of(name, move |job: JobContext, payload: Payload| -> HandlerFuture {
             let run = run.clone();
-            Box::pin(async move { answer(&run(job, input(&payload)?).await?) })
+            Box::pin(async move { encode(&run(job, input(&payload)?).await?) })
         })
     }
 
-    /// A CPU-bound task: the function runs on a thread of its own, never in the async runtime. JSON in, JSON out.
+    /// Creates a CPU-bound task: the function runs on a separate thread, never in the async runtime. JSON in, JSON out.
     ///
     /// # Panics
     /// As [`Task::new`].
@@ -64,11 +64,11 @@ impl Task {
         O: Serialize,
         Run: Fn(JobContext, I) -> Result<O, TaskError> + Send + Sync + 'static,
     {
-        Self::raw_blocking(name, move |job, payload| answer(&run(job, input(&payload)?)?))
+        Self::raw_blocking(name, move |job, payload| encode(&run(job, input(&payload)?)?))
     }
 
-    /// A task run by an async function on bytes as they are. Say with [`Task::accepts`] and [`Task::content_type`] what
-    /// goes in and comes out, if it is not JSON.
+    /// Creates a task that an async function runs on raw bytes. Declare with [`Task::accepts`] and
+    /// [`Task::content_type`] what it takes and returns, if that is not JSON.
     ///
     /// # Panics
     /// As [`Task::new`].
@@ -80,7 +80,7 @@ impl Task {
         Self::of(name, move |job, payload| -> HandlerFuture { Box::pin(run(job, payload)) })
     }
 
-    /// A CPU-bound task on bytes as they are.
+    /// Creates a CPU-bound task on raw bytes.
     ///
     /// # Panics
     /// As [`Task::new`].
@@ -99,45 +99,45 @@ impl Task {
     where
         Run: Fn(JobContext, Payload) -> HandlerFuture + Send + Sync + 'static,
     {
-        let name: TaskName = name.parse().expect("a task name is written in the code");
+        let name: TaskName = name.parse().expect("a task name in code is valid");
         Self::from_handler(TaskDescriptor::new(name), Arc::new(Function(run)))
     }
 
-    /// A task with a handler of one's own.
+    /// Creates a task with a custom handler.
     #[must_use]
     pub fn from_handler(descriptor: TaskDescriptor, handler: Arc<dyn Handler>) -> Self {
         let schema = descriptor.result_schema.as_ref();
-        // A schema that was parsed compiles; one that was not is declared as it is, and promises nothing here.
+        // A schema that was parsed compiles; one that was not is declared unchanged, and nothing is checked here.
         let result = schema.and_then(|schema| schema.compile().ok()).map(Arc::new);
         Self { descriptor, handler, result }
     }
 
-    /// Lets its jobs wait in that queue instead of the one of its own name.
+    /// Puts its jobs into that queue instead of the one with the task's name.
     ///
     /// # Panics
     /// If `queue` is not a queue name.
     #[must_use]
     pub fn queue(mut self, queue: &str) -> Self {
-        let queue: QueueName = queue.parse().expect("a queue name is written in the code");
+        let queue: QueueName = queue.parse().expect("a queue name in code is valid");
         self.descriptor.queue = queue;
         self
     }
 
-    /// Says what it does, in a sentence.
+    /// Describes what it does, in a sentence.
     #[must_use]
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.descriptor.description = description.into();
         self
     }
 
-    /// Bounds one attempt. Default 10 min.
+    /// Limits the time of one attempt. Default 10 min.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.descriptor.timeout = timeout;
         self
     }
 
-    /// Bounds the charged attempts, the first included. Default 3.
+    /// Limits the charged attempts, the first included. Default 3.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.descriptor.max_attempts = attempts.max(1);
@@ -158,7 +158,7 @@ impl Task {
         self
     }
 
-    /// Keeps its finished jobs that long, however they ended.
+    /// Sets how long its finished jobs are kept, however they ended.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         let retention = retention.min(crunch_common::job::MAX_DURATION);
@@ -166,7 +166,7 @@ impl Task {
         self
     }
 
-    /// Says which content types it takes. Default JSON.
+    /// Sets the content types it accepts. Default JSON.
     ///
     /// # Panics
     /// If one is not a media type.
@@ -176,7 +176,7 @@ impl Task {
         self
     }
 
-    /// Says what its results are. Default JSON.
+    /// Sets the content type of its results. Default JSON.
     ///
     /// # Panics
     /// If it is not a media type.
@@ -186,9 +186,9 @@ impl Task {
         self
     }
 
-    /// Declares the shape of its payloads, by the type that the handler takes: APIs refuse what does not fit before it is
-    /// queued, and clients see it in `GET /tasks/{task}` and `/openapi.json`. The handler still checks what it gets:
-    /// a job may be older than the schema.
+    /// Declares the schema of its payloads, by the type that the handler takes: APIs reject payloads that do not match
+    /// before they are queued, and clients see it in `GET /tasks/{task}` and `/openapi.json`. The handler still checks
+    /// its input: a job may be older than the schema.
     ///
     /// # Panics
     /// If the type's schema cannot be declared; its derived one can, unless it is larger than 64 KiB.
@@ -199,8 +199,8 @@ impl Task {
         self
     }
 
-    /// Declares the shape of its results, by the type that the handler returns. A result that does not fit fails its job
-    /// with `result_invalid`.
+    /// Declares the schema of its results, by the type that the handler returns. A result that does not match fails its
+    /// job with `result_invalid`.
     ///
     /// # Panics
     /// As [`Task::payload_schema`].
@@ -211,14 +211,14 @@ impl Task {
         Self::from_handler(self.descriptor, self.handler)
     }
 
-    /// Bounds its payloads, in bytes. Default 256 KiB, at most 64 MiB.
+    /// Limits its payloads, in bytes. Default 256 KiB, at most 64 MiB.
     #[must_use]
     pub fn max_payload(mut self, bytes: u64) -> Self {
         self.descriptor.max_payload = bytes.min(TaskDescriptor::MAX_PAYLOAD_LIMIT);
         self
     }
 
-    /// Bounds its results, in bytes. A larger one fails its job with `result_too_large`. Default
+    /// Limits its results, in bytes. A larger one fails its job with `result_too_large`. Default
     /// `CRUNCH_WORKER_MAX_RESULT`, at most 64 MiB.
     #[must_use]
     pub fn max_result(mut self, bytes: u64) -> Self {
@@ -234,7 +234,7 @@ fn schema_of<T: JsonSchema>(settings: SchemaSettings) -> Schema {
 }
 
 fn media_type(text: &str) -> ContentType {
-    text.parse().expect("a media type is written in the code")
+    text.parse().expect("a media type in code is valid")
 }
 
 fn input<I: DeserializeOwned>(payload: &Payload) -> Result<I, TaskError> {
@@ -245,22 +245,23 @@ fn input<I: DeserializeOwned>(payload: &Payload) -> Result<I, TaskError> {
     Ok(input)
 }
 
-fn answer<O: Serialize>(output: &O) -> Result<Payload, TaskError> {
+fn encode<O: Serialize>(output: &O) -> Result<Payload, TaskError> {
     Ok(Payload::json(serde_json::to_vec(output)?))
 }
 
-/// Runs `work` on a thread of its own, so that neither the async runtime nor its pool can be clogged by it. A panic there
-/// goes on here.
+/// Runs `work` on a separate thread, so that it cannot block the async runtime or its thread pool. A panic there is
+/// resumed here.
 async fn on_own_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
 ) -> Result<T, TaskError> {
-    let (tell, told) = oneshot::channel::<Result<Result<T, TaskError>, Box<dyn Any + Send>>>();
+    let (sender, receiver) =
+        oneshot::channel::<Result<Result<T, TaskError>, Box<dyn Any + Send>>>();
     let thread = std::thread::Builder::new().name("crunch-task".to_owned()).spawn(move || {
-        // Nobody listens any more once the attempt was given up.
-        let _ = tell.send(catch_unwind(AssertUnwindSafe(work)));
+        // The receiver is dropped if the attempt was abandoned.
+        let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
     });
     thread.map_err(|error| TaskError::no_thread(&error))?;
-    match told.await? {
+    match receiver.await? {
         Ok(result) => result,
         Err(panic) => resume_unwind(panic),
     }

@@ -1,6 +1,6 @@
-//! The tasks that ship with the stock worker: real computations, and the proof that handlers are plain functions.
+//! The tasks that ship with the stock worker: real computations, and a proof that handlers are plain functions.
 //!
-//! Nothing here knows of queues, leases or Redis; `docs/shipped-tasks.md` tells clients what each takes and gives.
+//! Independent of queues, leases and Redis; `docs/shipped-tasks.md` documents for clients what each takes and returns.
 
 mod crunch;
 mod simulation;
@@ -12,7 +12,7 @@ use crate::Task;
 pub use crunch::{Crunch, CrunchResult, Estimate, crunch};
 pub use thumbnail::{MAX_PAYLOAD_BYTES as THUMBNAIL_MAX_PAYLOAD_BYTES, thumbnail};
 
-/// The tasks that ship with the stock worker.
+/// Returns the tasks that ship with the stock worker.
 #[must_use]
 pub fn builtin() -> Vec<Task> {
     vec![

@@ -1,4 +1,4 @@
-//! A worker from start to end: what is started, in which order it is stopped, and why.
+//! The life cycle of a worker: what is started, in which order it is stopped, and why.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::Commands;
 use crate::config::{Command, WorkerConfig};
 use crate::consumers::Consumers;
-use crate::executor::{Executor, Logged};
+use crate::executor::{Executor, LogLimiters};
 use crate::health::{self, Health};
 use crate::health_thread::HealthThread;
 use crate::input::Input;
@@ -29,24 +29,24 @@ use crate::supervisor::{Lifeline, become_supervisor_if_configured};
 use crate::suspension::Suspensions;
 use crate::{Error, Task, tasks};
 
-/// Open files for everything but commands: connections to Redis, the health port, the runtime, and the ends of a command's
-/// pipes that are open only while it is started.
+/// Open files for everything except commands: connections to Redis, the health port, the runtime, and the ends of a
+/// command's pipes that are open only while it is started.
 const OTHER_OPEN_FILES: u64 = 128;
-/// How long the last settlements may take to reach Redis when the worker ends: longer than any call's deadline.
+/// How long the last settlements may take to reach Redis when the worker stops: longer than any call's deadline.
 const LAST_EXCHANGE: Duration = Duration::from_secs(3);
 
-/// Takes jobs from Redis and runs them.
+/// Claims jobs from Redis and runs them.
 #[derive(Debug)]
 pub struct Worker {
     config: WorkerConfig,
     registry: Registry,
     duplicate: Option<DuplicateTask>,
     with_builtin: bool,
-    /// If it has a supervisor.
+    /// Set if it has a supervisor.
     lifeline: Option<Lifeline>,
 }
 
-/// When to stop: the first wish lets running jobs end, the second does not wait for them.
+/// Requests to stop: the first lets running jobs finish, the second does not wait for them.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     drain: CancellationToken,
@@ -54,7 +54,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Asks to stop; asked twice, to hurry.
+    /// Requests to stop; called again, not to wait for running jobs.
     pub fn request(&self) {
         if self.drain.is_cancelled() {
             self.hurry.cancel();
@@ -64,32 +64,34 @@ impl Shutdown {
 }
 
 impl Worker {
-    /// A worker set up by command line and environment; starts logging.
+    /// Creates a worker from command line and environment; starts logging.
     ///
-    /// Where the worker runs commands, each is started by this program, run once more with the same arguments: that
-    /// process does its work inside this call and never returns from it. Its environment is empty, so that no command can
-    /// read a secret there. So make the worker early in `main`, before anything that needs a variable. The same is
-    /// true where it is to be supervised: the supervisor is this process, and this call returns in its workers only, which
+    /// If the worker runs commands, each is started by this program, run once more with the same arguments: that
+    /// process does its work inside this call and never returns from it. Its environment is empty, so that no command
+    /// can read a secret there. So create the worker early in `main`, before anything that needs a variable. The same
+    /// is true if it is supervised: the supervisor is this process, and this call returns only in its workers, which
     /// are this program once more.
     ///
     /// # Errors
-    /// [`Error::Config`] with what to print.
+    /// [`Error::Config`] with the text to print.
     pub fn from_env() -> Result<Self, Error> {
         machine::forbid_inspection();
         become_launcher_if_marked();
         init::become_init_if_first();
         let config: WorkerConfig = config::read().map_err(Error::Config)?;
         if let Some(Command::Health { at }) = config.command {
-            return Err(asked_for_health(at.or(config.addr)));
+            return Err(query_health(at.or(config.addr)));
         }
         telemetry::start(&config.log);
         Ok(Self::new(config))
     }
 
-    /// A worker set up by the given configuration. As with [`Worker::from_env`], a process that was started for a command,
-    /// or is to supervise, never returns. Reading the configuration must not fail in an empty environment.
+    /// Creates a worker from the given configuration. As with [`Worker::from_env`], a process that was started for a
+    /// command, or becomes a supervisor, never returns. Reading the configuration must not fail in an empty
+    /// environment.
     ///
-    /// From this call on no other process of the same user can read this one's memory or environment; core dumps are off.
+    /// From this call on no other process of the same user can read this one's memory or environment; core dumps are
+    /// off.
     #[must_use]
     pub fn new(config: WorkerConfig) -> Self {
         machine::forbid_inspection();
@@ -100,13 +102,13 @@ impl Worker {
         Self { config, registry, duplicate: None, with_builtin: false, lifeline }
     }
 
-    /// What it was set up with.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &WorkerConfig {
         &self.config
     }
 
-    /// Adds a task. A name twice is an error, told by [`Worker::run`].
+    /// Adds a task. [`Worker::run`] returns an error if the name is already used.
     #[must_use]
     pub fn task(mut self, task: Task) -> Self {
         if let Err(duplicate) = self.registry.add(task) {
@@ -115,14 +117,14 @@ impl Worker {
         self
     }
 
-    /// Adds the tasks that ship with the stock worker, unless the file of commands leaves them out.
+    /// Adds the tasks that ship with the stock worker, unless the file of commands excludes them.
     #[must_use]
     pub fn builtin_tasks(mut self) -> Self {
         self.with_builtin = true;
         self
     }
 
-    /// Runs until SIGTERM or SIGINT, then lets running jobs end for as long as the grace allows.
+    /// Runs until SIGTERM or SIGINT, then lets running jobs finish for as long as the grace allows.
     ///
     /// # Errors
     /// If it could not start.
@@ -134,14 +136,14 @@ impl Worker {
         outcome
     }
 
-    /// As [`Worker::run`], until `shutdown` is asked for.
+    /// Runs as [`Worker::run`], but until `shutdown` is requested.
     ///
     /// # Errors
     /// If it could not start.
     pub async fn run_until(self, shutdown: Shutdown) -> Result<(), Error> {
         let lifeline = self.lifeline.clone();
-        let (config, registry) = self.complete()?;
-        lifeline.iter().for_each(Lifeline::tell_configured);
+        let (config, registry) = self.prepare()?;
+        lifeline.iter().for_each(Lifeline::report_configured);
         let (broker, health) = (Broker::new(&config.broker)?, Health::default());
         let worker = lifeline.as_ref().map_or_else(WorkerId::generate, Lifeline::worker);
         let health_thread = HealthThread::start(&config, lifeline, &health, &broker)?;
@@ -154,8 +156,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Puts the tasks of the code, the built-in ones and the commands together.
-    fn complete(mut self) -> Result<(WorkerConfig, Registry), Error> {
+    /// Combines the tasks of the code, the built-in ones and the commands.
+    fn prepare(mut self) -> Result<(WorkerConfig, Registry), Error> {
         let file = self.config.tasks.as_deref();
         let commands = file.map(|path| Commands::read(path, self.config.max_result)).transpose()?;
         if self.with_builtin && commands.as_ref().is_none_or(|commands| commands.builtin) {
@@ -181,10 +183,11 @@ impl Worker {
     }
 }
 
-/// How a process ends that was to ask another one: an error, or nothing to say and code 0.
-fn asked_for_health(addr: Option<SocketAddr>) -> Error {
+/// Asks another worker for its health; this process then exits with the returned error: one with a reason, or an empty
+/// message and code 0.
+fn query_health(addr: Option<SocketAddr>) -> Error {
     let Some(addr) = addr else {
-        let message = "crunch-worker: CRUNCH_WORKER_ADDR or --at must say where the worker's health port is\n";
+        let message = "crunch-worker: set CRUNCH_WORKER_ADDR or --at to the address of the worker's health port\n";
         return Error::Config(Exit { message: message.to_owned(), code: 2 });
     };
     match health::ask(addr) {
@@ -193,7 +196,7 @@ fn asked_for_health(addr: Option<SocketAddr>) -> Error {
     }
 }
 
-/// Refuses slots that could never all run commands: those beyond the limit would claim jobs that they cannot start.
+/// Rejects slots that could never all run commands: those beyond the limit would claim jobs that they cannot start.
 fn check_open_files(slots: usize, limit: Option<u64>) -> Result<(), Error> {
     let Some(limit) = limit else { return Ok(()) };
     let room = limit.saturating_sub(OTHER_OPEN_FILES) / OPEN_FILES;
@@ -203,13 +206,13 @@ fn check_open_files(slots: usize, limit: Option<u64>) -> Result<(), Error> {
     }
 }
 
-/// Waits until Redis serves us; `false` if the wish to stop came first.
+/// Waits until Redis can be used; `false` if a shutdown was requested first.
 async fn wait_for_redis(broker: &Broker, shutdown: &Shutdown) -> Result<bool, Error> {
     let mut redis = Reachability::of("start");
     loop {
         let pause = match broker.open().await {
             Ok(()) => {
-                redis.back();
+                redis.succeeded();
                 return Ok(true);
             }
             Err(refused @ broker::Error::Refused { .. }) => return Err(refused.into()),
@@ -227,9 +230,9 @@ struct Services {
     worker: WorkerId,
     grace: Duration,
     running: Arc<RunningJobs>,
-    /// Take work and bring back what ended.
+    /// Claim jobs and settle attempts.
     consumers: JoinHandle<()>,
-    /// Serve those that run; end last.
+    /// Serve running jobs; end last.
     helpers: JoinSet<()>,
     heartbeat: std::thread::JoinHandle<()>,
     health: Health,
@@ -239,15 +242,15 @@ struct Services {
 /// The phases of a shutdown, in their order.
 #[derive(Debug, Default)]
 struct Phases {
-    /// No new work.
+    /// No new jobs.
     draining: CancellationToken,
-    /// No more tries to settle.
+    /// No more attempts to settle.
     give_up: CancellationToken,
     /// No more heartbeats, reports and cancellations.
     done: CancellationToken,
 }
 
-/// Starts what serves running jobs; it ends last.
+/// Starts the services of running jobs; they end last.
 fn start_helpers(
     (announcer, control, reporter): (Announcer, Control, Arc<Reporter>),
     running: &Arc<RunningJobs>,
@@ -270,14 +273,14 @@ impl Services {
         health: Health,
     ) -> Result<Self, Error> {
         let running = Arc::new(RunningJobs::default());
-        let suspensions = health.shows(Suspensions::of(registry.descriptors().len()));
+        let suspensions = health.set_suspensions(Suspensions::of(registry.descriptors().len()));
         let (tasks, served) = (registry.descriptors(), registry.queues());
         let queues = config.queues.as_ref().map_or(served, |queues| queues.to_vec());
         let info = describe(config, &registry, &queues);
-        tracing::info!(worker.id = %worker, slots = info.slots, tasks = %names(&info.tasks), queues = %names(&queues), "worker starts");
+        tracing::info!(worker.id = %worker, slots = info.slots, tasks = %names(&info.tasks), queues = %names(&queues), "worker started");
 
         let phases = Phases::default();
-        let forgotten = Arc::new(Notify::new());
+        let data_lost = Arc::new(Notify::new());
         let heartbeat = Heartbeat {
             broker: broker
                 .with_own_connection_retrying_every(Heartbeat::longest_pause(config.lease)),
@@ -286,17 +289,17 @@ impl Services {
             lease: config.lease,
             running: running.clone(),
             suspensions: suspensions.clone(),
-            forgotten: forgotten.clone(),
+            data_lost: data_lost.clone(),
             pulse: health.pulse("heartbeat"),
         };
-        // Its own thread first: a beat makes the lease known before anything is claimed.
+        // The heartbeat thread first: a heartbeat makes the lease known before anything is claimed.
         let heartbeat = heartbeat.spawn(phases.done.clone())?;
         let announcer = Announcer {
             broker: broker.clone(),
             queues: queues.clone(),
             tasks,
             pulse: health.pulse("announcer"),
-            forgotten,
+            data_lost,
         };
         let control = Control { broker: broker.clone(), worker, running: running.clone() };
         let reporter = Arc::new(Reporter::new(broker.with_own_connection(), worker));
@@ -307,7 +310,7 @@ impl Services {
             running: running.clone(),
             reporter,
             suspensions,
-            logged: Logged::default(),
+            log_limiters: LogLimiters::default(),
         };
         let consumers = Consumers {
             config,
@@ -318,7 +321,7 @@ impl Services {
             executor: Arc::new(executor),
         };
         let consumers = consumers.start(&mut helpers, &phases.draining, &phases.give_up)?;
-        health.works();
+        health.set_working();
         Ok(Self {
             broker: broker.clone(),
             worker,
@@ -332,44 +335,47 @@ impl Services {
         })
     }
 
-    /// Works until the wish to stop, then stops in this order:
+    /// Works until a shutdown is requested, then stops in this order:
     ///
-    /// 1. nothing new is claimed, and no token is taken that could wake somebody else;
-    /// 2. running jobs end by themselves for as long as the grace allows; beats go on, so nobody takes them over;
-    /// 3. those that are left are asked to stop, and given back uncharged;
-    /// 4. what ended is carried to Redis, if it can be reached;
-    /// 5. only then beats, reports and cancels end, and the worker says goodbye.
+    /// 1. nothing new is claimed, and no token is taken that could wake another worker;
+    /// 2. running jobs may finish for as long as the grace allows; heartbeats continue, so no other worker claims them;
+    /// 3. those that are left are asked to stop, and released uncharged;
+    /// 4. outcomes are sent to Redis, if it can be reached;
+    /// 5. only then heartbeats, reports and cancellations end, and the worker is deregistered.
     async fn work(mut self, shutdown: &Shutdown) {
         shutdown.drain.cancelled().await;
         tracing::info!(
             jobs = self.running.count(),
-            "shutting down: no new jobs, running ones may end"
+            "shutting down: no new jobs are claimed, running jobs may finish"
         );
         self.phases.draining.cancel();
-        self.health.drains();
+        self.health.set_draining();
         let in_time = tokio::select! {
             _ = &mut self.consumers => true,
             () = tokio::time::sleep(self.grace) => false,
             () = shutdown.hurry.cancelled() => false,
         };
         if !in_time {
-            tracing::info!(jobs = self.running.count(), "giving back what still runs");
+            tracing::info!(jobs = self.running.count(), "releasing jobs that still run");
             self.running.stop_all(StopReason::Shutdown);
-            // A handler that does not stop in time is given up by its executor.
+            // A handler that does not stop in time is aborted by its executor.
             let _stopped = tokio::time::timeout(STOP_GRACE, self.running.idle()).await;
             if tokio::time::timeout(LAST_EXCHANGE, &mut self.consumers).await.is_err() {
-                tracing::warn!("not everything could be settled; its leases will end");
+                tracing::warn!(
+                    "could not settle all jobs; they run again when their leases expire"
+                );
                 self.phases.give_up.cancel();
             }
         }
         self.phases.done.cancel();
         while self.helpers.join_next().await.is_some() {}
-        // No beat may come after the goodbye: it would make the worker known again. An open call has its own deadline.
+        // No heartbeat may follow the deregistration: it would register the worker again. An open call has its own
+        // deadline.
         let _ended = tokio::task::spawn_blocking(move || self.heartbeat.join()).await;
         if let Err(error) = self.broker.leave(self.worker).await {
-            tracing::debug!(%error, "could not say goodbye");
+            tracing::debug!(%error, "could not deregister the worker");
         }
-        tracing::info!("worker ends");
+        tracing::info!("worker stopped");
     }
 }
 
@@ -391,7 +397,7 @@ fn names<T: ToString>(names: &[T]) -> String {
     names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Turns SIGTERM and SIGINT into the wish to stop.
+/// Turns SIGTERM and SIGINT into shutdown requests.
 fn watch_signals(shutdown: Shutdown) -> std::io::Result<tokio::task::JoinHandle<()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) =
@@ -417,9 +423,9 @@ mod tests {
         assert!(check_open_files(179, Some(1024)).is_ok());
         let refused = check_open_files(300, Some(1024)).unwrap_err();
         assert_eq!(refused.exit_code(), 2);
-        let told = refused.to_string();
+        let message = refused.to_string();
         for word in ["CRUNCH_WORKER_CONCURRENCY", "300 slots", "limit of 1024", "room for 179"] {
-            assert!(told.contains(word), "{told}");
+            assert!(message.contains(word), "{message}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The file in which keys are kept: read whole, replaced whole, so that nobody ever sees half of it.
+//! The file of API keys: read and replaced as a whole, so that a reader never gets part of it.
 
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
@@ -10,47 +10,47 @@ use serde::{Deserialize, Serialize};
 
 use super::Key;
 
-/// Nobody hands out more keys by a file, and each request's look-up stays a matter of nanoseconds.
+/// More than a file is practical for; with this many, the look-up of each request still takes nanoseconds.
 const MOST_KEYS: usize = 100_000;
-/// What so many keys need; a larger file is another one.
+/// The size of a file with this many keys, in bytes; a larger one is not a file of keys.
 const LARGEST: u64 = 64 * 1024 * 1024;
-/// The bits that let others change the file, and so make keys for themselves.
+/// The permission bits by which others could change the file, and so add their own keys.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
-const READABLE_BY_ANYBODY: u32 = 0o004;
+const READABLE_BY_ALL: u32 = 0o004;
 
-/// Why keys cannot be had, or kept.
+/// Why keys cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// It is not there, or not for us.
-    #[error("{path}: {source}{}", if source.kind() == io::ErrorKind::NotFound { "; `crunch-api keys create` makes it" } else { "" })]
+    /// The file does not exist, or access is denied.
+    #[error("{path}: {source}{}", if source.kind() == io::ErrorKind::NotFound { "; `crunch-api keys create` creates it" } else { "" })]
     Unreachable {
-        /// Where it should be.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It is not a file of keys.
+    /// The file is not a file of keys.
     #[error("{path}: {reason}")]
     Broken {
-        /// Where it is.
+        /// The path.
         path: PathBuf,
         /// What is wrong, and where.
         reason: String,
     },
-    /// Somebody else could write keys into it.
+    /// Other users could write keys into the file.
     #[error(
-        "{path} can be written by others (mode {mode:04o}), who could make keys for themselves: chmod 600 {path}"
+        "{path} is writable by other users (mode {mode:04o}), who could add their own keys: chmod 600 {path}"
     )]
     Exposed {
-        /// Where it is.
+        /// The path.
         path: PathBuf,
         /// Its permissions.
         mode: u32,
     },
 }
 
-/// What tells one state of the file from another.
+/// Identifies a version of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     inode: u64,
@@ -70,7 +70,7 @@ impl Stamp {
     }
 }
 
-/// A place where keys are kept.
+/// Reads and changes a file of keys.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyFile {
     path: PathBuf,
@@ -91,7 +91,7 @@ impl KeyFile {
         &self.path
     }
 
-    /// What the file is like now; `None` if it cannot be looked at.
+    /// Returns the current version of the file; `None` if its metadata cannot be read.
     pub(super) fn stamp(&self) -> Option<Stamp> {
         fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata))
     }
@@ -104,12 +104,12 @@ impl KeyFile {
         if mode & WRITABLE_BY_OTHERS != 0 {
             return Err(FileError::Exposed { path: self.path.clone(), mode });
         }
-        if mode & READABLE_BY_ANYBODY != 0 {
+        if mode & READABLE_BY_ALL != 0 {
             let path = self.path.display();
-            tracing::warn!(%path, "everybody on this machine can read who has keys; chmod 600 keeps it to us");
+            tracing::warn!(%path, "every user of this machine can read the file of API keys; restrict it with chmod 600");
         }
         if metadata.len() > LARGEST {
-            return Err(self.broken("it is far too large to be a file of keys"));
+            return Err(self.broken("the file is too large to be a file of keys"));
         }
         let text = io::read_to_string(file).map_err(|source| self.unreachable(source))?;
         let contents: Contents =
@@ -120,22 +120,22 @@ impl KeyFile {
 
     fn check(&self, keys: &[Key]) -> Result<(), FileError> {
         if keys.len() > MOST_KEYS {
-            return Err(self.broken(format!("it has more than {MOST_KEYS} keys")));
+            return Err(self.broken(format!("the file has more than {MOST_KEYS} keys")));
         }
         let mut seen = HashSet::new();
         for key in keys {
             if key.id.is_the_example() {
-                let reason = "the key of the documentation is known to everybody; make one with `crunch-api keys create`";
+                let reason = "the example key of the documentation is public; create another with `crunch-api keys create`";
                 return Err(self.broken(reason));
             }
             if !seen.insert(&key.id) {
-                return Err(self.broken(format!("the id {} stands there twice", key.id)));
+                return Err(self.broken(format!("the id {} occurs twice", key.id)));
             }
         }
         Ok(())
     }
 
-    /// Changes the keys, one command after another. A file that is not there yet has none.
+    /// Changes the keys under a lock, one process at a time. A file that does not exist yet has none.
     pub(crate) fn change<T>(
         &self,
         change: impl FnOnce(&mut Vec<Key>) -> Result<T, FileError>,
@@ -145,7 +145,7 @@ impl KeyFile {
             _ => Path::new("."),
         };
         let directory = File::open(directory).map_err(|source| self.unreachable(source))?;
-        // The directory is what stays when the file is replaced; its lock ends with this value.
+        // The lock is on the directory, because the file is replaced; it is released when this value is dropped.
         directory.lock().map_err(|source| self.unreachable(source))?;
         let mut keys = match self.read() {
             Err(FileError::Unreachable { source, .. })
@@ -162,27 +162,27 @@ impl KeyFile {
         Ok(outcome)
     }
 
-    /// Writes a new file beside the old one and puts it in its place. It is as open as the old one was; a first one is ours
-    /// alone.
+    /// Writes a new file in the same directory and renames it over the old one. It gets the owner and the permissions
+    /// of the old one; the first one is readable and writable by its owner only.
     fn replace(&self, keys: Vec<Key>) -> io::Result<()> {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}", std::process::id()));
-        let beside = self.path.with_file_name(name);
+        let temporary = self.path.with_file_name(name);
         let written = (|| {
-            let _ = fs::remove_file(&beside);
+            let _ = fs::remove_file(&temporary);
             let mut file =
-                fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+                fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
             if let Ok(old) = fs::metadata(&self.path) {
-                // Root may change the keys of a service that runs as somebody else, who must be able to read them.
+                // Root may change the keys of a service that runs as another user, who must be able to read them.
                 let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
                 file.set_permissions(old.permissions())?;
             }
             let text = serde_json::to_string_pretty(&Contents { keys })?;
             writeln!(file, "{text}")?;
             file.sync_all()?;
-            fs::rename(&beside, &self.path)
+            fs::rename(&temporary, &self.path)
         })();
-        written.inspect_err(|_| drop(fs::remove_file(&beside)))
+        written.inspect_err(|_| drop(fs::remove_file(&temporary)))
     }
 
     fn unreachable(&self, source: io::Error) -> FileError {

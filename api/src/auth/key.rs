@@ -1,7 +1,8 @@
-//! One API key: what it looks like, what is kept of it, and how it is recognised.
+//! One API key: its format, what is stored of it, and how it is verified.
 //!
-//! The secret has 256 bits of chance in it, so a plain SHA-256 is enough to keep it by: nobody can try them all. A slow
-//! hash would protect passwords that people make up, at the price of CPU time that any stranger could have us spend.
+//! The secret has 256 random bits, so a plain SHA-256 is enough to store it: they cannot be guessed by trying. A slow
+//! hash would protect passwords that humans choose, at the cost of CPU time that any unauthenticated client could use
+//! up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,17 +18,17 @@ use subtle::{Choice, ConstantTimeEq};
 use super::rights::{Queues, Scopes};
 use crate::rate::Rate;
 
-/// What every key begins with, so that scanners for leaked secrets find it.
+/// The prefix of every key, by which scanners for leaked secrets find it.
 pub(super) const PREFIX: &str = "crk_";
-/// Enough to name a key among any number of them; it is no secret.
+/// Long enough to be unique among any number of keys; the id is not secret.
 const ID_LENGTH: usize = 10;
 const ID_ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-/// 43 characters of 62 are 256 bits.
+/// 43 characters of an alphabet of 62 are 256 bits.
 const SECRET_LENGTH: usize = 43;
-/// Nobody needs more, and it is hashed before anything is known of it.
+/// Longer secrets are not needed, and every one is hashed before it is known whether its key exists.
 const LONGEST_SECRET: usize = 128;
 
-/// The id of the key that the documentation shows. It is public, so it opens nothing.
+/// The id of the example key in the documentation. It is public, so it is never accepted.
 const EXAMPLE_ID: &str = "examplekey";
 
 /// The public part of a key: 10 characters of `[a-z0-9]`.
@@ -42,7 +43,7 @@ impl KeyId {
         Self((0..ID_LENGTH).map(|_| letter()).collect())
     }
 
-    /// Names no key: for tickets where nobody must show one.
+    /// The id of no key: for tickets where callers need no key.
     pub(super) fn nobody() -> Self {
         Self("-".repeat(ID_LENGTH).into())
     }
@@ -52,7 +53,7 @@ impl KeyId {
     }
 }
 
-/// Text that is no id of a key.
+/// Text that is not the id of a key.
 #[derive(Debug, thiserror::Error)]
 #[error("expected the 10 letters and digits that follow crk_")]
 pub struct InvalidKeyId;
@@ -86,20 +87,20 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// A whole key as its owner shows it: `crk_<id>_<secret>`. Never printed but by the command that makes it.
+/// A whole key as its owner sends it: `crk_<id>_<secret>`. Only the command that creates it prints it.
 pub(crate) struct Token {
     pub(crate) id: KeyId,
     secret: String,
 }
 
 impl Token {
-    /// A new one, from the system's own randomness.
+    /// Creates a new one, from a cryptographic random number generator seeded by the system.
     pub(crate) fn generate() -> Self {
         let secret = Alphanumeric.sample_string(&mut rand::rng(), SECRET_LENGTH);
         Self { id: KeyId::generate(), secret }
     }
 
-    /// The token of an `Authorization` header; the scheme's case does not matter (RFC 9110, section 11.1).
+    /// Parses an `Authorization` header; the case of the scheme is ignored (RFC 9110, section 11.1).
     pub(crate) fn from_header(value: &str) -> Option<Self> {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' ').parse().ok())?
@@ -109,7 +110,7 @@ impl Token {
         SecretHash(Sha256::digest(&self.secret).into())
     }
 
-    /// The text to hand to its owner.
+    /// The text to give to its owner.
     pub(crate) fn reveal(&self) -> String {
         format!("{PREFIX}{}_{}", self.id, self.secret)
     }
@@ -130,13 +131,13 @@ impl FromStr for Token {
     }
 }
 
-/// What is kept of a secret: `sha256:` and 64 hexadecimal digits.
+/// The stored form of a secret: `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct SecretHash([u8; 32]);
 
 impl SecretHash {
-    /// What nothing has as its hash, for keys that do not exist.
+    /// The hash of no known secret, for keys that do not exist.
     pub(crate) const NOTHING: Self = Self([0; 32]);
 
     /// Signs a text (HMAC-SHA-256, RFC 2104).
@@ -144,7 +145,7 @@ impl SecretHash {
         self.mac(text).finalize().into_bytes().into()
     }
 
-    /// Whether the signature is of that text, in a time that does not depend on where they differ.
+    /// Verifies the signature of a text, in a time that does not depend on where they differ.
     pub(super) fn signed(&self, text: &[u8], signature: &[u8]) -> bool {
         self.mac(text).verify_slice(signature).is_ok()
     }
@@ -154,7 +155,7 @@ impl SecretHash {
         mac.expect("a key of any length will do").chain_update(text)
     }
 
-    /// Whether both are of the same secret, in a time that does not depend on where they differ.
+    /// Whether both are hashes of the same secret, in a time that does not depend on where they differ.
     pub(crate) fn matches(&self, other: &Self) -> Choice {
         self.0.ct_eq(&other.0)
     }
@@ -191,19 +192,19 @@ impl From<SecretHash> for String {
     }
 }
 
-/// A key as it is kept.
+/// A key as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Key {
     pub(crate) id: KeyId,
-    /// Whose it is, for people.
+    /// A human-readable name of its owner.
     pub(crate) name: String,
     pub(crate) hash: SecretHash,
     pub(crate) scopes: Scopes,
     /// `None`: all queues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) queues: Option<Queues>,
-    /// `None`: the deployment's.
+    /// `None`: the rate of the deployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rate: Option<Rate>,
     pub(crate) created_at: Timestamp,

@@ -1,4 +1,4 @@
-//! What a key lets its owner do, and to the jobs of which queues.
+//! The rights of a key: its scopes, and the queues whose jobs it may use.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,24 +8,24 @@ use crunch_common::config::comma_separated;
 use crunch_common::queue::QueueName;
 use serde::{Deserialize, Serialize};
 
-/// One kind of thing that a key lets its owner do.
+/// One right of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Hand in jobs.
+    /// Submit jobs.
     Submit,
-    /// See jobs, results, tasks, queues and workers.
+    /// Read jobs, results, tasks, queues and workers.
     Read,
     /// Cancel jobs.
     Cancel,
-    /// Everything, also what only operators do: retry, delete, pause, resume, redrive.
+    /// Everything, including the operations of operators: retry, delete, pause, resume, redrive.
     Admin,
 }
 
 impl Scope {
     const ALL: [Self; 4] = [Self::Submit, Self::Read, Self::Cancel, Self::Admin];
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -52,13 +52,13 @@ impl FromStr for Scope {
     }
 }
 
-/// What a key lets its owner do; at least one thing.
+/// The scopes of a key; at least one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Scope>", into = "Vec<Scope>")]
 pub struct Scopes(BTreeSet<Scope>);
 
 impl Scopes {
-    /// Whether that is among them; an administrator may do everything.
+    /// Whether the scopes include `scope`; `admin` includes all.
     pub(crate) fn allow(&self, scope: Scope) -> bool {
         self.0.contains(&scope) || self.0.contains(&Scope::Admin)
     }
@@ -69,7 +69,7 @@ impl TryFrom<Vec<Scope>> for Scopes {
 
     fn try_from(scopes: Vec<Scope>) -> Result<Self, Self::Error> {
         match scopes.is_empty() {
-            true => Err("a key without scopes opens nothing"),
+            true => Err("a key needs at least one scope"),
             false => Ok(Self(scopes.into_iter().collect())),
         }
     }
@@ -98,7 +98,7 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// The only queues whose jobs a key is for; at least one.
+/// The only queues whose jobs a key may use; at least one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<QueueName>", into = "Vec<QueueName>")]
 pub struct Queues(BTreeSet<QueueName>);
@@ -114,7 +114,7 @@ impl TryFrom<Vec<QueueName>> for Queues {
 
     fn try_from(names: Vec<QueueName>) -> Result<Self, Self::Error> {
         match names.is_empty() {
-            true => Err("a key for no queue is of no use; leave queues out for all of them"),
+            true => Err("a key needs at least one queue; leave queues out to allow all of them"),
             false => Ok(Self(names.into_iter().collect())),
         }
     }

@@ -1,7 +1,7 @@
-//! Bodies of requests that take none. What is in one is meant to change what the request does: `{"limit": 5}` in the body of
-//! a redrive would redrive everything, and a filter in the body of a GET would list everybody's jobs.
+//! Rejects bodies of requests that accept none. The client expects its content to have an effect: `{"limit": 5}` in the
+//! body of a redrive would redrive everything, and a filter in the body of a GET would list all jobs.
 //!
-//! Client libraries send `{}` or `null` where a call has no arguments: those and white space pass.
+//! Client libraries send `{}` or `null` where a call has no arguments: those and white space are accepted.
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::web;
@@ -10,13 +10,13 @@ use super::read;
 use crate::problem::{INTERNAL, Problem, TOO_LARGE, UNEXPECTED_BODY};
 use crate::state::App;
 
-/// No more of a body is read: no client library writes an empty value that is longer.
+/// How many bytes of a body are read: no client library writes an empty value that is longer.
 const MAX_BODY: u64 = 1024;
 
-/// Reads the body of a request that takes none.
+/// Reads the body of a request that accepts none.
 ///
 /// # Errors
-/// If there is anything in it; the problem names the query parameters that are known instead.
+/// If it has content; the problem lists the known query parameters instead.
 pub(crate) async fn refuse(request: &mut ServiceRequest, known: &[&str]) -> Result<(), Problem> {
     if matches!(request.parts().1, Payload::None) {
         return Ok(());
@@ -32,7 +32,7 @@ pub(crate) async fn refuse(request: &mut ServiceRequest, known: &[&str]) -> Resu
     }
 }
 
-/// Whether a body is empty, or as good as that.
+/// Whether a body is empty, or an empty value.
 fn is_nothing(bytes: &[u8]) -> bool {
     let bytes = bytes.trim_ascii();
     let members = bytes.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));

@@ -1,4 +1,4 @@
-//! Names by which an API is reached.
+//! Host names of an API.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +8,10 @@ use actix_web::http::uri::Authority;
 use crunch_common::config::comma_separated;
 use url::Host;
 
-/// The longest name that DNS has.
+/// The longest name in DNS.
 const LONGEST: usize = 253;
 
-/// A host and a port, as a Host header has them.
+/// A host and a port, as in a Host header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) host: Host,
@@ -42,7 +42,8 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// Whether it is an address or a name of this machine: no page elsewhere can make its own name one of these.
+    /// Whether it is an address or a name of this machine: an attacker cannot choose such a name for a page (DNS
+    /// rebinding).
     pub(super) fn is_literal_or_loopback(&self) -> bool {
         match &self.host {
             Host::Ipv4(_) | Host::Ipv6(_) => true,
@@ -51,8 +52,8 @@ impl Place {
     }
 }
 
-/// A host as browsers write it: in lower case, in ASCII, an address in its usual form. The dot at the end of a full name is left
-/// out.
+/// Parses a host into the form that browsers send: in lower case, in ASCII, an address in its canonical form. A
+/// trailing dot is removed.
 pub(super) fn host(text: &str) -> Option<Host> {
     let text = text.strip_suffix('.').unwrap_or(text);
     if text.is_empty() || text.len() > LONGEST {
@@ -61,7 +62,7 @@ pub(super) fn host(text: &str) -> Option<Host> {
     Host::parse(text).ok()
 }
 
-/// A name under which an API is reached.
+/// A host name of an API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(Host);
 
@@ -82,7 +83,7 @@ impl From<Host> for HostName {
     }
 }
 
-/// Names under which an API is reached.
+/// Host names of an API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostNames(Arc<[HostName]>);
 

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::host::{HostName, Place, host};
 
-/// Where a page came from. Never `null`, which is what any page can be that hides where it came from.
+/// The origin of a page. Never `null`, which any page can have that hides its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     scheme: String,
@@ -18,7 +18,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of an address.
+    /// Returns the origin of a URL.
     pub(super) fn of_url(text: &str) -> Option<Self> {
         match Url::parse(text).ok()?.origin() {
             url::Origin::Tuple(scheme, parsed, port) if ["http", "https"].contains(&&*scheme) => {
@@ -28,7 +28,7 @@ impl Origin {
         }
     }
 
-    /// What an `Origin` header names; `None` if that is nothing that can be known.
+    /// Parses an `Origin` header; `None` if it is not a valid origin.
     pub(super) fn of_header(value: &HeaderValue) -> Option<Self> {
         Self::of_url(value.to_str().ok()?)
     }
@@ -37,10 +37,10 @@ impl Origin {
         Some(self.host.clone().into())
     }
 
-    /// Whether it is the origin of what is at that place, with TLS or without. A port that is not written is that of the scheme.
+    /// Whether it is the origin of a host and port, with TLS or without. A missing port is the default of the scheme.
     pub(super) fn is_at(&self, place: &Place) -> bool {
-        let usual = if self.scheme == "https" { 443 } else { 80 };
-        self.host == place.host && self.port == place.port.unwrap_or(usual)
+        let default_port = if self.scheme == "https" { 443 } else { 80 };
+        self.host == place.host && self.port == place.port.unwrap_or(default_port)
     }
 }
 
@@ -49,7 +49,7 @@ impl FromStr for Origin {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "*" {
-            return Err("would let every page in the world act as its visitor: list the origins");
+            return Err("would let every website act on behalf of its visitors: list the origins");
         }
         let wrong = "is not scheme://host or scheme://host:port with http or https";
         let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));

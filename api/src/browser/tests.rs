@@ -1,4 +1,4 @@
-//! Who is let in, request by request.
+//! Which requests are accepted.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ fn browsers(keys: bool) -> Browsers {
     Browsers::new(&public, "api, Crunch.Internal.".parse().unwrap(), allowed, keys)
 }
 
-fn judged(keys: bool, method: &str, headers: &[(&str, &str)]) -> u16 {
+fn status_of(keys: bool, method: &str, headers: &[(&str, &str)]) -> u16 {
     let request = headers
         .iter()
         .fold(TestRequest::with_uri("/jobs"), |request, header| request.append_header(*header));
@@ -54,15 +54,15 @@ fn without_keys_known_names_are_served_and_no_others() {
         "a.api",
     ];
     for host in served {
-        assert_eq!(judged(false, "GET", &[("host", host)]), 200, "{host}");
+        assert_eq!(status_of(false, "GET", &[("host", host)]), 200, "{host}");
     }
     for host in others {
-        assert_eq!(judged(false, "GET", &[("host", host)]), 421, "{host}");
-        assert_eq!(judged(true, "GET", &[("host", host)]), 200, "{host}, with keys");
+        assert_eq!(status_of(false, "GET", &[("host", host)]), 421, "{host}");
+        assert_eq!(status_of(true, "GET", &[("host", host)]), 200, "{host}, with keys");
     }
     for host in ["", "a b", "user@localhost", "localhost:x", "%00", "http://localhost"] {
         for keys in [true, false] {
-            assert_eq!(judged(keys, "GET", &[("host", host)]), 400, "{host}");
+            assert_eq!(status_of(keys, "GET", &[("host", host)]), 400, "{host}");
         }
     }
 }
@@ -102,10 +102,10 @@ fn only_pages_of_our_own_and_of_allowed_origins_may_change_anything() {
             headers.extend([("origin", *origin), ("sec-fetch-site", *site)]);
             headers.retain(|(_, value)| !value.is_empty());
             for method in ["POST", "DELETE", "PUT", "PATCH", "BREW"] {
-                assert_eq!(judged(keys, method, &headers), *status, "{method} {headers:?}");
+                assert_eq!(status_of(keys, method, &headers), *status, "{method} {headers:?}");
             }
             for method in ["GET", "HEAD", "OPTIONS"] {
-                assert_eq!(judged(keys, method, &headers), 200, "{method} {headers:?}");
+                assert_eq!(status_of(keys, method, &headers), 200, "{method} {headers:?}");
             }
         }
     }
@@ -120,7 +120,11 @@ fn behind_tls_of_a_proxy_the_usual_ports_are_those_of_the_scheme() {
         ("crunch.internal:443", "https://crunch.internal", 200),
         ("crunch.internal:8443", "https://crunch.internal", 403),
     ] {
-        assert_eq!(judged(false, "POST", &[("host", host), ("origin", origin)]), status, "{host}");
+        assert_eq!(
+            status_of(false, "POST", &[("host", host), ("origin", origin)]),
+            status,
+            "{host}"
+        );
     }
 }
 
@@ -131,11 +135,11 @@ fn a_preflight_is_answered_to_allowed_origins_only() {
         [("https://app.example.com", 204), ("https://evil.example", 200), ("null", 200)]
     {
         let headers = [("host", "localhost"), ("origin", origin), ask];
-        assert_eq!(judged(true, "OPTIONS", &headers), status, "{origin}");
-        assert_eq!(judged(true, "OPTIONS", &headers[..2]), 200, "{origin}");
+        assert_eq!(status_of(true, "OPTIONS", &headers), status, "{origin}");
+        assert_eq!(status_of(true, "OPTIONS", &headers[..2]), 200, "{origin}");
     }
     let headers = [("host", "evil.example"), ("origin", "https://app.example.com"), ask];
-    assert_eq!(judged(false, "OPTIONS", &headers), 421);
+    assert_eq!(status_of(false, "OPTIONS", &headers), 421);
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! What browsers may do here on behalf of pages.
+//! Settings of requests from browsers.
 
 use crate::browser::{HostNames, Origins};
 
-/// What browsers may do here on behalf of pages.
+/// Which pages and host names browsers may use.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BrowserConfig {
     /// Origins whose pages may use this API from a browser, separated by commas, such as
@@ -10,7 +10,7 @@ pub struct BrowserConfig {
     #[arg(long, env = "CRUNCH_API_CORS_ORIGINS", value_name = "ORIGINS")]
     pub cors_origins: Option<Origins>,
 
-    /// Names under which clients reach an API without keys, separated by commas, beside localhost, addresses
+    /// Names under which clients reach an API without keys, separated by commas, besides localhost, addresses
     /// and the host of CRUNCH_PUBLIC_URL. Requests for other names are answered with 421. Default: none.
     #[arg(long, env = "CRUNCH_API_HOSTS", value_name = "NAMES")]
     pub hosts: Option<HostNames>,

@@ -1,4 +1,4 @@
-//! Holds the leases of deliveries under way, and shows in `GET /workers` that somebody delivers.
+//! Sends heartbeats: they extend the leases of deliveries in flight, and list the deliverer in `GET /workers`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use super::held::Held;
 use super::{LEASE, queue};
 
 pub(super) struct Beat {
-    /// With a connection of its own.
+    /// With its own connection.
     broker: Broker,
     worker: WorkerId,
     info: WorkerInfo,
-    held: Arc<Held>,
+    leases: Arc<Held>,
 }
 
 impl Beat {
-    /// Three beats may get lost before a lease ends.
+    /// Three heartbeats may get lost before a lease expires.
     const INTERVAL: Duration = Duration::from_millis(2500);
-    /// While Redis is away: a lease may be about to end.
+    /// The interval while Redis is unavailable: a lease may be about to expire.
     const PAUSE: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(broker: &Broker, worker: WorkerId, held: Arc<Held>, slots: usize) -> Self {
+    pub(super) fn new(broker: &Broker, worker: WorkerId, leases: Arc<Held>, slots: usize) -> Self {
         let info = WorkerInfo {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
@@ -36,16 +36,21 @@ impl Beat {
             started_at: Timestamp::now(),
             suspended: Vec::new(),
         };
-        Self { broker: broker.with_own_connection_retrying_every(Self::PAUSE), worker, info, held }
+        Self {
+            broker: broker.with_own_connection_retrying_every(Self::PAUSE),
+            worker,
+            info,
+            leases,
+        }
     }
 
-    /// Never ends by itself.
+    /// Sends heartbeats until it is dropped.
     pub(super) async fn run(self) {
         loop {
             let pause = match self.tick().await {
                 Ok(()) => Self::INTERVAL,
                 Err(error) => {
-                    tracing::debug!(%error, "a beat of the deliverer got lost");
+                    tracing::debug!(%error, "cannot send a heartbeat of the deliverer, retrying");
                     Self::PAUSE
                 }
             };
@@ -62,19 +67,20 @@ impl Beat {
     }
 
     async fn beat(&self, partition: Partition) -> Result<(), Error> {
-        let leases = self.held.of(partition);
+        let leases = self.leases.of(partition);
         let beat = Heartbeat {
             worker: self.worker,
             lease: LEASE,
             info: &self.info,
-            busy: self.held.count(),
+            busy: self.leases.count(),
             leases: &leases,
         };
         let beaten = self.broker.heartbeat(partition, &beat).await?;
         for (lease, verdict) in leases.iter().zip(beaten.verdicts) {
-            // An attempt is short: it runs to its end, which is then settled as the wish to cancel says, or refused.
+            // An attempt is short: it runs to its end; settling it then cancels the delivery if that was requested, or
+            // is rejected.
             if verdict == Verdict::Lost {
-                tracing::debug!(job.id = %lease.id, "the lease of a delivery is lost");
+                tracing::debug!(job.id = %lease.id, "lost the lease of a delivery");
             }
         }
         if beaten.forgotten {

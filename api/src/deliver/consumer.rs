@@ -1,6 +1,6 @@
-//! Exchanges with one partition: brings what became of deliveries, and takes as many as there are idle slots.
+//! Exchanges with one partition: settles deliveries, and claims as many as there are idle slots.
 //!
-//! One exchange is in flight at a time, each with its number; one whose reply got lost is repeated as it is.
+//! One exchange is in flight at a time, each with its number; one whose reply was lost is repeated unchanged.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::listener::Look;
 use super::{LEASE, queue};
 use crate::problem::BURST;
 
-/// Who makes the deliveries.
+/// What a consumer needs to make deliveries.
 pub(super) struct Pool {
     pub(super) slots: Arc<Semaphore>,
     pub(super) handler: Arc<DeliveryHandler>,
@@ -32,21 +32,21 @@ pub(super) struct Pool {
 }
 
 pub(super) struct Consumer {
-    /// With a connection of its own.
+    /// With its own connection.
     broker: Broker,
     partition: Partition,
     worker: WorkerId,
     pool: Pool,
-    /// Number of the last exchange.
+    /// The number of the last exchange.
     number: u64,
-    /// Outcomes that no exchange has carried yet.
+    /// Settlements that no exchange has carried yet.
     waiting: Vec<Settlement>,
-    under_way: JoinSet<Settlement>,
+    in_flight: JoinSet<Settlement>,
     leases: HashMap<Id, LeaseKey>,
-    /// When to look without being asked.
+    /// When to exchange without a request.
     due: Option<Instant>,
-    /// Whoever asked to look and was not answered yet.
-    asked: Vec<Look>,
+    /// Requests to look that are not answered yet.
+    requests: Vec<Look>,
 }
 
 impl Consumer {
@@ -58,23 +58,23 @@ impl Consumer {
             pool,
             number: 0,
             waiting: Vec::new(),
-            under_way: JoinSet::new(),
+            in_flight: JoinSet::new(),
             leases: HashMap::new(),
             due: None,
-            asked: Vec::new(),
+            requests: Vec::new(),
         }
     }
 
-    /// Works until `stop` fires and everything claimed was settled.
+    /// Runs until `stop` is cancelled and everything claimed is settled.
     pub(super) async fn run(mut self, mut looks: mpsc::Receiver<Look>, stop: CancellationToken) {
         loop {
             self.wait(&mut looks, &stop).await;
             if stop.is_cancelled() {
-                self.asked.clear();
+                self.requests.clear();
                 looks.close();
             }
             while self.exchange(&stop).await {}
-            if stop.is_cancelled() && self.under_way.is_empty() && self.waiting.is_empty() {
+            if stop.is_cancelled() && self.in_flight.is_empty() && self.waiting.is_empty() {
                 return;
             }
         }
@@ -85,14 +85,14 @@ impl Consumer {
         let stopping = stop.is_cancelled();
         let due = self.due.filter(|_| !stopping);
         tokio::select! {
-            Some(ended) = self.under_way.join_next_with_id() => self.ended(ended),
-            Some(look) = looks.recv(), if !stopping => self.asked.push(look),
+            Some(ended) = self.in_flight.join_next_with_id() => self.ended(ended),
+            Some(look) = looks.recv(), if !stopping => self.requests.push(look),
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 self.due = None;
             }
             () = stop.cancelled(), if !stopping => {}
         }
-        while let Some(ended) = self.under_way.try_join_next_with_id() {
+        while let Some(ended) = self.in_flight.try_join_next_with_id() {
             self.ended(ended);
         }
     }
@@ -103,7 +103,7 @@ impl Consumer {
                 self.leases.remove(&id);
                 self.waiting.push(settlement);
             }
-            // Its lease ends, and the delivery is made again: a loss is counted, and with the fifth it fails.
+            // Its lease expires, and the delivery is made again: this counts as a loss, and the fifth loss fails it.
             Err(error) => {
                 if let Some(left_out) = PANICKED.admit() {
                     tracing::error!(%error, left_out, "a delivery panicked");
@@ -113,39 +113,40 @@ impl Consumer {
         }
     }
 
-    /// Brings and takes once; whether to do it again at once.
+    /// Exchanges once; returns whether to exchange again at once.
     async fn exchange(&mut self, stop: &CancellationToken) -> bool {
-        let takes = !stop.is_cancelled();
+        let claims = !stop.is_cancelled();
         let most = self.waiting.len().min(Exchange::MAX_SETTLEMENTS);
         let mut exchange = Exchange {
             worker: self.worker,
             number: self.number + 1,
             lease: LEASE,
             tasks: TaskNames::default(),
-            queues: if takes { vec![queue()] } else { Vec::new() },
+            queues: if claims { vec![queue()] } else { Vec::new() },
             settlements: self.waiting.drain(..most).collect(),
-            want: if takes {
+            want: if claims {
                 self.pool.slots.available_permits().min(Exchange::MAX_CLAIMS)
             } else {
                 0
             },
-            busy: self.under_way.len(),
+            busy: self.in_flight.len(),
         };
-        if !takes && exchange.settlements.is_empty() {
+        if !claims && exchange.settlements.is_empty() {
             return false;
         }
         let answer = self.send(&mut exchange).await;
         self.number = exchange.number;
         exchange.settlements.iter().for_each(|it| self.pool.held.forget(it.key()));
         let Some(exchanged) = answer else { return !self.waiting.is_empty() };
-        note(&exchange, &exchanged.settled);
+        log_dropped(&exchange, &exchanged.settled);
         let may_have_more = exchanged.more
             || (!exchanged.claims.is_empty() && exchanged.claims.len() == exchange.want);
-        self.take(exchanged);
+        self.start(exchanged);
         !self.waiting.is_empty() || (may_have_more && self.pool.slots.available_permits() > 0)
     }
 
-    /// Sends an exchange until it is answered; `None` if its answer cannot be read: then the leases of what it carried end.
+    /// Sends an exchange until it is answered; `None` if its answer cannot be read: then the leases of what it carried
+    /// expire.
     async fn send(&self, exchange: &mut Exchange) -> Option<Exchanged> {
         let (mut failures, mut unreadable, mut stale) = (0, 0, 0);
         loop {
@@ -153,7 +154,7 @@ impl Consumer {
                 Ok(exchanged) => return Some(exchanged),
                 Err(Error::StaleExchange) => {
                     exchange.number += 1;
-                    // The first is asked again at once.
+                    // The first one is repeated at once.
                     stale += 1;
                     if stale > 1 {
                         tokio::time::sleep(Backoff::FOR_CONNECTIONS.draw(stale)).await;
@@ -161,16 +162,16 @@ impl Consumer {
                 }
                 Err(error) => {
                     failures += 1;
-                    // A refusal is about the setup of Redis, and nothing that the exchange carries is to blame.
+                    // A rejection is caused by the setup of Redis, and not by the content of the exchange.
                     unreadable += u32::from(matches!(error, Error::Unreadable { .. }));
                     if failures == 1
                         && let Some(left_out) = UNAVAILABLE.admit()
                     {
-                        tracing::warn!(%error, left_out, "redis does not serve the deliverer, retrying");
+                        tracing::warn!(%error, left_out, "cannot reach Redis to deliver webhooks, retrying");
                     }
                     if unreadable > 1 {
                         if let Some(left_out) = UNREADABLE.admit() {
-                            tracing::error!(%error, settlements = exchange.settlements.len(), left_out, "the answer to an exchange of the deliverer cannot be read");
+                            tracing::error!(%error, settlements = exchange.settlements.len(), left_out, "cannot read the answer to an exchange of the deliverer, giving up its settlements");
                         }
                         return None;
                     }
@@ -180,11 +181,11 @@ impl Consumer {
         }
     }
 
-    fn take(&mut self, exchanged: Exchanged) {
+    fn start(&mut self, exchanged: Exchanged) {
         let renewal = exchanged.drain.then_some(LEASE / 2);
         self.due = renewal.or(exchanged.next_due).map(|wait: Duration| Instant::now() + wait);
         if !exchanged.drain {
-            self.asked.clear();
+            self.requests.clear();
         }
         for lease in exchanged.unreadable {
             self.waiting.push(lease.release(ReleaseCause::Unreadable));
@@ -192,13 +193,13 @@ impl Consumer {
         for claim in exchanged.claims {
             let key = claim.lease.key();
             let Ok(slot) = self.pool.slots.clone().try_acquire_owned() else {
-                // There are never more claims than were wanted.
+                // There are never more claims than requested.
                 self.waiting.push(claim.lease.release(ReleaseCause::Shutdown));
                 continue;
             };
             self.pool.held.add(key);
             let handler = self.pool.handler.clone();
-            let task = self.under_way.spawn(async move {
+            let task = self.in_flight.spawn(async move {
                 let settlement = handler.deliver(claim).await;
                 drop(slot);
                 settlement
@@ -208,18 +209,18 @@ impl Consumer {
     }
 }
 
-/// Each may come once for each delivery, and those who submit decide how many there are.
+/// Each line may occur once per delivery, and clients determine how many deliveries there are.
 static PANICKED: LogLimit = LogLimit::new(BURST);
 static UNAVAILABLE: LogLimit = LogLimit::new(BURST);
 static UNREADABLE: LogLimit = LogLimit::new(BURST);
 static DROPPED: LogLimit = LogLimit::new(BURST);
 
-fn note(exchange: &Exchange, settled: &[Settled]) {
+fn log_dropped(exchange: &Exchange, settled: &[Settled]) {
     for (settlement, settled) in exchange.settlements.iter().zip(settled) {
         if *settled != Settled::Done
             && let Some(left_out) = DROPPED.admit()
         {
-            tracing::warn!(job.id = %settlement.key().id, ?settled, left_out, "the outcome of this delivery is dropped: it was taken back, or is gone");
+            tracing::warn!(job.id = %settlement.key().id, ?settled, left_out, "the outcome of this delivery is dropped: it was reclaimed or deleted");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Makes one delivery: read the job, write the message, sign it, send it, judge the answer, settle.
+//! Makes one delivery: reads the job, builds the message, signs it, sends it, evaluates the answer, settles.
 
 use std::sync::{Arc, LazyLock};
 
@@ -22,19 +22,19 @@ use crate::metrics;
 use crate::problem::BURST;
 use crate::webhook::{ATTEMPT, Target, Webhooks, event};
 
-/// Whoever may submit can name a receiver that refuses everything: one line for a burst of each receiver's. Every delivery stands in
-/// `GET /jobs/{id}/deliveries`.
-static RETRIED: LazyLock<LogLimits<String>> = LazyLock::new(of_each_receiver);
-static GIVEN_UP: LazyLock<LogLimits<String>> = LazyLock::new(of_each_receiver);
+/// Every client that may submit can choose a receiver that rejects everything: a burst of one receiver logs one line.
+/// All deliveries are in `GET /jobs/{id}/deliveries`.
+static RETRIED: LazyLock<LogLimits<String>> = LazyLock::new(limits_by_receiver);
+static GIVEN_UP: LazyLock<LogLimits<String>> = LazyLock::new(limits_by_receiver);
 static UNREAD: LogLimit = LogLimit::new(BURST);
-/// More receivers share one limit: names of hosts are up to those who submit.
+/// Further receivers share one limit: clients choose the host names.
 const RECEIVERS: usize = 256;
 
-fn of_each_receiver() -> LogLimits<String> {
+fn limits_by_receiver() -> LogLimits<String> {
     LogLimits::new(BURST, RECEIVERS)
 }
 
-/// How we introduce ourselves.
+/// The value of `User-Agent`.
 const USER_AGENT: &str = concat!("crunch/", env!("CARGO_PKG_VERSION"));
 
 pub(super) struct DeliveryHandler {
@@ -42,18 +42,18 @@ pub(super) struct DeliveryHandler {
     pub(super) webhooks: Arc<Webhooks>,
     pub(super) post: Post,
     pub(super) shares: Arc<Shares>,
-    /// What is under way is given back.
+    /// Cancelled to release the deliveries in flight.
     pub(super) hurry: CancellationToken,
 }
 
-/// What there is to deliver, and where.
+/// What to deliver, and where.
 struct Delivery {
     order: DeliveryOrder,
     target: Target,
 }
 
 impl DeliveryHandler {
-    /// Makes a delivery; always ends, within an attempt's time and the broker's.
+    /// Makes a delivery; always ends, within the time limits of an attempt and of the broker.
     pub(super) async fn deliver(&self, claim: Claim) -> Settlement {
         let settlement = self.make(claim).await;
         metrics::delivered(settlement.word());
@@ -61,14 +61,14 @@ impl DeliveryHandler {
     }
 
     async fn make(&self, claim: Claim) -> Settlement {
-        // The function that ends a job makes the delivery: its payload always comes with the claim.
+        // The Redis function that ends a job creates the delivery: its payload is always in the claim.
         let Claim { lease, job, .. } = claim;
         let delivery = match read(&job) {
             Ok(delivery) => delivery,
             Err(error) => return lease.fail(error),
         };
         let Some(_share) = self.shares.take(delivery.target.authority()) else {
-            // Uncharged, and after a while: the receiver is busy with others of ours.
+            // Uncharged, and after a delay: the receiver is busy with other deliveries of this API.
             return lease.release(ReleaseCause::Receiver);
         };
         match self.hurry.run_until_cancelled(self.attempt(&job, &delivery)).await {
@@ -77,14 +77,14 @@ impl DeliveryHandler {
                 if let Some(left_out) = UNREAD.admit() {
                     tracing::warn!(job.id = %delivery.order.job, %error, left_out, "cannot read the job of a webhook from Redis, retrying");
                 }
-                // Uncharged: the receiver was not asked. And not at once: Redis is to come back first.
+                // Uncharged: nothing was sent to the receiver. And not at once: Redis should recover first.
                 lease.release(ReleaseCause::Machine(error.to_string()))
             }
             Some(Ok(verdict)) => settle(lease, &job, &delivery, verdict),
         }
     }
 
-    /// An attempt, and what follows from it.
+    /// Makes an attempt, and returns what follows from it.
     async fn attempt(&self, job: &ClaimedJob, delivery: &Delivery) -> Result<Verdict, Error> {
         let ended = match self.broker.job(delivery.order.job).await? {
             Lookup::Found(job) => Some(job),
@@ -104,21 +104,21 @@ impl DeliveryHandler {
             Ok(Ok(answer)) => plan.answered(&answer),
             Ok(Err(why)) => {
                 if let Unanswered::Unreachable(error) = &why {
-                    tracing::debug!(job.id = %delivery.order.job, to = %delivery.target, %error, "no connection");
+                    tracing::debug!(job.id = %delivery.order.job, to = %delivery.target, %error, "cannot connect to a webhook receiver");
                 }
                 plan.unanswered(&why)
             }
             Err(_) => plan.late(),
         };
         if matches!(verdict, Verdict::Gone(_)) {
-            // Before it is settled: if we die in between, the receiver says so once more.
+            // Before it is settled: if this process dies in between, the receiver answers 410 once more.
             self.broker.mute(delivery.order.job).await?;
         }
         Ok(verdict)
     }
 
-    /// The signed request. The id stays the same over attempts and the time does not: so a receiver can tell repetitions,
-    /// and refuse what somebody kept.
+    /// Builds the signed request. The id is the same in all attempts and the time is not: so a receiver can detect
+    /// repetitions, and reject replays.
     fn request(
         &self,
         job: &ClaimedJob,
@@ -171,7 +171,7 @@ fn settle(lease: Lease, job: &ClaimedJob, delivery: &Delivery, verdict: Verdict)
         }
         Verdict::Gone(error) | Verdict::GivenUp(error) => {
             if let Some(left_out) = GIVEN_UP.admit(&to.authority().to_owned()) {
-                tracing::warn!(job.id = %ended, %to, attempt, code = %error.code, left_out, "webhook not delivered, given up");
+                tracing::warn!(job.id = %ended, %to, attempt, code = %error.code, left_out, "webhook not delivered, giving up");
             }
             lease.fail(error)
         }

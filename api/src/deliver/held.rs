@@ -1,4 +1,4 @@
-//! The leases of deliveries under way, for the beats.
+//! The leases of deliveries in flight, for the heartbeats.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,7 @@ impl Held {
         self.lock().push(lease);
     }
 
-    /// Once its outcome has reached Redis: until then the lease must be held.
+    /// Removes a lease once its outcome has reached Redis: until then it must be extended.
     pub(super) fn forget(&self, lease: LeaseKey) {
         self.lock().retain(|held| *held != lease);
     }

@@ -1,4 +1,4 @@
-//! What an attempt means for its delivery.
+//! Evaluates the attempts of deliveries.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crunch_common::time::{Timestamp, whole_ms};
 use super::post::{Answer, Unanswered};
 use crate::webhook::ATTEMPT;
 
-/// A receiver may ask to be left alone for no longer than this.
+/// The longest `Retry-After` of a receiver that is respected.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// What follows from an attempt.
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
-    /// The receiver has it.
+    /// The receiver accepted it.
     Delivered { status: u16 },
-    /// The receiver wants no more of them.
+    /// The receiver wants no more messages about the job.
     Gone(JobError),
     /// Another attempt follows.
     Again { error: JobError, delay: Duration },
@@ -31,7 +31,7 @@ pub(super) struct Plan<'a> {
     /// From 1.
     pub(super) attempt: u32,
     pub(super) max_attempts: u32,
-    /// The wait after each failed one; after the last that is listed, that one.
+    /// The delay after each failed attempt; beyond the last entry, the last one.
     pub(super) delays: &'a [Duration],
 }
 
@@ -41,7 +41,8 @@ impl Plan<'_> {
         self.delays.get(at).copied().unwrap_or_default()
     }
 
-    /// As [`Plan::delay`], up to a quarter shorter or longer: deliveries that failed together do not come back together.
+    /// Returns [`Plan::delay`], up to a quarter shorter or longer: deliveries that failed together are not retried
+    /// together.
     fn jittered(&self) -> Duration {
         self.delay().mul_f64(rand::random_range(0.75..=1.25))
     }
@@ -50,48 +51,49 @@ impl Plan<'_> {
         if self.attempt >= self.max_attempts {
             return Verdict::GivenUp(JobError { retryable: false, ..error });
         }
-        let asked = least.unwrap_or_default().min(LONGEST_WAIT);
-        Verdict::Again { error, delay: self.jittered().max(asked) }
+        let requested = least.unwrap_or_default().min(LONGEST_WAIT);
+        Verdict::Again { error, delay: self.jittered().max(requested) }
     }
 
-    /// Judges the answer of a receiver.
+    /// Evaluates the answer of a receiver.
     pub(super) fn answered(&self, answer: &Answer) -> Verdict {
         let status = answer.status;
         if (200..300).contains(&status) {
             return Verdict::Delivered { status };
         }
-        let said = format!("the receiver answered {status}");
+        let message = format!("the receiver answered {status}");
         if status == 410 {
-            return Verdict::Gone(JobError::permanent(code("webhook_gone"), said));
+            return Verdict::Gone(JobError::permanent(code("webhook_gone"), message));
         }
-        let asks = matches!(status, 429 | 503).then_some(answer.retry_after.as_deref()).flatten();
-        let error = JobError::retryable(code(&format!("http_{status}")), said);
-        self.failed(error, asks.and_then(|text| wait(text, Timestamp::now())))
+        let requested =
+            matches!(status, 429 | 503).then_some(answer.retry_after.as_deref()).flatten();
+        let error = JobError::retryable(code(&format!("http_{status}")), message);
+        self.failed(error, requested.and_then(|text| parse_retry_after(text, Timestamp::now())))
     }
 
-    /// Judges an attempt without answer.
+    /// Evaluates an attempt without an answer.
     pub(super) fn unanswered(&self, why: &Unanswered) -> Verdict {
-        let word = match why {
+        let name = match why {
             Unanswered::Forbidden(_) => "webhook_forbidden",
             Unanswered::Unreachable(_) => "webhook_unreachable",
             Unanswered::Broken(_) => "webhook_broken",
         };
-        self.failed(JobError::retryable(code(word), why.to_string()), None)
+        self.failed(JobError::retryable(code(name), why.to_string()), None)
     }
 
-    /// Judges an attempt that took too long.
+    /// Evaluates an attempt that took too long.
     pub(super) fn late(&self) -> Verdict {
-        let said = format!("the receiver did not answer within {} seconds", ATTEMPT.as_secs());
-        self.failed(JobError::retryable(ErrorCode::timeout(), said), None)
+        let message = format!("the receiver did not answer within {} seconds", ATTEMPT.as_secs());
+        self.failed(JobError::retryable(ErrorCode::timeout(), message), None)
     }
 }
 
-fn code(word: &str) -> ErrorCode {
-    word.parse().expect("these words fit the grammar of codes")
+fn code(name: &str) -> ErrorCode {
+    name.parse().expect("these codes are valid")
 }
 
-/// Retry-After: seconds, or a date (RFC 9110, section 10.2.3).
-fn wait(text: &str, now: Timestamp) -> Option<Duration> {
+/// Parses Retry-After: seconds, or a date (RFC 9110, section 10.2.3).
+fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
@@ -154,11 +156,11 @@ mod tests {
 
     #[test]
     fn a_receiver_may_ask_for_more_time_but_not_for_more_than_a_day() {
-        let asked = |status, text: &str| delay(plan(1).answered(&answer(status, Some(text))));
-        assert_eq!(asked(429, "600"), Duration::from_secs(600));
-        assert_eq!(asked(503, " 7200 "), Duration::from_secs(7200));
-        assert_eq!(asked(503, "999999999"), LONGEST_WAIT);
-        assert_eq!(asked(429, "Fri, 31 Dec 9999 23:59:59 GMT"), LONGEST_WAIT);
+        let requested = |status, text: &str| delay(plan(1).answered(&answer(status, Some(text))));
+        assert_eq!(requested(429, "600"), Duration::from_secs(600));
+        assert_eq!(requested(503, " 7200 "), Duration::from_secs(7200));
+        assert_eq!(requested(503, "999999999"), LONGEST_WAIT);
+        assert_eq!(requested(429, "Fri, 31 Dec 9999 23:59:59 GMT"), LONGEST_WAIT);
         for (status, text) in [
             (500, "600"),
             (429, "1"),
@@ -166,7 +168,7 @@ mod tests {
             (503, "soon"),
             (503, "Thu, 01 Jan 1970 00:00:00 GMT"),
         ] {
-            assert!(asked(status, text) <= Duration::from_millis(6250), "{status} {text}");
+            assert!(requested(status, text) <= Duration::from_millis(6250), "{status} {text}");
         }
     }
 
@@ -174,6 +176,6 @@ mod tests {
     fn a_date_is_as_far_as_it_is_from_now() {
         let now = "2026-11-24T09:00:00Z".parse().unwrap();
         let date = "Tue, 24 Nov 2026 09:02:00 GMT";
-        assert_eq!(wait(date, now), Some(Duration::from_secs(120)));
+        assert_eq!(parse_retry_after(date, now), Some(Duration::from_secs(120)));
     }
 }

@@ -1,4 +1,5 @@
-//! Waits for deliveries without polling: blocks on the queue's wake-up token while slots are idle. Takes tokens, never jobs.
+//! Waits for deliveries without polling: blocks on the queue's wake-up token while slots are idle. Takes tokens, never
+//! jobs.
 
 use std::sync::Arc;
 
@@ -10,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::queue;
 
-/// Asks the consumer to look; answered by dropping it.
+/// Requests an exchange from the consumer; answered by dropping it.
 pub(super) type Look = oneshot::Sender<()>;
 
 pub(super) struct Listener {
-    /// With a connection of its own: it blocks.
+    /// With its own connection: its calls block.
     pub(super) broker: Broker,
-    /// The consumer's: if our connection died, its may have died unnoticed.
+    /// The consumer's: if the connection of the listener died, the consumer's may have died unnoticed.
     pub(super) exchanges: Broker,
     pub(super) partition: Partition,
     pub(super) slots: Arc<Semaphore>,
@@ -30,16 +31,16 @@ impl Listener {
 
     async fn listen(&self) {
         let (queues, mut failures) = ([queue()], 0);
-        // The consumer looks before the first wait: deliveries may lie there without a token.
-        while self.ask_to_look().await.is_some() {
-            // Whoever ends takes the next by itself; only an idle deliverer may take a token.
+        // The consumer exchanges before the first wait: there may be deliveries without a token.
+        while self.request_look().await.is_some() {
+            // A delivery that ends makes the consumer claim the next one; only an idle deliverer may take a token.
             let Ok(idle) = self.slots.acquire().await else { return };
             drop(idle);
             match self.broker.wait_for_work(self.partition, &queues).await {
                 Ok(_) => failures = 0,
                 Err(error) => {
                     failures += 1;
-                    tracing::debug!(%error, "the deliverer cannot wait for work");
+                    tracing::debug!(%error, "cannot wait for deliveries, retrying");
                     self.exchanges.reset_connection();
                     tokio::time::sleep(Backoff::FOR_CONNECTIONS.draw(failures)).await;
                 }
@@ -47,7 +48,7 @@ impl Listener {
         }
     }
 
-    async fn ask_to_look(&self) -> Option<()> {
+    async fn request_look(&self) -> Option<()> {
         let (look, looked) = oneshot::channel();
         self.looks.send(look).await.ok()?;
         let _answered_by_dropping = looked.await;

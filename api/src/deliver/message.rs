@@ -1,4 +1,4 @@
-//! What a receiver is told: `{"type", "timestamp", "data"}`, small enough for everybody.
+//! Builds the message to a receiver: `{"type", "timestamp", "data"}`, small enough for all receivers.
 
 use crunch_common::broker::{DeliveryOrder, JobRecord};
 use crunch_common::time::Timestamp;
@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use crate::document::JobDocument;
 use crate::webhook::event;
 
-/// A message is smaller than this. Standard Webhooks recommends it; queues that receivers put messages into take no more.
+/// A message is smaller than this, in bytes. Standard Webhooks recommends it; queues into which receivers put messages
+/// accept no more.
 const MAX_BYTES: usize = 20_000;
-/// As much of an error's message goes into one that is too large otherwise.
+/// How much of an error's message goes into a webhook message that would be too large otherwise.
 const ERROR_CHARS: usize = 500;
 
 #[derive(Serialize)]
@@ -20,11 +21,12 @@ struct Message<'a, T> {
     data: &'a T,
 }
 
-/// Writes the message. What does not fit is left out, the largest first: the result (follow `links.result`), then the
-/// metadata and the words of progress and error. A job that is gone, or has another life, is told as far as it is known.
+/// Builds the message. What does not fit is omitted, the largest first: the result (follow `links.result`), then the
+/// metadata and the messages of progress and error. Of a job that was deleted or runs again, the message has what the
+/// order contains.
 pub(super) fn write(order: &DeliveryOrder, job: Option<JobRecord>) -> Vec<u8> {
     let Some(job) = job.filter(|job| order.is_end_of(job)) else {
-        return body(order, &gone(order));
+        return body(order, &known_data(order));
     };
     let whole = body(order, &JobDocument::new(job.clone()));
     if whole.len() < MAX_BYTES {
@@ -43,7 +45,7 @@ fn body<T: Serialize>(order: &DeliveryOrder, data: &T) -> Vec<u8> {
     serde_json::to_vec(&message).expect("a document is JSON")
 }
 
-fn gone(order: &DeliveryOrder) -> Value {
+fn known_data(order: &DeliveryOrder) -> Value {
     json!({
         "id": order.job, "token": order.job, "status": order.status, "finished_at": order.at(),
     })
@@ -54,7 +56,7 @@ fn shortened(document: &JobDocument) -> Value {
     document["metadata"] = Value::Null;
     document["progress_message"] = Value::Null;
     if let Some(message) = document["error"]["message"].as_str() {
-        // The end says what happened.
+        // The end of a message contains the cause.
         let skip = message.chars().count().saturating_sub(ERROR_CHARS);
         document["error"]["message"] = message.chars().skip(skip).collect::<String>().into();
     }
@@ -103,7 +105,7 @@ mod tests {
         (serde_json::from_str(&order).unwrap(), job)
     }
 
-    fn told(order: &DeliveryOrder, job: Option<JobRecord>) -> Value {
+    fn written(order: &DeliveryOrder, job: Option<JobRecord>) -> Value {
         let body = write(order, job);
         assert!(body.len() < MAX_BYTES, "{} bytes", body.len());
         serde_json::from_slice(&body).unwrap()
@@ -129,7 +131,7 @@ mod tests {
         job.result =
             Some(ResultSummary { inline, size: 30_002, content_type: ContentType::json() });
         job.options.metadata.insert("k".into(), "v".into()).unwrap();
-        let data = told(&order, Some(job.clone()))["data"].clone();
+        let data = written(&order, Some(job.clone()))["data"].clone();
         assert_eq!((&data["result"], &data["result_size"]), (&Value::Null, &json!(30_002)));
         assert_eq!(data["metadata"], json!({ "k": "v" }));
 
@@ -141,21 +143,21 @@ mod tests {
         let message = "\u{1}".repeat(4000) + "the end";
         job.error = Some(JobError::permanent(ErrorCode::task_failed(), message));
         job.progress_message = Some("\u{1}".repeat(1024));
-        let data = told(&order, Some(job))["data"].clone();
+        let data = written(&order, Some(job))["data"].clone();
         assert_eq!(data["metadata"], Value::Null);
         assert!(data["error"]["message"].as_str().unwrap().ends_with("the end"));
     }
 
     #[test]
-    fn a_job_that_is_gone_or_lives_again_is_told_as_far_as_it_is_known() {
+    fn a_job_that_is_gone_or_lives_again_is_reported_as_far_as_it_is_known() {
         let (order, mut job) = ended(Status::Canceled);
         let known = json!({
             "id": job.id, "token": job.id, "status": "canceled", "finished_at": "1970-01-01T00:00:01.000Z",
         });
-        assert_eq!(told(&order, None)["data"], known);
+        assert_eq!(written(&order, None)["data"], known);
         job.finished_at = Some(Timestamp::from_unix_ms(2000));
-        assert_eq!(told(&order, Some(job.clone()))["data"], known);
+        assert_eq!(written(&order, Some(job.clone()))["data"], known);
         job.status = Status::Running;
-        assert_eq!(told(&order, Some(job))["data"], known);
+        assert_eq!(written(&order, Some(job))["data"], known);
     }
 }

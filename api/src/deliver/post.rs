@@ -1,6 +1,6 @@
-//! One POST to a receiver: to a checked address and no other, within its time, over a connection of its own.
+//! Sends one POST to a receiver: only to a checked address, within a time limit, over a separate connection.
 //!
-//! Nothing here reads proxies from the environment, follows redirects, or keeps what the receiver says.
+//! It does not read proxies from the environment, follow redirects, or store what the receiver sends.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,43 +24,43 @@ use url::Host;
 
 use crate::webhook::{ATTEMPT, Forbidden, Guard, Resolve, Target};
 
-/// A head larger than this is not an answer to a webhook.
+/// The largest head of an answer, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// As much of a body is read, and thrown away, so that receivers see a connection that ended well.
+/// How much of a body is read and discarded, so that the connection ends cleanly for the receiver.
 const READ_BYTES: usize = 1024;
-/// And for no longer than this: the status is what counts.
+/// How long the body is read: only the status matters.
 const READ_FOR: Duration = Duration::from_secs(1);
 
 /// What a receiver answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// The header Retry-After as it came.
+    /// The header Retry-After as received.
     pub(super) retry_after: Option<String>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unanswered {
-    /// It may not be reached.
+    /// The receiver is forbidden.
     #[error("the receiver may not be reached: {0}")]
     Forbidden(#[from] Forbidden),
-    /// Nobody listens there, or not as TLS should.
+    /// No connection, or TLS failed.
     #[error("the receiver cannot be reached: {}", .0.kind())]
     Unreachable(io::Error),
-    /// It broke off, or does not speak HTTP.
-    #[error("the receiver did not answer as HTTP: {0}")]
+    /// The connection broke, or the answer is not HTTP.
+    #[error("no valid HTTP answer from the receiver: {0}")]
     Broken(#[from] hyper::Error),
 }
 
-/// Makes connections; shared by all deliveries.
+/// Connects to receivers; shared by all deliveries.
 #[derive(Debug)]
 pub(super) struct Post {
     tls: Arc<ClientConfig>,
 }
 
 impl Post {
-    /// One that trusts the authorities of the web, and these.
+    /// Creates one that trusts the certificate authorities of the web, and `others`.
     pub(super) fn trusting(others: &[CertificateDer<'static>]) -> Self {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         // They were checked when the configuration was read.
@@ -74,7 +74,7 @@ impl Post {
         Self { tls: Arc::new(config) }
     }
 
-    /// Sends it. The caller limits the time.
+    /// Sends a request. The caller limits the time.
     pub(super) async fn send<R: Resolve>(
         &self,
         guard: &Guard<R>,
@@ -86,9 +86,9 @@ impl Post {
         if target.is_https() {
             let name = server_name(target).map_err(Unanswered::Unreachable)?;
             let tls = TlsConnector::from(self.tls.clone()).connect(name, stream).await;
-            speak(tls.map_err(Unanswered::Unreachable)?, request).await
+            send_over(tls.map_err(Unanswered::Unreachable)?, request).await
         } else {
-            speak(stream, request).await
+            send_over(stream, request).await
         }
     }
 }
@@ -96,7 +96,7 @@ impl Post {
 /// Connects to the first address that answers.
 async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
-    // One that swallows everything must leave time for the others, and for the message.
+    // An address that never answers must leave time for the others, and for the message.
     let time_limit = ATTEMPT / (2 * u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX));
     for address in addresses {
         match timeout(time_limit, TcpStream::connect(address)).await {
@@ -117,24 +117,24 @@ fn server_name(target: &Target) -> io::Result<ServerName<'static>> {
     }
 }
 
-async fn speak<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Unanswered>
+async fn send_over<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Unanswered>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-    // Ends with this function, whatever the receiver still has to say.
+    // Ends with this function, even if the receiver still sends.
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let mut response = sender.send_request(request).await?;
     let retry_after = response.headers().get(hyper::header::RETRY_AFTER);
     let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
     let answer = Answer { status: response.status().as_u16(), retry_after };
-    let _ = tokio::time::timeout(READ_FOR, throw_away(&mut response)).await;
+    let _ = tokio::time::timeout(READ_FOR, discard(&mut response)).await;
     Ok(answer)
 }
 
-async fn throw_away(response: &mut Response<Incoming>) {
+async fn discard(response: &mut Response<Incoming>) {
     let mut read = 0;
     while let Some(Ok(frame)) = response.frame().await {
         read += frame.data_ref().map_or(0, Bytes::len);

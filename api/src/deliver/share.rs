@@ -1,4 +1,4 @@
-//! How many slots one receiver may hold: one that takes connections and never answers must not keep all others waiting.
+//! Limits the slots of one receiver: one that accepts connections and never answers must not block all others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A quarter of the slots.
 const MOST: usize = 8;
 
-/// Receivers to which something is under way.
+/// The number of deliveries in flight to each receiver.
 #[derive(Debug, Default)]
 pub(super) struct Shares(Mutex<HashMap<String, usize>>);
 
-/// A place at one receiver; given back when dropped.
+/// A slot for one receiver; released when dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     of: Arc<Shares>,
@@ -18,25 +18,25 @@ pub(super) struct Share {
 }
 
 impl Shares {
-    /// A place at that receiver, if one is left.
+    /// Takes a slot for a receiver, if one is left.
     pub(super) fn take(self: &Arc<Self>, receiver: &str) -> Option<Share> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = taken.entry(receiver.to_owned()).or_default();
-        if *held >= MOST {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(receiver.to_owned()).or_default();
+        if *count >= MOST {
             return None;
         }
-        *held += 1;
+        *count += 1;
         Some(Share { of: self.clone(), receiver: receiver.to_owned() })
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut taken = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(held) = taken.get_mut(&self.receiver) else { return };
-        *held -= 1;
-        if *held == 0 {
-            taken.remove(&self.receiver);
+        let mut counts = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(count) = counts.get_mut(&self.receiver) else { return };
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&self.receiver);
         }
     }
 }
@@ -48,9 +48,9 @@ mod tests {
     #[test]
     fn a_receiver_gets_its_share_and_leaves_nothing_behind() {
         let shares = Arc::new(Shares::default());
-        let held: Vec<_> = (0..MOST).map(|_| shares.take("slow:443").unwrap()).collect();
+        let taken: Vec<_> = (0..MOST).map(|_| shares.take("slow:443").unwrap()).collect();
         assert!(shares.take("slow:443").is_none() && shares.take("quick:443").is_some());
-        drop(held);
+        drop(taken);
         assert!(shares.take("slow:443").is_some() && shares.0.lock().unwrap().is_empty());
     }
 }

@@ -1,9 +1,9 @@
-//! The closed lists of words that documents use, for the OpenAPI document. Nothing is read into these; tests hold them
-//! against the words themselves.
+//! The enums of the documents, for the OpenAPI document. Nothing is parsed into these types; tests compare them with
+//! the real ones.
 
 use utoipa::ToSchema;
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(ToSchema)]
 #[schema(as = Status)]
 #[serde(rename_all = "snake_case")]
@@ -18,7 +18,7 @@ pub(crate) enum StatusWord {
     Canceled,
 }
 
-/// Who goes first within a queue.
+/// Jobs of a higher priority are claimed first within a queue.
 #[derive(ToSchema)]
 #[schema(as = Priority)]
 #[serde(rename_all = "snake_case")]
@@ -47,8 +47,8 @@ pub(crate) enum OutcomeWord {
 }
 
 /// Why a result is not in the document. `too_large`: more than 64 KiB; `not_json`: bytes of another type; `not_utf8`,
-/// `too_deep` (more than 64 levels), `lone_surrogate` and `number_out_of_range`: not every reader of JSON could read the document;
-/// `list`: lists show no results; `message_size`: the message would have 20 000 bytes or more.
+/// `too_deep` (more than 64 levels), `lone_surrogate` and `number_out_of_range`: not every JSON parser could read the
+/// document; `list`: lists contain no results; `message_size`: the message would have 20 000 bytes or more.
 #[derive(ToSchema)]
 #[schema(as = ResultOmitted)]
 #[serde(rename_all = "snake_case")]
@@ -64,7 +64,7 @@ pub(crate) enum OmittedWord {
     MessageSize,
 }
 
-/// What a submission is safe from before it is answered.
+/// How durable a submission is before it is answered.
 #[derive(ToSchema)]
 #[schema(as = Durability)]
 #[serde(rename_all = "snake_case")]
@@ -77,7 +77,7 @@ pub(crate) enum DurabilityWord {
     FsyncReplica,
 }
 
-/// The ends of a job that a webhook tells.
+/// The ends of a job that a webhook reports.
 #[derive(ToSchema)]
 #[schema(as = WebhookEvent)]
 #[expect(dead_code, reason = "only its description is used")]
@@ -90,7 +90,7 @@ pub(crate) enum WebhookEventWord {
     Canceled,
 }
 
-/// What is told of a job while it happens.
+/// The kinds of events of a job.
 #[derive(ToSchema)]
 #[schema(as = EventName)]
 #[serde(rename_all = "snake_case")]

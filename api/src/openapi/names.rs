@@ -1,15 +1,15 @@
-//! Names for components and operations that every generator of clients can turn into names of its language.
+//! Names of components and operations that every client generator can convert to names of its language.
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-/// Names that are taken, without regard to capitals: a generator that makes files of them may not tell those apart.
+/// The names in use, case-insensitive: a generator may use them as file names, and file systems may ignore case.
 #[derive(Debug, Default)]
 pub(super) struct Names(HashSet<String>);
 
 impl Names {
-    /// The names of components and operations that a document has already.
+    /// Collects the names of components and operations in a document.
     pub(super) fn of(document: &Value) -> Self {
         let mut names = Self::default();
         let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
@@ -23,7 +23,7 @@ impl Names {
         names
     }
 
-    /// The wished name, with a number behind it if it is taken.
+    /// Reserves the wanted name, with a number appended if it is in use.
     pub(super) fn take(&mut self, wanted: &str) -> String {
         let numbered = (2..).map(|number: u32| format!("{wanted}{number}"));
         let mut candidates = std::iter::once(wanted.to_owned()).chain(numbered);
@@ -32,7 +32,7 @@ impl Names {
     }
 }
 
-/// `image.thumbnail` → `ImageThumbnail`. A name cannot begin with a digit in most languages.
+/// Converts `image.thumbnail` to `ImageThumbnail`. A name cannot begin with a digit in most languages.
 pub(super) fn pascal(text: &str) -> String {
     let words = text.split(|it: char| !it.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let name: String = words.map(|word| word[..1].to_ascii_uppercase() + &word[1..]).collect();

@@ -1,41 +1,41 @@
-//! What all answers share: the members that are always there, headers, and the links from a job taken to what can be done
-//! with it.
+//! Completes the answers of all operations: members that are always present, headers, and links from a submitted job to
+//! the operations on it.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-/// Operations that make a job; those of single tasks are made of them.
+/// Operations that create a job; those of single tasks are derived from them.
 const SUBMISSIONS: [&str; 2] = ["submitJob", "submitJobOfTask"];
 
-/// Says of the whole document what no single operation need repeat.
+/// Adds to the whole document what all operations have in common.
 pub(super) fn complete(document: &mut Value) {
-    always_there(document);
-    one_by_one(document);
-    nothing_unknown(document);
+    require_members(document);
+    refer_to_items(document);
+    forbid_other_members(document);
     document["components"]["headers"] = headers();
     document["components"]["links"] = links();
     for (_path, item) in document["paths"].as_object_mut().into_iter().flatten() {
         for (_method, operation) in item.as_object_mut().into_iter().flatten() {
-            head(operation);
-            not_null(operation);
-            any_patience(operation);
+            shorten_summary(operation);
+            remove_null(operation);
+            unlimit_wait(operation);
             annotate(operation);
         }
     }
 }
 
-/// Documents that are answered have all their members, `null` when unknown; those that are sent need not.
-fn always_there(document: &mut Value) {
+/// Marks all members of answers as required, as they are `null` when unknown; those of request bodies are not.
+fn require_members(document: &mut Value) {
     let mut sent = BTreeSet::new();
     for (_path, item) in document["paths"].as_object().into_iter().flatten() {
         for (_method, operation) in item.as_object().into_iter().flatten() {
-            gather(&operation["requestBody"], document, &mut sent);
+            collect_schemas(&operation["requestBody"], document, &mut sent);
         }
     }
     let schemas = document["components"]["schemas"].as_object_mut();
     for (name, schema) in schemas.into_iter().flatten() {
-        // What a problem has beside the usual depends on the problem.
+        // Some members of a problem depend on its type.
         if !sent.contains(name)
             && name != "Problem"
             && let Some(properties) = schema["properties"].as_object()
@@ -45,8 +45,8 @@ fn always_there(document: &mut Value) {
     }
 }
 
-/// Lists of something refer to what it is, instead of repeating it.
-fn one_by_one(document: &mut Value) {
+/// Lets lists refer to the schema of their items, instead of repeating it.
+fn refer_to_items(document: &mut Value) {
     let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
     let known: BTreeSet<_> = schemas.keys().cloned().collect();
     for (name, schema) in schemas {
@@ -58,8 +58,8 @@ fn one_by_one(document: &mut Value) {
     }
 }
 
-/// A submission is one object, and has no members but those that are named.
-fn nothing_unknown(document: &mut Value) {
+/// Makes a submission one object, without other members than the described ones.
+fn forbid_other_members(document: &mut Value) {
     let submission = &mut document["components"]["schemas"]["Submission"];
     let parts = submission.as_object_mut().and_then(|it| it.remove("allOf")).unwrap_or_default();
     for (name, property) in parts.as_array().into_iter().flatten().flat_map(properties) {
@@ -76,20 +76,20 @@ fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
     schema["properties"].as_object().into_iter().flatten()
 }
 
-/// The names of all schemas that `value` refers to, and those they refer to.
-fn gather(value: &Value, document: &Value, found: &mut BTreeSet<String>) {
+/// Collects the names of all schemas that `value` refers to, directly or indirectly.
+fn collect_schemas(value: &Value, document: &Value, found: &mut BTreeSet<String>) {
     if let Some(name) = value["$ref"].as_str().and_then(|it| it.rsplit('/').next())
         && found.insert(name.to_owned())
     {
-        gather(&document["components"]["schemas"][name], document, found);
+        collect_schemas(&document["components"]["schemas"][name], document, found);
     }
     let members = value.as_object().into_iter().flat_map(Map::values);
     let items = value.as_array().into_iter().flatten();
-    members.chain(items).for_each(|value| gather(value, document, found));
+    members.chain(items).for_each(|value| collect_schemas(value, document, found));
 }
 
-/// A sentence is a description; its first words are the heading above it.
-fn head(operation: &mut Value) {
+/// Uses the summary as description, if there is none, and its first clause as summary.
+fn shorten_summary(operation: &mut Value) {
     let Some(sentence) = operation["summary"].as_str().map(str::to_owned) else { return };
     if operation.get("description").is_none() {
         operation["description"] = json!(sentence);
@@ -98,8 +98,8 @@ fn head(operation: &mut Value) {
     operation["summary"] = json!(sentence[..end].trim_end_matches('.'));
 }
 
-/// A parameter that may be left out is not one that may be null: neither a query nor a header can say that.
-fn not_null(operation: &mut Value) {
+/// Removes `null` from the types of optional parameters: neither a query nor a header can express it.
+fn remove_null(operation: &mut Value) {
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
         if let Some(Value::Array(types)) = parameter.pointer_mut("/schema/type") {
@@ -111,8 +111,8 @@ fn not_null(operation: &mut Value) {
     }
 }
 
-/// Whoever would wait longer than is offered waits as long as is offered: no number is too large.
-fn any_patience(operation: &mut Value) {
+/// Removes the upper limit of `wait`: a longer wait than the maximum is cut to it, so no number is too large.
+fn unlimit_wait(operation: &mut Value) {
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     let waits = parameters.into_iter().flatten().filter(|parameter| parameter["name"] == "wait");
     for schema in waits.filter_map(|parameter| parameter["schema"].as_object_mut()) {
@@ -129,14 +129,14 @@ fn annotate(operation: &mut Value) {
             add(response, "headers", &["Retry-After"]);
         }
         if submits && (code == "202" || code == "200") {
-            let told = [
+            let names = [
                 "Location",
                 "Operation-Location",
                 "Content-Location",
                 "Link",
                 "Idempotency-Replayed",
             ];
-            add(response, "headers", &told);
+            add(response, "headers", &names);
             add(response, "links", &["job", "result", "status", "cancel"]);
         }
         if code == "304" {
@@ -145,7 +145,7 @@ fn annotate(operation: &mut Value) {
     }
 }
 
-/// Refers to shared parts of that kind, beside those that a response has already.
+/// Adds references to shared components of a kind to those that a response already has.
 fn add(response: &mut Value, kind: &str, names: &[&str]) {
     for name in names {
         if response[kind][name].is_null() {
@@ -159,14 +159,14 @@ fn headers() -> Value {
         |description: &str, schema: Value| json!({ "description": description, "schema": schema });
     let uri = || json!({ "type": "string", "format": "uri-reference" });
     json!({
-        "X-Request-Id": header("The client's own id of the request, or a new one", json!({ "type": "string" })),
-        "Retry-After": header("Seconds to wait before asking again", json!({ "type": "integer", "minimum": 1 })),
-        "Location": header("Where to ask for the job; absolute", uri()),
+        "X-Request-Id": header("The client's id of the request, or a new one", json!({ "type": "string" })),
+        "Retry-After": header("Seconds to wait before the next request", json!({ "type": "integer", "minimum": 1 })),
+        "Location": header("The URL of the job; absolute", uri()),
         "Operation-Location": header("The job, `/jobs/{id}`; absolute", uri()),
         "Content-Location": header("The job, `/jobs/{id}`", uri()),
         "Link": header("`</jobs/{id}>; rel=\"monitor\"`", json!({ "type": "string" })),
-        "Idempotency-Replayed": header("Only if an earlier request with the same key made the job", json!({ "type": "string", "enum": ["true"] })),
-        "ETag": header("The version of what is answered", json!({ "type": "string" })),
+        "Idempotency-Replayed": header("Only if an earlier request with the same key created the job", json!({ "type": "string", "enum": ["true"] })),
+        "ETag": header("The version of the answer", json!({ "type": "string" })),
     })
 }
 
@@ -176,9 +176,9 @@ fn links() -> Value {
         json!({ "operationId": operation, "parameters": parameters, "description": description })
     };
     json!({
-        "job": link("getJob", "id", "How the job stands"),
-        "status": link("getResultByToken", "token", "The same, told by the status code too"),
-        "result": link("getResult", "id", "What came out, as it is"),
-        "cancel": link("cancelJob", "id", "To stop it"),
+        "job": link("getJob", "id", "The state of the job"),
+        "status": link("getResultByToken", "token", "The same, also expressed by the status code"),
+        "result": link("getResult", "id", "The result as raw bytes"),
+        "cancel": link("cancelJob", "id", "Cancels the job"),
     })
 }

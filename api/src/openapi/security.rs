@@ -1,4 +1,5 @@
-//! What the OpenAPI document says of keys: the scheme, and the scope that each operation asks for, from the table of routes.
+//! Describes API keys in the OpenAPI document: the scheme, and the scope that each operation requires, from the table
+//! of routes.
 
 use actix_web::http::Method;
 use utoipa::openapi::path::{Operation, PathItem};
@@ -12,19 +13,19 @@ use crate::routes;
 
 const SCHEME: &str = "key";
 
-/// What may be answered instead, wherever a key is asked for.
-const REFUSALS: [(&str, &str); 3] = [
-    ("401", "No key was shown, or one that is not taken"),
-    ("403", "The key lacks the scope, or is not for that queue; or a page of another site sent it"),
-    ("429", "More requests than the caller may send; `Retry-After` tells when to come again"),
+/// The additional errors of every operation that requires a key.
+const ERRORS: [(&str, &str); 3] = [
+    ("401", "No key was sent, or an invalid one"),
+    ("403", "The key lacks the scope or the queue, or a page of another site sent the request"),
+    ("429", "The caller exceeds its request rate; `Retry-After` is the time to wait"),
 ];
 
 pub(super) fn describe(document: &mut OpenApi, task_routes: &[TaskRoute]) {
     let mut scheme = Http::new(HttpAuthScheme::Bearer);
     scheme.bearer_format = Some("crk_<id>_<secret>".to_owned());
     scheme.description = Some(
-        "An API key. Whether one is asked for is up to the deployment. The roles of an operation are the scopes a key must \
-         have; `admin` is all of them."
+        "An API key. The deployment decides whether keys are required. The roles of an operation are the scopes that a key \
+         must have; `admin` includes all of them."
             .to_owned(),
     );
     let components = document.components.get_or_insert_with(Default::default);
@@ -33,7 +34,7 @@ pub(super) fn describe(document: &mut OpenApi, task_routes: &[TaskRoute]) {
         let item = document.paths.paths.get_mut(&path);
         let operation = item.and_then(|item| operation(item, &method));
         if let Some((operation, scope)) = operation.zip(access.scope()) {
-            ask_for(operation, scope);
+            require_scope(operation, scope);
         }
     }
 }
@@ -47,9 +48,9 @@ fn operation<'a>(item: &'a mut PathItem, method: &Method) -> Option<&'a mut Oper
     }
 }
 
-fn ask_for(operation: &mut Operation, scope: Scope) {
+fn require_scope(operation: &mut Operation, scope: Scope) {
     operation.security = Some(vec![SecurityRequirement::new(SCHEME, [scope.as_str()])]);
-    for (code, description) in REFUSALS {
+    for (code, description) in ERRORS {
         let response = ResponseBuilder::new()
             .description(description)
             .content("application/problem+json", problem())

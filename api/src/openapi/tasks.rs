@@ -1,4 +1,5 @@
-//! Every declared task as a path of its own, with its schemas: so that a generated client knows what a task takes and gives.
+//! Describes every declared task at a separate path, with its schemas: so that a generated client knows payload and
+//! result of a task.
 
 use std::collections::HashMap;
 
@@ -9,12 +10,12 @@ use serde_json::{Map, Value, json};
 use super::names::{Names, pascal};
 use crate::config::TaskRoute;
 
-/// So many tasks are described, in the order of their names: a page that lists more is of no use to anybody.
+/// How many tasks are described, in the order of their names: a page with more would not be usable.
 const MAX_TASKS: usize = 500;
-/// So many bytes of schemas are put in; tasks beyond are described without. Generators are slow with more.
+/// How many bytes of schemas are included; further tasks are described without. Generators are slow with more.
 const MAX_SCHEMA_BYTES: usize = 4 * 1024 * 1024;
 
-/// Where the general operation stands that the concrete ones are made of.
+/// The path of the general operation that the concrete ones are derived from.
 const GENERAL: &str = "/tasks/{task}/jobs";
 
 /// Describes every task at its own path, and every configured route as a submission of its task.
@@ -26,17 +27,17 @@ pub(super) fn describe(document: &mut Value, routes: &[TaskRoute], tasks: &[&Tas
     for task in tasks.iter().take(MAX_TASKS) {
         let shapes = Shapes::of(document, &mut names, task, &mut room);
         let id = names.take(&format!("submit{}", pascal(task.name.as_str())));
-        let operation = submitting(&general, &id, task, &shapes);
+        let operation = submission_of(&general, &id, task, &shapes);
         document["paths"][format!("/tasks/{}/jobs", task.name)] = json!({ "post": operation });
         known.insert(&task.name, (task, shapes));
     }
     for route in routes {
         let id = names.take(&format!("post{}", pascal(&route.path)));
         let mut operation = match known.get(&route.task) {
-            Some((task, shapes)) => submitting(&general, &id, task, shapes),
-            None => submitting_unknown(&general, &id, route),
+            Some((task, shapes)) => submission_of(&general, &id, task, shapes),
+            None => submission_of_undeclared(&general, &id, route),
         };
-        // Here it is 503: whoever configured the route says that the task will come.
+        // Here it is 503: a configured route means that the task will be declared.
         if let Some(responses) = operation["responses"].as_object_mut() {
             responses.remove("404");
         }
@@ -44,8 +45,8 @@ pub(super) fn describe(document: &mut Value, routes: &[TaskRoute], tasks: &[&Tas
     }
 }
 
-/// Moves the parameters of the general operation to where all can refer to them; returns the operation without the
-/// task's name.
+/// Moves the parameters of the general operation to the components, so that all operations can refer to them; returns
+/// the operation without the parameter for the task's name.
 fn share_parameters(document: &mut Value) -> Value {
     let mut general = document["paths"][GENERAL]["post"].clone();
     let parameters = general["parameters"].take();
@@ -93,7 +94,7 @@ impl Shapes {
     }
 }
 
-/// A job document whose result is known to be of a shape.
+/// Returns the schema of a job document with a result of the given schema.
 fn job_with(result: &str, task: &TaskDescriptor) -> Value {
     let result = json!([{ "$ref": reference(result) }, { "type": "null" }]);
     json!({
@@ -109,7 +110,7 @@ fn reference(name: &str) -> String {
     format!("#/components/schemas/{name}")
 }
 
-/// Puts a schema among the components, and the definitions inside it beside it; its references follow.
+/// Adds a schema and the definitions inside it to the components; its references are adapted.
 fn embed(document: &mut Value, names: &mut Names, wanted: &str, schema: &Schema) -> Option<String> {
     let mut schema: Value = serde_json::from_str(schema.as_str()).ok()?;
     let name = names.take(wanted);
@@ -127,21 +128,21 @@ fn embed(document: &mut Value, names: &mut Names, wanted: &str, schema: &Schema)
     }
     moved.insert(name.clone(), schema);
     for (name_of_part, mut part) in moved {
-        settle(&mut part, &places, &reference(&name));
+        resolve_references(&mut part, &places, &reference(&name));
         document["components"]["schemas"][name_of_part] = part;
     }
     Some(name)
 }
 
-/// Turns references inside the schema into references inside the document. Titles go: generators take them for names, and
-/// two tasks may use the same.
-fn settle(part: &mut Value, places: &HashMap<String, String>, root: &str) {
+/// Turns references inside the schema into references inside the document. Titles are removed: generators use them as
+/// names, and two tasks may use the same.
+fn resolve_references(part: &mut Value, places: &HashMap<String, String>, root: &str) {
     each_subschema(part, &mut |members| {
         for keyword in ["$schema", "$id", "title"] {
             members.remove(keyword);
         }
         if let Some(Value::String(reference)) = members.get_mut("$ref") {
-            *reference = place_of(reference, places, root);
+            *reference = resolved(reference, places, root);
         }
     });
     if let Value::Bool(anything) = part {
@@ -149,8 +150,8 @@ fn settle(part: &mut Value, places: &HashMap<String, String>, root: &str) {
     }
 }
 
-fn place_of(reference: &str, places: &HashMap<String, String>, root: &str) -> String {
-    // A definition, or a place inside of one: `#/$defs/name/…`.
+fn resolved(reference: &str, places: &HashMap<String, String>, root: &str) -> String {
+    // A definition, or a place inside one: `#/$defs/name/…`.
     let end = reference.match_indices('/').nth(2).map_or(reference.len(), |(at, _)| at);
     match places.get(&reference[..end]) {
         Some(moved) => format!("{moved}{}", &reference[end..]),
@@ -158,8 +159,8 @@ fn place_of(reference: &str, places: &HashMap<String, String>, root: &str) -> St
     }
 }
 
-/// The general operation, of one task.
-fn submitting(general: &Value, id: &str, task: &TaskDescriptor, shapes: &Shapes) -> Value {
+/// Returns the general operation, adapted to one task.
+fn submission_of(general: &Value, id: &str, task: &TaskDescriptor, shapes: &Shapes) -> Value {
     let mut operation = general.clone();
     operation["operationId"] = json!(id);
     operation["summary"] = json!(format!("Submits a job of the task `{}`", task.name));
@@ -181,12 +182,12 @@ fn submitting(general: &Value, id: &str, task: &TaskDescriptor, shapes: &Shapes)
         "content": content.collect::<Map<_, _>>(),
     });
     if let Some(job) = &shapes.job {
-        tell_result(&mut operation["responses"], &reference(job));
+        set_result(&mut operation["responses"], &reference(job));
     }
     operation
 }
 
-fn submitting_unknown(general: &Value, id: &str, route: &TaskRoute) -> Value {
+fn submission_of_undeclared(general: &Value, id: &str, route: &TaskRoute) -> Value {
     let mut operation = general.clone();
     operation["operationId"] = json!(id);
     operation["summary"] = json!(format!("Submits a job of the task `{}`", route.task));
@@ -194,8 +195,8 @@ fn submitting_unknown(general: &Value, id: &str, route: &TaskRoute) -> Value {
     operation
 }
 
-/// Lets every job that is answered be one with the task's result.
-fn tell_result(responses: &mut Value, job: &str) {
+/// Replaces the job in the responses by one with the task's result.
+fn set_result(responses: &mut Value, job: &str) {
     for (_code, response) in responses.as_object_mut().into_iter().flatten() {
         let schema = response.pointer_mut("/content/application~1json/schema");
         if let Some(schema) = schema.filter(|it| it["$ref"] == reference("Job")) {

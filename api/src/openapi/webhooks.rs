@@ -1,15 +1,15 @@
-//! What is sent to a webhook, per Standard Webhooks 1.0.
+//! Describes the messages to webhooks, per Standard Webhooks 1.0.
 
 use serde_json::{Value, json};
 
 /// The events, and when each is sent.
 const EVENTS: [(&str, &str, &str); 3] = [
     ("job.succeeded", "onJobSucceeded", "A job has succeeded"),
-    ("job.failed", "onJobFailed", "A job has failed, and will not be tried again"),
+    ("job.failed", "onJobFailed", "A job has failed, and will not be retried"),
     ("job.canceled", "onJobCanceled", "A job was canceled"),
 ];
 
-/// Describes what receivers get and what they may answer.
+/// Describes the requests to receivers, and their answers.
 pub(super) fn describe(document: &mut Value) {
     document["components"]["schemas"]["JobEvent"] = event();
     for (kind, id, summary) in EVENTS {
@@ -17,17 +17,17 @@ pub(super) fn describe(document: &mut Value) {
             "operationId": id,
             "summary": summary,
             "tags": ["webhooks"],
-            // Who sent it, the signature tells.
+            // The signature authenticates the sender.
             "security": [],
-            "description": "Sent to the `webhook` of a submission. The same event may come more than once: `webhook-id` stays the same.",
+            "description": "Sent to the `webhook` of a submission. The same event may arrive more than once, with the same `webhook-id`.",
             "parameters": parameters(),
             "requestBody": {
                 "required": true,
                 "content": { "application/json": { "schema": { "$ref": "#/components/schemas/JobEvent" } } },
             },
             "responses": {
-                "2XX": { "description": "Heard. Anything else is sent again, with growing delays" },
-                "410": { "description": "Nothing more is to be sent" },
+                "2XX": { "description": "Received. After any other status the message is sent again, with growing delays" },
+                "410": { "description": "The receiver wants no more messages about this job" },
             },
         });
     }
@@ -37,11 +37,11 @@ fn event() -> Value {
     let kinds: Vec<_> = EVENTS.iter().map(|(kind, _, _)| kind).collect();
     json!({
         "type": "object",
-        "description": "What happened to a job.",
+        "description": "The end of a job.",
         "required": ["type", "timestamp", "data"],
         "properties": {
             "type": { "type": "string", "enum": kinds },
-            "timestamp": { "type": "string", "format": "date-time", "description": "When it happened." },
+            "timestamp": { "type": "string", "format": "date-time", "description": "When the job ended." },
             "data": { "$ref": "#/components/schemas/Job" },
         },
     })
@@ -52,7 +52,7 @@ fn parameters() -> Value {
     json!([
         header(
             "webhook-id",
-            "The event's id, the same however often it is sent",
+            "The id of the event, the same each time it is sent",
             json!({ "type": "string" })
         ),
         header(
@@ -62,7 +62,7 @@ fn parameters() -> Value {
         ),
         header(
             "webhook-signature",
-            "One or more signatures, separated by spaces: `v1,` and the Base64 of an HMAC-SHA256 of id, timestamp and body, joined by points",
+            "One or more signatures, separated by spaces: `v1,` and the Base64 of an HMAC-SHA256 of id, timestamp and body, joined by dots",
             json!({ "type": "string" }),
         ),
     ])

@@ -1,5 +1,5 @@
-//! The OpenAPI document for people: Swagger UI, served from this process. Nothing is loaded from elsewhere, and no script
-//! stands in the page.
+//! The OpenAPI document for humans: Swagger UI, served by this process. Nothing is loaded from other hosts, and the
+//! page contains no inline script.
 
 use std::sync::Arc;
 
@@ -11,26 +11,26 @@ use utoipa_swagger_ui::{Config, serve};
 use super::Answer;
 use crate::problem::{BURST, INTERNAL, NOT_FOUND, Problem};
 
-/// The files of the library that the page uses. It brings more, which nobody needs to reach.
+/// The files of the library that the page uses. It has others, which are not served.
 const FILES: [&str; 3] = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"];
-/// Our own file beside them.
+/// The file of the API besides them.
 const START: &str = "start.js";
-/// Requests go to where the page came from, wherever the document says the API is: only there the browser lets them.
+/// Sends requests to the origin of the page, whatever server the document contains: the browser allows only that one.
 const START_JS: &str = include_str!("docs/start.js");
 const PAGE: &str = include_str!("docs/page.html");
-/// The page may load from here and ask here, and nothing else, and nothing that stands in it is run. The library draws with
-/// `data:` pictures.
+/// The page may load from and connect to its own origin only, and inline scripts are not run. The library uses `data:`
+/// images.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// Anybody may ask for a file.
+/// Any client may request a file.
 static MISSING: LogLimit = LogLimit::new(BURST);
 
-/// Files change with the version of this process only.
+/// Files change only with the version of this process.
 const AN_HOUR: &str = "public, max-age=3600";
 
-/// All routes, to read and to try.
+/// Returns a page with all routes, to read and to try.
 #[utoipa::path(get, path = "/docs", tag = "pages", operation_id = "getDocs",
-    responses((status = 200, description = "A page for people", content_type = "text/html", body = String)))]
+    responses((status = 200, description = "An HTML page", content_type = "text/html", body = String)))]
 pub(crate) async fn page() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
@@ -39,7 +39,7 @@ pub(crate) async fn page() -> HttpResponse {
         .body(PAGE)
 }
 
-/// What the page is made of.
+/// Returns a file of the page.
 #[utoipa::path(get, path = "/docs/{file}", tag = "pages", operation_id = "getDocsFile",
     params(("file" = String, Path, description = "The file's name")),
     responses(
@@ -60,10 +60,10 @@ pub(crate) async fn file(name: web::Path<String>) -> Answer {
                     file = known,
                     broken = missing.is_err(),
                     left_out,
-                    "a file of the page is not there"
+                    "a file of the page is missing"
                 );
             }
-            Err(Problem::new(INTERNAL, "a file of the page is not there"))
+            Err(Problem::new(INTERNAL, "a file of the page is missing"))
         }
     }
 }

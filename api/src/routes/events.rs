@@ -1,4 +1,4 @@
-//! What happens to a job while it happens, and the log it writes.
+//! The events of a job as they occur, and its log.
 
 use actix_web::http::header::{self, HeaderName};
 use actix_web::http::{Method, StatusCode};
@@ -17,14 +17,14 @@ use crate::state::App;
 use crate::stream::{Position, Reader};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Keeps nginx from collecting events until a buffer is full.
+/// Prevents nginx from buffering events.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// As many lines as are kept make the largest page.
+/// The largest page: as many lines as are kept.
 const MAX_LINES: usize = 256;
 const DEFAULT_LINES: usize = 100;
 
-/// One event of a stream, as a client of server-sent events gives it.
+/// One event of a stream, as clients of server-sent events represent it.
 #[derive(ToSchema)]
 #[schema(as = Event)]
 #[expect(dead_code, reason = "only its description is used")]
@@ -38,19 +38,19 @@ pub(crate) struct EventSchema {
     data: String,
 }
 
-/// A job's events as they happen.
+/// Streams a job's events as they occur.
 #[utoipa::path(get, path = "/jobs/{id}/events", tag = "jobs", operation_id = "streamEvents",
     params(
         ("id" = String, Path, description = "The job's id"),
-        ("ticket" = Option<String>, Query, description = "Instead of a key: what `POST /stream-tickets` answered for this job"),
-        ("Last-Event-ID" = Option<String>, Header, description = "`id` of the last event that arrived: go on behind it"),
+        ("ticket" = Option<String>, Query, description = "Instead of a key: a ticket from `POST /stream-tickets` for this job"),
+        ("Last-Event-ID" = Option<String>, Header, description = "`id` of the last event that was received: the stream continues after it"),
     ),
     responses(
         (status = 200, description = "Server-sent events `status`, `progress`, `log`, and at the end `done` with the job's document", content_type = "text/event-stream", body = EventSchema),
-        (status = 204, description = "The job has ended and everything was told: do not come back"),
+        (status = 204, description = "The job has ended and all events were sent: do not reconnect"),
         (status = 404, description = "There is no such job"),
         (status = 410, description = "It was deleted"),
-        (status = 429, description = "This caller reads as many streams as it may; `Retry-After` says when to ask again"),
+        (status = 429, description = "This caller has too many open streams; `Retry-After` is the time to wait"),
     ))]
 pub(crate) async fn stream(
     app: web::Data<App>,
@@ -83,12 +83,12 @@ fn open() -> HttpResponseBuilder {
     response
 }
 
-/// A job's log, a page at a time: the newest 256 lines, at most 64 KiB, are kept.
+/// Returns a job's log, a page at a time: the newest 256 lines, at most 64 KiB, are kept.
 #[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs", operation_id = "getLogs",
     params(
         ("id" = String, Path, description = "The job's id"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 256, description = "How many at most; 100 unless said"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 256, description = "The size of a page; default 100"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),
     responses((status = 200, description = "A page; it may be empty while the job runs, only a null `next_cursor` ends the log", body = LogPage)))]
 pub(crate) async fn log(
@@ -117,7 +117,7 @@ fn link(id: JobId, cursor: &str, limit: usize) -> String {
     format!("</jobs/{id}/logs?cursor={cursor}&limit={limit}>; rel=\"next\"")
 }
 
-/// The line that is known, and how many are wanted.
+/// Returns the last line that the client has, and the size of a page.
 fn read_query(query: &str) -> Result<(u64, usize), Problem> {
     let (mut known, mut limit) = (0, DEFAULT_LINES);
     for (name, text) in query::pairs(query)? {

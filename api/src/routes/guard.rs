@@ -1,4 +1,5 @@
-//! What stands in front of every handler: who may have what the route offers, and what of a request the route knows.
+//! Checks every request before its handler: whether its caller may use the route, and whether the route knows its
+//! parameters.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -13,22 +14,22 @@ use crate::problem::{FORBIDDEN, INTERNAL, Problem};
 use crate::query;
 use crate::state::App;
 
-/// What a route asks of its caller.
+/// What a route requires of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Nothing: whoever reaches the API may ask.
+    /// Nothing: every client that reaches the API may use it.
     Open,
-    /// A key with that scope, where callers must show one. Every request counts against the caller's rate.
+    /// A key with this scope, where keys are required. Every request counts against the caller's rate.
     Needs(Scope),
     /// As [`Access::Needs`], or a ticket for the stream of the job in the path.
     NeedsOrTicket(Scope),
-    /// As [`Access::Needs`], but the handler counts the request itself, once it knows that the request is a valid one; it checks the query
-    /// itself as well.
+    /// As [`Access::Needs`], but the handler counts the request itself, once it is known to be valid; it also checks
+    /// the query itself.
     NeedsAndCounts(Scope),
 }
 
 impl Access {
-    /// The scope a key must have.
+    /// Returns the scope that a key must have.
     pub(crate) const fn scope(self) -> Option<Scope> {
         match self {
             Self::Open => None,
@@ -45,13 +46,13 @@ impl From<Scope> for Access {
     }
 }
 
-/// Lets a request through to its handler if its caller may have what the route offers, and the route knows what is asked.
+/// Passes a request to its handler if its caller may use the route, and the route accepts its parameters.
 pub(crate) async fn authorize(
     (access, accepts): (Access, Accepts),
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    match admitted(access, accepts, &mut request).await {
+    match check(access, accepts, &mut request).await {
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
@@ -62,22 +63,22 @@ pub(crate) async fn authorize(
     }
 }
 
-/// Who it is, if the route asks for somebody; what a stranger sends is not looked at.
-async fn admitted(
+/// Returns the caller, if the route requires one; parameters and body are checked only after the caller.
+async fn check(
     access: Access,
     accepts: Accepts,
     request: &mut ServiceRequest,
 ) -> Result<Option<Caller>, Problem> {
-    let caller = admit(access, request)?;
+    let caller = identify(access, request)?;
     accepts.check(request).await?;
     Ok(caller)
 }
 
-/// Who it is, if the route asks for somebody.
-fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Problem> {
+/// Returns the caller, if the route requires one.
+fn identify(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Problem> {
     let Some(scope) = access.scope() else { return Ok(None) };
     let app = request.app_data::<web::Data<App>>();
-    let app = app.ok_or_else(|| Problem::new(INTERNAL, "nobody can be let in"))?;
+    let app = app.ok_or_else(|| Problem::new(INTERNAL, "internal error"))?;
     let address = request.peer_addr().map(|peer| network_of(peer.ip()));
     let ticket = Some(request).filter(|_| matches!(access, Access::NeedsOrTicket(_)));
     let caller = match ticket.and_then(ticket_in) {
@@ -95,7 +96,7 @@ fn admit(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, Pro
     Ok(Some(caller))
 }
 
-/// The ticket in the query of a request, whatever it may be.
+/// Returns the ticket in the query of a request, valid or not.
 fn ticket_in(request: &ServiceRequest) -> Option<String> {
     let pairs = query::pairs(request.query_string()).ok()?;
     pairs.into_iter().find(|(name, _)| name == Ticket::PARAMETER).map(|(_, ticket)| ticket)

@@ -1,4 +1,4 @@
-//! One job, all jobs, and what can be done to them.
+//! One job, the list of jobs, and the operations on jobs.
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -21,16 +21,16 @@ use crate::query;
 use crate::state::App;
 use crate::watching::Until;
 
-/// A page holds as many jobs unless asked otherwise, and never more than a hundred.
+/// The default size of a page; the largest is a hundred.
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 
-/// How a job stands; always 200 while it is known.
+/// Returns the state of a job; always 200 while the job exists.
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", operation_id = "getJob",
     params(
         ("id" = String, Path, description = "The job's id"),
-        ("wait" = Option<u64>, Query, description = "Holds the answer back for up to so many seconds, at most 60: until the job has ended or, with If-None-Match, has changed"),
-        ("If-None-Match" = Option<String>, Header, description = "The ETag that is known"),
+        ("wait" = Option<u64>, Query, description = "Delays the answer for up to this many seconds, at most 60, until the job has ended or, with If-None-Match, has changed"),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag of a previous answer"),
         ("Prefer" = Option<String>, Header, description = "`wait=N` is the same as the parameter"),
     ),
     responses(
@@ -61,14 +61,14 @@ pub(crate) async fn show(
     response
         .insert_header((header::ETAG, etag::of(job.version)))
         .insert_header((header::CACHE_CONTROL, "private, no-cache"));
-    preference.tell(&mut response);
+    preference.write_to(&mut response);
     if !job.status.is_terminal() {
         response.insert_header((header::RETRY_AFTER, preference.retry_after()));
     }
     Ok(if unchanged { response.finish() } else { response.json(JobDocument::new(job)) })
 }
 
-/// The last attempts of a job, oldest first.
+/// Lists the last attempts of a job, oldest first.
 #[utoipa::path(get, path = "/jobs/{id}/attempts", tag = "jobs", operation_id = "listAttempts",
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "Up to ten attempts", body = Items<AttemptDocument>)))]
@@ -78,13 +78,13 @@ pub(crate) async fn attempts(app: web::Data<App>, caller: Caller, id: web::Path<
     Ok(ok(&Items { items: attempts.into_iter().map(AttemptDocument::from).collect() }))
 }
 
-/// Cancels a job: at once if it waits; a running one is asked to stop.
+/// Cancels a job: immediately if it waits; the worker of a running one is notified.
 #[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", operation_id = "cancelJob",
     params(("id" = String, Path, description = "The job's id")),
     responses(
-        (status = 200, description = "Canceled, now or before", body = JobDocument),
-        (status = 202, description = "Running; its worker has been told", body = JobDocument),
-        (status = 409, description = "It has already ended otherwise"),
+        (status = 200, description = "Canceled, by this or an earlier request", body = JobDocument),
+        (status = 202, description = "Running; its worker was notified", body = JobDocument),
+        (status = 409, description = "It has already ended with another status"),
     ))]
 pub(crate) async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
     let outcome = found_or_problem(
@@ -107,12 +107,12 @@ pub(crate) async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<St
     after(&mut response, job)
 }
 
-/// Gives a failed or canceled job a second life under the same id.
+/// Queues a failed or canceled job again, under the same id.
 #[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs", operation_id = "retryJob",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 202, description = "Queued again", body = JobDocument),
-        (status = 409, description = "It is not failed or canceled"),
+        (status = 409, description = "It is neither failed nor canceled"),
     ))]
 pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
     match found_or_problem(
@@ -133,7 +133,7 @@ pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<Str
     responses(
         (status = 204, description = "Deleted"),
         (status = 409, description = "It has not ended yet"),
-        (status = 410, description = "It was deleted before"),
+        (status = 410, description = "It was deleted earlier"),
     ))]
 pub(crate) async fn delete(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
     match found_or_problem(
@@ -147,7 +147,7 @@ pub(crate) async fn delete(app: web::Data<App>, caller: Caller, id: web::Path<St
     }
 }
 
-/// The job's document after something was done to it.
+/// Answers an operation with the document of the job.
 fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answer {
     if !job.status.is_terminal() {
         response.insert_header((header::RETRY_AFTER, "1"));
@@ -156,16 +156,16 @@ fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answe
     Ok(response.json(JobDocument::new(job)))
 }
 
-/// Many jobs, a page at a time.
+/// Lists jobs, a page at a time.
 #[utoipa::path(get, path = "/jobs", tag = "jobs", operation_id = "listJobs",
     params(
-        ("status" = Option<StatusWord>, Query, description = "Only jobs that stand there"),
-        ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of that task"),
-        ("queue" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of that queue"),
+        ("status" = Option<StatusWord>, Query, description = "Only jobs with this status"),
+        ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this task"),
+        ("queue" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this queue"),
         ("created_after" = Option<String>, Query, format = DateTime, description = "RFC 3339, inclusive"),
         ("created_before" = Option<String>, Query, format = DateTime, description = "RFC 3339, exclusive"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many at most; 20 unless said"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "The size of a page; default 20"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),
     responses(
         (status = 200, description = "A page; it may be short, only a null `next_cursor` ends the list", body = JobPage),
@@ -218,7 +218,7 @@ fn read_query(query: &str) -> Result<ListQuery, Problem> {
     Ok(list)
 }
 
-/// The parameters of a list, the cursor last: whether it fits depends on the rest.
+/// Returns the parameters of a list, the cursor last: whether it is valid depends on the others.
 fn sorted_pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let place = |name: &str| PARAMETERS.iter().position(|&known| known == name);
     let mut pairs = query::pairs(query)?;
@@ -234,7 +234,7 @@ fn read_cursor(text: &str) -> Option<Cursor> {
     String::from_utf8(bytes).ok()?.parse().ok()
 }
 
-/// The same query with another cursor.
+/// Returns the same query with another cursor.
 fn next_query(query: &str, cursor: &str) -> Result<String, Problem> {
     let pairs = sorted_pairs(query)?;
     let others = pairs.iter().filter(|(name, _)| name != "cursor");

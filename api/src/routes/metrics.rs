@@ -1,4 +1,4 @@
-//! ApiMetrics for whoever collects them.
+//! The metrics of this API.
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -8,13 +8,13 @@ use crate::auth::Caller;
 use crate::problem::{FORBIDDEN, Problem};
 use crate::state::App;
 
-/// ApiMetrics in Prometheus' text format.
+/// Returns the metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "getMetrics", responses(
-    (status = 200, description = "ApiMetrics in Prometheus' text format", content_type = "text/plain", body = String),
+    (status = 200, description = "Metrics in Prometheus' text format", content_type = "text/plain", body = String),
 ))]
 pub(crate) async fn show(app: web::Data<App>, caller: Caller) -> Answer {
     if caller.queues().is_some() {
-        let detail = "metrics tell of all queues, and this key is for some of them";
+        let detail = "metrics cover all queues, and this key is limited to some";
         return Err(Problem::new(FORBIDDEN, detail));
     }
     let response = HttpResponse::Ok()

@@ -1,4 +1,4 @@
-//! Pages for people, and the OpenAPI document.
+//! HTML pages, and the OpenAPI document.
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -11,7 +11,7 @@ use crate::state::App;
 
 static UNWRITTEN: LogLimit = LogLimit::new(BURST);
 
-/// This document: OpenAPI 3.1, with every declared task.
+/// Returns this document: OpenAPI 3.1, with every declared task.
 #[utoipa::path(get, path = "/openapi.json", tag = "pages", operation_id = "getOpenapi",
     responses(
         (status = 200, description = "This document", body = serde_json::Value, headers(("ETag" = String, description = "The version of the document"))),
@@ -21,9 +21,9 @@ pub(crate) async fn openapi(app: web::Data<App>, request: HttpRequest) -> Answer
     let server = app.public_url.to_string();
     let document = app.openapi.get(&app.catalog, &app.task_routes, &server).map_err(|error| {
         if let Some(left_out) = UNWRITTEN.admit() {
-            tracing::error!(%error, left_out, "the OpenAPI document cannot be written");
+            tracing::error!(%error, left_out, "cannot write the OpenAPI document");
         }
-        Problem::new(INTERNAL, "the document could not be written")
+        Problem::new(INTERNAL, "the document cannot be written")
     })?;
     let unchanged = etag::is_known(&request, &document.tag);
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
@@ -36,11 +36,11 @@ pub(crate) async fn openapi(app: web::Data<App>, request: HttpRequest) -> Answer
     Ok(response.content_type("application/json").body(document.text))
 }
 
-/// What a problem type means.
+/// Explains a problem type.
 #[utoipa::path(get, path = "/problems/{slug}", tag = "pages", operation_id = "getProblemPage",
     params(("slug" = String, Path, description = "The last part of a problem's `type`")),
     responses(
-        (status = 200, description = "A page for people", content_type = "text/html", body = String),
+        (status = 200, description = "An HTML page", content_type = "text/html", body = String),
         (status = 404, description = "There is no such problem type"),
     ))]
 pub(crate) async fn problem(slug: web::Path<String>) -> Answer {
@@ -52,20 +52,20 @@ pub(crate) async fn problem(slug: web::Path<String>) -> Answer {
     ))
 }
 
-/// A short page to start from.
+/// Returns a short page to start from.
 #[utoipa::path(get, path = "/", tag = "pages", operation_id = "getHomePage",
-    responses((status = 200, description = "A page for people", content_type = "text/html", body = String)))]
+    responses((status = 200, description = "An HTML page", content_type = "text/html", body = String)))]
 pub(crate) async fn home() -> HttpResponse {
     page(
         "Crunch",
-        "<p>Submit a job with <code>POST /jobs</code>, read how it stands with <code>GET /jobs/{id}</code>.</p>\n\
-         <p><a href=\"docs\">All routes, to read and to try</a> · <a href=\"openapi.json\">the same for machines (OpenAPI)</a></p>\n\
+        "<p>Submit a job with <code>POST /jobs</code>, read its state with <code>GET /jobs/{id}</code>.</p>\n\
+         <p><a href=\"docs\">All routes, to read and to try</a> · <a href=\"openapi.json\">the OpenAPI document</a></p>\n\
          <p><a href=\"tasks\">tasks</a> · \
          <a href=\"queues\">queues</a> · <a href=\"workers\">workers</a> · <a href=\"jobs\">jobs</a></p>",
     )
 }
 
-/// A page of our own words only: nothing a client sent is ever in it.
+/// Builds a page from fixed text only: it never contains input of a client.
 fn page(title: &str, body: &str) -> HttpResponse {
     let html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n<h1>{title}</h1>\n{body}\n</html>\n"

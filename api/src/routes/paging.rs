@@ -1,4 +1,4 @@
-//! Lists that are read a page at a time: which page is asked for, and where the next one is.
+//! Lists that are read a page at a time: which page is requested, and the link to the next one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,11 +11,11 @@ use crate::document::Page;
 use crate::problem::Problem;
 use crate::query;
 
-/// A page holds no more, and as many unless asked otherwise: then most deployments need no second one, and Redis is asked in
-/// steps of about a millisecond.
+/// The largest page, and the default: most deployments need no second page, and one call takes Redis about a
+/// millisecond.
 pub(crate) const MAX_LIMIT: usize = 1000;
 
-/// Which page is asked for. A cursor is the name of the last item of the page before.
+/// The requested page. A cursor is the name of the last item of the previous page.
 #[derive(Debug)]
 pub(crate) struct Paging<C> {
     pub(crate) limit: usize,
@@ -23,10 +23,10 @@ pub(crate) struct Paging<C> {
 }
 
 impl<C: FromStr> Paging<C> {
-    /// Reads a query.
+    /// Parses the query of a request.
     ///
     /// # Errors
-    /// If a parameter is not known or cannot be understood.
+    /// If a parameter is unknown or invalid.
     pub(crate) fn of(request: &HttpRequest) -> Result<Self, Problem> {
         Self::read(request.query_string())
     }
@@ -53,7 +53,7 @@ impl<C: FromStr> Paging<C> {
 }
 
 impl<C: fmt::Display> Paging<C> {
-    /// 200 with a page, and a link to the next one.
+    /// Answers 200 with a page, and a link to the next one.
     pub(crate) fn page<T: Serialize>(
         &self,
         request: &HttpRequest,

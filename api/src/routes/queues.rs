@@ -1,4 +1,4 @@
-//! Where jobs wait, and the operators' hand on it.
+//! The queues, and the operations on them.
 
 use actix_web::{HttpRequest, web};
 use crunch_common::broker::{QueueQuery, QueueSummary};
@@ -15,15 +15,15 @@ use crate::problem::Problem;
 use crate::query;
 use crate::state::App;
 
-/// One redrive reaches no more dead letters than this unless asked otherwise, and never more than the second.
+/// How many failed jobs one redrive queues again by default, and at most.
 const DEFAULT_REDRIVE: u64 = 1000;
 const MAX_REDRIVE: u64 = 100_000;
 
-/// Every queue that was used or served in the last hour, or holds anything, a page at a time.
+/// Lists the queues that were used or served in the last hour or are not empty, a page at a time.
 #[utoipa::path(get, path = "/queues", tag = "queues", operation_id = "listQueues",
     params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "How many at most; 1000 unless said"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The size of a page; default 1000"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),
     responses((status = 200, description = "Queues by name; a page may be short, only a null `next_cursor` ends the list", body = Page<QueueDocument>)))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
@@ -38,23 +38,23 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
     Ok(paging.page(&request, items, page.next))
 }
 
-/// One queue.
+/// Returns one queue.
 #[utoipa::path(get, path = "/queues/{queue}", tag = "queues", operation_id = "getQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "The queue", body = QueueDocument),
-        (status = 404, description = "There is no such queue: nobody used or served it in the last hour, it is empty, and no declared task names it"),
+        (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),
     ))]
 pub(crate) async fn show(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
     one(&app, &queue_name(&caller, &name)?).await
 }
 
-/// Stops handing out a queue's jobs; running ones go on, new ones are still taken.
+/// Stops the claiming of a queue's jobs; running jobs continue, new ones are still accepted.
 #[utoipa::path(post, path = "/queues/{queue}/pause", tag = "queues", operation_id = "pauseQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "The queue", body = QueueDocument),
-        (status = 404, description = "There is no such queue: nobody used or served it in the last hour, it is empty, and no declared task names it"),
+        (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),
     ))]
 pub(crate) async fn pause(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
     let name = queue_name(&caller, &name)?;
@@ -65,12 +65,12 @@ pub(crate) async fn pause(app: web::Data<App>, caller: Caller, name: web::Path<S
     one(&app, &name).await
 }
 
-/// Hands out a queue's jobs again.
+/// Allows the claiming of a queue's jobs again.
 #[utoipa::path(post, path = "/queues/{queue}/resume", tag = "queues", operation_id = "resumeQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "The queue", body = QueueDocument),
-        (status = 404, description = "There is no such queue: nobody used or served it in the last hour, it is empty, and no declared task names it"),
+        (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),
     ))]
 pub(crate) async fn resume(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
     let name = queue_name(&caller, &name)?;
@@ -78,16 +78,16 @@ pub(crate) async fn resume(app: web::Data<App>, caller: Caller, name: web::Path<
     one(&app, &name).await
 }
 
-/// Gives a queue's failed jobs a second life, the oldest first.
+/// Queues a queue's failed jobs again, the oldest first.
 #[utoipa::path(post, path = "/queues/{queue}/redrive", tag = "queues", operation_id = "redriveQueue",
     params(
         ("queue" = String, Path, description = "The queue's name"),
-        ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of that task"),
-        ("limit" = Option<u64>, Query, minimum = 1, maximum = 100_000, description = "How many at most; 1000 unless said"),
+        ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this task"),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 100_000, description = "How many jobs at most; default 1000"),
     ),
     responses(
-        (status = 200, description = "How many", body = Count),
-        (status = 404, description = "There is no such queue: nobody used or served it in the last hour, it is empty, and no declared task names it"),
+        (status = 200, description = "The number of jobs", body = Count),
+        (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),
     ))]
 pub(crate) async fn redrive(
     app: web::Data<App>,
@@ -109,20 +109,20 @@ pub(crate) async fn redrive(
         }
     }
     let count = app.broker.redrive(&name, task.as_ref(), limit).await;
-    Ok(ok(&Count { count: of_queue(&app, &name, count.map_err(Problem::in_doubt)?)? }))
+    Ok(ok(&Count { count: count_or_problem(&app, &name, count.map_err(Problem::in_doubt)?)? }))
 }
 
 /// Cancels a queue's queued and scheduled jobs.
 #[utoipa::path(post, path = "/queues/{queue}/purge", tag = "queues", operation_id = "purgeQueue",
     params(("queue" = String, Path, description = "The queue's name")),
     responses(
-        (status = 200, description = "How many", body = Count),
-        (status = 404, description = "There is no such queue: nobody used or served it in the last hour, it is empty, and no declared task names it"),
+        (status = 200, description = "The number of jobs", body = Count),
+        (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),
     ))]
 pub(crate) async fn purge(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
     let name = queue_name(&caller, &name)?;
     let count = app.broker.purge(&name).await.map_err(Problem::in_doubt)?;
-    let count = of_queue(&app, &name, count)?;
+    let count = count_or_problem(&app, &name, count)?;
     metrics::finished("", name.as_str(), "canceled", count);
     Ok(ok(&Count { count }))
 }
@@ -136,8 +136,8 @@ async fn one(app: &App, name: &QueueName) -> Answer {
     Ok(ok(&QueueDocument::new(&queue, &app.broker.fleet().await?)))
 }
 
-/// How many jobs of a queue were reached; none of one that is only declared.
-fn of_queue(app: &App, name: &QueueName, count: Option<u64>) -> Result<u64, Problem> {
+/// Returns how many jobs of a queue were changed; 0 for a queue that is only declared.
+fn count_or_problem(app: &App, name: &QueueName, count: Option<u64>) -> Result<u64, Problem> {
     let declared = || app.catalog.declares_queue(name).then_some(0);
     count.or_else(declared).ok_or_else(no_such_queue)
 }

@@ -1,4 +1,4 @@
-//! What came out of a job, and what went in: raw bytes with their own type.
+//! The result and the payload of a job: raw bytes with their own type.
 
 use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
@@ -14,11 +14,11 @@ use crate::problem::{INTERNAL, JOB_CANCELED, Problem, TRIMMED};
 use crate::state::App;
 use crate::watching::Until;
 
-/// How a job stands, by its token: the status code alone can drive a client.
+/// Returns the state of a job by its token: the status code alone is enough for a client.
 #[utoipa::path(get, path = "/result/{token}", tag = "jobs", operation_id = "getResultByToken",
     params(
-        ("token" = String, Path, description = "The token that was answered to the submission"),
-        ("wait" = Option<u64>, Query, description = "Holds the answer back until the job has ended, for up to so many seconds, at most 60"),
+        ("token" = String, Path, description = "The token from the answer to the submission"),
+        ("wait" = Option<u64>, Query, description = "Delays the answer until the job has ended, for up to this many seconds, at most 60"),
         ("Prefer" = Option<String>, Header, description = "`wait=N` is the same as the parameter"),
     ),
     responses(
@@ -40,15 +40,15 @@ pub(crate) async fn by_token(
     let mut response =
         if job.status.is_terminal() { HttpResponse::Ok() } else { pending(&preference) };
     response.insert_header((header::CACHE_CONTROL, "no-store"));
-    preference.tell(&mut response);
+    preference.write_to(&mut response);
     Ok(response.json(JobDocument::new(job)))
 }
 
-/// The result as it is.
+/// Returns the result as raw bytes.
 #[utoipa::path(get, path = "/jobs/{id}/result", tag = "jobs", operation_id = "getResult",
     params(
         ("id" = String, Path, description = "The job's id"),
-        ("wait" = Option<u64>, Query, description = "Holds the answer back until the job has ended, for up to so many seconds, at most 60"),
+        ("wait" = Option<u64>, Query, description = "Delays the answer until the job has ended, for up to this many seconds, at most 60"),
         ("Prefer" = Option<String>, Header, description = "`wait=N` is the same as the parameter"),
     ),
     responses(
@@ -57,7 +57,7 @@ pub(crate) async fn by_token(
         (status = 404, description = "There is no such job"),
         (status = 409, description = "It was canceled"),
         (status = 410, description = "It was deleted"),
-        (status = 422, description = "It failed; `error` says why"),
+        (status = 422, description = "It failed; `error` is the reason"),
     ))]
 pub(crate) async fn raw(
     app: web::Data<App>,
@@ -78,7 +78,7 @@ pub(crate) async fn raw(
     let mut response = match (job.status, &result) {
         (Status::Succeeded, Some(result)) => bytes(result),
         (Status::Succeeded, None) => {
-            return Err(Problem::new(INTERNAL, "the result could not be read"));
+            return Err(Problem::new(INTERNAL, "the result cannot be read"));
         }
         (Status::Failed, _) => return Err(Problem::job_failed(job.error.as_ref())),
         (Status::Canceled, _) => return Err(Problem::new(JOB_CANCELED, "the job was canceled")),
@@ -86,7 +86,7 @@ pub(crate) async fn raw(
             pending(&preference)
         }
     };
-    preference.tell(&mut response);
+    preference.write_to(&mut response);
     match result {
         Some(result) => Ok(response.body(result.bytes)),
         None => {
@@ -96,7 +96,7 @@ pub(crate) async fn raw(
     }
 }
 
-/// The payload as it was submitted.
+/// Returns the payload as it was submitted.
 #[utoipa::path(get, path = "/jobs/{id}/payload", tag = "jobs", operation_id = "getPayload",
     params(("id" = String, Path, description = "The job's id")),
     responses(
@@ -113,13 +113,13 @@ pub(crate) async fn payload(
     let job = find_job(&app, &caller, &id).await?;
     reserve(&app, &request, job.options.payload_size)?;
     let payload = found_or_problem(app.broker.payload(job.id).await?)?;
-    let payload =
-        payload.ok_or_else(|| Problem::new(TRIMMED, "the payload was forgotten to make room"))?;
+    let payload = payload
+        .ok_or_else(|| Problem::new(TRIMMED, "the payload was removed early to free memory"))?;
     Ok(bytes(&payload).body(payload.bytes))
 }
 
-/// Finds room for a large answer before it is read from Redis: many that are read at once would be in memory before one of
-/// them could be refused. The middleware holds it until the client has taken the answer.
+/// Reserves memory for a large answer before it is read from Redis: many that are read at once would be in memory
+/// before one of them could be rejected. The middleware keeps the reservation until the client has received the answer.
 fn reserve(app: &App, request: &HttpRequest, bytes: u64) -> Result<(), Problem> {
     if bytes > SMALL {
         let mut share = app.budgets.answers.share();
@@ -135,7 +135,7 @@ fn pending(preference: &WaitPreference) -> HttpResponseBuilder {
     response
 }
 
-/// 200 for bytes somebody else made: the browser is told to take them for nothing else.
+/// 200 for bytes from clients and workers: browsers must not interpret them as another type.
 fn bytes(payload: &Payload) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response

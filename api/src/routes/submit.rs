@@ -1,5 +1,5 @@
-//! The four ways to submit. Each keeps the order of checks: type and encoding, size, syntax, envelope or parameters, key,
-//! the caller's rate, Redis.
+//! The four ways to submit. Each keeps the order of checks: type and encoding, size, syntax, envelope or parameters,
+//! key, the caller's rate, Redis.
 
 use std::sync::Arc;
 
@@ -28,16 +28,16 @@ use crate::{body, checks, query, trace};
 /// Submits a job; the body names the task.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", operation_id = "submitJob",
     params(
-        ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to so many seconds, at most 60"),
+        ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to this many seconds, at most 60"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible_id ASCII characters: the same request twice is one job"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible ASCII characters: a repeated request creates only one job"),
     ),
     request_body = EnvelopeSchema,
     responses(
-        (status = 200, description = "Taken, waited for, and ended", body = JobDocument),
-        (status = 202, description = "Taken", body = JobDocument),
-        (status = 422, description = "The submission does not fit"),
-        (status = 503, description = "Jobs cannot be taken right now"),
+        (status = 200, description = "Accepted, and ended while the request waited", body = JobDocument),
+        (status = 202, description = "Accepted", body = JobDocument),
+        (status = 422, description = "The submission is invalid"),
+        (status = 503, description = "Jobs cannot be accepted at the moment"),
     ))]
 pub(crate) async fn by_envelope(
     app: web::Data<App>,
@@ -49,7 +49,7 @@ pub(crate) async fn by_envelope(
     let limit = app.catalog.largest_json_payload() + ENVELOPE_BYTES;
     let bytes = body::read(&request, payload, &app.budgets.requests, limit).await?;
     let envelope = checks::read(&bytes, |bytes, text| Envelope::read(bytes, text, "")).await?;
-    refuse_parameters(&request, &[WAIT])?;
+    reject_parameters(&request, &[WAIT])?;
     let mut preference = WaitPreference::of(&request)?;
     let Envelope { task, mut submission } = envelope.map_err(Problem::violations)?;
     submission.options.trace = trace::of(&request);
@@ -69,15 +69,15 @@ pub(crate) async fn by_envelope(
     params(
         ("task" = String, Path, description = "The task's name"),
         OptionsSchema,
-        ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to so many seconds, at most 60"),
+        ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to this many seconds, at most 60"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible_id ASCII characters: the same request twice is one job"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible ASCII characters: a repeated request creates only one job"),
     ),
-    request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type the task takes. Options are query parameters."),
+    request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type that the task accepts. Options are query parameters."),
     responses(
-        (status = 200, description = "Taken, waited for, and ended", body = JobDocument),
-        (status = 202, description = "Taken", body = JobDocument),
-        (status = 404, description = "No worker ever declared this task"),
+        (status = 200, description = "Accepted, and ended while the request waited", body = JobDocument),
+        (status = 202, description = "Accepted", body = JobDocument),
+        (status = 404, description = "No worker has declared this task"),
     ))]
 pub(crate) async fn by_task(
     app: web::Data<App>,
@@ -111,8 +111,8 @@ pub(crate) async fn by_route(
     by_payload((&app, &caller), declared, &request, payload, Location::Token).await
 }
 
-/// Submits the body. That nobody declared the task yet, or that Redis cannot be asked, is said in its turn, after what is
-/// wrong with the request whatever the task may be.
+/// Submits the body. An undeclared task, or an unavailable Redis, is reported in the order of checks, after errors of
+/// the request that do not depend on the task.
 async fn by_payload(
     (app, caller): (&App, &Caller),
     declared: Result<Arc<Declared>, Problem>,
@@ -125,7 +125,7 @@ async fn by_payload(
     let limit = known.map_or(TaskDescriptor::DEFAULT_MAX_PAYLOAD, |task| task.max_payload);
     let read = body::read(request, payload, &app.budgets.requests, limit).await;
     if read.as_ref().is_err_and(|problem| problem.kind == TOO_LARGE) {
-        // Too large for most tasks; one that nobody knows yet may take more.
+        // Too large for most tasks; one that is not declared yet may accept more.
         if let Err(unknown) = declared {
             return Err(unknown);
         }
@@ -153,16 +153,16 @@ async fn by_payload(
     submit_one(app, job, location, &preference).await
 }
 
-/// Submits many jobs, each for itself: up to 1000 in one document, or any number as lines.
+/// Submits many jobs, independent of each other: up to 1000 in one document, or any number as lines.
 #[utoipa::path(post, path = "/jobs/batch", tag = "jobs", operation_id = "submitBatch",
-    request_body(description = "A document of up to 1000 jobs, or one job a line, taken while they arrive", content(
+    request_body(description = "A document of up to 1000 jobs, or one job per line, accepted as they arrive", content(
         (BatchSchema = "application/json"),
         (EnvelopeSchema = "application/x-ndjson"),
     )),
     responses(
-        (status = 202, description = "At least one was taken; every item's answer is in its place, or the lines are counted", body = BatchAnswer),
-        (status = 422, description = "None was taken", body = BatchAnswer),
-        (status = 503, description = "None was taken, and some may be later", body = BatchAnswer),
+        (status = 202, description = "At least one was accepted; every item has its answer at its position, or the lines are counted", body = BatchAnswer),
+        (status = 422, description = "None was accepted", body = BatchAnswer),
+        (status = 503, description = "None was accepted; a retry may succeed for some", body = BatchAnswer),
     ))]
 pub(crate) async fn batch(
     app: web::Data<App>,
@@ -174,7 +174,7 @@ pub(crate) async fn batch(
     let content_type = body::content_type(&request, Some(&[ContentType::json(), lines.clone()]))?;
     let sender = Sender { app: &app, caller: &caller, trace: trace::of(&request) };
     if content_type == lines {
-        refuse_beside_items(&request)?;
+        reject_for_batch(&request)?;
         app.limits.count(&caller, &request)?;
         return submit_lines(&sender, &request, payload).await;
     }
@@ -183,16 +183,16 @@ pub(crate) async fn batch(
     let items =
         checks::read(&bytes, move |bytes, text| read_batch(bytes, text, &idempotency_scope))
             .await?;
-    refuse_beside_items(&request)?;
+    reject_for_batch(&request)?;
     app.limits.count(&caller, &request)?;
     let items = items.map_err(|violation| Problem::violations(vec![violation]))?;
     submit_batch(&sender, items, request.path()).await
 }
 
-/// One JSON value a line (ndjson.org).
+/// One JSON value per line (ndjson.org).
 const LINES: &str = "application/x-ndjson";
 
-/// What became of a batch: an item for each, or counts.
+/// The outcome of a batch: an item for each job, or counts.
 #[derive(serde::Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its description is used")]
@@ -201,18 +201,18 @@ pub(crate) enum BatchAnswer {
     Lines(LinesDocument),
 }
 
-/// Parameters and keys belong to single items.
-fn refuse_beside_items(request: &HttpRequest) -> Result<(), Problem> {
-    refuse_parameters(request, &[])?;
+/// Rejects parameters and keys: they belong to single items.
+fn reject_for_batch(request: &HttpRequest) -> Result<(), Problem> {
+    reject_parameters(request, &[])?;
     if request.headers().contains_key(IDEMPOTENCY_KEY) {
-        let detail = "a batch takes keys in its items only, as idempotency_key";
+        let detail = "a batch accepts keys in its items only, as idempotency_key";
         return Err(Problem::new(INVALID_IDEMPOTENCY_KEY, detail));
     }
     Ok(())
 }
 
-/// Options are in the envelope: as a query parameter one would silently do nothing.
-fn refuse_parameters(request: &HttpRequest, known: &[&str]) -> Result<(), Problem> {
+/// Rejects unknown parameters: options are in the envelope, and one in the query would be silently ignored.
+fn reject_parameters(request: &HttpRequest, known: &[&str]) -> Result<(), Problem> {
     let pairs = query::pairs(request.query_string())?;
     match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         Some((name, _)) => Err(query::unknown(name, known.iter().copied())),

@@ -1,4 +1,4 @@
-//! What can be done here: tasks that workers declared.
+//! The tasks that workers declared.
 
 use std::sync::Arc;
 
@@ -13,28 +13,28 @@ use crate::document::{Page, TaskDocument, ok};
 use crate::problem::{Problem, UNKNOWN_TASK};
 use crate::state::App;
 
-/// A page of tasks ends where their schemas have this size: what a thousand usual tasks declare, and about as much as the largest
-/// page of jobs. The last one may be beyond it, by twice 64 KiB.
+/// A page of tasks ends when their schemas have this size in bytes: what a thousand typical tasks declare, and about as
+/// much as the largest page of jobs. The last task may exceed it, by twice 64 KiB.
 const MAX_SCHEMAS: usize = 4 * 1024 * 1024;
 
-/// Every task that a worker declared in the last 30 days, a page at a time.
+/// Lists the tasks that a worker declared in the last 30 days, a page at a time.
 #[utoipa::path(get, path = "/tasks", tag = "tasks", operation_id = "listTasks",
     params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "How many at most; 1000 unless said"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The size of a page; default 1000"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),
-    responses((status = 200, description = "Tasks by name; a page may be short, as their schemas have 4 MiB at most, and only a null `next_cursor` ends the list", body = Page<TaskDocument>)))]
+    responses((status = 200, description = "Tasks by name; a page may be short, because their schemas have at most 4 MiB, and only a null `next_cursor` ends the list", body = Page<TaskDocument>)))]
 pub(crate) async fn list(app: web::Data<App>, request: HttpRequest) -> Answer {
     let paging = Paging::<TaskName>::of(&request)?;
     let (tasks, workers) = (app.catalog.read().await?, app.broker.fleet().await?);
-    let (page, more) = stretch(&tasks, &paging);
+    let (page, more) = page_of(&tasks, &paging);
     let items = page.iter().map(|declared| TaskDocument::new(&declared.task, &workers)).collect();
     let last = page.last().filter(|_| more).map(|declared| declared.task.name.clone());
     Ok(paging.page(&request, items, last))
 }
 
-/// The tasks of that page, and whether others follow.
-fn stretch<'a>(
+/// Returns the tasks of a page, and whether others follow.
+fn page_of<'a>(
     tasks: &'a [Arc<Declared>],
     paging: &Paging<TaskName>,
 ) -> (&'a [Arc<Declared>], bool) {
@@ -55,7 +55,7 @@ fn schema_bytes(declared: &Declared) -> usize {
     schemas.into_iter().flatten().map(|schema: &Schema| schema.as_str().len()).sum()
 }
 
-/// One task.
+/// Returns one task.
 #[utoipa::path(get, path = "/tasks/{task}", tag = "tasks", operation_id = "getTask",
     params(("task" = String, Path, description = "The task's name")),
     responses(

@@ -1,4 +1,4 @@
-//! Tickets for event streams, for pages in browsers: `EventSource` can send no key.
+//! Tickets for event streams, for pages in browsers: `EventSource` cannot send a key.
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -14,10 +14,10 @@ use crate::problem::{Problem, Violation};
 use crate::state::App;
 use crate::{body, json};
 
-/// An id and what JSON puts around it; nobody needs more.
+/// The largest body: an id and the JSON around it need less.
 const MAX_BODY: u64 = 1024;
 
-/// What a ticket is for.
+/// The job for whose event stream a ticket is issued.
 #[derive(ToSchema)]
 #[schema(as = StreamTicketRequest)]
 #[expect(dead_code, reason = "only its description is used")]
@@ -26,25 +26,25 @@ pub(crate) struct TicketRequest {
     job: String,
 }
 
-/// A ticket, and where it is shown.
+/// A ticket, and the URL that contains it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = StreamTicket)]
 pub(crate) struct TicketDocument {
-    /// Opens the stream of this job and nothing else. A secret.
+    /// Gives access to the event stream of this job only. A secret.
     ticket: String,
-    /// For `new EventSource(url)`; has the ticket in it.
+    /// For `new EventSource(url)`; contains the ticket.
     #[schema(format = "uri")]
     url: String,
-    /// The stream must be open by then. An open one goes on.
+    /// The stream must be opened before this time. An open one continues.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
 }
 
-/// Makes a ticket for a job's event stream: for `EventSource`, which can send no key.
+/// Issues a ticket for a job's event stream: for `EventSource`, which cannot send a key.
 #[utoipa::path(post, path = "/stream-tickets", tag = "jobs", operation_id = "createStreamTicket",
     request_body = TicketRequest,
     responses(
-        (status = 201, description = "A ticket that opens the stream for 60 seconds", body = TicketDocument),
+        (status = 201, description = "A ticket that is valid for 60 seconds", body = TicketDocument),
         (status = 404, description = "There is no such job"),
         (status = 410, description = "It was deleted"),
     ))]
@@ -68,7 +68,7 @@ pub(crate) async fn create(
     Ok(HttpResponse::Created().insert_header((header::CACHE_CONTROL, "no-store")).json(document))
 }
 
-/// The only member of the body, once.
+/// Returns the only member of the body.
 fn job_in(text: &str) -> Result<String, Violation> {
     let members = json::Members::of(text);
     let members = members.ok_or_else(|| Violation::new("", "expected {\"job\": \"<id>\"}"))?;

@@ -1,4 +1,4 @@
-//! Who works here.
+//! The list of workers.
 
 use actix_web::{HttpRequest, web};
 use crunch_common::broker::WorkerId;
@@ -9,11 +9,11 @@ use crate::auth::Caller;
 use crate::document::{Page, WorkerDocument};
 use crate::state::App;
 
-/// Every worker that beat in the last 30 seconds, a page at a time.
+/// Lists the workers that sent a heartbeat in the last 30 seconds, a page at a time.
 #[utoipa::path(get, path = "/workers", tag = "workers", operation_id = "listWorkers",
     params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "How many at most; 1000 unless said"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The size of a page; default 1000"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),
     responses((status = 200, description = "Workers and what they run, by id; a page may be short, only a null `next_cursor` ends the list", body = Page<WorkerDocument>)))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {

@@ -1,4 +1,4 @@
-//! Whether this API can serve: Redis reachable and fit for us, and no wish to stop.
+//! Readiness of this API: Redis is reachable and suitable, and the process is not shutting down.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crunch_common::broker::{Broker, Error};
 use tokio::time::Instant;
 
-/// A new connection checks what may have been changed under us (eviction policy, layout) this often.
+/// How often a new connection checks what others may have changed (eviction policy, layout).
 const RECHECK: Duration = Duration::from_secs(60);
 
-/// The newest answer of a probe.
+/// The last result of a probe.
 #[derive(Debug)]
 pub(crate) struct Readiness {
     state: Mutex<State>,
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl Readiness {
-    /// Trouble shows within this time and one call's deadline.
+    /// A failure is detected within this time and the time limit of one call.
     pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
     pub(crate) fn new(broker: &Broker) -> Self {
@@ -47,7 +47,7 @@ impl Readiness {
         opened
     }
 
-    /// Why it cannot serve, if it cannot.
+    /// Returns why the API cannot serve, if it cannot.
     pub(crate) fn check(&self) -> Result<(), String> {
         let state = self.lock();
         if state.draining { Err("shutting down".to_owned()) } else { state.ready.clone() }
@@ -67,7 +67,7 @@ impl Readiness {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Each field is written whole: a panic elsewhere leaves nothing half done.
+        // Each field is written at once: a panic elsewhere leaves no partial change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! Finds jobs whose worker stopped beating, and makes them ready again. Never decides *whether* a worker is dead: expired
-//! leases do.
+//! Finds jobs whose worker sends no heartbeats, and queues them again. It never decides *whether* a worker is dead:
+//! expired leases do.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
-    /// One second bounds recovery at lease + 1 s, and costs one call a partition and second.
+    /// One second limits recovery to lease + 1 s, and costs one call per partition and second.
     pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
     pub(crate) async fn tick(&self) -> Result<(), Error> {
@@ -22,7 +22,7 @@ impl Sweeper {
                 let Swept { requeued, failed, .. } = swept;
                 metrics::leases_lost(requeued + failed);
                 metrics::finished("", "", "failed", failed);
-                tracing::warn!(%partition, requeued, failed, "jobs were taken back from silent workers");
+                tracing::warn!(%partition, requeued, failed, "reclaimed jobs from silent workers");
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Many submissions in one request: each for itself, order kept, never all-or-nothing.
+//! Many submissions in one request: independent of each other, in order, never all-or-nothing.
 
 use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::given::refused;
+use super::given::rejected;
 use super::{Envelope, Taken, check_fit, check_webhook, no_answer, taken, undeclared_member};
 use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
@@ -17,31 +17,31 @@ use crate::json::Members;
 use crate::problem::{INVALID_SUBMISSION, Problem, ProblemDocument, Violation};
 use crate::state::App;
 
-/// At most this many bytes make a batch.
+/// The largest batch, in bytes.
 pub(crate) const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
-/// At most this many jobs make a batch.
+/// The largest batch, in jobs.
 const MAX_BATCH_JOBS: usize = 1000;
 
-/// What became of one item.
+/// The outcome of one item.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = BatchItem)]
 pub(crate) enum ItemDocument {
-    /// It was taken.
-    Taken {
+    /// It was accepted.
+    Accepted {
         /// 202
         status: u16,
         job: Box<JobDocument>,
     },
-    /// It was refused.
-    Refused {
-        /// What a request of its own would have been answered.
+    /// It was rejected.
+    Rejected {
+        /// The status that a separate request would have been answered with.
         status: u16,
         problem: ProblemDocument,
     },
 }
 
-/// One item, read as far as that goes without knowing its task.
+/// One item, parsed as far as possible without its task.
 #[derive(Debug)]
 pub(crate) struct Item {
     envelope: Result<Envelope, Vec<Violation>>,
@@ -49,7 +49,8 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// Reads `json`, which was checked and is a part of `body`. It is hashed if it names a key, for a caller of this idempotency_scope.
+    /// Parses `json`, which was checked and is a part of `body`. It is hashed if it has an idempotency key, for a
+    /// caller with this `idempotency_scope`.
     pub(super) fn read(body: &Bytes, json: &str, base: &str, idempotency_scope: &str) -> Self {
         let envelope = Envelope::read(body, json, base);
         let key = envelope.as_ref().ok().and_then(|it| it.submission.options.key.as_ref());
@@ -58,7 +59,7 @@ impl Item {
     }
 }
 
-/// Reads a batch whose JSON was checked.
+/// Parses a batch whose JSON was checked.
 pub(crate) fn read_batch(
     body: &Bytes,
     json: &str,
@@ -70,7 +71,7 @@ pub(crate) fn read_batch(
         .collect())
 }
 
-/// Submits every item of a batch; problems of items name `path` as their instance.
+/// Submits all items of a batch; problems of items have `path` as their instance.
 pub(crate) async fn submit_batch(
     sender: &Sender<'_>,
     items: Vec<Item>,
@@ -93,13 +94,13 @@ pub(crate) async fn submit_batch(
     Ok(answer(documents))
 }
 
-/// The items, each as it was written.
+/// Returns the items, each as the client wrote it.
 fn items(json: &str) -> Result<Vec<&RawValue>, Violation> {
     let expected = |pointer: &str| Violation::new(pointer, "expected {\"jobs\": [\u{2026}]}");
     let members = Members::of(json).ok_or_else(|| expected(""))?;
     if let Some((name, _)) = members.all.iter().find(|(name, _)| name != "jobs") {
         let detail = format!("there is no member {name:?} here, only \"jobs\"");
-        return Err(refused(detail).into_violation("", name));
+        return Err(rejected(detail).into_violation("", name));
     }
     let [(_, jobs)] = members.all[..] else { return Err(expected("")) };
     let items: Vec<&RawValue> = serde_json::from_str(jobs.get()).map_err(|_| expected("/jobs"))?;
@@ -110,19 +111,19 @@ fn items(json: &str) -> Result<Vec<&RawValue>, Violation> {
     Ok(items)
 }
 
-/// Checks all items. Once Redis was found away nobody asks it again: the whole batch has one client who waits.
+/// Checks all items. Once Redis was found unavailable it is not called again: the client waits for the whole batch.
 async fn prepare_all(sender: &Sender<'_>, items: Vec<Item>) -> Vec<Result<NewJob, Problem>> {
-    let mut away = None;
+    let mut unavailable = None;
     let mut prepared = Vec::with_capacity(items.len());
     for (at, item) in items.into_iter().enumerate() {
-        prepared.push(prepare(sender, item, &format!("/jobs/{at}"), &mut away).await);
-        // A thousand payloads held against schemas take up to a second: others are served in between.
+        prepared.push(prepare(sender, item, &format!("/jobs/{at}"), &mut unavailable).await);
+        // Checking a thousand payloads against schemas takes up to a second: other requests are served in between.
         tokio::task::yield_now().await;
     }
     prepared
 }
 
-/// Who sends many submissions in one request.
+/// The sender of many submissions in one request.
 pub(crate) struct Sender<'a> {
     pub(crate) app: &'a App,
     pub(crate) caller: &'a Caller,
@@ -130,28 +131,28 @@ pub(crate) struct Sender<'a> {
     pub(crate) trace: Option<TraceContext>,
 }
 
-/// Checks one item; `away` is what was last heard of a Redis that is away.
+/// Checks one item; `unavailable` is the error if Redis was found unavailable.
 pub(super) async fn prepare(
     sender: &Sender<'_>,
     item: Item,
     base: &str,
-    away: &mut Option<Error>,
+    unavailable: &mut Option<Error>,
 ) -> Result<NewJob, Problem> {
     let Sender { app, caller, trace } = sender;
     let Envelope { task, mut submission } = item.envelope.map_err(Problem::violations)?;
     submission.options.trace = trace.clone();
-    let found = match away.clone() {
+    let found = match unavailable.clone() {
         Some(error) => Err(error),
         None => app.catalog.find(&task).await,
     };
-    let found = found.inspect_err(|error| *away = Some(error.clone()))?;
+    let found = found.inspect_err(|error| *unavailable = Some(error.clone()))?;
     let declared = found.ok_or_else(|| undeclared_member(&task, base))?;
     check_fit(&declared, &submission, base).await?;
     check_webhook(app, &submission.options, base)?;
     submission.into_job(app, caller, &declared.task, item.idempotency)
 }
 
-/// 202 if anything was taken; else 503 if another try may help; else 422.
+/// 202 if any item was accepted; else 503 if a retry may succeed; else 422.
 fn answer(items: Vec<ItemDocument>) -> HttpResponse {
     let any = |wanted: StatusCode| items.iter().any(|item| item.status() == wanted.as_u16());
     let status =
@@ -167,8 +168,10 @@ fn answer(items: Vec<ItemDocument>) -> HttpResponse {
 impl ItemDocument {
     fn new(outcome: Result<Taken, Problem>, path: &str) -> Self {
         match outcome {
-            Ok(taken) => Self::Taken { status: 202, job: Box::new(JobDocument::new(taken.job())) },
-            Err(problem) => Self::Refused {
+            Ok(taken) => {
+                Self::Accepted { status: 202, job: Box::new(JobDocument::new(taken.job())) }
+            }
+            Err(problem) => Self::Rejected {
                 status: problem.kind.status.as_u16(),
                 problem: problem.document(path),
             },
@@ -177,7 +180,7 @@ impl ItemDocument {
 
     fn status(&self) -> u16 {
         match self {
-            Self::Taken { status, .. } | Self::Refused { status, .. } => *status,
+            Self::Accepted { status, .. } | Self::Rejected { status, .. } => *status,
         }
     }
 }

@@ -4,12 +4,12 @@ use actix_web::web::Bytes;
 use crunch_common::job::ContentType;
 use crunch_common::task::TaskName;
 
-use super::given::{Given, refused};
+use super::given::{Given, rejected};
 use super::{Options, Submission};
 use crate::json::Members;
 use crate::problem::Violation;
 
-/// Whoever gets more than this wrong has sent something else, and would pay for its echo with our memory.
+/// How many violations are reported: a body with more is not an envelope, and repeating all of it would cost memory.
 const MAX_VIOLATIONS: usize = 20;
 
 /// A submission that names its task.
@@ -20,21 +20,21 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    /// Reads an envelope whose JSON was checked; on failure everything that is wrong, each with a pointer below `base`.
+    /// Parses an envelope whose JSON was checked; on failure returns all violations, each with a pointer below `base`.
     /// `json` is a part of `body`, and so is the payload.
     pub(crate) fn read(body: &Bytes, json: &str, base: &str) -> Result<Self, Vec<Violation>> {
         let Some(members) = Members::of(json) else {
             return Err(vec![Violation::new(base, "expected an object")]);
         };
         if let Some(name) = members.repeated() {
-            return Err(vec![refused("is given twice").into_violation(base, name)]);
+            return Err(vec![rejected("is given twice").into_violation(base, name)]);
         }
         let (mut task, mut options, mut violations) = (None, Options::default(), Vec::new());
-        // What is not said is null. What is said is kept byte by byte: big numbers and the order of members are the
-        // client's.
+        // A missing payload is null. A given one is stored byte by byte: big numbers and the order of members are
+        // preserved.
         let mut payload = Bytes::from_static(b"null");
         for (name, raw) in &members.all {
-            let taken = match name.as_str() {
+            let outcome = match name.as_str() {
                 "task" => Given::Json(raw).parsed(TASK_NAME).map(|name| task = Some(name)),
                 "payload" => {
                     payload = body.slice_ref(raw.get().as_bytes());
@@ -42,13 +42,13 @@ impl Envelope {
                 }
                 name => options.set(name, Given::Json(raw)),
             };
-            violations.extend(taken.err().map(|refusal| refusal.into_violation(base, name)));
+            violations.extend(outcome.err().map(|rejection| rejection.into_violation(base, name)));
             if violations.len() == MAX_VIOLATIONS {
                 break;
             }
         }
         if !members.cut && members.all.iter().all(|(name, _)| name != "task") {
-            violations.insert(0, refused("is missing").into_violation(base, "task"));
+            violations.insert(0, rejected("is missing").into_violation(base, "task"));
         }
         match task {
             Some(task) if violations.is_empty() => {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_told_at_once() {
+    fn everything_that_is_wrong_is_reported_at_once() {
         assert_eq!(pointers("[]"), [""]);
         assert_eq!(pointers("{}"), ["/task"]);
         assert_eq!(
@@ -98,7 +98,7 @@ mod tests {
         );
         assert_eq!(pointers(r#"{"task":"a","queue":"b","task":"c"}"#), ["/task"]);
         assert_eq!(pointers(r#"{"task":"a","metadata":{"~/":1,"~/":2}}"#), ["/metadata/~0~1"]);
-        // What Rust's numbers and strings cannot hold is not taken for unsaid.
+        // Values that Rust's numbers and strings cannot represent are not treated as unset.
         assert_eq!(
             pointers(r#"{"task":"a","delay_ms":1e999,"queue":"\ud800"}"#),
             ["/delay_ms", "/queue"]
@@ -106,12 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn not_more_is_told_than_anybody_reads() {
+    fn reported_violations_are_bounded() {
         let members: Vec<_> = (0..10_000).map(|at| format!("\"m{at}\":1")).collect();
         assert_eq!(pointers(&format!("{{\"task\":\"t\",{}}}", members.join(","))).len(), 20);
     }
 
-    /// What is not kept of very many members is not missed either.
+    /// Of very many members some are not kept; these are not reported as missing.
     #[test]
     fn a_task_behind_a_thousand_members_is_not_called_missing() {
         let members: Vec<_> = (0..2_000).map(|at| format!("\"m{at}\":1")).collect();

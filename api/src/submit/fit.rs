@@ -1,4 +1,4 @@
-//! Whether a payload fits its task: its size, its type, and the schema that workers declared.
+//! Checks that a payload fits its task: its size, its type, and the schema that workers declared.
 
 use actix_web::web::Bytes;
 use crunch_common::job::ContentType;
@@ -9,7 +9,8 @@ use crate::catalog::Declared;
 use crate::problem::{Problem, Violation};
 use crate::{body, checks};
 
-/// Refuses a payload in an envelope that its task does not take: too large, of another type, or not as its schema says.
+/// Rejects a payload in an envelope that its task does not accept: too large, of another type, or invalid by its
+/// schema.
 pub(crate) async fn check_fit(
     declared: &Declared,
     submission: &Submission,
@@ -22,13 +23,13 @@ pub(crate) async fn check_fit(
     if !task.accepts.contains(&submission.content_type) {
         let types: Vec<_> = task.accepts.iter().map(ContentType::as_str).collect();
         let (types, name) = (types.join(", "), &task.name);
-        let detail = format!("{name} takes {types}: send it to /tasks/{name}/jobs");
+        let detail = format!("{name} accepts {types}: send it to /tasks/{name}/jobs");
         return Err(Problem::violations(vec![Violation::new(format!("{base}/payload"), detail)]));
     }
     check_schema(declared, &submission.payload, &format!("{base}/payload")).await
 }
 
-/// Refuses a JSON payload that is not as the task's schema says; pointers lead below `base`.
+/// Rejects a JSON payload that is invalid by the task's schema; pointers are relative to `base`.
 pub(crate) async fn check_schema(
     declared: &Declared,
     payload: &Bytes,
@@ -37,14 +38,14 @@ pub(crate) async fn check_schema(
     let Some(schema) = declared.payload() else { return Ok(()) };
     let checked = match schema.check_briefly(payload) {
         Some(checked) => checked,
-        // It is not known how long it takes, only that it is longer than others should wait.
+        // How long the check takes is unknown, only that it is longer than other requests should be blocked.
         None => {
             let (schema, payload) = (schema.clone(), payload.clone());
             checks::elsewhere(move || schema.check(&payload)).await?
         }
     };
-    checked.map_err(|found| {
+    checked.map_err(|violations| {
         let at = |it: schema::Violation| Violation::new(format!("{base}{}", it.pointer), it.detail);
-        Problem::violations(found.into_iter().map(at).collect())
+        Problem::violations(violations.into_iter().map(at).collect())
     })
 }

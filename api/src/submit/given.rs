@@ -1,4 +1,4 @@
-//! A value that a client gave, as JSON or as text in a query string, and why it may be refused.
+//! A value from a client, as JSON or as text in a query string, and why it may be rejected.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use crate::nearest::nearest;
 use crate::problem::{Problem, Violation};
 use crate::query;
 
-/// A value as it was given. It is never guessed at: what does not read as what is asked for is refused.
+/// A value as given. It is never coerced: what does not parse as the expected type is rejected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Given<'a> {
     /// In an envelope.
@@ -31,9 +31,9 @@ impl<'a> Given<'a> {
         }
     }
 
-    pub(super) fn parsed<T: FromStr>(self, expected: &str) -> Result<T, Refusal> {
+    pub(super) fn parsed<T: FromStr>(self, expected: &str) -> Result<T, Rejection> {
         let parsed = self.text().and_then(|text| text.parse().ok());
-        parsed.ok_or_else(|| refused(format!("expected {expected}")))
+        parsed.ok_or_else(|| rejected(format!("expected {expected}")))
     }
 
     pub(super) fn whole(self) -> Option<u64> {
@@ -44,7 +44,7 @@ impl<'a> Given<'a> {
         text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
     }
 
-    /// A string's text; a number or a boolean as it was written, to the digit.
+    /// Returns the text of a string; a number or a boolean exactly as written.
     pub(super) fn scalar(self) -> Option<String> {
         match self {
             Self::Json(raw) if raw.get().starts_with(['{', '[', 'n']) => None,
@@ -61,20 +61,20 @@ impl<'a> Given<'a> {
     }
 }
 
-/// Why a value was not taken.
+/// Why a value was not accepted.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// There is no option of that name.
+pub(crate) enum Rejection {
+    /// There is no option with this name.
     Unknown,
-    /// The value does not fit; the pointer leads to the place inside of it.
+    /// The value is invalid; the pointer refers to the place inside it.
     Wrong { pointer: String, detail: String },
 }
 
-pub(super) fn refused(detail: impl Into<String>) -> Refusal {
-    Refusal::Wrong { pointer: String::new(), detail: detail.into() }
+pub(super) fn rejected(detail: impl Into<String>) -> Rejection {
+    Rejection::Wrong { pointer: String::new(), detail: detail.into() }
 }
 
-impl Refusal {
+impl Rejection {
     pub(super) fn at(self, place: &str) -> Self {
         match self {
             Self::Wrong { pointer, detail } => {
@@ -84,7 +84,7 @@ impl Refusal {
         }
     }
 
-    /// As an entry of a 422, for the member of that name in the object at `base`.
+    /// Returns an entry of a 422, for the member `name` of the object at `base`.
     pub(super) fn into_violation(self, base: &str, name: &str) -> Violation {
         let member = format!("{base}{}", pointer_segment(name));
         match self {
@@ -99,7 +99,7 @@ impl Refusal {
         }
     }
 
-    /// As a 400, for the query parameter of that name.
+    /// Returns a 400, for the query parameter `name`.
     pub(super) fn into_problem(self, name: &str) -> Problem {
         match self {
             Self::Unknown => query::unknown(name, names::parameters()),
@@ -108,7 +108,7 @@ impl Refusal {
     }
 }
 
-/// One segment of a JSON Pointer (RFC 6901).
+/// Returns one segment of a JSON Pointer (RFC 6901).
 pub(super) fn pointer_segment(name: &str) -> String {
     format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }

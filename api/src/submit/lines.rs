@@ -1,7 +1,7 @@
-//! Very many submissions in one request: one JSON envelope a line, taken as they arrive, in constant memory.
+//! Very many submissions in one request: one JSON envelope per line, enqueued as they arrive, in constant memory.
 //!
-//! Lines are enqueued in groups while the body is still being read, one group under way while the next is read: so the client
-//! is slowed down to what Redis takes, and what was taken stays taken if the body breaks off.
+//! Lines are enqueued in groups while the body is still being read, one group in flight while the next is read: so the
+//! client is slowed down to the throughput of Redis, and what was accepted stays accepted if the body is incomplete.
 
 use actix_web::http::{StatusCode, header};
 use actix_web::rt::task::JoinHandle;
@@ -23,33 +23,33 @@ use crate::{body, checks};
 
 /// How many lines are enqueued together: two calls of the broker.
 const GROUP_JOBS: usize = 100;
-/// And no more bytes than that, so that memory stays what one call needs.
+/// And no more bytes than this, so that memory is bounded by what one call needs.
 const GROUP_BYTES: usize = 1024 * 1024;
-/// How many problems are told; the counts tell of all.
+/// How many problems are listed; the counts include all.
 const MAX_ERRORS: usize = 100;
 
-/// What became of a body of lines.
+/// The outcome of a body of lines.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[schema(as = Lines)]
 pub(crate) struct LinesDocument {
-    /// How many were taken, now or by an earlier request with the same key.
+    /// How many were accepted, now or by an earlier request with the same key.
     accepted: u64,
     /// How many were not.
     refused: u64,
-    /// The first hundred that were not.
+    /// The first hundred of those that were not.
     errors: Vec<LineError>,
 }
 
-/// A line that was refused.
+/// A line that was rejected.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct LineError {
     /// From 1, blank lines counted.
     line: u64,
-    /// What a request of its own would have been answered.
+    /// The problem that a separate request would have been answered with.
     problem: ProblemDocument,
 }
 
-/// Takes every line of a body.
+/// Submits every line of a body.
 pub(crate) async fn submit_lines(
     sender: &Sender<'_>,
     request: &HttpRequest,
@@ -60,8 +60,8 @@ pub(crate) async fn submit_lines(
     let ended = loop {
         let next = tokio::select! {
             next = body.next() => next,
-            // The rest would be cut off without a word.
-            () = sender.app.watchers.closing() => break Err(Problem::new(UNAVAILABLE, "this instance stops")),
+            // The rest would be cut off without an error.
+            () = sender.app.watchers.closing() => break Err(Problem::new(UNAVAILABLE, "this instance is shutting down")),
         };
         match next {
             Ok(Some(chunk)) => intake.read(chunk).await,
@@ -72,8 +72,8 @@ pub(crate) async fn submit_lines(
     if ended.is_ok() {
         intake.end_line().await;
     }
-    intake.depart().await;
-    intake.arrive().await;
+    intake.send_group().await;
+    intake.finish_group().await;
     let LinesDocument { accepted, refused, .. } = intake.document;
     ended.map_err(|problem| {
         problem.with("accepted", json!(accepted)).with("refused", json!(refused))
@@ -81,28 +81,28 @@ pub(crate) async fn submit_lines(
     intake.answer()
 }
 
-/// Lines by their number, in their order; of those that are refused already why.
+/// Lines with their numbers, in order; for those already rejected, the reason.
 type Group = Vec<(u64, Result<NewJob, Problem>)>;
 
-/// What became of a line.
-type Outcome = Result<(), Refused>;
+/// The outcome of a line.
+type Outcome = Result<(), Rejected>;
 
-/// Why a line was not taken, and whether that is because Redis is away.
-struct Refused {
+/// Why a line was not accepted, and whether that is because Redis is unavailable.
+struct Rejected {
     problem: Problem,
-    away: Option<Error>,
+    unavailable: Option<Error>,
 }
 
-impl From<Problem> for Refused {
+impl From<Problem> for Rejected {
     fn from(problem: Problem) -> Self {
-        Self { problem, away: None }
+        Self { problem, unavailable: None }
     }
 }
 
-/// Enqueues a group; nothing is sent if Redis was found `away` before.
-async fn enqueue(app: App, group: Group, away: Option<Error>) -> Vec<(u64, Outcome)> {
+/// Enqueues a group; nothing is sent if Redis was found `unavailable` before.
+async fn enqueue(app: App, group: Group, unavailable: Option<Error>) -> Vec<(u64, Outcome)> {
     let jobs: Vec<_> = group.iter().filter_map(|(_, job)| job.as_ref().ok().cloned()).collect();
-    let answers = match away {
+    let answers = match unavailable {
         // They were never sent: nothing is in doubt.
         Some(error) => jobs.iter().map(|_| Err(Problem::from(error.clone()).into())).collect(),
         None => send(&app, &jobs).await,
@@ -111,7 +111,7 @@ async fn enqueue(app: App, group: Group, away: Option<Error>) -> Vec<(u64, Outco
     let mut answer = || answers.next().unwrap_or_else(|| Err(Problem::from(no_answer()).into()));
     group
         .into_iter()
-        .map(|(number, job)| (number, job.map_err(Refused::from).and_then(|_| answer())))
+        .map(|(number, job)| (number, job.map_err(Rejected::from).and_then(|_| answer())))
         .collect()
 }
 
@@ -129,30 +129,30 @@ fn outcome(answer: Result<Enqueued, Error>) -> Outcome {
         Ok(Enqueued::Created(_) | Enqueued::Known(_) | Enqueued::Replayed(_)) => Ok(()),
         Ok(Enqueued::Conflict) => Err(conflict().into()),
         Err(error) => {
-            let away = matches!(error, Error::Unavailable { .. } | Error::Rejected { .. });
-            let away = away.then(|| error.clone());
-            Err(Refused { problem: Problem::in_doubt(error), away })
+            let unavailable = matches!(error, Error::Unavailable { .. } | Error::Rejected { .. });
+            let unavailable = unavailable.then(|| error.clone());
+            Err(Rejected { problem: Problem::in_doubt(error), unavailable })
         }
     }
 }
 
-/// Lines on their way into Redis.
+/// The state of a body of lines.
 struct Intake<'a> {
     sender: &'a Sender<'a>,
     path: &'a str,
-    /// The longest line that any task takes.
+    /// The longest line that any task accepts.
     longest: u64,
     line: Gathered,
-    /// Why the current line is not taken: its rest is passed over.
-    refused: Option<Problem>,
+    /// Why the current line is rejected: its rest is skipped.
+    rejected: Option<Problem>,
     number: u64,
     group: Group,
     group_bytes: usize,
-    /// The group before, on its way into Redis while this one is read.
-    under_way: Option<JoinHandle<Vec<(u64, Outcome)>>>,
-    /// Once Redis was found away, nobody asks it again: the whole body has one client who waits.
-    away: Option<Error>,
-    may_be_taken_later: bool,
+    /// The previous group, being enqueued while this one is read.
+    in_flight: Option<JoinHandle<Vec<(u64, Outcome)>>>,
+    /// Once Redis was found unavailable it is not called again: the client waits for the whole body.
+    unavailable: Option<Error>,
+    retry_may_succeed: bool,
     document: LinesDocument,
 }
 
@@ -163,13 +163,13 @@ impl<'a> Intake<'a> {
             path,
             longest: sender.app.catalog.largest_json_payload() + ENVELOPE_BYTES,
             line: Gathered::new(&sender.app.budgets.requests, u64::MAX),
-            refused: None,
+            rejected: None,
             number: 1,
             group: Vec::new(),
             group_bytes: 0,
-            under_way: None,
-            away: None,
-            may_be_taken_later: false,
+            in_flight: None,
+            unavailable: None,
+            retry_may_succeed: false,
             document: LinesDocument::default(),
         }
     }
@@ -185,27 +185,27 @@ impl<'a> Intake<'a> {
     }
 
     fn extend(&mut self, part: &[u8]) {
-        if self.refused.is_some() {
+        if self.rejected.is_some() {
             return;
         }
         let long = (self.line.len() + part.len()) as u64 > self.longest;
         let added = if long { Err(body::too_large(self.longest)) } else { self.line.add(part) };
         if let Err(problem) = added {
-            self.refused = Some(problem);
+            self.rejected = Some(problem);
             self.next_line();
         }
     }
 
-    /// The bytes of the current line; the next one begins.
+    /// Returns the bytes of the current line, and starts the next one.
     fn next_line(&mut self) -> Bytes {
         let next = Gathered::new(&self.sender.app.budgets.requests, u64::MAX);
         std::mem::replace(&mut self.line, next).whole()
     }
 
-    /// The line is whole: it joins the group.
+    /// Adds the complete line to the group.
     async fn end_line(&mut self) {
         let line = self.next_line();
-        let job = if let Some(problem) = self.refused.take() {
+        let job = if let Some(problem) = self.rejected.take() {
             Err(problem)
         } else if line.trim_ascii().is_empty() {
             return;
@@ -215,49 +215,49 @@ impl<'a> Intake<'a> {
         self.group_bytes += job.as_ref().map_or(0, |job| job.payload.len());
         self.group.push((self.number, job));
         if self.group.len() == GROUP_JOBS || self.group_bytes >= GROUP_BYTES {
-            self.depart().await;
+            self.send_group().await;
         }
     }
 
     async fn prepare(&mut self, line: &Bytes) -> Result<NewJob, Problem> {
-        if let Some(error) = &self.away {
+        if let Some(error) = &self.unavailable {
             return Err(error.clone().into());
         }
         let idempotency_scope = self.sender.caller.idempotency_scope();
         let read =
             move |line: &Bytes, text: &str| Item::read(line, text.trim(), "", &idempotency_scope);
         let item = checks::read(line, read).await?;
-        prepare(self.sender, item, "", &mut self.away).await
+        prepare(self.sender, item, "", &mut self.unavailable).await
     }
 
-    /// Sends the group on its way, once the one before has arrived.
-    async fn depart(&mut self) {
-        self.arrive().await;
+    /// Starts to enqueue the group, once the previous one was enqueued.
+    async fn send_group(&mut self) {
+        self.finish_group().await;
         self.group_bytes = 0;
-        let (group, away) = (std::mem::take(&mut self.group), self.away.clone());
+        let (group, unavailable) = (std::mem::take(&mut self.group), self.unavailable.clone());
         let app = self.sender.app.clone();
-        self.under_way = Some(rt::spawn(enqueue(app, group, away)));
-        // Lets it depart before this thread goes on with the next lines.
+        self.in_flight = Some(rt::spawn(enqueue(app, group, unavailable)));
+        // Lets it start before this thread continues with the next lines.
         tokio::task::yield_now().await;
     }
 
-    /// Waits for the group that is under way, and counts what became of it.
-    async fn arrive(&mut self) {
-        let Some(under_way) = self.under_way.take() else { return };
-        // It ends with this thread only, and then nobody hears of it.
-        for (number, outcome) in under_way.await.unwrap_or_default() {
+    /// Waits for the group in flight, and counts its outcomes.
+    async fn finish_group(&mut self) {
+        let Some(in_flight) = self.in_flight.take() else { return };
+        // It is aborted only when this thread ends, and then there is no client left to answer.
+        for (number, outcome) in in_flight.await.unwrap_or_default() {
             match outcome {
                 Ok(()) => self.document.accepted += 1,
-                Err(Refused { problem, away }) => {
-                    self.away = away.or(self.away.take());
-                    self.refuse(number, &problem);
+                Err(Rejected { problem, unavailable }) => {
+                    self.unavailable = unavailable.or(self.unavailable.take());
+                    self.reject(number, &problem);
                 }
             }
         }
     }
 
-    fn refuse(&mut self, line: u64, problem: &Problem) {
-        self.may_be_taken_later |= problem.kind.status == StatusCode::SERVICE_UNAVAILABLE;
+    fn reject(&mut self, line: u64, problem: &Problem) {
+        self.retry_may_succeed |= problem.kind.status == StatusCode::SERVICE_UNAVAILABLE;
         self.document.refused += 1;
         if self.document.errors.len() < MAX_ERRORS {
             let problem = problem.document(self.path);
@@ -265,13 +265,13 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// 202 if anything was taken; else 503 if another try may help; else 422.
+    /// 202 if any line was accepted; else 503 if a retry may succeed; else 422.
     fn answer(self) -> Result<HttpResponse, Problem> {
         let LinesDocument { accepted, refused, .. } = self.document;
         if accepted + refused == 0 {
-            return Err(Problem::new(MALFORMED_JSON, "there is no line in the body"));
+            return Err(Problem::new(MALFORMED_JSON, "the body contains no lines"));
         }
-        let status = match (accepted, self.may_be_taken_later) {
+        let status = match (accepted, self.retry_may_succeed) {
             (0, true) => StatusCode::SERVICE_UNAVAILABLE,
             (0, false) => INVALID_SUBMISSION.status,
             _ => StatusCode::ACCEPTED,

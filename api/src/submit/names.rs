@@ -2,7 +2,7 @@
 
 use crate::prefer::WAIT;
 
-/// Every name that [`super::Options::set`] knows.
+/// All names that [`super::Options::set`] accepts.
 pub(super) const NAMES: [&str; 12] = [
     "queue",
     "priority",
@@ -18,12 +18,12 @@ pub(super) const NAMES: [&str; 12] = [
     "webhook",
 ];
 
-/// Every member of an envelope.
+/// Returns all members of an envelope.
 pub(super) fn members() -> impl Iterator<Item = &'static str> {
     ["task", "payload"].into_iter().chain(NAMES)
 }
 
-/// Every query parameter of a submission.
+/// Returns all query parameters of a submission.
 pub(super) fn parameters() -> impl Iterator<Item = &'static str> {
     let scalar = NAMES.into_iter().filter(|name| !["metadata", "webhook"].contains(name));
     scalar.chain(["metadata.<key>", "webhook.url", "webhook.events", WAIT])

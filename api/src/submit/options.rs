@@ -1,4 +1,4 @@
-//! What a submission may say beside its payload: the same names as members of an envelope and as query parameters.
+//! The options of a submission besides its payload: the same names as members of an envelope and as query parameters.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crunch_common::job::{MAX_ATTEMPTS_LIMIT, MAX_DURATION, Metadata, Priority, T
 use crunch_common::queue::QueueName;
 use crunch_common::time::{Timestamp, whole_ms};
 
-use super::given::{Given, Refusal, pointer_segment, refused};
+use super::given::{Given, Rejection, pointer_segment, rejected};
 use super::names::NAMES;
 use super::webhook;
 use crate::idempotency::Key;
@@ -16,7 +16,7 @@ use crate::problem::Problem;
 use crate::query;
 use crate::webhook::WebhookRequest;
 
-/// What was said; `None` leaves it to the task.
+/// The given options; for `None` the task decides.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     pub(crate) queue: Option<QueueName>,
@@ -29,16 +29,16 @@ pub(crate) struct Options {
     pub(crate) durability: Option<Durability>,
     pub(crate) key: Option<Key>,
     pub(crate) metadata: Metadata,
-    /// From the request's headers, and not an option that has a name.
+    /// From the headers of the request; not an option with a name.
     pub(crate) trace: Option<TraceContext>,
     pub(crate) webhook: Option<WebhookRequest>,
 }
 
 impl Options {
-    /// Takes one option; `null` leaves it unsaid.
-    pub(crate) fn set(&mut self, name: &str, value: Given<'_>) -> Result<(), Refusal> {
+    /// Sets one option; `null` leaves it unset.
+    pub(crate) fn set(&mut self, name: &str, value: Given<'_>) -> Result<(), Rejection> {
         if !NAMES.contains(&name) {
-            return Err(Refusal::Unknown);
+            return Err(Rejection::Unknown);
         }
         if value.is_null() {
             return Ok(());
@@ -62,94 +62,94 @@ impl Options {
         Ok(())
     }
 
-    /// Reads the options of a query string. Numbers are written as digits, metadata as `metadata.<key>=<value>`.
+    /// Parses the options in a query string. Numbers are written as digits, metadata as `metadata.<key>=<value>`.
     pub(crate) fn from_query(query: &str) -> Result<Self, Problem> {
         let mut pairs = query::pairs(query)?;
-        // That is about the answer, not about the job.
+        // It is an option of the answer, not of the job.
         pairs.retain(|(name, _)| name != WAIT);
         if let Some(name) = query::repeated(pairs.iter().map(|(name, _)| name.as_str())) {
             return Err(query::invalid(name, "is given twice"));
         }
         let mut options = Self::default();
         for (name, text) in &pairs {
-            let taken = match name.split_once('.') {
+            let outcome = match name.split_once('.') {
                 Some(("metadata", label)) => {
-                    label_of(&mut options.metadata, label, Given::Text(text))
+                    set_label(&mut options.metadata, label, Given::Text(text))
                 }
-                // Both parts are read together, when the first is met.
+                // Both parts are read together, with the first one.
                 Some(("webhook", "url" | "events")) if options.webhook.is_some() => Ok(()),
                 Some(("webhook", "url" | "events")) => {
                     webhook::read_query(&pairs).map(|wanted| options.webhook = Some(wanted))
                 }
-                None if name == "metadata" => Err(refused("write metadata.<key>=<value>")),
-                None if name == "webhook" => Err(refused("write webhook.url=<URL>")),
+                None if name == "metadata" => Err(rejected("write metadata.<key>=<value>")),
+                None if name == "webhook" => Err(rejected("write webhook.url=<URL>")),
                 _ => options.set(name, Given::Text(text)),
             };
-            taken.map_err(|refusal| refusal.into_problem(name))?;
+            outcome.map_err(|rejection| rejection.into_problem(name))?;
         }
         Ok(options)
     }
 
-    fn start_at(&mut self, start: Start) -> Result<(), Refusal> {
+    fn start_at(&mut self, start: Start) -> Result<(), Rejection> {
         match self.start.replace(start) {
             None => Ok(()),
-            Some(_) => Err(refused("only one of delay_ms and run_at may be given")),
+            Some(_) => Err(rejected("only one of delay_ms and run_at may be given")),
         }
     }
 }
 
-fn queue(value: Given<'_>) -> Result<QueueName, Refusal> {
+fn queue(value: Given<'_>) -> Result<QueueName, Rejection> {
     let queue: QueueName = value.parsed("a queue name: 1 to 64 of a-z 0-9 _ . -")?;
     if queue.is_reserved() {
-        return Err(refused("is Crunch's own queue: nothing can be submitted to it"));
+        return Err(rejected("is reserved for Crunch: nothing can be submitted to it"));
     }
     Ok(queue)
 }
 
-fn duration(value: Given<'_>, least: u64) -> Result<Duration, Refusal> {
+fn duration(value: Given<'_>, least: u64) -> Result<Duration, Rejection> {
     let most = whole_ms(MAX_DURATION);
     let ms = value.whole().filter(|ms| (least..=most).contains(ms));
-    let expected = || refused(format!("expected whole milliseconds from {least} to {most}"));
+    let expected = || rejected(format!("expected whole milliseconds from {least} to {most}"));
     ms.map(Duration::from_millis).ok_or_else(expected)
 }
 
-fn run_at(value: Given<'_>) -> Result<Timestamp, Refusal> {
+fn run_at(value: Given<'_>) -> Result<Timestamp, Rejection> {
     let latest = Timestamp::now().unix_ms() + whole_ms(MAX_DURATION);
     let time: Timestamp =
         value.parsed("an RFC 3339 time with an offset, such as 2026-11-22T13:40:54.426Z")?;
     if time.unix_ms() > latest {
-        return Err(refused("expected a time within a year"));
+        return Err(rejected("expected a time within a year"));
     }
     Ok(time)
 }
 
-fn attempts(value: Given<'_>) -> Result<u32, Refusal> {
+fn attempts(value: Given<'_>) -> Result<u32, Rejection> {
     let number = value.whole().and_then(|number| u32::try_from(number).ok());
     number
         .filter(|number| (1..=MAX_ATTEMPTS_LIMIT).contains(number))
-        .ok_or_else(|| refused(format!("expected a whole number from 1 to {MAX_ATTEMPTS_LIMIT}")))
+        .ok_or_else(|| rejected(format!("expected a whole number from 1 to {MAX_ATTEMPTS_LIMIT}")))
 }
 
-fn key(value: Given<'_>) -> Result<Key, Refusal> {
+fn key(value: Given<'_>) -> Result<Key, Rejection> {
     let key = value.text().and_then(|text| Key::parse(&text).ok());
-    key.ok_or_else(|| refused("expected 1 to 255 visible ASCII characters"))
+    key.ok_or_else(|| rejected("expected 1 to 255 visible ASCII characters"))
 }
 
-fn metadata(value: Given<'_>) -> Result<Metadata, Refusal> {
-    let members = value.members().ok_or_else(|| refused("expected an object"))?;
+fn metadata(value: Given<'_>) -> Result<Metadata, Rejection> {
+    let members = value.members().ok_or_else(|| rejected("expected an object"))?;
     if let Some(label) = members.repeated() {
-        return Err(refused("is given twice").at(&pointer_segment(label)));
+        return Err(rejected("is given twice").at(&pointer_segment(label)));
     }
     let mut metadata = Metadata::default();
     for (label, raw) in members.all {
-        label_of(&mut metadata, &label, Given::Json(raw))?;
+        set_label(&mut metadata, &label, Given::Json(raw))?;
     }
     Ok(metadata)
 }
 
-/// Sets one label; numbers and booleans are kept as they were written.
-fn label_of(metadata: &mut Metadata, label: &str, value: Given<'_>) -> Result<(), Refusal> {
-    let wrong = |detail: &str| refused(detail).at(&pointer_segment(label));
+/// Sets one label; numbers and booleans are stored as they were written.
+fn set_label(metadata: &mut Metadata, label: &str, value: Given<'_>) -> Result<(), Rejection> {
+    let wrong = |detail: &str| rejected(detail).at(&pointer_segment(label));
     let text = value.scalar().ok_or_else(|| wrong("expected a string, a number or a boolean"))?;
     metadata.insert(label.to_owned(), text).map_err(|error| wrong(&error.to_string()))
 }

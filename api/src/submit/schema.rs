@@ -1,5 +1,5 @@
-//! What a submission may say, for the OpenAPI document. Nothing is read into these: `Options` and `Envelope` read, and a
-//! test holds the names together.
+//! The schema of submissions, for the OpenAPI document. Nothing is parsed into these types: `Options` and `Envelope`
+//! parse, and a test compares the names.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::document::words::{DurabilityWord, PriorityWord, WebhookEventWord};
 
-/// Everything that may be said beside a payload; what is left out is up to the task.
+/// The options of a submission; the task decides those left out.
 #[derive(ToSchema, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[schema(as = Options)]
 #[expect(dead_code, reason = "only its description is used")]
 pub(crate) struct OptionsSchema {
-    /// Where it waits. Default: the task's queue.
+    /// The queue it waits in. Default: the task's queue.
     #[schema(max_length = 64, pattern = "^[a-z0-9][a-z0-9_.-]*$")]
     #[param(max_length = 64, pattern = "^[a-z0-9][a-z0-9_.-]*$")]
     queue: Option<String>,
-    /// Higher first within a queue. Default: the task's.
+    /// Jobs of a higher priority run first within a queue. Default: the task's priority.
     #[schema(value_type = Option<PriorityWord>)]
     #[param(value_type = Option<PriorityWord>)]
     priority: Option<String>,
@@ -25,15 +25,15 @@ pub(crate) struct OptionsSchema {
     #[schema(maximum = 31_622_400_000u64)]
     #[param(maximum = 31_622_400_000u64)]
     delay_ms: Option<u64>,
-    /// When it may start (RFC 3339). Not beside `delay_ms`.
+    /// When it may start (RFC 3339). Not together with `delay_ms`.
     #[schema(value_type = Option<String>, format = DateTime)]
     #[param(value_type = Option<String>, format = DateTime)]
     run_at: Option<String>,
-    /// How long one attempt may take, in milliseconds.
+    /// Time limit of one attempt, in milliseconds.
     #[schema(minimum = 1, maximum = 31_622_400_000u64)]
     #[param(minimum = 1, maximum = 31_622_400_000u64)]
     timeout_ms: Option<u64>,
-    /// How long after its submission it is still wanted, in milliseconds.
+    /// How long after its submission the job is useful, in milliseconds; then it fails.
     #[schema(minimum = 1, maximum = 31_622_400_000u64)]
     #[param(minimum = 1, maximum = 31_622_400_000u64)]
     deadline_ms: Option<u64>,
@@ -45,11 +45,11 @@ pub(crate) struct OptionsSchema {
     #[schema(maximum = 31_622_400_000u64)]
     #[param(maximum = 31_622_400_000u64)]
     retention_ms: Option<u64>,
-    /// What it must be safe from before it is answered. Adds to what the deployment asks for.
+    /// How durable the job must be before it is answered. Adds to what the deployment requires.
     #[schema(value_type = Option<DurabilityWord>)]
     #[param(value_type = Option<DurabilityWord>)]
     durability: Option<String>,
-    /// The same key again answers with the same job for 24 hours.
+    /// A repeated request with the same key is answered with the same job for 24 hours.
     #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     #[param(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     idempotency_key: Option<String>,
@@ -62,18 +62,18 @@ pub(crate) struct OptionsSchema {
 pub(crate) struct EnvelopeSchema {
     #[schema(max_length = 64, pattern = "^[a-z0-9][a-z0-9_.-]*$")]
     task: String,
-    /// Any JSON; kept byte by byte. Default null.
+    /// Any JSON; stored byte by byte. Default null.
     payload: Option<serde_json::Value>,
     #[schema(inline)]
     #[serde(flatten)]
     options: OptionsSchema,
-    /// At most 32 labels with values of at most 1 KiB; numbers and booleans are kept as their text. In a query:
+    /// At most 32 labels with values of at most 1 KiB; numbers and booleans are stored as their text. In a query:
     /// `metadata.<key>=<value>`.
     metadata: Option<BTreeMap<String, Label>>,
     webhook: Option<WebhookSchema>,
 }
 
-/// Text; a number or a boolean is kept as its text.
+/// Text; a number or a boolean is stored as its text.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its description is used")]
@@ -83,15 +83,15 @@ enum Label {
     Flag(bool),
 }
 
-/// Whom to tell of the job's end. In a query: `webhook.url=…&webhook.events=…,…`.
+/// The receiver of a message when the job ends. In a query: `webhook.url=…&webhook.events=…,…`.
 #[derive(ToSchema)]
 #[schema(as = Webhook)]
 #[expect(dead_code, reason = "only its description is used")]
 pub(crate) struct WebhookSchema {
-    /// Absolute, http or https; gets a POST, signed as Standard Webhooks says.
+    /// Absolute, http or https; receives a POST, signed as Standard Webhooks specifies.
     #[schema(max_length = 2048, format = "uri")]
     url: String,
-    /// Each once. Default: all of them.
+    /// The events to send, each at most once. Default: all of them.
     #[schema(value_type = Option<Vec<WebhookEventWord>>, min_items = 1, max_items = 3)]
     events: Option<Vec<String>>,
 }
@@ -101,7 +101,7 @@ pub(crate) struct WebhookSchema {
 #[schema(as = Batch)]
 #[expect(dead_code, reason = "only its description is used")]
 pub(crate) struct BatchSchema {
-    /// Each for itself.
+    /// Independent of each other.
     #[schema(min_items = 1, max_items = 1000)]
     jobs: Vec<EnvelopeSchema>,
 }
@@ -117,7 +117,7 @@ mod tests {
     fn the_described_options_are_those_that_are_read() {
         let described = OptionsSchema::into_params(|| None);
         let described: BTreeSet<_> = described.iter().map(|it| it.name.as_str()).collect();
-        // These have names of their own in a query.
+        // These have other names in a query.
         let not_described = ["metadata", "webhook"];
         let read = NAMES.into_iter().filter(|name| !not_described.contains(name));
         assert_eq!(described, read.collect());

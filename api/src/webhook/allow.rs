@@ -1,4 +1,5 @@
-//! Where webhooks may go beyond the public internet's ports 80 and 443: receivers inside, and those of a developer.
+//! Where webhooks may be sent besides ports 80 and 443 of the public internet: internal receivers, and those of a
+//! developer.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -6,41 +7,41 @@ use std::sync::Arc;
 
 use crunch_common::config::comma_separated;
 
-/// What is allowed in addition.
+/// The additional destinations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allow(Arc<[Rule]>);
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Rule {
-    /// Every port of these addresses.
+    /// All ports of these addresses.
     Addresses { net: IpAddr, bits: u32 },
-    /// A host, as it is written in the URL, and one port; wherever its name leads.
+    /// A host, as written in the URL, and one port; to whatever address its name resolves.
     Host { name: String, port: u16 },
 }
 
 impl Allow {
-    /// Whether that host leads nowhere but where the operator wants it to.
+    /// Whether the host and port are allowed, to whatever address the name resolves.
     pub(super) fn host(&self, host: &str, port: u16) -> bool {
         self.0.iter().any(
             |rule| matches!(rule, Rule::Host { name, port: at } if name == host && *at == port),
         )
     }
 
-    /// Whether that address may be reached at any port.
+    /// Whether the address is allowed at every port.
     pub(super) fn address(&self, address: IpAddr) -> bool {
         self.0.iter().any(
             |rule| matches!(rule, Rule::Addresses { net, bits } if contains(*net, *bits, address)),
         )
     }
 
-    /// Whether any address may be reached at any port.
+    /// Whether any address is allowed at every port.
     pub(super) fn any_address(&self) -> bool {
         self.0.iter().any(|rule| matches!(rule, Rule::Addresses { .. }))
     }
 }
 
-/// Whether an address is in the net whose first so many bits are given; never across families.
+/// Whether an address is in the network `net` with a prefix of `bits` bits; never across address families.
 pub(super) fn contains(net: IpAddr, bits: u32, address: IpAddr) -> bool {
     match (net, address) {
         (IpAddr::V4(net), IpAddr::V4(address)) => {
@@ -75,7 +76,7 @@ impl FromStr for Rule {
         let (name, port) = text.rsplit_once(':').ok_or("is none of them")?;
         let port = port.parse().map_err(|_| "does not end in a port")?;
         match url::Host::parse(name) {
-            // Hosts are compared as the parser of URLs writes them.
+            // Hosts are compared in the form that the URL parser produces.
             Ok(host) => Ok(Self::Host { name: host.to_string(), port }),
             Err(_) => Err("does not begin with a host"),
         }

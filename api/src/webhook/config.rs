@@ -1,4 +1,4 @@
-//! What the API can be told about webhooks.
+//! Settings of webhooks.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,33 +15,33 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::{Allow, Secrets};
 
-/// Waits of half a minute at first, then hours: about a day in all.
+/// Seconds at first, then hours: about a day in total.
 const DELAYS: &str = "5000,30000,120000,600000,1800000,3600000,7200000,14400000,21600000,28800000";
-/// No wait exceeds a day.
+/// The longest delay.
 pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How webhooks are taken and delivered.
+/// How webhooks are accepted and delivered.
 #[derive(Debug, Clone, Args)]
 pub struct WebhookConfig {
-    /// Whether this API takes webhooks and delivers them. Without a secret it does neither.
+    /// Whether this API accepts and delivers webhooks. Without a secret it does neither.
     #[arg(long, env = "CRUNCH_WEBHOOKS", value_name = "WHAT", default_value = "on")]
     pub webhooks: WebhookUse,
 
-    /// Secrets that sign webhooks, separated by commas: `whsec_` and 24 to 64 bytes in base64. Each signs, so that receivers
-    /// can change from one to the next. Better kept in a file.
+    /// Secrets that sign webhooks, separated by commas: `whsec_` and 24 to 64 bytes in base64. Each of them signs, so
+    /// that receivers can change from one to the next. Prefer a file.
     #[arg(long, env = "CRUNCH_WEBHOOK_SECRETS", value_name = "SECRETS", hide_env_values = true)]
     pub webhook_secrets: Option<SecretText>,
 
-    /// A file of such secrets, one a line.
+    /// A file of such secrets, one per line.
     #[arg(long, env = "CRUNCH_WEBHOOK_SECRETS_FILE", value_name = "PATH")]
     pub webhook_secrets_file: Option<PathBuf>,
 
-    /// A file of certificates (PEM) of further authorities that receivers' certificates may come from.
+    /// A file of certificates (PEM) of additional certificate authorities for receivers.
     #[arg(long, env = "CRUNCH_WEBHOOK_CA_FILE", value_name = "PATH")]
     pub webhook_ca_file: Option<PathBuf>,
 
-    /// Where webhooks may be sent beside ports 80 and 443 of the public internet: addresses, nets, and host:port, separated
-    /// by commas.
+    /// Where webhooks may be sent besides ports 80 and 443 of the public internet: addresses, networks, and host:port,
+    /// separated by commas.
     #[arg(
         id = "webhook_allow",
         long = "webhook-allow",
@@ -50,23 +50,23 @@ pub struct WebhookConfig {
     )]
     allow: Option<Allow>,
 
-    /// The wait after each failed attempt of a webhook, in milliseconds, separated by commas; there is one attempt more than
-    /// waits. Each is drawn up to a quarter shorter or longer.
+    /// The delay after each failed attempt of a webhook, in milliseconds, separated by commas; there is one attempt
+    /// more than delays. Each is varied at random by up to a quarter.
     #[arg(id = "webhook_delays", long = "webhook-delays-ms", env = "CRUNCH_WEBHOOK_DELAYS_MS", value_name = "DELAYS",
         default_value = DELAYS)]
     delays: Delays,
 }
 
-/// Whether an API has to do with webhooks.
+/// Whether an API accepts and delivers webhooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum WebhookUse {
-    /// It takes and delivers them.
+    /// It accepts and delivers them.
     On,
-    /// It refuses them, and leaves deliveries to other APIs.
+    /// It rejects them, and leaves deliveries to other APIs.
     Off,
 }
 
-/// Secrets as they were given: read later, so that a mistake is told without them.
+/// Secrets as given: parsed later, so that an error message does not contain them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(String);
 
@@ -111,7 +111,7 @@ impl WebhookConfig {
         self.delays.0.clone()
     }
 
-    /// The certificates of further authorities, at least one if there is a file.
+    /// Reads the certificates of additional authorities, at least one if there is a file.
     pub(super) fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         let Some(path) = &self.webhook_ca_file else { return Ok(Vec::new()) };
         let wrong =
@@ -122,11 +122,11 @@ impl WebhookConfig {
         match (good, bad) {
             (0, 0) => Err(wrong(&"expected certificates in PEM")),
             (_, 0) => Ok(read),
-            (_, bad) => Err(wrong(&format!("{bad} of its certificates cannot be used"))),
+            (_, bad) => Err(wrong(&format!("{bad} of its certificates are not usable"))),
         }
     }
 
-    /// The secrets of variable and file; none if webhooks are off.
+    /// Reads the secrets of the variable and the file; none if webhooks are off.
     pub(super) fn secrets(&self) -> Result<Secrets, String> {
         if self.webhooks == WebhookUse::Off {
             return Ok(Secrets::default());

@@ -1,8 +1,9 @@
-//! Whom webhooks may reach. Clients name the receivers, so without a guard they could have us talk to what only we can
-//! reach: this machine, the network it stands in, the metadata of a cloud (server-side request forgery).
+//! Decides which receivers webhooks may reach. Clients choose the receivers, so without a guard they could make the API
+//! send requests to what only the API can reach: this machine, its network, the metadata of a cloud (server-side
+//! request forgery).
 //!
-//! The guard works where it cannot be talked around: it resolves the name itself, checks *every* address, and hands out
-//! those addresses and nothing else to connect to. A name that leads elsewhere the next moment is asked for no more.
+//! The guard cannot be bypassed: it resolves the name itself, checks *every* address, and returns only these addresses
+//! to connect to. The name is not resolved again, so it does not matter if it resolves to others a moment later.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,21 +13,21 @@ use url::Host;
 use super::allow::contains;
 use super::{Allow, Target};
 
-/// Ports of public receivers.
+/// The allowed ports of public receivers.
 const PORTS: [u16; 2] = [80, 443];
 
-/// IPv4 that is not the public internet (IANA, IPv4 Special-Purpose Address Registry).
+/// IPv4 addresses that are not the public internet (IANA, IPv4 Special-Purpose Address Registry).
 const CLOSED_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8), // this network, and the unspecified address
     (Ipv4Addr::new(10, 0, 0, 0), 8), // private
-    (Ipv4Addr::new(100, 64, 0, 0), 10), // behind a carrier's NAT
+    (Ipv4Addr::new(100, 64, 0, 0), 10), // carrier-grade NAT
     (Ipv4Addr::new(127, 0, 0, 0), 8), // loopback
     (Ipv4Addr::new(169, 254, 0, 0), 16), // link-local, and the metadata of clouds
     (Ipv4Addr::new(172, 16, 0, 0), 12), // private
     (Ipv4Addr::new(192, 0, 0, 0), 24), // IETF assignments
     (Ipv4Addr::new(192, 0, 2, 0), 24), // documentation
     (Ipv4Addr::new(192, 31, 196, 0), 24), // AS112
-    (Ipv4Addr::new(192, 88, 99, 0), 24), // relays of 6to4
+    (Ipv4Addr::new(192, 88, 99, 0), 24), // 6to4 relays
     (Ipv4Addr::new(192, 168, 0, 0), 16), // private
     (Ipv4Addr::new(198, 18, 0, 0), 15), // benchmarking
     (Ipv4Addr::new(198, 51, 100, 0), 24), // documentation
@@ -35,10 +36,10 @@ const CLOSED_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4), // reserved, and broadcast
 ];
 
-/// IPv6 that is public is all in here. So what is not needs no list: the unspecified address and loopback, IPv4 inside of
-/// IPv6 (mapped, compatible, NAT64), discard, unique local, link-local, site-local, multicast.
+/// Contains all public IPv6 addresses. So what is outside needs no list: the unspecified address and loopback, IPv4
+/// inside IPv6 (mapped, compatible, NAT64), discard, unique local, link-local, site-local, multicast.
 const OPEN_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
-/// But for these.
+/// The addresses in it that are not public.
 const CLOSED_V6: [(Ipv6Addr, u32); 5] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // IETF assignments: Teredo, benchmarking, ORCHID
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
@@ -58,8 +59,8 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Why a receiver may not be reached. Never says which address it is, nor whether a name has one: either may be news to who
-/// asks, about a network that only we can see.
+/// Why a receiver may not be reached. It contains neither the address nor whether the name has one: both would disclose
+/// to the client information about a network that only the API can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Forbidden {
     /// Its address is not public, or its name has none.
@@ -71,7 +72,7 @@ pub(crate) enum Forbidden {
 }
 
 impl Forbidden {
-    /// The same in words for a submission.
+    /// Returns the text for the answer to a submission.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Address => "webhooks are not sent to this address",
@@ -99,7 +100,7 @@ impl Resolve for System {
     }
 }
 
-/// Tells where webhooks may be sent.
+/// Decides where webhooks may be sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard<R = System> {
     allow: Allow,
@@ -113,13 +114,13 @@ impl Guard {
 }
 
 impl<R: Resolve> Guard<R> {
-    /// One that asks somebody else than the system.
+    /// Creates a guard with another resolver than the system's.
     #[cfg(test)]
     pub(crate) fn resolving(allow: Allow, resolver: R) -> Self {
         Self { allow, resolver }
     }
 
-    /// Refuses what is forbidden wherever names lead. What passes is checked again when it is connected to.
+    /// Rejects what is forbidden whatever names resolve to. What passes is checked again before it is connected to.
     pub(crate) fn check_spelling(&self, target: &Target) -> Result<(), Forbidden> {
         match address_of(&target.host()) {
             Some(address) => self.check(target, address),
@@ -129,7 +130,7 @@ impl<R: Resolve> Guard<R> {
         }
     }
 
-    /// The addresses to connect to, and no others: the name is resolved once, here.
+    /// Returns the only addresses to connect to: the name is resolved once, here.
     pub(crate) async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, Forbidden> {
         let port = target.port();
         let addresses = match (address_of(&target.host()), target.host()) {
@@ -142,7 +143,7 @@ impl<R: Resolve> Guard<R> {
         if addresses.is_empty() {
             return Err(Forbidden::Address);
         }
-        // One that is forbidden among others that are not is no accident.
+        // A forbidden address among allowed ones is not an accident.
         addresses.iter().try_for_each(|address| self.check(target, address.ip()))?;
         Ok(addresses.iter().map(|address| SocketAddr::new(address.ip(), port)).collect())
     }

@@ -1,4 +1,4 @@
-//! Secrets that sign webhooks, and how they sign (Standard Webhooks 1.0, symmetric signatures).
+//! Secrets that sign webhooks, and their signatures (Standard Webhooks 1.0, symmetric signatures).
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,14 +11,14 @@ use sha2::Sha256;
 const PREFIX: &str = "whsec_";
 /// How many bytes a secret may have.
 const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// How many bytes a fresh one has: as many as its hash gives.
+/// How many bytes a new one has: the output size of the hash.
 const FRESH_BYTES: usize = 32;
 
-/// One secret: what both sides know. It shows itself nowhere but in [`Secret::text`].
+/// A secret that API and receivers share. Only [`Secret::text`] reveals it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(Vec<u8>);
 
-/// Text that is no secret; it does not tell the text.
+/// Text that is not a secret; the error does not contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected whsec_ and 24 to 64 bytes in base64; crunch-api webhook-secret makes one")]
 pub(crate) struct InvalidSecret;
@@ -33,17 +33,17 @@ impl FromStr for Secret {
 }
 
 impl Secret {
-    /// Makes a new one.
+    /// Creates a new random secret.
     pub(crate) fn fresh() -> Self {
         Self(rand::random::<[u8; FRESH_BYTES]>().to_vec())
     }
 
-    /// As it is given to receivers.
+    /// The text to give to receivers.
     pub(crate) fn text(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(&self.0))
     }
 
-    /// The signature over `id.seconds.body`.
+    /// Signs `id.seconds.body`.
     fn sign(&self, id: &str, seconds: u64, body: &[u8]) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("a key of any length will do");
         mac.update(format!("{id}.{seconds}.").as_bytes());
@@ -58,15 +58,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// All secrets that sign: more than one while receivers change from one to the next.
+/// All secrets that sign: several while receivers change from one to the next.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Secrets(Vec<Secret>);
 
 impl Secrets {
-    /// How many may sign at once: an old one, a new one, and room for a mistake.
+    /// How many may sign at once: an old one, a new one, and spare room for a mistake.
     const MOST: usize = 4;
 
-    /// Reads secrets separated by commas, blanks or line breaks; lines that begin with `#` are passed over.
+    /// Parses secrets separated by commas, spaces, tabs or line breaks; lines that begin with `#` are skipped.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
         let words = lines.flat_map(|line| line.split([',', ' ', '\t', '\r']));
@@ -84,7 +84,7 @@ impl Secrets {
         self.0.is_empty()
     }
 
-    /// The value of `webhook-signature`: one by each secret.
+    /// Returns the value of `webhook-signature`: one signature per secret.
     pub(crate) fn sign(&self, id: &str, seconds: u64, body: &[u8]) -> String {
         let signatures = self.0.iter().map(|secret| secret.sign(id, seconds, body));
         signatures.collect::<Vec<_>>().join(" ")

@@ -1,7 +1,7 @@
-//! The URL of a receiver: parsed once, and from then on only the parsed one is looked at.
+//! The URL of a receiver: parsed once, and only the parsed form is used afterwards.
 //!
-//! The parser (WHATWG URL) turns every spelling of an address, decimal, octal, hexadecimal or short, into the address it
-//! means; so whoever checks and whoever connects cannot read it differently.
+//! The parser (WHATWG URL) normalizes every spelling of an address, decimal, octal, hexadecimal or short; so the check
+//! and the connection cannot interpret it differently.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 2048;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target(Url);
 
-/// Why a text is no target.
+/// Why a text is not a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an absolute http or https URL of at most 2048 bytes, without user and fragment")]
 pub(crate) struct InvalidTarget;
@@ -58,14 +58,14 @@ impl Target {
         &self.0[Position::BeforeHost..Position::AfterPort]
     }
 
-    /// What stands in the request line.
+    /// The request target of the request line.
     pub(crate) fn path_and_query(&self) -> &str {
         &self.0[Position::BeforePath..Position::AfterQuery]
     }
 }
 
 impl fmt::Display for Target {
-    /// The host only: paths and queries may hold what is not for a log.
+    /// Writes host and port only: paths and queries may contain what must not be logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.authority())
     }

@@ -1,19 +1,19 @@
-//! Where the heads of requests are in the bytes of a connection, and which options in them are to be ignored.
+//! Finds the heads of requests in the bytes of a connection, and overwrites the options in them that are to be ignored.
 //!
-//! Follows RFC 9112 as far as lengths and chunks go. It never decides what a request is: the HTTP library reads the same
-//! bytes and has the last word. Where the framing is not plain, everything that follows is passed on as it is.
+//! Implements RFC 9112 as far as lengths and chunks are concerned. It never decides what a request is: the HTTP library
+//! reads the same bytes and decides. Where the framing is unclear, all following bytes are passed on unchanged.
 
-/// Longer lines are passed on without being looked at: no `Connection` or `Content-Length` is that long.
+/// Longer lines are passed on without parsing: no `Connection` or `Content-Length` is this long.
 const LONGEST_LINE: usize = 4 * 1024;
 
-/// Stands in for what is ignored; as long as `upgrade`, so that nothing moves.
+/// Replaces what is ignored; as long as `upgrade`, so that no other bytes move.
 const IGNORED: &[u8] = b"ignored";
 
-/// How far the requests of a connection have been followed.
+/// The position in the requests of a connection.
 #[derive(Debug)]
 pub(super) struct Framing {
     place: Place,
-    /// How the body of the head that is being read is delimited.
+    /// How the body after the current head is delimited.
     body: Body,
 }
 
@@ -23,19 +23,19 @@ enum Place {
     Between,
     /// At the start of a further line of a head.
     Head,
-    /// In a line of a head that is too long to be looked at.
+    /// In a line of a head that is too long to be parsed.
     LongLine,
-    /// So many bytes of a body follow.
+    /// Before this many bytes of a body.
     Length(u64),
     /// At the line with the size of a chunk.
     ChunkSize,
-    /// So many bytes of a chunk follow.
+    /// Before this many bytes of a chunk.
     Chunk(u64),
-    /// At the end of the line that ends a chunk.
+    /// At the line break after a chunk.
     ChunkEnd,
-    /// At a line behind the last chunk.
+    /// At a line after the last chunk.
     Trailer,
-    /// Nobody knows where the next head is.
+    /// The position of the next head is unknown.
     Opaque,
 }
 
@@ -51,17 +51,17 @@ impl Framing {
         Self { place: Place::Between, body: Body::Length(0) }
     }
 
-    /// Whether what comes next is the head of another request.
+    /// Whether the next bytes are the head of another request.
     pub(super) fn is_between(&self) -> bool {
         self.place == Place::Between
     }
 
-    /// Whether what comes next belongs to a head that has begun.
+    /// Whether the next bytes belong to a head that has begun.
     pub(super) fn is_in_head(&self) -> bool {
         matches!(self.place, Place::Head | Place::LongLine)
     }
 
-    /// How many bytes may be passed on without being looked at.
+    /// How many bytes may be passed on without parsing.
     pub(super) fn plain(&self) -> u64 {
         match self.place {
             Place::Length(left) | Place::Chunk(left) => left,
@@ -70,7 +70,7 @@ impl Framing {
         }
     }
 
-    /// So many of [`Framing::plain`] were passed on.
+    /// Records that `bytes` of [`Framing::plain`] were passed on.
     pub(super) fn pass(&mut self, bytes: u64) {
         self.place = match self.place {
             Place::Length(left) if left > bytes => Place::Length(left - bytes),
@@ -81,8 +81,8 @@ impl Framing {
         };
     }
 
-    /// Looks at the start of `bytes`, which follow those of the calls before; returns how many of them may be passed on,
-    /// at most to the end of a line or a body. 0: the rest of a line must come first.
+    /// Parses the start of `bytes`, which follow those of the previous calls; returns how many of them may be passed
+    /// on, at most to the end of a line or a body. 0: the rest of a line must arrive first.
     pub(super) fn follow(&mut self, bytes: &mut [u8]) -> usize {
         let plain = self.plain();
         if plain > 0 {
@@ -106,14 +106,14 @@ impl Framing {
         }
     }
 
-    /// Looks at a whole line, without its line feed.
+    /// Parses a whole line, without its line feed.
     fn line(&mut self, line: &mut [u8]) {
         let text = line.strip_suffix(b"\r").unwrap_or(line);
         self.place = match self.place {
-            // Empty lines before a request are passed over (RFC 9112, section 2.2).
+            // Empty lines before a request are skipped (RFC 9112, section 2.2).
             Place::Between if text.is_empty() => Place::Between,
             Place::Between => {
-                // What follows a CONNECT is no HTTP.
+                // The bytes after a CONNECT are not HTTP.
                 let tunnel = text.starts_with(b"CONNECT ");
                 self.body = if tunnel { Body::Unclear } else { Body::Length(0) };
                 Place::Head
@@ -141,8 +141,8 @@ impl Framing {
         };
     }
 
-    /// Notes what a field tells of the body, and has an offer of another protocol ignored (RFC 9110, section 7.8): the
-    /// library would take it for the wish to leave HTTP, and close the connection behind the answer.
+    /// Records how a field delimits the body, and overwrites an offer of another protocol (RFC 9110, section 7.8): the
+    /// library would treat it as a request to leave HTTP, and close the connection after the answer.
     fn field(&mut self, line: &mut [u8]) {
         let Some(colon) = line.iter().position(|&byte| byte == b':') else { return };
         let (name, value) = line.split_at_mut(colon);
@@ -160,7 +160,7 @@ impl Framing {
         }
     }
 
-    /// A body that is delimited twice is for the library to refuse.
+    /// A body that is delimited twice is left to the library to reject.
     fn delimit(&mut self, body: Body) {
         self.body = if self.body == Body::Length(0) { body } else { Body::Unclear };
     }
@@ -184,23 +184,23 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// What is passed on if the bytes arrive in pieces of that size, with `|` before each head.
+    /// Returns what is passed on if the bytes arrive in pieces of this size, with `|` before each head.
     fn passed(text: &str, piece: usize) -> String {
-        let (mut framing, mut held, mut passed) = (Framing::new(), Vec::new(), Vec::new());
+        let (mut framing, mut buffered, mut passed) = (Framing::new(), Vec::new(), Vec::new());
         for bytes in text.as_bytes().chunks(piece) {
-            held.extend_from_slice(bytes);
-            while !held.is_empty() {
+            buffered.extend_from_slice(bytes);
+            while !buffered.is_empty() {
                 let between = framing.is_between();
-                match framing.follow(&mut held) {
+                match framing.follow(&mut buffered) {
                     0 => break,
                     some => {
                         passed.extend(between.then_some(b'|'));
-                        passed.extend(held.drain(..some));
+                        passed.extend(buffered.drain(..some));
                     }
                 }
             }
         }
-        passed.extend(held);
+        passed.extend(buffered);
         String::from_utf8(passed).unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! The idle system: Redis, an API, and workers in this process that tell when they start what.
+//! The idle system: Redis, an API, and workers in this process that report when they start a job.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,17 +14,17 @@ use super::WORKERS;
 use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job, submit};
 use crate::worker::configuration;
 
-/// A task that ends when it is told to.
-pub(super) const HELD: &str = "held";
+/// A task whose handler waits for [`Bench::unblock`].
+pub(super) const BLOCKING: &str = "blocking";
 
-/// Everything that is idle.
+/// The parts of the idle system.
 pub(super) struct Bench {
     pub(super) ground: Ground,
     pub(super) api: Api,
     starts: mpsc::UnboundedReceiver<Instant>,
     pub(super) ends: mpsc::UnboundedReceiver<Instant>,
-    /// Lets a held job end.
-    pub(super) release: Arc<Notify>,
+    /// Lets the handler of a blocking job return.
+    pub(super) unblock: Arc<Notify>,
     shutdown: Shutdown,
     workers: Vec<JoinHandle<()>>,
 }
@@ -35,19 +35,19 @@ impl Bench {
         let api = ground.api().await;
         let ((started, starts), (ended, ends)) =
             (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let (release, shutdown) = (Arc::new(Notify::new()), Shutdown::default());
+        let (unblock, shutdown) = (Arc::new(Notify::new()), Shutdown::default());
         let url = ground.server().url();
         let workers = (0..WORKERS)
             .map(|_| {
                 let worker = Worker::new(configuration(&url, 1))
                     .task(probe(started.clone()))
-                    .task(held(started.clone(), release.clone(), ended.clone()));
+                    .task(blocking(started.clone(), unblock.clone(), ended.clone()));
                 let shutdown = shutdown.clone();
                 tokio::spawn(async move { worker.run_until(shutdown).await.unwrap() })
             })
             .collect();
-        let mut bench = Self { ground, api, starts, ends, release, shutdown, workers };
-        // Everybody has connected and waits once a few jobs went through.
+        let mut bench = Self { ground, api, starts, ends, unblock, shutdown, workers };
+        // After a few jobs, all workers are connected and wait for more.
         for _ in 0..10 * WORKERS {
             bench.submit(Start::Now, 1).await;
             bench.started().await;
@@ -70,7 +70,7 @@ impl Bench {
         self.starts.recv().await.unwrap()
     }
 
-    /// Lets the workers settle what they ran and wait again.
+    /// Gives the workers time to settle their jobs and to wait for more.
     pub(super) async fn idle(&self) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -83,7 +83,7 @@ impl Bench {
     }
 }
 
-/// Tells when each of its jobs starts.
+/// A task that reports when each of its jobs starts.
 fn probe(started: mpsc::UnboundedSender<Instant>) -> Task {
     Task::new(TASK, move |_job: JobContext, _: IgnoredAny| {
         let _ = started.send(Instant::now());
@@ -91,17 +91,17 @@ fn probe(started: mpsc::UnboundedSender<Instant>) -> Task {
     })
 }
 
-/// Tells when each of its jobs starts, and ends it when it is told to.
-fn held(
+/// A task that reports when each of its jobs starts, and lets it end at each notification of `unblock`.
+fn blocking(
     started: mpsc::UnboundedSender<Instant>,
-    release: Arc<Notify>,
+    unblock: Arc<Notify>,
     ended: mpsc::UnboundedSender<Instant>,
 ) -> Task {
-    Task::new(HELD, move |_job: JobContext, _: IgnoredAny| {
+    Task::new(BLOCKING, move |_job: JobContext, _: IgnoredAny| {
         let _ = started.send(Instant::now());
-        let (release, ended) = (release.clone(), ended.clone());
+        let (unblock, ended) = (unblock.clone(), ended.clone());
         async move {
-            release.notified().await;
+            unblock.notified().await;
             let _ = ended.send(Instant::now());
             Ok(())
         }

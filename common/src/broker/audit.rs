@@ -1,8 +1,9 @@
-//! The audit: whether everything in the key space is where it should be, and putting back what is not.
+//! The audit: checks whether everything in the key space is where it should be, and repairs what is not.
 //!
-//! It walks all keys (`SCAN`), then every list and set, in small pages with pauses, while the system works. Jobs move
-//! meanwhile, so what it notes on the way proves nothing: it only raises suspicions. Each is then judged by one function
-//! call, in one step, by what is true at that moment. So a busy system audits clean, and nothing is healed by hearsay.
+//! It walks all keys (`SCAN`), then every list and set, in small pages with pauses, while the system is running. Jobs
+//! move meanwhile, so what the walk sees proves nothing: it only yields suspects. Each suspect is then judged by one
+//! function call, in one step, by the state at that moment. So a busy system has no false findings, and only proven
+//! ones are healed.
 
 mod finding;
 mod kind;
@@ -29,30 +30,30 @@ use super::functions::Function;
 use super::{Broker, reply};
 use crate::job::{JobId, Partition};
 
-/// Suspects judged in one round trip: each may take most of a millisecond in the worst case, and nobody else is served
-/// meanwhile.
-const JUDGED: usize = 8;
-/// Suspicions about long lists that wait for the end of the walk, which may prove them.
-const DEFERRED: usize = 10_000;
-/// After each round trip the auditor rests as long as it took, so that it never has more than half of Redis' time; within
-/// these bounds.
-const REST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+/// Suspects judged in one round trip: each may take most of a millisecond in the worst case, and Redis serves no other
+/// call meanwhile.
+const JUDGE_BATCH: usize = 8;
+/// Maximum number of suspects in long lists that wait for the end of the walk, which may prove them.
+const MAX_DEFERRED: usize = 10_000;
+/// After each round trip the auditor pauses as long as it took, so that it never uses more than half of Redis' time;
+/// within these bounds.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
-/// How far an audit is.
+/// Progress of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Keys of ours that were looked at.
+    /// Keys of this key space that were read.
     pub keys: u64,
     /// Entries of lists and sets that were compared with them.
     pub entries: u64,
 }
 
 impl Broker {
-    /// Audits the whole key space, on a connection of its own. Tells `watch` how far it is after every page. Takes time
-    /// and memory in proportion to the number of jobs: about 60 bytes each, and some ten seconds a million.
+    /// Audits the whole key space, on its own connection. Reports the progress to `watch` after every page. Takes time
+    /// and memory in proportion to the number of jobs: about 60 bytes each, and about ten seconds per million.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn audit(&self, watch: impl FnMut(Progress)) -> Result<Audit, Error> {
         let mut auditor = Auditor::new(self.with_own_connection(), watch).await?;
         auditor.scan().await?;
@@ -60,64 +61,66 @@ impl Broker {
         auditor.conclude().await
     }
 
-    /// Puts right what an audit has found, as far as it is still wrong, and notes in it what was healed. One function call
-    /// a case, which judges anew.
+    /// Repairs the findings of an audit that are still true, and records in it what was healed. One function call per
+    /// case, which judges again.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; the audit then tells what was healed before.
+    /// [`Error::Unavailable`] if Redis is unavailable; the audit then shows what was healed before.
     pub async fn heal(&self, audit: &mut Audit) -> Result<(), Error> {
         let broker = self.with_own_connection();
         let mut cases = std::mem::take(&mut audit.cases);
-        // What is put back because a walk did not meet it comes first: once something is taken out of a list, a walk
-        // before that proves nothing any more. Each goes to the front of its lane, so the oldest is put back last.
+        // Jobs that are put back because a walk did not find them come first: once something is removed from a list, a
+        // walk before that no longer proves anything. Each goes to the front of its lane, so the oldest is put back
+        // last.
         cases.sort_by_key(|case| match case.suspect {
             Suspect::Job { id, .. } => {
                 (!case.kinds.contains(&FindingKind::Lost), Some(Reverse(id)))
             }
             Suspect::Queue(..) | Suspect::Idempotency(..) => (true, None),
         });
-        for cases in cases.chunks(JUDGED) {
+        for cases in cases.chunks(JUDGE_BATCH) {
             let suspects = cases.iter().map(|case| &case.suspect);
-            let answers = broker.ask(Function::Heal, suspects, &audit.removals).await?;
-            for (case, answer) in cases.iter().zip(answers) {
-                note_healed(audit, case, &read_left(answer)?);
+            let replies = broker.call_each(Function::Heal, suspects, &audit.removals).await?;
+            for (case, reply) in cases.iter().zip(replies) {
+                record_healed(audit, case, &read_left(reply)?);
             }
         }
         Ok(())
     }
 
-    /// How often ids were taken out of lists, by partition.
+    /// How often ids were removed from lists, by partition.
     async fn removals(&self) -> Result<HashMap<Partition, String>, Error> {
-        let mut ask = redis::pipe();
+        let mut pipeline = redis::pipe();
         for partition in self.partitions() {
-            ask.cmd("HGET").arg(self.settings.keys(partition).audit()).arg("removals");
+            pipeline.cmd("HGET").arg(self.settings.keys(partition).audit()).arg("removals");
         }
-        let counts = self.link.read(&ask).await?;
+        let counts = self.link.read(&pipeline).await?;
         let text =
             |value| if value == Value::Nil { Ok("0".to_owned()) } else { reply::text(value) };
         let counts = counts.into_iter().map(text);
         self.partitions().zip(counts).map(|(partition, count)| Ok((partition, count?))).collect()
     }
 
-    async fn ask(
+    /// Calls a function for each suspect, in one round trip.
+    async fn call_each(
         &self,
         function: Function,
         suspects: impl Iterator<Item = &Suspect>,
         removals: &HashMap<Partition, String>,
     ) -> Result<Vec<Value>, Error> {
-        let mut ask = redis::pipe();
+        let mut pipeline = redis::pipe();
         for suspect in suspects {
             let removals = removals.get(&suspect.partition()).map_or("0", String::as_str);
-            ask.add_command(suspect.call(function, &self.settings, removals));
+            pipeline.add_command(suspect.call(function, &self.settings, removals));
         }
-        let asked = Instant::now();
-        let answers = self.link.read(&ask).await?;
-        rest(asked).await;
-        Ok(answers)
+        let sent_at = Instant::now();
+        let replies = self.link.read(&pipeline).await?;
+        pause(sent_at).await;
+        Ok(replies)
     }
 }
 
-fn note_healed(audit: &mut Audit, case: &Case, left: &Verdict) {
+fn record_healed(audit: &mut Audit, case: &Case, left: &Verdict) {
     for kind in &case.kinds {
         if !left.undecided
             && !left.kinds.contains(kind)
@@ -128,21 +131,21 @@ fn note_healed(audit: &mut Audit, case: &Case, left: &Verdict) {
     }
 }
 
-async fn rest(asked: Instant) {
-    tokio::time::sleep(asked.elapsed().clamp(REST.0, REST.1)).await;
+async fn pause(sent_at: Instant) {
+    tokio::time::sleep(sent_at.elapsed().clamp(PAUSE.0, PAUSE.1)).await;
 }
 
-/// One audit under way.
+/// One audit in progress.
 struct Auditor<W> {
     broker: Broker,
     watch: W,
     progress: Progress,
     notes: Notes,
-    /// Waiting to be judged.
+    /// Suspects that wait to be judged.
     suspects: Vec<Suspect>,
-    /// Could not be decided during the walk.
+    /// Suspects that could not be decided during the walk.
     deferred: Vec<Suspect>,
-    /// What is known of a job already.
+    /// What was already found about a job.
     known: HashMap<JobId, Kinds>,
     audit: Audit,
 }
@@ -161,38 +164,38 @@ impl<W: FnMut(Progress)> Auditor<W> {
         })
     }
 
-    /// Reads a page, rests, and tells how far it is.
-    async fn look(&mut self, ask: &Pipeline) -> Result<Vec<Value>, Error> {
-        if ask.cmd_iter().next().is_none() {
+    /// Reads a page, pauses, and reports the progress.
+    async fn look(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        if pipeline.cmd_iter().next().is_none() {
             return Ok(Vec::new());
         }
-        let asked = Instant::now();
-        let values = self.broker.link.look(ask).await?;
-        rest(asked).await;
+        let sent_at = Instant::now();
+        let values = self.broker.link.read_any_type(pipeline).await?;
+        pause(sent_at).await;
         (self.watch)(self.progress);
         Ok(values)
     }
 
     async fn suspect(&mut self, suspect: Suspect) -> Result<(), Error> {
         self.suspects.push(suspect);
-        if self.suspects.len() >= JUDGED { self.judge().await } else { Ok(()) }
+        if self.suspects.len() >= JUDGE_BATCH { self.judge().await } else { Ok(()) }
     }
 
-    /// Has all suspects judged that wait for it.
+    /// Judges all suspects that wait for it.
     async fn judge(&mut self) -> Result<(), Error> {
         let suspects = std::mem::take(&mut self.suspects);
-        for suspects in suspects.chunks(JUDGED) {
+        for suspects in suspects.chunks(JUDGE_BATCH) {
             let broker = &self.broker;
-            let answers =
-                broker.ask(Function::Judge, suspects.iter(), &self.audit.removals).await?;
-            for (suspect, answer) in suspects.iter().zip(answers) {
-                self.note(suspect, &read_verdict(answer)?);
+            let replies =
+                broker.call_each(Function::Judge, suspects.iter(), &self.audit.removals).await?;
+            for (suspect, reply) in suspects.iter().zip(replies) {
+                self.record(suspect, &read_verdict(reply)?);
             }
         }
         Ok(())
     }
 
-    fn note(&mut self, suspect: &Suspect, verdict: &Verdict) {
+    fn record(&mut self, suspect: &Suspect, verdict: &Verdict) {
         if verdict.undecided {
             self.defer(suspect);
         }
@@ -200,7 +203,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
             return;
         }
         let kinds = match suspect {
-            Suspect::Job { id, .. } => self.news_of(*id, &verdict.kinds),
+            Suspect::Job { id, .. } => self.new_kinds(*id, &verdict.kinds),
             Suspect::Queue(..) | Suspect::Idempotency(..) => verdict.kinds.clone(),
         };
         for &kind in &kinds {
@@ -209,16 +212,16 @@ impl<W: FnMut(Progress)> Auditor<W> {
         self.audit.keep(Case { suspect: suspect.clone(), kinds });
     }
 
-    /// What was not known of a job: the walk may come upon it in several places.
-    fn news_of(&mut self, id: JobId, kinds: &[FindingKind]) -> Vec<FindingKind> {
+    /// Returns the findings that are new for a job: the walk may find it in several places.
+    fn new_kinds(&mut self, id: JobId, kinds: &[FindingKind]) -> Vec<FindingKind> {
         let known = self.known.entry(id).or_default();
         kinds.iter().copied().filter(|&kind| known.add(kind)).collect()
     }
 
-    /// Asks again when the walk is over; what is undecided then remains so.
+    /// Judges again when the walk is over; a suspect that is undecided then remains so.
     fn defer(&mut self, suspect: &Suspect) {
         match suspect {
-            Suspect::Job { id, met, version: None } if self.deferred.len() < DEFERRED => {
+            Suspect::Job { id, met, version: None } if self.deferred.len() < MAX_DEFERRED => {
                 let version = self.notes.version(*id);
                 let met = met.clone();
                 self.deferred.push(Suspect::Job { id: *id, met, version: version.or(Some(0)) });
@@ -227,7 +230,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
         }
     }
 
-    /// Judges those the walk did not meet where they belong.
+    /// Judges the jobs that the walk did not find where they belong.
     async fn conclude(mut self) -> Result<Audit, Error> {
         self.judge().await?;
         for suspect in std::mem::take(&mut self.deferred) {
@@ -235,7 +238,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
         }
         self.audit.jobs = self.notes.jobs() as u64;
         for (id, version) in self.notes.missing() {
-            // Where it was met instead is told in its case.
+            // Its case already records where it was found instead.
             if self.known.get(&id).is_some_and(|known| known.is_homeless()) {
                 continue;
             }

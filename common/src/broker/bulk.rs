@@ -1,9 +1,9 @@
-//! The road of large values: connections of their own, on which nobody waits for anything else.
+//! Transfers of large values: each has a connection to itself, so that no other call waits for it.
 //!
-//! A large value that travels slowly must neither hold up the small calls behind it nor, when it is given up, take their
-//! connection with it. A read may last as long as bytes arrive; only silence ends it as early as any other call. Of a write
-//! nothing can be seen but that it was handed to this machine's network, which takes megabytes at once: it is given up after a
-//! time for its size, and whoever repeats it gives it twice as long.
+//! A slow transfer of a large value must not delay the small calls behind it, nor break their connection when it is
+//! given up. A read may take as long as bytes arrive; only silence ends it as early as any other call. Of a write
+//! nothing is visible except that it was passed to this machine's network stack, which accepts megabytes at once: it is
+//! given up after a time limit that depends on its size, and a caller that retries it doubles the limit.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,48 +18,48 @@ use super::connection::Link;
 use super::error::Error;
 use super::transfer::MinRate;
 
-/// What is larger has a connection to itself.
+/// A value with more bytes has a connection to itself.
 pub(crate) const LARGE: usize = 64 * 1024;
-/// Large values under way at once: more would only share the same line, and each may be of 64 MiB.
-const AT_ONCE: usize = 4;
-/// A connection that nobody used for this long is closed: Redis' connections are few.
-const KEPT: Duration = Duration::from_secs(10);
+/// Concurrent transfers: more would only share the same bandwidth, and each may be 64 MiB large.
+const MAX_CONCURRENT: usize = 4;
+/// A connection that was idle for this long is closed: Redis has a limited number of connections.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A few connections for large values, opened when they are needed. Clones share them.
+/// A few connections for large values, opened on demand. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Bulk {
     settings: Arc<Settings>,
     client: redis::Client,
-    /// Whether it reads: then bytes that arrive are counted.
+    /// Whether it is for reads: then the bytes that arrive are counted.
     reads: bool,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     idle: Arc<Idle>,
 }
 
 #[derive(Default)]
 struct Idle {
-    /// Each with the moment when it was used last, the longest unused first.
+    /// Each with the time of its last use, the least recently used first.
     links: Mutex<Vec<(Instant, Link)>>,
-    /// Whether a task is about to close those that stay unused.
-    is_watched: AtomicBool,
+    /// Whether a task runs that closes those that remain unused.
+    has_cleanup: AtomicBool,
 }
 
 impl Bulk {
-    /// For [`Bulk::read`].
+    /// Connections for [`Bulk::read`].
     pub(crate) fn for_reads(settings: Arc<Settings>, client: redis::Client) -> Self {
-        let room = Arc::new(Semaphore::new(AT_ONCE));
-        Self { settings, client, reads: true, room, idle: Arc::default() }
+        let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
+        Self { settings, client, reads: true, permits, idle: Arc::default() }
     }
 
-    /// For [`Bulk::write`].
+    /// Connections for [`Bulk::write`].
     pub(crate) fn for_writes(settings: Arc<Settings>, client: redis::Client) -> Self {
         Self { reads: false, ..Self::for_reads(settings, client) }
     }
 
-    /// Sends commands that only read, and whose answers are of about so many bytes, as one round trip.
+    /// Sends commands that only read and whose replies have about this many bytes, as one round trip.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is silent, the line is too slow, or too many others are before.
+    /// [`Error::Unavailable`] if Redis is silent, the network is too slow, or too many transfers are ahead.
     pub(crate) async fn read(
         &self,
         pipeline: &Pipeline,
@@ -67,64 +67,66 @@ impl Bulk {
         min_rate: MinRate,
     ) -> Result<Vec<Value>, Error> {
         let deadline = Instant::now() + min_rate.time_limit(bytes);
-        let (_place, link) = self.enter(deadline).await?;
+        let (_permit, link) = self.acquire(deadline).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         let values = link.read_within(pipeline, left).await?;
-        self.idle.give_back(link);
+        self.idle.put_back(link);
         Ok(values)
     }
 
-    /// Sends commands of which each is answered for itself and stands being repeated, as [`Link::send_all`] does.
+    /// Sends commands that are answered one by one and are safe to repeat, like [`Link::send_all`].
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is silent, the line is too slow, or too many others are before.
+    /// [`Error::Unavailable`] if Redis is silent, the network is too slow, or too many transfers are ahead.
     pub(crate) async fn write(
         &self,
         pipeline: &Pipeline,
         time_limit: Duration,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
         let deadline = Instant::now() + time_limit;
-        let (_place, link) = self.enter(deadline).await?;
+        let (_permit, link) = self.acquire(deadline).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         let replies = link.send_all(pipeline, left).await?;
-        self.idle.give_back(link);
+        self.idle.put_back(link);
         Ok(replies)
     }
 
-    /// Waits for a place among those under way.
-    async fn enter(&self, deadline: Instant) -> Result<(SemaphorePermit<'_>, Link), Error> {
-        let place = timeout_at(deadline, self.room.acquire()).await;
-        let busy = || Error::Unavailable { reason: "other large values are under way".to_owned() };
+    /// Waits for a permit and takes a connection.
+    async fn acquire(&self, deadline: Instant) -> Result<(SemaphorePermit<'_>, Link), Error> {
+        let permit = timeout_at(deadline, self.permits.acquire()).await;
+        let busy = || Error::Unavailable {
+            reason: "too many concurrent transfers of large values".to_owned(),
+        };
         // The semaphore is never closed.
-        let place = place.map_err(|_| busy())?.map_err(|_| busy())?;
+        let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
         let connect = || {
             let link = Link::new(self.settings.clone(), self.client.clone());
-            if self.reads { link.while_bytes_flow() } else { link }
+            if self.reads { link.with_idle_timeout() } else { link }
         };
-        Ok((place, self.idle.take().unwrap_or_else(connect)))
+        Ok((permit, self.idle.take().unwrap_or_else(connect)))
     }
 }
 
 impl Idle {
-    /// The one that was used last, so that the others may be closed.
+    /// Takes the one that was used last, so that the others may be closed.
     fn take(&self) -> Option<Link> {
         self.lock().pop().map(|(_, link)| link)
     }
 
-    fn give_back(self: &Arc<Self>, link: Link) {
+    fn put_back(self: &Arc<Self>, link: Link) {
         self.lock().push((Instant::now(), link));
-        if !self.is_watched.swap(true, Ordering::AcqRel) {
+        if !self.has_cleanup.swap(true, Ordering::AcqRel) {
             tokio::spawn(self.clone().close_unused());
         }
     }
 
     async fn close_unused(self: Arc<Self>) {
-        // Dropped with its runtime as well: then the next to give one back starts another.
-        let _watch = Watch(&self.is_watched);
+        // Also dropped with its runtime: then the next connection that is put back starts another task.
+        let _guard = CleanupGuard(&self.has_cleanup);
         loop {
-            sleep(KEPT).await;
+            sleep(IDLE_TIMEOUT).await;
             let mut links = self.lock();
-            links.retain(|(used, _)| used.elapsed() < KEPT);
+            links.retain(|(used, _)| used.elapsed() < IDLE_TIMEOUT);
             if links.is_empty() {
                 return;
             }
@@ -132,14 +134,14 @@ impl Idle {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, Link)>> {
-        // Never held over an await; whole entries go in and out.
+        // Never locked across an await; only whole entries are added and removed.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct Watch<'a>(&'a AtomicBool);
+struct CleanupGuard<'a>(&'a AtomicBool);
 
-impl Drop for Watch<'_> {
+impl Drop for CleanupGuard<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }

@@ -1,5 +1,5 @@
-//! Whether Redis can be used: the functions are loaded, the key space is this layout's, writes are accepted, submissions are as
-//! durable as they must be.
+//! Checks whether Redis is usable: the functions are loaded, the key space has this layout, writes are accepted, and
+//! submissions can be as durable as required.
 
 use redis::Cmd;
 
@@ -12,22 +12,23 @@ use super::{Broker, reply};
 use crate::job::Partition;
 
 impl Broker {
-    /// Loads the functions of this version, if they are missing, and returns the name of their library.
+    /// Loads the functions of this version if they are missing, and returns the name of their library.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away, [`Error::Rejected`] and [`Error::Refused`] if it does not let us.
+    /// [`Error::Unavailable`] if Redis is unavailable, [`Error::Rejected`] and [`Error::Refused`] if it does not permit
+    /// that.
     pub async fn load_functions(&self) -> Result<String, Error> {
         self.link.open().await?;
         Ok(self.settings.library.name().to_owned())
     }
 
-    /// Asks whether Redis accepts writes right now; writes nothing.
+    /// Checks whether Redis accepts writes now; writes nothing.
     pub(crate) async fn probe(&self) -> Result<(), Error> {
         let call = Call::new(Function::Open, Partition::default());
         self.link.call(call, |_| ()).await.map(|_| ())
     }
 
-    /// Founds the key space of a partition again, if Redis lost its memory while we were connected.
+    /// Initializes the key space of a partition again, if Redis lost its data while this process was connected.
     pub(crate) async fn initialize(&self, partition: Partition) -> Result<(), Error> {
         let arguments = |command: &mut Cmd| write(command, &self.settings);
         let reply = self.link.call(Call::new(Function::Open, partition), arguments).await?;
@@ -36,7 +37,7 @@ impl Broker {
         check_layout((reply::unsigned(&layout)?, partitions), &self.settings)
     }
 
-    /// Whether Redis, as it is set up, can give what this broker min_durability on.
+    /// Checks whether Redis, as it is configured, supports the minimum durability of this broker.
     pub(crate) async fn check_durability(&self) -> Result<(), Error> {
         Proof::of(&self.link, self.min_durability).await.map(|_| ())
     }

@@ -1,4 +1,4 @@
-//! Which Redis the broker uses, under which names, and within which limits.
+//! Which Redis the broker uses, under which key prefix, and within which limits.
 
 mod redis_url;
 
@@ -10,7 +10,7 @@ use super::keys::KeyPrefix;
 use crate::config::whole_number;
 use crate::job::PARTITIONS_MAX;
 
-/// Where the jobs are.
+/// Address, key prefix, partitions and limits of the Redis with the jobs.
 #[derive(Debug, Clone, Args)]
 pub struct BrokerConfig {
     /// Address of Redis: redis://user:password@host:port/database, or redis+unix:///path/of/socket. Special characters
@@ -24,7 +24,7 @@ pub struct BrokerConfig {
     )]
     pub redis_url: RedisUrl,
 
-    /// Leading part of every key and channel in Redis: 1 to 32 characters of a-z, 0-9, '_', '.' and '-'.
+    /// Prefix of every key and channel in Redis: 1 to 32 characters of a-z, 0-9, '_', '.' and '-'.
     #[arg(long, env = "CRUNCH_KEY_PREFIX", value_name = "NAME", default_value = "crunch")]
     pub key_prefix: KeyPrefix,
 
@@ -32,17 +32,17 @@ pub struct BrokerConfig {
     #[arg(long, env = "CRUNCH_PARTITIONS", value_name = "N", default_value = "1", value_parser = whole_number::<u16>(1..=PARTITIONS_MAX as u64))]
     pub partitions: u16,
 
-    /// Percent of Redis' maxmemory from which no new jobs are taken and ended ones are forgotten early, 1 to 100. Without
-    /// a maxmemory nothing happens.
+    /// Percent of Redis' maxmemory from which no new jobs are accepted and ended ones are deleted early, 1 to 100.
+    /// Without a maxmemory it has no effect.
     #[arg(long, env = "CRUNCH_MEMORY_WATERMARK", value_name = "PERCENT", default_value = "70", value_parser = whole_number::<u8>(1..=100))]
     pub memory_watermark: u8,
 
-    /// How many jobs may wait in one queue, 1 to 1 000 000 000. More are refused until some were taken.
+    /// How many jobs may wait in one queue, 1 to 1 000 000 000. More are rejected until some were claimed.
     #[arg(long, env = "CRUNCH_MAX_QUEUE_DEPTH", value_name = "JOBS", default_value = "10000000", value_parser = whole_number::<u64>(1..=1_000_000_000))]
     pub max_queue_depth: u64,
 
-    /// How many queues may be known in a partition, 1 to 1 000 000. Jobs for a queue beyond them are refused; queues that
-    /// workers serve are always taken.
+    /// How many queues may exist in a partition, 1 to 1 000 000. Jobs for a further queue are rejected; queues that
+    /// workers serve are always accepted.
     #[arg(long, env = "CRUNCH_MAX_QUEUES", value_name = "QUEUES", default_value = "50000", value_parser = whole_number::<u32>(1..=1_000_000))]
     pub max_queues: u32,
 }

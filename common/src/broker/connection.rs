@@ -1,7 +1,8 @@
-//! One connection to Redis and its life: connect, use, on any error drop, back off with full jitter, connect again.
+//! One connection to Redis and its lifecycle: connect, use, drop on any error, back off with full jitter, reconnect.
 //!
-//! Whoever calls finds a connection or starts one; connecting is single-flight and belongs to the link, so a caller that
-//! gives up does not take the others' connection with it. Every call has a deadline, so nothing here can hang.
+//! A caller uses the existing connection or starts one. Connecting is single-flight and belongs to the link, so a
+//! caller that gives up does not break the connection of the others. Every call has a deadline, so nothing here can
+//! hang.
 
 use std::fmt;
 use std::pin::{Pin, pin};
@@ -28,16 +29,16 @@ use crate::telemetry::metrics::REDIS_CONNECTS;
 /// Longer than any TCP handshake on a working network; shorter than the 2 s in which a client gets its 503.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How a call may be repeated when its connection breaks under it.
+/// How a call may be repeated when its connection breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// Until the deadline: doing it twice is the same as doing it once.
+    /// Until the deadline: the call is idempotent.
     UntilDeadline,
-    /// Not at all: the caller repeats by itself, and counts.
+    /// Not at all: the caller repeats it, and counts.
     Never,
 }
 
-/// A call of a function: which, where, and how patiently.
+/// A call of a function: which function, on which partition, and its time limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Call {
     function: Function,
@@ -47,22 +48,22 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// A call that is repeated until it is answered, within the deadline of every call.
+    /// A call that is repeated until it is answered, within the default time limit.
     pub(crate) const fn new(function: Function, partition: Partition) -> Self {
         Self { function, partition, repeat: Repeat::UntilDeadline, time_limit: CALL_DEADLINE }
     }
 
-    /// The caller repeats it by itself.
+    /// Sends the call once; the caller repeats it.
     pub(crate) const fn once(self) -> Self {
         Self { repeat: Repeat::Never, ..self }
     }
 
-    /// Waits at least that long for the answer.
-    pub(crate) fn patient(self, time_limit: Duration) -> Self {
+    /// Waits at least this long for the reply.
+    pub(crate) fn with_min_time_limit(self, time_limit: Duration) -> Self {
         Self { time_limit: self.time_limit.max(time_limit), ..self }
     }
 
-    /// Waits longer for what it carries.
+    /// Extends the time limit by the transfer time of the call's data.
     pub(crate) fn carrying(self, bytes: usize) -> Self {
         Self { time_limit: self.time_limit + transfer_time(bytes), ..self }
     }
@@ -75,8 +76,9 @@ struct Connection {
     _driver: Option<Arc<Driver>>,
 }
 
-/// The task that moves the bytes of a connection, where we spawned it. The client library documents that the task ends by itself only
-/// when every command was answered, and asks for the abort. The version in use ends it once every command was sent.
+/// The task that transfers the bytes of a connection, if this module spawned it. The client library documents that the
+/// task ends by itself only when every command was answered, and requires the abort. The version in use ends it once
+/// every command was sent.
 struct Driver(AbortHandle);
 
 impl Drop for Driver {
@@ -85,27 +87,27 @@ impl Drop for Driver {
     }
 }
 
-/// A connection under the number it was made with, or what to do about there being none.
+/// A connection and its generation, or the error and what to do about it.
 type Connected = Result<(u64, Connection), (Remedy, Error)>;
 
 struct State {
     connection: Option<Connection>,
-    /// Under way, for everybody who waits for it.
+    /// In progress, shared by all callers that wait for it.
     connecting: Option<Shared<BoxFuture<'static, Connected>>>,
-    /// Grows with each connection, so that a late error of an old one does not drop its successor.
+    /// Incremented with each connection, so that a late error of an old one does not drop its successor.
     generation: u64,
     failures: u32,
     not_before: Instant,
 }
 
-/// A connection of its own, shared by those who clone it.
+/// One connection, shared by all clones.
 #[derive(Clone)]
 pub(crate) struct Link {
     settings: Arc<Settings>,
     client: Client,
-    /// The backoff between two tries to connect grows no further than this.
-    longest_pause: Duration,
-    /// Counts what arrives, where calls may take longer while something does.
+    /// Maximum backoff between two tries to connect.
+    max_pause: Duration,
+    /// Counts the bytes that arrive, if calls may take longer while some do.
     flow: Option<Flow>,
     state: Arc<Mutex<State>>,
 }
@@ -125,17 +127,17 @@ impl Link {
             failures: 0,
             not_before: Instant::now(),
         };
-        let longest_pause = Duration::MAX;
-        Self { settings, client, longest_pause, flow: None, state: Arc::new(Mutex::new(state)) }
+        let max_pause = Duration::MAX;
+        Self { settings, client, max_pause, flow: None, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Tries to connect at least that often, for those who cannot wait.
-    pub(crate) fn trying_every(self, longest_pause: Duration) -> Self {
-        Self { longest_pause, ..self }
+    /// Tries to connect at least this often, for callers that cannot wait.
+    pub(crate) fn with_max_pause(self, max_pause: Duration) -> Self {
+        Self { max_pause, ..self }
     }
 
-    /// Gives a call up when nothing arrives any more, and not before, within its deadline.
-    pub(crate) fn while_bytes_flow(self) -> Self {
+    /// Gives up a call only when no more bytes arrive, or at its deadline.
+    pub(crate) fn with_idle_timeout(self) -> Self {
         Self { flow: Flow::over(self.client.get_connection_info()), ..self }
     }
 
@@ -155,7 +157,7 @@ impl Link {
         self.send(Request::Many(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
     }
 
-    /// As [`Link::read`], for answers that take longer.
+    /// Like [`Link::read`], for replies that take longer.
     pub(crate) async fn read_within(
         &self,
         pipeline: &Pipeline,
@@ -164,22 +166,22 @@ impl Link {
         self.send(Request::Many(pipeline), Repeat::UntilDeadline, time_limit).await
     }
 
-    /// Sends commands of which each is answered for itself: one that is refused does not hide what became of the others.
-    /// What another try may mend is tried again for all of them, so each must stand being repeated.
+    /// Sends commands that are answered one by one: one that is rejected does not hide the outcome of the others. An
+    /// error that a retry may resolve repeats all of them, so each must be safe to repeat.
     pub(crate) async fn send_all(
         &self,
         pipeline: &Pipeline,
         time_limit: Duration,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
         let replies = self.send(Request::Each(pipeline), Repeat::UntilDeadline, time_limit).await?;
-        let own =
+        let result =
             |reply: Value| reply.extract_error().map_err(|error| classify(&Arc::new(error)).1);
-        Ok(replies.into_iter().map(own).collect())
+        Ok(replies.into_iter().map(result).collect())
     }
 
-    /// As [`Link::read`], but a key of another type than expected is an answer, [`Value::ServerError`], and no failure.
-    pub(crate) async fn look(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        self.send(Request::Look(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
+    /// Like [`Link::read`], but for a key of an unexpected type it returns [`Value::ServerError`] instead of an error.
+    pub(crate) async fn read_any_type(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        self.send(Request::ReadAnyType(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
     }
 
     /// Sends one command that may block in Redis for up to `time_limit`.
@@ -187,14 +189,14 @@ impl Link {
         self.send_one(command, Repeat::Never, CALL_DEADLINE + time_limit).await
     }
 
-    /// Makes sure there is a working connection to a Redis we can use.
+    /// Ensures that there is a working connection to a usable Redis.
     pub(crate) async fn open(&self) -> Result<(), Error> {
         let deadline = Instant::now() + CALL_DEADLINE;
         let connected = timeout_at(deadline, self.connection()).await;
         connected.map_err(|_| Error::timed_out())?.map(|_| ()).map_err(|(_, error)| error)
     }
 
-    /// Forgets the connection, if there is one: whoever comes next gets a new one. Calls under way go on.
+    /// Discards the connection, if there is one: the next call gets a new one. Calls in flight continue.
     pub(crate) fn forget(&self) {
         self.lock().connection = None;
     }
@@ -216,15 +218,17 @@ impl Link {
         time_limit: Duration,
     ) -> Result<Vec<Value>, Error> {
         let deadline = Instant::now() + time_limit;
-        // Where only silence ends a call, an outage must not be waited for as long as bytes could be.
-        let last_try = if self.flow.is_some() { Instant::now() + CALL_DEADLINE } else { deadline };
+        // Where only silence ends a call, retries during an outage must not take as long as a transfer could.
+        let retry_until =
+            if self.flow.is_some() { Instant::now() + CALL_DEADLINE } else { deadline };
         let mut last = Error::timed_out();
-        // Whether some try may have taken effect: then a rejection of a later one does not say that nothing happened.
+        // Whether some try may have taken effect: then a rejection of a later one does not prove that nothing happened.
         let mut in_doubt = false;
-        while Instant::now() < last_try {
+        while Instant::now() < retry_until {
             let mut used = None;
             let attempt = {
-                // Pinned here, and passed on by reference: each layer would hold it twice, and so would whoever waits.
+                // Pinned here and passed by reference: otherwise each layer and each waiting caller would store it
+                // twice.
                 let attempt = pin!(self.attempt(request, &mut used));
                 self.within(deadline, attempt).await
             };
@@ -244,7 +248,7 @@ impl Link {
                 Remedy::GiveUp => break,
                 Remedy::Reload => {}
                 Remedy::Wait | Remedy::Reconnect if repeat == Repeat::Never => break,
-                // Nobody changes a right or a setting within the time of one call.
+                // Permissions and settings do not change within the time of one call.
                 Remedy::Wait | Remedy::Reconnect if refused => break,
                 Remedy::Wait | Remedy::Reconnect => {
                     sleep_until((Instant::now() + Backoff::FOR_CONNECTIONS.draw(1)).min(deadline))
@@ -267,7 +271,7 @@ impl Link {
         }
     }
 
-    /// Sends once; notes in `used` which connection it went over.
+    /// Sends once; writes to `used` which connection it used.
     async fn attempt(
         &self,
         request: Request<'_>,
@@ -280,7 +284,7 @@ impl Link {
                 let commands = &mut connection.commands;
                 commands.send_packed_command(command).await.map(|value| vec![value])
             }
-            Request::Many(pipeline) | Request::Look(pipeline) | Request::Each(pipeline) => {
+            Request::Many(pipeline) | Request::ReadAnyType(pipeline) | Request::Each(pipeline) => {
                 let count = pipeline.cmd_iter().count();
                 connection.commands.send_packed_commands(pipeline, 0, count).await
             }
@@ -302,7 +306,7 @@ impl Link {
         Err((remedy, error))
     }
 
-    /// The connection; if there is none, the one that is being made, or a new one.
+    /// Returns the connection; if there is none, the one that is being opened, or a new one.
     async fn connection(&self) -> Connected {
         let connecting = {
             let mut state = self.lock();
@@ -314,7 +318,7 @@ impl Link {
         connecting.await
     }
 
-    /// Connects in a task of its own, which goes on when those who wait for it give up.
+    /// Connects in its own task, which continues when the callers that wait for it give up.
     fn start_connecting(&self) -> Shared<BoxFuture<'static, Connected>> {
         let link = self.clone();
         let task = tokio::spawn(async move { link.connect_once().await });
@@ -346,17 +350,17 @@ impl Link {
             Err((remedy, error)) => {
                 metrics::counter!(REDIS_CONNECTS, "outcome" => "failed").increment(1);
                 state.failures = state.failures.saturating_add(1);
-                let pause = Backoff::FOR_CONNECTIONS.draw(state.failures).min(self.longest_pause);
+                let pause = Backoff::FOR_CONNECTIONS.draw(state.failures).min(self.max_pause);
                 state.not_before = Instant::now() + pause;
-                tracing::debug!(%error, failures = state.failures, "cannot connect to redis");
-                // A new try makes a new connection in any case.
+                tracing::debug!(%error, failures = state.failures, "cannot connect to Redis");
+                // The next try opens a new connection in any case.
                 Err((if remedy == Remedy::GiveUp { remedy } else { Remedy::Wait }, error))
             }
         }
     }
 
     async fn connect(&self) -> Result<Connection, (Remedy, Error)> {
-        // Our own deadlines bound every call, so that a blocking read may be longer than others.
+        // Every call has its own deadline, so that a blocking read may take longer than others.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(None);
@@ -372,7 +376,7 @@ impl Link {
         Ok(connection)
     }
 
-    /// Forgets the connection of that generation; a later one stays.
+    /// Discards the connection of this generation; a later one is kept.
     fn drop_connection(&self, generation: u64) {
         let mut state = self.lock();
         if generation == state.generation {
@@ -381,12 +385,12 @@ impl Link {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Never held over an await; each change is whole: a panic elsewhere leaves nothing half done.
+        // Never locked across an await; each change is complete: a panic elsewhere leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// As the client connects, over a stream whose bytes are counted.
+/// Connects like the client library, over a stream whose bytes are counted.
 async fn connect_counted(
     flow: &Flow,
     client: &Client,
@@ -409,18 +413,18 @@ async fn connect_counted(
 enum Request<'a> {
     One(&'a Cmd),
     Many(&'a Pipeline),
-    /// A key of another type than expected is an answer, and no failure.
-    Look(&'a Pipeline),
-    /// Errors of single commands are left in their place, unless another try may mend them.
+    /// A key of an unexpected type is a reply, not a failure.
+    ReadAnyType(&'a Pipeline),
+    /// Errors of single commands are returned in their place, unless a retry may resolve them.
     Each(&'a Pipeline),
 }
 
 impl Request<'_> {
-    /// Whether whoever sent this takes an error in a single reply for an answer.
+    /// Whether the sender of this request accepts this error as a single reply.
     fn expects(self, error: &Arc<RedisError>) -> bool {
         match self {
             Self::One(_) | Self::Many(_) => false,
-            Self::Look(_) => error.code() == Some("WRONGTYPE"),
+            Self::ReadAnyType(_) => error.code() == Some("WRONGTYPE"),
             Self::Each(_) => classify(error).0 == Remedy::GiveUp,
         }
     }

@@ -1,4 +1,5 @@
-//! How much stands where in the queues: cheap enough to be asked every few seconds, whatever they hold.
+//! How many jobs of the queues are in which state: cheap enough to query every few seconds, whatever the queues
+//! contain.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,34 +15,34 @@ use crate::job::JobId;
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
-/// How many jobs of a queue stand where.
+/// How many jobs of a queue are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Depth {
     /// Jobs that could be claimed now.
     pub queued: u64,
-    /// Jobs that wait for their time or their next attempt.
+    /// Jobs that wait for their due time or their next attempt.
     pub delayed: u64,
-    /// Jobs in flight.
+    /// Jobs that are running.
     pub running: u64,
-    /// Dead letters.
+    /// Failed jobs (dead letters).
     pub failed: u64,
     /// Age of the oldest job that could be claimed now.
     pub oldest_age: Option<Duration>,
 }
 
 impl Depth {
-    /// How many replies [`Depth::ask`] leads to.
+    /// Number of replies to [`Depth::ask`].
     pub(crate) const REPLIES: usize = 2 * Lane::ALL.len() + 5;
 
-    /// Asks for one queue of a partition.
-    pub(crate) fn ask(ask: &mut Pipeline, keys: &Keys, name: &QueueName) {
-        Lane::ALL.iter().for_each(|lane| ask_lane(ask, keys, name, lane));
-        ask.cmd("SCARD").arg(keys.ghosts(name)).cmd("ZCARD").arg(keys.delayed(name));
-        ask.cmd("ZCARD").arg(keys.running(name)).cmd("ZCARD").arg(keys.failed(name));
-        ask.cmd("SMEMBERS").arg(keys.parked(name));
+    /// Adds the commands for one queue of a partition.
+    pub(crate) fn ask(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName) {
+        Lane::ALL.iter().for_each(|lane| ask_lane(pipeline, keys, name, lane));
+        pipeline.cmd("SCARD").arg(keys.ghosts(name)).cmd("ZCARD").arg(keys.delayed(name));
+        pipeline.cmd("ZCARD").arg(keys.running(name)).cmd("ZCARD").arg(keys.failed(name));
+        pipeline.cmd("SMEMBERS").arg(keys.parked(name));
     }
 
-    /// Reads what came back, and what was asked about the lanes of parked jobs.
+    /// Parses these replies, and those about the lanes of parked jobs.
     fn read(replies: &[Value], parked: &[Value], now_ms: u64) -> Result<Self, Error> {
         let (lanes, sets) = replies.split_at(2 * Lane::ALL.len());
         let mut depth = Self {
@@ -56,7 +57,7 @@ impl Depth {
         Ok(depth)
     }
 
-    /// Adds the replies to [`ask_lane`].
+    /// Adds the replies of [`ask_lane`].
     fn add_lane(&mut self, lane: &[Value], now_ms: u64) -> Result<(), Error> {
         self.queued += reply::unsigned(&lane[0])?;
         if let Ok(id) = reply::parsed::<JobId>(lane[1].clone()) {
@@ -75,30 +76,30 @@ impl Depth {
     }
 }
 
-/// The tasks whose jobs are parked, which is the last reply to [`Depth::ask`].
+/// The tasks whose jobs are parked: the last reply to [`Depth::ask`].
 fn parked(replies: &[Value]) -> Result<Vec<TaskName>, Error> {
     reply::array(replies[Depth::REPLIES - 1].clone())?.into_iter().map(reply::parsed).collect()
 }
 
-fn ask_lane(ask: &mut Pipeline, keys: &Keys, name: &QueueName, lane: &Lane) {
-    ask.cmd("LLEN").arg(keys.ready(name, lane));
-    ask.cmd("LINDEX").arg(keys.ready(name, lane)).arg(-1);
+fn ask_lane(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName, lane: &Lane) {
+    pipeline.cmd("LLEN").arg(keys.ready(name, lane));
+    pipeline.cmd("LINDEX").arg(keys.ready(name, lane)).arg(-1);
 }
 
-/// So many queues are asked about in one round trip.
+/// Number of queues per round trip.
 pub(crate) const QUEUES_A_TRIP: usize = 100;
 
 impl Broker {
-    /// Depths of up to `most` queues that were used in the last hour or hold anything, by name.
+    /// Returns the depths of up to `most` queues that were used in the last hour or contain anything, by name.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn depths(&self, most: usize) -> Result<BTreeMap<QueueName, Depth>, Error> {
         let mut depths: BTreeMap<QueueName, Depth> = BTreeMap::new();
         for partition in self.partitions() {
             let keys = self.settings.keys(partition);
             let mut index = redis::pipe();
-            // The most recently used: those are of interest.
+            // The most recently used queues are the relevant ones.
             index.cmd("ZRANGE").arg(keys.queues()).arg(0).arg(most - 1).arg("REV").cmd("TIME");
             let bytes = most as u64 * NAME_BYTES;
             let replies = self.pages.read(&index, bytes, MinRate::ForCaller).await?;
@@ -107,9 +108,9 @@ impl Broker {
             let names = reply::array(names)?.into_iter().map(reply::parsed);
             let names: Vec<QueueName> = names.collect::<Result<_, _>>()?;
             for names in names.chunks(QUEUES_A_TRIP) {
-                let mut ask = redis::pipe();
-                names.iter().for_each(|name| Depth::ask(&mut ask, &keys, name));
-                let replies = self.pooled(&ask).await?;
+                let mut pipeline = redis::pipe();
+                names.iter().for_each(|name| Depth::ask(&mut pipeline, &keys, name));
+                let replies = self.pooled(&pipeline).await?;
                 for (name, replies) in names.iter().zip(replies.chunks_exact(Depth::REPLIES)) {
                     let part = self.depth(&keys, name, replies, now).await?;
                     depths.entry(name.clone()).or_default().add(&part);
@@ -119,7 +120,7 @@ impl Broker {
         Ok(depths)
     }
 
-    /// Reads the replies to [`Depth::ask`]. Of a queue with parked jobs, and few have any, those are counted in another round trip.
+    /// Parses the replies to [`Depth::ask`]. Parked jobs, which few queues have, are counted in another round trip.
     pub(crate) async fn depth(
         &self,
         keys: &Keys,
@@ -127,11 +128,11 @@ impl Broker {
         replies: &[Value],
         now_ms: u64,
     ) -> Result<Depth, Error> {
-        let mut ask = redis::pipe();
+        let mut pipeline = redis::pipe();
         for task in parked(replies)? {
-            ask_lane(&mut ask, keys, name, &Lane::Parked(task));
+            ask_lane(&mut pipeline, keys, name, &Lane::Parked(task));
         }
-        let parked = if ask.is_empty() { Vec::new() } else { self.pooled(&ask).await? };
+        let parked = if pipeline.is_empty() { Vec::new() } else { self.pooled(&pipeline).await? };
         Depth::read(replies, &parked, now_ms)
     }
 }

@@ -1,9 +1,10 @@
-//! How safe a submission is before it is answered, and how Redis is made to prove it.
+//! How durable a submission is before it is answered, and how Redis proves it.
 //!
-//! `memory` is Redis' word. `fsync` and `replica` guard against different losses (power, and a whole machine), so neither
-//! is more than the other: what a deployment and a request ask for adds up, and nobody gets less than either said.
+//! `memory` means that Redis accepted it. `fsync` and `replica` protect against different losses (of power, and of a
+//! whole machine), so neither includes the other: the levels of a deployment and of a request are combined, and a
+//! submission gets at least both.
 //!
-//! Never believes a setting it read earlier: what proves a batch is asked in the same round trip, after the batch.
+//! Never relies on a setting that was read earlier: the proof of a batch is requested in the same round trip, after it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,11 +18,11 @@ use super::opening::{field, version};
 use super::reply;
 use crate::config::whole_number;
 
-/// How safe a submission is before it is answered.
+/// How durable a submission is before it is answered.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct DurabilityConfig {
-    /// What a submission is safe from before it is answered; a request may ask for more, never for less. `memory`: Redis
-    /// accepted it. `fsync`: it is on the disk of Redis. `replica`: a replica has it. `fsync,replica`: both.
+    /// Minimum durability of a submission before it is answered; a request may ask for more, never for less. `memory`:
+    /// Redis accepted it. `fsync`: it is on the disk of Redis. `replica`: a replica has it. `fsync,replica`: both.
     #[arg(long, env = "CRUNCH_DURABILITY", value_name = "LEVEL", default_value = "memory")]
     pub durability: Durability,
 
@@ -51,19 +52,19 @@ impl Durability {
     /// Replicas have it.
     pub const REPLICA: Self = Self { fsync: false, replica: true };
 
-    /// How many there are.
+    /// Number of levels.
     pub(crate) const COUNT: usize = 4;
-    /// Each, in the order of its number.
+    /// All levels, in the order of their numbers.
     pub(crate) const ALL: [Self; Self::COUNT] =
         [Self::MEMORY, Self::FSYNC, Self::REPLICA, Self::FSYNC.and(Self::REPLICA)];
 
-    /// What both ask for.
+    /// Returns the combination of both levels.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self { fsync: self.fsync || other.fsync, replica: self.replica || other.replica }
     }
 
-    /// Whether Redis' word is enough.
+    /// Whether acceptance by Redis is enough.
     #[must_use]
     pub const fn is_memory(self) -> bool {
         !self.fsync && !self.replica
@@ -106,29 +107,30 @@ impl fmt::Display for Durability {
 /// How this Redis proves that something is on its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fsync {
-    /// It is asked to wait for the disk: 7.2 and later.
-    Waits,
-    /// It answers nothing before its disk has it: earlier ones, as long as they are set up so.
+    /// `WAITAOF` waits for the disk: 7.2 and later.
+    WaitAof,
+    /// Each write is on the disk before it is answered: earlier versions, while they are configured so.
     Always,
 }
 
-/// What follows a batch in the same round trip, and is read as a yes or a no.
+/// The commands after a batch in the same round trip whose replies prove its durability.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Proof {
     fsync: Option<Fsync>,
-    /// 0: none is asked for.
+    /// 0: no replica is required.
     replicas: u16,
 }
 
-/// What a Redis before 7.2 must be set to: each write is on disk before it is answered, also while the log is rewritten.
+/// Required settings of a Redis before 7.2: each write is on disk before it is answered, also during rewrites of the
+/// AOF.
 const ALWAYS: [(&str, &str); 3] =
     [("appendonly", "yes"), ("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")];
 
 impl Proof {
-    /// Finds out how this Redis can prove it.
+    /// Determines how this Redis can prove it.
     ///
     /// # Errors
-    /// [`Error::Refused`] if it cannot as it is set up.
+    /// [`Error::Refused`] if it cannot with its configuration.
     pub(crate) async fn of(link: &Link, wanted: DurabilityConfig) -> Result<Self, Error> {
         let DurabilityConfig { durability, replicas } = wanted;
         let fsync = if durability.fsync { Some(fsync(link).await?) } else { None };
@@ -136,25 +138,25 @@ impl Proof {
     }
 
     /// Writes the commands. They must be the last of their pipeline, on a connection that nothing else uses: waiting
-    /// stops all that comes behind it.
+    /// blocks all commands after it.
     ///
     /// `mark` is a key to write to. Redis waits for the last write *of this connection*, and a batch that repeats an
-    /// earlier one writes nothing: without the mark, Redis would at once say yes to what another connection wrote and
+    /// earlier one writes nothing: without the mark, Redis would immediately confirm what another connection wrote and
     /// no disk or replica has yet.
     pub(crate) fn write(self, pipeline: &mut Pipeline, mark: &str, time_limit_ms: u64) {
         if self.fsync.is_none() && self.replicas == 0 {
             return;
         }
         pipeline.cmd("SET").arg(mark).arg("");
-        // One after the other. Zero would mean for ever.
-        let both = self.fsync == Some(Fsync::Waits) && self.replicas > 0;
+        // The waits run one after the other. Zero would mean no limit.
+        let both = self.fsync == Some(Fsync::WaitAof) && self.replicas > 0;
         let time_limit_ms = (time_limit_ms / if both { 2 } else { 1 }).max(1);
         match self.fsync {
-            Some(Fsync::Waits) => {
+            Some(Fsync::WaitAof) => {
                 pipeline.cmd("WAITAOF").arg(1).arg(0).arg(time_limit_ms);
             }
             Some(Fsync::Always) => {
-                pipeline.add_command(ask_settings());
+                pipeline.add_command(get_settings());
             }
             None => {}
         }
@@ -163,41 +165,45 @@ impl Proof {
         }
     }
 
-    /// Reads the answers.
+    /// Reads the replies.
     ///
     /// # Errors
-    /// [`Error::NotDurable`] if it is not proven, for whatever reason: the jobs themselves were taken.
+    /// [`Error::NotDurable`] if it is not proven, for whatever reason: the jobs themselves were accepted.
     pub(crate) fn read(
         self,
-        answers: impl Iterator<Item = Result<Value, Error>>,
+        replies: impl Iterator<Item = Result<Value, Error>>,
     ) -> Result<(), Error> {
         if self.fsync.is_none() && self.replicas == 0 {
             return Ok(());
         }
-        self.judge(answers).map_err(|error| match error {
+        self.check(replies).map_err(|error| match error {
             Error::NotDurable { .. } => error,
             other => in_doubt(other.to_string()),
         })
     }
 
-    fn judge(self, mut answers: impl Iterator<Item = Result<Value, Error>>) -> Result<(), Error> {
-        let mut next = || answers.next().unwrap_or_else(|| Err(Error::unreadable("no proof")));
+    fn check(self, mut replies: impl Iterator<Item = Result<Value, Error>>) -> Result<(), Error> {
+        let mut next = || {
+            replies
+                .next()
+                .unwrap_or_else(|| Err(Error::unreadable("no reply to the durability check")))
+        };
         let _marked = next()?;
         match self.fsync {
-            Some(Fsync::Waits) => {
-                let [here, _replicas] = reply::fields(next()?)?;
-                if reply::unsigned(&here)? == 0 {
-                    return Err(in_doubt("the disk of redis does not have it yet"));
+            Some(Fsync::WaitAof) => {
+                let [local, _replicas] = reply::fields(next()?)?;
+                if reply::unsigned(&local)? == 0 {
+                    return Err(in_doubt("it is not on the disk of Redis yet"));
                 }
             }
             Some(Fsync::Always) => check_settings(next()?).map_err(in_doubt)?,
             None => {}
         }
         if self.replicas > 0 {
-            let have = reply::unsigned(&next()?)?;
-            if have < u64::from(self.replicas) {
+            let confirmed = reply::unsigned(&next()?)?;
+            if confirmed < u64::from(self.replicas) {
                 let wanted = self.replicas;
-                return Err(in_doubt(format!("{have} of {wanted} replicas have it")));
+                return Err(in_doubt(format!("{confirmed} of {wanted} replicas have it")));
             }
         }
         Ok(())
@@ -208,40 +214,40 @@ fn in_doubt(reason: impl Into<String>) -> Error {
     Error::NotDurable { reason: reason.into(), taken: true }
 }
 
-/// How this Redis proves that something is on its disk.
+/// Determines how this Redis proves that something is on its disk.
 async fn fsync(link: &Link) -> Result<Fsync, Error> {
-    let refused = |what: String| Error::Refused {
-        reason: format!("durability fsync cannot be given: {what}"),
+    let refused = |cause: String| Error::Refused {
+        reason: format!("durability fsync is not possible: {cause}"),
     };
     let info = link.read(redis::pipe().cmd("INFO")).await?.pop().unwrap_or(Value::Nil);
     let info: InfoDict =
-        redis::from_redis_value(info).map_err(|_| Error::unreadable("INFO is no list"))?;
+        redis::from_redis_value(info).map_err(|_| Error::unreadable("INFO is not a list"))?;
     if version(&info) < (7, 2) {
         let mut pipeline = redis::pipe();
-        pipeline.add_command(ask_settings());
+        pipeline.add_command(get_settings());
         let settings = link.read(&pipeline).await.map_err(|error| match error {
             Error::Refused { reason } => refused(reason),
             other => other,
         });
         let settings = settings?.pop().unwrap_or(Value::Nil);
-        let newer = ", or use Redis 7.2 or later, which can be asked to wait for its disk";
+        let newer = ", or use Redis 7.2 or later, which supports WAITAOF";
         return check_settings(settings)
             .map(|()| Fsync::Always)
-            .map_err(|what| refused(what + newer));
+            .map_err(|cause| refused(cause + newer));
     }
     match field::<u8>(&info, "aof_enabled") {
         0 => Err(refused("appendonly is no; set it to yes".to_owned())),
-        _ => Ok(Fsync::Waits),
+        _ => Ok(Fsync::WaitAof),
     }
 }
 
-fn ask_settings() -> Cmd {
+fn get_settings() -> Cmd {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg(ALWAYS.map(|(name, _)| name).as_slice());
     command
 }
 
-/// Says what is set otherwise than each write on disk before its answer.
+/// Returns the first setting that does not ensure that each write is on disk before its reply.
 fn check_settings(settings: Value) -> Result<(), String> {
     let settings: Vec<(String, String)> =
         redis::from_redis_value(settings).map_err(|_| "its settings cannot be read".to_owned())?;
@@ -288,8 +294,8 @@ mod tests {
             ("appendfsync", "everysec"),
             ("no-appendfsync-on-rewrite", "yes"),
         ] {
-            let told = check_settings(settings(name, value)).unwrap_err();
-            assert!(told.contains(&format!("{name} is {value}; set it to")), "{told}");
+            let message = check_settings(settings(name, value)).unwrap_err();
+            assert!(message.contains(&format!("{name} is {value}; set it to")), "{message}");
         }
         assert_eq!(
             check_settings(Value::Array(Vec::new())),

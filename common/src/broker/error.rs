@@ -1,6 +1,6 @@
-//! What can go wrong between us and Redis, and what each of Redis' errors means for the caller.
+//! Errors of calls to Redis, and what each of Redis' errors means for the caller.
 //!
-//! The one place that looks at the text of an error: Redis gives no code for an unknown function.
+//! The only place that parses the text of an error: Redis has no code for an unknown function.
 
 use std::sync::Arc;
 
@@ -9,73 +9,73 @@ use redis::{ErrorKind, RedisError};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
-/// Why the broker could not do what it was asked.
+/// Why an operation of the broker failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Redis cannot be reached, did not answer in time, or is not able to serve right now. Whether the call took effect
-    /// is unknown; every verb may be repeated.
+    /// Redis cannot be reached, did not answer in time, or cannot serve now. Whether the call took effect is unknown;
+    /// every operation may be repeated.
     #[error("redis is unavailable: {reason}")]
     Unavailable {
-        /// What was seen.
+        /// The cause.
         reason: String,
     },
-    /// Redis answered that it does not run the call now: it is loading its file, its disk is full, replicas are missing, or
-    /// the functions are not there. Nothing was written; it may run the same call later.
+    /// Redis replied that it does not run the call now: it is loading its data, its disk is full, replicas are missing,
+    /// or the functions are missing. Nothing was written; it may run the same call later.
     #[error("redis rejects the call: {reason}")]
     Rejected {
-        /// What it answered, or what to do about it.
+        /// Its reply, or what to do about it.
         reason: String,
     },
     /// Redis has no memory left for new jobs. Nothing was written.
     #[error("redis has no memory left for new jobs")]
     Full,
-    /// As many jobs wait in this queue as may. Nothing was written.
+    /// The queue has reached its limit of waiting jobs. Nothing was written.
     #[error("queue {queue} is full")]
     QueueFull {
-        /// Where it would have waited.
+        /// The queue of the submission.
         queue: QueueName,
     },
-    /// This queue is not known, and as many as may are. Nothing was written.
-    #[error("queue {queue} is new, and no more queues may be known")]
+    /// The queue is new, and the limit of queues is reached. Nothing was written.
+    #[error("queue {queue} is new, and the limit of queues is reached")]
     TooManyQueues {
-        /// Where it would have waited.
+        /// The queue of the submission.
         queue: QueueName,
     },
-    /// Too much waits for Redis already. Nothing was taken.
-    #[error("too many submissions wait for redis")]
+    /// Too many submissions already wait for Redis. Nothing was accepted.
+    #[error("too many submissions wait for Redis")]
     Busy,
-    /// A submission is not known to be as durable as was asked for.
+    /// A submission is not known to be as durable as requested.
     #[error("not durable: {reason}")]
     NotDurable {
         /// What is missing.
         reason: String,
-        /// Whether Redis may have taken the job all the same: then it will run, unless Redis loses it. To submit it again
-        /// with its id or its key asks for its durability again.
+        /// Whether Redis may have accepted the job nevertheless: then it will run, unless Redis loses it. Submitting it
+        /// again with its id or its key checks its durability again.
         taken: bool,
     },
-    /// As many tasks are declared as may be, and these are new: nobody can submit to them.
+    /// The limit of declared tasks is reached, and these are new: no jobs can be submitted for them.
     #[error(
-        "as many tasks are declared as may be, so these are not: {}; tasks that no worker has declared for 30 days are forgotten",
+        "the limit of declared tasks is reached, so these were rejected: {}; tasks that no worker has declared for 30 days are removed",
         names(tasks)
     )]
     TooManyTasks {
-        /// The tasks that were not taken.
+        /// The tasks that were rejected.
         tasks: Vec<TaskName>,
     },
-    /// Redis answered, and will not serve us as it is set up. A person must act.
+    /// Redis replied, and cannot be used with its configuration. An operator must act.
     #[error("this redis cannot be used: {reason}")]
     Refused {
         /// What to change.
         reason: String,
     },
-    /// A later exchange of this worker was answered before: two processes use one worker id.
+    /// A later exchange of this worker was already answered: two processes use one worker id.
     #[error("a later exchange of this worker was already answered")]
     StaleExchange,
-    /// Redis answered something this code does not understand.
-    #[error("redis gave an answer we cannot read: {reason}")]
+    /// Redis sent a reply that this version cannot parse.
+    #[error("cannot parse the reply of Redis: {reason}")]
     Unreadable {
-        /// What came.
+        /// What is wrong with the reply.
         reason: String,
     },
 }
@@ -91,13 +91,13 @@ fn names(tasks: &[TaskName]) -> String {
 /// What the owner of a connection does after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remedy {
-    /// Ask again after a pause, on the same connection.
+    /// Retry after a pause, on the same connection.
     Wait,
-    /// Drop the connection and make a new one.
+    /// Drop the connection and open a new one.
     Reconnect,
-    /// Load the function library, then ask again.
+    /// Load the function library, then retry.
     Reload,
-    /// Asking again would not help.
+    /// A retry would not help.
     GiveUp,
 }
 
@@ -110,8 +110,8 @@ impl Error {
         Self::Unavailable { reason: "no answer in time".to_owned() }
     }
 
-    /// The same after an earlier try of the call of which nobody knows whether it took effect: then this answer, which is
-    /// about the last try only, does not settle it.
+    /// Returns the error of a call of which an earlier try may have taken effect: this error is about the last try only
+    /// and does not decide that.
     pub(crate) fn in_doubt(self) -> Self {
         match self {
             Self::Rejected { .. } | Self::Refused { .. } | Self::Full => {
@@ -121,7 +121,7 @@ impl Error {
         }
     }
 
-    /// Whether the same call may succeed later without anybody's hand.
+    /// Whether the same call may succeed later without intervention.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(
@@ -137,24 +137,25 @@ impl Error {
     }
 }
 
-/// What to say of a cluster: it would redirect us for ever.
+/// The reason for a cluster, which would redirect calls endlessly.
 const CLUSTER: &str = "it is a node of a Redis Cluster, which Crunch does not support yet: set CRUNCH_REDIS_URL to a Redis outside any cluster";
 
-/// The table of Redis' errors: which remedy, and what the caller gets.
+/// Maps an error of Redis to a remedy and the error that the caller gets.
 pub(crate) fn classify(error: &Arc<RedisError>) -> (Remedy, Error) {
     let unavailable = || Error::Unavailable { reason: error.to_string() };
     let rejected = || Error::Rejected { reason: error.to_string() };
     let refused = || Error::Refused { reason: error.to_string() };
     match error.code() {
-        // A full Redis refuses functions that may grow it.
+        // A Redis without free memory rejects functions that may use more.
         Some("OOM") => (Remedy::GiveUp, Error::Full),
-        // Still starting, a script running too long, a replica without its master: it often passes within one call.
+        // Still starting, a script that runs too long, a replica without its master: often resolved within one call.
         Some("LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN") => (Remedy::Wait, rejected()),
-        // Disk or replicas are missing, or a transaction was given up for such a reason: that lasts longer than one call.
+        // The disk or replicas are missing, or a transaction was aborted for such a reason: that takes longer than one
+        // call.
         Some("MISCONF" | "NOREPLICAS" | "EXECABORT") => (Remedy::GiveUp, rejected()),
-        // We talk to a replica: after a failover a new connection finds the master.
+        // This is a replica: after a failover a new connection reaches the master.
         Some("READONLY") => (Remedy::Reconnect, rejected()),
-        // It ended a blocking read.
+        // Redis ended a blocking read.
         Some("UNBLOCKED") => (Remedy::Reconnect, unavailable()),
         Some("MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT") => {
             (Remedy::Reconnect, Error::Refused { reason: CLUSTER.to_owned() })
@@ -167,7 +168,7 @@ pub(crate) fn classify(error: &Arc<RedisError>) -> (Remedy, Error) {
     }
 }
 
-/// Of these Redis says no more than `ERR`, or the client library hides their code.
+/// Maps errors for which Redis only sends `ERR`, or whose code the client library hides.
 fn by_text(error: &RedisError, text: &str) -> (Remedy, Error) {
     let refused = |reason: &str| Error::Refused { reason: reason.to_owned() };
     if text.contains("Function not found") {
@@ -175,14 +176,14 @@ fn by_text(error: &RedisError, text: &str) -> (Remedy, Error) {
     } else if text.contains("max number of clients") {
         (Remedy::Reconnect, Error::Rejected { reason: text.to_owned() })
     } else if let Some((_, rest)) = text.split_once("unknown command ") {
-        // What follows the name is the beginning of its arguments, which may be a payload.
+        // The name is followed by the beginning of its arguments, which may be a payload.
         let name = rest.split(',').next().unwrap_or_default();
         let reason = format!(
-            "it does not know the command {name}, which Crunch needs: rename-command must not take it away, nor a proxy"
+            "it does not know the command {name}, which Crunch needs: neither rename-command nor a proxy may disable it"
         );
         (Remedy::Reconnect, Error::Refused { reason })
     } else if text.contains("refused to switch database") {
-        (Remedy::Reconnect, refused("it has no such database as CRUNCH_REDIS_URL names"))
+        (Remedy::Reconnect, refused("it does not have the database of CRUNCH_REDIS_URL"))
     } else if error.kind() == ErrorKind::AuthenticationFailed {
         (Remedy::Reconnect, refused(text))
     } else if error.code().is_some() {
@@ -196,7 +197,7 @@ fn by_text(error: &RedisError, text: &str) -> (Remedy, Error) {
 mod tests {
     use super::*;
 
-    fn answered(line: &str) -> (Remedy, Error) {
+    fn classified(line: &str) -> (Remedy, Error) {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
         classify(&Arc::new(value.extract_error().unwrap_err()))
     }
@@ -217,13 +218,13 @@ mod tests {
             ("ERR Function not found", Reload),
         ];
         for (line, remedy) in rejections {
-            let (then, error) = answered(line);
+            let (then, error) = classified(line);
             assert!(matches!(error, Error::Rejected { .. }), "{line}: {error:?}");
             assert_eq!(then, remedy, "{line}");
             assert!(error.is_transient());
             assert!(matches!(error.in_doubt(), Error::Unavailable { .. }));
         }
-        assert!(matches!(answered("OOM command not allowed"), (GiveUp, Error::Full)));
+        assert!(matches!(classified("OOM command not allowed"), (GiveUp, Error::Full)));
     }
 
     #[test]
@@ -240,7 +241,7 @@ mod tests {
             ("ERR unknown command 'FUNCTION', with args beginning with: 'LOAD' 'x'", "'FUNCTION'"),
             ("ERR unknown command 'HSET', with args beginning with: 'secret' ", "'HSET'"),
         ] {
-            let (remedy, error) = answered(line);
+            let (remedy, error) = classified(line);
             assert_eq!(remedy, Remedy::Reconnect, "{line}");
             let Error::Refused { reason: given } = error else { panic!("{line}: {error:?}") };
             assert!(given.contains(reason) && !given.contains("secret"), "{given}");
@@ -250,7 +251,7 @@ mod tests {
     #[test]
     fn what_nobody_thought_of_is_a_mistake_of_ours() {
         assert!(matches!(
-            answered("ERR Error running function"),
+            classified("ERR Error running function"),
             (Remedy::GiveUp, Error::Unreadable { .. })
         ));
     }

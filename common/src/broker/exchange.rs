@@ -1,4 +1,4 @@
-//! A busy worker's one call a batch: settle what ended, promote what is due, claim what fits.
+//! The one call per batch of a busy worker: settle what ended, promote what is due, claim what fits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,59 +18,61 @@ use crate::queue::QueueName;
 use crate::task::TaskName;
 use crate::time::{Timestamp, whole_ms};
 
-/// A large payload may be on its way to us; but a connection that swallows replies must not hold a worker for half of an
-/// hour's lease.
+/// A large payload may be in transfer, but a connection that loses replies must not block a worker for half of a lease
+/// of an hour.
 const CLAIMS_TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// What a worker brings and wants, towards one partition.
+/// What a worker settles and requests in one partition.
 #[derive(Debug)]
 pub struct Exchange {
-    /// Who asks.
+    /// The worker that sends it.
     pub worker: WorkerId,
-    /// Number of this exchange, growing by one. The same number again is the same exchange: after a lost reply it
-    /// returns the same claims. One is in flight per worker, partition and [`Sequence`].
+    /// Number of this exchange, incremented by one. The same number again is the same exchange: after a lost reply it
+    /// returns the same claims. At most one is in flight per worker, partition and [`Sequence`].
     pub number: u64,
     /// How long a claim is held without a heartbeat.
     pub lease: Duration,
-    /// Tasks this worker can run now: jobs that wait for a worker with their task are handed out only for these.
+    /// Tasks this worker can run now: parked jobs are returned only for these.
     pub tasks: TaskNames,
-    /// Queues to claim from, in the order to look at them; at most [`Exchange::MAX_QUEUES`].
+    /// Queues to claim from, in the order in which to read them; at most [`Exchange::MAX_QUEUES`].
     pub queues: Vec<QueueName>,
     /// Attempts that ended; at most [`Exchange::MAX_SETTLEMENTS`].
     pub settlements: Vec<Settlement>,
-    /// How many jobs to claim at most; at most [`Exchange::MAX_CLAIMS`].
+    /// Maximum number of jobs to claim; at most [`Exchange::MAX_CLAIMS`].
     pub want: usize,
-    /// How many jobs this worker goes on running beside them.
+    /// How many other jobs this worker continues to run.
     pub busy: usize,
 }
 
 impl Exchange {
-    /// One call looks at no more queues than this; a worker with more rotates.
+    /// Maximum number of queues one call reads; a worker with more rotates.
     pub const MAX_QUEUES: usize = 32;
-    /// One call settles no more attempts than this: with as many claims it takes about a third of a millisecond of Redis' time.
+    /// Maximum number of attempts one call settles: with as many claims it takes about a third of a millisecond of
+    /// Redis' time.
     pub const MAX_SETTLEMENTS: usize = 20;
-    /// One call hands out no more jobs than this.
+    /// Maximum number of jobs one call returns.
     pub const MAX_CLAIMS: usize = 20;
-    /// Looking at so many queues takes as long as a job.
-    const QUEUES_A_JOB: usize = 4;
-    /// One call carries no more bytes of results than this; a single larger result passes alone.
+    /// Reading this many queues takes as long as claiming a job.
+    const QUEUES_PER_JOB: usize = 4;
+    /// Maximum number of bytes of results in one call; a single larger result is sent alone.
     pub const MAX_BYTES: usize = 128 * 1024;
 
-    /// Brings a settlement and claims nothing. The number 0 is the same exchange however often it is sent.
+    /// Creates an exchange that settles and claims nothing. With the number 0 it may be sent any number of times.
     #[must_use]
     pub fn only(worker: WorkerId, lease: Duration, settlements: Vec<Settlement>) -> Self {
         let (tasks, queues) = (TaskNames::default(), Vec::new());
         Self { worker, number: 0, lease, tasks, queues, settlements, want: 0, busy: 0 }
     }
 
-    /// How many jobs to want of a call that looks at so many queues, to take no longer than one that looks at a few.
+    /// How many jobs to request in a call that reads this many queues, so that it takes no longer than one that reads a
+    /// few.
     #[must_use]
     pub const fn claims_from(queues: usize) -> usize {
-        Self::MAX_CLAIMS.saturating_sub(queues / Self::QUEUES_A_JOB)
+        Self::MAX_CLAIMS.saturating_sub(queues / Self::QUEUES_PER_JOB)
     }
 }
 
-/// Names of tasks, as an exchange carries them.
+/// Names of tasks, encoded for an exchange.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskNames(Arc<str>);
 
@@ -81,16 +83,16 @@ impl<'a> FromIterator<&'a TaskName> for TaskNames {
     }
 }
 
-/// One of two sequences of exchanges, each with numbers of its own, so that Redis need not wait while a worker reads the answer
-/// of one. Attempts may be settled on either.
+/// One of two sequences of exchanges, each with its own numbers, so that Redis is not idle while a worker reads the
+/// reply of one. Attempts may be settled on either.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sequence {
-    /// The one of a worker that is idle, or has few slots.
+    /// The only one of a worker that is idle or has few slots.
     #[default]
     Primary,
-    /// Its secondary, while there is more to do than one carries.
+    /// The second one, while there is more to do than one can carry.
     Secondary,
-    /// Beside them, for a settlement that is large: it has no numbers, so several may be under way. See [`Exchange::only`].
+    /// For large settlements: it has no numbers, so several may be in flight. See [`Exchange::only`].
     Unnumbered,
 }
 
@@ -104,48 +106,47 @@ impl Sequence {
     }
 }
 
-/// What came back.
+/// The reply to an exchange.
 #[derive(Debug)]
 #[must_use = "claims that are dropped run only after their lease expired"]
 pub struct Exchanged {
-    /// What became of each settlement, in their order.
+    /// The outcome of each settlement, in their order.
     pub settled: Vec<Settled>,
     /// Jobs to run now.
     pub claims: Vec<Claim>,
-    /// Leases of jobs that this version cannot read, to be given back for one that can.
+    /// Leases of jobs that this version cannot read, to be released for a version that can.
     pub unreadable: Vec<Lease>,
-    /// How long until the next delayed job of these queues is due, if there is one.
+    /// Time until the next delayed job of these queues is due, if there is one.
     pub next_due: Option<Duration>,
-    /// Stopped by budget: ask again at once.
+    /// Stopped by its budget: send the next exchange immediately.
     pub more: bool,
-    /// This worker runs a job that must run alone, or was chosen for one that waits: it gets nothing until it runs
-    /// nothing else.
+    /// This worker runs a solitary job, or was chosen for one that waits: it gets no jobs until it runs nothing else.
     pub drain: bool,
 }
 
-/// What became of a settlement.
+/// The outcome of a settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     /// It took effect, now or when it was first sent.
     Done,
-    /// Another attempt holds the job, or the lease was taken back. The outcome is dropped.
+    /// Another attempt holds the job, or the lease was reclaimed. The outcome is discarded.
     Stale,
-    /// There is no such job any more.
+    /// The job no longer exists.
     Unknown,
 }
 
-/// A job to run, and the right to.
+/// A job to run, and the lease for it.
 #[derive(Debug)]
 pub struct Claim {
-    /// To be spent when the attempt ended.
+    /// To be settled when the attempt has ended.
     pub lease: Lease,
-    /// What to run.
+    /// The job.
     pub job: Box<ClaimedJob>,
-    /// Whether the payload is too large to come along: [`Broker::claimed_payload`] fetches it.
+    /// Whether the payload is too large to be included: [`Broker::claimed_payload`] fetches it.
     pub payload_is_to_come: bool,
 }
 
-/// What a handler needs to know of its job.
+/// The data of a job that its handler needs.
 #[derive(Debug, Clone)]
 pub struct ClaimedJob {
     /// Its id.
@@ -156,24 +157,24 @@ pub struct ClaimedJob {
     pub queue: QueueName,
     /// Its priority there.
     pub priority: Priority,
-    /// What to do.
+    /// Its task.
     pub task: TaskName,
-    /// Which charged attempt this is, from 1.
+    /// Number of this charged attempt, from 1.
     pub attempt: u32,
-    /// How to run it.
+    /// Its options.
     pub options: JobOptions,
     /// Its input.
     pub payload: Payload,
-    /// When Redis took it.
+    /// When Redis accepted it.
     pub created_at: Timestamp,
-    /// When it could run: it was taken, or its delay was over.
+    /// When it became ready: when it was accepted, or when its delay ended.
     pub due_at: Timestamp,
     /// When it was claimed, by Redis' clock.
     pub claimed_at: Timestamp,
 }
 
 impl ClaimedJob {
-    /// Names the lease it came with.
+    /// Returns the key of its lease.
     #[must_use]
     pub const fn lease_key(&self) -> LeaseKey {
         LeaseKey { id: self.id, epoch: self.epoch }
@@ -181,10 +182,10 @@ impl ClaimedJob {
 }
 
 impl Broker {
-    /// Settles, promotes and claims in one call, on the first strand.
+    /// Settles, promotes and claims in one call, on the primary sequence.
     ///
     /// # Errors
-    /// As [`Broker::exchange_on`].
+    /// See [`Broker::exchange_on`].
     pub async fn exchange(
         &self,
         partition: Partition,
@@ -196,27 +197,27 @@ impl Broker {
     /// Settles, promotes and claims in one call.
     ///
     /// # Errors
-    /// On [`Error::Unavailable`] the caller repeats the *same* exchange until it hears; [`Error::StaleExchange`] means
-    /// that this worker already heard the answer of a later one.
+    /// On [`Error::Unavailable`] the caller repeats the *same* exchange until it gets a reply; [`Error::StaleExchange`]
+    /// means that this worker already received the reply of a later one.
     pub async fn exchange_on(
         &self,
-        strand: Sequence,
+        sequence: Sequence,
         partition: Partition,
         exchange: &Exchange,
     ) -> Result<Exchanged, Error> {
-        let arguments = |command: &mut Cmd| write(command, strand, exchange);
+        let arguments = |command: &mut Cmd| write(command, sequence, exchange);
         let bytes = exchange.settlements.iter().map(Settlement::size).sum();
         let time_limit = (exchange.lease / 2).min(CLAIMS_TIME_LIMIT);
-        let call = Call::new(Function::Exchange, partition).once().patient(time_limit);
+        let call = Call::new(Function::Exchange, partition).once().with_min_time_limit(time_limit);
         let reply = self.link.call(call.carrying(bytes), arguments).await?;
         read(reply)
     }
 
-    /// Settles an attempt whose result is large, on a connection of its own, which nobody else waits for. `exchange` is one of
-    /// [`Exchange::only`], and `given_up` how often this method gave it up: each time it waits twice as long.
+    /// Settles an attempt with a large result, on its own connection, so that no other call waits for it. `exchange` is
+    /// from [`Exchange::only`], and `given_up` is how often this method gave it up: each time doubles the time limit.
     ///
     /// # Errors
-    /// As [`Broker::exchange_on`]: on [`Error::Unavailable`] the caller repeats it.
+    /// See [`Broker::exchange_on`]: on [`Error::Unavailable`] the caller repeats it.
     pub async fn settle_apart(
         &self,
         partition: Partition,
@@ -234,11 +235,11 @@ impl Broker {
         Ok(read(reply)?.settled)
     }
 
-    /// Fetches the payload of a claim that came without, on a connection of its own and for as long as bytes arrive. `None` if
-    /// the job is gone or the claim is not the newest any more: Redis is to be asked what became of it.
+    /// Fetches the payload of a claim that does not include it, on its own connection and for as long as bytes arrive.
+    /// `None` if the job was deleted or the claim is no longer the newest: the caller must check its state in Redis.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away, or the line is too slow; it may be tried again.
+    /// [`Error::Unavailable`] if Redis is unavailable, or the network is too slow; it may be retried.
     pub async fn claimed_payload(&self, lease: LeaseKey) -> Result<Option<Bytes>, Error> {
         let key = self.settings.keys(lease.id.partition()).job(lease.id);
         let size =
@@ -260,8 +261,8 @@ impl Broker {
 }
 
 /// Writes the arguments; `lua/exchange.lua` reads them in the same order.
-fn write(command: &mut Cmd, strand: Sequence, exchange: &Exchange) {
-    command.arg(exchange.worker.to_string()).arg(exchange.number).arg(strand.as_str());
+fn write(command: &mut Cmd, sequence: Sequence, exchange: &Exchange) {
+    command.arg(exchange.worker.to_string()).arg(exchange.number).arg(sequence.as_str());
     command
         .arg(whole_ms(exchange.lease))
         .arg(exchange.want.min(Exchange::MAX_CLAIMS))
@@ -298,7 +299,7 @@ fn write_outcome(command: &mut Cmd, outcome: &Outcome) {
     };
 }
 
-/// Reads the answer.
+/// Reads the reply.
 fn read(reply: Value) -> Result<Exchanged, Error> {
     let values = reply::array(reply)?;
     if let [code] = &values[..]
@@ -310,15 +311,15 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
     let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
     let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
     let left = reply::array(claims)?.into_iter();
-    let mut claims = Claims { left, now, told: None, options: LastOptions::default() };
+    let mut claims = Claims { left, now, header: None, options: LastOptions::default() };
     while let Some((lease, job)) = claims.next()? {
         match job {
             Ok((job, payload_is_to_come)) => {
                 readable.push(Claim { lease, job: Box::new(job), payload_is_to_come });
             }
-            // It must not take the others with it.
+            // It must not affect the other claims.
             Err(error) => {
-                tracing::error!(job.id = %lease.key().id, %error, "this version cannot read a job it was handed");
+                tracing::error!(job.id = %lease.key().id, %error, "cannot read a claimed job, releasing it for another version");
                 unreadable.push(lease);
             }
         }
@@ -338,31 +339,32 @@ fn read_settled(code: &Value) -> Result<Settled, Error> {
         1 | 2 => Ok(Settled::Done),
         -1 => Ok(Settled::Stale),
         -2 => Ok(Settled::Unknown),
-        code => Err(Error::unreadable(format!("settle answered {code}"))),
+        code => Err(Error::unreadable(format!("unexpected code {code} from settle"))),
     }
 }
 
-/// The claims of an answer, four elements each.
+/// The claims of a reply, four elements each.
 struct Claims {
     left: std::vec::IntoIter<Value>,
     now: Timestamp,
-    /// What was told last: of alike jobs it is told once.
-    told: Option<(Epoch, Result<About, Error>)>,
+    /// The last header: consecutive jobs with the same header send it once.
+    header: Option<(Epoch, Result<Header, Error>)>,
     options: LastOptions,
 }
 
 impl Claims {
-    /// The lease of the next claim, and its job as far as it can be read; with whether its payload is to come.
+    /// Returns the lease of the next claim and its job, if it can be read, with whether its payload must be fetched.
     #[expect(clippy::type_complexity, reason = "two outcomes, one within the other")]
     fn next(&mut self) -> Result<Option<(Lease, Result<(ClaimedJob, bool), Error>)>, Error> {
-        let Some(told) = self.left.next() else { return Ok(None) };
-        let mut next = || self.left.next().ok_or_else(|| Error::unreadable("a short claim"));
+        let Some(header) = self.left.next() else { return Ok(None) };
+        let mut next = || self.left.next().ok_or_else(|| Error::unreadable("incomplete claim"));
         let (id, spec, payload) = (reply::parsed(next()?)?, next()?, next()?);
-        let told = reply::text(told)?;
-        if !told.is_empty() {
-            self.told = Some((About::epoch(&told)?, About::read(&told)));
+        let header = reply::text(header)?;
+        if !header.is_empty() {
+            self.header = Some((Header::epoch(&header)?, Header::read(&header)));
         }
-        let (epoch, _) = self.told.as_ref().ok_or_else(|| Error::unreadable("no epoch"))?;
+        let (epoch, _) =
+            self.header.as_ref().ok_or_else(|| Error::unreadable("claim without epoch"))?;
         let lease = Lease::new(id, *epoch);
         let job = self.job(lease.key(), spec, payload);
         Ok(Some((lease, job)))
@@ -374,46 +376,46 @@ impl Claims {
         spec: Value,
         payload: Value,
     ) -> Result<(ClaimedJob, bool), Error> {
-        let told = self.told.as_ref().map(|(_, about)| about);
-        let about = told.expect("an epoch was told").as_ref().map_err(Error::clone)?;
+        let header = self.header.as_ref().map(|(_, header)| header);
+        let header = header.expect("a header was read").as_ref().map_err(Error::clone)?;
         let spec = Spec::read(&reply::text(spec)?, &mut self.options)?;
-        let is_to_come = payload == Value::Nil;
-        let payload = if is_to_come { Bytes::new() } else { reply::bytes(payload)? };
+        let is_omitted = payload == Value::Nil;
+        let payload = if is_omitted { Bytes::new() } else { reply::bytes(payload)? };
         let job = ClaimedJob {
             id: lease.id,
             epoch: lease.epoch,
-            queue: about.queue.clone(),
-            priority: about.priority,
+            queue: header.queue.clone(),
+            priority: header.priority,
             task: spec.task,
-            attempt: about.attempt,
+            attempt: header.attempt,
             payload: Payload { bytes: payload, content_type: spec.options.content_type.clone() },
             options: spec.options,
             created_at: spec.created_at,
-            due_at: about.run_at.unwrap_or(spec.created_at),
+            due_at: header.run_at.unwrap_or(spec.created_at),
             claimed_at: self.now,
         };
-        Ok((job, is_to_come))
+        Ok((job, is_omitted))
     }
 }
 
-/// What is told of a claim beside its id, spec and payload, in five words of which the second is its epoch.
-struct About {
+/// The data of a claim beside its id, spec and payload: five fields, of which the second is its epoch.
+struct Header {
     queue: QueueName,
     attempt: u32,
     priority: Priority,
     run_at: Option<Timestamp>,
 }
 
-impl About {
-    /// Whatever else it says, with the epoch the job can be given back.
+impl Header {
+    /// Reads only the epoch: that is enough to release the job if the rest is unreadable.
     fn epoch(text: &str) -> Result<Epoch, Error> {
         reply::parse(text.split(' ').nth(1).unwrap_or_default()).map(Epoch::new)
     }
 
     fn read(text: &str) -> Result<Self, Error> {
-        let words: Vec<_> = text.split(' ').collect();
-        let Ok([queue, _epoch, attempt, priority, run_at]) = <[&str; 5]>::try_from(words) else {
-            return Err(Error::unreadable(format!("{text:?} does not tell of a claim")));
+        let fields: Vec<_> = text.split(' ').collect();
+        let Ok([queue, _epoch, attempt, priority, run_at]) = <[&str; 5]>::try_from(fields) else {
+            return Err(Error::unreadable(format!("{text:?} is not the header of a claim")));
         };
         Ok(Self {
             queue: reply::parse(queue)?,

@@ -1,4 +1,4 @@
-//! The people's view of workers. Never changes anything.
+//! The operators' view of workers. Read-only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -17,18 +17,18 @@ use crate::queue::QueueName;
 use crate::task::TaskName;
 use crate::time::Timestamp;
 
-/// A worker as an operator sees it.
+/// A worker as shown to operators.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WorkerSummary {
     /// Its id.
     pub id: WorkerId,
-    /// Who it is.
+    /// Its description.
     pub info: WorkerInfo,
     /// Slots that run a job.
     pub busy: u64,
-    /// Its last beat.
+    /// Time of its last heartbeat.
     pub seen_at: Timestamp,
-    /// What it ran at its last beat.
+    /// The jobs it ran at its last heartbeat.
     pub running: Vec<RunningJob>,
 }
 
@@ -37,9 +37,9 @@ pub struct WorkerSummary {
 pub struct RunningJob {
     /// The job.
     pub id: JobId,
-    /// What it does.
+    /// Its task.
     pub task: TaskName,
-    /// Where it waited.
+    /// Its queue.
     pub queue: QueueName,
     /// When this attempt started.
     pub started_at: Option<Timestamp>,
@@ -50,30 +50,31 @@ pub struct RunningJob {
 pub struct WorkerPage {
     /// The workers.
     pub items: Vec<WorkerSummary>,
-    /// The next page is behind this one; `None` at the end.
+    /// The next page starts after this one; `None` at the end.
     pub next: Option<WorkerId>,
 }
 
-/// Whoever counts workers counts no more of them: each is some kilobytes to read. Those that beat last come first.
+/// Maximum number of workers that are counted: each is some kilobytes to read. Those with the newest heartbeats come
+/// first.
 const FLEET_MOST: usize = 5000;
-/// Beyond so many workers the list is cut: their ids alone are read for each page, 4 MB of them.
+/// Maximum number of workers in the list: the ids of all are read for each page, 4 MB of them.
 const WORKERS_MOST: usize = 100_000;
 /// Workers read in one round trip: each may have a description of some kilobytes.
-const WORKERS_A_TRIP: usize = 100;
+const WORKERS_PER_ROUND_TRIP: usize = 100;
 /// Running jobs read in one round trip: about a millisecond of Redis' time.
-const JOBS_A_TRIP: usize = 500;
-/// What an id, a worker with what it runs, and a running job take, as far as time for their way is concerned: rather too much.
-/// Silence ends a read sooner.
+const JOBS_PER_ROUND_TRIP: usize = 500;
+/// Estimated sizes of an id, a worker with the jobs it runs, and a running job, for time limits of transfers: rather
+/// too large. Silence ends a read sooner.
 const ID_BYTES: u64 = 64;
 const WORKER_BYTES: u64 = 64 * 1024;
 const JOB_BYTES: u64 = 40 * 1024;
 
 impl Broker {
-    /// A page of the workers that beat in the last 30 s, and what they run, by id: those behind `after`. Beside them only ids are
-    /// read.
+    /// Returns a page of the workers with a heartbeat in the last 30 s, and the jobs they run, by id: those after
+    /// `after`. Of other workers only the ids are read.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn workers(
         &self,
         after: Option<WorkerId>,
@@ -97,10 +98,11 @@ impl Broker {
         Ok(WorkerPage { items: workers.into_values().collect(), next })
     }
 
-    /// Workers that beat in the last 30 s, without what they run, by id: up to 5000, those that beat last.
+    /// Returns the workers with a heartbeat in the last 30 s, without the jobs they run, by id: up to 5000, those with
+    /// the newest heartbeats.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn fleet(&self) -> Result<Vec<WorkerSummary>, Error> {
         let mut workers = BTreeMap::new();
         for partition in self.partitions() {
@@ -111,17 +113,17 @@ impl Broker {
         Ok(workers.into_values().collect())
     }
 
-    /// The ids of up to `most` workers, those that beat last.
+    /// Returns the ids of up to `most` workers, those with the newest heartbeats.
     async fn worker_ids(&self, keys: &Keys, most: usize) -> Result<Vec<WorkerId>, Error> {
-        let mut ask = redis::pipe();
-        ask.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(most - 1).arg("REV");
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(most - 1).arg("REV");
         let bytes = most as u64 * ID_BYTES;
-        let ids = self.pages.read(&ask, bytes, MinRate::ForCaller).await?.swap_remove(0);
+        let ids = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?.swap_remove(0);
         let ids = reply::array(ids)?;
         ids.into_iter().map(reply::parsed).collect()
     }
 
-    /// Adds what one partition knows of workers.
+    /// Adds the data of one partition about workers.
     async fn read_workers(
         &self,
         keys: &Keys,
@@ -129,16 +131,16 @@ impl Broker {
         with_jobs: bool,
         workers: &mut BTreeMap<WorkerId, WorkerSummary>,
     ) -> Result<(), Error> {
-        for ids in ids.chunks(WORKERS_A_TRIP) {
+        for ids in ids.chunks(WORKERS_PER_ROUND_TRIP) {
             for (worker, running) in self.workers_in(keys, ids, with_jobs).await? {
-                let known = workers.entry(worker.id).or_insert(worker);
-                known.running.extend(self.running_jobs(keys, &running).await?);
+                let entry = workers.entry(worker.id).or_insert(worker);
+                entry.running.extend(self.running_jobs(keys, &running).await?);
             }
         }
         Ok(())
     }
 
-    /// Some workers as one partition knows them, and which of its jobs they run.
+    /// Returns the data of one partition about some workers, and which of its jobs they run.
     async fn workers_in(
         &self,
         keys: &Keys,
@@ -150,25 +152,25 @@ impl Broker {
         } else {
             &["info", "busy", "seen"]
         };
-        let mut ask = redis::pipe();
+        let mut pipeline = redis::pipe();
         for &id in ids {
-            ask.cmd("HMGET").arg(keys.worker(id)).arg(fields);
+            pipeline.cmd("HMGET").arg(keys.worker(id)).arg(fields);
         }
         let bytes = ids.len() as u64 * WORKER_BYTES;
-        let replies = self.pages.read(&ask, bytes, MinRate::ForCaller).await?;
+        let replies = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?;
         let replies = ids.iter().zip(replies);
         replies.filter_map(|(&id, reply)| read_worker(id, reply).transpose()).collect()
     }
 
     async fn running_jobs(&self, keys: &Keys, ids: &[JobId]) -> Result<Vec<RunningJob>, Error> {
         let mut jobs = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(JOBS_A_TRIP) {
-            let mut ask = redis::pipe();
+        for ids in ids.chunks(JOBS_PER_ROUND_TRIP) {
+            let mut pipeline = redis::pipe();
             for &id in ids {
-                ask.cmd("HMGET").arg(keys.job(id)).arg(&["state", "spec"]);
+                pipeline.cmd("HMGET").arg(keys.job(id)).arg(&["state", "spec"]);
             }
             let bytes = ids.len() as u64 * JOB_BYTES;
-            let replies = self.pages.read(&ask, bytes, MinRate::ForCaller).await?;
+            let replies = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?;
             for (&id, reply) in ids.iter().zip(replies) {
                 jobs.extend(read_running(id, reply)?);
             }
@@ -177,7 +179,7 @@ impl Broker {
     }
 }
 
-/// `None` if the job is not there any more.
+/// `None` if the job no longer exists.
 fn read_running(id: JobId, reply: Value) -> Result<Option<RunningJob>, Error> {
     let [state, spec] = reply::fields(reply)?;
     if state == Value::Nil || spec == Value::Nil {
@@ -191,7 +193,7 @@ fn read_running(id: JobId, reply: Value) -> Result<Option<RunningJob>, Error> {
 fn read_worker(id: WorkerId, value: Value) -> Result<Option<(WorkerSummary, Vec<JobId>)>, Error> {
     let mut values = reply::array(value)?.into_iter();
     let (Some(info), Some(busy), Some(seen)) = (values.next(), values.next(), values.next()) else {
-        return Err(Error::unreadable("a worker with too few fields"));
+        return Err(Error::unreadable("worker record with too few fields"));
     };
     if info == Value::Nil {
         return Ok(None);

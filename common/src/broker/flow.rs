@@ -1,4 +1,4 @@
-//! A stream to Redis that counts the bytes that arrive, so that a call that is slow can be told from one that hangs.
+//! A stream to Redis that counts the bytes that arrive, to distinguish a slow call from one that hangs.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 
-/// Silence is measured in so many parts: noticed late by one of them, it still ends a call within 2 s.
+/// Silence is measured in this many steps: detected one step late, it still ends a call within 2 s.
 const TICKS: u32 = 12;
 
 /// How many bytes have arrived over the connections of one link.
@@ -24,7 +24,7 @@ impl Flow {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Waits for a call for as long as bytes arrive, but not beyond the deadline; `None` if they stopped for as long as
+    /// Waits for a call for as long as bytes arrive, at most until the deadline; `None` if no bytes arrived for
     /// `silence`.
     pub(crate) async fn during<T>(
         &self,
@@ -35,14 +35,14 @@ impl Flow {
         let mut call = pin!(call);
         let (mut received, mut silent_since) = (self.received(), Instant::now());
         loop {
-            let look = (Instant::now() + silence / TICKS).min(deadline);
-            if let Ok(output) = timeout_at(look, &mut call).await {
+            let check_at = (Instant::now() + silence / TICKS).min(deadline);
+            if let Ok(output) = timeout_at(check_at, &mut call).await {
                 return Some(output);
             }
             let now = Instant::now();
-            let so_far = self.received();
-            if so_far != received {
-                (received, silent_since) = (so_far, now);
+            let total = self.received();
+            if total != received {
+                (received, silent_since) = (total, now);
             }
             if now >= deadline || now >= silent_since + silence {
                 return None;
@@ -50,7 +50,7 @@ impl Flow {
         }
     }
 
-    /// A flow for this address, if its bytes can be counted here: those of TLS cannot.
+    /// Creates a flow for this address, if its bytes can be counted here: those of TLS cannot.
     pub(crate) fn over(info: &ConnectionInfo) -> Option<Self> {
         match info.addr() {
             ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => Some(Self::default()),

@@ -1,16 +1,17 @@
-//! The Redis function library: one Lua file a verb, assembled into one text, loaded under a name of its own hash.
+//! The Redis function library: one Lua file per operation, assembled into one text and loaded under a name with its
+//! hash.
 //!
-//! Function names are global in Redis, so each carries eight hex digits of the hash of the library's text: binaries of
-//! two versions run side by side in a rolling deploy.
+//! Function names are global in Redis, so each contains eight hex digits of the hash of the library's text: binaries of
+//! two versions run concurrently in a rolling deploy.
 
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// Version of the key space's layout. A key space of another version is refused.
+/// Version of the key space's layout. A key space of another version is rejected.
 pub(crate) const LAYOUT: u64 = 2;
 
-/// What several verbs use, in the order of its use.
+/// Files that several operations use, in the order of their dependencies.
 const SHARED: [&str; 6] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/core.lua"),
@@ -19,11 +20,12 @@ const SHARED: [&str; 6] = [
     include_str!("lua/take_back.lua"),
     include_str!("lua/sweep.lua"),
 ];
-/// Verbs of several files that no other verb uses.
+/// Operations in several files that no other operation uses.
 const BLOCKS: [&[&str]; 2] = [
     &[
         include_str!("lua/settle.lua"),
         include_str!("lua/claim.lua"),
+        include_str!("lua/fast_path.lua"),
         include_str!("lua/exchange.lua"),
     ],
     &[
@@ -34,8 +36,8 @@ const BLOCKS: [&[&str]; 2] = [
         include_str!("lua/heal.lua"),
     ],
 ];
-/// One file a verb, which no other uses. As those above, each is a block of its own: Lua takes no more than 200 local names at
-/// once.
+/// Operations in one file each, which no other uses. Like those above, each is a separate block: Lua allows at most 200
+/// local names at once.
 const VERBS: [&str; 16] = [
     include_str!("lua/open.lua"),
     include_str!("lua/enqueue.lua"),
@@ -55,7 +57,7 @@ const VERBS: [&str; 16] = [
     include_str!("lua/used.lua"),
 ];
 
-/// A function of the library, by the name its Lua file registers.
+/// A function of the library, named as its Lua file registers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Function {
     Announce,
@@ -109,7 +111,7 @@ impl Function {
     }
 }
 
-/// How the name of every version's library begins; the hash of its text follows.
+/// Prefix of the name of every version's library; the hash of its text follows.
 pub(crate) const LIBRARY_PREFIX: &str = "crunch_";
 
 /// The library's text and the name it is loaded under.
@@ -120,14 +122,14 @@ pub struct Library {
 }
 
 impl Library {
-    /// The library this binary was built with.
+    /// Returns the library this binary was built with.
     #[must_use]
     pub fn shipped() -> Self {
         Self::of(&Self::shipped_body())
     }
 
-    /// The shipped library after an edit of its text; for tests that simulate time or break a function on purpose.
-    /// Its functions have names of their own, so it lives beside the shipped one.
+    /// Returns the shipped library after an edit of its text; for tests that simulate time or break a function on
+    /// purpose. Its functions have different names, so both libraries can be loaded.
     #[doc(hidden)]
     #[must_use]
     pub fn edited(edit: impl FnOnce(String) -> String) -> Self {

@@ -1,4 +1,4 @@
-//! What a worker says while it works: that it lives, what it knows how to do, and how far its jobs are.
+//! What a worker reports while it runs: its heartbeats, its tasks, and the progress of its jobs.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::queue::QueueName;
 use crate::task::{TaskDescriptor, TaskName};
 use crate::time::{Timestamp, whole_ms};
 
-/// Who a worker is, for people to look at.
+/// Description of a worker, for operators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerInfo {
     /// Host name; a label only.
@@ -24,38 +24,38 @@ pub struct WorkerInfo {
     pub pid: u32,
     /// Version of the worker library.
     pub version: String,
-    /// Tasks it has code for.
+    /// Tasks it has handlers for.
     pub tasks: Vec<TaskName>,
     /// Queues it claims from.
     pub queues: Vec<QueueName>,
-    /// How many jobs it runs at once.
+    /// Maximum number of jobs it runs at once.
     pub slots: usize,
     /// When it started, by its own clock.
     pub started_at: Timestamp,
-    /// Tasks that its machine cannot run for now. Of many it names some.
+    /// Tasks that its machine cannot run for now. If there are many, only some are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspended: Vec<SuspendedTask>,
 }
 
-/// A task of which a worker takes no jobs for now.
+/// A task of which a worker claims no jobs for now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuspendedTask {
     /// The task.
     pub task: TaskName,
     /// Why the worker's machine cannot run it.
     pub reason: String,
-    /// When the worker takes its jobs again, by its own clock.
+    /// When the worker claims its jobs again, by its own clock.
     pub until: Timestamp,
 }
 
-/// One beat.
+/// One heartbeat.
 #[derive(Debug)]
 pub struct Heartbeat<'a> {
-    /// Who beats.
+    /// The worker that sends it.
     pub worker: WorkerId,
     /// How long each lease is held from now.
     pub lease: Duration,
-    /// Who that is.
+    /// Its description.
     pub info: &'a WorkerInfo,
     /// How many of its slots run a job, over all partitions.
     pub busy: usize,
@@ -63,96 +63,97 @@ pub struct Heartbeat<'a> {
     pub leases: &'a [LeaseKey],
 }
 
-/// What came back of a beat.
+/// The reply to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beaten {
-    /// What became of each lease, in their order.
+    /// The state of each lease, in their order.
     pub verdicts: Vec<Verdict>,
-    /// Whether Redis lost its memory: it must be told again what this worker knows, by [`Broker::announce`].
+    /// Whether Redis lost its data: [`Broker::announce`] must declare the tasks and queues of this worker again.
     pub forgotten: bool,
-    /// Whether a sweep was due and is not done: it goes on with [`Broker::sweep`].
+    /// Whether a sweep was due and is not finished: [`Broker::sweep`] continues it.
     pub sweep_on: bool,
 }
 
-/// What a beat says of one lease.
+/// The state of one lease after a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Extended.
     Held,
-    /// Extended, and somebody wants the job to stop.
+    /// Extended, and cancellation of the job was requested.
     Cancel,
-    /// Not ours any more.
+    /// No longer held by this worker.
     Lost,
 }
 
-/// How far a job is.
+/// Progress of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// 0 to 1.
     pub fraction: f64,
-    /// What it does right now; at most 1 KiB, may be empty.
+    /// What the job does now; at most 1 KiB, may be empty.
     pub message: String,
 }
 
-/// Log lines of a job, oldest first. None holds a line break; each is at most 4 KiB.
+/// Log lines of a job, oldest first. None contains a line break; each is at most 4 KiB.
 pub type LogLines = Vec<String>;
 
-/// What one running job has reported and Redis has not confirmed. Sending it again writes nothing twice.
+/// What one running job has reported and Redis has not confirmed. Sending it again is idempotent.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The lease it runs under.
     pub lease: LeaseKey,
-    /// Its newest progress, if it is not confirmed, with its number: how many there were in this attempt.
+    /// Its newest progress, if it is not confirmed, with its number, counted from 1 in each attempt.
     pub progress: Option<(u64, Progress)>,
-    /// Number of the first line of `log`, counted from 1 in each attempt. Lines that were dropped before it leave a gap,
-    /// which the log shows.
+    /// Number of the first line of `log`, counted from 1 in each attempt. Lines that were dropped before it leave a
+    /// gap, which the log shows.
     pub first_line: u64,
     /// Log lines that are not confirmed.
     pub log: LogLines,
 }
 
 impl Report {
-    /// How many bytes it carries.
+    /// Number of bytes it contains.
     fn size(&self) -> usize {
         let progress = self.progress.as_ref().map_or(0, |(_, progress)| progress.message.len());
         progress + self.log.iter().map(|line| line.len() + 1).sum::<usize>()
     }
 }
 
-/// What became of a report.
+/// The outcome of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reported {
     /// Redis has it.
     Confirmed,
-    /// The lease is lost or settled; nothing was written.
+    /// The lease was lost or settled; nothing was written.
     Stale,
     /// Redis is nearly full; nothing was written.
     Full,
 }
 
-/// One call names no more leases, reports, queues or tasks than this.
+/// Maximum number of leases, reports, queues or tasks in one call.
 const BATCH: usize = 50;
-/// One call carries no more bytes of reports or tasks than this, so that it takes less than a millisecond of Redis' time; a single
-/// larger one passes alone.
+/// Maximum number of bytes of reports or tasks in one call, so that it takes less than a millisecond of Redis' time; a
+/// single larger one is sent alone.
 const BATCH_BYTES: usize = 128 * 1024;
 
 impl Broker {
-    /// Extends leases and tells which were lost or should be canceled; sweeps when a sweep is due.
+    /// Extends leases and returns which were lost or should be canceled; sweeps when a sweep is due.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; beat again.
+    /// [`Error::Unavailable`] if Redis is unavailable; send another heartbeat.
     pub async fn heartbeat(
         &self,
         partition: Partition,
-        beat: &Heartbeat<'_>,
+        heartbeat: &Heartbeat<'_>,
     ) -> Result<Beaten, Error> {
-        let info = serde_json::to_vec(beat.info).expect("a worker's description is plain text");
-        let mut beaten = Beaten {
-            verdicts: Vec::with_capacity(beat.leases.len()),
+        let info =
+            serde_json::to_vec(heartbeat.info).expect("a worker's description is plain text");
+        let mut outcome = Beaten {
+            verdicts: Vec::with_capacity(heartbeat.leases.len()),
             forgotten: false,
             sweep_on: false,
         };
-        let mut batches: Vec<_> = beat.leases.chunks(BATCH).collect();
+        let mut batches: Vec<_> = heartbeat.leases.chunks(BATCH).collect();
         if batches.is_empty() {
             batches.push(&[]);
         }
@@ -160,10 +161,10 @@ impl Broker {
         for leases in batches {
             let arguments = |command: &mut Cmd| {
                 command
-                    .arg(beat.worker.to_string())
-                    .arg(whole_ms(beat.lease))
+                    .arg(heartbeat.worker.to_string())
+                    .arg(whole_ms(heartbeat.lease))
                     .arg(&info[..])
-                    .arg(beat.busy)
+                    .arg(heartbeat.busy)
                     .arg(if first { "" } else { "more" });
                 first = false;
                 for lease in leases {
@@ -172,15 +173,17 @@ impl Broker {
             };
             let call = Call::new(Function::Heartbeat, partition).once();
             let reply = self.link.call(call, arguments).await?;
-            read_beat(reply, &mut beaten)?;
+            read_heartbeat(reply, &mut outcome)?;
         }
-        Ok(beaten)
+        Ok(outcome)
     }
 
-    /// Declares tasks to every API, and the queues this worker serves. Founds the key space again if Redis lost it.
+    /// Declares tasks to every API, and the queues this worker serves. Initializes the key space again if Redis lost
+    /// it.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away, [`Error::TooManyTasks`] if new tasks were not taken; all else was.
+    /// [`Error::Unavailable`] if Redis is unavailable, [`Error::TooManyTasks`] if new tasks were rejected; all else was
+    /// accepted.
     pub async fn announce(
         &self,
         queues: &[QueueName],
@@ -192,18 +195,18 @@ impl Broker {
                 self.announce_some(partition, queues, &[]).await?;
             }
         }
-        let mut refused = Vec::new();
-        // Descriptors live in the first partition only: there are few, and everybody reads them.
+        let mut rejected = Vec::new();
+        // Descriptors are in the first partition only: there are few, and every API reads them.
         let mut left = tasks;
         while !left.is_empty() {
             let batch = first_batch(left, description_size);
-            refused.extend(self.announce_some(Partition::default(), &[], batch).await?);
+            rejected.extend(self.announce_some(Partition::default(), &[], batch).await?);
             left = &left[batch.len()..];
         }
-        if refused.is_empty() { Ok(()) } else { Err(Error::TooManyTasks { tasks: refused }) }
+        if rejected.is_empty() { Ok(()) } else { Err(Error::TooManyTasks { tasks: rejected }) }
     }
 
-    /// Returns the tasks that were not taken.
+    /// Declares some, and returns the tasks that were rejected.
     async fn announce_some(
         &self,
         partition: Partition,
@@ -227,10 +230,10 @@ impl Broker {
         reply::array(reply)?.into_iter().map(reply::parsed).collect()
     }
 
-    /// Says goodbye: this worker holds no lease any more.
+    /// Removes a worker, which holds no lease any more.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; the worker is then forgotten 30 s after its last beat.
+    /// [`Error::Unavailable`] if Redis is unavailable; the worker is then removed 30 s after its last heartbeat.
     pub async fn leave(&self, worker: WorkerId) -> Result<(), Error> {
         for partition in self.partitions() {
             let arguments = |command: &mut Cmd| {
@@ -241,11 +244,12 @@ impl Broker {
         Ok(())
     }
 
-    /// Writes progress and log lines of running jobs of one partition. Returns what became of each, in their order. With
-    /// `last` the attempts have ended: what Redis has no room for is then counted in the log and not asked for again.
+    /// Writes progress and log lines of running jobs of one partition. Returns the outcome of each, in their order.
+    /// With `last` the attempts have ended: lines for which Redis has no memory are then counted in the log and not
+    /// requested again.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away: send the same again.
+    /// [`Error::Unavailable`] if Redis is unavailable: send the same again.
     pub async fn report(
         &self,
         partition: Partition,
@@ -264,7 +268,7 @@ impl Broker {
             let call = Call::new(Function::Report, partition).once().carrying(bytes);
             let codes = reply::array(self.link.call(call, arguments).await?)?;
             if codes.len() != batch.len() {
-                return Err(Error::unreadable("report did not answer for each job"));
+                return Err(Error::unreadable("report did not return a code for each job"));
             }
             for code in codes {
                 outcomes.push(read_reported(&code)?);
@@ -274,7 +278,7 @@ impl Broker {
     }
 }
 
-/// As many as one call carries.
+/// Returns as many as fit in one call.
 fn first_batch<T>(all: &[T], size: impl Fn(&T) -> usize) -> &[T] {
     let mut bytes = 0;
     let fit = all.iter().take(BATCH).take_while(|one| {
@@ -284,7 +288,7 @@ fn first_batch<T>(all: &[T], size: impl Fn(&T) -> usize) -> &[T] {
     &all[..fit.count().max(1)]
 }
 
-/// How many bytes a declared task takes.
+/// Number of bytes of a declared task.
 fn description_size(task: &TaskDescriptor) -> usize {
     serde_json::to_vec(task).expect("a descriptor is plain text and numbers").len()
 }
@@ -294,19 +298,19 @@ fn read_reported(code: &Value) -> Result<Reported, Error> {
         1 => Ok(Reported::Confirmed),
         -1 => Ok(Reported::Stale),
         -2 => Ok(Reported::Full),
-        code => Err(Error::unreadable(format!("report answered {code}"))),
+        code => Err(Error::unreadable(format!("unexpected code {code} from report"))),
     }
 }
 
-fn read_beat(reply: Value, beaten: &mut Beaten) -> Result<(), Error> {
+fn read_heartbeat(reply: Value, outcome: &mut Beaten) -> Result<(), Error> {
     let mut replies = reply::array(reply)?.into_iter();
-    let (Some(founded), Some(more)) = (replies.next(), replies.next()) else {
-        return Err(Error::unreadable("a short reply to heartbeat"));
+    let (Some(initialized), Some(more)) = (replies.next(), replies.next()) else {
+        return Err(Error::unreadable("incomplete reply to heartbeat"));
     };
-    beaten.forgotten |= reply::integer(&founded)? == 0;
-    beaten.sweep_on |= reply::integer(&more)? == 1;
+    outcome.forgotten |= reply::integer(&initialized)? == 0;
+    outcome.sweep_on |= reply::integer(&more)? == 1;
     for verdict in replies {
-        beaten.verdicts.push(match reply::integer(&verdict)? {
+        outcome.verdicts.push(match reply::integer(&verdict)? {
             1 => Verdict::Held,
             2 => Verdict::Cancel,
             _ => Verdict::Lost,

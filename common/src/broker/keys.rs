@@ -1,8 +1,8 @@
-//! Every Redis key that Rust touches is spelled here and nowhere else; `lua/keys.lua` spells those of the functions, and a
-//! test compares the two.
+//! The only place in Rust where Redis keys are defined; `lua/keys.lua` defines those of the functions, and a test
+//! compares the two.
 //!
-//! All keys of a partition carry the same hash tag, `{<partition>}`, so one function may touch all of them and Redis
-//! Cluster can spread partitions over nodes. Only validated names and ids become parts of a key.
+//! All keys of a partition contain the same hash tag, `{<partition>}`, so one function may access all of them and Redis
+//! Cluster can distribute partitions over nodes. Only validated names and ids become parts of a key.
 
 mod name;
 
@@ -18,7 +18,7 @@ use crate::task::TaskName;
 
 use super::WorkerId;
 
-/// Leading part of every key: 1–32 characters of `[a-z0-9_.-]`. Default `crunch`.
+/// Prefix of every key: 1–32 characters of `[a-z0-9_.-]`. Default `crunch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPrefix(String);
 
@@ -41,8 +41,8 @@ impl fmt::Display for KeyPrefix {
     }
 }
 
-/// A ready list of a queue: one a priority, one for jobs that must run alone, and one a task for jobs that wait for a worker with
-/// it.
+/// A ready list of a queue: one per priority, one for solitary jobs, and one per task for parked jobs, which wait for a
+/// worker with that task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lane {
     Of(Priority),
@@ -51,7 +51,7 @@ pub(crate) enum Lane {
 }
 
 impl Lane {
-    /// Those that every queue has, in the order in which an idle worker claims.
+    /// The lanes that every queue has, in the order in which an idle worker claims from them.
     pub(crate) const ALL: [Self; 5] = [
         Self::Solitary,
         Self::Of(Priority::Urgent),
@@ -69,7 +69,7 @@ impl Lane {
         }
     }
 
-    /// The lane of that name.
+    /// Returns the lane with this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         match name.strip_prefix("task:") {
             Some(task) => task.parse().ok().map(Self::Parked),
@@ -89,7 +89,7 @@ impl Keys {
         Self { root: format!("{prefix}:{{{partition}}}") }
     }
 
-    /// `crunch:{<partition>}` — what every function gets as its one key.
+    /// `crunch:{<partition>}`: the only key that is passed to every function.
     pub(crate) fn root(&self) -> &str {
         &self.root
     }
@@ -98,7 +98,7 @@ impl Keys {
         format!("{}:{tail}", self.root)
     }
 
-    /// STRING, empty: what a submitter writes to, so that Redis waits for all that was written before.
+    /// STRING, empty: a submitter writes to it, so that Redis waits for everything that was written before.
     pub(crate) fn mark(&self) -> String {
         self.key(format_args!("mark"))
     }
@@ -108,17 +108,17 @@ impl Keys {
         self.key(format_args!("queues"))
     }
 
-    /// ZSET of the same queues, all with score 0: in the order of their names.
+    /// ZSET of the same queues, all with score 0, so that they are sorted by name.
     pub(crate) fn names(&self) -> String {
         self.key(format_args!("queues:names"))
     }
 
-    /// HASH, what audits need to know of each other.
+    /// HASH, data that concurrent audits share.
     pub(crate) fn audit(&self) -> String {
         self.key(format_args!("audit"))
     }
 
-    /// ZSET, id of an unreadable record → when it was met, ms.
+    /// ZSET, id of an unreadable record → when it was found, ms.
     pub(crate) fn quarantine(&self) -> String {
         self.key(format_args!("quarantine"))
     }
@@ -128,17 +128,17 @@ impl Keys {
         self.key(format_args!("paused"))
     }
 
-    /// ZSET, worker → last beat, ms.
+    /// ZSET, worker → last heartbeat, ms.
     pub(crate) fn workers(&self) -> String {
         self.key(format_args!("workers"))
     }
 
-    /// HASH, a worker: who it is, its last beat, its last exchange.
+    /// HASH, a worker: its description, its last heartbeat, its last exchange.
     pub(crate) fn worker(&self, worker: WorkerId) -> String {
         self.key(format_args!("worker:{worker}"))
     }
 
-    /// Channel on which a worker hears of cancels.
+    /// Channel on which a worker receives cancellations.
     pub(crate) fn control(&self, worker: WorkerId) -> String {
         self.key(format_args!("worker:{worker}:control"))
     }
@@ -148,12 +148,12 @@ impl Keys {
         self.key(format_args!("tasks"))
     }
 
-    /// ZSET, when each task was declared last.
+    /// ZSET, task → when it was last declared.
     pub(crate) fn tasks_seen(&self) -> String {
         self.key(format_args!("tasks:seen"))
     }
 
-    /// STRING, another one after each change of a declared task.
+    /// STRING, changed with each change of a declared task.
     pub(crate) fn tasks_version(&self) -> String {
         self.key(format_args!("tasks:version"))
     }
@@ -163,22 +163,22 @@ impl Keys {
         self.key(format_args!("job:{id}"))
     }
 
-    /// LIST, the lines a job's handler wrote.
+    /// LIST, the lines that a job's handler logged.
     pub(crate) fn log(&self, id: JobId) -> String {
         self.key(format_args!("job:{id}:log"))
     }
 
-    /// LIST, the changes of a job that somebody reads along.
+    /// LIST, the changes of a job that a client watches.
     pub(crate) fn events(&self, id: JobId) -> String {
         self.key(format_args!("job:{id}:events"))
     }
 
-    /// Channel on which the changes of watched jobs are told.
+    /// Channel on which the changes of watched jobs are published.
     pub(crate) fn changes(&self) -> String {
         self.key(format_args!("changes"))
     }
 
-    /// STRING, id of the job that an idempotency key made, and the request's fingerprint.
+    /// STRING, id of the job that an idempotency key created, and the request's fingerprint.
     pub(crate) fn idempotency(&self, digest: &str) -> String {
         self.key(format_args!("idempotency:{digest}"))
     }
@@ -193,12 +193,12 @@ impl Keys {
         self.key(format_args!("queue:{queue}:parked"))
     }
 
-    /// ZSET, id of a live job with a deadline → when to look at it, ms.
+    /// ZSET, id of a live job with a deadline → when to check it, ms.
     pub(crate) fn deadlines(&self, queue: &QueueName) -> String {
         self.key(format_args!("queue:{queue}:deadlines"))
     }
 
-    /// SET of ids that ended while they waited, and still stand in a ready list.
+    /// SET of ids of jobs that ended while they waited, and are still in a ready list.
     pub(crate) fn ghosts(&self, queue: &QueueName) -> String {
         self.key(format_args!("queue:{queue}:ghosts"))
     }
@@ -213,7 +213,7 @@ impl Keys {
         self.key(format_args!("queue:{queue}:running"))
     }
 
-    /// ZSET, id of a dead letter → failed at, ms.
+    /// ZSET, id of a failed job → failed at, ms.
     pub(crate) fn failed(&self, queue: &QueueName) -> String {
         self.key(format_args!("queue:{queue}:failed"))
     }
@@ -240,8 +240,8 @@ mod tests {
 
     use super::*;
 
-    /// What `lua/keys.lua` spells: evaluates `return p .. ':job:' .. id` for the given variables.
-    fn spelled_in_lua() -> BTreeMap<String, String> {
+    /// The keys that `lua/keys.lua` defines: evaluates `return p .. ':job:' .. id` for the given variables.
+    fn lua_keys() -> BTreeMap<String, String> {
         let variables = BTreeMap::from([
             ("p", "crunch:{7}"),
             ("id", "00000000-0000-8007-8000-000000000000"),
@@ -269,7 +269,7 @@ mod tests {
         let queue = "q.1".parse().unwrap();
         let id: JobId = "00000000-0000-8007-8000-000000000000".parse().unwrap();
         let worker: WorkerId = "00000000-0000-4000-8000-000000000000".parse().unwrap();
-        let spelled = [
+        let rust = [
             ("queues", keys.queues()),
             ("names", keys.names()),
             ("audit", keys.audit()),
@@ -297,19 +297,19 @@ mod tests {
             ("wake", keys.wake(&queue)),
             ("ended", keys.ended(&queue, 42)),
         ];
-        let lua = spelled_in_lua();
-        for (name, key) in spelled {
+        let lua = lua_keys();
+        for (name, key) in rust {
             assert_eq!(lua.get(name), Some(&key), "{name}");
         }
     }
 
-    /// What is spelled beside the keys and is none.
+    /// Names that are defined beside the keys and are not keys.
     const CHANNELS: [&str; 2] = ["control", "changes"];
 
     #[test]
     fn every_key_that_lua_spells_is_known_by_its_name() {
         let prefix = "crunch".parse().unwrap();
-        for (name, key) in spelled_in_lua() {
+        for (name, key) in lua_keys() {
             let known = KeyName::read(&prefix, 8, &key);
             assert!(known != KeyName::Unknown || CHANNELS.contains(&&*name), "{name}: {key}");
         }
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn every_key_of_a_partition_carries_its_hash_tag() {
-        assert!(spelled_in_lua().values().all(|key| key.starts_with("crunch:{7}:")));
+        assert!(lua_keys().values().all(|key| key.starts_with("crunch:{7}:")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! The right to run one attempt, and the four ways to spend it.
+//! The right to run one attempt, and the ways to settle it.
 //!
-//! A lease is a value that is consumed: whoever ends an attempt gives it away, so none is settled twice by mistake. What
-//! comes out is a [`Settlement`], which the next exchange carries to Redis.
+//! A lease is a value that is consumed when its attempt ends, so none is settled twice by mistake. The result is a
+//! [`Settlement`], which the next exchange sends to Redis.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use crate::job::{JobError, JobId, Payload};
 
-/// Id of a worker: a fresh UUID at every start. The host name is only a label, and two processes never share an id.
+/// Id of a worker: a new UUID at every start. The host name is only a label, and two processes never share an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(Uuid);
 
 impl WorkerId {
-    /// Makes a new one.
+    /// Generates a new id.
     #[must_use]
     pub fn generate() -> Self {
         Self(Uuid::new_v4())
@@ -37,19 +37,19 @@ impl FromStr for WorkerId {
     }
 }
 
-/// A fencing token: grows with every claim of a job and is never used twice. Redis' time in milliseconds, or one more
-/// than the last epoch if that is later.
+/// A fencing token: increases with every claim of a job and is never used twice. Redis' time in milliseconds, or one
+/// more than the last epoch if that is later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// An epoch as it was read. It proves nothing: only a [`Lease`] is a right to settle.
+    /// Creates an epoch that was read. It is no right to settle: only a [`Lease`] is.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// Its number, for use as a fencing token towards other systems.
+    /// Returns its number, for use as a fencing token in other systems.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
@@ -62,7 +62,7 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Time-bounded right of one worker to run one attempt of a job. Spent by settling it.
+/// Time-limited right of one worker to run one attempt of a job. Consumed by settling it.
 #[derive(Debug)]
 #[must_use = "a lease that is not settled expires, and the job runs again"]
 pub struct Lease {
@@ -70,7 +70,7 @@ pub struct Lease {
     epoch: Epoch,
 }
 
-/// Names a lease without holding it: for heartbeats, reports and cancels.
+/// Identifies a lease without holding it: for heartbeats, reports and cancellations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LeaseKey {
     /// The job.
@@ -84,18 +84,18 @@ impl Lease {
         Self { id, epoch }
     }
 
-    /// The job and the claim it names.
+    /// Returns its job and its claim.
     #[must_use]
     pub const fn key(&self) -> LeaseKey {
         LeaseKey { id: self.id, epoch: self.epoch }
     }
 
-    /// Ends the job well.
+    /// Ends the job with success.
     pub fn complete(self, result: Payload) -> Settlement {
         self.settle(Outcome::Complete(result))
     }
 
-    /// Ends the attempt; the job is tried again after `delay`.
+    /// Ends the attempt; the job is retried after `delay`.
     pub fn retry(self, error: JobError, delay: Duration) -> Settlement {
         self.settle(Outcome::Retry { error, delay })
     }
@@ -105,12 +105,12 @@ impl Lease {
         self.settle(Outcome::Fail(error))
     }
 
-    /// Ends the job because somebody canceled it.
+    /// Ends the job because it was canceled.
     pub fn cancel(self, error: JobError) -> Settlement {
         self.settle(Outcome::Cancel(error))
     }
 
-    /// Gives the job back unharmed: this run is not charged.
+    /// Releases the job: this attempt is not charged.
     pub fn release(self, cause: ReleaseCause) -> Settlement {
         self.settle(Outcome::Release(cause))
     }
@@ -120,24 +120,26 @@ impl Lease {
     }
 }
 
-/// Why a job is given back.
+/// Why a job is released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReleaseCause {
     /// The worker shuts down. The job goes to the front of its queue.
     Shutdown,
-    /// The worker cannot run this task. The job is parked: it waits, ready, until a worker that names its task takes it.
+    /// The worker cannot run this task. The job is parked: it waits, ready, until a worker with its task claims it.
     Unroutable,
-    /// The worker cannot read the job, which a newer version wrote. It waits 1 s, doubling to 30 s, for a worker that can.
+    /// The worker cannot read the job, which a newer version wrote. It waits 1 s, doubling to 30 s, for a worker that
+    /// can.
     Unreadable,
-    /// The worker's machine cannot run it now, for this reason: no descriptors are left, say. The job waits 1 s, doubling to
-    /// 30 s, and never fails for it. Its document shows the reason, of which [`ReleaseCause::MAX_DETAIL_BYTES`] are kept.
+    /// The worker's machine cannot run it now, for this reason, e.g. no free file descriptors. The job waits 1 s,
+    /// doubling to 30 s, and never fails because of it. Its document shows the reason, cut to
+    /// [`ReleaseCause::MAX_DETAIL_BYTES`].
     Machine(String),
-    /// Whom the job calls is busy with other jobs. It waits as long as for a machine.
+    /// The receiver of the job's calls is busy with other jobs. The delay is the same as for a machine.
     Receiver,
 }
 
 impl ReleaseCause {
-    /// A sentence, not a log: it is kept with the job and shown in every list.
+    /// Enough for a sentence, not for a log: the reason is stored with the job and shown in every list.
     pub const MAX_DETAIL_BYTES: usize = 256;
 
     pub(crate) const fn as_str(&self) -> &'static str {
@@ -150,7 +152,7 @@ impl ReleaseCause {
         }
     }
 
-    /// What there is to know beside the cause; empty for most.
+    /// Details of the cause; empty for most.
     pub(crate) fn detail(&self) -> &str {
         match self {
             Self::Machine(reason) => {
@@ -172,22 +174,22 @@ pub(crate) enum Outcome {
     Release(ReleaseCause),
 }
 
-/// A spent lease on its way to Redis.
+/// A settled lease that is yet to be sent to Redis.
 #[derive(Debug)]
-#[must_use = "a settlement counts when an exchange has carried it to Redis"]
+#[must_use = "a settlement takes effect when an exchange has sent it to Redis"]
 pub struct Settlement {
     lease: LeaseKey,
     pub(crate) outcome: Outcome,
 }
 
 impl Settlement {
-    /// The lease that was spent.
+    /// Returns the key of the settled lease.
     #[must_use]
     pub const fn key(&self) -> LeaseKey {
         self.lease
     }
 
-    /// How the attempt ended, in a word: `succeeded`, `retrying`, `failed`, `canceled`, or `released`.
+    /// Returns how the attempt ended, in a word: `succeeded`, `retrying`, `failed`, `canceled`, or `released`.
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self.outcome {
@@ -199,13 +201,13 @@ impl Settlement {
         }
     }
 
-    /// Whether it is too large to travel with others: see [`super::Broker::settle_apart`].
+    /// Whether it is too large to be sent with others: see [`super::Broker::settle_apart`].
     #[must_use]
     pub fn is_large(&self) -> bool {
         self.size() > super::bulk::LARGE
     }
 
-    /// Bytes it carries, for the bound on one call.
+    /// Returns its size in bytes, for the limit of one call.
     #[must_use]
     pub fn size(&self) -> usize {
         match &self.outcome {

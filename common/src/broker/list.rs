@@ -1,9 +1,9 @@
-//! Walking all jobs, a page at a time.
+//! Lists all jobs, one page at a time.
 //!
-//! The walk goes through statuses in the order of a job's life, inside each through partitions and queues by name, and
-//! inside a queue newest first. A cursor names the next place: a jump in cost never depends on what lies before it. Jobs
-//! that do not move appear exactly once; those that move meanwhile may repeat or be missed. A page looks at a bounded
-//! number of jobs and queues, so it may be short; only a missing cursor ends the list.
+//! The walk goes through statuses in the order of a job's lifecycle, in each through partitions and queues by name, and
+//! in a queue newest first. A cursor names the next position, so the cost of a page does not depend on what precedes
+//! it. Jobs that do not move appear exactly once; those that move meanwhile may be repeated or missed. A page reads a
+//! limited number of jobs and queues, so it may be short; only a missing cursor ends the list.
 
 mod cursor;
 mod place;
@@ -22,28 +22,28 @@ use crate::time::Timestamp;
 pub use cursor::{Cursor, InvalidCursor};
 use walk::Walk;
 
-/// Which jobs are wanted.
+/// Filter and position of a list of jobs.
 #[derive(Debug, Clone, Default)]
 pub struct ListQuery {
-    /// Only those that stand there.
+    /// Only jobs with this status.
     pub status: Option<Status>,
-    /// Only those of that task.
+    /// Only jobs of this task.
     pub task: Option<TaskName>,
-    /// Only those of that queue.
+    /// Only jobs of this queue.
     pub queue: Option<QueueName>,
-    /// Only those of these queues.
+    /// Only jobs of these queues.
     pub among: Option<BTreeSet<QueueName>>,
-    /// Only those whose id was made then or later.
+    /// Only jobs whose id was created at this time or later.
     pub created_after: Option<Timestamp>,
-    /// Only those whose id was made before.
+    /// Only jobs whose id was created before this time.
     pub created_before: Option<Timestamp>,
-    /// How many at most.
+    /// Maximum number of jobs.
     pub limit: usize,
-    /// Where an earlier page of the same list ended; another list's is taken for none.
+    /// Where an earlier page of the same list ended; a cursor of another list is ignored.
     pub cursor: Option<Cursor>,
 }
 
-/// Some jobs, and where to go on.
+/// Some jobs, and where the next page starts.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// The jobs.
@@ -56,9 +56,9 @@ impl Broker {
     /// Reads a page of jobs.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn list(&self, query: &ListQuery) -> Result<Page, Error> {
-        if query.queue.as_ref().is_some_and(|queue| !query.may_show(queue)) {
+        if query.queue.as_ref().is_some_and(|queue| !query.includes_queue(queue)) {
             return Ok(Page { items: Vec::new(), next: None });
         }
         let first = query.status.unwrap_or(Status::ALL[0]);
@@ -76,20 +76,19 @@ impl Broker {
 }
 
 impl ListQuery {
-    /// Whether the cursor came from a list of the same status and queue. One that stands at the start of a status names no
-    /// queue yet.
+    /// Whether the cursor is from a list of the same status and queue. One at the start of a status names no queue yet.
     #[must_use]
     pub fn fits(&self, cursor: &Cursor) -> bool {
         self.status.is_none_or(|status| status == cursor.status)
-            && cursor.queue.as_ref().is_none_or(|queue| self.may_show(queue))
+            && cursor.queue.as_ref().is_none_or(|queue| self.includes_queue(queue))
             && (self.queue.is_none() || cursor.queue.is_none() || cursor.queue == self.queue)
     }
 
-    fn may_show(&self, queue: &QueueName) -> bool {
+    fn includes_queue(&self, queue: &QueueName) -> bool {
         self.among.as_ref().is_none_or(|among| among.contains(queue))
     }
 
-    /// Whether it leaves out jobs for another reason than where they stand.
+    /// Whether it filters jobs by more than status and queue.
     fn is_choosy(&self) -> bool {
         self.task.is_some() || self.created_after.is_some() || self.created_before.is_some()
     }

@@ -1,4 +1,4 @@
-//! The names of queues in their order, a range at a time: what a page reads does not depend on how many queues there are.
+//! Sorted names of queues, one range at a time: the cost of a page does not depend on the number of queues.
 
 use std::ops::Bound;
 
@@ -8,14 +8,14 @@ use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;
 
-/// What a name takes at most, with what is around it.
+/// Maximum size of a name in a reply, including overhead.
 pub(super) const NAME_BYTES: u64 = 80;
 
 impl Broker {
-    /// The first `most` names from there on that a partition knows, sorted. One round trip.
+    /// Returns the first `most` queue names of a partition from `from` on, sorted. One round trip.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub(super) async fn queue_names(
         &self,
         partition: Partition,
@@ -28,30 +28,31 @@ impl Broker {
             Bound::Excluded(name) => format!("({name}"),
             Bound::Unbounded => "-".to_owned(),
         };
-        let mut ask = redis::pipe();
-        ask.cmd("ZCARD").arg(keys.queues()).cmd("ZCARD").arg(keys.names());
-        ask.cmd("ZRANGE").arg(keys.names()).arg(start).arg("+").arg("BYLEX");
-        ask.arg("LIMIT").arg(0).arg(most);
-        let replies = self.pages.read(&ask, most as u64 * NAME_BYTES, MinRate::ForCaller).await?;
-        let [known, named, names] = reply::fields(redis::Value::Array(replies))?;
-        if known == named {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("ZCARD").arg(keys.queues()).cmd("ZCARD").arg(keys.names());
+        pipeline.cmd("ZRANGE").arg(keys.names()).arg(start).arg("+").arg("BYLEX");
+        pipeline.arg("LIMIT").arg(0).arg(most);
+        let replies =
+            self.pages.read(&pipeline, most as u64 * NAME_BYTES, MinRate::ForCaller).await?;
+        let [by_use, by_name, names] = reply::fields(redis::Value::Array(replies))?;
+        if by_use == by_name {
             return read_names(names);
         }
         self.all_queue_names(partition, from, most).await
     }
 
-    /// The same from the index by use, all of which is read: where an earlier version runs as well, or ran until a sweep corrects
-    /// it, the index by name has other names.
+    /// Like `queue_names`, but reads the whole index by use: while an earlier version also runs, or after it ran until
+    /// a sweep corrects it, the index by name has other names.
     async fn all_queue_names(
         &self,
         partition: Partition,
         from: Bound<&QueueName>,
         most: usize,
     ) -> Result<Vec<QueueName>, Error> {
-        let mut ask = redis::pipe();
-        ask.cmd("ZRANGE").arg(self.settings.keys(partition).queues()).arg(0).arg(-1);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("ZRANGE").arg(self.settings.keys(partition).queues()).arg(0).arg(-1);
         let bytes = u64::from(self.settings.max_queues) * NAME_BYTES;
-        let mut replies = self.pages.read(&ask, bytes, MinRate::ForCaller).await?;
+        let mut replies = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?;
         let mut names: Vec<QueueName> = read_names(replies.swap_remove(0))?;
         names.retain(|name| match from {
             Bound::Included(first) => name >= first,

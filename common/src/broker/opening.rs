@@ -109,7 +109,7 @@ pub(crate) fn write(command: &mut Cmd, settings: &Settings) {
 fn check_info(info: &InfoDict, settings: &Settings) -> Result<(), Error> {
     check_version(info)?;
     check_eviction(info)?;
-    tell_of_no_maxmemory(info, settings);
+    warn_of_no_maxmemory(info, settings);
     Ok(())
 }
 
@@ -132,9 +132,9 @@ fn check_eviction(info: &InfoDict) -> Result<(), Error> {
 }
 
 /// Without a limit nothing can be done before the machine itself is out of memory.
-fn tell_of_no_maxmemory(info: &InfoDict, settings: &Settings) {
+fn warn_of_no_maxmemory(info: &InfoDict, settings: &Settings) {
     if field::<u64>(info, "maxmemory") == 0 {
-        settings.told_of_no_maxmemory.call_once(|| {
+        settings.warned_of_no_maxmemory.call_once(|| {
             tracing::info!(
                 "redis has no maxmemory: new jobs are taken until the machine has no memory left; set one, and they are refused in time"
             );

@@ -220,7 +220,7 @@ impl Broker {
         if pipeline.cmd_iter().next().is_none() {
             return Ok(Vec::new());
         }
-        let heard = |error| classify(&std::sync::Arc::new(error)).1;
+        let to_error = |error| classify(&std::sync::Arc::new(error)).1;
         // The step connection has loaded the library and checked the key space: operators come after it.
         self.link.open().await?;
         let ask = async {
@@ -231,7 +231,7 @@ impl Broker {
                 .map_err(|error| Error::Unavailable { reason: error.to_string() })?;
             let count = pipeline.cmd_iter().count();
             let values = connection.req_packed_commands(pipeline, 0, count).await;
-            values.and_then(|values| server_errors(values, |_| false)).map_err(heard)
+            values.and_then(|values| server_errors(values, |_| false)).map_err(to_error)
         };
         tokio::time::timeout(CALL_DEADLINE, ask).await.map_err(|_| Error::timed_out())?
     }

@@ -252,7 +252,7 @@ fn read_call(
     match count {
         1 => read_batch(jobs, last),
         _ => {
-            let [_laid, reply] = reply::fields(last)?;
+            let [_prestored, reply] = reply::fields(last)?;
             read_batch(jobs, reply)
         }
     }

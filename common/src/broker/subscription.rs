@@ -20,10 +20,14 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// The next message; `None` once the connection broke, or no ping came back in time.
-    pub(crate) async fn next(&mut self) -> Option<String> {
+    /// The next message; `None` once the connection broke, or a ping was not answered in time. Nothing is pinged while the
+    /// messages are not `needed`: an idle process costs Redis nothing for them.
+    pub(crate) async fn next(&mut self, needed: impl Fn() -> bool) -> Option<String> {
         loop {
             let Ok(message) = tokio::time::timeout(PING_INTERVAL, self.stream.next()).await else {
+                if !needed() {
+                    continue;
+                }
                 let ping = tokio::time::timeout(CALL_DEADLINE, self.sink.ping::<Value>()).await;
                 ping.ok()?.ok()?;
                 continue;

@@ -30,11 +30,11 @@ pub enum Control {
 pub struct Controls(Subscription);
 
 impl Controls {
-    /// The next message; `None` once the connection broke, or no ping came back in time. Messages of a later version are
-    /// passed over.
-    pub async fn next(&mut self) -> Option<Control> {
+    /// The next message; `None` once the connection broke, or a ping was not answered in time. Pings only while messages are
+    /// `needed`. Messages of a later version are skipped.
+    pub async fn next(&mut self, needed: impl Fn() -> bool) -> Option<Control> {
         loop {
-            if let Some(control) = read(&self.0.next().await?) {
+            if let Some(control) = read(&self.0.next(&needed).await?) {
                 return Some(control);
             }
         }

@@ -74,11 +74,11 @@ pub struct Changes(Subscription);
 const LOG_BYTES: usize = 128 * 1024;
 
 impl Changes {
-    /// The next change; `None` once the connection broke, or no ping came back in time. Messages of a later version are
-    /// passed over.
-    pub async fn next(&mut self) -> Option<Change> {
+    /// The next change; `None` once the connection broke, or a ping was not answered in time. Pings only while messages are
+    /// `needed`. Messages of a later version are skipped.
+    pub async fn next(&mut self, needed: impl Fn() -> bool) -> Option<Change> {
         loop {
-            if let Some(change) = read_change(&self.0.next().await?) {
+            if let Some(change) = read_change(&self.0.next(&needed).await?) {
                 return Some(change);
             }
         }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_version_tells_is_no_change() {
+    fn a_message_of_a_later_version_is_no_change() {
         let id = JobId::generate(crate::job::Partition::default());
         let change = read_change(&format!("{id} 3 succeeded")).unwrap();
         assert_eq!((change.id, change.version, change.status), (id, 3, Status::Succeeded));

@@ -1,4 +1,4 @@
-//! Telling the end of a job: who is told, and the deliveries that were made.
+//! Telling the end of a job: who is events, and the deliveries that were made.
 //!
 //! A delivery is an ordinary job of a reserved task and queue. The function that ends a job makes it in the same step, from
 //! what the submission left in the job's field `webhook`; so nothing that can crash stands between the two.
@@ -29,7 +29,7 @@ pub struct Webhook {
     /// Where to send it.
     pub url: String,
     /// The ends that are told; terminal ones.
-    pub told: Vec<Status>,
+    pub events: Vec<Status>,
     /// How deliveries are run. The size of their payload is set here.
     options: JobOptions,
     /// Id of the first delivery; later ones follow it.
@@ -39,17 +39,17 @@ pub struct Webhook {
 impl Webhook {
     /// A webhook of that job.
     #[must_use]
-    pub fn new(job: JobId, url: String, told: Vec<Status>, options: JobOptions) -> Self {
+    pub fn new(job: JobId, url: String, events: Vec<Status>, options: JobOptions) -> Self {
         let payload_size = (PAYLOAD_BYTES + json(&url).len()) as u64;
         let first = JobId::first_of_many(job.partition());
-        Self { url, told, options: JobOptions { payload_size, ..options }, first }
+        Self { url, events, options: JobOptions { payload_size, ..options }, first }
     }
 
     /// As it stands in the job's hash: four lines, none of which can hold a line break.
     pub(crate) fn field(&self) -> String {
-        let told: Vec<_> = self.told.iter().map(|status| status.as_str()).collect();
+        let events: Vec<_> = self.events.iter().map(|status| status.as_str()).collect();
         let options = serde_json::to_string(&self.options).expect("options are numbers and text");
-        format!("{}\n{}\n{options}\n{}", told.join(" "), self.first, json(&self.url))
+        format!("{}\n{}\n{options}\n{}", events.join(" "), self.first, json(&self.url))
     }
 }
 
@@ -78,7 +78,7 @@ impl DeliveryOrder {
         Timestamp::from_unix_ms(self.at)
     }
 
-    /// Whether a record still shows the very end that is to be told: a job may have been given another life since.
+    /// Whether a record still shows the very end that is to be events: a job may have been given another life since.
     #[must_use]
     pub fn is_end_of(&self, job: &JobRecord) -> bool {
         job.status == self.status && job.finished_at == Some(self.at())

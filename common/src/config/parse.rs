@@ -1,4 +1,4 @@
-//! What values of variables and flags mean.
+//! Parsers for values of variables and flags.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::TypedValueParser;
 
-/// Reads a whole number within a range.
+/// Parses a whole number within a range.
 pub fn whole_number<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
     range: std::ops::RangeInclusive<u64>,
 ) -> impl TypedValueParser<Value = T> {
@@ -19,7 +19,7 @@ pub fn whole_number<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
     }
 }
 
-/// Reads a duration given as whole milliseconds within a range.
+/// Parses a duration given as whole milliseconds within a range.
 pub fn milliseconds(
     range: std::ops::RangeInclusive<u64>,
 ) -> impl TypedValueParser<Value = Duration> {
@@ -32,18 +32,18 @@ pub fn milliseconds(
     }
 }
 
-/// Reads an address to listen on.
+/// Parses an address to listen on.
 ///
 /// # Errors
-/// If it is none.
+/// If the text is not an IP address and a port.
 pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
-/// Reads a list separated by commas; blanks around an item are dropped.
+/// Parses a comma-separated list; spaces around an item are dropped.
 ///
 /// # Errors
-/// If an item is not what is expected.
+/// If an item cannot be parsed.
 pub fn comma_separated<T>(text: &str) -> Result<Vec<T>, String>
 where
     T: FromStr,

@@ -1,4 +1,4 @@
-//! Why an attempt or a job failed, in words a client can act on.
+//! Why an attempt or a job failed, in a form that a client can act on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest message kept with a job, in bytes. Room for the last lines of a stack trace; not for a log.
+/// The longest message stored with a job, in bytes. Enough for the last lines of a stack trace, not for a log.
 pub const MAX_MESSAGE_BYTES: usize = 4096;
 
-/// What went wrong, as a stable word: `[a-z0-9][a-z0-9_.-]{0,63}`. Ours are the constants; a handler may use its own.
+/// A stable error code: `[a-z0-9][a-z0-9_.-]{0,63}`. The functions below return Crunch's codes; a handler may use its
+/// own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ErrorCode(Arc<str>);
 
@@ -17,42 +18,42 @@ pub struct ErrorCode(Arc<str>);
 pub type InvalidErrorCode = crate::InvalidName;
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $function:ident = $word:literal,)*) => {
+    ($($(#[$doc:meta])* $function:ident = $code:literal,)*) => {
         impl ErrorCode {
-            $($(#[$doc])* #[must_use] pub fn $function() -> Self { Self($word.into()) })*
+            $($(#[$doc])* #[must_use] pub fn $function() -> Self { Self($code.into()) })*
         }
     };
 }
 
 codes! {
-    /// The handler returned an error without a code of its own.
+    /// The handler returned an error without a code.
     task_failed = "task_failed",
     /// The handler panicked.
     handler_panicked = "handler_panicked",
     /// The command exited with a code other than 0.
     command_failed = "command_failed",
-    /// The command was ended by a signal that was not ours.
+    /// The command was terminated by a signal that Crunch did not send.
     command_killed = "command_killed",
     /// The attempt took longer than its timeout.
     timeout = "timeout",
-    /// The job was not wanted any more when its turn came, or its time ran out during an attempt.
+    /// The job's deadline passed before it was claimed, or during an attempt.
     deadline_exceeded = "deadline_exceeded",
-    /// Its workers died or stopped beating too often while they ran it.
+    /// Too often, its workers died or stopped sending heartbeats while they ran it.
     worker_lost = "worker_lost",
-    /// Workers that were alive did not receive it, too often.
+    /// Too often, live workers did not receive it.
     not_delivered = "not_delivered",
-    /// Somebody canceled it.
+    /// It was canceled.
     canceled = "canceled",
-    /// The payload is not what the task takes.
+    /// The task does not accept the payload.
     payload_invalid = "payload_invalid",
-    /// The handler's answer is not what it promised to return.
+    /// The handler's result does not match what the task declares.
     result_invalid = "result_invalid",
-    /// The handler's answer is larger than the limit.
+    /// The handler's result is larger than the limit.
     result_too_large = "result_too_large",
 }
 
 impl ErrorCode {
-    /// The word.
+    /// The code as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -87,26 +88,26 @@ impl<'de> Deserialize<'de> for ErrorCode {
     }
 }
 
-/// A failure as it is kept with the job and shown to the client.
+/// A failure as it is stored with the job and shown to the client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobError {
-    /// What went wrong, for machines.
+    /// Machine-readable code.
     pub code: ErrorCode,
-    /// What went wrong, for people. At most [`MAX_MESSAGE_BYTES`].
+    /// Human-readable message. At most [`MAX_MESSAGE_BYTES`].
     pub message: String,
     /// Whether another attempt might succeed.
     pub retryable: bool,
 }
 
 impl JobError {
-    /// A failure that another attempt might cure. A longer message is cut to its *end*, where stack traces and stderr
-    /// say what happened.
+    /// A failure that another attempt might avoid. Of a longer message only the *end* is kept, which has the relevant
+    /// part of stack traces and stderr.
     #[must_use]
     pub fn retryable(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: last_bytes(message.into()), retryable: true }
     }
 
-    /// A failure that no other attempt can cure.
+    /// A failure that no other attempt can avoid.
     #[must_use]
     pub fn permanent(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { retryable: false, ..Self::retryable(code, message) }

@@ -1,4 +1,4 @@
-//! Ids that carry their own address: time, partition and randomness in a UUID of version 8.
+//! Ids that contain time, partition and randomness in a UUID of version 8.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,21 +7,21 @@ use uuid::{Builder, Uuid, Variant, Version};
 
 use crate::time::Timestamp;
 
-/// How many partitions the 12 bits of an id can tell apart.
+/// How many partitions the 12 bits of an id can distinguish.
 pub const PARTITIONS_MAX: u16 = 1 << 12;
 
-/// Number of a partition: the part of the key space that lives on one Redis node. 0 to 4095.
+/// Number of a partition: a part of the key space that is on one Redis node. 0 to 4095.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Partition(u16);
 
 impl Partition {
-    /// The partition of that number, or `None` from [`PARTITIONS_MAX`] on.
+    /// The partition with this number, or `None` from [`PARTITIONS_MAX`] on.
     #[must_use]
     pub const fn new(number: u16) -> Option<Self> {
         if number < PARTITIONS_MAX { Some(Self(number)) } else { None }
     }
 
-    /// Its number.
+    /// Number of the partition.
     #[must_use]
     pub const fn number(self) -> u16 {
         self.0
@@ -37,19 +37,20 @@ impl fmt::Display for Partition {
 /// Id of a job; the client's *token*. A UUID of version 8 (RFC 9562, section 5.8):
 ///
 /// ```text
-/// bits   0..48   Unix time in milliseconds, by the clock of the API that made it
+/// bits   0..48   Unix time in milliseconds, by the clock of the API that created it
 /// bits  48..52   version, 8
 /// bits  52..64   partition
 /// bits  64..66   variant, 0b10
 /// bits  66..128  62 random bits, from a cryptographic generator that the operating system seeds
 /// ```
 ///
-/// Sorted by time, unguessable, and found without a lookup table. The time is for people and rough order only.
+/// Ids sort by time, cannot be guessed, and lead to their partition without a lookup table. The time is for display and
+/// rough order only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(Uuid);
 
 impl JobId {
-    /// Makes a new id for a job that will live in `partition`.
+    /// Creates a new id for a job in `partition`.
     #[must_use]
     pub fn generate(partition: Partition) -> Self {
         let random: [u8; 8] = rand::random();
@@ -62,13 +63,13 @@ impl JobId {
         Self(Builder::from_custom_bytes(bytes).into_uuid())
     }
 
-    /// Makes a new id that others can follow, all in `partition`: the first of 65 536.
+    /// Creates a new id, the first of a series of 65 536 in `partition`; see [`JobId::another`].
     #[must_use]
     pub fn first_of_many(partition: Partition) -> Self {
         Self::generate(partition).another(0)
     }
 
-    /// The id of that number among those that follow an id from [`JobId::first_of_many`], which has 0.
+    /// The id with this number in the series of an id from [`JobId::first_of_many`], which has number 0.
     #[must_use]
     pub fn another(self, number: u16) -> Self {
         let mut bytes = self.0.into_bytes();
@@ -76,14 +77,14 @@ impl JobId {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// The partition in which the job lives.
+    /// The partition of the job.
     #[must_use]
     pub fn partition(self) -> Partition {
         let bytes = self.0.as_bytes();
         Partition(u16::from_be_bytes([bytes[6] & 0x0f, bytes[7]]))
     }
 
-    /// When the id was made, by the clock of the API that made it.
+    /// When the id was created, by the clock of the API that created it.
     #[must_use]
     pub fn created_at(self) -> Timestamp {
         let time = self.0.as_bytes()[..6].iter().fold(0, |ms, &byte| ms << 8 | u64::from(byte));
@@ -91,7 +92,7 @@ impl JobId {
     }
 }
 
-/// Text that is not a job id in its one spelling: 36 lowercase characters of a version 8 UUID.
+/// Text that is not a job id in its canonical form: 36 lowercase characters of a version 8 UUID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a job id")]
 pub struct InvalidJobId;
@@ -99,14 +100,14 @@ pub struct InvalidJobId;
 impl FromStr for JobId {
     type Err = InvalidJobId;
 
-    /// Accepts only the spelling that [`JobId`] writes, so that one job has one URL and one key.
+    /// Accepts only the canonical form that [`JobId`] writes, so that one job has one URL and one key.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let id = Uuid::try_parse(text).map_err(|_| InvalidJobId)?;
-        let ours =
+        let is_version_8 =
             id.get_version() == Some(Version::Custom) && id.get_variant() == Variant::RFC4122;
         let mut buffer = Uuid::encode_buffer();
         let canonical = id.hyphenated().encode_lower(&mut buffer) == text;
-        (ours && canonical).then_some(Self(id)).ok_or(InvalidJobId)
+        (is_version_8 && canonical).then_some(Self(id)).ok_or(InvalidJobId)
     }
 }
 

@@ -1,20 +1,20 @@
-//! Labels that a client hangs on a job.
+//! Labels that a client attaches to a job.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Flat labels of a job: at most 32 keys of 1–64 bytes, values of at most 1 KiB, all of them at most 96 KiB as JSON.
+/// Flat labels of a job: at most 32 keys of 1–64 bytes, values of at most 1 KiB, all labels at most 96 KiB as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Metadata(BTreeMap<String, String>);
 
-/// Why a label cannot be taken.
+/// Why a label is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidMetadata {
     /// There are 32 labels already.
-    #[error("at most 32 keys are kept")]
+    #[error("at most 32 keys are allowed")]
     TooMany,
     /// The key is empty or longer than 64 bytes.
     #[error("keys have 1 to 64 bytes")]
@@ -22,7 +22,7 @@ pub enum InvalidMetadata {
     /// The value is longer than 1 KiB.
     #[error("values have at most 1024 bytes")]
     Value,
-    /// Written as JSON, the labels would be longer than 96 KiB.
+    /// As JSON, the labels would be longer than 96 KiB.
     #[error(
         "all labels together have at most 98304 bytes as JSON, in which a control character takes six"
     )]
@@ -33,8 +33,9 @@ impl Metadata {
     const MAX_KEYS: usize = 32;
     const MAX_KEY_BYTES: usize = 64;
     const MAX_VALUE_BYTES: usize = 1024;
-    /// A command gets the labels as JSON in one variable, and Linux starts no program with one above 128 KiB. This leaves room
-    /// beside it, and only labels of control characters reach it: what JSON writes as two bytes stays below by the other limits.
+    /// A command gets the labels as JSON in one variable, and Linux starts no program with a variable above 128 KiB.
+    /// This limit leaves a margin, and only labels of control characters reach it: characters that JSON writes as two
+    /// bytes stay below it because of the other limits.
     const MAX_WRITTEN_BYTES: usize = 96 * 1024;
 
     /// Bytes of all keys and values.
@@ -46,7 +47,7 @@ impl Metadata {
     /// Sets one label.
     ///
     /// # Errors
-    /// If a limit would be passed; the labels are then as they were.
+    /// If a limit would be exceeded; the labels are then unchanged.
     pub fn insert(&mut self, key: String, value: String) -> Result<(), InvalidMetadata> {
         if key.is_empty() || key.len() > Self::MAX_KEY_BYTES {
             return Err(InvalidMetadata::Key);
@@ -72,7 +73,7 @@ impl Metadata {
         self.0.get(key).map(String::as_str)
     }
 
-    /// Whether there is no label.
+    /// Whether there are no labels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

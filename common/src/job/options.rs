@@ -1,4 +1,4 @@
-//! What a submission may ask for beyond its payload, and what the task says where it does not ask.
+//! Options of a submission besides its payload, with the task's values as defaults.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use super::{ContentType, Metadata, TraceContext};
 use crate::backoff::Backoff;
 use crate::time::as_ms;
 
-/// `max_attempts` never exceeds this: a job that failed a hundred times will not get better.
+/// The maximum of `max_attempts`: a job that failed a hundred times will not succeed.
 pub const MAX_ATTEMPTS_LIMIT: u32 = 100;
-/// No delay, timeout, deadline or retention exceeds a year: beyond it a unit was mistaken.
+/// The maximum of delays, timeouts, deadlines and retentions, a year: a longer one is a mistaken unit.
 pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// How a job is to be run, resolved from the submission and its task's defaults. Kept with the job as one opaque JSON
-/// field, which the functions in Redis hand on and never read.
+/// How to run a job, resolved from the submission and its task's defaults. Stored with the job as one opaque JSON
+/// field, which the functions in Redis pass on and never read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobOptions {
     /// How many attempts may be charged before the job fails for good. 1 to [`MAX_ATTEMPTS_LIMIT`].
     #[serde(default = "max_attempts", skip_serializing_if = "is_max_attempts")]
     pub max_attempts: u32,
-    /// How long one attempt may take.
+    /// Timeout of one attempt.
     #[serde(
         rename = "timeout_ms",
         with = "as_ms",
@@ -28,7 +28,7 @@ pub struct JobOptions {
         skip_serializing_if = "is_timeout"
     )]
     pub timeout: Duration,
-    /// How long after its submission the job is still wanted; later it fails with `deadline_exceeded`.
+    /// Deadline of the job, counted from its submission; later it fails with `deadline_exceeded`.
     #[serde(
         rename = "deadline_ms",
         with = "optional_ms",
@@ -39,7 +39,7 @@ pub struct JobOptions {
     /// How long to wait after a failed attempt.
     #[serde(default, skip_serializing_if = "is_default")]
     pub backoff: Backoff,
-    /// What the payload's bytes are.
+    /// Content type of the payload.
     #[serde(default, skip_serializing_if = "is_default")]
     pub content_type: ContentType,
     /// Size of the payload in bytes.
@@ -53,14 +53,14 @@ pub struct JobOptions {
 }
 
 impl JobOptions {
-    /// How long an attempt may take unless a task says otherwise: ten minutes.
+    /// The default timeout of an attempt: ten minutes.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
-    /// How many attempts a job has unless its task says otherwise.
+    /// The default number of attempts of a job.
     pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
 }
 
-// What most jobs ask for is not written down a million times. Jobs in Redis rely on what is absent: other defaults need
-// another layout.
+// Defaults are omitted, to save memory for millions of jobs. Jobs in Redis depend on the defaults of omitted members:
+// a change of a default needs a new layout.
 
 const fn max_attempts() -> u32 {
     JobOptions::DEFAULT_MAX_ATTEMPTS

@@ -1,4 +1,4 @@
-//! What goes into a job and what comes out: opaque bytes with a content type.
+//! Input and output of a job: opaque bytes with a content type.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Results of at most this many bytes of JSON are shown inside the job document; others are fetched by themselves.
-/// 64 KiB: a status poll stays one small answer, and most JSON results fit.
+/// Results of at most this many bytes of JSON are included in the job document; others are fetched separately.
+/// 64 KiB: the response to a status poll stays small, and most JSON results fit.
 pub const INLINE_RESULT_MAX_BYTES: usize = 64 * 1024;
 
 /// A media type (RFC 9110, section 8.3.1) without parameters, in lower case: `application/json`, `image/png`.
@@ -50,7 +50,7 @@ pub struct InvalidContentType;
 impl FromStr for ContentType {
     type Err = InvalidContentType;
 
-    /// Drops parameters and folds to lower case. `application/*+json` is taken for what it is: JSON.
+    /// Drops parameters and converts to lower case. `application/*+json` becomes `application/json`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let (top, sub) = essence.split_once('/').ok_or(InvalidContentType)?;
@@ -91,12 +91,13 @@ impl<'de> serde::Deserialize<'de> for ContentType {
     }
 }
 
-/// Opaque bytes and what they are: a job's payload or its result. Nothing between client and handler decodes them.
+/// Opaque bytes and their content type: a job's payload or its result. No component between client and handler decodes
+/// them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload {
-    /// The bytes as they came.
+    /// The bytes as received.
     pub bytes: Bytes,
-    /// What the bytes are. JSON unless said otherwise.
+    /// Type of the bytes. Default JSON.
     pub content_type: ContentType,
 }
 
@@ -108,7 +109,7 @@ impl Payload {
     }
 }
 
-/// Shows size and type, never the bytes: payloads do not belong in logs.
+/// Writes size and type, never the bytes: payloads do not belong in logs.
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Payload({} bytes of {})", self.bytes.len(), self.content_type)

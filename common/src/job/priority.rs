@@ -1,4 +1,4 @@
-//! Who goes first within a queue.
+//! The order of jobs within a queue.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,10 +18,10 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// Every priority, the highest first: the order in which a claim looks at the ready lists.
+    /// Every priority, the highest first: the order in which a claim reads the ready lists.
     pub const ALL: [Self; 4] = [Self::Urgent, Self::High, Self::Normal, Self::Low];
 
-    /// The word for it.
+    /// The priority as text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Priority {
     }
 }
 
-/// A word that is no priority.
+/// Text that is not a priority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected one of low, normal, high, urgent")]
 pub struct InvalidPriority;

@@ -1,20 +1,20 @@
-//! The life of a job.
+//! The lifecycle of a job.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a job stands. The same words in Redis, on the wire and in code.
+/// Status of a job. Named the same in Redis, on the wire and in code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Waits for its `run_at`.
     Scheduled,
-    /// Stands in a ready list.
+    /// Is in a ready list.
     Queued,
     /// A worker holds its lease.
     Running,
     /// Waits for the backoff after a failed attempt.
     Retrying,
-    /// Ended well.
+    /// Ended with a result.
     Succeeded,
     /// Ended for good without a result.
     Failed,
@@ -23,7 +23,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Every status, in the order of a job's life.
+    /// Every status, in the order of a job's lifecycle.
     pub const ALL: [Self; 7] = [
         Self::Scheduled,
         Self::Queued,
@@ -34,8 +34,8 @@ impl Status {
         Self::Canceled,
     ];
 
-    /// Whether a job may move from `self` to `next`. The functions in Redis enforce the same table; random histories check
-    /// every status that they write against it.
+    /// Whether a job may change from `self` to `next`. The functions in Redis enforce the same table; tests with random
+    /// histories check every status that the functions write against it.
     #[must_use]
     pub const fn can_become(self, next: Self) -> bool {
         match self {
@@ -44,7 +44,8 @@ impl Status {
                 matches!(next, Self::Queued | Self::Failed | Self::Canceled)
             }
             Self::Queued => matches!(next, Self::Running | Self::Failed | Self::Canceled),
-            // Completed, failed for good or for now, canceled; released or lost; a task the worker lacks waits.
+            // Completed, failed, to be retried, canceled; released or lost; parked for a task that the worker does not
+            // have.
             Self::Running => !matches!(next, Self::Running),
             // Retry by hand, and redrive.
             Self::Failed | Self::Canceled => matches!(next, Self::Queued),
@@ -52,13 +53,13 @@ impl Status {
         }
     }
 
-    /// Whether a job stays in this status unless somebody revives it by hand.
+    /// Whether a job stays in this status unless it is retried by hand or redriven.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
     }
 
-    /// The word for it.
+    /// The status as text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -73,7 +74,7 @@ impl Status {
     }
 }
 
-/// A word that is no status.
+/// Text that is not a status.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected one of scheduled, queued, running, retrying, succeeded, failed, canceled")]
 pub struct InvalidStatus;

@@ -1,5 +1,5 @@
-//! Where a submission stands in a distributed trace (W3C Trace Context, level 1): taken with the job and given to whoever
-//! runs it or hears of its end, so that their spans belong to the same trace.
+//! Trace context of a submission (W3C Trace Context, level 1): stored with the job and passed to the worker that runs
+//! it and to receivers of its webhooks, so that their spans belong to the same trace.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,12 +11,12 @@ pub struct TraceContext {
     state: Option<String>,
 }
 
-/// More of a `tracestate` need not be handed on (section 3.3.1.5).
+/// A longer `tracestate` need not be propagated (section 3.3.1.5).
 const MAX_STATE_BYTES: usize = 512;
 
 impl TraceContext {
-    /// Takes the two headers as they came; `None` if `traceparent` is not one of version 00. A `tracestate` that is too long or
-    /// not text is dropped, as the recommendation has it: the trace goes on without.
+    /// Accepts the two headers as received; `None` if `traceparent` is not valid for version 00. A `tracestate` that is
+    /// too long or not text is dropped, as the recommendation specifies: the trace continues without it.
     #[must_use]
     pub fn new(parent: &str, state: Option<&str>) -> Option<Self> {
         let fits = |state: &&str| {
@@ -29,7 +29,7 @@ impl TraceContext {
         })
     }
 
-    /// The same trace with a span of ours for a parent, as whoever works within that span hands it on (section 3.4).
+    /// The same trace with a new span of Crunch as the parent, for propagation from within that span (section 3.4).
     #[must_use]
     pub fn child(&self) -> Self {
         let mut parts = self.parent.split('-');
@@ -39,7 +39,7 @@ impl TraceContext {
         Self { parent: format!("{version}-{trace}-{span:016x}-{flags}"), state: self.state.clone() }
     }
 
-    /// The parent's span, 16 hexadecimal digits.
+    /// Id of the parent span, 16 hexadecimal digits.
     #[must_use]
     pub fn span_id(&self) -> &str {
         self.parent.split('-').nth(2).unwrap_or_default()
@@ -51,19 +51,19 @@ impl TraceContext {
         &self.parent
     }
 
-    /// What the tracing systems on the way added.
+    /// Data that other tracing systems added.
     #[must_use]
     pub fn tracestate(&self) -> Option<&str> {
         self.state.as_deref()
     }
 
-    /// Bytes of both headers.
+    /// Size of both headers, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.parent.len() + self.state.as_ref().map_or(0, String::len)
     }
 
-    /// The trace, 32 hexadecimal digits.
+    /// Id of the trace, 32 hexadecimal digits.
     #[must_use]
     pub fn trace_id(&self) -> &str {
         self.parent.split('-').nth(1).unwrap_or_default()

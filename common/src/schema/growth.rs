@@ -1,5 +1,6 @@
-//! How much checking a schema asks for by itself, before any value is known: how often its references multiply, and how far they
-//! lead. The library compiles and follows each of them, so a schema that multiplies is refused before it is compiled.
+//! How much work a schema requires by itself, before any value is known: how often its references multiply, and how
+//! long their chains are. The library compiles and follows each of them, so a schema whose references multiply is
+//! rejected before it is compiled.
 //!
 //! Counted over the graph of subschemas and references, in time linear in the schema.
 
@@ -10,19 +11,19 @@ use serde_json::{Map, Value};
 use super::InvalidSchema;
 use super::walk::{Place, subschemas};
 
-/// So many subschemas may one value be checked against, counted along all ways that lead to them. Rich schemas have some
-/// thousands; a reference that is doubled twenty times has a million.
+/// The maximum number of subschemas that one value is checked against, counted along all paths to them. Rich schemas
+/// have some thousands; a reference that is doubled twenty times has a million.
 const MAX_EXPANSIONS: u64 = 100_000;
-/// Schemas that apply to one value may lead to one another this many times. The library recurses for each, on a stack of
-/// 2 MiB, once more for every level of the value.
+/// The maximum length of a chain of references between schemas that apply to one value. The library recurses for each,
+/// on a stack of 2 MiB, and again for every level of the value.
 const MAX_CHAIN: u64 = 128;
-/// For `unevaluatedProperties` and `unevaluatedItems` the library compiles all that applies to the same value once for every
-/// way that leads to it, so less is allowed.
+/// For `unevaluatedProperties` and `unevaluatedItems` the library compiles every schema that applies to the same value
+/// once for every path to it, so the limit is lower.
 const MAX_UNEVALUATED: u64 = 10_000;
 
 const UNEVALUATED: [&str; 2] = ["unevaluatedProperties", "unevaluatedItems"];
 
-/// The subschemas that are reachable from the top, and how they lead to each other.
+/// The subschemas that are reachable from the root, and the edges between them.
 struct Graph<'a> {
     nodes: Vec<Node<'a>>,
     known: HashMap<usize, usize>,
@@ -35,11 +36,12 @@ struct Node<'a> {
 
 struct Edge {
     to: usize,
-    /// Whether it applies to the same value, not to what is inside of it.
+    /// Whether the target applies to the same value, not to a part of it.
     in_place: bool,
 }
 
-/// Refuses a schema that multiplies; calls `check` for all that is reachable, also where only a reference leads.
+/// Rejects a schema whose references multiply; calls `check` for all reachable subschemas, including those that only a
+/// reference reaches.
 pub(super) fn check(
     root: &Value,
     mut check: impl FnMut(&Map<String, Value>) -> Result<(), InvalidSchema>,
@@ -77,7 +79,7 @@ impl<'a> Graph<'a> {
         at
     }
 
-    /// All nodes, each behind those it leads to unless they lead back to it.
+    /// All nodes, each after the nodes it leads to, except in cycles.
     fn bottom_up(&self) -> Vec<usize> {
         let mut seen = vec![false; self.nodes.len()];
         let (mut order, mut path) = (Vec::new(), vec![(0, 0)]);
@@ -96,39 +98,39 @@ impl<'a> Graph<'a> {
         order
     }
 
-    /// A number for every node; nodes that lead to each other share one.
-    fn circles(&self, order: &[usize]) -> Vec<usize> {
+    /// The number of the strongly connected component of every node.
+    fn components(&self, order: &[usize]) -> Vec<usize> {
         let mut back = vec![Vec::new(); self.nodes.len()];
         for (from, node) in self.nodes.iter().enumerate() {
             node.edges.iter().for_each(|edge| back[edge.to].push(from));
         }
-        let mut circles = vec![usize::MAX; self.nodes.len()];
+        let mut components = vec![usize::MAX; self.nodes.len()];
         for &first in order.iter().rev() {
             let mut open = vec![first];
             while let Some(node) = open.pop() {
-                if circles[node] == usize::MAX {
-                    circles[node] = first;
+                if components[node] == usize::MAX {
+                    components[node] = first;
                     open.extend(&back[node]);
                 }
             }
         }
-        circles
+        components
     }
 
-    /// A reference back to where one came from, or into the same circle inside of the value, counts once: the library
-    /// remembers what it found there.
+    /// A reference back to a schema on the path, or into the same component for a part of the value, counts once: the
+    /// library caches the outcome.
     fn check_expansions(&self) -> Result<(), InvalidSchema> {
         let order = self.bottom_up();
-        let circles = self.circles(&order);
+        let components = self.components(&order);
         let mut counted: Vec<Option<(u64, u64)>> = vec![None; self.nodes.len()];
         for &at in &order {
             let node = &self.nodes[at];
             let twice = u64::from(node.is_unevaluated());
             let (mut expansions, mut chain) = (1_u64, 1_u64);
             for edge in &node.edges {
-                let remembered = !edge.in_place && circles[edge.to] == circles[at];
-                let (below, length) = counted[edge.to].filter(|_| !remembered).unwrap_or((1, 1));
-                // What applies to the same value is looked at again to know what it has evaluated.
+                let cached = !edge.in_place && components[edge.to] == components[at];
+                let (below, length) = counted[edge.to].filter(|_| !cached).unwrap_or((1, 1));
+                // Schemas that apply to the same value are visited again to find out what they have evaluated.
                 let times = if edge.in_place { 1 + twice } else { 1 };
                 expansions = expansions.saturating_add(below.saturating_mul(times));
                 chain = if edge.in_place { chain.max(length + 1) } else { chain };
@@ -149,7 +151,7 @@ impl<'a> Graph<'a> {
         Ok(())
     }
 
-    /// Walks as the library does: along every way, until it comes back to where it has been.
+    /// Follows every path as the library does, until it reaches a node that is already on the path.
     fn follow(
         &self,
         at: usize,
@@ -161,7 +163,7 @@ impl<'a> Graph<'a> {
         }
         let fits = path.len() as u64 <= MAX_CHAIN;
         *left = left.checked_sub(1).filter(|_| fits).ok_or(InvalidSchema::Multiplies {
-            what: "beside unevaluatedProperties or unevaluatedItems",
+            what: "next to unevaluatedProperties or unevaluatedItems",
             limit: MAX_UNEVALUATED,
         })?;
         path.push(at);
@@ -180,7 +182,7 @@ impl Node<'_> {
 
 fn check_limits(expansions: u64, chain: u64) -> Result<(), InvalidSchema> {
     if expansions > MAX_EXPANSIONS {
-        return Err(InvalidSchema::Multiplies { what: "in all", limit: MAX_EXPANSIONS });
+        return Err(InvalidSchema::Multiplies { what: "in total", limit: MAX_EXPANSIONS });
     }
     if chain > MAX_CHAIN {
         return Err(InvalidSchema::LongChain { limit: MAX_CHAIN });

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-/// A value in an array, and the allocation of a text.
+/// Size of a value in an array, and of the allocation of a string.
 const VALUE_BYTES: u64 = 32;
-/// An object's members are in nodes with room for eleven, however few there are.
+/// An object's members are in nodes with space for eleven, even if there are fewer.
 const NODE_BYTES: u64 = 640;
-/// A member of an object, with its share of the nodes that are not full.
+/// Size of a member of an object, with its share of nodes that are not full.
 const MEMBER_BYTES: u64 = 96;
 
 /// The longest JSON Pointer into a value, in bytes.
@@ -25,7 +25,7 @@ pub(super) fn longest_pointer(value: &Value) -> u64 {
     }
 }
 
-/// How many bytes a copy takes, with its allocations.
+/// Size of a copy, with its allocations.
 pub(super) fn copied_bytes(value: &Value) -> u64 {
     VALUE_BYTES
         + match value {

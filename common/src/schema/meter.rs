@@ -1,8 +1,9 @@
-//! JSON that counts how often it is looked at, and how much is written about it. A check is bounded by these counts, whatever
-//! its schema makes of the value.
+//! JSON that counts how often it is accessed, and how many bytes of violations are built about it. These counts bound
+//! every check, whatever its schema.
 //!
-//! The library has no budget of its own. It reads values through traits, so a representation can count for it: when the budget
-//! is spent, the next look unwinds the check. That is a cancellation, not a panic: no hook runs, nothing is printed.
+//! The library has no budget. It reads values through traits, so this representation counts the accesses: when the
+//! budget is spent, the next access unwinds the check. That is a cancellation, not a panic: no hook runs, nothing is
+//! printed.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -20,25 +21,26 @@ use super::prices::Prices;
 /// What a check may use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
-    /// Looks at the value. One takes 5 to 10 ns, with the work of the library that leads to it.
+    /// Accesses to the value. One takes 5 to 10 ns, including the work of the library for it.
     pub(super) steps: u64,
     /// Bytes of violations that are under construction at once.
     pub(super) memory: u64,
-    /// The longest pointer into the value, and the longest path through the schema to it: every violation may hold both.
+    /// The longest pointer into the value, and the longest path through the schema to it: every violation may hold
+    /// both.
     pub(super) paths: u64,
-    /// What looks cost beyond one step.
+    /// Price of accesses that take more than one step.
     pub(super) prices: Prices,
 }
 
-/// A budget was spent before the check ended.
+/// The budget was spent before the check finished.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Exhausted;
 
-/// A violation of the library takes about this many bytes beside its pointers and texts.
+/// A violation of the library takes about this many bytes besides its pointers and texts.
 const VIOLATION_BYTES: u64 = 400;
 /// How many bytes of a violation are allocated, written and freed in the time of one step.
 const BYTES_PER_STEP: u64 = 32;
-/// Steps for each item whose uniqueness is looked at, and for each value in it: it is written, hashed and kept.
+/// Steps for each item whose uniqueness is checked, and for each value in it: it is serialized, hashed and stored.
 const UNIQUE_ITEM: u64 = 32;
 const UNIQUE_VALUE: u64 = 3;
 /// A key is compared with some of an object's keys; this many bytes of it take the time of one step.
@@ -56,7 +58,7 @@ struct Meter {
 }
 
 thread_local! {
-    /// Nodes for the names of members are made without any other node at hand, so the meter belongs to the thread.
+    /// Nodes for names of members are created without access to another node, so the meter is per thread.
     static METER: Meter = const {
         Meter {
             steps: Cell::new(0),
@@ -68,7 +70,7 @@ thread_local! {
     };
 }
 
-/// Runs a check; returns what it found and how many steps it took.
+/// Runs a check; returns its outcome and how many steps it took.
 pub(super) fn within<T>(budget: Budget, check: impl FnOnce() -> T) -> Result<(T, u64), Exhausted> {
     METER.with(|meter| {
         meter.steps.set(budget.steps);
@@ -77,7 +79,7 @@ pub(super) fn within<T>(budget: Budget, check: impl FnOnce() -> T) -> Result<(T,
         meter.prices.set(budget.prices);
         meter.lowest_stack.set(stack_position().saturating_sub(STACK_BYTES));
     });
-    // Whatever the check has built is dropped by unwinding, and the value and the schema are only read.
+    // Unwinding drops everything that the check has built, and the value and the schema are only read.
     match catch_unwind(AssertUnwindSafe(check)) {
         Ok(found) => Ok((found, budget.steps - METER.with(|meter| meter.steps.get()))),
         Err(cause) => Err(exhausted(cause)),
@@ -110,7 +112,7 @@ fn prices() -> Prices {
     METER.with(|meter| meter.prices.get())
 }
 
-/// A violation is about to be made, with this many bytes of its own.
+/// Spends the price of a violation that is about to be built, with this many bytes of its own.
 fn spend_on_violation(bytes: u64) {
     let (paths, prices) = METER.with(|meter| (meter.paths.get(), meter.prices.get()));
     let bytes = bytes + VIOLATION_BYTES + paths + prices.violation;
@@ -121,7 +123,7 @@ fn spend_on_violation(bytes: u64) {
     });
 }
 
-/// How many values there are, the value itself included; 16 bytes of text count as one.
+/// Number of values in a value, including itself; 16 bytes of text count as one.
 fn values_in(value: &Value) -> u64 {
     let text = |text: &str| text.len() as u64 / 16;
     1 + match value {
@@ -134,11 +136,11 @@ fn values_in(value: &Value) -> u64 {
     }
 }
 
-/// The representation.
+/// The metered representation of JSON.
 #[derive(Debug)]
 pub(super) struct MeteredJson;
 
-/// A value that counts.
+/// A value that counts its accesses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Metered<'a>(pub(super) &'a Value);
 
@@ -155,7 +157,7 @@ impl Json for MeteredJson {
     type PreparedKey = String;
     type StringBuffer = Value;
 
-    /// As for `serde_json`: a lookup compares texts at every branch of a tree.
+    /// The same as for `serde_json`: a lookup compares texts at every branch of a tree.
     const KEYS_PER_LOOKUP: usize = 2;
     const ACYCLIC: bool = true;
 
@@ -229,14 +231,14 @@ impl<'a> Node<'a, MeteredJson> for Metered<'a> {
             (Value::Object(own), Value::Object(expected)) if own.len() != expected.len() => false,
             (Value::String(own), Value::String(expected)) if own.len() != expected.len() => false,
             (own, expected) => {
-                // No comparison looks at more than the value has.
+                // No comparison visits more values than this one contains.
                 spend(values_in(own));
                 jsonschema::json::cmp::equal(own, expected)
             }
         }
     }
 
-    /// Asked for whenever a violation is made.
+    /// The library calls this whenever it builds a violation.
     fn to_value(&self) -> Cow<'a, Value> {
         // A violation may list the names of all members.
         let names = || {
@@ -299,8 +301,8 @@ impl<'a> Array<'a, MeteredJson> for MeteredItems<'a> {
         MeteredItemsIter(self.0.iter())
     }
 
-    /// The library's own way compares all pairs of values that hash alike, and arrays hash alike that differ only in how they
-    /// nest: 64 KiB of those take a second.
+    /// The library's implementation compares all pairs of values with the same hash, and arrays that differ only in
+    /// their nesting have the same hash: 64 KiB of those take a second.
     fn is_unique(&self) -> bool {
         let mut seen = HashSet::new();
         self.0.iter().all(|item| {
@@ -326,7 +328,7 @@ impl<'a> Iterator for MeteredItemsIter<'a> {
     }
 }
 
-/// Writes a form that two values share exactly if JSON Schema calls them equal.
+/// Writes a canonical form: two values have the same form exactly if they are equal in JSON Schema.
 fn write_form(value: &Value, form: &mut Vec<u8>) {
     match value {
         Value::Null => form.push(b'n'),
@@ -340,7 +342,7 @@ fn write_form(value: &Value, form: &mut Vec<u8>) {
         }
         Value::Object(members) => {
             form.push(b'{');
-            // `serde_json` may keep members as they were written, depending on its features.
+            // `serde_json` may keep the written order of members, depending on its features.
             let mut members: Vec<_> = members.iter().collect();
             members.sort_by_key(|(name, _)| *name);
             for (name, value) in members {
@@ -358,8 +360,8 @@ fn write_text(text: &str, form: &mut Vec<u8>) {
     form.extend_from_slice(text.as_bytes());
 }
 
-/// Numbers are equal if they are the same number, however they are written. A fraction that is whole counts as an integer as
-/// far as integers of 64 bits go.
+/// Writes equal numbers in the same form, independent of their notation. A fraction without decimals counts as an
+/// integer within the range of 64-bit integers.
 fn write_number(number: &Number, form: &mut Vec<u8>) {
     let fraction = number.as_f64().unwrap_or_default();
     let whole = number.as_i128().or_else(|| whole(fraction));

@@ -1,4 +1,4 @@
-//! What looks at a value cost, by what the schema makes of them. Known before any value is.
+//! Prices of accesses to a value, by the keywords of the schema. They are known before any value is.
 
 use serde_json::{Number, Value};
 
@@ -10,18 +10,19 @@ use super::walk::each_subschema;
 /// Keywords that keep a copy of the value in a violation, or of all of its items.
 const COPYING: [&str; 4] = ["anyOf", "oneOf", "propertyNames", "unevaluatedItems"];
 
-/// Prices in steps, except where it is named.
+/// Prices, in steps unless stated otherwise.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Prices {
     pub(super) text: Price,
     pub(super) name: Price,
     pub(super) number: NumberPrice,
-    /// Bytes that a violation copies from the schema.
+    /// How many bytes a violation copies from the schema.
     pub(super) violation: u64,
     /// Whether a violation may copy the value.
     pub(super) copies: bool,
-    /// The longest way to a place in the schema, in bytes. Where references recurse, it is gone once for each level of the value.
-    pub(super) way: u64,
+    /// The longest path to a place in the schema, in bytes. Where references recurse, it is repeated for each level of
+    /// the value.
+    pub(super) path: u64,
 }
 
 impl Prices {
@@ -31,15 +32,15 @@ impl Prices {
         number: NumberPrice::Plain,
         violation: 0,
         copies: false,
-        way: 0,
+        path: 0,
     };
 
     /// # Errors
-    /// If its patterns ask for too much.
+    /// If its patterns need too much memory.
     pub(super) fn of(schema: &Value) -> Result<Self, InvalidSchema> {
         let (text, name) = patterns::prices(schema)?;
-        let way = longest_pointer(schema);
-        let mut prices = Self { text, name, way, ..Self::NOTHING };
+        let path = longest_pointer(schema);
+        let mut prices = Self { text, name, path, ..Self::NOTHING };
         each_subschema(&mut schema.clone(), &mut |members| {
             prices.copies |= COPYING.iter().any(|&keyword| members.contains_key(keyword));
             let copied =
@@ -52,18 +53,18 @@ impl Prices {
     }
 }
 
-/// What looking at a number costs.
+/// Price of an access to a number.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum NumberPrice {
     /// There is no `multipleOf`.
     Plain,
-    /// Fractions are taken apart into their digits.
+    /// Fractions are split into their digits.
     Multiple,
-    /// Of a number that is very small or large: digits do not suffice, and fractions of any length are divided.
+    /// The `multipleOf` is very small or large: digits do not suffice, and fractions of any length are divided.
     ExtremeMultiple,
 }
 
-/// Within these, digits of two numbers fit into 128 bits, with the powers of ten between them.
+/// In this range, the digits of two numbers fit into 128 bits, with the powers of ten between them.
 const ORDINARY: std::ops::RangeInclusive<f64> = 1e-6..=1e12;
 
 impl NumberPrice {

@@ -1,4 +1,4 @@
-//! What may be declared, what is said of the rest, and what a value hears.
+//! Which schemas may be declared, how others are rejected, and which violations are reported for values.
 
 mod attacks;
 mod keywords;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 
-fn refusal(text: &str) -> String {
+fn rejection(text: &str) -> String {
     text.parse::<Schema>().unwrap_err().to_string()
 }
 
@@ -37,33 +37,38 @@ fn a_schema_that_stands_for_itself_is_taken_as_it_was_written() {
 #[test]
 fn whatever_leads_elsewhere_is_refused() {
     for reference in ["https://example.com/a.json", "other.json#/a", "file:///etc/passwd", "#a"] {
-        let said = refusal(&json!({ "items": { "$ref": reference } }).to_string());
-        assert!(said.contains(reference) && said.contains("leads out of the file"), "{said}");
+        let error = rejection(&json!({ "items": { "$ref": reference } }).to_string());
+        assert!(error.contains(reference) && error.contains("refers outside the file"), "{error}");
     }
-    assert!(refusal(r##"{"$ref":"#/$defs/none"}"##).contains("leads nowhere"));
-    assert!(refusal(r#"{"properties":{"a":{"$id":"b"}}}"#).starts_with("$id, other than"));
-    assert!(refusal(r##"{"$dynamicRef":"#a"}"##).starts_with("$dynamicRef is not supported"));
     assert!(
-        refusal(r#"{"$schema":"http://json-schema.org/draft-07/schema#"}"#).contains("draft-07")
+        rejection(r##"{"$ref":"#/$defs/none"}"##).contains("refers to a place that does not exist")
+    );
+    assert!(
+        rejection(r#"{"properties":{"a":{"$id":"b"}}}"#)
+            .starts_with("$id below the top level is not supported")
+    );
+    assert!(rejection(r##"{"$dynamicRef":"#a"}"##).starts_with("$dynamicRef is not supported"));
+    assert!(
+        rejection(r#"{"$schema":"http://json-schema.org/draft-07/schema#"}"#).contains("draft-07")
     );
 }
 
 #[test]
 fn what_is_no_schema_is_refused_with_its_place() {
-    assert!(refusal("{\n\"type\": }").contains("not JSON: expected value at line 2"));
-    assert!(refusal(r#"{"properties":{"a":{"type":"text"}}}"#).contains("/properties/a/type: "));
-    assert!(refusal(r#"{"pattern":"("}"#).contains("/pattern"));
-    assert!(refusal("[]").starts_with("not a JSON Schema"));
+    assert!(rejection("{\n\"type\": }").contains("not JSON: expected value at line 2"));
+    assert!(rejection(r#"{"properties":{"a":{"type":"text"}}}"#).contains("/properties/a/type: "));
+    assert!(rejection(r#"{"pattern":"("}"#).contains("/pattern"));
+    assert!(rejection("[]").starts_with("not a JSON Schema"));
     let large = json!({ "description": "x".repeat(Schema::MAX_BYTES) }).to_string();
-    assert!(refusal(&large).contains("at most 65536"));
+    assert!(rejection(&large).contains("at most 65536"));
     let deep = format!("{}{{}}{}", "{\"not\":".repeat(64), "}".repeat(64));
-    assert_eq!(refusal(&deep), "nested deeper than 64 levels");
+    assert_eq!(rejection(&deep), "nested deeper than 64 levels");
 }
 
-/// Look-around needs an engine that backtracks, and with it a text that takes for ever.
+/// Look-around needs an engine that backtracks, in which a text can take forever.
 #[test]
 fn patterns_are_matched_in_linear_time_or_not_at_all() {
-    assert!(refusal(r#"{"pattern":"(?=a)b"}"#).contains("/pattern"));
+    assert!(rejection(r#"{"pattern":"(?=a)b"}"#).contains("/pattern"));
     let slow_elsewhere = json!({ "pattern": "^(a+)+$" });
     let text = format!("\"{}!\"", "a".repeat(100_000));
     assert_eq!(violations(&slow_elsewhere, &text).len(), 1);
@@ -85,7 +90,7 @@ fn every_violation_has_its_place_and_none_repeats_the_value() {
 }
 
 #[test]
-fn what_is_told_is_bounded_whatever_is_sent() {
+fn what_is_reported_is_bounded_whatever_is_sent() {
     let of_texts = json!({ "items": { "type": "string" } });
     let some = format!("[{}0]", "0,".repeat(1_000));
     assert_eq!(violations(&of_texts, &some).len(), MAX_VIOLATIONS);
@@ -99,7 +104,7 @@ fn what_is_told_is_bounded_whatever_is_sent() {
     assert_eq!(nested[0].pointer, "");
 }
 
-/// Otherwise a schema could take down every API that learns it.
+/// Otherwise a schema could crash every API that loads it.
 #[test]
 fn a_schema_that_refers_to_itself_comes_to_an_end() {
     for schema in [
@@ -126,7 +131,7 @@ fn what_no_number_or_text_can_hold_is_said_to_be_unreadable() {
     }
 }
 
-/// An expression tree as anybody would write it, and a payload that is wrong at its end.
+/// A schema of an ordinary expression tree.
 fn expressions(alternatives: &str) -> serde_json::Value {
     let branch = |op: &str| {
         json!({ "type": "object", "required": ["op", "arg"],
@@ -150,14 +155,14 @@ fn a_recursive_choice_is_refused_without_exploring_all_its_branches() {
         let wrong = nested(60, "\"bad\"");
         assert!(validator.steps(wrong.as_bytes()).is_some_and(|steps| steps < 20_000));
         let found = validator.check(wrong.as_bytes()).unwrap_err();
-        assert!(found[0].detail.contains("fits none of the alternatives"), "{found:?}");
-        // What can be explained is.
+        assert!(found[0].detail.contains("matches none of the alternatives"), "{found:?}");
+        // Violations that can be determined are reported.
         let shallow = validator.check(nested(2, "\"bad\"").as_bytes()).unwrap_err();
-        assert!(!shallow[0].detail.contains("fits none of the alternatives"), "{shallow:?}");
+        assert!(!shallow[0].detail.contains("matches none of the alternatives"), "{shallow:?}");
     }
 }
 
-/// A schema of definitions, each of which is made of the next ones.
+/// A schema of definitions, each of which refers to the next one.
 fn chain(length: usize, link: impl Fn(usize) -> serde_json::Value) -> String {
     let mut defs: serde_json::Map<_, _> =
         (0..length).map(|at| (format!("a{at}"), link(at + 1))).collect();
@@ -179,20 +184,20 @@ fn references_that_multiply_are_refused_with_the_reason() {
         |next| json!({ "unevaluatedProperties": false, "allOf": [to(next)] }),
     ];
     for link in twice {
-        let said = refusal(&chain(40, link));
-        assert!(said.starts_with("its references multiply"), "{said}");
+        let error = rejection(&chain(40, link));
+        assert!(error.starts_with("its references multiply"), "{error}");
     }
-    // Everything refers to everything: there are more ways than anybody can follow.
+    // Everything refers to everything: there are too many paths to follow.
     let all = |_: usize| json!({ "unevaluatedItems": false, "anyOf": (0..7).map(to).collect::<Vec<_>>() });
-    assert!(refusal(&chain(7, all)).contains("beside unevaluatedProperties"));
-    assert!(refusal(&chain(1_000, to)).contains("in a chain"));
-    // Where no schema is expected nothing is hidden either.
+    assert!(rejection(&chain(7, all)).contains("next to unevaluatedProperties"));
+    assert!(rejection(&chain(1_000, to)).contains("in a chain"));
+    // A reference to a place where no schema is expected is also checked.
     assert!(
-        refusal(r##"{"$ref":"#/x/y","x":{"y":{"$dynamicRef":"#a"}}}"##).contains("$dynamicRef")
+        rejection(r##"{"$ref":"#/x/y","x":{"y":{"$dynamicRef":"#a"}}}"##).contains("$dynamicRef")
     );
 }
 
-/// A grammar of many kinds of nodes, all of which may contain all, as one describes a language.
+/// A grammar of many kinds of nodes, each of which may contain every other, as in the syntax of a language.
 #[test]
 fn kinds_of_nodes_that_contain_each_other_may_be_declared() {
     let kind = |at: usize| {
@@ -210,7 +215,7 @@ fn kinds_of_nodes_that_contain_each_other_may_be_declared() {
     assert!(validator(&schema).check(deep.as_bytes()).is_ok());
 }
 
-/// The library hashes arrays by their leaves alone, so these all look alike to it.
+/// The library hashes arrays only by their leaves, so these all have the same hash.
 #[test]
 fn unique_items_are_counted_in_linear_time() {
     let mut items = String::new();
@@ -256,7 +261,7 @@ fn a_brief_check_gives_up_where_a_thorough_one_goes_on() {
     assert_eq!(choice.check_briefly(nested(60, "\"bad\"").as_bytes()), None);
 }
 
-/// The engine cannot keep the states of these, and visits a thousand of them for every byte.
+/// The engine cannot cache the states of these, and visits a thousand of them for every byte.
 #[test]
 fn a_pattern_whose_states_do_not_fit_is_paid_by_its_states() {
     let steps = |pattern: &str, letters: usize| {
@@ -290,13 +295,13 @@ fn names_are_paid_once_for_each_pattern_beside_each_other() {
         };
         let (one, many) = (steps(1, r#"{"a":1,"ba":2}"#), steps(100, r#"{"a":1,"ba":2}"#));
         assert!((30 * one..150 * one).contains(&many), "{one} {many}");
-        // As long as that is all, it is well affordable.
+        // By itself, this is well affordable.
         let members: Vec<_> = (0..1_000).map(|at| format!("\"a{at}\":1")).collect();
         assert!(steps(20, &format!("{{{}}}", members.join(","))) < 1_000_000);
     }
     let patterns: Vec<_> = (0..600).map(|at| json!({ "pattern": format!("a{at}b*c") })).collect();
-    let said = refusal(&json!({ "anyOf": patterns }).to_string());
-    assert!(said.starts_with("its patterns are too large together"), "{said}");
+    let error = rejection(&json!({ "anyOf": patterns }).to_string());
+    assert!(error.starts_with("its patterns are too large together"), "{error}");
 }
 
 /// Numbers whose digits do not fit into 128 bits are divided as fractions, in microseconds each.

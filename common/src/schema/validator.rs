@@ -1,8 +1,8 @@
-//! A compiled schema. Never fetches anything, and no check takes more than its budget of steps and memory.
+//! A compiled schema. It never fetches anything, and no check exceeds its budget of steps and memory.
 //!
-//! Whether a value fits is asked in the form that the library answers cheaply: it remembers what it found where references
-//! recurse. Violations are collected afterwards, in the form that explores every branch below every branch, as far as the
-//! budget for that goes.
+//! A check first calls the library's cheap function, which only returns whether a value matches: it caches outcomes
+//! where references recurse. Violations are collected afterwards with the function that explores every branch below
+//! every branch, within a separate budget.
 
 use std::fmt::{self, Write};
 
@@ -13,37 +13,38 @@ use super::measure::longest_pointer;
 use super::meter::{Budget, Exhausted, Metered, MeteredJson, within};
 use super::patterns;
 use super::prices::Prices;
-use super::{InvalidSchema, door};
+use super::{InvalidSchema, accepted};
 
-/// No more violations than this are told of one value: enough to mend it, and bounded whatever is sent.
+/// The maximum number of violations that are reported for one value: enough to fix it, and bounded for any input.
 pub const MAX_VIOLATIONS: usize = 20;
-/// Of a larger value, in bytes, only the first violation is told: the library gathers all there are before it hands out
-/// one, at 400 bytes each, and eight megabytes of wrong numbers would take a gigabyte.
+/// For a value of more than this many bytes, only the first violation is reported: the library collects all violations
+/// before it returns one, at 400 bytes each, and eight megabytes of invalid numbers would take a gigabyte.
 const MAX_SURVEYED: usize = 64 * 1024;
-/// Steps that every check may take, and more for each byte of the value: at most 40 ms for 64 KiB. A schema that asks for fifty
-/// looks at everything in the value is well within.
+/// Steps that every check may take, and additional ones for each byte of the value: at most 40 ms for 64 KiB. A schema
+/// that needs fifty accesses to everything in the value is well within the budget.
 const STEPS: u64 = 2_000_000;
 const STEPS_PER_BYTE: u64 = 24;
-/// Violations are collected within as many steps as this times those of the answer, and at least [`EXPLAIN_STEPS`]; never within
-/// more than the answer has left over, but for those.
+/// Collecting violations may take this many times the steps of the check, but no more than the check left of its
+/// budget, and always at least [`EXPLAIN_STEPS`].
 const EXPLAIN_FACTOR: u64 = 4;
 const EXPLAIN_STEPS: u64 = 500_000;
-/// The first violation alone is looked for within so many steps, if all of them were too many.
+/// Steps for finding the first violation only, if collecting all of them exceeded the budget.
 const FIRST_STEPS: u64 = 200_000;
-/// Bytes of violations under construction: room for all there can be in 64 KiB, unless their pointers are very long.
+/// Bytes of violations under construction: enough for all that 64 KiB can have, unless their pointers are very long.
 const EXPLAIN_MEMORY: u64 = 24 * 1024 * 1024;
-/// A check of a value of at most [`BRIEF_BYTES`] within this many steps takes less than a millisecond.
+/// A check of at most [`BRIEF_BYTES`] within this many steps takes less than a millisecond.
 const BRIEF_STEPS: u64 = 60_000;
-/// Reading a value takes 10 to 30 microseconds a kilobyte.
+/// Parsing a value takes 10 to 30 microseconds per kilobyte.
 const BRIEF_BYTES: usize = 16 * 1024;
-/// What is said of a value whose violations cannot be told apart within the budget.
-const NO_ALTERNATIVE: &str = "the value fits none of the alternatives that the schema allows";
-/// What is said of a value for which it cannot even be known whether it fits.
+/// The violation of a value whose violations cannot be determined within the budget.
+const NO_ALTERNATIVE: &str = "the value matches none of the alternatives that the schema allows";
+/// The violation of a value for which the budget does not suffice to find out whether it matches.
 const TOO_MUCH_WORK: &str =
-    "checking the value against the schema takes more steps than are allowed; send less at once";
-/// The longest detail, in bytes. Details may name members of the value, and whatever the schema lists.
+    "checking the value against the schema takes more steps than are allowed; send a smaller value";
+/// The longest detail, in bytes. Details may name members of the value, and anything that the schema lists.
 const MAX_DETAIL: usize = 300;
-/// The longest pointer, in bytes. A longer one is cut behind a whole segment: it then leads to what is around the place.
+/// The longest pointer, in bytes. A longer one is truncated after a whole segment: it then refers to an enclosing
+/// value.
 const MAX_POINTER: usize = 1024;
 
 /// A schema that is ready to check values.
@@ -53,7 +54,7 @@ pub struct Validator {
     prices: Prices,
 }
 
-/// What is wrong with a value, and where.
+/// A violation of the schema by a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// JSON Pointer (RFC 6901) into the value.
@@ -64,8 +65,9 @@ pub struct Violation {
 
 impl Validator {
     pub(super) fn new(schema: &Value) -> Result<Self, InvalidSchema> {
-        // Patterns are a worker's, the texts they are held against anybody's: an engine that backtracks could be made to
-        // hang. The linear one lacks look-around and back-references; schemas with them are refused.
+        // Patterns come from workers, the texts that they are matched against from any client: an engine that
+        // backtracks could be made to hang. The linear engine lacks look-around and back-references; schemas with them
+        // are rejected.
         let options = jsonschema::options_for::<MeteredJson>()
             .with_draft(Draft::Draft202012)
             .with_pattern_options(
@@ -78,10 +80,10 @@ impl Validator {
         Ok(Self { compiled, prices })
     }
 
-    /// Checks a JSON text that was found to be whole. Takes up to 50 ms for 64 KiB, and more for a larger one.
+    /// Checks a complete JSON text. Takes up to 50 ms for 64 KiB, and more for a larger one.
     ///
     /// # Errors
-    /// What is wrong, at most [`MAX_VIOLATIONS`] of it; of a value beyond 64 KiB the first.
+    /// The violations, at most [`MAX_VIOLATIONS`]; for a value beyond 64 KiB only the first.
     pub fn check(&self, json: &[u8]) -> Result<(), Vec<Violation>> {
         let value = read(json)?;
         let budget = self.budget(&value, STEPS + STEPS_PER_BYTE * json.len() as u64);
@@ -99,7 +101,8 @@ impl Validator {
         Err(found.unwrap_or_else(|| vec![at_the_top(NO_ALTERNATIVE)]))
     }
 
-    /// Checks a JSON text as [`Validator::check`] does if that takes less than a millisecond; `None` if it may take longer.
+    /// Checks a JSON text like [`Validator::check`] if that takes less than a millisecond; `None` if it may take
+    /// longer.
     #[must_use]
     pub fn check_briefly(&self, json: &[u8]) -> Option<Result<(), Vec<Violation>>> {
         if json.len() > BRIEF_BYTES {
@@ -118,7 +121,7 @@ impl Validator {
         self.all(&value, budget).ok().map(Err)
     }
 
-    /// How many steps the answer takes whether a value fits; `None` if more than there are.
+    /// How many steps it takes to find out whether a value matches; `None` if the budget does not suffice.
     #[cfg(test)]
     pub(super) fn steps(&self, json: &[u8]) -> Option<u64> {
         let value = read(json).ok()?;
@@ -127,21 +130,21 @@ impl Validator {
     }
 
     fn budget(&self, value: &Value, steps: u64) -> Budget {
-        let ways = (1 + door::depth(value) as u64) * self.prices.way;
-        let paths = longest_pointer(value) + ways;
+        let schema_paths = (1 + accepted::depth(value) as u64) * self.prices.path;
+        let paths = longest_pointer(value) + schema_paths;
         Budget { steps, memory: EXPLAIN_MEMORY, paths, prices: self.prices }
     }
 
     fn all(&self, value: &Value, budget: Budget) -> Result<Vec<Violation>, Exhausted> {
         let collect = || {
             let errors = self.compiled.iter_errors(Metered(value));
-            errors.take(MAX_VIOLATIONS).map(|error| told(&error)).collect()
+            errors.take(MAX_VIOLATIONS).map(|error| violation(&error)).collect()
         };
         within(budget, collect).map(|(found, _)| found)
     }
 
     fn first(&self, value: &Value, budget: Budget) -> Result<Vec<Violation>, Exhausted> {
-        let first = || self.compiled.validate(Metered(value)).err().map(|error| told(&error));
+        let first = || self.compiled.validate(Metered(value)).err().map(|error| violation(&error));
         within(budget, first).map(|(found, _)| found.into_iter().collect())
     }
 }
@@ -155,12 +158,12 @@ fn at_the_top(detail: &str) -> Violation {
     Violation { pointer: String::new(), detail: detail.to_owned() }
 }
 
-fn told(error: &ValidationError<'_>) -> Violation {
+fn violation(error: &ValidationError<'_>) -> Violation {
     let pointer = error.instance_path().to_string();
     Violation { pointer: bounded_pointer(pointer), detail: detail(error) }
 }
 
-/// What the library says, without the value.
+/// The library's message, without the value.
 fn detail(error: &ValidationError<'_>) -> String {
     let mut text = Bounded(String::new());
     let whole = write!(text, "{}", error.masked_with("the value")).is_ok();
@@ -176,7 +179,7 @@ fn bounded_pointer(mut pointer: String) -> String {
     pointer
 }
 
-/// Text that takes no more than [`MAX_DETAIL`] bytes, so that what is too long is not even made.
+/// Text of at most [`MAX_DETAIL`] bytes; the part beyond is never built.
 struct Bounded(String);
 
 impl Write for Bounded {
@@ -192,7 +195,7 @@ fn not_a_schema(error: &ValidationError<'_>) -> InvalidSchema {
     let place = bounded_pointer(error.instance_path().to_string());
     let colon = if place.is_empty() { "" } else { ": " };
     let mut reason = Bounded(String::new());
-    // A reason that is cut is still one.
+    // A truncated reason is still useful.
     let _cut = write!(reason, "{error}");
     InvalidSchema::NotSchema { place: format!("{place}{colon}"), reason: reason.0 }
 }

@@ -1,4 +1,4 @@
-//! Which members of a schema are schemas themselves. The others are data: a `$ref` in an `enum` refers to nothing.
+//! Which members of a schema are schemas themselves. The others are data: a `$ref` in an `enum` is not a reference.
 
 use serde_json::{Map, Value};
 
@@ -25,22 +25,22 @@ const SCHEMAS: [&str; 16] = [
 const NAMED: [&str; 5] =
     ["properties", "patternProperties", "dependentSchemas", "$defs", "definitions"];
 
-/// Keywords whose schemas apply to the value itself; the others apply to what is inside of it.
+/// Keywords whose schemas apply to the value itself; the others apply to parts of it.
 const IN_PLACE: [&str; 8] =
     ["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"];
-/// Keywords whose schemas apply to nothing unless something refers to them.
+/// Keywords whose schemas do not apply unless a reference leads to them.
 const STORED: [&str; 3] = ["$defs", "definitions", "contentSchema"];
 
 /// What a subschema applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// The same value as the schema around it.
+    /// The same value as the enclosing schema.
     Same,
-    /// Something inside of that value.
+    /// A part of that value.
     Inside,
 }
 
-/// The subschemas that apply when a schema applies, except for what it refers to.
+/// The subschemas that apply when a schema applies, except for the target of its `$ref`.
 pub(super) fn subschemas(members: &Map<String, Value>) -> Vec<(Place, &Value)> {
     let mut found = Vec::new();
     for (keyword, value) in members.iter().filter(|(it, _)| !STORED.contains(&it.as_str())) {
@@ -60,8 +60,8 @@ pub(super) fn subschemas(members: &Map<String, Value>) -> Vec<(Place, &Value)> {
     found
 }
 
-/// Visits a schema and every schema inside of it, outer ones first. Schemas that are `true` or `false` have nothing to
-/// visit. Depth is that of the document, which the parser bounds.
+/// Visits a schema and every schema inside it, outer ones first. Schemas that are `true` or `false` are not visited.
+/// The recursion depth is that of the document, which the parser bounds.
 pub fn each_subschema(schema: &mut Value, visit: &mut impl FnMut(&mut Map<String, Value>)) {
     let Value::Object(members) = schema else { return };
     visit(members);

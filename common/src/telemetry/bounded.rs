@@ -1,4 +1,5 @@
-//! Log lines of libraries, which know no limit: at most one an interval from each place in their code.
+//! Limits log lines of libraries, which have no limit themselves: at most one per interval from each place in their
+//! code.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use tracing_subscriber::layer::Context;
 
 use super::LogLimits;
 
-/// Often enough to notice that something goes on, seldom enough for a log that nobody fills.
+/// Often enough to notice a problem, rarely enough that the log cannot be flooded.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// No library has as many lines that are logged by default.
+/// More than the lines that any library logs by default.
 const PLACES: usize = 1000;
 
 /// A place in the code of a library: its module and line.
@@ -19,7 +20,7 @@ type Place = (&'static str, u32);
 
 static LIMITS: LazyLock<LogLimits<Place>> = LazyLock::new(|| LogLimits::new(INTERVAL, PLACES));
 
-/// Leaves out lines of some targets that repeat.
+/// Omits repeated lines of some targets.
 pub(super) struct Bounded(pub(super) &'static [&'static str]);
 
 impl<S: Subscriber> Layer<S> for Bounded {
@@ -30,7 +31,7 @@ impl<S: Subscriber> Layer<S> for Bounded {
     }
 }
 
-/// Logs how many lines of libraries were left out. To be called every few seconds.
+/// Logs how many lines of libraries were omitted. Call it every few seconds.
 pub fn log_left_out() {
     for (place, left_out) in LIMITS.overdue() {
         let (library, line) = place.unwrap_or(("others", 0));

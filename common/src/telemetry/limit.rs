@@ -1,13 +1,13 @@
-//! Log lines that repeat: the first one is logged at once, later ones of the same kind are counted, and the next line
-//! that is logged carries their number. So a stranger, or a loop that fails, cannot fill the log.
+//! Rate limit for repeated log lines: the first one is logged at once, later ones of the same kind are counted, and the
+//! next logged line has their number. So neither an unknown client nor a failing loop can flood the log.
 //!
 //! ```
 //! use std::time::Duration;
 //! use crunch_common::telemetry::LogLimit;
 //!
-//! static REFUSED: LogLimit = LogLimit::new(Duration::from_secs(60));
-//! if let Some(left_out) = REFUSED.admit() {
-//!     tracing::info!(left_out, "a key was refused");
+//! static REJECTED: LogLimit = LogLimit::new(Duration::from_secs(60));
+//! if let Some(left_out) = REJECTED.admit() {
+//!     tracing::info!(left_out, "rejected a key");
 //! }
 //! ```
 
@@ -17,14 +17,14 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Limits one kind of log line to one an interval.
+/// Limits one kind of log line to one per interval.
 #[derive(Debug)]
 pub struct LogLimit {
     interval: Duration,
     window: Mutex<Window>,
 }
 
-/// When the last line was logged, and how many were left out since.
+/// When the last line was logged, and how many were omitted since then.
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
     logged: Option<Instant>,
@@ -54,25 +54,25 @@ impl Window {
 }
 
 impl LogLimit {
-    /// At most one line an `interval`.
+    /// At most one line per `interval`.
     #[must_use]
     pub const fn new(interval: Duration) -> Self {
         Self { interval, window: Mutex::new(Window::EMPTY) }
     }
 
-    /// How many lines were left out before this one, if it is to be logged; `None` if it is not.
+    /// Returns how many lines were omitted before this one, if this one is to be logged; else `None`.
     pub fn admit(&self) -> Option<u64> {
         lock(&self.window).admit(self.interval, Instant::now())
     }
 
-    /// How many lines were left out, if the interval is over and no further line came: a periodic task logs the number, so
-    /// that the end of a burst is counted, too.
+    /// Returns how many lines were omitted, if the interval is over and no further line was logged: a periodic task
+    /// logs the number, so that the end of a burst is also counted.
     pub fn overdue(&self) -> Option<u64> {
         lock(&self.window).overdue(self.interval, Instant::now())
     }
 }
 
-/// One limit for each key, such as a task or a place in the code.
+/// One limit per key, such as a task or a place in the code.
 pub struct LogLimits<K> {
     interval: Duration,
     most: usize,
@@ -81,20 +81,20 @@ pub struct LogLimits<K> {
 
 struct Windows<K> {
     known: HashMap<K, Window>,
-    /// Shared by the keys for which there is no room.
+    /// Shared by the keys beyond the limit.
     other: Window,
 }
 
 impl<K: Clone + Eq + Hash> LogLimits<K> {
-    /// At most one line an `interval` for each of `most` keys; further keys share one limit, so that memory is bounded
-    /// whatever the keys are.
+    /// At most one line per `interval` for each of `most` keys; further keys share one limit, so that memory is bounded
+    /// for arbitrary keys.
     #[must_use]
     pub fn new(interval: Duration, most: usize) -> Self {
         let windows = Windows { known: HashMap::new(), other: Window::EMPTY };
         Self { interval, most, windows: Mutex::new(windows) }
     }
 
-    /// As [`LogLimit::admit`], for lines about `key`.
+    /// Does the same as [`LogLimit::admit`], for lines about `key`.
     pub fn admit(&self, key: &K) -> Option<u64> {
         self.admit_at(key, Instant::now())
     }
@@ -105,7 +105,7 @@ impl<K: Clone + Eq + Hash> LogLimits<K> {
             return window.admit(self.interval, now);
         }
         if windows.known.len() >= self.most {
-            // A window that is over and has left nothing out says no more than none.
+            // A window that is over and has omitted nothing can be removed: it has no effect.
             windows.known.retain(|_, it| it.left_out > 0 || !it.is_over(self.interval, now));
         }
         if windows.known.len() >= self.most {
@@ -114,7 +114,7 @@ impl<K: Clone + Eq + Hash> LogLimits<K> {
         windows.known.entry(key.clone()).or_default().admit(self.interval, now)
     }
 
-    /// As [`LogLimit::overdue`], for every key; `None` stands for those that share a limit.
+    /// Does the same as [`LogLimit::overdue`], for every key; `None` stands for the keys that share a limit.
     pub fn overdue(&self) -> Vec<(Option<K>, u64)> {
         self.overdue_at(Instant::now())
     }
@@ -136,7 +136,7 @@ impl<K> fmt::Debug for LogLimits<K> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is whole: a panic elsewhere leaves nothing half done.
+    // Each change is complete: a panic elsewhere leaves no partial change.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -161,7 +161,7 @@ mod tests {
     fn the_end_of_a_burst_is_reported_once_and_counts_as_a_line() {
         let (mut window, start) = (Window::EMPTY, Instant::now());
         window.admit(MINUTE, start);
-        assert_eq!(window.overdue(MINUTE, start + MINUTE), None, "nothing was left out");
+        assert_eq!(window.overdue(MINUTE, start + MINUTE), None, "nothing was omitted");
         window.admit(MINUTE, start + MINUTE);
         window.admit(MINUTE, start + MINUTE);
         assert_eq!(window.overdue(MINUTE, start + MINUTE), None, "the interval is not over");
@@ -176,12 +176,12 @@ mod tests {
         assert_eq!(limits.admit_at(&"a", start), Some(0));
         assert_eq!(limits.admit_at(&"b", start), Some(0));
         assert_eq!(limits.admit_at(&"a", start), None);
-        assert_eq!(limits.admit_at(&"c", start), Some(0), "it takes the shared limit");
+        assert_eq!(limits.admit_at(&"c", start), Some(0), "it uses the shared limit");
         assert_eq!(limits.admit_at(&"d", start), None, "and so does this one");
         let mut overdue = limits.overdue_at(start + MINUTE);
         overdue.sort_unstable();
         assert_eq!(overdue, [(None, 1), (Some("a"), 1)]);
-        // The window of "b" is over and gives its place to "c".
+        // The window of "b" is over, so "c" replaces it.
         assert_eq!(limits.admit_at(&"c", start + MINUTE), Some(0));
         assert_eq!(lock(&limits.windows).known.len(), 2);
     }

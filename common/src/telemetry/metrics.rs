@@ -1,7 +1,7 @@
-//! What is counted and measured, for Prometheus to collect: every name, and the recorder.
+//! Metrics for Prometheus: every name, and the recorder.
 //!
-//! Each process counts what it did itself, so that sums over processes are right. Labels are tasks, queues, statuses and
-//! routes, never ids; they come from clients, so there are only so many of each.
+//! Each process counts what it did itself, so that sums over processes are correct. Labels are tasks, queues, statuses
+//! and routes, never ids; their values come from clients, so the number of series is limited.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,38 +10,38 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use metrics::{Label, SharedString, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// Jobs taken by this API, by task and queue.
+/// Jobs accepted by this API, by task and queue.
 pub const JOBS_SUBMITTED: &str = "crunch_jobs_submitted_total";
-/// Jobs that this process brought to their end, by task, queue and status.
+/// Jobs that this process ended, by task, queue and status.
 pub const JOBS_FINISHED: &str = "crunch_jobs_finished_total";
 /// Attempts that ended in this worker, by task, queue and outcome.
 pub const ATTEMPTS: &str = "crunch_attempts_total";
-/// From the moment a job could run until this worker claimed it.
+/// Time from the moment a job could run until this worker claimed it.
 pub const JOB_WAIT: &str = "crunch_job_wait_seconds";
-/// How long attempts of this worker took.
+/// Duration of attempts of this worker.
 pub const JOB_RUN: &str = "crunch_job_run_seconds";
-/// Outcomes of this worker that were refused because another attempt held the job.
+/// Outcomes of this worker that were rejected because another attempt held the job.
 pub const STALE_SETTLEMENTS: &str = "crunch_stale_settlements_total";
-/// Leases that this API took back from silent workers.
+/// Leases that this API reclaimed from silent workers.
 pub const LEASES_LOST: &str = "crunch_leases_lost_total";
-/// Slots of this worker, and those that run a job.
+/// Slots of this worker.
 pub const SLOTS: &str = "crunch_worker_slots";
-/// See [`SLOTS`].
+/// Slots of this worker that run a job.
 pub const SLOTS_BUSY: &str = "crunch_worker_slots_busy";
-/// Connections to Redis that this process made, or could not make.
+/// Attempts of this process to connect to Redis, by outcome.
 pub const REDIS_CONNECTS: &str = "crunch_redis_connects_total";
-/// Requests, by method, route and status.
+/// Duration of requests, by method, route and status.
 pub const HTTP_REQUESTS: &str = "crunch_http_request_duration_seconds";
 /// Clients that wait for a job at this API.
 pub const HTTP_WAITING: &str = "crunch_http_waiting";
-/// Requests that were refused because this API had too much of something, by what that was.
+/// Requests that were rejected because a total of this API was at its limit, by that total.
 pub const HTTP_REFUSED: &str = "crunch_http_refused_total";
 /// Attempts of this API to deliver webhooks, by outcome.
 pub const WEBHOOK_DELIVERIES: &str = "crunch_webhook_deliveries_total";
-/// What this is.
+/// The version of this process.
 pub const BUILD: &str = "crunch_build_info";
 
-/// What a name stands for.
+/// Type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Counter,
@@ -49,36 +49,46 @@ enum Kind {
     Histogram,
 }
 
-/// Every name with its kind, unit and explanation.
+/// Every name with its kind, unit and description.
 const ALL: &[(&str, Kind, Unit, &str)] = &[
-    (JOBS_SUBMITTED, Kind::Counter, Unit::Count, "Jobs taken by this API"),
-    (JOBS_FINISHED, Kind::Counter, Unit::Count, "Jobs that this process brought to their end"),
+    (JOBS_SUBMITTED, Kind::Counter, Unit::Count, "Jobs accepted by this API"),
+    (JOBS_FINISHED, Kind::Counter, Unit::Count, "Jobs that this process ended"),
     (ATTEMPTS, Kind::Counter, Unit::Count, "Attempts that ended in this worker"),
-    (JOB_WAIT, Kind::Histogram, Unit::Seconds, "From the moment a job could run to its claim"),
+    (JOB_WAIT, Kind::Histogram, Unit::Seconds, "Time from the moment a job could run to its claim"),
     (JOB_RUN, Kind::Histogram, Unit::Seconds, "Duration of attempts"),
-    (STALE_SETTLEMENTS, Kind::Counter, Unit::Count, "Outcomes that came after the lease was lost"),
-    (LEASES_LOST, Kind::Counter, Unit::Count, "Leases taken back from silent workers by this API"),
+    (
+        STALE_SETTLEMENTS,
+        Kind::Counter,
+        Unit::Count,
+        "Outcomes rejected because another attempt held the job",
+    ),
+    (LEASES_LOST, Kind::Counter, Unit::Count, "Leases reclaimed from silent workers by this API"),
     (SLOTS, Kind::Gauge, Unit::Count, "Slots of this worker"),
     (SLOTS_BUSY, Kind::Gauge, Unit::Count, "Slots of this worker that run a job"),
-    (REDIS_CONNECTS, Kind::Counter, Unit::Count, "Tries of this process to connect to Redis"),
-    (HTTP_REQUESTS, Kind::Histogram, Unit::Seconds, "Requests from their head to the answer's"),
+    (REDIS_CONNECTS, Kind::Counter, Unit::Count, "Attempts of this process to connect to Redis"),
+    (
+        HTTP_REQUESTS,
+        Kind::Histogram,
+        Unit::Seconds,
+        "Duration of requests, from request head to response head",
+    ),
     (HTTP_WAITING, Kind::Gauge, Unit::Count, "Clients that wait for a job at this API"),
     (
         HTTP_REFUSED,
         Kind::Counter,
         Unit::Count,
-        "Requests refused because this API had too much of something",
+        "Requests rejected because a total of this API was at its limit",
     ),
     (WEBHOOK_DELIVERIES, Kind::Counter, Unit::Count, "Attempts of this API to deliver webhooks"),
     (BUILD, Kind::Gauge, Unit::Count, "The version of this process; always 1"),
 ];
 
-/// Bounds of all histograms: from a fast request to a long job, about three a decade.
+/// Bounds of all histograms: from a fast request to a long job, about three per decade.
 const BUCKETS: [f64; 19] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     300.0, 600.0, 1800.0, 3600.0,
 ];
-/// So many pairs of task and queue have series of their own; later ones share `other`.
+/// How many pairs of task and queue have their own series; later ones share `other`.
 const MAX_PAIRS: usize = 1000;
 
 /// The recorder of this process.
@@ -92,7 +102,7 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Starts to record. `None` if somebody else records in this process: then they have the figures.
+    /// Starts recording. `None` if this process already has another recorder, which then has the metrics.
     #[must_use]
     pub fn start(version: &'static str) -> Option<Self> {
         let recorder = builder().ok()?.build_recorder();
@@ -109,14 +119,14 @@ impl Metrics {
         Some(Self(handle))
     }
 
-    /// Everything as Prometheus reads it (text format 0.0.4).
+    /// All metrics in the Prometheus text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
         self.0.render()
     }
 
-    /// Puts away what was measured since the last time. To be called every few seconds, whether or not somebody collects:
-    /// measurements pile up otherwise.
+    /// Aggregates the samples since the last call. Call it every few seconds, whether or not metrics are collected:
+    /// samples accumulate otherwise.
     pub fn upkeep(&self) {
         self.0.run_upkeep();
     }
@@ -126,20 +136,19 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)
 }
 
-/// A task, a queue and what else there is as labels. Names come from clients, so no more than a thousand pairs have series
-/// of their own.
+/// Labels of a task, a queue and `more`. Names come from clients, so at most a thousand pairs have their own series.
 #[must_use]
 pub fn labels(task: &str, queue: &str, more: &[(&'static str, &'static str)]) -> Vec<Label> {
     static KNOWN: LazyLock<Mutex<Pairs>> = LazyLock::new(Mutex::default);
     let mut labels = Vec::with_capacity(2 + more.len());
-    // Each change is whole: a panic elsewhere leaves nothing half done.
+    // Each change is complete: a panic elsewhere leaves no partial change.
     let pair = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).labels_of(task, queue);
     labels.extend(pair);
     labels.extend(more.iter().map(|&(name, value)| Label::new(name, value)));
     labels
 }
 
-/// The labels of pairs of task and queue, made once: every job has some.
+/// The labels of pairs of task and queue, created once per pair, as every job needs them.
 #[derive(Default)]
 struct Pairs {
     known: HashMap<String, HashMap<String, [Label; 2]>>,
@@ -171,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_unit_and_kind() {
+    fn names_contain_unit_and_kind() {
         for (name, kind, unit, help) in ALL {
             assert!(name.starts_with("crunch_") && !help.ends_with('.'), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");

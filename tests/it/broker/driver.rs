@@ -1,6 +1,7 @@
 //! Does each operation to Redis and to the model, and compares everything after each.
 
 use crunch_tests::RedisServer;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
@@ -15,6 +16,7 @@ use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
 use redis::aio::MultiplexedConnection;
 
+use super::dump::dump;
 use super::model::{Handed, Model};
 use super::moves::{Moves, recorded};
 use super::operation::{CAN_RUN, Ending, LEASE_MS, Operation, QUEUES, TASKS, WORKERS};
@@ -27,6 +29,16 @@ pub(crate) type Check = Result<(), String>;
 pub(crate) const CLOCK: &str = "test-clock";
 const REAL_CLOCK: &str =
     "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)";
+
+/// The same ids in the same order in every run of a history.
+fn job_id(now: u64, number: usize) -> JobId {
+    let (high, low) = (now >> 16, now & 0xffff);
+    format!("{high:08x}-{low:04x}-8000-8000-{number:012x}").parse().unwrap()
+}
+
+fn worker_id(number: usize) -> WorkerId {
+    format!("00000000-0000-4000-8000-{number:012x}").parse().unwrap()
+}
 
 /// The shipped functions under a clock that the test sets, with their moves recorded, and with one more edit.
 pub(crate) fn library(edit: impl Fn(String) -> String) -> Library {
@@ -45,8 +57,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn new() -> Self {
-        Self { id: WorkerId::generate(), number: 0, held: Vec::new(), last: None }
+    fn new(id: WorkerId) -> Self {
+        Self { id, number: 0, held: Vec::new(), last: None }
     }
 }
 
@@ -56,6 +68,8 @@ pub(crate) struct Driver {
     prefix: String,
     model: Model,
     workers: Vec<Worker>,
+    /// How many workers there were.
+    made: usize,
     last_batch: Vec<NewJob>,
     ids: Vec<JobId>,
     moves: Moves,
@@ -63,16 +77,21 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) async fn new(redis: &RedisServer, prefix: String, library: Library) -> Self {
+    pub(crate) async fn new(
+        redis: &RedisServer,
+        prefix: String,
+        library: Library,
+        now: u64,
+    ) -> Self {
         let mut connection = redis.connect().await;
-        let now = Timestamp::now().unix_ms();
         let () = redis::cmd("SET").arg(CLOCK).arg(now).query_async(&mut connection).await.unwrap();
         Self {
             broker: redis.broker(&prefix, library),
             redis: connection,
             prefix,
             model: Model::new(now),
-            workers: (0..WORKERS).map(|_| Worker::new()).collect(),
+            workers: (0..WORKERS).map(|number| Worker::new(worker_id(number))).collect(),
+            made: WORKERS,
             last_batch: Vec::new(),
             ids: Vec::new(),
             moves: Moves::default(),
@@ -95,10 +114,20 @@ impl Driver {
         Ok(())
     }
 
+    /// Everything in Redis.
+    pub(crate) async fn dump(&mut self) -> BTreeMap<String, Vec<String>> {
+        dump(&mut self.redis, &self.prefix).await
+    }
+
     /// Wherever a history ends, nothing in it looks wrong to an audit.
     pub(crate) async fn audit(&self) -> Check {
         let audit = self.broker.audit(|_| ()).await.map_err(text)?;
         same("the audit", &audit.findings, &std::collections::BTreeMap::new())
+    }
+
+    fn new_worker(&mut self) -> Worker {
+        self.made += 1;
+        Worker::new(worker_id(self.made - 1))
     }
 
     async fn apply(&mut self, operation: &Operation) -> Check {
@@ -114,7 +143,7 @@ impl Driver {
             Operation::ExchangeAgain { worker } => self.exchange_again(*worker).await,
             Operation::Heartbeat { worker, skip } => self.heartbeat(*worker, *skip).await,
             Operation::Die { worker } => {
-                self.workers[*worker] = Worker::new();
+                self.workers[*worker] = self.new_worker();
                 Ok(())
             }
             Operation::Reclaim { worker } => self.reclaim(*worker).await,
@@ -182,8 +211,8 @@ impl Driver {
     ) -> Check {
         let start =
             if delay_ms == 0 { Start::Now } else { Start::After(Duration::from_millis(delay_ms)) };
-        let new_job = |_| NewJob {
-            id: self.broker.new_id(None),
+        let new_job = |number| NewJob {
+            id: job_id(self.model.now, number),
             task: TASKS[task].parse().unwrap(),
             queue: QUEUES[queue].parse().unwrap(),
             priority: Priority::ALL[priority],
@@ -195,7 +224,8 @@ impl Driver {
             durability: Durability::MEMORY,
             webhook: None,
         };
-        self.last_batch = (0..count).map(new_job).collect();
+        let first = self.ids.len();
+        self.last_batch = (first..first + count).map(new_job).collect();
         for answer in self.broker.enqueue(&self.last_batch).await {
             let created = matches!(answer.map_err(text)?, Enqueued::Created(_));
             same("created", &created, &true)?;
@@ -296,7 +326,8 @@ impl Driver {
     }
 
     async fn reclaim(&mut self, worker: usize) -> Check {
-        let dead = std::mem::replace(&mut self.workers[worker], Worker::new());
+        let successor = self.new_worker();
+        let dead = std::mem::replace(&mut self.workers[worker], successor);
         let reclaimed = self.broker.reclaim(dead.id).await.map_err(text)?;
         same("reclaimed", &reclaimed, &self.model.reclaim(dead.id))
     }

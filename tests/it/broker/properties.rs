@@ -5,6 +5,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use super::driver::{Driver, library};
 use super::operation::operation;
+use crunch_common::time::Timestamp;
 
 /// How long one history is.
 pub(crate) const STEPS: usize = 60;
@@ -34,7 +35,8 @@ pub(crate) fn run(
         cases_run.set(cases_run.get() + 1);
         runtime.block_on(async {
             let prefix = format!("{prefix}-case-{}", cases_run.get());
-            let mut driver = Driver::new(redis, prefix, library.clone()).await;
+            let now = Timestamp::now().unix_ms();
+            let mut driver = Driver::new(redis, prefix, library.clone(), now).await;
             for operation in &operations {
                 driver.step(operation).await.map_err(TestCaseError::fail)?;
             }

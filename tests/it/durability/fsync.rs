@@ -62,7 +62,7 @@ async fn an_api_that_insists_on_a_disk_does_not_start_without_one() {
         let mut process = stack.spawn(command, "api");
         assert_eq!(process.exited().await.code(), Some(1));
         let log = process.log();
-        assert!(log.contains("durability fsync cannot be given") && log.contains(message), "{log}");
+        assert!(log.contains("durability fsync is not possible") && log.contains(message), "{log}");
     }
 }
 

@@ -17,7 +17,7 @@ use super::stale::job;
 /// Another build: its library differs, so its functions have names of their own.
 fn other_build() -> Library {
     Library::edited(|text| {
-        let other = text.replace("local DRAIN_MS = 600000", "local DRAIN_MS = 300000");
+        let other = text.replace("local RESERVED_MS = 600000", "local DRAIN_MS = 300000");
         assert_ne!(other, text, "what is replaced must stand in the library");
         other
     })

@@ -27,7 +27,7 @@ async fn a_result_from_behind_a_partition_is_refused() {
     assert!(current.id == id && current.epoch > late.epoch);
     late.returns(&json!("late")).await;
     proxy.heal();
-    first.says("stale: another attempt holds the job").await;
+    first.says("stale outcome dropped: another attempt holds the job").await;
     current.returns(&json!("current")).await;
     assert_eq!(api.becomes(&id, "succeeded").await["result"], "current");
     assert_eq!(outcomes(&api, &id).await, ["lost", "succeeded"]);
@@ -58,7 +58,7 @@ async fn a_worker_that_was_reclaimed_while_it_lives_asks_again_in_growing_interv
     let broker = stack.redis.broker("crunch", Library::shipped());
     broker.reclaim(id.parse().unwrap()).await.unwrap();
     let job = api.submit("echo", &json!(1)).await;
-    worker.says("exchange refused").await;
+    worker.says("Redis rejected an exchange as stale").await;
     let mut redis = stack.redis.connect().await;
     let mut sweep = async || -> u64 {
         let mut ask = redis::cmd("HGET");
@@ -69,7 +69,7 @@ async fn a_worker_that_was_reclaimed_while_it_lives_asks_again_in_growing_interv
         let last = sweep().await;
         eventually("another sweep", async || (sweep().await != last).then_some(())).await;
     }
-    let refused = worker.log().matches("exchange refused").count();
+    let refused = worker.log().matches("Redis rejected an exchange as stale").count();
     assert!(refused < 100, "{refused} exchanges in three seconds");
     let mut redis = stack.redis.connect().await;
     let forget = redis::cmd("DEL").arg(format!("crunch:{{0}}:worker:{id}")).to_owned();
@@ -92,7 +92,7 @@ async fn a_worker_that_wakes_after_its_lease_cannot_overwrite_the_new_attempt() 
     first.signal(Signal::CONT);
     eventually("the late one is refused", async || {
         let log = first.log();
-        (log.contains("stale: another attempt") || log.contains("lease lost")).then_some(())
+        (log.contains("stale outcome dropped") || log.contains("lease lost")).then_some(())
     })
     .await;
     assert_eq!(api.job(&id).await["status"], "running");

@@ -202,7 +202,7 @@ async fn keys_come_and_go_while_the_api_runs() {
     assert_eq!(keyed.ask(&stays, "GET", "/").await.status, 200);
 
     std::fs::write(&keyed.file, "{\"keys\": [").unwrap();
-    keyed.api.process.says("the API keys cannot be read").await;
+    keyed.api.process.says("cannot read the file of API keys").await;
     assert_eq!(keyed.ask(&stays, "GET", "/").await.status, 200);
     std::fs::remove_file(&keyed.file).unwrap();
     let new = keyed.key(&["--scopes", "read"]).await;
@@ -240,11 +240,11 @@ async fn an_api_whose_keys_cannot_be_had_does_not_start_and_says_why() {
         "scopes": ["admin"], "created_at": "2026-11-22T13:40:54.426Z",
     }] });
     let cases = [
-        (None, 0o600, "`crunch-api keys create` makes it"),
+        (None, 0o600, "`crunch-api keys create` creates it"),
         (Some("{\"keys\": [{\"id\": 1}]}".to_owned()), 0o600, "at line 1"),
         (Some("{\"keys\": [], \"more\": 1}".to_owned()), 0o600, "unknown field `more`"),
-        (Some(example.to_string()), 0o600, "the key of the documentation is known to everybody"),
-        (Some("{\"keys\": []}".to_owned()), 0o622, "can be written by others"),
+        (Some(example.to_string()), 0o600, "the example key of the documentation is public"),
+        (Some("{\"keys\": []}".to_owned()), 0o622, "is writable by other users"),
     ];
     for (text, mode, complaint) in cases {
         if let Some(text) = text {

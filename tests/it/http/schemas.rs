@@ -155,7 +155,7 @@ async fn a_recursive_choice_is_answered_at_once_however_deep_the_payload() {
     let refused = api.post("/short", &nested(json!("bad"))).await;
     is_problem(&refused, 422, "invalid-submission");
     let detail = refused.json()["errors"][0]["detail"].to_string();
-    assert!(detail.contains("fits none of the alternatives"), "{detail}");
+    assert!(detail.contains("matches none of the alternatives"), "{detail}");
     assert_eq!(api.post("/short", &nested(json!(1))).await.status.as_u16(), 202);
 }
 

@@ -83,7 +83,7 @@ async fn whoever_hurries_twice_cuts_off_what_is_under_way() {
     let begun = Instant::now();
     assert!(api.process.terminate().await.success());
     assert!(begun.elapsed() < UNHURRIED, "{:?}", begun.elapsed());
-    assert!(api.process.log().contains("hurried"), "{}", api.process.log());
+    assert!(api.process.log().contains("aborting requests"), "{}", api.process.log());
     assert!(stuck.closes().await.is_empty());
 }
 

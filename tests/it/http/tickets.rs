@@ -95,7 +95,7 @@ async fn a_ticket_opens_the_stream_of_its_job_and_nothing_else_and_no_log_has_it
         let leak = log.lines().find(|line| line.contains(seal) || line.contains(secret));
         assert_eq!(leak, None, "a ticket or a key is in the log");
     }
-    assert!(api.process.log().contains("a ticket for a stream was refused"));
+    assert!(api.process.log().contains("stream ticket rejected"));
 }
 
 fn refused_twice(answer: &Answer) {

@@ -100,7 +100,7 @@ async fn a_job_of_a_task_this_worker_lacks_waits_for_one_that_has_it() {
     assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(0)));
     let waiting_for = json!({ "reason": "worker_with_task", "detail": "nobody.has.it" });
     assert_eq!((&job["error"], &job["waiting_for"]), (&json!(null), &waiting_for));
-    worker.says("no code for this task here").await;
+    worker.says("no code for this task on this worker").await;
     let unwanted = json!({ "queue": "echo", "deadline_ms": 1000 });
     let unwanted = api.submit_with("nobody.has.it", &json!({}), &unwanted).await;
     let job = api.becomes(&unwanted, "failed").await;

@@ -79,6 +79,6 @@ async fn the_task_and_the_queue_of_deliveries_are_not_for_clients_and_workers() 
         let output = stack.command("test-worker").env(variable, value).output().await.unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{text}");
-        assert!(text.contains("\"crunch.webhooks\" is Crunch's own"), "{text}");
+        assert!(text.contains("\"crunch.webhooks\" is reserved for Crunch"), "{text}");
     }
 }

@@ -1,8 +1,8 @@
-//! `crunch-chaos`: very many jobs on a system in which everything breaks, and a judgement at the end.
+//! `crunch-chaos`: very many jobs on a system under faults of every kind, and a check at the end.
 //!
-//! The exit code is 1 if a promise was broken; logs and ledgers are then left where the report says.
+//! The exit code is 1 if a promise was broken; logs and ledgers are then kept in the directory that is printed.
 
-#![expect(clippy::print_stdout, reason = "a report is what this program is for")]
+#![expect(clippy::print_stdout, reason = "the report is the output of this program")]
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crunch_tests::chaos::{Plan, run};
 #[derive(Debug, Parser)]
 #[command(name = "crunch-chaos", version, about)]
 struct Arguments {
-    /// How many jobs.
+    /// The number of jobs.
     #[arg(long, default_value_t = 200_000)]
     jobs: u64,
-    /// How many faults, spread over the jobs.
+    /// The number of faults, spread over the jobs.
     #[arg(long, default_value_t = 500)]
     faults: u64,
-    /// What chance starts from: the same seed breaks the same things in the same order.
+    /// The seed of all random choices: the same seed injects the same faults in the same order.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The lease of the workers, in milliseconds. Below 4000 a short outage of Redis may cost second runs.
     #[arg(long, default_value_t = 4000)]
     lease_ms: u64,
-    /// How many workers.
+    /// The number of workers.
     #[arg(long, default_value_t = 4)]
     workers: usize,
-    /// How many APIs.
+    /// The number of APIs.
     #[arg(long, default_value_t = 2)]
     apis: usize,
 }

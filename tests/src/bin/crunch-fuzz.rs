@@ -1,8 +1,9 @@
-//! `crunch-fuzz`: what nobody would send, to the HTTP interface, to schemas and to `tasks.toml`, for as long as one likes.
+//! `crunch-fuzz`: sends random and damaged inputs to the HTTP interface, to schemas and to `tasks.toml`, for a given
+//! time.
 //!
-//! The exit code is 1 if something was found. Bound its memory, e.g. by `ulimit -v`.
+//! The exit code is 1 if there are findings. Limit its memory, e.g. by `ulimit -v`.
 
-#![expect(clippy::print_stdout, reason = "a report is what this program is for")]
+#![expect(clippy::print_stdout, reason = "the report is the output of this program")]
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,13 +14,13 @@ use crunch_tests::fuzz::{Plan, run};
 #[derive(Debug, Parser)]
 #[command(name = "crunch-fuzz", version, about)]
 struct Arguments {
-    /// How long, in seconds.
+    /// The length of the run, in seconds.
     #[arg(long, default_value_t = 600)]
     seconds: u64,
-    /// What chance starts from.
+    /// The seed of all random choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Do not judge how long a check takes: on a busy machine, or with a debug build.
+    /// Do not check how long a validation takes: on a busy machine, or with a debug build.
     #[arg(long)]
     untimed: bool,
 }

@@ -1,5 +1,5 @@
-//! The judgement: four accounts of one run, compared. Pure set algebra: it knows nothing of how they came about, so it can
-//! be tested with accounts that were made up.
+//! The check: compares four records of one run. Pure set algebra, independent of how the records were made, so it can
+//! be tested with invented ones.
 
 #[cfg(test)]
 mod tests;
@@ -9,24 +9,24 @@ use std::fmt;
 use std::time::Duration;
 
 use super::client::Submission;
-use super::faults::{Kind, Suffered, Target};
+use super::faults::{Injected, Kind, Target};
 use super::orders::Order;
-use super::survey::{Ended, Job, Past};
+use super::survey::{Ended, Job, PastAttempt};
 use crate::{Entry, Moment};
 use crunch_common::time::whole_ms;
 
-/// How long after a fault its consequences may show, beyond three leases: the lease itself, the grace that sweeps give
-/// after an outage, and what a frozen worker had in hand; here what connecting again takes.
+/// How long after a fault it may have consequences, in addition to three leases: the lease itself, the grace period of
+/// sweeps after an outage, and the jobs of a frozen worker. This is for reconnecting.
 const AFTERMATH_MS: u64 = 10_000;
-/// Redis' clock and the clocks of processes on this machine are the same, but not read at the same moment.
+/// Redis and the processes on this machine share a clock, but do not read it at the same moment.
 const TOLERANCE_MS: u64 = 50;
-/// A history forgets older attempts than so many.
+/// A history keeps this many attempts.
 const HISTORY: usize = 10;
 
-/// Something that must not be.
+/// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Which promise it breaks.
+    /// The promise that is broken.
     pub promise: &'static str,
     /// What was found.
     pub what: String,
@@ -38,23 +38,23 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Everything that is known of a run.
+/// The records of a run.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
-    /// What the client was told, by the numbers of its orders.
+    /// The responses to the client, by order number.
     pub(super) submissions: BTreeMap<u64, Submission>,
-    /// What ran, by the handlers' own account, in the order of writing.
+    /// The ledger of the handlers, in the order of writing.
     pub(super) runs: Vec<Entry>,
-    /// What Redis holds at the end.
+    /// The jobs in Redis at the end.
     pub(super) jobs: HashMap<String, Job>,
-    /// How jobs were seen to have ended while the run went on.
+    /// How jobs had ended, as read during the run.
     pub(super) seen_ended: HashMap<String, Ended>,
-    /// What lies about in Redis.
+    /// Leftovers in Redis.
     pub(super) leftovers: Vec<String>,
-    /// What went wrong on the way.
-    pub(super) troubles: Vec<String>,
-    /// What was broken on purpose.
-    pub(super) faults: Vec<Suffered>,
+    /// Problems found during the run.
+    pub(super) problems: Vec<String>,
+    /// The injected faults.
+    pub(super) faults: Vec<Injected>,
     pub(super) lease: Duration,
 }
 
@@ -68,7 +68,7 @@ pub(super) enum Cause {
     Unexplained,
 }
 
-/// One claim of one job that was run, and where.
+/// A run: one claim of one job, and the process that ran it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     pub(super) epoch: u64,
@@ -82,7 +82,7 @@ impl Evidence {
         let mut found = Vec::new();
         let mut note = |promise, what| found.push(Violation { promise, what });
         self.every_acknowledged_job_has_ended(&mut note);
-        self.nobody_else_is_there(&mut note);
+        self.every_job_is_acknowledged(&mut note);
         self.what_has_ended_stays(&mut note);
         let runs = self.runs_of_jobs(&mut note);
         for (id, runs) in &runs {
@@ -90,42 +90,42 @@ impl Evidence {
             self.results_are_of_the_last_claim(id, runs, &mut note);
         }
         for what in &self.leftovers {
-            note("nothing is left lying about", what.clone());
+            note("nothing is left over", what.clone());
         }
-        for what in &self.troubles {
-            note("everybody works", what.clone());
+        for what in &self.problems {
+            note("every process works", what.clone());
         }
         found
     }
 
     fn every_acknowledged_job_has_ended(&self, note: &mut impl FnMut(&'static str, String)) {
-        for (number, known) in &self.submissions {
-            let [id] = &known.ids[..] else {
-                note("one order is one job", format!("order {number} is {:?}", known.ids));
+        for (number, submission) in &self.submissions {
+            let [id] = &submission.ids[..] else {
+                note("one order is one job", format!("order {number} is {:?}", submission.ids));
                 continue;
             };
             let Some(job) = self.jobs.get(id) else {
-                note("nothing acknowledged is lost", format!("{id}, order {number}, is gone"));
+                note("nothing acknowledged is lost", format!("{id}, order {number}, is missing"));
                 continue;
             };
             if !job.is_terminal() {
                 note("every job ends", format!("{id} is {}", job.status));
             }
-            if known.cancel == Some(200) && job.status != "canceled" {
+            if submission.cancel == Some(200) && job.status != "canceled" {
                 note("what was canceled does not run on", format!("{id} is {}", job.status));
             }
-            let expected = known.order.result(*number, job.epoch);
+            let expected = submission.order.result(*number, job.epoch);
             if job.status == "succeeded" && job.result != expected {
                 note("the result is of the last claim", format!("{id}, order {number}: {job:?}"));
             }
         }
     }
 
-    fn nobody_else_is_there(&self, note: &mut impl FnMut(&'static str, String)) {
+    fn every_job_is_acknowledged(&self, note: &mut impl FnMut(&'static str, String)) {
         let acknowledged: std::collections::HashSet<_> =
-            self.submissions.values().flat_map(|known| &known.ids).collect();
+            self.submissions.values().flat_map(|submission| &submission.ids).collect();
         for id in self.jobs.keys().filter(|id| !acknowledged.contains(id)) {
-            note("one order is one job", format!("nobody was told of {id}"));
+            note("one order is one job", format!("no response contained {id}"));
         }
     }
 
@@ -136,7 +136,9 @@ impl Evidence {
                 note("a job ends once", format!("{id} was {seen:?} and is {now:?}"));
             }
         }
-        let order = |known: &'_ Submission| (known.ids.first().cloned(), known.order.clone());
+        let order = |submission: &'_ Submission| {
+            (submission.ids.first().cloned(), submission.order.clone())
+        };
         let orders: HashMap<_, _> = self.submissions.values().map(order).collect();
         for (id, job) in &self.jobs {
             let Some(order) = orders.get(&Some(id.clone())) else { continue };
@@ -150,17 +152,17 @@ impl Evidence {
         }
     }
 
-    /// The runs of each job by their claims; no claim may run twice.
+    /// Groups the runs by job, each in the order of claims; no claim may run twice.
     pub(super) fn runs_of_jobs(
         &self,
         note: &mut impl FnMut(&'static str, String),
     ) -> BTreeMap<&str, Vec<Run>> {
         let mut runs: BTreeMap<&str, Vec<Run>> = BTreeMap::new();
         for entry in &self.runs {
-            let of_job = runs.entry(&entry.id).or_default();
-            let known = of_job.iter_mut().find(|run| run.epoch == entry.epoch);
-            match (entry.moment, known) {
-                (Moment::Start, None) => of_job.push(Run {
+            let job_runs = runs.entry(&entry.id).or_default();
+            let found = job_runs.iter_mut().find(|run| run.epoch == entry.epoch);
+            match (entry.moment, found) {
+                (Moment::Start, None) => job_runs.push(Run {
                     epoch: entry.epoch,
                     pid: entry.pid,
                     started_at_ms: entry.at_ms,
@@ -199,7 +201,7 @@ impl Evidence {
         }
     }
 
-    /// Runs of a job that were not its last claim.
+    /// Returns the runs of a job that were not its last claim.
     pub(super) fn earlier<'a>(
         &self,
         id: &str,
@@ -209,11 +211,11 @@ impl Evidence {
         runs.iter().filter(move |run| run.epoch < last)
     }
 
-    /// Why that run was not the last.
+    /// Returns why a run was not the last.
     pub(super) fn cause(&self, id: &str, run: &Run) -> Cause {
         let Some(job) = self.jobs.get(id) else { return Cause::Unexplained };
-        // A claim's epoch is the time at which it was made, or a little more. Two claims may be only milliseconds apart.
-        let distance = |past: &&Past| run.epoch.abs_diff(past.started_at_ms);
+        // The epoch of a claim is its time, or a little more. Two claims may be only milliseconds apart.
+        let distance = |past: &&PastAttempt| run.epoch.abs_diff(past.started_at_ms);
         let nearest = job.history.iter().min_by_key(distance);
         let Some(past) = nearest.filter(|past| distance(past) <= TOLERANCE_MS) else {
             return if job.history.len() < HISTORY { Cause::Unexplained } else { Cause::Lost };
@@ -231,7 +233,7 @@ impl Evidence {
         }
     }
 
-    fn explains(&self, fault: &Suffered, cause: Cause, run: &Run, past: &Past) -> bool {
+    fn explains(&self, fault: &Injected, cause: Cause, run: &Run, past: &PastAttempt) -> bool {
         let is_near = fault.from_ms <= past.finished_at_ms + TOLERANCE_MS
             && past.finished_at_ms <= self.aftermath_ends(fault);
         let is_its_worker = fault.pid == Some(run.pid);
@@ -240,7 +242,7 @@ impl Evidence {
                 is_its_worker
                     && matches!(fault.kind, Kind::TerminateWorker | Kind::WorkerWithoutTask)
             }
-            // Whatever happens to Redis alone must not look like the death of a worker.
+            // A fault of Redis alone must not be taken for the death of a worker.
             Cause::Lost => is_its_worker,
             Cause::Unheard => is_its_worker || fault.target == Target::Redis,
             Cause::Failed | Cause::Unexplained => false,
@@ -248,9 +250,9 @@ impl Evidence {
         is_near && is_matching
     }
 
-    /// Until when the consequences of a fault may show. Each outage of Redis puts them off: by itself, and by the lease of
+    /// Until when a fault may have consequences. Each outage of Redis delays them by its length and by the lease of
     /// grace that follows it.
-    fn aftermath_ends(&self, fault: &Suffered) -> u64 {
+    fn aftermath_ends(&self, fault: &Injected) -> u64 {
         let lease_ms = whole_ms(self.lease);
         let outages = self.faults.iter().filter(|other| other.target == Target::Redis);
         let mut outages: Vec<_> = outages.map(|other| (other.from_ms, other.to_ms)).collect();
@@ -278,15 +280,15 @@ impl Evidence {
     }
 }
 
-/// Whether a job may have changed that often: one that a worker may have given back was each time claimed and parked, or claimed,
-/// put off and promoted, beside what is expected.
+/// Whether the version of a job is possible: a job that a worker may release was, for each release, claimed and parked,
+/// or claimed, delayed and promoted, in addition to the expected changes.
 fn is_explained(order: &Order, expected: u64, version: u64) -> bool {
     let more = version.checked_sub(expected);
-    more.is_some_and(|more| more == 0 || (order.may_be_given_back() && more > 1))
+    more.is_some_and(|more| more == 0 || (order.may_be_released() && more > 1))
 }
 
-/// How often a job must have changed, if that can be told: taken, promoted, claimed and ended for each attempt, and asked
-/// to stop.
+/// How often a job must have changed, if that is known: accepted, promoted, claimed and ended for each attempt, and
+/// asked to stop.
 fn changes(job: &Job, was_delayed: bool) -> Option<u64> {
     if job.status == "canceled" || !job.is_terminal() || job.history.len() >= HISTORY {
         return None;

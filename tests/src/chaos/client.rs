@@ -1,5 +1,5 @@
-//! The client: submits in batches, asks again with the same keys until it knows that each job was taken, cancels some, and
-//! writes down what it was told.
+//! The client: submits in batches, retries with the same keys until every job was accepted, cancels some jobs, and
+//! records the responses.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -16,35 +16,35 @@ use super::orders::{Order, TASKS, without_padding};
 use super::survey::{Ended, Job};
 use super::{Plan, Progress};
 
-/// Longer than an API takes to say that it does not know.
+/// Longer than an API takes to respond that the outcome is unknown.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// After this long nothing that is broken explains that an order is not taken.
+/// After this long no fault explains that an order is still not accepted.
 const GIVE_UP: Duration = Duration::from_secs(120);
-/// Before it asks again for what it does not know.
+/// The pause before orders that were refused or whose outcome is unknown are submitted again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// So many jobs are asked for in the end, and so many with large results.
+/// This many jobs are read through the APIs in the end, and this many with large results.
 const SAMPLE: usize = 300;
 const LARGE_SAMPLE: usize = 20;
-/// One batch in so many is asked for once more although it is known.
-const ASKED_AGAIN: u64 = 20;
+/// One batch in this many is submitted once more although all its jobs were accepted.
+const RESUBMIT_EVERY: u64 = 20;
 
-/// What is known of one order.
+/// The responses to one order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Submission {
-    /// What was asked for.
+    /// The order itself.
     pub(super) order: Order,
-    /// Every id that an answer named; there must be one.
+    /// All ids in responses; there must be exactly one.
     pub(super) ids: Vec<String>,
     pub(super) refused: u32,
     pub(super) unknown: u32,
-    /// What the cancel was answered, if one was asked for and answered.
+    /// The status of the response to the cancel request, if there was one.
     pub(super) cancel: Option<u16>,
 }
 
-/// What one answer says of one item.
+/// The outcome of one item in one response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
-    Taken(String),
+    Accepted(String),
     Refused,
     Unknown,
 }
@@ -58,7 +58,7 @@ pub(super) struct Client {
     next: AtomicU64,
     probes: AtomicU64,
     turn: AtomicUsize,
-    known: Mutex<BTreeMap<u64, Submission>>,
+    submissions: Mutex<BTreeMap<u64, Submission>>,
     ended: Mutex<HashMap<String, Ended>>,
     ledger: File,
 }
@@ -79,24 +79,24 @@ impl Client {
             next: AtomicU64::new(0),
             probes: AtomicU64::new(plan.jobs),
             turn: AtomicUsize::new(0),
-            known: Mutex::default(),
+            submissions: Mutex::default(),
             ended: Mutex::default(),
             ledger,
         })
     }
 
-    /// Submits batch after batch, until all of the plan is taken. Several do this at once.
+    /// Submits batches until all jobs of the plan are accepted. Several tasks run this concurrently.
     pub(super) async fn submit(self: Arc<Self>) {
         let batch = self.progress.batch();
         loop {
-            self.progress.jobs_may_go_on().await;
+            self.progress.wait_for_jobs_turn().await;
             let first = self.next.fetch_add(batch, Ordering::Relaxed);
             if first >= self.plan.jobs {
                 return;
             }
             let numbers: Vec<_> = (first..self.plan.jobs.min(first + batch)).collect();
-            self.submit_until_taken(&numbers).await;
-            if (first / batch).is_multiple_of(ASKED_AGAIN) {
+            self.submit_until_accepted(&numbers).await;
+            if (first / batch).is_multiple_of(RESUBMIT_EVERY) {
                 self.submit_once(&numbers).await;
             }
             self.progress.acknowledged.fetch_add(numbers.len() as u64, Ordering::Relaxed);
@@ -106,18 +106,18 @@ impl Client {
     /// Submits a few jobs beyond the plan, and waits a little.
     pub(super) async fn probe(&self) {
         let first = self.probes.fetch_add(100, Ordering::Relaxed);
-        self.submit_until_taken(&(first..first + 100).collect::<Vec<_>>()).await;
+        self.submit_until_accepted(&(first..first + 100).collect::<Vec<_>>()).await;
         tokio::time::sleep(4 * PAUSE).await;
     }
 
-    /// Waits until every API knows what workers declared: before, it would refuse large payloads.
-    pub(super) async fn every_api_knows_the_tasks(&self) {
+    /// Waits until every API knows the tasks that workers declared: before, it would refuse large payloads.
+    pub(super) async fn wait_until_tasks_are_known(&self) {
         for api in 0..self.plan.apis {
             for task in TASKS {
                 let url = format!("{}/tasks/{task}", self.fleet.url(api));
                 crate::eventually("every API knows the tasks", async || {
-                    let answer = self.http.get(&url).send().await.ok()?;
-                    (answer.status() == StatusCode::OK).then_some(())
+                    let response = self.http.get(&url).send().await.ok()?;
+                    (response.status() == StatusCode::OK).then_some(())
                 })
                 .await;
             }
@@ -125,17 +125,19 @@ impl Client {
     }
 
     pub(super) async fn is_ready(&self, api: usize) -> bool {
-        let answer = self.http.get(format!("{}/readyz", self.fleet.url(api))).send().await;
-        answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
+        let response = self.http.get(format!("{}/readyz", self.fleet.url(api))).send().await;
+        response.is_ok_and(|response| response.status() == StatusCode::OK)
     }
 
-    /// Asks the APIs, in turn, for some of the jobs: they must tell what Redis holds.
-    pub(super) async fn ask_for_some(&self, jobs: &HashMap<String, Job>) {
+    /// Reads some of the jobs through the APIs, in turn: they must return what is in Redis.
+    pub(super) async fn check_some(&self, jobs: &HashMap<String, Job>) {
         let large = jobs.iter().filter(|(_, job)| job.result_is_large).take(LARGE_SAMPLE);
         for (id, job) in large {
             let result = self.body(&format!("{id}/result")).await.unwrap_or_default();
             if without_padding(&result) != job.result {
-                self.fleet.trouble(format!("the API has another result of {id}, which is {job:?}"));
+                self.fleet.report(format!(
+                    "the API returns a result of {id} that Redis does not have: {job:?}"
+                ));
             }
         }
         let small = jobs.iter().filter(|(_, job)| !job.result_is_large).take(SAMPLE);
@@ -143,35 +145,37 @@ impl Client {
             let document = self.body(id).await.unwrap_or_default();
             let document: Value = serde_json::from_str(&document).unwrap_or_default();
             if document["status"] != job.status || document["result"] != job.result {
-                self.fleet.trouble(format!("the API says {document} of {id}, which is {job:?}"));
+                self.fleet
+                    .report(format!("the API returns {document} for {id}, Redis has {job:?}"));
             }
         }
     }
 
-    /// Asks once more where Redis could not be asked: an API notices that a connection was stranded when it uses it.
+    /// Retries once if Redis was unavailable: an API detects a dead connection only when it uses it.
     async fn body(&self, path: &str) -> Option<String> {
-        let ask = async || self.http.get(format!("{}/jobs/{path}", self.url())).send().await.ok();
-        let mut answer = ask().await?;
-        if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
-            answer = ask().await?;
+        let get = async || self.http.get(format!("{}/jobs/{path}", self.url())).send().await.ok();
+        let mut response = get().await?;
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            response = get().await?;
         }
-        answer.text().await.ok()
+        response.text().await.ok()
     }
 
     pub(super) fn submissions(&self) -> BTreeMap<u64, Submission> {
-        self.known().clone()
+        self.lock_submissions().clone()
     }
 
-    /// Ids that were acknowledged, each the first at or after one of these numbers.
+    /// Returns acknowledged ids, each the first at or after one of these numbers.
     pub(super) fn ids_near(&self, numbers: impl Iterator<Item = u64>) -> Vec<String> {
-        let known = self.known();
-        let first =
-            |number| known.range(number..).find_map(|(_, known)| known.ids.first().cloned());
+        let submissions = self.lock_submissions();
+        let first = |number| {
+            submissions.range(number..).find_map(|(_, submission)| submission.ids.first().cloned())
+        };
         numbers.filter_map(first).collect()
     }
 
-    /// Notes how a job ended; it must stay that way.
-    pub(super) fn has_ended(&self, id: String, ended: Ended) {
+    /// Records how a job ended; that must not change later.
+    pub(super) fn record_end(&self, id: String, ended: Ended) {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert(ended);
     }
 
@@ -179,17 +183,17 @@ impl Client {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn submit_until_taken(&self, numbers: &[u64]) {
+    async fn submit_until_accepted(&self, numbers: &[u64]) {
         let mut open = numbers.to_vec();
         let deadline = Instant::now() + GIVE_UP;
         while !open.is_empty() {
             if Instant::now() > deadline {
                 return self
                     .fleet
-                    .trouble(format!("orders {open:?} are not taken after {GIVE_UP:?}"));
+                    .report(format!("orders {open:?} are not accepted after {GIVE_UP:?}"));
             }
-            let taken = self.submit_once(&open).await;
-            open.retain(|number| !taken.contains(number));
+            let accepted = self.submit_once(&open).await;
+            open.retain(|number| !accepted.contains(number));
             if !open.is_empty() {
                 tokio::time::sleep(PAUSE).await;
             }
@@ -201,30 +205,31 @@ impl Client {
         }
     }
 
-    /// Submits a batch once; returns which are taken now.
+    /// Submits a batch once; returns the numbers of the accepted orders.
     async fn submit_once(&self, numbers: &[u64]) -> Vec<u64> {
         let jobs: Vec<_> =
             numbers.iter().map(|&number| Order::draw(&self.plan, number).json()).collect();
-        let outcomes = self.ask(&json!({ "jobs": jobs })).await;
-        let mut taken = Vec::new();
+        let outcomes = self.post(&json!({ "jobs": jobs })).await;
+        let mut accepted = Vec::new();
         for (at, &number) in numbers.iter().enumerate() {
             let outcome = outcomes.as_ref().map_or_else(Clone::clone, |items| items[at].clone());
-            if matches!(outcome, Outcome::Taken(_)) {
-                taken.push(number);
+            if matches!(outcome, Outcome::Accepted(_)) {
+                accepted.push(number);
             }
-            self.note(number, outcome);
+            self.record(number, outcome);
         }
-        taken
+        accepted
     }
 
-    /// The outcome of each item; one for all if the whole batch went wrong.
-    async fn ask(&self, batch: &Value) -> Result<Vec<Outcome>, Outcome> {
-        let answer = self.http.post(format!("{}/jobs/batch", self.url())).json(batch).send().await;
-        let answer = answer.map_err(|error| match error.is_connect() {
+    /// Posts a batch; returns the outcome of each item, or one for all if the whole batch failed.
+    async fn post(&self, batch: &Value) -> Result<Vec<Outcome>, Outcome> {
+        let response =
+            self.http.post(format!("{}/jobs/batch", self.url())).json(batch).send().await;
+        let response = response.map_err(|error| match error.is_connect() {
             true => Outcome::Refused,
             false => Outcome::Unknown,
         })?;
-        let body: Value = answer.json().await.map_err(|_| Outcome::Unknown)?;
+        let body: Value = response.json().await.map_err(|_| Outcome::Unknown)?;
         let items = body["items"].as_array().ok_or(Outcome::Unknown)?;
         Ok(items.iter().map(|item| self.read(item)).collect())
     }
@@ -232,56 +237,60 @@ impl Client {
     fn read(&self, item: &Value) -> Outcome {
         match (&item["status"], &item["problem"]["outcome"]) {
             (status, _) if *status == 202 => {
-                Outcome::Taken(item["job"]["id"].as_str().unwrap_or_default().to_owned())
+                Outcome::Accepted(item["job"]["id"].as_str().unwrap_or_default().to_owned())
             }
             (status, outcome) if *status == 503 => match outcome == "unknown" {
                 true => Outcome::Unknown,
                 false => Outcome::Refused,
             },
             _ => {
-                self.fleet.trouble(format!("an item was answered {item}"));
+                self.fleet.report(format!("unexpected outcome of an item: {item}"));
                 Outcome::Unknown
             }
         }
     }
 
-    fn note(&self, number: u64, outcome: Outcome) {
+    fn record(&self, number: u64, outcome: Outcome) {
         let line = match &outcome {
-            Outcome::Taken(id) => format!("{number} ok {id}\n"),
+            Outcome::Accepted(id) => format!("{number} ok {id}\n"),
             Outcome::Refused => format!("{number} refused\n"),
             Outcome::Unknown => format!("{number} unknown\n"),
         };
-        // For people only: what decides is in memory.
+        // For the reader of a failed run only: the check uses what is in memory.
         let _ = (&self.ledger).write_all(line.as_bytes());
-        let mut known = self.known();
-        let known = known.entry(number).or_default();
-        known.order = Order::draw(&self.plan, number);
+        let mut submissions = self.lock_submissions();
+        let submission = submissions.entry(number).or_default();
+        submission.order = Order::draw(&self.plan, number);
         match outcome {
-            Outcome::Taken(id) if !known.ids.contains(&id) => known.ids.push(id),
-            Outcome::Taken(_) => {}
-            Outcome::Refused => known.refused += 1,
-            Outcome::Unknown => known.unknown += 1,
+            Outcome::Accepted(id) if !submission.ids.contains(&id) => submission.ids.push(id),
+            Outcome::Accepted(_) => {}
+            Outcome::Refused => submission.refused += 1,
+            Outcome::Unknown => submission.unknown += 1,
         }
     }
 
-    /// Asks once; an answer that does not come is none.
+    /// Sends one cancel request; a missing response is not recorded.
     async fn cancel(&self, number: u64) {
-        let Some(id) = self.known().get(&number).and_then(|known| known.ids.first().cloned())
+        let Some(id) = self
+            .lock_submissions()
+            .get(&number)
+            .and_then(|submission| submission.ids.first().cloned())
         else {
             return;
         };
-        let answer = self.http.post(format!("{}/jobs/{id}/cancel", self.url())).send().await;
-        if let Ok(answer) = answer {
-            self.known().entry(number).or_default().cancel = Some(answer.status().as_u16());
+        let response = self.http.post(format!("{}/jobs/{id}/cancel", self.url())).send().await;
+        if let Ok(response) = response {
+            self.lock_submissions().entry(number).or_default().cancel =
+                Some(response.status().as_u16());
         }
     }
 
-    /// The next API in turn.
+    /// Returns the URL of the next API in turn.
     fn url(&self) -> String {
         self.fleet.url(self.turn.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<u64, Submission>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_submissions(&self) -> MutexGuard<'_, BTreeMap<u64, Submission>> {
+        self.submissions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What may break, and in which order it does: drawn from a seed before the run begins.
+//! The faults of a run and their order, drawn from a seed before the run begins.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use rand::{Rng, RngExt};
 
 use super::Plan;
 
-/// Everything that is broken on purpose.
+/// The kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     KillWorker,
     TerminateWorker,
-    /// Stopped for less than its lease.
+    /// Suspended for less than its lease.
     FreezeWorker,
-    /// Stopped for longer than its lease: what it was doing goes on elsewhere, and it wakes to settle too late.
+    /// Suspended for longer than its lease: its jobs continue elsewhere, and it settles too late.
     OversleepWorker,
-    /// It may open nothing more: neither a connection nor what a command needs.
+    /// A worker can open no more descriptors: neither for a connection nor for a command.
     ExhaustDescriptors,
     KillApi,
     TerminateApi,
@@ -32,12 +32,12 @@ pub(super) enum Kind {
     SwallowCommands,
     SwallowReplies,
     Delay,
-    /// All workers, or all APIs, share one line that carries 1, 4 or 12 MiB a second.
+    /// All workers, or all APIs, share one link that carries 1, 4 or 12 MiB a second.
     Throttle,
     LoseReplies,
     SilenceReplies,
     Sequence,
-    /// For a while one more worker serves the same queues, which has no code for one of the tasks.
+    /// For a while one more worker, without one of the tasks, serves the same queues.
     WorkerWithoutTask,
 }
 
@@ -86,13 +86,13 @@ impl Kind {
             Self::Throttle if random.random_bool(0.5) => Target::Workers,
             Self::Throttle => Target::Apis,
             Self::WorkerWithoutTask => Target::ExtraWorker,
-            // The lines of either side.
+            // The links of either side.
             _ if random.random_bool(0.7) => worker,
             _ => api,
         }
     }
 
-    /// How long it lasts, in leases.
+    /// Draws the duration, in leases.
     fn draw_leases(self, random: &mut impl Rng) -> f64 {
         match self {
             Self::FreezeWorker => random.random_range(0.1..0.7),
@@ -110,15 +110,15 @@ impl Kind {
     }
 }
 
-/// What it happens to; for the network, whose line to Redis.
+/// What a fault affects; a network fault affects the link of this process to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     Worker(usize),
     Api(usize),
     Redis,
-    /// The line that all workers share.
+    /// The link that all workers share.
     Workers,
-    /// The line that all APIs share.
+    /// The link that all APIs share.
     Apis,
     /// A worker that is started for the fault and terminated after it.
     ExtraWorker,
@@ -137,30 +137,30 @@ impl fmt::Display for Target {
     }
 }
 
-/// One fault that is to come.
+/// A fault to inject.
 #[derive(Debug, Clone)]
 pub(super) struct Fault {
     pub(super) kind: Kind,
     pub(super) target: Target,
-    /// How long before it begins.
+    /// The pause before it begins.
     pub(super) pause: Duration,
     pub(super) length: Duration,
-    /// How many replies get lost, how slow the line is: what else a kind needs.
+    /// A further parameter, by kind: how many replies are lost, how slow the link is.
     pub(super) strength: u64,
 }
 
-/// One fault that was; times are Unix milliseconds.
+/// A fault that was injected; times are Unix milliseconds.
 #[derive(Debug, Clone)]
-pub(super) struct Suffered {
+pub(super) struct Injected {
     pub(super) kind: Kind,
     pub(super) target: Target,
-    /// The process it happened to, if it was a worker's.
+    /// The id of the affected process, if it was a worker.
     pub(super) pid: Option<u32>,
     pub(super) from_ms: u64,
     pub(super) to_ms: u64,
 }
 
-/// Draws all faults of a run: every kind once, in any order, then any.
+/// Draws all faults of a run: every kind once, in random order, then random kinds.
 pub(super) fn draw(random: &mut impl Rng, plan: &Plan) -> Vec<Fault> {
     let mut kinds = Kind::ALL.to_vec();
     kinds.shuffle(random);

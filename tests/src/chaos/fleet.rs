@@ -1,5 +1,5 @@
-//! Everything that runs: a Redis that has every write on disk before it answers, and APIs and workers, each behind a line
-//! of its own. Who ends is started again by us; who ends without being asked to is a finding.
+//! The processes of a run: a Redis that has every write on disk before it replies, and APIs and workers, each behind
+//! its own proxy. Processes that end are restarted here; one that ends by itself is a violation.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,18 +15,18 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use super::client::Client;
-use super::faults::Suffered;
+use super::faults::Injected;
 use super::orders::{QUEUES, command};
 use super::{Ledger, Plan};
 use crate::stack::command_on;
 use crate::{Process, Proxy, RedisServer, tasks};
 
-/// A process and its line to Redis. Whoever breaks either holds the lock meanwhile.
+/// A process and its proxy to Redis. A fault of either holds the lock while it is active.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) process: AsyncMutex<Process>,
-    pub(super) line: Proxy,
-    /// Where an API listens.
+    pub(super) proxy: Proxy,
+    /// The URL of an API; empty for a worker.
     url: RwLock<String>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Fleet {
     pub(super) apis: Vec<Member>,
     pub(super) workers: Vec<Member>,
     started: AtomicU32,
-    troubles: Mutex<Vec<String>>,
+    problems: Mutex<Vec<String>>,
     faults: File,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Fleet {
 pub(super) enum Role {
     Api,
     Worker,
-    /// A worker that has no code for the rarer task.
+    /// A worker without the rarer task.
     WorkerWithoutTask,
 }
 
@@ -63,7 +63,7 @@ impl Fleet {
             apis: Vec::new(),
             workers: Vec::new(),
             started: AtomicU32::new(0),
-            troubles: Mutex::default(),
+            problems: Mutex::default(),
             faults: File::create(plan.directory.join("faults.ledger"))?,
         };
         std::fs::write(fleet.commands(), command())?;
@@ -79,13 +79,13 @@ impl Fleet {
         Ok(fleet)
     }
 
-    async fn member(&self, role: Role, line: Proxy) -> Member {
-        let mut process = self.launch(role, &line.url());
+    async fn member(&self, role: Role, proxy: Proxy) -> Member {
+        let mut process = self.launch(role, &proxy.url());
         let url = match role {
             Role::Api => process.says("listening on ").await,
             Role::Worker | Role::WorkerWithoutTask => String::new(),
         };
-        Member { process: AsyncMutex::new(process), line, url: RwLock::new(url) }
+        Member { process: AsyncMutex::new(process), proxy, url: RwLock::new(url) }
     }
 
     pub(super) fn launch(&self, role: Role, redis_url: &str) -> Process {
@@ -115,16 +115,16 @@ impl Fleet {
         Process::spawn(command, &name, &self.directory)
     }
 
-    /// Starts the successor of one that was ended.
+    /// Starts the replacement of a process that ended.
     pub(super) async fn replace(&self, role: Role, member: &Member, process: &mut Process) {
-        *process = self.launch(role, &member.line.url());
+        *process = self.launch(role, &member.proxy.url());
         if role == Role::Api {
             let url = process.says("listening on ").await;
             *member.url.write().unwrap_or_else(PoisonError::into_inner) = url;
         }
     }
 
-    /// Where an API listens, by any number.
+    /// Returns the URL of an API; any number is valid, modulo the number of APIs.
     pub(super) fn url(&self, number: usize) -> String {
         let member = &self.apis[number % self.apis.len()];
         member.url.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -138,7 +138,7 @@ impl Fleet {
         self.directory.join("runs.ledger")
     }
 
-    /// The file that declares the command.
+    /// Returns the path of the tasks file that declares the command.
     fn commands(&self) -> PathBuf {
         self.directory.join("tasks.toml")
     }
@@ -147,80 +147,80 @@ impl Fleet {
         &self.directory
     }
 
-    /// Writes down a fault, for people only.
-    pub(super) fn note_fault(&self, fault: &Suffered) {
-        let Suffered { kind, target, pid, from_ms, to_ms } = fault;
+    /// Records a fault, for the reader of a failed run only.
+    pub(super) fn record_fault(&self, fault: &Injected) {
+        let Injected { kind, target, pid, from_ms, to_ms } = fault;
         let line = format!("{from_ms} {to_ms} {kind:?} {target} {}\n", pid.unwrap_or_default());
         let _ = (&self.faults).write_all(line.as_bytes());
     }
 
-    /// The product's own auditor has the last word on what is in Redis.
-    pub(super) async fn is_audited(&self) {
+    /// Audits what is in Redis with the product's own auditor.
+    pub(super) async fn audit(&self) {
         let broker = self.redis.lock().await.broker("crunch", Library::shipped());
         match broker.audit(|_| ()).await {
             Ok(audit) if audit.is_clean() => {}
-            Ok(audit) => self.trouble(format!("the audit is not clean: {:?}", audit.findings)),
-            Err(error) => self.trouble(format!("the audit failed: {error}")),
+            Ok(audit) => self.report(format!("the audit is not clean: {:?}", audit.findings)),
+            Err(error) => self.report(format!("the audit failed: {error}")),
         }
     }
 
-    /// Notes something that must not be.
-    pub(super) fn trouble(&self, what: String) {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    /// Records a problem; each becomes a violation.
+    pub(super) fn report(&self, what: String) {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     }
 
-    pub(super) fn troubles(&self) -> Vec<String> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn problems(&self) -> Vec<String> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes a process that ended by itself.
-    pub(super) fn must_live(&self, name: &str, process: &mut Process) {
+    /// Reports a process that ended by itself.
+    pub(super) fn check_alive(&self, name: &str, process: &mut Process) {
         if process.has_exited() {
             let log = process.log();
             let end = log.lines().rev().take(5).collect::<Vec<_>>();
-            self.trouble(format!("{name} ended by itself: {end:?}"));
+            self.report(format!("{name} ended by itself: {end:?}"));
         }
     }
 
-    /// Nothing is broken any more.
-    pub(super) async fn calm_down(&self) {
+    /// Ends all faults.
+    pub(super) async fn heal_all(&self) {
         self.redis.lock().await.thaw();
         for member in self.apis.iter().chain(&self.workers) {
             member.process.lock().await.signal(Signal::CONT);
-            member.line.heal();
-            member.line.unthrottle();
+            member.proxy.heal();
+            member.proxy.unthrottle();
         }
     }
 
-    /// Every worker takes jobs, though none was started again for it; every API is ready.
-    pub(super) async fn everybody_works(&self, client: &Client) {
+    /// Checks that every worker runs jobs without a restart, and that every API is ready.
+    pub(super) async fn check_all_work(&self, client: &Client) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let before = Ledger::size(&self.ledger());
         for (number, member) in self.workers.iter().enumerate() {
             let mut process = member.process.lock().await;
-            self.must_live(&format!("worker {number}"), &mut process);
+            self.check_alive(&format!("worker {number}"), &mut process);
             let has_run =
                 |pid| Ledger::read_from(&self.ledger(), before).iter().any(|run| run.pid == pid);
             while !has_run(process.pid()) {
                 if Instant::now() > deadline {
-                    self.trouble(format!("worker {number} takes no jobs any more"));
+                    self.report(format!("worker {number} runs no more jobs"));
                     break;
                 }
                 client.probe().await;
             }
         }
         for (number, member) in self.apis.iter().enumerate() {
-            self.must_live(&format!("api {number}"), &mut *member.process.lock().await);
+            self.check_alive(&format!("api {number}"), &mut *member.process.lock().await);
             while !client.is_ready(number).await {
                 if Instant::now() > deadline {
-                    self.trouble(format!("api {number} is not ready any more"));
+                    self.report(format!("api {number} is no longer ready"));
                     break;
                 }
             }
         }
     }
 
-    /// How often a text stands in the logs of all workers there ever were.
+    /// Counts the occurrences of a text in the logs of all workers of the run.
     pub(super) fn count_in_worker_logs(&self, text: &str) -> usize {
         (0..self.started.load(Ordering::Relaxed))
             .filter_map(|number| {

@@ -1,4 +1,4 @@
-//! How each fault is done, and undone when its time is over.
+//! Injects each fault, and ends it when its time is over.
 
 use std::time::Duration;
 
@@ -7,28 +7,28 @@ use redis::cmd;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
-use super::faults::{Fault, Kind, Suffered, Target};
+use super::faults::{Fault, Injected, Kind, Target};
 use super::fleet::{Fleet, Member, Role};
 use crate::{Loss, Process, RedisServer, Way, Which};
 
-/// How much slower a slow line is, for each grade of strength.
-const SLOWNESS: Duration = Duration::from_millis(30);
-/// Bytes a second of a throttled line: what a busy link between two places leaves, an old network, a fast one.
+/// The delay of a slow link, for each unit of strength.
+const DELAY: Duration = Duration::from_millis(30);
+/// Bytes a second of a throttled link: a busy link between two sites, an old network, a fast one.
 const THROTTLES: [u64; 3] = [1024 * 1024, 4 * 1024 * 1024, 12 * 1024 * 1024];
 
 impl Fleet {
-    /// Breaks something, waits, mends it; tells when.
-    pub(super) async fn suffer(&self, fault: &Fault) -> Suffered {
+    /// Injects a fault, waits, ends it; returns when that was.
+    pub(super) async fn inject(&self, fault: &Fault) -> Injected {
         let (member, role) = match fault.target {
-            Target::Redis => return self.redis_suffers(fault).await,
-            Target::Workers => return self.is_throttled(fault, &self.workers).await,
-            Target::Apis => return self.is_throttled(fault, &self.apis).await,
-            Target::ExtraWorker => return self.has_extra_worker(fault).await,
+            Target::Redis => return self.inject_into_redis(fault).await,
+            Target::Workers => return self.throttle(fault, &self.workers).await,
+            Target::Apis => return self.throttle(fault, &self.apis).await,
+            Target::ExtraWorker => return self.run_extra_worker(fault).await,
             Target::Worker(number) => (&self.workers[number], Role::Worker),
             Target::Api(number) => (&self.apis[number], Role::Api),
         };
         let mut process = member.process.lock().await;
-        self.must_live(&fault.target.to_string(), &mut process);
+        self.check_alive(&fault.target.to_string(), &mut process);
         let from_ms = Timestamp::now().unix_ms();
         let pid = (role == Role::Worker).then(|| process.pid());
         match fault.kind {
@@ -48,46 +48,46 @@ impl Fleet {
                 }
             }
             Kind::FreezeWorker | Kind::OversleepWorker => freeze(&process, fault.length).await,
-            _ => line_suffers(member, fault).await,
+            _ => inject_into_network(member, fault).await,
         }
-        self.suffered(fault, pid, from_ms)
+        self.record(fault, pid, from_ms)
     }
 
     async fn terminate(&self, target: Target, process: &mut Process) {
         let code = process.terminate().await.code();
-        // One that was asked before it came to itself ends as any program does.
+        // A process that got TERM before it installed its handler ends like any program.
         if code != Some(0) && !process.log().is_empty() {
-            self.trouble(format!("{target} ended with {code:?} when asked to"));
+            self.report(format!("{target} ended with {code:?} after TERM"));
         }
     }
 
-    /// The line that these members share carries little for a while; other faults happen to them meanwhile.
-    async fn is_throttled(&self, fault: &Fault, members: &[Member]) -> Suffered {
-        let line = &members[0].line;
+    /// Throttles the link that these members share for a while; other faults of them may be active meanwhile.
+    async fn throttle(&self, fault: &Fault, members: &[Member]) -> Injected {
+        let proxy = &members[0].proxy;
         let from_ms = Timestamp::now().unix_ms();
-        line.throttle(THROTTLES[fault.strength as usize % THROTTLES.len()]);
+        proxy.throttle(THROTTLES[fault.strength as usize % THROTTLES.len()]);
         sleep(fault.length).await;
-        line.unthrottle();
-        self.suffered(fault, None, from_ms)
+        proxy.unthrottle();
+        self.record(fault, None, from_ms)
     }
 
-    async fn has_extra_worker(&self, fault: &Fault) -> Suffered {
+    async fn run_extra_worker(&self, fault: &Fault) -> Injected {
         let from_ms = Timestamp::now().unix_ms();
         let mut process = self.launch(Role::WorkerWithoutTask, self.redis_url());
         sleep(fault.length).await;
-        self.must_live(&fault.target.to_string(), &mut process);
+        self.check_alive(&fault.target.to_string(), &mut process);
         self.terminate(fault.target, &mut process).await;
-        self.suffered(fault, Some(process.pid()), from_ms)
+        self.record(fault, Some(process.pid()), from_ms)
     }
 
-    fn suffered(&self, fault: &Fault, pid: Option<u32>, from_ms: u64) -> Suffered {
+    fn record(&self, fault: &Fault, pid: Option<u32>, from_ms: u64) -> Injected {
         let to_ms = Timestamp::now().unix_ms();
-        let suffered = Suffered { kind: fault.kind, target: fault.target, pid, from_ms, to_ms };
-        self.note_fault(&suffered);
-        suffered
+        let injected = Injected { kind: fault.kind, target: fault.target, pid, from_ms, to_ms };
+        self.record_fault(&injected);
+        injected
     }
 
-    async fn redis_suffers(&self, fault: &Fault) -> Suffered {
+    async fn inject_into_redis(&self, fault: &Fault) -> Injected {
         let mut redis = self.redis.lock().await;
         let from_ms = Timestamp::now().unix_ms();
         match fault.kind {
@@ -105,14 +105,14 @@ impl Fleet {
                 redis.thaw();
             }
             Kind::PauseRedis => {
-                tell(&redis, &["CLIENT", "PAUSE", &whole_ms(fault.length).to_string(), "ALL"])
+                send(&redis, &["CLIENT", "PAUSE", &whole_ms(fault.length).to_string(), "ALL"])
                     .await;
                 sleep(fault.length).await;
             }
-            _ => tell(&redis, &["FUNCTION", "FLUSH"]).await,
+            _ => send(&redis, &["FUNCTION", "FLUSH"]).await,
         }
-        answers(&redis).await;
-        self.suffered(fault, None, from_ms)
+        wait_until_ready(&redis).await;
+        self.record(fault, None, from_ms)
     }
 }
 
@@ -122,52 +122,53 @@ async fn freeze(process: &Process, length: Duration) {
     process.signal(Signal::CONT);
 }
 
-/// Whether a worker ended at its start, for which it was refused descriptors: the reason is the last line, right behind its start
-/// if it came that far. An operator's supervisor starts it again. One that takes jobs lives on without.
+/// Whether a worker ended at its start because it got no descriptors: the reason is the last line of its log, directly
+/// after the line of its start if it got that far. A supervisor would restart it. A worker that already claims jobs
+/// keeps running.
 fn could_not_start(log: &str) -> bool {
-    let starts = log.lines().position(|line| line.contains("worker starts"));
+    let starts = log.lines().position(|line| line.contains("worker started"));
     log.lines().skip(starts.map_or(0, |at| at + 1)).count() <= 1
 }
 
-/// Leaves it what it has open, and nothing more.
+/// Lets the process keep its open descriptors, but open no more.
 async fn exhaust_descriptors(process: &Process, length: Duration) {
-    let whole = process.limit_descriptors(Some(0));
+    let previous = process.limit_descriptors(Some(0));
     sleep(length).await;
-    process.limit_descriptors(whole);
+    process.limit_descriptors(previous);
 }
 
-async fn line_suffers(member: &Member, fault: &Fault) {
-    let line = &member.line;
+async fn inject_into_network(member: &Member, fault: &Fault) {
+    let proxy = &member.proxy;
     match fault.kind {
-        Kind::Refuse => line.refuse().await,
-        Kind::BlackHole => line.black_hole(),
-        Kind::SwallowCommands => line.black_hole_one_way(Way::ToRedis),
-        Kind::SwallowReplies => line.black_hole_one_way(Way::ToClient),
-        Kind::Delay => line.delay(SLOWNESS * u32::try_from(fault.strength).unwrap_or(1)),
+        Kind::Refuse => proxy.refuse().await,
+        Kind::BlackHole => proxy.black_hole(),
+        Kind::SwallowCommands => proxy.black_hole_one_way(Way::ToRedis),
+        Kind::SwallowReplies => proxy.black_hole_one_way(Way::ToClient),
+        Kind::Delay => proxy.delay(DELAY * u32::try_from(fault.strength).unwrap_or(1)),
         Kind::LoseReplies => lose(member, fault, Loss::Reset),
         Kind::SilenceReplies => lose(member, fault, Loss::Silence),
-        Kind::Sequence => return line.strand(),
-        _ => return line.reset(),
+        Kind::Sequence => return proxy.strand(),
+        _ => return proxy.reset(),
     }
     sleep(fault.length).await;
-    line.heal();
+    proxy.heal();
 }
 
-/// Loses replies of the verbs that matter.
+/// Loses replies to the most important verbs.
 fn lose(member: &Member, fault: &Fault, loss: Loss) {
     for verb in ["enqueue", "exchange", "heartbeat"] {
-        member.line.lose_replies(Which::verb(verb), fault.strength, loss);
+        member.proxy.lose_replies(Which::verb(verb), fault.strength, loss);
     }
 }
 
-async fn tell(redis: &RedisServer, words: &[&str]) {
+async fn send(redis: &RedisServer, words: &[&str]) {
     let mut connection = redis.client().get_multiplexed_async_connection().await.unwrap();
     cmd(words[0]).arg(&words[1..]).exec_async(&mut connection).await.unwrap();
 }
 
-/// Waits until Redis serves, everything of its log read.
-async fn answers(redis: &RedisServer) {
-    crate::eventually("redis answers", async || {
+/// Waits until Redis serves requests and has loaded its append-only file.
+async fn wait_until_ready(redis: &RedisServer) {
+    crate::eventually("Redis responds", async || {
         let mut connection = redis.client().get_multiplexed_async_connection().await.ok()?;
         cmd("PING").exec_async(&mut connection).await.ok()
     })

@@ -1,4 +1,4 @@
-//! What the client orders: mostly quick jobs, and a few of every other kind.
+//! The jobs that the client orders: mostly quick ones, and a few of every other kind.
 
 use std::time::Duration;
 
@@ -12,25 +12,25 @@ use super::Plan;
 use crate::Moment;
 use crate::tasks::ledger;
 
-/// The queues, in the order in which workers prefer them.
+/// The queues, in the workers' order of preference.
 pub(super) const QUEUES: [&str; 3] = ["work.first", "work.bulk", "work.slow"];
-/// The task, another that does the same and that a worker may have no code for, and a command.
+/// The main task, one that does the same and that a worker may lack, and a command.
 pub(super) const TASKS: [&str; 3] = ["chaos.work", "chaos.rare", "chaos.command"];
-/// The command of its task. It writes no ledger: only its result is judged.
+/// The command of the third task. It writes no ledger: only its result is checked.
 const COMMAND: &str = r#"sed -E 's/.*"number":([0-9]+).*/{"number":\1,"epoch":'$CRUNCH_EPOCH'}/'"#;
-/// Bytes that do not travel with the calls of others.
+/// From this size, in bytes, a payload or a result is sent in a separate call.
 const LARGE: usize = 64 * 1024;
-/// No payload and no result is larger: a few of that size fill a slow line for seconds.
+/// The largest payload or result: a few of this size occupy a slow link for seconds.
 const LARGEST: usize = 2560 * 1024;
-/// What the tasks take and return at most: beside the padding there is little.
-const ROOM: u64 = 2 * LARGEST as u64;
-/// About as many orders of a run are large at most, because Redis keeps all of them and writes each to its disk; and as many
-/// are for the command, because each starts processes.
+/// The limits of the tasks for payloads and results: there is little in addition to the padding.
+const SIZE_LIMIT: u64 = 2 * LARGEST as u64;
+/// At most about this many orders of a run are large, because Redis keeps all of them and writes each to its disk; and
+/// at most as many run the command, because each starts processes.
 const MOST_COSTLY: f64 = 300.0;
-/// Of a small run one order in a hundred is of either kind.
+/// In a small run one order in a hundred is of either kind.
 const SHARE_OF_COSTLY: f64 = 0.01;
 
-/// One job as the client wants it; the same for the same seed and number.
+/// A job that the client submits; the same seed and number give the same job.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Order {
     number: u64,
@@ -39,24 +39,24 @@ pub(super) struct Order {
     priority: &'static str,
     delay_ms: Option<u64>,
     work: Work,
-    /// How large its payload is made.
+    /// The size of the padding of its payload, in bytes.
     padding: usize,
-    /// Whether the client cancels it as soon as it is taken.
+    /// Whether the client cancels it as soon as it is accepted.
     pub(super) is_canceled: bool,
 }
 
-/// Payload of the task.
+/// The payload of the tasks, without padding.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Work {
     number: u64,
     busy_ms: u64,
-    /// How many attempts fail first.
+    /// How many attempts fail before one succeeds.
     fails: u32,
-    /// How large the result is to be made.
+    /// The size of the padding of the result, in bytes.
     returns: usize,
 }
 
-/// What else is in the payload.
+/// The payload with its padding.
 #[derive(Deserialize)]
 struct Padded {
     #[serde(flatten)]
@@ -95,17 +95,17 @@ impl Order {
         self.delay_ms.is_some()
     }
 
-    /// Whether a worker may have given it back, because it has no code for it or cannot start a command.
-    pub(super) fn may_be_given_back(&self) -> bool {
+    /// Whether a worker may release the job, because it lacks the task or cannot start a command.
+    pub(super) fn may_be_released(&self) -> bool {
         TASKS[1..].contains(&self.task)
     }
 
-    /// Whether its payload or its result is large.
+    /// Whether the payload or the result is large.
     pub(super) fn is_large(&self) -> bool {
         self.padding.max(self.work.returns) > 0
     }
 
-    /// As an item of a batch.
+    /// Returns the item of a batch.
     pub(super) fn json(&self) -> Value {
         let mut payload = json!(self.work);
         if self.padding > 0 {
@@ -117,7 +117,7 @@ impl Order {
         })
     }
 
-    /// The result of its claim of that epoch, as [`without_padding`] shows it.
+    /// Returns the expected result of the claim with this epoch, in the form of [`without_padding`].
     pub(super) fn result(&self, number: u64, epoch: u64) -> Value {
         let received = if self.task == TASKS[2] { 0 } else { self.padding };
         outcome(number, epoch, received, json!(self.work.returns))
@@ -126,18 +126,18 @@ impl Order {
 
 #[cfg(test)]
 impl Order {
-    /// One with so much padding in its payload and its result.
+    /// An order with this much padding in its payload and its result.
     pub(super) fn large(padding: usize, returns: usize) -> Self {
         Self { padding, work: Work { returns, ..Work::default() }, ..Self::default() }
     }
 
-    /// One for the task that a worker may lack.
+    /// An order for the task that a worker may lack.
     pub(super) fn rare() -> Self {
         Self { task: TASKS[1], ..Self::default() }
     }
 }
 
-/// How large payload and result are made: one of them, or both.
+/// Draws the sizes of the padding of payload and result: of one of them, or both.
 fn draw_sizes(random: &mut impl Rng, plan: &Plan) -> (usize, usize) {
     if !random.random_bool(share_of_costly(plan)) {
         return (0, 0);
@@ -154,7 +154,7 @@ fn share_of_costly(plan: &Plan) -> f64 {
     (MOST_COSTLY / plan.jobs.max(1) as f64).min(SHARE_OF_COSTLY)
 }
 
-/// What the handler returns. It names what came in, so that a payload that was cut off is found.
+/// The result of the handler. It contains the size of the received padding, so that a truncated payload is detected.
 fn outcome(number: u64, epoch: u64, received: usize, padding: Value) -> Value {
     let mut outcome = json!({ "number": number, "epoch": epoch });
     if received > 0 {
@@ -166,7 +166,7 @@ fn outcome(number: u64, epoch: u64, received: usize, padding: Value) -> Value {
     outcome
 }
 
-/// A result in which the length stands for the padding, if that is whole.
+/// Replaces the padding of a result by its length, or by `damaged` if a byte of it is wrong.
 pub(super) fn without_padding(result: &str) -> Value {
     let mut result: Value = serde_json::from_str(result).unwrap_or_default();
     let length =
@@ -182,36 +182,36 @@ pub(super) fn without_padding(result: &str) -> Value {
 
 /// The task that every worker has.
 pub(crate) fn task() -> Task {
-    Task::new(TASKS[0], work).max_attempts(10).max_payload(ROOM).max_result(ROOM)
+    Task::new(TASKS[0], work).max_attempts(10).max_payload(SIZE_LIMIT).max_result(SIZE_LIMIT)
 }
 
 /// The task that a worker may lack.
 pub(crate) fn rare_task() -> Task {
-    Task::new(TASKS[1], work).max_attempts(10).max_payload(ROOM).max_result(ROOM)
+    Task::new(TASKS[1], work).max_attempts(10).max_payload(SIZE_LIMIT).max_result(SIZE_LIMIT)
 }
 
-/// Declares the command to the stock worker.
+/// Returns the tasks file that declares the command to the stock worker.
 pub(super) fn command() -> String {
     let name = TASKS[2];
     format!(
-        "[[task]]\nname = \"{name}\"\ncommand = [\"sh\", \"-c\", '''{COMMAND}''']\nmax_attempts = 20\nmax_payload = {ROOM}\n"
+        "[[task]]\nname = \"{name}\"\ncommand = [\"sh\", \"-c\", '''{COMMAND}''']\nmax_attempts = 20\nmax_payload = {SIZE_LIMIT}\n"
     )
 }
 
-/// The handler: notes its start, works, fails as often as it was told to, notes its end, and names the attempt in its
-/// result.
+/// The handler: records its start, works, fails as often as the payload requires, records its end, and returns the
+/// epoch of its claim.
 async fn work(job: JobContext, input: Value) -> Result<Value, TaskError> {
     let Padded { work: input, padding } = serde_json::from_value(input)?;
     let ledger = ledger()?;
     ledger.note(Moment::Start, &job)?;
     if input.busy_ms > 0 {
-        let asleep = tokio::time::sleep(Duration::from_millis(input.busy_ms));
-        if job.cancellation().run_until_cancelled(asleep).await.is_none() {
+        let sleep = tokio::time::sleep(Duration::from_millis(input.busy_ms));
+        if job.cancellation().run_until_cancelled(sleep).await.is_none() {
             return Err(TaskError::retryable("asked to stop"));
         }
     }
     if job.attempt() <= input.fails {
-        return Err(TaskError::retryable("not yet"));
+        return Err(TaskError::retryable("fails as ordered"));
     }
     ledger.note(Moment::End, &job)?;
     let returned = json!("x".repeat(input.returns));

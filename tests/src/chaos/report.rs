@@ -1,4 +1,4 @@
-//! What a run showed, for people to read.
+//! The report of a run, for people to read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,35 +7,35 @@ use std::time::Duration;
 
 use super::Plan;
 use super::check::{Cause, Evidence, Run, Violation};
-use super::faults::{Kind, Suffered, Target};
+use super::faults::{Injected, Kind, Target};
 use crate::Moment;
 
-/// The figures of a run, and what it found.
+/// The figures of a run, and the violations found.
 #[derive(Debug)]
 pub struct Report {
     plan: Plan,
     took: Duration,
-    /// How many jobs were acknowledged.
+    /// The number of acknowledged jobs.
     pub acknowledged: usize,
     /// How many of them had a payload or a result above 64 KiB.
     pub large: usize,
-    /// How many faults there were.
+    /// The number of faults.
     pub faults: usize,
     by_kind: BTreeMap<Kind, usize>,
     refused: u64,
     unknown: u64,
     by_status: BTreeMap<String, usize>,
     worker_lost: usize,
-    /// How many acknowledged jobs are gone.
+    /// The number of acknowledged jobs that were lost.
     pub lost: usize,
     runs: usize,
-    /// Runs beyond the first, by what caused them.
+    /// Runs that were followed by another, by cause.
     again: BTreeMap<Cause, usize>,
-    /// How many late settlements were refused.
+    /// The number of late settlements that were refused.
     pub stale: usize,
     restarts: Vec<u64>,
     resumes: Vec<u64>,
-    /// Everything that must not be.
+    /// All violations.
     pub violations: Vec<Violation>,
 }
 
@@ -48,24 +48,24 @@ impl Report {
                 *again.entry(evidence.cause(id, run)).or_default() += 1;
             }
         }
-        let known = || evidence.submissions.values();
+        let submissions = || evidence.submissions.values();
         let mut report = Self {
             plan: plan.clone(),
             took,
-            acknowledged: known().filter(|known| !known.ids.is_empty()).count(),
-            large: known().filter(|known| known.order.is_large()).count(),
+            acknowledged: submissions().filter(|submission| !submission.ids.is_empty()).count(),
+            large: submissions().filter(|submission| submission.order.is_large()).count(),
             faults: evidence.faults.len(),
             by_kind: count(evidence.faults.iter().map(|fault| fault.kind)),
-            refused: known().map(|known| u64::from(known.refused)).sum(),
-            unknown: known().map(|known| u64::from(known.unknown)).sum(),
+            refused: submissions().map(|submission| u64::from(submission.refused)).sum(),
+            unknown: submissions().map(|submission| u64::from(submission.unknown)).sum(),
             by_status: count(evidence.jobs.values().map(|job| job.status.clone())),
             worker_lost: evidence
                 .jobs
                 .values()
                 .filter(|job| job.error.contains("worker_lost"))
                 .count(),
-            lost: known()
-                .flat_map(|known| &known.ids)
+            lost: submissions()
+                .flat_map(|submission| &submission.ids)
                 .filter(|id| !evidence.jobs.contains_key(*id))
                 .count(),
             runs: runs.values().map(Vec::len).sum(),
@@ -84,13 +84,13 @@ impl Report {
         report
     }
 
-    /// Runs that nothing explains.
+    /// Returns the number of runs that no fault explains.
     #[must_use]
     pub fn unexplained(&self) -> usize {
         self.again.get(&Cause::Unexplained).copied().unwrap_or(0)
     }
 
-    /// Where logs and ledgers are.
+    /// Returns the directory of logs and ledgers.
     #[must_use]
     pub fn directory(&self) -> &PathBuf {
         &self.plan.directory
@@ -104,8 +104,9 @@ fn count<T: Ord>(things: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
     })
 }
 
-/// For each job that a killed worker was running: how long after the kill it ran again, if Redis was well meanwhile.
-fn restarts(fault: &Suffered, evidence: &Evidence, jobs: &BTreeMap<&str, Vec<Run>>) -> Vec<u64> {
+/// For each job that a killed worker was running: how long after the kill it ran again, if Redis was available
+/// meanwhile.
+fn restarts(fault: &Injected, evidence: &Evidence, jobs: &BTreeMap<&str, Vec<Run>>) -> Vec<u64> {
     if fault.kind != Kind::KillWorker {
         return Vec::new();
     }
@@ -114,26 +115,26 @@ fn restarts(fault: &Suffered, evidence: &Evidence, jobs: &BTreeMap<&str, Vec<Run
         .filter(|(id, pair)| {
             fault.pid == Some(pair[0].pid) && evidence.cause(id, &pair[0]) == Cause::Lost
         })
-        .filter(|(_, pair)| is_redis_well(evidence, fault.from_ms, pair[1].started_at_ms))
+        .filter(|(_, pair)| is_redis_available(evidence, fault.from_ms, pair[1].started_at_ms))
         .filter_map(|(_, pair)| pair[1].started_at_ms.checked_sub(fault.from_ms))
         .collect()
 }
 
-/// How long after Redis answered again the first job started, if Redis did not go again before.
-fn resume(fault: &Suffered, evidence: &Evidence) -> Option<u64> {
-    let was_away = fault.target == Target::Redis && fault.kind != Kind::FlushFunctions;
+/// How long after the end of an outage of Redis the first job started, if no other outage began before.
+fn resume(fault: &Injected, evidence: &Evidence) -> Option<u64> {
+    let is_outage = fault.target == Target::Redis && fault.kind != Kind::FlushFunctions;
     let starts = evidence.runs.iter().filter(|entry| entry.moment == Moment::Start);
     let starts = starts.map(|entry| entry.at_ms);
-    let first = starts.filter(|&at_ms| was_away && at_ms >= fault.to_ms).min()?;
-    is_redis_well(evidence, fault.to_ms + 1, first).then(|| first - fault.to_ms)
+    let first = starts.filter(|&at_ms| is_outage && at_ms >= fault.to_ms).min()?;
+    is_redis_available(evidence, fault.to_ms + 1, first).then(|| first - fault.to_ms)
 }
 
-fn is_redis_well(evidence: &Evidence, from_ms: u64, to_ms: u64) -> bool {
+fn is_redis_available(evidence: &Evidence, from_ms: u64, to_ms: u64) -> bool {
     let outages = evidence.faults.iter().filter(|fault| fault.target == Target::Redis);
     !outages.into_iter().any(|outage| outage.from_ms <= to_ms && outage.to_ms >= from_ms)
 }
 
-fn worst(sorted: &[u64]) -> String {
+fn percentiles(sorted: &[u64]) -> String {
     let at =
         |share: usize| sorted.get((sorted.len() * share / 100).min(sorted.len().saturating_sub(1)));
     match (at(50), at(99), sorted.last()) {
@@ -173,8 +174,8 @@ impl fmt::Display for Report {
         writeln!(f, "  because          {:?}", self.again)?;
         writeln!(f, "  unexplained      {}", self.unexplained())?;
         writeln!(f, "late, refused      {}", self.stale)?;
-        writeln!(f, "killed, run again  {}", worst(&self.restarts))?;
-        writeln!(f, "redis back, works  {}", worst(&self.resumes))?;
+        writeln!(f, "killed, run again  {}", percentiles(&self.restarts))?;
+        writeln!(f, "redis back, works  {}", percentiles(&self.resumes))?;
         writeln!(f, "violations         {}", self.violations.len())?;
         self.violations.iter().take(50).try_for_each(|violation| writeln!(f, "  {violation}"))
     }

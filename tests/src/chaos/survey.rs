@@ -1,6 +1,6 @@
-//! What Redis says: while the run goes on, how jobs ended; at its end, every record, and whatever was left lying about.
+//! Reads Redis: during the run, how jobs ended; at its end, every record and all leftovers.
 //!
-//! Read with plain commands, past the line and past our own code.
+//! Reads with plain commands, without the proxies and without our own code.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::fleet::Fleet;
 use super::orders::{QUEUES, without_padding};
 
 const ROOT: &str = "crunch:{0}";
-/// Where jobs wait; each task has a lane for those that are parked.
+/// The lanes in which jobs wait; each task has one for parked jobs.
 const LANES: [&str; 8] = [
     "solitary",
     "urgent",
@@ -31,7 +31,7 @@ const LANES: [&str; 8] = [
     "task:chaos.rare",
     "task:chaos.command",
 ];
-/// So many records are read at once.
+/// This many records are read at once.
 const PAGE: usize = 1000;
 
 /// A job's record.
@@ -44,22 +44,22 @@ pub(super) struct Job {
     pub(super) cancel_requested: bool,
     pub(super) was_delayed: bool,
     pub(super) error: String,
-    /// Without its padding; null if there is none.
+    /// The result without its padding; null if there is none.
     pub(super) result: Value,
     pub(super) result_is_large: bool,
     /// Attempts that did not succeed, the oldest first.
-    pub(super) history: Vec<Past>,
+    pub(super) history: Vec<PastAttempt>,
 }
 
 /// One attempt that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Past {
+pub(super) struct PastAttempt {
     pub(super) started_at_ms: u64,
     pub(super) finished_at_ms: u64,
     pub(super) outcome: String,
 }
 
-/// How a job ended: this must not change any more.
+/// How a job ended: this must not change later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) status: String,
@@ -81,15 +81,18 @@ impl Job {
 async fn connect(fleet: &Fleet) -> anyhow::Result<MultiplexedConnection> {
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
     let client = Redis::open(fleet.redis_url())?;
-    client.get_multiplexed_async_connection_with_config(&config).await.context("redis is there")
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .context("cannot connect to Redis")
 }
 
-/// Looks again and again how some of the acknowledged jobs are, and notes those that have ended. Goes on until aborted.
+/// Repeatedly reads some of the acknowledged jobs, and records those that have ended. Runs until aborted.
 pub(super) async fn watch(fleet: Arc<Fleet>, client: Arc<Client>, progress: Arc<Progress>) {
     const SAMPLE: u64 = 100;
     loop {
         sleep(Duration::from_millis(200)).await;
-        // While Redis is broken there is nothing to see.
+        // Skipped while Redis is unavailable.
         let Ok(Ok(mut redis)) = timeout(Duration::from_secs(1), connect(&fleet)).await else {
             continue;
         };
@@ -101,13 +104,13 @@ pub(super) async fn watch(fleet: Arc<Fleet>, client: Arc<Client>, progress: Arc<
         let Ok(Ok(jobs)) = read else { continue };
         for (id, job) in jobs {
             if let Some(ended) = job.ended() {
-                client.has_ended(id, ended);
+                client.record_end(id, ended);
             }
         }
     }
 }
 
-/// Waits until no job waits or runs; gives up when for so long none has ended.
+/// Waits until no job is waiting or running; gives up when none has ended for the time limit.
 pub(super) async fn wait_until_all_ended(fleet: &Fleet, time_limit: Duration) {
     let (mut fewest, mut deadline) = (u64::MAX, Instant::now() + time_limit);
     while Instant::now() < deadline {
@@ -120,7 +123,7 @@ pub(super) async fn wait_until_all_ended(fleet: &Fleet, time_limit: Duration) {
         }
         sleep(Duration::from_millis(50)).await;
     }
-    fleet.trouble(format!("{fewest} jobs live on, though for {time_limit:?} nothing was broken"));
+    fleet.report(format!("{fewest} jobs have not ended, {time_limit:?} after the last progress"));
 }
 
 async fn live(fleet: &Fleet) -> anyhow::Result<u64> {
@@ -128,20 +131,20 @@ async fn live(fleet: &Fleet) -> anyhow::Result<u64> {
 }
 
 async fn count_live(redis: &mut MultiplexedConnection) -> anyhow::Result<u64> {
-    let mut ask = redis::pipe();
+    let mut request = redis::pipe();
     for queue in QUEUES {
         for lane in LANES {
-            ask.cmd("LLEN").arg(format!("{ROOT}:queue:{queue}:ready:{lane}"));
+            request.cmd("LLEN").arg(format!("{ROOT}:queue:{queue}:ready:{lane}"));
         }
         for set in ["delayed", "running"] {
-            ask.cmd("ZCARD").arg(format!("{ROOT}:queue:{queue}:{set}"));
+            request.cmd("ZCARD").arg(format!("{ROOT}:queue:{queue}:{set}"));
         }
     }
-    let sizes: Vec<u64> = ask.query_async(redis).await?;
+    let sizes: Vec<u64> = request.query_async(redis).await?;
     Ok(sizes.iter().sum())
 }
 
-/// Every record there is.
+/// Reads the records of all jobs.
 pub(super) async fn read_jobs(fleet: &Fleet) -> anyhow::Result<HashMap<String, Job>> {
     let mut redis = connect(fleet).await?;
     let ids: Vec<_> = scan(&mut redis).await?.into_iter().collect();
@@ -174,11 +177,11 @@ async fn read_some(
 ) -> anyhow::Result<Vec<(String, Job)>> {
     const FIELDS: [&str; 7] =
         ["state", "cancel_requested", "run_at", "error", "result", "result_large", "history"];
-    let mut ask = Pipeline::new();
+    let mut request = Pipeline::new();
     for id in ids {
-        ask.cmd("HMGET").arg(format!("{ROOT}:job:{id}")).arg(&FIELDS);
+        request.cmd("HMGET").arg(format!("{ROOT}:job:{id}")).arg(&FIELDS);
     }
-    let records: Vec<[Option<String>; 7]> = ask.query_async(redis).await?;
+    let records: Vec<[Option<String>; 7]> = request.query_async(redis).await?;
     ids.iter().zip(records).map(|(id, record)| Ok((id.clone(), read(record)?))).collect()
 }
 
@@ -200,22 +203,22 @@ fn read(record: [Option<String>; 7]) -> anyhow::Result<Job> {
         error: error.unwrap_or_default(),
         result_is_large: result_large.is_some(),
         result: result.or(result_large).map(|result| without_padding(&result)).unwrap_or_default(),
-        history: history.context("the history is one JSON object a line")?,
+        history: history.context("the history is not one JSON object a line")?,
     })
 }
 
-/// What must not be there once everything has ended: ids in lists and sets of the living, ghosts, records put aside; and
-/// indexes of the ended that do not agree with the records.
+/// Finds what must not exist once all jobs have ended: ids in the lists and sets of live jobs, ghosts, quarantined
+/// records; and differences between the index of ended jobs and the records.
 pub(super) async fn leftovers(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
     let mut redis = connect(fleet).await?;
     let mut found = Vec::new();
-    let aside: Vec<String> = cmd("ZRANGE")
+    let quarantined: Vec<String> = cmd("ZRANGE")
         .arg(format!("{ROOT}:quarantine"))
         .arg(0)
         .arg(-1)
         .query_async(&mut redis)
         .await?;
-    found.extend(aside.iter().map(|id| format!("{id} was put aside")));
+    found.extend(quarantined.iter().map(|id| format!("{id} was quarantined")));
     let mut indexed = BTreeSet::new();
     for queue in QUEUES {
         let root = format!("{ROOT}:queue:{queue}");
@@ -249,10 +252,8 @@ pub(super) async fn leftovers(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
         indexed.extend(finished);
     }
     let records = scan(&mut redis).await?;
-    found.extend(
-        records
-            .symmetric_difference(&indexed)
-            .map(|id| format!("{id} is in the records or the index of the ended, not in both")),
-    );
+    found.extend(records.symmetric_difference(&indexed).map(|id| {
+        format!("{id} is in the records or in the index of ended jobs, but not in both")
+    }));
     Ok(found)
 }

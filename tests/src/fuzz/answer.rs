@@ -1,4 +1,4 @@
-//! What an answer must be, whatever was asked.
+//! Checks responses, for any request.
 
 use serde_json::Value;
 use tokio::io::AsyncBufReadExt;
@@ -7,30 +7,30 @@ use tokio::net::TcpStream;
 
 use super::request::Request;
 
-/// The parts of an answer that are judged.
+/// The parts of a response that are checked.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     is_head: bool,
 }
 
-/// Reads an answer; `None` if the connection ends before it begins.
+/// Reads a response; `None` if the connection ends before it begins.
 pub(super) async fn read(
     stream: &mut TcpStream,
     request: &Request,
-) -> Result<Option<Answer>, String> {
+) -> Result<Option<Response>, String> {
     let mut stream = BufReader::new(stream);
     loop {
         let Some((status, headers)) = head(&mut stream).await? else { return Ok(None) };
-        // An interim answer: the real one follows.
+        // An interim response: the final one follows.
         if status == 100 {
             continue;
         }
-        let mut answer = Answer { status, headers, body: Vec::new(), is_head: request.is_head };
-        answer.body = answer.read_body(&mut stream).await?;
-        return Ok(Some(answer));
+        let mut response = Response { status, headers, body: Vec::new(), is_head: request.is_head };
+        response.body = response.read_body(&mut stream).await?;
+        return Ok(Some(response));
     }
 }
 
@@ -40,12 +40,12 @@ async fn head(stream: &mut BufReader<&mut TcpStream>) -> Result<Option<Head>, St
     let mut lines = Vec::new();
     loop {
         let mut line = Vec::new();
-        // A reset is an end as well.
+        // A reset also ends the connection.
         let read = stream.read_until(b'\n', &mut line).await.unwrap_or(0);
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
         match (read, line.is_empty(), lines.is_empty()) {
             (0, _, true) => return Ok(None),
-            (0, _, false) => return Err(format!("the head of an answer breaks off: {lines:?}")),
+            (0, _, false) => return Err(format!("the head of a response is truncated: {lines:?}")),
             (_, true, _) => break,
             (_, false, _) => lines.push(line),
         }
@@ -60,7 +60,7 @@ async fn head(stream: &mut BufReader<&mut TcpStream>) -> Result<Option<Head>, St
     Ok(Some((code, lines.iter().filter_map(pair).collect())))
 }
 
-impl Answer {
+impl Response {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
@@ -73,30 +73,30 @@ impl Answer {
         if let Some(length) = self.header("content-length").and_then(|it| it.parse().ok()) {
             body.resize(length, 0);
             let read = stream.read_exact(&mut body).await;
-            let torn = |error| {
-                format!("the body of an answer breaks off ({error}): {} {length}", self.status)
+            let truncated = |error| {
+                format!("the body of a response is truncated ({error}): {} {length}", self.status)
             };
-            return read.map(|_| body).map_err(torn);
+            return read.map(|_| body).map_err(truncated);
         }
-        // Streams are chunked, and some have no end: their beginning is enough.
-        let begun = stream.fill_buf().await;
-        Ok(begun.map(<[u8]>::to_vec).unwrap_or_default())
+        // Streams are chunked, and some do not end: the first bytes are enough.
+        let first = stream.fill_buf().await;
+        Ok(first.map(<[u8]>::to_vec).unwrap_or_default())
     }
 
-    /// Whether it is what the contract allows.
-    pub(super) fn judge(&self) -> Result<(), String> {
-        let wrong = |what: String| {
+    /// Checks that the contract allows the response.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let invalid = |what: String| {
             let body = String::from_utf8_lossy(&self.body[..self.body.len().min(600)]).into_owned();
             Err(format!("{what}: {} {:?} {body}", self.status, self.headers))
         };
         if self.status >= 500 && self.status != 503 {
-            return wrong("a 5xx that is not documented".to_owned());
+            return invalid("an undocumented 5xx".to_owned());
         }
         if self.status == 503 && self.header("retry-after").is_none() {
-            return wrong("503 without Retry-After".to_owned());
+            return invalid("503 without Retry-After".to_owned());
         }
         if self.header("x-request-id").is_none() && self.status != 400 && self.status != 408 {
-            return wrong("no X-Request-Id".to_owned());
+            return invalid("no X-Request-Id".to_owned());
         }
         let kind = self.header("content-type").unwrap_or_default();
         let is_json =
@@ -105,26 +105,26 @@ impl Answer {
             return Ok(());
         }
         let Ok(json) = serde_json::from_slice::<Value>(&self.body) else {
-            // A result is what its handler made of it.
+            // The content of a result is up to its handler.
             return if kind.starts_with("application/problem+json") {
-                wrong("not JSON".to_owned())
+                invalid("not JSON".to_owned())
             } else {
                 Ok(())
             };
         };
-        if self.status >= 400 && !is_refusal(&json, self.status) {
-            return wrong("a refusal that is no problem document".to_owned());
+        if self.status >= 400 && !is_error(&json, self.status) {
+            return invalid("an error without a problem document".to_owned());
         }
         Ok(())
     }
 
-    /// The cursor of the page behind it.
+    /// Returns the cursor of the next page.
     pub(super) fn cursor(&self) -> Option<String> {
         let json: Value = serde_json::from_slice(&self.body).ok()?;
         json["next_cursor"].as_str().map(str::to_owned)
     }
 
-    /// The job it took.
+    /// Returns the id of the accepted job.
     pub(super) fn job(&self) -> Option<String> {
         if self.status != 202 {
             return None;
@@ -134,8 +134,8 @@ impl Answer {
     }
 }
 
-/// Whether it is a problem document of that status, or has one for an item of a batch or a line of a stream.
-fn is_refusal(json: &Value, status: u16) -> bool {
+/// Whether this is a problem document with this status, or has one for an item of a batch or a line of a stream.
+fn is_error(json: &Value, status: u16) -> bool {
     let is_problem =
         |json: &Value, status: &Value| json["status"] == *status && json["type"].is_string();
     let is_item = |item: &Value| {

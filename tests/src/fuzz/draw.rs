@@ -1,10 +1,10 @@
-//! Texts and JSON by chance: mostly of the kind that is expected, and then damaged.
+//! Random texts and JSON: mostly of the expected kind, some of them damaged.
 
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 use rand_pcg::Pcg64Mcg;
 
-/// Names that something here knows, and some that nothing does.
+/// Names that Crunch knows, and some that it does not.
 const NAMES: &[&str] = &[
     "task",
     "payload",
@@ -39,7 +39,7 @@ const NAMES: &[&str] = &[
     "$ref",
     "é",
 ];
-/// Literals that are numbers or look like them.
+/// Number literals, valid and invalid.
 const NUMBERS: &[&str] = &[
     "0",
     "-0",
@@ -61,7 +61,7 @@ const NUMBERS: &[&str] = &[
     "0.1e-400",
     "123456789012345678901234567890123456789012345678901234567890",
 ];
-/// Texts between quotes, as they stand in JSON.
+/// Contents of JSON strings, as written between the quotes.
 const TEXTS: &[&str] = &[
     "",
     "a",
@@ -93,7 +93,7 @@ const TEXTS: &[&str] = &[
     "crunch.webhooks",
 ];
 
-/// A source of inputs.
+/// A source of random inputs.
 #[derive(Debug)]
 pub(super) struct Draw(Pcg64Mcg);
 
@@ -102,7 +102,7 @@ impl Draw {
         Self(random)
     }
 
-    /// True once in `times`.
+    /// Returns true once in `times`.
     pub(super) fn once_in(&mut self, times: u32) -> bool {
         self.0.random_ratio(1, times)
     }
@@ -112,14 +112,14 @@ impl Draw {
     }
 
     pub(super) fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of.choose(&mut self.0).copied().expect("there is something to choose")
+        of.choose(&mut self.0).copied().expect("the list is not empty")
     }
 
     pub(super) fn name(&mut self) -> &'static str {
         self.one(NAMES)
     }
 
-    /// A text as it stands between quotes.
+    /// Draws the content of a JSON string.
     pub(super) fn text(&mut self) -> String {
         let text = self.one(TEXTS);
         match self.below(12) {
@@ -128,7 +128,7 @@ impl Draw {
         }
     }
 
-    /// A value of JSON, or nearly.
+    /// Draws a JSON value, or nearly one.
     pub(super) fn json(&mut self, depth: usize) -> String {
         match self.below(if depth == 0 { 5 } else { 8 }) {
             0 => self.one(&["null", "true", "false"]).to_owned(),
@@ -153,14 +153,14 @@ impl Draw {
         format!("{{{}}}", members.join(","))
     }
 
-    /// The payload of the recursive schema, right but for its innermost value.
+    /// Draws a payload of the recursive schema, valid except for its innermost value.
     pub(super) fn tree(&mut self) -> String {
         let levels = self.below(62);
         let inner = self.json(1);
         format!("{}{inner}{}", "{\"op\":\"not\",\"arg\":".repeat(levels), "}".repeat(levels))
     }
 
-    /// Bytes with a few of them changed, put in, taken out, doubled, or cut off.
+    /// Damages bytes: changes, inserts, removes or duplicates a few, or cuts some off the end.
     pub(super) fn damaged(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
         for _ in 0..=self.below(4) {
             let at = self.below(bytes.len());

@@ -1,24 +1,24 @@
-//! Whether a process keeps what it should let go.
+//! Checks that processes do not leak memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Finding, Report, Until};
+use super::{Finding, Limits, Report};
 
-/// A process may have that much more at the end than when it was warm, in KiB: allocators keep pages for a while.
+/// How much more memory a process may have at the end than when it was warm, in KiB: allocators keep pages for a while.
 const GROWTH_KIB: u64 = 64 * 1024;
-/// How often the memory is looked at.
-const LOOK: Duration = Duration::from_millis(200);
-/// It is noted so often during a run.
+/// How often a sample may be due.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// The number of samples during a run.
 const SAMPLES: u64 = 8;
-/// A process is warm with this one.
+/// The index of the sample at which a process is warm.
 const WARM: usize = 1;
 
 /// The resident memory of some processes.
 #[derive(Debug)]
 pub(super) struct Memory {
     processes: Vec<(&'static str, u32)>,
-    /// Of each sample that of each process, in KiB.
+    /// For each sample, the memory of each process, in KiB.
     samples: Vec<Vec<u64>>,
 }
 
@@ -27,41 +27,41 @@ impl Memory {
         Self { processes: processes.into(), samples: Vec::new() }
     }
 
-    fn note(&mut self) {
+    fn sample(&mut self) {
         self.samples.push(self.processes.iter().map(|&(_, pid)| resident_kib(pid)).collect());
     }
 
-    /// Looks at the memory in equal parts of the run, and at its end.
-    pub(super) async fn watched_while<T>(
+    /// Samples the memory at equal intervals during the run, and at its end.
+    pub(super) async fn sample_while<T>(
         &mut self,
-        until: Until,
+        limits: Limits,
         done: &AtomicU64,
         work: impl Future<Output = T>,
     ) -> T {
-        let begun = std::time::Instant::now();
-        let whole = until.end.saturating_duration_since(begun);
-        let is_due = |noted: usize| {
-            let next = noted as u64 + 1;
-            let inputs = done.load(Ordering::Relaxed) * SAMPLES >= until.inputs * next;
-            inputs || begun.elapsed() * SAMPLES as u32 >= whole * next as u32
+        let start = std::time::Instant::now();
+        let total = limits.end.saturating_duration_since(start);
+        let is_due = |taken: usize| {
+            let next = taken as u64 + 1;
+            let inputs = done.load(Ordering::Relaxed) * SAMPLES >= limits.inputs * next;
+            inputs || start.elapsed() * SAMPLES as u32 >= total * next as u32
         };
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
                 outcome = &mut work => {
-                    self.note();
+                    self.sample();
                     return outcome;
                 }
-                () = tokio::time::sleep(LOOK) => {
+                () = tokio::time::sleep(POLL_INTERVAL) => {
                     if is_due(self.samples.len()) {
-                        self.note();
+                        self.sample();
                     }
                 }
             }
         }
     }
 
-    pub(super) fn judge(self, report: &mut Report) {
+    pub(super) fn check(self, report: &mut Report) {
         for (at, &(name, _)) in self.processes.iter().enumerate() {
             let samples: Vec<_> = self.samples.iter().map(|sample| sample[at]).collect();
             let warm = samples.get(WARM).or(samples.first()).copied().unwrap_or(0);
@@ -75,7 +75,7 @@ impl Memory {
     }
 }
 
-/// What `/proc` has of a process; 0 if it is gone.
+/// The resident memory of a process, from `/proc`; 0 if it has ended.
 fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

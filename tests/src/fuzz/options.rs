@@ -1,4 +1,4 @@
-//! Options, parameters and headers that something here knows, with values that nearly fit: chance alone seldom gets so far.
+//! Known options, parameters and headers, with nearly valid values: purely random inputs seldom get that far.
 
 use super::draw::Draw;
 use super::request::Ids;
@@ -65,11 +65,11 @@ const HEADERS: &[(&str, &[&str])] = &[
     ("If-None-Match", &["*", "\"1\"", "W/\"1\", \"2\""]),
     ("Accept", &["application/json;q=0", "text/event-stream", "*/*;q=x"]),
 ];
-/// What a cursor may be that no page gave.
+/// Cursors that no page returned.
 const CURSORS: &[&str] =
     &["", "0", "-1", "AAAA", "====", "1-1", "%00", "9999999999999-18446744073709551615"];
 
-/// A member of an envelope.
+/// Draws a member of an envelope.
 pub(super) fn member(draw: &mut Draw) -> String {
     let (name, values) = chosen(draw, OPTIONS);
     let value = match name {
@@ -94,7 +94,7 @@ fn labels(draw: &mut Draw) -> String {
     format!("{{{}}}", labels.join(","))
 }
 
-/// A pair of a query.
+/// Draws a pair of a query.
 pub(super) fn parameter(draw: &mut Draw, ids: &Ids) -> String {
     if draw.once_in(4) {
         return format!("cursor={}", cursor(draw, ids));
@@ -103,7 +103,7 @@ pub(super) fn parameter(draw: &mut Draw, ids: &Ids) -> String {
     format!("{name}={}", draw.one(values))
 }
 
-/// A cursor that a page gave, often for another page, and sometimes damaged.
+/// Draws a cursor that a page returned, often for another page, and sometimes damaged.
 fn cursor(draw: &mut Draw, ids: &Ids) -> String {
     let Some(known) = ids.cursor(draw) else { return draw.one(CURSORS).to_owned() };
     match draw.below(4) {
@@ -117,7 +117,7 @@ fn cursor(draw: &mut Draw, ids: &Ids) -> String {
     }
 }
 
-/// A line of the head.
+/// Draws a header line.
 pub(super) fn header(draw: &mut Draw) -> String {
     let (name, values) = chosen(draw, HEADERS);
     let long = name == "Idempotency-Key" && draw.once_in(6);

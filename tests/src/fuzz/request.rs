@@ -1,4 +1,4 @@
-//! Requests by chance, and what must hold of their answers.
+//! Random requests, and the check of their responses.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -12,9 +12,9 @@ use super::draw::Draw;
 use super::{answer, options};
 use crate::Api;
 
-/// Whatever is asked, an answer begins sooner: nothing here waits for longer than a second.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
-/// So many ids of jobs are kept to be asked for.
+/// Every response begins within this time: no request here waits for longer than a second.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+/// This many ids of jobs are kept for later requests.
 const IDS_KEPT: usize = 64;
 
 const METHODS: &[&str] =
@@ -142,7 +142,7 @@ const PARAMETERS: &[&str] = &[
     "a b",
 ];
 
-/// Ids of jobs that were taken, and cursors of pages that were shown.
+/// Ids of accepted jobs, and cursors of pages.
 #[derive(Debug, Default)]
 pub(super) struct Ids(Mutex<Vec<String>>, Mutex<Vec<String>>);
 
@@ -151,7 +151,7 @@ impl Ids {
         keep(&self.0, id);
     }
 
-    /// One of the cursors.
+    /// Returns one of the cursors.
     pub(super) fn cursor(&self, draw: &mut Draw) -> Option<String> {
         let cursors = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         (!cursors.is_empty()).then(|| cursors[draw.below(cursors.len())].clone())
@@ -175,43 +175,43 @@ fn keep(last: &Mutex<Vec<String>>, new: &str) {
     last.push(new.to_owned());
 }
 
-/// A request as it stands on the wire.
+/// A request as it is sent.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) bytes: Vec<u8>,
     pub(super) is_head: bool,
-    /// Whether it is HTTP, so that an answer is due.
-    pub(super) is_whole: bool,
+    /// Whether it is valid HTTP, so that a response is required.
+    pub(super) is_valid: bool,
 }
 
-/// Sends one request and judges its answer.
+/// Sends one request and checks its response.
 pub(super) async fn exchange(api: &Api, draw: &mut Draw, ids: &Ids) -> Result<(), String> {
     let request = request(draw, ids);
-    let told =
+    let shown =
         || String::from_utf8_lossy(&request.bytes[..request.bytes.len().min(2000)]).into_owned();
     let mut stream = TcpStream::connect(api.address()).await.map_err(|error| format!("{error}"))?;
     let sent = async {
-        // A server may answer, and close, before it has read everything.
+        // A server may respond and close before it has read everything.
         let _ = stream.write_all(&request.bytes).await;
-        if !request.is_whole {
+        if !request.is_valid {
             let _ = stream.shutdown().await;
         }
         answer::read(&mut stream, &request).await
     };
-    let answer = timeout(ANSWERED_WITHIN, sent).await;
-    let judged = match answer {
-        Err(_) => Err("no answer in time".to_owned()),
+    let response = timeout(RESPONSE_TIMEOUT, sent).await;
+    let checked = match response {
+        Err(_) => Err("no response in time".to_owned()),
         Ok(Err(what)) => Err(what),
-        Ok(Ok(None)) if request.is_whole => Err("closed without an answer".to_owned()),
+        Ok(Ok(None)) if request.is_valid => Err("closed without a response".to_owned()),
         Ok(Ok(None)) => Ok(None),
-        Ok(Ok(Some(answer))) => {
-            answer.cursor().iter().for_each(|cursor| keep(&ids.1, cursor));
-            answer.judge().map(|()| answer.job())
+        Ok(Ok(Some(response))) => {
+            response.cursor().iter().for_each(|cursor| keep(&ids.1, cursor));
+            response.check().map(|()| response.job())
         }
     };
-    match judged {
+    match checked {
         Ok(job) => job.iter().for_each(|id| ids.add(id)),
-        Err(what) => return Err(format!("{what}\n{}", told())),
+        Err(what) => return Err(format!("{what}\n{}", shown())),
     }
     Ok(())
 }
@@ -222,7 +222,7 @@ fn request(draw: &mut Draw, ids: &Ids) -> Request {
     let mut head = format!("{method} {path}{} HTTP/1.1\r\nHost: localhost\r\n", query(draw, ids));
     for _ in 0..draw.below(5) {
         let (name, value) = (draw.one(HEADERS), draw.one(VALUES));
-        // A second of these would make the request another one, or none.
+        // A second one of these would change the meaning of the request or make it invalid.
         if !(["Host", "Expect"].contains(&name)) {
             let _ = write!(head, "{name}: {value}\r\n");
         }
@@ -235,18 +235,18 @@ fn request(draw: &mut Draw, ids: &Ids) -> Request {
         head += "Content-Type: application/json\r\n";
     }
     let mut bytes = framed(draw, &head, &body);
-    let is_whole = !draw.once_in(6);
-    if !is_whole {
+    let is_valid = !draw.once_in(6);
+    if !is_valid {
         bytes = draw.damaged(bytes);
     }
-    Request { bytes, is_head: method == "HEAD", is_whole }
+    Request { bytes, is_head: method == "HEAD", is_valid }
 }
 
 fn query(draw: &mut Draw, ids: &Ids) -> String {
     let pairs: Vec<_> = (0..draw.below(3))
         .map(|_| match draw.name() {
             _ if draw.once_in(2) => options::parameter(draw, ids),
-            // As long as a client may wait, nothing is learned from it.
+            // Longer waits would test nothing more.
             "wait" => format!("wait={}", draw.one(&["0", "1", "x", "-1", ""])),
             name => format!(
                 "{}={}",
@@ -277,7 +277,7 @@ fn body(draw: &mut Draw) -> Vec<u8> {
     if draw.once_in(8) { draw.damaged(body.into_bytes()) } else { body.into_bytes() }
 }
 
-/// Many small things, of which an envelope or a batch has a few.
+/// Many members, jobs or elements, where an envelope or a batch normally has a few.
 fn large(draw: &mut Draw) -> String {
     let count = draw.below(40_000);
     match draw.below(3) {

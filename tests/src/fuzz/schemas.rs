@@ -1,4 +1,4 @@
-//! Schemas and values by chance: whatever a task declares, and whatever is held against it, comes to an end.
+//! Random schemas and values: every declaration and every validation must finish in time.
 
 #[path = "../../../common/src/schema/tests/keywords.rs"]
 mod keywords;
@@ -10,33 +10,33 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
 use super::draw::Draw;
-use super::{ENOUGH, Finding, Plan, Report, Until};
+use super::{Finding, Limits, MAX_FINDINGS, Plan, Report};
 
-/// No declaration, and no check of a value of up to 64 KiB, takes longer.
-const CHECKED_WITHIN: Duration = Duration::from_millis(50);
-/// How many values are held against one schema.
+/// No declaration, and no validation of a value of up to 64 KiB, takes longer.
+const CHECK_LIMIT: Duration = Duration::from_millis(50);
+/// The number of values checked against one schema.
 const VALUES: usize = 4;
 
-/// Keywords that refer to places in other ways, and are refused, or lead nowhere by themselves.
+/// Keywords that refer to places in other ways: they are refused, or have no effect alone.
 const OTHERS: &[&str] = &["$defs", "$dynamicRef", "$anchor", "$id"];
 
-pub(super) fn run(plan: Plan, until: Until) -> Report {
+pub(super) fn run(plan: Plan, limits: Limits) -> Report {
     let mut draw = Draw::new(Pcg64Mcg::seed_from_u64(plan.seed ^ 0x5c4e3a));
     let mut report = Report::default();
-    while until.goes_on(report.schemas) && report.findings.len() < ENOUGH {
+    while limits.allow(report.schemas) && report.findings.len() < MAX_FINDINGS {
         let text = schema(&mut draw);
-        let begun = Instant::now();
+        let start = Instant::now();
         let parsed = text.parse::<Schema>();
-        report.slowest_check = report.slowest_check.max(begun.elapsed());
+        report.slowest_check = report.slowest_check.max(start.elapsed());
         let validator = parsed.and_then(|schema| schema.compile()).ok();
         for _ in 0..VALUES {
             let value = if draw.once_in(2) { draw.tree() } else { draw.json(5) };
-            // Only what was found to be JSON is held against a schema.
+            // Only valid JSON is checked against a schema.
             let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&value).is_ok();
             if let Some(validator) = validator.as_ref().filter(|_| is_json) {
                 let took = shortest_check(validator, &value);
                 report.slowest_check = report.slowest_check.max(took);
-                if plan.timed && took > CHECKED_WITHIN {
+                if plan.timed && took > CHECK_LIMIT {
                     let input = format!("seed {}, schema {}", plan.seed, report.schemas);
                     let what = format!("{took:?} for {value}\nagainst {text}");
                     report.findings.push(Finding { input, what });
@@ -48,14 +48,14 @@ pub(super) fn run(plan: Plan, until: Until) -> Report {
     report
 }
 
-/// What else the machine does makes a check longer, never shorter: one that seems too long is repeated twice.
+/// Other work of the machine makes a check longer, never shorter: one that is too long is repeated up to twice.
 fn shortest_check(validator: &Validator, value: &str) -> Duration {
     let mut shortest = Duration::MAX;
     for _ in 0..3 {
-        let begun = Instant::now();
-        let _either = validator.check(value.as_bytes());
-        shortest = shortest.min(begun.elapsed());
-        if shortest <= CHECKED_WITHIN {
+        let start = Instant::now();
+        let _either_result = validator.check(value.as_bytes());
+        shortest = shortest.min(start.elapsed());
+        if shortest <= CHECK_LIMIT {
             break;
         }
     }

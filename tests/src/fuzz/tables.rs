@@ -1,4 +1,4 @@
-//! `tasks.toml` by chance: a worker starts with it, or refuses it with exit code 2 and a reason.
+//! Random `tasks.toml` files: a worker starts with one, or refuses it with exit code 2 and a reason.
 
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::draw::Draw;
-use super::{ENOUGH, Finding, Plan, Report, Until};
+use super::{Finding, Limits, MAX_FINDINGS, Plan, Report};
 use crate::binary;
 
-/// A worker that has not refused its file by then has taken it.
-const REFUSED_WITHIN: Duration = Duration::from_millis(400);
+/// A worker that has not refused its file by then has accepted it.
+const REFUSAL_LIMIT: Duration = Duration::from_millis(400);
 
 const SETTINGS: &[&str] = &[
     "name",
@@ -109,15 +109,15 @@ const SCHEMAS: [(&str, &str); 4] = [
 ];
 
 /// # Errors
-/// If there is no room for a file.
-pub(super) async fn run(plan: Plan, until: Until) -> anyhow::Result<Report> {
+/// If a file cannot be written.
+pub(super) async fn run(plan: Plan, limits: Limits) -> anyhow::Result<Report> {
     let mut draw = Draw::new(Pcg64Mcg::seed_from_u64(plan.seed ^ 0x7ab1e5));
     let (directory, mut report) = (tempfile::tempdir()?, Report::default());
     let path = directory.path().join("tasks.toml");
     for (name, schema) in SCHEMAS {
         std::fs::write(directory.path().join(name), schema)?;
     }
-    while until.goes_on(report.tables.saturating_mul(10)) && report.findings.len() < ENOUGH {
+    while limits.allow(report.tables.saturating_mul(10)) && report.findings.len() < MAX_FINDINGS {
         let bytes = table(&mut draw);
         std::fs::write(&path, &bytes)?;
         if let Err(what) = read_by_worker(&path).await {
@@ -133,10 +133,10 @@ pub(super) async fn run(plan: Plan, until: Until) -> anyhow::Result<Report> {
 async fn read_by_worker(path: &std::path::Path) -> Result<(), String> {
     let mut command = Command::new(binary("crunch-worker"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("CRUNCH_TASKS", path);
-    // Nobody listens there: one that takes its file waits for Redis.
+    // Nothing listens there: a worker that accepts its file waits for Redis.
     command.env("CRUNCH_REDIS_URL", "redis://127.0.0.1:1/").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let Ok(output) = timeout(REFUSED_WITHIN, command.output()).await else { return Ok(()) };
+    let Ok(output) = timeout(REFUSAL_LIMIT, command.output()).await else { return Ok(()) };
     let Output { status, stderr, .. } = output.map_err(|error| error.to_string())?;
     let message = String::from_utf8_lossy(&stderr);
     if status.code() != Some(2) || message.contains("panicked") || message.trim().is_empty() {

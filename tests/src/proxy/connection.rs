@@ -1,4 +1,5 @@
-//! One connection through a proxy: two pumps, one each way, that look at the state of the line before every frame.
+//! One connection through a proxy: two pumps, one for each direction, that check the state of the link before every
+//! frame.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,120 +11,120 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 
-use super::rules::{Asked, Fate, Loss, Verdict};
+use super::rules::{Action, Decision, Loss, Request};
 use super::throttle::SLICE;
-use super::{Line, Shared, Way, resp};
+use super::{Link, Shared, Way, resp};
 
 /// Commands that wait for their replies, the oldest first.
-type Queue = Arc<Mutex<VecDeque<Asked>>>;
+type Queue = Arc<Mutex<VecDeque<Request>>>;
 
-/// Carries a client's bytes to Redis and back until one of them leaves or the connection is cut.
+/// Carries a client's bytes to Redis and back until one of them closes the connection or it is cut.
 pub(super) async fn carry(shared: Arc<Shared>, number: u64, mut client: TcpStream) {
     let Ok(mut redis) = TcpStream::connect(("127.0.0.1", shared.redis())).await else {
-        // Nobody listens behind us: the client sees what it would see without us.
+        // Redis does not listen: the client sees a reset, as without a proxy.
         let _ = client.set_zero_linger();
         return;
     };
     let _ = (client.set_nodelay(true), redis.set_nodelay(true));
     let (from_client, to_client) = client.split();
     let (from_redis, to_redis) = redis.split();
-    let asked = Queue::default();
+    let requests = Queue::default();
     let pump = |way, from, to| Pump {
         shared: &shared,
-        line: shared.line.subscribe(),
+        link: shared.link.subscribe(),
         number,
         way,
-        asked: asked.clone(),
+        requests: requests.clone(),
         buffer: BytesMut::new(),
         from,
         to,
     };
     let up = pump(Way::ToRedis, from_client, to_redis);
     let down = pump(Way::ToClient, from_redis, to_client);
-    let mut line = shared.line.subscribe();
-    let is_cut = line.wait_for(|line| number < line.cut_below);
-    let left = tokio::select! {
+    let mut link = shared.link.subscribe();
+    let is_cut = link.wait_for(|link| number < link.cut_below);
+    let outcome = tokio::select! {
         ended = up.run() => ended,
         ended = down.run() => ended,
         _ = is_cut => Err(io::ErrorKind::ConnectionReset.into()),
     };
-    if left.is_err() {
+    if outcome.is_err() {
         let _ = (client.set_zero_linger(), redis.set_zero_linger());
     }
 }
 
 struct Pump<'a> {
     shared: &'a Shared,
-    line: watch::Receiver<Line>,
+    link: watch::Receiver<Link>,
     number: u64,
     way: Way,
-    asked: Queue,
+    requests: Queue,
     buffer: BytesMut,
     from: ReadHalf<'a>,
     to: WriteHalf<'a>,
 }
 
 impl Pump<'_> {
-    /// Passes frames until the end of the stream. An error stands for a connection that is to be reset.
+    /// Passes frames until the end of the stream. An error means that the connection must be reset.
     async fn run(mut self) -> io::Result<()> {
         loop {
-            self.may_pass().await;
+            self.wait_until_open().await;
             if self.from.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(());
             }
-            let delay = self.line.borrow().delay;
+            let delay = self.link.borrow().delay;
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
-            self.may_pass().await;
+            self.wait_until_open().await;
             while let Some(frame) = self.next_frame() {
                 self.pass(frame).await?;
             }
         }
     }
 
-    /// Waits while this way is a black hole.
-    async fn may_pass(&mut self) {
+    /// Waits while this direction is a black hole.
+    async fn wait_until_open(&mut self) {
         let (number, way) = (self.number, self.way);
-        // The sender lives as long as the proxy, and with it this connection.
-        let _ = self.line.wait_for(|line| line.is_open(number, way)).await;
+        // The sender lives as long as the proxy, and this connection no longer than that.
+        let _ = self.link.wait_for(|link| link.is_open(number, way)).await;
     }
 
     fn next_frame(&mut self) -> Option<Bytes> {
         let length = resp::first_value(&self.buffer).unwrap_or_else(|_| {
-            panic!("not the protocol of Redis: {:?}", self.buffer.clone().freeze())
+            panic!("not the Redis protocol: {:?}", self.buffer.clone().freeze())
         })?;
         Some(self.buffer.split_to(length).freeze())
     }
 
     async fn pass(&mut self, frame: Bytes) -> io::Result<()> {
-        let asked = match self.way {
-            Way::ToRedis => Some(Asked { verb: resp::verb_of(&frame), command: frame.clone() }),
-            // A message to a subscriber answers nothing.
+        let request = match self.way {
+            Way::ToRedis => Some(Request { verb: resp::verb_of(&frame), command: frame.clone() }),
+            // A message to a subscriber is not a reply to a command.
             Way::ToClient => self.queue().pop_front(),
         };
-        let fate = asked
+        let action = request
             .as_ref()
-            .map_or(Fate::Pass, |asked| self.shared.rules().judge(self.way, asked, &frame));
-        let fate = match fate {
-            Fate::Hold(held) => match held.wait().await {
-                Verdict::Release => Fate::Pass,
-                Verdict::Lose => Fate::Lose(Loss::Reset),
+            .map_or(Action::Pass, |request| self.shared.rules().decide(self.way, request, &frame));
+        let action = match action {
+            Action::Hold(held) => match held.wait().await {
+                Decision::Release => Action::Pass,
+                Decision::Lose => Action::Lose(Loss::Reset),
             },
-            fate => fate,
+            action => action,
         };
-        match fate {
-            Fate::Lose(Loss::Silence) => std::future::pending().await,
-            Fate::Lose(Loss::Reset) => Err(io::ErrorKind::ConnectionReset.into()),
-            Fate::Pass | Fate::Hold(_) => {
-                // Before it is sent, so that no reply can come before its command is known.
-                self.queue().extend(asked.filter(|_| self.way == Way::ToRedis));
+        match action {
+            Action::Lose(Loss::Silence) => std::future::pending().await,
+            Action::Lose(Loss::Reset) => Err(io::ErrorKind::ConnectionReset.into()),
+            Action::Pass | Action::Hold(_) => {
+                // Queued before it is sent, so that no reply can arrive before its command is in the queue.
+                self.queue().extend(request.filter(|_| self.way == Way::ToRedis));
                 self.send(&frame).await
             }
         }
     }
 
-    /// Sends a frame, or as much of it as the line still carries.
+    /// Sends a frame, or as much of it as the budget allows.
     async fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         let carried = self.shared.take_from_budget(self.way, frame.len());
         let throttle = &self.shared.throttle[self.way as usize];
@@ -141,7 +142,7 @@ impl Pump<'_> {
         Ok(())
     }
 
-    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<Asked>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<Request>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,10 +1,11 @@
-//! Just enough of Redis' protocol, versions 2 and 3, to see where a command or a reply ends and what a command asks for.
+//! Just enough of the Redis protocol, versions 2 and 3, to find where a command or a reply ends, and the verb of a
+//! command.
 //!
-//! Nothing is decoded, and nothing is checked beyond the borders.
+//! Nothing is decoded, and nothing is checked but the boundaries.
 
 use std::num::ParseIntError;
 
-/// Bytes that cannot be the protocol.
+/// Bytes that are not valid in the protocol.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotResp;
 
@@ -14,30 +15,30 @@ impl From<ParseIntError> for NotResp {
     }
 }
 
-/// Length of the first whole value in `bytes`; `None` if more must come.
+/// Returns the length of the first complete value in `bytes`; `None` if it is incomplete.
 pub(super) fn first_value(bytes: &[u8]) -> Result<Option<usize>, NotResp> {
     let mut at = 0;
-    // A loop, not a recursion: aggregates only add to what is still to come.
-    let mut to_come = 1;
-    while to_come > 0 {
+    // A loop, not a recursion: aggregates only add to the number of values that remain.
+    let mut remaining = 1;
+    while remaining > 0 {
         let Some(line) = line_at(bytes, at) else { return Ok(None) };
         let (kind, rest) = line.split_first().ok_or(NotResp)?;
         at += line.len() + 2;
-        to_come -= 1;
+        remaining -= 1;
         match kind {
             b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => {}
             b'$' | b'!' | b'=' => at += length(rest)?.map_or(0, |length| length + 2),
-            b'*' | b'~' | b'>' => to_come += length(rest)?.unwrap_or(0),
-            b'%' => to_come += 2 * length(rest)?.unwrap_or(0),
+            b'*' | b'~' | b'>' => remaining += length(rest)?.unwrap_or(0),
+            b'%' => remaining += 2 * length(rest)?.unwrap_or(0),
             // Attributes come before the value they belong to.
-            b'|' => to_come += 2 * length(rest)?.unwrap_or(0) + 1,
+            b'|' => remaining += 2 * length(rest)?.unwrap_or(0) + 1,
             _ => return Err(NotResp),
         }
     }
     Ok((at <= bytes.len()).then_some(at))
 }
 
-/// What a whole command asks for: the verb of one of our functions, or the name of the command, in small letters.
+/// Returns the verb of a complete command: that of one of our functions, or the name of the command in lower case.
 pub(super) fn verb_of(command: &[u8]) -> String {
     let mut words = words_of(command);
     let name = String::from_utf8_lossy(words.next().unwrap_or_default()).to_ascii_lowercase();
@@ -49,7 +50,7 @@ pub(super) fn verb_of(command: &[u8]) -> String {
     function.splitn(3, '_').nth(2).map_or(name, str::to_owned)
 }
 
-/// The strings a command consists of.
+/// Returns the strings of a command.
 fn words_of(command: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut at = line_at(command, 0).map_or(command.len(), |line| line.len() + 2);
     std::iter::from_fn(move || {
@@ -61,14 +62,14 @@ fn words_of(command: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The line that begins at `at`, without its end.
+/// Returns the line that begins at `at`, without its line break.
 fn line_at(bytes: &[u8], at: usize) -> Option<&[u8]> {
     let rest = bytes.get(at..)?;
     let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
     Some(&rest[..end])
 }
 
-/// A length; `None` is the absent value of version 2.
+/// Parses a length; `None` is the null value of version 2.
 fn length(digits: &[u8]) -> Result<Option<usize>, NotResp> {
     let text = std::str::from_utf8(digits).map_err(|_| NotResp)?;
     if text == "-1" { Ok(None) } else { Ok(Some(text.parse()?)) }

@@ -1,4 +1,4 @@
-//! What a proxy does to single commands and replies: lose one, hold one, and count what passed.
+//! Rules of a proxy for single commands and replies: lose them, hold them, count those that pass.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,42 +9,42 @@ use tokio::sync::watch;
 use super::Way;
 use crate::wait::in_time;
 
-/// Which commands and replies are meant: those of one verb, perhaps only those that carry certain bytes.
+/// Selects commands and replies: those of one verb, optionally only those that contain certain bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Which {
     verb: Option<String>,
     carrying: Option<Bytes>,
-    passing: u64,
+    skip: u64,
 }
 
 impl Which {
-    /// Every one.
+    /// Selects all.
     #[must_use]
     pub fn any() -> Self {
         Self::default()
     }
 
-    /// Those of a verb: of one of our functions (`exchange`), or the name of a command in small letters (`blpop`).
+    /// Selects those of a verb: of one of our functions (`exchange`), or the name of a command in lower case (`blpop`).
     #[must_use]
     pub fn verb(verb: &str) -> Self {
         Self { verb: Some(verb.to_owned()), ..Self::default() }
     }
 
-    /// Only those that carry this text; a reply carries what its command did, too.
+    /// Only those that contain this text, in the frame itself or in the command it replies to.
     #[must_use]
     pub fn carrying(self, text: &str) -> Self {
         Self { carrying: Some(Bytes::copy_from_slice(text.as_bytes())), ..self }
     }
 
-    /// Not the first `count` of them.
+    /// Skips the first `count` of them.
     #[must_use]
     pub fn after(self, count: u64) -> Self {
-        Self { passing: count, ..self }
+        Self { skip: count, ..self }
     }
 
-    fn means(&self, asked: &Asked, frame: &[u8]) -> bool {
-        let carries = |text: &Bytes| contains(frame, text) || contains(&asked.command, text);
-        self.verb.as_ref().is_none_or(|verb| *verb == asked.verb)
+    fn selects(&self, request: &Request, frame: &[u8]) -> bool {
+        let carries = |text: &Bytes| contains(frame, text) || contains(&request.command, text);
+        self.verb.as_ref().is_none_or(|verb| *verb == request.verb)
             && self.carrying.as_ref().is_none_or(carries)
     }
 }
@@ -53,61 +53,61 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len().max(1)).any(|window| window == part)
 }
 
-/// A command that went to Redis and was not answered yet.
+/// A command that was sent to Redis and has no reply yet.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct Request {
     pub(super) verb: String,
     pub(super) command: Bytes,
 }
 
-/// How a loss looks to the client.
+/// What the client sees of a loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Its connection is reset.
+    /// The connection is reset.
     Reset,
-    /// Nothing comes any more on this connection.
+    /// Nothing more arrives on this connection.
     Silence,
 }
 
-/// What becomes of one command or reply.
+/// What to do with one command or reply.
 #[derive(Debug, Clone)]
-pub(super) enum Fate {
+pub(super) enum Action {
     Pass,
     Lose(Loss),
     Hold(Arc<Held>),
 }
 
-/// What a held one waits for.
+/// The state of a held command or reply.
 #[derive(Debug)]
 pub(super) struct Held {
     caught: watch::Sender<bool>,
-    fate: watch::Sender<Option<Verdict>>,
+    decision: watch::Sender<Option<Decision>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Decision {
     Release,
     Lose,
 }
 
 impl Held {
-    /// Called by the connection that holds it.
-    pub(super) async fn wait(&self) -> Verdict {
+    /// Waits for the decision; called by the connection that holds the frame.
+    pub(super) async fn wait(&self) -> Decision {
         self.caught.send_replace(true);
-        let mut fate = self.fate.subscribe();
-        // The sender is in this very value.
-        let verdict = fate.wait_for(Option::is_some).await;
-        verdict.ok().and_then(|verdict| *verdict).unwrap_or(Verdict::Release)
+        let mut decision = self.decision.subscribe();
+        // Does not fail: the sender is in this value.
+        let decided = decision.wait_for(Option::is_some).await;
+        decided.ok().and_then(|decision| *decision).unwrap_or(Decision::Release)
     }
 }
 
-/// One command or reply that is kept back, with everything behind it on its connection, until it is told to go on. Let
-/// go when this value is dropped.
+/// One command or reply that is held, with everything after it on its connection, until it is released or lost.
+/// Released when this value is dropped.
 #[derive(Debug)]
 pub struct Hold(Arc<Held>);
 
 impl Hold {
-    /// Waits until there is one.
+    /// Waits until a command or reply is held.
     pub async fn caught(&self) {
         let mut caught = self.0.caught.subscribe();
         in_time("the proxy holds something", caught.wait_for(|&caught| caught))
@@ -116,22 +116,22 @@ impl Hold {
             .ok();
     }
 
-    /// Lets it go on.
+    /// Releases it.
     pub fn release(self) {
         drop(self);
     }
 
     /// Loses it, and resets its connection.
     pub fn lose(self) {
-        self.0.fate.send_replace(Some(Verdict::Lose));
+        self.0.decision.send_replace(Some(Decision::Lose));
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.fate.send_if_modified(|fate| {
-            let undecided = fate.is_none();
-            fate.get_or_insert(Verdict::Release);
+        self.0.decision.send_if_modified(|decision| {
+            let undecided = decision.is_none();
+            decision.get_or_insert(Decision::Release);
             undecided
         });
     }
@@ -142,10 +142,10 @@ struct Rule {
     way: Way,
     which: Which,
     times: u64,
-    fate: Fate,
+    action: Action,
 }
 
-/// All rules in their order, and what passed.
+/// All rules in their order, and counts of what passed.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     rules: Vec<Rule>,
@@ -155,13 +155,13 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn lose(&mut self, way: Way, which: Which, times: u64, loss: Loss) {
-        self.rules.push(Rule { way, which, times, fate: Fate::Lose(loss) });
+        self.rules.push(Rule { way, which, times, action: Action::Lose(loss) });
     }
 
     pub(super) fn hold(&mut self, way: Way, which: Which) -> Hold {
-        let held = Held { caught: watch::Sender::new(false), fate: watch::Sender::new(None) };
+        let held = Held { caught: watch::Sender::new(false), decision: watch::Sender::new(None) };
         let held = Arc::new(held);
-        self.rules.push(Rule { way, which, times: 1, fate: Fate::Hold(held.clone()) });
+        self.rules.push(Rule { way, which, times: 1, action: Action::Hold(held.clone()) });
         Hold(held)
     }
 
@@ -169,41 +169,41 @@ impl Rules {
         self.rules.clear();
     }
 
-    /// Decides about one frame; each rule is spent after its times.
-    pub(super) fn judge(&mut self, way: Way, asked: &Asked, frame: &[u8]) -> Fate {
-        let fate = self.apply(way, asked, frame);
-        match fate {
-            Fate::Lose(_) => self.lost += 1,
-            Fate::Pass | Fate::Hold(_) if way == Way::ToClient => {
-                *self.passed.entry(asked.verb.clone()).or_default() += 1;
+    /// Decides about one frame; each rule is removed after it applied `times` times.
+    pub(super) fn decide(&mut self, way: Way, request: &Request, frame: &[u8]) -> Action {
+        let action = self.apply(way, request, frame);
+        match action {
+            Action::Lose(_) => self.lost += 1,
+            Action::Pass | Action::Hold(_) if way == Way::ToClient => {
+                *self.passed.entry(request.verb.clone()).or_default() += 1;
             }
-            Fate::Pass | Fate::Hold(_) => {}
+            Action::Pass | Action::Hold(_) => {}
         }
-        fate
+        action
     }
 
-    fn apply(&mut self, way: Way, asked: &Asked, frame: &[u8]) -> Fate {
-        let meant = |rule: &Rule| rule.way == way && rule.which.means(asked, frame);
-        let Some(at) = self.rules.iter().position(meant) else { return Fate::Pass };
+    fn apply(&mut self, way: Way, request: &Request, frame: &[u8]) -> Action {
+        let selected = |rule: &Rule| rule.way == way && rule.which.selects(request, frame);
+        let Some(at) = self.rules.iter().position(selected) else { return Action::Pass };
         let rule = &mut self.rules[at];
-        if rule.which.passing > 0 {
-            rule.which.passing -= 1;
-            return Fate::Pass;
+        if rule.which.skip > 0 {
+            rule.which.skip -= 1;
+            return Action::Pass;
         }
         rule.times -= 1;
-        let fate = rule.fate.clone();
+        let action = rule.action.clone();
         if rule.times == 0 {
             self.rules.remove(at);
         }
-        fate
+        action
     }
 
-    /// How many replies to that verb went through.
+    /// Returns how many replies to this verb passed.
     pub(super) fn passed(&self, verb: &str) -> u64 {
         self.passed.get(verb).copied().unwrap_or(0)
     }
 
-    /// How many commands and replies were lost on purpose.
+    /// Returns how many commands and replies were lost on purpose.
     pub(super) fn lost(&self) -> u64 {
         self.lost
     }

@@ -1,4 +1,4 @@
-//! One `[[task]]`: its keys, what they mean, and the task that comes of them.
+//! One `[[task]]`: its keys, their meaning, and the resulting task.
 
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
@@ -20,26 +20,26 @@ use super::{duration, program, schema};
 use crate::Task;
 use crate::process::{Command, Oneshot};
 
-/// A task by its name, and where that stands.
+/// A task, its name, and the position of the name in the file.
 #[derive(Debug)]
 pub(super) struct Declaration {
     pub(super) name: TaskName,
     pub(super) at: Range<usize>,
-    /// Nothing if its command cannot be run.
+    /// `None` if its command cannot be run.
     pub(super) task: Option<Task>,
 }
 
-/// What is known to come, and refused until then: nothing is silently ignored.
-const NOT_YET: [(&str, &str); 2] = [
+/// Keys that are planned, and rejected until they are supported: no key is silently ignored.
+const UNSUPPORTED: [(&str, &str); 2] = [
     ("mode", "every command runs once for each job; remove the key"),
     ("processes", "every command runs once for each job; remove the key"),
 ];
 
-/// Reads a task; what is wrong is noted in `table`.
+/// Reads a task; adds mistakes to `table`.
 pub(super) fn read(table: &mut Table<'_>, setting: &Setting) -> Option<Declaration> {
     let name = table.need("name", task_name);
     let command = command(table, setting);
-    // Without a name the other keys are still worth a look: the task will not be used.
+    // Without a name the other keys are still checked: the task will not be used.
     let descriptor = match &name {
         Some((_, name)) => name.clone(),
         None => "nameless".parse().ok()?,
@@ -47,7 +47,7 @@ pub(super) fn read(table: &mut Table<'_>, setting: &Setting) -> Option<Declarati
     let mut descriptor = descriptor_of(table, descriptor);
     descriptor.payload_schema = table.take("payload_schema", |value| schema::read(value, setting));
     descriptor.result_schema = table.take("result_schema", |value| schema::read(value, setting));
-    for (key, why) in NOT_YET {
+    for (key, why) in UNSUPPORTED {
         table.refuse(key, why);
     }
     table.refuse_the_rest();
@@ -72,7 +72,7 @@ fn queue_name(value: &Value<'_>) -> Result<QueueName, Mistake> {
 }
 
 fn reserved(value: &Value<'_>, name: &str) -> Mistake {
-    mistake(value, format!("{name:?} is Crunch's own"))
+    mistake(value, format!("{name:?} is reserved for Crunch"))
 }
 
 fn descriptor_of(table: &mut Table<'_>, name: TaskName) -> TaskDescriptor {
@@ -100,10 +100,10 @@ fn descriptor_of(table: &mut Table<'_>, name: TaskName) -> TaskDescriptor {
     task
 }
 
-/// What the file does not say stays as it is.
-fn set<T>(field: &mut T, said: Option<T>) {
-    if let Some(said) = said {
-        *field = said;
+/// Sets a field if the file has a value for it.
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
     }
 }
 
@@ -126,7 +126,7 @@ fn backoff(outer: &mut Table<'_>) -> Option<Backoff> {
     Some(backoff)
 }
 
-/// The command with everything around it. Nothing if it cannot be run.
+/// The command with its directory and environment. `None` if it cannot be run.
 fn command(table: &mut Table<'_>, setting: &Setting) -> Option<Command> {
     let environment = environment(table, setting);
     let directory = table.take("cwd", |value| directory(value, setting));
@@ -144,7 +144,7 @@ fn words(
     path: Option<&OsStr>,
 ) -> Result<(OsString, Vec<OsString>), Mistake> {
     if value.get_ref().is_str() {
-        let what = "expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell takes it apart";
+        let what = "expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell splits it";
         return Err(mistake(value, what));
     }
     let words = table::list(value, table::text)?;
@@ -159,10 +159,10 @@ fn directory(value: &Value<'_>, setting: &Setting) -> Result<PathBuf, Mistake> {
     if directory.is_dir() {
         return Ok(directory);
     }
-    Err(mistake(value, format!("{} is no folder", directory.display())))
+    Err(mistake(value, format!("{} is not a directory", directory.display())))
 }
 
-/// What is kept of the worker's environment, then what the file adds.
+/// The variables passed on from the worker's environment, then those that the file sets.
 pub(super) fn environment(table: &mut Table<'_>, setting: &Setting) -> Vec<(OsString, OsString)> {
     let inherited = table.take("inherit_env", |value| table::list(value, variable));
     let inherited = inherited.unwrap_or_default();
@@ -175,7 +175,7 @@ pub(super) fn environment(table: &mut Table<'_>, setting: &Setting) -> Vec<(OsSt
     environment
 }
 
-/// The name of a variable that may be handed on.
+/// The name of a variable that may be passed on.
 fn variable<'a>(value: &'a Value<'a>) -> Result<&'a str, Mistake> {
     let name = table::text(value)?;
     program::check_variable(name).map(|()| name).map_err(|what| mistake(value, what))

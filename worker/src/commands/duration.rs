@@ -1,4 +1,4 @@
-//! Durations as people write them: `"500ms"`, `"30s"`, `"10m"`, `"24h"`, `"7d"`.
+//! Durations in configuration files: `"500ms"`, `"30s"`, `"10m"`, `"24h"`, `"7d"`.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crunch_common::job::MAX_DURATION;
 use super::problem::Mistake;
 use super::table::{Value, mistake};
 
-/// Each unit in milliseconds. No prefix of one is tried before it: `ms` stands before `m` and `s`.
+/// Each unit in milliseconds.
 const UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// From `least` to a year.
+/// A duration from `least` to a year.
 pub(super) fn at_least(least: Duration, value: &Value<'_>) -> Result<Duration, Mistake> {
     let duration = value.get_ref().as_str().and_then(parse).ok_or_else(|| {
         mistake(value, "expected a whole number and a unit, such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"7d\"")
@@ -19,7 +19,7 @@ pub(super) fn at_least(least: Duration, value: &Value<'_>) -> Result<Duration, M
     match duration {
         short if short < least => Err(mistake(value, format!("expected at least {least:?}"))),
         long if long > MAX_DURATION => Err(mistake(value, "expected at most a year (366d)")),
-        fine => Ok(fine),
+        valid => Ok(valid),
     }
 }
 

@@ -1,23 +1,23 @@
-//! What is wrong in a file, and on which line.
+//! Problems of a file, and their lines.
 
 use std::ops::Range;
 
-/// A problem with the number of its line, from 1.
+/// A problem with its line number, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) line: usize,
     pub(super) what: String,
 }
 
-/// A problem where it was found.
+/// A problem with its position.
 #[derive(Debug)]
 pub(super) struct Mistake {
-    /// Bytes of the file.
+    /// The byte range in the file.
     pub(super) at: Range<usize>,
     pub(super) what: String,
 }
 
-/// A file's text: turns places into lines.
+/// A file's text: converts positions to line numbers.
 #[derive(Debug)]
 pub(super) struct Page<'a>(&'a str);
 
@@ -26,7 +26,7 @@ impl<'a> Page<'a> {
         Self(text)
     }
 
-    /// The number of the line where a place begins.
+    /// The number of the line where a range begins.
     pub(super) fn line(&self, at: Range<usize>) -> usize {
         let before = &self.0.as_bytes()[..at.start.min(self.0.len())];
         before.iter().filter(|&&byte| byte == b'\n').count() + 1

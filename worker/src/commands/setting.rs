@@ -1,15 +1,15 @@
-//! What holds for every declaration of a file.
+//! Settings common to all declarations of a file.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What a file is read in.
+/// The context in which a file is read.
 #[derive(Debug)]
 pub(super) struct Setting {
-    /// Where paths start.
+    /// The directory that paths are relative to.
     pub(super) folder: PathBuf,
     /// The worker's environment.
     pub(super) worker: Vec<(OsString, OsString)>,
-    /// How much a command may write, in bytes.
+    /// The largest result of a command, in bytes.
     pub(super) max_result: usize,
 }

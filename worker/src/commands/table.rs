@@ -1,4 +1,5 @@
-//! A table of the file, key by key: what is taken is checked, what is left is unknown, and every mistake is noted.
+//! A table of the file, read key by key: values are checked when taken, keys left over are unknown, all mistakes are
+//! collected.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -10,26 +11,32 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::Mistake;
 
-/// A value and its place.
+/// A value and its position.
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
 /// One table.
 #[derive(Debug)]
 pub(super) struct Table<'a> {
     entries: &'a DeTable<'a>,
-    /// Where it begins: for what is missing in it.
+    /// Its position: for mistakes about missing keys.
     at: Range<usize>,
     taken: BTreeSet<&'static str>,
-    refused: BTreeSet<&'static str>,
+    unsupported: BTreeSet<&'static str>,
     pub(super) mistakes: Vec<Mistake>,
 }
 
 impl<'a> Table<'a> {
     pub(super) fn new(entries: &'a DeTable<'a>, at: Range<usize>) -> Self {
-        Self { entries, at, taken: BTreeSet::new(), refused: BTreeSet::new(), mistakes: Vec::new() }
+        Self {
+            entries,
+            at,
+            taken: BTreeSet::new(),
+            unsupported: BTreeSet::new(),
+            mistakes: Vec::new(),
+        }
     }
 
-    /// The value of a key. Nothing if it is not there, or wrong; then that is noted.
+    /// Returns the value of a key. `None` if it is missing or invalid; an invalid value is added to the mistakes.
     pub(super) fn take<T>(
         &mut self,
         key: &'static str,
@@ -38,7 +45,7 @@ impl<'a> Table<'a> {
         self.take_spanned(key, read).map(|(_at, value)| value)
     }
 
-    /// As [`Table::take`], with the place of the value.
+    /// Like [`Table::take`], with the position of the value.
     pub(super) fn take_spanned<T>(
         &mut self,
         key: &'static str,
@@ -55,7 +62,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// As [`Table::take_spanned`], of a key that must be there.
+    /// Like [`Table::take_spanned`], for a required key.
     pub(super) fn need<T>(
         &mut self,
         key: &'static str,
@@ -67,42 +74,42 @@ impl<'a> Table<'a> {
         self.take_spanned(key, read)
     }
 
-    /// Refuses a key that may come to mean something later.
+    /// Rejects a key that may be supported later.
     pub(super) fn refuse(&mut self, key: &'static str, why: &str) {
-        self.refused.insert(key);
-        if let Some(place) = self.entries.keys().find(|name| name.get_ref() == key) {
-            self.note(place.span(), format!("{key} is not supported yet: {why}"));
+        self.unsupported.insert(key);
+        if let Some(found) = self.entries.keys().find(|name| name.get_ref() == key) {
+            self.note(found.span(), format!("{key} is not supported yet: {why}"));
         }
     }
 
-    /// Notes every key that nobody took.
+    /// Rejects every key that was not taken.
     pub(super) fn refuse_the_rest(&mut self) {
         let known = self.taken.iter().copied().collect::<Vec<_>>().join(", ");
         let unknown = self.entries.keys().filter(|key| {
             let key = key.get_ref().as_ref();
-            !self.taken.contains(key) && !self.refused.contains(key)
+            !self.taken.contains(key) && !self.unsupported.contains(key)
         });
         let mistakes = unknown.map(|key| Mistake {
             at: key.span(),
-            what: format!("unknown key {:?}; known here are {known}", key.get_ref()),
+            what: format!("unknown key {:?}; known keys: {known}", key.get_ref()),
         });
         self.mistakes.extend(mistakes);
     }
 
-    /// Takes over what is wrong in a table inside this one.
+    /// Adds the mistakes of a table inside this one.
     pub(super) fn adopt(&mut self, key: &str, inner: Table<'_>) {
         for Mistake { at, what } in inner.mistakes {
             self.note(at, format!("{key}: {what}"));
         }
     }
 
-    /// Notes a mistake.
+    /// Adds a mistake.
     pub(super) fn note(&mut self, at: Range<usize>, what: String) {
         self.mistakes.push(Mistake { at, what });
     }
 }
 
-/// A mistake in a value.
+/// Creates a mistake at the position of a value.
 pub(super) fn mistake(value: &Value<'_>, what: impl Into<String>) -> Mistake {
     Mistake { at: value.span(), what: what.into() }
 }
@@ -127,7 +134,7 @@ pub(super) fn boolean(value: &Value<'_>) -> Result<bool, Mistake> {
     value.get_ref().as_bool().ok_or_else(|| expected("true or false", value))
 }
 
-/// Any text that an operating system can take: a zero byte would end it.
+/// Any text without a zero byte, which would end a string of the operating system.
 pub(super) fn text<'a>(value: &'a Value<'a>) -> Result<&'a str, Mistake> {
     let text = value.get_ref().as_str().ok_or_else(|| expected("text in quotes", value))?;
     match text.contains('\0') {
@@ -136,7 +143,7 @@ pub(super) fn text<'a>(value: &'a Value<'a>) -> Result<&'a str, Mistake> {
     }
 }
 
-/// Text with a meaning.
+/// Text parsed as a `T`.
 pub(super) fn parsed<T>(value: &Value<'_>) -> Result<T, Mistake>
 where
     T: FromStr,
@@ -169,12 +176,12 @@ pub(super) fn table<'a>(value: &'a Value<'a>) -> Result<&'a DeTable<'a>, Mistake
     value.get_ref().as_table().ok_or_else(|| expected("a table", value))
 }
 
-/// The tables of `[[key]]`, each with its place.
+/// The tables of `[[key]]`, each with its position.
 pub(super) fn tables<'a>(
     value: &'a Value<'a>,
 ) -> Result<Vec<(&'a DeTable<'a>, Range<usize>)>, Mistake> {
     let elements = value.get_ref().as_array();
     let elements =
-        elements.ok_or_else(|| mistake(value, "write [[task]], in two pairs of brackets"))?;
+        elements.ok_or_else(|| mistake(value, "write [[task]], with double brackets"))?;
     elements.iter().map(|element| Ok((table(element)?, element.span()))).collect()
 }

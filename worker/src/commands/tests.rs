@@ -1,4 +1,4 @@
-//! Files as people write them, and what they are told.
+//! Valid and invalid files, and the problems that are reported.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A folder with a file of tasks in it.
+/// A directory with a tasks file.
 struct Folder(TempDir);
 
 impl Folder {
@@ -30,7 +30,7 @@ impl Folder {
         self.join(Registry::default())
     }
 
-    /// The tasks, or what is wrong; the folder's own path is left out of that.
+    /// Returns the tasks, or the problems without the directory's path.
     fn join(&self, mut registry: Registry) -> Result<Registry, String> {
         let commands = Commands::read(&self.0.path().join("tasks.toml"), 1024).unwrap();
         let here = format!("{}/", self.0.path().display());
@@ -39,18 +39,18 @@ impl Folder {
     }
 }
 
-/// What is said of a file, line by line.
+/// The problems reported for a file, one a line.
 fn problems(text: &str) -> Vec<String> {
-    let wrong = Folder::with(text).read().expect_err("nothing is wrong");
-    wrong.lines().map(str::to_owned).collect()
+    let error = Folder::with(text).read().expect_err("the file has problems");
+    error.lines().map(str::to_owned).collect()
 }
 
-/// What is said of a task with that line in it, which is line 4.
+/// The problem reported for a task with this line in it, as line 4.
 fn problem(line: &str) -> String {
     let text = format!("[[task]]\nname = 'a'\ncommand = ['sh']\n{line}\n");
     let problems = problems(&text);
     assert_eq!(problems.len(), 1, "{problems:?}");
-    problems[0].strip_prefix("tasks.toml:4: ").expect("another line is named").to_owned()
+    problems[0].strip_prefix("tasks.toml:4: ").expect("the problem is on line 4").to_owned()
 }
 
 fn descriptor(registry: &Registry, name: &str) -> TaskDescriptor {
@@ -113,7 +113,7 @@ fn what_is_not_said_has_its_default() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once() {
+fn everything_that_is_wrong_is_reported_at_once() {
     let text = "\
 builtin = 'no'
 speed = 9
@@ -135,11 +135,11 @@ command = ['sh']
 ";
     let expected = [
         "tasks.toml:1: builtin: expected true or false, found \"no\"",
-        "tasks.toml:2: unknown key \"speed\"; known here are builtin, task",
-        "tasks.toml:6: command: expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell takes it apart",
+        "tasks.toml:2: unknown key \"speed\"; known keys: builtin, task",
+        "tasks.toml:6: command: expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell splits it",
         "tasks.toml:7: timeout: expected a whole number and a unit, such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"7d\"",
         "tasks.toml:10: name: \"Image\": must be 1 to 64 characters of a-z, 0-9, '_', '.' and '-', starting with a letter or a digit",
-        "tasks.toml:12: unknown key \"timout\"; known here are accepts, backoff, command, content_type, cwd, description, env, inherit_env, max_attempts, max_payload, max_result, name, payload_schema, priority, queue, result_schema, retention, timeout",
+        "tasks.toml:12: unknown key \"timout\"; known keys: accepts, backoff, command, content_type, cwd, description, env, inherit_env, max_attempts, max_payload, max_result, name, payload_schema, priority, queue, result_schema, retention, timeout",
         "tasks.toml:13: name is missing",
         "tasks.toml:13: command is missing",
         "tasks.toml:14: priority: \"highest\": expected one of low, normal, high, urgent",
@@ -158,12 +158,12 @@ fn a_name_that_the_code_has_is_taken() {
         registry.add(task).unwrap();
     }
     registry.add(Task::blocking("mine", |_, (): ()| Ok(()))).unwrap();
-    let wrong = folder.join(registry).unwrap_err();
+    let error = folder.join(registry).unwrap_err();
     let expected = [
-        "tasks.toml:3: task \"crunch\" is declared twice (it comes with the worker, unless the file says builtin = false); names must be unique in one worker",
+        "tasks.toml:3: task \"crunch\" is declared twice (it ships with the worker, unless the file sets builtin = false); names must be unique in one worker",
         "tasks.toml:5: task \"mine\" is declared twice (first in the worker's own code); names must be unique in one worker",
     ];
-    assert_eq!(wrong.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(error.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn values_out_of_their_range_are_refused() {
         ("description = 7", "description: expected text in quotes, found 7"),
         ("backoff = '1s'", "backoff: expected a table, found \"1s\""),
         ("backoff = { base = 1 }", "backoff: base: expected a whole number and a unit"),
-        ("backoff = { least = '1s' }", "backoff: unknown key \"least\"; known here are base, max"),
+        ("backoff = { least = '1s' }", "backoff: unknown key \"least\"; known keys: base, max"),
         ("backoff = { base = '1h' }", "backoff: base (3600s) is longer than max (600s)"),
         ("cwd = 'nowhere'", "cwd: "),
         ("env = ['A']", "env: expected a table, found a list"),
@@ -201,8 +201,8 @@ fn values_out_of_their_range_are_refused() {
         ("result_schema = 'none.json'", "result_schema: "),
     ];
     for (line, expected) in cases {
-        let said = problem(line);
-        assert!(said.starts_with(expected), "{line}: {said}");
+        let problem = problem(line);
+        assert!(problem.starts_with(expected), "{line}: {problem}");
     }
 }
 
@@ -217,12 +217,12 @@ fn mistakes_of_several_lines_are_found_on_theirs() {
 }
 
 #[test]
-fn text_that_is_no_toml_is_told_with_its_line() {
-    let said = problems("[[task]]\nname = 'a'\ncommand = [sh]\n");
-    assert!(said[0].starts_with("tasks.toml:3: not TOML: "), "{said:?}");
+fn text_that_is_no_toml_is_reported_with_its_line() {
+    let invalid = problems("[[task]]\nname = 'a'\ncommand = [sh]\n");
+    assert!(invalid[0].starts_with("tasks.toml:3: not TOML: "), "{invalid:?}");
     assert_eq!(
         problems("[task]\nname = 'a'\n"),
-        ["tasks.toml:1: task: write [[task]], in two pairs of brackets"]
+        ["tasks.toml:1: task: write [[task]], with double brackets"]
     );
     let twice = problems("[[task]]\nname = 'a'\nname = 'b'\n");
     assert!(twice[0].starts_with("tasks.toml:3: not TOML: "), "{twice:?}");
@@ -230,31 +230,31 @@ fn text_that_is_no_toml_is_told_with_its_line() {
 
 #[test]
 fn a_program_must_be_there_and_executable() {
-    let said = |word: &str| {
+    let read = |word: &str| {
         let folder = Folder::with(&format!("[[task]]\nname = 'a'\ncommand = ['{word}']\n"));
         folder.add("tool", 0o755);
         folder.add("notes", 0o644);
         let here = format!("{}/", folder.0.path().display());
-        folder.read().map(|_| ()).map_err(|said| said.replace(&here, ""))
+        folder.read().map(|_| ()).map_err(|error| error.replace(&here, ""))
     };
-    assert_eq!(said("./tool"), Ok(()));
-    assert_eq!(said("/bin/sh"), Ok(()));
-    let wrong = |word: &str| said(word).unwrap_err();
+    assert_eq!(read("./tool"), Ok(()));
+    assert_eq!(read("/bin/sh"), Ok(()));
+    let error = |word: &str| read(word).unwrap_err();
     assert_eq!(
-        wrong("tool"),
-        "tasks.toml:3: command: no program \"tool\" in PATH; for the one beside this file write \"./tool\""
+        error("tool"),
+        "tasks.toml:3: command: no program \"tool\" in PATH; to run the one next to this file, write \"./tool\""
     );
     assert_eq!(
-        wrong("./notes"),
-        "tasks.toml:3: command: ./notes may not be executed; run chmod +x on it, or name its interpreter first"
+        error("./notes"),
+        "tasks.toml:3: command: ./notes is not executable; run chmod +x on it, or put its interpreter first"
     );
-    assert!(wrong("./gone").starts_with("tasks.toml:3: command: no program ./gone: No such file"));
+    assert!(error("./gone").starts_with("tasks.toml:3: command: no program ./gone: No such file"));
     assert!(
-        wrong("no-such-program")
+        error("no-such-program")
             .starts_with("tasks.toml:3: command: no program \"no-such-program\" in PATH (/")
     );
-    assert_eq!(wrong("./"), "tasks.toml:3: command: ./ is no file");
-    assert_eq!(wrong(""), "tasks.toml:3: command: the first word names the program; it is empty");
+    assert_eq!(error("./"), "tasks.toml:3: command: ./ is not a file");
+    assert_eq!(error(""), "tasks.toml:3: command: the first word names the program; it is empty");
 }
 
 #[test]
@@ -319,8 +319,8 @@ fn a_schema_is_read_from_the_file_beside() {
 }
 
 #[test]
-fn a_schema_that_cannot_be_used_is_told_with_its_file_and_why() {
-    let said = |key: &str, schema: &str| {
+fn a_schema_that_cannot_be_used_is_reported_with_its_file_and_why() {
+    let read = |key: &str, schema: &str| {
         let text = format!("[[task]]\nname = 'a'\ncommand = ['sh']\n{key} = 's.json'\n");
         let folder = Folder::with(&text);
         std::fs::write(folder.0.path().join("s.json"), schema).unwrap();
@@ -332,15 +332,15 @@ fn a_schema_that_cannot_be_used_is_told_with_its_file_and_why() {
         ("{\"type\": \"text\"}", "not a JSON Schema: /type: "),
         (
             "{\"$ref\": \"https://example.com/s.json\"}",
-            "$ref \"https://example.com/s.json\" leads out of the file",
+            "$ref \"https://example.com/s.json\" refers outside the file",
         ),
         (&large, "65537 bytes; a schema has at most 65536"),
     ];
     for (schema, why) in cases {
         for key in ["payload_schema", "result_schema"] {
-            let said = said(key, schema);
+            let error = read(key, schema);
             let expected = format!("tasks.toml:4: {key}: s.json: {why}");
-            assert!(said.starts_with(&expected), "{said}");
+            assert!(error.starts_with(&expected), "{error}");
         }
     }
 }

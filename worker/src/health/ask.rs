@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::Error;
 
-/// A worker's health port answers at once; one that takes longer is not well.
+/// A worker's health port answers immediately; one that takes longer is not healthy.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
 /// More than any report has, with its head.
 const MAX_ANSWER: u64 = 16 * 1024;
 
 /// # Errors
-/// [`Error::Unready`] with the answer if it is not ready, or with the reason if there is none.
+/// [`Error::Unready`] with the response if the worker is not ready, or with the reason if there is none.
 pub(crate) fn ask(listens: SocketAddr) -> Result<(), Error> {
     let answer = exchange(reachable(listens));
     let answer = answer.map_err(|error| Error::Unready { reason: error.to_string() })?;
@@ -23,7 +23,7 @@ pub(crate) fn ask(listens: SocketAddr) -> Result<(), Error> {
     Err(Error::Unready { reason: body.to_owned() })
 }
 
-/// Who listens on every address is asked on this machine's own.
+/// A worker that listens on all addresses is queried on the loopback address.
 fn reachable(listens: SocketAddr) -> SocketAddr {
     let ip = match listens.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

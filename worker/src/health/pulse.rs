@@ -1,31 +1,32 @@
-//! What one loop says of itself.
+//! The health of one loop, as it reports it.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One loop's pulse, or that of several that are one: whoever waits for work and whoever takes it. Clones are one.
+/// The pulse of one loop, or of several that work together: one that waits for work and those that claim it. Clones
+/// share their state.
 #[derive(Debug, Clone)]
 pub(crate) struct Pulse {
-    /// Its first word is the kind of loop.
+    /// The first word is the kind of loop.
     name: Arc<str>,
-    vital: Arc<Mutex<Vital>>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
-struct Vital {
+struct State {
     last_success: Option<Instant>,
-    /// Why the last call failed, until one does not.
+    /// Why the last call failed, until one succeeds.
     failing: Option<String>,
-    /// Until when something is to be heard, each under a number of its own.
+    /// Until when reports are expected, each with its own number.
     expected: Vec<(u64, Instant)>,
-    numbers: u64,
+    last_number: u64,
     panicked: bool,
 }
 
-/// Something is to be heard in time; not any more when this is dropped.
+/// A report is expected in time; not any more when this is dropped.
 #[derive(Debug)]
-#[must_use = "what is dropped is not expected any more"]
+#[must_use = "nothing is expected after this is dropped"]
 pub(crate) struct Expected {
     pulse: Pulse,
     number: u64,
@@ -33,45 +34,45 @@ pub(crate) struct Expected {
 
 impl Pulse {
     pub(super) fn new(name: Arc<str>) -> Self {
-        Self { name, vital: Arc::default() }
+        Self { name, state: Arc::default() }
     }
 
     pub(super) fn kind(&self) -> &str {
         self.name.split(' ').next().unwrap_or_default()
     }
 
-    /// Redis has answered.
+    /// Records an answer of Redis.
     pub(crate) fn answered(&self) {
-        let mut vital = self.lock();
-        vital.last_success = Some(Instant::now());
-        vital.failing = None;
+        let mut state = self.lock();
+        state.last_success = Some(Instant::now());
+        state.failing = None;
     }
 
-    /// Redis has not, or not as it should.
+    /// Records that Redis did not answer, or not correctly.
     pub(crate) fn failed(&self, error: impl Display) {
         self.lock().failing = Some(error.to_string());
     }
 
-    /// Until the value is dropped it is known that something is to be heard within that time.
+    /// Expects a report within that time, until the returned value is dropped.
     pub(crate) fn expects(&self, within: Duration) -> Expected {
-        let mut vital = self.lock();
-        vital.numbers += 1;
-        let number = vital.numbers;
-        vital.expected.push((number, Instant::now() + within));
+        let mut state = self.lock();
+        state.last_number += 1;
+        let number = state.last_number;
+        state.expected.push((number, Instant::now() + within));
         Expected { pulse: self.clone(), number }
     }
 
-    /// What is wrong at that moment.
-    pub(crate) fn trouble(&self, now: Instant) -> Option<String> {
-        let vital = self.lock();
-        let silence = || vital.last_success.map_or(0.0, |at| (now - at).as_secs_f64());
-        let what = if vital.panicked {
+    /// Returns what is wrong at that time.
+    pub(crate) fn problem(&self, now: Instant) -> Option<String> {
+        let state = self.lock();
+        let silence = || state.last_success.map_or(0.0, |at| (now - at).as_secs_f64());
+        let what = if state.panicked {
             "ended by a panic".to_owned()
-        } else if let Some(error) = &vital.failing {
+        } else if let Some(error) = &state.failing {
             error.clone()
-        } else if vital.last_success.is_none() {
+        } else if state.last_success.is_none() {
             "has not been answered yet".to_owned()
-        } else if vital.expected.iter().any(|&(_, until)| until < now) {
+        } else if state.expected.iter().any(|&(_, until)| until < now) {
             format!("not answered for {:.1} s", silence())
         } else {
             return None;
@@ -79,19 +80,19 @@ impl Pulse {
         Some(format!("{}: {what}", self.name))
     }
 
-    /// Time since the last success.
+    /// Returns the time since the last success.
     pub(super) fn age(&self, now: Instant) -> Option<Duration> {
         self.lock().last_success.map(|at| now.saturating_duration_since(at))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vital> {
-        // Each change is whole: a panic elsewhere leaves nothing half done.
-        self.vital.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Each change is complete: a panic elsewhere leaves no partial state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Pulse {
-    /// A loop that panics drops its pulse on the way down: nobody else would tell.
+    /// Records a panic: a loop that panics drops its pulse while it unwinds, and nothing else would report it.
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.lock().panicked = true;
@@ -117,15 +118,15 @@ mod tests {
     fn a_failure_lasts_until_the_next_success() {
         let pulse = pulse();
         assert_eq!(
-            pulse.trouble(Instant::now()).as_deref(),
+            pulse.problem(Instant::now()).as_deref(),
             Some("listener: has not been answered yet")
         );
         pulse.answered();
-        assert_eq!(pulse.trouble(Instant::now()), None);
+        assert_eq!(pulse.problem(Instant::now()), None);
         pulse.failed("gone");
-        assert_eq!(pulse.trouble(Instant::now()).as_deref(), Some("listener: gone"));
+        assert_eq!(pulse.problem(Instant::now()).as_deref(), Some("listener: gone"));
         pulse.answered();
-        assert_eq!(pulse.trouble(Instant::now()), None);
+        assert_eq!(pulse.problem(Instant::now()), None);
     }
 
     #[test]
@@ -134,25 +135,25 @@ mod tests {
         pulse.answered();
         let late = Instant::now() + 3 * second;
         let (soon, later) = (pulse.expects(second), pulse.expects(60 * second));
-        assert_eq!(pulse.trouble(Instant::now()), None);
-        assert!(pulse.trouble(late).unwrap().starts_with("listener: not answered for 3"));
+        assert_eq!(pulse.problem(Instant::now()), None);
+        assert!(pulse.problem(late).unwrap().starts_with("listener: not answered for 3"));
         drop(soon);
-        assert_eq!(pulse.trouble(late), None);
+        assert_eq!(pulse.problem(late), None);
         assert_eq!(pulse.age(late).map(|age| age.as_secs()), Some(3));
         drop(later);
-        assert_eq!(pulse.trouble(late + 100 * second), None);
+        assert_eq!(pulse.problem(late + 100 * second), None);
     }
 
     #[test]
     fn a_loop_that_panicked_is_never_well_again() {
         let pulse = pulse();
         pulse.answered();
-        let of_loop = pulse.clone();
+        let clone = pulse.clone();
         let panicked = std::thread::spawn(move || {
-            let _pulse = of_loop;
+            let _pulse = clone;
             panic!("on purpose");
         });
         assert!(panicked.join().is_err());
-        assert_eq!(pulse.trouble(Instant::now()).as_deref(), Some("listener: ended by a panic"));
+        assert_eq!(pulse.problem(Instant::now()).as_deref(), Some("listener: ended by a panic"));
     }
 }

@@ -1,7 +1,8 @@
-//! The health port: `GET /livez`, `GET /readyz` and, where this process counts, `GET /metrics`.
+//! The health port: `GET /livez`, `GET /readyz` and, if this process has metrics, `GET /metrics`.
 //!
-//! Whoever reaches the port may ask; so it takes little: few connections, one request on each, small heads, a deadline for
-//! everything, and no body is ever read. It knows nothing of Redis: what it answers is asked of whoever it serves.
+//! Every client that reaches the port may send requests; so they may cost little: few connections, one request on each,
+//! small heads, a deadline for everything, and bodies are never read. It is independent of Redis: the process supplies
+//! the responses.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,33 +22,33 @@ use tokio::sync::Semaphore;
 
 use super::{Report, Status};
 
-/// Some watchers and a scraper ask at once, each for a moment.
+/// Some monitors and a scraper send requests at once, each for a moment.
 const MAX_CONNECTIONS: usize = 32;
-/// Whoever asks sends the head in one piece. So few slow ones cannot keep the others waiting for long.
+/// Clients send the head in one piece. With this deadline a few slow ones cannot keep the others waiting for long.
 const HEAD_DEADLINE: Duration = Duration::from_secs(2);
 /// From the first byte to the last.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// The least that hyper takes; a watcher's head is 200 bytes.
+/// The minimum of hyper; a monitor's head is 200 bytes.
 const MAX_HEAD_BYTES: usize = 8192;
 const MAX_HEADERS: usize = 64;
-/// Out of descriptors: others may give theirs back.
+/// The pause when descriptors have run out: others may be closed meanwhile.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Answers whoever asks for the process' health.
+/// Serves the process' health.
 pub(crate) struct Server {
     listener: TcpListener,
-    asked: Asked,
+    sources: Sources,
 }
 
-/// Who answers.
+/// The sources of the responses.
 #[derive(Clone)]
-struct Asked {
+struct Sources {
     report: Arc<dyn Fn() -> Report + Send + Sync>,
     metrics: Option<Metrics>,
 }
 
 impl Server {
-    /// Takes the port and says so on standard output; nobody is answered before [`Server::run`].
+    /// Opens the port and prints its address on standard output; no request is answered before [`Server::run`].
     pub(crate) fn bind(
         addr: SocketAddr,
         report: impl Fn() -> Report + Send + Sync + 'static,
@@ -56,36 +57,36 @@ impl Server {
         let listener = TcpListener::bind(addr)?;
         listener.set_nonblocking(true)?;
         print_address(listener.local_addr()?);
-        Ok(Self { listener, asked: Asked { report: Arc::new(report), metrics } })
+        Ok(Self { listener, sources: Sources { report: Arc::new(report), metrics } })
     }
 
-    /// Answers for ever, or until the port cannot be used at all.
+    /// Serves for ever, or until the port cannot be used at all.
     pub(crate) async fn run(self) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        while let Ok(place) = room.clone().acquire_owned().await {
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        while let Ok(permit) = permits.clone().acquire_owned().await {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::debug!(%error, "the health port could not take a connection");
+                    tracing::debug!(%error, "cannot accept a connection on the health port");
                     tokio::time::sleep(AFTER_FAILURE).await;
                     continue;
                 }
             };
-            let asked = self.asked.clone();
+            let sources = self.sources.clone();
             tokio::spawn(async move {
-                // Neither those that are too slow nor those that talk nonsense are worth a word.
-                let _ = tokio::time::timeout(DEADLINE, serve(stream, asked)).await;
-                drop(place);
+                // Neither clients that are too slow nor invalid requests are worth a log line.
+                let _ = tokio::time::timeout(DEADLINE, serve(stream, sources)).await;
+                drop(permit);
             });
         }
         Ok(())
     }
 }
 
-async fn serve(stream: TcpStream, asked: Asked) {
+async fn serve(stream: TcpStream, sources: Sources) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &asked);
+        let response = answer(request.method(), request.uri().path(), &sources);
         std::future::ready(Ok::<_, Infallible>(response))
     });
     let _ = http1::Builder::new()
@@ -98,29 +99,35 @@ async fn serve(stream: TcpStream, asked: Asked) {
         .await;
 }
 
-/// Every path on one screen.
-fn answer(method: &Method, path: &str, asked: &Asked) -> Response<String> {
-    let respond: &dyn Fn() -> Response<String> = match (path, &asked.metrics) {
-        ("/livez", _) => &|| tell(&Report::new(Vec::new())),
-        ("/readyz", _) => &|| tell(&(asked.report)()),
-        ("/metrics", Some(metrics)) => &|| text(StatusCode::OK, FIGURES, metrics.render()),
-        ("/metrics", None) => return refusal(StatusCode::NOT_FOUND, NO_FIGURES),
-        _ => return refusal(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics here"),
+/// Answers all paths.
+fn answer(method: &Method, path: &str, sources: &Sources) -> Response<String> {
+    let respond: &dyn Fn() -> Response<String> = match (path, &sources.metrics) {
+        ("/livez", _) => &|| report_response(&Report::new(Vec::new())),
+        ("/readyz", _) => &|| report_response(&(sources.report)()),
+        ("/metrics", Some(metrics)) => &|| text(StatusCode::OK, METRICS_TYPE, metrics.render()),
+        ("/metrics", None) => return error_response(StatusCode::NOT_FOUND, NO_METRICS),
+        _ => {
+            return error_response(
+                StatusCode::NOT_FOUND,
+                "not found: there are /livez, /readyz and /metrics",
+            );
+        }
     };
     if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut refused = refusal(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are known here");
-        refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
-        return refused;
+        let mut response =
+            error_response(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed");
+        response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        return response;
     }
     respond()
 }
 
-/// Prometheus' text format.
-const FIGURES: &str = "text/plain; version=0.0.4; charset=utf-8";
-const NO_FIGURES: &str =
-    "this process counts nothing: it only supervises, or its program records metrics elsewhere";
+/// The content type of Prometheus' text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const NO_METRICS: &str =
+    "this process has no metrics: it is a supervisor, or its program records them elsewhere";
 
-fn tell(report: &Report) -> Response<String> {
+fn report_response(report: &Report) -> Response<String> {
     let status = match report.status {
         Status::Ok => StatusCode::OK,
         Status::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -128,8 +135,8 @@ fn tell(report: &Report) -> Response<String> {
     respond(status, report)
 }
 
-fn refusal(status: StatusCode, why: &str) -> Response<String> {
-    respond(status, &serde_json::json!({ "error": why }))
+fn error_response(status: StatusCode, message: &str) -> Response<String> {
+    respond(status, &serde_json::json!({ "error": message }))
 }
 
 fn respond(status: StatusCode, body: &impl serde::Serialize) -> Response<String> {
@@ -146,9 +153,9 @@ fn text(status: StatusCode, content_type: &'static str, body: String) -> Respons
         .expect("names and values are constants")
 }
 
-/// Tells whoever started us where to ask; with port 0 nobody else knows.
+/// Prints the address for the parent process; with port 0 no other process knows it.
 fn print_address(addr: SocketAddr) {
     use io::Write;
-    // Nobody may be reading; that is no reason not to work.
+    // Standard output may be closed; that is no reason not to work.
     let _ = writeln!(io::stdout(), "listening on http://{addr}");
 }

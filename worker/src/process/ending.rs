@@ -1,4 +1,4 @@
-//! What the end of a command means for its job. The table that `docs/commands.md` promises.
+//! The result of a job by how its command ended: the table in `docs/commands.md`.
 
 use std::process::ExitStatus;
 
@@ -6,7 +6,7 @@ use crunch_common::job::{ContentType, ErrorCode, JobError, Payload};
 use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 
-use super::events::ToldError;
+use super::events::ReportedError;
 use super::fault::not_started;
 use super::launched::Ending;
 use super::lines::Tail;
@@ -18,23 +18,23 @@ use crate::results::SETTING;
 /// `EX_DATAERR` of `sysexits.h`: the input is wrong, and will be wrong again.
 const EX_DATAERR: i32 = 65;
 
-/// What a command said before it ended.
+/// What a command wrote before it ended.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct CommandOutput {
     /// Its standard output.
-    pub(super) output: Vec<u8>,
-    /// Fires when there is more of that than is kept.
+    pub(super) stdout: Vec<u8>,
+    /// Canceled when standard output exceeds its limit.
     pub(super) overflow: CancellationToken,
     /// The end of its standard error.
     pub(super) tail: Tail,
-    /// What it said of the end that was to come.
-    pub(super) error: Option<ToldError>,
+    /// The last error event it wrote.
+    pub(super) error: Option<ReportedError>,
 }
 
-/// The result, or why there is none.
-pub(super) fn verdict(
+/// Returns the result, or why there is none.
+pub(super) fn outcome(
     ending: Ending,
-    said: Said,
+    output: CommandOutput,
     content_type: &ContentType,
 ) -> Result<Payload, TaskError> {
     let end = match ending {
@@ -44,17 +44,17 @@ pub(super) fn verdict(
         Ending::Ended(end) => end,
     };
     match end {
-        // Programs that end well when they are told to stop say nothing of the work they left undone.
+        // A program that exits with 0 after TERM does not report the work it left undone.
         End { stopped: true, .. } => Err(TaskError::retryable("the command was stopped")),
-        End { how: How::Exited(0), .. } => result(said.output, content_type),
-        End { how, .. } => Err(failure(how, said)),
+        End { how: How::Exited(0), .. } => result(output.stdout, content_type),
+        End { how, .. } => Err(failure(how, output)),
     }
 }
 
-/// More output than is kept.
+/// The error for output above the limit.
 pub(super) fn too_large(limit: usize, output: &[u8]) -> TaskError {
     let message = format!(
-        "the command wrote more than {limit} bytes; more are not kept ({SETTING}); its output begins {}",
+        "the command wrote more than {limit} bytes, the limit for results ({SETTING}); its output begins {}",
         beginning(output)
     );
     failed(JobError::permanent(ErrorCode::result_too_large(), message))
@@ -65,13 +65,13 @@ fn result(output: Vec<u8>, content_type: &ContentType) -> Result<Payload, TaskEr
     Ok(Payload { bytes: bytes.into(), content_type: content_type.clone() })
 }
 
-/// One JSON value, without the line break that every language's `print` puts behind it. Nothing at all is `null`.
+/// One JSON value, without the line break that every language's `print` appends. Empty output is `null`.
 fn one_value(output: &[u8]) -> Result<&[u8], TaskError> {
     let value = output.trim_ascii();
     if value.is_empty() {
         return Ok(b"null");
     }
-    // Unlike a value that is skipped, a raw one is held to be UTF-8.
+    // A raw value must be UTF-8, unlike an ignored one.
     let checked: Result<&serde_json::value::RawValue, _> = serde_json::from_slice(value);
     checked.map(|_| value).map_err(|error| {
         let message = format!(
@@ -83,7 +83,7 @@ fn one_value(output: &[u8]) -> Result<&[u8], TaskError> {
     })
 }
 
-fn failure(how: How, said: Said) -> TaskError {
+fn failure(how: How, output: CommandOutput) -> TaskError {
     let (code, end, retryable) = match how {
         How::Exited(code) => {
             let end = format!("the command exited with code {code}");
@@ -94,15 +94,15 @@ fn failure(how: How, said: Said) -> TaskError {
             (ErrorCode::command_killed(), end, true)
         }
     };
-    let told = said.error.unwrap_or_default();
-    let message = told.message.filter(|message| !message.is_empty());
-    if told.machine {
-        // Without the last lines: the reason goes to the worker's log, and they may hold a payload.
+    let reported = output.error.unwrap_or_default();
+    let message = reported.message.filter(|message| !message.is_empty());
+    if reported.machine {
+        // Without the last lines: the reason is written to the worker's log, and they may contain a payload.
         return TaskError::machine(message.unwrap_or(end));
     }
-    let message = message.unwrap_or_else(|| with_last_lines(&end, &said.tail));
-    let retryable = told.retryable.unwrap_or(retryable);
-    failed(JobError { retryable, ..JobError::retryable(told.code.unwrap_or(code), message) })
+    let message = message.unwrap_or_else(|| with_last_lines(&end, &output.tail));
+    let retryable = reported.retryable.unwrap_or(retryable);
+    failed(JobError { retryable, ..JobError::retryable(reported.code.unwrap_or(code), message) })
 }
 
 fn with_last_lines(end: &str, tail: &Tail) -> String {
@@ -112,22 +112,22 @@ fn with_last_lines(end: &str, tail: &Tail) -> String {
     format!("{end}; the end of its standard error:\n{}", tail.text())
 }
 
-/// Nothing of the job can keep a launcher from starting.
+/// A fault of the machine: nothing in a job can keep a launcher from starting.
 fn no_launcher(status: Option<ExitStatus>) -> TaskError {
-    let how = in_words(status);
+    let how = describe(status);
     TaskError::machine(format!(
-        "the launcher of the command ended ({how}) before it could start it"
+        "the launcher of the command ended ({how}) before it started the command"
     ))
 }
 
 fn launcher_died(status: Option<ExitStatus>) -> TaskError {
-    let how = in_words(status);
-    let message = format!("the launcher of the command ended ({how}), and the command with it");
+    let how = describe(status);
+    let message = format!("the launcher of the command ended ({how}), and the command was killed");
     failed(JobError::retryable(ErrorCode::command_killed(), message))
 }
 
-fn in_words(status: Option<ExitStatus>) -> String {
-    status.map_or_else(|| "in an unknown way".to_owned(), |status| status.to_string())
+fn describe(status: Option<ExitStatus>) -> String {
+    status.map_or_else(|| "with unknown status".to_owned(), |status| status.to_string())
 }
 
 fn failed(error: JobError) -> TaskError {

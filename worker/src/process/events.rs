@@ -1,51 +1,51 @@
-//! What a command says on its events descriptor: how far it is, or why it will fail. One JSON object a line.
+//! The events a command writes to its events descriptor: its progress, or why it will fail. One JSON object a line.
 
 use crunch_common::job::ErrorCode;
 use serde::Deserialize;
 
-/// The longest line that is read as an event: room for an error with the longest message that is kept.
+/// The longest line that is read as an event: enough for an error with the longest message that is kept.
 pub(super) const MAX_LINE_BYTES: usize = 16 * 1024;
 
 /// One event.
 #[derive(Debug, PartialEq)]
 pub(super) enum Event {
-    /// How far it is, 0 to 1.
+    /// Progress, 0 to 1.
     Progress { fraction: f64, message: String },
-    /// Why it is about to fail.
-    Error(ToldError),
+    /// Why the command is about to fail.
+    Error(ReportedError),
 }
 
-/// Why the command is about to fail, in its own words.
+/// The error that a command reports before it fails.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct ToldError {
-    /// Unsaid: `command_failed`.
+pub(super) struct ReportedError {
+    /// Default: `command_failed`.
     pub(super) code: Option<ErrorCode>,
-    /// Unsaid: how it ended, and the last lines of its standard error.
+    /// Default: how the command ended, and the last lines of its standard error.
     pub(super) message: Option<String>,
-    /// Unsaid: the exit code decides.
+    /// Default: by the exit code.
     pub(super) retryable: Option<bool>,
-    /// Whether this machine is to blame, and not the job.
+    /// Whether the fault is the machine's, not the job's.
     #[serde(default)]
     pub(super) machine: bool,
 }
 
-/// A line as it may be; members that we do not know are left to later versions.
+/// A line; unknown members are ignored: later versions may define them.
 #[derive(Deserialize)]
 struct Line {
     progress: Option<f64>,
     message: Option<String>,
-    error: Option<ToldError>,
+    error: Option<ReportedError>,
 }
 
 impl Event {
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// Why it is no event, for the one who wrote it.
+    /// Why it is not an event, for the author of the command.
     pub(super) fn parse(line: &str) -> Result<Self, String> {
-        // Serde would take a list for the members of a struct, in their order.
+        // Serde would accept a list as the members of a struct, in their order.
         if !line.trim_start().starts_with('{') {
-            return Err("no JSON object".to_owned());
+            return Err("not a JSON object".to_owned());
         }
         let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
         match (line.error, line.progress) {
@@ -53,8 +53,8 @@ impl Event {
             (None, Some(fraction)) if (0.0..=1.0).contains(&fraction) => {
                 Ok(Self::Progress { fraction, message: line.message.unwrap_or_default() })
             }
-            (None, Some(_)) => Err("progress goes from 0 to 1".to_owned()),
-            (None, None) => Err("neither progress nor error is in it".to_owned()),
+            (None, Some(_)) => Err("progress must be from 0 to 1".to_owned()),
+            (None, None) => Err("it has neither progress nor error".to_owned()),
         }
     }
 }
@@ -72,36 +72,36 @@ mod tests {
             progress(0.4, "reading")
         );
         assert_eq!(Event::parse(r#" {"progress":1,"later":true} "#), progress(1.0, ""));
-        let told =
+        let parsed =
             Event::parse(r#"{"error":{"code":"no_disk","message":"full","retryable":false}}"#);
-        let error = ToldError {
+        let error = ReportedError {
             code: Some("no_disk".parse().unwrap()),
             message: Some("full".to_owned()),
             retryable: Some(false),
             machine: false,
         };
-        assert_eq!(told, Ok(Event::Error(error)));
-        let least = ToldError::default();
-        assert_eq!(Event::parse(r#"{"error":{}}"#), Ok(Event::Error(least.clone())));
+        assert_eq!(parsed, Ok(Event::Error(error)));
+        let empty = ReportedError::default();
+        assert_eq!(Event::parse(r#"{"error":{}}"#), Ok(Event::Error(empty.clone())));
         let of_machine = Event::parse(r#"{"error":{"machine":true}}"#);
-        assert_eq!(of_machine, Ok(Event::Error(ToldError { machine: true, ..least })));
+        assert_eq!(of_machine, Ok(Event::Error(ReportedError { machine: true, ..empty })));
     }
 
     #[test]
     fn what_is_no_event_says_why() {
         let cases = [
-            ("half", "no JSON object"),
+            ("half", "not a JSON object"),
             (r#"{"progress":}"#, "expected value"),
             (r#"{"progress":40}"#, "from 0 to 1"),
             (r#"{"progress":"0.4"}"#, "invalid type"),
             (r#"{"message":"hello"}"#, "neither progress nor error"),
             (r#"{"error":{"code":"No Disk"}}"#, "1 to 64 characters"),
             (r#"{"progress":0.1}{"progress":0.2}"#, "trailing"),
-            (r#"[0.4,"",null]"#, "no JSON object"),
+            (r#"[0.4,"",null]"#, "not a JSON object"),
         ];
         for (line, why) in cases {
-            let said = Event::parse(line).unwrap_err();
-            assert!(said.contains(why), "{line}: {said}");
+            let error = Event::parse(line).unwrap_err();
+            assert!(error.contains(why), "{line}: {error}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The worker's end of a launched command: starts its launcher, gives orders, hears how it ended.
+//! The worker's side of a launched command: starts its launcher, sends requests, receives how the command ended.
 //!
-//! Whatever happens to a [`Launched`], the command ends with it: dropping it closes the socket, and that stops the
-//! family. No signal is sent from here unless the launcher itself was killed (`session.rs`).
+//! The command never outlives its [`Launched`]: dropping it closes the socket, and that stops the process tree. No
+//! signal is sent from here unless the launcher itself was killed (`session.rs`).
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
@@ -21,69 +21,68 @@ use tokio::process::Child;
 
 use super::Command;
 use super::pipes::Pipes;
-use super::protocol::{End, HANDOVER, Launch, Order, Report};
+use super::protocol::{End, Launch, PIPES_BYTE, Report, Request};
 use super::{launcher, session};
 
-/// A command that runs, or is about to.
+/// A command that is running or about to start.
 #[derive(Debug)]
 pub(super) struct Launched {
     launcher: Child,
-    orders: OwnedWriteHalf,
+    requests: OwnedWriteHalf,
     reports: Lines<BufReader<OwnedReadHalf>>,
-    /// The number of the launcher's session. Nothing once the launcher has seen to the end of everything in it.
+    /// The id of the launcher's session. `None` once the launcher reported that no process is left in it.
     session: Option<Pid>,
-    /// Whether the command may have run.
-    began: bool,
+    may_have_run: bool,
 }
 
-/// How it went.
+/// How the command ended.
 #[derive(Debug)]
 pub(super) enum Ending {
-    /// The command ended, and nothing of it is left.
+    /// The command ended, and none of its processes is left.
     Ended(End),
-    /// It could not be started, and has not run.
+    /// The command could not be started, and has not run.
     NotStarted {
         why: String,
-        /// The number of the system's error, if it was the system that refused.
+        /// The error number, if a system call failed.
         code: Option<i32>,
     },
-    /// Its launcher died before it could start anything.
+    /// The launcher died before it could start anything.
     NoLauncher(Option<ExitStatus>),
-    /// Its launcher died, and took it along.
+    /// The launcher died after the start, and the command was killed.
     LauncherDied(Option<ExitStatus>),
 }
 
 impl Launched {
-    /// Starts a launcher, and hands it what to start. Whether the command could be started tells [`Launched::ended`].
+    /// Starts a launcher and sends it the command. [`Launched::ended`] returns whether the command could be started.
     pub(super) async fn start(
         command: &Command,
-        about_the_job: Vec<(OsString, OsString)>,
+        job_variables: Vec<(OsString, OsString)>,
     ) -> io::Result<(Self, Pipes<Sender, Receiver>)> {
         let (ours, theirs) = Socket::pair()?;
-        let (near, far) = pipes()?;
+        let (worker_ends, command_ends) = pipes()?;
         let launcher =
             launcher::command_line().stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).spawn()?;
         let session = launcher.id().and_then(|number| Pid::from_raw(number.try_into().ok()?));
-        hand_over(&ours, &far)?;
-        drop(far);
+        send_pipes(&ours, &command_ends)?;
+        drop(command_ends);
         ours.set_nonblocking(true)?;
-        let (reports, mut orders) = UnixStream::from_std(ours)?.into_split();
-        let mut line = serde_json::to_vec(&launch(command, about_the_job))?;
+        let (reports, mut requests) = UnixStream::from_std(ours)?.into_split();
+        let mut line = serde_json::to_vec(&launch(command, job_variables))?;
         line.push(b'\n');
-        // A launcher that is dead already will be heard of by its silence.
-        let _ = orders.write_all(&line).await;
+        // If the launcher is already dead, `ended` reads the end of the stream.
+        let _ = requests.write_all(&line).await;
         let reports = BufReader::new(reports).lines();
-        Ok((Self { launcher, orders, reports, session, began: false }, near))
+        Ok((Self { launcher, requests, reports, session, may_have_run: false }, worker_ends))
     }
 
-    /// Waits for the end. May be dropped and called again.
+    /// Waits until the command has ended. Cancel-safe: may be dropped and called again.
     pub(super) async fn ended(&mut self) -> Ending {
         while let Ok(Some(line)) = self.reports.next_line().await
             && let Ok(report) = serde_json::from_str(&line)
         {
             let ending = match report {
                 Report::Starting => {
-                    self.began = true;
+                    self.may_have_run = true;
                     continue;
                 }
                 Report::NotStarted { why, code } => Ending::NotStarted { why, code },
@@ -94,18 +93,18 @@ impl Launched {
         }
         self.kill_session();
         let status = self.launcher.wait().await.ok();
-        match self.began {
+        match self.may_have_run {
             true => Ending::LauncherDied(status),
             false => Ending::NoLauncher(status),
         }
     }
 
-    /// Gives an order. A launcher that cannot hear it is dead or done.
-    pub(super) async fn order(&mut self, order: Order) {
-        let _ = self.orders.write_all(&[order.to_byte()]).await;
+    /// Sends a request. If that fails, the launcher is dead or finished.
+    pub(super) async fn send(&mut self, request: Request) {
+        let _ = self.requests.write_all(&[request.to_byte()]).await;
     }
 
-    /// For a command that lost its launcher.
+    /// Kills a command whose launcher died.
     fn kill_session(&mut self) {
         if let Some(session) = self.session.take() {
             session::kill(session);
@@ -115,16 +114,16 @@ impl Launched {
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        // Closing the socket stops the family, if somebody is there to see it.
+        // Closing the socket stops the process tree, unless the launcher is dead.
         if let Ok(Some(_)) = self.launcher.try_wait() {
             self.kill_session();
         }
     }
 }
 
-fn launch(command: &Command, about_the_job: Vec<(OsString, OsString)>) -> Launch {
+fn launch(command: &Command, job_variables: Vec<(OsString, OsString)>) -> Launch {
     let mut environment = command.environment.clone();
-    environment.extend(about_the_job);
+    environment.extend(job_variables);
     Launch {
         program: command.program.clone(),
         arguments: command.arguments.clone(),
@@ -135,7 +134,8 @@ fn launch(command: &Command, about_the_job: Vec<(OsString, OsString)>) -> Launch
     }
 }
 
-/// Four pipes: our ends and the command's. Ours do not block; what the command makes of its own is its affair.
+/// Creates four pipes; returns the worker's ends and the command's. The worker's are non-blocking, the command's
+/// blocking.
 fn pipes() -> io::Result<(Pipes<Sender, Receiver>, Pipes<OwnedFd>)> {
     let incoming = || -> io::Result<_> {
         let (read, write) = io::pipe()?;
@@ -145,21 +145,26 @@ fn pipes() -> io::Result<(Pipes<Sender, Receiver>, Pipes<OwnedFd>)> {
     let (read_stdout, stdout) = incoming()?;
     let (read_stderr, stderr) = incoming()?;
     let (read_events, events) = incoming()?;
-    let near = Pipes {
+    let worker_ends = Pipes {
         stdin: Sender::from_owned_fd(write.into())?,
         stdout: read_stdout,
         stderr: read_stderr,
         events: read_events,
     };
-    Ok((near, Pipes { stdin: stdin.into(), stdout, stderr, events }))
+    Ok((worker_ends, Pipes { stdin: stdin.into(), stdout, stderr, events }))
 }
 
-fn hand_over(socket: &Socket, pipes: &Pipes<OwnedFd>) -> io::Result<()> {
+fn send_pipes(socket: &Socket, pipes: &Pipes<OwnedFd>) -> io::Result<()> {
     let ends = pipes.as_array();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(Pipes::<()>::COUNT))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fits = control.push(SendAncillaryMessage::ScmRights(&ends));
-    debug_assert!(fits, "the space was made for them");
-    rustix::net::sendmsg(socket, &[IoSlice::new(&[HANDOVER])], &mut control, SendFlags::NOSIGNAL)?;
+    debug_assert!(fits, "the buffer has the size of the message");
+    rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(&[PIPES_BYTE])],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }

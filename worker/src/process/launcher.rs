@@ -1,12 +1,12 @@
-//! The launcher: this program once more, as the parent of one command.
+//! The launcher: this program started again, as the parent of one command.
 //!
-//! It exists because a worker can be killed without a last word, and because only a parent can be sure that everything a
-//! command started is gone. It starts the command, then waits for three things: an order, the end of a process, the end
-//! of a grace. It never touches what the command reads and writes, and knows nothing of jobs.
+//! It exists because a worker can be killed without a chance to clean up, and because only a parent can be sure that
+//! everything a command started has ended. It starts the command, then waits for three things: a request, the end of a
+//! process, the end of the grace period. It never touches what the command reads and writes, and knows nothing of jobs.
 //!
-//! Its lifeline is the socket to the worker, not a parent-death signal: that signal follows the *thread* that started
-//! us, comes too late for a worker that died before we asked for it, and cannot be told from any other signal. A socket
-//! has none of these troubles.
+//! It detects the worker's death by the socket, not by a parent-death signal: that signal is tied to the *thread* that
+//! started the launcher, is missed if the worker died before the launcher requested it, and cannot be distinguished
+//! from any other signal. A socket has none of these problems.
 
 mod directories;
 mod family;
@@ -26,20 +26,21 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::Pid;
 
 use super::pipes::Pipes;
-use super::protocol::{HANDOVER, Launch, Order, Report};
-use family::{Event, Family};
+use super::protocol::{Launch, PIPES_BYTE, Report, Request};
+use family::{Event, ProcessTree};
 
-/// In the environment of a launcher, and of nothing else.
+/// Set in the environment of a launcher, and of no other process.
 const MARK: &str = "CRUNCH_LAUNCHER";
-/// Where the dynamic linker looks for libraries: without it a program that needs it would not start as a launcher.
+/// The library path of the dynamic linker: a program that needs it would not start as a launcher without it.
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
 /// The descriptor on which a command sends events: the first free one, so that a shell may write `>&3`.
 pub(super) const EVENTS_FD: i32 = 3;
 
-/// A process that is started as a launcher does its work here, and never returns.
+/// Runs the launcher and exits, if this process was started as one; otherwise returns at once.
 ///
-/// Called first by every way to make a [`crate::Worker`], so that a program that uses the library is its own launcher
-/// without knowing. It is given the arguments of its worker, so whatever it does before that point goes as it went there.
+/// Every constructor of a [`crate::Worker`] calls this first, so a program that uses the library is its own launcher
+/// without any code for it. It gets the arguments of its worker, so whatever it does before that point goes as it did
+/// there.
 pub(crate) fn become_launcher_if_marked() {
     if std::env::var_os(MARK).is_some() {
         machine::forbid_inspection();
@@ -49,10 +50,10 @@ pub(crate) fn become_launcher_if_marked() {
 
 /// The command line of a launcher for this worker.
 pub(super) fn command_line() -> tokio::process::Command {
-    // Not the path of the program: a deploy may have put another one there meanwhile.
+    // Not the path of the program: a deployment may have replaced the file meanwhile.
     let mut command = tokio::process::Command::new("/proc/self/exe");
     command.arg0("crunch-launcher").args(arguments());
-    // Everything else comes over the socket: a command can read the environment of its parent.
+    // Everything else is sent over the socket: a command can read the environment of its parent.
     let libraries = std::env::var_os(LIBRARIES).map(|path| (LIBRARIES, path));
     command.env_clear().envs(libraries).env(MARK, "1");
     command
@@ -63,7 +64,7 @@ fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
     std::env::args_os().skip(1)
 }
 
-/// A test program becomes a launcher by running the one test that takes over.
+/// A test program becomes a launcher by running the one test that calls [`become_launcher_if_marked`].
 #[cfg(test)]
 fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
     ["--exact", "process::tests::this_program_is_its_own_launcher", "--nocapture"]
@@ -71,7 +72,7 @@ fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
         .into_iter()
 }
 
-#[expect(clippy::print_stderr, reason = "the worker that would tell it does not hear us")]
+#[expect(clippy::print_stderr, reason = "there is no worker that would log it")]
 fn serve() -> i32 {
     match connect().and_then(|worker| launch(&worker)) {
         Ok(()) => 0,
@@ -86,20 +87,20 @@ fn serve() -> i32 {
 
 /// The socket to the worker.
 fn connect() -> io::Result<UnixStream> {
-    // Standard input is the socket. Its copy stands at 3 or above, so 3 is taken from now on by something that closes
-    // on exec: the pipe by which the standard library hears of a failed exec cannot get the number of the events.
+    // Standard input is the socket. Its copy is at 3 or above, so from now on 3 is in use by a descriptor that closes
+    // on exec: the pipe through which the standard library reports a failed exec cannot get the number of the events.
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), EVENTS_FD)?;
-    // What the worker inherited without the flag, such as the lock of the script that started it, ends here as well.
+    // Also closes what the worker inherited without the flag, such as the lock of the script that started it.
     close_fds::set_fds_cloexec_threadsafe(EVENTS_FD, &[]);
     Ok(UnixStream::from(socket))
 }
 
-/// Does what the worker asks for. From the moment that pipes came there is a worker, and it learns what goes wrong.
+/// Handles the worker's requests. Once pipes were received there is a worker, and errors are reported to it.
 fn launch(worker: &UnixStream) -> io::Result<()> {
     let Some(pipes) = receive_pipes(worker)? else { return Ok(()) };
     let received = receive_launch(worker);
     let supervised = received.and_then(|received| match received {
-        Some((launch, orders)) => supervise(worker, orders, launch, pipes),
+        Some((launch, requests)) => supervise(worker, requests, launch, pipes),
         None => Ok(()),
     });
     if let Err(error) = supervised {
@@ -109,20 +110,20 @@ fn launch(worker: &UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Nothing is received from a worker that is gone already.
+/// Returns `None` if the worker has already disconnected.
 fn receive_launch(worker: &UnixStream) -> io::Result<Option<(Launch, BufReader<UnixStream>)>> {
-    let mut orders = BufReader::new(worker.try_clone()?);
+    let mut requests = BufReader::new(worker.try_clone()?);
     let mut line = Vec::new();
-    orders.read_until(b'\n', &mut line)?;
+    requests.read_until(b'\n', &mut line)?;
     if !line.ends_with(b"\n") {
         return Ok(None);
     }
-    // Whoever waits for the end of the worker's output is not to wait for us.
+    // A process that waits for the end of the worker's output must not wait for the launcher.
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
-    Ok(Some((serde_json::from_slice(&line)?, orders)))
+    Ok(Some((serde_json::from_slice(&line)?, requests)))
 }
 
 fn receive_pipes(worker: &UnixStream) -> io::Result<Option<Pipes<OwnedFd>>> {
@@ -142,51 +143,51 @@ fn receive_pipes(worker: &UnixStream) -> io::Result<Option<Pipes<OwnedFd>>> {
         RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
         _ => Vec::new(),
     });
-    let pipes = Pipes::from_iter(descriptors).filter(|_| byte == [HANDOVER]);
+    let pipes = Pipes::from_iter(descriptors).filter(|_| byte == [PIPES_BYTE]);
     pipes.map(Some).ok_or_else(|| io::Error::other("the worker sent no pipes"))
 }
 
-/// Starts the command and sees to it that nothing of it is left in the end.
+/// Starts the command and ensures that none of its processes is left in the end.
 fn supervise(
     worker: &UnixStream,
-    orders: BufReader<UnixStream>,
+    requests: BufReader<UnixStream>,
     launch: Launch,
     pipes: Pipes<OwnedFd>,
 ) -> io::Result<()> {
-    // By its number the worker finds what we leave behind if we are killed. It also keeps away a Ctrl-C that is meant for
-    // the worker, and the terminal: a command that asks it for a password fails, and does not wait for an answer.
+    // By the session id the worker finds what is left if the launcher is killed. A session also keeps away a Ctrl-C
+    // meant for the worker, and the terminal: a command that asks it for a password fails and does not wait for input.
     rustix::process::setsid()?;
-    // Whatever loses its parent among our descendants becomes our child, also if it left the group.
+    // A descendant that loses its parent becomes our child, even if it left the group.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let (tell, news) = mpsc::channel();
-    let of_orders = tell.clone();
-    // Threads first: one that could not be started later would leave the command without us.
-    thread::Builder::new().spawn(move || hear_orders(orders, &of_orders))?;
+    let (sender, events) = mpsc::channel();
+    let request_sender = sender.clone();
+    // Threads first: if one could not be started later, the command would run without supervision.
+    thread::Builder::new().spawn(move || read_requests(requests, &request_sender))?;
     // Before anything can run: a command that kills its launcher at once has still run.
     send(worker, &Report::Starting);
-    thread::Builder::new().spawn(move || family::watch(start(launch, pipes), &tell))?;
-    let report = Family::default().attend(&news);
+    thread::Builder::new().spawn(move || family::watch(start(launch, pipes), &sender))?;
+    let report = ProcessTree::default().supervise(&events);
     send(worker, &report);
     Ok(())
 }
 
-fn hear_orders(orders: BufReader<UnixStream>, tell: &mpsc::Sender<Event>) {
-    let orders = orders.bytes().map_while(Result::ok).map(Order::from_byte);
-    // The end of the socket is the end of the worker's interest.
-    for order in orders.chain([Order::Stop]) {
-        // Nobody listens any more when the end was reported.
-        let _ = tell.send(Event::Ordered(order));
+fn read_requests(requests: BufReader<UnixStream>, events: &mpsc::Sender<Event>) {
+    let requests = requests.bytes().map_while(Result::ok).map(Request::from_byte);
+    // A closed socket means that the worker is dead or no longer needs the command.
+    for request in requests.chain([Request::Stop]) {
+        // The channel is closed once the end was reported.
+        let _ = events.send(Event::Requested(request));
     }
 }
 
 fn send(mut worker: &UnixStream, report: &Report) {
     let mut line = serde_json::to_vec(report).expect("a report is plain data");
     line.push(b'\n');
-    // A worker that is gone has no use for it.
+    // Fails if the worker has disconnected: then no report is needed.
     let _ = worker.write_all(&line);
 }
 
-/// Starts the command as the leader of a group of its own, which carries its number.
+/// Starts the command as the leader of its own process group, whose id is the command's.
 fn start(launch: Launch, pipes: Pipes<OwnedFd>) -> Result<Pid, Report> {
     let Launch { program, arguments, directory, writable, environment, open_files } = launch;
     let failed = |error: io::Error| {
@@ -194,11 +195,10 @@ fn start(launch: Launch, pipes: Pipes<OwnedFd>) -> Result<Pid, Report> {
         Report::refused(format!("cannot start {}: {reason}", program.display()), &error)
     };
     if writable {
-        directories::check_writable(directory.as_ref()).map_err(|refused| {
+        directories::check_writable(directory.as_ref()).map_err(|error| {
             let place = directory.display();
-            let why =
-                format!("its working directory {place} cannot be written to any more: {refused}");
-            Report::refused(why, &refused.into())
+            let why = format!("its working directory {place} is no longer writable: {error}");
+            Report::refused(why, &error.into())
         })?;
     }
     let temporary = directories::temporary(&environment);
@@ -213,18 +213,18 @@ fn start(launch: Launch, pipes: Pipes<OwnedFd>) -> Result<Pid, Report> {
     let events = FdMapping { parent_fd: pipes.events, child_fd: EVENTS_FD };
     command.fd_mappings(vec![events]).map_err(|error| failed(io::Error::other(error)))?;
     let child = command.process_group(0).spawn().map_err(failed)?;
-    let number = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let no_number = "the system gave the command no number".to_owned();
-    number.ok_or(Report::NotStarted { why: no_number, code: None })
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let no_id = "the system returned no process id for the command".to_owned();
+    id.ok_or(Report::NotStarted { why: no_id, code: None })
 }
 
-/// "No such file" can mean three files.
+/// "No such file" can mean three files: the working directory, the program, its interpreter.
 fn explain(error: &io::Error, directory: &std::ffi::OsStr) -> String {
     if error.kind() != io::ErrorKind::NotFound {
         return error.to_string();
     }
     if !std::path::Path::new(directory).is_dir() {
-        return format!("its working directory {} is not there", directory.display());
+        return format!("its working directory {} does not exist", directory.display());
     }
-    format!("{error}; the program is not there, or the interpreter that its first line names")
+    format!("{error}; the program or the interpreter that its first line names does not exist")
 }

@@ -1,15 +1,15 @@
-//! Text that a command writes, line by line, without trusting it to ever end one.
+//! Reads the text a command writes line by line, in bounded memory even if a line never ends.
 
 use std::collections::VecDeque;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Hands each line to `tell`, without its end, until the input ends or breaks. Of a longer line only the first `limit`
-/// bytes are kept; what is not UTF-8 is replaced.
+/// Calls `on_line` with each line, without its line break, until the input ends or fails. Of a longer line only the
+/// first `limit` bytes are kept; invalid UTF-8 is replaced.
 pub(crate) async fn each_line(
     mut input: impl AsyncRead + Unpin,
     limit: usize,
-    mut tell: impl FnMut(&str),
+    mut on_line: impl FnMut(&str),
 ) {
     let mut chunk = vec![0; 16 * 1024];
     let mut line = Vec::new();
@@ -21,17 +21,17 @@ pub(crate) async fn each_line(
             };
             line.extend(text.iter().take(limit - line.len()));
             if ended {
-                tell(&String::from_utf8_lossy(&line));
+                on_line(&String::from_utf8_lossy(&line));
                 line.clear();
             }
         }
     }
     if !line.is_empty() {
-        tell(&String::from_utf8_lossy(&line));
+        on_line(&String::from_utf8_lossy(&line));
     }
 }
 
-/// The last lines that were written: what tells why a command failed.
+/// The last lines of standard error: they usually explain why a command failed.
 #[derive(Debug, Default)]
 pub(super) struct Tail {
     lines: VecDeque<String>,
@@ -39,9 +39,9 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Half of what a message may have: the last frames of a stack trace.
+    /// Half the limit of an error message: enough for the last frames of a stack trace.
     const MAX_BYTES: usize = 2048;
-    /// More is a log, and that is kept elsewhere.
+    /// More lines are in the job's log.
     const MAX_LINES: usize = 20;
 
     pub(super) fn push(&mut self, line: &str) {
@@ -51,7 +51,7 @@ impl Tail {
         }
         self.bytes += line.len() + 1;
         self.lines.push_back(line.to_owned());
-        // The newest always stays: lines are shorter than this.
+        // The newest line always stays: lines are shorter than the limit.
         while self.lines.len() > Self::MAX_LINES
             || self.bytes > Self::MAX_BYTES && self.lines.len() > 1
         {

@@ -1,5 +1,5 @@
 //! One process a job: the payload on its standard input, the result on its standard output, its log on standard error,
-//! events on a descriptor of their own.
+//! events on a separate descriptor.
 
 use std::ffi::OsString;
 use std::pin::pin;
@@ -11,34 +11,33 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio_util::sync::CancellationToken;
 
-use super::ending::{Said, too_large, verdict};
-use super::events::{self, Event, ToldError};
+use super::ending::{CommandOutput, outcome, too_large};
+use super::events::{self, Event, ReportedError};
 use super::fault::not_started;
 use super::launched::{Ending, Launched};
 use super::launcher::EVENTS_FD;
 use super::lines::each_line;
 use super::pipes::Pipes;
-use super::protocol::Order;
+use super::protocol::Request;
 use super::{Command, variable};
 use crate::handler::{Handler, HandlerFuture};
 use crate::{JobContext, TaskError, results};
 
-/// The longest line of standard error that is looked at; the job's log keeps as much.
+/// How much of a line of standard error is read; the job's log keeps as much.
 const MAX_LOG_LINE_BYTES: usize = 1024;
-/// Linux starts no program with a longer variable, its name and the zero behind it included.
+/// Linux refuses to start a program with a longer variable, including its name and the final zero byte.
 const MAX_VARIABLE_BYTES: usize = 128 * 1024;
-/// What still lies in the pipes when everything that wrote to them is gone is read in no time. Only a pipe that was handed
-/// to a stranger stays open; nobody waits for it longer than this.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long to read on after the end. What is left in the pipes of an ended process tree is read in no time; only a
+/// pipe that was passed to an unrelated process stays open longer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs a command for each job.
 #[derive(Debug, Clone)]
 pub(crate) struct Oneshot {
-    /// What to run.
     pub(crate) command: Command,
-    /// What it writes.
+    /// The content type of its output.
     pub(crate) content_type: ContentType,
-    /// How much of that is kept, in bytes.
+    /// The largest output, in bytes.
     pub(crate) max_result: usize,
 }
 
@@ -51,97 +50,102 @@ impl Handler for Oneshot {
 
 impl Oneshot {
     async fn run(&self, job: &JobContext, payload: Bytes) -> Result<Payload, TaskError> {
-        let launched = Launched::start(&self.command, about(job)?).await;
+        let launched = Launched::start(&self.command, job_variables(job)?).await;
         let (mut launched, pipes) = launched.map_err(|error| no_launcher(&error))?;
-        let mut said = Said::default();
-        let overflow = said.overflow.clone();
+        let mut output = CommandOutput::default();
+        let overflow = output.overflow.clone();
         let ending = {
             // All four pipes at once: a command may write megabytes before it has read its payload to the end.
-            let mut talking = pin!(self.talk(pipes, payload, job, &mut said));
-            let mut attending = pin!(attend(&mut launched, job.cancellation(), &overflow));
+            let mut transfer = pin!(self.transfer(pipes, payload, job, &mut output));
+            let mut end = pin!(wait_for_end(&mut launched, job.cancellation(), &overflow));
             tokio::select! {
-                ending = &mut attending => {
-                    let _ = tokio::time::timeout(LAST_WORDS, &mut talking).await;
+                ending = &mut end => {
+                    let _ = tokio::time::timeout(CLOSE_TIMEOUT, &mut transfer).await;
                     ending
                 }
-                // A command may close everything and live on.
-                () = &mut talking => attending.await,
+                // A command may close all its pipes and keep running.
+                () = &mut transfer => end.await,
             }
         };
-        if said.overflow.is_cancelled() {
-            return Err(too_large(self.max_result, &said.output));
+        if output.overflow.is_cancelled() {
+            return Err(too_large(self.max_result, &output.stdout));
         }
-        let (bytes, content_type) = (said.output.len(), self.content_type.clone());
-        let read = results::read(bytes, move || verdict(ending, said, &content_type)).await;
+        let (bytes, content_type) = (output.stdout.len(), self.content_type.clone());
+        let read = results::read(bytes, move || outcome(ending, output, &content_type)).await;
         read.unwrap_or_else(|_| Err(TaskError::retryable("the worker was stopped")))
     }
 
-    /// Until every pipe is closed at its other end.
-    async fn talk(
+    /// Writes the payload and reads all output, until the command's ends of all pipes are closed.
+    async fn transfer(
         &self,
         pipes: Pipes<Sender, Receiver>,
         payload: Bytes,
         job: &JobContext,
-        said: &mut Said,
+        output: &mut CommandOutput,
     ) {
-        let Said { output, overflow, tail, error } = said;
+        let CommandOutput { stdout, overflow, tail, error } = output;
         let log = |line: &str| {
             job.log(line);
             tail.push(line);
         };
         tokio::join!(
-            feed(pipes.stdin, &payload),
-            self.collect(pipes.stdout, output, overflow),
+            write_payload(pipes.stdin, &payload),
+            self.read_stdout(pipes.stdout, stdout, overflow),
             each_line(pipes.stderr, MAX_LOG_LINE_BYTES, log),
-            each_line(pipes.events, events::MAX_LINE_BYTES, |line| heed(line, job, error)),
+            each_line(pipes.events, events::MAX_LINE_BYTES, |line| handle_event(line, job, error)),
         );
     }
 
-    /// Reads the output up to its limit; one byte more, and `overflow` fires.
-    async fn collect(&self, pipe: Receiver, output: &mut Vec<u8>, overflow: &CancellationToken) {
+    /// Reads standard output up to its limit; cancels `overflow` if there is more.
+    async fn read_stdout(
+        &self,
+        pipe: Receiver,
+        stdout: &mut Vec<u8>,
+        overflow: &CancellationToken,
+    ) {
         let limit = u64::try_from(self.max_result).unwrap_or(u64::MAX).saturating_add(1);
-        // A pipe that breaks has ended.
-        let _ = pipe.take(limit).read_to_end(output).await;
-        if output.len() > self.max_result {
+        // A read error counts as the end.
+        let _ = pipe.take(limit).read_to_end(stdout).await;
+        if stdout.len() > self.max_result {
             overflow.cancel();
         }
     }
 }
 
-/// Writes the payload, and closes the pipe behind it. A command need not read it: some know the answer.
-async fn feed(mut pipe: Sender, payload: &[u8]) {
+/// Writes the payload, then closes the pipe. A write error is ignored: a command need not read its payload.
+async fn write_payload(mut pipe: Sender, payload: &[u8]) {
     let _ = pipe.write_all(payload).await;
 }
 
-fn heed(line: &str, job: &JobContext, error: &mut Option<ToldError>) {
+fn handle_event(line: &str, job: &JobContext, error: &mut Option<ReportedError>) {
     match Event::parse(line) {
         Ok(Event::Progress { fraction, message }) => job.progress(fraction, message),
-        Ok(Event::Error(told)) => *error = Some(told),
+        Ok(Event::Error(reported)) => *error = Some(reported),
         Err(why) => job.log(format!("not an event ({why}): {line}")),
     }
 }
 
-/// Waits for the end; hands on the wish that it come sooner.
-async fn attend(
+/// Waits for the end; stops the command on a cancellation, and kills it on an overflow.
+async fn wait_for_end(
     launched: &mut Launched,
     cancellation: &CancellationToken,
     overflow: &CancellationToken,
 ) -> Ending {
-    let order = tokio::select! {
+    let request = tokio::select! {
         ending = launched.ended() => return ending,
-        () = cancellation.cancelled() => Order::Stop,
-        () = overflow.cancelled() => Order::Kill,
+        () = cancellation.cancelled() => Request::Stop,
+        () = overflow.cancelled() => Request::Kill,
     };
-    launched.order(order).await;
-    // Too much output is no reason to hurry a command that is being stopped: it blocks on its pipe, and gets KILL soon.
+    launched.send(request).await;
+    // An overflow need not kill a command that is already being stopped: it blocks on its pipe and gets KILL soon.
     launched.ended().await
 }
 
-/// What the command is told of its job, by its environment.
+/// The environment variables that describe the job to the command.
 ///
 /// # Errors
-/// If its labels are too long for a variable.
-fn about(job: &JobContext) -> Result<Vec<(OsString, OsString)>, TaskError> {
+/// If the labels are too long for a variable.
+fn job_variables(job: &JobContext) -> Result<Vec<(OsString, OsString)>, TaskError> {
     let metadata = serde_json::to_string(job.metadata()).expect("labels are plain text");
     if variable::METADATA.len() + metadata.len() + "=\0".len() > MAX_VARIABLE_BYTES {
         return Err(labels_too_long(metadata.len()));
@@ -159,14 +163,15 @@ fn about(job: &JobContext) -> Result<Vec<(OsString, OsString)>, TaskError> {
     let trace = job.trace().map(|trace| (variable::TRACEPARENT, trace.traceparent().to_owned()));
     let state = job.trace().and_then(TraceContext::tracestate);
     let state = state.map(|state| (variable::TRACESTATE, state.to_owned()));
-    let told = facts.into_iter().chain(trace).chain(state);
-    Ok(told.map(|(name, value)| (name.into(), value.into())).collect())
+    let variables = facts.into_iter().chain(trace).chain(state);
+    Ok(variables.map(|(name, value)| (name.into(), value.into())).collect())
 }
 
-/// Submissions bound labels; an earlier version took longer ones. No attempt on any worker could start the command.
+/// Submissions limit labels, but an earlier version accepted longer ones. No attempt on any worker could start the
+/// command.
 fn labels_too_long(bytes: usize) -> TaskError {
     let message = format!(
-        "the labels of this job have {bytes} bytes as JSON, and a command can get about {MAX_VARIABLE_BYTES}: submit it again with shorter labels"
+        "the labels of this job have {bytes} bytes as JSON; a command can receive about {MAX_VARIABLE_BYTES}: submit it again with shorter labels"
     );
     TaskError::permanent(message).with_code(ErrorCode::command_failed())
 }

@@ -12,10 +12,10 @@ pub(super) struct Pipes<Input, Output = Input> {
 }
 
 impl<T> Pipes<T> {
-    /// How many there are.
+    /// The number of pipes.
     pub(super) const COUNT: usize = 4;
 
-    /// From exactly as many as there are, in their order.
+    /// Returns `None` unless there are exactly [`Self::COUNT`] ends. They are in the order of the fields.
     pub(super) fn from_iter(ends: impl IntoIterator<Item = T>) -> Option<Self> {
         let ends: Vec<T> = ends.into_iter().collect();
         let [stdin, stdout, stderr, events] = <[T; 4]>::try_from(ends).ok()?;

@@ -1,22 +1,22 @@
-//! The last resort, when a launcher itself was killed: ends everything in its session.
+//! The last resort when a launcher itself was killed: kills everything in its session.
 //!
-//! A launcher begins a session of its own, whose number is the launcher's, and a worker knows that from the start: there
-//! is no moment in which a command runs and cannot be found. What began yet another session is not found here; while it
-//! lives, the launcher sees to that too.
+//! A launcher creates a session whose id is the launcher's process id, and the worker knows that from the start: a
+//! running command can be found at any moment. A process that created yet another session is not found here; while the
+//! launcher lives, it handles those too.
 
 use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process that was just forking leaves a child behind that the first look did not see; one that was killed forks no
-/// more.
-const LOOKS: usize = 3;
+/// A process that was just forking leaves a child behind that the first pass did not see; a killed process does not
+/// fork any more.
+const PASSES: usize = 3;
 
 /// Kills every member of a session.
 pub(super) fn kill(session: Pid) {
-    for _ in 0..LOOKS {
+    for _ in 0..PASSES {
         for member in members(session) {
-            let _already_gone = kill_process(member, Signal::KILL);
+            let _already_ended = kill_process(member, Signal::KILL);
         }
     }
 }
@@ -32,8 +32,8 @@ fn session_of(process: Pid) -> Option<Pid> {
     session_in(&String::from_utf8_lossy(&stat))
 }
 
-/// The sixth field of `/proc/<pid>/stat`, see proc_pid_stat(5). The second is the program's name in parentheses, and may
-/// hold blanks and parentheses itself. A process that is just being forgotten has none: -1.
+/// The sixth field of `/proc/<pid>/stat`, see proc_pid_stat(5). The second is the program's name in parentheses, which
+/// may itself contain blanks and parentheses. A process that the kernel is just removing has -1: no session.
 fn session_in(stat: &str) -> Option<Pid> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let number = fields.split(' ').nth(3)?.parse().ok()?;
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_began_a_session_is_found_in_it_and_killed() {
+    fn the_first_process_of_a_session_is_found_in_it_and_killed() {
         let waits_for_ever = ["sh", "-c", "echo begun; exec cat"];
         let mut command = Command::new("setsid");
         command.args(waits_for_ever).stdin(Stdio::piped()).stdout(Stdio::piped());

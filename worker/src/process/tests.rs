@@ -1,5 +1,5 @@
-//! Commands as they come: shells, Python, liars, floods, and those that do not want to end. Each test runs real
-//! processes through the handler's own interface.
+//! Commands of all kinds: shells, Python, invalid output, too much output, and commands that ignore a stop. Each test
+//! runs real processes through the handler's own interface.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,17 +22,17 @@ mod contract;
 mod examples;
 mod stopping;
 
-/// Long enough for the slowest machine; only a hang passes it.
+/// Long enough for the slowest machine; only a hang exceeds it.
 const DEADLINE: Duration = Duration::from_secs(30);
 const MAX_RESULT: usize = 1024 * 1024;
 
-/// Not a test, but how a test's own program becomes the launcher of its commands.
+/// Not a test: the test program runs this to become the launcher of its commands.
 #[test]
 fn this_program_is_its_own_launcher() {
     become_launcher_if_marked();
 }
 
-/// A command in a folder of its own, and the job it runs for.
+/// A command in its own directory, and the job it runs for.
 struct Bench {
     folder: TempDir,
     handler: Oneshot,
@@ -63,7 +63,7 @@ impl Bench {
         Self::of(["python3", "-c", script])
     }
 
-    /// Its results are plain text.
+    /// Sets the content type of results to plain text.
     fn text(mut self) -> Self {
         self.handler.content_type = "text/plain".parse().unwrap();
         self
@@ -76,22 +76,22 @@ impl Bench {
     async fn attempt(&self, payload: impl Into<Vec<u8>>) -> Result<Payload, TaskError> {
         let payload = Payload::json(payload.into());
         let running = self.handler.run(self.job.clone(), payload);
-        tokio::time::timeout(DEADLINE, running).await.expect("it hangs")
+        tokio::time::timeout(DEADLINE, running).await.expect("the command ends in time")
     }
 
-    /// Why the machine is to blame that the command could not be started.
+    /// Runs the command, which fails; returns the reason if that is a fault of the machine.
     async fn machine_fault(&self) -> Option<String> {
         self.attempt("").await.unwrap_err().machine_fault().map(str::to_owned)
     }
 
-    /// Runs it beside the test.
+    /// Runs the command in the background.
     fn start(&self) -> JoinHandle<Result<Payload, TaskError>> {
         tokio::spawn(self.handler.run(self.job.clone(), Payload::json("")))
     }
 
-    /// Waits until the command has written the number of a process to that file.
-    async fn number_in(&self, file: &str) -> Pid {
-        number_in(&self.folder.path().join(file)).await
+    /// Waits until the command has written a process id to this file.
+    async fn pid_in(&self, file: &str) -> Pid {
+        pid_in(&self.folder.path().join(file)).await
     }
 
     fn log(&self) -> Vec<String> {
@@ -136,34 +136,34 @@ fn job_with(content_type: ContentType, metadata: Metadata) -> JobContext {
     JobContext::new(&claimed, Timestamp::from_unix_ms(1_795_354_854_426), CancellationToken::new())
 }
 
-async fn number_in(file: &Path) -> Pid {
-    let number = || {
+async fn pid_in(file: &Path) -> Pid {
+    let pid = || {
         let text = std::fs::read_to_string(file).ok()?;
         Pid::from_raw(text.strip_suffix('\n')?.parse().ok()?)
     };
-    wait_until(number).await
+    wait_until(pid).await
 }
 
-/// Looks again and again until there is something to see.
-async fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+/// Calls `check` repeatedly until it returns a value.
+async fn wait_until<T>(mut check: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
     loop {
-        if let Some(seen) = look() {
-            return seen;
+        if let Some(value) = check() {
+            return value;
         }
-        assert!(Instant::now() < end, "it never came");
+        assert!(Instant::now() < end, "the condition was not met in time");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// A process that ended, though its parent has not looked yet, is gone.
-fn is_gone(process: Pid) -> bool {
+/// Whether a process has ended; a zombie counts as ended.
+fn is_dead(process: Pid) -> bool {
     let stat = format!("/proc/{}/stat", process.as_raw_nonzero());
     let state = std::fs::read_to_string(stat).ok();
-    let is_dead = state.and_then(|stat| Some(stat.rsplit_once(") ")?.1.starts_with(['Z', 'X'])));
-    is_dead.unwrap_or(true)
+    let ended = state.and_then(|stat| Some(stat.rsplit_once(") ")?.1.starts_with(['Z', 'X'])));
+    ended.unwrap_or(true)
 }
 
-async fn gone(process: Pid) {
-    wait_until(|| is_gone(process).then_some(())).await;
+async fn wait_for_death(process: Pid) {
+    wait_until(|| is_dead(process).then_some(())).await;
 }

@@ -1,4 +1,4 @@
-//! Declares this worker's tasks to every API, and the queues it serves.
+//! Declares this worker's tasks, and the queues it serves, to every API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ pub(crate) struct Announcer {
     pub(crate) broker: Broker,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) tasks: Vec<TaskDescriptor>,
-    /// Shows that the tasks were declared, or why not all of them. That Redis is away, other pulses show.
+    /// Shows that the tasks were declared, or why not all of them. Other pulses show that Redis is unreachable.
     pub(crate) pulse: Pulse,
-    /// Rings when Redis lost its memory.
-    pub(crate) forgotten: Arc<Notify>,
+    /// Notified when Redis lost its data.
+    pub(crate) data_lost: Arc<Notify>,
 }
 
 impl Announcer {
-    /// A declaration stays for weeks; this keeps its last sight fresh.
+    /// A declaration is kept for weeks; this keeps its last-seen time current.
     const INTERVAL: Duration = Duration::from_secs(60);
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
@@ -31,7 +31,7 @@ impl Announcer {
         loop {
             let pause = match self.tick().await {
                 Ok(()) => {
-                    redis.back();
+                    redis.succeeded();
                     self.pulse.answered();
                     Self::INTERVAL
                 }
@@ -44,8 +44,8 @@ impl Announcer {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.forgotten.notified() => {
-                    tracing::warn!("redis lost its memory: declaring the tasks again");
+                () = self.data_lost.notified() => {
+                    tracing::warn!("Redis lost its data, declaring the tasks again");
                 }
                 () = shutdown.cancelled() => return,
             }

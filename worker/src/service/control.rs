@@ -1,4 +1,4 @@
-//! Hears of cancels at once. A message that is missed comes with the next heartbeat's reply.
+//! Receives cancellations immediately. A missed message comes with the next heartbeat's reply.
 
 use std::sync::Arc;
 
@@ -25,9 +25,9 @@ impl Control {
         loop {
             match self.broker.controls(self.worker).await {
                 Ok(mut controls) => {
-                    redis.back();
-                    while let Some(control) = controls.next().await {
-                        self.obey(control);
+                    redis.succeeded();
+                    while let Some(control) = controls.next(|| self.running.count() > 0).await {
+                        self.apply(control);
                     }
                     tokio::time::sleep(Backoff::FOR_CONNECTIONS.draw(1)).await;
                 }
@@ -36,7 +36,7 @@ impl Control {
         }
     }
 
-    fn obey(&self, control: broker::Control) {
+    fn apply(&self, control: broker::Control) {
         if let broker::Control::Cancel(lease) = control {
             self.running.stop(lease, StopReason::Canceled);
         }

@@ -1,4 +1,4 @@
-//! What a processor waits for, and what it has at hand.
+//! The events a processor waits for, and the work it holds.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Look;
+use super::WorkRequest;
 use crate::executor::Ended;
 use crate::health::Pulse;
 use crate::slots::Slot;
@@ -17,32 +17,32 @@ use crate::slots::Slot;
 pub(crate) struct Inbox {
     /// Ended attempts that no exchange has carried yet, the oldest first.
     pub(crate) waiting: Vec<Settlement>,
-    /// Those that are too large to be carried by an exchange.
+    /// Ended attempts that are too large for an exchange.
     pub(crate) large: Vec<Ended>,
-    /// Those of them that are on their way.
+    /// Uploads of large ones that are in progress.
     pub(crate) uploads: JoinSet<()>,
     /// Jobs that were claimed and have not started yet, each with its slot.
     pub(crate) claimed: Vec<(Claim, Slot)>,
-    /// Where handlers run.
+    /// The runtime of the handlers.
     pub(crate) handlers: Handle,
-    /// So many of them are sent one by one: something among them made an exchange fail.
+    /// This many of them are sent one by one: one of them made an exchange fail.
     pub(crate) suspects: usize,
-    /// When to look without being asked.
+    /// When to exchange without a request.
     pub(crate) due: Option<Instant>,
-    /// Number of the last exchange.
+    /// The number of the last exchange.
     pub(crate) number: u64,
-    looks: mpsc::Receiver<Look>,
-    /// Whoever asked to look and was not answered yet.
-    asked: Vec<Look>,
+    requests: mpsc::Receiver<WorkRequest>,
+    /// Requests that were not answered yet.
+    unanswered: Vec<WorkRequest>,
     settlements: mpsc::UnboundedReceiver<Ended>,
-    /// Kept for the executors to clone; gone when draining, so that the last of them closes the channel.
+    /// Kept for the executors to clone; dropped when draining, so that the last of them closes the channel.
     settled: Option<mpsc::UnboundedSender<Ended>>,
     draining: CancellationToken,
 }
 
 impl Inbox {
     pub(crate) fn new(
-        looks: mpsc::Receiver<Look>,
+        requests: mpsc::Receiver<WorkRequest>,
         handlers: Handle,
         draining: CancellationToken,
     ) -> Self {
@@ -57,8 +57,8 @@ impl Inbox {
             suspects: 0,
             due: None,
             number: 0,
-            looks,
-            asked: Vec::new(),
+            requests,
+            unanswered: Vec::new(),
             settlements,
             settled: Some(settled),
             draining,
@@ -74,14 +74,14 @@ impl Inbox {
             tokio::select! {
                 ended = self.settlements.recv() => {
                     let more = ended.is_some();
-                    ended.into_iter().for_each(|ended| self.take_in(ended));
-                    self.take_waiting();
+                    ended.into_iter().for_each(|ended| self.add_ended(ended));
+                    self.collect_ended();
                     return more;
                 }
-                // A slot is idle, and nobody who settles has looked for another job.
+                // A slot is idle, and no processor that settles has claimed another job for it.
                 Some(_) = self.uploads.join_next(), if takes_work => return true,
-                Some(look) = self.looks.recv() => {
-                    self.asked.push(look);
+                Some(request) = self.requests.recv() => {
+                    self.unanswered.push(request);
                     return true;
                 }
                 () = at_due, if due.is_some() => {
@@ -93,7 +93,7 @@ impl Inbox {
         }
     }
 
-    /// Waits before the next try; not any longer once draining begins, which may make it needless.
+    /// Waits before a retry; not any longer once draining begins, which may make it needless.
     pub(crate) async fn pause(&mut self, pause: Duration) {
         let asleep = tokio::time::sleep(pause);
         match self.takes_work() {
@@ -102,46 +102,46 @@ impl Inbox {
         }
     }
 
-    /// Whether new work may be taken: until draining.
+    /// Returns whether new work may be claimed: until draining.
     pub(crate) fn takes_work(&mut self) -> bool {
         if self.draining.is_cancelled() && self.settled.take().is_some() {
-            self.asked.clear();
-            self.looks.close();
+            self.unanswered.clear();
+            self.requests.close();
         }
         self.settled.is_some()
     }
 
-    /// Where an executor sends its settlement; `None` while draining.
+    /// Returns where an executor sends its settlement; `None` while draining.
     pub(crate) fn settled(&mut self) -> Option<mpsc::UnboundedSender<Ended>> {
         self.takes_work();
         self.settled.clone()
     }
 
-    /// The queue whose token was taken last.
+    /// Returns the queue whose token was taken last.
     pub(crate) fn woken(&self) -> Option<&QueueName> {
-        self.asked.last()?.woken.as_ref()
+        self.unanswered.last()?.woken.as_ref()
     }
 
-    /// Tells whoever asked to look that it is done.
-    pub(crate) fn answer_looks(&mut self, pulse: &Pulse) {
-        self.asked.drain(..).for_each(|look| look.answer(pulse));
+    /// Answers all requests: the exchange is done.
+    pub(crate) fn answer_requests(&mut self, pulse: &Pulse) {
+        self.unanswered.drain(..).for_each(|request| request.answer(pulse));
     }
 
-    /// Takes in whatever has ended meanwhile.
-    pub(crate) fn take_waiting(&mut self) {
+    /// Collects all attempts that have ended meanwhile.
+    pub(crate) fn collect_ended(&mut self) {
         while let Ok(ended) = self.settlements.try_recv() {
-            self.take_in(ended);
+            self.add_ended(ended);
         }
     }
 
-    fn take_in(&mut self, ended: Ended) {
+    fn add_ended(&mut self, ended: Ended) {
         match ended.settlement.is_large() {
             true => self.large.push(ended),
             false => self.waiting.push(ended.settlement),
         }
     }
 
-    /// As many settlements as one exchange may carry; a single larger one passes alone.
+    /// Returns as many settlements as one exchange may carry; a single larger one is sent alone.
     pub(crate) fn batch(&mut self) -> Vec<Settlement> {
         let most = if self.suspects > 0 { 1 } else { Exchange::MAX_SETTLEMENTS };
         self.suspects = self.suspects.saturating_sub(1);

@@ -1,7 +1,7 @@
 //! Waits for work without polling: blocks on the wake-up tokens of the worker's queues while slots are idle.
 //!
-//! Takes tokens, never jobs. A full or draining worker takes none, so that they wake somebody who can use them; nor does one whose
-//! machine can run no task for now.
+//! Takes tokens, never jobs. A full or draining worker takes none, so that they wake a worker that can use them; nor
+//! does one whose machine can run no task for now.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +17,22 @@ use crate::health::{Expected, Pulse};
 use crate::slots::Slots;
 use crate::suspension::Suspensions;
 
-/// Asks the processor to look for work.
+/// Requests an exchange from the processor.
 #[derive(Debug)]
-pub(crate) struct Look {
+pub(crate) struct WorkRequest {
     /// The queue whose token was taken, if there was one.
     pub(crate) woken: Option<QueueName>,
     answer: oneshot::Sender<Expected>,
 }
 
-impl Look {
-    /// Without a token, and nobody waits for the answer.
-    pub(crate) fn for_all() -> Self {
+impl WorkRequest {
+    /// Creates a request without a token, whose answer is not awaited.
+    pub(crate) fn without_token() -> Self {
         Self { woken: None, answer: oneshot::channel().0 }
     }
 
-    /// The processor has looked. From now on the listener is to be heard of: when its runtime is hogged, it does not even
-    /// come to its wait.
+    /// Reports that the exchange is done. From now on the listener must report: when its runtime is hogged, it does not
+    /// even begin to wait.
     pub(crate) fn answer(self, pulse: &Pulse) {
         // The listener may have ended.
         drop(self.answer.send(pulse.expects(ANSWERS_WITHIN)));
@@ -40,20 +40,20 @@ impl Look {
 }
 
 pub(crate) struct Listener {
-    /// With a connection of its own: it blocks.
+    /// Has its own connection: it blocks.
     pub(crate) broker: Broker,
-    /// The processor's: if our connection died, its may have died unnoticed.
+    /// The processor's connection: if the listener's broke, this one may have broken unnoticed.
     pub(crate) exchanges: Broker,
     pub(crate) partition: Partition,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) suspensions: Arc<Suspensions>,
-    pub(crate) looks: mpsc::Sender<Look>,
-    /// Also the processor's: together they take work.
+    pub(crate) requests: mpsc::Sender<WorkRequest>,
+    /// Also the processor's: together they claim work.
     pub(crate) pulse: Pulse,
 }
 
-/// A wait takes two seconds, and one that hangs is to show within three.
+/// A wait takes two seconds, and one that hangs must show within three.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2800);
 
 impl Listener {
@@ -62,21 +62,21 @@ impl Listener {
     }
 
     async fn listen(&self) {
-        let mut redis = Reachability::of("listener").felt_in(&self.pulse);
+        let mut redis = Reachability::of("listener").reporting_to(&self.pulse);
         let mut woken = None;
-        // The processor is told to look before the first wait: work may lie there without a token.
-        while let Some(returned) = self.ask_to_look(woken.take()).await {
+        // The processor exchanges before the first wait: there may be work without a token.
+        while let Some(returned) = self.request_work(woken.take()).await {
             drop(returned);
-            if self.suspensions.some_can_run().await {
-                // It was not looked meanwhile, and whatever came then may lie there without a token.
+            if self.suspensions.wait_until_runnable().await {
+                // No exchange took place meanwhile, and work that came then may have no token.
                 continue;
             }
             self.slots.idle().await;
             let _answer = self.pulse.expects(ANSWERS_WITHIN);
             match self.broker.wait_for_work(self.partition, &self.queues).await {
-                // Without a token it looks all the same: this bounds how long a lost token can matter.
+                // Without a token it exchanges all the same: this bounds how long a lost token can matter.
                 Ok(queue) => {
-                    redis.back();
+                    redis.succeeded();
                     woken = queue;
                 }
                 Err(error) => {
@@ -87,10 +87,10 @@ impl Listener {
         }
     }
 
-    /// Has the processor look once; comes back when it has. `None` if it looks no more.
-    async fn ask_to_look(&self, woken: Option<QueueName>) -> Option<Expected> {
+    /// Requests one exchange and waits until it is done. `None` if the processor does no more.
+    async fn request_work(&self, woken: Option<QueueName>) -> Option<Expected> {
         let (answer, answered) = oneshot::channel();
-        self.looks.send(Look { woken, answer }).await.ok()?;
+        self.requests.send(WorkRequest { woken, answer }).await.ok()?;
         answered.await.ok()
     }
 }
@@ -107,10 +107,10 @@ mod tests {
         let pulse = Health::default().pulse("consumer");
         pulse.answered();
         let (answer, answered) = oneshot::channel();
-        Look { woken: None, answer }.answer(&pulse);
+        WorkRequest { woken: None, answer }.answer(&pulse);
         let later = Instant::now() + 2 * ANSWERS_WITHIN;
-        assert!(pulse.trouble(later).is_some());
+        assert!(pulse.problem(later).is_some());
         drop(answered);
-        assert_eq!(pulse.trouble(later), None);
+        assert_eq!(pulse.problem(later), None);
     }
 }

@@ -1,9 +1,9 @@
-//! Exchanges with one partition: brings what ended, takes what fits the idle slots, and hands it to the executor.
+//! Exchanges with one partition: settles what ended, claims what fits the idle slots, and passes it to the executor.
 //!
-//! One exchange is in flight at a time, each with its number. One whose reply got lost is repeated as it is, until it is
-//! answered: its claims are ours already, and nobody else will run them before their leases end. While there is more than one
-//! exchange carries, a secondary works beside it on the other strand, and settles what it claims itself. Results that are large
-//! travel beside the exchanges (`upload.rs`).
+//! One exchange is in flight at a time, each with its number. One whose reply is lost is repeated unchanged until it is
+//! answered: its claims already belong to this worker, and no other runs them before their leases expire. While there is
+//! more than one exchange carries, a secondary works in parallel on the other sequence, and settles what it claims
+//! itself. Large results are sent separately from the exchanges (`upload.rs`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,18 +21,18 @@ use tokio_util::sync::CancellationToken;
 use super::inbox::Inbox;
 use super::rotation::Rotation;
 use super::upload::{self, Upload};
-use super::{Look, Reachability};
+use super::{Reachability, WorkRequest};
 use crate::executor::{Ended, Executor};
 use crate::health::Pulse;
 use crate::slots::{Slot, Slots};
 
 pub(crate) struct Processor {
-    /// With a connection of its own.
+    /// Has its own connection.
     pub(crate) broker: Broker,
     pub(crate) partition: Partition,
-    pub(crate) strand: Sequence,
-    /// Asked to look as well when one exchange does not carry all there is to claim.
-    pub(crate) secondary: Option<mpsc::Sender<Look>>,
+    pub(crate) sequence: Sequence,
+    /// Receives a request too when one exchange does not carry all there is to claim.
+    pub(crate) secondary: Option<mpsc::Sender<WorkRequest>>,
     pub(crate) worker: WorkerId,
     pub(crate) lease: Duration,
     pub(crate) queues: Rotation,
@@ -43,29 +43,29 @@ pub(crate) struct Processor {
     pub(crate) pulse: Pulse,
 }
 
-/// No answer that carries little takes longer.
+/// No answer to a small exchange takes longer.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
-/// What any network carries, in bytes a second: large results get time for their way.
+/// The slowest supported network, in bytes a second: large results get time for their transfer.
 const SLOWEST_NETWORK: usize = 512 * 1024;
 
 impl Processor {
     /// Works until `draining` fires and everything claimed was settled, or `give_up` fires.
     pub(crate) async fn run(
         mut self,
-        looks: mpsc::Receiver<Look>,
+        requests: mpsc::Receiver<WorkRequest>,
         handlers: Handle,
         draining: CancellationToken,
         give_up: CancellationToken,
     ) {
-        let mut inbox = Inbox::new(looks, handlers, draining);
+        let mut inbox = Inbox::new(requests, handlers, draining);
         while inbox.wait().await {
             let Some(()) = give_up.run_until_cancelled(self.work(&mut inbox)).await else { return };
         }
         give_up.run_until_cancelled(inbox.uploads.join_all()).await;
     }
 
-    /// Exchanges until nothing is left to bring and nothing more is to be had. What one exchange has claimed is started
-    /// while the next is under way, so that Redis need not wait for it.
+    /// Exchanges until nothing is left to settle and nothing more is to be claimed. What one exchange has claimed is
+    /// started while the next is in flight, so that Redis need not wait for it.
     async fn work(&mut self, inbox: &mut Inbox) {
         loop {
             self.upload(inbox);
@@ -77,10 +77,10 @@ impl Processor {
             });
             inbox.number = exchange.number;
             let more = match outcome {
-                Ok(exchanged) => self.take_in(inbox, &exchange, exchanged, slots),
-                Err(error) => self.suspect(inbox, exchange, &error),
+                Ok(exchanged) => self.apply(inbox, &exchange, exchanged, slots),
+                Err(error) => self.isolate_failure(inbox, exchange, &error),
             };
-            inbox.take_waiting();
+            inbox.collect_ended();
             if inbox.waiting.is_empty() && !more {
                 self.start(inbox).into_iter().for_each(Start::now);
                 self.upload(inbox);
@@ -91,7 +91,7 @@ impl Processor {
         }
     }
 
-    /// Sends what is large on its way, beside the exchanges.
+    /// Starts the uploads of large settlements, separately from the exchanges.
     fn upload(&self, inbox: &mut Inbox) {
         for Ended { settlement, context } in inbox.large.drain(..) {
             let upload = Upload {
@@ -106,8 +106,8 @@ impl Processor {
         }
     }
 
-    /// As many slots as are idle and the next exchange can fill; none while draining, while settlements are suspect, and while the
-    /// machine can run no task.
+    /// Takes as many slots as are idle and the next exchange can fill; none while draining, while settlements are
+    /// suspect, and while the machine can run no task.
     fn idle_slots(&self, inbox: &mut Inbox) -> Vec<Slot> {
         let cannot_run = || self.executor.suspensions.all_until().is_some();
         if !inbox.takes_work() || inbox.suspects > 0 || cannot_run() {
@@ -129,36 +129,38 @@ impl Processor {
             queues,
             settlements: inbox.batch(),
             want: slots.len(),
-            busy: self.slots.busy_beside(slots.len()),
+            busy: self.slots.busy_except(slots.len()),
         }
     }
 
-    /// The tasks it can run now. Without those that are suspended: it would get the jobs it has just given back.
+    /// Returns the tasks it can run now. Without those that are suspended: it would claim the jobs it has just
+    /// released.
     fn runnable(&self) -> TaskNames {
         let Executor { registry, suspensions, .. } = &*self.executor;
         match suspensions.any() {
-            true => registry.names_but(|task| suspensions.is_suspended(task)),
+            true => registry.names_except(|task| suspensions.is_suspended(task)),
             false => self.tasks.clone(),
         }
     }
 
-    /// Sends an exchange until it is answered. An answer that twice cannot be read is an error; while draining so is any
-    /// that could not bring back anything.
+    /// Sends an exchange until it is answered. An answer that cannot be read twice is an error; while draining, so is
+    /// any failure of an exchange without settlements.
     async fn send(&self, inbox: &mut Inbox, exchange: &mut Exchange) -> Result<Exchanged, Error> {
-        let mut redis = Reachability::of("processor").felt_in(&self.pulse);
+        let mut redis = Reachability::of("processor").reporting_to(&self.pulse);
         let (mut unreadable, mut stale) = (0, 0);
         loop {
             let _answer = self.pulse.expects(answers_within(exchange));
-            match self.broker.exchange_on(self.strand, self.partition, exchange).await {
+            match self.broker.exchange_on(self.sequence, self.partition, exchange).await {
                 Ok(exchanged) => {
-                    redis.back();
+                    redis.succeeded();
                     return Ok(exchanged);
                 }
                 Err(error @ Error::StaleExchange) => {
-                    // Two processes would have to share a random id. What is brought must arrive all the same.
-                    tracing::error!(%error, number = exchange.number, "exchange refused");
+                    // Two processes would have to share a random id. The settlements must arrive all the same.
+                    tracing::error!(%error, number = exchange.number, "Redis rejected an exchange as stale");
                     exchange.number += 1;
-                    // The first is asked again at once. Refused on and on is a worker that was reclaimed while it lives.
+                    // The first is retried immediately. A worker that was reclaimed while it lives is rejected again
+                    // and again.
                     stale += 1;
                     if stale > 1 {
                         inbox.pause(Backoff::FOR_CONNECTIONS.draw(stale)).await;
@@ -176,8 +178,8 @@ impl Processor {
         }
     }
 
-    /// Notes what was settled and what was claimed. Returns whether to ask again at once.
-    fn take_in(
+    /// Records what was settled and what was claimed. Returns whether to exchange again immediately.
+    fn apply(
         &self,
         inbox: &mut Inbox,
         exchange: &Exchange,
@@ -186,19 +188,19 @@ impl Processor {
     ) -> bool {
         self.note(exchange, &exchanged.settled);
         self.slots.drain(self.partition, exchanged.drain);
-        inbox.due = self.next_look(&exchanged);
-        let got = exchanged.claims.len();
+        inbox.due = self.due_without_request(&exchanged);
+        let claimed = exchanged.claims.len();
         for lease in exchanged.unreadable {
             inbox.waiting.push(lease.release(ReleaseCause::Unreadable));
         }
         inbox.claimed.extend(exchanged.claims.into_iter().zip(slots));
         if !exchanged.drain {
-            inbox.answer_looks(&self.pulse);
+            inbox.answer_requests(&self.pulse);
         }
-        let may_have_more = got > 0 && got == exchange.want && self.slots.any_idle();
+        let may_have_more = claimed > 0 && claimed == exchange.want && self.slots.any_idle();
         if let Some(secondary) = self.secondary.as_ref().filter(|_| may_have_more) {
-            // One that looks already, or is about to, need not be asked.
-            let _ = secondary.try_send(Look::for_all());
+            // A secondary that exchanges already, or is about to, needs no request.
+            let _ = secondary.try_send(WorkRequest::without_token());
         }
         exchanged.more || may_have_more
     }
@@ -209,15 +211,15 @@ impl Processor {
         }
     }
 
-    /// When to look without being asked: at the next delayed job's time, which is enough for one of two; while running empty,
-    /// before the reservation ends.
-    fn next_look(&self, exchanged: &Exchanged) -> Option<Instant> {
+    /// Returns when to exchange without a request: when the next delayed job is due, which is enough for one of two;
+    /// while the slots run empty, before the reservation ends.
+    fn due_without_request(&self, exchanged: &Exchanged) -> Option<Instant> {
         let renewal = exchanged.drain.then_some(self.lease / 2);
-        let next_due = exchanged.next_due.filter(|_| self.strand == Sequence::Primary);
+        let next_due = exchanged.next_due.filter(|_| self.sequence == Sequence::Primary);
         renewal.or(next_due).map(|wait| Instant::now() + wait)
     }
 
-    /// Whatever is claimed and not started yet, ready to be; while draining it is given back instead.
+    /// Prepares the start of all jobs that are claimed and not started yet; while draining they are released instead.
     fn start(&self, inbox: &mut Inbox) -> Vec<Start> {
         let claimed = std::mem::take(&mut inbox.claimed);
         let Some(settled) = inbox.settled() else {
@@ -235,17 +237,18 @@ impl Processor {
         claimed.into_iter().map(start).collect()
     }
 
-    /// Something in this exchange makes Redis stumble, again and again. Its settlements are sent one by one, and the one
-    /// that is to blame is given up, so that it does not hold up all others. Returns whether to ask again at once.
-    fn suspect(&self, inbox: &mut Inbox, exchange: Exchange, error: &Error) -> bool {
-        inbox.answer_looks(&self.pulse);
+    /// Something in this exchange makes Redis fail, again and again. Its settlements are sent one by one, and the one
+    /// that causes it is given up, so that it does not hold up all others. Returns whether to exchange again
+    /// immediately.
+    fn isolate_failure(&self, inbox: &mut Inbox, exchange: Exchange, error: &Error) -> bool {
+        inbox.answer_requests(&self.pulse);
         if error.is_transient() {
             return false;
         }
-        tracing::error!(%error, settlements = exchange.settlements.len(), "an exchange cannot be answered");
-        if let [to_blame] = &exchange.settlements[..] {
-            let key = to_blame.key();
-            tracing::error!(job.id = %key.id, "the outcome of this job cannot be settled: its lease will end");
+        tracing::error!(%error, settlements = exchange.settlements.len(), "an exchange with Redis failed permanently");
+        if let [failing] = &exchange.settlements[..] {
+            let key = failing.key();
+            tracing::error!(job.id = %key.id, "cannot settle the outcome of this job; it runs again when its lease expires");
             self.executor.running.forget(key);
         } else {
             inbox.suspects = exchange.settlements.len();
@@ -267,7 +270,7 @@ struct Start {
 impl Start {
     fn now(self) {
         let Self { executor, claim, slot, handlers, settled } = self;
-        // Only a worker that gave up waiting has closed the channel; the lease then ends by itself.
+        // Only a worker that gave up waiting has closed the channel; the lease then expires.
         let settle = move |ended| drop(settled.send(ended));
         match executor.admit(claim, slot) {
             Ok(job) => {

@@ -1,5 +1,5 @@
-//! Which queues an exchange looks at, and in which order: one call looks at no more than [`Exchange::MAX_QUEUES`], so a
-//! worker with more comes to all of them by turns.
+//! Which queues an exchange reads, and in which order: one call reads no more than [`Exchange::MAX_QUEUES`], so a
+//! worker with more reads all of them in turn.
 
 use crunch_common::broker::Exchange;
 use crunch_common::queue::QueueName;
@@ -7,46 +7,46 @@ use crunch_common::queue::QueueName;
 #[derive(Debug)]
 pub(crate) struct Rotation {
     queues: Vec<QueueName>,
-    /// So many at the front are looked at every time.
+    /// This many at the front are read every time.
     kept: usize,
-    /// Where among the others the next look begins.
+    /// The position among the others at which the next exchange begins.
     first: usize,
 }
 
 impl Rotation {
     /// Every queue is first as often as any other.
-    pub(crate) fn by_turns(queues: Vec<QueueName>) -> Self {
+    pub(crate) fn in_turn(queues: Vec<QueueName>) -> Self {
         Self { queues, kept: 0, first: 0 }
     }
 
-    /// The earlier a queue, the more it is preferred. Of more than one call looks at, the first half keeps its place and
-    /// the others come by turns.
+    /// The earlier a queue, the more it is preferred. If there are more than one call reads, the first ones fill half
+    /// of each call and the others follow in turn.
     pub(crate) fn by_preference(queues: Vec<QueueName>) -> Self {
         let fit = queues.len() <= Exchange::MAX_QUEUES;
         let kept = if fit { queues.len() } else { Exchange::MAX_QUEUES / 2 };
         Self { queues, kept, first: 0 }
     }
 
-    /// How many queues a look takes in.
+    /// Returns how many queues an exchange reads.
     pub(crate) fn width(&self) -> usize {
         self.queues.len().min(Exchange::MAX_QUEUES)
     }
 
-    /// The queues to look at now; one whose token was taken is among them.
+    /// Returns the queues to read now; one whose token was taken is among them.
     pub(crate) fn next(&mut self, woken: Option<&QueueName>) -> Vec<QueueName> {
-        let (kept, turning) = self.queues.split_at(self.kept);
+        let (kept, rotating) = self.queues.split_at(self.kept);
         let mut chosen = kept.to_vec();
-        if turning.is_empty() {
+        if rotating.is_empty() {
             return chosen;
         }
         let all_fit = self.queues.len() <= Exchange::MAX_QUEUES;
-        let woken = woken.filter(|queue| !all_fit && turning.contains(queue));
+        let woken = woken.filter(|queue| !all_fit && rotating.contains(queue));
         chosen.extend(woken.cloned());
         let room = Exchange::MAX_QUEUES - chosen.len();
-        let turn = turning.iter().cycle().skip(self.first).take(turning.len());
+        let turn = rotating.iter().cycle().skip(self.first).take(rotating.len());
         chosen.extend(turn.filter(|&queue| Some(queue) != woken).take(room).cloned());
         let step = if all_fit { 1 } else { room };
-        self.first = (self.first + step) % turning.len();
+        self.first = (self.first + step) % rotating.len();
         chosen
     }
 }
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn every_queue_has_its_turn_at_being_first() {
-        let mut rotation = Rotation::by_turns(queues(3));
+        let mut rotation = Rotation::in_turn(queues(3));
         let firsts: Vec<_> = (0..3).map(|_| rotation.next(None)[0].to_string()).collect();
         assert_eq!(firsts, ["q00", "q01", "q02"]);
     }
@@ -76,11 +76,10 @@ mod tests {
 
     #[test]
     fn more_queues_than_one_look_takes_are_all_looked_at_in_a_few() {
-        for mut rotation in [Rotation::by_turns(queues(100)), Rotation::by_preference(queues(100))]
-        {
-            let looks: Vec<_> = (0..6).map(|_| rotation.next(None)).collect();
-            assert!(looks.iter().all(|look| look.len() == Exchange::MAX_QUEUES));
-            let seen: HashSet<_> = looks.into_iter().flatten().collect();
+        for mut rotation in [Rotation::in_turn(queues(100)), Rotation::by_preference(queues(100))] {
+            let selections: Vec<_> = (0..6).map(|_| rotation.next(None)).collect();
+            assert!(selections.iter().all(|selection| selection.len() == Exchange::MAX_QUEUES));
+            let seen: HashSet<_> = selections.into_iter().flatten().collect();
             assert_eq!(seen.len(), 100);
         }
     }
@@ -88,12 +87,11 @@ mod tests {
     #[test]
     fn a_woken_queue_is_looked_at_once() {
         let woken = "q70".parse().unwrap();
-        for mut rotation in [Rotation::by_turns(queues(100)), Rotation::by_preference(queues(100))]
-        {
+        for mut rotation in [Rotation::in_turn(queues(100)), Rotation::by_preference(queues(100))] {
             for _ in 0..10 {
-                let look = rotation.next(Some(&woken));
-                assert_eq!(look.iter().filter(|&queue| *queue == woken).count(), 1);
-                assert_eq!(look.len(), Exchange::MAX_QUEUES);
+                let selection = rotation.next(Some(&woken));
+                assert_eq!(selection.iter().filter(|&queue| *queue == woken).count(), 1);
+                assert_eq!(selection.len(), Exchange::MAX_QUEUES);
             }
         }
     }

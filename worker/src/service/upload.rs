@@ -1,7 +1,8 @@
-//! Carries one large result to Redis, beside the exchanges, so that a slow line keeps nobody else's job from being settled or
-//! claimed.
+//! Sends one large result to Redis, separately from the exchanges, so that a slow connection does not keep other jobs
+//! from being settled or claimed.
 //!
-//! Until the result is there its job holds its slot, which bounds how much waits in memory, and its lease is kept.
+//! Until the result has arrived its job occupies its slot, which bounds how much waits in memory, and its lease is
+//! extended.
 
 use std::sync::Arc;
 
@@ -13,13 +14,13 @@ use crate::JobContext;
 use crate::executor::Executor;
 use crate::metrics;
 
-/// A settlement on its way.
+/// A settlement in transfer.
 pub(super) struct Upload {
     pub(super) broker: Broker,
     pub(super) partition: Partition,
     pub(super) executor: Arc<Executor>,
     pub(super) key: LeaseKey,
-    /// Brings the settlement and nothing else.
+    /// Carries the settlement and nothing else.
     pub(super) exchange: Exchange,
     /// Dropped with this value: then the slot is idle.
     pub(super) _context: Option<JobContext>,
@@ -33,11 +34,11 @@ impl Upload {
         loop {
             match self.broker.settle_apart(self.partition, &self.exchange, given_up).await {
                 Ok(settled) => {
-                    redis.back();
+                    redis.succeeded();
                     let settled = settled.first().copied().unwrap_or(Settled::Unknown);
                     return note(&self.executor, self.key, settled);
                 }
-                // A worker that was reclaimed while it lives: its jobs run elsewhere.
+                // The worker was reclaimed while it lives: its jobs run elsewhere.
                 Err(error @ Error::StaleExchange) => return self.cannot_settle(&error),
                 Err(error) if !error.is_transient() && unreadable > 0 => {
                     return self.cannot_settle(&error);
@@ -52,22 +53,22 @@ impl Upload {
     }
 
     fn cannot_settle(&self, error: &Error) {
-        tracing::error!(job.id = %self.key.id, %error, "the outcome of this job cannot be settled: its lease will end");
+        tracing::error!(job.id = %self.key.id, %error, "cannot settle the outcome of this job; it runs again when its lease expires");
         self.executor.running.forget(self.key);
     }
 }
 
-/// Notes what became of a settlement.
+/// Applies the answer to a settlement.
 pub(super) fn note(executor: &Executor, key: LeaseKey, settled: Settled) {
     executor.running.forget(key);
     match settled {
         Settled::Done => {}
         Settled::Stale => {
             metrics::stale();
-            tracing::warn!(job.id = %key.id, epoch = %key.epoch, "stale: another attempt holds the job, this outcome is dropped");
+            tracing::warn!(job.id = %key.id, epoch = %key.epoch, "stale outcome dropped: another attempt holds the job");
         }
         Settled::Unknown => {
-            tracing::warn!(job.id = %key.id, "the job is gone, its outcome is dropped");
+            tracing::warn!(job.id = %key.id, "outcome dropped: the job was deleted");
         }
     }
 }

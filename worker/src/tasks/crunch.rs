@@ -1,4 +1,4 @@
-//! The task `crunch`: how much light a slab lets through, throws back and keeps, by Monte Carlo.
+//! The task `crunch`: how much light a slab transmits, reflects and absorbs, by Monte Carlo.
 //!
 //! Payload, result and their limits; the physics is in `slab.rs`, the threads in `simulation.rs`.
 
@@ -16,24 +16,24 @@ use crate::{JobContext, TaskError};
 
 /// Half an hour of one core in a thin slab; the task's timeout comes first.
 const PHOTONS: RangeInclusive<u64> = 1..=10_000_000_000;
-/// From nothing to ten metres.
+/// From zero to ten metres.
 const THICKNESS_CM: RangeInclusive<f64> = 0.0..=1_000.0;
 /// From vacuum to a mean free path of a tenth of a micrometre.
 const PER_CM: RangeInclusive<f64> = 0.0..=100_000.0;
-/// More than any machine has: what is asked beyond the worker's CPUs is not used.
+/// More than any machine has: no more threads than the worker's CPUs are used.
 const THREADS: RangeInclusive<u32> = 1..=1_024;
 
-/// Payload of the task `crunch`. Every field has a default; `{}` is van de Hulst's reference slab with 20 million photons.
-/// Unknown fields are refused.
+/// Payload of the task `crunch`. Every field has a default; `{}` is van de Hulst's reference slab with 20 million
+/// photons. Unknown fields are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("examples" = [{ "photons": 1_000_000, "anisotropy": 0.9 }]))]
 pub struct Crunch {
-    /// How many photons to send in: a whole number from 1 to 10 000 000 000. Default 20 000 000.
+    /// How many photons to simulate: a whole number from 1 to 10 000 000 000. Default 20 000 000.
     #[schemars(range(min = *PHOTONS.start(), max = *PHOTONS.end()))]
     pub photons: u64,
-    /// Thickness of the slab in centimetres, 0 to 1 000. Default 0.02. Together with the coefficients at most 10 000 mean
-    /// free paths: `thickness_cm × (absorption_per_cm + scattering_per_cm) ≤ 10 000`.
+    /// Thickness of the slab in centimetres, 0 to 1 000. Default 0.02. Together with the coefficients at most 10 000
+    /// mean free paths: `thickness_cm × (absorption_per_cm + scattering_per_cm) ≤ 10 000`.
     #[schemars(range(min = *THICKNESS_CM.start(), max = *THICKNESS_CM.end()))]
     pub thickness_cm: f64,
     /// Absorption coefficient in 1/cm, 0 to 100 000. Default 10.
@@ -42,7 +42,7 @@ pub struct Crunch {
     /// Scattering coefficient in 1/cm, 0 to 100 000. Default 90.
     #[schemars(range(min = *PER_CM.start(), max = *PER_CM.end()))]
     pub scattering_per_cm: f64,
-    /// Mean cosine of the deflection: above -1 (straight back), 0 (every way alike), below 1 (straight on). Default 0.75.
+    /// Mean cosine of the deflection: above -1 (backward), 0 (isotropic), below 1 (forward). Default 0.75.
     #[schemars(extend("exclusiveMinimum" = -1, "exclusiveMaximum" = 1))]
     pub anisotropy: f64,
     /// The same seed gives the same result, whatever `threads` is. A whole number from 0 to 2⁶⁴ - 1. Default 0.
@@ -72,13 +72,13 @@ impl Default for Crunch {
 pub struct CrunchResult {
     /// Light that left through the far face, unscattered light included.
     pub transmitted: Estimate,
-    /// The part of `transmitted` that met nothing on its way: `exp(-mean free paths)` by the Beer–Lambert law.
+    /// The part of `transmitted` without any collision: `exp(-mean free paths)` by the Beer–Lambert law.
     pub transmitted_unscattered: Estimate,
-    /// Light that came back through the face it entered by. With matched refractive indices all of it is diffuse.
+    /// Light that left through the face it entered by. With matched refractive indices all of it is diffuse.
     pub reflected: Estimate,
     /// Light that stayed in the slab.
     pub absorbed: Estimate,
-    /// How many photons were sent in.
+    /// How many photons were simulated.
     pub photons: u64,
     /// The seed that was used.
     pub seed: u64,
@@ -90,19 +90,19 @@ pub struct Estimate {
     /// Fraction of the photons, 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub fraction: f64,
-    /// One standard deviation of `fraction`. 0 if no photon or every photon ended so; the truth then lies, with 95 %
-    /// confidence, within 3 / `photons` of it.
+    /// One standard deviation of `fraction`. 0 if it counts no photon or every photon; the true fraction is then, with
+    /// 95 % confidence, within 3 / `photons` of it.
     pub standard_error: f64,
 }
 
-/// Simulates photons in a slab. Blocks for as long as it takes; tells its progress about ten times a second, and stops
-/// within milliseconds of a cancel.
+/// Simulates photons in a slab. Blocks until it is done; reports progress about ten times a second, and stops within
+/// milliseconds of a cancellation.
 ///
 /// # Errors
 /// `payload_invalid` if a field is out of range.
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "handlers own their job: the worker registers them in this shape"
+    reason = "handlers own their job: the worker registers them with this signature"
 )]
 pub fn crunch(job: JobContext, input: Crunch) -> Result<CrunchResult, TaskError> {
     let simulation = input.simulation()?;
@@ -117,7 +117,7 @@ pub fn crunch(job: JobContext, input: Crunch) -> Result<CrunchResult, TaskError>
 }
 
 impl Crunch {
-    /// Checks every field: from here on each is trusted.
+    /// Checks every field; the simulation trusts them.
     fn simulation(&self) -> Result<Simulation, TaskError> {
         within("photons", self.photons, &PHOTONS)?;
         within("thickness_cm", self.thickness_cm, &THICKNESS_CM)?;
@@ -171,7 +171,7 @@ impl CrunchResult {
 }
 
 impl Estimate {
-    /// Each photon ends so or not: a binomial distribution.
+    /// Each photon counts or does not: a binomial distribution.
     fn of(count: u64, photons: u64) -> Self {
         let photons = photons as f64;
         let fraction = count as f64 / photons;
@@ -191,7 +191,7 @@ fn within<T: PartialOrd + Copy + Display>(
     Err(TaskError::payload_invalid(format!("{field} is {value}; it must be from {low} to {high}")))
 }
 
-/// How many threads can run at once here; 1 if the system does not tell.
+/// How many threads this machine can run at once; 1 if that is unknown.
 fn cpus() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }

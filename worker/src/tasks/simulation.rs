@@ -1,7 +1,7 @@
-//! Many photons on several threads: the same counts for a seed, whatever the number of threads.
+//! Simulates many photons on several threads: a seed gives the same counts with any number of threads.
 //!
-//! Photons are cut into chunks of one size, each with random numbers of its own, made from the seed and the chunk's
-//! number. Threads take the next chunk when they are free. Only whole numbers are added up, so the order does not matter.
+//! Photons are split into chunks of equal size. Each chunk has its own random numbers, seeded from the seed and the
+//! chunk's number. Idle threads take the next chunk. Only integers are summed, so the order does not matter.
 //!
 //! Knows nothing of payloads, results or JSON.
 
@@ -18,28 +18,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::slab::{Fate, Slab};
 
-/// Photons of one chunk: well under a millisecond of work in a thin slab, and many times what it costs to seed a
-/// generator. Part of what a seed means: another number gives other results.
+/// Photons of one chunk: well under a millisecond of work in a thin slab, and many times the cost of seeding a
+/// generator. The results of a seed depend on it: another number gives other results.
 const CHUNK: u64 = 1024;
-/// How often progress is told.
+/// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
-/// Flights between two looks at the cancellation: below a millisecond, and far more than a look costs.
-const FLIGHTS_PER_LOOK: u32 = 8192;
+/// Flights between two checks for cancellation: below a millisecond, and far more than a check costs.
+const FLIGHTS_PER_CHECK: u32 = 8192;
 
 /// What to simulate.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Simulation {
-    /// Where the photons go.
     pub(super) slab: Slab,
-    /// How many.
+    /// The number of photons.
     pub(super) photons: u64,
-    /// Decides every random number.
+    /// Determines every random number.
     pub(super) seed: u64,
-    /// How many threads share the work; at least 1.
+    /// The number of threads; at least 1.
     pub(super) threads: usize,
 }
 
-/// How many photons ended in which way.
+/// The number of photons by how they ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Tally {
     pub(super) unscattered: u64,
@@ -59,7 +58,7 @@ impl Tally {
         *counter += 1;
     }
 
-    /// All photons counted.
+    /// The sum of all counts.
     pub(super) fn photons(&self) -> u64 {
         self.unscattered + self.transmitted + self.reflected + self.absorbed
     }
@@ -74,7 +73,7 @@ impl AddAssign for Tally {
     }
 }
 
-/// What the threads share.
+/// State shared by the threads.
 struct Shared {
     simulation: Simulation,
     stop: CancellationToken,
@@ -83,11 +82,11 @@ struct Shared {
 }
 
 impl Simulation {
-    /// Runs it; `None` if it was canceled before its end. `report` hears about ten times a second, and on this thread
-    /// only, how many photons are done.
+    /// Runs the simulation; returns `None` if it was canceled before its end. Calls `report` about ten times a second
+    /// with the number of photons done, and only on this thread.
     ///
     /// # Errors
-    /// If the system has no thread to give.
+    /// If the system cannot start a thread.
     pub(super) fn run(
         self,
         cancellation: &CancellationToken,
@@ -100,7 +99,7 @@ impl Simulation {
             photons_done: AtomicU64::new(0),
         };
         let total = thread::scope(|scope| {
-            let (tallies, inbox) = channel();
+            let (tallies, receiver) = channel();
             for _ in 0..self.threads {
                 let (shared, tallies) = (&shared, tallies.clone());
                 let spawned = thread::Builder::new()
@@ -113,19 +112,19 @@ impl Simulation {
                 }
             }
             drop(tallies);
-            Ok(shared.listen(&inbox, &mut report))
+            Ok(shared.sum(&receiver, &mut report))
         })?;
-        // A tally that is short was stopped; one that is whole is right, even if the cancel came just then.
+        // An incomplete tally was stopped; a complete one is valid, even if the cancellation came just then.
         Ok((total.photons() == self.photons).then_some(total))
     }
 }
 
 impl Shared {
-    /// Adds up until the last thread has ended, and tells the progress meanwhile.
-    fn listen(&self, inbox: &Receiver<Tally>, report: &mut impl FnMut(u64)) -> Tally {
+    /// Sums the tallies until the last thread has ended, and reports progress meanwhile.
+    fn sum(&self, receiver: &Receiver<Tally>, report: &mut impl FnMut(u64)) -> Tally {
         let mut total = Tally::default();
         loop {
-            match inbox.recv_timeout(REPORT_EVERY) {
+            match receiver.recv_timeout(REPORT_EVERY) {
                 Ok(tally) => total += tally,
                 Err(RecvTimeoutError::Timeout) => {
                     report(self.photons_done.load(Ordering::Relaxed));
@@ -135,9 +134,9 @@ impl Shared {
         }
     }
 
-    /// One thread's part: chunks until there are none, or until it is stopped.
+    /// Runs one thread: simulates chunks until there are none left, or until stopped.
     fn work(&self, tallies: &Sender<Tally>) {
-        let mut stopped = self.looker();
+        let mut stopped = self.stop_check();
         let mut tally = Tally::default();
         while let Some((chunk, photons)) = self.take_chunk() {
             let mut random = self.simulation.random_numbers(chunk);
@@ -148,11 +147,11 @@ impl Shared {
             tally += fates;
             self.photons_done.fetch_add(photons, Ordering::Relaxed);
         }
-        // Nobody listens only if the simulation is over.
+        // Fails only if the simulation is over.
         let _ = tallies.send(tally);
     }
 
-    /// The next chunk's number and how many photons it has.
+    /// The next chunk's number and its number of photons.
     fn take_chunk(&self) -> Option<(u64, u64)> {
         let chunk = self.next_chunk.fetch_add(1, Ordering::Relaxed);
         let before = chunk.checked_mul(CHUNK)?;
@@ -160,23 +159,23 @@ impl Shared {
         (left > 0).then_some((chunk, left.min(CHUNK)))
     }
 
-    /// Says whether to stop; looks only once in a while.
-    fn looker(&self) -> impl FnMut() -> bool + use<'_> {
-        let mut until_look = 0;
+    /// Returns a function that reports whether to stop; it checks only every [`FLIGHTS_PER_CHECK`] calls.
+    fn stop_check(&self) -> impl FnMut() -> bool + use<'_> {
+        let mut until_check = 0;
         move || {
-            if until_look == 0 {
-                until_look = FLIGHTS_PER_LOOK;
+            if until_check == 0 {
+                until_check = FLIGHTS_PER_CHECK;
                 return self.stop.is_cancelled();
             }
-            until_look -= 1;
+            until_check -= 1;
             false
         }
     }
 }
 
 impl Simulation {
-    /// The random numbers of one chunk. Seeding hashes, so neighbouring chunks have nothing in common; hashing the seed
-    /// first keeps chunk 1 of seed 0 from being chunk 0 of seed 1.
+    /// The random numbers of one chunk. Seeding hashes, so neighbouring chunks are unrelated; hashing the seed first
+    /// keeps chunk 1 of seed 0 from being chunk 0 of seed 1.
     fn random_numbers(&self, chunk: u64) -> Pcg64Mcg {
         let base = Pcg64Mcg::seed_from_u64(self.seed).next_u64();
         Pcg64Mcg::seed_from_u64(base.wrapping_add(chunk))
@@ -184,7 +183,7 @@ impl Simulation {
 }
 
 impl Slab {
-    /// Sends photons in one after the other; `None` if stopped.
+    /// Simulates photons one after another; returns `None` if stopped.
     fn follow_all(
         &self,
         photons: u64,

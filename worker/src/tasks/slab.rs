@@ -1,8 +1,8 @@
-//! Light in a flat, wide slab that absorbs and scatters: what becomes of one photon.
+//! Simulates one photon in a flat, wide slab that absorbs and scatters light.
 //!
-//! An analog random walk: a photon flies straight for a random while, is then absorbed or deflected, and so on until it is
-//! absorbed or has left. The refractive index is the same inside and outside, so nothing is reflected at the faces.
-//! By symmetry only the depth and the direction's cosine against the normal matter. Lengths are counted in mean free
+//! An analog random walk: a photon flies straight for a random distance, is then absorbed or deflected, and so on until
+//! it is absorbed or has left. The refractive index is the same inside and outside, so nothing is reflected at the
+//! faces. By symmetry only the depth and the direction's cosine against the normal matter. Lengths are in mean free
 //! paths, and angles follow Henyey and Greenstein (Astrophysical Journal 93, 1941).
 //!
 //! Knows nothing of jobs, threads or chunks.
@@ -11,11 +11,11 @@ use std::f64::consts::TAU;
 
 use rand::{Rng, RngExt};
 
-/// The thickest slab, in mean free paths. A photon that crosses a slab without absorption takes about the square of it in
-/// steps, so the longest walks stay within seconds.
+/// The thickest slab, in mean free paths. A photon that crosses a slab without absorption takes about the
+/// square of that in steps, so the longest walks take seconds.
 pub(super) const MAX_OPTICAL_THICKNESS: f64 = 10_000.0;
 
-/// A slab, by the three numbers that decide what becomes of light that falls on it at a right angle.
+/// A slab: the three numbers that determine the fate of light that falls on it at a right angle.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Slab {
     /// Thickness in mean free paths; 0 or more.
@@ -33,27 +33,27 @@ pub(super) enum Fate {
     Unscattered,
     /// It left through the far face after collisions.
     Transmitted,
-    /// It left through the face it came in by.
+    /// It left through the face it entered by.
     Reflected,
     /// It stayed inside.
     Absorbed,
 }
 
 impl Slab {
-    /// A slab of that thickness in centimetres, with absorption and scattering per centimetre, none of them negative, and
-    /// an anisotropy between -1 and 1.
+    /// Creates a slab from its thickness in centimetres, absorption and scattering per centimetre, none of them
+    /// negative, and an anisotropy between -1 and 1.
     pub(super) fn new(thickness: f64, absorption: f64, scattering: f64, anisotropy: f64) -> Self {
         let extinction = absorption + scattering;
         let albedo = if extinction > 0.0 { scattering / extinction } else { 0.0 };
         Self { optical_thickness: thickness * extinction, albedo, anisotropy }
     }
 
-    /// Its thickness in mean free paths.
+    /// The thickness in mean free paths.
     pub(super) fn optical_thickness(&self) -> f64 {
         self.optical_thickness
     }
 
-    /// Sends one photon in; `None` if `stopped`, which is asked before every flight, says so.
+    /// Simulates one photon. Calls `stopped` before every flight, and returns `None` once it returns true.
     pub(super) fn follow(
         &self,
         random: &mut impl Rng,
@@ -100,14 +100,14 @@ impl Slab {
         let x = 2.0 * random.random::<f64>() - 1.0;
         let stretch = 1.0 + g * x;
         let rest = (x * x + 3.0) / 2.0 + g * (x + g * (x * x - 1.0) / 2.0);
-        // Rounding may take strongly peaked scattering past the straight direction.
+        // With strongly peaked scattering, rounding may give a cosine above 1 or below -1.
         ((x + g * rest) / (stretch * stretch)).clamp(-1.0, 1.0)
     }
 }
 
-/// How far a photon flies before it collides, in mean free paths.
+/// A random distance to the next collision, in mean free paths.
 fn free_path(random: &mut impl Rng) -> f64 {
-    // Taken from 1, the random number is never 0, and the logarithm always finite.
+    // 1 minus the random number is never 0, so the logarithm is always finite.
     -(1.0 - random.random::<f64>()).ln()
 }
 
@@ -162,6 +162,6 @@ mod tests {
             };
             slab.follow(&mut random, &mut after_a_thousand).is_none()
         });
-        assert!(stopped, "one photon in fifty flies so often");
+        assert!(stopped, "one photon in fifty makes over 1000 flights");
     }
 }

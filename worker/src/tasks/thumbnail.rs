@@ -1,7 +1,7 @@
 //! The task `image.thumbnail`: image bytes in, a small PNG out; payloads and results need not be JSON.
 //!
-//! Whatever the bytes are, the memory is bounded before a pixel is decoded, and an image that cannot be read fails for
-//! good. Never enlarges, and keeps neither metadata nor colour profile.
+//! For any input, memory is bounded before a pixel is decoded, and an unreadable image fails permanently. Never
+//! enlarges, and keeps neither metadata nor colour profile.
 
 mod jpeg;
 
@@ -15,35 +15,37 @@ use image::{DynamicImage, GenericImageView, ImageDecoder, ImageFormat, ImageRead
 
 use crate::{JobContext, TaskError};
 
-/// The largest image file taken, in bytes: 16 MiB. Photographs of 50 megapixels fit.
+/// The largest image file accepted, in bytes: 16 MiB. Photographs of 50 megapixels fit.
 pub const MAX_PAYLOAD_BYTES: u64 = 16 * 1024 * 1024;
 /// The media type of results.
 const PNG: &str = "image/png";
-/// The label that says how large the thumbnail may be.
+/// The label that sets the size of the thumbnail.
 const SIZE_KEY: &str = "size";
-/// The longest side in pixels. 4096 is a screen's width; more is no thumbnail.
+/// The longest side in pixels. 4096 is the width of a screen; a larger image is not a thumbnail.
 const SIZE: RangeInclusive<u32> = 1..=4096;
-/// The longest side in pixels unless the label says otherwise.
+/// The longest side in pixels without that label.
 const DEFAULT_SIZE: u32 = 256;
-/// What large phone cameras take. Decoding the worst of JPEGs (progressive, four channels) needs 11 bytes a pixel, so a
-/// hostile one takes at most 550 MB.
+/// The images of large phone cameras. Decoding the worst of JPEGs (progressive, four channels) needs 11 bytes a pixel,
+/// so a malicious one takes at most 550 MB.
 const MAX_PIXELS: u64 = 50_000_000;
-/// Pixels as they are decoded may take this many bytes: 50 megapixels of 8-bit RGBA fit, or 33 of 16-bit RGBA.
+/// Decoded pixels may take this many bytes: 50 megapixels of 8-bit RGBA fit, or 33 of 16-bit RGBA.
 const MAX_DECODED_BYTES: u64 = 256 * 1024 * 1024;
-/// JPEG cannot say more, and nobody needs a longer line of PNG.
+/// The maximum of JPEG; PNG needs no longer lines either.
 const MAX_SIDE: u32 = 65_535;
-/// A first step to this longest side comes before a smaller one: it keeps the sums over source pixels, which are 32 bits
-/// wide, from running over.
+/// A smaller size is reached by a first step to this longest side: that keeps the 32-bit sums over source pixels from
+/// overflowing.
 const FIRST_STEP: u32 = 64;
 
-/// Makes a PNG of an image, its longest side `metadata.size` pixels (256 unless said, 1 to 4096), its aspect kept. A
-/// smaller image keeps its size. What the payload is, PNG or JPEG, its bytes tell; its EXIF orientation is applied.
+/// Makes a PNG of an image, its longest side `metadata.size` pixels (1 to 4096, default 256), its aspect ratio kept. A
+/// smaller image keeps its size. The payload's format, PNG or JPEG, is detected from its bytes; its EXIF orientation is
+/// applied.
 ///
 /// # Errors
-/// `payload_invalid` if the size is out of range, or the image is neither PNG nor JPEG, unreadable, incomplete or too large.
+/// `payload_invalid` if the size is out of range, or the image is neither PNG nor JPEG, unreadable, incomplete or too
+/// large.
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "handlers own their job: the worker registers them in this shape"
+    reason = "handlers own their job: the worker registers them with this signature"
 )]
 pub fn thumbnail(job: JobContext, payload: Payload) -> Result<Payload, TaskError> {
     let size = size(job.metadata())?;
@@ -67,24 +69,24 @@ fn size(metadata: &Metadata) -> Result<u32, TaskError> {
     })
 }
 
-/// The pixels, and how to turn them upright.
+/// Returns the pixels and the orientation to apply.
 fn decode(bytes: &Bytes) -> Result<(DynamicImage, Orientation), TaskError> {
     let format = recognize(bytes)?;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(|error| unreadable(&error))?;
     check_size(&decoder)?;
-    // A broken tag must not cost the image.
+    // An invalid orientation tag must not fail the image.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let image = DynamicImage::from_decoder(decoder).map_err(|error| unreadable(&error))?;
     Ok((image, orientation))
 }
 
-/// Which format the bytes are in, whatever their label says: mislabelled images are common, and harmless here.
+/// Detects the format from the bytes and ignores the media type: mislabelled images are common, and harmless here.
 fn recognize(bytes: &[u8]) -> Result<ImageFormat, TaskError> {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Png) => Ok(ImageFormat::Png),
-        // The decoder would fill what is missing with grey, and call it a success.
+        // The decoder would fill the missing part with grey and return no error.
         Ok(ImageFormat::Jpeg) if !jpeg::is_complete(bytes) => {
             Err(TaskError::payload_invalid("the JPEG is incomplete: it has no end marker"))
         }
@@ -101,14 +103,14 @@ fn limits() -> Limits {
     limits
 }
 
-/// Refuses what would take too much memory, as soon as the header is read.
+/// Rejects an image that would take too much memory, as soon as the header is read.
 fn check_size(decoder: &impl ImageDecoder) -> Result<(), TaskError> {
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > MAX_PIXELS || decoder.total_bytes() > MAX_DECODED_BYTES {
         return Err(TaskError::payload_invalid(format!(
-            "the image has {width} x {height} pixels and {} bytes when decoded; at most {MAX_PIXELS} pixels and \
-             {MAX_DECODED_BYTES} bytes are taken",
+            "the image has {width} x {height} pixels and {} bytes when decoded; the limits are {MAX_PIXELS} pixels and \
+             {MAX_DECODED_BYTES} bytes",
             decoder.total_bytes()
         )));
     }
@@ -119,7 +121,7 @@ fn unreadable(error: &image::ImageError) -> TaskError {
     TaskError::payload_invalid(format!("the image cannot be read: {error}"))
 }
 
-/// Shrinks first and turns then: turning the small image is cheap, and its longest side stays as long.
+/// Shrinks first, then rotates: rotating the small image is cheap, and does not change its longest side.
 fn shrink(image: DynamicImage, orientation: Orientation, size: u32) -> DynamicImage {
     let mut image = eight_bits(image);
     for step in [size.max(FIRST_STEP), size] {
@@ -132,7 +134,7 @@ fn shrink(image: DynamicImage, orientation: Orientation, size: u32) -> DynamicIm
     image
 }
 
-/// Thumbnails need no 16 bits a channel, and the sums of their making would not fit.
+/// Thumbnails need no 16 bits a channel, and the sums of the resizing would overflow.
 fn eight_bits(image: DynamicImage) -> DynamicImage {
     match image {
         DynamicImage::ImageLuma16(_) => image.into_luma8().into(),

@@ -7,16 +7,16 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::*;
 
-/// Leads every name to this machine.
-struct Here;
+/// Resolves every name to this machine.
+struct Loopback;
 
-impl Resolve for Here {
+impl Resolve for Loopback {
     async fn resolve(&self, _name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         Ok(vec![([127, 0, 0, 1], port).into()])
     }
 }
 
-/// A receiver with a certificate for `hooks.example`, which answers one request with 204.
+/// Starts a receiver with a certificate for `hooks.example`, which answers one request with 204.
 async fn receiver() -> (u16, CertificateDer<'static>) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(vec!["hooks.example".to_owned()]).unwrap();
@@ -43,7 +43,7 @@ async fn receiver() -> (u16, CertificateDer<'static>) {
 }
 
 async fn send(url: &str, trusted: &[CertificateDer<'static>]) -> Result<Answer, Unanswered> {
-    let guard = Guard::resolving("127.0.0.0/8".parse().unwrap(), Here);
+    let guard = Guard::resolving("127.0.0.0/8".parse().unwrap(), Loopback);
     let target: Target = url.parse().unwrap();
     let request = Request::post(target.path_and_query()).header("host", target.authority());
     let request = request.body(Full::default()).unwrap();

@@ -2,32 +2,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// Answers with the next of its answers; with the last of them for ever.
+/// Returns its answers in order, and then the last one for ever.
 struct Scripted {
     answers: Vec<Vec<&'static str>>,
-    asked: AtomicUsize,
+    calls: AtomicUsize,
 }
 
 impl Resolve for Scripted {
     async fn resolve(&self, _name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let at = self.asked.fetch_add(1, Ordering::Relaxed).min(self.answers.len() - 1);
+        let at = self.calls.fetch_add(1, Ordering::Relaxed).min(self.answers.len() - 1);
         let address = |text: &&str| SocketAddr::new(text.parse().unwrap(), port);
         Ok(self.answers[at].iter().map(address).collect())
     }
 }
 
-fn leading_to(answers: &[&[&'static str]]) -> Guard<Scripted> {
+fn resolving_to(answers: &[&[&'static str]]) -> Guard<Scripted> {
     let answers = answers.iter().map(|answer| answer.to_vec()).collect();
-    Guard { allow: Allow::default(), resolver: Scripted { answers, asked: AtomicUsize::new(0) } }
+    Guard { allow: Allow::default(), resolver: Scripted { answers, calls: AtomicUsize::new(0) } }
 }
 
 fn target(url: &str) -> Target {
     url.parse().unwrap_or_else(|error| panic!("{url}: {error}"))
 }
 
-/// Every way to write an address that is not the public internet's.
+/// All ways to write an address that is not of the public internet.
 const FORBIDDEN: [&str; 73] = [
-    // Loopback, spelled in every base and length that parsers take.
+    // Loopback, in every base and length that parsers accept.
     "http://127.0.0.1/",
     "http://127.0.0.1:80/",
     "https://127.0.0.1:443/",
@@ -55,7 +55,7 @@ const FORBIDDEN: [&str; 73] = [
     "http://0.0.0.0/",
     "http://0x0/",
     "http://0.1.2.3/",
-    // Private nets and what is like them.
+    // Private networks and similar ones.
     "http://10.0.0.1/",
     "http://167772161/",
     "http://012.0.0.1/",
@@ -67,13 +67,13 @@ const FORBIDDEN: [&str; 73] = [
     "http://3232235521/",
     "http://100.64.0.1/",
     "http://100.127.255.255/",
-    // Metadata of clouds, and the link.
+    // Metadata of clouds, and link-local.
     "http://169.254.169.254/latest/meta-data/",
     "http://2852039166/",
     "http://0xa9fea9fe/",
     "http://0251.0376.0251.0376/",
     "http://169.254.0.1/",
-    // Assigned to special ends.
+    // Special-purpose addresses.
     "http://192.0.0.1/",
     "http://192.0.2.1/",
     "http://192.31.196.1/",
@@ -110,13 +110,13 @@ const FORBIDDEN: [&str; 73] = [
 
 #[tokio::test]
 async fn every_spelling_of_an_inner_address_is_refused_at_once_and_when_it_is_connected_to() {
-    let guard = leading_to(&[&["93.184.215.14"]]);
+    let guard = resolving_to(&[&["93.184.215.14"]]);
     for url in FORBIDDEN.into_iter().chain(["http://[ff02::1]/"]) {
         let target = target(url);
         assert_eq!(guard.check_spelling(&target), Err(Forbidden::Address), "{url}");
         assert_eq!(guard.addresses(&target).await, Err(Forbidden::Address), "{url}");
     }
-    assert_eq!(guard.resolver.asked.load(Ordering::Relaxed), 0, "an address is no name");
+    assert_eq!(guard.resolver.calls.load(Ordering::Relaxed), 0, "an address is not resolved");
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_name_is_refused_if_any_of_its_addresses_is_inside() {
         "fe80::1",
     ] {
         for answer in [&[inside][..], &["93.184.215.14", inside], &[inside, "2606:2800:21f::1"]] {
-            let guard = leading_to(&[answer]);
+            let guard = resolving_to(&[answer]);
             for url in ["http://hooks.example/", "https://localhost./", "https://BÜCHER.example/"]
             {
                 let target = target(url);
@@ -154,31 +154,31 @@ async fn a_name_is_refused_if_any_of_its_addresses_is_inside() {
 
 #[tokio::test]
 async fn a_name_that_leads_elsewhere_the_next_moment_is_not_asked_again() {
-    let guard = leading_to(&[&["93.184.215.14"], &["127.0.0.1"]]);
+    let guard = resolving_to(&[&["93.184.215.14"], &["127.0.0.1"]]);
     let target = target("http://rebinding.example/");
     let addresses = guard.addresses(&target).await.unwrap();
     assert_eq!(addresses, ["93.184.215.14:80".parse().unwrap()]);
-    assert_eq!(guard.resolver.asked.load(Ordering::Relaxed), 1);
-    // The next attempt asks anew, and is refused.
+    assert_eq!(guard.resolver.calls.load(Ordering::Relaxed), 1);
+    // The next attempt resolves again, and is rejected.
     assert_eq!(guard.addresses(&target).await, Err(Forbidden::Address));
 }
 
 #[tokio::test]
 async fn other_ports_and_names_without_addresses_are_refused() {
-    let guard = leading_to(&[&["93.184.215.14"]]);
+    let guard = resolving_to(&[&["93.184.215.14"]]);
     for url in
         ["http://hooks.example:22/", "https://hooks.example:6379/", "http://93.184.215.14:8080/"]
     {
         assert_eq!(guard.check_spelling(&target(url)), Err(Forbidden::Port), "{url}");
         assert_eq!(guard.addresses(&target(url)).await, Err(Forbidden::Port), "{url}");
     }
-    let nowhere = leading_to(&[&[]]);
+    let nowhere = resolving_to(&[&[]]);
     assert_eq!(nowhere.addresses(&target("http://a.example/")).await, Err(Forbidden::Address));
 }
 
 #[tokio::test]
 async fn public_receivers_are_reached() {
-    let guard = leading_to(&[&["93.184.215.14", "2606:2800:21f::1"]]);
+    let guard = resolving_to(&[&["93.184.215.14", "2606:2800:21f::1"]]);
     for url in [
         "https://hooks.example/",
         "http://hooks.example./",
@@ -189,7 +189,7 @@ async fn public_receivers_are_reached() {
         assert_eq!(guard.check_spelling(&target), Ok(()), "{url}");
         assert!(guard.addresses(&target).await.is_ok(), "{url}");
     }
-    // The neighbours of closed nets are open.
+    // Neighbours of the forbidden networks are public.
     for open in [
         "9.255.255.255",
         "11.0.0.0",
@@ -208,7 +208,7 @@ async fn public_receivers_are_reached() {
 #[tokio::test]
 async fn what_the_operator_allows_is_reached_and_nothing_beside_it() {
     let allow = "127.0.0.0/8,hooks.internal:8443".parse().unwrap();
-    let guard = Guard { allow, ..leading_to(&[&["10.0.0.7"]]) };
+    let guard = Guard { allow, ..resolving_to(&[&["10.0.0.7"]]) };
     for (url, reached) in [
         ("http://127.0.0.1:9999/", true),
         ("http://2130706433/", true),

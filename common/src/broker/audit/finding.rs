@@ -94,8 +94,8 @@ mod tests {
         let lua = include_str!("../lua/examine.lua");
         for kind in FindingKind::ALL {
             assert_eq!(FindingKind::named(kind.as_str()), Some(kind));
-            let told = lua.contains(&format!("'{}'", kind.as_str()));
-            assert!(told || kind == FindingKind::Unknown, "{kind:?} is never found");
+            let known = lua.contains(&format!("'{}'", kind.as_str()));
+            assert!(known || kind == FindingKind::Unknown, "{kind:?} is never found");
         }
     }
 }

@@ -143,9 +143,9 @@ impl Kinds {
 
     /// Adds a kind; tells whether that says anything new.
     pub(super) fn add(&mut self, kind: FindingKind) -> bool {
-        let told = self.0 & kind.bit() != 0;
-        let told = told || (self.is_homeless() && Self(kind.bit()).is_homeless());
+        let known = self.0 & kind.bit() != 0;
+        let known = known || (self.is_homeless() && Self(kind.bit()).is_homeless());
         self.0 |= kind.bit();
-        !told
+        !known
     }
 }

@@ -1,7 +1,7 @@
-//! The address of Redis: parsed part by part, so that nothing in it is dropped in silence.
+//! The address of Redis: parsed part by part, so that nothing in it is silently ignored.
 //!
-//! No message and no `Debug` or `Display` shows a user or a password. A raw character in a password can make any part of the
-//! address a piece of it, so messages about an address that cannot be used show no part of it at all.
+//! No message and no `Debug` or `Display` shows a user or a password. With a raw character in a password, any part of
+//! the address may be a part of the password, so messages about an invalid address show no part of it at all.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,16 +13,16 @@ use url::Url;
 const TCP: [&str; 2] = ["redis", "valkey"];
 /// Schemes of a connection over TCP with TLS.
 const TLS: [&str; 2] = ["rediss", "valkeys"];
-/// Schemes of a connection over a socket in the file system.
+/// Schemes of a connection over a Unix socket.
 const UNIX: [&str; 3] = ["unix", "redis+unix", "valkey+unix"];
-/// What may stand in the query of a socket's address.
+/// Allowed query parameters of a socket's address.
 const UNIX_QUERY: [&str; 3] = ["user", "pass", "db"];
 
-/// Where Redis is, with user and password. Shows host and port, or the path of a socket, and nothing else.
+/// Address of Redis, with user and password. Displays host and port, or the path of a socket, and nothing else.
 #[derive(Clone)]
 pub struct RedisUrl(ConnectionInfo);
 
-/// Text that is not the address of a Redis, and how to write it. Holds no part of the text.
+/// Why a text is not the address of a Redis, and how to write it. Contains no part of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRedisUrl {
@@ -31,36 +31,38 @@ pub enum InvalidRedisUrl {
         "expected an address such as redis://127.0.0.1:6379/ or redis://user:password@host:6379/0"
     )]
     Shape,
-    /// TLS is asked for.
+    /// TLS is requested.
     #[error(
         "TLS to Redis is not supported yet: use redis:// within a trusted network, or through a tunnel such as stunnel"
     )]
     Tls,
     /// A character that would end the password early.
     #[error(
-        "a user or password with '#', '/', '?', '@' or '%' must be percent-encoded: # is %23, / is %2F, ? is %3F, @ is %40, % is %25; an address has no query and no fragment"
+        "a user or password with '#', '/', '?', '@' or '%' must be percent-encoded: # is %23, / is %2F, ? is %3F, @ is %40, % is %25; an address must have no query and no fragment"
     )]
     RawCharacter,
     /// A character that cannot be part of an address.
-    #[error("blanks and control characters in a user or password must be percent-encoded")]
+    #[error("whitespace and control characters in a user or password must be percent-encoded")]
     Blank,
     /// No host.
     #[error("the host is missing: expected redis://host:port/")]
     NoHost,
-    /// A host that is every address.
-    #[error("0.0.0.0 and [::] are no addresses to connect to: name the host of Redis")]
+    /// A host that means every address.
+    #[error("0.0.0.0 and [::] are not addresses to connect to: use the host of Redis")]
     Wildcard,
-    /// A host that is none.
-    #[error("the host is not a name or an IP address; an IPv6 address stands in brackets")]
+    /// An invalid host.
+    #[error("the host is not a name or an IP address; an IPv6 address must be in brackets")]
     Host,
-    /// A port that is none.
+    /// An invalid port.
     #[error("the port is not a number from 1 to 65535")]
     Port,
-    /// A database that is none.
+    /// An invalid database.
     #[error("the database is not a number: expected redis://host:port/0")]
     Database,
-    /// A user alone, which would not log in.
-    #[error("there is a user and no password; a password alone is written redis://:password@host/")]
+    /// A user without a password, which would not log in.
+    #[error(
+        "there is a user without a password; a password without a user is written redis://:password@host/"
+    )]
     NoPassword,
     /// User or password is not text.
     #[error("user and password must be UTF-8 once their percent-encoding is decoded")]
@@ -76,7 +78,7 @@ pub enum InvalidRedisUrl {
 }
 
 impl RedisUrl {
-    /// What the client library connects to.
+    /// Returns the address for the client library.
     pub(crate) fn connection_info(&self) -> ConnectionInfo {
         self.0.clone()
     }
@@ -110,7 +112,7 @@ impl FromStr for RedisUrl {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").ok_or(InvalidRedisUrl::Shape)?;
         let scheme = scheme.to_ascii_lowercase();
-        // The parser of URLs would drop some of these, and a password would silently be another one.
+        // The URL parser would drop some of these, which would silently change a password.
         let blank = |c: char| c.is_whitespace() || c.is_control();
         match &*scheme {
             _ if TLS.contains(&&*scheme) => Err(InvalidRedisUrl::Tls),
@@ -126,12 +128,12 @@ impl FromStr for RedisUrl {
 
 fn tcp_info(text: &str, rest: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let (credentials, place) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (credentials, host_port) = authority.rsplit_once('@').unwrap_or(("", authority));
     let raw = rest.contains(['#', '?']) || database.contains('@') || credentials.contains('@');
     if raw || !is_percent_encoded(credentials) {
         return Err(InvalidRedisUrl::RawCharacter);
     }
-    if place.is_empty() || place.starts_with(':') {
+    if host_port.is_empty() || host_port.starts_with(':') {
         return Err(InvalidRedisUrl::NoHost);
     }
     check_credentials(credentials.split_once(':').unwrap_or((credentials, "")))?;
@@ -141,7 +143,7 @@ fn tcp_info(text: &str, rest: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
         url::ParseError::EmptyHost => InvalidRedisUrl::NoHost,
         _ => InvalidRedisUrl::Host,
     })?;
-    if url.port() == Some(0) || place.ends_with(':') {
+    if url.port() == Some(0) || host_port.ends_with(':') {
         return Err(InvalidRedisUrl::Port);
     }
     if matches!(url.host_str(), Some("0.0.0.0" | "[::]")) {
@@ -162,10 +164,10 @@ fn unix_info(text: &str, rest: &str) -> Result<ConnectionInfo, InvalidRedisUrl> 
     for pair in query.split('&').filter(|_| !query.is_empty()) {
         let (name, value) = pair.split_once('=').ok_or(InvalidRedisUrl::Query)?;
         let at = UNIX_QUERY.iter().position(|known| *known == name);
-        let place = at.map(|at| &mut values[at]).filter(|place| place.is_empty());
-        // In a query a + would be read as a blank.
-        let place = place.filter(|_| !value.is_empty() && !value.contains('+'));
-        *place.ok_or(InvalidRedisUrl::Query)? = value;
+        let target = at.map(|at| &mut values[at]).filter(|target| target.is_empty());
+        // In a query a + would be decoded as a space.
+        let target = target.filter(|_| !value.is_empty() && !value.contains('+'));
+        *target.ok_or(InvalidRedisUrl::Query)? = value;
     }
     let [user, password, database] = values;
     check_credentials((user, password))?;
@@ -232,7 +234,7 @@ mod tests {
         assert_eq!(redis.db(), 7);
     }
 
-    /// Each holds `hunter2` where a user might put it; no message may.
+    /// Each contains `hunter2` where a user might put it; no message may.
     #[test]
     fn what_cannot_be_used_is_refused_by_part_and_without_the_secret() {
         for (text, wrong) in [
@@ -286,9 +288,9 @@ mod tests {
             ("unix:///run/redis.sock?pass=p#hunter2", RawCharacter),
             ("unix:///run/redis.sock?pass=hunter2%zz", RawCharacter),
         ] {
-            let refused = text.parse::<RedisUrl>().unwrap_err();
-            assert_eq!(refused, wrong, "{text}");
-            assert!(!format!("{refused} {refused:?}").contains("hunter"), "{refused}");
+            let error = text.parse::<RedisUrl>().unwrap_err();
+            assert_eq!(error, wrong, "{text}");
+            assert!(!format!("{error} {error:?}").contains("hunter"), "{error}");
         }
     }
 }

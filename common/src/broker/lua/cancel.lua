@@ -1,9 +1,11 @@
 -- cancel: end a waiting job, or ask the worker of a running one to stop.
 --
+-- Uses: keys, core, lifecycle
+--
 -- KEYS 1  the partition's root
 -- ARGV 1  id
 -- Returns  1  canceled now
---          2  running: the cancel is noted, its worker is told (also when asked twice)
+--          2  running: the cancel is recorded, its worker is notified (also if requested twice)
 --          3  was canceled before
 --          0  ended otherwise before
 --         -2  no such job
@@ -17,13 +19,13 @@ local function cancel(keys, argv)
   if job.status == 'running' then
     if not job.cancel_requested then change(w, p, id, job, 'cancel_requested', '1') end
     w:commit()
-    -- A broken record may name no worker: then there is none to reach, and a sweep puts the record aside.
+    -- A broken record may name no worker: then there is none to notify, and a sweep quarantines the record.
     if job.worker and job.epoch then
       redis.pcall('PUBLISH', key.control(p, job.worker), 'cancel ' .. id .. ' ' .. job.epoch)
     end
     return 2
   end
-  leave_waiting(w, p, id, job)
+  remove_waiting(w, p, id, job)
   to_terminal(w, p, id, job, 'canceled', now, 'cancel_requested', '1', 'error', CANCELED)
   count_ended(w, p, now)
   w:commit()

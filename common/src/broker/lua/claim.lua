@@ -1,22 +1,22 @@
--- claim(w, p, now, batch, queue): take jobs of one queue for a worker. Called inside `exchange`.
+-- claim(w, p, now, batch, queue): claim jobs of one queue for a worker. Called inside `exchange`.
 --
--- `batch` is what the call may still take, {worker, now, lease_end, lease_ends (the same as a number), unusual, want, bytes,
--- large_bytes, looks, names, number}, and what it has taken, {claims, claimed, held}; `full` once a job did not fit the bytes. Ids that were
--- canceled, deleted or cannot be read are dropped on the way.
+-- Uses: keys, core, lifecycle
+--
+-- `batch` has what the call may still claim, {worker, now, lease_end, lease_ends (the same as a number), side_queues, want,
+-- bytes, large_bytes, looks, names, number}, and what it claimed, {claims, claimed, held}; `full` is set when a job did not
+-- fit into the bytes. Ids of jobs that were canceled or deleted or cannot be read are dropped on the way.
 
 local CLAIM = { 'spec', 'payload' }
--- Rare fields that a worker is told of, or whose job's change is told of.
-local CLAIMED_OPTIONAL = { 'priority', 'run_at', 'watched' }
 
--- What a worker is told of a job beside its id, spec and payload; alike for jobs that are alike.
+-- What a worker receives of a job besides its id, spec and payload; the same for similar jobs.
 local function claim_header(job)
   return job.queue .. ' ' .. job.epoch .. ' ' .. job.attempt .. ' ' .. (job.priority or '-') .. ' ' .. (job.run_at or '-')
 end
 
--- Adds a job to the claims: four elements, in the order `broker/exchange.rs` reads them. What is told of it is left out where
--- the same was told of the one before. `held` remembers what was handed out: the id, and the epoch unless it is the call's own
--- time, which stands first.
-local function hand_out(batch, id, header, epoch, spec, payload)
+-- Adds a job to the claims: four elements, in the order in which `broker/exchange.rs` reads them. The header is '' if it
+-- equals that of the job before. `held` records the claims: the id, and the epoch unless it is the time of the call, which is
+-- the first element.
+local function add_claim(batch, id, header, epoch, spec, payload)
   local claims, claimed = batch.claims, batch.claimed
   local at = 4 * claimed
   claims[at + 1], claims[at + 2], claims[at + 3], claims[at + 4] = header ~= batch.header and header or '', id, spec, payload
@@ -24,31 +24,15 @@ local function hand_out(batch, id, header, epoch, spec, payload)
   batch.held[claimed + 2] = epoch == batch.now and id or id .. ' ' .. epoch
 end
 
--- Has a job run under this claim.
+-- Makes a job run under this claim.
 local function start(now, batch, job)
   job.epoch = int(math.max(num(job.epoch) + 1, now))
   job.attempt = int(num(job.attempt) + 1)
   job.status, job.worker, job.started_at = 'running', batch.worker, int(now)
 end
 
-local function write_started(w, group)
-  write_states(w, group)
-  redis.call(unpack(group.leases))
-end
-
--- Jobs of one queue that nothing has happened to are in the same state, word for word: one group. What becomes of them is
--- worked out once; false if such jobs do not wait.
-local function started_alike(w, p, now, batch, state)
-  local job = read_state(state)
-  if not job or job.status ~= 'queued' then return w:group(state, false) end
-  start(now, batch, job)
-  job.version = num(job.version) + 1
-  return w:group(state, { write = write_started, count = 0, names = {}, state = state_of(job), epoch = job.epoch,
-    header = claim_header(job), leases = variadic('ZADD', key.running(p, job.queue)) })
-end
-
--- Whether the batch has room for a job, whose payload passes through this call or is of `large` bytes and fetched afterwards;
--- then it takes it.
+-- Whether the batch has room for a job; if so, its bytes are deducted. The payload is part of this call, or has `large` bytes
+-- and is fetched afterwards.
 local function fits(batch, spec, payload, large)
   local bytes, large_bytes = batch.bytes - #spec - #(payload or ''), batch.large_bytes - (large or 0)
   if (bytes < 0 or large_bytes < 0) and batch.claimed > 0 then return false end
@@ -61,32 +45,22 @@ local function take(w, p, now, batch, id, job)
   change(w, p, id, job)
   w:due(p, job.queue, batch.lease_ends)
   w:add('ZADD', key.running(p, job.queue), batch.lease_end, id)
-  hand_out(batch, id, claim_header(job), job.epoch, job.spec, job.payload)
+  add_claim(batch, id, claim_header(job), job.epoch, job.spec, job.payload)
 end
 
--- Drops an id that is not to be claimed.
+-- Drops an id that must not be claimed.
 local function drop(w, p, now, queue, id, unreadable)
   if unreadable then quarantine(w, p, id, now) end
   w:add('SREM', key.ghosts(p, queue), id)
 end
 
--- Looks at one id at the front of a lane. Returns false if the batch has no room for it.
-local function consider(w, p, now, batch, queue, id)
+-- Tries to claim the job of one id at the front of a lane. Returns false if the batch has no room for it.
+local function try_claim(w, p, now, batch, queue, id)
   local name = key.job(p, id)
   local values = redis.pcall('HMGET', name, 'state', 'rare', 'spec', 'payload')
-  local state, optional, spec, payload = values[1], values[2], values[3], values[4]
-  local plain = state and spec and payload and has_none(optional, CLAIMED_OPTIONAL)
-  local group = plain and w.groups[state]
-  if plain and group == nil then group = started_alike(w, p, now, batch, state) end
-  if group then
-    if not fits(batch, spec, payload) then return false end
-    local count = group.count + 1
-    if count == 1 then w:due(p, queue, batch.lease_ends) end
-    group.names[count], group.count = name, count
-    put(group.leases, batch.lease_end, id)
-    hand_out(batch, id, group.header, group.epoch, spec, payload)
-    return true
-  end
+  local claimed = fast.claim and fast.claim(w, p, now, batch, queue, id, name, values)
+  if claimed ~= nil then return claimed end
+  local spec, payload = values[3], values[4]
   local job, unreadable = job_of(name, values, CLAIM)
   local large = job and not payload and redis.call('HSTRLEN', name, 'payload_large')
   if job and not (spec and (payload or large > 0)) then unreadable = true end
@@ -100,15 +74,15 @@ local function consider(w, p, now, batch, queue, id)
   return true
 end
 
--- Takes up to `most` jobs from one lane. A lane is read at its right end, where the oldest stand, on and on behind what
--- was dropped, until the batch has what it wants or may look no more.
+-- Claims up to `most` jobs from one lane. A lane is read from its right end, where the oldest jobs are, and on past dropped
+-- ids, until the batch has what it wants or has read as many ids as it may.
 local function claim_lane(w, p, now, batch, queue, lane, most)
   local name, enough, looked = key.ready(p, queue, lane), batch.want - most, 0
   while batch.want > enough and batch.looks > 0 and not batch.full do
     local width = math.min(batch.want - enough, batch.looks)
     local ids = redis.call('LRANGE', name, -looked - width, -looked - 1)
     for at = #ids, 1, -1 do
-      batch.full = not consider(w, p, now, batch, queue, ids[at])
+      batch.full = not try_claim(w, p, now, batch, queue, ids[at])
       if batch.full then break end
       looked, batch.looks = looked + 1, batch.looks - 1
     end
@@ -126,7 +100,7 @@ local function can_run(batch, task)
   return batch.tasks[task]
 end
 
--- The lanes of parked jobs that the worker can run, in another order each call, so that none is always the last.
+-- The lanes of parked jobs that the worker can run, in a different order in each call, so that no lane is always the last.
 local function lanes_of_parked(p, batch, queue)
   local tasks, lanes = {}, {}
   for _, task in ipairs(redis.call('SMEMBERS', key.parked(p, queue))) do
@@ -137,7 +111,7 @@ local function lanes_of_parked(p, batch, queue)
   return lanes
 end
 
--- Whether any of those lanes holds a job.
+-- Whether any of those lanes has a job.
 local function has_parked_for(p, batch, queue)
   for _, lane in ipairs(lanes_of_parked(p, batch, queue)) do
     if redis.call('EXISTS', key.ready(p, queue, lane)) == 1 then return true end
@@ -145,7 +119,7 @@ local function has_parked_for(p, batch, queue)
   return false
 end
 
--- Parked jobs come before usual ones, because they came before: workers that lack their task claimed them from the front.
+-- Parked jobs are claimed before normal ones because they are older: workers without their task claimed them from the front.
 local function claim(w, p, now, batch, queue)
   if not batch.side_queues[queue] then return claim_lane(w, p, now, batch, queue, NORMAL, batch.want) end
   local lanes = { LANES[1], LANES[2], unpack(lanes_of_parked(p, batch, queue)) }
@@ -155,8 +129,8 @@ local function claim(w, p, now, batch, queue)
   end
 end
 
--- Takes one job of those that took workers down with them, for a worker that runs nothing else, and nothing beside it: so
--- blame falls on the right one.
+-- Claims one of the jobs during which workers died, for a worker that runs nothing else, and nothing beside it: so the next
+-- loss is counted against the right job.
 local function claim_solitary(w, p, now, batch, queue)
   claim_lane(w, p, now, batch, queue, SOLITARY, 1)
   if batch.claimed == 0 then return end

@@ -1,8 +1,10 @@
--- delete: forget a finished job, leaving a tombstone without payload for 24 h.
+-- delete: remove an ended job, leaving a tombstone without payload for 24 h.
+--
+-- Uses: core, lifecycle
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  id
--- Returns 1 deleted · 0 not finished · -2 no such job
+-- Returns 1 deleted · 0 not ended · -2 no such job
 -- Touches the job's hash and log, and its queue's failed and finished.
 local function delete(keys, argv)
   local p, id, w = keys[1], argv[1], writes()

@@ -1,26 +1,28 @@
--- enqueue: take many jobs.
+-- enqueue: accept many jobs.
+--
+-- Uses: keys, core, lifecycle
 --
 -- KEYS 1  the partition's root
--- ARGV 1  percent of `maxmemory` from which nothing new is taken   2  how many jobs may wait in a queue
---      3  how many queues may be known; those that are may be used beyond it
---      then runs of jobs: their queue, how many they are, how many terms each has;
---         a job: id, its spec ('<task> <options>', the options are opaque JSON), payload; two a term: its name and value.
+-- ARGV 1  percent of `maxmemory` from which no new job is accepted   2  how many jobs may wait in a queue
+--      3  how many queues may be known; known ones may be used beyond that
+--      then runs of jobs: their queue, how many jobs, how many extras each has;
+--         a job: id, its spec ('<task> <options>', the options are opaque JSON), payload; two an extra: its name and value.
 --         `priority`; `after` or `at`, milliseconds; `deadline`, ms from now; `retention`, ms; `digest` of an idempotency
 --         key, with it `fingerprint` and `keep`, how long the key is kept, in ms; `webhook` (see `deliver`); `prestored`: the
---         payload lies in `payload_large` already, put there in the same transaction, and the argument is empty
+--         payload is in `payload_large` already, put there in the same transaction, and the argument is empty
 -- Returns {now, reply, …}, one reply a job in its order:
---   1                         taken, and queued
---   {1, run_at}               taken, and scheduled for that time
---   {2, id}                   this very id is known: the reply got lost, and asking again is safe
---   {3, id}                   the same idempotency key with the same fingerprint made that job before
+--   1                         accepted, and queued
+--   {1, run_at}               accepted, and scheduled for that time
+--   {2, id}                   this same id is known: the reply was lost, and repeating the call is safe
+--   {3, id}                   the same idempotency key with the same fingerprint created that job before
 --   {-1, id}                  the same idempotency key was used for another request
---   {-2}                      not taken: Redis is nearly full
---   {-3}                      not taken: as many jobs as may wait in its queue
---   {-4}                      not taken: its queue is not known, and as many as may are
+--   {-2}                      rejected: Redis is nearly full
+--   {-3}                      rejected: its queue has as many jobs as may wait in it
+--   {-4}                      rejected: its queue is not known, and as many queues are known as may be
 -- Touches the jobs' hashes, idempotency keys, `queues`, `unusual`, `due`, and per queue ready, delayed, deadlines and wake.
--- Without `allow-oom`: a full Redis refuses the whole call before it starts.
+-- Without `allow-oom`: a full Redis rejects the whole call before it starts.
 
--- The runs, and the names of all jobs' keys in their order.
+-- The runs, and the keys of all jobs in their order.
 local function read_runs(p, argv)
   local runs, names, at, jobs = {}, {}, 4, 0
   while argv[at] do
@@ -35,29 +37,29 @@ local function read_runs(p, argv)
   return runs, names
 end
 
--- Whether any of these jobs is known, and whether any queue is unusual. Mostly there is neither, and one question is enough.
-local function look_around(p, names)
+-- Whether any of these jobs is known, and whether there is any side queue. Usually there is neither, and one read is enough.
+local function find_known(p, names)
   local found = redis.call('EXISTS', key.side_queues(p), unpack(names))
   if found == 0 then return false, false end
   local side_queues = redis.call('EXISTS', key.side_queues(p))
   return found > side_queues, side_queues == 1
 end
 
--- What sets a job apart from most, by name.
-local function read_terms(argv, at, count)
+-- The extras of a job, by name.
+local function read_extras(argv, at, count)
   local extras = {}
-  for term = at + 3, at + 1 + 2 * count, 2 do extras[argv[term]] = argv[term + 1] end
+  for extra = at + 3, at + 1 + 2 * count, 2 do extras[argv[extra]] = argv[extra + 1] end
   return extras
 end
 
--- Whether there is, or was, a job of that name. A payload alone is none.
+-- Whether there is, or was, a job with that key. A payload alone is none.
 local function is_known(name, extras)
   if not extras or not extras.prestored then return redis.call('EXISTS', name) == 1 end
   local job = redis.call('HMGET', name, 'state', 'gone')
   return job[1] or job[2]
 end
 
--- The answer if this submission was seen before, in Redis or earlier in this very call; else nil.
+-- The reply if this submission was seen before, in Redis or earlier in this same call; else nil.
 local function seen_before(p, call, id, name, extras)
   if call.seen[id] or (call.any_known and is_known(name, extras)) then return { 2, id } end
   if not extras or not extras.digest then return nil end
@@ -67,18 +69,13 @@ local function seen_before(p, call, id, name, extras)
   return { print == extras.fingerprint and 3 or -1, known }
 end
 
--- In what state every job of a queue is at first.
-local fresh_state = kept(function(_, queue)
-  return state_of({ status = 'queued', version = 1, queue = queue, attempt = '0' })
-end)
-
--- A queue's last use is written down again after this long: a sixtieth of the hour for which it matters.
+-- A queue's last use is written again after this long: a sixtieth of the hour for which it matters.
 local LAST_USE_MS = 60000
 
--- What a call needs to know of a queue, looked up once: how many jobs may still be added, whether any waits in its usual lane,
--- whether it is known and its last use need not be written. Ghosts count until they are dropped. `due` becomes when the first of
--- the new jobs is.
-local function look_into(p, call, name)
+-- What a call needs to know of a queue, read once: how many jobs may still be added, whether any waits in its normal lane,
+-- whether it is known, and whether its last use is recent enough. Ghosts count until they are dropped. `due` becomes the time
+-- when the first of the new jobs is due.
+local function read_queue(p, call, name)
   local ready = key.ready(p, name, NORMAL)
   local usual = redis.call('LLEN', ready)
   local waiting = usual
@@ -90,12 +87,12 @@ local function look_into(p, call, name)
   end
   local used = redis.call('ZSCORE', key.queues(p), name)
   local age = used and call.time - tonumber(used)
-  return { name = name, room = call.bound - waiting, waits = usual > 0, due = math.huge, state = fresh_state(p, name),
-    ready = ready, known = used, fresh = age and age >= 0 and age < LAST_USE_MS }
+  return { name = name, room = call.bound - waiting, waits = usual > 0, due = math.huge, ready = ready,
+    known = used, fresh = age and age >= 0 and age < LAST_USE_MS }
 end
 
--- Makes a queue known if there is room for its name. A stranger can make up any number of names, and each costs every list and
--- every round of sweeps something; so they are counted as jobs and bytes are.
+-- Makes a queue known if the limit allows it. A client can make up any number of names, and each makes every list and every
+-- round of sweeps slower; so they are limited as jobs and bytes are.
 local function make_known(p, call, queue)
   call.known = call.known or redis.call('ZCARD', key.queues(p))
   if call.known >= call.most_queues then return false end
@@ -103,12 +100,12 @@ local function make_known(p, call, queue)
   return true
 end
 
--- Why a new job is not taken, or nil and its queue.
-local function refused(p, call, name)
+-- The reply if a new job is rejected; else nil and its queue.
+local function rejection(p, call, name)
   if call.full then return { -2 } end
   local queue = call.queues[name]
   if not queue then
-    queue = look_into(p, call, name)
+    queue = read_queue(p, call, name)
     call.queues[name] = queue
   end
   if queue.room <= 0 then return { -3 } end
@@ -117,7 +114,7 @@ local function refused(p, call, name)
   return nil, queue
 end
 
--- When a job is due that does not start now.
+-- When a job is due that does not start now; else nil.
 local function due_of(now, extras)
   local due = extras.after and now + num(extras.after) or num(extras.at)
   return due > now and due or nil
@@ -131,8 +128,8 @@ local function claim_key(w, p, call, id, now, extras)
   return int(now + num(extras.keep))
 end
 
--- A job with terms of its own. Returns the reply, and when it is due.
-local function enqueue_special(w, p, call, name, queue, id, extras, spec, payload)
+-- Accepts a job that may have extras. Returns the reply, and when it is due.
+local function enqueue_general(w, p, call, name, queue, id, extras, spec, payload)
   local job = { key = name, queue = queue.name, attempt = '0', priority = extras.priority }
   local due, fields = due_of(call.time, extras), { 'spec', spec }
   local function add(field, value)
@@ -156,50 +153,30 @@ local function enqueue_special(w, p, call, name, queue, id, extras, spec, payloa
   return { 1, int(due) }, due
 end
 
--- Jobs without terms are all alike but for what was asked.
-local function write_plain(_, plain)
-  local call = redis.call
-  for at = 1, plain.size, 4 do
-    call('HSET', plain[at], 'state', plain[at + 1], 'spec', plain[at + 2], 'payload', plain[at + 3])
-  end
-end
-
-local function enqueue_plain(w, call, name, queue, id, spec, payload)
-  local plain = call.plain
-  -- One call a lane for all its jobs, those with terms of their own too: so a batch keeps its order.
-  if not queue.ids then queue.ids = w:one('LPUSH', queue.ready) end
-  local size = plain.size
-  plain[size + 1], plain[size + 2], plain[size + 3], plain[size + 4] = name, queue.state, spec, payload
-  plain.size = size + 4
-  if size == 0 then w:later(plain) end
-  put(queue.ids, id)
-  return 1, call.time
-end
-
--- Takes the job that begins at that argument. Returns the reply.
+-- Accepts or rejects the job whose arguments begin there. Returns the reply.
 local function enqueue_one(w, p, call, name, run, at)
   local argv = call.argv
   local id, spec, payload = argv[at], call.now .. ' ' .. argv[at + 1], argv[at + 2]
-  local extras = run.extras > 0 and read_terms(argv, at, run.extras)
+  local extras = run.extras > 0 and read_extras(argv, at, run.extras)
   local before, queue = seen_before(p, call, id, name, extras), nil
-  if not before then before, queue = refused(p, call, run.queue) end
+  if not before then before, queue = rejection(p, call, run.queue) end
   if before then
     if extras and extras.prestored and not redis.call('HGET', name, 'state') then w:call('HDEL', name, 'payload_large') end
     return before
   end
   call.seen[id] = true
   local reply, due
-  if extras then
-    reply, due = enqueue_special(w, p, call, name, queue, id, extras, spec, payload)
+  if not extras and fast.enqueue then
+    reply, due = fast.enqueue(w, p, call, name, queue, id, spec, payload)
   else
-    reply, due = enqueue_plain(w, call, name, queue, id, spec, payload)
+    reply, due = enqueue_general(w, p, call, name, queue, id, extras or NONE, spec, payload)
   end
   if due < queue.due then queue.due = due end
   return reply
 end
 
--- Wakes a worker for what became claimable, or will within 2 s and is the queue's new earliest. Where jobs waited before,
--- a token lies there, or somebody took it and leaves another one if anything is left.
+-- Wakes a worker for jobs that are claimable, or will be within 2 s and are the earliest of the queue. Where jobs waited
+-- before, there is a token, or a worker took it and leaves another one if anything is left.
 local function wake_for(w, p, now, queue)
   if queue.due <= now then
     if queue.waits then return end
@@ -214,10 +191,10 @@ end
 local function enqueue(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local runs, names = read_runs(p, argv)
-  local any_known, side_queues = look_around(p, names)
+  local any_known, side_queues = find_known(p, names)
   local replies, at = { int(now) }, 0
-  local call = { argv = argv, time = now, now = int(now), seen = {}, queues = {}, plain = { write = write_plain, size = 0 },
-    bound = num(argv[2]), most_queues = num(argv[3]), full = memory(w, p).used >= num(argv[1]), side_queues = side_queues, any_known = any_known }
+  local call = { argv = argv, time = now, now = int(now), seen = {}, queues = {}, bound = num(argv[2]),
+    most_queues = num(argv[3]), full = memory(w, p).used >= num(argv[1]), side_queues = side_queues, any_known = any_known }
   for _, run in ipairs(runs) do
     for job = 0, run.count - 1 do
       at = at + 1

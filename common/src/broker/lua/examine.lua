@@ -1,49 +1,52 @@
 -- examine_job(p, now, suspect): what is wrong with one job id, judged in one step, so that a job that moves is never
--- accused. Called inside `judge` and `heal`, which hand over what an auditor saw on its walk:
+-- reported. Called inside `judge` and `heal`.
 --
+-- Uses: keys, core, lifecycle, sweep, places, mend
+--
+-- `suspect` is what an audit saw on its walk:
 --   id        the suspect
 --   version   its version before the walk, if the walk is over and did not meet it where it belongs; else ''
---   removals  how often `heal` had taken ids out of lists before the walk
+--   removals  how often `heal` had removed ids from lists before the walk
 --   queue     where it was met, or ''
 --   place     'ready:<lane>', 'delayed', 'running', 'finished', 'failed', 'ghosts', 'quarantine', or '' if nowhere
 --   index     where in its lane, from the left, or ''
 --   again     '1' if it had been met in a lane before
 --
--- Returns a list of {kind, fix}, and the queue of the job. `fix(w)` collects the writes that heal it, or returns false if
--- it cannot; without one nobody but a person can. What each kind means is told in `broker/audit/finding.rs`; 'undecided'
--- is none of them: a list was too long to tell.
+-- Returns a list of {kind, fix}, and the queue of the job. `fix(w)` collects the writes that heal it, or returns false if it
+-- cannot; without one only an operator can. `broker/audit/finding.rs` describes each kind; 'undecided' is none of them: a
+-- list was too long to decide.
 
--- A key that leads to a job may be forgotten that much later than the job: its time is read by another clock call.
+-- A key that leads to a job may be removed this much later than the job: its time is read by another clock call.
 local TOLERANCE_MS = 1000
 
--- The sets where a job of that status stands; a queued one stands in a lane.
-local HOMES = {
+-- The sets where a job of that status belongs; a queued one is in a lane.
+local PLACES = {
   scheduled = { 'delayed' }, queued = {}, running = { 'running' }, retrying = { 'delayed' },
   succeeded = { 'finished' }, failed = { 'finished', 'failed' }, canceled = { 'finished' },
 }
 
-local function accuse(found, kind, fix) found[#found + 1] = { kind = kind, fix = fix } end
+local function report(found, kind, fix) found[#found + 1] = { kind = kind, fix = fix } end
 
--- Whether every verb could work with that record.
-local function is_whole(p, id, job)
+-- Whether every function could work with that record.
+local function is_valid(job)
   local named = string.match(job.queue, '^[a-z0-9][a-z0-9_.-]*$') and #job.queue <= 64
   local asked = job.spec and string.match(job.spec, '^%d+ %S+ .')
-  -- In a nearly full Redis success makes room for its result.
+  -- In a nearly full Redis success makes room for its result by deleting the input.
   local input = redis.call('HEXISTS', job.key, 'payload') == 1 or redis.call('HEXISTS', job.key, 'payload_large') == 1
     or job.status == 'succeeded'
-  return named and HOMES[job.status] and contains(LANES, job.priority or 'normal') and asked and input
+  return named and PLACES[job.status] and contains(LANES, job.priority or 'normal') and asked and input
 end
 
--- Reads a suspect's record: the job; or nil if there is none, nil and 'tombstone', nil and 'unreadable'.
+-- Reads a suspect's record. Returns the job; or nil if there is none, nil and 'tombstone', nil and 'unreadable'.
 local function read_suspect(p, id)
   local job, unreadable = read_job(p, id, SPEC)
-  if job and is_whole(p, id, job) then return job end
+  if job and is_valid(job) then return job end
   if job or unreadable then return nil, 'unreadable' end
   if redis.call('EXISTS', key.job(p, id)) == 0 then return nil end
   return nil, redis.call('HEXISTS', key.job(p, id), 'gone') == 1 and 'tombstone' or 'unreadable'
 end
 
--- Lanes where a queued job may stand: its own; or, revived as a ghost, the one in which it ended.
+-- Lanes where a queued job may be: its own; or, if it was revived as a ghost, the one in which it ended.
 local function lanes_for(job)
   local own = lane_of(job)
   local lanes = { own }
@@ -53,12 +56,12 @@ local function lanes_for(job)
   return lanes
 end
 
--- Whether an ended job may stand in a ready list, as a ghost: it ended while it waited.
+-- Whether an ended job may be in a ready list, as a ghost: it ended while it waited.
 local function may_be_ghost(p, id, job)
-  return job.status == 'canceled' or (job.status == 'failed' and stands_in(p, job.queue, 'ghosts', id))
+  return job.status == 'canceled' or (job.status == 'failed' and is_in(p, job.queue, 'ghosts', id))
 end
 
--- The lane where a job was met, if it still stands there and has no business there.
+-- The lane where a job was met, if it is still there and does not belong there.
 local function stray_lane(p, suspect, job)
   local lane = lane_in(suspect.place)
   local own = suspect.queue == job.queue and (may_be_ghost(p, suspect.id, job) or
@@ -68,76 +71,76 @@ local function stray_lane(p, suspect, job)
   return at.count > 0 and at or nil
 end
 
--- Sets where a job stands without any business there: of its own queue, and the one where it was met.
+-- Sets that have a job which does not belong there: of its own queue, and the one where it was met.
 local function stray_sets(p, suspect, job)
   local strays = {}
   for _, set in ipairs(SETS) do
-    local home = contains(HOMES[job.status], set) or (set == 'ghosts' and may_be_ghost(p, suspect.id, job))
+    local belongs = contains(PLACES[job.status], set) or (set == 'ghosts' and may_be_ghost(p, suspect.id, job))
       or (set == 'deadlines' and job.deadline and not RETENTION_MS[job.status])
-    if not home and stands_in(p, job.queue, set, suspect.id) then
+    if not belongs and is_in(p, job.queue, set, suspect.id) then
       strays[#strays + 1] = { queue = job.queue, set = set }
     end
-    if suspect.place == set and suspect.queue ~= job.queue and stands_in(p, suspect.queue, set, suspect.id) then
+    if suspect.place == set and suspect.queue ~= job.queue and is_in(p, suspect.queue, set, suspect.id) then
       strays[#strays + 1] = { queue = suspect.queue, set = set }
     end
   end
   return strays
 end
 
-local function count_homes(p, suspect, job)
+local function count_places(p, suspect, job)
   if job.status == 'queued' then return count_in_lanes(p, suspect, job.queue, lanes_for(job), job.version) end
-  return stands_in(p, job.queue, HOMES[job.status][1], suspect.id) and 1 or 0, true
+  return is_in(p, job.queue, PLACES[job.status][1], suspect.id) and 1 or 0, true
 end
 
--- What a set names where a job stands beside its home; in any other it stands twice.
+-- The kind of finding for these sets if a job is also where it belongs; for any other set it is 'twice'.
 local STRAY_KINDS = { ghosts = 'ghost', deadlines = 'misplaced' }
 
--- What leads to a live job beside the place where it stands: `deadlines` if it has a deadline, `parked` if it is parked.
+-- What leads to a live job besides the place where it is: `deadlines` if it has a deadline, `parked` if it is parked.
 local function examine_lists(p, id, job, places, found)
-  if job.deadline and not stands_in(p, job.queue, 'deadlines', id) then
-    accuse(found, 'unlisted', function(w) list_deadline(w, p, id, job) end)
+  if job.deadline and not is_in(p, job.queue, 'deadlines', id) then
+    report(found, 'unlisted', function(w) list_deadline(w, p, id, job) end)
   end
   for _, at in ipairs(places or NONE) do
     local task = string.match(at.lane, '^task:(.+)$')
     if task and redis.call('SISMEMBER', key.parked(p, job.queue), task) == 0 then
-      accuse(found, 'overlooked', function(w) w:park(p, job.queue, task) end)
+      report(found, 'overlooked', function(w) w:park(p, job.queue, task) end)
     end
   end
 end
 
--- A live job stands in exactly one place, and its hash agrees.
+-- A live job is in exactly one place, and its hash agrees.
 local function examine_live(p, now, suspect, job, found)
-  local id, homes, certain, places = suspect.id, count_homes(p, suspect, job)
+  local id, count, certain, places = suspect.id, count_places(p, suspect, job)
   local sets, at = stray_sets(p, suspect, job), stray_lane(p, suspect, job)
   local unfenced = job.status == 'running' and not (job.worker and job.epoch)
-  if unfenced or (homes == 0 and certain) then
+  if unfenced or (count == 0 and certain) then
     local kind = unfenced and 'unfenced' or (at or #sets > 0) and 'misplaced' or 'lost'
-    return accuse(found, kind, function(w)
-      if leave_strays(w, p, id, sets, at) == false then return false end
+    return report(found, kind, function(w)
+      if remove_strays(w, p, id, sets, at) == false then return false end
       put_back(w, p, now, id, job)
     end)
   end
-  if homes == 0 then return accuse(found, 'undecided') end
-  if homes > 1 then accuse(found, 'twice', function(w) return keep_one(w, p, id, places) end) end
-  if at then accuse(found, 'twice', function(w) return leave_strays(w, p, id, {}, at) end) end
+  if count == 0 then return report(found, 'undecided') end
+  if count > 1 then report(found, 'twice', function(w) return keep_one(w, p, id, places) end) end
+  if at then report(found, 'twice', function(w) return remove_strays(w, p, id, {}, at) end) end
   for _, stray in ipairs(sets) do
-    accuse(found, STRAY_KINDS[stray.set] or 'twice', function(w) leave_strays(w, p, id, { stray }) end)
+    report(found, STRAY_KINDS[stray.set] or 'twice', function(w) remove_strays(w, p, id, { stray }) end)
   end
   examine_lists(p, id, job, places, found)
 end
 
--- A ghost stands in a ready list, once; and whatever canceled stands there is a ghost.
+-- A ghost is in a ready list, once; and any canceled job there is a ghost.
 local function examine_ghost(p, suspect, queue, version, found)
-  local id, marked = suspect.id, stands_in(p, queue, 'ghosts', suspect.id)
+  local id, marked = suspect.id, is_in(p, queue, 'ghosts', suspect.id)
   local again, lane = suspect.again == '1', lane_in(suspect.place)
   if lane and marked and not again or suspect.place == 'ghosts' and again or suspect.place == '' then return end
   local count, certain, places = count_in_lanes(p, suspect, queue, all_lanes(p, queue), version)
-  if count > 1 then accuse(found, 'twice', function(w) return keep_one(w, p, id, places) end) end
+  if count > 1 then report(found, 'twice', function(w) return keep_one(w, p, id, places) end) end
   if count > 0 and not marked then
-    accuse(found, 'unmarked', function(w) w:call('SADD', key.ghosts(p, queue), id) end)
+    report(found, 'unmarked', function(w) w:call('SADD', key.ghosts(p, queue), id) end)
   elseif count == 0 and marked then
-    if not certain then return accuse(found, 'undecided') end
-    accuse(found, 'ghost', function(w) drop_from(w, p, queue, 'ghosts', id) end)
+    if not certain then return report(found, 'undecided') end
+    report(found, 'ghost', function(w) drop_from(w, p, queue, 'ghosts', id) end)
   end
 end
 
@@ -145,48 +148,48 @@ local function expiry_of(now, job)
   return job.expires_at and num(job.expires_at) or now + RETENTION_MS[job.status]
 end
 
--- An ended job is listed until it expires, and stands nowhere else, but for a ghost.
+-- An ended job is listed until it expires, and is nowhere else, except as a ghost.
 local function examine_ended(p, now, suspect, job, found)
   local id, sets, at = suspect.id, stray_sets(p, suspect, job), stray_lane(p, suspect, job)
   if at or #sets > 0 then
-    accuse(found, 'misplaced', function(w)
+    report(found, 'misplaced', function(w)
       if at then retire(w, p, id, at) end
-      leave_strays(w, p, id, sets)
+      remove_strays(w, p, id, sets)
     end)
   end
   if may_be_ghost(p, id, job) and suspect.queue == job.queue then
     examine_ghost(p, suspect, job.queue, job.version, found)
   end
-  for _, set in ipairs(HOMES[job.status]) do
-    if not stands_in(p, job.queue, set, id) then
+  for _, set in ipairs(PLACES[job.status]) do
+    if not is_in(p, job.queue, set, id) then
       local score = set == 'failed' and num(job.finished_at or now) or expiry_of(now, job)
-      accuse(found, 'unlisted', function(w) w:call('ZADD', key[set](p, job.queue), int(score), id) end)
+      report(found, 'unlisted', function(w) w:call('ZADD', key[set](p, job.queue), int(score), id) end)
     end
   end
 end
 
--- An ended job expires, a live one does not; nor do its log and events.
+-- An ended job expires, a live one does not; the same holds for its log and events.
 local function examine_expiry(p, now, id, job, found)
   local ended = RETENTION_MS[job.status] ~= nil
   for _, name in ipairs({ key.job(p, id), key.log(p, id), key.events(p, id) }) do
     local left = redis.call('PTTL', name)
-    if not ended and left >= 0 then accuse(found, 'expiry', function(w) w:call('PERSIST', name) end) end
+    if not ended and left >= 0 then report(found, 'expiry', function(w) w:call('PERSIST', name) end) end
     if ended and left == -1 then
-      accuse(found, 'expiry', function(w) w:call('PEXPIREAT', name, int(expiry_of(now, job))) end)
+      report(found, 'expiry', function(w) w:call('PEXPIREAT', name, int(expiry_of(now, job))) end)
     end
   end
 end
 
--- Fields that few jobs have are looked at only where `rare` names them.
-local function examine_mark(job, found)
+-- Optional fields are read only where `rare` names them.
+local function examine_optional(job, found)
   for at, value in ipairs(redis.call('HMGET', job.key, unpack(OPTIONAL))) do
     if value and has_none(job.optional, { OPTIONAL[at] }) then
-      return accuse(found, 'overlooked', function(w) w:call('HSET', job.key, 'rare', ANY) end)
+      return report(found, 'overlooked', function(w) w:call('HSET', job.key, 'rare', ANY) end)
     end
   end
 end
 
--- Whether an entry of `finished` or `failed` waits for a sweep to forget it, as its job has been.
+-- Whether an entry of `finished` or `failed` waits for a sweep to remove it, as its job has expired.
 local function awaits_sweep(p, now, queue, id)
   local kept_until = redis.call('ZSCORE', key.finished(p, queue), id)
   return kept_until and tonumber(kept_until) <= now
@@ -195,23 +198,23 @@ end
 -- An entry without a job, unless it is a ghost's or is about to be swept.
 local function examine_entry(p, now, suspect, found)
   local id, queue, place, lane = suspect.id, suspect.queue, suspect.place, lane_in(suspect.place)
-  if place == 'ghosts' or (lane and stands_in(p, queue, 'ghosts', id)) then
+  if place == 'ghosts' or (lane and is_in(p, queue, 'ghosts', id)) then
     return examine_ghost(p, suspect, queue, '', found)
   end
   local at = lane and search_lane(p, suspect, queue, lane)
-  if at and at.count > 0 then accuse(found, 'orphan', function(w) retire(w, p, id, at) end) end
-  if at and not at.whole and at.count == 0 then accuse(found, 'undecided') end
-  if not contains(SETS, place) or not stands_in(p, queue, place, id) then return end
+  if at and at.count > 0 then report(found, 'orphan', function(w) retire(w, p, id, at) end) end
+  if at and not at.whole and at.count == 0 then report(found, 'undecided') end
+  if not contains(SETS, place) or not is_in(p, queue, place, id) then return end
   if (place == 'finished' or place == 'failed') and awaits_sweep(p, now, queue, id) then return end
-  accuse(found, 'orphan', function(w) drop_from(w, p, queue, place, id) end)
+  report(found, 'orphan', function(w) drop_from(w, p, queue, place, id) end)
 end
 
 local function examine_nothing(p, now, suspect, tombstone, found)
   examine_entry(p, now, suspect, found)
   local name, log, events = key.job(p, suspect.id), key.log(p, suspect.id), key.events(p, suspect.id)
-  if redis.call('EXISTS', log, events) > 0 then accuse(found, 'log', function(w) w:call('DEL', log, events) end) end
+  if redis.call('EXISTS', log, events) > 0 then report(found, 'log', function(w) w:call('DEL', log, events) end) end
   if tombstone and redis.call('PTTL', name) == -1 then
-    accuse(found, 'expiry', function(w) w:call('PEXPIRE', name, TOMBSTONE_KEPT_MS) end)
+    report(found, 'expiry', function(w) w:call('PEXPIRE', name, TOMBSTONE_KEPT_MS) end)
   end
 end
 
@@ -219,24 +222,24 @@ local function examine_job(p, now, suspect)
   local found, id = {}, suspect.id
   local job, other = read_suspect(p, id)
   if suspect.place == 'quarantine' and redis.call('ZSCORE', key.quarantine(p), id) then
-    -- Its record was mended, or is gone; else a person must look.
+    -- Its record was repaired, or deleted; else an operator must check it.
     local fix = function(w) w:call('ZREM', key.quarantine(p), id) end
-    accuse(found, 'quarantined', other ~= 'unreadable' and fix or nil)
+    report(found, 'quarantined', other ~= 'unreadable' and fix or nil)
   end
   if other == 'unreadable' then
-    accuse(found, 'unreadable')
+    report(found, 'unreadable')
   elseif not job then
     examine_nothing(p, now, suspect, other == 'tombstone', found)
   else
     local examine = RETENTION_MS[job.status] and examine_ended or examine_live
     examine(p, now, suspect, job, found)
     examine_expiry(p, now, id, job, found)
-    examine_mark(job, found)
+    examine_optional(job, found)
   end
   return found, job and job.queue
 end
 
--- How much stands in a queue. Fails on a key of another type, which would stop the sweeps of an indexed queue.
+-- How many entries a queue has. Fails on a key of another type, which would stop the sweeps of an indexed queue.
 local function size_of(p, queue)
   local size = 0
   for _, lane in ipairs(all_lanes(p, queue)) do size = size + redis.call('LLEN', key.ready(p, queue, lane)) end
@@ -246,14 +249,14 @@ local function size_of(p, queue)
   return size + redis.call('SCARD', key.ghosts(p, queue))
 end
 
--- Whether a sweep would come too late to a queue: it comes when `due` says, and looks every second if something is overdue.
+-- Whether a sweep would visit a queue too late: it comes when `due` says, and every second if something is overdue.
 local function is_overlooked(p, now, first, queue)
   local listed = redis.call('ZSCORE', key.due(p), queue)
   return not listed or tonumber(listed) > math.max(first, now + SWEEP_MS)
 end
 
--- A queue that holds anything is in both indexes, or no sweep would come by and no list would show it, and in time only if `due`
--- lists it; one token wakes one worker.
+-- A queue that holds anything is in both indexes, or no sweep would visit it and no list would show it, and in time only if
+-- `due` lists it; one token wakes one worker.
 local function examine_queue(p, now, queue)
   local found = {}
   local holds_any = size_of(p, queue) > 0 or is_paused(p, queue)
@@ -261,13 +264,13 @@ local function examine_queue(p, now, queue)
   local first = first_due(p, queue)
   local late = first and is_overlooked(p, now, first, queue)
   if unlisted or late then
-    accuse(found, 'unindexed', function(w)
+    report(found, 'unindexed', function(w)
       if unlisted then list_queue(w, p, now, queue) end
       if late then w:due(p, queue, first) end
     end)
   end
   if redis.call('LLEN', key.wake(p, queue)) > 1 then
-    accuse(found, 'tokens', function(w) w:call('LTRIM', key.wake(p, queue), 0, 0) end)
+    report(found, 'tokens', function(w) w:call('LTRIM', key.wake(p, queue), 0, 0) end)
   end
   return found, queue
 end
@@ -279,17 +282,17 @@ local function examine_idempotency(p, digest)
   local id = claimed and string.match(claimed, '^(%x[%x-]+) %S+$')
   if not claimed then return found end
   if not id then
-    accuse(found, 'unreadable')
+    report(found, 'unreadable')
   elseif redis.call('EXISTS', key.job(p, id)) == 0 then
     local left = redis.call('PTTL', name)
     if left > TOLERANCE_MS or left == -1 then
-      accuse(found, 'idempotency', function(w) w:call('DEL', name) end)
+      report(found, 'idempotency', function(w) w:call('DEL', name) end)
     end
   end
   return found
 end
 
--- Judges the subject that an auditor's call names; see `judge` for its arguments. A key of another type is for a person.
+-- Judges the subject that an audit's call names; see `judge` for its arguments. A key of another type is left to an operator.
 local function examine(p, now, argv)
   local what, name = argv[1], argv[2]
   local judged, found, queue = pcall(function()

@@ -1,25 +1,27 @@
--- exchange: settle what ended, promote what is due, claim what fits; a busy worker's one call a batch.
+-- exchange: settle attempts that ended, promote what is due, claim what fits; the one call per batch of a busy worker.
+--
+-- Uses: keys, core, lifecycle, promote, settle, claim
 --
 -- KEYS 1  the partition's root
--- ARGV 1  worker   2  number of this exchange   3  its strand: '', 2 or 3   4  lease, ms   5  how many jobs it wants
---      6  how many it goes on running   7  the tasks it can run now, parted by blanks
---      8  how many queues follow; their names, in the order to look at them
+-- ARGV 1  worker   2  number of this exchange   3  its sequence: '', 2 or 3   4  lease, ms   5  how many jobs it wants
+--      6  how many it continues to run   7  the tasks it can run now, separated by blanks
+--      8  how many queues follow; their names, in the order in which to read them
 --      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
--- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, drain}, or {-1} if a later exchange
--- of this worker and strand was answered before. `claims` has four elements a job: '<queue> <epoch> <attempt> <priority>
--- <run_at>', '-' for none, or '' for the same as of the job before; its id; spec; payload, nil if it is to be fetched from
--- `payload_large`. `more` = 1: stopped by budget, ask again at once. `drain` = 1: this worker runs a job that must run alone,
--- or was chosen for one that waits; nothing (more) is handed out until it runs nothing else.
+-- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, drain}, or {-1} if a later exchange of this
+-- worker and sequence was answered before. `claims` has four elements a job: '<queue> <epoch> <attempt> <priority> <run_at>',
+-- '-' for none, or '' if equal to that of the job before; its id; spec; payload, nil if it is to be fetched from
+-- `payload_large`. `more` = 1: stopped by budget, call again at once. `drain` = 1: this worker runs a job that must run
+-- alone, or was chosen for one that waits; nothing (more) is handed out until it runs nothing else.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing. Each
--- strand has numbers of its own, so that two exchanges of a worker may be under way. Strand 3 carries settlements only, always
--- with the number 0, which is never written down: so any number of them may be under way, and repeated.
+-- sequence has its own numbers, so that two exchanges of a worker may be in flight. Sequence 3 carries settlements only,
+-- always with the number 0, which is never recorded: so any number of them may be in flight, and repeated.
 -- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `unusual`, and per queue every list
 -- and set.
 local PROMOTE_LIMIT, PROMOTE_LEAST, CLAIM_LOOKS = 100, 20, 100
 -- What one call hands out, and what is fetched after it, in bytes.
 local CLAIM_BYTES, LARGE_BYTES = 131072, 4194304
--- A worker chosen to run empty for a job that must run alone is let off after this long: its jobs may take hours.
+-- A worker that is reserved for a job that must run alone is let off after this long: the jobs it still runs may take hours.
 local RESERVED_MS = 600000
 
 local function read_exchange(argv, now)
@@ -32,13 +34,12 @@ local function read_exchange(argv, now)
   return call
 end
 
--- Reads all, then writes all. Trims two expired entries for every job that came to its end, so that indexes keep pace at any
--- rate.
+-- Reads all, then writes all. Trims two expired entries for every job that ended, so that indexes keep up at any rate.
 local function settle_all(w, p, now, call, argv)
   local codes, settled, seen, at = {}, {}, {}, call.settlements
   while argv[at] do
     local id, outcome = argv[at], argv[at + 2]
-    -- Twice the same job: the second is judged by what the first has left.
+    -- The same job twice: the second settlement is checked against the result of the first.
     if seen[id] then w:commit() end
     seen[id] = true
     local code, queue = settle_one(w, p, now, call, id, argv[at + 1], outcome, argv[at + 3],
@@ -62,15 +63,15 @@ local function solitary_waits(p, call)
   return false
 end
 
--- The job this worker was given alone, if it still runs it: '<id> <epoch>'.
+-- The job that this worker was given alone, if it still runs it: '<id> <epoch>'.
 local function still_alone(p, call, alone)
   local id, epoch = string.match(alone or '', '^(%S+) (%S+)$')
   if not id then return nil end
   return holds(read_job(p, id), epoch, call.worker) and alone or nil
 end
 
--- Whether this worker is to run empty for a solitary job. One worker at a time is chosen; the others go on.
-local function reserves(w, p, now, call)
+-- Whether this worker is to drain for a solitary job. One worker at a time is chosen; the others continue.
+local function reserve(w, p, now, call)
   if call.alone then return true end
   if call.idle or not solitary_waits(p, call) then return false end
   local chosen, since = string.match(redis.call('GET', key.reserved(p)) or '', '^(%S+) (%d+)$')
@@ -82,8 +83,8 @@ local function reserves(w, p, now, call)
   return not chosen or chosen == call.worker
 end
 
--- Moves what is due: at most PROMOTE_LIMIT jobs over all queues, and fewer beside others that are settled and claimed, each of
--- which takes as long as two. Returns whether the limit was reached.
+-- Promotes what is due: at most PROMOTE_LIMIT jobs over all queues, and fewer together with settled and claimed jobs, each of
+-- which takes as long as two promotions. Returns whether the limit was reached.
 local function promote_all(w, p, now, call, settled)
   local left = math.max(PROMOTE_LIMIT - 2 * (settled + call.want), PROMOTE_LEAST)
   for _, queue in ipairs(call.side_queues ~= NONE and call.queues or NONE) do
@@ -106,8 +107,8 @@ local function claim_all(w, p, now, call)
   return call.want > 0 and (call.full or call.looks <= 0)
 end
 
--- Looks more closely when there is nothing else to do: a version that lists no queue as unusual may have put a job where few
--- stand. Returns whether to ask again.
+-- Checks more when there is nothing else to do: a version that lists no side queues may have put a job outside a normal lane.
+-- Returns whether to call again.
 local function find_overlooked(w, p, call)
   local found = false
   for _, queue in ipairs(call.claimed == 0 and call.want > 0 and call.open or NONE) do
@@ -117,19 +118,19 @@ local function find_overlooked(w, p, call)
   return found
 end
 
--- The claims of the first time this number was used, as far as this worker still holds them.
-local function claims_again(p, call, claimed)
+-- Adds the claims of the first call with this number, as far as this worker still holds them.
+local function repeat_claims(p, call, claimed)
   local time, held = string.match(claimed or '', '^(%d+)(.*)$')
   for id, epoch in string.gmatch(held or '', '\n(%S+) ?(%d*)') do
     if epoch == '' then epoch = time end
     local job = read_job(p, id, CLAIM)
-    if holds(job, epoch, call.worker) then hand_out(call, id, claim_header(job), epoch, job.spec, job.payload) end
+    if holds(job, epoch, call.worker) then add_claim(call, id, claim_header(job), epoch, job.spec, job.payload) end
   end
 end
 
--- Wakes somebody else for what this call left behind, and tells when the next delayed job is due. A worker that shuts
--- down names no queues any more, but what it gives back must be found at once.
-local function look_ahead(w, p, now, call, settled)
+-- Wakes another worker for what this call left, and returns when the next delayed job is due. A worker that shuts down names
+-- no queues any more, but the jobs it releases must be found at once.
+local function wake_others(w, p, now, call, settled)
   local soonest, tokens = nil, {}
   for at, queue in ipairs(call.open) do tokens[at] = key.wake(p, queue) end
   local all_lie = #tokens > 0 and redis.call('EXISTS', unpack(tokens)) == #tokens
@@ -147,7 +148,7 @@ local function look_ahead(w, p, now, call, settled)
   return soonest and int(soonest) or '-1'
 end
 
--- A worker that claims before its first beat is known from here on, with its lease. Beats keep it.
+-- A worker that claims before its first heartbeat is registered here, with its lease. Heartbeats keep it registered.
 local function register_worker(w, p, now, call)
   w:call('HSET', key.worker(p, call.worker), 'lease', int(call.lease))
   w:call('PEXPIRE', key.worker(p, call.worker), WORKER_KEPT_MS)
@@ -155,9 +156,9 @@ local function register_worker(w, p, now, call)
   w:call('ZADD', key.leases(p), int(call.lease), call.worker)
 end
 
--- Which of the call's queues are not paused, in its order, and in which of them jobs stand where few do. Mostly no queue at all
--- is either, and one question is enough.
-local function look_at_queues(p, call)
+-- Which of the call's queues are not paused, in its order, and which of them are side queues. Usually none is either, and one
+-- read is enough.
+local function read_queues(p, call)
   call.open = call.queues
   if #call.queues == 0 or redis.call('EXISTS', key.paused(p), key.side_queues(p)) == 0 then return end
   local paused = redis.call('SMISMEMBER', key.paused(p), unpack(call.queues))
@@ -176,16 +177,16 @@ local function exchange(keys, argv)
   if num(last[1]) > call.number then return { -1 } end
   if not last[3] then register_worker(w, p, now, call) end
   local codes, settled = settle_all(w, p, now, call, argv)
-  look_at_queues(p, call)
+  read_queues(p, call)
   if num(last[1]) == call.number then
-    claims_again(p, call, last[2])
-    return { int(now), codes, call.claims, look_ahead(w, p, now, call, settled), 0, 0 }
+    repeat_claims(p, call, last[2])
+    return { int(now), codes, call.claims, wake_others(w, p, now, call, settled), 0, 0 }
   end
   call.alone = still_alone(p, call, last[4])
-  local more, drain = promote_all(w, p, now, call, #codes), reserves(w, p, now, call)
+  local more, drain = promote_all(w, p, now, call, #codes), reserve(w, p, now, call)
   if drain then call.want = 0 end
   more = claim_all(w, p, now, call) or find_overlooked(w, p, call) or more
-  local due = look_ahead(w, p, now, call, settled)
+  local due = wake_others(w, p, now, call, settled)
   drain = drain or call.alone
   return { int(now), codes, call.claims, drain and '-1' or due, more and 1 or 0, drain and 1 or 0 }
 end

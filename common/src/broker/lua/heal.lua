@@ -1,9 +1,11 @@
--- heal: judge one suspect of an audit anew, and put right what is wrong with it in the same step.
+-- heal: judge one suspect of an audit again, and repair what is wrong with it in the same step.
+--
+-- Uses: core, lifecycle, examine
 --
 -- KEYS 1  the partition's root
 -- ARGV    those of `judge`
--- Returns {kind, 1 healed | 0 left, …}. What has moved since the audit is left alone: it is judged by what is true now.
--- What is left needs a person, or a list that has become shorter. Asking again changes nothing.
+-- Returns {kind, 1 healed | 0 left, …}. What has moved since the audit is left alone: the suspect is judged by its present
+-- state. What is left needs an operator, or a list that has become shorter. Repeating the call changes nothing.
 -- Touches the job's hash and log, every list and set of the queues named, `queues`, `unusual`, `quarantine`, `audit`,
 -- idempotency keys.
 local function heal(keys, argv)

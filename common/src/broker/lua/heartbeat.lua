@@ -1,12 +1,14 @@
--- heartbeat: extend the leases a worker names, tell which it lost or should cancel, and sweep if a sweep is due.
+-- heartbeat: extend the leases a worker names, return which it lost or should cancel, and sweep if a sweep is due.
+--
+-- Uses: keys, core, sweep
 --
 -- KEYS 1  the partition's root
--- ARGV 1  worker   2  lease, ms   3  who it is (JSON, opaque)   4  slots busy
---      5  '' in the first call of a beat, 'more' in those that name further leases
+-- ARGV 1  worker   2  lease, ms   3  its description (JSON, opaque)   4  slots busy
+--      5  '' in the first call of a heartbeat, 'more' in those that name further leases
 --      then two a lease: id, epoch
--- Returns {founded, more, verdict, …}: founded = 0 if this Redis lost its memory and nobody has opened it since; more = 1
--- if a sweep was due and stopped by budget; then one a lease in its order: 1 extended, 2 extended and to be canceled,
--- -1 lost. A worker that was buried has lost all, and is not made known again.
+-- Returns {founded, more, verdict, …}: founded = 0 if this Redis lost its memory and was not opened since; more = 1 if a
+-- sweep was due and stopped by budget; then one a lease in its order: 1 extended, 2 extended and to be canceled, -1 lost. A
+-- worker that was declared dead (`buried`) has lost all, and is not registered again.
 -- Touches the worker's hash, `workers`, `leases`, `running` of the jobs' queues, and what `sweep` touches.
 local function beat(w, p, now, worker, lease, id, epoch)
   local job = read_job(p, id)
@@ -32,7 +34,7 @@ local function heartbeat(keys, argv)
   w:call('ZADD', key.workers(p), int(now), worker)
   w:call('ZADD', key.leases(p), int(lease), worker)
   w:commit()
-  -- Whatever a sweep stumbles over, the verdicts must reach their worker.
+  -- Whatever error a sweep hits, the verdicts must reach their worker.
   local swept, counts = pcall(sweep_if_due, p, now, writes())
   if swept then replies[2] = counts[6] end
   return replies

@@ -1,8 +1,10 @@
 -- judge: judge one suspect of an audit in one step.
 --
+-- Uses: core, examine
+--
 -- KEYS 1  the partition's root
 -- ARGV 1  what: 'job' | 'queue' | 'idempotency'   2  its id, name or digest
---      of a job, how an auditor came upon it (see examine.lua):
+--      of a job, how the audit found it (see examine.lua):
 --      3  version   4  removals   5  queue   6  place   7  index   8  again
 -- Returns {kind, …}, empty if nothing is wrong. Changes nothing.
 local function judge(keys, argv)

@@ -1,6 +1,6 @@
--- Every key a function touches is spelled here, and nowhere else in Lua; `broker/keys.rs` spells the same in Rust, and
--- a test compares the two. `p` is the partition's root, e.g. `crunch:{0}`: it carries the hash tag, so all keys of one
--- partition live on one node. Names and ids were validated before they came here.
+-- The only place in Lua where keys are spelled; `broker/keys.rs` spells the same in Rust, and a test compares the two. `p` is
+-- the partition's root, e.g. `crunch:{0}`: it has the hash tag, so all keys of one partition are on one node. Names and ids
+-- were validated by the callers.
 
 local key = {}
 
@@ -39,9 +39,9 @@ function key.finished(p, queue) return p .. ':queue:' .. queue .. ':finished' en
 function key.wake(p, queue) return p .. ':queue:' .. queue .. ':wake' end
 function key.ended(p, queue, bucket) return p .. ':queue:' .. queue .. ':ended:' .. bucket end
 
--- Makes something of a queue's name once, and keeps it: every call needs it. No more than this many at a time.
+-- Caches what is made of a queue's name: every call needs it. At most this many at a time.
 local NAMES_KEPT = 4096
-local function kept(make)
+local function cached(make)
   local partitions, count = {}, 0
   return function(p, queue, lane)
     local queues = partitions[p]
@@ -63,5 +63,5 @@ local function kept(make)
   end
 end
 
-key.ready, key.ghosts, key.delayed, key.wake = kept(key.ready), kept(key.ghosts), kept(key.delayed), kept(key.wake)
-key.running, key.finished, key.failed = kept(key.running), kept(key.finished), kept(key.failed)
+key.ready, key.ghosts, key.delayed, key.wake = cached(key.ready), cached(key.ghosts), cached(key.delayed), cached(key.wake)
+key.running, key.finished, key.failed = cached(key.running), cached(key.finished), cached(key.failed)

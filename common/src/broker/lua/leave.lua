@@ -1,8 +1,10 @@
--- leave: a worker says goodbye; it holds no lease any more.
+-- leave: unregister a worker that exits; it holds no lease any more.
+--
+-- Uses: keys, core
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  worker
--- Returns 1. Touches the worker's hash, `workers`, `leases`. Asking again changes nothing.
+-- Returns 1. Touches the worker's hash, `workers`, `leases`. Repeating the call changes nothing.
 local function leave(keys, argv)
   local p, w = keys[1], writes()
   w:call('DEL', key.worker(p, argv[1]))

@@ -1,11 +1,13 @@
--- The moves of `heal`, which `examine` proposes. They collect writes; the caller has judged in the same step.
+-- The repairs of `heal`, which `examine` proposes. They collect writes; the caller has judged in the same step.
+--
+-- Uses: keys, core, lifecycle
 
 local function drop_from(w, p, queue, set, id)
   w:call(set == 'ghosts' and 'SREM' or 'ZREM', key[set](p, queue), id)
 end
 
--- Takes an id out of a lane as often as that, and says so: a walk in pages may miss what moves up behind it. Nothing is
--- taken out of the middle of a long list: that would block Redis for as long as the list is.
+-- Removes an id from a lane this many times, and counts that as a removal: a walk in pages may miss what moves up behind it.
+-- Nothing is removed from the middle of a long list: that would block Redis in proportion to the length of the list.
 local function take_out(w, p, id, at, tail, head)
   local name = key.ready(p, at.queue, at.lane)
   if tail > 0 then w:call('LREM', name, -tail, id) end
@@ -13,14 +15,14 @@ local function take_out(w, p, id, at, tail, head)
   w:call('HINCRBY', key.audit(p), 'removals', 1)
 end
 
--- Takes an id that no worker may get out of a lane; deep inside, it becomes a ghost, which claims drop.
+-- Removes an id that no worker may receive from a lane; deep inside, it becomes a ghost, which claims drop.
 local function retire(w, p, id, at)
   if at.deep then return w:call('SADD', key.ghosts(p, at.queue), id) end
   take_out(w, p, id, at, at.tail, at.head)
 end
 
--- Leaves an id in one of the places where it was found: one deep inside a list, which cannot be taken out, else one near
--- the front. False, and nothing taken, if it stands deep inside two.
+-- Leaves an id in one of the places where it was found: one deep inside a list, which cannot be removed, else one near the
+-- front. Returns false, with nothing removed, if it is deep inside two.
 local function keep_one(w, p, id, places)
   table.sort(places, function(one, other) return one.deep and not other.deep end)
   if places[2] and places[2].deep then return false end
@@ -31,14 +33,15 @@ local function keep_one(w, p, id, places)
   end
 end
 
--- Takes a job from where it has no business. False, and nothing taken, if it stands too deep in a long list.
-local function leave_strays(w, p, id, sets, at)
+-- Removes a job from where it does not belong. Returns false, with nothing removed, if it is too deep in a long list.
+local function remove_strays(w, p, id, sets, at)
   if at and at.deep then return false end
   if at then take_out(w, p, id, at, at.tail, at.head) end
   for _, stray in ipairs(sets) do drop_from(w, p, stray.queue, stray.set, id) end
 end
 
--- Gives a running job without a lease one if its worker beats: it may well be at it. Returns whether it did.
+-- Gives a running job without a lease one if its worker sends heartbeats: it may well be running the job. Returns whether it
+-- did.
 local function put_back_running(w, p, now, id, job)
   if not (job.worker and job.epoch) then return false end
   local alive, lease = beats(p, now, job.worker)
@@ -49,8 +52,8 @@ local function put_back_running(w, p, now, id, job)
   return true
 end
 
--- Puts a live job where its status says, as if it had come there just now: ready at the front, delayed until its time. One
--- that nobody runs any more is ready again, uncharged: nobody is to blame.
+-- Puts a live job where its status requires, as if it had just arrived there: ready at the front, delayed until its time. A
+-- job that no worker runs any more is ready again, uncharged: it is not at fault.
 local function put_back(w, p, now, id, job)
   list_queue(w, p, now, job.queue)
   if job.status == 'running' then
@@ -62,7 +65,7 @@ local function put_back(w, p, now, id, job)
   if job.status ~= 'running' then
     return to_delayed(w, p, id, job, job.status, job.run_at and num(job.run_at) or now)
   end
-  local history = remember_attempt(p, id, job, now, 'healed')
+  local history = history_with(p, id, job, now, 'healed')
   uncharge(job)
   to_ready(w, p, id, job, 'RPUSH', 'history', history)
 end

@@ -1,10 +1,12 @@
--- pause, resume: stop handing out a queue's jobs, and start again. Jobs still come in, and running ones go on.
+-- pause, resume: stop handing out a queue's jobs, and start again. Jobs are still accepted, and running ones continue.
+--
+-- Uses: keys, core, lifecycle
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  queue   2  pause: '1' if the queue is known elsewhere, by a declared task or in another partition, and may be made
 --      known here; else ''
--- Returns 1, or 0 if the queue is not known here; then nothing was changed. Touches `paused`, `queues`, `queues:names`, and on resume the
--- queue's wake. Asking again changes nothing.
+-- Returns 1, or 0 if the queue is not known here; then nothing was changed. Touches `paused`, `queues`, `queues:names`, and
+-- on resume the queue's wake. Repeating the call changes nothing.
 local function pause(keys, argv)
   local p, w = keys[1], writes()
   if argv[2] ~= '1' and not is_listed(p, argv[1]) then return 0 end

@@ -1,11 +1,13 @@
--- Where an id stands, as far as one step can tell: what `examine` judges by. Only reads.
+-- Where an id is, as far as one step can find out: the basis of `examine`. Only reads.
 --
--- A place is a lane of a queue's ready lists, those of parked jobs included, or one of its sets. Sets answer at once. A list must be searched, and may be
--- long: it is searched near its ends, and near the index where a walk met the id.
+-- Uses: keys, core
+--
+-- A place is a lane of a queue's ready lists, including those of parked jobs, or one of its sets. A set needs one read. A
+-- list must be searched, and may be long: it is searched near its ends, and near the index where a walk met the id.
 
 -- How far from either end; it takes about a tenth of a millisecond.
 local LIST_LOOKS = 10000
--- How far beyond the index where an id was met: new jobs push it along. A walk asks about what it meets at once.
+-- How far beyond the index where an id was met: new jobs push it along. A walk queries what it meets at once.
 local PUSHED_ALONG = 1000
 
 local SETS = { 'delayed', 'running', 'deadlines', 'finished', 'failed', 'ghosts' }
@@ -19,20 +21,20 @@ local function contains(list, wanted)
   return false
 end
 
-local function stands_in(p, queue, set, id)
+local function is_in(p, queue, set, id)
   if set == 'ghosts' then return redis.call('SISMEMBER', key.ghosts(p, queue), id) == 1 end
   return redis.call('ZSCORE', key[set](p, queue), id) ~= false
 end
 
 -- Whether the walk met it somewhere in the middle of this lane, and it is still there.
-local function stands_deep(p, suspect, queue, lane)
+local function is_deep(p, suspect, queue, lane)
   if suspect.index == '' or suspect.queue ~= queue or lane_in(suspect.place) ~= lane then return false end
   local first = num(suspect.index)
   return contains(redis.call('LRANGE', key.ready(p, queue, lane), first, first + PUSHED_ALONG), suspect.id)
 end
 
--- How often an id stands in a lane: `tail` times near the end that is claimed from, `head` times near the other, or
--- `deep` between them; `whole` tells whether that is all there is to know.
+-- How often an id is in a lane: `tail` times near the end that is claimed from, `head` times near the other, or `deep`
+-- between them; `whole` is whether the whole lane was searched.
 local function search_lane(p, suspect, queue, lane)
   local name, id = key.ready(p, queue, lane), suspect.id
   local length = redis.call('LLEN', name)
@@ -41,19 +43,19 @@ local function search_lane(p, suspect, queue, lane)
   local head = rest > 0 and redis.call('LPOS', name, id, 'COUNT', 0, 'MAXLEN', rest) or {}
   local at = { queue = queue, lane = lane, tail = #tail, head = #head, whole = length <= 2 * LIST_LOOKS }
   at.count = at.tail + at.head
-  at.deep = at.count == 0 and not at.whole and stands_deep(p, suspect, queue, lane)
+  at.deep = at.count == 0 and not at.whole and is_deep(p, suspect, queue, lane)
   if at.deep then at.count = 1 end
   return at
 end
 
--- Whether a walk proves what the search of a long list cannot: it did not meet the id, nothing has happened to the job
--- since before the walk, and nothing was taken out of a list meanwhile.
+-- Whether a walk proves what the search of a long list cannot: it did not meet the id, the job has not changed since before
+-- the walk, and nothing was removed from a list meanwhile.
 local function walk_proves(p, suspect, version)
   if suspect.version == '' or suspect.version ~= version then return false end
   return suspect.removals == (redis.call('HGET', key.audit(p), 'removals') or '0')
 end
 
--- How often an id stands in these lanes of a queue; whether that is certain; and where.
+-- How often an id is in these lanes of a queue; whether that is certain; and where.
 local function count_in_lanes(p, suspect, queue, lanes, version)
   local count, whole, places = 0, true, {}
   for _, lane in ipairs(lanes) do

@@ -1,11 +1,13 @@
 -- purge: cancel what waits in a queue: the queued jobs and the scheduled ones. Those that wait for another attempt have run,
 -- and are left.
 --
+-- Uses: keys, core, lifecycle
+--
 -- KEYS 1  the partition's root
--- ARGV 1  queue   2  how many of the earliest delayed jobs to pass over (those that stay, met by an earlier call)
---      3  '' in the first call; in those that go on, when the first was made: what came since is left
--- Returns {canceled, passed over, more, when the first call was made}. `more` = 1: stopped by
--- budget (100 jobs looked at), ask again. canceled = -1 if the queue is not known here.
+-- ARGV 1  queue   2  how many of the earliest delayed jobs to skip (those that stay, met by an earlier call)
+--      3  '' in the first call; in further ones, when the first was made: jobs submitted since are left
+-- Returns {canceled, skipped, more, when the first call was made}. `more` = 1: stopped by budget (100 jobs read), call again.
+-- canceled = -1 if the queue is not known here.
 -- Touches the jobs' hashes and logs, and the queue's ready, ghosts, delayed and finished.
 local PURGE_LOOKS = 100
 
@@ -13,8 +15,8 @@ local function purge_one(w, p, id, job, now)
   to_terminal(w, p, id, job, 'canceled', now, 'cancel_requested', '1', 'error', CANCELED)
 end
 
--- Cancels the oldest of one lane, as long as the call may look. Jobs that came since the first call, and all behind them,
--- stay.
+-- Cancels the oldest jobs of one lane, within the budget of the call. Jobs submitted since the first call, and all behind
+-- them, stay.
 local function purge_lane(w, p, name, queue, now, call)
   local dropped = 0
   local ids = redis.call('LRANGE', name, -call.looks, -1)

@@ -1,21 +1,23 @@
--- reclaim: take back at once what a dead worker held, instead of waiting for its leases to end. For a supervisor that saw
--- the process end; nobody else can know. Counts a loss for every job, as a sweep would.
+-- reclaim: take back at once what a dead worker held, instead of waiting for its leases to expire. For a supervisor that saw
+-- the process end; no other process can know. Counts a loss for every job, as a sweep would.
+--
+-- Uses: keys, core, lifecycle, take_back
 --
 -- KEYS 1  the partition's root
--- ARGV 1  worker   2  where in the first queue to go on: '0', or what the last call returned
+-- ARGV 1  worker   2  where in the first queue to continue: '0', or what the last call returned
 --      then queues, at most 32
--- Returns {requeued, failed, queues done, where to go on in the next one}. Stops by budget (100 leases looked at); ask
--- again with the queues that are left. Idempotent.
--- Touches the worker's hash, `workers`, `leases`, `reserved`, `unusual`, jobs' hashes, and per queue running, ready, finished,
--- failed and wake.
+-- Returns {requeued, failed, queues done, where to continue in the next one}. Stops by budget (100 leases read); call again
+-- with the queues that are left. Idempotent.
+-- Touches the worker's hash, `workers`, `leases`, `reserved`, `unusual`, jobs' hashes, and per queue running, ready,
+-- finished, failed and wake.
 --
--- What a worker holds is written down nowhere but in its jobs: an index would cost every claim something, and a worker
--- seldom dies. So all that runs is looked at; that is as many jobs as the whole fleet has slots. A scan of the set misses
--- nobody who stands in it from beginning to end, and from the first call on a buried worker gets no new leases.
+-- What a worker holds is recorded only in its jobs: an index would cost every claim something, and a worker seldom dies. So
+-- all running jobs are read; that is as many as the whole fleet has slots. A scan of the set misses no job that is in it from
+-- start to end, and from the first call on the dead worker gets no new leases.
 local RECLAIM_LOOKS = 100
 
--- A call that the dead worker had sent before may arrive after its burial: its exchange finds that a later one was
--- answered, and its beat that it is buried. Kept longer than any network keeps the words of the dead.
+-- A call that the dead worker sent before may arrive after this: its exchange finds that a later one was answered, and its
+-- heartbeat that it was declared dead. The fence is kept longer than any network delays a call.
 local function fence_off(w, p, worker)
   w:call('DEL', key.worker(p, worker))
   local last = '9007199254740991'
@@ -28,7 +30,7 @@ local function fence_off(w, p, worker)
   w:commit()
 end
 
--- One step through a queue's leases; returns where to go on, '0' at the end.
+-- One step through a queue's leases; returns where to continue, '0' at the end.
 local function reclaim_some(w, p, now, worker, queue, cursor, taken)
   local found = redis.call('ZSCAN', key.running(p, queue), cursor, 'COUNT', taken.looks)
   for at = 1, #found[2], 2 do

@@ -1,10 +1,12 @@
--- redrive: give the dead letters of a queue a second life, the oldest first.
+-- redrive: run the dead letters of a queue again, the oldest first.
+--
+-- Uses: keys, core, lifecycle
 --
 -- KEYS 1  the partition's root
--- ARGV 1  queue   2  how many at most (this call looks at 100)   3  task, or '' for every
---      4  how many of the oldest to pass over (those of other tasks, met by an earlier call)
---      5  '' in the first call; in those that go on, when the first was made: a job that failed again since is left
--- Returns {redriven, passed over, looked at, when the first call was made}; redriven = -1 if the queue is not known here.
+-- ARGV 1  queue   2  how many at most (this call reads 100)   3  task, or '' for every
+--      4  how many of the oldest to skip (those of other tasks, met by an earlier call)
+--      5  '' in the first call; in further ones, when the first was made: a job that failed again since is left
+-- Returns {redriven, skipped, read, when the first call was made}; redriven = -1 if the queue is not known here.
 -- Touches what `retry` touches.
 local REDRIVE_LOOKS = 100
 

@@ -1,4 +1,6 @@
--- report: progress and log lines of many running jobs.
+-- report: write progress and log lines of many running jobs.
+--
+-- Uses: keys, core, lifecycle
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  worker   2  'last' if the attempts have ended and nothing follows, else ''
@@ -11,8 +13,8 @@
 -- Touches the jobs' hashes, events and logs: the newest 256 lines, at most 64 KiB.
 --
 -- An attempt numbers its progress and its lines from 1. What is sent again is recognized by its number, and a gap in the
--- numbers is a loss: a line of the log states how many lines are missing. So is what a nearly full Redis has no room for when
--- an attempt ends.
+-- numbers is a loss: a line of the log states how many lines are missing. The same happens to lines for which a nearly full
+-- Redis has no room when an attempt ends.
 local LOG_LINES, LOG_BYTES = 256, 65536
 
 -- The numbers of the last line and the last progress of this attempt that are written.
@@ -22,7 +24,7 @@ local function reported(job, epoch)
   return num(line), num(progress)
 end
 
--- The lines behind `known`, with a line for those that are missing before them; and the number of the last.
+-- The lines after `known`, with a line for those that are missing before them; and the number of the last.
 local function new_lines(first, text, known, full)
   local lines, number, missing = {}, first - 1, math.max(first - 1 - known, 0)
   for line in string.gmatch(text, '([^\n]*)\n') do
@@ -36,7 +38,7 @@ local function new_lines(first, text, known, full)
   return lines, math.max(number, known)
 end
 
--- Appends lines and forgets the oldest beyond the limits. A line is kept as `<at, ms> <attempt> <text>`.
+-- Appends lines and removes the oldest beyond the limits. A line is kept as `<at, ms> <attempt> <text>`.
 local function append_log(w, p, now, id, job, texts)
   local name, bytes, lines = key.log(p, id), num(job.log_bytes), num(job.log_lines)
   local kept = redis.call('LLEN', name)

@@ -1,4 +1,6 @@
--- retry: give a failed or canceled job a second life, by hand. `redrive` does the same for many dead letters.
+-- retry: run a failed or canceled job again, by hand. `redrive` does the same for many dead letters.
+--
+-- Uses: core, lifecycle
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  id

@@ -1,37 +1,40 @@
--- sweep: take back expired leases, fail jobs that nobody ran before their deadline, promote due jobs, forget expired ones, leave
--- wake-up tokens. Idempotent.
+-- sweep: take back expired leases, fail jobs that did not run before their deadline, promote due jobs, trim expired ones,
+-- leave wake-up tokens. Idempotent.
+--
+-- Uses: keys, core, lifecycle, promote, take_back
 --
 -- KEYS 1  the partition's root
--- ARGV 1  percent of `maxmemory` from which ended jobs are forgotten early; absent inside a heartbeat: as last time
--- Returns {swept, requeued, failed, promoted, trimmed, more}; swept = 0 if the last sweep is younger than a second and
--- left nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), ask again at once.
--- Touches `sweep`, `queues`, `queues:names`, `due`, `unusual`, `workers`, `leases`, jobs' hashes, and per queue every list and set.
+-- ARGV 1  percent of `maxmemory` from which ended jobs are removed early; absent inside a heartbeat: as last time
+-- Returns {swept, requeued, failed, promoted, trimmed, more}; swept = 0 if the last sweep is younger than a second and left
+-- nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), call again at once.
+-- Touches `sweep`, `queues`, `queues:names`, `due`, `unusual`, `workers`, `leases`, jobs' hashes, and per queue every list
+-- and set.
 --
--- Every second the queues are visited in which a lease has ended or a job is due: `due` lists them. Other queues cannot need more
--- than a lost token or an index to be trimmed, neither of which is urgent: an idle worker looks at its queues every two seconds
--- anyhow, and expired jobs are gone by themselves. So those are visited in rounds, one every ten seconds (or at once after a call
--- that was stopped by budget), and only the next few of a round each second, until it is 32 queues in all: a second of an idle Redis
--- costs the same whether there are 32 queues or 50 000, and next to nothing between two rounds. While Redis is nearly full every
--- queue is visited at once, because each may have ended jobs to forget; and after the clock went back, because then every time in
--- `due` is wrong. A version that knows no `due` lists nothing: what it put there is found in turn.
+-- Every second the queues are visited in which a lease has expired or a job is due: `due` lists them. Other queues cannot
+-- need more than a new token or a trimmed index, neither of which is urgent: an idle worker reads its queues every two
+-- seconds anyway, and expired jobs disappear by themselves. So those are visited in rounds, one every ten seconds (or at once
+-- after a call that was stopped by budget), and only the next few of a round each second, until it is 32 queues in all: a
+-- second of an idle Redis costs the same whether there are 32 queues or 50 000, and next to nothing between two rounds. While
+-- Redis is nearly full every queue is visited at once, because each may have ended jobs to remove; and after the clock went
+-- back, because then every time in `due` is wrong. A version without `due` lists nothing there: its jobs are found in rounds.
 --
--- After Redis was away every lease has expired though most workers live. So when sweeps were silent for longer than a
--- third of the shortest registered lease, or the clock went back, nothing is taken back for one longest lease: time for
--- the living to beat. A third, because workers without any API sweep with their beats, every quarter of a lease, and
--- because a worker that beat just before the silence must have time left to beat after it.
+-- After Redis was unavailable every lease has expired though most workers are alive. So when no sweep ran for longer than a
+-- third of the shortest registered lease, or the clock went back, nothing is taken back for one longest lease: time for live
+-- workers to send a heartbeat. A third, because workers without any API sweep with their heartbeats, every quarter of a
+-- lease, and because a worker that sent one just before the silence must have time left to send one after it.
 local SWEEP_MS, SWEEP_QUEUES, SWEEP_IDS = 1000, 32, 100
--- From the beginning of one round through all queues to that of the next.
+-- From the start of one round through all queues to the start of the next.
 local ROUND_MS = 10000
 local SILENCE_SHARE = 0.35
 local DEFAULT_LEASE_MS, DEFAULT_WATERMARK = 10000, 70
--- When a process of this version swept or beat last. It is in the memory of this Redis only, for `used`.
+-- When a process of this version last swept or sent a heartbeat. It is in the memory of this Redis only, for `used`.
 local used_at
--- An unused queue leaves the index after an hour.
+-- An unused queue is removed from the index after an hour.
 local QUEUE_KEPT_MS = 3600000
--- A job that runs at its deadline is looked at again after this long. Its worker knows the deadline; but the worker may be lost,
--- and the job ready again.
+-- A job that runs at its deadline is checked again after this long. Its worker knows the deadline; but the worker may be
+-- lost, and the job ready again.
 local OVERDUE_LOOK_MS = 10000
--- Lanes of parked jobs that one visit tidies, and at how many ids of a lane it looks at once.
+-- Lanes of parked jobs that one visit tidies, and how many ids of a lane it reads at once.
 local TIDIED_LANES, TIDIED_IDS = 8, 20
 
 -- Scores beyond any lease come from a clock that has been set back since.
@@ -60,8 +63,8 @@ local function sweep_deadlines(w, p, now, queue, swept)
     local status = job and job.status
     if status == 'running' then
       w:add('ZADD', name, int(now + OVERDUE_LOOK_MS), id)
-    elseif status == 'queued' or waits_for_its_time(job) then
-      leave_waiting(w, p, id, job)
+    elseif status == 'queued' or is_delayed(job) then
+      remove_waiting(w, p, id, job)
       to_terminal(w, p, id, job, 'failed', now, 'error', DEADLINE_EXCEEDED)
       swept.failed = swept.failed + 1
     else
@@ -72,16 +75,16 @@ local function sweep_deadlines(w, p, now, queue, swept)
   end
 end
 
--- Drops what ended while it waited from the end of a lane that is claimed from: where nobody claims it would stand for ever.
+-- Drops ghosts from the end of a lane that is claimed from: if no worker claims from it they would stay for ever.
 local function drop_ghosts(w, p, queue, lane, most)
-  local name, ghosts, dropped, goes_on = key.ready(p, queue, lane), key.ghosts(p, queue), 0, true
-  while goes_on do
+  local name, ghosts, dropped, continues = key.ready(p, queue, lane), key.ghosts(p, queue), 0, true
+  while continues do
     local looks = math.min(most - dropped, TIDIED_IDS)
     local ids = redis.call('LRANGE', name, -dropped - looks, -dropped - 1)
-    goes_on = #ids == looks and dropped + looks < most
+    continues = #ids == looks and dropped + looks < most
     for at = #ids, 1, -1 do
       if redis.call('SISMEMBER', ghosts, ids[at]) == 0 then
-        goes_on = false
+        continues = false
         break
       end
       w:add('SREM', ghosts, ids[at])
@@ -92,7 +95,8 @@ local function drop_ghosts(w, p, queue, lane, most)
   return dropped
 end
 
--- Drops ghosts, and then the names of tasks that no job is parked for any more: of some tasks, by chance others at each visit.
+-- Drops ghosts, and then the names of tasks for which no job is parked any more: of some tasks, chosen at random in each
+-- visit.
 local function tidy_lanes(w, p, queue, swept)
   local tasks = redis.call('SRANDMEMBER', key.parked(p, queue), TIDIED_LANES)
   local lanes = redis.call('EXISTS', key.ghosts(p, queue)) == 1 and { SOLITARY, unpack(LANES) } or {}
@@ -106,7 +110,8 @@ local function tidy_lanes(w, p, queue, swept)
   end
 end
 
--- When the first lease of a queue ends, its first delayed job is due or the first deadline passes; nil if there is none of these.
+-- When the first lease of a queue expires, its first delayed job is due or its first deadline passes; nil if there is none of
+-- these.
 local function first_due(p, queue)
   local first
   for _, name in ipairs({ key.running(p, queue), key.delayed(p, queue), key.deadlines(p, queue) }) do
@@ -116,8 +121,8 @@ local function first_due(p, queue)
   return first
 end
 
--- Lists when the queue is to be visited next. Not before the next sweep: while leases are not taken back, those that have ended
--- stay.
+-- Lists when the queue is to be visited next. Not before the next sweep: while leases are not taken back, expired ones
+-- remain.
 local function list_next_due(w, p, now, queue)
   local first = first_due(p, queue)
   if first then
@@ -127,8 +132,8 @@ local function list_next_due(w, p, now, queue)
   end
 end
 
--- Sweeps one queue as far as the budget goes; with nothing left of it there may be more to do here, and it stays listed. What is
--- not urgent is done in its turn.
+-- Sweeps one queue as far as the budget allows; if none is left there may be more to do here, and the queue stays listed.
+-- What is not urgent is done only in rounds (`in_turn`).
 local function sweep_queue(w, p, now, queue, guard, swept, in_turn)
   if in_turn then cap_leases(w, p, now, queue, guard, swept) end
   sweep_running(w, p, now, queue, guard, swept)
@@ -142,9 +147,9 @@ local function sweep_queue(w, p, now, queue, guard, swept, in_turn)
   swept.promoted, swept.trimmed = swept.promoted + promoted, swept.trimmed + trimmed
   w:commit()
   if swept.memory >= swept.watermark and swept.left > 0 then
-    local forgotten = make_room(w, p, queue, swept.left)
+    local removed = make_room(w, p, queue, swept.left)
     w:commit()
-    swept.left, swept.trimmed = swept.left - forgotten, swept.trimmed + forgotten
+    swept.left, swept.trimmed = swept.left - removed, swept.trimmed + removed
   end
   if in_turn then
     tidy_lanes(w, p, queue, swept)
@@ -163,7 +168,7 @@ local function measure_memory()
   return most > 0 and math.floor(num(used) * 100 / most) or 0
 end
 
--- When leases may be taken back again, and how long the longest registered lease is.
+-- From when leases may be taken back again, and how long the longest registered lease is.
 local function silence_guard(p, now, last, grace_until)
   local shortest = redis.call('ZRANGE', key.leases(p), 0, 0, 'WITHSCORES')
   local longest = redis.call('ZRANGE', key.leases(p), -1, -1, 'WITHSCORES')
@@ -174,17 +179,17 @@ local function silence_guard(p, now, last, grace_until)
   return guard
 end
 
--- A version that knows no `queues:names` lists nothing there and leaves there what it forgets. So if both indexes differ in size,
--- which they never do where one version runs, the names are copied: about a microsecond each, once after an upgrade, and
--- while two versions run as often as the other one lists or forgets a queue.
+-- A version without `queues:names` adds nothing to it and removes nothing from it. So if the two indexes differ in size,
+-- which never happens where one version runs, the names are copied: about a microsecond each, once after an upgrade, and
+-- while two versions run as often as the other one lists or removes a queue.
 local function correct_names(w, p)
   if redis.call('ZCARD', key.names(p)) == redis.call('ZCARD', key.queues(p)) then return end
   w:call('ZUNIONSTORE', key.names(p), 1, key.queues(p), 'WEIGHTS', 0)
   w:commit()
 end
 
--- Forgets workers that are gone and can hold no lease any more.
-local function forget_workers(w, p, now)
+-- Removes workers that stopped sending heartbeats and can hold no lease any more.
+local function remove_workers(w, p, now)
   local silent = redis.call('ZRANGEBYSCORE', key.workers(p), '-inf', int(now - WORKER_KEPT_MS), 'WITHSCORES', 'LIMIT', 0,
     SWEEP_IDS)
   for at = 1, #silent, 2 do
@@ -196,8 +201,8 @@ local function forget_workers(w, p, now)
   end
 end
 
--- Forgets queues that nobody used for an hour.
-local function forget_queues(w, p, now)
+-- Removes queues that were not used for an hour.
+local function remove_queues(w, p, now)
   local unused = redis.call('ZRANGEBYSCORE', key.queues(p), '-inf', int(now - QUEUE_KEPT_MS), 'LIMIT', 0, SWEEP_QUEUES)
   for _, queue in ipairs(unused) do
     if is_empty(p, queue) then
@@ -223,8 +228,9 @@ local function sweep_due(w, p, now, guard, swept)
   return #queues == SWEEP_QUEUES, #queues
 end
 
--- Sweeps the next `most` queues of all, due or not, until the budget is spent. Returns where the next call goes on, 0 at the end,
--- and whether it stopped within these. A queue that changes its place in the index meanwhile may be met only in the next round.
+-- Sweeps the next `most` queues of all, due or not, until the budget is spent. Returns where the next call continues, 0 at
+-- the end, and whether it stopped within these. A queue that changes its place in the index meanwhile may be visited only in
+-- the next round.
 local function sweep_in_turn(w, p, now, first, most, guard, swept)
   local queues = redis.call('ZRANGE', key.queues(p), first, first + most - 1)
   for at, queue in ipairs(queues) do
@@ -234,7 +240,7 @@ local function sweep_in_turn(w, p, now, first, most, guard, swept)
   return #queues == most and first + most or 0, false
 end
 
--- Whether every queue is to be visited at once: until the round comes to its end.
+-- Whether every queue is to be visited at once, until the round ends.
 local function sweeps_all(state, now, swept)
   return state.all == '1' or swept.memory >= swept.watermark or (state.last and now < num(state.last))
 end
@@ -254,7 +260,7 @@ local function sweep_if_due(p, now, w, watermark)
   swept.memory, swept.watermark = measure_memory(), num(watermark or state.watermark or DEFAULT_WATERMARK)
   local guard = silence_guard(p, now, state.last, state.grace_until)
   local all, cursor, round = sweeps_all(state, now, swept), num(state.cursor), num(state.round)
-  -- Whoever begins to visit all begins with the first.
+  -- The first call that visits all starts with the first queue.
   if all and state.all ~= '1' then cursor = 0 end
   local more, visited = sweep_due(w, p, now, guard, swept)
   local has_turn = cursor > 0 or all or state.more == '1' or now < round or now - round >= ROUND_MS
@@ -270,9 +276,9 @@ local function sweep_if_due(p, now, w, watermark)
     'more', more and 1 or 0, 'all', all and 1 or 0, 'round', int(round), 'memory', swept.memory, 'watermark',
     swept.watermark)
   count_ended(w, p, now)
-  if not more then forget_workers(w, p, now) end
+  if not more then remove_workers(w, p, now) end
   if round_ends then
-    forget_queues(w, p, now)
+    remove_queues(w, p, now)
     correct_names(w, p)
   end
   w:commit()

@@ -1,20 +1,22 @@
--- take_back(w, p, now, queue, id, lease_end, taken): take a running job back from a worker that will not bring it back.
--- Called by `sweep`, whose evidence is that the lease has ended, and by `reclaim`, which knows that the worker is dead and
--- needs no `lease_end`.
+-- take_back(w, p, now, queue, id, lease_end, taken): take a running job back from a worker that will not settle it. Called by
+-- `sweep`, whose evidence is that the lease has expired, and by `reclaim`, which knows that the worker is dead and passes no
+-- `lease_end`.
 --
--- The job is made ready again, uncharged, at the front, and it is counted: as a loss, with the fifth of which it fails, or as a
--- failed hand-over, with the eighth of which it fails. One that was to be canceled is canceled. Adds to `taken.requeued` and
+-- Uses: keys, core, lifecycle
+--
+-- The job becomes ready again, uncharged, at the front, and it is counted: as a loss, of which the fifth fails it, or as a
+-- failed hand-over, of which the eighth fails it. If its cancel was requested, it is canceled. Adds to `taken.requeued` and
 -- `taken.failed`. Touches the job's hash, `unusual`, and its queue's running, ready, finished and failed.
 
--- Whether the hand-over failed, and nobody ran the job: its worker still beats but never extended the lease, so it did not
--- receive the job (the reply got lost).
-local function went_unheard(p, now, job, lease_end)
+-- Whether the hand-over failed, and the job did not run: its worker sends heartbeats but never extended the lease, so it did
+-- not receive the job (the reply was lost).
+local function handover_failed(p, now, job, lease_end)
   local alive, lease = beats(p, now, job.worker)
   return alive and lease_end <= num(job.started_at) + lease
 end
 
--- Why the job does not run again, or nil.
-local function spent(job)
+-- The error with which the job fails for good, or nil if it runs again.
+local function final_error(job)
   if num(job.losses) >= MAX_LOSSES then return WORKER_LOST end
   if num(job.unheard) >= MAX_UNHEARD then return NOT_DELIVERED end
 end
@@ -25,14 +27,14 @@ local function take_back(w, p, now, queue, id, lease_end, taken)
   if unreadable or (job and not job.worker) then return quarantine(w, p, id, now) end
   if not job or job.status ~= 'running' then return end
   local outcome, count = 'lost', 'losses'
-  if lease_end and went_unheard(p, now, job, lease_end) then outcome, count = 'unheard', 'unheard' end
+  if lease_end and handover_failed(p, now, job, lease_end) then outcome, count = 'unheard', 'unheard' end
   job[count] = int(num(job[count]) + 1)
-  local history = remember_attempt(p, id, job, now, outcome)
+  local history = history_with(p, id, job, now, outcome)
   if job.cancel_requested then
     to_terminal(w, p, id, job, 'canceled', now, count, job[count], 'error', CANCELED)
-  elseif spent(job) then
+  elseif final_error(job) then
     taken.failed = taken.failed + 1
-    to_terminal(w, p, id, job, 'failed', now, count, job[count], 'error', spent(job))
+    to_terminal(w, p, id, job, 'failed', now, count, job[count], 'error', final_error(job))
   else
     taken.requeued = taken.requeued + 1
     uncharge(job)

@@ -1,17 +1,19 @@
--- watch: read a job, what happened since, and have every later change told on the channel `changes`.
+-- watch: read a job and what happened since, and have every later change published on the channel `changes`.
+--
+-- Uses: keys, core
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  id
---      2  how: 'changes' (they are told) | 'events' (and kept, to be read one by one) | 'log' (only the log is read)
+--      2  how: 'changes' (they are published) | 'events' (and kept, to be read one by one) | 'log' (only the log is read)
 --      3  the version up to which events are known, or '' for none   4  the log line up to which the log is known
 --      then the fields of the job to read
 -- Returns {values of the fields, kept, {event, …}, last, {line, …}}: `kept` = 1 if the events are all there were since that
--- version, else 0 and none are given; `last` is the number of the last line, counted from 1 over the job's life, and the
--- lines are those behind the given one that are still kept.
--- Touches the job's hash: `watched` and `rare`, unless it has succeeded, which is for good. A job that nobody watches tells nobody, and
--- costs nothing.
+-- version, else 0 and none are returned; `last` is the number of the last line, counted from 1 over the job's life, and the
+-- lines are those after the given one that are still kept.
+-- Touches the job's hash: `watched` and `rare`, unless it has succeeded, which is final. Changes of a job that is not watched
+-- are not published, and cost nothing.
 
--- The kept events behind a version, if none is missing in between.
+-- The kept events after a version, if none is missing in between.
 local function events_behind(p, id, version, known)
   if known == '' or num(known) > version then return 0, {} end
   local behind = version - num(known)
@@ -22,7 +24,7 @@ local function events_behind(p, id, version, known)
   return 1, events
 end
 
--- The kept lines behind a line, and the number of the last.
+-- The kept lines after a line.
 local function lines_behind(p, id, last, known)
   local behind = math.max(last - num(known), 0)
   if behind == 0 then return {} end

@@ -1,4 +1,4 @@
-//! Schemas and values that ask for as much work or memory as their size allows, each by another way of the library.
+//! Schemas and values that need as much work or memory as their size allows, each in another part of the library.
 
 mod memory;
 
@@ -6,14 +6,14 @@ use serde_json::{Map, Value, json};
 
 use memory::{Attack, list, object};
 
-/// All of them.
+/// All attacks.
 pub(crate) fn all() -> Vec<Attack> {
     [patterns(), names(), numbers(), uniqueness(), equality(), memory::all()].concat()
 }
 
 fn patterns() -> Vec<Attack> {
     let of = |pattern: &str, text: String| (json!({ "pattern": pattern }), quoted(&text));
-    let ab = chance("ab", 60_000);
+    let ab = random("ab", 60_000);
     let mut attacks = Vec::new();
     for (name, pattern, text) in [
         ("a window of counted letters", "[ab]*a[ab]{1000}c", ab.clone()),
@@ -22,7 +22,7 @@ fn patterns() -> Vec<Attack> {
         ("a window of 60", "[ab]*a[ab]{60}c", ab.clone()),
         ("a window of 200", "[ab]*a[ab]{200}c", ab.clone()),
         ("letters of any script", "(?:\\p{L}{1,20}x)+$", "λ".repeat(30_000)),
-        ("classes of any script counted", "\\p{L}*\\p{Lu}\\p{L}{1,20}c", chance("λΛдД", 14_000)),
+        ("classes of any script counted", "\\p{L}*\\p{Lu}\\p{L}{1,20}c", random("λΛдД", 14_000)),
         ("repetitions of repetitions", "^(([a-z]{1,30}){1,30}[0-9])*$", ab.clone()),
         ("alternatives", "^(?:a|b|ab|ba|aab|bba)*c$", ab.clone()),
         ("the end of the text", "[ab]{50}$", ab.clone()),
@@ -71,7 +71,7 @@ fn names() -> Vec<Attack> {
     vec![
         ("many patterns of names", json!({ "patternProperties": named }), members.clone()),
         (
-            "many patterns of names, the rest refused",
+            "many patterns of names, the rest rejected",
             json!({ "patternProperties": named, "additionalProperties": { "type": "integer" } }),
             members.clone(),
         ),
@@ -242,8 +242,8 @@ fn quoted(text: &str) -> String {
     json!(text).to_string()
 }
 
-/// A text that does not repeat itself.
-fn chance(letters: &str, count: usize) -> String {
+/// Text of random letters, which does not repeat.
+fn random(letters: &str, count: usize) -> String {
     let letters: Vec<_> = letters.chars().collect();
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut next = || {

@@ -1,4 +1,4 @@
-//! The keywords that random schemas are made of: in the tests beside this file, and in the fuzz run.
+//! Keywords of random schemas, for the tests in this folder and for the fuzz run.
 
 /// Keywords that a schema may use.
 pub(crate) const USABLE: &[&str] = &[

@@ -1,7 +1,7 @@
-//! Random schemas and values: every check stays within its budget, and answers as the library does.
+//! Random schemas and values: every check stays within its budget, and has the same outcome as the library.
 //!
-//! The suite counts steps, which are the same on every machine. The ignored test measures time for a minute, on one core:
-//! `taskset -c 0 cargo test --release -p crunch-common --lib -- --ignored long_run --nocapture`
+//! The suite counts steps, which are the same on every machine. The ignored test measures time for a minute, on one
+//! core: `taskset -c 0 cargo test --release -p crunch-common --lib -- --ignored long_run --nocapture`
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-/// A generator that only needs to be repeatable.
+/// A random number generator that only needs to be reproducible.
 struct Dice(u64);
 
 impl Dice {
@@ -25,8 +25,8 @@ impl Dice {
         (self.0 >> 11) % sides
     }
 
-    fn one_of(&mut self, words: &[&'static str]) -> &'static str {
-        words[usize::try_from(self.below(words.len() as u64)).unwrap()]
+    fn one_of(&mut self, options: &[&'static str]) -> &'static str {
+        options[usize::try_from(self.below(options.len() as u64)).unwrap()]
     }
 }
 
@@ -89,7 +89,7 @@ fn keyword(dice: &mut Dice, depth: u64) -> (&'static str, Value) {
     (keyword, value)
 }
 
-/// Either small and varied, or one shape as large as 64 KiB.
+/// Either a small and varied value, or one shape of up to 64 KiB.
 fn value(dice: &mut Dice) -> Value {
     let leaf = small(dice, 3);
     match dice.below(8) {
@@ -146,34 +146,34 @@ proptest! {
             prop_assert!(steps.is_some(), "{schema} is not bounded for {}", String::from_utf8_lossy(&json));
             let library = jsonschema::options().with_draft(jsonschema::Draft::Draft202012).build(&schema).unwrap();
             let value: Value = serde_json::from_slice(&json).unwrap();
-            let answer = validator.check(&json);
-            prop_assert_eq!(answer.is_ok(), library.is_valid(&value), "{} {}", schema, value);
+            let checked = validator.check(&json);
+            prop_assert_eq!(checked.is_ok(), library.is_valid(&value), "{} {}", schema, value);
             if let Some(brief) = validator.check_briefly(&json) {
-                prop_assert_eq!(brief, answer);
+                prop_assert_eq!(brief, checked);
             }
         }
     }
 }
 
-/// How long this thread had a core: what else the machine does is not the check's.
-fn time_on_core() -> Duration {
-    // The kernel adds up at its ticks, 4 ms apart, and whenever a thread yields.
+/// CPU time of this thread: other load of the machine does not count.
+fn cpu_time() -> Duration {
+    // The kernel updates it at its ticks, 4 ms apart, and whenever a thread yields.
     std::thread::yield_now();
     let times = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(times.split(' ').next().unwrap().parse().unwrap())
 }
 
-/// The shortest of three checks: a cache that others fill makes a check longer, never shorter.
+/// The shortest of three checks: a cache that other processes evict makes a check longer, never shorter.
 fn best_of_three(validator: &Validator, json: &[u8]) -> Duration {
     let once = || {
-        let begun = time_on_core();
+        let begun = cpu_time();
         let _either = validator.check(json);
-        time_on_core() - begun
+        cpu_time() - begun
     };
     (0..3).map(|_| once()).min().unwrap()
 }
 
-/// Every check that could be thought of as long, then random ones for a minute. Prints the slowest; more than 50 ms fails.
+/// All checks that are expected to be slow, then random ones for a minute. Prints the slowest; more than 50 ms fails.
 #[test]
 #[ignore = "measures time, for a minute"]
 fn long_run() {

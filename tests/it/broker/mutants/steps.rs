@@ -10,8 +10,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "settling alike does not ask for the worker",
-        "not holds(job, job and job.epoch, call.worker) then return w:group(state, false) end",
-        "not (job and job.status == 'running') then return w:group(state, false) end",
+        "not holds(job, job and job.epoch, worker) then return false end",
+        "not (job and job.status == 'running') then return false end",
     ),
     (
         "what is rare is overlooked by a claim",
@@ -20,19 +20,23 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "what is rare is overlooked by a promotion",
-        "if not (state and has_none(optional, PROMOTED_OPTIONAL)) then return false end",
-        "if not state then return false end",
+        "if not (state and has_none(optional, PROMOTED_OPTIONAL)) then return nil end",
+        "if not state then return nil end",
     ),
     ("a group without jobs is written", "elseif one.count ~= 0 then", "else"),
-    ("what is rare is not named", "optional and optional .. ' ' .. name or name end", "rare end"),
+    (
+        "what is rare is not named",
+        "optional and optional .. ' ' .. name or name end",
+        "optional end",
+    ),
     (
         "what is rare is named once",
         "optional and optional .. ' ' .. name or name end",
-        "rare or name end",
+        "optional or name end",
     ),
     (
         "what is rare is overlooked when settling",
-        "if not (state and has_none(optional, COMPLETED_OPTIONAL)) then return nil end",
+        "if #result > INLINE_RESULT_BYTES or not (state and has_none(optional, COMPLETED_OPTIONAL)) then return nil end",
         "if not state then return nil end",
     ),
     (
@@ -143,8 +147,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a retry ignores the wish to cancel",
-        "if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end\n  local history = remember_attempt(p, id, job, now, 'failed', error)",
-        "local history = remember_attempt(p, id, job, now, 'failed', error)",
+        "if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end\n  local history = history_with(p, id, job, now, 'failed', error)",
+        "local history = history_with(p, id, job, now, 'failed', error)",
     ),
     (
         "a revived ghost is queued twice",
@@ -204,8 +208,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a reclaims blames nobody",
-        "if lease_end and went_unheard",
-        "if not lease_end or went_unheard",
+        "if lease_end and handover_failed",
+        "if not lease_end or handover_failed",
     ),
     (
         "failed hand-overs are losses",
@@ -234,8 +238,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a batch is parted by what is rare",
-        "if not queue.ids then queue.ids = w:one('LPUSH', queue.ready) end",
-        "if not queue.ids then queue.ids = variadic('LPUSH', queue.ready) w:later(queue.ids) end",
+        "queue.ids = w:one('LPUSH', queue.ready)",
+        "queue.ids = variadic('LPUSH', queue.ready) w:later(queue.ids)",
     ),
     (
         "what waits for a machine is tried at full speed",

@@ -26,17 +26,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     ("healing gives a lease to the dead", "if not alive then return false end", ""),
     ("a healed run is charged", "'healed')\n  uncharge(job)", "'healed')"),
-    ("a healed run is forgotten", "remember_attempt(p, id, job, now, 'healed')", "''"),
+    ("a healed run is forgotten", "history_with(p, id, job, now, 'healed')", "''"),
     (
         "healing ignores the wish to cancel",
         "if job.cancel_requested then return to_terminal(w, p, id, job, 'canceled', now, 'error', CANCELED) end",
         "",
     ),
     ("healing starts delayed jobs early", "job.run_at and num(job.run_at) or now", "now"),
-    ("healing goes by hearsay", "if unfenced or (homes == 0 and certain) then", "if true then"),
+    ("healing goes by hearsay", "if unfenced or (count == 0 and certain) then", "if true then"),
     (
         "healing leaves the wrong place",
-        "if leave_strays(w, p, id, sets, at) == false then return false end",
+        "if remove_strays(w, p, id, sets, at) == false then return false end",
         "",
     ),
     ("healing keeps both places", "if places[2] and places[2].deep", "if true"),
@@ -64,7 +64,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "an audit accuses the ghost of a forgotten job",
-        "if place == 'ghosts' or (lane and stands_in(p, queue, 'ghosts', id)) then",
+        "if place == 'ghosts' or (lane and is_in(p, queue, 'ghosts', id)) then",
         "if place == 'ghosts' then",
     ),
     (
@@ -96,7 +96,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "changes are not kept",
-        "if job.watched == 'events' then keep_event(w, p, id, job, news) end",
+        "if job.watched == 'events' then keep_event(w, p, id, job, fields) end",
         "",
     ),
     (
@@ -172,7 +172,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("a queue's last use is never written again", "age >= 0 and age < LAST_USE_MS", "age >= 0"),
     (
         "a lease is not listed as due",
-        "    if count == 1 then w:due(p, queue, batch.lease_ends) end\n",
+        "  if count == 1 then w:due(p, queue, batch.lease_ends) end\n",
         "",
     ),
     ("a single lease is not listed as due", "  w:due(p, job.queue, batch.lease_ends)\n", ""),
@@ -207,8 +207,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("a round that stopped by budget waits for the next", "all or state.more == '1'", "all"),
     (
         "ghosts are dropped one look a round",
-        "goes_on = #ids == looks and dropped + looks < most",
-        "goes_on = false",
+        "continues = #ids == looks and dropped + looks < most",
+        "continues = false",
     ),
     ("a queue is listed for sweeps only", "  w:add('ZADD', key.names(p), '0', queue)\n", ""),
     ("a submission lists its queue for sweeps only", "    w:later(listed)\n", ""),

@@ -49,7 +49,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a sweep drops what is no ghost",
-        "      if redis.call('SISMEMBER', ghosts, ids[at]) == 0 then\n        goes_on = false\n        break\n      end\n",
+        "      if redis.call('SISMEMBER', ghosts, ids[at]) == 0 then\n        continues = false\n        break\n      end\n",
         "",
     ),
     (
@@ -107,7 +107,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a job that missed its deadline stays where it waits",
-        "      leave_waiting(w, p, id, job)\n      to_terminal",
+        "      remove_waiting(w, p, id, job)\n      to_terminal",
         "      to_terminal",
     ),
     (
@@ -117,7 +117,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "an audit overlooks a deadline that is not listed",
-        "if job.deadline and not stands_in(p, job.queue, 'deadlines', id) then",
+        "if job.deadline and not is_in(p, job.queue, 'deadlines', id) then",
         "if false then",
     ),
     (
@@ -127,7 +127,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "an audit knows no ghosts of failed jobs",
-        " or (job.status == 'failed' and stands_in(p, job.queue, 'ghosts', id))",
+        " or (job.status == 'failed' and is_in(p, job.queue, 'ghosts', id))",
         "",
     ),
 ];

@@ -1,4 +1,4 @@
-//! A check that cannot fail is no check: each promise is broken in an account that was made up, and must be missed.
+//! Tests that the check can fail: each promise is broken in invented evidence, and the check must find it.
 
 use serde_json::json;
 
@@ -11,14 +11,15 @@ fn entry(moment: Moment, epoch: u64, pid: u32) -> Entry {
     Entry { moment, id: "a".to_owned(), epoch, pid, at_ms: epoch }
 }
 
-fn fault(kind: Kind, target: Target, pid: Option<u32>) -> Suffered {
-    Suffered { kind, target, pid, from_ms: 1_100, to_ms: 1_200 }
+fn fault(kind: Kind, target: Target, pid: Option<u32>) -> Injected {
+    Injected { kind, target, pid, from_ms: 1_100, to_ms: 1_200 }
 }
 
-/// One job; its first worker was killed and its second did it.
-fn account() -> Evidence {
-    let known = Submission { ids: vec!["a".to_owned()], ..Submission::default() };
-    let past = Past { started_at_ms: 1_000, finished_at_ms: 2_500, outcome: "lost".to_owned() };
+/// Evidence of one job: its first worker was killed, its second completed it.
+fn evidence() -> Evidence {
+    let submission = Submission { ids: vec!["a".to_owned()], ..Submission::default() };
+    let past =
+        PastAttempt { started_at_ms: 1_000, finished_at_ms: 2_500, outcome: "lost".to_owned() };
     let job = Job {
         status: "succeeded".to_owned(),
         epoch: 3_000,
@@ -30,7 +31,7 @@ fn account() -> Evidence {
     };
     let ended = job.ended().unwrap();
     Evidence {
-        submissions: [(7, known)].into(),
+        submissions: [(7, submission)].into(),
         runs: vec![
             entry(Moment::Start, 1_000, 1),
             entry(Moment::Start, 3_000, 2),
@@ -44,9 +45,9 @@ fn account() -> Evidence {
     }
 }
 
-/// The promises that are broken once the account was changed like this.
+/// Returns the promises that are broken after a change of the evidence.
 fn broken(change: impl FnOnce(&mut Evidence)) -> Vec<&'static str> {
-    let mut evidence = account();
+    let mut evidence = evidence();
     change(&mut evidence);
     let mut promises: Vec<_> =
         evidence.violations().into_iter().map(|violation| violation.promise).collect();
@@ -61,19 +62,19 @@ fn job(evidence: &mut Evidence) -> &mut Job {
 #[test]
 fn an_honest_account_breaks_no_promise() {
     assert_eq!(broken(|_| {}), [""; 0]);
-    let evidence = account();
+    let evidence = evidence();
     let runs = evidence.runs_of_jobs(&mut |_, _| {});
     assert_eq!(evidence.cause("a", &runs["a"][0]), Cause::Lost);
 }
 
 #[test]
 fn a_job_that_is_gone_is_found() {
-    let gone = broken(|evidence| {
+    let lost = broken(|evidence| {
         evidence.jobs.clear();
         evidence.seen_ended.clear();
         evidence.runs.clear();
     });
-    assert_eq!(gone, ["nothing acknowledged is lost"]);
+    assert_eq!(lost, ["nothing acknowledged is lost"]);
 }
 
 #[test]
@@ -91,11 +92,11 @@ fn two_jobs_for_one_order_are_found() {
         evidence.submissions.get_mut(&7).unwrap().ids.push("b".to_owned());
     };
     assert_eq!(broken(twice), ["one order is one job"]);
-    let stranger = |evidence: &mut Evidence| {
+    let unacknowledged = |evidence: &mut Evidence| {
         let job = Job { status: "succeeded".to_owned(), version: 3, ..Job::default() };
         evidence.jobs.insert("b".to_owned(), job);
     };
-    assert_eq!(broken(stranger), ["one order is one job"]);
+    assert_eq!(broken(unacknowledged), ["one order is one job"]);
 }
 
 #[test]
@@ -110,11 +111,11 @@ fn a_second_end_is_found() {
 fn a_run_without_a_cause_is_found() {
     let unexplained = ["every second run has a cause"];
     assert_eq!(broken(|evidence| evidence.faults.clear()), unexplained);
-    // Another worker was killed; only Redis was; it was long ago.
+    // Another worker was killed; only Redis was killed; the fault was long ago.
     assert_eq!(broken(|evidence| evidence.faults[0].pid = Some(3)), unexplained);
     let redis = fault(Kind::KillRedis, Target::Redis, None);
     assert_eq!(broken(|evidence| evidence.faults = vec![redis]), unexplained);
-    // What is slow is no excuse.
+    // A slow link does not explain a second run.
     let slow = fault(Kind::Throttle, Target::Workers, None);
     assert_eq!(broken(|evidence| evidence.faults = vec![slow]), unexplained);
     let long_ago = |evidence: &mut Evidence| {
@@ -129,14 +130,15 @@ fn a_run_without_a_cause_is_found() {
         evidence.seen_ended.clear();
     };
     assert_eq!(broken(long_ago), unexplained);
-    // It says "lost", and there is no such attempt in the history.
+    // The outcome is "lost", but the history has no attempt at that time.
     assert_eq!(broken(|evidence| job(evidence).history[0].started_at_ms = 2_000), unexplained);
 }
 
 #[test]
 fn of_two_attempts_within_a_moment_each_has_its_own_cause() {
-    let mut evidence = account();
-    let released = Past { started_at_ms: 984, finished_at_ms: 990, outcome: "released".to_owned() };
+    let mut evidence = evidence();
+    let released =
+        PastAttempt { started_at_ms: 984, finished_at_ms: 990, outcome: "released".to_owned() };
     job(&mut evidence).history.insert(0, released);
     job(&mut evidence).version += 2;
     assert_eq!(evidence.violations(), []);
@@ -167,12 +169,12 @@ fn a_payload_or_a_result_that_lost_some_of_its_bytes_is_found() {
             json!({ "number": 7, "epoch": 3000, "received": received, "padding": padding });
         without_padding(&result.to_string())
     };
-    let whole = "x".repeat(70_000);
-    let damaged = whole.replacen('x', "y", 1);
+    let complete = "x".repeat(70_000);
+    let damaged = complete.replacen('x', "y", 1);
     for (received, padding, expected) in [
-        (100_000, &whole[..], vec![]),
-        (99_999, &whole, vec!["the result is of the last claim"]),
-        (100_000, &whole[1..], vec!["the result is of the last claim"]),
+        (100_000, &complete[..], vec![]),
+        (99_999, &complete, vec!["the result is of the last claim"]),
+        (100_000, &complete[1..], vec!["the result is of the last claim"]),
         (100_000, &damaged, vec!["the result is of the last claim"]),
     ] {
         let found = broken(|evidence| {
@@ -185,15 +187,15 @@ fn a_payload_or_a_result_that_lost_some_of_its_bytes_is_found() {
 
 #[test]
 fn only_a_job_that_a_worker_may_lack_the_task_of_may_be_given_back() {
-    let given_back = |order, times: u64| {
+    let released = |order, times: u64| {
         broken(|evidence| {
             evidence.submissions.get_mut(&7).unwrap().order = order;
             job(evidence).version += times;
         })
     };
-    assert_eq!(given_back(Order::rare(), 6), [""; 0]);
-    assert_eq!(given_back(Order::rare(), 1), ["a job ends once"]);
-    assert_eq!(given_back(Order::default(), 3), ["a job ends once"]);
+    assert_eq!(released(Order::rare(), 6), [""; 0]);
+    assert_eq!(released(Order::rare(), 1), ["a job ends once"]);
+    assert_eq!(released(Order::default(), 3), ["a job ends once"]);
 }
 
 #[test]
@@ -206,12 +208,13 @@ fn a_cancel_that_did_not_hold_is_found() {
 
 #[test]
 fn claims_a_few_milliseconds_apart_are_told_apart() {
-    // Given back by a worker that was terminated, and claimed by the next at once.
-    let given_back = |evidence: &mut Evidence| {
-        let past = Past { started_at_ms: 990, finished_at_ms: 995, outcome: "released".to_owned() };
+    // Released by a worker that was terminated, and claimed by the next at once.
+    let released = |evidence: &mut Evidence| {
+        let past =
+            PastAttempt { started_at_ms: 990, finished_at_ms: 995, outcome: "released".to_owned() };
         let job = job(evidence);
         job.history.insert(0, past);
         job.version += 2;
     };
-    assert!(!broken(given_back).contains(&"every second run has a cause"));
+    assert!(!broken(released).contains(&"every second run has a cause"));
 }

@@ -1,4 +1,4 @@
-//! Whether the directories that a command may write to can be written to.
+//! Checks whether the directories that a command may write to are writable.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::path::Path;
 use rustix::fs::{Access, Mode, OFlags, access, open};
 use rustix::io::{Errno, write};
 
-/// Names the directory of temporary files.
+/// The variable that sets the directory of temporary files.
 const VARIABLE: &str = "TMPDIR";
-/// Where they are if nothing else is named.
+/// That directory if the variable is not set.
 const DEFAULT: &str = "/tmp";
 
-/// The directory of temporary files of a command with that environment.
+/// Returns the directory of temporary files of a command with this environment.
 pub(super) fn temporary(environment: &[(OsString, OsString)]) -> &OsStr {
     // Later ones replace earlier ones.
     let named = environment.iter().rev().find(|(name, _)| name == VARIABLE);
@@ -21,29 +21,29 @@ pub(super) fn temporary(environment: &[(OsString, OsString)]) -> &OsStr {
         .unwrap_or(DEFAULT.as_ref())
 }
 
-/// Writes a byte to a file without a name, which is gone at once.
+/// Writes a byte to an unnamed file, which is deleted at once.
 ///
 /// # Errors
-/// If the disk or the user's part of it is full. A directory that is missing or read-only may be so on purpose: not every
-/// command needs it.
+/// If the disk or the user's quota is full. A directory may be missing or read-only on purpose: not every command needs
+/// it.
 pub(super) fn check_room(directory: &Path) -> Result<(), Errno> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let written =
         open(directory, flags, Mode::RUSR | Mode::WUSR).and_then(|file| write(file, b"x"));
     match written {
-        Err(full @ (Errno::NOSPC | Errno::DQUOT)) => Err(full),
+        Err(error @ (Errno::NOSPC | Errno::DQUOT)) => Err(error),
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// Looks whether a directory that could be written to once still can be.
+/// Checks whether a directory that was writable still is.
 ///
 /// # Errors
-/// If it belongs to a file system that has become read-only, or to somebody else now. That it is gone is not for here: nothing
-/// starts in it.
+/// If its file system has become read-only, or this user may no longer write to it. A missing directory is not an error
+/// here: the start of the command fails on it.
 pub(super) fn check_writable(directory: &Path) -> Result<(), Errno> {
     match access(directory, Access::WRITE_OK) {
-        Err(refused @ (Errno::ROFS | Errno::ACCESS)) => Err(refused),
+        Err(error @ (Errno::ROFS | Errno::ACCESS)) => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! A command and everything it started: watched, told to end, and counted as gone only when all of it is gone.
+//! The process tree of a command: watched, terminated, and reported as ended only when no process of it is left.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,161 +10,163 @@ use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpgid, kill_process, kill_process_group, wait,
 };
 
-use crate::process::protocol::{End, How, Order, Report};
+use crate::process::protocol::{End, How, Report, Request};
 
-/// From TERM to KILL: time to write down what was reached, well within the worker's own time_limit of six seconds.
+/// From TERM to KILL: time to save progress, well within the six seconds that the worker itself waits.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long the killed may take to be gone. Only a process that hangs in the kernel needs longer.
-const LAST_WAIT: Duration = Duration::from_secs(2);
-/// The system's list of our children may lack some while others end: then nobody's end would make us look again.
-const NEXT_LOOK: Duration = Duration::from_millis(20);
+/// How long killed processes may take to end. Only a process that hangs in the kernel needs longer.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the children are listed again after KILL: the system's list may lack some while others end, and then no
+/// further end would cause another listing.
+const RELIST_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What happened.
+/// What can happen to a process tree.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The command was started, as the leader of the group of that number, or why not.
+    /// The command was started, as the leader of the process group with this id, or why not.
     Started(Result<Pid, Report>),
-    /// The worker wants something.
-    Ordered(Order),
-    /// A child ended: the command, or one that was adopted.
+    /// The worker sent a request.
+    Requested(Request),
+    /// A child ended: the command, or an adopted process.
     Ended(Pid, WaitStatus),
     /// No descendant is left.
-    Gone,
+    NoneLeft,
 }
 
-/// Tells of the start, then of every child's end, until there is none.
-pub(super) fn watch(started: Result<Pid, Report>, tell: &Sender<Event>) {
+/// Sends the start, then the end of every child, until no child is left.
+pub(super) fn watch(started: Result<Pid, Report>, events: &Sender<Event>) {
     let is_running = started.is_ok();
-    // Nobody listens any more once the family was given up; nor does it matter then.
-    let _ = tell.send(Event::Started(started));
+    // The receiver is closed once the process tree was given up: then no event matters any more.
+    let _ = events.send(Event::Started(started));
     if is_running {
-        watch_children(tell);
+        watch_children(events);
     }
 }
 
-fn watch_children(tell: &Sender<Event>) {
+fn watch_children(events: &Sender<Event>) {
     loop {
-        let news = match wait(WaitOptions::empty()) {
+        let event = match wait(WaitOptions::empty()) {
             Ok(Some((child, status))) => Event::Ended(child, status),
             Ok(None) | Err(Errno::INTR) => continue,
             Err(_no_child) => break,
         };
-        let _ = tell.send(news);
+        let _ = events.send(event);
     }
-    let _ = tell.send(Event::Gone);
+    let _ = events.send(Event::NoneLeft);
 }
 
-/// What is known of the family.
+/// The state of a process tree.
 #[derive(Debug, Default)]
-pub(super) struct Family {
-    /// The number of the command and of its group.
+pub(super) struct ProcessTree {
+    /// The id of the command and of its process group.
     command: Option<Pid>,
     end: Option<End>,
     stopping: Stopping,
-    /// Runaways that were asked to end; some programs take a second TERM for impatience.
-    asked: HashSet<Pid>,
+    /// Processes outside the group that got TERM; some programs exit without cleanup on a second one.
+    terminated: HashSet<Pid>,
 }
 
-/// How far we are in ending it.
+/// How far the shutdown of a process tree is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Stopping {
     #[default]
     No,
-    /// TERM was sent; KILL follows at that time.
-    Asked(Instant),
-    /// KILL was sent; at that time we give up.
-    Killed(Instant),
+    /// TERM was sent; KILL follows at this time.
+    Terminating(Instant),
+    /// KILL was sent; the launcher gives up at this time.
+    Killing(Instant),
 }
 
-impl Family {
-    /// Attends to the family until it is gone.
-    pub(super) fn attend(mut self, news: &Receiver<Event>) -> Report {
+impl ProcessTree {
+    /// Handles events until no process is left, or the launcher gives up.
+    pub(super) fn supervise(mut self, events: &Receiver<Event>) -> Report {
         loop {
-            match self.next(news) {
-                Some(Event::Started(Ok(command))) => self.begin(command),
+            match self.next(events) {
+                Some(Event::Started(Ok(command))) => self.record_start(command),
                 Some(Event::Started(Err(refused))) => return refused,
-                Some(Event::Ordered(Order::Stop)) => self.stop(),
-                Some(Event::Ordered(Order::Kill)) => self.kill(),
-                Some(Event::Ended(child, status)) => self.note(child, status),
-                Some(Event::Gone) => return self.report(),
-                None if self.is_hopeless() => return self.report(),
+                Some(Event::Requested(Request::Stop)) => self.stop(),
+                Some(Event::Requested(Request::Kill)) => self.kill(),
+                Some(Event::Ended(child, status)) => self.record_end(child, status),
+                Some(Event::NoneLeft) => return self.report(),
+                None if self.is_given_up() => return self.report(),
                 None => self.kill(),
             }
         }
     }
 
-    /// `None` when it is time for the next step.
-    fn next(&self, news: &Receiver<Event>) -> Option<Event> {
+    /// Returns the next event, or `None` when the time of the current step is over.
+    fn next(&self, events: &Receiver<Event>) -> Option<Event> {
         let wait = match self.stopping {
-            Stopping::No => return news.recv().ok(),
-            Stopping::Asked(until) => until.saturating_duration_since(Instant::now()),
-            Stopping::Killed(_) => NEXT_LOOK,
+            Stopping::No => return events.recv().ok(),
+            Stopping::Terminating(until) => until.saturating_duration_since(Instant::now()),
+            Stopping::Killing(_) => RELIST_INTERVAL,
         };
-        news.recv_timeout(wait).ok()
+        events.recv_timeout(wait).ok()
     }
 
-    fn is_hopeless(&self) -> bool {
-        matches!(self.stopping, Stopping::Killed(until) if until <= Instant::now())
+    fn is_given_up(&self) -> bool {
+        matches!(self.stopping, Stopping::Killing(until) if until <= Instant::now())
     }
 
-    /// The order to end it may have come before it began.
-    fn begin(&mut self, command: Pid) {
+    /// The request to stop may have arrived before the start.
+    fn record_start(&mut self, command: Pid) {
         self.command = Some(command);
         match self.stopping {
             Stopping::No => {}
-            Stopping::Asked(_) => self.signal_group(Signal::TERM),
-            Stopping::Killed(_) => self.kill(),
+            Stopping::Terminating(_) => self.signal_group(Signal::TERM),
+            Stopping::Killing(_) => self.kill(),
         }
     }
 
     fn stop(&mut self) {
         if self.stopping == Stopping::No {
-            self.stopping = Stopping::Asked(Instant::now() + GRACE);
+            self.stopping = Stopping::Terminating(Instant::now() + GRACE);
             self.signal_group(Signal::TERM);
         }
     }
 
     fn kill(&mut self) {
-        if !matches!(self.stopping, Stopping::Killed(_)) {
-            self.stopping = Stopping::Killed(Instant::now() + LAST_WAIT);
+        if !matches!(self.stopping, Stopping::Killing(_)) {
+            self.stopping = Stopping::Killing(Instant::now() + KILL_TIMEOUT);
         }
         self.signal_group(Signal::KILL);
-        // Those that left the group and lost their parents are ours by now; others will be, one end later.
+        // Processes that left the group and lost their parents are our children by now; the others will be once their
+        // parents have ended.
         for child in children() {
-            let _already_gone = kill_process(child, Signal::KILL);
+            let _already_ended = kill_process(child, Signal::KILL);
         }
     }
 
-    fn note(&mut self, child: Pid, status: WaitStatus) {
+    fn record_end(&mut self, child: Pid, status: WaitStatus) {
         if Some(child) == self.command && self.end.is_none() {
             self.end = Some(End { how: how(status), stopped: self.stopping != Stopping::No });
         }
         match self.stopping {
-            // When the command itself has ended, it left nothing behind that could still matter.
+            // Once the command itself has ended, the processes it left behind no longer matter.
             Stopping::No if self.end.is_some() => self.kill(),
-            // An end may have handed us children that know of nothing yet.
-            Stopping::Killed(_) => self.kill(),
-            // Those that are left keep the rest of the grace.
-            Stopping::Asked(_) => self.ask_runaways(),
+            // The end of a process may have made its children ours; they got no signal yet.
+            Stopping::Killing(_) => self.kill(),
+            // The remaining processes keep the rest of the grace period.
+            Stopping::Terminating(_) => self.terminate_runaways(),
             Stopping::No => {}
         }
     }
 
-    /// Those that left the group hear of the end when they have become ours.
-    fn ask_runaways(&mut self) {
+    /// Sends TERM to processes that left the group, once they have become our children.
+    fn terminate_runaways(&mut self) {
         for child in children() {
             let is_runaway = getpgid(Some(child)).is_ok_and(|group| Some(group) != self.command);
-            if is_runaway && self.asked.insert(child) {
-                let _already_gone = kill_process(child, Signal::TERM);
+            if is_runaway && self.terminated.insert(child) {
+                let _already_ended = kill_process(child, Signal::TERM);
             }
         }
     }
 
-    /// A group without members has no number that we may use: but then it refuses, for numbers are not used again before
-    /// all others were.
+    /// If the group has no members left, its id is no longer ours, but the call then fails: ids are not reused before
+    /// all others were used.
     fn signal_group(&self, signal: Signal) {
         if let Some(group) = self.command {
-            let _already_gone = kill_process_group(group, signal);
+            let _already_ended = kill_process_group(group, signal);
         }
     }
 
@@ -181,11 +183,11 @@ fn how(status: WaitStatus) -> How {
     }
 }
 
-/// Our children, the adopted ones too.
+/// Lists our children, including adopted ones.
 fn children() -> Vec<Pid> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists =
         threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    let numbers = |list: String| list.split_whitespace().map(str::parse).collect::<Vec<_>>();
-    lists.flat_map(numbers).flatten().filter_map(Pid::from_raw).collect()
+    let ids = |list: String| list.split_whitespace().map(str::parse).collect::<Vec<_>>();
+    lists.flat_map(ids).flatten().filter_map(Pid::from_raw).collect()
 }

@@ -1,4 +1,4 @@
-//! What goes in, what comes out, and what each end means.
+//! Input, output, and the result of each way to end.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -38,7 +38,7 @@ async fn a_json_result_is_one_value_and_nothing_is_null() {
 }
 
 #[tokio::test]
-async fn the_environment_tells_of_the_job_and_holds_nothing_else() {
+async fn the_environment_describes_the_job_and_holds_nothing_else() {
     let mut bench = Bench::of(["env"]).text();
     let mut more = vec![("GREETING".into(), "good day".into())];
     bench.handler.command.environment.append(&mut more);
@@ -60,7 +60,8 @@ async fn the_environment_tells_of_the_job_and_holds_nothing_else() {
     assert_eq!(lines, expected);
 }
 
-/// An earlier version took labels of which JSON makes more than a variable may have. Those that Linux takes still run.
+/// An earlier version accepted labels whose JSON is longer than a variable may be. Jobs with labels that Linux accepts
+/// still run.
 #[tokio::test]
 async fn labels_of_an_earlier_version_that_no_command_can_get_fail_the_job_at_once() {
     let labels = |bytes: usize| {
@@ -79,11 +80,11 @@ async fn labels_of_an_earlier_version_that_no_command_can_get_fail_the_job_at_on
 
 #[tokio::test]
 async fn a_command_gets_its_four_pipes_and_no_descriptor_of_the_worker() {
-    // Its copy is not closed on exec, as that of a lock which a script hands to the worker it starts.
-    let handed_on = rustix::io::dup(std::fs::File::open("/dev/null").unwrap()).unwrap();
+    // The duplicate is not closed on exec, like a lock that a script passes to the worker it starts.
+    let inherited = rustix::io::dup(std::fs::File::open("/dev/null").unwrap()).unwrap();
     let open = Bench::of(["ls", "/proc/self/fd"]).text().run("").await.unwrap();
-    drop(handed_on);
-    // 4 is the folder that is being listed.
+    drop(inherited);
+    // 4 is the directory being listed.
     assert_eq!(open, "0\n1\n2\n3\n4\n");
 }
 
@@ -97,7 +98,7 @@ async fn the_launcher_has_an_empty_environment_but_for_its_mark() {
     );
     let read = "tr '\\0' '\\n' < /proc/$PPID/environ | grep -v LD_LIBRARY_PATH= ; true";
     let environment = Bench::sh(read).text().run("").await.unwrap();
-    // Root reads everything; anybody else gets not even this.
+    // Root can read it; other users get nothing at all.
     assert!(["CRUNCH_LAUNCHER=1\n", ""].contains(&&*environment), "{environment}");
 }
 
@@ -113,8 +114,9 @@ async fn words_arrive_as_they_are_written() {
 #[tokio::test]
 async fn the_exit_code_says_whether_another_attempt_is_worth_it() {
     let error = Bench::sh("echo working >&2; echo; echo disk full >&2; exit 7").run("").await;
-    let said = "the command exited with code 7; the end of its standard error:\nworking\ndisk full";
-    assert_eq!(error, Err(failed(said)));
+    let message =
+        "the command exited with code 7; the end of its standard error:\nworking\ndisk full";
+    assert_eq!(error, Err(failed(message)));
     let silent = "the command exited with code 1 and wrote nothing to standard error";
     assert_eq!(Bench::sh("exit 1").run("").await, Err(failed(silent)));
     let error = Bench::sh("echo bad input >&2; exit 65").run("").await.unwrap_err();
@@ -123,7 +125,7 @@ async fn the_exit_code_says_whether_another_attempt_is_worth_it() {
 }
 
 #[tokio::test]
-async fn a_signal_that_was_not_ours_is_told() {
+async fn a_signal_that_was_not_ours_is_reported() {
     let error = Bench::sh("echo last words >&2; kill -SEGV $$").run("").await.unwrap_err();
     assert_eq!((error.code, error.retryable), (ErrorCode::command_killed(), true));
     assert_eq!(
@@ -137,32 +139,32 @@ async fn an_error_event_explains_the_exit_that_follows() {
     let error = |event: &str, code: i32| {
         Bench::sh(&format!("echo '{event}' >&3; echo noise >&2; exit {code}"))
     };
-    let told = error(
+    let command = error(
         r#"{"error":{"code":"no_licence","message":"all seats taken","retryable":false}}"#,
         1,
     );
     let no_licence = JobError::permanent("no_licence".parse().unwrap(), "all seats taken");
-    assert_eq!(told.run("").await, Err(no_licence));
-    // The exit code says what the event does not.
-    let told = error(r#"{"error":{"code":"bad_header"}}"#, 65).run("").await.unwrap_err();
-    assert_eq!((told.code.as_str(), told.retryable), ("bad_header", false));
-    assert!(told.message.ends_with("\nnoise"), "{}", told.message);
-    let told = error(r#"{"error":{"message":"busy","retryable":true}}"#, 65).run("").await;
-    assert_eq!(told, Err(failed("busy")));
-    // Without a failure there is nothing to explain.
+    assert_eq!(command.run("").await, Err(no_licence));
+    // The exit code decides what the event leaves out.
+    let failure = error(r#"{"error":{"code":"bad_header"}}"#, 65).run("").await.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.retryable), ("bad_header", false));
+    assert!(failure.message.ends_with("\nnoise"), "{}", failure.message);
+    let failure = error(r#"{"error":{"message":"busy","retryable":true}}"#, 65).run("").await;
+    assert_eq!(failure, Err(failed("busy")));
+    // An error event without a failure is ignored.
     assert_eq!(error(r#"{"error":{"message":"almost"}}"#, 0).run("").await.unwrap(), "null");
 }
 
 #[tokio::test]
-async fn progress_and_log_are_told_while_the_command_runs() {
+async fn progress_and_log_are_reported_while_the_command_runs() {
     let bench = Bench::sh(
         r#"echo '{"progress":0.25,"message":"a quarter"}' >&"$CRUNCH_EVENTS_FD"
-           echo said >&2; echo $$ > began; cat go 2> /dev/null || read -r line < fifo"#,
+           echo started >&2; echo $$ > began; cat go 2> /dev/null || read -r line < fifo"#,
     );
     let fifo = bench.folder.path().join("fifo");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let running = bench.start();
-    bench.number_in("began").await;
+    bench.pid_in("began").await;
     let key = crunch_common::broker::LeaseKey { id: bench.job.id(), epoch: bench.job.epoch() };
     let (mut progress, mut log) = (None, Vec::new());
     wait_until(|| {
@@ -173,7 +175,7 @@ async fn progress_and_log_are_told_while_the_command_runs() {
     .await;
     let (_, progress) = progress.unwrap();
     assert_eq!((progress.fraction, progress.message.as_str()), (0.25, "a quarter"));
-    assert_eq!(log, ["said"]);
+    assert_eq!(log, ["started"]);
     std::fs::write(fifo, "go\n").unwrap();
     assert_eq!(readable(running.await.unwrap()).unwrap(), "null");
 }
@@ -188,10 +190,10 @@ async fn lines_that_are_no_events_are_logged_and_long_ones_cut() {
     assert_eq!(bench.run("").await.unwrap(), "null");
     let log = bench.log();
     let has = |start: &str| log.iter().any(|line| line.starts_with(start));
-    assert!(has("not an event (progress goes from 0 to 1): {\"progress\":55}"), "{log:?}");
-    assert!(has("not an event (no JSON object): hello"));
-    assert!(has("not an event (no JSON object): xxx"));
-    assert!(has("not an event (no JSON object): unfinished"));
+    assert!(has("not an event (progress must be from 0 to 1): {\"progress\":55}"), "{log:?}");
+    assert!(has("not an event (not a JSON object): hello"));
+    assert!(has("not an event (not a JSON object): xxx"));
+    assert!(has("not an event (not a JSON object): unfinished"));
     assert!(has("yyy") && has(" end"));
     assert!(log.iter().all(|line| line.len() <= 1024));
 }
@@ -223,7 +225,7 @@ async fn a_command_that_closes_its_output_is_waited_for() {
         "mkfifo fifo; echo 1; exec >&- 2>&- 3>&-; echo $$ > began; read -r line < fifo; exit 9",
     );
     let running = bench.start();
-    bench.number_in("began").await;
+    bench.pid_in("began").await;
     std::fs::write(bench.folder.path().join("fifo"), "go\n").unwrap();
     let error = readable(running.await.unwrap()).unwrap_err();
     assert!(error.message.starts_with("the command exited with code 9"), "{}", error.message);
@@ -237,11 +239,11 @@ async fn a_result_over_the_limit_ends_the_command_at_once() {
     .text();
     let error = bench.run("").await.unwrap_err();
     assert_eq!((error.code, error.retryable), (ErrorCode::result_too_large(), false));
-    let told =
-        "the command wrote more than 1048576 bytes; more are not kept (max_result of the task";
-    assert!(error.message.starts_with(told), "{}", error.message);
+    let expected =
+        "the command wrote more than 1048576 bytes, the limit for results (max_result of the task";
+    assert!(error.message.starts_with(expected), "{}", error.message);
     assert!(error.message.contains("its output begins \"\\0"), "{}", error.message);
-    assert!(is_gone(bench.number_in("child").await));
+    assert!(is_dead(bench.pid_in("child").await));
     let limit = Bench::of(["head", "-c", "1048576", "/dev/zero"]).text();
     assert_eq!(limit.run("").await.unwrap().len(), MAX_RESULT);
 }
@@ -254,7 +256,7 @@ async fn a_command_that_cannot_be_started_is_the_machines_fault_and_says_why() {
     let mut bench = Bench::of(["true"]);
     bench.handler.command.directory = "/nowhere".into();
     let fault = bench.machine_fault().await.unwrap();
-    assert_eq!(fault, "cannot start true: its working directory /nowhere is not there");
+    assert_eq!(fault, "cannot start true: its working directory /nowhere does not exist");
 
     let bench = Bench::of(["./script"]);
     let script = bench.folder.path().join("script");
@@ -265,13 +267,13 @@ async fn a_command_that_cannot_be_started_is_the_machines_fault_and_says_why() {
     std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let fault = bench.machine_fault().await.unwrap();
-    assert!(fault.ends_with("or the interpreter that its first line names"), "{fault}");
+    assert!(fault.ends_with("the interpreter that its first line names does not exist"), "{fault}");
 }
 
 #[tokio::test]
 async fn a_start_that_is_too_large_is_the_jobs_fault() {
     let mut bench = Bench::of(["true"]);
-    // Linux takes 128 KiB a variable.
+    // Linux allows 128 KiB a variable.
     let large = ("LARGE".into(), "x".repeat(128 * 1024).into());
     bench.handler.command.environment.push(large);
     let error = bench.attempt("").await.unwrap_err();
@@ -288,9 +290,10 @@ async fn how_a_command_ends_is_never_the_machines_fault_unless_it_says_so() {
         assert_eq!(Bench::sh(script).machine_fault().await, None, "{script}");
     }
     let event = r#"{"error":{"machine":true,"message":"no card in the reader","retryable":false}}"#;
-    let says_so = Bench::sh(&format!("echo '{event}' >&3; exit 1"));
-    assert_eq!(says_so.machine_fault().await.as_deref(), Some("no card in the reader"));
-    let briefly = Bench::sh(r#"echo '{"error":{"machine":true}}' >&3; echo secret >&2; exit 1"#);
-    let fault = briefly.machine_fault().await;
+    let declared = Bench::sh(&format!("echo '{event}' >&3; exit 1"));
+    assert_eq!(declared.machine_fault().await.as_deref(), Some("no card in the reader"));
+    let without_message =
+        Bench::sh(r#"echo '{"error":{"machine":true}}' >&3; echo secret >&2; exit 1"#);
+    let fault = without_message.machine_fault().await;
     assert_eq!(fault.as_deref(), Some("the command exited with code 1"));
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::commands::Commands;
 use crate::registry::Registry;
 
-/// What the task of an example makes of a payload.
+/// Runs the task of an example with a payload.
 async fn run(example: &str, content_type: &str, payload: &str) -> Result<String, JobError> {
     let file = format!("{}/../examples/{example}/tasks.toml", env!("CARGO_MANIFEST_DIR"));
     let mut registry = Registry::default();
@@ -13,7 +13,7 @@ async fn run(example: &str, content_type: &str, payload: &str) -> Result<String,
     let content_type: ContentType = content_type.parse().unwrap();
     let payload = Payload { bytes: payload.to_owned().into(), content_type: content_type.clone() };
     let running = registry.find(&name).unwrap().handler.run(job(content_type), payload);
-    readable(tokio::time::timeout(DEADLINE, running).await.expect("it hangs"))
+    readable(tokio::time::timeout(DEADLINE, running).await.expect("the command ends in time"))
 }
 
 #[tokio::test]

@@ -1,28 +1,28 @@
-//! Nothing survives: not a cancel, not the command's own end, not the worker's death.
+//! No process survives a cancellation, the end of the command, or the death of the worker.
 
 use std::process::Stdio;
 
 use super::*;
 
-/// Set for the process that plays a worker; the folder to work in.
+/// Set for the process that acts as a worker: the directory to work in.
 const WORKER_FOLDER: &str = "CRUNCH_TEST_WORKER_FOLDER";
 
-/// A command with a child in its group and one that left it; all three write down their numbers.
-const FAMILY: &str = "sleep 1000 & echo $! > child
+/// A command with a child in its process group and one that left it; all three write their process ids to files.
+const TREE: &str = "sleep 1000 & echo $! > child
                       setsid sh -c 'echo $$ > runaway; exec sleep 1000' &
                       echo $$ > command; wait";
 
-async fn family_in(folder: &Path) -> [Pid; 3] {
-    let mut family = Vec::new();
+async fn tree_in(folder: &Path) -> [Pid; 3] {
+    let mut tree = Vec::new();
     for file in ["command", "child", "runaway"] {
-        family.push(number_in(&folder.join(file)).await);
+        tree.push(pid_in(&folder.join(file)).await);
     }
-    family.try_into().unwrap()
+    tree.try_into().unwrap()
 }
 
-async fn all_gone(family: [Pid; 3]) {
-    for process in family {
-        gone(process).await;
+async fn wait_for_deaths(tree: [Pid; 3]) {
+    for process in tree {
+        wait_for_death(process).await;
     }
 }
 
@@ -35,41 +35,41 @@ async fn what_a_command_leaves_behind_ends_with_it() {
     );
     let start = Instant::now();
     assert_eq!(bench.run("").await.unwrap(), "1");
-    assert!(start.elapsed() < Duration::from_secs(5), "nobody waits for open pipes");
-    assert!(is_gone(bench.number_in("child").await));
-    assert!(is_gone(bench.number_in("runaway").await));
+    assert!(start.elapsed() < Duration::from_secs(5), "the handler does not wait for open pipes");
+    assert!(is_dead(bench.pid_in("child").await));
+    assert!(is_dead(bench.pid_in("runaway").await));
 }
 
 #[tokio::test]
 async fn a_cancel_ends_the_whole_family() {
-    let bench = Bench::sh(FAMILY);
+    let bench = Bench::sh(TREE);
     let running = bench.start();
-    let family = family_in(bench.folder.path()).await;
+    let tree = tree_in(bench.folder.path()).await;
     bench.job.cancellation().cancel();
     let start = Instant::now();
     readable(running.await.unwrap()).unwrap_err();
-    // A runaway is asked too, once it lost its parent: nobody needs to wait for the end of the grace.
+    // A process that left the group gets TERM too, once it lost its parent: the grace period need not run to its end.
     assert!(start.elapsed() < Duration::from_secs(5));
-    all_gone(family).await;
+    wait_for_deaths(tree).await;
 }
 
 #[tokio::test]
-async fn a_command_that_ends_well_when_it_is_told_to_has_no_result() {
+async fn a_command_that_ends_well_when_it_is_stopped_has_no_result() {
     let bench = Bench::sh(
-        "trap 'echo told > told; echo 1; exit 0' TERM
+        "trap 'echo stopped > stopped; echo 1; exit 0' TERM
          sleep 1000 & echo $$ > command; wait",
     );
     let running = bench.start();
-    bench.number_in("command").await;
+    bench.pid_in("command").await;
     bench.job.cancellation().cancel();
     let error = readable(running.await.unwrap()).unwrap_err();
     assert_eq!(error.message, "the command was stopped");
-    assert!(bench.folder.path().join("told").exists());
+    assert!(bench.folder.path().join("stopped").exists());
 }
 
 #[tokio::test]
 async fn the_grace_is_for_the_whole_group() {
-    // The leader goes at once, as shells do; what it started writes down what it has.
+    // The leader exits at once, as shells do; its child saves its state.
     let bench = Bench::python(
         "import os, signal, subprocess, sys\n\
          child = 'import signal, time, sys, pathlib\\n\
@@ -80,7 +80,7 @@ async fn the_grace_is_for_the_whole_group() {
          signal.pause()",
     );
     let running = bench.start();
-    bench.number_in("child").await;
+    bench.pid_in("child").await;
     bench.job.cancellation().cancel();
     readable(running.await.unwrap()).unwrap_err();
     assert!(bench.folder.path().join("saved").exists());
@@ -90,17 +90,17 @@ async fn the_grace_is_for_the_whole_group() {
 async fn a_command_that_ignores_term_is_killed_after_five_seconds() {
     let bench = Bench::sh("trap '' TERM; sleep 1000 & echo $! > child; echo $$ > command; wait");
     let running = bench.start();
-    let (command, child) = (bench.number_in("command").await, bench.number_in("child").await);
+    let (command, child) = (bench.pid_in("command").await, bench.pid_in("child").await);
     bench.job.cancellation().cancel();
     let start = Instant::now();
     readable(running.await.unwrap()).unwrap_err();
     let took = start.elapsed();
     assert!(Duration::from_secs(5) <= took && took < crate::running::STOP_GRACE, "{took:?}");
-    assert!(is_gone(command) && is_gone(child));
+    assert!(is_dead(command) && is_dead(child));
 }
 
 #[tokio::test]
-async fn a_stop_that_comes_before_the_start_is_heard() {
+async fn a_stop_that_comes_before_the_start_is_respected() {
     let bench = Bench::sh("sleep 1000");
     bench.job.cancellation().cancel();
     assert_eq!(bench.run("").await.unwrap_err().message, "the command was stopped");
@@ -108,11 +108,11 @@ async fn a_stop_that_comes_before_the_start_is_heard() {
 
 #[tokio::test]
 async fn nothing_survives_a_handler_that_is_dropped() {
-    let bench = Bench::sh(FAMILY);
+    let bench = Bench::sh(TREE);
     let running = bench.start();
-    let family = family_in(bench.folder.path()).await;
+    let tree = tree_in(bench.folder.path()).await;
     running.abort();
-    all_gone(family).await;
+    wait_for_deaths(tree).await;
 }
 
 #[tokio::test]
@@ -124,31 +124,31 @@ async fn nothing_survives_a_worker_that_is_killed() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let family = family_in(folder.path()).await;
-    let launcher = number_in(&folder.path().join("launcher")).await;
+    let tree = tree_in(folder.path()).await;
+    let launcher = pid_in(&folder.path().join("launcher")).await;
     worker.kill().unwrap();
     worker.wait().unwrap();
-    all_gone(family).await;
-    gone(launcher).await;
+    wait_for_deaths(tree).await;
+    wait_for_death(launcher).await;
 }
 
 /// Not a test, but the worker of the one above.
 #[tokio::test]
 async fn a_worker_that_will_be_killed() {
     if let Some(folder) = std::env::var_os(WORKER_FOLDER) {
-        let mut bench = Bench::sh(&format!("echo $PPID > launcher; {FAMILY}"));
+        let mut bench = Bench::sh(&format!("echo $PPID > launcher; {TREE}"));
         bench.handler.command.directory = folder.into();
         bench.run("").await.unwrap();
     }
 }
 
-/// Again and again: the launcher may die as soon as its command can tell its number, before it has said a word itself.
+/// Repeated: the launcher may die as soon as its command knows its process id, before it has sent any report.
 #[tokio::test]
 async fn the_death_of_a_launcher_ends_its_command() {
     for _ in 0..20 {
         let bench = Bench::sh("echo $PPID > launcher; sleep 1000 & wait");
         let running = bench.start();
-        kill_process(bench.number_in("launcher").await, Signal::KILL).unwrap();
+        kill_process(bench.pid_in("launcher").await, Signal::KILL).unwrap();
         let error = readable(running.await.unwrap()).unwrap_err();
         assert_eq!((error.code, error.retryable), (ErrorCode::command_killed(), true));
         assert!(error.message.contains("signal: 9"), "{}", error.message);
@@ -158,7 +158,7 @@ async fn the_death_of_a_launcher_ends_its_command() {
 
 #[tokio::test]
 async fn a_command_leads_a_group_of_its_own_far_from_our_terminal() {
-    // The session is its launcher's, which began it: so it is not ours.
+    // The session is the one its launcher created, so it is not ours.
     let numbers = "os.getsid(0) - os.getppid(), os.getpgid(0) - os.getpid()";
     let bench = Bench::python(&format!("import os; print([{numbers}])"));
     assert_eq!(bench.run("").await.unwrap(), "[0, 0]");
@@ -183,13 +183,13 @@ async fn a_command_that_goes_on_forking_while_it_is_killed_is_gone() {
     assert_eq!(processes_of(&bench.job), Vec::<String>::new());
 }
 
-/// All that have the job in their environment.
+/// Lists all processes that have the job in their environment.
 fn processes_of(job: &JobContext) -> Vec<String> {
     let mark = format!("CRUNCH_JOB_ID={}", job.id()).into_bytes();
-    let numbers = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    let has_it = |process: &std::path::PathBuf| {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let has_job = |process: &std::path::PathBuf| {
         let environment = std::fs::read(process.join("environ")).unwrap_or_default();
         environment.split(|&byte| byte == 0).any(|variable| variable == mark)
     };
-    numbers.filter(has_it).map(|process| process.display().to_string()).collect()
+    entries.filter(has_job).map(|process| process.display().to_string()).collect()
 }

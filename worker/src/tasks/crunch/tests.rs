@@ -1,4 +1,5 @@
-//! The physics against laws and published values; the threads, cancel and hostile payloads against what is promised.
+//! Tests the physics against laws and published values; threads, cancellation and malicious payloads against the
+//! documentation.
 
 use std::sync::mpsc;
 use std::thread;
@@ -8,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 
-/// Long enough for the slowest machine; only a hang passes it.
+/// Long enough for the slowest machine; only a hang exceeds it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The result without a job around it, on exactly the threads asked for.
+/// Runs the simulation without a job, on exactly the requested number of threads.
 fn simulate(input: &Crunch) -> CrunchResult {
     let simulation = Simulation { threads: input.threads as usize, ..input.simulation().unwrap() };
     let tally = simulation.run(&CancellationToken::new(), |_| ()).unwrap();
@@ -20,8 +21,8 @@ fn simulate(input: &Crunch) -> CrunchResult {
 
 #[track_caller]
 fn assert_close(estimate: Estimate, expected: f64) {
-    let off = (estimate.fraction - expected).abs();
-    assert!(off <= 4.0 * estimate.standard_error, "{estimate:?} is not {expected}");
+    let error = (estimate.fraction - expected).abs();
+    assert!(error <= 4.0 * estimate.standard_error, "{estimate:?} is too far from {expected}");
 }
 
 fn refusal(payload: &str) -> TaskError {
@@ -109,22 +110,22 @@ fn a_canceled_simulation_ends_at_once_in_any_slab() {
     };
     let empty = Crunch { absorption_per_cm: 0.0, scattering_per_cm: 0.0, ..thin };
     for slab in [thin, thick, empty] {
-        // Many minutes of work: only the cancel can end it before the deadline.
+        // Many minutes of work: only the cancellation can end it before the deadline.
         let input = Crunch { photons: *PHOTONS.end(), ..slab };
         let simulation = input.simulation().unwrap();
         let cancellation = CancellationToken::new();
         let (ended, outcome) = mpsc::channel();
         let (reported, reports) = mpsc::channel();
-        let inside = cancellation.clone();
+        let token = cancellation.clone();
         thread::spawn(move || {
-            let tally = simulation.run(&inside, |done| {
+            let tally = simulation.run(&token, |done| {
                 let _ = reported.send(done);
             });
             let _ = ended.send(tally.unwrap());
         });
-        reports.recv_timeout(DEADLINE).expect("progress is told");
+        reports.recv_timeout(DEADLINE).expect("progress is reported");
         cancellation.cancel();
-        let tally = outcome.recv_timeout(DEADLINE).expect("it ends");
+        let tally = outcome.recv_timeout(DEADLINE).expect("the simulation ends");
         assert_eq!(tally, None, "{input:?}");
     }
 }
@@ -144,11 +145,11 @@ fn values_out_of_range_are_refused_by_name_value_and_range() {
             "thickness_cm × (absorption_per_cm + scattering_per_cm) is 1010000; it must be from 0 to 10000",
         ),
     ];
-    for (payload, said) in cases {
+    for (payload, message) in cases {
         let error = refusal(payload);
         let expected = TaskError::payload_invalid(error.error.message.clone());
         assert_eq!(error, expected, "{payload}");
-        assert!(error.error.message.starts_with(said), "{}", error.error.message);
+        assert!(error.error.message.starts_with(message), "{}", error.error.message);
     }
 }
 
@@ -194,7 +195,7 @@ fn an_empty_payload_is_the_documented_job_and_unknown_fields_are_refused() {
     }
 }
 
-/// One source for both would not help if the schema said less than the handler checks, or more.
+/// A common source for both does not exclude that the schema allows more than the handler, or less.
 #[test]
 fn the_declared_schema_and_the_handler_agree_at_every_bound() {
     let task = crate::tasks::builtin().remove(0);
@@ -203,7 +204,7 @@ fn the_declared_schema_and_the_handler_agree_at_every_bound() {
         let input = serde_json::from_str::<Crunch>(payload);
         input.is_ok_and(|input| input.simulation().is_ok())
     };
-    // Few enough mean free paths that no pair of values is refused, which no schema can say.
+    // Few enough mean free paths that no pair of values is refused: a schema cannot express a limit on pairs.
     let thin = r#""thickness_cm": 0, "#;
     let cases = [
         ("photons", ["1", "10000000000"], ["0", "10000000001", "-1", "1.5", "null"]),
@@ -267,7 +268,7 @@ fn more_threads_than_the_worker_has_are_not_started() {
 }
 
 #[test]
-fn progress_is_told_in_numbers_people_can_read() {
+fn progress_is_reported_in_readable_numbers() {
     assert_eq!(message(0, 999), "0 of 999 photons");
     assert_eq!(message(1_200_000, 5_000_000), "1 200 000 of 5 000 000 photons");
 }

@@ -1,4 +1,4 @@
-//! Sizes, formats and hostile bytes. Every image is made here.
+//! Sizes, formats and malicious bytes. Every image is generated here.
 
 use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use rand::{RngExt, SeedableRng};
@@ -6,7 +6,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::*;
 
-/// A picture that does not compress to nothing.
+/// An image that compresses badly.
 fn picture(width: u32, height: u32) -> DynamicImage {
     RgbImage::from_fn(width, height, |x, y| {
         Rgb([x, y, x.wrapping_mul(31) ^ y.wrapping_mul(17)].map(|value| value as u8))
@@ -20,7 +20,7 @@ fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// What the handler does, without a job around it.
+/// Does what the handler does, without a job.
 fn thumbnail_of(bytes: impl Into<Bytes>, size: u32) -> Result<DynamicImage, TaskError> {
     let (image, orientation) = decode(&bytes.into())?;
     let png = encode(&shrink(image, orientation, size))?;
@@ -28,14 +28,14 @@ fn thumbnail_of(bytes: impl Into<Bytes>, size: u32) -> Result<DynamicImage, Task
 }
 
 #[track_caller]
-fn assert_refused(bytes: impl Into<Bytes>, said: &str) {
-    let error = thumbnail_of(bytes, 16).expect_err("it cannot be read");
+fn assert_refused(bytes: impl Into<Bytes>, expected: &str) {
+    let error = thumbnail_of(bytes, 16).expect_err("the image is refused");
     let message = error.error.message.clone();
-    assert!(message.contains(said), "{message}");
+    assert!(message.contains(expected), "{message}");
     assert_eq!(error, TaskError::payload_invalid(message));
 }
 
-/// A PNG with nothing but a header and an end.
+/// A PNG of the given size, with the data of a single pixel.
 fn png_header(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = encoded(&GrayImage::new(1, 1).into(), ImageFormat::Png);
     bytes[16..20].copy_from_slice(&width.to_be_bytes());
@@ -96,7 +96,7 @@ fn a_plain_image_keeps_its_colour_however_small_it_gets() {
 
 #[test]
 fn a_large_white_image_is_white_as_a_single_pixel() {
-    // Its values add up to more than 32 bits hold.
+    // The sum of its values exceeds 32 bits.
     let white = GrayImage::from_pixel(4200, 4200, Luma([255]));
     let small = shrink(white.into(), Orientation::NoTransforms, 1);
     assert_eq!(small, GrayImage::from_pixel(1, 1, Luma([255])).into());
@@ -120,7 +120,7 @@ fn an_image_that_would_not_fit_is_refused_by_its_header() {
     assert_refused(png_header(u32::MAX, 1), "cannot be read");
     assert_refused(png_header(65_535, 65_535), "65535 x 65535 pixels");
     assert_refused(png_header(10_000, 5_001), "10000 x 5001 pixels");
-    // Small enough by its header, and then there are no pixels.
+    // Small enough by its header, but the pixels are missing.
     assert_refused(png_header(10_000, 5_000), "cannot be read");
 
     let mut jpeg = encoded(&picture(16, 16), ImageFormat::Jpeg);

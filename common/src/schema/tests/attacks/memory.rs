@@ -1,13 +1,14 @@
-//! Those that ask for memory: every violation of the library holds a pointer, a path, and copies of what it is about.
+//! Attacks on memory: every violation of the library contains a pointer, a path, and copies of parts of value or
+//! schema.
 
 use serde_json::{Value, json};
 
-/// What is tried: its name, the schema, and a value of at most 64 KiB.
+/// An attack: its name, the schema, and a value of at most 64 KiB.
 pub(crate) type Attack = (&'static str, Value, String);
 
 const BYTES: usize = 64 * 1024;
 
-/// All of them.
+/// All attacks on memory.
 pub(crate) fn all() -> Vec<Attack> {
     [recursion(), violations(), copies()].concat()
 }
@@ -42,8 +43,8 @@ fn recursion() -> Vec<Attack> {
         ),
         ("nested lists, deep", lists.clone(), nested(60)),
         ("nested lists, shallow", lists, nested(2)),
-        ("many ways to the same", wide.clone(), nested(3)),
-        ("many ways to the same, deep", wide, nested(50)),
+        ("many paths to the same", wide.clone(), nested(3)),
+        ("many paths to the same, deep", wide, nested(50)),
         ("closed nested lists", closed.clone(), nested(3)),
         ("closed nested lists, deep", closed, nested(50)),
     ]
@@ -101,7 +102,7 @@ fn violations() -> Vec<Attack> {
     ]
 }
 
-/// What a violation copies from the schema.
+/// Attacks with large copies from the schema in violations.
 fn copies() -> Vec<Attack> {
     let zeros = list(32_000, |_| "0".to_owned());
     vec![
@@ -131,14 +132,14 @@ fn copies() -> Vec<Attack> {
             list(6_000, |_| "{\"a\":1}".to_owned()),
         ),
         (
-            "the way in the schema is long",
+            "the reference in the schema is long",
             json!({ "items": { "$ref": format!("#/$defs/{}", "n".repeat(30_000)) }, "$defs": { "n".repeat(30_000): { "type": "string" } } }),
             zeros,
         ),
     ]
 }
 
-/// As many of the items as fit into 64 KiB, and no more than `count`.
+/// A list of as many items as fit into 64 KiB, at most `count`.
 pub(crate) fn list(count: usize, item: impl Fn(usize) -> String) -> String {
     let mut text = "[".to_owned();
     for at in 0..count {

@@ -1,14 +1,14 @@
-//! The checks a schema passes before it is compiled: size, syntax, depth, dialect, and that it stands for itself.
+//! Checks of a schema before it is compiled: size, syntax, depth, dialect, and that it is self-contained.
 
 use serde_json::{Map, Value};
 
 use super::walk::each_subschema;
 use super::{InvalidSchema, Schema, growth};
 
-/// The one dialect.
+/// The only supported dialect.
 pub(super) const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
-/// Other ways to name places. Their meaning depends on the document around them, and a schema is shown inside others.
+/// Other keywords for references. Their meaning depends on the enclosing document, and schemas are embedded in others.
 const UNSUPPORTED: [&str; 6] = [
     "$anchor",
     "$dynamicAnchor",
@@ -18,7 +18,7 @@ const UNSUPPORTED: [&str; 6] = [
     "$vocabulary",
 ];
 
-/// Reads a schema.
+/// Parses and checks a schema.
 pub(super) fn read(text: &str) -> Result<Value, InvalidSchema> {
     if text.len() > Schema::MAX_BYTES {
         return Err(InvalidSchema::TooLarge { bytes: text.len() });
@@ -29,19 +29,19 @@ pub(super) fn read(text: &str) -> Result<Value, InvalidSchema> {
         return Err(InvalidSchema::TooDeep);
     }
     check_dialect(&schema)?;
-    // It has been read: what it calls itself is of no use any more, and would only lead references astray.
+    // The schema is parsed: its own id is not needed any more, and would only misdirect references.
     schema.as_object_mut().and_then(|members| members.remove("$id"));
     let root = schema.clone();
-    let mut wrong = None;
+    let mut first_error = None;
     each_subschema(&mut schema, &mut |members| {
-        wrong = wrong.take().or_else(|| check(members, &root).err());
+        first_error = first_error.take().or_else(|| check(members, &root).err());
     });
-    wrong.map_or(Ok(()), Err)?;
+    first_error.map_or(Ok(()), Err)?;
     growth::check(&schema, |members| check(members, &root))?;
     Ok(schema)
 }
 
-/// How many arrays and objects are inside of each other.
+/// How deep arrays and objects are nested.
 pub(super) fn depth(value: &Value) -> usize {
     let deepest = match value {
         Value::Array(items) => items.iter().map(depth).max(),
@@ -64,14 +64,14 @@ fn check_dialect(schema: &Value) -> Result<(), InvalidSchema> {
 
 fn check(members: &Map<String, Value>, root: &Value) -> Result<(), InvalidSchema> {
     if members.contains_key("$id") {
-        return Err(InvalidSchema::Unsupported { keyword: "$id, other than at the top," });
+        return Err(InvalidSchema::Unsupported { keyword: "$id below the top level" });
     }
     if let Some(keyword) = UNSUPPORTED.into_iter().find(|&keyword| members.contains_key(keyword)) {
         return Err(InvalidSchema::Unsupported { keyword });
     }
     let Some(Value::String(reference)) = members.get("$ref") else { return Ok(()) };
-    let named = || reference.clone();
+    let owned = || reference.clone();
     let pointer = reference.strip_prefix('#').filter(|it| it.is_empty() || it.starts_with('/'));
-    let pointer = pointer.ok_or_else(|| InvalidSchema::Remote { reference: named() })?;
-    root.pointer(pointer).map(|_| ()).ok_or_else(|| InvalidSchema::Dangling { reference: named() })
+    let pointer = pointer.ok_or_else(|| InvalidSchema::Remote { reference: owned() })?;
+    root.pointer(pointer).map(|_| ()).ok_or_else(|| InvalidSchema::Dangling { reference: owned() })
 }
