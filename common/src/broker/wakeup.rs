@@ -54,7 +54,7 @@ fn read(message: &str) -> Option<Control> {
 
 impl Broker {
     /// Blocks until one of these queues has a wake-up token, at most 2 s. Which one had it, if any: the caller does an
-    /// exchange in either case. Uses this broker's connection for itself: call it on [`Broker::separate`].
+    /// exchange in either case. Uses this broker's connection for itself: call it on [`Broker::with_own_connection`].
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is away.
