@@ -202,6 +202,6 @@ async fn a_key_space_of_other_partitions_is_refused() {
     let mut worker = stack.worker_process(1, &[("CRUNCH_PARTITIONS", "2")]);
     assert_eq!(worker.exited().await.code(), Some(1));
     let log = worker.log();
-    assert!(log.contains("the key space has 1 partitions, CRUNCH_PARTITIONS says 2"), "{log}");
+    assert!(log.contains("the key space has 1 partitions, but CRUNCH_PARTITIONS is 2"), "{log}");
     drop(api);
 }

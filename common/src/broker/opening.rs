@@ -1,5 +1,5 @@
-//! What happens on every new connection before it is used: the library is there, the key space is ours, and Redis will
-//! not evict jobs.
+//! Checks on every new connection before it is used: the library is loaded, the key space has this layout, and Redis
+//! does not evict jobs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,37 +18,40 @@ pub(crate) async fn open(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
 ) -> Result<(), (Remedy, Error)> {
-    let stored = match within(CALL_DEADLINE, look(connection, settings)).await? {
+    let stored = match within(CALL_DEADLINE, check_and_open(connection, settings)).await? {
         Some(stored) => stored,
         None => {
-            // Beside others on a slow line it takes longer than any call; and to begin again would not make it faster.
+            // On a slow network shared with others this takes longer than any call, and a restart would not make it
+            // faster.
             let time_limit = MinRate::ForJob.time_limit(settings.library.text().len() as u64);
             within(time_limit, load(connection, &settings.library)).await?;
-            let again = async { ask(connection, settings).await.map_err(|error| classify(&error)) };
-            within(CALL_DEADLINE, again).await?
+            let retry = async {
+                open_partitions(connection, settings).await.map_err(|error| classify(&error))
+            };
+            within(CALL_DEADLINE, retry).await?
         }
     };
-    let fits = stored.into_iter().try_for_each(|stored| check_layout(stored, settings));
-    fits.map_err(|error| (Remedy::Wait, error))
+    let checked = stored.into_iter().try_for_each(|stored| check_layout(stored, settings));
+    checked.map_err(|error| (Remedy::Wait, error))
 }
 
 async fn within<T>(
     time_limit: Duration,
     step: impl Future<Output = Result<T, (Remedy, Error)>>,
 ) -> Result<T, (Remedy, Error)> {
-    let done = tokio::time::timeout(time_limit, step).await;
-    done.map_err(|_| (Remedy::Wait, Error::timed_out()))?
+    let result = tokio::time::timeout(time_limit, step).await;
+    result.map_err(|_| (Remedy::Wait, Error::timed_out()))?
 }
 
-/// Checks what Redis says of itself, and opens every partition; `None` if the library is missing.
-async fn look(
+/// Checks the configuration that Redis reports and opens every partition; `None` if the library is missing.
+async fn check_and_open(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
 ) -> Result<Option<Vec<(u64, u16)>>, (Remedy, Error)> {
-    let asked = redis::cmd("INFO").query_async(connection).await;
-    let info: InfoDict = asked.map_err(|error| classify(&Arc::new(error)))?;
+    let reply = redis::cmd("INFO").query_async(connection).await;
+    let info: InfoDict = reply.map_err(|error| classify(&Arc::new(error)))?;
     check_info(&info, settings).map_err(|error| (Remedy::Wait, error))?;
-    match ask(connection, settings).await {
+    match open_partitions(connection, settings).await {
         Ok(stored) => Ok(Some(stored)),
         Err(error) => match classify(&error) {
             (Remedy::Reload, _) => Ok(None),
@@ -57,8 +60,8 @@ async fn look(
     }
 }
 
-/// Loads the library; one that is there already is left as it is. Where users may not load functions, somebody else does:
-/// until then nothing can be done, and nobody loads them within the time of one call.
+/// Loads the library; one that is already loaded stays as it is. If this user may not load functions, an operator must:
+/// a retry does not help until then, and that takes longer than one call.
 pub(crate) async fn load(
     connection: &mut MultiplexedConnection,
     library: &Library,
@@ -74,14 +77,14 @@ pub(crate) async fn load(
 
 fn not_loaded(library: &Library) -> String {
     format!(
-        "the functions {} of version {} are not in it, and this user may not load them: run `crunch-api load-functions` of this version as a user who may (docs/security.md)",
+        "the functions {} of version {} are not loaded, and this user may not load them: run `crunch-api load-functions` of this version as a user with that permission (docs/security.md)",
         library.name(),
         env!("CARGO_PKG_VERSION")
     )
 }
 
 /// Opens every partition, in one round trip.
-async fn ask(
+async fn open_partitions(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
 ) -> Result<Vec<(u64, u16)>, Arc<RedisError>> {
@@ -93,7 +96,7 @@ async fn ask(
         write(&mut command, settings);
         pipeline.add_command(command);
     }
-    // The client library would hide the code of an error, and a refusal would look like an outage.
+    // The client library's own conversion would hide the code of an error, and a rejection would look like an outage.
     let count = pipeline.cmd_iter().count();
     let replies = connection.send_packed_commands(&pipeline, 0, count).await;
     let replies =
@@ -131,12 +134,12 @@ fn check_eviction(info: &InfoDict) -> Result<(), Error> {
     })
 }
 
-/// Without a limit nothing can be done before the machine itself is out of memory.
+/// Without a limit no job can be rejected before the machine itself is out of memory.
 fn warn_of_no_maxmemory(info: &InfoDict, settings: &Settings) {
     if field::<u64>(info, "maxmemory") == 0 {
         settings.warned_of_no_maxmemory.call_once(|| {
             tracing::info!(
-                "redis has no maxmemory: new jobs are taken until the machine has no memory left; set one, and they are refused in time"
+                "redis has no maxmemory: new jobs are accepted until the machine has no memory left; with a limit they are rejected in time"
             );
         });
     }
@@ -154,7 +157,7 @@ pub(crate) fn check_layout(
     }
     if partitions != settings.partitions {
         let reason = format!(
-            "the key space has {partitions} partitions, CRUNCH_PARTITIONS says {}; they are fixed once used",
+            "the key space has {partitions} partitions, but CRUNCH_PARTITIONS is {}; the number is fixed once the key space was used",
             settings.partitions
         );
         return Err(Error::Refused { reason });
@@ -162,7 +165,7 @@ pub(crate) fn check_layout(
     Ok(())
 }
 
-/// Major and minor version.
+/// The major and minor version of Redis.
 pub(crate) fn version(info: &InfoDict) -> (u32, u32) {
     let version: String = field(info, "redis_version");
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));

@@ -1,4 +1,4 @@
-//! The operators' verbs: cancel, retry, redrive, delete, pause, resume, purge. Rare, so they share the pool.
+//! The operators' actions: cancel, retry, redrive, delete, pause, resume, purge. Rare, so they share the pool.
 
 use redis::{Cmd, Value};
 
@@ -10,81 +10,81 @@ use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
-/// What a cancel did.
+/// The outcome of a cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelOutcome {
-    /// It is canceled now.
+    /// The job is now canceled.
     Canceled,
-    /// It was canceled before.
+    /// The job was already canceled.
     AlreadyCanceled,
-    /// It runs; its worker has been told.
+    /// The job is running; cancellation was requested from its worker.
     Requested,
-    /// It ended otherwise before.
+    /// The job had already ended otherwise.
     AlreadyEnded,
 }
 
-/// What a retry by hand did.
+/// The outcome of a retry by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryOutcome {
-    /// It is queued again.
+    /// The job is queued again.
     Queued,
-    /// It had neither failed nor been canceled.
+    /// The job had neither failed nor been canceled.
     NotEnded,
 }
 
-/// What a delete did.
+/// The outcome of a delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteOutcome {
     /// Only a tombstone is left.
     Deleted,
-    /// It has not ended yet.
+    /// The job has not ended yet.
     NotEnded,
 }
 
 impl Broker {
-    /// Ends a waiting job, or asks a running one to stop.
+    /// Cancels a waiting job, or requests cancellation of a running one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; ask again.
+    /// [`Error::Unavailable`] if Redis is unavailable; retry.
     pub async fn cancel(&self, id: JobId) -> Result<Lookup<CancelOutcome>, Error> {
         self.on_job(Function::Cancel, id).await?.try_map(|code| match code {
             1 => Ok(CancelOutcome::Canceled),
             3 => Ok(CancelOutcome::AlreadyCanceled),
             2 => Ok(CancelOutcome::Requested),
             0 => Ok(CancelOutcome::AlreadyEnded),
-            code => Err(Error::unreadable(format!("cancel answered {code}"))),
+            code => Err(Error::unreadable(format!("cancel returned {code}"))),
         })
     }
 
-    /// Gives a failed or canceled job a second life under the same id.
+    /// Queues a failed or canceled job again, under the same id.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away, [`Error::Full`] if it takes no new work.
+    /// [`Error::Unavailable`] if Redis is unavailable, [`Error::Full`] if it accepts no new jobs.
     pub async fn retry(&self, id: JobId) -> Result<Lookup<RetryOutcome>, Error> {
         self.on_job(Function::Retry, id).await?.try_map(|code| match code {
             1 => Ok(RetryOutcome::Queued),
             0 => Ok(RetryOutcome::NotEnded),
-            code => Err(Error::unreadable(format!("retry answered {code}"))),
+            code => Err(Error::unreadable(format!("retry returned {code}"))),
         })
     }
 
-    /// Forgets a finished job but for a tombstone, which stays 24 h.
+    /// Deletes a finished job; a tombstone remains for 24 h.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; ask again.
+    /// [`Error::Unavailable`] if Redis is unavailable; retry.
     pub async fn delete(&self, id: JobId) -> Result<Lookup<DeleteOutcome>, Error> {
         self.on_job(Function::Delete, id).await?.try_map(|code| match code {
             1 => Ok(DeleteOutcome::Deleted),
             0 => Ok(DeleteOutcome::NotEnded),
-            code => Err(Error::unreadable(format!("delete answered {code}"))),
+            code => Err(Error::unreadable(format!("delete returned {code}"))),
         })
     }
 
-    /// Gives up to `limit` dead letters of a queue a second life, the oldest first; all tasks', or only one's. One that
-    /// fails again meanwhile is left. Returns how many; `None` if there is no such queue.
+    /// Queues up to `limit` dead letters of a queue again, the oldest first; of all tasks, or of one. A job that fails
+    /// again meanwhile is skipped. Returns their number; `None` if the queue does not exist.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; some may have been redriven.
+    /// [`Error::Unavailable`] if Redis is unavailable; some may have been redriven.
     pub async fn redrive(
         &self,
         queue: &QueueName,
@@ -93,8 +93,8 @@ impl Broker {
     ) -> Result<Option<u64>, Error> {
         let mut total = None;
         for partition in self.partitions() {
-            let left = limit - total.unwrap_or(0);
-            if let Some(redriven) = self.redrive_in(partition, queue, task, left).await? {
+            let remaining = limit - total.unwrap_or(0);
+            if let Some(redriven) = self.redrive_in(partition, queue, task, remaining).await? {
                 total = Some(total.unwrap_or(0) + redriven);
             }
         }
@@ -119,24 +119,24 @@ impl Broker {
                     .arg(&since);
             };
             let reply = self.operate(Function::Redrive, partition, arguments).await?;
-            let [redriven, passed, looked, first] = reply::fields(reply)?;
+            let [redriven, skipped, read, first] = reply::fields(reply)?;
             if reply::integer(&redriven)? < 0 {
                 return Ok(None);
             }
             since = reply::text(first)?;
             total += reply::unsigned(&redriven)?;
-            skip += reply::unsigned(&passed)?;
-            if reply::unsigned(&looked)? == 0 || total >= limit {
+            skip += reply::unsigned(&skipped)?;
+            if reply::unsigned(&read)? == 0 || total >= limit {
                 return Ok(Some(total));
             }
         }
     }
 
-    /// Stops handing out a queue's jobs. Running ones go on, new ones are still taken. Returns whether there is such a queue;
-    /// one that is `declared` by a task is there before its first job.
+    /// Pauses a queue: none of its jobs are claimed. Running ones continue, new ones are still accepted. Returns
+    /// whether the queue exists; one that is `declared` by a task exists before its first job.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; ask again.
+    /// [`Error::Unavailable`] if Redis is unavailable; retry.
     pub async fn pause(&self, queue: &QueueName, declared: bool) -> Result<bool, Error> {
         let (mut known, mut missing) = (declared, Vec::new());
         for partition in self.partitions() {
@@ -145,17 +145,17 @@ impl Broker {
                 false => missing.push(partition),
             }
         }
-        // Its jobs may come to any partition, so where one knows it, it is paused in all.
+        // Its jobs may be in any partition: if one knows the queue, it is paused in all.
         for partition in missing.into_iter().filter(|_| known) {
             self.on_queue(Function::Pause, partition, queue, true).await?;
         }
         Ok(known)
     }
 
-    /// Hands out a queue's jobs again. Returns whether anything of that queue is in Redis.
+    /// Resumes a queue: its jobs can be claimed again. Returns whether Redis has any data of that queue.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; ask again.
+    /// [`Error::Unavailable`] if Redis is unavailable; retry.
     pub async fn resume(&self, queue: &QueueName) -> Result<bool, Error> {
         let mut known = false;
         for partition in self.partitions() {
@@ -164,11 +164,11 @@ impl Broker {
         Ok(known)
     }
 
-    /// Cancels what waits in a queue, but for jobs that wait for another attempt. What comes meanwhile is left. Returns how
-    /// many; `None` if there is no such queue.
+    /// Cancels the jobs that wait in a queue, except those that wait for another attempt and those submitted meanwhile.
+    /// Returns their number; `None` if the queue does not exist.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; some may have been canceled.
+    /// [`Error::Unavailable`] if Redis is unavailable; some may have been canceled.
     pub async fn purge(&self, queue: &QueueName) -> Result<Option<u64>, Error> {
         let mut total = None;
         for partition in self.partitions() {
@@ -190,13 +190,13 @@ impl Broker {
                 command.arg(queue.as_str()).arg(skip).arg(&since);
             };
             let reply = self.operate(Function::Purge, partition, arguments).await?;
-            let [canceled, passed, more, first] = reply::fields(reply)?;
+            let [canceled, skipped, more, first] = reply::fields(reply)?;
             if reply::integer(&canceled)? < 0 {
                 return Ok(None);
             }
             since = reply::text(first)?;
             total += reply::unsigned(&canceled)?;
-            skip += reply::unsigned(&passed)?;
+            skip += reply::unsigned(&skipped)?;
             if reply::unsigned(&more)? == 0 {
                 return Ok(Some(total));
             }
@@ -217,9 +217,9 @@ impl Broker {
         Ok(reply::integer(&self.operate(function, partition, arguments).await?)? == 1)
     }
 
-    /// Calls a verb on one job. Whether an id that is not there was deleted is asked only then.
+    /// Calls a function on one job. Only if the job does not exist, a second call reads whether it was deleted.
     async fn on_job(&self, function: Function, id: JobId) -> Result<Lookup<i64>, Error> {
-        if !self.holds(id) {
+        if !self.may_contain(id) {
             return Ok(Lookup::Unknown);
         }
         let arguments = |command: &mut Cmd| {

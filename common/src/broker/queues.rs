@@ -1,4 +1,4 @@
-//! The people's view of queues: a page of them, or one by itself. Never changes anything.
+//! Queues for operators: a page of them, or a single one. Read-only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -13,31 +13,31 @@ use super::{Broker, reply};
 use crate::job::JobId;
 use crate::queue::QueueName;
 
-/// A queue as an operator sees it.
+/// The state of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSummary {
     /// Its name.
     pub name: QueueName,
-    /// Whether nothing is handed out.
+    /// Whether it is paused: none of its jobs are claimed.
     pub paused: bool,
     /// Jobs that could be claimed now.
     pub queued: u64,
-    /// Jobs that wait for their time.
+    /// Jobs that wait for their due time.
     pub scheduled: u64,
     /// Jobs that wait for their next attempt.
     pub retrying: u64,
-    /// Jobs in flight.
+    /// Jobs that are running.
     pub running: u64,
-    /// Dead letters.
+    /// Failed jobs (dead letters).
     pub failed: u64,
     /// Age of the oldest job that could be claimed now.
     pub oldest_age: Option<Duration>,
-    /// Jobs that ended in the last minute, give or take ten seconds.
+    /// Jobs that ended in the last minute, accurate to ten seconds.
     pub finished_last_minute: u64,
 }
 
 impl QueueSummary {
-    /// A queue of which nothing is in Redis yet.
+    /// Returns a queue that has no data in Redis yet.
     #[must_use]
     pub const fn empty(name: QueueName) -> Self {
         Self {
@@ -54,47 +54,47 @@ impl QueueSummary {
     }
 }
 
-/// How many delayed jobs of a queue that is read by itself are looked at, to count those that wait for a retry; beyond them it
-/// is an estimate. Beside many others it is fewer, so that a list costs what it shows.
+/// How many delayed jobs of a single queue are read to count those that wait for a retry; beyond that the count is an
+/// estimate. In a list it is fewer, so that a list costs only what it shows.
 const COUNTED: u64 = 1000;
 const COUNTED_IN_A_LIST: u64 = 20;
-/// States read in one round trip: about a millisecond of Redis' time.
-const STATES_A_TRIP: usize = 1000;
+/// Number of states per round trip: about a millisecond of Redis' time.
+const STATES_PER_ROUND_TRIP: usize = 1000;
 
-/// Which queues are listed.
+/// Which queues to list.
 #[derive(Debug, Clone)]
 pub struct QueueQuery {
     /// Only these.
     pub among: Option<BTreeSet<QueueName>>,
-    /// Only those behind that one.
+    /// Only those after this one, by name.
     pub after: Option<QueueName>,
-    /// How many at most.
+    /// Maximum number of queues.
     pub limit: usize,
 }
 
 impl QueueQuery {
-    /// The first `limit` of all queues.
+    /// Returns a query for the first `limit` of all queues.
     #[must_use]
     pub const fn first(limit: usize) -> Self {
         Self { among: None, after: None, limit }
     }
 }
 
-/// Some queues, by name.
+/// Some queues, sorted by name.
 #[derive(Debug, Clone)]
 pub struct QueuePage {
     /// The queues.
     pub items: Vec<QueueSummary>,
-    /// The next page is behind this one; `None` at the end.
+    /// The next page starts after this one; `None` at the end.
     pub next: Option<QueueName>,
 }
 
 impl Broker {
-    /// A page of the queues that were used or served in the last hour, or hold anything, by name. Costs as much as there are on
-    /// it. It may be short if only some queues are wanted.
+    /// Returns a page of the queues that were used or served in the last hour or contain anything, by name. The cost
+    /// depends on the number of queues on the page. A page may be short if only some queues are requested.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn queues(&self, query: &QueueQuery) -> Result<QueuePage, Error> {
         let after = query.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut names: Vec<QueueName> = match &query.among {
@@ -107,16 +107,16 @@ impl Broker {
         Ok(QueuePage { items, next: if more { names.pop() } else { None } })
     }
 
-    /// One queue, if it is known: used or served in the last hour, or it holds anything. What other queues there are costs
-    /// nothing.
+    /// Returns one queue, if it is known: used or served in the last hour, or it contains anything. The cost does not
+    /// depend on the number of other queues.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn queue(&self, name: &QueueName) -> Result<Option<QueueSummary>, Error> {
         Ok(self.summaries(std::slice::from_ref(name), COUNTED).await?.pop())
     }
 
-    /// The first `most` names that any partition knows.
+    /// Returns the first `most` names of all partitions.
     async fn names_everywhere(
         &self,
         after: Bound<&QueueName>,
@@ -129,7 +129,7 @@ impl Broker {
         Ok(names.into_iter().take(most).collect())
     }
 
-    /// Those of the queues that are known, by name.
+    /// Returns those of the queues that are known, by name.
     async fn summaries(
         &self,
         names: &[QueueName],
@@ -160,23 +160,23 @@ impl Broker {
         Ok(queues.into_values().collect())
     }
 
-    /// Whether a queue is known: used or served in the last hour, or it holds anything.
+    /// Whether a queue is known: used or served in the last hour, or it contains anything.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn knows(&self, name: &QueueName) -> Result<bool, Error> {
         for partition in self.partitions() {
-            let mut ask = redis::pipe();
-            ask.cmd("ZSCORE").arg(self.settings.keys(partition).queues()).arg(name.as_str());
-            if self.pooled(&ask).await?.pop().is_some_and(|used| used != Value::Nil) {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("ZSCORE").arg(self.settings.keys(partition).queues()).arg(name.as_str());
+            if self.pooled(&pipeline).await?.pop().is_some_and(|used| used != Value::Nil) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// What some queues hold in one partition, but for whether they are paused. Two round trips, and one for each thousand
-    /// delayed jobs that are looked at.
+    /// Returns the state of some queues in one partition, except whether they are paused. Two round trips, and one for
+    /// each thousand delayed jobs that are read.
     async fn parts(
         &self,
         keys: &Keys,
@@ -184,9 +184,9 @@ impl Broker {
         now: u64,
         counted: u64,
     ) -> Result<Vec<QueueSummary>, Error> {
-        let mut ask = redis::pipe();
-        names.iter().for_each(|name| ask_part(&mut ask, keys, name, now, counted));
-        let replies = self.pooled(&ask).await?;
+        let mut pipeline = redis::pipe();
+        names.iter().for_each(|name| ask_part(&mut pipeline, keys, name, now, counted));
+        let replies = self.pooled(&pipeline).await?;
         let mut parts = Vec::with_capacity(names.len());
         let mut delayed = Vec::new();
         for (name, replies) in names.iter().zip(replies.chunks_exact(PART_REPLIES)) {
@@ -198,7 +198,7 @@ impl Broker {
         }
         let retrying = self.retrying(keys, parts.len(), &delayed).await?;
         for (part, retrying) in parts.iter_mut().zip(retrying) {
-            // Until here all delayed jobs counted as scheduled.
+            // Until here all delayed jobs are counted as scheduled.
             let delayed = part.scheduled;
             part.retrying = retrying * delayed / delayed.clamp(1, counted);
             part.scheduled = delayed.saturating_sub(part.retrying);
@@ -206,7 +206,7 @@ impl Broker {
         Ok(parts)
     }
 
-    /// How many of those delayed jobs wait for a retry, by the number of their queue.
+    /// Counts the delayed jobs that wait for a retry, by the index of their queue.
     async fn retrying(
         &self,
         keys: &Keys,
@@ -214,34 +214,35 @@ impl Broker {
         delayed: &[(usize, JobId)],
     ) -> Result<Vec<u64>, Error> {
         let mut retrying = vec![0; queues];
-        for some in delayed.chunks(STATES_A_TRIP) {
-            let mut ask = redis::pipe();
-            for &(_, id) in some {
-                ask.cmd("HGET").arg(keys.job(id)).arg("state");
+        for chunk in delayed.chunks(STATES_PER_ROUND_TRIP) {
+            let mut pipeline = redis::pipe();
+            for &(_, id) in chunk {
+                pipeline.cmd("HGET").arg(keys.job(id)).arg("state");
             }
-            for (&(queue, _), state) in some.iter().zip(self.pooled(&ask).await?) {
-                let waits =
+            for (&(queue, _), state) in chunk.iter().zip(self.pooled(&pipeline).await?) {
+                let is_retrying =
                     matches!(&state, Value::BulkString(state) if state.starts_with(b"retrying "));
-                retrying[queue] += u64::from(waits);
+                retrying[queue] += u64::from(is_retrying);
             }
         }
         Ok(retrying)
     }
 }
 
-/// How many replies [`ask_part`] leads to.
+/// Number of replies to [`ask_part`].
 const PART_REPLIES: usize = Depth::REPLIES + 2;
 
-fn ask_part(ask: &mut Pipeline, keys: &Keys, name: &QueueName, now: u64, counted: u64) {
-    Depth::ask(ask, keys, name);
-    ask.cmd("MGET");
+/// Adds the commands for one queue of a partition.
+fn ask_part(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName, now: u64, counted: u64) {
+    Depth::ask(pipeline, keys, name);
+    pipeline.cmd("MGET");
     for bucket in now / 10_000 - 5..=now / 10_000 {
-        ask.arg(keys.ended(name, bucket));
+        pipeline.arg(keys.ended(name, bucket));
     }
-    ask.cmd("ZRANGE").arg(keys.delayed(name)).arg(0).arg(counted - 1);
+    pipeline.cmd("ZRANGE").arg(keys.delayed(name)).arg(0).arg(counted - 1);
 }
 
-/// What a queue holds, and its first delayed jobs.
+/// Returns the state of a queue in one partition, and its first delayed jobs.
 fn read_part(
     name: &QueueName,
     depth: &Depth,
@@ -263,7 +264,7 @@ fn read_part(
     Ok((part, delayed.filter_map(|id| reply::parsed(id).ok()).collect()))
 }
 
-/// Adds what a queue holds in one partition to what it holds in others.
+/// Adds the state of a queue in one partition to that in the others.
 fn merge(queues: &mut BTreeMap<QueueName, QueueSummary>, part: QueueSummary) {
     let Some(sum) = queues.get_mut(&part.name) else {
         queues.insert(part.name.clone(), part);

@@ -1,4 +1,4 @@
-//! Looking: one job by id, and the tasks that were declared. Never changes anything.
+//! Reads one job by id, and the declared tasks. Read-only.
 
 use redis::aio::ConnectionLike;
 use redis::{Pipeline, Value};
@@ -17,52 +17,52 @@ use crate::time::Timestamp;
 /// One attempt of a job that did not succeed, or the current or last one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
-    /// Which charged attempt it was, from 1. A run that was released or lost is not charged: its number comes again.
+    /// Number of the charged attempt, from 1. A run that was released or lost is not charged: the next run has the same
+    /// number.
     pub number: u32,
-    /// Who ran it.
+    /// The worker that ran it.
     pub worker: Option<WorkerId>,
     /// When it started.
     pub started_at: Option<Timestamp>,
     /// When it ended; `None` while it runs.
     pub finished_at: Option<Timestamp>,
-    /// How it ended: `running`, `succeeded`, `failed`, `canceled`, `released`, `lost`, `unheard` or
-    /// `healed`.
+    /// How it ended: `running`, `succeeded`, `failed`, `canceled`, `released`, `lost`, `unheard` or `healed`.
     pub outcome: String,
     /// Why, if it failed.
     pub error: Option<JobError>,
 }
 
 impl Broker {
-    /// Whether an id can name a job of this key space at all.
-    pub(crate) fn holds(&self, id: JobId) -> bool {
+    /// Whether a job of this key space can have that id.
+    pub(crate) fn may_contain(&self, id: JobId) -> bool {
         id.partition().number() < self.settings.partitions
     }
 
     /// Reads a job. One round trip.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn job(&self, id: JobId) -> Result<Lookup<JobRecord>, Error> {
-        Ok(self.job_and(id, &[]).await?.0)
+        Ok(self.job_and_fields(id, &[]).await?.0)
     }
 
-    /// As [`Broker::job`], without the result: what it takes to know whose job it is.
+    /// Like [`Broker::job`], without the result: enough to check access to the job.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn job_without_result(&self, id: JobId) -> Result<Lookup<JobRecord>, Error> {
-        Ok(self.fields_and(id, record::WITHOUT_RESULT, &[]).await?.0)
+        Ok(self.read_fields(id, record::WITHOUT_RESULT, &[]).await?.0)
     }
 
-    /// Reads a job and its result, however large. The result is there only if the job succeeded. One round trip; a large
-    /// result takes a second one, on a connection of its own and for as long as bytes arrive.
+    /// Reads a job and its result of any size. There is a result only if the job succeeded. One round trip; a large
+    /// result takes a second one, on its own connection and for as long as bytes arrive.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn result(&self, id: JobId) -> Result<Lookup<(JobRecord, Option<Payload>)>, Error> {
-        let (mut job, mut more) = self.job_and(id, &[]).await?;
+        let (mut job, mut more) = self.job_and_fields(id, &[]).await?;
         if let Some(bytes) = large_result(&job) {
-            (job, more) = self.large_and(id, &record::FIELDS, "result_large", bytes).await?;
+            (job, more) = self.large_field(id, &record::FIELDS, "result_large", bytes).await?;
         }
         job.try_map(|job| {
             let large =
@@ -75,16 +75,16 @@ impl Broker {
         })
     }
 
-    /// Reads a job's payload; `None` if it was forgotten to make room when the job succeeded. One round trip; a large one
-    /// takes a second, on a connection of its own and for as long as bytes arrive.
+    /// Reads a job's payload; `None` if it was deleted to free memory when the job succeeded. One round trip; a large
+    /// payload takes a second one, on its own connection and for as long as bytes arrive.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn payload(&self, id: JobId) -> Result<Lookup<Option<Payload>>, Error> {
         let fields = record::WITHOUT_RESULT;
         let (mut job, mut more, bytes) = self.payload_or_size(id).await?;
         if bytes > 0 {
-            (job, more) = self.large_and(id, fields, PAYLOAD_LARGE, bytes).await?;
+            (job, more) = self.large_field(id, fields, PAYLOAD_LARGE, bytes).await?;
         }
         job.try_map(|job| {
             let payload = more.into_iter().find(|value| *value != Value::Nil);
@@ -93,15 +93,15 @@ impl Broker {
         })
     }
 
-    /// Reads a job with its payload if that is small, and the size of a large one.
+    /// Reads a job with its payload if that is small, and the size of a large payload.
     async fn payload_or_size(
         &self,
         id: JobId,
     ) -> Result<(Lookup<JobRecord>, Vec<Value>, u64), Error> {
-        if !self.holds(id) {
+        if !self.may_contain(id) {
             return Ok((Lookup::Unknown, Vec::new(), 0));
         }
-        let mut pipeline = self.ask_for(id, record::WITHOUT_RESULT, &["payload"]);
+        let mut pipeline = self.read_command(id, record::WITHOUT_RESULT, &["payload"]);
         let key = self.settings.keys(id.partition()).job(id);
         pipeline.cmd("HSTRLEN").arg(key).arg(PAYLOAD_LARGE);
         let [fields, size] = reply::fields(Value::Array(self.link.read(&pipeline).await?))?;
@@ -109,56 +109,57 @@ impl Broker {
         Ok((job, more, reply::unsigned(&size)?))
     }
 
-    /// Reads a job and one field of about so many bytes, in one step.
-    async fn large_and(
+    /// Reads a job and one field of about this many bytes, in one step.
+    async fn large_field(
         &self,
         id: JobId,
         fields: &[&str],
         large: &str,
         bytes: u64,
     ) -> Result<(Lookup<JobRecord>, Vec<Value>), Error> {
-        let pipeline = self.ask_for(id, fields, &[large]);
+        let pipeline = self.read_command(id, fields, &[large]);
         let mut values = self.bulk.read(&pipeline, bytes, MinRate::ForCaller).await?;
         split(id, fields.len(), values.swap_remove(0))
     }
 
-    /// Reads a job's last attempts, oldest first: up to ten that did not succeed, and the current or last one.
+    /// Reads a job's last attempts, oldest first: those that did not succeed, and the current or last one; at most ten.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn attempts(&self, id: JobId) -> Result<Lookup<Vec<Attempt>>, Error> {
-        let (job, mut more) = self.fields_and(id, record::WITHOUT_RESULT, &["history"]).await?;
+        let (job, mut more) = self.read_fields(id, record::WITHOUT_RESULT, &["history"]).await?;
         job.try_map(|job| attempts_of(&job, more.pop().unwrap_or(Value::Nil)))
     }
 
-    pub(crate) async fn job_and(
+    /// Reads a job, and the fields `more`.
+    pub(crate) async fn job_and_fields(
         &self,
         id: JobId,
         more: &[&str],
     ) -> Result<(Lookup<JobRecord>, Vec<Value>), Error> {
-        self.fields_and(id, &record::FIELDS, more).await
+        self.read_fields(id, &record::FIELDS, more).await
     }
 
-    async fn fields_and(
+    async fn read_fields(
         &self,
         id: JobId,
         fields: &[&str],
         more: &[&str],
     ) -> Result<(Lookup<JobRecord>, Vec<Value>), Error> {
-        if !self.holds(id) {
+        if !self.may_contain(id) {
             return Ok((Lookup::Unknown, Vec::new()));
         }
-        let pipeline = self.ask_for(id, fields, more);
+        let pipeline = self.read_command(id, fields, more);
         split(id, fields.len(), self.link.read(&pipeline).await?.swap_remove(0))
     }
 
-    fn ask_for(&self, id: JobId, fields: &[&str], more: &[&str]) -> Pipeline {
+    fn read_command(&self, id: JobId, fields: &[&str], more: &[&str]) -> Pipeline {
         let mut pipeline = redis::pipe();
         pipeline.cmd("HMGET").arg(self.settings.keys(id.partition()).job(id)).arg(fields).arg(more);
         pipeline
     }
 
-    /// Reads jobs of any partitions for a list, which does not show their results, in the given order.
+    /// Reads jobs of any partitions for a list, without their results, in the given order.
     pub(crate) async fn listed(&self, ids: &[JobId]) -> Result<Vec<Lookup<JobRecord>>, Error> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -177,11 +178,11 @@ impl Broker {
         ids.iter().zip(values.chunks_exact(2)).map(read).collect()
     }
 
-    /// Another number after each change of a declared task; `None` if none was declared. Whoever has read the tasks need not
-    /// read them again while it stays the same.
+    /// Returns a number that changes with each change of a declared task; `None` if none was declared. A client that
+    /// has read the tasks need not read them again while it is the same.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn tasks_version(&self) -> Result<Option<u64>, Error> {
         let keys = self.settings.keys(crate::job::Partition::default());
         let value = self.link.read(redis::pipe().cmd("GET").arg(keys.tasks_version())).await?;
@@ -189,17 +190,18 @@ impl Broker {
         version.as_ref().map(reply::unsigned).transpose()
     }
 
-    /// Tasks that a worker declared in the last 30 days, by name. Two round trips, the second for as long as bytes arrive.
+    /// Returns the tasks that a worker declared in the last 30 days, by name. Two round trips, the second for as long
+    /// as bytes arrive.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn tasks(&self) -> Result<Vec<TaskDescriptor>, Error> {
         let keys = self.settings.keys(crate::job::Partition::default());
         let count = self.link.read(redis::pipe().cmd("ZCARD").arg(keys.tasks_seen())).await?;
         let count = count.first().map_or(Ok(0), reply::unsigned)?;
-        let mut ask = redis::pipe();
-        ask.cmd("HVALS").arg(keys.tasks());
-        let values = self.pages.read(&ask, count * TASK_BYTES, MinRate::ForCaller).await?;
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HVALS").arg(keys.tasks());
+        let values = self.pages.read(&pipeline, count * TASK_BYTES, MinRate::ForCaller).await?;
         let mut tasks = Vec::new();
         for value in values
             .into_iter()
@@ -208,22 +210,22 @@ impl Broker {
             .into_iter()
             .flatten()
         {
-            // A descriptor that a later version wrote in another shape is passed over, not an error for all.
+            // A descriptor that a later version wrote in another format is skipped; it is not an error for the others.
             tasks.extend(serde_json::from_slice::<TaskDescriptor>(&reply::bytes(value)?).ok());
         }
         tasks.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(tasks)
     }
 
-    /// Sends commands over the pool, as one round trip.
+    /// Sends commands over the pool, in one round trip.
     pub(crate) async fn pooled(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
         if pipeline.cmd_iter().next().is_none() {
             return Ok(Vec::new());
         }
         let to_error = |error| classify(&std::sync::Arc::new(error)).1;
-        // The step connection has loaded the library and checked the key space: operators come after it.
+        // The connection for steps loads the library and checks the key space first.
         self.link.open().await?;
-        let ask = async {
+        let request = async {
             let mut connection = self
                 .pool
                 .get()
@@ -233,22 +235,23 @@ impl Broker {
             let values = connection.req_packed_commands(pipeline, 0, count).await;
             values.and_then(|values| server_errors(values, |_| false)).map_err(to_error)
         };
-        tokio::time::timeout(CALL_DEADLINE, ask).await.map_err(|_| Error::timed_out())?
+        tokio::time::timeout(CALL_DEADLINE, request).await.map_err(|_| Error::timed_out())?
     }
 }
 
-/// What a declared task takes, as far as time for its way is concerned: two schemas of usual size. Silence ends a read sooner.
+/// Assumed size of a declared task for the time limit of its transfer: two schemas of usual size. Silence ends a read
+/// earlier.
 const TASK_BYTES: u64 = 64 * 1024;
-/// What a job takes at most in a list, as far as time for its way is concerned: labels of 32 KiB, and the rest.
+/// Maximum size of a job in a list, for the time limit of its transfer: labels of 32 KiB, and the rest.
 const LISTED_BYTES: u64 = 40 * 1024;
 
-/// The size of a job's result if it did not come with the record.
+/// The size of a job's result if the record does not contain it.
 fn large_result(job: &Lookup<JobRecord>) -> Option<u64> {
     let Lookup::Found(job) = job else { return None };
     job.result.as_ref().filter(|result| result.inline.is_none()).map(|result| result.size)
 }
 
-/// The record in the first fields, and the others.
+/// Parses the record from the first `fields` values; returns it and the other values.
 fn split(
     id: JobId,
     fields: usize,
@@ -256,13 +259,13 @@ fn split(
 ) -> Result<(Lookup<JobRecord>, Vec<Value>), Error> {
     let mut values = reply::array(values)?;
     if values.len() < fields {
-        return Err(Error::unreadable("a job with too few fields"));
+        return Err(Error::unreadable("job record with too few fields"));
     }
     let more = values.split_off(fields);
     Ok((record::read(id, Value::Array(values))?, more))
 }
 
-/// A line of the history that the functions keep.
+/// A line of the field `history`, which the functions write.
 #[derive(Deserialize)]
 struct PastAttempt {
     attempt: u32,
@@ -273,7 +276,7 @@ struct PastAttempt {
     error: Option<JobError>,
 }
 
-/// Up to ten attempts of a job, from its field `history` and its own.
+/// Returns up to ten attempts of a job, from its field `history` and its current state.
 pub(crate) fn attempts_of(job: &JobRecord, history: Value) -> Result<Vec<Attempt>, Error> {
     let history = Some(history).filter(|value| *value != Value::Nil);
     let history = history.map(reply::text).transpose()?;
@@ -286,7 +289,7 @@ pub(crate) fn attempts_of(job: &JobRecord, history: Value) -> Result<Vec<Attempt
 
 fn past_attempt(line: &str) -> Result<Attempt, Error> {
     let past: PastAttempt = serde_json::from_str(line)
-        .map_err(|error| Error::unreadable(format!("an attempt: {error}")))?;
+        .map_err(|error| Error::unreadable(format!("attempt of a job: {error}")))?;
     Ok(Attempt {
         number: past.attempt,
         worker: past.worker.parse().ok(),
@@ -297,10 +300,10 @@ fn past_attempt(line: &str) -> Result<Attempt, Error> {
     })
 }
 
-/// The attempt that runs, or that ended the job.
+/// The attempt that is running, or that ended the job.
 fn current_attempt(job: &JobRecord) -> Option<Attempt> {
-    let at_work = job.status == crate::job::Status::Running || job.status.is_terminal();
-    (at_work && job.started_at.is_some()).then(|| Attempt {
+    let has_attempt = job.status == crate::job::Status::Running || job.status.is_terminal();
+    (has_attempt && job.started_at.is_some()).then(|| Attempt {
         number: job.attempt,
         worker: job.worker,
         started_at: job.started_at,

@@ -1,4 +1,4 @@
-//! What a supervisor does for a worker that died under its eyes: take back what it held, a lease before a sweep would.
+//! Reclaims the leases of a dead worker, for a supervisor that saw it exit: a lease time earlier than a sweep would.
 
 use redis::{Cmd, Value};
 
@@ -10,34 +10,34 @@ use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;
 
-/// What a dead worker held.
+/// The jobs reclaimed from a dead worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reclaimed {
     /// Jobs that are ready again.
     pub requeued: u64,
-    /// Jobs that failed because they were lost too often.
+    /// Jobs that failed because of too many losses.
     pub failed: u64,
 }
 
-/// One call looks at no more queues than this.
-const QUEUES: usize = 32;
+/// Maximum number of queues in one call.
+const MAX_QUEUES: usize = 32;
 
 impl Broker {
-    /// Takes back everything that a dead worker held, and counts a loss for each. What it had sent before and arrives only
-    /// now is refused. Asking again changes nothing.
+    /// Reclaims all leases of a dead worker, and counts a loss for each. Calls that the worker sent before and that
+    /// arrive later are rejected. Idempotent.
     ///
-    /// Only for whoever saw the worker's process end: jobs of one that lives would run twice.
+    /// Only for a process that saw the worker exit: the jobs of a live worker would run twice.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away; some may have been taken back. Ask again.
+    /// [`Error::Unavailable`] if Redis is unavailable; some may have been reclaimed; retry.
     pub async fn reclaim(&self, worker: WorkerId) -> Result<Reclaimed, Error> {
         let mut reclaimed = Reclaimed::default();
         for partition in self.partitions() {
-            // First the worker is made known as dead: from then on it gets no new jobs, and the queues listed after that
-            // are all where it can hold any.
+            // First the worker is recorded as dead: from then on it gets no new jobs, and the queues listed after that
+            // are all in which it can have any.
             self.reclaim_in(partition, worker, &[], &mut reclaimed).await?;
-            let queues = self.every_queue(partition).await?;
-            for queues in queues.chunks(QUEUES) {
+            let queues = self.all_queues(partition).await?;
+            for queues in queues.chunks(MAX_QUEUES) {
                 self.reclaim_in(partition, worker, queues, &mut reclaimed).await?;
             }
         }
@@ -60,11 +60,11 @@ impl Broker {
                 });
             };
             let reply = self.link.call(Call::new(Function::Reclaim, partition), arguments).await?;
-            let [requeued, failed, done, next] = reply::fields(reply)?;
+            let [requeued, failed, finished, next] = reply::fields(reply)?;
             reclaimed.requeued += reply::unsigned(&requeued)?;
             reclaimed.failed += reply::unsigned(&failed)?;
-            let done = usize::try_from(reply::unsigned(&done)?).unwrap_or(usize::MAX);
-            queues = queues.get(done..).unwrap_or_default();
+            let finished = usize::try_from(reply::unsigned(&finished)?).unwrap_or(usize::MAX);
+            queues = queues.get(finished..).unwrap_or_default();
             cursor = reply::text(next)?;
             if queues.is_empty() {
                 return Ok(());
@@ -72,7 +72,7 @@ impl Broker {
         }
     }
 
-    async fn every_queue(&self, partition: Partition) -> Result<Vec<QueueName>, Error> {
+    async fn all_queues(&self, partition: Partition) -> Result<Vec<QueueName>, Error> {
         let mut index = redis::pipe();
         index.cmd("ZRANGE").arg(self.settings.keys(partition).queues()).arg(0).arg(-1);
         let [names] = reply::fields(Value::Array(self.link.read(&index).await?))?;

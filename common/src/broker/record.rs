@@ -1,4 +1,4 @@
-//! A job as it is read back from Redis, without its payload.
+//! A job as it is read from Redis, without its payload.
 
 use bytes::Bytes;
 use redis::Value;
@@ -11,66 +11,66 @@ use crate::queue::QueueName;
 use crate::task::TaskName;
 use crate::time::Timestamp;
 
-/// Everything about a job but its payload and a large result.
+/// All data of a job except its payload and a large result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRecord {
     /// Its id.
     pub id: JobId,
-    /// What is to be done.
+    /// Its task.
     pub task: TaskName,
-    /// Where it waits.
+    /// Its queue.
     pub queue: QueueName,
-    /// Its place within the queue.
+    /// Its priority within the queue.
     pub priority: Priority,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
     /// How it is run.
     pub options: JobOptions,
-    /// Grows with every change.
+    /// Incremented with every change.
     pub version: u64,
     /// Charged attempts, the current one included.
     pub attempt: u32,
-    /// How often a worker went silent over it.
+    /// How often its lease expired because the worker was silent or dead.
     pub losses: u32,
     /// The current or last claim.
     pub epoch: Option<Epoch>,
-    /// Who holds or held that claim.
+    /// The worker of that claim.
     pub worker: Option<WorkerId>,
-    /// Whether somebody wants it to stop.
+    /// Whether its cancellation was requested.
     pub cancel_requested: bool,
-    /// How far it is, 0 to 1.
+    /// Its progress, 0 to 1.
     pub progress: Option<f64>,
-    /// What it does right now.
+    /// What it does now.
     pub progress_message: Option<String>,
-    /// When Redis took it.
+    /// When Redis accepted it.
     pub created_at: Timestamp,
-    /// When it starts or was due to start, if it had to wait for a time.
+    /// When it is or was due to start, if it had to wait for a time.
     pub run_at: Option<Timestamp>,
     /// When the current or last attempt started.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// When it will be forgotten.
+    /// When it will be deleted.
     pub expires_at: Option<Timestamp>,
-    /// Why it failed, was canceled, or why its last attempt failed.
+    /// Why it failed or was canceled, or why its last attempt failed.
     pub error: Option<JobError>,
-    /// What it waits for beside its turn, if a worker gave it back.
+    /// What it waits for besides its turn, if a worker released it.
     pub waiting_for: Option<WaitingFor>,
-    /// What came out.
+    /// Its result.
     pub result: Option<ResultSummary>,
 }
 
-/// Why a job that could run does not, for no fault of its own.
+/// Why a runnable job does not run, through no fault of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingFor {
-    /// `worker_with_task`, `newer_worker`, `machine`, `receiver`; a later version may know others.
+    /// `worker_with_task`, `newer_worker`, `machine`, `receiver`; a later version may have others.
     pub reason: String,
-    /// What there is to know beside it, for people.
+    /// Further details, for operators.
     pub detail: Option<String>,
 }
 
 impl WaitingFor {
-    /// Reads `<how often> <reason> <detail>`, as `lua/settle.lua` writes it.
+    /// Parses `<how often> <reason> <detail>`, as `lua/settle.lua` writes it.
     fn read(text: &str) -> Option<Self> {
         let mut words = text.splitn(3, ' ').skip(1);
         let reason = words.next()?.to_owned();
@@ -78,46 +78,46 @@ impl WaitingFor {
         Some(Self { reason, detail })
     }
 
-    /// Whether a job in that status waits for it: a parked one is ready, any other is tried again later.
-    fn holds_while(&self, status: Status) -> bool {
+    /// Whether a job with that status waits for it: a parked job is in a ready list, any other is retried later.
+    fn applies_in(&self, status: Status) -> bool {
         let parked = self.reason == "worker_with_task" && self.detail.is_some();
         status == Status::Scheduled || (parked && status == Status::Queued)
     }
 }
 
-/// What is known of a result without fetching it.
+/// What is known about a result without fetching it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultSummary {
     /// The result itself, if it is JSON of at most [`crate::job::INLINE_RESULT_MAX_BYTES`].
     pub inline: Option<Bytes>,
     /// Its size in bytes.
     pub size: u64,
-    /// What its bytes are.
+    /// Its content type.
     pub content_type: ContentType,
 }
 
-/// Why a job that was there is not any more.
+/// Why a job does not exist anymore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tombstone {
-    /// Somebody deleted it.
+    /// It was deleted by request.
     Deleted,
-    /// It had ended, and was forgotten early because Redis was nearly full.
+    /// It had ended, and was deleted early because Redis was nearly full.
     Trimmed,
 }
 
-/// What became of an id.
+/// The result of a lookup by id.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Lookup<T> {
-    /// The job is there.
+    /// The job exists.
     Found(T),
-    /// There was such a job, not long ago.
+    /// The job existed, not long ago.
     Gone(Tombstone),
-    /// There is no such job, or none any more.
+    /// The job does not exist, and no tombstone of it is left.
     Unknown,
 }
 
 impl<T> Lookup<T> {
-    /// Turns what was found into something else.
+    /// Converts what was found.
     ///
     /// # Errors
     /// Those of `f`.
@@ -130,9 +130,9 @@ impl<T> Lookup<T> {
     }
 }
 
-/// The fields of a job's hash that make a [`JobRecord`], in the order [`read`] takes them; `result` is the last, so that
-/// [`WITHOUT_RESULT`] is the same without it. `result_large`, `payload`, `payload_large` and `history` are left out: they
-/// are fetched only when asked for.
+/// The fields of a job's hash for a [`JobRecord`], in the order [`read`] expects; `result` is the last, so that
+/// [`WITHOUT_RESULT`] is the same without it. `result_large`, `payload`, `payload_large` and `history` are not
+/// included: they are read only on request.
 pub(crate) const FIELDS: [&str; 14] = [
     "gone",
     "state",
@@ -150,13 +150,13 @@ pub(crate) const FIELDS: [&str; 14] = [
     "result",
 ];
 
-/// The same fields for readers that do not show the result: it may have 64 KiB, a hundred times as much as all others.
+/// The same fields for callers that do not need the result: it may have 64 KiB, a hundred times as much as all others.
 pub(crate) const WITHOUT_RESULT: &[&str] = FIELDS.split_at(FIELDS.len() - 1).0;
 
-/// Where a payload lies that is too large to pass through a function; others lie in `payload`.
+/// The field of a payload that is too large to pass through a function; others are in `payload`.
 pub(crate) const PAYLOAD_LARGE: &str = "payload_large";
 
-/// What changes on every job's way, as the words of the field `state`; `lua/core.lua` writes them.
+/// What changes during every job's life: the words of the field `state`, which `lua/core.lua` writes.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
     pub(crate) status: Status,
@@ -176,7 +176,7 @@ impl State {
         let Ok([status, version, queue, attempt, epoch, worker, started, finished, expires]) =
             <[&str; 9]>::try_from(words)
         else {
-            return Err(Error::unreadable(format!("{text:?} is not the state of a job")));
+            return Err(Error::unreadable(format!("invalid state of a job: {text:?}")));
         };
         let time = |word| Ok(reply::optional(word)?.map(Timestamp::from_unix_ms));
         Ok(Self {
@@ -193,7 +193,7 @@ impl State {
     }
 }
 
-/// What was asked, as it stands in the field `spec`, which never changes.
+/// The submission: the field `spec`, which never changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Spec {
     pub(crate) created_at: Timestamp,
@@ -204,7 +204,7 @@ pub(crate) struct Spec {
 impl Spec {
     pub(crate) fn read(text: &str, last: &mut LastOptions) -> Result<Self, Error> {
         let mut parts = text.splitn(3, ' ');
-        let mut next = || parts.next().ok_or_else(|| Error::unreadable("a short spec"));
+        let mut next = || parts.next().ok_or_else(|| Error::unreadable("incomplete spec of a job"));
         Ok(Self {
             created_at: Timestamp::from_unix_ms(reply::parse(next()?)?),
             task: reply::parse(next()?)?,
@@ -213,7 +213,7 @@ impl Spec {
     }
 }
 
-/// The options that were read last: those of the next job are mostly the same, and need not be parsed again.
+/// The options that were parsed last: those of the next job are usually the same, and need not be parsed again.
 #[derive(Debug, Default)]
 pub(crate) struct LastOptions(Option<(String, JobOptions)>);
 
@@ -231,12 +231,12 @@ impl LastOptions {
     }
 }
 
-/// Reads the answer of `HMGET job …FIELDS`, or of [`WITHOUT_RESULT`]: then the result has no `inline`, and a size only if
-/// that is a field of its own.
+/// Parses the reply of `HMGET job …FIELDS`, or of [`WITHOUT_RESULT`]: then the result has no `inline`, and a size only
+/// if the job has the field `result_size`.
 pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> {
     let mut fields = Fields(reply::array(value)?);
     if fields.0.len() < WITHOUT_RESULT.len() {
-        return Err(Error::unreadable("a job with too few fields"));
+        return Err(Error::unreadable("job record with too few fields"));
     }
     match fields.parsed::<String>("gone")?.as_deref() {
         Some("trimmed") => return Ok(Lookup::Gone(Tombstone::Trimmed)),
@@ -250,7 +250,7 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
     let spec = Spec::read(&fields.required::<String>("spec")?, &mut LastOptions::default())?;
     let error =
         fields.parsed::<String>("error")?.map(|json| serde_json::from_str(&json)).transpose();
-    // It stays written once the job goes on; it holds while the job is scheduled or parked.
+    // The field remains when the job runs again; it is valid only while the job is scheduled or parked.
     let waiting_for = fields.parsed::<String>("waiting_for")?.as_deref().and_then(WaitingFor::read);
     let record = JobRecord {
         id,
@@ -273,13 +273,14 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
         finished_at: state.finished_at,
         expires_at: state.expires_at,
         error: error.map_err(|error| Error::unreadable(format!("error of job {id}: {error}")))?,
-        waiting_for: waiting_for.filter(|waiting| waiting.holds_while(state.status)),
+        waiting_for: waiting_for.filter(|waiting| waiting.applies_in(state.status)),
         result: fields.result()?,
     };
     Ok(Lookup::Found(record))
 }
 
-/// Reads the answer of `HMGET job …WITHOUT_RESULT`; a result that stands inline has that size, or 0 if none does.
+/// Parses the reply of `HMGET job …WITHOUT_RESULT`; `inline_size` is the size of an inline result, or 0 if there is
+/// none.
 pub(crate) fn read_without_result(
     id: JobId,
     value: Value,
@@ -294,16 +295,16 @@ pub(crate) fn read_without_result(
     })
 }
 
-/// The values of [`FIELDS`], taken by name; one that was not asked for is absent.
+/// The values of [`FIELDS`], by name; one that was not requested is absent.
 struct Fields(Vec<Value>);
 
 impl Fields {
-    fn place(name: &str) -> usize {
-        FIELDS.iter().position(|&field| field == name).expect("only names of FIELDS are asked for")
+    fn index(name: &str) -> usize {
+        FIELDS.iter().position(|&field| field == name).expect("only names of FIELDS are requested")
     }
 
     fn take(&mut self, name: &str) -> Option<Value> {
-        let value = std::mem::replace(self.0.get_mut(Self::place(name))?, Value::Nil);
+        let value = std::mem::replace(self.0.get_mut(Self::index(name))?, Value::Nil);
         (!matches!(value, Value::Nil)).then_some(value)
     }
 
@@ -319,7 +320,7 @@ impl Fields {
         Ok(self.parsed(name)?.map(Timestamp::from_unix_ms))
     }
 
-    /// A result that stands inline has the size of its text.
+    /// The size of an inline result is the length of its text.
     fn result(&mut self) -> Result<Option<ResultSummary>, Error> {
         let inline = self.take("result").map(reply::bytes).transpose()?;
         let size = self.parsed("result_size")?;

@@ -1,4 +1,4 @@
-//! Taking jobs in: the one way a job comes to be.
+//! Submission of jobs: the only way to create a job.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -24,13 +24,14 @@ use crate::task::TaskName;
 use crate::telemetry::metrics::{JOBS_SUBMITTED, labels};
 use crate::time::{Timestamp, whole_ms};
 
-/// How many jobs of one queue a call takes: about a third of a millisecond of Redis' time.
+/// Maximum number of jobs of one queue in a call: about a third of a millisecond of Redis' time.
 const BATCH_JOBS: usize = 50;
-/// Each further queue of a call costs as much as so many jobs: its depth is looked up, its lists are written, a worker is woken.
+/// Each further queue of a call costs as much as this many jobs: its depth is read, its lists are written, a worker is
+/// woken.
 const QUEUE_COSTS: usize = 2;
-/// How many bytes one call takes; a single larger job passes alone.
+/// Maximum number of bytes in a call; a single larger job is sent alone.
 const BATCH_BYTES: usize = 128 * 1024;
-/// How long an idempotency key, and with it its job, is kept.
+/// How long an idempotency key is kept, and its job with it.
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// When a job is to start.
@@ -38,13 +39,13 @@ pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 pub enum Start {
     /// As soon as a worker is free.
     Now,
-    /// That long after Redis took it.
+    /// This long after Redis accepted it.
     After(Duration),
-    /// At that time, compared with Redis' clock; a time in the past is now.
+    /// At this time of Redis' clock; a time in the past means now.
     At(Timestamp),
 }
 
-/// The same request twice is one job: what tells them apart.
+/// Identifies a request, so that the same request sent twice creates one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
     digest: [u8; 32],
@@ -52,8 +53,8 @@ pub struct Idempotency {
 }
 
 impl Idempotency {
-    /// A key within its scope (who asks for what), and the fingerprint of the whole request. Each part may hold any
-    /// bytes; they are hashed with their lengths, so that no two scopes can run into each other.
+    /// Hashes a key within its scope (which client requests what), and the whole request as its fingerprint. Each part
+    /// may contain any bytes; they are hashed with their lengths, so that two scopes are never confused.
     #[must_use]
     pub fn new(scope: &[&[u8]], request: &[&[u8]]) -> Self {
         Self { digest: hash(scope), fingerprint: hash(request) }
@@ -74,7 +75,7 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// Half a SHA-256 as hex: 128 bits, beyond any chance collision, at half the memory.
+/// Half of a SHA-256 as hex: 128 bits, enough to rule out accidental collisions, in half the memory.
 fn hex(hash: &[u8; 32]) -> String {
     hash[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -82,16 +83,16 @@ fn hex(hash: &[u8; 32]) -> String {
     })
 }
 
-/// A job as it is submitted: everything resolved and checked.
+/// A job to submit: all options are resolved and checked.
 #[derive(Debug, Clone)]
 pub struct NewJob {
     /// Its id, from [`Broker::new_id`]. Submitting the same id again is the same submission.
     pub id: JobId,
-    /// What is to be done.
+    /// Its task.
     pub task: TaskName,
-    /// Where it waits.
+    /// Its queue.
     pub queue: QueueName,
-    /// Its place within the queue.
+    /// Its priority within the queue.
     pub priority: Priority,
     /// When it starts.
     pub start: Start,
@@ -99,31 +100,31 @@ pub struct NewJob {
     pub payload: Bytes,
     /// How it is run.
     pub options: JobOptions,
-    /// How long it is kept once it ended, however it ended. `None`: succeeded and canceled 24 h, failed 30 days.
+    /// How long it is kept after its end, whatever its outcome. `None`: succeeded and canceled 24 h, failed 30 days.
     pub retention: Option<Duration>,
     /// The idempotency key, if the client gave one.
     pub idempotency: Option<Idempotency>,
-    /// How safe it must be before it is answered; at least what the broker min_durability on. Not kept with the job.
+    /// How durable it must be before it is answered; at least the broker's minimum durability. Not stored with the job.
     pub durability: Durability,
-    /// Whom to tell of its end.
+    /// The receiver to notify of its end.
     pub webhook: Option<Webhook>,
 }
 
-/// What became of a submission.
+/// The outcome of a submission.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Enqueued {
-    /// The job was taken.
+    /// The job was accepted.
     Created(Box<JobRecord>),
-    /// This very id was taken before: the reply got lost.
+    /// A job with this id was accepted before: the reply was lost.
     Known(JobId),
-    /// An earlier request with the same key and the same content made that job.
+    /// An earlier request with the same key and the same content created this job.
     Replayed(JobId),
-    /// The key was used for another request.
+    /// The key was already used for a different request.
     Conflict,
 }
 
 impl Broker {
-    /// Makes an id for a job that is to be submitted; a job with an idempotency key is placed by that key.
+    /// Generates an id for a job to submit; if it has an idempotency key, the key determines the partition.
     #[must_use]
     pub fn new_id(&self, idempotency: Option<&Idempotency>) -> JobId {
         let partitions = self.settings.partitions;
@@ -137,15 +138,15 @@ impl Broker {
         JobId::generate(partition)
     }
 
-    /// Takes many jobs; one answer a job, in their order. Not all-or-nothing. Once Redis does not answer, the rest is not
-    /// tried: the answer comes in the time of one call.
+    /// Submits many jobs; returns one answer per job, in their order. Not all-or-nothing. Once Redis does not reply,
+    /// the rest is not tried, so the time is that of one call.
     ///
-    /// What others submit meanwhile shares a call with it, but for jobs of another durability: nobody waits for more than
-    /// it asked for.
+    /// Concurrent submissions of the same durability share a call; none waits for a higher durability than it requires.
     ///
     /// # Errors
-    /// Each job for itself: [`Error::Full`], [`Error::QueueFull`], [`Error::TooManyQueues`], [`Error::Busy`] and [`Error::Refused`] took nothing;
-    /// [`Error::Unavailable`] and [`Error::NotDurable`] may have, and may be repeated with the same id.
+    /// Per job: with [`Error::Full`], [`Error::QueueFull`], [`Error::TooManyQueues`], [`Error::Busy`] and
+    /// [`Error::Refused`] it was not accepted; with [`Error::Unavailable`] and [`Error::NotDurable`] it may have been,
+    /// and may be submitted again with the same id.
     pub async fn enqueue(&self, jobs: &[NewJob]) -> Vec<Result<Enqueued, Error>> {
         let durability_of = |job: &NewJob| self.min_durability.durability.and(job.durability);
         let Some(first) = jobs.first().map(durability_of) else { return Vec::new() };
@@ -153,41 +154,41 @@ impl Broker {
             return self.enqueue_as(first, &jobs.iter().collect::<Vec<_>>()).await;
         }
         let mut groups: [Vec<usize>; Durability::COUNT] = Default::default();
-        for (at, job) in jobs.iter().enumerate() {
-            groups[durability_of(job).number()].push(at);
+        for (index, job) in jobs.iter().enumerate() {
+            groups[durability_of(job).number()].push(index);
         }
         let groups = groups.into_iter().zip(Durability::ALL).filter(|(group, _)| !group.is_empty());
-        let answered = join_all(groups.map(async |(group, durability)| {
-            let jobs: Vec<_> = group.iter().map(|&at| &jobs[at]).collect();
+        let results = join_all(groups.map(async |(group, durability)| {
+            let jobs: Vec<_> = group.iter().map(|&index| &jobs[index]).collect();
             group.into_iter().zip(self.enqueue_as(durability, &jobs).await)
         }));
         let mut answers = unanswered(jobs.len());
-        answered.await.into_iter().flatten().for_each(|(at, answer)| answers[at] = answer);
+        results.await.into_iter().flatten().for_each(|(index, answer)| answers[index] = answer);
         answers
     }
 
-    /// Takes jobs that are all to be as durable as that.
+    /// Submits jobs that all require the same durability.
     async fn enqueue_as(
         &self,
         durability: Durability,
         jobs: &[&NewJob],
     ) -> Vec<Result<Enqueued, Error>> {
         match durability.is_memory().then(|| self.submitters.try_direct()).flatten() {
-            Some(_alone) => self.enqueue_at_once(jobs).await,
+            Some(_permit) => self.enqueue_directly(jobs).await,
             None => self.submitters.of(durability).submit(jobs).await,
         }
     }
 
-    async fn enqueue_at_once(&self, jobs: &[&NewJob]) -> Vec<Result<Enqueued, Error>> {
+    async fn enqueue_directly(&self, jobs: &[&NewJob]) -> Vec<Result<Enqueued, Error>> {
         let mut answers = unanswered(jobs.len());
-        let mut away = None;
+        let mut failure = None;
         for batch in batches(jobs) {
-            let replies = match &away {
+            let replies = match &failure {
                 Some(error) => Err(Error::clone(error)),
                 None => self.enqueue_batch(&select(jobs, &batch)).await,
             };
-            away = away.or_else(|| replies.as_ref().err().cloned());
-            put(&mut answers, &batch, replies);
+            failure = failure.or_else(|| replies.as_ref().err().cloned());
+            store_answers(&mut answers, &batch, replies);
         }
         answers
     }
@@ -197,7 +198,8 @@ impl Broker {
         if is_large(jobs[0]) {
             let mut pipeline = redis::pipe();
             write_call(&mut pipeline, &self.settings, jobs);
-            // Not on the connection of the others: they would wait for it, and the first to give up would take it away.
+            // Not on the shared connection: other calls would wait for it, and the first to time out would drop the
+            // connection.
             let replies = self.uploads.write(&pipeline, write_time_limit(bytes, 0)).await?;
             return read_call(jobs, &mut replies.into_iter());
         }
@@ -207,26 +209,26 @@ impl Broker {
     }
 }
 
-/// What is told of a job that the loops below forgot.
+/// The initial answers, which callers replace: one that remains is a job without a reply.
 fn unanswered(count: usize) -> Vec<Result<Enqueued, Error>> {
-    vec![Err(Error::unreadable("no answer to a submission")); count]
+    vec![Err(Error::unreadable("no reply to a submission")); count]
 }
 
 pub(crate) fn select<'a>(jobs: &[&'a NewJob], batch: &[usize]) -> Vec<&'a NewJob> {
-    batch.iter().map(|&at| jobs[at]).collect()
+    batch.iter().map(|&index| jobs[index]).collect()
 }
 
-/// Puts the answers of one batch where its jobs stand.
-fn put(
+/// Stores the answers of one batch at the indexes of its jobs.
+fn store_answers(
     answers: &mut [Result<Enqueued, Error>],
     batch: &[usize],
     replies: Result<Vec<Result<Enqueued, Error>>, Error>,
 ) {
     let replies = replies.unwrap_or_else(|error| vec![Err(error); batch.len()]);
-    batch.iter().zip(replies).for_each(|(&at, reply)| answers[at] = reply);
+    batch.iter().zip(replies).for_each(|(&index, reply)| answers[index] = reply);
 }
 
-/// Reads the replies to several calls, each for its batch.
+/// Parses the replies to several calls, one per batch.
 pub(crate) fn read_all(
     jobs: &[&NewJob],
     batches: &[Vec<usize>],
@@ -234,21 +236,22 @@ pub(crate) fn read_all(
 ) -> Vec<Result<Enqueued, Error>> {
     let mut answers = unanswered(jobs.len());
     for batch in batches {
-        put(&mut answers, batch, read_call(&select(jobs, batch), replies));
+        store_answers(&mut answers, batch, read_call(&select(jobs, batch), replies));
     }
     answers
 }
 
-/// Reads the replies to what [`write_call`] wrote.
+/// Parses the replies to the commands of [`write_call`].
 fn read_call(
     jobs: &[&NewJob],
     replies: &mut impl Iterator<Item = Result<Value, Error>>,
 ) -> Result<Vec<Result<Enqueued, Error>>, Error> {
     let count = if is_large(jobs[0]) { PRESTORE_COMMANDS } else { 1 };
-    // All of them are taken, whatever the first says: what follows belongs to others.
+    // All of them are consumed, even if the first is an error: the next ones belong to other calls.
     let replies: Vec<_> = replies.take(count).collect();
     let replies = replies.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let last = replies.into_iter().last().ok_or_else(|| Error::unreadable("no reply"))?;
+    let last =
+        replies.into_iter().last().ok_or_else(|| Error::unreadable("no reply to a submission"))?;
     match count {
         1 => read_batch(jobs, last),
         _ => {
@@ -260,27 +263,28 @@ fn read_call(
 
 fn read_batch(jobs: &[&NewJob], reply: Value) -> Result<Vec<Result<Enqueued, Error>>, Error> {
     let mut replies = reply::array(reply)?.into_iter();
-    let now = replies.next().ok_or_else(|| Error::unreadable("no time"))?;
+    let now =
+        replies.next().ok_or_else(|| Error::unreadable("reply to a submission without a time"))?;
     let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
     Ok(jobs.iter().zip(replies).map(|(job, reply)| read_reply(job, now, reply)).collect())
 }
 
-/// Groups jobs by partition into calls within the limits; order is kept within a partition.
+/// Groups jobs by partition into calls within the limits; the order within a partition is preserved.
 pub(crate) fn batches(jobs: &[&NewJob]) -> Vec<Vec<usize>> {
     let mut open: BTreeMap<Partition, Batch<'_>> = BTreeMap::new();
     let mut full = Vec::new();
-    for (at, job) in jobs.iter().enumerate() {
+    for (index, job) in jobs.iter().enumerate() {
         let batch = open.entry(job.id.partition()).or_default();
         if !batch.has_room_for(job) {
             full.push(std::mem::take(batch).jobs);
         }
-        batch.add(at, job);
+        batch.add(index, job);
     }
     full.extend(open.into_values().map(|batch| batch.jobs));
     full
 }
 
-/// Jobs of one call.
+/// The jobs of one call.
 #[derive(Default)]
 struct Batch<'a> {
     jobs: Vec<usize>,
@@ -292,39 +296,39 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn has_room_for(&self, job: &NewJob) -> bool {
         let more_queues = usize::from(!self.queues.contains(&job.queue));
-        // The first queue goes with the call.
+        // The cost of the first queue is part of the call.
         let queues = (self.queues.len() + more_queues).saturating_sub(1);
-        let costs = self.jobs.len() + 1 + queues * QUEUE_COSTS;
-        let fits = costs <= BATCH_JOBS && self.bytes + size(job) <= BATCH_BYTES;
+        let cost = self.jobs.len() + 1 + queues * QUEUE_COSTS;
+        let fits = cost <= BATCH_JOBS && self.bytes + size(job) <= BATCH_BYTES;
         self.jobs.is_empty() || (fits && !self.large && !is_large(job))
     }
 
-    fn add(&mut self, at: usize, job: &'a NewJob) {
-        self.jobs.push(at);
+    fn add(&mut self, index: usize, job: &'a NewJob) {
+        self.jobs.push(index);
         self.queues.insert(&job.queue);
         self.bytes += size(job);
         self.large = is_large(job);
     }
 }
 
-/// Whether its payload does not pass through the function, which would copy it twice while nobody else is served: it is prestored
-/// down beside it, in one transaction. Such a job has a call of its own.
+/// Whether its payload does not pass through the function, which would copy it twice while Redis serves no other call:
+/// it is stored by a separate command first, in the same transaction. Such a job has its own call.
 pub(crate) fn is_large(job: &NewJob) -> bool {
     job.payload.len() > LARGE
 }
 
-/// About how many bytes a job takes on its way.
+/// Approximate number of bytes of a job in a call.
 pub(crate) fn size(job: &NewJob) -> usize {
     let trace = job.options.trace.as_ref().map_or(0, TraceContext::size);
     let webhook = job.webhook.as_ref().map_or(0, |webhook| webhook.url.len() + trace + 256);
     job.payload.len() + job.options.metadata.size() + trace + webhook + 256
 }
 
-/// Of how many commands a call is made that lays down a payload: `MULTI`, `HSET`, `FCALL`, `EXEC`.
+/// Number of commands of a call that stores a large payload first: `MULTI`, `HSET`, `FCALL`, `EXEC`.
 const PRESTORE_COMMANDS: usize = 4;
 
-/// Writes one call: a command, or a transaction that also lays down the payload. Redis does all of it or nothing: a full one
-/// refuses when the first command comes.
+/// Writes one call: a command, or a transaction that also stores the payload. Redis runs all of it or nothing: if it is
+/// full, it rejects the first command.
 pub(crate) fn write_call(pipeline: &mut redis::Pipeline, settings: &Settings, jobs: &[&NewJob]) {
     let partition = jobs[0].id.partition();
     let mut call = settings.call(Function::Enqueue, partition);
@@ -363,7 +367,7 @@ fn write_job(command: &mut redis::Cmd, job: &NewJob, extras: &[(&str, String)]) 
     }
 }
 
-/// What sets a job apart from most, by name.
+/// The options of a job that most jobs do not have, by name.
 fn extras(job: &NewJob) -> Vec<(&'static str, String)> {
     let mut extras = Vec::new();
     match job.start {
@@ -403,7 +407,8 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
         }
         code => (reply::integer(&code)?, Vec::new().into_iter()),
     };
-    let mut known = || parts.next().ok_or_else(|| Error::unreadable("a reply without an id"));
+    let mut id =
+        || parts.next().ok_or_else(|| Error::unreadable("reply to a submission without an id"));
     match code {
         1 => {
             let run_at = parts.next().as_ref().map(reply::unsigned).transpose()?;
@@ -411,17 +416,17 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
             metrics::counter!(JOBS_SUBMITTED, labels).increment(1);
             Ok(Enqueued::Created(Box::new(created(job, now, run_at.map(Timestamp::from_unix_ms)))))
         }
-        2 => reply::parsed(known()?).map(Enqueued::Known),
-        3 => reply::parsed(known()?).map(Enqueued::Replayed),
+        2 => reply::parsed(id()?).map(Enqueued::Known),
+        3 => reply::parsed(id()?).map(Enqueued::Replayed),
         -1 => Ok(Enqueued::Conflict),
         -2 => Err(Error::Full),
         -3 => Err(Error::QueueFull { queue: job.queue.clone() }),
         -4 => Err(Error::TooManyQueues { queue: job.queue.clone() }),
-        code => Err(Error::unreadable(format!("enqueue answered {code}"))),
+        code => Err(Error::unreadable(format!("enqueue returned {code}"))),
     }
 }
 
-/// The record as Redis now holds it, without asking again; scheduled if it is due at some time.
+/// The record as Redis stored it, without reading it; scheduled if it has a due time.
 fn created(job: &NewJob, now: Timestamp, run_at: Option<Timestamp>) -> JobRecord {
     JobRecord {
         id: job.id,

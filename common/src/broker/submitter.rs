@@ -1,13 +1,14 @@
-//! Submissions that come at once: collected while others are under way, sent as one batch and, if Redis must do more than
-//! take them, proven together (group commit). Nobody is made to wait so that a batch may grow.
+//! Concurrent submissions: collected while others are in flight, sent as one batch and, if more than acceptance by
+//! Redis is required, proven durable together (group commit). No submission is delayed to make a batch larger.
 //!
-//! A batch and its proof travel over a *connection*, a connection that carries nothing else: Redis stops all that comes behind a
-//! command that waits. Usually one connection is in use, and what arrives while its batch is under way is the next batch. When
-//! a batch takes long (a disk that is flushed once a second, a replica that is gone) the next one does not wait for it,
-//! but takes another connection a little later: whoever comes just after a flush began would else wait for two.
+//! A batch and its proof are sent over a connection that carries nothing else: Redis stops everything that follows a
+//! command that waits. Usually one connection is in use, and what arrives while its batch is in flight is the next
+//! batch. If a batch takes long (a disk that is flushed once a second, a replica that is disconnected), the next one
+//! does not wait for it, but uses another connection a little later: otherwise a submission just after the start of a
+//! flush would wait for two.
 //!
-//! Every submission gets an answer of its own, in bounded time. Never repeats what could make a second job: a job is known
-//! by its id.
+//! Every submission gets its own answer, in bounded time. A repeated submission never creates a second job: a job is
+//! identified by its id.
 
 mod batch_connection;
 mod dispatcher;
@@ -26,11 +27,11 @@ use super::transfer::transfer_time;
 use super::{CALL_DEADLINE, Settings};
 use dispatcher::Dispatcher;
 
-/// Bytes that may wait or be under way; beyond it submissions are refused at once.
-const ROOM: usize = 64 * 1024 * 1024;
-/// A job counts at least this much: what it takes beside its payload.
-const ROOM_OF_A_JOB: usize = 1024;
-/// What becomes of a job.
+/// Maximum number of bytes that wait or are in flight; beyond it submissions are rejected immediately.
+const MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
+/// A job counts as at least this many bytes, which it needs besides its payload.
+const MIN_JOB_BYTES: usize = 1024;
+/// The outcome of a submission.
 type Outcome = Result<Enqueued, Error>;
 
 /// A job that waits for its answer.
@@ -40,21 +41,21 @@ struct Waiting {
     caller: Caller,
 }
 
-/// Who is to await_answer the answer, and the room the job takes until then.
+/// Where to send the answer, and the permits for the job's bytes, kept until then.
 struct Caller {
     answer: oneshot::Sender<Outcome>,
-    _room: OwnedSemaphorePermit,
+    _permits: OwnedSemaphorePermit,
 }
 
-/// One submitter for each durability: whoever waits for less does not wait for more.
+/// One submitter per durability: a submission does not wait for a higher durability than it requires.
 #[derive(Debug)]
 pub(crate) struct Submitters {
-    each: [Submitter; Durability::COUNT],
-    /// Whether somebody calls Redis by itself.
-    taken: AtomicBool,
+    by_durability: [Submitter; Durability::COUNT],
+    /// Whether a caller has the permit to call Redis directly.
+    direct: AtomicBool,
 }
 
-/// The right to call Redis by oneself, given back when dropped.
+/// The permit to call Redis directly, released when dropped.
 pub(crate) struct DirectPermit<'a>(&'a AtomicBool);
 
 impl Drop for DirectPermit<'_> {
@@ -65,44 +66,44 @@ impl Drop for DirectPermit<'_> {
 
 impl Submitters {
     pub(crate) fn new(settings: &Arc<Settings>, client: &redis::Client, replicas: u16) -> Self {
-        let each = Durability::ALL.map(|durability| {
-            let wanted = DurabilityConfig { durability, replicas };
-            Submitter::new(settings.clone(), client.clone(), wanted)
+        let by_durability = Durability::ALL.map(|durability| {
+            let required = DurabilityConfig { durability, replicas };
+            Submitter::new(settings.clone(), client.clone(), required)
         });
-        Self { each, taken: AtomicBool::new(false) }
+        Self { by_durability, direct: AtomicBool::new(false) }
     }
 
-    /// Whoever needs no proof and finds nobody before it calls Redis by itself: a task between would add a third to the
-    /// round trip. Those who come while it does share the submitter's calls.
+    /// A caller that needs no proof calls Redis directly if no other does: the submitter's task would add a third to
+    /// the round trip. Callers that arrive meanwhile share the submitter's calls.
     pub(crate) fn try_direct(&self) -> Option<DirectPermit<'_>> {
-        let taken = self.taken.swap(true, Ordering::Acquire);
-        (!taken).then(|| DirectPermit(&self.taken))
+        let in_use = self.direct.swap(true, Ordering::Acquire);
+        (!in_use).then(|| DirectPermit(&self.direct))
     }
 
     pub(crate) fn of(&self, durability: Durability) -> &Submitter {
-        &self.each[durability.number()]
+        &self.by_durability[durability.number()]
     }
 }
 
-/// The way in for submissions of one durability. Its task is started by the first of them.
+/// Accepts submissions of one durability. The first of them starts its task.
 pub(crate) struct Submitter {
     settings: Arc<Settings>,
     client: redis::Client,
-    wanted: DurabilityConfig,
-    room: Arc<Semaphore>,
-    arrivals: Mutex<Option<mpsc::UnboundedSender<Waiting>>>,
+    required: DurabilityConfig,
+    pending_bytes: Arc<Semaphore>,
+    sender: Mutex<Option<mpsc::UnboundedSender<Waiting>>>,
 }
 
 impl fmt::Debug for Submitter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Submitter").field("wanted", &self.wanted).finish_non_exhaustive()
+        f.debug_struct("Submitter").field("required", &self.required).finish_non_exhaustive()
     }
 }
 
 impl Submitter {
-    fn new(settings: Arc<Settings>, client: redis::Client, wanted: DurabilityConfig) -> Self {
-        let room = Arc::new(Semaphore::new(ROOM));
-        Self { settings, client, wanted, room, arrivals: Mutex::new(None) }
+    fn new(settings: Arc<Settings>, client: redis::Client, required: DurabilityConfig) -> Self {
+        let pending_bytes = Arc::new(Semaphore::new(MAX_PENDING_BYTES));
+        Self { settings, client, required, pending_bytes, sender: Mutex::new(None) }
     }
 
     /// Submits jobs and waits for their answers, in their order.
@@ -128,8 +129,8 @@ impl Submitter {
         for _ in 0..2 {
             match timeout_at(deadline, receiver?).await {
                 Ok(Ok(answer)) => return answer,
-                // The task ran on a runtime that was shut down before ours, as a server of several ends. The next task
-                // runs on ours; the same id is the same job.
+                // The task ran on a runtime that was shut down before this one, as when one server of several ends. The
+                // next task runs on this runtime; the same id is the same job.
                 Ok(Err(_dropped)) => receiver = self.queue(job, deadline),
                 Err(_elapsed) => break,
             }
@@ -137,31 +138,32 @@ impl Submitter {
         Err(Error::timed_out())
     }
 
-    /// Takes a job in if there is room.
+    /// Queues a job if the limit of pending bytes allows it.
     fn queue(&self, job: &NewJob, deadline: Instant) -> Result<oneshot::Receiver<Outcome>, Error> {
-        let room = submit::size(job).clamp(ROOM_OF_A_JOB, ROOM);
-        let room = u32::try_from(room).expect("the room is less than 4 GiB");
-        let room = self.room.clone().try_acquire_many_owned(room).map_err(|_| Error::Busy)?;
+        let bytes = submit::size(job).clamp(MIN_JOB_BYTES, MAX_PENDING_BYTES);
+        let bytes = u32::try_from(bytes).expect("the limit is less than 4 GiB");
+        let permits = self.pending_bytes.clone().try_acquire_many_owned(bytes);
+        let permits = permits.map_err(|_| Error::Busy)?;
         let (answer, receiver) = oneshot::channel();
-        let caller = Caller { answer, _room: room };
-        self.hand_over(Waiting { job: job.clone(), deadline, caller });
+        let caller = Caller { answer, _permits: permits };
+        self.send_to_task(Waiting { job: job.clone(), deadline, caller });
         Ok(receiver)
     }
 
-    /// Gives a job to the task; starts the task if there is none, or its runtime was shut down.
-    fn hand_over(&self, waiting: Waiting) {
-        // Never held over an await; the sender is replaced whole.
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = match &*arrivals {
+    /// Sends a job to the task; starts the task if there is none, or its runtime was shut down.
+    fn send_to_task(&self, waiting: Waiting) {
+        // Never locked across an await; the sender is replaced as a whole.
+        let mut current = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = match &*current {
             Some(sender) => sender.send(waiting),
             None => Err(mpsc::error::SendError(waiting)),
         };
-        if let Err(mpsc::error::SendError(waiting)) = refused {
+        if let Err(mpsc::error::SendError(waiting)) = sent {
             let (sender, receiver) = mpsc::unbounded_channel();
             tokio::spawn(Dispatcher::new(self).run(receiver));
-            // The receiver is alive: it was made just now. If its runtime ends, whoever waits hears of it.
+            // The receiver exists: it was just created. If its runtime ends, the caller's receiver reports it.
             let _ = sender.send(waiting);
-            *arrivals = Some(sender);
+            *current = Some(sender);
         }
     }
 }

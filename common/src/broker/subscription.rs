@@ -1,4 +1,4 @@
-//! Messages that Redis pushes, over a connection of their own whose death is noticed.
+//! Messages that Redis pushes, over their own connection, whose loss is detected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use redis::{RedisError, Value};
 use super::error::{Error, classify};
 use super::{Broker, CALL_DEADLINE};
 
-/// Nothing is sent on a subscription: only a ping finds out that the network forgot it.
+/// No commands are sent on a subscription: only a ping detects that the network dropped its connection.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The messages of some channels.
@@ -20,8 +20,8 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// The next message; `None` once the connection broke, or a ping was not answered in time. Nothing is pinged while the
-    /// messages are not `needed`: an idle process costs Redis nothing for them.
+    /// Returns the next message; `None` once the connection broke, or a ping was not answered in time. Sends no pings
+    /// while messages are not `needed`: an idle process causes no load on Redis.
     pub(crate) async fn next(&mut self, needed: impl Fn() -> bool) -> Option<String> {
         loop {
             let Ok(message) = tokio::time::timeout(PING_INTERVAL, self.stream.next()).await else {
@@ -38,7 +38,7 @@ impl Subscription {
 }
 
 impl Broker {
-    /// Subscribed to all of these channels when this returns.
+    /// Subscribes to these channels; returns when all subscriptions are active.
     pub(crate) async fn subscribe(
         &self,
         channels: impl IntoIterator<Item = String>,

@@ -1,4 +1,4 @@
-//! Housekeeping by whoever comes first: expired leases, due jobs, expired records.
+//! Sweeps, by the first process that calls one: expired leases, due jobs, expired records.
 
 use redis::Cmd;
 
@@ -8,30 +8,30 @@ use super::functions::Function;
 use super::{Broker, reply};
 use crate::job::Partition;
 
-/// What a sweep did.
+/// The outcome of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Swept {
-    /// Jobs taken back from silent workers and made ready again.
+    /// Jobs reclaimed from silent workers and made ready again.
     pub requeued: u64,
-    /// Jobs that failed because they were lost too often.
+    /// Jobs that failed because of too many losses.
     pub failed: u64,
     /// Due jobs made ready.
     pub promoted: u64,
-    /// Expired entries forgotten.
+    /// Expired entries deleted.
     pub trimmed: u64,
 }
 
-/// One sweep goes on for no more calls than this: a hundred thousand jobs. The next one goes on where it stopped.
-const MOST_CALLS: usize = 1000;
+/// Maximum number of calls in one sweep: a hundred thousand jobs. The next sweep continues where it stopped.
+const MAX_CALLS: usize = 1000;
 
 impl Broker {
-    /// Sweeps one partition until nothing is left to do, if the last sweep by anybody is older than a second.
+    /// Sweeps one partition until nothing is left to do, if the last sweep by any process is older than a second.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn sweep(&self, partition: Partition) -> Result<Swept, Error> {
         let mut total = Swept::default();
-        for _ in 0..MOST_CALLS {
+        for _ in 0..MAX_CALLS {
             let watermark = self.settings.memory_watermark;
             let call = Call::new(Function::Sweep, partition).once();
             let arguments = |command: &mut Cmd| {

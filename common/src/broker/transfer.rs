@@ -1,29 +1,30 @@
-//! How long a transfer of so many bytes may take.
+//! Time limits of transfers by their number of bytes.
 
 use std::time::Duration;
 
 use super::CALL_DEADLINE;
 
-/// What any network between us and Redis carries, in bytes a second: large payloads and results get time for their way.
+/// Minimum bandwidth expected of the network to Redis, in bytes per second: large payloads and results get a longer
+/// time limit.
 const SLOWEST_NETWORK: u64 = 512 * 1024;
 
-/// How long that many bytes may be on their way.
+/// Returns how long the transfer of this many bytes may take.
 pub(crate) const fn transfer_time(bytes: usize) -> Duration {
     Duration::from_millis(bytes as u64 * 1000 / SLOWEST_NETWORK)
 }
 
-/// How slow a line may be before a read is given up although bytes still arrive.
+/// Minimum rate of a read; below it the read is given up although bytes still arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MinRate {
-    /// 512 KiB/s: somebody waits for the answer.
+    /// 512 KiB/s: a caller waits for the reply.
     ForCaller,
-    /// 16 KiB/s: a job waits, whose own deadline, cancellation or lease ends the wait. A try that is given up is repeated from
-    /// the start, so it is to go on where dozens of workers share one line.
+    /// 16 KiB/s: a job waits, and its own deadline, cancellation or lease ends the wait. A read that is given up
+    /// restarts from the beginning, so it should continue even if dozens of workers share one network connection.
     ForJob,
 }
 
 impl MinRate {
-    /// How long so many bytes may take.
+    /// Returns the time limit of a read of this many bytes.
     pub(crate) fn time_limit(self, bytes: u64) -> Duration {
         let rate = match self {
             Self::ForCaller => 512 * 1024,
@@ -33,8 +34,9 @@ impl MinRate {
     }
 }
 
-/// How long a write of so many bytes may take that was given up so many times before. On a line of 16 KiB/s the sixth try arrives.
+/// Returns the time limit of a write of this many bytes that was given up `given_up` times before. At 16 KiB/s the
+/// sixth try succeeds.
 pub(crate) fn write_time_limit(bytes: usize, given_up: u32) -> Duration {
-    const MOST_DOUBLINGS: u32 = 6;
-    (CALL_DEADLINE + transfer_time(bytes)) * 2_u32.pow(given_up.min(MOST_DOUBLINGS))
+    const MAX_DOUBLINGS: u32 = 6;
+    (CALL_DEADLINE + transfer_time(bytes)) * 2_u32.pow(given_up.min(MAX_DOUBLINGS))
 }

@@ -1,7 +1,7 @@
-//! Waiting without polling: wake-up tokens for idle workers, and the control channel for busy ones.
+//! Waiting without polling: wake-up tokens for idle workers, and control channels for busy ones.
 //!
-//! A blocking read never takes a job, only a token, and losing a token loses nothing: every function that leaves
-//! claimable work behind puts a new one, and so does every sweep.
+//! A blocking read never takes a job, only a token, and the loss of a token is harmless: every function that leaves
+//! claimable jobs adds a new one, and so does every sweep.
 
 use std::time::Duration;
 
@@ -14,34 +14,34 @@ use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;
 
-/// The longest blocking read: a half-open connection is noticed this much and one call's deadline later.
+/// Maximum duration of a blocking read: a half-open connection is detected after this and one call's deadline.
 const TIME_LIMIT: Duration = Duration::from_secs(2);
 
-/// What a worker is told beside its heartbeats.
+/// A message to a worker, besides the replies to its heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Control {
-    /// Somebody wants this attempt to stop.
+    /// Cancellation of this attempt was requested.
     Cancel(LeaseKey),
 }
 
-/// The control channels of one worker, over all partitions.
+/// The control channels of one worker, of all partitions.
 #[expect(missing_debug_implementations, reason = "a stream of redis has nothing to show")]
 pub struct Controls(Subscription);
 
 impl Controls {
-    /// The next message; `None` once the connection broke, or a ping was not answered in time. Pings only while messages are
-    /// `needed`. Messages of a later version are skipped.
+    /// Returns the next message; `None` once the connection broke, or a ping was not answered in time. Sends pings only
+    /// while messages are `needed`. Messages of a later version are skipped.
     pub async fn next(&mut self, needed: impl Fn() -> bool) -> Option<Control> {
         loop {
-            if let Some(control) = read(&self.0.next(&needed).await?) {
+            if let Some(control) = parse(&self.0.next(&needed).await?) {
                 return Some(control);
             }
         }
     }
 }
 
-fn read(message: &str) -> Option<Control> {
+fn parse(message: &str) -> Option<Control> {
     let mut words = message.split(' ');
     match (words.next()?, words.next()?, words.next()?) {
         ("cancel", id, epoch) => Some(Control::Cancel(LeaseKey {
@@ -53,11 +53,11 @@ fn read(message: &str) -> Option<Control> {
 }
 
 impl Broker {
-    /// Blocks until one of these queues has a wake-up token, at most 2 s. Which one had it, if any: the caller does an
-    /// exchange in either case. Uses this broker's connection for itself: call it on [`Broker::with_own_connection`].
+    /// Blocks until one of these queues has a wake-up token, at most 2 s. Returns which one had it, if any: the caller
+    /// sends an exchange in either case. Blocks this broker's connection: call it on [`Broker::with_own_connection`].
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn wait_for_work(
         &self,
         partition: Partition,
@@ -78,10 +78,11 @@ impl Broker {
         Ok(queues.iter().find(|queue| *keys.wake(queue) == *name).cloned())
     }
 
-    /// Listens to what this worker is told. Cancels that come while nobody listens are in the next heartbeat's reply.
+    /// Subscribes to the messages to this worker. Cancels that are sent while it is not subscribed are in the reply to
+    /// its next heartbeat.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn controls(&self, worker: WorkerId) -> Result<Controls, Error> {
         let channels = self
             .partitions()

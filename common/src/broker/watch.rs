@@ -1,9 +1,10 @@
-//! Watching jobs: whoever waits for a change asks once, and hears of it on one channel a partition.
+//! Watching jobs: a caller that waits for a change reads the job once, and receives its changes on one channel per
+//! partition.
 //!
-//! To watch marks the job and reads it in one step; from then on every change of it is told. Jobs that nobody watches tell
-//! nobody. So a process with ten thousand waiters has one subscription, and asks Redis only when something happened. A
-//! waiter registers with whoever listens *before* it watches, and looks again when the subscription was made anew: what was
-//! told meanwhile is lost.
+//! Watching marks the job and reads it in one step; from then on every change of it is published. Changes of jobs that
+//! are not watched are not published. So a process with ten thousand waiters has one subscription, and reads from Redis
+//! only when something changed. A waiter registers with the subscriber *before* it watches, and reads again when the
+//! subscription was renewed: what was published meanwhile is lost.
 
 use redis::{Cmd, Value};
 
@@ -16,66 +17,66 @@ use super::{Broker, reply};
 use crate::job::{JobId, Status};
 use crate::time::Timestamp;
 
-/// What is told of a watched job when it changes.
+/// The message that is published when a watched job changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// Which job.
+    /// Id of the job.
     pub id: JobId,
-    /// Its version; the same as before if only its log grew.
+    /// Its version; the same as before if only its log changed.
     pub version: u64,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
 }
 
-/// A change that was kept to be read.
+/// A change that is kept for readers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// The job's version after it; they follow one another without a gap.
+    /// The job's version after the change; versions have no gaps.
     pub version: u64,
     /// When it happened.
     pub at: Timestamp,
-    /// Where the job stood then.
+    /// The job's status after it.
     pub status: Status,
     /// Charged attempts, the current one included.
     pub attempt: u32,
-    /// How far the job was and what it did, if that is what changed. A long message is cut.
+    /// The job's progress and its message, if that is what changed. A long message is truncated.
     pub progress: Option<(f64, String)>,
 }
 
 /// A line of a job's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// Counted from 1 over the job's life.
+    /// Its number, counted from 1 over the job's life.
     pub number: u64,
-    /// When it came.
+    /// When Redis received it.
     pub at: Timestamp,
     /// The attempt that wrote it.
     pub attempt: u32,
-    /// The line, without its end.
+    /// The line, without its line break.
     pub line: String,
 }
 
-/// A job with what happened since somebody looked last.
+/// A job with its changes and log lines since the caller's last read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Followed {
     /// The job as it is now.
     pub job: JobRecord,
-    /// Every change since the version that was known; `None` if not all of them are there any more.
+    /// Every change since the known version; `None` if some of them are not kept anymore.
     pub events: Option<Vec<Event>>,
-    /// The lines behind the one that was known, as far as they are kept.
+    /// The lines after the known one, as far as they are kept.
     pub log: Vec<LogLine>,
 }
 
-/// The messages of a subscription to all partitions' changes.
+/// A subscription to the changes of all partitions.
 #[expect(missing_debug_implementations, reason = "a stream of redis has nothing to show")]
 pub struct Changes(Subscription);
 
-/// A log is of 64 KiB, and what is kept of changes of about as much.
+/// The size of a log, 64 KiB, and about as much for the kept changes.
 const LOG_BYTES: usize = 128 * 1024;
 
 impl Changes {
-    /// The next change; `None` once the connection broke, or a ping was not answered in time. Pings only while messages are
-    /// `needed`. Messages of a later version are skipped.
+    /// Returns the next change; `None` once the connection broke, or a ping was not answered in time. Sends pings only
+    /// while messages are `needed`. Messages of a later version are skipped.
     pub async fn next(&mut self, needed: impl Fn() -> bool) -> Option<Change> {
         loop {
             if let Some(change) = read_change(&self.0.next(&needed).await?) {
@@ -86,27 +87,27 @@ impl Changes {
 }
 
 impl Broker {
-    /// Reads a job, and has its changes told from now on until it ends. One round trip.
+    /// Reads a job, and has its changes published from now on until it ends. One round trip.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn watch(&self, id: JobId) -> Result<Lookup<JobRecord>, Error> {
-        let found = self.look(id, "changes", None, 0).await?;
+        let found = self.call_watch(id, "changes", None, 0).await?;
         found.try_map(|(job, _)| Ok(job))
     }
 
-    /// As [`Broker::watch`]; changes are also kept, to be read one by one: those since the version that is known, and the
-    /// log behind the line that is known.
+    /// Like [`Broker::watch`]; changes are also kept for readers. Returns the changes since the known version, and the
+    /// log after the known line.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn follow(
         &self,
         id: JobId,
         known_version: Option<u64>,
         known_line: u64,
     ) -> Result<Lookup<Followed>, Error> {
-        let found = self.look(id, "events", known_version, known_line).await?;
+        let found = self.call_watch(id, "events", known_version, known_line).await?;
         found.try_map(|(job, [kept, events, last, lines])| {
             let events = reply::array(events)?.into_iter().map(read_event);
             let events = events.collect::<Result<_, _>>()?;
@@ -115,30 +116,31 @@ impl Broker {
         })
     }
 
-    /// Reads a job and the lines of its log behind the given one, as far as they are kept: the newest 256, at most 64 KiB.
+    /// Reads a job and the lines of its log after the known one, as far as they are kept: the newest 256, at most 64
+    /// KiB.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn log(
         &self,
         id: JobId,
         known_line: u64,
     ) -> Result<Lookup<(JobRecord, Vec<LogLine>)>, Error> {
-        let found = self.look(id, "log", None, known_line).await?;
+        let found = self.call_watch(id, "log", None, known_line).await?;
         found.try_map(|(job, [_, _, last, lines])| Ok((job, read_lines(&last, lines)?)))
     }
 
-    async fn look(
+    async fn call_watch(
         &self,
         id: JobId,
         how: &str,
         known_version: Option<u64>,
         known_line: u64,
     ) -> Result<Lookup<(JobRecord, [Value; 4])>, Error> {
-        if !self.holds(id) {
+        if !self.may_contain(id) {
             return Ok(Lookup::Unknown);
         }
-        // Whoever reads a log is not shown the result.
+        // The result is not part of a log.
         let fields = if how == "log" { record::WITHOUT_RESULT } else { &record::FIELDS };
         let arguments = |command: &mut Cmd| {
             command.arg(id.to_string()).arg(how);
@@ -151,10 +153,11 @@ impl Broker {
         record::read(id, fields)?.try_map(|job| Ok((job, rest)))
     }
 
-    /// Listens to the changes of all watched jobs, whoever watches them. Subscribed when this returns.
+    /// Subscribes to the changes of all watched jobs, no matter which process watches them. The subscription is active
+    /// when this returns.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn changes(&self) -> Result<Changes, Error> {
         let channels =
             self.partitions().map(|partition| self.settings.keys(partition).changes().to_string());
@@ -173,10 +176,10 @@ fn read_change(message: &str) -> Option<Change> {
 
 fn read_event(value: Value) -> Result<Event, Error> {
     let text = reply::text(value)?;
-    parse_event(&text).ok_or_else(|| Error::unreadable("an event is not what belongs there"))
+    parse_event(&text).ok_or_else(|| Error::unreadable("invalid event of a job"))
 }
 
-/// `<version> <at> <status> <attempt> [<progress> <message>]`
+/// Parses `<version> <at> <status> <attempt> [<progress> <message>]`.
 fn parse_event(text: &str) -> Option<Event> {
     let mut words = text.splitn(6, ' ');
     Some(Event {
@@ -193,7 +196,7 @@ fn parse_event(text: &str) -> Option<Event> {
     })
 }
 
-/// Lines `<at> <attempt> <text>`, of which the newest has the number `last`.
+/// Parses lines `<at> <attempt> <text>`; the newest has the number `last`.
 fn read_lines(last: &Value, lines: Value) -> Result<Vec<LogLine>, Error> {
     let (last, lines) = (reply::unsigned(last)?, reply::array(lines)?);
     let first = (last + 1).saturating_sub(lines.len() as u64);
@@ -202,7 +205,7 @@ fn read_lines(last: &Value, lines: Value) -> Result<Vec<LogLine>, Error> {
 }
 
 fn read_line(number: u64, value: Value) -> Result<LogLine, Error> {
-    // Handlers write what they like: bytes that are no text are shown as such.
+    // Handlers may write any bytes: those that are not UTF-8 are replaced.
     let bytes = reply::bytes(value)?;
     let text = String::from_utf8_lossy(&bytes);
     let parse = || {
@@ -211,7 +214,7 @@ fn read_line(number: u64, value: Value) -> Result<LogLine, Error> {
         let attempt = words.next()?.parse().ok()?;
         Some(LogLine { number, at, attempt, line: words.next()?.to_owned() })
     };
-    parse().ok_or_else(|| Error::unreadable("a line of a log is not what belongs there"))
+    parse().ok_or_else(|| Error::unreadable("invalid log line of a job"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Telling the end of a job: who is events, and the deliveries that were made.
+//! Webhooks: the receiver that is notified of a job's end, and the deliveries.
 //!
-//! A delivery is an ordinary job of a reserved task and queue. The function that ends a job makes it in the same step, from
-//! what the submission left in the job's field `webhook`; so nothing that can crash stands between the two.
+//! A delivery is an ordinary job of a reserved task and queue. The function that ends a job creates it in the same
+//! step, from the field `webhook` that the submission wrote; so no crash can separate the two.
 
 use redis::Value;
 use serde::Deserialize;
@@ -16,28 +16,29 @@ use super::{Broker, Settings, reply};
 use crate::job::{JobId, JobOptions, Status};
 use crate::time::Timestamp;
 
-/// Bytes of a delivery's payload beside the URL as JSON; the rest is blanks. `lua/lifecycle.lua` pads to the same.
+/// Bytes of a delivery's payload besides the URL as JSON; unused ones are spaces. `lua/lifecycle.lua` pads to the same
+/// size.
 const PAYLOAD_BYTES: usize = 96;
-/// No more deliveries of one job are listed: the newest.
-const LISTED: u16 = 20;
-/// What a delivery takes at most, as far as time for its way is concerned: its message and the errors of ten attempts.
+/// Maximum number of deliveries listed per job: the newest.
+const MAX_LISTED: u16 = 20;
+/// Maximum size of a delivery, for the time limit of its transfer: its message and the errors of ten attempts.
 const DELIVERY_BYTES: u64 = 40 * 1024;
 
-/// Whom to tell of a job's end.
+/// The receiver to notify of a job's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
-    /// Where to send it.
+    /// Where to send notifications.
     pub url: String,
-    /// The ends that are told; terminal ones.
+    /// The statuses to notify of; all terminal.
     pub events: Vec<Status>,
-    /// How deliveries are run. The size of their payload is set here.
+    /// The options of deliveries; `payload_size` is set by [`Webhook::new`].
     options: JobOptions,
-    /// Id of the first delivery; later ones follow it.
+    /// Id of the first delivery; later ones have the following numbers of its series.
     first: JobId,
 }
 
 impl Webhook {
-    /// A webhook of that job.
+    /// Creates a webhook of the job.
     #[must_use]
     pub fn new(job: JobId, url: String, events: Vec<Status>, options: JobOptions) -> Self {
         let payload_size = (PAYLOAD_BYTES + json(&url).len()) as u64;
@@ -45,7 +46,7 @@ impl Webhook {
         Self { url, events, options: JobOptions { payload_size, ..options }, first }
     }
 
-    /// As it stands in the job's hash: four lines, none of which can hold a line break.
+    /// The value of the field in the job's hash: four lines, none of which can contain a line break.
     pub(crate) fn field(&self) -> String {
         let events: Vec<_> = self.events.iter().map(|status| status.as_str()).collect();
         let options = serde_json::to_string(&self.options).expect("options are numbers and text");
@@ -57,12 +58,12 @@ fn json(text: &str) -> String {
     serde_json::to_string(text).expect("text is JSON")
 }
 
-/// The payload of a delivery: what is to be told to whom.
+/// The payload of a delivery: which end to notify of, and where to send it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct DeliveryOrder {
     /// The job that ended.
     pub job: JobId,
-    /// How it ended.
+    /// The status in which it ended.
     #[serde(deserialize_with = "status")]
     pub status: Status,
     /// When it ended, ms.
@@ -78,7 +79,7 @@ impl DeliveryOrder {
         Timestamp::from_unix_ms(self.at)
     }
 
-    /// Whether a record still shows the very end that is to be events: a job may have been given another life since.
+    /// Whether a record still shows the end of this delivery: the job may have been retried since.
     #[must_use]
     pub fn is_end_of(&self, job: &JobRecord) -> bool {
         job.status == self.status && job.finished_at == Some(self.at())
@@ -90,24 +91,24 @@ fn status<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Status, D
     text.parse().map_err(serde::de::Error::custom)
 }
 
-/// A delivery as it stands.
+/// The state of a delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
-    /// The delivery, as the job that it is.
+    /// The job of the delivery.
     pub job: JobRecord,
-    /// What is told; `None` if it was forgotten to make room.
+    /// Its payload; `None` if it was deleted to free memory.
     pub order: Option<DeliveryOrder>,
     /// Up to ten attempts, the oldest first.
     pub attempts: Vec<Attempt>,
 }
 
 impl Broker {
-    /// The deliveries of a job that are still kept, the oldest first; at most 20. Two round trips.
+    /// Returns the deliveries of a job that are still kept, the oldest first; at most 20. Two round trips.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn deliveries(&self, job: JobId) -> Result<Lookup<Vec<Delivery>>, Error> {
-        let (found, more) = self.job_and(job, &["webhook", "generation"]).await?;
+        let (found, more) = self.job_and_fields(job, &["webhook", "generation"]).await?;
         match found {
             Lookup::Found(_) => Ok(Lookup::Found(self.deliveries_of(&delivery_ids(more)?).await?)),
             Lookup::Gone(how) => Ok(Lookup::Gone(how)),
@@ -121,21 +122,22 @@ impl Broker {
         }
         let mut pipeline = redis::pipe();
         for &id in ids {
-            ask_for(&mut pipeline, &self.settings, id);
+            add_read(&mut pipeline, &self.settings, id);
         }
-        // Each with its message and its history: twenty of them are more than small calls should wait behind.
+        // Each with its message and its history: twenty of them would delay small calls on the same connection too
+        // much.
         let bytes = ids.len() as u64 * DELIVERY_BYTES;
         let values = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?;
         let read = ids.iter().zip(values).map(|(&id, value)| read_delivery(id, value));
         read.filter_map(Result::transpose).collect()
     }
 
-    /// Tells nobody of this job's ends any more. Deliveries that are made already stay.
+    /// Stops notifying the receiver of this job's ends. Deliveries that were already created remain.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Redis is away.
+    /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn mute(&self, job: JobId) -> Result<(), Error> {
-        if !self.holds(job) {
+        if !self.may_contain(job) {
             return Ok(());
         }
         let arguments = |command: &mut redis::Cmd| {
@@ -146,7 +148,7 @@ impl Broker {
     }
 }
 
-/// One delivery a life of the job: none of a job without webhook.
+/// The deliveries' ids: one per `generation` of the job; none for a job without webhook.
 fn delivery_ids(fields: Vec<Value>) -> Result<Vec<JobId>, Error> {
     let [webhook, generation] = reply::fields(Value::Array(fields))?;
     if webhook == Value::Nil {
@@ -154,15 +156,17 @@ fn delivery_ids(fields: Vec<Value>) -> Result<Vec<JobId>, Error> {
     }
     let webhook = reply::text(webhook)?;
     let first = webhook.split('\n').nth(1).and_then(|id| id.parse::<JobId>().ok());
-    let first = first.ok_or_else(|| Error::unreadable("a webhook without deliveries"))?;
+    let first = first.ok_or_else(|| {
+        Error::unreadable("webhook of a job without the id of its first delivery")
+    })?;
     let last = match generation {
         Value::Nil => 0,
         generation => u16::try_from(reply::unsigned(&generation)?).unwrap_or(u16::MAX),
     };
-    Ok((last.saturating_sub(LISTED - 1)..=last).map(|number| first.another(number)).collect())
+    Ok((last.saturating_sub(MAX_LISTED - 1)..=last).map(|number| first.another(number)).collect())
 }
 
-fn ask_for(pipeline: &mut redis::Pipeline, settings: &Settings, id: JobId) {
+fn add_read(pipeline: &mut redis::Pipeline, settings: &Settings, id: JobId) {
     let key = settings.keys(id.partition()).job(id);
     pipeline.cmd("HMGET").arg(key).arg(&record::FIELDS).arg("payload").arg("history");
 }

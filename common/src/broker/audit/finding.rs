@@ -1,4 +1,4 @@
-//! What an audit can find, and the account it gives.
+//! The findings of an audit, and their counts.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,62 +6,62 @@ use super::kind::FindingKind;
 use super::suspect::Case;
 use crate::job::Partition;
 
-/// How many of a kind are named; the rest is counted.
+/// How many findings of a kind are named; the rest is only counted.
 const NAMED: usize = 5;
-/// How many cases are kept for healing, at about a hundred bytes each; the rest is for the next audit.
-const CASES: usize = 100_000;
+/// Maximum number of cases kept for healing, at about a hundred bytes each; the next audit finds the rest.
+const MAX_CASES: usize = 100_000;
 
-/// How much of one kind was found.
+/// The number of findings of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// How often.
+    /// Number of findings.
     pub found: u64,
-    /// How many of those are put right.
+    /// How many of them are healed.
     pub healed: u64,
-    /// The first few, by id, queue or key.
+    /// The first few: ids, queues or keys.
     pub first: Vec<String>,
 }
 
 impl Tally {
-    /// How many are still wrong.
+    /// Returns how many are not healed.
     #[must_use]
     pub const fn left(&self) -> u64 {
         self.found.saturating_sub(self.healed)
     }
 }
 
-/// What an audit has found.
+/// The result of an audit.
 #[derive(Debug, Clone, Default)]
 pub struct Audit {
-    /// Keys of ours that were looked at.
+    /// Number of keys of this key space that were read.
     pub keys: u64,
-    /// Jobs among them.
+    /// Number of jobs among them.
     pub jobs: u64,
-    /// Suspicions about long lists that could be neither confirmed nor dropped.
+    /// Number of suspects in long lists that could be neither confirmed nor cleared.
     pub undecided: u64,
-    /// Whether more is wrong than one healing puts right: audit again.
+    /// Whether there are more findings than one healing repairs: audit again.
     pub has_more: bool,
-    /// Every kind that was found.
+    /// The findings by kind.
     pub findings: BTreeMap<FindingKind, Tally>,
     pub(super) cases: Vec<Case>,
-    /// How often ids had been taken out of lists before the walk, by partition.
+    /// How often ids had been removed from lists before the walk, by partition.
     pub(super) removals: HashMap<Partition, String>,
 }
 
 impl Audit {
-    /// Whether nothing is wrong, or nothing any more.
+    /// Whether there are no findings, or all are healed.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.findings.values().all(|tally| tally.left() == 0)
     }
 
-    /// How much was found.
+    /// Returns the number of findings.
     #[must_use]
     pub fn found(&self) -> u64 {
         self.findings.values().map(|tally| tally.found).sum()
     }
 
-    /// How much of it is still wrong.
+    /// Returns the number of findings that are not healed.
     #[must_use]
     pub fn left(&self) -> u64 {
         self.findings.values().map(Tally::left).sum()
@@ -75,9 +75,9 @@ impl Audit {
         }
     }
 
-    /// Remembers a case for healing.
+    /// Keeps a case for healing.
     pub(super) fn keep(&mut self, case: Case) {
-        if self.cases.len() < CASES {
+        if self.cases.len() < MAX_CASES {
             self.cases.push(case);
         } else {
             self.has_more = true;

@@ -2,39 +2,39 @@
 
 use std::fmt;
 
-/// What is wrong with something.
+/// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FindingKind {
-    /// A live job that stands nowhere.
+    /// A live job that is in no list or set.
     Lost,
-    /// A job that stands only where its status says it does not.
+    /// A job that is only where its status does not allow it.
     Misplaced,
-    /// An id that stands in two places.
+    /// An id that is in two places.
     Twice,
-    /// A running job without worker or epoch: nobody could ever settle it.
+    /// A running job without worker or epoch: it could never be settled.
     Unfenced,
-    /// An id in a list or set, and no job.
+    /// An id in a list or set, without a job.
     Orphan,
-    /// A ghost that stands in no ready list.
+    /// A ghost that is in no ready list.
     Ghost,
-    /// A canceled job in a ready list that is no ghost.
+    /// A canceled job in a ready list that is not marked as a ghost.
     Unmarked,
-    /// An ended job that is missing in `finished` or `failed`.
+    /// An ended job that is missing from `finished` or `failed`.
     Unlisted,
-    /// A job with fields that few have, and without the mark that says so: nobody looks at them.
+    /// A job with rare fields that its field `rare` does not name: they are not read.
     Overlooked,
     /// An ended job, its log or its events, that never expires; or a live one that does.
     Expiry,
     /// A log or events without a job.
     Log,
-    /// An idempotency key that leads to no job.
+    /// An idempotency key that refers to no job.
     Idempotency,
     /// More than one wake-up token.
     Tokens,
-    /// A queue in use that sweeps do not know of, or would visit too late.
+    /// A queue in use that sweeps do not visit, or would visit too late.
     Unindexed,
-    /// A record that was put aside because it could not be read.
+    /// A record that was put in quarantine because it could not be read.
     Quarantined,
     /// A key or an entry that cannot be read.
     Unreadable,
@@ -43,7 +43,7 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    /// Every kind, the worst first.
+    /// All kinds, the most severe first.
     pub const ALL: [Self; 17] = [
         Self::Lost,
         Self::Misplaced,
@@ -64,7 +64,7 @@ impl FindingKind {
         Self::Unknown,
     ];
 
-    /// Its name, as the functions in Redis say it.
+    /// Returns its name, as the functions in Redis return it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -88,25 +88,25 @@ impl FindingKind {
         }
     }
 
-    /// What it means, in a few words.
+    /// Returns a short description.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Lost => "live jobs that stand nowhere",
-            Self::Misplaced => "jobs that stand where their status says they do not",
-            Self::Twice => "ids that stand in two places",
+            Self::Lost => "live jobs that are in no list or set",
+            Self::Misplaced => "jobs that are where their status does not allow them",
+            Self::Twice => "ids that are in two places",
             Self::Unfenced => "running jobs without worker or epoch",
             Self::Orphan => "ids in a list or set without a job",
-            Self::Ghost => "ghosts that stand in no ready list",
-            Self::Unmarked => "canceled jobs in a ready list that are no ghosts",
-            Self::Unlisted => "ended jobs missing in finished or failed",
+            Self::Ghost => "ghosts that are in no ready list",
+            Self::Unmarked => "canceled jobs in a ready list that are not marked as ghosts",
+            Self::Unlisted => "ended jobs missing from finished or failed",
             Self::Overlooked => "jobs with rare fields that `rare` does not name",
             Self::Expiry => "ended jobs that never expire, or live ones that do",
             Self::Log => "logs or events without a job",
-            Self::Idempotency => "idempotency keys that lead to no job",
+            Self::Idempotency => "idempotency keys that refer to no job",
             Self::Tokens => "queues with more than one wake-up token",
             Self::Unindexed => "queues in use that sweeps do not visit, or too late",
-            Self::Quarantined => "records put aside because they could not be read",
+            Self::Quarantined => "records in quarantine because they could not be read",
             Self::Unreadable => "keys and entries that cannot be read",
             Self::Unknown => "keys that this version does not write",
         }
@@ -128,12 +128,12 @@ impl fmt::Display for FindingKind {
     }
 }
 
-/// The kinds that were found of one job, in four bytes: a broken Redis may have millions of such jobs.
+/// The kinds of findings about one job, in four bytes: a damaged Redis may have millions of such jobs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Kinds(u32);
 
 impl Kinds {
-    /// Kinds that say of a job that it stands in no right place; one of them is enough.
+    /// The kinds that mean that a job is not where it belongs; only one of them is reported per job.
     const HOMELESS: u32 =
         FindingKind::Lost.bit() | FindingKind::Misplaced.bit() | FindingKind::Unfenced.bit();
 
@@ -141,7 +141,7 @@ impl Kinds {
         self.0 & Self::HOMELESS != 0
     }
 
-    /// Adds a kind; tells whether that says anything new.
+    /// Adds a kind; returns whether it is new information.
     pub(super) fn add(&mut self, kind: FindingKind) -> bool {
         let known = self.0 & kind.bit() != 0;
         let known = known || (self.is_homeless() && Self(kind.bit()).is_homeless());

@@ -1,4 +1,4 @@
-//! The first walk: over all keys. Reads each job's record, and looks at what hangs on it.
+//! The first pass: over all keys. Reads each job's record, and checks the keys that belong to it.
 
 use redis::Value;
 
@@ -13,10 +13,10 @@ use crate::broker::reply;
 use crate::job::{JobId, Partition, Priority, Status};
 use crate::task::TaskName;
 
-/// Keys that Redis looks at in one step of the walk: well below a millisecond.
+/// Number of keys that Redis scans in one step: well below a millisecond.
 const PAGE: usize = 200;
 
-/// What the walk reads of a record.
+/// The fields of a record that the scan reads.
 const FIELDS: [&str; 21] = [
     "gone",
     "state",
@@ -27,7 +27,7 @@ const FIELDS: [&str; 21] = [
     "unheard",
     "waiting_for",
     "deadline",
-    // Of these it is only asked whether they are there.
+    // For the following it only checks whether they exist.
     "run_at",
     "cancel_requested",
     "settled_epoch",
@@ -41,16 +41,16 @@ const FIELDS: [&str; 21] = [
     "watched",
     "webhook",
 ];
-/// From here on they are fields that few jobs have, and that the one before names.
+/// Index of the first rare field: few jobs have them, and the field before it, `rare`, names those a job has.
 const RARE: usize = 4;
-/// What an earlier version wrote instead: there may be any of them.
+/// What an earlier version wrote to `rare` instead: the job may have any rare field.
 const ANY_RARE: &str = "1";
 
-/// The keys of one page, by what is asked about them.
+/// The keys of one page, by kind.
 #[derive(Default)]
 struct Page {
     jobs: Vec<JobId>,
-    along: Vec<JobId>,
+    attachments: Vec<JobId>,
     idempotency: Vec<(Partition, String)>,
 }
 
@@ -59,13 +59,13 @@ impl<W: FnMut(Progress)> Auditor<W> {
         let pattern = format!("{}:*", self.broker.settings.prefix);
         let mut cursor = 0_u64;
         loop {
-            let mut ask = redis::pipe();
-            ask.cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PAGE);
-            let answer = self.look(&ask).await?.pop().unwrap_or(Value::Nil);
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PAGE);
+            let answer = self.look(&pipeline).await?.pop().unwrap_or(Value::Nil);
             let [next, keys] = reply::fields(answer)?;
-            let page = self.sort(reply::array(keys)?)?;
+            let page = self.classify(reply::array(keys)?)?;
             self.read_jobs(&page.jobs).await?;
-            self.read_along(&page.along).await?;
+            self.read_attachments(&page.attachments).await?;
             self.read_idempotency(page.idempotency).await?;
             cursor = reply::unsigned(&next)?;
             if cursor == 0 {
@@ -74,7 +74,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
         }
     }
 
-    fn sort(&mut self, keys: Vec<Value>) -> Result<Page, Error> {
+    fn classify(&mut self, keys: Vec<Value>) -> Result<Page, Error> {
         let mut page = Page::default();
         let settings = self.broker.settings.clone();
         for key in keys {
@@ -82,7 +82,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
             self.progress.keys += 1;
             match KeyName::read(&settings.prefix, settings.partitions, &key) {
                 KeyName::Job(id) => page.jobs.push(id),
-                KeyName::Along(id) => page.along.push(id),
+                KeyName::Attachment(id) => page.attachments.push(id),
                 KeyName::Idempotency(partition, digest) => {
                     page.idempotency.push((partition, digest));
                 }
@@ -97,44 +97,44 @@ impl<W: FnMut(Progress)> Auditor<W> {
     }
 
     async fn read_jobs(&mut self, ids: &[JobId]) -> Result<(), Error> {
-        let mut ask = redis::pipe();
+        let mut pipeline = redis::pipe();
         for &id in ids {
             let key = self.broker.settings.keys(id.partition()).job(id);
-            ask.cmd("HMGET").arg(&key).arg(&FIELDS).cmd("HEXISTS").arg(&key).arg("payload");
-            ask.cmd("PTTL").arg(&key);
+            pipeline.cmd("HMGET").arg(&key).arg(&FIELDS).cmd("HEXISTS").arg(&key).arg("payload");
+            pipeline.cmd("PTTL").arg(&key);
         }
-        let values = self.look(&ask).await?;
+        let values = self.look(&pipeline).await?;
         for (&id, job) in ids.iter().zip(values.chunks_exact(3)) {
             match read_job(job) {
-                Seen::Nothing => {}
-                Seen::ExpectedPlace(expected, sound) => {
+                RecordCheck::Gone => {}
+                RecordCheck::Readable(expected, valid) => {
                     self.notes.expect(id, &expected);
-                    if !sound {
+                    if !valid {
                         self.suspect(Suspect::job(id)).await?;
                     }
                 }
-                Seen::Odd => self.suspect(Suspect::job(id)).await?,
+                RecordCheck::Unreadable => self.suspect(Suspect::job(id)).await?,
             }
         }
         Ok(())
     }
 
-    /// A log and events belong to a job, and expire with it.
-    async fn read_along(&mut self, ids: &[JobId]) -> Result<(), Error> {
-        let mut ask = redis::pipe();
+    /// Checks that a log and events belong to a job, and expire with it.
+    async fn read_attachments(&mut self, ids: &[JobId]) -> Result<(), Error> {
+        let mut pipeline = redis::pipe();
         for &id in ids {
             let keys = self.broker.settings.keys(id.partition());
-            ask.cmd("HMGET").arg(keys.job(id)).arg("state");
-            ask.cmd("PTTL").arg(keys.log(id)).cmd("PTTL").arg(keys.events(id));
+            pipeline.cmd("HMGET").arg(keys.job(id)).arg("state");
+            pipeline.cmd("PTTL").arg(keys.log(id)).cmd("PTTL").arg(keys.events(id));
         }
-        let values = self.look(&ask).await?;
-        for (&id, seen) in ids.iter().zip(values.chunks_exact(3)) {
-            let state = reply::array(seen[0].clone()).ok().and_then(|mut state| state.pop());
+        let values = self.look(&pipeline).await?;
+        for (&id, replies) in ids.iter().zip(values.chunks_exact(3)) {
+            let state = reply::array(replies[0].clone()).ok().and_then(|mut state| state.pop());
             let status = state.and_then(read_state).map(|state| state.status);
-            // Of one that is not there nothing can be wrong.
-            let left = [reply::integer(&seen[1])?, reply::integer(&seen[2])?];
+            // A missing key (-2) is always valid.
+            let ttls = [reply::integer(&replies[1])?, reply::integer(&replies[2])?];
             let fits = |status: Status| {
-                left.iter().all(|&left| left == -2 || status.is_terminal() == (left >= 0))
+                ttls.iter().all(|&ttl| ttl == -2 || status.is_terminal() == (ttl >= 0))
             };
             if !status.is_some_and(fits) {
                 self.suspect(Suspect::job(id)).await?;
@@ -143,27 +143,27 @@ impl<W: FnMut(Progress)> Auditor<W> {
         Ok(())
     }
 
-    /// An idempotency key leads to a job.
+    /// Checks that idempotency keys refer to jobs.
     async fn read_idempotency(&mut self, keys: Vec<(Partition, String)>) -> Result<(), Error> {
-        let mut ask = redis::pipe();
+        let mut pipeline = redis::pipe();
         for (partition, digest) in &keys {
-            ask.cmd("GET").arg(self.broker.settings.keys(*partition).idempotency(digest));
+            pipeline.cmd("GET").arg(self.broker.settings.keys(*partition).idempotency(digest));
         }
-        let claimed = self.look(&ask).await?;
-        let mut leads = Vec::new();
-        let mut ask = redis::pipe();
-        for ((partition, digest), claimed) in keys.into_iter().zip(claimed) {
-            match claimed_job(partition, &claimed) {
-                _ if claimed == Value::Nil => {}
+        let values = self.look(&pipeline).await?;
+        let mut with_job = Vec::new();
+        let mut pipeline = redis::pipe();
+        for ((partition, digest), value) in keys.into_iter().zip(values) {
+            match referenced_job(partition, &value) {
+                _ if value == Value::Nil => {}
                 Some(id) => {
-                    ask.cmd("EXISTS").arg(self.broker.settings.keys(partition).job(id));
-                    leads.push((partition, digest));
+                    pipeline.cmd("EXISTS").arg(self.broker.settings.keys(partition).job(id));
+                    with_job.push((partition, digest));
                 }
                 None => self.suspect(Suspect::Idempotency(partition, digest)).await?,
             }
         }
-        for ((partition, digest), known) in leads.into_iter().zip(self.look(&ask).await?) {
-            if reply::integer(&known)? == 0 {
+        for ((partition, digest), exists) in with_job.into_iter().zip(self.look(&pipeline).await?) {
+            if reply::integer(&exists)? == 0 {
                 self.suspect(Suspect::Idempotency(partition, digest)).await?;
             }
         }
@@ -171,43 +171,43 @@ impl<W: FnMut(Progress)> Auditor<W> {
     }
 }
 
-/// The job that an idempotency key made.
-fn claimed_job(partition: Partition, claimed: &Value) -> Option<JobId> {
-    let text = reply::text(claimed.clone()).ok()?;
+/// The job that the value of an idempotency key refers to.
+fn referenced_job(partition: Partition, value: &Value) -> Option<JobId> {
+    let text = reply::text(value.clone()).ok()?;
     text.split(' ').next()?.parse().ok().filter(|id: &JobId| id.partition() == partition)
 }
 
-/// What a record looks like at first sight.
-enum Seen {
+/// The result of the first check of a record.
+enum RecordCheck {
     /// It has expired meanwhile, or is a tombstone that will.
-    Nothing,
-    /// Where it says it stands, and whether everything else is sound.
-    ExpectedPlace(ExpectedPlace, bool),
-    /// Something that needs a closer look.
-    Odd,
+    Gone,
+    /// Where the job should be, and whether everything else is valid.
+    Readable(ExpectedPlace, bool),
+    /// It must be judged.
+    Unreadable,
 }
 
-fn read_job(values: &[Value]) -> Seen {
-    let (Ok(fields), Ok(left)) =
+fn read_job(values: &[Value]) -> RecordCheck {
+    let (Ok(fields), Ok(ttl)) =
         (reply::fields::<{ FIELDS.len() }>(values[0].clone()), reply::integer(&values[2]))
     else {
-        return Seen::Odd;
+        return RecordCheck::Unreadable;
     };
     let [gone, state, spec, ..] = fields.each_ref().map(|value| *value != Value::Nil);
-    if left == -2 || (gone && !state && left >= 0) {
-        return Seen::Nothing;
+    if ttl == -2 || (gone && !state && ttl >= 0) {
+        return RecordCheck::Gone;
     }
     let Some(state) = read_state(fields[1].clone()) else {
-        return Seen::Odd;
+        return RecordCheck::Unreadable;
     };
-    let asked = spec && values[1] == Value::Int(1);
-    let marked = are_named(&fields);
+    let submitted = spec && values[1] == Value::Int(1);
+    let named = are_named(&fields);
     let fenced =
         state.status != Status::Running || (state.worker.is_some() && state.epoch.is_some());
-    let expires = state.status.is_terminal() == (left >= 0);
-    match read_standing(state, &fields) {
-        Some(expected) => Seen::ExpectedPlace(expected, asked && marked && fenced && expires),
-        None => Seen::Odd,
+    let expires = state.status.is_terminal() == (ttl >= 0);
+    match expected_place(state, &fields) {
+        Some(expected) => RecordCheck::Readable(expected, submitted && named && fenced && expires),
+        None => RecordCheck::Unreadable,
     }
 }
 
@@ -222,16 +222,16 @@ fn read_state(value: Value) -> Option<State> {
     State::read(&reply::text(value).ok()?).ok()
 }
 
-/// The task of a job that is parked: `<n> worker_with_task <task>`.
-fn parked_as(waiting_for: &Value) -> Option<TaskName> {
+/// Parses the task of a parked job: `<n> worker_with_task <task>`.
+fn parked_task(waiting_for: &Value) -> Option<TaskName> {
     let text = reply::text(waiting_for.clone()).ok()?;
     let (_, reason) = text.split_once(' ')?;
     reason.strip_prefix("worker_with_task ")?.parse().ok()
 }
 
-fn read_standing(state: State, fields: &[Value]) -> Option<ExpectedPlace> {
+fn expected_place(state: State, fields: &[Value]) -> Option<ExpectedPlace> {
     let [priority, losses, unheard, waiting_for, deadline] =
-        [4, 5, 6, 7, 8].map(|at| Some(&fields[at]).filter(|it| **it != Value::Nil));
+        [4, 5, 6, 7, 8].map(|index| Some(&fields[index]).filter(|value| **value != Value::Nil));
     Some(ExpectedPlace {
         status: state.status,
         queue: state.queue,
@@ -241,7 +241,7 @@ fn read_standing(state: State, fields: &[Value]) -> Option<ExpectedPlace> {
         },
         losses: losses.map_or(Ok(0), reply::unsigned).ok()?,
         unheard: unheard.map_or(Ok(0), reply::unsigned).ok()?,
-        parked: waiting_for.and_then(parked_as),
+        parked: waiting_for.and_then(parked_task),
         deadline: deadline.is_some(),
         version: state.version,
     })
@@ -258,9 +258,9 @@ mod tests {
         let (list, any) = list.split_once('}').unwrap();
         let names: Vec<_> = list.split('\'').skip(1).step_by(2).collect();
         assert_eq!(any.lines().next(), Some(&*format!(", '{ANY_RARE}'")));
-        let (mut ours, mut theirs) = (FIELDS[RARE..].to_vec(), names);
-        ours.sort_unstable();
-        theirs.sort_unstable();
-        assert_eq!(ours, theirs);
+        let (mut rust, mut lua) = (FIELDS[RARE..].to_vec(), names);
+        rust.sort_unstable();
+        lua.sort_unstable();
+        assert_eq!(rust, lua);
     }
 }

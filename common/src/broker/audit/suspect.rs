@@ -1,4 +1,5 @@
-//! A suspicion, and what Redis says of it: each is judged by one function call, in one step, where nothing can move.
+//! Suspects, and the verdicts of Redis: each suspect is judged by one function call, in one step, during which nothing
+//! can change.
 
 use redis::{Cmd, Value};
 
@@ -10,7 +11,7 @@ use crate::broker::{Settings, reply};
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 
-/// Where an id can stand.
+/// A list or set of a queue that can contain an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Lane(Lane),
@@ -39,24 +40,24 @@ impl Place {
     }
 }
 
-/// Where a walk came upon an id.
+/// Where the walk found an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Met {
     pub(super) queue: Option<QueueName>,
     pub(super) place: Place,
-    /// Where in its lane, from the left.
+    /// Its index in the lane, from the left.
     pub(super) index: Option<usize>,
-    /// Whether it had been met in a lane before.
+    /// Whether it had been found in a lane before.
     pub(super) again: bool,
 }
 
-/// Who is under suspicion.
+/// What the audit suspects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Suspect {
     Job {
         id: JobId,
         met: Option<Met>,
-        /// Its version before the walk, once the walk is over: it was not met where it belongs.
+        /// Its version before the walk, once the walk is over: it was not found where it belongs.
         version: Option<u32>,
     },
     Queue(Partition, QueueName),
@@ -72,7 +73,7 @@ impl Suspect {
         Self::Job { id, met: Some(met), version: None }
     }
 
-    /// What it is called in the account.
+    /// Its name in the audit's report.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Job { id, .. } => id.to_string(),
@@ -88,7 +89,7 @@ impl Suspect {
         }
     }
 
-    /// The call that judges it, or judges and heals it. `removals`: what the partition's count was before the walk.
+    /// Builds the call that judges it, or judges and heals it. `removals`: the partition's count before the walk.
     pub(super) fn call(&self, function: Function, settings: &Settings, removals: &str) -> Cmd {
         let mut command = redis::cmd("FCALL");
         command.arg(settings.library.name_of(function)).arg(1);
@@ -120,15 +121,15 @@ fn write_met(command: &mut Cmd, met: Option<&Met>) {
     command.arg(if met.again { "1" } else { "" });
 }
 
-/// A suspicion that was confirmed.
+/// A confirmed suspect.
 #[derive(Debug, Clone)]
 pub(super) struct Case {
     pub(super) suspect: Suspect,
-    /// What it is counted as.
+    /// The kinds of findings it is counted as.
     pub(super) kinds: Vec<FindingKind>,
 }
 
-/// What Redis says of a suspect.
+/// The verdict of Redis on a suspect.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) kinds: Vec<FindingKind>,
@@ -140,25 +141,25 @@ impl Verdict {
         match FindingKind::named(name) {
             Some(kind) => self.kinds.push(kind),
             None if name == "undecided" => self.undecided = true,
-            None => return Err(Error::unreadable(format!("an audit says {name:?}"))),
+            None => return Err(Error::unreadable(format!("unknown finding {name:?} of an audit"))),
         }
         Ok(())
     }
 }
 
-/// Reads the answer of `inspect`.
-pub(super) fn read_verdict(answer: Value) -> Result<Verdict, Error> {
+/// Parses the reply of `judge`.
+pub(super) fn read_verdict(reply: Value) -> Result<Verdict, Error> {
     let mut verdict = Verdict::default();
-    for name in reply::array(answer)? {
+    for name in reply::array(reply)? {
         verdict.add(&reply::text(name)?)?;
     }
     Ok(verdict)
 }
 
-/// Reads the answer of `heal`: what could not be put right.
-pub(super) fn read_left(answer: Value) -> Result<Verdict, Error> {
+/// Parses the reply of `heal`: the findings that could not be healed.
+pub(super) fn read_left(reply: Value) -> Result<Verdict, Error> {
     let mut left = Verdict::default();
-    for pair in reply::array(answer)?.chunks_exact(2) {
+    for pair in reply::array(reply)?.chunks_exact(2) {
         if reply::integer(&pair[1])? == 0 {
             left.add(&reply::text(pair[0].clone())?)?;
         }

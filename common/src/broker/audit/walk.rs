@@ -1,9 +1,9 @@
-//! The second walk: through every list and set of every queue, comparing each entry with what its job's record said.
+//! The walk, the second pass: over every list and set of every queue. Compares each entry with its job's record.
 
 use redis::Value;
 
 use super::kind::FindingKind;
-use super::notes::Meeting;
+use super::notes::EntryCheck;
 use super::suspect::{Met, Place, Suspect};
 use super::{Auditor, Progress};
 use crate::broker::error::Error;
@@ -13,11 +13,11 @@ use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
-/// Entries read in one step.
+/// Number of entries read in one step.
 const PAGE: usize = 500;
 
-/// One place of the walk: a list or set, and the queue it belongs to.
-struct Stretch {
+/// A list or set to walk, and the queue it belongs to.
+struct Container {
     partition: Partition,
     queue: Option<QueueName>,
     number: u32,
@@ -36,13 +36,13 @@ impl<W: FnMut(Progress)> Auditor<W> {
         for partition in self.broker.partitions() {
             let key = self.broker.settings.keys(partition).quarantine();
             let place = Place::Quarantine;
-            let stretch = Stretch { partition, queue: None, number: u32::MAX, place, key };
-            self.walk_set(&stretch).await?;
+            let container = Container { partition, queue: None, number: u32::MAX, place, key };
+            self.walk_set(&container).await?;
         }
         Ok(())
     }
 
-    /// Lanes first: what stands in them is known when their ghosts are met.
+    /// Lanes first, so that their entries are known when the ghosts are checked.
     async fn walk_queue(
         &mut self,
         partition: Partition,
@@ -54,35 +54,36 @@ impl<W: FnMut(Progress)> Auditor<W> {
         let lanes = Lane::ALL.into_iter().chain(parked).map(Place::Lane);
         for place in lanes.chain(SETS) {
             let key = key_of(&keys, queue, &place);
-            let stretch = Stretch { partition, queue: Some(queue.clone()), number, place, key };
-            match &stretch.place {
-                Place::Lane(_) => self.walk_lane(&stretch).await?,
-                _ => self.walk_set(&stretch).await?,
+            let container = Container { partition, queue: Some(queue.clone()), number, place, key };
+            match &container.place {
+                Place::Lane(_) => self.walk_lane(&container).await?,
+                _ => self.walk_set(&container).await?,
             }
         }
         Ok(())
     }
 
-    /// The tasks whose jobs are parked. A set of another type holds none: the first look at the queue counts it.
+    /// Returns the tasks whose jobs are parked; none if the key is of another type, which the judgement of the queue
+    /// reports.
     async fn parked(&mut self, keys: &Keys, queue: &QueueName) -> Result<Vec<TaskName>, Error> {
-        let mut ask = redis::pipe();
-        ask.cmd("SMEMBERS").arg(keys.parked(queue));
-        let names = self.look(&ask).await?.pop().and_then(|names| reply::array(names).ok());
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SMEMBERS").arg(keys.parked(queue));
+        let names = self.look(&pipeline).await?.pop().and_then(|names| reply::array(names).ok());
         let names = names.unwrap_or_default().into_iter();
         Ok(names.filter_map(|name| reply::parsed(name).ok()).collect())
     }
 
-    /// From the newest to the oldest. New jobs push the others along meanwhile, so that some are met twice, which is looked
-    /// into, but none is missed; claims take from the other end.
-    async fn walk_lane(&mut self, lane: &Stretch) -> Result<(), Error> {
+    /// Walks from the newest to the oldest job. New jobs shift the others meanwhile, so some are read twice, which is
+    /// judged, but none is missed; claims take from the other end.
+    async fn walk_lane(&mut self, lane: &Container) -> Result<(), Error> {
         for first in (0..).step_by(PAGE) {
-            let mut ask = redis::pipe();
-            ask.cmd("LRANGE").arg(&lane.key).arg(first).arg(first + PAGE - 1);
-            let Some(page) = self.entries(lane, &ask).await? else {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("LRANGE").arg(&lane.key).arg(first).arg(first + PAGE - 1);
+            let Some(page) = self.entries(lane, &pipeline).await? else {
                 return Ok(());
             };
-            for (at, entry) in page.iter().enumerate() {
-                self.meet(lane, entry, Some(first + at)).await?;
+            for (offset, entry) in page.iter().enumerate() {
+                self.check_entry(lane, entry, Some(first + offset)).await?;
             }
             if page.len() < PAGE {
                 return Ok(());
@@ -91,18 +92,18 @@ impl<W: FnMut(Progress)> Auditor<W> {
         Ok(())
     }
 
-    async fn walk_set(&mut self, set: &Stretch) -> Result<(), Error> {
+    async fn walk_set(&mut self, set: &Container) -> Result<(), Error> {
         let (scan, width) = if set.place == Place::Ghosts { ("SSCAN", 1) } else { ("ZSCAN", 2) };
         let mut cursor = 0_u64;
         loop {
-            let mut ask = redis::pipe();
-            ask.cmd(scan).arg(&set.key).arg(cursor).arg("COUNT").arg(PAGE);
-            let Some(answer) = self.entries(set, &ask).await? else {
+            let mut pipeline = redis::pipe();
+            pipeline.cmd(scan).arg(&set.key).arg(cursor).arg("COUNT").arg(PAGE);
+            let Some(page) = self.entries(set, &pipeline).await? else {
                 return Ok(());
             };
-            let [next, entries] = reply::fields(Value::Array(answer))?;
+            let [next, entries] = reply::fields(Value::Array(page))?;
             for entry in reply::array(entries)?.iter().step_by(width) {
-                self.meet(set, entry, None).await?;
+                self.check_entry(set, entry, None).await?;
             }
             cursor = reply::unsigned(&next)?;
             if cursor == 0 {
@@ -114,12 +115,12 @@ impl<W: FnMut(Progress)> Auditor<W> {
     /// Reads a page; `None` if the key is of another type.
     async fn entries(
         &mut self,
-        stretch: &Stretch,
-        ask: &redis::Pipeline,
+        container: &Container,
+        pipeline: &redis::Pipeline,
     ) -> Result<Option<Vec<Value>>, Error> {
-        match self.look(ask).await?.pop() {
+        match self.look(pipeline).await?.pop() {
             Some(Value::ServerError(_)) => {
-                self.audit.count(FindingKind::Unreadable, || stretch.key.clone());
+                self.audit.count(FindingKind::Unreadable, || container.key.clone());
                 Ok(None)
             }
             Some(page) => reply::array(page).map(Some),
@@ -127,30 +128,30 @@ impl<W: FnMut(Progress)> Auditor<W> {
         }
     }
 
-    async fn meet(
+    async fn check_entry(
         &mut self,
-        stretch: &Stretch,
+        container: &Container,
         entry: &Value,
         index: Option<usize>,
     ) -> Result<(), Error> {
         self.progress.entries += 1;
         let id = reply::parsed::<JobId>(entry.clone()).ok();
-        let Some(id) = id.filter(|id| id.partition() == stretch.partition) else {
+        let Some(id) = id.filter(|id| id.partition() == container.partition) else {
             let entry = String::from_utf8_lossy(&reply::bytes(entry.clone())?).into_owned();
-            self.audit.count(FindingKind::Unreadable, || format!("{} in {}", entry, stretch.key));
+            self.audit.count(FindingKind::Unreadable, || format!("{} in {}", entry, container.key));
             return Ok(());
         };
-        match self.notes.meet(id, stretch.number, &stretch.place) {
-            Meeting::AsExpected => Ok(()),
-            Meeting::Suspect { again } => {
-                let (queue, place) = (stretch.queue.clone(), stretch.place.clone());
+        match self.notes.check_entry(id, container.number, &container.place) {
+            EntryCheck::AsExpected => Ok(()),
+            EntryCheck::Suspect { again } => {
+                let (queue, place) = (container.queue.clone(), container.place.clone());
                 self.suspect(Suspect::met(id, Met { queue, place, index, again })).await
             }
         }
     }
 }
 
-/// The sets of a queue in which ids stand.
+/// The sets of a queue that contain ids.
 const SETS: [Place; 6] = [
     Place::Delayed,
     Place::Running,

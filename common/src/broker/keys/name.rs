@@ -1,28 +1,28 @@
-//! From a key back to what it is: for whoever meets keys and must tell ours from others.
+//! Parses keys: for code that reads arbitrary keys and must distinguish Crunch's keys from others.
 
 use super::{KeyPrefix, Lane};
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 
-/// What a key of our prefix is.
+/// The kind of a key with this prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeyName {
     /// A job's hash.
     Job(JobId),
-    /// What goes with a job: its log, or its events.
-    Along(JobId),
-    /// What an idempotency key made.
+    /// A job's log or its events.
+    Attachment(JobId),
+    /// An idempotency key, with its digest.
     Idempotency(Partition, String),
-    /// Something of a queue: one of its lists, sets and counters.
+    /// A list, set or counter of a queue.
     Queue(Partition, QueueName),
-    /// Something else that has its place.
+    /// Another known key.
     Other,
-    /// Nothing that this version writes.
+    /// A key that this version does not write.
     Unknown,
 }
 
 impl KeyName {
-    /// Reads a key of a key space with that many partitions.
+    /// Parses a key of a key space with that many partitions.
     pub(crate) fn read(prefix: &KeyPrefix, partitions: u16, key: &str) -> Self {
         read(prefix, partitions, key).unwrap_or(Self::Unknown)
     }
@@ -47,10 +47,10 @@ fn read(prefix: &KeyPrefix, partitions: u16, key: &str) -> Option<KeyName> {
             is_digest(digest).then(|| KeyName::Idempotency(partition, digest.to_owned()))
         }
         ("job", id) => match id.strip_suffix(":log").or_else(|| id.strip_suffix(":events")) {
-            Some(id) => job(id).map(KeyName::Along),
+            Some(id) => job(id).map(KeyName::Attachment),
             None => job(id).map(KeyName::Job),
         },
-        ("queue", rest) => of_queue(rest).map(|queue| KeyName::Queue(partition, queue)),
+        ("queue", rest) => queue_of(rest).map(|queue| KeyName::Queue(partition, queue)),
         _ => None,
     }
 }
@@ -59,14 +59,14 @@ fn is_digest(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// What a queue has once.
-const OF_QUEUES: [&str; 8] =
+/// The keys that a queue has once.
+const QUEUE_KEYS: [&str; 8] =
     ["ghosts", "parked", "delayed", "running", "deadlines", "failed", "finished", "wake"];
 
-fn of_queue(rest: &str) -> Option<QueueName> {
-    let (queue, what) = rest.split_once(':')?;
-    let known = match what.split_once(':') {
-        None => OF_QUEUES.contains(&what),
+fn queue_of(rest: &str) -> Option<QueueName> {
+    let (queue, name) = rest.split_once(':')?;
+    let known = match name.split_once(':') {
+        None => QUEUE_KEYS.contains(&name),
         Some(("ready", lane)) => Lane::named(lane).is_some(),
         Some(("ended", bucket)) => bucket.parse::<u64>().is_ok(),
         Some(_) => false,

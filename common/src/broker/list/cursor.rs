@@ -1,4 +1,4 @@
-//! Where a walk through all jobs stands, as text that a client hands back.
+//! The position of a walk over all jobs, as text that a client sends back.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,41 +7,41 @@ use crate::broker::keys::Lane;
 use crate::job::{JobId, Partition, Status};
 use crate::queue::QueueName;
 
-/// A place in the walk.
+/// A position in the walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     pub(super) status: Status,
     pub(super) partition: Partition,
-    /// The queue the walk is in; the first one if unsaid.
+    /// The current queue; `None` means the first one.
     pub(super) queue: Option<QueueName>,
     pub(super) place: Place,
 }
 
-/// A place inside a queue.
+/// A position in a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Set(SetPlace),
     Lane(LanePlace),
 }
 
-/// In a sorted set: below that score, or at it below that id.
+/// In a sorted set: below this score, or at this score below this id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SetPlace {
     pub(super) score: u64,
     pub(super) below: Option<JobId>,
 }
 
-/// In a ready list: behind that id, which stood at that index.
+/// In a ready list: after this id, which was at this index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LanePlace {
     pub(super) lane: Lane,
     pub(super) index: usize,
-    pub(super) behind: Option<JobId>,
+    pub(super) after: Option<JobId>,
 }
 
 impl LanePlace {
     pub(super) const fn start_of(lane: Lane) -> Self {
-        Self { lane, index: 0, behind: None }
+        Self { lane, index: 0, after: None }
     }
 }
 
@@ -61,7 +61,7 @@ impl Place {
     }
 }
 
-/// `<status>/<partition>/<queue?>/<lane?>/<score or index>/<id?>`
+/// Writes `<status>/<partition>/<queue?>/<lane?>/<score or index>/<id?>`.
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let queue = self.queue.as_ref().map_or("", QueueName::as_str);
@@ -73,14 +73,14 @@ impl fmt::Display for Cursor {
             }
             Place::Lane(place) => {
                 write!(f, "{}/{}/", place.lane.name(), place.index)?;
-                place.behind
+                place.after
             }
         };
         id.map_or(Ok(()), |id| id.fmt(f))
     }
 }
 
-/// Text that no page of this list ended with.
+/// Not a cursor that a page of this list ended with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor that a page of this list ended with")]
 pub struct InvalidCursor;
@@ -105,7 +105,7 @@ impl FromStr for Cursor {
             (Status::Queued, Some(lane)) => {
                 let index = optional(number)?.filter(|&index| index <= u32::MAX as usize);
                 let index = index.ok_or(InvalidCursor)?;
-                Place::Lane(LanePlace { lane, index, behind: optional(id)? })
+                Place::Lane(LanePlace { lane, index, after: optional(id)? })
             }
             (Status::Queued, None) => return Err(InvalidCursor),
             _ if !lane.is_empty() => return Err(InvalidCursor),
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_cursor_reads_back_as_itself() {
         let id = JobId::generate(Partition::default());
-        let lane = |lane| Place::Lane(LanePlace { lane, index: 200, behind: Some(id) });
+        let lane = |lane| Place::Lane(LanePlace { lane, index: 200, after: Some(id) });
         let places = [
             (Status::Failed, Place::Set(SetPlace { score: u64::MAX, below: None })),
             (Status::Running, Place::Set(SetPlace { score: 17, below: Some(id) })),

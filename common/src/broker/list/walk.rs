@@ -1,7 +1,7 @@
-//! One page's way through the queues: what it has found, and what that has cost so far.
+//! The walk of one page over the queues: the jobs found and the cost so far.
 //!
-//! Most queues of a large key space hold nothing of the status that is walked. So the walk asks many queues at once whether
-//! they do, and then reads as many of those that do as the page still needs. It never asks queue by queue.
+//! Most queues of a large key space contain no jobs of the requested status. So the walk checks many queues at once,
+//! and then reads as many of those that contain any as the page still needs. It never checks queues one by one.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -9,211 +9,233 @@ use std::sync::Arc;
 
 use super::ListQuery;
 use super::cursor::{Cursor, Place};
-use super::place::{STRIDE, Spot};
+use super::place::{STRIDE, Source};
 use crate::broker::Broker;
 use crate::broker::error::Error;
 use crate::broker::record::{JobRecord, Lookup};
 use crate::job::{JobId, Partition, Status};
 use crate::queue::QueueName;
 
-/// One page looks at no more jobs than this: about 5 ms of Redis' time.
+/// Maximum number of jobs read for one page: about 5 ms of Redis' time.
 const LOOKS: usize = 1000;
-/// One page asks no more queues than this whether they hold anything; it takes about as long as that many jobs.
+/// Maximum number of queues checked for one page; it takes about as long as reading `LOOKS` jobs.
 const ASKS: usize = 5000;
-/// Queues asked in one round trip: at five commands each about a millisecond.
-const ASKED_AT_ONCE: usize = 500;
-/// Names read in one round trip: what a step asks, and where the next one begins.
-const NAMES_AT_ONCE: usize = ASKED_AT_ONCE + 1;
-/// To read names counts as much as to ask so many queues: it is a round trip of its own.
-const ASKS_A_STRETCH: usize = 10;
+/// Number of queues checked per round trip: at five commands each about a millisecond.
+const QUEUES_PER_STEP: usize = 500;
+/// Number of names per round trip: those of a step, and the first one of the next step.
+const NAMES_PER_RANGE: usize = QUEUES_PER_STEP + 1;
+/// Reading names counts as much as checking this many queues: it is a separate round trip.
+const ASKS_PER_RANGE: usize = 10;
 
 pub(super) struct Walk<'a> {
     broker: &'a Broker,
     query: &'a ListQuery,
-    /// The names that this page has read last, by partition.
-    names: BTreeMap<Partition, Stretch>,
+    /// The names that this page read last, by partition.
+    names: BTreeMap<Partition, NameRange>,
     pub(super) items: Vec<JobRecord>,
-    looks: usize,
-    asks: usize,
-    /// How many jobs the next step reads: no more than the page needs, then twice as many each time, so that a page that
-    /// finds little is not read job by job.
+    jobs_read: usize,
+    queues_checked: usize,
+    /// How many jobs the next step reads: at first no more than the page needs, then twice as many each time, so that a
+    /// page that finds few matches is not read job by job.
     window: usize,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(broker: &'a Broker, query: &'a ListQuery) -> Self {
         let window = if query.is_choosy() { STRIDE } else { query.limit.clamp(1, STRIDE) };
-        Self { broker, query, names: BTreeMap::new(), items: Vec::new(), looks: 0, asks: 0, window }
+        Self {
+            broker,
+            query,
+            names: BTreeMap::new(),
+            items: Vec::new(),
+            jobs_read: 0,
+            queues_checked: 0,
+            window,
+        }
     }
 
-    /// Whether the page is full, or has cost enough.
+    /// Whether the page is full, or its budget is used up.
     pub(super) fn is_over(&self) -> bool {
-        self.is_full() || self.looks >= LOOKS || self.asks >= ASKS
+        self.is_full() || self.jobs_read >= LOOKS || self.queues_checked >= ASKS
     }
 
     fn is_full(&self) -> bool {
         self.items.len() == self.query.limit
     }
 
-    /// Goes on from there. Returns where to go on next; `None` at the end of the list.
+    /// Continues at the cursor. Returns where to continue next; `None` at the end of the list.
     pub(super) async fn step(&mut self, cursor: Cursor) -> Result<Option<Cursor>, Error> {
         let names = self.names(&cursor).await?;
         let next = match &cursor.queue {
             Some(queue) if cursor.place != Place::first(cursor.status) => {
                 let queue = queue.clone();
-                self.go_on_in(&cursor, queue, &names).await
+                self.continue_in(&cursor, queue, &names).await
             }
-            _ => self.cross(&cursor, &names).await,
+            _ => self.scan_queues(&cursor, &names).await,
         };
         self.window = (2 * self.window).min(STRIDE);
         next
     }
 
-    /// Goes on inside a queue.
-    async fn go_on_in(
+    /// Continues in a queue.
+    async fn continue_in(
         &mut self,
-        here: &Cursor,
+        cursor: &Cursor,
         queue: QueueName,
         names: &[QueueName],
     ) -> Result<Option<Cursor>, Error> {
-        let reading = self.broker.read_place(here, &queue, self.window).await?;
-        let at = |place| Cursor { queue: Some(queue.clone()), place, ..here.clone() };
+        let reading = self.broker.read_place(cursor, &queue, self.window).await?;
+        let at = |place| Cursor { queue: Some(queue.clone()), place, ..cursor.clone() };
         let mut jobs = self.jobs(&reading.ids).await?.into_iter();
-        let full = self.take(here.status, &mut jobs);
-        Ok(match full.and_then(|taken| reading.behind(taken)).or(reading.end) {
+        let full = self.take(cursor.status, &mut jobs);
+        Ok(match full.and_then(|consumed| reading.after(consumed)).or(reading.end) {
             Some(place) => Some(at(place)),
-            None => self.behind(here, names.partition_point(|name| *name <= queue), names),
+            None => self.start_of(cursor, names.partition_point(|name| *name <= queue), names),
         })
     }
 
-    /// Goes through the next queues, each from its beginning.
-    async fn cross(&mut self, here: &Cursor, names: &[QueueName]) -> Result<Option<Cursor>, Error> {
-        let first = here.queue.as_ref();
+    /// Reads the next queues, each from its start.
+    async fn scan_queues(
+        &mut self,
+        cursor: &Cursor,
+        names: &[QueueName],
+    ) -> Result<Option<Cursor>, Error> {
+        let first = cursor.queue.as_ref();
         let first = first.map_or(0, |queue| names.partition_point(|name| name < queue));
-        let last = names.len().min(first + ASKED_AT_ONCE);
-        self.asks += last - first;
-        let spots = self.broker.spots(here, &names[first..last]).await?;
-        let chosen = self.enough(&spots);
-        let readings = self.broker.read_spots(&spots[..chosen], self.window).await?;
+        let last = names.len().min(first + QUEUES_PER_STEP);
+        self.queues_checked += last - first;
+        let sources = self.broker.sources(cursor, &names[first..last]).await?;
+        let chosen = self.count_needed(&sources);
+        let readings = self.broker.read_sources(&sources[..chosen], self.window).await?;
         let ids: Vec<JobId> =
             readings.iter().flat_map(|reading| reading.ids.iter().copied()).collect();
         let mut jobs = self.jobs(&ids).await?.into_iter();
-        for (at, reading) in readings.into_iter().enumerate() {
-            let stands =
-                |place| Cursor { queue: Some(spots[at].queue.clone()), place, ..here.clone() };
-            let full = self.take(here.status, &mut jobs.by_ref().take(reading.ids.len()));
-            if let Some(place) = full.and_then(|taken| reading.behind(taken)).or(reading.end) {
-                return Ok(Some(stands(place)));
+        for (index, reading) in readings.into_iter().enumerate() {
+            let at = |place| Cursor {
+                queue: Some(sources[index].queue.clone()),
+                place,
+                ..cursor.clone()
+            };
+            let full = self.take(cursor.status, &mut jobs.by_ref().take(reading.ids.len()));
+            if let Some(place) = full.and_then(|consumed| reading.after(consumed)).or(reading.end) {
+                return Ok(Some(at(place)));
             }
-            if let Some(next) = spots.get(at + 1).filter(|_| full.is_some() || at + 1 == chosen) {
-                let same = next.queue == spots[at].queue;
-                let place = if same { next.place.clone() } else { Place::first(here.status) };
-                return Ok(Some(Cursor { queue: Some(next.queue.clone()), place, ..here.clone() }));
+            let more = full.is_some() || index + 1 == chosen;
+            if let Some(next) = sources.get(index + 1).filter(|_| more) {
+                let same = next.queue == sources[index].queue;
+                let place = if same { next.place.clone() } else { Place::first(cursor.status) };
+                return Ok(Some(Cursor {
+                    queue: Some(next.queue.clone()),
+                    place,
+                    ..cursor.clone()
+                }));
             }
         }
-        Ok(self.behind(here, last, names))
+        Ok(self.start_of(cursor, last, names))
     }
 
-    /// How many of those spots hold as many jobs as this step is to read.
-    fn enough(&self, spots: &[Spot]) -> usize {
+    /// Returns how many of the sources contain as many jobs as this step should read.
+    fn count_needed(&self, sources: &[Source]) -> usize {
         let mut jobs = 0;
-        let more = |spot: &&Spot| {
-            let goes_on = jobs < self.window;
-            jobs += spot.length;
-            goes_on
+        let needed = |source: &&Source| {
+            let is_needed = jobs < self.window;
+            jobs += source.length;
+            is_needed
         };
-        spots.iter().take_while(more).count()
+        sources.iter().take_while(needed).count()
     }
 
-    /// Adds what matches. Returns how many were taken when the page became full.
+    /// Adds the jobs that match. If the page becomes full, returns how many were consumed until then.
     fn take(
         &mut self,
         status: Status,
         jobs: &mut impl Iterator<Item = Lookup<JobRecord>>,
     ) -> Option<usize> {
         let mut full = None;
-        // All of them are taken, whether or not there is room: what follows belongs to the next spot.
-        for (at, job) in jobs.enumerate() {
+        // All of them are consumed, even if the page is full: the next ones belong to the next source.
+        for (index, job) in jobs.enumerate() {
             if full.is_none()
                 && let Lookup::Found(job) = job
                 && job.status == status
                 && self.query.matches(&job)
             {
                 self.items.push(job);
-                full = self.is_full().then_some(at + 1);
+                full = self.is_full().then_some(index + 1);
             }
         }
         full
     }
 
     async fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Lookup<JobRecord>>, Error> {
-        self.looks += ids.len().max(1);
+        self.jobs_read += ids.len().max(1);
         self.broker.listed(ids).await
     }
 
-    /// The beginning of the queue of that number, or of the next partition or status.
-    fn behind(&self, here: &Cursor, number: usize, names: &[QueueName]) -> Option<Cursor> {
-        let Some(queue) = names.get(number) else { return self.after_partition(here) };
+    /// Returns the start of the queue with this index, or of the next partition or status.
+    fn start_of(&self, cursor: &Cursor, index: usize, names: &[QueueName]) -> Option<Cursor> {
+        let Some(queue) = names.get(index) else { return self.after_partition(cursor) };
         Some(Cursor {
             queue: Some(queue.clone()),
-            place: Place::first(here.status),
-            ..here.clone()
+            place: Place::first(cursor.status),
+            ..cursor.clone()
         })
     }
 
-    fn after_partition(&self, here: &Cursor) -> Option<Cursor> {
-        let start = Cursor::start_of(here.status);
-        let next = Partition::new(here.partition.number() + 1);
+    fn after_partition(&self, cursor: &Cursor) -> Option<Cursor> {
+        let start = Cursor::start_of(cursor.status);
+        let next = Partition::new(cursor.partition.number() + 1);
         let partitions = self.broker.settings.partitions;
         if let Some(partition) = next.filter(|next| next.number() < partitions) {
             return Some(Cursor { partition, ..start });
         }
-        let status = Status::ALL.into_iter().skip_while(|&status| status != here.status).nth(1);
+        let status = Status::ALL.into_iter().skip_while(|&status| status != cursor.status).nth(1);
         status.filter(|_| self.query.status.is_none()).map(Cursor::start_of)
     }
 
-    /// The queues to walk through in a partition, sorted: from where the walk stands on so many as a step may ask, and the next
-    /// one. They are read by ranges, and not at all if the list is for some queues.
-    async fn names(&mut self, here: &Cursor) -> Result<Arc<[QueueName]>, Error> {
-        let from = here.queue.as_ref();
-        if let Some(stretch) = self.names.get(&here.partition).filter(|known| known.serves(from)) {
-            return Ok(stretch.names.clone());
+    /// Returns the queues to walk in a partition, sorted: from the cursor on as many as a step may check, and the next
+    /// one. They are read by ranges, and not at all if the list is restricted to some queues.
+    async fn names(&mut self, cursor: &Cursor) -> Result<Arc<[QueueName]>, Error> {
+        let from = cursor.queue.as_ref();
+        if let Some(range) = self.names.get(&cursor.partition).filter(|range| range.covers(from)) {
+            return Ok(range.names.clone());
         }
-        let stretch = match (&self.query.queue, &self.query.among) {
-            (Some(only), _) => Stretch::all([only.clone()]),
-            (None, Some(among)) => Stretch::all(among.iter().cloned()),
+        let range = match (&self.query.queue, &self.query.among) {
+            (Some(only), _) => NameRange::all([only.clone()]),
+            (None, Some(among)) => NameRange::all(among.iter().cloned()),
             (None, None) => {
                 let bound = from.map_or(Bound::Unbounded, Bound::Included);
-                let names = self.broker.queue_names(here.partition, bound, NAMES_AT_ONCE).await?;
-                let whole = names.len() < NAMES_AT_ONCE;
-                Stretch { names: names.into(), from: from.cloned(), whole }
+                let names =
+                    self.broker.queue_names(cursor.partition, bound, NAMES_PER_RANGE).await?;
+                let is_last = names.len() < NAMES_PER_RANGE;
+                NameRange { names: names.into(), from: from.cloned(), is_last }
             }
         };
-        self.asks += ASKS_A_STRETCH;
-        let names = stretch.names.clone();
-        self.names.insert(here.partition, stretch);
+        self.queues_checked += ASKS_PER_RANGE;
+        let names = range.names.clone();
+        self.names.insert(cursor.partition, range);
         Ok(names)
     }
 }
 
-/// Names of a partition's queues that follow one another.
-struct Stretch {
+/// A contiguous range of the names of a partition's queues.
+struct NameRange {
     names: Arc<[QueueName]>,
-    /// Where it begins; `None` at the first of all.
+    /// Where it starts; `None` means the first name of all.
     from: Option<QueueName>,
-    /// No name follows.
-    whole: bool,
+    /// Whether no name follows.
+    is_last: bool,
 }
 
-impl Stretch {
+impl NameRange {
     fn all(names: impl IntoIterator<Item = QueueName>) -> Self {
-        Self { names: names.into_iter().collect(), from: None, whole: true }
+        Self { names: names.into_iter().collect(), from: None, is_last: true }
     }
 
-    /// Whether a step from there on finds all names that it needs.
-    fn serves(&self, from: Option<&QueueName>) -> bool {
-        let begins = self.from.as_ref().is_none_or(|first| from.is_some_and(|from| first <= from));
-        let at = from.map_or(0, |from| self.names.partition_point(|name| name < from));
-        begins && (self.whole || self.names.len() - at >= NAMES_AT_ONCE)
+    /// Whether it contains all names that a step from there needs.
+    fn covers(&self, from: Option<&QueueName>) -> bool {
+        let includes_start =
+            self.from.as_ref().is_none_or(|first| from.is_some_and(|from| first <= from));
+        let index = from.map_or(0, |from| self.names.partition_point(|name| name < from));
+        includes_start && (self.is_last || self.names.len() - index >= NAMES_PER_RANGE)
     }
 }

@@ -15,36 +15,37 @@ use crate::broker::error::Error;
 use crate::broker::submit::{self, Enqueued, NewJob};
 use crate::time::whole_ms;
 
-/// Redis is to say that it is not proven before the submission's own deadline cuts it off; it looks for waits that ended
-/// only ten times a second.
+/// Redis should report a missing proof before the submission's own deadline; it checks for expired waits only ten times
+/// a second.
 const MARGIN: Duration = Duration::from_millis(250);
 
 /// A connection that carries one batch at a time.
 pub(super) struct BatchConnection {
     link: Link,
     settings: Arc<Settings>,
-    wanted: DurabilityConfig,
-    /// How the Redis at the other end proves it; asked again after anything went wrong, for it may be another by then.
+    required: DurabilityConfig,
+    /// How the connected Redis proves it; determined again after any error, because it may be another Redis by then.
     proof: Option<Proof>,
-    /// When it carried its last batch; `None` if it has no connection.
-    used: Option<Instant>,
+    /// When it carried its last batch; `None` if it is closed.
+    last_used: Option<Instant>,
 }
 
 impl BatchConnection {
     pub(super) fn new(submitter: &Submitter) -> Self {
         let settings = submitter.settings.clone();
         let link = Link::new(settings.clone(), submitter.client.clone());
-        Self { link, settings, wanted: submitter.wanted, proof: None, used: None }
+        Self { link, settings, required: submitter.required, proof: None, last_used: None }
     }
 
-    /// Takes a batch to Redis and hands out the answers; gives back the right to connect as soon as it has.
+    /// Sends a batch to Redis and the answers to the callers; releases the permit to connect as soon as it is
+    /// connected.
     pub(super) async fn send(
         mut self,
         batch: Vec<Waiting>,
         connecting: OwnedSemaphorePermit,
     ) -> Self {
-        // Those of one batch came shortly after each other, so the eldest speaks for all; and whoever hears of it a little
-        // early may repeat.
+        // The jobs of one batch arrived shortly after each other, so the earliest deadline applies to all; a caller
+        // whose submission times out a little early may repeat it.
         let deadline = batch.iter().map(|waiting| waiting.deadline).min();
         let (jobs, callers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.job, waiting.caller)).unzip();
@@ -59,38 +60,38 @@ impl BatchConnection {
             self.proof = None;
         }
         for (caller, outcome) in callers.into_iter().zip(outcomes) {
-            // Whoever gave up meanwhile does not listen.
+            // A caller that gave up meanwhile has dropped its receiver.
             let _ = caller.answer.send(outcome);
         }
-        self.used = Some(Instant::now());
+        self.last_used = Some(Instant::now());
         self
     }
 
-    /// When it carried its last batch, if it may have a connection.
-    pub(super) fn used(&self) -> Option<Instant> {
-        self.used
+    /// When it carried its last batch; `None` if it is closed.
+    pub(super) fn last_used(&self) -> Option<Instant> {
+        self.last_used
     }
 
-    /// Closes its connection; the next batch makes a new one.
+    /// Closes the connection; the next batch opens a new one.
     pub(super) fn close(&mut self) {
         self.link.forget();
-        (self.proof, self.used) = (None, None);
+        (self.proof, self.last_used) = (None, None);
     }
 
     async fn commit(&self, jobs: &[NewJob], proof: Proof, deadline: Instant) -> Vec<Outcome> {
         let jobs: Vec<_> = jobs.iter().collect();
         let calls = submit::batches(&jobs);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let pipeline = self.pipeline(&jobs, &calls, proof, left.saturating_sub(MARGIN));
-        match self.link.send_all(&pipeline, left).await {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let pipeline = self.pipeline(&jobs, &calls, proof, remaining.saturating_sub(MARGIN));
+        match self.link.send_all(&pipeline, remaining).await {
             Ok(replies) => {
                 let mut replies = replies.into_iter();
                 let mut outcomes = submit::read_all(&jobs, &calls, &mut replies);
-                prove(&mut outcomes, proof.read(replies));
+                apply_proof(&mut outcomes, proof.read(replies));
                 outcomes
             }
-            // Some of it may have been taken before the proof was refused.
-            Err(Error::Refused { reason }) if !self.wanted.durability.is_memory() => {
+            // Some jobs may have been accepted before the proof was refused.
+            Err(Error::Refused { reason }) if !self.required.durability.is_memory() => {
                 vec![Err(Error::NotDurable { reason, taken: true }); jobs.len()]
             }
             Err(error) => vec![Err(error); jobs.len()],
@@ -113,16 +114,16 @@ impl BatchConnection {
         pipeline
     }
 
-    /// Connects, before Redis is told how long it may wait, and finds out how it proves what is asked for.
+    /// Connects, before the time limit for Redis is computed, and determines how Redis proves the required durability.
     ///
     /// # Errors
-    /// [`Error::NotDurable`] if it cannot. Nothing was sent.
+    /// [`Error::NotDurable`] if Redis cannot prove it. No job was sent.
     async fn ready(&mut self) -> Result<Proof, Error> {
         self.link.open().await?;
         if let Some(proof) = self.proof {
             return Ok(proof);
         }
-        let found = Proof::of(&self.link, self.wanted).await;
+        let found = Proof::of(&self.link, self.required).await;
         let proof = found.map_err(|error| match error {
             Error::Refused { reason } => Error::NotDurable { reason, taken: false },
             other => other,
@@ -132,9 +133,9 @@ impl BatchConnection {
     }
 }
 
-/// What was taken counts only if it is proven. A refusal stays one.
-fn prove(outcomes: &mut [Outcome], proven: Result<(), Error>) {
-    let Err(error) = proven else { return };
+/// An accepted job counts only if its durability is proven. A rejected one stays rejected.
+fn apply_proof(outcomes: &mut [Outcome], proof: Result<(), Error>) {
+    let Err(error) = proof else { return };
     for outcome in outcomes {
         if !matches!(outcome, Err(_) | Ok(Enqueued::Conflict)) {
             *outcome = Err(error.clone());
