@@ -110,7 +110,7 @@ impl Caller {
         let now = Timestamp::now();
         match &self.0 {
             IdentifiedBy::Address(_) => {
-                Ticket::issue(&KeyId::nobody(), &SecretHash::NOTHING, job, now)
+                Ticket::issue(&KeyId::anonymous(), &SecretHash::NOTHING, job, now)
             }
             IdentifiedBy::Key(key) => Ticket::issue(&key.id, &key.hash, job, now),
         }

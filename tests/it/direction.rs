@@ -1,9 +1,10 @@
 //! Imports run one way: files and folders beside one another do not import each other in a circle. Parent and child may.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use syn::visit::Visit;
+
+use crate::tree;
 
 /// The crates that are looked at.
 const CRATES: [&str; 3] = ["common", "worker", "api"];
@@ -16,11 +17,10 @@ type Arrows = BTreeMap<(Name, String), BTreeMap<String, String>>;
 
 #[test]
 fn files_beside_one_another_do_not_import_each_other_in_a_circle() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let circles: Vec<_> = CRATES
         .iter()
         .flat_map(|name| {
-            let circles = Crate::read(&root.join(name).join("src")).circles();
+            let circles = Crate::read(&format!("{name}/src/")).circles();
             circles.into_iter().map(move |circle| format!("{name}: {circle}"))
         })
         .collect();
@@ -41,19 +41,15 @@ struct Module {
 }
 
 impl Crate {
-    fn read(source: &Path) -> Self {
+    fn read(source: &str) -> Self {
         let mut modules = BTreeMap::new();
-        for path in
-            files(source).into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"))
-        {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let mut name: Name = path
-                .strip_prefix(source)
-                .unwrap()
-                .with_extension("")
-                .iter()
-                .map(|part| part.to_str().unwrap().to_owned())
-                .collect();
+        for path in tree::files(source) {
+            let Some(file) = path.strip_prefix(source).and_then(|path| path.strip_suffix(".rs"))
+            else {
+                continue;
+            };
+            let text = tree::read(&path);
+            let mut name: Name = file.split('/').map(str::to_owned).collect();
             if name == ["lib"] {
                 name.clear();
             }
@@ -97,17 +93,6 @@ impl Crate {
             _ => path[..end].to_vec(),
         }
     }
-}
-
-pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let found = |path: PathBuf| match path.is_dir() {
-        true => files(&path),
-        false => vec![path],
-    };
-    let is_source =
-        |path: &PathBuf| path.extension().is_some_and(|end| end == "rs" || end == "lua");
-    entries.flat_map(found).filter(is_source).collect()
 }
 
 /// Reads the paths of one file; what is compiled for tests only does not count.

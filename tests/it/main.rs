@@ -29,6 +29,7 @@ mod sequences;
 mod shutdown;
 mod supervise;
 mod torn_log;
+mod tree;
 mod webhooks;
 mod words;
 mod worker_health;

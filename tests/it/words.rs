@@ -1,9 +1,10 @@
 //! Plain words: names and log messages use the field's terms and those of `docs/glossary.md`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use proc_macro2::{TokenStream, TokenTree};
+
+use crate::tree;
 
 /// Words of an older language of this code. Each has a plain one: `told` is published, logged or reported; a `wish` is a request;
 /// a `patience` is a time limit.
@@ -55,14 +56,12 @@ const SOURCES: [&str; 4] = ["common/src", "worker/src", "api/src", "bench/src"];
 
 #[test]
 fn names_and_log_messages_are_in_plain_words() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for path in SOURCES.iter().flat_map(|source| super::direction::files(&root.join(source))) {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let place = path.strip_prefix(root).unwrap().display().to_string();
-        let names = match path.extension().is_some_and(|end| end == "lua") {
-            true => lua_names(&text),
-            false => rust_names(text.parse().unwrap()),
+    for place in SOURCES.into_iter().flat_map(tree::files) {
+        let names = match place.rsplit('.').next() {
+            Some("lua") => lua_names(&tree::read(&place)),
+            Some("rs") => rust_names(tree::read(&place).parse().unwrap()),
+            _ => Vec::new(),
         };
         for name in names.into_iter().filter(|name| words(name).any(|word| is_forbidden(&word))) {
             found.entry(place.clone()).or_default().push(name);
@@ -122,7 +121,7 @@ fn rust_names(tokens: TokenStream) -> Vec<String> {
 }
 
 fn lua_names(text: &str) -> Vec<String> {
-    let code = text.lines().map(super::lua::code);
+    let code = text.lines().map(crate::lua::code);
     let names = code.flat_map(|line| {
         let words = line.split(|char: char| !(char.is_ascii_alphanumeric() || char == '_'));
         words.map(str::to_owned).collect::<Vec<_>>()

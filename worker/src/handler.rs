@@ -14,7 +14,7 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Payload, TaskError>>
 /// Runs the jobs of one task.
 ///
 /// When [`JobContext::cancellation`] fires (the job was canceled, its time ran out, or the worker shuts down), the
-/// handler must return soon; its return value is then dropped. If it does not return, its future is dropped after a
+/// handler must return soon; what it returns then is used only if the worker shuts down. If it does not return, its future is dropped after a
 /// grace period, so anything that must not outlive the job (a child process) belongs in a value whose `Drop` ends it.
 pub trait Handler: Send + Sync + 'static {
     /// Runs one attempt.

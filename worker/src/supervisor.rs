@@ -44,7 +44,7 @@ use reclaimer::Reclaimer;
 /// This many dead workers may wait for Redis. If there are more, their leases have expired by the time it can be
 /// reached.
 const MAX_PENDING: usize = 1024;
-/// How long the last reclaims may take when all workers have ended: longer than any call's deadline.
+/// How long the last calls of `reclaim` may take when all workers have ended: longer than any call's deadline.
 const LAST_RECLAIMS: Duration = Duration::from_secs(3);
 
 /// Becomes the supervisor if configured, and then never returns. In a supervised worker: returns its lifeline.

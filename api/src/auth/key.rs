@@ -44,7 +44,7 @@ impl KeyId {
     }
 
     /// The id of no key: for tickets where callers need no key.
-    pub(super) fn nobody() -> Self {
+    pub(super) fn anonymous() -> Self {
         Self("-".repeat(ID_LENGTH).into())
     }
 

@@ -50,7 +50,7 @@ pub struct Progress {
 
 impl Broker {
     /// Audits the whole key space, on its own connection. Reports the progress to `watch` after every page. Takes time
-    /// and memory in proportion to the number of jobs: about 60 bytes each, and about ten seconds per million.
+    /// and memory in proportion to the number of jobs: about 30 bytes each, up to three times that while its table grows, and about ten seconds per million.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.

@@ -1,4 +1,4 @@
-//! A stream to Redis that counts the bytes that arrive, to distinguish a slow call from one that hangs.
+//! A stream to Redis that counts its bytes, in both directions, to distinguish a slow call from one that hangs.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -15,16 +15,16 @@ use tokio::time::{Instant, timeout_at};
 /// Silence is measured in this many steps: detected one step late, it still ends a call within 2 s.
 const TICKS: u32 = 12;
 
-/// How many bytes have arrived over the connections of one link.
+/// How many bytes passed over the connections of one link, in both directions.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flow(Arc<AtomicU64>);
 
 impl Flow {
-    fn received(&self) -> u64 {
+    fn passed(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Waits for a call for as long as bytes arrive, at most until the deadline; `None` if no bytes arrived for
+    /// Waits for a call for as long as bytes pass, at most until the deadline; `None` if no bytes passed for
     /// `silence`.
     pub(crate) async fn during<T>(
         &self,
@@ -33,16 +33,16 @@ impl Flow {
         call: impl Future<Output = T>,
     ) -> Option<T> {
         let mut call = pin!(call);
-        let (mut received, mut silent_since) = (self.received(), Instant::now());
+        let (mut counted, mut silent_since) = (self.passed(), Instant::now());
         loop {
             let check_at = (Instant::now() + silence / TICKS).min(deadline);
             if let Ok(output) = timeout_at(check_at, &mut call).await {
                 return Some(output);
             }
             let now = Instant::now();
-            let total = self.received();
-            if total != received {
-                (received, silent_since) = (total, now);
+            let total = self.passed();
+            if total != counted {
+                (counted, silent_since) = (total, now);
             }
             if now >= deadline || now >= silent_since + silence {
                 return None;
@@ -82,7 +82,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A stream whose arriving bytes are counted.
+/// A stream whose bytes are counted.
 pub(crate) struct Counted {
     stream: Box<dyn Stream>,
     flow: Flow,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crunch_common::job::Status;
 
-use super::file;
 use crate::broker::mutants;
+use crate::tree::read;
 
 /// A page, what it says, the file of the constant, and its definition there.
 type Number = (&'static str, &'static str, &'static str, &'static str);
@@ -77,10 +77,10 @@ fn words(text: &str) -> String {
 fn numbers_in_the_documentation_are_those_of_the_code() {
     let mut wrong = Vec::new();
     for (page, sentence, source, definition) in NUMBERS {
-        if !file(source).contains(definition) {
+        if !read(source).contains(definition) {
             wrong.push(format!("{source} does not say `{definition}`; {page} says {sentence:?}"));
         }
-        let text = words(&file(page)).to_lowercase();
+        let text = words(&read(page)).to_lowercase();
         if !text.contains(&sentence.to_lowercase()) {
             wrong.push(format!("{page} does not say {sentence:?} about {definition}"));
         }
@@ -90,14 +90,14 @@ fn numbers_in_the_documentation_are_those_of_the_code() {
 
 #[test]
 fn the_number_of_mutants_is_the_one_that_is_promised() {
-    let page = words(&file("docs/reliability.md"));
+    let page = words(&read("docs/reliability.md"));
     let said = format!("breaks the functions in {} ways", mutants::count());
     assert!(page.contains(&said), "docs/reliability.md does not say: {said}");
 }
 
 #[test]
 fn the_table_of_statuses_is_the_one_of_the_code() {
-    let page = file("docs/api.md");
+    let page = read("docs/api.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     for status in Status::ALL {
         let named = |row: &(&str, &str)| row.0 == status.as_str();

@@ -7,7 +7,7 @@ use std::str::Chars;
 use crunch_tests::{Stack, eventually, in_time};
 use tokio::process::Command;
 
-use super::file;
+use crate::tree::read;
 
 /// What the pages write for the address of the API and for the id of the last job.
 const ADDRESS: &str = "http://127.0.0.1:8080";
@@ -72,7 +72,7 @@ async fn run(page: &str) {
     image::RgbImage::new(400, 300).save(stack.directory().join("photo.png")).unwrap();
     let mut session = Session { stack: &stack, url: api.url.clone(), id: String::new() };
     let mut commands = 0;
-    for block in blocks(&file(page)).into_iter().filter(|block| block.shell) {
+    for block in blocks(&read(page)).into_iter().filter(|block| block.shell) {
         if !NOT_RUN.iter().any(|start| block.text.starts_with(start)) {
             session.try_block(page, &block).await;
             commands += 1;

@@ -156,7 +156,8 @@ impl Processor {
                     return Ok(exchanged);
                 }
                 Err(error @ Error::StaleExchange) => {
-                    // Two processes would have to share a random id. The settlements must arrive all the same.
+                    // This worker was reclaimed while it lives, or two processes share a random id. The settlements must
+                    // arrive all the same.
                     tracing::error!(%error, number = exchange.number, "Redis rejected an exchange as stale");
                     exchange.number += 1;
                     // The first is retried immediately. A worker that was reclaimed while it lives is rejected again

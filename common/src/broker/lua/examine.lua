@@ -13,7 +13,7 @@
 --   again     '1' if it had been met in a lane before
 --
 -- Returns a list of {kind, fix}, and the queue of the job. `fix(w)` collects the writes that heal it, or returns false if it
--- cannot; without one only an operator can. `broker/audit/finding.rs` describes each kind; 'undecided' is none of them: a
+-- cannot; without one only an operator can. `broker/audit/kind.rs` describes each kind; 'undecided' is none of them: a
 -- list was too long to decide.
 
 -- A key that leads to a job may be removed this much later than the job: its time is read by another clock call.

@@ -202,12 +202,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     ("silence is noticed too late", "SILENCE_SHARE = 0.35", "SILENCE_SHARE = 0.75"),
     (
-        "a reclaims takes from the living",
+        "a reclaim takes from the living",
         "if job and job.worker == worker then take_back",
         "if job then take_back",
     ),
     (
-        "a reclaims blames nobody",
+        "a reclaim charges no loss",
         "if lease_end and handover_failed",
         "if not lease_end or handover_failed",
     ),
@@ -257,17 +257,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if cause",
     ),
     (
-        "a reclaims wakes nobody",
+        "a reclaim wakes no worker",
         "  wake_if_claimable(w, p, queue)\n  w:commit()\n  return found[1]",
         "  return found[1]",
     ),
     (
-        "a reclaims leaves its worker listed",
+        "a reclaim leaves its worker listed",
         "w:call('ZREM', key.workers(p), worker)\n  w:call('ZREM', key.leases(p), worker)\n  local chosen",
         "local chosen",
     ),
     (
-        "a reclaims keeps the reservation",
+        "a reclaim keeps the reservation",
         "if string.match(chosen, '^%S+') == worker then",
         "if false then",
     ),

@@ -4,7 +4,7 @@ use super::Mutant;
 
 pub(super) const MUTANTS: &[Mutant] = &[
     (
-        "a reclaims looks once a queue",
+        "a reclaim looks once a queue",
         "if cursor == '0' then at = at + 1 end",
         "at, cursor = at + 1, '0'",
     ),

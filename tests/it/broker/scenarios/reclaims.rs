@@ -65,7 +65,7 @@ pub(super) async fn taken_back(world: &mut World) -> Check {
     ensure(!world.is_listed(dead).await && world.is_listed(neighbour).await, "it is not listed")?;
 
     let again = world.broker.reclaim(dead).await.map_err(|error| error.to_string())?;
-    ensure(again == Reclaimed::default(), "a second reclaims finds nothing")?;
+    ensure(again == Reclaimed::default(), "a second reclaim finds nothing")?;
     ensure(world.claim(9).await?.claims[0].job.attempt == 1, "the next run is the first again")
 }
 
