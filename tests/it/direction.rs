@@ -7,7 +7,7 @@ use syn::visit::Visit;
 use crate::tree;
 
 /// The crates that are looked at.
-const CRATES: [&str; 3] = ["common", "worker", "api"];
+const CRATES: [&str; 4] = ["common", "consumer", "worker", "api"];
 
 /// The path of a module or item from its crate's root.
 type Name = Vec<String>;

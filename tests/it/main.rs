@@ -26,6 +26,7 @@ mod redis_trouble;
 mod redis_users;
 mod script_up;
 mod sequences;
+mod settlements;
 mod shutdown;
 mod supervise;
 mod torn_log;

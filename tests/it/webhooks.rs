@@ -3,6 +3,7 @@
 mod attempts;
 mod deliveries;
 mod guard;
+mod health;
 mod settings;
 mod submit;
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// What an API needs to deliver to a receiver of a test, and to try again at once.
-const SETTINGS: [(&str, &str); 3] = [
+pub(crate) const SETTINGS: [(&str, &str); 3] = [
     ("CRUNCH_WEBHOOK_SECRETS", SECRET),
     ("CRUNCH_WEBHOOK_ALLOW", "127.0.0.0/8"),
     ("CRUNCH_WEBHOOK_DELAYS_MS", "1,1,1,1"),

@@ -52,7 +52,7 @@ const FORBIDDEN: [&str; 40] = [
 ];
 
 /// Where code that ships stands, and what measures it.
-const SOURCES: [&str; 4] = ["common/src", "worker/src", "api/src", "bench/src"];
+const SOURCES: [&str; 5] = ["common/src", "consumer/src", "worker/src", "api/src", "bench/src"];
 
 #[test]
 fn names_and_log_messages_are_in_plain_words() {

@@ -8,9 +8,8 @@ use crunch_common::broker::{ClaimedJob, Epoch, LeaseKey, Progress, Report, Repor
 use crunch_common::job::{ContentType, JobId, Metadata, TraceContext};
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
+use crunch_consumer::Slot;
 use tokio_util::sync::CancellationToken;
-
-use crate::slots::Slot;
 
 /// The longest progress message and log line kept, in bytes.
 const MAX_LINE_BYTES: usize = 1024;
@@ -27,7 +26,7 @@ pub struct JobContext {
     cancellation: CancellationToken,
     unconfirmed: Arc<Mutex<Unconfirmed>>,
     /// The slot is free again when the last clone is dropped: code that hangs keeps it occupied.
-    _slot: Option<Arc<Slot>>,
+    slot: Option<Arc<Slot>>,
 }
 
 #[derive(Debug)]
@@ -98,12 +97,17 @@ impl JobContext {
             trace: job.options.trace.as_ref().map(TraceContext::child),
             deadline: AtomicU64::new(deadline.unix_ms()),
         };
-        Self { job: Arc::new(details), cancellation, unconfirmed: Arc::default(), _slot: None }
+        Self { job: Arc::new(details), cancellation, unconfirmed: Arc::default(), slot: None }
     }
 
     /// Keeps a slot occupied for as long as this context or a clone of it lives.
     pub(crate) fn occupying(self, slot: Slot) -> Self {
-        Self { _slot: Some(Arc::new(slot)), ..self }
+        Self { slot: Some(Arc::new(slot)), ..self }
+    }
+
+    /// Returns the slot that it occupies.
+    pub(crate) fn slot(&self) -> Option<Arc<Slot>> {
+        self.slot.clone()
     }
 
     /// Returns the job's id. With [`JobContext::epoch`] it is an idempotency key for other systems.
@@ -263,7 +267,7 @@ mod tests {
         };
         let cancellation = CancellationToken::new();
         let unconfirmed = Arc::default();
-        (JobContext { job: Arc::new(details), cancellation, unconfirmed, _slot: None }, lease)
+        (JobContext { job: Arc::new(details), cancellation, unconfirmed, slot: None }, lease)
     }
 
     #[test]
