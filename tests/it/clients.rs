@@ -87,7 +87,7 @@ async fn is_tried(script: &str) {
     let api = stack.api_with(&settings).await;
     let _worker = stack.worker(&api, 4).await;
     passes(&stack, &api, script, &[("CRUNCH_WEBHOOK_SECRETS", SECRETS)]).await;
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 /// On an API as it is deployed: with keys, and a worker that has the shipped tasks only.
@@ -107,7 +107,7 @@ async fn is_tried_as_shipped(script: &str) {
     })
     .await;
     passes(&stack, &api, script, &[("CRUNCH_KEY", key)]).await;
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 /// Parsers of JSON that differ in what they refuse: depths, halves of characters, numbers. Those that are installed are tried.
@@ -141,7 +141,7 @@ async fn every_reader_of_json_reads_the_documents_of_odd_results() {
         (&deep, json!(null)),
     ] {
         let id = api.post_bytes("/tasks/repeat/jobs", result).await.id();
-        let job = api.becomes(&id, "succeeded").await;
+        let job = api.wait_for_status(&id, "succeeded").await;
         assert_eq!(job["result_omitted"], omitted, "{result}");
         assert_eq!(api.get(&format!("/jobs/{id}/result")).await.body, result.as_bytes());
         let document = api.get(&format!("/jobs/{id}")).await.body;

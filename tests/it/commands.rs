@@ -41,13 +41,13 @@ async fn with_script(script: &str, further: &str) -> (Stack, Api, Worker) {
 async fn the_python_example_counts_words() {
     let (_stack, api, _worker) = with_tasks(&example("word-count")).await;
     let id = api.submit("word.count", &json!({ "text": "to be or not to be", "top": 1 })).await;
-    let job = api.becomes(&id, "succeeded").await;
+    let job = api.wait_for_status(&id, "succeeded").await;
     let counted = json!({ "words": 6, "different": 4, "top": [{ "word": "be", "count": 2 }] });
     assert_eq!((&job["result"], &job["progress"]), (&counted, &json!(1.0)));
 
     let latin1 = api.request(Method::POST, "/tasks/word.count/jobs");
     let id = api.send(latin1.header("content-type", "text/plain").body(vec![0xe4])).await.id();
-    let job = api.becomes(&id, "failed").await;
+    let job = api.wait_for_status(&id, "failed").await;
     assert_eq!((&job["error"]["retryable"], &job["attempt"]), (&json!(false), &json!(1)));
 }
 
@@ -76,11 +76,11 @@ async fn a_result_that_is_not_what_the_schema_says_fails_its_job_for_good() {
     let path = declare(&stack, "cat", "result_schema = \"r.json\"");
     let _worker = stack.worker_with(&api, 1, &[("CRUNCH_TASKS", path.to_str().unwrap())]).await;
     let wrong = api.submit("script", &json!("seven")).await;
-    let error = api.becomes(&wrong, "failed").await["error"].take();
+    let error = api.wait_for_status(&wrong, "failed").await["error"].take();
     assert_eq!((&error["code"], &error["retryable"]), (&json!("result_invalid"), &json!(false)));
     assert!(error["message"].as_str().unwrap().contains("not of type"), "{error}");
     let right = api.submit("script", &json!(7)).await;
-    assert_eq!(api.becomes(&right, "succeeded").await["result"], 7);
+    assert_eq!(api.wait_for_status(&right, "succeeded").await["result"], 7);
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn the_shell_example_takes_and_gives_plain_text() {
         .header("content-type", "text/plain")
         .body("pear\napple\npear\n");
     let id = api.send(submit).await.id();
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     let result = api.get(&format!("/jobs/{id}/result")).await;
     assert_eq!(result.header("content-type"), "text/plain");
     let text = String::from_utf8(result.body.to_vec()).unwrap();
@@ -105,7 +105,7 @@ async fn a_command_that_fails_says_why_with_its_last_lines() {
     let script = "echo cannot open the oven >&2; exit 3";
     let (_stack, api, _worker) = with_script(script, "max_attempts = 1").await;
     let id = api.submit("script", &json!(null)).await;
-    let job = api.becomes(&id, "failed").await;
+    let job = api.wait_for_status(&id, "failed").await;
     assert_eq!(job["error"]["code"], "command_failed");
     let message = job["error"]["message"].as_str().unwrap();
     assert!(message.contains('3') && message.ends_with("cannot open the oven"), "{message}");
@@ -124,7 +124,7 @@ async fn the_worker_logs_how_jobs_end_and_nothing_of_what_is_in_them() {
     let worker = stack.worker_with(&api, 1, &[("CRUNCH_TASKS", path.to_str().unwrap())]).await;
 
     let id = api.submit("script", &json!({ "card": "4111-1111" })).await;
-    let message = api.becomes(&id, "failed").await["error"]["message"].clone();
+    let message = api.wait_for_status(&id, "failed").await["error"]["message"].clone();
     assert!(message.as_str().unwrap().contains("4111-1111"), "{message}");
     let lines = api.get(&format!("/jobs/{id}/logs")).await.json();
     assert!(
@@ -133,7 +133,7 @@ async fn the_worker_logs_how_jobs_end_and_nothing_of_what_is_in_them() {
     );
     for _ in 0..2 {
         let id = api.submit("script", &json!(1)).await;
-        api.becomes(&id, "succeeded").await;
+        api.wait_for_status(&id, "succeeded").await;
     }
 
     let log = worker.log();
@@ -154,16 +154,16 @@ async fn a_command_that_is_killed_says_so_and_the_worker_lives_on() {
         api.send(submit.header("content-type", "text/plain").body(text)).await.id()
     };
     let killed = send("die\n").await;
-    assert_eq!(api.becomes(&killed, "failed").await["error"]["code"], "command_killed");
+    assert_eq!(api.wait_for_status(&killed, "failed").await["error"]["code"], "command_killed");
     let fine = send("live\n").await;
-    assert_eq!(api.becomes(&fine, "succeeded").await["result"], 1);
+    assert_eq!(api.wait_for_status(&fine, "succeeded").await["result"], 1);
 }
 
 #[tokio::test]
 async fn garbage_instead_of_a_result_fails_the_job() {
     let (_stack, api, _worker) = with_script("echo this is no JSON", "").await;
     let id = api.submit("script", &json!(null)).await;
-    assert_eq!(api.becomes(&id, "failed").await["error"]["code"], "result_invalid");
+    assert_eq!(api.wait_for_status(&id, "failed").await["error"]["code"], "result_invalid");
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn a_canceled_command_is_stopped_with_everything_it_started() {
     .await;
     let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
     assert_eq!(cancel.status, StatusCode::ACCEPTED);
-    api.becomes(&id, "canceled").await;
+    api.wait_for_status(&id, "canceled").await;
     for pid in started.lines() {
         assert!(!Path::new("/proc").join(pid).exists(), "process {pid} is still there");
     }
@@ -220,7 +220,7 @@ async fn a_command_hears_of_the_trace_that_its_job_belongs_to() {
     ] {
         let request = api.request(Method::POST, "/jobs").json(&json!({ "task": "script" }));
         let request = request.header("traceparent", given).header("tracestate", state);
-        let job = api.becomes(&api.send(request).await.id(), "succeeded").await;
+        let job = api.wait_for_status(&api.send(request).await.id(), "succeeded").await;
         let (own, went_along) = job["result"].as_str().unwrap().split_once(' ').unwrap();
         assert_eq!(went_along, told);
         if given == "nonsense" {
@@ -241,7 +241,7 @@ async fn all_jobs_of_a_batch_belong_to_its_trace() {
     let request = request.header("traceparent", format!("{trace}-b7ad6b7169203331-01"));
     let answer = api.send(request).await.json();
     for item in answer["items"].as_array().unwrap() {
-        let job = api.becomes(item["job"]["id"].as_str().unwrap(), "succeeded").await;
+        let job = api.wait_for_status(item["job"]["id"].as_str().unwrap(), "succeeded").await;
         assert!(job["result"].as_str().unwrap().starts_with(trace), "{job}");
     }
 }
@@ -269,9 +269,9 @@ async fn a_command_can_read_the_address_of_redis_nowhere() {
         command.uid(NOBODY).gid(NOBODY);
     }
     let _worker = stack.spawn(command, "worker");
-    Stack::knows(&api, "script").await;
+    Stack::wait_for_task(&api, "script").await;
     let id = api.submit("script", &json!(null)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     let found = api.get(&format!("/jobs/{id}/result")).await;
     assert_eq!(&found.body[..], b"0\n", "{found:?}");
 }
@@ -289,7 +289,7 @@ async fn labels_that_are_accepted_reach_the_command_and_larger_ones_are_refused(
         )
         .await
         .id();
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     assert_eq!(api.get(&format!("/jobs/{id}/result")).await.json(), json!(labels(15)));
     let refused = api.post("/jobs", &json!({ "task": "script", "metadata": labels(16) })).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused:?}");
@@ -319,11 +319,11 @@ async fn all_slots_run_commands_though_the_soft_limit_on_open_files_is_lower() {
     let mut command = stack.command("test-worker");
     command.env("CRUNCH_TASKS", &path).env("CRUNCH_WORKER_CONCURRENCY", SLOTS.to_string());
     let _worker = stack.spawn(with_open_files(&command, 100), "worker");
-    Stack::knows(&api, "script").await;
+    Stack::wait_for_task(&api, "script").await;
     let batch = json!({ "jobs": vec![json!({ "task": "script" }); SLOTS] });
     let answer = api.post("/jobs/batch", &batch).await.json();
     for item in answer["items"].as_array().unwrap() {
-        let job = api.becomes(item["job"]["id"].as_str().unwrap(), "succeeded").await;
+        let job = api.wait_for_status(item["job"]["id"].as_str().unwrap(), "succeeded").await;
         assert_eq!((&job["result"], &job["attempt"]), (&json!(100), &json!(1)));
     }
 }

@@ -129,7 +129,7 @@ async fn a_variable_that_is_set_to_nothing_is_not_set() {
     let api = stack.api_with(&empty).await;
     let _worker = stack.worker_with(&api, 1, &empty).await;
     let id = api.submit("echo", &json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     // The rest of those that were left out above.
     let api =
         stack.command("test-api").args(["audit", "--json"]).env("CRUNCH_API_ADDR", "").output();

@@ -84,7 +84,7 @@ async fn as_the_first_process_of_a_container_every_program_reaps_orphans() {
         .await;
         assert!(!is_zombie(program));
         // Before that a signal ends it as any other program.
-        outer.says(started).await;
+        outer.wait_for_log(started).await;
         // As an engine stops a container.
         let first = rustix::process::Pid::from_raw(first.cast_signed()).unwrap();
         rustix::process::kill_process(first, Signal::TERM).unwrap();

@@ -18,7 +18,7 @@ async fn fleet(lease: &[(&str, &str)]) -> (Stack, [Api; 2], Vec<Worker>) {
     for _ in 0..4 {
         workers.push(stack.worker_with(&apis[0], 8, lease).await);
     }
-    Stack::knows(&apis[1], "square").await;
+    Stack::wait_for_task(&apis[1], "square").await;
     (stack, apis, workers)
 }
 
@@ -86,7 +86,7 @@ async fn a_fleet_runs_ten_thousand_jobs_once_each() {
     pids.sort_unstable();
     pids.dedup();
     assert_eq!(pids.len(), 4, "every worker has taken part");
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -112,5 +112,5 @@ async fn a_worker_killed_half_way_costs_no_job_and_explains_every_second_run() {
         let attempts = apis[1].get(&format!("/jobs/{id}/attempts")).await.json();
         assert_eq!(attempts["items"][0]["outcome"], "lost", "{attempts}");
     }
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }

@@ -60,9 +60,9 @@ async fn a_job_whose_program_is_missing_waits_uncharged_and_runs_when_it_appears
     let reason = given_back(&api, &id).await;
     assert!(reason.contains("cannot start") && reason.contains("No such file"), "{reason}");
     install(&folder);
-    let job = api.becomes(&id, "succeeded").await;
+    let job = api.wait_for_status(&id, "succeeded").await;
     assert_eq!((&job["result"], &job["attempt"]), (&json!("only"), &json!(1)));
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_job_whose_working_directory_is_missing_waits_uncharged_and_runs_when_
     let reason = given_back(&api, &id).await;
     assert!(reason.contains("working directory") && reason.contains("does not exist"), "{reason}");
     std::fs::create_dir(&work).unwrap();
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
 /// Sets how many files a process may open; what it has open stays.
@@ -100,7 +100,7 @@ async fn a_worker_out_of_descriptors_burns_no_job() {
     let reason = given_back(&api, &id).await;
     assert!(reason.contains("Too many open files"), "{reason}");
     limit_open_files(&worker, 1024);
-    let job = api.becomes(&id, "succeeded").await;
+    let job = api.wait_for_status(&id, "succeeded").await;
     assert_eq!(job["attempt"], 1);
 }
 
@@ -119,7 +119,7 @@ async fn worker_without_rights(stack: &mut Stack, api: &Api, folder: &Path) -> P
     command.env("CRUNCH_TASKS", folder.join("tasks.toml"));
     without_rights(&mut command);
     let worker = stack.spawn(command, "worker");
-    Stack::knows(api, "script").await;
+    Stack::wait_for_task(api, "script").await;
     worker
 }
 
@@ -145,7 +145,7 @@ async fn a_worker_that_may_start_no_process_burns_no_job() {
     let reason = given_back(&api, &id).await;
     assert!(reason.contains("Resource temporarily unavailable"), "{reason}");
     limit_processes(&worker, getrlimit(Resource::Nproc).current).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
 #[tokio::test]
@@ -163,7 +163,7 @@ async fn a_job_waits_uncharged_while_its_working_directory_has_become_read_only(
     let reason = given_back(&api, &id).await;
     assert!(reason.contains("is no longer writable: Permission denied"), "{reason}");
     permit(&work, 0o777);
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn a_working_directory_that_was_read_only_from_the_start_is_meant_to_be() 
     permit(&folder, 0o555);
     let _worker = worker_without_rights(&mut stack, &api, &folder).await;
     let id = api.submit("script", &json!(null)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     // So that it can be deleted by a user who is not root.
     permit(&folder, 0o755);
 }
@@ -209,12 +209,12 @@ async fn a_job_waits_uncharged_while_the_temporary_directory_is_full() {
     command.env("CRUNCH_TASKS", folder.join("tasks.toml")).env("TMPDIR", &scratch);
     let Some(command) = with_full_disk(&command, &scratch).await else { return };
     let _worker = stack.spawn(command, "worker");
-    Stack::knows(&api, "script").await;
+    Stack::wait_for_task(&api, "script").await;
     let id = api.submit("script", &json!(null)).await;
     let reason = given_back(&api, &id).await;
     assert!(reason.contains("no room for temporary files"), "{reason}");
     std::fs::write(scratch.with_extension("go"), "").unwrap();
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
 /// The tasks of a worker that are suspended, as an API shows them; waits until there are any.
@@ -268,17 +268,17 @@ async fn a_task_that_cannot_run_is_suspended_and_the_others_go_on() {
     let reason = tells(&port, READY, "task script is suspended").await;
     assert!(reason.contains("No such file"), "{reason}");
     let other = api.submit("echo", &json!(1)).await;
-    api.becomes(&other, "succeeded").await;
+    api.wait_for_status(&other, "succeeded").await;
 
     // It may come while its task is suspended: it is then parked, and not taken again at once.
     let more = api.submit("script", &json!(null)).await;
     faults(&worker, 2).await;
     install(&folder);
     for id in [id, more] {
-        api.becomes(&id, "succeeded").await;
+        api.wait_for_status(&id, "succeeded").await;
     }
     assert!(count(&worker, "the task is suspended on this worker") < 10, "{}", worker.log());
-    worker.says("this machine can run the task again").await;
+    worker.wait_for_log("this machine can run the task again").await;
     assert_eq!(count(&worker, "this machine cannot run the task:"), 1, "{}", worker.log());
     eventually("nothing is suspended", async || {
         let (_, body) = port.ask(Method::GET, "/readyz").await;
@@ -299,7 +299,7 @@ async fn a_worker_that_can_run_no_task_takes_none_and_leaves_them_to_others() {
     command.env("CRUNCH_TASKS", &tasks).env(ADDR.0, ADDR.1);
     let mut worker = stack.spawn(command, "worker");
     let port = Port::of(&mut worker).await;
-    Stack::knows(&api, "script").await;
+    Stack::wait_for_task(&api, "script").await;
     uninstall(&folder);
     let first = api.submit("script", &json!(null)).await;
     let reason = tells(&port, UNREADY, "task script is suspended").await;
@@ -310,7 +310,7 @@ async fn a_worker_that_can_run_no_task_takes_none_and_leaves_them_to_others() {
     let other = declare(&stack, "other", "");
     let _other = worker_in(&mut stack, &api, &other).await;
     for id in [second, first] {
-        let job = api.becomes(&id, "succeeded").await;
+        let job = api.wait_for_status(&id, "succeeded").await;
         assert_eq!((&job["result"], &job["attempt"]), (&json!("other"), &json!(1)));
     }
     assert_eq!(count(&worker, "the task is suspended on this worker"), 0, "{}", worker.log());
@@ -318,5 +318,5 @@ async fn a_worker_that_can_run_no_task_takes_none_and_leaves_them_to_others() {
         (port.ask(Method::GET, "/readyz").await.0 == READY).then_some(())
     })
     .await;
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }

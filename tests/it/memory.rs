@@ -82,10 +82,10 @@ async fn a_full_redis_drains_and_takes_jobs_again_by_itself() {
         fates.keys().all(|fate| fate == "succeeded" || fate == "trimmed").then_some(())
     })
     .await;
-    api.becomes(&last, "succeeded").await;
+    api.wait_for_status(&last, "succeeded").await;
     assert!(fates(&api, &ids).await.contains_key("trimmed"), "room was made");
     // Of what was refused nothing was left, not even the payload that goes before its job.
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]

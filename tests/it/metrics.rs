@@ -36,11 +36,11 @@ async fn an_api_counts_what_it_does_and_shows_how_the_queues_stand() {
     let (_stack, api, _worker) = Stack::simple(2).await;
     let stage = Stage::open().await;
     let running = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let later = api.submit_with("act", &json!({}), &json!({ "delay_ms": 3_600_000 })).await;
     api.submit_with("act", &json!({}), &json!({ "delay_ms": 3_600_000 })).await;
     for _ in 0..2 {
-        api.act(&format!("/jobs/{later}/cancel")).await;
+        api.post_empty(&format!("/jobs/{later}/cancel")).await;
     }
     let _stream = EventStream::open(&api, &running, None).await;
     api.get("/nowhere").await;
@@ -94,14 +94,14 @@ async fn a_worker_with_a_port_tells_of_its_attempts() {
     let api = stack.api().await;
     let address = [("CRUNCH_WORKER_ADDR", "127.0.0.1:0")];
     let mut worker = stack.worker_with(&api, 3, &address).await;
-    let url = worker.says("listening on ").await;
+    let url = worker.wait_for_log("listening on ").await;
     let done = api.submit("echo", &json!(1)).await;
-    api.becomes(&done, "succeeded").await;
+    api.wait_for_status(&done, "succeeded").await;
     let failed = api.submit_with("square", &json!("x"), &json!({ "max_attempts": 1 })).await;
-    api.becomes(&failed, "failed").await;
+    api.wait_for_status(&failed, "failed").await;
     let stage = Stage::open().await;
     api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let request = reqwest::Client::new().request(Method::GET, format!("{url}/metrics"));
     let figures = read(&request.send().await.unwrap().text().await.unwrap());
     for (sample, value) in [

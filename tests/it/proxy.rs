@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crunch_tests::{Loss, Proxy, RedisServer, Way, Which, eventually, in_time};
+use crunch_tests::{DropMode, Proxy, RedisServer, Direction, Filter, eventually, in_time};
 use redis::aio::MultiplexedConnection;
 use redis::{Client, RedisError, cmd, pipe};
 
@@ -42,25 +42,25 @@ async fn everything_passes_and_is_counted() {
 async fn a_lost_reply_was_executed_and_a_lost_command_was_not() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
-    proxy.lose_replies(Which::verb("set").carrying("b").after(1), 1, Loss::Reset);
+    proxy.drop_replies(Filter::verb("set").containing("b").skip_first(1), 1, DropMode::Reset);
     let mut client = connect(&proxy).await;
     set(&mut client, "a").await.unwrap();
     set(&mut client, "b").await.unwrap();
     set(&mut client, "bb").await.unwrap_err();
     assert_eq!(held(&redis).await.as_deref(), Some("bb"));
 
-    proxy.lose_commands(Which::verb("set"), 1, Loss::Reset);
+    proxy.drop_commands(Filter::verb("set"), 1, DropMode::Reset);
     let mut client = connect(&proxy).await;
     set(&mut client, "c").await.unwrap_err();
     assert_eq!(held(&redis).await.as_deref(), Some("bb"));
-    assert_eq!(proxy.lost(), 2);
+    assert_eq!(proxy.dropped(), 2);
 }
 
 #[tokio::test]
 async fn a_silent_loss_leaves_the_client_waiting() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
-    proxy.lose_replies(Which::verb("set"), 1, Loss::Silence);
+    proxy.drop_replies(Filter::verb("set"), 1, DropMode::Silence);
     let mut client = connect(&proxy).await;
     let mut waiting = std::pin::pin!(set(&mut client, "a"));
     eventually("Redis has executed it", async || {
@@ -76,21 +76,21 @@ async fn a_silent_loss_leaves_the_client_waiting() {
 async fn what_is_held_goes_on_when_told() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
-    let hold = proxy.hold_command(Which::verb("set"));
+    let hold = proxy.hold_command(Filter::verb("set"));
     let mut client = connect(&proxy).await;
     let writes = tokio::spawn(async move { set(&mut client, "a").await });
-    hold.caught().await;
+    hold.wait_until_held().await;
     assert_eq!(held(&redis).await, None);
     hold.release();
     writes.await.unwrap().unwrap();
     assert_eq!(held(&redis).await.as_deref(), Some("a"));
 
-    let hold = proxy.hold_reply(Which::verb("set"));
+    let hold = proxy.hold_reply(Filter::verb("set"));
     let mut client = connect(&proxy).await;
     let writes = tokio::spawn(async move { set(&mut client, "b").await });
-    hold.caught().await;
+    hold.wait_until_held().await;
     assert_eq!(held(&redis).await.as_deref(), Some("b"));
-    hold.lose();
+    hold.drop_and_reset();
     writes.await.unwrap().unwrap_err();
 }
 
@@ -113,7 +113,7 @@ async fn a_black_hole_delivers_late_and_a_stranded_connection_never() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
-    proxy.black_hole_one_way(Way::ToClient);
+    proxy.black_hole_one_way(Direction::ToClient);
     let mut other = client.clone();
     let mut late = std::pin::pin!(set(&mut other, "late"));
     eventually("Redis has executed it", async || {
@@ -124,7 +124,7 @@ async fn a_black_hole_delivers_late_and_a_stranded_connection_never() {
     proxy.heal();
     in_time("the reply comes late", late).await.unwrap();
 
-    proxy.strand();
+    proxy.stall_open_connections();
     let mut stranded = std::pin::pin!(set(&mut client, "never"));
     assert!(futures_util::poll!(stranded.as_mut()).is_pending());
     set(&mut connect(&proxy).await, "new").await.unwrap();
@@ -137,7 +137,7 @@ async fn a_line_is_cut_in_the_middle_of_a_command() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
-    proxy.cut_after(Way::ToRedis, 20);
+    proxy.cut_after(Direction::ToRedis, 20);
     set(&mut client, "a long value that does not fit").await.unwrap_err();
     assert_eq!(held(&redis).await, None);
     set(&mut connect(&proxy).await, "b").await.unwrap();
@@ -158,7 +158,7 @@ async fn a_delay_is_paid_each_way() {
 async fn lines_beside_each_other_share_what_one_carries() {
     let redis = RedisServer::start();
     let line = Proxy::to(redis.port());
-    let beside = line.beside();
+    let beside = line.sharing_throttle();
     let (mut client, mut other) = (connect(&line).await, connect(&beside).await);
     beside.throttle(1024 * 1024);
     // What was broken and is mended beside it does not make it faster.
@@ -178,7 +178,7 @@ async fn a_moved_name_leads_to_the_other_redis() {
     let proxy = Proxy::to(first.port());
     let mut client = connect(&proxy).await;
     set(&mut client, "a").await.unwrap();
-    proxy.lead_to(second.port());
+    proxy.redirect_to(second.port());
     set(&mut client, "b").await.unwrap();
     set(&mut connect(&proxy).await, "c").await.unwrap();
     assert_eq!(

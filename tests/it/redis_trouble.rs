@@ -10,8 +10,8 @@ async fn everything_waits_for_a_redis_that_is_not_there_yet() {
     stack.redis.stop();
     let mut api = stack.api().await;
     let mut worker = stack.worker_process(1, &[]);
-    worker.says("cannot reach Redis, retrying").await;
-    api.process.says("cannot reach Redis, retrying").await;
+    worker.wait_for_log("cannot reach Redis, retrying").await;
+    api.process.wait_for_log("cannot reach Redis, retrying").await;
     assert_eq!(api.get("/livez").await.status, StatusCode::OK);
     assert_eq!(api.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
     let refused = api.post("/crunch", &json!({})).await;
@@ -19,14 +19,14 @@ async fn everything_waits_for_a_redis_that_is_not_there_yet() {
     assert_eq!(refused.header("retry-after"), "1");
 
     stack.redis.restart();
-    Stack::seen(&api, &worker).await;
+    Stack::wait_until_ready(&api, &worker).await;
     eventually("the API is ready", async || {
         (api.get("/readyz").await.status == StatusCode::OK).then_some(())
     })
     .await;
     let id = api.submit("echo", &json!("hello")).await;
-    api.becomes(&id, "succeeded").await;
-    stack.audits_clean().await;
+    api.wait_for_status(&id, "succeeded").await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_result_that_is_ready_while_redis_is_away_arrives_when_it_is_back() {
     let _worker = stack.worker(&api, 1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     stack.redis.stop();
     actor.returns(&json!("kept")).await;
     stack.redis.restart();
@@ -49,7 +49,7 @@ async fn a_result_that_is_ready_while_redis_is_away_arrives_when_it_is_back() {
     assert_eq!((&job["status"], &job["result"]), (&json!("succeeded"), &json!("kept")));
     let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
     assert_eq!(attempts["items"].as_array().map(Vec::len), Some(1), "{attempts}");
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -63,8 +63,8 @@ async fn idle_workers_take_jobs_again_after_redis_was_away() {
         (answer.status == StatusCode::ACCEPTED).then(|| answer.id())
     })
     .await;
-    api.becomes(&id, "succeeded").await;
-    stack.audits_clean().await;
+    api.wait_for_status(&id, "succeeded").await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_redis_without_the_replicas_it_wants_refuses_jobs_at_once_and_it_shows
     let (stack, mut api, mut worker) = Stack::simple(2).await;
     let stage = Stage::open().await;
     let running = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let wanted = async |redis: &RedisServer, count: u8| {
         let mut redis = redis.connect().await;
         let mut set = redis::cmd("CONFIG");
@@ -129,8 +129,8 @@ async fn a_redis_without_the_replicas_it_wants_refuses_jobs_at_once_and_it_shows
         (api.get("/readyz").await.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
     })
     .await;
-    api.process.says("cannot reach Redis, retrying").await;
-    api.process.says("NOREPLICAS").await;
+    api.process.wait_for_log("cannot reach Redis, retrying").await;
+    api.process.wait_for_log("NOREPLICAS").await;
     eventually("the figures show it", async || {
         let figures = api.get("/metrics").await.body;
         String::from_utf8_lossy(&figures).contains("crunch_redis_up 0").then_some(())
@@ -139,12 +139,12 @@ async fn a_redis_without_the_replicas_it_wants_refuses_jobs_at_once_and_it_shows
     // Reads go on.
     assert_eq!(api.job(&running).await["status"], "running");
     actor.returns(&json!("kept")).await;
-    worker.says("NOREPLICAS").await;
+    worker.wait_for_log("NOREPLICAS").await;
     wanted(&stack.redis, 0).await;
-    assert_eq!(api.becomes(&running, "succeeded").await["result"], "kept");
+    assert_eq!(api.wait_for_status(&running, "succeeded").await["result"], "kept");
     let attempts = api.get(&format!("/jobs/{running}/attempts")).await.json();
     assert_eq!(attempts["items"].as_array().map(Vec::len), Some(1), "{attempts}");
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -153,8 +153,8 @@ async fn a_redis_that_lost_its_functions_gets_them_again() {
     let mut redis = stack.redis.connect().await;
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
     let id = api.submit("echo", &json!(1)).await;
-    api.becomes(&id, "succeeded").await;
-    stack.audits_clean().await;
+    api.wait_for_status(&id, "succeeded").await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -164,13 +164,13 @@ async fn a_redis_that_lost_everything_is_used_again() {
     let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
     // The worker's next beat shows it, and it tells again what it knows.
-    Stack::seen(&api, &worker).await;
+    Stack::wait_until_ready(&api, &worker).await;
     let id = api.submit("echo", &json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     let layout: bool =
         redis::cmd("EXISTS").arg("crunch:{0}:layout").query_async(&mut redis).await.unwrap();
     assert!(layout, "the key space is founded again");
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn an_unreadable_record_is_put_aside_and_the_others_run() {
     let () = redis::cmd("SET").arg(&key).arg("garbage").query_async(&mut redis).await.unwrap();
     api.post("/queues/echo/resume", &json!({})).await;
     for id in [&ids[0], &ids[2]] {
-        api.becomes(id, "succeeded").await;
+        api.wait_for_status(id, "succeeded").await;
     }
     let aside: Vec<String> = redis::cmd("ZRANGE")
         .arg("crunch:{0}:quarantine")

@@ -103,10 +103,10 @@ async fn processes_that_may_load_no_functions_wait_for_them() {
     let mut api = users.stack.api_with(&[("CRUNCH_REDIS_URL", &api_url)]).await;
     let port = [("CRUNCH_REDIS_URL", &*worker_url), ("CRUNCH_WORKER_ADDR", "127.0.0.1:0")];
     let mut worker = users.stack.worker_process(1, &port);
-    let address = worker.says("listening on ").await;
+    let address = worker.wait_for_log("listening on ").await;
     let remedy = "run `crunch-api load-functions` of this version";
-    api.process.says(remedy).await;
-    worker.says(remedy).await;
+    api.process.wait_for_log(remedy).await;
+    worker.wait_for_log(remedy).await;
     assert_eq!(api.get("/readyz").await.status, 503);
     eventually("the worker says what is missing", async || {
         let answer = reqwest::get(format!("{address}/readyz")).await.unwrap();
@@ -121,24 +121,24 @@ async fn processes_that_may_load_no_functions_wait_for_them() {
     deploy.arg("load-functions").env("CRUNCH_REDIS_URL", &deploy_url);
     let output = deploy.output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
-    Stack::seen(&api, &worker).await;
+    Stack::wait_until_ready(&api, &worker).await;
     let id = api.submit("echo", &json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
 /// Uses everything that the API offers.
 async fn every_verb(api: &crunch_tests::Api) {
     let ended = api.submit_with("echo", &json!(1), &json!({ "idempotency_key": "k" })).await;
-    api.becomes(&ended, "succeeded").await;
+    api.wait_for_status(&ended, "succeeded").await;
     let durable = json!({ "durability": "fsync" });
     let durable = api.submit_with("echo", &json!(2), &durable).await;
-    api.becomes(&durable, "succeeded").await;
+    api.wait_for_status(&durable, "succeeded").await;
     let large = api.submit("echo", &json!("x".repeat(100_000))).await;
-    api.becomes(&large, "succeeded").await;
+    api.wait_for_status(&large, "succeeded").await;
     let later = api.submit_with("echo", &json!(3), &json!({ "delay_ms": 3_600_000 })).await;
-    assert_eq!(api.act(&format!("/jobs/{later}/cancel")).await.status, 200);
-    assert_eq!(api.act(&format!("/jobs/{later}/retry")).await.status, 202);
-    api.becomes(&later, "succeeded").await;
+    assert_eq!(api.post_empty(&format!("/jobs/{later}/cancel")).await.status, 200);
+    assert_eq!(api.post_empty(&format!("/jobs/{later}/retry")).await.status, 202);
+    api.wait_for_status(&later, "succeeded").await;
     for path in ["/jobs", "/queues", "/workers", "/tasks", "/readyz", "/metrics"] {
         assert_eq!(api.get(path).await.status, 200, "{path}");
     }
@@ -146,7 +146,7 @@ async fn every_verb(api: &crunch_tests::Api) {
         assert_eq!(api.get(&format!("/jobs/{ended}{rest}")).await.status, 200, "{rest}");
     }
     for verb in ["pause", "resume", "redrive", "purge"] {
-        assert_eq!(api.act(&format!("/queues/echo/{verb}")).await.status, 200, "{verb}");
+        assert_eq!(api.post_empty(&format!("/queues/echo/{verb}")).await.status, 200, "{verb}");
     }
     let deleted = api.request(reqwest::Method::DELETE, &format!("/jobs/{ended}"));
     assert_eq!(api.send(deleted).await.status, 204);

@@ -35,6 +35,6 @@ async fn a_busy_worker_exchanges_over_two_connections() {
     in_time("exchanges on both strands", both).await;
     assert_ne!(strands[""], strands["2"], "each has a connection of its own");
     for item in batch["items"].as_array().unwrap() {
-        api.becomes(item["job"]["id"].as_str().unwrap(), "succeeded").await;
+        api.wait_for_status(item["job"]["id"].as_str().unwrap(), "succeeded").await;
     }
 }

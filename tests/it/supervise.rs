@@ -37,24 +37,24 @@ async fn a_killed_workers_job_runs_again_long_before_its_lease_ends() {
     let mut supervisor = stack.supervisor(&api, 2, &[]).await;
     let stage = Stage::open().await;
     let neighbour = api.submit("act", &stage.payload()).await;
-    let beside = stage.enters().await;
+    let beside = stage.wait_for_handler().await;
     let id = api.submit("act", &stage.payload()).await;
-    let first = stage.enters().await;
+    let first = stage.wait_for_handler().await;
     assert_ne!(first.pid, beside.pid);
     signal(first.pid, Signal::KILL);
-    supervisor.says("worker process died").await;
+    supervisor.wait_for_log("worker process died").await;
 
-    let again = stage.enters().await;
+    let again = stage.wait_for_handler().await;
     assert_eq!((again.id.as_str(), again.attempt), (id.as_str(), 1));
     assert!(again.pid != first.pid && again.epoch > first.epoch);
-    let workers = Stack::has_workers(&api, 2).await;
+    let workers = Stack::wait_for_workers(&api, 2).await;
     assert!(workers.contains(&again.pid) && !workers.contains(&first.pid), "{workers:?}");
     again.returns(&json!("done")).await;
     beside.returns(&json!("unharmed")).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
     assert_eq!(outcomes(&attempts), ["lost", "succeeded"]);
-    api.becomes(&neighbour, "succeeded").await;
+    api.wait_for_status(&neighbour, "succeeded").await;
     let attempts = api.get(&format!("/jobs/{neighbour}/attempts")).await.json();
     assert_eq!(outcomes(&attempts), ["succeeded"]);
     ends_well(supervisor).await;
@@ -70,14 +70,14 @@ async fn a_job_that_aborts_its_worker_fails_with_its_fifth_loss_and_the_others_s
     for n in 0..20 {
         others.push(api.submit("echo", &json!(n)).await);
     }
-    let job = api.becomes(&poison, "failed").await;
+    let job = api.wait_for_status(&poison, "failed").await;
     assert_eq!(job["error"]["code"], "worker_lost", "{job}");
     let attempts = api.get(&format!("/jobs/{poison}/attempts")).await.json();
     assert_eq!(outcomes(&attempts)[..4], ["lost"; 4]);
     for id in &others {
-        api.becomes(id, "succeeded").await;
+        api.wait_for_status(id, "succeeded").await;
     }
-    supervisor.says("jobs.failed=1").await;
+    supervisor.wait_for_log("jobs.failed=1").await;
     ends_well(supervisor).await;
 }
 
@@ -88,15 +88,15 @@ async fn a_worker_that_dies_while_redis_is_away_is_reclaimed_when_it_is_back() {
     let mut supervisor = stack.supervisor(&api, 1, &[]).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let first = stage.enters().await;
+    let first = stage.wait_for_handler().await;
     stack.redis.stop();
     signal(first.pid, Signal::KILL);
-    supervisor.says("service=\"supervisor\"").await;
+    supervisor.wait_for_log("service=\"supervisor\"").await;
     stack.redis.restart();
-    let again = stage.enters().await;
+    let again = stage.wait_for_handler().await;
     assert_eq!(again.id, id);
     again.returns(&json!(null)).await;
-    supervisor.says("jobs.requeued=1").await;
+    supervisor.wait_for_log("jobs.requeued=1").await;
     ends_well(supervisor).await;
 }
 
@@ -105,11 +105,11 @@ async fn a_worker_that_was_asked_to_stop_by_somebody_else_is_replaced_and_not_re
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut supervisor = stack.supervisor(&api, 1, &[]).await;
-    let first = Stack::has_workers(&api, 1).await[0];
+    let first = Stack::wait_for_workers(&api, 1).await[0];
     signal(first, Signal::TERM);
-    supervisor.says("worker process ended").await;
+    supervisor.wait_for_log("worker process ended").await;
     eventually("another has its place", async || {
-        (Stack::has_workers(&api, 1).await[0] != first).then_some(())
+        (Stack::wait_for_workers(&api, 1).await[0] != first).then_some(())
     })
     .await;
     assert!(!supervisor.log().contains("reclaimed the jobs"), "{}", supervisor.log());
@@ -125,10 +125,10 @@ async fn all_workers_of_a_terminated_supervisor_let_their_jobs_end() {
     let (mut ids, mut actors) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         ids.push(api.submit("act", &stage.payload()).await);
-        actors.push(stage.enters().await);
+        actors.push(stage.wait_for_handler().await);
     }
     supervisor.signal(Signal::TERM);
-    supervisor.says("shutting down: the workers finish their running jobs").await;
+    supervisor.wait_for_log("shutting down: the workers finish their running jobs").await;
     let waiting = api.submit("act", &stage.payload()).await;
     for actor in actors {
         actor.returns(&json!("done")).await;
@@ -138,7 +138,7 @@ async fn all_workers_of_a_terminated_supervisor_let_their_jobs_end() {
         assert_eq!(api.job(id).await["status"], "succeeded");
     }
     assert_eq!(api.job(&waiting).await["status"], "queued");
-    assert!(Stack::has_workers(&api, 0).await.is_empty(), "they said goodbye");
+    assert!(Stack::wait_for_workers(&api, 0).await.is_empty(), "they said goodbye");
     assert!(!supervisor.log().contains("worker process died"), "{}", supervisor.log());
 }
 
@@ -149,11 +149,11 @@ async fn a_supervisor_that_is_asked_twice_has_its_workers_hurry() {
     let mut supervisor = stack.supervisor(&api, 1, &[]).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     supervisor.signal(Signal::INT);
-    supervisor.says("shutting down: no new jobs").await;
+    supervisor.wait_for_log("shutting down: no new jobs").await;
     supervisor.signal(Signal::TERM);
-    actor.is_asked_to_stop().await;
+    actor.wait_for_stop_request().await;
     assert_eq!(supervisor.exited().await.code(), Some(0));
     assert_eq!(api.job(&id).await["status"], "queued");
     let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
@@ -167,9 +167,9 @@ async fn a_worker_that_dies_while_all_are_to_stop_is_reclaimed_and_shows_in_the_
     let mut supervisor = stack.supervisor(&api, 1, &[]).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     supervisor.signal(Signal::TERM);
-    supervisor.says("shutting down: no new jobs").await;
+    supervisor.wait_for_log("shutting down: no new jobs").await;
     signal(actor.pid, Signal::KILL);
     assert_eq!(supervisor.exited().await.code(), Some(1));
     assert_eq!(api.job(&id).await["status"], "queued");
@@ -180,17 +180,17 @@ async fn workers_of_a_killed_supervisor_let_their_jobs_end_and_then_end_themselv
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut supervisor = stack.supervisor(&api, 2, &[]).await;
-    let workers = Stack::has_workers(&api, 2).await;
+    let workers = Stack::wait_for_workers(&api, 2).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     supervisor.kill().await;
     let idle = workers.iter().find(|&&pid| pid != actor.pid).unwrap();
     is_gone(*idle).await;
     assert_eq!(api.job(&id).await["status"], "running");
     let waiting = api.submit("act", &stage.payload()).await;
     actor.returns(&json!("done")).await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], "done");
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], "done");
     for pid in workers {
         is_gone(pid).await;
     }
@@ -216,12 +216,12 @@ async fn what_becomes_wrong_later_does_not_end_those_that_work() {
     let environment = [("CRUNCH_TASKS", tasks.to_str().unwrap())];
     let mut supervisor = stack.supervisor(&api, 2, &environment).await;
     std::fs::write(&tasks, "no TOML").unwrap();
-    let workers = Stack::has_workers(&api, 2).await;
+    let workers = Stack::wait_for_workers(&api, 2).await;
     signal(workers[0], Signal::KILL);
-    supervisor.says("status=exit status: 2").await;
-    assert_eq!(Stack::has_workers(&api, 1).await, workers[1..]);
+    supervisor.wait_for_log("status=exit status: 2").await;
+    assert_eq!(Stack::wait_for_workers(&api, 1).await, workers[1..]);
     std::fs::write(&tasks, "").unwrap();
-    Stack::has_workers(&api, 2).await;
+    Stack::wait_for_workers(&api, 2).await;
     ends_well(supervisor).await;
 }
 
@@ -245,7 +245,7 @@ async fn a_command_of_a_worker_that_died_is_run_again_and_does_not_outlive_it() 
         .await
     };
     commands(1).await;
-    signal(Stack::has_workers(&api, 1).await[0], Signal::KILL);
+    signal(Stack::wait_for_workers(&api, 1).await[0], Signal::KILL);
     let both = commands(2).await;
     is_gone(both[0]).await;
     ends_well(supervisor).await;

@@ -97,7 +97,7 @@ async fn a_log_that_was_cut_at_any_byte_of_a_job_is_mended() {
         run_a_job(&broker).await;
         stack.redis.restart();
         eventually("redis serves", async || broker.open().await.ok()).await;
-        stack.audits_clean().await;
+        stack.assert_clean_audit().await;
     }
 }
 
@@ -114,6 +114,6 @@ async fn half_a_step_at_the_end_of_a_log_is_never_run() {
         api.submit("nobody", &json!("after")).await;
         drop(api);
         stack.redis.restart();
-        stack.audits_clean().await;
+        stack.assert_clean_audit().await;
     }
 }

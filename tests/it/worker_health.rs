@@ -20,7 +20,7 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) async fn of(process: &mut Process) -> Self {
-        let url = process.says("listening on ").await;
+        let url = process.wait_for_log("listening on ").await;
         let client = Client::builder().no_proxy().timeout(FLIPS_WITHIN).build().unwrap();
         Self { url, client }
     }
@@ -118,7 +118,7 @@ async fn a_redis_that_hangs_makes_even_a_busy_worker_unready() {
         let stage = Stage::open().await;
         if busy {
             api.submit("act", &stage.payload()).await;
-            let _on_stage = stage.enters().await;
+            let _on_stage = stage.wait_for_handler().await;
         }
         port.becomes(READY).await;
         stack.redis.freeze();
@@ -136,7 +136,7 @@ async fn a_worker_that_drains_is_not_ready_and_closes_its_port_in_the_end() {
     let port = Port::of(&mut worker).await;
     let stage = Stage::open().await;
     api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     worker.signal(Signal::TERM);
     let body = port.becomes(UNREADY).await;
     assert_eq!(body["reasons"], json!(["shutting down: no new jobs are taken"]));
@@ -233,7 +233,7 @@ async fn a_supervisor_is_ready_while_all_its_workers_are() {
     let signal = |pid: u32, signal| {
         kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
     };
-    let hanging = Stack::has_workers(&api, 2).await[0];
+    let hanging = Stack::wait_for_workers(&api, 2).await[0];
     signal(hanging, Signal::STOP);
     let body = port.becomes(UNREADY).await;
     let silent = format!("(process {hanging}): silent for");
@@ -248,7 +248,7 @@ async fn a_supervisor_is_ready_while_all_its_workers_are() {
 
     let stage = Stage::open().await;
     api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     supervisor.signal(Signal::TERM);
     let body = port.becomes(UNREADY).await;
     assert_eq!(body["reasons"][0], "shutting down: no new jobs are taken");

@@ -8,7 +8,7 @@ use crate::wait::in_time;
 
 /// A received event.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sent {
+pub struct ServerEvent {
     /// `event:`
     pub name: String,
     /// `id:`
@@ -30,7 +30,7 @@ impl EventStream {
     /// # Panics
     /// If the request fails.
     pub async fn open(api: &Api, id: &str, last: Option<&str>) -> Self {
-        let response = Self::ask(api, id, last).await;
+        let response = Self::request(api, id, last).await;
         assert_eq!(response.status(), StatusCode::OK, "{response:?}");
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self { response, buffer: String::new() }
@@ -40,7 +40,7 @@ impl EventStream {
     ///
     /// # Panics
     /// If there is no response.
-    pub async fn ask(api: &Api, id: &str, last: Option<&str>) -> Response {
+    pub async fn request(api: &Api, id: &str, last: Option<&str>) -> Response {
         let mut request = api.request(Method::GET, &format!("/jobs/{id}/events"));
         if let Some(last) = last {
             request = request.header("last-event-id", last);
@@ -52,7 +52,7 @@ impl EventStream {
     ///
     /// # Panics
     /// If nothing arrives in time.
-    pub async fn next(&mut self) -> Option<Sent> {
+    pub async fn next(&mut self) -> Option<ServerEvent> {
         loop {
             while let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let sent = parse(block);
@@ -71,14 +71,14 @@ impl EventStream {
     ///
     /// # Panics
     /// If it has another name.
-    pub async fn expect(&mut self, name: &str) -> Sent {
+    pub async fn expect(&mut self, name: &str) -> ServerEvent {
         let sent = self.next().await.expect("the stream has not ended");
         assert_eq!(sent.name, name, "{sent:?}");
         sent
     }
 
     /// Returns all events up to the end of the stream.
-    pub async fn rest(mut self) -> Vec<Sent> {
+    pub async fn rest(mut self) -> Vec<ServerEvent> {
         let mut all = Vec::new();
         while let Some(sent) = self.next().await {
             all.push(sent);
@@ -87,11 +87,11 @@ impl EventStream {
     }
 }
 
-fn parse(block: &str) -> Option<Sent> {
+fn parse(block: &str) -> Option<ServerEvent> {
     let field = |name: &str| {
         let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         line.map(str::to_owned)
     };
     let data = serde_json::from_str(&field("data")?).expect("data is JSON");
-    Some(Sent { name: field("event")?, id: field("id")?, data })
+    Some(ServerEvent { name: field("event")?, id: field("id")?, data })
 }

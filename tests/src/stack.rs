@@ -93,7 +93,7 @@ impl Stack {
         environment: &[(&str, &str)],
     ) -> Worker {
         let worker = self.worker_process(slots, environment);
-        Self::seen(api, &worker).await;
+        Self::wait_until_ready(api, &worker).await;
         worker
     }
 
@@ -123,13 +123,13 @@ impl Stack {
     }
 
     /// Waits until an API sees this worker and its tasks.
-    pub async fn seen(api: &Api, worker: &Worker) {
-        Self::knows(api, "echo").await;
-        Self::knows_worker(api, worker).await;
+    pub async fn wait_until_ready(api: &Api, worker: &Worker) {
+        Self::wait_for_task(api, "echo").await;
+        Self::wait_for_worker(api, worker).await;
     }
 
     /// Waits until an API sees this worker.
-    pub async fn knows_worker(api: &Api, worker: &Worker) {
+    pub async fn wait_for_worker(api: &Api, worker: &Worker) {
         eventually("the API lists the worker", async || {
             let workers = api.get("/workers").await.json();
             let here = |item: &Value| item["pid"] == worker.pid();
@@ -139,7 +139,7 @@ impl Stack {
     }
 
     /// Waits until an API knows a task.
-    pub async fn knows(api: &Api, task: &str) {
+    pub async fn wait_for_task(api: &Api, task: &str) {
         eventually("the task is declared", async || {
             api.get(&format!("/tasks/{task}")).await.status.is_success().then_some(())
         })
@@ -170,13 +170,13 @@ impl Stack {
             vec![("CRUNCH_WORKER_SUPERVISE", &*count), ("CRUNCH_LEASE_MS", "600000")];
         variables.extend(environment);
         let supervisor = self.worker_process(1, &variables);
-        Self::knows(api, "echo").await;
-        Self::has_workers(api, workers).await;
+        Self::wait_for_task(api, "echo").await;
+        Self::wait_for_workers(api, workers).await;
         supervisor
     }
 
     /// Waits until an API sees exactly this many workers; returns their process ids.
-    pub async fn has_workers(api: &Api, count: usize) -> Vec<u32> {
+    pub async fn wait_for_workers(api: &Api, count: usize) -> Vec<u32> {
         eventually(&format!("there are {count} workers"), async || {
             let workers = api.get("/workers").await.json();
             let pids = workers["items"].as_array()?.iter().map(|item| item["pid"].as_u64());
@@ -203,7 +203,7 @@ impl Stack {
     ///
     /// # Panics
     /// If the audit has findings, or Redis is unavailable.
-    pub async fn audits_clean(&self) {
+    pub async fn assert_clean_audit(&self) {
         let broker = self.redis.broker("crunch", Library::shipped());
         let audit = broker.audit(|_| ()).await.unwrap();
         assert!(audit.is_clean(), "{:#?}", audit.findings);

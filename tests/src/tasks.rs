@@ -109,11 +109,11 @@ struct Square {
 /// Squares a number after a while, and records its start and end in the ledger.
 async fn square(job: JobContext, input: Square) -> Result<Value, TaskError> {
     let ledger = ledger()?;
-    ledger.note(Moment::Start, &job)?;
+    ledger.record(Moment::Start, &job)?;
     if input.busy_ms > 0 {
         tokio::time::sleep(Duration::from_millis(input.busy_ms)).await;
     }
-    ledger.note(Moment::End, &job)?;
+    ledger.record(Moment::End, &job)?;
     Ok(json!({ "square": input.n * input.n }))
 }
 

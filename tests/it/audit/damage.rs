@@ -80,10 +80,10 @@ async fn jobs_that_stand_wrong_are_put_right_and_run_to_their_end() {
 
     scene.pause("resume").await;
     for id in &ids {
-        scene.api.becomes(id, "succeeded").await;
+        scene.api.wait_for_status(id, "succeeded").await;
     }
     assert_eq!(scene.api.job(&delayed).await["status"], "scheduled");
-    scene.stack.audits_clean().await;
+    scene.stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_job_without_a_lease_runs_again_and_tells_why() {
     let mut worker = scene.stack.worker(&scene.api, 1).await;
     let stage = Stage::open().await;
     let id = scene.api.submit("act", &stage.payload()).await;
-    let _gone = stage.enters().await;
+    let _gone = stage.wait_for_handler().await;
     let name = scene.api.job(&id).await["worker"].as_str().unwrap().to_owned();
     worker.kill().await;
     scene.tamper("ZREM", "queue:act:running", &[&id]).await;
@@ -100,14 +100,14 @@ async fn a_job_without_a_lease_runs_again_and_tells_why() {
     scene.heals(&[("lost", 1)]).await;
 
     let worker = scene.stack.worker_process(1, &[]);
-    Stack::knows_worker(&scene.api, &worker).await;
-    let again = stage.enters().await;
+    Stack::wait_for_worker(&scene.api, &worker).await;
+    let again = stage.wait_for_handler().await;
     assert_eq!((again.attempt, again.pid), (1, worker.pid()));
     again.returns(&json!(null)).await;
-    scene.api.becomes(&id, "succeeded").await;
+    scene.api.wait_for_status(&id, "succeeded").await;
     let attempts = scene.api.get(&format!("/jobs/{id}/attempts")).await.json();
     assert_eq!(attempts["items"][0]["outcome"], "healed", "{attempts}");
-    scene.stack.audits_clean().await;
+    scene.stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -116,12 +116,12 @@ async fn a_running_job_that_nobody_could_end_runs_again() {
     let _worker = scene.stack.worker(&scene.api, 2).await;
     let stage = Stage::open().await;
     let id = scene.api.submit("act", &stage.payload()).await;
-    let _first = stage.enters().await;
+    let _first = stage.wait_for_handler().await;
     scene.unfence(&id).await;
     scene.heals(&[("unfenced", 1)]).await;
-    stage.enters().await.returns(&json!("second")).await;
-    assert_eq!(scene.api.becomes(&id, "succeeded").await["result"], "second");
-    scene.stack.audits_clean().await;
+    stage.wait_for_handler().await.returns(&json!("second")).await;
+    assert_eq!(scene.api.wait_for_status(&id, "succeeded").await["result"], "second");
+    scene.stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn what_has_no_job_is_removed_and_what_ended_is_listed() {
     let mut scene = Scene::open().await;
     let worker = scene.stack.worker(&scene.api, 2).await;
     let done = scene.echo(&json!({})).await;
-    scene.api.becomes(&done, "succeeded").await;
+    scene.api.wait_for_status(&done, "succeeded").await;
     scene.pause("pause").await;
     // A sweep drops a ghost that stands in front.
     scene.echo(&json!({})).await;
@@ -165,9 +165,9 @@ async fn what_has_no_job_is_removed_and_what_ended_is_listed() {
 
     let live = scene.echo(&json!({})).await;
     scene.pause("resume").await;
-    scene.api.becomes(&live, "succeeded").await;
+    scene.api.wait_for_status(&live, "succeeded").await;
     drop(worker);
-    scene.stack.audits_clean().await;
+    scene.stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -187,14 +187,14 @@ async fn what_nobody_understands_is_told_and_left_alone() {
     // A worker meets the record and puts it aside; somebody mends it.
     let other = scene.echo(&json!({})).await;
     scene.pause("resume").await;
-    scene.api.becomes(&other, "succeeded").await;
+    scene.api.wait_for_status(&other, "succeeded").await;
     scene.tamper("DEL", "treasure", &[]).await;
     let (account, code) = scene.audit(&["--heal"]).await;
     let left = |kind: &str| account["findings"][kind]["left"].as_u64();
     assert_eq!((code, left("unreadable"), left("quarantined")), (1, Some(1), Some(1)));
     scene.tamper("HSET", &job, &["payload", "\"mended\""]).await;
     scene.heals(&[("lost", 1), ("quarantined", 1)]).await;
-    assert_eq!(scene.api.becomes(&id, "succeeded").await["result"], "mended");
+    assert_eq!(scene.api.wait_for_status(&id, "succeeded").await["result"], "mended");
 }
 
 #[tokio::test]

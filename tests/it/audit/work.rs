@@ -35,7 +35,7 @@ async fn use_everything(api: &Api, round: usize) {
     api.submit("hog", &json!({})).await;
     api.post("/queues/hog/redrive", &json!({})).await;
     // No more is submitted than is run.
-    api.becomes(batch["items"][49]["job"]["id"].as_str().unwrap(), "succeeded").await;
+    api.wait_for_status(batch["items"][49]["job"]["id"].as_str().unwrap(), "succeeded").await;
 }
 
 #[tokio::test]
@@ -45,8 +45,8 @@ async fn a_busy_system_audits_clean_while_it_works() {
     let workers = [stack.worker(&api, 4).await, stack.worker(&api, 4).await];
     let stage = Stage::open().await;
     api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
-    actor.told(&json!({ "log": "on stage" })).await;
+    let mut actor = stage.wait_for_handler().await;
+    actor.send(&json!({ "log": "on stage" })).await;
 
     let over = AtomicBool::new(false);
     let broker = stack.redis.broker("crunch", Library::shipped());
@@ -79,5 +79,5 @@ async fn a_busy_system_audits_clean_while_it_works() {
     })
     .await;
     drop(workers);
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }

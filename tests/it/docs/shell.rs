@@ -67,8 +67,8 @@ async fn run(page: &str) {
     let _worker = stack.worker(&api, 2).await;
     let example = stack.command("examples/primes");
     let _example = stack.spawn(example, "primes");
-    Stack::knows(&api, "primes.count").await;
-    Stack::knows(&api, "crunch").await;
+    Stack::wait_for_task(&api, "primes.count").await;
+    Stack::wait_for_task(&api, "crunch").await;
     image::RgbImage::new(400, 300).save(stack.directory().join("photo.png")).unwrap();
     let mut session = Session { stack: &stack, url: api.url.clone(), id: String::new() };
     let mut commands = 0;

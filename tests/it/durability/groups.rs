@@ -9,7 +9,7 @@ use crunch_common::broker::{
 use crunch_common::broker::{BrokerConfig, DurabilityConfig};
 use crunch_common::job::{JobOptions, Priority};
 use crunch_common::task::TaskDescriptor;
-use crunch_tests::{Proxy, RedisServer, Which, eventually};
+use crunch_tests::{Proxy, RedisServer, Filter, eventually};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -126,12 +126,12 @@ async fn connections_that_slow_batches_needed_are_closed_when_nothing_needs_them
         tokio::spawn(async move { enqueue(&broker, job(&broker, 100)).await })
     };
     eventually("a batch does not wait for the one before", async || {
-        let by_itself = line.hold_reply(Which::verb("enqueue"));
+        let by_itself = line.hold_reply(Filter::verb("enqueue"));
         let first = submit();
-        by_itself.caught().await;
-        let in_a_batch = line.hold_reply(Which::verb("enqueue"));
+        by_itself.wait_until_held().await;
+        let in_a_batch = line.hold_reply(Filter::verb("enqueue"));
         let second = submit();
-        in_a_batch.caught().await;
+        in_a_batch.wait_until_held().await;
         let third = submit().await.unwrap();
         let open = connections(&redis).await;
         drop((by_itself, in_a_batch));

@@ -31,7 +31,7 @@ async fn the_api_of_another_build_submits_to_our_workers() {
     let new = NewJob { task: "echo".parse().unwrap(), ..job(&queue, &other) };
     let answer = other.enqueue(std::slice::from_ref(&new)).await.pop().unwrap().unwrap();
     assert!(matches!(answer, Enqueued::Created(_)));
-    api.becomes(&new.id.to_string(), "succeeded").await;
+    api.wait_for_status(&new.id.to_string(), "succeeded").await;
     let Lookup::Found(seen) = other.job(new.id).await.unwrap() else { panic!("it is gone") };
     assert_eq!(seen.status, Status::Succeeded);
 }
@@ -61,7 +61,7 @@ async fn the_worker_of_another_build_runs_what_our_api_takes() {
         claims.into_iter().map(|claim| claim.lease.complete(Payload::json("2"))).collect();
     let settled = other.exchange(partition, &exchange).await.unwrap().settled;
     assert_eq!(settled, [Settled::Done]);
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], 2);
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], 2);
 }
 
 #[tokio::test]

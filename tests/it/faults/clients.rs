@@ -33,7 +33,7 @@ async fn a_client_that_leaves_at_any_byte_leaves_one_job_or_none() {
     };
     let answer = api.send(whole()).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
-    api.becomes(&answer.id(), "succeeded").await;
+    api.wait_for_status(&answer.id(), "succeeded").await;
     assert_eq!(api.send(whole()).await.id(), answer.id());
     assert_eq!(count(&api, "echo").await, 1);
 }
@@ -72,7 +72,7 @@ async fn ten_thousand_races_of_fifty_clients_make_one_job_each() {
 async fn race(rounds: usize) {
     let (mut stack, api, _worker) = Stack::simple(4).await;
     let other = stack.api().await;
-    Stack::knows(&other, "square").await;
+    Stack::wait_for_task(&other, "square").await;
     for round in 0..rounds {
         let body = json!({ "task": "square", "payload": { "n": round } });
         let submit = |n: usize| {

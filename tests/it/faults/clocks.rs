@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crunch_common::time::Timestamp;
-use crunch_tests::{Api, Proxy, RedisServer, Stack, Stage, Which, eventually};
+use crunch_tests::{Api, Proxy, RedisServer, Stack, Stage, Filter, eventually};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -53,7 +53,7 @@ impl Clock {
 
     fn redis(&self) -> RedisServer {
         let variables = self.environment().map(|(name, value)| format!("{name}={value}"));
-        RedisServer::by(
+        RedisServer::with_command(
             &["env", &variables[0], &variables[1], "redis-server"],
             &["--appendonly", "no"],
         )
@@ -78,9 +78,9 @@ async fn survives_a_jump(jump_ms: i64) {
     let (api, lease) = (stack.api_via(&to_api).await, [("CRUNCH_LEASE_MS", "2000")]);
     let mut worker = stack.worker_via(&to_worker, &api, 2, &lease).await;
     let running = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
-    let beat = to_worker.hold_command(Which::verb("heartbeat"));
-    beat.caught().await;
+    let actor = stage.wait_for_handler().await;
+    let beat = to_worker.hold_command(Filter::verb("heartbeat"));
+    beat.wait_until_held().await;
     clock.set(jump_ms);
     let sweeps = to_api.passed("sweep");
     eventually("a sweep sees it", async || (to_api.passed("sweep") > sweeps + 1).then_some(()))
@@ -94,17 +94,17 @@ async fn survives_a_jump(jump_ms: i64) {
     let jump = now.unix_ms().cast_signed() - told.unix_ms().cast_signed();
     assert!((jump - jump_ms).abs() < 60_000, "the clock moved by {jump} ms");
     actor.returns(&json!("kept")).await;
-    assert_eq!(api.becomes(&running, "succeeded").await["result"], "kept");
+    assert_eq!(api.wait_for_status(&running, "succeeded").await["result"], "kept");
     assert_eq!(outcomes(&api, &running).await, ["succeeded"]);
     assert!(stage.is_empty().await);
 
     let orphan = api.submit("act", &stage.payload()).await;
-    let _held = stage.enters().await;
+    let _held = stage.wait_for_handler().await;
     clock.set(0);
     worker.kill().await;
     let _second = stack.worker_with(&api, 1, &lease).await;
-    stage.enters().await.returns(&json!("rescued")).await;
-    assert_eq!(api.becomes(&orphan, "succeeded").await["result"], "rescued");
+    stage.wait_for_handler().await.returns(&json!("rescued")).await;
+    assert_eq!(api.wait_for_status(&orphan, "succeeded").await["result"], "rescued");
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn wrong_clocks_do_not_matter(stack: &mut Stack, clocks: [&Clock; 3]) {
     let later = api.submit_with("echo", &json!(1), &json!({ "delay_ms": 500 })).await;
     drained(&api, "square").await;
     every_square_is_right(&api, &ids).await;
-    api.becomes(&later, "succeeded").await;
+    api.wait_for_status(&later, "succeeded").await;
     let entries = stack.ledger();
     assert!(runs(&entries).values().all(|runs| runs.len() == 1));
     assert!(runs(&entries).values().any(|runs| runs[0].pid == workers[0].pid()));

@@ -54,7 +54,7 @@ async fn ten_rolling_restarts_under_load_are_invisible() {
     let drain = [("CRUNCH_API_DRAIN_MS", "200")];
     let mut apis = vec![stack.api_with(&drain).await, stack.api_with(&drain).await];
     let mut workers = vec![stack.worker(&apis[0], 4).await, stack.worker(&apis[0], 4).await];
-    Stack::knows(&apis[1], "square").await;
+    Stack::wait_for_task(&apis[1], "square").await;
     let urls = |apis: &[Api]| apis.iter().map(|api| api.url.clone()).collect::<Vec<_>>();
     let client = Client { http: reqwest::Client::new(), instances: Mutex::new(urls(&apis)) };
     let over = AtomicBool::new(false);
@@ -70,7 +70,7 @@ async fn ten_rolling_restarts_under_load_are_invisible() {
             let mut old = apis.remove(0);
             assert_eq!(old.process.terminate().await.code(), Some(0));
             apis.push(stack.api_with(&drain).await);
-            Stack::knows(&apis[1], "square").await;
+            Stack::wait_for_task(&apis[1], "square").await;
             *client.instances.lock().unwrap() = urls(&apis);
             let mut old = workers.remove(0);
             assert_eq!(old.terminate().await.code(), Some(0));
@@ -96,7 +96,7 @@ async fn jobs_of_a_new_task_wait_for_new_workers_and_hold_up_nobody() {
     std::fs::write(&path, declared).unwrap();
     let with_new = [("CRUNCH_TASKS", path.to_str().unwrap())];
     let mut first = stack.worker_with(&api, 1, &with_new).await;
-    Stack::knows(&api, "new").await;
+    Stack::wait_for_task(&api, "new").await;
     first.terminate().await;
     let mut old = stack.worker(&api, 2).await;
     let batch = |task: &str, payload: Value| {
@@ -110,7 +110,7 @@ async fn jobs_of_a_new_task_wait_for_new_workers_and_hold_up_nobody() {
         jobs.map(|item| item["job"]["id"].as_str().unwrap().to_owned()).collect()
     };
     for id in ids(&others) {
-        api.becomes(&id, "succeeded").await;
+        api.wait_for_status(&id, "succeeded").await;
     }
     let (new, soon) = (ids(&new), json!({ "deadline_ms": 1500 }));
     for id in &new {
@@ -119,15 +119,15 @@ async fn jobs_of_a_new_task_wait_for_new_workers_and_hold_up_nobody() {
         assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(0)));
     }
     let missed = api.submit_with("new", &json!(1), &soon).await;
-    assert_eq!(api.becomes(&missed, "failed").await["error"]["code"], "deadline_exceeded");
+    assert_eq!(api.wait_for_status(&missed, "failed").await["error"]["code"], "deadline_exceeded");
     let counts = api.get("/queues/square").await.json()["counts"].take();
     assert_eq!(counts["queued"], 100, "{counts}");
     let log = old.log();
     assert!(log.matches("no code for this task").count() <= 2, "{log}");
     let _new_worker = stack.worker_with(&api, 2, &with_new).await;
     for id in &new {
-        assert_eq!(api.becomes(id, "succeeded").await["attempt"], 1);
+        assert_eq!(api.wait_for_status(id, "succeeded").await["attempt"], 1);
     }
     old.terminate().await;
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }

@@ -25,12 +25,12 @@ fn log_size(redis: &RedisServer) -> u64 {
 async fn a_full_disk_refuses_jobs_and_heals_when_there_is_room() {
     // Over the limit a write fails as on a full disk, provided that the signal which goes with it is ignored.
     let command = ["sh", "-c", "trap '' XFSZ; exec redis-server \"$@\"", "sh"];
-    let redis = RedisServer::by(&command, &["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let redis = RedisServer::with_command(&command, &["--appendonly", "yes", "--appendfsync", "everysec"]);
     let mut stack = Stack::on(redis);
     let (api, stage) = (stack.api().await, Stage::open().await);
     let mut worker = stack.worker_with(&api, 1, &SHORT_LEASE).await;
     let running = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     limit_files(&stack.redis, Some(log_size(&stack.redis) + 4096));
     let refused = eventually("a job is refused", async || {
         let answer = api.post("/jobs", &json!({ "task": "echo" })).await;
@@ -44,11 +44,11 @@ async fn a_full_disk_refuses_jobs_and_heals_when_there_is_room() {
     })
     .await;
     actor.returns(&json!("kept")).await;
-    worker.says("MISCONF").await;
+    worker.wait_for_log("MISCONF").await;
 
     limit_files(&stack.redis, None);
     works_again(&api).await;
-    assert_eq!(api.becomes(&running, "succeeded").await["result"], "kept");
+    assert_eq!(api.wait_for_status(&running, "succeeded").await["result"], "kept");
     assert_eq!(outcomes(&api, &running).await, ["succeeded"]);
     drained(&api, "echo").await;
     assert!(!worker.has_exited());

@@ -57,7 +57,7 @@ impl Behind {
         let mut actors = Vec::new();
         for _ in 0..jobs {
             self.api.submit("act", &self.stage.payload()).await;
-            actors.push(self.stage.enters().await);
+            actors.push(self.stage.wait_for_handler().await);
         }
         actors
     }
@@ -67,13 +67,13 @@ impl Behind {
             Outage::Refused => self.proxy.refuse().await,
             // Nobody listens there: connections are taken and reset.
             Outage::Reset => {
-                self.proxy.lead_to(1);
+                self.proxy.redirect_to(1);
                 self.proxy.reset();
             }
             Outage::BlackHole => self.proxy.black_hole(),
         }
         tokio::time::sleep(length).await;
-        self.proxy.lead_to(self.stack.redis.port());
+        self.proxy.redirect_to(self.stack.redis.port());
         self.proxy.heal();
     }
 
@@ -86,7 +86,7 @@ impl Behind {
         for actor in actors {
             let id = actor.id.clone();
             actor.returns(&json!("kept")).await;
-            assert_eq!(self.api.becomes(&id, "succeeded").await["result"], "kept");
+            assert_eq!(self.api.wait_for_status(&id, "succeeded").await["result"], "kept");
             assert_eq!(outcomes(&self.api, &id).await, ["succeeded"], "{outage:?} for {length:?}");
         }
         assert!(self.stage.is_empty().await && !self.worker.has_exited());
@@ -107,7 +107,7 @@ async fn a_sweep_that_comes_back_before_the_beats_do_waits_for_them() {
     let api = stack.api_via(&to_api).await;
     let _worker = stack.worker_via(&to_worker, &api, 1, &[("CRUNCH_LEASE_MS", "2000")]).await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let sweeps = async |more: u64| {
         let enough = to_api.passed("sweep") + more;
         let swept = async || (to_api.passed("sweep") >= enough).then_some(());
@@ -122,7 +122,7 @@ async fn a_sweep_that_comes_back_before_the_beats_do_waits_for_them() {
     sweeps(1).await;
     to_worker.heal();
     actor.returns(&json!("kept")).await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], "kept");
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], "kept");
     assert_eq!(outcomes(&api, &id).await, ["succeeded"]);
 }
 
@@ -158,12 +158,12 @@ async fn a_worker_whose_connections_are_forgotten_by_the_network_notices() {
     let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
     let _worker = stack.worker_via(&proxy, &api, 2, &[]).await;
     let running = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
-    proxy.strand();
+    let actor = stage.wait_for_handler().await;
+    proxy.stall_open_connections();
     let noticed = works_again(&api).await;
     assert!(noticed < Duration::from_secs(8), "{noticed:?}");
     actor.returns(&json!(1)).await;
-    api.becomes(&running, "succeeded").await;
+    api.wait_for_status(&running, "succeeded").await;
     assert_eq!(outcomes(&api, &running).await, ["succeeded"]);
 }
 
@@ -173,7 +173,7 @@ async fn an_api_whose_connections_are_forgotten_by_the_network_notices() {
     let proxy = stack.proxy();
     let api = stack.api_via(&proxy).await;
     let _worker = stack.worker(&api, 1).await;
-    proxy.strand();
+    proxy.stall_open_connections();
     assert!(works_again(&api).await < RESUME);
 }
 
@@ -182,13 +182,13 @@ async fn a_slow_line_only_takes_longer() {
     let mut behind = Behind::one_line(&SHORT_LEASE).await;
     // To open a connection takes ways there and back of its own, which are no part of what is promised.
     let first = behind.api.submit("echo", &json!(1)).await;
-    behind.api.becomes(&first, "succeeded").await;
+    behind.api.wait_for_status(&first, "succeeded").await;
     behind.proxy.delay(Duration::from_millis(150));
     let actors = behind.run(2).await;
     for actor in actors {
         let id = actor.id.clone();
         actor.returns(&json!(1)).await;
-        behind.api.becomes(&id, "succeeded").await;
+        behind.api.wait_for_status(&id, "succeeded").await;
         assert_eq!(outcomes(&behind.api, &id).await, ["succeeded"]);
     }
     assert!(!behind.worker.has_exited());

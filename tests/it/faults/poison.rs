@@ -61,16 +61,16 @@ async fn a_job_that_took_workers_down_waits_for_one_that_runs_nothing_else() {
     let stage = Stage::open().await;
     let mut victim = stack.worker_with(&api, 1, &SHORT_LEASE).await;
     let suspect = api.submit("act", &stage.payload()).await;
-    let _first = stage.enters().await;
+    let _first = stage.wait_for_handler().await;
     victim.kill().await;
     let mut victim = stack.worker_with(&api, 1, &SHORT_LEASE).await;
-    let _second = stage.enters().await;
+    let _second = stage.wait_for_handler().await;
     api.post("/queues/act/pause", &json!({})).await;
     victim.kill().await;
     api.wait_for_job(&suspect, "taken back", |job| job["status"] == "queued").await;
     let _worker = stack.worker_with(&api, 2, &SHORT_LEASE).await;
     api.submit_with("act", &stage.payload(), &json!({ "queue": "crunch" })).await;
-    let innocent = stage.enters().await;
+    let innocent = stage.wait_for_handler().await;
     api.post("/queues/act/resume", &json!({})).await;
 
     // The worker has a slot to spare, sees the suspect, and is chosen to run empty for it.
@@ -83,10 +83,10 @@ async fn a_job_that_took_workers_down_waits_for_one_that_runs_nothing_else() {
     .await;
     assert!(stage.is_empty().await);
     innocent.returns(&json!(null)).await;
-    let alone = stage.enters().await;
+    let alone = stage.wait_for_handler().await;
     assert_eq!(alone.id, suspect);
     alone.returns(&json!(null)).await;
-    api.becomes(&suspect, "succeeded").await;
+    api.wait_for_status(&suspect, "succeeded").await;
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn results_that_make_no_sense_end_their_jobs_with_a_reason() {
     for (hex, times) in invalid {
         let hex = hex.replace(' ', "20");
         let id = api.submit("utter", &json!({ "hex": hex, "times": times })).await;
-        let job = api.becomes(&id, "failed").await;
+        let job = api.wait_for_status(&id, "failed").await;
         assert_eq!(job["error"]["code"], "result_invalid", "{hex}: {job}");
         assert!(job["error"]["message"].as_str().unwrap().starts_with("not JSON: "), "{job}");
     }

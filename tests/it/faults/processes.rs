@@ -1,7 +1,7 @@
 //! Processes that die, or are asked to, at the worst moment. (F1–F7, F23)
 
 use crunch_common::time::Timestamp;
-use crunch_tests::{Stack, Stage, Which, eventually};
+use crunch_tests::{Stack, Stage, Filter, eventually};
 use reqwest::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::json;
@@ -51,16 +51,16 @@ async fn a_claim_that_its_worker_never_hears_of_runs_elsewhere_once() {
     let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
     let mut first = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
     let here = stage.payload()["stage"].as_str().unwrap().to_owned();
-    let claim = proxy.hold_reply(Which::verb("exchange").carrying(&here));
+    let claim = proxy.hold_reply(Filter::verb("exchange").containing(&here));
     let id = api.submit("act", &stage.payload()).await;
-    claim.caught().await;
+    claim.wait_until_held().await;
     first.kill().await;
-    claim.lose();
+    claim.drop_and_reset();
     let second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     assert_eq!((actor.pid, actor.attempt), (second.pid(), 1));
     actor.returns(&json!("done")).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     let outcomes = outcomes(&api, &id).await;
     assert!(matches!(outcomes[0].as_str(), "lost" | "unheard"), "{outcomes:?}");
     assert_eq!(outcomes.len(), 2);
@@ -72,15 +72,15 @@ async fn a_worker_that_dies_with_a_result_in_its_hands_costs_that_one_run() {
     let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
     let mut first = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
-    let settlement = proxy.hold_command(Which::verb("exchange").carrying(&id));
+    let actor = stage.wait_for_handler().await;
+    let settlement = proxy.hold_command(Filter::verb("exchange").containing(&id));
     actor.returns(&json!("first")).await;
-    settlement.caught().await;
+    settlement.wait_until_held().await;
     first.kill().await;
-    settlement.lose();
+    settlement.drop_and_reset();
     let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
-    stage.enters().await.returns(&json!("second")).await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], "second");
+    stage.wait_for_handler().await.returns(&json!("second")).await;
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], "second");
     assert_eq!(outcomes(&api, &id).await, ["lost", "succeeded"]);
 }
 
@@ -90,15 +90,15 @@ async fn a_worker_that_dies_when_its_result_is_in_redis_costs_nothing() {
     let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
     let mut first = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
-    let settlement = proxy.hold_reply(Which::verb("exchange").carrying(&id));
+    let actor = stage.wait_for_handler().await;
+    let settlement = proxy.hold_reply(Filter::verb("exchange").containing(&id));
     actor.returns(&json!("first")).await;
-    settlement.caught().await;
+    settlement.wait_until_held().await;
     first.kill().await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], "first");
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], "first");
     let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
     let next = api.submit("echo", &json!(1)).await;
-    api.becomes(&next, "succeeded").await;
+    api.wait_for_status(&next, "succeeded").await;
     assert_eq!(outcomes(&api, &id).await, ["succeeded"]);
     assert!(stage.is_empty().await);
 }
@@ -144,32 +144,32 @@ async fn an_api_killed_anywhere_in_a_submission_leaves_one_job_for_a_retry() {
         let task = "echo";
         let before = count(&other, task).await;
         let mut api = stack.api_via(&proxy).await;
-        Stack::knows(&api, task).await;
+        Stack::wait_for_task(&api, task).await;
         let key = format!("{dies:?}");
         let submit = |api: &Api| {
             let request = api.request(Method::POST, "/jobs").header("idempotency-key", &key);
             request.json(&json!({ "task": task, "payload": key }))
         };
         let hold = match dies {
-            Dies::BeforeEnqueue => proxy.hold_command(Which::verb("enqueue")),
-            Dies::AfterEnqueue | Dies::AfterTheAnswer => proxy.hold_reply(Which::verb("enqueue")),
+            Dies::BeforeEnqueue => proxy.hold_command(Filter::verb("enqueue")),
+            Dies::AfterEnqueue | Dies::AfterTheAnswer => proxy.hold_reply(Filter::verb("enqueue")),
         };
         let asked = tokio::spawn(submit(&api).send());
-        hold.caught().await;
+        hold.wait_until_held().await;
         if dies == Dies::AfterTheAnswer {
             hold.release();
             assert_eq!(asked.await.unwrap().unwrap().status(), StatusCode::ACCEPTED);
             api.process.kill().await;
         } else {
             api.process.kill().await;
-            hold.lose();
+            hold.drop_and_reset();
             asked.await.unwrap().unwrap_err();
         }
         let again = other.send(submit(&other)).await;
         assert_eq!(again.status, StatusCode::ACCEPTED, "{again:?}");
         let replayed = again.header("idempotency-replayed") == "true";
         assert_eq!(replayed, dies != Dies::BeforeEnqueue, "{dies:?}");
-        assert_eq!(other.becomes(&again.id(), "succeeded").await["result"], json!(key));
+        assert_eq!(other.wait_for_status(&again.id(), "succeeded").await["result"], json!(key));
         assert_eq!(count(&other, task).await, before + 1, "{dies:?}");
     }
 }
@@ -180,15 +180,15 @@ async fn a_worker_killed_while_it_drains_costs_its_runs_and_no_job() {
     let (api, stage) = (stack.api().await, Stage::open().await);
     let mut first = stack.worker_with(&api, 1, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
-    let _held = stage.enters().await;
+    let _held = stage.wait_for_handler().await;
     first.signal(Signal::TERM);
-    first.says("shutting down").await;
+    first.wait_for_log("shutting down").await;
     first.kill().await;
     let second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
-    let again = stage.enters().await;
+    let again = stage.wait_for_handler().await;
     assert_eq!((again.pid, again.attempt), (second.pid(), 1));
     again.returns(&json!("done")).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     assert_eq!(outcomes(&api, &id).await, ["lost", "succeeded"]);
 }
 
@@ -199,13 +199,13 @@ async fn a_handler_may_take_ten_leases() {
     let _worker = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
     let _idle = stack.worker_with(&api, 1, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     // Beats come four times a lease.
     let beats = proxy.passed("heartbeat") + 40;
     eventually("ten leases are over", async || (proxy.passed("heartbeat") >= beats).then_some(()))
         .await;
     actor.returns(&json!("late")).await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], "late");
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], "late");
     assert_eq!(outcomes(&api, &id).await, ["succeeded"]);
     assert!(stage.is_empty().await);
 }

@@ -107,7 +107,7 @@ async fn retries_by_hand_that_race_each_other_and_the_sweep_give_one_second_life
         };
         let answers = join_all((0..6).map(retry)).await;
         assert_eq!(answers.iter().filter(|status| **status == StatusCode::ACCEPTED).count(), 1);
-        api.becomes(&id, "succeeded").await;
+        api.wait_for_status(&id, "succeeded").await;
         id
     };
     let mut ids = Vec::new();

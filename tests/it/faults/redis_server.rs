@@ -158,14 +158,14 @@ async fn a_paused_redis_costs_no_second_run() {
     let (api, stage) = (stack.api().await, Stage::open().await);
     let _worker = stack.worker_with(&api, 2, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let mut redis = stack.redis.connect().await;
     let pause = redis::cmd("CLIENT").arg("PAUSE").arg(5 * LEASE_MS).arg("ALL").to_owned();
     let () = pause.query_async(&mut redis).await.unwrap();
     everybody_is_refused_in_time(&api).await;
     works_again(&api).await;
     actor.returns(&json!("kept")).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     assert_eq!(outcomes(&api, &id).await, ["succeeded"]);
     assert!(stage.is_empty().await);
 }
@@ -208,7 +208,7 @@ async fn a_redis_that_turns_to_eviction_is_left_alone_until_it_is_mended() {
         (ready.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
     })
     .await;
-    worker.says("maxmemory-policy is allkeys-lru").await;
+    worker.wait_for_log("maxmemory-policy is allkeys-lru").await;
     let refused = api.post("/jobs", &json!({ "task": "echo" })).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
     let () = policy("noeviction").query_async(&mut redis).await.unwrap();

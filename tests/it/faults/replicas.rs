@@ -51,7 +51,7 @@ impl Pair {
 
     async fn promote(&self) {
         ask(&self.replica, &["REPLICAOF", "NO", "ONE"]).await;
-        self.name.lead_to(self.replica.port());
+        self.name.redirect_to(self.replica.port());
     }
 }
 
@@ -60,16 +60,16 @@ async fn a_replica_in_sync_takes_over_and_nothing_is_lost_or_runs_twice() {
     let mut pair = Pair::start().await;
     let stage = Stage::open().await;
     let running = pair.api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let later = pair.api.submit_with("echo", &json!(1), &json!({ "delay_ms": 100 })).await;
     pair.in_sync().await;
     pair.stack.redis.kill();
     pair.promote().await;
     assert!(works_again(&pair.api).await < RESUME);
     actor.returns(&json!("kept")).await;
-    assert_eq!(pair.api.becomes(&running, "succeeded").await["result"], "kept");
+    assert_eq!(pair.api.wait_for_status(&running, "succeeded").await["result"], "kept");
     assert_eq!(outcomes(&pair.api, &running).await, ["succeeded"]);
-    pair.api.becomes(&later, "succeeded").await;
+    pair.api.wait_for_status(&later, "succeeded").await;
     assert!(stage.is_empty().await && !pair.worker.has_exited());
 }
 
@@ -82,7 +82,7 @@ async fn a_master_that_became_a_replica_is_left_for_the_new_one() {
     ask(&pair.stack.redis, &["REPLICAOF", "127.0.0.1", &new]).await;
     assert!(works_again(&pair.api).await < RESUME);
     let id = pair.api.submit("echo", &json!("on the new master")).await;
-    pair.api.becomes(&id, "succeeded").await;
+    pair.api.wait_for_status(&id, "succeeded").await;
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_replica_that_lags_loses_what_it_did_not_have_and_nothing_else() {
     let mut pair = Pair::start().await;
     let stage = Stage::open().await;
     let running = pair.api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let first_epoch = actor.epoch;
     let kept = pair.api.submit_with("echo", &json!(1), &json!({ "delay_ms": 500 })).await;
     pair.in_sync().await;
@@ -98,16 +98,16 @@ async fn a_replica_that_lags_loses_what_it_did_not_have_and_nothing_else() {
     ask(&pair.replica, &["REPLICAOF", "NO", "ONE"]).await;
     let gone = pair.api.submit_with("echo", &json!(2), &json!({ "delay_ms": 500 })).await;
     actor.returns(&json!("first")).await;
-    pair.api.becomes(&running, "succeeded").await;
+    pair.api.wait_for_status(&running, "succeeded").await;
     pair.stack.redis.kill();
     pair.promote().await;
     works_again(&pair.api).await;
-    pair.api.becomes(&kept, "succeeded").await;
+    pair.api.wait_for_status(&kept, "succeeded").await;
     assert_eq!(pair.api.get(&format!("/jobs/{gone}")).await.status, StatusCode::NOT_FOUND);
     // Its end was among what was lost: the job runs again, under a claim that is newer than the first.
-    let again = stage.enters().await;
+    let again = stage.wait_for_handler().await;
     assert!(again.id == running && again.epoch > first_epoch);
     again.returns(&json!("second")).await;
-    assert_eq!(pair.api.becomes(&running, "succeeded").await["result"], "second");
+    assert_eq!(pair.api.wait_for_status(&running, "succeeded").await["result"], "second");
     assert!(!pair.worker.has_exited());
 }

@@ -1,6 +1,6 @@
 //! Progress and log lines of a running job, through everything that can happen to their way. (F30)
 
-use crunch_tests::{Actor, Loss, Proxy, RedisServer, Stack, Stage, Which, Worker};
+use crunch_tests::{Actor, DropMode, Proxy, RedisServer, Stack, Stage, Filter, Worker};
 use serde_json::{Value, json};
 
 use super::*;
@@ -20,13 +20,13 @@ impl Behind {
         let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
         let worker = stack.worker_via(&proxy, &api, 1, &SAFE_LEASE).await;
         api.submit("act", &stage.payload()).await;
-        let actor = stage.enters().await;
+        let actor = stage.wait_for_handler().await;
         Self { stack, proxy, api, worker, actor }
     }
 
     async fn logs(&mut self, lines: impl IntoIterator<Item = u32>) {
         let lines: Vec<_> = lines.into_iter().map(|line| format!("line {line}")).collect();
-        self.actor.told(&json!({ "log": lines.join("\n") })).await;
+        self.actor.send(&json!({ "log": lines.join("\n") })).await;
     }
 
     /// The log of the job, once it has succeeded.
@@ -34,10 +34,10 @@ impl Behind {
         let Self { stack, api, actor, .. } = self;
         let id = actor.id.clone();
         actor.returns(&json!("done")).await;
-        let job = api.becomes(&id, "succeeded").await;
+        let job = api.wait_for_status(&id, "succeeded").await;
         let log = log_of(&api, &id).await;
         assert_eq!(outcomes(&api, &id).await, ["succeeded"]);
-        stack.audits_clean().await;
+        stack.assert_clean_audit().await;
         (log, job)
     }
 }
@@ -54,11 +54,11 @@ fn lines(numbers: impl IntoIterator<Item = u32>) -> Vec<String> {
 
 #[tokio::test]
 async fn reports_whose_replies_are_lost_are_written_once() {
-    for loss in [Loss::Reset, Loss::Silence] {
+    for loss in [DropMode::Reset, DropMode::Silence] {
         let mut behind = Behind::a_line(RedisServer::start()).await;
-        behind.proxy.lose_replies(Which::verb("report"), 3, loss);
+        behind.proxy.drop_replies(Filter::verb("report"), 3, loss);
         behind.logs(1..=3).await;
-        behind.actor.told(&json!({ "progress": [0.5, "half"] })).await;
+        behind.actor.send(&json!({ "progress": [0.5, "half"] })).await;
         replies::lost(&behind.proxy, 1).await;
         behind.logs(4..=6).await;
         replies::lost(&behind.proxy, 3).await;
@@ -71,7 +71,7 @@ async fn reports_whose_replies_are_lost_are_written_once() {
 #[tokio::test]
 async fn reports_that_redis_never_got_are_sent_again() {
     let mut behind = Behind::a_line(RedisServer::start()).await;
-    behind.proxy.lose_commands(Which::verb("report"), 2, Loss::Reset);
+    behind.proxy.drop_commands(Filter::verb("report"), 2, DropMode::Reset);
     behind.logs(1..=3).await;
     replies::lost(&behind.proxy, 2).await;
     let (log, _) = behind.ends_with_log().await;
@@ -93,14 +93,14 @@ async fn a_job_that_ends_during_an_outage_keeps_its_log() {
         .await;
         behind.proxy.refuse().await;
         behind.logs(3..=last).await;
-        behind.actor.told(&json!({ "return": "done" })).await;
-        behind.actor.is_gone().await;
+        behind.actor.send(&json!({ "return": "done" })).await;
+        behind.actor.wait_until_ended().await;
         behind.proxy.heal();
-        behind.api.becomes(&id, "succeeded").await;
+        behind.api.wait_for_status(&id, "succeeded").await;
         let log = log_of(&behind.api, &id).await;
         let newest = lines(1..=2).into_iter().chain(expected).collect::<Vec<_>>();
         assert_eq!(log, newest[newest.len().saturating_sub(256)..]);
-        behind.stack.audits_clean().await;
+        behind.stack.assert_clean_audit().await;
     }
 }
 
@@ -110,7 +110,7 @@ async fn a_restart_of_redis_costs_no_line() {
     behind.logs(1..=2).await;
     behind.stack.redis.stop();
     behind.logs(3..=4).await;
-    behind.worker.says("reports of running jobs wait for Redis").await;
+    behind.worker.wait_for_log("reports of running jobs wait for Redis").await;
     behind.stack.redis.restart();
     behind.logs(5..=6).await;
     let (log, _) = behind.ends_with_log().await;

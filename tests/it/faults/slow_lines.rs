@@ -3,7 +3,7 @@
 use crunch_common::broker::Broker;
 use crunch_common::broker::BrokerConfig;
 use crunch_common::task::TaskDescriptor;
-use crunch_tests::{Api, Loss, Proxy, RedisServer, Stack, Stage, Which, Worker, eventually};
+use crunch_tests::{Api, DropMode, Proxy, RedisServer, Stack, Stage, Filter, Worker, eventually};
 use futures_util::future::join_all;
 
 use super::redis_server::connections;
@@ -57,32 +57,32 @@ async fn a_payload_larger_than_the_line_carries_in_a_call_runs_once_and_others_s
     let (api, stage) = (&behind.api, &behind.stage);
     // The timeout is shorter than the way of the payload: it begins when that is complete.
     let large = behind.submit_large(&json!({ "timeout_ms": 2000 })).await;
-    api.becomes(&large, "running").await;
+    api.wait_for_status(&large, "running").await;
     let small = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     assert_eq!(actor.id, small, "the small one waited for the large one");
     actor.returns(&json!("small")).await;
-    api.becomes(&small, "succeeded").await;
-    let actor = stage.enters().await;
+    api.wait_for_status(&small, "succeeded").await;
+    let actor = stage.wait_for_handler().await;
     assert_eq!((&actor.id, actor.attempt), (&large, 1));
     actor.returns(&json!("large")).await;
-    assert_eq!(api.becomes(&large, "succeeded").await["result"], "large");
+    assert_eq!(api.wait_for_status(&large, "succeeded").await["result"], "large");
     for id in [&large, &small] {
         assert_eq!(outcomes(api, id).await, ["succeeded"]);
     }
-    behind.stack.audits_clean().await;
+    behind.stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
 async fn a_job_whose_payload_is_on_its_way_can_be_canceled() {
     let behind = Behind::a_slow_line(1, &[]).await;
     let large = behind.submit_large(&json!({})).await;
-    behind.api.becomes(&large, "running").await;
-    let answer = behind.api.act(&format!("/jobs/{large}/cancel")).await;
+    behind.api.wait_for_status(&large, "running").await;
+    let answer = behind.api.post_empty(&format!("/jobs/{large}/cancel")).await;
     assert!(answer.status.is_success(), "{answer:?}");
-    behind.api.becomes(&large, "canceled").await;
+    behind.api.wait_for_status(&large, "canceled").await;
     let small = behind.api.submit("echo", &json!(1)).await;
-    behind.api.becomes(&small, "succeeded").await;
+    behind.api.wait_for_status(&small, "succeeded").await;
     assert!(behind.stage.is_empty().await, "a canceled job has started");
 }
 
@@ -90,13 +90,13 @@ async fn a_job_whose_payload_is_on_its_way_can_be_canceled() {
 async fn a_job_whose_payload_is_on_its_way_is_given_back_when_its_worker_ends() {
     let mut behind = Behind::a_slow_line(1, &[("CRUNCH_WORKER_GRACE_MS", "0")]).await;
     let large = behind.submit_large(&json!({})).await;
-    behind.api.becomes(&large, "running").await;
+    behind.api.wait_for_status(&large, "running").await;
     assert!(behind.worker.terminate().await.success());
     let _another = behind.stack.worker(&behind.api, 1).await;
-    let actor = behind.stage.enters().await;
+    let actor = behind.stage.wait_for_handler().await;
     assert_eq!((&actor.id, actor.attempt), (&large, 1));
     actor.returns(&json!(1)).await;
-    behind.api.becomes(&large, "succeeded").await;
+    behind.api.wait_for_status(&large, "succeeded").await;
     assert_eq!(outcomes(&behind.api, &large).await, ["released", "succeeded"]);
 }
 
@@ -108,12 +108,12 @@ async fn large_results_arrive_over_a_slow_line_and_others_are_read_meanwhile() {
     let _worker = stack.worker_with(&direct, 1, &room).await;
     let utterance = json!({ "hex": "31", "times": RESULT });
     let large = direct.submit("utter", &utterance).await;
-    direct.becomes(&large, "succeeded").await;
+    direct.wait_for_status(&large, "succeeded").await;
     let line = stack.proxy();
     let api = stack.api_via(&line).await;
     line.throttle(SLOW_FOR_CALLERS);
     let result = api.request(reqwest::Method::GET, &format!("/jobs/{large}/result"));
-    let result = api.send_meanwhile(result);
+    let result = api.send_in_background(result);
     let mut reads = 0;
     eventually("the result is there", async || {
         reads += 1;
@@ -136,24 +136,24 @@ async fn a_large_result_on_its_way_holds_up_no_other_job_and_keeps_its_lease() {
     behind.line.throttle(SLOW_FOR_RESULTS);
     let (api, stage) = (&behind.api, &behind.stage);
     let large = api.submit("act", &stage.payload()).await;
-    let first = stage.enters().await;
+    let first = stage.wait_for_handler().await;
     let beside = api.submit("act", &stage.payload()).await;
-    let second = stage.enters().await;
+    let second = stage.wait_for_handler().await;
     first.returns(&json!("x".repeat(PAYLOAD))).await;
     // Only a worker that settles the second has a slot for a third.
     second.returns(&json!("beside")).await;
-    api.becomes(&beside, "succeeded").await;
+    api.wait_for_status(&beside, "succeeded").await;
     let after = api.submit("act", &stage.payload()).await;
-    let third = stage.enters().await;
+    let third = stage.wait_for_handler().await;
     assert_eq!((&third.id, status(api, &large).await), (&after, "running".to_owned()));
     third.returns(&json!("after")).await;
-    api.becomes(&after, "succeeded").await;
+    api.wait_for_status(&after, "succeeded").await;
     assert_eq!(status(api, &large).await, "running", "the others waited for the large one");
-    api.becomes(&large, "succeeded").await;
+    api.wait_for_status(&large, "succeeded").await;
     for id in [&large, &beside, &after] {
         assert_eq!(outcomes(api, id).await, ["succeeded"]);
     }
-    behind.stack.audits_clean().await;
+    behind.stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -161,10 +161,10 @@ async fn a_job_whose_result_is_on_its_way_is_settled_before_its_worker_ends() {
     let mut behind = Behind::a_slow_line(1, &[]).await;
     behind.line.throttle(2 * SLOW_FOR_RESULTS);
     let large = behind.api.submit("act", &behind.stage.payload()).await;
-    behind.stage.enters().await.returns(&json!("x".repeat(PAYLOAD))).await;
+    behind.stage.wait_for_handler().await.returns(&json!("x".repeat(PAYLOAD))).await;
     let ended = behind.worker.terminate().await;
     assert!(ended.success());
-    behind.api.becomes(&large, "succeeded").await;
+    behind.api.wait_for_status(&large, "succeeded").await;
     assert_eq!(outcomes(&behind.api, &large).await, ["succeeded"]);
 }
 
@@ -175,11 +175,11 @@ async fn a_large_submission_on_its_way_fails_no_small_one() {
     let _worker = stack.worker(&direct, 1).await;
     let line = stack.proxy();
     let api = stack.api_via(&line).await;
-    Stack::knows(&api, "chaos.work").await;
+    Stack::wait_for_task(&api, "chaos.work").await;
     line.throttle(SLOW_FOR_CALLERS);
     let work = json!({ "number": 1, "busy_ms": 0, "fails": 0, "returns": 0, "padding": "x".repeat(SUBMITTED) });
     let large = api.request(reqwest::Method::POST, "/tasks/chaos.work/jobs").json(&work);
-    let large = api.send_meanwhile(large);
+    let large = api.send_in_background(large);
     let mut small = Vec::new();
     eventually("the large one is taken", async || {
         // Over several connections, so that some of them meet the thread that carries the large one.
@@ -197,9 +197,9 @@ async fn a_large_submission_on_its_way_fails_no_small_one() {
     assert!(small.len() > 4, "others waited for it");
     small.push(answer.id());
     for id in &small {
-        direct.becomes(id, "succeeded").await;
+        direct.wait_for_status(id, "succeeded").await;
     }
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -224,10 +224,10 @@ async fn workers_that_share_a_slow_line_lose_no_job() {
         }
     }
     for id in &jobs {
-        api.becomes(id, "succeeded").await;
+        api.wait_for_status(id, "succeeded").await;
         assert_eq!(outcomes(&api, id).await, ["succeeded"]);
     }
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -237,7 +237,7 @@ async fn a_large_read_that_is_given_up_closes_its_connection() {
     let _worker = stack.worker(&direct, 1).await;
     let utterance = json!({ "hex": "31", "times": 100 * 1024 });
     let large = direct.submit("utter", &utterance).await;
-    direct.becomes(&large, "succeeded").await;
+    direct.wait_for_status(&large, "succeeded").await;
     let line = stack.proxy();
     let api = stack.api_via(&line).await;
     let result = format!("/jobs/{large}/result");
@@ -245,11 +245,11 @@ async fn a_large_read_that_is_given_up_closes_its_connection() {
     assert_eq!(api.get(&format!("/jobs/{large}")).await.status, StatusCode::OK);
     let before = connections(&stack.redis).await;
     let lost = 3;
-    line.lose_replies(Which::verb("hmget").carrying("result_large"), lost, Loss::Silence);
+    line.drop_replies(Filter::verb("hmget").containing("result_large"), lost, DropMode::Silence);
     for _ in 0..lost {
         assert_eq!(api.get(&result).await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
-    assert_eq!(line.lost(), lost);
+    assert_eq!(line.dropped(), lost);
     eventually("the connections of reads that were given up are closed", async || {
         // Another thread of the API may have got one of its own meanwhile.
         (connections(&stack.redis).await <= before + 1).then_some(())

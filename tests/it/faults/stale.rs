@@ -20,16 +20,16 @@ async fn a_result_from_behind_a_partition_is_refused() {
     let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
     let mut first = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
-    let late = stage.enters().await;
+    let late = stage.wait_for_handler().await;
     let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
     proxy.black_hole();
-    let current = stage.enters().await;
+    let current = stage.wait_for_handler().await;
     assert!(current.id == id && current.epoch > late.epoch);
     late.returns(&json!("late")).await;
     proxy.heal();
-    first.says("stale outcome dropped: another attempt holds the job").await;
+    first.wait_for_log("stale outcome dropped: another attempt holds the job").await;
     current.returns(&json!("current")).await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], "current");
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], "current");
     assert_eq!(outcomes(&api, &id).await, ["lost", "succeeded"]);
 }
 
@@ -39,15 +39,15 @@ async fn a_handler_whose_job_went_on_behind_a_partition_is_stopped() {
     let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
     let mut first = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut late = stage.enters().await;
+    let mut late = stage.wait_for_handler().await;
     let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
     proxy.black_hole();
-    let current = stage.enters().await;
+    let current = stage.wait_for_handler().await;
     proxy.heal();
-    late.is_asked_to_stop().await;
-    first.says("lease lost").await;
+    late.wait_for_stop_request().await;
+    first.wait_for_log("lease lost").await;
     current.returns(&json!("current")).await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], "current");
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], "current");
 }
 
 /// No way there is known. Were its exchanges repeated without a pause, they would keep Redis busy for half a minute.
@@ -58,7 +58,7 @@ async fn a_worker_that_was_reclaimed_while_it_lives_asks_again_in_growing_interv
     let broker = stack.redis.broker("crunch", Library::shipped());
     broker.reclaim(id.parse().unwrap()).await.unwrap();
     let job = api.submit("echo", &json!(1)).await;
-    worker.says("Redis rejected an exchange as stale").await;
+    worker.wait_for_log("Redis rejected an exchange as stale").await;
     let mut redis = stack.redis.connect().await;
     let mut sweep = async || -> u64 {
         let mut ask = redis::cmd("HGET");
@@ -74,7 +74,7 @@ async fn a_worker_that_was_reclaimed_while_it_lives_asks_again_in_growing_interv
     let mut redis = stack.redis.connect().await;
     let forget = redis::cmd("DEL").arg(format!("crunch:{{0}}:worker:{id}")).to_owned();
     let () = forget.query_async(&mut redis).await.unwrap();
-    api.becomes(&job, "succeeded").await;
+    api.wait_for_status(&job, "succeeded").await;
 }
 
 #[tokio::test]
@@ -83,10 +83,10 @@ async fn a_worker_that_wakes_after_its_lease_cannot_overwrite_the_new_attempt() 
     let (api, stage) = (stack.api().await, Stage::open().await);
     let first = stack.worker_with(&api, 1, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
-    let late = stage.enters().await;
+    let late = stage.wait_for_handler().await;
     let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
     first.signal(Signal::STOP);
-    let current = stage.enters().await;
+    let current = stage.wait_for_handler().await;
     // Told while it sleeps: the first thing it does awake is to settle.
     late.returns(&json!("late")).await;
     first.signal(Signal::CONT);
@@ -97,7 +97,7 @@ async fn a_worker_that_wakes_after_its_lease_cannot_overwrite_the_new_attempt() 
     .await;
     assert_eq!(api.job(&id).await["status"], "running");
     current.returns(&json!("current")).await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], "current");
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], "current");
 }
 
 const LATE: usize = 10_000;

@@ -30,15 +30,15 @@ async fn a_waiting_job_is_canceled_retried_and_deleted() {
     for options in [json!({}), json!({ "delay_ms": 3_600_000 })] {
         let id = api.submit_with("t", &json!(1), &options).await;
         let (cancel, retry) = (format!("/jobs/{id}/cancel"), format!("/jobs/{id}/retry"));
-        refused(&api, &api.act(&retry).await, 409, "job-not-retryable").await;
+        refused(&api, &api.post_empty(&retry).await, 409, "job-not-retryable").await;
         refused(&api, &delete(&api, &id).await, 409, "job-not-finished").await;
-        tells(&api.act(&cancel).await, 200, "canceled", true);
-        tells(&api.act(&cancel).await, 200, "canceled", true);
-        let retried = api.act(&retry).await;
+        tells(&api.post_empty(&cancel).await, 200, "canceled", true);
+        tells(&api.post_empty(&cancel).await, 200, "canceled", true);
+        let retried = api.post_empty(&retry).await;
         tells(&retried, 202, "queued", false);
         assert_eq!((retried.id(), &retried.json()["error"]), (id.clone(), &json!(null)));
-        refused(&api, &api.act(&retry).await, 409, "job-not-retryable").await;
-        tells(&api.act(&cancel).await, 200, "canceled", true);
+        refused(&api, &api.post_empty(&retry).await, 409, "job-not-retryable").await;
+        tells(&api.post_empty(&cancel).await, 200, "canceled", true);
         let deleted = delete(&api, &id).await;
         assert_eq!((deleted.status.as_u16(), deleted.body.len()), (204, 0));
         is_gone(&api, &id).await;
@@ -68,16 +68,16 @@ async fn a_running_job_is_asked_to_stop_as_often_as_one_likes() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
-    actor.told(&json!({ "ignore": null })).await;
-    refused(&api, &api.act(&format!("/jobs/{id}/retry")).await, 409, "job-not-retryable").await;
+    let mut actor = stage.wait_for_handler().await;
+    actor.send(&json!({ "ignore": null })).await;
+    refused(&api, &api.post_empty(&format!("/jobs/{id}/retry")).await, 409, "job-not-retryable").await;
     refused(&api, &delete(&api, &id).await, 409, "job-not-finished").await;
     for _ in 0..2 {
-        tells(&api.act(&format!("/jobs/{id}/cancel")).await, 202, "running", true);
+        tells(&api.post_empty(&format!("/jobs/{id}/cancel")).await, 202, "running", true);
     }
     actor.returns(&json!("anyway")).await;
     // Whichever of the two came first in Redis won: the wish did.
-    api.becomes(&id, "canceled").await;
+    api.wait_for_status(&id, "canceled").await;
 }
 
 #[tokio::test]
@@ -85,21 +85,21 @@ async fn an_ended_job_stays_as_it_ended() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let succeeded = api.submit("act", &stage.payload()).await;
-    stage.enters().await.returns(&json!(1)).await;
-    api.becomes(&succeeded, "succeeded").await;
+    stage.wait_for_handler().await.returns(&json!(1)).await;
+    api.wait_for_status(&succeeded, "succeeded").await;
     let failed = api.submit_with("act", &stage.payload(), &json!({ "max_attempts": 1 })).await;
-    stage.enters().await.fails("broken").await;
-    api.becomes(&failed, "failed").await;
+    stage.wait_for_handler().await.fails("broken").await;
+    api.wait_for_status(&failed, "failed").await;
 
     for id in [&succeeded, &failed] {
-        refused(&api, &api.act(&format!("/jobs/{id}/cancel")).await, 409, "job-finished").await;
+        refused(&api, &api.post_empty(&format!("/jobs/{id}/cancel")).await, 409, "job-finished").await;
     }
-    refused(&api, &api.act(&format!("/jobs/{succeeded}/retry")).await, 409, "job-not-retryable")
+    refused(&api, &api.post_empty(&format!("/jobs/{succeeded}/retry")).await, 409, "job-not-retryable")
         .await;
-    let retried = api.act(&format!("/jobs/{failed}/retry")).await;
+    let retried = api.post_empty(&format!("/jobs/{failed}/retry")).await;
     assert_eq!((retried.status.as_u16(), retried.id()), (202, failed.clone()));
-    stage.enters().await.returns(&json!(2)).await;
-    api.becomes(&failed, "succeeded").await;
+    stage.wait_for_handler().await.returns(&json!(2)).await;
+    api.wait_for_status(&failed, "succeeded").await;
     for id in [&succeeded, &failed] {
         assert_eq!(delete(&api, id).await.status.as_u16(), 204);
         is_gone(&api, id).await;
@@ -114,14 +114,14 @@ async fn the_last_ten_attempts_are_told_the_oldest_first() {
     let path = format!("/jobs/{id}/attempts");
     assert!(api.get(&path).await.json()["items"].is_array());
     for life in 1..=12 {
-        let actor = stage.enters().await;
+        let actor = stage.wait_for_handler().await;
         assert_eq!(actor.pid, worker.pid());
         actor.fails(&format!("life {life}")).await;
-        api.becomes(&id, "failed").await;
-        api.act(&format!("/jobs/{id}/retry")).await;
+        api.wait_for_status(&id, "failed").await;
+        api.post_empty(&format!("/jobs/{id}/retry")).await;
     }
-    let actor = stage.enters().await;
-    api.becomes(&id, "running").await;
+    let actor = stage.wait_for_handler().await;
+    api.wait_for_status(&id, "running").await;
     let attempts = api.get(&path).await;
     assert_eq!((attempts.status.as_u16(), attempts.header("cache-control")), (200, "no-store"));
     let attempts = attempts.json()["items"].as_array().unwrap().clone();

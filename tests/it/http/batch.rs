@@ -40,7 +40,7 @@ async fn each_item_is_answered_in_its_place() {
     assert_eq!(answer["items"][4]["job"]["status"], "scheduled");
     for (at, payload) in [(0, 0), (7, 7)] {
         let id = answer["items"][at]["job"]["id"].as_str().unwrap();
-        assert_eq!(api.becomes(id, "succeeded").await["result"], payload);
+        assert_eq!(api.wait_for_status(id, "succeeded").await["result"], payload);
     }
 }
 

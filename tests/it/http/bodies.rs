@@ -143,7 +143,7 @@ async fn a_result_is_kept_byte_by_byte() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let text = "{\"b\" : 123456789012345678901234567890,\"a\":[1.000]}";
     let id = api.post_bytes("/tasks/repeat/jobs", text).await.id();
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     assert_eq!(api.get(&format!("/jobs/{id}/result")).await.body, text.as_bytes());
     for path in [format!("/jobs/{id}"), format!("/result/{id}")] {
         let document = api.get(&path).await.body;
@@ -166,7 +166,7 @@ async fn a_body_over_the_limit_is_refused_with_or_without_a_length() {
         let chunked = [api.post_bytes(path, body.as_str()).await, {
             let mut raw = RawConnection::to(&api).await;
             let headers = ["Content-Type: application/json", "Transfer-Encoding: chunked"];
-            raw.begin(&format!("POST {path}"), &headers).await;
+            raw.write_head(&format!("POST {path}"), &headers).await;
             raw.write("\r\n").await.unwrap();
             // The answer may come, and the connection end, before all was written.
             let _ = raw.write_chunks(body.as_bytes(), 60_000).await;
@@ -186,7 +186,7 @@ async fn a_length_over_the_limit_is_refused_before_the_body_comes() {
     let (_stack, api) = lone().await;
     let mut raw = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/json", "Content-Length: 18446744073709551615"];
-    let answer = raw.ask("POST /crunch", &headers).await;
+    let answer = raw.request("POST /crunch", &headers).await;
     refused(&api, &answer, 413, "payload-too-large").await;
 }
 
@@ -235,13 +235,13 @@ async fn a_client_that_leaves_in_the_middle_of_a_body_leaves_no_job() {
         for framing in [length.as_str(), "Transfer-Encoding: chunked"] {
             for cut in [0, 1, body.len() - 1] {
                 let mut raw = RawConnection::to(&api).await;
-                raw.begin(&format!("POST {path}"), &["Content-Type: application/json", framing])
+                raw.write_head(&format!("POST {path}"), &["Content-Type: application/json", framing])
                     .await;
                 let chunk = if framing == length { "" } else { "1e\r\n" };
                 raw.write(format!("\r\n{chunk}")).await.unwrap();
                 raw.write(&body[..cut]).await.unwrap();
                 // It says no more, but listens on: so the test knows that the API has noticed.
-                raw.end().await;
+                raw.finish_sending().await;
                 refused(&api, &raw.answer().await, 400, "broken-body").await;
             }
         }
@@ -255,9 +255,9 @@ async fn chunks_that_are_none_end_the_connection_and_make_no_job() {
     for chunks in ["zz\r\n", "2\r\n{}nonsense\r\n", "-1\r\n"] {
         let mut raw = RawConnection::to(&api).await;
         let headers = ["Content-Type: application/json", "Transfer-Encoding: chunked"];
-        raw.begin("POST /crunch", &headers).await;
+        raw.write_head("POST /crunch", &headers).await;
         raw.write(format!("\r\n{chunks}")).await.unwrap();
-        let answer = String::from_utf8_lossy(&raw.closes().await).into_owned();
+        let answer = String::from_utf8_lossy(&raw.read_until_closed().await).into_owned();
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{chunks}: {answer}");
     }
     assert_eq!(api.get("/jobs").await.json()["items"], json!([]));

@@ -1,6 +1,6 @@
 //! A job's events as they happen, and its log.
 
-use crunch_tests::{Api, EventStream, Sent, Stack, Stage};
+use crunch_tests::{Api, EventStream, ServerEvent, Stack, Stage};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::refused;
 
 /// Name and what matters of the data.
-fn told(sent: &Sent) -> (String, Value) {
+fn told(sent: &ServerEvent) -> (String, Value) {
     let of = match sent.name.as_str() {
         "status" | "done" => "status",
         "progress" => "progress_message",
@@ -17,7 +17,7 @@ fn told(sent: &Sent) -> (String, Value) {
     (sent.name.clone(), sent.data[of].clone())
 }
 
-fn all_told(events: &[Sent]) -> Vec<(String, Value)> {
+fn all_told(events: &[ServerEvent]) -> Vec<(String, Value)> {
     events.iter().map(told).collect()
 }
 
@@ -34,15 +34,15 @@ async fn the_state_comes_first_then_everything_in_its_order_until_the_end() {
     let first = events.expect("status").await;
     assert_eq!(first.data, json!({ "status": "scheduled", "attempt": 0, "at": null }));
     // Canceled and retried: it starts at once.
-    api.act(&format!("/jobs/{id}/cancel")).await;
+    api.post_empty(&format!("/jobs/{id}/cancel")).await;
     let rest = events.rest().await;
     assert_eq!(
         all_told(&rest),
         expected(&[("status", "canceled"), ("done", "canceled")]),
         "the end of a stream"
     );
-    api.act(&format!("/jobs/{id}/retry")).await;
-    let mut actor = stage.enters().await;
+    api.post_empty(&format!("/jobs/{id}/retry")).await;
+    let mut actor = stage.wait_for_handler().await;
     let last = rest.last().unwrap().id.clone();
     let mut events = EventStream::open(&api, &id, Some(&last)).await;
     for status in ["queued", "running"] {
@@ -53,7 +53,7 @@ async fn the_state_comes_first_then_everything_in_its_order_until_the_end() {
         (json!({ "progress": [0.25, "a quarter"] }), "progress"),
         (json!({ "log": "two" }), "log"),
     ] {
-        actor.told(&act).await;
+        actor.send(&act).await;
         events.expect(name).await;
     }
     actor.returns(&json!({ "answer": 42 })).await;
@@ -68,13 +68,13 @@ async fn whoever_comes_back_hears_each_event_once() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     let mut whole = EventStream::open(&api, &id, None).await;
     let mut heard = vec![whole.expect("status").await];
     for step in 1..=5 {
-        actor.told(&json!({ "log": format!("line {step}") })).await;
+        actor.send(&json!({ "log": format!("line {step}") })).await;
         heard.push(whole.expect("log").await);
-        actor.told(&json!({ "progress": [0.1, format!("step {step}")] })).await;
+        actor.send(&json!({ "progress": [0.1, format!("step {step}")] })).await;
         heard.push(whole.expect("progress").await);
     }
     actor.returns(&json!(1)).await;
@@ -82,7 +82,7 @@ async fn whoever_comes_back_hears_each_event_once() {
     let ids: std::collections::BTreeSet<_> = heard.iter().map(|event| &event.id).collect();
     assert_eq!(ids.len(), heard.len(), "every event has an id of its own");
     for (at, event) in heard.iter().enumerate() {
-        let response = EventStream::ask(&api, &id, Some(&event.id)).await;
+        let response = EventStream::request(&api, &id, Some(&event.id)).await;
         if at + 1 == heard.len() {
             assert_eq!(response.status().as_u16(), 204, "everything was told");
         } else {
@@ -90,7 +90,7 @@ async fn whoever_comes_back_hears_each_event_once() {
             assert_eq!(rest, heard[at + 1..], "behind {}", event.id);
         }
     }
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 /// How often Redis was asked about a watched job.
@@ -107,15 +107,15 @@ async fn a_stream_without_news_asks_nothing_of_redis() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
     events.expect("status").await;
-    actor.told(&json!({ "progress": [0.5, "half"] })).await;
+    actor.send(&json!({ "progress": [0.5, "half"] })).await;
     events.expect("progress").await;
     let before = looks(&stack).await;
     // Sweeps and beats go on: what is counted meanwhile is some calls a second, and not thousands.
     for _ in 0..3 {
-        actor.told(&json!({ "log": "a while" })).await;
+        actor.send(&json!({ "log": "a while" })).await;
         events.expect("log").await;
     }
     let asked = looks(&stack).await - before;
@@ -129,7 +129,7 @@ async fn a_stream_without_news_asks_nothing_of_redis() {
 async fn a_history_that_is_not_kept_starts_with_the_state() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let id = api.submit("echo", &json!("x")).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     for last in [None, Some("2.0"), Some("nonsense"), Some("9999.7")] {
         let told = all_told(&EventStream::open(&api, &id, last).await.rest().await);
         assert_eq!(told, expected(&[("status", "succeeded"), ("done", "succeeded")]), "{last:?}");
@@ -141,10 +141,10 @@ async fn more_changes_than_are_kept_lead_back_to_the_state() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     let first = EventStream::open(&api, &id, None).await.expect("status").await;
     let mut redis = stack.redis.connect().await;
-    actor.told(&json!({ "progress": [0.5, "half"] })).await;
+    actor.send(&json!({ "progress": [0.5, "half"] })).await;
     api.wait_for_job(&id, "half done", |job| job["progress"] == 0.5).await;
     // As if 256 others had come since.
     let () = redis::cmd("DEL")
@@ -166,12 +166,12 @@ async fn a_stream_outlives_an_outage_of_redis() {
     let _worker = stack.worker(&api, 1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
     events.expect("status").await;
     proxy.refuse().await;
-    actor.told(&json!({ "progress": [0.5, "half"] })).await;
-    actor.told(&json!({ "log": "while it was away" })).await;
+    actor.send(&json!({ "progress": [0.5, "half"] })).await;
+    actor.send(&json!({ "log": "while it was away" })).await;
     proxy.heal();
     actor.returns(&json!(1)).await;
     let told = all_told(&events.rest().await);
@@ -184,7 +184,7 @@ async fn a_stream_ends_when_the_api_is_told_to_stop() {
     let (_stack, mut api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
     events.expect("status").await;
     api.process.signal(Signal::TERM);
@@ -219,11 +219,11 @@ async fn a_log_is_read_page_by_page_while_it_grows() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
     events.expect("status").await;
     for number in 1..=3 {
-        actor.told(&json!({ "log": format!("line {number} & more") })).await;
+        actor.send(&json!({ "log": format!("line {number} & more") })).await;
         assert_eq!(events.expect("log").await.data["number"], number);
     }
     let path = format!("/jobs/{id}/logs");
@@ -234,7 +234,7 @@ async fn a_log_is_read_page_by_page_while_it_grows() {
     let (read, cursor) = lines(&api, &format!("{path}?cursor=3")).await;
     assert_eq!((read.len(), &cursor), (0, &json!("3")), "it may go on");
     actor.returns(&json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     assert_eq!(lines(&api, &format!("{path}?cursor=3")).await, (vec![], json!(null)));
     for bad in ["cursor=x", "limit=0", "limit=257", "limit=x", "cursor=-1"] {
         let answer = api.get(&format!("{path}?{bad}")).await;
@@ -247,12 +247,12 @@ async fn of_a_long_log_the_newest_lines_are_kept() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     for number in 1..=300 {
-        actor.told(&json!({ "log": format!("line {number}") })).await;
+        actor.send(&json!({ "log": format!("line {number}") })).await;
     }
     actor.returns(&json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     let page = api.get(&format!("/jobs/{id}/logs?limit=256")).await.json();
     let items = page["items"].as_array().unwrap();
     assert_eq!((items.len(), &page["next_cursor"]), (256, &json!(null)));

@@ -23,7 +23,7 @@ async fn a_replay_answers_with_the_same_job_as_it_stands_now() {
     for (path, body) in WAYS {
         let first = post(&api, path, "\"key-1\"", body).await;
         assert_eq!((first.status.as_u16(), first.header("idempotency-replayed")), (202, ""));
-        api.act(&format!("/jobs/{}/cancel", first.id())).await;
+        api.post_empty(&format!("/jobs/{}/cancel", first.id())).await;
         for key in ["\"key-1\"", "key-1", "  key-1  "] {
             let again = post(&api, path, key, body).await;
             assert_eq!(
@@ -119,8 +119,8 @@ async fn a_job_with_a_key_is_kept_as_long_as_the_key() {
     let body = stage.payload().to_string();
     let path = "/tasks/act/jobs?retention_ms=0";
     let id = post(&api, path, "k", &body).await.id();
-    stage.enters().await.returns(&json!(7)).await;
-    let job = api.becomes(&id, "succeeded").await;
+    stage.wait_for_handler().await.returns(&json!(7)).await;
+    let job = api.wait_for_status(&id, "succeeded").await;
     let day_later = job["expires_at"].as_str().unwrap() > job["finished_at"].as_str().unwrap();
     assert!(day_later, "{job}");
     let again = post(&api, path, "k", &body).await;

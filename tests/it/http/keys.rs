@@ -162,27 +162,27 @@ async fn what_is_wrong_with_a_key_is_told_as_far_as_it_is_the_callers_business()
         (keyed.key(&["--scopes", "admin"]).await, keyed.key(&["--scopes", "read"]).await);
     let mut raw = RawConnection::to(&keyed.api).await;
     let authorization = format!("Authorization: Bearer {admin}");
-    let missing = raw.ask("GET /jobs", &[]).await;
+    let missing = raw.request("GET /jobs", &[]).await;
     is_problem(&missing, 401, "unauthorized");
     assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"crunch\"");
     let twice = [authorization.as_str(), authorization.as_str()];
     let basic = format!("Authorization: Basic {admin}");
     for wrong in [&twice[..], &[basic.as_str()], &["Authorization: Bearer"], &["Authorization: "]] {
-        let answer = raw.ask("GET /jobs", wrong).await;
+        let answer = raw.request("GET /jobs", wrong).await;
         is_problem(&answer, 401, "unauthorized");
         assert_eq!(
             answer.header("www-authenticate"),
             "Bearer realm=\"crunch\", error=\"invalid_token\""
         );
     }
-    assert_eq!(raw.ask("GET /jobs", &[&authorization]).await.status, 200);
+    assert_eq!(raw.request("GET /jobs", &[&authorization]).await.status, 200);
     let lacking = keyed.ask(&reader, "POST", "/queues/q/pause").await;
     is_problem(&lacking, 403, "forbidden");
     assert!(lacking.json()["detail"].as_str().unwrap().contains("admin"), "{lacking:?}");
     // Where nothing is offered nobody is asked who they are.
-    is_problem(&raw.ask("GET /nothing", &[]).await, 404, "not-found");
-    is_problem(&raw.ask("PUT /jobs", &[]).await, 405, "method-not-allowed");
-    assert_eq!(raw.ask("OPTIONS /jobs", &[]).await.status, 204);
+    is_problem(&raw.request("GET /nothing", &[]).await, 404, "not-found");
+    is_problem(&raw.request("PUT /jobs", &[]).await, 405, "method-not-allowed");
+    assert_eq!(raw.request("OPTIONS /jobs", &[]).await.status, 204);
     let log = keyed.api.process.log();
     for key in [&admin, &reader] {
         assert!(!log.contains(key.split('_').nth(2).unwrap()), "a secret is in the log");
@@ -202,7 +202,7 @@ async fn keys_come_and_go_while_the_api_runs() {
     assert_eq!(keyed.ask(&stays, "GET", "/").await.status, 200);
 
     std::fs::write(&keyed.file, "{\"keys\": [").unwrap();
-    keyed.api.process.says("cannot read the file of API keys").await;
+    keyed.api.process.wait_for_log("cannot read the file of API keys").await;
     assert_eq!(keyed.ask(&stays, "GET", "/").await.status, 200);
     std::fs::remove_file(&keyed.file).unwrap();
     let new = keyed.key(&["--scopes", "read"]).await;

@@ -92,10 +92,10 @@ async fn what_came_before_a_body_broke_off_is_taken() {
     let (_stack, api) = lone().await;
     let mut connection = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
-    connection.begin("POST /jobs/batch", &headers).await;
+    connection.write_head("POST /jobs/batch", &headers).await;
     let lines = "{\"task\":\"t\"}\n{\"task\":\"t\"}\n{\"task\":\"t";
     connection.write(format!("\r\n{:x}\r\n{lines}\r\n", lines.len())).await.unwrap();
-    connection.end().await;
+    connection.finish_sending().await;
     let answer = connection.answer().await;
     is_problem(&answer, 400, "broken-body");
     assert_eq!((&answer.json()["accepted"], &answer.json()["refused"]), (&json!(2), &json!(0)));
@@ -111,7 +111,7 @@ async fn lines_that_come_too_slowly_are_refused_and_what_came_is_taken() {
     let (_stack, api) = lone().await;
     let mut connection = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
-    connection.begin("POST /jobs/batch", &headers).await;
+    connection.write_head("POST /jobs/batch", &headers).await;
     connection.write("\r\nd\r\n{\"task\":\"t\"}\n\r\n").await.unwrap();
     // Nothing more comes, and it is not ended either.
     let answer = connection.answer().await;
@@ -124,7 +124,7 @@ async fn a_body_of_lines_is_answered_when_the_api_is_told_to_stop() {
     let (_stack, mut api) = lone().await;
     let mut connection = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
-    connection.begin("POST /jobs/batch", &headers).await;
+    connection.write_head("POST /jobs/batch", &headers).await;
     // A whole group, so that it is seen to be taken.
     let lines = "{\"task\":\"t\"}\n".repeat(100);
     connection.write(format!("\r\n{:x}\r\n{lines}\r\n", lines.len())).await.unwrap();

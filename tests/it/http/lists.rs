@@ -61,7 +61,7 @@ async fn many(api: &Api) -> Vec<Value> {
     let jobs: Vec<_> =
         answer["items"].as_array().unwrap().iter().map(|item| item["job"].clone()).collect();
     for job in jobs.iter().step_by(3) {
-        api.act(&format!("/jobs/{}/cancel", job["id"].as_str().unwrap())).await;
+        api.post_empty(&format!("/jobs/{}/cancel", job["id"].as_str().unwrap())).await;
     }
     jobs
 }

@@ -20,7 +20,7 @@ async fn an_unknown_queue_is_404_everywhere_and_nothing_is_created() {
         refused(&api, &api.get(path).await, 404, "not-found").await;
     }
     for verb in ["pause", "resume", "redrive", "purge"] {
-        let answer = api.act(&format!("/queues/unknown/{verb}")).await;
+        let answer = api.post_empty(&format!("/queues/unknown/{verb}")).await;
         refused(&api, &answer, 404, "not-found").await;
     }
     for pattern in ["*:queue:unknown:*", "*:paused"] {
@@ -36,14 +36,14 @@ async fn a_declared_queue_can_be_paused_before_its_first_job() {
     let api = stack.api().await;
     let task = TaskDescriptor::new("t".parse().unwrap());
     stack.redis.broker("crunch", Library::shipped()).announce(&[], &[task]).await.unwrap();
-    Stack::knows(&api, "t").await;
+    Stack::wait_for_task(&api, "t").await;
     let paused = async |api: &Api| api.get("/queues/t").await.json()["paused"].clone();
     assert_eq!(paused(&api).await, false);
     assert_eq!(api.get("/jobs?queue=t").await.json(), json!({ "items": [], "next_cursor": null }));
     for verb in ["resume", "redrive", "purge"] {
-        assert_eq!(api.act(&format!("/queues/t/{verb}")).await.status, 200, "{verb}");
+        assert_eq!(api.post_empty(&format!("/queues/t/{verb}")).await.status, 200, "{verb}");
     }
-    assert_eq!(api.act("/queues/t/pause").await.status, 200);
+    assert_eq!(api.post_empty("/queues/t/pause").await.status, 200);
     assert_eq!(paused(&api).await, true);
 }
 
@@ -85,7 +85,7 @@ async fn declarations_are_read_again_only_after_one_has_changed() {
     let broker = stack.redis.broker("crunch", Library::shipped());
     let mut task = TaskDescriptor::new("t".parse().unwrap());
     broker.announce(&[], std::slice::from_ref(&task)).await.unwrap();
-    Stack::knows(&api, "t").await;
+    Stack::wait_for_task(&api, "t").await;
     let (read, asked) = (calls(&stack, "hvals").await, calls(&stack, "get").await);
     eventually("the api has asked some more times", async || {
         broker.announce(&[], std::slice::from_ref(&task)).await.unwrap();

@@ -40,7 +40,7 @@ async fn queues_come_in_pages_by_name() {
 async fn workers_come_in_pages_by_id() {
     let (mut stack, api, _first) = Stack::simple(1).await;
     let _second = stack.worker(&api, 1).await;
-    let _pids = Stack::has_workers(&api, 2).await;
+    let _pids = Stack::wait_for_workers(&api, 2).await;
     let whole = pages(&api, "/workers", "id").await;
     let single = pages(&api, "/workers?limit=1", "id").await;
     assert_eq!((whole.len(), single.len()), (1, 2));

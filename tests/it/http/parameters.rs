@@ -57,7 +57,7 @@ async fn a_verb_with_a_typo_does_nothing() {
     let (_stack, api) = lone().await;
     let id = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
     let canceled = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
-    api.act(&format!("/jobs/{canceled}/cancel")).await;
+    api.post_empty(&format!("/jobs/{canceled}/cancel")).await;
     let before = (api.job(&id).await, api.job(&canceled).await, api.get("/queues/q").await.json());
     for (line, name, nearest) in [
         ("POST /queues/q/redrive?limt=5", "limt", "did you mean limit?"),

@@ -37,26 +37,26 @@ async fn an_offer_of_another_protocol_is_ignored_and_the_connection_lives_on() {
     let (_stack, api) = lone().await;
     let mut raw = RawConnection::to(&api).await;
     for offer in OFFERS {
-        keeps(&raw.ask("GET /livez", offer).await, 200);
-        keeps(&raw.ask("HEAD /livez", offer).await, 200);
-        keeps(&raw.ask("OPTIONS /jobs", offer).await, 204);
-        keeps(&raw.ask("GET /nothing/here", offer).await, 404);
+        keeps(&raw.request("GET /livez", offer).await, 200);
+        keeps(&raw.request("HEAD /livez", offer).await, 200);
+        keeps(&raw.request("OPTIONS /jobs", offer).await, 204);
+        keeps(&raw.request("GET /nothing/here", offer).await, 404);
         let of_length = ["Content-Type: application/json", "Content-Length: 14"];
-        raw.begin("POST /crunch", &[offer, &of_length].concat()).await;
+        raw.write_head("POST /crunch", &[offer, &of_length].concat()).await;
         raw.write("\r\n\"Upgrade: h2c\"").await.unwrap();
         let taken = raw.answer().await;
         keeps(&taken, 202);
-        let payload = raw.ask(&format!("GET /jobs/{}/payload", taken.id()), offer).await;
+        let payload = raw.request(&format!("GET /jobs/{}/payload", taken.id()), offer).await;
         assert_eq!(&payload.body[..], b"\"Upgrade: h2c\"", "a body is not touched");
         let in_chunks = ["Content-Type: application/json", "Transfer-Encoding: chunked"];
-        raw.begin("POST /crunch", &[&in_chunks, offer].concat()).await;
+        raw.write_head("POST /crunch", &[&in_chunks, offer].concat()).await;
         raw.write("\r\n").await.unwrap();
         raw.write_chunks(b"[1, 2, 3]", 2).await.unwrap();
         keeps(&raw.answer().await, 202);
     }
-    let last = raw.ask("GET /livez", &["Connection: Upgrade, close", "Upgrade: h2c"]).await;
+    let last = raw.request("GET /livez", &["Connection: Upgrade, close", "Upgrade: h2c"]).await;
     assert_eq!(last.header("connection"), "close");
-    assert_eq!(raw.closes().await, b"");
+    assert_eq!(raw.read_until_closed().await, b"");
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn requests_one_behind_the_other_are_answered_in_their_order() {
         let answer = if bodiless { raw.answer_to_head().await } else { raw.answer().await };
         keeps(&answer, *status);
     }
-    keeps(&raw.ask("GET /livez", &[]).await, 200);
+    keeps(&raw.request("GET /livez", &[]).await, 200);
 }
 
 /// Sends requests until nobody takes more, and reads no answer.
@@ -116,7 +116,7 @@ async fn clients_that_send_requests_and_read_no_answer_cost_no_memory() {
 async fn until_closed(api: &Api, request: &str) -> String {
     let mut raw = RawConnection::to(api).await;
     raw.write(request).await.unwrap();
-    String::from_utf8(raw.closes().await).unwrap()
+    String::from_utf8(raw.read_until_closed().await).unwrap()
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_client_of_http_1_0_gets_no_chunks() {
         raw.write(format!("GET /jobs/{id}/events HTTP/1.0\r\n{keep}\r\n")).await.unwrap();
         let mut text = String::new();
         while !text.contains("event: status") {
-            let more = raw.more().await.expect("the stream goes on");
+            let more = raw.read_some().await.expect("the stream goes on");
             text.push_str(std::str::from_utf8(&more).unwrap());
         }
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -148,8 +148,8 @@ async fn a_client_of_http_1_0_gets_no_chunks() {
             .then_some(())
     })
     .await;
-    assert_eq!(api.act(&format!("/jobs/{id}/cancel")).await.status, 200);
-    let whole = String::from_utf8(raw.closes().await).unwrap();
+    assert_eq!(api.post_empty(&format!("/jobs/{id}/cancel")).await.status, 200);
+    let whole = String::from_utf8(raw.read_until_closed().await).unwrap();
     assert!(whole.contains("event: done\n") && whole.ends_with("\n\n"), "{whole}");
 }
 
@@ -187,8 +187,8 @@ async fn an_answer_arrives_whole_though_what_follows_its_request_cannot_be_read(
         "Connection: close\r\n\r\n",
     ] {
         // What it has not fetched is with the system of the API, which drops it when a connection is reset.
-        let mut raw = RawConnection::with_little_room(&api).await;
-        raw.begin("GET /docs/swagger-ui-bundle.js", &[]).await;
+        let mut raw = RawConnection::with_small_buffer(&api).await;
+        raw.write_head("GET /docs/swagger-ui-bundle.js", &[]).await;
         let before = answers(&api);
         raw.write(format!("{headers_and_more}{rest}")).await.unwrap();
         // Next the API closes; the answer is fetched from then on.
@@ -196,7 +196,7 @@ async fn an_answer_arrives_whole_though_what_follows_its_request_cannot_be_read(
         let answer = raw.answer().await;
         assert_eq!(answer.status, 200);
         assert!(answer.body == script, "{} of {} bytes", answer.body.len(), script.len());
-        raw.end().await;
-        raw.closes().await;
+        raw.finish_sending().await;
+        raw.read_until_closed().await;
     }
 }

@@ -16,15 +16,15 @@ async fn one_of_each(api: &Api) -> Jobs {
     let stage = Stage::open().await;
     let later = json!({ "delay_ms": 3_600_000 });
     let succeeded = api.submit("act", &stage.payload()).await;
-    stage.enters().await.returns(&json!({ "answer": [1, "two"] })).await;
+    stage.wait_for_handler().await.returns(&json!({ "answer": [1, "two"] })).await;
     let failed = api.submit_with("act", &stage.payload(), &json!({ "max_attempts": 1 })).await;
-    stage.enters().await.fails("broken").await;
+    stage.wait_for_handler().await.fails("broken").await;
     let running = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let queued = api.submit("act", &stage.payload()).await;
     let scheduled = api.submit_with("act", &stage.payload(), &later).await;
     let canceled = api.submit_with("act", &stage.payload(), &later).await;
-    api.act(&format!("/jobs/{canceled}/cancel")).await;
+    api.post_empty(&format!("/jobs/{canceled}/cancel")).await;
     let by_status = vec![
         ("succeeded", succeeded),
         ("failed", failed),
@@ -34,7 +34,7 @@ async fn one_of_each(api: &Api) -> Jobs {
         ("canceled", canceled),
     ];
     for (status, id) in &by_status {
-        api.becomes(id, status).await;
+        api.wait_for_status(id, status).await;
     }
     Jobs { by_status, actor }
 }
@@ -130,7 +130,7 @@ async fn a_status_that_did_not_change_need_not_be_sent_again() {
             (304, tag.as_str(), 0)
         );
     }
-    api.act(&format!("{path}/cancel")).await;
+    api.post_empty(&format!("{path}/cancel")).await;
     assert_eq!(ask(&tag).await.status.as_u16(), 200);
 }
 
@@ -139,7 +139,7 @@ async fn workers_and_queues_are_told_as_they_stand() {
     let (_stack, api, worker) = Stack::simple(2).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let waiting = api.submit_with("act", &json!({}), &json!({ "delay_ms": 3_600_000 })).await;
     let queue = api.get("/queues/act").await.json();
     let counts = json!({ "queued": 0, "scheduled": 1, "retrying": 0, "running": 1, "failed": 0 });

@@ -49,12 +49,12 @@ async fn options_tells_what_is_offered_and_every_other_method_is_refused() {
     let (_stack, api) = lone().await;
     let mut raw = RawConnection::to(&api).await;
     for (path, allow) in ROUTES {
-        let options = raw.ask(&format!("OPTIONS {path}"), &[]).await;
+        let options = raw.request(&format!("OPTIONS {path}"), &[]).await;
         assert_eq!((options.status.as_u16(), options.header("allow")), (204, allow), "{path}");
         for method in
             METHODS.into_iter().filter(|&method| !allow.split(", ").any(|it| it == method))
         {
-            let answer = raw.ask(&format!("{method} {path}"), &[]).await;
+            let answer = raw.request(&format!("{method} {path}"), &[]).await;
             assert_eq!(
                 (answer.status.as_u16(), answer.header("allow")),
                 (405, allow),
@@ -79,8 +79,8 @@ async fn head_answers_as_get_without_the_body() {
     let paths = ROUTES.iter().filter(|(_, allow)| allow.contains("HEAD")).map(|&(path, _)| path);
     for path in paths.chain(job.iter().map(String::as_str)).chain([by_token.as_str()]) {
         let fixed = ["X-Request-Id: same"];
-        let get = raw.ask(&format!("GET {path}"), &fixed).await;
-        let head = raw.ask(&format!("HEAD {path}"), &fixed).await;
+        let get = raw.request(&format!("GET {path}"), &fixed).await;
+        let head = raw.request(&format!("HEAD {path}"), &fixed).await;
         assert_eq!(get.header("content-length"), get.body.len().to_string(), "{path}");
         let (mut got, mut expected) = (head.headers, get.headers);
         // A second may pass in between, and what is counted grows.
@@ -133,7 +133,7 @@ async fn an_id_that_names_no_job_is_answered_alike_whatever_is_wrong_with_it() {
     for id in &ids {
         for (method, path) in uses {
             let path = path.replace("{}", id);
-            let answer = raw.ask(&format!("{method} {path}"), &["X-Request-Id: same"]).await;
+            let answer = raw.request(&format!("{method} {path}"), &["X-Request-Id: same"]).await;
             is_problem(&answer, 404, "not-found");
             let mut headers: Vec<_> =
                 answer.headers.iter().map(|header| format!("{header:?}")).collect();
@@ -193,7 +193,7 @@ async fn requests_that_are_not_http_are_refused_and_the_api_lives_on() {
         let mut raw = RawConnection::to(&api).await;
         // It may hang up before all was written.
         let _ = raw.write(request).await;
-        let answer = String::from_utf8_lossy(&raw.closes().await).into_owned();
+        let answer = String::from_utf8_lossy(&raw.read_until_closed().await).into_owned();
         let start = &request[..request.len().min(60)];
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{start}: {answer}");
     }

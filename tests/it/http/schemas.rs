@@ -24,7 +24,7 @@ async fn declared(schema: &Value) -> (Stack, Api) {
     let mut stack = Stack::start();
     let api = stack.api_with(&[("CRUNCH_ROUTES", "/short=t")]).await;
     declare(&stack, schema).await;
-    Stack::knows(&api, "t").await;
+    Stack::wait_for_task(&api, "t").await;
     (stack, api)
 }
 
@@ -62,7 +62,7 @@ async fn a_payload_that_does_not_fit_is_refused_on_every_way_with_pointers_into_
     assert_eq!(pointers(&items[2]["problem"]), ["/jobs/2/payload"]);
     let all = api.get("/jobs").await.json();
     assert_eq!(all["items"].as_array().unwrap().len(), 1, "only the one that fits was taken");
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]

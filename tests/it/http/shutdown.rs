@@ -27,7 +27,7 @@ async fn api_with_drain(drain_ms: &str) -> (Stack, Api) {
 async fn under_way(api: &Api) -> RawConnection {
     let mut connection = RawConnection::to(api).await;
     let headers = ["Content-Type: application/json", "Content-Length: 2", "Expect: 100-continue"];
-    assert_eq!(connection.ask("POST /crunch", &headers).await.status.as_u16(), 100);
+    assert_eq!(connection.request("POST /crunch", &headers).await.status.as_u16(), 100);
     connection
 }
 
@@ -36,13 +36,13 @@ async fn while_it_drains_an_api_is_not_ready_and_serves() {
     let (_stack, mut api) = api_with_drain(LONG).await;
     assert_eq!(api.get("/readyz").await.status.as_u16(), 200);
     api.process.signal(Signal::TERM);
-    api.process.says("shutting down").await;
+    api.process.wait_for_log("shutting down").await;
     is_problem(&api.get("/readyz").await, 503, "unavailable");
     for _ in 0..10 {
         assert_eq!(api.post("/crunch", &json!({})).await.status.as_u16(), 202);
     }
     // A new connection is served as well.
-    assert_eq!(RawConnection::to(&api).await.ask("GET /livez", &[]).await.status.as_u16(), 200);
+    assert_eq!(RawConnection::to(&api).await.request("GET /livez", &[]).await.status.as_u16(), 200);
     assert!(!api.process.has_exited());
     let begun = Instant::now();
     assert!(api.process.terminate().await.success());
@@ -53,14 +53,14 @@ async fn while_it_drains_an_api_is_not_ready_and_serves() {
 async fn an_idle_connection_does_not_hold_the_exit() {
     let (_stack, mut api) = api_with_drain("0").await;
     let mut used = RawConnection::to(&api).await;
-    assert_eq!(used.ask("GET /livez", &[]).await.status.as_u16(), 200);
+    assert_eq!(used.request("GET /livez", &[]).await.status.as_u16(), 200);
     let mut unused = RawConnection::to(&api).await;
     // It is accepted: the API answers on a connection that came later.
-    assert_eq!(RawConnection::to(&api).await.ask("GET /livez", &[]).await.status.as_u16(), 200);
+    assert_eq!(RawConnection::to(&api).await.request("GET /livez", &[]).await.status.as_u16(), 200);
     let begun = Instant::now();
     assert!(api.process.terminate().await.success());
     assert!(begun.elapsed() < UNHURRIED, "{:?}", begun.elapsed());
-    assert!(used.closes().await.is_empty() && unused.closes().await.is_empty());
+    assert!(used.read_until_closed().await.is_empty() && unused.read_until_closed().await.is_empty());
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_request_under_way_is_answered_before_the_end() {
     let (_stack, mut api) = api_with_drain("0").await;
     let mut slow = under_way(&api).await;
     api.process.signal(Signal::TERM);
-    api.process.says("shutting down").await;
+    api.process.wait_for_log("shutting down").await;
     slow.write("{}").await.unwrap();
     assert_eq!(slow.answer().await.status.as_u16(), 202);
     assert!(api.process.exited().await.success());
@@ -79,12 +79,12 @@ async fn whoever_hurries_twice_cuts_off_what_is_under_way() {
     let (_stack, mut api) = api_with_drain("0").await;
     let mut stuck = under_way(&api).await;
     api.process.signal(Signal::TERM);
-    api.process.says("closing").await;
+    api.process.wait_for_log("closing").await;
     let begun = Instant::now();
     assert!(api.process.terminate().await.success());
     assert!(begun.elapsed() < UNHURRIED, "{:?}", begun.elapsed());
     assert!(api.process.log().contains("aborting requests"), "{}", api.process.log());
-    assert!(stuck.closes().await.is_empty());
+    assert!(stuck.read_until_closed().await.is_empty());
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn the_first_line_of_the_log_tells_where_and_no_secrets() {
         ("CRUNCH_PUBLIC_URL", "https://crunch.example.com"),
     ];
     let mut api = stack.api_with(&settings).await;
-    let line = api.process.says("serving ").await;
+    let line = api.process.wait_for_log("serving ").await;
     for told in
         [api.address(), "https://crunch.example.com", &format!("127.0.0.1:{}", stack.redis.port())]
     {

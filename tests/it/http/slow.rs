@@ -34,7 +34,7 @@ async fn open(api: &Api, begin: &str) -> RawConnection {
 async fn trickles_until_shed(mut raw: RawConnection, little: &str) -> String {
     let mut said = Vec::new();
     loop {
-        match tokio::time::timeout(Duration::from_millis(500), raw.more()).await {
+        match tokio::time::timeout(Duration::from_millis(500), raw.read_some()).await {
             Ok(Some(more)) => said.extend(more),
             Ok(None) => return String::from_utf8_lossy(&said).into_owned(),
             // One that was shed meanwhile says so at the next look.
@@ -76,7 +76,7 @@ async fn a_body_that_trickles_is_refused_and_one_that_comes_is_not() {
     let answer = raw.answer().await;
     is_problem(&answer, 408, "request-timeout");
     assert!(answer.json()["detail"].as_str().unwrap().contains("1 KiB a second"), "{answer:?}");
-    raw.closes().await;
+    raw.read_until_closed().await;
     assert_eq!(api.post("/crunch", &json!("a".repeat(200_000))).await.status, 202);
 }
 
@@ -98,13 +98,13 @@ async fn those_who_serve_nobody_make_room_when_there_is_none() {
     let mut idle = Vec::new();
     for _ in 0..3 {
         let mut raw = RawConnection::to(&api).await;
-        assert_eq!(raw.ask("GET /livez", &[]).await.status, 200);
+        assert_eq!(raw.request("GET /livez", &[]).await.status, 200);
         idle.push(raw);
     }
     assert_eq!(api.get("/livez").await.status, 200);
-    assert_eq!(idle.remove(0).closes().await, b"");
+    assert_eq!(idle.remove(0).read_until_closed().await, b"");
     for mut raw in idle {
-        assert_eq!(raw.ask("GET /livez", &[]).await.status, 200);
+        assert_eq!(raw.request("GET /livez", &[]).await.status, 200);
     }
 }
 
@@ -116,14 +116,14 @@ async fn one_client_has_no_more_connections_than_its_share() {
     for _ in 0..3 {
         three.push(open(&api, HALF_HEAD).await);
     }
-    let said = join_all(three.iter_mut().map(RawConnection::closes)).await;
+    let said = join_all(three.iter_mut().map(RawConnection::read_until_closed)).await;
     assert_eq!(said.iter().filter(|said| said.is_empty()).count(), 1, "{said:?}");
     drop(three);
     eventually("there is room again", async || {
         let mut raw = RawConnection::to(&api).await;
         let asked =
             raw.write("GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
-        (asked.is_ok() && raw.closes().await.starts_with(b"HTTP/1.1 200")).then_some(())
+        (asked.is_ok() && raw.read_until_closed().await.starts_with(b"HTTP/1.1 200")).then_some(())
     })
     .await;
 }

@@ -32,7 +32,7 @@ async fn holding(bytes: usize) -> (Stack, Api) {
 /// Sends most of a body and stops, unless it is refused.
 async fn stops_within(api: &Api, head: &[&str], part: &[u8]) -> RawConnection {
     let mut raw = RawConnection::to(api).await;
-    raw.begin("POST /jobs/batch", head).await;
+    raw.write_head("POST /jobs/batch", head).await;
     // Those that are refused may be closed before they have sent everything.
     let _ = raw.write(&[b"\r\n", part].concat()).await;
     raw
@@ -95,13 +95,13 @@ async fn whoever_is_refused_halfway_may_send_the_rest_and_reads_the_answer() {
     let _other = stops_within(&api, &head, &vec![b' '; MIB]).await;
     let body = vec![b' '; 16 * MIB];
     let mut raw = RawConnection::to(&api).await;
-    raw.begin("POST /jobs/batch", &head).await;
+    raw.write_head("POST /jobs/batch", &head).await;
     raw.write("\r\n").await.unwrap();
     raw.write(&body).await.expect("the rest is read");
     let answer = raw.answer().await;
     is_problem(&answer, 503, "overloaded");
     assert_eq!(answer.header("connection"), "close");
-    raw.closes().await;
+    raw.read_until_closed().await;
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn answers_that_nobody_takes_are_bounded_together_and_others_are_served() 
     let request = format!("GET /jobs/{id}/payload HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let before = api.process.peak_memory();
     let ask = async || {
-        let mut raw = RawConnection::with_little_room(&api).await;
+        let mut raw = RawConnection::with_small_buffer(&api).await;
         raw.write(request.repeat(EACH)).await.unwrap();
         raw
     };
@@ -168,9 +168,9 @@ async fn crowded(connections: usize, environment: &[(&str, &str)]) -> (Stack, Ap
 /// Opens a stream of events, and returns it with the status it was answered with.
 async fn streams(api: &Api, id: &str) -> (RawConnection, String) {
     let mut raw = RawConnection::to(api).await;
-    raw.begin(&format!("GET /jobs/{id}/events"), &[]).await;
+    raw.write_head(&format!("GET /jobs/{id}/events"), &[]).await;
     raw.write("\r\n").await.unwrap();
-    let begin = raw.more().await.unwrap_or_default();
+    let begin = raw.read_some().await.unwrap_or_default();
     (raw, String::from_utf8_lossy(&begin).into_owned())
 }
 
@@ -201,7 +201,7 @@ async fn those_who_wait_leave_room_for_others() {
     assert_eq!((taken.status.as_u16(), taken.header("retry-after")), (202, "5"), "{taken:?}");
     assert_eq!(taken.header("preference-applied"), "");
     // The streams end with their job.
-    assert_eq!(api.act(&format!("/jobs/{id}/cancel")).await.status, 200);
+    assert_eq!(api.post_empty(&format!("/jobs/{id}/cancel")).await.status, 200);
     let other = api.submit("t", &json!(1)).await;
     eventually("there is a place again", async || {
         let (_raw, answer) = streams(&api, &other).await;
@@ -235,25 +235,25 @@ async fn probes_are_answered_when_all_connections_are_at_work() {
     let mut busy = Vec::new();
     for _ in 0..4 {
         let mut raw = RawConnection::to(&api).await;
-        raw.begin("POST /crunch", &[&slow[..], &["Expect: 100-continue"]].concat()).await;
+        raw.write_head("POST /crunch", &[&slow[..], &["Expect: 100-continue"]].concat()).await;
         raw.write("\r\n").await.unwrap();
-        assert!(raw.more().await.unwrap().starts_with(b"HTTP/1.1 100 "), "it is at work");
+        assert!(raw.read_some().await.unwrap().starts_with(b"HTTP/1.1 100 "), "it is at work");
         busy.push(raw);
     }
     for probe in ["GET /livez", "GET /readyz", "HEAD /livez"] {
         let mut raw = RawConnection::to(&api).await;
-        let answer = raw.ask(probe, &[]).await;
+        let answer = raw.request(probe, &[]).await;
         assert_eq!((answer.status.as_u16(), answer.header("connection")), (200, "close"));
-        raw.closes().await;
+        raw.read_until_closed().await;
     }
     let mut raw = RawConnection::to(&api).await;
-    let answer = raw.ask("GET /tasks", &[]).await;
+    let answer = raw.request("GET /tasks", &[]).await;
     is_problem(&answer, 503, "overloaded");
     assert_eq!(answer.header("connection"), "close");
-    raw.closes().await;
+    raw.read_until_closed().await;
     drop(busy);
     eventually("others are served again", async || {
-        let answer = RawConnection::to(&api).await.ask("GET /tasks", &[]).await;
+        let answer = RawConnection::to(&api).await.request("GET /tasks", &[]).await;
         (answer.status == 200).then_some(())
     })
     .await;
@@ -270,8 +270,8 @@ async fn bad_requests_of_strangers_do_not_fill_the_log() {
         async move {
             let mut raw = RawConnection::to(api).await;
             let _ = raw.write(text).await;
-            raw.end().await;
-            raw.closes().await
+            raw.finish_sending().await;
+            raw.read_until_closed().await
         }
     };
     for _ in 0..10 {

@@ -9,11 +9,11 @@ use super::{is_problem, lone, pointers, refused};
 /// Opens a stream with a ticket only; what arrived first.
 async fn opened(api: &Api, path: &str) -> String {
     let mut raw = RawConnection::to(api).await;
-    raw.begin(&format!("GET {path}"), &["Origin: https://app.example.com"]).await;
+    raw.write_head(&format!("GET {path}"), &["Origin: https://app.example.com"]).await;
     raw.write("\r\n").await.unwrap();
     let mut text = String::new();
     while !text.contains("event: status") {
-        text += &String::from_utf8(raw.more().await.expect("the stream goes on")).unwrap();
+        text += &String::from_utf8(raw.read_some().await.expect("the stream goes on")).unwrap();
         assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
     }
     text
@@ -79,7 +79,7 @@ async fn a_ticket_opens_the_stream_of_its_job_and_nothing_else_and_no_log_has_it
     refusals.push(beside);
     refusals.push(keyed.ask(&key, "GET", &format!("/queues?ticket={ticket}")).await);
     let cancel = format!("/jobs/{id}/cancel?ticket={ticket}");
-    is_problem(&api.act(&cancel).await, 401, "unauthorized");
+    is_problem(&api.post_empty(&cancel).await, 401, "unauthorized");
 
     keyed.revoke(&key).await;
     eventually("the ticket ends with its key", async || {

@@ -99,7 +99,7 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
     let address = api.url.strip_prefix("https://").unwrap().to_owned();
     assert!(files.ask(&address, HOME).unwrap().starts_with("HTTP/1.1 200 "));
     std::fs::write(&files.certificate, "half of one").unwrap();
-    api.process.says("the new certificate cannot be used").await;
+    api.process.wait_for_log("the new certificate cannot be used").await;
     let renewed = Files::make(stack.directory());
     eventually("the new certificate is shown", async || {
         renewed.ask(&address, HOME).ok().filter(|answer| answer.starts_with("HTTP/1.1 200 "))

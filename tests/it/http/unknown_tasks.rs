@@ -83,7 +83,7 @@ async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
     );
     assert_eq!((&declared["name"], &declared["workers"]), (&json!("crunch"), &json!(1)));
     let id = api.post("/crunch", &json!({ "photons": 1 })).await.id();
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     // The declaration outlives the worker.
     drop(worker);
     assert_eq!(api.post("/crunch", &json!({ "photons": 1 })).await.status.as_u16(), 202);

@@ -11,7 +11,7 @@ async fn a_verb_with_a_body_does_nothing() {
     let (_stack, api) = lone().await;
     let id = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
     let canceled = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
-    api.act(&format!("/jobs/{canceled}/cancel")).await;
+    api.post_empty(&format!("/jobs/{canceled}/cancel")).await;
     let before = standing(&api, [&id, &canceled]).await;
     for (line, remedy) in [
         ("POST /queues/q/redrive", "send query parameters instead; known: task, limit"),
@@ -93,7 +93,7 @@ async fn a_body_without_content_passes_and_its_connection_stays_open() {
             ("GET /jobs?limit=1", format!("Content-Length: {}", body.len())),
             ("POST /queues/t/resume", "Transfer-Encoding: chunked".to_owned()),
         ] {
-            raw.begin(line, &[&framing]).await;
+            raw.write_head(line, &[&framing]).await;
             raw.write("\r\n").await.unwrap();
             if framing.starts_with('T') {
                 raw.write_chunks(body.as_bytes(), 1).await.unwrap();
@@ -103,10 +103,10 @@ async fn a_body_without_content_passes_and_its_connection_stays_open() {
             assert_eq!(raw.answer().await.status, 200, "{line} {body:?}");
         }
     }
-    raw.begin(&format!("POST /jobs/{id}/cancel"), &["Content-Length: 4"]).await;
+    raw.write_head(&format!("POST /jobs/{id}/cancel"), &["Content-Length: 4"]).await;
     raw.write("\r\ntrue").await.unwrap();
     refused(&api, &raw.answer().await, 400, "unexpected-body").await;
-    assert_eq!(raw.ask(&format!("POST /jobs/{id}/cancel"), &[]).await.status, 200);
+    assert_eq!(raw.request(&format!("POST /jobs/{id}/cancel"), &[]).await.status, 200);
 }
 
 #[tokio::test]
@@ -114,9 +114,9 @@ async fn a_body_that_never_comes_whole_does_nothing() {
     let (_stack, api) = lone().await;
     let id = api.submit("t", &json!(1)).await;
     let mut raw = RawConnection::to(&api).await;
-    raw.begin(&format!("POST /jobs/{id}/cancel"), &["Content-Length: 2"]).await;
+    raw.write_head(&format!("POST /jobs/{id}/cancel"), &["Content-Length: 2"]).await;
     raw.write("\r\n{").await.unwrap();
-    raw.end().await;
+    raw.finish_sending().await;
     refused(&api, &raw.answer().await, 400, "broken-body").await;
     assert_eq!(api.job(&id).await["status"], "queued");
 }

@@ -14,7 +14,7 @@ fn ask(api: &Api, path: &str, headers: &[(&'static str, &str)]) -> JoinHandle<An
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    api.send_meanwhile(request)
+    api.send_in_background(request)
 }
 
 /// Waits until somebody watches a job: then the request of a waiter has been read.
@@ -34,7 +34,7 @@ async fn whoever_waits_hears_of_the_end_at_once() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let waits = [
         ask(&api, &format!("/jobs/{id}?wait=60"), &[]),
         ask(&api, &format!("/result/{id}"), &[("prefer", "wait=60")]),
@@ -72,13 +72,13 @@ async fn with_an_etag_a_wait_ends_with_the_next_change() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     let path = format!("/jobs/{id}?wait=60");
     let tag = api.get(&format!("/jobs/{id}")).await.header("etag").to_owned();
     let wait = ask(&api, &path, &[("if-none-match", &tag)]);
     is_watched(&stack, &id).await;
     assert!(!wait.is_finished());
-    actor.told(&json!({ "progress": [0.5, "half"] })).await;
+    actor.send(&json!({ "progress": [0.5, "half"] })).await;
     let changed = wait.await.unwrap();
     assert_eq!((changed.status.as_u16(), &changed.json()["progress"]), (200, &json!(0.5)));
     let tag = changed.header("etag").to_owned();
@@ -94,12 +94,12 @@ async fn with_an_etag_a_wait_ends_with_the_next_change() {
 async fn a_retry_by_hand_is_a_change_of_a_job_that_had_ended() {
     let (stack, api) = super::lone().await;
     let id = api.submit("t", &json!(1)).await;
-    let canceled = api.act(&format!("/jobs/{id}/cancel")).await;
+    let canceled = api.post_empty(&format!("/jobs/{id}/cancel")).await;
     assert_eq!(canceled.json()["status"], "canceled");
     let tag = api.get(&format!("/jobs/{id}")).await.header("etag").to_owned();
     let wait = ask(&api, &format!("/jobs/{id}?wait=60"), &[("if-none-match", &tag)]);
     is_watched(&stack, &id).await;
-    api.act(&format!("/jobs/{id}/retry")).await;
+    api.post_empty(&format!("/jobs/{id}/retry")).await;
     assert_eq!(wait.await.unwrap().json()["status"], "queued");
 }
 
@@ -139,8 +139,8 @@ async fn a_replay_waits_too_and_may_have_another_patience() {
     };
     let first = api.send(submit(0)).await;
     assert_eq!(first.status.as_u16(), 202);
-    let actor = stage.enters().await;
-    let again = api.send_meanwhile(submit(60));
+    let actor = stage.wait_for_handler().await;
+    let again = api.send_in_background(submit(60));
     is_watched(&stack, &first.id()).await;
     actor.returns(&json!(1)).await;
     let again = again.await.unwrap();
@@ -175,7 +175,7 @@ async fn a_wait_ends_with_503_when_redis_goes_and_survives_a_short_absence() {
     let worker = stack.worker(&api, 1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let wait = ask(&api, &format!("/jobs/{id}?wait=60"), &[]);
     is_watched(&stack, &id).await;
     proxy.reset();
@@ -185,7 +185,7 @@ async fn a_wait_ends_with_503_when_redis_goes_and_survives_a_short_absence() {
     assert_eq!(other.await.unwrap().json()["status"], "succeeded");
 
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let wait = ask(&api, &format!("/jobs/{id}?wait=60"), &[]);
     is_watched(&stack, &id).await;
     proxy.refuse().await;
@@ -198,15 +198,15 @@ async fn a_client_that_leaves_while_it_waits_leaves_its_job_alone() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let mut client = RawConnection::to(&api).await;
-    client.begin("POST /tasks/act/jobs?wait=60", &["Content-Type: application/json"]).await;
+    client.write_head("POST /tasks/act/jobs?wait=60", &["Content-Type: application/json"]).await;
     let body = stage.payload().to_string();
     client.write(format!("Content-Length: {}\r\n\r\n{body}", body.len())).await.unwrap();
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let id = actor.id.clone();
     is_watched(&stack, &id).await;
     drop(client);
     actor.returns(&json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ async fn waits_end_with_the_state_when_the_api_is_told_to_stop() {
     let (stack, mut api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let wait = ask(&api, &format!("/jobs/{id}?wait=60"), &[]);
     is_watched(&stack, &id).await;
     api.process.signal(Signal::TERM);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crunch_tests::{Loss, Stack, Stage, Which};
+use crunch_tests::{DropMode, Stack, Stage, Filter};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -11,14 +11,14 @@ async fn a_running_job_is_asked_to_stop_and_ends_canceled() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
     assert_eq!(
         (cancel.status, &cancel.json()["cancel_requested"]),
         (StatusCode::ACCEPTED, &json!(true))
     );
-    actor.is_asked_to_stop().await;
-    let job = api.becomes(&id, "canceled").await;
+    actor.wait_for_stop_request().await;
+    let job = api.wait_for_status(&id, "canceled").await;
     assert_eq!(job["error"]["code"], "canceled");
     assert_eq!(api.post(&format!("/jobs/{id}/cancel"), &json!({})).await.status, StatusCode::OK);
     let result = api.get(&format!("/jobs/{id}/result")).await;
@@ -35,17 +35,17 @@ async fn a_cancel_arrives_although_the_network_forgot_the_channel_it_comes_on() 
     // Heartbeats carry cancels as well; with such a lease the worker holds its job without any.
     let worker = stack.worker_via(&proxy, &api, 1, &[("CRUNCH_LEASE_MS", "600000")]).await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
-    proxy.lose_commands(Which::verb("heartbeat"), u64::MAX, Loss::Reset);
-    proxy.strand();
+    let mut actor = stage.wait_for_handler().await;
+    proxy.drop_commands(Filter::verb("heartbeat"), u64::MAX, DropMode::Reset);
+    proxy.stall_open_connections();
     let asking = async {
         loop {
-            api.act(&format!("/jobs/{id}/cancel")).await;
+            api.post_empty(&format!("/jobs/{id}/cancel")).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     tokio::select! {
-        () = actor.is_asked_to_stop() => {}
+        () = actor.wait_for_stop_request() => {}
         () = asking => {}
     }
     drop(worker);
@@ -56,7 +56,7 @@ async fn a_waiting_job_that_is_canceled_never_runs() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let blocker = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let waiting = api.submit("act", &stage.payload()).await;
     let later = api.submit_with("act", &stage.payload(), &json!({ "delay_ms": 3_600_000 })).await;
     for id in [&waiting, &later] {
@@ -66,8 +66,8 @@ async fn a_waiting_job_that_is_canceled_never_runs() {
     let last = api.submit("act", &stage.payload()).await;
     actor.returns(&json!(null)).await;
     // Were the canceled one to run, it would come before the last.
-    assert_eq!(stage.enters().await.id, last);
-    api.becomes(&blocker, "succeeded").await;
+    assert_eq!(stage.wait_for_handler().await.id, last);
+    api.wait_for_status(&blocker, "succeeded").await;
     assert_eq!(api.job(&waiting).await["started_at"], json!(null));
 }
 
@@ -76,14 +76,14 @@ async fn a_finished_job_cannot_be_canceled_but_deleted() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let early = api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await;
     assert_eq!(
         (early.status, early.problem()),
         (StatusCode::CONFLICT, "job-not-finished".to_owned())
     );
     actor.returns(&json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 
     let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
     assert_eq!(
@@ -107,11 +107,11 @@ async fn a_paused_queue_hands_out_nothing_until_it_is_resumed() {
     let id = api.submit("echo", &json!(1)).await;
     // Another queue's job goes through: the worker has looked.
     let other = api.submit("crunch", &json!({ "photons": 1 })).await;
-    api.becomes(&other, "succeeded").await;
+    api.wait_for_status(&other, "succeeded").await;
     assert_eq!(api.job(&id).await["status"], "queued");
     assert_eq!(api.get("/queues/echo").await.json()["counts"]["queued"], 1);
     api.post("/queues/echo/resume", &json!({})).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
 #[tokio::test]
@@ -120,12 +120,12 @@ async fn a_handler_that_does_not_stop_keeps_its_slot_and_its_job_ends() {
     let stage = Stage::open().await;
     let options = json!({ "timeout_ms": 200, "max_attempts": 1 });
     let id = api.submit_with("act", &stage.payload(), &options).await;
-    let mut stubborn = stage.enters().await;
-    stubborn.told(&json!({ "ignore": null })).await;
-    let job = api.becomes(&id, "failed").await;
+    let mut stubborn = stage.wait_for_handler().await;
+    stubborn.send(&json!({ "ignore": null })).await;
+    let job = api.wait_for_status(&id, "failed").await;
     assert_eq!(job["error"]["code"], "timeout");
     // An async handler that ignores the wish is dropped after the grace.
-    stubborn.is_gone().await;
+    stubborn.wait_until_ended().await;
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_cancel_that_no_message_tells_of_comes_with_the_next_beat() {
     let _worker = stack.worker_with(&api, 1, &[("CRUNCH_LEASE_MS", "2000")]).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     // From here on nobody may publish or subscribe.
     let mut redis = stack.redis.connect().await;
     let mut forbid = redis::cmd("ACL");
@@ -143,6 +143,6 @@ async fn a_cancel_that_no_message_tells_of_comes_with_the_next_beat() {
     let () = forbid.query_async(&mut redis).await.unwrap();
     let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
     assert_eq!(cancel.status, StatusCode::ACCEPTED);
-    actor.is_asked_to_stop().await;
-    api.becomes(&id, "canceled").await;
+    actor.wait_for_stop_request().await;
+    api.wait_for_status(&id, "canceled").await;
 }

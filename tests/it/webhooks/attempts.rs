@@ -15,14 +15,14 @@ async fn whatever_is_not_success_is_tried_again_with_the_same_id_until_it_is() {
     let id = submit(&api, &receiver).await;
     let mut ids = Vec::new();
     for status in [500, 404, 429] {
-        let call = receiver.called().await;
+        let call = receiver.next_call().await;
         assert!(call.is_signed_by(SECRET));
         ids.push(call.header("webhook-id").to_owned());
         call.answer(status, "").await;
     }
     // One that hangs up without an answer.
-    drop(receiver.called().await);
-    let last = receiver.called().await;
+    drop(receiver.next_call().await);
+    let last = receiver.next_call().await;
     tells(&last, "job.succeeded", &id);
     ids.push(last.header("webhook-id").to_owned());
     last.answer(202, "").await;
@@ -63,17 +63,17 @@ async fn after_the_last_attempt_a_delivery_is_a_dead_letter_and_can_be_redriven(
     let receiver = Receiver::open().await;
     let id = submit(&api, &receiver).await;
     for _ in 0..2 {
-        receiver.called().await.answer(503, "").await;
+        receiver.next_call().await.answer(503, "").await;
     }
     let delivery = delivery_becomes(&api, &id, "failed").await;
     assert_eq!((&delivery["response_status"], &delivery["max_attempts"]), (&json!(503), &json!(2)));
-    let redriven = api.act("/queues/crunch.webhooks/redrive").await;
+    let redriven = api.post_empty("/queues/crunch.webhooks/redrive").await;
     assert_eq!(redriven.json(), json!({ "count": 1 }));
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     assert_eq!(call.header("webhook-id"), delivery["id"].as_str().unwrap());
     call.answer(200, "").await;
     delivery_becomes(&api, &id, "succeeded").await;
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_receiver_that_asks_for_time_gets_it() {
         (503, "retry-after: 999999999\r\n", 86_000),
     ] {
         let id = submit(&api, &receiver).await;
-        receiver.called().await.answer(status, header).await;
+        receiver.next_call().await.answer(status, header).await;
         let delivery = delivery_becomes(&api, &id, "retrying").await;
         let wait = wait(&delivery).as_secs();
         assert!((at_least..=86_400).contains(&wait), "{header}: {wait}");
@@ -119,7 +119,7 @@ async fn a_receiver_that_takes_the_call_and_never_answers_is_left_after_its_time
     let (_stack, api, _worker) = stack_with(&[("CRUNCH_WEBHOOK_DELAYS_MS", "86400000")]).await;
     let receiver = Receiver::open().await;
     let id = submit(&api, &receiver).await;
-    let _silent = receiver.called().await;
+    let _silent = receiver.next_call().await;
     let delivery = delivery_becomes(&api, &id, "retrying").await;
     assert_eq!(delivery["attempts"][0]["error"]["code"], "timeout");
 }
@@ -130,19 +130,19 @@ async fn a_receiver_that_is_gone_hears_no_more_of_that_job() {
     let receiver = Receiver::open().await;
     let webhook = json!({ "webhook": { "url": receiver.url("/") }, "delay_ms": 3_600_000 });
     let id = api.submit_with("echo", &json!(1), &webhook).await;
-    api.act(&format!("/jobs/{id}/cancel")).await;
-    receiver.called().await.answer(410, "").await;
+    api.post_empty(&format!("/jobs/{id}/cancel")).await;
+    receiver.next_call().await.answer(410, "").await;
     let delivery = delivery_becomes(&api, &id, "failed").await;
     assert_eq!(
         (&delivery["attempts"][0]["error"]["code"], &delivery["response_status"]),
         (&json!("webhook_gone"), &json!(410))
     );
-    api.act(&format!("/jobs/{id}/retry")).await;
-    api.becomes(&id, "succeeded").await;
+    api.post_empty(&format!("/jobs/{id}/retry")).await;
+    api.wait_for_status(&id, "succeeded").await;
     assert_eq!(super::deliveries(&api, &id).await, [delivery], "the second end makes none");
     // Another job of the same receiver is another matter.
     let other = submit(&api, &receiver).await;
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     tells(&call, "job.succeeded", &other);
     call.answer(200, "").await;
 }
@@ -154,10 +154,10 @@ async fn a_delivery_under_way_survives_the_death_of_its_api() {
     let _worker = stack.worker(&doomed, 1).await;
     let receiver = Receiver::open().await;
     let id = submit(&doomed, &receiver).await;
-    let first = receiver.called().await;
+    let first = receiver.next_call().await;
     doomed.process.kill().await;
     let other = stack.api_with(&SETTINGS).await;
-    let second = receiver.called().await;
+    let second = receiver.next_call().await;
     assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
     tells(&second, "job.succeeded", &id);
     second.answer(200, "").await;
@@ -172,9 +172,9 @@ async fn an_api_that_stops_lets_a_delivery_end_and_says_goodbye() {
     let (mut stack, mut api, _worker) = stack_with(&[]).await;
     let receiver = Receiver::open().await;
     let id = submit(&api, &receiver).await;
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     api.process.signal(rustix::process::Signal::TERM);
-    api.process.says("closing").await;
+    api.process.wait_for_log("closing").await;
     call.answer(200, "").await;
     assert!(api.process.exited().await.success());
     let other = stack.api().await;
@@ -189,10 +189,10 @@ async fn a_delivery_that_does_not_end_in_time_is_given_back_uncharged() {
     let (mut stack, mut api, _worker) = stack_with(&[]).await;
     let receiver = Receiver::open().await;
     let id = submit(&api, &receiver).await;
-    let held = receiver.called().await;
+    let held = receiver.next_call().await;
     assert!(api.process.terminate().await.success());
     let other = stack.api_with(&SETTINGS).await;
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     assert_eq!(held.header("webhook-id"), call.header("webhook-id"));
     call.answer(200, "").await;
     let delivery = delivery_becomes(&other, &id, "succeeded").await;

@@ -14,7 +14,7 @@ async fn the_end_of_a_job_is_told_once_and_signed() {
         "webhook": { "url": receiver.url("/hook?of=crunch") }, "metadata": { "order": "17" },
     });
     let id = api.submit_with("echo", &json!({ "n": 7 }), &options).await;
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     assert_eq!(call.line, "POST /hook?of=crunch HTTP/1.1");
     assert_eq!(call.header("content-type"), "application/json");
     assert!(call.is_signed_by(SECRET));
@@ -35,7 +35,7 @@ async fn the_end_of_a_job_is_told_once_and_signed() {
     );
     assert_eq!(delivery["url"], receiver.url("/hook?of=crunch"));
     assert_eq!(delivery["attempts"].as_array().unwrap().len(), 1);
-    assert!(receiver.is_quiet().await);
+    assert!(receiver.has_no_call().await);
 }
 
 #[tokio::test]
@@ -44,23 +44,23 @@ async fn failed_and_canceled_jobs_are_told_too() {
     let (receiver, stage) = (Receiver::open().await, Stage::open().await);
     let webhook = json!({ "webhook": { "url": receiver.url("/") }, "max_attempts": 1 });
     let failed = api.submit_with("act", &stage.payload(), &webhook).await;
-    stage.enters().await.fails("broken").await;
-    let call = receiver.called().await;
+    stage.wait_for_handler().await.fails("broken").await;
+    let call = receiver.next_call().await;
     tells(&call, "job.failed", &failed);
     assert_eq!(call.json()["data"]["error"]["message"], "broken");
     call.answer(200, "").await;
 
     let running = api.submit_with("act", &stage.payload(), &webhook).await;
-    let _actor = stage.enters().await;
-    api.act(&format!("/jobs/{running}/cancel")).await;
-    let call = receiver.called().await;
+    let _actor = stage.wait_for_handler().await;
+    api.post_empty(&format!("/jobs/{running}/cancel")).await;
+    let call = receiver.next_call().await;
     tells(&call, "job.canceled", &running);
     call.answer(200, "").await;
 
     let waiting = json!({ "webhook": { "url": receiver.url("/") }, "delay_ms": 3_600_000 });
     let waiting = api.submit_with("echo", &json!(1), &waiting).await;
-    api.act(&format!("/jobs/{waiting}/cancel")).await;
-    let call = receiver.called().await;
+    api.post_empty(&format!("/jobs/{waiting}/cancel")).await;
+    let call = receiver.next_call().await;
     tells(&call, "job.canceled", &waiting);
     call.answer(200, "").await;
 }
@@ -71,14 +71,14 @@ async fn only_the_events_that_were_asked_for_are_told() {
     let receiver = Receiver::open().await;
     let only_failed = json!({ "webhook": { "url": receiver.url("/"), "events": ["job.failed"] } });
     let quiet = api.submit_with("echo", &json!(1), &only_failed).await;
-    api.becomes(&quiet, "succeeded").await;
+    api.wait_for_status(&quiet, "succeeded").await;
     assert!(deliveries(&api, &quiet).await.is_empty());
     let told = submit(&api, &receiver).await;
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     tells(&call, "job.succeeded", &told);
     call.answer(200, "").await;
     let without = api.submit("echo", &json!(1)).await;
-    api.becomes(&without, "succeeded").await;
+    api.wait_for_status(&without, "succeeded").await;
     assert!(deliveries(&api, &without).await.is_empty());
 }
 
@@ -88,11 +88,11 @@ async fn a_second_life_makes_a_second_delivery_with_an_id_of_its_own() {
     let (receiver, stage) = (Receiver::open().await, Stage::open().await);
     let webhook = json!({ "webhook": { "url": receiver.url("/") }, "max_attempts": 1 });
     let id = api.submit_with("act", &stage.payload(), &webhook).await;
-    stage.enters().await.fails("broken").await;
-    let first = receiver.called().await;
-    api.act(&format!("/jobs/{id}/retry")).await;
-    stage.enters().await.returns(&json!(1)).await;
-    let second = receiver.called().await;
+    stage.wait_for_handler().await.fails("broken").await;
+    let first = receiver.next_call().await;
+    api.post_empty(&format!("/jobs/{id}/retry")).await;
+    stage.wait_for_handler().await.returns(&json!(1)).await;
+    let second = receiver.next_call().await;
     tells(&first, "job.failed", &id);
     tells(&second, "job.succeeded", &id);
     assert_ne!(first.header("webhook-id"), second.header("webhook-id"));
@@ -109,13 +109,13 @@ async fn the_end_of_a_deleted_job_is_told_as_far_as_it_is_known() {
     let (_stack, api, _worker) = stack_with(&[]).await;
     let receiver = Receiver::open().await;
     // Paused, so that the job is deleted before the delivery is made.
-    api.act("/queues/crunch.webhooks/pause").await;
+    api.post_empty("/queues/crunch.webhooks/pause").await;
     let id = submit(&api, &receiver).await;
-    let job = api.becomes(&id, "succeeded").await;
+    let job = api.wait_for_status(&id, "succeeded").await;
     let deleted = api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await;
     assert_eq!(deleted.status.as_u16(), 204);
-    api.act("/queues/crunch.webhooks/resume").await;
-    let call = receiver.called().await;
+    api.post_empty("/queues/crunch.webhooks/resume").await;
+    let call = receiver.next_call().await;
     assert!(call.is_signed_by(SECRET));
     assert_eq!(
         call.json()["data"],
@@ -132,7 +132,7 @@ async fn a_large_result_is_left_out() {
     let receiver = Receiver::open().await;
     let webhook = json!({ "webhook": { "url": receiver.url("/") } });
     let id = api.submit_with("echo", &json!("x".repeat(40_000)), &webhook).await;
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     let data = call.json()["data"].clone();
     assert!(call.body.len() < 20_000 && data["result"].is_null());
     assert_eq!((&data["id"], &data["result_size"]), (&json!(id), &json!(40_002)));
@@ -148,7 +148,7 @@ async fn the_trace_of_a_submission_goes_on_in_its_delivery() {
     let request = api.request(Method::POST, &path).json(&json!(1));
     let request = request.header("traceparent", parent).header("tracestate", "a=1");
     assert_eq!(api.send(request).await.status.as_u16(), 202);
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     assert_eq!((call.header("traceparent"), call.header("tracestate")), (parent, "a=1"));
     call.answer(200, "").await;
 }

@@ -42,22 +42,22 @@ async fn a_name_that_leads_inside_is_refused_when_it_is_connected_to() {
     let (mut stack, open, _worker) = stack_with(&[]).await;
     let receiver = Receiver::open().await;
     // Submitted where everything is allowed, and delivered where nothing is: what counts is who connects.
-    open.act("/queues/crunch.webhooks/pause").await;
+    open.post_empty("/queues/crunch.webhooks/pause").await;
     let url = receiver.url("/").replace("127.0.0.1", "localhost");
     let by_name = json!({ "webhook": { "url": url } });
     let by_name = open.submit_with("echo", &json!(1), &by_name).await;
     let by_address = submit(&open, &receiver).await;
     for id in [&by_name, &by_address] {
-        open.becomes(id, "succeeded").await;
+        open.wait_for_status(id, "succeeded").await;
     }
     drop(open);
     let guarded = stack.api_with(&GUARDED).await;
-    guarded.act("/queues/crunch.webhooks/resume").await;
+    guarded.post_empty("/queues/crunch.webhooks/resume").await;
     for id in [by_name, by_address] {
         let delivery = delivery_becomes(&guarded, &id, "retrying").await;
         assert_eq!(delivery["attempts"][0]["error"]["code"], "webhook_forbidden");
     }
-    assert!(receiver.is_quiet().await);
+    assert!(receiver.has_no_call().await);
 }
 
 #[tokio::test]
@@ -67,9 +67,9 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         let id = submit(&api, &receiver).await;
         let location = format!("Location: {}\r\n", inner.url("/"));
-        receiver.called().await.answer(status, &location).await;
+        receiver.next_call().await.answer(status, &location).await;
         let delivery = delivery_becomes(&api, &id, "retrying").await;
         assert_eq!(delivery["response_status"], status);
     }
-    assert!(inner.is_quiet().await);
+    assert!(inner.has_no_call().await);
 }

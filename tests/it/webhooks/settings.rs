@@ -14,7 +14,7 @@ async fn every_secret_signs_while_receivers_change_from_one_to_the_next() {
     let (_stack, api, _worker) = stack_with(&[("CRUNCH_WEBHOOK_SECRETS", &both)]).await;
     let receiver = Receiver::open().await;
     submit(&api, &receiver).await;
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     assert!(call.is_signed_by(OTHER) && call.is_signed_by(SECRET));
     assert_eq!(call.header("webhook-signature").split(' ').count(), 2);
     call.answer(200, "").await;
@@ -35,10 +35,10 @@ async fn secrets_may_stand_in_a_file_and_never_in_a_log() {
     let receiver = Receiver::open().await;
     let url = receiver.url("/hidden?token=hush");
     api.submit_with("echo", &json!(1), &json!({ "webhook": { "url": url } })).await;
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     assert!(call.is_signed_by(OTHER));
     call.answer(200, "").await;
-    api.process.says("webhook delivered").await;
+    api.process.wait_for_log("webhook delivered").await;
     assert!(!api.process.log().contains("whsec_"));
     api.process.terminate().await;
     for secret in [SECRET.replace('w', "W"), "whsec_dG9vIHNob3J0".to_owned()] {

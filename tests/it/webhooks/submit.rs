@@ -17,7 +17,7 @@ async fn a_query_asks_as_an_envelope_does() {
     ];
     let request = api.request(Method::POST, "/tasks/echo/jobs").query(&query).json(&json!(1));
     let id = api.send(request).await.id();
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     tells(&call, "job.succeeded", &id);
     assert_eq!(call.line, "POST /?a=b&c HTTP/1.1");
     call.answer(200, "").await;
@@ -32,7 +32,7 @@ async fn every_item_of_a_batch_has_its_own() {
     assert_eq!(api.post("/jobs/batch", &batch).await.status.as_u16(), 202);
     let mut lines = Vec::new();
     for _ in 0..2 {
-        let call = receiver.called().await;
+        let call = receiver.next_call().await;
         lines.push(call.line.clone());
         call.answer(200, "").await;
     }

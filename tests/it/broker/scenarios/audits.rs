@@ -95,12 +95,12 @@ pub(super) async fn put_back(world: &mut World) -> Check {
         world.tamper("LREM", READY, &["0", &id.to_string()]).await;
     }
     ensure(world.claim(1).await?.claims.len() == 1, "one runs")?;
-    let _ = world.token().await;
+    let _ = world.take_wake_token().await;
     world.tamper("ZREM", "queue:story:running", &[&running.to_string()]).await;
     world.tamper("ZREM", "queue:story:delayed", &[&later.to_string(), &overdue.to_string()]).await;
-    world.pass(2000).await;
+    world.advance_clock(2000).await;
     world.heals("lost 5").await?;
-    ensure(world.token().await, "a worker is woken")?;
+    ensure(world.take_wake_token().await, "a worker is woken")?;
     let attempts = world.broker.attempts(running).await.map_err(|error| error.to_string())?;
     let Lookup::Found(attempts) = attempts else {
         return Err("the job is gone".into());
@@ -116,19 +116,19 @@ pub(super) async fn put_back(world: &mut World) -> Check {
     ensure(ids.contains(&overdue) && ids.contains(&running) && ids.len() == 4, "all four run")?;
     let state = world.state(running).await;
     ensure(state[3] == "1", "the lost run is not charged")?;
-    world.pass(3000).await;
+    world.advance_clock(3000).await;
     ensure(world.run_all().await? == [later], "the last one at its time")?;
     world.finds("").await.map(|_| ())
 }
 
 pub(super) async fn lease(world: &mut World) -> Check {
     let id = world.submitted(Start::Now).await?;
-    world.beat(&[]).await?;
+    world.heartbeat(&[]).await?;
     let claim = world.claim(1).await?.claims.remove(0);
     world.tamper("ZREM", "queue:story:running", &[&id.to_string()]).await;
     // Nothing of it is left where sweeps look either; the new lease is listed there again.
     world.tamper("DEL", "due", &[]).await;
-    world.pass(5000).await;
+    world.advance_clock(5000).await;
     world.heals("lost 1").await?;
     let settled = world.exchange(vec![claim.lease.complete(Payload::json("1"))], 0).await?.settled;
     ensure(settled == [Settled::Done], "it runs on, once")
@@ -164,7 +164,7 @@ pub(super) async fn late(world: &mut World) -> Check {
     for (id, before) in [ids[0], ids[1], lost].into_iter().zip(before) {
         ensure(world.fields(id).await == before, "nothing is written")?;
     }
-    ensure(world.length("LLEN", READY).await == 1, "the third waits once")?;
+    ensure(world.query_number("LLEN", READY).await == 1, "the third waits once")?;
     let settled =
         world.exchange(vec![claims.remove(0).lease.complete(Payload::json("1"))], 0).await?;
     ensure(settled.settled == [Settled::Done], "the second keeps its lease")?;
@@ -187,9 +187,9 @@ pub(super) async fn strays(world: &mut World) -> Check {
     world.tamper("ZREM", "queue:story:delayed", &[&early]).await;
     world.tamper("LPUSH", READY, &[&early]).await;
     world.heals("misplaced 5, unindexed 2").await?;
-    ensure(world.length("EXISTS", "queue:other:ready:normal").await == 0, "it is empty")?;
+    ensure(world.query_number("EXISTS", "queue:other:ready:normal").await == 0, "it is empty")?;
     ensure(world.run_all().await?.len() == 3, "three are ready")?;
-    world.pass(5000).await;
+    world.advance_clock(5000).await;
     ensure(world.run_all().await?.len() == 1, "and one at its time")
 }
 
@@ -205,7 +205,7 @@ pub(super) async fn twice(world: &mut World) -> Check {
     world.tamper("ZADD", "queue:story:delayed", &["1", &sets]).await;
     world.tamper("ZADD", "queue:other:delayed", &["1", &early]).await;
     world.heals("twice 5, unindexed 2").await?;
-    ensure(world.length("LLEN", READY).await == 4, "one of each is left")?;
+    ensure(world.query_number("LLEN", READY).await == 4, "one of each is left")?;
     ensure(world.run_all().await?.len() == 3, "each is handed out once")
 }
 
@@ -227,7 +227,7 @@ pub(super) async fn orphans(world: &mut World) -> Check {
     world.tamper("ZREM", "queues", &["story"]).await;
     let all = "orphan 5, ghost 1, log 1, idempotency 1, tokens 1, unindexed 1";
     world.heals(all).await?;
-    ensure(world.length("LLEN", "queue:story:wake").await == 1, "one token is left")?;
+    ensure(world.query_number("LLEN", "queue:story:wake").await == 1, "one token is left")?;
     ensure(world.run_all().await?.len() == 1, "the only job runs")
 }
 
@@ -250,11 +250,11 @@ pub(super) async fn ended(world: &mut World) -> Check {
     world.tamper("HDEL", &format!("job:{failed}"), &["rare"]).await;
     world.tamper("SREM", "queue:story:ghosts", &[&canceled.to_string()]).await;
     world.heals("unmarked 1, unlisted 2, overlooked 1, expiry 2").await?;
-    ensure(world.length("ZCARD", "queue:story:finished").await == 3, "three are listed")?;
-    ensure(world.length("ZCARD", "queue:story:failed").await == 1, "one dead letter")?;
-    ensure(world.length("PTTL", &format!("job:{done}")).await > 0, "what ended expires")?;
+    ensure(world.query_number("ZCARD", "queue:story:finished").await == 3, "three are listed")?;
+    ensure(world.query_number("ZCARD", "queue:story:failed").await == 1, "one dead letter")?;
+    ensure(world.query_number("PTTL", &format!("job:{done}")).await > 0, "what ended expires")?;
     ensure(world.run_all().await? == [live.parse().unwrap()], "the live one is kept, and runs")?;
-    ensure(world.length("SCARD", "queue:story:ghosts").await == 0, "the ghost is gone")
+    ensure(world.query_number("SCARD", "queue:story:ghosts").await == 0, "the ghost is gone")
 }
 
 /// A ghost whose record has expired; one that was revived where it stood; entries that the next sweep will forget; a
@@ -292,7 +292,7 @@ pub(super) async fn left(world: &mut World) -> Check {
     let mut audit = world.finds("unreadable 4, unknown 1").await?;
     world.broker.heal(&mut audit).await.map_err(|error| error.to_string())?;
     ensure(audit.left() == 5, "nothing of it is healed")?;
-    ensure(world.length("LLEN", READY).await == 4, "nothing is taken out")?;
+    ensure(world.query_number("LLEN", READY).await == 4, "nothing is taken out")?;
 
     let mut claims = world.claim(3).await?.claims;
     claims.retain(|claim| claim.job.id.to_string() == live);
@@ -318,7 +318,7 @@ pub(super) async fn side_lists(world: &mut World) -> Check {
     world.tamper("SREM", "queue:story:parked", &["story"]).await;
     world.tamper("SREM", "unusual", &["story"]).await;
     world.heals("overlooked 1").await?;
-    ensure(world.length("SCARD", "unusual").await == 1, "the queue is listed again")?;
+    ensure(world.query_number("SCARD", "unusual").await == 1, "the queue is listed again")?;
     let free = world.job("{}");
     world.submit(std::slice::from_ref(&free)).await?;
     world.tamper("ZADD", "queue:story:deadlines", &["9999999999999", &free.id.to_string()]).await;
@@ -329,8 +329,8 @@ pub(super) async fn side_lists(world: &mut World) -> Check {
     let options = JobOptions { deadline: Some(Duration::from_secs(1)), ..super::options() };
     let overdue = NewJob { options, ..world.job("{}") };
     world.submit(std::slice::from_ref(&overdue)).await?;
-    world.silence(2).await?;
-    ensure(world.length("SCARD", "queue:story:ghosts").await == 1, "it waited behind another")?;
+    world.sweep_for_seconds(2).await?;
+    ensure(world.query_number("SCARD", "queue:story:ghosts").await == 1, "it waited behind another")?;
     world.finds("").await?;
     world.broker.cancel(job.id).await.map_err(|error| error.to_string())?;
     world.tamper("ZADD", "queue:story:deadlines", &["9999999999999", &job.id.to_string()]).await;

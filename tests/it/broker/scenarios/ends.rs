@@ -8,19 +8,19 @@ pub(super) async fn expiry(world: &mut World) -> Check {
     let error = JobError::permanent(ErrorCode::task_failed(), "no");
     let settlements = vec![one.lease.complete(Payload::json("1")), other.lease.fail(error)];
     ensure(world.exchange(settlements, 0).await?.settled.len() == 2, "both are settled")?;
-    world.pass(25 * 3600 * 1000).await;
+    world.advance_clock(25 * 3600 * 1000).await;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
     ensure(
-        world.length("ZCARD", "queue:story:finished").await == 1,
+        world.query_number("ZCARD", "queue:story:finished").await == 1,
         "a success leaves after a day",
     )?;
-    world.pass(30 * 24 * 3600 * 1000).await;
+    world.advance_clock(30 * 24 * 3600 * 1000).await;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
     ensure(
-        world.length("ZCARD", "queue:story:finished").await == 0,
+        world.query_number("ZCARD", "queue:story:finished").await == 0,
         "a failure leaves after a month",
     )?;
-    ensure(world.length("ZCARD", "queue:story:failed").await == 0, "the dead letters too")
+    ensure(world.query_number("ZCARD", "queue:story:failed").await == 0, "the dead letters too")
 }
 
 pub(super) async fn revived(world: &mut World) -> Check {
@@ -28,7 +28,7 @@ pub(super) async fn revived(world: &mut World) -> Check {
     let id = job.id;
     world.submit(&[job]).await?;
     world.broker.cancel(id).await.map_err(|error| error.to_string())?;
-    ensure(world.length("PTTL", &format!("job:{id}")).await > 0, "a canceled job expires")?;
+    ensure(world.query_number("PTTL", &format!("job:{id}")).await > 0, "a canceled job expires")?;
     world.broker.retry(id).await.map_err(|error| error.to_string())?;
     let ttl: i64 = redis::cmd("PTTL")
         .arg(world.key(&format!("job:{id}")))
@@ -58,11 +58,11 @@ pub(super) async fn trimmed(world: &mut World) -> Check {
     let settlements =
         claims.into_iter().map(|claim| claim.lease.complete(Payload::json("1"))).collect();
     ensure(world.exchange(settlements, 0).await?.settled.len() == 4, "four are settled")?;
-    world.pass(25 * 3600 * 1000).await;
+    world.advance_clock(25 * 3600 * 1000).await;
     let settlement = last.lease.complete(Payload::json("1"));
     ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "the last is settled")?;
     ensure(
-        world.length("ZCARD", "queue:story:finished").await == 3,
+        world.query_number("ZCARD", "queue:story:finished").await == 3,
         "one came, two expired ones went",
     )
 }
@@ -74,6 +74,6 @@ pub(super) async fn least_retention(world: &mut World) -> Check {
     let claim = world.claim(1).await?.claims.remove(0);
     let settlement = claim.lease.complete(Payload::json("1"));
     ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "it is settled")?;
-    let ttl = world.length("PTTL", &format!("job:{id}")).await;
+    let ttl = world.query_number("PTTL", &format!("job:{id}")).await;
     ensure((30_000..=60_000).contains(&ttl), "it is kept a minute")
 }

@@ -28,7 +28,7 @@ pub(super) async fn idempotency(world: &mut World) -> Check {
     let again = once(world.broker.enqueue(&[keyed(world, "a", "x"), keyed(world, "a", "z")]).await);
     ensure(again[0] == Enqueued::Replayed(batch[0].id), "a later call finds that job")?;
     ensure(again[1] == Enqueued::Conflict, "and refuses another request")?;
-    ensure(world.length("LLEN", "queue:story:ready:normal").await == 2, "two jobs are queued")
+    ensure(world.query_number("LLEN", "queue:story:ready:normal").await == 2, "two jobs are queued")
 }
 
 pub(super) async fn quarantine(world: &mut World) -> Check {
@@ -47,8 +47,8 @@ pub(super) async fn quarantine(world: &mut World) -> Check {
         .unwrap();
     let claims = world.claim(10).await?.claims;
     ensure(claims.len() == 9, "nine are handed out")?;
-    ensure(world.length("ZCARD", "quarantine").await == 1, "one is put aside")?;
-    ensure(world.length("LLEN", "queue:story:ready:normal").await == 0, "none is left behind")
+    ensure(world.query_number("ZCARD", "quarantine").await == 1, "one is put aside")?;
+    ensure(world.query_number("LLEN", "queue:story:ready:normal").await == 0, "none is left behind")
 }
 
 /// A payload too large to pass through a function is laid down beside it, and nothing is left of it if its job is not taken.
@@ -87,13 +87,13 @@ pub(super) async fn large_payloads(world: &mut World) -> Check {
     for (request, expected) in [("x", Enqueued::Replayed(first.id)), ("y", Enqueued::Conflict)] {
         let job = keyed(world, request);
         ensure(answers(world, std::slice::from_ref(&job)).await == [expected], "the key is known")?;
-        ensure(world.length("EXISTS", &format!("job:{}", job.id)).await == 0, "nothing is left")?;
+        ensure(world.query_number("EXISTS", &format!("job:{}", job.id)).await == 0, "nothing is left")?;
     }
     ensure(world.broker.cancel(first.id).await.is_ok(), "it is canceled")?;
     ensure(world.broker.delete(first.id).await.is_ok(), "it is deleted")?;
     let known = [Enqueued::Known(first.id)];
     ensure(answers(world, std::slice::from_ref(&first)).await == known, "its tombstone is known")?;
-    ensure(world.length("HLEN", &format!("job:{}", first.id)).await == 1, "and is all there is")
+    ensure(world.query_number("HLEN", &format!("job:{}", first.id)).await == 1, "and is all there is")
 }
 
 pub(super) async fn order(world: &mut World) -> Check {

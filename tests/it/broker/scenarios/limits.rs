@@ -24,7 +24,7 @@ pub(super) async fn full(world: &mut World) -> Check {
         world.submit(&jobs).await?;
     }
     for expected in [2, 1] {
-        let exchanged = world.exchange_over(queues.clone(), Vec::new(), 5).await?;
+        let exchanged = world.exchange_with_queues(queues.clone(), Vec::new(), 5).await?;
         ensure(exchanged.claims.len() == expected, "what fits is handed out")?;
     }
     Ok(())
@@ -104,16 +104,16 @@ pub(super) async fn hundred(world: &mut World) -> Check {
         world.submit(&jobs).await?;
     }
     let queues: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| name.parse().unwrap()).into();
-    world.pass(2000).await;
-    let exchanged = world.exchange_over(queues, Vec::new(), 0).await?;
+    world.advance_clock(2000).await;
+    let exchanged = world.exchange_with_queues(queues, Vec::new(), 0).await?;
     ensure(exchanged.more, "an exchange asks to be called again")?;
-    let moved = world.ready(&["a", "b", "c", "d", "e"]).await;
+    let moved = world.ready_count(&["a", "b", "c", "d", "e"]).await;
     ensure(moved == 100, "it has moved a hundred")?;
-    world.beat(&[]).await?;
-    let moved = world.ready(&["a", "b", "c", "d", "e"]).await;
+    world.heartbeat(&[]).await?;
+    let moved = world.ready_count(&["a", "b", "c", "d", "e"]).await;
     ensure(moved == 200, "the sweep in a beat moves as many")?;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
-    let moved = world.ready(&["a", "b", "c", "d", "e"]).await;
+    let moved = world.ready_count(&["a", "b", "c", "d", "e"]).await;
     ensure(moved == 300, "a sweep moves the rest")
 }
 
@@ -128,7 +128,7 @@ pub(super) async fn ghosts(world: &mut World) -> Check {
     }
     let claims = world.claim(1).await?.claims;
     ensure(claims.len() == 1 && claims[0].job.id == urgent[19].id, "the live one comes first")?;
-    ensure(world.length("SCARD", "queue:story:ghosts").await == 0, "the ghosts are gone")
+    ensure(world.query_number("SCARD", "queue:story:ghosts").await == 0, "the ghosts are gone")
 }
 
 pub(super) async fn first_first(world: &mut World) -> Check {
@@ -144,9 +144,9 @@ pub(super) async fn first_first(world: &mut World) -> Check {
     }
     let first = due_soon(world, "a");
     world.submit(std::slice::from_ref(&first)).await?;
-    world.pass(2000).await;
+    world.advance_clock(2000).await;
     let claims =
-        world.exchange_over(names.map(|name| name.parse().unwrap()).into(), Vec::new(), 1).await?;
+        world.exchange_with_queues(names.map(|name| name.parse().unwrap()).into(), Vec::new(), 1).await?;
     ensure(claims.claims[0].lease.key().id == first.id, "it is handed out first")
 }
 
@@ -200,7 +200,7 @@ pub(super) async fn tasks(world: &mut World) -> Check {
     let after = world.broker.tasks_version().await.map_err(|error| error.to_string())?;
     ensure(after > version, "another one is")?;
     // A month after their last worker nobody knows them any more.
-    world.pass(2_592_000_001).await;
+    world.advance_clock(2_592_000_001).await;
     world.broker.announce(&[], &tasks[2..]).await.map_err(|error| error.to_string())?;
     let known = world.broker.tasks().await.map_err(|error| error.to_string())?;
     ensure(known.iter().all(|task| task.name.as_str() == "n7"), "they are forgotten")
@@ -211,7 +211,7 @@ pub(super) async fn last_use(world: &mut World) -> Check {
     let jobs = [world.job("{}"), world.job("{}")];
     for job in &jobs {
         world.submit(std::slice::from_ref(job)).await?;
-        world.pass(3_000_000).await;
+        world.advance_clock(3_000_000).await;
     }
     let knows = async |world: &World| {
         world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
@@ -223,7 +223,7 @@ pub(super) async fn last_use(world: &mut World) -> Check {
     }
     let _nothing = world.claim(1).await?;
     ensure(knows(world).await?, "it is known fifty minutes after its last job came")?;
-    world.pass(601_000).await;
+    world.advance_clock(601_000).await;
     ensure(!knows(world).await?, "and forgotten after an hour")?;
-    ensure(world.length("ZCARD", "queues:names").await == 0, "by name as well")
+    ensure(world.query_number("ZCARD", "queues:names").await == 0, "by name as well")
 }

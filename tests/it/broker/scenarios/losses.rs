@@ -8,7 +8,7 @@ pub(super) async fn poison(world: &mut World) -> Check {
     let job = world.job("{}");
     let id = job.id;
     world.submit(&[job, world.job("{}")]).await?;
-    world.silence(11).await?;
+    world.sweep_for_seconds(11).await?;
     for loss in 1..=5 {
         // Nobody beats for this worker, so its lease is taken back, and it is to blame.
         let exchanged = world.claim(1).await?;
@@ -24,7 +24,7 @@ pub(super) async fn poison(world: &mut World) -> Check {
             ensure(exchanged.claims.is_empty() && exchanged.drain, "nothing runs beside it")?;
             world.busy = 0;
         }
-        world.silence(11).await?;
+        world.sweep_for_seconds(11).await?;
         if (2..5).contains(&loss) {
             world.busy = 1;
             let exchanged = world.claim(9).await?;
@@ -59,42 +59,41 @@ pub(super) async fn reserved(world: &mut World) -> Check {
     world.broker.resume(&"story".parse().unwrap()).await.map_err(|error| error.to_string())?;
     ensure(world.claim(1).await?.drain, "an open one does")?;
     let reserved = world.key("reserved");
-    let () =
-        redis::cmd("PEXPIRE").arg(&reserved).arg(5000).query_async(&mut world.redis).await.unwrap();
+    let () = redis::cmd("PEXPIRE").arg(&reserved).arg(5000).query_async(&mut world.redis).await.unwrap();
     ensure(world.claim(1).await?.drain, "it stays chosen")?;
-    ensure(world.length("PTTL", "reserved").await > 5000, "for another lease")
+    ensure(world.query_number("PTTL", "reserved").await > 5000, "for another lease")
 }
 
 pub(super) async fn outage(world: &mut World) -> Check {
     let job = world.job("{}");
     world.submit(&[job]).await?;
-    world.silence(11).await?;
-    world.beat(&[]).await?;
+    world.sweep_for_seconds(11).await?;
+    world.heartbeat(&[]).await?;
     let claim = world.claim(1).await?.claims.remove(0);
     let lease = claim.lease.key();
     // Beats every 2.5 s, the last one just before Redis goes.
     for _ in 0..3 {
-        world.pass(2500).await;
-        world.beat(&[lease]).await?;
+        world.advance_clock(2500).await;
+        world.heartbeat(&[lease]).await?;
     }
-    world.pass(7000).await;
-    world.silence(1).await?;
-    world.pass(500).await;
+    world.advance_clock(7000).await;
+    world.sweep_for_seconds(1).await?;
+    world.advance_clock(500).await;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
-    world.pass(1500).await;
+    world.advance_clock(1500).await;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
-    ensure(world.beat(&[lease]).await? == [Verdict::Held], "the living keeps its lease")
+    ensure(world.heartbeat(&[lease]).await? == [Verdict::Held], "the living keeps its lease")
 }
 
 pub(super) async fn broken(world: &mut World) -> Check {
     let jobs = [world.job("{}"), world.job("{}")];
     world.submit(&jobs).await?;
-    world.silence(11).await?;
+    world.sweep_for_seconds(11).await?;
     ensure(world.claim(2).await?.claims.len() == 2, "both are handed out")?;
     world.unfence(&jobs[0].id.to_string()).await;
-    world.silence(11).await?;
-    ensure(world.length("ZCARD", "quarantine").await == 1, "the broken one is put aside")?;
-    ensure(world.length("LLEN", "queue:story:ready:normal").await == 1, "the other is back")
+    world.sweep_for_seconds(11).await?;
+    ensure(world.query_number("ZCARD", "quarantine").await == 1, "the broken one is put aside")?;
+    ensure(world.query_number("LLEN", "queue:story:ready:normal").await == 1, "the other is back")
 }
 
 pub(super) async fn stolen(world: &mut World) -> Check {
@@ -105,9 +104,9 @@ pub(super) async fn stolen(world: &mut World) -> Check {
     let settlement = claim.lease.complete(Payload::json("1"));
     let settled = world.exchange(vec![settlement], 0).await?.settled;
     ensure(settled == [Settled::Stale], "another worker cannot settle it")?;
-    ensure(world.beat(&[key]).await? == [Verdict::Lost], "nor extend it")?;
+    ensure(world.heartbeat(&[key]).await? == [Verdict::Lost], "nor extend it")?;
     world.worker = owner;
-    ensure(world.beat(&[key]).await? == [Verdict::Held], "its own worker can")
+    ensure(world.heartbeat(&[key]).await? == [Verdict::Held], "its own worker can")
 }
 
 /// Two exchanges of a worker may be under way: each is repeated by itself when its reply got lost.
@@ -156,7 +155,7 @@ pub(super) async fn strands(world: &mut World) -> Check {
 pub(super) async fn not_delivered(world: &mut World) -> Check {
     let jobs = [world.job("{}"), world.job("{}")];
     world.submit(&jobs).await?;
-    world.silence(11).await?;
+    world.sweep_for_seconds(11).await?;
     for time in 1..=8 {
         let exchanged = world.claim(1).await?;
         let first = exchanged.claims;
@@ -164,11 +163,11 @@ pub(super) async fn not_delivered(world: &mut World) -> Check {
         ensure(first[0].job.attempt == 1, "uncharged")?;
         ensure(exchanged.drain == (time > 3), "alone after its third failed hand-over")?;
         for _ in 0..5 {
-            world.pass(2200).await;
-            world.beat(&[]).await?;
+            world.advance_clock(2200).await;
+            world.heartbeat(&[]).await?;
         }
     }
-    let job = world.found(jobs[0].id).await?;
+    let job = world.read_job(jobs[0].id).await?;
     ensure(job.status == Status::Failed && job.losses == 0, "it failed, and nobody was lost")?;
     ensure(
         job.error.is_some_and(|error| error.code == ErrorCode::not_delivered()),
@@ -183,13 +182,13 @@ pub(super) async fn not_delivered(world: &mut World) -> Check {
 pub(super) async fn set_back(world: &mut World) -> Check {
     let job = world.job("{}");
     world.submit(std::slice::from_ref(&job)).await?;
-    world.pass(60_000).await;
-    world.beat(&[]).await?;
+    world.advance_clock(60_000).await;
+    world.heartbeat(&[]).await?;
     world.now -= 60_000;
-    world.pass(0).await;
+    world.advance_clock(0).await;
     ensure(world.claim(1).await?.claims.len() == 1, "it is handed out, and its worker dies")?;
-    world.silence(25).await?;
-    let job = world.found(job.id).await?;
+    world.sweep_for_seconds(25).await?;
+    let job = world.read_job(job.id).await?;
     ensure(job.status == Status::Queued && job.losses == 1, "a loss is counted")
 }
 
@@ -211,19 +210,19 @@ pub(super) async fn machine(world: &mut World) -> Check {
         let exchanged = world.exchange(vec![claim.lease.release(cause)], 1).await?;
         ensure(exchanged.claims.is_empty(), "it is not tried at once")?;
         ensure(exchanged.next_due == Some(Duration::from_secs(delay)), "it waits ever longer")?;
-        let seen = world.found(job.id).await?;
+        let seen = world.read_job(job.id).await?;
         ensure(seen.status == Status::Scheduled && seen.attempt == 0, "it is scheduled")?;
         let waiting = seen.waiting_for.ok_or("it shows what it waits for")?;
         ensure(waiting.reason == "machine", "a machine")?;
         ensure(waiting.detail.as_deref() == Some("no descriptors left"), "and why")?;
-        world.pass(delay * 1000).await;
+        world.advance_clock(delay * 1000).await;
     }
     let claim = world.claim(1).await?.claims.pop().ok_or("it is due")?;
-    ensure(world.found(job.id).await?.waiting_for.is_none(), "once it runs it waits for nothing")?;
+    ensure(world.read_job(job.id).await?.waiting_for.is_none(), "once it runs it waits for nothing")?;
     world.broker.cancel(job.id).await.map_err(|error| error.to_string())?;
     let release = claim.lease.release(ReleaseCause::Machine(String::new()));
     let _ = world.exchange(vec![release], 0).await?;
-    ensure(world.found(job.id).await?.status == Status::Canceled, "a cancel wins")
+    ensure(world.read_job(job.id).await?.status == Status::Canceled, "a cancel wins")
 }
 
 pub(super) async fn canceled_meanwhile(world: &mut World) -> Check {
@@ -239,7 +238,7 @@ pub(super) async fn canceled_meanwhile(world: &mut World) -> Check {
         };
         let exchanged = world.exchange(vec![settlement], 1).await?;
         ensure(exchanged.claims.is_empty(), "it does not run again")?;
-        ensure(world.found(job.id).await?.status == Status::Canceled, "it is canceled")?;
+        ensure(world.read_job(job.id).await?.status == Status::Canceled, "it is canceled")?;
     }
     Ok(())
 }

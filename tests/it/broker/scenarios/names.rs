@@ -37,14 +37,14 @@ const ALL: [&str; 5] = ["a", "b", "c", "d.1", "e"];
 
 pub(super) async fn listed(world: &mut World) -> Check {
     fill(world).await?;
-    ensure(world.length("ZCARD", "queues:names").await == 5, "each is listed in its own step")?;
+    ensure(world.query_number("ZCARD", "queues:names").await == 5, "each is listed in its own step")?;
     ensure(listed_names(world).await? == ALL, "pages follow one another by name")?;
     tamper(world, "DEL", "queues:names", &[]).await;
     ensure(listed_names(world).await? == ALL, "as well where an earlier version made them known")?;
     tamper(world, "ZADD", "queues:names", &["0", "forgotten"]).await;
     ensure(listed_names(world).await? == ALL, "or forgot one")?;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
-    ensure(world.length("ZCARD", "queues:names").await == 5, "a sweep corrects the names")
+    ensure(world.query_number("ZCARD", "queues:names").await == 5, "a sweep corrects the names")
 }
 
 pub(super) async fn audited(world: &mut World) -> Check {

@@ -20,7 +20,7 @@ impl World {
         self.can_run(&["another"]);
         let claims = self.claim(count).await?.claims;
         ensure(claims.len() == count, "everybody claims a job for the first time")?;
-        let _ = self.token().await;
+        let _ = self.take_wake_token().await;
         self.give_back(claims).await?;
         Ok(jobs.iter().map(|job| job.id).collect())
     }
@@ -38,27 +38,27 @@ fn ids(exchanged: &Exchanged) -> Vec<JobId> {
 
 pub(super) async fn own_tasks(world: &mut World) -> Check {
     let parked = world.parked(3).await?;
-    ensure(world.token().await, "a worker is woken")?;
-    let seen = world.found(parked[0]).await?;
+    ensure(world.take_wake_token().await, "a worker is woken")?;
+    let seen = world.read_job(parked[0]).await?;
     ensure(seen.status == Status::Queued && seen.attempt == 0, "they are ready, and uncharged")?;
     let waiting = seen.waiting_for.ok_or("they show what they wait for")?;
     let shown = (waiting.reason.as_str(), waiting.detail.as_deref());
     ensure(shown == ("worker_with_task", Some("story")), "a worker with the task")?;
     let usual = world.job("{}");
     world.submit(std::slice::from_ref(&usual)).await?;
-    let _ = world.token().await;
+    let _ = world.take_wake_token().await;
     let exchanged = world.claim(5).await?;
     ensure(ids(&exchanged) == [usual.id], "a worker without the task gets only other jobs")?;
-    ensure(!world.token().await, "and wakes nobody for the parked ones")?;
+    ensure(!world.take_wake_token().await, "and wakes nobody for the parked ones")?;
     world.can_run(&["another", "story"]);
     let exchanged = world.claim(2).await?;
     ensure(ids(&exchanged) == parked[..2], "a worker with the task gets the oldest")?;
-    ensure(world.token().await, "and wakes another worker for the rest")?;
+    ensure(world.take_wake_token().await, "and wakes another worker for the rest")?;
     let exchanged = world.claim(5).await?;
     ensure(ids(&exchanged) == parked[2..], "which gets it")?;
     ensure(exchanged.claims[0].job.attempt == 1, "as its first attempt")?;
-    ensure(world.found(parked[2]).await?.waiting_for.is_none(), "it waits for nothing any more")?;
-    ensure(!world.token().await, "nothing is left")
+    ensure(world.read_job(parked[2]).await?.waiting_for.is_none(), "it waits for nothing any more")?;
+    ensure(!world.take_wake_token().await, "nothing is left")
 }
 
 pub(super) async fn stays(world: &mut World) -> Check {
@@ -68,7 +68,7 @@ pub(super) async fn stays(world: &mut World) -> Check {
     let error = JobError::retryable(ErrorCode::task_failed(), "once more");
     let retry = claim.lease.retry(error, Duration::from_secs(1));
     let _ = world.exchange(vec![retry], 0).await?;
-    world.pass(1000).await;
+    world.advance_clock(1000).await;
     world.can_run(&["another"]);
     ensure(world.claim(1).await?.claims.is_empty(), "its next attempt is for the same workers")?;
     world.can_run(&["story"]);
@@ -78,9 +78,9 @@ pub(super) async fn stays(world: &mut World) -> Check {
     world.can_run(&["another"]);
     ensure(world.claim(1).await?.claims.is_empty(), "so it is when it is given back")?;
     world.broker.cancel(parked[0]).await.map_err(|error| error.to_string())?;
-    ensure(world.found(parked[0]).await?.status == Status::Canceled, "it can be canceled")?;
+    ensure(world.read_job(parked[0]).await?.status == Status::Canceled, "it can be canceled")?;
     world.broker.retry(parked[0]).await.map_err(|error| error.to_string())?;
-    ensure(world.found(parked[0]).await?.waiting_for.is_none(), "a second life is for any worker")
+    ensure(world.read_job(parked[0]).await?.waiting_for.is_none(), "a second life is for any worker")
 }
 
 pub(super) async fn turns(world: &mut World) -> Check {
@@ -106,19 +106,18 @@ pub(super) async fn turns(world: &mut World) -> Check {
 pub(super) async fn not_parked(world: &mut World) -> Check {
     let parked = world.key("queue:story:parked");
     let names: Vec<_> = (0..256).map(|number| format!("other-{number}")).collect();
-    let () =
-        redis::cmd("SADD").arg(&parked).arg(&names).query_async(&mut world.redis).await.unwrap();
+    let () = redis::cmd("SADD").arg(&parked).arg(&names).query_async(&mut world.redis).await.unwrap();
     let ids = world.parked(1).await?;
-    let seen = world.found(ids[0]).await?;
+    let seen = world.read_job(ids[0]).await?;
     ensure(seen.status == Status::Scheduled, "beyond 256 tasks it is tried again later")?;
     let waiting = seen.waiting_for.ok_or("it shows what it waits for")?;
     ensure(waiting.reason == "worker_with_task" && waiting.detail.is_none(), "the same")?;
-    world.pass(1000).await;
+    world.advance_clock(1000).await;
     let claims = world.claim(1).await?.claims;
     ensure(claims.len() == 1, "by any worker")?;
     let () = redis::cmd("DEL").arg(&parked).query_async(&mut world.redis).await.unwrap();
     world.give_back(claims).await?;
-    ensure(world.found(ids[0]).await?.status == Status::Queued, "then it is parked")
+    ensure(world.read_job(ids[0]).await?.status == Status::Queued, "then it is parked")
 }
 
 pub(super) async fn left_alone(world: &mut World) -> Check {
@@ -136,34 +135,34 @@ pub(super) async fn left_alone(world: &mut World) -> Check {
     ensure(world.broker.purge(&queue).await.ok() == Some(Some(2)), "a purge cancels the others")?;
     let audit = world.broker.audit(|_| ()).await.map_err(|error| error.to_string())?;
     ensure(audit.is_clean(), &format!("{:?}", audit.findings))?;
-    world.silence(1).await?;
+    world.sweep_for_seconds(1).await?;
     let left = ["queue:story:parked", "queue:story:ghosts", "unusual"];
     for name in left {
-        ensure(world.length("SCARD", name).await == 0, &format!("nothing is left in {name}"))?;
+        ensure(world.query_number("SCARD", name).await == 0, &format!("nothing is left in {name}"))?;
     }
     Ok(())
 }
 
 pub(super) async fn kept(world: &mut World) -> Check {
     let parked = world.parked(1).await?;
-    world.pass(2 * 3_600_000).await;
-    world.silence(2).await?;
-    ensure(world.length("ZCARD", "queues").await == 1, "their queue is not forgotten")?;
+    world.advance_clock(2 * 3_600_000).await;
+    world.sweep_for_seconds(2).await?;
+    ensure(world.query_number("ZCARD", "queues").await == 1, "their queue is not forgotten")?;
     world.can_run(&["story"]);
     ensure(ids(&world.claim(1).await?) == parked, "nor are they")
 }
 
 pub(super) async fn ghosts(world: &mut World) -> Check {
     let parked = world.parked(3).await?;
-    let _ = world.token().await;
+    let _ = world.take_wake_token().await;
     for id in &parked[..2] {
         world.broker.cancel(*id).await.map_err(|error| error.to_string())?;
     }
-    world.silence(1).await?;
+    world.sweep_for_seconds(1).await?;
     let lane = "queue:story:ready:task:story";
-    ensure(world.length("LLEN", lane).await == 1, "a sweep drops them where nobody claims")?;
-    ensure(world.length("SCARD", "queue:story:parked").await == 1, "and keeps the task's name")?;
-    ensure(world.token().await, "and wakes a worker for the one that is left")?;
+    ensure(world.query_number("LLEN", lane).await == 1, "a sweep drops them where nobody claims")?;
+    ensure(world.query_number("SCARD", "queue:story:parked").await == 1, "and keeps the task's name")?;
+    ensure(world.take_wake_token().await, "and wakes a worker for the one that is left")?;
     world.can_run(&["story"]);
     ensure(ids(&world.claim(5).await?) == parked[2..], "which gets it")
 }

@@ -45,17 +45,17 @@ pub(super) async fn taken_back(world: &mut World) -> Check {
 
     world.worker = WorkerId::generate();
     world.submit(&jobs[1..]).await?;
-    world.beat(&[]).await?;
+    world.heartbeat(&[]).await?;
     ensure(world.claim(2).await?.claims.len() == 2, "the worker gets the others")?;
     world.broker.cancel(jobs[2].id).await.map_err(|error| error.to_string())?;
-    world.token().await;
+    world.take_wake_token().await;
     let (dead, reclaimed) = world.reclaim().await?;
     ensure(reclaimed == Reclaimed { requeued: 1, failed: 0 }, "the one that is wanted is back")?;
-    ensure(world.token().await, "and wakes somebody")?;
+    ensure(world.take_wake_token().await, "and wakes somebody")?;
     ensure(world.losses(&jobs[0]).await? == (Status::Running, 0), "the neighbour goes on")?;
     ensure(world.losses(&jobs[1]).await? == (Status::Queued, 1), "a loss is counted")?;
     ensure(world.losses(&jobs[2]).await? == (Status::Canceled, 1), "the other is canceled")?;
-    ensure(world.length("ZCARD", "queue:story:running").await == 1, "the leases are gone")?;
+    ensure(world.query_number("ZCARD", "queue:story:running").await == 1, "the leases are gone")?;
     let Lookup::Found(attempts) =
         world.broker.attempts(jobs[1].id).await.map_err(|error| error.to_string())?
     else {
@@ -94,8 +94,8 @@ pub(super) async fn last_words(world: &mut World) -> Check {
     }
     let late = world.broker.settle_apart(Partition::default(), &exchange, 0).await;
     ensure(matches!(late, Err(Error::StaleExchange)), "nor are they heard on a way of their own")?;
-    ensure(world.length("ZCARD", "queue:story:running").await == 0, "nothing is theirs")?;
-    ensure(world.beat(&[lease]).await? == [Verdict::Lost], "their beats keep nothing")?;
+    ensure(world.query_number("ZCARD", "queue:story:running").await == 0, "nothing is theirs")?;
+    ensure(world.heartbeat(&[lease]).await? == [Verdict::Lost], "their beats keep nothing")?;
     ensure(!world.is_listed(dead).await, "nor make them known again")
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn poison(world: &mut World) -> Check {
     let job = world.job("{}");
     world.submit(std::slice::from_ref(&job)).await?;
     for loss in 1..=5 {
-        world.beat(&[]).await?;
+        world.heartbeat(&[]).await?;
         let exchanged = world.claim(1).await?;
         ensure(exchanged.claims.len() == 1, "it is handed out")?;
         ensure(exchanged.drain == (loss > 2), "alone from its third run on")?;
@@ -113,7 +113,7 @@ pub(super) async fn poison(world: &mut World) -> Check {
         ensure(reclaimed == expected, "it is back until its fifth loss")?;
     }
     ensure(world.losses(&job).await? == (Status::Failed, 5), "then it has failed")?;
-    ensure(world.length("ZCARD", "queue:story:failed").await == 1, "and is a dead letter")
+    ensure(world.query_number("ZCARD", "queue:story:failed").await == 1, "and is a dead letter")
 }
 
 pub(super) async fn reserved(world: &mut World) -> Check {
@@ -142,7 +142,7 @@ pub(super) async fn many(world: &mut World) -> Check {
         }
         let mut left = count;
         while left > 0 {
-            let claims = world.exchange_over(vec![queue.clone()], Vec::new(), left).await?.claims;
+            let claims = world.exchange_with_queues(vec![queue.clone()], Vec::new(), left).await?.claims;
             left -= claims.len();
             ids.extend(claims.into_iter().map(|claim| claim.job.id));
         }
@@ -151,5 +151,5 @@ pub(super) async fn many(world: &mut World) -> Check {
     let (_, reclaimed) = world.reclaim().await?;
     ensure(reclaimed == Reclaimed { requeued: held, failed: 0 }, "every one is back, once")?;
     let names: Vec<_> = queues.iter().map(QueueName::as_str).collect();
-    ensure(world.ready(&names).await == held, "each in its queue")
+    ensure(world.ready_count(&names).await == held, "each in its queue")
 }

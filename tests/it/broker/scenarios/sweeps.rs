@@ -42,19 +42,19 @@ pub(super) async fn many_queues(world: &mut World) -> Check {
     world.submit(&[urgent]).await?;
     let lost = world.claim(1).await?.claims;
     ensure(lost.len() == 1, "a job in a lane of its own is claimed")?;
-    world.silence(1).await?;
+    world.sweep_for_seconds(1).await?;
     world.submit(&[first, delayed, second]).await?;
     ensure(world.claim(1).await?.claims.len() == 1, "another is claimed a second later")?;
-    world.silence(3).await?;
+    world.sweep_for_seconds(3).await?;
     ensure(status(world, ids[3]).await? == Status::Scheduled, "the delayed one waits")?;
-    world.silence(1).await?;
+    world.sweep_for_seconds(1).await?;
     ensure(status(world, ids[3]).await? == Status::Queued, "until it is due")?;
-    world.silence(4).await?;
+    world.sweep_for_seconds(4).await?;
     ensure(status(world, ids[0]).await? == Status::Running, "the first lease has not ended")?;
-    world.silence(1).await?;
+    world.sweep_for_seconds(1).await?;
     ensure(status(world, ids[0]).await? == Status::Queued, "until it has")?;
     ensure(status(world, ids[1]).await? == Status::Running, "the second ends later")?;
-    world.silence(1).await?;
+    world.sweep_for_seconds(1).await?;
     ensure(status(world, ids[1]).await? == Status::Queued, "but it does")?;
     ensure(cursor(world).await < OTHERS as u64, "and not in turn")
 }
@@ -67,14 +67,14 @@ pub(super) async fn clock_back(world: &mut World) -> Check {
     ensure(world.claim(1).await?.claims.len() == 1, "a job is claimed")?;
     swept(world).await?;
     world.now -= 3_600_000;
-    world.silence(1).await?;
+    world.sweep_for_seconds(1).await?;
     let key = world.key("sweep");
     let mut ask = redis::cmd("HGET");
     let all: u64 = ask.arg(key).arg("all").query_async(&mut world.redis).await.unwrap();
     ensure(all == 0, "one round of all queues is enough")?;
-    world.silence(9).await?;
+    world.sweep_for_seconds(9).await?;
     ensure(status(world, id).await? == Status::Running, "its lease counts anew")?;
-    world.silence(2).await?;
+    world.sweep_for_seconds(2).await?;
     ensure(status(world, id).await? == Status::Queued, "and ends in time by the new clock")
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn nearly_full(world: &mut World) -> Check {
     let mut set = redis::cmd("HSET");
     let () = set.arg(full).arg("watermark").arg(0).query_async(&mut world.redis).await.unwrap();
     for _ in 0..OTHERS / 32 + 2 {
-        world.beat(&[]).await?;
+        world.heartbeat(&[]).await?;
     }
     let gone = world.broker.job(job.id).await.map_err(|error| error.to_string())?;
     ensure(matches!(gone, Lookup::Gone(_)), "one second's round makes room in every queue")
@@ -107,11 +107,11 @@ pub(super) async fn rounds(world: &mut World) -> Check {
         let canceled = world.broker.cancel(id).await;
         canceled.map_err(|error| error.to_string())?;
     }
-    world.silence(9).await?;
-    ensure(world.ready(&["story"]).await == 120, "between two rounds nothing is visited")?;
-    world.silence(1).await?;
-    ensure(world.ready(&["story"]).await == 0, "the next one drops all of them")?;
-    ensure(world.length("EXISTS", "queue:story:ghosts").await == 0, "and none is left")
+    world.sweep_for_seconds(9).await?;
+    ensure(world.ready_count(&["story"]).await == 120, "between two rounds nothing is visited")?;
+    world.sweep_for_seconds(1).await?;
+    ensure(world.ready_count(&["story"]).await == 0, "the next one drops all of them")?;
+    ensure(world.query_number("EXISTS", "queue:story:ghosts").await == 0, "and none is left")
 }
 
 /// A call promotes a hundred jobs: the queue stays due until all are.
@@ -119,6 +119,6 @@ pub(super) async fn many_jobs(world: &mut World) -> Check {
     crowd(world).await?;
     let job = |_| NewJob { start: Start::After(Duration::from_secs(1)), ..world.job("{}") };
     world.submit(&(0..250).map(job).collect::<Vec<_>>()).await?;
-    world.silence(1).await?;
-    ensure(world.ready(&["story"]).await == 250, "one sweep goes on until all are promoted")
+    world.sweep_for_seconds(1).await?;
+    ensure(world.ready_count(&["story"]).await == 250, "one sweep goes on until all are promoted")
 }

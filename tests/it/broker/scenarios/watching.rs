@@ -86,7 +86,7 @@ pub(super) async fn told_in_order(world: &mut World) -> Check {
     let mark: Option<String> =
         redis::cmd("HGET").arg(key).arg("watched").query_async(&mut redis).await.unwrap();
     ensure(mark.is_none(), "nobody watches the other")?;
-    ensure(world.length("EXISTS", &format!("job:{id}:events")).await == 0, "nothing was kept")
+    ensure(world.query_number("EXISTS", &format!("job:{id}:events")).await == 0, "nothing was kept")
 }
 
 pub(super) async fn kept_without_gap(world: &mut World) -> Check {
@@ -113,7 +113,7 @@ pub(super) async fn kept_without_gap(world: &mut World) -> Check {
     let sent = world.broker.report(Partition::default(), world.worker, &many, false).await;
     let confirmed = |outcomes: Vec<_>| outcomes.iter().all(|it| *it == Reported::Confirmed);
     ensure(sent.is_ok_and(confirmed), "it goes on")?;
-    ensure(world.length("LLEN", &format!("job:{id}:events")).await == 256, "256 are kept")?;
+    ensure(world.query_number("LLEN", &format!("job:{id}:events")).await == 256, "256 are kept")?;
     ensure(followed(world, id, Some(4), 2).await?.events.is_none(), "a gap is told as one")?;
     let rest = followed(world, id, Some(300), 2).await?.events.ok_or("no gap behind 300")?;
     let last: Option<&Event> = rest.last();
@@ -130,7 +130,7 @@ async fn expire_with_their_job(
     let error = JobError::permanent(ErrorCode::task_failed(), "no");
     let _nothing = world.exchange(vec![lease.fail(error)], 0).await?;
     let alike =
-        world.length("PEXPIRETIME", &events).await == world.length("PEXPIRETIME", &job).await;
+        world.query_number("PEXPIRETIME", &events).await == world.query_number("PEXPIRETIME", &job).await;
     ensure(alike, "events are forgotten with their job")?;
     world.broker.retry(id).await.map_err(|error| error.to_string())?;
     let mut redis = world.redis.clone();
@@ -139,7 +139,7 @@ async fn expire_with_their_job(
     ensure(ttl == -1, "and live again with it")?;
     world.broker.cancel(id).await.map_err(|error| error.to_string())?;
     world.broker.delete(id).await.map_err(|error| error.to_string())?;
-    ensure(world.length("EXISTS", &events).await == 0, "and are deleted with it")
+    ensure(world.query_number("EXISTS", &events).await == 0, "and are deleted with it")
 }
 
 pub(super) async fn numbered_lines(world: &mut World) -> Check {
@@ -190,8 +190,8 @@ pub(super) async fn purged(world: &mut World) -> Check {
     }
     ensure(found(world, retrying).await?.status == Status::Retrying, "what has run is left")?;
     ensure(found(world, ran).await?.status == Status::Running, "what runs, too")?;
-    ensure(world.ready(&["story"]).await == 0, "the lists are empty")?;
-    ensure(world.length("SCARD", "queue:story:ghosts").await == 0, "without ghosts")?;
+    ensure(world.ready_count(&["story"]).await == 0, "the lists are empty")?;
+    ensure(world.query_number("SCARD", "queue:story:ghosts").await == 0, "without ghosts")?;
     let _nothing = world.exchange(vec![lease.complete(Payload::json("1"))], 0).await?;
     let audit = world.broker.audit(|_| ()).await.map_err(|error| error.to_string())?;
     ensure(audit.is_clean(), &format!("{:?}", audit.findings))

@@ -35,7 +35,7 @@ async fn tells(world: &World, id: JobId, end: Status) -> Check {
 
 async fn claim_delivery(world: &mut World) -> Result<Claim, String> {
     let queues = vec!["crunch.webhooks".parse().unwrap()];
-    let mut claims = world.exchange_over(queues, Vec::new(), 1).await?.claims;
+    let mut claims = world.exchange_with_queues(queues, Vec::new(), 1).await?.claims;
     claims.pop().ok_or_else(|| "no delivery can be claimed".to_owned())
 }
 
@@ -44,12 +44,12 @@ pub(super) async fn made(world: &mut World) -> Check {
     let id = job.id;
     world.submit(&[job, world.job("{}")]).await?;
     let claims = world.claim(2).await?.claims;
-    ensure(world.ready(&["crunch.webhooks"]).await == 0, "nothing is told before the end")?;
+    ensure(world.ready_count(&["crunch.webhooks"]).await == 0, "nothing is told before the end")?;
     let settlements =
         claims.into_iter().map(|claim| claim.lease.complete(Payload::json("1"))).collect();
     ensure(world.exchange(settlements, 0).await?.settled.len() == 2, "both are settled")?;
-    ensure(world.ready(&["crunch.webhooks"]).await == 1, "only the one that asked is told")?;
-    ensure(world.length("LLEN", "queue:crunch.webhooks:wake").await == 1, "somebody is woken")?;
+    ensure(world.ready_count(&["crunch.webhooks"]).await == 1, "only the one that asked is told")?;
+    ensure(world.query_number("LLEN", "queue:crunch.webhooks:wake").await == 1, "somebody is woken")?;
     let queues = world.broker.queues(&QueueQuery::first(10)).await;
     let queues = queues.map_err(|error| error.to_string())?;
     ensure(queues.items.iter().any(|queue| queue.name.is_reserved()), "sweeps know the queue")?;
@@ -63,9 +63,9 @@ pub(super) async fn made(world: &mut World) -> Check {
     let delivery = claim.job.id;
     let settlement = claim.lease.fail(JobError::permanent(ErrorCode::task_failed(), "no"));
     ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "it is settled")?;
-    let kept = world.length("PTTL", &format!("job:{delivery}")).await;
+    let kept = world.query_number("PTTL", &format!("job:{delivery}")).await;
     ensure(kept <= DAY_MS, "even a dead letter is kept a day only")?;
-    ensure(world.ready(&["crunch.webhooks"]).await == 0, "deliveries are not told themselves")
+    ensure(world.ready_count(&["crunch.webhooks"]).await == 0, "deliveries are not told themselves")
 }
 
 pub(super) async fn every_end(world: &mut World) -> Check {
@@ -84,7 +84,7 @@ pub(super) async fn every_end(world: &mut World) -> Check {
         (world.worker, world.number) = (WorkerId::generate(), 0);
     }
     tells(world, ids[2], Status::Failed).await?;
-    ensure(world.length("LLEN", "queue:crunch.webhooks:wake").await == 1, "one token is enough")
+    ensure(world.query_number("LLEN", "queue:crunch.webhooks:wake").await == 1, "one token is enough")
 }
 
 pub(super) async fn lives(world: &mut World) -> Check {
@@ -98,14 +98,14 @@ pub(super) async fn lives(world: &mut World) -> Check {
         let all = deliveries(world, id).await?;
         ensure(all.len() == life, "each life has a delivery of its own")?;
         world.broker.retry(id).await.map_err(|error| error.to_string())?;
-        world.pass(1).await;
+        world.advance_clock(1).await;
     }
     for _ in 0..2 {
         world.broker.mute(id).await.map_err(|error| error.to_string())?;
     }
     world.broker.cancel(id).await.map_err(|error| error.to_string())?;
     ensure(deliveries(world, id).await?.len() == 3, "a muted job makes no more of them")?;
-    ensure(world.ready(&["crunch.webhooks"]).await == 3, "and takes none back")?;
+    ensure(world.ready_count(&["crunch.webhooks"]).await == 3, "and takes none back")?;
     let plain = world.job("{}");
     let plain_id = plain.id;
     world.submit(&[plain]).await?;
