@@ -5,7 +5,7 @@ use std::time::Duration;
 use crunch_tests::chaos::{Plan, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_jobs_survive_everything_that_can_break() {
+async fn thousands_of_jobs_survive_all_injected_faults() {
     let directory = tempfile::tempdir().unwrap();
     let plan = Plan {
         jobs: 3000,

@@ -52,7 +52,7 @@ async fn the_python_example_counts_words() {
 }
 
 #[tokio::test]
-async fn the_schemas_of_the_python_example_reach_clients_and_refuse_what_does_not_fit() {
+async fn the_schemas_of_the_python_example_are_published_and_refuse_invalid_payloads() {
     let (_stack, api, _worker) = with_tasks(&example("word-count")).await;
     let task = api.get("/tasks/word.count").await.json();
     assert_eq!(task["payload_schema"]["properties"]["top"]["maximum"], 1000);
@@ -69,7 +69,7 @@ async fn the_schemas_of_the_python_example_reach_clients_and_refuse_what_does_no
 }
 
 #[tokio::test]
-async fn a_result_that_is_not_what_the_schema_says_fails_its_job_for_good() {
+async fn a_result_that_violates_its_schema_fails_its_job_without_retry() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     std::fs::write(stack.directory().join("r.json"), r#"{"type": "integer"}"#).unwrap();
@@ -84,7 +84,7 @@ async fn a_result_that_is_not_what_the_schema_says_fails_its_job_for_good() {
 }
 
 #[tokio::test]
-async fn the_shell_example_takes_and_gives_plain_text() {
+async fn the_shell_example_reads_and_returns_plain_text() {
     let (_stack, api, _worker) = with_tasks(&example("shell-pipeline")).await;
     let submit = api
         .request(Method::POST, "/tasks/lines.top/jobs")
@@ -101,7 +101,7 @@ async fn the_shell_example_takes_and_gives_plain_text() {
 }
 
 #[tokio::test]
-async fn a_command_that_fails_says_why_with_its_last_lines() {
+async fn a_failed_command_reports_its_last_lines() {
     let script = "echo cannot open the oven >&2; exit 3";
     let (_stack, api, _worker) = with_script(script, "max_attempts = 1").await;
     let id = api.submit("script", &json!(null)).await;
@@ -113,7 +113,7 @@ async fn a_command_that_fails_says_why_with_its_last_lines() {
 
 /// What a command prints may hold its payload. Its messages are in the job's document and log, for those who may read the job.
 #[tokio::test]
-async fn the_worker_logs_how_jobs_end_and_nothing_of_what_is_in_them() {
+async fn the_worker_logs_how_jobs_end_but_none_of_their_content() {
     let script = "import sys, traceback\npayload = sys.stdin.read()\nif payload == '1': print(2); sys.exit()\n\
                   try:\n    raise ValueError(payload)\nexcept ValueError:\n    traceback.print_exc(); sys.exit(65)";
     let mut stack = Stack::start();
@@ -145,7 +145,7 @@ async fn the_worker_logs_how_jobs_end_and_nothing_of_what_is_in_them() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_killed_says_so_and_the_worker_lives_on() {
+async fn a_killed_command_is_reported_and_the_worker_continues() {
     let script = "read -r line; case $line in die) kill -9 $$ ;; esac; echo 1";
     let (_stack, api, _worker) =
         with_script(script, "max_attempts = 1\naccepts = [\"text/plain\"]").await;
@@ -160,14 +160,14 @@ async fn a_command_that_is_killed_says_so_and_the_worker_lives_on() {
 }
 
 #[tokio::test]
-async fn garbage_instead_of_a_result_fails_the_job() {
+async fn a_result_that_is_not_json_fails_the_job() {
     let (_stack, api, _worker) = with_script("echo this is no JSON", "").await;
     let id = api.submit("script", &json!(null)).await;
     assert_eq!(api.wait_for_status(&id, "failed").await["error"]["code"], "result_invalid");
 }
 
 #[tokio::test]
-async fn a_canceled_command_is_stopped_with_everything_it_started() {
+async fn a_canceled_command_is_stopped_with_all_its_children() {
     let script = "sleep 1000 & echo $! > \"$PIDS\"; echo $$ >> \"$PIDS\"; wait";
     let mut stack = Stack::start();
     let pids = stack.directory().join("pids");
@@ -208,7 +208,7 @@ async fn a_broken_tasks_file_names_every_line_and_exits_2() {
 }
 
 #[tokio::test]
-async fn a_command_hears_of_the_trace_that_its_job_belongs_to() {
+async fn a_command_gets_the_trace_context_of_its_job() {
     let script = "printf '\"%s %s\"' \"${TRACEPARENT-none}\" \"${TRACESTATE-none}\"";
     let (_stack, api, _worker) = with_script(script, "").await;
     let (trace, span) = ("00-0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
@@ -250,7 +250,7 @@ async fn all_jobs_of_a_batch_belong_to_its_trace() {
 const NOBODY: u32 = 65534;
 
 #[tokio::test]
-async fn a_command_can_read_the_address_of_redis_nowhere() {
+async fn a_command_cannot_read_the_address_of_redis() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     // Its own environment, that of its launcher, and that of the worker, which the launcher's parent is.
@@ -277,7 +277,7 @@ async fn a_command_can_read_the_address_of_redis_nowhere() {
 }
 
 #[tokio::test]
-async fn labels_that_are_accepted_reach_the_command_and_larger_ones_are_refused() {
+async fn accepted_labels_reach_the_command_and_larger_ones_are_refused() {
     let (_stack, api, _worker) = with_script("printf %s \"$CRUNCH_METADATA\"", "").await;
     let labels = |count: usize| -> serde_json::Map<_, _> {
         (0..count).map(|at| (format!("k{at:02}"), json!("\u{1}".repeat(1024)))).collect()

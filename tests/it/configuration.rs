@@ -118,7 +118,7 @@ fn documented(page: &str) -> BTreeSet<&str> {
 }
 
 #[tokio::test]
-async fn a_variable_that_is_set_to_nothing_is_not_set() {
+async fn an_empty_variable_counts_as_unset() {
     let mut stack = Stack::start();
     let variables = documented(include_str!("../../docs/configuration.md"));
     assert!(variables.len() > 35, "{variables:?}");
@@ -182,7 +182,7 @@ async fn a_taken_port_is_reported() {
 }
 
 #[tokio::test]
-async fn an_api_that_others_could_reach_needs_a_word() {
+async fn an_api_that_others_can_reach_needs_explicit_settings() {
     let stack = Stack::start();
     let output = run(&stack, "test-api", ("CRUNCH_API_ADDR", "0.0.0.0:0")).await;
     let text = String::from_utf8(output.stderr).unwrap();
@@ -191,7 +191,7 @@ async fn an_api_that_others_could_reach_needs_a_word() {
 }
 
 #[tokio::test]
-async fn a_key_space_of_other_partitions_is_refused() {
+async fn a_key_space_with_other_partitions_is_refused() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     // Whoever comes first founds the key space; it listens a moment before.

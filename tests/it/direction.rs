@@ -16,7 +16,7 @@ type Name = Vec<String>;
 type Arrows = BTreeMap<(Name, String), BTreeMap<String, String>>;
 
 #[test]
-fn files_beside_one_another_do_not_import_each_other_in_a_circle() {
+fn sibling_modules_do_not_import_each_other_in_a_cycle() {
     let circles: Vec<_> = CRATES
         .iter()
         .flat_map(|name| {

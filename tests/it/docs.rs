@@ -15,7 +15,7 @@ fn the_handler_in_the_readme_is_the_example() {
 }
 
 #[test]
-fn source_files_that_pages_name_are_there() {
+fn source_files_that_pages_name_exist() {
     let files = tree::files("");
     let pages = files
         .iter()

@@ -90,7 +90,7 @@ async fn a_fleet_runs_ten_thousand_jobs_once_each() {
 }
 
 #[tokio::test]
-async fn a_worker_killed_half_way_costs_no_job_and_explains_every_second_run() {
+async fn a_worker_killed_half_way_loses_no_job_and_explains_every_second_run() {
     let (stack, apis, mut workers) = fleet(&[("CRUNCH_LEASE_MS", "1000")]).await;
     let ids = submit(&apis, 2).await;
     eventually("half of the jobs have run", async || {

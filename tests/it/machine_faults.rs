@@ -89,7 +89,7 @@ fn limit_open_files(process: &Process, most: u64) {
 }
 
 #[tokio::test]
-async fn a_worker_out_of_descriptors_burns_no_job() {
+async fn a_worker_out_of_descriptors_fails_no_job() {
     const FEW: u64 = 8;
     let mut stack = Stack::start();
     let api = stack.api().await;
@@ -134,7 +134,7 @@ async fn limit_processes(process: &Process, most: Option<u64>) {
 }
 
 #[tokio::test]
-async fn a_worker_that_may_start_no_process_burns_no_job() {
+async fn a_worker_that_cannot_start_processes_fails_no_job() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");
@@ -167,7 +167,7 @@ async fn a_job_waits_uncharged_while_its_working_directory_has_become_read_only(
 }
 
 #[tokio::test]
-async fn a_working_directory_that_was_read_only_from_the_start_is_meant_to_be() {
+async fn a_working_directory_that_was_read_only_from_the_start_is_accepted() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");
@@ -251,7 +251,7 @@ async fn faults(worker: &Worker, times: usize) {
 }
 
 #[tokio::test]
-async fn a_task_that_cannot_run_is_suspended_and_the_others_go_on() {
+async fn a_task_that_cannot_run_is_suspended_and_the_others_continue() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");

@@ -41,7 +41,7 @@ async fn fates(api: &Api, ids: &[String]) -> BTreeMap<String, usize> {
 }
 
 #[tokio::test]
-async fn a_full_redis_drains_and_takes_jobs_again_by_itself() {
+async fn a_full_redis_drains_and_accepts_jobs_again_by_itself() {
     let limits = ["--maxmemory", "24mb", "--maxmemory-policy", "noeviction"];
     let mut stack = Stack::on(RedisServer::with(&limits));
     let api = stack.api().await;
@@ -89,7 +89,7 @@ async fn a_full_redis_drains_and_takes_jobs_again_by_itself() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_more_until_jobs_are_taken() {
+async fn a_full_queue_refuses_more_until_jobs_are_claimed() {
     let mut stack = Stack::start();
     let api = stack.api_with(&[("CRUNCH_MAX_QUEUE_DEPTH", "3")]).await;
     let _worker = stack.worker(&api, 1).await;

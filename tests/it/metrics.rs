@@ -32,7 +32,7 @@ async fn figures(api: &Api) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test]
-async fn an_api_counts_what_it_does_and_shows_how_the_queues_stand() {
+async fn an_api_counts_requests_and_shows_the_state_of_queues() {
     let (_stack, api, _worker) = Stack::simple(2).await;
     let stage = Stage::open().await;
     let running = api.submit("act", &stage.payload()).await;
@@ -73,7 +73,7 @@ async fn an_api_counts_what_it_does_and_shows_how_the_queues_stand() {
 }
 
 #[tokio::test]
-async fn without_redis_an_api_still_has_its_own_figures() {
+async fn without_redis_an_api_still_has_its_own_metrics() {
     let (mut stack, api) = {
         let mut stack = Stack::start();
         let api = stack.api().await;
@@ -89,7 +89,7 @@ async fn without_redis_an_api_still_has_its_own_figures() {
 }
 
 #[tokio::test]
-async fn a_worker_with_a_port_tells_of_its_attempts() {
+async fn a_worker_with_a_port_exports_metrics_of_its_attempts() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let address = [("CRUNCH_WORKER_ADDR", "127.0.0.1:0")];

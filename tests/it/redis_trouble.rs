@@ -5,7 +5,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn everything_waits_for_a_redis_that_is_not_there_yet() {
+async fn all_processes_wait_for_a_redis_that_is_not_started_yet() {
     let mut stack = Stack::start();
     stack.redis.stop();
     let mut api = stack.api().await;
@@ -30,7 +30,7 @@ async fn everything_waits_for_a_redis_that_is_not_there_yet() {
 }
 
 #[tokio::test]
-async fn a_result_that_is_ready_while_redis_is_away_arrives_when_it_is_back() {
+async fn a_result_returned_during_an_outage_of_redis_is_stored_afterwards() {
     let mut stack = Stack::on(RedisServer::durable());
     let api = stack.api().await;
     let _worker = stack.worker(&api, 1).await;
@@ -53,7 +53,7 @@ async fn a_result_that_is_ready_while_redis_is_away_arrives_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn idle_workers_take_jobs_again_after_redis_was_away() {
+async fn idle_workers_claim_jobs_again_after_an_outage_of_redis() {
     let mut stack = Stack::on(RedisServer::durable());
     let api = stack.api().await;
     let _worker = stack.worker(&api, 1).await;
@@ -83,7 +83,7 @@ async fn a_redis_that_may_evict_jobs_is_refused() {
 }
 
 #[tokio::test]
-async fn a_redis_that_cannot_serve_us_as_it_is_set_up_ends_the_start_with_the_reason() {
+async fn an_unsuitable_redis_ends_the_start_with_the_reason() {
     let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let bus = bus.to_string();
     let cases: [(&[&str], &str); 4] = [
@@ -106,7 +106,7 @@ async fn a_redis_that_cannot_serve_us_as_it_is_set_up_ends_the_start_with_the_re
 }
 
 #[tokio::test]
-async fn a_redis_without_the_replicas_it_wants_refuses_jobs_at_once_and_it_shows() {
+async fn a_redis_without_its_required_replicas_refuses_jobs_at_once_and_is_reported() {
     let (stack, mut api, mut worker) = Stack::simple(2).await;
     let stage = Stage::open().await;
     let running = api.submit("act", &stage.payload()).await;
@@ -174,7 +174,7 @@ async fn a_redis_that_lost_everything_is_used_again() {
 }
 
 #[tokio::test]
-async fn an_unreadable_record_is_put_aside_and_the_others_run() {
+async fn an_unreadable_record_is_quarantined_and_the_others_run() {
     let (stack, api, _worker) = Stack::simple(1).await;
     api.post("/queues/echo/pause", &json!({})).await;
     let mut ids = Vec::new();

@@ -60,7 +60,7 @@ impl Users {
 }
 
 #[tokio::test]
-async fn crunch_runs_with_users_that_may_do_no_more_than_they_need() {
+async fn crunch_runs_with_users_that_have_minimal_permissions() {
     let mut users = Users::start();
     let (api_url, worker_url, deploy_url) =
         (users.url("crunch-api"), users.url("crunch-worker"), users.url("crunch-deploy"));
@@ -153,7 +153,7 @@ async fn every_verb(api: &crunch_tests::Api) {
 }
 
 #[tokio::test]
-async fn a_stolen_password_opens_nothing_else() {
+async fn a_stolen_password_permits_nothing_else() {
     let users = Users::start();
     let forbidden: [&[&str]; 12] = [
         &["EVAL", "return 1", "0"],

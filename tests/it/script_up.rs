@@ -138,7 +138,7 @@ async fn the_script_starts_everything_with_every_documented_variable_set() {
 }
 
 #[tokio::test]
-async fn the_script_uses_the_redis_it_is_given_and_runs_what_its_workers_have() {
+async fn the_script_uses_the_configured_redis_and_the_tasks_of_its_workers() {
     let (clone, redis) = (Clone::make(), RedisServer::start());
     let only_mine = "builtin = false\n[[task]]\nname = \"mine\"\ncommand = [\"cat\"]\n";
     let mut environment = BTreeMap::from([

@@ -4,7 +4,7 @@ use crunch_tests::{Stack, Stage};
 use serde_json::json;
 
 #[tokio::test]
-async fn a_worker_that_is_terminated_lets_its_jobs_end_and_takes_no_more() {
+async fn a_terminated_worker_finishes_its_jobs_and_claims_no_more() {
     let (_stack, api, mut worker) = Stack::simple(2).await;
     let stage = Stage::open().await;
     let running = api.submit("act", &stage.payload()).await;
@@ -22,7 +22,7 @@ async fn a_worker_that_is_terminated_lets_its_jobs_end_and_takes_no_more() {
 }
 
 #[tokio::test]
-async fn a_job_that_outlasts_the_grace_is_given_back_uncharged() {
+async fn a_job_that_outlasts_the_grace_is_released_uncharged() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut first = stack.worker_with(&api, 1, &[("CRUNCH_WORKER_GRACE_MS", "0")]).await;
@@ -45,7 +45,7 @@ async fn a_job_that_outlasts_the_grace_is_given_back_uncharged() {
 }
 
 #[tokio::test]
-async fn a_second_wish_to_stop_does_not_wait_for_the_grace() {
+async fn a_second_signal_does_not_wait_for_the_grace() {
     let (_stack, api, mut worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
@@ -59,7 +59,7 @@ async fn a_second_wish_to_stop_does_not_wait_for_the_grace() {
 }
 
 #[tokio::test]
-async fn a_worker_without_redis_still_stops_when_asked() {
+async fn a_worker_without_redis_still_shuts_down() {
     let (mut stack, api, mut worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     api.submit("act", &stage.payload()).await;

@@ -101,7 +101,7 @@ async fn a_worker_that_dies_while_redis_is_away_is_reclaimed_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_worker_that_was_asked_to_stop_by_somebody_else_is_replaced_and_not_reclaimed() {
+async fn a_worker_that_another_process_terminated_is_replaced_and_not_reclaimed() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut supervisor = stack.supervisor(&api, 1, &[]).await;
@@ -117,7 +117,7 @@ async fn a_worker_that_was_asked_to_stop_by_somebody_else_is_replaced_and_not_re
 }
 
 #[tokio::test]
-async fn all_workers_of_a_terminated_supervisor_let_their_jobs_end() {
+async fn all_workers_of_a_terminated_supervisor_finish_their_jobs() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut supervisor = stack.supervisor(&api, 3, &[]).await;
@@ -143,7 +143,7 @@ async fn all_workers_of_a_terminated_supervisor_let_their_jobs_end() {
 }
 
 #[tokio::test]
-async fn a_supervisor_that_is_asked_twice_has_its_workers_hurry() {
+async fn a_second_signal_to_a_supervisor_makes_its_workers_release_their_jobs() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut supervisor = stack.supervisor(&api, 1, &[]).await;
@@ -161,7 +161,7 @@ async fn a_supervisor_that_is_asked_twice_has_its_workers_hurry() {
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_while_all_are_to_stop_is_reclaimed_and_shows_in_the_exit_code() {
+async fn a_worker_that_dies_during_shutdown_is_reclaimed_and_changes_the_exit_code() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut supervisor = stack.supervisor(&api, 1, &[]).await;
@@ -176,7 +176,7 @@ async fn a_worker_that_dies_while_all_are_to_stop_is_reclaimed_and_shows_in_the_
 }
 
 #[tokio::test]
-async fn workers_of_a_killed_supervisor_let_their_jobs_end_and_then_end_themselves() {
+async fn workers_of_a_killed_supervisor_finish_their_jobs_and_exit() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut supervisor = stack.supervisor(&api, 2, &[]).await;
@@ -199,7 +199,7 @@ async fn workers_of_a_killed_supervisor_let_their_jobs_end_and_then_end_themselv
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_told_once_and_ends_the_supervisor() {
+async fn an_invalid_configuration_is_reported_once_and_ends_the_supervisor() {
     let mut stack = Stack::start();
     let environment = [("CRUNCH_WORKER_SUPERVISE", "8"), ("CRUNCH_TASKS", "/nowhere/tasks.toml")];
     let mut supervisor = stack.worker_process(1, &environment);
@@ -208,7 +208,7 @@ async fn a_wrong_configuration_is_told_once_and_ends_the_supervisor() {
 }
 
 #[tokio::test]
-async fn what_becomes_wrong_later_does_not_end_those_that_work() {
+async fn a_configuration_that_becomes_invalid_does_not_end_running_workers() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let tasks = stack.directory().join("tasks.toml");
@@ -253,7 +253,7 @@ async fn a_command_of_a_worker_that_died_is_run_again_and_does_not_outlive_it() 
 }
 
 #[tokio::test]
-async fn a_worker_that_only_believes_to_be_supervised_says_so_and_ends() {
+async fn a_worker_with_an_invalid_supervision_mark_reports_it_and_exits() {
     let mut stack = Stack::start();
     for mark in ["1", "8b9a9633-892d-492a-bc67-e4ebb7df5bfe"] {
         let mut worker = stack.worker_process(1, &[("CRUNCH_SUPERVISED", mark)]);

@@ -77,7 +77,7 @@ async fn run_a_job(broker: &Broker) {
 
 #[tokio::test]
 #[ignore = "two starts of Redis for each byte of three steps: minutes"]
-async fn a_log_that_was_cut_at_any_byte_of_a_job_is_mended() {
+async fn a_log_that_was_cut_at_any_byte_of_a_job_is_repaired() {
     let mut stack = Stack::on(RedisServer::durable());
     let broker = stack.redis.broker("crunch", Library::shipped());
     run_a_job(&broker).await;

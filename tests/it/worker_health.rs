@@ -57,7 +57,7 @@ pub(crate) const READY: StatusCode = StatusCode::OK;
 pub(crate) const UNREADY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
 #[tokio::test]
-async fn the_health_command_of_a_worker_ends_with_0_only_while_it_is_ready() {
+async fn the_health_command_of_a_worker_exits_with_0_only_while_it_is_ready() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut worker = stack.worker_with(&api, 1, &[ADDR]).await;
@@ -146,7 +146,7 @@ async fn a_worker_that_drains_is_not_ready_and_closes_its_port_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_worker_whose_runtime_is_hogged_still_answers() {
+async fn a_worker_whose_runtime_is_blocked_still_answers() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut worker = stack.worker_with(&api, 64, &[ADDR]).await;
@@ -194,7 +194,7 @@ async fn the_port_answers_three_paths_to_get_and_head_and_refuses_the_rest() {
 }
 
 #[tokio::test]
-async fn those_that_connect_and_say_nothing_keep_nobody_waiting_for_long() {
+async fn silent_connections_delay_others_only_briefly() {
     let mut stack = Stack::start();
     let mut worker = stack.worker_process(1, &[ADDR]);
     let port = Port::of(&mut worker).await;

@@ -89,14 +89,14 @@ fn numbers_in_the_documentation_are_those_of_the_code() {
 }
 
 #[test]
-fn the_number_of_mutants_is_the_one_that_is_promised() {
+fn the_number_of_mutants_is_the_documented_one() {
     let page = words(&read("docs/reliability.md"));
     let said = format!("breaks the functions in {} ways", mutants::count());
     assert!(page.contains(&said), "docs/reliability.md does not say: {said}");
 }
 
 #[test]
-fn the_table_of_statuses_is_the_one_of_the_code() {
+fn the_table_of_statuses_matches_the_code() {
     let page = read("docs/api.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     for status in Status::ALL {

@@ -30,7 +30,7 @@ async fn the_commands_of_the_readme_print_what_it_shows() {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_interface_print_what_it_shows() {
+async fn the_commands_of_the_api_page_print_what_it_shows() {
     run("docs/api.md").await;
 }
 
@@ -224,7 +224,7 @@ fn string(chars: &mut Peekable<Chars<'_>>) -> String {
 }
 
 #[test]
-fn a_page_that_shows_something_else_is_noticed() {
+fn differences_between_page_and_output_are_found() {
     let printed =
         "HTTP/1.1 202 Accepted\r\nlocation: /x\r\n\r\n{\"id\":\"a\",\"status\":\"queued\"}";
     let differs = |shows: &str| difference(shows, printed);

@@ -64,7 +64,7 @@ async fn is_gone(api: &Api, id: &str) {
 }
 
 #[tokio::test]
-async fn a_running_job_is_asked_to_stop_as_often_as_one_likes() {
+async fn a_running_job_may_be_canceled_repeatedly() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
@@ -81,7 +81,7 @@ async fn a_running_job_is_asked_to_stop_as_often_as_one_likes() {
 }
 
 #[tokio::test]
-async fn an_ended_job_stays_as_it_ended() {
+async fn an_ended_job_is_not_canceled_and_only_a_failed_one_is_retried() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let succeeded = api.submit("act", &stage.payload()).await;
@@ -107,7 +107,7 @@ async fn an_ended_job_stays_as_it_ended() {
 }
 
 #[tokio::test]
-async fn the_last_ten_attempts_are_told_the_oldest_first() {
+async fn the_last_ten_attempts_are_listed_oldest_first() {
     let (_stack, api, worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit_with("act", &stage.payload(), &json!({ "max_attempts": 1 })).await;

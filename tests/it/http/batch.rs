@@ -45,7 +45,7 @@ async fn each_item_is_answered_in_its_place() {
 }
 
 #[tokio::test]
-async fn a_batch_of_which_nothing_is_taken_is_refused_item_by_item() {
+async fn a_batch_without_valid_items_is_refused_item_by_item() {
     let (_stack, api) = lone().await;
     let answer = api.post("/jobs/batch", &json!({ "jobs": [1, {}] })).await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (422, ""));
@@ -53,7 +53,7 @@ async fn a_batch_of_which_nothing_is_taken_is_refused_item_by_item() {
 }
 
 #[tokio::test]
-async fn a_batch_of_another_shape_is_refused_as_a_whole() {
+async fn a_malformed_batch_is_refused_as_a_whole() {
     let (_stack, api) = lone().await;
     let job = json!({ "task": "t" });
     let many = |count: usize| json!({ "jobs": vec![&job; count] });
@@ -77,7 +77,7 @@ async fn a_batch_of_another_shape_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_batch_may_fill_sixteen_mebibytes() {
+async fn a_batch_may_have_sixteen_mebibytes() {
     let (_stack, api) = lone().await;
     let payload = "x".repeat(256 * 1024 - 2);
     let jobs = vec![json!({ "task": "t", "payload": payload }); 63];

@@ -10,7 +10,7 @@ use super::{is_problem, lone, refused};
 const ENVELOPE_LIMIT: usize = (256 + 64) * 1024;
 
 #[tokio::test]
-async fn only_json_that_is_said_to_be_json_is_taken() {
+async fn only_json_media_types_are_accepted() {
     let (_stack, api) = lone().await;
     let cases: [(&[&str], bool); 12] = [
         (&["application/json"], true),
@@ -75,7 +75,7 @@ async fn an_encoded_body_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_one_json_value_is_malformed() {
+async fn a_body_that_is_not_one_json_value_is_malformed() {
     let (_stack, api) = lone().await;
     let deep =
         |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels)).into_bytes();
@@ -182,7 +182,7 @@ async fn a_body_over_the_limit_is_refused_with_or_without_a_length() {
 }
 
 #[tokio::test]
-async fn a_length_over_the_limit_is_refused_before_the_body_comes() {
+async fn a_length_over_the_limit_is_refused_before_the_body_arrives() {
     let (_stack, api) = lone().await;
     let mut raw = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/json", "Content-Length: 18446744073709551615"];
@@ -204,7 +204,7 @@ async fn a_payload_in_an_envelope_has_its_tasks_limit_not_the_envelopes() {
 }
 
 #[tokio::test]
-async fn a_task_takes_the_types_and_sizes_it_declared() {
+async fn a_task_accepts_the_types_and_sizes_it_declared() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let send = async |content_type: &str, bytes: usize| {
         let request = api.request(Method::POST, "/tasks/image.thumbnail/jobs");
@@ -227,7 +227,7 @@ async fn a_task_takes_the_types_and_sizes_it_declared() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_in_the_middle_of_a_body_leaves_no_job() {
+async fn an_incomplete_body_creates_no_job() {
     let (_stack, api) = lone().await;
     let body = br#"{"task":"t","payload":[1,2,3]}"#;
     let length = format!("Content-Length: {}", body.len());
@@ -250,7 +250,7 @@ async fn a_client_that_leaves_in_the_middle_of_a_body_leaves_no_job() {
 }
 
 #[tokio::test]
-async fn chunks_that_are_none_end_the_connection_and_make_no_job() {
+async fn invalid_chunks_end_the_connection_and_create_no_job() {
     let (_stack, api) = lone().await;
     for chunks in ["zz\r\n", "2\r\n{}nonsense\r\n", "-1\r\n"] {
         let mut raw = RawConnection::to(&api).await;

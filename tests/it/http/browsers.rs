@@ -19,7 +19,7 @@ const VERBS: [&str; 6] = [
 ];
 
 #[tokio::test]
-async fn a_page_of_another_site_changes_nothing_with_keys_and_without() {
+async fn a_page_of_another_site_changes_nothing_with_or_without_keys() {
     let (_stack, api) = lone().await;
     api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
     let mut raw = RawConnection::to(&api).await;
@@ -56,7 +56,7 @@ async fn a_page_of_another_site_changes_nothing_with_keys_and_without() {
 }
 
 #[tokio::test]
-async fn an_api_without_keys_serves_only_names_it_knows() {
+async fn an_api_without_keys_serves_only_known_host_names() {
     let mut stack = Stack::start();
     let environment = [
         ("CRUNCH_API_HOSTS", "api, crunch.internal"),
@@ -121,7 +121,7 @@ fn shared(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn a_page_of_a_configured_origin_reads_every_answer_and_refusal() {
+async fn a_page_of_a_configured_origin_may_read_every_answer_and_refusal() {
     let keyed = Keyed::start(&[(
         "CRUNCH_API_CORS_ORIGINS",
         "https://other.example, https://app.example.com",
@@ -166,7 +166,7 @@ async fn a_page_of_a_configured_origin_reads_every_answer_and_refusal() {
 }
 
 #[tokio::test]
-async fn a_preflight_of_a_configured_origin_is_answered_before_keys_are_asked_for() {
+async fn a_preflight_of_a_configured_origin_is_answered_before_keys_are_checked() {
     let keyed = Keyed::start(&[("CRUNCH_API_CORS_ORIGINS", APP)]).await;
     let mut raw = RawConnection::to(&keyed.api).await;
     let asks = [

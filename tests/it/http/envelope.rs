@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{lone, pointers, refused};
 
 #[tokio::test]
-async fn every_member_of_a_wrong_type_or_out_of_range_is_pointed_at() {
+async fn every_member_of_a_wrong_type_or_out_of_range_is_named_by_pointer() {
     let (_stack, api) = lone().await;
     let year = 31_622_400_000_u64;
     let long = "x".repeat(256);
@@ -39,7 +39,7 @@ async fn every_member_of_a_wrong_type_or_out_of_range_is_pointed_at() {
 }
 
 #[tokio::test]
-async fn pointers_are_escaped_and_everything_wrong_is_told_at_once() {
+async fn pointers_are_escaped_and_all_errors_are_reported_at_once() {
     let (_stack, api) = lone().await;
     let cases: [(&str, &[&str]); 12] = [
         ("1", &[""]),
@@ -99,7 +99,7 @@ async fn labels_have_limits() {
 }
 
 #[tokio::test]
-async fn null_leaves_a_member_unsaid() {
+async fn null_is_the_same_as_a_missing_member() {
     let (_stack, api) = lone().await;
     let members = [
         "queue",

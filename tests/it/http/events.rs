@@ -26,7 +26,7 @@ fn expected(events: &[(&str, &str)]) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn the_state_comes_first_then_everything_in_its_order_until_the_end() {
+async fn a_stream_starts_with_the_state_and_continues_in_order_until_the_end() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit_with("act", &stage.payload(), &json!({ "delay_ms": 3_600_000 })).await;
@@ -64,7 +64,7 @@ async fn the_state_comes_first_then_everything_in_its_order_until_the_end() {
 }
 
 #[tokio::test]
-async fn whoever_comes_back_hears_each_event_once() {
+async fn a_client_that_reconnects_gets_each_event_once() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
@@ -103,7 +103,7 @@ async fn looks(stack: &Stack) -> u64 {
 }
 
 #[tokio::test]
-async fn a_stream_without_news_asks_nothing_of_redis() {
+async fn a_stream_does_not_poll_redis() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
@@ -126,7 +126,7 @@ async fn a_stream_without_news_asks_nothing_of_redis() {
 }
 
 #[tokio::test]
-async fn a_history_that_is_not_kept_starts_with_the_state() {
+async fn a_stream_without_stored_history_starts_with_the_state() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let id = api.submit("echo", &json!("x")).await;
     api.wait_for_status(&id, "succeeded").await;
@@ -137,7 +137,7 @@ async fn a_history_that_is_not_kept_starts_with_the_state() {
 }
 
 #[tokio::test]
-async fn more_changes_than_are_kept_lead_back_to_the_state() {
+async fn after_more_changes_than_are_kept_a_stream_starts_with_the_state() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
@@ -159,7 +159,7 @@ async fn more_changes_than_are_kept_lead_back_to_the_state() {
 }
 
 #[tokio::test]
-async fn a_stream_outlives_an_outage_of_redis() {
+async fn a_stream_survives_an_outage_of_redis() {
     let mut stack = Stack::start();
     let proxy = stack.proxy();
     let api = stack.api_via(&proxy).await;
@@ -180,7 +180,7 @@ async fn a_stream_outlives_an_outage_of_redis() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_when_the_api_is_told_to_stop() {
+async fn a_stream_ends_when_the_api_shuts_down() {
     let (_stack, mut api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
@@ -194,7 +194,7 @@ async fn a_stream_ends_when_the_api_is_told_to_stop() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_has_no_events_and_a_head_does_not_hang() {
+async fn unknown_jobs_have_no_events_and_a_head_request_does_not_hang() {
     let (_stack, api) = super::lone().await;
     for path in ["/jobs/nobody/events", "/jobs/nobody/logs"] {
         refused(&api, &api.get(path).await, 404, "not-found").await;
@@ -243,7 +243,7 @@ async fn a_log_is_read_page_by_page_while_it_grows() {
 }
 
 #[tokio::test]
-async fn of_a_long_log_the_newest_lines_are_kept() {
+async fn the_newest_lines_of_a_long_log_are_kept() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;

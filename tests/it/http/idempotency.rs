@@ -18,7 +18,7 @@ const WAYS: [(&str, &str); 3] =
     [("/crunch", "{}"), ("/tasks/t/jobs", "{}"), ("/jobs", r#"{"task":"t"}"#)];
 
 #[tokio::test]
-async fn a_replay_answers_with_the_same_job_as_it_stands_now() {
+async fn a_replay_returns_the_same_job_in_its_current_state() {
     let (_stack, api) = lone().await;
     for (path, body) in WAYS {
         let first = post(&api, path, "\"key-1\"", body).await;
@@ -78,7 +78,7 @@ async fn a_refused_request_does_not_use_up_its_key() {
 }
 
 #[tokio::test]
-async fn what_is_no_key_is_refused() {
+async fn an_invalid_key_is_refused() {
     let (_stack, api) = lone().await;
     let long = "k".repeat(256);
     for bad in ["", "\"\"", "a b", "\"a b\"", "\"", "\"a", "a\"", "a\tb", long.as_str()] {
@@ -97,7 +97,7 @@ async fn what_is_no_key_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_may_be_a_member_or_a_parameter_and_agrees_with_the_header() {
+async fn a_key_may_be_a_member_or_a_parameter_and_must_agree_with_the_header() {
     let (_stack, api) = lone().await;
     let body = json!({ "task": "t", "idempotency_key": "k" });
     let first = api.post("/jobs", &body).await;
@@ -138,7 +138,7 @@ fn warnings(api: &Api) -> String {
 }
 
 #[tokio::test]
-async fn fifty_clients_at_once_make_one_job() {
+async fn fifty_clients_at_once_create_one_job() {
     let mut stack = Stack::start();
     let accept = [("CRUNCH_API_UNKNOWN_TASKS", "accept")];
     let apis = Arc::new([stack.api_with(&accept).await, stack.api_with(&accept).await]);
@@ -164,7 +164,7 @@ async fn fifty_clients_at_once_make_one_job() {
 }
 
 #[tokio::test]
-async fn items_of_a_batch_carry_keys_of_their_own() {
+async fn items_of_a_batch_have_their_own_keys() {
     let (_stack, api) = lone().await;
     let header = post(&api, "/jobs/batch", "k", r#"{"jobs":[{"task":"t"}]}"#).await;
     refused(&api, &header, 400, "invalid-idempotency-key").await;

@@ -116,7 +116,7 @@ async fn create(stack: &Stack, file: &std::path::Path, arguments: &[&str]) -> St
 }
 
 #[tokio::test]
-async fn every_route_asks_for_its_scope_and_takes_no_other() {
+async fn every_route_requires_its_scope_and_accepts_no_other() {
     let keyed = Keyed::start(&[]).await;
     let mut callers = vec![("admin", keyed.key(&["--scopes", "admin"]).await)];
     for scope in ["submit", "read", "cancel"] {
@@ -156,7 +156,7 @@ async fn every_route_asks_for_its_scope_and_takes_no_other() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_key_is_told_as_far_as_it_is_the_callers_business() {
+async fn rejections_of_keys_reveal_only_what_the_caller_may_know() {
     let keyed = Keyed::start(&[]).await;
     let (admin, reader) =
         (keyed.key(&["--scopes", "admin"]).await, keyed.key(&["--scopes", "read"]).await);
@@ -190,7 +190,7 @@ async fn what_is_wrong_with_a_key_is_told_as_far_as_it_is_the_callers_business()
 }
 
 #[tokio::test]
-async fn keys_come_and_go_while_the_api_runs() {
+async fn keys_are_added_and_revoked_while_the_api_runs() {
     let mut keyed = Keyed::start(&[]).await;
     let key = keyed.key(&["--scopes", "read"]).await;
     let stays = keyed.key(&["--scopes", "read"]).await;
@@ -211,7 +211,7 @@ async fn keys_come_and_go_while_the_api_runs() {
 }
 
 #[tokio::test]
-async fn the_file_of_keys_is_ours_alone_and_holds_no_secret() {
+async fn the_key_file_is_private_and_contains_no_secret() {
     use std::os::unix::fs::PermissionsExt;
     let keyed = Keyed::start(&[]).await;
     let queues = ["--scopes", "read,submit", "--queues", "b,a", "--rate", "7"];
@@ -231,7 +231,7 @@ async fn the_file_of_keys_is_ours_alone_and_holds_no_secret() {
 }
 
 #[tokio::test]
-async fn an_api_whose_keys_cannot_be_had_does_not_start_and_says_why() {
+async fn an_api_that_cannot_read_its_keys_does_not_start_and_reports_why() {
     use std::os::unix::fs::PermissionsExt;
     let stack = Stack::start();
     let file = stack.directory().join("keys.json");
@@ -269,7 +269,7 @@ async fn an_api_whose_keys_cannot_be_had_does_not_start_and_says_why() {
 }
 
 #[tokio::test]
-async fn equal_idempotency_keys_of_two_callers_never_meet() {
+async fn equal_idempotency_keys_of_two_callers_do_not_conflict() {
     let keyed = Keyed::start(&[]).await;
     let one = keyed.key(&["--scopes", "submit"]).await;
     let other = keyed.key(&["--scopes", "submit"]).await;
@@ -290,7 +290,7 @@ async fn equal_idempotency_keys_of_two_callers_never_meet() {
 }
 
 #[tokio::test]
-async fn a_key_for_some_queues_does_not_see_that_there_are_others() {
+async fn a_key_for_some_queues_does_not_reveal_that_others_exist() {
     let keyed = Keyed::start(&[]).await;
     let all = keyed.key(&["--scopes", "admin"]).await;
     let some = keyed.key(&["--scopes", "admin", "--queues", "mine,mine.too"]).await;

@@ -13,7 +13,7 @@ async fn post_lines(api: &Api, body: impl Into<reqwest::Body>) -> Answer {
 }
 
 #[tokio::test]
-async fn every_line_is_taken_or_refused_for_itself() {
+async fn each_line_is_accepted_or_refused_on_its_own() {
     let (_stack, api) = lone().await;
     let body = [
         r#"{"task":"t","payload":1,"idempotency_key":"k"}"#,
@@ -48,7 +48,7 @@ async fn every_line_is_taken_or_refused_for_itself() {
 }
 
 #[tokio::test]
-async fn a_body_of_which_nothing_is_taken_is_refused() {
+async fn a_body_without_valid_lines_is_refused() {
     let (_stack, api) = lone().await;
     refused(&api, &post_lines(&api, "\n \n").await, 400, "malformed-json").await;
     refused(&api, &post_lines(&api, "").await, 400, "malformed-json").await;
@@ -67,7 +67,7 @@ async fn a_body_of_which_nothing_is_taken_is_refused() {
 }
 
 #[tokio::test]
-async fn only_the_first_hundred_problems_are_told() {
+async fn only_the_first_hundred_problems_are_listed() {
     let (_stack, api) = lone().await;
     let document = post_lines(&api, "{}\n".repeat(250)).await.json();
     assert_eq!(document["refused"], 250);
@@ -88,7 +88,7 @@ async fn a_long_body_costs_no_memory() {
 }
 
 #[tokio::test]
-async fn what_came_before_a_body_broke_off_is_taken() {
+async fn lines_before_the_break_of_a_body_are_accepted() {
     let (_stack, api) = lone().await;
     let mut connection = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
@@ -107,7 +107,7 @@ async fn what_came_before_a_body_broke_off_is_taken() {
 }
 
 #[tokio::test]
-async fn lines_that_come_too_slowly_are_refused_and_what_came_is_taken() {
+async fn lines_that_arrive_too_slowly_time_out_and_earlier_ones_are_accepted() {
     let (_stack, api) = lone().await;
     let mut connection = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
@@ -120,7 +120,7 @@ async fn lines_that_come_too_slowly_are_refused_and_what_came_is_taken() {
 }
 
 #[tokio::test]
-async fn a_body_of_lines_is_answered_when_the_api_is_told_to_stop() {
+async fn a_body_of_lines_is_answered_when_the_api_shuts_down() {
     let (_stack, mut api) = lone().await;
     let mut connection = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
@@ -141,7 +141,7 @@ async fn a_body_of_lines_is_answered_when_the_api_is_told_to_stop() {
 }
 
 #[tokio::test]
-async fn lines_are_refused_soon_while_redis_is_away() {
+async fn lines_are_refused_promptly_while_redis_is_unavailable() {
     let (mut stack, api) = lone().await;
     stack.redis.stop();
     let answer = post_lines(&api, "{\"task\":\"t\"}\n".repeat(1000)).await;

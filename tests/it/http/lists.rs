@@ -67,7 +67,7 @@ async fn many(api: &Api) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn every_job_is_seen_exactly_once_whatever_the_size_of_a_page() {
+async fn every_job_is_listed_exactly_once_at_any_page_size() {
     let (_stack, api) = lone().await;
     let jobs = many(&api).await;
     for limit in [1, 7, 20, 99, 100] {
@@ -81,7 +81,7 @@ async fn every_job_is_seen_exactly_once_whatever_the_size_of_a_page() {
 }
 
 #[tokio::test]
-async fn filters_choose_and_combine() {
+async fn filters_select_and_combine() {
     let (_stack, api) = lone().await;
     many(&api).await;
     let all = walk(&api, "limit=100").await;
@@ -119,7 +119,7 @@ async fn filters_choose_and_combine() {
 }
 
 #[tokio::test]
-async fn times_bound_a_list_from_and_up_to() {
+async fn a_list_is_limited_by_creation_times() {
     let (_stack, api) = lone().await;
     api.submit("t", &json!(1)).await;
     for (query, count) in [
@@ -134,7 +134,7 @@ async fn times_bound_a_list_from_and_up_to() {
 }
 
 #[tokio::test]
-async fn a_filter_that_cannot_be_understood_is_named() {
+async fn an_invalid_filter_is_named() {
     let (_stack, api) = lone().await;
     for (query, name) in [
         ("status=done", "status"),

@@ -48,7 +48,7 @@ async fn a_declared_queue_can_be_paused_before_its_first_job() {
 }
 
 #[tokio::test]
-async fn as_many_queues_as_may_be_known_are_and_the_jobs_of_others_are_refused() {
+async fn jobs_for_more_queues_than_allowed_are_refused() {
     let mut stack = Stack::start();
     let environment = [("CRUNCH_API_UNKNOWN_TASKS", "accept"), ("CRUNCH_MAX_QUEUES", "3")];
     let api = stack.api_with(&environment).await;

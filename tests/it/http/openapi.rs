@@ -71,7 +71,7 @@ async fn every_job_is_as_the_document_describes_it() {
 
 /// It works without a network, and where the browser is told to trust nothing that stands in a page.
 #[tokio::test]
-async fn what_clients_of_others_stumbled_over_is_in_the_document() {
+async fn details_that_generated_clients_need_are_in_the_document() {
     let (_stack, api) = lone().await;
     let document = api.get("/openapi.json").await.json();
     let schemas = &document["components"]["schemas"];
@@ -95,7 +95,7 @@ async fn what_clients_of_others_stumbled_over_is_in_the_document() {
 }
 
 #[tokio::test]
-async fn the_page_is_made_of_files_of_this_api_only_and_has_no_script_in_it() {
+async fn the_page_uses_only_files_of_this_api_and_no_inline_scripts() {
     let (_stack, api) = lone().await;
     assert!(String::from_utf8_lossy(&api.get("/").await.body).contains("href=\"docs\""));
     let page = api.get("/docs").await;

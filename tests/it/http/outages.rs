@@ -84,7 +84,7 @@ async fn known(redis: RedisServer) -> (Stack, Api, String) {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_gone_is_told_and_forgiven() {
+async fn an_outage_of_redis_is_reported_and_recovered_from() {
     let (mut stack, api, id) = known(RedisServer::durable()).await;
     ready(&api, 200).await;
     stack.redis.kill();
@@ -96,7 +96,7 @@ async fn a_redis_that_is_gone_is_told_and_forgiven() {
 }
 
 #[tokio::test]
-async fn a_redis_that_hangs_is_told_and_forgiven() {
+async fn a_hanging_redis_is_reported_and_recovered_from() {
     let (stack, api, id) = known(RedisServer::start()).await;
     ready(&api, 200).await;
     stack.redis.freeze();
@@ -107,7 +107,7 @@ async fn a_redis_that_hangs_is_told_and_forgiven() {
 }
 
 #[tokio::test]
-async fn many_clients_at_once_hear_of_a_hanging_redis_in_time() {
+async fn many_clients_get_503_in_time_while_redis_hangs() {
     let mut stack = Stack::start();
     let api = std::sync::Arc::new(stack.api().await);
     stack.redis.freeze();
@@ -124,7 +124,7 @@ async fn many_clients_at_once_hear_of_a_hanging_redis_in_time() {
 }
 
 #[tokio::test]
-async fn a_key_tells_after_an_outage_whether_the_job_was_taken() {
+async fn an_idempotency_key_resolves_an_unknown_outcome_after_an_outage() {
     let mut stack = Stack::on(RedisServer::durable());
     let api = stack.api_with(&[ACCEPT]).await;
     let submit = async || {
@@ -158,7 +158,7 @@ async fn an_api_that_starts_before_redis_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_full_redis_takes_no_new_jobs_and_still_tells_of_old_ones() {
+async fn a_full_redis_refuses_new_jobs_and_still_cancels_old_ones() {
     let mut stack = Stack::start();
     let api = stack.api_with(&[ACCEPT]).await;
     let id = api.submit("t", &json!(1)).await;

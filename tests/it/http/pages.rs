@@ -26,7 +26,7 @@ async fn pages(api: &Api, path: &str, member: &str) -> Vec<Vec<String>> {
 }
 
 #[tokio::test]
-async fn queues_come_in_pages_by_name() {
+async fn queues_are_paged_by_name() {
     let (_stack, api) = lone().await;
     for queue in ["b-1", "a", "c", "b", "a.b"] {
         api.submit_with("t", &json!(1), &json!({ "queue": queue })).await;
@@ -37,7 +37,7 @@ async fn queues_come_in_pages_by_name() {
 }
 
 #[tokio::test]
-async fn workers_come_in_pages_by_id() {
+async fn workers_are_paged_by_id() {
     let (mut stack, api, _first) = Stack::simple(1).await;
     let _second = stack.worker(&api, 1).await;
     let _pids = Stack::wait_for_workers(&api, 2).await;
@@ -49,7 +49,7 @@ async fn workers_come_in_pages_by_id() {
 }
 
 #[tokio::test]
-async fn tasks_come_in_pages_that_end_where_their_schemas_are_large() {
+async fn pages_of_tasks_are_shorter_where_schemas_are_large() {
     let (stack, api) = lone().await;
     let large = format!("{{\"description\":\"{}\"}}", "x".repeat(60_000));
     let task = |at: usize| {
@@ -71,7 +71,7 @@ async fn tasks_come_in_pages_that_end_where_their_schemas_are_large() {
 }
 
 #[tokio::test]
-async fn a_page_that_cannot_be_understood_is_refused() {
+async fn invalid_paging_parameters_are_refused() {
     let (_stack, api) = lone().await;
     for path in ["/queues", "/workers", "/tasks"] {
         for (query, name) in [

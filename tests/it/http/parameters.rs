@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{lone, refused};
 
 #[tokio::test]
-async fn a_parameter_that_does_not_fit_is_named() {
+async fn an_invalid_parameter_is_named() {
     let (_stack, api) = lone().await;
     let cases = [
         ("nonsense=1", "nonsense"),
@@ -53,7 +53,7 @@ async fn a_parameter_that_does_not_fit_is_named() {
 }
 
 #[tokio::test]
-async fn a_verb_with_a_typo_does_nothing() {
+async fn a_verb_with_an_unknown_parameter_does_nothing() {
     let (_stack, api) = lone().await;
     let id = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
     let canceled = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
@@ -84,7 +84,7 @@ async fn a_verb_with_a_typo_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_list_with_a_typo_lists_nothing() {
+async fn a_list_with_an_unknown_parameter_is_refused() {
     let (_stack, api) = lone().await;
     let id = api.submit("t", &json!(1)).await;
     for (path, expected) in [
@@ -113,7 +113,7 @@ async fn a_list_with_a_typo_lists_nothing() {
 }
 
 #[tokio::test]
-async fn markers_of_links_pass_on_reads_of_one_resource_and_anything_on_pages() {
+async fn tracking_parameters_are_ignored_on_reads_of_one_resource_and_any_parameters_on_pages() {
     let (_stack, api) = lone().await;
     let id = api.submit("t", &json!(1)).await;
     let answers = [
@@ -140,7 +140,7 @@ async fn markers_of_links_pass_on_reads_of_one_resource_and_anything_on_pages() 
 }
 
 #[tokio::test]
-async fn an_envelope_says_everything_and_a_parameter_beside_it_is_refused() {
+async fn query_parameters_next_to_an_envelope_are_refused() {
     let (_stack, api) = lone().await;
     for (path, body) in
         [("/jobs", json!({ "task": "t" })), ("/jobs/batch", json!({ "jobs": [{ "task": "t" }] }))]
@@ -178,7 +178,7 @@ async fn labels_in_a_query_are_text_with_the_same_limits() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_wrong_in_several_ways_hears_of_the_first() {
+async fn a_request_with_several_errors_is_answered_with_the_first() {
     let (_stack, api) = lone().await;
     let key = ("idempotency-key", "not a key");
     let plain = ("content-type", "text/plain");

@@ -33,7 +33,7 @@ fn keeps(answer: &Answer, status: u16) {
 }
 
 #[tokio::test]
-async fn an_offer_of_another_protocol_is_ignored_and_the_connection_lives_on() {
+async fn an_offer_of_another_protocol_is_ignored_and_the_connection_stays_open() {
     let (_stack, api) = lone().await;
     let mut raw = RawConnection::to(&api).await;
     for offer in OFFERS {
@@ -60,7 +60,7 @@ async fn an_offer_of_another_protocol_is_ignored_and_the_connection_lives_on() {
 }
 
 #[tokio::test]
-async fn requests_one_behind_the_other_are_answered_in_their_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let (_stack, api) = lone().await;
     let id = api.submit("t", &json!(1)).await;
     let tag = api.get(&format!("/jobs/{id}")).await.header("etag").to_owned();
@@ -170,7 +170,7 @@ async fn a_client_of_http_1_0_keeps_its_connection_where_lengths_are_known() {
 }
 
 #[tokio::test]
-async fn an_answer_arrives_whole_though_what_follows_its_request_cannot_be_read() {
+async fn an_answer_is_complete_even_if_the_bytes_after_its_request_are_invalid() {
     let (_stack, api) = lone().await;
     let script = api.get("/docs/swagger-ui-bundle.js").await.body;
     let rest = "x".repeat(300_000);

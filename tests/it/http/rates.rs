@@ -14,7 +14,7 @@ fn left(answer: &Answer) -> u64 {
 }
 
 #[tokio::test]
-async fn a_caller_over_its_rate_is_told_when_to_come_again_and_others_are_served() {
+async fn a_caller_over_its_rate_gets_retry_after_and_others_are_served() {
     let keyed = Keyed::start(&[("CRUNCH_API_RATE", "1000000")]).await;
     let slow = keyed.key(&["--scopes", "admin", "--rate", "1"]).await;
     let fast = keyed.key(&["--scopes", "admin"]).await;
@@ -37,7 +37,7 @@ async fn a_caller_over_its_rate_is_told_when_to_come_again_and_others_are_served
 }
 
 #[tokio::test]
-async fn a_submission_is_counted_once_it_is_known_to_be_one() {
+async fn a_submission_counts_against_the_rate_only_if_it_is_valid() {
     let mut stack = Stack::start();
     let environment = [
         ("CRUNCH_API_UNKNOWN_TASKS", "accept"),

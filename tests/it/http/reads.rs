@@ -82,7 +82,7 @@ async fn codes_and_headers_follow_the_kind_of_get() {
 }
 
 #[tokio::test]
-async fn what_came_out_is_told_in_the_document_and_in_the_result() {
+async fn the_outcome_is_in_the_document_and_in_the_result() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let jobs = one_of_each(&api).await;
     let id = |wanted: &str| &jobs.by_status.iter().find(|(status, _)| *status == wanted).unwrap().1;
@@ -114,7 +114,7 @@ async fn what_came_out_is_told_in_the_document_and_in_the_result() {
 }
 
 #[tokio::test]
-async fn a_status_that_did_not_change_need_not_be_sent_again() {
+async fn an_unchanged_status_is_answered_with_304() {
     let (_stack, api) = super::lone().await;
     let id = api.submit("t", &json!(1)).await;
     let path = format!("/jobs/{id}");
@@ -135,7 +135,7 @@ async fn a_status_that_did_not_change_need_not_be_sent_again() {
 }
 
 #[tokio::test]
-async fn workers_and_queues_are_told_as_they_stand() {
+async fn workers_and_queues_show_their_current_state() {
     let (_stack, api, worker) = Stack::simple(2).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;

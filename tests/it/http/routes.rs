@@ -45,7 +45,7 @@ const ROUTES: [(&str, &str); 33] = [
 ];
 
 #[tokio::test]
-async fn options_tells_what_is_offered_and_every_other_method_is_refused() {
+async fn options_lists_the_allowed_methods_and_all_others_are_refused() {
     let (_stack, api) = lone().await;
     let mut raw = RawConnection::to(&api).await;
     for (path, allow) in ROUTES {
@@ -94,7 +94,7 @@ async fn head_answers_as_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn an_id_that_names_no_job_is_answered_alike_whatever_is_wrong_with_it() {
+async fn every_invalid_or_unknown_id_gets_the_same_answer() {
     let (_stack, api) = lone().await;
     let known = api.submit("t", &json!(1)).await;
     let mut unknown = known.clone();
@@ -151,7 +151,7 @@ async fn an_id_that_names_no_job_is_answered_alike_whatever_is_wrong_with_it() {
 }
 
 #[tokio::test]
-async fn names_and_paths_that_are_not_there_are_404() {
+async fn unknown_names_and_paths_are_404() {
     let (_stack, api) = lone().await;
     for (path, slug) in [
         ("/nothing", "not-found"),
@@ -177,7 +177,7 @@ async fn names_and_paths_that_are_not_there_are_404() {
 }
 
 #[tokio::test]
-async fn requests_that_are_not_http_are_refused_and_the_api_lives_on() {
+async fn requests_that_are_not_http_are_refused_and_the_api_continues() {
     let (_stack, api) = lone().await;
     let huge = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(1_000_000));
     let broken: [&str; 7] = [

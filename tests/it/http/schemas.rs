@@ -37,7 +37,7 @@ fn of_numbers() -> Value {
 }
 
 #[tokio::test]
-async fn a_payload_that_does_not_fit_is_refused_on_every_way_with_pointers_into_the_body() {
+async fn an_invalid_payload_is_refused_on_every_route_with_pointers_into_the_body() {
     let (stack, api) = declared(&of_numbers()).await;
     let bad = json!({ "n": 10, "list": ["a", 1] });
     for path in ["/short", "/tasks/t/jobs"] {
@@ -66,7 +66,7 @@ async fn a_payload_that_does_not_fit_is_refused_on_every_way_with_pointers_into_
 }
 
 #[tokio::test]
-async fn a_payload_that_fits_arrives_byte_by_byte() {
+async fn a_valid_payload_is_kept_byte_by_byte() {
     let (_stack, api) = declared(&of_numbers()).await;
     let text = r#"{ "z": 1.0e2, "n":1, "big": 123456789012345678901234567890 }"#;
     let id = api.post_bytes("/short", text).await.id();
@@ -86,7 +86,7 @@ async fn a_refused_payload_does_not_use_up_its_key() {
 }
 
 #[tokio::test]
-async fn a_changed_schema_counts_within_a_second_and_without_a_restart() {
+async fn a_changed_schema_takes_effect_within_a_second_and_without_a_restart() {
     let (stack, api) = declared(&json!(true)).await;
     assert_eq!(api.post("/short", &json!([])).await.status.as_u16(), 202);
     declare(&stack, &of_numbers()).await;
@@ -101,7 +101,7 @@ async fn a_changed_schema_counts_within_a_second_and_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_schema_that_this_version_cannot_use_stops_nobody() {
+async fn a_schema_that_this_version_cannot_use_is_ignored() {
     for schema in [
         json!({ "$schema": "https://example.com/schema/2030" }),
         json!({ "type": "a new type" }),
@@ -115,7 +115,7 @@ async fn a_schema_that_this_version_cannot_use_stops_nobody() {
 }
 
 #[tokio::test]
-async fn many_violations_of_a_large_payload_are_told_in_few_bytes() {
+async fn many_violations_of_a_large_payload_are_reported_in_few_bytes() {
     let (_stack, api) = declared(&of_numbers()).await;
     let huge =
         format!(r#"{{"n":"{}","list":[{}0]}}"#, "secret".repeat(10_000), "0,".repeat(1_000_000));
@@ -129,7 +129,7 @@ async fn many_violations_of_a_large_payload_are_told_in_few_bytes() {
 }
 
 #[tokio::test]
-async fn lines_that_do_not_fit_are_refused_one_by_one() {
+async fn invalid_lines_are_refused_one_by_one() {
     let (_stack, api) = declared(&of_numbers()).await;
     let line = |payload: &str| format!("{{\"task\":\"t\",\"payload\":{payload}}}\n");
     let body = line(r#"{"n":1}"#) + &line(r#"{"n":10}"#) + &line("7");
@@ -143,7 +143,7 @@ async fn lines_that_do_not_fit_are_refused_one_by_one() {
 
 /// An expression tree as anybody would write it, and sixty levels of it that are wrong at their end.
 #[tokio::test]
-async fn a_recursive_choice_is_answered_at_once_however_deep_the_payload() {
+async fn a_recursive_choice_is_checked_quickly_at_any_depth() {
     let branch = |op: &str| {
         json!({ "type": "object", "required": ["op", "arg"],
             "properties": { "op": { "const": op }, "arg": { "$ref": "#/$defs/node" } } })
@@ -161,7 +161,7 @@ async fn a_recursive_choice_is_answered_at_once_however_deep_the_payload() {
 
 /// A worker of another version may have declared it.
 #[tokio::test]
-async fn a_schema_that_multiplies_checks_nothing_and_holds_nobody_up() {
+async fn an_exponential_schema_is_ignored_and_delays_no_request() {
     let to = |at: usize| json!({ "$ref": format!("#/$defs/a{at}") });
     let mut defs: serde_json::Map<_, _> = (0..40)
         .map(|at| (format!("a{at}"), json!({ "allOf": [to(at + 1), to(at + 1)] })))

@@ -32,7 +32,7 @@ async fn under_way(api: &Api) -> RawConnection {
 }
 
 #[tokio::test]
-async fn while_it_drains_an_api_is_not_ready_and_serves() {
+async fn a_draining_api_is_not_ready_but_serves() {
     let (_stack, mut api) = api_with_drain(LONG).await;
     assert_eq!(api.get("/readyz").await.status.as_u16(), 200);
     api.process.signal(Signal::TERM);
@@ -50,7 +50,7 @@ async fn while_it_drains_an_api_is_not_ready_and_serves() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_does_not_hold_the_exit() {
+async fn an_idle_connection_does_not_delay_the_exit() {
     let (_stack, mut api) = api_with_drain("0").await;
     let mut used = RawConnection::to(&api).await;
     assert_eq!(used.request("GET /livez", &[]).await.status.as_u16(), 200);
@@ -64,7 +64,7 @@ async fn an_idle_connection_does_not_hold_the_exit() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_before_the_end() {
+async fn a_running_request_is_answered_before_the_exit() {
     let (_stack, mut api) = api_with_drain("0").await;
     let mut slow = under_way(&api).await;
     api.process.signal(Signal::TERM);
@@ -75,7 +75,7 @@ async fn a_request_under_way_is_answered_before_the_end() {
 }
 
 #[tokio::test]
-async fn whoever_hurries_twice_cuts_off_what_is_under_way() {
+async fn a_second_signal_while_closing_aborts_running_requests() {
     let (_stack, mut api) = api_with_drain("0").await;
     let mut stuck = under_way(&api).await;
     api.process.signal(Signal::TERM);
@@ -88,7 +88,7 @@ async fn whoever_hurries_twice_cuts_off_what_is_under_way() {
 }
 
 #[tokio::test]
-async fn the_first_line_of_the_log_tells_where_and_no_secrets() {
+async fn the_first_log_line_names_addresses_and_no_secrets() {
     let mut stack = Stack::start();
     let mut connection = stack.redis.client().get_connection().unwrap();
     redis::cmd("CONFIG")

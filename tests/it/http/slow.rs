@@ -70,7 +70,7 @@ async fn two_thousand_slow_clients_are_shed_while_others_are_served() {
 }
 
 #[tokio::test]
-async fn a_body_that_trickles_is_refused_and_one_that_comes_is_not() {
+async fn a_slow_body_is_refused_and_a_large_fast_one_is_not() {
     let (_stack, api) = lone().await;
     let mut raw = open(&api, HALF_BODY).await;
     let answer = raw.answer().await;
@@ -81,7 +81,7 @@ async fn a_body_that_trickles_is_refused_and_one_that_comes_is_not() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_answered_early_cannot_stay_by_sending_on() {
+async fn a_client_answered_early_is_disconnected_even_if_it_keeps_sending() {
     let (_stack, api) = lone().await;
     // The type is refused before the body is read; what is left of it could come for ever.
     let early = HALF_CHUNKS.replace("application/json", "text/plain");
@@ -91,7 +91,7 @@ async fn a_client_that_was_answered_early_cannot_stay_by_sending_on() {
 }
 
 #[tokio::test]
-async fn those_who_serve_nobody_make_room_when_there_is_none() {
+async fn idle_connections_are_closed_when_the_limit_is_reached() {
     let (mut stack, _api) = lone().await;
     let environment = [("CRUNCH_API_MAX_CONNECTIONS", "3"), ("CRUNCH_API_UNKNOWN_TASKS", "accept")];
     let api = stack.api_with(&environment).await;
@@ -109,7 +109,7 @@ async fn those_who_serve_nobody_make_room_when_there_is_none() {
 }
 
 #[tokio::test]
-async fn one_client_has_no_more_connections_than_its_share() {
+async fn the_connections_of_one_client_are_limited() {
     let (mut stack, _api) = lone().await;
     let api = stack.api_with(&[("CRUNCH_API_MAX_CONNECTIONS_PER_CLIENT", "2")]).await;
     let mut three = Vec::new();

@@ -79,7 +79,7 @@ async fn every_way_to_submit_answers_202_with_its_own_location() {
 }
 
 #[tokio::test]
-async fn a_job_document_has_every_member_and_null_for_what_is_not_known() {
+async fn a_job_document_has_every_member_and_null_for_unknown_values() {
     let (_stack, api) = lone().await;
     let job = api.post("/crunch", &json!({ "photons": 1 })).await.json();
     let (id, created_at) = (job["id"].as_str().unwrap(), &job["created_at"]);
@@ -100,7 +100,7 @@ async fn a_job_document_has_every_member_and_null_for_what_is_not_known() {
 }
 
 #[tokio::test]
-async fn envelope_and_query_say_the_same_things() {
+async fn options_are_the_same_in_envelope_and_query() {
     let (_stack, api) = lone().await;
     let options = json!({
         "queue": "lane.1", "priority": "urgent", "run_at": "2027-01-02T03:04:05.678+01:00", "timeout_ms": 1,
@@ -149,7 +149,7 @@ async fn absolute_links_come_from_configuration_and_never_from_the_host_header()
 }
 
 #[tokio::test]
-async fn a_request_id_is_taken_if_it_is_plain_and_made_otherwise() {
+async fn a_valid_request_id_is_kept_and_others_are_replaced() {
     let (_stack, api) = lone().await;
     let long = "x".repeat(129);
     for (given, kept) in [("my-id/1", true), (long.as_str(), false), ("two words", false)] {

@@ -79,7 +79,7 @@ async fn bodies_that_stop_halfway_are_bounded_together_and_others_are_served() {
 }
 
 #[tokio::test]
-async fn a_body_larger_than_the_budget_is_taken_when_it_is_alone() {
+async fn a_body_larger_than_the_budget_is_accepted_when_it_is_alone() {
     let (_stack, api) = holding(MIB).await;
     let body = format!("{{\"jobs\":[{{\"task\":\"t\"}}]{}}}", " ".repeat(8 * MIB));
     for _ in 0..3 {
@@ -88,7 +88,7 @@ async fn a_body_larger_than_the_budget_is_taken_when_it_is_alone() {
 }
 
 #[tokio::test]
-async fn whoever_is_refused_halfway_may_send_the_rest_and_reads_the_answer() {
+async fn a_client_refused_halfway_may_send_the_rest_and_gets_the_answer() {
     let (_stack, api) = holding(4 * MIB).await;
     let length = format!("Content-Length: {}", 16 * MIB);
     let head = ["Content-Type: application/json", &length];
@@ -105,7 +105,7 @@ async fn whoever_is_refused_halfway_may_send_the_rest_and_reads_the_answer() {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_takes_are_bounded_together_and_others_are_served() {
+async fn answers_that_are_not_read_are_bounded_together_and_others_are_served() {
     /// More than what the buffers of the system take of each connection.
     const EACH: usize = 12;
     let (_stack, api) = holding(16 * MIB).await;
@@ -179,7 +179,7 @@ fn status(answer: &str) -> &str {
 }
 
 #[tokio::test]
-async fn those_who_wait_leave_room_for_others() {
+async fn waiting_requests_leave_room_for_others() {
     let (_stack, api, id) = crowded(20, &[]).await;
     let mut open = Vec::new();
     for _ in 0..8 {
@@ -211,7 +211,7 @@ async fn those_who_wait_leave_room_for_others() {
 }
 
 #[tokio::test]
-async fn when_all_who_may_wait_do_streams_are_refused_and_others_are_served() {
+async fn when_all_places_for_waiting_are_taken_streams_are_refused_and_others_are_served() {
     let (_stack, api, id) = crowded(20, &[("CRUNCH_API_MAX_WAITING_PER_CALLER", "100")]).await;
     let mut open = Vec::new();
     for _ in 0..16 {
@@ -228,7 +228,7 @@ async fn when_all_who_may_wait_do_streams_are_refused_and_others_are_served() {
 }
 
 #[tokio::test]
-async fn probes_are_answered_when_all_connections_are_at_work() {
+async fn probes_are_answered_when_all_connections_are_busy() {
     let (_stack, api, _id) = crowded(4, &[]).await;
     // Bodies that do not end are requests at work.
     let slow = ["Content-Type: application/json", "Content-Length: 1000"];
@@ -260,7 +260,7 @@ async fn probes_are_answered_when_all_connections_are_at_work() {
 }
 
 #[tokio::test]
-async fn bad_requests_of_strangers_do_not_fill_the_log() {
+async fn unauthenticated_bad_requests_do_not_fill_the_log() {
     let keyed = Keyed::start(&[("CRUNCH_LOG", "info")]).await;
     let bad = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer crk_x_y\r\n\r\n";
     let malformed = "NONSENSE\r\n\r\n";

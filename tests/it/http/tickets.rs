@@ -31,7 +31,7 @@ async fn unauthorized(api: &Api, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_ticket_opens_the_stream_of_its_job_and_nothing_else_and_no_log_has_it() {
+async fn a_ticket_opens_only_the_stream_of_its_job_and_is_never_logged() {
     let environment =
         [("CRUNCH_API_CORS_ORIGINS", "https://app.example.com"), ("CRUNCH_LOG", "trace")];
     let mut keyed = Keyed::start(&environment).await;
@@ -104,7 +104,7 @@ fn refused_twice(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn a_ticket_is_made_for_jobs_that_the_caller_may_see() {
+async fn a_ticket_is_created_for_jobs_that_the_caller_may_see() {
     let keyed = Keyed::start(&[]).await;
     let (mine, blind) = (
         keyed.key(&["--scopes", "read", "--queues", "mine"]).await,
@@ -135,7 +135,7 @@ async fn a_ticket_is_made_for_jobs_that_the_caller_may_see() {
 }
 
 #[tokio::test]
-async fn where_nobody_shows_a_key_a_page_need_not_know_that() {
+async fn tickets_work_on_an_api_without_keys() {
     let (_stack, api) = lone().await;
     let id = api.submit("t", &json!(1)).await;
     let made = api.post("/stream-tickets", &json!({ "job": id })).await;

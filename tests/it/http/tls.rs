@@ -57,7 +57,7 @@ impl Files {
 const HOME: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn an_api_with_a_certificate_speaks_https_only() {
+async fn an_api_with_a_certificate_serves_https_only() {
     let mut stack = Stack::start();
     let files = Files::make(stack.directory());
     let mut environment = files.environment().to_vec();
@@ -92,7 +92,7 @@ async fn health(stack: &Stack, files: &Files, address: &str) {
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_shown_without_a_restart() {
+async fn a_renewed_certificate_is_used_without_a_restart() {
     let mut stack = Stack::start();
     let files = Files::make(stack.directory());
     let mut api = stack.api_with(&files.environment()).await;
@@ -108,7 +108,7 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
 }
 
 #[tokio::test]
-async fn files_that_are_no_certificate_or_key_are_named() {
+async fn invalid_certificate_and_key_files_are_named() {
     let stack = Stack::start();
     let files = Files::make(stack.directory());
     let elsewhere = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{is_problem, lone, pointers, refused};
 
 #[tokio::test]
-async fn a_task_never_declared_is_refused_by_the_way_it_was_asked_for() {
+async fn the_error_for_an_undeclared_task_depends_on_the_route() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let member = api.post("/jobs", &json!({ "task": "crunch" })).await;
@@ -24,7 +24,7 @@ async fn a_task_never_declared_is_refused_by_the_way_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_whatever_the_task_is_said_before() {
+async fn errors_that_do_not_depend_on_the_task_are_reported_first() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let send = async |headers: &[(&str, &str)], query: &str, body: &str| {
@@ -90,7 +90,7 @@ async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
 }
 
 #[tokio::test]
-async fn all_tasks_are_let_in_if_the_operator_says_so() {
+async fn unknown_tasks_are_accepted_if_configured() {
     let (_stack, api) = lone().await;
     for (path, body) in [
         ("/crunch", json!({})),

@@ -62,7 +62,7 @@ fn with_bodies<'a>(
 const PAGES: [&str; 6] = ["/", "/docs", "/docs/{file}", "/problems/{slug}", "/livez", "/readyz"];
 
 #[tokio::test]
-async fn every_operation_whose_description_has_no_body_refuses_one() {
+async fn every_operation_documented_without_a_body_refuses_one() {
     let (_stack, api) = lone().await;
     let id = api.submit("t", &json!(1)).await;
     let document = api.get("/openapi.json").await.json();
@@ -83,7 +83,7 @@ async fn every_operation_whose_description_has_no_body_refuses_one() {
 }
 
 #[tokio::test]
-async fn a_body_without_content_passes_and_its_connection_stays_open() {
+async fn a_body_without_content_is_accepted_and_its_connection_stays_open() {
     let (_stack, api) = lone().await;
     let id = api.submit("t", &json!(1)).await;
     let mut raw = RawConnection::to(&api).await;
@@ -110,7 +110,7 @@ async fn a_body_without_content_passes_and_its_connection_stays_open() {
 }
 
 #[tokio::test]
-async fn a_body_that_never_comes_whole_does_nothing() {
+async fn a_request_with_an_incomplete_body_does_nothing() {
     let (_stack, api) = lone().await;
     let id = api.submit("t", &json!(1)).await;
     let mut raw = RawConnection::to(&api).await;

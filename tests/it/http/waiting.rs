@@ -30,7 +30,7 @@ async fn is_watched(stack: &Stack, id: &str) {
 }
 
 #[tokio::test]
-async fn whoever_waits_hears_of_the_end_at_once() {
+async fn a_wait_ends_as_soon_as_its_job_has_ended() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
@@ -56,7 +56,7 @@ async fn whoever_waits_hears_of_the_end_at_once() {
 }
 
 #[tokio::test]
-async fn a_wait_that_was_long_enough_ends_with_the_state() {
+async fn a_wait_that_times_out_returns_the_current_state() {
     let (_stack, api) = super::lone().await;
     let id = api.submit("t", &json!(1)).await;
     let status = api.get(&format!("/jobs/{id}?wait=1")).await;
@@ -104,7 +104,7 @@ async fn a_retry_by_hand_is_a_change_of_a_job_that_had_ended() {
 }
 
 #[tokio::test]
-async fn a_submission_may_wait_for_its_end() {
+async fn a_submission_may_wait_for_the_end_of_its_job() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     for path in ["/tasks/echo/jobs?wait=60", "/jobs?wait=60"] {
         let envelope = json!({ "task": "echo", "payload": [1] });
@@ -129,7 +129,7 @@ async fn a_submission_may_wait_for_its_end() {
 }
 
 #[tokio::test]
-async fn a_replay_waits_too_and_may_have_another_patience() {
+async fn a_replay_waits_too_and_may_have_another_time_limit() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let submit = |wait: u32| {
@@ -149,7 +149,7 @@ async fn a_replay_waits_too_and_may_have_another_patience() {
 }
 
 #[tokio::test]
-async fn a_wait_that_cannot_be_understood_is_named() {
+async fn an_invalid_wait_is_refused() {
     let (_stack, api) = super::lone().await;
     let id = api.submit("t", &json!(1)).await;
     for path in [format!("/jobs/{id}"), format!("/result/{id}"), format!("/jobs/{id}/result")] {
@@ -168,7 +168,7 @@ async fn a_wait_that_cannot_be_understood_is_named() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_with_503_when_redis_goes_and_survives_a_short_absence() {
+async fn a_wait_ends_with_503_when_redis_is_unavailable_and_survives_a_short_outage() {
     let mut stack = Stack::start();
     let proxy = stack.proxy();
     let api = stack.api_via(&proxy).await;
@@ -194,7 +194,7 @@ async fn a_wait_ends_with_503_when_redis_goes_and_survives_a_short_absence() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_while_it_waits_leaves_its_job_alone() {
+async fn a_client_that_disconnects_while_it_waits_does_not_affect_its_job() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let mut client = RawConnection::to(&api).await;
@@ -210,7 +210,7 @@ async fn a_client_that_leaves_while_it_waits_leaves_its_job_alone() {
 }
 
 #[tokio::test]
-async fn waits_end_with_the_state_when_the_api_is_told_to_stop() {
+async fn waits_end_with_the_state_when_the_api_shuts_down() {
     let (stack, mut api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
