@@ -1,12 +1,12 @@
-//! Envelopes that do not fit: 422, with a pointer to every place.
+//! Invalid envelopes: 422, with a pointer to every error.
 
 use serde_json::{Value, json};
 
-use super::{lone, pointers, refused};
+use super::{api_without_workers, pointers, expect_problem};
 
 #[tokio::test]
 async fn every_member_of_a_wrong_type_or_out_of_range_is_named_by_pointer() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let year = 31_622_400_000_u64;
     let long = "x".repeat(256);
     let wrong = json!({
@@ -28,7 +28,7 @@ async fn every_member_of_a_wrong_type_or_out_of_range_is_named_by_pointer() {
             let mut envelope = json!({ "task": "t" });
             envelope[member] = value.clone();
             let answer = api.post("/jobs", &envelope).await;
-            let problem = refused(&api, &answer, 422, "invalid-submission").await;
+            let problem = expect_problem(&api, &answer, 422, "invalid-submission").await;
             assert_eq!(pointers(&problem), [format!("/{member}")], "{envelope}");
             assert!(
                 problem["detail"].as_str().unwrap().starts_with(&format!("/{member}: ")),
@@ -40,7 +40,7 @@ async fn every_member_of_a_wrong_type_or_out_of_range_is_named_by_pointer() {
 
 #[tokio::test]
 async fn pointers_are_escaped_and_all_errors_are_reported_at_once() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let cases: [(&str, &[&str]); 12] = [
         ("1", &[""]),
         ("[]", &[""]),
@@ -58,7 +58,7 @@ async fn pointers_are_escaped_and_all_errors_are_reported_at_once() {
     for (body, expected) in cases {
         let answer = api.post_bytes("/jobs", body).await;
         assert_eq!(
-            pointers(&refused(&api, &answer, 422, "invalid-submission").await),
+            pointers(&expect_problem(&api, &answer, 422, "invalid-submission").await),
             expected,
             "{body}"
         );
@@ -67,7 +67,7 @@ async fn pointers_are_escaped_and_all_errors_are_reported_at_once() {
 
 #[tokio::test]
 async fn labels_have_limits() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let labels =
         |count: usize| -> Value { (0..count).map(|at| (format!("k{at}"), json!("v"))).collect() };
     let cases = [
@@ -91,7 +91,7 @@ async fn labels_have_limits() {
                 metadata.as_object().map(serde_json::Map::len)
             ),
             Some(pointer) => {
-                let problem = refused(&api, &answer, 422, "invalid-submission").await;
+                let problem = expect_problem(&api, &answer, 422, "invalid-submission").await;
                 assert!(pointers(&problem)[0].starts_with(pointer), "{problem}");
             }
         }
@@ -100,7 +100,7 @@ async fn labels_have_limits() {
 
 #[tokio::test]
 async fn null_is_the_same_as_a_missing_member() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let members = [
         "queue",
         "priority",

@@ -5,20 +5,20 @@ use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::refused;
+use super::expect_problem;
 
-/// Name and what matters of the data.
-fn told(sent: &ServerEvent) -> (String, Value) {
-    let of = match sent.name.as_str() {
+/// The name of an event, and the relevant member of its data.
+fn summary(sent: &ServerEvent) -> (String, Value) {
+    let member = match sent.name.as_str() {
         "status" | "done" => "status",
         "progress" => "progress_message",
         _ => "line",
     };
-    (sent.name.clone(), sent.data[of].clone())
+    (sent.name.clone(), sent.data[member].clone())
 }
 
-fn all_told(events: &[ServerEvent]) -> Vec<(String, Value)> {
-    events.iter().map(told).collect()
+fn summaries(events: &[ServerEvent]) -> Vec<(String, Value)> {
+    events.iter().map(summary).collect()
 }
 
 fn expected(events: &[(&str, &str)]) -> Vec<(String, Value)> {
@@ -33,13 +33,13 @@ async fn a_stream_starts_with_the_state_and_continues_in_order_until_the_end() {
     let mut events = EventStream::open(&api, &id, None).await;
     let first = events.expect("status").await;
     assert_eq!(first.data, json!({ "status": "scheduled", "attempt": 0, "at": null }));
-    // Canceled and retried: it starts at once.
+    // Canceled and retried, it starts at once.
     api.post_empty(&format!("/jobs/{id}/cancel")).await;
     let rest = events.rest().await;
     assert_eq!(
-        all_told(&rest),
+        summaries(&rest),
         expected(&[("status", "canceled"), ("done", "canceled")]),
-        "the end of a stream"
+        "a stream ends with the job"
     );
     api.post_empty(&format!("/jobs/{id}/retry")).await;
     let mut actor = stage.wait_for_handler().await;
@@ -58,7 +58,7 @@ async fn a_stream_starts_with_the_state_and_continues_in_order_until_the_end() {
     }
     actor.returns(&json!({ "answer": 42 })).await;
     let rest = events.rest().await;
-    assert_eq!(all_told(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
+    assert_eq!(summaries(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
     assert_eq!(rest[1].data["result"], json!({ "answer": 42 }), "done is the job's document");
     assert_eq!(rest[1].data, api.job(&id).await);
 }
@@ -69,32 +69,32 @@ async fn a_client_that_reconnects_gets_each_event_once() {
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
-    let mut whole = EventStream::open(&api, &id, None).await;
-    let mut heard = vec![whole.expect("status").await];
+    let mut stream = EventStream::open(&api, &id, None).await;
+    let mut received = vec![stream.expect("status").await];
     for step in 1..=5 {
         actor.send(&json!({ "log": format!("line {step}") })).await;
-        heard.push(whole.expect("log").await);
+        received.push(stream.expect("log").await);
         actor.send(&json!({ "progress": [0.1, format!("step {step}")] })).await;
-        heard.push(whole.expect("progress").await);
+        received.push(stream.expect("progress").await);
     }
     actor.returns(&json!(1)).await;
-    heard.extend(whole.rest().await);
-    let ids: std::collections::BTreeSet<_> = heard.iter().map(|event| &event.id).collect();
-    assert_eq!(ids.len(), heard.len(), "every event has an id of its own");
-    for (at, event) in heard.iter().enumerate() {
+    received.extend(stream.rest().await);
+    let ids: std::collections::BTreeSet<_> = received.iter().map(|event| &event.id).collect();
+    assert_eq!(ids.len(), received.len(), "every event has its own id");
+    for (at, event) in received.iter().enumerate() {
         let response = EventStream::request(&api, &id, Some(&event.id)).await;
-        if at + 1 == heard.len() {
-            assert_eq!(response.status().as_u16(), 204, "everything was told");
+        if at + 1 == received.len() {
+            assert_eq!(response.status().as_u16(), 204, "everything was received");
         } else {
             let rest = EventStream::open(&api, &id, Some(&event.id)).await.rest().await;
-            assert_eq!(rest, heard[at + 1..], "behind {}", event.id);
+            assert_eq!(rest, received[at + 1..], "after {}", event.id);
         }
     }
     stack.assert_clean_audit().await;
 }
 
-/// How often Redis was asked about a watched job.
-async fn looks(stack: &Stack) -> u64 {
+/// How many functions Redis has run.
+async fn function_calls(stack: &Stack) -> u64 {
     let mut redis = stack.redis.connect().await;
     let info: String =
         redis::cmd("INFO").arg("commandstats").query_async(&mut redis).await.unwrap();
@@ -112,17 +112,17 @@ async fn a_stream_does_not_poll_redis() {
     events.expect("status").await;
     actor.send(&json!({ "progress": [0.5, "half"] })).await;
     events.expect("progress").await;
-    let before = looks(&stack).await;
-    // Sweeps and beats go on: what is counted meanwhile is some calls a second, and not thousands.
+    let before = function_calls(&stack).await;
+    // Sweeps and heartbeats continue: they are some calls a second, not thousands.
     for _ in 0..3 {
         actor.send(&json!({ "log": "a while" })).await;
         events.expect("log").await;
     }
-    let asked = looks(&stack).await - before;
-    assert!(asked < 100, "{asked} calls for three lines");
+    let calls = function_calls(&stack).await - before;
+    assert!(calls < 100, "{calls} calls for three lines");
     actor.returns(&json!(1)).await;
     let rest = events.rest().await;
-    assert_eq!(all_told(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
+    assert_eq!(summaries(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
 }
 
 #[tokio::test]
@@ -131,8 +131,8 @@ async fn a_stream_without_stored_history_starts_with_the_state() {
     let id = api.submit("echo", &json!("x")).await;
     api.wait_for_status(&id, "succeeded").await;
     for last in [None, Some("2.0"), Some("nonsense"), Some("9999.7")] {
-        let told = all_told(&EventStream::open(&api, &id, last).await.rest().await);
-        assert_eq!(told, expected(&[("status", "succeeded"), ("done", "succeeded")]), "{last:?}");
+        let received = summaries(&EventStream::open(&api, &id, last).await.rest().await);
+        assert_eq!(received, expected(&[("status", "succeeded"), ("done", "succeeded")]), "{last:?}");
     }
 }
 
@@ -146,15 +146,15 @@ async fn after_more_changes_than_are_kept_a_stream_starts_with_the_state() {
     let mut redis = stack.redis.connect().await;
     actor.send(&json!({ "progress": [0.5, "half"] })).await;
     api.wait_for_job(&id, "half done", |job| job["progress"] == 0.5).await;
-    // As if 256 others had come since.
+    // As if there had been 256 other events since.
     let () = redis::cmd("DEL")
         .arg(format!("crunch:{{0}}:job:{id}:events"))
         .query_async(&mut redis)
         .await
         .unwrap();
     let mut again = EventStream::open(&api, &id, Some(&first.id)).await;
-    assert_eq!(told(&again.expect("status").await).1, "running");
-    assert_eq!(told(&again.expect("progress").await).1, "half");
+    assert_eq!(summary(&again.expect("status").await).1, "running");
+    assert_eq!(summary(&again.expect("progress").await).1, "half");
     actor.returns(&json!(1)).await;
 }
 
@@ -171,12 +171,12 @@ async fn a_stream_survives_an_outage_of_redis() {
     events.expect("status").await;
     proxy.refuse().await;
     actor.send(&json!({ "progress": [0.5, "half"] })).await;
-    actor.send(&json!({ "log": "while it was away" })).await;
+    actor.send(&json!({ "log": "during the outage" })).await;
     proxy.heal();
     actor.returns(&json!(1)).await;
-    let told = all_told(&events.rest().await);
-    assert_eq!(told.last().unwrap(), &("done".to_owned(), json!("succeeded")), "{told:?}");
-    assert!(told.contains(&("log".to_owned(), json!("while it was away"))), "{told:?}");
+    let received = summaries(&events.rest().await);
+    assert_eq!(received.last().unwrap(), &("done".to_owned(), json!("succeeded")), "{received:?}");
+    assert!(received.contains(&("log".to_owned(), json!("during the outage"))), "{received:?}");
 }
 
 #[tokio::test]
@@ -195,9 +195,9 @@ async fn a_stream_ends_when_the_api_shuts_down() {
 
 #[tokio::test]
 async fn unknown_jobs_have_no_events_and_a_head_request_does_not_hang() {
-    let (_stack, api) = super::lone().await;
-    for path in ["/jobs/nobody/events", "/jobs/nobody/logs"] {
-        refused(&api, &api.get(path).await, 404, "not-found").await;
+    let (_stack, api) = super::api_without_workers().await;
+    for path in ["/jobs/unknown/events", "/jobs/unknown/logs"] {
+        expect_problem(&api, &api.get(path).await, 404, "not-found").await;
     }
     let id = api.submit("t", &json!(1)).await;
     let head = api.send(api.request(Method::HEAD, &format!("/jobs/{id}/events"))).await;
@@ -232,13 +232,13 @@ async fn a_log_is_read_page_by_page_while_it_grows() {
     let (read, cursor) = lines(&api, &format!("{path}?limit=2&cursor=2")).await;
     assert_eq!((&read[..], &cursor), (&["line 3 & more".to_owned()][..], &json!("3")));
     let (read, cursor) = lines(&api, &format!("{path}?cursor=3")).await;
-    assert_eq!((read.len(), &cursor), (0, &json!("3")), "it may go on");
+    assert_eq!((read.len(), &cursor), (0, &json!("3")), "more lines may follow");
     actor.returns(&json!(1)).await;
     api.wait_for_status(&id, "succeeded").await;
     assert_eq!(lines(&api, &format!("{path}?cursor=3")).await, (vec![], json!(null)));
     for bad in ["cursor=x", "limit=0", "limit=257", "limit=x", "cursor=-1"] {
         let answer = api.get(&format!("{path}?{bad}")).await;
-        refused(&api, &answer, 400, "invalid-parameter").await;
+        expect_problem(&api, &answer, 400, "invalid-parameter").await;
     }
 }
 
@@ -256,7 +256,7 @@ async fn the_newest_lines_of_a_long_log_are_kept() {
     let page = api.get(&format!("/jobs/{id}/logs?limit=256")).await.json();
     let items = page["items"].as_array().unwrap();
     assert_eq!((items.len(), &page["next_cursor"]), (256, &json!(null)));
-    // If all were written before the first report, the worker dropped the oldest, and the first line counts them.
+    // If all were written before the first report, the worker dropped the oldest, and the first line says how many.
     let oldest = [json!("line 45"), json!("[45 lines are missing]")];
     assert!(oldest.contains(&items[0]["line"]), "{}", items[0]);
     let first = items[0]["number"].as_u64().unwrap();

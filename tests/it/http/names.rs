@@ -1,11 +1,11 @@
-//! Names that strangers can make: an unknown queue does not exist, and there is room for so many only.
+//! Names of queues that clients choose: an unknown queue does not exist, and the number of queues is limited.
 
 use crunch_common::broker::Library;
 use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Api, RedisServer, Stack, eventually};
 use serde_json::json;
 
-use super::{is_problem, lone, refused};
+use super::{assert_problem, api_without_workers, expect_problem};
 
 async fn keys(redis: &RedisServer, pattern: &str) -> Vec<String> {
     let mut connection = redis.connect().await;
@@ -14,14 +14,14 @@ async fn keys(redis: &RedisServer, pattern: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn an_unknown_queue_is_404_everywhere_and_nothing_is_created() {
-    let (stack, api) = lone().await;
+    let (stack, api) = api_without_workers().await;
     api.submit("t", &json!(1)).await;
     for path in ["/queues/unknown", "/jobs?queue=unknown", "/jobs?queue=unknown&status=failed"] {
-        refused(&api, &api.get(path).await, 404, "not-found").await;
+        expect_problem(&api, &api.get(path).await, 404, "not-found").await;
     }
     for verb in ["pause", "resume", "redrive", "purge"] {
         let answer = api.post_empty(&format!("/queues/unknown/{verb}")).await;
-        refused(&api, &answer, 404, "not-found").await;
+        expect_problem(&api, &answer, 404, "not-found").await;
     }
     for pattern in ["*:queue:unknown:*", "*:paused"] {
         assert_eq!(keys(&stack.redis, pattern).await, Vec::<String>::new(), "{pattern}");
@@ -59,17 +59,17 @@ async fn jobs_for_more_queues_than_allowed_are_refused() {
         batch["items"].as_array().unwrap().iter().map(|item| &item["status"]).collect();
     assert_eq!(codes, [202, 202, 202, 202, 503, 202], "{batch}");
     let answer = api.post("/jobs", &job("d")).await;
-    refused(&api, &answer, 503, "too-many-queues").await;
-    is_problem(&api.get("/queues/d").await, 404, "not-found");
+    expect_problem(&api, &answer, 503, "too-many-queues").await;
+    assert_problem(&api.get("/queues/d").await, 404, "not-found");
     assert_eq!(api.post("/jobs", &job("b")).await.status, 202);
-    // What a worker serves is known whatever strangers have named.
+    // Queues that workers serve are known even beyond the limit.
     let broker = stack.redis.broker("crunch", Library::shipped());
     broker.announce(&["d".parse().unwrap()], &[]).await.unwrap();
     assert_eq!(api.post("/jobs", &job("d")).await.status, 202);
 }
 
-/// How often Redis was asked for this by anybody.
-async fn calls(stack: &Stack, command: &str) -> u64 {
+/// How often Redis has run this command.
+async fn command_calls(stack: &Stack, command: &str) -> u64 {
     let mut connection = stack.redis.connect().await;
     let info: String =
         redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap();
@@ -86,13 +86,13 @@ async fn declarations_are_read_again_only_after_one_has_changed() {
     let mut task = TaskDescriptor::new("t".parse().unwrap());
     broker.announce(&[], std::slice::from_ref(&task)).await.unwrap();
     Stack::wait_for_task(&api, "t").await;
-    let (read, asked) = (calls(&stack, "hvals").await, calls(&stack, "get").await);
-    eventually("the api has asked some more times", async || {
+    let (reads, gets) = (command_calls(&stack, "hvals").await, command_calls(&stack, "get").await);
+    eventually("the API has read some more times", async || {
         broker.announce(&[], std::slice::from_ref(&task)).await.unwrap();
-        (calls(&stack, "get").await > asked + 4).then_some(())
+        (command_calls(&stack, "get").await > gets + 4).then_some(())
     })
     .await;
-    assert_eq!(calls(&stack, "hvals").await, read, "the same declaration changes nothing");
+    assert_eq!(command_calls(&stack, "hvals").await, reads, "the same declaration changes nothing");
     task.description = "changed".to_owned();
     broker.announce(&[], &[task]).await.unwrap();
     eventually("the change is known", async || {

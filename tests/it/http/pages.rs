@@ -5,9 +5,9 @@ use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Api, Stack};
 use serde_json::{Value, json};
 
-use super::{lone, refused};
+use super::{api_without_workers, expect_problem};
 
-/// The pages of a list, by their links; what each shows under `member`.
+/// The values of `member` on each page of a list, which is read by its links.
 async fn pages(api: &Api, path: &str, member: &str) -> Vec<Vec<String>> {
     let (mut path, mut pages) = (path.to_owned(), Vec::new());
     loop {
@@ -27,7 +27,7 @@ async fn pages(api: &Api, path: &str, member: &str) -> Vec<Vec<String>> {
 
 #[tokio::test]
 async fn queues_are_paged_by_name() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     for queue in ["b-1", "a", "c", "b", "a.b"] {
         api.submit_with("t", &json!(1), &json!({ "queue": queue })).await;
     }
@@ -50,7 +50,7 @@ async fn workers_are_paged_by_id() {
 
 #[tokio::test]
 async fn pages_of_tasks_are_shorter_where_schemas_are_large() {
-    let (stack, api) = lone().await;
+    let (stack, api) = api_without_workers().await;
     let large = format!("{{\"description\":\"{}\"}}", "x".repeat(60_000));
     let task = |at: usize| {
         let mut task = TaskDescriptor::new(format!("t{at:03}").parse().unwrap());
@@ -72,7 +72,7 @@ async fn pages_of_tasks_are_shorter_where_schemas_are_large() {
 
 #[tokio::test]
 async fn invalid_paging_parameters_are_refused() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     for path in ["/queues", "/workers", "/tasks"] {
         for (query, name) in [
             ("limit=0", "limit"),
@@ -84,7 +84,7 @@ async fn invalid_paging_parameters_are_refused() {
             ("offset=1", "offset"),
         ] {
             let answer = api.get(&format!("{path}?{query}")).await;
-            let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+            let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
             let detail = problem["detail"].as_str().unwrap();
             assert!(detail.starts_with(&format!("{name}: ")), "{path}?{query}: {detail}");
         }

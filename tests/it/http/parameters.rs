@@ -1,12 +1,12 @@
-//! Options as query parameters: refused by name, never lost.
+//! Options as query parameters: invalid ones are named and refused, never ignored.
 
 use serde_json::json;
 
-use super::{lone, refused};
+use super::{api_without_workers, expect_problem};
 
 #[tokio::test]
 async fn an_invalid_parameter_is_named() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let cases = [
         ("nonsense=1", "nonsense"),
         ("task=t", "task"),
@@ -42,7 +42,7 @@ async fn an_invalid_parameter_is_named() {
     for path in ["/crunch", "/tasks/t/jobs"] {
         for (query, name) in cases {
             let answer = api.post(&format!("{path}?{query}"), &json!(1)).await;
-            let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+            let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
             assert!(
                 problem["detail"].as_str().unwrap().starts_with(&format!("{name}: ")),
                 "{query}: {problem}"
@@ -54,7 +54,7 @@ async fn an_invalid_parameter_is_named() {
 
 #[tokio::test]
 async fn a_verb_with_an_unknown_parameter_does_nothing() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let id = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
     let canceled = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
     api.post_empty(&format!("/jobs/{canceled}/cancel")).await;
@@ -72,7 +72,7 @@ async fn a_verb_with_an_unknown_parameter_does_nothing() {
         let (method, path) = line.split_once(' ').unwrap();
         let path = path.replace("{id}", &id).replace("{canceled}", &canceled);
         let answer = api.send(api.request(method.parse().unwrap(), &path)).await;
-        let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+        let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.starts_with(&format!("{name}: ")), "{line}: {detail}");
         assert!(detail.to_lowercase().contains(&nearest.to_lowercase()), "{line}: {detail}");
@@ -85,7 +85,7 @@ async fn a_verb_with_an_unknown_parameter_does_nothing() {
 
 #[tokio::test]
 async fn a_list_with_an_unknown_parameter_is_refused() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let id = api.submit("t", &json!(1)).await;
     for (path, expected) in [
         (
@@ -106,7 +106,7 @@ async fn a_list_with_an_unknown_parameter_is_refused() {
         ("/jobs/{id}/deliveries?status=failed", "status: "),
     ] {
         let answer = api.get(&path.replace("{id}", &id)).await;
-        let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+        let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.starts_with(expected), "{path}: {detail}");
     }
@@ -114,7 +114,7 @@ async fn a_list_with_an_unknown_parameter_is_refused() {
 
 #[tokio::test]
 async fn tracking_parameters_are_ignored_on_reads_of_one_resource_and_any_parameters_on_pages() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let id = api.submit("t", &json!(1)).await;
     let answers = [
         ("/jobs/{id}", 200),
@@ -131,7 +131,7 @@ async fn tracking_parameters_are_ignored_on_reads_of_one_resource_and_any_parame
         assert_eq!(marked.status.as_u16(), status, "{path}");
         for query in ["wiat=5", "_=1", "utm"] {
             let answer = api.get(&format!("{path}?{query}")).await;
-            refused(&api, &answer, 400, "invalid-parameter").await;
+            expect_problem(&api, &answer, 400, "invalid-parameter").await;
         }
     }
     for page in ["/", "/docs", "/docs/start.js", "/problems/gone", "/livez", "/readyz"] {
@@ -141,13 +141,13 @@ async fn tracking_parameters_are_ignored_on_reads_of_one_resource_and_any_parame
 
 #[tokio::test]
 async fn query_parameters_next_to_an_envelope_are_refused() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     for (path, body) in
         [("/jobs", json!({ "task": "t" })), ("/jobs/batch", json!({ "jobs": [{ "task": "t" }] }))]
     {
         for query in ["queue=a", "waits=5", "x"] {
             let answer = api.post(&format!("{path}?{query}"), &body).await;
-            let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+            let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
             let name = query.split('=').next().unwrap();
             assert!(
                 problem["detail"].as_str().unwrap().starts_with(&format!("{name}: ")),
@@ -160,7 +160,7 @@ async fn query_parameters_next_to_an_envelope_are_refused() {
 
 #[tokio::test]
 async fn labels_in_a_query_are_text_with_the_same_limits() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let many = |count: usize| {
         (0..count).map(|at| format!("metadata.k{at}=v")).collect::<Vec<_>>().join("&")
     };
@@ -179,7 +179,7 @@ async fn labels_in_a_query_are_text_with_the_same_limits() {
 
 #[tokio::test]
 async fn a_request_with_several_errors_is_answered_with_the_first() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let key = ("idempotency-key", "not a key");
     let plain = ("content-type", "text/plain");
     let encoded = ("content-encoding", "gzip");
@@ -200,7 +200,7 @@ async fn a_request_with_several_errors_is_answered_with_the_first() {
             for (name, value) in headers {
                 request = request.header(name, value);
             }
-            refused(&api, &api.send(request).await, status, slug).await;
+            expect_problem(&api, &api.send(request).await, status, slug).await;
         }
     }
     let request = |body: &'static str| {
@@ -208,7 +208,7 @@ async fn a_request_with_several_errors_is_answered_with_the_first() {
             api.request("POST".parse().unwrap(), "/jobs").header(json_type.0, json_type.1);
         request.header(key.0, key.1).body(body)
     };
-    refused(&api, &api.send(request("{}")).await, 422, "invalid-submission").await;
-    refused(&api, &api.send(request(r#"{"task":"t"}"#)).await, 400, "invalid-idempotency-key")
+    expect_problem(&api, &api.send(request("{}")).await, 422, "invalid-submission").await;
+    expect_problem(&api, &api.send(request(r#"{"task":"t"}"#)).await, 400, "invalid-idempotency-key")
         .await;
 }

@@ -1,13 +1,13 @@
-//! Every path: what is offered, what is not, and what is not there.
+//! Every path: allowed methods, other methods, and unknown paths.
 
 use crunch_tests::RawConnection;
 use serde_json::{Value, json};
 
-use super::{is_problem, lone, refused};
+use super::{assert_problem, api_without_workers, expect_problem};
 
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
 
-/// Paths and what they offer.
+/// Paths and their `Allow` header.
 const ROUTES: [(&str, &str); 33] = [
     ("/crunch", "POST, OPTIONS"),
     ("/jobs", "GET, HEAD, POST, OPTIONS"),
@@ -46,7 +46,7 @@ const ROUTES: [(&str, &str); 33] = [
 
 #[tokio::test]
 async fn options_lists_the_allowed_methods_and_all_others_are_refused() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let mut raw = RawConnection::to(&api).await;
     for (path, allow) in ROUTES {
         let options = raw.request(&format!("OPTIONS {path}"), &[]).await;
@@ -61,7 +61,7 @@ async fn options_lists_the_allowed_methods_and_all_others_are_refused() {
                 "{method} {path}"
             );
             if method != "HEAD" {
-                is_problem(&answer, 405, "method-not-allowed");
+                assert_problem(&answer, 405, "method-not-allowed");
                 assert_eq!(answer.json()["instance"], path);
             }
         }
@@ -70,7 +70,7 @@ async fn options_lists_the_allowed_methods_and_all_others_are_refused() {
 
 #[tokio::test]
 async fn head_answers_as_get_without_the_body() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let id = api.submit("t", &json!({ "a": 1 })).await;
     let mut raw = RawConnection::to(&api).await;
     let job = ["", "/result", "/payload", "/attempts", "/deliveries"]
@@ -78,12 +78,12 @@ async fn head_answers_as_get_without_the_body() {
     let by_token = format!("/result/{id}");
     let paths = ROUTES.iter().filter(|(_, allow)| allow.contains("HEAD")).map(|&(path, _)| path);
     for path in paths.chain(job.iter().map(String::as_str)).chain([by_token.as_str()]) {
-        let fixed = ["X-Request-Id: same"];
-        let get = raw.request(&format!("GET {path}"), &fixed).await;
-        let head = raw.request(&format!("HEAD {path}"), &fixed).await;
+        let request_id = ["X-Request-Id: same"];
+        let get = raw.request(&format!("GET {path}"), &request_id).await;
+        let head = raw.request(&format!("HEAD {path}"), &request_id).await;
         assert_eq!(get.header("content-length"), get.body.len().to_string(), "{path}");
         let (mut got, mut expected) = (head.headers, get.headers);
-        // A second may pass in between, and what is counted grows.
+        // A second may pass in between, and counters grow.
         for changes in if path == "/metrics" { &["date", "content-length"][..] } else { &["date"] }
         {
             got.remove(*changes);
@@ -95,7 +95,7 @@ async fn head_answers_as_get_without_the_body() {
 
 #[tokio::test]
 async fn every_invalid_or_unknown_id_gets_the_same_answer() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let known = api.submit("t", &json!(1)).await;
     let mut unknown = known.clone();
     let last = unknown.pop().unwrap();
@@ -134,10 +134,10 @@ async fn every_invalid_or_unknown_id_gets_the_same_answer() {
         for (method, path) in uses {
             let path = path.replace("{}", id);
             let answer = raw.request(&format!("{method} {path}"), &["X-Request-Id: same"]).await;
-            is_problem(&answer, 404, "not-found");
+            assert_problem(&answer, 404, "not-found");
             let mut headers: Vec<_> =
                 answer.headers.iter().map(|header| format!("{header:?}")).collect();
-            // What the path and the clock bring in.
+            // These depend on the path and the clock.
             headers.retain(|header| {
                 !header.starts_with("(\"date\"") && !header.starts_with("(\"content-length\"")
             });
@@ -152,7 +152,7 @@ async fn every_invalid_or_unknown_id_gets_the_same_answer() {
 
 #[tokio::test]
 async fn unknown_names_and_paths_are_404() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     for (path, slug) in [
         ("/nothing", "not-found"),
         ("/jobs/", "not-found"),
@@ -172,13 +172,13 @@ async fn unknown_names_and_paths_are_404() {
         ("/jobs/x/events", "not-found"),
         ("/jobs/x/logs", "not-found"),
     ] {
-        refused(&api, &api.get(path).await, 404, slug).await;
+        expect_problem(&api, &api.get(path).await, 404, slug).await;
     }
 }
 
 #[tokio::test]
 async fn requests_that_are_not_http_are_refused_and_the_api_continues() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let huge = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(1_000_000));
     let broken: [&str; 7] = [
         "NONSENSE\r\n\r\n",
@@ -191,7 +191,7 @@ async fn requests_that_are_not_http_are_refused_and_the_api_continues() {
     ];
     for request in broken {
         let mut raw = RawConnection::to(&api).await;
-        // It may hang up before all was written.
+        // It may close the connection before everything was written.
         let _ = raw.write(request).await;
         let answer = String::from_utf8_lossy(&raw.read_until_closed().await).into_owned();
         let start = &request[..request.len().min(60)];
@@ -202,7 +202,7 @@ async fn requests_that_are_not_http_are_refused_and_the_api_continues() {
 
 #[tokio::test]
 async fn the_openapi_document_and_the_pages_are_served() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let document = api.get("/openapi.json").await;
     assert_eq!(
         (document.status.as_u16(), document.header("content-type")),

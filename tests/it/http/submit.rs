@@ -1,10 +1,10 @@
-//! A submission that is taken: the code, every header, every member.
+//! An accepted submission: the code, every header, every member.
 
 use crunch_tests::{Answer, Api, Stack};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::lone;
+use super::api_without_workers;
 
 /// Every member of a job document.
 const MEMBERS: [&str; 26] = [
@@ -44,7 +44,7 @@ fn has_every_member(document: &Value) {
 }
 
 /// Checks the headers of a 202.
-fn was_taken(api: &Api, answer: &Answer, location: &str) {
+fn assert_accepted(api: &Api, answer: &Answer, location: &str) {
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
     let (url, id) = (&api.url, answer.id());
     let expected = [
@@ -64,7 +64,7 @@ fn was_taken(api: &Api, answer: &Answer, location: &str) {
 
 #[tokio::test]
 async fn every_way_to_submit_answers_202_with_its_own_location() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let envelope = json!({ "task": "crunch", "payload": {} });
     for (path, body, location) in [
         ("/crunch", &json!({}), "/result"),
@@ -72,7 +72,7 @@ async fn every_way_to_submit_answers_202_with_its_own_location() {
         ("/tasks/crunch/jobs", &json!({}), "/jobs"),
     ] {
         let answer = api.post(path, body).await;
-        was_taken(&api, &answer, location);
+        assert_accepted(&api, &answer, location);
         has_every_member(&answer.json());
         assert_eq!(answer.json(), api.job(&answer.id()).await, "{path}");
     }
@@ -80,7 +80,7 @@ async fn every_way_to_submit_answers_202_with_its_own_location() {
 
 #[tokio::test]
 async fn a_job_document_has_every_member_and_null_for_unknown_values() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let job = api.post("/crunch", &json!({ "photons": 1 })).await.json();
     let (id, created_at) = (job["id"].as_str().unwrap(), &job["created_at"]);
     let expected = json!({
@@ -101,7 +101,7 @@ async fn a_job_document_has_every_member_and_null_for_unknown_values() {
 
 #[tokio::test]
 async fn options_are_the_same_in_envelope_and_query() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let options = json!({
         "queue": "lane.1", "priority": "urgent", "run_at": "2027-01-02T03:04:05.678+01:00", "timeout_ms": 1,
         "deadline_ms": 31_622_400_000_u64, "max_attempts": 100, "retention_ms": 0,
@@ -150,7 +150,7 @@ async fn absolute_links_come_from_configuration_and_never_from_the_host_header()
 
 #[tokio::test]
 async fn a_valid_request_id_is_kept_and_others_are_replaced() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let long = "x".repeat(129);
     for (given, kept) in [("my-id/1", true), (long.as_str(), false), ("two words", false)] {
         for path in ["/livez", "/nothing", "/jobs/none"] {
