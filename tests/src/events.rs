@@ -55,10 +55,10 @@ impl EventStream {
     pub async fn next(&mut self) -> Option<ServerEvent> {
         loop {
             while let Some((block, rest)) = self.buffer.split_once("\n\n") {
-                let sent = parse(block);
+                let event = parse(block);
                 self.buffer = rest.to_owned();
-                if sent.is_some() {
-                    return sent;
+                if event.is_some() {
+                    return event;
                 }
             }
             let chunk = in_time("an event arrives", self.response.chunk()).await;
@@ -72,16 +72,16 @@ impl EventStream {
     /// # Panics
     /// If it has another name.
     pub async fn expect(&mut self, name: &str) -> ServerEvent {
-        let sent = self.next().await.expect("the stream has not ended");
-        assert_eq!(sent.name, name, "{sent:?}");
-        sent
+        let event = self.next().await.expect("the stream has not ended");
+        assert_eq!(event.name, name, "{event:?}");
+        event
     }
 
     /// Returns all events up to the end of the stream.
     pub async fn rest(mut self) -> Vec<ServerEvent> {
         let mut all = Vec::new();
-        while let Some(sent) = self.next().await {
-            all.push(sent);
+        while let Some(event) = self.next().await {
+            all.push(event);
         }
         all
     }

@@ -80,7 +80,7 @@ impl Stack {
         Api::new(self.spawn(command, "api")).await
     }
 
-    /// Starts a worker and waits until `api` sees it and its tasks.
+    /// Starts a worker and waits until `api` lists it and its tasks.
     pub async fn worker(&mut self, api: &Api, slots: usize) -> Worker {
         self.worker_with(api, slots, &[]).await
     }
@@ -122,23 +122,23 @@ impl Stack {
         self.worker_with(api, slots, &environment).await
     }
 
-    /// Waits until an API sees this worker and its tasks.
+    /// Waits until an API lists this worker and its tasks.
     pub async fn wait_until_ready(api: &Api, worker: &Worker) {
         Self::wait_for_task(api, "echo").await;
         Self::wait_for_worker(api, worker).await;
     }
 
-    /// Waits until an API sees this worker.
+    /// Waits until an API lists this worker.
     pub async fn wait_for_worker(api: &Api, worker: &Worker) {
         eventually("the API lists the worker", async || {
             let workers = api.get("/workers").await.json();
-            let here = |item: &Value| item["pid"] == worker.pid();
-            workers["items"].as_array()?.iter().any(here).then_some(())
+            let is_it = |item: &Value| item["pid"] == worker.pid();
+            workers["items"].as_array()?.iter().any(is_it).then_some(())
         })
         .await;
     }
 
-    /// Waits until an API knows a task.
+    /// Waits until a task is declared.
     pub async fn wait_for_task(api: &Api, task: &str) {
         eventually("the task is declared", async || {
             api.get(&format!("/tasks/{task}")).await.status.is_success().then_some(())
@@ -155,7 +155,7 @@ impl Stack {
         self.spawn(command, "worker")
     }
 
-    /// Starts a supervisor with this many workers of one slot each, and waits until an API sees them. Its leases are
+    /// Starts a supervisor with this many workers of one slot each, and waits until an API lists them. Its leases are
     /// far longer than a test: only the supervisor can reclaim the jobs of a dead worker.
     ///
     /// The test must terminate the supervisor: workers of a killed supervisor keep running for their grace period.
@@ -175,7 +175,7 @@ impl Stack {
         supervisor
     }
 
-    /// Waits until an API sees exactly this many workers; returns their process ids.
+    /// Waits until an API lists exactly this many workers; returns their process ids.
     pub async fn wait_for_workers(api: &Api, count: usize) -> Vec<u32> {
         eventually(&format!("there are {count} workers"), async || {
             let workers = api.get("/workers").await.json();
@@ -199,7 +199,7 @@ impl Stack {
         Process::spawn(command, &format!("{name}-{}", self.started), self.directory.path())
     }
 
-    /// Audits everything in Redis; any test can end with this, whatever it did.
+    /// Audits everything in Redis and asserts that there are no findings; any test can end with this.
     ///
     /// # Panics
     /// If the audit has findings, or Redis is unavailable.

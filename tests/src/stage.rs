@@ -112,7 +112,7 @@ impl Actor {
         assert_eq!(line.unwrap().as_deref(), Some("stop"));
     }
 
-    /// Waits until the handler has ended: returned, aborted, or its process killed.
+    /// Waits until the handler has ended: it returned, was aborted, or its process was killed.
     pub async fn wait_until_ended(&mut self) {
         let disconnected = async { while matches!(self.lines.next_line().await, Ok(Some(_))) {} };
         in_time("a handler has ended", disconnected).await;

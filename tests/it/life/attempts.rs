@@ -1,4 +1,4 @@
-//! Attempts: what is charged, what is not, and who runs the next one.
+//! Attempts: what is charged, what is not, and which worker runs the next one.
 
 use crunch_tests::{Stack, Stage};
 use reqwest::StatusCode;
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 fn outcomes(attempts: &Value) -> Vec<(u64, &str)> {
     let items = attempts["items"].as_array().unwrap();
-    let read = |item: &'_ Value| item["number"].as_u64().unwrap();
-    items.iter().map(|item| (read(item), item["outcome"].as_str().unwrap())).collect()
+    let number = |item: &'_ Value| item["number"].as_u64().unwrap();
+    items.iter().map(|item| (number(item), item["outcome"].as_str().unwrap())).collect()
 }
 
 #[tokio::test]
-async fn a_failed_attempt_is_tried_again_and_remembered() {
+async fn a_failed_attempt_is_retried_and_recorded() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit_with("act", &stage.payload(), &json!({ "max_attempts": 2 })).await;
@@ -58,7 +58,7 @@ async fn a_dead_workers_job_runs_again_uncharged() {
     let mut first = stack.worker_with(&api, 1, &lease).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let _held = stage.wait_for_handler().await;
+    let _running = stage.wait_for_handler().await;
     let second = stack.worker_with(&api, 1, &lease).await;
     first.kill().await;
 
@@ -71,16 +71,18 @@ async fn a_dead_workers_job_runs_again_uncharged() {
 }
 
 #[tokio::test]
-async fn a_handler_that_hogs_the_runtime_keeps_its_lease() {
+async fn a_handler_that_blocks_the_runtime_keeps_its_lease() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let lease = [("CRUNCH_LEASE_MS", "1000")];
     let _worker = stack.worker_with(&api, 4, &lease).await;
+
     // More than there are threads in the runtime.
     let mut hogs = Vec::new();
     for _ in 0..4 {
         hogs.push(api.submit("hog", &json!({ "for_ms": 3000 })).await);
     }
+
     let _other = stack.worker_with(&api, 4, &lease).await;
     for id in hogs {
         api.wait_for_status(&id, "succeeded").await;
@@ -94,16 +96,18 @@ async fn a_job_of_a_task_this_worker_lacks_waits_for_one_that_has_it() {
     let mut stack = Stack::start();
     let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
     let mut worker = stack.worker(&api, 1).await;
-    let lacking = json!({ "queue": "echo" });
-    let id = api.submit_with("nobody.has.it", &json!({}), &lacking).await;
+    let options = json!({ "queue": "echo" });
+    let id = api.submit_with("no.worker.has.it", &json!({}), &options).await;
+
     let job = api.wait_for_job(&id, "is parked", |job| job["waiting_for"] != json!(null)).await;
     assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(0)));
-    let waiting_for = json!({ "reason": "worker_with_task", "detail": "nobody.has.it" });
+    let waiting_for = json!({ "reason": "worker_with_task", "detail": "no.worker.has.it" });
     assert_eq!((&job["error"], &job["waiting_for"]), (&json!(null), &waiting_for));
     worker.wait_for_log("no code for this task on this worker").await;
-    let unwanted = json!({ "queue": "echo", "deadline_ms": 1000 });
-    let unwanted = api.submit_with("nobody.has.it", &json!({}), &unwanted).await;
-    let job = api.wait_for_status(&unwanted, "failed").await;
+
+    let deadline = json!({ "queue": "echo", "deadline_ms": 1000 });
+    let expired = api.submit_with("no.worker.has.it", &json!({}), &deadline).await;
+    let job = api.wait_for_status(&expired, "failed").await;
     assert_eq!(job["error"]["code"], "deadline_exceeded");
     let next = api.submit("echo", &json!(1)).await;
     api.wait_for_status(&next, "succeeded").await;

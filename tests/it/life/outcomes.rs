@@ -1,11 +1,11 @@
-//! What handlers do, as clients see it.
+//! How attempts end, as clients see it.
 
 use crunch_tests::{Stack, Stage};
 use reqwest::StatusCode;
 use serde_json::json;
 
 #[tokio::test]
-async fn a_real_computation_goes_through_and_comes_back() {
+async fn a_real_computation_succeeds_and_its_result_is_read() {
     let (_stack, api, _worker) = Stack::simple(2).await;
     let answer = api.post("/crunch", &json!({ "photons": 20_000, "seed": 7 })).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
@@ -49,28 +49,34 @@ async fn progress_and_status_are_seen_while_a_job_runs() {
 }
 
 #[tokio::test]
-async fn the_last_words_of_a_job_arrive_before_its_end() {
+async fn the_last_progress_of_a_job_is_stored_before_its_end() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
-    actor.send(&json!({ "progress": [0.9, "last words"] })).await;
+    actor.send(&json!({ "progress": [0.9, "almost done"] })).await;
     actor.returns(&json!(null)).await;
     let job = api.wait_for_status(&id, "succeeded").await;
-    assert_eq!((&job["progress"], &job["progress_message"]), (&json!(0.9), &json!("last words")));
+    assert_eq!((&job["progress"], &job["progress_message"]), (&json!(0.9), &json!("almost done")));
     assert_eq!((&job["result"], &job["result_size"]), (&json!(null), &json!(4)));
 }
 
 #[tokio::test]
-async fn a_failure_for_good_is_not_tried_again() {
+async fn a_permanent_failure_is_not_retried() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    stage.wait_for_handler().await.send(&json!({ "fail_for_good": "the input makes no sense" })).await;
+    stage
+        .wait_for_handler()
+        .await
+        .send(&json!({ "fail_for_good": "the input makes no sense" }))
+        .await;
+
     let job = api.wait_for_status(&id, "failed").await;
     let error =
         json!({ "code": "task_failed", "message": "the input makes no sense", "retryable": false });
     assert_eq!((&job["error"], &job["attempt"]), (&error, &json!(1)));
+
     let result = api.get(&format!("/jobs/{id}/result")).await;
     assert_eq!(
         (result.status, result.problem()),
@@ -81,7 +87,7 @@ async fn a_failure_for_good_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_panic_fails_its_job_and_the_worker_lives_on() {
+async fn a_panic_fails_its_job_and_the_worker_keeps_running() {
     let (_stack, api, worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit_with("act", &stage.payload(), &json!({ "max_attempts": 1 })).await;
@@ -97,9 +103,9 @@ async fn a_panic_fails_its_job_and_the_worker_lives_on() {
 }
 
 #[tokio::test]
-async fn a_payload_that_is_not_what_the_task_takes_fails_for_good() {
+async fn a_payload_that_the_task_rejects_fails_permanently() {
     let (_stack, api, _worker) = Stack::simple(1).await;
-    // A slab too thick as a whole, which no schema says of its parts.
+    // The slab is too thick in total: the schema limits each member only.
     let thick = json!({ "thickness_cm": 1000, "scattering_per_cm": 1000 });
     let id = api.submit("crunch", &thick).await;
     let job = api.wait_for_status(&id, "failed").await;
@@ -139,7 +145,7 @@ async fn a_result_over_the_limit_fails_its_job() {
 }
 
 #[tokio::test]
-async fn a_large_result_is_fetched_and_not_shown() {
+async fn a_large_result_is_read_separately_and_not_shown_in_the_job() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let text = "y".repeat(100_000);
     let id = api.submit("echo", &json!(text)).await;

@@ -1,10 +1,10 @@
-//! Delays, timeouts, deadlines, and who is woken.
+//! Delays, timeouts, deadlines, and which jobs start first.
 
 use crunch_tests::{Stack, Stage};
 use serde_json::json;
 
 #[tokio::test]
-async fn an_attempt_over_its_timeout_is_stopped_and_tried_again() {
+async fn an_attempt_over_its_timeout_is_stopped_and_retried() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let options = json!({ "timeout_ms": 100, "max_attempts": 2 });
@@ -24,6 +24,7 @@ async fn a_job_past_its_deadline_is_not_run() {
     let actor = stage.wait_for_handler().await;
     let id = api.submit_with("act", &stage.payload(), &json!({ "deadline_ms": 1 })).await;
     api.wait_for_job(&id, "queued", |job| job["status"] == "queued").await;
+
     actor.returns(&json!(null)).await;
     let job = api.wait_for_status(&id, "failed").await;
     assert_eq!(job["error"]["code"], "deadline_exceeded");
@@ -53,15 +54,18 @@ async fn a_batch_starts_on_every_idle_worker_at_once() {
         workers.push(stack.worker(&api, 1).await);
     }
     let stage = Stage::open().await;
+
     let jobs: Vec<_> =
         (0..4).map(|_| json!({ "task": "act", "payload": stage.payload() })).collect();
     let batch = api.post("/jobs/batch", &json!({ "jobs": jobs })).await;
     assert_eq!(batch.json()["items"].as_array().unwrap().len(), 4);
-    // All four are inside before any may leave.
+
+    // All four run before any of them may end.
     let mut actors = Vec::new();
     for _ in 0..4 {
         actors.push(stage.wait_for_handler().await);
     }
+
     let mut pids: Vec<_> = actors.iter().map(|actor| actor.pid).collect();
     pids.sort_unstable();
     pids.dedup();
@@ -77,10 +81,12 @@ async fn a_higher_priority_goes_first() {
     let stage = Stage::open().await;
     api.submit("act", &stage.payload()).await;
     let actor = stage.wait_for_handler().await;
+
     let mut ids = Vec::new();
     for priority in ["low", "normal", "urgent", "high"] {
         ids.push(api.submit_with("act", &stage.payload(), &json!({ "priority": priority })).await);
     }
+
     actor.returns(&json!(null)).await;
     for at in [2, 3, 1, 0] {
         let actor = stage.wait_for_handler().await;
