@@ -47,7 +47,7 @@ impl RedisServer {
         Self::with_command(&["redis-server"], arguments)
     }
 
-    /// Starts one with further arguments, through another command that executes it: `env`, say, or a shell.
+    /// Starts one with further arguments, through another command that executes it: for example `env`, or a shell.
     ///
     /// # Panics
     /// If it cannot be started.

@@ -69,8 +69,8 @@ async fn wait_for_three_leases(proxy: &Proxy) {
     .await;
 }
 
-/// The clock of Redis jumps while a job runs, and a sweep sees this before the next heartbeat: no live worker is declared
-/// dead, and a dead one still is.
+/// The clock of Redis jumps while a job runs, and a sweep sees this before the next heartbeat: no live worker is
+/// declared dead, and a dead one still is.
 async fn assert_survives_jump(jump_ms: i64) {
     let clock = Clock::off_by(0);
     let mut stack = Stack::on(clock.redis());

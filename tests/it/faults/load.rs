@@ -9,12 +9,13 @@ use crunch_tests::{RedisServer, eventually};
 
 use super::stale::job;
 
-/// A job costs the same in a queue of two thousand and of twenty thousand; if a call read all waiting jobs, it would cost
-/// ten times as much.
+/// A job costs the same in a queue of two thousand and of twenty thousand; if a call read all waiting jobs, it would
+/// cost ten times as much.
 const FEW: usize = 2_000;
 const MANY: usize = 20_000;
 
-/// The CPU time of Redis, in microseconds. Unlike the duration of calls, it does not depend on other load of the machine.
+/// The CPU time of Redis, in microseconds. Unlike the duration of calls, it does not depend on other load of the
+/// machine.
 async fn cpu_time(redis: &RedisServer) -> f64 {
     let mut redis = redis.connect().await;
     let info: redis::InfoDict =

@@ -76,7 +76,7 @@ async fn a_job_that_killed_workers_waits_for_one_that_runs_nothing_else() {
     let innocent = stage.wait_for_handler().await;
     api.post("/queues/act/resume", &json!({})).await;
 
-    // The worker has a free slot, sees the suspect, and is chosen to finish its other jobs and claim nothing else first.
+    // The worker has a free slot, sees the suspect, and is chosen to end its other jobs without claiming more.
     let mut redis = stack.redis.connect().await;
     eventually("the worker is reserved", async || {
         let is_reserved: bool =

@@ -107,8 +107,8 @@ async fn assert_refuses_in_time(api: &Api) {
     }
 }
 
-/// The number of open descriptors of a process. Only root can list them if the process cannot be inspected; otherwise
-/// their number is the size of the directory (Linux 6.2).
+/// The number of open descriptors of a process. If the process cannot be inspected, only root can list them; their
+/// number is then the size of the directory (Linux 6.2).
 fn descriptors(pid: u32) -> usize {
     let folder = format!("/proc/{pid}/fd");
     let size = || usize::try_from(std::fs::metadata(&folder).unwrap().len()).unwrap();

@@ -12,7 +12,8 @@ use super::*;
 /// Bytes a second of a worker's line, and a payload that takes six seconds on it: longer than any small call may take.
 const SLOW: u64 = 32 * 1024;
 const PAYLOAD: usize = 200 * 1024;
-/// A result that takes three seconds on the line of an API, whose calls may take as long as at half a mebibyte a second.
+/// A result that takes three seconds on the line of an API, whose calls may take as long as at half a mebibyte a
+/// second.
 const SLOW_FOR_CALLERS: u64 = 600 * 1024;
 const RESULT: usize = 2000 * 1024;
 /// A line on which a large result takes three seconds, longer than the lease below.

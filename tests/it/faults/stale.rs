@@ -164,7 +164,7 @@ impl Exchanger {
         claims
     }
 
-    /// Settles every claim as succeeded with this result; returns how many settlements were accepted, and how many stale.
+    /// Settles every claim as succeeded with this result; returns how many were accepted, and how many stale.
     async fn complete(
         &mut self,
         claims: Vec<crunch_common::broker::Claim>,

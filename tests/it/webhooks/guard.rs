@@ -1,5 +1,5 @@
-//! Receivers that webhooks must not reach. The unit tests of the API cover every spelling of an address; these tests cover
-//! what needs a whole system.
+//! Receivers that webhooks must not reach. The unit tests of the API cover every spelling of an address; these tests
+//! cover what needs a whole system.
 
 use crunch_tests::{Receiver, Stack};
 use serde_json::json;
@@ -41,7 +41,7 @@ async fn an_internal_address_is_refused_at_submission() {
 async fn a_name_that_resolves_to_an_internal_address_is_refused_at_connect() {
     let (mut stack, open, _worker) = stack_with(&[]).await;
     let receiver = Receiver::open().await;
-    // Submitted to an API that allows internal addresses, and delivered by one that does not: the API that connects decides.
+    // Submitted to an API that allows internal addresses, delivered by one that does not: the one that connects decides.
     open.post_empty("/queues/crunch.webhooks/pause").await;
     let url = receiver.url("/").replace("127.0.0.1", "localhost");
     let by_name = json!({ "webhook": { "url": url } });

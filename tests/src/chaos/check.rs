@@ -242,7 +242,7 @@ impl Evidence {
                 is_its_worker
                     && matches!(fault.kind, Kind::TerminateWorker | Kind::WorkerWithoutTask)
             }
-            // A fault of Redis alone must not be taken for the death of a worker.
+            // A fault of Redis alone must not count as the death of a worker.
             Cause::Lost => is_its_worker,
             Cause::Unheard => is_its_worker || fault.target == Target::Redis,
             Cause::Failed | Cause::Unexplained => false,
