@@ -65,7 +65,8 @@ impl World {
 
     async fn advance_clock(&mut self, ms: u64) {
         self.now += ms;
-        let () = redis::cmd("SET").arg(CLOCK).arg(self.now).query_async(&mut self.redis).await.unwrap();
+        let () =
+            redis::cmd("SET").arg(CLOCK).arg(self.now).query_async(&mut self.redis).await.unwrap();
     }
 
     fn key(&self, tail: &str) -> String {
@@ -319,8 +320,7 @@ async fn every_scenario_holds() {
 #[tokio::test]
 async fn every_scenario_holds_with_caches_of_one_entry() {
     run_all_scenarios(|text| {
-        let edited =
-            text.replace("_KEPT = 4096", "_KEPT = 1").replace("_KEPT = 512", "_KEPT = 1");
+        let edited = text.replace("_KEPT = 4096", "_KEPT = 1").replace("_KEPT = 512", "_KEPT = 1");
         assert_ne!(edited, text);
         edited
     })
