@@ -17,9 +17,11 @@ async fn thousands_of_jobs_survive_all_injected_faults() {
         directory: directory.path().to_owned(),
     };
     let report = run(plan).await.unwrap();
+
     if !report.violations.is_empty() {
         panic!("{report}logs and ledgers are in {}", directory.keep().display());
     }
+
     assert!(report.acknowledged >= 3000 && report.large > 0 && report.faults == 30, "{report}");
     assert_eq!((report.lost, report.unexplained()), (0, 0), "{report}");
 }

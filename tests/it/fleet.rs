@@ -1,4 +1,4 @@
-//! Many workers and APIs on one Redis: every job once, and after a crash every job still.
+//! Many workers and APIs on one Redis: every job runs once, and no job is lost after a crash.
 
 use std::collections::HashMap;
 
@@ -40,19 +40,19 @@ async fn submit(apis: &[Api; 2], busy_ms: u64) -> Vec<String> {
 }
 
 /// Waits until nothing waits or runs any more.
-async fn drained(api: &Api) {
+async fn wait_until_drained(api: &Api) {
     eventually("the queue is drained", async || {
         let counts = api.get("/queues/square").await.json()["counts"].clone();
-        let left = ["queued", "scheduled", "retrying", "running"]
+        let remaining = ["queued", "scheduled", "retrying", "running"]
             .iter()
             .filter_map(|name| counts[name].as_u64());
-        (left.sum::<u64>() == 0).then_some(())
+        (remaining.sum::<u64>() == 0).then_some(())
     })
     .await;
 }
 
 /// Reads every job from one of the APIs and checks its result.
-async fn every_result_is_right(apis: &[Api; 2], ids: &[String]) {
+async fn assert_results(apis: &[Api; 2], ids: &[String]) {
     let read = stream::iter(ids.iter().zip((0_u64..).zip(apis.iter().cycle())));
     read.for_each_concurrent(16, async |(id, (n, api))| {
         let job = api.job(id).await;
@@ -74,8 +74,8 @@ fn starts(entries: &[Entry]) -> HashMap<&str, Vec<&Entry>> {
 async fn a_fleet_runs_ten_thousand_jobs_once_each() {
     let (stack, apis, _workers) = fleet(&[]).await;
     let ids = submit(&apis, 0).await;
-    drained(&apis[0]).await;
-    every_result_is_right(&apis, &ids).await;
+    wait_until_drained(&apis[0]).await;
+    assert_results(&apis, &ids).await;
 
     let entries = stack.ledger();
     let starts = starts(&entries);
@@ -85,7 +85,7 @@ async fn a_fleet_runs_ten_thousand_jobs_once_each() {
     let mut pids: Vec<_> = entries.iter().map(|entry| entry.pid).collect();
     pids.sort_unstable();
     pids.dedup();
-    assert_eq!(pids.len(), 4, "every worker has taken part");
+    assert_eq!(pids.len(), 4, "every worker has run jobs");
     stack.assert_clean_audit().await;
 }
 
@@ -99,8 +99,8 @@ async fn a_worker_killed_half_way_loses_no_job_and_explains_every_second_run() {
     .await;
     let killed = workers[0].pid();
     workers[0].kill().await;
-    drained(&apis[0]).await;
-    every_result_is_right(&apis, &ids).await;
+    wait_until_drained(&apis[0]).await;
+    assert_results(&apis, &ids).await;
 
     let entries = stack.ledger();
     let starts = starts(&entries);

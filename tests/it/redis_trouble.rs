@@ -1,4 +1,4 @@
-//! Redis absent, gone, unfit, or new to us.
+//! Redis that is not started, fails, is unsuitable, or has lost its data.
 
 use crunch_tests::{RedisServer, Stack, Stage, eventually};
 use reqwest::StatusCode;
@@ -37,6 +37,7 @@ async fn a_result_returned_during_an_outage_of_redis_is_stored_afterwards() {
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
     let actor = stage.wait_for_handler().await;
+
     stack.redis.stop();
     actor.returns(&json!("kept")).await;
     stack.redis.restart();
@@ -48,6 +49,7 @@ async fn a_result_returned_during_an_outage_of_redis_is_stored_afterwards() {
     .await;
     assert_eq!((&job["status"], &job["result"]), (&json!("succeeded"), &json!("kept")));
     let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
+
     assert_eq!(attempts["items"].as_array().map(Vec::len), Some(1), "{attempts}");
     stack.assert_clean_audit().await;
 }
@@ -58,7 +60,7 @@ async fn idle_workers_claim_jobs_again_after_an_outage_of_redis() {
     let api = stack.api().await;
     let _worker = stack.worker(&api, 1).await;
     stack.redis.restart();
-    let id = eventually("a job is taken", async || {
+    let id = eventually("a job is accepted", async || {
         let answer = api.post("/jobs", &json!({ "task": "echo" })).await;
         (answer.status == StatusCode::ACCEPTED).then(|| answer.id())
     })
@@ -92,6 +94,7 @@ async fn an_unsuitable_redis_ends_the_start_with_the_reason() {
         (&["--rename-command", "FCALL", ""], "it does not know the command 'FCALL'"),
         (&["--cluster-enabled", "yes", "--cluster-port", &bus], "a node of a Redis Cluster"),
     ];
+
     for (arguments, reason) in cases {
         let mut stack = Stack::on(RedisServer::with(arguments));
         let mut worker = stack.worker_process(1, &[]);
@@ -111,13 +114,14 @@ async fn a_redis_without_its_required_replicas_refuses_jobs_at_once_and_is_repor
     let stage = Stage::open().await;
     let running = api.submit("act", &stage.payload()).await;
     let actor = stage.wait_for_handler().await;
-    let wanted = async |redis: &RedisServer, count: u8| {
+    let require_replicas = async |redis: &RedisServer, count: u8| {
         let mut redis = redis.connect().await;
         let mut set = redis::cmd("CONFIG");
         set.arg("SET").arg("min-replicas-to-write").arg(count);
         let () = set.query_async(&mut redis).await.unwrap();
     };
-    wanted(&stack.redis, 1).await;
+
+    require_replicas(&stack.redis, 1).await;
     for body in
         [json!({ "task": "echo" }), json!({ "task": "echo", "payload": "x".repeat(99_999) })]
     {
@@ -131,18 +135,19 @@ async fn a_redis_without_its_required_replicas_refuses_jobs_at_once_and_is_repor
     .await;
     api.process.wait_for_log("cannot reach Redis, retrying").await;
     api.process.wait_for_log("NOREPLICAS").await;
-    eventually("the figures show it", async || {
-        let figures = api.get("/metrics").await.body;
-        String::from_utf8_lossy(&figures).contains("crunch_redis_up 0").then_some(())
+    eventually("the metrics show it", async || {
+        let metrics = api.get("/metrics").await.body;
+        String::from_utf8_lossy(&metrics).contains("crunch_redis_up 0").then_some(())
     })
     .await;
-    // Reads go on.
+    // Reads continue.
     assert_eq!(api.job(&running).await["status"], "running");
     actor.returns(&json!("kept")).await;
     worker.wait_for_log("NOREPLICAS").await;
-    wanted(&stack.redis, 0).await;
+    require_replicas(&stack.redis, 0).await;
     assert_eq!(api.wait_for_status(&running, "succeeded").await["result"], "kept");
     let attempts = api.get(&format!("/jobs/{running}/attempts")).await.json();
+
     assert_eq!(attempts["items"].as_array().map(Vec::len), Some(1), "{attempts}");
     stack.assert_clean_audit().await;
 }
@@ -163,19 +168,20 @@ async fn a_redis_that_lost_everything_is_used_again() {
     let mut redis = stack.redis.connect().await;
     let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
-    // The worker's next beat shows it, and it tells again what it knows.
+    // The worker detects it with its next heartbeat, and declares its tasks and queues again.
     Stack::wait_until_ready(&api, &worker).await;
     let id = api.submit("echo", &json!(1)).await;
     api.wait_for_status(&id, "succeeded").await;
     let layout: bool =
         redis::cmd("EXISTS").arg("crunch:{0}:layout").query_async(&mut redis).await.unwrap();
-    assert!(layout, "the key space is founded again");
+    assert!(layout, "the key space is initialized again");
     stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
 async fn an_unreadable_record_is_quarantined_and_the_others_run() {
     let (stack, api, _worker) = Stack::simple(1).await;
+
     api.post("/queues/echo/pause", &json!({})).await;
     let mut ids = Vec::new();
     for n in 0..3 {
@@ -189,14 +195,15 @@ async fn an_unreadable_record_is_quarantined_and_the_others_run() {
     for id in [&ids[0], &ids[2]] {
         api.wait_for_status(id, "succeeded").await;
     }
-    let aside: Vec<String> = redis::cmd("ZRANGE")
+    let quarantined: Vec<String> = redis::cmd("ZRANGE")
         .arg("crunch:{0}:quarantine")
         .arg(0)
         .arg(-1)
         .query_async(&mut redis)
         .await
         .unwrap();
-    assert_eq!(aside, [ids[1].clone()]);
+    assert_eq!(quarantined, [ids[1].clone()]);
     let workers: Value = api.get("/workers").await.json();
+
     assert_eq!(workers["items"].as_array().map(Vec::len), Some(1));
 }

@@ -1,4 +1,4 @@
-//! A Redis whose users may do what they need and no more: `docs/redis-users.conf`, as it is shipped.
+//! A Redis whose users have minimal permissions: `docs/redis-users.conf`, as it is shipped.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ impl Users {
         };
         let users: Vec<_> = SHIPPED.lines().map(with_password).collect();
         std::fs::write(&file, users.join("\n")).unwrap();
-        // An administrator of the test's own, to look at what was refused.
-        let extra = ["--user", "judge", "on", ">secret", "~*", "&*", "+@all"];
+        // An administrator of the test, to read what was refused.
+        let extra = ["--user", "admin", "on", ">secret", "~*", "&*", "+@all"];
         let include = ["--include", file.to_str().unwrap()];
         let redis = RedisServer::with(
             &[&include[..], &extra, &["--appendonly", "yes", "--appendfsync", "always"]].concat(),
@@ -48,11 +48,11 @@ impl Users {
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
-    /// What a user asked for and may not do.
-    async fn refused(&self) -> Vec<String> {
-        let mut judge = self.connect("judge").await;
+    /// Commands that were refused for lack of permission.
+    async fn refused_commands(&self) -> Vec<String> {
+        let mut admin = self.connect("admin").await;
         let log: Vec<std::collections::HashMap<String, redis::Value>> =
-            redis::cmd("ACL").arg("LOG").query_async(&mut judge).await.unwrap();
+            redis::cmd("ACL").arg("LOG").query_async(&mut admin).await.unwrap();
         log.iter()
             .map(|entry| format!("{:?} by {:?}", entry["object"], entry["username"]))
             .collect()
@@ -71,15 +71,15 @@ async fn crunch_runs_with_users_that_have_minimal_permissions() {
 
     let api = users.stack.api_with(&[("CRUNCH_REDIS_URL", &api_url)]).await;
     let worker = users.stack.worker_with(&api, 2, &[("CRUNCH_REDIS_URL", &worker_url)]).await;
-    every_verb(&api).await;
+    use_every_verb(&api).await;
     drop(worker);
     let as_user = |user: &str, library| {
         let redis_url = users.url(user).parse().unwrap();
         let config = BrokerConfig { redis_url, ..BrokerConfig::default() };
         Broker::with_library(&config, library).unwrap()
     };
-    let earlier = as_user("judge", Library::edited(|text| text + "\n"));
-    earlier.load_functions().await.unwrap();
+    let older = as_user("admin", Library::edited(|text| text + "\n"));
+    older.load_functions().await.unwrap();
     let mut prune = users.stack.command("test-api");
     prune.args(["load-functions", "--prune"]).env("CRUNCH_REDIS_URL", &deploy_url);
     let output = prune.output().await.unwrap();
@@ -92,7 +92,7 @@ async fn crunch_runs_with_users_that_have_minimal_permissions() {
     heal.args(["audit", "--heal"]).env("CRUNCH_REDIS_URL", &deploy_url);
     let output = heal.output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(users.refused().await, [""; 0]);
+    assert_eq!(users.refused_commands().await, [""; 0]);
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn processes_that_may_load_no_functions_wait_for_them() {
     api.process.wait_for_log(remedy).await;
     worker.wait_for_log(remedy).await;
     assert_eq!(api.get("/readyz").await.status, 503);
-    eventually("the worker says what is missing", async || {
+    eventually("the worker reports what is missing", async || {
         let answer = reqwest::get(format!("{address}/readyz")).await.unwrap();
         (answer.status() == 503 && answer.text().await.unwrap().contains(remedy)).then_some(())
     })
@@ -126,8 +126,8 @@ async fn processes_that_may_load_no_functions_wait_for_them() {
     api.wait_for_status(&id, "succeeded").await;
 }
 
-/// Uses everything that the API offers.
-async fn every_verb(api: &crunch_tests::Api) {
+/// Uses every operation of the API.
+async fn use_every_verb(api: &crunch_tests::Api) {
     let ended = api.submit_with("echo", &json!(1), &json!({ "idempotency_key": "k" })).await;
     api.wait_for_status(&ended, "succeeded").await;
     let durable = json!({ "durability": "fsync" });
@@ -169,19 +169,21 @@ async fn a_stolen_password_permits_nothing_else() {
         &["SET", "other", "1"],
         &["SUBSCRIBE", "other"],
     ];
+
     for user in ["crunch-api", "crunch-worker"] {
         let mut connection = users.connect(user).await;
-        for words in forbidden {
-            let mut command = redis::cmd(words[0]);
-            command.arg(&words[1..]);
+        for arguments in forbidden {
+            let mut command = redis::cmd(arguments[0]);
+            command.arg(&arguments[1..]);
             let answer: Result<redis::Value, RedisError> =
                 command.query_async(&mut connection).await;
-            assert_eq!(answer.unwrap_err().code(), Some("NOPERM"), "{user}: {words:?}");
+            assert_eq!(answer.unwrap_err().code(), Some("NOPERM"), "{user}: {arguments:?}");
         }
     }
-    let open = redis::Client::open(users.stack.redis.url()).unwrap();
-    let mut nobody = open.get_multiplexed_async_connection().await.unwrap();
+    let client = redis::Client::open(users.stack.redis.url()).unwrap();
+    let mut anonymous = client.get_multiplexed_async_connection().await.unwrap();
     let answer: Result<redis::Value, RedisError> =
-        redis::cmd("GET").arg("crunch:x").query_async(&mut nobody).await;
+        redis::cmd("GET").arg("crunch:x").query_async(&mut anonymous).await;
+
     assert_eq!(answer.unwrap_err().code(), Some("NOAUTH"));
 }

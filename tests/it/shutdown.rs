@@ -1,4 +1,4 @@
-//! What happens on SIGTERM, and on a second one.
+//! SIGTERM, and a second one.
 
 use crunch_tests::{Stack, Stage};
 use serde_json::json;
@@ -9,6 +9,7 @@ async fn a_terminated_worker_finishes_its_jobs_and_claims_no_more() {
     let stage = Stage::open().await;
     let running = api.submit("act", &stage.payload()).await;
     let actor = stage.wait_for_handler().await;
+
     worker.signal(rustix::process::Signal::TERM);
     worker.wait_for_log("shutting down").await;
     let waiting = api.submit("act", &stage.payload()).await;
@@ -18,7 +19,8 @@ async fn a_terminated_worker_finishes_its_jobs_and_claims_no_more() {
     assert_eq!(api.job(&waiting).await["status"], "queued");
     assert!(stage.is_empty().await);
     let workers = api.get("/workers").await.json();
-    assert_eq!(workers["items"], json!([]), "it said goodbye");
+
+    assert_eq!(workers["items"], json!([]), "the worker has unregistered");
 }
 
 #[tokio::test]
@@ -30,6 +32,7 @@ async fn a_job_that_outlasts_the_grace_is_released_uncharged() {
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
     let second = stack.worker(&api, 1).await;
+
     first.signal(rustix::process::Signal::TERM);
     actor.wait_for_stop_request().await;
     assert_eq!(first.exited().await.code(), Some(0));
@@ -40,6 +43,7 @@ async fn a_job_that_outlasts_the_grace_is_released_uncharged() {
         api.wait_for_status(&id, "succeeded").await;
         api.get(&format!("/jobs/{id}/attempts")).await.json()
     };
+
     assert_eq!(attempts["items"][0]["outcome"], "released");
     assert_eq!(api.job(&id).await["attempt"], 1);
 }

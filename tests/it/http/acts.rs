@@ -27,6 +27,7 @@ fn assert_job(answer: &Answer, code: u16, status: &str, cancel_requested: bool) 
 #[tokio::test]
 async fn a_waiting_job_is_canceled_retried_and_deleted() {
     let (_stack, api) = super::api_without_workers().await;
+
     for options in [json!({}), json!({ "delay_ms": 3_600_000 })] {
         let id = api.submit_with("t", &json!(1), &options).await;
         let (cancel, retry) = (format!("/jobs/{id}/cancel"), format!("/jobs/{id}/retry"));
@@ -59,7 +60,7 @@ async fn assert_gone(api: &Api, id: &str) {
         ("DELETE", "/jobs/{}"),
     ] {
         let request = api.request(method.parse().unwrap(), &path.replace("{}", id));
-        refused(api, &api.send(request).await, 410, "gone").await;
+        expect_problem(api, &api.send(request).await, 410, "gone").await;
     }
 }
 
@@ -69,8 +70,15 @@ async fn a_running_job_may_be_canceled_repeatedly() {
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
+
     actor.send(&json!({ "ignore": null })).await;
-    expect_problem(&api, &api.post_empty(&format!("/jobs/{id}/retry")).await, 409, "job-not-retryable").await;
+    expect_problem(
+        &api,
+        &api.post_empty(&format!("/jobs/{id}/retry")).await,
+        409,
+        "job-not-retryable",
+    )
+    .await;
     expect_problem(&api, &delete(&api, &id).await, 409, "job-not-finished").await;
     for _ in 0..2 {
         assert_job(&api.post_empty(&format!("/jobs/{id}/cancel")).await, 202, "running", true);
@@ -92,10 +100,21 @@ async fn an_ended_job_is_not_canceled_and_only_a_failed_one_is_retried() {
     api.wait_for_status(&failed, "failed").await;
 
     for id in [&succeeded, &failed] {
-        expect_problem(&api, &api.post_empty(&format!("/jobs/{id}/cancel")).await, 409, "job-finished").await;
-    }
-    expect_problem(&api, &api.post_empty(&format!("/jobs/{succeeded}/retry")).await, 409, "job-not-retryable")
+        expect_problem(
+            &api,
+            &api.post_empty(&format!("/jobs/{id}/cancel")).await,
+            409,
+            "job-finished",
+        )
         .await;
+    }
+    expect_problem(
+        &api,
+        &api.post_empty(&format!("/jobs/{succeeded}/retry")).await,
+        409,
+        "job-not-retryable",
+    )
+    .await;
     let retried = api.post_empty(&format!("/jobs/{failed}/retry")).await;
     assert_eq!((retried.status.as_u16(), retried.id()), (202, failed.clone()));
     stage.wait_for_handler().await.returns(&json!(2)).await;
@@ -112,6 +131,7 @@ async fn the_last_ten_attempts_are_listed_oldest_first() {
     let stage = Stage::open().await;
     let id = api.submit_with("act", &stage.payload(), &json!({ "max_attempts": 1 })).await;
     let path = format!("/jobs/{id}/attempts");
+
     assert!(api.get(&path).await.json()["items"].is_array());
     for run in 1..=12 {
         let actor = stage.wait_for_handler().await;

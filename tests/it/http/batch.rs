@@ -3,7 +3,7 @@
 use crunch_tests::Stack;
 use serde_json::{Value, json};
 
-use super::{api_without_workers, pointers, expect_problem};
+use super::{api_without_workers, expect_problem, pointers};
 
 fn statuses(answer: &Value) -> Vec<u64> {
     answer["items"]
@@ -24,6 +24,7 @@ async fn each_item_is_answered_in_its_place() {
         { "task": "image.thumbnail" }, { "task": "echo", "payload": 7 },
     ] });
     let answer = api.post("/jobs/batch", &batch).await;
+
     assert_eq!((answer.status.as_u16(), answer.header("cache-control")), (202, "no-store"));
     let answer = answer.json();
     assert_eq!(statuses(&answer), [202, 422, 422, 422, 202, 413, 422, 202]);
@@ -57,6 +58,7 @@ async fn a_malformed_batch_is_refused_as_a_whole() {
     let (_stack, api) = api_without_workers().await;
     let job = json!({ "task": "t" });
     let many = |count: usize| json!({ "jobs": vec![&job; count] });
+
     for (batch, pointer) in [
         (many(0), "/jobs"),
         (many(1001), "/jobs"),
@@ -67,11 +69,15 @@ async fn a_malformed_batch_is_refused_as_a_whole() {
         (json!({ "jobs": [job], "a~": 1 }), "/a~0"),
     ] {
         let answer = api.post("/jobs/batch", &batch).await;
-        assert_eq!(pointers(&expect_problem(&api, &answer, 422, "invalid-submission").await), [pointer]);
+        assert_eq!(
+            pointers(&expect_problem(&api, &answer, 422, "invalid-submission").await),
+            [pointer]
+        );
     }
     let twice = api.post_bytes("/jobs/batch", r#"{"jobs":[],"jobs":[{"task":"t"}]}"#).await;
     expect_problem(&api, &twice, 422, "invalid-submission").await;
     let most = api.post("/jobs/batch", &many(1000)).await;
+
     assert_eq!((most.status.as_u16(), statuses(&most.json())), (202, vec![202; 1000]));
     assert_eq!(api.get("/queues/t").await.json()["counts"]["queued"], 1000);
 }

@@ -4,7 +4,7 @@ use crunch_tests::{RawConnection, Stack};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{assert_problem, api_without_workers, expect_problem};
+use super::{api_without_workers, assert_problem, expect_problem};
 
 /// The maximum body of `POST /jobs`: the default maximum payload of a task, and room for the envelope.
 const ENVELOPE_LIMIT: usize = (256 + 64) * 1024;
@@ -26,6 +26,7 @@ async fn only_json_media_types_are_accepted() {
         (&["application/json", "text/plain"], false),
         (&["multipart/form-data; boundary=x"], false),
     ];
+
     for path in ["/crunch", "/tasks/t/jobs", "/jobs", "/jobs/batch"] {
         for (types, accepted) in cases {
             let mut request = api.request(Method::POST, path);
@@ -56,6 +57,7 @@ async fn an_encoded_body_is_refused() {
         (&["identity", "gzip"], false),
         (&["br"], false),
     ];
+
     for path in ["/crunch", "/tasks/t/jobs", "/jobs", "/jobs/batch"] {
         for (encodings, accepted) in cases {
             let mut request =
@@ -97,9 +99,11 @@ async fn a_body_that_is_not_one_json_value_is_malformed() {
         deep(100_000),
         "[".repeat(100_000).into_bytes(),
     ];
+
     for path in ["/crunch", "/tasks/t/jobs", "/jobs", "/jobs/batch"] {
         for body in &malformed {
-            expect_problem(&api, &api.post_bytes(path, body.clone()).await, 400, "malformed-json").await;
+            expect_problem(&api, &api.post_bytes(path, body.clone()).await, 400, "malformed-json")
+                .await;
         }
     }
     for path in ["/crunch", "/tasks/t/jobs"] {
@@ -122,6 +126,7 @@ const DIFFICULT: [&str; 8] = [
 #[tokio::test]
 async fn a_payload_is_kept_byte_by_byte() {
     let (_stack, api) = api_without_workers().await;
+
     for payload in DIFFICULT {
         let enveloped = format!("{{\"task\":\"t\",\"payload\":{payload}}}");
         for (path, body, kept) in [
@@ -156,6 +161,7 @@ async fn a_result_is_kept_byte_by_byte() {
 async fn a_body_over_the_limit_is_refused_with_or_without_a_length() {
     let (_stack, api) = api_without_workers().await;
     let payload_limit = 256 * 1024;
+
     for (path, limit) in [
         ("/crunch", payload_limit),
         ("/tasks/t/jobs", payload_limit),
@@ -195,7 +201,10 @@ async fn a_payload_in_an_envelope_has_its_tasks_limit_not_the_envelopes() {
     let (_stack, api) = api_without_workers().await;
     let text = "x".repeat(256 * 1024);
     let answer = api.post("/jobs", &json!({ "task": "t", "payload": text })).await;
-    assert_eq!(expect_problem(&api, &answer, 413, "payload-too-large").await["max_bytes"], 256 * 1024);
+    assert_eq!(
+        expect_problem(&api, &answer, 413, "payload-too-large").await["max_bytes"],
+        256 * 1024
+    );
     let fits = &text[2..];
     assert_eq!(
         api.post("/jobs", &json!({ "task": "t", "payload": fits })).await.status.as_u16(),
@@ -231,12 +240,16 @@ async fn an_incomplete_body_creates_no_job() {
     let (_stack, api) = api_without_workers().await;
     let body = br#"{"task":"t","payload":[1,2,3]}"#;
     let length = format!("Content-Length: {}", body.len());
+
     for path in ["/crunch", "/tasks/t/jobs", "/jobs", "/jobs/batch"] {
         for framing in [length.as_str(), "Transfer-Encoding: chunked"] {
             for cut in [0, 1, body.len() - 1] {
                 let mut raw = RawConnection::to(&api).await;
-                raw.write_head(&format!("POST {path}"), &["Content-Type: application/json", framing])
-                    .await;
+                raw.write_head(
+                    &format!("POST {path}"),
+                    &["Content-Type: application/json", framing],
+                )
+                .await;
                 let chunk = if framing == length { "" } else { "1e\r\n" };
                 raw.write(format!("\r\n{chunk}")).await.unwrap();
                 raw.write(&body[..cut]).await.unwrap();
@@ -246,6 +259,7 @@ async fn an_incomplete_body_creates_no_job() {
             }
         }
     }
+
     assert_eq!(api.get("/jobs").await.json()["items"], json!([]));
 }
 

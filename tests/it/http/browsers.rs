@@ -5,7 +5,7 @@ use crunch_tests::{Answer, RawConnection, Stack};
 use serde_json::json;
 
 use super::keys::ApiWithKeys;
-use super::{assert_problem, api_without_workers, expect_problem};
+use super::{api_without_workers, assert_problem, expect_problem};
 
 const APP: &str = "https://app.example.com";
 const ORIGIN: &str = "Origin: https://app.example.com";
@@ -21,6 +21,7 @@ const VERBS: [&str; 6] = [
 #[tokio::test]
 async fn a_page_of_another_site_changes_nothing_with_or_without_keys() {
     let (_stack, api) = api_without_workers().await;
+
     api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
     let mut raw = RawConnection::to(&api).await;
     let foreign = ["Origin: https://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"];
@@ -52,6 +53,7 @@ async fn a_page_of_another_site_changes_nothing_with_or_without_keys() {
         assert_problem(&answer, 403, "cross-site-request");
     }
     let answer = raw.request("GET /tasks", &["Host: evil.example", &authorization]).await;
+
     assert_eq!(answer.status, 200, "no page knows a key");
 }
 
@@ -67,10 +69,15 @@ async fn an_api_without_keys_serves_only_known_host_names() {
     let api = stack.api_with(&environment).await;
     let address = api.address().replace("0.0.0.0", "127.0.0.1");
     let mut raw = RawConnection::to_address(&address).await;
+
     for host in
         ["localhost:80", "127.0.0.1", "[::1]", "API:8080", "crunch.internal.", "Crunch.Example.com"]
     {
-        assert_eq!(raw.request("GET /queues", &[&format!("Host: {host}")]).await.status, 200, "{host}");
+        assert_eq!(
+            raw.request("GET /queues", &[&format!("Host: {host}")]).await.status,
+            200,
+            "{host}"
+        );
     }
     for verb in [
         "GET /queues",
@@ -95,8 +102,12 @@ async fn an_api_without_keys_serves_only_known_host_names() {
     raw.write("GET /queues HTTP/1.0\r\n\r\n").await.unwrap();
     assert_eq!(raw.answer().await.status, 200);
     let mut raw = RawConnection::to_address(&address).await;
+
     assert_problem(&raw.request("GET /queues", &["Host: a b"]).await, 400, "invalid-host");
-    assert_eq!(raw.request("GET /queues", &["Host: localhost", "Host: localhost"]).await.status, 400);
+    assert_eq!(
+        raw.request("GET /queues", &["Host: localhost", "Host: localhost"]).await.status,
+        400
+    );
 }
 
 fn assert_cors_headers(answer: &Answer) {
@@ -132,6 +143,7 @@ async fn a_page_of_a_configured_origin_may_read_every_answer_and_refusal() {
     let id = keyed.post(&key, "/jobs", &json!({ "task": "t" })).await.id();
     let mut raw = RawConnection::to(&keyed.api).await;
     let job = format!("GET /jobs/{id}");
+
     for (line, status) in [
         (job.as_str(), 200),
         ("GET /jobs/x", 404),
@@ -140,7 +152,8 @@ async fn a_page_of_a_configured_origin_may_read_every_answer_and_refusal() {
         ("OPTIONS /jobs", 204),
         ("GET /livez", 200),
     ] {
-        let answer = raw.request(line, &[ORIGIN, "Sec-Fetch-Site: cross-site", &authorization]).await;
+        let answer =
+            raw.request(line, &[ORIGIN, "Sec-Fetch-Site: cross-site", &authorization]).await;
         assert_eq!(answer.status.as_u16(), status, "{line}");
         assert_cors_headers(&answer);
     }
@@ -161,6 +174,7 @@ async fn a_page_of_a_configured_origin_may_read_every_answer_and_refusal() {
     raw.write_head(&format!("GET /jobs/{id}/events"), &[ORIGIN, &authorization]).await;
     raw.write("\r\n").await.unwrap();
     let head = String::from_utf8(raw.read_some().await.unwrap()).unwrap().to_lowercase();
+
     assert!(head.contains("text/event-stream"), "{head}");
     assert!(head.contains("access-control-allow-origin: https://app.example.com"), "{head}");
 }
@@ -175,6 +189,7 @@ async fn a_preflight_of_a_configured_origin_is_answered_before_keys_are_checked(
         "Access-Control-Request-Headers: authorization, content-type, idempotency-key",
         "Access-Control-Request-Private-Network: true",
     ];
+
     for path in ["/jobs", "/crunch", "/nothing/here"] {
         let answer = raw.request(&format!("OPTIONS {path}"), &preflight).await;
         assert_eq!((answer.status.as_u16(), answer.body.len()), (204, 0), "{path}");
@@ -196,7 +211,9 @@ async fn a_preflight_of_a_configured_origin_is_answered_before_keys_are_checked(
         assert_eq!(answer.header("access-control-max-age"), "7200");
         assert_eq!(answer.header("access-control-allow-private-network"), "true");
     }
-    let answer = raw.request("OPTIONS /jobs", &["Origin: https://evil.example", preflight[1]]).await;
+    let answer =
+        raw.request("OPTIONS /jobs", &["Origin: https://evil.example", preflight[1]]).await;
+
     assert_eq!(answer.header("allow"), "GET, HEAD, POST, OPTIONS");
     assert!(!answer.headers.keys().any(|name| name.as_str().starts_with("access-control")));
 }

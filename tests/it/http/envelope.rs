@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{api_without_workers, pointers, expect_problem};
+use super::{api_without_workers, expect_problem, pointers};
 
 #[tokio::test]
 async fn every_member_of_a_wrong_type_or_out_of_range_is_named_by_pointer() {
@@ -23,6 +23,7 @@ async fn every_member_of_a_wrong_type_or_out_of_range_is_named_by_pointer() {
         "webhook": [1, "https://example.com/", []],
         "metadata": [1, "a", [], [["a", "b"]]],
     });
+
     for (member, values) in wrong.as_object().unwrap() {
         for value in values.as_array().unwrap() {
             let mut envelope = json!({ "task": "t" });
@@ -55,6 +56,7 @@ async fn pointers_are_escaped_and_all_errors_are_reported_at_once() {
         (r#"{"task":"t","metadata":{"a/~":null}}"#, &["/metadata/a~1~0"]),
         (r#"{"task":"t","metadata":{"a":1,"a":2}}"#, &["/metadata/a"]),
     ];
+
     for (body, expected) in cases {
         let answer = api.post_bytes("/jobs", body).await;
         assert_eq!(
@@ -83,6 +85,7 @@ async fn labels_have_limits() {
         (json!({ "k": [] }), Some("/metadata/k")),
         (json!({ "k": null }), Some("/metadata/k")),
     ];
+
     for (metadata, pointer) in cases {
         let answer = api.post("/jobs", &json!({ "task": "t", "metadata": metadata })).await;
         match pointer {
@@ -118,6 +121,7 @@ async fn null_is_the_same_as_a_missing_member() {
     let nulls: Value = members.into_iter().map(|member| (member.to_owned(), json!(null))).collect();
     let id = api.submit_with("t", &json!(null), &nulls).await;
     let job = api.job(&id).await;
+
     assert_eq!(
         (&job["queue"], &job["status"], &job["metadata"]),
         (&json!("t"), &json!("queued"), &json!({}))

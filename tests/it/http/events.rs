@@ -32,6 +32,7 @@ async fn a_stream_starts_with_the_state_and_continues_in_order_until_the_end() {
     let id = api.submit_with("act", &stage.payload(), &json!({ "delay_ms": 3_600_000 })).await;
     let mut events = EventStream::open(&api, &id, None).await;
     let first = events.expect("status").await;
+
     assert_eq!(first.data, json!({ "status": "scheduled", "attempt": 0, "at": null }));
     // Canceled and retried, it starts at once.
     api.post_empty(&format!("/jobs/{id}/cancel")).await;
@@ -58,6 +59,7 @@ async fn a_stream_starts_with_the_state_and_continues_in_order_until_the_end() {
     }
     actor.returns(&json!({ "answer": 42 })).await;
     let rest = events.rest().await;
+
     assert_eq!(summaries(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
     assert_eq!(rest[1].data["result"], json!({ "answer": 42 }), "done is the job's document");
     assert_eq!(rest[1].data, api.job(&id).await);
@@ -71,6 +73,7 @@ async fn a_client_that_reconnects_gets_each_event_once() {
     let mut actor = stage.wait_for_handler().await;
     let mut stream = EventStream::open(&api, &id, None).await;
     let mut received = vec![stream.expect("status").await];
+
     for step in 1..=5 {
         actor.send(&json!({ "log": format!("line {step}") })).await;
         received.push(stream.expect("log").await);
@@ -90,6 +93,7 @@ async fn a_client_that_reconnects_gets_each_event_once() {
             assert_eq!(rest, received[at + 1..], "after {}", event.id);
         }
     }
+
     stack.assert_clean_audit().await;
 }
 
@@ -109,6 +113,7 @@ async fn a_stream_does_not_poll_redis() {
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
+
     events.expect("status").await;
     actor.send(&json!({ "progress": [0.5, "half"] })).await;
     events.expect("progress").await;
@@ -122,6 +127,7 @@ async fn a_stream_does_not_poll_redis() {
     assert!(calls < 100, "{calls} calls for three lines");
     actor.returns(&json!(1)).await;
     let rest = events.rest().await;
+
     assert_eq!(summaries(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
 }
 
@@ -132,7 +138,11 @@ async fn a_stream_without_stored_history_starts_with_the_state() {
     api.wait_for_status(&id, "succeeded").await;
     for last in [None, Some("2.0"), Some("nonsense"), Some("9999.7")] {
         let received = summaries(&EventStream::open(&api, &id, last).await.rest().await);
-        assert_eq!(received, expected(&[("status", "succeeded"), ("done", "succeeded")]), "{last:?}");
+        assert_eq!(
+            received,
+            expected(&[("status", "succeeded"), ("done", "succeeded")]),
+            "{last:?}"
+        );
     }
 }
 
@@ -144,6 +154,7 @@ async fn after_more_changes_than_are_kept_a_stream_starts_with_the_state() {
     let mut actor = stage.wait_for_handler().await;
     let first = EventStream::open(&api, &id, None).await.expect("status").await;
     let mut redis = stack.redis.connect().await;
+
     actor.send(&json!({ "progress": [0.5, "half"] })).await;
     api.wait_for_job(&id, "half done", |job| job["progress"] == 0.5).await;
     // As if there had been 256 other events since.
@@ -168,6 +179,7 @@ async fn a_stream_survives_an_outage_of_redis() {
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
+
     events.expect("status").await;
     proxy.refuse().await;
     actor.send(&json!({ "progress": [0.5, "half"] })).await;
@@ -175,6 +187,7 @@ async fn a_stream_survives_an_outage_of_redis() {
     proxy.heal();
     actor.returns(&json!(1)).await;
     let received = summaries(&events.rest().await);
+
     assert_eq!(received.last().unwrap(), &("done".to_owned(), json!("succeeded")), "{received:?}");
     assert!(received.contains(&("log".to_owned(), json!("during the outage"))), "{received:?}");
 }
@@ -221,6 +234,7 @@ async fn a_log_is_read_page_by_page_while_it_grows() {
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
+
     events.expect("status").await;
     for number in 1..=3 {
         actor.send(&json!({ "log": format!("line {number} & more") })).await;
@@ -248,6 +262,7 @@ async fn the_newest_lines_of_a_long_log_are_kept() {
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
+
     for number in 1..=300 {
         actor.send(&json!({ "log": format!("line {number}") })).await;
     }

@@ -7,7 +7,7 @@ use crunch_tests::{Answer, Api, Stack, Stage};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{api_without_workers, pointers, expect_problem};
+use super::{api_without_workers, expect_problem, pointers};
 
 async fn post(api: &Api, path: &str, key: &str, body: &str) -> Answer {
     let request = api.request(Method::POST, path).header("content-type", "application/json");
@@ -20,6 +20,7 @@ const SUBMISSIONS: [(&str, &str); 3] =
 #[tokio::test]
 async fn a_replay_returns_the_same_job_in_its_current_state() {
     let (_stack, api) = api_without_workers().await;
+
     for (path, body) in SUBMISSIONS {
         let first = post(&api, path, "\"key-1\"", body).await;
         assert_eq!((first.status.as_u16(), first.header("idempotency-replayed")), (202, ""));
@@ -70,7 +71,8 @@ async fn a_refused_request_does_not_use_up_its_key() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     expect_problem(&api, &post(&api, "/crunch", "k", "{").await, 400, "malformed-json").await;
-    expect_problem(&api, &post(&api, "/crunch?x=1", "k", "1").await, 400, "invalid-parameter").await;
+    expect_problem(&api, &post(&api, "/crunch?x=1", "k", "1").await, 400, "invalid-parameter")
+        .await;
     expect_problem(&api, &post(&api, "/crunch", "k", "2").await, 503, "no-worker-yet").await;
     let _worker = stack.worker(&api, 1).await;
     let accepted = post(&api, "/crunch", "k", r#"{"photons":1}"#).await;
@@ -81,9 +83,16 @@ async fn a_refused_request_does_not_use_up_its_key() {
 async fn an_invalid_key_is_refused() {
     let (_stack, api) = api_without_workers().await;
     let long = "k".repeat(256);
+
     for bad in ["", "\"\"", "a b", "\"a b\"", "\"", "\"a", "a\"", "a\tb", long.as_str()] {
         for (path, body) in SUBMISSIONS {
-            expect_problem(&api, &post(&api, path, bad, body).await, 400, "invalid-idempotency-key").await;
+            expect_problem(
+                &api,
+                &post(&api, path, bad, body).await,
+                400,
+                "invalid-idempotency-key",
+            )
+            .await;
         }
     }
     let not_ascii = reqwest::header::HeaderValue::from_bytes(b"k\xc3\xa4").unwrap();
@@ -93,6 +102,7 @@ async fn an_invalid_key_is_refused() {
     let twice = api.send(twice.header("idempotency-key", "b").json(&1)).await;
     expect_problem(&api, &twice, 400, "invalid-idempotency-key").await;
     let longest = format!("\"{}\"", &long[1..]);
+
     assert_eq!(post(&api, "/crunch", &longest, "1").await.status.as_u16(), 202);
 }
 
@@ -119,6 +129,7 @@ async fn a_job_with_a_key_is_kept_as_long_as_the_key() {
     let body = stage.payload().to_string();
     let path = "/tasks/act/jobs?retention_ms=0";
     let id = post(&api, path, "k", &body).await.id();
+
     stage.wait_for_handler().await.returns(&json!(7)).await;
     let job = api.wait_for_status(&id, "succeeded").await;
     let day_later = job["expires_at"].as_str().unwrap() > job["finished_at"].as_str().unwrap();
@@ -126,6 +137,7 @@ async fn a_job_with_a_key_is_kept_as_long_as_the_key() {
     let again = post(&api, path, "k", &body).await;
     assert_eq!((again.id(), &again.json()["result"]), (id.clone(), &json!(7)));
     let deleted = api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await;
+
     assert_eq!(deleted.status.as_u16(), 204);
     expect_problem(&api, &post(&api, path, "k", &body).await, 410, "gone").await;
 }
@@ -143,6 +155,7 @@ async fn fifty_clients_at_once_create_one_job() {
     let accept = [("CRUNCH_API_UNKNOWN_TASKS", "accept")];
     let apis = Arc::new([stack.api_with(&accept).await, stack.api_with(&accept).await]);
     const RACES: usize = 300;
+
     for race in 0..RACES {
         let mut clients = tokio::task::JoinSet::new();
         for client in 0..50 {
@@ -160,6 +173,7 @@ async fn fifty_clients_at_once_create_one_job() {
         assert_eq!((ids.len(), created), (1, 1), "race {race}");
     }
     let queue = apis[0].get("/queues/crunch").await.json();
+
     assert_eq!(queue["counts"]["queued"], RACES);
 }
 
@@ -167,6 +181,7 @@ async fn fifty_clients_at_once_create_one_job() {
 async fn items_of_a_batch_have_their_own_keys() {
     let (_stack, api) = api_without_workers().await;
     let header = post(&api, "/jobs/batch", "k", r#"{"jobs":[{"task":"t"}]}"#).await;
+
     expect_problem(&api, &header, 400, "invalid-idempotency-key").await;
     let item = |key: Value, payload: u64| json!({ "task": "t", "idempotency_key": key, "payload": payload });
     let batch = json!({ "jobs": [item(json!("a"), 1), item(json!("b"), 1), item(json!("a"), 1), item(json!("a"), 2), item(json!(""), 1)] });
@@ -181,5 +196,6 @@ async fn items_of_a_batch_have_their_own_keys() {
     assert_eq!(items[3]["problem"]["type"], "/problems/idempotency-conflict");
     assert_eq!(pointers(&items[4]["problem"]), ["/jobs/4/idempotency_key"]);
     let again = api.post("/jobs/batch", &json!({ "jobs": [item(json!("b"), 1)] })).await.json();
+
     assert_eq!(again["items"][0]["job"]["id"], items[1]["job"]["id"]);
 }

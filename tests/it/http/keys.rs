@@ -119,6 +119,7 @@ async fn create(stack: &Stack, file: &std::path::Path, arguments: &[&str]) -> St
 async fn every_route_requires_its_scope_and_accepts_no_other() {
     let keyed = ApiWithKeys::start(&[]).await;
     let mut callers = vec![("admin", keyed.create_key(&["--scopes", "admin"]).await)];
+
     for scope in ["submit", "read", "cancel"] {
         callers.push((scope, keyed.create_key(&["--scopes", scope]).await));
     }
@@ -148,6 +149,7 @@ async fn every_route_requires_its_scope_and_accepts_no_other() {
     }
     let paths = document["paths"].as_object().unwrap().values();
     let all: usize = paths.map(|item| item.as_object().unwrap().len()).sum();
+
     assert_eq!(
         (described, all),
         (ROUTES.len() + 1, ROUTES.len() + 1),
@@ -158,11 +160,14 @@ async fn every_route_requires_its_scope_and_accepts_no_other() {
 #[tokio::test]
 async fn rejections_of_keys_reveal_only_what_the_caller_may_know() {
     let keyed = ApiWithKeys::start(&[]).await;
-    let (admin, reader) =
-        (keyed.create_key(&["--scopes", "admin"]).await, keyed.create_key(&["--scopes", "read"]).await);
+    let (admin, reader) = (
+        keyed.create_key(&["--scopes", "admin"]).await,
+        keyed.create_key(&["--scopes", "read"]).await,
+    );
     let mut raw = RawConnection::to(&keyed.api).await;
     let authorization = format!("Authorization: Bearer {admin}");
     let missing = raw.request("GET /jobs", &[]).await;
+
     assert_problem(&missing, 401, "unauthorized");
     assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"crunch\"");
     let twice = [authorization.as_str(), authorization.as_str()];
@@ -219,6 +224,7 @@ async fn the_key_file_is_private_and_contains_no_secret() {
     let (id, secret) = key.strip_prefix("crk_").unwrap().split_once('_').unwrap();
     let mode = std::fs::metadata(&keyed.file).unwrap().permissions().mode() & 0o777;
     let text = std::fs::read_to_string(&keyed.file).unwrap();
+
     assert!(mode == 0o600 && !text.contains(secret), "{mode:o} {text}");
     let arguments = ["list", "--file", keyed.file.to_str().unwrap()];
     let (code, list, _) = run_keys(&keyed.stack, &arguments).await;
@@ -227,6 +233,7 @@ async fn the_key_file_is_private_and_contains_no_secret() {
     assert_eq!((code, &columns[2..]), (0, &["submit,read", "a,b", "7", "test"][..]));
     let unknown = ["revoke", "aaaaaaaaaa", "--file", keyed.file.to_str().unwrap()];
     let (code, _, error) = run_keys(&keyed.stack, &unknown).await;
+
     assert!(code == 2 && error.contains("there is no key aaaaaaaaaa"), "{error}");
 }
 
@@ -246,6 +253,7 @@ async fn an_api_that_cannot_read_its_keys_does_not_start_and_reports_why() {
         (Some(example.to_string()), 0o600, "the example key of the documentation is public"),
         (Some("{\"keys\": []}".to_owned()), 0o622, "is writable by other users"),
     ];
+
     for (text, mode, error) in cases {
         if let Some(text) = text {
             std::fs::write(&file, text).unwrap();
@@ -265,7 +273,11 @@ async fn an_api_that_cannot_read_its_keys_does_not_start_and_reports_why() {
     both.env("CRUNCH_API_KEYS", &file).env("CRUNCH_AUTH", "off");
     let output = both.output().await.unwrap();
     let error_output = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(2) && error_output.contains("set one of them"), "{error_output}");
+
+    assert!(
+        output.status.code() == Some(2) && error_output.contains("set one of them"),
+        "{error_output}"
+    );
 }
 
 #[tokio::test]
@@ -273,6 +285,7 @@ async fn equal_idempotency_keys_of_two_callers_do_not_conflict() {
     let keyed = ApiWithKeys::start(&[]).await;
     let one = keyed.create_key(&["--scopes", "submit"]).await;
     let other = keyed.create_key(&["--scopes", "submit"]).await;
+
     for path in ["/jobs", "/jobs/batch"] {
         let item = json!({ "task": "t", "idempotency_key": "same" });
         let body = if path == "/jobs" { item } else { json!({ "jobs": [item] }) };
@@ -300,7 +313,8 @@ async fn a_key_for_some_queues_does_not_reveal_that_others_exist() {
     let (foreign, mine) = (submit(&all, "yours").await.id(), submit(&some, "mine").await.id());
     let unknown = "01a20c36-14f1-8000-8f8f-f34074aa25aa";
     assert_forbidden(&keyed, &some, &submit(&some, "yours").await).await;
-    assert_forbidden(&keyed, &some, &keyed.post(&some, "/jobs", &json!({ "task": "t" })).await).await;
+    assert_forbidden(&keyed, &some, &keyed.post(&some, "/jobs", &json!({ "task": "t" })).await)
+        .await;
     let batch =
         json!({ "jobs": [{ "task": "t", "queue": "yours" }, { "task": "t", "queue": "mine" }] });
     let answer = keyed.post(&some, "/jobs/batch", &batch).await.json();

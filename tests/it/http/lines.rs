@@ -5,7 +5,7 @@ use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{assert_problem, api_without_workers, expect_problem};
+use super::{api_without_workers, assert_problem, expect_problem};
 
 async fn post_lines(api: &Api, body: impl Into<reqwest::Body>) -> Answer {
     let request = api.request(Method::POST, "/jobs/batch");
@@ -27,6 +27,7 @@ async fn each_line_is_accepted_or_refused_on_its_own() {
     ];
     let answer = post_lines(&api, body.join("\n")).await;
     let document = answer.json();
+
     assert_eq!(answer.status.as_u16(), 202, "{document}");
     assert_eq!((&document["accepted"], &document["refused"]), (&json!(3), &json!(4)));
     let errors = document["errors"].as_array().unwrap().iter().map(|error| {
@@ -44,12 +45,14 @@ async fn each_line_is_accepted_or_refused_on_its_own() {
     let jobs = api.get("/jobs").await.json();
     assert_eq!(jobs["items"].as_array().unwrap().len(), 2, "one job for each key");
     let again = post_lines(&api, body[0]).await.json();
+
     assert_eq!(again, json!({ "accepted": 1, "refused": 0, "errors": [] }), "a replay is accepted");
 }
 
 #[tokio::test]
 async fn a_body_without_valid_lines_is_refused() {
     let (_stack, api) = api_without_workers().await;
+
     expect_problem(&api, &post_lines(&api, "\n \n").await, 400, "malformed-json").await;
     expect_problem(&api, &post_lines(&api, "").await, 400, "malformed-json").await;
     let none = post_lines(&api, "1\n2\n").await;
@@ -92,6 +95,7 @@ async fn lines_before_the_break_of_a_body_are_accepted() {
     let (_stack, api) = api_without_workers().await;
     let mut connection = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
+
     connection.write_head("POST /jobs/batch", &headers).await;
     let lines = "{\"task\":\"t\"}\n{\"task\":\"t\"}\n{\"task\":\"t";
     connection.write(format!("\r\n{:x}\r\n{lines}\r\n", lines.len())).await.unwrap();
@@ -124,6 +128,7 @@ async fn a_body_of_lines_is_answered_when_the_api_shuts_down() {
     let (_stack, mut api) = api_without_workers().await;
     let mut connection = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
+
     connection.write_head("POST /jobs/batch", &headers).await;
     // A whole group, so that its acceptance can be observed.
     let lines = "{\"task\":\"t\"}\n".repeat(100);
@@ -135,6 +140,7 @@ async fn a_body_of_lines_is_answered_when_the_api_shuts_down() {
     .await;
     api.process.signal(Signal::TERM);
     let answer = connection.answer().await;
+
     assert_problem(&answer, 503, "unavailable");
     assert_eq!(answer.json()["accepted"], 100);
     assert!(api.process.exited().await.success());

@@ -83,6 +83,7 @@ async fn every_job_is_listed_exactly_once_at_any_page_size() {
 #[tokio::test]
 async fn filters_select_and_combine() {
     let (_stack, api) = api_without_workers().await;
+
     submit_many(&api).await;
     let all = walk(&api, "limit=100").await;
     assert!(all.iter().all(|job| job["result"].is_null() && job.as_object().unwrap().len() == 26));
@@ -136,6 +137,7 @@ async fn a_list_is_limited_by_creation_times() {
 #[tokio::test]
 async fn an_invalid_filter_is_named() {
     let (_stack, api) = api_without_workers().await;
+
     for (query, name) in [
         ("status=done", "status"),
         ("status=", "status"),
@@ -166,6 +168,7 @@ async fn an_invalid_filter_is_named() {
 #[tokio::test]
 async fn a_cursor_that_was_tampered_with_is_refused() {
     let (_stack, api) = api_without_workers().await;
+
     submit_many(&api).await;
     let page = api.get("/jobs?status=queued&limit=5").await.json();
     let cursor = page["next_cursor"].as_str().unwrap();
@@ -190,5 +193,6 @@ async fn a_cursor_that_was_tampered_with_is_refused() {
         let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
         assert!(problem["detail"].as_str().unwrap().starts_with("cursor: "), "{problem}");
     }
+
     assert_eq!(api.get(&format!("/jobs?status=queued&cursor={cursor}")).await.status.as_u16(), 200);
 }

@@ -5,7 +5,7 @@ use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Api, RedisServer, Stack, eventually};
 use serde_json::json;
 
-use super::{assert_problem, api_without_workers, expect_problem};
+use super::{api_without_workers, assert_problem, expect_problem};
 
 async fn keys(redis: &RedisServer, pattern: &str) -> Vec<String> {
     let mut connection = redis.connect().await;
@@ -15,6 +15,7 @@ async fn keys(redis: &RedisServer, pattern: &str) -> Vec<String> {
 #[tokio::test]
 async fn an_unknown_queue_is_404_everywhere_and_nothing_is_created() {
     let (stack, api) = api_without_workers().await;
+
     api.submit("t", &json!(1)).await;
     for path in ["/queues/unknown", "/jobs?queue=unknown", "/jobs?queue=unknown&status=failed"] {
         expect_problem(&api, &api.get(path).await, 404, "not-found").await;
@@ -27,6 +28,7 @@ async fn an_unknown_queue_is_404_everywhere_and_nothing_is_created() {
         assert_eq!(keys(&stack.redis, pattern).await, Vec::<String>::new(), "{pattern}");
     }
     let queues = api.get("/queues").await.json();
+
     assert_eq!(queues["items"].as_array().unwrap().len(), 1, "{queues}");
 }
 
@@ -35,6 +37,7 @@ async fn a_declared_queue_can_be_paused_before_its_first_job() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let task = TaskDescriptor::new("t".parse().unwrap());
+
     stack.redis.broker("crunch", Library::shipped()).announce(&[], &[task]).await.unwrap();
     Stack::wait_for_task(&api, "t").await;
     let paused = async |api: &Api| api.get("/queues/t").await.json()["paused"].clone();
@@ -43,6 +46,7 @@ async fn a_declared_queue_can_be_paused_before_its_first_job() {
     for verb in ["resume", "redrive", "purge"] {
         assert_eq!(api.post_empty(&format!("/queues/t/{verb}")).await.status, 200, "{verb}");
     }
+
     assert_eq!(api.post_empty("/queues/t/pause").await.status, 200);
     assert_eq!(paused(&api).await, true);
 }
@@ -57,6 +61,7 @@ async fn jobs_for_more_queues_than_allowed_are_refused() {
     let batch = api.post("/jobs/batch", &json!({ "jobs": jobs })).await.json();
     let codes: Vec<_> =
         batch["items"].as_array().unwrap().iter().map(|item| &item["status"]).collect();
+
     assert_eq!(codes, [202, 202, 202, 202, 503, 202], "{batch}");
     let answer = api.post("/jobs", &job("d")).await;
     expect_problem(&api, &answer, 503, "too-many-queues").await;
@@ -65,6 +70,7 @@ async fn jobs_for_more_queues_than_allowed_are_refused() {
     // Queues that workers serve are known even beyond the limit.
     let broker = stack.redis.broker("crunch", Library::shipped());
     broker.announce(&["d".parse().unwrap()], &[]).await.unwrap();
+
     assert_eq!(api.post("/jobs", &job("d")).await.status, 202);
 }
 
@@ -84,6 +90,7 @@ async fn declarations_are_read_again_only_after_one_has_changed() {
     let api = stack.api().await;
     let broker = stack.redis.broker("crunch", Library::shipped());
     let mut task = TaskDescriptor::new("t".parse().unwrap());
+
     broker.announce(&[], std::slice::from_ref(&task)).await.unwrap();
     Stack::wait_for_task(&api, "t").await;
     let (reads, gets) = (command_calls(&stack, "hvals").await, command_calls(&stack, "get").await);

@@ -17,6 +17,7 @@ async fn the_document_has_every_declared_task_with_its_schemas() {
     })
     .await;
     let schemas = &document["components"]["schemas"];
+
     assert_eq!(schemas["CrunchPayload"]["properties"]["photons"]["maximum"], 10_000_000_000_u64);
     let absorbed = &schemas["CrunchResult"]["properties"]["absorbed"]["$ref"];
     assert_eq!(absorbed, "#/components/schemas/CrunchResultEstimate");
@@ -25,6 +26,7 @@ async fn the_document_has_every_declared_task_with_its_schemas() {
     let types = thumbnail["content"].as_object().unwrap().keys().collect::<Vec<_>>();
     assert_eq!(types, ["image/jpeg", "image/png"]);
     let events: BTreeSet<_> = document["webhooks"].as_object().unwrap().keys().collect();
+
     assert_eq!(events.len(), 3);
 }
 
@@ -34,6 +36,7 @@ async fn the_document_has_a_strong_tag_that_changes_when_a_worker_declares_somet
     let api = stack.api().await;
     let first = api.get("/openapi.json").await;
     let tag = first.header("etag").to_owned();
+
     assert!(tag.starts_with('"') && tag.len() == 34, "{tag}");
     let again = get_if_none_match(&api, &tag).await;
     assert_eq!((again.0, again.1.as_str()), (304, tag.as_str()));
@@ -45,6 +48,7 @@ async fn the_document_has_a_strong_tag_that_changes_when_a_worker_declares_somet
         (status == 200).then_some(tag)
     })
     .await;
+
     assert_ne!(changed, tag);
 }
 
@@ -75,6 +79,7 @@ async fn details_that_generated_clients_need_are_in_the_document() {
     let document = api.get("/openapi.json").await.json();
     let schemas = &document["components"]["schemas"];
     let events = json!({ "$ref": "#/components/schemas/WebhookEvent" });
+
     assert_eq!(schemas["Webhook"]["properties"]["events"]["items"], events);
     assert_eq!(
         schemas["WebhookEvent"]["enum"],
@@ -90,6 +95,7 @@ async fn details_that_generated_clients_need_are_in_the_document() {
         (&json!(1), &json!(256))
     );
     let wait = &document["components"]["parameters"]["wait"]["schema"];
+
     assert_eq!(*wait, json!({ "type": "integer", "minimum": 0 }), "no number is too large");
 }
 
@@ -97,6 +103,7 @@ async fn details_that_generated_clients_need_are_in_the_document() {
 #[tokio::test]
 async fn the_page_uses_only_files_of_this_api_and_no_inline_scripts() {
     let (_stack, api) = api_without_workers().await;
+
     assert!(String::from_utf8_lossy(&api.get("/").await.body).contains("href=\"docs\""));
     let page = api.get("/docs").await;
     assert_eq!(
@@ -129,5 +136,6 @@ async fn the_page_uses_only_files_of_this_api_and_no_inline_scripts() {
         assert!(answer.header("content-type").starts_with(kind), "{file}: {answer:?}");
     }
     let missing: Value = api.get("/docs/swagger-ui-bundle.js.map").await.json();
+
     assert_eq!(missing["status"], 404);
 }

@@ -110,13 +110,18 @@ async fn a_hanging_redis_is_reported_and_recovered_from() {
 async fn many_clients_get_503_in_time_while_redis_hangs() {
     let mut stack = Stack::start();
     let api = std::sync::Arc::new(stack.api().await);
+
     stack.redis.freeze();
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..40 {
         let api = api.clone();
         clients.spawn(async move {
             let path = format!("/tasks/unknown.{client}/jobs");
-            assert_problem(&answered_in_time(api.post(&path, &json!({}))).await, 503, "unavailable");
+            assert_problem(
+                &answered_in_time(api.post(&path, &json!({}))).await,
+                503,
+                "unavailable",
+            );
         });
     }
     clients.join_all().await;
@@ -132,12 +137,14 @@ async fn an_idempotency_key_resolves_an_unknown_outcome_after_an_outage() {
         api.send(request.json(&json!({}))).await
     };
     let first = submit().await;
+
     stack.redis.freeze();
     let unknown = submit().await;
     assert_eq!((unknown.status.as_u16(), &unknown.json()["outcome"]), (503, &json!("unknown")));
     stack.redis.thaw();
     wait_for_readyz(&api, 200).await;
     let again = submit().await;
+
     assert_eq!((again.id(), again.header("idempotency-replayed")), (first.id(), "true"));
 }
 
@@ -166,11 +173,13 @@ async fn a_full_redis_refuses_new_jobs_and_still_cancels_old_ones() {
     let mut set = |value: &str| {
         redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(value).exec(&mut connection).unwrap();
     };
+
     set("1");
     let refused = api.post("/crunch", &json!({})).await;
     assert_problem(&refused, 503, "full");
     assert_eq!(refused.json().get("outcome"), None);
     assert_eq!(api.post_empty(&format!("/jobs/{id}/cancel")).await.status.as_u16(), 200);
     set("0");
+
     assert_eq!(api.post("/crunch", &json!({})).await.status.as_u16(), 202);
 }

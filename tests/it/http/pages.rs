@@ -59,6 +59,7 @@ async fn pages_of_tasks_are_shorter_where_schemas_are_large() {
     };
     let tasks: Vec<_> = (0..100).map(task).collect();
     let broker = stack.redis.broker("crunch", Library::shipped());
+
     for tasks in tasks.chunks(20) {
         broker.announce(&[], tasks).await.unwrap();
     }
@@ -67,12 +68,14 @@ async fn pages_of_tasks_are_shorter_where_schemas_are_large() {
     assert_eq!(sizes, [70, 30], "4 MiB of schemas a page");
     assert_eq!(pages(&api, "/tasks?limit=30", "name").await.concat(), whole.concat());
     let names: Vec<_> = tasks.iter().map(|task| task.name.to_string()).collect();
+
     assert_eq!(whole.concat(), names);
 }
 
 #[tokio::test]
 async fn invalid_paging_parameters_are_refused() {
     let (_stack, api) = api_without_workers().await;
+
     for path in ["/queues", "/workers", "/tasks"] {
         for (query, name) in [
             ("limit=0", "limit"),

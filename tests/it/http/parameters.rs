@@ -39,6 +39,7 @@ async fn an_invalid_parameter_is_named() {
         ("q%75eue=A", "queue"),
         ("a%26b=1", "a&b"),
     ];
+
     for path in ["/crunch", "/tasks/t/jobs"] {
         for (query, name) in cases {
             let answer = api.post(&format!("{path}?{query}"), &json!(1)).await;
@@ -57,6 +58,7 @@ async fn a_verb_with_an_unknown_parameter_does_nothing() {
     let (_stack, api) = api_without_workers().await;
     let id = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
     let canceled = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
+
     api.post_empty(&format!("/jobs/{canceled}/cancel")).await;
     let before = (api.job(&id).await, api.job(&canceled).await, api.get("/queues/q").await.json());
     for (line, name, nearest) in [
@@ -80,6 +82,7 @@ async fn a_verb_with_an_unknown_parameter_does_nothing() {
     let mut after =
         (api.job(&id).await, api.job(&canceled).await, api.get("/queues/q").await.json());
     after.2["oldest_age_ms"] = before.2["oldest_age_ms"].clone();
+
     assert_eq!(after, before);
 }
 
@@ -87,6 +90,7 @@ async fn a_verb_with_an_unknown_parameter_does_nothing() {
 async fn a_list_with_an_unknown_parameter_is_refused() {
     let (_stack, api) = api_without_workers().await;
     let id = api.submit("t", &json!(1)).await;
+
     for (path, expected) in [
         (
             "/jobs?statuss=failed",
@@ -125,6 +129,7 @@ async fn tracking_parameters_are_ignored_on_reads_of_one_resource_and_any_parame
         ("/metrics", 200),
         ("/openapi.json", 200),
     ];
+
     for (path, status) in answers {
         let path = path.replace("{id}", &id);
         let marked = api.get(&format!("{path}?utm_source=mail&utm_source=x")).await;
@@ -142,6 +147,7 @@ async fn tracking_parameters_are_ignored_on_reads_of_one_resource_and_any_parame
 #[tokio::test]
 async fn query_parameters_next_to_an_envelope_are_refused() {
     let (_stack, api) = api_without_workers().await;
+
     for (path, body) in
         [("/jobs", json!({ "task": "t" })), ("/jobs/batch", json!({ "jobs": [{ "task": "t" }] }))]
     {
@@ -165,6 +171,7 @@ async fn labels_in_a_query_are_text_with_the_same_limits() {
         (0..count).map(|at| format!("metadata.k{at}=v")).collect::<Vec<_>>().join("&")
     };
     let long = |bytes: usize| format!("metadata.k={}", "v".repeat(bytes));
+
     for (query, status) in [(many(32), 202), (many(33), 400), (long(1024), 202), (long(1025), 400)]
     {
         let answer = api.post(&format!("/crunch?{query}"), &json!(1)).await;
@@ -174,6 +181,7 @@ async fn labels_in_a_query_are_text_with_the_same_limits() {
         .post("/crunch?metadata.n=007&metadata.e=&metadata.a.b%2Fc=1%2B1", &json!(1))
         .await
         .json();
+
     assert_eq!(job["metadata"], json!({ "n": "007", "e": "", "a.b/c": "1+1" }));
 }
 
@@ -185,6 +193,7 @@ async fn a_request_with_several_errors_is_answered_with_the_first() {
     let encoded = ("content-encoding", "gzip");
     let json_type = ("content-type", "application/json");
     let large = " ".repeat(300 * 1024);
+
     for path in ["/crunch?bad=1", "/tasks/t/jobs?bad=1", "/jobs?bad=1"] {
         let over = if path.starts_with("/jobs") { large.repeat(2) } else { large.clone() };
         let cases = [
@@ -208,7 +217,13 @@ async fn a_request_with_several_errors_is_answered_with_the_first() {
             api.request("POST".parse().unwrap(), "/jobs").header(json_type.0, json_type.1);
         request.header(key.0, key.1).body(body)
     };
+
     expect_problem(&api, &api.send(request("{}")).await, 422, "invalid-submission").await;
-    expect_problem(&api, &api.send(request(r#"{"task":"t"}"#)).await, 400, "invalid-idempotency-key")
-        .await;
+    expect_problem(
+        &api,
+        &api.send(request(r#"{"task":"t"}"#)).await,
+        400,
+        "invalid-idempotency-key",
+    )
+    .await;
 }

@@ -36,6 +36,7 @@ fn assert_stays_open(answer: &Answer, status: u16) {
 async fn an_offer_of_another_protocol_is_ignored_and_the_connection_stays_open() {
     let (_stack, api) = api_without_workers().await;
     let mut raw = RawConnection::to(&api).await;
+
     for offer in OFFERS {
         assert_stays_open(&raw.request("GET /livez", offer).await, 200);
         assert_stays_open(&raw.request("HEAD /livez", offer).await, 200);
@@ -55,6 +56,7 @@ async fn an_offer_of_another_protocol_is_ignored_and_the_connection_stays_open()
         assert_stays_open(&raw.answer().await, 202);
     }
     let last = raw.request("GET /livez", &["Connection: Upgrade, close", "Upgrade: h2c"]).await;
+
     assert_eq!(last.header("connection"), "close");
     assert_eq!(raw.read_until_closed().await, b"");
 }
@@ -76,6 +78,7 @@ async fn pipelined_requests_are_answered_in_order() {
     // The first one is not answered before the others have arrived.
     let mut heads =
         format!("GET /jobs/{id}?wait=1 HTTP/1.1\r\nHost: localhost\r\n{unchanged}\r\n\r\n");
+
     // More than the library queues.
     for (line, headers, _) in requests.iter().cycle().take(50) {
         write!(heads, "{line} HTTP/1.1\r\nHost: localhost\r\n").unwrap();
@@ -89,6 +92,7 @@ async fn pipelined_requests_are_answered_in_order() {
         let answer = if bodiless { raw.answer_to_head().await } else { raw.answer().await };
         assert_stays_open(&answer, *status);
     }
+
     assert_stays_open(&raw.request("GET /livez", &[]).await, 200);
 }
 
@@ -123,6 +127,7 @@ async fn send_until_closed(api: &Api, request: &str) -> String {
 async fn a_client_of_http_1_0_gets_no_chunks() {
     let (_stack, api) = api_without_workers().await;
     let id = api.submit("t", &json!(1)).await;
+
     for header in ["", "Connection: keep-alive\r\n"] {
         let mut raw = RawConnection::to(&api).await;
         raw.write(format!("GET /jobs/{id}/events HTTP/1.0\r\n{header}\r\n")).await.unwrap();
@@ -150,6 +155,7 @@ async fn a_client_of_http_1_0_gets_no_chunks() {
     .await;
     assert_eq!(api.post_empty(&format!("/jobs/{id}/cancel")).await.status, 200);
     let whole = String::from_utf8(raw.read_until_closed().await).unwrap();
+
     assert!(whole.contains("event: done\n") && whole.ends_with("\n\n"), "{whole}");
 }
 
@@ -178,6 +184,7 @@ async fn an_answer_is_complete_even_if_the_bytes_after_its_request_are_invalid()
         let log = api.process.log();
         log.lines().filter(|line| line.contains("swagger-ui") && line.contains("answered")).count()
     };
+
     for headers_and_more in [
         // A chunk that is longer than its size.
         "Transfer-Encoding: chunked\r\n\r\n1\r\n",
@@ -186,13 +193,14 @@ async fn an_answer_is_complete_even_if_the_bytes_after_its_request_are_invalid()
         // More bytes after the last request.
         "Connection: close\r\n\r\n",
     ] {
-        // What the client has not read is in the buffers of the API's system, which drops it when a connection is reset.
+        // What the client has not read is buffered by the system of the API, which drops it when a connection is reset.
         let mut raw = RawConnection::with_small_buffer(&api).await;
         raw.write_head("GET /docs/swagger-ui-bundle.js", &[]).await;
         let before = answers(&api);
         raw.write(format!("{headers_and_more}{rest}")).await.unwrap();
         // Next the API closes the connection; the answer is read from then on.
-        eventually("the request is answered", async || (answers(&api) > before).then_some(())).await;
+        eventually("the request is answered", async || (answers(&api) > before).then_some(()))
+            .await;
         let answer = raw.answer().await;
         assert_eq!(answer.status, 200);
         assert!(answer.body == script, "{} of {} bytes", answer.body.len(), script.len());

@@ -24,6 +24,7 @@ async fn a_caller_over_its_rate_gets_retry_after_and_others_are_served() {
         (answer.status == 429).then_some(answer)
     })
     .await;
+
     assert_eq!((answer.problem().as_str(), answer.header("retry-after")), ("rate-limited", "1"));
     assert_eq!(remaining(&answer), 0);
     let answer = keyed.send(&fast, "GET", "/tasks").await;
@@ -45,6 +46,7 @@ async fn a_submission_counts_against_the_rate_only_if_it_is_valid() {
         ("CRUNCH_API_RATE_BURST", "3"),
     ];
     let api = stack.api_with(&environment).await;
+
     for _ in 0..10 {
         let refused = api.post_bytes("/jobs", "nonsense").await;
         assert_eq!((refused.status.as_u16(), refused.header("ratelimit")), (400, ""));

@@ -43,6 +43,7 @@ async fn submit_one_of_each(api: &Api) -> Jobs {
 async fn codes_and_headers_follow_the_kind_of_get() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let jobs = submit_one_of_each(&api).await;
+
     for (status, id) in &jobs.by_status {
         let (result, ended) = match *status {
             "succeeded" => (200, true),
@@ -119,6 +120,7 @@ async fn an_unchanged_status_is_answered_with_304() {
     let id = api.submit("t", &json!(1)).await;
     let path = format!("/jobs/{id}");
     let tag = api.get(&path).await.header("etag").to_owned();
+
     assert!(tag.starts_with('"'), "{tag}");
     let get = async |given: &str| {
         api.send(api.request(Method::GET, &path).header("if-none-match", given)).await
@@ -131,6 +133,7 @@ async fn an_unchanged_status_is_answered_with_304() {
         );
     }
     api.post_empty(&format!("{path}/cancel")).await;
+
     assert_eq!(get(&tag).await.status.as_u16(), 200);
 }
 

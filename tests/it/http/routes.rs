@@ -3,7 +3,7 @@
 use crunch_tests::RawConnection;
 use serde_json::{Value, json};
 
-use super::{assert_problem, api_without_workers, expect_problem};
+use super::{api_without_workers, assert_problem, expect_problem};
 
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
 
@@ -48,6 +48,7 @@ const ROUTES: [(&str, &str); 33] = [
 async fn options_lists_the_allowed_methods_and_all_others_are_refused() {
     let (_stack, api) = api_without_workers().await;
     let mut raw = RawConnection::to(&api).await;
+
     for (path, allow) in ROUTES {
         let options = raw.request(&format!("OPTIONS {path}"), &[]).await;
         assert_eq!((options.status.as_u16(), options.header("allow")), (204, allow), "{path}");
@@ -77,6 +78,7 @@ async fn head_answers_as_get_without_the_body() {
         .map(|rest| format!("/jobs/{id}{rest}"));
     let by_token = format!("/result/{id}");
     let paths = ROUTES.iter().filter(|(_, allow)| allow.contains("HEAD")).map(|&(path, _)| path);
+
     for path in paths.chain(job.iter().map(String::as_str)).chain([by_token.as_str()]) {
         let request_id = ["X-Request-Id: same"];
         let get = raw.request(&format!("GET {path}"), &request_id).await;
@@ -99,6 +101,7 @@ async fn every_invalid_or_unknown_id_gets_the_same_answer() {
     let known = api.submit("t", &json!(1)).await;
     let mut unknown = known.clone();
     let last = unknown.pop().unwrap();
+
     unknown.push(if last == '0' { '1' } else { '0' });
     let elsewhere = format!("{}8fff{}", &known[..14], &known[18..]);
     let ids = [
@@ -153,6 +156,7 @@ async fn every_invalid_or_unknown_id_gets_the_same_answer() {
 #[tokio::test]
 async fn unknown_names_and_paths_are_404() {
     let (_stack, api) = api_without_workers().await;
+
     for (path, slug) in [
         ("/nothing", "not-found"),
         ("/jobs/", "not-found"),
@@ -189,6 +193,7 @@ async fn requests_that_are_not_http_are_refused_and_the_api_continues() {
         "GET / HTTP/1.1\r\n\r\n",
         &huge,
     ];
+
     for request in broken {
         let mut raw = RawConnection::to(&api).await;
         // It may close the connection before everything was written.
@@ -197,6 +202,7 @@ async fn requests_that_are_not_http_are_refused_and_the_api_continues() {
         let start = &request[..request.len().min(60)];
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{start}: {answer}");
     }
+
     assert_eq!(api.get("/livez").await.status.as_u16(), 200);
 }
 
@@ -204,6 +210,7 @@ async fn requests_that_are_not_http_are_refused_and_the_api_continues() {
 async fn the_openapi_document_and_the_pages_are_served() {
     let (_stack, api) = api_without_workers().await;
     let document = api.get("/openapi.json").await;
+
     assert_eq!(
         (document.status.as_u16(), document.header("content-type")),
         (200, "application/json")

@@ -40,6 +40,7 @@ fn number_schema() -> Value {
 async fn an_invalid_payload_is_refused_on_every_route_with_pointers_into_the_body() {
     let (stack, api) = api_with_schema(&number_schema()).await;
     let bad = json!({ "n": 10, "list": ["a", 1] });
+
     for path in ["/short", "/tasks/t/jobs"] {
         let answer = api.post(path, &bad).await;
         assert_problem(&answer, 422, "invalid-submission");
@@ -61,6 +62,7 @@ async fn an_invalid_payload_is_refused_on_every_route_with_pointers_into_the_bod
     assert_eq!(pointers(&items[1]["problem"]), ["/jobs/1/payload/n"]);
     assert_eq!(pointers(&items[2]["problem"]), ["/jobs/2/payload"]);
     let all = api.get("/jobs").await.json();
+
     assert_eq!(all["items"].as_array().unwrap().len(), 1, "only the valid one was accepted");
     stack.assert_clean_audit().await;
 }
@@ -153,8 +155,10 @@ async fn a_recursive_choice_is_checked_quickly_at_any_depth() {
     let (_stack, api) = api_with_schema(&schema).await;
     let nested = |leaf: Value| (0..60).fold(leaf, |arg, _| json!({ "op": "neg", "arg": arg }));
     let answer = api.post("/short", &nested(json!("bad"))).await;
+
     assert_problem(&answer, 422, "invalid-submission");
     let detail = answer.json()["errors"][0]["detail"].to_string();
+
     assert!(detail.contains("matches none of the alternatives"), "{detail}");
     assert_eq!(api.post("/short", &nested(json!(1))).await.status.as_u16(), 202);
 }

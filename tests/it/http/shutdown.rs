@@ -34,6 +34,7 @@ async fn start_request(api: &Api) -> RawConnection {
 #[tokio::test]
 async fn a_draining_api_is_not_ready_but_serves() {
     let (_stack, mut api) = api_with_drain(LONG_DRAIN_MS).await;
+
     assert_eq!(api.get("/readyz").await.status.as_u16(), 200);
     api.process.signal(Signal::TERM);
     api.process.wait_for_log("shutting down").await;
@@ -45,6 +46,7 @@ async fn a_draining_api_is_not_ready_but_serves() {
     assert_eq!(RawConnection::to(&api).await.request("GET /livez", &[]).await.status.as_u16(), 200);
     assert!(!api.process.has_exited());
     let start = Instant::now();
+
     assert!(api.process.terminate().await.success());
     assert!(start.elapsed() < AT_ONCE, "a second signal ends the drain");
 }
@@ -60,7 +62,9 @@ async fn an_idle_connection_does_not_delay_the_exit() {
     let start = Instant::now();
     assert!(api.process.terminate().await.success());
     assert!(start.elapsed() < WITHOUT_GRACE, "{:?}", start.elapsed());
-    assert!(used.read_until_closed().await.is_empty() && unused.read_until_closed().await.is_empty());
+    assert!(
+        used.read_until_closed().await.is_empty() && unused.read_until_closed().await.is_empty()
+    );
 }
 
 #[tokio::test]
@@ -91,6 +95,7 @@ async fn a_second_signal_while_closing_aborts_running_requests() {
 async fn the_first_log_line_names_addresses_and_no_secrets() {
     let mut stack = Stack::start();
     let mut connection = stack.redis.client().get_connection().unwrap();
+
     redis::cmd("CONFIG")
         .arg("SET")
         .arg("requirepass")
@@ -113,5 +118,6 @@ async fn the_first_log_line_names_addresses_and_no_secrets() {
     assert_eq!(api.get("/livez").await.status.as_u16(), 200);
     api.process.terminate().await;
     let log = api.process.log();
+
     assert!(!log.contains("pa-ssw0rd") && !log.contains("actix"), "{log}");
 }

@@ -6,7 +6,7 @@ use crunch_tests::{Api, RawConnection, eventually, in_time};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use super::{assert_problem, api_without_workers};
+use super::{api_without_workers, assert_problem};
 
 const HALF_HEAD: &str = "POST /crunch HTTP/1.1\r\nHost: localhost\r\nContent-";
 const HALF_BODY: &str = "POST /crunch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -96,6 +96,7 @@ async fn idle_connections_are_closed_when_the_limit_is_reached() {
     let environment = [("CRUNCH_API_MAX_CONNECTIONS", "3"), ("CRUNCH_API_UNKNOWN_TASKS", "accept")];
     let api = stack.api_with(&environment).await;
     let mut idle = Vec::new();
+
     for _ in 0..3 {
         let mut raw = RawConnection::to(&api).await;
         assert_eq!(raw.request("GET /livez", &[]).await.status, 200);
@@ -113,6 +114,7 @@ async fn the_connections_of_one_client_are_limited() {
     let (mut stack, _api) = api_without_workers().await;
     let api = stack.api_with(&[("CRUNCH_API_MAX_CONNECTIONS_PER_CLIENT", "2")]).await;
     let mut connections = Vec::new();
+
     for _ in 0..3 {
         connections.push(open(&api, HALF_HEAD).await);
     }
@@ -123,7 +125,8 @@ async fn the_connections_of_one_client_are_limited() {
         let mut raw = RawConnection::to(&api).await;
         let written =
             raw.write("GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
-        (written.is_ok() && raw.read_until_closed().await.starts_with(b"HTTP/1.1 200")).then_some(())
+        (written.is_ok() && raw.read_until_closed().await.starts_with(b"HTTP/1.1 200"))
+            .then_some(())
     })
     .await;
 }

@@ -94,8 +94,10 @@ async fn a_job_document_has_every_member_and_null_for_unknown_values() {
             "cancel": format!("/jobs/{id}/cancel"),
         },
     });
+
     assert_eq!(job, expected);
     let time = created_at.as_str().unwrap();
+
     assert_eq!((time.len(), &time[23..]), ("2026-11-22T13:40:54.426Z".len(), "Z"));
 }
 
@@ -112,6 +114,7 @@ async fn options_are_the_same_in_envelope_and_query() {
         &metadata.%C3%A4%26=true";
     let id = api.submit_with("t", &json!([1]), &options).await;
     let mut expected = api.job(&id).await;
+
     assert_eq!(expected["status"], "scheduled");
     assert_eq!(expected["run_at"], "2027-01-02T02:04:05.678Z");
     assert_eq!((&expected["queue"], &expected["priority"]), (&json!("lane.1"), &json!("urgent")));
@@ -136,6 +139,7 @@ async fn absolute_links_come_from_configuration_and_never_from_the_host_header()
         ("CRUNCH_API_HOSTS", "other.example"),
     ];
     let api = stack.api_with(&public).await;
+
     for path in ["/crunch", "/v1/thumbs"] {
         let request =
             api.request(Method::POST, path).json(&json!({})).header("host", "other.example");

@@ -51,6 +51,7 @@ async fn bodies_that_stop_halfway_are_bounded_together_and_others_are_served() {
     let part = vec![b' '; 7 * MIB];
     let length = format!("Content-Length: {}", 8 * MIB);
     let chunk = [format!("{:x}\r\n", 8 * MIB).as_bytes(), &part].concat();
+
     for (framing, part) in [(&*length, part), ("Transfer-Encoding: chunked", chunk)] {
         let (_stack, api) = api_with_body_memory(16 * MIB).await;
         let before = api.process.peak_memory();
@@ -62,7 +63,8 @@ async fn bodies_that_stop_halfway_are_bounded_together_and_others_are_served() {
             (metric(&api, refused).await >= min_refused as u64).then_some(())
         })
         .await;
-        let answers = join_all(open.iter_mut().map(|raw| timeout(REFUSED_WITHIN, raw.answer()))).await;
+        let answers =
+            join_all(open.iter_mut().map(|raw| timeout(REFUSED_WITHIN, raw.answer()))).await;
         let answers: Vec<_> = answers.into_iter().flatten().collect();
         answers.iter().for_each(|answer| assert_problem(answer, 503, "overloaded"));
         assert!(answers.len() >= min_refused, "{answers:?}");
@@ -95,6 +97,7 @@ async fn a_client_refused_halfway_may_send_the_rest_and_gets_the_answer() {
     let _other = send_part_of_body(&api, &head, &vec![b' '; MIB]).await;
     let body = vec![b' '; 16 * MIB];
     let mut raw = RawConnection::to(&api).await;
+
     raw.write_head("POST /jobs/batch", &head).await;
     raw.write("\r\n").await.unwrap();
     raw.write(&body).await.expect("the rest is read");
@@ -120,7 +123,11 @@ async fn answers_that_are_not_read_are_bounded_together_and_others_are_served() 
     };
     let open = join_all((0..200).map(|_| send())).await;
     let refused = "crunch_http_refused_total{sum=\"answers\"}";
-    eventually("some requests are refused", async || (metric(&api, refused).await > 0).then_some(())).await;
+
+    eventually("some requests are refused", async || {
+        (metric(&api, refused).await > 0).then_some(())
+    })
+    .await;
     assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
     let growth = api.process.peak_memory() - before;
     assert!(growth < 16 * MIB as u64 + 2 * OVERHEAD, "took {growth} bytes");
@@ -130,6 +137,7 @@ async fn answers_that_are_not_read_are_bounded_together_and_others_are_served() 
         (answer.status == 200).then_some(answer)
     })
     .await;
+
     assert_eq!(complete.json(), json!(payload));
 }
 
@@ -148,14 +156,22 @@ async fn heads_that_stop_halfway_are_bounded_together_and_others_are_served() {
     });
     let _open = join_all(opened).await;
     let refused = "crunch_http_refused_total{sum=\"heads\"}";
-    eventually("some requests are refused", async || (metric(&api, refused).await > 0).then_some(())).await;
+
+    eventually("some requests are refused", async || {
+        (metric(&api, refused).await > 0).then_some(())
+    })
+    .await;
     let growth = api.process.peak_memory() - before;
+
     assert!(growth < 32 * MIB as u64 + 2 * OVERHEAD, "took {growth} bytes");
     assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
 }
 
 /// An API with a limit on connections, and the id of a job that no worker runs.
-async fn api_with_connections(connections: usize, environment: &[(&str, &str)]) -> (Stack, Api, String) {
+async fn api_with_connections(
+    connections: usize,
+    environment: &[(&str, &str)],
+) -> (Stack, Api, String) {
     let mut stack = Stack::start();
     let (_idle, connections) = (stack.api().await, connections.to_string());
     let own =
@@ -182,6 +198,7 @@ fn status(answer: &str) -> &str {
 async fn waiting_requests_leave_room_for_others() {
     let (_stack, api, id) = api_with_connections(20, &[]).await;
     let mut open = Vec::new();
+
     for _ in 0..8 {
         let (raw, answer) = open_stream(&api, &id).await;
         assert_eq!(status(&answer), "200", "{answer}");
@@ -198,7 +215,11 @@ async fn waiting_requests_leave_room_for_others() {
     }
     let request = api.request(reqwest::Method::POST, "/crunch").header("prefer", "wait=60");
     let accepted = api.send(request.json(&json!(1))).await;
-    assert_eq!((accepted.status.as_u16(), accepted.header("retry-after")), (202, "5"), "{accepted:?}");
+    assert_eq!(
+        (accepted.status.as_u16(), accepted.header("retry-after")),
+        (202, "5"),
+        "{accepted:?}"
+    );
     assert_eq!(accepted.header("preference-applied"), "");
     // The streams end with their job.
     assert_eq!(api.post_empty(&format!("/jobs/{id}/cancel")).await.status, 200);
@@ -212,8 +233,10 @@ async fn waiting_requests_leave_room_for_others() {
 
 #[tokio::test]
 async fn when_all_places_for_waiting_are_taken_streams_are_refused_and_others_are_served() {
-    let (_stack, api, id) = api_with_connections(20, &[("CRUNCH_API_MAX_WAITING_PER_CALLER", "100")]).await;
+    let (_stack, api, id) =
+        api_with_connections(20, &[("CRUNCH_API_MAX_WAITING_PER_CALLER", "100")]).await;
     let mut open = Vec::new();
+
     for _ in 0..16 {
         let (raw, answer) = open_stream(&api, &id).await;
         assert_eq!(status(&answer), "200", "{answer}");
@@ -224,6 +247,7 @@ async fn when_all_places_for_waiting_are_taken_streams_are_refused_and_others_ar
         assert_eq!(status(&refused), "503", "{refused}");
         assert!(refused.contains("retry-after: 5\r\n") && refused.contains("/overloaded"));
     }
+
     assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
 }
 
@@ -233,11 +257,15 @@ async fn probes_are_answered_when_all_connections_are_busy() {
     // Requests whose bodies do not end are in progress.
     let slow = ["Content-Type: application/json", "Content-Length: 1000"];
     let mut busy = Vec::new();
+
     for _ in 0..4 {
         let mut raw = RawConnection::to(&api).await;
         raw.write_head("POST /crunch", &[&slow[..], &["Expect: 100-continue"]].concat()).await;
         raw.write("\r\n").await.unwrap();
-        assert!(raw.read_some().await.unwrap().starts_with(b"HTTP/1.1 100 "), "the request is in progress");
+        assert!(
+            raw.read_some().await.unwrap().starts_with(b"HTTP/1.1 100 "),
+            "the request is in progress"
+        );
         busy.push(raw);
     }
     for probe in ["GET /livez", "GET /readyz", "HEAD /livez"] {
@@ -274,6 +302,7 @@ async fn unauthenticated_bad_requests_do_not_fill_the_log() {
             raw.read_until_closed().await
         }
     };
+
     for _ in 0..10 {
         let kinds = [bad.repeat(100), malformed.to_owned()];
         let all = (0..20).map(|number| send(kinds[number % 2].clone()));
@@ -284,6 +313,7 @@ async fn unauthenticated_bad_requests_do_not_fill_the_log() {
     }
     let log = keyed.api.process.log();
     let lines: Vec<_> = log.lines().skip(before).collect();
+
     assert!((1..20).contains(&lines.len()), "10 100 bad requests: {lines:#?}");
     assert!(log.contains("API key rejected"), "{log}");
 }

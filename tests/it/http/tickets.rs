@@ -4,7 +4,7 @@ use crunch_tests::{Answer, Api, RawConnection, eventually};
 use serde_json::{Value, json};
 
 use super::keys::ApiWithKeys;
-use super::{assert_problem, api_without_workers, pointers, expect_problem};
+use super::{api_without_workers, assert_problem, expect_problem, pointers};
 
 /// Opens a stream with a ticket only; returns what arrived first.
 async fn open_stream(api: &Api, path: &str) -> String {
@@ -116,6 +116,7 @@ async fn a_ticket_is_created_for_jobs_that_the_caller_may_see() {
     };
     let (own, other) = (submit("mine").await, submit("yours").await);
     let create = async |key: &str, body: Value| keyed.post(key, "/stream-tickets", &body).await;
+
     assert_eq!(create(&mine, json!({ "job": own })).await.status, 201);
     assert_problem(&create(&mine, json!({ "job": other })).await, 404, "not-found");
     assert_problem(&create(&admin, json!({ "job": "x" })).await, 404, "not-found");
@@ -131,7 +132,12 @@ async fn a_ticket_is_created_for_jobs_that_the_caller_may_see() {
         assert_eq!(pointers(&answer.json()), [pointer]);
     }
     let path = "/stream-tickets?job=x";
-    assert_problem(&keyed.post(&admin, path, &json!({ "job": own })).await, 400, "invalid-parameter");
+
+    assert_problem(
+        &keyed.post(&admin, path, &json!({ "job": own })).await,
+        400,
+        "invalid-parameter",
+    );
 }
 
 #[tokio::test]

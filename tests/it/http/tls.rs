@@ -61,6 +61,7 @@ async fn an_api_with_a_certificate_serves_https_only() {
     let mut stack = Stack::start();
     let files = Files::create(stack.directory());
     let mut environment = files.environment().to_vec();
+
     environment.push(("CRUNCH_API_UNKNOWN_TASKS", "accept"));
     let api = stack.api_with(&environment).await;
     let address = api.url.strip_prefix("https://").unwrap().to_owned();
@@ -73,6 +74,7 @@ async fn an_api_with_a_certificate_serves_https_only() {
     plain.write_all(HOME.as_bytes()).unwrap();
     let mut received = Vec::new();
     let _ = plain.read_to_end(&mut received);
+
     assert!(!received.starts_with(b"HTTP"), "{received:?}");
     assert_health_command(&stack, &files, &address).await;
 }
@@ -121,15 +123,20 @@ async fn invalid_certificate_and_key_files_are_named() {
         (&files.certificate, &files.certificate, "expected a private key in PEM"),
         (&files.certificate, &others.key, "CRUNCH_API_TLS_CERT and CRUNCH_API_TLS_KEY: "),
     ];
+
     for (certificate, key, message) in cases {
         let mut command = stack.command("test-api");
         command.env("CRUNCH_API_ADDR", "127.0.0.1:0");
         command.env("CRUNCH_API_TLS_CERT", certificate).env("CRUNCH_API_TLS_KEY", key);
         let output = command.output().await.unwrap();
         let error_output = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(2) && error_output.contains(message), "{message}: {error_output}");
+        assert!(
+            output.status.code() == Some(2) && error_output.contains(message),
+            "{message}: {error_output}"
+        );
     }
     let output =
         stack.command("test-api").env("CRUNCH_API_TLS_CERT", &none).output().await.unwrap();
+
     assert_eq!(output.status.code(), Some(2));
 }

@@ -4,19 +4,24 @@ use crunch_tests::Stack;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{assert_problem, api_without_workers, pointers, expect_problem};
+use super::{api_without_workers, assert_problem, expect_problem, pointers};
 
 #[tokio::test]
 async fn the_error_for_an_undeclared_task_depends_on_the_route() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let member = api.post("/jobs", &json!({ "task": "crunch" })).await;
-    assert_eq!(pointers(&expect_problem(&api, &member, 422, "invalid-submission").await), ["/task"]);
+
+    assert_eq!(
+        pointers(&expect_problem(&api, &member, 422, "invalid-submission").await),
+        ["/task"]
+    );
     for path in ["/tasks/crunch/jobs", "/tasks/NO/jobs", "/tasks/%ff/jobs"] {
         let answer = api.post(path, &json!({})).await;
         let slug = if path.contains('%') { answer.problem() } else { "unknown-task".to_owned() };
         expect_problem(&api, &answer, 404, &slug).await;
     }
+
     expect_problem(&api, &api.post("/crunch", &json!({})).await, 503, "no-worker-yet").await;
     expect_problem(&api, &api.get("/tasks/crunch").await, 404, "unknown-task").await;
     assert_eq!(api.get("/tasks").await.json(), json!({ "items": [], "next_cursor": null }));
@@ -36,6 +41,7 @@ async fn errors_that_do_not_depend_on_the_task_are_reported_first() {
         api.send(request).await
     };
     let json_type = ("content-type", "application/json");
+
     assert_problem(&send(&[], "", "{}").await, 415, "unsupported-media-type");
     assert_problem(
         &send(&[json_type, ("content-encoding", "gzip")], "", "{}").await,
@@ -58,7 +64,14 @@ async fn errors_that_do_not_depend_on_the_task_are_reported_first() {
 async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
     let mut stack = Stack::start();
     let api = stack.api().await;
-    expect_problem(&api, &api.post("/crunch", &json!({ "photons": 1 })).await, 503, "no-worker-yet").await;
+
+    expect_problem(
+        &api,
+        &api.post("/crunch", &json!({ "photons": 1 })).await,
+        503,
+        "no-worker-yet",
+    )
+    .await;
     let worker = stack.worker(&api, 1).await;
     let declared = api.get("/tasks/crunch").await.json();
     let members: Vec<_> = declared.as_object().unwrap().keys().map(String::as_str).collect();
@@ -86,6 +99,7 @@ async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
     api.wait_for_status(&id, "succeeded").await;
     // The declaration outlives the worker.
     drop(worker);
+
     assert_eq!(api.post("/crunch", &json!({ "photons": 1 })).await.status.as_u16(), 202);
 }
 

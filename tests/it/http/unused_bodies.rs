@@ -11,6 +11,7 @@ async fn a_verb_with_a_body_does_nothing() {
     let (_stack, api) = api_without_workers().await;
     let id = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
     let canceled = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
+
     api.post_empty(&format!("/jobs/{canceled}/cancel")).await;
     let before = state(&api, [&id, &canceled]).await;
     for (line, remedy) in [
@@ -30,6 +31,7 @@ async fn a_verb_with_a_body_does_nothing() {
             assert_eq!(problem["detail"], format!("this request takes no body: {remedy}"));
         }
     }
+
     assert_eq!(state(&api, [&id, &canceled]).await, before);
 }
 
@@ -67,8 +69,10 @@ async fn every_operation_documented_without_a_body_refuses_one() {
     let id = api.submit("t", &json!(1)).await;
     let document = api.get("/openapi.json").await.json();
     let mut refusals = 0;
+
     for (path, item) in document["paths"].as_object().unwrap() {
-        let path_with_ids = path.replace("{id}", &id).replace("{token}", &id).replace(['{', '}'], "");
+        let path_with_ids =
+            path.replace("{id}", &id).replace("{token}", &id).replace(['{', '}'], "");
         for (method, operation) in item.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
             let request = api.request(method.clone(), &path_with_ids).body("{\"limit\":5}");
@@ -79,6 +83,7 @@ async fn every_operation_documented_without_a_body_refuses_one() {
             refusals += usize::from(refuses);
         }
     }
+
     assert!(refusals > 20, "{refusals}");
 }
 
@@ -87,6 +92,7 @@ async fn a_body_without_content_is_accepted_and_its_connection_stays_open() {
     let (_stack, api) = api_without_workers().await;
     let id = api.submit("t", &json!(1)).await;
     let mut raw = RawConnection::to(&api).await;
+
     for body in ["", "{}", " {\n} ", "null", "\r\n"] {
         for (line, framing) in [
             ("POST /queues/t/pause", format!("Content-Length: {}", body.len())),
@@ -105,6 +111,7 @@ async fn a_body_without_content_is_accepted_and_its_connection_stays_open() {
     }
     raw.write_head(&format!("POST /jobs/{id}/cancel"), &["Content-Length: 4"]).await;
     raw.write("\r\ntrue").await.unwrap();
+
     expect_problem(&api, &raw.answer().await, 400, "unexpected-body").await;
     assert_eq!(raw.request(&format!("POST /jobs/{id}/cancel"), &[]).await.status, 200);
 }

@@ -9,7 +9,11 @@ use tokio::task::JoinHandle;
 use super::{assert_problem, expect_problem};
 
 /// Sends a request in the background.
-fn get_in_background(api: &Api, path: &str, headers: &[(&'static str, &str)]) -> JoinHandle<Answer> {
+fn get_in_background(
+    api: &Api,
+    path: &str,
+    headers: &[(&'static str, &str)],
+) -> JoinHandle<Answer> {
     let mut request = api.request(Method::GET, path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -40,6 +44,7 @@ async fn a_wait_ends_as_soon_as_its_job_has_ended() {
         get_in_background(&api, &format!("/result/{id}"), &[("prefer", "wait=60")]),
         get_in_background(&api, &format!("/jobs/{id}/result?wait=60"), &[]),
     ];
+
     wait_until_watched(&stack, &id).await;
     assert!(waits.iter().all(|wait| !wait.is_finished()));
     actor.returns(&json!({ "answer": 42 })).await;
@@ -76,13 +81,15 @@ async fn with_an_etag_a_wait_ends_with_the_next_change() {
     let path = format!("/jobs/{id}?wait=60");
     let tag = api.get(&format!("/jobs/{id}")).await.header("etag").to_owned();
     let wait = get_in_background(&api, &path, &[("if-none-match", &tag)]);
+
     wait_until_watched(&stack, &id).await;
     assert!(!wait.is_finished());
     actor.send(&json!({ "progress": [0.5, "half"] })).await;
     let changed = wait.await.unwrap();
     assert_eq!((changed.status.as_u16(), &changed.json()["progress"]), (200, &json!(0.5)));
     let tag = changed.header("etag").to_owned();
-    let unchanged = get_in_background(&api, &format!("/jobs/{id}?wait=1"), &[("if-none-match", &tag)]);
+    let unchanged =
+        get_in_background(&api, &format!("/jobs/{id}?wait=1"), &[("if-none-match", &tag)]);
     let unchanged = unchanged.await.unwrap();
     assert_eq!((unchanged.status.as_u16(), unchanged.body.len()), (304, 0));
     let other = get_in_background(&api, &path, &[("if-none-match", "\"1\"")]).await.unwrap();
@@ -106,6 +113,7 @@ async fn a_retry_by_hand_is_a_change_of_a_job_that_had_ended() {
 #[tokio::test]
 async fn a_submission_may_wait_for_the_end_of_its_job() {
     let (_stack, api, _worker) = Stack::simple(1).await;
+
     for path in ["/tasks/echo/jobs?wait=60", "/jobs?wait=60"] {
         let envelope = json!({ "task": "echo", "payload": [1] });
         let body = if path.starts_with("/jobs") { envelope } else { json!([1]) };
@@ -125,6 +133,7 @@ async fn a_submission_may_wait_for_the_end_of_its_job() {
     let delayed = api.post("/tasks/echo/jobs?wait=1&delay_ms=3600000", &json!(3)).await;
     assert_eq!((delayed.status.as_u16(), delayed.header("retry-after")), (202, "1"));
     let failed = api.post("/tasks/square/jobs?wait=60&max_attempts=1", &json!("no number")).await;
+
     assert_eq!((failed.status.as_u16(), &failed.json()["status"]), (200, &json!("failed")));
 }
 
@@ -138,12 +147,14 @@ async fn a_replay_waits_too_and_may_have_another_time_limit() {
         request.json(&stage.payload())
     };
     let first = api.send(submit(0)).await;
+
     assert_eq!(first.status.as_u16(), 202);
     let actor = stage.wait_for_handler().await;
     let again = api.send_in_background(submit(60));
     wait_until_watched(&stack, &first.id()).await;
     actor.returns(&json!(1)).await;
     let again = again.await.unwrap();
+
     assert_eq!((again.status.as_u16(), again.id()), (200, first.id()));
     assert_eq!(again.header("idempotency-replayed"), "true");
 }
@@ -152,6 +163,7 @@ async fn a_replay_waits_too_and_may_have_another_time_limit() {
 async fn an_invalid_wait_is_refused() {
     let (_stack, api) = super::api_without_workers().await;
     let id = api.submit("t", &json!(1)).await;
+
     for path in [format!("/jobs/{id}"), format!("/result/{id}"), format!("/jobs/{id}/result")] {
         for bad in ["-1", "1.5", "soon", "", "1&wait=1"] {
             let answer = api.get(&format!("{path}?wait={bad}")).await;
