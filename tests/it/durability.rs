@@ -1,5 +1,5 @@
-//! Submissions that wait for the disk of Redis or for its replicas: which failures they survive, how a missing confirmation
-//! is reported, and that no other request waits with them.
+//! Submissions that wait for the disk of Redis or for its replicas: which failures they survive, how a missing
+//! confirmation is reported, and that no other request waits with them.
 
 mod fsync;
 mod groups;

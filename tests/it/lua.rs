@@ -10,8 +10,8 @@ use crate::tree;
 
 const FOLDER: &str = "common/src/broker";
 
-/// The files in the order in which they are combined. Each list is a block whose names are local to it, except the first: all blocks
-/// see its names.
+/// The files in the order in which they are combined. Each list is a block whose names are local to it, except the
+/// first: all blocks see its names.
 fn blocks() -> Vec<Vec<String>> {
     let text = tree::read(&format!("{FOLDER}/functions.rs"));
     let list = |name: &str| {

@@ -1,4 +1,5 @@
-//! The fault proxy injects the faults it should, and no others: a harness that cannot break a connection proves nothing.
+//! The fault proxy injects the faults it should, and no others: a harness that cannot break a connection proves
+//! nothing.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Lists that are too long to be searched in one step. The functions here search only four entries, so that short lists are
-//! too long.
+//! Lists that are too long to be searched in one step. The functions here search only four entries, so that short lists
+//! are too long.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! `lua/fast_path.lua` writes exactly what the general functions write: random histories with and without it leave the same
-//! keys.
+//! `lua/fast_path.lua` writes exactly what the general functions write: random histories with and without it leave the
+//! same keys.
 
 use crunch_common::broker::Library;
 use crunch_common::time::Timestamp;

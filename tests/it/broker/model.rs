@@ -250,8 +250,8 @@ impl Model {
         (claims, false)
     }
 
-    /// The lanes in the order in which a worker with these tasks claims from them: those of parked jobs are behind the urgent and
-    /// high ones, and take turns.
+    /// The lanes in the order in which a worker with these tasks claims from them: those of parked jobs are behind the
+    /// urgent and high ones, and take turns.
     fn lanes_for(&self, queue: usize, number: u64, tasks: &[usize]) -> Vec<usize> {
         let mut parked: Vec<_> = tasks.iter().map(|task| PARKED + task).collect();
         parked.retain(|lane| self.queues[queue].listed_lanes.contains(lane));

@@ -8,8 +8,8 @@ use redis::aio::MultiplexedConnection;
 /// The prefix of the list, one a key space, to which the functions append each status that they write.
 const CHANGES: &str = "test-moves";
 
-/// Precedes the library, which calls this instead of `redis.call`: so every write of the field `state` is recorded, whichever
-/// code does it.
+/// Precedes the library, which calls this instead of `redis.call`: so every write of the field `state` is recorded,
+/// whichever code does it.
 const RECORDER: &str = "
 local function recorded_call(command, name, ...)
   local fields = { ... }

@@ -1,5 +1,5 @@
-//! A check that cannot fail is no check: the functions are broken on purpose, one way at a time, and a scenario or a random
-//! history must detect each.
+//! A check that cannot fail is no check: the functions are broken on purpose, one way at a time, and a scenario or a
+//! random history must detect each.
 
 use std::collections::BTreeMap;
 

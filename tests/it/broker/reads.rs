@@ -1,4 +1,5 @@
-//! The cost of reads in Redis depends on what they return, not on what else there is. Measured in bytes that Redis sent.
+//! The cost of reads in Redis depends on what they return, not on what else there is. Measured in bytes that Redis
+//! sent.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Small scenarios for single verbs. They run with the same edited libraries as the random histories, so that either can
-//! detect a broken function.
+//! Small scenarios for single verbs. They run with the same edited libraries as the random histories, so that either
+//! can detect a broken function.
 
 use crunch_tests::RedisServer;
 use std::time::Duration;
@@ -240,7 +240,7 @@ scenarios! {
     "canceled jobs do not hide a live job of their priority" => limits::ghosts,
     "expired jobs leave the indexes" => ends::expiry,
     "settling removes twice as many expired entries as it adds" => ends::trimmed,
-    "a job that is retried by hand no longer expires" => ends::revived,
+    "a job that is retried by hand no longer expires" => ends::retried,
     "no job expires before a call whose reply was lost can be repeated" => ends::least_retention,
     "a job that kills its workers runs alone from the second loss and fails with the fifth" => losses::poison,
     "a worker that drains for a solitary job stays reserved, and paused queues reserve none" => losses::reserved,
@@ -251,7 +251,7 @@ scenarios! {
     "a cancel wins over another attempt" => losses::canceled_meanwhile,
     "a batch of plain and special jobs keeps its order" => intake::order,
     "two exchanges of a worker may be under way, each with its own number" => losses::sequences,
-    "a living worker keeps its job through an outage of seven seconds" => losses::outage,
+    "a live worker keeps its job through an outage of seven seconds" => losses::outage,
     "a lease is valid only for its worker" => losses::stolen,
     "a job that is in no list is put back where its status says" => audits::put_back,
     "a running job without a lease stays with a worker that sends heartbeats" => audits::lease,
@@ -263,14 +263,16 @@ scenarios! {
     "ended jobs are listed and expire again" => audits::ended,
     "an audit reports nothing that only looks wrong" => audits::odd_but_correct,
     "what an operator must decide is reported and left alone" => audits::left,
-    "a reclaim requeues the jobs of a dead worker at once and counts a loss, and another worker goes on" => reclaims::requeued,
+    "a reclaim requeues the jobs of a dead worker at once and counts a loss, and another worker goes on"
+        => reclaims::requeued,
     "calls of a worker that arrive after its reclaim are refused" => reclaims::late_calls,
     "a job fails with the fifth reclaim of its worker" => reclaims::poison,
     "a job that waits to run alone does not wait for a dead worker" => reclaims::reserved,
     "a reclaim requeues everything, however much its worker held" => reclaims::many,
     "a broken running record does not stop the recovery of others" => losses::broken,
     "every change of a watched job is published, and none of other jobs" => watching::published_in_order,
-    "the changes of a job that is followed are kept without a gap, or the gap is reported" => watching::kept_without_gap,
+    "the changes of a job that is followed are kept without a gap, or the gap is reported"
+        => watching::kept_without_gap,
     "lines of a log keep their numbers when older ones are dropped" => watching::numbered_lines,
     "a purge cancels what waits and leaves what runs or has run" => watching::purged,
     "the end of a job creates a delivery in the same step" => webhooks::created,
@@ -283,7 +285,7 @@ scenarios! {
     "parked jobs are counted, listed, canceled and purged" => parking::managed,
     "parked jobs may wait for hours" => parking::kept,
     "sweeps drop parked jobs that were canceled" => parking::ghosts,
-    "a deadline ends a job that nobody claims, wherever it waits" => deadlines::missed,
+    "a deadline ends a job that no worker claims, wherever it waits" => deadlines::missed,
     "a job that runs at its deadline stays with its worker until it is lost" => deadlines::running,
     "a job that ended has no deadline any more, and one that is retried has" => deadlines::retried,
     "an audit checks deadlines and parked jobs" => audits::side_lists,
@@ -296,7 +298,7 @@ scenarios! {
     "a clock that went back makes a sweep visit every queue" => sweeps::clock_back,
     "a nearly full Redis makes a sweep visit every queue" => sweeps::nearly_full,
     "new queues are refused at the limit, and known ones go on" => limits::names,
-    "an empty queue is forgotten an hour after its last use, and not after its first" => limits::last_use,
+    "an empty queue is removed an hour after its last use, and not after its first" => limits::last_use,
     "new tasks are refused at the limit, and declared ones are renewed" => limits::tasks,
 }
 

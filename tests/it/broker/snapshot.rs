@@ -130,8 +130,8 @@ impl Snapshot {
         Self { jobs, queues, ..Self::default() }
     }
 
-    /// Invariant 3: every live job is in exactly one of ready, delayed, running, and its hash agrees; a canceled job may be
-    /// in ready as a ghost, once. Checks the key space alone, without the model.
+    /// Invariant 3: every live job is in exactly one of ready, delayed, running, and its hash agrees; a canceled job
+    /// may be in ready as a ghost, once. Checks the key space alone, without the model.
     pub(crate) fn check_structure(&self) -> Result<(), String> {
         if !self.unlisted.is_empty() {
             return Err(format!(

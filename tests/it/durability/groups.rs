@@ -1,4 +1,5 @@
-//! Group commit: concurrent submissions share calls and flushes, each has its own answer, and space and time are bounded.
+//! Group commit: concurrent submissions share calls and flushes, each has its own answer, and space and time are
+//! bounded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -164,7 +165,8 @@ async fn connections(redis: &RedisServer) -> usize {
 async fn submissions_survive_the_end_of_the_runtime_that_sends_batches() {
     let redis = RedisServer::durable();
     let broker = broker(&redis.url(), Durability::FSYNC);
-    // The task that sends batches for all submitters runs on the runtime of the first one, as on one thread of a server.
+    // The task that sends batches for all submitters runs on the runtime of the first one, as on one thread of a
+    // server.
     let first = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let submitted = first.spawn({
         let broker = broker.clone();

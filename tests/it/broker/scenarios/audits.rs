@@ -297,14 +297,14 @@ pub(super) async fn ended(world: &mut World) -> Check {
     ensure(world.query_number("SCARD", "queue:story:ghosts").await == 0, "the ghost is dropped")
 }
 
-/// A ghost whose record has expired; a ghost that was retried and is still in its lane; entries that the next sweep will
-/// remove; a tombstone.
+/// A ghost whose record has expired; a ghost that was retried and is still in its lane; entries that the next sweep
+/// will remove; a tombstone.
 pub(super) async fn odd_but_correct(world: &mut World) -> Check {
-    let forgotten = world.submit_one(Start::Now).await?;
+    let expired = world.submit_one(Start::Now).await?;
     let deleted = world.submit_one(Start::Now).await?;
     let poison = world.submit_one(Start::Now).await?;
 
-    for id in [forgotten, deleted] {
+    for id in [expired, deleted] {
         world.broker.cancel(id).await.map_err(|error| error.to_string())?;
     }
     world.broker.delete(deleted).await.map_err(|error| error.to_string())?;
@@ -315,10 +315,10 @@ pub(super) async fn odd_but_correct(world: &mut World) -> Check {
     world.broker.cancel(poison).await.map_err(|error| error.to_string())?;
     world.broker.retry(poison).await.map_err(|error| error.to_string())?;
 
-    world.tamper("DEL", &format!("job:{forgotten}"), &[]).await;
+    world.tamper("DEL", &format!("job:{expired}"), &[]).await;
     let now = world.now.to_string();
-    world.tamper("ZADD", "queue:story:finished", &[&now, &forgotten.to_string()]).await;
-    world.tamper("ZADD", "queue:story:failed", &["1", &forgotten.to_string()]).await;
+    world.tamper("ZADD", "queue:story:finished", &[&now, &expired.to_string()]).await;
+    world.tamper("ZADD", "queue:story:failed", &["1", &expired.to_string()]).await;
 
     world.expect_findings("").await?;
     ensure(world.complete_all().await? == [poison], "the retried job is claimed")?;

@@ -28,7 +28,7 @@ pub(super) async fn expiry(world: &mut World) -> Check {
     )
 }
 
-pub(super) async fn revived(world: &mut World) -> Check {
+pub(super) async fn retried(world: &mut World) -> Check {
     let job = world.job("{}");
     let id = job.id;
     world.submit(&[job]).await?;

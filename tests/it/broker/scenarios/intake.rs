@@ -90,8 +90,8 @@ pub(super) async fn large_payloads(world: &mut World) -> Check {
     )?;
 
     let claims = world.claim(4).await?.claims;
-    let handed: Vec<_> = claims.iter().map(|claim| &claim.job.payload.bytes[..]).collect();
-    ensure(handed == texts.each_ref().map(String::as_bytes), "the payloads are handed out whole")?;
+    let claimed: Vec<_> = claims.iter().map(|claim| &claim.job.payload.bytes[..]).collect();
+    ensure(claimed == texts.each_ref().map(String::as_bytes), "the payloads are handed out whole")?;
 
     let keyed = |world: &World, request: &str| {
         let idempotency = Idempotency::new(&[b"large"], &[request.as_bytes()]);

@@ -152,11 +152,11 @@ pub(super) async fn sequences(world: &mut World) -> Check {
     };
 
     let (broker, partition) = (world.broker.clone(), Partition::default());
-    let mut handed = Vec::new();
+    let mut claimed = Vec::new();
     for (sequence, number) in [(Sequence::Primary, 7), (Sequence::Secondary, 3)] {
         let exchanged =
             broker.exchange_on(sequence, partition, &exchange(number, Vec::new())).await;
-        handed.push(exchanged.map_err(|error| error.to_string())?.claims);
+        claimed.push(exchanged.map_err(|error| error.to_string())?.claims);
     }
 
     for (at, sequence, number) in [(0, Sequence::Primary, 7), (1, Sequence::Secondary, 3)] {
@@ -165,7 +165,7 @@ pub(super) async fn sequences(world: &mut World) -> Check {
         let keys =
             |claims: &[Claim]| -> Vec<_> { claims.iter().map(|claim| claim.lease.key()).collect() };
         ensure(
-            again.len() == 2 && keys(&again) == keys(&handed[at]),
+            again.len() == 2 && keys(&again) == keys(&claimed[at]),
             "each repeated exchange returns its own claims again",
         )?;
         let earlier =
@@ -177,7 +177,7 @@ pub(super) async fn sequences(world: &mut World) -> Check {
     }
 
     // Jobs that were claimed on one sequence may be settled on the other.
-    let claims = handed.swap_remove(0).into_iter();
+    let claims = claimed.swap_remove(0).into_iter();
     let settlements = claims.map(|claim| claim.lease.complete(Payload::json("1"))).collect();
     let settled =
         broker.exchange_on(Sequence::Secondary, partition, &exchange(4, settlements)).await;

@@ -133,7 +133,8 @@ pub(super) async fn late_calls(world: &mut World) -> Check {
     ensure(!world.is_listed(dead).await, "a heartbeat does not list the dead worker again")
 }
 
-/// The worker dies right after each claim, with a recent heartbeat: losses are counted though no lease was ever extended.
+/// The worker dies right after each claim, with a recent heartbeat: losses are counted though no lease was ever
+/// extended.
 pub(super) async fn poison(world: &mut World) -> Check {
     let job = world.job("{}");
     world.submit(std::slice::from_ref(&job)).await?;
@@ -171,7 +172,7 @@ pub(super) async fn reserved(world: &mut World) -> Check {
     ensure(world.claim(1).await?.drain, "another worker is reserved after the reclaim")
 }
 
-/// More jobs in one queue than one call looks at, and more queues.
+/// More jobs in one queue, and more queues, than one call reads.
 pub(super) async fn many(world: &mut World) -> Check {
     let queues: Vec<QueueName> = (0..34).map(|at| format!("q{at}").parse().unwrap()).collect();
     let mut ids = HashSet::new();

@@ -83,8 +83,8 @@ pub(super) async fn released(world: &mut World) -> Check {
     Ok(())
 }
 
-/// The index can lack a queue, for example after a version that has no index: no worker reads the queue until a sweep or an
-/// idle worker lists it again.
+/// The index can lack a queue, for example after a version that has no index: no worker reads the queue until a sweep
+/// or an idle worker lists it again.
 pub(super) async fn side_queues(world: &mut World) -> Check {
     let urgent = NewJob { priority: Priority::Urgent, ..world.job("{}") };
     world.submit(&[urgent]).await?;
