@@ -1,6 +1,7 @@
 //! Third-party clients on a running API: one script each, in `tests/clients`, which documents what it checks.
 //!
-//! `script/test` installs the clients and runs these tests; the installation needs a network, so they are ignored otherwise.
+//! `script/test` installs the clients and runs these tests; the installation needs a network, so they are ignored
+//! otherwise.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,8 +26,8 @@ fn installed() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients")
 }
 
-/// Copies the scripts to a new directory, with the clients next to them: what they generate is deleted with the stack, and
-/// Node searches packages only above a script.
+/// Copies the scripts to a new directory, with the clients next to them: what they generate is deleted with the stack,
+/// and Node searches packages only above a script.
 fn copy_scripts(stack: &Stack) -> PathBuf {
     let installed = installed();
     assert!(

@@ -115,8 +115,8 @@ async fn a_failed_command_reports_its_last_lines() {
     assert!(message.contains('3') && message.ends_with("cannot open the oven"), "{message}");
 }
 
-/// The output of a command may contain its payload. Its messages are in the job's document and log, for those who may read
-/// the job.
+/// The output of a command may contain its payload. Its messages are in the job's document and log, for those who may
+/// read the job.
 #[tokio::test]
 async fn the_worker_logs_how_jobs_end_but_none_of_their_content() {
     let script = "import sys, traceback\npayload = sys.stdin.read()\nif payload == '1': print(2); sys.exit()\n\

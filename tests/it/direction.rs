@@ -1,4 +1,5 @@
-//! SiblingImports have one direction: sibling files and folders do not import each other in a cycle. Parent and child may.
+//! SiblingImports have one direction: sibling files and folders do not import each other in a cycle. Parent and child
+//! may.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! A job that a worker's machine cannot run is released uncharged, and runs as soon as this machine, or another one, can run
-//! it.
+//! A job that a worker's machine cannot run is released uncharged, and runs as soon as this machine, or another one,
+//! can run it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -124,8 +124,8 @@ async fn start_worker_without_rights(stack: &mut Stack, api: &Api, folder: &Path
     worker
 }
 
-/// Sets how many processes the user of a process that was started [`without_rights`] may have, as that process sees it. Root
-/// in a container may not be permitted to do so.
+/// Sets how many processes the user of a process that was started [`without_rights`] may have, as that process sees it.
+/// Root in a container may not be permitted to do so.
 async fn limit_processes(process: &Process, max: Option<u64>) {
     let max = max.map_or_else(|| "unlimited".to_owned(), |max| max.to_string());
     let mut limit = Command::new("prlimit");
@@ -181,8 +181,8 @@ async fn a_working_directory_that_was_read_only_from_the_start_is_accepted() {
     set_mode(&folder, 0o755);
 }
 
-/// The same command in a new mount namespace, where a full file system is mounted on `folder`. `None` if this system does not
-/// permit that.
+/// The same command in a new mount namespace, where a full file system is mounted on `folder`. `None` if this system
+/// does not permit that.
 async fn with_full_disk(command: &Command, folder: &Path) -> Option<Command> {
     let mut probe = Command::new("unshare");
     if !probe.args(["-rm", "true"]).output().await.is_ok_and(|output| output.status.success()) {

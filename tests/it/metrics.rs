@@ -6,7 +6,8 @@ use crunch_tests::{Api, EventStream, Stack, Stage, eventually};
 use reqwest::Method;
 use serde_json::json;
 
-/// Samples by their name with labels. Every sample must belong to a family that is declared once, as the format requires.
+/// Samples by their name with labels. Every sample must belong to a family that is declared once, as the format
+/// requires.
 fn parse(text: &str) -> BTreeMap<String, f64> {
     let (mut families, mut samples) = (BTreeMap::new(), BTreeMap::new());
     for line in text.lines().filter(|line| !line.is_empty()) {

@@ -1,7 +1,7 @@
 //! An append-only file that was cut inside a step, and its repair by `redis-check-aof --fix` before the start.
 //!
-//! Redis itself cuts such a file after the last whole command, which may be inside a transaction, and then appends to it: the
-//! next start runs half of a step together with the step that follows.
+//! Redis itself cuts such a file after the last whole command, which may be inside a transaction, and then appends to
+//! it: the next start runs half of a step together with the step that follows.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

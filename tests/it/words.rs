@@ -6,8 +6,8 @@ use proc_macro2::{TokenStream, TokenTree};
 
 use crate::tree;
 
-/// Archaic words that earlier versions of this code used. Each has a plain one: `told` is published, logged or reported; a `wish` is a request;
-/// a `patience` is a time limit.
+/// Archaic words that earlier versions of this code used. Each has a plain one: `told` is published, logged or
+/// reported; a `wish` is a request; a `patience` is a time limit.
 const FORBIDDEN: [&str; 40] = [
     "tell",
     "tells",

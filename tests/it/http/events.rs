@@ -32,8 +32,8 @@ async fn a_stream_starts_with_the_state_and_continues_in_order_until_the_end() {
     let id = api.submit_with("act", &stage.payload(), &json!({ "delay_ms": 3_600_000 })).await;
     let mut events = EventStream::open(&api, &id, None).await;
     let first = events.expect("status").await;
-
     assert_eq!(first.data, json!({ "status": "scheduled", "attempt": 0, "at": null }));
+
     // Canceled and retried, it starts at once.
     api.post_empty(&format!("/jobs/{id}/cancel")).await;
     let rest = events.rest().await;
@@ -82,6 +82,7 @@ async fn a_client_that_reconnects_gets_each_event_once() {
     }
     actor.returns(&json!(1)).await;
     received.extend(stream.rest().await);
+
     let ids: std::collections::BTreeSet<_> = received.iter().map(|event| &event.id).collect();
     assert_eq!(ids.len(), received.len(), "every event has its own id");
     for (at, event) in received.iter().enumerate() {
@@ -93,7 +94,6 @@ async fn a_client_that_reconnects_gets_each_event_once() {
             assert_eq!(rest, received[at + 1..], "after {}", event.id);
         }
     }
-
     stack.assert_clean_audit().await;
 }
 
@@ -113,10 +113,10 @@ async fn a_stream_does_not_poll_redis() {
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
-
     events.expect("status").await;
     actor.send(&json!({ "progress": [0.5, "half"] })).await;
     events.expect("progress").await;
+
     let before = function_calls(&stack).await;
     // Sweeps and heartbeats continue: they are some calls a second, not thousands.
     for _ in 0..3 {
