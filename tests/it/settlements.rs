@@ -1,6 +1,6 @@
 //! Settlements that Redis cannot carry out: each is given up alone, for workers and for deliveries of webhooks alike.
 
-use crunch_tests::{Receiver, RedisServer, Stack, Stage, Which, eventually};
+use crunch_tests::{Filter, Receiver, RedisServer, Stack, Stage, eventually};
 use redis::AsyncCommands;
 use serde_json::json;
 
@@ -26,29 +26,29 @@ async fn a_settlement_that_redis_cannot_carry_out_does_not_hold_up_those_beside_
     let environment = [("CRUNCH_WORKER_QUEUES", "act,other,echo"), ("CRUNCH_LEASE_MS", "3000")];
     let mut worker = stack.worker_via(&proxy, &api, 4, &environment).await;
     let damaged = api.submit("act", &stage.payload()).await;
-    let in_damaged = stage.enters().await;
+    let in_damaged = stage.wait_for_handler().await;
     let first = in_damaged.epoch;
     let healthy = api.submit_with("act", &stage.payload(), &json!({ "queue": "other" })).await;
-    let in_healthy = stage.enters().await;
+    let in_healthy = stage.wait_for_handler().await;
 
     // Both attempts end while an exchange is in flight, so the next one carries both.
     damage(&stack.redis, "act").await;
-    let hold = proxy.hold_reply(Which::verb("exchange").carrying("in between"));
+    let hold = proxy.hold_reply(Filter::verb("exchange").containing("in between"));
     let between = api.submit("echo", &json!("in between")).await;
-    hold.caught().await;
+    hold.wait_until_held().await;
     in_damaged.fails("to be retried").await;
     in_healthy.returns(&json!(1)).await;
     hold.release();
 
-    api.becomes(&between, "succeeded").await;
-    api.becomes(&healthy, "succeeded").await;
-    worker.says("cannot settle the outcome of this job").await;
+    api.wait_for_status(&between, "succeeded").await;
+    api.wait_for_status(&healthy, "succeeded").await;
+    worker.wait_for_log("cannot settle the outcome of this job").await;
     repair(&stack.redis, "act").await;
-    let again = stage.enters().await;
+    let again = stage.wait_for_handler().await;
     assert_eq!(again.id, damaged);
     assert!(again.epoch > first, "it runs again after its lease");
     again.returns(&json!(2)).await;
-    api.becomes(&damaged, "succeeded").await;
+    api.wait_for_status(&damaged, "succeeded").await;
 }
 
 #[tokio::test]
@@ -59,14 +59,14 @@ async fn deliveries_continue_after_one_that_could_not_be_settled() {
     let webhook = json!({ "webhook": { "url": receiver.url("/") } });
 
     api.submit_with("echo", &json!(1), &webhook).await;
-    let call = receiver.called().await;
+    let call = receiver.next_call().await;
     damage(&stack.redis, "crunch.webhooks").await;
     call.answer(200, "").await;
-    api.process.says("cannot settle the outcome of this job").await;
+    api.process.wait_for_log("cannot settle the outcome of this job").await;
     repair(&stack.redis, "crunch.webhooks").await;
 
     let id = api.submit_with("echo", &json!(2), &webhook).await;
-    receiver.called().await.answer(200, "").await;
+    receiver.next_call().await.answer(200, "").await;
     eventually("the second delivery is settled", async || {
         let deliveries = api.get(&format!("/jobs/{id}/deliveries")).await.json();
         (deliveries["items"][0]["status"] == "succeeded").then_some(())

@@ -20,9 +20,9 @@ async fn deliveries_without_redis_show_as_down_and_then_as_up_again() {
 
     stack.redis.freeze();
     shows(&api, "crunch_webhooks_up 0").await;
-    api.process.says("webhooks are not delivered").await;
+    api.process.wait_for_log("webhooks are not delivered").await;
 
     stack.redis.thaw();
     shows(&api, "crunch_webhooks_up 1").await;
-    api.process.says("webhooks are delivered again").await;
+    api.process.wait_for_log("webhooks are delivered again").await;
 }
