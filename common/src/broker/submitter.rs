@@ -15,8 +15,9 @@ mod dispatcher;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -153,7 +154,7 @@ impl Submitter {
     /// Sends a job to the task; starts the task if there is none, or its runtime was shut down.
     fn send_to_task(&self, waiting: Waiting) {
         // Never locked across an await; the sender is replaced as a whole.
-        let mut current = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.sender.lock();
         let sent = match &*current {
             Some(sender) => sender.send(waiting),
             None => Err(mpsc::error::SendError(waiting)),
