@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use crunch_common::{config, telemetry};
 use crunch_worker::{JobContext, Task, Worker, WorkerConfig};
+use parking_lot::Mutex;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 

@@ -1,15 +1,15 @@
 //! What a handler can read and report about its job.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use crunch_common::broker::{ClaimedJob, Epoch, LeaseKey, Progress, Report, Reported};
 use crunch_common::job::{ContentType, JobId, Metadata, TraceContext};
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
 use crunch_consumer::Slot;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// The longest progress message and log line kept, in bytes.

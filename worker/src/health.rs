@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use crunch_common::broker::SuspendedTask;
 use crunch_common::time::whole_ms;
 use crunch_consumer::Pulses;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use ask::ask;

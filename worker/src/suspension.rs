@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use crunch_common::broker::{ReleaseCause, SuspendedTask};
 use crunch_common::task::TaskName;
 use crunch_common::time::{Timestamp, whole_ms};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// The suspension after the first fault, without the head start; a released job waits as long in Redis.

@@ -5,8 +5,8 @@
 //! nothing is visible except that it was passed to this machine's network stack, which accepts megabytes at once: it is
 //! given up after a time limit that depends on its size, and a caller that retries it doubles the limit.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;

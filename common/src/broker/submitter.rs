@@ -14,8 +14,8 @@ mod batch_connection;
 mod dispatcher;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -23,7 +23,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::durability::{Durability, DurabilityConfig};
 use super::error::Error;
-use super::submit::{self, Enqueued, NewJob};
+use super::new_job::NewJob;
+use super::submit::Enqueued;
 use super::transfer::transfer_time;
 use super::{CALL_DEADLINE, Settings};
 use dispatcher::Dispatcher;
@@ -111,7 +112,7 @@ impl Submitter {
     pub(crate) async fn submit(&self, jobs: &[&NewJob]) -> Vec<Outcome> {
         let deadline = Instant::now()
             + CALL_DEADLINE
-            + transfer_time(jobs.iter().copied().map(submit::size).sum());
+            + transfer_time(jobs.iter().copied().map(NewJob::size).sum());
         let receivers: Vec<_> = jobs.iter().map(|job| self.queue(job, deadline)).collect();
         let mut answers = Vec::with_capacity(receivers.len());
         for (job, receiver) in jobs.iter().zip(receivers) {
@@ -141,7 +142,7 @@ impl Submitter {
 
     /// Queues a job if the limit of pending bytes allows it.
     fn queue(&self, job: &NewJob, deadline: Instant) -> Result<oneshot::Receiver<Outcome>, Error> {
-        let bytes = submit::size(job).clamp(MIN_JOB_BYTES, MAX_PENDING_BYTES);
+        let bytes = job.size().clamp(MIN_JOB_BYTES, MAX_PENDING_BYTES);
         let bytes = u32::try_from(bytes).expect("the limit is less than 4 GiB");
         let permits = self.pending_bytes.clone().try_acquire_many_owned(bytes);
         let permits = permits.map_err(|_| Error::Busy)?;

@@ -179,6 +179,6 @@ mod tests {
         assert_eq!(overdue, [(None, 1), (Some("a"), 1)]);
         // The window of "b" is over, so "c" replaces it.
         assert_eq!(limits.admit_at(&"c", start + MINUTE), Some(0));
-        assert_eq!(lock(&limits.windows).known.len(), 2);
+        assert_eq!(limits.windows.lock().known.len(), 2);
     }
 }

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use parking_lot::Mutex;
 use metrics::{Label, SharedString, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use parking_lot::Mutex;
 
 /// Jobs accepted by this API, by task and queue.
 pub const JOBS_SUBMITTED: &str = "crunch_jobs_submitted_total";

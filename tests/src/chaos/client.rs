@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -273,7 +273,8 @@ impl Client {
     /// Sends one cancel request; a missing response is not recorded.
     async fn cancel(&self, number: u64) {
         let Some(id) = self
-            .submissions.lock()
+            .submissions
+            .lock()
             .get(&number)
             .and_then(|submission| submission.ids.first().cloned())
         else {

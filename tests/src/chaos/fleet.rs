@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
 use crunch_common::broker::Library;
 use crunch_common::time::whole_ms;
+use parking_lot::{Mutex, RwLock};
 use rustix::process::Signal;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -121,7 +121,9 @@ impl Pump<'_> {
             Action::Drop(DropMode::Reset) => Err(io::ErrorKind::ConnectionReset.into()),
             Action::Pass | Action::Hold(_) => {
                 // Queued before it is sent, so that no reply can arrive before its command is in the queue.
-                self.requests.lock().extend(request.filter(|_| self.direction == Direction::ToRedis));
+                self.requests
+                    .lock()
+                    .extend(request.filter(|_| self.direction == Direction::ToRedis));
                 self.send(&frame).await
             }
         }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use crate::health::{Report, Status};
+use parking_lot::Mutex;
 
 /// Workers report their health every half second; a worker that does not hangs.
 const SILENCE: Duration = Duration::from_millis(1500);
