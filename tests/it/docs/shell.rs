@@ -100,7 +100,8 @@ async fn run(page: &str) {
         }
     }
     let tasks = stack.directory().join("tasks.toml");
-    let tasks = tasks.is_file().then(|| tasks.display().to_string()).unwrap_or_default();
+    // A variable that is empty is not set.
+    let tasks = if tasks.is_file() { tasks.display().to_string() } else { String::new() };
     let _worker = stack.worker_with(&api, 2, &[("CRUNCH_TASKS", &tasks)]).await;
     let example = stack.command("examples/primes");
     let _example = stack.spawn(example, "primes");
