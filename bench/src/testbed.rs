@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::BrokerConfig;
-use crunch_common::broker::{Broker, Durability, Enqueued, NewJob, Start};
-use crunch_common::job::{JobOptions, Priority};
-use crunch_common::queue::QueueName;
+use crunch_common::broker::{Broker, Enqueued, NewJob};
 use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Api, Process, RedisServer, Stack};
 use futures_util::future::join_all;

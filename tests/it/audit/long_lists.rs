@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crunch_common::broker::{
-    Audit, Broker, Durability, Exchange, FindingKind, Library, NewJob, Settled, Start, TaskNames,
-    WorkerId,
+    Audit, Broker, Exchange, FindingKind, Library, NewJob, Settled, TaskNames, WorkerId,
 };
-use crunch_common::job::{ContentType, JobId, JobOptions, Partition, Payload, Priority};
+use crunch_common::job::{JobId, Partition, Payload};
+use crunch_common::task::TaskDescriptor;
 use crunch_tests::RedisServer;
 use redis::aio::MultiplexedConnection;
 

@@ -4,11 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crunch_common::broker::{
-    Broker, Durability, Enqueued, Error, Library, NewJob, QueueQuery, Start,
-};
+use crunch_common::broker::{Broker, Durability, Enqueued, Error, Library, NewJob, QueueQuery};
 use crunch_common::broker::{BrokerConfig, DurabilityConfig};
-use crunch_common::job::{JobOptions, Priority};
 use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Filter, Proxy, RedisServer, eventually};
 use futures_util::future::join_all;

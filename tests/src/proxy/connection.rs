@@ -107,7 +107,7 @@ impl Pump<'_> {
             Direction::ToClient => self.requests.lock().pop_front(),
         };
         let action = request.as_ref().map_or(Action::Pass, |request| {
-            self.shared.rules().decide(self.direction, request, &frame)
+            self.shared.rules.lock().decide(self.direction, request, &frame)
         });
         let action = match action {
             Action::Hold(held) => match held.wait().await {
