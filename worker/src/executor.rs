@@ -317,7 +317,7 @@ fn retry_or_fail(lease: Lease, job: &ClaimedJob, error: JobError) -> Settlement 
 }
 
 fn deadline_exceeded() -> JobError {
-    JobError::permanent(ErrorCode::deadline_exceeded(), "the job was not wanted any more")
+    JobError::permanent(ErrorCode::deadline_exceeded(), "the deadline of the job has passed")
 }
 
 /// Waits for the handler; asks it to stop when its time is over or a stop is requested, and aborts it if it does not
