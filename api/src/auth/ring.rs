@@ -3,11 +3,12 @@
 //! A file that cannot be read changes nothing: the previous keys stay valid, and an error is logged.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crunch_common::job::JobId;
 use crunch_common::time::Timestamp;
+use parking_lot::{Mutex, RwLock};
 
 use super::file::{FileError, KeyFile, Stamp};
 use super::key::SecretHash;
@@ -44,7 +45,7 @@ impl KeyRing {
     /// Reads the file again if it has changed.
     pub(crate) fn tick(&self) {
         let stamp = self.file.stamp();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         if *seen == stamp {
             return;
         }
@@ -52,7 +53,7 @@ impl KeyRing {
         match self.file.read() {
             Ok(keys) => {
                 tracing::info!(keys = keys.len(), "API keys reloaded");
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = by_id(keys);
+                *self.keys.write() = by_id(keys);
             }
             Err(error) => {
                 tracing::error!(%error, "cannot read the file of API keys; the previous keys stay valid");
@@ -62,7 +63,7 @@ impl KeyRing {
 
     /// Returns the key whose rights a ticket grants for a job's stream, if the ticket is valid.
     pub(crate) fn find_by_ticket(&self, ticket: &Ticket, job: JobId) -> Option<Arc<Key>> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.read();
         let key = keys.get(ticket.key()).cloned();
         drop(keys);
         key.filter(|key| ticket.opens(job, key, Timestamp::now()))
@@ -71,7 +72,7 @@ impl KeyRing {
     /// Returns the key that a caller sent, if it is valid. An unknown id is compared like a known one, so that the time
     /// it takes does not reveal which ids exist.
     pub(crate) fn find(&self, token: &Token) -> Option<Arc<Key>> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.read();
         let key = keys.get(&token.id).cloned();
         drop(keys);
         let stored = key.as_ref().map_or(&SecretHash::NOTHING, |key| &key.hash);
