@@ -56,10 +56,11 @@ pub use config::{
     ApiConfig, AuditOptions, Auth, BrowserConfig, Command, HealthTarget, SecurityConfig, TaskRoute,
     TaskRoutes, UnknownTasks,
 };
+pub use crunch_common::Shutdown;
 pub use error::Error;
 pub use keys::{KeysAction, KeysCommand, NewKey, Place, Revocation};
 pub use rate::Rate;
-pub use server::{Server, Shutdown};
+pub use server::Server;
 pub use tls::TlsError;
 pub use webhook::{Allow, SecretText, WebhookConfig, WebhookUse};
 

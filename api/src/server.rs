@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crunch_common::Broker;
 use crunch_common::broker;
 use crunch_common::telemetry;
+use crunch_common::{Broker, Shutdown};
 use tokio::sync::watch;
 
 use crate::auth::{Authority, KeyFile, KeyRing};
@@ -33,35 +33,6 @@ use crate::webhook::Webhooks;
 
 /// How often the number of log lines that were left out is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Requests to shut down: the first one drains, each further one ends the current wait.
-#[derive(Debug, Clone)]
-pub struct Shutdown {
-    requests: Arc<watch::Sender<u32>>,
-}
-
-impl Default for Shutdown {
-    fn default() -> Self {
-        Self { requests: Arc::new(watch::Sender::new(0)) }
-    }
-}
-
-impl Shutdown {
-    /// Requests shutdown; each further call ends the current wait.
-    pub fn request(&self) {
-        self.requests.send_modify(|requests| *requests += 1);
-    }
-
-    fn requests(&self) -> u32 {
-        *self.requests.borrow()
-    }
-
-    async fn requested(&self, times: u32) {
-        let mut requests = self.requests.subscribe();
-        // The sender lives as long as this value.
-        let _ = requests.wait_for(|&requests| requests >= times).await;
-    }
-}
 
 /// An API that is bound to its port and ready to run.
 #[derive(Debug)]
@@ -120,7 +91,8 @@ impl Server {
     }
 
     /// Serves until `shutdown` is requested: then `/readyz` answers 503 at once while requests are served as usual for
-    /// the configured time, then waiting requests are answered, the listener closes, and requests in flight end.
+    /// the configured time, then waiting requests are answered, the listener closes, and requests in flight end. Each
+    /// further request to shut down ends the current wait.
     ///
     /// # Errors
     /// If Redis is reachable but not usable as configured, or an operation of the system fails.
@@ -279,7 +251,7 @@ pub(crate) fn serve(config: ApiConfig) -> Result<(), Error> {
     let server = Server::bind(config)?;
     actix_web::rt::System::new().block_on(async {
         let shutdown = Shutdown::default();
-        watch_signals(shutdown.clone())?;
+        shutdown.request_on_signals()?;
         print_address(server.scheme(), server.addr());
         server.run(shutdown).await
     })
@@ -289,21 +261,4 @@ pub(crate) fn serve(config: ApiConfig) -> Result<(), Error> {
 fn print_address(scheme: &str, addr: SocketAddr) {
     // A write error is ignored: standard output may be closed.
     let _ = writeln!(std::io::stdout(), "listening on {scheme}://{addr}");
-}
-
-/// Turns SIGTERM and SIGINT into requests to shut down.
-fn watch_signals(shutdown: Shutdown) -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    actix_web::rt::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            shutdown.request();
-        }
-    });
-    Ok(())
 }

@@ -14,9 +14,11 @@ pub mod machine;
 mod name;
 pub mod queue;
 pub mod schema;
+pub mod shutdown;
 pub mod task;
 pub mod telemetry;
 pub mod time;
 
 pub use broker::Broker;
 pub use name::InvalidName;
+pub use shutdown::Shutdown;
