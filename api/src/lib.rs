@@ -36,6 +36,7 @@ mod prefer;
 mod problem;
 mod query;
 mod rate;
+mod reloaded;
 mod routes;
 mod server;
 mod service;

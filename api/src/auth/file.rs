@@ -52,7 +52,7 @@ pub enum FileError {
 
 /// Identifies a version of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     inode: u64,
     size: u64,
     modified: (i64, i64),
