@@ -8,6 +8,7 @@ use crunch_common::job::ContentType;
 use crunch_common::task::{TaskDescriptor, TaskName};
 
 use super::Answer;
+use super::shared_parameters::{SubmissionHeaders, SubmissionQuery};
 use crate::auth::Caller;
 use crate::catalog::Declared;
 use crate::document::{Items, JobDocument};
@@ -27,11 +28,7 @@ use crate::{body, checks, query, trace};
 
 /// Submits a job; the body names the task.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", operation_id = "submitJob",
-    params(
-        ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to this many seconds, at most 60"),
-        ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible ASCII characters: a repeated request creates only one job"),
-    ),
+    params(SubmissionQuery, SubmissionHeaders),
     request_body = EnvelopeSchema,
     responses(
         (status = 200, description = "Accepted, and ended while the request waited", body = JobDocument),
@@ -69,9 +66,8 @@ pub(crate) async fn by_envelope(
     params(
         ("task" = String, Path, description = "The task's name"),
         OptionsSchema,
-        ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to this many seconds, at most 60"),
-        ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible ASCII characters: a repeated request creates only one job"),
+        SubmissionQuery,
+        SubmissionHeaders,
     ),
     request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type that the task accepts. Options are query parameters."),
     responses(
