@@ -27,7 +27,7 @@ pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
 use crate::auth::Caller;
 use crate::checks;
 use crate::document::JobDocument;
-use crate::idempotency::Key;
+use crate::idempotency::IdempotencyKey;
 use crate::links;
 use crate::prefer::WaitPreference;
 use crate::problem::{
@@ -106,7 +106,10 @@ impl Submission {
 }
 
 /// Returns the key of a submission, from header or member; both must agree.
-pub(crate) fn one_key(header: Option<Key>, member: Option<Key>) -> Result<Option<Key>, Problem> {
+pub(crate) fn one_key(
+    header: Option<IdempotencyKey>,
+    member: Option<IdempotencyKey>,
+) -> Result<Option<IdempotencyKey>, Problem> {
     match (header, member) {
         (Some(header), Some(member)) if header != member => {
             let detail = "the Idempotency-Key header and idempotency_key differ";
@@ -144,7 +147,7 @@ impl Taken {
 pub(crate) async fn taken(app: &App, answer: Result<Enqueued, Error>) -> Result<Taken, Problem> {
     match answer {
         Ok(Enqueued::Created(job)) => Ok(Taken::New(job)),
-        Ok(Enqueued::Known(id)) => found(app.broker.job(id).await).map(Taken::New),
+        Ok(Enqueued::AlreadyCreated(id)) => found(app.broker.job(id).await).map(Taken::New),
         Ok(Enqueued::Replayed(id)) => found(app.broker.job(id).await).map(Taken::Replayed),
         Ok(Enqueued::Conflict) => Err(conflict()),
         Err(error) => Err(Problem::in_doubt(error)),
@@ -252,7 +255,7 @@ fn never_declared(task: &TaskName) -> String {
 /// # Errors
 /// If the body is large and too many wait to be hashed.
 pub(crate) async fn idempotency(
-    key: Option<Key>,
+    key: Option<IdempotencyKey>,
     caller: &Caller,
     request: &HttpRequest,
     content_type: &ContentType,

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::etag::Known;
+use crate::etag::IfNoneMatch;
 use crate::metrics;
 
 /// A waiter gets an error if Redis is unavailable for this long; a reconnection takes less.
@@ -36,7 +36,7 @@ pub(crate) enum Until {
     /// The job has ended.
     Ended,
     /// The job has another version than those that are known.
-    Other(Known),
+    Other(IfNoneMatch),
 }
 
 impl Until {

@@ -12,7 +12,7 @@ use crunch_common::time::Timestamp;
 use super::file::{FileError, KeyFile, Stamp};
 use super::key::SecretHash;
 use super::ticket::Ticket;
-use super::{Key, KeyId, Token};
+use super::{ApiKey, KeyId, Token};
 use crate::reloaded::{Reloaded, Source};
 
 /// All keys that are accepted.
@@ -20,7 +20,7 @@ use crate::reloaded::{Reloaded, Source};
 pub(crate) struct KeyRing(Reloaded<KeyFile>);
 
 impl Source for KeyFile {
-    type Value = HashMap<KeyId, Arc<Key>>;
+    type Value = HashMap<KeyId, Arc<ApiKey>>;
     type Error = FileError;
     type Stamp = Option<Stamp>;
 
@@ -61,14 +61,14 @@ impl KeyRing {
     }
 
     /// Returns the key whose rights a ticket grants for a job's stream, if the ticket is valid.
-    pub(crate) fn find_by_ticket(&self, ticket: &Ticket, job: JobId) -> Option<Arc<Key>> {
+    pub(crate) fn find_by_ticket(&self, ticket: &Ticket, job: JobId) -> Option<Arc<ApiKey>> {
         let key = self.0.get().get(ticket.key()).cloned();
         key.filter(|key| ticket.opens(job, key, Timestamp::now()))
     }
 
     /// Returns the key that a caller sent, if it is valid. An unknown id is compared like a known one, so that the time
     /// it takes does not reveal which ids exist.
-    pub(crate) fn find(&self, token: &Token) -> Option<Arc<Key>> {
+    pub(crate) fn find(&self, token: &Token) -> Option<Arc<ApiKey>> {
         let key = self.0.get().get(&token.id).cloned();
         let stored = key.as_ref().map_or(&SecretHash::NOTHING, |key| &key.hash);
         let fits = bool::from(stored.matches(&token.hash()));

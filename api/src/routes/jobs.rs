@@ -14,7 +14,7 @@ use super::shared_parameters::{JobPath, WaitHeader};
 use crate::auth::Caller;
 use crate::document::words::StatusWord;
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
-use crate::etag::{self, Known};
+use crate::etag::{self, IfNoneMatch};
 use crate::metrics;
 use crate::prefer::WaitPreference;
 use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
@@ -48,7 +48,7 @@ pub(crate) async fn show(
 ) -> Answer {
     let mut preference = WaitPreference::of(&request)?;
     preference.take_place(&app.places, &caller);
-    let known = Known::of(&request);
+    let known = IfNoneMatch::of(&request);
     let until = known.clone().map_or(Until::Ended, Until::Other);
     let job = wait_for_job(
         &app,

@@ -12,7 +12,7 @@ use super::shared_parameters::{SubmissionHeaders, SubmissionQuery};
 use crate::auth::Caller;
 use crate::catalog::Declared;
 use crate::document::{Items, JobDocument};
-use crate::idempotency::{HEADER as IDEMPOTENCY_KEY, Key};
+use crate::idempotency::{HEADER as IDEMPOTENCY_KEY, IdempotencyKey};
 use crate::prefer::{WAIT, WaitPreference};
 use crate::problem::{
     INVALID_IDEMPOTENCY_KEY, NO_WORKER_YET, NOT_FOUND, Problem, TOO_LARGE, UNKNOWN_TASK,
@@ -53,7 +53,7 @@ pub(crate) async fn by_envelope(
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
     check_fit(&declared, &submission, "").await?;
     check_webhook(&app, &submission.options, "")?;
-    let key = one_key(Key::of(&request)?, submission.options.key.clone())?;
+    let key = one_key(IdempotencyKey::of(&request)?, submission.options.key.clone())?;
     let idempotency = idempotency(key, &caller, &request, &content_type, &bytes).await?;
     let job = submission.into_job(&app, &caller, &declared.task, idempotency)?;
     app.limits.count(&caller, &request)?;
@@ -139,7 +139,7 @@ async fn by_payload(
     if let Some(webhook) = &options.webhook {
         app.webhooks.check(webhook).map_err(|detail| query::invalid("webhook.url", detail))?;
     }
-    let key = one_key(Key::of(request)?, options.key.clone())?;
+    let key = one_key(IdempotencyKey::of(request)?, options.key.clone())?;
     let task = declared?;
     let idempotency = idempotency(key, caller, request, &content_type, &payload).await?;
     let submission = Submission { payload, content_type, options };

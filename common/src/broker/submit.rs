@@ -116,7 +116,7 @@ pub enum Enqueued {
     /// The job was accepted.
     Created(Box<JobRecord>),
     /// A job with this id was accepted before: the reply was lost.
-    Known(JobId),
+    AlreadyCreated(JobId),
     /// An earlier request with the same key and the same content created this job.
     Replayed(JobId),
     /// The key was already used for a different request.
@@ -416,7 +416,7 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
             metrics::counter!(JOBS_SUBMITTED, labels).increment(1);
             Ok(Enqueued::Created(Box::new(created(job, now, run_at.map(Timestamp::from_unix_ms)))))
         }
-        2 => reply::parsed(id()?).map(Enqueued::Known),
+        2 => reply::parsed(id()?).map(Enqueued::AlreadyCreated),
         3 => reply::parsed(id()?).map(Enqueued::Replayed),
         -1 => Ok(Enqueued::Conflict),
         -2 => Err(Error::Full),
