@@ -5,10 +5,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::ServerHandle;
 use crunch_common::broker;
 use crunch_common::telemetry;
 use crunch_common::{Broker, Shutdown};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::auth::{Authority, KeyFile, KeyRing};
 use crate::browser::Browsers;
@@ -101,14 +103,27 @@ impl Server {
         if let Err(refused @ broker::Error::Refused { .. }) = readiness.tick().await {
             return Err(refused.into());
         }
+        let drain_for = self.config.drain;
+        let mut running = self.start(readiness)?;
+        tokio::select! {
+            ended = &mut running.serving => return ended.map_err(std::io::Error::other)?.map_err(Into::into),
+            () = shutdown.requested(1) => {}
+        }
+        running.stop(&shutdown, drain_for).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Starts the services, then the HTTP server.
+    fn start(self, readiness: Readiness) -> Result<Running, Error> {
         let security = &self.config.security;
         let most = listener::raise_fd_limit(security.max_connections);
         let connections = Connections::new(most, security.max_connections_per_client);
         let connections = Arc::new(connections);
         let app = self.app(readiness, most);
-        let stop = watch::Sender::new(false);
-        self.start_connection_services(&stop, connections.clone());
-        self.start_services(&stop, &app);
+        let services = watch::Sender::new(false);
+        self.start_connection_services(&services, connections.clone());
+        self.start_services(&services, &app);
         let on = self.webhooks.are_on();
         let deliverer = on.then(|| Deliverer::start(&self.broker, &self.webhooks)).transpose()?;
         tracing::info!(
@@ -120,27 +135,7 @@ impl Server {
         let tls = self.tls.as_ref().map(Identity::server_config).transpose()?;
         let server = listener::serve(self.listener, app.clone(), connections, tls)?;
         let handle = server.handle();
-        let mut serving = tokio::spawn(server);
-        tokio::select! {
-            ended = &mut serving => return ended.map_err(std::io::Error::other)?.map_err(Into::into),
-            () = shutdown.requested(1) => {}
-        }
-        // In this order: nothing new is claimed, requests are answered, the rest is aborted, and the services end.
-        app.readiness.drain();
-        deliverer.iter().for_each(Deliverer::quiet);
-        drain(&shutdown, self.config.drain).await;
-        app.watchers.close();
-        let close = async {
-            handle.stop(true).await;
-            let _ended = serving.await;
-        };
-        close_or_abort(&shutdown, close).await;
-        if let Some(deliverer) = deliverer {
-            deliverer.end().await;
-        }
-        stop.send_replace(true);
-        tracing::info!("stopped");
-        Ok(())
+        Ok(Running { app, deliverer, handle, serving: tokio::spawn(server), services })
     }
 
     /// Creates the state of the handlers, for `connections`.
@@ -223,6 +218,37 @@ impl Server {
         if let Some(tls) = self.tls.clone() {
             start("certificate", Identity::INTERVAL, Box::new(move || tls.tick()));
         }
+    }
+}
+
+/// Everything that runs.
+struct Running {
+    app: App,
+    /// `None`: webhooks are off.
+    deliverer: Option<Deliverer>,
+    handle: ServerHandle,
+    /// The HTTP server.
+    serving: JoinHandle<std::io::Result<()>>,
+    /// `true` ends the services.
+    services: watch::Sender<bool>,
+}
+
+impl Running {
+    /// Stops in this order: nothing new is claimed, requests are answered, the rest is aborted, and the services end.
+    async fn stop(&mut self, shutdown: &Shutdown, drain_for: Duration) {
+        self.app.readiness.drain();
+        self.deliverer.iter().for_each(Deliverer::quiet);
+        drain(shutdown, drain_for).await;
+        self.app.watchers.close();
+        let close = async {
+            self.handle.stop(true).await;
+            let _ended = (&mut self.serving).await;
+        };
+        close_or_abort(shutdown, close).await;
+        if let Some(deliverer) = self.deliverer.take() {
+            deliverer.end().await;
+        }
+        self.services.send_replace(true);
     }
 }
 

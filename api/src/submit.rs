@@ -59,22 +59,9 @@ impl Submission {
         task: &TaskDescriptor,
         idempotency: Option<Idempotency>,
     ) -> Result<NewJob, Problem> {
-        let Options {
-            queue,
-            priority,
-            start,
-            timeout,
-            deadline,
-            max_attempts,
-            retention,
-            durability,
-            metadata,
-            trace,
-            webhook,
-            ..
-        } = self.options;
+        let given = self.options;
         let declared_retention = task.retention_ms.map(std::time::Duration::from_millis);
-        let queue = queue.unwrap_or_else(|| task.queue.clone());
+        let queue = given.queue.unwrap_or_else(|| task.queue.clone());
         if !caller.may_use(&queue) {
             let detail = format!("the key does not allow the queue {queue}");
             return Err(Problem::new(FORBIDDEN, detail));
@@ -84,23 +71,23 @@ impl Submission {
             id,
             task: task.name.clone(),
             queue,
-            priority: priority.unwrap_or(task.priority),
-            start: start.unwrap_or(crunch_common::broker::Start::Now),
+            priority: given.priority.unwrap_or(task.priority),
+            start: given.start.unwrap_or(crunch_common::broker::Start::Now),
             options: JobOptions {
-                max_attempts: max_attempts.unwrap_or(task.max_attempts),
-                timeout: timeout.unwrap_or(task.timeout),
-                deadline,
+                max_attempts: given.max_attempts.unwrap_or(task.max_attempts),
+                timeout: given.timeout.unwrap_or(task.timeout),
+                deadline: given.deadline,
                 backoff: task.backoff,
                 content_type: self.content_type,
                 payload_size: self.payload.len() as u64,
-                metadata,
-                trace: trace.clone(),
+                metadata: given.metadata,
+                trace: given.trace.clone(),
             },
             payload: self.payload,
-            retention: retention.or(declared_retention),
+            retention: given.retention.or(declared_retention),
             idempotency,
-            durability: durability.unwrap_or_default(),
-            webhook: webhook.map(|wanted| app.webhooks.of(id, wanted, trace)),
+            durability: given.durability.unwrap_or_default(),
+            webhook: given.webhook.map(|wanted| app.webhooks.of(id, wanted, given.trace)),
         })
     }
 }

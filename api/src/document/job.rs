@@ -1,7 +1,7 @@
 //! A job and its result.
 
 use crunch_common::broker::{JobRecord, ResultSummary, WaitingFor};
-use crunch_common::job::{JobError, Metadata, Status};
+use crunch_common::job::{JobError, JobId, Metadata, Status};
 use crunch_common::time::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -122,17 +122,9 @@ impl JobDocument {
             result_size: shown.size,
             result_content_type: shown.content_type,
             error: job.error.filter(|_| shows_error),
-            waiting_for: job
-                .waiting_for
-                .map(|WaitingFor { reason, detail }| WaitingForDocument { reason, detail }),
+            waiting_for: job.waiting_for.map(WaitingForDocument::from),
             metadata: job.options.metadata,
-            links: Links {
-                this: links::job(job.id),
-                result: format!("{}/result", links::job(job.id)),
-                events: format!("{}/events", links::job(job.id)),
-                logs: format!("{}/logs", links::job(job.id)),
-                cancel: format!("{}/cancel", links::job(job.id)),
-            },
+            links: Links::of(job.id),
         }
     }
 
@@ -145,6 +137,25 @@ impl JobDocument {
     pub(crate) fn without_result(self, reason: &'static str) -> Self {
         let omitted = self.result_size.map(|_| reason);
         Self { result: None, result_omitted: omitted, ..self }
+    }
+}
+
+impl Links {
+    fn of(id: JobId) -> Self {
+        let this = links::job(id);
+        Self {
+            result: format!("{this}/result"),
+            events: format!("{this}/events"),
+            logs: format!("{this}/logs"),
+            cancel: format!("{this}/cancel"),
+            this,
+        }
+    }
+}
+
+impl From<WaitingFor> for WaitingForDocument {
+    fn from(WaitingFor { reason, detail }: WaitingFor) -> Self {
+        Self { reason, detail }
     }
 }
 
