@@ -24,7 +24,7 @@ use crunch_common::time::Timestamp;
 
 pub(crate) use file::{FileError, KeyFile};
 pub use key::KeyId;
-pub(crate) use key::{Key, Token};
+pub(crate) use key::{ApiKey, Token};
 pub use rights::{Queues, Scope, Scopes};
 pub(crate) use ring::KeyRing;
 pub(crate) use ticket::Ticket;
@@ -54,7 +54,7 @@ pub(crate) struct Caller(IdentifiedBy);
 enum IdentifiedBy {
     /// Only the address, where no key is required.
     Address(Option<IpAddr>),
-    Key(Arc<Key>),
+    Key(Arc<ApiKey>),
 }
 
 /// The unit to which rate limits apply.

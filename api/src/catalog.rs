@@ -3,7 +3,7 @@
 //! A schema is compiled when its text is first read, and again only when the text changes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crunch_common::broker::{Broker, Error};
@@ -11,6 +11,7 @@ use crunch_common::job::ContentType;
 use crunch_common::queue::QueueName;
 use crunch_common::schema::{Schema, Validator};
 use crunch_common::task::{TaskDescriptor, TaskName};
+use parking_lot::RwLock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -114,7 +115,7 @@ impl Catalog {
         }
         // The version is read first: a change meanwhile has another version, and is read next time.
         let tasks = self.broker.tasks().await?;
-        self.declarations.write().unwrap_or_else(PoisonError::into_inner).update(&tasks);
+        self.declarations.write().update(&tasks);
         *last = Some(Read { version, at: Instant::now() });
         Ok(())
     }
@@ -131,13 +132,13 @@ impl Catalog {
         if queue.is_reserved() {
             return true;
         }
-        let declarations = self.declarations.read().unwrap_or_else(PoisonError::into_inner);
+        let declarations = self.declarations.read();
         declarations.tasks.iter().flatten().any(|(_, declared)| declared.task.queue == *queue)
     }
 
     /// Returns the last read declarations by name, and a number that increases when they change.
     pub(crate) fn snapshot(&self) -> (u64, Vec<Arc<Declared>>) {
-        let declarations = self.declarations.read().unwrap_or_else(PoisonError::into_inner);
+        let declarations = self.declarations.read();
         let mut tasks: Vec<_> =
             declarations.tasks.iter().flatten().map(|(_, task)| task.clone()).collect();
         tasks.sort_by(|a, b| a.task.name.cmp(&b.task.name));
@@ -164,7 +165,7 @@ impl Catalog {
     /// Returns the largest payload that any task accepts as JSON in an envelope; the upper limit while the tasks are
     /// not known.
     pub(crate) fn largest_json_payload(&self) -> u64 {
-        let declarations = self.declarations.read().unwrap_or_else(PoisonError::into_inner);
+        let declarations = self.declarations.read();
         let Some(tasks) = &declarations.tasks else { return TaskDescriptor::MAX_PAYLOAD_LIMIT };
         let tasks = tasks.values().map(|declared| &declared.task);
         let json = tasks.filter(|task| task.accepts.contains(&ContentType::json()));
@@ -174,7 +175,7 @@ impl Catalog {
     }
 
     fn declared(&self, name: &TaskName) -> Option<Arc<Declared>> {
-        let declarations = self.declarations.read().unwrap_or_else(PoisonError::into_inner);
+        let declarations = self.declarations.read();
         declarations.tasks.as_ref()?.get(name).cloned()
     }
 

@@ -10,10 +10,11 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -69,7 +70,7 @@ impl Connections {
     /// Admits a new connection, if there is room or another one can be closed.
     pub(crate) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Connection> {
         let client = network_of(peer.ip());
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let of_client = table.of_client.get(&client).copied().unwrap_or(0);
         if self.most_per_client.is_some_and(|most| of_client >= most) {
             return None;
@@ -97,7 +98,7 @@ impl Connections {
 
     /// Closes the connections past their deadline.
     pub(crate) fn tick(&self) {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let rest = table.waiting.split_off(&(Instant::now(), 0));
         let due = std::mem::replace(&mut table.waiting, rest);
         drop(table);
@@ -105,11 +106,6 @@ impl Connections {
             tracing::debug!(count = due.len(), "closed slow or idle connections");
         }
         due.into_values().for_each(|shed| shed.notify_one());
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
-        // Each change is complete: a panic elsewhere leaves no partial one.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,7 +145,7 @@ pub(crate) fn is_busy(next: &Waker) -> bool {
 /// before it closes it.
 pub(crate) fn leave(left: Leftover) {
     // Outside of a connection nothing drains it, and it is closed at once.
-    let _ = CURRENT.try_with(|connection| connection.state().left = Some(left));
+    let _ = CURRENT.try_with(|connection| connection.state.lock().left = Some(left));
 }
 
 impl Connection {
@@ -161,7 +157,7 @@ impl Connection {
         let (shed, connection) = (self.shed.clone(), Rc::new(self));
         let serve_and_drain = async {
             let ended = CURRENT.scope(connection.clone(), serving).await;
-            let left = connection.state().left.take();
+            let left = connection.state.lock().left.take();
             if let Some(left) = left {
                 // The outcome does not matter: the answers were sent.
                 let _ = timeout(HEAD_DEADLINE, left.drain()).await;
@@ -175,7 +171,7 @@ impl Connection {
     }
 
     fn is_busy(&self, next: &Waker) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let busy = state.requests > 0;
         if busy {
             state.next = Some(next.clone());
@@ -184,32 +180,28 @@ impl Connection {
     }
 
     fn begin(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.requests += 1;
         if state.requests == 1 {
-            self.all.lock().waiting.remove(&(state.due, self.id));
+            self.all.table.lock().waiting.remove(&(state.due, self.id));
         }
     }
 
     fn end(&self, time_limit: Duration) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.requests -= 1;
         if state.requests == 0 {
             state.due = Instant::now() + time_limit;
-            self.all.lock().waiting.insert((state.due, self.id), self.shed.clone());
+            self.all.table.lock().waiting.insert((state.due, self.id), self.shed.clone());
             state.next.take().into_iter().for_each(Waker::wake);
         }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let due = self.state().due;
-        let mut table = self.all.lock();
+        let due = self.state.lock().due;
+        let mut table = self.all.table.lock();
         table.waiting.remove(&(due, self.id));
         table.open -= 1;
         if let Some(count) = table.of_client.get_mut(&self.client) {
@@ -295,7 +287,7 @@ mod tests {
         all.tick();
         third.shed.notified().await;
         drop((first, third));
-        let table = all.lock();
+        let table = all.table.lock();
         assert_eq!((table.open, table.of_client.len(), table.waiting.len()), (0, 0, 0));
     }
 

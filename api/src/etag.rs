@@ -11,14 +11,14 @@ pub(crate) fn of(version: u64) -> String {
 
 /// The versions that If-None-Match names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum IfNoneMatch {
     /// `*`
     Any,
     /// Tags that are not versions are left out.
     Versions(Vec<u64>),
 }
 
-impl Known {
+impl IfNoneMatch {
     /// Reads the header of a request, if there is one.
     pub(crate) fn of(request: &HttpRequest) -> Option<Self> {
         let values = request.headers().get_all(header::IF_NONE_MATCH);
@@ -64,16 +64,16 @@ mod tests {
     #[test]
     fn tags_are_read_as_a_list() {
         let known = |value: &str| {
-            Known::of(
+            IfNoneMatch::of(
                 &TestRequest::default().append_header(("if-none-match", value)).to_http_request(),
             )
         };
         assert_eq!(
             known("\"7\", W/\"8\" ,\"x\",9,\"010\",\"+1\""),
-            Some(Known::Versions(vec![7, 8]))
+            Some(IfNoneMatch::Versions(vec![7, 8]))
         );
-        assert_eq!(known("\"7\", *"), Some(Known::Any));
-        assert_eq!(known("nonsense"), Some(Known::Versions(vec![])));
-        assert_eq!(Known::of(&TestRequest::default().to_http_request()), None);
+        assert_eq!(known("\"7\", *"), Some(IfNoneMatch::Any));
+        assert_eq!(known("nonsense"), Some(IfNoneMatch::Versions(vec![])));
+        assert_eq!(IfNoneMatch::of(&TestRequest::default().to_http_request()), None);
     }
 }

@@ -11,11 +11,11 @@ use crate::problem::{INVALID_IDEMPOTENCY_KEY, Problem};
 /// The header's name.
 pub(crate) const HEADER: &str = "idempotency-key";
 
-/// A key: 1 to 255 visible ASCII characters.
+/// An idempotency key: 1 to 255 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Key(String);
+pub(crate) struct IdempotencyKey(String);
 
-impl Key {
+impl IdempotencyKey {
     /// Parses a key.
     pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
         let fits =
@@ -79,7 +79,7 @@ pub(crate) struct RequestIdentity {
     path: String,
     query: String,
     content_type: String,
-    key: Key,
+    key: IdempotencyKey,
 }
 
 impl RequestIdentity {
@@ -105,13 +105,16 @@ mod tests {
 
     #[test]
     fn a_key_is_the_same_quoted_or_bare() {
-        assert_eq!(Key::parse_header("\"a-1\"").unwrap(), Key::parse_header(" a-1 ").unwrap());
+        assert_eq!(
+            IdempotencyKey::parse_header("\"a-1\"").unwrap(),
+            IdempotencyKey::parse_header(" a-1 ").unwrap()
+        );
     }
 
     #[test]
     fn other_text_is_no_key() {
         for bad in ["", "\"\"", "a b", "ä", "\"", "\"a", "a\"", &"a".repeat(256)] {
-            assert!(Key::parse_header(bad).is_err(), "{bad:?}");
+            assert!(IdempotencyKey::parse_header(bad).is_err(), "{bad:?}");
         }
     }
 }

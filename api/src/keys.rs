@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crunch_common::time::Timestamp;
 
-use crate::auth::{FileError, Key, KeyFile, KeyId, Queues, Scopes, Token};
+use crate::auth::{ApiKey, FileError, KeyFile, KeyId, Queues, Scopes, Token};
 use crate::error::Error;
 use crate::rate::Rate;
 
@@ -91,7 +91,7 @@ pub(crate) fn run(command: &KeysCommand) -> Result<(), Error> {
 
 fn create(new: &NewKey) -> Result<String, FileError> {
     let token = Token::generate();
-    let key = Key {
+    let key = ApiKey {
         id: token.id.clone(),
         name: new.name.clone(),
         hash: token.hash(),
@@ -119,13 +119,13 @@ fn revoke(Revocation { id, place }: &Revocation) -> Result<String, FileError> {
     })
 }
 
-fn as_table(keys: &[Key]) -> String {
+fn as_table(keys: &[ApiKey]) -> String {
     let mut text = format!(
         "{:<10}  {:<24}  {:<24}  {:<20}  {:>8}  name\n",
         "id", "created", "scopes", "queues", "rate"
     );
     for key in keys {
-        let Key { id, name, scopes, created_at, .. } = key;
+        let ApiKey { id, name, scopes, created_at, .. } = key;
         let queues = key.queues.as_ref().map_or_else(|| "all".to_owned(), Queues::to_string);
         let rate = key.rate.map_or_else(|| "-".to_owned(), |rate| rate.to_string());
         let (scopes, created) = (scopes.to_string(), created_at.to_string());

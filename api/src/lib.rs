@@ -36,6 +36,7 @@ mod prefer;
 mod problem;
 mod query;
 mod rate;
+mod reloaded;
 mod routes;
 mod server;
 mod service;
@@ -56,10 +57,11 @@ pub use config::{
     ApiConfig, AuditOptions, Auth, BrowserConfig, Command, HealthTarget, SecurityConfig, TaskRoute,
     TaskRoutes, UnknownTasks,
 };
+pub use crunch_common::Shutdown;
 pub use error::Error;
 pub use keys::{KeysAction, KeysCommand, NewKey, Place, Revocation};
 pub use rate::Rate;
-pub use server::{Server, Shutdown};
+pub use server::Server;
 pub use tls::TlsError;
 pub use webhook::{Allow, SecretText, WebhookConfig, WebhookUse};
 

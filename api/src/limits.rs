@@ -5,11 +5,11 @@
 //! together grows with their number.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest};
+use parking_lot::Mutex;
 
 use crate::auth::{Caller, Identity};
 use crate::problem::{Problem, RATE_LIMITED};
@@ -125,7 +125,7 @@ impl Limits {
         quota: Quota,
         now: u64,
     ) -> (RateLimitStatus, Option<Duration>) {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.lock();
         let full_at = buckets.of(identity, now);
         let refused = match quota.take(*full_at, now) {
             Ok(later) => {
@@ -195,7 +195,7 @@ mod tests {
         for number in 0..all + 100 {
             limits.take(address(number), quota, SECOND);
         }
-        let count = || limits.buckets.lock().unwrap().full_at.len();
+        let count = || limits.buckets.lock().full_at.len();
         // New callers share one.
         assert_eq!(count(), MOST_CALLERS + 1);
         assert!(limits.take(address(all + 200), quota, SECOND).1.is_some());

@@ -8,9 +8,10 @@ use std::time::Duration;
 use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol};
 use actix_service::{
-    IntoServiceFactory, Service, ServiceFactoryExt, apply_fn_factory, fn_service, map_config,
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service,
+    map_config,
 };
-use actix_web::dev::{self, AppConfig};
+use actix_web::dev::{self, AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App as ActixApp, middleware, web};
 use crunch_common::machine;
@@ -48,12 +49,7 @@ pub(crate) fn serve(
     let closing = builder.graceful_shutdown_signal();
     let factory = move || {
         let app = web::Data::new(app.for_thread());
-        let (routed, connections, tls) = (app.clone(), connections.clone(), tls.clone());
-        let budgets = app.budgets.clone();
-        let app = ActixApp::new()
-            .app_data(app)
-            .wrap(middleware::from_fn(crate::middleware::around))
-            .configure(move |config| routes::configure(&routed, config));
+        let (connections, tls, budgets) = (connections.clone(), tls.clone(), app.budgets.clone());
         let closing = closing.clone();
         let http = HttpService::build()
             .keep_alive(KEEP_ALIVE)
@@ -63,19 +59,11 @@ pub(crate) fn serve(
                 let closing = closing.clone();
                 async move { closing.notified().await }
             })
-            .finish(map_config(app.into_factory(), |_| AppConfig::default()));
+            .finish(map_config(routed(app).into_factory(), |_| AppConfig::default()));
         let prepared =
             fn_service(move |stream| prepare(stream, tls.clone(), budgets.clone())).and_then(http);
         apply_fn_factory(prepared, move |stream: TcpStream, http: &_| {
-            let peer = stream.peer_addr().ok();
-            let connection = peer.and_then(|peer| connections.admit(peer));
-            let admitted = connection.map(|connection| (connection, Service::call(http, stream)));
-            async move {
-                match admitted {
-                    Some((connection, serving)) => connection.serve(serving).await,
-                    None => Ok(()),
-                }
-            }
+            serve_if_admitted(&connections, stream, http)
         })
     };
     let server = builder
@@ -84,6 +72,44 @@ pub(crate) fn serve(
         .disable_signals()
         .listen("http", listener, factory)?;
     Ok(server.run())
+}
+
+/// The routes with the middleware around them.
+fn routed(
+    app: web::Data<App>,
+) -> ActixApp<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    ActixApp::new()
+        .app_data(app.clone())
+        .wrap(middleware::from_fn(crate::middleware::around))
+        .configure(move |config| routes::configure(&app, config))
+}
+
+/// Serves a connection with `http`, if it is admitted; otherwise it is closed.
+fn serve_if_admitted<S>(
+    connections: &Arc<Connections>,
+    stream: TcpStream,
+    http: &S,
+) -> impl Future<Output = Result<(), S::Error>> + use<S>
+where
+    S: Service<TcpStream, Response = ()>,
+{
+    let peer = stream.peer_addr().ok();
+    let connection = peer.and_then(|peer| connections.admit(peer));
+    let admitted = connection.map(|connection| (connection, http.call(stream)));
+    async move {
+        match admitted {
+            Some((connection, serving)) => connection.serve(serving).await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// Sets up a new connection's socket, and does the handshake if there is TLS. It may take no longer than a head: a

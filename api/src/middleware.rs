@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_web::HttpMessage;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -50,18 +51,9 @@ pub(crate) async fn around<B: MessageBody + 'static>(
         if let Some(app) = app {
             app.browsers.share(&mut response);
         }
-        let status = response.request().extensions().get::<RateLimitStatus>().copied();
-        if let Some(status) = status {
-            status.write_to(response.headers_mut());
-        }
+        write_rate_limit(&mut response);
         response.headers_mut().insert(REQUEST_ID, id);
-        let took = started.elapsed();
-        metrics::answered(&response, took);
-        tracing::debug!(
-            status = response.status().as_u16(),
-            took_ms = took.as_millis(),
-            "answered"
-        );
+        report(&response, started.elapsed());
         close_after_old_stream(&mut response);
         if connections::is_spare() {
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
@@ -109,6 +101,19 @@ fn counted(
             (response.into_response(answer), None)
         }
     }
+}
+
+fn write_rate_limit(response: &mut ServiceResponse<BoxBody>) {
+    let status = response.request().extensions().get::<RateLimitStatus>().copied();
+    if let Some(status) = status {
+        status.write_to(response.headers_mut());
+    }
+}
+
+/// Counts and logs an answer.
+fn report(response: &ServiceResponse<BoxBody>, took: Duration) {
+    metrics::answered(response, took);
+    tracing::debug!(status = response.status().as_u16(), took_ms = took.as_millis(), "answered");
 }
 
 /// HTTP/1.0 has no chunks: the end of the connection is the end of a stream (RFC 9112, section 6.1).

@@ -1,9 +1,8 @@
 //! Caches the OpenAPI document as text; it is built again only when the declared tasks have changed.
 
-use std::sync::{Mutex, PoisonError};
-
 use actix_web::web::Bytes;
 use crunch_common::task::TaskDescriptor;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::Catalog;
@@ -42,7 +41,7 @@ impl OpenApiCache {
     ) -> serde_json::Result<CachedDocument> {
         let (revision, tasks) = catalog.snapshot();
         // Locked while the document is built: a hundred requests just after a change build it once.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         if let Some(document) = last.as_ref().filter(|document| document.revision >= revision) {
             return Ok(document.clone());
         }

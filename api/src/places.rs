@@ -3,9 +3,10 @@
 //! do not block others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use actix_web::http::header;
+use parking_lot::Mutex;
 
 use crate::auth::Identity;
 use crate::budget::overloaded;
@@ -43,7 +44,7 @@ impl Places {
     /// # Errors
     /// 429 if the caller has its maximum, 503 if no place is free.
     pub(crate) fn take(self: &Arc<Self>, caller: Identity) -> Result<Place, Problem> {
-        let mut taken = self.lock();
+        let mut taken = self.taken.lock();
         if taken.all >= self.most {
             return Err(overloaded(Sum::Waiting).header(header::RETRY_AFTER, LATER));
         }
@@ -59,11 +60,6 @@ impl Places {
         taken.of_caller.insert(caller.clone(), of_caller + 1);
         Ok(Place { places: self.clone(), caller })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        // Each change is complete: a panic elsewhere leaves no partial one.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A taken place; released when dropped.
@@ -75,7 +71,7 @@ pub(crate) struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
+        let mut taken = self.places.taken.lock();
         taken.all -= 1;
         if let Some(count) = taken.of_caller.get_mut(&self.caller) {
             *count -= 1;
@@ -104,7 +100,7 @@ mod tests {
         drop(first);
         assert!(places.take(caller(3)).is_ok());
         drop(second);
-        let taken = places.lock();
+        let taken = places.taken.lock();
         assert_eq!((taken.all, taken.of_caller.len()), (0, 0));
     }
 

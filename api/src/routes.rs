@@ -12,6 +12,7 @@ pub(crate) mod pages;
 pub(crate) mod paging;
 pub(crate) mod queues;
 pub(crate) mod results;
+mod shared_parameters;
 pub(crate) mod submit;
 pub(crate) mod tasks;
 pub(crate) mod tickets;

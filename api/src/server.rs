@@ -5,10 +5,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crunch_common::Broker;
+use actix_web::dev::ServerHandle;
 use crunch_common::broker;
 use crunch_common::telemetry;
+use crunch_common::{Broker, Shutdown};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::auth::{Authority, KeyFile, KeyRing};
 use crate::browser::Browsers;
@@ -33,35 +35,6 @@ use crate::webhook::Webhooks;
 
 /// How often the number of log lines that were left out is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Requests to shut down: the first one drains, each further one ends the current wait.
-#[derive(Debug, Clone)]
-pub struct Shutdown {
-    requests: Arc<watch::Sender<u32>>,
-}
-
-impl Default for Shutdown {
-    fn default() -> Self {
-        Self { requests: Arc::new(watch::Sender::new(0)) }
-    }
-}
-
-impl Shutdown {
-    /// Requests shutdown; each further call ends the current wait.
-    pub fn request(&self) {
-        self.requests.send_modify(|requests| *requests += 1);
-    }
-
-    fn requests(&self) -> u32 {
-        *self.requests.borrow()
-    }
-
-    async fn requested(&self, times: u32) {
-        let mut requests = self.requests.subscribe();
-        // The sender lives as long as this value.
-        let _ = requests.wait_for(|&requests| requests >= times).await;
-    }
-}
 
 /// An API that is bound to its port and ready to run.
 #[derive(Debug)]
@@ -120,7 +93,8 @@ impl Server {
     }
 
     /// Serves until `shutdown` is requested: then `/readyz` answers 503 at once while requests are served as usual for
-    /// the configured time, then waiting requests are answered, the listener closes, and requests in flight end.
+    /// the configured time, then waiting requests are answered, the listener closes, and requests in flight end. Each
+    /// further request to shut down ends the current wait.
     ///
     /// # Errors
     /// If Redis is reachable but not usable as configured, or an operation of the system fails.
@@ -129,14 +103,27 @@ impl Server {
         if let Err(refused @ broker::Error::Refused { .. }) = readiness.tick().await {
             return Err(refused.into());
         }
+        let drain_for = self.config.drain;
+        let mut running = self.start(readiness)?;
+        tokio::select! {
+            ended = &mut running.serving => return ended.map_err(std::io::Error::other)?.map_err(Into::into),
+            () = shutdown.requested(1) => {}
+        }
+        running.stop(&shutdown, drain_for).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// Starts the services, then the HTTP server.
+    fn start(self, readiness: Readiness) -> Result<Running, Error> {
         let security = &self.config.security;
         let most = listener::raise_fd_limit(security.max_connections);
         let connections = Connections::new(most, security.max_connections_per_client);
         let connections = Arc::new(connections);
         let app = self.app(readiness, most);
-        let stop = watch::Sender::new(false);
-        self.start_connection_services(&stop, connections.clone());
-        self.start_services(&stop, &app);
+        let services = watch::Sender::new(false);
+        self.start_connection_services(&services, connections.clone());
+        self.start_services(&services, &app);
         let on = self.webhooks.are_on();
         let deliverer = on.then(|| Deliverer::start(&self.broker, &self.webhooks)).transpose()?;
         tracing::info!(
@@ -148,27 +135,7 @@ impl Server {
         let tls = self.tls.as_ref().map(Identity::server_config).transpose()?;
         let server = listener::serve(self.listener, app.clone(), connections, tls)?;
         let handle = server.handle();
-        let mut serving = tokio::spawn(server);
-        tokio::select! {
-            ended = &mut serving => return ended.map_err(std::io::Error::other)?.map_err(Into::into),
-            () = shutdown.requested(1) => {}
-        }
-        // In this order: nothing new is claimed, requests are answered, the rest is aborted, and the services end.
-        app.readiness.drain();
-        deliverer.iter().for_each(Deliverer::quiet);
-        drain(&shutdown, self.config.drain).await;
-        app.watchers.close();
-        let close = async {
-            handle.stop(true).await;
-            let _ended = serving.await;
-        };
-        close_or_abort(&shutdown, close).await;
-        if let Some(deliverer) = deliverer {
-            deliverer.end().await;
-        }
-        stop.send_replace(true);
-        tracing::info!("stopped");
-        Ok(())
+        Ok(Running { app, deliverer, handle, serving: tokio::spawn(server), services })
     }
 
     /// Creates the state of the handlers, for `connections`.
@@ -254,6 +221,37 @@ impl Server {
     }
 }
 
+/// Everything that runs.
+struct Running {
+    app: App,
+    /// `None`: webhooks are off.
+    deliverer: Option<Deliverer>,
+    handle: ServerHandle,
+    /// The HTTP server.
+    serving: JoinHandle<std::io::Result<()>>,
+    /// `true` ends the services.
+    services: watch::Sender<bool>,
+}
+
+impl Running {
+    /// Stops in this order: nothing new is claimed, requests are answered, the rest is aborted, and the services end.
+    async fn stop(&mut self, shutdown: &Shutdown, drain_for: Duration) {
+        self.app.readiness.drain();
+        self.deliverer.iter().for_each(Deliverer::quiet);
+        drain(shutdown, drain_for).await;
+        self.app.watchers.close();
+        let close = async {
+            self.handle.stop(true).await;
+            let _ended = (&mut self.serving).await;
+        };
+        close_or_abort(shutdown, close).await;
+        if let Some(deliverer) = self.deliverer.take() {
+            deliverer.end().await;
+        }
+        self.services.send_replace(true);
+    }
+}
+
 /// Serves as usual for a while, so that load balancers see `/readyz` before they see a refused connection.
 async fn drain(shutdown: &Shutdown, drain: Duration) {
     tracing::info!(drain_ms = drain.as_millis(), "shutting down: not ready, still serving");
@@ -279,7 +277,7 @@ pub(crate) fn serve(config: ApiConfig) -> Result<(), Error> {
     let server = Server::bind(config)?;
     actix_web::rt::System::new().block_on(async {
         let shutdown = Shutdown::default();
-        watch_signals(shutdown.clone())?;
+        shutdown.request_on_signals()?;
         print_address(server.scheme(), server.addr());
         server.run(shutdown).await
     })
@@ -289,21 +287,4 @@ pub(crate) fn serve(config: ApiConfig) -> Result<(), Error> {
 fn print_address(scheme: &str, addr: SocketAddr) {
     // A write error is ignored: standard output may be closed.
     let _ = writeln!(std::io::stdout(), "listening on {scheme}://{addr}");
-}
-
-/// Turns SIGTERM and SIGINT into requests to shut down.
-fn watch_signals(shutdown: Shutdown) -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    actix_web::rt::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            shutdown.request();
-        }
-    });
-    Ok(())
 }

@@ -27,7 +27,7 @@ pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
 use crate::auth::Caller;
 use crate::checks;
 use crate::document::JobDocument;
-use crate::idempotency::Key;
+use crate::idempotency::IdempotencyKey;
 use crate::links;
 use crate::prefer::WaitPreference;
 use crate::problem::{
@@ -59,21 +59,8 @@ impl Submission {
         task: &TaskDescriptor,
         idempotency: Option<Idempotency>,
     ) -> Result<NewJob, Problem> {
-        let Options {
-            queue,
-            priority,
-            start,
-            timeout,
-            deadline,
-            max_attempts,
-            retention,
-            durability,
-            metadata,
-            trace,
-            webhook,
-            ..
-        } = self.options;
-        let queue = queue.unwrap_or_else(|| task.queue.clone());
+        let given = self.options;
+        let queue = given.queue.unwrap_or_else(|| task.queue.clone());
         if !caller.may_use(&queue) {
             let detail = format!("the key does not allow the queue {queue}");
             return Err(Problem::new(FORBIDDEN, detail));
@@ -82,28 +69,31 @@ impl Submission {
         let job = NewJob::of(task, id, self.payload);
         Ok(NewJob {
             queue,
-            priority: priority.unwrap_or(task.priority),
-            start: start.unwrap_or(job.start),
+            priority: given.priority.unwrap_or(task.priority),
+            start: given.start.unwrap_or(job.start),
             options: JobOptions {
-                max_attempts: max_attempts.unwrap_or(task.max_attempts),
-                timeout: timeout.unwrap_or(task.timeout),
-                deadline,
+                max_attempts: given.max_attempts.unwrap_or(task.max_attempts),
+                timeout: given.timeout.unwrap_or(task.timeout),
+                deadline: given.deadline,
                 content_type: self.content_type,
-                metadata,
-                trace: trace.clone(),
+                metadata: given.metadata,
+                trace: given.trace.clone(),
                 ..job.options
             },
-            retention: retention.or(job.retention),
+            retention: given.retention.or(job.retention),
             idempotency,
-            durability: durability.unwrap_or_default(),
-            webhook: webhook.map(|wanted| app.webhooks.of(id, wanted, trace)),
+            durability: given.durability.unwrap_or_default(),
+            webhook: given.webhook.map(|wanted| app.webhooks.of(id, wanted, given.trace)),
             ..job
         })
     }
 }
 
 /// Returns the key of a submission, from header or member; both must agree.
-pub(crate) fn one_key(header: Option<Key>, member: Option<Key>) -> Result<Option<Key>, Problem> {
+pub(crate) fn one_key(
+    header: Option<IdempotencyKey>,
+    member: Option<IdempotencyKey>,
+) -> Result<Option<IdempotencyKey>, Problem> {
     match (header, member) {
         (Some(header), Some(member)) if header != member => {
             let detail = "the Idempotency-Key header and idempotency_key differ";
@@ -141,7 +131,7 @@ impl Taken {
 pub(crate) async fn taken(app: &App, answer: Result<Enqueued, Error>) -> Result<Taken, Problem> {
     match answer {
         Ok(Enqueued::Created(job)) => Ok(Taken::New(job)),
-        Ok(Enqueued::Known(id)) => found(app.broker.job(id).await).map(Taken::New),
+        Ok(Enqueued::AlreadyCreated(id)) => found(app.broker.job(id).await).map(Taken::New),
         Ok(Enqueued::Replayed(id)) => found(app.broker.job(id).await).map(Taken::Replayed),
         Ok(Enqueued::Conflict) => Err(conflict()),
         Err(error) => Err(Problem::in_doubt(error)),
@@ -249,7 +239,7 @@ fn never_declared(task: &TaskName) -> String {
 /// # Errors
 /// If the body is large and too many wait to be hashed.
 pub(crate) async fn idempotency(
-    key: Option<Key>,
+    key: Option<IdempotencyKey>,
     caller: &Caller,
     request: &HttpRequest,
     content_type: &ContentType,

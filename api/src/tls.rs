@@ -1,9 +1,8 @@
 //! TLS: the certificate of the API, read again when its file changes, and the one that `health` expects.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -15,6 +14,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error as RustlsError, ServerConfig, SignatureScheme,
 };
+
+use crate::reloaded::{Reloaded, Source};
 
 /// Why TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +43,15 @@ pub(crate) struct TlsFiles {
     pub(crate) key: PathBuf,
 }
 
-impl TlsFiles {
+impl Source for TlsFiles {
+    type Value = CertifiedKey;
+    type Error = TlsError;
+    type Stamp = [Option<SystemTime>; 2];
+
+    fn stamp(&self) -> Self::Stamp {
+        [&self.certificate, &self.key].map(|path| fs::metadata(path).ok()?.modified().ok())
+    }
+
     fn read(&self) -> Result<CertifiedKey, TlsError> {
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::File {
             variable: "CRUNCH_API_TLS_KEY",
@@ -51,10 +60,6 @@ impl TlsFiles {
         })?;
         let chain = certificates(&self.certificate)?;
         Ok(CertifiedKey::from_der(chain, key, &ring::default_provider())?)
-    }
-
-    fn modified(&self) -> [Option<SystemTime>; 2] {
-        [&self.certificate, &self.key].map(|path| fs::metadata(path).ok()?.modified().ok())
     }
 }
 
@@ -74,37 +79,25 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 /// The certificate and key that the API uses.
-pub(crate) struct Identity {
-    files: TlsFiles,
-    current: RwLock<(Arc<CertifiedKey>, [Option<SystemTime>; 2])>,
-}
+#[derive(Debug)]
+pub(crate) struct Identity(Reloaded<TlsFiles>);
 
 impl Identity {
-    /// Checking two files costs next to nothing.
-    pub(crate) const INTERVAL: Duration = Duration::from_secs(2);
+    /// A new certificate is used within this time.
+    pub(crate) const INTERVAL: Duration = Reloaded::<TlsFiles>::INTERVAL;
 
     pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
-        let modified = files.modified();
-        let current = RwLock::new((Arc::new(files.read()?), modified));
-        Ok(Self { files, current })
+        Reloaded::open(files).map(Self)
     }
 
     /// Reads the files again if they have changed. New connections get the new certificate.
     pub(crate) fn tick(&self) {
-        let modified = self.files.modified();
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.1 == modified {
-            return;
-        }
-        current.1 = modified;
-        match self.files.read() {
-            Ok(key) => {
-                tracing::info!("certificate reloaded");
-                current.0 = Arc::new(key);
-            }
-            Err(error) => {
+        match self.0.tick() {
+            Some(Ok(_)) => tracing::info!("certificate reloaded"),
+            Some(Err(error)) => {
                 tracing::error!(%error, "the new certificate cannot be used; the old one is still in use");
             }
+            None => {}
         }
     }
 
@@ -120,16 +113,9 @@ impl Identity {
     }
 }
 
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("files", &self.files).finish_non_exhaustive()
-    }
-}
-
 impl ResolvesServerCert for Identity {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        Some(current.0.clone())
+        Some(self.0.get())
     }
 }
 

@@ -4,16 +4,17 @@
 //! receives changes after the read. When the subscription was lost, all waiters read again.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{Broker, Change, Error, JobRecord, Lookup};
 use crunch_common::job::JobId;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::etag::Known;
+use crate::etag::IfNoneMatch;
 use crate::metrics;
 
 /// A waiter gets an error if Redis is unavailable for this long; a reconnection takes less.
@@ -35,7 +36,7 @@ pub(crate) enum Until {
     /// The job has ended.
     Ended,
     /// The job has another version than those that are known.
-    Other(Known),
+    Other(IfNoneMatch),
 }
 
 impl Until {
@@ -96,7 +97,7 @@ impl Watchers {
 
     /// Creates a waiter for one job.
     pub(crate) fn waiter(self: &Arc<Self>, id: JobId) -> Waiter {
-        let mut waiters = self.lock();
+        let mut waiters = self.waiters.lock();
         let sender = waiters.entry(id).or_insert_with(|| watch::Sender::new(None));
         metrics::waiting(1.0);
         let subscription = self.subscription.subscribe();
@@ -130,7 +131,8 @@ impl Watchers {
                 Ok(mut changes) => {
                     failures = 0;
                     self.subscription.send_replace(Some(generation));
-                    while let Some(change) = changes.next(|| !self.lock().is_empty()).await {
+                    let any_waits = || !self.waiters.lock().is_empty();
+                    while let Some(change) = changes.next(any_waits).await {
                         self.publish(change);
                     }
                     tracing::info!("lost the subscription to changes, subscribing again");
@@ -146,14 +148,9 @@ impl Watchers {
     }
 
     fn publish(&self, change: Change) {
-        if let Some(waiter) = self.lock().get(&change.id) {
+        if let Some(waiter) = self.waiters.lock().get(&change.id) {
             waiter.send_replace(Some(change));
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, watch::Sender<Option<Change>>>> {
-        // Each change of the map is complete: a panic elsewhere leaves no partial one.
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -209,7 +206,7 @@ async fn changed(changes: &mut watch::Receiver<Option<Change>>, matches: impl Fn
 impl Drop for Waiter {
     fn drop(&mut self) {
         metrics::waiting(-1.0);
-        let mut waiters = self.watchers.lock();
+        let mut waiters = self.watchers.waiters.lock();
         // Dropped under the lock: of two waiters that end together, the second sees that it is the last.
         self.changes = watch::Sender::new(None).subscribe();
         if waiters.get(&self.id).is_some_and(|waiter| waiter.receiver_count() == 0) {

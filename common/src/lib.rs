@@ -14,6 +14,7 @@ pub mod machine;
 mod name;
 pub mod queue;
 pub mod schema;
+pub mod shutdown;
 pub mod task;
 pub mod telemetry;
 pub mod time;
@@ -23,4 +24,5 @@ pub use broker::Broker;
 pub use name::InvalidName;
 #[doc(hidden)]
 pub use serde;
+pub use shutdown::Shutdown;
 pub use word::InvalidWord;

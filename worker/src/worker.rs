@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crunch_common::broker::{self, Broker, WorkerId, WorkerInfo};
 use crunch_common::config::{self, Exit};
-use crunch_common::{init, machine, telemetry};
+use crunch_common::{Shutdown, init, machine, telemetry};
 use crunch_consumer::{Consumer, Reachability, Rotation, Settings, Threads};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -39,23 +39,6 @@ pub struct Worker {
     with_builtin: bool,
     /// Set if it has a supervisor.
     lifeline: Option<Lifeline>,
-}
-
-/// Requests to stop: the first lets running jobs finish, the second does not wait for them.
-#[derive(Debug, Clone, Default)]
-pub struct Shutdown {
-    drain: CancellationToken,
-    hurry: CancellationToken,
-}
-
-impl Shutdown {
-    /// Requests to stop; called again, not to wait for running jobs.
-    pub fn request(&self) {
-        if self.drain.is_cancelled() {
-            self.hurry.cancel();
-        }
-        self.drain.cancel();
-    }
 }
 
 impl Worker {
@@ -125,13 +108,13 @@ impl Worker {
     /// If it could not start.
     pub async fn run(self) -> Result<(), Error> {
         let shutdown = Shutdown::default();
-        let signals = watch_signals(shutdown.clone())?;
+        let signals = shutdown.request_on_signals()?;
         let outcome = self.run_until(shutdown).await;
         signals.abort();
         outcome
     }
 
-    /// Runs as [`Worker::run`], but until `shutdown` is requested.
+    /// Runs as [`Worker::run`], but until `shutdown` is requested. A second request ends the wait for running jobs.
     ///
     /// # Errors
     /// If it could not start.
@@ -213,8 +196,10 @@ async fn wait_for_redis(broker: &Broker, shutdown: &Shutdown) -> Result<bool, Er
             Err(refused @ broker::Error::Refused { .. }) => return Err(refused.into()),
             Err(error) => redis.failed(&error),
         };
-        if shutdown.drain.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return Ok(false);
+        tokio::select! {
+            biased;
+            () = shutdown.requested(1) => return Ok(false),
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -270,7 +255,7 @@ impl Services {
     /// 4. outcomes are sent to Redis, if it can be reached;
     /// 5. only then heartbeats, reports and cancellations end, and the worker is deregistered.
     async fn work(mut self, shutdown: &Shutdown) {
-        shutdown.drain.cancelled().await;
+        shutdown.requested(1).await;
         tracing::info!(
             jobs = self.running.count(),
             "shutting down: no new jobs are claimed, running jobs may finish"
@@ -279,7 +264,7 @@ impl Services {
         let grace = async {
             tokio::select! {
                 () = tokio::time::sleep(self.grace) => {}
-                () = shutdown.hurry.cancelled() => {}
+                () = shutdown.requested(2) => {}
             }
         };
         self.consumer.drain(grace, release(&self.running)).await;
@@ -332,22 +317,6 @@ fn log_start(settings: &Settings) {
 
 fn names<T: ToString>(names: &[T]) -> String {
     names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-}
-
-/// Turns SIGTERM and SIGINT into shutdown requests.
-fn watch_signals(shutdown: Shutdown) -> std::io::Result<tokio::task::JoinHandle<()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            shutdown.request();
-        }
-    }))
 }
 
 #[cfg(test)]

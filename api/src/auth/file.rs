@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Key;
+use super::ApiKey;
 
 /// More than a file is practical for; with this many, the look-up of each request still takes nanoseconds.
 const MOST_KEYS: usize = 100_000;
@@ -52,7 +52,7 @@ pub enum FileError {
 
 /// Identifies a version of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     inode: u64,
     size: u64,
     modified: (i64, i64),
@@ -79,7 +79,7 @@ pub(crate) struct KeyFile {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Contents {
-    keys: Vec<Key>,
+    keys: Vec<ApiKey>,
 }
 
 impl KeyFile {
@@ -97,7 +97,7 @@ impl KeyFile {
     }
 
     /// Reads all keys.
-    pub(crate) fn read(&self) -> Result<Vec<Key>, FileError> {
+    pub(crate) fn read(&self) -> Result<Vec<ApiKey>, FileError> {
         let file = File::open(&self.path).map_err(|source| self.unreachable(source))?;
         let metadata = file.metadata().map_err(|source| self.unreachable(source))?;
         let mode = metadata.permissions().mode() & 0o7777;
@@ -118,7 +118,7 @@ impl KeyFile {
         Ok(contents.keys)
     }
 
-    fn check(&self, keys: &[Key]) -> Result<(), FileError> {
+    fn check(&self, keys: &[ApiKey]) -> Result<(), FileError> {
         if keys.len() > MOST_KEYS {
             return Err(self.broken(format!("the file has more than {MOST_KEYS} keys")));
         }
@@ -138,7 +138,7 @@ impl KeyFile {
     /// Changes the keys under a lock, one process at a time. A file that does not exist yet has none.
     pub(crate) fn change<T>(
         &self,
-        change: impl FnOnce(&mut Vec<Key>) -> Result<T, FileError>,
+        change: impl FnOnce(&mut Vec<ApiKey>) -> Result<T, FileError>,
     ) -> Result<T, FileError> {
         let directory = match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -164,7 +164,7 @@ impl KeyFile {
 
     /// Writes a new file in the same directory and renames it over the old one. It gets the owner and the permissions
     /// of the old one; the first one is readable and writable by its owner only.
-    fn replace(&self, keys: Vec<Key>) -> io::Result<()> {
+    fn replace(&self, keys: Vec<ApiKey>) -> io::Result<()> {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}", std::process::id()));
         let temporary = self.path.with_file_name(name);

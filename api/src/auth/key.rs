@@ -192,10 +192,10 @@ impl From<SecretHash> for String {
     }
 }
 
-/// A key as it is stored.
+/// An API key as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Key {
+pub(crate) struct ApiKey {
     pub(crate) id: KeyId,
     /// A human-readable name of its owner.
     pub(crate) name: String,

@@ -15,7 +15,7 @@ use crunch_common::job::JobId;
 use crunch_common::time::{Timestamp, whole_ms};
 
 use super::key::SecretHash;
-use super::{Key, KeyId};
+use super::{ApiKey, KeyId};
 
 /// The prefix of every ticket, by which scanners for leaked secrets find it.
 pub(super) const PREFIX: &str = "crt_";
@@ -47,7 +47,7 @@ impl Ticket {
     }
 
     /// Whether it is signed with the key for the job, and has not expired.
-    pub(super) fn opens(&self, job: JobId, key: &Key, now: Timestamp) -> bool {
+    pub(super) fn opens(&self, job: JobId, key: &ApiKey, now: Timestamp) -> bool {
         let text = signed_text(&key.id, self.expires_at, job);
         key.hash.signed(text.as_bytes(), &self.signature) && now < self.expires_at
     }
@@ -81,9 +81,9 @@ mod tests {
     use super::super::Token;
     use super::*;
 
-    fn key() -> Key {
+    fn key() -> ApiKey {
         let token = Token::generate();
-        Key {
+        ApiKey {
             id: token.id.clone(),
             name: "test".to_owned(),
             hash: token.hash(),
@@ -105,7 +105,7 @@ mod tests {
         assert!(ticket.opens(job, &key, issued) && ticket.opens(job, &key, after(59_999)));
         assert!(!ticket.opens(job, &key, after(60_000)), "it has expired");
         assert!(!ticket.opens(another, &key, issued), "another job");
-        assert!(!ticket.opens(job, &Key { id: key.id.clone(), ..self::key() }, issued));
+        assert!(!ticket.opens(job, &ApiKey { id: key.id.clone(), ..self::key() }, issued));
         let later = text.replace("_1060000_", "_1070000_");
         assert!(later != text && !later.parse::<Ticket>().unwrap().opens(job, &key, issued));
         assert!(text.len() < 100 && text.bytes().all(|byte| byte.is_ascii_graphic()));

@@ -1,7 +1,9 @@
 //! Limits the slots of one receiver: one that accepts connections and never answers must not block all others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// A quarter of the slots.
 const MOST: usize = 8;
@@ -20,7 +22,7 @@ pub(super) struct Share {
 impl Shares {
     /// Takes a slot for a receiver, if one is left.
     pub(super) fn take(self: &Arc<Self>, receiver: &str) -> Option<Share> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         let count = counts.entry(receiver.to_owned()).or_default();
         if *count >= MOST {
             return None;
@@ -32,7 +34,7 @@ impl Shares {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut counts = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.of.0.lock();
         let Some(count) = counts.get_mut(&self.receiver) else { return };
         *count -= 1;
         if *count == 0 {
@@ -51,6 +53,6 @@ mod tests {
         let taken: Vec<_> = (0..MOST).map(|_| shares.take("slow:443").unwrap()).collect();
         assert!(shares.take("slow:443").is_none() && shares.take("quick:443").is_some());
         drop(taken);
-        assert!(shares.take("slow:443").is_some() && shares.0.lock().unwrap().is_empty());
+        assert!(shares.take("slow:443").is_some() && shares.0.lock().is_empty());
     }
 }

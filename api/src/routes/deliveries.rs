@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::Answer;
 use super::job_access::{found_or_problem, visible_id};
+use super::shared_parameters::JobPath;
 use crate::auth::Caller;
 use crate::document::{AttemptDocument, Items, ok};
 use crate::state::App;
@@ -43,7 +44,7 @@ pub(crate) struct DeliveryDocument {
 
 /// Deliveries of a job's webhook, oldest first.
 #[utoipa::path(get, path = "/jobs/{id}/deliveries", tag = "jobs", operation_id = "listDeliveries",
-    params(("id" = String, Path, description = "The job's id")),
+    params(JobPath),
     responses((status = 200, description = "One for each time the job ended; kept for 24 hours after the delivery ended", body = Items<DeliveryDocument>)))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
     let id = visible_id(&app, &caller, &id).await?;

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::Answer;
 use super::job_access::{found_or_problem, visible_id};
+use super::shared_parameters::JobPath;
 use crate::auth::Caller;
 use crate::document::words::EventWord;
 use crate::document::{LogDocument, LogPage};
@@ -41,7 +42,7 @@ pub(crate) struct EventSchema {
 /// Streams a job's events as they occur.
 #[utoipa::path(get, path = "/jobs/{id}/events", tag = "jobs", operation_id = "streamEvents",
     params(
-        ("id" = String, Path, description = "The job's id"),
+        JobPath,
         ("ticket" = Option<String>, Query, description = "Instead of a key: a ticket from `POST /stream-tickets` for this job"),
         ("Last-Event-ID" = Option<String>, Header, description = "`id` of the last event that was received: the stream continues after it"),
     ),
@@ -86,7 +87,7 @@ fn open() -> HttpResponseBuilder {
 /// Returns a job's log, a page at a time: the newest 256 lines, at most 64 KiB, are kept.
 #[utoipa::path(get, path = "/jobs/{id}/logs", tag = "jobs", operation_id = "getLogs",
     params(
-        ("id" = String, Path, description = "The job's id"),
+        JobPath,
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 256, description = "The size of a page; default 100"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),

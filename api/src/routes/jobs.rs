@@ -10,10 +10,11 @@ use crunch_common::broker::{
 
 use super::Answer;
 use super::job_access::{find_job, found_or_problem, known_queue, visible_id, wait_for_job};
+use super::shared_parameters::{JobPath, WaitHeader};
 use crate::auth::Caller;
 use crate::document::words::StatusWord;
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
-use crate::etag::{self, Known};
+use crate::etag::{self, IfNoneMatch};
 use crate::metrics;
 use crate::prefer::WaitPreference;
 use crate::problem::{ALREADY_FINISHED, NOT_FINISHED, NOT_RETRYABLE, Problem};
@@ -28,10 +29,10 @@ const MAX_LIMIT: usize = 100;
 /// Returns the state of a job; always 200 while the job exists.
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", operation_id = "getJob",
     params(
-        ("id" = String, Path, description = "The job's id"),
+        JobPath,
         ("wait" = Option<u64>, Query, description = "Delays the answer for up to this many seconds, at most 60, until the job has ended or, with If-None-Match, has changed"),
         ("If-None-Match" = Option<String>, Header, description = "The ETag of a previous answer"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N` is the same as the parameter"),
+        WaitHeader,
     ),
     responses(
         (status = 200, description = "The job; a failed one is data, not an error", body = JobDocument),
@@ -47,7 +48,7 @@ pub(crate) async fn show(
 ) -> Answer {
     let mut preference = WaitPreference::of(&request)?;
     preference.take_place(&app.places, &caller);
-    let known = Known::of(&request);
+    let known = IfNoneMatch::of(&request);
     let until = known.clone().map_or(Until::Ended, Until::Other);
     let job = wait_for_job(
         &app,
@@ -70,7 +71,7 @@ pub(crate) async fn show(
 
 /// Lists the last attempts of a job, oldest first.
 #[utoipa::path(get, path = "/jobs/{id}/attempts", tag = "jobs", operation_id = "listAttempts",
-    params(("id" = String, Path, description = "The job's id")),
+    params(JobPath),
     responses((status = 200, description = "Up to ten attempts", body = Items<AttemptDocument>)))]
 pub(crate) async fn attempts(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
     let attempts =
@@ -80,7 +81,7 @@ pub(crate) async fn attempts(app: web::Data<App>, caller: Caller, id: web::Path<
 
 /// Cancels a job: immediately if it waits; the worker of a running one is notified.
 #[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", operation_id = "cancelJob",
-    params(("id" = String, Path, description = "The job's id")),
+    params(JobPath),
     responses(
         (status = 200, description = "Canceled, by this or an earlier request", body = JobDocument),
         (status = 202, description = "Running; its worker was notified", body = JobDocument),
@@ -109,7 +110,7 @@ pub(crate) async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<St
 
 /// Queues a failed or canceled job again, under the same id.
 #[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs", operation_id = "retryJob",
-    params(("id" = String, Path, description = "The job's id")),
+    params(JobPath),
     responses(
         (status = 202, description = "Queued again", body = JobDocument),
         (status = 409, description = "It is neither failed nor canceled"),
@@ -129,7 +130,7 @@ pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<Str
 
 /// Deletes an ended job. Never cancels: a repeated DELETE must not have two effects.
 #[utoipa::path(delete, path = "/jobs/{id}", tag = "jobs", operation_id = "deleteJob",
-    params(("id" = String, Path, description = "The job's id")),
+    params(JobPath),
     responses(
         (status = 204, description = "Deleted"),
         (status = 409, description = "It has not ended yet"),

@@ -8,6 +8,7 @@ use crunch_common::task::TaskName;
 use super::Answer;
 use super::job_access::{no_such_queue, queue_name};
 use super::paging::Paging;
+use super::shared_parameters::{PageQuery, QueuePath};
 use crate::auth::Caller;
 use crate::document::{Count, Page, QueueDocument, ok};
 use crate::metrics;
@@ -21,10 +22,7 @@ const MAX_REDRIVE: u64 = 100_000;
 
 /// Lists the queues that were used or served in the last hour or are not empty, a page at a time.
 #[utoipa::path(get, path = "/queues", tag = "queues", operation_id = "listQueues",
-    params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The size of a page; default 1000"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
-    ),
+    params(PageQuery),
     responses((status = 200, description = "Queues by name; a page may be short, only a null `next_cursor` ends the list", body = Page<QueueDocument>)))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
     let paging = Paging::<QueueName>::of(&request)?;
@@ -40,7 +38,7 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
 
 /// Returns one queue.
 #[utoipa::path(get, path = "/queues/{queue}", tag = "queues", operation_id = "getQueue",
-    params(("queue" = String, Path, description = "The queue's name")),
+    params(QueuePath),
     responses(
         (status = 200, description = "The queue", body = QueueDocument),
         (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),
@@ -51,7 +49,7 @@ pub(crate) async fn show(app: web::Data<App>, caller: Caller, name: web::Path<St
 
 /// Stops the claiming of a queue's jobs; running jobs continue, new ones are still accepted.
 #[utoipa::path(post, path = "/queues/{queue}/pause", tag = "queues", operation_id = "pauseQueue",
-    params(("queue" = String, Path, description = "The queue's name")),
+    params(QueuePath),
     responses(
         (status = 200, description = "The queue", body = QueueDocument),
         (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),
@@ -67,7 +65,7 @@ pub(crate) async fn pause(app: web::Data<App>, caller: Caller, name: web::Path<S
 
 /// Allows the claiming of a queue's jobs again.
 #[utoipa::path(post, path = "/queues/{queue}/resume", tag = "queues", operation_id = "resumeQueue",
-    params(("queue" = String, Path, description = "The queue's name")),
+    params(QueuePath),
     responses(
         (status = 200, description = "The queue", body = QueueDocument),
         (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),
@@ -81,7 +79,7 @@ pub(crate) async fn resume(app: web::Data<App>, caller: Caller, name: web::Path<
 /// Queues a queue's failed jobs again, the oldest first.
 #[utoipa::path(post, path = "/queues/{queue}/redrive", tag = "queues", operation_id = "redriveQueue",
     params(
-        ("queue" = String, Path, description = "The queue's name"),
+        QueuePath,
         ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this task"),
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 100_000, description = "How many jobs at most; default 1000"),
     ),
@@ -114,7 +112,7 @@ pub(crate) async fn redrive(
 
 /// Cancels a queue's queued and scheduled jobs.
 #[utoipa::path(post, path = "/queues/{queue}/purge", tag = "queues", operation_id = "purgeQueue",
-    params(("queue" = String, Path, description = "The queue's name")),
+    params(QueuePath),
     responses(
         (status = 200, description = "The number of jobs", body = Count),
         (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),

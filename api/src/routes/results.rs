@@ -6,6 +6,7 @@ use crunch_common::job::{Payload, Status};
 
 use super::Answer;
 use super::job_access::{find_job, found_or_problem, visible_id, wait_for_job};
+use super::shared_parameters::{JobPath, WaitHeader, WaitQuery};
 use crate::auth::Caller;
 use crate::budget::SMALL;
 use crate::document::JobDocument;
@@ -18,8 +19,8 @@ use crate::watching::Until;
 #[utoipa::path(get, path = "/result/{token}", tag = "jobs", operation_id = "getResultByToken",
     params(
         ("token" = String, Path, description = "The token from the answer to the submission"),
-        ("wait" = Option<u64>, Query, description = "Delays the answer until the job has ended, for up to this many seconds, at most 60"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N` is the same as the parameter"),
+        WaitQuery,
+        WaitHeader,
     ),
     responses(
         (status = 202, description = "Not ended yet", body = JobDocument),
@@ -46,11 +47,7 @@ pub(crate) async fn by_token(
 
 /// Returns the result as raw bytes.
 #[utoipa::path(get, path = "/jobs/{id}/result", tag = "jobs", operation_id = "getResult",
-    params(
-        ("id" = String, Path, description = "The job's id"),
-        ("wait" = Option<u64>, Query, description = "Delays the answer until the job has ended, for up to this many seconds, at most 60"),
-        ("Prefer" = Option<String>, Header, description = "`wait=N` is the same as the parameter"),
-    ),
+    params(JobPath, WaitQuery, WaitHeader),
     responses(
         (status = 200, description = "The result, with its own content type"),
         (status = 202, description = "Not ended yet", body = JobDocument),
@@ -98,7 +95,7 @@ pub(crate) async fn raw(
 
 /// Returns the payload as it was submitted.
 #[utoipa::path(get, path = "/jobs/{id}/payload", tag = "jobs", operation_id = "getPayload",
-    params(("id" = String, Path, description = "The job's id")),
+    params(JobPath),
     responses(
         (status = 200, description = "The payload, with its own content type"),
         (status = 404, description = "There is no such job"),

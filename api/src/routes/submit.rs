@@ -8,10 +8,11 @@ use crunch_common::job::ContentType;
 use crunch_common::task::{TaskDescriptor, TaskName};
 
 use super::Answer;
+use super::shared_parameters::{SubmissionHeaders, SubmissionQuery};
 use crate::auth::Caller;
 use crate::catalog::Declared;
 use crate::document::{Items, JobDocument};
-use crate::idempotency::{HEADER as IDEMPOTENCY_KEY, Key};
+use crate::idempotency::{HEADER as IDEMPOTENCY_KEY, IdempotencyKey};
 use crate::prefer::{WAIT, WaitPreference};
 use crate::problem::{
     INVALID_IDEMPOTENCY_KEY, NO_WORKER_YET, NOT_FOUND, Problem, TOO_LARGE, UNKNOWN_TASK,
@@ -27,11 +28,7 @@ use crate::{body, checks, query, trace};
 
 /// Submits a job; the body names the task.
 #[utoipa::path(post, path = "/jobs", tag = "jobs", operation_id = "submitJob",
-    params(
-        ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to this many seconds, at most 60"),
-        ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible ASCII characters: a repeated request creates only one job"),
-    ),
+    params(SubmissionQuery, SubmissionHeaders),
     request_body = EnvelopeSchema,
     responses(
         (status = 200, description = "Accepted, and ended while the request waited", body = JobDocument),
@@ -56,7 +53,7 @@ pub(crate) async fn by_envelope(
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
     check_fit(&declared, &submission, "").await?;
     check_webhook(&app, &submission.options, "")?;
-    let key = one_key(Key::of(&request)?, submission.options.key.clone())?;
+    let key = one_key(IdempotencyKey::of(&request)?, submission.options.key.clone())?;
     let idempotency = idempotency(key, &caller, &request, &content_type, &bytes).await?;
     let job = submission.into_job(&app, &caller, &declared.task, idempotency)?;
     app.limits.count(&caller, &request)?;
@@ -69,9 +66,8 @@ pub(crate) async fn by_envelope(
     params(
         ("task" = String, Path, description = "The task's name"),
         OptionsSchema,
-        ("wait" = Option<u64>, Query, minimum = 0, description = "Waits for the job's end for up to this many seconds, at most 60"),
-        ("Prefer" = Option<String>, Header, description = "`respond-async`, and `wait=N`, which is the same as the parameter"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#, description = "1 to 255 visible ASCII characters: a repeated request creates only one job"),
+        SubmissionQuery,
+        SubmissionHeaders,
     ),
     request_body(content = serde_json::Value, description = "The payload: JSON, or bytes of a content type that the task accepts. Options are query parameters."),
     responses(
@@ -143,7 +139,7 @@ async fn by_payload(
     if let Some(webhook) = &options.webhook {
         app.webhooks.check(webhook).map_err(|detail| query::invalid("webhook.url", detail))?;
     }
-    let key = one_key(Key::of(request)?, options.key.clone())?;
+    let key = one_key(IdempotencyKey::of(request)?, options.key.clone())?;
     let task = declared?;
     let idempotency = idempotency(key, caller, request, &content_type, &payload).await?;
     let submission = Submission { payload, content_type, options };

@@ -8,6 +8,7 @@ use crunch_common::task::TaskName;
 
 use super::Answer;
 use super::paging::Paging;
+use super::shared_parameters::PageQuery;
 use crate::catalog::Declared;
 use crate::document::{Page, TaskDocument, ok};
 use crate::problem::{Problem, UNKNOWN_TASK};
@@ -19,10 +20,7 @@ const MAX_SCHEMAS: usize = 4 * 1024 * 1024;
 
 /// Lists the tasks that a worker declared in the last 30 days, a page at a time.
 #[utoipa::path(get, path = "/tasks", tag = "tasks", operation_id = "listTasks",
-    params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The size of a page; default 1000"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
-    ),
+    params(PageQuery),
     responses((status = 200, description = "Tasks by name; a page may be short, because their schemas have at most 4 MiB, and only a null `next_cursor` ends the list", body = Page<TaskDocument>)))]
 pub(crate) async fn list(app: web::Data<App>, request: HttpRequest) -> Answer {
     let paging = Paging::<TaskName>::of(&request)?;

@@ -5,16 +5,14 @@ use crunch_common::broker::WorkerId;
 
 use super::Answer;
 use super::paging::Paging;
+use super::shared_parameters::PageQuery;
 use crate::auth::Caller;
 use crate::document::{Page, WorkerDocument};
 use crate::state::App;
 
 /// Lists the workers that sent a heartbeat in the last 30 seconds, a page at a time.
 #[utoipa::path(get, path = "/workers", tag = "workers", operation_id = "listWorkers",
-    params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The size of a page; default 1000"),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
-    ),
+    params(PageQuery),
     responses((status = 200, description = "Workers and what they run, by id; a page may be short, only a null `next_cursor` ends the list", body = Page<WorkerDocument>)))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
     let paging = Paging::<WorkerId>::of(&request)?;

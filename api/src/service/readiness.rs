@@ -1,9 +1,9 @@
 //! Readiness of this API: Redis is reachable and suitable, and the process is not shutting down.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crunch_common::broker::{Broker, Error};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How often a new connection checks what others may have changed (eviction policy, layout).
@@ -37,7 +37,7 @@ impl Readiness {
     pub(crate) async fn tick(&self) -> Result<(), Error> {
         let probe = self.probe();
         let opened = probe.open().await;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.ready = opened.as_ref().map(|&()| ()).map_err(ToString::to_string);
         if opened.is_ok() {
             state.opened.get_or_insert_with(Instant::now);
@@ -49,25 +49,20 @@ impl Readiness {
 
     /// Returns why the API cannot serve, if it cannot.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let state = self.lock();
+        let state = self.state.lock();
         if state.draining { Err("shutting down".to_owned()) } else { state.ready.clone() }
     }
 
     pub(crate) fn drain(&self) {
-        self.lock().draining = true;
+        self.state.lock().draining = true;
     }
 
     fn probe(&self) -> Broker {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.opened.is_some_and(|opened| opened.elapsed() >= RECHECK) {
             state.probe = state.probe.with_own_connection();
             state.opened = None;
         }
         state.probe.clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Each field is written at once: a panic elsewhere leaves no partial change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

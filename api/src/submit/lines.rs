@@ -126,7 +126,7 @@ async fn send(app: &App, jobs: &[NewJob]) -> Vec<Outcome> {
 
 fn outcome(answer: Result<Enqueued, Error>) -> Outcome {
     match answer {
-        Ok(Enqueued::Created(_) | Enqueued::Known(_) | Enqueued::Replayed(_)) => Ok(()),
+        Ok(Enqueued::Created(_) | Enqueued::AlreadyCreated(_) | Enqueued::Replayed(_)) => Ok(()),
         Ok(Enqueued::Conflict) => Err(conflict().into()),
         Err(error) => {
             let unavailable = matches!(error, Error::Unavailable { .. } | Error::Rejected { .. });

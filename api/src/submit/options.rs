@@ -10,7 +10,7 @@ use crunch_common::time::{Timestamp, whole_ms};
 use super::given::{Given, Rejection, pointer_segment, rejected};
 use super::names::NAMES;
 use super::webhook;
-use crate::idempotency::Key;
+use crate::idempotency::IdempotencyKey;
 use crate::prefer::WAIT;
 use crate::problem::Problem;
 use crate::query;
@@ -27,7 +27,7 @@ pub(crate) struct Options {
     pub(crate) max_attempts: Option<u32>,
     pub(crate) retention: Option<Duration>,
     pub(crate) durability: Option<Durability>,
-    pub(crate) key: Option<Key>,
+    pub(crate) key: Option<IdempotencyKey>,
     pub(crate) metadata: Metadata,
     /// From the headers of the request; not an option with a name.
     pub(crate) trace: Option<TraceContext>,
@@ -130,8 +130,8 @@ fn attempts(value: Given<'_>) -> Result<u32, Rejection> {
         .ok_or_else(|| rejected(format!("expected a whole number from 1 to {MAX_ATTEMPTS_LIMIT}")))
 }
 
-fn key(value: Given<'_>) -> Result<Key, Rejection> {
-    let key = value.text().and_then(|text| Key::parse(&text).ok());
+fn key(value: Given<'_>) -> Result<IdempotencyKey, Rejection> {
+    let key = value.text().and_then(|text| IdempotencyKey::parse(&text).ok());
     key.ok_or_else(|| rejected("expected 1 to 255 visible ASCII characters"))
 }
 

@@ -53,9 +53,9 @@ impl Durability {
     pub const REPLICA: Self = Self { fsync: false, replica: true };
 
     /// Number of levels.
-    pub(crate) const COUNT: usize = 4;
+    pub const COUNT: usize = 4;
     /// All levels, in the order of their numbers.
-    pub(crate) const ALL: [Self; Self::COUNT] =
+    pub const ALL: [Self; Self::COUNT] =
         [Self::MEMORY, Self::FSYNC, Self::REPLICA, Self::FSYNC.and(Self::REPLICA)];
 
     /// Returns the combination of both levels.

@@ -25,7 +25,7 @@ pub enum Enqueued {
     /// The job was accepted.
     Created(Box<JobRecord>),
     /// A job with this id was accepted before: the reply was lost.
-    Known(JobId),
+    AlreadyCreated(JobId),
     /// An earlier request with the same key and the same content created this job.
     Replayed(JobId),
     /// The key was already used for a different request.

@@ -249,7 +249,7 @@ impl Driver {
             ensure_equal(
                 "a repeated submission",
                 &answer.map_err(text)?,
-                &Enqueued::Known(job.id),
+                &Enqueued::AlreadyCreated(job.id),
             )?;
         }
         Ok(())

@@ -158,7 +158,7 @@ async fn submissions_survive_the_end_of_the_runtime_that_sends_batches() {
 
     redis.thaw();
     let answer = waiting.await;
-    assert!(matches!(answer, Ok(Enqueued::Created(_) | Enqueued::Known(_))), "{answer:?}");
+    assert!(matches!(answer, Ok(Enqueued::Created(_) | Enqueued::AlreadyCreated(_))), "{answer:?}");
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn a_large_batch_keeps_its_order_and_its_answers() {
     for (at, (job, answer)) in jobs.iter().zip(answers).enumerate() {
         match answer {
             Ok(Enqueued::Created(record)) if at != 1000 => assert_eq!(record.id, job.id),
-            Ok(Enqueued::Known(id)) if at == 1000 => assert_eq!(id, job.id),
+            Ok(Enqueued::AlreadyCreated(id)) if at == 1000 => assert_eq!(id, job.id),
             other => panic!("job {at}: {other:?}"),
         }
     }

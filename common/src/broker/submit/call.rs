@@ -104,7 +104,7 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
             metrics::counter!(JOBS_SUBMITTED, labels).increment(1);
             Ok(Enqueued::Created(Box::new(created(job, now, run_at.map(Timestamp::from_unix_ms)))))
         }
-        2 => reply::parsed(id()?).map(Enqueued::Known),
+        2 => reply::parsed(id()?).map(Enqueued::AlreadyCreated),
         3 => reply::parsed(id()?).map(Enqueued::Replayed),
         -1 => Ok(Enqueued::Conflict),
         -2 => Err(Error::Full),

@@ -83,7 +83,7 @@ pub(super) async fn large_payloads(world: &mut World) -> Check {
     let answers = async |world: &World, jobs: &[NewJob]| {
         world.broker.enqueue(jobs).await.into_iter().filter_map(Result::ok).collect::<Vec<_>>()
     };
-    let known = jobs.each_ref().map(|job| Enqueued::Known(job.id));
+    let known = jobs.each_ref().map(|job| Enqueued::AlreadyCreated(job.id));
     ensure(
         answers(world, &jobs).await == known,
         "the jobs are known when they are submitted again",
@@ -111,7 +111,7 @@ pub(super) async fn large_payloads(world: &mut World) -> Check {
 
     ensure(world.broker.cancel(first.id).await.is_ok(), "the job is canceled")?;
     ensure(world.broker.delete(first.id).await.is_ok(), "the job is deleted")?;
-    let known = [Enqueued::Known(first.id)];
+    let known = [Enqueued::AlreadyCreated(first.id)];
     ensure(
         answers(world, std::slice::from_ref(&first)).await == known,
         "the id of the tombstone is known",

@@ -1,0 +1,50 @@
+//! A queue and its counts.
+
+use crunch_common::broker::{QueueSummary, WorkerSummary};
+use crunch_common::time::whole_ms;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A queue as an operator sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Queue)]
+pub(crate) struct QueueDocument {
+    name: String,
+    paused: bool,
+    counts: QueueCounts,
+    /// Age of the oldest job that could run now.
+    oldest_age_ms: Option<u64>,
+    finished_last_minute: u64,
+    /// How many live workers claim jobs from it.
+    workers: usize,
+}
+
+/// How many jobs of a queue are in which state.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct QueueCounts {
+    queued: u64,
+    scheduled: u64,
+    retrying: u64,
+    running: u64,
+    failed: u64,
+}
+
+impl QueueDocument {
+    pub(crate) fn new(queue: &QueueSummary, workers: &[WorkerSummary]) -> Self {
+        let serves_it = |worker: &&WorkerSummary| worker.info.queues.contains(&queue.name);
+        Self {
+            name: queue.name.to_string(),
+            paused: queue.paused,
+            counts: QueueCounts {
+                queued: queue.queued,
+                scheduled: queue.scheduled,
+                retrying: queue.retrying,
+                running: queue.running,
+                failed: queue.failed,
+            },
+            oldest_age_ms: queue.oldest_age.map(whole_ms),
+            finished_last_minute: queue.finished_last_minute,
+            workers: workers.iter().filter(serves_it).count(),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The parameters that several routes have, for the OpenAPI document. Nothing is parsed into these types.
+
+use utoipa::IntoParams;
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct JobPath {
+    /// The job's id
+    id: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct QueuePath {
+    /// The queue's name
+    queue: String,
+}
+
+/// Of a list that is read a page at a time.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct PageQuery {
+    /// The size of a page; default 1000
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the previous page
+    cursor: Option<String>,
+}
+
+/// Of a request that can wait for the end of a job that exists.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct WaitQuery {
+    /// Delays the answer until the job has ended, for up to this many seconds, at most 60
+    wait: Option<u64>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct WaitHeader {
+    /// `wait=N` is the same as the parameter
+    #[param(rename = "Prefer")]
+    prefer: Option<String>,
+}
+
+/// Of a submission.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct SubmissionQuery {
+    /// Waits for the job's end for up to this many seconds, at most 60
+    #[param(minimum = 0)]
+    wait: Option<u64>,
+}
+
+/// Of a submission.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct SubmissionHeaders {
+    /// `respond-async`, and `wait=N`, which is the same as the parameter
+    #[param(rename = "Prefer")]
+    prefer: Option<String>,
+    /// 1 to 255 visible ASCII characters: a repeated request creates only one job
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 257,
+        pattern = r#"^("[!-~]{1,255}"|[!#-~]([!-~]{0,253}[!#-~])?)$"#
+    )]
+    idempotency_key: Option<String>,
+}
