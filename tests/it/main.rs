@@ -1,6 +1,6 @@
 //! One test binary, folders by concern.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails at that place")]
 
 mod audit;
 mod broker;
@@ -26,6 +26,7 @@ mod redis_trouble;
 mod redis_users;
 mod script_up;
 mod sequences;
+mod settlements;
 mod shutdown;
 mod supervise;
 mod torn_log;

@@ -1,16 +1,16 @@
 //! What a handler can read and report about its job.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crunch_common::broker::{ClaimedJob, Epoch, LeaseKey, Progress, Report, Reported};
 use crunch_common::job::{ContentType, JobId, Metadata, TraceContext};
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
+use crunch_consumer::Slot;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-
-use crate::slots::Slot;
 
 /// The longest progress message and log line kept, in bytes.
 const MAX_LINE_BYTES: usize = 1024;
@@ -27,7 +27,7 @@ pub struct JobContext {
     cancellation: CancellationToken,
     unconfirmed: Arc<Mutex<Unconfirmed>>,
     /// The slot is free again when the last clone is dropped: code that hangs keeps it occupied.
-    _slot: Option<Arc<Slot>>,
+    slot: Option<Arc<Slot>>,
 }
 
 #[derive(Debug)]
@@ -98,12 +98,17 @@ impl JobContext {
             trace: job.options.trace.as_ref().map(TraceContext::child),
             deadline: AtomicU64::new(deadline.unix_ms()),
         };
-        Self { job: Arc::new(details), cancellation, unconfirmed: Arc::default(), _slot: None }
+        Self { job: Arc::new(details), cancellation, unconfirmed: Arc::default(), slot: None }
     }
 
     /// Keeps a slot occupied for as long as this context or a clone of it lives.
     pub(crate) fn occupying(self, slot: Slot) -> Self {
-        Self { _slot: Some(Arc::new(slot)), ..self }
+        Self { slot: Some(Arc::new(slot)), ..self }
+    }
+
+    /// Returns the slot that it occupies.
+    pub(crate) fn slot(&self) -> Option<Arc<Slot>> {
+        self.slot.clone()
     }
 
     /// Returns the job's id. With [`JobContext::epoch`] it is an idempotency key for other systems.
@@ -178,7 +183,7 @@ impl JobContext {
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
         let message = one_line(&message.into());
-        let mut unconfirmed = self.lock();
+        let mut unconfirmed = self.unconfirmed.lock();
         unconfirmed.progress_count += 1;
         unconfirmed.progress = Some(Progress { fraction, message });
     }
@@ -187,13 +192,13 @@ impl JobContext {
     /// 1 KiB. Lines arrive even if Redis is unreachable meanwhile, as long as the job runs; if too many wait, the log
     /// shows how many are missing.
     pub fn log(&self, text: impl AsRef<str>) {
-        let mut unconfirmed = self.lock();
+        let mut unconfirmed = self.unconfirmed.lock();
         text.as_ref().lines().for_each(|line| unconfirmed.push_line(one_line(line)));
     }
 
     /// Returns what was reported and is not confirmed, if anything.
     pub(crate) fn unconfirmed(&self, lease: LeaseKey) -> Option<Report> {
-        let unconfirmed = self.lock();
+        let unconfirmed = self.unconfirmed.lock();
         let progress =
             unconfirmed.progress.clone().map(|progress| (unconfirmed.progress_count, progress));
         let log: Vec<_> = unconfirmed.log.iter().cloned().collect();
@@ -209,7 +214,7 @@ impl JobContext {
     /// Applies the outcome of a report. Reports of a lost lease are useless and discarded.
     pub(crate) fn note(&self, report: &Report, outcome: Reported) {
         match outcome {
-            Reported::Confirmed => self.lock().confirm(report),
+            Reported::Confirmed => self.unconfirmed.lock().confirm(report),
             Reported::Stale => self.discard(),
             Reported::Full => {}
         }
@@ -217,15 +222,10 @@ impl JobContext {
 
     /// Discards what is not confirmed.
     pub(crate) fn discard(&self) {
-        let mut unconfirmed = self.lock();
+        let mut unconfirmed = self.unconfirmed.lock();
         unconfirmed.progress = None;
         unconfirmed.log.clear();
         unconfirmed.log_bytes = 0;
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Unconfirmed> {
-        // A handler that panicked while it reported left complete values.
-        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -263,7 +263,7 @@ mod tests {
         };
         let cancellation = CancellationToken::new();
         let unconfirmed = Arc::default();
-        (JobContext { job: Arc::new(details), cancellation, unconfirmed, _slot: None }, lease)
+        (JobContext { job: Arc::new(details), cancellation, unconfirmed, slot: None }, lease)
     }
 
     #[test]

@@ -45,8 +45,8 @@
 
 mod commands;
 mod config;
-mod consumers;
 mod context;
+mod control;
 mod error;
 mod executor;
 mod handler;
@@ -60,8 +60,6 @@ mod registry;
 mod reporter;
 mod results;
 mod running;
-mod service;
-mod slots;
 mod stock;
 mod supervisor;
 mod suspension;

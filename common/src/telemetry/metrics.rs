@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use metrics::{Label, SharedString, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use parking_lot::Mutex;
 
 /// Jobs accepted by this API, by task and queue.
 pub const JOBS_SUBMITTED: &str = "crunch_jobs_submitted_total";
@@ -38,6 +39,8 @@ pub const HTTP_WAITING: &str = "crunch_http_waiting";
 pub const HTTP_REFUSED: &str = "crunch_http_refused_total";
 /// Attempts of this API to deliver webhooks, by outcome.
 pub const WEBHOOK_DELIVERIES: &str = "crunch_webhook_deliveries_total";
+/// Whether this API can deliver webhooks: its loops that claim and settle deliveries make progress.
+pub const WEBHOOKS_UP: &str = "crunch_webhooks_up";
 /// The version of this process.
 pub const BUILD: &str = "crunch_build_info";
 
@@ -80,6 +83,7 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
         "Requests rejected because a total of this API was at its limit",
     ),
     (WEBHOOK_DELIVERIES, Kind::Counter, Unit::Count, "Attempts of this API to deliver webhooks"),
+    (WEBHOOKS_UP, Kind::Gauge, Unit::Count, "Whether this API can deliver webhooks"),
     (BUILD, Kind::Gauge, Unit::Count, "The version of this process; always 1"),
 ];
 
@@ -142,7 +146,7 @@ pub fn labels(task: &str, queue: &str, more: &[(&'static str, &'static str)]) ->
     static KNOWN: LazyLock<Mutex<Pairs>> = LazyLock::new(Mutex::default);
     let mut labels = Vec::with_capacity(2 + more.len());
     // Each change is complete: a panic elsewhere leaves no partial change.
-    let pair = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).labels_of(task, queue);
+    let pair = KNOWN.lock().labels_of(task, queue);
     labels.extend(pair);
     labels.extend(more.iter().map(|&(name, value)| Label::new(name, value)));
     labels

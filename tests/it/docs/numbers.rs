@@ -7,7 +7,7 @@ use crunch_common::job::Status;
 use crate::broker::mutants;
 use crate::tree::read;
 
-/// A page, what it says, the file of the constant, and its definition there.
+/// A page, its sentence, the file of the constant, and its definition there.
 type Number = (&'static str, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
@@ -29,7 +29,7 @@ const NUMBERS: &[Number] = &[
     ("docs/api.md", "the task's, 10 minutes |", "common/src/job/options.rs", "const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);"),
     ("docs/api.md", "never more than 60:", "api/src/prefer.rs", "const LONGEST: Duration = Duration::from_secs(60);"),
     ("docs/api.md", "the same request is repeated within 24 hours",
-        "common/src/broker/submit.rs", "const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);"),
+        "common/src/broker/new_job.rs", "const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);"),
     ("docs/api.md", "1 to 1000 bodies as for `POST /jobs`, 16 MiB in total", "api/src/submit/batch.rs", "const MAX_BATCH_JOBS: usize = 1000;"),
     ("docs/api.md", "16 MiB in total", "api/src/submit/batch.rs", "const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;"),
     ("docs/api.md", "the first hundred rejected lines", "api/src/submit/lines.rs", "const MAX_ERRORS: usize = 100;"),
@@ -67,7 +67,7 @@ const NUMBERS: &[Number] = &[
     ("docs/quickstart.md", "or after the given number of seconds, at most 60:", "api/src/prefer.rs", "const LONGEST: Duration = Duration::from_secs(60);"),
     ("docs/quickstart.md", "`Retry-After` is then 5 seconds", "api/src/places.rs", "const LATER: &str = \"5\";"),
     ("docs/quickstart.md", "for 24 hours, the same request with the same key is the same job",
-        "common/src/broker/submit.rs", "const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);"),
+        "common/src/broker/new_job.rs", "const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);"),
     ("docs/quickstart.md", "One request may hold up to 1000 jobs", "api/src/submit/batch.rs", "const MAX_BATCH_JOBS: usize = 1000;"),
     ("docs/quickstart.md", "not JSON or larger than 64 KiB", "common/src/job/payload.rs", "const INLINE_RESULT_MAX_BYTES: usize = 64 * 1024;"),
     ("docs/quickstart.md", "exit code 65 says that the payload is wrong", "worker/src/process/ending.rs", "const EX_DATAERR: i32 = 65;"),
@@ -77,7 +77,7 @@ const NUMBERS: &[Number] = &[
     ("ARCHITECTURE.md", "given up after 1.8 s and its size ÷ 512 KiB/s", "common/src/broker/transfer.rs", "const SLOWEST_NETWORK: u64 = 512 * 1024;"),
 ];
 
-/// With one space between words, as a page is read.
+/// The text with one space between words.
 fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -87,33 +87,35 @@ fn numbers_in_the_documentation_are_those_of_the_code() {
     let mut wrong = Vec::new();
     for (page, sentence, source, definition) in NUMBERS {
         if !read(source).contains(definition) {
-            wrong.push(format!("{source} does not say `{definition}`; {page} says {sentence:?}"));
+            wrong.push(format!(
+                "{source} does not contain `{definition}`; {page} contains {sentence:?}"
+            ));
         }
         let text = words(&read(page)).to_lowercase();
         if !text.contains(&sentence.to_lowercase()) {
-            wrong.push(format!("{page} does not say {sentence:?} about {definition}"));
+            wrong.push(format!("{page} does not contain {sentence:?}, for {definition}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn the_number_of_mutants_is_the_one_that_is_promised() {
+fn the_number_of_mutants_is_the_documented_one() {
     let page = words(&read("docs/reliability.md"));
-    let said = format!("breaks the functions in {} ways", mutants::count());
-    assert!(page.contains(&said), "docs/reliability.md does not say: {said}");
+    let expected = format!("breaks the functions in {} ways", mutants::count());
+    assert!(page.contains(&expected), "docs/reliability.md does not contain: {expected}");
 }
 
 #[test]
-fn the_table_of_statuses_is_the_one_of_the_code() {
+fn the_table_of_statuses_matches_the_code() {
     let page = read("docs/api.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     for status in Status::ALL {
         let named = |row: &(&str, &str)| row.0 == status.as_str();
         let (_, row) = rows.clone().find(named).expect("each status has a row");
         let (_, next) = row.split_once(" | ").unwrap();
-        let said: BTreeSet<_> = next.split('`').skip(1).step_by(2).collect();
-        let may = Status::ALL.into_iter().filter(|&next| status.can_become(next));
-        assert_eq!(said, may.map(Status::as_str).collect(), "after {status}");
+        let documented: BTreeSet<_> = next.split('`').skip(1).step_by(2).collect();
+        let allowed = Status::ALL.into_iter().filter(|&next| status.can_become(next));
+        assert_eq!(documented, allowed.map(Status::as_str).collect(), "after {status}");
     }
 }

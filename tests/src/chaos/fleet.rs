@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use crunch_common::broker::Library;
 use crunch_common::time::whole_ms;
+use parking_lot::{Mutex, RwLock};
 use rustix::process::Signal;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
@@ -69,11 +69,11 @@ impl Fleet {
         std::fs::write(fleet.commands(), command())?;
         let [to_apis, to_workers] = [Proxy::to(port), Proxy::to(port)];
         for _ in 0..plan.apis {
-            let member = fleet.member(Role::Api, to_apis.beside()).await;
+            let member = fleet.member(Role::Api, to_apis.sharing_throttle()).await;
             fleet.apis.push(member);
         }
         for _ in 0..plan.workers {
-            let member = fleet.member(Role::Worker, to_workers.beside()).await;
+            let member = fleet.member(Role::Worker, to_workers.sharing_throttle()).await;
             fleet.workers.push(member);
         }
         Ok(fleet)
@@ -82,7 +82,7 @@ impl Fleet {
     async fn member(&self, role: Role, proxy: Proxy) -> Member {
         let mut process = self.launch(role, &proxy.url());
         let url = match role {
-            Role::Api => process.says("listening on ").await,
+            Role::Api => process.wait_for_log("listening on ").await,
             Role::Worker | Role::WorkerWithoutTask => String::new(),
         };
         Member { process: AsyncMutex::new(process), proxy, url: RwLock::new(url) }
@@ -119,15 +119,15 @@ impl Fleet {
     pub(super) async fn replace(&self, role: Role, member: &Member, process: &mut Process) {
         *process = self.launch(role, &member.proxy.url());
         if role == Role::Api {
-            let url = process.says("listening on ").await;
-            *member.url.write().unwrap_or_else(PoisonError::into_inner) = url;
+            let url = process.wait_for_log("listening on ").await;
+            *member.url.write() = url;
         }
     }
 
     /// Returns the URL of an API; any number is valid, modulo the number of APIs.
     pub(super) fn url(&self, number: usize) -> String {
         let member = &self.apis[number % self.apis.len()];
-        member.url.read().unwrap_or_else(PoisonError::into_inner).clone()
+        member.url.read().clone()
     }
 
     pub(super) fn redis_url(&self) -> &str {
@@ -166,11 +166,11 @@ impl Fleet {
 
     /// Records a problem; each becomes a violation.
     pub(super) fn report(&self, what: String) {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        self.problems.lock().push(what);
     }
 
     pub(super) fn problems(&self) -> Vec<String> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.problems.lock().clone()
     }
 
     /// Reports a process that ended by itself.
