@@ -59,6 +59,7 @@ mod quote;
 mod registry;
 mod reporter;
 mod results;
+mod run_task;
 mod running;
 mod service;
 mod slots;
@@ -67,14 +68,16 @@ mod supervisor;
 mod suspension;
 mod task;
 pub mod tasks;
+pub mod testing;
 mod worker;
 
 pub use commands::InvalidCommands;
-pub use config::{Command, Queues, WorkerConfig};
+pub use config::{Command, Queues, RunTask, WorkerConfig};
 pub use context::JobContext;
 pub use error::Error;
 pub use handler::{Handler, HandlerFuture, TaskError};
 pub use registry::DuplicateTask;
+pub use run_task::RunError;
 /// Derives the schemas that tasks declare.
 pub use schemars;
 pub use stock::main;
