@@ -99,7 +99,6 @@ impl Attempt {
     /// # Panics
     /// If the value cannot be written as JSON.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "a literal reads better without a reference")]
     pub fn payload(self, value: impl Serialize) -> Self {
         let json = serde_json::to_vec(&value).expect("a payload in a test is valid JSON");
         Self { payload: Payload::json(json), ..self }
