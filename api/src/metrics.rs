@@ -11,7 +11,7 @@ use actix_web::http::Method;
 use crunch_common::broker::{Broker, Error};
 use crunch_common::telemetry::metrics::{
     HTTP_REFUSED, HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, LEASES_LOST, Metrics,
-    WEBHOOK_DELIVERIES, labels,
+    WEBHOOK_DELIVERIES, WEBHOOKS_UP, labels,
 };
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -125,6 +125,11 @@ pub(crate) fn finished(task: &str, queue: &str, status: &'static str, count: u64
 /// Counts an attempt to deliver a webhook.
 pub(crate) fn delivered(outcome: &'static str) {
     metrics::counter!(WEBHOOK_DELIVERIES, "outcome" => outcome).increment(1);
+}
+
+/// Shows whether deliveries are claimed and settled.
+pub(crate) fn set_delivering(delivering: bool) {
+    metrics::gauge!(WEBHOOKS_UP).set(f64::from(u8::from(delivering)));
 }
 
 /// Counts leases that were reclaimed from silent workers.

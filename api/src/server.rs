@@ -138,7 +138,7 @@ impl Server {
         self.start_connection_services(&stop, connections.clone());
         self.start_services(&stop, &app);
         let on = self.webhooks.are_on();
-        let deliverer = on.then(|| Deliverer::start(&self.broker, &self.webhooks));
+        let deliverer = on.then(|| Deliverer::start(&self.broker, &self.webhooks)).transpose()?;
         tracing::info!(
             address = %self.addr,
             public_url = %app.public_url,

@@ -6,6 +6,7 @@ mod sweeper;
 use std::time::Duration;
 
 use crunch_common::broker::Error;
+use crunch_consumer::Reachability;
 use tokio::sync::watch;
 
 pub(crate) use readiness::Readiness;
@@ -19,19 +20,12 @@ pub(crate) async fn run_periodically(
     mut shutdown: watch::Receiver<bool>,
     mut tick: impl AsyncFnMut() -> Result<(), Error>,
 ) {
-    let mut failures = 0_u32;
+    let mut redis = Reachability::of(name);
     loop {
         match tick().await {
-            Ok(()) if failures > 0 => {
-                tracing::info!(service = name, failures, "Redis is reachable again");
-                failures = 0;
-            }
-            Ok(()) => {}
+            Ok(()) => redis.succeeded(),
             Err(error) => {
-                failures = failures.saturating_add(1);
-                if failures == 1 {
-                    tracing::warn!(service = name, %error, "cannot reach Redis, retrying");
-                }
+                let _the_interval_is_kept = redis.failed(&error);
             }
         }
         tokio::select! {

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use crunch_tests::Process;
 
-use crate::figures::Unit;
-use crate::ground::{Ground, PAYLOAD, SHIPPED};
+use crate::metrics::Unit;
 use crate::session::Session;
+use crate::testbed::{PAYLOAD, SHIPPED, Testbed};
 use crate::usage::{RedisInfo, cpu_of};
 
 /// Size of the measurement.
@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     slots: usize,
 }
 
-/// Runs the measure.
+/// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     for workers in [1, 2] {
         session.refresh_control();
@@ -30,7 +30,7 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
             1 => "drain, 1 worker".to_owned(),
             _ => format!("drain, {workers} workers"),
         };
-        drained.note(session, &name);
+        drained.record(session, &name);
     }
 }
 
@@ -52,47 +52,51 @@ impl Drained {
         self.cost.cpu / self.jobs * 1e5
     }
 
-    fn note(&self, session: &mut Session, name: &str) {
-        let each = |figure: f64| figure / self.jobs;
-        session.note(name, self.rate(), Unit::PerSecond);
-        session.note(&format!("{name}: CPU of Redis"), self.redis_cpu(), Unit::CpuSeconds);
-        session.note(
+    fn record(&self, session: &mut Session, name: &str) {
+        let each = |total: f64| total / self.jobs;
+        session.record(name, self.rate(), Unit::PerSecond);
+        session.record(&format!("{name}: CPU of Redis"), self.redis_cpu(), Unit::CpuSeconds);
+        session.record(
             &format!("{name}: CPU of workers"),
             each(self.worker_cpu) * 1e5,
             Unit::CpuSeconds,
         );
-        session.note(&format!("{name}: traffic"), each(self.cost.bytes), Unit::Counted("B/job"));
-        session.note(
+        session.record(&format!("{name}: traffic"), each(self.cost.bytes), Unit::Counted("B/job"));
+        session.record(
             &format!("{name}: socket reads"),
             each(self.cost.reads),
             Unit::Counted("/job"),
         );
-        session.note(&format!("{name}: commands"), each(self.cost.commands), Unit::Counted("/job"));
+        session.record(
+            &format!("{name}: commands"),
+            each(self.cost.commands),
+            Unit::Counted("/job"),
+        );
     }
 }
 
 /// Fills a paused queue of a Redis with these arguments, and lets workers that are already running empty it.
 pub(crate) async fn drain(redis: &[&str], workers: usize, arguments: &Arguments) -> Drained {
-    let mut ground = Ground::on(redis).await;
-    let workers = ground.workers(workers, arguments.slots, 1).await;
-    ground.pause(1).await;
-    ground.fill(arguments.jobs, PAYLOAD, 1).await;
-    drain_paused(&mut ground, &workers, arguments.jobs, 1).await
+    let mut testbed = Testbed::start(redis).await;
+    let workers = testbed.start_workers(workers, arguments.slots, 1).await;
+    testbed.pause(1).await;
+    testbed.fill(arguments.jobs, PAYLOAD, 1).await;
+    drain_paused(&mut testbed, &workers, arguments.jobs, 1).await
 }
 
 /// Resumes queues that are filled and paused, and waits until at least this many jobs have ended.
 pub(crate) async fn drain_paused(
-    ground: &mut Ground,
+    testbed: &mut Testbed,
     workers: &[Process],
     jobs: usize,
     queues: usize,
 ) -> Drained {
-    let before = RedisInfo::of(ground.server());
+    let before = RedisInfo::of(testbed.server());
     let cpu = || workers.iter().map(|worker| cpu_of(worker.pid())).sum::<f64>();
-    let (worker_cpu, begun) = (cpu(), Instant::now());
-    ground.resume(queues).await;
-    let ended = ground.ended(jobs, queues).await;
-    let seconds = begun.elapsed().as_secs_f64();
-    let cost = before.until_now(ground.server());
+    let (worker_cpu, start) = (cpu(), Instant::now());
+    testbed.resume(queues).await;
+    let ended = testbed.wait_for_ended(jobs, queues).await;
+    let seconds = start.elapsed().as_secs_f64();
+    let cost = before.until_now(testbed.server());
     Drained { jobs: ended as f64, seconds, worker_cpu: cpu() - worker_cpu, cost }
 }

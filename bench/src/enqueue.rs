@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use crunch_common::broker::Broker;
 
-use crate::figures::Unit;
-use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, broker, job, submit};
+use crate::metrics::Unit;
 use crate::session::Session;
+use crate::testbed::{PAYLOAD, SHIPPED, TASK, Testbed, broker, job, submit};
 use crate::usage::RedisInfo;
 
 /// Size of the measurement.
@@ -20,26 +20,26 @@ pub(crate) struct Arguments {
     jobs: usize,
 }
 
-/// Runs the measure.
+/// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
-    let ground = Ground::on(SHIPPED).await;
-    let broker = broker(ground.server());
+    let testbed = Testbed::start(SHIPPED).await;
+    let broker = broker(testbed.server());
     let count = arguments.single;
     let took = tokio::task::spawn_blocking(move || one_by_one(&broker, count)).await.unwrap();
-    session.note(
+    session.record(
         "enqueue one by one",
         arguments.single as f64 / took.as_secs_f64(),
         Unit::Sequential,
     );
 
-    let before = RedisInfo::of(ground.server());
-    let took = ground.fill(arguments.jobs, PAYLOAD, 1).await;
-    let cost = before.until_now(ground.server());
+    let before = RedisInfo::of(testbed.server());
+    let took = testbed.fill(arguments.jobs, PAYLOAD, 1).await;
+    let cost = before.until_now(testbed.server());
     let jobs = arguments.jobs as f64;
-    session.note("enqueue in batches", jobs / took.as_secs_f64(), Unit::PerSecond);
-    session.note("enqueue in batches: CPU of Redis", cost.cpu / jobs * 1e5, Unit::CpuSeconds);
-    session.note("enqueue in batches: traffic", cost.bytes / jobs, Unit::Counted("B/job"));
+    session.record("enqueue in batches", jobs / took.as_secs_f64(), Unit::PerSecond);
+    session.record("enqueue in batches: CPU of Redis", cost.cpu / jobs * 1e5, Unit::CpuSeconds);
+    session.record("enqueue in batches: traffic", cost.bytes / jobs, Unit::Counted("B/job"));
 }
 
 /// Submits from one thread, as each thread of the API does: a multi-threaded runtime would wake another thread for each
@@ -48,10 +48,10 @@ fn one_by_one(broker: &Broker, count: usize) -> Duration {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let jobs: Vec<_> = (0..count).map(|_| job(broker, TASK, PAYLOAD)).collect();
-        let begun = Instant::now();
+        let start = Instant::now();
         for job in jobs {
             submit(broker, &[job]).await;
         }
-        begun.elapsed()
+        start.elapsed()
     })
 }

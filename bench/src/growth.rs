@@ -10,11 +10,11 @@ mod probe;
 use probe::Probe;
 
 use crate::drain::drain_paused;
-use crate::figures::Unit;
-use crate::ground::{Ground, PAYLOAD, SHIPPED};
+use crate::metrics::Unit;
 use crate::processors::ReservedProcessor;
 use crate::session::Session;
-use crate::usage::{Pace, RedisInfo};
+use crate::testbed::{PAYLOAD, SHIPPED, Testbed};
+use crate::usage::{RedisActivity, RedisInfo};
 use crate::waiters;
 
 /// The largest cases.
@@ -54,14 +54,14 @@ const FEW_SLOTS: usize = 2;
 /// The maximum total size of the payloads of one case, in bytes.
 const MAX_BYTES: usize = 200_000_000;
 /// How long idle workers and waiting clients are observed, in seconds.
-const OBSERVED: u64 = 5;
+const OBSERVED_SECONDS: u64 = 5;
 /// How many jobs of waiting clients are ended.
 const ENDED: usize = 100;
 
-/// Runs the measure.
+/// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
-    let up_to = |sizes: &[usize], most: usize| -> Vec<usize> {
-        sizes.iter().copied().filter(|&size| size <= most).collect()
+    let up_to = |sizes: &[usize], max: usize| -> Vec<usize> {
+        sizes.iter().copied().filter(|&size| size <= max).collect()
     };
     queued(session, arguments, &up_to(&QUEUED, arguments.queued)).await;
     queues(session, arguments, &up_to(&QUEUES, arguments.queues)).await;
@@ -76,15 +76,15 @@ async fn queued(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
     for &queued in sizes {
         let case = format!("queued {queued}");
-        let mut ground = ground(processor.as_ref()).await;
-        let workers = ground.workers(1, arguments.slots, 1).await;
-        ground.pause(1).await;
-        ground.fill(queued, PAYLOAD, 1).await;
-        let probe = Probe::start(&mut ground).await;
-        submission.note(session, &case, filled(&ground, arguments.jobs, PAYLOAD, 1).await);
-        let drained = drain_paused(&mut ground, &workers, arguments.jobs, 1).await;
-        probe.end(session, &case, &mut ground).await;
-        drain.note(session, &case, drained.redis_cpu());
+        let mut testbed = start_testbed(processor.as_ref()).await;
+        let workers = testbed.start_workers(1, arguments.slots, 1).await;
+        testbed.pause(1).await;
+        testbed.fill(queued, PAYLOAD, 1).await;
+        let probe = Probe::start(&mut testbed).await;
+        submission.record(session, &case, fill_cost(&testbed, arguments.jobs, PAYLOAD, 1).await);
+        let drained = drain_paused(&mut testbed, &workers, arguments.jobs, 1).await;
+        probe.end(session, &case, &mut testbed).await;
+        drain.record(session, &case, drained.redis_cpu());
     }
 }
 
@@ -94,14 +94,18 @@ async fn queues(session: &mut Session, arguments: &Arguments, sizes: &[usize]) {
     let (mut submission, mut drain) = (Row::new("submission"), Row::new("drain"));
     for &queues in sizes {
         let case = format!("queues {queues}");
-        let mut ground = ground(processor.as_ref()).await;
-        let workers = ground.workers(1, arguments.slots, queues).await;
-        ground.pause(queues).await;
-        let probe = Probe::start(&mut ground).await;
-        submission.note(session, &case, filled(&ground, arguments.jobs, PAYLOAD, queues).await);
-        let drained = drain_paused(&mut ground, &workers, arguments.jobs, queues).await;
-        probe.end(session, &case, &mut ground).await;
-        drain.note(session, &case, drained.redis_cpu());
+        let mut testbed = start_testbed(processor.as_ref()).await;
+        let workers = testbed.start_workers(1, arguments.slots, queues).await;
+        testbed.pause(queues).await;
+        let probe = Probe::start(&mut testbed).await;
+        submission.record(
+            session,
+            &case,
+            fill_cost(&testbed, arguments.jobs, PAYLOAD, queues).await,
+        );
+        let drained = drain_paused(&mut testbed, &workers, arguments.jobs, queues).await;
+        probe.end(session, &case, &mut testbed).await;
+        drain.record(session, &case, drained.redis_cpu());
     }
 }
 
@@ -111,16 +115,16 @@ async fn workers(session: &mut Session, arguments: &Arguments, sizes: &[usize]) 
     let (mut drain, mut idle) = (Row::new("drain"), Row::counting("idle worker", "commands/s"));
     for &count in sizes {
         let case = format!("workers {count}");
-        let mut ground = ground(processor.as_ref()).await;
-        let workers = ground.workers(count, FEW_SLOTS, 1).await;
-        let commands = Pace::of(&mut ground.redis, OBSERVED).await.commands;
-        idle.note(session, &case, commands / count as f64);
-        ground.pause(1).await;
-        ground.fill(arguments.jobs, PAYLOAD, 1).await;
-        let probe = Probe::start(&mut ground).await;
-        let drained = drain_paused(&mut ground, &workers, arguments.jobs, 1).await;
-        probe.end(session, &case, &mut ground).await;
-        drain.note(session, &case, drained.redis_cpu());
+        let mut testbed = start_testbed(processor.as_ref()).await;
+        let workers = testbed.start_workers(count, FEW_SLOTS, 1).await;
+        let commands = RedisActivity::observe(&mut testbed.redis, OBSERVED_SECONDS).await.commands;
+        idle.record(session, &case, commands / count as f64);
+        testbed.pause(1).await;
+        testbed.fill(arguments.jobs, PAYLOAD, 1).await;
+        let probe = Probe::start(&mut testbed).await;
+        let drained = drain_paused(&mut testbed, &workers, arguments.jobs, 1).await;
+        probe.end(session, &case, &mut testbed).await;
+        drain.record(session, &case, drained.redis_cpu());
     }
 }
 
@@ -129,13 +133,13 @@ async fn clients(session: &mut Session, sizes: &[usize]) {
     let mut wake = Row::counting("cancel → answer, p50", "ms");
     for &clients in sizes {
         let case = format!("waiting clients {clients}");
-        let waited = waiters::wait(clients, OBSERVED, ENDED).await;
-        wake.note(session, &case, waited.woken.ms(0.5));
+        let results = waiters::wait(clients, OBSERVED_SECONDS, ENDED).await;
+        wake.record(session, &case, results.wake_ups.ms(0.5));
         let name = |what| format!("growth, {case}: {what}");
-        session.note(&name("commands"), waited.busy, Unit::Counted("/s"));
+        session.record(&name("commands"), results.commands_with, Unit::Counted("/s"));
         // For few clients memory is not meaningful: it is allocated in pages.
         if clients >= 1000 {
-            session.note(&name("memory of each"), waited.waiting, Unit::Counted("KiB"));
+            session.record(&name("memory of each"), results.waiting, Unit::Counted("KiB"));
         }
     }
 }
@@ -146,37 +150,37 @@ async fn payloads(session: &mut Session, arguments: &Arguments, sizes: &[usize])
     for &payload in sizes {
         let case = format!("payload {payload} B");
         let jobs = arguments.jobs.min(MAX_BYTES / payload);
-        let mut ground = ground(processor.as_ref()).await;
-        let workers = ground.workers(1, arguments.slots, 1).await;
-        ground.pause(1).await;
-        let probe = Probe::start(&mut ground).await;
-        let submission = filled(&ground, jobs, payload, 1).await;
-        let drain = drain_paused(&mut ground, &workers, jobs, 1).await.redis_cpu();
-        probe.end(session, &case, &mut ground).await;
+        let mut testbed = start_testbed(processor.as_ref()).await;
+        let workers = testbed.start_workers(1, arguments.slots, 1).await;
+        testbed.pause(1).await;
+        let probe = Probe::start(&mut testbed).await;
+        let submission = fill_cost(&testbed, jobs, payload, 1).await;
+        let drain = drain_paused(&mut testbed, &workers, jobs, 1).await.redis_cpu();
+        probe.end(session, &case, &mut testbed).await;
         let name = |what| format!("growth, {case}: {what}");
-        session.note(&name("submission"), submission, Unit::CpuSeconds);
-        session.note(&name("drain"), drain, Unit::CpuSeconds);
+        session.record(&name("submission"), submission, Unit::CpuSeconds);
+        session.record(&name("drain"), drain, Unit::CpuSeconds);
         // Of 100 000 jobs.
         let megabytes = payload as f64 / 1e6 * 1e5;
         let cost = (submission + drain) / megabytes * 1e3;
-        session.note(&name("CPU of Redis"), cost, Unit::Counted("ms/MB"));
+        session.record(&name("CPU of Redis"), cost, Unit::Counted("ms/MB"));
     }
 }
 
 /// Starts a Redis on its reserved processor, if there is one.
-async fn ground(processor: Option<&ReservedProcessor>) -> Ground {
-    let ground = Ground::on(SHIPPED).await;
+async fn start_testbed(processor: Option<&ReservedProcessor>) -> Testbed {
+    let testbed = Testbed::start(SHIPPED).await;
     if let Some(processor) = processor {
-        processor.assign(ground.server());
+        processor.assign(testbed.server());
     }
-    ground
+    testbed
 }
 
 /// Seconds of CPU that Redis takes to accept 100 000 jobs.
-async fn filled(ground: &Ground, jobs: usize, payload: usize, queues: usize) -> f64 {
-    let before = RedisInfo::of(ground.server());
-    ground.fill(jobs, payload, queues).await;
-    before.until_now(ground.server()).cpu / jobs as f64 * 1e5
+async fn fill_cost(testbed: &Testbed, jobs: usize, payload: usize, queues: usize) -> f64 {
+    let before = RedisInfo::of(testbed.server());
+    testbed.fill(jobs, payload, queues).await;
+    before.until_now(testbed.server()).cpu / jobs as f64 * 1e5
 }
 
 /// One cost over all cases of one kind.
@@ -197,13 +201,13 @@ impl Row {
     }
 
     /// Records the value, and its ratio to that of the first case.
-    fn note(&mut self, session: &mut Session, case: &str, value: f64) {
+    fn record(&mut self, session: &mut Session, case: &str, value: f64) {
         let name = format!("growth, {case}: {}", self.what);
-        session.note(&name, value, self.unit);
+        session.record(&name, value, self.unit);
         match self.smallest {
             None => self.smallest = Some(value),
             Some(smallest) => {
-                session.note(
+                session.record(
                     &format!("{name}, of the smallest"),
                     value / smallest,
                     Unit::Counted("×"),

@@ -14,16 +14,16 @@ use crunch_common::job::JobId;
 
 use bench::Bench;
 
-use crate::figures::{Samples, Unit};
-use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job, submit};
+use crate::metrics::{Samples, Unit};
 use crate::session::Session;
-use crate::usage::Pace;
+use crate::testbed::{PAYLOAD, SHIPPED, TASK, Testbed, job, submit};
+use crate::usage::RedisActivity;
 use crate::wire::Connection;
 
 /// Size of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Jobs submitted one by one, for each figure.
+    /// Jobs submitted one by one, for each metric.
     #[arg(long, default_value_t = 1000)]
     jobs: usize,
     /// Jobs delayed by 500 ms, one after the other.
@@ -41,36 +41,36 @@ pub(crate) struct Arguments {
 const WORKERS: usize = 4;
 const DELAY: Duration = Duration::from_millis(500);
 
-/// Runs the measure.
+/// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     idle(session, arguments.seconds).await;
     let mut bench = Bench::start().await;
     let jobs = arguments.jobs;
-    session.note_quantiles("idle: submit → handler start", &bench.starts(jobs).await);
-    session.note_quantiles("idle: submit → result seen", &bench.results(jobs).await);
+    session.record_quantiles("idle: submit → handler start", &bench.starts(jobs).await);
+    session.record_quantiles("idle: submit → result seen", &bench.results(jobs).await);
     let mut client = Connection::to(bench.api.address()).await;
-    session.note_quantiles("control: GET /livez", &bench.alive(&mut client, jobs).await);
+    session.record_quantiles("control: GET /livez", &bench.alive(&mut client, jobs).await);
     let responses = bench.responses(&mut client, jobs).await;
-    session.note_quantiles("idle: POST /jobs?wait → result", &responses);
-    let woken = bench.wake_ups(&mut client, jobs / 2).await;
-    session.note_quantiles("idle: handler end → GET ?wait answers", &woken);
+    session.record_quantiles("idle: POST /jobs?wait → result", &responses);
+    let wake_ups = bench.wake_ups(&mut client, jobs / 2).await;
+    session.record_quantiles("idle: handler end → GET ?wait answers", &wake_ups);
     let delayed = bench.delayed(arguments.delayed).await;
-    session.note_quantiles("idle: delayed by 500 ms: due → handler start", &delayed);
-    let lasts = bench.batches(arguments.batches).await;
-    session.note_quantiles("idle: four jobs, four workers: submit → last start", &lasts);
+    session.record_quantiles("idle: delayed by 500 ms: due → handler start", &delayed);
+    let last_starts = bench.batches(arguments.batches).await;
+    session.record_quantiles("idle: four jobs, four workers: submit → last start", &last_starts);
     bench.stop().await;
 }
 
 /// Commands that idle workers send to Redis.
 async fn idle(session: &mut Session, seconds: u64) {
-    let mut ground = Ground::on(SHIPPED).await;
-    let _workers = ground.workers(WORKERS, 2, 1).await;
+    let mut testbed = Testbed::start(SHIPPED).await;
+    let _workers = testbed.start_workers(WORKERS, 2, 1).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let pace = Pace::of(&mut ground.redis, seconds).await;
+    let activity = RedisActivity::observe(&mut testbed.redis, seconds).await;
     let workers = WORKERS as f64;
-    session.note("idle: commands of a worker", pace.commands / workers, Unit::Counted("/s"));
-    session.note("idle: socket reads of a worker", pace.reads / workers, Unit::Counted("/s"));
+    session.record("idle: commands of a worker", activity.commands / workers, Unit::Counted("/s"));
+    session.record("idle: socket reads of a worker", activity.reads / workers, Unit::Counted("/s"));
 }
 
 impl Bench {
@@ -87,9 +87,9 @@ impl Bench {
 
     /// Time from submission to the received result, one job at a time.
     async fn results(&mut self, count: usize) -> Samples {
-        let broker = self.ground.broker.clone();
+        let broker = self.testbed.broker.clone();
         let mut changes = broker.changes().await.unwrap();
-        let mut seen = Vec::new();
+        let mut latencies = Vec::new();
         for _ in 0..count {
             let job = job(&broker, TASK, PAYLOAD);
             let (id, submitted) = (job.id, Instant::now());
@@ -99,43 +99,43 @@ impl Bench {
                 while !ended(&changes.next(|| true).await.unwrap()) {}
             }
             let result = broker.result(id).await.unwrap();
-            seen.push(submitted.elapsed());
+            latencies.push(submitted.elapsed());
             assert!(matches!(result, Lookup::Found((_, Some(_)))), "{result:?}");
             self.started().await;
             self.idle().await;
         }
-        Samples::new(seen)
+        Samples::new(latencies)
     }
 
     /// Watches the job, so that its changes are received from now on; returns whether it has ended.
     async fn has_ended(&self, id: JobId) -> bool {
-        let found = self.ground.broker.watch(id).await.unwrap();
+        let found = self.testbed.broker.watch(id).await.unwrap();
         matches!(found, Lookup::Found(job) if job.status.is_terminal())
     }
 
     /// How long after its due time a delayed job starts. The due time counts from when Redis accepted the job, which is
     /// between submission and response: the submission is assumed.
     async fn delayed(&mut self, count: usize) -> Samples {
-        let mut late = Vec::new();
+        let mut delays = Vec::new();
         for _ in 0..count {
             let submitted = self.submit(Start::After(DELAY), 1).await;
-            late.push((self.started().await - submitted).saturating_sub(DELAY));
+            delays.push((self.started().await - submitted).saturating_sub(DELAY));
         }
-        Samples::new(late)
+        Samples::new(delays)
     }
 
     /// Time until the last of four jobs has started, submitted in one call.
     async fn batches(&mut self, count: usize) -> Samples {
-        let mut lasts = Vec::new();
+        let mut last_starts = Vec::new();
         for _ in 0..count {
             let submitted = self.submit(Start::Now, WORKERS).await;
             let mut last = submitted;
             for _ in 0..WORKERS {
                 last = self.started().await;
             }
-            lasts.push(last - submitted);
+            last_starts.push(last - submitted);
             self.idle().await;
         }
-        Samples::new(lasts)
+        Samples::new(last_starts)
     }
 }

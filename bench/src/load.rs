@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::drain::drain_paused;
-use crate::figures::{Samples, Unit};
-use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job_with, submit};
 use crate::histogram::Histogram;
+use crate::metrics::{Samples, Unit};
 use crate::session::Session;
+use crate::testbed::{PAYLOAD, SHIPPED, TASK, Testbed, job_with, submit};
 
 /// Size of the measurement.
 #[derive(clap::Args)]
@@ -42,32 +42,32 @@ const TRIAL: usize = 200_000;
 /// How often the length of the queue is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs the measure.
+/// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     let rate = match arguments.rate {
         Some(rate) => rate,
-        None => half_of_the_slower(arguments).await,
+        None => half_of_the_slower_rate(arguments).await,
     };
     let schedule = Schedule::new(rate, arguments);
-    let loaded = run(schedule, arguments).await;
-    session.note("load: rate", rate, Unit::PerSecond);
+    let results = run(schedule, arguments).await;
+    session.record("load: rate", rate, Unit::PerSecond);
     for (quantile, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
         let name = format!("load: due → handler start, {quantile}");
-        session.note(&name, loaded.starts.ms(share), Unit::Milliseconds);
+        session.record(&name, results.starts.ms(share), Unit::Milliseconds);
     }
-    session.note_quantiles("control: batch due → sent", &loaded.late);
-    let (lengths, third) = (&loaded.lengths, loaded.lengths.len() / 3);
+    session.record_quantiles("control: batch due → sent", &results.late);
+    let (lengths, third) = (&results.lengths, results.lengths.len() / 3);
     let mean = |lengths: &[u64]| lengths.iter().sum::<u64>() as f64 / lengths.len() as f64;
     let thirds = [("second", &lengths[third..2 * third]), ("last", &lengths[2 * third..])];
     for (which, lengths) in thirds {
         let name = format!("load: queue in the {which} third");
-        session.note(&name, mean(lengths), Unit::Counted("jobs"));
+        session.record(&name, mean(lengths), Unit::Counted("jobs"));
     }
 }
 
 /// Results of a load.
-struct Loaded {
+struct LoadResults {
     /// Time from when a job was due to the start of its handler.
     starts: Histogram,
     /// Time from when a batch was due to its submission.
@@ -76,18 +76,19 @@ struct Loaded {
     lengths: Vec<u64>,
 }
 
-async fn run(schedule: Schedule, arguments: &Arguments) -> Loaded {
-    let mut ground = Ground::on(SHIPPED).await;
-    let mut workers = ground.workers_with(arguments.workers, arguments.slots, &["--timed"]).await;
-    let (broker, runtime) = (ground.broker.clone(), Handle::current());
+async fn run(schedule: Schedule, arguments: &Arguments) -> LoadResults {
+    let mut testbed = Testbed::start(SHIPPED).await;
+    let mut workers =
+        testbed.start_workers_with(arguments.workers, arguments.slots, &["--timed"]).await;
+    let (broker, runtime) = (testbed.broker.clone(), Handle::current());
     let sender = tokio::task::spawn_blocking(move || schedule.send(&broker, &runtime));
-    let lengths = lengths(&ground.broker, &sender).await;
+    let lengths = lengths(&testbed.broker, &sender).await;
     let (late, sent) = sender.await.unwrap();
     for batch in sent {
         batch.await.unwrap();
     }
     let jobs = schedule.jobs(schedule.batches);
-    ground.ended(jobs, 1).await;
+    testbed.wait_for_ended(jobs, 1).await;
     let mut starts = Histogram::default();
     for worker in &mut workers {
         worker.terminate().await;
@@ -95,15 +96,15 @@ async fn run(schedule: Schedule, arguments: &Arguments) -> Loaded {
     }
     let counted = jobs - schedule.jobs(schedule.warm_up);
     assert_eq!(starts.count(), counted as u64, "each job started once");
-    Loaded { starts, late, lengths }
+    LoadResults { starts, late, lengths }
 }
 
-async fn half_of_the_slower(arguments: &Arguments) -> f64 {
-    let mut ground = Ground::on(SHIPPED).await;
-    let workers = ground.workers(arguments.workers, arguments.slots, 1).await;
-    ground.pause(1).await;
-    let submission = TRIAL as f64 / ground.fill(TRIAL, PAYLOAD, 1).await.as_secs_f64();
-    let drain = drain_paused(&mut ground, &workers, TRIAL, 1).await.rate();
+async fn half_of_the_slower_rate(arguments: &Arguments) -> f64 {
+    let mut testbed = Testbed::start(SHIPPED).await;
+    let workers = testbed.start_workers(arguments.workers, arguments.slots, 1).await;
+    testbed.pause(1).await;
+    let submission = TRIAL as f64 / testbed.fill(TRIAL, PAYLOAD, 1).await.as_secs_f64();
+    let drain = drain_paused(&mut testbed, &workers, TRIAL, 1).await.rate();
     submission.min(drain) / 2.0
 }
 
@@ -135,8 +136,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 impl Schedule {
     fn new(rate: f64, arguments: &Arguments) -> Self {
         let every = Duration::from_millis(arguments.every_ms);
-        let in_all = WARM_UP + Duration::from_secs(arguments.seconds);
-        let [warm_up, batches] = [WARM_UP, in_all].map(|time| time.div_duration_f64(every) as u32);
+        let total = WARM_UP + Duration::from_secs(arguments.seconds);
+        let [warm_up, batches] = [WARM_UP, total].map(|time| time.div_duration_f64(every) as u32);
         Self { rate, every, warm_up, batches }
     }
 
@@ -149,16 +150,16 @@ impl Schedule {
     /// submissions. It blocks its thread, because timers of the runtime have a resolution of a millisecond.
     fn send(self, broker: &Broker, runtime: &Handle) -> (Samples, Vec<JoinHandle<()>>) {
         let (mut late, mut sent) = (Vec::new(), Vec::new());
-        let (begun, clock) = (Instant::now() + self.every, clock::now());
+        let (start, clock) = (Instant::now() + self.every, clock::now());
         let clock = clock + u64::try_from(self.every.as_micros()).unwrap();
         for at in 0..self.batches {
             let offset = self.every * at;
             let due = clock + u64::try_from(offset.as_micros()).unwrap();
             let due = (at >= self.warm_up).then_some(due);
             let jobs = self.jobs(at + 1) - self.jobs(at);
-            let batch: Vec<_> = (0..jobs).map(|_| due_at(broker, due)).collect();
-            std::thread::sleep((begun + offset).saturating_duration_since(Instant::now()));
-            late.push((begun + offset).elapsed());
+            let batch: Vec<_> = (0..jobs).map(|_| job_due_at(broker, due)).collect();
+            std::thread::sleep((start + offset).saturating_duration_since(Instant::now()));
+            late.push((start + offset).elapsed());
             let broker = broker.clone();
             sent.push(runtime.spawn(async move { submit(&broker, &batch).await }));
         }
@@ -167,7 +168,7 @@ impl Schedule {
 }
 
 /// A job of the usual size that contains when it was due.
-fn due_at(broker: &Broker, due: Option<u64>) -> NewJob {
+fn job_due_at(broker: &Broker, due: Option<u64>) -> NewJob {
     let due = due.map_or_else(|| "null".to_owned(), |due| due.to_string());
     let start = format!("{{\"due\":{due},\"pad\":\"");
     let pad = "x".repeat(PAYLOAD.saturating_sub(start.len() + 2));

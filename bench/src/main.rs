@@ -1,29 +1,29 @@
 //! `crunch-bench`: measures Crunch on its own Redis, together with a control in the same run.
 //!
-//! The machines are noisy: every figure is printed with its ratio to the control, and only ratios are comparable.
+//! The machines are noisy: every value is printed with its ratio to the control, and only ratios are comparable.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot continue fails at once")]
-#![expect(clippy::print_stdout, reason = "the program prints figures")]
+#![expect(clippy::print_stdout, reason = "the program prints results")]
 
-mod bare;
+mod bare_http;
+mod clients;
 mod clock;
 mod control;
-mod crowd;
 mod drain;
 mod enqueue;
-mod figures;
-mod ground;
 mod growth;
 mod histogram;
 mod http;
 mod latency;
 mod load;
 mod memory;
+mod metrics;
+mod persistence;
 mod processors;
 mod protocol;
-mod safety;
 mod session;
 mod submit;
+mod testbed;
 mod usage;
 mod waiters;
 mod wire;
@@ -41,11 +41,11 @@ struct Arguments {
     #[command(flatten)]
     options: Options,
     #[command(subcommand)]
-    what: What,
+    action: Action,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum Action {
     /// How fast jobs are accepted, one by one and in batches.
     Enqueue(enqueue::Arguments),
     /// How fast workers that do nothing empty a queue, and what a job costs.
@@ -67,49 +67,50 @@ enum What {
     /// What a job costs when one quantity grows and all others are constant.
     Growth(growth::Arguments),
     /// What it costs to have everything on disk during a drain.
-    Safety(safety::Arguments),
+    #[command(name = "safety")]
+    Persistence(persistence::Arguments),
     /// All of these, with default arguments.
     All,
     #[command(hide = true)]
     Worker(worker::Arguments),
     #[command(hide = true)]
-    BareHttp(bare::Arguments),
+    BareHttp(bare_http::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { options, what } = Arguments::parse();
-    match &what {
-        What::Worker(arguments) => worker::run(arguments).await,
-        What::BareHttp(arguments) => bare::run(arguments),
-        measured => return run(&options, measured).await,
+    let Arguments { options, action } = Arguments::parse();
+    match &action {
+        Action::Worker(arguments) => worker::run(arguments).await,
+        Action::BareHttp(arguments) => bare_http::run(arguments),
+        benchmark => return run(&options, benchmark).await,
     }
     ExitCode::SUCCESS
 }
 
-async fn run(options: &Options, what: &What) -> ExitCode {
+async fn run(options: &Options, benchmark: &Action) -> ExitCode {
     let mut session = Session::start();
     for _ in 0..options.runs {
-        measure(&mut session, what).await;
+        measure(&mut session, benchmark).await;
     }
     if session.finish(options) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn measure(session: &mut Session, what: &What) {
-    match what {
-        What::Enqueue(arguments) => enqueue::measure(session, arguments).await,
-        What::Drain(arguments) => drain::measure(session, arguments).await,
-        What::Protocol(arguments) => protocol::measure(session, arguments).await,
-        What::Latency(arguments) => latency::measure(session, arguments).await,
-        What::Submit(arguments) => submit::measure(session, arguments).await,
-        What::Http(arguments) => http::measure(session, arguments).await,
-        What::Memory(arguments) => memory::measure(session, arguments).await,
-        What::Load(arguments) => load::measure(session, arguments).await,
-        What::Waiters(arguments) => waiters::measure(session, arguments).await,
-        What::Growth(arguments) => growth::measure(session, arguments).await,
-        What::Safety(arguments) => safety::measure(session, arguments).await,
-        What::All => measure_all(session).await,
-        What::Worker(_) | What::BareHttp(_) => {}
+async fn measure(session: &mut Session, benchmark: &Action) {
+    match benchmark {
+        Action::Enqueue(arguments) => enqueue::measure(session, arguments).await,
+        Action::Drain(arguments) => drain::measure(session, arguments).await,
+        Action::Protocol(arguments) => protocol::measure(session, arguments).await,
+        Action::Latency(arguments) => latency::measure(session, arguments).await,
+        Action::Submit(arguments) => submit::measure(session, arguments).await,
+        Action::Http(arguments) => http::measure(session, arguments).await,
+        Action::Memory(arguments) => memory::measure(session, arguments).await,
+        Action::Load(arguments) => load::measure(session, arguments).await,
+        Action::Waiters(arguments) => waiters::measure(session, arguments).await,
+        Action::Growth(arguments) => growth::measure(session, arguments).await,
+        Action::Persistence(arguments) => persistence::measure(session, arguments).await,
+        Action::All => measure_all(session).await,
+        Action::Worker(_) | Action::BareHttp(_) => {}
     }
 }
 
@@ -124,14 +125,15 @@ async fn measure_all(session: &mut Session) {
     load::measure(session, &defaults()).await;
     waiters::measure(session, &defaults()).await;
     growth::measure(session, &defaults()).await;
-    safety::measure(session, &defaults()).await;
+    persistence::measure(session, &defaults()).await;
 }
 
-/// The default arguments of a measure.
+/// The default arguments of a benchmark.
 fn defaults<A: Args>() -> A {
     let command = A::augment_args(Command::new("defaults").no_binary_name(true));
-    let nothing: [&str; 0] = [];
-    A::from_arg_matches(&command.get_matches_from(nothing)).expect("every argument has a default")
+    let no_arguments: [&str; 0] = [];
+    A::from_arg_matches(&command.get_matches_from(no_arguments))
+        .expect("every argument has a default")
 }
 
 #[cfg(test)]
@@ -141,14 +143,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_measure_can_be_taken_without_a_word() {
+    fn every_benchmark_runs_without_arguments() {
         Arguments::command().debug_assert();
-        let measures = Arguments::command();
-        let measures = measures.get_subcommands().filter(|measure| !measure.is_hide_set());
-        for measure in measures {
-            let parsed = Arguments::try_parse_from(["crunch-bench", measure.get_name()]);
-            assert!(parsed.is_ok(), "{}", measure.get_name());
+        let command = Arguments::command();
+        let benchmarks = command.get_subcommands().filter(|benchmark| !benchmark.is_hide_set());
+        for benchmark in benchmarks {
+            let parsed = Arguments::try_parse_from(["crunch-bench", benchmark.get_name()]);
+            assert!(parsed.is_ok(), "{}", benchmark.get_name());
         }
-        let _: safety::Arguments = defaults();
+        let _: persistence::Arguments = defaults();
     }
 }

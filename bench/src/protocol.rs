@@ -6,9 +6,9 @@ use std::time::Duration;
 use crunch_common::broker::{Exchange, Settlement, WorkerId};
 use crunch_common::job::{Partition, Payload};
 
-use crate::figures::Unit;
-use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job, submit};
+use crate::metrics::Unit;
 use crate::session::Session;
+use crate::testbed::{PAYLOAD, SHIPPED, TASK, Testbed, job, submit};
 use crate::usage::RedisInfo;
 
 /// Size of the measurement.
@@ -22,29 +22,29 @@ pub(crate) struct Arguments {
 /// The last is larger than one call allows, so the broker sends several calls.
 const BATCHES: [usize; 3] = [1, 10, 100];
 
-/// Runs the measure.
+/// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     for batch in BATCHES {
-        let ground = Ground::on(SHIPPED).await;
+        let testbed = Testbed::start(SHIPPED).await;
         // Single calls take longer, and fewer are enough.
         let jobs = if batch == 1 { arguments.jobs / 5 } else { arguments.jobs } / batch * batch;
-        let before = RedisInfo::of(ground.server());
+        let before = RedisInfo::of(testbed.server());
         for _ in 0..jobs / batch {
-            let jobs: Vec<_> = (0..batch).map(|_| job(&ground.broker, TASK, PAYLOAD)).collect();
-            submit(&ground.broker, &jobs).await;
+            let jobs: Vec<_> = (0..batch).map(|_| job(&testbed.broker, TASK, PAYLOAD)).collect();
+            submit(&testbed.broker, &jobs).await;
         }
-        let enqueued = before.until_now(ground.server());
-        let before = RedisInfo::of(ground.server());
-        drain(&ground, jobs, batch).await;
-        let drained = before.until_now(ground.server());
+        let enqueued = before.until_now(testbed.server());
+        let before = RedisInfo::of(testbed.server());
+        drain(&testbed, jobs, batch).await;
+        let drained = before.until_now(testbed.server());
         let each = 1e5 / jobs as f64;
-        session.note(
+        session.record(
             &format!("enqueue, {batch} a call: CPU of Redis"),
             enqueued.cpu * each,
             Unit::CpuSeconds,
         );
-        session.note(
+        session.record(
             &format!("exchange, {batch} a call: CPU of Redis"),
             drained.cpu * each,
             Unit::CpuSeconds,
@@ -53,7 +53,7 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
 }
 
 /// Claims and settles all jobs, as a worker without other work does.
-async fn drain(ground: &Ground, jobs: usize, batch: usize) {
+async fn drain(testbed: &Testbed, jobs: usize, batch: usize) {
     let mut exchange = Exchange {
         worker: WorkerId::generate(),
         number: 0,
@@ -67,7 +67,7 @@ async fn drain(ground: &Ground, jobs: usize, batch: usize) {
     let mut settled = 0;
     while settled < jobs {
         exchange.number += 1;
-        let exchanged = ground.broker.exchange(Partition::default(), &exchange).await.unwrap();
+        let exchanged = testbed.broker.exchange(Partition::default(), &exchange).await.unwrap();
         settled += exchange.settlements.len();
         exchange.settlements =
             exchanged.claims.into_iter().map(|claim| done(claim.lease)).collect();

@@ -1,4 +1,4 @@
-//! One invocation of this program: its runs, the control of each, and the figures.
+//! One invocation of this program: its runs, the control of each, and the metrics.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::control::{Control, ControlServer};
-use crate::figures::{Figure, Figures, Samples, Unit};
+use crate::metrics::{Metric, Metrics, Samples, Unit};
 
 /// Options for runs and output.
 #[derive(clap::Args)]
@@ -27,41 +27,41 @@ pub(crate) struct Options {
     check: Option<PathBuf>,
 }
 
-/// Collects figures, each with the control of its run.
+/// Collects metrics, each with the control of its run.
 pub(crate) struct Session {
     server: ControlServer,
     control: Control,
-    figures: Figures,
+    metrics: Metrics,
 }
 
 impl Session {
     pub(crate) fn start() -> Self {
         let server = ControlServer::start();
         let control = server.measure();
-        Self { server, control, figures: Figures::default() }
+        Self { server, control, metrics: Metrics::default() }
     }
 
     /// Measures the control again: call this before each longer measurement.
     pub(crate) fn refresh_control(&mut self) {
         self.control = self.server.measure();
         let Control { pushes, round_trips, push_cpu } = self.control;
-        self.note("control: LPUSH, pipelined", pushes, Unit::PerSecond);
-        self.note("control: LPUSH, one by one", round_trips, Unit::Sequential);
-        self.note("control: CPU of Redis", push_cpu, Unit::CpuSeconds);
+        self.record("control: LPUSH, pipelined", pushes, Unit::PerSecond);
+        self.record("control: LPUSH, one by one", round_trips, Unit::Sequential);
+        self.record("control: CPU of Redis", push_cpu, Unit::CpuSeconds);
     }
 
-    pub(crate) fn note(&mut self, name: &str, value: f64, unit: Unit) {
-        self.figures.note(name, value, unit, &self.control);
+    pub(crate) fn record(&mut self, name: &str, value: f64, unit: Unit) {
+        self.metrics.record(name, value, unit, &self.control);
     }
 
     /// Records the median and the 99th percentile.
-    pub(crate) fn note_quantiles(&mut self, name: &str, samples: &Samples) {
+    pub(crate) fn record_quantiles(&mut self, name: &str, samples: &Samples) {
         for (quantile, share) in [("p50", 0.5), ("p99", 0.99)] {
-            self.note(&format!("{name}, {quantile}"), samples.ms(share), Unit::Milliseconds);
+            self.record(&format!("{name}, {quantile}"), samples.ms(share), Unit::Milliseconds);
         }
     }
 
-    /// Prints all figures, stores and compares the ratios. Returns whether none got worse.
+    /// Prints all metrics, stores and compares the ratios. Returns whether none got worse.
     pub(crate) fn finish(self, options: &Options) -> bool {
         if options.json {
             println!("{:#}", self.json());
@@ -75,22 +75,22 @@ impl Session {
     }
 
     fn json(&self) -> Value {
-        let figure = |it: &Figure| json!({ "name": it.name, "value": it.value(), "unit": it.unit.as_str(), "ratio": it.ratio() });
-        json!({ "figures": self.figures.iter().map(figure).collect::<Vec<_>>() })
+        let metric = |it: &Metric| json!({ "name": it.name, "value": it.value(), "unit": it.unit.as_str(), "ratio": it.ratio() });
+        json!({ "figures": self.metrics.iter().map(metric).collect::<Vec<_>>() })
     }
 
     fn print(&self) {
         println!("{:<56} {:>12} {:<12} {:>10}", "", "median", "", "ratio");
-        for figure in self.figures.iter() {
-            let (value, ratio) = (significant(figure.value()), significant(figure.ratio()));
-            println!("{:<56} {value:>12} {:<12} {ratio:>10}", figure.name, figure.unit.as_str());
+        for metric in self.metrics.iter() {
+            let (value, ratio) = (significant(metric.value()), significant(metric.ratio()));
+            println!("{:<56} {value:>12} {:<12} {ratio:>10}", metric.name, metric.unit.as_str());
         }
     }
 
     /// Adds the ratios to those of the file.
     fn store(&self, path: &Path) {
         let mut ratios = read_ratios(path).unwrap_or_default();
-        ratios.extend(self.compared().map(|figure| (figure.name.clone(), figure.ratio())));
+        ratios.extend(self.compared().map(|metric| (metric.name.clone(), metric.ratio())));
         let text = serde_json::to_string_pretty(&ratios).unwrap();
         fs::write(path, text + "\n").unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
@@ -98,21 +98,21 @@ impl Session {
     fn check(&self, path: &Path) -> bool {
         let stored =
             read_ratios(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let mut good = true;
-        for figure in self.compared() {
-            let Some(&before) = stored.get(&figure.name) else { continue };
-            let worse = worsening(figure.unit, before, figure.ratio());
-            if worse > tolerance(figure.unit) {
-                good = false;
-                let (was, is) = (significant(before), significant(figure.ratio()));
-                println!("worse by {:.0} %: {}: {was} → {is}", worse * 100.0, figure.name);
+        let mut passed = true;
+        for metric in self.compared() {
+            let Some(&before) = stored.get(&metric.name) else { continue };
+            let worse = worsening(metric.unit, before, metric.ratio());
+            if worse > tolerance(metric.unit) {
+                passed = false;
+                let (was, is) = (significant(before), significant(metric.ratio()));
+                println!("worse by {:.0} %: {}: {was} → {is}", worse * 100.0, metric.name);
             }
         }
-        good
+        passed
     }
 
-    fn compared(&self) -> impl Iterator<Item = &Figure> {
-        self.figures.iter().filter(|figure| !figure.name.starts_with("control: "))
+    fn compared(&self) -> impl Iterator<Item = &Metric> {
+        self.metrics.iter().filter(|metric| !metric.name.starts_with("control: "))
     }
 }
 
@@ -125,7 +125,7 @@ fn worsening(unit: Unit, before: f64, now: f64) -> f64 {
     if unit.more_is_better() { before / now - 1.0 } else { now / before - 1.0 }
 }
 
-/// How much figures of the same program may differ: observed over many runs on a small virtual machine.
+/// How much results of the same program may differ: observed over many runs on a small virtual machine.
 const fn tolerance(unit: Unit) -> f64 {
     match unit {
         Unit::Counted(_) => 0.1,
@@ -145,13 +145,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_four_digits() {
+    fn values_have_four_digits() {
         let shown = [0.0, 0.012_344, 1.5, 12_345.6].map(significant);
         assert_eq!(shown, ["0", "0.01234", "1.500", "12346"]);
     }
 
     #[test]
-    fn less_of_a_rate_and_more_of_a_cost_are_worse() {
+    fn a_lower_rate_and_a_higher_cost_are_worse() {
         assert!(worsening(Unit::PerSecond, 1.0, 0.5) > 0.9);
         assert!(worsening(Unit::CpuSeconds, 1.0, 2.0) > 0.9);
         assert!(worsening(Unit::Times, 1.0, 2.0) < 0.0);

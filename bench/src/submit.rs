@@ -7,9 +7,9 @@ use crunch_common::broker::DurabilityConfig;
 use crunch_common::broker::{Broker, Durability};
 use futures_util::future::join_all;
 
-use crate::figures::{Samples, Unit};
-use crate::ground::{ALWAYS_ON_DISK, Ground, PAYLOAD, SHIPPED, TASK, job, submit};
+use crate::metrics::{Samples, Unit};
 use crate::session::Session;
+use crate::testbed::{ALWAYS_ON_DISK, PAYLOAD, SHIPPED, TASK, Testbed, job, submit};
 use crate::usage::RedisInfo;
 
 /// Size of the measurement.
@@ -21,28 +21,28 @@ pub(crate) struct Arguments {
     /// Jobs that each of many submitters submits.
     #[arg(long, default_value_t = 500)]
     each: usize,
-    /// Number of submitters for the second figure.
+    /// Number of submitters for the second metric.
     #[arg(long, default_value_t = 64)]
     submitters: usize,
 }
 
-/// Runs the measure.
+/// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     let setups = [(Durability::MEMORY, SHIPPED), (Durability::FSYNC, ALWAYS_ON_DISK)];
     for (durability, redis) in setups {
         session.refresh_control();
-        let ground = Ground::on(redis).await;
+        let testbed = Testbed::start(redis).await;
         let config = DurabilityConfig { durability, replicas: 1 };
-        let broker = ground.broker.clone().with_min_durability(&config);
+        let broker = testbed.broker.clone().with_min_durability(&config);
         submitter(broker.clone(), 100).await;
         let run = async |session: &mut Session, submitters, each| {
             let name = format!("submit, {durability}, {submitters} at once");
-            run(session, &name, (&ground, &broker), (submitters, each)).await
+            run(session, &name, (&testbed, &broker), (submitters, each)).await
         };
         let one = run(session, 1, arguments.jobs).await;
         let many = run(session, arguments.submitters, arguments.each).await;
         let name = format!("submit, {durability}, {} at once / 1", arguments.submitters);
-        session.note(&name, many / one, Unit::Times);
+        session.record(&name, many / one, Unit::Times);
     }
 }
 
@@ -50,21 +50,21 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
 async fn run(
     session: &mut Session,
     name: &str,
-    (ground, broker): (&Ground, &Broker),
+    (testbed, broker): (&Testbed, &Broker),
     (submitters, each): (usize, usize),
 ) -> f64 {
-    let before = RedisInfo::of(ground.server());
-    let begun = Instant::now();
+    let before = RedisInfo::of(testbed.server());
+    let start = Instant::now();
     let submitting = (0..submitters).map(|_| tokio::spawn(submitter(broker.clone(), each)));
     let samples = join_all(submitting.collect::<Vec<_>>()).await;
     let jobs = (submitters * each) as f64;
-    let rate = jobs / begun.elapsed().as_secs_f64();
-    let cost = before.until_now(ground.server());
-    session.note(name, rate, Unit::Sequential);
-    session.note(&format!("{name}: CPU of Redis"), cost.cpu / jobs * 1e5, Unit::CpuSeconds);
-    session.note(&format!("{name}: socket reads"), cost.reads / jobs, Unit::Counted("/job"));
+    let rate = jobs / start.elapsed().as_secs_f64();
+    let cost = before.until_now(testbed.server());
+    session.record(name, rate, Unit::Sequential);
+    session.record(&format!("{name}: CPU of Redis"), cost.cpu / jobs * 1e5, Unit::CpuSeconds);
+    session.record(&format!("{name}: socket reads"), cost.reads / jobs, Unit::Counted("/job"));
     let samples = Samples::new(samples.into_iter().flat_map(Result::unwrap).collect());
-    session.note_quantiles(name, &samples);
+    session.record_quantiles(name, &samples);
     rate
 }
 
@@ -72,9 +72,9 @@ async fn submitter(broker: Broker, count: usize) -> Vec<Duration> {
     let mut samples = Vec::with_capacity(count);
     for _ in 0..count {
         let job = [job(&broker, TASK, PAYLOAD)];
-        let begun = Instant::now();
+        let start = Instant::now();
         submit(&broker, &job).await;
-        samples.push(begun.elapsed());
+        samples.push(start.elapsed());
     }
     samples
 }

@@ -7,7 +7,7 @@ use crunch_tests::RedisServer;
 use redis::InfoDict;
 use redis::aio::MultiplexedConnection;
 
-/// Figures of `INFO`, or the difference of two.
+/// Values of `INFO`, or the difference of two.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RedisInfo {
     /// Seconds of CPU.
@@ -36,7 +36,7 @@ impl RedisInfo {
         }
     }
 
-    /// The difference from these figures to the current ones.
+    /// The difference from these values to the current ones.
     pub(crate) fn until_now(self, server: &RedisServer) -> Self {
         let now = Self::of(server);
         Self {
@@ -51,16 +51,16 @@ impl RedisInfo {
 
 /// Activity of Redis per second.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
+pub(crate) struct RedisActivity {
     /// Commands, including those inside functions.
     pub(crate) commands: f64,
     /// Reads from sockets: about as many as calls, if few arrive together.
     pub(crate) reads: f64,
 }
 
-impl Pace {
+impl RedisActivity {
     /// Observes Redis for this many seconds.
-    pub(crate) async fn of(redis: &mut MultiplexedConnection, seconds: u64) -> Self {
+    pub(crate) async fn observe(redis: &mut MultiplexedConnection, seconds: u64) -> Self {
         let before = totals(redis).await;
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let after = totals(redis).await;

@@ -1,7 +1,7 @@
 //! A very large number of clients that each wait for a job at one API: what a waiter costs in memory, whether waiters
-//! cause commands in Redis, and how soon they get the response after the end.
+//! cause commands in Redis, and how soon they get the response after their job has ended.
 //!
-//! Each waiter has its own connection. Memory is compared with the same connections at rest, so that the cost of
+//! Each waiter has its own connection. Memory is compared with the same connections idle, so that the cost of
 //! waiting is separate from the cost of a connection.
 
 use std::time::Instant;
@@ -11,11 +11,11 @@ use futures_util::stream::{self, StreamExt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
-use crate::figures::{Samples, Unit};
-use crate::ground::{Ground, SHIPPED};
+use crate::metrics::{Samples, Unit};
 use crate::session::Session;
-use crate::usage::{Pace, memory_of};
-use crate::wire::{Connection, act, get};
+use crate::testbed::{SHIPPED, Testbed};
+use crate::usage::{RedisActivity, memory_of};
+use crate::wire::{Connection, get, post_empty};
 
 /// Size of the measurement.
 #[derive(clap::Args)]
@@ -34,67 +34,69 @@ pub(crate) struct Arguments {
 /// Connections that are opened concurrently.
 const AT_ONCE: usize = 100;
 
-/// Runs the measure.
+/// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     let Arguments { clients, seconds, ended } = *arguments;
-    let waited = wait(clients, seconds, ended).await;
+    let results = wait(clients, seconds, ended).await;
     let name = format!("waiters, {clients}");
-    let memory = [("at rest", waited.at_rest), ("waiting, more", waited.waiting)];
+    let memory = [("at rest", results.connected), ("waiting, more", results.waiting)];
     for (what, kib) in memory {
-        session.note(&format!("{name}: memory of a client {what}"), kib, Unit::Counted("KiB"));
+        session.record(&format!("{name}: memory of a client {what}"), kib, Unit::Counted("KiB"));
     }
-    let commands = [("without", waited.quiet), ("with", waited.busy)];
+    let commands = [("without", results.commands_without), ("with", results.commands_with)];
     for (what, commands) in commands {
-        session.note(&format!("{name}: commands {what} them"), commands, Unit::Counted("/s"));
+        session.record(&format!("{name}: commands {what} them"), commands, Unit::Counted("/s"));
     }
-    session.note_quantiles("control: GET /livez beside waiters", &waited.control);
-    session.note_quantiles(&format!("{name}: cancel sent → answer"), &waited.woken);
+    session.record_quantiles("control: GET /livez beside waiters", &results.control);
+    session.record_quantiles(&format!("{name}: cancel sent → answer"), &results.wake_ups);
 }
 
 /// What waiting costs.
-pub(crate) struct Waited {
+pub(crate) struct WaitResults {
     /// KiB of the API's memory for a connection.
-    at_rest: f64,
+    connected: f64,
     /// Additional memory for a connection that waits, in KiB.
     pub(crate) waiting: f64,
     /// Commands per second in Redis without waiters.
-    quiet: f64,
+    commands_without: f64,
     /// Commands per second in Redis with waiters.
-    pub(crate) busy: f64,
+    pub(crate) commands_with: f64,
     /// Time from the request to cancel a job to the response to its waiter.
-    pub(crate) woken: Samples,
+    pub(crate) wake_ups: Samples,
     /// Time of a plain request.
     control: Samples,
 }
 
 /// Lets `count` clients wait, observes Redis for this many seconds, and ends some of their jobs.
-pub(crate) async fn wait(count: usize, seconds: u64, ended: usize) -> Waited {
+pub(crate) async fn wait(count: usize, seconds: u64, ended: usize) -> WaitResults {
     allow_descriptors(count as u64 + 1000);
-    let mut ground = Ground::on(SHIPPED).await;
-    let api = ground.api().await;
+    let mut testbed = Testbed::start(SHIPPED).await;
+    let api = testbed.start_api().await;
     let pid = api.process.pid();
     let ids = submit(&api, count.max(ended)).await;
     let unconnected = memory_of(pid);
     let mut clients = connect(&api, count).await;
     let connected = memory_of(pid);
-    let quiet = Pace::of(&mut ground.redis, seconds).await.commands;
+    let commands_without = RedisActivity::observe(&mut testbed.redis, seconds).await.commands;
     for (client, id) in clients.iter_mut().zip(&ids) {
         client.send(&get(&format!("/jobs/{id}?wait=60"))).await;
     }
     all_wait(&api, count).await;
     let waiting = memory_of(pid);
     // The last requests have not yet read the status of their jobs.
-    while Pace::of(&mut ground.redis, 1).await.commands > 2.0 * quiet + 100.0 {}
-    let busy = Pace::of(&mut ground.redis, seconds).await.commands;
-    let (woken, control) = wake(&api, &mut clients, &ids[..ended]).await;
+    while RedisActivity::observe(&mut testbed.redis, 1).await.commands
+        > 2.0 * commands_without + 100.0
+    {}
+    let commands_with = RedisActivity::observe(&mut testbed.redis, seconds).await.commands;
+    let (wake_ups, control) = wake(&api, &mut clients, &ids[..ended]).await;
     let each = |kib: u64| kib as f64 / count as f64;
-    Waited {
-        at_rest: each(connected.saturating_sub(unconnected)),
+    WaitResults {
+        connected: each(connected.saturating_sub(unconnected)),
         waiting: each(waiting.saturating_sub(connected)),
-        quiet,
-        busy,
-        woken,
+        commands_without,
+        commands_with,
+        wake_ups,
         control,
     }
 }
@@ -130,10 +132,10 @@ async fn connect(api: &Api, count: usize) -> Vec<Connection> {
 
 /// Waits until all requests have been read.
 async fn all_wait(api: &Api, count: usize) {
-    let figure = format!("crunch_http_waiting {count}");
-    eventually(&figure, async || {
-        let figures = api.get("/metrics").await.body;
-        String::from_utf8_lossy(&figures).lines().any(|line| line == figure).then_some(())
+    let sample = format!("crunch_http_waiting {count}");
+    eventually(&sample, async || {
+        let metrics = api.get("/metrics").await.body;
+        String::from_utf8_lossy(&metrics).lines().any(|line| line == sample).then_some(())
     })
     .await;
 }
@@ -141,23 +143,23 @@ async fn all_wait(api: &Api, count: usize) {
 /// Ends jobs one by one; returns how long the response to each waiter took, and a plain request before it. Once all
 /// clients have a response, they wait for another job, one at a time.
 async fn wake(api: &Api, clients: &mut [Connection], ids: &[String]) -> (Samples, Samples) {
-    let (mut woken, mut control) = (Vec::new(), Vec::new());
+    let (mut wake_ups, mut control) = (Vec::new(), Vec::new());
     let mut other = Connection::to(api.address()).await;
     for (at, id) in ids.iter().enumerate() {
-        let (again, client) = (at >= clients.len(), &mut clients[at % clients.len()]);
-        if again {
+        let (reused, client) = (at >= clients.len(), &mut clients[at % clients.len()]);
+        if reused {
             client.send(&get(&format!("/jobs/{id}?wait=60"))).await;
             all_wait(api, 1).await;
         }
-        let begun = Instant::now();
+        let start = Instant::now();
         other.request(&get("/livez")).await;
-        control.push(begun.elapsed());
-        let cancel = act(&format!("/jobs/{id}/cancel"));
-        let begun = Instant::now();
+        control.push(start.elapsed());
+        let cancel = post_empty(&format!("/jobs/{id}/cancel"));
+        let start = Instant::now();
         other.send(&cancel).await;
         client.response().await;
-        woken.push(begun.elapsed());
+        wake_ups.push(start.elapsed());
         other.response().await;
     }
-    (Samples::new(woken), Samples::new(control))
+    (Samples::new(wake_ups), Samples::new(control))
 }

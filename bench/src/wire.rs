@@ -1,4 +1,4 @@
-//! HTTP/1.1 over a bare socket: a client that costs so little that the figures are the server's.
+//! HTTP/1.1 over a plain socket: a client that costs so little that the measured costs are those of the server.
 //!
 //! One request at a time on a persistent connection. It does not support chunked bodies: no measured route has one.
 
@@ -37,19 +37,23 @@ impl Connection {
     /// Reads one whole response, whose status must be 2xx; returns its body.
     pub(crate) async fn response(&mut self) -> &[u8] {
         let mut filled = 0;
-        let mut whole = None;
-        while whole.is_none_or(|(_, end)| filled < end) {
+        let mut complete = None;
+        while complete.is_none_or(|(_, end)| filled < end) {
             if filled == self.buffer.len() {
                 self.buffer.resize(2 * filled, 0);
             }
-            let got = self.stream.read(&mut self.buffer[filled..]).await.unwrap();
-            assert!(got > 0, "the server closed: {:?}", text(&self.buffer[..filled]));
-            filled += got;
-            whole = whole.or_else(|| extent(&self.buffer[..filled]));
+            let read = self.stream.read(&mut self.buffer[filled..]).await.unwrap();
+            assert!(
+                read > 0,
+                "the server closed the connection: {:?}",
+                text(&self.buffer[..filled])
+            );
+            filled += read;
+            complete = complete.or_else(|| extent(&self.buffer[..filled]));
         }
         let response = &self.buffer[..filled];
         assert!(response.starts_with(b"HTTP/1.1 2"), "{}", text(response));
-        let (body, end) = whole.unwrap();
+        let (body, end) = complete.unwrap();
         &response[body..end]
     }
 }
@@ -79,7 +83,7 @@ pub(crate) fn get(path: &str) -> Vec<u8> {
 }
 
 /// A `POST` without a body.
-pub(crate) fn act(path: &str) -> Vec<u8> {
+pub(crate) fn post_empty(path: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").into_bytes()
 }
 
@@ -103,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_ends_where_its_length_says() {
+    fn a_response_ends_after_its_content_length() {
         let response = b"HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(extent(response), Some((response.len() - 2, response.len())));
         assert_eq!(extent(&response[..response.len() - 4]), None);

@@ -8,8 +8,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::ground::{TASK, name};
 use crate::histogram::Histogram;
+use crate::testbed::{TASK, task_name};
 
 /// Configuration of the worker.
 #[derive(clap::Args)]
@@ -46,7 +46,7 @@ pub(crate) async fn run(arguments: &Arguments) {
     if arguments.timed {
         return run_timed(worker).await;
     }
-    let tasks = (0..arguments.queues).map(|at| noop(&name(at, arguments.queues)));
+    let tasks = (0..arguments.queues).map(|at| noop(&task_name(at, arguments.queues)));
     tasks.fold(worker, Worker::task).run().await.unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! The broker against a real Redis: every verb, in every order we can think of and in thousands we cannot.
+//! The broker against a real Redis: every verb, in chosen orders and in thousands of random ones.
 
 pub(crate) mod driver;
 mod dump;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crunch_tests::chaos::{Plan, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_jobs_survive_everything_that_can_break() {
+async fn thousands_of_jobs_survive_all_injected_faults() {
     let directory = tempfile::tempdir().unwrap();
     let plan = Plan {
         jobs: 3000,
@@ -17,9 +17,11 @@ async fn thousands_of_jobs_survive_everything_that_can_break() {
         directory: directory.path().to_owned(),
     };
     let report = run(plan).await.unwrap();
+
     if !report.violations.is_empty() {
         panic!("{report}logs and ledgers are in {}", directory.keep().display());
     }
+
     assert!(report.acknowledged >= 3000 && report.large > 0 && report.faults == 30, "{report}");
     assert_eq!((report.lost, report.unexplained()), (0, 0), "{report}");
 }

@@ -1,6 +1,7 @@
-//! Clients that nobody here wrote, on a running API: one script each, in `tests/clients`. What each proves is told there.
+//! Third-party clients on a running API: one script each, in `tests/clients`, which documents what it checks.
 //!
-//! `script/test` installs the clients and runs these; they need a network for that, so nobody else does.
+//! `script/test` installs the clients and runs these tests; the installation needs a network, so they are ignored
+//! otherwise.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// No script takes this long, not even on a machine that does other things.
+/// No script takes this long, not even on a busy machine.
 const TIME_LIMIT: Duration = Duration::from_secs(240);
 
 const SECRETS: &str =
@@ -25,9 +26,9 @@ fn installed() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients")
 }
 
-/// The scripts in a directory of their own, with the clients beside them: what they generate goes with the stack, and Node
-/// looks for packages only above a script.
-fn laid_out(stack: &Stack) -> PathBuf {
+/// Copies the scripts to a new directory, with the clients next to them: what they generate is deleted with the stack,
+/// and Node searches packages only above a script.
+fn copy_scripts(stack: &Stack) -> PathBuf {
     let installed = installed();
     assert!(
         installed.join("pins").is_file(),
@@ -48,36 +49,36 @@ fn laid_out(stack: &Stack) -> PathBuf {
     directory
 }
 
-/// Runs a script against an API, with further environment; it must end well.
-async fn passes(stack: &Stack, api: &Api, script: &str, environment: &[(&str, &str)]) {
-    let directory = laid_out(stack);
+/// Runs a script against an API, with additional environment; it must succeed.
+async fn run_script(stack: &Stack, api: &Api, script: &str, environment: &[(&str, &str)]) {
+    let directory = copy_scripts(stack);
     let program = if script.ends_with(".py") { "python" } else { "node" };
     let mut command = Command::new(program);
     command.arg(script).current_dir(&directory).stdin(Stdio::null()).kill_on_drop(true);
     command.env_clear().env("PATH", path()).env("HOME", &directory).env("CRUNCH_URL", &api.url);
-    // Nobody is told that we lint, and nobody asked whether there is something newer.
+    // The linter sends no telemetry, and does not check for updates.
     command.env("REDOCLY_TELEMETRY", "off").env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true");
     command.envs(environment.iter().copied());
     let output = timeout(TIME_LIMIT, command.output()).await;
-    let output = output.unwrap_or_else(|_| panic!("{script} does not end")).unwrap();
-    assert!(output.status.success(), "{script}: {}\n{}", output.status, said(&output));
+    let output = output.unwrap_or_else(|_| panic!("{script} does not finish")).unwrap();
+    assert!(output.status.success(), "{script}: {}\n{}", output.status, text(&output));
 }
 
-/// The clients' programs before those of everybody.
+/// A search path with the clients' programs before those of the system.
 fn path() -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = installed();
-    let ours = [installed.join("venv/bin"), installed.join("node_modules/.bin")];
-    std::env::join_paths(ours.into_iter().chain(std::env::split_paths(&path))).unwrap()
+    let client_paths = [installed.join("venv/bin"), installed.join("node_modules/.bin")];
+    std::env::join_paths(client_paths.into_iter().chain(std::env::split_paths(&path))).unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn text(output: &Output) -> String {
     let streams = [&output.stdout, &output.stderr];
     streams.map(|stream| String::from_utf8_lossy(stream).into_owned()).concat()
 }
 
-/// On an API with the tasks of the tests, whose webhooks are signed with two secrets.
-async fn is_tried(script: &str) {
+/// Runs a script on an API with the tasks of the tests, whose webhooks are signed with two secrets.
+async fn test_on_test_tasks(script: &str) {
     let mut stack = Stack::start();
     let settings = [
         ("CRUNCH_WEBHOOK_SECRETS", SECRETS),
@@ -86,12 +87,12 @@ async fn is_tried(script: &str) {
     ];
     let api = stack.api_with(&settings).await;
     let _worker = stack.worker(&api, 4).await;
-    passes(&stack, &api, script, &[("CRUNCH_WEBHOOK_SECRETS", SECRETS)]).await;
-    stack.audits_clean().await;
+    run_script(&stack, &api, script, &[("CRUNCH_WEBHOOK_SECRETS", SECRETS)]).await;
+    stack.assert_clean_audit().await;
 }
 
-/// On an API as it is deployed: with keys, and a worker that has the shipped tasks only.
-async fn is_tried_as_shipped(script: &str) {
+/// Runs a script on an API as it is deployed: with keys, and a worker that has the shipped tasks only.
+async fn test_on_shipped_tasks(script: &str) {
     let mut stack = Stack::start();
     let file = stack.directory().join("keys.json");
     let file = file.to_str().unwrap();
@@ -106,33 +107,34 @@ async fn is_tried_as_shipped(script: &str) {
         api.send(request).await.status.is_success().then_some(())
     })
     .await;
-    passes(&stack, &api, script, &[("CRUNCH_KEY", key)]).await;
-    stack.audits_clean().await;
+    run_script(&stack, &api, script, &[("CRUNCH_KEY", key)]).await;
+    stack.assert_clean_audit().await;
 }
 
-/// Parsers of JSON that differ in what they refuse: depths, halves of characters, numbers. Those that are installed are tried.
+/// JSON parsers that differ in what they reject: depths, lone surrogates, numbers. Those that are installed are used.
 const PARSERS: [(&str, &[&str]); 3] = [
     ("python3", &["-c", "import json,sys; json.loads(sys.stdin.buffer.read().decode())"]),
     ("node", &["-e", "JSON.parse(require('fs').readFileSync(0, 'utf8'))"]),
     ("jq", &["-e", "."]),
 ];
 
-/// Whether a parser reads a document; `None` if it is not installed.
-async fn reads((program, arguments): (&str, &[&str]), document: &[u8]) -> Option<bool> {
+/// Whether a parser accepts a document; `None` if it is not installed.
+async fn accepts((program, arguments): (&str, &[&str]), document: &[u8]) -> Option<bool> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
     let mut parser = command.spawn().ok()?;
     let mut input = parser.stdin.take().unwrap();
     input.write_all(document).await.unwrap();
     drop(input);
-    let ended = timeout(TIME_LIMIT, parser.wait()).await.expect("a parser ends").unwrap();
+    let ended = timeout(TIME_LIMIT, parser.wait()).await.expect("a parser exits").unwrap();
     Some(ended.success())
 }
 
 #[tokio::test]
-async fn every_reader_of_json_reads_the_documents_of_odd_results() {
+async fn every_json_parser_reads_documents_with_extreme_results() {
     let (_stack, api, _worker) = Stack::simple(2).await;
     let (digits, deep) = ("9".repeat(5_000), format!("{}1{}", "[".repeat(64), "]".repeat(64)));
+
     for (result, omitted) in [
         (r#""\ud800""#, json!("lone_surrogate")),
         ("[1e999]", json!("number_out_of_range")),
@@ -141,7 +143,7 @@ async fn every_reader_of_json_reads_the_documents_of_odd_results() {
         (&deep, json!(null)),
     ] {
         let id = api.post_bytes("/tasks/repeat/jobs", result).await.id();
-        let job = api.becomes(&id, "succeeded").await;
+        let job = api.wait_for_status(&id, "succeeded").await;
         assert_eq!(job["result_omitted"], omitted, "{result}");
         assert_eq!(api.get(&format!("/jobs/{id}/result")).await.body, result.as_bytes());
         let document = api.get(&format!("/jobs/{id}")).await.body;
@@ -150,7 +152,7 @@ async fn every_reader_of_json_reads_the_documents_of_odd_results() {
         let done = events.lines().rev().find_map(|line| line.strip_prefix("data: ")).unwrap();
         for parser in PARSERS {
             for text in [&document[..], done.as_bytes()] {
-                assert_ne!(reads(parser, text).await, Some(false), "{}: {result}", parser.0);
+                assert_ne!(accepts(parser, text).await, Some(false), "{}: {result}", parser.0);
             }
         }
     }
@@ -159,65 +161,65 @@ async fn every_reader_of_json_reads_the_documents_of_odd_results() {
 #[tokio::test]
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
 async fn azure_core_follows_jobs_to_every_end() {
-    is_tried("azure_core.py").await;
+    test_on_test_tasks("azure_core.py").await;
 }
 
 #[tokio::test]
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
 async fn azure_core_lro_follows_jobs_to_every_end() {
-    is_tried("core_lro.mjs").await;
+    test_on_test_tasks("core_lro.mjs").await;
 }
 
 #[tokio::test]
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
-async fn httpx_sse_gets_every_event_once_over_a_line_that_breaks() {
-    is_tried("httpx_sse_stream.py").await;
+async fn httpx_sse_gets_every_event_once_over_a_connection_that_breaks() {
+    test_on_test_tasks("httpx_sse_stream.py").await;
 }
 
 #[tokio::test]
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
-async fn eventsource_gets_every_event_once_over_a_line_that_breaks() {
-    is_tried("eventsource.mjs").await;
+async fn eventsource_gets_every_event_once_over_a_connection_that_breaks() {
+    test_on_test_tasks("eventsource.mjs").await;
 }
 
 #[tokio::test]
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
-async fn promtool_has_nothing_against_the_metrics() {
-    is_tried("promtool.py").await;
+async fn promtool_accepts_the_metrics() {
+    test_on_test_tasks("promtool.py").await;
 }
 
 #[tokio::test]
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
-async fn standardwebhooks_for_python_takes_what_is_signed_and_nothing_else() {
-    is_tried("standard_webhooks.py").await;
+async fn standardwebhooks_for_python_accepts_signed_messages_only() {
+    test_on_test_tasks("standard_webhooks.py").await;
 }
 
 #[tokio::test]
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
-async fn standardwebhooks_for_node_takes_what_is_signed_and_nothing_else() {
-    is_tried("standard_webhooks.mjs").await;
+async fn standardwebhooks_for_node_accepts_signed_messages_only() {
+    test_on_test_tasks("standard_webhooks.mjs").await;
 }
 
 #[tokio::test]
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
-async fn openapi_python_client_makes_a_client_that_works() {
-    is_tried("generated_python.py").await;
+async fn openapi_python_client_generates_a_working_client() {
+    test_on_test_tasks("generated_python.py").await;
 }
 
 #[tokio::test]
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
-async fn openapi_typescript_makes_types_that_fit() {
-    is_tried("generated_typescript.mjs").await;
+async fn openapi_typescript_generates_matching_types() {
+    test_on_test_tasks("generated_typescript.mjs").await;
 }
 
 #[tokio::test]
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
-async fn redocly_and_spectral_have_nothing_against_the_openapi_document() {
-    is_tried_as_shipped("lints.py").await;
+async fn redocly_and_spectral_accept_the_openapi_document() {
+    test_on_shipped_tasks("lints.py").await;
 }
 
 #[tokio::test]
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
 async fn schemathesis_finds_nothing() {
-    is_tried_as_shipped("schema_tests.py").await;
+    test_on_shipped_tasks("schema_tests.py").await;
 }

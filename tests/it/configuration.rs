@@ -1,4 +1,4 @@
-//! What people read when they set something wrongly.
+//! Messages about invalid configuration.
 
 use std::collections::BTreeSet;
 use std::process::Output;
@@ -7,7 +7,7 @@ use crunch_tests::{Stack, eventually};
 use serde_json::json;
 
 async fn run(stack: &Stack, name: &str, environment: (&str, &str)) -> Output {
-    // The usual port may be taken.
+    // The default port may be in use.
     let mut command = stack.command(name);
     command.env("CRUNCH_API_ADDR", "127.0.0.1:0").env(environment.0, environment.1);
     command.output().await.unwrap()
@@ -54,6 +54,7 @@ async fn a_wrong_value_names_variable_value_and_what_is_accepted_and_exits_2() {
         ("test-worker", "CRUNCH_KEY_PREFIX", "a:b", "expected"),
         ("test-worker", "CRUNCH_PARTITIONS", "0", "expected a whole number from 1 to 4096"),
     ];
+
     for (name, variable, value, accepted) in cases {
         let output = run(&stack, name, (variable, value)).await;
         let text = String::from_utf8(output.stderr).unwrap();
@@ -101,11 +102,12 @@ async fn help_lists_every_variable() {
         "CRUNCH_WORKER_ADDR",
         "CRUNCH_TASKS",
     ];
+
     for (name, own) in [("test-api", &api[..]), ("test-worker", &worker[..])] {
         let output = stack.command(name).arg("--help").output().await.unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         for variable in common.iter().chain(own) {
-            assert!(text.contains(variable), "{name} --help says nothing of {variable}");
+            assert!(text.contains(variable), "{name} --help does not mention {variable}");
         }
         assert_eq!(output.status.code(), Some(0));
     }
@@ -118,26 +120,28 @@ fn documented(page: &str) -> BTreeSet<&str> {
 }
 
 #[tokio::test]
-async fn a_variable_that_is_set_to_nothing_is_not_set() {
+async fn an_empty_variable_counts_as_unset() {
     let mut stack = Stack::start();
     let variables = documented(include_str!("../../docs/configuration.md"));
+
     assert!(variables.len() > 35, "{variables:?}");
-    // Where Redis is, and that the port is a free one, a test must set.
+    // A test must set the address of Redis, and that the port is a free one.
     let set = ["CRUNCH_REDIS_URL", "CRUNCH_API_ADDR"];
     let empty: Vec<_> =
         variables.iter().filter(|name| !set.contains(*name)).map(|name| (*name, "")).collect();
     let api = stack.api_with(&empty).await;
     let _worker = stack.worker_with(&api, 1, &empty).await;
     let id = api.submit("echo", &json!(1)).await;
-    api.becomes(&id, "succeeded").await;
-    // The rest of those that were left out above.
+    api.wait_for_status(&id, "succeeded").await;
+    // The variables that were left out above.
     let api =
         stack.command("test-api").args(["audit", "--json"]).env("CRUNCH_API_ADDR", "").output();
     assert!(api.await.unwrap().status.success());
     let help = stack.command("test-api").arg("--help").env("CRUNCH_PUBLIC_URL", "").output();
     assert!(String::from_utf8(help.await.unwrap().stdout).unwrap().contains("CRUNCH_PUBLIC_URL"));
     let without = stack.command("test-api").arg("health").env("CRUNCH_REDIS_URL", "").output();
-    assert_eq!(without.await.unwrap().status.code(), Some(1), "not ready, but set up");
+
+    assert_eq!(without.await.unwrap().status.code(), Some(1), "not ready, but configured");
 }
 
 #[tokio::test]
@@ -149,6 +153,7 @@ async fn no_message_shows_the_password_of_redis() {
         "redis://hunter2@127.0.0.1/",
         "http://:hunter2@x",
     ];
+
     for name in ["test-api", "test-worker"] {
         for url in odd {
             let output = run(&stack, name, ("CRUNCH_REDIS_URL", url)).await;
@@ -182,7 +187,7 @@ async fn a_taken_port_is_reported() {
 }
 
 #[tokio::test]
-async fn an_api_that_others_could_reach_needs_a_word() {
+async fn an_api_that_others_can_reach_needs_explicit_settings() {
     let stack = Stack::start();
     let output = run(&stack, "test-api", ("CRUNCH_API_ADDR", "0.0.0.0:0")).await;
     let text = String::from_utf8(output.stderr).unwrap();
@@ -191,11 +196,11 @@ async fn an_api_that_others_could_reach_needs_a_word() {
 }
 
 #[tokio::test]
-async fn a_key_space_of_other_partitions_is_refused() {
+async fn a_key_space_with_other_partitions_is_refused() {
     let mut stack = Stack::start();
     let api = stack.api().await;
-    // Whoever comes first founds the key space; it listens a moment before.
-    eventually("the key space is founded", async || {
+    // The first process initializes the key space; the API listens shortly before that.
+    eventually("the key space is initialized", async || {
         api.get("/readyz").await.status.is_success().then_some(())
     })
     .await;

@@ -1,4 +1,5 @@
-//! Imports run one way: files and folders beside one another do not import each other in a circle. Parent and child may.
+//! SiblingImports have one direction: sibling files and folders do not import each other in a cycle. Parent and child
+//! may.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,35 +7,35 @@ use syn::visit::Visit;
 
 use crate::tree;
 
-/// The crates that are looked at.
-const CRATES: [&str; 3] = ["common", "worker", "api"];
+/// The crates that are checked.
+const CRATES: [&str; 4] = ["common", "consumer", "worker", "api"];
 
 /// The path of a module or item from its crate's root.
 type Name = Vec<String>;
 
 /// By parent and child: the siblings of the child that it imports, with an example of each.
-type Arrows = BTreeMap<(Name, String), BTreeMap<String, String>>;
+type SiblingImports = BTreeMap<(Name, String), BTreeMap<String, String>>;
 
 #[test]
-fn files_beside_one_another_do_not_import_each_other_in_a_circle() {
-    let circles: Vec<_> = CRATES
+fn sibling_modules_do_not_import_each_other_in_a_cycle() {
+    let cycles: Vec<_> = CRATES
         .iter()
         .flat_map(|name| {
-            let circles = Crate::read(&format!("{name}/src/")).circles();
-            circles.into_iter().map(move |circle| format!("{name}: {circle}"))
+            let cycles = Crate::read(&format!("{name}/src/")).cycles();
+            cycles.into_iter().map(move |cycle| format!("{name}: {cycle}"))
         })
         .collect();
-    assert!(circles.is_empty(), "{}", circles.join("\n"));
+    assert!(cycles.is_empty(), "{}", cycles.join("\n"));
 }
 
-/// The modules of a crate that are files, and what each of them names.
+/// The modules of a crate that are files, and what each of them uses.
 struct Crate {
     modules: BTreeMap<Name, Module>,
 }
 
 #[derive(Default)]
 struct Module {
-    /// What names in its scope stand for.
+    /// What the names in its scope refer to.
     imports: BTreeMap<String, Name>,
     /// Paths in it, as seen from the root of the crate.
     uses: BTreeSet<Name>,
@@ -63,24 +64,24 @@ impl Crate {
         Self { modules }
     }
 
-    fn circles(&self) -> Vec<String> {
-        let mut arrows = Arrows::new();
+    fn cycles(&self) -> Vec<String> {
+        let mut imports = SiblingImports::new();
         for (from, module) in &self.modules {
             for used in &module.uses {
-                let to = self.home(used, 8);
+                let to = self.defining_module(used, 8);
                 let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
                 if shared < from.len() && shared < to.len() {
                     let sibling = (from[..shared].to_vec(), from[shared].clone());
                     let example = format!("{} uses {}", from.join("/"), used.join("::"));
-                    arrows.entry(sibling).or_default().insert(to[shared].clone(), example);
+                    imports.entry(sibling).or_default().insert(to[shared].clone(), example);
                 }
             }
         }
-        circles(&arrows)
+        cycles(&imports)
     }
 
-    /// The module in which something is defined: imports of modules on the way are followed.
-    fn home(&self, path: &[String], hops: usize) -> Name {
+    /// The module in which something is defined: re-exports by modules on the way are followed.
+    fn defining_module(&self, path: &[String], hops: usize) -> Name {
         let known = (0..=path.len()).rev().find(|&end| self.modules.contains_key(&path[..end]));
         let end = known.unwrap_or(0);
         let import =
@@ -88,14 +89,14 @@ impl Crate {
         match import {
             Some(target) if hops > 0 => {
                 let whole: Name = target.iter().chain(&path[end + 1..]).cloned().collect();
-                self.home(&whole, hops - 1)
+                self.defining_module(&whole, hops - 1)
             }
             _ => path[..end].to_vec(),
         }
     }
 }
 
-/// Reads the paths of one file; what is compiled for tests only does not count.
+/// Reads the paths of one file; code that is compiled for tests only does not count.
 struct Reader {
     name: Name,
     module: Module,
@@ -113,7 +114,7 @@ impl Reader {
                 let parent = self.name[..self.name.len().checked_sub(ups)?].to_vec();
                 return Some([parent, path[ups..].to_vec()].concat());
             }
-            // A name of its own scope: an import is counted where it stands, a child is no sibling.
+            // A name of its own scope: an import is counted at its declaration, and a child is not a sibling.
             _ => return None,
         };
         Some([start, rest.to_vec()].concat())
@@ -178,25 +179,25 @@ impl<'ast> Visit<'ast> for Reader {
     }
 }
 
-/// The circles among siblings: groups of which each member reaches every other.
-fn circles(arrows: &Arrows) -> Vec<String> {
+/// The cycles among siblings: groups in which each member reaches every other.
+fn cycles(imports: &SiblingImports) -> Vec<String> {
     let reached = |parent: &Name, from: &String| {
         let mut seen = BTreeSet::new();
         let mut next = vec![from.clone()];
         while let Some(name) = next.pop() {
-            let to = arrows.get(&(parent.clone(), name)).into_iter().flatten();
+            let to = imports.get(&(parent.clone(), name)).into_iter().flatten();
             next.extend(to.filter(|(to, _)| seen.insert((*to).clone())).map(|(to, _)| to.clone()));
         }
         seen
     };
     let mut found = BTreeSet::new();
-    for (parent, name) in arrows.keys() {
+    for (parent, name) in imports.keys() {
         let there = reached(parent, name);
         let members: Vec<_> =
             there.iter().filter(|other| reached(parent, other).contains(name)).cloned().collect();
         if members.len() > 1 {
             let within = members.iter().flat_map(|member| {
-                let to = arrows.get(&(parent.clone(), member.clone())).into_iter().flatten();
+                let to = imports.get(&(parent.clone(), member.clone())).into_iter().flatten();
                 to.filter(|(to, _)| members.contains(to)).map(|(_, example)| example)
             });
             let within: String = within.map(|example| format!("\n    {example}")).collect();

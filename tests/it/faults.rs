@@ -1,6 +1,6 @@
 //! The fault matrix: one test a row of `docs/reliability.md`, grouped by what breaks.
 //!
-//! Leases are short, so that what takes ten seconds in production takes one here; each test has a Redis of its own.
+//! Leases are short, so that what takes ten seconds in production takes one here; each test has its own Redis.
 
 mod builds;
 mod clients;
@@ -27,10 +27,10 @@ use serde_json::{Value, json};
 
 pub(crate) use stale::job;
 
-/// The shortest lease there is.
+/// The shortest lease that the configuration allows.
 const LEASE_MS: u64 = 1000;
 const SHORT_LEASE: [(&str, &str); 1] = [("CRUNCH_LEASE_MS", "1000")];
-/// The shortest one that also bears an outage too short for sweeps to notice, and a machine that does other things.
+/// The shortest one that also survives an outage too short for sweeps to detect, on a machine with other load.
 const SAFE_LEASE: [(&str, &str); 1] = [("CRUNCH_LEASE_MS", "4000")];
 
 /// How each attempt of a job ended, the oldest first.
@@ -40,7 +40,7 @@ async fn outcomes(api: &Api, id: &str) -> Vec<String> {
     items.map(|item| item["outcome"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Submits jobs of the task `square`, numbered from 0, each busy for so long; returns their ids.
+/// Submits jobs of the task `square`, numbered from 0, each busy for this long; returns their ids.
 async fn submit_squares(api: &Api, count: u64, busy_ms: u64) -> Vec<String> {
     let mut ids = Vec::new();
     for first in (0..count).step_by(500) {
@@ -55,28 +55,28 @@ async fn submit_squares(api: &Api, count: u64, busy_ms: u64) -> Vec<String> {
     ids
 }
 
-/// Waits until nothing waits or runs in a queue.
-async fn drained(api: &Api, queue: &str) {
+/// Waits until no job is waiting or running in a queue.
+async fn wait_until_drained(api: &Api, queue: &str) {
     eventually("the queue is drained", async || {
         let answer = api.get(&format!("/queues/{queue}")).await;
         let counts = &answer.json()["counts"];
-        let left = ["queued", "scheduled", "retrying", "running"];
-        let left = left.iter().map(|name| counts[name].as_u64()).sum::<Option<u64>>();
-        (left == Some(0)).then_some(())
+        let unfinished = ["queued", "scheduled", "retrying", "running"];
+        let unfinished = unfinished.iter().map(|name| counts[name].as_u64()).sum::<Option<u64>>();
+        (unfinished == Some(0)).then_some(())
     })
     .await;
 }
 
-/// Every square is there and right.
-async fn every_square_is_right(api: &Api, ids: &[String]) {
+/// Asserts that every job succeeded with the right square.
+async fn assert_squares(api: &Api, ids: &[String]) {
     for (n, id) in (0_u64..).zip(ids) {
         let job = api.job(id).await;
-        let is = (&job["status"], &job["result"]);
-        assert_eq!(is, (&json!("succeeded"), &json!({ "square": n * n })), "{job}");
+        let actual = (&job["status"], &job["result"]);
+        assert_eq!(actual, (&json!("succeeded"), &json!({ "square": n * n })), "{job}");
     }
 }
 
-/// The runs of each job by the handlers' own account.
+/// The runs of each job, as the handlers recorded them.
 fn runs(entries: &[Entry]) -> HashMap<&str, Vec<&Entry>> {
     let mut runs: HashMap<_, Vec<_>> = HashMap::new();
     for entry in entries.iter().filter(|entry| entry.moment == Moment::Start) {
@@ -85,7 +85,7 @@ fn runs(entries: &[Entry]) -> HashMap<&str, Vec<&Entry>> {
     runs
 }
 
-/// How many jobs of a task there are, whatever became of them.
+/// How many jobs of a task there are, in any status.
 async fn count(api: &Api, task: &str) -> usize {
     let page = api.get(&format!("/jobs?task={task}&limit=100")).await.json();
     assert_eq!(page["next_cursor"], Value::Null, "more than a page");

@@ -14,11 +14,11 @@ fn through_shell(script: &str, command: &Command) -> Command {
     shell
 }
 
-/// Runs a program as the first process of a PID namespace of its own; `None` where that is not permitted.
-fn as_first(stack: &mut Stack, name: &str, environment: &[(&str, &str)]) -> Option<Process> {
+/// Runs a program as the first process of a new PID namespace; `None` where that is not permitted.
+fn spawn_as_first(stack: &mut Stack, name: &str, environment: &[(&str, &str)]) -> Option<Process> {
     let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child"];
-    let tried = std::process::Command::new("unshare").args(unshare).arg("true").status();
-    if !tried.is_ok_and(|status| status.success()) {
+    let probe = std::process::Command::new("unshare").args(unshare).arg("true").status();
+    if !probe.is_ok_and(|status| status.success()) {
         return None;
     }
     let mut command = stack.command(name);
@@ -27,7 +27,7 @@ fn as_first(stack: &mut Stack, name: &str, environment: &[(&str, &str)]) -> Opti
     Some(stack.spawn(through_shell(&script, &command), name))
 }
 
-/// The children of a process, as `/proc` has them.
+/// The children of a process, from `/proc`.
 fn children(pid: u32) -> Vec<u32> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let children = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")));
@@ -40,15 +40,15 @@ fn is_zombie(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
-/// What `docker exec` leaves behind when its shell ends before what the shell has started.
+/// Leaves orphans, as `docker exec` does when its shell exits before the children of the shell.
 async fn leave_orphans(first: u32) {
     let target = first.to_string();
-    let leave = ["-t", &target, "-p", "-m", "sh", "-c", "(true &); (true &); exit 0"];
-    let left = Command::new("nsenter").args(leave).status().await.unwrap();
-    assert!(left.success());
+    let arguments = ["-t", &target, "-p", "-m", "sh", "-c", "(true &); (true &); exit 0"];
+    let status = Command::new("nsenter").args(arguments).status().await.unwrap();
+    assert!(status.success());
 }
 
-/// Its name, its environment, and what it logs once it hears signals.
+/// Its name, its environment, and what it logs once it handles signals.
 type Program = (&'static str, &'static [(&'static str, &'static str)], &'static str);
 
 #[tokio::test]
@@ -62,12 +62,13 @@ async fn as_the_first_process_of_a_container_every_program_reaps_orphans() {
         ("crunch-worker", &[], "worker started"),
         ("crunch-worker", &[("CRUNCH_WORKER_SUPERVISE", "2")], "supervisor started"),
     ];
+
     for (name, environment, started) in programs {
         let mut stack = Stack::start();
-        let Some(mut outer) = as_first(&mut stack, name, environment) else {
+        let Some(mut outer) = spawn_as_first(&mut stack, name, environment) else {
             return;
         };
-        let first = eventually("the first process is there", async || {
+        let first = eventually("the first process has started", async || {
             children(outer.pid()).first().copied()
         })
         .await;
@@ -83,9 +84,9 @@ async fn as_the_first_process_of_a_container_every_program_reaps_orphans() {
         })
         .await;
         assert!(!is_zombie(program));
-        // Before that a signal ends it as any other program.
-        outer.says(started).await;
-        // As an engine stops a container.
+        // Before that, a signal kills it, as any other program.
+        outer.wait_for_log(started).await;
+        // As a container engine does.
         let first = rustix::process::Pid::from_raw(first.cast_signed()).unwrap();
         rustix::process::kill_process(first, Signal::TERM).unwrap();
         assert!(outer.exited().await.success(), "{name} {environment:?}: {}", outer.log());

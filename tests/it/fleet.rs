@@ -1,4 +1,4 @@
-//! Many workers and APIs on one Redis: every job once, and after a crash every job still.
+//! Many workers and APIs on one Redis: every job runs once, and no job is lost after a crash.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ async fn fleet(lease: &[(&str, &str)]) -> (Stack, [Api; 2], Vec<Worker>) {
     for _ in 0..4 {
         workers.push(stack.worker_with(&apis[0], 8, lease).await);
     }
-    Stack::knows(&apis[1], "square").await;
+    Stack::wait_for_task(&apis[1], "square").await;
     (stack, apis, workers)
 }
 
@@ -40,19 +40,19 @@ async fn submit(apis: &[Api; 2], busy_ms: u64) -> Vec<String> {
 }
 
 /// Waits until nothing waits or runs any more.
-async fn drained(api: &Api) {
+async fn wait_until_drained(api: &Api) {
     eventually("the queue is drained", async || {
         let counts = api.get("/queues/square").await.json()["counts"].clone();
-        let left = ["queued", "scheduled", "retrying", "running"]
+        let remaining = ["queued", "scheduled", "retrying", "running"]
             .iter()
             .filter_map(|name| counts[name].as_u64());
-        (left.sum::<u64>() == 0).then_some(())
+        (remaining.sum::<u64>() == 0).then_some(())
     })
     .await;
 }
 
 /// Reads every job from one of the APIs and checks its result.
-async fn every_result_is_right(apis: &[Api; 2], ids: &[String]) {
+async fn assert_results(apis: &[Api; 2], ids: &[String]) {
     let read = stream::iter(ids.iter().zip((0_u64..).zip(apis.iter().cycle())));
     read.for_each_concurrent(16, async |(id, (n, api))| {
         let job = api.job(id).await;
@@ -74,8 +74,8 @@ fn starts(entries: &[Entry]) -> HashMap<&str, Vec<&Entry>> {
 async fn a_fleet_runs_ten_thousand_jobs_once_each() {
     let (stack, apis, _workers) = fleet(&[]).await;
     let ids = submit(&apis, 0).await;
-    drained(&apis[0]).await;
-    every_result_is_right(&apis, &ids).await;
+    wait_until_drained(&apis[0]).await;
+    assert_results(&apis, &ids).await;
 
     let entries = stack.ledger();
     let starts = starts(&entries);
@@ -85,12 +85,12 @@ async fn a_fleet_runs_ten_thousand_jobs_once_each() {
     let mut pids: Vec<_> = entries.iter().map(|entry| entry.pid).collect();
     pids.sort_unstable();
     pids.dedup();
-    assert_eq!(pids.len(), 4, "every worker has taken part");
-    stack.audits_clean().await;
+    assert_eq!(pids.len(), 4, "every worker has run jobs");
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
-async fn a_worker_killed_half_way_costs_no_job_and_explains_every_second_run() {
+async fn a_worker_killed_half_way_loses_no_job_and_explains_every_second_run() {
     let (stack, apis, mut workers) = fleet(&[("CRUNCH_LEASE_MS", "1000")]).await;
     let ids = submit(&apis, 2).await;
     eventually("half of the jobs have run", async || {
@@ -99,8 +99,8 @@ async fn a_worker_killed_half_way_costs_no_job_and_explains_every_second_run() {
     .await;
     let killed = workers[0].pid();
     workers[0].kill().await;
-    drained(&apis[0]).await;
-    every_result_is_right(&apis, &ids).await;
+    wait_until_drained(&apis[0]).await;
+    assert_results(&apis, &ids).await;
 
     let entries = stack.ledger();
     let starts = starts(&entries);
@@ -112,5 +112,5 @@ async fn a_worker_killed_half_way_costs_no_job_and_explains_every_second_run() {
         let attempts = apis[1].get(&format!("/jobs/{id}/attempts")).await.json();
         assert_eq!(attempts["items"][0]["outcome"], "lost", "{attempts}");
     }
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }

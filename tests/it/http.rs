@@ -33,16 +33,16 @@ mod waiting;
 use crunch_tests::{Answer, Api, Stack};
 use serde_json::Value;
 
-/// An API without workers that takes jobs of any task.
-async fn lone() -> (Stack, Api) {
+/// An API without workers that accepts jobs of any task.
+async fn api_without_workers() -> (Stack, Api) {
     let mut stack = Stack::start();
     let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
     (stack, api)
 }
 
-/// Checks that an answer is a whole problem document of that kind, and that a page explains it.
-async fn refused(api: &Api, answer: &Answer, status: u16, slug: &str) -> Value {
-    is_problem(answer, status, slug);
+/// Checks that an answer is a complete problem document of that type, and that its page exists; returns the document.
+async fn expect_problem(api: &Api, answer: &Answer, status: u16, slug: &str) -> Value {
+    assert_problem(answer, status, slug);
     let page = api.get(&format!("/problems/{slug}")).await;
     assert_eq!(
         (page.status.as_u16(), page.header("content-type")),
@@ -51,8 +51,8 @@ async fn refused(api: &Api, answer: &Answer, status: u16, slug: &str) -> Value {
     answer.json()
 }
 
-/// The same where the API cannot be asked for the page.
-pub(crate) fn is_problem(answer: &Answer, status: u16, slug: &str) {
+/// The same without a request for the page.
+pub(crate) fn assert_problem(answer: &Answer, status: u16, slug: &str) {
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (status, slug), "{answer:?}");
     assert_eq!(answer.header("content-type"), "application/problem+json");
     assert_eq!(answer.header("cache-control"), "no-store");
@@ -62,11 +62,11 @@ pub(crate) fn is_problem(answer: &Answer, status: u16, slug: &str) {
     assert_eq!(problem["status"], status);
     assert!(problem["instance"].as_str().unwrap().starts_with('/'), "{problem}");
     let text = std::str::from_utf8(&answer.body).unwrap();
-    let places: Vec<_> = ["type", "title", "status", "detail", "instance"]
+    let positions: Vec<_> = ["type", "title", "status", "detail", "instance"]
         .iter()
         .map(|member| text.find(&format!("\"{member}\":")).unwrap())
         .collect();
-    assert!(places.is_sorted(), "{text}");
+    assert!(positions.is_sorted(), "{text}");
 }
 
 /// The pointers of a 422.

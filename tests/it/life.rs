@@ -1,4 +1,4 @@
-//! The life of jobs through real processes: API, Redis, workers.
+//! Jobs from submission to end, with real processes: API, Redis, workers.
 
 mod attempts;
 mod cancel;

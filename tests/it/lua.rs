@@ -1,4 +1,4 @@
-//! The Lua files of the functions: what they use of each other, and what a linter says of them.
+//! The Lua files of the functions: which of each other they use, which commands they call, and what a linter reports.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -10,8 +10,8 @@ use crate::tree;
 
 const FOLDER: &str = "common/src/broker";
 
-/// The files in the order in which they are put together; each list is a block whose names no other block sees, but the first, which
-/// all others see.
+/// The files in the order in which they are combined. Each list is a block whose names are local to it, except the
+/// first: all blocks see its names.
 fn blocks() -> Vec<Vec<String>> {
     let text = tree::read(&format!("{FOLDER}/functions.rs"));
     let list = |name: &str| {
@@ -32,7 +32,7 @@ fn read(name: &str) -> String {
     tree::read(&format!("{FOLDER}/lua/{name}"))
 }
 
-/// A line without its comment, its strings empty.
+/// A line without its comment, and with its strings empty.
 pub(crate) fn code(line: &str) -> String {
     let mut parts = line.split('\'');
     let mut code = String::new();
@@ -47,7 +47,7 @@ pub(crate) fn code(line: &str) -> String {
     code
 }
 
-/// Names that a file defines for those behind it.
+/// The names that a file defines for later files.
 fn defined(text: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for line in text.lines().map(code) {
@@ -61,7 +61,7 @@ fn defined(text: &str) -> BTreeSet<String> {
     names
 }
 
-/// Names that stand by themselves in a file: not members of something.
+/// The names in a file that are not members of a table.
 fn used(text: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for line in text.lines().map(code) {
@@ -83,7 +83,7 @@ fn used(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn each_file_names_those_whose_functions_it_uses() {
+fn each_file_lists_the_files_whose_functions_it_uses() {
     let blocks = blocks();
     let mut wrong = Vec::new();
     for (number, block) in blocks.iter().enumerate() {
@@ -92,13 +92,13 @@ fn each_file_names_those_whose_functions_it_uses() {
             let own = defined(&text);
             let used: BTreeSet<_> = used(&text).difference(&own).cloned().collect();
             let shared = if number == 0 { &[][..] } else { &blocks[0] };
-            let seen = shared.iter().chain(&block[..at]);
-            let uses: Vec<_> = seen
+            let visible = shared.iter().chain(&block[..at]);
+            let uses: Vec<_> = visible
                 .filter(|other| !defined(&read(other)).is_disjoint(&used))
                 .map(|other| other.trim_end_matches(".lua"))
                 .collect();
-            let says = text.lines().find_map(|line| line.strip_prefix("-- Uses: "));
-            if says.unwrap_or_default() != uses.join(", ") {
+            let listed = text.lines().find_map(|line| line.strip_prefix("-- Uses: "));
+            if listed.unwrap_or_default() != uses.join(", ") {
                 wrong.push(format!("{name}: -- Uses: {}", uses.join(", ")));
             }
         }
@@ -106,11 +106,11 @@ fn each_file_names_those_whose_functions_it_uses() {
     assert!(wrong.is_empty(), "expected\n{}", wrong.join("\n"));
 }
 
-/// Words in capitals in strings of the functions that are no commands but arguments and codes of errors.
-const NO_COMMANDS: [&str; 7] =
+/// Words in capitals in strings of the functions that are not commands but arguments and error codes.
+const NOT_COMMANDS: [&str; 7] =
     ["COUNT", "LIMIT", "MAXLEN", "RANK", "WEIGHTS", "WITHSCORES", "WRONGTYPE"];
 
-/// Every command that a function may call: they are words in capitals, three letters or more, in strings.
+/// Every command that a function may call: the words of three or more capitals in strings.
 fn commands() -> BTreeSet<String> {
     let mut commands = BTreeSet::new();
     for name in blocks().concat() {
@@ -132,11 +132,11 @@ fn users_that_run_functions_may_call_every_command_in_them() {
     let users: Vec<_> = shipped.lines().filter(|line| line.starts_with("user crunch-")).collect();
     assert_eq!(users.len(), 3);
     let mut missing = Vec::new();
-    for command in commands().iter().filter(|command| !NO_COMMANDS.contains(&command.as_str())) {
-        let right = format!("+{}", command.to_lowercase());
+    for command in commands().iter().filter(|command| !NOT_COMMANDS.contains(&command.as_str())) {
+        let permission = format!("+{}", command.to_lowercase());
         for user in &users {
-            if !user.split(' ').any(|word| word == right) {
-                missing.push(format!("{right} of {:?}", user.split(' ').nth(1)));
+            if !user.split(' ').any(|word| word == permission) {
+                missing.push(format!("{permission} of {:?}", user.split(' ').nth(1)));
             }
         }
     }

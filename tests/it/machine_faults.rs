@@ -1,4 +1,5 @@
-//! What a worker's machine cannot run is given back uncharged, and runs as soon as the machine, or another one, can.
+//! A job that a worker's machine cannot run is released uncharged, and runs as soon as this machine, or another one,
+//! can run it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,15 +10,15 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::worker_health::{ADDR, Port, READY, UNREADY};
+use crate::worker_health::{ADDR, HealthPort, READY, UNREADY};
 
 /// A folder with a `tasks.toml` that declares `./program` as the task `script`, and with the program.
-fn declare(stack: &Stack, name: &str, further: &str) -> PathBuf {
+fn declare(stack: &Stack, name: &str, options: &str) -> PathBuf {
     let folder = stack.directory().join(name);
     std::fs::create_dir(&folder).unwrap();
     install(&folder);
     let task = "[[task]]\nname = \"script\"\ncommand = [\"./program\"]\nmax_attempts = 1";
-    std::fs::write(folder.join("tasks.toml"), format!("{task}\n{further}\n")).unwrap();
+    std::fs::write(folder.join("tasks.toml"), format!("{task}\n{options}\n")).unwrap();
     folder
 }
 
@@ -25,10 +26,10 @@ fn declare(stack: &Stack, name: &str, further: &str) -> PathBuf {
 fn install(folder: &Path) {
     let program = folder.join("program");
     std::fs::write(&program, "#!/bin/sh\nprintf '\"%s\"' $(basename $PWD)\n").unwrap();
-    permit(&program, 0o755);
+    set_mode(&program, 0o755);
 }
 
-fn permit(path: &Path, mode: u32) {
+fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 
@@ -36,15 +37,15 @@ fn uninstall(folder: &Path) {
     std::fs::remove_file(folder.join("program")).unwrap();
 }
 
-async fn worker_in(stack: &mut Stack, api: &Api, folder: &Path) -> Worker {
+async fn start_worker_in(stack: &mut Stack, api: &Api, folder: &Path) -> Worker {
     let tasks = folder.join("tasks.toml");
     stack.worker_with(api, 2, &[("CRUNCH_TASKS", tasks.to_str().unwrap())]).await
 }
 
-/// Waits until the job was given back for the machine's sake, uncharged; returns the reason.
-async fn given_back(api: &Api, id: &str) -> String {
-    let waits = |job: &Value| job["waiting_for"]["reason"] == "machine";
-    let job = api.wait_for_job(id, "it waits for a machine", waits).await;
+/// Waits until the job was released uncharged because of the machine; returns the reason.
+async fn wait_for_release(api: &Api, id: &str) -> String {
+    let is_released = |job: &Value| job["waiting_for"]["reason"] == "machine";
+    let job = api.wait_for_job(id, "it waits for a machine", is_released).await;
     assert_eq!((&job["attempt"], &job["error"]), (&json!(0), &Value::Null), "{job}");
     job["waiting_for"]["detail"].as_str().unwrap().to_owned()
 }
@@ -54,15 +55,15 @@ async fn a_job_whose_program_is_missing_waits_uncharged_and_runs_when_it_appears
     let mut stack = Stack::start();
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");
-    let _worker = worker_in(&mut stack, &api, &folder).await;
+    let _worker = start_worker_in(&mut stack, &api, &folder).await;
     uninstall(&folder);
     let id = api.submit("script", &json!(null)).await;
-    let reason = given_back(&api, &id).await;
+    let reason = wait_for_release(&api, &id).await;
     assert!(reason.contains("cannot start") && reason.contains("No such file"), "{reason}");
     install(&folder);
-    let job = api.becomes(&id, "succeeded").await;
+    let job = api.wait_for_status(&id, "succeeded").await;
     assert_eq!((&job["result"], &job["attempt"]), (&json!("only"), &json!(1)));
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -72,39 +73,39 @@ async fn a_job_whose_working_directory_is_missing_waits_uncharged_and_runs_when_
     let work = stack.directory().join("work");
     std::fs::create_dir(&work).unwrap();
     let folder = declare(&stack, "only", "cwd = \"../work\"");
-    let _worker = worker_in(&mut stack, &api, &folder).await;
+    let _worker = start_worker_in(&mut stack, &api, &folder).await;
     std::fs::remove_dir(&work).unwrap();
     let id = api.submit("script", &json!(null)).await;
-    let reason = given_back(&api, &id).await;
+    let reason = wait_for_release(&api, &id).await;
     assert!(reason.contains("working directory") && reason.contains("does not exist"), "{reason}");
     std::fs::create_dir(&work).unwrap();
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
-/// Sets how many files a process may open; what it has open stays.
-fn limit_open_files(process: &Process, most: u64) {
+/// Sets how many files a process may open; files that are already open stay open.
+fn limit_open_files(process: &Process, limit: u64) {
     let pid = Pid::from_raw(process.pid().cast_signed());
-    let limit = Rlimit { current: Some(most), ..getrlimit(Resource::Nofile) };
+    let limit = Rlimit { current: Some(limit), ..getrlimit(Resource::Nofile) };
     prlimit(pid, Resource::Nofile, limit).unwrap();
 }
 
 #[tokio::test]
-async fn a_worker_out_of_descriptors_burns_no_job() {
+async fn a_worker_out_of_descriptors_fails_no_job() {
     const FEW: u64 = 8;
     let mut stack = Stack::start();
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");
-    let worker = worker_in(&mut stack, &api, &folder).await;
+    let worker = start_worker_in(&mut stack, &api, &folder).await;
     limit_open_files(&worker, FEW);
     let id = api.submit("script", &json!(null)).await;
-    let reason = given_back(&api, &id).await;
+    let reason = wait_for_release(&api, &id).await;
     assert!(reason.contains("Too many open files"), "{reason}");
     limit_open_files(&worker, 1024);
-    let job = api.becomes(&id, "succeeded").await;
+    let job = api.wait_for_status(&id, "succeeded").await;
     assert_eq!(job["attempt"], 1);
 }
 
-/// The first user of the system without any rights: the number of root's processes has no limit.
+/// A user of the system without any rights: the number of root's processes has no limit.
 const NOBODY: u32 = 65534;
 
 fn without_rights(command: &mut Command) {
@@ -113,39 +114,39 @@ fn without_rights(command: &mut Command) {
     }
 }
 
-async fn worker_without_rights(stack: &mut Stack, api: &Api, folder: &Path) -> Process {
-    permit(stack.directory(), 0o755);
+async fn start_worker_without_rights(stack: &mut Stack, api: &Api, folder: &Path) -> Process {
+    set_mode(stack.directory(), 0o755);
     let mut command = stack.command("test-worker");
     command.env("CRUNCH_TASKS", folder.join("tasks.toml"));
     without_rights(&mut command);
     let worker = stack.spawn(command, "worker");
-    Stack::knows(api, "script").await;
+    Stack::wait_for_task(api, "script").await;
     worker
 }
 
-/// Sets how many processes the user of a process that was started [`without_rights`] may have, as that process sees it. Root of a
-/// container may not be allowed to.
-async fn limit_processes(process: &Process, most: Option<u64>) {
-    let most = most.map_or_else(|| "unlimited".to_owned(), |most| most.to_string());
+/// Sets how many processes the user of a process that was started [`without_rights`] may have, as that process sees it.
+/// Root in a container may not be permitted to do so.
+async fn limit_processes(process: &Process, max: Option<u64>) {
+    let max = max.map_or_else(|| "unlimited".to_owned(), |max| max.to_string());
     let mut limit = Command::new("prlimit");
-    limit.arg(format!("--nproc={most}:")).args(["--pid", &process.pid().to_string()]);
+    limit.arg(format!("--nproc={max}:")).args(["--pid", &process.pid().to_string()]);
     without_rights(&mut limit);
     assert!(limit.status().await.unwrap().success());
 }
 
 #[tokio::test]
-async fn a_worker_that_may_start_no_process_burns_no_job() {
+async fn a_worker_that_cannot_start_processes_fails_no_job() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");
-    permit(&folder, 0o755);
-    let worker = worker_without_rights(&mut stack, &api, &folder).await;
+    set_mode(&folder, 0o755);
+    let worker = start_worker_without_rights(&mut stack, &api, &folder).await;
     limit_processes(&worker, Some(0)).await;
     let id = api.submit("script", &json!(null)).await;
-    let reason = given_back(&api, &id).await;
+    let reason = wait_for_release(&api, &id).await;
     assert!(reason.contains("Resource temporarily unavailable"), "{reason}");
     limit_processes(&worker, getrlimit(Resource::Nproc).current).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
 #[tokio::test]
@@ -154,36 +155,37 @@ async fn a_job_waits_uncharged_while_its_working_directory_has_become_read_only(
     let api = stack.api().await;
     let folder = declare(&stack, "only", "cwd = \"work\"");
     let work = folder.join("work");
+
     std::fs::create_dir(&work).unwrap();
-    permit(&folder, 0o755);
-    permit(&work, 0o777);
-    let _worker = worker_without_rights(&mut stack, &api, &folder).await;
-    permit(&work, 0o555);
+    set_mode(&folder, 0o755);
+    set_mode(&work, 0o777);
+    let _worker = start_worker_without_rights(&mut stack, &api, &folder).await;
+    set_mode(&work, 0o555);
     let id = api.submit("script", &json!(null)).await;
-    let reason = given_back(&api, &id).await;
+    let reason = wait_for_release(&api, &id).await;
     assert!(reason.contains("is no longer writable: Permission denied"), "{reason}");
-    permit(&work, 0o777);
-    api.becomes(&id, "succeeded").await;
+    set_mode(&work, 0o777);
+    api.wait_for_status(&id, "succeeded").await;
 }
 
 #[tokio::test]
-async fn a_working_directory_that_was_read_only_from_the_start_is_meant_to_be() {
+async fn a_working_directory_that_was_read_only_from_the_start_is_accepted() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");
-    permit(&folder, 0o555);
-    let _worker = worker_without_rights(&mut stack, &api, &folder).await;
+    set_mode(&folder, 0o555);
+    let _worker = start_worker_without_rights(&mut stack, &api, &folder).await;
     let id = api.submit("script", &json!(null)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     // So that it can be deleted by a user who is not root.
-    permit(&folder, 0o755);
+    set_mode(&folder, 0o755);
 }
 
-/// The same command in a mount namespace of its own, where a file system without room is mounted on `folder`. `None` if this
-/// system lets nobody do so.
+/// The same command in a new mount namespace, where a full file system is mounted on `folder`. `None` if this system
+/// does not permit that.
 async fn with_full_disk(command: &Command, folder: &Path) -> Option<Command> {
     let mut probe = Command::new("unshare");
-    if !probe.args(["-rm", "true"]).output().await.is_ok_and(|tried| tried.status.success()) {
+    if !probe.args(["-rm", "true"]).output().await.is_ok_and(|output| output.status.success()) {
         return None;
     }
     let script =
@@ -204,21 +206,22 @@ async fn a_job_waits_uncharged_while_the_temporary_directory_is_full() {
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");
     let scratch = stack.directory().join("scratch");
+
     std::fs::create_dir(&scratch).unwrap();
     let mut command = stack.command("test-worker");
     command.env("CRUNCH_TASKS", folder.join("tasks.toml")).env("TMPDIR", &scratch);
     let Some(command) = with_full_disk(&command, &scratch).await else { return };
     let _worker = stack.spawn(command, "worker");
-    Stack::knows(&api, "script").await;
+    Stack::wait_for_task(&api, "script").await;
     let id = api.submit("script", &json!(null)).await;
-    let reason = given_back(&api, &id).await;
+    let reason = wait_for_release(&api, &id).await;
     assert!(reason.contains("no room for temporary files"), "{reason}");
     std::fs::write(scratch.with_extension("go"), "").unwrap();
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
 /// The tasks of a worker that are suspended, as an API shows them; waits until there are any.
-async fn suspended(api: &Api, worker: &Worker) -> Value {
+async fn wait_for_suspended(api: &Api, worker: &Worker) -> Value {
     eventually("a task is suspended", async || {
         let workers = api.get("/workers").await.json();
         let mut items = workers["items"].as_array()?.iter();
@@ -228,60 +231,61 @@ async fn suspended(api: &Api, worker: &Worker) -> Value {
     .await
 }
 
-/// Waits until the worker is ready or not, with a reason in which these words are; returns the reason.
-async fn tells(port: &Port, status: StatusCode, words: &str) -> String {
+/// Waits until the worker is ready, or not ready, with a reason that contains these words; returns the reason.
+async fn wait_for_reason(port: &HealthPort, status: StatusCode, words: &str) -> String {
     eventually(&format!("/readyz is {status} with {words:?}"), async || {
-        let (now, body) = port.ask(Method::GET, "/readyz").await;
+        let (now, body) = port.request(Method::GET, "/readyz").await;
         let reason = body["reasons"][0].as_str().unwrap_or_default();
         (now == status && reason.contains(words)).then(|| reason.to_owned())
     })
     .await
 }
 
-fn count(worker: &Worker, line: &str) -> usize {
+fn count_in_log(worker: &Worker, line: &str) -> usize {
     worker.log().matches(line).count()
 }
 
-/// Waits until the worker has given back jobs so often for the machine's sake.
-async fn faults(worker: &Worker, times: usize) {
+/// Waits until the worker has released jobs this many times because of the machine.
+async fn wait_for_faults(worker: &Worker, times: usize) {
     eventually("the machine fails again", async || {
-        (count(worker, "job released: this machine cannot run it now") >= times).then_some(())
+        (count_in_log(worker, "job released: this machine cannot run it now") >= times)
+            .then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_task_that_cannot_run_is_suspended_and_the_others_go_on() {
+async fn a_task_that_cannot_run_is_suspended_and_the_others_continue() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let folder = declare(&stack, "only", "");
     let tasks = folder.join("tasks.toml");
     let environment = [("CRUNCH_TASKS", tasks.to_str().unwrap()), ADDR];
     let mut worker = stack.worker_with(&api, 2, &environment).await;
-    let port = Port::of(&mut worker).await;
+    let port = HealthPort::of(&mut worker).await;
     uninstall(&folder);
     let id = api.submit("script", &json!(null)).await;
-    let shown = suspended(&api, &worker).await;
+    let shown = wait_for_suspended(&api, &worker).await;
     assert_eq!(shown[0]["task"], "script");
     assert!(shown[0]["reason"].as_str().unwrap().contains("No such file"), "{shown}");
     assert!(shown[0]["until"].is_string() && shown[1].is_null(), "{shown}");
-    let reason = tells(&port, READY, "task script is suspended").await;
+    let reason = wait_for_reason(&port, READY, "task script is suspended").await;
     assert!(reason.contains("No such file"), "{reason}");
     let other = api.submit("echo", &json!(1)).await;
-    api.becomes(&other, "succeeded").await;
+    api.wait_for_status(&other, "succeeded").await;
 
-    // It may come while its task is suspended: it is then parked, and not taken again at once.
+    // The job may be claimed while its task is suspended: it is then parked, and not claimed again at once.
     let more = api.submit("script", &json!(null)).await;
-    faults(&worker, 2).await;
+    wait_for_faults(&worker, 2).await;
     install(&folder);
     for id in [id, more] {
-        api.becomes(&id, "succeeded").await;
+        api.wait_for_status(&id, "succeeded").await;
     }
-    assert!(count(&worker, "the task is suspended on this worker") < 10, "{}", worker.log());
-    worker.says("this machine can run the task again").await;
-    assert_eq!(count(&worker, "this machine cannot run the task:"), 1, "{}", worker.log());
+    assert!(count_in_log(&worker, "the task is suspended on this worker") < 10, "{}", worker.log());
+    worker.wait_for_log("this machine can run the task again").await;
+    assert_eq!(count_in_log(&worker, "this machine cannot run the task:"), 1, "{}", worker.log());
     eventually("nothing is suspended", async || {
-        let (_, body) = port.ask(Method::GET, "/readyz").await;
+        let (_, body) = port.request(Method::GET, "/readyz").await;
         (body["reasons"].is_null()).then_some(())
     })
     .await;
@@ -298,25 +302,30 @@ async fn a_worker_that_can_run_no_task_takes_none_and_leaves_them_to_others() {
     let mut command = stack.command("crunch-worker");
     command.env("CRUNCH_TASKS", &tasks).env(ADDR.0, ADDR.1);
     let mut worker = stack.spawn(command, "worker");
-    let port = Port::of(&mut worker).await;
-    Stack::knows(&api, "script").await;
+    let port = HealthPort::of(&mut worker).await;
+    Stack::wait_for_task(&api, "script").await;
     uninstall(&folder);
     let first = api.submit("script", &json!(null)).await;
-    let reason = tells(&port, UNREADY, "task script is suspended").await;
+    let reason = wait_for_reason(&port, UNREADY, "task script is suspended").await;
     assert!(reason.contains("No such file"), "{reason}");
 
-    faults(&worker, 2).await;
+    wait_for_faults(&worker, 2).await;
     let second = api.submit("script", &json!(null)).await;
     let other = declare(&stack, "other", "");
-    let _other = worker_in(&mut stack, &api, &other).await;
+    let _other = start_worker_in(&mut stack, &api, &other).await;
     for id in [second, first] {
-        let job = api.becomes(&id, "succeeded").await;
+        let job = api.wait_for_status(&id, "succeeded").await;
         assert_eq!((&job["result"], &job["attempt"]), (&json!("other"), &json!(1)));
     }
-    assert_eq!(count(&worker, "the task is suspended on this worker"), 0, "{}", worker.log());
-    eventually("it is ready to try again", async || {
-        (port.ask(Method::GET, "/readyz").await.0 == READY).then_some(())
+    assert_eq!(
+        count_in_log(&worker, "the task is suspended on this worker"),
+        0,
+        "{}",
+        worker.log()
+    );
+    eventually("the worker is ready to retry", async || {
+        (port.request(Method::GET, "/readyz").await.0 == READY).then_some(())
     })
     .await;
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }

@@ -1,6 +1,6 @@
 //! One test binary, folders by concern.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue fails at that place")]
 
 mod audit;
 mod broker;
@@ -27,6 +27,7 @@ mod redis_users;
 mod run_task;
 mod script_up;
 mod sequences;
+mod settlements;
 mod shutdown;
 mod supervise;
 mod torn_log;

@@ -1,4 +1,4 @@
-//! A full Redis, a full queue: refused in time, drained, and well again without anybody's hand.
+//! A full Redis, a full queue: submissions are refused in time, jobs drain, and the system recovers without help.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,16 @@ use crunch_tests::{Api, RedisServer, Stack, eventually};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-/// Submits batches of large jobs until some are refused; returns the ids of those that were taken.
+/// Submits batches of large jobs until some are refused; returns the ids of those that were accepted.
 async fn fill(api: &Api) -> Vec<String> {
-    let mut taken = Vec::new();
+    let mut accepted = Vec::new();
     let jobs: Vec<_> =
         (0..20).map(|_| json!({ "task": "echo", "payload": "x".repeat(100_000) })).collect();
-    eventually("redis is nearly full", async || {
+    eventually("Redis is nearly full", async || {
         let answer = api.post("/jobs/batch", &json!({ "jobs": jobs })).await.json();
         let items = answer["items"].as_array().unwrap();
-        taken.extend(items.iter().filter_map(|item| Some(item["job"]["id"].as_str()?.to_owned())));
+        accepted
+            .extend(items.iter().filter_map(|item| Some(item["job"]["id"].as_str()?.to_owned())));
         let refused: Vec<&Value> = items.iter().filter(|item| item["status"] != 202).collect();
         assert!(
             refused.iter().all(|item| item["problem"]["type"] == "/problems/full"),
@@ -23,25 +24,25 @@ async fn fill(api: &Api) -> Vec<String> {
         (!refused.is_empty()).then_some(())
     })
     .await;
-    taken
+    accepted
 }
 
-/// What became of every job; those that were forgotten to make room have ended before.
-async fn fates(api: &Api, ids: &[String]) -> BTreeMap<String, usize> {
-    let mut fates = BTreeMap::new();
+/// How many jobs have each status; ended jobs that were deleted to free memory count as `trimmed`.
+async fn count_statuses(api: &Api, ids: &[String]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
     for id in ids {
         let answer = api.get(&format!("/jobs/{id}")).await;
-        let fate = match answer.status {
+        let status = match answer.status {
             StatusCode::GONE => answer.problem(),
             _ => answer.json()["status"].as_str().unwrap().to_owned(),
         };
-        *fates.entry(fate).or_default() += 1;
+        *counts.entry(status).or_default() += 1;
     }
-    fates
+    counts
 }
 
 #[tokio::test]
-async fn a_full_redis_drains_and_takes_jobs_again_by_itself() {
+async fn a_full_redis_drains_and_accepts_jobs_again_by_itself() {
     let limits = ["--maxmemory", "24mb", "--maxmemory-policy", "noeviction"];
     let mut stack = Stack::on(RedisServer::with(&limits));
     let api = stack.api().await;
@@ -50,11 +51,11 @@ async fn a_full_redis_drains_and_takes_jobs_again_by_itself() {
     let mut ids = fill(&api).await;
     let refused = eventually("even a small job is refused", async || {
         let answer = api.post("/jobs", &json!({ "task": "echo" })).await;
-        let taken = answer.status == StatusCode::ACCEPTED;
-        if taken {
+        let accepted = answer.status == StatusCode::ACCEPTED;
+        if accepted {
             ids.push(answer.id());
         }
-        (!taken).then_some(answer)
+        (!accepted).then_some(answer)
     })
     .await;
     assert_eq!(
@@ -65,31 +66,31 @@ async fn a_full_redis_drains_and_takes_jobs_again_by_itself() {
     let large = json!({ "task": "echo", "payload": "x".repeat(200_000) });
     let refused = api.post("/jobs", &large).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(api.job(&ids[0]).await["status"], "queued", "reads go on");
+    assert_eq!(api.job(&ids[0]).await["status"], "queued", "reads continue");
     assert_eq!(
         api.post(&format!("/jobs/{}/cancel", ids[0]), &json!({})).await.status,
         StatusCode::OK
     );
 
     api.post("/queues/echo/resume", &json!({})).await;
-    let last = eventually("a new job is taken", async || {
+    let last = eventually("a new job is accepted", async || {
         let answer = api.post("/jobs", &json!({ "task": "echo", "payload": 1 })).await;
         (answer.status == StatusCode::ACCEPTED).then(|| answer.id())
     })
     .await;
     eventually("every job has ended", async || {
-        let fates = fates(&api, &ids).await;
-        fates.keys().all(|fate| fate == "succeeded" || fate == "trimmed").then_some(())
+        let counts = count_statuses(&api, &ids).await;
+        counts.keys().all(|status| status == "succeeded" || status == "trimmed").then_some(())
     })
     .await;
-    api.becomes(&last, "succeeded").await;
-    assert!(fates(&api, &ids).await.contains_key("trimmed"), "room was made");
-    // Of what was refused nothing was left, not even the payload that goes before its job.
-    stack.audits_clean().await;
+    api.wait_for_status(&last, "succeeded").await;
+    assert!(count_statuses(&api, &ids).await.contains_key("trimmed"), "memory was freed");
+    // Nothing is left of refused jobs, not even a payload, which is sent before its job.
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_more_until_jobs_are_taken() {
+async fn a_full_queue_refuses_more_until_jobs_are_claimed() {
     let mut stack = Stack::start();
     let api = stack.api_with(&[("CRUNCH_MAX_QUEUE_DEPTH", "3")]).await;
     let _worker = stack.worker(&api, 1).await;

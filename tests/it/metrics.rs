@@ -1,4 +1,4 @@
-//! Figures for Prometheus, of APIs and workers.
+//! Prometheus metrics of APIs and workers.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,9 @@ use crunch_tests::{Api, EventStream, Stack, Stage, eventually};
 use reqwest::Method;
 use serde_json::json;
 
-/// Samples by their name with labels. Every sample must belong to a family that was declared once, as the format wants.
-fn read(text: &str) -> BTreeMap<String, f64> {
+/// Samples by their name with labels. Every sample must belong to a family that is declared once, as the format
+/// requires.
+fn parse(text: &str) -> BTreeMap<String, f64> {
     let (mut families, mut samples) = (BTreeMap::new(), BTreeMap::new());
     for line in text.lines().filter(|line| !line.is_empty()) {
         if let Some(declared) = line.strip_prefix("# TYPE ") {
@@ -17,34 +18,35 @@ fn read(text: &str) -> BTreeMap<String, f64> {
             let (sample, value) = line.rsplit_once(' ').unwrap();
             let name = sample.split('{').next().unwrap();
             let parts = ["_bucket", "_sum", "_count"];
-            let whole = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
-            assert!(families.contains_key(name) || families.contains_key(whole), "{line}");
+            let family = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            assert!(families.contains_key(name) || families.contains_key(family), "{line}");
             assert!(samples.insert(sample.to_owned(), value.parse().unwrap()).is_none(), "{line}");
         }
     }
     samples
 }
 
-async fn figures(api: &Api) -> BTreeMap<String, f64> {
+async fn read_metrics(api: &Api) -> BTreeMap<String, f64> {
     let answer = api.get("/metrics").await;
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
-    read(std::str::from_utf8(&answer.body).unwrap())
+    parse(std::str::from_utf8(&answer.body).unwrap())
 }
 
 #[tokio::test]
-async fn an_api_counts_what_it_does_and_shows_how_the_queues_stand() {
+async fn an_api_counts_requests_and_shows_the_state_of_queues() {
     let (_stack, api, _worker) = Stack::simple(2).await;
     let stage = Stage::open().await;
     let running = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let later = api.submit_with("act", &json!({}), &json!({ "delay_ms": 3_600_000 })).await;
+
     api.submit_with("act", &json!({}), &json!({ "delay_ms": 3_600_000 })).await;
     for _ in 0..2 {
-        api.act(&format!("/jobs/{later}/cancel")).await;
+        api.post_empty(&format!("/jobs/{later}/cancel")).await;
     }
     let _stream = EventStream::open(&api, &running, None).await;
     api.get("/nowhere").await;
-    let figures = figures(&api).await;
+    let metrics = read_metrics(&api).await;
     for (sample, value) in [
         (r#"crunch_jobs_submitted_total{task="act",queue="act"}"#, 3.0),
         (r#"crunch_jobs_finished_total{task="act",queue="act",status="canceled"}"#, 1.0),
@@ -65,45 +67,46 @@ async fn an_api_counts_what_it_does_and_shows_how_the_queues_stand() {
             1.0,
         ),
     ] {
-        assert_eq!(figures.get(sample), Some(&value), "{sample} in {figures:#?}");
+        assert_eq!(metrics.get(sample), Some(&value), "{sample} in {metrics:#?}");
     }
-    let ids = figures.keys().filter(|sample| sample.contains(&running) || sample.contains(&later));
-    assert_eq!(ids.count(), 0, "no label holds an id");
+    let ids = metrics.keys().filter(|sample| sample.contains(&running) || sample.contains(&later));
+    assert_eq!(ids.count(), 0, "no label contains an id");
     actor.returns(&json!(1)).await;
 }
 
 #[tokio::test]
-async fn without_redis_an_api_still_has_its_own_figures() {
+async fn without_redis_an_api_still_has_its_own_metrics() {
     let (mut stack, api) = {
         let mut stack = Stack::start();
         let api = stack.api().await;
         (stack, api)
     };
     stack.redis.stop();
-    eventually("redis is seen to be away", async || {
-        let figures = figures(&api).await;
-        (figures.get("crunch_redis_up") == Some(&0.0)).then_some(())
+    eventually("the API has detected the outage", async || {
+        let metrics = read_metrics(&api).await;
+        (metrics.get("crunch_redis_up") == Some(&0.0)).then_some(())
     })
     .await;
-    assert!(figures(&api).await.keys().any(|sample| sample.starts_with("crunch_build_info")));
+    assert!(read_metrics(&api).await.keys().any(|sample| sample.starts_with("crunch_build_info")));
 }
 
 #[tokio::test]
-async fn a_worker_with_a_port_tells_of_its_attempts() {
+async fn a_worker_with_a_port_exports_metrics_of_its_attempts() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let address = [("CRUNCH_WORKER_ADDR", "127.0.0.1:0")];
     let mut worker = stack.worker_with(&api, 3, &address).await;
-    let url = worker.says("listening on ").await;
+    let url = worker.wait_for_log("listening on ").await;
     let done = api.submit("echo", &json!(1)).await;
-    api.becomes(&done, "succeeded").await;
+
+    api.wait_for_status(&done, "succeeded").await;
     let failed = api.submit_with("square", &json!("x"), &json!({ "max_attempts": 1 })).await;
-    api.becomes(&failed, "failed").await;
+    api.wait_for_status(&failed, "failed").await;
     let stage = Stage::open().await;
     api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let request = reqwest::Client::new().request(Method::GET, format!("{url}/metrics"));
-    let figures = read(&request.send().await.unwrap().text().await.unwrap());
+    let metrics = parse(&request.send().await.unwrap().text().await.unwrap());
     for (sample, value) in [
         (r#"crunch_attempts_total{task="echo",queue="echo",outcome="succeeded"}"#, 1.0),
         (r#"crunch_jobs_finished_total{task="echo",queue="echo",status="succeeded"}"#, 1.0),
@@ -113,7 +116,7 @@ async fn a_worker_with_a_port_tells_of_its_attempts() {
         ("crunch_worker_slots", 3.0),
         ("crunch_worker_slots_busy", 1.0),
     ] {
-        assert_eq!(figures.get(sample), Some(&value), "{sample} in {figures:#?}");
+        assert_eq!(metrics.get(sample), Some(&value), "{sample} in {metrics:#?}");
     }
     actor.returns(&json!(1)).await;
 }

@@ -1,8 +1,9 @@
-//! The fault proxy does what it says, and nothing else: a harness that cannot break the line shows nothing.
+//! The fault proxy injects the faults it should, and no others: a harness that cannot break a connection proves
+//! nothing.
 
 use std::time::Duration;
 
-use crunch_tests::{Loss, Proxy, RedisServer, Way, Which, eventually, in_time};
+use crunch_tests::{Direction, DropMode, Filter, Proxy, RedisServer, eventually, in_time};
 use redis::aio::MultiplexedConnection;
 use redis::{Client, RedisError, cmd, pipe};
 
@@ -16,14 +17,14 @@ async fn set(redis: &mut MultiplexedConnection, value: &str) -> Result<(), Redis
     cmd("SET").arg("key").arg(value).exec_async(redis).await
 }
 
-/// What Redis holds, asked without the proxy.
-async fn held(redis: &RedisServer) -> Option<String> {
+/// The value in Redis, read without the proxy.
+async fn stored_value(redis: &RedisServer) -> Option<String> {
     let mut redis = redis.connect().await;
     cmd("GET").arg("key").query_async(&mut redis).await.unwrap()
 }
 
 #[tokio::test]
-async fn everything_passes_and_is_counted() {
+async fn commands_pass_and_are_counted() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
@@ -39,63 +40,66 @@ async fn everything_passes_and_is_counted() {
 }
 
 #[tokio::test]
-async fn a_lost_reply_was_executed_and_a_lost_command_was_not() {
+async fn a_command_with_a_dropped_reply_is_executed_and_a_dropped_command_is_not() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
-    proxy.lose_replies(Which::verb("set").carrying("b").after(1), 1, Loss::Reset);
+    proxy.drop_replies(Filter::verb("set").containing("b").skip_first(1), 1, DropMode::Reset);
+
     let mut client = connect(&proxy).await;
     set(&mut client, "a").await.unwrap();
     set(&mut client, "b").await.unwrap();
     set(&mut client, "bb").await.unwrap_err();
-    assert_eq!(held(&redis).await.as_deref(), Some("bb"));
+    assert_eq!(stored_value(&redis).await.as_deref(), Some("bb"));
 
-    proxy.lose_commands(Which::verb("set"), 1, Loss::Reset);
+    proxy.drop_commands(Filter::verb("set"), 1, DropMode::Reset);
     let mut client = connect(&proxy).await;
     set(&mut client, "c").await.unwrap_err();
-    assert_eq!(held(&redis).await.as_deref(), Some("bb"));
-    assert_eq!(proxy.lost(), 2);
+    assert_eq!(stored_value(&redis).await.as_deref(), Some("bb"));
+    assert_eq!(proxy.dropped(), 2);
 }
 
 #[tokio::test]
-async fn a_silent_loss_leaves_the_client_waiting() {
+async fn a_silently_dropped_reply_leaves_the_client_waiting() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
-    proxy.lose_replies(Which::verb("set"), 1, Loss::Silence);
+    proxy.drop_replies(Filter::verb("set"), 1, DropMode::Silence);
     let mut client = connect(&proxy).await;
+
     let mut waiting = std::pin::pin!(set(&mut client, "a"));
     eventually("Redis has executed it", async || {
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-        held(&redis).await
+        stored_value(&redis).await
     })
     .await;
+
     proxy.reset();
-    in_time("the client hears of the reset", waiting).await.unwrap_err();
+    in_time("the client sees the reset", waiting).await.unwrap_err();
 }
 
 #[tokio::test]
-async fn what_is_held_goes_on_when_told() {
+async fn held_messages_are_released_or_dropped() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
-    let hold = proxy.hold_command(Which::verb("set"));
+    let hold = proxy.hold_command(Filter::verb("set"));
     let mut client = connect(&proxy).await;
     let writes = tokio::spawn(async move { set(&mut client, "a").await });
-    hold.caught().await;
-    assert_eq!(held(&redis).await, None);
+    hold.wait_until_held().await;
+    assert_eq!(stored_value(&redis).await, None);
     hold.release();
     writes.await.unwrap().unwrap();
-    assert_eq!(held(&redis).await.as_deref(), Some("a"));
+    assert_eq!(stored_value(&redis).await.as_deref(), Some("a"));
 
-    let hold = proxy.hold_reply(Which::verb("set"));
+    let hold = proxy.hold_reply(Filter::verb("set"));
     let mut client = connect(&proxy).await;
     let writes = tokio::spawn(async move { set(&mut client, "b").await });
-    hold.caught().await;
-    assert_eq!(held(&redis).await.as_deref(), Some("b"));
-    hold.lose();
+    hold.wait_until_held().await;
+    assert_eq!(stored_value(&redis).await.as_deref(), Some("b"));
+    hold.drop_and_reset();
     writes.await.unwrap().unwrap_err();
 }
 
 #[tokio::test]
-async fn a_refusing_port_comes_back_where_it_was() {
+async fn a_port_that_refused_connections_accepts_them_again() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
@@ -109,42 +113,43 @@ async fn a_refusing_port_comes_back_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_black_hole_delivers_late_and_a_stranded_connection_never() {
+async fn a_black_hole_delivers_late_and_a_stalled_connection_never() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
-    proxy.black_hole_one_way(Way::ToClient);
+
+    proxy.black_hole_one_way(Direction::ToClient);
     let mut other = client.clone();
     let mut late = std::pin::pin!(set(&mut other, "late"));
     eventually("Redis has executed it", async || {
         assert!(futures_util::poll!(late.as_mut()).is_pending());
-        held(&redis).await
+        stored_value(&redis).await
     })
     .await;
     proxy.heal();
-    in_time("the reply comes late", late).await.unwrap();
+    in_time("the reply arrives late", late).await.unwrap();
 
-    proxy.strand();
-    let mut stranded = std::pin::pin!(set(&mut client, "never"));
-    assert!(futures_util::poll!(stranded.as_mut()).is_pending());
+    proxy.stall_open_connections();
+    let mut stalled = std::pin::pin!(set(&mut client, "never"));
+    assert!(futures_util::poll!(stalled.as_mut()).is_pending());
     set(&mut connect(&proxy).await, "new").await.unwrap();
-    assert!(futures_util::poll!(stranded.as_mut()).is_pending());
-    assert_eq!(held(&redis).await.as_deref(), Some("new"));
+    assert!(futures_util::poll!(stalled.as_mut()).is_pending());
+    assert_eq!(stored_value(&redis).await.as_deref(), Some("new"));
 }
 
 #[tokio::test]
-async fn a_line_is_cut_in_the_middle_of_a_command() {
+async fn a_connection_is_cut_in_the_middle_of_a_command() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
-    proxy.cut_after(Way::ToRedis, 20);
+    proxy.cut_after(Direction::ToRedis, 20);
     set(&mut client, "a long value that does not fit").await.unwrap_err();
-    assert_eq!(held(&redis).await, None);
+    assert_eq!(stored_value(&redis).await, None);
     set(&mut connect(&proxy).await, "b").await.unwrap();
 }
 
 #[tokio::test]
-async fn a_delay_is_paid_each_way() {
+async fn a_delay_applies_in_each_direction() {
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
@@ -155,34 +160,36 @@ async fn a_delay_is_paid_each_way() {
 }
 
 #[tokio::test]
-async fn lines_beside_each_other_share_what_one_carries() {
+async fn proxies_with_a_shared_throttle_share_its_rate() {
     let redis = RedisServer::start();
-    let line = Proxy::to(redis.port());
-    let beside = line.beside();
-    let (mut client, mut other) = (connect(&line).await, connect(&beside).await);
-    beside.throttle(1024 * 1024);
-    // What was broken and is mended beside it does not make it faster.
-    line.heal();
+    let proxy = Proxy::to(redis.port());
+    let second = proxy.sharing_throttle();
+    let (mut client, mut other) = (connect(&proxy).await, connect(&second).await);
+    second.throttle(1024 * 1024);
+    // Healing the faults of one proxy does not remove the throttle.
+    proxy.heal();
+
     let quarter = "x".repeat(256 * 1024);
-    let begun = std::time::Instant::now();
+    let started_at = std::time::Instant::now();
     let both = tokio::join!(set(&mut client, &quarter), set(&mut other, &quarter));
     assert!(both.0.is_ok() && both.1.is_ok());
-    assert!(begun.elapsed() > Duration::from_millis(450), "they did not share it");
-    line.unthrottle();
+    assert!(started_at.elapsed() > Duration::from_millis(450), "they did not share the rate");
+
+    proxy.unthrottle();
     set(&mut other, "b").await.unwrap();
 }
 
 #[tokio::test]
-async fn a_moved_name_leads_to_the_other_redis() {
+async fn a_redirected_proxy_connects_to_the_other_redis() {
     let (first, second) = (RedisServer::start(), RedisServer::start());
     let proxy = Proxy::to(first.port());
     let mut client = connect(&proxy).await;
     set(&mut client, "a").await.unwrap();
-    proxy.lead_to(second.port());
+    proxy.redirect_to(second.port());
     set(&mut client, "b").await.unwrap();
     set(&mut connect(&proxy).await, "c").await.unwrap();
     assert_eq!(
-        (held(&first).await.as_deref(), held(&second).await.as_deref()),
+        (stored_value(&first).await.as_deref(), stored_value(&second).await.as_deref()),
         (Some("b"), Some("c"))
     );
 }

@@ -1,17 +1,17 @@
-//! Redis absent, gone, unfit, or new to us.
+//! Redis that is not started, fails, is unsuitable, or has lost its data.
 
 use crunch_tests::{RedisServer, Stack, Stage, eventually};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn everything_waits_for_a_redis_that_is_not_there_yet() {
+async fn all_processes_wait_for_a_redis_that_is_not_started_yet() {
     let mut stack = Stack::start();
     stack.redis.stop();
     let mut api = stack.api().await;
     let mut worker = stack.worker_process(1, &[]);
-    worker.says("cannot reach Redis, retrying").await;
-    api.process.says("cannot reach Redis, retrying").await;
+    worker.wait_for_log("cannot reach Redis, retrying").await;
+    api.process.wait_for_log("cannot reach Redis, retrying").await;
     assert_eq!(api.get("/livez").await.status, StatusCode::OK);
     assert_eq!(api.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
     let refused = api.post("/crunch", &json!({})).await;
@@ -19,24 +19,25 @@ async fn everything_waits_for_a_redis_that_is_not_there_yet() {
     assert_eq!(refused.header("retry-after"), "1");
 
     stack.redis.restart();
-    Stack::seen(&api, &worker).await;
+    Stack::wait_until_ready(&api, &worker).await;
     eventually("the API is ready", async || {
         (api.get("/readyz").await.status == StatusCode::OK).then_some(())
     })
     .await;
     let id = api.submit("echo", &json!("hello")).await;
-    api.becomes(&id, "succeeded").await;
-    stack.audits_clean().await;
+    api.wait_for_status(&id, "succeeded").await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
-async fn a_result_that_is_ready_while_redis_is_away_arrives_when_it_is_back() {
+async fn a_result_returned_during_an_outage_of_redis_is_stored_afterwards() {
     let mut stack = Stack::on(RedisServer::durable());
     let api = stack.api().await;
     let _worker = stack.worker(&api, 1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
+
     stack.redis.stop();
     actor.returns(&json!("kept")).await;
     stack.redis.restart();
@@ -48,23 +49,24 @@ async fn a_result_that_is_ready_while_redis_is_away_arrives_when_it_is_back() {
     .await;
     assert_eq!((&job["status"], &job["result"]), (&json!("succeeded"), &json!("kept")));
     let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
+
     assert_eq!(attempts["items"].as_array().map(Vec::len), Some(1), "{attempts}");
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
-async fn idle_workers_take_jobs_again_after_redis_was_away() {
+async fn idle_workers_claim_jobs_again_after_an_outage_of_redis() {
     let mut stack = Stack::on(RedisServer::durable());
     let api = stack.api().await;
     let _worker = stack.worker(&api, 1).await;
     stack.redis.restart();
-    let id = eventually("a job is taken", async || {
+    let id = eventually("a job is accepted", async || {
         let answer = api.post("/jobs", &json!({ "task": "echo" })).await;
         (answer.status == StatusCode::ACCEPTED).then(|| answer.id())
     })
     .await;
-    api.becomes(&id, "succeeded").await;
-    stack.audits_clean().await;
+    api.wait_for_status(&id, "succeeded").await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -83,7 +85,7 @@ async fn a_redis_that_may_evict_jobs_is_refused() {
 }
 
 #[tokio::test]
-async fn a_redis_that_cannot_serve_us_as_it_is_set_up_ends_the_start_with_the_reason() {
+async fn an_unsuitable_redis_ends_the_start_with_the_reason() {
     let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let bus = bus.to_string();
     let cases: [(&[&str], &str); 4] = [
@@ -92,6 +94,7 @@ async fn a_redis_that_cannot_serve_us_as_it_is_set_up_ends_the_start_with_the_re
         (&["--rename-command", "FCALL", ""], "it does not know the command 'FCALL'"),
         (&["--cluster-enabled", "yes", "--cluster-port", &bus], "a node of a Redis Cluster"),
     ];
+
     for (arguments, reason) in cases {
         let mut stack = Stack::on(RedisServer::with(arguments));
         let mut worker = stack.worker_process(1, &[]);
@@ -106,18 +109,19 @@ async fn a_redis_that_cannot_serve_us_as_it_is_set_up_ends_the_start_with_the_re
 }
 
 #[tokio::test]
-async fn a_redis_without_the_replicas_it_wants_refuses_jobs_at_once_and_it_shows() {
+async fn a_redis_without_its_required_replicas_refuses_jobs_at_once_and_is_reported() {
     let (stack, mut api, mut worker) = Stack::simple(2).await;
     let stage = Stage::open().await;
     let running = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
-    let wanted = async |redis: &RedisServer, count: u8| {
+    let actor = stage.wait_for_handler().await;
+    let require_replicas = async |redis: &RedisServer, count: u8| {
         let mut redis = redis.connect().await;
         let mut set = redis::cmd("CONFIG");
         set.arg("SET").arg("min-replicas-to-write").arg(count);
         let () = set.query_async(&mut redis).await.unwrap();
     };
-    wanted(&stack.redis, 1).await;
+
+    require_replicas(&stack.redis, 1).await;
     for body in
         [json!({ "task": "echo" }), json!({ "task": "echo", "payload": "x".repeat(99_999) })]
     {
@@ -129,22 +133,23 @@ async fn a_redis_without_the_replicas_it_wants_refuses_jobs_at_once_and_it_shows
         (api.get("/readyz").await.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
     })
     .await;
-    api.process.says("cannot reach Redis, retrying").await;
-    api.process.says("NOREPLICAS").await;
-    eventually("the figures show it", async || {
-        let figures = api.get("/metrics").await.body;
-        String::from_utf8_lossy(&figures).contains("crunch_redis_up 0").then_some(())
+    api.process.wait_for_log("cannot reach Redis, retrying").await;
+    api.process.wait_for_log("NOREPLICAS").await;
+    eventually("the metrics show it", async || {
+        let metrics = api.get("/metrics").await.body;
+        String::from_utf8_lossy(&metrics).contains("crunch_redis_up 0").then_some(())
     })
     .await;
-    // Reads go on.
+    // Reads continue.
     assert_eq!(api.job(&running).await["status"], "running");
     actor.returns(&json!("kept")).await;
-    worker.says("NOREPLICAS").await;
-    wanted(&stack.redis, 0).await;
-    assert_eq!(api.becomes(&running, "succeeded").await["result"], "kept");
+    worker.wait_for_log("NOREPLICAS").await;
+    require_replicas(&stack.redis, 0).await;
+    assert_eq!(api.wait_for_status(&running, "succeeded").await["result"], "kept");
     let attempts = api.get(&format!("/jobs/{running}/attempts")).await.json();
+
     assert_eq!(attempts["items"].as_array().map(Vec::len), Some(1), "{attempts}");
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -153,8 +158,8 @@ async fn a_redis_that_lost_its_functions_gets_them_again() {
     let mut redis = stack.redis.connect().await;
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
     let id = api.submit("echo", &json!(1)).await;
-    api.becomes(&id, "succeeded").await;
-    stack.audits_clean().await;
+    api.wait_for_status(&id, "succeeded").await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -163,19 +168,20 @@ async fn a_redis_that_lost_everything_is_used_again() {
     let mut redis = stack.redis.connect().await;
     let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
-    // The worker's next beat shows it, and it tells again what it knows.
-    Stack::seen(&api, &worker).await;
+    // The worker detects it with its next heartbeat, and declares its tasks and queues again.
+    Stack::wait_until_ready(&api, &worker).await;
     let id = api.submit("echo", &json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     let layout: bool =
         redis::cmd("EXISTS").arg("crunch:{0}:layout").query_async(&mut redis).await.unwrap();
-    assert!(layout, "the key space is founded again");
-    stack.audits_clean().await;
+    assert!(layout, "the key space is initialized again");
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
-async fn an_unreadable_record_is_put_aside_and_the_others_run() {
+async fn an_unreadable_record_is_quarantined_and_the_others_run() {
     let (stack, api, _worker) = Stack::simple(1).await;
+
     api.post("/queues/echo/pause", &json!({})).await;
     let mut ids = Vec::new();
     for n in 0..3 {
@@ -187,16 +193,17 @@ async fn an_unreadable_record_is_put_aside_and_the_others_run() {
     let () = redis::cmd("SET").arg(&key).arg("garbage").query_async(&mut redis).await.unwrap();
     api.post("/queues/echo/resume", &json!({})).await;
     for id in [&ids[0], &ids[2]] {
-        api.becomes(id, "succeeded").await;
+        api.wait_for_status(id, "succeeded").await;
     }
-    let aside: Vec<String> = redis::cmd("ZRANGE")
+    let quarantined: Vec<String> = redis::cmd("ZRANGE")
         .arg("crunch:{0}:quarantine")
         .arg(0)
         .arg(-1)
         .query_async(&mut redis)
         .await
         .unwrap();
-    assert_eq!(aside, [ids[1].clone()]);
+    assert_eq!(quarantined, [ids[1].clone()]);
     let workers: Value = api.get("/workers").await.json();
+
     assert_eq!(workers["items"].as_array().map(Vec::len), Some(1));
 }

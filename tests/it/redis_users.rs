@@ -1,4 +1,4 @@
-//! A Redis whose users may do what they need and no more: `docs/redis-users.conf`, as it is shipped.
+//! A Redis whose users have minimal permissions: `docs/redis-users.conf`, as it is shipped.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ impl Users {
         };
         let users: Vec<_> = SHIPPED.lines().map(with_password).collect();
         std::fs::write(&file, users.join("\n")).unwrap();
-        // An administrator of the test's own, to look at what was refused.
-        let extra = ["--user", "judge", "on", ">secret", "~*", "&*", "+@all"];
+        // An administrator of the test, to read what was refused.
+        let extra = ["--user", "admin", "on", ">secret", "~*", "&*", "+@all"];
         let include = ["--include", file.to_str().unwrap()];
         let redis = RedisServer::with(
             &[&include[..], &extra, &["--appendonly", "yes", "--appendfsync", "always"]].concat(),
@@ -48,11 +48,11 @@ impl Users {
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
-    /// What a user asked for and may not do.
-    async fn refused(&self) -> Vec<String> {
-        let mut judge = self.connect("judge").await;
+    /// Commands that were refused for lack of permission.
+    async fn refused_commands(&self) -> Vec<String> {
+        let mut admin = self.connect("admin").await;
         let log: Vec<std::collections::HashMap<String, redis::Value>> =
-            redis::cmd("ACL").arg("LOG").query_async(&mut judge).await.unwrap();
+            redis::cmd("ACL").arg("LOG").query_async(&mut admin).await.unwrap();
         log.iter()
             .map(|entry| format!("{:?} by {:?}", entry["object"], entry["username"]))
             .collect()
@@ -60,7 +60,7 @@ impl Users {
 }
 
 #[tokio::test]
-async fn crunch_runs_with_users_that_may_do_no_more_than_they_need() {
+async fn crunch_runs_with_users_that_have_minimal_permissions() {
     let mut users = Users::start();
     let (api_url, worker_url, deploy_url) =
         (users.url("crunch-api"), users.url("crunch-worker"), users.url("crunch-deploy"));
@@ -71,15 +71,15 @@ async fn crunch_runs_with_users_that_may_do_no_more_than_they_need() {
 
     let api = users.stack.api_with(&[("CRUNCH_REDIS_URL", &api_url)]).await;
     let worker = users.stack.worker_with(&api, 2, &[("CRUNCH_REDIS_URL", &worker_url)]).await;
-    every_verb(&api).await;
+    use_every_verb(&api).await;
     drop(worker);
     let as_user = |user: &str, library| {
         let redis_url = users.url(user).parse().unwrap();
         let config = BrokerConfig { redis_url, ..BrokerConfig::default() };
         Broker::with_library(&config, library).unwrap()
     };
-    let earlier = as_user("judge", Library::edited(|text| text + "\n"));
-    earlier.load_functions().await.unwrap();
+    let older = as_user("admin", Library::edited(|text| text + "\n"));
+    older.load_functions().await.unwrap();
     let mut prune = users.stack.command("test-api");
     prune.args(["load-functions", "--prune"]).env("CRUNCH_REDIS_URL", &deploy_url);
     let output = prune.output().await.unwrap();
@@ -92,7 +92,7 @@ async fn crunch_runs_with_users_that_may_do_no_more_than_they_need() {
     heal.args(["audit", "--heal"]).env("CRUNCH_REDIS_URL", &deploy_url);
     let output = heal.output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(users.refused().await, [""; 0]);
+    assert_eq!(users.refused_commands().await, [""; 0]);
 }
 
 #[tokio::test]
@@ -103,12 +103,12 @@ async fn processes_that_may_load_no_functions_wait_for_them() {
     let mut api = users.stack.api_with(&[("CRUNCH_REDIS_URL", &api_url)]).await;
     let port = [("CRUNCH_REDIS_URL", &*worker_url), ("CRUNCH_WORKER_ADDR", "127.0.0.1:0")];
     let mut worker = users.stack.worker_process(1, &port);
-    let address = worker.says("listening on ").await;
+    let address = worker.wait_for_log("listening on ").await;
     let remedy = "run `crunch-api load-functions` of this version";
-    api.process.says(remedy).await;
-    worker.says(remedy).await;
+    api.process.wait_for_log(remedy).await;
+    worker.wait_for_log(remedy).await;
     assert_eq!(api.get("/readyz").await.status, 503);
-    eventually("the worker says what is missing", async || {
+    eventually("the worker reports what is missing", async || {
         let answer = reqwest::get(format!("{address}/readyz")).await.unwrap();
         (answer.status() == 503 && answer.text().await.unwrap().contains(remedy)).then_some(())
     })
@@ -121,24 +121,24 @@ async fn processes_that_may_load_no_functions_wait_for_them() {
     deploy.arg("load-functions").env("CRUNCH_REDIS_URL", &deploy_url);
     let output = deploy.output().await.unwrap();
     assert!(output.status.success(), "{output:?}");
-    Stack::seen(&api, &worker).await;
+    Stack::wait_until_ready(&api, &worker).await;
     let id = api.submit("echo", &json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
-/// Uses everything that the API offers.
-async fn every_verb(api: &crunch_tests::Api) {
+/// Uses every operation of the API.
+async fn use_every_verb(api: &crunch_tests::Api) {
     let ended = api.submit_with("echo", &json!(1), &json!({ "idempotency_key": "k" })).await;
-    api.becomes(&ended, "succeeded").await;
+    api.wait_for_status(&ended, "succeeded").await;
     let durable = json!({ "durability": "fsync" });
     let durable = api.submit_with("echo", &json!(2), &durable).await;
-    api.becomes(&durable, "succeeded").await;
+    api.wait_for_status(&durable, "succeeded").await;
     let large = api.submit("echo", &json!("x".repeat(100_000))).await;
-    api.becomes(&large, "succeeded").await;
+    api.wait_for_status(&large, "succeeded").await;
     let later = api.submit_with("echo", &json!(3), &json!({ "delay_ms": 3_600_000 })).await;
-    assert_eq!(api.act(&format!("/jobs/{later}/cancel")).await.status, 200);
-    assert_eq!(api.act(&format!("/jobs/{later}/retry")).await.status, 202);
-    api.becomes(&later, "succeeded").await;
+    assert_eq!(api.post_empty(&format!("/jobs/{later}/cancel")).await.status, 200);
+    assert_eq!(api.post_empty(&format!("/jobs/{later}/retry")).await.status, 202);
+    api.wait_for_status(&later, "succeeded").await;
     for path in ["/jobs", "/queues", "/workers", "/tasks", "/readyz", "/metrics"] {
         assert_eq!(api.get(path).await.status, 200, "{path}");
     }
@@ -146,14 +146,14 @@ async fn every_verb(api: &crunch_tests::Api) {
         assert_eq!(api.get(&format!("/jobs/{ended}{rest}")).await.status, 200, "{rest}");
     }
     for verb in ["pause", "resume", "redrive", "purge"] {
-        assert_eq!(api.act(&format!("/queues/echo/{verb}")).await.status, 200, "{verb}");
+        assert_eq!(api.post_empty(&format!("/queues/echo/{verb}")).await.status, 200, "{verb}");
     }
     let deleted = api.request(reqwest::Method::DELETE, &format!("/jobs/{ended}"));
     assert_eq!(api.send(deleted).await.status, 204);
 }
 
 #[tokio::test]
-async fn a_stolen_password_opens_nothing_else() {
+async fn a_stolen_password_permits_nothing_else() {
     let users = Users::start();
     let forbidden: [&[&str]; 12] = [
         &["EVAL", "return 1", "0"],
@@ -169,19 +169,21 @@ async fn a_stolen_password_opens_nothing_else() {
         &["SET", "other", "1"],
         &["SUBSCRIBE", "other"],
     ];
+
     for user in ["crunch-api", "crunch-worker"] {
         let mut connection = users.connect(user).await;
-        for words in forbidden {
-            let mut command = redis::cmd(words[0]);
-            command.arg(&words[1..]);
+        for arguments in forbidden {
+            let mut command = redis::cmd(arguments[0]);
+            command.arg(&arguments[1..]);
             let answer: Result<redis::Value, RedisError> =
                 command.query_async(&mut connection).await;
-            assert_eq!(answer.unwrap_err().code(), Some("NOPERM"), "{user}: {words:?}");
+            assert_eq!(answer.unwrap_err().code(), Some("NOPERM"), "{user}: {arguments:?}");
         }
     }
-    let open = redis::Client::open(users.stack.redis.url()).unwrap();
-    let mut nobody = open.get_multiplexed_async_connection().await.unwrap();
+    let client = redis::Client::open(users.stack.redis.url()).unwrap();
+    let mut anonymous = client.get_multiplexed_async_connection().await.unwrap();
     let answer: Result<redis::Value, RedisError> =
-        redis::cmd("GET").arg("crunch:x").query_async(&mut nobody).await;
+        redis::cmd("GET").arg("crunch:x").query_async(&mut anonymous).await;
+
     assert_eq!(answer.unwrap_err().code(), Some("NOAUTH"));
 }

@@ -1,4 +1,4 @@
-//! `script/up`, as it is shipped, with everything that may be set: the first command that somebody runs.
+//! `script/up`, as it is shipped, with every variable: the first command that a new user runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
@@ -8,19 +8,19 @@ use std::process::Output;
 use crunch_tests::{RedisServer, binary, in_time};
 use tempfile::TempDir;
 
-/// A clone with nothing in it but what the script needs, and a `cargo` that has built everything already.
-struct Clone {
+/// A copy with only the files that the script needs, and a `cargo` that reports finished builds.
+struct Checkout {
     root: TempDir,
 }
 
-impl Clone {
-    fn make() -> Self {
+impl Checkout {
+    fn create() -> Self {
         let root = tempfile::tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         std::fs::create_dir(root.path().join("script")).unwrap();
         for file in ["script/up", "script/install.bash", "redis.conf"] {
             let text = std::fs::read_to_string(source.join(file)).unwrap();
-            // A job of a moment, even without optimization.
+            // A short job, even without optimization.
             let text = text.replace("PHOTONS=3000000", "PHOTONS=3000");
             std::fs::write(root.path().join(file), text).unwrap();
         }
@@ -31,10 +31,10 @@ impl Clone {
                 executable.display()
             )
         });
-        let clone = Self { root };
-        let cargo = clone.file("bin/cargo", &format!("#!/bin/sh\n{}\n", built.join("\n")));
+        let checkout = Self { root };
+        let cargo = checkout.file("bin/cargo", &format!("#!/bin/sh\n{}\n", built.join("\n")));
         std::fs::set_permissions(cargo, std::fs::Permissions::from_mode(0o755)).unwrap();
-        clone
+        checkout
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
@@ -63,16 +63,17 @@ fn documented() -> BTreeSet<&'static str> {
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A value for each variable that may be set beside the others, none of them the default.
-fn everything(clone: &Clone) -> BTreeMap<&'static str, String> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = clone.file("certificate.pem", &made.cert.pem()).display().to_string();
-    let key = clone.file("key.pem", &made.signing_key.serialize_pem()).display().to_string();
-    let secrets = clone.file("secrets", SECRET).display().to_string();
+/// A value for each variable that may be set together with the others, none of them the default.
+fn everything(checkout: &Checkout) -> BTreeMap<&'static str, String> {
+    let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = checkout.file("certificate.pem", &generated.cert.pem()).display().to_string();
+    let key =
+        checkout.file("key.pem", &generated.signing_key.serialize_pem()).display().to_string();
+    let secrets = checkout.file("secrets", SECRET).display().to_string();
     let tasks = "[[task]]\nname = \"echo.command\"\ncommand = [\"cat\"]\n";
-    let tasks = clone.file("tasks.toml", tasks).display().to_string();
-    let keys = clone.root.path().join("keys").display().to_string();
-    // Nobody else listens on an address of this process' own.
+    let tasks = checkout.file("tasks.toml", tasks).display().to_string();
+    let keys = checkout.root.path().join("keys").display().to_string();
+    // No other process listens on an address that is derived from the id of this process.
     let [.., high, low] = std::process::id().to_be_bytes();
     let pairs = [
         ("CRUNCH_KEY_PREFIX", "mine"),
@@ -118,38 +119,44 @@ fn everything(clone: &Clone) -> BTreeMap<&'static str, String> {
     pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect()
 }
 
-fn shows_the_result(output: &Output) {
-    let [told, wrong] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
-    assert!(output.status.success() && told.contains("Of the light"), "{told}\n{wrong}");
+fn assert_result(output: &Output) {
+    let [printed, errors] =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(output.status.success() && printed.contains("Of the light"), "{printed}\n{errors}");
 }
 
 #[tokio::test]
 async fn the_script_starts_everything_with_every_documented_variable_set() {
-    let clone = Clone::make();
-    let mut environment = everything(&clone);
-    // Of these no two can be set at once, or the others would not matter.
-    let apart = BTreeSet::from(["CRUNCH_REDIS_URL", "CRUNCH_AUTH"]);
-    let tried = environment.keys().copied().chain(apart.iter().copied()).collect();
-    assert_eq!(documented(), tried, "each documented variable is tried here");
-    environment.extend(apart.iter().map(|name| (*name, String::new())));
-    shows_the_result(&clone.up(&environment).await);
-    let keys = std::fs::read_to_string(clone.root.path().join("keys")).unwrap();
+    let checkout = Checkout::create();
+    let mut environment = everything(&checkout);
+    // These cannot be set together with the others, or the others would have no effect.
+    let excluded = BTreeSet::from(["CRUNCH_REDIS_URL", "CRUNCH_AUTH"]);
+    let set = environment.keys().copied().chain(excluded.iter().copied()).collect();
+    assert_eq!(documented(), set, "each documented variable is tested here");
+    environment.extend(excluded.iter().map(|name| (*name, String::new())));
+    assert_result(&checkout.up(&environment).await);
+    let keys = std::fs::read_to_string(checkout.root.path().join("keys")).unwrap();
     assert!(!keys.contains("script/up"), "the key of the run is revoked: {keys}");
 }
 
 #[tokio::test]
-async fn the_script_uses_the_redis_it_is_given_and_runs_what_its_workers_have() {
-    let (clone, redis) = (Clone::make(), RedisServer::start());
-    let only_mine = "builtin = false\n[[task]]\nname = \"mine\"\ncommand = [\"cat\"]\n";
+async fn the_script_uses_the_configured_redis_and_the_tasks_of_its_workers() {
+    let (checkout, redis) = (Checkout::create(), RedisServer::start());
+    let own_task = "builtin = false\n[[task]]\nname = \"mine\"\ncommand = [\"cat\"]\n";
     let mut environment = BTreeMap::from([
         ("CRUNCH_REDIS_URL", redis.url()),
         ("CRUNCH_API_ADDR", "0.0.0.0:0".to_owned()),
         ("CRUNCH_AUTH", "off".to_owned()),
     ]);
-    shows_the_result(&clone.up(&environment).await);
-    let tasks = clone.file("tasks.toml", only_mine).display().to_string();
+
+    assert_result(&checkout.up(&environment).await);
+    let tasks = checkout.file("tasks.toml", own_task).display().to_string();
     environment.insert("CRUNCH_TASKS", tasks);
-    let output = clone.up(&environment).await;
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains("do not have the task crunch"), "{told}");
+    let output = checkout.up(&environment).await;
+    let printed = String::from_utf8_lossy(&output.stdout);
+
+    assert!(
+        output.status.success() && printed.contains("do not have the task crunch"),
+        "{printed}"
+    );
 }

@@ -1,7 +1,7 @@
-//! An append-only file that was cut inside a step: what `redis-check-aof --fix`, run before the start, makes of it.
+//! An append-only file that was cut inside a step, and its repair by `redis-check-aof --fix` before the start.
 //!
-//! Redis itself cuts such a file after the last whole command, which may stand inside a transaction, and then appends to it: the next
-//! start runs half of a step together with the step that follows.
+//! Redis itself cuts such a file after the last whole command, which may be inside a transaction, and then appends to
+//! it: the next start runs half of a step together with the step that follows.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::faults::job;
 
 const UNKNOWN: [(&str, &str); 1] = [("CRUNCH_API_UNKNOWN_TASKS", "accept")];
-/// Every byte takes minutes; the steps of a submission are about 370 bytes long.
+/// Testing every byte takes minutes; the steps of a submission are about 370 bytes long.
 const STRIDE: usize = 53;
 
 fn log_in(directory: &Path) -> PathBuf {
@@ -25,7 +25,7 @@ fn log_in(directory: &Path) -> PathBuf {
 }
 
 /// As `script/up` and `docker-compose.yml` do before they start Redis.
-fn mend(directory: &Path) {
+fn repair(directory: &Path) {
     let manifest = directory.join("appendonlydir/appendonly.aof.manifest");
     let mut check = Command::new("redis-check-aof");
     check.arg("--fix").arg(manifest).stdin(Stdio::piped()).stdout(Stdio::null());
@@ -34,20 +34,20 @@ fn mend(directory: &Path) {
     assert!(check.wait().unwrap().success());
 }
 
-/// The log of a Redis that took some jobs, and where its last submission begins.
-async fn written() -> (Vec<u8>, usize) {
+/// The log of a Redis with some jobs, and where its last submission begins.
+async fn log_with_jobs() -> (Vec<u8>, usize) {
     let mut stack = Stack::on(RedisServer::durable());
     let api = stack.api_with(&UNKNOWN).await;
     for n in 0..3 {
-        api.submit("nobody", &json!(n)).await;
+        api.submit("unknown", &json!(n)).await;
     }
     drop(api);
     stack.redis.stop();
     let log = std::fs::read(log_in(stack.redis.directory())).unwrap();
-    let begins = |at: &usize| log[*at..].starts_with(b"*1\r\n$5\r\nMULTI");
-    let steps: Vec<_> = (0..log.len()).filter(begins).collect();
-    let submits = |at: &&usize| String::from_utf8_lossy(&log[**at..]).contains(":job:");
-    let last = *steps.iter().rev().find(submits).unwrap();
+    let is_step = |at: &usize| log[*at..].starts_with(b"*1\r\n$5\r\nMULTI");
+    let steps: Vec<_> = (0..log.len()).filter(is_step).collect();
+    let is_submission = |at: &&usize| String::from_utf8_lossy(&log[**at..]).contains(":job:");
+    let last = *steps.iter().rev().find(is_submission).unwrap();
     (log, last)
 }
 
@@ -77,9 +77,10 @@ async fn run_a_job(broker: &Broker) {
 
 #[tokio::test]
 #[ignore = "two starts of Redis for each byte of three steps: minutes"]
-async fn a_log_that_was_cut_at_any_byte_of_a_job_is_mended() {
+async fn a_log_that_was_cut_at_any_byte_of_a_job_is_repaired() {
     let mut stack = Stack::on(RedisServer::durable());
     let broker = stack.redis.broker("crunch", Library::shipped());
+
     run_a_job(&broker).await;
     let first = std::fs::read(log_in(stack.redis.directory())).unwrap().len();
     run_a_job(&broker).await;
@@ -88,32 +89,33 @@ async fn a_log_that_was_cut_at_any_byte_of_a_job_is_mended() {
     for cut in first..log.len() {
         stack.redis.stop();
         std::fs::write(log_in(stack.redis.directory()), &log[..cut]).unwrap();
-        mend(stack.redis.directory());
+        repair(stack.redis.directory());
         stack.redis.restart();
         let broker = stack.redis.broker("crunch", Library::shipped());
-        // It may still read its log, and refuses everything meanwhile.
-        eventually("redis serves", async || broker.open().await.ok()).await;
+        // Redis may still be reading its log, and refuses everything meanwhile.
+        eventually("Redis is available", async || broker.open().await.ok()).await;
         broker.sweep(Partition::default()).await.unwrap();
         run_a_job(&broker).await;
         stack.redis.restart();
-        eventually("redis serves", async || broker.open().await.ok()).await;
-        stack.audits_clean().await;
+        eventually("Redis is available", async || broker.open().await.ok()).await;
+        stack.assert_clean_audit().await;
     }
 }
 
 #[tokio::test]
 async fn half_a_step_at_the_end_of_a_log_is_never_run() {
-    let (log, last) = written().await;
+    let (log, last) = log_with_jobs().await;
     let mut stack = Stack::on(RedisServer::durable());
+
     for cut in (last + 1..log.len()).step_by(STRIDE) {
         stack.redis.stop();
         std::fs::write(log_in(stack.redis.directory()), &log[..cut]).unwrap();
-        mend(stack.redis.directory());
+        repair(stack.redis.directory());
         stack.redis.restart();
         let api = stack.api_with(&UNKNOWN).await;
-        api.submit("nobody", &json!("after")).await;
+        api.submit("unknown", &json!("after")).await;
         drop(api);
         stack.redis.restart();
-        stack.audits_clean().await;
+        stack.assert_clean_audit().await;
     }
 }

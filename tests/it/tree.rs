@@ -11,7 +11,7 @@ pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The paths of all files in a folder, from the root of the repository; without what is built.
+/// The paths of all files in a folder, from the root of the repository; without build output.
 pub(crate) fn files(folder: &str) -> Vec<String> {
     let mut files = Vec::new();
     collect(root().join(folder), &mut files);

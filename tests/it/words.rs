@@ -6,8 +6,8 @@ use proc_macro2::{TokenStream, TokenTree};
 
 use crate::tree;
 
-/// Words of an older language of this code. Each has a plain one: `told` is published, logged or reported; a `wish` is a request;
-/// a `patience` is a time limit.
+/// Archaic words that earlier versions of this code used. Each has a plain one: `told` is published, logged or
+/// reported; a `wish` is a request; a `patience` is a time limit.
 const FORBIDDEN: [&str; 40] = [
     "tell",
     "tells",
@@ -51,8 +51,8 @@ const FORBIDDEN: [&str; 40] = [
     "utter",
 ];
 
-/// Where code that ships stands, and what measures it.
-const SOURCES: [&str; 4] = ["common/src", "worker/src", "api/src", "bench/src"];
+/// The code that ships, and what measures it.
+const SOURCES: [&str; 5] = ["common/src", "consumer/src", "worker/src", "api/src", "bench/src"];
 
 #[test]
 fn names_and_log_messages_are_in_plain_words() {

@@ -78,7 +78,7 @@ impl Answer {
 
 impl Api {
     pub(crate) async fn new(mut process: Process) -> Self {
-        let url = process.says("listening on ").await;
+        let url = process.wait_for_log("listening on ").await;
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(20))
             .no_proxy()
@@ -105,7 +105,7 @@ impl Api {
     }
 
     /// Sends a `POST` without a body.
-    pub async fn act(&self, path: &str) -> Answer {
+    pub async fn post_empty(&self, path: &str) -> Answer {
         self.send(self.request(Method::POST, path)).await
     }
 
@@ -115,7 +115,7 @@ impl Api {
     }
 
     /// Sends a request in the background.
-    pub fn send_meanwhile(&self, request: RequestBuilder) -> JoinHandle<Answer> {
+    pub fn send_in_background(&self, request: RequestBuilder) -> JoinHandle<Answer> {
         tokio::spawn(Answer::to(request))
     }
 
@@ -157,7 +157,7 @@ impl Api {
     }
 
     /// Waits until a job has this status; returns its document.
-    pub async fn becomes(&self, id: &str, status: &str) -> Value {
+    pub async fn wait_for_status(&self, id: &str, status: &str) -> Value {
         self.wait_for_job(id, status, |job| job["status"] == status).await
     }
 

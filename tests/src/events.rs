@@ -8,7 +8,7 @@ use crate::wait::in_time;
 
 /// A received event.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sent {
+pub struct ServerEvent {
     /// `event:`
     pub name: String,
     /// `id:`
@@ -30,7 +30,7 @@ impl EventStream {
     /// # Panics
     /// If the request fails.
     pub async fn open(api: &Api, id: &str, last: Option<&str>) -> Self {
-        let response = Self::ask(api, id, last).await;
+        let response = Self::request(api, id, last).await;
         assert_eq!(response.status(), StatusCode::OK, "{response:?}");
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self { response, buffer: String::new() }
@@ -40,7 +40,7 @@ impl EventStream {
     ///
     /// # Panics
     /// If there is no response.
-    pub async fn ask(api: &Api, id: &str, last: Option<&str>) -> Response {
+    pub async fn request(api: &Api, id: &str, last: Option<&str>) -> Response {
         let mut request = api.request(Method::GET, &format!("/jobs/{id}/events"));
         if let Some(last) = last {
             request = request.header("last-event-id", last);
@@ -52,13 +52,13 @@ impl EventStream {
     ///
     /// # Panics
     /// If nothing arrives in time.
-    pub async fn next(&mut self) -> Option<Sent> {
+    pub async fn next(&mut self) -> Option<ServerEvent> {
         loop {
             while let Some((block, rest)) = self.buffer.split_once("\n\n") {
-                let sent = parse(block);
+                let event = parse(block);
                 self.buffer = rest.to_owned();
-                if sent.is_some() {
-                    return sent;
+                if event.is_some() {
+                    return event;
                 }
             }
             let chunk = in_time("an event arrives", self.response.chunk()).await;
@@ -71,27 +71,27 @@ impl EventStream {
     ///
     /// # Panics
     /// If it has another name.
-    pub async fn expect(&mut self, name: &str) -> Sent {
-        let sent = self.next().await.expect("the stream has not ended");
-        assert_eq!(sent.name, name, "{sent:?}");
-        sent
+    pub async fn expect(&mut self, name: &str) -> ServerEvent {
+        let event = self.next().await.expect("the stream has not ended");
+        assert_eq!(event.name, name, "{event:?}");
+        event
     }
 
     /// Returns all events up to the end of the stream.
-    pub async fn rest(mut self) -> Vec<Sent> {
+    pub async fn rest(mut self) -> Vec<ServerEvent> {
         let mut all = Vec::new();
-        while let Some(sent) = self.next().await {
-            all.push(sent);
+        while let Some(event) = self.next().await {
+            all.push(event);
         }
         all
     }
 }
 
-fn parse(block: &str) -> Option<Sent> {
+fn parse(block: &str) -> Option<ServerEvent> {
     let field = |name: &str| {
         let line = block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         line.map(str::to_owned)
     };
     let data = serde_json::from_str(&field("data")?).expect("data is JSON");
-    Some(Sent { name: field("event")?, id: field("id")?, data })
+    Some(ServerEvent { name: field("event")?, id: field("id")?, data })
 }

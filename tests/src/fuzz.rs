@@ -141,7 +141,7 @@ async fn start() -> (Stack, Api, Worker) {
     std::fs::write(&path, table).unwrap();
     let tasks = [("CRUNCH_TASKS", path.to_str().unwrap())];
     let worker = stack.worker_with(&api, 4, &tasks).await;
-    Stack::knows(&api, "fuzz.tree").await;
+    Stack::wait_for_task(&api, "fuzz.tree").await;
     (stack, api, worker)
 }
 

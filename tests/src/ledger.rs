@@ -51,7 +51,7 @@ impl Ledger {
     ///
     /// # Errors
     /// If the system reports an error.
-    pub fn note(&self, moment: Moment, job: &JobContext) -> std::io::Result<()> {
+    pub fn record(&self, moment: Moment, job: &JobContext) -> std::io::Result<()> {
         let word = match moment {
             Moment::Start => "start",
             Moment::End => "end",

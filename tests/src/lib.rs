@@ -22,10 +22,10 @@ pub mod tasks;
 mod wait;
 
 pub use api::{Answer, Api};
-pub use events::{EventStream, Sent};
+pub use events::{EventStream, ServerEvent};
 pub use ledger::{Entry, Ledger, Moment};
 pub use process::Process;
-pub use proxy::{Loss, Proxy, Way, Which};
+pub use proxy::{Direction, DropMode, Filter, Proxy};
 pub use raw::RawConnection;
 pub use receiver::{Call, Receiver};
 pub use redis_server::RedisServer;

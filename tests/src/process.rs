@@ -106,7 +106,7 @@ impl Process {
     ///
     /// # Panics
     /// If the process exits first, or does not print it in time.
-    pub async fn says(&mut self, text: &str) -> String {
+    pub async fn wait_for_log(&mut self, text: &str) -> String {
         let what = format!("{} prints {text:?}", self.name);
         eventually(&what, async || {
             let log = self.log();

@@ -1,7 +1,7 @@
 //! A proxy that simulates network faults, between Redis and one of its clients, an API or a worker, so that each can be
 //! cut off separately.
 //!
-//! It parses the boundaries of commands and replies, so it can lose exactly the reply of an `exchange` that Redis has
+//! It parses the boundaries of commands and replies, so it can drop exactly the reply of an `exchange` that Redis has
 //! executed, or hold it until a test releases it. Everything can be changed while it runs.
 
 mod connection;
@@ -19,12 +19,12 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::port::Port;
 use rules::Rules;
-pub use rules::{Hold, Loss, Which};
+pub use rules::{DropMode, Filter, Hold};
 use throttle::Throttle;
 
 /// A direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// Commands.
     ToRedis,
     /// Replies.
@@ -37,19 +37,19 @@ struct Link {
     /// Connections with lower numbers are reset.
     cut_below: u64,
     /// Connections with lower numbers carry no more bytes.
-    stranded_below: u64,
+    stalled_below: u64,
     to_redis_is_hole: bool,
     to_client_is_hole: bool,
     delay: Duration,
 }
 
 impl Link {
-    fn is_open(&self, number: u64, way: Way) -> bool {
-        let hole = match way {
-            Way::ToRedis => self.to_redis_is_hole,
-            Way::ToClient => self.to_client_is_hole,
+    fn is_open(&self, number: u64, direction: Direction) -> bool {
+        let hole = match direction {
+            Direction::ToRedis => self.to_redis_is_hole,
+            Direction::ToClient => self.to_client_is_hole,
         };
-        !hole && number >= self.stranded_below
+        !hole && number >= self.stalled_below
     }
 }
 
@@ -81,8 +81,8 @@ impl Shared {
     }
 
     /// Returns how many of `wanted` bytes may pass; exceeding the limit removes it.
-    fn take_from_budget(&self, way: Way, wanted: usize) -> usize {
-        let budget = &mut self.budget()[way as usize];
+    fn take_from_budget(&self, direction: Direction, wanted: usize) -> usize {
+        let budget = &mut self.budget()[direction as usize];
         let Some(left) = *budget else { return wanted };
         *budget = left.checked_sub(wanted);
         wanted.min(left)
@@ -111,7 +111,7 @@ impl Proxy {
     /// Starts another proxy to the same Redis, with separate faults, but sharing the throttle of this one: together
     /// they carry no more than one of them could.
     #[must_use]
-    pub fn beside(&self) -> Self {
+    pub fn sharing_throttle(&self) -> Self {
         Self::start(self.shared.redis(), self.shared.throttle.clone())
     }
 
@@ -164,10 +164,10 @@ impl Proxy {
         self.shared.link.send_modify(|link| link.cut_below = next);
     }
 
-    /// Makes open connections carry no more bytes and never end, as when a router forgot them; new ones work.
-    pub fn strand(&self) {
+    /// Makes open connections carry no more bytes and never end, as when a router has forgotten them; new ones work.
+    pub fn stall_open_connections(&self) {
         let next = self.shared.next.load(Ordering::Relaxed);
-        self.shared.link.send_modify(|link| link.stranded_below = next);
+        self.shared.link.send_modify(|link| link.stalled_below = next);
     }
 
     /// Passes nothing in either direction, without an error to either side.
@@ -179,10 +179,10 @@ impl Proxy {
     }
 
     /// Passes nothing in this direction.
-    pub fn black_hole_one_way(&self, way: Way) {
-        self.shared.link.send_modify(|link| match way {
-            Way::ToRedis => link.to_redis_is_hole = true,
-            Way::ToClient => link.to_client_is_hole = true,
+    pub fn black_hole_one_way(&self, direction: Direction) {
+        self.shared.link.send_modify(|link| match direction {
+            Direction::ToRedis => link.to_redis_is_hole = true,
+            Direction::ToClient => link.to_client_is_hole = true,
         });
     }
 
@@ -194,41 +194,41 @@ impl Proxy {
     /// Limits each direction to this many bytes a second, shared fairly by all connections that have something to send.
     /// Several processes behind one proxy share the limit.
     pub fn throttle(&self, bytes_per_second: u64) {
-        self.shared.throttle.iter().for_each(|way| way.set(Some(bytes_per_second)));
+        self.shared.throttle.iter().for_each(|direction| direction.set(Some(bytes_per_second)));
     }
 
     /// Removes the throttle in both directions, also for other proxies that share it.
     pub fn unthrottle(&self) {
-        self.shared.throttle.iter().for_each(|way| way.set(None));
+        self.shared.throttle.iter().for_each(|direction| direction.set(None));
     }
 
-    /// Loses the replies to the next `times` of these commands: Redis executes them, but the client gets no reply.
-    pub fn lose_replies(&self, which: Which, times: u64, loss: Loss) {
-        self.shared.rules().lose(Way::ToClient, which, times, loss);
+    /// Drops the replies to the next `times` of these commands: Redis executes them, but the client gets no reply.
+    pub fn drop_replies(&self, filter: Filter, times: u64, mode: DropMode) {
+        self.shared.rules().drop_frames(Direction::ToClient, filter, times, mode);
     }
 
-    /// Loses the next `times` of these commands before they reach Redis.
-    pub fn lose_commands(&self, which: Which, times: u64, loss: Loss) {
-        self.shared.rules().lose(Way::ToRedis, which, times, loss);
+    /// Drops the next `times` of these commands before they reach Redis.
+    pub fn drop_commands(&self, filter: Filter, times: u64, mode: DropMode) {
+        self.shared.rules().drop_frames(Direction::ToRedis, filter, times, mode);
     }
 
     /// Holds the reply to the next such command, which Redis executes.
-    pub fn hold_reply(&self, which: Which) -> Hold {
-        self.shared.rules().hold(Way::ToClient, which)
+    pub fn hold_reply(&self, filter: Filter) -> Hold {
+        self.shared.rules().hold(Direction::ToClient, filter)
     }
 
     /// Holds the next such command before it reaches Redis.
-    pub fn hold_command(&self, which: Which) -> Hold {
-        self.shared.rules().hold(Way::ToRedis, which)
+    pub fn hold_command(&self, filter: Filter) -> Hold {
+        self.shared.rules().hold(Direction::ToRedis, filter)
     }
 
     /// Carries this many more bytes in this direction, then resets the connection that sends the next one.
-    pub fn cut_after(&self, way: Way, bytes: usize) {
-        self.shared.budget()[way as usize] = Some(bytes);
+    pub fn cut_after(&self, direction: Direction, bytes: usize) {
+        self.shared.budget()[direction as usize] = Some(bytes);
     }
 
-    /// Connects new connections to another Redis, as a DNS name that was changed; open ones stay.
-    pub fn lead_to(&self, redis: u16) {
+    /// Connects new connections to another Redis, as when a DNS name changes; open ones stay.
+    pub fn redirect_to(&self, redis: u16) {
         self.shared.redis.store(redis, Ordering::Relaxed);
     }
 
@@ -238,10 +238,10 @@ impl Proxy {
         self.shared.rules().passed(verb)
     }
 
-    /// Returns how many commands and replies were lost by [`Proxy::lose_replies`] and [`Proxy::lose_commands`].
+    /// Returns how many commands and replies were dropped by [`Proxy::drop_replies`] and [`Proxy::drop_commands`].
     #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.shared.rules().lost()
+    pub fn dropped(&self) -> u64 {
+        self.shared.rules().dropped()
     }
 
     /// Returns how many connections there have been.

@@ -40,7 +40,7 @@ impl RawConnection {
     ///
     /// # Panics
     /// If nothing listens.
-    pub async fn with_little_room(api: &Api) -> Self {
+    pub async fn with_small_buffer(api: &Api) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(1024).unwrap();
         let stream = socket.connect(api.address().parse().unwrap()).await;
@@ -59,7 +59,7 @@ impl RawConnection {
     ///
     /// # Panics
     /// If the peer has closed the connection.
-    pub async fn begin(&mut self, line: &str, headers: &[&str]) {
+    pub async fn write_head(&mut self, line: &str, headers: &[&str]) {
         let named = headers.iter().any(|header| header.starts_with("Host:"));
         let host = if named { "" } else { "Host: localhost\r\n" };
         let mut head = format!("{line} HTTP/1.1\r\n{host}");
@@ -68,8 +68,8 @@ impl RawConnection {
     }
 
     /// Sends a request without a body and reads the response.
-    pub async fn ask(&mut self, line: &str, headers: &[&str]) -> Answer {
-        self.begin(line, headers).await;
+    pub async fn request(&mut self, line: &str, headers: &[&str]) -> Answer {
+        self.write_head(line, headers).await;
         self.write("\r\n").await.unwrap();
         let bodiless = line.starts_with("HEAD ");
         if bodiless { self.answer_to_head().await } else { self.answer().await }
@@ -92,7 +92,7 @@ impl RawConnection {
     ///
     /// # Panics
     /// If the peer has closed the connection.
-    pub async fn end(&mut self) {
+    pub async fn finish_sending(&mut self) {
         self.stream.shutdown().await.expect("the API is still connected");
     }
 
@@ -107,7 +107,7 @@ impl RawConnection {
     }
 
     /// Waits until the peer closes the connection; returns what it sent until then.
-    pub async fn closes(&mut self) -> Vec<u8> {
+    pub async fn read_until_closed(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let closed = async {
             // A reset also ends the connection.
@@ -118,7 +118,7 @@ impl RawConnection {
     }
 
     /// Returns the next bytes, or `None` at the end. Cancel-safe.
-    pub async fn more(&mut self) -> Option<Vec<u8>> {
+    pub async fn read_some(&mut self) -> Option<Vec<u8>> {
         // A reset also ends the connection.
         let bytes = self.stream.fill_buf().await.map(<[u8]>::to_vec).unwrap_or_default();
         self.stream.consume(bytes.len());

@@ -46,12 +46,12 @@ impl Receiver {
     }
 
     /// Waits for the next call.
-    pub async fn called(&self) -> Call {
+    pub async fn next_call(&self) -> Call {
         in_time("a webhook is delivered", self.accept()).await
     }
 
     /// Whether no call has arrived. Checks once; never waits.
-    pub async fn is_quiet(&self) -> bool {
+    pub async fn has_no_call(&self) -> bool {
         futures_util::poll!(std::pin::pin!(self.listener.accept())).is_pending()
     }
 

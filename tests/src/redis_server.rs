@@ -44,15 +44,15 @@ impl RedisServer {
     /// If it cannot be started.
     #[must_use]
     pub fn with(arguments: &[&str]) -> Self {
-        Self::by(&["redis-server"], arguments)
+        Self::with_command(&["redis-server"], arguments)
     }
 
-    /// Starts one with further arguments, through another command that executes it: `env`, say, or a shell.
+    /// Starts one with further arguments, through another command that executes it: for example `env`, or a shell.
     ///
     /// # Panics
     /// If it cannot be started.
     #[must_use]
-    pub fn by(command: &[&str], arguments: &[&str]) -> Self {
+    pub fn with_command(command: &[&str], arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let [command, arguments] =
             [command, arguments].map(|words| words.iter().map(ToString::to_string).collect());

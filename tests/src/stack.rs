@@ -80,7 +80,7 @@ impl Stack {
         Api::new(self.spawn(command, "api")).await
     }
 
-    /// Starts a worker and waits until `api` sees it and its tasks.
+    /// Starts a worker and waits until `api` lists it and its tasks.
     pub async fn worker(&mut self, api: &Api, slots: usize) -> Worker {
         self.worker_with(api, slots, &[]).await
     }
@@ -93,7 +93,7 @@ impl Stack {
         environment: &[(&str, &str)],
     ) -> Worker {
         let worker = self.worker_process(slots, environment);
-        Self::seen(api, &worker).await;
+        Self::wait_until_ready(api, &worker).await;
         worker
     }
 
@@ -122,24 +122,24 @@ impl Stack {
         self.worker_with(api, slots, &environment).await
     }
 
-    /// Waits until an API sees this worker and its tasks.
-    pub async fn seen(api: &Api, worker: &Worker) {
-        Self::knows(api, "echo").await;
-        Self::knows_worker(api, worker).await;
+    /// Waits until an API lists this worker and its tasks.
+    pub async fn wait_until_ready(api: &Api, worker: &Worker) {
+        Self::wait_for_task(api, "echo").await;
+        Self::wait_for_worker(api, worker).await;
     }
 
-    /// Waits until an API sees this worker.
-    pub async fn knows_worker(api: &Api, worker: &Worker) {
+    /// Waits until an API lists this worker.
+    pub async fn wait_for_worker(api: &Api, worker: &Worker) {
         eventually("the API lists the worker", async || {
             let workers = api.get("/workers").await.json();
-            let here = |item: &Value| item["pid"] == worker.pid();
-            workers["items"].as_array()?.iter().any(here).then_some(())
+            let is_it = |item: &Value| item["pid"] == worker.pid();
+            workers["items"].as_array()?.iter().any(is_it).then_some(())
         })
         .await;
     }
 
-    /// Waits until an API knows a task.
-    pub async fn knows(api: &Api, task: &str) {
+    /// Waits until a task is declared.
+    pub async fn wait_for_task(api: &Api, task: &str) {
         eventually("the task is declared", async || {
             api.get(&format!("/tasks/{task}")).await.status.is_success().then_some(())
         })
@@ -155,7 +155,7 @@ impl Stack {
         self.spawn(command, "worker")
     }
 
-    /// Starts a supervisor with this many workers of one slot each, and waits until an API sees them. Its leases are
+    /// Starts a supervisor with this many workers of one slot each, and waits until an API lists them. Its leases are
     /// far longer than a test: only the supervisor can reclaim the jobs of a dead worker.
     ///
     /// The test must terminate the supervisor: workers of a killed supervisor keep running for their grace period.
@@ -170,13 +170,13 @@ impl Stack {
             vec![("CRUNCH_WORKER_SUPERVISE", &*count), ("CRUNCH_LEASE_MS", "600000")];
         variables.extend(environment);
         let supervisor = self.worker_process(1, &variables);
-        Self::knows(api, "echo").await;
-        Self::has_workers(api, workers).await;
+        Self::wait_for_task(api, "echo").await;
+        Self::wait_for_workers(api, workers).await;
         supervisor
     }
 
-    /// Waits until an API sees exactly this many workers; returns their process ids.
-    pub async fn has_workers(api: &Api, count: usize) -> Vec<u32> {
+    /// Waits until an API lists exactly this many workers; returns their process ids.
+    pub async fn wait_for_workers(api: &Api, count: usize) -> Vec<u32> {
         eventually(&format!("there are {count} workers"), async || {
             let workers = api.get("/workers").await.json();
             let pids = workers["items"].as_array()?.iter().map(|item| item["pid"].as_u64());
@@ -199,11 +199,11 @@ impl Stack {
         Process::spawn(command, &format!("{name}-{}", self.started), self.directory.path())
     }
 
-    /// Audits everything in Redis; any test can end with this, whatever it did.
+    /// Audits everything in Redis and asserts that there are no findings; any test can end with this.
     ///
     /// # Panics
     /// If the audit has findings, or Redis is unavailable.
-    pub async fn audits_clean(&self) {
+    pub async fn assert_clean_audit(&self) {
         let broker = self.redis.broker("crunch", Library::shipped());
         let audit = broker.audit(|_| ()).await.unwrap();
         assert!(audit.is_clean(), "{:#?}", audit.findings);

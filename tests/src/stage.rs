@@ -52,7 +52,7 @@ impl Stage {
     }
 
     /// Waits for the next run to start.
-    pub async fn enters(&self) -> Actor {
+    pub async fn wait_for_handler(&self) -> Actor {
         in_time("a handler connects to the stage", self.accept()).await
     }
 
@@ -88,32 +88,32 @@ impl Actor {
     ///
     /// # Panics
     /// If the handler has disconnected.
-    pub async fn told(&mut self, act: &Value) {
+    pub async fn send(&mut self, act: &Value) {
         let line = format!("{act}\n");
         self.writer.write_all(line.as_bytes()).await.expect("the handler is connected");
     }
 
     /// Makes the handler return this result.
     pub async fn returns(mut self, result: &Value) {
-        self.told(&json!({ "return": result })).await;
+        self.send(&json!({ "return": result })).await;
     }
 
     /// Makes the handler fail with a retryable error.
     pub async fn fails(mut self, message: &str) {
-        self.told(&json!({ "fail": message })).await;
+        self.send(&json!({ "fail": message })).await;
     }
 
     /// Waits until the handler reports that it was asked to stop.
     ///
     /// # Panics
     /// If it reports something else.
-    pub async fn is_asked_to_stop(&mut self) {
+    pub async fn wait_for_stop_request(&mut self) {
         let line = in_time("a handler is asked to stop", self.lines.next_line()).await;
         assert_eq!(line.unwrap().as_deref(), Some("stop"));
     }
 
-    /// Waits until the handler has ended: returned, aborted, or its process killed.
-    pub async fn is_gone(&mut self) {
+    /// Waits until the handler has ended: it returned, was aborted, or its process was killed.
+    pub async fn wait_until_ended(&mut self) {
         let disconnected = async { while matches!(self.lines.next_line().await, Ok(Some(_))) {} };
         in_time("a handler has ended", disconnected).await;
     }

@@ -35,7 +35,7 @@ pub fn all() -> Vec<Task> {
         }),
         Task::blocking("die", die),
         Task::new("hog", hog),
-        Task::raw("utter", return_bytes),
+        Task::raw("return_bytes", return_bytes),
     ];
     tasks.into_iter().chain(rare).collect()
 }
@@ -109,11 +109,11 @@ struct Square {
 /// Squares a number after a while, and records its start and end in the ledger.
 async fn square(job: JobContext, input: Square) -> Result<Value, TaskError> {
     let ledger = ledger()?;
-    ledger.note(Moment::Start, &job)?;
+    ledger.record(Moment::Start, &job)?;
     if input.busy_ms > 0 {
         tokio::time::sleep(Duration::from_millis(input.busy_ms)).await;
     }
-    ledger.note(Moment::End, &job)?;
+    ledger.record(Moment::End, &job)?;
     Ok(json!({ "square": input.n * input.n }))
 }
 
@@ -184,7 +184,7 @@ fn fill_stack(depth: u64) -> u64 {
     fill_stack(frame[0] + 1) + frame[1]
 }
 
-/// Payload of `utter`: bytes that JSON cannot contain, encoded as text.
+/// Payload of `return_bytes`: bytes that JSON cannot contain, encoded as text.
 #[derive(Debug, Deserialize)]
 struct RawResult {
     /// In hexadecimal digits, two a byte.

@@ -9,9 +9,8 @@ use crunch_common::broker::{ClaimedJob, Epoch, LeaseKey, Progress, Report, Repor
 use crunch_common::job::{ContentType, JobId, Metadata, TraceContext};
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
+use crunch_consumer::Slot;
 use tokio_util::sync::CancellationToken;
-
-use crate::slots::Slot;
 
 /// The longest progress message and log line kept, in bytes.
 const MAX_LINE_BYTES: usize = 1024;
@@ -29,7 +28,7 @@ pub struct JobContext {
     unconfirmed: Arc<Mutex<Unconfirmed>>,
     observer: Option<Arc<dyn Observer>>,
     /// The slot is free again when the last clone is dropped: code that hangs keeps it occupied.
-    _slot: Option<Arc<Slot>>,
+    slot: Option<Arc<Slot>>,
 }
 
 /// Receives what a handler reports, at once and in its order, where no Redis receives it.
@@ -107,7 +106,7 @@ impl JobContext {
             deadline: AtomicU64::new(deadline.unix_ms()),
         };
         let (job, unconfirmed) = (Arc::new(details), Arc::default());
-        Self { job, cancellation, unconfirmed, observer: None, _slot: None }
+        Self { job, cancellation, unconfirmed, observer: None, slot: None }
     }
 
     /// Passes on everything that the handler reports.
@@ -117,7 +116,12 @@ impl JobContext {
 
     /// Keeps a slot occupied for as long as this context or a clone of it lives.
     pub(crate) fn occupying(self, slot: Slot) -> Self {
-        Self { _slot: Some(Arc::new(slot)), ..self }
+        Self { slot: Some(Arc::new(slot)), ..self }
+    }
+
+    /// Returns the slot that it occupies.
+    pub(crate) fn slot(&self) -> Option<Arc<Slot>> {
+        self.slot.clone()
     }
 
     /// Returns the job's id. With [`JobContext::epoch`] it is an idempotency key for other systems.
@@ -287,7 +291,7 @@ mod tests {
         let cancellation = CancellationToken::new();
         let unconfirmed = Arc::default();
         let job = Arc::new(details);
-        (JobContext { job, cancellation, unconfirmed, observer: None, _slot: None }, lease)
+        (JobContext { job, cancellation, unconfirmed, observer: None, slot: None }, lease)
     }
 
     #[test]

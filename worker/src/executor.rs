@@ -6,11 +6,15 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crunch_common::broker::{Claim, ClaimedJob, Lease, Outcome, ReleaseCause, Settlement};
+use crunch_common::broker::{
+    Claim, ClaimedJob, Lease, LeaseKey, Outcome, ReleaseCause, Settled, Settlement, SuspendedTask,
+    TaskNames, Verdict,
+};
 use crunch_common::job::{ErrorCode, JobError, Payload, TraceContext};
 use crunch_common::task::TaskName;
 use crunch_common::telemetry::LogLimits;
 use crunch_common::time::{Timestamp, whole_ms};
+use crunch_consumer::{Ended, Runner, Slot};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument;
 use tracing::field::{Empty, display};
@@ -19,7 +23,6 @@ use crate::input::{Input, LONGEST_FETCH, NoInput};
 use crate::registry::Registry;
 use crate::reporter::Reporter;
 use crate::running::{RunningJobs, STOP_GRACE, Stop, StopReason};
-use crate::slots::Slot;
 use crate::suspension::Suspensions;
 use crate::{JobContext, Task, TaskError};
 use crate::{metrics, results};
@@ -29,6 +32,8 @@ use crate::{metrics, results};
 pub(crate) struct Executor {
     pub(crate) input: Input,
     pub(crate) registry: Registry,
+    /// The names of all tasks of the registry, as exchanges carry them.
+    pub(crate) all_tasks: TaskNames,
     pub(crate) running: Arc<RunningJobs>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) suspensions: Arc<Suspensions>,
@@ -66,14 +71,6 @@ pub(crate) struct Admitted {
     waits_since: Option<Instant>,
 }
 
-/// An attempt that ended and must be settled.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) settlement: Settlement,
-    /// Set if the settlement is large: it occupies the slot until it is settled.
-    pub(crate) context: Option<JobContext>,
-}
-
 /// How an attempt ended, before its meaning for the job is decided.
 #[derive(Debug)]
 pub(crate) enum Ending {
@@ -87,14 +84,12 @@ pub(crate) enum Ending {
     NoInput(NoInput),
 }
 
-impl Executor {
-    /// Finds the handler of a claimed job and limits its time. From here on its lease is in the heartbeats, even if the
-    /// runtime takes long to run it. The slot is free again when the last clone of the job's context is dropped, so a
-    /// handler that hangs keeps it.
-    ///
-    /// # Errors
-    /// The settlement of a job that must not run here, or not any more.
-    pub(crate) fn admit(&self, claim: Claim, slot: Slot) -> Result<Box<Admitted>, Settlement> {
+impl Runner for Executor {
+    type Job = Box<Admitted>;
+
+    /// Finds the handler of a claimed job and limits its time. The slot is free again when the last clone of the job's
+    /// context is dropped, so a handler that hangs keeps it.
+    fn admit(&self, claim: Claim, slot: Slot) -> Result<Box<Admitted>, Settlement> {
         let Claim { lease, job, payload_is_to_come } = claim;
         let claimed = Instant::now();
         // Checked first: there may never be a worker with a handler for the task.
@@ -121,8 +116,7 @@ impl Executor {
         Ok(Box::new(Admitted { lease, job, task, limit, stop, context, waits_since }))
     }
 
-    /// Runs a job until its attempt ends. Returns `None` if the lease was lost: then nothing may be settled.
-    pub(crate) async fn run(&self, mut admitted: Box<Admitted>) -> Option<Ended> {
+    async fn run(&self, mut admitted: Box<Admitted>) -> Option<Ended> {
         let span = span_of(&admitted.job, admitted.context.trace());
         let fetched = self.fetch_payload(&mut admitted).instrument(span.clone()).await;
         let begun = Instant::now();
@@ -140,14 +134,51 @@ impl Executor {
         let settlement = classify(lease, &job, ending);
         metrics::ended(&job, settlement.as_ref(), took);
         let Some(settlement) = settlement else {
-            self.running.forget(key);
+            self.running.lost(key);
             return None;
         };
         let is_large = settlement.is_large();
         self.running.ended(key, if is_large { LONGEST_FETCH } else { Duration::ZERO });
-        Some(Ended { settlement, context: is_large.then_some(context) })
+        Some(Ended { settlement, slot: context.slot().filter(|_| is_large) })
     }
 
+    fn stop(&self, lease: LeaseKey, verdict: Verdict) {
+        match verdict {
+            Verdict::Held => {}
+            Verdict::Cancel => self.running.stop(lease, StopReason::Canceled),
+            Verdict::Lost => self.running.stop(lease, StopReason::LeaseLost),
+        }
+    }
+
+    fn settled(&self, _lease: LeaseKey, settled: Settled) {
+        if settled == Settled::Stale {
+            metrics::stale();
+        }
+    }
+
+    /// Returns the tasks it can run now. Without those that are suspended: it would claim the jobs it has just
+    /// released.
+    fn tasks(&self) -> TaskNames {
+        match self.suspensions.any() {
+            true => self.registry.names_except(|task| self.suspensions.is_suspended(task)),
+            false => self.all_tasks.clone(),
+        }
+    }
+
+    fn suspended(&self) -> Vec<SuspendedTask> {
+        self.suspensions.list()
+    }
+
+    async fn suspends(&self) {
+        self.suspensions.changed().await;
+    }
+
+    fn suspended_until(&self) -> Option<Instant> {
+        self.suspensions.all_until()
+    }
+}
+
+impl Executor {
     /// Fetches the payload if it did not come with the claim; then the attempt's timeout begins.
     async fn fetch_payload(&self, admitted: &mut Admitted) -> Result<(), Ending> {
         let Some(since) = admitted.waits_since else { return Ok(()) };

@@ -1,12 +1,10 @@
 //! Reports whether this worker makes progress, from what its loops report.
 //!
-//! Each loop that calls Redis has a [`Pulse`], and reports to it when a call was answered, when one failed, and until
-//! when it expects an answer. A worker is ready while every pulse is healthy: so a loop that hangs shows as one that
-//! fails, and no ping can report a worker as healthy that claims no jobs. `server.rs` serves the HTTP requests on a
+//! Each loop that calls Redis has a pulse. A worker is ready while every pulse is healthy: so a loop that hangs shows as
+//! one that fails, and no ping can report a worker as healthy that claims no jobs. `server.rs` serves the HTTP requests on a
 //! separate thread (`health_thread.rs`), so that no handler can keep it from answering.
 
 mod ask;
-mod pulse;
 mod server;
 
 use std::collections::BTreeMap;
@@ -15,10 +13,10 @@ use std::time::Instant;
 
 use crunch_common::broker::SuspendedTask;
 use crunch_common::time::whole_ms;
+use crunch_consumer::Pulses;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use ask::ask;
-pub(crate) use pulse::{Expected, Pulse};
 pub(crate) use server::Server;
 
 use crate::suspension::Suspensions;
@@ -30,7 +28,7 @@ pub(crate) struct Health(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     phase: Phase,
-    pulses: Vec<Pulse>,
+    pulses: Pulses,
     suspensions: Arc<Suspensions>,
 }
 
@@ -82,11 +80,9 @@ impl Report {
 }
 
 impl Health {
-    /// Adds a new loop's pulse. It is not healthy before its first success.
-    pub(crate) fn pulse(&self, name: impl Into<Arc<str>>) -> Pulse {
-        let pulse = Pulse::new(name.into());
-        self.lock().pulses.push(pulse.clone());
-        pulse
+    /// Returns the pulses, for further loops to be added.
+    pub(crate) fn pulses(&self) -> Pulses {
+        self.lock().pulses.clone()
     }
 
     /// Lists the tasks that these suspend from now on; when all are suspended, the worker is not ready.
@@ -113,20 +109,15 @@ impl Health {
             Phase::Working => None,
             Phase::Draining => Some("shutting down: no new jobs are taken"),
         };
-        let problems = state.pulses.iter().filter_map(|pulse| pulse.problem(now));
+        let problems = state.pulses.problems(now);
         let mut reasons: Vec<_> = phase.map(str::to_owned).into_iter().chain(problems).collect();
         let mut notes: Vec<_> = state.suspensions.list().into_iter().map(describe).collect();
         if state.suspensions.all_until().is_some() {
             reasons.append(&mut notes);
         }
-        let mut report = Report::with_notes(reasons, notes);
-        for pulse in &state.pulses {
-            if let Some(age) = pulse.age(now) {
-                let longest = report.last_success_ms.entry(pulse.kind().to_owned()).or_default();
-                *longest = whole_ms(age).max(*longest);
-            }
-        }
-        report
+        let ages = state.pulses.ages(now).into_iter();
+        let last_success_ms = ages.map(|(kind, age)| (kind, whole_ms(age))).collect();
+        Report { last_success_ms, ..Report::with_notes(reasons, notes) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -161,11 +152,11 @@ mod tests {
     #[test]
     fn a_worker_is_ready_between_start_and_drain_while_every_pulse_is_well() {
         let health = Health::default();
-        let pulses = [health.pulse("heartbeat"), health.pulse("consumer of partition 0")];
+        let pulses = ["heartbeat", "consumer of partition 0"].map(|name| health.pulses().add(name));
         assert_eq!(health.report().reasons[0], "starting");
         health.set_working();
         assert_eq!(health.report().reasons.len(), 2);
-        pulses.iter().for_each(Pulse::answered);
+        pulses.iter().for_each(crunch_consumer::Pulse::answered);
         let report = health.report();
         assert_eq!((report.status, &report.reasons[..]), (Status::Ok, &[][..]));
         assert!(report.last_success_ms.keys().eq(["consumer", "heartbeat"]));
@@ -179,7 +170,8 @@ mod tests {
     #[test]
     fn a_report_says_little_even_of_many_partitions() {
         let health = Health::default();
-        let _pulses: Vec<_> = (0..4096).map(|at| health.pulse(format!("consumer {at}"))).collect();
+        let _pulses: Vec<_> =
+            (0..4096).map(|at| health.pulses().add(format!("consumer {at}"))).collect();
         assert!(serde_json::to_vec(&health.report()).unwrap().len() < 1024);
     }
 }

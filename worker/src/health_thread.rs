@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use crunch_common::broker::Broker;
 use crunch_common::telemetry::metrics::Metrics;
+use crunch_consumer::Pulse;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::config::WorkerConfig;
-use crate::health::{Health, Pulse, Server};
+use crate::health::{Health, Server};
 use crate::supervisor::Lifeline;
 
 /// A failure shows within [`ANSWERS_WITHIN`], and its end within the longest pause between two connections (2 s) and
@@ -64,7 +65,8 @@ impl HealthThread {
     fn spawn(health: &Health, broker: &Broker, destination: Destination) -> std::io::Result<Self> {
         let shutdown = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let probe = Probe { broker: broker.with_own_connection(), pulse: health.pulse("redis") };
+        let probe =
+            Probe { broker: broker.with_own_connection(), pulse: health.pulses().add("redis") };
         let (health, stop) = (health.clone(), shutdown.clone());
         let work = async move {
             tokio::join!(probe.run(), publish(health, destination));

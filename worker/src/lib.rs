@@ -40,13 +40,16 @@
 //!
 //! Execution is **at least once**: after a crash a job runs again. Use the job's id together with its epoch
 //! ([`JobContext::id`], [`JobContext::epoch`]) as idempotency key or fencing token towards other systems.
+//!
+//! [`testing`] runs a task in a test, without Redis; so does the command `run` of every program that starts with
+//! [`Worker::from_env`]: `my-worker run primes.count < payload`.
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
 mod commands;
 mod config;
-mod consumers;
 mod context;
+mod control;
 mod error;
 mod executor;
 mod handler;
@@ -61,8 +64,6 @@ mod reporter;
 mod results;
 mod run_task;
 mod running;
-mod service;
-mod slots;
 mod stock;
 mod supervisor;
 mod suspension;

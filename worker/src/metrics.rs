@@ -6,6 +6,7 @@ use crunch_common::broker::{ClaimedJob, Settlement};
 use crunch_common::telemetry::metrics::{
     ATTEMPTS, JOB_RUN, JOB_WAIT, JOBS_FINISHED, SLOTS, SLOTS_BUSY, STALE_SETTLEMENTS, labels,
 };
+use metrics::Gauge;
 
 /// Records a claimed job that is about to run.
 pub(crate) fn claimed(job: &ClaimedJob) {
@@ -32,12 +33,8 @@ pub(crate) fn stale() {
     metrics::counter!(STALE_SETTLEMENTS).increment(1);
 }
 
-/// Sets the number of slots.
-pub(crate) fn slots(all: usize) {
+/// Sets the number of slots; returns the gauge of those that run a job.
+pub(crate) fn slots(all: usize) -> Gauge {
     metrics::gauge!(SLOTS).set(all as f64);
-}
-
-/// Adds to the number of slots that run a job, or subtracts from it.
-pub(crate) fn busy(more: f64) {
-    metrics::gauge!(SLOTS_BUSY).increment(more);
+    metrics::gauge!(SLOTS_BUSY)
 }

@@ -1,6 +1,7 @@
 //! Sends progress and log lines of running jobs to Redis, and sends them again until they are confirmed. Never reports
 //! for a job that was settled.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crunch_common::broker::{Broker, Error, LeaseKey, Report, WorkerId};
@@ -33,9 +34,9 @@ impl Reporter {
         Self { broker, worker, sending: Mutex::new(()), away: watch::Sender::new(false) }
     }
 
-    pub(crate) async fn run(&self, running: &RunningJobs, shutdown: CancellationToken) {
-        while shutdown.run_until_cancelled(tokio::time::sleep(Self::INTERVAL)).await.is_some() {
-            self.tick(running).await;
+    pub(crate) async fn run(self: Arc<Self>, running: Arc<RunningJobs>, done: CancellationToken) {
+        while done.run_until_cancelled(tokio::time::sleep(Self::INTERVAL)).await.is_some() {
+            self.tick(&running).await;
         }
     }
 

@@ -1,11 +1,13 @@
-//! The jobs this worker holds now: heartbeats contain their leases, their reports are collected here, and cancellations
-//! stop them.
+//! The jobs that run now: their reports are collected here, and cancellations stop them. From here it is also determined
+//! for how long heartbeats extend their leases.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{LeaseKey, Report};
+use crunch_consumer::Leases;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -54,17 +56,16 @@ impl Stop {
 }
 
 /// One running job.
-#[derive(Debug, Clone)]
-pub(crate) struct Running {
-    pub(crate) context: JobContext,
-    pub(crate) stop: Stop,
-    /// After this time its lease is not in heartbeats any more, even if its slot hangs: the job continues elsewhere.
-    pub(crate) abandoned_at: Instant,
+#[derive(Debug)]
+struct Running {
+    context: JobContext,
+    stop: Stop,
 }
 
 /// All running jobs.
 #[derive(Debug, Default)]
 pub(crate) struct RunningJobs {
+    leases: Arc<Leases>,
     jobs: Mutex<Jobs>,
     /// How many run, without those that ended.
     count: watch::Sender<usize>,
@@ -75,52 +76,54 @@ struct Jobs {
     running: HashMap<LeaseKey, Running>,
     /// Why all must stop: set once, when the worker releases what still runs.
     stopping: Option<StopReason>,
-    /// Ended jobs whose outcome is not in Redis yet: their leases are held until these times.
-    settling: HashMap<LeaseKey, Instant>,
 }
 
 /// How long after its hard deadline and the grace of a stop a lease is still in heartbeats: the executor needs a moment
 /// to settle.
 const SETTLING_MARGIN: Duration = Duration::from_secs(5);
 
+/// After this time the lease is not extended any more, even if the slot hangs: the job continues elsewhere.
 fn abandoned_at(ends: Instant) -> Instant {
     ends + STOP_GRACE + SETTLING_MARGIN
 }
 
 impl RunningJobs {
+    /// Returns the leases, for heartbeats.
+    pub(crate) fn leases(&self) -> Arc<Leases> {
+        self.leases.clone()
+    }
+
     pub(crate) fn enter(&self, key: LeaseKey, context: JobContext, stop: Stop, ends: Instant) {
-        let abandoned_at = abandoned_at(ends);
-        let mut jobs = self.lock();
+        let mut jobs = self.jobs.lock();
         if let Some(reason) = jobs.stopping {
             stop.fire(reason);
         }
-        jobs.running.insert(key, Running { context, stop, abandoned_at });
+        jobs.running.insert(key, Running { context, stop });
+        self.leases.hold(key, abandoned_at(ends));
         self.publish_count(jobs.running.len());
     }
 
     /// Changes the end of an attempt whose time begins now, later than expected.
     pub(crate) fn will_end(&self, key: LeaseKey, ends: Instant) {
-        if let Some(job) = self.lock().running.get_mut(&key) {
-            job.abandoned_at = abandoned_at(ends);
-        }
+        self.leases.hold(key, abandoned_at(ends));
     }
 
-    /// Records the end of an attempt. Its lease stays in heartbeats until the outcome is in Redis, so that an outage
-    /// does not cost it: until the attempt would have been abandoned, or for as long as the transfer of the outcome may
-    /// take.
+    /// Records the end of an attempt. Its lease is held until the outcome is in Redis, so that an outage does not cost
+    /// it: until the attempt would have been abandoned, or for as long as the transfer of the outcome may take.
     pub(crate) fn ended(&self, key: LeaseKey, transfer_time: Duration) {
-        let mut jobs = self.lock();
-        if let Some(job) = jobs.running.remove(&key) {
-            jobs.settling.insert(key, job.abandoned_at.max(Instant::now() + transfer_time));
-        }
-        self.publish_count(jobs.running.len());
+        self.leases.prolong(key, Instant::now() + transfer_time);
+        self.remove(key);
     }
 
-    /// Removes a lease that is settled or lost.
-    pub(crate) fn forget(&self, key: LeaseKey) {
-        let mut jobs = self.lock();
+    /// Records the end of an attempt whose lease is lost.
+    pub(crate) fn lost(&self, key: LeaseKey) {
+        self.leases.forget(key);
+        self.remove(key);
+    }
+
+    fn remove(&self, key: LeaseKey) {
+        let mut jobs = self.jobs.lock();
         jobs.running.remove(&key);
-        jobs.settling.remove(&key);
         self.publish_count(jobs.running.len());
     }
 
@@ -143,19 +146,9 @@ impl RunningJobs {
         let _ = self.count.subscribe().wait_for(|&count| count == 0).await;
     }
 
-    /// Returns the leases for the next heartbeat.
-    pub(crate) fn leases(&self) -> Vec<LeaseKey> {
-        let jobs = self.lock();
-        let running = jobs.running.iter().map(|(&key, job)| (key, job.abandoned_at));
-        let settling = jobs.settling.iter().map(|(&key, &abandoned_at)| (key, abandoned_at));
-        let now = Instant::now();
-        let held = running.chain(settling).filter(|&(_, abandoned_at)| now < abandoned_at);
-        held.map(|(key, _)| key).collect()
-    }
-
     /// Returns what handlers reported and Redis has not confirmed.
     pub(crate) fn unconfirmed(&self) -> Vec<(JobContext, Report)> {
-        let jobs = self.lock();
+        let jobs = self.jobs.lock();
         let report = |(&key, job): (&LeaseKey, &Running)| {
             Some((job.context.clone(), job.context.unconfirmed(key)?))
         };
@@ -164,20 +157,15 @@ impl RunningJobs {
 
     /// Asks the handler of exactly that claim to stop; a later claim of the same job continues.
     pub(crate) fn stop(&self, key: LeaseKey, reason: StopReason) {
-        if let Some(job) = self.lock().running.get(&key) {
+        if let Some(job) = self.jobs.lock().running.get(&key) {
             job.stop.fire(reason);
         }
     }
 
     /// Asks all running jobs to stop, and all that start later.
     pub(crate) fn stop_all(&self, reason: StopReason) {
-        let mut jobs = self.lock();
+        let mut jobs = self.jobs.lock();
         jobs.stopping = Some(reason);
         jobs.running.values().for_each(|job| job.stop.fire(reason));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Jobs> {
-        // Complete entries are added and removed: a panic elsewhere leaves no partial state.
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

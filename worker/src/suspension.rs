@@ -5,7 +5,7 @@
 //! code that does checks here first.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{ReleaseCause, SuspendedTask};
@@ -34,7 +34,7 @@ pub(crate) struct Suspensions {
     tasks: usize,
     streaks: Mutex<BTreeMap<TaskName, Streak>>,
     /// Notified when a task is suspended.
-    changed: Arc<Notify>,
+    changed: Notify,
 }
 
 /// Consecutive faults of a task.
@@ -95,19 +95,9 @@ impl Suspensions {
         self.all_until_at(Instant::now())
     }
 
-    /// Waits while all tasks are suspended. Returns whether they were.
-    pub(crate) async fn wait_until_runnable(&self) -> bool {
-        let mut waited = false;
-        while let Some(until) = self.all_until() {
-            tokio::time::sleep_until(until.into()).await;
-            waited = true;
-        }
-        waited
-    }
-
-    /// Returns what is notified when a task is suspended.
-    pub(crate) fn changed(&self) -> Arc<Notify> {
-        self.changed.clone()
+    /// Waits until a task is suspended, unless one was since the last wait.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     fn suspend_at(&self, now: Instant, task: &TaskName, reason: &str) {

@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use crunch_common::broker::{self, Broker, WorkerId, WorkerInfo};
 use crunch_common::config::{self, Exit};
-use crunch_common::queue::QueueName;
-use crunch_common::time::Timestamp;
 use crunch_common::{init, machine, telemetry};
-use tokio::sync::Notify;
-use tokio::task::{JoinHandle, JoinSet};
+use crunch_consumer::{Consumer, Reachability, Rotation, Settings, Threads};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::Commands;
 use crate::config::{Command, RunTask, WorkerConfig};
-use crate::consumers::Consumers;
+use crate::control::Control;
 use crate::executor::{Executor, LogLimiters};
 use crate::health::{self, Health};
 use crate::health_thread::HealthThread;
@@ -24,16 +22,13 @@ use crate::process::{OPEN_FILES, become_launcher_if_marked};
 use crate::registry::{DuplicateTask, Registry};
 use crate::reporter::Reporter;
 use crate::running::{RunningJobs, STOP_GRACE, StopReason};
-use crate::service::{Announcer, Control, Heartbeat, Reachability};
 use crate::supervisor::{Lifeline, become_supervisor_if_configured};
 use crate::suspension::Suspensions;
-use crate::{Error, Task, run_task, tasks};
+use crate::{Error, Task, metrics, run_task, tasks};
 
 /// Open files for everything except commands: connections to Redis, the health port, the runtime, and the ends of a
 /// command's pipes that are open only while it is started.
 const OTHER_OPEN_FILES: u64 = 128;
-/// How long the last settlements may take to reach Redis when the worker stops: longer than any call's deadline.
-const LAST_EXCHANGE: Duration = Duration::from_secs(3);
 
 /// Claims jobs from Redis and runs them.
 #[derive(Debug)]
@@ -240,42 +235,15 @@ async fn wait_for_redis(broker: &Broker, shutdown: &Shutdown) -> Result<bool, Er
 
 /// Everything that runs.
 struct Services {
-    broker: Broker,
-    worker: WorkerId,
-    grace: Duration,
-    running: Arc<RunningJobs>,
-    /// Claim jobs and settle attempts.
-    consumers: JoinHandle<()>,
+    /// Claims jobs and settles attempts.
+    consumer: Consumer,
     /// Serve running jobs; end last.
     helpers: JoinSet<()>,
-    heartbeat: std::thread::JoinHandle<()>,
-    health: Health,
-    phases: Phases,
-}
-
-/// The phases of a shutdown, in their order.
-#[derive(Debug, Default)]
-struct Phases {
-    /// No new jobs.
-    draining: CancellationToken,
-    /// No more attempts to settle.
-    give_up: CancellationToken,
-    /// No more heartbeats, reports and cancellations.
+    /// Ends the helpers.
     done: CancellationToken,
-}
-
-/// Starts the services of running jobs; they end last.
-fn start_helpers(
-    (announcer, control, reporter): (Announcer, Control, Arc<Reporter>),
-    running: &Arc<RunningJobs>,
-    phases: &Phases,
-) -> JoinSet<()> {
-    let mut helpers = JoinSet::new();
-    helpers.spawn(announcer.run(phases.done.clone()));
-    helpers.spawn(control.run(phases.done.clone()));
-    let (running, done) = (running.clone(), phases.done.clone());
-    helpers.spawn(async move { reporter.run(&running, done).await });
-    helpers
+    running: Arc<RunningJobs>,
+    grace: Duration,
+    health: Health,
 }
 
 impl Services {
@@ -287,66 +255,25 @@ impl Services {
         health: Health,
     ) -> Result<Self, Error> {
         let running = Arc::new(RunningJobs::default());
-        let suspensions = health.set_suspensions(Suspensions::of(registry.descriptors().len()));
-        let (tasks, served) = (registry.descriptors(), registry.queues());
-        let queues = config.queues.as_ref().map_or(served, |queues| queues.to_vec());
-        let info = describe(config, &registry, &queues);
-        tracing::info!(worker.id = %worker, slots = info.slots, tasks = %names(&info.tasks), queues = %names(&queues), "worker started");
-
-        let phases = Phases::default();
-        let data_lost = Arc::new(Notify::new());
-        let heartbeat = Heartbeat {
-            broker: broker
-                .with_own_connection_retrying_every(Heartbeat::longest_pause(config.lease)),
-            worker,
-            info,
-            lease: config.lease,
-            running: running.clone(),
-            suspensions: suspensions.clone(),
-            data_lost: data_lost.clone(),
-            pulse: health.pulse("heartbeat"),
-        };
-        // The heartbeat thread first: a heartbeat makes the lease known before anything is claimed.
-        let heartbeat = heartbeat.spawn(phases.done.clone())?;
-        let announcer = Announcer {
-            broker: broker.clone(),
-            queues: queues.clone(),
-            tasks,
-            pulse: health.pulse("announcer"),
-            data_lost,
-        };
-        let control = Control { broker: broker.clone(), worker, running: running.clone() };
         let reporter = Arc::new(Reporter::new(broker.with_own_connection(), worker));
-        let mut helpers = start_helpers((announcer, control, reporter.clone()), &running, &phases);
+        let settings = settings(config, &registry, broker, (worker, &running, &health));
+        log_start(&settings);
+        let (mut helpers, done) = (JoinSet::new(), CancellationToken::new());
+        let control = Control { broker: broker.clone(), worker, running: running.clone() };
+        helpers.spawn(control.run(done.clone()));
+        helpers.spawn(reporter.clone().run(running.clone(), done.clone()));
         let executor = Executor {
             input: Input { broker: broker.with_own_connection() },
+            suspensions: health.set_suspensions(Suspensions::of(registry.descriptors().len())),
+            all_tasks: registry.names(),
             registry,
             running: running.clone(),
             reporter,
-            suspensions,
             log_limiters: LogLimiters::default(),
         };
-        let consumers = Consumers {
-            config,
-            broker,
-            worker,
-            queues: &queues,
-            health: &health,
-            executor: Arc::new(executor),
-        };
-        let consumers = consumers.start(&mut helpers, &phases.draining, &phases.give_up)?;
+        let consumer = Consumer::start(&settings, &Arc::new(executor))?;
         health.set_working();
-        Ok(Self {
-            broker: broker.clone(),
-            worker,
-            grace: config.grace,
-            running,
-            consumers,
-            helpers,
-            heartbeat,
-            health,
-            phases,
-        })
+        Ok(Self { consumer, helpers, done, running, grace: config.grace, health })
     }
 
     /// Works until a shutdown is requested, then stops in this order:
@@ -362,49 +289,59 @@ impl Services {
             jobs = self.running.count(),
             "shutting down: no new jobs are claimed, running jobs may finish"
         );
-        self.phases.draining.cancel();
         self.health.set_draining();
-        let in_time = tokio::select! {
-            _ = &mut self.consumers => true,
-            () = tokio::time::sleep(self.grace) => false,
-            () = shutdown.hurry.cancelled() => false,
-        };
-        if !in_time {
-            tracing::info!(jobs = self.running.count(), "releasing jobs that still run");
-            self.running.stop_all(StopReason::Shutdown);
-            // A handler that does not stop in time is aborted by its executor.
-            let _stopped = tokio::time::timeout(STOP_GRACE, self.running.idle()).await;
-            if tokio::time::timeout(LAST_EXCHANGE, &mut self.consumers).await.is_err() {
-                tracing::warn!(
-                    "could not settle all jobs; they run again when their leases expire"
-                );
-                self.phases.give_up.cancel();
+        let grace = async {
+            tokio::select! {
+                () = tokio::time::sleep(self.grace) => {}
+                () = shutdown.hurry.cancelled() => {}
             }
-        }
-        self.phases.done.cancel();
+        };
+        self.consumer.drain(grace, release(&self.running)).await;
+        self.done.cancel();
         while self.helpers.join_next().await.is_some() {}
-        // No heartbeat may follow the deregistration: it would register the worker again. An open call has its own
-        // deadline.
-        let _ended = tokio::task::spawn_blocking(move || self.heartbeat.join()).await;
-        if let Err(error) = self.broker.leave(self.worker).await {
-            tracing::debug!(%error, "could not deregister the worker");
-        }
+        self.consumer.leave().await;
         tracing::info!("worker stopped");
     }
 }
 
-fn describe(config: &WorkerConfig, registry: &Registry, queues: &[QueueName]) -> WorkerInfo {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    WorkerInfo {
-        host,
-        pid: std::process::id(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        tasks: registry.descriptors().into_iter().map(|task| task.name).collect(),
-        queues: queues.to_vec(),
-        slots: config.slots(),
-        started_at: Timestamp::now(),
-        suspended: Vec::new(),
+/// Asks the jobs that still run to stop, and waits until they have.
+async fn release(running: &RunningJobs) {
+    tracing::info!(jobs = running.count(), "releasing jobs that still run");
+    running.stop_all(StopReason::Shutdown);
+    // A handler that does not stop in time is aborted by its executor.
+    let _stopped = tokio::time::timeout(STOP_GRACE, running.idle()).await;
+}
+
+/// What the worker claims: from the configured queues, the earlier ones first, or from those of its tasks in turn.
+fn settings(
+    config: &WorkerConfig,
+    registry: &Registry,
+    broker: &Broker,
+    (worker, running, health): (WorkerId, &RunningJobs, &Health),
+) -> Settings {
+    let queues = config.queues.as_ref().map_or_else(
+        || Rotation::in_turn(registry.queues()),
+        |queues| Rotation::by_preference(queues.to_vec()),
+    );
+    let tasks = registry.descriptors();
+    let names = tasks.iter().map(|task| task.name.clone()).collect();
+    Settings {
+        broker: broker.clone(),
+        worker,
+        info: WorkerInfo::of_this_process(names, queues.queues().to_vec(), config.slots()),
+        tasks,
+        lease: config.lease,
+        queues,
+        busy: metrics::slots(config.slots()),
+        leases: running.leases(),
+        pulses: health.pulses(),
+        threads: Threads::Own,
     }
+}
+
+fn log_start(settings: &Settings) {
+    let WorkerInfo { slots, tasks, queues, .. } = &settings.info;
+    tracing::info!(worker.id = %settings.worker, slots, tasks = %names(tasks), queues = %names(queues), "worker started");
 }
 
 fn names<T: ToString>(names: &[T]) -> String {

@@ -1,20 +1,23 @@
-//! Makes one delivery: reads the job, builds the message, signs it, sends it, evaluates the answer, settles.
+//! Makes deliveries: reads the job, builds the message, signs it, sends it, evaluates the answer, settles.
 
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crunch_common::broker::{
-    Broker, Claim, ClaimedJob, DeliveryOrder, Error, Lease, Lookup, ReleaseCause, Settlement,
+    Broker, Claim, ClaimedJob, DeliveryOrder, Error, Lease, LeaseKey, Lookup, ReleaseCause,
+    Settlement, TaskNames, Verdict,
 };
 use crunch_common::job::{ErrorCode, JobError, Payload};
 use crunch_common::telemetry::{LogLimit, LogLimits};
 use crunch_common::time::Timestamp;
+use crunch_consumer::{Ended, Leases, Runner, Slot};
 use http_body_util::Full;
 use hyper::{Request, header};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::judge::{Plan, Verdict};
+use super::judge::{Judgement, Plan};
 use super::message;
 use super::post::{Post, Unanswered};
 use super::share::Shares;
@@ -34,6 +37,9 @@ fn limits_by_receiver() -> LogLimits<String> {
     LogLimits::new(BURST, RECEIVERS)
 }
 
+/// For how long the lease of a delivery is extended at most: its attempt, and the calls of Redis around it, take less.
+const LONGEST_DELIVERY: Duration = Duration::from_secs(60);
+
 /// The value of `User-Agent`.
 const USER_AGENT: &str = concat!("crunch/", env!("CARGO_PKG_VERSION"));
 
@@ -42,6 +48,7 @@ pub(super) struct DeliveryHandler {
     pub(super) webhooks: Arc<Webhooks>,
     pub(super) post: Post,
     pub(super) shares: Arc<Shares>,
+    pub(super) leases: Arc<Leases>,
     /// Cancelled to release the deliveries in flight.
     pub(super) hurry: CancellationToken,
 }
@@ -52,15 +59,36 @@ struct Delivery {
     target: Target,
 }
 
-impl DeliveryHandler {
-    /// Makes a delivery; always ends, within the time limits of an attempt and of the broker.
-    pub(super) async fn deliver(&self, claim: Claim) -> Settlement {
-        let settlement = self.make(claim).await;
-        metrics::delivered(settlement.word());
-        settlement
+impl Runner for DeliveryHandler {
+    type Job = (Claim, Slot);
+
+    fn admit(&self, claim: Claim, slot: Slot) -> Result<Self::Job, Settlement> {
+        self.leases.hold(claim.lease.key(), Instant::now() + LONGEST_DELIVERY);
+        Ok((claim, slot))
     }
 
-    async fn make(&self, claim: Claim) -> Settlement {
+    async fn run(&self, (claim, slot): Self::Job) -> Option<Ended> {
+        let settlement = self.deliver(claim).await;
+        metrics::delivered(settlement.word());
+        drop(slot);
+        Some(Ended { settlement, slot: None })
+    }
+
+    /// An attempt is short, so it runs to its end: settling it then cancels the delivery if that was requested, or is
+    /// rejected.
+    fn stop(&self, lease: LeaseKey, verdict: Verdict) {
+        tracing::debug!(job.id = %lease.id, ?verdict, "a delivery ends although it should stop");
+    }
+
+    /// None: deliveries are not parked.
+    fn tasks(&self) -> TaskNames {
+        TaskNames::default()
+    }
+}
+
+impl DeliveryHandler {
+    /// Makes a delivery; always ends, within the time limits of an attempt and of the broker.
+    async fn deliver(&self, claim: Claim) -> Settlement {
         // The Redis function that ends a job creates the delivery: its payload is always in the claim.
         let Claim { lease, job, .. } = claim;
         let delivery = match read(&job) {
@@ -80,12 +108,12 @@ impl DeliveryHandler {
                 // Uncharged: nothing was sent to the receiver. And not at once: Redis should recover first.
                 lease.release(ReleaseCause::Machine(error.to_string()))
             }
-            Some(Ok(verdict)) => settle(lease, &job, &delivery, verdict),
+            Some(Ok(judgement)) => settle(lease, &job, &delivery, judgement),
         }
     }
 
     /// Makes an attempt, and returns what follows from it.
-    async fn attempt(&self, job: &ClaimedJob, delivery: &Delivery) -> Result<Verdict, Error> {
+    async fn attempt(&self, job: &ClaimedJob, delivery: &Delivery) -> Result<Judgement, Error> {
         let ended = match self.broker.job(delivery.order.job).await? {
             Lookup::Found(job) => Some(job),
             Lookup::Gone(_) | Lookup::Unknown => None,
@@ -97,10 +125,10 @@ impl DeliveryHandler {
         };
         let request = match self.request(job, delivery, message::write(&delivery.order, ended)) {
             Ok(request) => request,
-            Err(error) => return Ok(Verdict::GivenUp(invalid(&error))),
+            Err(error) => return Ok(Judgement::GivenUp(invalid(&error))),
         };
         let sent = self.post.send(&self.webhooks.guard, &delivery.target, request);
-        let verdict = match tokio::time::timeout(ATTEMPT, sent).await {
+        let judgement = match tokio::time::timeout(ATTEMPT, sent).await {
             Ok(Ok(answer)) => plan.answered(&answer),
             Ok(Err(why)) => {
                 if let Unanswered::Unreachable(error) = &why {
@@ -110,11 +138,11 @@ impl DeliveryHandler {
             }
             Err(_) => plan.late(),
         };
-        if matches!(verdict, Verdict::Gone(_)) {
+        if matches!(judgement, Judgement::Gone(_)) {
             // Before it is settled: if this process dies in between, the receiver answers 410 once more.
             self.broker.mute(delivery.order.job).await?;
         }
-        Ok(verdict)
+        Ok(judgement)
     }
 
     /// Builds the signed request. The id is the same in all attempts and the time is not: so a receiver can detect
@@ -155,21 +183,21 @@ fn invalid(error: &dyn std::error::Error) -> JobError {
     JobError::permanent(ErrorCode::payload_invalid(), error.to_string())
 }
 
-fn settle(lease: Lease, job: &ClaimedJob, delivery: &Delivery, verdict: Verdict) -> Settlement {
+fn settle(lease: Lease, job: &ClaimedJob, delivery: &Delivery, judgement: Judgement) -> Settlement {
     let (ended, to, attempt) = (delivery.order.job, &delivery.target, job.attempt);
-    match verdict {
-        Verdict::Delivered { status } => {
+    match judgement {
+        Judgement::Delivered { status } => {
             tracing::debug!(job.id = %ended, %to, attempt, status, "webhook delivered");
             let result = json!({ "event": event(delivery.order.status), "status": status });
             lease.complete(Payload::json(result.to_string()))
         }
-        Verdict::Again { error, delay } => {
+        Judgement::Again { error, delay } => {
             if let Some(left_out) = RETRIED.admit(&to.authority().to_owned()) {
                 tracing::info!(job.id = %ended, %to, attempt, delay_ms = delay.as_millis(), code = %error.code, left_out, "webhook not delivered, another attempt follows");
             }
             lease.retry(error, delay)
         }
-        Verdict::Gone(error) | Verdict::GivenUp(error) => {
+        Judgement::Gone(error) | Judgement::GivenUp(error) => {
             if let Some(left_out) = GIVEN_UP.admit(&to.authority().to_owned()) {
                 tracing::warn!(job.id = %ended, %to, attempt, code = %error.code, left_out, "webhook not delivered, giving up");
             }

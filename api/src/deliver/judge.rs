@@ -14,7 +14,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// What follows from an attempt.
 #[derive(Debug, PartialEq)]
-pub(super) enum Verdict {
+pub(super) enum Judgement {
     /// The receiver accepted it.
     Delivered { status: u16 },
     /// The receiver wants no more messages about the job.
@@ -47,23 +47,23 @@ impl Plan<'_> {
         self.delay().mul_f64(rand::random_range(0.75..=1.25))
     }
 
-    fn failed(&self, error: JobError, least: Option<Duration>) -> Verdict {
+    fn failed(&self, error: JobError, least: Option<Duration>) -> Judgement {
         if self.attempt >= self.max_attempts {
-            return Verdict::GivenUp(JobError { retryable: false, ..error });
+            return Judgement::GivenUp(JobError { retryable: false, ..error });
         }
         let requested = least.unwrap_or_default().min(LONGEST_WAIT);
-        Verdict::Again { error, delay: self.jittered().max(requested) }
+        Judgement::Again { error, delay: self.jittered().max(requested) }
     }
 
     /// Evaluates the answer of a receiver.
-    pub(super) fn answered(&self, answer: &Answer) -> Verdict {
+    pub(super) fn answered(&self, answer: &Answer) -> Judgement {
         let status = answer.status;
         if (200..300).contains(&status) {
-            return Verdict::Delivered { status };
+            return Judgement::Delivered { status };
         }
         let message = format!("the receiver answered {status}");
         if status == 410 {
-            return Verdict::Gone(JobError::permanent(code("webhook_gone"), message));
+            return Judgement::Gone(JobError::permanent(code("webhook_gone"), message));
         }
         let requested =
             matches!(status, 429 | 503).then_some(answer.retry_after.as_deref()).flatten();
@@ -72,7 +72,7 @@ impl Plan<'_> {
     }
 
     /// Evaluates an attempt without an answer.
-    pub(super) fn unanswered(&self, why: &Unanswered) -> Verdict {
+    pub(super) fn unanswered(&self, why: &Unanswered) -> Judgement {
         let name = match why {
             Unanswered::Forbidden(_) => "webhook_forbidden",
             Unanswered::Unreachable(_) => "webhook_unreachable",
@@ -82,7 +82,7 @@ impl Plan<'_> {
     }
 
     /// Evaluates an attempt that took too long.
-    pub(super) fn late(&self) -> Verdict {
+    pub(super) fn late(&self) -> Judgement {
         let message = format!("the receiver did not answer within {} seconds", ATTEMPT.as_secs());
         self.failed(JobError::retryable(ErrorCode::timeout(), message), None)
     }
@@ -117,9 +117,9 @@ mod tests {
         Answer { status, retry_after: retry_after.map(str::to_owned) }
     }
 
-    fn delay(verdict: Verdict) -> Duration {
+    fn delay(verdict: Judgement) -> Duration {
         match verdict {
-            Verdict::Again { delay, .. } => delay,
+            Judgement::Again { delay, .. } => delay,
             other => panic!("{other:?}"),
         }
     }
@@ -140,18 +140,18 @@ mod tests {
     #[test]
     fn only_2xx_is_success_and_the_last_failure_is_final() {
         for status in [200, 202, 204, 299] {
-            assert_eq!(plan(3).answered(&answer(status, None)), Verdict::Delivered { status });
+            assert_eq!(plan(3).answered(&answer(status, None)), Judgement::Delivered { status });
         }
         for status in [301, 302, 307, 308, 400, 401, 404, 409, 429, 500, 503] {
-            let Verdict::Again { error, .. } = plan(1).answered(&answer(status, None)) else {
+            let Judgement::Again { error, .. } = plan(1).answered(&answer(status, None)) else {
                 panic!("{status}");
             };
             assert_eq!(error.code.as_str(), format!("http_{status}"));
             let last = plan(3).answered(&answer(status, Some("1")));
-            assert!(matches!(last, Verdict::GivenUp(error) if !error.retryable), "{status}");
+            assert!(matches!(last, Judgement::GivenUp(error) if !error.retryable), "{status}");
         }
         let gone = plan(1).answered(&answer(410, None));
-        assert!(matches!(gone, Verdict::Gone(error) if error.code.as_str() == "webhook_gone"));
+        assert!(matches!(gone, Judgement::Gone(error) if error.code.as_str() == "webhook_gone"));
     }
 
     #[test]

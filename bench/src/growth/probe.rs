@@ -6,9 +6,9 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use tokio::task::JoinHandle;
 
-use crate::figures::Unit;
-use crate::ground::{Ground, PAYLOAD};
+use crate::metrics::Unit;
 use crate::session::Session;
+use crate::testbed::{PAYLOAD, Testbed};
 
 /// Items of the short push.
 const ITEMS: usize = 100;
@@ -32,27 +32,27 @@ const LONG: &str = "rpushx";
 pub(super) struct Probe(JoinHandle<()>);
 
 impl Probe {
-    pub(super) async fn start(ground: &mut Ground) -> Self {
-        let redis = &mut ground.redis;
+    pub(super) async fn start(testbed: &mut Testbed) -> Self {
+        let redis = &mut testbed.redis;
         execute(redis, &["CONFIG", "SET", "latency-tracking-info-percentiles", "50 99.9"]).await;
         execute(redis, &["CONFIG", "RESETSTAT"]).await;
-        Self(tokio::spawn(push(ground.server().connect().await)))
+        Self(tokio::spawn(push(testbed.server().connect().await)))
     }
 
-    pub(super) async fn end(self, session: &mut Session, case: &str, ground: &mut Ground) {
-        let functions = Durations::of(&mut ground.redis, "fcall").await;
-        let short = Durations::of(&mut ground.redis, SHORT).await;
+    pub(super) async fn end(self, session: &mut Session, case: &str, testbed: &mut Testbed) {
+        let functions = Durations::of(&mut testbed.redis, "fcall").await;
+        let short = Durations::of(&mut testbed.redis, SHORT).await;
         self.0.abort();
         let items = (ITEMS as f64 * functions.median / short.median) as usize;
-        let long = push_long(&mut ground.redis, items.max(1)).await;
+        let long = push_long(&mut testbed.redis, items.max(1)).await;
         for (control, durations) in [("push of 100", short), ("push as long", long)] {
-            let name = |figure| format!("control: growth, {case}: {control}, {figure}");
-            session.note(&name("p50"), durations.median, Unit::Counted("µs"));
-            session.note(&name("p99.9"), durations.high, Unit::Counted("µs"));
+            let name = |quantile| format!("control: growth, {case}: {control}, {quantile}");
+            session.record(&name("p50"), durations.median, Unit::Counted("µs"));
+            session.record(&name("p99.9"), durations.high, Unit::Counted("µs"));
         }
-        let name = |figure| format!("growth, {case}: functions, {figure}");
-        session.note(&name("p50"), functions.median, Unit::Counted("µs"));
-        session.note(&name("p99.9"), functions.high, Unit::Counted("µs"));
+        let name = |quantile| format!("growth, {case}: functions, {quantile}");
+        session.record(&name("p50"), functions.median, Unit::Counted("µs"));
+        session.record(&name("p99.9"), functions.high, Unit::Counted("µs"));
     }
 }
 

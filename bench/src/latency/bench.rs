@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::WORKERS;
-use crate::ground::{Ground, PAYLOAD, SHIPPED, TASK, job, submit};
+use crate::testbed::{PAYLOAD, SHIPPED, TASK, Testbed, job, submit};
 use crate::worker::configuration;
 
 /// A task whose handler waits for [`Bench::unblock`].
@@ -19,7 +19,7 @@ pub(super) const BLOCKING: &str = "blocking";
 
 /// The parts of the idle system.
 pub(super) struct Bench {
-    pub(super) ground: Ground,
+    pub(super) testbed: Testbed,
     pub(super) api: Api,
     starts: mpsc::UnboundedReceiver<Instant>,
     pub(super) ends: mpsc::UnboundedReceiver<Instant>,
@@ -31,12 +31,12 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) async fn start() -> Self {
-        let mut ground = Ground::on(SHIPPED).await;
-        let api = ground.api().await;
+        let mut testbed = Testbed::start(SHIPPED).await;
+        let api = testbed.start_api().await;
         let ((started, starts), (ended, ends)) =
             (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         let (unblock, shutdown) = (Arc::new(Notify::new()), Shutdown::default());
-        let url = ground.server().url();
+        let url = testbed.server().url();
         let workers = (0..WORKERS)
             .map(|_| {
                 let worker = Worker::new(configuration(&url, 1))
@@ -46,7 +46,7 @@ impl Bench {
                 tokio::spawn(async move { worker.run_until(shutdown).await.unwrap() })
             })
             .collect();
-        let mut bench = Self { ground, api, starts, ends, unblock, shutdown, workers };
+        let mut bench = Self { testbed, api, starts, ends, unblock, shutdown, workers };
         // After a few jobs, all workers are connected and wait for more.
         for _ in 0..10 * WORKERS {
             bench.submit(Start::Now, 1).await;
@@ -58,7 +58,7 @@ impl Bench {
 
     /// Enqueues jobs in one call; returns when it began.
     pub(super) async fn submit(&self, start: Start, count: usize) -> Instant {
-        let broker = &self.ground.broker;
+        let broker = &self.testbed.broker;
         let mut jobs: Vec<_> = (0..count).map(|_| job(broker, TASK, PAYLOAD)).collect();
         jobs.iter_mut().for_each(|job| job.start = start);
         let submitted = Instant::now();

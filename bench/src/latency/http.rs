@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::bench::{BLOCKING, Bench};
-use crate::figures::Samples;
-use crate::ground::{PAYLOAD, envelope, job, submit};
+use crate::metrics::Samples;
+use crate::testbed::{PAYLOAD, envelope, job, submit};
 use crate::wire::{Connection, get, post};
 
 impl Bench {
@@ -38,11 +38,11 @@ impl Bench {
 
     /// Time from the end of the handler to the response, for a client that waits for a running job.
     pub(super) async fn wake_ups(&mut self, client: &mut Connection, count: usize) -> Samples {
-        let mut woken = Vec::new();
+        let mut wake_ups = Vec::new();
         for _ in 0..count {
-            let job = job(&self.ground.broker, BLOCKING, PAYLOAD);
+            let job = job(&self.testbed.broker, BLOCKING, PAYLOAD);
             let request = get(&format!("/jobs/{}?wait=10", job.id));
-            submit(&self.ground.broker, &[job]).await;
+            submit(&self.testbed.broker, &[job]).await;
             self.started().await;
             client.send(&request).await;
             // Time for the API to find the job running, and to wait for its end.
@@ -50,10 +50,10 @@ impl Bench {
             self.unblock.notify_one();
             let response = String::from_utf8_lossy(client.response().await).into_owned();
             let ended = self.ends.recv().await.unwrap();
-            woken.push(ended.elapsed());
+            wake_ups.push(ended.elapsed());
             assert!(response.contains("succeeded"), "{response}");
             self.idle().await;
         }
-        Samples::new(woken)
+        Samples::new(wake_ups)
     }
 }

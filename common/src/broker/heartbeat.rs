@@ -37,6 +37,23 @@ pub struct WorkerInfo {
     pub suspended: Vec<SuspendedTask>,
 }
 
+impl WorkerInfo {
+    /// Describes a worker in this process, which starts now.
+    #[must_use]
+    pub fn of_this_process(tasks: Vec<TaskName>, queues: Vec<QueueName>, slots: usize) -> Self {
+        Self {
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            tasks,
+            queues,
+            slots,
+            started_at: Timestamp::now(),
+            suspended: Vec::new(),
+        }
+    }
+}
+
 /// A task of which a worker claims no jobs for now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuspendedTask {

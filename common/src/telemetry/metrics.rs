@@ -38,6 +38,8 @@ pub const HTTP_WAITING: &str = "crunch_http_waiting";
 pub const HTTP_REFUSED: &str = "crunch_http_refused_total";
 /// Attempts of this API to deliver webhooks, by outcome.
 pub const WEBHOOK_DELIVERIES: &str = "crunch_webhook_deliveries_total";
+/// Whether this API can deliver webhooks: its loops that claim and settle deliveries make progress.
+pub const WEBHOOKS_UP: &str = "crunch_webhooks_up";
 /// The version of this process.
 pub const BUILD: &str = "crunch_build_info";
 
@@ -80,6 +82,7 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
         "Requests rejected because a total of this API was at its limit",
     ),
     (WEBHOOK_DELIVERIES, Kind::Counter, Unit::Count, "Attempts of this API to deliver webhooks"),
+    (WEBHOOKS_UP, Kind::Gauge, Unit::Count, "Whether this API can deliver webhooks"),
     (BUILD, Kind::Gauge, Unit::Count, "The version of this process; always 1"),
 ];
 

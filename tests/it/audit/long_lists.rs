@@ -1,4 +1,5 @@
-//! Lists too long to be searched in one step. The functions here look only four entries deep, so that lists are long soon.
+//! Lists that are too long to be searched in one step. The functions here search only four entries, so that short lists
+//! are too long.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use redis::aio::MultiplexedConnection;
 
 const READY: &str = "long:{0}:queue:long:ready:normal";
 
-struct World {
+struct LongList {
     broker: Broker,
     redis: MultiplexedConnection,
     /// In the order in which they were submitted.
@@ -20,31 +21,32 @@ struct World {
     _server: RedisServer,
 }
 
-fn short_sighted() -> Library {
+fn with_short_searches() -> Library {
     Library::edited(|text| {
         let edited = text.replacen("LIST_LOOKS = 10000", "LIST_LOOKS = 4", 1).replacen(
             "PUSHED_ALONG = 1000",
             "PUSHED_ALONG = 3",
             1,
         );
-        assert_eq!(edited.len() + 4 + 3, text.len(), "both numbers stand in the library");
+        assert_eq!(edited.len() + 4 + 3, text.len(), "the library contains both numbers");
         edited
     })
 }
 
-impl World {
-    /// A queue of forty jobs.
+impl LongList {
+    /// Fills a queue with forty jobs.
     async fn new() -> Self {
         let server = RedisServer::start();
-        let broker = server.broker("long", short_sighted());
+        let broker = server.broker("long", with_short_searches());
         let redis = server.client().get_multiplexed_async_connection().await.unwrap();
-        let mut world = Self { broker, redis, ids: Vec::new(), _server: server };
-        let jobs: Vec<_> = (0..40).map(|_| world.job()).collect();
-        world.ids = jobs.iter().map(|job| job.id).collect();
-        for answer in world.broker.enqueue(&jobs).await {
+        let mut list = Self { broker, redis, ids: Vec::new(), _server: server };
+
+        let jobs: Vec<_> = (0..40).map(|_| list.job()).collect();
+        list.ids = jobs.iter().map(|job| job.id).collect();
+        for answer in list.broker.enqueue(&jobs).await {
             answer.unwrap();
         }
-        world
+        list
     }
 
     fn job(&self) -> NewJob {
@@ -77,7 +79,7 @@ impl World {
         let () = command.arg(key).arg(arguments).query_async(&mut self.redis).await.unwrap();
     }
 
-    /// What was found, and how much of it is left after healing.
+    /// Heals; returns how many of each kind were found, and how many of them are left.
     async fn heal(&self, audit: &mut Audit) -> Vec<(FindingKind, u64, u64)> {
         self.broker.heal(audit).await.unwrap();
         let tallies = audit.findings.iter();
@@ -88,8 +90,8 @@ impl World {
         self.broker.audit(|_| ()).await.unwrap()
     }
 
-    /// Runs everything that waits; returns what ran.
-    async fn run_all(&self) -> Vec<JobId> {
+    /// Completes every job that is ready; returns their ids.
+    async fn complete_all(&self) -> Vec<JobId> {
         let worker = WorkerId::generate();
         let exchange = |number, settlements| Exchange {
             worker,
@@ -118,80 +120,89 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_job_that_the_walk_did_not_meet_is_put_back() {
-    let mut world = World::new().await;
-    let lost = world.ids[20];
-    world.tamper("LREM", READY, &["1", &lost.to_string()]).await;
-    let mut audit = world.audit().await;
-    assert_eq!(world.heal(&mut audit).await, [(FindingKind::Lost, 1, 0)]);
-    assert!(world.audit().await.findings.is_empty());
-    let ran = world.run_all().await;
-    assert_eq!((ran.len(), ran[0]), (40, lost));
+async fn a_job_that_the_audit_found_in_no_list_is_put_back() {
+    let mut list = LongList::new().await;
+    let lost = list.ids[20];
+    list.tamper("LREM", READY, &["1", &lost.to_string()]).await;
+
+    let mut audit = list.audit().await;
+    assert_eq!(list.heal(&mut audit).await, [(FindingKind::Lost, 1, 0)]);
+
+    assert!(list.audit().await.findings.is_empty());
+    let completed = list.complete_all().await;
+    assert_eq!((completed.len(), completed[0]), (40, lost));
 }
 
 #[tokio::test]
-async fn a_walk_proves_nothing_once_something_was_taken_out_of_a_list() {
-    let mut world = World::new().await;
-    let lost = world.ids[20].to_string();
-    world.tamper("LREM", READY, &["1", &lost]).await;
-    let mut audit = world.audit().await;
-    world.tamper("HINCRBY", "long:{0}:audit", &["removals", "1"]).await;
-    // The count that healing starts from is the one of its own audit.
-    assert_eq!(world.heal(&mut audit).await, [(FindingKind::Lost, 1, 1)]);
-    let mut audit = world.audit().await;
-    assert_eq!(world.heal(&mut audit).await, [(FindingKind::Lost, 1, 0)]);
+async fn an_audit_proves_nothing_once_an_id_was_removed_from_a_list() {
+    let mut list = LongList::new().await;
+    let lost = list.ids[20].to_string();
+    list.tamper("LREM", READY, &["1", &lost]).await;
+    let mut audit = list.audit().await;
+
+    list.tamper("HINCRBY", "long:{0}:audit", &["removals", "1"]).await;
+    // Healing compares with the count that its own audit started from.
+    assert_eq!(list.heal(&mut audit).await, [(FindingKind::Lost, 1, 1)]);
+
+    let mut audit = list.audit().await;
+    assert_eq!(list.heal(&mut audit).await, [(FindingKind::Lost, 1, 0)]);
 }
 
 #[tokio::test]
-async fn a_job_that_has_changed_since_the_walk_is_left_alone() {
-    let mut world = World::new().await;
-    let lost = world.ids[20].to_string();
-    world.tamper("LREM", READY, &["1", &lost]).await;
-    let mut audit = world.audit().await;
+async fn a_job_that_has_changed_since_the_audit_is_left_alone() {
+    let mut list = LongList::new().await;
+    let lost = list.ids[20].to_string();
+    list.tamper("LREM", READY, &["1", &lost]).await;
+    let mut audit = list.audit().await;
+
     let state = "queued 2 long 0 - - - - -";
-    world.tamper("HSET", &format!("long:{{0}}:job:{lost}"), &["state", state]).await;
-    assert_eq!(world.heal(&mut audit).await, [(FindingKind::Lost, 1, 1)]);
+    list.tamper("HSET", &format!("long:{{0}}:job:{lost}"), &["state", state]).await;
+    assert_eq!(list.heal(&mut audit).await, [(FindingKind::Lost, 1, 1)]);
 }
 
 #[tokio::test]
-async fn what_stands_deep_is_found_and_taken_out_when_it_comes_near_the_end() {
-    let mut world = World::new().await;
-    let middle = world.ids[20].to_string();
-    let after = world.ids[0].to_string();
-    // Its other place is where it belongs, so only the deep one is wrong.
-    world
-        .tamper("HSET", &format!("long:{{0}}:job:{middle}"), &["priority", "high", "rare", "1"])
+async fn a_wrong_id_deep_in_a_list_is_removed_once_it_is_near_an_end() {
+    let mut list = LongList::new().await;
+    let middle = list.ids[20].to_string();
+    let after = list.ids[0].to_string();
+    // Its other place is correct, so only the deep one is wrong.
+    list.tamper("HSET", &format!("long:{{0}}:job:{middle}"), &["priority", "high", "rare", "1"])
         .await;
-    world.tamper("LPUSH", "long:{0}:queue:long:ready:high", &[&middle]).await;
-    let mut audit = world.audit().await;
-    assert_eq!(world.heal(&mut audit).await, [(FindingKind::Twice, 1, 1)]);
+    list.tamper("LPUSH", "long:{0}:queue:long:ready:high", &[&middle]).await;
 
-    // Somebody else's jobs are gone, and the list is short.
-    world.tamper("LTRIM", READY, &["17", "22"]).await;
-    world.tamper("RPUSH", READY, &[&after]).await;
-    let mut audit = world.audit().await;
-    let healed = world.heal(&mut audit).await;
+    let mut audit = list.audit().await;
+    assert_eq!(list.heal(&mut audit).await, [(FindingKind::Twice, 1, 1)]);
+
+    // Other jobs are removed from the list, which is short now.
+    list.tamper("LTRIM", READY, &["17", "22"]).await;
+    list.tamper("RPUSH", READY, &[&after]).await;
+    let mut audit = list.audit().await;
+    let healed = list.heal(&mut audit).await;
     assert!(healed.contains(&(FindingKind::Twice, 1, 0)), "{healed:?}");
-    assert!(world.audit().await.is_clean());
-    let ran = world.run_all().await;
-    assert_eq!(ran.iter().filter(|id| id.to_string() == middle).count(), 1);
-    assert_eq!(ran.len(), 40);
+
+    assert!(list.audit().await.is_clean());
+    let completed = list.complete_all().await;
+    assert_eq!(completed.iter().filter(|id| id.to_string() == middle).count(), 1);
+    assert_eq!(completed.len(), 40);
 }
 
 #[tokio::test]
-async fn an_id_without_a_job_deep_inside_becomes_a_ghost() {
-    let mut world = World::new().await;
-    let gone = world.ids[20].to_string();
-    world.tamper("DEL", &format!("long:{{0}}:job:{gone}"), &[]).await;
-    let mut audit = world.audit().await;
-    assert_eq!(world.heal(&mut audit).await, [(FindingKind::Orphan, 1, 0)]);
-    assert!(world.audit().await.findings.is_empty());
+async fn an_id_without_a_job_deep_in_a_list_becomes_a_ghost() {
+    let mut list = LongList::new().await;
+    let deleted = list.ids[20].to_string();
+    list.tamper("DEL", &format!("long:{{0}}:job:{deleted}"), &[]).await;
+
+    let mut audit = list.audit().await;
+    assert_eq!(list.heal(&mut audit).await, [(FindingKind::Orphan, 1, 0)]);
+    assert!(list.audit().await.findings.is_empty());
+
     let ghosts: u64 = redis::cmd("SCARD")
         .arg("long:{0}:queue:long:ghosts")
-        .query_async(&mut world.redis)
+        .query_async(&mut list.redis)
         .await
         .unwrap();
     assert_eq!(ghosts, 1);
-    assert_eq!(world.run_all().await.len(), 39);
-    assert!(world.audit().await.findings.is_empty());
+
+    assert_eq!(list.complete_all().await.len(), 39);
+    assert!(list.audit().await.findings.is_empty());
 }

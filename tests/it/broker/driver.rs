@@ -1,4 +1,4 @@
-//! Does each operation to Redis and to the model, and compares everything after each.
+//! Applies each operation to Redis and to the model, and compares everything after each.
 
 use crunch_tests::RedisServer;
 use std::collections::BTreeMap;
@@ -17,20 +17,20 @@ use crunch_common::time::Timestamp;
 use redis::aio::MultiplexedConnection;
 
 use super::dump::dump;
-use super::model::{Handed, Model};
-use super::moves::{Moves, recorded};
+use super::model::{ClaimedJob, Model};
+use super::moves::{StatusChanges, recorded};
 use super::operation::{CAN_RUN, Ending, LEASE_MS, Operation, QUEUES, TASKS, WORKERS};
 use super::snapshot::{Snapshot, result_of};
 
-/// What went wrong, in words; `Err` is what a property test shrinks and a mutant must cause.
+/// `Err` describes what is wrong; a property test shrinks its operations, and a mutant must cause one.
 pub(crate) type Check = Result<(), String>;
 
-/// Where the simulated clock stands.
+/// The key of the simulated clock.
 pub(crate) const CLOCK: &str = "test-clock";
 const REAL_CLOCK: &str =
     "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)";
 
-/// The same ids in the same order in every run of a history.
+/// The id of a job; a history has the same ids in the same order in every run.
 fn job_id(now: u64, number: usize) -> JobId {
     let (high, low) = (now >> 16, now & 0xffff);
     format!("{high:08x}-{low:04x}-8000-8000-{number:012x}").parse().unwrap()
@@ -40,10 +40,10 @@ fn worker_id(number: usize) -> WorkerId {
     format!("00000000-0000-4000-8000-{number:012x}").parse().unwrap()
 }
 
-/// The shipped functions under a clock that the test sets, with their moves recorded, and with one more edit.
+/// The shipped functions with a clock that the test sets, with their status changes recorded, and with one more edit.
 pub(crate) fn library(edit: impl Fn(String) -> String) -> Library {
     Library::edited(|text| {
-        assert_eq!(text.matches(REAL_CLOCK).count(), 1, "the clock is read in one place");
+        assert_eq!(text.matches(REAL_CLOCK).count(), 1, "the library reads the clock in one place");
         let simulated = format!("return tonumber(redis.call('GET', '{CLOCK}'))");
         recorded(&edit(text.replace(REAL_CLOCK, &simulated)))
     })
@@ -53,12 +53,12 @@ struct Worker {
     id: WorkerId,
     number: u64,
     held: Vec<Lease>,
-    last: Option<(Exchange, Vec<Ending>, Vec<Handed>)>,
+    last_exchange: Option<(Exchange, Vec<Ending>, Vec<ClaimedJob>)>,
 }
 
 impl Worker {
     fn new(id: WorkerId) -> Self {
-        Self { id, number: 0, held: Vec::new(), last: None }
+        Self { id, number: 0, held: Vec::new(), last_exchange: None }
     }
 }
 
@@ -68,12 +68,12 @@ pub(crate) struct Driver {
     prefix: String,
     model: Model,
     workers: Vec<Worker>,
-    /// How many workers there were.
-    made: usize,
+    /// How many workers were created, those replaced included.
+    worker_count: usize,
     last_batch: Vec<NewJob>,
     ids: Vec<JobId>,
-    moves: Moves,
-    seen: Snapshot,
+    status_changes: StatusChanges,
+    last_snapshot: Snapshot,
 }
 
 impl Driver {
@@ -91,50 +91,50 @@ impl Driver {
             prefix,
             model: Model::new(now),
             workers: (0..WORKERS).map(|number| Worker::new(worker_id(number))).collect(),
-            made: WORKERS,
+            worker_count: WORKERS,
             last_batch: Vec::new(),
             ids: Vec::new(),
-            moves: Moves::default(),
-            seen: Snapshot::default(),
+            status_changes: StatusChanges::default(),
+            last_snapshot: Snapshot::default(),
         }
     }
 
-    /// Does one operation and checks all there is to check.
+    /// Applies one operation and checks everything.
     pub(crate) async fn step(&mut self, operation: &Operation) -> Check {
         self.apply(operation).await.map_err(|wrong| format!("{operation:?}: {wrong}"))?;
-        let now = Snapshot::read(&mut self.redis, &self.prefix, &self.ids).await;
+        let snapshot = Snapshot::read(&mut self.redis, &self.prefix, &self.ids).await;
         let check = || {
-            now.check_structure()?;
-            now.check_step_from(&self.seen)?;
-            same("the key space", &now, &Snapshot::of(&self.model))
+            snapshot.check_structure()?;
+            snapshot.check_step_from(&self.last_snapshot)?;
+            ensure_equal("the key space", &snapshot, &Snapshot::of(&self.model))
         };
-        let moved = self.moves.check(&mut self.redis, &self.prefix).await;
-        check().and(moved).map_err(|wrong| format!("after {operation:?}: {wrong}"))?;
-        self.seen = now;
+        let changes = self.status_changes.check(&mut self.redis, &self.prefix).await;
+        check().and(changes).map_err(|wrong| format!("after {operation:?}: {wrong}"))?;
+        self.last_snapshot = snapshot;
         Ok(())
     }
 
-    /// Everything in Redis.
+    /// Every key of this prefix in Redis.
     pub(crate) async fn dump(&mut self) -> BTreeMap<String, Vec<String>> {
         dump(&mut self.redis, &self.prefix).await
     }
 
-    /// Wherever a history ends, nothing in it looks wrong to an audit.
+    /// Checks that an audit finds nothing, wherever a history ends.
     pub(crate) async fn audit(&self) -> Check {
         let audit = self.broker.audit(|_| ()).await.map_err(text)?;
-        same("the audit", &audit.findings, &std::collections::BTreeMap::new())
+        ensure_equal("the audit", &audit.findings, &std::collections::BTreeMap::new())
     }
 
     fn new_worker(&mut self) -> Worker {
-        self.made += 1;
-        Worker::new(worker_id(self.made - 1))
+        self.worker_count += 1;
+        Worker::new(worker_id(self.worker_count - 1))
     }
 
     async fn apply(&mut self, operation: &Operation) -> Check {
         match operation {
             Operation::Enqueue { queue, task, deadline_ms, priority, count, delay_ms } => {
-                let place = (*queue, *task, *priority);
-                self.enqueue(place, *count, *delay_ms, *deadline_ms).await
+                let lane = (*queue, *task, *priority);
+                self.enqueue(lane, *count, *delay_ms, *deadline_ms).await
             }
             Operation::EnqueueAgain => self.enqueue_again().await,
             Operation::Exchange { worker, settle, want } => {
@@ -157,42 +157,46 @@ impl Driver {
                     .redrive(&QUEUES[*queue].parse().unwrap(), None, *limit)
                     .await
                     .map_err(text)?;
-                let known = self.model.queues[*queue].listed;
-                let expected = known.then(|| self.model.redrive(*queue, *limit));
-                same("redriven", &redriven, &expected)
+                let is_known = self.model.queues[*queue].is_known;
+                let expected = is_known.then(|| self.model.redrive(*queue, *limit));
+                ensure_equal("redriven", &redriven, &expected)
             }
             Operation::Pause { queue } => {
                 let paused = self.broker.pause(&QUEUES[*queue].parse().unwrap(), false).await;
                 let model = &mut self.model.queues[*queue];
-                model.paused = model.listed;
-                same("paused", &paused.map_err(text)?, &model.listed)
+                model.paused = model.is_known;
+                ensure_equal("paused", &paused.map_err(text)?, &model.is_known)
             }
             Operation::Resume { queue } => {
                 self.model.queues[*queue].paused = false;
                 let resumed = self.broker.resume(&QUEUES[*queue].parse().unwrap()).await;
-                same("resumed", &resumed.map_err(text)?, &self.model.queues[*queue].listed)
+                ensure_equal(
+                    "resumed",
+                    &resumed.map_err(text)?,
+                    &self.model.queues[*queue].is_known,
+                )
             }
             Operation::Sweep { after_ms } => self.sweep(*after_ms).await,
-            Operation::Silence => {
+            Operation::SweepThroughLease => {
                 for _ in 0..6 {
                     self.sweep(LEASE_MS / 4).await?;
                 }
                 Ok(())
             }
-            Operation::Pass { ms } => {
-                self.pass(*ms).await;
+            Operation::AdvanceClock { ms } => {
+                self.advance_clock(*ms).await;
                 Ok(())
             }
         }
     }
 
     async fn sweep(&mut self, after_ms: u64) -> Check {
-        self.pass(after_ms).await;
+        self.advance_clock(after_ms).await;
         self.model.sweep();
         self.broker.sweep(Partition::default()).await.map(|_| ()).map_err(text)
     }
 
-    async fn pass(&mut self, ms: u64) {
+    async fn advance_clock(&mut self, ms: u64) {
         self.model.now += ms;
         let () = redis::cmd("SET")
             .arg(CLOCK)
@@ -224,12 +228,14 @@ impl Driver {
             durability: Durability::MEMORY,
             webhook: None,
         };
+
         let first = self.ids.len();
         self.last_batch = (first..first + count).map(new_job).collect();
         for answer in self.broker.enqueue(&self.last_batch).await {
             let created = matches!(answer.map_err(text)?, Enqueued::Created(_));
-            same("created", &created, &true)?;
+            ensure_equal("created", &created, &true)?;
         }
+
         for job in &self.last_batch {
             self.ids.push(job.id);
             self.model.enqueue(job.id, (queue, task, priority + 1), delay_ms, deadline_ms);
@@ -240,17 +246,22 @@ impl Driver {
     async fn enqueue_again(&mut self) -> Check {
         let answers = self.broker.enqueue(&self.last_batch).await;
         for (job, answer) in self.last_batch.iter().zip(answers) {
-            same("a repeated submission", &answer.map_err(text)?, &Enqueued::Known(job.id))?;
+            ensure_equal(
+                "a repeated submission",
+                &answer.map_err(text)?,
+                &Enqueued::Known(job.id),
+            )?;
         }
         Ok(())
     }
 
     async fn exchange(&mut self, worker: usize, settle: &[(usize, Ending)], want: usize) -> Check {
         let order = if worker == 0 { [0, 1] } else { [1, 0] };
-        let (settlements, endings) = spend(&mut self.workers[worker].held, settle);
+        let (settlements, endings) = take_settlements(&mut self.workers[worker].held, settle);
         let can_run = CAN_RUN[worker];
         let tasks: Vec<TaskName> =
             can_run.iter().map(|&task| TASKS[task].parse().unwrap()).collect();
+
         let worker = &mut self.workers[worker];
         worker.number += 1;
         let exchange = Exchange {
@@ -263,6 +274,7 @@ impl Driver {
             want,
             busy: worker.held.len(),
         };
+
         let exchanged =
             self.broker.exchange(Partition::default(), &exchange).await.map_err(text)?;
         let model = &mut self.model;
@@ -271,41 +283,42 @@ impl Driver {
             let key = settlement.key();
             model.settle(worker.id, key.id, key.epoch.number(), ending)
         });
-        same("settled", &exchanged.settled, &settled.collect())?;
-        let who = (worker.number, can_run);
+        ensure_equal("settled", &exchanged.settled, &settled.collect())?;
+
+        let call = (worker.number, can_run);
         let (claims, drain) =
-            model.promote_and_claim(worker.id, who, &order, (want, worker.held.len()));
-        same("drain", &exchanged.drain, &drain)?;
-        same("claims", &handed(&exchanged.claims), &claims)?;
+            model.promote_and_claim(worker.id, call, &order, (want, worker.held.len()));
+        ensure_equal("drain", &exchanged.drain, &drain)?;
+        ensure_equal("claims", &claimed_jobs(&exchanged.claims), &claims)?;
         worker.held.extend(exchanged.claims.into_iter().map(|claim| claim.lease));
-        worker.last = Some((exchange, endings, claims));
+        worker.last_exchange = Some((exchange, endings, claims));
         Ok(())
     }
 
     async fn exchange_again(&mut self, worker: usize) -> Check {
         let worker = &mut self.workers[worker];
-        let Some((exchange, endings, claims)) = &worker.last else {
+        let Some((exchange, endings, claims)) = &worker.last_exchange else {
             return Ok(());
         };
         let exchanged = self.broker.exchange(Partition::default(), exchange).await.map_err(text)?;
-        // It may have been forgotten meanwhile.
+
+        // The worker may have been removed from the index meanwhile.
         self.model.register(worker.id);
         for ((settlement, &ending), settled) in
             exchange.settlements.iter().zip(endings).zip(&exchanged.settled)
         {
             let key = settlement.key();
-            same(
+            ensure_equal(
                 "settled again",
                 settled,
                 &self.model.settle(worker.id, key.id, key.epoch.number(), ending),
             )?;
         }
-        same(
+        ensure_equal(
             "claims again",
-            &handed(&exchanged.claims),
+            &claimed_jobs(&exchanged.claims),
             &self.model.still_held(worker.id, claims),
         )?;
-        // The same rights as before: one value each is enough.
         Ok(())
     }
 
@@ -313,23 +326,23 @@ impl Driver {
         let worker = &mut self.workers[worker];
         let leases: Vec<_> = worker.held.iter().map(Lease::key).skip(skip).collect();
         let info = info();
-        let beat = Heartbeat {
+        let heartbeat = Heartbeat {
             worker: worker.id,
             lease: Duration::from_millis(LEASE_MS),
             info: &info,
             busy: leases.len(),
             leases: &leases,
         };
-        let beaten = self.broker.heartbeat(Partition::default(), &beat).await.map_err(text)?;
+        let answer = self.broker.heartbeat(Partition::default(), &heartbeat).await.map_err(text)?;
         let named: Vec<_> = leases.iter().map(|key| (key.id, key.epoch.number())).collect();
-        same("verdicts", &beaten.verdicts, &self.model.heartbeat(worker.id, &named))
+        ensure_equal("verdicts", &answer.verdicts, &self.model.heartbeat(worker.id, &named))
     }
 
     async fn reclaim(&mut self, worker: usize) -> Check {
         let successor = self.new_worker();
         let dead = std::mem::replace(&mut self.workers[worker], successor);
         let reclaimed = self.broker.reclaim(dead.id).await.map_err(text)?;
-        same("reclaimed", &reclaimed, &self.model.reclaim(dead.id))
+        ensure_equal("reclaimed", &reclaimed, &self.model.reclaim(dead.id))
     }
 
     async fn report(&mut self, worker: usize, lease: usize) -> Check {
@@ -338,13 +351,13 @@ impl Driver {
             return Ok(());
         }
         let key = worker.held[lease % worker.held.len()].key();
-        // The first report of the attempt, each time: what is repeated is written once.
+        // Always the first report of the attempt, so that later ones are repeats, which are written once.
         let progress = Some((1, Progress { fraction: 0.5, message: "half".to_owned() }));
         let report = Report { lease: key, progress, first_line: 1, log: vec!["a line".to_owned()] };
-        let sent = self.broker.report(Partition::default(), worker.id, &[report], false).await;
-        same(
+        let outcomes = self.broker.report(Partition::default(), worker.id, &[report], false).await;
+        ensure_equal(
             "reported",
-            &sent.map_err(text)?,
+            &outcomes.map_err(text)?,
             &vec![self.model.report(worker.id, key.id, key.epoch.number())],
         )
     }
@@ -382,32 +395,36 @@ fn text(error: crunch_common::broker::Error) -> String {
     error.to_string()
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Check {
-    if is == should {
+fn ensure_equal<T: PartialEq + std::fmt::Debug>(what: &str, actual: &T, expected: &T) -> Check {
+    if actual == expected {
         Ok(())
     } else {
-        Err(format!("{what}: is\n{is:#?}\nbut should be\n{should:#?}"))
+        Err(format!("{what}: is\n{actual:#?}\nbut should be\n{expected:#?}"))
     }
 }
 
-fn handed(claims: &[crunch_common::broker::Claim]) -> Vec<Handed> {
+fn claimed_jobs(claims: &[crunch_common::broker::Claim]) -> Vec<ClaimedJob> {
     claims.iter().map(|claim| (claim.job.id, claim.job.epoch.number(), claim.job.attempt)).collect()
 }
 
-fn spend(held: &mut Vec<Lease>, settle: &[(usize, Ending)]) -> (Vec<Settlement>, Vec<Ending>) {
+/// Takes leases out of those held, and makes settlements of them.
+fn take_settlements(
+    held: &mut Vec<Lease>,
+    settle: &[(usize, Ending)],
+) -> (Vec<Settlement>, Vec<Ending>) {
     let mut settlements = (Vec::new(), Vec::new());
     for &(which, ending) in settle {
         if held.is_empty() {
             break;
         }
         let lease = held.remove(which % held.len());
-        settlements.0.push(end(lease, ending));
+        settlements.0.push(settlement(lease, ending));
         settlements.1.push(ending);
     }
     settlements
 }
 
-fn end(lease: Lease, ending: Ending) -> Settlement {
+fn settlement(lease: Lease, ending: Ending) -> Settlement {
     let key = lease.key();
     let error = || JobError::retryable(ErrorCode::task_failed(), "simulated");
     match ending {

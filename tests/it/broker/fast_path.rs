@@ -1,4 +1,5 @@
-//! `lua/fast_path.lua` writes exactly what the general forms write: random histories with and without it leave the same keys.
+//! `lua/fast_path.lua` writes exactly what the general functions write: random histories with and without it leave the
+//! same keys.
 
 use crunch_common::broker::Library;
 use crunch_common::time::Timestamp;
@@ -13,12 +14,12 @@ const SWITCH: &str = "local FAST_PATHS = true";
 
 fn without_fast_paths() -> Library {
     library(|text| {
-        assert_eq!(text.matches(SWITCH).count(), 1, "there is one switch");
+        assert_eq!(text.matches(SWITCH).count(), 1, "the library has one switch");
         text.replace(SWITCH, "local FAST_PATHS = false")
     })
 }
 
-/// Runs a history on two Redis, each with a library of its own, and compares everything after each step.
+/// Runs a history on two Redis servers, each with its own library, and compares all keys after each step.
 async fn compare(
     servers: &[RedisServer; 2],
     libraries: [Library; 2],
@@ -29,17 +30,20 @@ async fn compare(
     let [fast, general] = libraries;
     let mut fast = Driver::new(&servers[0], prefix.to_owned(), fast, now).await;
     let mut general = Driver::new(&servers[1], prefix.to_owned(), general, now).await;
+
     for operation in history {
         fast.step(operation).await?;
         general.step(operation).await?;
         let (fast, general) = (fast.dump().await, general.dump().await);
-        let differs = fast.iter().find(|(key, entries)| general.get(*key) != Some(*entries));
-        if let Some((key, entries)) = differs {
+        let difference = fast.iter().find(|(key, entries)| general.get(*key) != Some(*entries));
+        if let Some((key, entries)) = difference {
             let other = general.get(key);
-            return Err(format!("after {operation:?} {key} is {entries:?}, else {other:?}"));
+            return Err(format!(
+                "after {operation:?} {key} is {entries:?} with fast paths, {other:?} without"
+            ));
         }
         if fast.len() != general.len() {
-            return Err(format!("after {operation:?} the general forms leave more keys"));
+            return Err(format!("after {operation:?} there are more keys without fast paths"));
         }
     }
     Ok(())
@@ -56,14 +60,14 @@ fn compare_all(cases: u32, libraries: &[Library; 2]) -> Result<(), String> {
     let run = |history: Vec<Operation>| {
         case.set(case.get() + 1);
         let prefix = format!("case-{}", case.get());
-        let compared = compare(&servers, libraries.clone(), &prefix, &history);
-        runtime.block_on(compared).map_err(TestCaseError::fail)
+        let result = compare(&servers, libraries.clone(), &prefix, &history);
+        runtime.block_on(result).map_err(TestCaseError::fail)
     };
     runner.run(&history, run).map_err(|failure| failure.to_string())
 }
 
 #[test]
-fn fast_paths_write_what_the_general_forms_write() {
+fn fast_paths_write_what_the_general_functions_write() {
     let libraries = [library(|text| text), without_fast_paths()];
     if let Err(failure) = compare_all(60, &libraries) {
         panic!("{failure}");
@@ -71,11 +75,14 @@ fn fast_paths_write_what_the_general_forms_write() {
 }
 
 #[test]
-fn a_fast_path_that_writes_something_else_is_noticed() {
+fn a_fast_path_that_writes_something_else_is_detected() {
     let wrong = library(|text| {
-        let name = "'state', group[at + 1], 'spec', group[at + 2]";
-        assert_eq!(text.matches(name).count(), 1);
-        text.replace(name, "'state', group[at + 1], 'priority', 'normal', 'spec', group[at + 2]")
+        let arguments = "'state', group[at + 1], 'spec', group[at + 2]";
+        assert_eq!(text.matches(arguments).count(), 1);
+        text.replace(
+            arguments,
+            "'state', group[at + 1], 'priority', 'normal', 'spec', group[at + 2]",
+        )
     });
     assert!(compare_all(20, &[wrong, without_fast_paths()]).is_err());
 }

@@ -1,4 +1,4 @@
-//! The key space as it should be: the same verbs on plain values, written from the contract and not from the Lua.
+//! The key space as it should be: the same verbs on plain values, written from the documentation, not from the Lua.
 
 mod sweeps;
 
@@ -9,7 +9,7 @@ use crunch_common::job::{JobId, Status};
 
 use super::operation::{Ending, LEASE_MS, QUEUES, TASKS};
 
-/// The lane of jobs that run alone, then urgent, high, normal, low, then those of parked jobs, one a task.
+/// The lane of solitary jobs, then urgent, high, normal, low, then the lanes of parked jobs, one a task.
 pub(crate) const LANES: usize = 5 + TASKS.len();
 const SOLITARY: usize = 0;
 const PARKED: usize = 5;
@@ -19,10 +19,10 @@ pub(crate) struct Job {
     pub(crate) queue: usize,
     pub(crate) task: usize,
     pub(crate) lane: usize,
-    /// A worker without its task gave it back.
+    /// A worker without its task released it.
     pub(crate) parked: bool,
     pub(crate) deadline: Option<u64>,
-    /// When a sweep looks whether it missed its deadline.
+    /// When a sweep next checks whether it missed its deadline.
     pub(crate) overdue_at: Option<u64>,
     pub(crate) status: Status,
     pub(crate) attempt: u32,
@@ -35,24 +35,23 @@ pub(crate) struct Job {
     pub(crate) due: u64,
     pub(crate) started_at: u64,
     pub(crate) settled_epoch: u64,
-    /// Failed hand-overs.
-    pub(crate) unheard: u32,
-    /// How often it was given back to be tried later.
+    pub(crate) failed_handovers: u32,
+    /// How often it was released to be tried later.
     pub(crate) delays: u32,
     pub(crate) terminal_at: Option<u64>,
-    pub(crate) gone: bool,
+    pub(crate) deleted: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Queue {
-    /// Ids as they stand in the ready lists, the oldest in front; ghosts among them.
+    /// The ids in the ready lists, the oldest first, with ghosts.
     pub(crate) lanes: [VecDeque<JobId>; LANES],
     pub(crate) ghosts: BTreeSet<JobId>,
-    /// Lanes of parked jobs where calls look: until a sweep finds one empty.
-    named: BTreeSet<usize>,
+    /// The lanes of parked jobs that calls read: each until a sweep finds it empty.
+    listed_lanes: BTreeSet<usize>,
     pub(crate) paused: bool,
-    /// Whether it is known: it had a job. No history is long enough for one to be forgotten.
-    pub(crate) listed: bool,
+    /// Whether it had a job. No history is long enough for a known queue to be removed.
+    pub(crate) is_known: bool,
 }
 
 #[derive(Debug, Default)]
@@ -60,25 +59,26 @@ pub(crate) struct Model {
     pub(crate) now: u64,
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) queues: [Queue; QUEUES.len()],
-    /// Worker → last beat, as its own record keeps it.
-    beats: BTreeMap<String, u64>,
-    /// Worker → last beat or first exchange, as the index keeps it.
+    /// Worker → last heartbeat, as in its own record.
+    heartbeats: BTreeMap<String, u64>,
+    /// Worker → last heartbeat or first exchange, as in the index.
     index: BTreeMap<String, u64>,
+    /// The worker that drains for a solitary job.
     reserved: Option<WorkerId>,
-    /// Worker → the job it was given alone, and the claim.
-    alone: BTreeMap<String, (JobId, u64)>,
+    /// Worker → its last solitary job, and the epoch of its claim.
+    solitary_jobs: BTreeMap<String, (JobId, u64)>,
     last_sweep: Option<u64>,
-    /// When sweeps last began to visit every queue.
-    round: Option<u64>,
+    /// When the last round of sweeps began.
+    round_began: Option<u64>,
     grace_until: u64,
 }
 
-/// What a job that was handed out looks like to its worker.
-pub(crate) type Handed = (JobId, u64, u32);
+/// A claimed job: its id, epoch and attempt.
+pub(crate) type ClaimedJob = (JobId, u64, u32);
 
 impl Job {
-    const fn runs_alone(&self) -> bool {
-        self.losses >= 2 || self.unheard >= 3
+    const fn is_solitary(&self) -> bool {
+        self.losses >= 2 || self.failed_handovers >= 3
     }
 }
 
@@ -114,33 +114,33 @@ impl Model {
             due: self.now + delay_ms,
             started_at: 0,
             settled_epoch: 0,
-            unheard: 0,
+            failed_handovers: 0,
             delays: 0,
             terminal_at: None,
-            gone: false,
+            deleted: false,
         };
         self.jobs.insert(id, job);
-        self.queues[queue].listed = true;
+        self.queues[queue].is_known = true;
         if status == Status::Queued {
             self.queues[queue].lanes[lane].push_back(id);
         }
     }
 
     fn job(&mut self, id: JobId) -> &mut Job {
-        self.jobs.get_mut(&id).expect("the model knows every job of its world")
+        self.jobs.get_mut(&id).expect("the model has every job")
     }
 
     fn make_ready(&mut self, id: JobId, front: bool) {
         let job = self.job(id);
         job.status = Status::Queued;
         let lane = match job.parked {
-            _ if job.runs_alone() => SOLITARY,
+            _ if job.is_solitary() => SOLITARY,
             true => PARKED + job.task,
             false => job.lane,
         };
         let queue = job.queue;
         if lane >= PARKED {
-            self.queues[queue].named.insert(lane);
+            self.queues[queue].listed_lanes.insert(lane);
         }
         let lane = &mut self.queues[queue].lanes[lane];
         if front { lane.push_front(id) } else { lane.push_back(id) }
@@ -163,7 +163,7 @@ impl Model {
     ) -> Settled {
         let now = self.now;
         let job = self.job(id);
-        if job.gone {
+        if job.deleted {
             return Settled::Unknown;
         }
         if job.settled_epoch == epoch {
@@ -187,7 +187,7 @@ impl Model {
                 job.attempt -= 1;
                 job.due = now + (1000 << job.delays.min(10)).min(30_000);
                 job.delays += 1;
-                job.parked = matches!(ending, Ending::Unroutable) && !job.runs_alone();
+                job.parked = matches!(ending, Ending::Unroutable) && !job.is_solitary();
                 if job.parked {
                     self.make_ready(id, false);
                 }
@@ -202,41 +202,41 @@ impl Model {
 
     fn promote(&mut self, queue: usize) {
         let now = self.now;
-        let waits = |job: &Job| matches!(job.status, Status::Scheduled | Status::Retrying);
+        let is_delayed = |job: &Job| matches!(job.status, Status::Scheduled | Status::Retrying);
         let mut due: Vec<_> = self
             .jobs
             .iter()
-            .filter(|(_, job)| job.queue == queue && waits(job) && job.due <= now)
+            .filter(|(_, job)| job.queue == queue && is_delayed(job) && job.due <= now)
             .collect();
         due.sort_by_key(|(id, job)| (job.due, **id));
         let ids: Vec<_> = due.into_iter().map(|(&id, _)| id).collect();
         ids.into_iter().for_each(|id| self.make_ready(id, false));
     }
 
-    /// A worker that exchanges is known, with its lease, even before its first beat.
+    /// A worker is in the index from its first exchange on, even before its first heartbeat.
     pub(crate) fn register(&mut self, worker: WorkerId) {
         let now = self.now;
         self.index.entry(worker.to_string()).or_insert(now);
     }
 
-    /// What a worker gets, and whether it gets nothing (more) until it runs nothing else.
+    /// What a worker claims, and whether it gets no more jobs until it runs none.
     pub(crate) fn promote_and_claim(
         &mut self,
         worker: WorkerId,
         (number, tasks): (u64, &[usize]),
         order: &[usize],
         (want, busy): (usize, usize),
-    ) -> (Vec<Handed>, bool) {
+    ) -> (Vec<ClaimedJob>, bool) {
         order.iter().for_each(|&queue| self.promote(queue));
         let open: Vec<_> =
             order.iter().copied().filter(|&queue| !self.queues[queue].paused).collect();
-        if self.runs_alone(worker) || self.is_reserved(worker, busy, &open) {
+        if self.runs_solitary_job(worker) || self.is_reserved(worker, busy, &open) {
             return (Vec::new(), true);
         }
         for &queue in open.iter().filter(|_| busy == 0 && want > 0) {
             let claims = self.claim_lane(worker, queue, SOLITARY, 1);
             if let Some(&(id, epoch, _)) = claims.first() {
-                self.alone.insert(worker.to_string(), (id, epoch));
+                self.solitary_jobs.insert(worker.to_string(), (id, epoch));
                 self.reserved = None;
                 return (claims, true);
             }
@@ -250,10 +250,11 @@ impl Model {
         (claims, false)
     }
 
-    /// From which lanes a worker claims that can run these tasks: those of parked jobs behind the urgent and high ones, in turns.
+    /// The lanes in the order in which a worker with these tasks claims from them: those of parked jobs are behind the
+    /// urgent and high ones, and take turns.
     fn lanes_for(&self, queue: usize, number: u64, tasks: &[usize]) -> Vec<usize> {
         let mut parked: Vec<_> = tasks.iter().map(|task| PARKED + task).collect();
-        parked.retain(|lane| self.queues[queue].named.contains(lane));
+        parked.retain(|lane| self.queues[queue].listed_lanes.contains(lane));
         if !parked.is_empty() {
             let first = usize::try_from(number + 1).unwrap() % parked.len();
             parked.rotate_left(first);
@@ -261,16 +262,16 @@ impl Model {
         [1, 2].into_iter().chain(parked).chain([3, 4]).collect()
     }
 
-    /// Whether the worker still runs the job it was given alone.
-    fn runs_alone(&self, worker: WorkerId) -> bool {
-        let alone = self.alone.get(&worker.to_string());
-        alone.is_some_and(|&(id, epoch)| self.holds(worker, id, epoch))
+    /// Whether the worker still runs its last solitary job.
+    fn runs_solitary_job(&self, worker: WorkerId) -> bool {
+        let job = self.solitary_jobs.get(&worker.to_string());
+        job.is_some_and(|&(id, epoch)| self.holds(worker, id, epoch))
     }
 
-    /// Whether the worker is the one that runs empty for a job that must run alone.
+    /// Whether the worker is the one that drains for a solitary job.
     fn is_reserved(&mut self, worker: WorkerId, busy: usize, open: &[usize]) -> bool {
-        let waits = open.iter().any(|&queue| !self.queues[queue].lanes[SOLITARY].is_empty());
-        busy > 0 && waits && *self.reserved.get_or_insert(worker) == worker
+        let is_waiting = open.iter().any(|&queue| !self.queues[queue].lanes[SOLITARY].is_empty());
+        busy > 0 && is_waiting && *self.reserved.get_or_insert(worker) == worker
     }
 
     fn claim_lane(
@@ -279,7 +280,7 @@ impl Model {
         queue: usize,
         lane: usize,
         want: usize,
-    ) -> Vec<Handed> {
+    ) -> Vec<ClaimedJob> {
         let mut claims = Vec::new();
         while claims.len() < want {
             let Some(id) = self.queues[queue].lanes[lane].pop_front() else {
@@ -287,7 +288,7 @@ impl Model {
             };
             let now = self.now;
             let job = self.job(id);
-            if job.gone || job.status != Status::Queued {
+            if job.deleted || job.status != Status::Queued {
                 self.queues[queue].ghosts.remove(&id);
                 continue;
             }
@@ -302,14 +303,14 @@ impl Model {
         claims
     }
 
-    /// Claims of an exchange that is asked again: those still held.
-    pub(crate) fn still_held(&self, worker: WorkerId, claims: &[Handed]) -> Vec<Handed> {
+    /// The claims of a repeated exchange: those that are still held.
+    pub(crate) fn still_held(&self, worker: WorkerId, claims: &[ClaimedJob]) -> Vec<ClaimedJob> {
         claims.iter().filter(|(id, epoch, _)| self.holds(worker, *id, *epoch)).copied().collect()
     }
 
     fn holds(&self, worker: WorkerId, id: JobId, epoch: u64) -> bool {
         let job = &self.jobs[&id];
-        !job.gone
+        !job.deleted
             && job.status == Status::Running
             && job.epoch == epoch
             && job.worker == Some(worker)
@@ -330,7 +331,7 @@ impl Model {
                 (true, true) => Verdict::Cancel,
             });
         }
-        self.beats.insert(worker.to_string(), now);
+        self.heartbeats.insert(worker.to_string(), now);
         self.index.insert(worker.to_string(), now);
         self.sweep();
         verdicts
@@ -343,37 +344,39 @@ impl Model {
         }
     }
 
-    /// Takes back what a dead worker holds, whether or not its leases have ended.
+    /// Requeues what a dead worker holds, whether or not its leases have expired.
     pub(crate) fn reclaim(&mut self, worker: WorkerId) -> Reclaimed {
         let held = self.running_jobs(|job| job.worker == Some(worker));
         let before = self.ended(Status::Failed);
-        let requeued: Vec<_> = held.into_iter().filter_map(|id| self.lose(id, false)).collect();
+        let requeued: Vec<_> =
+            held.into_iter().filter_map(|id| self.end_lost_run(id, false)).collect();
         let reclaimed = Reclaimed {
             requeued: requeued.len() as u64,
             failed: self.ended(Status::Failed) - before,
         };
         requeued.into_iter().for_each(|id| self.make_ready(id, true));
-        self.beats.remove(&worker.to_string());
+        self.heartbeats.remove(&worker.to_string());
         self.index.remove(&worker.to_string());
-        self.reserved.take_if(|chosen| *chosen == worker);
+        self.reserved.take_if(|reserved| *reserved == worker);
         reclaimed
     }
 
-    /// Running jobs in the order in which they are taken back.
-    fn running_jobs(&self, wanted: impl Fn(&Job) -> bool) -> Vec<JobId> {
-        let jobs = self.jobs.iter().filter(|(_, job)| job.status == Status::Running && wanted(job));
+    /// The running jobs that match, in the order in which they are requeued.
+    fn running_jobs(&self, matches: impl Fn(&Job) -> bool) -> Vec<JobId> {
+        let jobs =
+            self.jobs.iter().filter(|(_, job)| job.status == Status::Running && matches(job));
         let mut ids: Vec<_> = jobs.map(|(&id, job)| (job.lease_end, id)).collect();
         ids.sort();
         ids.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Ends a run whose worker is lost; returns the job if it is to run again.
-    fn lose(&mut self, id: JobId, unheard: bool) -> Option<JobId> {
+    /// Ends a run whose lease is lost or whose hand-over failed; returns the job if it is to run again.
+    fn end_lost_run(&mut self, id: JobId, handover_failed: bool) -> Option<JobId> {
         let job = self.job(id);
-        *(if unheard { &mut job.unheard } else { &mut job.losses }) += 1;
+        *(if handover_failed { &mut job.failed_handovers } else { &mut job.losses }) += 1;
         if job.cancel_requested {
             self.end(id, Status::Canceled);
-        } else if job.losses >= 5 || job.unheard >= 8 {
+        } else if job.losses >= 5 || job.failed_handovers >= 8 {
             self.end(id, Status::Failed);
         } else {
             job.attempt -= 1;
@@ -389,7 +392,7 @@ impl Model {
     pub(crate) fn cancel(&mut self, id: JobId) {
         let job = self.job(id);
         match job.status {
-            _ if job.gone => {}
+            _ if job.deleted => {}
             Status::Running => job.cancel_requested = true,
             Status::Queued => {
                 let queue = job.queue;
@@ -407,13 +410,13 @@ impl Model {
 
     pub(crate) fn retry(&mut self, id: JobId) {
         let job = self.job(id);
-        if job.gone || !matches!(job.status, Status::Failed | Status::Canceled) {
+        if job.deleted || !matches!(job.status, Status::Failed | Status::Canceled) {
             return;
         }
         job.cancel_requested = false;
         job.attempt = 0;
         job.losses = 0;
-        job.unheard = 0;
+        job.failed_handovers = 0;
         job.delays = 0;
         job.parked = false;
         job.overdue_at = job.deadline;
@@ -431,21 +434,23 @@ impl Model {
     pub(crate) fn delete(&mut self, id: JobId) {
         let job = self.job(id);
         if job.status.is_terminal() {
-            job.gone = true;
+            job.deleted = true;
         }
     }
 
     pub(crate) fn redrive(&mut self, queue: usize, limit: u64) -> u64 {
-        let dead = |job: &Job| job.queue == queue && !job.gone && job.status == Status::Failed;
+        let is_failed =
+            |job: &Job| job.queue == queue && !job.deleted && job.status == Status::Failed;
         let mut ids: Vec<_> = self
             .jobs
             .iter()
-            .filter(|(_, job)| dead(job))
+            .filter(|(_, job)| is_failed(job))
             .map(|(&id, job)| (job.terminal_at, id))
             .collect();
         ids.sort();
         let ids: Vec<_> =
             ids.into_iter().take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
+
         ids.iter().for_each(|&(_, id)| self.retry(id));
         ids.len() as u64
     }

@@ -1,15 +1,15 @@
-//! Every change of a job's status, those inside one call included, held against [`Status::can_become`].
+//! Checks every change of a job's status, also those inside one call, against [`Status::can_become`].
 
 use std::collections::HashMap;
 
 use crunch_common::job::Status;
 use redis::aio::MultiplexedConnection;
 
-/// Where the functions note each status they write: a list a key space.
-const MOVES: &str = "test-moves";
+/// The prefix of the list, one a key space, to which the functions append each status that they write.
+const CHANGES: &str = "test-moves";
 
-/// Stands before the library, which calls it instead of `redis.call`: so whatever writes the field `state` is noted, whichever
-/// path it takes.
+/// Precedes the library, which calls this instead of `redis.call`: so every write of the field `state` is recorded,
+/// whichever code does it.
 const RECORDER: &str = "
 local function recorded_call(command, name, ...)
   local fields = { ... }
@@ -30,31 +30,31 @@ pub(crate) fn recorded(text: &str) -> String {
 
 /// The last status of each job, by its key.
 #[derive(Debug, Default)]
-pub(crate) struct Moves(HashMap<String, Status>);
+pub(crate) struct StatusChanges(HashMap<String, Status>);
 
-impl Moves {
-    /// Reads what was written since the last time, and checks each change.
+impl StatusChanges {
+    /// Reads the statuses written since the last call, and checks each change.
     pub(crate) async fn check(
         &mut self,
         redis: &mut MultiplexedConnection,
         prefix: &str,
     ) -> Result<(), String> {
-        let list = format!("{MOVES}:{prefix}:");
-        let mut ask = redis::pipe();
-        ask.cmd("LRANGE").arg(&list).arg(0).arg(-1).cmd("DEL").arg(&list).ignore();
-        let (moves,): (Vec<String>,) = ask.query_async(redis).await.unwrap();
-        for one in moves {
-            let (job, status) = one.split_once(' ').unwrap();
-            self.note(job, status.parse().unwrap())?;
+        let list = format!("{CHANGES}:{prefix}:");
+        let mut pipe = redis::pipe();
+        pipe.cmd("LRANGE").arg(&list).arg(0).arg(-1).cmd("DEL").arg(&list).ignore();
+        let (changes,): (Vec<String>,) = pipe.query_async(redis).await.unwrap();
+        for change in changes {
+            let (job, status) = change.split_once(' ').unwrap();
+            self.apply(job, status.parse().unwrap())?;
         }
         Ok(())
     }
 
-    fn note(&mut self, job: &str, next: Status) -> Result<(), String> {
-        let may = match self.0.insert(job.to_owned(), next) {
+    fn apply(&mut self, job: &str, next: Status) -> Result<(), String> {
+        let is_allowed = match self.0.insert(job.to_owned(), next) {
             None => matches!(next, Status::Scheduled | Status::Queued),
-            Some(last) => last == next || last.can_become(next),
+            Some(previous) => previous == next || previous.can_become(next),
         };
-        if may { Ok(()) } else { Err(format!("{job} became {next}, which it may not")) }
+        if is_allowed { Ok(()) } else { Err(format!("{job} must not become {next}")) }
     }
 }

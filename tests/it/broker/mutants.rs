@@ -1,5 +1,5 @@
-//! A check that cannot fail is no check: the functions are broken on purpose, one way at a time, and a story or a random
-//! history must notice each.
+//! A check that cannot fail is no check: the functions are broken on purpose, one way at a time, and a scenario or a
+//! random history must detect each.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crunch_tests::RedisServer;
 
 use super::driver::library;
 use super::properties;
-use super::scenarios::{NAMES, World, tell};
+use super::scenarios::{NAMES, World, run_scenario};
 
 mod steps;
 mod upkeep;
@@ -16,33 +16,33 @@ mod waiting;
 /// What is broken, the text that is replaced, and by what.
 type Mutant = (&'static str, &'static str, &'static str);
 
-/// All of them, by what they break.
+/// All mutants, in groups by what they break.
 const MUTANTS: [&[Mutant]; 3] = [steps::MUTANTS, upkeep::MUTANTS, waiting::MUTANTS];
 
-/// How many there are.
+/// The number of mutants.
 pub(crate) fn count() -> usize {
-    MUTANTS.iter().map(|part| part.len()).sum()
+    MUTANTS.iter().map(|group| group.len()).sum()
 }
 
-/// Who notices the mutant: a story, or the random histories.
-fn catcher(redis: &RedisServer, number: usize, (name, from, to): Mutant) -> Option<String> {
+/// What detects the mutant: a scenario, or the random histories.
+fn detect(redis: &RedisServer, number: usize, (name, from, to): Mutant) -> Option<String> {
     let edit = |text: String| {
         assert_eq!(
             text.matches(from).count(),
             1,
-            "the text of mutant {name:?} must stand exactly once in the library"
+            "the text of mutant {name:?} must be in the library exactly once"
         );
         text.replacen(from, to, 1)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for (at, story) in NAMES.iter().enumerate() {
-        let told = runtime.block_on(async {
+    for (at, scenario) in NAMES.iter().enumerate() {
+        let result = runtime.block_on(async {
             let mut world =
                 World::new(redis, &format!("mutant-{number}-{at}"), library(edit)).await;
-            tell(story, &mut world).await
+            run_scenario(scenario, &mut world).await
         });
-        if told.is_err() {
-            return Some(format!("story: {story}"));
+        if result.is_err() {
+            return Some(format!("scenario: {scenario}"));
         }
     }
     properties::run(redis, &format!("mutant-{number}"), 300, 0, edit)
@@ -50,33 +50,39 @@ fn catcher(redis: &RedisServer, number: usize, (name, from, to): Mutant) -> Opti
         .map(|_| "a random history".to_owned())
 }
 
-/// Each with a Redis of its own: a story waits for Redis, and Redis for the story.
-const HUNTERS: usize = 4;
+/// Threads, each with its own Redis: a scenario and its Redis wait for each other most of the time.
+const THREADS: usize = 4;
 
 #[test]
-fn every_broken_function_is_noticed() {
+fn every_broken_function_is_detected() {
     let mutants = MUTANTS.concat();
     let mutants = &mutants;
-    let caught = std::thread::scope(|scope| {
-        let hunters: Vec<_> = (0..HUNTERS)
+
+    let detected = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
             .map(|first| {
-                scope.spawn(move || hunt(mutants.iter().enumerate().skip(first).step_by(HUNTERS)))
+                scope.spawn(move || {
+                    detect_all(mutants.iter().enumerate().skip(first).step_by(THREADS))
+                })
             })
             .collect();
-        hunters.into_iter().flat_map(|hunter| hunter.join().unwrap()).collect::<BTreeMap<_, _>>()
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<BTreeMap<_, _>>()
     });
+
     let mut missed = Vec::new();
-    for (number, catcher) in caught {
+    for (number, detected_by) in detected {
         let name = mutants[number].0;
-        match catcher {
-            Some(catcher) => println!("{name:<46} caught by {catcher}"),
+        match detected_by {
+            Some(detected_by) => println!("{name:<46} detected by {detected_by}"),
             None => missed.push(name),
         }
     }
-    assert!(missed.is_empty(), "nothing noticed: {missed:?}");
+    assert!(missed.is_empty(), "nothing detected {missed:?}");
 }
 
-fn hunt<'a>(mutants: impl Iterator<Item = (usize, &'a Mutant)>) -> Vec<(usize, Option<String>)> {
+fn detect_all<'a>(
+    mutants: impl Iterator<Item = (usize, &'a Mutant)>,
+) -> Vec<(usize, Option<String>)> {
     let redis = RedisServer::start();
-    mutants.map(|(number, &mutant)| (number, catcher(&redis, number, mutant))).collect()
+    mutants.map(|(number, &mutant)| (number, detect(&redis, number, mutant))).collect()
 }

@@ -1,10 +1,10 @@
-//! What may happen to a key space, as values a generator can draw and shrink.
+//! The operations on a key space, as values that a generator can draw and shrink.
 //!
-//! Jobs and leases are named by numbers that are taken modulo how many there are, so every operation is always possible.
+//! Jobs and leases are numbers modulo how many there are, so every operation is always possible.
 
 use proptest::prelude::*;
 
-/// Queues, workers and their settings in the small world of the tests.
+/// The queues and the number of workers of the random histories.
 pub(crate) const QUEUES: [&str; 2] = ["alpha", "beta"];
 pub(crate) const WORKERS: usize = 3;
 /// Tasks, sorted by name, and which of them each worker can run.
@@ -23,28 +23,28 @@ pub(crate) enum Operation {
         count: usize,
         delay_ms: u64,
     },
-    /// Submits the last batch once more, as after a lost reply.
+    /// Submits the last batch again, as after a lost reply.
     EnqueueAgain,
-    /// A worker settles some of the leases it believes to hold, and claims.
+    /// A worker settles some of the leases that it has by its own knowledge, and claims.
     Exchange {
         worker: usize,
         settle: Vec<(usize, Ending)>,
         want: usize,
     },
-    /// A worker sends its last exchange once more, as after a lost reply.
+    /// A worker sends its last exchange again, as after a lost reply.
     ExchangeAgain {
         worker: usize,
     },
-    /// A worker beats for all the leases it believes to hold, but the first `skip`.
+    /// A worker sends a heartbeat for the leases that it has by its own knowledge, without the first `skip`.
     Heartbeat {
         worker: usize,
         skip: usize,
     },
-    /// A worker dies: it forgets its leases, and another takes its place under a new id.
+    /// A worker dies: a new one with another id and no leases replaces it.
     Die {
         worker: usize,
     },
-    /// A worker dies under a supervisor, which takes back what it held.
+    /// A worker dies, and its supervisor reclaims its jobs.
     Reclaim {
         worker: usize,
     },
@@ -71,14 +71,14 @@ pub(crate) enum Operation {
     Resume {
         queue: usize,
     },
-    /// Time passes, and a sweep comes by.
+    /// Advances the clock and sweeps.
     Sweep {
         after_ms: u64,
     },
-    /// A lease's length passes with sweeps in it, so that whoever does not beat loses what it holds.
-    Silence,
-    /// Time passes, and nothing sweeps.
-    Pass {
+    /// Sweeps at intervals for longer than a lease, without heartbeats, so that leases expire.
+    SweepThroughLease,
+    /// Advances the clock without a sweep.
+    AdvanceClock {
         ms: u64,
     },
 }
@@ -138,7 +138,7 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         1 => queue.prop_map(|queue| Operation::Resume { queue }),
         4 => prop_oneof![3 => 0..2000_u64, 1 => Just(40_000), 1 => Just(61_000)]
             .prop_map(|after_ms| Operation::Sweep { after_ms }),
-        3 => Just(Operation::Silence),
-        2 => (0..3000_u64).prop_map(|ms| Operation::Pass { ms }),
+        3 => Just(Operation::SweepThroughLease),
+        2 => (0..3000_u64).prop_map(|ms| Operation::AdvanceClock { ms }),
     ]
 }

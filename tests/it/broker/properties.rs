@@ -7,11 +7,11 @@ use super::driver::{Driver, library};
 use super::operation::operation;
 use crunch_common::time::Timestamp;
 
-/// How long one history is.
+/// One history has fewer steps than this.
 pub(crate) const STEPS: usize = 60;
 
-/// Every so many histories end with an audit: it walks the keys of all that came before.
-const AUDITED: u32 = 8;
+/// Only every eighth history ends with an audit, because an audit scans the keys of all earlier histories as well.
+const AUDITED_EVERY: u32 = 8;
 
 /// Runs `cases` random histories of the given library; the first failure, shrunk, is the error.
 pub(crate) fn run(
@@ -27,6 +27,7 @@ pub(crate) fn run(
     let cases_run = std::cell::Cell::new(0_u32);
     let history = proptest::collection::vec(operation(), 1..STEPS);
     let library = library(edit);
+
     TestRunner::new_with_rng(
         config,
         proptest::test_runner::TestRng::deterministic_rng(Default::default()),
@@ -40,7 +41,7 @@ pub(crate) fn run(
             for operation in &operations {
                 driver.step(operation).await.map_err(TestCaseError::fail)?;
             }
-            if cases_run.get().is_multiple_of(AUDITED) {
+            if cases_run.get().is_multiple_of(AUDITED_EVERY) {
                 driver.audit().await.map_err(TestCaseError::fail)?;
             }
             Ok(())

@@ -1,4 +1,5 @@
-//! What reads cost Redis: as much as they return, whatever else is there. Measured in the bytes that Redis sent.
+//! The cost of reads in Redis depends on what they return, not on what else there is. Measured in bytes that Redis
+//! sent.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,8 +32,8 @@ fn job(broker: &Broker, queue: &str) -> NewJob {
     }
 }
 
-/// A key space with one job in each of so many queues; the names of the queues and the ids.
-async fn queues(redis: &RedisServer, count: usize) -> (Broker, Vec<String>, BTreeSet<JobId>) {
+/// Fills this many queues with one job each; returns the names of the queues and the ids.
+async fn fill_queues(redis: &RedisServer, count: usize) -> (Broker, Vec<String>, BTreeSet<JobId>) {
     let broker = redis.broker("reads", Library::shipped());
     let names: Vec<_> =
         (0..count).map(|number| format!("a-name-of-some-length-{number}")).collect();
@@ -43,15 +44,15 @@ async fn queues(redis: &RedisServer, count: usize) -> (Broker, Vec<String>, BTre
     (broker, names, jobs.iter().map(|job| job.id).collect())
 }
 
-/// How many bytes Redis has sent to all its clients.
-async fn sent(redis: &mut MultiplexedConnection) -> usize {
+/// The number of bytes that Redis has sent to all its clients.
+async fn bytes_sent(redis: &mut MultiplexedConnection) -> usize {
     let info: String = redis::cmd("INFO").arg("stats").query_async(redis).await.unwrap();
-    let figure = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
-    figure.unwrap().trim().parse().unwrap()
+    let value = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    value.unwrap().trim().parse().unwrap()
 }
 
-/// Every job of a list, by pages of `limit`; and how many pages it took.
-async fn walk(broker: &Broker, status: Option<Status>, limit: usize) -> (Vec<JobId>, usize) {
+/// Every job of a list, in pages of `limit`, and the number of pages.
+async fn list_all(broker: &Broker, status: Option<Status>, limit: usize) -> (Vec<JobId>, usize) {
     let mut query = ListQuery { status, limit, ..ListQuery::default() };
     let (mut ids, mut pages) = (Vec::new(), 0);
     loop {
@@ -68,18 +69,20 @@ async fn walk(broker: &Broker, status: Option<Status>, limit: usize) -> (Vec<Job
 #[tokio::test]
 async fn a_page_over_many_queues_reads_a_range_of_their_names() {
     let redis = RedisServer::start();
-    let (broker, names, _) = queues(&redis, 2000).await;
+    let (broker, names, _) = fill_queues(&redis, 2000).await;
     let mut connection = redis.connect().await;
     let all_names: usize = names.iter().map(|name| name.len() + 8).sum();
-    let before = sent(&mut connection).await;
+
+    let before = bytes_sent(&mut connection).await;
     let query = ListQuery { status: Some(Status::Queued), limit: 20, ..ListQuery::default() };
     let page = broker.list(&query).await.unwrap();
+
     assert_eq!(page.items.len(), 20);
-    let bytes = sent(&mut connection).await - before;
+    let bytes = bytes_sent(&mut connection).await - before;
     assert!(bytes < 2 * all_names / 3, "{bytes} bytes for a page, {all_names} for all names");
 }
 
-/// Every queue of a list, by pages of `limit`.
+/// Every queue of a list, in pages of `limit`.
 async fn list_queues(broker: &Broker, mut query: QueueQuery) -> Vec<String> {
     let mut names = Vec::new();
     loop {
@@ -94,23 +97,27 @@ async fn list_queues(broker: &Broker, mut query: QueueQuery) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_page_of_queues_costs_what_it_shows() {
+async fn a_page_of_queues_reads_only_those_queues() {
     let redis = RedisServer::start();
-    let (broker, mut names, _) = queues(&redis, 2000).await;
+    let (broker, mut names, _) = fill_queues(&redis, 2000).await;
     names.sort();
     let mut connection = redis.connect().await;
-    let before = sent(&mut connection).await;
+    let before = bytes_sent(&mut connection).await;
+
     let mut query = QueueQuery::first(10);
     query.after = Some(names[699].parse().unwrap());
     let page = broker.queues(&query).await.unwrap();
-    let bytes = sent(&mut connection).await - before;
+
+    let bytes = bytes_sent(&mut connection).await - before;
     assert!(bytes < 10_000, "{bytes} bytes for ten queues");
     let shown: Vec<_> = page.items.iter().map(|queue| queue.name.to_string()).collect();
     assert_eq!((&shown[..], page.next), (&names[700..710], names[709].parse().ok()));
     assert!(page.items.iter().all(|queue| queue.queued == 1 && !queue.paused));
+
     for limit in [333, 1000] {
         assert_eq!(list_queues(&broker, QueueQuery::first(limit)).await, names);
     }
+
     let some = [&names[3], &names[1999], "unknown"].map(|name| name.parse().unwrap());
     let query = QueueQuery { among: Some(some.into()), ..QueueQuery::first(1) };
     assert_eq!(list_queues(&broker, query).await, [names[3].as_str(), &names[1999]]);
@@ -130,19 +137,21 @@ async fn queues_of_all_partitions_are_listed_once() {
     for answer in broker.enqueue(&jobs).await {
         answer.unwrap();
     }
+
     let once: BTreeSet<_> = names.into_iter().collect();
     for limit in [1, 7, 20, 100] {
         let listed = list_queues(&broker, QueueQuery::first(limit)).await;
         assert_eq!(listed, once.iter().cloned().collect::<Vec<_>>(), "{limit}");
     }
+
     let page = broker.queues(&QueueQuery::first(20)).await.unwrap();
     assert!(page.items.iter().all(|queue| queue.queued == 2));
-    let (ids, _) = walk(&broker, Some(Status::Queued), 7).await;
+    let (ids, _) = list_all(&broker, Some(Status::Queued), 7).await;
     assert_eq!(ids.len(), 40);
 }
 
 #[tokio::test]
-async fn a_page_of_workers_costs_what_it_shows() {
+async fn a_page_of_workers_reads_only_those_workers() {
     let redis = RedisServer::start();
     let broker = redis.broker("reads", Library::shipped());
     let info = WorkerInfo {
@@ -158,53 +167,58 @@ async fn a_page_of_workers_costs_what_it_shows() {
     let mut ids: Vec<_> = (0..200).map(|_| WorkerId::generate()).collect();
     for &worker in &ids {
         let lease = Duration::from_secs(60);
-        let beat = Heartbeat { worker, lease, info: &info, busy: 0, leases: &[] };
-        broker.heartbeat(Partition::default(), &beat).await.unwrap();
+        let heartbeat = Heartbeat { worker, lease, info: &info, busy: 0, leases: &[] };
+        broker.heartbeat(Partition::default(), &heartbeat).await.unwrap();
     }
     ids.sort();
+
     let mut connection = redis.connect().await;
-    let before = sent(&mut connection).await;
+    let before = bytes_sent(&mut connection).await;
     let page = broker.workers(Some(ids[99]), 10).await.unwrap();
-    let bytes = sent(&mut connection).await - before;
+
+    let bytes = bytes_sent(&mut connection).await - before;
     assert!(bytes < 30_000, "{bytes} bytes for ten workers");
     let shown: Vec<_> = page.items.iter().map(|worker| worker.id).collect();
     assert_eq!((&shown[..], page.next), (&ids[100..110], Some(ids[109])));
+
     let last = broker.workers(Some(ids[189]), 10).await.unwrap();
     assert_eq!((last.items.len(), last.next), (10, None));
 }
 
 #[tokio::test]
-async fn one_queue_is_read_by_itself() {
+async fn reading_one_queue_reads_no_other() {
     let redis = RedisServer::start();
-    let (broker, names, _) = queues(&redis, 2000).await;
+    let (broker, names, _) = fill_queues(&redis, 2000).await;
     let mut connection = redis.connect().await;
-    let before = sent(&mut connection).await;
+    let before = bytes_sent(&mut connection).await;
+
     let queue = broker.queue(&names[700].parse().unwrap()).await.unwrap().unwrap();
+
     assert_eq!((queue.queued, queue.paused), (1, false));
-    let bytes = sent(&mut connection).await - before;
+    let bytes = bytes_sent(&mut connection).await - before;
     assert!(bytes < 10_000, "{bytes} bytes for one queue");
     assert_eq!(broker.queue(&"unknown".parse().unwrap()).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn a_walk_over_many_queues_meets_every_job_once() {
+async fn pages_over_many_queues_list_every_job_once() {
     let redis = RedisServer::start();
-    let (broker, _, all) = queues(&redis, 700).await;
+    let (broker, _, all) = fill_queues(&redis, 700).await;
     for limit in [100, 63] {
-        let (ids, _) = walk(&broker, Some(Status::Queued), limit).await;
+        let (ids, _) = list_all(&broker, Some(Status::Queued), limit).await;
         assert_eq!((ids.len(), ids.into_iter().collect()), (all.len(), all.clone()));
     }
 }
 
 #[tokio::test]
-async fn a_page_that_finds_nothing_ends_after_bounded_work_and_names_where_to_go_on() {
+async fn a_page_that_finds_nothing_ends_after_bounded_work_with_a_cursor() {
     let redis = RedisServer::start();
-    let (broker, ..) = queues(&redis, 6000).await;
-    let (ids, pages) = walk(&broker, Some(Status::Failed), 20).await;
+    let (broker, ..) = fill_queues(&redis, 6000).await;
+    let (ids, pages) = list_all(&broker, Some(Status::Failed), 20).await;
     assert_eq!((ids.len(), pages), (0, 2));
 }
 
-/// A page looks at 1000 jobs, whichever it shows: their results would be 60 MB.
+/// A page reads up to 1000 jobs, whichever it shows: their results would be 60 MB.
 #[tokio::test]
 async fn lists_do_not_fetch_results_that_they_do_not_show() {
     const SIZE: usize = 60_000;
@@ -215,6 +229,7 @@ async fn lists_do_not_fetch_results_that_they_do_not_show() {
     for answer in broker.enqueue(&jobs).await {
         answer.unwrap();
     }
+
     let mut exchange = Exchange {
         worker: WorkerId::generate(),
         number: 0,
@@ -232,23 +247,26 @@ async fn lists_do_not_fetch_results_that_they_do_not_show() {
         let settlements = claims.into_iter().map(|claim| claim.lease.complete(result()));
         exchange.settlements = settlements.collect();
     }
+
     let mut connection = redis.connect().await;
-    let before = sent(&mut connection).await;
+    let before = bytes_sent(&mut connection).await;
     let query = ListQuery { limit: 100, ..ListQuery::default() };
     let page = broker.list(&query).await.unwrap();
-    let bytes = sent(&mut connection).await - before;
+
+    let bytes = bytes_sent(&mut connection).await - before;
     assert!(bytes < SIZE, "{bytes} bytes for a list of 60 jobs");
     let result = page.items[0].result.clone().unwrap();
     assert_eq!((page.items.len(), result.size, result.inline), (60, SIZE as u64, None));
-    let Lookup::Found(whole) = broker.job(page.items[0].id).await.unwrap() else {
-        panic!("the job is gone");
+
+    let Lookup::Found(job) = broker.job(page.items[0].id).await.unwrap() else {
+        panic!("the job does not exist");
     };
-    let whole = whole.result.unwrap();
-    assert_eq!(whole.inline.map(|bytes| bytes.len()), Some(SIZE));
-    assert_eq!((whole.size, whole.content_type), (result.size, result.content_type));
+    let full_result = job.result.unwrap();
+    assert_eq!(full_result.inline.map(|bytes| bytes.len()), Some(SIZE));
+    assert_eq!((full_result.size, full_result.content_type), (result.size, result.content_type));
 }
 
-/// A queue's jobs are spread over the partitions, and later ones may come to any of them.
+/// The jobs of a queue are spread over the partitions, and new ones may be in any of them.
 #[tokio::test]
 async fn a_queue_that_one_partition_knows_is_paused_in_all() {
     let redis = RedisServer::start();
@@ -261,19 +279,23 @@ async fn a_queue_that_one_partition_knows_is_paused_in_all() {
     let queue: QueueName = "q".parse().unwrap();
     assert!(!broker.pause(&queue, false).await.unwrap());
     assert!(!broker.resume(&queue).await.unwrap());
+
     for answer in broker.enqueue(&[job(&broker, "q")]).await {
         answer.unwrap();
     }
     assert!(broker.pause(&queue, false).await.unwrap());
+
     let mut connection = redis.connect().await;
     let mut paused = async || {
-        let mut ask = redis::pipe();
+        let mut pipe = redis::pipe();
         (0..4).for_each(|at| {
-            ask.cmd("SISMEMBER").arg(format!("crunch:{{{at}}}:paused")).arg("q");
+            pipe.cmd("SISMEMBER").arg(format!("crunch:{{{at}}}:paused")).arg("q");
         });
-        ask.query_async::<Vec<bool>>(&mut connection).await.unwrap()
+        pipe.query_async::<Vec<bool>>(&mut connection).await.unwrap()
     };
+
     assert_eq!(paused().await, [true; 4]);
+
     assert!(broker.resume(&queue).await.unwrap());
     assert_eq!(paused().await, [false; 4]);
     assert_eq!(broker.purge(&queue).await.unwrap(), Some(1));

@@ -1,4 +1,4 @@
-//! The whole key space at one moment, and what must be true of it at every moment.
+//! The whole key space at one moment, and the invariants that it must keep at every moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,18 +11,18 @@ use super::operation::QUEUES;
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Snapshot {
-    pub(crate) jobs: BTreeMap<JobId, SeenJob>,
-    pub(crate) queues: Vec<SeenQueue>,
-    /// Queues where jobs stand that nobody would look for there.
-    overlooked: Vec<&'static str>,
-    /// Queues where a lease ends, or a job is due, before a sweep would come.
-    late: Vec<&'static str>,
-    /// Queues that only one of both indexes has.
-    listed_once: Vec<String>,
+    pub(crate) jobs: BTreeMap<JobId, JobSnapshot>,
+    pub(crate) queues: Vec<QueueSnapshot>,
+    /// Queues with jobs that no call would find, because an index lacks the queue or one of its lanes.
+    unlisted: Vec<&'static str>,
+    /// Queues where a lease expires, or a job is due, before a sweep would visit them.
+    visited_late: Vec<&'static str>,
+    /// Queues that only one of the two indexes contains.
+    in_one_index: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SeenJob {
+pub(crate) struct JobSnapshot {
     pub(crate) status: Option<Status>,
     pub(crate) attempt: u32,
     pub(crate) losses: u32,
@@ -34,8 +34,8 @@ pub(crate) struct SeenJob {
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct SeenQueue {
-    /// The oldest in front, ghosts among them.
+pub(crate) struct QueueSnapshot {
+    /// The ids, the oldest first, with ghosts.
     pub(crate) lanes: Vec<Vec<JobId>>,
     pub(crate) ghosts: BTreeSet<JobId>,
     pub(crate) delayed: BTreeMap<JobId, u64>,
@@ -49,42 +49,44 @@ const LANE_NAMES: [&str; LANES] =
     ["solitary", "urgent", "high", "normal", "low", "task:other", "task:simulated"];
 /// The first lane of parked jobs.
 const PARKED: usize = 5;
-/// The lane where everybody looks.
+/// The lane that every claim reads.
 const NORMAL: usize = 3;
 
-/// What a sweep has left undone the next one looks at.
+/// The time between sweeps: what one leaves, the next one does.
 const SWEPT_EVERY_MS: f64 = 1000.0;
 
-/// What the result of a job must be: it names the attempt that made it.
+/// The result that a job must have: it contains the epoch of the claim that produced it.
 pub(crate) fn result_of(id: JobId, epoch: u64) -> String {
     format!("\"{id}:{epoch}\"")
 }
 
 async fn members(redis: &mut MultiplexedConnection, prefix: &str, tail: &str) -> BTreeSet<String> {
-    let mut ask = redis::cmd("ZRANGE");
-    ask.arg(format!("{prefix}:{{0}}:{tail}")).arg(0).arg(-1).query_async(redis).await.unwrap()
+    let mut command = redis::cmd("ZRANGE");
+    command.arg(format!("{prefix}:{{0}}:{tail}")).arg(0).arg(-1).query_async(redis).await.unwrap()
 }
 
 impl Snapshot {
-    /// Reads everything with plain commands: no function of ours stands between the test and the truth.
+    /// Reads everything with plain commands, so that no function under test can hide an error.
     pub(crate) async fn read(
         redis: &mut MultiplexedConnection,
         prefix: &str,
         ids: &[JobId],
     ) -> Self {
         let mut snapshot = Self::default();
-        let mut ask = redis::pipe();
-        ask.cmd("PING").ignore();
+        let mut pipe = redis::pipe();
+        pipe.cmd("PING").ignore();
         for id in ids {
-            ask.cmd("HGETALL").arg(format!("{prefix}:{{0}}:job:{id}"));
+            pipe.cmd("HGETALL").arg(format!("{prefix}:{{0}}:job:{id}"));
         }
-        let hashes: Vec<BTreeMap<String, String>> = ask.query_async(redis).await.unwrap();
+        let hashes: Vec<BTreeMap<String, String>> = pipe.query_async(redis).await.unwrap();
         for (&id, hash) in ids.iter().zip(&hashes) {
-            snapshot.jobs.insert(id, SeenJob::read(hash));
+            snapshot.jobs.insert(id, JobSnapshot::read(hash));
         }
-        let used = members(redis, prefix, "queues").await;
-        let named = members(redis, prefix, "queues:names").await;
-        snapshot.listed_once = used.symmetric_difference(&named).cloned().collect();
+
+        let by_use = members(redis, prefix, "queues").await;
+        let by_name = members(redis, prefix, "queues:names").await;
+        snapshot.in_one_index = by_use.symmetric_difference(&by_name).cloned().collect();
+
         let side_queues = format!("{prefix}:{{0}}:unusual");
         let side_queues: BTreeSet<String> =
             redis::cmd("SMEMBERS").arg(side_queues).query_async(redis).await.unwrap();
@@ -98,52 +100,56 @@ impl Snapshot {
             .await
             .unwrap();
         let now: f64 = redis::cmd("GET").arg(CLOCK).query_async(redis).await.unwrap();
+
         for queue in QUEUES {
-            let seen = SeenQueue::read(redis, &format!("{prefix}:{{0}}:queue:{queue}")).await;
+            let queue_snapshot =
+                QueueSnapshot::read(redis, &format!("{prefix}:{{0}}:queue:{queue}")).await;
             let parked = format!("{prefix}:{{0}}:queue:{queue}:parked");
             let parked: BTreeSet<String> =
                 redis::cmd("SMEMBERS").arg(parked).query_async(redis).await.unwrap();
-            if seen.has_side_jobs() && !side_queues.contains(queue) || !seen.are_named(&parked) {
-                snapshot.overlooked.push(queue);
-            }
-            let comes = due.get(queue).copied().unwrap_or(f64::INFINITY);
-            if seen
-                .first_due()
-                .is_some_and(|first| comes > (first as f64).max(now + SWEPT_EVERY_MS))
+            if queue_snapshot.has_side_jobs() && !side_queues.contains(queue)
+                || !queue_snapshot.parked_lanes_are_listed(&parked)
             {
-                snapshot.late.push(queue);
+                snapshot.unlisted.push(queue);
             }
-            snapshot.queues.push(seen);
+            let next_visit = due.get(queue).copied().unwrap_or(f64::INFINITY);
+            if queue_snapshot
+                .first_due()
+                .is_some_and(|first| next_visit > (first as f64).max(now + SWEPT_EVERY_MS))
+            {
+                snapshot.visited_late.push(queue);
+            }
+            snapshot.queues.push(queue_snapshot);
         }
         snapshot
     }
 
     pub(crate) fn of(model: &Model) -> Self {
-        let jobs = model.jobs.iter().map(|(&id, job)| (id, SeenJob::of(id, job))).collect();
-        let queues = (0..QUEUES.len()).map(|queue| SeenQueue::of(model, queue)).collect();
+        let jobs = model.jobs.iter().map(|(&id, job)| (id, JobSnapshot::of(id, job))).collect();
+        let queues = (0..QUEUES.len()).map(|queue| QueueSnapshot::of(model, queue)).collect();
         Self { jobs, queues, ..Self::default() }
     }
 
-    /// Invariant 3: every live job stands in exactly one of ready, delayed, running, and its hash agrees; a canceled one
-    /// may stand in ready as a ghost, once. Told by the key space alone, without the model.
+    /// Invariant 3: every live job is in exactly one of ready, delayed, running, and its hash agrees; a canceled job
+    /// may be in ready as a ghost, once. Checks the key space alone, without the model.
     pub(crate) fn check_structure(&self) -> Result<(), String> {
-        if !self.overlooked.is_empty() {
+        if !self.unlisted.is_empty() {
             return Err(format!(
-                "{:?} are not listed as side_queues, or tasks of parked jobs not named",
-                self.overlooked
+                "{:?} are not listed as side queues, or lack tasks in their lists of parked tasks",
+                self.unlisted
             ));
         }
-        if !self.late.is_empty() {
-            return Err(format!("{:?} are not listed as due in time", self.late));
+        if !self.visited_late.is_empty() {
+            return Err(format!("{:?} are not listed as due in time", self.visited_late));
         }
-        if !self.listed_once.is_empty() {
+        if !self.in_one_index.is_empty() {
             return Err(format!(
                 "{:?} are listed for sweeps or by name, not both",
-                self.listed_once
+                self.in_one_index
             ));
         }
         for (id, job) in &self.jobs {
-            let count = |places: fn(&SeenQueue, &JobId) -> usize| -> usize {
+            let count = |places: fn(&QueueSnapshot, &JobId) -> usize| -> usize {
                 self.queues.iter().map(|queue| places(queue, id)).sum()
             };
             let ready = count(|queue, id| {
@@ -162,55 +168,57 @@ impl Snapshot {
             };
             if (ready, ghost, delayed, running) != expected || ghost > 1 {
                 return Err(format!(
-                    "{id} is {:?} but stands {ready}× in ready, {ghost}× as ghost, {delayed}× in delayed, {running}× in running",
+                    "{id} is {:?} but is {ready}× in ready, {ghost}× as ghost, {delayed}× in delayed, {running}× in running",
                     job.status
                 ));
             }
             if job.status == Some(Status::Succeeded)
                 && job.result.as_deref() != Some(&result_of(*id, job.epoch))
             {
-                return Err(format!("{id} holds a result that is not its last claim's"));
+                return Err(format!("{id} has a result that is not from its last claim"));
             }
         }
         Ok(())
     }
 
-    /// Invariant 2: between two moments no ended generation ends again, and epochs, generations and attempts move as
-    /// they may.
+    /// Invariant 2: between two moments no ended generation ends again, epochs and generations never decrease, and a
+    /// generation increases by one at most.
     pub(crate) fn check_step_from(&self, before: &Self) -> Result<(), String> {
         for (id, old) in &before.jobs {
             let new = &self.jobs[id];
-            let (Some(was), Some(is)) = (old.status, new.status) else {
+            let (Some(old_status), Some(new_status)) = (old.status, new.status) else {
                 continue;
             };
-            let same_life = old.generation == new.generation;
-            if same_life && was.is_terminal() && was != is {
+            let same_generation = old.generation == new.generation;
+            if same_generation && old_status.is_terminal() && old_status != new_status {
                 return Err(format!(
-                    "{id} ended as {was} and then became {is} without a new generation"
+                    "{id} ended as {old_status} and then became {new_status} without a new generation"
                 ));
             }
             if new.epoch < old.epoch
                 || new.generation < old.generation
                 || new.generation > old.generation + 1
             {
-                return Err(format!("{id} went back: {old:?} to {new:?}"));
+                return Err(format!(
+                    "{id} has a wrong epoch or generation: {old:?} became {new:?}"
+                ));
             }
         }
         Ok(())
     }
 }
 
-impl SeenJob {
+impl JobSnapshot {
     fn read(hash: &BTreeMap<String, String>) -> Self {
         let number = |field: &str| hash.get(field).map_or(0, |text| text.parse().unwrap());
         let state: Vec<_> = hash.get("state").iter().flat_map(|text| text.split(' ')).collect();
-        let word = |at: usize| state.get(at).copied().filter(|&word| word != "-");
+        let field = |at: usize| state.get(at).copied().filter(|&text| text != "-");
         Self {
-            status: word(0).map(|status| status.parse().unwrap()),
-            attempt: word(3).map_or(0, |attempt| attempt.parse().unwrap()),
+            status: field(0).map(|status| status.parse().unwrap()),
+            attempt: field(3).map_or(0, |attempt| attempt.parse().unwrap()),
             losses: u32::try_from(number("losses")).unwrap(),
-            epoch: word(4).map_or(0, |epoch| epoch.parse().unwrap()),
-            worker: word(5).map(str::to_owned),
+            epoch: field(4).map_or(0, |epoch| epoch.parse().unwrap()),
+            worker: field(5).map(str::to_owned),
             cancel_requested: hash.contains_key("cancel_requested"),
             generation: number("generation"),
             result: hash.get("result").cloned(),
@@ -218,7 +226,7 @@ impl SeenJob {
     }
 
     fn of(id: JobId, job: &super::model::Job) -> Self {
-        if job.gone {
+        if job.deleted {
             return Self::read(&BTreeMap::new());
         }
         Self {
@@ -234,32 +242,32 @@ impl SeenJob {
     }
 }
 
-impl SeenQueue {
-    /// When the first lease ends, the first delayed job is due or the first deadline passes.
+impl QueueSnapshot {
+    /// When the first lease expires, the first delayed job is due or the first deadline passes.
     fn first_due(&self) -> Option<u64> {
         let times = self.running.values().chain(self.delayed.values());
         times.chain(self.deadlines.values()).min().copied()
     }
 
-    /// Whether these tasks are all of which jobs are parked.
-    fn are_named(&self, tasks: &BTreeSet<String>) -> bool {
+    /// Whether these tasks are all that have parked jobs.
+    fn parked_lanes_are_listed(&self, tasks: &BTreeSet<String>) -> bool {
         let parked = LANE_NAMES.iter().zip(&self.lanes).skip(PARKED);
-        let named =
+        let is_listed =
             |name: &str| name.strip_prefix("task:").is_some_and(|task| tasks.contains(task));
-        parked.filter(|(_, ids)| !ids.is_empty()).all(|(name, _)| named(name))
+        parked.filter(|(_, ids)| !ids.is_empty()).all(|(name, _)| is_listed(name))
     }
 
     fn has_side_jobs(&self) -> bool {
-        let mut others = self.lanes.iter().enumerate().filter(|&(lane, _)| lane != NORMAL);
-        !self.delayed.is_empty() || others.any(|(_, ids)| !ids.is_empty())
+        let mut side_lanes = self.lanes.iter().enumerate().filter(|&(lane, _)| lane != NORMAL);
+        !self.delayed.is_empty() || side_lanes.any(|(_, ids)| !ids.is_empty())
     }
 
     async fn read(redis: &mut MultiplexedConnection, root: &str) -> Self {
-        let mut ask = redis::pipe();
+        let mut pipe = redis::pipe();
         for lane in LANE_NAMES {
-            ask.cmd("LRANGE").arg(format!("{root}:ready:{lane}")).arg(0).arg(-1);
+            pipe.cmd("LRANGE").arg(format!("{root}:ready:{lane}")).arg(0).arg(-1);
         }
-        let lanes: Vec<Vec<String>> = ask.query_async(redis).await.unwrap();
+        let lanes: Vec<Vec<String>> = pipe.query_async(redis).await.unwrap();
         let newest_first =
             |lane: Vec<String>| lane.iter().rev().map(|id| id.parse().unwrap()).collect();
         let ghosts: Vec<String> =
@@ -279,19 +287,21 @@ impl SeenQueue {
     }
 
     fn of(model: &Model, queue: usize) -> Self {
-        let jobs = || model.jobs.iter().filter(move |(_, job)| job.queue == queue && !job.gone);
-        let that_are =
+        let jobs = || model.jobs.iter().filter(move |(_, job)| job.queue == queue && !job.deleted);
+        let with_status =
             |statuses: &'static [Status]| jobs().filter(|(_, job)| statuses.contains(&job.status));
         let source = &model.queues[queue];
         Self {
             lanes: source.lanes.iter().map(|lane| lane.iter().copied().collect()).collect(),
             ghosts: source.ghosts.clone(),
-            delayed: that_are(&[Status::Scheduled, Status::Retrying])
+            delayed: with_status(&[Status::Scheduled, Status::Retrying])
                 .map(|(&id, job)| (id, job.due))
                 .collect(),
-            running: that_are(&[Status::Running]).map(|(&id, job)| (id, job.lease_end)).collect(),
+            running: with_status(&[Status::Running])
+                .map(|(&id, job)| (id, job.lease_end))
+                .collect(),
             deadlines: jobs().filter_map(|(&id, job)| Some((id, job.overdue_at?))).collect(),
-            failed: that_are(&[Status::Failed]).map(|(&id, _)| id).collect(),
+            failed: with_status(&[Status::Failed]).map(|(&id, _)| id).collect(),
             finished: jobs()
                 .filter(|(_, job)| job.status.is_terminal())
                 .map(|(&id, _)| id)

@@ -7,7 +7,7 @@ use crunch_common::job::Status;
 use crate::broker::mutants;
 use crate::tree::read;
 
-/// A page, what it says, the file of the constant, and its definition there.
+/// A page, its sentence, the file of the constant, and its definition there.
 type Number = (&'static str, &'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
@@ -68,7 +68,7 @@ const NUMBERS: &[Number] = &[
     ("ARCHITECTURE.md", "given up after 1.8 s and its size ÷ 512 KiB/s", "common/src/broker/transfer.rs", "const SLOWEST_NETWORK: u64 = 512 * 1024;"),
 ];
 
-/// With one space between words, as a page is read.
+/// The text with one space between words.
 fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -78,33 +78,35 @@ fn numbers_in_the_documentation_are_those_of_the_code() {
     let mut wrong = Vec::new();
     for (page, sentence, source, definition) in NUMBERS {
         if !read(source).contains(definition) {
-            wrong.push(format!("{source} does not say `{definition}`; {page} says {sentence:?}"));
+            wrong.push(format!(
+                "{source} does not contain `{definition}`; {page} contains {sentence:?}"
+            ));
         }
         let text = words(&read(page)).to_lowercase();
         if !text.contains(&sentence.to_lowercase()) {
-            wrong.push(format!("{page} does not say {sentence:?} about {definition}"));
+            wrong.push(format!("{page} does not contain {sentence:?}, for {definition}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn the_number_of_mutants_is_the_one_that_is_promised() {
+fn the_number_of_mutants_is_the_documented_one() {
     let page = words(&read("docs/reliability.md"));
-    let said = format!("breaks the functions in {} ways", mutants::count());
-    assert!(page.contains(&said), "docs/reliability.md does not say: {said}");
+    let expected = format!("breaks the functions in {} ways", mutants::count());
+    assert!(page.contains(&expected), "docs/reliability.md does not contain: {expected}");
 }
 
 #[test]
-fn the_table_of_statuses_is_the_one_of_the_code() {
+fn the_table_of_statuses_matches_the_code() {
     let page = read("docs/api.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     for status in Status::ALL {
         let named = |row: &(&str, &str)| row.0 == status.as_str();
         let (_, row) = rows.clone().find(named).expect("each status has a row");
         let (_, next) = row.split_once(" | ").unwrap();
-        let said: BTreeSet<_> = next.split('`').skip(1).step_by(2).collect();
-        let may = Status::ALL.into_iter().filter(|&next| status.can_become(next));
-        assert_eq!(said, may.map(Status::as_str).collect(), "after {status}");
+        let documented: BTreeSet<_> = next.split('`').skip(1).step_by(2).collect();
+        let allowed = Status::ALL.into_iter().filter(|&next| status.can_become(next));
+        assert_eq!(documented, allowed.map(Status::as_str).collect(), "after {status}");
     }
 }

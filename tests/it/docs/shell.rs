@@ -1,4 +1,4 @@
-//! The `sh` blocks of the documentation, run as they stand; what a block prints is compared with the block behind it.
+//! The `sh` blocks of the documentation, run as they are; the output of a block is compared with the block after it.
 
 use std::collections::HashMap;
 use std::iter::Peekable;
@@ -9,10 +9,10 @@ use tokio::process::Command;
 
 use crate::tree::read;
 
-/// What the pages write for the address of the API and for the id of the last job.
+/// What the pages use as the address of the API and as the id of the last job.
 const ADDRESS: &str = "http://127.0.0.1:8080";
 const ID: &str = "01a20c36-14f1-8000-8f8f-f34074aa25aa";
-/// How commands begin that a test cannot run in passing; `script_up` tries the first two.
+/// Prefixes of commands that are not run here; `script_up` runs the first two.
 const NOT_RUN: [&str; 4] = ["script/", "CRUNCH_TASKS=", "CRUNCH_WORKERS=", "npx "];
 /// A handler without optimization is slow, so these jobs are smaller here.
 const SMALLER: [(&str, &str); 4] = [
@@ -21,7 +21,7 @@ const SMALLER: [(&str, &str); 4] = [
     ("seq 10000", "seq 100"),
     ("\"accepted\":10000", "\"accepted\":100"),
 ];
-/// Members whose values must be those that the page shows; of the others only that they are there.
+/// Members whose values must equal those that the page shows; the others must only be present.
 const COMPARED: [&str; 6] = ["status", "title", "type", "detail", "accepted", "refused"];
 
 #[tokio::test]
@@ -30,15 +30,15 @@ async fn the_commands_of_the_readme_print_what_it_shows() {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_interface_print_what_it_shows() {
+async fn the_commands_of_the_api_page_print_what_it_shows() {
     run("docs/api.md").await;
 }
 
-/// A fenced block: what it is tagged with, its text, and the text of the block right behind it that is not tagged.
+/// A fenced block: whether it is tagged `sh`, its text, and the text of an untagged block right after it.
 struct Block {
     shell: bool,
     text: String,
-    shows: Option<String>,
+    output: Option<String>,
 }
 
 fn blocks(page: &str) -> Vec<Block> {
@@ -53,8 +53,8 @@ fn blocks(page: &str) -> Vec<Block> {
         let text: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
         let text = text.join("\n");
         match blocks.last_mut() {
-            Some(last) if tag.is_empty() && adjacent => last.shows = Some(text),
-            _ => blocks.push(Block { shell: tag == "sh", text, shows: None }),
+            Some(last) if tag.is_empty() && adjacent => last.output = Some(text),
+            _ => blocks.push(Block { shell: tag == "sh", text, output: None }),
         }
         adjacent = tag == "sh";
     }
@@ -67,14 +67,14 @@ async fn run(page: &str) {
     let _worker = stack.worker(&api, 2).await;
     let example = stack.command("examples/primes");
     let _example = stack.spawn(example, "primes");
-    Stack::knows(&api, "primes.count").await;
-    Stack::knows(&api, "crunch").await;
+    Stack::wait_for_task(&api, "primes.count").await;
+    Stack::wait_for_task(&api, "crunch").await;
     image::RgbImage::new(400, 300).save(stack.directory().join("photo.png")).unwrap();
     let mut session = Session { stack: &stack, url: api.url.clone(), id: String::new() };
     let mut commands = 0;
     for block in blocks(&read(page)).into_iter().filter(|block| block.shell) {
         if !NOT_RUN.iter().any(|start| block.text.starts_with(start)) {
-            session.try_block(page, &block).await;
+            session.check_block(page, &block).await;
             commands += 1;
         }
     }
@@ -84,27 +84,27 @@ async fn run(page: &str) {
 struct Session<'a> {
     stack: &'a Stack,
     url: String,
-    /// Of the last job that was submitted.
+    /// The id of the last job that was submitted.
     id: String,
 }
 
 impl Session<'_> {
-    async fn try_block(&mut self, page: &str, block: &Block) {
+    async fn check_block(&mut self, page: &str, block: &Block) {
         let command = self.adapt(&block.text);
-        let mut printed = self.print(&command).await;
-        let shows = block.shows.as_deref().map(|text| self.adapt(text)).unwrap_or_default();
-        let mut wrong = difference(&shows, &printed);
-        // What is read may not be there yet; what acts is not done twice.
+        let mut printed = self.run(&command).await;
+        let shown = block.output.as_deref().map(|text| self.adapt(text)).unwrap_or_default();
+        let mut wrong = difference(&shown, &printed);
+        // The result of a read may not be available yet; a command with effects is not repeated.
         if wrong.is_some() && !command.contains(" -d ") && !command.contains("POST") {
             let what = format!("{page}: {command}\n{wrong:?}");
             eventually(&what, async || {
-                printed = self.print(&command).await;
-                wrong = difference(&shows, &printed);
+                printed = self.run(&command).await;
+                wrong = difference(&shown, &printed);
                 wrong.is_none().then_some(())
             })
             .await;
         }
-        assert!(wrong.is_none(), "{page}: {command}\n{}\nit printed\n{printed}", wrong.unwrap());
+        assert!(wrong.is_none(), "{page}: {command}\n{}\nprinted\n{printed}", wrong.unwrap());
         let submitted = members(&printed);
         self.id = submitted.get("token").map_or(self.id.clone(), |ids| ids[0].clone());
     }
@@ -114,7 +114,7 @@ impl Session<'_> {
         SMALLER.iter().fold(text, |text, (large, small)| text.replace(large, small))
     }
 
-    async fn print(&self, command: &str) -> String {
+    async fn run(&self, command: &str) -> String {
         let mut shell = Command::new("bash");
         shell.arg("-euo").arg("pipefail").arg("-c").arg(command).kill_on_drop(true);
         shell.current_dir(self.stack.directory()).env("TOKEN", &self.id);
@@ -125,7 +125,7 @@ impl Session<'_> {
     }
 }
 
-/// What a page shows that was not printed.
+/// Something that a page shows and that was not printed.
 fn difference(shows: &str, printed: &str) -> Option<String> {
     let printed = printed.replace('\r', "");
     if shows.starts_with("HTTP/") {
@@ -143,7 +143,7 @@ fn difference(shows: &str, printed: &str) -> Option<String> {
     difference_of_members(shows, &printed)
 }
 
-/// A stream begins where its job stands; an event has the members that are shown for one of its name.
+/// A stream starts with the current state of its job; an event has the members that the page shows for its name.
 fn difference_of_events(shows: &str, printed: &str) -> Option<String> {
     let events = |text: &str| -> HashMap<String, String> {
         let event = |part: &str| {
@@ -172,7 +172,7 @@ fn difference_of_members(shows: &str, printed: &str) -> Option<String> {
         let Some(others) = all.get(&name) else {
             return Some(name);
         };
-        // A job that runs goes on.
+        // A running job may have ended meanwhile.
         let fixed = |value: &&String| !value.contains('…') && *value != "running";
         let compared = COMPARED.contains(&&*name);
         let missing = values.iter().filter(fixed).find(|value| !others.contains(value));
@@ -181,8 +181,8 @@ fn difference_of_members(shows: &str, printed: &str) -> Option<String> {
     members(shows).into_iter().find_map(differs)
 }
 
-/// Every member of the JSON in a text, at any depth, with its values where they are no lists or objects. The text may leave
-/// parts out, as pages do with `…`.
+/// Every member of the JSON in a text, at any depth, with its values that are not lists or objects. The text may omit
+/// parts, as pages do with `…`.
 fn members(text: &str) -> HashMap<String, Vec<String>> {
     let mut found: HashMap<String, Vec<String>> = HashMap::new();
     let mut chars = text.chars().peekable();
@@ -211,7 +211,7 @@ fn members(text: &str) -> HashMap<String, Vec<String>> {
     found
 }
 
-/// The rest of a string, as it is written.
+/// The rest of a string, with its escapes.
 fn string(chars: &mut Peekable<Chars<'_>>) -> String {
     let mut text = String::new();
     while let Some(char) = chars.next().filter(|&char| char != '"') {
@@ -224,7 +224,7 @@ fn string(chars: &mut Peekable<Chars<'_>>) -> String {
 }
 
 #[test]
-fn a_page_that_shows_something_else_is_noticed() {
+fn differences_between_page_and_output_are_found() {
     let printed =
         "HTTP/1.1 202 Accepted\r\nlocation: /x\r\n\r\n{\"id\":\"a\",\"status\":\"queued\"}";
     let differs = |shows: &str| difference(shows, printed);

@@ -1,30 +1,34 @@
-//! The disk of Redis.
+//! Durability `fsync`: submissions wait until Redis has written them to disk.
 
 use crunch_tests::{RedisServer, Stack};
 use serde_json::json;
 
-use super::{insisting, not_durable, queued, ready, set, submit, taken, waits_for_disk};
+use super::{
+    api_with_durability, expect_not_durable, has_waitaof, queued_count, set_config, submit,
+    submit_until_accepted, wait_for_readiness,
+};
 
 #[tokio::test]
 async fn a_job_on_disk_survives_the_death_of_redis() {
-    let (mut stack, api) = insisting(RedisServer::durable(), "fsync").await;
+    let (mut stack, api) = api_with_durability(RedisServer::durable(), "fsync").await;
     for round in 0..3 {
-        // The first after an outage may hear of it.
-        let id = taken(&api, "/crunch", &format!("round-{round}")).await.id();
+        // The first submission after an outage may fail.
+        let id = submit_until_accepted(&api, "/crunch", &format!("round-{round}")).await.id();
         stack.redis.kill();
         stack.redis.restart();
-        ready(&api, 200).await;
+        wait_for_readiness(&api, 200).await;
         assert_eq!(api.job(&id).await["status"], "queued");
-        assert_eq!(queued(&api).await, round + 1);
+        assert_eq!(queued_count(&api).await, round + 1);
     }
 }
 
 #[tokio::test]
 async fn a_request_may_ask_for_more_than_its_deployment() {
-    let (_stack, api) = insisting(RedisServer::durable(), "memory").await;
+    let (_stack, api) = api_with_durability(RedisServer::durable(), "memory").await;
     assert_eq!(submit(&api, "/crunch?durability=fsync", "a").await.status.as_u16(), 202);
     let envelope = json!({ "task": "t", "durability": "fsync" });
     assert_eq!(api.post("/jobs", &envelope).await.status.as_u16(), 202);
+
     let wrong = submit(&api, "/crunch?durability=disk", "b").await;
     assert_eq!((wrong.status.as_u16(), wrong.problem().as_str()), (400, "invalid-parameter"));
     let wrong = api.post("/jobs", &json!({ "task": "t", "durability": true })).await;
@@ -32,7 +36,7 @@ async fn a_request_may_ask_for_more_than_its_deployment() {
 }
 
 #[tokio::test]
-async fn an_api_that_insists_on_a_disk_does_not_start_without_one() {
+async fn an_api_with_durability_fsync_does_not_start_on_a_redis_without_it() {
     let cases = [
         (&["--appendonly", "no"][..], "appendonly is no; set it to yes"),
         (&["--appendonly", "yes"], "appendfsync is everysec; set it to always"),
@@ -50,9 +54,9 @@ async fn an_api_that_insists_on_a_disk_does_not_start_without_one() {
     ];
     for (case, (arguments, message)) in cases.into_iter().enumerate() {
         let redis = RedisServer::with(arguments);
-        if case > 0 && waits_for_disk(&redis) {
-            // It is asked to wait, however it is set.
-            let (_stack, api) = insisting(redis, "fsync").await;
+        if case > 0 && has_waitaof(&redis) {
+            // With WAITAOF any `appendfsync` is enough.
+            let (_stack, api) = api_with_durability(redis, "fsync").await;
             assert_eq!(submit(&api, "/crunch", "a").await.status.as_u16(), 202);
             continue;
         }
@@ -67,33 +71,34 @@ async fn an_api_that_insists_on_a_disk_does_not_start_without_one() {
 }
 
 #[tokio::test]
-async fn a_request_for_a_disk_that_is_not_there_takes_nothing() {
-    let (_stack, api) = insisting(RedisServer::start(), "memory").await;
+async fn a_request_for_fsync_on_a_redis_without_it_creates_no_job() {
+    let (_stack, api) = api_with_durability(RedisServer::start(), "memory").await;
     let refused = submit(&api, "/crunch?durability=fsync", "a").await;
-    not_durable(&refused, None);
-    assert_eq!(queued(&api).await, 0);
-    // The key was not used up, and other submissions do not care.
+    expect_not_durable(&refused, None);
+    assert_eq!(queued_count(&api).await, 0);
+    // The idempotency key was not used up, and submissions without fsync are accepted.
     assert_eq!(submit(&api, "/crunch", "a").await.status.as_u16(), 202);
 }
 
 #[tokio::test]
-async fn a_setting_that_is_changed_under_us_is_noticed_before_the_next_answer() {
-    let (stack, api) = insisting(RedisServer::durable(), "fsync").await;
+async fn a_setting_of_redis_that_changes_is_detected_before_the_next_answer() {
+    let (stack, api) = api_with_durability(RedisServer::durable(), "fsync").await;
     let id = submit(&api, "/crunch", "a").await.id();
-    let (setting, unsafe_value, value) = match waits_for_disk(&stack.redis) {
+    let (setting, unsafe_value, value) = match has_waitaof(&stack.redis) {
         true => ("appendonly", "no", "yes"),
         false => ("appendfsync", "everysec", "always"),
     };
-    set(&stack.redis, setting, unsafe_value);
-    not_durable(&submit(&api, "/crunch", "b").await, Some("unknown"));
-    // Known by now, so nothing is sent; also not for a job that is there.
-    not_durable(&submit(&api, "/crunch", "a").await, None);
-    ready(&api, 503).await;
 
-    set(&stack.redis, setting, value);
-    ready(&api, 200).await;
-    assert_eq!(taken(&api, "/crunch", "a").await.id(), id);
-    let second = taken(&api, "/crunch", "b").await;
+    set_config(&stack.redis, setting, unsafe_value);
+    expect_not_durable(&submit(&api, "/crunch", "b").await, Some("unknown"));
+    // The API knows the setting now, so it sends nothing, also not for a job that exists.
+    expect_not_durable(&submit(&api, "/crunch", "a").await, None);
+    wait_for_readiness(&api, 503).await;
+
+    set_config(&stack.redis, setting, value);
+    wait_for_readiness(&api, 200).await;
+    assert_eq!(submit_until_accepted(&api, "/crunch", "a").await.id(), id);
+    let second = submit_until_accepted(&api, "/crunch", "b").await;
     assert_eq!(second.header("idempotency-replayed"), "true");
-    assert_eq!(queued(&api).await, 2);
+    assert_eq!(queued_count(&api).await, 2);
 }

@@ -1,4 +1,5 @@
-//! Group commit: those who submit at once share their waiting, each with an answer of its own, in bounded room and time.
+//! Group commit: concurrent submissions share calls and flushes, each has its own answer, and space and time are
+//! bounded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,11 +10,11 @@ use crunch_common::broker::{
 use crunch_common::broker::{BrokerConfig, DurabilityConfig};
 use crunch_common::job::{JobOptions, Priority};
 use crunch_common::task::TaskDescriptor;
-use crunch_tests::{Proxy, RedisServer, Which, eventually};
+use crunch_tests::{Filter, Proxy, RedisServer, eventually};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{figure, waits_for_disk};
+use super::{has_waitaof, info_value};
 
 fn broker(url: &str, durability: Durability) -> Broker {
     let config =
@@ -53,23 +54,23 @@ async fn enqueue(broker: &Broker, job: NewJob) -> Result<Enqueued, Error> {
 }
 
 #[tokio::test]
-async fn those_who_submit_at_once_share_their_calls() {
-    share_their_calls(Durability::MEMORY).await;
+async fn concurrent_submissions_share_calls() {
+    expect_shared_calls(Durability::MEMORY).await;
 }
 
 #[tokio::test]
-async fn those_who_wait_for_the_disk_at_once_share_its_flushes() {
-    let redis = share_their_calls(Durability::FSYNC).await;
-    // One mark a batch.
-    let batches = figure(&redis, "commandstats", "cmdstat_set:calls=");
+async fn concurrent_submissions_that_wait_for_the_disk_share_flushes() {
+    let redis = expect_shared_calls(Durability::FSYNC).await;
+    // Each batch has one SET.
+    let batches = info_value(&redis, "commandstats", "cmdstat_set:calls=");
     assert!(batches * 8 <= SUBMITTERS * ROUNDS, "{batches} batches");
 }
 
 const SUBMITTERS: u64 = 64;
 const ROUNDS: u64 = 20;
 
-/// Lets many submit at once, each its own jobs one after the other, and counts.
-async fn share_their_calls(durability: Durability) -> RedisServer {
+/// Submits with many concurrent submitters, each one job after the other, and checks the number of calls.
+async fn expect_shared_calls(durability: Durability) -> RedisServer {
     let redis = RedisServer::durable();
     let broker = broker(&redis.url(), durability);
     let submitter = async |_| {
@@ -77,29 +78,32 @@ async fn share_their_calls(durability: Durability) -> RedisServer {
             let job = job(&broker, 100);
             let id = job.id;
             let Ok(Enqueued::Created(record)) = enqueue(&broker, job).await else {
-                panic!("it is taken")
+                panic!("the job is not created")
             };
             assert_eq!(record.id, id);
         }
     };
     join_all((0..SUBMITTERS).map(submitter)).await;
-    let calls = figure(&redis, "commandstats", "cmdstat_fcall:calls=");
+
+    let calls = info_value(&redis, "commandstats", "cmdstat_fcall:calls=");
     let jobs = SUBMITTERS * ROUNDS;
     // A batch is at most one call a partition, of which there are four.
     assert!(calls * 4 <= jobs, "{calls} calls for {jobs} jobs");
+
     let queues = broker.queues(&QueueQuery::first(1)).await.unwrap();
     assert_eq!(queues.items[0].queued, jobs);
     redis
 }
 
 #[tokio::test]
-async fn whoever_comes_just_after_a_flush_began_does_not_wait_for_two() {
+async fn a_submission_just_after_the_start_of_a_flush_does_not_wait_for_two() {
     let redis = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
-    if !waits_for_disk(&redis) {
-        // It refuses, as another test shows.
+    if !has_waitaof(&redis) {
+        // Without WAITAOF such a Redis refuses fsync, as another test shows.
         return;
     }
     let broker = broker(&redis.url(), Durability::FSYNC);
+
     // A steady load over several flushes.
     let mut clock = tokio::time::interval(Duration::from_millis(40));
     let mut submitters = tokio::task::JoinSet::new();
@@ -108,45 +112,49 @@ async fn whoever_comes_just_after_a_flush_began_does_not_wait_for_two() {
         let broker = broker.clone();
         submitters.spawn(async move { enqueue(&broker, job(&broker, 100)).await });
     }
+
     for answer in submitters.join_all().await {
         assert!(matches!(answer, Ok(Enqueued::Created(_))), "{answer:?}");
     }
 }
 
-/// One for steps, and one for submissions that are collected.
-const OF_A_BROKER: usize = 2;
+/// The connections of an idle broker: one for calls, and one for batches of submissions.
+const IDLE_CONNECTIONS: usize = 2;
 
 #[tokio::test]
-async fn connections_that_slow_batches_needed_are_closed_when_nothing_needs_them() {
+async fn connections_of_slow_batches_are_closed_once_unused() {
     let redis = RedisServer::start();
-    let line = Proxy::to(redis.port());
-    let broker = broker(&line.url(), Durability::MEMORY);
+    let proxy = Proxy::to(redis.port());
+    let broker = broker(&proxy.url(), Durability::MEMORY);
     let submit = || {
         let broker = broker.clone();
         tokio::spawn(async move { enqueue(&broker, job(&broker, 100)).await })
     };
+
     eventually("a batch does not wait for the one before", async || {
-        let by_itself = line.hold_reply(Which::verb("enqueue"));
+        let single_reply = proxy.hold_reply(Filter::verb("enqueue"));
         let first = submit();
-        by_itself.caught().await;
-        let in_a_batch = line.hold_reply(Which::verb("enqueue"));
+        single_reply.wait_until_held().await;
+        let batch_reply = proxy.hold_reply(Filter::verb("enqueue"));
         let second = submit();
-        in_a_batch.caught().await;
+        batch_reply.wait_until_held().await;
         let third = submit().await.unwrap();
         let open = connections(&redis).await;
-        drop((by_itself, in_a_batch));
+        drop((single_reply, batch_reply));
         let _outcomes = tokio::join!(first, second);
-        (third.is_ok() && open > OF_A_BROKER).then_some(())
+        (third.is_ok() && open > IDLE_CONNECTIONS).then_some(())
     })
     .await;
-    eventually("connections without use are closed", async || {
-        (connections(&redis).await <= OF_A_BROKER).then_some(())
+
+    eventually("unused connections are closed", async || {
+        (connections(&redis).await <= IDLE_CONNECTIONS).then_some(())
     })
     .await;
+
     assert!(matches!(enqueue(&broker, job(&broker, 100)).await, Ok(Enqueued::Created(_))));
 }
 
-/// How many are open, without the one that asks.
+/// The number of open connections, without the one of this call.
 async fn connections(redis: &RedisServer) -> usize {
     let mut redis = redis.connect().await;
     let list: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
@@ -154,21 +162,24 @@ async fn connections(redis: &RedisServer) -> usize {
 }
 
 #[tokio::test]
-async fn a_runtime_that_ends_takes_nobody_with_it() {
+async fn submissions_survive_the_end_of_the_runtime_that_sends_batches() {
     let redis = RedisServer::durable();
     let broker = broker(&redis.url(), Durability::FSYNC);
-    // The first to submit runs the task for all, as one thread of a server of many does.
+    // The task that sends batches for all submitters runs on the runtime of the first one, as on one thread of a
+    // server.
     let first = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let submitted = first.spawn({
         let broker = broker.clone();
         async move { enqueue(&broker, job(&broker, 100)).await.unwrap() }
     });
     submitted.await.unwrap();
+
     redis.freeze();
     let waiting = enqueue(&broker, job(&broker, 100));
     tokio::pin!(waiting);
     assert!(futures_util::poll!(&mut waiting).is_pending());
     first.shutdown_background();
+
     redis.thaw();
     let answer = waiting.await;
     assert!(matches!(answer, Ok(Enqueued::Created(_) | Enqueued::Known(_))), "{answer:?}");
@@ -180,6 +191,7 @@ async fn a_large_batch_keeps_its_order_and_its_answers() {
     let broker = broker(&redis.url(), Durability::FSYNC);
     let mut jobs: Vec<_> = (0..2500).map(|n| job(&broker, n)).collect();
     jobs[1000] = jobs[0].clone();
+
     let answers = broker.enqueue(&jobs).await;
     for (at, (job, answer)) in jobs.iter().zip(answers).enumerate() {
         match answer {
@@ -191,33 +203,37 @@ async fn a_large_batch_keeps_its_order_and_its_answers() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_at_once_and_the_rest_in_time() {
+async fn submissions_beyond_the_limit_are_refused_at_once_and_the_rest_in_time() {
     const MEBIBYTE: usize = 1024 * 1024;
     let redis = RedisServer::start();
     let broker = broker(&redis.url(), Durability::REPLICA);
     broker.open().await.unwrap();
+
     redis.freeze();
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let submitter = async |_| match enqueue(&broker, job(&broker, MEBIBYTE)).await {
-        Err(Error::Busy) => ("busy", begun.elapsed()),
-        Err(Error::Unavailable { .. } | Error::NotDurable { .. }) => ("away", begun.elapsed()),
+        Err(Error::Busy) => ("busy", started_at.elapsed()),
+        Err(Error::Unavailable { .. } | Error::NotDurable { .. }) => {
+            ("unavailable", started_at.elapsed())
+        }
         other => panic!("{other:?}"),
     };
-    let mut told: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (what, after) in join_all((0..80).map(submitter)).await {
-        told.entry(what).or_default().push(after);
-    }
-    let slowest = |what: &str| *told[what].iter().max().unwrap();
-    // 64 MiB are the room there is, a little of it taken by what stands beside a payload.
-    assert!((60..64).contains(&told["away"].len()), "{told:?}");
-    assert!(slowest("busy") < Duration::from_secs(1), "{told:?}");
-    assert!(slowest("away") < Duration::from_secs(6), "{told:?}");
 
-    // Nobody stormed it, the room is free again, and whoever gave up was not sent.
+    let mut answers: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (what, after) in join_all((0..80).map(submitter)).await {
+        answers.entry(what).or_default().push(after);
+    }
+    let slowest = |what: &str| *answers[what].iter().max().unwrap();
+    // The limit is 64 MiB, of which other fields than payloads use a little.
+    assert!((60..64).contains(&answers["unavailable"].len()), "{answers:?}");
+    assert!(slowest("busy") < Duration::from_secs(1), "{answers:?}");
+    assert!(slowest("unavailable") < Duration::from_secs(6), "{answers:?}");
+
+    // Few connections were opened, the space is free again, and submissions that timed out were not sent.
     redis.thaw();
-    let connections = figure(&redis, "clients", "connected_clients:");
+    let connections = info_value(&redis, "clients", "connected_clients:");
     assert!(connections <= 5, "{connections} connections");
-    eventually("redis takes a job, and has no replica for it", async || {
+    eventually("redis accepts a job, and has no replica for it", async || {
         let answer = enqueue(&broker, job(&broker, MEBIBYTE)).await;
         matches!(answer, Err(Error::NotDurable { taken: true, .. })).then_some(())
     })

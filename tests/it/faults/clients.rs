@@ -1,4 +1,4 @@
-//! Clients that leave too early, or come fifty at a time. (F5, F27)
+//! Clients that disconnect too early, or send the same request fifty times at once. (F5, F27)
 
 use crunch_tests::{Stack, eventually};
 use futures_util::future::join_all;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use super::*;
 
 #[tokio::test]
-async fn a_client_that_leaves_at_any_byte_leaves_one_job_or_none() {
+async fn a_client_that_disconnects_at_any_byte_creates_one_job_or_none() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let addr = api.url.strip_prefix("http://").unwrap();
     let body = json!({ "task": "echo", "payload": 1 }).to_string();
@@ -19,27 +19,29 @@ async fn a_client_that_leaves_at_any_byte_leaves_one_job_or_none() {
          idempotency-key: \"left-early\"\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
+
     for bytes in 0..=request.len() {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         stream.write_all(&request.as_bytes()[..bytes]).await.unwrap();
-        // Half of them vanish without a word, as a client does that was killed behind a router.
+        // Half of the connections are reset, the others are closed.
         if bytes.is_multiple_of(2) {
             stream.set_zero_linger().unwrap();
         }
     }
-    let whole = || {
+
+    let submit_complete = || {
         let request = api.request(Method::POST, "/jobs").header("idempotency-key", "left-early");
         request.header("content-type", "application/json").body(body.clone())
     };
-    let answer = api.send(whole()).await;
+    let answer = api.send(submit_complete()).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
-    api.becomes(&answer.id(), "succeeded").await;
-    assert_eq!(api.send(whole()).await.id(), answer.id());
+    api.wait_for_status(&answer.id(), "succeeded").await;
+    assert_eq!(api.send(submit_complete()).await.id(), answer.id());
     assert_eq!(count(&api, "echo").await, 1);
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_its_answer_has_its_job() {
+async fn the_job_of_a_client_that_does_not_read_the_response_runs() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let addr = api.url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(addr).await.unwrap();
@@ -47,9 +49,11 @@ async fn a_client_that_does_not_read_its_answer_has_its_job() {
         "POST /tasks/echo/jobs HTTP/1.1\r\nhost: {addr}\r\ncontent-type: application/json\r\n\
          content-length: 1\r\n\r\n7"
     );
+
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.readable().await.unwrap();
     drop(stream);
+
     eventually("the job has run", async || {
         let page = api.get("/jobs?status=succeeded").await.json();
         (page["items"].as_array()?.len() == 1).then_some(())
@@ -58,13 +62,13 @@ async fn a_client_that_does_not_read_its_answer_has_its_job() {
 }
 
 #[tokio::test]
-async fn fifty_clients_with_one_key_make_one_job() {
+async fn fifty_clients_with_one_key_create_one_job() {
     race(20).await;
 }
 
 #[tokio::test]
 #[ignore = "takes minutes: half a million requests"]
-async fn ten_thousand_races_of_fifty_clients_make_one_job_each() {
+async fn ten_thousand_races_of_fifty_clients_create_one_job_each() {
     race(10_000).await;
 }
 
@@ -72,7 +76,7 @@ async fn ten_thousand_races_of_fifty_clients_make_one_job_each() {
 async fn race(rounds: usize) {
     let (mut stack, api, _worker) = Stack::simple(4).await;
     let other = stack.api().await;
-    Stack::knows(&other, "square").await;
+    Stack::wait_for_task(&other, "square").await;
     for round in 0..rounds {
         let body = json!({ "task": "square", "payload": { "n": round } });
         let submit = |n: usize| {
@@ -89,7 +93,7 @@ async fn race(rounds: usize) {
             |answer: &&crunch_tests::Answer| answer.header("idempotency-replayed").is_empty();
         assert_eq!(answers.iter().filter(first).count(), 1);
     }
-    drained(&api, "square").await;
+    wait_until_drained(&api, "square").await;
     let entries = stack.ledger();
     assert_eq!(runs(&entries).len(), rounds);
     assert!(runs(&entries).values().all(|runs| runs.len() == 1));

@@ -1,5 +1,5 @@
-/* Preloaded into a process, this sets its clock wrong by the milliseconds that stand in the file named by
- * CRUNCH_TEST_CLOCK; whoever writes there moves the clock while the process runs. */
+/* Preloaded into a process, this shifts its clock by the number of milliseconds in the file named by CRUNCH_TEST_CLOCK.
+ * A write to the file moves the clock while the process runs. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

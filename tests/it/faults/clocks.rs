@@ -1,4 +1,4 @@
-//! Clocks that are wrong, or jump while everything runs. (F16)
+//! Clocks that are wrong, or jump during a run. (F16)
 
 use std::fs::File;
 use std::io::Write;
@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crunch_common::time::Timestamp;
-use crunch_tests::{Api, Proxy, RedisServer, Stack, Stage, Which, eventually};
+use crunch_tests::{Api, Filter, Proxy, RedisServer, Stack, Stage, eventually};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::network::works_again;
+use super::network::wait_until_working;
 use super::*;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -32,7 +32,7 @@ impl Clock {
     }
 
     fn set(&self, ms: i64) {
-        // Written over, never truncated: processes have it mapped.
+        // Overwritten, never truncated: processes have it mapped.
         let file = File::options().create(true).truncate(false).write(true).open(self.file());
         file.unwrap().write_all(&ms.to_ne_bytes()).unwrap();
     }
@@ -45,7 +45,7 @@ impl Clock {
         self.directory.path().join("clock.so")
     }
 
-    /// Variables that put a process under this clock.
+    /// The variables that make a process use this clock.
     fn environment(&self) -> [(&'static str, String); 2] {
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
         [("LD_PRELOAD", text(self.shim())), ("CRUNCH_TEST_CLOCK", text(self.file()))]
@@ -53,72 +53,78 @@ impl Clock {
 
     fn redis(&self) -> RedisServer {
         let variables = self.environment().map(|(name, value)| format!("{name}={value}"));
-        RedisServer::by(
+        RedisServer::with_command(
             &["env", &variables[0], &variables[1], "redis-server"],
             &["--appendonly", "no"],
         )
     }
 }
 
-/// Waits until a worker has beaten for three leases.
-async fn three_leases(proxy: &Proxy) {
-    let beats = proxy.passed("heartbeat") + 12;
-    eventually("three leases are over", async || {
-        (proxy.passed("heartbeat") >= beats).then_some(())
+/// Waits until a worker has sent the heartbeats of three leases.
+async fn wait_for_three_leases(proxy: &Proxy) {
+    let heartbeats = proxy.passed("heartbeat") + 12;
+    eventually("three leases have passed", async || {
+        (proxy.passed("heartbeat") >= heartbeats).then_some(())
     })
     .await;
 }
 
-/// Redis' clock jumps while a job runs, and a sweep sees it before the worker beats: nobody is taken for dead; and who is
-/// dead is found out.
-async fn survives_a_jump(jump_ms: i64) {
+/// The clock of Redis jumps while a job runs, and a sweep sees this before the next heartbeat: no live worker is
+/// declared dead, and a dead one still is.
+async fn assert_survives_jump(jump_ms: i64) {
     let clock = Clock::off_by(0);
     let mut stack = Stack::on(clock.redis());
     let (to_api, to_worker, stage) = (stack.proxy(), stack.proxy(), Stage::open().await);
     let (api, lease) = (stack.api_via(&to_api).await, [("CRUNCH_LEASE_MS", "2000")]);
     let mut worker = stack.worker_via(&to_worker, &api, 2, &lease).await;
     let running = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
-    let beat = to_worker.hold_command(Which::verb("heartbeat"));
-    beat.caught().await;
+    let actor = stage.wait_for_handler().await;
+
+    let heartbeat = to_worker.hold_command(Filter::verb("heartbeat"));
+    heartbeat.wait_until_held().await;
     clock.set(jump_ms);
     let sweeps = to_api.passed("sweep");
-    eventually("a sweep sees it", async || (to_api.passed("sweep") > sweeps + 1).then_some(()))
-        .await;
-    beat.release();
-    three_leases(&to_worker).await;
-    works_again(&api).await;
-    let told: Timestamp = api.job(&running).await["created_at"].as_str().unwrap().parse().unwrap();
-    let now = api.submit("echo", &json!(0)).await;
-    let now: Timestamp = api.job(&now).await["created_at"].as_str().unwrap().parse().unwrap();
-    let jump = now.unix_ms().cast_signed() - told.unix_ms().cast_signed();
+    eventually("a sweep has seen the jump", async || {
+        (to_api.passed("sweep") > sweeps + 1).then_some(())
+    })
+    .await;
+
+    heartbeat.release();
+    wait_for_three_leases(&to_worker).await;
+    wait_until_working(&api).await;
+    let before: Timestamp =
+        api.job(&running).await["created_at"].as_str().unwrap().parse().unwrap();
+    let after = api.submit("echo", &json!(0)).await;
+    let after: Timestamp = api.job(&after).await["created_at"].as_str().unwrap().parse().unwrap();
+    let jump = after.unix_ms().cast_signed() - before.unix_ms().cast_signed();
     assert!((jump - jump_ms).abs() < 60_000, "the clock moved by {jump} ms");
+
     actor.returns(&json!("kept")).await;
-    assert_eq!(api.becomes(&running, "succeeded").await["result"], "kept");
+    assert_eq!(api.wait_for_status(&running, "succeeded").await["result"], "kept");
     assert_eq!(outcomes(&api, &running).await, ["succeeded"]);
     assert!(stage.is_empty().await);
 
     let orphan = api.submit("act", &stage.payload()).await;
-    let _held = stage.enters().await;
+    let _running = stage.wait_for_handler().await;
     clock.set(0);
     worker.kill().await;
     let _second = stack.worker_with(&api, 1, &lease).await;
-    stage.enters().await.returns(&json!("rescued")).await;
-    assert_eq!(api.becomes(&orphan, "succeeded").await["result"], "rescued");
+    stage.wait_for_handler().await.returns(&json!("rescued")).await;
+    assert_eq!(api.wait_for_status(&orphan, "succeeded").await["result"], "rescued");
 }
 
 #[tokio::test]
-async fn a_redis_whose_clock_jumps_ahead_takes_nobody_for_dead() {
-    survives_a_jump(HOUR_MS).await;
+async fn no_worker_is_declared_dead_when_the_clock_of_redis_jumps_ahead() {
+    assert_survives_jump(HOUR_MS).await;
 }
 
 #[tokio::test]
-async fn a_redis_whose_clock_jumps_back_takes_nobody_for_dead() {
-    survives_a_jump(-HOUR_MS).await;
+async fn no_worker_is_declared_dead_when_the_clock_of_redis_jumps_back() {
+    assert_survives_jump(-HOUR_MS).await;
 }
 
-/// An API and two workers whose clocks disagree by hours; only Redis' decides.
-async fn wrong_clocks_do_not_matter(stack: &mut Stack, clocks: [&Clock; 3]) {
+/// Runs jobs with an API and two workers whose clocks differ by hours; only the clock of Redis counts.
+async fn assert_clocks_do_not_matter(stack: &mut Stack, clocks: [&Clock; 3]) {
     let environments = clocks.map(Clock::environment);
     let as_text = |environment: &'static str| environment;
     let [api, first, second] = environments
@@ -130,14 +136,17 @@ async fn wrong_clocks_do_not_matter(stack: &mut Stack, clocks: [&Clock; 3]) {
         let environment = [&SAFE_LEASE[..], &clock].concat();
         workers.push(stack.worker_with(&api, 4, &environment).await);
     }
-    let workers_say = api.get("/workers").await.json()["items"].clone();
-    let started = |at: usize| workers_say[at]["started_at"].as_str().unwrap().to_owned();
-    assert_ne!(started(0)[..13], started(1)[..13], "their hours differ");
+
+    let listed = api.get("/workers").await.json()["items"].clone();
+    let started = |at: usize| listed[at]["started_at"].as_str().unwrap().to_owned();
+    assert_ne!(started(0)[..13], started(1)[..13], "the clocks differ by hours");
+
     let ids = submit_squares(&api, 300, 20).await;
     let later = api.submit_with("echo", &json!(1), &json!({ "delay_ms": 500 })).await;
-    drained(&api, "square").await;
-    every_square_is_right(&api, &ids).await;
-    api.becomes(&later, "succeeded").await;
+    wait_until_drained(&api, "square").await;
+    assert_squares(&api, &ids).await;
+    api.wait_for_status(&later, "succeeded").await;
+
     let entries = stack.ledger();
     assert!(runs(&entries).values().all(|runs| runs.len() == 1));
     assert!(runs(&entries).values().any(|runs| runs[0].pid == workers[0].pid()));
@@ -145,8 +154,8 @@ async fn wrong_clocks_do_not_matter(stack: &mut Stack, clocks: [&Clock; 3]) {
 }
 
 #[tokio::test]
-async fn workers_and_apis_may_live_in_other_hours() {
+async fn clocks_of_workers_and_apis_may_be_hours_wrong() {
     let (ahead, behind) = (Clock::off_by(HOUR_MS), Clock::off_by(-HOUR_MS));
     let mut stack = Stack::start();
-    wrong_clocks_do_not_matter(&mut stack, [&behind, &ahead, &behind]).await;
+    assert_clocks_do_not_matter(&mut stack, [&behind, &ahead, &behind]).await;
 }

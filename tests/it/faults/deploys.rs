@@ -1,4 +1,4 @@
-//! Deploys that nobody notices. (F6)
+//! Deploys that cause no failed request and delay no job. (F6)
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A client as the documentation wants it: uses instances that say they are ready, and tries another one where the
-/// connection is refused.
+/// A client as documented: uses instances that report that they are ready, and tries another one if a connection is
+/// refused.
 struct Client {
     http: reqwest::Client,
-    /// Where instances are, as a load balancer knows them.
+    /// The URLs of the instances, as in a load balancer.
     instances: Mutex<Vec<String>>,
 }
 
 impl Client {
-    /// Submits one job; the answer, or what went wrong.
+    /// Submits one job; returns its id, or what went wrong.
     async fn submit(&self, n: u64) -> Result<String, String> {
         loop {
-            let Some(url) = self.ready().await else { continue };
+            let Some(url) = self.ready_instance().await else { continue };
             let body = json!({ "task": "square", "payload": { "n": n, "busy_ms": 20 } });
             let answer = match self.http.post(format!("{url}/jobs")).json(&body).send().await {
                 Err(error) if error.is_connect() => continue,
@@ -36,7 +36,7 @@ impl Client {
         }
     }
 
-    async fn ready(&self) -> Option<String> {
+    async fn ready_instance(&self) -> Option<String> {
         let instances = self.instances.lock().unwrap().clone();
         for url in instances {
             let answer = self.http.get(format!("{url}/readyz")).send().await;
@@ -49,18 +49,19 @@ impl Client {
 }
 
 #[tokio::test]
-async fn ten_rolling_restarts_under_load_are_invisible() {
+async fn ten_rolling_restarts_under_load_fail_no_request() {
     let mut stack = Stack::start();
     let drain = [("CRUNCH_API_DRAIN_MS", "200")];
     let mut apis = vec![stack.api_with(&drain).await, stack.api_with(&drain).await];
     let mut workers = vec![stack.worker(&apis[0], 4).await, stack.worker(&apis[0], 4).await];
-    Stack::knows(&apis[1], "square").await;
+    Stack::wait_for_task(&apis[1], "square").await;
     let urls = |apis: &[Api]| apis.iter().map(|api| api.url.clone()).collect::<Vec<_>>();
     let client = Client { http: reqwest::Client::new(), instances: Mutex::new(urls(&apis)) };
-    let over = AtomicBool::new(false);
+
+    let is_over = AtomicBool::new(false);
     let load = async {
         let mut ids = Vec::new();
-        while !over.load(Ordering::Relaxed) {
+        while !is_over.load(Ordering::Relaxed) {
             ids.push(client.submit(ids.len() as u64).await);
         }
         ids.into_iter().collect::<Result<Vec<_>, _>>()
@@ -70,25 +71,28 @@ async fn ten_rolling_restarts_under_load_are_invisible() {
             let mut old = apis.remove(0);
             assert_eq!(old.process.terminate().await.code(), Some(0));
             apis.push(stack.api_with(&drain).await);
-            Stack::knows(&apis[1], "square").await;
+            Stack::wait_for_task(&apis[1], "square").await;
             *client.instances.lock().unwrap() = urls(&apis);
             let mut old = workers.remove(0);
             assert_eq!(old.terminate().await.code(), Some(0));
             workers.push(stack.worker(&apis[0], 4).await);
         }
-        over.store(true, Ordering::Relaxed);
+        is_over.store(true, Ordering::Relaxed);
     };
+
     let (ids, ()) = tokio::join!(load, restarts);
     let ids = ids.expect("no request fails");
-    drained(&apis[0], "square").await;
-    every_square_is_right(&apis[0], &ids).await;
+
+    wait_until_drained(&apis[0], "square").await;
+    assert_squares(&apis[0], &ids).await;
     let entries = stack.ledger();
-    assert!(runs(&entries).values().all(|runs| runs.len() == 1), "something ran twice");
+    assert!(runs(&entries).values().all(|runs| runs.len() == 1), "a job ran twice");
 }
 
-/// A task that some workers lack, in a queue that all of them serve: its jobs reach those that have it, and others go on.
+/// A task that some workers lack, in a queue that all of them serve: its jobs reach the workers that have it, and other
+/// jobs keep running.
 #[tokio::test]
-async fn jobs_of_a_new_task_wait_for_new_workers_and_hold_up_nobody() {
+async fn jobs_of_a_new_task_wait_for_new_workers_and_delay_no_other_job() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let path = stack.directory().join("tasks.toml");
@@ -96,9 +100,10 @@ async fn jobs_of_a_new_task_wait_for_new_workers_and_hold_up_nobody() {
     std::fs::write(&path, declared).unwrap();
     let with_new = [("CRUNCH_TASKS", path.to_str().unwrap())];
     let mut first = stack.worker_with(&api, 1, &with_new).await;
-    Stack::knows(&api, "new").await;
+    Stack::wait_for_task(&api, "new").await;
     first.terminate().await;
     let mut old = stack.worker(&api, 2).await;
+
     let batch = |task: &str, payload: Value| {
         let job = json!({ "task": task, "payload": payload, "queue": "square" });
         json!({ "jobs": vec![job; 100] })
@@ -109,25 +114,27 @@ async fn jobs_of_a_new_task_wait_for_new_workers_and_hold_up_nobody() {
         let jobs = answer["items"].as_array().unwrap().iter();
         jobs.map(|item| item["job"]["id"].as_str().unwrap().to_owned()).collect()
     };
+
     for id in ids(&others) {
-        api.becomes(&id, "succeeded").await;
+        api.wait_for_status(&id, "succeeded").await;
     }
-    let (new, soon) = (ids(&new), json!({ "deadline_ms": 1500 }));
+    let (new, deadline) = (ids(&new), json!({ "deadline_ms": 1500 }));
     for id in &new {
         let job = api.wait_for_job(id, "is parked", |job| job["waiting_for"] != Value::Null).await;
         assert_eq!(job["waiting_for"], json!({ "reason": "worker_with_task", "detail": "new" }));
         assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(0)));
     }
-    let missed = api.submit_with("new", &json!(1), &soon).await;
-    assert_eq!(api.becomes(&missed, "failed").await["error"]["code"], "deadline_exceeded");
+    let missed = api.submit_with("new", &json!(1), &deadline).await;
+    assert_eq!(api.wait_for_status(&missed, "failed").await["error"]["code"], "deadline_exceeded");
     let counts = api.get("/queues/square").await.json()["counts"].take();
     assert_eq!(counts["queued"], 100, "{counts}");
     let log = old.log();
     assert!(log.matches("no code for this task").count() <= 2, "{log}");
+
     let _new_worker = stack.worker_with(&api, 2, &with_new).await;
     for id in &new {
-        assert_eq!(api.becomes(id, "succeeded").await["attempt"], 1);
+        assert_eq!(api.wait_for_status(id, "succeeded").await["attempt"], 1);
     }
     old.terminate().await;
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }

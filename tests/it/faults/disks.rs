@@ -1,4 +1,4 @@
-//! A disk that is full under the log of Redis. (F21)
+//! A full disk under the append-only file of Redis. (F21)
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use reqwest::StatusCode;
 use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::json;
 
-use super::network::works_again;
+use super::network::wait_until_working;
 use super::*;
 
-/// The largest file that Redis may write from now on; `None` is any. Stands in for the size of its disk.
+/// Limits the size of the files that Redis may write from now on; `None` removes the limit. Simulates a full disk.
 fn limit_files(redis: &RedisServer, bytes: Option<u64>) {
     let limit = Rlimit { current: bytes, maximum: None };
     prlimit(Some(redis.pid()), Resource::Fsize, limit).unwrap();
@@ -22,15 +22,17 @@ fn log_size(redis: &RedisServer) -> u64 {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_jobs_and_heals_when_there_is_room() {
-    // Over the limit a write fails as on a full disk, provided that the signal which goes with it is ignored.
+async fn jobs_are_refused_while_the_disk_is_full_and_accepted_once_it_has_space() {
+    // Above the limit a write fails as on a full disk, if the signal that comes with it is ignored.
     let command = ["sh", "-c", "trap '' XFSZ; exec redis-server \"$@\"", "sh"];
-    let redis = RedisServer::by(&command, &["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let redis =
+        RedisServer::with_command(&command, &["--appendonly", "yes", "--appendfsync", "everysec"]);
     let mut stack = Stack::on(redis);
     let (api, stage) = (stack.api().await, Stage::open().await);
     let mut worker = stack.worker_with(&api, 1, &SHORT_LEASE).await;
     let running = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
+
     limit_files(&stack.redis, Some(log_size(&stack.redis) + 4096));
     let refused = eventually("a job is refused", async || {
         let answer = api.post("/jobs", &json!({ "task": "echo" })).await;
@@ -44,12 +46,12 @@ async fn a_full_disk_refuses_jobs_and_heals_when_there_is_room() {
     })
     .await;
     actor.returns(&json!("kept")).await;
-    worker.says("MISCONF").await;
+    worker.wait_for_log("MISCONF").await;
 
     limit_files(&stack.redis, None);
-    works_again(&api).await;
-    assert_eq!(api.becomes(&running, "succeeded").await["result"], "kept");
+    wait_until_working(&api).await;
+    assert_eq!(api.wait_for_status(&running, "succeeded").await["result"], "kept");
     assert_eq!(outcomes(&api, &running).await, ["succeeded"]);
-    drained(&api, "echo").await;
+    wait_until_drained(&api, "echo").await;
     assert!(!worker.has_exited());
 }

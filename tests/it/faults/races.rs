@@ -1,4 +1,4 @@
-//! Verbs that meet in the same moment: whichever comes first in Redis wins, and nothing is torn. (F26)
+//! Concurrent commands on one job: the first in Redis wins, and no state is inconsistent. (F26)
 
 use crunch_tests::{Api, Stack, eventually};
 use futures_util::future::join_all;
@@ -12,21 +12,21 @@ async fn delete(api: &Api, id: &str) -> StatusCode {
     api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await.status
 }
 
-/// Everything has ended, and no index knows of anything that lives.
-async fn nothing_is_left(stack: &Stack, api: &Api, queue: &str) {
-    drained(api, queue).await;
+/// Asserts that all jobs have ended, and that no list or set contains a live one.
+async fn assert_nothing_is_left(stack: &Stack, api: &Api, queue: &str) {
+    wait_until_drained(api, queue).await;
     let mut redis = stack.redis.connect().await;
-    eventually("no list or set holds a live job", async || {
+    eventually("no list or set contains a live job", async || {
         let lanes = ["solitary", "urgent", "high", "normal", "low"];
-        let mut ask = redis::pipe();
+        let mut read = redis::pipe();
         for lane in lanes {
-            ask.cmd("LLEN").arg(format!("crunch:{{0}}:queue:{queue}:ready:{lane}"));
+            read.cmd("LLEN").arg(format!("crunch:{{0}}:queue:{queue}:ready:{lane}"));
         }
         for set in ["running", "delayed"] {
-            ask.cmd("ZCARD").arg(format!("crunch:{{0}}:queue:{queue}:{set}"));
+            read.cmd("ZCARD").arg(format!("crunch:{{0}}:queue:{queue}:{set}"));
         }
-        ask.cmd("SCARD").arg(format!("crunch:{{0}}:queue:{queue}:ghosts"));
-        let sizes: Vec<u64> = ask.query_async(&mut redis).await.unwrap();
+        read.cmd("SCARD").arg(format!("crunch:{{0}}:queue:{queue}:ghosts"));
+        let sizes: Vec<u64> = read.query_async(&mut redis).await.unwrap();
         (sizes.iter().sum::<u64>() == 0).then_some(())
     })
     .await;
@@ -43,21 +43,22 @@ async fn a_cancel_that_races_the_end_has_one_winner() {
         match cancel.status {
             StatusCode::OK => assert_eq!(job["status"], "canceled"),
             StatusCode::CONFLICT => assert_eq!(job["status"], "succeeded"),
-            // Asked for while it ran: the handler may have been faster.
+            // Requested while it ran: the handler may have been faster.
             StatusCode::ACCEPTED => assert!(job["status"] != "failed", "{job}"),
             other => panic!("{other}"),
         }
-        // What has ended stays as it is.
+        // What has ended does not change.
         assert_eq!(api.job(&id).await["status"], job["status"]);
     };
+
     for round in 0..20 {
         join_all((0..20).map(|n| race(round * 20 + n))).await;
     }
-    nothing_is_left(&stack, &api, "square").await;
+    assert_nothing_is_left(&stack, &api, "square").await;
 }
 
 #[tokio::test]
-async fn a_delete_that_races_beats_and_retries_leaves_a_job_or_a_tombstone() {
+async fn a_delete_that_races_a_retry_leaves_a_job_or_a_tombstone() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let _worker = stack.worker_with(&api, 8, &SHORT_LEASE).await;
@@ -67,7 +68,7 @@ async fn a_delete_that_races_beats_and_retries_leaves_a_job_or_a_tombstone() {
         let path = format!("/jobs/{id}/retry");
         let body = json!({});
         let (deleted, retried) = join!(delete(&api, &id), api.post(&path, &body));
-        let job = eventually("the job has ended or is gone", async || {
+        let job = eventually("the job has ended or is deleted", async || {
             let answer = api.get(&format!("/jobs/{id}")).await;
             match answer.status {
                 StatusCode::GONE => Some(None),
@@ -81,14 +82,15 @@ async fn a_delete_that_races_beats_and_retries_leaves_a_job_or_a_tombstone() {
             (other, _) => panic!("{other}"),
         }
     };
+
     for round in 0..20 {
         join_all((0..20).map(|n| race(round * 20 + n))).await;
     }
-    nothing_is_left(&stack, &api, "square").await;
+    assert_nothing_is_left(&stack, &api, "square").await;
 }
 
 #[tokio::test]
-async fn retries_by_hand_that_race_each_other_and_the_sweep_give_one_second_life() {
+async fn manual_retries_that_race_each_other_and_the_sweep_cause_one_run() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let other = stack.api().await;
@@ -105,17 +107,19 @@ async fn retries_by_hand_that_race_each_other_and_the_sweep_give_one_second_life
             let path = format!("/jobs/{id}/retry");
             async move { api.post(&path, &json!({})).await.status }
         };
-        let answers = join_all((0..6).map(retry)).await;
-        assert_eq!(answers.iter().filter(|status| **status == StatusCode::ACCEPTED).count(), 1);
-        api.becomes(&id, "succeeded").await;
+        let statuses = join_all((0..6).map(retry)).await;
+        assert_eq!(statuses.iter().filter(|status| **status == StatusCode::ACCEPTED).count(), 1);
+        api.wait_for_status(&id, "succeeded").await;
         id
     };
+
     let mut ids = Vec::new();
     for round in 0..10 {
         ids.extend(join_all((0..20).map(|n| race(round * 20 + n))).await);
     }
-    nothing_is_left(&stack, &api, "square").await;
+
+    assert_nothing_is_left(&stack, &api, "square").await;
     let entries = stack.ledger();
     let runs = runs(&entries);
-    assert!(ids.iter().all(|id| runs[id.as_str()].len() == 1), "something ran twice");
+    assert!(ids.iter().all(|id| runs[id.as_str()].len() == 1), "a job ran twice");
 }

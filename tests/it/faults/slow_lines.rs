@@ -1,31 +1,32 @@
-//! Lines that carry little: what is large takes longer, and nobody else waits for it. (F29)
+//! Lines of low bandwidth: what is large takes longer, and nothing else waits for it. (F29)
 
 use crunch_common::broker::Broker;
 use crunch_common::broker::BrokerConfig;
 use crunch_common::task::TaskDescriptor;
-use crunch_tests::{Api, Loss, Proxy, RedisServer, Stack, Stage, Which, Worker, eventually};
+use crunch_tests::{Api, DropMode, Filter, Proxy, RedisServer, Stack, Stage, Worker, eventually};
 use futures_util::future::join_all;
 
 use super::redis_server::connections;
 use super::*;
 
-/// Bytes a second of a worker's line, and a payload that takes six seconds on it: more than any small call may.
+/// Bytes a second of a worker's line, and a payload that takes six seconds on it: longer than any small call may take.
 const SLOW: u64 = 32 * 1024;
 const PAYLOAD: usize = 200 * 1024;
-/// A result that takes three seconds on the line of an API, whose callers wait as if it carried half a mebibyte a second.
+/// A result that takes three seconds on the line of an API, whose calls may take as long as at half a mebibyte a
+/// second.
 const SLOW_FOR_CALLERS: u64 = 600 * 1024;
 const RESULT: usize = 2000 * 1024;
 /// A line on which a large result takes three seconds, longer than the lease below.
 const SLOW_FOR_RESULTS: u64 = 64 * 1024;
 /// A line of several workers, on which each large value takes half a second if it is alone.
 const SHARED: u64 = 400 * 1024;
-/// A payload that takes three seconds on the line of an API, of a task that takes so much.
+/// A payload that takes three seconds on the line of an API, for a task that accepts this much.
 const SUBMITTED: usize = 2000 * 1024;
-/// Shorter than a large payload is on its way.
+/// Shorter than the transfer of a large payload.
 const LEASE: [(&str, &str); 1] = [("CRUNCH_LEASE_MS", "2000")];
 
-/// An API on the spot, and a worker of some slots behind a line that carries little.
-struct Behind {
+/// An API with a fast line, and a worker with some slots and a slow line.
+struct Setup {
     stack: Stack,
     api: Api,
     line: Proxy,
@@ -33,8 +34,8 @@ struct Behind {
     stage: Stage,
 }
 
-impl Behind {
-    async fn a_slow_line(slots: usize, environment: &[(&str, &str)]) -> Self {
+impl Setup {
+    async fn start(slots: usize, environment: &[(&str, &str)]) -> Self {
         let mut stack = Stack::start();
         let api = stack.api().await;
         let line = stack.proxy();
@@ -52,78 +53,87 @@ impl Behind {
 }
 
 #[tokio::test]
-async fn a_payload_larger_than_the_line_carries_in_a_call_runs_once_and_others_start_beside_it() {
-    let behind = Behind::a_slow_line(2, &LEASE).await;
-    let (api, stage) = (&behind.api, &behind.stage);
-    // The timeout is shorter than the way of the payload: it begins when that is complete.
-    let large = behind.submit_large(&json!({ "timeout_ms": 2000 })).await;
-    api.becomes(&large, "running").await;
+async fn a_payload_that_takes_longer_than_a_call_may_runs_once_while_others_start() {
+    let setup = Setup::start(2, &LEASE).await;
+    let (api, stage) = (&setup.api, &setup.stage);
+    // The timeout is shorter than the transfer of the payload: it begins when that is complete.
+    let large = setup.submit_large(&json!({ "timeout_ms": 2000 })).await;
+    api.wait_for_status(&large, "running").await;
+
     let small = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+
+    let actor = stage.wait_for_handler().await;
     assert_eq!(actor.id, small, "the small one waited for the large one");
     actor.returns(&json!("small")).await;
-    api.becomes(&small, "succeeded").await;
-    let actor = stage.enters().await;
+    api.wait_for_status(&small, "succeeded").await;
+    let actor = stage.wait_for_handler().await;
     assert_eq!((&actor.id, actor.attempt), (&large, 1));
     actor.returns(&json!("large")).await;
-    assert_eq!(api.becomes(&large, "succeeded").await["result"], "large");
+    assert_eq!(api.wait_for_status(&large, "succeeded").await["result"], "large");
+
     for id in [&large, &small] {
         assert_eq!(outcomes(api, id).await, ["succeeded"]);
     }
-    behind.stack.audits_clean().await;
+    setup.stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
-async fn a_job_whose_payload_is_on_its_way_can_be_canceled() {
-    let behind = Behind::a_slow_line(1, &[]).await;
-    let large = behind.submit_large(&json!({})).await;
-    behind.api.becomes(&large, "running").await;
-    let answer = behind.api.act(&format!("/jobs/{large}/cancel")).await;
+async fn a_job_can_be_canceled_while_its_payload_is_transferred() {
+    let setup = Setup::start(1, &[]).await;
+    let large = setup.submit_large(&json!({})).await;
+    setup.api.wait_for_status(&large, "running").await;
+
+    let answer = setup.api.post_empty(&format!("/jobs/{large}/cancel")).await;
     assert!(answer.status.is_success(), "{answer:?}");
-    behind.api.becomes(&large, "canceled").await;
-    let small = behind.api.submit("echo", &json!(1)).await;
-    behind.api.becomes(&small, "succeeded").await;
-    assert!(behind.stage.is_empty().await, "a canceled job has started");
+    setup.api.wait_for_status(&large, "canceled").await;
+
+    let small = setup.api.submit("echo", &json!(1)).await;
+    setup.api.wait_for_status(&small, "succeeded").await;
+    assert!(setup.stage.is_empty().await, "a canceled job has started");
 }
 
 #[tokio::test]
-async fn a_job_whose_payload_is_on_its_way_is_given_back_when_its_worker_ends() {
-    let mut behind = Behind::a_slow_line(1, &[("CRUNCH_WORKER_GRACE_MS", "0")]).await;
-    let large = behind.submit_large(&json!({})).await;
-    behind.api.becomes(&large, "running").await;
-    assert!(behind.worker.terminate().await.success());
-    let _another = behind.stack.worker(&behind.api, 1).await;
-    let actor = behind.stage.enters().await;
+async fn a_job_whose_payload_is_in_transfer_is_released_when_its_worker_ends() {
+    let mut setup = Setup::start(1, &[("CRUNCH_WORKER_GRACE_MS", "0")]).await;
+    let large = setup.submit_large(&json!({})).await;
+    setup.api.wait_for_status(&large, "running").await;
+
+    assert!(setup.worker.terminate().await.success());
+
+    let _another = setup.stack.worker(&setup.api, 1).await;
+    let actor = setup.stage.wait_for_handler().await;
     assert_eq!((&actor.id, actor.attempt), (&large, 1));
     actor.returns(&json!(1)).await;
-    behind.api.becomes(&large, "succeeded").await;
-    assert_eq!(outcomes(&behind.api, &large).await, ["released", "succeeded"]);
+    setup.api.wait_for_status(&large, "succeeded").await;
+    assert_eq!(outcomes(&setup.api, &large).await, ["released", "succeeded"]);
 }
 
 #[tokio::test]
-async fn large_results_arrive_over_a_slow_line_and_others_are_read_meanwhile() {
+async fn large_results_arrive_over_a_slow_line_while_other_jobs_are_read() {
     let mut stack = Stack::start();
     let direct = stack.api().await;
-    let room = [("CRUNCH_WORKER_MAX_RESULT", "8388608")];
-    let _worker = stack.worker_with(&direct, 1, &room).await;
-    let utterance = json!({ "hex": "31", "times": RESULT });
-    let large = direct.submit("utter", &utterance).await;
-    direct.becomes(&large, "succeeded").await;
+    let limit = [("CRUNCH_WORKER_MAX_RESULT", "8388608")];
+    let _worker = stack.worker_with(&direct, 1, &limit).await;
+    let payload = json!({ "hex": "31", "times": RESULT });
+    let large = direct.submit("return_bytes", &payload).await;
+    direct.wait_for_status(&large, "succeeded").await;
     let line = stack.proxy();
     let api = stack.api_via(&line).await;
     line.throttle(SLOW_FOR_CALLERS);
+
     let result = api.request(reqwest::Method::GET, &format!("/jobs/{large}/result"));
-    let result = api.send_meanwhile(result);
+    let result = api.send_in_background(result);
     let mut reads = 0;
-    eventually("the result is there", async || {
+    eventually("the result has arrived", async || {
         reads += 1;
         assert_eq!(api.get(&format!("/jobs/{large}")).await.status, StatusCode::OK);
         result.is_finished().then_some(())
     })
     .await;
+
     let answer = result.await.unwrap();
     assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, RESULT));
-    assert!(reads > 1, "others waited for it");
+    assert!(reads > 1, "other requests waited for it");
 }
 
 async fn status(api: &Api, id: &str) -> String {
@@ -131,58 +141,62 @@ async fn status(api: &Api, id: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_large_result_on_its_way_holds_up_no_other_job_and_keeps_its_lease() {
-    let behind = Behind::a_slow_line(2, &LEASE).await;
-    behind.line.throttle(SLOW_FOR_RESULTS);
-    let (api, stage) = (&behind.api, &behind.stage);
+async fn a_large_result_in_transfer_delays_no_other_job_and_keeps_its_lease() {
+    let setup = Setup::start(2, &LEASE).await;
+    setup.line.throttle(SLOW_FOR_RESULTS);
+    let (api, stage) = (&setup.api, &setup.stage);
     let large = api.submit("act", &stage.payload()).await;
-    let first = stage.enters().await;
-    let beside = api.submit("act", &stage.payload()).await;
-    let second = stage.enters().await;
+    let first = stage.wait_for_handler().await;
+    let other = api.submit("act", &stage.payload()).await;
+    let second = stage.wait_for_handler().await;
+
     first.returns(&json!("x".repeat(PAYLOAD))).await;
     // Only a worker that settles the second has a slot for a third.
-    second.returns(&json!("beside")).await;
-    api.becomes(&beside, "succeeded").await;
-    let after = api.submit("act", &stage.payload()).await;
-    let third = stage.enters().await;
-    assert_eq!((&third.id, status(api, &large).await), (&after, "running".to_owned()));
-    third.returns(&json!("after")).await;
-    api.becomes(&after, "succeeded").await;
+    second.returns(&json!("other")).await;
+    api.wait_for_status(&other, "succeeded").await;
+
+    let last = api.submit("act", &stage.payload()).await;
+    let third = stage.wait_for_handler().await;
+    assert_eq!((&third.id, status(api, &large).await), (&last, "running".to_owned()));
+    third.returns(&json!("last")).await;
+    api.wait_for_status(&last, "succeeded").await;
+
     assert_eq!(status(api, &large).await, "running", "the others waited for the large one");
-    api.becomes(&large, "succeeded").await;
-    for id in [&large, &beside, &after] {
+    api.wait_for_status(&large, "succeeded").await;
+    for id in [&large, &other, &last] {
         assert_eq!(outcomes(api, id).await, ["succeeded"]);
     }
-    behind.stack.audits_clean().await;
+    setup.stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
-async fn a_job_whose_result_is_on_its_way_is_settled_before_its_worker_ends() {
-    let mut behind = Behind::a_slow_line(1, &[]).await;
-    behind.line.throttle(2 * SLOW_FOR_RESULTS);
-    let large = behind.api.submit("act", &behind.stage.payload()).await;
-    behind.stage.enters().await.returns(&json!("x".repeat(PAYLOAD))).await;
-    let ended = behind.worker.terminate().await;
+async fn a_job_whose_result_is_in_transfer_is_settled_before_its_worker_ends() {
+    let mut setup = Setup::start(1, &[]).await;
+    setup.line.throttle(2 * SLOW_FOR_RESULTS);
+    let large = setup.api.submit("act", &setup.stage.payload()).await;
+    setup.stage.wait_for_handler().await.returns(&json!("x".repeat(PAYLOAD))).await;
+    let ended = setup.worker.terminate().await;
     assert!(ended.success());
-    behind.api.becomes(&large, "succeeded").await;
-    assert_eq!(outcomes(&behind.api, &large).await, ["succeeded"]);
+    setup.api.wait_for_status(&large, "succeeded").await;
+    assert_eq!(outcomes(&setup.api, &large).await, ["succeeded"]);
 }
 
 #[tokio::test]
-async fn a_large_submission_on_its_way_fails_no_small_one() {
+async fn a_large_submission_in_transfer_fails_no_small_one() {
     let mut stack = Stack::start();
     let direct = stack.api().await;
     let _worker = stack.worker(&direct, 1).await;
     let line = stack.proxy();
     let api = stack.api_via(&line).await;
-    Stack::knows(&api, "chaos.work").await;
+    Stack::wait_for_task(&api, "chaos.work").await;
     line.throttle(SLOW_FOR_CALLERS);
     let work = json!({ "number": 1, "busy_ms": 0, "fails": 0, "returns": 0, "padding": "x".repeat(SUBMITTED) });
+
     let large = api.request(reqwest::Method::POST, "/tasks/chaos.work/jobs").json(&work);
-    let large = api.send_meanwhile(large);
+    let large = api.send_in_background(large);
     let mut small = Vec::new();
-    eventually("the large one is taken", async || {
-        // Over several connections, so that some of them meet the thread that carries the large one.
+    eventually("the large one is accepted", async || {
+        // Over several connections, so that some of them are served by the thread that sends the large one.
         let round = (0..4).map(async |_| {
             let id = api.submit("echo", &json!(1)).await;
             assert_eq!(api.get(&format!("/jobs/{id}")).await.status, StatusCode::OK);
@@ -192,14 +206,15 @@ async fn a_large_submission_on_its_way_fails_no_small_one() {
         large.is_finished().then_some(())
     })
     .await;
+
     let answer = large.await.unwrap();
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
-    assert!(small.len() > 4, "others waited for it");
+    assert!(small.len() > 4, "other submissions waited for it");
     small.push(answer.id());
     for id in &small {
-        direct.becomes(id, "succeeded").await;
+        direct.wait_for_status(id, "succeeded").await;
     }
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -216,6 +231,7 @@ async fn workers_that_share_a_slow_line_lose_no_job() {
         let padding = "x".repeat(bytes);
         json!({ "number": number, "busy_ms": 0, "fails": 0, "returns": bytes, "padding": padding })
     };
+
     let mut jobs = Vec::new();
     for number in 0..6 {
         jobs.push(api.submit("chaos.work", &work(number, PAYLOAD)).await);
@@ -223,11 +239,12 @@ async fn workers_that_share_a_slow_line_lose_no_job() {
             jobs.push(api.submit("chaos.work", &work(number, 0)).await);
         }
     }
+
     for id in &jobs {
-        api.becomes(id, "succeeded").await;
+        api.wait_for_status(id, "succeeded").await;
         assert_eq!(outcomes(&api, id).await, ["succeeded"]);
     }
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
 #[tokio::test]
@@ -235,23 +252,25 @@ async fn a_large_read_that_is_given_up_closes_its_connection() {
     let mut stack = Stack::start();
     let direct = stack.api().await;
     let _worker = stack.worker(&direct, 1).await;
-    let utterance = json!({ "hex": "31", "times": 100 * 1024 });
-    let large = direct.submit("utter", &utterance).await;
-    direct.becomes(&large, "succeeded").await;
+    let payload = json!({ "hex": "31", "times": 100 * 1024 });
+    let large = direct.submit("return_bytes", &payload).await;
+    direct.wait_for_status(&large, "succeeded").await;
     let line = stack.proxy();
     let api = stack.api_via(&line).await;
     let result = format!("/jobs/{large}/result");
-    // The connections for small calls are made.
+    // This opens the connections for small calls.
     assert_eq!(api.get(&format!("/jobs/{large}")).await.status, StatusCode::OK);
+
     let before = connections(&stack.redis).await;
-    let lost = 3;
-    line.lose_replies(Which::verb("hmget").carrying("result_large"), lost, Loss::Silence);
-    for _ in 0..lost {
+    let dropped = 3;
+    line.drop_replies(Filter::verb("hmget").containing("result_large"), dropped, DropMode::Silence);
+    for _ in 0..dropped {
         assert_eq!(api.get(&result).await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
-    assert_eq!(line.lost(), lost);
+    assert_eq!(line.dropped(), dropped);
+
     eventually("the connections of reads that were given up are closed", async || {
-        // Another thread of the API may have got one of its own meanwhile.
+        // Another thread of the API may have opened its own connection meanwhile.
         (connections(&stack.redis).await <= before + 1).then_some(())
     })
     .await;
@@ -269,7 +288,7 @@ async fn functions_are_loaded_over_a_slow_line_by_the_first_connection() {
     let line = Proxy::to(redis.port());
     line.throttle(SLOW);
     let broker = broker_via(&line);
-    eventually("the functions are there", async || broker.open().await.ok()).await;
+    eventually("the functions are loaded", async || broker.open().await.ok()).await;
     assert_eq!(line.connections(), 1, "a connection was given up while it loaded them");
 }
 

@@ -1,4 +1,4 @@
-//! Workers that come back from the dead with a result nobody waits for any more. (F14, F15)
+//! Workers that report a result after their lease has expired and the job was claimed again. (F14, F15)
 
 use std::time::Duration;
 
@@ -15,66 +15,76 @@ use super::*;
 use crate::broker::driver::options;
 
 #[tokio::test]
-async fn a_result_from_behind_a_partition_is_refused() {
+async fn a_late_result_after_a_network_partition_is_refused() {
     let mut stack = Stack::start();
     let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
     let mut first = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
-    let late = stage.enters().await;
+    let late = stage.wait_for_handler().await;
     let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+
     proxy.black_hole();
-    let current = stage.enters().await;
+    let current = stage.wait_for_handler().await;
     assert!(current.id == id && current.epoch > late.epoch);
+
     late.returns(&json!("late")).await;
     proxy.heal();
-    first.says("stale outcome dropped: another attempt holds the job").await;
+    first.wait_for_log("stale outcome dropped: another attempt holds the job").await;
+
     current.returns(&json!("current")).await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], "current");
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], "current");
     assert_eq!(outcomes(&api, &id).await, ["lost", "succeeded"]);
 }
 
 #[tokio::test]
-async fn a_handler_whose_job_went_on_behind_a_partition_is_stopped() {
+async fn a_handler_whose_job_was_claimed_again_during_a_partition_is_stopped() {
     let mut stack = Stack::start();
     let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
     let mut first = stack.worker_via(&proxy, &api, 1, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut late = stage.enters().await;
+    let mut late = stage.wait_for_handler().await;
     let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+
     proxy.black_hole();
-    let current = stage.enters().await;
+    let current = stage.wait_for_handler().await;
+
     proxy.heal();
-    late.is_asked_to_stop().await;
-    first.says("lease lost").await;
+    late.wait_for_stop_request().await;
+    first.wait_for_log("lease lost").await;
     current.returns(&json!("current")).await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], "current");
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], "current");
 }
 
-/// No way there is known. Were its exchanges repeated without a pause, they would keep Redis busy for half a minute.
+/// How this can happen is not known. Exchanges repeated without a pause would keep Redis busy for half a minute.
 #[tokio::test]
-async fn a_worker_that_was_reclaimed_while_it_lives_asks_again_in_growing_intervals() {
+async fn a_live_worker_that_was_reclaimed_retries_in_growing_intervals() {
     let (stack, api, mut worker) = Stack::simple(1).await;
-    let id = api.get("/workers").await.json()["items"][0]["id"].as_str().unwrap().to_owned();
+    let worker_id = api.get("/workers").await.json()["items"][0]["id"].as_str().unwrap().to_owned();
     let broker = stack.redis.broker("crunch", Library::shipped());
-    broker.reclaim(id.parse().unwrap()).await.unwrap();
+    broker.reclaim(worker_id.parse().unwrap()).await.unwrap();
+
     let job = api.submit("echo", &json!(1)).await;
-    worker.says("Redis rejected an exchange as stale").await;
+    worker.wait_for_log("Redis rejected an exchange as stale").await;
+
     let mut redis = stack.redis.connect().await;
-    let mut sweep = async || -> u64 {
-        let mut ask = redis::cmd("HGET");
-        ask.arg("crunch:{0}:sweep").arg("last").query_async(&mut redis).await.unwrap()
+    let mut last_sweep = async || -> u64 {
+        let mut read = redis::cmd("HGET");
+        read.arg("crunch:{0}:sweep").arg("last").query_async(&mut redis).await.unwrap()
     };
     // A sweep comes once a second.
     for _ in 0..3 {
-        let last = sweep().await;
-        eventually("another sweep", async || (sweep().await != last).then_some(())).await;
+        let last = last_sweep().await;
+        eventually("another sweep has run", async || (last_sweep().await != last).then_some(()))
+            .await;
     }
-    let refused = worker.log().matches("Redis rejected an exchange as stale").count();
-    assert!(refused < 100, "{refused} exchanges in three seconds");
+
+    let rejected = worker.log().matches("Redis rejected an exchange as stale").count();
+    assert!(rejected < 100, "{rejected} exchanges in three seconds");
+
     let mut redis = stack.redis.connect().await;
-    let forget = redis::cmd("DEL").arg(format!("crunch:{{0}}:worker:{id}")).to_owned();
-    let () = forget.query_async(&mut redis).await.unwrap();
-    api.becomes(&job, "succeeded").await;
+    let delete = redis::cmd("DEL").arg(format!("crunch:{{0}}:worker:{worker_id}")).to_owned();
+    let () = delete.query_async(&mut redis).await.unwrap();
+    api.wait_for_status(&job, "succeeded").await;
 }
 
 #[tokio::test]
@@ -83,21 +93,24 @@ async fn a_worker_that_wakes_after_its_lease_cannot_overwrite_the_new_attempt() 
     let (api, stage) = (stack.api().await, Stage::open().await);
     let first = stack.worker_with(&api, 1, &SHORT_LEASE).await;
     let id = api.submit("act", &stage.payload()).await;
-    let late = stage.enters().await;
+    let late = stage.wait_for_handler().await;
     let _second = stack.worker_with(&api, 1, &SHORT_LEASE).await;
+
     first.signal(Signal::STOP);
-    let current = stage.enters().await;
-    // Told while it sleeps: the first thing it does awake is to settle.
+    let current = stage.wait_for_handler().await;
+    // Sent while the worker is stopped: the first thing it does after that is to settle.
     late.returns(&json!("late")).await;
     first.signal(Signal::CONT);
-    eventually("the late one is refused", async || {
+
+    eventually("the late result is refused", async || {
         let log = first.log();
         (log.contains("stale outcome dropped") || log.contains("lease lost")).then_some(())
     })
     .await;
     assert_eq!(api.job(&id).await["status"], "running");
+
     current.returns(&json!("current")).await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], "current");
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], "current");
 }
 
 const LATE: usize = 10_000;
@@ -118,13 +131,13 @@ pub(crate) fn job(queue: &QueueName, broker: &crunch_common::Broker) -> NewJob {
     }
 }
 
-/// One worker's exchanges, numbered.
-struct Hand {
+/// A worker that only exchanges.
+struct Exchanger {
     broker: crunch_common::Broker,
     exchange: Exchange,
 }
 
-impl Hand {
+impl Exchanger {
     fn new(broker: &crunch_common::Broker, queue: &QueueName, lease: Duration) -> Self {
         let exchange = Exchange {
             worker: WorkerId::generate(),
@@ -144,14 +157,14 @@ impl Hand {
         while claims.len() < count {
             self.exchange.number += 1;
             let partition = Partition::new(0).unwrap();
-            let got = self.broker.exchange(partition, &self.exchange).await.unwrap().claims;
-            assert!(!got.is_empty(), "{} of {count}", claims.len());
-            claims.extend(got);
+            let batch = self.broker.exchange(partition, &self.exchange).await.unwrap().claims;
+            assert!(!batch.is_empty(), "{} of {count}", claims.len());
+            claims.extend(batch);
         }
         claims
     }
 
-    /// Settles every claim as succeeded with this result; tells how often Redis said what.
+    /// Settles every claim as succeeded with this result; returns how many were accepted, and how many stale.
     async fn complete(
         &mut self,
         claims: Vec<crunch_common::broker::Claim>,
@@ -175,23 +188,26 @@ impl Hand {
 }
 
 #[tokio::test]
-async fn ten_thousand_late_results_are_refused_every_one() {
+async fn ten_thousand_late_results_are_all_refused() {
     let redis = RedisServer::start();
     let broker = redis.broker("late", Library::shipped());
     let queue: QueueName = "square".parse().unwrap();
     let jobs: Vec<_> = (0..LATE).map(|_| job(&queue, &broker)).collect();
     assert!(broker.enqueue(&jobs).await.iter().all(Result::is_ok));
-    let mut late = Hand::new(&broker, &queue, Duration::from_millis(1));
+
+    let mut late = Exchanger::new(&broker, &queue, Duration::from_millis(1));
     let claims = late.claim(LATE).await;
-    let mut taken_back = 0;
-    eventually("every lease is taken back", async || {
+    let mut requeued = 0;
+    eventually("every job is in the queue again", async || {
         let swept = broker.sweep(Partition::new(0).unwrap()).await.unwrap();
-        taken_back += swept.requeued;
-        (taken_back == LATE as u64).then_some(())
+        requeued += swept.requeued;
+        (requeued == LATE as u64).then_some(())
     })
     .await;
-    let mut current = Hand::new(&broker, &queue, Duration::from_secs(60));
-    let again = current.claim(LATE).await;
+
+    let mut current = Exchanger::new(&broker, &queue, Duration::from_secs(60));
+    let new_claims = current.claim(LATE).await;
+
     assert_eq!(late.complete(claims, "\"late\"").await, [0, LATE]);
-    assert_eq!(current.complete(again, "\"current\"").await, [LATE, 0]);
+    assert_eq!(current.complete(new_claims, "\"current\"").await, [LATE, 0]);
 }

@@ -4,14 +4,14 @@ use crunch_tests::{Answer, Api, Stack, Stage};
 use reqwest::Method;
 use serde_json::json;
 
-use super::refused;
+use super::expect_problem;
 
 async fn delete(api: &Api, id: &str) -> Answer {
     api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await
 }
 
-/// Checks the job document of an answer to an act.
-fn tells(answer: &Answer, code: u16, status: &str, cancel_requested: bool) {
+/// Checks the job document of an answer to a cancel or retry.
+fn assert_job(answer: &Answer, code: u16, status: &str, cancel_requested: bool) {
     let job = answer.json();
     let seen = (
         answer.status.as_u16(),
@@ -26,27 +26,28 @@ fn tells(answer: &Answer, code: u16, status: &str, cancel_requested: bool) {
 
 #[tokio::test]
 async fn a_waiting_job_is_canceled_retried_and_deleted() {
-    let (_stack, api) = super::lone().await;
+    let (_stack, api) = super::api_without_workers().await;
+
     for options in [json!({}), json!({ "delay_ms": 3_600_000 })] {
         let id = api.submit_with("t", &json!(1), &options).await;
         let (cancel, retry) = (format!("/jobs/{id}/cancel"), format!("/jobs/{id}/retry"));
-        refused(&api, &api.act(&retry).await, 409, "job-not-retryable").await;
-        refused(&api, &delete(&api, &id).await, 409, "job-not-finished").await;
-        tells(&api.act(&cancel).await, 200, "canceled", true);
-        tells(&api.act(&cancel).await, 200, "canceled", true);
-        let retried = api.act(&retry).await;
-        tells(&retried, 202, "queued", false);
+        expect_problem(&api, &api.post_empty(&retry).await, 409, "job-not-retryable").await;
+        expect_problem(&api, &delete(&api, &id).await, 409, "job-not-finished").await;
+        assert_job(&api.post_empty(&cancel).await, 200, "canceled", true);
+        assert_job(&api.post_empty(&cancel).await, 200, "canceled", true);
+        let retried = api.post_empty(&retry).await;
+        assert_job(&retried, 202, "queued", false);
         assert_eq!((retried.id(), &retried.json()["error"]), (id.clone(), &json!(null)));
-        refused(&api, &api.act(&retry).await, 409, "job-not-retryable").await;
-        tells(&api.act(&cancel).await, 200, "canceled", true);
+        expect_problem(&api, &api.post_empty(&retry).await, 409, "job-not-retryable").await;
+        assert_job(&api.post_empty(&cancel).await, 200, "canceled", true);
         let deleted = delete(&api, &id).await;
         assert_eq!((deleted.status.as_u16(), deleted.body.len()), (204, 0));
-        is_gone(&api, &id).await;
+        assert_gone(&api, &id).await;
     }
 }
 
-/// Every use of a deleted job is answered alike.
-async fn is_gone(api: &Api, id: &str) {
+/// Every request about a deleted job gets the same problem.
+async fn assert_gone(api: &Api, id: &str) {
     for (method, path) in [
         ("GET", "/result/{}"),
         ("GET", "/jobs/{}"),
@@ -59,76 +60,95 @@ async fn is_gone(api: &Api, id: &str) {
         ("DELETE", "/jobs/{}"),
     ] {
         let request = api.request(method.parse().unwrap(), &path.replace("{}", id));
-        refused(api, &api.send(request).await, 410, "gone").await;
+        expect_problem(api, &api.send(request).await, 410, "gone").await;
     }
 }
 
 #[tokio::test]
-async fn a_running_job_is_asked_to_stop_as_often_as_one_likes() {
+async fn a_running_job_may_be_canceled_repeatedly() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
-    actor.told(&json!({ "ignore": null })).await;
-    refused(&api, &api.act(&format!("/jobs/{id}/retry")).await, 409, "job-not-retryable").await;
-    refused(&api, &delete(&api, &id).await, 409, "job-not-finished").await;
+    let mut actor = stage.wait_for_handler().await;
+
+    actor.send(&json!({ "ignore": null })).await;
+    expect_problem(
+        &api,
+        &api.post_empty(&format!("/jobs/{id}/retry")).await,
+        409,
+        "job-not-retryable",
+    )
+    .await;
+    expect_problem(&api, &delete(&api, &id).await, 409, "job-not-finished").await;
     for _ in 0..2 {
-        tells(&api.act(&format!("/jobs/{id}/cancel")).await, 202, "running", true);
+        assert_job(&api.post_empty(&format!("/jobs/{id}/cancel")).await, 202, "running", true);
     }
     actor.returns(&json!("anyway")).await;
-    // Whichever of the two came first in Redis won: the wish did.
-    api.becomes(&id, "canceled").await;
+    // Whichever of the two reached Redis first determines the status: the cancel did.
+    api.wait_for_status(&id, "canceled").await;
 }
 
 #[tokio::test]
-async fn an_ended_job_stays_as_it_ended() {
+async fn an_ended_job_is_not_canceled_and_only_a_failed_one_is_retried() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let succeeded = api.submit("act", &stage.payload()).await;
-    stage.enters().await.returns(&json!(1)).await;
-    api.becomes(&succeeded, "succeeded").await;
+    stage.wait_for_handler().await.returns(&json!(1)).await;
+    api.wait_for_status(&succeeded, "succeeded").await;
     let failed = api.submit_with("act", &stage.payload(), &json!({ "max_attempts": 1 })).await;
-    stage.enters().await.fails("broken").await;
-    api.becomes(&failed, "failed").await;
+    stage.wait_for_handler().await.fails("broken").await;
+    api.wait_for_status(&failed, "failed").await;
 
     for id in [&succeeded, &failed] {
-        refused(&api, &api.act(&format!("/jobs/{id}/cancel")).await, 409, "job-finished").await;
-    }
-    refused(&api, &api.act(&format!("/jobs/{succeeded}/retry")).await, 409, "job-not-retryable")
+        expect_problem(
+            &api,
+            &api.post_empty(&format!("/jobs/{id}/cancel")).await,
+            409,
+            "job-finished",
+        )
         .await;
-    let retried = api.act(&format!("/jobs/{failed}/retry")).await;
+    }
+    expect_problem(
+        &api,
+        &api.post_empty(&format!("/jobs/{succeeded}/retry")).await,
+        409,
+        "job-not-retryable",
+    )
+    .await;
+    let retried = api.post_empty(&format!("/jobs/{failed}/retry")).await;
     assert_eq!((retried.status.as_u16(), retried.id()), (202, failed.clone()));
-    stage.enters().await.returns(&json!(2)).await;
-    api.becomes(&failed, "succeeded").await;
+    stage.wait_for_handler().await.returns(&json!(2)).await;
+    api.wait_for_status(&failed, "succeeded").await;
     for id in [&succeeded, &failed] {
         assert_eq!(delete(&api, id).await.status.as_u16(), 204);
-        is_gone(&api, id).await;
+        assert_gone(&api, id).await;
     }
 }
 
 #[tokio::test]
-async fn the_last_ten_attempts_are_told_the_oldest_first() {
+async fn the_last_ten_attempts_are_listed_oldest_first() {
     let (_stack, api, worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit_with("act", &stage.payload(), &json!({ "max_attempts": 1 })).await;
     let path = format!("/jobs/{id}/attempts");
+
     assert!(api.get(&path).await.json()["items"].is_array());
-    for life in 1..=12 {
-        let actor = stage.enters().await;
+    for run in 1..=12 {
+        let actor = stage.wait_for_handler().await;
         assert_eq!(actor.pid, worker.pid());
-        actor.fails(&format!("life {life}")).await;
-        api.becomes(&id, "failed").await;
-        api.act(&format!("/jobs/{id}/retry")).await;
+        actor.fails(&format!("run {run}")).await;
+        api.wait_for_status(&id, "failed").await;
+        api.post_empty(&format!("/jobs/{id}/retry")).await;
     }
-    let actor = stage.enters().await;
-    api.becomes(&id, "running").await;
+    let actor = stage.wait_for_handler().await;
+    api.wait_for_status(&id, "running").await;
     let attempts = api.get(&path).await;
     assert_eq!((attempts.status.as_u16(), attempts.header("cache-control")), (200, "no-store"));
     let attempts = attempts.json()["items"].as_array().unwrap().clone();
-    let told: Vec<_> =
+    let messages: Vec<_> =
         attempts.iter().map(|it| it["error"]["message"].as_str().unwrap_or("none")).collect();
-    assert_eq!(told[..2], ["life 4", "life 5"]);
-    assert_eq!((told.len(), told[9]), (10, "none"));
+    assert_eq!(messages[..2], ["run 4", "run 5"]);
+    assert_eq!((messages.len(), messages[9]), (10, "none"));
     let last = &attempts[9];
     let members: Vec<_> = last.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, ["error", "finished_at", "number", "outcome", "started_at", "worker"]);

@@ -1,9 +1,9 @@
-//! Batches: order kept, each item for itself, and bounds.
+//! Batches: the order is kept, each item is handled on its own, and sizes are limited.
 
 use crunch_tests::Stack;
 use serde_json::{Value, json};
 
-use super::{lone, pointers, refused};
+use super::{api_without_workers, expect_problem, pointers};
 
 fn statuses(answer: &Value) -> Vec<u64> {
     answer["items"]
@@ -24,6 +24,7 @@ async fn each_item_is_answered_in_its_place() {
         { "task": "image.thumbnail" }, { "task": "echo", "payload": 7 },
     ] });
     let answer = api.post("/jobs/batch", &batch).await;
+
     assert_eq!((answer.status.as_u16(), answer.header("cache-control")), (202, "no-store"));
     let answer = answer.json();
     assert_eq!(statuses(&answer), [202, 422, 422, 422, 202, 413, 422, 202]);
@@ -40,23 +41,24 @@ async fn each_item_is_answered_in_its_place() {
     assert_eq!(answer["items"][4]["job"]["status"], "scheduled");
     for (at, payload) in [(0, 0), (7, 7)] {
         let id = answer["items"][at]["job"]["id"].as_str().unwrap();
-        assert_eq!(api.becomes(id, "succeeded").await["result"], payload);
+        assert_eq!(api.wait_for_status(id, "succeeded").await["result"], payload);
     }
 }
 
 #[tokio::test]
-async fn a_batch_of_which_nothing_is_taken_is_refused_item_by_item() {
-    let (_stack, api) = lone().await;
+async fn a_batch_without_valid_items_is_refused_item_by_item() {
+    let (_stack, api) = api_without_workers().await;
     let answer = api.post("/jobs/batch", &json!({ "jobs": [1, {}] })).await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (422, ""));
     assert_eq!(statuses(&answer.json()), [422, 422]);
 }
 
 #[tokio::test]
-async fn a_batch_of_another_shape_is_refused_as_a_whole() {
-    let (_stack, api) = lone().await;
+async fn a_malformed_batch_is_refused_as_a_whole() {
+    let (_stack, api) = api_without_workers().await;
     let job = json!({ "task": "t" });
     let many = |count: usize| json!({ "jobs": vec![&job; count] });
+
     for (batch, pointer) in [
         (many(0), "/jobs"),
         (many(1001), "/jobs"),
@@ -67,18 +69,22 @@ async fn a_batch_of_another_shape_is_refused_as_a_whole() {
         (json!({ "jobs": [job], "a~": 1 }), "/a~0"),
     ] {
         let answer = api.post("/jobs/batch", &batch).await;
-        assert_eq!(pointers(&refused(&api, &answer, 422, "invalid-submission").await), [pointer]);
+        assert_eq!(
+            pointers(&expect_problem(&api, &answer, 422, "invalid-submission").await),
+            [pointer]
+        );
     }
     let twice = api.post_bytes("/jobs/batch", r#"{"jobs":[],"jobs":[{"task":"t"}]}"#).await;
-    refused(&api, &twice, 422, "invalid-submission").await;
+    expect_problem(&api, &twice, 422, "invalid-submission").await;
     let most = api.post("/jobs/batch", &many(1000)).await;
+
     assert_eq!((most.status.as_u16(), statuses(&most.json())), (202, vec![202; 1000]));
     assert_eq!(api.get("/queues/t").await.json()["counts"]["queued"], 1000);
 }
 
 #[tokio::test]
-async fn a_batch_may_fill_sixteen_mebibytes() {
-    let (_stack, api) = lone().await;
+async fn a_batch_may_have_sixteen_mebibytes() {
+    let (_stack, api) = api_without_workers().await;
     let payload = "x".repeat(256 * 1024 - 2);
     let jobs = vec![json!({ "task": "t", "payload": payload }); 63];
     let mut body = json!({ "jobs": jobs }).to_string();
@@ -89,7 +95,7 @@ async fn a_batch_may_fill_sixteen_mebibytes() {
 
 #[tokio::test]
 async fn payloads_in_a_batch_are_kept_byte_by_byte() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let payload = r#"{ "b":123456789012345678901234567890, "a":[1.000] }"#;
     let answer = api
         .post_bytes("/jobs/batch", format!(r#"{{"jobs":[{{"task":"t","payload":{payload}}}]}}"#))

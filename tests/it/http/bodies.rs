@@ -4,14 +4,14 @@ use crunch_tests::{RawConnection, Stack};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{is_problem, lone, refused};
+use super::{api_without_workers, assert_problem, expect_problem};
 
-/// What `POST /jobs` takes at most: the largest payload that no task says otherwise of, and room for the envelope.
+/// The maximum body of `POST /jobs`: the default maximum payload of a task, and room for the envelope.
 const ENVELOPE_LIMIT: usize = (256 + 64) * 1024;
 
 #[tokio::test]
-async fn only_json_that_is_said_to_be_json_is_taken() {
-    let (_stack, api) = lone().await;
+async fn only_json_media_types_are_accepted() {
+    let (_stack, api) = api_without_workers().await;
     let cases: [(&[&str], bool); 12] = [
         (&["application/json"], true),
         (&["Application/JSON; charset=utf-8"], true),
@@ -26,20 +26,21 @@ async fn only_json_that_is_said_to_be_json_is_taken() {
         (&["application/json", "text/plain"], false),
         (&["multipart/form-data; boundary=x"], false),
     ];
+
     for path in ["/crunch", "/tasks/t/jobs", "/jobs", "/jobs/batch"] {
-        for (types, taken) in cases {
+        for (types, accepted) in cases {
             let mut request = api.request(Method::POST, path);
             for given in types {
                 request = request.header("content-type", *given);
             }
             let answer = api.send(request.body("[1")).await;
-            if taken {
-                refused(&api, &answer, 400, "malformed-json").await;
+            if accepted {
+                expect_problem(&api, &answer, 400, "malformed-json").await;
             } else {
-                refused(&api, &answer, 415, "unsupported-media-type").await;
+                expect_problem(&api, &answer, 415, "unsupported-media-type").await;
                 let lines = if path == "/jobs/batch" { ", application/x-ndjson" } else { "" };
-                let accepted = format!("application/json{lines}");
-                assert_eq!(answer.header("accept"), accepted, "{path} {types:?}");
+                let expected = format!("application/json{lines}");
+                assert_eq!(answer.header("accept"), expected, "{path} {types:?}");
             }
         }
     }
@@ -47,7 +48,7 @@ async fn only_json_that_is_said_to_be_json_is_taken() {
 
 #[tokio::test]
 async fn an_encoded_body_is_refused() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let cases: [(&[&str], bool); 6] = [
         (&["identity"], true),
         (&["Identity"], true),
@@ -56,18 +57,19 @@ async fn an_encoded_body_is_refused() {
         (&["identity", "gzip"], false),
         (&["br"], false),
     ];
+
     for path in ["/crunch", "/tasks/t/jobs", "/jobs", "/jobs/batch"] {
-        for (encodings, taken) in cases {
+        for (encodings, accepted) in cases {
             let mut request =
                 api.request(Method::POST, path).header("content-type", "application/json");
             for encoding in encodings {
                 request = request.header("content-encoding", *encoding);
             }
             let answer = api.send(request.body("[1")).await;
-            if taken {
-                refused(&api, &answer, 400, "malformed-json").await;
+            if accepted {
+                expect_problem(&api, &answer, 400, "malformed-json").await;
             } else {
-                refused(&api, &answer, 415, "unsupported-encoding").await;
+                expect_problem(&api, &answer, 415, "unsupported-encoding").await;
                 assert_eq!(answer.header("accept-encoding"), "identity", "{path} {encodings:?}");
             }
         }
@@ -75,8 +77,8 @@ async fn an_encoded_body_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_one_json_value_is_malformed() {
-    let (_stack, api) = lone().await;
+async fn a_body_that_is_not_one_json_value_is_malformed() {
+    let (_stack, api) = api_without_workers().await;
     let deep =
         |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels)).into_bytes();
     let malformed: [Vec<u8>; 16] = [
@@ -97,9 +99,11 @@ async fn what_is_not_one_json_value_is_malformed() {
         deep(100_000),
         "[".repeat(100_000).into_bytes(),
     ];
+
     for path in ["/crunch", "/tasks/t/jobs", "/jobs", "/jobs/batch"] {
         for body in &malformed {
-            refused(&api, &api.post_bytes(path, body.clone()).await, 400, "malformed-json").await;
+            expect_problem(&api, &api.post_bytes(path, body.clone()).await, 400, "malformed-json")
+                .await;
         }
     }
     for path in ["/crunch", "/tasks/t/jobs"] {
@@ -107,8 +111,8 @@ async fn what_is_not_one_json_value_is_malformed() {
     }
 }
 
-/// Payloads that a parser would change, or choke on.
-const ODD: [&str; 8] = [
+/// Payloads that a parser would change or reject.
+const DIFFICULT: [&str; 8] = [
     r#"{"b":1,"a":2}"#,
     r#"{"a":1,"a":2}"#,
     "[123456789012345678901234567890, 0.1000, 1E+2, -0]",
@@ -121,19 +125,20 @@ const ODD: [&str; 8] = [
 
 #[tokio::test]
 async fn a_payload_is_kept_byte_by_byte() {
-    let (_stack, api) = lone().await;
-    for odd in ODD {
-        let enveloped = format!("{{\"task\":\"t\",\"payload\":{odd}}}");
+    let (_stack, api) = api_without_workers().await;
+
+    for payload in DIFFICULT {
+        let enveloped = format!("{{\"task\":\"t\",\"payload\":{payload}}}");
         for (path, body, kept) in [
-            ("/crunch", odd, odd),
-            ("/tasks/t/jobs", odd, odd),
-            ("/jobs", enveloped.as_str(), odd.trim()),
+            ("/crunch", payload, payload),
+            ("/tasks/t/jobs", payload, payload),
+            ("/jobs", enveloped.as_str(), payload.trim()),
         ] {
             let job = api.post_bytes(path, body).await;
             assert_eq!(job.json()["payload_size"], kept.len(), "{path}");
-            let payload = api.get(&format!("/jobs/{}/payload", job.id())).await;
-            assert_eq!(payload.body, kept.as_bytes(), "{path}");
-            assert_eq!(payload.header("content-type"), "application/json");
+            let stored = api.get(&format!("/jobs/{}/payload", job.id())).await;
+            assert_eq!(stored.body, kept.as_bytes(), "{path}");
+            assert_eq!(stored.header("content-type"), "application/json");
         }
     }
 }
@@ -143,7 +148,7 @@ async fn a_result_is_kept_byte_by_byte() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let text = "{\"b\" : 123456789012345678901234567890,\"a\":[1.000]}";
     let id = api.post_bytes("/tasks/repeat/jobs", text).await.id();
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     assert_eq!(api.get(&format!("/jobs/{id}/result")).await.body, text.as_bytes());
     for path in [format!("/jobs/{id}"), format!("/result/{id}")] {
         let document = api.get(&path).await.body;
@@ -154,8 +159,9 @@ async fn a_result_is_kept_byte_by_byte() {
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_with_or_without_a_length() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let payload_limit = 256 * 1024;
+
     for (path, limit) in [
         ("/crunch", payload_limit),
         ("/tasks/t/jobs", payload_limit),
@@ -166,36 +172,39 @@ async fn a_body_over_the_limit_is_refused_with_or_without_a_length() {
         let chunked = [api.post_bytes(path, body.as_str()).await, {
             let mut raw = RawConnection::to(&api).await;
             let headers = ["Content-Type: application/json", "Transfer-Encoding: chunked"];
-            raw.begin(&format!("POST {path}"), &headers).await;
+            raw.write_head(&format!("POST {path}"), &headers).await;
             raw.write("\r\n").await.unwrap();
-            // The answer may come, and the connection end, before all was written.
+            // The answer may arrive, and the connection end, before everything was written.
             let _ = raw.write_chunks(body.as_bytes(), 60_000).await;
             raw.answer().await
         }];
         for answer in chunked {
-            let problem = refused(&api, &answer, 413, "payload-too-large").await;
+            let problem = expect_problem(&api, &answer, 413, "payload-too-large").await;
             assert_eq!(problem["max_bytes"], limit, "{path}");
         }
-        // Blanks up to the limit are read, and are no JSON.
-        is_problem(&api.post_bytes(path, " ".repeat(limit)).await, 400, "malformed-json");
+        // Spaces up to the limit are read, and are not JSON.
+        assert_problem(&api.post_bytes(path, " ".repeat(limit)).await, 400, "malformed-json");
     }
 }
 
 #[tokio::test]
-async fn a_length_over_the_limit_is_refused_before_the_body_comes() {
-    let (_stack, api) = lone().await;
+async fn a_length_over_the_limit_is_refused_before_the_body_arrives() {
+    let (_stack, api) = api_without_workers().await;
     let mut raw = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/json", "Content-Length: 18446744073709551615"];
-    let answer = raw.ask("POST /crunch", &headers).await;
-    refused(&api, &answer, 413, "payload-too-large").await;
+    let answer = raw.request("POST /crunch", &headers).await;
+    expect_problem(&api, &answer, 413, "payload-too-large").await;
 }
 
 #[tokio::test]
 async fn a_payload_in_an_envelope_has_its_tasks_limit_not_the_envelopes() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let text = "x".repeat(256 * 1024);
     let answer = api.post("/jobs", &json!({ "task": "t", "payload": text })).await;
-    assert_eq!(refused(&api, &answer, 413, "payload-too-large").await["max_bytes"], 256 * 1024);
+    assert_eq!(
+        expect_problem(&api, &answer, 413, "payload-too-large").await["max_bytes"],
+        256 * 1024
+    );
     let fits = &text[2..];
     assert_eq!(
         api.post("/jobs", &json!({ "task": "t", "payload": fits })).await.status.as_u16(),
@@ -204,60 +213,65 @@ async fn a_payload_in_an_envelope_has_its_tasks_limit_not_the_envelopes() {
 }
 
 #[tokio::test]
-async fn a_task_takes_the_types_and_sizes_it_declared() {
+async fn a_task_accepts_the_types_and_sizes_it_declared() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let send = async |content_type: &str, bytes: usize| {
         let request = api.request(Method::POST, "/tasks/image.thumbnail/jobs");
         api.send(request.header("content-type", content_type).body(vec![b' '; bytes])).await
     };
     let wrong = send("application/json", 1).await;
-    refused(&api, &wrong, 415, "unsupported-media-type").await;
+    expect_problem(&api, &wrong, 415, "unsupported-media-type").await;
     let accept = wrong.header("accept").to_owned();
     assert!(accept.contains("image/png") && accept.contains("image/jpeg"), "{accept}");
     let declared = api.get("/tasks/image.thumbnail").await.json();
     let limit = declared["max_payload"].as_u64().unwrap();
     assert_eq!(declared["accepts"].as_array().unwrap().len(), accept.split(", ").count());
     let large = send("image/png", usize::try_from(limit).unwrap() + 1).await;
-    assert_eq!(refused(&api, &large, 413, "payload-too-large").await["max_bytes"], limit);
+    assert_eq!(expect_problem(&api, &large, 413, "payload-too-large").await["max_bytes"], limit);
     assert_eq!(send("image/png", 300_000).await.status.as_u16(), 202);
 
     let enveloped = api.post("/jobs", &json!({ "task": "image.thumbnail", "payload": {} })).await;
-    let problem = refused(&api, &enveloped, 422, "invalid-submission").await;
+    let problem = expect_problem(&api, &enveloped, 422, "invalid-submission").await;
     assert_eq!(super::pointers(&problem), ["/payload"]);
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_in_the_middle_of_a_body_leaves_no_job() {
-    let (_stack, api) = lone().await;
+async fn an_incomplete_body_creates_no_job() {
+    let (_stack, api) = api_without_workers().await;
     let body = br#"{"task":"t","payload":[1,2,3]}"#;
     let length = format!("Content-Length: {}", body.len());
+
     for path in ["/crunch", "/tasks/t/jobs", "/jobs", "/jobs/batch"] {
         for framing in [length.as_str(), "Transfer-Encoding: chunked"] {
             for cut in [0, 1, body.len() - 1] {
                 let mut raw = RawConnection::to(&api).await;
-                raw.begin(&format!("POST {path}"), &["Content-Type: application/json", framing])
-                    .await;
+                raw.write_head(
+                    &format!("POST {path}"),
+                    &["Content-Type: application/json", framing],
+                )
+                .await;
                 let chunk = if framing == length { "" } else { "1e\r\n" };
                 raw.write(format!("\r\n{chunk}")).await.unwrap();
                 raw.write(&body[..cut]).await.unwrap();
-                // It says no more, but listens on: so the test knows that the API has noticed.
-                raw.end().await;
-                refused(&api, &raw.answer().await, 400, "broken-body").await;
+                // The client sends no more but keeps reading, so that the test sees when the API has detected it.
+                raw.finish_sending().await;
+                expect_problem(&api, &raw.answer().await, 400, "broken-body").await;
             }
         }
     }
+
     assert_eq!(api.get("/jobs").await.json()["items"], json!([]));
 }
 
 #[tokio::test]
-async fn chunks_that_are_none_end_the_connection_and_make_no_job() {
-    let (_stack, api) = lone().await;
+async fn invalid_chunks_end_the_connection_and_create_no_job() {
+    let (_stack, api) = api_without_workers().await;
     for chunks in ["zz\r\n", "2\r\n{}nonsense\r\n", "-1\r\n"] {
         let mut raw = RawConnection::to(&api).await;
         let headers = ["Content-Type: application/json", "Transfer-Encoding: chunked"];
-        raw.begin("POST /crunch", &headers).await;
+        raw.write_head("POST /crunch", &headers).await;
         raw.write(format!("\r\n{chunks}")).await.unwrap();
-        let answer = String::from_utf8_lossy(&raw.closes().await).into_owned();
+        let answer = String::from_utf8_lossy(&raw.read_until_closed().await).into_owned();
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{chunks}: {answer}");
     }
     assert_eq!(api.get("/jobs").await.json()["items"], json!([]));

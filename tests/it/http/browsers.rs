@@ -1,11 +1,11 @@
-//! What a browser may do on behalf of a page: what pages of other sites cannot change, the names an API without keys serves, and
-//! what pages of configured origins may read.
+//! What a browser may do on behalf of a page: what pages of other sites cannot change, the host names that an API
+//! without keys serves, and what pages of configured origins may read.
 
 use crunch_tests::{Answer, RawConnection, Stack};
 use serde_json::json;
 
-use super::keys::Keyed;
-use super::{is_problem, lone, refused};
+use super::keys::ApiWithKeys;
+use super::{api_without_workers, assert_problem, expect_problem};
 
 const APP: &str = "https://app.example.com";
 const ORIGIN: &str = "Origin: https://app.example.com";
@@ -19,44 +19,46 @@ const VERBS: [&str; 6] = [
 ];
 
 #[tokio::test]
-async fn a_page_of_another_site_changes_nothing_with_keys_and_without() {
-    let (_stack, api) = lone().await;
+async fn a_page_of_another_site_changes_nothing_with_or_without_keys() {
+    let (_stack, api) = api_without_workers().await;
+
     api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
     let mut raw = RawConnection::to(&api).await;
     let foreign = ["Origin: https://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"];
     for header in foreign {
         for verb in VERBS {
-            let answer = raw.ask(verb, &[header]).await;
-            let problem = refused(&api, &answer, 403, "cross-site-request").await;
+            let answer = raw.request(verb, &[header]).await;
+            let problem = expect_problem(&api, &answer, 403, "cross-site-request").await;
             let detail = problem["detail"].as_str().unwrap();
             assert!(detail.contains("CRUNCH_API_CORS_ORIGINS"), "{detail}");
         }
         let text = ["Content-Type: text/plain", "Content-Length: 2", header];
         // The body of a refused request is not read, so its connection ends.
         let mut form = RawConnection::to(&api).await;
-        form.begin("POST /crunch", &text).await;
+        form.write_head("POST /crunch", &text).await;
         form.write("\r\n{}").await.unwrap();
-        is_problem(&form.answer().await, 403, "cross-site-request");
-        assert_eq!(raw.ask("GET /queues/q", &[header]).await.json()["paused"], false);
+        assert_problem(&form.answer().await, 403, "cross-site-request");
+        assert_eq!(raw.request("GET /queues/q", &[header]).await.json()["paused"], false);
     }
     let own = format!("Origin: {}", api.url);
     let host = format!("Host: {}", api.address());
     let same = [own.as_str(), &host, "Sec-Fetch-Site: same-origin"];
-    assert_eq!(raw.ask("POST /queues/q/pause", &same).await.json()["paused"], true);
-    let keyed = Keyed::start(&[]).await;
-    let admin = keyed.key(&["--scopes", "admin"]).await;
+    assert_eq!(raw.request("POST /queues/q/pause", &same).await.json()["paused"], true);
+    let keyed = ApiWithKeys::start(&[]).await;
+    let admin = keyed.create_key(&["--scopes", "admin"]).await;
     let authorization = format!("Authorization: Bearer {admin}");
     let mut raw = RawConnection::to(&keyed.api).await;
     for header in foreign {
-        let answer = raw.ask("POST /queues/q/resume", &[header, &authorization]).await;
-        is_problem(&answer, 403, "cross-site-request");
+        let answer = raw.request("POST /queues/q/resume", &[header, &authorization]).await;
+        assert_problem(&answer, 403, "cross-site-request");
     }
-    let answer = raw.ask("GET /tasks", &["Host: evil.example", &authorization]).await;
-    assert_eq!(answer.status, 200, "a key is known by no page");
+    let answer = raw.request("GET /tasks", &["Host: evil.example", &authorization]).await;
+
+    assert_eq!(answer.status, 200, "no page knows a key");
 }
 
 #[tokio::test]
-async fn an_api_without_keys_serves_only_names_it_knows() {
+async fn an_api_without_keys_serves_only_known_host_names() {
     let mut stack = Stack::start();
     let environment = [
         ("CRUNCH_API_HOSTS", "api, crunch.internal"),
@@ -67,10 +69,15 @@ async fn an_api_without_keys_serves_only_names_it_knows() {
     let api = stack.api_with(&environment).await;
     let address = api.address().replace("0.0.0.0", "127.0.0.1");
     let mut raw = RawConnection::to_address(&address).await;
+
     for host in
         ["localhost:80", "127.0.0.1", "[::1]", "API:8080", "crunch.internal.", "Crunch.Example.com"]
     {
-        assert_eq!(raw.ask("GET /queues", &[&format!("Host: {host}")]).await.status, 200, "{host}");
+        assert_eq!(
+            raw.request("GET /queues", &[&format!("Host: {host}")]).await.status,
+            200,
+            "{host}"
+        );
     }
     for verb in [
         "GET /queues",
@@ -80,26 +87,30 @@ async fn an_api_without_keys_serves_only_names_it_knows() {
         "OPTIONS /jobs",
         "POST /queues/q/pause",
     ] {
-        let answer = raw.ask(verb, &["Host: evil.example:8080"]).await;
-        is_problem(&answer, 421, "misdirected-request");
+        let answer = raw.request(verb, &["Host: evil.example:8080"]).await;
+        assert_problem(&answer, 421, "misdirected-request");
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains("CRUNCH_API_HOSTS") && detail.contains("evil.example"), "{detail}");
     }
     for probe in ["GET /livez", "GET /readyz"] {
-        assert_eq!(raw.ask(probe, &["Host: pod-7.internal"]).await.status, 200, "{probe}");
+        assert_eq!(raw.request(probe, &["Host: pod-7.internal"]).await.status, 200, "{probe}");
     }
-    // The target itself says where it goes, whatever the header is.
-    let absolute = raw.ask("GET http://evil.example/queues", &["Host: localhost"]).await;
+    // An absolute target takes precedence over the header.
+    let absolute = raw.request("GET http://evil.example/queues", &["Host: localhost"]).await;
     assert_eq!(absolute.status, 421);
-    assert_eq!(raw.ask("GET http://api/queues", &["Host: evil.example"]).await.status, 200);
+    assert_eq!(raw.request("GET http://api/queues", &["Host: evil.example"]).await.status, 200);
     raw.write("GET /queues HTTP/1.0\r\n\r\n").await.unwrap();
     assert_eq!(raw.answer().await.status, 200);
     let mut raw = RawConnection::to_address(&address).await;
-    is_problem(&raw.ask("GET /queues", &["Host: a b"]).await, 400, "invalid-host");
-    assert_eq!(raw.ask("GET /queues", &["Host: localhost", "Host: localhost"]).await.status, 400);
+
+    assert_problem(&raw.request("GET /queues", &["Host: a b"]).await, 400, "invalid-host");
+    assert_eq!(
+        raw.request("GET /queues", &["Host: localhost", "Host: localhost"]).await.status,
+        400
+    );
 }
 
-fn shared(answer: &Answer) {
+fn assert_cors_headers(answer: &Answer) {
     assert_eq!(answer.header("access-control-allow-origin"), APP, "{answer:?}");
     assert_eq!(answer.header("access-control-allow-credentials"), "");
     let exposed: Vec<_> = answer.header("access-control-expose-headers").split(", ").collect();
@@ -121,17 +132,18 @@ fn shared(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn a_page_of_a_configured_origin_reads_every_answer_and_refusal() {
-    let keyed = Keyed::start(&[(
+async fn a_page_of_a_configured_origin_may_read_every_answer_and_refusal() {
+    let keyed = ApiWithKeys::start(&[(
         "CRUNCH_API_CORS_ORIGINS",
         "https://other.example, https://app.example.com",
     )])
     .await;
-    let key = keyed.key(&["--scopes", "submit,read", "--rate", "1000"]).await;
+    let key = keyed.create_key(&["--scopes", "submit,read", "--rate", "1000"]).await;
     let authorization = format!("Authorization: Bearer {key}");
     let id = keyed.post(&key, "/jobs", &json!({ "task": "t" })).await.id();
     let mut raw = RawConnection::to(&keyed.api).await;
     let job = format!("GET /jobs/{id}");
+
     for (line, status) in [
         (job.as_str(), 200),
         ("GET /jobs/x", 404),
@@ -140,48 +152,51 @@ async fn a_page_of_a_configured_origin_reads_every_answer_and_refusal() {
         ("OPTIONS /jobs", 204),
         ("GET /livez", 200),
     ] {
-        let answer = raw.ask(line, &[ORIGIN, "Sec-Fetch-Site: cross-site", &authorization]).await;
+        let answer =
+            raw.request(line, &[ORIGIN, "Sec-Fetch-Site: cross-site", &authorization]).await;
         assert_eq!(answer.status.as_u16(), status, "{line}");
-        shared(&answer);
+        assert_cors_headers(&answer);
     }
-    shared(&raw.ask("GET /jobs", &[ORIGIN]).await);
-    let big =
+    assert_cors_headers(&raw.request("GET /jobs", &[ORIGIN]).await);
+    let oversized =
         ["Content-Type: application/json", "Content-Length: 99999999", ORIGIN, &authorization];
-    raw.begin("POST /jobs", &big).await;
+    raw.write_head("POST /jobs", &oversized).await;
     raw.write("\r\n").await.unwrap();
     let large = raw.answer().await;
-    is_problem(&large, 413, "payload-too-large");
-    shared(&large);
+    assert_problem(&large, 413, "payload-too-large");
+    assert_cors_headers(&large);
     let mut raw = RawConnection::to(&keyed.api).await;
     for origin in ["Origin: https://evil.example", "Origin: null", "X-None: 1"] {
-        let answer = raw.ask(&job, &[origin, &authorization]).await;
+        let answer = raw.request(&job, &[origin, &authorization]).await;
         assert_eq!(answer.header("access-control-allow-origin"), "", "{origin}");
         assert_eq!(answer.headers.get_all("vary").iter().next_back().unwrap(), "Origin");
     }
-    raw.begin(&format!("GET /jobs/{id}/events"), &[ORIGIN, &authorization]).await;
+    raw.write_head(&format!("GET /jobs/{id}/events"), &[ORIGIN, &authorization]).await;
     raw.write("\r\n").await.unwrap();
-    let head = String::from_utf8(raw.more().await.unwrap()).unwrap().to_lowercase();
+    let head = String::from_utf8(raw.read_some().await.unwrap()).unwrap().to_lowercase();
+
     assert!(head.contains("text/event-stream"), "{head}");
     assert!(head.contains("access-control-allow-origin: https://app.example.com"), "{head}");
 }
 
 #[tokio::test]
-async fn a_preflight_of_a_configured_origin_is_answered_before_keys_are_asked_for() {
-    let keyed = Keyed::start(&[("CRUNCH_API_CORS_ORIGINS", APP)]).await;
+async fn a_preflight_of_a_configured_origin_is_answered_before_keys_are_checked() {
+    let keyed = ApiWithKeys::start(&[("CRUNCH_API_CORS_ORIGINS", APP)]).await;
     let mut raw = RawConnection::to(&keyed.api).await;
-    let asks = [
+    let preflight = [
         ORIGIN,
         "Access-Control-Request-Method: POST",
         "Access-Control-Request-Headers: authorization, content-type, idempotency-key",
         "Access-Control-Request-Private-Network: true",
     ];
+
     for path in ["/jobs", "/crunch", "/nothing/here"] {
-        let answer = raw.ask(&format!("OPTIONS {path}"), &asks).await;
+        let answer = raw.request(&format!("OPTIONS {path}"), &preflight).await;
         assert_eq!((answer.status.as_u16(), answer.body.len()), (204, 0), "{path}");
-        shared(&answer);
-        let listed = |name| answer.header(name).to_lowercase();
+        assert_cors_headers(&answer);
+        let values = |name| answer.header(name).to_lowercase();
         for method in ["get", "head", "post", "delete"] {
-            assert!(listed("access-control-allow-methods").contains(method));
+            assert!(values("access-control-allow-methods").contains(method));
         }
         for header in [
             "authorization",
@@ -191,12 +206,14 @@ async fn a_preflight_of_a_configured_origin_is_answered_before_keys_are_asked_fo
             "if-none-match",
             "last-event-id",
         ] {
-            assert!(listed("access-control-allow-headers").contains(header));
+            assert!(values("access-control-allow-headers").contains(header));
         }
         assert_eq!(answer.header("access-control-max-age"), "7200");
         assert_eq!(answer.header("access-control-allow-private-network"), "true");
     }
-    let answer = raw.ask("OPTIONS /jobs", &["Origin: https://evil.example", asks[1]]).await;
+    let answer =
+        raw.request("OPTIONS /jobs", &["Origin: https://evil.example", preflight[1]]).await;
+
     assert_eq!(answer.header("allow"), "GET, HEAD, POST, OPTIONS");
     assert!(!answer.headers.keys().any(|name| name.as_str().starts_with("access-control")));
 }

@@ -1,12 +1,12 @@
-//! Envelopes that do not fit: 422, with a pointer to every place.
+//! Invalid envelopes: 422, with a pointer to every error.
 
 use serde_json::{Value, json};
 
-use super::{lone, pointers, refused};
+use super::{api_without_workers, expect_problem, pointers};
 
 #[tokio::test]
-async fn every_member_of_a_wrong_type_or_out_of_range_is_pointed_at() {
-    let (_stack, api) = lone().await;
+async fn every_member_of_a_wrong_type_or_out_of_range_is_named_by_pointer() {
+    let (_stack, api) = api_without_workers().await;
     let year = 31_622_400_000_u64;
     let long = "x".repeat(256);
     let wrong = json!({
@@ -23,12 +23,13 @@ async fn every_member_of_a_wrong_type_or_out_of_range_is_pointed_at() {
         "webhook": [1, "https://example.com/", []],
         "metadata": [1, "a", [], [["a", "b"]]],
     });
+
     for (member, values) in wrong.as_object().unwrap() {
         for value in values.as_array().unwrap() {
             let mut envelope = json!({ "task": "t" });
             envelope[member] = value.clone();
             let answer = api.post("/jobs", &envelope).await;
-            let problem = refused(&api, &answer, 422, "invalid-submission").await;
+            let problem = expect_problem(&api, &answer, 422, "invalid-submission").await;
             assert_eq!(pointers(&problem), [format!("/{member}")], "{envelope}");
             assert!(
                 problem["detail"].as_str().unwrap().starts_with(&format!("/{member}: ")),
@@ -39,8 +40,8 @@ async fn every_member_of_a_wrong_type_or_out_of_range_is_pointed_at() {
 }
 
 #[tokio::test]
-async fn pointers_are_escaped_and_everything_wrong_is_told_at_once() {
-    let (_stack, api) = lone().await;
+async fn pointers_are_escaped_and_all_errors_are_reported_at_once() {
+    let (_stack, api) = api_without_workers().await;
     let cases: [(&str, &[&str]); 12] = [
         ("1", &[""]),
         ("[]", &[""]),
@@ -55,10 +56,11 @@ async fn pointers_are_escaped_and_everything_wrong_is_told_at_once() {
         (r#"{"task":"t","metadata":{"a/~":null}}"#, &["/metadata/a~1~0"]),
         (r#"{"task":"t","metadata":{"a":1,"a":2}}"#, &["/metadata/a"]),
     ];
+
     for (body, expected) in cases {
         let answer = api.post_bytes("/jobs", body).await;
         assert_eq!(
-            pointers(&refused(&api, &answer, 422, "invalid-submission").await),
+            pointers(&expect_problem(&api, &answer, 422, "invalid-submission").await),
             expected,
             "{body}"
         );
@@ -67,7 +69,7 @@ async fn pointers_are_escaped_and_everything_wrong_is_told_at_once() {
 
 #[tokio::test]
 async fn labels_have_limits() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let labels =
         |count: usize| -> Value { (0..count).map(|at| (format!("k{at}"), json!("v"))).collect() };
     let cases = [
@@ -83,6 +85,7 @@ async fn labels_have_limits() {
         (json!({ "k": [] }), Some("/metadata/k")),
         (json!({ "k": null }), Some("/metadata/k")),
     ];
+
     for (metadata, pointer) in cases {
         let answer = api.post("/jobs", &json!({ "task": "t", "metadata": metadata })).await;
         match pointer {
@@ -91,7 +94,7 @@ async fn labels_have_limits() {
                 metadata.as_object().map(serde_json::Map::len)
             ),
             Some(pointer) => {
-                let problem = refused(&api, &answer, 422, "invalid-submission").await;
+                let problem = expect_problem(&api, &answer, 422, "invalid-submission").await;
                 assert!(pointers(&problem)[0].starts_with(pointer), "{problem}");
             }
         }
@@ -99,8 +102,8 @@ async fn labels_have_limits() {
 }
 
 #[tokio::test]
-async fn null_leaves_a_member_unsaid() {
-    let (_stack, api) = lone().await;
+async fn null_is_the_same_as_a_missing_member() {
+    let (_stack, api) = api_without_workers().await;
     let members = [
         "queue",
         "priority",
@@ -118,6 +121,7 @@ async fn null_leaves_a_member_unsaid() {
     let nulls: Value = members.into_iter().map(|member| (member.to_owned(), json!(null))).collect();
     let id = api.submit_with("t", &json!(null), &nulls).await;
     let job = api.job(&id).await;
+
     assert_eq!(
         (&job["queue"], &job["status"], &job["metadata"]),
         (&json!("t"), &json!("queued"), &json!({}))

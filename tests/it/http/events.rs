@@ -1,24 +1,24 @@
 //! A job's events as they happen, and its log.
 
-use crunch_tests::{Api, EventStream, Sent, Stack, Stage};
+use crunch_tests::{Api, EventStream, ServerEvent, Stack, Stage};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::refused;
+use super::expect_problem;
 
-/// Name and what matters of the data.
-fn told(sent: &Sent) -> (String, Value) {
-    let of = match sent.name.as_str() {
+/// The name of an event, and the relevant member of its data.
+fn summary(sent: &ServerEvent) -> (String, Value) {
+    let member = match sent.name.as_str() {
         "status" | "done" => "status",
         "progress" => "progress_message",
         _ => "line",
     };
-    (sent.name.clone(), sent.data[of].clone())
+    (sent.name.clone(), sent.data[member].clone())
 }
 
-fn all_told(events: &[Sent]) -> Vec<(String, Value)> {
-    events.iter().map(told).collect()
+fn summaries(events: &[ServerEvent]) -> Vec<(String, Value)> {
+    events.iter().map(summary).collect()
 }
 
 fn expected(events: &[(&str, &str)]) -> Vec<(String, Value)> {
@@ -26,23 +26,24 @@ fn expected(events: &[(&str, &str)]) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn the_state_comes_first_then_everything_in_its_order_until_the_end() {
+async fn a_stream_starts_with_the_state_and_continues_in_order_until_the_end() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit_with("act", &stage.payload(), &json!({ "delay_ms": 3_600_000 })).await;
     let mut events = EventStream::open(&api, &id, None).await;
     let first = events.expect("status").await;
     assert_eq!(first.data, json!({ "status": "scheduled", "attempt": 0, "at": null }));
-    // Canceled and retried: it starts at once.
-    api.act(&format!("/jobs/{id}/cancel")).await;
+
+    // Canceled and retried, it starts at once.
+    api.post_empty(&format!("/jobs/{id}/cancel")).await;
     let rest = events.rest().await;
     assert_eq!(
-        all_told(&rest),
+        summaries(&rest),
         expected(&[("status", "canceled"), ("done", "canceled")]),
-        "the end of a stream"
+        "a stream ends with the job"
     );
-    api.act(&format!("/jobs/{id}/retry")).await;
-    let mut actor = stage.enters().await;
+    api.post_empty(&format!("/jobs/{id}/retry")).await;
+    let mut actor = stage.wait_for_handler().await;
     let last = rest.last().unwrap().id.clone();
     let mut events = EventStream::open(&api, &id, Some(&last)).await;
     for status in ["queued", "running"] {
@@ -53,48 +54,51 @@ async fn the_state_comes_first_then_everything_in_its_order_until_the_end() {
         (json!({ "progress": [0.25, "a quarter"] }), "progress"),
         (json!({ "log": "two" }), "log"),
     ] {
-        actor.told(&act).await;
+        actor.send(&act).await;
         events.expect(name).await;
     }
     actor.returns(&json!({ "answer": 42 })).await;
     let rest = events.rest().await;
-    assert_eq!(all_told(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
+
+    assert_eq!(summaries(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
     assert_eq!(rest[1].data["result"], json!({ "answer": 42 }), "done is the job's document");
     assert_eq!(rest[1].data, api.job(&id).await);
 }
 
 #[tokio::test]
-async fn whoever_comes_back_hears_each_event_once() {
+async fn a_client_that_reconnects_gets_each_event_once() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
-    let mut whole = EventStream::open(&api, &id, None).await;
-    let mut heard = vec![whole.expect("status").await];
+    let mut actor = stage.wait_for_handler().await;
+    let mut stream = EventStream::open(&api, &id, None).await;
+    let mut received = vec![stream.expect("status").await];
+
     for step in 1..=5 {
-        actor.told(&json!({ "log": format!("line {step}") })).await;
-        heard.push(whole.expect("log").await);
-        actor.told(&json!({ "progress": [0.1, format!("step {step}")] })).await;
-        heard.push(whole.expect("progress").await);
+        actor.send(&json!({ "log": format!("line {step}") })).await;
+        received.push(stream.expect("log").await);
+        actor.send(&json!({ "progress": [0.1, format!("step {step}")] })).await;
+        received.push(stream.expect("progress").await);
     }
     actor.returns(&json!(1)).await;
-    heard.extend(whole.rest().await);
-    let ids: std::collections::BTreeSet<_> = heard.iter().map(|event| &event.id).collect();
-    assert_eq!(ids.len(), heard.len(), "every event has an id of its own");
-    for (at, event) in heard.iter().enumerate() {
-        let response = EventStream::ask(&api, &id, Some(&event.id)).await;
-        if at + 1 == heard.len() {
-            assert_eq!(response.status().as_u16(), 204, "everything was told");
+    received.extend(stream.rest().await);
+
+    let ids: std::collections::BTreeSet<_> = received.iter().map(|event| &event.id).collect();
+    assert_eq!(ids.len(), received.len(), "every event has its own id");
+    for (at, event) in received.iter().enumerate() {
+        let response = EventStream::request(&api, &id, Some(&event.id)).await;
+        if at + 1 == received.len() {
+            assert_eq!(response.status().as_u16(), 204, "everything was received");
         } else {
             let rest = EventStream::open(&api, &id, Some(&event.id)).await.rest().await;
-            assert_eq!(rest, heard[at + 1..], "behind {}", event.id);
+            assert_eq!(rest, received[at + 1..], "after {}", event.id);
         }
     }
-    stack.audits_clean().await;
+    stack.assert_clean_audit().await;
 }
 
-/// How often Redis was asked about a watched job.
-async fn looks(stack: &Stack) -> u64 {
+/// How many functions Redis has run.
+async fn function_calls(stack: &Stack) -> u64 {
     let mut redis = stack.redis.connect().await;
     let info: String =
         redis::cmd("INFO").arg("commandstats").query_async(&mut redis).await.unwrap();
@@ -103,88 +107,97 @@ async fn looks(stack: &Stack) -> u64 {
 }
 
 #[tokio::test]
-async fn a_stream_without_news_asks_nothing_of_redis() {
+async fn a_stream_does_not_poll_redis() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
     events.expect("status").await;
-    actor.told(&json!({ "progress": [0.5, "half"] })).await;
+    actor.send(&json!({ "progress": [0.5, "half"] })).await;
     events.expect("progress").await;
-    let before = looks(&stack).await;
-    // Sweeps and beats go on: what is counted meanwhile is some calls a second, and not thousands.
+
+    let before = function_calls(&stack).await;
+    // Sweeps and heartbeats continue: they are some calls a second, not thousands.
     for _ in 0..3 {
-        actor.told(&json!({ "log": "a while" })).await;
+        actor.send(&json!({ "log": "a while" })).await;
         events.expect("log").await;
     }
-    let asked = looks(&stack).await - before;
-    assert!(asked < 100, "{asked} calls for three lines");
+    let calls = function_calls(&stack).await - before;
+    assert!(calls < 100, "{calls} calls for three lines");
     actor.returns(&json!(1)).await;
     let rest = events.rest().await;
-    assert_eq!(all_told(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
+
+    assert_eq!(summaries(&rest), expected(&[("status", "succeeded"), ("done", "succeeded")]));
 }
 
 #[tokio::test]
-async fn a_history_that_is_not_kept_starts_with_the_state() {
+async fn a_stream_without_stored_history_starts_with_the_state() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let id = api.submit("echo", &json!("x")).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     for last in [None, Some("2.0"), Some("nonsense"), Some("9999.7")] {
-        let told = all_told(&EventStream::open(&api, &id, last).await.rest().await);
-        assert_eq!(told, expected(&[("status", "succeeded"), ("done", "succeeded")]), "{last:?}");
+        let received = summaries(&EventStream::open(&api, &id, last).await.rest().await);
+        assert_eq!(
+            received,
+            expected(&[("status", "succeeded"), ("done", "succeeded")]),
+            "{last:?}"
+        );
     }
 }
 
 #[tokio::test]
-async fn more_changes_than_are_kept_lead_back_to_the_state() {
+async fn after_more_changes_than_are_kept_a_stream_starts_with_the_state() {
     let (stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     let first = EventStream::open(&api, &id, None).await.expect("status").await;
     let mut redis = stack.redis.connect().await;
-    actor.told(&json!({ "progress": [0.5, "half"] })).await;
+
+    actor.send(&json!({ "progress": [0.5, "half"] })).await;
     api.wait_for_job(&id, "half done", |job| job["progress"] == 0.5).await;
-    // As if 256 others had come since.
+    // As if there had been 256 other events since.
     let () = redis::cmd("DEL")
         .arg(format!("crunch:{{0}}:job:{id}:events"))
         .query_async(&mut redis)
         .await
         .unwrap();
     let mut again = EventStream::open(&api, &id, Some(&first.id)).await;
-    assert_eq!(told(&again.expect("status").await).1, "running");
-    assert_eq!(told(&again.expect("progress").await).1, "half");
+    assert_eq!(summary(&again.expect("status").await).1, "running");
+    assert_eq!(summary(&again.expect("progress").await).1, "half");
     actor.returns(&json!(1)).await;
 }
 
 #[tokio::test]
-async fn a_stream_outlives_an_outage_of_redis() {
+async fn a_stream_survives_an_outage_of_redis() {
     let mut stack = Stack::start();
     let proxy = stack.proxy();
     let api = stack.api_via(&proxy).await;
     let _worker = stack.worker(&api, 1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
+
     events.expect("status").await;
     proxy.refuse().await;
-    actor.told(&json!({ "progress": [0.5, "half"] })).await;
-    actor.told(&json!({ "log": "while it was away" })).await;
+    actor.send(&json!({ "progress": [0.5, "half"] })).await;
+    actor.send(&json!({ "log": "during the outage" })).await;
     proxy.heal();
     actor.returns(&json!(1)).await;
-    let told = all_told(&events.rest().await);
-    assert_eq!(told.last().unwrap(), &("done".to_owned(), json!("succeeded")), "{told:?}");
-    assert!(told.contains(&("log".to_owned(), json!("while it was away"))), "{told:?}");
+    let received = summaries(&events.rest().await);
+
+    assert_eq!(received.last().unwrap(), &("done".to_owned(), json!("succeeded")), "{received:?}");
+    assert!(received.contains(&("log".to_owned(), json!("during the outage"))), "{received:?}");
 }
 
 #[tokio::test]
-async fn a_stream_ends_when_the_api_is_told_to_stop() {
+async fn a_stream_ends_when_the_api_shuts_down() {
     let (_stack, mut api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
     events.expect("status").await;
     api.process.signal(Signal::TERM);
@@ -194,10 +207,10 @@ async fn a_stream_ends_when_the_api_is_told_to_stop() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_has_no_events_and_a_head_does_not_hang() {
-    let (_stack, api) = super::lone().await;
-    for path in ["/jobs/nobody/events", "/jobs/nobody/logs"] {
-        refused(&api, &api.get(path).await, 404, "not-found").await;
+async fn unknown_jobs_have_no_events_and_a_head_request_does_not_hang() {
+    let (_stack, api) = super::api_without_workers().await;
+    for path in ["/jobs/unknown/events", "/jobs/unknown/logs"] {
+        expect_problem(&api, &api.get(path).await, 404, "not-found").await;
     }
     let id = api.submit("t", &json!(1)).await;
     let head = api.send(api.request(Method::HEAD, &format!("/jobs/{id}/events"))).await;
@@ -219,11 +232,12 @@ async fn a_log_is_read_page_by_page_while_it_grows() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     let mut events = EventStream::open(&api, &id, None).await;
+
     events.expect("status").await;
     for number in 1..=3 {
-        actor.told(&json!({ "log": format!("line {number} & more") })).await;
+        actor.send(&json!({ "log": format!("line {number} & more") })).await;
         assert_eq!(events.expect("log").await.data["number"], number);
     }
     let path = format!("/jobs/{id}/logs");
@@ -232,31 +246,32 @@ async fn a_log_is_read_page_by_page_while_it_grows() {
     let (read, cursor) = lines(&api, &format!("{path}?limit=2&cursor=2")).await;
     assert_eq!((&read[..], &cursor), (&["line 3 & more".to_owned()][..], &json!("3")));
     let (read, cursor) = lines(&api, &format!("{path}?cursor=3")).await;
-    assert_eq!((read.len(), &cursor), (0, &json!("3")), "it may go on");
+    assert_eq!((read.len(), &cursor), (0, &json!("3")), "more lines may follow");
     actor.returns(&json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     assert_eq!(lines(&api, &format!("{path}?cursor=3")).await, (vec![], json!(null)));
     for bad in ["cursor=x", "limit=0", "limit=257", "limit=x", "cursor=-1"] {
         let answer = api.get(&format!("{path}?{bad}")).await;
-        refused(&api, &answer, 400, "invalid-parameter").await;
+        expect_problem(&api, &answer, 400, "invalid-parameter").await;
     }
 }
 
 #[tokio::test]
-async fn of_a_long_log_the_newest_lines_are_kept() {
+async fn the_newest_lines_of_a_long_log_are_kept() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
+
     for number in 1..=300 {
-        actor.told(&json!({ "log": format!("line {number}") })).await;
+        actor.send(&json!({ "log": format!("line {number}") })).await;
     }
     actor.returns(&json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     let page = api.get(&format!("/jobs/{id}/logs?limit=256")).await.json();
     let items = page["items"].as_array().unwrap();
     assert_eq!((items.len(), &page["next_cursor"]), (256, &json!(null)));
-    // If all were written before the first report, the worker dropped the oldest, and the first line counts them.
+    // If all were written before the first report, the worker dropped the oldest, and the first line says how many.
     let oldest = [json!("line 45"), json!("[45 lines are missing]")];
     assert!(oldest.contains(&items[0]["line"]), "{}", items[0]);
     let first = items[0]["number"].as_u64().unwrap();

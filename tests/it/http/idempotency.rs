@@ -1,4 +1,4 @@
-//! The same request twice is one job; another request under the same key is none.
+//! The same request twice is one job; another request with the same key is refused.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,23 +7,24 @@ use crunch_tests::{Answer, Api, Stack, Stage};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{lone, pointers, refused};
+use super::{api_without_workers, expect_problem, pointers};
 
 async fn post(api: &Api, path: &str, key: &str, body: &str) -> Answer {
     let request = api.request(Method::POST, path).header("content-type", "application/json");
     api.send(request.header("idempotency-key", key).body(body.to_owned())).await
 }
 
-const WAYS: [(&str, &str); 3] =
+const SUBMISSIONS: [(&str, &str); 3] =
     [("/crunch", "{}"), ("/tasks/t/jobs", "{}"), ("/jobs", r#"{"task":"t"}"#)];
 
 #[tokio::test]
-async fn a_replay_answers_with_the_same_job_as_it_stands_now() {
-    let (_stack, api) = lone().await;
-    for (path, body) in WAYS {
+async fn a_replay_returns_the_same_job_in_its_current_state() {
+    let (_stack, api) = api_without_workers().await;
+
+    for (path, body) in SUBMISSIONS {
         let first = post(&api, path, "\"key-1\"", body).await;
         assert_eq!((first.status.as_u16(), first.header("idempotency-replayed")), (202, ""));
-        api.act(&format!("/jobs/{}/cancel", first.id())).await;
+        api.post_empty(&format!("/jobs/{}/cancel", first.id())).await;
         for key in ["\"key-1\"", "key-1", "  key-1  "] {
             let again = post(&api, path, key, body).await;
             assert_eq!(
@@ -44,22 +45,22 @@ async fn a_replay_answers_with_the_same_job_as_it_stands_now() {
 
 #[tokio::test]
 async fn another_request_under_the_same_key_is_refused() {
-    let (_stack, api) = lone().await;
-    for (path, body) in WAYS {
+    let (_stack, api) = api_without_workers().await;
+    for (path, body) in SUBMISSIONS {
         post(&api, path, "k", body).await;
         let other = post(&api, path, "k", &format!("{body} ")).await;
-        refused(&api, &other, 422, "idempotency-conflict").await;
+        expect_problem(&api, &other, 422, "idempotency-conflict").await;
     }
     let other_options = post(&api, "/crunch?priority=high", "k", "{}").await;
-    refused(&api, &other_options, 422, "idempotency-conflict").await;
-    assert_eq!(api.get("/jobs").await.json()["items"].as_array().unwrap().len(), WAYS.len());
+    expect_problem(&api, &other_options, 422, "idempotency-conflict").await;
+    assert_eq!(api.get("/jobs").await.json()["items"].as_array().unwrap().len(), SUBMISSIONS.len());
 }
 
 #[tokio::test]
 async fn a_key_belongs_to_its_path() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let mut ids = HashSet::new();
-    for (path, body) in WAYS.into_iter().chain([("/tasks/u/jobs", "{}")]) {
+    for (path, body) in SUBMISSIONS.into_iter().chain([("/tasks/u/jobs", "{}")]) {
         ids.insert(post(&api, path, "same", body).await.id());
     }
     assert_eq!(ids.len(), 4);
@@ -69,47 +70,56 @@ async fn a_key_belongs_to_its_path() {
 async fn a_refused_request_does_not_use_up_its_key() {
     let mut stack = Stack::start();
     let api = stack.api().await;
-    refused(&api, &post(&api, "/crunch", "k", "{").await, 400, "malformed-json").await;
-    refused(&api, &post(&api, "/crunch?x=1", "k", "1").await, 400, "invalid-parameter").await;
-    refused(&api, &post(&api, "/crunch", "k", "2").await, 503, "no-worker-yet").await;
+    expect_problem(&api, &post(&api, "/crunch", "k", "{").await, 400, "malformed-json").await;
+    expect_problem(&api, &post(&api, "/crunch?x=1", "k", "1").await, 400, "invalid-parameter")
+        .await;
+    expect_problem(&api, &post(&api, "/crunch", "k", "2").await, 503, "no-worker-yet").await;
     let _worker = stack.worker(&api, 1).await;
-    let taken = post(&api, "/crunch", "k", r#"{"photons":1}"#).await;
-    assert_eq!((taken.status.as_u16(), taken.header("idempotency-replayed")), (202, ""));
+    let accepted = post(&api, "/crunch", "k", r#"{"photons":1}"#).await;
+    assert_eq!((accepted.status.as_u16(), accepted.header("idempotency-replayed")), (202, ""));
 }
 
 #[tokio::test]
-async fn what_is_no_key_is_refused() {
-    let (_stack, api) = lone().await;
+async fn an_invalid_key_is_refused() {
+    let (_stack, api) = api_without_workers().await;
     let long = "k".repeat(256);
+
     for bad in ["", "\"\"", "a b", "\"a b\"", "\"", "\"a", "a\"", "a\tb", long.as_str()] {
-        for (path, body) in WAYS {
-            refused(&api, &post(&api, path, bad, body).await, 400, "invalid-idempotency-key").await;
+        for (path, body) in SUBMISSIONS {
+            expect_problem(
+                &api,
+                &post(&api, path, bad, body).await,
+                400,
+                "invalid-idempotency-key",
+            )
+            .await;
         }
     }
     let not_ascii = reqwest::header::HeaderValue::from_bytes(b"k\xc3\xa4").unwrap();
     let request = api.request(Method::POST, "/crunch").header("idempotency-key", not_ascii);
-    refused(&api, &api.send(request.json(&1)).await, 400, "invalid-idempotency-key").await;
+    expect_problem(&api, &api.send(request.json(&1)).await, 400, "invalid-idempotency-key").await;
     let twice = api.request(Method::POST, "/crunch").header("idempotency-key", "a");
     let twice = api.send(twice.header("idempotency-key", "b").json(&1)).await;
-    refused(&api, &twice, 400, "invalid-idempotency-key").await;
+    expect_problem(&api, &twice, 400, "invalid-idempotency-key").await;
     let longest = format!("\"{}\"", &long[1..]);
+
     assert_eq!(post(&api, "/crunch", &longest, "1").await.status.as_u16(), 202);
 }
 
 #[tokio::test]
-async fn a_key_may_be_a_member_or_a_parameter_and_agrees_with_the_header() {
-    let (_stack, api) = lone().await;
+async fn a_key_may_be_a_member_or_a_parameter_and_must_agree_with_the_header() {
+    let (_stack, api) = api_without_workers().await;
     let body = json!({ "task": "t", "idempotency_key": "k" });
     let first = api.post("/jobs", &body).await;
     let again = api.post("/jobs", &body).await;
     assert_eq!((again.id(), again.header("idempotency-replayed")), (first.id(), "true"));
     assert_eq!(post(&api, "/jobs", "k", &body.to_string()).await.id(), first.id());
     let differs = post(&api, "/jobs", "other", &body.to_string()).await;
-    refused(&api, &differs, 400, "invalid-idempotency-key").await;
+    expect_problem(&api, &differs, 400, "invalid-idempotency-key").await;
     let first = api.post("/crunch?idempotency_key=q", &json!(1)).await;
     assert_eq!(api.post("/crunch?idempotency_key=q", &json!(1)).await.id(), first.id());
     let differs = post(&api, "/crunch?idempotency_key=q", "other", "1").await;
-    refused(&api, &differs, 400, "invalid-idempotency-key").await;
+    expect_problem(&api, &differs, 400, "invalid-idempotency-key").await;
 }
 
 #[tokio::test]
@@ -119,30 +129,33 @@ async fn a_job_with_a_key_is_kept_as_long_as_the_key() {
     let body = stage.payload().to_string();
     let path = "/tasks/act/jobs?retention_ms=0";
     let id = post(&api, path, "k", &body).await.id();
-    stage.enters().await.returns(&json!(7)).await;
-    let job = api.becomes(&id, "succeeded").await;
+
+    stage.wait_for_handler().await.returns(&json!(7)).await;
+    let job = api.wait_for_status(&id, "succeeded").await;
     let day_later = job["expires_at"].as_str().unwrap() > job["finished_at"].as_str().unwrap();
     assert!(day_later, "{job}");
     let again = post(&api, path, "k", &body).await;
     assert_eq!((again.id(), &again.json()["result"]), (id.clone(), &json!(7)));
     let deleted = api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await;
+
     assert_eq!(deleted.status.as_u16(), 204);
-    refused(&api, &post(&api, path, "k", &body).await, 410, "gone").await;
+    expect_problem(&api, &post(&api, path, "k", &body).await, 410, "gone").await;
 }
 
-/// What an API had to say beside its daily work.
-fn warnings(api: &Api) -> String {
+/// The log of an API, without debug lines.
+fn log_without_debug(api: &Api) -> String {
     let log = api.process.log();
     let lines = log.lines().filter(|line| !line.contains(" DEBUG "));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 #[tokio::test]
-async fn fifty_clients_at_once_make_one_job() {
+async fn fifty_clients_at_once_create_one_job() {
     let mut stack = Stack::start();
     let accept = [("CRUNCH_API_UNKNOWN_TASKS", "accept")];
     let apis = Arc::new([stack.api_with(&accept).await, stack.api_with(&accept).await]);
     const RACES: usize = 300;
+
     for race in 0..RACES {
         let mut clients = tokio::task::JoinSet::new();
         for client in 0..50 {
@@ -150,24 +163,26 @@ async fn fifty_clients_at_once_make_one_job() {
             clients.spawn(async move {
                 let api = &apis[client % 2];
                 let answer = post(api, "/crunch", &format!("race-{race}"), "{}").await;
-                assert_eq!(answer.status.as_u16(), 202, "{answer:?}\n{}", warnings(api));
+                assert_eq!(answer.status.as_u16(), 202, "{answer:?}\n{}", log_without_debug(api));
                 (answer.id(), answer.header("idempotency-replayed") == "true")
             });
         }
         let answers = clients.join_all().await;
         let ids: HashSet<_> = answers.iter().map(|(id, _)| id).collect();
-        let made = answers.iter().filter(|(_, replayed)| !replayed).count();
-        assert_eq!((ids.len(), made), (1, 1), "race {race}");
+        let created = answers.iter().filter(|(_, replayed)| !replayed).count();
+        assert_eq!((ids.len(), created), (1, 1), "race {race}");
     }
     let queue = apis[0].get("/queues/crunch").await.json();
+
     assert_eq!(queue["counts"]["queued"], RACES);
 }
 
 #[tokio::test]
-async fn items_of_a_batch_carry_keys_of_their_own() {
-    let (_stack, api) = lone().await;
+async fn items_of_a_batch_have_their_own_keys() {
+    let (_stack, api) = api_without_workers().await;
     let header = post(&api, "/jobs/batch", "k", r#"{"jobs":[{"task":"t"}]}"#).await;
-    refused(&api, &header, 400, "invalid-idempotency-key").await;
+
+    expect_problem(&api, &header, 400, "invalid-idempotency-key").await;
     let item = |key: Value, payload: u64| json!({ "task": "t", "idempotency_key": key, "payload": payload });
     let batch = json!({ "jobs": [item(json!("a"), 1), item(json!("b"), 1), item(json!("a"), 1), item(json!("a"), 2), item(json!(""), 1)] });
     let first = api.post("/jobs/batch", &batch).await;
@@ -181,5 +196,6 @@ async fn items_of_a_batch_carry_keys_of_their_own() {
     assert_eq!(items[3]["problem"]["type"], "/problems/idempotency-conflict");
     assert_eq!(pointers(&items[4]["problem"]), ["/jobs/4/idempotency_key"]);
     let again = api.post("/jobs/batch", &json!({ "jobs": [item(json!("b"), 1)] })).await.json();
+
     assert_eq!(again["items"][0]["job"]["id"], items[1]["job"]["id"]);
 }

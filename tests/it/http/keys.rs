@@ -1,4 +1,4 @@
-//! API keys: what every route asks for, what a key may see, and how keys come and go.
+//! API keys: the scope that every route requires, what a key may see, and how keys are added and revoked.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,9 @@ use crunch_tests::{Answer, Api, RawConnection, Stack, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{is_problem, refused};
+use super::{assert_problem, expect_problem};
 
-/// Every route and the scope it asks for, written down a second time: a scope is not changed by accident.
+/// Every route and the scope that it requires, written down a second time, so that a scope is not changed by accident.
 const ROUTES: [(&str, &str, &str); 33] = [
     ("POST", "/crunch", "submit"),
     ("GET", "/jobs", "read"),
@@ -47,14 +47,14 @@ const ROUTES: [(&str, &str, &str); 33] = [
 /// Open as well, for load balancers.
 const READY: (&str, &str, &str) = ("GET", "/readyz", "");
 
-/// An API that asks for keys, and where they are.
-pub(super) struct Keyed {
+/// An API that requires keys, and the file of the keys.
+pub(super) struct ApiWithKeys {
     pub(super) stack: Stack,
     pub(super) api: Api,
     file: PathBuf,
 }
 
-impl Keyed {
+impl ApiWithKeys {
     pub(super) async fn start(environment: &[(&str, &str)]) -> Self {
         let mut stack = Stack::start();
         let file = stack.directory().join("keys.json");
@@ -68,17 +68,17 @@ impl Keyed {
         Self { stack, api, file }
     }
 
-    /// Makes a key that the running API takes from now on.
-    pub(super) async fn key(&self, arguments: &[&str]) -> String {
+    /// Creates a key and waits until the running API accepts it.
+    pub(super) async fn create_key(&self, arguments: &[&str]) -> String {
         let key = create(&self.stack, &self.file, &[&["--name", "test"], arguments].concat()).await;
-        eventually("the key is taken", async || {
-            (self.ask(&key, "GET", "/").await.status != 401).then_some(())
+        eventually("the key is accepted", async || {
+            (self.send(&key, "GET", "/").await.status != 401).then_some(())
         })
         .await;
         key
     }
 
-    pub(super) async fn ask(&self, key: &str, method: &str, path: &str) -> Answer {
+    pub(super) async fn send(&self, key: &str, method: &str, path: &str) -> Answer {
         let request = self.api.request(method.parse().unwrap(), path);
         self.api.send(request.bearer_auth(key)).await
     }
@@ -88,7 +88,7 @@ impl Keyed {
     }
 
     /// Another API with the same keys.
-    pub(super) async fn another_api(&mut self, environment: &[(&str, &str)]) -> Api {
+    pub(super) async fn start_another_api(&mut self, environment: &[(&str, &str)]) -> Api {
         let mut all = vec![("CRUNCH_API_KEYS", self.file.to_str().unwrap())];
         all.extend(environment);
         self.stack.api_with(&all).await
@@ -97,92 +97,97 @@ impl Keyed {
     pub(super) async fn revoke(&self, key: &str) {
         let id = key.split('_').nth(1).unwrap();
         let output =
-            keys(&self.stack, &["revoke", id, "--file", self.file.to_str().unwrap()]).await;
+            run_keys(&self.stack, &["revoke", id, "--file", self.file.to_str().unwrap()]).await;
         assert_eq!(output, (0, format!("revoked {id}\n"), String::new()));
     }
 }
 
-async fn keys(stack: &Stack, arguments: &[&str]) -> (i32, String, String) {
+async fn run_keys(stack: &Stack, arguments: &[&str]) -> (i32, String, String) {
     let output = stack.command("test-api").arg("keys").args(arguments).output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 async fn create(stack: &Stack, file: &std::path::Path, arguments: &[&str]) -> String {
-    let place = ["create", "--file", file.to_str().unwrap()];
-    let (code, key, complaint) = keys(stack, &[&place[..], arguments].concat()).await;
-    assert_eq!((code, complaint.as_str()), (0, ""));
+    let create = ["create", "--file", file.to_str().unwrap()];
+    let (code, key, error) = run_keys(stack, &[&create[..], arguments].concat()).await;
+    assert_eq!((code, error.as_str()), (0, ""));
     key.trim_end().to_owned()
 }
 
 #[tokio::test]
-async fn every_route_asks_for_its_scope_and_takes_no_other() {
-    let keyed = Keyed::start(&[]).await;
-    let mut callers = vec![("admin", keyed.key(&["--scopes", "admin"]).await)];
+async fn every_route_requires_its_scope_and_accepts_no_other() {
+    let keyed = ApiWithKeys::start(&[]).await;
+    let mut callers = vec![("admin", keyed.create_key(&["--scopes", "admin"]).await)];
+
     for scope in ["submit", "read", "cancel"] {
-        callers.push((scope, keyed.key(&["--scopes", scope]).await));
+        callers.push((scope, keyed.create_key(&["--scopes", scope]).await));
     }
-    let stranger = format!("crk_abcdefghij_{}", "a".repeat(43));
+    let unknown = format!("crk_abcdefghij_{}", "a".repeat(43));
     let forged = format!("{}{}", &callers[0].1[..20], "a".repeat(38));
-    let document = keyed.ask(&callers[0].1, "GET", "/openapi.json").await.json();
+    let document = keyed.send(&callers[0].1, "GET", "/openapi.json").await.json();
     let mut described = 0;
     for (method, path, scope) in ROUTES.into_iter().chain([READY]) {
         let operation = &document["paths"][path][method.to_lowercase()];
         described += usize::from(operation.is_object());
-        let told = &operation["security"][0]["key"][0];
-        assert_eq!(told.as_str().unwrap_or_default(), scope, "{method} {path}");
+        let documented = &operation["security"][0]["key"][0];
+        assert_eq!(documented.as_str().unwrap_or_default(), scope, "{method} {path}");
         let path = path.replace("{slug}", "gone").replace(['{', '}'], "");
-        let open = keyed.api.send(keyed.api.request(method.parse().unwrap(), &path)).await;
-        for (wrong, key) in [("unknown", &stranger), ("forged", &forged)] {
-            let answer = keyed.ask(key, method, &path).await;
+        let without_key = keyed.api.send(keyed.api.request(method.parse().unwrap(), &path)).await;
+        for (wrong, key) in [("unknown", &unknown), ("forged", &forged)] {
+            let answer = keyed.send(key, method, &path).await;
             assert_eq!(answer.status == 401, !scope.is_empty(), "{wrong} {method} {path}");
         }
-        assert_eq!(open.status == 401, !scope.is_empty(), "no key {method} {path}");
+        assert_eq!(without_key.status == 401, !scope.is_empty(), "no key {method} {path}");
         for (has, key) in &callers {
-            let answer = keyed.ask(key, method, &path).await;
+            let answer = keyed.send(key, method, &path).await;
             let status = answer.status.as_u16();
-            let may = scope.is_empty() || *has == scope || *has == "admin";
-            assert_eq!(status == 403, !may, "{has} {method} {path}: {status}");
+            let allowed = scope.is_empty() || *has == scope || *has == "admin";
+            assert_eq!(status == 403, !allowed, "{has} {method} {path}: {status}");
             assert!(status != 401 && status < 500, "{has} {method} {path}: {status}");
         }
     }
     let paths = document["paths"].as_object().unwrap().values();
     let all: usize = paths.map(|item| item.as_object().unwrap().len()).sum();
+
     assert_eq!(
         (described, all),
         (ROUTES.len() + 1, ROUTES.len() + 1),
-        "a route is not in the table"
+        "every route is in the table"
     );
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_key_is_told_as_far_as_it_is_the_callers_business() {
-    let keyed = Keyed::start(&[]).await;
-    let (admin, reader) =
-        (keyed.key(&["--scopes", "admin"]).await, keyed.key(&["--scopes", "read"]).await);
+async fn rejections_of_keys_reveal_only_what_the_caller_may_know() {
+    let keyed = ApiWithKeys::start(&[]).await;
+    let (admin, reader) = (
+        keyed.create_key(&["--scopes", "admin"]).await,
+        keyed.create_key(&["--scopes", "read"]).await,
+    );
     let mut raw = RawConnection::to(&keyed.api).await;
     let authorization = format!("Authorization: Bearer {admin}");
-    let missing = raw.ask("GET /jobs", &[]).await;
-    is_problem(&missing, 401, "unauthorized");
+    let missing = raw.request("GET /jobs", &[]).await;
+
+    assert_problem(&missing, 401, "unauthorized");
     assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"crunch\"");
     let twice = [authorization.as_str(), authorization.as_str()];
     let basic = format!("Authorization: Basic {admin}");
     for wrong in [&twice[..], &[basic.as_str()], &["Authorization: Bearer"], &["Authorization: "]] {
-        let answer = raw.ask("GET /jobs", wrong).await;
-        is_problem(&answer, 401, "unauthorized");
+        let answer = raw.request("GET /jobs", wrong).await;
+        assert_problem(&answer, 401, "unauthorized");
         assert_eq!(
             answer.header("www-authenticate"),
             "Bearer realm=\"crunch\", error=\"invalid_token\""
         );
     }
-    assert_eq!(raw.ask("GET /jobs", &[&authorization]).await.status, 200);
-    let lacking = keyed.ask(&reader, "POST", "/queues/q/pause").await;
-    is_problem(&lacking, 403, "forbidden");
-    assert!(lacking.json()["detail"].as_str().unwrap().contains("admin"), "{lacking:?}");
-    // Where nothing is offered nobody is asked who they are.
-    is_problem(&raw.ask("GET /nothing", &[]).await, 404, "not-found");
-    is_problem(&raw.ask("PUT /jobs", &[]).await, 405, "method-not-allowed");
-    assert_eq!(raw.ask("OPTIONS /jobs", &[]).await.status, 204);
+    assert_eq!(raw.request("GET /jobs", &[&authorization]).await.status, 200);
+    let forbidden = keyed.send(&reader, "POST", "/queues/q/pause").await;
+    assert_problem(&forbidden, 403, "forbidden");
+    assert!(forbidden.json()["detail"].as_str().unwrap().contains("admin"), "{forbidden:?}");
+    // Where there is no route, no key is required.
+    assert_problem(&raw.request("GET /nothing", &[]).await, 404, "not-found");
+    assert_problem(&raw.request("PUT /jobs", &[]).await, 405, "method-not-allowed");
+    assert_eq!(raw.request("OPTIONS /jobs", &[]).await.status, 204);
     let log = keyed.api.process.log();
     for key in [&admin, &reader] {
         assert!(!log.contains(key.split('_').nth(2).unwrap()), "a secret is in the log");
@@ -190,48 +195,50 @@ async fn what_is_wrong_with_a_key_is_told_as_far_as_it_is_the_callers_business()
 }
 
 #[tokio::test]
-async fn keys_come_and_go_while_the_api_runs() {
-    let mut keyed = Keyed::start(&[]).await;
-    let key = keyed.key(&["--scopes", "read"]).await;
-    let stays = keyed.key(&["--scopes", "read"]).await;
+async fn keys_are_added_and_revoked_while_the_api_runs() {
+    let mut keyed = ApiWithKeys::start(&[]).await;
+    let key = keyed.create_key(&["--scopes", "read"]).await;
+    let kept = keyed.create_key(&["--scopes", "read"]).await;
     keyed.revoke(&key).await;
-    eventually("the key is taken no more", async || {
-        (keyed.ask(&key, "GET", "/").await.status == 401).then_some(())
+    eventually("the key is not accepted any more", async || {
+        (keyed.send(&key, "GET", "/").await.status == 401).then_some(())
     })
     .await;
-    assert_eq!(keyed.ask(&stays, "GET", "/").await.status, 200);
+    assert_eq!(keyed.send(&kept, "GET", "/").await.status, 200);
 
     std::fs::write(&keyed.file, "{\"keys\": [").unwrap();
-    keyed.api.process.says("cannot read the file of API keys").await;
-    assert_eq!(keyed.ask(&stays, "GET", "/").await.status, 200);
+    keyed.api.process.wait_for_log("cannot read the file of API keys").await;
+    assert_eq!(keyed.send(&kept, "GET", "/").await.status, 200);
     std::fs::remove_file(&keyed.file).unwrap();
-    let new = keyed.key(&["--scopes", "read"]).await;
-    assert_eq!(keyed.ask(&new, "GET", "/").await.status, 200);
-    assert_eq!(keyed.ask(&stays, "GET", "/").await.status, 401);
+    let new = keyed.create_key(&["--scopes", "read"]).await;
+    assert_eq!(keyed.send(&new, "GET", "/").await.status, 200);
+    assert_eq!(keyed.send(&kept, "GET", "/").await.status, 401);
 }
 
 #[tokio::test]
-async fn the_file_of_keys_is_ours_alone_and_holds_no_secret() {
+async fn the_key_file_is_private_and_contains_no_secret() {
     use std::os::unix::fs::PermissionsExt;
-    let keyed = Keyed::start(&[]).await;
+    let keyed = ApiWithKeys::start(&[]).await;
     let queues = ["--scopes", "read,submit", "--queues", "b,a", "--rate", "7"];
-    let key = keyed.key(&queues).await;
+    let key = keyed.create_key(&queues).await;
     let (id, secret) = key.strip_prefix("crk_").unwrap().split_once('_').unwrap();
     let mode = std::fs::metadata(&keyed.file).unwrap().permissions().mode() & 0o777;
     let text = std::fs::read_to_string(&keyed.file).unwrap();
+
     assert!(mode == 0o600 && !text.contains(secret), "{mode:o} {text}");
-    let place = ["list", "--file", keyed.file.to_str().unwrap()];
-    let (code, list, _) = keys(&keyed.stack, &place).await;
+    let arguments = ["list", "--file", keyed.file.to_str().unwrap()];
+    let (code, list, _) = run_keys(&keyed.stack, &arguments).await;
     let line = list.lines().find(|line| line.starts_with(id)).unwrap();
-    let words: Vec<_> = line.split_whitespace().collect();
-    assert_eq!((code, &words[2..]), (0, &["submit,read", "a,b", "7", "test"][..]));
-    let nobody = ["revoke", "aaaaaaaaaa", "--file", keyed.file.to_str().unwrap()];
-    let (code, _, complaint) = keys(&keyed.stack, &nobody).await;
-    assert!(code == 2 && complaint.contains("there is no key aaaaaaaaaa"), "{complaint}");
+    let columns: Vec<_> = line.split_whitespace().collect();
+    assert_eq!((code, &columns[2..]), (0, &["submit,read", "a,b", "7", "test"][..]));
+    let unknown = ["revoke", "aaaaaaaaaa", "--file", keyed.file.to_str().unwrap()];
+    let (code, _, error) = run_keys(&keyed.stack, &unknown).await;
+
+    assert!(code == 2 && error.contains("there is no key aaaaaaaaaa"), "{error}");
 }
 
 #[tokio::test]
-async fn an_api_whose_keys_cannot_be_had_does_not_start_and_says_why() {
+async fn an_api_that_cannot_read_its_keys_does_not_start_and_reports_why() {
     use std::os::unix::fs::PermissionsExt;
     let stack = Stack::start();
     let file = stack.directory().join("keys.json");
@@ -246,7 +253,8 @@ async fn an_api_whose_keys_cannot_be_had_does_not_start_and_says_why() {
         (Some(example.to_string()), 0o600, "the example key of the documentation is public"),
         (Some("{\"keys\": []}".to_owned()), 0o622, "is writable by other users"),
     ];
-    for (text, mode, complaint) in cases {
+
+    for (text, mode, error) in cases {
         if let Some(text) = text {
             std::fs::write(&file, text).unwrap();
             std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
@@ -254,25 +262,30 @@ async fn an_api_whose_keys_cannot_be_had_does_not_start_and_says_why() {
         let mut command = stack.command("test-api");
         command.env("CRUNCH_API_KEYS", &file).env("CRUNCH_API_ADDR", "127.0.0.1:0");
         let output = command.output().await.unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        let error_output = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error_output}");
         assert!(
-            said.contains(complaint) && said.contains("crunch-api: CRUNCH_API_KEYS: "),
-            "{said}"
+            error_output.contains(error) && error_output.contains("crunch-api: CRUNCH_API_KEYS: "),
+            "{error_output}"
         );
     }
     let mut both = stack.command("test-api");
     both.env("CRUNCH_API_KEYS", &file).env("CRUNCH_AUTH", "off");
     let output = both.output().await.unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(2) && said.contains("set one of them"), "{said}");
+    let error_output = String::from_utf8(output.stderr).unwrap();
+
+    assert!(
+        output.status.code() == Some(2) && error_output.contains("set one of them"),
+        "{error_output}"
+    );
 }
 
 #[tokio::test]
-async fn equal_idempotency_keys_of_two_callers_never_meet() {
-    let keyed = Keyed::start(&[]).await;
-    let one = keyed.key(&["--scopes", "submit"]).await;
-    let other = keyed.key(&["--scopes", "submit"]).await;
+async fn equal_idempotency_keys_of_two_callers_do_not_conflict() {
+    let keyed = ApiWithKeys::start(&[]).await;
+    let one = keyed.create_key(&["--scopes", "submit"]).await;
+    let other = keyed.create_key(&["--scopes", "submit"]).await;
+
     for path in ["/jobs", "/jobs/batch"] {
         let item = json!({ "task": "t", "idempotency_key": "same" });
         let body = if path == "/jobs" { item } else { json!({ "jobs": [item] }) };
@@ -290,17 +303,18 @@ async fn equal_idempotency_keys_of_two_callers_never_meet() {
 }
 
 #[tokio::test]
-async fn a_key_for_some_queues_does_not_see_that_there_are_others() {
-    let keyed = Keyed::start(&[]).await;
-    let all = keyed.key(&["--scopes", "admin"]).await;
-    let some = keyed.key(&["--scopes", "admin", "--queues", "mine,mine.too"]).await;
+async fn a_key_for_some_queues_does_not_reveal_that_others_exist() {
+    let keyed = ApiWithKeys::start(&[]).await;
+    let all = keyed.create_key(&["--scopes", "admin"]).await;
+    let some = keyed.create_key(&["--scopes", "admin", "--queues", "mine,mine.too"]).await;
     let submit = async |key: &str, queue: &str| {
         keyed.post(key, "/jobs", &json!({ "task": "t", "queue": queue })).await
     };
     let (foreign, mine) = (submit(&all, "yours").await.id(), submit(&some, "mine").await.id());
     let unknown = "01a20c36-14f1-8000-8f8f-f34074aa25aa";
-    refused_for(&keyed, &some, &submit(&some, "yours").await).await;
-    refused_for(&keyed, &some, &keyed.post(&some, "/jobs", &json!({ "task": "t" })).await).await;
+    assert_forbidden(&keyed, &some, &submit(&some, "yours").await).await;
+    assert_forbidden(&keyed, &some, &keyed.post(&some, "/jobs", &json!({ "task": "t" })).await)
+        .await;
     let batch =
         json!({ "jobs": [{ "task": "t", "queue": "yours" }, { "task": "t", "queue": "mine" }] });
     let answer = keyed.post(&some, "/jobs/batch", &batch).await.json();
@@ -325,32 +339,32 @@ async fn a_key_for_some_queues_does_not_see_that_there_are_others() {
         ("POST", "/jobs/{}/cancel"),
     ] {
         let seen = async |id: &str| {
-            let answer = keyed.ask(&some, method, &path.replace("{}", id)).await;
+            let answer = keyed.send(&some, method, &path.replace("{}", id)).await;
             let text = String::from_utf8(answer.body.to_vec()).unwrap().replace(id, "{}");
             (answer.status.as_u16(), answer.header("cache-control").to_owned(), text)
         };
         assert_eq!(seen(&foreign).await, seen(unknown).await, "{method} {path}");
         assert_eq!(seen(&foreign).await.0, 404);
-        // The events of a job that waits have no end.
+        // The event stream of a waiting job does not end.
         if !path.ends_with("/events") {
             assert_ne!(seen(&mine).await.0, 404, "{method} {path}");
         }
     }
     assert_eq!(
-        keyed.ask(&all, "GET", &format!("/jobs/{foreign}")).await.json()["status"],
+        keyed.send(&all, "GET", &format!("/jobs/{foreign}")).await.json()["status"],
         "queued"
     );
-    sees_only_its_queues_in_lists(&keyed, &all, &some).await;
+    assert_lists_show_only_own_queues(&keyed, &all, &some).await;
 }
 
-async fn refused_for(keyed: &Keyed, key: &str, answer: &Answer) {
-    is_problem(answer, 403, "forbidden");
-    assert_eq!(keyed.ask(key, "GET", "/problems/forbidden").await.status, 200);
+async fn assert_forbidden(keyed: &ApiWithKeys, key: &str, answer: &Answer) {
+    assert_problem(answer, 403, "forbidden");
+    assert_eq!(keyed.send(key, "GET", "/problems/forbidden").await.status, 200);
 }
 
-async fn sees_only_its_queues_in_lists(keyed: &Keyed, all: &str, some: &str) {
+async fn assert_lists_show_only_own_queues(keyed: &ApiWithKeys, all: &str, some: &str) {
     let queues = async |key: &str, path: &str, member: &str| {
-        let items = keyed.ask(key, "GET", path).await.json()["items"].as_array().unwrap().clone();
+        let items = keyed.send(key, "GET", path).await.json()["items"].as_array().unwrap().clone();
         let mut names: Vec<_> =
             items.iter().map(|item| item[member].as_str().unwrap().to_owned()).collect();
         names.dedup();
@@ -365,24 +379,24 @@ async fn sees_only_its_queues_in_lists(keyed: &Keyed, all: &str, some: &str) {
     }
     assert_eq!(queues(some, "/jobs?status=queued", "queue").await, ["mine"]);
     for path in ["/jobs?queue=yours", "/jobs?queue=none"] {
-        is_problem(&keyed.ask(some, "GET", path).await, 404, "not-found");
+        assert_problem(&keyed.send(some, "GET", path).await, 404, "not-found");
     }
-    // A cursor that leads into another queue is the caller's own invention.
+    // A cursor into another queue can only be forged by the caller.
     use base64::Engine;
     let forged =
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode("queued/0/yours/normal/0/");
     assert_eq!(queues(some, &format!("/jobs?cursor={forged}"), "queue").await, ["mine"]);
     for path in ["/queues/yours", "/queues/none"] {
-        is_problem(&keyed.ask(some, "GET", path).await, 404, "not-found");
-        is_problem(&keyed.ask(some, "POST", &format!("{path}/pause")).await, 404, "not-found");
+        assert_problem(&keyed.send(some, "GET", path).await, 404, "not-found");
+        assert_problem(&keyed.send(some, "POST", &format!("{path}/pause")).await, 404, "not-found");
     }
-    assert_eq!(keyed.ask(some, "POST", "/queues/mine/pause").await.status, 200);
+    assert_eq!(keyed.send(some, "POST", "/queues/mine/pause").await.status, 200);
 }
 
 #[tokio::test]
 async fn without_keys_an_api_on_loopback_is_open() {
-    let (_stack, api) = super::lone().await;
+    let (_stack, api) = super::api_without_workers().await;
     let answer = api.send(api.request(Method::GET, "/jobs").bearer_auth("crk_nonsense")).await;
     assert_eq!(answer.status, 200);
-    refused(&api, &api.get("/jobs/x").await, 404, "not-found").await;
+    expect_problem(&api, &api.get("/jobs/x").await, 404, "not-found").await;
 }

@@ -1,11 +1,11 @@
-//! Submissions as lines: each for itself, taken while they arrive.
+//! Submissions as lines: each is handled on its own, and accepted while others still arrive.
 
 use crunch_tests::{Answer, Api, RawConnection, eventually};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{is_problem, lone, refused};
+use super::{api_without_workers, assert_problem, expect_problem};
 
 async fn post_lines(api: &Api, body: impl Into<reqwest::Body>) -> Answer {
     let request = api.request(Method::POST, "/jobs/batch");
@@ -13,8 +13,8 @@ async fn post_lines(api: &Api, body: impl Into<reqwest::Body>) -> Answer {
 }
 
 #[tokio::test]
-async fn every_line_is_taken_or_refused_for_itself() {
-    let (_stack, api) = lone().await;
+async fn each_line_is_accepted_or_refused_on_its_own() {
+    let (_stack, api) = api_without_workers().await;
     let body = [
         r#"{"task":"t","payload":1,"idempotency_key":"k"}"#,
         "",
@@ -27,6 +27,7 @@ async fn every_line_is_taken_or_refused_for_itself() {
     ];
     let answer = post_lines(&api, body.join("\n")).await;
     let document = answer.json();
+
     assert_eq!(answer.status.as_u16(), 202, "{document}");
     assert_eq!((&document["accepted"], &document["refused"]), (&json!(3), &json!(4)));
     let errors = document["errors"].as_array().unwrap().iter().map(|error| {
@@ -42,16 +43,18 @@ async fn every_line_is_taken_or_refused_for_itself() {
     assert_eq!(errors.collect::<Vec<_>>(), expected);
     assert_eq!(document["errors"][3]["problem"]["errors"][0]["pointer"], "/nonsense");
     let jobs = api.get("/jobs").await.json();
-    assert_eq!(jobs["items"].as_array().unwrap().len(), 2, "one key is one job");
+    assert_eq!(jobs["items"].as_array().unwrap().len(), 2, "one job for each key");
     let again = post_lines(&api, body[0]).await.json();
-    assert_eq!(again, json!({ "accepted": 1, "refused": 0, "errors": [] }), "a replay is taken");
+
+    assert_eq!(again, json!({ "accepted": 1, "refused": 0, "errors": [] }), "a replay is accepted");
 }
 
 #[tokio::test]
-async fn a_body_of_which_nothing_is_taken_is_refused() {
-    let (_stack, api) = lone().await;
-    refused(&api, &post_lines(&api, "\n \n").await, 400, "malformed-json").await;
-    refused(&api, &post_lines(&api, "").await, 400, "malformed-json").await;
+async fn a_body_without_valid_lines_is_refused() {
+    let (_stack, api) = api_without_workers().await;
+
+    expect_problem(&api, &post_lines(&api, "\n \n").await, 400, "malformed-json").await;
+    expect_problem(&api, &post_lines(&api, "").await, 400, "malformed-json").await;
     let none = post_lines(&api, "1\n2\n").await;
     assert_eq!((none.status.as_u16(), &none.json()["refused"]), (422, &json!(2)));
     let too_long = format!("{}\n{{\"task\":\"t\"}}", "x".repeat(2 * 1024 * 1024));
@@ -67,8 +70,8 @@ async fn a_body_of_which_nothing_is_taken_is_refused() {
 }
 
 #[tokio::test]
-async fn only_the_first_hundred_problems_are_told() {
-    let (_stack, api) = lone().await;
+async fn only_the_first_hundred_problems_are_listed() {
+    let (_stack, api) = api_without_workers().await;
     let document = post_lines(&api, "{}\n".repeat(250)).await.json();
     assert_eq!(document["refused"], 250);
     assert_eq!(document["errors"].as_array().unwrap().len(), 100);
@@ -76,30 +79,31 @@ async fn only_the_first_hundred_problems_are_told() {
 
 #[tokio::test]
 async fn a_long_body_costs_no_memory() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let line = format!("{}\n", json!({ "task": "t", "payload": "x".repeat(4000) }));
     assert_eq!(post_lines(&api, line.repeat(200)).await.status.as_u16(), 202);
     let before = api.process.peak_memory();
-    let many = 15_000;
-    let document = post_lines(&api, line.repeat(many)).await.json();
-    assert_eq!(document, json!({ "accepted": many, "refused": 0, "errors": [] }));
-    let grown = api.process.peak_memory() - before;
-    assert!(grown < 16 * 1024 * 1024, "60 MB of lines took {grown} bytes");
+    let count = 15_000;
+    let document = post_lines(&api, line.repeat(count)).await.json();
+    assert_eq!(document, json!({ "accepted": count, "refused": 0, "errors": [] }));
+    let growth = api.process.peak_memory() - before;
+    assert!(growth < 16 * 1024 * 1024, "60 MB of lines took {growth} bytes");
 }
 
 #[tokio::test]
-async fn what_came_before_a_body_broke_off_is_taken() {
-    let (_stack, api) = lone().await;
+async fn lines_before_the_break_of_a_body_are_accepted() {
+    let (_stack, api) = api_without_workers().await;
     let mut connection = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
-    connection.begin("POST /jobs/batch", &headers).await;
+
+    connection.write_head("POST /jobs/batch", &headers).await;
     let lines = "{\"task\":\"t\"}\n{\"task\":\"t\"}\n{\"task\":\"t";
     connection.write(format!("\r\n{:x}\r\n{lines}\r\n", lines.len())).await.unwrap();
-    connection.end().await;
+    connection.finish_sending().await;
     let answer = connection.answer().await;
-    is_problem(&answer, 400, "broken-body");
+    assert_problem(&answer, 400, "broken-body");
     assert_eq!((&answer.json()["accepted"], &answer.json()["refused"]), (&json!(2), &json!(0)));
-    eventually("both jobs are there", async || {
+    eventually("both jobs are stored", async || {
         let jobs = api.get("/jobs").await.json();
         (jobs["items"].as_array().unwrap().len() == 2).then_some(())
     })
@@ -107,42 +111,44 @@ async fn what_came_before_a_body_broke_off_is_taken() {
 }
 
 #[tokio::test]
-async fn lines_that_come_too_slowly_are_refused_and_what_came_is_taken() {
-    let (_stack, api) = lone().await;
+async fn lines_that_arrive_too_slowly_time_out_and_earlier_ones_are_accepted() {
+    let (_stack, api) = api_without_workers().await;
     let mut connection = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
-    connection.begin("POST /jobs/batch", &headers).await;
+    connection.write_head("POST /jobs/batch", &headers).await;
     connection.write("\r\nd\r\n{\"task\":\"t\"}\n\r\n").await.unwrap();
-    // Nothing more comes, and it is not ended either.
+    // Nothing more is sent, and the body does not end.
     let answer = connection.answer().await;
-    is_problem(&answer, 408, "request-timeout");
+    assert_problem(&answer, 408, "request-timeout");
     assert_eq!(answer.json()["accepted"], 1);
 }
 
 #[tokio::test]
-async fn a_body_of_lines_is_answered_when_the_api_is_told_to_stop() {
-    let (_stack, mut api) = lone().await;
+async fn a_body_of_lines_is_answered_when_the_api_shuts_down() {
+    let (_stack, mut api) = api_without_workers().await;
     let mut connection = RawConnection::to(&api).await;
     let headers = ["Content-Type: application/x-ndjson", "Transfer-Encoding: chunked"];
-    connection.begin("POST /jobs/batch", &headers).await;
-    // A whole group, so that it is seen to be taken.
+
+    connection.write_head("POST /jobs/batch", &headers).await;
+    // A whole group, so that its acceptance can be observed.
     let lines = "{\"task\":\"t\"}\n".repeat(100);
     connection.write(format!("\r\n{:x}\r\n{lines}\r\n", lines.len())).await.unwrap();
-    eventually("they are taken", async || {
+    eventually("they are accepted", async || {
         let jobs = api.get("/jobs").await.json();
         (!jobs["items"].as_array().unwrap().is_empty()).then_some(())
     })
     .await;
     api.process.signal(Signal::TERM);
     let answer = connection.answer().await;
-    is_problem(&answer, 503, "unavailable");
+
+    assert_problem(&answer, 503, "unavailable");
     assert_eq!(answer.json()["accepted"], 100);
     assert!(api.process.exited().await.success());
 }
 
 #[tokio::test]
-async fn lines_are_refused_soon_while_redis_is_away() {
-    let (mut stack, api) = lone().await;
+async fn lines_are_refused_promptly_while_redis_is_unavailable() {
+    let (mut stack, api) = api_without_workers().await;
     stack.redis.stop();
     let answer = post_lines(&api, "{\"task\":\"t\"}\n".repeat(1000)).await;
     let document = answer.json();

@@ -7,9 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crunch_tests::Api;
 use serde_json::{Value, json};
 
-use super::{lone, refused};
+use super::{api_without_workers, expect_problem};
 
-/// Walks a list by its links; every page must be one.
+/// Reads a list by its links; every page must be valid.
 async fn walk(api: &Api, query: &str) -> Vec<Value> {
     let (mut path, mut items) = (format!("/jobs?{query}"), Vec::new());
     loop {
@@ -43,7 +43,7 @@ fn ids(items: &[Value]) -> HashSet<&str> {
 }
 
 /// 250 jobs: queued, scheduled and canceled, of three tasks in six queues.
-async fn many(api: &Api) -> Vec<Value> {
+async fn submit_many(api: &Api) -> Vec<Value> {
     let job = |at: usize| {
         let mut job = json!({ "task": format!("t{}", at % 3), "payload": at });
         if at.is_multiple_of(2) {
@@ -61,66 +61,67 @@ async fn many(api: &Api) -> Vec<Value> {
     let jobs: Vec<_> =
         answer["items"].as_array().unwrap().iter().map(|item| item["job"].clone()).collect();
     for job in jobs.iter().step_by(3) {
-        api.act(&format!("/jobs/{}/cancel", job["id"].as_str().unwrap())).await;
+        api.post_empty(&format!("/jobs/{}/cancel", job["id"].as_str().unwrap())).await;
     }
     jobs
 }
 
 #[tokio::test]
-async fn every_job_is_seen_exactly_once_whatever_the_size_of_a_page() {
-    let (_stack, api) = lone().await;
-    let jobs = many(&api).await;
+async fn every_job_is_listed_exactly_once_at_any_page_size() {
+    let (_stack, api) = api_without_workers().await;
+    let jobs = submit_many(&api).await;
     for limit in [1, 7, 20, 99, 100] {
-        let seen = walk(&api, &format!("limit={limit}")).await;
-        assert_eq!((seen.len(), ids(&seen)), (250, ids(&jobs)), "limit {limit}");
-        let statuses: Vec<_> = seen.iter().map(|job| job["status"].as_str().unwrap()).collect();
+        let listed = walk(&api, &format!("limit={limit}")).await;
+        assert_eq!((listed.len(), ids(&listed)), (250, ids(&jobs)), "limit {limit}");
+        let statuses: Vec<_> = listed.iter().map(|job| job["status"].as_str().unwrap()).collect();
         let first = |status: &str| statuses.iter().position(|&it| it == status);
         assert!(first("scheduled") < first("queued") && first("queued") < first("canceled"));
-        assert!(statuses.is_sorted_by_key(|&status| first(status)), "statuses follow one another");
+        assert!(statuses.is_sorted_by_key(|&status| first(status)), "jobs are grouped by status");
     }
 }
 
 #[tokio::test]
-async fn filters_choose_and_combine() {
-    let (_stack, api) = lone().await;
-    many(&api).await;
+async fn filters_select_and_combine() {
+    let (_stack, api) = api_without_workers().await;
+
+    submit_many(&api).await;
     let all = walk(&api, "limit=100").await;
     assert!(all.iter().all(|job| job["result"].is_null() && job.as_object().unwrap().len() == 26));
-    let expect = |fits: &dyn Fn(&Value) -> bool| -> HashSet<String> {
-        let chosen = all.iter().filter(|job| fits(job));
-        chosen.map(|job| job["id"].as_str().unwrap().to_owned()).collect()
+    let expected = |matches: &dyn Fn(&Value) -> bool| -> HashSet<String> {
+        let selected = all.iter().filter(|job| matches(job));
+        selected.map(|job| job["id"].as_str().unwrap().to_owned()).collect()
     };
-    let chosen = async |query: &str| -> HashSet<String> {
+    let selected = async |query: &str| -> HashSet<String> {
         let items = walk(&api, &format!("{query}&limit=9")).await;
         let ids: HashSet<_> =
             items.iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
         assert_eq!(ids.len(), items.len(), "{query}");
         ids
     };
-    assert_eq!(chosen("status=canceled").await, expect(&|job| job["status"] == "canceled"));
-    assert_eq!(chosen("task=t1").await, expect(&|job| job["task"] == "t1"));
+    assert_eq!(selected("status=canceled").await, expected(&|job| job["status"] == "canceled"));
+    assert_eq!(selected("task=t1").await, expected(&|job| job["task"] == "t1"));
     assert_eq!(
-        chosen("status=scheduled&task=t2").await,
-        expect(&|job| job["status"] == "scheduled" && job["task"] == "t2")
+        selected("status=scheduled&task=t2").await,
+        expected(&|job| job["status"] == "scheduled" && job["task"] == "t2")
     );
     for status in ["scheduled", "queued", "canceled"] {
-        let both = expect(&|job| job["status"] == status && job["queue"] == "lane.2");
-        assert_eq!(chosen(&format!("status={status}&queue=lane.2")).await, both);
+        let both = expected(&|job| job["status"] == status && job["queue"] == "lane.2");
+        assert_eq!(selected(&format!("status={status}&queue=lane.2")).await, both);
     }
-    let lane = expect(&|job| job["queue"] == "lane.2");
+    let in_lane_2 = expected(&|job| job["queue"] == "lane.2");
     for limit in 1..9 {
         let items = walk(&api, &format!("queue=lane.2&limit={limit}")).await;
-        assert_eq!(ids(&items), lane.iter().map(String::as_str).collect(), "limit {limit}");
-        assert_eq!(items.len(), lane.len(), "limit {limit}");
+        assert_eq!(ids(&items), in_lane_2.iter().map(String::as_str).collect(), "limit {limit}");
+        assert_eq!(items.len(), in_lane_2.len(), "limit {limit}");
     }
     for none in ["status=running", "status=retrying", "status=failed", "task=none"] {
-        assert!(chosen(none).await.is_empty(), "{none}");
+        assert!(selected(none).await.is_empty(), "{none}");
     }
 }
 
 #[tokio::test]
-async fn times_bound_a_list_from_and_up_to() {
-    let (_stack, api) = lone().await;
+async fn a_list_is_limited_by_creation_times() {
+    let (_stack, api) = api_without_workers().await;
     api.submit("t", &json!(1)).await;
     for (query, count) in [
         ("created_after=2020-01-01T00:00:00Z", 1),
@@ -134,8 +135,9 @@ async fn times_bound_a_list_from_and_up_to() {
 }
 
 #[tokio::test]
-async fn a_filter_that_cannot_be_understood_is_named() {
-    let (_stack, api) = lone().await;
+async fn an_invalid_filter_is_named() {
+    let (_stack, api) = api_without_workers().await;
+
     for (query, name) in [
         ("status=done", "status"),
         ("status=", "status"),
@@ -155,7 +157,7 @@ async fn a_filter_that_cannot_be_understood_is_named() {
         ("queue=%ff", "queue"),
     ] {
         let answer = api.get(&format!("/jobs?{query}")).await;
-        let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+        let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
         assert!(
             problem["detail"].as_str().unwrap().starts_with(&format!("{name}: ")),
             "{query}: {problem}"
@@ -165,8 +167,9 @@ async fn a_filter_that_cannot_be_understood_is_named() {
 
 #[tokio::test]
 async fn a_cursor_that_was_tampered_with_is_refused() {
-    let (_stack, api) = lone().await;
-    many(&api).await;
+    let (_stack, api) = api_without_workers().await;
+
+    submit_many(&api).await;
     let page = api.get("/jobs?status=queued&limit=5").await.json();
     let cursor = page["next_cursor"].as_str().unwrap();
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).unwrap()).unwrap();
@@ -187,8 +190,9 @@ async fn a_cursor_that_was_tampered_with_is_refused() {
         .chain(other_lists)
     {
         let answer = api.get(&format!("/jobs?cursor={cursor}")).await;
-        let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+        let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
         assert!(problem["detail"].as_str().unwrap().starts_with("cursor: "), "{problem}");
     }
+
     assert_eq!(api.get(&format!("/jobs?status=queued&cursor={cursor}")).await.status.as_u16(), 200);
 }

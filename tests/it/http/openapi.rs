@@ -6,7 +6,7 @@ use crunch_tests::{Api, Stack, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::lone;
+use super::api_without_workers;
 
 #[tokio::test]
 async fn the_document_has_every_declared_task_with_its_schemas() {
@@ -17,6 +17,7 @@ async fn the_document_has_every_declared_task_with_its_schemas() {
     })
     .await;
     let schemas = &document["components"]["schemas"];
+
     assert_eq!(schemas["CrunchPayload"]["properties"]["photons"]["maximum"], 10_000_000_000_u64);
     let absorbed = &schemas["CrunchResult"]["properties"]["absorbed"]["$ref"];
     assert_eq!(absorbed, "#/components/schemas/CrunchResultEstimate");
@@ -25,6 +26,7 @@ async fn the_document_has_every_declared_task_with_its_schemas() {
     let types = thumbnail["content"].as_object().unwrap().keys().collect::<Vec<_>>();
     assert_eq!(types, ["image/jpeg", "image/png"]);
     let events: BTreeSet<_> = document["webhooks"].as_object().unwrap().keys().collect();
+
     assert_eq!(events.len(), 3);
 }
 
@@ -34,21 +36,23 @@ async fn the_document_has_a_strong_tag_that_changes_when_a_worker_declares_somet
     let api = stack.api().await;
     let first = api.get("/openapi.json").await;
     let tag = first.header("etag").to_owned();
+
     assert!(tag.starts_with('"') && tag.len() == 34, "{tag}");
-    let again = asked_with(&api, &tag).await;
+    let again = get_if_none_match(&api, &tag).await;
     assert_eq!((again.0, again.1.as_str()), (304, tag.as_str()));
     let other = stack.api_with(&[("CRUNCH_PUBLIC_URL", &api.url)]).await;
-    assert_eq!(other.get("/openapi.json").await.header("etag"), tag, "every API has the same");
+    assert_eq!(other.get("/openapi.json").await.header("etag"), tag, "every API has the same tag");
     let _worker = stack.worker(&api, 1).await;
     let changed = eventually("the document has changed", async || {
-        let (status, tag) = asked_with(&api, &tag).await;
+        let (status, tag) = get_if_none_match(&api, &tag).await;
         (status == 200).then_some(tag)
     })
     .await;
+
     assert_ne!(changed, tag);
 }
 
-async fn asked_with(api: &Api, tag: &str) -> (u16, String) {
+async fn get_if_none_match(api: &Api, tag: &str) -> (u16, String) {
     let request = api.request(Method::GET, "/openapi.json").header("if-none-match", tag);
     let answer = api.send(request).await;
     (answer.status.as_u16(), answer.header("etag").to_owned())
@@ -56,7 +60,7 @@ async fn asked_with(api: &Api, tag: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn every_job_is_as_the_document_describes_it() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let id = api.submit("t", &json!(1)).await;
     let job = api.job(&id).await;
     let document = api.get("/openapi.json").await.json();
@@ -69,13 +73,13 @@ async fn every_job_is_as_the_document_describes_it() {
     assert!(statuses.contains(&job["status"]));
 }
 
-/// It works without a network, and where the browser is told to trust nothing that stands in a page.
 #[tokio::test]
-async fn what_clients_of_others_stumbled_over_is_in_the_document() {
-    let (_stack, api) = lone().await;
+async fn details_that_generated_clients_need_are_in_the_document() {
+    let (_stack, api) = api_without_workers().await;
     let document = api.get("/openapi.json").await.json();
     let schemas = &document["components"]["schemas"];
     let events = json!({ "$ref": "#/components/schemas/WebhookEvent" });
+
     assert_eq!(schemas["Webhook"]["properties"]["events"]["items"], events);
     assert_eq!(
         schemas["WebhookEvent"]["enum"],
@@ -91,12 +95,15 @@ async fn what_clients_of_others_stumbled_over_is_in_the_document() {
         (&json!(1), &json!(256))
     );
     let wait = &document["components"]["parameters"]["wait"]["schema"];
+
     assert_eq!(*wait, json!({ "type": "integer", "minimum": 0 }), "no number is too large");
 }
 
+/// So it works without a network, and with a browser that must not run anything that is inside a page.
 #[tokio::test]
-async fn the_page_is_made_of_files_of_this_api_only_and_has_no_script_in_it() {
-    let (_stack, api) = lone().await;
+async fn the_page_uses_only_files_of_this_api_and_no_inline_scripts() {
+    let (_stack, api) = api_without_workers().await;
+
     assert!(String::from_utf8_lossy(&api.get("/").await.body).contains("href=\"docs\""));
     let page = api.get("/docs").await;
     assert_eq!(
@@ -107,7 +114,7 @@ async fn the_page_is_made_of_files_of_this_api_only_and_has_no_script_in_it() {
     assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
     assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
     let html = String::from_utf8(page.body.to_vec()).unwrap();
-    assert!(!html.contains("//"), "nothing comes from elsewhere");
+    assert!(!html.contains("//"), "nothing is loaded from elsewhere");
     for script in html.split("<script").skip(1) {
         let (attributes, rest) = script.split_once('>').unwrap();
         assert!(attributes.contains("src=") && rest.starts_with("</script>"), "{script}");
@@ -129,5 +136,6 @@ async fn the_page_is_made_of_files_of_this_api_only_and_has_no_script_in_it() {
         assert!(answer.header("content-type").starts_with(kind), "{file}: {answer:?}");
     }
     let missing: Value = api.get("/docs/swagger-ui-bundle.js.map").await.json();
+
     assert_eq!(missing["status"], 404);
 }

@@ -1,4 +1,4 @@
-//! Redis away: told within a bounded time, and over by itself.
+//! Redis unavailable: reported within a bounded time, and recovered from without help.
 
 use std::time::Duration;
 
@@ -8,37 +8,37 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::is_problem;
+use super::assert_problem;
 
-/// Two seconds are promised; the machine of a test may do other things.
-const BOUND: Duration = Duration::from_secs(5);
+/// Two seconds are documented; the machine of a test may be busy.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 const ACCEPT: (&str, &str) = ("CRUNCH_API_UNKNOWN_TASKS", "accept");
 
-async fn timed(answer: impl Future<Output = Answer>) -> Answer {
-    let begun = Instant::now();
+async fn answered_in_time(answer: impl Future<Output = Answer>) -> Answer {
+    let start = Instant::now();
     let answer = answer.await;
-    assert!(begun.elapsed() < BOUND, "{:?} for {answer:?}", begun.elapsed());
+    assert!(start.elapsed() < TIME_LIMIT, "{:?} for {answer:?}", start.elapsed());
     answer
 }
 
-async fn ready(api: &Api, code: u16) {
-    let look = async || (api.get("/readyz").await.status.as_u16() == code).then_some(());
-    eventually(&format!("/readyz says {code}"), look).await;
+async fn wait_for_readyz(api: &Api, code: u16) {
+    let check = async || (api.get("/readyz").await.status.as_u16() == code).then_some(());
+    eventually(&format!("/readyz is {code}"), check).await;
 }
 
-/// Asks everything that needs Redis, all at once; the answers must come in time and tell what is not known.
-async fn is_told(api: &Api, id: &str) {
-    tokio::join!(changes_are_told(api, id), reads_are_told(api, id));
-    ready(api, 503).await;
-    is_problem(&api.get("/readyz").await, 503, "unavailable");
+/// Sends every request that needs Redis, all at once; the answers must arrive in time and report an unknown outcome.
+async fn assert_outage_is_reported(api: &Api, id: &str) {
+    tokio::join!(assert_changes_report_it(api, id), assert_reads_report_it(api, id));
+    wait_for_readyz(api, 503).await;
+    assert_problem(&api.get("/readyz").await, 503, "unavailable");
     assert_eq!(api.get("/livez").await.status.as_u16(), 200);
-    // What is wrong with a request is said whether or not Redis is there.
-    is_problem(&api.post_bytes("/crunch", "{").await, 400, "malformed-json");
-    is_problem(&api.get("/jobs/no-id").await, 404, "not-found");
+    // Invalid requests are reported whether or not Redis is available.
+    assert_problem(&api.post_bytes("/crunch", "{").await, 400, "malformed-json");
+    assert_problem(&api.get("/jobs/no-id").await, 404, "not-found");
 }
 
-async fn changes_are_told(api: &Api, id: &str) {
+async fn assert_changes_report_it(api: &Api, id: &str) {
     let submit = json!({ "task": "crunch", "payload": {} });
     let items = json!({ "jobs": [submit, { "task": "crunch", "payload": {} }] });
     let changes = [
@@ -48,33 +48,33 @@ async fn changes_are_told(api: &Api, id: &str) {
         (format!("/jobs/{id}/cancel"), json!(null)),
         (format!("/jobs/{id}/retry"), json!(null)),
     ];
-    let one = async |(path, body): &(String, Value)| {
-        let answer = timed(api.post(path, body)).await;
-        is_problem(&answer, 503, "unavailable");
+    let send = async |(path, body): &(String, Value)| {
+        let answer = answered_in_time(api.post(path, body)).await;
+        assert_problem(&answer, 503, "unavailable");
         assert_eq!(answer.json()["outcome"], "unknown", "{path}");
     };
     let batch = async {
-        let batch = timed(api.post("/jobs/batch", &items)).await;
+        let batch = answered_in_time(api.post("/jobs/batch", &items)).await;
         assert_eq!((batch.status.as_u16(), batch.header("retry-after")), (503, "1"));
         assert_eq!(batch.json()["items"][1]["problem"]["outcome"], "unknown");
     };
-    tokio::join!(join_all(changes.iter().map(one)), batch);
+    tokio::join!(join_all(changes.iter().map(send)), batch);
 }
 
-async fn reads_are_told(api: &Api, id: &str) {
+async fn assert_reads_report_it(api: &Api, id: &str) {
     let job = ["", "/result", "/payload", "/attempts"].map(|rest| format!("/jobs/{id}{rest}"));
     let lists = ["/jobs", "/tasks", "/queues", "/workers", "/tasks/crunch", "/queues/crunch"];
     let paths = job.into_iter().chain(lists.map(str::to_owned)).chain([format!("/result/{id}")]);
-    let one = async |path: String| {
-        let answer = timed(api.get(&path)).await;
-        is_problem(&answer, 503, "unavailable");
+    let send = async |path: String| {
+        let answer = answered_in_time(api.get(&path)).await;
+        assert_problem(&answer, 503, "unavailable");
         assert_eq!(answer.json().get("outcome"), None, "{path}");
     };
-    join_all(paths.map(one)).await;
+    join_all(paths.map(send)).await;
 }
 
-/// A worker declares the tasks, then goes: the API knows them while Redis is away.
-async fn known(redis: RedisServer) -> (Stack, Api, String) {
+/// A worker declares the tasks, then exits: the API knows them during an outage of Redis.
+async fn api_with_known_tasks(redis: RedisServer) -> (Stack, Api, String) {
     let mut stack = Stack::on(redis);
     let api = stack.api().await;
     let mut worker = stack.worker(&api, 1).await;
@@ -84,39 +84,44 @@ async fn known(redis: RedisServer) -> (Stack, Api, String) {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_gone_is_told_and_forgiven() {
-    let (mut stack, api, id) = known(RedisServer::durable()).await;
-    ready(&api, 200).await;
+async fn an_outage_of_redis_is_reported_and_recovered_from() {
+    let (mut stack, api, id) = api_with_known_tasks(RedisServer::durable()).await;
+    wait_for_readyz(&api, 200).await;
     stack.redis.kill();
-    is_told(&api, &id).await;
+    assert_outage_is_reported(&api, &id).await;
     stack.redis.restart();
-    ready(&api, 200).await;
+    wait_for_readyz(&api, 200).await;
     assert_eq!(api.job(&id).await["status"], "queued");
     assert_eq!(api.post("/crunch", &json!({})).await.status.as_u16(), 202);
 }
 
 #[tokio::test]
-async fn a_redis_that_hangs_is_told_and_forgiven() {
-    let (stack, api, id) = known(RedisServer::start()).await;
-    ready(&api, 200).await;
+async fn a_hanging_redis_is_reported_and_recovered_from() {
+    let (stack, api, id) = api_with_known_tasks(RedisServer::start()).await;
+    wait_for_readyz(&api, 200).await;
     stack.redis.freeze();
-    is_told(&api, &id).await;
+    assert_outage_is_reported(&api, &id).await;
     stack.redis.thaw();
-    ready(&api, 200).await;
+    wait_for_readyz(&api, 200).await;
     assert_eq!(api.job(&id).await["status"], "queued");
 }
 
 #[tokio::test]
-async fn many_clients_at_once_hear_of_a_hanging_redis_in_time() {
+async fn many_clients_get_503_in_time_while_redis_hangs() {
     let mut stack = Stack::start();
     let api = std::sync::Arc::new(stack.api().await);
+
     stack.redis.freeze();
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..40 {
         let api = api.clone();
         clients.spawn(async move {
             let path = format!("/tasks/unknown.{client}/jobs");
-            is_problem(&timed(api.post(&path, &json!({}))).await, 503, "unavailable");
+            assert_problem(
+                &answered_in_time(api.post(&path, &json!({}))).await,
+                503,
+                "unavailable",
+            );
         });
     }
     clients.join_all().await;
@@ -124,7 +129,7 @@ async fn many_clients_at_once_hear_of_a_hanging_redis_in_time() {
 }
 
 #[tokio::test]
-async fn a_key_tells_after_an_outage_whether_the_job_was_taken() {
+async fn an_idempotency_key_resolves_an_unknown_outcome_after_an_outage() {
     let mut stack = Stack::on(RedisServer::durable());
     let api = stack.api_with(&[ACCEPT]).await;
     let submit = async || {
@@ -132,12 +137,14 @@ async fn a_key_tells_after_an_outage_whether_the_job_was_taken() {
         api.send(request.json(&json!({}))).await
     };
     let first = submit().await;
+
     stack.redis.freeze();
     let unknown = submit().await;
     assert_eq!((unknown.status.as_u16(), &unknown.json()["outcome"]), (503, &json!("unknown")));
     stack.redis.thaw();
-    ready(&api, 200).await;
+    wait_for_readyz(&api, 200).await;
     let again = submit().await;
+
     assert_eq!((again.id(), again.header("idempotency-replayed")), (first.id(), "true"));
 }
 
@@ -147,18 +154,18 @@ async fn an_api_that_starts_before_redis_waits_for_it() {
     redis.stop();
     let mut stack = Stack::on(redis);
     let mut api = stack.api_with(&[ACCEPT]).await;
-    is_problem(&timed(api.get("/readyz")).await, 503, "unavailable");
-    is_problem(&timed(api.post("/crunch", &json!({}))).await, 503, "unavailable");
-    is_problem(&api.post_bytes("/crunch", "{").await, 400, "malformed-json");
+    assert_problem(&answered_in_time(api.get("/readyz")).await, 503, "unavailable");
+    assert_problem(&answered_in_time(api.post("/crunch", &json!({}))).await, 503, "unavailable");
+    assert_problem(&api.post_bytes("/crunch", "{").await, 400, "malformed-json");
     assert_eq!(api.get("/livez").await.status.as_u16(), 200);
     stack.redis.restart();
-    ready(&api, 200).await;
+    wait_for_readyz(&api, 200).await;
     assert_eq!(api.post("/crunch", &json!({})).await.status.as_u16(), 202);
     assert!(!api.process.has_exited());
 }
 
 #[tokio::test]
-async fn a_full_redis_takes_no_new_jobs_and_still_tells_of_old_ones() {
+async fn a_full_redis_refuses_new_jobs_and_still_cancels_old_ones() {
     let mut stack = Stack::start();
     let api = stack.api_with(&[ACCEPT]).await;
     let id = api.submit("t", &json!(1)).await;
@@ -166,11 +173,13 @@ async fn a_full_redis_takes_no_new_jobs_and_still_tells_of_old_ones() {
     let mut set = |value: &str| {
         redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(value).exec(&mut connection).unwrap();
     };
+
     set("1");
     let refused = api.post("/crunch", &json!({})).await;
-    is_problem(&refused, 503, "full");
+    assert_problem(&refused, 503, "full");
     assert_eq!(refused.json().get("outcome"), None);
-    assert_eq!(api.act(&format!("/jobs/{id}/cancel")).await.status.as_u16(), 200);
+    assert_eq!(api.post_empty(&format!("/jobs/{id}/cancel")).await.status.as_u16(), 200);
     set("0");
+
     assert_eq!(api.post("/crunch", &json!({})).await.status.as_u16(), 202);
 }

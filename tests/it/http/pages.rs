@@ -5,9 +5,9 @@ use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Api, Stack};
 use serde_json::{Value, json};
 
-use super::{lone, refused};
+use super::{api_without_workers, expect_problem};
 
-/// The pages of a list, by their links; what each shows under `member`.
+/// The values of `member` on each page of a list, which is read by its links.
 async fn pages(api: &Api, path: &str, member: &str) -> Vec<Vec<String>> {
     let (mut path, mut pages) = (path.to_owned(), Vec::new());
     loop {
@@ -26,8 +26,8 @@ async fn pages(api: &Api, path: &str, member: &str) -> Vec<Vec<String>> {
 }
 
 #[tokio::test]
-async fn queues_come_in_pages_by_name() {
-    let (_stack, api) = lone().await;
+async fn queues_are_paged_by_name() {
+    let (_stack, api) = api_without_workers().await;
     for queue in ["b-1", "a", "c", "b", "a.b"] {
         api.submit_with("t", &json!(1), &json!({ "queue": queue })).await;
     }
@@ -37,10 +37,10 @@ async fn queues_come_in_pages_by_name() {
 }
 
 #[tokio::test]
-async fn workers_come_in_pages_by_id() {
+async fn workers_are_paged_by_id() {
     let (mut stack, api, _first) = Stack::simple(1).await;
     let _second = stack.worker(&api, 1).await;
-    let _pids = Stack::has_workers(&api, 2).await;
+    let _pids = Stack::wait_for_workers(&api, 2).await;
     let whole = pages(&api, "/workers", "id").await;
     let single = pages(&api, "/workers?limit=1", "id").await;
     assert_eq!((whole.len(), single.len()), (1, 2));
@@ -49,8 +49,8 @@ async fn workers_come_in_pages_by_id() {
 }
 
 #[tokio::test]
-async fn tasks_come_in_pages_that_end_where_their_schemas_are_large() {
-    let (stack, api) = lone().await;
+async fn pages_of_tasks_are_shorter_where_schemas_are_large() {
+    let (stack, api) = api_without_workers().await;
     let large = format!("{{\"description\":\"{}\"}}", "x".repeat(60_000));
     let task = |at: usize| {
         let mut task = TaskDescriptor::new(format!("t{at:03}").parse().unwrap());
@@ -59,6 +59,7 @@ async fn tasks_come_in_pages_that_end_where_their_schemas_are_large() {
     };
     let tasks: Vec<_> = (0..100).map(task).collect();
     let broker = stack.redis.broker("crunch", Library::shipped());
+
     for tasks in tasks.chunks(20) {
         broker.announce(&[], tasks).await.unwrap();
     }
@@ -67,12 +68,14 @@ async fn tasks_come_in_pages_that_end_where_their_schemas_are_large() {
     assert_eq!(sizes, [70, 30], "4 MiB of schemas a page");
     assert_eq!(pages(&api, "/tasks?limit=30", "name").await.concat(), whole.concat());
     let names: Vec<_> = tasks.iter().map(|task| task.name.to_string()).collect();
+
     assert_eq!(whole.concat(), names);
 }
 
 #[tokio::test]
-async fn a_page_that_cannot_be_understood_is_refused() {
-    let (_stack, api) = lone().await;
+async fn invalid_paging_parameters_are_refused() {
+    let (_stack, api) = api_without_workers().await;
+
     for path in ["/queues", "/workers", "/tasks"] {
         for (query, name) in [
             ("limit=0", "limit"),
@@ -84,7 +87,7 @@ async fn a_page_that_cannot_be_understood_is_refused() {
             ("offset=1", "offset"),
         ] {
             let answer = api.get(&format!("{path}?{query}")).await;
-            let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+            let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
             let detail = problem["detail"].as_str().unwrap();
             assert!(detail.starts_with(&format!("{name}: ")), "{path}?{query}: {detail}");
         }

@@ -1,12 +1,12 @@
-//! Options as query parameters: refused by name, never lost.
+//! Options as query parameters: invalid ones are named and refused, never ignored.
 
 use serde_json::json;
 
-use super::{lone, refused};
+use super::{api_without_workers, expect_problem};
 
 #[tokio::test]
-async fn a_parameter_that_does_not_fit_is_named() {
-    let (_stack, api) = lone().await;
+async fn an_invalid_parameter_is_named() {
+    let (_stack, api) = api_without_workers().await;
     let cases = [
         ("nonsense=1", "nonsense"),
         ("task=t", "task"),
@@ -39,10 +39,11 @@ async fn a_parameter_that_does_not_fit_is_named() {
         ("q%75eue=A", "queue"),
         ("a%26b=1", "a&b"),
     ];
+
     for path in ["/crunch", "/tasks/t/jobs"] {
         for (query, name) in cases {
             let answer = api.post(&format!("{path}?{query}"), &json!(1)).await;
-            let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+            let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
             assert!(
                 problem["detail"].as_str().unwrap().starts_with(&format!("{name}: ")),
                 "{query}: {problem}"
@@ -53,11 +54,12 @@ async fn a_parameter_that_does_not_fit_is_named() {
 }
 
 #[tokio::test]
-async fn a_verb_with_a_typo_does_nothing() {
-    let (_stack, api) = lone().await;
+async fn a_verb_with_an_unknown_parameter_does_nothing() {
+    let (_stack, api) = api_without_workers().await;
     let id = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
     let canceled = api.submit_with("t", &json!(1), &json!({ "queue": "q" })).await;
-    api.act(&format!("/jobs/{canceled}/cancel")).await;
+
+    api.post_empty(&format!("/jobs/{canceled}/cancel")).await;
     let before = (api.job(&id).await, api.job(&canceled).await, api.get("/queues/q").await.json());
     for (line, name, nearest) in [
         ("POST /queues/q/redrive?limt=5", "limt", "did you mean limit?"),
@@ -72,7 +74,7 @@ async fn a_verb_with_a_typo_does_nothing() {
         let (method, path) = line.split_once(' ').unwrap();
         let path = path.replace("{id}", &id).replace("{canceled}", &canceled);
         let answer = api.send(api.request(method.parse().unwrap(), &path)).await;
-        let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+        let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.starts_with(&format!("{name}: ")), "{line}: {detail}");
         assert!(detail.to_lowercase().contains(&nearest.to_lowercase()), "{line}: {detail}");
@@ -80,13 +82,15 @@ async fn a_verb_with_a_typo_does_nothing() {
     let mut after =
         (api.job(&id).await, api.job(&canceled).await, api.get("/queues/q").await.json());
     after.2["oldest_age_ms"] = before.2["oldest_age_ms"].clone();
+
     assert_eq!(after, before);
 }
 
 #[tokio::test]
-async fn a_list_with_a_typo_lists_nothing() {
-    let (_stack, api) = lone().await;
+async fn a_list_with_an_unknown_parameter_is_refused() {
+    let (_stack, api) = api_without_workers().await;
     let id = api.submit("t", &json!(1)).await;
+
     for (path, expected) in [
         (
             "/jobs?statuss=failed",
@@ -106,15 +110,15 @@ async fn a_list_with_a_typo_lists_nothing() {
         ("/jobs/{id}/deliveries?status=failed", "status: "),
     ] {
         let answer = api.get(&path.replace("{id}", &id)).await;
-        let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+        let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.starts_with(expected), "{path}: {detail}");
     }
 }
 
 #[tokio::test]
-async fn markers_of_links_pass_on_reads_of_one_resource_and_anything_on_pages() {
-    let (_stack, api) = lone().await;
+async fn tracking_parameters_are_ignored_on_reads_of_one_resource_and_any_parameters_on_pages() {
+    let (_stack, api) = api_without_workers().await;
     let id = api.submit("t", &json!(1)).await;
     let answers = [
         ("/jobs/{id}", 200),
@@ -125,13 +129,14 @@ async fn markers_of_links_pass_on_reads_of_one_resource_and_anything_on_pages() 
         ("/metrics", 200),
         ("/openapi.json", 200),
     ];
+
     for (path, status) in answers {
         let path = path.replace("{id}", &id);
         let marked = api.get(&format!("{path}?utm_source=mail&utm_source=x")).await;
         assert_eq!(marked.status.as_u16(), status, "{path}");
         for query in ["wiat=5", "_=1", "utm"] {
             let answer = api.get(&format!("{path}?{query}")).await;
-            refused(&api, &answer, 400, "invalid-parameter").await;
+            expect_problem(&api, &answer, 400, "invalid-parameter").await;
         }
     }
     for page in ["/", "/docs", "/docs/start.js", "/problems/gone", "/livez", "/readyz"] {
@@ -140,14 +145,15 @@ async fn markers_of_links_pass_on_reads_of_one_resource_and_anything_on_pages() 
 }
 
 #[tokio::test]
-async fn an_envelope_says_everything_and_a_parameter_beside_it_is_refused() {
-    let (_stack, api) = lone().await;
+async fn query_parameters_next_to_an_envelope_are_refused() {
+    let (_stack, api) = api_without_workers().await;
+
     for (path, body) in
         [("/jobs", json!({ "task": "t" })), ("/jobs/batch", json!({ "jobs": [{ "task": "t" }] }))]
     {
         for query in ["queue=a", "waits=5", "x"] {
             let answer = api.post(&format!("{path}?{query}"), &body).await;
-            let problem = refused(&api, &answer, 400, "invalid-parameter").await;
+            let problem = expect_problem(&api, &answer, 400, "invalid-parameter").await;
             let name = query.split('=').next().unwrap();
             assert!(
                 problem["detail"].as_str().unwrap().starts_with(&format!("{name}: ")),
@@ -160,11 +166,12 @@ async fn an_envelope_says_everything_and_a_parameter_beside_it_is_refused() {
 
 #[tokio::test]
 async fn labels_in_a_query_are_text_with_the_same_limits() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let many = |count: usize| {
         (0..count).map(|at| format!("metadata.k{at}=v")).collect::<Vec<_>>().join("&")
     };
     let long = |bytes: usize| format!("metadata.k={}", "v".repeat(bytes));
+
     for (query, status) in [(many(32), 202), (many(33), 400), (long(1024), 202), (long(1025), 400)]
     {
         let answer = api.post(&format!("/crunch?{query}"), &json!(1)).await;
@@ -174,17 +181,19 @@ async fn labels_in_a_query_are_text_with_the_same_limits() {
         .post("/crunch?metadata.n=007&metadata.e=&metadata.a.b%2Fc=1%2B1", &json!(1))
         .await
         .json();
+
     assert_eq!(job["metadata"], json!({ "n": "007", "e": "", "a.b/c": "1+1" }));
 }
 
 #[tokio::test]
-async fn a_request_that_is_wrong_in_several_ways_hears_of_the_first() {
-    let (_stack, api) = lone().await;
+async fn a_request_with_several_errors_is_answered_with_the_first() {
+    let (_stack, api) = api_without_workers().await;
     let key = ("idempotency-key", "not a key");
     let plain = ("content-type", "text/plain");
     let encoded = ("content-encoding", "gzip");
     let json_type = ("content-type", "application/json");
     let large = " ".repeat(300 * 1024);
+
     for path in ["/crunch?bad=1", "/tasks/t/jobs?bad=1", "/jobs?bad=1"] {
         let over = if path.starts_with("/jobs") { large.repeat(2) } else { large.clone() };
         let cases = [
@@ -200,7 +209,7 @@ async fn a_request_that_is_wrong_in_several_ways_hears_of_the_first() {
             for (name, value) in headers {
                 request = request.header(name, value);
             }
-            refused(&api, &api.send(request).await, status, slug).await;
+            expect_problem(&api, &api.send(request).await, status, slug).await;
         }
     }
     let request = |body: &'static str| {
@@ -208,7 +217,13 @@ async fn a_request_that_is_wrong_in_several_ways_hears_of_the_first() {
             api.request("POST".parse().unwrap(), "/jobs").header(json_type.0, json_type.1);
         request.header(key.0, key.1).body(body)
     };
-    refused(&api, &api.send(request("{}")).await, 422, "invalid-submission").await;
-    refused(&api, &api.send(request(r#"{"task":"t"}"#)).await, 400, "invalid-idempotency-key")
-        .await;
+
+    expect_problem(&api, &api.send(request("{}")).await, 422, "invalid-submission").await;
+    expect_problem(
+        &api,
+        &api.send(request(r#"{"task":"t"}"#)).await,
+        400,
+        "invalid-idempotency-key",
+    )
+    .await;
 }

@@ -4,27 +4,27 @@ use crunch_tests::{Actor, Api, Stack, Stage};
 use reqwest::Method;
 use serde_json::json;
 
-use super::refused;
+use super::expect_problem;
 
-/// One job in each status that stays; the running one is held by an actor.
+/// One job in each status that does not change; the running one is controlled by `actor`.
 struct Jobs {
     by_status: Vec<(&'static str, String)>,
     actor: Actor,
 }
 
-async fn one_of_each(api: &Api) -> Jobs {
+async fn submit_one_of_each(api: &Api) -> Jobs {
     let stage = Stage::open().await;
     let later = json!({ "delay_ms": 3_600_000 });
     let succeeded = api.submit("act", &stage.payload()).await;
-    stage.enters().await.returns(&json!({ "answer": [1, "two"] })).await;
+    stage.wait_for_handler().await.returns(&json!({ "answer": [1, "two"] })).await;
     let failed = api.submit_with("act", &stage.payload(), &json!({ "max_attempts": 1 })).await;
-    stage.enters().await.fails("broken").await;
+    stage.wait_for_handler().await.fails("broken").await;
     let running = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let queued = api.submit("act", &stage.payload()).await;
     let scheduled = api.submit_with("act", &stage.payload(), &later).await;
     let canceled = api.submit_with("act", &stage.payload(), &later).await;
-    api.act(&format!("/jobs/{canceled}/cancel")).await;
+    api.post_empty(&format!("/jobs/{canceled}/cancel")).await;
     let by_status = vec![
         ("succeeded", succeeded),
         ("failed", failed),
@@ -34,7 +34,7 @@ async fn one_of_each(api: &Api) -> Jobs {
         ("canceled", canceled),
     ];
     for (status, id) in &by_status {
-        api.becomes(id, status).await;
+        api.wait_for_status(id, status).await;
     }
     Jobs { by_status, actor }
 }
@@ -42,7 +42,8 @@ async fn one_of_each(api: &Api) -> Jobs {
 #[tokio::test]
 async fn codes_and_headers_follow_the_kind_of_get() {
     let (_stack, api, _worker) = Stack::simple(1).await;
-    let jobs = one_of_each(&api).await;
+    let jobs = submit_one_of_each(&api).await;
+
     for (status, id) in &jobs.by_status {
         let (result, ended) = match *status {
             "succeeded" => (200, true),
@@ -82,9 +83,9 @@ async fn codes_and_headers_follow_the_kind_of_get() {
 }
 
 #[tokio::test]
-async fn what_came_out_is_told_in_the_document_and_in_the_result() {
+async fn the_outcome_is_in_the_document_and_in_the_result() {
     let (_stack, api, _worker) = Stack::simple(1).await;
-    let jobs = one_of_each(&api).await;
+    let jobs = submit_one_of_each(&api).await;
     let id = |wanted: &str| &jobs.by_status.iter().find(|(status, _)| *status == wanted).unwrap().1;
 
     let job = api.job(id("succeeded")).await;
@@ -104,42 +105,44 @@ async fn what_came_out_is_told_in_the_document_and_in_the_result() {
     let error = json!({ "code": "task_failed", "message": "broken", "retryable": true });
     assert_eq!(api.job(id("failed")).await["error"], error);
     let result = api.get(&format!("/jobs/{}/result", id("failed"))).await;
-    let problem = refused(&api, &result, 422, "job-failed").await;
+    let problem = expect_problem(&api, &result, 422, "job-failed").await;
     assert_eq!((&problem["error"], &problem["detail"]), (&error, &json!("broken")));
 
     assert_eq!(api.job(id("canceled")).await["error"]["code"], "canceled");
     let result = api.get(&format!("/jobs/{}/result", id("canceled"))).await;
-    refused(&api, &result, 409, "job-canceled").await;
+    expect_problem(&api, &result, 409, "job-canceled").await;
     jobs.actor.returns(&json!(null)).await;
 }
 
 #[tokio::test]
-async fn a_status_that_did_not_change_need_not_be_sent_again() {
-    let (_stack, api) = super::lone().await;
+async fn an_unchanged_status_is_answered_with_304() {
+    let (_stack, api) = super::api_without_workers().await;
     let id = api.submit("t", &json!(1)).await;
     let path = format!("/jobs/{id}");
     let tag = api.get(&path).await.header("etag").to_owned();
+
     assert!(tag.starts_with('"'), "{tag}");
-    let ask = async |given: &str| {
+    let get = async |given: &str| {
         api.send(api.request(Method::GET, &path).header("if-none-match", given)).await
     };
     for given in [tag.clone(), format!("\"x\", W/{tag}"), "*".to_owned()] {
-        let answer = ask(&given).await;
+        let answer = get(&given).await;
         assert_eq!(
             (answer.status.as_u16(), answer.header("etag"), answer.body.len()),
             (304, tag.as_str(), 0)
         );
     }
-    api.act(&format!("{path}/cancel")).await;
-    assert_eq!(ask(&tag).await.status.as_u16(), 200);
+    api.post_empty(&format!("{path}/cancel")).await;
+
+    assert_eq!(get(&tag).await.status.as_u16(), 200);
 }
 
 #[tokio::test]
-async fn workers_and_queues_are_told_as_they_stand() {
+async fn workers_and_queues_show_their_current_state() {
     let (_stack, api, worker) = Stack::simple(2).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let waiting = api.submit_with("act", &json!({}), &json!({ "delay_ms": 3_600_000 })).await;
     let queue = api.get("/queues/act").await.json();
     let counts = json!({ "queued": 0, "scheduled": 1, "retrying": 0, "running": 1, "failed": 0 });
@@ -155,8 +158,8 @@ async fn workers_and_queues_are_told_as_they_stand() {
         assert_eq!(worker["kind"], "worker");
         (worker["running"][0]["id"] == id).then_some(worker)
     };
-    let told = crunch_tests::eventually("the worker tells what it runs", seen).await;
-    let members: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    let shown = crunch_tests::eventually("the worker reports what it runs", seen).await;
+    let members: Vec<_> = shown.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(
         members,
         [
@@ -175,9 +178,9 @@ async fn workers_and_queues_are_told_as_they_stand() {
             "version"
         ]
     );
-    let figures = (&told["pid"], &told["slots"], &told["busy"], &told["running"][0]["task"]);
-    assert_eq!(figures, (&json!(worker.pid()), &json!(2), &json!(1), &json!("act")));
+    let values = (&shown["pid"], &shown["slots"], &shown["busy"], &shown["running"][0]["task"]);
+    assert_eq!(values, (&json!(worker.pid()), &json!(2), &json!(1), &json!("act")));
     assert_eq!(api.job(&waiting).await["worker"], json!(null));
-    assert_eq!(api.job(&id).await["worker"], told["id"]);
+    assert_eq!(api.job(&id).await["worker"], shown["id"]);
     actor.returns(&json!(null)).await;
 }

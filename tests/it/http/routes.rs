@@ -1,13 +1,13 @@
-//! Every path: what is offered, what is not, and what is not there.
+//! Every path: allowed methods, other methods, and unknown paths.
 
 use crunch_tests::RawConnection;
 use serde_json::{Value, json};
 
-use super::{is_problem, lone, refused};
+use super::{api_without_workers, assert_problem, expect_problem};
 
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
 
-/// Paths and what they offer.
+/// Paths and their `Allow` header.
 const ROUTES: [(&str, &str); 33] = [
     ("/crunch", "POST, OPTIONS"),
     ("/jobs", "GET, HEAD, POST, OPTIONS"),
@@ -45,23 +45,24 @@ const ROUTES: [(&str, &str); 33] = [
 ];
 
 #[tokio::test]
-async fn options_tells_what_is_offered_and_every_other_method_is_refused() {
-    let (_stack, api) = lone().await;
+async fn options_lists_the_allowed_methods_and_all_others_are_refused() {
+    let (_stack, api) = api_without_workers().await;
     let mut raw = RawConnection::to(&api).await;
+
     for (path, allow) in ROUTES {
-        let options = raw.ask(&format!("OPTIONS {path}"), &[]).await;
+        let options = raw.request(&format!("OPTIONS {path}"), &[]).await;
         assert_eq!((options.status.as_u16(), options.header("allow")), (204, allow), "{path}");
         for method in
             METHODS.into_iter().filter(|&method| !allow.split(", ").any(|it| it == method))
         {
-            let answer = raw.ask(&format!("{method} {path}"), &[]).await;
+            let answer = raw.request(&format!("{method} {path}"), &[]).await;
             assert_eq!(
                 (answer.status.as_u16(), answer.header("allow")),
                 (405, allow),
                 "{method} {path}"
             );
             if method != "HEAD" {
-                is_problem(&answer, 405, "method-not-allowed");
+                assert_problem(&answer, 405, "method-not-allowed");
                 assert_eq!(answer.json()["instance"], path);
             }
         }
@@ -70,20 +71,21 @@ async fn options_tells_what_is_offered_and_every_other_method_is_refused() {
 
 #[tokio::test]
 async fn head_answers_as_get_without_the_body() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let id = api.submit("t", &json!({ "a": 1 })).await;
     let mut raw = RawConnection::to(&api).await;
     let job = ["", "/result", "/payload", "/attempts", "/deliveries"]
         .map(|rest| format!("/jobs/{id}{rest}"));
     let by_token = format!("/result/{id}");
     let paths = ROUTES.iter().filter(|(_, allow)| allow.contains("HEAD")).map(|&(path, _)| path);
+
     for path in paths.chain(job.iter().map(String::as_str)).chain([by_token.as_str()]) {
-        let fixed = ["X-Request-Id: same"];
-        let get = raw.ask(&format!("GET {path}"), &fixed).await;
-        let head = raw.ask(&format!("HEAD {path}"), &fixed).await;
+        let request_id = ["X-Request-Id: same"];
+        let get = raw.request(&format!("GET {path}"), &request_id).await;
+        let head = raw.request(&format!("HEAD {path}"), &request_id).await;
         assert_eq!(get.header("content-length"), get.body.len().to_string(), "{path}");
         let (mut got, mut expected) = (head.headers, get.headers);
-        // A second may pass in between, and what is counted grows.
+        // A second may pass in between, and counters grow.
         for changes in if path == "/metrics" { &["date", "content-length"][..] } else { &["date"] }
         {
             got.remove(*changes);
@@ -94,11 +96,12 @@ async fn head_answers_as_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn an_id_that_names_no_job_is_answered_alike_whatever_is_wrong_with_it() {
-    let (_stack, api) = lone().await;
+async fn every_invalid_or_unknown_id_gets_the_same_answer() {
+    let (_stack, api) = api_without_workers().await;
     let known = api.submit("t", &json!(1)).await;
     let mut unknown = known.clone();
     let last = unknown.pop().unwrap();
+
     unknown.push(if last == '0' { '1' } else { '0' });
     let elsewhere = format!("{}8fff{}", &known[..14], &known[18..]);
     let ids = [
@@ -133,11 +136,11 @@ async fn an_id_that_names_no_job_is_answered_alike_whatever_is_wrong_with_it() {
     for id in &ids {
         for (method, path) in uses {
             let path = path.replace("{}", id);
-            let answer = raw.ask(&format!("{method} {path}"), &["X-Request-Id: same"]).await;
-            is_problem(&answer, 404, "not-found");
+            let answer = raw.request(&format!("{method} {path}"), &["X-Request-Id: same"]).await;
+            assert_problem(&answer, 404, "not-found");
             let mut headers: Vec<_> =
                 answer.headers.iter().map(|header| format!("{header:?}")).collect();
-            // What the path and the clock bring in.
+            // These depend on the path and the clock.
             headers.retain(|header| {
                 !header.starts_with("(\"date\"") && !header.starts_with("(\"content-length\"")
             });
@@ -151,8 +154,9 @@ async fn an_id_that_names_no_job_is_answered_alike_whatever_is_wrong_with_it() {
 }
 
 #[tokio::test]
-async fn names_and_paths_that_are_not_there_are_404() {
-    let (_stack, api) = lone().await;
+async fn unknown_names_and_paths_are_404() {
+    let (_stack, api) = api_without_workers().await;
+
     for (path, slug) in [
         ("/nothing", "not-found"),
         ("/jobs/", "not-found"),
@@ -172,13 +176,13 @@ async fn names_and_paths_that_are_not_there_are_404() {
         ("/jobs/x/events", "not-found"),
         ("/jobs/x/logs", "not-found"),
     ] {
-        refused(&api, &api.get(path).await, 404, slug).await;
+        expect_problem(&api, &api.get(path).await, 404, slug).await;
     }
 }
 
 #[tokio::test]
-async fn requests_that_are_not_http_are_refused_and_the_api_lives_on() {
-    let (_stack, api) = lone().await;
+async fn requests_that_are_not_http_are_refused_and_the_api_continues() {
+    let (_stack, api) = api_without_workers().await;
     let huge = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(1_000_000));
     let broken: [&str; 7] = [
         "NONSENSE\r\n\r\n",
@@ -189,21 +193,24 @@ async fn requests_that_are_not_http_are_refused_and_the_api_lives_on() {
         "GET / HTTP/1.1\r\n\r\n",
         &huge,
     ];
+
     for request in broken {
         let mut raw = RawConnection::to(&api).await;
-        // It may hang up before all was written.
+        // It may close the connection before everything was written.
         let _ = raw.write(request).await;
-        let answer = String::from_utf8_lossy(&raw.closes().await).into_owned();
+        let answer = String::from_utf8_lossy(&raw.read_until_closed().await).into_owned();
         let start = &request[..request.len().min(60)];
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{start}: {answer}");
     }
+
     assert_eq!(api.get("/livez").await.status.as_u16(), 200);
 }
 
 #[tokio::test]
 async fn the_openapi_document_and_the_pages_are_served() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let document = api.get("/openapi.json").await;
+
     assert_eq!(
         (document.status.as_u16(), document.header("content-type")),
         (200, "application/json")

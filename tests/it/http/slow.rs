@@ -1,4 +1,4 @@
-//! Clients that keep an API waiting, on purpose or not: they are shed, and nobody else notices.
+//! Clients that keep an API waiting, on purpose or not: they are disconnected, and other clients are not affected.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crunch_tests::{Api, RawConnection, eventually, in_time};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use super::{is_problem, lone};
+use super::{api_without_workers, assert_problem};
 
 const HALF_HEAD: &str = "POST /crunch HTTP/1.1\r\nHost: localhost\r\nContent-";
 const HALF_BODY: &str = "POST /crunch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -14,10 +14,10 @@ const HALF_BODY: &str = "POST /crunch HTTP/1.1\r\nHost: localhost\r\nContent-Typ
 const HALF_CHUNKS: &str = "POST /crunch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
     Transfer-Encoding: chunked\r\n\r\n2\r\n[0\r\n";
 
-/// Connections that are slow in one of these ways.
-const SLOW: usize = 2000;
+/// The number of slow connections.
+const SLOW_CLIENTS: usize = 2000;
 
-/// As many descriptors as the system allows: each of our connections takes one here.
+/// Allows as many descriptors as the system permits: each connection takes one in this process.
 fn allow_many_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -30,15 +30,15 @@ async fn open(api: &Api, begin: &str) -> RawConnection {
     raw
 }
 
-/// Sends a little now and then until the API has had enough; returns what it said.
-async fn trickles_until_shed(mut raw: RawConnection, little: &str) -> String {
-    let mut said = Vec::new();
+/// Sends these bytes repeatedly until the API closes the connection; returns what it sent.
+async fn trickle_until_closed(mut raw: RawConnection, bytes: &str) -> String {
+    let mut received = Vec::new();
     loop {
-        match tokio::time::timeout(Duration::from_millis(500), raw.more()).await {
-            Ok(Some(more)) => said.extend(more),
-            Ok(None) => return String::from_utf8_lossy(&said).into_owned(),
-            // One that was shed meanwhile says so at the next look.
-            Err(_) => drop(raw.write(little).await),
+        match tokio::time::timeout(Duration::from_millis(500), raw.read_some()).await {
+            Ok(Some(read)) => received.extend(read),
+            Ok(None) => return String::from_utf8_lossy(&received).into_owned(),
+            // If it was closed meanwhile, the next read shows it.
+            Err(_) => drop(raw.write(bytes).await),
         }
     }
 }
@@ -46,84 +46,87 @@ async fn trickles_until_shed(mut raw: RawConnection, little: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_slow_clients_are_shed_while_others_are_served() {
     allow_many_descriptors();
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let kinds = [(HALF_HEAD, "a"), (HALF_BODY, "1"), (HALF_CHUNKS, "1\r\n1\r\n")];
     let mut slow = Vec::new();
-    for number in 0..SLOW {
-        let (begin, little) = kinds[number % kinds.len()];
-        slow.push((open(&api, begin).await, little));
+    for number in 0..SLOW_CLIENTS {
+        let (begin, bytes) = kinds[number % kinds.len()];
+        slow.push((open(&api, begin).await, bytes));
     }
-    let shed = slow.into_iter().map(|(raw, little)| trickles_until_shed(raw, little));
-    let shed = tokio::spawn(in_time("the end of the slow ones", join_all(shed)));
-    let mut took = Vec::new();
+    let shed = slow.into_iter().map(|(raw, bytes)| trickle_until_closed(raw, bytes));
+    let shed = tokio::spawn(in_time("the end of the slow connections", join_all(shed)));
+    let mut durations = Vec::new();
     while !shed.is_finished() {
-        let begun = Instant::now();
+        let start = Instant::now();
         assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
-        took.push(begun.elapsed());
+        durations.push(start.elapsed());
     }
-    for said in shed.await.unwrap() {
-        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408 "), "{said}");
+    for received in shed.await.unwrap() {
+        assert!(received.is_empty() || received.starts_with("HTTP/1.1 408 "), "{received}");
     }
-    took.sort();
-    let at = |share: usize| took[(took.len() - 1) * share / 100].as_micros();
-    eprintln!("{} requests meanwhile: p50 {} µs, p99 {} µs", took.len(), at(50), at(99));
+    durations.sort();
+    let at = |share: usize| durations[(durations.len() - 1) * share / 100].as_micros();
+    eprintln!("{} requests meanwhile: p50 {} µs, p99 {} µs", durations.len(), at(50), at(99));
 }
 
 #[tokio::test]
-async fn a_body_that_trickles_is_refused_and_one_that_comes_is_not() {
-    let (_stack, api) = lone().await;
+async fn a_slow_body_is_refused_and_a_large_fast_one_is_not() {
+    let (_stack, api) = api_without_workers().await;
     let mut raw = open(&api, HALF_BODY).await;
     let answer = raw.answer().await;
-    is_problem(&answer, 408, "request-timeout");
+    assert_problem(&answer, 408, "request-timeout");
     assert!(answer.json()["detail"].as_str().unwrap().contains("1 KiB a second"), "{answer:?}");
-    raw.closes().await;
+    raw.read_until_closed().await;
     assert_eq!(api.post("/crunch", &json!("a".repeat(200_000))).await.status, 202);
 }
 
 #[tokio::test]
-async fn a_client_that_was_answered_early_cannot_stay_by_sending_on() {
-    let (_stack, api) = lone().await;
-    // The type is refused before the body is read; what is left of it could come for ever.
+async fn a_client_answered_early_is_disconnected_even_if_it_keeps_sending() {
+    let (_stack, api) = api_without_workers().await;
+    // The type is refused before the body is read; the rest of it could arrive for ever.
     let early = HALF_CHUNKS.replace("application/json", "text/plain");
-    let shed = trickles_until_shed(open(&api, &early).await, "1\r\n1\r\n");
-    let said = in_time("the end of the connection", shed).await;
-    assert!(said.starts_with("HTTP/1.1 415 "), "{said}");
+    let shed = trickle_until_closed(open(&api, &early).await, "1\r\n1\r\n");
+    let received = in_time("the end of the connection", shed).await;
+    assert!(received.starts_with("HTTP/1.1 415 "), "{received}");
 }
 
 #[tokio::test]
-async fn those_who_serve_nobody_make_room_when_there_is_none() {
-    let (mut stack, _api) = lone().await;
+async fn idle_connections_are_closed_when_the_limit_is_reached() {
+    let (mut stack, _api) = api_without_workers().await;
     let environment = [("CRUNCH_API_MAX_CONNECTIONS", "3"), ("CRUNCH_API_UNKNOWN_TASKS", "accept")];
     let api = stack.api_with(&environment).await;
     let mut idle = Vec::new();
+
     for _ in 0..3 {
         let mut raw = RawConnection::to(&api).await;
-        assert_eq!(raw.ask("GET /livez", &[]).await.status, 200);
+        assert_eq!(raw.request("GET /livez", &[]).await.status, 200);
         idle.push(raw);
     }
     assert_eq!(api.get("/livez").await.status, 200);
-    assert_eq!(idle.remove(0).closes().await, b"");
+    assert_eq!(idle.remove(0).read_until_closed().await, b"");
     for mut raw in idle {
-        assert_eq!(raw.ask("GET /livez", &[]).await.status, 200);
+        assert_eq!(raw.request("GET /livez", &[]).await.status, 200);
     }
 }
 
 #[tokio::test]
-async fn one_client_has_no_more_connections_than_its_share() {
-    let (mut stack, _api) = lone().await;
+async fn the_connections_of_one_client_are_limited() {
+    let (mut stack, _api) = api_without_workers().await;
     let api = stack.api_with(&[("CRUNCH_API_MAX_CONNECTIONS_PER_CLIENT", "2")]).await;
-    let mut three = Vec::new();
+    let mut connections = Vec::new();
+
     for _ in 0..3 {
-        three.push(open(&api, HALF_HEAD).await);
+        connections.push(open(&api, HALF_HEAD).await);
     }
-    let said = join_all(three.iter_mut().map(RawConnection::closes)).await;
-    assert_eq!(said.iter().filter(|said| said.is_empty()).count(), 1, "{said:?}");
-    drop(three);
+    let received = join_all(connections.iter_mut().map(RawConnection::read_until_closed)).await;
+    assert_eq!(received.iter().filter(|received| received.is_empty()).count(), 1, "{received:?}");
+    drop(connections);
     eventually("there is room again", async || {
         let mut raw = RawConnection::to(&api).await;
-        let asked =
+        let written =
             raw.write("GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
-        (asked.is_ok() && raw.closes().await.starts_with(b"HTTP/1.1 200")).then_some(())
+        (written.is_ok() && raw.read_until_closed().await.starts_with(b"HTTP/1.1 200"))
+            .then_some(())
     })
     .await;
 }

@@ -1,10 +1,10 @@
-//! A submission that is taken: the code, every header, every member.
+//! An accepted submission: the code, every header, every member.
 
 use crunch_tests::{Answer, Api, Stack};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::lone;
+use super::api_without_workers;
 
 /// Every member of a job document.
 const MEMBERS: [&str; 26] = [
@@ -44,7 +44,7 @@ fn has_every_member(document: &Value) {
 }
 
 /// Checks the headers of a 202.
-fn was_taken(api: &Api, answer: &Answer, location: &str) {
+fn assert_accepted(api: &Api, answer: &Answer, location: &str) {
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
     let (url, id) = (&api.url, answer.id());
     let expected = [
@@ -64,7 +64,7 @@ fn was_taken(api: &Api, answer: &Answer, location: &str) {
 
 #[tokio::test]
 async fn every_way_to_submit_answers_202_with_its_own_location() {
-    let (_stack, api) = lone().await;
+    let (_stack, api) = api_without_workers().await;
     let envelope = json!({ "task": "crunch", "payload": {} });
     for (path, body, location) in [
         ("/crunch", &json!({}), "/result"),
@@ -72,15 +72,15 @@ async fn every_way_to_submit_answers_202_with_its_own_location() {
         ("/tasks/crunch/jobs", &json!({}), "/jobs"),
     ] {
         let answer = api.post(path, body).await;
-        was_taken(&api, &answer, location);
+        assert_accepted(&api, &answer, location);
         has_every_member(&answer.json());
         assert_eq!(answer.json(), api.job(&answer.id()).await, "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_job_document_has_every_member_and_null_for_what_is_not_known() {
-    let (_stack, api) = lone().await;
+async fn a_job_document_has_every_member_and_null_for_unknown_values() {
+    let (_stack, api) = api_without_workers().await;
     let job = api.post("/crunch", &json!({ "photons": 1 })).await.json();
     let (id, created_at) = (job["id"].as_str().unwrap(), &job["created_at"]);
     let expected = json!({
@@ -94,14 +94,16 @@ async fn a_job_document_has_every_member_and_null_for_what_is_not_known() {
             "cancel": format!("/jobs/{id}/cancel"),
         },
     });
+
     assert_eq!(job, expected);
     let time = created_at.as_str().unwrap();
+
     assert_eq!((time.len(), &time[23..]), ("2026-11-22T13:40:54.426Z".len(), "Z"));
 }
 
 #[tokio::test]
-async fn envelope_and_query_say_the_same_things() {
-    let (_stack, api) = lone().await;
+async fn options_are_the_same_in_envelope_and_query() {
+    let (_stack, api) = api_without_workers().await;
     let options = json!({
         "queue": "lane.1", "priority": "urgent", "run_at": "2027-01-02T03:04:05.678+01:00", "timeout_ms": 1,
         "deadline_ms": 31_622_400_000_u64, "max_attempts": 100, "retention_ms": 0,
@@ -112,6 +114,7 @@ async fn envelope_and_query_say_the_same_things() {
         &metadata.%C3%A4%26=true";
     let id = api.submit_with("t", &json!([1]), &options).await;
     let mut expected = api.job(&id).await;
+
     assert_eq!(expected["status"], "scheduled");
     assert_eq!(expected["run_at"], "2027-01-02T02:04:05.678Z");
     assert_eq!((&expected["queue"], &expected["priority"]), (&json!("lane.1"), &json!("urgent")));
@@ -136,6 +139,7 @@ async fn absolute_links_come_from_configuration_and_never_from_the_host_header()
         ("CRUNCH_API_HOSTS", "other.example"),
     ];
     let api = stack.api_with(&public).await;
+
     for path in ["/crunch", "/v1/thumbs"] {
         let request =
             api.request(Method::POST, path).json(&json!({})).header("host", "other.example");
@@ -149,8 +153,8 @@ async fn absolute_links_come_from_configuration_and_never_from_the_host_header()
 }
 
 #[tokio::test]
-async fn a_request_id_is_taken_if_it_is_plain_and_made_otherwise() {
-    let (_stack, api) = lone().await;
+async fn a_valid_request_id_is_kept_and_others_are_replaced() {
+    let (_stack, api) = api_without_workers().await;
     let long = "x".repeat(129);
     for (given, kept) in [("my-id/1", true), (long.as_str(), false), ("two words", false)] {
         for path in ["/livez", "/nothing", "/jobs/none"] {

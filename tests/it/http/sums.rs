@@ -1,5 +1,5 @@
-//! What all clients of an API take together is bounded, not only what each of them does; beyond it they are refused, and others
-//! are served.
+//! The resources that all clients of an API use together are bounded, not only those of each; beyond the limit requests
+//! are refused, and others are served.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::is_problem;
-use super::keys::Keyed;
+use super::assert_problem;
+use super::keys::ApiWithKeys;
 
 const MIB: usize = 1024 * 1024;
-/// Beside what is counted: what forty connections and the allocator take.
-const SLACK: u64 = 24 * MIB as u64;
+/// Memory in addition to what is counted: of forty connections and the allocator.
+const OVERHEAD: u64 = 24 * MIB as u64;
 
-/// Whoever was refused has its answer by then; the others are not read on.
-const WHILE: Duration = Duration::from_millis(500);
+/// Clients that were refused have their answer by then; the bodies of the others are not read further.
+const REFUSED_WITHIN: Duration = Duration::from_millis(500);
 
-/// An API that holds so many bytes of bodies, and no workers.
-async fn holding(bytes: usize) -> (Stack, Api) {
+/// An API without workers that buffers at most this many bytes of bodies.
+async fn api_with_body_memory(bytes: usize) -> (Stack, Api) {
     let mut stack = Stack::start();
     let bytes = bytes.to_string();
     let environment =
@@ -30,16 +30,16 @@ async fn holding(bytes: usize) -> (Stack, Api) {
 }
 
 /// Sends most of a body and stops, unless it is refused.
-async fn stops_within(api: &Api, head: &[&str], part: &[u8]) -> RawConnection {
+async fn send_part_of_body(api: &Api, head: &[&str], part: &[u8]) -> RawConnection {
     let mut raw = RawConnection::to(api).await;
-    raw.begin("POST /jobs/batch", head).await;
-    // Those that are refused may be closed before they have sent everything.
+    raw.write_head("POST /jobs/batch", head).await;
+    // The connection of a refused request may be closed before everything is sent.
     let _ = raw.write(&[b"\r\n", part].concat()).await;
     raw
 }
 
-/// The figure of a metric with these labels; 0 if it is not there.
-async fn figure(api: &Api, name: &str) -> u64 {
+/// The value of a metric with these labels; 0 if there is none.
+async fn metric(api: &Api, name: &str) -> u64 {
     let text = String::from_utf8(api.get("/metrics").await.body.to_vec()).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.map_or(0, |value| value.trim().parse().unwrap())
@@ -51,24 +51,26 @@ async fn bodies_that_stop_halfway_are_bounded_together_and_others_are_served() {
     let part = vec![b' '; 7 * MIB];
     let length = format!("Content-Length: {}", 8 * MIB);
     let chunk = [format!("{:x}\r\n", 8 * MIB).as_bytes(), &part].concat();
+
     for (framing, part) in [(&*length, part), ("Transfer-Encoding: chunked", chunk)] {
-        let (_stack, api) = holding(16 * MIB).await;
+        let (_stack, api) = api_with_body_memory(16 * MIB).await;
         let before = api.process.peak_memory();
         let head = ["Content-Type: application/json", framing];
-        let mut open = join_all((0..OPEN).map(|_| stops_within(&api, &head, &part))).await;
+        let mut open = join_all((0..OPEN).map(|_| send_part_of_body(&api, &head, &part))).await;
         let refused = "crunch_http_refused_total{sum=\"bodies\"}";
-        let most = OPEN - 2;
-        eventually("most are refused", async || {
-            (figure(&api, refused).await >= most as u64).then_some(())
+        let min_refused = OPEN - 2;
+        eventually("most bodies are refused", async || {
+            (metric(&api, refused).await >= min_refused as u64).then_some(())
         })
         .await;
-        let answers = join_all(open.iter_mut().map(|raw| timeout(WHILE, raw.answer()))).await;
+        let answers =
+            join_all(open.iter_mut().map(|raw| timeout(REFUSED_WITHIN, raw.answer()))).await;
         let answers: Vec<_> = answers.into_iter().flatten().collect();
-        answers.iter().for_each(|answer| is_problem(answer, 503, "overloaded"));
-        assert!(answers.len() >= most, "{answers:?}");
-        let grown = api.process.peak_memory() - before;
-        assert!(grown < 16 * MIB as u64 + SLACK, "{framing} took {grown} bytes");
-        assert_eq!(api.post("/crunch", &json!(1)).await.status, 202, "small ones find room");
+        answers.iter().for_each(|answer| assert_problem(answer, 503, "overloaded"));
+        assert!(answers.len() >= min_refused, "{answers:?}");
+        let growth = api.process.peak_memory() - before;
+        assert!(growth < 16 * MIB as u64 + OVERHEAD, "{framing} took {growth} bytes");
+        assert_eq!(api.post("/crunch", &json!(1)).await.status, 202, "small bodies are accepted");
         drop(open);
         let body = format!("{{\"jobs\":[{{\"task\":\"t\"}}]{}}}", " ".repeat(15 * MIB));
         eventually("there is room again", async || {
@@ -79,8 +81,8 @@ async fn bodies_that_stop_halfway_are_bounded_together_and_others_are_served() {
 }
 
 #[tokio::test]
-async fn a_body_larger_than_the_budget_is_taken_when_it_is_alone() {
-    let (_stack, api) = holding(MIB).await;
+async fn a_body_larger_than_the_budget_is_accepted_when_it_is_alone() {
+    let (_stack, api) = api_with_body_memory(MIB).await;
     let body = format!("{{\"jobs\":[{{\"task\":\"t\"}}]{}}}", " ".repeat(8 * MIB));
     for _ in 0..3 {
         assert_eq!(api.post_bytes("/jobs/batch", body.clone()).await.status, 202);
@@ -88,54 +90,60 @@ async fn a_body_larger_than_the_budget_is_taken_when_it_is_alone() {
 }
 
 #[tokio::test]
-async fn whoever_is_refused_halfway_may_send_the_rest_and_reads_the_answer() {
-    let (_stack, api) = holding(4 * MIB).await;
+async fn a_client_refused_halfway_may_send_the_rest_and_gets_the_answer() {
+    let (_stack, api) = api_with_body_memory(4 * MIB).await;
     let length = format!("Content-Length: {}", 16 * MIB);
     let head = ["Content-Type: application/json", &length];
-    let _other = stops_within(&api, &head, &vec![b' '; MIB]).await;
+    let _other = send_part_of_body(&api, &head, &vec![b' '; MIB]).await;
     let body = vec![b' '; 16 * MIB];
     let mut raw = RawConnection::to(&api).await;
-    raw.begin("POST /jobs/batch", &head).await;
+
+    raw.write_head("POST /jobs/batch", &head).await;
     raw.write("\r\n").await.unwrap();
     raw.write(&body).await.expect("the rest is read");
     let answer = raw.answer().await;
-    is_problem(&answer, 503, "overloaded");
+    assert_problem(&answer, 503, "overloaded");
     assert_eq!(answer.header("connection"), "close");
-    raw.closes().await;
+    raw.read_until_closed().await;
 }
 
 #[tokio::test]
-async fn answers_that_nobody_takes_are_bounded_together_and_others_are_served() {
-    /// More than what the buffers of the system take of each connection.
+async fn answers_that_are_not_read_are_bounded_together_and_others_are_served() {
+    /// More than fits in the buffers of the system for each connection.
     const EACH: usize = 12;
-    let (_stack, api) = holding(16 * MIB).await;
+    let (_stack, api) = api_with_body_memory(16 * MIB).await;
     let payload = "x".repeat(200 * 1024);
     let id = api.submit("t", &json!(payload)).await;
     let request = format!("GET /jobs/{id}/payload HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let before = api.process.peak_memory();
-    let ask = async || {
-        let mut raw = RawConnection::with_little_room(&api).await;
+    let send = async || {
+        let mut raw = RawConnection::with_small_buffer(&api).await;
         raw.write(request.repeat(EACH)).await.unwrap();
         raw
     };
-    let open = join_all((0..200).map(|_| ask())).await;
+    let open = join_all((0..200).map(|_| send())).await;
     let refused = "crunch_http_refused_total{sum=\"answers\"}";
-    eventually("some are refused", async || (figure(&api, refused).await > 0).then_some(())).await;
+
+    eventually("some requests are refused", async || {
+        (metric(&api, refused).await > 0).then_some(())
+    })
+    .await;
     assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
-    let grown = api.process.peak_memory() - before;
-    assert!(grown < 16 * MIB as u64 + 2 * SLACK, "took {grown} bytes");
+    let growth = api.process.peak_memory() - before;
+    assert!(growth < 16 * MIB as u64 + 2 * OVERHEAD, "took {growth} bytes");
     drop(open);
-    let whole = eventually("there is room again", async || {
+    let complete = eventually("there is room again", async || {
         let answer = api.get(&format!("/jobs/{id}/payload")).await;
         (answer.status == 200).then_some(answer)
     })
     .await;
-    assert_eq!(whole.json(), json!(payload));
+
+    assert_eq!(complete.json(), json!(payload));
 }
 
 #[tokio::test]
 async fn heads_that_stop_halfway_are_bounded_together_and_others_are_served() {
-    let (_stack, api) = holding(16 * MIB).await;
+    let (_stack, api) = api_with_body_memory(16 * MIB).await;
     let before = api.process.peak_memory();
     let head = format!(
         "GET /livez HTTP/1.1\r\nHost: localhost\r\n{}",
@@ -148,14 +156,22 @@ async fn heads_that_stop_halfway_are_bounded_together_and_others_are_served() {
     });
     let _open = join_all(opened).await;
     let refused = "crunch_http_refused_total{sum=\"heads\"}";
-    eventually("some are refused", async || (figure(&api, refused).await > 0).then_some(())).await;
-    let grown = api.process.peak_memory() - before;
-    assert!(grown < 32 * MIB as u64 + 2 * SLACK, "took {grown} bytes");
+
+    eventually("some requests are refused", async || {
+        (metric(&api, refused).await > 0).then_some(())
+    })
+    .await;
+    let growth = api.process.peak_memory() - before;
+
+    assert!(growth < 32 * MIB as u64 + 2 * OVERHEAD, "took {growth} bytes");
     assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
 }
 
-/// An API of so many connections with jobs that nobody runs, and the id of one of them.
-async fn crowded(connections: usize, environment: &[(&str, &str)]) -> (Stack, Api, String) {
+/// An API with a limit on connections, and the id of a job that no worker runs.
+async fn api_with_connections(
+    connections: usize,
+    environment: &[(&str, &str)],
+) -> (Stack, Api, String) {
     let mut stack = Stack::start();
     let (_idle, connections) = (stack.api().await, connections.to_string());
     let own =
@@ -165,12 +181,12 @@ async fn crowded(connections: usize, environment: &[(&str, &str)]) -> (Stack, Ap
     (stack, api, id)
 }
 
-/// Opens a stream of events, and returns it with the status it was answered with.
-async fn streams(api: &Api, id: &str) -> (RawConnection, String) {
+/// Opens a stream of events; returns it with the start of the answer.
+async fn open_stream(api: &Api, id: &str) -> (RawConnection, String) {
     let mut raw = RawConnection::to(api).await;
-    raw.begin(&format!("GET /jobs/{id}/events"), &[]).await;
+    raw.write_head(&format!("GET /jobs/{id}/events"), &[]).await;
     raw.write("\r\n").await.unwrap();
-    let begin = raw.more().await.unwrap_or_default();
+    let begin = raw.read_some().await.unwrap_or_default();
     (raw, String::from_utf8_lossy(&begin).into_owned())
 }
 
@@ -179,89 +195,101 @@ fn status(answer: &str) -> &str {
 }
 
 #[tokio::test]
-async fn those_who_wait_leave_room_for_others() {
-    let (_stack, api, id) = crowded(20, &[]).await;
+async fn waiting_requests_leave_room_for_others() {
+    let (_stack, api, id) = api_with_connections(20, &[]).await;
     let mut open = Vec::new();
+
     for _ in 0..8 {
-        let (raw, answer) = streams(&api, &id).await;
+        let (raw, answer) = open_stream(&api, &id).await;
         assert_eq!(status(&answer), "200", "{answer}");
         open.push(raw);
     }
-    let (_raw, refused) = streams(&api, &id).await;
+    let (_raw, refused) = open_stream(&api, &id).await;
     assert_eq!(status(&refused), "429", "{refused}");
     assert!(refused.contains("retry-after: 5\r\n") && refused.contains("/too-many-waiting"));
-    // A wait is a preference: without a place one is answered at once, and asked to come again later.
+    // A wait is a preference: if there is no place for it, the answer is immediate and asks for a later retry.
     for path in [format!("/jobs/{id}?wait=60"), format!("/result/{id}?wait=60")] {
         let answer = api.get(&path).await;
         assert!(answer.status.is_success(), "{answer:?}");
         assert_eq!(answer.header("retry-after"), "5");
     }
     let request = api.request(reqwest::Method::POST, "/crunch").header("prefer", "wait=60");
-    let taken = api.send(request.json(&json!(1))).await;
-    assert_eq!((taken.status.as_u16(), taken.header("retry-after")), (202, "5"), "{taken:?}");
-    assert_eq!(taken.header("preference-applied"), "");
+    let accepted = api.send(request.json(&json!(1))).await;
+    assert_eq!(
+        (accepted.status.as_u16(), accepted.header("retry-after")),
+        (202, "5"),
+        "{accepted:?}"
+    );
+    assert_eq!(accepted.header("preference-applied"), "");
     // The streams end with their job.
-    assert_eq!(api.act(&format!("/jobs/{id}/cancel")).await.status, 200);
+    assert_eq!(api.post_empty(&format!("/jobs/{id}/cancel")).await.status, 200);
     let other = api.submit("t", &json!(1)).await;
     eventually("there is a place again", async || {
-        let (_raw, answer) = streams(&api, &other).await;
+        let (_raw, answer) = open_stream(&api, &other).await;
         (status(&answer) == "200").then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn when_all_who_may_wait_do_streams_are_refused_and_others_are_served() {
-    let (_stack, api, id) = crowded(20, &[("CRUNCH_API_MAX_WAITING_PER_CALLER", "100")]).await;
+async fn when_all_places_for_waiting_are_taken_streams_are_refused_and_others_are_served() {
+    let (_stack, api, id) =
+        api_with_connections(20, &[("CRUNCH_API_MAX_WAITING_PER_CALLER", "100")]).await;
     let mut open = Vec::new();
+
     for _ in 0..16 {
-        let (raw, answer) = streams(&api, &id).await;
+        let (raw, answer) = open_stream(&api, &id).await;
         assert_eq!(status(&answer), "200", "{answer}");
         open.push(raw);
     }
     for _ in 0..10 {
-        let (_raw, refused) = streams(&api, &id).await;
+        let (_raw, refused) = open_stream(&api, &id).await;
         assert_eq!(status(&refused), "503", "{refused}");
         assert!(refused.contains("retry-after: 5\r\n") && refused.contains("/overloaded"));
     }
+
     assert_eq!(api.post("/crunch", &json!(1)).await.status, 202);
 }
 
 #[tokio::test]
-async fn probes_are_answered_when_all_connections_are_at_work() {
-    let (_stack, api, _id) = crowded(4, &[]).await;
-    // Bodies that do not end are requests at work.
+async fn probes_are_answered_when_all_connections_are_busy() {
+    let (_stack, api, _id) = api_with_connections(4, &[]).await;
+    // Requests whose bodies do not end are in progress.
     let slow = ["Content-Type: application/json", "Content-Length: 1000"];
     let mut busy = Vec::new();
+
     for _ in 0..4 {
         let mut raw = RawConnection::to(&api).await;
-        raw.begin("POST /crunch", &[&slow[..], &["Expect: 100-continue"]].concat()).await;
+        raw.write_head("POST /crunch", &[&slow[..], &["Expect: 100-continue"]].concat()).await;
         raw.write("\r\n").await.unwrap();
-        assert!(raw.more().await.unwrap().starts_with(b"HTTP/1.1 100 "), "it is at work");
+        assert!(
+            raw.read_some().await.unwrap().starts_with(b"HTTP/1.1 100 "),
+            "the request is in progress"
+        );
         busy.push(raw);
     }
     for probe in ["GET /livez", "GET /readyz", "HEAD /livez"] {
         let mut raw = RawConnection::to(&api).await;
-        let answer = raw.ask(probe, &[]).await;
+        let answer = raw.request(probe, &[]).await;
         assert_eq!((answer.status.as_u16(), answer.header("connection")), (200, "close"));
-        raw.closes().await;
+        raw.read_until_closed().await;
     }
     let mut raw = RawConnection::to(&api).await;
-    let answer = raw.ask("GET /tasks", &[]).await;
-    is_problem(&answer, 503, "overloaded");
+    let answer = raw.request("GET /tasks", &[]).await;
+    assert_problem(&answer, 503, "overloaded");
     assert_eq!(answer.header("connection"), "close");
-    raw.closes().await;
+    raw.read_until_closed().await;
     drop(busy);
     eventually("others are served again", async || {
-        let answer = RawConnection::to(&api).await.ask("GET /tasks", &[]).await;
+        let answer = RawConnection::to(&api).await.request("GET /tasks", &[]).await;
         (answer.status == 200).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn bad_requests_of_strangers_do_not_fill_the_log() {
-    let keyed = Keyed::start(&[("CRUNCH_LOG", "info")]).await;
+async fn unauthenticated_bad_requests_do_not_fill_the_log() {
+    let keyed = ApiWithKeys::start(&[("CRUNCH_LOG", "info")]).await;
     let bad = "POST /jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer crk_x_y\r\n\r\n";
     let malformed = "NONSENSE\r\n\r\n";
     let before = keyed.api.process.log().lines().count();
@@ -270,10 +298,11 @@ async fn bad_requests_of_strangers_do_not_fill_the_log() {
         async move {
             let mut raw = RawConnection::to(api).await;
             let _ = raw.write(text).await;
-            raw.end().await;
-            raw.closes().await
+            raw.finish_sending().await;
+            raw.read_until_closed().await
         }
     };
+
     for _ in 0..10 {
         let kinds = [bad.repeat(100), malformed.to_owned()];
         let all = (0..20).map(|number| send(kinds[number % 2].clone()));
@@ -284,6 +313,7 @@ async fn bad_requests_of_strangers_do_not_fill_the_log() {
     }
     let log = keyed.api.process.log();
     let lines: Vec<_> = log.lines().skip(before).collect();
+
     assert!((1..20).contains(&lines.len()), "10 100 bad requests: {lines:#?}");
     assert!(log.contains("API key rejected"), "{log}");
 }

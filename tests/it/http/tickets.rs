@@ -1,19 +1,19 @@
-//! Tickets for event streams: what they open, what they do not, and that no log has them.
+//! Tickets for event streams: what they permit, what they do not, and that they are never logged.
 
 use crunch_tests::{Answer, Api, RawConnection, eventually};
 use serde_json::{Value, json};
 
-use super::keys::Keyed;
-use super::{is_problem, lone, pointers, refused};
+use super::keys::ApiWithKeys;
+use super::{api_without_workers, assert_problem, expect_problem, pointers};
 
-/// Opens a stream with a ticket only; what arrived first.
-async fn opened(api: &Api, path: &str) -> String {
+/// Opens a stream with a ticket only; returns what arrived first.
+async fn open_stream(api: &Api, path: &str) -> String {
     let mut raw = RawConnection::to(api).await;
-    raw.begin(&format!("GET {path}"), &["Origin: https://app.example.com"]).await;
+    raw.write_head(&format!("GET {path}"), &["Origin: https://app.example.com"]).await;
     raw.write("\r\n").await.unwrap();
     let mut text = String::new();
     while !text.contains("event: status") {
-        text += &String::from_utf8(raw.more().await.expect("the stream goes on")).unwrap();
+        text += &String::from_utf8(raw.read_some().await.expect("the stream continues")).unwrap();
         assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
     }
     text
@@ -24,38 +24,38 @@ fn path_in(api: &Api, ticket: &Value) -> String {
     url.strip_prefix(&api.url).unwrap_or_else(|| panic!("{url}")).to_owned()
 }
 
-async fn unauthorized(api: &Api, path: &str) -> Answer {
+async fn get_unauthorized(api: &Api, path: &str) -> Answer {
     let answer = api.get(path).await;
-    is_problem(&answer, 401, "unauthorized");
+    assert_problem(&answer, 401, "unauthorized");
     answer
 }
 
 #[tokio::test]
-async fn a_ticket_opens_the_stream_of_its_job_and_nothing_else_and_no_log_has_it() {
+async fn a_ticket_opens_only_the_stream_of_its_job_and_is_never_logged() {
     let environment =
         [("CRUNCH_API_CORS_ORIGINS", "https://app.example.com"), ("CRUNCH_LOG", "trace")];
-    let mut keyed = Keyed::start(&environment).await;
-    let key = keyed.key(&["--scopes", "submit,read"]).await;
-    let other_api = keyed.another_api(&[]).await;
+    let mut keyed = ApiWithKeys::start(&environment).await;
+    let key = keyed.create_key(&["--scopes", "submit,read"]).await;
+    let other_api = keyed.start_another_api(&[]).await;
     let api = &keyed.api;
     let job = json!({ "task": "t" });
     let [id, other] =
         [keyed.post(&key, "/jobs", &job).await, keyed.post(&key, "/jobs", &job).await]
             .map(|answer| answer.id());
-    let made = keyed.post(&key, "/stream-tickets", &json!({ "job": id })).await;
-    assert_eq!((made.status.as_u16(), made.header("cache-control")), (201, "no-store"));
-    let document = made.json();
+    let created = keyed.post(&key, "/stream-tickets", &json!({ "job": id })).await;
+    assert_eq!((created.status.as_u16(), created.header("cache-control")), (201, "no-store"));
+    let document = created.json();
     let (path, ticket) = (path_in(api, &document), document["ticket"].as_str().unwrap());
     assert_eq!(path, format!("/jobs/{id}/events?ticket={ticket}"));
-    let stream = opened(api, &path).await;
+    let stream = open_stream(api, &path).await;
     assert!(stream.contains("access-control-allow-origin: https://app.example.com"), "{stream}");
-    assert!(opened(api, &path).await.contains("event: status"), "a reconnect");
-    // A fresh one: on a busy machine the first may be old by now.
+    assert!(open_stream(api, &path).await.contains("event: status"), "a reconnect");
+    // A new ticket: on a busy machine the first may have expired.
     let again = keyed.post(&key, "/stream-tickets", &json!({ "job": id })).await.json();
-    assert!(opened(&other_api, &path_in(api, &again)).await.contains("event: status"));
+    assert!(open_stream(&other_api, &path_in(api, &again)).await.contains("event: status"));
 
-    let (start, seal) = ticket.rsplit_once('_').unwrap();
-    let forged = format!("{start}_{}", seal.chars().rev().collect::<String>());
+    let (start, signature) = ticket.rsplit_once('_').unwrap();
+    let forged = format!("{start}_{}", signature.chars().rev().collect::<String>());
     let mut refusals = Vec::new();
     for path in [
         format!("/jobs/{other}/events?ticket={ticket}"),
@@ -73,74 +73,80 @@ async fn a_ticket_opens_the_stream_of_its_job_and_nothing_else_and_no_log_has_it
     }
     let twice = api.get(&format!("{path}&ticket={ticket}")).await;
     refusals.push(twice.clone());
-    refused_twice(&twice);
-    let beside = keyed.ask(&key, "GET", &path).await;
-    is_problem(&beside, 401, "unauthorized");
-    refusals.push(beside);
-    refusals.push(keyed.ask(&key, "GET", &format!("/queues?ticket={ticket}")).await);
+    assert_repeated_parameter(&twice);
+    let with_key = keyed.send(&key, "GET", &path).await;
+    assert_problem(&with_key, 401, "unauthorized");
+    refusals.push(with_key);
+    refusals.push(keyed.send(&key, "GET", &format!("/queues?ticket={ticket}")).await);
     let cancel = format!("/jobs/{id}/cancel?ticket={ticket}");
-    is_problem(&api.act(&cancel).await, 401, "unauthorized");
+    assert_problem(&api.post_empty(&cancel).await, 401, "unauthorized");
 
     keyed.revoke(&key).await;
     eventually("the ticket ends with its key", async || {
         (api.send(api.request(reqwest::Method::HEAD, &path)).await.status == 401).then_some(())
     })
     .await;
-    refusals.push(unauthorized(api, &path).await);
+    refusals.push(get_unauthorized(api, &path).await);
     for answer in &refusals {
-        assert!(!String::from_utf8_lossy(&answer.body).contains(seal), "{answer:?}");
+        assert!(!String::from_utf8_lossy(&answer.body).contains(signature), "{answer:?}");
     }
     for log in [api.process.log(), other_api.process.log()] {
         let secret = key.rsplit_once('_').unwrap().1;
-        let leak = log.lines().find(|line| line.contains(seal) || line.contains(secret));
+        let leak = log.lines().find(|line| line.contains(signature) || line.contains(secret));
         assert_eq!(leak, None, "a ticket or a key is in the log");
     }
     assert!(api.process.log().contains("stream ticket rejected"));
 }
 
-fn refused_twice(answer: &Answer) {
-    is_problem(answer, 400, "invalid-parameter");
+fn assert_repeated_parameter(answer: &Answer) {
+    assert_problem(answer, 400, "invalid-parameter");
     assert_eq!(answer.json()["detail"], "ticket: is given twice");
 }
 
 #[tokio::test]
-async fn a_ticket_is_made_for_jobs_that_the_caller_may_see() {
-    let keyed = Keyed::start(&[]).await;
-    let (mine, blind) = (
-        keyed.key(&["--scopes", "read", "--queues", "mine"]).await,
-        keyed.key(&["--scopes", "submit"]).await,
+async fn a_ticket_is_created_for_jobs_that_the_caller_may_see() {
+    let keyed = ApiWithKeys::start(&[]).await;
+    let (mine, submitter) = (
+        keyed.create_key(&["--scopes", "read", "--queues", "mine"]).await,
+        keyed.create_key(&["--scopes", "submit"]).await,
     );
-    let admin = keyed.key(&["--scopes", "admin"]).await;
+    let admin = keyed.create_key(&["--scopes", "admin"]).await;
     let submit = async |queue: &str| {
         keyed.post(&admin, "/jobs", &json!({ "task": "t", "queue": queue })).await.id()
     };
     let (own, other) = (submit("mine").await, submit("yours").await);
-    let ask = async |key: &str, body: Value| keyed.post(key, "/stream-tickets", &body).await;
-    assert_eq!(ask(&mine, json!({ "job": own })).await.status, 201);
-    is_problem(&ask(&mine, json!({ "job": other })).await, 404, "not-found");
-    is_problem(&ask(&admin, json!({ "job": "x" })).await, 404, "not-found");
-    is_problem(&ask(&blind, json!({ "job": own })).await, 403, "forbidden");
+    let create = async |key: &str, body: Value| keyed.post(key, "/stream-tickets", &body).await;
+
+    assert_eq!(create(&mine, json!({ "job": own })).await.status, 201);
+    assert_problem(&create(&mine, json!({ "job": other })).await, 404, "not-found");
+    assert_problem(&create(&admin, json!({ "job": "x" })).await, 404, "not-found");
+    assert_problem(&create(&submitter, json!({ "job": own })).await, 403, "forbidden");
     for (body, pointer) in [
         (json!({}), "/job"),
         (json!({ "job": 1 }), "/job"),
         (json!({ "job": own, "jobs": 1 }), "/jobs"),
         (json!([]), ""),
     ] {
-        let answer = ask(&admin, body).await;
-        is_problem(&answer, 422, "invalid-submission");
+        let answer = create(&admin, body).await;
+        assert_problem(&answer, 422, "invalid-submission");
         assert_eq!(pointers(&answer.json()), [pointer]);
     }
     let path = "/stream-tickets?job=x";
-    is_problem(&keyed.post(&admin, path, &json!({ "job": own })).await, 400, "invalid-parameter");
+
+    assert_problem(
+        &keyed.post(&admin, path, &json!({ "job": own })).await,
+        400,
+        "invalid-parameter",
+    );
 }
 
 #[tokio::test]
-async fn where_nobody_shows_a_key_a_page_need_not_know_that() {
-    let (_stack, api) = lone().await;
+async fn tickets_work_on_an_api_without_keys() {
+    let (_stack, api) = api_without_workers().await;
     let id = api.submit("t", &json!(1)).await;
-    let made = api.post("/stream-tickets", &json!({ "job": id })).await;
-    assert_eq!(made.status, 201);
-    assert!(opened(&api, &path_in(&api, &made.json())).await.contains("event: status"));
+    let created = api.post("/stream-tickets", &json!({ "job": id })).await;
+    assert_eq!(created.status, 201);
+    assert!(open_stream(&api, &path_in(&api, &created.json())).await.contains("event: status"));
     let text = api.request(reqwest::Method::POST, "/stream-tickets").body("{}");
-    refused(&api, &api.send(text).await, 415, "unsupported-media-type").await;
+    expect_problem(&api, &api.send(text).await, 415, "unsupported-media-type").await;
 }

@@ -1,30 +1,35 @@
-//! Tasks that nobody declared, by the way they are asked for.
+//! Tasks that no worker has declared, on every route.
 
 use crunch_tests::Stack;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{is_problem, lone, pointers, refused};
+use super::{api_without_workers, assert_problem, expect_problem, pointers};
 
 #[tokio::test]
-async fn a_task_never_declared_is_refused_by_the_way_it_was_asked_for() {
+async fn the_error_for_an_undeclared_task_depends_on_the_route() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let member = api.post("/jobs", &json!({ "task": "crunch" })).await;
-    assert_eq!(pointers(&refused(&api, &member, 422, "invalid-submission").await), ["/task"]);
+
+    assert_eq!(
+        pointers(&expect_problem(&api, &member, 422, "invalid-submission").await),
+        ["/task"]
+    );
     for path in ["/tasks/crunch/jobs", "/tasks/NO/jobs", "/tasks/%ff/jobs"] {
         let answer = api.post(path, &json!({})).await;
         let slug = if path.contains('%') { answer.problem() } else { "unknown-task".to_owned() };
-        refused(&api, &answer, 404, &slug).await;
+        expect_problem(&api, &answer, 404, &slug).await;
     }
-    refused(&api, &api.post("/crunch", &json!({})).await, 503, "no-worker-yet").await;
-    refused(&api, &api.get("/tasks/crunch").await, 404, "unknown-task").await;
+
+    expect_problem(&api, &api.post("/crunch", &json!({})).await, 503, "no-worker-yet").await;
+    expect_problem(&api, &api.get("/tasks/crunch").await, 404, "unknown-task").await;
     assert_eq!(api.get("/tasks").await.json(), json!({ "items": [], "next_cursor": null }));
     assert_eq!(api.get("/jobs").await.json(), json!({ "items": [], "next_cursor": null }));
 }
 
 #[tokio::test]
-async fn what_is_wrong_whatever_the_task_is_said_before() {
+async fn errors_that_do_not_depend_on_the_task_are_reported_first() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let send = async |headers: &[(&str, &str)], query: &str, body: &str| {
@@ -36,29 +41,37 @@ async fn what_is_wrong_whatever_the_task_is_said_before() {
         api.send(request).await
     };
     let json_type = ("content-type", "application/json");
-    is_problem(&send(&[], "", "{}").await, 415, "unsupported-media-type");
-    is_problem(
+
+    assert_problem(&send(&[], "", "{}").await, 415, "unsupported-media-type");
+    assert_problem(
         &send(&[json_type, ("content-encoding", "gzip")], "", "{}").await,
         415,
         "unsupported-encoding",
     );
-    is_problem(&send(&[json_type], "", "{").await, 400, "malformed-json");
-    is_problem(&send(&[json_type], "?x=1", "{}").await, 400, "invalid-parameter");
-    is_problem(
+    assert_problem(&send(&[json_type], "", "{").await, 400, "malformed-json");
+    assert_problem(&send(&[json_type], "?x=1", "{}").await, 400, "invalid-parameter");
+    assert_problem(
         &send(&[json_type, ("idempotency-key", "a b")], "", "{}").await,
         400,
         "invalid-idempotency-key",
     );
-    // A task of that route may come that takes these.
-    is_problem(&send(&[("content-type", "image/png")], "", "x").await, 503, "no-worker-yet");
-    is_problem(&send(&[json_type], "", &" ".repeat(300 * 1024)).await, 503, "no-worker-yet");
+    // The task of that route, once declared, may accept these.
+    assert_problem(&send(&[("content-type", "image/png")], "", "x").await, 503, "no-worker-yet");
+    assert_problem(&send(&[json_type], "", &" ".repeat(300 * 1024)).await, 503, "no-worker-yet");
 }
 
 #[tokio::test]
 async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
     let mut stack = Stack::start();
     let api = stack.api().await;
-    refused(&api, &api.post("/crunch", &json!({ "photons": 1 })).await, 503, "no-worker-yet").await;
+
+    expect_problem(
+        &api,
+        &api.post("/crunch", &json!({ "photons": 1 })).await,
+        503,
+        "no-worker-yet",
+    )
+    .await;
     let worker = stack.worker(&api, 1).await;
     let declared = api.get("/tasks/crunch").await.json();
     let members: Vec<_> = declared.as_object().unwrap().keys().map(String::as_str).collect();
@@ -83,15 +96,16 @@ async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
     );
     assert_eq!((&declared["name"], &declared["workers"]), (&json!("crunch"), &json!(1)));
     let id = api.post("/crunch", &json!({ "photons": 1 })).await.id();
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
     // The declaration outlives the worker.
     drop(worker);
+
     assert_eq!(api.post("/crunch", &json!({ "photons": 1 })).await.status.as_u16(), 202);
 }
 
 #[tokio::test]
-async fn all_tasks_are_let_in_if_the_operator_says_so() {
-    let (_stack, api) = lone().await;
+async fn unknown_tasks_are_accepted_if_configured() {
+    let (_stack, api) = api_without_workers().await;
     for (path, body) in [
         ("/crunch", json!({})),
         ("/tasks/never.seen/jobs", json!({})),
@@ -99,5 +113,5 @@ async fn all_tasks_are_let_in_if_the_operator_says_so() {
     ] {
         assert_eq!(api.post(path, &body).await.status.as_u16(), 202, "{path}");
     }
-    refused(&api, &api.post("/tasks/NO/jobs", &json!({})).await, 404, "unknown-task").await;
+    expect_problem(&api, &api.post("/tasks/NO/jobs", &json!({})).await, 404, "unknown-task").await;
 }

@@ -1,8 +1,8 @@
-//! Cancel, delete, pause: ending what should not go on.
+//! Cancel, delete, pause.
 
 use std::time::Duration;
 
-use crunch_tests::{Loss, Stack, Stage, Which};
+use crunch_tests::{DropMode, Filter, Stack, Stage};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -11,14 +11,16 @@ async fn a_running_job_is_asked_to_stop_and_ends_canceled() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
+
     let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
     assert_eq!(
         (cancel.status, &cancel.json()["cancel_requested"]),
         (StatusCode::ACCEPTED, &json!(true))
     );
-    actor.is_asked_to_stop().await;
-    let job = api.becomes(&id, "canceled").await;
+
+    actor.wait_for_stop_request().await;
+    let job = api.wait_for_status(&id, "canceled").await;
     assert_eq!(job["error"]["code"], "canceled");
     assert_eq!(api.post(&format!("/jobs/{id}/cancel"), &json!({})).await.status, StatusCode::OK);
     let result = api.get(&format!("/jobs/{id}/result")).await;
@@ -29,24 +31,26 @@ async fn a_running_job_is_asked_to_stop_and_ends_canceled() {
 }
 
 #[tokio::test]
-async fn a_cancel_arrives_although_the_network_forgot_the_channel_it_comes_on() {
+async fn a_cancel_arrives_although_the_network_forgot_the_connection_it_comes_on() {
     let mut stack = Stack::start();
     let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
-    // Heartbeats carry cancels as well; with such a lease the worker holds its job without any.
+    // Replies to heartbeats report cancels as well; with this lease the worker keeps its job without heartbeats.
     let worker = stack.worker_via(&proxy, &api, 1, &[("CRUNCH_LEASE_MS", "600000")]).await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
-    proxy.lose_commands(Which::verb("heartbeat"), u64::MAX, Loss::Reset);
-    proxy.strand();
-    let asking = async {
+    let mut actor = stage.wait_for_handler().await;
+
+    proxy.drop_commands(Filter::verb("heartbeat"), u64::MAX, DropMode::Reset);
+    proxy.stall_open_connections();
+    let cancel_repeatedly = async {
         loop {
-            api.act(&format!("/jobs/{id}/cancel")).await;
+            api.post_empty(&format!("/jobs/{id}/cancel")).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
+
     tokio::select! {
-        () = actor.is_asked_to_stop() => {}
-        () = asking => {}
+        () = actor.wait_for_stop_request() => {}
+        () = cancel_repeatedly => {}
     }
     drop(worker);
 }
@@ -56,34 +60,36 @@ async fn a_waiting_job_that_is_canceled_never_runs() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let blocker = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let waiting = api.submit("act", &stage.payload()).await;
     let later = api.submit_with("act", &stage.payload(), &json!({ "delay_ms": 3_600_000 })).await;
+
     for id in [&waiting, &later] {
         let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
         assert_eq!((cancel.status, &cancel.json()["status"]), (StatusCode::OK, &json!("canceled")));
     }
+
     let last = api.submit("act", &stage.payload()).await;
     actor.returns(&json!(null)).await;
-    // Were the canceled one to run, it would come before the last.
-    assert_eq!(stage.enters().await.id, last);
-    api.becomes(&blocker, "succeeded").await;
+    // If the canceled one ran, it would run before the last.
+    assert_eq!(stage.wait_for_handler().await.id, last);
+    api.wait_for_status(&blocker, "succeeded").await;
     assert_eq!(api.job(&waiting).await["started_at"], json!(null));
 }
 
 #[tokio::test]
-async fn a_finished_job_cannot_be_canceled_but_deleted() {
+async fn a_finished_job_can_be_deleted_but_not_canceled() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let actor = stage.enters().await;
+    let actor = stage.wait_for_handler().await;
     let early = api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await;
     assert_eq!(
         (early.status, early.problem()),
         (StatusCode::CONFLICT, "job-not-finished".to_owned())
     );
     actor.returns(&json!(1)).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 
     let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
     assert_eq!(
@@ -93,56 +99,65 @@ async fn a_finished_job_cannot_be_canceled_but_deleted() {
     let deleted = api.send(api.request(Method::DELETE, &format!("/jobs/{id}"))).await;
     assert_eq!(deleted.status, StatusCode::NO_CONTENT);
     for path in ["", "/result", "/payload", "/attempts"] {
-        let gone = api.get(&format!("/jobs/{id}{path}")).await;
-        assert_eq!((gone.status, gone.problem()), (StatusCode::GONE, "gone".to_owned()), "{path}");
+        let deleted = api.get(&format!("/jobs/{id}{path}")).await;
+        assert_eq!(
+            (deleted.status, deleted.problem()),
+            (StatusCode::GONE, "gone".to_owned()),
+            "{path}"
+        );
     }
     assert_eq!(api.get(&format!("/result/{id}")).await.status, StatusCode::GONE);
 }
 
 #[tokio::test]
-async fn a_paused_queue_hands_out_nothing_until_it_is_resumed() {
+async fn jobs_of_a_paused_queue_are_not_claimed_until_it_is_resumed() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let paused = api.post("/queues/echo/pause", &json!({})).await;
     assert_eq!((paused.status, &paused.json()["paused"]), (StatusCode::OK, &json!(true)));
+
     let id = api.submit("echo", &json!(1)).await;
-    // Another queue's job goes through: the worker has looked.
+    // A job of another queue runs: the worker has claimed since.
     let other = api.submit("crunch", &json!({ "photons": 1 })).await;
-    api.becomes(&other, "succeeded").await;
+    api.wait_for_status(&other, "succeeded").await;
     assert_eq!(api.job(&id).await["status"], "queued");
     assert_eq!(api.get("/queues/echo").await.json()["counts"]["queued"], 1);
+
     api.post("/queues/echo/resume", &json!({})).await;
-    api.becomes(&id, "succeeded").await;
+    api.wait_for_status(&id, "succeeded").await;
 }
 
 #[tokio::test]
-async fn a_handler_that_does_not_stop_keeps_its_slot_and_its_job_ends() {
+async fn a_handler_that_ignores_its_timeout_is_dropped_and_its_job_fails() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let options = json!({ "timeout_ms": 200, "max_attempts": 1 });
     let id = api.submit_with("act", &stage.payload(), &options).await;
-    let mut stubborn = stage.enters().await;
-    stubborn.told(&json!({ "ignore": null })).await;
-    let job = api.becomes(&id, "failed").await;
+    let mut actor = stage.wait_for_handler().await;
+    actor.send(&json!({ "ignore": null })).await;
+
+    let job = api.wait_for_status(&id, "failed").await;
     assert_eq!(job["error"]["code"], "timeout");
-    // An async handler that ignores the wish is dropped after the grace.
-    stubborn.is_gone().await;
+    // An async handler that ignores the request to stop is dropped after the grace period.
+    actor.wait_until_ended().await;
 }
 
 #[tokio::test]
-async fn a_cancel_that_no_message_tells_of_comes_with_the_next_beat() {
+async fn a_cancel_without_a_message_arrives_with_the_next_heartbeat() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let _worker = stack.worker_with(&api, 1, &[("CRUNCH_LEASE_MS", "2000")]).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
-    // From here on nobody may publish or subscribe.
+    let mut actor = stage.wait_for_handler().await;
+
+    // From here on no client may publish or subscribe.
     let mut redis = stack.redis.connect().await;
     let mut forbid = redis::cmd("ACL");
     forbid.arg("SETUSER").arg("default").arg("resetchannels");
     let () = forbid.query_async(&mut redis).await.unwrap();
+
     let cancel = api.post(&format!("/jobs/{id}/cancel"), &json!({})).await;
     assert_eq!(cancel.status, StatusCode::ACCEPTED);
-    actor.is_asked_to_stop().await;
-    api.becomes(&id, "canceled").await;
+    actor.wait_for_stop_request().await;
+    api.wait_for_status(&id, "canceled").await;
 }

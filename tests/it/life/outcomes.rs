@@ -1,18 +1,18 @@
-//! What handlers do, as clients see it.
+//! How attempts end, as clients see it.
 
 use crunch_tests::{Stack, Stage};
 use reqwest::StatusCode;
 use serde_json::json;
 
 #[tokio::test]
-async fn a_real_computation_goes_through_and_comes_back() {
+async fn a_real_computation_succeeds_and_its_result_is_read() {
     let (_stack, api, _worker) = Stack::simple(2).await;
     let answer = api.post("/crunch", &json!({ "photons": 20_000, "seed": 7 })).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
     let id = answer.id();
     assert_eq!(answer.header("location"), format!("{}/result/{id}", api.url));
 
-    let job = api.becomes(&id, "succeeded").await;
+    let job = api.wait_for_status(&id, "succeeded").await;
     assert_eq!(job["result"]["photons"], 20_000);
     assert_eq!(job["progress"], 1.0);
     let sum: f64 = ["transmitted", "reflected", "absorbed"]
@@ -32,10 +32,10 @@ async fn progress_and_status_are_seen_while_a_job_runs() {
     let (_stack, api, worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
+    let mut actor = stage.wait_for_handler().await;
     assert_eq!((actor.id.as_str(), actor.attempt, actor.pid), (id.as_str(), 1, worker.pid()));
 
-    actor.told(&json!({ "progress": [0.4, "half way, nearly"] })).await;
+    actor.send(&json!({ "progress": [0.4, "half way, nearly"] })).await;
     let job = api.wait_for_job(&id, "progress", |job| job["progress"] == 0.4).await;
     assert_eq!(job["status"], "running");
     assert_eq!(job["progress_message"], "half way, nearly");
@@ -45,32 +45,38 @@ async fn progress_and_status_are_seen_while_a_job_runs() {
     assert_eq!(api.get(&format!("/jobs/{id}/result")).await.status, StatusCode::ACCEPTED);
 
     actor.returns(&json!({ "answer": 42 })).await;
-    assert_eq!(api.becomes(&id, "succeeded").await["result"], json!({ "answer": 42 }));
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], json!({ "answer": 42 }));
 }
 
 #[tokio::test]
-async fn the_last_words_of_a_job_arrive_before_its_end() {
+async fn the_last_progress_of_a_job_is_stored_before_its_end() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    let mut actor = stage.enters().await;
-    actor.told(&json!({ "progress": [0.9, "last words"] })).await;
+    let mut actor = stage.wait_for_handler().await;
+    actor.send(&json!({ "progress": [0.9, "almost done"] })).await;
     actor.returns(&json!(null)).await;
-    let job = api.becomes(&id, "succeeded").await;
-    assert_eq!((&job["progress"], &job["progress_message"]), (&json!(0.9), &json!("last words")));
+    let job = api.wait_for_status(&id, "succeeded").await;
+    assert_eq!((&job["progress"], &job["progress_message"]), (&json!(0.9), &json!("almost done")));
     assert_eq!((&job["result"], &job["result_size"]), (&json!(null), &json!(4)));
 }
 
 #[tokio::test]
-async fn a_failure_for_good_is_not_tried_again() {
+async fn a_permanent_failure_is_not_retried() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
-    stage.enters().await.told(&json!({ "fail_for_good": "the input makes no sense" })).await;
-    let job = api.becomes(&id, "failed").await;
+    stage
+        .wait_for_handler()
+        .await
+        .send(&json!({ "fail_for_good": "the input makes no sense" }))
+        .await;
+
+    let job = api.wait_for_status(&id, "failed").await;
     let error =
         json!({ "code": "task_failed", "message": "the input makes no sense", "retryable": false });
     assert_eq!((&job["error"], &job["attempt"]), (&error, &json!(1)));
+
     let result = api.get(&format!("/jobs/{id}/result")).await;
     assert_eq!(
         (result.status, result.problem()),
@@ -81,28 +87,28 @@ async fn a_failure_for_good_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_panic_fails_its_job_and_the_worker_lives_on() {
+async fn a_panic_fails_its_job_and_the_worker_keeps_running() {
     let (_stack, api, worker) = Stack::simple(1).await;
     let stage = Stage::open().await;
     let id = api.submit_with("act", &stage.payload(), &json!({ "max_attempts": 1 })).await;
-    stage.enters().await.told(&json!({ "panic": "out of cheese" })).await;
-    let job = api.becomes(&id, "failed").await;
+    stage.wait_for_handler().await.send(&json!({ "panic": "out of cheese" })).await;
+    let job = api.wait_for_status(&id, "failed").await;
     assert_eq!(job["error"]["code"], "handler_panicked");
     assert_eq!(job["error"]["message"], "out of cheese");
 
     let next = api.submit("echo", &json!([1, 2])).await;
-    let next = api.becomes(&next, "succeeded").await;
+    let next = api.wait_for_status(&next, "succeeded").await;
     assert_eq!(next["result"], json!([1, 2]));
     assert!(worker.pid() > 0);
 }
 
 #[tokio::test]
-async fn a_payload_that_is_not_what_the_task_takes_fails_for_good() {
+async fn a_payload_that_the_task_rejects_fails_permanently() {
     let (_stack, api, _worker) = Stack::simple(1).await;
-    // A slab too thick as a whole, which no schema says of its parts.
+    // The slab is too thick in total: the schema limits each member only.
     let thick = json!({ "thickness_cm": 1000, "scattering_per_cm": 1000 });
     let id = api.submit("crunch", &thick).await;
-    let job = api.becomes(&id, "failed").await;
+    let job = api.wait_for_status(&id, "failed").await;
     assert_eq!((&job["error"]["code"], &job["attempt"]), (&json!("payload_invalid"), &json!(1)));
 }
 
@@ -119,7 +125,7 @@ async fn payloads_and_results_need_not_be_json() {
         .body(png.into_inner());
     let id = api.send(submit).await.id();
 
-    let job = api.becomes(&id, "succeeded").await;
+    let job = api.wait_for_status(&id, "succeeded").await;
     assert_eq!((&job["result"], &job["result_content_type"]), (&json!(null), &json!("image/png")));
     let result = api.get(&format!("/jobs/{id}/result")).await;
     assert_eq!(result.header("content-type"), "image/png");
@@ -135,15 +141,15 @@ async fn a_result_over_the_limit_fails_its_job() {
     let api = stack.api().await;
     let _worker = stack.worker_with(&api, 1, &[("CRUNCH_WORKER_MAX_RESULT", "100")]).await;
     let id = api.submit("echo", &json!("x".repeat(200))).await;
-    assert_eq!(api.becomes(&id, "failed").await["error"]["code"], "result_too_large");
+    assert_eq!(api.wait_for_status(&id, "failed").await["error"]["code"], "result_too_large");
 }
 
 #[tokio::test]
-async fn a_large_result_is_fetched_and_not_shown() {
+async fn a_large_result_is_read_separately_and_not_shown_in_the_job() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let text = "y".repeat(100_000);
     let id = api.submit("echo", &json!(text)).await;
-    let job = api.becomes(&id, "succeeded").await;
+    let job = api.wait_for_status(&id, "succeeded").await;
     assert_eq!((&job["result"], &job["result_size"]), (&json!(null), &json!(100_002)));
     assert_eq!(job["result_omitted"], "too_large");
     let listed = api.get("/jobs").await.json()["items"][0].take();

@@ -1,18 +1,18 @@
-//! Receivers that webhooks must not reach. Every spelling of an address stands in the API's own tests; here is what only a
-//! whole system shows.
+//! Receivers that webhooks must not reach. The unit tests of the API cover every spelling of an address; these tests
+//! cover what needs a whole system.
 
 use crunch_tests::{Receiver, Stack};
 use serde_json::json;
 
-use super::{SECRET, delivery_becomes, stack_with, submit};
-use crate::http::{is_problem, pointers};
+use super::{SECRET, stack_with, submit, wait_for_delivery};
+use crate::http::{assert_problem, pointers};
 
-/// Delivers, and allows nothing beside the public internet.
+/// Delivers webhooks, and allows only receivers on the public internet.
 const GUARDED: [(&str, &str); 2] =
     [("CRUNCH_WEBHOOK_SECRETS", SECRET), ("CRUNCH_API_UNKNOWN_TASKS", "accept")];
 
 #[tokio::test]
-async fn an_inner_address_is_refused_when_it_is_submitted() {
+async fn an_internal_address_is_refused_at_submission() {
     let mut stack = Stack::start();
     let api = stack.api_with(&GUARDED).await;
     for url in [
@@ -27,37 +27,39 @@ async fn an_inner_address_is_refused_when_it_is_submitted() {
     ] {
         let webhook = json!({ "url": url });
         let answer = api.post("/jobs", &json!({ "task": "t", "webhook": webhook })).await;
-        is_problem(&answer, 422, "invalid-submission");
+        assert_problem(&answer, 422, "invalid-submission");
         assert_eq!(pointers(&answer.json()), ["/webhook/url"], "{url}");
         let batch = json!({ "jobs": [{ "task": "t", "webhook": webhook }] });
         let answer = api.post("/jobs/batch", &batch).await.json();
         assert_eq!(pointers(&answer["items"][0]["problem"]), ["/jobs/0/webhook/url"], "{url}");
         let answer = api.post(&format!("/crunch?webhook.url={url}"), &json!(1)).await;
-        is_problem(&answer, 400, "invalid-parameter");
+        assert_problem(&answer, 400, "invalid-parameter");
     }
 }
 
 #[tokio::test]
-async fn a_name_that_leads_inside_is_refused_when_it_is_connected_to() {
+async fn a_name_that_resolves_to_an_internal_address_is_refused_at_connect() {
     let (mut stack, open, _worker) = stack_with(&[]).await;
     let receiver = Receiver::open().await;
-    // Submitted where everything is allowed, and delivered where nothing is: what counts is who connects.
-    open.act("/queues/crunch.webhooks/pause").await;
+    // Submitted to an API that allows internal addresses, delivered by one that does not: the one that connects decides.
+    open.post_empty("/queues/crunch.webhooks/pause").await;
     let url = receiver.url("/").replace("127.0.0.1", "localhost");
     let by_name = json!({ "webhook": { "url": url } });
     let by_name = open.submit_with("echo", &json!(1), &by_name).await;
     let by_address = submit(&open, &receiver).await;
     for id in [&by_name, &by_address] {
-        open.becomes(id, "succeeded").await;
+        open.wait_for_status(id, "succeeded").await;
     }
+
     drop(open);
     let guarded = stack.api_with(&GUARDED).await;
-    guarded.act("/queues/crunch.webhooks/resume").await;
+    guarded.post_empty("/queues/crunch.webhooks/resume").await;
+
     for id in [by_name, by_address] {
-        let delivery = delivery_becomes(&guarded, &id, "retrying").await;
+        let delivery = wait_for_delivery(&guarded, &id, "retrying").await;
         assert_eq!(delivery["attempts"][0]["error"]["code"], "webhook_forbidden");
     }
-    assert!(receiver.is_quiet().await);
+    assert!(receiver.has_no_call().await);
 }
 
 #[tokio::test]
@@ -67,9 +69,9 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         let id = submit(&api, &receiver).await;
         let location = format!("Location: {}\r\n", inner.url("/"));
-        receiver.called().await.answer(status, &location).await;
-        let delivery = delivery_becomes(&api, &id, "retrying").await;
+        receiver.next_call().await.answer(status, &location).await;
+        let delivery = wait_for_delivery(&api, &id, "retrying").await;
         assert_eq!(delivery["response_status"], status);
     }
-    assert!(inner.is_quiet().await);
+    assert!(inner.has_no_call().await);
 }

@@ -1,14 +1,14 @@
-//! Asking for a webhook: in an envelope, in a query; and what is Crunch's own.
+//! Requesting a webhook in an envelope or in a query, and the reserved names of webhooks.
 
 use crunch_tests::Receiver;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{stack_with, tells};
-use crate::http::{is_problem, pointers};
+use super::{assert_event, stack_with};
+use crate::http::{assert_problem, pointers};
 
 #[tokio::test]
-async fn a_query_asks_as_an_envelope_does() {
+async fn a_webhook_can_be_requested_in_the_query() {
     let (_stack, api, _worker) = stack_with(&[]).await;
     let receiver = Receiver::open().await;
     let query = [
@@ -17,22 +17,24 @@ async fn a_query_asks_as_an_envelope_does() {
     ];
     let request = api.request(Method::POST, "/tasks/echo/jobs").query(&query).json(&json!(1));
     let id = api.send(request).await.id();
-    let call = receiver.called().await;
-    tells(&call, "job.succeeded", &id);
+
+    let call = receiver.next_call().await;
+    assert_event(&call, "job.succeeded", &id);
     assert_eq!(call.line, "POST /?a=b&c HTTP/1.1");
     call.answer(200, "").await;
 }
 
 #[tokio::test]
-async fn every_item_of_a_batch_has_its_own() {
+async fn every_item_of_a_batch_has_its_own_webhook() {
     let (_stack, api, _worker) = stack_with(&[]).await;
     let receiver = Receiver::open().await;
     let job = |path: &str| json!({ "task": "echo", "webhook": { "url": receiver.url(path) } });
     let batch = json!({ "jobs": [job("/0"), { "task": "echo" }, job("/2")] });
     assert_eq!(api.post("/jobs/batch", &batch).await.status.as_u16(), 202);
+
     let mut lines = Vec::new();
     for _ in 0..2 {
-        let call = receiver.called().await;
+        let call = receiver.next_call().await;
         lines.push(call.line.clone());
         call.answer(200, "").await;
     }
@@ -41,7 +43,7 @@ async fn every_item_of_a_batch_has_its_own() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_webhook_is_pointed_at() {
+async fn the_invalid_member_of_a_webhook_is_named() {
     let (_stack, api, _worker) = stack_with(&[]).await;
     for (webhook, pointer) in [
         (json!("https://example.com/"), "/webhook"),
@@ -54,21 +56,22 @@ async fn what_is_wrong_with_a_webhook_is_pointed_at() {
         (json!({ "url": "https://example.com/", "secret": "x" }), "/webhook/secret"),
     ] {
         let answer = api.post("/jobs", &json!({ "task": "echo", "webhook": webhook })).await;
-        is_problem(&answer, 422, "invalid-submission");
+        assert_problem(&answer, 422, "invalid-submission");
         assert_eq!(pointers(&answer.json()), [pointer], "{webhook}");
     }
 }
 
 #[tokio::test]
-async fn the_task_and_the_queue_of_deliveries_are_not_for_clients_and_workers() {
+async fn the_task_and_the_queue_of_deliveries_are_reserved() {
     let (stack, api, _worker) = stack_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
     let answer = api.post("/jobs", &json!({ "task": "crunch.webhooks" })).await;
-    is_problem(&answer, 422, "invalid-submission");
+    assert_problem(&answer, 422, "invalid-submission");
     let answer = api.post("/tasks/crunch.webhooks/jobs", &json!(1)).await;
-    is_problem(&answer, 404, "unknown-task");
+    assert_problem(&answer, 404, "unknown-task");
     let answer = api.post("/jobs", &json!({ "task": "echo", "queue": "crunch.webhooks" })).await;
-    is_problem(&answer, 422, "invalid-submission");
+    assert_problem(&answer, 422, "invalid-submission");
     assert_eq!(pointers(&answer.json()), ["/queue"]);
+
     let tasks = stack.directory().join("tasks.toml");
     let declared = "[[task]]\nname = 'crunch.webhooks'\ncommand = ['true']\n[[task]]\nname = 'a'\nqueue = 'crunch.webhooks'\ncommand = ['true']\n";
     std::fs::write(&tasks, declared).unwrap();

@@ -80,60 +80,60 @@ pub(super) struct Run {
 impl Evidence {
     pub(super) fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();
-        let mut note = |promise, what| found.push(Violation { promise, what });
-        self.every_acknowledged_job_has_ended(&mut note);
-        self.every_job_is_acknowledged(&mut note);
-        self.what_has_ended_stays(&mut note);
-        let runs = self.runs_of_jobs(&mut note);
+        let mut report = |promise, what| found.push(Violation { promise, what });
+        self.every_acknowledged_job_has_ended(&mut report);
+        self.every_job_is_acknowledged(&mut report);
+        self.what_has_ended_stays(&mut report);
+        let runs = self.runs_of_jobs(&mut report);
         for (id, runs) in &runs {
-            self.runs_are_explained(id, runs, &mut note);
-            self.results_are_of_the_last_claim(id, runs, &mut note);
+            self.runs_are_explained(id, runs, &mut report);
+            self.results_are_of_the_last_claim(id, runs, &mut report);
         }
         for what in &self.leftovers {
-            note("nothing is left over", what.clone());
+            report("nothing is left over", what.clone());
         }
         for what in &self.problems {
-            note("every process works", what.clone());
+            report("every process works", what.clone());
         }
         found
     }
 
-    fn every_acknowledged_job_has_ended(&self, note: &mut impl FnMut(&'static str, String)) {
+    fn every_acknowledged_job_has_ended(&self, report: &mut impl FnMut(&'static str, String)) {
         for (number, submission) in &self.submissions {
             let [id] = &submission.ids[..] else {
-                note("one order is one job", format!("order {number} is {:?}", submission.ids));
+                report("one order is one job", format!("order {number} is {:?}", submission.ids));
                 continue;
             };
             let Some(job) = self.jobs.get(id) else {
-                note("nothing acknowledged is lost", format!("{id}, order {number}, is missing"));
+                report("nothing acknowledged is lost", format!("{id}, order {number}, is missing"));
                 continue;
             };
             if !job.is_terminal() {
-                note("every job ends", format!("{id} is {}", job.status));
+                report("every job ends", format!("{id} is {}", job.status));
             }
             if submission.cancel == Some(200) && job.status != "canceled" {
-                note("what was canceled does not run on", format!("{id} is {}", job.status));
+                report("what was canceled does not run on", format!("{id} is {}", job.status));
             }
             let expected = submission.order.result(*number, job.epoch);
             if job.status == "succeeded" && job.result != expected {
-                note("the result is of the last claim", format!("{id}, order {number}: {job:?}"));
+                report("the result is of the last claim", format!("{id}, order {number}: {job:?}"));
             }
         }
     }
 
-    fn every_job_is_acknowledged(&self, note: &mut impl FnMut(&'static str, String)) {
+    fn every_job_is_acknowledged(&self, report: &mut impl FnMut(&'static str, String)) {
         let acknowledged: std::collections::HashSet<_> =
             self.submissions.values().flat_map(|submission| &submission.ids).collect();
         for id in self.jobs.keys().filter(|id| !acknowledged.contains(id)) {
-            note("one order is one job", format!("no response contained {id}"));
+            report("one order is one job", format!("no response contained {id}"));
         }
     }
 
-    fn what_has_ended_stays(&self, note: &mut impl FnMut(&'static str, String)) {
+    fn what_has_ended_stays(&self, report: &mut impl FnMut(&'static str, String)) {
         for (id, seen) in &self.seen_ended {
             let now = self.jobs.get(id).and_then(Job::ended);
             if now.as_ref() != Some(seen) {
-                note("a job ends once", format!("{id} was {seen:?} and is {now:?}"));
+                report("a job ends once", format!("{id} was {seen:?} and is {now:?}"));
             }
         }
         let order = |submission: &'_ Submission| {
@@ -144,7 +144,7 @@ impl Evidence {
             let Some(order) = orders.get(&Some(id.clone())) else { continue };
             let expected = changes(job, order.is_delayed());
             if expected.is_some_and(|expected| !is_explained(order, expected, job.version)) {
-                note(
+                report(
                     "a job ends once",
                     format!("{id} changed {} times, not {expected:?}: {job:?}", job.version),
                 );
@@ -155,7 +155,7 @@ impl Evidence {
     /// Groups the runs by job, each in the order of claims; no claim may run twice.
     pub(super) fn runs_of_jobs(
         &self,
-        note: &mut impl FnMut(&'static str, String),
+        report: &mut impl FnMut(&'static str, String),
     ) -> BTreeMap<&str, Vec<Run>> {
         let mut runs: BTreeMap<&str, Vec<Run>> = BTreeMap::new();
         for entry in &self.runs {
@@ -170,13 +170,13 @@ impl Evidence {
                 }),
                 (Moment::End, Some(run)) => run.has_ended = true,
                 (Moment::Start, Some(_)) => {
-                    note(
+                    report(
                         "a claim runs once",
                         format!("{} under {} started twice", entry.id, entry.epoch),
                     );
                 }
                 (Moment::End, None) => {
-                    note("a claim runs once", format!("{} ended and never started", entry.id))
+                    report("a claim runs once", format!("{} ended and never started", entry.id))
                 }
             }
         }
@@ -188,12 +188,12 @@ impl Evidence {
         &self,
         id: &str,
         runs: &[Run],
-        note: &mut impl FnMut(&'static str, String),
+        report: &mut impl FnMut(&'static str, String),
     ) {
         for run in self.earlier(id, runs) {
             if self.cause(id, run) == Cause::Unexplained {
                 let history = self.jobs.get(id).map(|job| &job.history);
-                note(
+                report(
                     "every second run has a cause",
                     format!("{id}: {run:?}, {runs:?}, {history:?}"),
                 );
@@ -242,7 +242,7 @@ impl Evidence {
                 is_its_worker
                     && matches!(fault.kind, Kind::TerminateWorker | Kind::WorkerWithoutTask)
             }
-            // A fault of Redis alone must not be taken for the death of a worker.
+            // A fault of Redis alone must not count as the death of a worker.
             Cause::Lost => is_its_worker,
             Cause::Unheard => is_its_worker || fault.target == Target::Redis,
             Cause::Failed | Cause::Unexplained => false,
@@ -270,12 +270,12 @@ impl Evidence {
         &self,
         id: &str,
         runs: &[Run],
-        note: &mut impl FnMut(&'static str, String),
+        report: &mut impl FnMut(&'static str, String),
     ) {
         let Some(job) = self.jobs.get(id).filter(|job| job.status == "succeeded") else { return };
         let last = runs.last();
         if !last.is_some_and(|last| last.epoch == job.epoch && last.has_ended) {
-            note("the accepted claim is the last", format!("{id}: {job:?}, {runs:?}"));
+            report("the accepted claim is the last", format!("{id}: {job:?}, {runs:?}"));
         }
     }
 }

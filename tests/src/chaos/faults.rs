@@ -145,7 +145,7 @@ pub(super) struct Fault {
     /// The pause before it begins.
     pub(super) pause: Duration,
     pub(super) length: Duration,
-    /// A further parameter, by kind: how many replies are lost, how slow the link is.
+    /// A further parameter, by kind: how many replies are dropped, how slow the link is.
     pub(super) strength: u64,
 }
 

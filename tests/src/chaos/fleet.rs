@@ -69,11 +69,11 @@ impl Fleet {
         std::fs::write(fleet.commands(), command())?;
         let [to_apis, to_workers] = [Proxy::to(port), Proxy::to(port)];
         for _ in 0..plan.apis {
-            let member = fleet.member(Role::Api, to_apis.beside()).await;
+            let member = fleet.member(Role::Api, to_apis.sharing_throttle()).await;
             fleet.apis.push(member);
         }
         for _ in 0..plan.workers {
-            let member = fleet.member(Role::Worker, to_workers.beside()).await;
+            let member = fleet.member(Role::Worker, to_workers.sharing_throttle()).await;
             fleet.workers.push(member);
         }
         Ok(fleet)
@@ -82,7 +82,7 @@ impl Fleet {
     async fn member(&self, role: Role, proxy: Proxy) -> Member {
         let mut process = self.launch(role, &proxy.url());
         let url = match role {
-            Role::Api => process.says("listening on ").await,
+            Role::Api => process.wait_for_log("listening on ").await,
             Role::Worker | Role::WorkerWithoutTask => String::new(),
         };
         Member { process: AsyncMutex::new(process), proxy, url: RwLock::new(url) }
@@ -119,7 +119,7 @@ impl Fleet {
     pub(super) async fn replace(&self, role: Role, member: &Member, process: &mut Process) {
         *process = self.launch(role, &member.proxy.url());
         if role == Role::Api {
-            let url = process.says("listening on ").await;
+            let url = process.wait_for_log("listening on ").await;
             *member.url.write().unwrap_or_else(PoisonError::into_inner) = url;
         }
     }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::faults::{Fault, Injected, Kind, Target};
 use super::fleet::{Fleet, Member, Role};
-use crate::{Loss, Process, RedisServer, Way, Which};
+use crate::{Direction, DropMode, Filter, Process, RedisServer};
 
 /// The delay of a slow link, for each unit of strength.
 const DELAY: Duration = Duration::from_millis(30);
@@ -142,12 +142,12 @@ async fn inject_into_network(member: &Member, fault: &Fault) {
     match fault.kind {
         Kind::Refuse => proxy.refuse().await,
         Kind::BlackHole => proxy.black_hole(),
-        Kind::SwallowCommands => proxy.black_hole_one_way(Way::ToRedis),
-        Kind::SwallowReplies => proxy.black_hole_one_way(Way::ToClient),
+        Kind::SwallowCommands => proxy.black_hole_one_way(Direction::ToRedis),
+        Kind::SwallowReplies => proxy.black_hole_one_way(Direction::ToClient),
         Kind::Delay => proxy.delay(DELAY * u32::try_from(fault.strength).unwrap_or(1)),
-        Kind::LoseReplies => lose(member, fault, Loss::Reset),
-        Kind::SilenceReplies => lose(member, fault, Loss::Silence),
-        Kind::Sequence => return proxy.strand(),
+        Kind::LoseReplies => drop_replies(member, fault, DropMode::Reset),
+        Kind::SilenceReplies => drop_replies(member, fault, DropMode::Silence),
+        Kind::Sequence => return proxy.stall_open_connections(),
         _ => return proxy.reset(),
     }
     sleep(fault.length).await;
@@ -155,9 +155,9 @@ async fn inject_into_network(member: &Member, fault: &Fault) {
 }
 
 /// Loses replies to the most important verbs.
-fn lose(member: &Member, fault: &Fault, loss: Loss) {
+fn drop_replies(member: &Member, fault: &Fault, mode: DropMode) {
     for verb in ["enqueue", "exchange", "heartbeat"] {
-        member.proxy.lose_replies(Which::verb(verb), fault.strength, loss);
+        member.proxy.drop_replies(Filter::verb(verb), fault.strength, mode);
     }
 }
 

@@ -203,7 +203,7 @@ pub(super) fn command() -> String {
 async fn work(job: JobContext, input: Value) -> Result<Value, TaskError> {
     let Padded { work: input, padding } = serde_json::from_value(input)?;
     let ledger = ledger()?;
-    ledger.note(Moment::Start, &job)?;
+    ledger.record(Moment::Start, &job)?;
     if input.busy_ms > 0 {
         let sleep = tokio::time::sleep(Duration::from_millis(input.busy_ms));
         if job.cancellation().run_until_cancelled(sleep).await.is_none() {
@@ -213,7 +213,7 @@ async fn work(job: JobContext, input: Value) -> Result<Value, TaskError> {
     if job.attempt() <= input.fails {
         return Err(TaskError::retryable("fails as ordered"));
     }
-    ledger.note(Moment::End, &job)?;
+    ledger.record(Moment::End, &job)?;
     let returned = json!("x".repeat(input.returns));
     Ok(outcome(input.number, job.epoch().number(), padding.len(), returned))
 }

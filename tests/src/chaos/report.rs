@@ -1,4 +1,4 @@
-//! The report of a run, for people to read.
+//! The report of a run, as text.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -291,7 +291,7 @@ fn large(draw: &mut Draw) -> String {
 }
 
 fn envelope(draw: &mut Draw) -> String {
-    let task = draw.one(&["echo", "fuzz.tree", "fuzz.bytes", "repeat", "utter"]);
+    let task = draw.one(&["echo", "fuzz.tree", "fuzz.bytes", "repeat", "return_bytes"]);
     let payload = if draw.once_in(2) { draw.tree() } else { draw.json(4) };
     let mut text = format!("{{\"task\":\"{task}\",\"payload\":{payload}");
     for _ in 0..draw.below(3) {

@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 
-use super::rules::{Action, Decision, Loss, Request};
+use super::rules::{Action, Decision, DropMode, Request};
 use super::throttle::SLICE;
-use super::{Link, Shared, Way, resp};
+use super::{Direction, Link, Shared, resp};
 
 /// Commands that wait for their replies, the oldest first.
 type Queue = Arc<Mutex<VecDeque<Request>>>;
@@ -29,18 +29,18 @@ pub(super) async fn carry(shared: Arc<Shared>, number: u64, mut client: TcpStrea
     let (from_client, to_client) = client.split();
     let (from_redis, to_redis) = redis.split();
     let requests = Queue::default();
-    let pump = |way, from, to| Pump {
+    let pump = |direction, from, to| Pump {
         shared: &shared,
         link: shared.link.subscribe(),
         number,
-        way,
+        direction,
         requests: requests.clone(),
         buffer: BytesMut::new(),
         from,
         to,
     };
-    let up = pump(Way::ToRedis, from_client, to_redis);
-    let down = pump(Way::ToClient, from_redis, to_client);
+    let up = pump(Direction::ToRedis, from_client, to_redis);
+    let down = pump(Direction::ToClient, from_redis, to_client);
     let mut link = shared.link.subscribe();
     let is_cut = link.wait_for(|link| number < link.cut_below);
     let outcome = tokio::select! {
@@ -57,7 +57,7 @@ struct Pump<'a> {
     shared: &'a Shared,
     link: watch::Receiver<Link>,
     number: u64,
-    way: Way,
+    direction: Direction,
     requests: Queue,
     buffer: BytesMut,
     from: ReadHalf<'a>,
@@ -85,9 +85,9 @@ impl Pump<'_> {
 
     /// Waits while this direction is a black hole.
     async fn wait_until_open(&mut self) {
-        let (number, way) = (self.number, self.way);
+        let (number, direction) = (self.number, self.direction);
         // The sender lives as long as the proxy, and this connection no longer than that.
-        let _ = self.link.wait_for(|link| link.is_open(number, way)).await;
+        let _ = self.link.wait_for(|link| link.is_open(number, direction)).await;
     }
 
     fn next_frame(&mut self) -> Option<Bytes> {
@@ -98,27 +98,29 @@ impl Pump<'_> {
     }
 
     async fn pass(&mut self, frame: Bytes) -> io::Result<()> {
-        let request = match self.way {
-            Way::ToRedis => Some(Request { verb: resp::verb_of(&frame), command: frame.clone() }),
+        let request = match self.direction {
+            Direction::ToRedis => {
+                Some(Request { verb: resp::verb_of(&frame), command: frame.clone() })
+            }
             // A message to a subscriber is not a reply to a command.
-            Way::ToClient => self.queue().pop_front(),
+            Direction::ToClient => self.queue().pop_front(),
         };
-        let action = request
-            .as_ref()
-            .map_or(Action::Pass, |request| self.shared.rules().decide(self.way, request, &frame));
+        let action = request.as_ref().map_or(Action::Pass, |request| {
+            self.shared.rules().decide(self.direction, request, &frame)
+        });
         let action = match action {
             Action::Hold(held) => match held.wait().await {
                 Decision::Release => Action::Pass,
-                Decision::Lose => Action::Lose(Loss::Reset),
+                Decision::Drop => Action::Drop(DropMode::Reset),
             },
             action => action,
         };
         match action {
-            Action::Lose(Loss::Silence) => std::future::pending().await,
-            Action::Lose(Loss::Reset) => Err(io::ErrorKind::ConnectionReset.into()),
+            Action::Drop(DropMode::Silence) => std::future::pending().await,
+            Action::Drop(DropMode::Reset) => Err(io::ErrorKind::ConnectionReset.into()),
             Action::Pass | Action::Hold(_) => {
                 // Queued before it is sent, so that no reply can arrive before its command is in the queue.
-                self.queue().extend(request.filter(|_| self.way == Way::ToRedis));
+                self.queue().extend(request.filter(|_| self.direction == Direction::ToRedis));
                 self.send(&frame).await
             }
         }
@@ -126,8 +128,8 @@ impl Pump<'_> {
 
     /// Sends a frame, or as much of it as the budget allows.
     async fn send(&mut self, frame: &[u8]) -> io::Result<()> {
-        let carried = self.shared.take_from_budget(self.way, frame.len());
-        let throttle = &self.shared.throttle[self.way as usize];
+        let carried = self.shared.take_from_budget(self.direction, frame.len());
+        let throttle = &self.shared.throttle[self.direction as usize];
         if throttle.is_on() {
             for slice in frame[..carried].chunks(SLICE) {
                 throttle.carry(slice.len()).await;

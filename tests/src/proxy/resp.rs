@@ -1,7 +1,7 @@
 //! Just enough of the Redis protocol, versions 2 and 3, to find where a command or a reply ends, and the verb of a
 //! command.
 //!
-//! Nothing is decoded, and nothing is checked but the boundaries.
+//! It decodes nothing, and checks only the boundaries.
 
 use std::num::ParseIntError;
 
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_ends_where_it_ends_and_not_a_byte_before() {
+    fn the_length_of_a_value_is_exact_and_an_incomplete_value_has_none() {
         let values: [&[u8]; 12] = [
             b"+OK\r\n",
             b"-ERR no\r\n",
@@ -106,14 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_not_taken_for_the_protocol() {
+    fn bytes_outside_the_protocol_are_an_error() {
         for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"$x\r\n", b"*-2\r\n", b"\r\n"] {
             assert_eq!(first_value(bytes), Err(NotResp), "{bytes:?}");
         }
     }
 
     #[test]
-    fn a_command_is_known_by_its_verb() {
+    fn the_verb_of_a_command_is_its_name_or_that_of_our_function() {
         let call = b"*3\r\n$5\r\nFCALL\r\n$24\r\ncrunch_1f3a90bc_exchange\r\n$1\r\n1\r\n";
         assert_eq!(verb_of(call), "exchange");
         assert_eq!(verb_of(b"*2\r\n$5\r\nBLPOP\r\n$1\r\nk\r\n"), "blpop");

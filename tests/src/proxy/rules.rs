@@ -1,4 +1,4 @@
-//! Rules of a proxy for single commands and replies: lose them, hold them, count those that pass.
+//! Rules of a proxy for single commands and replies: drop them, hold them, count those that pass.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::Way;
+use super::Direction;
 use crate::wait::in_time;
 
 /// Selects commands and replies: those of one verb, optionally only those that contain certain bytes.
 #[derive(Debug, Clone, Default)]
-pub struct Which {
+pub struct Filter {
     verb: Option<String>,
-    carrying: Option<Bytes>,
+    text: Option<Bytes>,
     skip: u64,
 }
 
-impl Which {
+impl Filter {
     /// Selects all.
     #[must_use]
     pub fn any() -> Self {
@@ -32,20 +32,20 @@ impl Which {
 
     /// Only those that contain this text, in the frame itself or in the command it replies to.
     #[must_use]
-    pub fn carrying(self, text: &str) -> Self {
-        Self { carrying: Some(Bytes::copy_from_slice(text.as_bytes())), ..self }
+    pub fn containing(self, text: &str) -> Self {
+        Self { text: Some(Bytes::copy_from_slice(text.as_bytes())), ..self }
     }
 
     /// Skips the first `count` of them.
     #[must_use]
-    pub fn after(self, count: u64) -> Self {
+    pub fn skip_first(self, count: u64) -> Self {
         Self { skip: count, ..self }
     }
 
     fn selects(&self, request: &Request, frame: &[u8]) -> bool {
-        let carries = |text: &Bytes| contains(frame, text) || contains(&request.command, text);
+        let has_text = |text: &Bytes| contains(frame, text) || contains(&request.command, text);
         self.verb.as_ref().is_none_or(|verb| *verb == request.verb)
-            && self.carrying.as_ref().is_none_or(carries)
+            && self.text.as_ref().is_none_or(has_text)
     }
 }
 
@@ -60,9 +60,9 @@ pub(super) struct Request {
     pub(super) command: Bytes,
 }
 
-/// What the client sees of a loss.
+/// What the client sees when a command or a reply is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
+pub enum DropMode {
     /// The connection is reset.
     Reset,
     /// Nothing more arrives on this connection.
@@ -73,27 +73,27 @@ pub enum Loss {
 #[derive(Debug, Clone)]
 pub(super) enum Action {
     Pass,
-    Lose(Loss),
+    Drop(DropMode),
     Hold(Arc<Held>),
 }
 
 /// The state of a held command or reply.
 #[derive(Debug)]
 pub(super) struct Held {
-    caught: watch::Sender<bool>,
+    is_holding: watch::Sender<bool>,
     decision: watch::Sender<Option<Decision>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
     Release,
-    Lose,
+    Drop,
 }
 
 impl Held {
     /// Waits for the decision; called by the connection that holds the frame.
     pub(super) async fn wait(&self) -> Decision {
-        self.caught.send_replace(true);
+        self.is_holding.send_replace(true);
         let mut decision = self.decision.subscribe();
         // Does not fail: the sender is in this value.
         let decided = decision.wait_for(Option::is_some).await;
@@ -101,19 +101,22 @@ impl Held {
     }
 }
 
-/// One command or reply that is held, with everything after it on its connection, until it is released or lost.
+/// One command or reply that is held, with everything after it on its connection, until it is released or dropped.
 /// Released when this value is dropped.
 #[derive(Debug)]
 pub struct Hold(Arc<Held>);
 
 impl Hold {
     /// Waits until a command or reply is held.
-    pub async fn caught(&self) {
-        let mut caught = self.0.caught.subscribe();
-        in_time("the proxy holds something", caught.wait_for(|&caught| caught))
-            .await
-            .map(drop)
-            .ok();
+    pub async fn wait_until_held(&self) {
+        let mut is_holding = self.0.is_holding.subscribe();
+        in_time(
+            "the proxy holds a command or a reply",
+            is_holding.wait_for(|&is_holding| is_holding),
+        )
+        .await
+        .map(drop)
+        .ok();
     }
 
     /// Releases it.
@@ -121,9 +124,9 @@ impl Hold {
         drop(self);
     }
 
-    /// Loses it, and resets its connection.
-    pub fn lose(self) {
-        self.0.decision.send_replace(Some(Decision::Lose));
+    /// Drops it, and resets its connection.
+    pub fn drop_and_reset(self) {
+        self.0.decision.send_replace(Some(Decision::Drop));
     }
 }
 
@@ -139,8 +142,8 @@ impl Drop for Hold {
 
 #[derive(Debug)]
 struct Rule {
-    way: Way,
-    which: Which,
+    direction: Direction,
+    filter: Filter,
     times: u64,
     action: Action,
 }
@@ -150,18 +153,25 @@ struct Rule {
 pub(super) struct Rules {
     rules: Vec<Rule>,
     passed: HashMap<String, u64>,
-    lost: u64,
+    dropped: u64,
 }
 
 impl Rules {
-    pub(super) fn lose(&mut self, way: Way, which: Which, times: u64, loss: Loss) {
-        self.rules.push(Rule { way, which, times, action: Action::Lose(loss) });
+    pub(super) fn drop_frames(
+        &mut self,
+        direction: Direction,
+        filter: Filter,
+        times: u64,
+        mode: DropMode,
+    ) {
+        self.rules.push(Rule { direction, filter, times, action: Action::Drop(mode) });
     }
 
-    pub(super) fn hold(&mut self, way: Way, which: Which) -> Hold {
-        let held = Held { caught: watch::Sender::new(false), decision: watch::Sender::new(None) };
+    pub(super) fn hold(&mut self, direction: Direction, filter: Filter) -> Hold {
+        let held =
+            Held { is_holding: watch::Sender::new(false), decision: watch::Sender::new(None) };
         let held = Arc::new(held);
-        self.rules.push(Rule { way, which, times: 1, action: Action::Hold(held.clone()) });
+        self.rules.push(Rule { direction, filter, times: 1, action: Action::Hold(held.clone()) });
         Hold(held)
     }
 
@@ -170,11 +180,16 @@ impl Rules {
     }
 
     /// Decides about one frame; each rule is removed after it applied `times` times.
-    pub(super) fn decide(&mut self, way: Way, request: &Request, frame: &[u8]) -> Action {
-        let action = self.apply(way, request, frame);
+    pub(super) fn decide(
+        &mut self,
+        direction: Direction,
+        request: &Request,
+        frame: &[u8],
+    ) -> Action {
+        let action = self.apply(direction, request, frame);
         match action {
-            Action::Lose(_) => self.lost += 1,
-            Action::Pass | Action::Hold(_) if way == Way::ToClient => {
+            Action::Drop(_) => self.dropped += 1,
+            Action::Pass | Action::Hold(_) if direction == Direction::ToClient => {
                 *self.passed.entry(request.verb.clone()).or_default() += 1;
             }
             Action::Pass | Action::Hold(_) => {}
@@ -182,12 +197,13 @@ impl Rules {
         action
     }
 
-    fn apply(&mut self, way: Way, request: &Request, frame: &[u8]) -> Action {
-        let selected = |rule: &Rule| rule.way == way && rule.which.selects(request, frame);
+    fn apply(&mut self, direction: Direction, request: &Request, frame: &[u8]) -> Action {
+        let selected =
+            |rule: &Rule| rule.direction == direction && rule.filter.selects(request, frame);
         let Some(at) = self.rules.iter().position(selected) else { return Action::Pass };
         let rule = &mut self.rules[at];
-        if rule.which.skip > 0 {
-            rule.which.skip -= 1;
+        if rule.filter.skip > 0 {
+            rule.filter.skip -= 1;
             return Action::Pass;
         }
         rule.times -= 1;
@@ -203,8 +219,8 @@ impl Rules {
         self.passed.get(verb).copied().unwrap_or(0)
     }
 
-    /// Returns how many commands and replies were lost on purpose.
-    pub(super) fn lost(&self) -> u64 {
-        self.lost
+    /// Returns how many commands and replies were dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
     }
 }

@@ -1,9 +1,8 @@
 //! Has Redis reclaim what dead workers held.
 
 use crunch_common::broker::{Broker, WorkerId};
+use crunch_consumer::Reachability;
 use tokio::sync::mpsc;
-
-use crate::service::Reachability;
 
 pub(super) struct Reclaimer {
     pub(super) broker: Broker,

@@ -1,39 +1,43 @@
-//! What waits for more than its turn: parked jobs, and jobs with a deadline.
+//! Parked jobs, and jobs with a deadline.
 
 use super::Mutant;
 
 pub(super) const MUTANTS: &[Mutant] = &[
     (
-        "what a worker lacks is tried again later",
+        "a job whose task a worker lacks is not parked",
         "  if task then\n    to_ready",
         "  if false then\n    to_ready",
     ),
-    ("parked jobs are for every worker", "if can_run(batch, task) then", "if true then"),
+    ("every worker claims parked jobs", "if can_run(batch, task) then", "if true then"),
     (
-        "parked jobs are for no worker",
+        "no worker claims parked jobs",
         "if can_run(batch, task) then tasks[#tasks + 1] = task end",
         "",
     ),
-    ("a lane of parked jobs is not named", "  self:add('SADD', key.parked(p, queue), task)\n", ""),
-    ("parking wakes nobody", "left = w.parked[queue] or has_parked_for", "left = has_parked_for"),
+    ("a lane of parked jobs is not listed", "  self:add('SADD', key.parked(p, queue), task)\n", ""),
     (
-        "parked jobs that are left wake nobody",
+        "parking wakes no worker",
+        "left = w.parked[queue] or has_parked_for",
+        "left = has_parked_for",
+    ),
+    (
+        "parked jobs that are left wake no worker",
         "left = w.parked[queue] or has_parked_for(p, call, queue)",
         "left = w.parked[queue]",
     ),
     (
-        "a parked job that was delayed is for every worker",
+        "a parked job that was delayed is no longer parked",
         "'unheard', 'waiting_for', 'watched' }",
         "'unheard', 'watched' }",
     ),
-    ("one task is always the last", "(at + batch.number) % #tasks + 1", "at"),
+    ("parked tasks take no turns", "(at + batch.number) % #tasks + 1", "at"),
     (
-        "any number of tasks is parked",
+        "the number of parked tasks has no limit",
         "if redis.call('SCARD', parked) < PARKED_TASKS or",
         "if true or",
     ),
     (
-        "a second life stays parked",
+        "a job that is retried by hand stays parked",
         "job.unheard, job.waiting_for = 'queued', '0', nil, nil, nil",
         "job.unheard = 'queued', '0', nil, nil",
     ),
@@ -43,12 +47,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "for _, lane in ipairs({ SOLITARY, unpack(LANES) }) do\n    if call.looks",
     ),
     (
-        "a sweep leaves ghosts in ready",
+        "a sweep leaves ghosts in the ready list",
         "if dropped > 0 then w:call('RPOP', name, dropped) end\n  return dropped",
         "return dropped",
     ),
     (
-        "a sweep drops what is no ghost",
+        "a sweep drops ids that are not ghosts",
         "      if redis.call('SISMEMBER', ghosts, ids[at]) == 0 then\n        continues = false\n        break\n      end\n",
         "",
     ),
@@ -58,23 +62,23 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "for at, task in ipairs(NONE) do",
     ),
     (
-        "empty lanes of parked jobs stay named",
+        "empty lanes of parked jobs stay listed",
         "then w:add('SREM', key.parked(p, queue), task) end",
         "then end",
     ),
     (
-        "a queue with parked jobs is not unusual",
+        "a queue with parked jobs is not a side queue",
         "local names = { key.delayed(p, queue), key.parked(p, queue) }",
         "local names = { key.delayed(p, queue), key.delayed(p, queue) }",
     ),
-    ("a sweep wakes nobody for parked jobs", " or has_parked(p, queue)\n", "\n"),
+    ("a sweep wakes no worker for parked jobs", " or has_parked(p, queue)\n", "\n"),
     (
-        "a queue of parked jobs is forgotten",
+        "a queue of parked jobs is removed",
         "    key.parked(p, queue), key.delayed(p, queue), key.running",
         "    key.delayed(p, queue), key.running",
     ),
     (
-        "an audit overlooks lanes that are not named",
+        "an audit misses lanes that are not listed",
         "if task and redis.call('SISMEMBER', key.parked(p, job.queue), task) == 0 then",
         "if false then",
     ),
@@ -95,38 +99,38 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "COMPLETED_OPTIONAL = { ",
     ),
     (
-        "a revived job has no deadline",
+        "a job that is retried by hand has no deadline",
         "  if job.deadline then list_deadline(w, p, id, job) end\n",
         "",
     ),
     ("a running job fails at its deadline", "if status == 'running' then", "if false then"),
     (
-        "a job that is lost behind its deadline lives on",
+        "a job that is lost after its deadline does not fail",
         "      w:add('ZADD', name, int(now + OVERDUE_LOOK_MS), id)\n",
         "      w:add('ZREM', name, id)\n",
     ),
     (
-        "a job that missed its deadline stays where it waits",
+        "a job that missed its deadline stays in its list",
         "      remove_waiting(w, p, id, job)\n      to_terminal",
         "      to_terminal",
     ),
     (
-        "the deadlines of a queue are overlooked",
+        "a visit does not list the next deadline as due",
         "key.running(p, queue), key.delayed(p, queue), key.deadlines(p, queue) }",
         "key.running(p, queue), key.delayed(p, queue) }",
     ),
     (
-        "an audit overlooks a deadline that is not listed",
+        "an audit misses a deadline that is not listed",
         "if job.deadline and not is_in(p, job.queue, 'deadlines', id) then",
         "if false then",
     ),
     (
-        "an audit takes any deadline for a job's own",
+        "an audit accepts any listed deadline",
         "(set == 'deadlines' and job.deadline and not RETENTION_MS[job.status])",
         "set == 'deadlines'",
     ),
     (
-        "an audit knows no ghosts of failed jobs",
+        "an audit reports ghosts of failed jobs",
         " or (job.status == 'failed' and is_in(p, job.queue, 'ghosts', id))",
         "",
     ),

@@ -1,4 +1,4 @@
-//! What becomes of ended jobs.
+//! Ended jobs: how long they are kept, and how they are run again.
 
 use super::*;
 
@@ -7,45 +7,52 @@ pub(super) async fn expiry(world: &mut World) -> Check {
     let [one, other] = <[_; 2]>::try_from(world.claim(2).await?.claims).expect("two claims");
     let error = JobError::permanent(ErrorCode::task_failed(), "no");
     let settlements = vec![one.lease.complete(Payload::json("1")), other.lease.fail(error)];
-    ensure(world.exchange(settlements, 0).await?.settled.len() == 2, "both are settled")?;
-    world.pass(25 * 3600 * 1000).await;
+    ensure(world.exchange(settlements, 0).await?.settled.len() == 2, "both jobs are settled")?;
+
+    world.advance_clock(25 * 3600 * 1000).await;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
     ensure(
-        world.length("ZCARD", "queue:story:finished").await == 1,
-        "a success leaves after a day",
+        world.query_number("ZCARD", "queue:story:finished").await == 1,
+        "a succeeded job is removed after a day",
     )?;
-    world.pass(30 * 24 * 3600 * 1000).await;
+
+    world.advance_clock(30 * 24 * 3600 * 1000).await;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
     ensure(
-        world.length("ZCARD", "queue:story:finished").await == 0,
-        "a failure leaves after a month",
+        world.query_number("ZCARD", "queue:story:finished").await == 0,
+        "a failed job is removed after a month",
     )?;
-    ensure(world.length("ZCARD", "queue:story:failed").await == 0, "the dead letters too")
+    ensure(
+        world.query_number("ZCARD", "queue:story:failed").await == 0,
+        "the list of failed jobs is empty too",
+    )
 }
 
-pub(super) async fn revived(world: &mut World) -> Check {
+pub(super) async fn retried(world: &mut World) -> Check {
     let job = world.job("{}");
     let id = job.id;
     world.submit(&[job]).await?;
     world.broker.cancel(id).await.map_err(|error| error.to_string())?;
-    ensure(world.length("PTTL", &format!("job:{id}")).await > 0, "a canceled job expires")?;
+    ensure(world.query_number("PTTL", &format!("job:{id}")).await > 0, "a canceled job expires")?;
+
     world.broker.retry(id).await.map_err(|error| error.to_string())?;
     let ttl: i64 = redis::cmd("PTTL")
         .arg(world.key(&format!("job:{id}")))
         .query_async(&mut world.redis)
         .await
         .unwrap();
-    ensure(ttl == -1, "a live one does not")?;
+    ensure(ttl == -1, "a job that is retried does not expire")?;
+
     let mut claims = world.claim(1).await?.claims;
-    ensure(claims.len() == 1, "it kept its place in the queue")?;
+    ensure(claims.len() == 1, "the retried job is claimed")?;
     let settlement = claims.remove(0).lease.complete(Payload::json("2"));
-    ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "it is settled")?;
+    ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "the job is settled")?;
     let Lookup::Found(job) = world.broker.job(id).await.map_err(|error| error.to_string())? else {
-        return Err("the job is gone".into());
+        return Err("the job does not exist".into());
     };
     ensure(
         job.status == Status::Succeeded && job.error.is_none() && !job.cancel_requested,
-        "it ended well",
+        "the job succeeded, without an error and without a request to cancel it",
     )
 }
 
@@ -53,17 +60,22 @@ pub(super) async fn trimmed(world: &mut World) -> Check {
     let day = Duration::from_secs(24 * 3600);
     let jobs: Vec<_> = (0..5).map(|_| NewJob { retention: Some(day), ..world.job("{}") }).collect();
     world.submit(&jobs).await?;
+
     let mut claims = world.claim(5).await?.claims;
     let last = claims.pop().expect("five claims");
     let settlements =
         claims.into_iter().map(|claim| claim.lease.complete(Payload::json("1"))).collect();
-    ensure(world.exchange(settlements, 0).await?.settled.len() == 4, "four are settled")?;
-    world.pass(25 * 3600 * 1000).await;
+    ensure(world.exchange(settlements, 0).await?.settled.len() == 4, "four jobs are settled")?;
+
+    world.advance_clock(25 * 3600 * 1000).await;
     let settlement = last.lease.complete(Payload::json("1"));
-    ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "the last is settled")?;
     ensure(
-        world.length("ZCARD", "queue:story:finished").await == 3,
-        "one came, two expired ones went",
+        world.exchange(vec![settlement], 0).await?.settled.len() == 1,
+        "the last job is settled",
+    )?;
+    ensure(
+        world.query_number("ZCARD", "queue:story:finished").await == 3,
+        "one entry was added, and two expired ones removed",
     )
 }
 
@@ -73,7 +85,7 @@ pub(super) async fn least_retention(world: &mut World) -> Check {
     world.submit(&[job]).await?;
     let claim = world.claim(1).await?.claims.remove(0);
     let settlement = claim.lease.complete(Payload::json("1"));
-    ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "it is settled")?;
-    let ttl = world.length("PTTL", &format!("job:{id}")).await;
-    ensure((30_000..=60_000).contains(&ttl), "it is kept a minute")
+    ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "the job is settled")?;
+    let ttl = world.query_number("PTTL", &format!("job:{id}")).await;
+    ensure((30_000..=60_000).contains(&ttl), "the job is kept for a minute")
 }

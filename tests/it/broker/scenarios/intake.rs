@@ -1,4 +1,4 @@
-//! What comes in: keys that make one job of two requests, and records that cannot be read.
+//! Submissions: idempotency keys, records that cannot be read, large payloads, and the order of a batch.
 
 use super::*;
 
@@ -14,21 +14,27 @@ pub(super) async fn idempotency(world: &mut World) -> Check {
         keyed(world, "a", "y"),
         keyed(world, "b", "x"),
     ];
-    let once = |answers: Vec<Result<Enqueued, _>>| {
+    let unwrap_all = |answers: Vec<Result<Enqueued, _>>| {
         answers
             .into_iter()
             .map(Result::<_, crunch_common::broker::Error>::unwrap)
             .collect::<Vec<_>>()
     };
-    let first = once(world.broker.enqueue(&batch).await);
-    ensure(matches!(first[0], Enqueued::Created(_)), "the first makes a job")?;
-    ensure(first[1] == Enqueued::Replayed(batch[0].id), "the second in the same call is that job")?;
+
+    let first = unwrap_all(world.broker.enqueue(&batch).await);
+    ensure(matches!(first[0], Enqueued::Created(_)), "the first submission creates a job")?;
+    ensure(
+        first[1] == Enqueued::Replayed(batch[0].id),
+        "the second one in the same call returns that job",
+    )?;
     ensure(first[2] == Enqueued::Conflict, "another request with the key is refused")?;
-    ensure(matches!(first[3], Enqueued::Created(_)), "another key makes another job")?;
-    let again = once(world.broker.enqueue(&[keyed(world, "a", "x"), keyed(world, "a", "z")]).await);
-    ensure(again[0] == Enqueued::Replayed(batch[0].id), "a later call finds that job")?;
-    ensure(again[1] == Enqueued::Conflict, "and refuses another request")?;
-    ensure(world.length("LLEN", "queue:story:ready:normal").await == 2, "two jobs are queued")
+    ensure(matches!(first[3], Enqueued::Created(_)), "another key creates another job")?;
+
+    let again =
+        unwrap_all(world.broker.enqueue(&[keyed(world, "a", "x"), keyed(world, "a", "z")]).await);
+    ensure(again[0] == Enqueued::Replayed(batch[0].id), "a later call returns that job")?;
+    ensure(again[1] == Enqueued::Conflict, "a later call refuses another request with the key")?;
+    ensure(world.query_number("LLEN", "queue:story:ready:normal").await == 2, "two jobs are queued")
 }
 
 pub(super) async fn quarantine(world: &mut World) -> Check {
@@ -45,37 +51,47 @@ pub(super) async fn quarantine(world: &mut World) -> Check {
         .exec_async(&mut world.redis)
         .await
         .unwrap();
+
     let claims = world.claim(10).await?.claims;
-    ensure(claims.len() == 9, "nine are handed out")?;
-    ensure(world.length("ZCARD", "quarantine").await == 1, "one is put aside")?;
-    ensure(world.length("LLEN", "queue:story:ready:normal").await == 0, "none is left behind")
+    ensure(claims.len() == 9, "nine jobs are handed out")?;
+    ensure(world.query_number("ZCARD", "quarantine").await == 1, "one job is in quarantine")?;
+    ensure(
+        world.query_number("LLEN", "queue:story:ready:normal").await == 0,
+        "the ready list is empty",
+    )
 }
 
-/// A payload too large to pass through a function is laid down beside it, and nothing is left of it if its job is not taken.
+/// A payload that is too large for a function is stored before the call, and deleted if its job is not created.
 pub(super) async fn large_payloads(world: &mut World) -> Check {
     let payload = |letter: &str, size: usize| format!("\"{}\"", letter.repeat(size));
     let texts =
         [payload("a", 65_534), payload("b", 65_535), payload("c", 10), payload("d", 1 << 20)];
     let jobs = texts.clone().map(|text| world.job(text));
     world.submit(&jobs).await?;
+
     for (at, field) in ["payload", "payload_large", "payload", "payload_large"].iter().enumerate() {
         let key = world.key(&format!("job:{}", jobs[at].id));
         let size: usize =
             redis::cmd("HSTRLEN").arg(key).arg(field).query_async(&mut world.redis).await.unwrap();
-        ensure(size == texts[at].len(), "it lies where it should")?;
+        ensure(size == texts[at].len(), "the payload is in the field for its size")?;
         let Ok(Lookup::Found(Some(read))) = world.broker.payload(jobs[at].id).await else {
             return Err("the payload cannot be read".into());
         };
-        ensure(read.bytes == texts[at].as_bytes(), "and is read")?;
+        ensure(read.bytes == texts[at].as_bytes(), "the payload is read as it was submitted")?;
     }
+
     let answers = async |world: &World, jobs: &[NewJob]| {
         world.broker.enqueue(jobs).await.into_iter().filter_map(Result::ok).collect::<Vec<_>>()
     };
     let known = jobs.each_ref().map(|job| Enqueued::Known(job.id));
-    ensure(answers(world, &jobs).await == known, "they are known")?;
+    ensure(
+        answers(world, &jobs).await == known,
+        "the jobs are known when they are submitted again",
+    )?;
+
     let claims = world.claim(4).await?.claims;
-    let handed: Vec<_> = claims.iter().map(|claim| &claim.job.payload.bytes[..]).collect();
-    ensure(handed == texts.each_ref().map(String::as_bytes), "they are handed out whole")?;
+    let claimed: Vec<_> = claims.iter().map(|claim| &claim.job.payload.bytes[..]).collect();
+    ensure(claimed == texts.each_ref().map(String::as_bytes), "the payloads are handed out whole")?;
 
     let keyed = |world: &World, request: &str| {
         let idempotency = Idempotency::new(&[b"large"], &[request.as_bytes()]);
@@ -87,13 +103,23 @@ pub(super) async fn large_payloads(world: &mut World) -> Check {
     for (request, expected) in [("x", Enqueued::Replayed(first.id)), ("y", Enqueued::Conflict)] {
         let job = keyed(world, request);
         ensure(answers(world, std::slice::from_ref(&job)).await == [expected], "the key is known")?;
-        ensure(world.length("EXISTS", &format!("job:{}", job.id)).await == 0, "nothing is left")?;
+        ensure(
+            world.query_number("EXISTS", &format!("job:{}", job.id)).await == 0,
+            "nothing is left of the refused job",
+        )?;
     }
-    ensure(world.broker.cancel(first.id).await.is_ok(), "it is canceled")?;
-    ensure(world.broker.delete(first.id).await.is_ok(), "it is deleted")?;
+
+    ensure(world.broker.cancel(first.id).await.is_ok(), "the job is canceled")?;
+    ensure(world.broker.delete(first.id).await.is_ok(), "the job is deleted")?;
     let known = [Enqueued::Known(first.id)];
-    ensure(answers(world, std::slice::from_ref(&first)).await == known, "its tombstone is known")?;
-    ensure(world.length("HLEN", &format!("job:{}", first.id)).await == 1, "and is all there is")
+    ensure(
+        answers(world, std::slice::from_ref(&first)).await == known,
+        "the id of the tombstone is known",
+    )?;
+    ensure(
+        world.query_number("HLEN", &format!("job:{}", first.id)).await == 1,
+        "the tombstone has one field",
+    )
 }
 
 pub(super) async fn order(world: &mut World) -> Check {
@@ -103,7 +129,8 @@ pub(super) async fn order(world: &mut World) -> Check {
     };
     let jobs: Vec<_> = (0..10).map(job).collect();
     world.submit(&jobs).await?;
+
     let claims = world.claim(10).await?.claims;
     let taken = claims.iter().map(|claim| claim.job.id);
-    ensure(taken.eq(jobs.iter().map(|job| job.id)), "jobs are taken in the order of the batch")
+    ensure(taken.eq(jobs.iter().map(|job| job.id)), "jobs are claimed in the order of the batch")
 }

@@ -10,7 +10,7 @@ pub(super) async fn budget(world: &mut World) -> Check {
     world.submit(&jobs).await?;
     for expected in [2, 1, 1, 1] {
         let claims = world.claim(5).await?.claims;
-        ensure(claims.len() == expected, "what fits is handed out")?;
+        ensure(claims.len() == expected, "the jobs that fit are handed out")?;
     }
     Ok(())
 }
@@ -23,9 +23,10 @@ pub(super) async fn full(world: &mut World) -> Check {
         let jobs: Vec<_> = (0..count).map(job).collect();
         world.submit(&jobs).await?;
     }
+
     for expected in [2, 1] {
-        let exchanged = world.exchange_over(queues.clone(), Vec::new(), 5).await?;
-        ensure(exchanged.claims.len() == expected, "what fits is handed out")?;
+        let exchanged = world.exchange_with_queues(queues.clone(), Vec::new(), 5).await?;
+        ensure(exchanged.claims.len() == expected, "the jobs that fit are handed out")?;
     }
     Ok(())
 }
@@ -37,6 +38,7 @@ pub(super) async fn log_limits(world: &mut World) -> Check {
     let mut reporting = Reporting::of(key);
     reporting.send(world, None, (0..300).map(|line| format!("line {line}")).collect()).await?;
     reporting.send(world, None, vec!["x".repeat(1000); 100]).await?;
+
     let name = world.key(&format!("job:{}:log", key.id));
     let lines: Vec<String> =
         redis::cmd("LRANGE").arg(name).arg(0).arg(-1).query_async(&mut world.redis).await.unwrap();
@@ -45,30 +47,35 @@ pub(super) async fn log_limits(world: &mut World) -> Check {
         lines.len() <= 256 && bytes <= 65536 && bytes > 60000,
         "the log stays within its limits",
     )?;
-    ensure(lines.iter().all(|line| line.ends_with('x')), "the oldest lines went first")
+    ensure(lines.iter().all(|line| line.ends_with('x')), "the oldest lines are dropped first")
 }
 
 pub(super) async fn history(world: &mut World) -> Check {
     let job = world.job("{}");
     let id = job.id;
     world.submit(&[job]).await?;
+
     for attempt in 1..=12 {
         let mut claims = world.claim(1).await?.claims;
         ensure(claims.len() == 1 && claims[0].job.attempt == attempt, "the attempt is handed out")?;
         let error = JobError::retryable(ErrorCode::timeout(), format!("\"{attempt}\"\n"));
         let settlement = claims.remove(0).lease.retry(error, Duration::ZERO);
-        ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "it is settled")?;
+        ensure(
+            world.exchange(vec![settlement], 0).await?.settled.len() == 1,
+            "the attempt is settled",
+        )?;
     }
+
     let Lookup::Found(attempts) =
         world.broker.attempts(id).await.map_err(|error| error.to_string())?
     else {
-        return Err("the job is gone".into());
+        return Err("the job does not exist".into());
     };
     let numbers: Vec<_> = attempts.iter().map(|attempt| attempt.number).collect();
-    ensure(numbers == (3..=12).collect::<Vec<_>>(), "the last ten are there")?;
+    ensure(numbers == (3..=12).collect::<Vec<_>>(), "the last ten attempts are kept")?;
     ensure(
         attempts[9].error.as_ref().is_some_and(|error| error.message == "\"12\"\n"),
-        "with their errors",
+        "attempts are kept with their errors",
     )
 }
 
@@ -76,19 +83,24 @@ pub(super) async fn long_history(world: &mut World) -> Check {
     let job = world.job("{}");
     let id = job.id;
     world.submit(&[job]).await?;
+
     for _ in 0..8 {
         let claim = world.claim(1).await?.claims.remove(0);
         let error = JobError::retryable(ErrorCode::timeout(), "\u{1}".repeat(4096));
         let settlement = claim.lease.retry(error, Duration::ZERO);
-        ensure(world.exchange(vec![settlement], 0).await?.settled.len() == 1, "it is settled")?;
+        ensure(
+            world.exchange(vec![settlement], 0).await?.settled.len() == 1,
+            "the attempt is settled",
+        )?;
     }
+
     let bytes: u64 = redis::cmd("HSTRLEN")
         .arg(world.key(&format!("job:{id}")))
         .arg("history")
         .query_async(&mut world.redis)
         .await
         .unwrap();
-    ensure((24_000..26_000).contains(&bytes), "only the newest is kept")
+    ensure((24_000..26_000).contains(&bytes), "only the newest long error is kept")
 }
 
 /// Five queues of sixty jobs, all due.
@@ -103,18 +115,20 @@ pub(super) async fn hundred(world: &mut World) -> Check {
             .collect();
         world.submit(&jobs).await?;
     }
+
     let queues: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| name.parse().unwrap()).into();
-    world.pass(2000).await;
-    let exchanged = world.exchange_over(queues, Vec::new(), 0).await?;
+    world.advance_clock(2000).await;
+    let exchanged = world.exchange_with_queues(queues, Vec::new(), 0).await?;
     ensure(exchanged.more, "an exchange asks to be called again")?;
-    let moved = world.ready(&["a", "b", "c", "d", "e"]).await;
-    ensure(moved == 100, "it has moved a hundred")?;
-    world.beat(&[]).await?;
-    let moved = world.ready(&["a", "b", "c", "d", "e"]).await;
-    ensure(moved == 200, "the sweep in a beat moves as many")?;
+    let moved = world.ready_count(&["a", "b", "c", "d", "e"]).await;
+    ensure(moved == 100, "the exchange has promoted a hundred jobs")?;
+
+    world.heartbeat(&[]).await?;
+    let moved = world.ready_count(&["a", "b", "c", "d", "e"]).await;
+    ensure(moved == 200, "the sweep in a heartbeat promotes a hundred more")?;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
-    let moved = world.ready(&["a", "b", "c", "d", "e"]).await;
-    ensure(moved == 300, "a sweep moves the rest")
+    let moved = world.ready_count(&["a", "b", "c", "d", "e"]).await;
+    ensure(moved == 300, "a sweep promotes the rest")
 }
 
 pub(super) async fn ghosts(world: &mut World) -> Check {
@@ -126,12 +140,13 @@ pub(super) async fn ghosts(world: &mut World) -> Check {
     for job in &urgent[..19] {
         world.broker.cancel(job.id).await.map_err(|error| error.to_string())?;
     }
+
     let claims = world.claim(1).await?.claims;
-    ensure(claims.len() == 1 && claims[0].job.id == urgent[19].id, "the live one comes first")?;
-    ensure(world.length("SCARD", "queue:story:ghosts").await == 0, "the ghosts are gone")
+    ensure(claims.len() == 1 && claims[0].job.id == urgent[19].id, "the live job is claimed")?;
+    ensure(world.query_number("SCARD", "queue:story:ghosts").await == 0, "the ghosts are dropped")
 }
 
-pub(super) async fn first_first(world: &mut World) -> Check {
+pub(super) async fn first_queue_first(world: &mut World) -> Check {
     let due_soon = |world: &World, queue: &str| NewJob {
         queue: queue.parse().unwrap(),
         start: Start::After(Duration::from_millis(1000)),
@@ -142,15 +157,21 @@ pub(super) async fn first_first(world: &mut World) -> Check {
         let jobs: Vec<_> = (0..110).map(|_| due_soon(world, queue)).collect();
         world.submit(&jobs).await?;
     }
+
     let first = due_soon(world, "a");
     world.submit(std::slice::from_ref(&first)).await?;
-    world.pass(2000).await;
-    let claims =
-        world.exchange_over(names.map(|name| name.parse().unwrap()).into(), Vec::new(), 1).await?;
-    ensure(claims.claims[0].lease.key().id == first.id, "it is handed out first")
+    world.advance_clock(2000).await;
+
+    let claims = world
+        .exchange_with_queues(names.map(|name| name.parse().unwrap()).into(), Vec::new(), 1)
+        .await?;
+    ensure(
+        claims.claims[0].lease.key().id == first.id,
+        "the job of the first queue is handed out first",
+    )
 }
 
-/// Fills a sorted set or hash with so many names.
+/// Fills a sorted set or hash with this many names.
 async fn fill(world: &mut World, tail: &str, count: u64) {
     let (key, now) = (world.key(tail), world.now);
     let body = "for at = 1, ARGV[1] do \
@@ -166,14 +187,16 @@ pub(super) async fn names(world: &mut World) -> Check {
     let job =
         |world: &World, queue: &str| NewJob { queue: queue.parse().unwrap(), ..world.job("{}") };
     let jobs = ["a", "b", "a", "n7"].map(|queue| job(world, queue));
+
     let answers = world.broker.enqueue(&jobs).await;
     let taken: Vec<_> = answers.iter().map(Result::is_ok).collect();
-    ensure(taken == [true, false, true, true], "the last name is taken, and no other")?;
+    ensure(taken == [true, false, true, true], "one new queue is accepted, and known ones")?;
     let refused = matches!(&answers[1], Err(crunch_common::broker::Error::TooManyQueues { .. }));
-    ensure(refused, "the other hears why")?;
+    ensure(refused, "the refusal names the limit")?;
     let key = world.key(&format!("job:{}", jobs[1].id));
     let left: bool = redis::cmd("EXISTS").arg(key).query_async(&mut world.redis).await.unwrap();
-    ensure(!left, "nothing of its job is left")?;
+    ensure(!left, "nothing is left of the refused job")?;
+
     world.submit(&[job(world, "a")]).await?;
     let served = ["b".parse().unwrap()];
     world.broker.announce(&served, &[]).await.map_err(|error| error.to_string())?;
@@ -184,26 +207,33 @@ pub(super) async fn tasks(world: &mut World) -> Check {
     fill(world, "tasks", 9_999).await;
     fill(world, "tasks:seen", 9_999).await;
     let tasks = ["a", "b", "n7"].map(|name| TaskDescriptor::new(name.parse().unwrap()));
+
     let declared = world.broker.announce(&[], &tasks).await;
     let named = declared.map_err(|error| error.to_string()).err().unwrap_or_default();
-    ensure(named.contains("rejected: b;"), "the second is named as too many")?;
+    ensure(named.contains("rejected: b;"), "the error names the second task")?;
     let known = world.broker.tasks().await.map_err(|error| error.to_string())?;
     let known: Vec<_> = known.iter().map(|task| task.name.as_str()).collect();
-    ensure(known == ["a", "n7"], "the first is declared, and one that was is renewed")?;
+    ensure(
+        known == ["a", "n7"],
+        "the first task is declared, and one that was declared before is renewed",
+    )?;
+
     let version = world.broker.tasks_version().await.map_err(|error| error.to_string())?;
     world.broker.announce(&[], &tasks[..1]).await.map_err(|error| error.to_string())?;
     let again = world.broker.tasks_version().await.map_err(|error| error.to_string())?;
     ensure(version.is_some() && again == version, "the same declaration is no change")?;
+
     let mut changed = tasks[0].clone();
     changed.description = "changed".to_owned();
     world.broker.announce(&[], &[changed]).await.map_err(|error| error.to_string())?;
     let after = world.broker.tasks_version().await.map_err(|error| error.to_string())?;
-    ensure(after > version, "another one is")?;
-    // A month after their last worker nobody knows them any more.
-    world.pass(2_592_000_001).await;
+    ensure(after > version, "another declaration is a change")?;
+
+    // Tasks are removed a month after the last worker declared them.
+    world.advance_clock(2_592_000_001).await;
     world.broker.announce(&[], &tasks[2..]).await.map_err(|error| error.to_string())?;
     let known = world.broker.tasks().await.map_err(|error| error.to_string())?;
-    ensure(known.iter().all(|task| task.name.as_str() == "n7"), "they are forgotten")
+    ensure(known.iter().all(|task| task.name.as_str() == "n7"), "the other tasks are removed")
 }
 
 pub(super) async fn last_use(world: &mut World) -> Check {
@@ -211,19 +241,28 @@ pub(super) async fn last_use(world: &mut World) -> Check {
     let jobs = [world.job("{}"), world.job("{}")];
     for job in &jobs {
         world.submit(std::slice::from_ref(job)).await?;
-        world.pass(3_000_000).await;
+        world.advance_clock(3_000_000).await;
     }
-    let knows = async |world: &World| {
+
+    let is_known = async |world: &World| {
         world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
         world.broker.knows(&queue).await.map_err(|error| error.to_string())
     };
+
     for job in &jobs {
         world.broker.cancel(job.id).await.map_err(|error| error.to_string())?;
         world.broker.delete(job.id).await.map_err(|error| error.to_string())?;
     }
-    let _nothing = world.claim(1).await?;
-    ensure(knows(world).await?, "it is known fifty minutes after its last job came")?;
-    world.pass(601_000).await;
-    ensure(!knows(world).await?, "and forgotten after an hour")?;
-    ensure(world.length("ZCARD", "queues:names").await == 0, "by name as well")
+
+    let _answer = world.claim(1).await?;
+    ensure(
+        is_known(world).await?,
+        "the queue is known fifty minutes after its last job was submitted",
+    )?;
+    world.advance_clock(601_000).await;
+    ensure(!is_known(world).await?, "the queue is removed after an hour")?;
+    ensure(
+        world.query_number("ZCARD", "queues:names").await == 0,
+        "the queue is removed from the index of names",
+    )
 }

@@ -37,14 +37,23 @@ const ALL: [&str; 5] = ["a", "b", "c", "d.1", "e"];
 
 pub(super) async fn listed(world: &mut World) -> Check {
     fill(world).await?;
-    ensure(world.length("ZCARD", "queues:names").await == 5, "each is listed in its own step")?;
-    ensure(listed_names(world).await? == ALL, "pages follow one another by name")?;
+    ensure(
+        world.query_number("ZCARD", "queues:names").await == 5,
+        "each queue is listed when it becomes known",
+    )?;
+    ensure(listed_names(world).await? == ALL, "pages list the queues by name")?;
+
     tamper(world, "DEL", "queues:names", &[]).await;
-    ensure(listed_names(world).await? == ALL, "as well where an earlier version made them known")?;
+    ensure(listed_names(world).await? == ALL, "pages list the queues without the index of names")?;
+
     tamper(world, "ZADD", "queues:names", &["0", "forgotten"]).await;
-    ensure(listed_names(world).await? == ALL, "or forgot one")?;
+    ensure(
+        listed_names(world).await? == ALL,
+        "pages do not list a removed queue that is still in the index",
+    )?;
+
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
-    ensure(world.length("ZCARD", "queues:names").await == 5, "a sweep corrects the names")
+    ensure(world.query_number("ZCARD", "queues:names").await == 5, "a sweep corrects the names")
 }
 
 pub(super) async fn audited(world: &mut World) -> Check {
@@ -52,8 +61,9 @@ pub(super) async fn audited(world: &mut World) -> Check {
     tamper(world, "ZREM", "queues:names", &["b"]).await;
     // As many as there are queues, so that no sweep notices.
     tamper(world, "ZADD", "queues:names", &["0", "x"]).await;
+
     let mut audit = world.broker.audit(|_| {}).await.map_err(|error| error.to_string())?;
-    ensure(audit.findings.len() == 1, "the queue is found")?;
+    ensure(audit.findings.len() == 1, "the audit finds the queue")?;
     world.broker.heal(&mut audit).await.map_err(|error| error.to_string())?;
-    ensure(audit.is_clean(), "and listed again")
+    ensure(audit.is_clean(), "healing lists the queue again")
 }

@@ -1,4 +1,4 @@
-//! Workers that died under the eyes of a supervisor.
+//! Workers whose supervisor saw them die: their jobs are requeued at once.
 
 use std::collections::HashSet;
 
@@ -7,17 +7,17 @@ use crunch_common::broker::{Error, Reclaimed, Sequence, TaskNames};
 use super::*;
 
 impl World {
-    /// The world's worker is reclaimed, and a new one takes its place.
+    /// Reclaims the jobs of the worker, and replaces it with a new one.
     async fn reclaim(&mut self) -> Result<(WorkerId, Reclaimed), String> {
         let dead = std::mem::replace(&mut self.worker, WorkerId::generate());
         let reclaimed = self.broker.reclaim(dead).await.map_err(|error| error.to_string())?;
         Ok((dead, reclaimed))
     }
 
-    async fn losses(&self, job: &NewJob) -> Result<(Status, u32), String> {
+    async fn status_and_losses(&self, job: &NewJob) -> Result<(Status, u32), String> {
         match self.broker.job(job.id).await.map_err(|error| error.to_string())? {
             Lookup::Found(job) => Ok((job.status, job.losses)),
-            Lookup::Gone(_) | Lookup::Unknown => Err("the job is gone".into()),
+            Lookup::Gone(_) | Lookup::Unknown => Err("the job does not exist".into()),
         }
     }
 
@@ -37,39 +37,61 @@ impl World {
     }
 }
 
-pub(super) async fn taken_back(world: &mut World) -> Check {
+pub(super) async fn requeued(world: &mut World) -> Check {
     let jobs = [world.job("{}"), world.job("{}"), world.job("{}")];
     world.submit(&jobs[..1]).await?;
-    let neighbour = world.worker;
-    ensure(world.claim(1).await?.claims.len() == 1, "a neighbour has a job")?;
+    let other_worker = world.worker;
+    ensure(world.claim(1).await?.claims.len() == 1, "another worker has a job")?;
 
     world.worker = WorkerId::generate();
     world.submit(&jobs[1..]).await?;
-    world.beat(&[]).await?;
-    ensure(world.claim(2).await?.claims.len() == 2, "the worker gets the others")?;
+    world.heartbeat(&[]).await?;
+    ensure(world.claim(2).await?.claims.len() == 2, "the worker claims the other jobs")?;
     world.broker.cancel(jobs[2].id).await.map_err(|error| error.to_string())?;
-    world.token().await;
+    world.take_wake_token().await;
     let (dead, reclaimed) = world.reclaim().await?;
-    ensure(reclaimed == Reclaimed { requeued: 1, failed: 0 }, "the one that is wanted is back")?;
-    ensure(world.token().await, "and wakes somebody")?;
-    ensure(world.losses(&jobs[0]).await? == (Status::Running, 0), "the neighbour goes on")?;
-    ensure(world.losses(&jobs[1]).await? == (Status::Queued, 1), "a loss is counted")?;
-    ensure(world.losses(&jobs[2]).await? == (Status::Canceled, 1), "the other is canceled")?;
-    ensure(world.length("ZCARD", "queue:story:running").await == 1, "the leases are gone")?;
+    ensure(
+        reclaimed == Reclaimed { requeued: 1, failed: 0 },
+        "the job that is not canceled is requeued",
+    )?;
+    ensure(world.take_wake_token().await, "the reclaim wakes a worker")?;
+    ensure(
+        world.status_and_losses(&jobs[0]).await? == (Status::Running, 0),
+        "the job of the other worker runs on",
+    )?;
+    ensure(
+        world.status_and_losses(&jobs[1]).await? == (Status::Queued, 1),
+        "the job is queued, and a loss is counted",
+    )?;
+    ensure(
+        world.status_and_losses(&jobs[2]).await? == (Status::Canceled, 1),
+        "the job with a request to cancel is canceled",
+    )?;
+    ensure(
+        world.query_number("ZCARD", "queue:story:running").await == 1,
+        "only the lease of the other worker is left",
+    )?;
+
     let Lookup::Found(attempts) =
         world.broker.attempts(jobs[1].id).await.map_err(|error| error.to_string())?
     else {
-        return Err("the job is gone".into());
+        return Err("the job does not exist".into());
     };
-    ensure(attempts.len() == 1 && attempts[0].outcome == "lost", "the attempt is remembered")?;
-    ensure(!world.is_listed(dead).await && world.is_listed(neighbour).await, "it is not listed")?;
+    ensure(
+        attempts.len() == 1 && attempts[0].outcome == "lost",
+        "the history contains the lost attempt",
+    )?;
+    ensure(
+        !world.is_listed(dead).await && world.is_listed(other_worker).await,
+        "the dead worker is not listed, the other one is",
+    )?;
 
     let again = world.broker.reclaim(dead).await.map_err(|error| error.to_string())?;
     ensure(again == Reclaimed::default(), "a second reclaim finds nothing")?;
-    ensure(world.claim(9).await?.claims[0].job.attempt == 1, "the next run is the first again")
+    ensure(world.claim(9).await?.claims[0].job.attempt == 1, "the next attempt is the first again")
 }
 
-pub(super) async fn last_words(world: &mut World) -> Check {
+pub(super) async fn late_calls(world: &mut World) -> Check {
     world.submit(&[world.job("{}"), world.job("{}")]).await?;
     let claim = world.claim(1).await?.claims.remove(0);
     let lease = claim.lease.key();
@@ -88,32 +110,52 @@ pub(super) async fn last_words(world: &mut World) -> Check {
         want: 1,
         busy: 0,
     };
-    for strand in [Sequence::Primary, Sequence::Secondary] {
-        let late = world.broker.exchange_on(strand, Partition::default(), &exchange).await;
-        ensure(matches!(late, Err(Error::StaleExchange)), "the dead get no jobs")?;
+    for sequence in [Sequence::Primary, Sequence::Secondary] {
+        let late = world.broker.exchange_on(sequence, Partition::default(), &exchange).await;
+        ensure(
+            matches!(late, Err(Error::StaleExchange)),
+            "an exchange of the dead worker is refused",
+        )?;
     }
     let late = world.broker.settle_apart(Partition::default(), &exchange, 0).await;
-    ensure(matches!(late, Err(Error::StaleExchange)), "nor are they heard on a way of their own")?;
-    ensure(world.length("ZCARD", "queue:story:running").await == 0, "nothing is theirs")?;
-    ensure(world.beat(&[lease]).await? == [Verdict::Lost], "their beats keep nothing")?;
-    ensure(!world.is_listed(dead).await, "nor make them known again")
+    ensure(
+        matches!(late, Err(Error::StaleExchange)),
+        "settlements of the dead worker by themselves are refused",
+    )?;
+    ensure(
+        world.query_number("ZCARD", "queue:story:running").await == 0,
+        "the dead worker has no leases",
+    )?;
+    ensure(
+        world.heartbeat(&[lease]).await? == [Verdict::Lost],
+        "a heartbeat of the dead worker extends no lease",
+    )?;
+    ensure(!world.is_listed(dead).await, "a heartbeat does not list the dead worker again")
 }
 
-/// Dies at once with every job, beating until then: blame needs no lease that was ever extended.
+/// The worker dies right after each claim, with a recent heartbeat: losses are counted though no lease was ever
+/// extended.
 pub(super) async fn poison(world: &mut World) -> Check {
     let job = world.job("{}");
     world.submit(std::slice::from_ref(&job)).await?;
+
     for loss in 1..=5 {
-        world.beat(&[]).await?;
+        world.heartbeat(&[]).await?;
         let exchanged = world.claim(1).await?;
-        ensure(exchanged.claims.len() == 1, "it is handed out")?;
-        ensure(exchanged.drain == (loss > 2), "alone from its third run on")?;
+        ensure(exchanged.claims.len() == 1, "the job is handed out")?;
+        ensure(exchanged.drain == (loss > 2), "the job runs alone from its third run on")?;
         let (_, reclaimed) = world.reclaim().await?;
         let expected = Reclaimed { requeued: u64::from(loss < 5), failed: u64::from(loss == 5) };
-        ensure(reclaimed == expected, "it is back until its fifth loss")?;
+        ensure(reclaimed == expected, "the job is requeued until its fifth loss")?;
     }
-    ensure(world.losses(&job).await? == (Status::Failed, 5), "then it has failed")?;
-    ensure(world.length("ZCARD", "queue:story:failed").await == 1, "and is a dead letter")
+    ensure(
+        world.status_and_losses(&job).await? == (Status::Failed, 5),
+        "the job fails with its fifth loss",
+    )?;
+    ensure(
+        world.query_number("ZCARD", "queue:story:failed").await == 1,
+        "the job is listed as failed",
+    )
 }
 
 pub(super) async fn reserved(world: &mut World) -> Check {
@@ -123,13 +165,14 @@ pub(super) async fn reserved(world: &mut World) -> Check {
         .query_async(&mut world.redis)
         .await
         .unwrap();
+
     world.busy = 1;
-    ensure(world.claim(1).await?.drain, "a worker is chosen to run empty")?;
+    ensure(world.claim(1).await?.drain, "the worker is reserved and drains")?;
     world.reclaim().await?;
-    ensure(world.claim(1).await?.drain, "another is chosen when it is dead")
+    ensure(world.claim(1).await?.drain, "another worker is reserved after the reclaim")
 }
 
-/// More jobs in one queue than one call looks at, and more queues.
+/// More jobs in one queue, and more queues, than one call reads.
 pub(super) async fn many(world: &mut World) -> Check {
     let queues: Vec<QueueName> = (0..34).map(|at| format!("q{at}").parse().unwrap()).collect();
     let mut ids = HashSet::new();
@@ -142,14 +185,16 @@ pub(super) async fn many(world: &mut World) -> Check {
         }
         let mut left = count;
         while left > 0 {
-            let claims = world.exchange_over(vec![queue.clone()], Vec::new(), left).await?.claims;
+            let claims =
+                world.exchange_with_queues(vec![queue.clone()], Vec::new(), left).await?.claims;
             left -= claims.len();
             ids.extend(claims.into_iter().map(|claim| claim.job.id));
         }
     }
+
     let held = ids.len() as u64;
     let (_, reclaimed) = world.reclaim().await?;
-    ensure(reclaimed == Reclaimed { requeued: held, failed: 0 }, "every one is back, once")?;
+    ensure(reclaimed == Reclaimed { requeued: held, failed: 0 }, "every job is requeued once")?;
     let names: Vec<_> = queues.iter().map(QueueName::as_str).collect();
-    ensure(world.ready(&names).await == held, "each in its queue")
+    ensure(world.ready_count(&names).await == held, "each job is ready in its queue")
 }

@@ -1,11 +1,11 @@
-//! What a running job reports arrives once, whatever is sent again, and what is missing is counted.
+//! Reports of a running job: repeated ones are written once, and missing lines are counted.
 
 use crunch_common::broker::{Progress, Reported};
 use crunch_common::job::JobId;
 
 use super::*;
 
-/// An attempt that numbers its reports as a worker does.
+/// The reports of an attempt, numbered as a worker numbers them.
 pub(super) struct Reporting {
     lease: LeaseKey,
     lines: u64,
@@ -47,16 +47,16 @@ async fn send(world: &World, report: &Report, last: bool) -> Result<Reported, St
     sent.map(|outcomes| outcomes[0]).map_err(|error| error.to_string())
 }
 
-async fn running(world: &mut World) -> Result<(JobId, crunch_common::broker::Lease), String> {
+async fn claim_one(world: &mut World) -> Result<(JobId, crunch_common::broker::Lease), String> {
     let job = world.job("{}");
     let id = job.id;
     world.submit(&[job]).await?;
     Ok((id, world.claim(1).await?.claims.remove(0).lease))
 }
 
-async fn log_is(world: &World, id: JobId, expected: &[&str]) -> Check {
+async fn expect_log(world: &World, id: JobId, expected: &[&str]) -> Check {
     let read = world.broker.log(id, 0).await.map_err(|error| error.to_string())?;
-    let Lookup::Found((_, lines)) = read else { return Err("the job is gone".into()) };
+    let Lookup::Found((_, lines)) = read else { return Err("the job does not exist".into()) };
     let lines: Vec<_> = lines.iter().map(|line| line.line.as_str()).collect();
     ensure(lines == expected, &format!("the log is {expected:?}: {lines:?}"))
 }
@@ -65,59 +65,74 @@ fn lines(texts: &[&str]) -> LogLines {
     texts.iter().map(ToString::to_string).collect()
 }
 
-/// A reply got lost, and more was reported before the worker tried again.
+/// A reply was lost, and the repeated report contains one more line.
 pub(super) async fn repeated(world: &mut World) -> Check {
-    let (id, lease) = running(world).await?;
+    let (id, lease) = claim_one(world).await?;
     let mut reporting = Reporting::of(lease.key());
     let first = reporting.next(Some((0.5, "half")), lines(&["one", "", "three"]));
     send(world, &first, false).await?;
-    let more = Report { log: lines(&["one", "", "three", "four"]), ..first.clone() };
-    ensure(send(world, &more, false).await? == Reported::Confirmed, "a repeat is confirmed")?;
-    ensure(send(world, &first, false).await? == Reported::Confirmed, "and a late one")?;
-    log_is(world, id, &["one", "", "three", "four"]).await?;
-    let Lookup::Found(job) = world.broker.job(id).await.map_err(|error| error.to_string())? else {
-        return Err("the job is gone".into());
-    };
-    ensure(job.version == 3, "progress that was sent again is no change")?;
-    let later = JobError::retryable(ErrorCode::timeout(), "once more");
-    let _nothing = world.exchange(vec![lease.retry(later, Duration::ZERO)], 0).await?;
+
+    let extended = Report { log: lines(&["one", "", "three", "four"]), ..first.clone() };
     ensure(
-        send(world, &more, false).await? == Reported::Stale,
-        "an attempt that ended is refused",
+        send(world, &extended, false).await? == Reported::Confirmed,
+        "a repeated report with one more line is confirmed",
     )?;
+    ensure(
+        send(world, &first, false).await? == Reported::Confirmed,
+        "a late repeat of the first report is confirmed",
+    )?;
+    expect_log(world, id, &["one", "", "three", "four"]).await?;
+    let Lookup::Found(job) = world.broker.job(id).await.map_err(|error| error.to_string())? else {
+        return Err("the job does not exist".into());
+    };
+    ensure(job.version == 3, "repeated progress is no change")?;
+
+    let error = JobError::retryable(ErrorCode::timeout(), "once more");
+    let _answer = world.exchange(vec![lease.retry(error, Duration::ZERO)], 0).await?;
+    ensure(
+        send(world, &extended, false).await? == Reported::Stale,
+        "a report of an attempt that ended is refused",
+    )?;
+
     let again = world.claim(1).await?.claims.remove(0).lease;
     Reporting::of(again.key()).send(world, None, lines(&["one"])).await?;
-    log_is(world, id, &["one", "", "three", "four", "one"]).await
+    expect_log(world, id, &["one", "", "three", "four", "one"]).await
 }
 
-/// The worker dropped the oldest lines because too many waited.
+/// The worker dropped seven lines because too many waited.
 pub(super) async fn missing(world: &mut World) -> Check {
-    let (id, lease) = running(world).await?;
+    let (id, lease) = claim_one(world).await?;
     let mut reporting = Reporting::of(lease.key());
     reporting.send(world, None, lines(&["one"])).await?;
     reporting.lines += 7;
     reporting.send(world, None, lines(&["nine"])).await?;
     reporting.send(world, None, lines(&["ten"])).await?;
-    log_is(world, id, &["one", "[7 lines are missing]", "nine", "ten"]).await
+    expect_log(world, id, &["one", "[7 lines are missing]", "nine", "ten"]).await
 }
 
-/// A nearly full Redis takes no log, and the last report is answered all the same.
+/// A nearly full Redis stores no log lines, but the last report of an attempt is confirmed nevertheless.
 pub(super) async fn full(world: &mut World) -> Check {
-    let (id, lease) = running(world).await?;
+    let (id, lease) = claim_one(world).await?;
     let mut reporting = Reporting::of(lease.key());
-    let used = async |world: &mut World, percent: u32| {
+    let set_used_memory = async |world: &mut World, percent: u32| {
         let sweep = world.key("sweep");
         let memory = redis::cmd("HSET").arg(sweep).arg("memory").arg(percent).to_owned();
         let _: i64 = memory.query_async(&mut world.redis).await.unwrap();
     };
-    used(world, 99).await;
+    set_used_memory(world, 99).await;
+
     let first = reporting.next(Some((0.5, "half")), lines(&["one", "two"]));
-    ensure(send(world, &first, false).await? == Reported::Full, "it is to be sent again")?;
-    log_is(world, id, &[]).await?;
-    used(world, 10).await;
-    ensure(send(world, &first, false).await? == Reported::Confirmed, "and then arrives")?;
-    used(world, 99).await;
+    ensure(send(world, &first, false).await? == Reported::Full, "the report is to be sent again")?;
+    expect_log(world, id, &[]).await?;
+
+    set_used_memory(world, 10).await;
+    ensure(
+        send(world, &first, false).await? == Reported::Confirmed,
+        "the repeated report is stored once memory is free",
+    )?;
+
+    set_used_memory(world, 99).await;
     let last = reporting.next(None, lines(&["three", "four", "five"]));
-    ensure(send(world, &last, true).await? == Reported::Confirmed, "the last is not sent again")?;
-    log_is(world, id, &["one", "two", "[3 lines are missing: Redis is full]"]).await
+    ensure(send(world, &last, true).await? == Reported::Confirmed, "the last report is confirmed")?;
+    expect_log(world, id, &["one", "two", "[3 lines are missing: Redis is full]"]).await
 }

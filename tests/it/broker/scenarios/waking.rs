@@ -1,4 +1,4 @@
-//! Wake-up tokens: who is woken, and who is not.
+//! Wake-up tokens: which changes wake a worker, and which do not.
 
 use super::*;
 
@@ -6,12 +6,15 @@ pub(super) async fn tokens(world: &mut World) -> Check {
     let jobs: Vec<_> = (0..3).map(|_| world.job("{}")).collect();
     world.submit(&jobs).await?;
     for left in [2, 1, 0] {
-        ensure(world.token().await, "a token lies there")?;
-        ensure(!world.token().await, "it is the only one")?;
+        ensure(world.take_wake_token().await, "there is a token")?;
+        ensure(!world.take_wake_token().await, "there is only one token")?;
         ensure(world.claim(1).await?.claims.len() == 1, "a job is handed out")?;
-        ensure(world.length("LLEN", "queue:story:ready:normal").await == left, "one fewer waits")?;
+        ensure(
+            world.query_number("LLEN", "queue:story:ready:normal").await == left,
+            "one job fewer is ready",
+        )?;
     }
-    ensure(!world.token().await, "nobody is woken for nothing")
+    ensure(!world.take_wake_token().await, "no token is left without a job")
 }
 
 pub(super) async fn delayed_tokens(world: &mut World) -> Check {
@@ -20,65 +23,95 @@ pub(super) async fn delayed_tokens(world: &mut World) -> Check {
         ..world.job("{}")
     };
     world.submit(&[after(world, 5000)]).await?;
-    ensure(!world.token().await, "a job due in 5 s can wait for the next look")?;
+    ensure(!world.take_wake_token().await, "a job that is due in 5 s wakes no worker")?;
+
     world.submit(&[after(world, 1000)]).await?;
-    ensure(world.token().await, "a job due in 1 s makes somebody set a timer")?;
+    ensure(
+        world.take_wake_token().await,
+        "a job that is due in 1 s wakes a worker, which sets a timer",
+    )?;
     ensure(
         world.claim(1).await?.next_due == Some(Duration::from_secs(1)),
-        "the exchange tells when",
+        "the exchange returns when the next job is due",
     )?;
+
     world.submit(&[after(world, 1500)]).await?;
-    ensure(!world.token().await, "a later one changes nothing")?;
-    world.pass(1000).await;
+    ensure(!world.take_wake_token().await, "a job that is due later wakes no worker")?;
+
+    world.advance_clock(1000).await;
     let exchanged = world.claim(2).await?;
     ensure(
         exchanged.claims.len() == 1 && exchanged.next_due == Some(Duration::from_millis(500)),
-        "it is handed out when due",
+        "the job is handed out when it is due",
     )?;
+
     world.submit(&[world.job("{}")]).await?;
-    ensure(world.token().await, "a job that can start wakes somebody")?;
+    ensure(world.take_wake_token().await, "a job that can start wakes a worker")?;
     world.submit(&[after(world, 100)]).await?;
-    ensure(world.token().await, "a new earliest does so where another job waits, too")
+    ensure(
+        world.take_wake_token().await,
+        "a new earliest delayed job wakes a worker even if another job is ready",
+    )
 }
 
 pub(super) async fn resume(world: &mut World) -> Check {
     let queue = "story".parse().unwrap();
     world.broker.pause(&queue, true).await.map_err(|error| error.to_string())?;
     world.submit(&[world.job("{}")]).await?;
-    let _ = world.token().await;
+    let _ = world.take_wake_token().await;
     ensure(world.claim(1).await?.claims.is_empty(), "a paused queue hands out nothing")?;
-    ensure(!world.token().await, "and wakes nobody")?;
+    ensure(!world.take_wake_token().await, "a claim from a paused queue wakes no worker")?;
+
     world.broker.resume(&queue).await.map_err(|error| error.to_string())?;
-    ensure(world.token().await, "resume wakes a worker")?;
-    ensure(world.claim(1).await?.claims.len() == 1, "which gets the job")
+    ensure(world.take_wake_token().await, "resume wakes a worker")?;
+    ensure(world.claim(1).await?.claims.len() == 1, "the job is claimed after the resume")
 }
 
-pub(super) async fn given_back(world: &mut World) -> Check {
+pub(super) async fn released(world: &mut World) -> Check {
     world.submit(&[world.job("{}"), world.job("{}")]).await?;
     let mut claims = world.claim(2).await?.claims;
-    ensure(world.token().await && !world.token().await, "the first is all there is")?;
+    ensure(
+        world.take_wake_token().await && !world.take_wake_token().await,
+        "there is one token after the claim",
+    )?;
     for claim in claims.drain(..) {
         let settlement = claim.lease.release(ReleaseCause::Shutdown);
-        let exchanged = world.exchange_over(Vec::new(), vec![settlement], 0).await?;
-        ensure(exchanged.settled == [Settled::Done], "it is given back")?;
-        ensure(world.token().await, "somebody is woken")?;
+        let exchanged = world.exchange_with_queues(Vec::new(), vec![settlement], 0).await?;
+        ensure(exchanged.settled == [Settled::Done], "the job is released")?;
+        ensure(world.take_wake_token().await, "a worker is woken")?;
     }
     Ok(())
 }
 
-/// Lost by a version that lists none, say: until a sweep lists it again nobody looks there.
-pub(super) async fn unusual(world: &mut World) -> Check {
+/// The index can lack a queue, for example after a version that has no index: no worker reads the queue until a sweep
+/// or an idle worker lists it again.
+pub(super) async fn side_queues(world: &mut World) -> Check {
     let urgent = NewJob { priority: Priority::Urgent, ..world.job("{}") };
     world.submit(&[urgent]).await?;
-    ensure(world.length("SCARD", "unusual").await == 1, "the queue is listed")?;
-    ensure(world.length("DEL", "unusual").await == 1, "and lost")?;
+    ensure(world.query_number("SCARD", "unusual").await == 1, "the queue is listed")?;
+
+    ensure(world.query_number("DEL", "unusual").await == 1, "the index is deleted")?;
     let exchanged = world.claim(1).await?;
-    ensure(exchanged.claims.is_empty() && exchanged.more, "a worker with nothing to do finds it")?;
-    ensure(world.length("SCARD", "unusual").await == 1, "and lists it again")?;
-    ensure(world.length("DEL", "unusual").await == 1, "it is lost again")?;
+    ensure(
+        exchanged.claims.is_empty() && exchanged.more,
+        "an exchange that claims nothing finds the queue and asks to be called again",
+    )?;
+    ensure(
+        world.query_number("SCARD", "unusual").await == 1,
+        "the exchange lists the queue again",
+    )?;
+
+    ensure(world.query_number("DEL", "unusual").await == 1, "the index is deleted again")?;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
-    ensure(world.claim(1).await?.claims.len() == 1, "a sweep finds it, and so does a worker")?;
-    world.pass(10_000).await;
+    ensure(
+        world.claim(1).await?.claims.len() == 1,
+        "a job is claimed after a sweep listed the queue",
+    )?;
+
+    world.advance_clock(10_000).await;
     world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
-    ensure(world.length("EXISTS", "unusual").await == 0, "once it is empty it is listed no more")
+    ensure(
+        world.query_number("EXISTS", "unusual").await == 0,
+        "a sweep removes an empty queue from the index",
+    )
 }

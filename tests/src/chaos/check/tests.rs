@@ -60,7 +60,7 @@ fn job(evidence: &mut Evidence) -> &mut Job {
 }
 
 #[test]
-fn an_honest_account_breaks_no_promise() {
+fn complete_evidence_breaks_no_promise() {
     assert_eq!(broken(|_| {}), [""; 0]);
     let evidence = evidence();
     let runs = evidence.runs_of_jobs(&mut |_, _| {});
@@ -68,7 +68,7 @@ fn an_honest_account_breaks_no_promise() {
 }
 
 #[test]
-fn a_job_that_is_gone_is_found() {
+fn a_lost_job_is_found() {
     let lost = broken(|evidence| {
         evidence.jobs.clear();
         evidence.seen_ended.clear();
@@ -135,7 +135,7 @@ fn a_run_without_a_cause_is_found() {
 }
 
 #[test]
-fn of_two_attempts_within_a_moment_each_has_its_own_cause() {
+fn two_attempts_a_few_milliseconds_apart_each_have_their_own_cause() {
     let mut evidence = evidence();
     let released =
         PastAttempt { started_at_ms: 984, finished_at_ms: 990, outcome: "released".to_owned() };
@@ -186,7 +186,7 @@ fn a_payload_or_a_result_that_lost_some_of_its_bytes_is_found() {
 }
 
 #[test]
-fn only_a_job_that_a_worker_may_lack_the_task_of_may_be_given_back() {
+fn only_jobs_of_a_task_that_a_worker_may_lack_may_be_released() {
     let released = |order, times: u64| {
         broken(|evidence| {
             evidence.submissions.get_mut(&7).unwrap().order = order;
@@ -199,7 +199,7 @@ fn only_a_job_that_a_worker_may_lack_the_task_of_may_be_given_back() {
 }
 
 #[test]
-fn a_cancel_that_did_not_hold_is_found() {
+fn a_canceled_job_that_succeeded_is_found() {
     let canceled = |evidence: &mut Evidence| {
         evidence.submissions.get_mut(&7).unwrap().cancel = Some(200);
     };
@@ -207,7 +207,7 @@ fn a_cancel_that_did_not_hold_is_found() {
 }
 
 #[test]
-fn claims_a_few_milliseconds_apart_are_told_apart() {
+fn claims_a_few_milliseconds_apart_are_distinguished() {
     // Released by a worker that was terminated, and claimed by the next at once.
     let released = |evidence: &mut Evidence| {
         let past =

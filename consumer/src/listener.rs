@@ -1,7 +1,7 @@
-//! Waits for work without polling: blocks on the wake-up tokens of the worker's queues while slots are idle.
+//! Waits for work without polling: blocks on the wake-up tokens of the consumer's queues while slots are idle.
 //!
-//! Takes tokens, never jobs. A full or draining worker takes none, so that they wake a worker that can use them; nor
-//! does one whose machine can run no task for now.
+//! Takes tokens, never jobs. A full or draining consumer takes none, so that they wake one that can use them; nor does one
+//! whose runner can run nothing for now.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,7 @@ use crunch_common::queue::QueueName;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::Reachability;
-use crate::health::{Expected, Pulse};
-use crate::slots::Slots;
-use crate::suspension::Suspensions;
+use crate::{Expected, Pulse, Reachability, Runner, Slots};
 
 /// Requests an exchange from the processor.
 #[derive(Debug)]
@@ -39,7 +36,7 @@ impl WorkRequest {
     }
 }
 
-pub(crate) struct Listener {
+pub(crate) struct Listener<R> {
     /// Has its own connection: it blocks.
     pub(crate) broker: Broker,
     /// The processor's connection: if the listener's broke, this one may have broken unnoticed.
@@ -47,7 +44,7 @@ pub(crate) struct Listener {
     pub(crate) partition: Partition,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) slots: Arc<Slots>,
-    pub(crate) suspensions: Arc<Suspensions>,
+    pub(crate) runner: Arc<R>,
     pub(crate) requests: mpsc::Sender<WorkRequest>,
     /// Also the processor's: together they claim work.
     pub(crate) pulse: Pulse,
@@ -56,7 +53,7 @@ pub(crate) struct Listener {
 /// A wait takes two seconds, and one that hangs must show within three.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2800);
 
-impl Listener {
+impl<R: Runner> Listener<R> {
     pub(crate) async fn run(self, draining: CancellationToken) {
         draining.run_until_cancelled(self.listen()).await;
     }
@@ -67,7 +64,7 @@ impl Listener {
         // The processor exchanges before the first wait: there may be work without a token.
         while let Some(returned) = self.request_work(woken.take()).await {
             drop(returned);
-            if self.suspensions.wait_until_runnable().await {
+            if self.wait_until_runnable().await {
                 // No exchange took place meanwhile, and work that came then may have no token.
                 continue;
             }
@@ -87,6 +84,16 @@ impl Listener {
         }
     }
 
+    /// Waits while the runner can run nothing. Returns whether it waited.
+    async fn wait_until_runnable(&self) -> bool {
+        let mut waited = false;
+        while let Some(until) = self.runner.suspended_until() {
+            tokio::time::sleep_until(until.into()).await;
+            waited = true;
+        }
+        waited
+    }
+
     /// Requests one exchange and waits until it is done. `None` if the processor does no more.
     async fn request_work(&self, woken: Option<QueueName>) -> Option<Expected> {
         let (answer, answered) = oneshot::channel();
@@ -100,11 +107,11 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::health::Health;
+    use crate::Pulses;
 
     #[test]
     fn a_listener_that_does_not_come_back_for_its_answer_is_missed() {
-        let pulse = Health::default().pulse("consumer");
+        let pulse = Pulses::default().add("consumer");
         pulse.answered();
         let (answer, answered) = oneshot::channel();
         WorkRequest { woken: None, answer }.answer(&pulse);

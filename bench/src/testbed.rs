@@ -21,7 +21,7 @@ pub(crate) const ON_DISK: &[&str] =
 pub(crate) const ALWAYS_ON_DISK: &[&str] =
     &["--appendonly", "yes", "--appendfsync", "always", "--hash-max-listpack-value", "1024"];
 /// The defaults of Redis, without persistence.
-pub(crate) const STOCK: &[&str] = &["--appendonly", "no"];
+pub(crate) const REDIS_DEFAULTS: &[&str] = &["--appendonly", "no"];
 
 /// The task of workers that do nothing; its queue has the same name, or tasks and queues are `noop-0`, `noop-1` ….
 pub(crate) const TASK: &str = "noop";
@@ -35,14 +35,14 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 const CALLERS: usize = 4;
 
 /// A Redis and its broker.
-pub(crate) struct Ground {
+pub(crate) struct Testbed {
     pub(crate) stack: Stack,
     pub(crate) broker: Broker,
     pub(crate) redis: MultiplexedConnection,
 }
 
-impl Ground {
-    pub(crate) async fn on(arguments: &[&str]) -> Self {
+impl Testbed {
+    pub(crate) async fn start(arguments: &[&str]) -> Self {
         let stack = Stack::on(RedisServer::with(arguments));
         let broker = broker(&stack.redis);
         broker.open().await.unwrap();
@@ -55,7 +55,7 @@ impl Ground {
     }
 
     /// Starts an API that accepts jobs for undeclared tasks, and spends no time on logs.
-    pub(crate) async fn api(&mut self) -> Api {
+    pub(crate) async fn start_api(&mut self) -> Api {
         // All measured requests come from one caller.
         let environment = [
             ("CRUNCH_API_UNKNOWN_TASKS", "accept"),
@@ -67,35 +67,35 @@ impl Ground {
 
     /// Enqueues jobs in large batches from several callers; returns how long that took.
     pub(crate) async fn fill(&self, jobs: usize, payload: usize, queues: usize) -> Duration {
-        let begun = Instant::now();
+        let start = Instant::now();
         let callers = (0..CALLERS).map(|caller| {
             let broker = self.broker.clone();
             let share = jobs / CALLERS + usize::from(caller < jobs % CALLERS);
             tokio::spawn(async move { fill_share(&broker, share, payload, queues).await })
         });
         join_all(callers).await.into_iter().for_each(|caller| caller.unwrap());
-        begun.elapsed()
+        start.elapsed()
     }
 
     /// Starts worker processes whose tasks do nothing, and waits until they are registered.
-    pub(crate) async fn workers(
+    pub(crate) async fn start_workers(
         &mut self,
         count: usize,
         slots: usize,
         queues: usize,
     ) -> Vec<Process> {
         let queues = queues.to_string();
-        self.workers_with(count, slots, &["--queues", &queues]).await
+        self.start_workers_with(count, slots, &["--queues", &queues]).await
     }
 
-    /// Starts workers like [`Ground::workers`], with other arguments.
-    pub(crate) async fn workers_with(
+    /// Starts workers like [`Testbed::start_workers`], with other arguments.
+    pub(crate) async fn start_workers_with(
         &mut self,
         count: usize,
         slots: usize,
         arguments: &[&str],
     ) -> Vec<Process> {
-        let wanted = self.broker.fleet().await.unwrap().len() + count;
+        let expected = self.broker.fleet().await.unwrap().len() + count;
         let started = (0..count).map(|_| {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command.args(["worker", "--redis-url", &self.stack.redis.url()]);
@@ -103,7 +103,7 @@ impl Ground {
             self.stack.spawn(command, "worker")
         });
         let started = started.collect();
-        while self.broker.fleet().await.unwrap().len() < wanted {
+        while self.broker.fleet().await.unwrap().len() < expected {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         started
@@ -112,22 +112,22 @@ impl Ground {
     /// Pauses these queues.
     pub(crate) async fn pause(&self, queues: usize) {
         for at in 0..queues {
-            self.broker.pause(&name(at, queues).parse().unwrap(), true).await.unwrap();
+            self.broker.pause(&task_name(at, queues).parse().unwrap(), true).await.unwrap();
         }
     }
 
     /// Resumes these queues.
     pub(crate) async fn resume(&self, queues: usize) {
         for at in 0..queues {
-            self.broker.resume(&name(at, queues).parse().unwrap()).await.unwrap();
+            self.broker.resume(&task_name(at, queues).parse().unwrap()).await.unwrap();
         }
     }
 
     /// Waits until this many jobs have ended; returns how many have.
-    pub(crate) async fn ended(&mut self, jobs: usize, queues: usize) -> usize {
+    pub(crate) async fn wait_for_ended(&mut self, jobs: usize, queues: usize) -> usize {
         let mut count = redis::pipe();
         for queue in 0..queues {
-            count.zcard(format!("crunch:{{0}}:queue:{}:finished", name(queue, queues)));
+            count.zcard(format!("crunch:{{0}}:queue:{}:finished", task_name(queue, queues)));
         }
         loop {
             let counts: Vec<usize> = count.query_async(&mut self.redis).await.unwrap();
@@ -150,7 +150,7 @@ pub(crate) fn broker(server: &RedisServer) -> Broker {
 async fn fill_share(broker: &Broker, mut jobs: usize, payload: usize, queues: usize) {
     while jobs > 0 {
         let batch: Vec<_> = (0..jobs.min(BATCH).min(BATCH_BYTES / payload + 1))
-            .map(|at| job(broker, &name(at % queues, queues), payload))
+            .map(|at| job(broker, &task_name(at % queues, queues), payload))
             .collect();
         jobs -= batch.len();
         submit(broker, &batch).await;
@@ -164,8 +164,8 @@ pub(crate) async fn submit(broker: &Broker, jobs: &[NewJob]) {
     assert!(rejected.is_none(), "{rejected:?}");
 }
 
-/// Name of a task and of its queue.
-pub(crate) fn name(at: usize, queues: usize) -> String {
+/// The name of a task and of its queue.
+pub(crate) fn task_name(at: usize, queues: usize) -> String {
     if queues == 1 { TASK.to_owned() } else { format!("{TASK}-{at}") }
 }
 

@@ -1,4 +1,4 @@
-//! Exchanges with one partition: settles what ended, claims what fits the idle slots, and passes it to the executor.
+//! Exchanges with one partition: settles what ended, claims what fits the idle slots, and passes it to the runner.
 //!
 //! One exchange is in flight at a time, each with its number. One whose reply is lost is repeated unchanged until it is
 //! answered: its claims already belong to this worker, and no other runs them before their leases expire. While there is
@@ -10,23 +10,20 @@ use std::time::{Duration, Instant};
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{
-    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Sequence, Settled, Settlement,
-    TaskNames, WorkerId,
+    Broker, Claim, Error, Exchange, Exchanged, LeaseKey, ReleaseCause, Sequence, Settled,
+    Settlement, WorkerId,
 };
 use crunch_common::job::Partition;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::inbox::Inbox;
-use super::rotation::Rotation;
-use super::upload::{self, Upload};
-use super::{Reachability, WorkRequest};
-use crate::executor::{Ended, Executor};
-use crate::health::Pulse;
-use crate::slots::{Slot, Slots};
+use crate::inbox::Inbox;
+use crate::listener::WorkRequest;
+use crate::upload::{Upload, record};
+use crate::{Ended, Leases, Pulse, Reachability, Rotation, Runner, Slot, Slots};
 
-pub(crate) struct Processor {
+pub(crate) struct Processor<R> {
     /// Has its own connection.
     pub(crate) broker: Broker,
     pub(crate) partition: Partition,
@@ -36,10 +33,9 @@ pub(crate) struct Processor {
     pub(crate) worker: WorkerId,
     pub(crate) lease: Duration,
     pub(crate) queues: Rotation,
-    /// The tasks it has code for.
-    pub(crate) tasks: TaskNames,
     pub(crate) slots: Arc<Slots>,
-    pub(crate) executor: Arc<Executor>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) runner: Arc<R>,
     pub(crate) pulse: Pulse,
 }
 
@@ -48,16 +44,16 @@ const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
 /// The slowest supported network, in bytes a second: large results get time for their transfer.
 const SLOWEST_NETWORK: usize = 512 * 1024;
 
-impl Processor {
+impl<R: Runner> Processor<R> {
     /// Works until `draining` fires and everything claimed was settled, or `give_up` fires.
     pub(crate) async fn run(
         mut self,
         requests: mpsc::Receiver<WorkRequest>,
-        handlers: Handle,
+        runtime: Handle,
         draining: CancellationToken,
         give_up: CancellationToken,
     ) {
-        let mut inbox = Inbox::new(requests, handlers, draining);
+        let mut inbox = Inbox::new(requests, runtime, draining);
         while inbox.wait().await {
             let Some(()) = give_up.run_until_cancelled(self.work(&mut inbox)).await else { return };
         }
@@ -93,23 +89,24 @@ impl Processor {
 
     /// Starts the uploads of large settlements, separately from the exchanges.
     fn upload(&self, inbox: &mut Inbox) {
-        for Ended { settlement, context } in inbox.large.drain(..) {
+        for Ended { settlement, slot } in inbox.large.drain(..) {
             let upload = Upload {
                 broker: self.broker.clone(),
                 partition: self.partition,
-                executor: self.executor.clone(),
-                key: settlement.key(),
+                leases: self.leases.clone(),
+                runner: self.runner.clone(),
+                lease: settlement.key(),
                 exchange: Exchange::only(self.worker, self.lease, vec![settlement]),
-                _context: context,
+                _slot: slot,
             };
             inbox.uploads.spawn(upload.run());
         }
     }
 
     /// Takes as many slots as are idle and the next exchange can fill; none while draining, while settlements are
-    /// suspect, and while the machine can run no task.
+    /// suspect, and while the runner can run nothing.
     fn idle_slots(&self, inbox: &mut Inbox) -> Vec<Slot> {
-        let cannot_run = || self.executor.suspensions.all_until().is_some();
+        let cannot_run = || self.runner.suspended_until().is_some();
         if !inbox.takes_work() || inbox.suspects > 0 || cannot_run() {
             return Vec::new();
         }
@@ -125,21 +122,11 @@ impl Processor {
             worker: self.worker,
             number: inbox.number + 1,
             lease: self.lease,
-            tasks: self.runnable(),
+            tasks: self.runner.tasks(),
             queues,
             settlements: inbox.batch(),
             want: slots.len(),
             busy: self.slots.busy_except(slots.len()),
-        }
-    }
-
-    /// Returns the tasks it can run now. Without those that are suspended: it would claim the jobs it has just
-    /// released.
-    fn runnable(&self) -> TaskNames {
-        let Executor { registry, suspensions, .. } = &*self.executor;
-        match suspensions.any() {
-            true => registry.names_except(|task| suspensions.is_suspended(task)),
-            false => self.tasks.clone(),
         }
     }
 
@@ -187,7 +174,7 @@ impl Processor {
         exchanged: Exchanged,
         slots: Vec<Slot>,
     ) -> bool {
-        self.note(exchange, &exchanged.settled);
+        self.record(exchange, &exchanged.settled);
         self.slots.drain(self.partition, exchanged.drain);
         inbox.due = self.due_without_request(&exchanged);
         let claimed = exchanged.claims.len();
@@ -206,9 +193,9 @@ impl Processor {
         exchanged.more || may_have_more
     }
 
-    fn note(&self, exchange: &Exchange, settled: &[Settled]) {
+    fn record(&self, exchange: &Exchange, settled: &[Settled]) {
         for (settlement, settled) in exchange.settlements.iter().zip(settled) {
-            upload::note(&self.executor, settlement.key(), *settled);
+            record(&self.leases, &*self.runner, settlement.key(), *settled);
         }
     }
 
@@ -221,7 +208,7 @@ impl Processor {
     }
 
     /// Prepares the start of all jobs that are claimed and not started yet; while draining they are released instead.
-    fn start(&self, inbox: &mut Inbox) -> Vec<Start> {
+    fn start(&self, inbox: &mut Inbox) -> Vec<Start<R>> {
         let claimed = std::mem::take(&mut inbox.claimed);
         let Some(settled) = inbox.settled() else {
             let release = |(claim, _): (Claim, Slot)| claim.lease.release(ReleaseCause::Shutdown);
@@ -229,10 +216,11 @@ impl Processor {
             return Vec::new();
         };
         let start = |(claim, slot)| Start {
-            executor: self.executor.clone(),
+            runner: self.runner.clone(),
+            leases: self.leases.clone(),
             claim,
             slot,
-            handlers: inbox.handlers.clone(),
+            runtime: inbox.runtime.clone(),
             settled: settled.clone(),
         };
         claimed.into_iter().map(start).collect()
@@ -250,7 +238,7 @@ impl Processor {
         if let [failing] = &exchange.settlements[..] {
             let key = failing.key();
             tracing::error!(job.id = %key.id, "cannot settle the outcome of this job; it runs again when its lease expires");
-            self.executor.running.forget(key);
+            self.leases.forget(key);
         } else {
             inbox.suspects = exchange.settlements.len();
             inbox.waiting.splice(0..0, exchange.settlements);
@@ -260,24 +248,45 @@ impl Processor {
 }
 
 /// A job about to start.
-struct Start {
-    executor: Arc<Executor>,
+struct Start<R> {
+    runner: Arc<R>,
+    leases: Arc<Leases>,
     claim: Claim,
     slot: Slot,
-    handlers: Handle,
+    runtime: Handle,
     settled: mpsc::UnboundedSender<Ended>,
 }
 
-impl Start {
+impl<R: Runner> Start<R> {
     fn now(self) {
-        let Self { executor, claim, slot, handlers, settled } = self;
-        // Only a worker that gave up waiting has closed the channel; the lease then expires.
+        let Self { runner, leases, claim, slot, runtime, settled } = self;
+        let lease = claim.lease.key();
+        // Only a consumer that gave up waiting has closed the channel; the lease then expires.
         let settle = move |ended| drop(settled.send(ended));
-        match executor.admit(claim, slot) {
+        match runner.admit(claim, slot) {
             Ok(job) => {
-                handlers.spawn(async move { executor.run(job).await.map(settle) });
+                let abandoned = Abandoned { leases, lease };
+                runtime.spawn(async move {
+                    let _if_it_panics = abandoned;
+                    runner.run(job).await.map(settle)
+                });
             }
-            Err(settlement) => settle(Ended { settlement, context: None }),
+            Err(settlement) => settle(Ended { settlement, slot: None }),
+        }
+    }
+}
+
+/// Gives up the lease of an attempt that panics: it expires, the job runs again, and the loss is counted.
+struct Abandoned {
+    leases: Arc<Leases>,
+    lease: LeaseKey,
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(job.id = %self.lease.id, "an attempt panicked outside its handler; the job runs again when its lease expires");
+            self.leases.forget(self.lease);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Declares this worker's tasks, and the queues it serves, to every API.
+//! Declares a worker's tasks, and the queues it serves, to every API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,7 @@ use crunch_common::task::TaskDescriptor;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::Reachability;
-use crate::health::Pulse;
+use crate::{Pulse, Reachability};
 
 pub(crate) struct Announcer {
     pub(crate) broker: Broker,
@@ -45,14 +44,14 @@ impl Announcer {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.data_lost.notified() => {
-                    tracing::warn!("Redis lost its data, declaring the tasks again");
+                    tracing::warn!("Redis lost its data, declaring tasks and queues again");
                 }
                 () = shutdown.cancelled() => return,
             }
         }
     }
 
-    pub(crate) async fn tick(&self) -> Result<(), Error> {
+    async fn tick(&self) -> Result<(), Error> {
         self.broker.announce(&self.queues, &self.tasks).await
     }
 }

@@ -1,11 +1,12 @@
 //! Which queues an exchange reads, and in which order: one call reads no more than [`Exchange::MAX_QUEUES`], so a
-//! worker with more reads all of them in turn.
+//! consumer with more reads all of them in turn.
 
 use crunch_common::broker::Exchange;
 use crunch_common::queue::QueueName;
 
-#[derive(Debug)]
-pub(crate) struct Rotation {
+/// The queues of a consumer, in the order in which exchanges read them.
+#[derive(Debug, Clone)]
+pub struct Rotation {
     queues: Vec<QueueName>,
     /// This many at the front are read every time.
     kept: usize,
@@ -15,16 +16,24 @@ pub(crate) struct Rotation {
 
 impl Rotation {
     /// Every queue is first as often as any other.
-    pub(crate) fn in_turn(queues: Vec<QueueName>) -> Self {
+    #[must_use]
+    pub fn in_turn(queues: Vec<QueueName>) -> Self {
         Self { queues, kept: 0, first: 0 }
     }
 
     /// The earlier a queue, the more it is preferred. If there are more than one call reads, the first ones fill half
     /// of each call and the others follow in turn.
-    pub(crate) fn by_preference(queues: Vec<QueueName>) -> Self {
+    #[must_use]
+    pub fn by_preference(queues: Vec<QueueName>) -> Self {
         let fit = queues.len() <= Exchange::MAX_QUEUES;
         let kept = if fit { queues.len() } else { Exchange::MAX_QUEUES / 2 };
         Self { queues, kept, first: 0 }
+    }
+
+    /// Returns all queues.
+    #[must_use]
+    pub fn queues(&self) -> &[QueueName] {
+        &self.queues
     }
 
     /// Returns how many queues an exchange reads.

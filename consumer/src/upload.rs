@@ -5,30 +5,30 @@
 //! extended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crunch_common::broker::{Broker, Error, Exchange, LeaseKey, Settled};
 use crunch_common::job::Partition;
+use crunch_common::telemetry::LogLimit;
 
-use super::Reachability;
-use crate::JobContext;
-use crate::executor::Executor;
-use crate::metrics;
+use crate::{Leases, Reachability, Runner, Slot};
 
 /// A settlement in transfer.
-pub(super) struct Upload {
-    pub(super) broker: Broker,
-    pub(super) partition: Partition,
-    pub(super) executor: Arc<Executor>,
-    pub(super) key: LeaseKey,
+pub(crate) struct Upload<R> {
+    pub(crate) broker: Broker,
+    pub(crate) partition: Partition,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) runner: Arc<R>,
+    pub(crate) lease: LeaseKey,
     /// Carries the settlement and nothing else.
-    pub(super) exchange: Exchange,
-    /// Dropped with this value: then the slot is idle.
-    pub(super) _context: Option<JobContext>,
+    pub(crate) exchange: Exchange,
+    /// Occupied until this value is dropped.
+    pub(crate) _slot: Option<Arc<Slot>>,
 }
 
-impl Upload {
+impl<R: Runner> Upload<R> {
     /// Sends it until it is answered, or Redis cannot answer it.
-    pub(super) async fn run(self) {
+    pub(crate) async fn run(self) {
         let mut redis = Reachability::of("large result");
         let (mut given_up, mut unreadable) = (0, 0);
         loop {
@@ -36,7 +36,7 @@ impl Upload {
                 Ok(settled) => {
                     redis.succeeded();
                     let settled = settled.first().copied().unwrap_or(Settled::Unknown);
-                    return note(&self.executor, self.key, settled);
+                    return record(&self.leases, &*self.runner, self.lease, settled);
                 }
                 // The worker was reclaimed while it lives: its jobs run elsewhere.
                 Err(error @ Error::StaleExchange) => return self.cannot_settle(&error),
@@ -53,22 +53,27 @@ impl Upload {
     }
 
     fn cannot_settle(&self, error: &Error) {
-        tracing::error!(job.id = %self.key.id, %error, "cannot settle the outcome of this job; it runs again when its lease expires");
-        self.executor.running.forget(self.key);
+        tracing::error!(job.id = %self.lease.id, %error, "cannot settle the outcome of this job; it runs again when its lease expires");
+        self.leases.forget(self.lease);
     }
 }
 
+/// Clients determine how many jobs they delete while they run.
+static DELETED: LogLimit = LogLimit::new(Duration::from_secs(10));
+
 /// Applies the answer to a settlement.
-pub(super) fn note(executor: &Executor, key: LeaseKey, settled: Settled) {
-    executor.running.forget(key);
+pub(crate) fn record(leases: &Leases, runner: &impl Runner, lease: LeaseKey, settled: Settled) {
+    leases.forget(lease);
     match settled {
         Settled::Done => {}
         Settled::Stale => {
-            metrics::stale();
-            tracing::warn!(job.id = %key.id, epoch = %key.epoch, "stale outcome dropped: another attempt holds the job");
+            tracing::warn!(job.id = %lease.id, epoch = %lease.epoch, "stale outcome dropped: another attempt holds the job");
         }
         Settled::Unknown => {
-            tracing::warn!(job.id = %key.id, "outcome dropped: the job was deleted");
+            if let Some(left_out) = DELETED.admit() {
+                tracing::warn!(job.id = %lease.id, left_out, "outcome dropped: the job was deleted");
+            }
         }
     }
+    runner.settled(lease, settled);
 }

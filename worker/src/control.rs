@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{self, Broker, WorkerId};
+use crunch_consumer::Reachability;
 use tokio_util::sync::CancellationToken;
 
-use super::Reachability;
 use crate::running::{RunningJobs, StopReason};
 
 pub(crate) struct Control {

@@ -2,9 +2,9 @@
 //! without it, in turn.
 
 use crate::drain::{self, drain};
-use crate::figures::Unit;
-use crate::ground::{ON_DISK, SHIPPED};
+use crate::metrics::Unit;
 use crate::session::Session;
+use crate::testbed::{ON_DISK, SHIPPED};
 
 /// Size of the measurement.
 #[derive(clap::Args)]
@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     turns: u32,
 }
 
-/// Runs the measure.
+/// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     let (mut with, mut without) = (0.0, 0.0);
@@ -26,7 +26,7 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
         without += drain(SHIPPED, 1, &arguments.drain).await.rate();
     }
     let turns = f64::from(arguments.turns);
-    session.note("safety: drain with appendfsync everysec", with / turns, Unit::PerSecond);
-    session.note("safety: drain without", without / turns, Unit::PerSecond);
-    session.note("safety: with / without", with / without, Unit::Times);
+    session.record("safety: drain with appendfsync everysec", with / turns, Unit::PerSecond);
+    session.record("safety: drain without", without / turns, Unit::PerSecond);
+    session.record("safety: with / without", with / without, Unit::Times);
 }

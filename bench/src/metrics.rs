@@ -1,4 +1,4 @@
-//! Measured figures: their names, what each is compared with, and the median of several runs.
+//! Measured metrics: their names, what each is compared with, and the median of several runs.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl Samples {
     }
 }
 
-/// Unit of a figure. It determines what the figure is compared with, and whether more is better.
+/// Unit of a metric. It determines what the metric is compared with, and whether more is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// A rate per second; compared with the control's pipelined `LPUSH`. More is better.
@@ -39,7 +39,7 @@ pub(crate) enum Unit {
     Milliseconds,
     /// Seconds of CPU for 100 000 jobs; compared with the CPU of the control's Redis for as many `LPUSH`.
     CpuSeconds,
-    /// A count in this unit: the same on every machine, so the figure is its own ratio.
+    /// A count in this unit: the same on every machine, so the value is its own ratio.
     Counted(&'static str),
     /// Already a ratio, to a control of the measure itself. More is better.
     Times,
@@ -57,7 +57,7 @@ impl Unit {
         }
     }
 
-    /// Whether a larger figure is a better one.
+    /// Whether a larger value is a better one.
     pub(crate) const fn more_is_better(self) -> bool {
         matches!(self, Self::PerSecond | Self::Sequential | Self::Times)
     }
@@ -73,16 +73,16 @@ impl Unit {
     }
 }
 
-/// One figure, with its values in all runs.
+/// One metric, with its values in all runs.
 #[derive(Debug)]
-pub(crate) struct Figure {
+pub(crate) struct Metric {
     pub(crate) name: String,
     pub(crate) unit: Unit,
     values: Vec<f64>,
     ratios: Vec<f64>,
 }
 
-impl Figure {
+impl Metric {
     /// The median over the runs.
     pub(crate) fn value(&self) -> f64 {
         median(&self.values)
@@ -94,20 +94,20 @@ impl Figure {
     }
 }
 
-/// Figures in the order in which they were first recorded.
+/// Metrics in the order in which they were first recorded.
 #[derive(Debug, Default)]
-pub(crate) struct Figures(Vec<Figure>);
+pub(crate) struct Metrics(Vec<Metric>);
 
-impl Figures {
+impl Metrics {
     /// Records the value of one run.
-    pub(crate) fn note(&mut self, name: &str, value: f64, unit: Unit, control: &Control) {
+    pub(crate) fn record(&mut self, name: &str, value: f64, unit: Unit, control: &Control) {
         let ratio = unit.ratio(value, control);
-        match self.0.iter_mut().find(|figure| figure.name == name) {
-            Some(figure) => {
-                figure.values.push(value);
-                figure.ratios.push(ratio);
+        match self.0.iter_mut().find(|metric| metric.name == name) {
+            Some(metric) => {
+                metric.values.push(value);
+                metric.ratios.push(ratio);
             }
-            None => self.0.push(Figure {
+            None => self.0.push(Metric {
                 name: name.to_owned(),
                 unit,
                 values: vec![value],
@@ -116,7 +116,7 @@ impl Figures {
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Figure> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Metric> {
         self.0.iter()
     }
 }
@@ -140,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_is_the_median_of_its_runs() {
+    fn a_metric_is_the_median_of_its_runs() {
         let control = Control { pushes: 10.0, round_trips: 5.0, push_cpu: 2.0 };
-        let mut figures = Figures::default();
+        let mut metrics = Metrics::default();
         [30.0, 10.0, 20.0].into_iter().for_each(|value| {
-            figures.note("drain", value, Unit::PerSecond, &control);
-            figures.note("CPU", value, Unit::CpuSeconds, &control);
+            metrics.record("drain", value, Unit::PerSecond, &control);
+            metrics.record("CPU", value, Unit::CpuSeconds, &control);
         });
-        let medians: Vec<_> = figures.iter().map(|it| (it.value(), it.ratio())).collect();
+        let medians: Vec<_> = metrics.iter().map(|it| (it.value(), it.ratio())).collect();
         assert_eq!(medians, [(20.0, 2.0), (20.0, 10.0)]);
         assert!((median(&[1.0, 2.0]) - 1.5).abs() < f64::EPSILON);
     }

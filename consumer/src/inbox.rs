@@ -9,10 +9,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::WorkRequest;
-use crate::executor::Ended;
-use crate::health::Pulse;
-use crate::slots::Slot;
+use crate::listener::WorkRequest;
+use crate::{Ended, Pulse, Slot};
 
 pub(crate) struct Inbox {
     /// Ended attempts that no exchange has carried yet, the oldest first.
@@ -23,8 +21,8 @@ pub(crate) struct Inbox {
     pub(crate) uploads: JoinSet<()>,
     /// Jobs that were claimed and have not started yet, each with its slot.
     pub(crate) claimed: Vec<(Claim, Slot)>,
-    /// The runtime of the handlers.
-    pub(crate) handlers: Handle,
+    /// The runtime of the attempts.
+    pub(crate) runtime: Handle,
     /// This many of them are sent one by one: one of them made an exchange fail.
     pub(crate) suspects: usize,
     /// When to exchange without a request.
@@ -35,7 +33,7 @@ pub(crate) struct Inbox {
     /// Requests that were not answered yet.
     unanswered: Vec<WorkRequest>,
     settlements: mpsc::UnboundedReceiver<Ended>,
-    /// Kept for the executors to clone; dropped when draining, so that the last of them closes the channel.
+    /// Kept for the attempts to clone; dropped when draining, so that the last of them closes the channel.
     settled: Option<mpsc::UnboundedSender<Ended>>,
     draining: CancellationToken,
 }
@@ -43,7 +41,7 @@ pub(crate) struct Inbox {
 impl Inbox {
     pub(crate) fn new(
         requests: mpsc::Receiver<WorkRequest>,
-        handlers: Handle,
+        runtime: Handle,
         draining: CancellationToken,
     ) -> Self {
         // Bounded by the slots: each sends one settlement.
@@ -53,7 +51,7 @@ impl Inbox {
             large: Vec::new(),
             uploads: JoinSet::new(),
             claimed: Vec::new(),
-            handlers,
+            runtime,
             suspects: 0,
             due: None,
             number: 0,
@@ -111,7 +109,7 @@ impl Inbox {
         self.settled.is_some()
     }
 
-    /// Returns where an executor sends its settlement; `None` while draining.
+    /// Returns where an attempt sends its settlement; `None` while draining.
     pub(crate) fn settled(&mut self) -> Option<mpsc::UnboundedSender<Ended>> {
         self.takes_work();
         self.settled.clone()

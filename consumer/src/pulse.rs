@@ -1,13 +1,49 @@
-//! The health of one loop, as it reports it.
+//! The health of loops that call Redis, as they report it: when a call was answered, when one failed, and until when they
+//! expect an answer. A loop that hangs shows as one that fails.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// The pulses of all loops of a process. Clones share their state.
+#[derive(Debug, Clone, Default)]
+pub struct Pulses(Arc<Mutex<Vec<Pulse>>>);
+
+impl Pulses {
+    /// Adds a new loop's pulse. It is not healthy before its first success.
+    pub fn add(&self, name: impl Into<Arc<str>>) -> Pulse {
+        let pulse = Pulse::new(name.into());
+        self.0.lock().push(pulse.clone());
+        pulse
+    }
+
+    /// Returns what is wrong at that time, with the name of each loop.
+    #[must_use]
+    pub fn problems(&self, now: Instant) -> Vec<String> {
+        self.0.lock().iter().filter_map(|pulse| pulse.problem(now)).collect()
+    }
+
+    /// Returns the time since the last success of each kind of loop; of several the longest.
+    #[must_use]
+    pub fn ages(&self, now: Instant) -> BTreeMap<String, Duration> {
+        let mut ages = BTreeMap::<String, Duration>::new();
+        for pulse in self.0.lock().iter() {
+            if let Some(age) = pulse.age(now) {
+                let longest = ages.entry(pulse.kind().to_owned()).or_default();
+                *longest = age.max(*longest);
+            }
+        }
+        ages
+    }
+}
 
 /// The pulse of one loop, or of several that work together: one that waits for work and those that claim it. Clones
 /// share their state.
 #[derive(Debug, Clone)]
-pub(crate) struct Pulse {
+pub struct Pulse {
     /// The first word is the kind of loop.
     name: Arc<str>,
     state: Arc<Mutex<State>>,
@@ -27,35 +63,35 @@ struct State {
 /// A report is expected in time; not any more when this is dropped.
 #[derive(Debug)]
 #[must_use = "nothing is expected after this is dropped"]
-pub(crate) struct Expected {
+pub struct Expected {
     pulse: Pulse,
     number: u64,
 }
 
 impl Pulse {
-    pub(super) fn new(name: Arc<str>) -> Self {
+    fn new(name: Arc<str>) -> Self {
         Self { name, state: Arc::default() }
     }
 
-    pub(super) fn kind(&self) -> &str {
+    fn kind(&self) -> &str {
         self.name.split(' ').next().unwrap_or_default()
     }
 
     /// Records an answer of Redis.
-    pub(crate) fn answered(&self) {
-        let mut state = self.lock();
+    pub fn answered(&self) {
+        let mut state = self.state.lock();
         state.last_success = Some(Instant::now());
         state.failing = None;
     }
 
     /// Records that Redis did not answer, or not correctly.
-    pub(crate) fn failed(&self, error: impl Display) {
-        self.lock().failing = Some(error.to_string());
+    pub fn failed(&self, error: impl Display) {
+        self.state.lock().failing = Some(error.to_string());
     }
 
     /// Expects a report within that time, until the returned value is dropped.
-    pub(crate) fn expects(&self, within: Duration) -> Expected {
-        let mut state = self.lock();
+    pub fn expects(&self, within: Duration) -> Expected {
+        let mut state = self.state.lock();
         state.last_number += 1;
         let number = state.last_number;
         state.expected.push((number, Instant::now() + within));
@@ -63,8 +99,9 @@ impl Pulse {
     }
 
     /// Returns what is wrong at that time.
-    pub(crate) fn problem(&self, now: Instant) -> Option<String> {
-        let state = self.lock();
+    #[must_use]
+    pub fn problem(&self, now: Instant) -> Option<String> {
+        let state = self.state.lock();
         let silence = || state.last_success.map_or(0.0, |at| (now - at).as_secs_f64());
         let what = if state.panicked {
             "ended by a panic".to_owned()
@@ -81,13 +118,8 @@ impl Pulse {
     }
 
     /// Returns the time since the last success.
-    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
-        self.lock().last_success.map(|at| now.saturating_duration_since(at))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Each change is complete: a panic elsewhere leaves no partial state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn age(&self, now: Instant) -> Option<Duration> {
+        self.state.lock().last_success.map(|at| now.saturating_duration_since(at))
     }
 }
 
@@ -95,14 +127,14 @@ impl Drop for Pulse {
     /// Records a panic: a loop that panics drops its pulse while it unwinds, and nothing else would report it.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.lock().panicked = true;
+            self.state.lock().panicked = true;
         }
     }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        self.pulse.lock().expected.retain(|&(number, _)| number != self.number);
+        self.pulse.state.lock().expected.retain(|&(number, _)| number != self.number);
     }
 }
 

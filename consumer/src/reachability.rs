@@ -1,48 +1,37 @@
-//! The background services of a worker. Each is a struct with `run`, which ends when its shutdown fires, and for
-//! periodic ones an `INTERVAL` and a `tick` that a test can call.
-
-mod announcer;
-mod control;
-mod heartbeat;
-mod inbox;
-mod listener;
-mod processor;
-mod rotation;
-mod upload;
+//! What a loop does when Redis cannot be reached: it logs that once, reports it, and retries with growing pauses.
 
 use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
+use crunch_common::broker::Error;
 
-use crate::health::Pulse;
-pub(crate) use announcer::Announcer;
-pub(crate) use control::Control;
-pub(crate) use heartbeat::Heartbeat;
-pub(crate) use listener::{Listener, WorkRequest};
-pub(crate) use processor::Processor;
-pub(crate) use rotation::Rotation;
+use crate::Pulse;
 
 /// Logs once when Redis becomes unreachable and once when it is reachable again, and determines the pauses between
 /// retries.
 #[derive(Debug)]
-pub(crate) struct Reachability {
+pub struct Reachability {
     service: &'static str,
     failures: u32,
-    /// Receives successes and failures, if they matter for the worker's health.
+    /// Receives successes and failures, if they matter for the health of the process.
     pulse: Option<Pulse>,
 }
 
 impl Reachability {
-    pub(crate) const fn of(service: &'static str) -> Self {
+    /// Creates the state of a loop by the name that its log lines have.
+    #[must_use]
+    pub const fn of(service: &'static str) -> Self {
         Self { service, failures: 0, pulse: None }
     }
 
     /// Reports successes and failures to that pulse.
-    pub(crate) fn reporting_to(self, pulse: &Pulse) -> Self {
+    #[must_use]
+    pub fn reporting_to(self, pulse: &Pulse) -> Self {
         Self { pulse: Some(pulse.clone()), ..self }
     }
 
-    pub(crate) fn succeeded(&mut self) {
+    /// Records an answer.
+    pub fn succeeded(&mut self) {
         if self.failures > 0 {
             tracing::info!(
                 service = self.service,
@@ -55,7 +44,7 @@ impl Reachability {
     }
 
     /// Records a failure; returns the pause before the next try.
-    pub(crate) fn failed(&mut self, error: &crunch_common::broker::Error) -> Duration {
+    pub fn failed(&mut self, error: &Error) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.pulse.iter().for_each(|pulse| pulse.failed(error));
         if self.failures == 1 {

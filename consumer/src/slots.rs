@@ -3,39 +3,41 @@
 use std::sync::Arc;
 
 use crunch_common::job::Partition;
+use metrics::Gauge;
 use tokio::sync::watch;
 
-use crate::metrics;
-
-/// A worker's slots.
+/// The slots of a consumer: how many jobs it runs at once.
 #[derive(Debug)]
 pub(crate) struct Slots {
     total: usize,
+    /// Shows how many are occupied.
+    busy: Gauge,
     state: watch::Sender<State>,
 }
 
 #[derive(Debug)]
 struct State {
     idle: usize,
-    /// Partitions for which this worker runs its slots empty, in the order of requests: only the first may use idle
+    /// Partitions for which this consumer runs its slots empty, in the order of requests: only the first may use idle
     /// slots.
     draining: Vec<Partition>,
 }
 
 /// One slot, occupied until this value is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot(Arc<Slots>);
+pub struct Slot(Arc<Slots>);
 
 impl Slots {
-    pub(crate) fn new(total: usize) -> Arc<Self> {
-        metrics::slots(total);
+    /// Creates idle slots; `busy` shows how many are occupied.
+    pub(crate) fn new(total: usize, busy: Gauge) -> Arc<Self> {
         Arc::new(Self {
             total,
+            busy,
             state: watch::Sender::new(State { idle: total, draining: Vec::new() }),
         })
     }
 
-    /// Takes up to `most` idle slots for jobs of a partition; none while the worker runs its slots empty for another.
+    /// Takes up to `most` idle slots for jobs of a partition; none while they run empty for another.
     pub(crate) fn take(self: &Arc<Self>, partition: Partition, most: usize) -> Vec<Slot> {
         let mut taken = 0;
         self.state.send_if_modified(|state| {
@@ -45,7 +47,7 @@ impl Slots {
             }
             taken > 0
         });
-        metrics::busy(taken as f64);
+        self.busy.increment(taken as f64);
         (0..taken).map(|_| Slot(self.clone())).collect()
     }
 
@@ -82,7 +84,7 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        metrics::busy(-1.0);
+        self.0.busy.decrement(1.0);
         // Waiters wait for the first idle slot.
         self.0.state.send_if_modified(|state| {
             state.idle += 1;
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn slots_come_back_when_they_are_dropped() {
-        let (slots, partition) = (Slots::new(3), Partition::default());
+        let (slots, partition) = (Slots::new(3, Gauge::noop()), Partition::default());
         let taken = slots.take(partition, 5);
         assert_eq!((taken.len(), slots.busy_except(3), slots.any_idle()), (3, 0, false));
         assert!(slots.take(partition, 1).is_empty());
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn while_a_worker_runs_empty_for_one_partition_the_others_get_nothing() {
-        let slots = Slots::new(2);
+        let slots = Slots::new(2, Gauge::noop());
         let [first, second] = [0, 1].map(|number| Partition::new(number).unwrap());
         slots.drain(second, true);
         slots.drain(first, true);

@@ -11,13 +11,13 @@ use crate::usage::{RedisInfo, cpu_of};
 use crate::wire::Connection;
 
 /// Connected clients.
-pub(crate) struct Crowd {
-    clients: Vec<Connection>,
+pub(crate) struct Clients {
+    connections: Vec<Connection>,
     request: Arc<[u8]>,
     server: u32,
 }
 
-/// How many requests of a crowd were served, and what that cost.
+/// How many requests of some clients were served, and what that cost.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Served {
     pub(crate) requests: f64,
@@ -49,25 +49,24 @@ impl Served {
     }
 }
 
-impl Crowd {
+impl Clients {
     /// `server` is the process at that address.
     pub(crate) async fn new(count: usize, address: &str, server: u32, request: Vec<u8>) -> Self {
-        let clients = join_all((0..count).map(|_| Connection::to(address))).await;
-        Self { clients, request: request.into(), server }
+        let connections = join_all((0..count).map(|_| Connection::to(address))).await;
+        Self { connections, request: request.into(), server }
     }
 
     /// Sends requests for this long.
     pub(crate) async fn send(&mut self, redis: &RedisServer, time: Duration) -> Served {
-        let (before, cpu, begun) = (RedisInfo::of(redis), cpu_of(self.server), Instant::now());
-        let sending = self
-            .clients
-            .drain(..)
-            .map(|client| tokio::spawn(send_until(client, self.request.clone(), begun + time)));
+        let (before, cpu, start) = (RedisInfo::of(redis), cpu_of(self.server), Instant::now());
+        let sending = self.connections.drain(..).map(|connection| {
+            tokio::spawn(send_until(connection, self.request.clone(), start + time))
+        });
         let finished = join_all(sending.collect::<Vec<_>>()).await;
-        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = start.elapsed().as_secs_f64();
         let mut requests = 0;
-        for (client, count) in finished.into_iter().map(Result::unwrap) {
-            self.clients.push(client);
+        for (connection, count) in finished.into_iter().map(Result::unwrap) {
+            self.connections.push(connection);
             requests += count;
         }
         Served {
@@ -80,33 +79,33 @@ impl Crowd {
 }
 
 async fn send_until(
-    mut client: Connection,
+    mut connection: Connection,
     request: Arc<[u8]>,
     deadline: Instant,
 ) -> (Connection, u32) {
     let mut count = 0;
     while Instant::now() < deadline {
-        client.request(&request).await;
+        connection.request(&request).await;
         count += 1;
     }
-    (client, count)
+    (connection, count)
 }
 
-/// Lets two crowds send requests in turn, so that both see the same machine; returns the totals of each. A short slice
-/// before is for connecting and warming up.
+/// Lets two groups of clients send requests in turn, so that both see the same machine; returns the totals of each. A
+/// short slice before is for connecting and warming up.
 pub(crate) async fn in_turn(
     redis: &RedisServer,
-    crowds: &mut [Crowd; 2],
+    pair: &mut [Clients; 2],
     slices: u32,
     slice: Duration,
 ) -> [Served; 2] {
     let mut served = [Served::default(); 2];
-    for crowd in &mut *crowds {
-        crowd.send(redis, slice / 4).await;
+    for clients in &mut *pair {
+        clients.send(redis, slice / 4).await;
     }
     for _ in 0..slices {
-        for (crowd, served) in crowds.iter_mut().zip(&mut served) {
-            served.add(crowd.send(redis, slice).await);
+        for (clients, served) in pair.iter_mut().zip(&mut served) {
+            served.add(clients.send(redis, slice).await);
         }
     }
     served

@@ -1,0 +1,200 @@
+//! The life cycle of a consumer: for each partition a listener, a processor and its secondary; heartbeats and the
+//! announcer for all of them.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crunch_common::broker::{Broker, Sequence, WorkerId};
+use crunch_common::job::Partition;
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::announcer::Announcer;
+use crate::heartbeat::Heartbeat;
+use crate::listener::{Listener, WorkRequest};
+use crate::processor::Processor;
+use crate::{Pulse, Runner, Settings, Slots};
+
+/// How long the last settlements may take to reach Redis at the end: longer than any call's deadline.
+const LAST_EXCHANGE: Duration = Duration::from_secs(3);
+
+/// A running consumer. It ends with [`Consumer::drain`] and [`Consumer::leave`], or at once when it is dropped.
+#[derive(Debug)]
+pub struct Consumer {
+    broker: Broker,
+    worker: WorkerId,
+    /// Claim jobs and settle attempts.
+    processors: JoinSet<()>,
+    /// Support the processors; end last.
+    helpers: JoinSet<()>,
+    phases: Phases,
+}
+
+/// The phases of a shutdown, in their order.
+#[derive(Debug, Default)]
+struct Phases {
+    /// No new jobs.
+    draining: CancellationToken,
+    /// No more attempts to settle.
+    give_up: CancellationToken,
+    /// No more heartbeats.
+    done: CancellationToken,
+}
+
+/// A processor and the channel of its requests.
+type ProcessorWithRequests<R> = (Processor<R>, mpsc::Receiver<WorkRequest>);
+
+impl Consumer {
+    /// Starts to claim jobs. Must be called on the runtime that attempts are to run on.
+    ///
+    /// # Errors
+    /// If the system refuses another runtime.
+    pub fn start<R: Runner>(settings: &Settings, runner: &Arc<R>) -> io::Result<Self> {
+        let mut consumer = Self {
+            broker: settings.broker.clone(),
+            worker: settings.worker,
+            processors: JoinSet::new(),
+            helpers: JoinSet::new(),
+            phases: Phases::default(),
+        };
+        // First: a heartbeat makes the lease known before anything is claimed.
+        consumer.start_heartbeats(settings, runner)?;
+        consumer.start_exchanges(settings, runner)?;
+        Ok(consumer)
+    }
+
+    fn start_heartbeats<R: Runner>(
+        &mut self,
+        settings: &Settings,
+        runner: &Arc<R>,
+    ) -> io::Result<()> {
+        let (done, data_lost) = (&self.phases.done, Arc::new(Notify::new()));
+        let heartbeat = Heartbeat::new(settings, runner, &data_lost).run(done.clone());
+        let announcer = Announcer {
+            broker: settings.broker.clone(),
+            queues: settings.info.queues.clone(),
+            tasks: settings.tasks.clone(),
+            pulse: settings.pulses.add("announcer"),
+            data_lost,
+        };
+        self.helpers.spawn(announcer.run(done.clone()));
+        settings.threads.spawn(&mut self.helpers, heartbeat)
+    }
+
+    fn start_exchanges<R: Runner>(
+        &mut self,
+        settings: &Settings,
+        runner: &Arc<R>,
+    ) -> io::Result<()> {
+        let slots = Slots::new(settings.info.slots, settings.busy.clone());
+        let mut processors = Vec::new();
+        for partition in settings.broker.partitions() {
+            let (listener, both) = exchanging(settings, partition, &slots, runner);
+            self.helpers.spawn(listener.run(self.phases.draining.clone()));
+            for (processor, requests) in both {
+                let (draining, give_up) = (&self.phases.draining, &self.phases.give_up);
+                let runtime = Handle::current();
+                processors.push(processor.run(
+                    requests,
+                    runtime,
+                    draining.clone(),
+                    give_up.clone(),
+                ));
+            }
+        }
+        let processors = async move { drop(join_all(processors).await) };
+        settings.threads.spawn(&mut self.processors, processors)
+    }
+
+    /// Stops claiming jobs, and taking tokens that could wake another consumer; attempts continue.
+    pub fn quiet(&self) {
+        self.phases.draining.cancel();
+    }
+
+    /// Claims no more jobs, and waits until all attempts are settled. When `grace` is over, `release` asks those that
+    /// still run to stop; it returns when they have. Heartbeats continue, so that nothing else runs their jobs.
+    pub async fn drain(
+        &mut self,
+        grace: impl Future<Output = ()>,
+        release: impl Future<Output = ()>,
+    ) {
+        self.quiet();
+        tokio::select! {
+            () = ended(&mut self.processors) => return,
+            () = grace => {}
+        }
+        release.await;
+        if tokio::time::timeout(LAST_EXCHANGE, ended(&mut self.processors)).await.is_err() {
+            tracing::warn!("could not settle all jobs; they run again when their leases expire");
+            self.phases.give_up.cancel();
+        }
+    }
+
+    /// Ends the heartbeats and deregisters the worker.
+    pub async fn leave(mut self) {
+        self.phases.draining.cancel();
+        self.phases.done.cancel();
+        // No heartbeat may follow: it would register the worker again. An open call has its own deadline.
+        ended(&mut self.helpers).await;
+        if let Err(error) = self.broker.leave(self.worker).await {
+            tracing::debug!(%error, "could not deregister the worker");
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let Phases { draining, give_up, done } = &self.phases;
+        [draining, give_up, done].into_iter().for_each(CancellationToken::cancel);
+    }
+}
+
+/// Creates the listener and the processors of one partition.
+fn exchanging<R: Runner>(
+    settings: &Settings,
+    partition: Partition,
+    slots: &Arc<Slots>,
+    runner: &Arc<R>,
+) -> (Listener<R>, [ProcessorWithRequests<R>; 2]) {
+    let (requests, primary_requests) = mpsc::channel(1);
+    let (secondary, secondary_requests) = mpsc::channel(1);
+    let exchanges = settings.broker.with_own_connection();
+    let pulse = settings.pulses.add(format!("consumer of partition {partition}"));
+    let listener = Listener {
+        broker: settings.broker.with_own_connection(),
+        exchanges: exchanges.clone(),
+        partition,
+        queues: settings.info.queues.clone(),
+        slots: slots.clone(),
+        runner: runner.clone(),
+        requests,
+        pulse: pulse.clone(),
+    };
+    let processor = |sequence, broker, secondary, pulse: &Pulse| Processor {
+        broker,
+        partition,
+        sequence,
+        secondary,
+        worker: settings.worker,
+        lease: settings.lease,
+        queues: settings.queues.clone(),
+        slots: slots.clone(),
+        leases: settings.leases.clone(),
+        runner: runner.clone(),
+        pulse: pulse.clone(),
+    };
+    let first = processor(Sequence::Primary, exchanges, Some(secondary), &pulse);
+    // Over one connection both exchanges would be sent and answered together, and Redis would wait for both.
+    let own = settings.broker.with_own_connection();
+    let second = processor(Sequence::Secondary, own, None, &pulse);
+    (listener, [(first, primary_requests), (second, secondary_requests)])
+}
+
+async fn ended(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
+}

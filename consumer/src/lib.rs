@@ -1,0 +1,41 @@
+//! The client side of the exchange protocol: claims jobs from Redis, has them run, settles what ended, and keeps the
+//! leases meanwhile.
+//!
+//! Workers use it for jobs, and the API for deliveries of webhooks. What runs the jobs is a [`Runner`]. A [`Consumer`]
+//! decides only when to call Redis and what to send: it never runs a job itself, and knows nothing about tasks.
+//!
+//! | question | file |
+//! |---|---|
+//! | What is started, and in which order does it stop? | `consumer.rs` |
+//! | How does one exchange follow the other? | `processor.rs`; the events it waits for, `inbox.rs` |
+//! | What makes an idle consumer exchange? | `listener.rs` |
+//! | Which leases do heartbeats extend, and until when? | `heartbeat.rs`, `leases.rs` |
+//! | What if Redis is unreachable? | `reachability.rs` |
+//! | How does a loop that hangs show? | `pulse.rs` |
+
+#![warn(missing_docs, clippy::missing_errors_doc)]
+
+mod announcer;
+mod consumer;
+mod heartbeat;
+mod inbox;
+mod leases;
+mod listener;
+mod processor;
+mod pulse;
+mod reachability;
+mod rotation;
+mod runner;
+mod settings;
+mod slots;
+mod upload;
+
+pub use consumer::Consumer;
+pub use leases::Leases;
+pub use pulse::{Expected, Pulse, Pulses};
+pub use reachability::Reachability;
+pub use rotation::Rotation;
+pub use runner::{Ended, Runner};
+pub use settings::{Settings, Threads};
+pub use slots::Slot;
+use slots::Slots;

@@ -1,0 +1,60 @@
+//! The interface between a consumer and what runs its jobs.
+
+use std::future::{Future, pending};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crunch_common::broker::{
+    Claim, LeaseKey, Settled, Settlement, SuspendedTask, TaskNames, Verdict,
+};
+
+use crate::Slot;
+
+/// Runs the jobs that a consumer claims.
+pub trait Runner: Send + Sync + 'static {
+    /// A claimed job that is ready to run.
+    type Job: Send + 'static;
+
+    /// Accepts a claimed job. From here on its lease must be in the consumer's [`Leases`](crate::Leases), even if the
+    /// runtime takes long to run it. The slot is occupied until it is dropped.
+    ///
+    /// # Errors
+    /// The settlement of a job that must not run here, or not any more.
+    fn admit(&self, claim: Claim, slot: Slot) -> Result<Self::Job, Settlement>;
+
+    /// Runs a job until its attempt ends. Returns `None` if its lease was lost: then nothing may be settled.
+    fn run(&self, job: Self::Job) -> impl Future<Output = Option<Ended>> + Send;
+
+    /// Asks the attempt of exactly that claim to stop: its job is to be canceled, or its lease is lost.
+    fn stop(&self, lease: LeaseKey, verdict: Verdict);
+
+    /// Receives the answer to a settlement.
+    fn settled(&self, _lease: LeaseKey, _settled: Settled) {}
+
+    /// Returns the tasks whose jobs it can run now.
+    fn tasks(&self) -> TaskNames;
+
+    /// Returns the tasks whose jobs it cannot run for now, for operators.
+    fn suspended(&self) -> Vec<SuspendedTask> {
+        Vec::new()
+    }
+
+    /// Waits until there is another suspended task: the next heartbeat is sent at once.
+    fn suspends(&self) -> impl Future<Output = ()> + Send {
+        pending()
+    }
+
+    /// Returns until when it can run no job at all; none is claimed meanwhile.
+    fn suspended_until(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// An attempt that ended and must be settled.
+#[derive(Debug)]
+pub struct Ended {
+    /// What it means for the job.
+    pub settlement: Settlement,
+    /// Occupied until the outcome is in Redis. Set if the settlement is large, which bounds how much waits in memory.
+    pub slot: Option<Arc<Slot>>,
+}

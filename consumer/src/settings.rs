@@ -1,0 +1,68 @@
+//! What a consumer is given at its start.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crunch_common::broker::{Broker, WorkerId, WorkerInfo};
+use crunch_common::task::TaskDescriptor;
+use metrics::Gauge;
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
+
+use crate::{Leases, Pulses, Rotation};
+
+/// What a consumer claims, and as whom.
+#[derive(Debug)]
+pub struct Settings {
+    /// The Redis to consume from. Each loop gets its own connection.
+    pub broker: Broker,
+    /// The worker's id.
+    pub worker: WorkerId,
+    /// Its description. It has the number of slots, and the queues to declare.
+    pub info: WorkerInfo,
+    /// The tasks to declare.
+    pub tasks: Vec<TaskDescriptor>,
+    /// How long a claim is held without a heartbeat.
+    pub lease: Duration,
+    /// The queues to claim from.
+    pub queues: Rotation,
+    /// Shows how many slots are occupied.
+    pub busy: Gauge,
+    /// The runner's leases.
+    pub leases: Arc<Leases>,
+    /// Receives the pulse of each loop.
+    pub pulses: Pulses,
+    /// Where its loops run.
+    pub threads: Threads,
+}
+
+/// Where processors and heartbeats run. Attempts, and the listeners that request work for them, run on the caller's
+/// runtime: if attempts hog it, no more work is requested, and the listener's pulse shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// On a thread and runtime each. Attempts that hog their runtime delay neither heartbeats nor the outcomes of other
+    /// jobs. And an exchange passes through several tasks: waking another thread for each of them would take longer
+    /// than the exchange.
+    Own,
+    /// On the caller's runtime: for attempts that only wait for the network.
+    Shared,
+}
+
+impl Threads {
+    pub(crate) fn spawn(
+        self,
+        tasks: &mut JoinSet<()>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        match self {
+            Self::Own => {
+                let runtime = Builder::new_current_thread().enable_all().build()?;
+                tasks.spawn_blocking(move || runtime.block_on(work));
+            }
+            Self::Shared => drop(tasks.spawn(work)),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! Settlements that Redis cannot carry out: each is given up alone, for workers and for deliveries of webhooks alike.
+
+use crunch_tests::{Filter, Receiver, RedisServer, Stack, Stage, eventually};
+use redis::AsyncCommands;
+use serde_json::json;
+
+/// Makes every end of a job of this queue fail in Redis: the key of its running jobs has another type.
+async fn damage(redis: &RedisServer, queue: &str) {
+    let (mut redis, key) = (redis.connect().await, running(queue));
+    let () = redis.rename(&key, "aside").await.unwrap();
+    let () = redis.set(&key, "damaged").await.unwrap();
+}
+
+async fn repair(redis: &RedisServer, queue: &str) {
+    let () = redis.connect().await.rename("aside", running(queue)).await.unwrap();
+}
+
+fn running(queue: &str) -> String {
+    format!("crunch:{{0}}:queue:{queue}:running")
+}
+
+#[tokio::test]
+async fn a_settlement_that_redis_cannot_carry_out_does_not_hold_up_those_beside_it() {
+    let mut stack = Stack::start();
+    let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
+    let environment = [("CRUNCH_WORKER_QUEUES", "act,other,echo"), ("CRUNCH_LEASE_MS", "3000")];
+    let mut worker = stack.worker_via(&proxy, &api, 4, &environment).await;
+    let damaged = api.submit("act", &stage.payload()).await;
+    let in_damaged = stage.wait_for_handler().await;
+    let first = in_damaged.epoch;
+    let healthy = api.submit_with("act", &stage.payload(), &json!({ "queue": "other" })).await;
+    let in_healthy = stage.wait_for_handler().await;
+
+    // Both attempts end while an exchange is in flight, so the next one carries both.
+    damage(&stack.redis, "act").await;
+    let hold = proxy.hold_reply(Filter::verb("exchange").containing("in between"));
+    let between = api.submit("echo", &json!("in between")).await;
+    hold.wait_until_held().await;
+    in_damaged.fails("to be retried").await;
+    in_healthy.returns(&json!(1)).await;
+    hold.release();
+
+    api.wait_for_status(&between, "succeeded").await;
+    api.wait_for_status(&healthy, "succeeded").await;
+    worker.wait_for_log("cannot settle the outcome of this job").await;
+    repair(&stack.redis, "act").await;
+    let again = stage.wait_for_handler().await;
+    assert_eq!(again.id, damaged);
+    assert!(again.epoch > first, "it runs again after its lease");
+    again.returns(&json!(2)).await;
+    api.wait_for_status(&damaged, "succeeded").await;
+}
+
+#[tokio::test]
+async fn deliveries_continue_after_one_that_could_not_be_settled() {
+    let mut stack = Stack::start();
+    let mut api = stack.api_with(&crate::webhooks::SETTINGS).await;
+    let (_worker, receiver) = (stack.worker(&api, 1).await, Receiver::open().await);
+    let webhook = json!({ "webhook": { "url": receiver.url("/") } });
+
+    api.submit_with("echo", &json!(1), &webhook).await;
+    let call = receiver.next_call().await;
+    damage(&stack.redis, "crunch.webhooks").await;
+    call.answer(200, "").await;
+    api.process.wait_for_log("cannot settle the outcome of this job").await;
+    repair(&stack.redis, "crunch.webhooks").await;
+
+    let id = api.submit_with("echo", &json!(2), &webhook).await;
+    receiver.next_call().await.answer(200, "").await;
+    eventually("the second delivery is settled", async || {
+        let deliveries = api.get(&format!("/jobs/{id}/deliveries")).await.json();
+        (deliveries["items"][0]["status"] == "succeeded").then_some(())
+    })
+    .await;
+}
