@@ -32,6 +32,7 @@
 //!
 //! Never retries, and never waits for a retry: it returns what would happen next.
 
+mod claim;
 mod recorder;
 mod report;
 mod submission;
@@ -39,13 +40,10 @@ mod submission;
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crunch_common::broker::{ClaimedJob, Epoch};
-use crunch_common::job::{JobId, JobOptions, Metadata, Partition, Payload};
-use crunch_common::time::Timestamp;
+use crunch_common::job::{JobId, Metadata, Partition, Payload};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -168,7 +166,7 @@ impl Attempt {
         if let Err(reason) = submission::check(&self.task.descriptor, &self.payload) {
             return Report::rejected(reason);
         }
-        let (job, stop) = (self.job(), Stop::default());
+        let (job, stop) = (self.claim(), Stop::default());
         let limit = TimeLimit::of(&job, Instant::now()).expect("the job has no deadline");
         let recorder = Arc::new(Recorder::forwarding_to(self.observer.clone()));
         let context = JobContext::new(&job, limit.deadline(), stop.token().clone())
@@ -197,41 +195,6 @@ impl Attempt {
         }
         pending().await
     }
-
-    /// Returns the job as a worker would claim it now.
-    fn job(&self) -> ClaimedJob {
-        let (task, now) = (&self.task.descriptor, Timestamp::now());
-        ClaimedJob {
-            id: self.id,
-            epoch: next_epoch(now),
-            queue: task.queue.clone(),
-            priority: task.priority,
-            task: task.name.clone(),
-            attempt: self.number,
-            options: JobOptions {
-                max_attempts: task.max_attempts,
-                timeout: task.timeout,
-                deadline: None,
-                backoff: task.backoff,
-                content_type: self.payload.content_type.clone(),
-                payload_size: self.payload.bytes.len() as u64,
-                metadata: self.metadata.clone(),
-                trace: None,
-            },
-            payload: self.payload.clone(),
-            created_at: now,
-            due_at: now,
-            claimed_at: now,
-        }
-    }
-}
-
-/// Returns an epoch as Redis would: the time in milliseconds, or one more than the last epoch if that is later.
-fn next_epoch(now: Timestamp) -> Epoch {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let next = |last: u64| now.unix_ms().max(last + 1);
-    let update = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
-    Epoch::new(update.map_or_else(next, next))
 }
 
 #[cfg(test)]
