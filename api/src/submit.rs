@@ -73,34 +73,31 @@ impl Submission {
             webhook,
             ..
         } = self.options;
-        let declared_retention = task.retention_ms.map(std::time::Duration::from_millis);
         let queue = queue.unwrap_or_else(|| task.queue.clone());
         if !caller.may_use(&queue) {
             let detail = format!("the key does not allow the queue {queue}");
             return Err(Problem::new(FORBIDDEN, detail));
         }
         let id = app.broker.new_id(idempotency.as_ref());
+        let job = NewJob::of(task, id, self.payload);
         Ok(NewJob {
-            id,
-            task: task.name.clone(),
             queue,
             priority: priority.unwrap_or(task.priority),
-            start: start.unwrap_or(crunch_common::broker::Start::Now),
+            start: start.unwrap_or(job.start),
             options: JobOptions {
                 max_attempts: max_attempts.unwrap_or(task.max_attempts),
                 timeout: timeout.unwrap_or(task.timeout),
                 deadline,
-                backoff: task.backoff,
                 content_type: self.content_type,
-                payload_size: self.payload.len() as u64,
                 metadata,
                 trace: trace.clone(),
+                ..job.options
             },
-            payload: self.payload,
-            retention: retention.or(declared_retention),
+            retention: retention.or(job.retention),
             idempotency,
             durability: durability.unwrap_or_default(),
             webhook: webhook.map(|wanted| app.webhooks.of(id, wanted, trace)),
+            ..job
         })
     }
 }

@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::BrokerConfig;
-use crunch_common::broker::{Broker, Durability, Enqueued, NewJob, Start};
-use crunch_common::job::{JobOptions, Priority};
-use crunch_common::queue::QueueName;
+use crunch_common::broker::{Broker, Enqueued, NewJob};
 use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Api, Process, RedisServer, Stack};
 use futures_util::future::join_all;
@@ -187,27 +185,5 @@ pub(crate) fn envelope() -> String {
 /// A job for this queue, with this payload.
 pub(crate) fn job_with(broker: &Broker, name: &str, payload: String) -> NewJob {
     let task = TaskDescriptor::new(name.parse().unwrap());
-    let queue: QueueName = task.queue.clone();
-    NewJob {
-        id: broker.new_id(None),
-        queue,
-        priority: Priority::Normal,
-        start: Start::Now,
-        options: JobOptions {
-            max_attempts: task.max_attempts,
-            timeout: task.timeout,
-            deadline: None,
-            backoff: task.backoff,
-            content_type: task.content_type,
-            payload_size: payload.len() as u64,
-            metadata: Default::default(),
-            trace: None,
-        },
-        payload: payload.into(),
-        retention: None,
-        idempotency: None,
-        durability: Durability::MEMORY,
-        webhook: None,
-        task: task.name,
-    }
+    NewJob::of(&task, broker.new_id(None), payload)
 }

@@ -1,9 +1,10 @@
 //! A worker whose tasks do nothing: the remaining cost is Crunch's.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crunch_common::{config, telemetry};
 use crunch_worker::{JobContext, Task, Worker, WorkerConfig};
+use parking_lot::Mutex;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +54,7 @@ pub(crate) async fn run(arguments: &Arguments) {
 async fn run_timed(worker: Worker) {
     let starts = Arc::new(Mutex::new(Histogram::default()));
     worker.task(timed(starts.clone())).run().await.unwrap();
-    print!("{}", starts.lock().unwrap_or_else(PoisonError::into_inner));
+    print!("{}", starts.lock());
 }
 
 pub(crate) fn configuration(redis_url: &str, slots: u16) -> WorkerConfig {
@@ -70,7 +71,7 @@ fn timed(starts: Arc<Mutex<Histogram>>) -> Task {
     Task::new(TASK, move |_job: JobContext, Due { due }: Due| {
         if let Some(due) = due {
             let late = clock::now().saturating_sub(due);
-            starts.lock().unwrap_or_else(PoisonError::into_inner).record(late);
+            starts.lock().record(late);
         }
         async { Ok(Done { ok: true }) }
     })

@@ -14,6 +14,6 @@ pub use id::{InvalidJobId, JobId, PARTITIONS_MAX, Partition};
 pub use metadata::{InvalidMetadata, Metadata};
 pub use options::{JobOptions, MAX_ATTEMPTS_LIMIT, MAX_DURATION};
 pub use payload::{ContentType, INLINE_RESULT_MAX_BYTES, InvalidContentType, Payload};
-pub use priority::{InvalidPriority, Priority};
-pub use status::{InvalidStatus, Status};
+pub use priority::Priority;
+pub use status::Status;
 pub use trace::TraceContext;

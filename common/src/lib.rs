@@ -18,6 +18,10 @@ pub mod schema;
 pub mod task;
 pub mod telemetry;
 pub mod time;
+mod word;
 
 pub use broker::Broker;
 pub use name::InvalidName;
+#[doc(hidden)]
+pub use serde;
+pub use word::InvalidWord;

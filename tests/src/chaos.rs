@@ -15,11 +15,12 @@ mod report;
 mod survey;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use tokio::task::JoinSet;
@@ -173,7 +174,7 @@ async fn inject(faults: &Mutex<Vec<Fault>>, fleet: &Fleet, progress: &Progress) 
     let mut injected = Vec::new();
     loop {
         progress.wait_for_faults_turn().await;
-        let next = faults.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let next = faults.lock().pop();
         let Some(fault) = next else { return injected };
         tokio::time::sleep(fault.pause).await;
         injected.push(fleet.inject(&fault).await);

@@ -9,10 +9,11 @@ mod resp;
 mod rules;
 mod throttle;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -72,17 +73,9 @@ impl Shared {
         self.redis.load(Ordering::Relaxed)
     }
 
-    fn rules(&self) -> MutexGuard<'_, Rules> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn budget(&self) -> MutexGuard<'_, [Option<usize>; 2]> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns how many of `wanted` bytes may pass; exceeding the limit removes it.
     fn take_from_budget(&self, direction: Direction, wanted: usize) -> usize {
-        let budget = &mut self.budget()[direction as usize];
+        let budget = &mut self.budget.lock()[direction as usize];
         let Some(left) = *budget else { return wanted };
         *budget = left.checked_sub(wanted);
         wanted.min(left)
@@ -138,8 +131,8 @@ impl Proxy {
     /// Ends all refusals, black holes and delays, and removes all rules. Bytes held back in a black hole arrive now,
     /// late, as with TCP. A throttle stays, because other proxies may share it: see [`Proxy::unthrottle`].
     pub fn heal(&self) {
-        self.shared.rules().clear();
-        *self.shared.budget() = [None, None];
+        self.shared.rules.lock().clear();
+        *self.shared.budget.lock() = [None, None];
         self.shared.link.send_modify(|link| {
             link.to_redis_is_hole = false;
             link.to_client_is_hole = false;
@@ -151,7 +144,7 @@ impl Proxy {
     /// Refuses new connections, and resets open ones.
     pub async fn refuse(&self) {
         self.reset();
-        let listening = self.listening().take();
+        let listening = self.listening.lock().take();
         if let Some(listening) = listening {
             listening.abort();
             let _ = listening.await;
@@ -204,27 +197,27 @@ impl Proxy {
 
     /// Drops the replies to the next `times` of these commands: Redis executes them, but the client gets no reply.
     pub fn drop_replies(&self, filter: Filter, times: u64, mode: DropMode) {
-        self.shared.rules().drop_frames(Direction::ToClient, filter, times, mode);
+        self.shared.rules.lock().drop_frames(Direction::ToClient, filter, times, mode);
     }
 
     /// Drops the next `times` of these commands before they reach Redis.
     pub fn drop_commands(&self, filter: Filter, times: u64, mode: DropMode) {
-        self.shared.rules().drop_frames(Direction::ToRedis, filter, times, mode);
+        self.shared.rules.lock().drop_frames(Direction::ToRedis, filter, times, mode);
     }
 
     /// Holds the reply to the next such command, which Redis executes.
     pub fn hold_reply(&self, filter: Filter) -> Hold {
-        self.shared.rules().hold(Direction::ToClient, filter)
+        self.shared.rules.lock().hold(Direction::ToClient, filter)
     }
 
     /// Holds the next such command before it reaches Redis.
     pub fn hold_command(&self, filter: Filter) -> Hold {
-        self.shared.rules().hold(Direction::ToRedis, filter)
+        self.shared.rules.lock().hold(Direction::ToRedis, filter)
     }
 
     /// Carries this many more bytes in this direction, then resets the connection that sends the next one.
     pub fn cut_after(&self, direction: Direction, bytes: usize) {
-        self.shared.budget()[direction as usize] = Some(bytes);
+        self.shared.budget.lock()[direction as usize] = Some(bytes);
     }
 
     /// Connects new connections to another Redis, as when a DNS name changes; open ones stay.
@@ -235,13 +228,13 @@ impl Proxy {
     /// Returns how many replies to this verb passed.
     #[must_use]
     pub fn passed(&self, verb: &str) -> u64 {
-        self.shared.rules().passed(verb)
+        self.shared.rules.lock().passed(verb)
     }
 
     /// Returns how many commands and replies were dropped by [`Proxy::drop_replies`] and [`Proxy::drop_commands`].
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.shared.rules().dropped()
+        self.shared.rules.lock().dropped()
     }
 
     /// Returns how many connections there have been.
@@ -251,22 +244,18 @@ impl Proxy {
     }
 
     fn listen(&self) {
-        let mut listening = self.listening();
+        let mut listening = self.listening.lock();
         if listening.is_none() {
             let listener = self.port.socket().and_then(|socket| socket.listen(1024));
             let listener = listener.expect("the port is reserved");
             *listening = Some(tokio::spawn(accept(self.shared.clone(), listener)));
         }
     }
-
-    fn listening(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if let Some(listening) = self.listening().take() {
+        if let Some(listening) = self.listening.lock().take() {
             listening.abort();
         }
     }

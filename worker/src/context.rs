@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crunch_common::broker::{ClaimedJob, Epoch, LeaseKey, Progress, Report, Reported};
 use crunch_common::job::{ContentType, JobId, Metadata, TraceContext};
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
 use crunch_consumer::Slot;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// The longest progress message and log line kept, in bytes.
@@ -196,7 +197,7 @@ impl JobContext {
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
         let message = one_line(&message.into());
-        let mut unconfirmed = self.lock();
+        let mut unconfirmed = self.unconfirmed.lock();
         unconfirmed.progress_count += 1;
         let progress = Progress { fraction, message };
         if let Some(observer) = &self.observer {
@@ -209,7 +210,7 @@ impl JobContext {
     /// 1 KiB. Lines arrive even if Redis is unreachable meanwhile, as long as the job runs; if too many wait, the log
     /// shows how many are missing.
     pub fn log(&self, text: impl AsRef<str>) {
-        let mut unconfirmed = self.lock();
+        let mut unconfirmed = self.unconfirmed.lock();
         for line in text.as_ref().lines().map(one_line) {
             if let Some(observer) = &self.observer {
                 observer.log(&line);
@@ -220,7 +221,7 @@ impl JobContext {
 
     /// Returns what was reported and is not confirmed, if anything.
     pub(crate) fn unconfirmed(&self, lease: LeaseKey) -> Option<Report> {
-        let unconfirmed = self.lock();
+        let unconfirmed = self.unconfirmed.lock();
         let progress =
             unconfirmed.progress.clone().map(|progress| (unconfirmed.progress_count, progress));
         let log: Vec<_> = unconfirmed.log.iter().cloned().collect();
@@ -236,7 +237,7 @@ impl JobContext {
     /// Applies the outcome of a report. Reports of a lost lease are useless and discarded.
     pub(crate) fn note(&self, report: &Report, outcome: Reported) {
         match outcome {
-            Reported::Confirmed => self.lock().confirm(report),
+            Reported::Confirmed => self.unconfirmed.lock().confirm(report),
             Reported::Stale => self.discard(),
             Reported::Full => {}
         }
@@ -244,15 +245,10 @@ impl JobContext {
 
     /// Discards what is not confirmed.
     pub(crate) fn discard(&self) {
-        let mut unconfirmed = self.lock();
+        let mut unconfirmed = self.unconfirmed.lock();
         unconfirmed.progress = None;
         unconfirmed.log.clear();
         unconfirmed.log_bytes = 0;
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Unconfirmed> {
-        // A handler that panicked while it reported left complete values.
-        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -337,7 +337,7 @@ fn retry_or_fail(job: &ClaimedJob, error: JobError) -> Outcome {
 }
 
 fn deadline_exceeded() -> JobError {
-    JobError::permanent(ErrorCode::deadline_exceeded(), "the job was not wanted any more")
+    JobError::permanent(ErrorCode::deadline_exceeded(), "the deadline of the job has passed")
 }
 
 /// Waits for the handler; asks it to stop when its time is over or a stop is requested, and aborts it if it does not

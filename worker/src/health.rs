@@ -8,12 +8,13 @@ mod ask;
 mod server;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crunch_common::broker::SuspendedTask;
 use crunch_common::time::whole_ms;
 use crunch_consumer::Pulses;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use ask::ask;
@@ -82,28 +83,28 @@ impl Report {
 impl Health {
     /// Returns the pulses, for further loops to be added.
     pub(crate) fn pulses(&self) -> Pulses {
-        self.lock().pulses.clone()
+        self.0.lock().pulses.clone()
     }
 
     /// Lists the tasks that these suspend from now on; when all are suspended, the worker is not ready.
     pub(crate) fn set_suspensions(&self, suspensions: Suspensions) -> Arc<Suspensions> {
         let suspensions = Arc::new(suspensions);
-        self.lock().suspensions = suspensions.clone();
+        self.0.lock().suspensions = suspensions.clone();
         suspensions
     }
 
     /// Reports that jobs are claimed from now on.
     pub(crate) fn set_working(&self) {
-        self.lock().phase = Phase::Working;
+        self.0.lock().phase = Phase::Working;
     }
 
     /// Reports that no more jobs are claimed.
     pub(crate) fn set_draining(&self) {
-        self.lock().phase = Phase::Draining;
+        self.0.lock().phase = Phase::Draining;
     }
 
     pub(crate) fn report(&self) -> Report {
-        let (now, state) = (Instant::now(), self.lock());
+        let (now, state) = (Instant::now(), self.0.lock());
         let phase = match state.phase {
             Phase::Starting => Some("starting"),
             Phase::Working => None,
@@ -118,11 +119,6 @@ impl Health {
         let ages = state.pulses.ages(now).into_iter();
         let last_success_ms = ages.map(|(kind, age)| (kind, whole_ms(age))).collect();
         Report { last_success_ms, ..Report::with_notes(reasons, notes) }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Each change is complete: a panic elsewhere leaves no partial state.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,12 +5,12 @@
 //! code that does checks here first.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{ReleaseCause, SuspendedTask};
 use crunch_common::task::TaskName;
 use crunch_common::time::{Timestamp, whole_ms};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// The suspension after the first fault, without the head start; a released job waits as long in Redis.
@@ -66,19 +66,19 @@ impl Suspensions {
 
     /// Returns whether any tasks may be suspended.
     pub(crate) fn any(&self) -> bool {
-        !self.lock().is_empty()
+        !self.streaks.lock().is_empty()
     }
 
     /// Returns whether no job of the task may be claimed now.
     pub(crate) fn is_suspended(&self, task: &TaskName) -> bool {
         let now = Instant::now();
-        self.lock().get(task).is_some_and(|streak| now < streak.until)
+        self.streaks.lock().get(task).is_some_and(|streak| now < streak.until)
     }
 
     /// Returns the tasks that are suspended now, by name; no more than a heartbeat has room for.
     pub(crate) fn list(&self) -> Vec<SuspendedTask> {
         let (now, clock) = (Instant::now(), Timestamp::now());
-        let streaks = self.lock();
+        let streaks = self.streaks.lock();
         let suspended = streaks.iter().filter(|(_, streak)| now < streak.until).take(MOST_LISTED);
         let listed = suspended.map(|(task, streak)| SuspendedTask {
             task: task.clone(),
@@ -101,7 +101,7 @@ impl Suspensions {
     }
 
     fn suspend_at(&self, now: Instant, task: &TaskName, reason: &str) {
-        let mut streaks = self.lock();
+        let mut streaks = self.streaks.lock();
         let faults = match streaks.get(task) {
             Some(streak) if now < streak.until => return,
             Some(streak) if now < streak.until + STREAK_ENDS_AFTER => {
@@ -122,7 +122,7 @@ impl Suspensions {
     }
 
     fn started_at(&self, now: Instant, task: &TaskName) {
-        let mut streaks = self.lock();
+        let mut streaks = self.streaks.lock();
         if streaks.get(task).is_some_and(|streak| streak.until <= now)
             && let Some(Streak { faults, .. }) = streaks.remove(task)
         {
@@ -131,17 +131,12 @@ impl Suspensions {
     }
 
     fn all_until_at(&self, now: Instant) -> Option<Instant> {
-        let streaks = self.lock();
+        let streaks = self.streaks.lock();
         let suspended = streaks.values().map(|streak| streak.until).filter(|&until| now < until);
         let (count, first) = suspended.fold((0, None::<Instant>), |(count, first), until| {
             (count + 1, Some(first.map_or(until, |first| first.min(until))))
         });
         first.filter(|_| count == self.tasks)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<TaskName, Streak>> {
-        // Each change is complete: a panic elsewhere leaves no partial state.
-        self.streaks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

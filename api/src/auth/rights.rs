@@ -8,47 +8,18 @@ use crunch_common::config::comma_separated;
 use crunch_common::queue::QueueName;
 use serde::{Deserialize, Serialize};
 
-/// One right of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Submit jobs.
-    Submit,
-    /// Read jobs, results, tasks, queues and workers.
-    Read,
-    /// Cancel jobs.
-    Cancel,
-    /// Everything, including the operations of operators: retry, delete, pause, resume, redrive.
-    Admin,
-}
-
-impl Scope {
-    const ALL: [Self; 4] = [Self::Submit, Self::Read, Self::Cancel, Self::Admin];
-
-    /// Returns its name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Submit => "submit",
-            Self::Read => "read",
-            Self::Cancel => "cancel",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Scope {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let named = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
-        named.ok_or("is not one of submit, read, cancel, admin")
+crunch_common::word_enum! {
+    /// One right of a key.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Scope {
+        /// Submit jobs.
+        Submit = "submit",
+        /// Read jobs, results, tasks, queues and workers.
+        Read = "read",
+        /// Cancel jobs.
+        Cancel = "cancel",
+        /// Everything, including the operations of operators: retry, delete, pause, resume, redrive.
+        Admin = "admin",
     }
 }
 

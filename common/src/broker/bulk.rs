@@ -5,10 +5,11 @@
 //! nothing is visible except that it was passed to this machine's network stack, which accepts megabytes at once: it is
 //! given up after a time limit that depends on its size, and a caller that retries it doubles the limit.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::{Pipeline, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -110,11 +111,11 @@ impl Bulk {
 impl Idle {
     /// Takes the one that was used last, so that the others may be closed.
     fn take(&self) -> Option<Link> {
-        self.lock().pop().map(|(_, link)| link)
+        self.links.lock().pop().map(|(_, link)| link)
     }
 
     fn put_back(self: &Arc<Self>, link: Link) {
-        self.lock().push((Instant::now(), link));
+        self.links.lock().push((Instant::now(), link));
         if !self.has_cleanup.swap(true, Ordering::AcqRel) {
             tokio::spawn(self.clone().close_unused());
         }
@@ -125,17 +126,12 @@ impl Idle {
         let _guard = CleanupGuard(&self.has_cleanup);
         loop {
             sleep(IDLE_TIMEOUT).await;
-            let mut links = self.lock();
+            let mut links = self.links.lock();
             links.retain(|(used, _)| used.elapsed() < IDLE_TIMEOUT);
             if links.is_empty() {
                 return;
             }
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, Link)>> {
-        // Never locked across an await; only whole entries are added and removed.
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,11 +6,12 @@
 
 use std::fmt;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
 use tokio::task::AbortHandle;
@@ -198,7 +199,7 @@ impl Link {
 
     /// Discards the connection, if there is one: the next call gets a new one. Calls in flight continue.
     pub(crate) fn forget(&self) {
-        self.lock().connection = None;
+        self.state.lock().connection = None;
     }
 
     async fn send_one(
@@ -309,7 +310,7 @@ impl Link {
     /// Returns the connection; if there is none, the one that is being opened, or a new one.
     async fn connection(&self) -> Connected {
         let connecting = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if let Some(connection) = &state.connection {
                 return Ok((state.generation, connection.clone()));
             }
@@ -326,7 +327,7 @@ impl Link {
         let outcome = async move {
             task.await.unwrap_or_else(|_| {
                 // Only a runtime that is being shut down drops the task.
-                link.lock().connecting = None;
+                link.state.lock().connecting = None;
                 Err((Remedy::GiveUp, Error::timed_out()))
             })
         };
@@ -334,10 +335,10 @@ impl Link {
     }
 
     async fn connect_once(&self) -> Connected {
-        let not_before = self.lock().not_before;
+        let not_before = self.state.lock().not_before;
         sleep_until(not_before).await;
         let connected = self.connect().await;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.connecting = None;
         match connected {
             Ok(connection) => {
@@ -378,15 +379,10 @@ impl Link {
 
     /// Discards the connection of this generation; a later one is kept.
     fn drop_connection(&self, generation: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if generation == state.generation {
             state.connection = None;
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Never locked across an await; each change is complete: a panic elsewhere leaves nothing half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

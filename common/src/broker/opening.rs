@@ -90,9 +90,7 @@ async fn open_partitions(
 ) -> Result<Vec<(u64, u16)>, Arc<RedisError>> {
     let mut pipeline = redis::pipe();
     for partition in settings.partitions() {
-        let mut command = redis::cmd("FCALL");
-        let root = settings.keys(partition).root().to_string();
-        command.arg(settings.library.name_of(Function::Open)).arg(1).arg(root);
+        let mut command = settings.call(Function::Open, partition);
         write(&mut command, settings);
         pipeline.add_command(command);
     }

@@ -240,9 +240,7 @@ impl Broker {
         partition: Partition,
         arguments: impl FnOnce(&mut Cmd),
     ) -> Result<Value, Error> {
-        let mut command = redis::cmd("FCALL");
-        let name = self.settings.library.name_of(function);
-        command.arg(name).arg(1).arg(self.settings.keys(partition).root());
+        let mut command = self.settings.call(function, partition);
         arguments(&mut command);
         self.pooled(redis::pipe().add_command(command))
             .await?

@@ -14,15 +14,17 @@ mod batch_connection;
 mod dispatcher;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::durability::{Durability, DurabilityConfig};
 use super::error::Error;
-use super::submit::{self, Enqueued, NewJob};
+use super::new_job::NewJob;
+use super::submit::Enqueued;
 use super::transfer::transfer_time;
 use super::{CALL_DEADLINE, Settings};
 use dispatcher::Dispatcher;
@@ -110,7 +112,7 @@ impl Submitter {
     pub(crate) async fn submit(&self, jobs: &[&NewJob]) -> Vec<Outcome> {
         let deadline = Instant::now()
             + CALL_DEADLINE
-            + transfer_time(jobs.iter().copied().map(submit::size).sum());
+            + transfer_time(jobs.iter().copied().map(NewJob::size).sum());
         let receivers: Vec<_> = jobs.iter().map(|job| self.queue(job, deadline)).collect();
         let mut answers = Vec::with_capacity(receivers.len());
         for (job, receiver) in jobs.iter().zip(receivers) {
@@ -140,7 +142,7 @@ impl Submitter {
 
     /// Queues a job if the limit of pending bytes allows it.
     fn queue(&self, job: &NewJob, deadline: Instant) -> Result<oneshot::Receiver<Outcome>, Error> {
-        let bytes = submit::size(job).clamp(MIN_JOB_BYTES, MAX_PENDING_BYTES);
+        let bytes = job.size().clamp(MIN_JOB_BYTES, MAX_PENDING_BYTES);
         let bytes = u32::try_from(bytes).expect("the limit is less than 4 GiB");
         let permits = self.pending_bytes.clone().try_acquire_many_owned(bytes);
         let permits = permits.map_err(|_| Error::Busy)?;
@@ -153,7 +155,7 @@ impl Submitter {
     /// Sends a job to the task; starts the task if there is none, or its runtime was shut down.
     fn send_to_task(&self, waiting: Waiting) {
         // Never locked across an await; the sender is replaced as a whole.
-        let mut current = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.sender.lock();
         let sent = match &*current {
             Some(sender) => sender.send(waiting),
             None => Err(mpsc::error::SendError(waiting)),

@@ -14,8 +14,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Limits one kind of log line to one per interval.
 #[derive(Debug)]
@@ -62,13 +63,13 @@ impl LogLimit {
 
     /// Returns how many lines were omitted before this one, if this one is to be logged; else `None`.
     pub fn admit(&self) -> Option<u64> {
-        lock(&self.window).admit(self.interval, Instant::now())
+        self.window.lock().admit(self.interval, Instant::now())
     }
 
     /// Returns how many lines were omitted, if the interval is over and no further line was logged: a periodic task
     /// logs the number, so that the end of a burst is also counted.
     pub fn overdue(&self) -> Option<u64> {
-        lock(&self.window).overdue(self.interval, Instant::now())
+        self.window.lock().overdue(self.interval, Instant::now())
     }
 }
 
@@ -100,7 +101,7 @@ impl<K: Clone + Eq + Hash> LogLimits<K> {
     }
 
     fn admit_at(&self, key: &K, now: Instant) -> Option<u64> {
-        let mut windows = lock(&self.windows);
+        let mut windows = self.windows.lock();
         if let Some(window) = windows.known.get_mut(key) {
             return window.admit(self.interval, now);
         }
@@ -120,7 +121,7 @@ impl<K: Clone + Eq + Hash> LogLimits<K> {
     }
 
     fn overdue_at(&self, now: Instant) -> Vec<(Option<K>, u64)> {
-        let mut windows = lock(&self.windows);
+        let mut windows = self.windows.lock();
         let Windows { known, other } = &mut *windows;
         let each = known.iter_mut().map(|(key, window)| (Some(key.clone()), window));
         each.chain([(None, other)])
@@ -133,11 +134,6 @@ impl<K> fmt::Debug for LogLimits<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogLimits").field("interval", &self.interval).finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is complete: a panic elsewhere leaves no partial change.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -183,6 +179,6 @@ mod tests {
         assert_eq!(overdue, [(None, 1), (Some("a"), 1)]);
         // The window of "b" is over, so "c" replaces it.
         assert_eq!(limits.admit_at(&"c", start + MINUTE), Some(0));
-        assert_eq!(lock(&limits.windows).known.len(), 2);
+        assert_eq!(limits.windows.lock().known.len(), 2);
     }
 }

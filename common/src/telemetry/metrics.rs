@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use metrics::{Label, SharedString, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use parking_lot::Mutex;
 
 /// Jobs accepted by this API, by task and queue.
 pub const JOBS_SUBMITTED: &str = "crunch_jobs_submitted_total";
@@ -145,7 +146,7 @@ pub fn labels(task: &str, queue: &str, more: &[(&'static str, &'static str)]) ->
     static KNOWN: LazyLock<Mutex<Pairs>> = LazyLock::new(Mutex::default);
     let mut labels = Vec::with_capacity(2 + more.len());
     // Each change is complete: a panic elsewhere leaves no partial change.
-    let pair = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).labels_of(task, queue);
+    let pair = KNOWN.lock().labels_of(task, queue);
     labels.extend(pair);
     labels.extend(more.iter().map(|&(name, value)| Label::new(name, value)));
     labels

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crunch_common::broker::{
-    Audit, Broker, Durability, Exchange, FindingKind, Library, NewJob, Settled, Start, TaskNames,
-    WorkerId,
+    Audit, Broker, Exchange, FindingKind, Library, NewJob, Settled, TaskNames, WorkerId,
 };
-use crunch_common::job::{ContentType, JobId, JobOptions, Partition, Payload, Priority};
+use crunch_common::job::{JobId, Partition, Payload};
+use crunch_common::task::TaskDescriptor;
 use crunch_tests::RedisServer;
 use redis::aio::MultiplexedConnection;
 
@@ -50,28 +50,8 @@ impl LongList {
     }
 
     fn job(&self) -> NewJob {
-        NewJob {
-            id: self.broker.new_id(None),
-            task: "long".parse().unwrap(),
-            queue: "long".parse().unwrap(),
-            priority: Priority::Normal,
-            start: Start::Now,
-            payload: "{}".into(),
-            options: JobOptions {
-                max_attempts: 1,
-                timeout: Duration::from_secs(60),
-                deadline: None,
-                backoff: crunch_common::backoff::Backoff::FOR_ATTEMPTS,
-                content_type: ContentType::json(),
-                payload_size: 2,
-                metadata: crunch_common::job::Metadata::default(),
-                trace: None,
-            },
-            retention: None,
-            durability: Durability::MEMORY,
-            webhook: None,
-            idempotency: None,
-        }
+        let task = TaskDescriptor::new("long".parse().unwrap());
+        NewJob::of(&task, self.broker.new_id(None), "{}")
     }
 
     async fn tamper(&mut self, command: &str, key: &str, arguments: &[&str]) {

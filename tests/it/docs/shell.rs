@@ -14,6 +14,8 @@ const ADDRESS: &str = "http://127.0.0.1:8080";
 const ID: &str = "01a20c36-14f1-8000-8f8f-f34074aa25aa";
 /// Prefixes of commands that are not run here; `script_up` runs the first two.
 const NOT_RUN: [&str; 4] = ["script/", "CRUNCH_TASKS=", "CRUNCH_WORKERS=", "npx "];
+/// The first Node that has all that the pages' programs use; an older one runs none of them.
+const OLDEST_NODE: u32 = 20;
 /// A handler without optimization is slow, so these jobs are smaller here.
 const SMALLER: [(&str, &str); 4] = [
     ("20000000", "200000"),
@@ -22,7 +24,7 @@ const SMALLER: [(&str, &str); 4] = [
     ("\"accepted\":10000", "\"accepted\":100"),
 ];
 /// Members whose values must equal those that the page shows; the others must only be present.
-const COMPARED: [&str; 6] = ["status", "title", "type", "detail", "accepted", "refused"];
+const COMPARED: [&str; 7] = ["status", "title", "type", "detail", "accepted", "refused", "steps"];
 
 #[tokio::test]
 async fn the_commands_of_the_readme_print_what_it_shows() {
@@ -32,6 +34,11 @@ async fn the_commands_of_the_readme_print_what_it_shows() {
 #[tokio::test]
 async fn the_commands_of_the_api_page_print_what_it_shows() {
     run("docs/api.md").await;
+}
+
+#[tokio::test]
+async fn the_commands_of_the_quickstart_print_what_it_shows() {
+    run("docs/quickstart.md").await;
 }
 
 /// A fenced block: whether it is tagged `sh`, its text, and the text of an untagged block right after it.
@@ -61,10 +68,41 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
+/// The name of the file that a block shows whole: its first line is `# tasks.toml` or `// client.mjs`.
+fn file_name(text: &str) -> Option<&str> {
+    let line = text.lines().next()?;
+    let name = line.strip_prefix("# ").or_else(|| line.strip_prefix("// "))?;
+    let fits = |char: char| char.is_ascii_lowercase() || matches!(char, '_' | '.');
+    (name.contains('.') && name.chars().all(fits)).then_some(name)
+}
+
+/// Whether a test can run a command.
+async fn is_runnable(command: &str) -> bool {
+    if command.starts_with("node ") {
+        // Pages are tested without it where it is missing or old; CI has it.
+        let output = Command::new("node").arg("--version").output().await;
+        let version = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let version = version.unwrap_or_default();
+        let major = version.trim_start_matches('v').split('.').next().and_then(|n| n.parse().ok());
+        return major.is_some_and(|major: u32| major >= OLDEST_NODE);
+    }
+    !NOT_RUN.iter().any(|start| command.starts_with(start))
+}
+
 async fn run(page: &str) {
+    let blocks = blocks(&read(page));
     let mut stack = Stack::start();
     let api = stack.api().await;
-    let _worker = stack.worker(&api, 2).await;
+    for block in &blocks {
+        if let Some(name) = file_name(&block.text) {
+            let text = block.text.replace(ADDRESS, &api.url);
+            std::fs::write(stack.directory().join(name), text).unwrap();
+        }
+    }
+    let tasks = stack.directory().join("tasks.toml");
+    // A variable that is empty is not set.
+    let tasks = if tasks.is_file() { tasks.display().to_string() } else { String::new() };
+    let _worker = stack.worker_with(&api, 2, &[("CRUNCH_TASKS", &tasks)]).await;
     let example = stack.command("examples/primes");
     let _example = stack.spawn(example, "primes");
     Stack::wait_for_task(&api, "primes.count").await;
@@ -72,9 +110,9 @@ async fn run(page: &str) {
     image::RgbImage::new(400, 300).save(stack.directory().join("photo.png")).unwrap();
     let mut session = Session { stack: &stack, url: api.url.clone(), id: String::new() };
     let mut commands = 0;
-    for block in blocks(&read(page)).into_iter().filter(|block| block.shell) {
-        if !NOT_RUN.iter().any(|start| block.text.starts_with(start)) {
-            session.check_block(page, &block).await;
+    for block in blocks.iter().filter(|block| block.shell) {
+        if is_runnable(&block.text).await {
+            session.check_block(page, block).await;
             commands += 1;
         }
     }
@@ -233,4 +271,12 @@ fn differences_between_page_and_output_are_found() {
     assert!(differs("HTTP/1.1 202 Accepted\nlink: x").is_some());
     assert_eq!(differs("{…,\"token\":1}").as_deref(), Some("token"));
     assert_eq!(differs("{\"status\":\"succeeded\"}").as_deref(), Some("status: succeeded"));
+}
+
+#[test]
+fn a_block_that_shows_a_whole_file_has_its_name_in_the_first_line() {
+    assert_eq!(file_name("# tasks.toml\n[[task]]"), Some("tasks.toml"));
+    assert_eq!(file_name("// client.mjs\nlet x;"), Some("client.mjs"));
+    assert_eq!(file_name("# pip install standardwebhooks\nimport x"), None);
+    assert_eq!(file_name("curl http://127.0.0.1:8080/tasks.toml"), None);
 }

@@ -4,11 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crunch_common::broker::{
-    Broker, Durability, Enqueued, Error, Library, NewJob, QueueQuery, Start,
-};
+use crunch_common::broker::{Broker, Durability, Enqueued, Error, Library, NewJob, QueueQuery};
 use crunch_common::broker::{BrokerConfig, DurabilityConfig};
-use crunch_common::job::{JobOptions, Priority};
 use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Filter, Proxy, RedisServer, eventually};
 use futures_util::future::join_all;
@@ -25,28 +22,7 @@ fn broker(url: &str, durability: Durability) -> Broker {
 
 fn job(broker: &Broker, bytes: usize) -> NewJob {
     let task = TaskDescriptor::new("t".parse().unwrap());
-    NewJob {
-        id: broker.new_id(None),
-        task: task.name,
-        queue: task.queue,
-        priority: Priority::Normal,
-        start: Start::Now,
-        payload: vec![b' '; bytes].into(),
-        options: JobOptions {
-            max_attempts: task.max_attempts,
-            timeout: task.timeout,
-            deadline: None,
-            backoff: task.backoff,
-            content_type: task.content_type,
-            payload_size: bytes as u64,
-            metadata: Default::default(),
-            trace: None,
-        },
-        retention: None,
-        idempotency: None,
-        durability: Durability::MEMORY,
-        webhook: None,
-    }
+    NewJob::of(&task, broker.new_id(None), vec![b' '; bytes])
 }
 
 async fn enqueue(broker: &Broker, job: NewJob) -> Result<Enqueued, Error> {

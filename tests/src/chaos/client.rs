@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -162,12 +163,12 @@ impl Client {
     }
 
     pub(super) fn submissions(&self) -> BTreeMap<u64, Submission> {
-        self.lock_submissions().clone()
+        self.submissions.lock().clone()
     }
 
     /// Returns acknowledged ids, each the first at or after one of these numbers.
     pub(super) fn ids_near(&self, numbers: impl Iterator<Item = u64>) -> Vec<String> {
-        let submissions = self.lock_submissions();
+        let submissions = self.submissions.lock();
         let first = |number| {
             submissions.range(number..).find_map(|(_, submission)| submission.ids.first().cloned())
         };
@@ -176,11 +177,11 @@ impl Client {
 
     /// Records how a job ended; that must not change later.
     pub(super) fn record_end(&self, id: String, ended: Ended) {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert(ended);
+        self.ended.lock().entry(id).or_insert(ended);
     }
 
     pub(super) fn seen_ended(&self) -> HashMap<String, Ended> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.ended.lock().clone()
     }
 
     async fn submit_until_accepted(&self, numbers: &[u64]) {
@@ -258,7 +259,7 @@ impl Client {
         };
         // For the reader of a failed run only: the check uses what is in memory.
         let _ = (&self.ledger).write_all(line.as_bytes());
-        let mut submissions = self.lock_submissions();
+        let mut submissions = self.submissions.lock();
         let submission = submissions.entry(number).or_default();
         submission.order = Order::draw(&self.plan, number);
         match outcome {
@@ -272,7 +273,8 @@ impl Client {
     /// Sends one cancel request; a missing response is not recorded.
     async fn cancel(&self, number: u64) {
         let Some(id) = self
-            .lock_submissions()
+            .submissions
+            .lock()
             .get(&number)
             .and_then(|submission| submission.ids.first().cloned())
         else {
@@ -280,7 +282,7 @@ impl Client {
         };
         let response = self.http.post(format!("{}/jobs/{id}/cancel", self.url())).send().await;
         if let Ok(response) = response {
-            self.lock_submissions().entry(number).or_default().cancel =
+            self.submissions.lock().entry(number).or_default().cancel =
                 Some(response.status().as_u16());
         }
     }
@@ -288,9 +290,5 @@ impl Client {
     /// Returns the URL of the next API in turn.
     fn url(&self) -> String {
         self.fleet.url(self.turn.fetch_add(1, Ordering::Relaxed))
-    }
-
-    fn lock_submissions(&self) -> MutexGuard<'_, BTreeMap<u64, Submission>> {
-        self.submissions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

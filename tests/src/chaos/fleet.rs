@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use crunch_common::broker::Library;
 use crunch_common::time::whole_ms;
+use parking_lot::{Mutex, RwLock};
 use rustix::process::Signal;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
@@ -120,14 +120,14 @@ impl Fleet {
         *process = self.launch(role, &member.proxy.url());
         if role == Role::Api {
             let url = process.wait_for_log("listening on ").await;
-            *member.url.write().unwrap_or_else(PoisonError::into_inner) = url;
+            *member.url.write() = url;
         }
     }
 
     /// Returns the URL of an API; any number is valid, modulo the number of APIs.
     pub(super) fn url(&self, number: usize) -> String {
         let member = &self.apis[number % self.apis.len()];
-        member.url.read().unwrap_or_else(PoisonError::into_inner).clone()
+        member.url.read().clone()
     }
 
     pub(super) fn redis_url(&self) -> &str {
@@ -166,11 +166,11 @@ impl Fleet {
 
     /// Records a problem; each becomes a violation.
     pub(super) fn report(&self, what: String) {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        self.problems.lock().push(what);
     }
 
     pub(super) fn problems(&self) -> Vec<String> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.problems.lock().clone()
     }
 
     /// Reports a process that ended by itself.

@@ -1,9 +1,9 @@
 //! Random requests, and the check of their responses.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -153,12 +153,12 @@ impl Ids {
 
     /// Returns one of the cursors.
     pub(super) fn cursor(&self, draw: &mut Draw) -> Option<String> {
-        let cursors = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let cursors = self.1.lock();
         (!cursors.is_empty()).then(|| cursors[draw.below(cursors.len())].clone())
     }
 
     fn one(&self, draw: &mut Draw) -> String {
-        let ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ids = self.0.lock();
         let known =
             (!ids.is_empty() && !draw.once_in(5)).then(|| ids[draw.below(ids.len())].clone());
         known.unwrap_or_else(|| {
@@ -168,7 +168,7 @@ impl Ids {
 }
 
 fn keep(last: &Mutex<Vec<String>>, new: &str) {
-    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last = last.lock();
     if last.len() == IDS_KEPT {
         last.remove(0);
     }

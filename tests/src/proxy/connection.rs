@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -103,10 +104,10 @@ impl Pump<'_> {
                 Some(Request { verb: resp::verb_of(&frame), command: frame.clone() })
             }
             // A message to a subscriber is not a reply to a command.
-            Direction::ToClient => self.queue().pop_front(),
+            Direction::ToClient => self.requests.lock().pop_front(),
         };
         let action = request.as_ref().map_or(Action::Pass, |request| {
-            self.shared.rules().decide(self.direction, request, &frame)
+            self.shared.rules.lock().decide(self.direction, request, &frame)
         });
         let action = match action {
             Action::Hold(held) => match held.wait().await {
@@ -120,7 +121,9 @@ impl Pump<'_> {
             Action::Drop(DropMode::Reset) => Err(io::ErrorKind::ConnectionReset.into()),
             Action::Pass | Action::Hold(_) => {
                 // Queued before it is sent, so that no reply can arrive before its command is in the queue.
-                self.queue().extend(request.filter(|_| self.direction == Direction::ToRedis));
+                self.requests
+                    .lock()
+                    .extend(request.filter(|_| self.direction == Direction::ToRedis));
                 self.send(&frame).await
             }
         }
@@ -142,9 +145,5 @@ impl Pump<'_> {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         Ok(())
-    }
-
-    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<Request>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -142,7 +142,7 @@ command = ['sh']
         "tasks.toml:12: unknown key \"timout\"; known keys: accepts, backoff, command, content_type, cwd, description, env, inherit_env, max_attempts, max_payload, max_result, name, payload_schema, priority, queue, result_schema, retention, timeout",
         "tasks.toml:13: name is missing",
         "tasks.toml:13: command is missing",
-        "tasks.toml:14: priority: \"highest\": expected one of low, normal, high, urgent",
+        "tasks.toml:14: priority: \"highest\": expected one of urgent, high, normal, low",
         "tasks.toml:16: task \"word.count\" is declared twice (first at line 5); names must be unique in one worker",
     ];
     assert_eq!(problems(text), expected);

@@ -1,10 +1,10 @@
 //! What the command `run` writes: the result to standard output, all else to standard error.
 
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::Progress;
+use parking_lot::Mutex;
 
 use crate::context::Observer;
 
@@ -27,18 +27,13 @@ struct Shown {
 impl Terminal {
     /// Shows the last progress, if it came too soon after the one before.
     pub(super) fn finish(&self) {
-        self.lock().pending.take().iter().for_each(show);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Shown> {
-        // Each field is replaced as a whole: a panic elsewhere leaves no partial state.
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.lock().pending.take().iter().for_each(show);
     }
 }
 
 impl Observer for Terminal {
     fn progress(&self, progress: &Progress) {
-        let mut shown = self.lock();
+        let mut shown = self.progress.lock();
         if shown.last.is_some_and(|last| last.elapsed() < INTERVAL) {
             shown.pending = Some(progress.clone());
             return;

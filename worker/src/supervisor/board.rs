@@ -1,9 +1,9 @@
 //! What the supervisor knows of its workers' health.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::health::{Report, Status};
+use parking_lot::Mutex;
 
 /// Workers report their health every half second; a worker that does not hangs.
 const SILENCE: Duration = Duration::from_millis(1500);
@@ -32,26 +32,26 @@ impl HealthSummary {
     }
 
     pub(super) fn set_draining(&self) {
-        self.lock().draining = true;
+        self.0.lock().draining = true;
     }
 
     /// Records the health that the worker in that child slot reported.
     pub(super) fn record(&self, child_slot: usize, pid: u32, report: Report) {
-        if let Some(entry) = self.lock().child_slots.get_mut(child_slot - 1) {
+        if let Some(entry) = self.0.lock().child_slots.get_mut(child_slot - 1) {
             *entry = Some(Received { pid, report, at: Instant::now() });
         }
     }
 
     /// Records that no worker runs in that child slot.
     pub(super) fn empty(&self, child_slot: usize) {
-        if let Some(entry) = self.lock().child_slots.get_mut(child_slot - 1) {
+        if let Some(entry) = self.0.lock().child_slots.get_mut(child_slot - 1) {
             *entry = None;
         }
     }
 
     /// Returns a report that is ready while all workers are.
     pub(super) fn report(&self) -> Report {
-        let (now, state) = (Instant::now(), self.lock());
+        let (now, state) = (Instant::now(), self.0.lock());
         let (mut reasons, mut notes) = (Vec::new(), Vec::new());
         if state.draining {
             reasons.push("shutting down: no new jobs are taken".to_owned());
@@ -66,11 +66,6 @@ impl HealthSummary {
             }
         }
         Report::with_notes(reasons, notes)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // Each change is complete: a panic elsewhere leaves no partial state.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Records what a handler reports during an attempt.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crunch_common::broker::Progress;
+use parking_lot::Mutex;
 
 use crate::context::Observer;
 
@@ -33,26 +34,21 @@ impl Recorder {
 
     /// Returns progress reports and log lines, oldest first.
     pub(super) fn reported(&self) -> (Vec<Progress>, Vec<String>) {
-        let reported = self.lock();
+        let reported = self.reported.lock();
         (reported.progress.iter().cloned().collect(), reported.log.iter().cloned().collect())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Reported> {
-        // Complete entries are added: a panic elsewhere leaves no partial state.
-        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Observer for Recorder {
     fn progress(&self, progress: &Progress) {
-        push(&mut self.lock().progress, progress.clone(), MAX_PROGRESS);
+        push(&mut self.reported.lock().progress, progress.clone(), MAX_PROGRESS);
         if let Some(observer) = &self.observer {
             observer.progress(progress);
         }
     }
 
     fn log(&self, line: &str) {
-        push(&mut self.lock().log, line.to_owned(), MAX_LINES);
+        push(&mut self.reported.lock().log, line.to_owned(), MAX_LINES);
         if let Some(observer) = &self.observer {
             observer.log(line);
         }

@@ -1,93 +1,48 @@
 //! The kinds of findings of an audit.
 
-use std::fmt;
-
-/// What is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum FindingKind {
-    /// A live job that is in no list or set.
-    Lost,
-    /// A job that is only where its status does not allow it.
-    Misplaced,
-    /// An id that is in two places.
-    Twice,
-    /// A running job without worker or epoch: it could never be settled.
-    Unfenced,
-    /// An id in a list or set, without a job.
-    Orphan,
-    /// A ghost that is in no ready list.
-    Ghost,
-    /// A canceled job in a ready list that is not marked as a ghost.
-    Unmarked,
-    /// An ended job that is missing from `finished` or `failed`.
-    Unlisted,
-    /// A job with rare fields that its field `rare` does not name: they are not read.
-    Overlooked,
-    /// An ended job, its log or its events, that never expires; or a live one that does.
-    Expiry,
-    /// A log or events without a job.
-    Log,
-    /// An idempotency key that refers to no job.
-    Idempotency,
-    /// More than one wake-up token.
-    Tokens,
-    /// A queue in use that sweeps do not visit, or would visit too late.
-    Unindexed,
-    /// A record that was put in quarantine because it could not be read.
-    Quarantined,
-    /// A key or an entry that cannot be read.
-    Unreadable,
-    /// A key that this version does not write.
-    Unknown,
+crate::word_enum! {
+    /// What is wrong. The most severe is first.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[non_exhaustive]
+    pub enum FindingKind {
+        /// A live job that is in no list or set.
+        Lost = "lost",
+        /// A job that is only where its status does not allow it.
+        Misplaced = "misplaced",
+        /// An id that is in two places.
+        Twice = "twice",
+        /// A running job without worker or epoch: it could never be settled.
+        Unfenced = "unfenced",
+        /// An id in a list or set, without a job.
+        Orphan = "orphan",
+        /// A ghost that is in no ready list.
+        Ghost = "ghost",
+        /// A canceled job in a ready list that is not marked as a ghost.
+        Unmarked = "unmarked",
+        /// An ended job that is missing from `finished` or `failed`.
+        Unlisted = "unlisted",
+        /// A job with rare fields that its field `rare` does not name: they are not read.
+        Overlooked = "overlooked",
+        /// An ended job, its log or its events, that never expires; or a live one that does.
+        Expiry = "expiry",
+        /// A log or events without a job.
+        Log = "log",
+        /// An idempotency key that refers to no job.
+        Idempotency = "idempotency",
+        /// More than one wake-up token.
+        Tokens = "tokens",
+        /// A queue in use that sweeps do not visit, or would visit too late.
+        Unindexed = "unindexed",
+        /// A record that was put in quarantine because it could not be read.
+        Quarantined = "quarantined",
+        /// A key or an entry that cannot be read.
+        Unreadable = "unreadable",
+        /// A key that this version does not write.
+        Unknown = "unknown",
+    }
 }
 
 impl FindingKind {
-    /// All kinds, the most severe first.
-    pub const ALL: [Self; 17] = [
-        Self::Lost,
-        Self::Misplaced,
-        Self::Twice,
-        Self::Unfenced,
-        Self::Orphan,
-        Self::Ghost,
-        Self::Unmarked,
-        Self::Unlisted,
-        Self::Overlooked,
-        Self::Expiry,
-        Self::Log,
-        Self::Idempotency,
-        Self::Tokens,
-        Self::Unindexed,
-        Self::Quarantined,
-        Self::Unreadable,
-        Self::Unknown,
-    ];
-
-    /// Returns its name, as the functions in Redis return it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Lost => "lost",
-            Self::Misplaced => "misplaced",
-            Self::Twice => "twice",
-            Self::Unfenced => "unfenced",
-            Self::Orphan => "orphan",
-            Self::Ghost => "ghost",
-            Self::Unmarked => "unmarked",
-            Self::Unlisted => "unlisted",
-            Self::Overlooked => "overlooked",
-            Self::Expiry => "expiry",
-            Self::Log => "log",
-            Self::Idempotency => "idempotency",
-            Self::Tokens => "tokens",
-            Self::Unindexed => "unindexed",
-            Self::Quarantined => "quarantined",
-            Self::Unreadable => "unreadable",
-            Self::Unknown => "unknown",
-        }
-    }
-
     /// Returns a short description.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
@@ -112,19 +67,9 @@ impl FindingKind {
         }
     }
 
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-
     /// Its bit in a set of kinds.
     const fn bit(self) -> u32 {
         1 << self as u16
-    }
-}
-
-impl fmt::Display for FindingKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }
 

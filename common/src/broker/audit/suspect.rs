@@ -91,9 +91,7 @@ impl Suspect {
 
     /// Builds the call that judges it, or judges and heals it. `removals`: the partition's count before the walk.
     pub(super) fn call(&self, function: Function, settings: &Settings, removals: &str) -> Cmd {
-        let mut command = redis::cmd("FCALL");
-        command.arg(settings.library.name_of(function)).arg(1);
-        command.arg(settings.keys(self.partition()).root());
+        let mut command = settings.call(function, self.partition());
         match self {
             Self::Job { id, met, version } => {
                 let version = version.map(|version| version.to_string()).unwrap_or_default();
@@ -138,10 +136,12 @@ pub(super) struct Verdict {
 
 impl Verdict {
     fn add(&mut self, name: &str) -> Result<(), Error> {
-        match FindingKind::named(name) {
-            Some(kind) => self.kinds.push(kind),
-            None if name == "undecided" => self.undecided = true,
-            None => return Err(Error::unreadable(format!("unknown finding {name:?} of an audit"))),
+        match name.parse() {
+            Ok(kind) => self.kinds.push(kind),
+            Err(_) if name == "undecided" => self.undecided = true,
+            Err(_) => {
+                return Err(Error::unreadable(format!("unknown finding {name:?} of an audit")));
+            }
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ local function group_of(w, state, make, ...)
   if w.groups == NONE then w.groups = {} end
   group = make(state, w, ...)
   w.groups[state] = group
-  if group and group.write then w:later(group) end
+  if group then w:later(group) end
   return group
 end
 

@@ -33,7 +33,7 @@ local BUCKET_MS, BUCKET_KEPT_MS = 10000, 80000
 
 local CANCELED = '{"code":"canceled","message":"canceled on request","retryable":false}'
 local WORKER_LOST = '{"code":"worker_lost","message":"the workers that ran this job died or stopped beating","retryable":false}'
-local DEADLINE_EXCEEDED = '{"code":"deadline_exceeded","message":"the job was not wanted any more","retryable":false}'
+local DEADLINE_EXCEEDED = '{"code":"deadline_exceeded","message":"the deadline of the job has passed","retryable":false}'
 local NOT_DELIVERED =
   '{"code":"not_delivered","message":"no worker received this job in time, though they were alive: its payload may be too large '
   .. 'for the network","retryable":false}'

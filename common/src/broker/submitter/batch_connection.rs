@@ -12,7 +12,8 @@ use crate::broker::Settings;
 use crate::broker::connection::Link;
 use crate::broker::durability::{DurabilityConfig, Proof};
 use crate::broker::error::Error;
-use crate::broker::submit::{self, Enqueued, NewJob};
+use crate::broker::new_job::NewJob;
+use crate::broker::submit::{self, Enqueued};
 use crate::time::whole_ms;
 
 /// Redis should report a missing proof before the submission's own deadline; it checks for expired waits only ten times

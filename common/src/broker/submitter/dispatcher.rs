@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep_until};
 
 use super::batch_connection::BatchConnection;
 use super::{Submitter, Waiting};
-use crate::broker::submit;
 
 /// When a batch is in flight for this long, the next one is sent on another connection.
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -109,9 +108,8 @@ impl Dispatcher {
             if first.caller.answer.is_closed() {
                 continue;
             }
-            bytes += submit::size(&first.job);
-            let differs =
-                |other: &Waiting| submit::is_large(&other.job) != submit::is_large(&first.job);
+            bytes += first.job.size();
+            let differs = |other: &Waiting| other.job.is_large() != first.job.is_large();
             let is_full = batch.len() == BATCH_JOBS || bytes > BATCH_BYTES;
             if batch.first().is_some_and(|other| is_full || differs(other)) {
                 self.waiting.push_front(first);

@@ -1,0 +1,137 @@
+//! A job to submit, with all that determines it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::bulk::LARGE;
+use super::durability::Durability;
+use super::webhook::Webhook;
+use crate::job::{JobId, JobOptions, Metadata, Partition, Priority, TraceContext};
+use crate::queue::QueueName;
+use crate::task::{TaskDescriptor, TaskName};
+use crate::time::Timestamp;
+
+/// How long an idempotency key is kept, and its job with it.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// When a job is to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// As soon as a worker is free.
+    Now,
+    /// This long after Redis accepted it.
+    After(Duration),
+    /// At this time of Redis' clock; a time in the past means now.
+    At(Timestamp),
+}
+
+/// Identifies a request, so that the same request sent twice creates one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    pub(super) digest: [u8; 32],
+    pub(super) fingerprint: [u8; 32],
+}
+
+impl Idempotency {
+    /// Hashes a key within its scope (which client requests what), and the whole request as its fingerprint. Each part
+    /// may contain any bytes; they are hashed with their lengths, so that two scopes are never confused.
+    #[must_use]
+    pub fn new(scope: &[&[u8]], request: &[&[u8]]) -> Self {
+        Self { digest: hash(scope), fingerprint: hash(request) }
+    }
+
+    pub(super) fn partition(&self, partitions: u16) -> Partition {
+        let number = u16::from_be_bytes([self.digest[0], self.digest[1]]) % partitions;
+        Partition::new(number).expect("the configuration bounds the number of partitions")
+    }
+}
+
+/// A job to submit: all options are resolved and checked.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Its id, from [`Broker::new_id`]. Submitting the same id again is the same submission.
+    pub id: JobId,
+    /// Its task.
+    pub task: TaskName,
+    /// Its queue.
+    pub queue: QueueName,
+    /// Its priority within the queue.
+    pub priority: Priority,
+    /// When it starts.
+    pub start: Start,
+    /// Its input.
+    pub payload: Bytes,
+    /// How it is run.
+    pub options: JobOptions,
+    /// How long it is kept after its end, whatever its outcome. `None`: succeeded and canceled 24 h, failed 30 days.
+    pub retention: Option<Duration>,
+    /// The idempotency key, if the client gave one.
+    pub idempotency: Option<Idempotency>,
+    /// How durable it must be before it is answered; at least the broker's minimum durability. Not stored with the job.
+    pub durability: Durability,
+    /// The receiver to notify of its end.
+    pub webhook: Option<Webhook>,
+}
+
+impl NewJob {
+    /// Creates a job with the defaults of its task, to start now.
+    #[must_use]
+    pub fn of(task: &TaskDescriptor, id: JobId, payload: impl Into<Bytes>) -> Self {
+        let payload = payload.into();
+        Self {
+            id,
+            task: task.name.clone(),
+            queue: task.queue.clone(),
+            priority: task.priority,
+            start: Start::Now,
+            options: JobOptions {
+                max_attempts: task.max_attempts,
+                timeout: task.timeout,
+                deadline: None,
+                backoff: task.backoff,
+                content_type: task.content_type.clone(),
+                payload_size: payload.len() as u64,
+                metadata: Metadata::default(),
+                trace: None,
+            },
+            payload,
+            retention: task.retention_ms.map(Duration::from_millis),
+            idempotency: None,
+            durability: Durability::MEMORY,
+            webhook: None,
+        }
+    }
+
+    /// Whether its payload does not pass through the function, which would copy it twice while Redis serves no other
+    /// call: it is stored by a separate command first, in the same transaction. Such a job has its own call.
+    pub(crate) fn is_large(&self) -> bool {
+        self.payload.len() > LARGE
+    }
+
+    /// Approximate number of bytes of the job in a call.
+    pub(crate) fn size(&self) -> usize {
+        let trace = self.options.trace.as_ref().map_or(0, TraceContext::size);
+        let webhook = self.webhook.as_ref().map_or(0, |webhook| webhook.url.len() + trace + 256);
+        self.payload.len() + self.options.metadata.size() + trace + webhook + 256
+    }
+}
+
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+/// Half of a SHA-256 as hex: 128 bits, enough to rule out accidental collisions, in half the memory.
+pub(super) fn hex(hash: &[u8; 32]) -> String {
+    hash[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
