@@ -65,7 +65,7 @@ pub use heartbeat::{
     Beaten, Heartbeat, LogLines, Progress, Report, Reported, SuspendedTask, Verdict, WorkerInfo,
 };
 pub use keys::KeyPrefix;
-pub use lease::{Epoch, Lease, LeaseKey, ReleaseCause, Settlement, WorkerId};
+pub use lease::{Epoch, Lease, LeaseKey, Outcome, ReleaseCause, Settlement, WorkerId};
 pub use list::{Cursor, InvalidCursor, ListQuery, Page};
 pub use new_job::{IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
 pub use operate::{CancelOutcome, DeleteOutcome, RetryOutcome};

@@ -10,6 +10,7 @@ pub mod broker;
 pub mod config;
 pub mod init;
 pub mod job;
+pub mod json;
 pub mod machine;
 mod name;
 pub mod queue;

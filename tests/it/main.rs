@@ -24,6 +24,7 @@ mod metrics;
 mod proxy;
 mod redis_trouble;
 mod redis_users;
+mod run_task;
 mod script_up;
 mod sequences;
 mod settlements;

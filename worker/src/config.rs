@@ -5,11 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use crunch_common::broker::BrokerConfig;
 use crunch_common::config::{comma_separated, milliseconds, socket_address, whole_number};
+use crunch_common::job::ContentType;
 use crunch_common::queue::QueueName;
 use crunch_common::telemetry::LogConfig;
+
+/// The default of [`WorkerConfig::max_result`]: 1 MiB.
+pub(crate) const DEFAULT_MAX_RESULT: usize = 1024 * 1024;
 
 /// Claims jobs from Redis and runs them.
 #[derive(Debug, Clone, Parser)]
@@ -47,7 +51,7 @@ pub struct WorkerConfig {
 
     /// The largest result kept, in bytes, 1 to 67 108 864.
     #[arg(long, env = "CRUNCH_WORKER_MAX_RESULT", value_name = "BYTES",
-        default_value = "1048576", value_parser = whole_number::<usize>(1..=67_108_864))]
+        default_value_t = DEFAULT_MAX_RESULT, value_parser = whole_number::<usize>(1..=67_108_864))]
     pub max_result: usize,
 
     /// Runs this many workers as separate processes, 1 to 64, under a supervisor that immediately reclaims the jobs of
@@ -61,7 +65,7 @@ pub struct WorkerConfig {
     pub addr: Option<SocketAddr>,
 
     /// A file that declares commands as tasks.
-    #[arg(long, env = "CRUNCH_TASKS", value_name = "PATH")]
+    #[arg(long, env = "CRUNCH_TASKS", value_name = "PATH", global = true)]
     pub tasks: Option<PathBuf>,
 
     /// The command to run instead of the worker.
@@ -78,6 +82,30 @@ pub enum Command {
         #[arg(long = "at", value_name = "ADDR", value_parser = socket_address)]
         at: Option<SocketAddr>,
     },
+    /// Runs one task once, without Redis: payload from standard input, result to standard output, log and progress to
+    /// standard error. Exits with 0 if it succeeded, 1 if it failed, 2 if the call is wrong, 130 if it was interrupted.
+    Run(RunTask),
+}
+
+/// The task that the command `run` runs, and what its job has besides a payload.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RunTask {
+    /// Name of the task.
+    #[arg(value_name = "TASK")]
+    pub task: String,
+
+    /// Content type of the payload. Default: application/json if the task accepts it, else the first that it accepts.
+    #[arg(long, value_name = "TYPE")]
+    pub content_type: Option<ContentType>,
+
+    /// A label of the job; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub metadata: Vec<(String, String)>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// Queues in order of preference.

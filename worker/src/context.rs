@@ -1,6 +1,7 @@
 //! What a handler can read and report about its job.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,8 +27,15 @@ pub struct JobContext {
     job: Arc<JobDetails>,
     cancellation: CancellationToken,
     unconfirmed: Arc<Mutex<Unconfirmed>>,
+    observer: Option<Arc<dyn Observer>>,
     /// The slot is free again when the last clone is dropped: code that hangs keeps it occupied.
     slot: Option<Arc<Slot>>,
+}
+
+/// Receives what a handler reports, at once and in its order, where no Redis receives it.
+pub(crate) trait Observer: fmt::Debug + Send + Sync {
+    fn progress(&self, progress: &Progress);
+    fn log(&self, line: &str);
 }
 
 #[derive(Debug)]
@@ -98,7 +106,13 @@ impl JobContext {
             trace: job.options.trace.as_ref().map(TraceContext::child),
             deadline: AtomicU64::new(deadline.unix_ms()),
         };
-        Self { job: Arc::new(details), cancellation, unconfirmed: Arc::default(), slot: None }
+        let (job, unconfirmed) = (Arc::new(details), Arc::default());
+        Self { job, cancellation, unconfirmed, observer: None, slot: None }
+    }
+
+    /// Passes on everything that the handler reports.
+    pub(crate) fn observed_by(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
     /// Keeps a slot occupied for as long as this context or a clone of it lives.
@@ -185,7 +199,11 @@ impl JobContext {
         let message = one_line(&message.into());
         let mut unconfirmed = self.unconfirmed.lock();
         unconfirmed.progress_count += 1;
-        unconfirmed.progress = Some(Progress { fraction, message });
+        let progress = Progress { fraction, message };
+        if let Some(observer) = &self.observer {
+            observer.progress(&progress);
+        }
+        unconfirmed.progress = Some(progress);
     }
 
     /// Adds a line to the job's log; several lines are added one by one. The newest 256 lines are kept, a line up to
@@ -193,7 +211,12 @@ impl JobContext {
     /// shows how many are missing.
     pub fn log(&self, text: impl AsRef<str>) {
         let mut unconfirmed = self.unconfirmed.lock();
-        text.as_ref().lines().for_each(|line| unconfirmed.push_line(one_line(line)));
+        for line in text.as_ref().lines().map(one_line) {
+            if let Some(observer) = &self.observer {
+                observer.log(&line);
+            }
+            unconfirmed.push_line(line);
+        }
     }
 
     /// Returns what was reported and is not confirmed, if anything.
@@ -263,7 +286,8 @@ mod tests {
         };
         let cancellation = CancellationToken::new();
         let unconfirmed = Arc::default();
-        (JobContext { job: Arc::new(details), cancellation, unconfirmed, slot: None }, lease)
+        let job = Arc::new(details);
+        (JobContext { job, cancellation, unconfirmed, observer: None, slot: None }, lease)
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crunch_common::config::Exit;
 use crate::commands::InvalidCommands;
 use crate::process::OPEN_FILES;
 use crate::registry::DuplicateTask;
+use crate::run_task::RunError;
 
 /// The reason why a worker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,9 @@ pub enum Error {
         /// Its response, or why there is none.
         reason: String,
     },
+    /// The command `run` did not end with a result.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// The health port cannot be opened.
     #[error("cannot listen on {addr}: {source}")]
     Listen {
@@ -66,11 +70,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the exit code: 2 for invalid configuration, 1 for all other errors, 0 for help.
+    /// Returns the exit code: 2 for invalid configuration, 1 for all other errors, 0 for help; 130 if the command `run`
+    /// was interrupted.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(exit) => exit.code,
+            Self::Run(error) => error.exit_code(),
             Self::DuplicateTask(_)
             | Self::Reserved { .. }
             | Self::Commands(_)

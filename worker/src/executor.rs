@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{
-    Claim, ClaimedJob, Lease, LeaseKey, ReleaseCause, Settled, Settlement, SuspendedTask,
+    Claim, ClaimedJob, Lease, LeaseKey, Outcome, ReleaseCause, Settled, Settlement, SuspendedTask,
     TaskNames, Verdict,
 };
 use crunch_common::job::{ErrorCode, JobError, Payload, TraceContext};
@@ -73,7 +73,7 @@ pub(crate) struct Admitted {
 
 /// How an attempt ended, before its meaning for the job is decided.
 #[derive(Debug)]
-enum Ending {
+pub(crate) enum Ending {
     Returned(Result<Payload, TaskError>),
     /// The result does not match the task's declaration.
     InvalidResult(JobError),
@@ -195,19 +195,12 @@ impl Executor {
 
     async fn attempt(&self, admitted: &Admitted) -> Ending {
         let Admitted { job, task, limit, stop, context, .. } = admitted;
-        tracing::debug!("job started");
-        let (handler, context_of_handler) = (task.handler.clone(), context.clone());
         let payload = job.payload.clone();
-        // A handler may panic before it returns a future: that panic, too, must stay in its task.
-        let run = async move { handler.run(context_of_handler, payload).await };
-        let handler = tokio::spawn(run.instrument(tracing::Span::current()));
-        let ending = await_handler(handler, stop, limit).await;
-        self.reporter.finish(job.lease_key(), context).await;
-        self.record_machine_state(&job.task, &ending);
-        match ending {
-            Ending::Returned(Ok(result)) => self.check_result(task, result).await,
-            other => other,
-        }
+        attempt(task, payload, context, (stop, limit), async |ending| {
+            self.reporter.finish(job.lease_key(), context).await;
+            self.record_machine_state(&job.task, ending);
+        })
+        .await
     }
 
     /// Records what the end of an attempt shows about the machine. An attempt that was stopped or has no input shows
@@ -232,33 +225,60 @@ impl Executor {
             None => tracing::debug!(result_bytes, took_ms, "job succeeded"),
         }
     }
+}
 
-    async fn check_result(&self, task: &Task, result: Payload) -> Ending {
-        match results::check(task, result).await {
-            Ok(Ok(result)) => Ending::Returned(Ok(result)),
-            Ok(Err(invalid)) => Ending::InvalidResult(invalid),
-            // Only a runtime that shuts down drops a check.
-            Err(_) => Ending::Stopped(StopReason::Shutdown),
-        }
+/// Runs the handler, calls `before_check` when it has ended, and checks its result.
+///
+/// This function, [`decide`] and what they call are all that an attempt consists of; they need no Redis. So
+/// `testing.rs` runs tasks exactly as a worker does.
+pub(crate) async fn attempt(
+    task: &Task,
+    payload: Payload,
+    context: &JobContext,
+    (stop, limit): (&Stop, &TimeLimit),
+    before_check: impl AsyncFnOnce(&Ending),
+) -> Ending {
+    tracing::debug!("job started");
+    let (handler, context) = (task.handler.clone(), context.clone());
+    // A handler may panic before it returns a future: that panic, too, must stay in its task.
+    let run = async move { handler.run(context, payload).await };
+    let handler = tokio::spawn(run.instrument(tracing::Span::current()));
+    let ending = await_handler(handler, stop, limit).await;
+    before_check(&ending).await;
+    match ending {
+        Ending::Returned(Ok(result)) => check_result(task, result).await,
+        other => other,
     }
 }
 
-/// Decides what the end of an attempt means for the job.
+async fn check_result(task: &Task, result: Payload) -> Ending {
+    match results::check(task, result).await {
+        Ok(Ok(result)) => Ending::Returned(Ok(result)),
+        Ok(Err(invalid)) => Ending::InvalidResult(invalid),
+        // Only a runtime that shuts down drops a check.
+        Err(_) => Ending::Stopped(StopReason::Shutdown),
+    }
+}
+
+/// Settles the lease of an attempt that ended. Returns `None` if the lease was lost.
 fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement> {
+    decide(job, ending).map(|outcome| lease.settle(outcome))
+}
+
+/// Decides what the end of an attempt means for the job; `None` if its lease was lost.
+pub(crate) fn decide(job: &ClaimedJob, ending: Ending) -> Option<Outcome> {
     let ending = match ending {
         Ending::NoInput(NoInput::Stopped(reason)) => Ending::Stopped(reason),
         ending => ending,
     };
     let error = match ending {
-        Ending::Returned(Ok(result)) => {
-            return Some(lease.complete(result));
-        }
+        Ending::Returned(Ok(result)) => return Some(Outcome::Complete(result)),
         Ending::InvalidResult(error) => error,
         Ending::Returned(Err(error)) => error.into(),
         Ending::Panicked(message) => JobError::retryable(ErrorCode::handler_panicked(), message),
         Ending::MachineFault(reason) => {
             tracing::debug!(reason, "job released: this machine cannot run it now");
-            return Some(lease.release(ReleaseCause::Machine(reason)));
+            return Some(Outcome::Release(ReleaseCause::Machine(reason)));
         }
         Ending::Stopped(StopReason::TimedOut) => {
             let message = format!("the attempt took longer than {:?}", job.options.timeout);
@@ -268,11 +288,11 @@ fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement
         Ending::Stopped(StopReason::Canceled) => {
             tracing::info!("job canceled");
             let error = JobError::permanent(ErrorCode::canceled(), "canceled on request");
-            return Some(lease.cancel(error));
+            return Some(Outcome::Cancel(error));
         }
         Ending::Stopped(StopReason::Shutdown) => {
             tracing::info!("job released: the worker shuts down");
-            return Some(lease.release(ReleaseCause::Shutdown));
+            return Some(Outcome::Release(ReleaseCause::Shutdown));
         }
         Ending::Stopped(StopReason::LeaseLost) => {
             tracing::warn!("lease lost, the outcome of the attempt is dropped");
@@ -283,14 +303,14 @@ fn classify(lease: Lease, job: &ClaimedJob, ending: Ending) -> Option<Settlement
             JobError::retryable(ErrorCode::timeout(), message)
         }
         // Redis decides by the claim: it rejects the release if another claim holds the job.
-        Ending::NoInput(_) => return Some(lease.release(ReleaseCause::Unreadable)),
+        Ending::NoInput(_) => return Some(Outcome::Release(ReleaseCause::Unreadable)),
     };
-    Some(retry_or_fail(lease, job, error))
+    Some(retry_or_fail(job, error))
 }
 
 /// Creates the attempt's span. If the job belongs to a trace, the span continues it, with the names of OpenTelemetry's
 /// conventions for messaging.
-fn span_of(job: &ClaimedJob, trace: Option<&TraceContext>) -> tracing::Span {
+pub(crate) fn span_of(job: &ClaimedJob, trace: Option<&TraceContext>) -> tracing::Span {
     let span = tracing::info_span!(
         "job", job.id = %job.id, job.task = %job.task, queue = %job.queue, attempt = job.attempt,
         trace_id = Empty, span_id = Empty, parent_span_id = Empty, messaging.system = Empty,
@@ -306,14 +326,14 @@ fn span_of(job: &ClaimedJob, trace: Option<&TraceContext>) -> tracing::Span {
     span
 }
 
-fn retry_or_fail(lease: Lease, job: &ClaimedJob, error: JobError) -> Settlement {
+fn retry_or_fail(job: &ClaimedJob, error: JobError) -> Outcome {
     if error.retryable && job.attempt < job.options.max_attempts {
         let delay = job.options.backoff.draw(job.attempt);
         tracing::info!(error.code = %error.code, message_bytes = error.message.len(), delay_ms = delay.as_millis(), "attempt failed, job will be retried");
-        return lease.retry(error, delay);
+        return Outcome::Retry { error, delay };
     }
     tracing::warn!(error.code = %error.code, message_bytes = error.message.len(), "job failed");
-    lease.fail(error)
+    Outcome::Fail(error)
 }
 
 fn deadline_exceeded() -> JobError {
@@ -386,7 +406,7 @@ impl TimeLimit {
     /// Returns the earlier of timeout, from now on, and deadline; `None` if the deadline has passed. Both are measured
     /// between instants of Redis' clock, or between instants of this machine since the claim, so that the time of day
     /// here does not matter.
-    fn of(job: &ClaimedJob, claimed: Instant) -> Option<Self> {
+    pub(crate) fn of(job: &ClaimedJob, claimed: Instant) -> Option<Self> {
         let now = Instant::now();
         let left = match job.options.deadline {
             Some(_) => deadline_of(job, claimed)?.checked_duration_since(now)?,
@@ -405,7 +425,7 @@ impl TimeLimit {
     }
 
     /// Returns the end by this machine's clock, for the handler.
-    fn deadline(&self) -> Timestamp {
+    pub(crate) fn deadline(&self) -> Timestamp {
         Timestamp::from_unix_ms(Timestamp::now().unix_ms().saturating_add(whole_ms(self.duration)))
     }
 }

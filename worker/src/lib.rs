@@ -40,6 +40,9 @@
 //!
 //! Execution is **at least once**: after a crash a job runs again. Use the job's id together with its epoch
 //! ([`JobContext::id`], [`JobContext::epoch`]) as idempotency key or fencing token towards other systems.
+//!
+//! [`testing`] runs a task in a test, without Redis; so does the command `run` of every program that starts with
+//! [`Worker::from_env`]: `my-worker run primes.count < payload`.
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
@@ -59,21 +62,24 @@ mod quote;
 mod registry;
 mod reporter;
 mod results;
+mod run_task;
 mod running;
 mod stock;
 mod supervisor;
 mod suspension;
 mod task;
 pub mod tasks;
+pub mod testing;
 mod worker;
 
 pub use commands::InvalidCommands;
-pub use config::{Command, Queues, WorkerConfig};
+pub use config::{Command, Queues, RunTask, WorkerConfig};
 pub use context::JobContext;
 pub use crunch_common::Shutdown;
 pub use error::Error;
 pub use handler::{Handler, HandlerFuture, TaskError};
 pub use registry::DuplicateTask;
+pub use run_task::RunError;
 /// Derives the schemas that tasks declare.
 pub use schemars;
 pub use stock::main;

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::Commands;
-use crate::config::{Command, WorkerConfig};
+use crate::config::{Command, RunTask, WorkerConfig};
 use crate::control::Control;
 use crate::executor::{Executor, LogLimiters};
 use crate::health::{self, Health};
@@ -24,7 +24,7 @@ use crate::reporter::Reporter;
 use crate::running::{RunningJobs, STOP_GRACE, StopReason};
 use crate::supervisor::{Lifeline, become_supervisor_if_configured};
 use crate::suspension::Suspensions;
-use crate::{Error, Task, metrics, tasks};
+use crate::{Error, Task, metrics, run_task, tasks};
 
 /// Open files for everything except commands: connections to Redis, the health port, the runtime, and the ends of a
 /// command's pipes that are open only while it is started.
@@ -75,7 +75,8 @@ impl Worker {
         machine::forbid_inspection();
         become_launcher_if_marked();
         init::become_init_if_first();
-        let lifeline = become_supervisor_if_configured(&config);
+        let runs_one_task = matches!(config.command, Some(Command::Run(_)));
+        let lifeline = if runs_one_task { None } else { become_supervisor_if_configured(&config) };
         let registry = Registry::default();
         Self { config, registry, duplicate: None, with_builtin: false, lifeline }
     }
@@ -104,8 +105,10 @@ impl Worker {
 
     /// Runs until SIGTERM or SIGINT, then lets running jobs finish for as long as the grace allows.
     ///
+    /// With the command `run` on its command line, it runs that task once instead, without Redis.
+    ///
     /// # Errors
-    /// If it could not start.
+    /// If it could not start; with the command `run`, if the task has no result.
     pub async fn run(self) -> Result<(), Error> {
         let shutdown = Shutdown::default();
         let signals = shutdown.request_on_signals()?;
@@ -117,8 +120,11 @@ impl Worker {
     /// Runs as [`Worker::run`], but until `shutdown` is requested. A second request ends the wait for running jobs.
     ///
     /// # Errors
-    /// If it could not start.
-    pub async fn run_until(self, shutdown: Shutdown) -> Result<(), Error> {
+    /// As [`Worker::run`].
+    pub async fn run_until(mut self, shutdown: Shutdown) -> Result<(), Error> {
+        if let Some(Command::Run(request)) = self.config.command.take() {
+            return self.run_task(&request, &shutdown).await;
+        }
         let lifeline = self.lifeline.clone();
         let (config, registry) = self.prepare()?;
         lifeline.iter().for_each(Lifeline::report_configured);
@@ -132,6 +138,14 @@ impl Worker {
             health_thread.end().await;
         }
         Ok(())
+    }
+
+    /// Runs one task once; a shutdown interrupts it.
+    async fn run_task(mut self, request: &RunTask, shutdown: &Shutdown) -> Result<(), Error> {
+        // Only one command runs, so the limit of open files need not suffice for all slots.
+        self.config.concurrency = Some(1);
+        let (_, registry) = self.prepare()?;
+        Ok(run_task::run(&registry, request, (&shutdown.drain, &shutdown.hurry)).await?)
     }
 
     /// Combines the tasks of the code, the built-in ones and the commands.

@@ -115,7 +115,8 @@ impl Lease {
         self.settle(Outcome::Release(cause))
     }
 
-    fn settle(self, outcome: Outcome) -> Settlement {
+    /// Ends the attempt with this outcome.
+    pub fn settle(self, outcome: Outcome) -> Settlement {
         Settlement { lease: self.key(), outcome }
     }
 }
@@ -164,13 +165,23 @@ impl ReleaseCause {
     }
 }
 
-/// How an attempt ended.
+/// What the end of an attempt means for its job.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
+    /// The job succeeded, with this result.
     Complete(Payload),
-    Retry { error: JobError, delay: Duration },
+    /// The job is retried after the delay.
+    Retry {
+        /// Why the attempt failed.
+        error: JobError,
+        /// The delay.
+        delay: Duration,
+    },
+    /// The job failed for good.
     Fail(JobError),
+    /// The job was canceled.
     Cancel(JobError),
+    /// The job is released: the attempt is not charged.
     Release(ReleaseCause),
 }
 

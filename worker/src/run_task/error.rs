@@ -1,0 +1,95 @@
+//! Why the command `run` has no result, and its exit code.
+
+use std::io;
+
+use crunch_common::broker::ReleaseCause;
+use crunch_common::job::{InvalidMetadata, JobError};
+use crunch_common::task::{TaskDescriptor, TaskName};
+
+use crate::testing::Outcome;
+
+/// The reason why the command `run` has no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The worker has no such task.
+    #[error("there is no task {name:?}; this worker has {}", known.join(", "))]
+    UnknownTask {
+        /// The requested name.
+        name: String,
+        /// The names of all tasks.
+        known: Vec<String>,
+    },
+    /// A label cannot be added.
+    #[error("--metadata {key:?}: {source}")]
+    Metadata {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        source: InvalidMetadata,
+    },
+    /// The API would reject the payload.
+    #[error("the API would reject this payload: {reason}")]
+    Rejected {
+        /// The API's message; several violations of a schema have a line each.
+        reason: String,
+    },
+    /// The attempt failed, and a worker would retry the job.
+    #[error("{task} failed ({}), a worker would retry the job: {}", error.code, error.message)]
+    Retried {
+        /// The task.
+        task: TaskName,
+        /// Why it failed.
+        error: JobError,
+    },
+    /// The job failed for good.
+    #[error("{task} failed ({}), a worker would not retry the job: {}", error.code, error.message)]
+    Failed {
+        /// The task.
+        task: TaskName,
+        /// Why it failed.
+        error: JobError,
+    },
+    /// This machine cannot run the task.
+    #[error("this machine cannot run {task}, a worker would release the job, uncharged: {reason}")]
+    Released {
+        /// The task.
+        task: TaskName,
+        /// Why not.
+        reason: String,
+    },
+    /// A signal interrupted the command.
+    #[error("interrupted: the job was canceled")]
+    Interrupted,
+    /// The payload could not be read, or the result not written.
+    #[error("cannot read the payload or write the result: {0}")]
+    System(#[from] io::Error),
+}
+
+impl RunError {
+    /// Returns the exit code: 2 for a wrong call or payload, 130 after an interruption, like a shell, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::UnknownTask { .. } | Self::Metadata { .. } | Self::Rejected { .. } => 2,
+            Self::Retried { .. }
+            | Self::Failed { .. }
+            | Self::Released { .. }
+            | Self::System(_) => 1,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// Returns the error of an attempt that ended like this, without a result.
+    pub(super) fn of(task: &TaskDescriptor, outcome: Outcome) -> Self {
+        let task = task.name.clone();
+        match outcome {
+            Outcome::Retried { error, .. } => Self::Retried { task, error },
+            Outcome::Failed(error) => Self::Failed { task, error },
+            Outcome::Rejected(reason) => Self::Rejected { reason },
+            Outcome::Released(ReleaseCause::Machine(reason)) => Self::Released { task, reason },
+            // Only an interruption cancels the job here, and only the end of the runtime releases it otherwise.
+            Outcome::Canceled | Outcome::Released(_) | Outcome::Succeeded => Self::Interrupted,
+        }
+    }
+}
