@@ -46,6 +46,7 @@
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
+mod attempt;
 mod commands;
 mod config;
 mod context;

@@ -9,10 +9,10 @@ mod output;
 use std::io::{self, IsTerminal, Read};
 use std::sync::Arc;
 
+use crunch_common::Shutdown;
 use crunch_common::job::{ContentType, Metadata, Payload};
 use crunch_common::task::TaskDescriptor;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use crate::Task;
 use crate::config::RunTask;
@@ -21,27 +21,33 @@ use crate::testing::{Attempt, Outcome};
 pub use error::RunError;
 use output::{Terminal, hint, write_result};
 
-/// Runs the task. The first of the two tokens cancels its job; the second ends the command without waiting for it.
+/// Runs the task. The first request to shut down cancels its job; the second ends the command without waiting for it.
 ///
 /// # Errors
 /// If there is no result on standard output.
 pub(crate) async fn run(
     registry: &Registry,
     request: &RunTask,
-    (cancel, at_once): (&CancellationToken, &CancellationToken),
+    shutdown: &Shutdown,
 ) -> Result<(), RunError> {
     let task = find(registry, &request.task)?;
     let metadata = metadata_of(request)?;
     let content_type = content_type_of(request, &task.descriptor);
     let payload = read_payload(task.descriptor.max_payload);
-    let bytes = cancel.run_until_cancelled(payload).await.ok_or(RunError::Interrupted)??;
+    let bytes = tokio::select! {
+        bytes = payload => bytes?,
+        () = shutdown.requested(1) => return Err(RunError::Interrupted),
+    };
     let terminal = Arc::new(Terminal::default());
     let attempt = Attempt::of(task.clone())
         .payload_of(Payload { bytes: bytes.into(), content_type })
         .labels(metadata)
-        .canceled_by(cancel.clone())
+        .canceled_by(shutdown.clone())
         .observed_by(terminal.clone());
-    let report = at_once.run_until_cancelled(attempt.run()).await.ok_or(RunError::Interrupted)?;
+    let report = tokio::select! {
+        report = attempt.run() => report,
+        () = shutdown.requested(2) => return Err(RunError::Interrupted),
+    };
     terminal.finish();
     match (report.outcome, report.result) {
         (Outcome::Succeeded, Some(result)) => Ok(write_result(&result.bytes)?),

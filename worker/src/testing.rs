@@ -43,14 +43,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crunch_common::Shutdown;
 use crunch_common::job::{JobId, Metadata, Partition, Payload};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::attempt::{Ending, TimeLimit, attempt, decide, span_of};
 use crate::config::DEFAULT_MAX_RESULT;
 use crate::context::Observer;
-use crate::executor::{Ending, TimeLimit, attempt, decide, span_of};
 use crate::running::{Stop, StopReason};
 use crate::{JobContext, Task};
 use recorder::Recorder;
@@ -69,7 +69,7 @@ pub struct Attempt {
     number: u32,
     cancel_after: Option<Duration>,
     shut_down_after: Option<Duration>,
-    canceled: CancellationToken,
+    canceled: Shutdown,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -87,7 +87,7 @@ impl Attempt {
             number: 1,
             cancel_after: None,
             shut_down_after: None,
-            canceled: CancellationToken::new(),
+            canceled: Shutdown::default(),
             observer: None,
         }
     }
@@ -149,8 +149,8 @@ impl Attempt {
         Self { metadata, ..self }
     }
 
-    /// Cancels the job when this token fires.
-    pub(crate) fn canceled_by(self, canceled: CancellationToken) -> Self {
+    /// Cancels the job when a shutdown is requested.
+    pub(crate) fn canceled_by(self, canceled: Shutdown) -> Self {
         Self { canceled, ..self }
     }
 
@@ -191,7 +191,7 @@ impl Attempt {
         tokio::select! {
             () = after(self.cancel_after) => stop.fire(StopReason::Canceled),
             () = after(self.shut_down_after) => stop.fire(StopReason::Shutdown),
-            () = self.canceled.cancelled() => stop.fire(StopReason::Canceled),
+            () = self.canceled.requested(1) => stop.fire(StopReason::Canceled),
         }
         pending().await
     }

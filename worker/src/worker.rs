@@ -145,7 +145,7 @@ impl Worker {
         // Only one command runs, so the limit of open files need not suffice for all slots.
         self.config.concurrency = Some(1);
         let (_, registry) = self.prepare()?;
-        Ok(run_task::run(&registry, request, (&shutdown.drain, &shutdown.hurry)).await?)
+        Ok(run_task::run(&registry, request, shutdown).await?)
     }
 
     /// Combines the tasks of the code, the built-in ones and the commands.
