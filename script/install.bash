@@ -50,7 +50,7 @@ present() {
 
 # install COMMAND…: as root, or through sudo; without the right to, tells the one command that is missing.
 install() {
-  local manager packages=() command
+  local manager packages=() command names
   manager=$(package_manager) || fail "needs $*, and knows no package manager here: install them by hand"
   for command in "$@"; do
     # A command may take several packages.
