@@ -1,21 +1,21 @@
-# Finds the programs that a script needs and installs those that are missing. Sourced by `up` and `test`, never run.
+# Finds the programs that a script requires and installs those that are missing. Sourced by `up` and `test`, never run.
 #
-# Only the system's own package manager is asked, and only for what is not there yet: on a machine that has
-# everything, nothing is called at all. Rust itself is never installed: that choice is the user's.
+# Only the system's package manager is used, and only for missing programs: on a machine that has all of them, it is
+# never called. Rust itself is never installed: the user decides how.
 # shellcheck shell=bash
 
-# What a newer Redis has is not needed; what 7.0 brought (functions) is.
+# Crunch uses functions, which Redis 7.0 introduced, and nothing that is newer.
 readonly OLDEST_REDIS=7
 
-# need COMMAND…: afterwards every command is there, or the script has ended with the reason.
-need() {
+# require COMMAND…: installs the missing ones; ends the script with the reason if that fails.
+require() {
   local command missing=()
   for command in "$@"; do
-    present "$command" || missing+=("$command")
+    is_installed "$command" || missing+=("$command")
   done
   ((${#missing[@]} == 0)) || install "${missing[@]}"
   for command in "$@"; do
-    present "$command" || fail "$command was installed, but cannot be found in PATH"
+    is_installed "$command" || fail "$command was installed, but is not in PATH"
   done
 }
 
@@ -25,64 +25,64 @@ fail() {
   exit 1
 }
 
-# Cargo, of any version: it says by itself if it is too old for this workspace.
-need_rust() {
-  present cargo || fail "Rust is missing: install it from https://rustup.rs, open a new terminal, and try again"
+# Cargo of any version: it reports itself if it is too old for this workspace.
+require_rust() {
+  is_installed cargo || fail "Rust is missing: install it from https://rustup.rs, open a new terminal, and try again"
 }
 
-# Redis, or its twin Valkey, once it is there. Sets `redis_server`.
+# Sets `redis_server` to the path of Redis or of its fork Valkey; one of them must be installed.
 find_redis() {
   redis_server=$(command -v redis-server || command -v valkey-server)
   local version
   version=$("$redis_server" --version | sed -n 's/.*v=\([0-9.]*\).*/\1/p')
   ((${version%%.*} >= OLDEST_REDIS)) ||
-    fail "$redis_server is version $version, and Crunch needs $OLDEST_REDIS.0 or newer: update it, or set CRUNCH_REDIS_URL to a newer one"
+    fail "$redis_server is version $version, but Crunch requires $OLDEST_REDIS.0 or newer: update it, or set CRUNCH_REDIS_URL to a newer one"
 }
 
-present() {
+is_installed() {
   case $1 in
     redis-server) command -v redis-server || command -v valkey-server ;;
-    # Debian has what makes environments in a package of its own.
+    # Debian packages venv separately.
     python3-venv) python3 -c 'import ensurepip, venv' ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1
 }
 
-# install COMMAND…: as root, or through sudo; without the right to, tells the one command that is missing.
+# install COMMAND…: as root, or with sudo; without permission, ends the script and prints the command to run as root.
 install() {
-  local manager packages=() command
-  manager=$(package_manager) || fail "needs $*, and knows no package manager here: install them by hand"
+  local manager packages=() command names
+  manager=$(package_manager) || fail "requires $*, but finds no supported package manager: install them by hand"
   for command in "$@"; do
-    # A command may take several packages.
+    # A command may require several packages.
     read -ra names <<<"$(packages_of "$manager" "$command")"
     packages+=("${names[@]}")
   done
   local line
   line="$(install_line "$manager") ${packages[*]}"
-  printf 'script/%s: needs %s\n' "${0##*/}" "$*" >&2
+  printf 'script/%s: requires %s\n' "${0##*/}" "$*" >&2
   if [[ $manager == brew ]]; then
     run_install "$line"
   elif ((EUID == 0)); then
     run_install "$line"
   elif sudo -n true 2>/dev/null; then
     run_install "$line" sudo -n
-  elif present sudo && [[ -t 0 && -t 2 ]]; then
+  elif is_installed sudo && [[ -t 0 && -t 2 ]]; then
     run_install "$line" sudo
   else
-    fail "may not install that. Run this as root, then try again:
+    fail "has no permission to install packages. Run this as root, then try again:
 
   $line
 "
   fi
 }
 
-# run_install LINE [SUDO…]: what it prints is shown only if it fails.
+# run_install LINE [SUDO…]: prints the output of the command only if it fails.
 run_install() {
   local line=$1 log
   shift
   printf 'script/%s: installing: %s\n' "${0##*/}" "$line" >&2
   log=$("$@" env DEBIAN_FRONTEND=noninteractive sh -c "$line" </dev/null 2>&1) ||
-    fail "that failed:
+    fail "the installation failed:
 
 $log
 "
@@ -91,7 +91,7 @@ $log
 package_manager() {
   local manager
   for manager in apt-get dnf pacman apk brew; do
-    if present "$manager"; then
+    if is_installed "$manager"; then
       echo "$manager"
       return
     fi
@@ -101,7 +101,7 @@ package_manager() {
 
 install_line() {
   case $1 in
-    # The lists of a fresh machine are empty or old; another apt may be at work, so wait for it.
+    # The package lists of a new machine are empty or old. Another apt may be running: wait for its lock.
     apt-get) echo "apt-get update && apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=120" ;;
     dnf) echo "dnf install -y" ;;
     pacman) echo "pacman -Sy --needed --noconfirm" ;;
@@ -110,7 +110,7 @@ install_line() {
   esac
 }
 
-# packages_of MANAGER COMMAND: which packages bring it, where the name is not its own.
+# packages_of MANAGER COMMAND: the packages that contain it; by default one with the same name.
 packages_of() {
   case $1:$2 in
     apt-get:cc) echo gcc libc6-dev ;;

@@ -1,11 +1,11 @@
-"""A line that breaks: forwards to the API, and cuts each connection once it has carried so many bytes of answer."""
+"""A proxy to the API that cuts each connection after a number of response bytes."""
 
 import socket
 import threading
 
 
 class Cutter:
-    """`limits` says after how many bytes the first connections are cut, in the middle of a line if it comes so."""
+    """`limits` has the numbers of bytes after which the first connections are cut, possibly in the middle of a line."""
 
     def __init__(self, url, limits):
         host, port = url.removeprefix("http://").rsplit(":", 1)
@@ -17,7 +17,7 @@ class Cutter:
 
     @property
     def url(self):
-        """Where it listens."""
+        """Returns the URL of the proxy."""
         host, port = self.listener.getsockname()
         return f"http://{host}:{port}"
 
@@ -25,23 +25,23 @@ class Cutter:
         while True:
             client, _ = self.listener.accept()
             limit = self.limits.pop(0) if self.limits else None
-            threading.Thread(target=self.carry, args=(client, limit), daemon=True).start()
+            threading.Thread(target=self.forward, args=(client, limit), daemon=True).start()
 
-    def carry(self, client, limit):
+    def forward(self, client, limit):
         with client, socket.create_connection(self.target) as server:
-            threading.Thread(target=pump, args=(client, server), daemon=True).start()
-            if not pump(server, client, limit):
+            threading.Thread(target=copy, args=(client, server), daemon=True).start()
+            if not copy(server, client, limit):
                 self.cuts += 1
-            # The other thread still reads from both.
-            for end in (client, server):
+            # Ends the other thread, which still reads.
+            for connection in (client, server):
                 try:
-                    end.shutdown(socket.SHUT_RDWR)
+                    connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
 
 
-def pump(source, sink, limit=None):
-    """Whether the source ended by itself before the limit."""
+def copy(source, sink, limit=None):
+    """Copies data; returns whether the source ended before the limit."""
     while limit is None or limit > 0:
         try:
             data = source.recv(min(4096, limit or 4096))

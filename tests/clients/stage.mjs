@@ -1,4 +1,4 @@
-// A stage: where the task `act` calls to be told what to do, so that a script decides when a job moves and how it ends.
+// Controls handlers from a script: a job of the task `act` connects to the stage and executes its instructions.
 
 import { once } from 'node:events';
 import { createServer } from 'node:net';
@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from 'node:util';
 
 export const URL = process.env.CRUNCH_URL;
 
-// Listens for handlers.
+// A listener that the handlers connect to.
 export class Stage {
   static async open() {
     const stage = new Stage();
@@ -17,13 +17,13 @@ export class Stage {
     return stage;
   }
 
-  // Of a job that acts here.
+  // The payload of a job that connects here.
   get payload() {
     return { stage: `127.0.0.1:${this.server.address().port}` };
   }
 
-  // The next run that starts. Ask for it before the job is submitted.
-  async enters() {
+  // Waits for the next run to start. Call it before the job is submitted.
+  async waitForHandler() {
     const [socket] = await once(this.server, 'connection');
     const lines = createInterface({ input: socket })[Symbol.asyncIterator]();
     const { id } = JSON.parse((await lines.next()).value);
@@ -41,18 +41,18 @@ class Actor {
     Object.assign(this, { socket, lines, id });
   }
 
-  // Gives one instruction: {progress: [0.5, 'half']}, {log: 'line'}, {return: …}, {fail: …}, {fail_for_good: …}.
-  told(act) {
+  // Sends one instruction: {progress: [0.5, 'half']}, {log: 'line'}, {return: …}, {fail: …}, {fail_for_good: …}.
+  send(act) {
     this.socket.write(`${JSON.stringify(act)}\n`);
   }
 
-  // Waits for it.
-  async isAskedToStop() {
+  // Waits until the handler reports that it was asked to stop.
+  async waitForStopRequest() {
     check((await this.lines.next()).value, 'stop', 'the handler is asked to stop');
   }
 }
 
-// Ends the script if they differ.
+// Ends the script if the values differ.
 export function check(value, expected, what) {
   if (!isDeepStrictEqual(value, expected)) {
     throw new Error(`${what}: ${JSON.stringify(value)} instead of ${JSON.stringify(expected)}`);

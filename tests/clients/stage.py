@@ -1,29 +1,29 @@
-"""A stage: where the task `act` calls to be told what to do, so that a script decides when a job moves and how it ends."""
+"""Controls handlers from a script: a job of the task `act` connects to the stage and executes its instructions."""
 
 import json
 import os
 import socket
 
 URL = os.environ["CRUNCH_URL"]
-# No event takes this long, not even on a machine that does other things.
-PATIENCE = 30
+# Longer than any event takes, even on a busy machine.
+TIMEOUT_S = 30
 
 
 class Stage:
-    """Listens for handlers."""
+    """A listener that the handlers connect to."""
 
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.listener.settimeout(PATIENCE)
+        self.listener.settimeout(TIMEOUT_S)
 
     @property
     def payload(self):
-        """Of a job that acts here."""
+        """Returns the payload of a job that connects here."""
         host, port = self.listener.getsockname()
         return {"stage": f"{host}:{port}"}
 
-    def enters(self):
-        """The next run that starts."""
+    def wait_for_handler(self):
+        """Waits for the next run to start."""
         connection, _ = self.listener.accept()
         return Actor(connection)
 
@@ -32,22 +32,22 @@ class Actor:
     """One run of a job, waiting for instructions."""
 
     def __init__(self, connection):
-        connection.settimeout(PATIENCE)
+        connection.settimeout(TIMEOUT_S)
         self.connection = connection
         self.lines = connection.makefile("r")
         self.id = json.loads(self.lines.readline())["id"]
 
-    def told(self, **act):
-        """Gives one instruction: `progress=[0.5, "half"]`, `log="line"`, `return`, `fail`, `fail_for_good`."""
+    def send(self, **act):
+        """Sends one instruction: `progress=[0.5, "half"]`, `log="line"`, `return`, `fail`, `fail_for_good`."""
         self.connection.sendall((json.dumps(act) + "\n").encode())
 
-    def is_asked_to_stop(self):
-        """Waits for it."""
+    def wait_for_stop_request(self):
+        """Waits until the handler reports that it was asked to stop."""
         assert self.lines.readline() == "stop\n"
 
 
 def check(value, expected, what):
-    """Ends the script if they differ."""
+    """Ends the script if the values differ."""
     if value != expected:
         raise SystemExit(f"{what}: {value!r} instead of {expected!r}")
     print(f"ok: {what}")

@@ -1,9 +1,9 @@
-// A program that the types of /openapi.json must fit: what is misspelled here does not compile.
+// Must compile against the types of /openapi.json; names that are misspelled must not compile.
 
 import createClient from 'openapi-fetch';
 
 import type { components, paths } from './api.js';
-// @ts-expect-error: it has no types
+// @ts-expect-error: the module has no types
 import { check, URL } from './stage.mjs';
 
 type Job = components['schemas']['Job'];
@@ -26,8 +26,8 @@ check(canceled.data?.status, 'canceled' satisfies Status, 'POST /jobs/{id}/cance
 const list = await api.GET('/jobs', { params: { query: { status: 'canceled', limit: 10 } } });
 check(list.data?.items.map((item) => item.id), [later.data!.id], 'GET /jobs');
 
-const refused = await api.POST('/jobs', { body: { task: 'nope' } });
-check([refused.error?.type, refused.error?.errors?.[0]?.pointer], ['/problems/invalid-submission', '/task'], 'a refusal is a problem');
+const rejected = await api.POST('/jobs', { body: { task: 'nope' } });
+check([rejected.error?.type, rejected.error?.errors?.[0]?.pointer], ['/problems/invalid-submission', '/task'], 'a rejected submission is a problem');
 
 // @ts-expect-error: there is no such member
 ({ task: 'crunch', nothing: 1 }) satisfies components['schemas']['Submission'];
