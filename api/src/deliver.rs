@@ -15,6 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crunch_common::Shutdown;
 use crunch_common::broker::{Broker, WorkerId, WorkerInfo};
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskName;
@@ -74,15 +75,16 @@ impl Deliverer {
         Ok(Self { consumer, hurry, health: tokio::spawn(watch::run(pulses)) })
     }
 
-    /// Stops claiming deliveries; those in flight continue.
-    pub(crate) fn quiet(&self) {
-        self.consumer.quiet();
-    }
-
-    /// Waits for deliveries in flight, releases those that do not end in time, and deregisters the worker.
-    pub(crate) async fn end(mut self) {
+    /// Claims no more deliveries, waits for those in flight as long as requests are served and answered, releases the
+    /// others, and deregisters the worker. A second request to shut down ends the wait.
+    pub(crate) async fn end(mut self, drain: Duration, shutdown: &Shutdown) {
         self.health.abort();
-        let grace = tokio::time::sleep(LAST_DELIVERIES);
+        let grace = async {
+            tokio::select! {
+                () = tokio::time::sleep(drain + LAST_DELIVERIES) => {}
+                () = shutdown.requested(2) => {}
+            }
+        };
         self.consumer.drain(grace, async { self.hurry.cancel() }).await;
         self.consumer.leave().await;
     }

@@ -234,10 +234,21 @@ struct Running {
 }
 
 impl Running {
-    /// Stops in this order: nothing new is claimed, requests are answered, the rest is aborted, and the services end.
+    /// Stops in this order: no delivery is claimed, requests are answered and deliveries in flight end, the rest is
+    /// aborted, and the services end.
     async fn stop(&mut self, shutdown: &Shutdown, drain_for: Duration) {
         self.app.readiness.drain();
-        self.deliverer.iter().for_each(Deliverer::quiet);
+        let deliverer = self.deliverer.take();
+        let deliveries = async {
+            if let Some(deliverer) = deliverer {
+                deliverer.end(drain_for, shutdown).await;
+            }
+        };
+        tokio::join!(self.stop_serving(shutdown, drain_for), deliveries);
+        self.services.send_replace(true);
+    }
+
+    async fn stop_serving(&mut self, shutdown: &Shutdown, drain_for: Duration) {
         drain(shutdown, drain_for).await;
         self.app.watchers.close();
         let close = async {
@@ -245,10 +256,6 @@ impl Running {
             let _ended = (&mut self.serving).await;
         };
         close_or_abort(shutdown, close).await;
-        if let Some(deliverer) = self.deliverer.take() {
-            deliverer.end().await;
-        }
-        self.services.send_replace(true);
     }
 }
 

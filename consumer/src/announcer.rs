@@ -17,8 +17,8 @@ pub(crate) struct Announcer {
     pub(crate) tasks: Vec<TaskDescriptor>,
     /// Shows that the tasks were declared, or why not all of them. Other pulses show that Redis is unreachable.
     pub(crate) pulse: Pulse,
-    /// Notified when Redis lost its data.
-    pub(crate) data_lost: Arc<Notify>,
+    /// Notified when Redis does not know the worker any more.
+    pub(crate) forgotten: Arc<Notify>,
 }
 
 impl Announcer {
@@ -43,8 +43,8 @@ impl Announcer {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.data_lost.notified() => {
-                    tracing::warn!("Redis lost its data, declaring tasks and queues again");
+                () = self.forgotten.notified() => {
+                    tracing::warn!("Redis does not know this worker any more and may have lost its data, declaring tasks and queues again");
                 }
                 () = shutdown.cancelled() => return,
             }

@@ -73,14 +73,14 @@ impl Consumer {
         settings: &Settings,
         runner: &Arc<R>,
     ) -> io::Result<()> {
-        let (done, data_lost) = (&self.phases.done, Arc::new(Notify::new()));
-        let heartbeat = Heartbeat::new(settings, runner, &data_lost).run(done.clone());
+        let (done, forgotten) = (&self.phases.done, Arc::new(Notify::new()));
+        let heartbeat = Heartbeat::new(settings, runner, &forgotten).run(done.clone());
         let announcer = Announcer {
             broker: settings.broker.clone(),
             queues: settings.info.queues.clone(),
             tasks: settings.tasks.clone(),
             pulse: settings.pulses.add("announcer"),
-            data_lost,
+            forgotten,
         };
         self.helpers.spawn(announcer.run(done.clone()));
         settings.threads.spawn(&mut self.helpers, heartbeat)
@@ -111,19 +111,15 @@ impl Consumer {
         settings.threads.spawn(&mut self.processors, processors)
     }
 
-    /// Stops claiming jobs, and taking tokens that could wake another consumer; attempts continue.
-    pub fn quiet(&self) {
-        self.phases.draining.cancel();
-    }
-
-    /// Claims no more jobs, and waits until all attempts are settled. When `grace` is over, `release` asks those that
+    /// Claims no more jobs, takes no more tokens that could wake another consumer, and waits until all attempts are
+    /// settled. When `grace` is over, `release` asks those that
     /// still run to stop; it returns when they have. Heartbeats continue, so that nothing else runs their jobs.
     pub async fn drain(
         &mut self,
         grace: impl Future<Output = ()>,
         release: impl Future<Output = ()>,
     ) {
-        self.quiet();
+        self.phases.draining.cancel();
         tokio::select! {
             () = ended(&mut self.processors) => return,
             () = grace => {}
@@ -141,7 +137,9 @@ impl Consumer {
         self.phases.done.cancel();
         // No heartbeat may follow: it would register the worker again. An open call has its own deadline.
         ended(&mut self.helpers).await;
-        if let Err(error) = self.broker.leave(self.worker).await {
+        // Redis forgets a worker that does not get through.
+        let left = tokio::time::timeout(LAST_EXCHANGE, self.broker.leave(self.worker)).await;
+        if let Ok(Err(error)) = left {
             tracing::debug!(%error, "could not deregister the worker");
         }
     }

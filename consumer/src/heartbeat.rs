@@ -3,6 +3,7 @@
 //! Has its own connection, and in a worker its own thread: a handler that hogs the CPU or blocks the async runtime
 //! cannot make its worker look dead.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,13 +28,15 @@ pub(crate) struct Heartbeat<R> {
     lease: Duration,
     leases: Arc<Leases>,
     runner: Arc<R>,
-    /// Notified when Redis lost its data.
-    data_lost: Arc<Notify>,
+    /// The partitions that know the worker.
+    known: HashSet<Partition>,
+    /// Notified when one of them does not know it any more.
+    forgotten: Arc<Notify>,
     pulse: Pulse,
 }
 
 impl<R: Runner> Heartbeat<R> {
-    pub(crate) fn new(settings: &Settings, runner: &Arc<R>, data_lost: &Arc<Notify>) -> Self {
+    pub(crate) fn new(settings: &Settings, runner: &Arc<R>, forgotten: &Arc<Notify>) -> Self {
         let pause = longest_pause(settings.lease);
         Self {
             broker: settings.broker.with_own_connection_retrying_every(pause),
@@ -42,16 +45,17 @@ impl<R: Runner> Heartbeat<R> {
             lease: settings.lease,
             leases: settings.leases.clone(),
             runner: runner.clone(),
-            data_lost: data_lost.clone(),
+            known: HashSet::new(),
+            forgotten: forgotten.clone(),
             pulse: settings.pulses.add("heartbeat"),
         }
     }
 
-    pub(crate) async fn run(self, done: CancellationToken) {
+    pub(crate) async fn run(mut self, done: CancellationToken) {
         done.run_until_cancelled(self.send_for_ever()).await;
     }
 
-    async fn send_for_ever(&self) {
+    async fn send_for_ever(&mut self) {
         let mut redis = Reachability::of("heartbeat").reporting_to(&self.pulse);
         // A quarter of the lease: three heartbeats may get lost before it expires. And often enough to stay known.
         let interval = (self.lease / 4).min(LONGEST_INTERVAL);
@@ -74,7 +78,7 @@ impl<R: Runner> Heartbeat<R> {
     }
 
     /// Sends a heartbeat to every partition. A failure in one does not keep it from the others.
-    async fn tick(&self) -> Result<(), Error> {
+    async fn tick(&mut self) -> Result<(), Error> {
         let info = WorkerInfo { suspended: self.runner.suspended(), ..self.info.clone() };
         let mut outcome = Ok(());
         for partition in self.broker.partitions() {
@@ -83,7 +87,7 @@ impl<R: Runner> Heartbeat<R> {
         outcome
     }
 
-    async fn send(&self, partition: Partition, info: &WorkerInfo) -> Result<(), Error> {
+    async fn send(&mut self, partition: Partition, info: &WorkerInfo) -> Result<(), Error> {
         let leases = self.leases.of(partition);
         let heartbeat = broker::Heartbeat {
             worker: self.worker,
@@ -94,8 +98,9 @@ impl<R: Runner> Heartbeat<R> {
         };
         let reply = self.broker.heartbeat(partition, &heartbeat).await?;
         leases.iter().zip(reply.verdicts).for_each(|(&lease, verdict)| self.apply(lease, verdict));
-        if reply.forgotten {
-            self.data_lost.notify_one();
+        // Its first heartbeat makes it known.
+        if reply.forgotten && !self.known.insert(partition) {
+            self.forgotten.notify_one();
         }
         if reply.sweep_on {
             self.broker.sweep(partition).await?;

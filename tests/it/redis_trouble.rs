@@ -164,10 +164,13 @@ async fn a_redis_that_lost_its_functions_gets_them_again() {
 
 #[tokio::test]
 async fn a_redis_that_lost_everything_is_used_again() {
-    let (stack, api, worker) = Stack::simple(1).await;
+    let (mut stack, api, worker) = Stack::simple(1).await;
     let mut redis = stack.redis.connect().await;
     let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
+    // Another process may use it first, as if it were new.
+    let _other = stack.api().await;
+
     // The worker detects it with its next heartbeat, and declares its tasks and queues again.
     Stack::wait_until_ready(&api, &worker).await;
     let id = api.submit("echo", &json!(1)).await;

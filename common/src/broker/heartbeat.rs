@@ -85,7 +85,8 @@ pub struct Heartbeat<'a> {
 pub struct Beaten {
     /// The state of each lease, in their order.
     pub verdicts: Vec<Verdict>,
-    /// Whether Redis lost its data: [`Broker::announce`] must declare the tasks and queues of this worker again.
+    /// Whether Redis did not know this worker. Unless this is its first heartbeat, Redis may have lost its data, and
+    /// [`Broker::announce`] must declare the tasks and queues of the worker again.
     pub forgotten: bool,
     /// Whether a sweep was due and is not finished: [`Broker::sweep`] continues it.
     pub sweep_on: bool,
@@ -321,10 +322,10 @@ fn read_reported(code: &Value) -> Result<Reported, Error> {
 
 fn read_heartbeat(reply: Value, outcome: &mut Beaten) -> Result<(), Error> {
     let mut replies = reply::array(reply)?.into_iter();
-    let (Some(initialized), Some(more)) = (replies.next(), replies.next()) else {
+    let (Some(known), Some(more)) = (replies.next(), replies.next()) else {
         return Err(Error::unreadable("incomplete reply to heartbeat"));
     };
-    outcome.forgotten |= reply::integer(&initialized)? == 0;
+    outcome.forgotten |= reply::integer(&known)? == 0;
     outcome.sweep_on |= reply::integer(&more)? == 1;
     for verdict in replies {
         outcome.verdicts.push(match reply::integer(&verdict)? {

@@ -6,9 +6,10 @@
 -- ARGV 1  worker   2  lease, ms   3  its description (JSON, opaque)   4  slots busy
 --      5  '' in the first call of a heartbeat, 'more' in those that name further leases
 --      then two a lease: id, epoch
--- Returns {founded, more, verdict, …}: founded = 0 if this Redis lost its memory and was not opened since; more = 1 if a
--- sweep was due and stopped by budget; then one a lease in its order: 1 extended, 2 extended and to be canceled, -1 lost. A
--- worker that was declared dead (`buried`) has lost all, and is not registered again.
+-- Returns {known, more, verdict, …}: known = 0 if this Redis had no record of the worker: it is its first heartbeat, or its
+-- record has expired, or Redis lost its data, and with it what the worker has announced; more = 1 if a sweep was due and
+-- stopped by budget; then one a lease in its order: 1 extended, 2 extended and to be canceled, -1 lost. A worker that was
+-- declared dead (`buried`) has lost all, and is not registered again.
 -- Touches the worker's hash, `workers`, `leases`, `running` of the jobs' queues, and what `sweep` touches.
 local function beat(w, p, now, worker, lease, id, epoch)
   local job = read_job(p, id)
@@ -22,7 +23,7 @@ local function heartbeat(keys, argv)
   local worker, lease, running = argv[1], num(argv[2]), {}
   local known = redis.call('HMGET', key.worker(p, worker), 'running', 'buried')
   if argv[5] == 'more' then running[1] = known[1] or nil end
-  local replies = { redis.call('EXISTS', key.layout(p)), 0 }
+  local replies = { known[1] and 1 or 0, 0 }
   for at = 6, #argv, 2 do
     replies[#replies + 1] = known[2] and -1 or beat(w, p, now, worker, lease, argv[at], argv[at + 1])
     running[#running + 1] = argv[at]
