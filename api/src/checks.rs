@@ -16,10 +16,10 @@ const AT_ONCE: usize = 2;
 /// How many more wait, each with its body in memory; usual checks take some milliseconds, so they wait for a fraction
 /// of a second. Beyond that, clients should retry.
 const WAITING: usize = 64;
-/// A larger body, in bytes, is read on a blocking thread. Its syntax takes 1 to 1.7 milliseconds a megabyte, its
+/// A larger body, in bytes, is read on a blocking thread. Its syntax takes 1 to 1.7 milliseconds per megabyte, its
 /// members as long again, and the split of a batch twice as long: 128 KiB stay within a millisecond.
 const READ_IN_PLACE: usize = 128 * 1024;
-/// A larger body, in bytes, is hashed on a blocking thread: it takes 0.6 milliseconds a megabyte.
+/// A larger body, in bytes, is hashed on a blocking thread: it takes 0.6 milliseconds per megabyte.
 const HASHED_IN_PLACE: usize = 1024 * 1024;
 
 static PERMITS: Semaphore = Semaphore::const_new(AT_ONCE);

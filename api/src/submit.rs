@@ -1,4 +1,5 @@
-//! Turns a request into a job: the checks in their order, defaults from the task's declaration, and the answer.
+//! Turns a request into a job: checks, defaults from the task's declaration, and the answer. The order of the checks is
+//! in `routes/submit.rs`, and for an item of a batch in `submit/batch.rs`.
 
 mod batch;
 mod envelope;
@@ -36,7 +37,7 @@ use crate::problem::{
 use crate::state::App;
 use crate::watching::Until;
 
-/// Room around a payload for the other members of an envelope.
+/// How much larger than its payload an envelope may be: room for its other members.
 pub(crate) const ENVELOPE_BYTES: u64 = 64 * 1024;
 
 /// The content of a submission, checked.
@@ -51,7 +52,7 @@ impl Submission {
     /// Returns the job as it will be enqueued.
     ///
     /// # Errors
-    /// If the caller may not use its queue.
+    /// If the caller may not use the job's queue.
     pub(crate) fn into_job(
         self,
         app: &App,
@@ -89,8 +90,9 @@ impl Submission {
     }
 }
 
-/// Returns the key of a submission, from header or member; both must agree.
-pub(crate) fn one_key(
+/// Returns the idempotency key of a submission, from the header or from the member of that name; if both are given,
+/// they must be equal.
+pub(crate) fn agreed_key(
     header: Option<IdempotencyKey>,
     member: Option<IdempotencyKey>,
 ) -> Result<Option<IdempotencyKey>, Problem> {
@@ -103,23 +105,23 @@ pub(crate) fn one_key(
     }
 }
 
-/// Rejects a webhook in an envelope that this API does not accept.
+/// Rejects an envelope with a webhook that this API does not accept. `base` is the JSON pointer of the envelope.
 pub(crate) fn check_webhook(app: &App, options: &Options, base: &str) -> Result<(), Problem> {
     let violation = |detail| Violation::new(format!("{base}/webhook/url"), detail);
     let Some(wanted) = &options.webhook else { return Ok(()) };
     app.webhooks.check(wanted).map_err(|detail| Problem::violations(vec![violation(detail)]))
 }
 
-/// The outcome of one submission.
+/// An accepted submission.
 #[derive(Debug)]
-pub(crate) enum Taken {
+pub(crate) enum Accepted {
     /// A new job, or the one that this same request created when its reply was lost.
     New(Box<JobRecord>),
-    /// An earlier request with the same key created it.
+    /// The job that an earlier request with the same idempotency key created.
     Replayed(Box<JobRecord>),
 }
 
-impl Taken {
+impl Accepted {
     pub(crate) fn job(self) -> JobRecord {
         match self {
             Self::New(job) | Self::Replayed(job) => *job,
@@ -127,12 +129,15 @@ impl Taken {
     }
 }
 
-/// Converts the answer of the broker; a replayed job is read again, so that the client gets its current state.
-pub(crate) async fn taken(app: &App, answer: Result<Enqueued, Error>) -> Result<Taken, Problem> {
+/// Converts the answer of the broker; a job that was created before is read, so that the client gets its current state.
+pub(crate) async fn accepted(
+    app: &App,
+    answer: Result<Enqueued, Error>,
+) -> Result<Accepted, Problem> {
     match answer {
-        Ok(Enqueued::Created(job)) => Ok(Taken::New(job)),
-        Ok(Enqueued::AlreadyCreated(id)) => found(app.broker.job(id).await).map(Taken::New),
-        Ok(Enqueued::Replayed(id)) => found(app.broker.job(id).await).map(Taken::Replayed),
+        Ok(Enqueued::Created(job)) => Ok(Accepted::New(job)),
+        Ok(Enqueued::AlreadyCreated(id)) => found(app.broker.job(id).await).map(Accepted::New),
+        Ok(Enqueued::Replayed(id)) => found(app.broker.job(id).await).map(Accepted::Replayed),
         Ok(Enqueued::Conflict) => Err(conflict()),
         Err(error) => Err(Problem::in_doubt(error)),
     }
@@ -143,7 +148,7 @@ fn conflict() -> Problem {
     Problem::new(IDEMPOTENCY_CONFLICT, detail)
 }
 
-/// The broker returns one answer a job: this error reports that it did not.
+/// The error if the broker, which returns one answer for each job, returned too few.
 fn no_answer() -> Error {
     Error::Unreadable { reason: "no answer to a submission".to_owned() }
 }
@@ -157,7 +162,7 @@ fn found(job: Result<Lookup<JobRecord>, Error>) -> Result<Box<JobRecord>, Proble
     }
 }
 
-/// Which URL a 202 points to.
+/// Which URL of a job is in the header `Location` of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Location {
     /// `/jobs/{id}`
@@ -173,16 +178,16 @@ pub(crate) async fn submit_one(
     location: Location,
     preference: &WaitPreference,
 ) -> Result<HttpResponse, Problem> {
-    let turn = app.budgets.turn(job.payload.len()).await?;
+    let permit = app.budgets.turn(job.payload.len()).await?;
     let answer = app.broker.enqueue(std::slice::from_ref(&job)).await.pop();
-    drop(turn);
+    drop(permit);
     let answer = answer.unwrap_or_else(|| Err(no_answer()));
-    let taken = taken(app, answer).await?;
-    let replayed = matches!(taken, Taken::Replayed(_));
-    let job = wait_for(app, taken.job(), preference).await;
+    let accepted = accepted(app, answer).await?;
+    let replayed = matches!(accepted, Accepted::Replayed(_));
+    let job = wait_for_end(app, accepted.job(), preference).await;
     let ended = preference.time_limit.is_some() && job.status.is_terminal();
     let mut response = if ended { HttpResponse::Ok() } else { HttpResponse::Accepted() };
-    point_to(&mut response, app, job.id, location);
+    add_links(&mut response, app, job.id, location);
     preference.write_to(&mut response);
     if !ended {
         response.insert_header((header::RETRY_AFTER, preference.retry_after()));
@@ -193,26 +198,26 @@ pub(crate) async fn submit_one(
     Ok(response.json(JobDocument::new(job)))
 }
 
-/// Returns the job once it has ended, or as last read: it was accepted, and its client gets this answer whatever
-/// happens meanwhile.
-async fn wait_for(app: &App, job: JobRecord, preference: &WaitPreference) -> JobRecord {
+/// Waits for the end of a job if the client wants that, and returns the job as it is then. If it cannot be read any
+/// more, returns it as it was before the wait: it was accepted, so the client must not get an error.
+async fn wait_for_end(app: &App, job: JobRecord, preference: &WaitPreference) -> JobRecord {
     let Some(time_limit) = preference.time_limit.filter(|_| !job.status.is_terminal()) else {
         return job;
     };
     match app.watchers.wait(job.id, Until::Ended, time_limit).await {
-        Ok(Lookup::Found(job)) => job,
+        Ok(Lookup::Found(current)) => current,
         Ok(Lookup::Gone(_) | Lookup::Unknown) | Err(_) => job,
     }
 }
 
-/// Adds the headers with the URLs of the job.
-fn point_to(response: &mut HttpResponseBuilder, app: &App, id: JobId, location: Location) {
-    let place = match location {
+/// Adds the headers with the URLs of the job, and forbids caching.
+fn add_links(response: &mut HttpResponseBuilder, app: &App, id: JobId, location: Location) {
+    let url = match location {
         Location::Job => app.public_url.job(id),
         Location::Token => app.public_url.result_by_token(id),
     };
     response
-        .insert_header((header::LOCATION, place))
+        .insert_header((header::LOCATION, url))
         .insert_header(("Operation-Location", app.public_url.job(id)))
         .insert_header((header::CONTENT_LOCATION, links::job(id)))
         .insert_header((header::LINK, format!("<{}>; rel=\"monitor\"", links::job(id))))
@@ -224,7 +229,7 @@ pub(crate) fn undeclared(kind: &'static Kind, task: &TaskName) -> Problem {
     Problem::new(kind, never_declared(task))
 }
 
-/// The problem for such a task in an envelope.
+/// The problem for such a task in the envelope with the JSON pointer `base`.
 pub(crate) fn undeclared_member(task: &TaskName, base: &str) -> Problem {
     let violation = Violation::new(format!("{base}/task"), never_declared(task));
     Problem::violations(vec![violation])
@@ -234,10 +239,10 @@ fn never_declared(task: &TaskName) -> String {
     format!("no worker ever declared a task {:?}", task.as_str())
 }
 
-/// Returns the fingerprint of a request with a key; it covers content type and body.
+/// Returns what identifies a request that has an idempotency key; its content type and body are part of it.
 ///
 /// # Errors
-/// If the body is large and too many wait to be hashed.
+/// If the body is large and too many requests wait for theirs to be hashed.
 pub(crate) async fn idempotency(
     key: Option<IdempotencyKey>,
     caller: &Caller,

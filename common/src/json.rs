@@ -1,4 +1,5 @@
-//! What counts as a JSON payload: the API checks it on submission, and a test of a task checks it like the API.
+//! What counts as a JSON payload. The API checks it on submission, and `crunch_worker::testing` makes the same check in
+//! tests of tasks.
 
 use serde::de::IgnoredAny;
 
@@ -6,10 +7,10 @@ use serde::de::IgnoredAny;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidJson {
-    /// There are none.
+    /// There are no bytes.
     #[error("the body is empty")]
     Empty,
-    /// They are not text.
+    /// The bytes are not text.
     #[error("not UTF-8 at byte {at}")]
     NotUtf8 {
         /// How many bytes are valid.
@@ -18,10 +19,10 @@ pub enum InvalidJson {
     /// Arrays and objects are nested too deep.
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// They are not exactly one value.
+    /// The text is not exactly one JSON value.
     #[error("{reason}")]
     Malformed {
-        /// Error of the parser, with line and column.
+        /// The error of the parser, with line and column.
         reason: String,
     },
 }
@@ -29,11 +30,11 @@ pub enum InvalidJson {
 /// The deepest nesting of arrays and objects: deeper nesting only serves attacks on the handler's parser.
 pub const MAX_DEPTH: usize = 64;
 
-/// Checks that `bytes` are exactly one JSON value in UTF-8, nested at most [`MAX_DEPTH`] levels deep; returns its text.
-/// Takes 1 to 1.7 milliseconds a megabyte.
+/// Checks that `bytes` are exactly one JSON value in UTF-8, nested at most [`MAX_DEPTH`] levels deep; returns them as
+/// text. Takes 1 to 1.7 milliseconds per megabyte.
 ///
 /// # Errors
-/// If they are not.
+/// If they are not, the first reason that applies.
 pub fn check(bytes: &[u8]) -> Result<&str, InvalidJson> {
     if bytes.is_empty() {
         return Err(InvalidJson::Empty);
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_value_is_taken_as_it_is() {
+    fn one_value_is_accepted() {
         let deep = format!("{}1{}", "[".repeat(64), "]".repeat(64));
         for good in
             ["null", " {\"a\":[1,2]} ", "123456789012345678901234567890", "\"[[[\\\"[[\"", &deep]
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_malformed() {
+    fn anything_else_is_rejected() {
         let deep = format!("{}1{}", "[".repeat(65), "]".repeat(65));
         let bomb = "[".repeat(100_000);
         for bad in ["", " ", "{", "NaN", "1 2", "{\"a\":1,}", "nul", "'a'", &deep, &bomb] {

@@ -1,4 +1,5 @@
-//! What a loop does when Redis cannot be reached: it logs that once, reports it, and retries with growing pauses.
+//! What a loop does when calls to Redis fail: it logs the first failure, reports all to its pulse, and retries with
+//! growing pauses. "Cannot be reached" includes a Redis that rejects calls; the logged error shows which.
 
 use std::time::Duration;
 
@@ -7,30 +8,32 @@ use crunch_common::broker::Error;
 
 use crate::Pulse;
 
-/// Logs once when Redis becomes unreachable and once when it is reachable again, and determines the pauses between
-/// retries.
+/// Counts the failures of one loop in a row: logs the first one and the success that follows, and determines the pauses
+/// between retries.
 #[derive(Debug)]
 pub struct Reachability {
+    /// The loop's name in log messages.
     service: &'static str,
+    /// How many calls have failed since the last success.
     failures: u32,
-    /// Receives successes and failures, if they matter for the health of the process.
+    /// Set if successes and failures matter for the health of the process.
     pulse: Option<Pulse>,
 }
 
 impl Reachability {
-    /// Creates the state of a loop by the name that its log lines have.
+    /// Creates the state of a loop; `service` is its name in log messages.
     #[must_use]
     pub const fn of(service: &'static str) -> Self {
         Self { service, failures: 0, pulse: None }
     }
 
-    /// Reports successes and failures to that pulse.
+    /// Also reports successes and failures to a pulse.
     #[must_use]
     pub fn reporting_to(self, pulse: &Pulse) -> Self {
         Self { pulse: Some(pulse.clone()), ..self }
     }
 
-    /// Records an answer.
+    /// Records that a call was answered.
     pub fn succeeded(&mut self) {
         if self.failures > 0 {
             tracing::info!(
@@ -43,7 +46,7 @@ impl Reachability {
         self.pulse.iter().for_each(Pulse::answered);
     }
 
-    /// Records a failure; returns the pause before the next try.
+    /// Records that a call failed; returns the pause before the next try.
     pub fn failed(&mut self, error: &Error) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.pulse.iter().for_each(|pulse| pulse.failed(error));

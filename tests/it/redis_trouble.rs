@@ -1,4 +1,4 @@
-//! Redis that is not started, fails, is unsuitable, or has lost its data.
+//! A Redis that is not started, fails, is unsuitable, or has lost its data.
 
 use crunch_tests::{RedisServer, Stack, Stage, eventually};
 use reqwest::StatusCode;
@@ -48,8 +48,8 @@ async fn a_result_returned_during_an_outage_of_redis_is_stored_afterwards() {
     })
     .await;
     assert_eq!((&job["status"], &job["result"]), (&json!("succeeded"), &json!("kept")));
-    let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
 
+    let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
     assert_eq!(attempts["items"].as_array().map(Vec::len), Some(1), "{attempts}");
     stack.assert_clean_audit().await;
 }
@@ -86,13 +86,18 @@ async fn a_redis_that_may_evict_jobs_is_refused() {
 
 #[tokio::test]
 async fn an_unsuitable_redis_ends_the_start_with_the_reason() {
-    let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let bus = bus.to_string();
+    // The default cluster port is the port + 10 000, which may not exist or be in use.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let cluster_port = listener.local_addr().unwrap().port().to_string();
+    drop(listener);
     let cases: [(&[&str], &str); 4] = [
         (&["--rename-command", "FUNCTION", ""], "it does not know the command 'FUNCTION'"),
         (&["--rename-command", "INFO", ""], "it does not know the command 'INFO'"),
         (&["--rename-command", "FCALL", ""], "it does not know the command 'FCALL'"),
-        (&["--cluster-enabled", "yes", "--cluster-port", &bus], "a node of a Redis Cluster"),
+        (
+            &["--cluster-enabled", "yes", "--cluster-port", &cluster_port],
+            "a node of a Redis Cluster",
+        ),
     ];
 
     for (arguments, reason) in cases {
@@ -122,6 +127,7 @@ async fn a_redis_without_its_required_replicas_refuses_jobs_at_once_and_is_repor
     };
 
     require_replicas(&stack.redis, 1).await;
+    // A large payload is sent on a connection of its own.
     for body in
         [json!({ "task": "echo" }), json!({ "task": "echo", "payload": "x".repeat(99_999) })]
     {
@@ -135,7 +141,7 @@ async fn a_redis_without_its_required_replicas_refuses_jobs_at_once_and_is_repor
     .await;
     api.process.wait_for_log("cannot reach Redis, retrying").await;
     api.process.wait_for_log("NOREPLICAS").await;
-    eventually("the metrics show it", async || {
+    eventually("the metrics show that Redis is not usable", async || {
         let metrics = api.get("/metrics").await.body;
         String::from_utf8_lossy(&metrics).contains("crunch_redis_up 0").then_some(())
     })
@@ -146,8 +152,8 @@ async fn a_redis_without_its_required_replicas_refuses_jobs_at_once_and_is_repor
     worker.wait_for_log("NOREPLICAS").await;
     require_replicas(&stack.redis, 0).await;
     assert_eq!(api.wait_for_status(&running, "succeeded").await["result"], "kept");
-    let attempts = api.get(&format!("/jobs/{running}/attempts")).await.json();
 
+    let attempts = api.get(&format!("/jobs/{running}/attempts")).await.json();
     assert_eq!(attempts["items"].as_array().map(Vec::len), Some(1), "{attempts}");
     stack.assert_clean_audit().await;
 }
@@ -171,13 +177,13 @@ async fn a_redis_that_lost_everything_is_used_again() {
     // Another process may use it first, as if it were new.
     let _other = stack.api().await;
 
-    // The worker detects it with its next heartbeat, and declares its tasks and queues again.
+    // The worker detects the loss with its next heartbeat, and declares its tasks and queues again.
     Stack::wait_until_ready(&api, &worker).await;
     let id = api.submit("echo", &json!(1)).await;
     api.wait_for_status(&id, "succeeded").await;
-    let layout: bool =
+    let has_layout: bool =
         redis::cmd("EXISTS").arg("crunch:{0}:layout").query_async(&mut redis).await.unwrap();
-    assert!(layout, "the key space is initialized again");
+    assert!(has_layout, "the key space is initialized again");
     stack.assert_clean_audit().await;
 }
 
@@ -206,7 +212,7 @@ async fn an_unreadable_record_is_quarantined_and_the_others_run() {
         .await
         .unwrap();
     assert_eq!(quarantined, [ids[1].clone()]);
-    let workers: Value = api.get("/workers").await.json();
 
-    assert_eq!(workers["items"].as_array().map(Vec::len), Some(1));
+    let workers: Value = api.get("/workers").await.json();
+    assert_eq!(workers["items"].as_array().map(Vec::len), Some(1), "the worker still runs");
 }

@@ -24,7 +24,7 @@ async fn a_terminated_worker_finishes_its_jobs_and_claims_no_more() {
 }
 
 #[tokio::test]
-async fn a_job_that_outlasts_the_grace_is_released_uncharged() {
+async fn a_job_that_outlasts_the_grace_period_is_released_uncharged() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let mut first = stack.worker_with(&api, 1, &[("CRUNCH_WORKER_GRACE_MS", "0")]).await;

@@ -157,7 +157,7 @@ impl Proxy {
         self.shared.link.send_modify(|link| link.cut_below = next);
     }
 
-    /// Makes open connections carry no more bytes and never end, as when a router has forgotten them; new ones work.
+    /// Makes open connections carry no more bytes and never end, as when a router drops them silently; new ones work.
     pub fn stall_open_connections(&self) {
         let next = self.shared.next.load(Ordering::Relaxed);
         self.shared.link.send_modify(|link| link.stalled_below = next);

@@ -55,27 +55,28 @@ impl RawConnection {
         self.stream.write_all(bytes.as_ref()).await
     }
 
-    /// Writes a request head without the final blank line. `Host` is localhost unless it is among the headers.
+    /// Writes the head of a request without the final blank line; `line` is its first line without the version. `Host`
+    /// is localhost unless it is among the headers.
     ///
     /// # Panics
     /// If the peer has closed the connection.
     pub async fn write_head(&mut self, line: &str, headers: &[&str]) {
-        let named = headers.iter().any(|header| header.starts_with("Host:"));
-        let host = if named { "" } else { "Host: localhost\r\n" };
+        let has_host = headers.iter().any(|header| header.starts_with("Host:"));
+        let host = if has_host { "" } else { "Host: localhost\r\n" };
         let mut head = format!("{line} HTTP/1.1\r\n{host}");
         headers.iter().for_each(|header| head.extend([header, "\r\n"]));
         self.write(head).await.expect("the API reads the head");
     }
 
-    /// Sends a request without a body and reads the response.
+    /// Sends a request without a body and reads the response. `line` is as in [`Self::write_head`].
     pub async fn request(&mut self, line: &str, headers: &[&str]) -> Answer {
         self.write_head(line, headers).await;
         self.write("\r\n").await.unwrap();
-        let bodiless = line.starts_with("HEAD ");
-        if bodiless { self.answer_to_head().await } else { self.answer().await }
+        let is_head = line.starts_with("HEAD ");
+        if is_head { self.answer_without_body().await } else { self.answer().await }
     }
 
-    /// Sends a body in chunks of this size.
+    /// Sends a whole body in chunked encoding, in chunks of at most `size` bytes.
     ///
     /// # Errors
     /// If the peer closes the connection before the end.
@@ -96,14 +97,14 @@ impl RawConnection {
         self.stream.shutdown().await.expect("the API is still connected");
     }
 
-    /// Reads a response.
+    /// Reads a response, with the body that `Content-Length` announces; the body of a chunked one is left unread.
     pub async fn answer(&mut self) -> Answer {
         in_time("a response", self.read(true)).await
     }
 
-    /// Reads a response to HEAD: its length is that of a body that is not sent.
-    pub async fn answer_to_head(&mut self) -> Answer {
-        in_time("a response to HEAD", self.read(false)).await
+    /// Reads a response that has no body even if it has a `Content-Length`: to HEAD, or with status 304.
+    pub async fn answer_without_body(&mut self) -> Answer {
+        in_time("a response without a body", self.read(false)).await
     }
 
     /// Waits until the peer closes the connection; returns what it sent until then.
@@ -117,7 +118,7 @@ impl RawConnection {
         rest
     }
 
-    /// Returns the next bytes, or `None` at the end. Cancel-safe.
+    /// Returns bytes once some arrive, or `None` at the end of the connection. If this is canceled, no bytes are lost.
     pub async fn read_some(&mut self) -> Option<Vec<u8>> {
         // A reset also ends the connection.
         let bytes = self.stream.fill_buf().await.map(<[u8]>::to_vec).unwrap_or_default();
@@ -126,13 +127,13 @@ impl RawConnection {
     }
 
     async fn read(&mut self, has_body: bool) -> Answer {
-        let first = self.line().await;
-        let code = first.split(' ').nth(1).and_then(|code| code.parse::<u16>().ok());
+        let status_line = self.read_line().await;
+        let code = status_line.split(' ').nth(1).and_then(|code| code.parse::<u16>().ok());
         let status = code.and_then(|code| StatusCode::from_u16(code).ok());
-        let status = status.unwrap_or_else(|| panic!("not a status line: {first:?}"));
+        let status = status.unwrap_or_else(|| panic!("not a status line: {status_line:?}"));
         let mut headers = HeaderMap::new();
         loop {
-            let line = self.line().await;
+            let line = self.read_line().await;
             let Some((name, value)) = line.split_once(':') else { break };
             let name: HeaderName = name.parse().unwrap();
             headers.append(name, HeaderValue::from_str(value.trim()).unwrap());
@@ -144,7 +145,7 @@ impl RawConnection {
         Answer { status, headers, body: Bytes::from(body) }
     }
 
-    async fn line(&mut self) -> String {
+    async fn read_line(&mut self) -> String {
         let mut line = String::new();
         self.stream.read_line(&mut line).await.expect("a response has lines");
         line.truncate(line.trim_end().len());

@@ -187,7 +187,7 @@ fn fill_stack(depth: u64) -> u64 {
 /// Payload of `return_bytes`: bytes that JSON cannot contain, encoded as text.
 #[derive(Debug, Deserialize)]
 struct RawResult {
-    /// In hexadecimal digits, two a byte.
+    /// In hexadecimal digits, two per byte.
     hex: String,
     times: usize,
 }

@@ -15,7 +15,7 @@ use crate::quote::beginning;
 
 /// The settings of the largest result.
 pub(crate) const SETTING: &str = "max_result of the task, or else CRUNCH_WORKER_MAX_RESULT";
-/// The syntax of a larger result, in bytes, is checked on another thread: it takes 1 to 1.7 milliseconds a megabyte.
+/// The syntax of a larger result, in bytes, is checked on another thread: it takes 1 to 1.7 milliseconds per megabyte.
 const SYNTAX_IN_PLACE: usize = 256 * 1024;
 /// This many are checked on other threads at once. Each keeps a core busy and is held as values, up to 16 times as
 /// large. More wait, in the slots of their jobs.
@@ -104,7 +104,7 @@ fn is_json(bytes: &[u8]) -> Result<(), JobError> {
     })
 }
 
-/// Lists every violation, one a line.
+/// Lists every violation, one per line.
 fn violation_error(found: &[Violation]) -> JobError {
     let places = found.iter().map(|it| format!("\n{}: {}", it.pointer, it.detail));
     invalid(format!("does not match the task's result_schema{}", places.collect::<String>()))

@@ -78,8 +78,8 @@ struct Jobs {
     stopping: Option<StopReason>,
 }
 
-/// How long after its hard deadline and the grace of a stop a lease is still in heartbeats: the executor needs a moment
-/// to settle.
+/// How long after its hard deadline and the grace period of a stop a lease is still in heartbeats: the executor needs a
+/// moment to settle.
 const SETTLING_MARGIN: Duration = Duration::from_secs(5);
 
 /// After this time the lease is not extended any more, even if the slot hangs: the job continues elsewhere.

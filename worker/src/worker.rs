@@ -103,7 +103,7 @@ impl Worker {
         self
     }
 
-    /// Runs until SIGTERM or SIGINT, then lets running jobs finish for as long as the grace allows.
+    /// Runs until SIGTERM or SIGINT, then lets running jobs finish for as long as the grace period allows.
     ///
     /// With the command `run` on its command line, it runs that task once instead, without Redis.
     ///
@@ -264,7 +264,8 @@ impl Services {
     /// Works until a shutdown is requested, then stops in this order:
     ///
     /// 1. nothing new is claimed, and no token is taken that could wake another worker;
-    /// 2. running jobs may finish for as long as the grace allows; heartbeats continue, so no other worker claims them;
+    /// 2. running jobs may finish for as long as the grace period allows; heartbeats continue, so no other worker
+    ///    claims them;
     /// 3. those that are left are asked to stop, and released uncharged;
     /// 4. outcomes are sent to Redis, if it can be reached;
     /// 5. only then heartbeats, reports and cancellations end, and the worker is deregistered.

@@ -123,7 +123,7 @@ impl DeliveryHandler {
             max_attempts: job.options.max_attempts,
             delays: &self.webhooks.delays,
         };
-        let request = match self.request(job, delivery, message::write(&delivery.order, ended)) {
+        let request = match self.request(job, delivery, message::build(&delivery.order, ended)) {
             Ok(request) => request,
             Err(error) => return Ok(Judgement::GivenUp(invalid(&error))),
         };

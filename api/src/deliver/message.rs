@@ -1,4 +1,4 @@
-//! Builds the message to a receiver: `{"type", "timestamp", "data"}`, small enough for all receivers.
+//! Builds the message of a webhook: `{"type", "timestamp", "data"}`, small enough for all receivers.
 
 use crunch_common::broker::{DeliveryOrder, JobRecord};
 use crunch_common::time::Timestamp;
@@ -11,7 +11,7 @@ use crate::webhook::event;
 /// A message is smaller than this, in bytes. Standard Webhooks recommends it; queues into which receivers put messages
 /// accept no more.
 const MAX_BYTES: usize = 20_000;
-/// How much of an error's message goes into a webhook message that would be too large otherwise.
+/// How many characters of an error's message are sent if the whole would make the webhook's message too large.
 const ERROR_CHARS: usize = 500;
 
 #[derive(Serialize)]
@@ -21,10 +21,10 @@ struct Message<'a, T> {
     data: &'a T,
 }
 
-/// Builds the message. What does not fit is omitted, the largest first: the result (follow `links.result`), then the
-/// metadata and the messages of progress and error. Of a job that was deleted or runs again, the message has what the
-/// order contains.
-pub(super) fn write(order: &DeliveryOrder, job: Option<JobRecord>) -> Vec<u8> {
+/// Builds the message. If it would be too large, the result is omitted (follow `links.result`); if it still is,
+/// metadata and the message of progress are omitted too, and the error's message is shortened. If the job was deleted
+/// or runs again, the message contains only what the order does.
+pub(super) fn build(order: &DeliveryOrder, job: Option<JobRecord>) -> Vec<u8> {
     let Some(job) = job.filter(|job| order.is_end_of(job)) else {
         return body(order, &known_data(order));
     };
@@ -32,12 +32,12 @@ pub(super) fn write(order: &DeliveryOrder, job: Option<JobRecord>) -> Vec<u8> {
     if whole.len() < MAX_BYTES {
         return whole;
     }
-    let listed = JobDocument::new(job).without_result("message_size");
-    let without_result = body(order, &listed);
+    let document = JobDocument::new(job).without_result("message_size");
+    let without_result = body(order, &document);
     if without_result.len() < MAX_BYTES {
         return without_result;
     }
-    body(order, &shortened(&listed))
+    body(order, &shortened(&document))
 }
 
 fn body<T: Serialize>(order: &DeliveryOrder, data: &T) -> Vec<u8> {
@@ -74,6 +74,7 @@ mod tests {
 
     fn ended(status: Status) -> (DeliveryOrder, JobRecord) {
         let id = JobId::generate(Partition::default());
+        // Padded with spaces, as the function in Redis does.
         let order =
             format!(r#"{{"job":"{id}","status":"{status}","at":1000,"url":"https://a.b/"}}  "#);
         let task = crunch_common::task::TaskDescriptor::new("t".parse().unwrap());
@@ -105,8 +106,8 @@ mod tests {
         (serde_json::from_str(&order).unwrap(), job)
     }
 
-    fn written(order: &DeliveryOrder, job: Option<JobRecord>) -> Value {
-        let body = write(order, job);
+    fn parsed_message(order: &DeliveryOrder, job: Option<JobRecord>) -> Value {
+        let body = build(order, job);
         assert!(body.len() < MAX_BYTES, "{} bytes", body.len());
         serde_json::from_slice(&body).unwrap()
     }
@@ -116,22 +117,22 @@ mod tests {
         let (order, mut job) = ended(Status::Succeeded);
         let inline = Some("1234567890123456789012".into());
         job.result = Some(ResultSummary { inline, size: 22, content_type: ContentType::json() });
-        let text = String::from_utf8(write(&order, Some(job))).unwrap();
+        let text = String::from_utf8(build(&order, Some(job))).unwrap();
         let start =
             r#"{"type":"job.succeeded","timestamp":"1970-01-01T00:00:01.000Z","data":{"id":""#;
         assert!(text.starts_with(start), "{text}");
-        // To the digit.
+        // A number keeps every digit.
         assert!(text.contains(r#""result":1234567890123456789012,"result_size":22"#), "{text}");
     }
 
     #[test]
-    fn what_is_too_large_is_left_out_the_largest_first() {
+    fn what_does_not_fit_is_left_out_the_largest_first() {
         let (order, mut job) = ended(Status::Failed);
         let inline = Some(format!("\"{}\"", "x".repeat(30_000)).into());
         job.result =
             Some(ResultSummary { inline, size: 30_002, content_type: ContentType::json() });
         job.options.metadata.insert("k".into(), "v".into()).unwrap();
-        let data = written(&order, Some(job.clone()))["data"].clone();
+        let data = parsed_message(&order, Some(job.clone()))["data"].clone();
         assert_eq!((&data["result"], &data["result_size"]), (&Value::Null, &json!(30_002)));
         assert_eq!(data["metadata"], json!({ "k": "v" }));
 
@@ -143,21 +144,21 @@ mod tests {
         let message = "\u{1}".repeat(4000) + "the end";
         job.error = Some(JobError::permanent(ErrorCode::task_failed(), message));
         job.progress_message = Some("\u{1}".repeat(1024));
-        let data = written(&order, Some(job))["data"].clone();
+        let data = parsed_message(&order, Some(job))["data"].clone();
         assert_eq!(data["metadata"], Value::Null);
         assert!(data["error"]["message"].as_str().unwrap().ends_with("the end"));
     }
 
     #[test]
-    fn a_job_that_is_gone_or_lives_again_is_reported_as_far_as_it_is_known() {
+    fn a_job_that_was_deleted_or_runs_again_is_reported_as_its_order_has_it() {
         let (order, mut job) = ended(Status::Canceled);
         let known = json!({
             "id": job.id, "token": job.id, "status": "canceled", "finished_at": "1970-01-01T00:00:01.000Z",
         });
-        assert_eq!(written(&order, None)["data"], known);
+        assert_eq!(parsed_message(&order, None)["data"], known);
         job.finished_at = Some(Timestamp::from_unix_ms(2000));
-        assert_eq!(written(&order, Some(job.clone()))["data"], known);
+        assert_eq!(parsed_message(&order, Some(job.clone()))["data"], known);
         job.status = Status::Running;
-        assert_eq!(written(&order, Some(job))["data"], known);
+        assert_eq!(parsed_message(&order, Some(job))["data"], known);
     }
 }

@@ -20,8 +20,8 @@ use crate::problem::{
 use crate::state::App;
 use crate::submit::{
     BatchSchema, ENVELOPE_BYTES, Envelope, EnvelopeSchema, ItemDocument, LinesDocument, Location,
-    MAX_BATCH_BYTES, Options, OptionsSchema, Sender, Submission, check_fit, check_schema,
-    check_webhook, idempotency, one_key, read_batch, submit_batch, submit_lines, submit_one,
+    MAX_BATCH_BYTES, Options, OptionsSchema, Sender, Submission, agreed_key, check_fit,
+    check_schema, check_webhook, idempotency, read_batch, submit_batch, submit_lines, submit_one,
     undeclared, undeclared_member,
 };
 use crate::{body, checks, query, trace};
@@ -53,7 +53,7 @@ pub(crate) async fn by_envelope(
     let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
     check_fit(&declared, &submission, "").await?;
     check_webhook(&app, &submission.options, "")?;
-    let key = one_key(IdempotencyKey::of(&request)?, submission.options.key.clone())?;
+    let key = agreed_key(IdempotencyKey::of(&request)?, submission.options.key.clone())?;
     let idempotency = idempotency(key, &caller, &request, &content_type, &bytes).await?;
     let job = submission.into_job(&app, &caller, &declared.task, idempotency)?;
     app.limits.count(&caller, &request)?;
@@ -139,7 +139,7 @@ async fn by_payload(
     if let Some(webhook) = &options.webhook {
         app.webhooks.check(webhook).map_err(|detail| query::invalid("webhook.url", detail))?;
     }
-    let key = one_key(IdempotencyKey::of(request)?, options.key.clone())?;
+    let key = agreed_key(IdempotencyKey::of(request)?, options.key.clone())?;
     let task = declared?;
     let idempotency = idempotency(key, caller, request, &content_type, &payload).await?;
     let submission = Submission { payload, content_type, options };

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::given::rejected;
-use super::{Envelope, Taken, check_fit, check_webhook, no_answer, taken, undeclared_member};
+use super::{Accepted, Envelope, accepted, check_fit, check_webhook, no_answer, undeclared_member};
 use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
 use crate::json::Members;
@@ -80,13 +80,13 @@ pub(crate) async fn submit_batch(
     let app = sender.app;
     let prepared = prepare_all(sender, items).await;
     let jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
-    let turn = app.budgets.turn(jobs.iter().map(|job| job.payload.len()).sum()).await?;
+    let permit = app.budgets.turn(jobs.iter().map(|job| job.payload.len()).sum()).await?;
     let mut answers = app.broker.enqueue(&jobs).await.into_iter();
-    drop(turn);
+    drop(permit);
     let mut documents = Vec::with_capacity(prepared.len());
     for item in prepared {
         let outcome = match item {
-            Ok(_) => taken(app, answers.next().unwrap_or_else(|| Err(no_answer()))).await,
+            Ok(_) => accepted(app, answers.next().unwrap_or_else(|| Err(no_answer()))).await,
             Err(problem) => Err(problem),
         };
         documents.push(ItemDocument::new(outcome, path));
@@ -166,10 +166,10 @@ fn answer(items: Vec<ItemDocument>) -> HttpResponse {
 }
 
 impl ItemDocument {
-    fn new(outcome: Result<Taken, Problem>, path: &str) -> Self {
+    fn new(outcome: Result<Accepted, Problem>, path: &str) -> Self {
         match outcome {
-            Ok(taken) => {
-                Self::Accepted { status: 202, job: Box::new(JobDocument::new(taken.job())) }
+            Ok(accepted) => {
+                Self::Accepted { status: 202, job: Box::new(JobDocument::new(accepted.job())) }
             }
             Err(problem) => Self::Rejected {
                 status: problem.kind.status.as_u16(),

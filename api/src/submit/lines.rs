@@ -119,7 +119,7 @@ async fn enqueue(app: App, group: Group, unavailable: Option<Error>) -> Vec<(u64
 async fn send(app: &App, jobs: &[NewJob]) -> Vec<Outcome> {
     let bytes = jobs.iter().map(|job| job.payload.len()).sum();
     match app.budgets.turn(bytes).await {
-        Ok(_turn) => app.broker.enqueue(jobs).await.into_iter().map(outcome).collect(),
+        Ok(_permit) => app.broker.enqueue(jobs).await.into_iter().map(outcome).collect(),
         Err(_) => jobs.iter().map(|_| Err(overloaded(Sum::Bodies).into())).collect(),
     }
 }

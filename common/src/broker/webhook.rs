@@ -79,7 +79,7 @@ impl DeliveryOrder {
         Timestamp::from_unix_ms(self.at)
     }
 
-    /// Whether a record still shows the end of this delivery: the job may have been retried since.
+    /// Whether a record still shows the end that this order reports: the job may have been retried since.
     #[must_use]
     pub fn is_end_of(&self, job: &JobRecord) -> bool {
         job.status == self.status && job.finished_at == Some(self.at())

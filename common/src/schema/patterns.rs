@@ -32,7 +32,7 @@ const SMALLEST_BYTES: usize = 16 * 1024;
 
 /// Reading a text without any pattern, in sixteenths of a step for each byte.
 const PLAIN: u64 = 1;
-/// Reading a text with the automaton, at most in both directions: 5 ns a byte.
+/// Reading a text with the automaton, at most in both directions: 5 ns per byte.
 const AUTOMATON: u64 = 12;
 /// Visiting one state for one byte, in sixteenths of a step: 25 ns.
 const STATE: u64 = 3 * 16;

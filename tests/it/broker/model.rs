@@ -9,7 +9,7 @@ use crunch_common::job::{JobId, Status};
 
 use super::operation::{Ending, LEASE_MS, QUEUES, TASKS};
 
-/// The lane of solitary jobs, then urgent, high, normal, low, then the lanes of parked jobs, one a task.
+/// The lane of solitary jobs, then urgent, high, normal, low, then the lanes of parked jobs, one per task.
 pub(crate) const LANES: usize = 5 + TASKS.len();
 const SOLITARY: usize = 0;
 const PARKED: usize = 5;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crunch_common::job::Status;
 use redis::aio::MultiplexedConnection;
 
-/// The prefix of the list, one a key space, to which the functions append each status that they write.
+/// The prefix of the list, one per key space, to which the functions append each status that they write.
 const CHANGES: &str = "test-moves";
 
 /// Precedes the library, which calls this instead of `redis.call`: so every write of the field `state` is recorded,

@@ -155,7 +155,7 @@ async fn long_outages_cost_no_second_run() {
 }
 
 #[tokio::test]
-async fn a_worker_detects_connections_that_the_network_has_forgotten() {
+async fn a_worker_detects_connections_that_were_dropped_silently() {
     let mut stack = Stack::start();
     let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
     let _worker = stack.worker_via(&proxy, &api, 2, &[]).await;
@@ -172,7 +172,7 @@ async fn a_worker_detects_connections_that_the_network_has_forgotten() {
 }
 
 #[tokio::test]
-async fn an_api_detects_connections_that_the_network_has_forgotten() {
+async fn an_api_detects_connections_that_were_dropped_silently() {
     let mut stack = Stack::start();
     let proxy = stack.proxy();
     let api = stack.api_via(&proxy).await;

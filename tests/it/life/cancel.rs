@@ -1,4 +1,4 @@
-//! Cancel, delete, pause.
+//! Cancel, delete, pause, and the timeout of a handler that ignores it.
 
 use std::time::Duration;
 
@@ -31,10 +31,11 @@ async fn a_running_job_is_asked_to_stop_and_ends_canceled() {
 }
 
 #[tokio::test]
-async fn a_cancel_arrives_although_the_network_forgot_the_connection_it_comes_on() {
+async fn a_cancel_arrives_although_its_connection_was_dropped_silently() {
     let mut stack = Stack::start();
     let (api, proxy, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
-    // Replies to heartbeats report cancels as well; with this lease the worker keeps its job without heartbeats.
+    // Replies to heartbeats report cancels too, so they are dropped below; with this lease the worker keeps its job
+    // without them.
     let worker = stack.worker_via(&proxy, &api, 1, &[("CRUNCH_LEASE_MS", "600000")]).await;
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
@@ -71,7 +72,7 @@ async fn a_waiting_job_that_is_canceled_never_runs() {
 
     let last = api.submit("act", &stage.payload()).await;
     actor.returns(&json!(null)).await;
-    // If the canceled one ran, it would run before the last.
+    // If the canceled job ran, it would run before the last one.
     assert_eq!(stage.wait_for_handler().await.id, last);
     api.wait_for_status(&blocker, "succeeded").await;
     assert_eq!(api.job(&waiting).await["started_at"], json!(null));
@@ -116,7 +117,7 @@ async fn jobs_of_a_paused_queue_are_not_claimed_until_it_is_resumed() {
     assert_eq!((paused.status, &paused.json()["paused"]), (StatusCode::OK, &json!(true)));
 
     let id = api.submit("echo", &json!(1)).await;
-    // A job of another queue runs: the worker has claimed since.
+    // Once a job of another queue has run, the worker has claimed after the submission.
     let other = api.submit("crunch", &json!({ "photons": 1 })).await;
     api.wait_for_status(&other, "succeeded").await;
     assert_eq!(api.job(&id).await["status"], "queued");
@@ -142,7 +143,7 @@ async fn a_handler_that_ignores_its_timeout_is_dropped_and_its_job_fails() {
 }
 
 #[tokio::test]
-async fn a_cancel_without_a_message_arrives_with_the_next_heartbeat() {
+async fn a_cancel_that_cannot_be_published_arrives_with_the_next_heartbeat() {
     let mut stack = Stack::start();
     let api = stack.api().await;
     let _worker = stack.worker_with(&api, 1, &[("CRUNCH_LEASE_MS", "2000")]).await;

@@ -39,7 +39,7 @@ impl Folder {
     }
 }
 
-/// The problems reported for a file, one a line.
+/// The problems reported for a file, one per line.
 fn problems(text: &str) -> Vec<String> {
     let error = Folder::with(text).read().expect_err("the file has problems");
     error.lines().map(str::to_owned).collect()

@@ -9,7 +9,7 @@
 //! from any other signal. A socket has none of these problems.
 
 mod directories;
-mod family;
+mod process_tree;
 
 use std::io::{self, BufRead, BufReader, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -27,7 +27,7 @@ use rustix::process::Pid;
 
 use super::pipes::Pipes;
 use super::protocol::{Launch, PIPES_BYTE, Report, Request};
-use family::{Event, ProcessTree};
+use process_tree::{Event, ProcessTree};
 
 /// Set in the environment of a launcher, and of no other process.
 const MARK: &str = "CRUNCH_LAUNCHER";
@@ -165,7 +165,7 @@ fn supervise(
     thread::Builder::new().spawn(move || read_requests(requests, &request_sender))?;
     // Before anything can run: a command that kills its launcher at once has still run.
     send(worker, &Report::Starting);
-    thread::Builder::new().spawn(move || family::watch(start(launch, pipes), &sender))?;
+    thread::Builder::new().spawn(move || process_tree::watch(start(launch, pipes), &sender))?;
     let report = ProcessTree::default().supervise(&events);
     send(worker, &report);
     Ok(())

@@ -33,13 +33,13 @@ fn this_program_is_its_own_launcher() {
 }
 
 /// A command in its own directory, and the job it runs for.
-struct Bench {
+struct Fixture {
     folder: TempDir,
     handler: Oneshot,
     job: JobContext,
 }
 
-impl Bench {
+impl Fixture {
     fn of<const N: usize>(words: [&str; N]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = std::env::vars_os().filter(|(name, _)| name == "PATH").collect();
@@ -70,7 +70,7 @@ impl Bench {
     }
 
     async fn run(&self, payload: impl Into<Vec<u8>>) -> Result<String, JobError> {
-        readable(self.attempt(payload).await)
+        as_text(self.attempt(payload).await)
     }
 
     async fn attempt(&self, payload: impl Into<Vec<u8>>) -> Result<Payload, TaskError> {
@@ -100,7 +100,7 @@ impl Bench {
     }
 }
 
-fn readable(result: Result<Payload, TaskError>) -> Result<String, JobError> {
+fn as_text(result: Result<Payload, TaskError>) -> Result<String, JobError> {
     result.map(|payload| String::from_utf8(payload.bytes.into()).unwrap()).map_err(Into::into)
 }
 

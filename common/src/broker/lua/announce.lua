@@ -4,7 +4,7 @@
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  number of queues that follow; their names
---      then two a task: name, descriptor (JSON, opaque)
+--      then two for each task: name, descriptor (JSON, opaque)
 -- Returns the names of the rejected tasks: new ones, where as many are declared as may be. The newest declaration of a task
 -- counts; one is kept 30 days after the last worker that made it. Queues are accepted beyond the limit of enqueue: the
 -- operator of the workers names them, and their jobs must be accepted however many queues other clients have named.

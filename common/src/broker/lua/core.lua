@@ -145,7 +145,7 @@ function Writes:commit()
 end
 
 -- What every job has, in the order of the words in the field `state`; '-' means none. One field, because a step reads and
--- writes all of it: a job costs one read and one write a step, not one for each of nine fields.
+-- writes all of it: a job costs one read and one write per step, not one for each of nine fields.
 local STATE = '^(%l+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 
 -- Fields that few jobs have. The field `rare` names those that a job has, or ever had, so that the others are not read in
@@ -252,7 +252,7 @@ end
 local MEMORY_ALL_BUT_FULL = 95
 
 -- How much of `maxmemory` is used, in percent, as the last sweep measured it (0 without a `maxmemory`), and the watermark it
--- used. Read once a call.
+-- used. Read once per call.
 local function memory(w, p)
   if not w.memory then
     local seen = redis.call('HMGET', key.sweep(p), 'memory', 'watermark')

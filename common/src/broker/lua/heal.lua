@@ -4,10 +4,11 @@
 --
 -- KEYS 1  the partition's root
 -- ARGV    those of `judge`
--- Returns {kind, 1 healed | 0 left, …}. What has moved since the audit is left alone: the suspect is judged by its present
--- state. What is left needs an operator, or a list that has become shorter. Repeating the call changes nothing.
--- Touches the job's hash and log, every list and set of the queues named, `queues`, `unusual`, `quarantine`, `audit`,
--- idempotency keys.
+-- Returns {kind, 1 healed | 0 left, …}, a pair for each finding, empty if nothing is wrong. Only the present state
+-- counts: a suspect that has moved to where it belongs is not touched. A finding that is left needs an operator; or a
+-- list is too long for one step, and a call heals it once the list is shorter. Repeating the call changes nothing.
+-- Touches the job's hash and log, every list and set of its queue and of the queue that the call names, `queues`,
+-- `unusual`, `quarantine`, `audit`, idempotency keys.
 local function heal(keys, argv)
   local p, now, w, answer = keys[1], now_ms(), writes(), {}
   local found, queue = examine(p, now, argv)
@@ -19,6 +20,7 @@ local function heal(keys, argv)
   count_ended(w, p, now)
   w:commit()
   if queue and #found > 0 then
+    -- These read what was just written.
     refresh_side_queue(w, p, queue)
     wake_if_claimable(w, p, queue)
     w:commit()

@@ -5,11 +5,11 @@
 -- KEYS 1  the partition's root
 -- ARGV 1  worker   2  lease, ms   3  its description (JSON, opaque)   4  slots busy
 --      5  '' in the first call of a heartbeat, 'more' in those that name further leases
---      then two a lease: id, epoch
--- Returns {known, more, verdict, …}: known = 0 if this Redis had no record of the worker: it is its first heartbeat, or its
--- record has expired, or Redis lost its data, and with it what the worker has announced; more = 1 if a sweep was due and
--- stopped by budget; then one a lease in its order: 1 extended, 2 extended and to be canceled, -1 lost. A worker that was
--- declared dead (`buried`) has lost all, and is not registered again.
+--      then two for each lease: id, epoch
+-- Returns {known, more, verdict, …}: known = 0 if this Redis had no record of the worker: it is its first heartbeat, or
+-- its record has expired, or Redis lost its data, and with it what the worker has announced; more = 1 if a sweep was due
+-- and stopped by budget; then one verdict for each lease, in order: 1 extended, 2 extended and to be canceled, -1 lost. A
+-- worker that was declared dead (`buried`) has lost all, and is not registered again.
 -- Touches the worker's hash, `workers`, `leases`, `running` of the jobs' queues, and what `sweep` touches.
 local function beat(w, p, now, worker, lease, id, epoch)
   local job = read_job(p, id)

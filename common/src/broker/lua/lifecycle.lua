@@ -190,7 +190,7 @@ local function write_ended(_, bucket)
   if count == bucket.count then redis.call('PEXPIRE', bucket.name, BUCKET_KEPT_MS) end
 end
 
--- Writes how many jobs ended in this call; once a call, not once a job.
+-- Writes how many jobs ended in this call; once per call, not once per job.
 local function count_ended(w, p, now)
   for queue, count in pairs(w.ended) do
     w:later({ write = write_ended, name = key.ended(p, queue, int(math.floor(now / BUCKET_MS))), count = count })

@@ -4,9 +4,9 @@
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  worker   2  'last' if the attempts have ended and nothing follows, else ''
---      then seven a job: id, epoch, progress (0–1) or '', its message, its number; the number of the first log line, and the
---      lines, each followed by '\n'
--- Returns {code, …}, one a job in its order:
+--      then seven for each job: id, epoch, progress (0–1) or '', its message, its number; the number of the first log
+--      line, and the lines, each followed by '\n'
+-- Returns {code, …}, one for each job, in order:
 --    1  written, now or when it was first sent
 --   -1  stale, nothing was written
 --   -2  Redis is nearly full, nothing was written: send it again later. Never for the last report of an attempt.

@@ -1,11 +1,11 @@
--- used: how long ago a process of this version swept or sent a heartbeat. Every API process sweeps each second, every worker
--- sends heartbeats.
+-- used: return how long ago a process of this version last swept or sent a heartbeat. Every API process sweeps each
+-- second, every worker sends heartbeats.
 --
 -- Uses: core, sweep
 --
 -- KEYS and ARGV: none
--- Returns milliseconds. The memory of functions is neither persisted nor replicated: after Redis started, loaded the library,
--- or became the master, nothing is known; then the time counts from the first call of this function.
+-- Returns milliseconds. The variables of functions are neither persisted nor replicated: after Redis started, loaded
+-- the library, or became the master, nothing is known; then the time counts from the first call of this function.
 -- Touches no key.
 local function used()
   local now = now_ms()

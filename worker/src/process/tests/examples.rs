@@ -13,7 +13,7 @@ async fn run(example: &str, content_type: &str, payload: &str) -> Result<String,
     let content_type: ContentType = content_type.parse().unwrap();
     let payload = Payload { bytes: payload.to_owned().into(), content_type: content_type.clone() };
     let running = registry.find(&name).unwrap().handler.run(job(content_type), payload);
-    readable(tokio::time::timeout(DEADLINE, running).await.expect("the command ends in time"))
+    as_text(tokio::time::timeout(DEADLINE, running).await.expect("the command ends in time"))
 }
 
 #[tokio::test]
