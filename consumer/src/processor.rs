@@ -175,14 +175,14 @@ impl<R: Runner> Processor<R> {
         slots: Vec<Slot>,
     ) -> bool {
         self.record(exchange, &exchanged.settled);
-        self.slots.drain(self.partition, exchanged.drain);
+        self.slots.reserve(self.partition, exchanged.reserved);
         inbox.due = self.due_without_request(&exchanged);
         let claimed = exchanged.claims.len();
         for lease in exchanged.unreadable {
             inbox.waiting.push(lease.release(ReleaseCause::Unreadable));
         }
         inbox.claimed.extend(exchanged.claims.into_iter().zip(slots));
-        if !exchanged.drain {
+        if !exchanged.reserved {
             inbox.answer_requests(&self.pulse);
         }
         let may_have_more = claimed > 0 && claimed == exchange.want && self.slots.any_idle();
@@ -202,7 +202,7 @@ impl<R: Runner> Processor<R> {
     /// Returns when to exchange without a request: when the next delayed job is due, which is enough for one of two;
     /// while the slots run empty, before the reservation ends.
     fn due_without_request(&self, exchanged: &Exchanged) -> Option<Instant> {
-        let renewal = exchanged.drain.then_some(self.lease / 2);
+        let renewal = exchanged.reserved.then_some(self.lease / 2);
         let next_due = exchanged.next_due.filter(|_| self.sequence == Sequence::Primary);
         renewal.or(next_due).map(|wait| Instant::now() + wait)
     }

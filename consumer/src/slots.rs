@@ -18,9 +18,9 @@ pub(crate) struct Slots {
 #[derive(Debug)]
 struct State {
     idle: usize,
-    /// Partitions for which this consumer runs its slots empty, in the order of requests: only the first may use idle
+    /// Partitions that the slots are reserved for, in the order of requests: only the first may use idle
     /// slots.
-    draining: Vec<Partition>,
+    reserved: Vec<Partition>,
 }
 
 /// One slot, occupied until this value is dropped.
@@ -33,15 +33,15 @@ impl Slots {
         Arc::new(Self {
             total,
             busy,
-            state: watch::Sender::new(State { idle: total, draining: Vec::new() }),
+            state: watch::Sender::new(State { idle: total, reserved: Vec::new() }),
         })
     }
 
-    /// Takes up to `most` idle slots for jobs of a partition; none while they run empty for another.
+    /// Takes up to `most` idle slots for jobs of a partition; none while they are reserved for another.
     pub(crate) fn take(self: &Arc<Self>, partition: Partition, most: usize) -> Vec<Slot> {
         let mut taken = 0;
         self.state.send_if_modified(|state| {
-            if state.draining.first().is_none_or(|&first| first == partition) {
+            if state.reserved.first().is_none_or(|&first| first == partition) {
                 taken = state.idle.min(most);
                 state.idle -= taken;
             }
@@ -63,21 +63,21 @@ impl Slots {
     /// Waits until a slot is idle and every partition may use it. Takes none: a processor that settles may fill it at
     /// once.
     pub(crate) async fn idle(&self) {
-        let usable = |state: &State| state.idle > 0 && state.draining.is_empty();
+        let usable = |state: &State| state.idle > 0 && state.reserved.is_empty();
         // The sender lives as long as this value.
         let _ = self.state.subscribe().wait_for(usable).await;
     }
 
-    /// Starts or ends running the slots empty for a partition.
-    pub(crate) fn drain(&self, partition: Partition, drain: bool) {
+    /// Begins or ends to reserve the slots for a partition: they run empty for a job that must run alone.
+    pub(crate) fn reserve(&self, partition: Partition, reserved: bool) {
         self.state.send_if_modified(|state| {
-            let drains = state.draining.contains(&partition);
-            match (drains, drain) {
-                (false, true) => state.draining.push(partition),
-                (true, false) => state.draining.retain(|&other| other != partition),
+            let was_reserved = state.reserved.contains(&partition);
+            match (was_reserved, reserved) {
+                (false, true) => state.reserved.push(partition),
+                (true, false) => state.reserved.retain(|&other| other != partition),
                 (true, true) | (false, false) => {}
             }
-            drains != drain
+            was_reserved != reserved
         });
     }
 }
@@ -112,11 +112,11 @@ mod tests {
     fn while_a_worker_runs_empty_for_one_partition_the_others_get_nothing() {
         let slots = Slots::new(2, Gauge::noop());
         let [first, second] = [0, 1].map(|number| Partition::new(number).unwrap());
-        slots.drain(second, true);
-        slots.drain(first, true);
+        slots.reserve(second, true);
+        slots.reserve(first, true);
         assert!(slots.take(first, 1).is_empty());
         assert_eq!(slots.take(second, 1).len(), 1);
-        slots.drain(second, false);
+        slots.reserve(second, false);
         assert_eq!(slots.take(first, 1).len(), 1);
     }
 }

@@ -121,7 +121,7 @@ pub struct Exchanged {
     /// Stopped by its budget: send the next exchange immediately.
     pub more: bool,
     /// This worker runs a solitary job, or was chosen for one that waits: it gets no jobs until it runs nothing else.
-    pub drain: bool,
+    pub reserved: bool,
 }
 
 /// The outcome of a settlement.
@@ -307,7 +307,7 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
     {
         return Err(Error::StaleExchange);
     }
-    let [now, settled, claims, next_due, more, drain] = reply::fields(Value::Array(values))?;
+    let [now, settled, claims, next_due, more, reserved] = reply::fields(Value::Array(values))?;
     let now = Timestamp::from_unix_ms(reply::unsigned(&now)?);
     let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
     let left = reply::array(claims)?.into_iter();
@@ -330,7 +330,7 @@ fn read(reply: Value) -> Result<Exchanged, Error> {
         unreadable,
         next_due: u64::try_from(reply::integer(&next_due)?).ok().map(Duration::from_millis),
         more: reply::integer(&more)? == 1,
-        drain: reply::integer(&drain)? == 1,
+        reserved: reply::integer(&reserved)? == 1,
     })
 }
 

@@ -286,9 +286,9 @@ impl Driver {
         ensure_equal("settled", &exchanged.settled, &settled.collect())?;
 
         let call = (worker.number, can_run);
-        let (claims, drain) =
+        let (claims, reserved) =
             model.promote_and_claim(worker.id, call, &order, (want, worker.held.len()));
-        ensure_equal("drain", &exchanged.drain, &drain)?;
+        ensure_equal("reserved", &exchanged.reserved, &reserved)?;
         ensure_equal("claims", &claimed_jobs(&exchanged.claims), &claims)?;
         worker.held.extend(exchanged.claims.into_iter().map(|claim| claim.lease));
         worker.last_exchange = Some((exchange, endings, claims));

@@ -63,7 +63,7 @@ pub(crate) struct Model {
     heartbeats: BTreeMap<String, u64>,
     /// Worker → last heartbeat or first exchange, as in the index.
     index: BTreeMap<String, u64>,
-    /// The worker that drains for a solitary job.
+    /// The worker that is reserved for a solitary job.
     reserved: Option<WorkerId>,
     /// Worker → its last solitary job, and the epoch of its claim.
     solitary_jobs: BTreeMap<String, (JobId, u64)>,
@@ -268,7 +268,7 @@ impl Model {
         job.is_some_and(|&(id, epoch)| self.holds(worker, id, epoch))
     }
 
-    /// Whether the worker is the one that drains for a solitary job.
+    /// Whether the worker is the one that is reserved for a solitary job.
     fn is_reserved(&mut self, worker: WorkerId, busy: usize, open: &[usize]) -> bool {
         let is_waiting = open.iter().any(|&queue| !self.queues[queue].lanes[SOLITARY].is_empty());
         busy > 0 && is_waiting && *self.reserved.get_or_insert(worker) == worker

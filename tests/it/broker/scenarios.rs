@@ -243,7 +243,7 @@ scenarios! {
     "a job that is retried by hand no longer expires" => ends::retried,
     "no job expires before a call whose reply was lost can be repeated" => ends::least_retention,
     "a job that kills its workers runs alone from the second loss and fails with the fifth" => losses::poison,
-    "a worker that drains for a solitary job stays reserved, and paused queues reserve none" => losses::reserved,
+    "a worker that is reserved for a solitary job stays so, and paused queues reserve none" => losses::reserved,
     "failed hand-overs run alone from the third and end with the eighth" => losses::not_delivered,
     "a worker that died before the clock was set back is counted as a loss" => losses::set_back,
     "a broken running record can be canceled" => losses::broken_canceled,

@@ -7,10 +7,10 @@
 --      6  how many it continues to run   7  the tasks it can run now, separated by blanks
 --      8  how many queues follow; their names, in the order in which to read them
 --      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
--- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, drain}, or {-1} if a later exchange of this
+-- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, reserved}, or {-1} if a later exchange of this
 -- worker and sequence was answered before. `claims` has four elements a job: '<queue> <epoch> <attempt> <priority> <run_at>',
 -- '-' for none, or '' if equal to that of the job before; its id; spec; payload, nil if it is to be fetched from
--- `payload_large`. `more` = 1: stopped by budget, call again at once. `drain` = 1: this worker runs a job that must run
+-- `payload_large`. `more` = 1: stopped by budget, call again at once. `reserved` = 1: this worker runs a job that must run
 -- alone, or was chosen for one that waits; nothing (more) is handed out until it runs nothing else.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing. Each
@@ -70,7 +70,7 @@ local function still_alone(p, call, alone)
   return holds(read_job(p, id), epoch, call.worker) and alone or nil
 end
 
--- Whether this worker is to drain for a solitary job. One worker at a time is chosen; the others continue.
+-- Whether this worker is reserved for a solitary job. One worker at a time is chosen; the others continue.
 local function reserve(w, p, now, call)
   if call.alone then return true end
   if call.idle or not solitary_waits(p, call) then return false end
@@ -183,12 +183,12 @@ local function exchange(keys, argv)
     return { int(now), codes, call.claims, wake_others(w, p, now, call, settled), 0, 0 }
   end
   call.alone = still_alone(p, call, last[4])
-  local more, drain = promote_all(w, p, now, call, #codes), reserve(w, p, now, call)
-  if drain then call.want = 0 end
+  local more, reserved = promote_all(w, p, now, call, #codes), reserve(w, p, now, call)
+  if reserved then call.want = 0 end
   more = claim_all(w, p, now, call) or find_overlooked(w, p, call) or more
   local due = wake_others(w, p, now, call, settled)
-  drain = drain or call.alone
-  return { int(now), codes, call.claims, drain and '-1' or due, more and 1 or 0, drain and 1 or 0 }
+  reserved = reserved or call.alone
+  return { int(now), codes, call.claims, reserved and '-1' or due, more and 1 or 0, reserved and 1 or 0 }
 end
 
 register('exchange', exchange, { 'allow-oom' })

@@ -188,7 +188,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     ("a solitary job does not run alone", "if call.alone then return true end", ""),
     ("a reservation is not renewed", "w:call('PEXPIRE', key.reserved(p), int(call.lease))", ""),
-    ("paused queues make workers drain", "if paused[at] == 0 then", "if true then"),
+    ("paused queues reserve workers", "if paused[at] == 0 then", "if true then"),
     (
         "released jobs wake no worker",
         "for queue in pairs(settled) do wake_if_claimable(w, p, queue) end",

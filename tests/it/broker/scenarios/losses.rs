@@ -18,11 +18,14 @@ pub(super) async fn poison(world: &mut World) -> Check {
             first.len() == 1 && first[0].job.id == id && first[0].job.attempt == 1,
             "the job is claimed first, uncharged",
         )?;
-        ensure(exchanged.drain == (loss > 2), "the job runs alone from its third run on")?;
+        ensure(exchanged.reserved == (loss > 2), "the job runs alone from its third run on")?;
         if loss > 2 {
             world.busy = 1;
             let exchanged = world.claim(3).await?;
-            ensure(exchanged.claims.is_empty() && exchanged.drain, "no other job runs beside it")?;
+            ensure(
+                exchanged.claims.is_empty() && exchanged.reserved,
+                "no other job runs beside it",
+            )?;
             world.busy = 0;
         }
         world.sweep_for_seconds(11).await?;
@@ -30,8 +33,8 @@ pub(super) async fn poison(world: &mut World) -> Check {
             world.busy = 1;
             let exchanged = world.claim(9).await?;
             ensure(
-                exchanged.claims.is_empty() && exchanged.drain,
-                "a busy worker gets no jobs, and is to drain",
+                exchanged.claims.is_empty() && exchanged.reserved,
+                "a busy worker gets no jobs, and is reserved",
             )?;
             world.busy = 0;
         }
@@ -58,15 +61,15 @@ pub(super) async fn reserved(world: &mut World) -> Check {
         .unwrap();
 
     world.busy = 1;
-    ensure(!world.claim(1).await?.drain, "a paused queue makes no worker drain")?;
+    ensure(!world.claim(1).await?.reserved, "a paused queue reserves no worker")?;
 
     world.broker.resume(&"story".parse().unwrap()).await.map_err(|error| error.to_string())?;
-    ensure(world.claim(1).await?.drain, "a queue that is not paused makes the worker drain")?;
+    ensure(world.claim(1).await?.reserved, "a queue that is not paused reserves the worker")?;
 
     let reserved = world.key("reserved");
     let () =
         redis::cmd("PEXPIRE").arg(&reserved).arg(5000).query_async(&mut world.redis).await.unwrap();
-    ensure(world.claim(1).await?.drain, "the worker stays reserved")?;
+    ensure(world.claim(1).await?.reserved, "the worker stays reserved")?;
     ensure(
         world.query_number("PTTL", "reserved").await > 5000,
         "the reservation is extended by a lease",
@@ -197,7 +200,7 @@ pub(super) async fn not_delivered(world: &mut World) -> Check {
         ensure(first.len() == 1 && first[0].job.id == jobs[0].id, "the job is claimed first")?;
         ensure(first[0].job.attempt == 1, "the hand-over is uncharged")?;
         ensure(
-            exchanged.drain == (time > 3),
+            exchanged.reserved == (time > 3),
             "the job runs alone after its third failed hand-over",
         )?;
         for _ in 0..5 {
@@ -215,7 +218,7 @@ pub(super) async fn not_delivered(world: &mut World) -> Check {
     ensure(world.claim(9).await?.claims.len() == 1, "the other job is still queued")?;
 
     world.broker.retry(jobs[0].id).await.map_err(|error| error.to_string())?;
-    ensure(!world.claim(9).await?.drain, "a job that is retried by hand runs beside others")
+    ensure(!world.claim(9).await?.reserved, "a job that is retried by hand runs beside others")
 }
 
 /// The last heartbeat of the worker is in the future by as much as the clock was set back.

@@ -143,7 +143,7 @@ pub(super) async fn poison(world: &mut World) -> Check {
         world.heartbeat(&[]).await?;
         let exchanged = world.claim(1).await?;
         ensure(exchanged.claims.len() == 1, "the job is handed out")?;
-        ensure(exchanged.drain == (loss > 2), "the job runs alone from its third run on")?;
+        ensure(exchanged.reserved == (loss > 2), "the job runs alone from its third run on")?;
         let (_, reclaimed) = world.reclaim().await?;
         let expected = Reclaimed { requeued: u64::from(loss < 5), failed: u64::from(loss == 5) };
         ensure(reclaimed == expected, "the job is requeued until its fifth loss")?;
@@ -167,9 +167,9 @@ pub(super) async fn reserved(world: &mut World) -> Check {
         .unwrap();
 
     world.busy = 1;
-    ensure(world.claim(1).await?.drain, "the worker is reserved and drains")?;
+    ensure(world.claim(1).await?.reserved, "the worker is reserved")?;
     world.reclaim().await?;
-    ensure(world.claim(1).await?.drain, "another worker is reserved after the reclaim")
+    ensure(world.claim(1).await?.reserved, "another worker is reserved after the reclaim")
 }
 
 /// More jobs in one queue, and more queues, than one call reads.
