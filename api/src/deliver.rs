@@ -21,7 +21,7 @@ use crunch_common::queue::QueueName;
 use crunch_common::task::TaskName;
 use crunch_consumer::{Consumer, Leases, Pulses, Rotation, Settings, Threads};
 use metrics::Gauge;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::webhook::Webhooks;
@@ -42,7 +42,8 @@ pub(crate) struct Deliverer {
     consumer: Consumer,
     /// Releases the deliveries in flight.
     hurry: CancellationToken,
-    health: JoinHandle<()>,
+    /// Reports the health of the consumer.
+    health: JoinSet<()>,
 }
 
 impl Deliverer {
@@ -72,13 +73,15 @@ impl Deliverer {
         };
         tracing::info!(worker.id = %settings.worker, slots = SLOTS, "delivering webhooks");
         let consumer = Consumer::start(&settings, &Arc::new(handler))?;
-        Ok(Self { consumer, hurry, health: tokio::spawn(watch::run(pulses)) })
+        let mut health = JoinSet::new();
+        health.spawn(watch::run(pulses));
+        Ok(Self { consumer, hurry, health })
     }
 
     /// Claims no more deliveries, waits for those in flight as long as requests are served and answered, releases the
     /// others, and deregisters the worker. A second request to shut down ends the wait.
     pub(crate) async fn end(mut self, drain: Duration, shutdown: &Shutdown) {
-        self.health.abort();
+        self.health.abort_all();
         let grace = async {
             tokio::select! {
                 () = tokio::time::sleep(drain + LAST_DELIVERIES) => {}

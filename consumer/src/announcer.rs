@@ -27,8 +27,8 @@ impl Announcer {
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut redis = Reachability::of("announcer");
-        loop {
-            let pause = match self.tick().await {
+        while let Some(announced) = shutdown.run_until_cancelled(self.tick()).await {
+            let pause = match announced {
                 Ok(()) => {
                     redis.succeeded();
                     self.pulse.answered();

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crunch_common::broker::{Broker, Sequence, WorkerId};
 use crunch_common::job::Partition;
-use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -83,7 +82,7 @@ impl Consumer {
             forgotten,
         };
         self.helpers.spawn(announcer.run(done.clone()));
-        settings.threads.spawn(&mut self.helpers, heartbeat)
+        settings.threads.spawn("crunch-heartbeat", &mut self.helpers, vec![heartbeat])
     }
 
     fn start_exchanges<R: Runner>(
@@ -107,8 +106,7 @@ impl Consumer {
                 ));
             }
         }
-        let processors = async move { drop(join_all(processors).await) };
-        settings.threads.spawn(&mut self.processors, processors)
+        settings.threads.spawn("crunch-consumer", &mut self.processors, processors)
     }
 
     /// Claims no more jobs, takes no more tokens that could wake another consumer, and waits until all attempts are

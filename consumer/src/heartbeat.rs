@@ -18,6 +18,8 @@ use crate::{Leases, Pulse, Reachability, Runner, Settings};
 const LONGEST_INTERVAL: Duration = Duration::from_millis(7500);
 /// Many tasks may be suspended for one reason: one heartbeat shows them all.
 const AFTER_SUSPENSION: Duration = Duration::from_millis(50);
+/// A sweep is continued by the next one, of any process.
+const LONGEST_SWEEP: Duration = Duration::from_secs(1);
 /// A heartbeat that takes longer hangs: no call takes that long.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
 
@@ -80,32 +82,45 @@ impl<R: Runner> Heartbeat<R> {
     /// Sends a heartbeat to every partition. A failure in one does not keep it from the others.
     async fn tick(&mut self) -> Result<(), Error> {
         let info = WorkerInfo { suspended: self.runner.suspended(), ..self.info.clone() };
-        let mut outcome = Ok(());
+        let (mut unfinished, mut outcome) = (Vec::new(), Ok(()));
         for partition in self.broker.partitions() {
-            outcome = self.send(partition, &info).await.and(outcome);
+            let sent = self.send(partition, &info).await;
+            unfinished.extend(sent.as_ref().is_ok_and(|&sweep_on| sweep_on).then_some(partition));
+            outcome = sent.map(drop).and(outcome);
+        }
+        // No heartbeat waits for a sweep.
+        let swept = tokio::time::timeout(LONGEST_SWEEP, self.sweep(&unfinished)).await;
+        if let Ok(Err(error)) = swept {
+            tracing::debug!(%error, "cannot finish a sweep, the next one continues it");
         }
         outcome
     }
 
-    async fn send(&mut self, partition: Partition, info: &WorkerInfo) -> Result<(), Error> {
+    async fn sweep(&self, partitions: &[Partition]) -> Result<(), Error> {
+        for &partition in partitions {
+            self.broker.sweep(partition).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends a heartbeat; returns whether a sweep was due and is not finished.
+    async fn send(&mut self, partition: Partition, info: &WorkerInfo) -> Result<bool, Error> {
         let leases = self.leases.of(partition);
         let heartbeat = broker::Heartbeat {
             worker: self.worker,
             lease: self.lease,
             info,
-            busy: self.leases.count(),
+            busy: self.runner.busy(),
             leases: &leases,
         };
         let reply = self.broker.heartbeat(partition, &heartbeat).await?;
         leases.iter().zip(reply.verdicts).for_each(|(&lease, verdict)| self.apply(lease, verdict));
         // Its first heartbeat makes it known.
-        if reply.forgotten && !self.known.insert(partition) {
+        let first = self.known.insert(partition);
+        if reply.forgotten && !first {
             self.forgotten.notify_one();
         }
-        if reply.sweep_on {
-            self.broker.sweep(partition).await?;
-        }
-        Ok(())
+        Ok(reply.sweep_on)
     }
 
     fn apply(&self, lease: LeaseKey, verdict: Verdict) {

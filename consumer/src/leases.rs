@@ -38,7 +38,8 @@ impl Leases {
     }
 
     /// Returns how many are held.
-    pub(crate) fn count(&self) -> usize {
+    #[must_use]
+    pub fn count(&self) -> usize {
         self.0.lock().len()
     }
 }

@@ -54,7 +54,7 @@ impl<R: Runner> Processor<R> {
         give_up: CancellationToken,
     ) {
         let mut inbox = Inbox::new(requests, runtime, draining);
-        while inbox.wait().await {
+        while let Some(true) = give_up.run_until_cancelled(inbox.wait()).await {
             let Some(()) = give_up.run_until_cancelled(self.work(&mut inbox)).await else { return };
         }
         give_up.run_until_cancelled(inbox.uploads.join_all()).await;
@@ -234,6 +234,8 @@ impl<R: Runner> Processor<R> {
         if error.is_transient() {
             return false;
         }
+        // Nothing would renew the reservation, and no slot could be used.
+        self.slots.reserve(self.partition, false);
         tracing::error!(%error, settlements = exchange.settlements.len(), "an exchange with Redis failed permanently");
         if let [failing] = &exchange.settlements[..] {
             let key = failing.key();
@@ -265,7 +267,7 @@ impl<R: Runner> Start<R> {
         let settle = move |ended| drop(settled.send(ended));
         match runner.admit(claim, slot) {
             Ok(job) => {
-                let abandoned = Abandoned { leases, lease };
+                let abandoned = Abandoned { runner: runner.clone(), leases, lease };
                 runtime.spawn(async move {
                     let _if_it_panics = abandoned;
                     runner.run(job).await.map(settle)
@@ -277,16 +279,18 @@ impl<R: Runner> Start<R> {
 }
 
 /// Gives up the lease of an attempt that panics: it expires, the job runs again, and the loss is counted.
-struct Abandoned {
+struct Abandoned<R: Runner> {
+    runner: Arc<R>,
     leases: Arc<Leases>,
     lease: LeaseKey,
 }
 
-impl Drop for Abandoned {
+impl<R: Runner> Drop for Abandoned<R> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(job.id = %self.lease.id, "an attempt panicked outside its handler; the job runs again when its lease expires");
             self.leases.forget(self.lease);
+            self.runner.abandoned(self.lease);
         }
     }
 }

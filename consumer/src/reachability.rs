@@ -1,12 +1,18 @@
 //! What a loop does when calls to Redis fail: it logs the first failure, reports all to its pulse, and retries with
 //! growing pauses. "Cannot be reached" includes a Redis that rejects calls; the logged error shows which.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::Error;
+use crunch_common::telemetry::LogLimits;
 
 use crate::Pulse;
+
+/// A Redis that is reachable now and then must not fill the log; nor does each partition log the same outage.
+static FAILED: LazyLock<LogLimits<&'static str>> =
+    LazyLock::new(|| LogLimits::new(Duration::from_secs(10), 64));
 
 /// Counts the failures of one loop in a row: logs the first one and the success that follows, and determines the pauses
 /// between retries.
@@ -16,6 +22,8 @@ pub struct Reachability {
     service: &'static str,
     /// How many calls have failed since the last success.
     failures: u32,
+    /// Whether the first of them was logged.
+    logged: bool,
     /// Set if successes and failures matter for the health of the process.
     pulse: Option<Pulse>,
 }
@@ -24,7 +32,7 @@ impl Reachability {
     /// Creates the state of a loop; `service` is its name in log messages.
     #[must_use]
     pub const fn of(service: &'static str) -> Self {
-        Self { service, failures: 0, pulse: None }
+        Self { service, failures: 0, logged: false, pulse: None }
     }
 
     /// Also reports successes and failures to a pulse.
@@ -35,14 +43,14 @@ impl Reachability {
 
     /// Records that a call was answered.
     pub fn succeeded(&mut self) {
-        if self.failures > 0 {
+        if self.logged {
             tracing::info!(
                 service = self.service,
                 failures = self.failures,
                 "Redis is reachable again"
             );
         }
-        self.failures = 0;
+        (self.failures, self.logged) = (0, false);
         self.pulse.iter().for_each(Pulse::answered);
     }
 
@@ -50,8 +58,11 @@ impl Reachability {
     pub fn failed(&mut self, error: &Error) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.pulse.iter().for_each(|pulse| pulse.failed(error));
-        if self.failures == 1 {
-            tracing::warn!(service = self.service, %error, "cannot reach Redis, retrying");
+        if self.failures == 1
+            && let Some(left_out) = FAILED.admit(&self.service)
+        {
+            tracing::warn!(service = self.service, %error, left_out, "cannot reach Redis, retrying");
+            self.logged = true;
         }
         Backoff::FOR_CONNECTIONS.draw(self.failures)
     }

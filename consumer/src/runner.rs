@@ -28,6 +28,12 @@ pub trait Runner: Send + Sync + 'static {
     /// Asks the attempt of exactly that claim to stop: its job is to be canceled, or its lease is lost.
     fn stop(&self, lease: LeaseKey, verdict: Verdict);
 
+    /// Returns how many jobs it runs.
+    fn busy(&self) -> usize;
+
+    /// Receives the lease of an attempt whose [`Runner::run`] panicked: it is given up, and the job runs again.
+    fn abandoned(&self, _lease: LeaseKey) {}
+
     /// Receives the answer to a settlement.
     fn settled(&self, _lease: LeaseKey, _settled: Settled) {}
 

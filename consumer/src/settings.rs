@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use crunch_common::broker::{Broker, WorkerId, WorkerInfo};
 use crunch_common::task::TaskDescriptor;
+use futures_util::future::join_all;
 use metrics::Gauge;
 use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::{Leases, Pulses, Rotation};
@@ -51,17 +53,28 @@ pub enum Threads {
 }
 
 impl Threads {
-    pub(crate) fn spawn(
+    /// Runs some loops: on a thread for all of them, or each as a task, so that one that panics ends no other.
+    pub(crate) fn spawn<F>(
         self,
+        name: &str,
         tasks: &mut JoinSet<()>,
-        work: impl Future<Output = ()> + Send + 'static,
-    ) -> io::Result<()> {
+        loops: Vec<F>,
+    ) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         match self {
             Self::Own => {
                 let runtime = Builder::new_current_thread().enable_all().build()?;
-                tasks.spawn_blocking(move || runtime.block_on(work));
+                let (running, ended) = oneshot::channel::<()>();
+                std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+                    let _running = running;
+                    runtime.block_on(join_all(loops));
+                })?;
+                // The sender is dropped when the thread ends.
+                tasks.spawn(async move { drop(ended.await) });
             }
-            Self::Shared => drop(tasks.spawn(work)),
+            Self::Shared => loops.into_iter().for_each(|it| drop(tasks.spawn(it))),
         }
         Ok(())
     }

@@ -133,6 +133,14 @@ impl Runner for Executor {
         }
     }
 
+    fn busy(&self) -> usize {
+        self.running.count()
+    }
+
+    fn abandoned(&self, lease: LeaseKey) {
+        self.running.lost(lease);
+    }
+
     fn settled(&self, _lease: LeaseKey, settled: Settled) {
         if settled == Settled::Stale {
             metrics::stale();

@@ -169,3 +169,13 @@ impl RunningJobs {
         jobs.running.values().for_each(|job| job.stop.fire(reason));
     }
 }
+
+/// Asks all running jobs to stop when it is dropped.
+#[derive(Debug)]
+pub(crate) struct StopOnDrop(pub(crate) Arc<RunningJobs>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop_all(StopReason::Shutdown);
+    }
+}

@@ -21,7 +21,7 @@ use crate::input::Input;
 use crate::process::{OPEN_FILES, become_launcher_if_marked};
 use crate::registry::{DuplicateTask, Registry};
 use crate::reporter::Reporter;
-use crate::running::{RunningJobs, STOP_GRACE, StopReason};
+use crate::running::{RunningJobs, STOP_GRACE, StopOnDrop, StopReason};
 use crate::supervisor::{Lifeline, become_supervisor_if_configured};
 use crate::suspension::Suspensions;
 use crate::{Error, Task, metrics, run_task, tasks};
@@ -227,6 +227,8 @@ struct Services {
     /// Ends the helpers.
     done: CancellationToken,
     running: Arc<RunningJobs>,
+    /// If this value is dropped, heartbeats end: then the jobs run elsewhere.
+    _stop_on_drop: StopOnDrop,
     grace: Duration,
     health: Health,
 }
@@ -258,7 +260,8 @@ impl Services {
         };
         let consumer = Consumer::start(&settings, &Arc::new(executor))?;
         health.set_working();
-        Ok(Self { consumer, helpers, done, running, grace: config.grace, health })
+        let _stop_on_drop = StopOnDrop(running.clone());
+        Ok(Self { consumer, helpers, done, running, _stop_on_drop, grace: config.grace, health })
     }
 
     /// Works until a shutdown is requested, then stops in this order:
@@ -284,8 +287,8 @@ impl Services {
         };
         self.consumer.drain(grace, release(&self.running)).await;
         self.done.cancel();
-        while self.helpers.join_next().await.is_some() {}
-        self.consumer.leave().await;
+        let helpers = async { while self.helpers.join_next().await.is_some() {} };
+        tokio::join!(helpers, self.consumer.leave());
         tracing::info!("worker stopped");
     }
 }

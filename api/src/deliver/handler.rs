@@ -80,6 +80,10 @@ impl Runner for DeliveryHandler {
         tracing::debug!(job.id = %lease.id, ?verdict, "a delivery ends although it should stop");
     }
 
+    fn busy(&self) -> usize {
+        self.leases.count()
+    }
+
     /// None: deliveries are not parked.
     fn tasks(&self) -> TaskNames {
         TaskNames::default()

@@ -23,7 +23,7 @@ local function heartbeat(keys, argv)
   local worker, lease, running = argv[1], num(argv[2]), {}
   local known = redis.call('HMGET', key.worker(p, worker), 'running', 'buried')
   if argv[5] == 'more' then running[1] = known[1] or nil end
-  local replies = { known[1] and 1 or 0, 0 }
+  local replies = { (known[1] or known[2]) and 1 or 0, 0 }
   for at = 6, #argv, 2 do
     replies[#replies + 1] = known[2] and -1 or beat(w, p, now, worker, lease, argv[at], argv[at + 1])
     running[#running + 1] = argv[at]
