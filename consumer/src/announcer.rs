@@ -1,4 +1,4 @@
-//! Declares a worker's tasks, and the queues it serves, to every API.
+//! Declares in Redis, for every API, which tasks a worker has and which queues it serves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +15,22 @@ pub(crate) struct Announcer {
     pub(crate) broker: Broker,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) tasks: Vec<TaskDescriptor>,
-    /// Shows that the tasks were declared, or why not all of them. Other pulses show that Redis is unreachable.
+    /// Shows that the tasks were declared, or that some were rejected. Other pulses show whether Redis is reachable.
     pub(crate) pulse: Pulse,
-    /// Notified when Redis lost its data.
+    /// Notified by the heartbeat when Redis has lost its data.
     pub(crate) data_lost: Arc<Notify>,
 }
 
 impl Announcer {
-    /// A declaration is kept for weeks; this keeps its last-seen time current.
+    /// Redis keeps a task for 30 days after its last declaration, and an unused queue for an hour.
     const INTERVAL: Duration = Duration::from_secs(60);
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut redis = Reachability::of("announcer");
+        let mut reachability = Reachability::of("announcer");
         loop {
-            let pause = match self.tick().await {
+            let pause = match self.broker.announce(&self.queues, &self.tasks).await {
                 Ok(()) => {
-                    redis.succeeded();
+                    reachability.succeeded();
                     self.pulse.answered();
                     Self::INTERVAL
                 }
@@ -38,7 +38,7 @@ impl Announcer {
                     if matches!(error, Error::TooManyTasks { .. }) {
                         self.pulse.failed(&error);
                     }
-                    redis.failed(&error)
+                    reachability.failed(&error)
                 }
             };
             tokio::select! {
@@ -49,9 +49,5 @@ impl Announcer {
                 () = shutdown.cancelled() => return,
             }
         }
-    }
-
-    async fn tick(&self) -> Result<(), Error> {
-        self.broker.announce(&self.queues, &self.tasks).await
     }
 }
