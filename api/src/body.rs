@@ -24,7 +24,7 @@ const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// Before this time no minimum rate applies: connections start slowly.
 const RATE_GRACE: Duration = Duration::from_secs(5);
 /// The minimum average rate after that, in bytes a second: slower than any connection in use.
-const LEAST_RATE: u64 = 1024;
+const MIN_RATE: u64 = 1024;
 
 /// Returns the content type of a body that is not encoded and of an accepted type; `None` accepts every type, while the
 /// accepted ones are not known.
@@ -92,16 +92,16 @@ pub(crate) struct Gathered {
     bytes: Vec<u8>,
     share: Share,
     /// Upper limit of the length.
-    most: usize,
+    max: usize,
 }
 
 /// Size of the first allocation unless more has arrived; each later one is twice as large as the one before.
 const FIRST_PART: usize = 1024;
 
 impl Gathered {
-    pub(crate) fn new(budget: &Arc<Budget>, most: u64) -> Self {
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        Self { bytes: Vec::new(), share: budget.share(), most }
+    pub(crate) fn new(budget: &Arc<Budget>, max: u64) -> Self {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        Self { bytes: Vec::new(), share: budget.share(), max }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -114,7 +114,7 @@ impl Gathered {
         let needed = self.len() + part.len();
         if needed > self.bytes.capacity() {
             let larger = (2 * self.bytes.capacity()).max(FIRST_PART);
-            let capacity = larger.min(self.most).max(needed);
+            let capacity = larger.min(self.max).max(needed);
             self.share.resize(capacity as u64)?;
             self.bytes.reserve_exact(capacity - self.len());
         }
@@ -135,7 +135,7 @@ async fn arriving<S: Stream + Unpin>(
     arrived: u64,
 ) -> Result<Option<S::Item>, Problem> {
     // Until then, the bytes that have arrived satisfy the minimum rate.
-    let enough = RATE_GRACE.max(Duration::from_secs(arrived / LEAST_RATE));
+    let enough = RATE_GRACE.max(Duration::from_secs(arrived / MIN_RATE));
     let time_limit = enough.min(BODY_DEADLINE);
     let next = tokio::time::timeout_at(started + time_limit, body.next()).await;
     next.map_err(|_| match time_limit == BODY_DEADLINE {
@@ -162,7 +162,7 @@ impl Arriving {
     /// # Errors
     /// If the body is incomplete, or arrives too slowly.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        let enough = RATE_GRACE.max(Duration::from_secs(self.arrived / LEAST_RATE));
+        let enough = RATE_GRACE.max(Duration::from_secs(self.arrived / MIN_RATE));
         let time_limit = enough.saturating_sub(self.waited).min(BODY_DEADLINE);
         let started = Instant::now();
         let next = tokio::time::timeout(time_limit, self.body.next()).await;

@@ -45,7 +45,7 @@ const TURN: Duration = Duration::from_secs(10);
 impl Budgets {
     /// Creates budgets of `bytes` for requests, and as many for answers.
     pub(crate) fn new(bytes: u64) -> Self {
-        let budget = |sum, most| Arc::new(Budget { sum, most, used: AtomicU64::new(0) });
+        let budget = |sum, max| Arc::new(Budget { sum, max, used: AtomicU64::new(0) });
         Self {
             requests: budget(Sum::Bodies, bytes),
             answers: budget(Sum::Answers, bytes),
@@ -75,7 +75,7 @@ impl Budgets {
 #[derive(Debug)]
 pub(crate) struct Budget {
     sum: Sum,
-    most: u64,
+    max: u64,
     used: AtomicU64,
 }
 
@@ -100,10 +100,10 @@ impl Share {
     /// # Errors
     /// 503 if there is no room for more; the share is unchanged.
     pub(crate) fn resize(&mut self, bytes: u64) -> Result<(), Problem> {
-        let Budget { sum, most, used } = &*self.budget;
+        let Budget { sum, max, used } = &*self.budget;
         let resized = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             let others = used.saturating_sub(self.bytes);
-            let fits = bytes <= self.bytes || others == 0 || others.saturating_add(bytes) <= *most;
+            let fits = bytes <= self.bytes || others == 0 || others.saturating_add(bytes) <= *max;
             fits.then_some(others.saturating_add(bytes))
         });
         resized.map_err(|_used| overloaded(*sum))?;

@@ -42,8 +42,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + fmt::Debug> Socket for T {}
 /// All open connections of this API.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    most: usize,
-    most_per_client: Option<usize>,
+    max: usize,
+    max_per_client: Option<usize>,
     table: Mutex<Table>,
 }
 
@@ -63,8 +63,8 @@ impl Connections {
     /// A connection past its deadline is closed within this time.
     pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
-    pub(crate) fn new(most: usize, most_per_client: Option<usize>) -> Self {
-        Self { most, most_per_client, table: Mutex::default() }
+    pub(crate) fn new(max: usize, max_per_client: Option<usize>) -> Self {
+        Self { max, max_per_client, table: Mutex::default() }
     }
 
     /// Admits a new connection, if there is room or another one can be closed.
@@ -72,19 +72,19 @@ impl Connections {
         let client = network_of(peer.ip());
         let mut table = self.table.lock();
         let of_client = table.of_client.get(&client).copied().unwrap_or(0);
-        if self.most_per_client.is_some_and(|most| of_client >= most) {
+        if self.max_per_client.is_some_and(|max| of_client >= max) {
             return None;
         }
-        let full = table.open >= self.most;
+        let full = table.open >= self.max;
         let shed = if full { table.waiting.pop_first() } else { None };
         let busy = table.open - usize::from(shed.is_some());
         if let Some((_, shed)) = shed {
             shed.notify_one();
         }
-        if busy >= self.most + Self::SPARE {
+        if busy >= self.max + Self::SPARE {
             return None;
         }
-        let spare = busy >= self.most;
+        let spare = busy >= self.max;
         table.open += 1;
         table.opened += 1;
         *table.of_client.entry(client).or_default() += 1;

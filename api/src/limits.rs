@@ -16,7 +16,7 @@ use crate::problem::{Problem, RATE_LIMITED};
 use crate::rate::Rate;
 
 /// Beyond this many callers at once, new ones share one bucket: memory stays bounded, and the earlier ones keep theirs.
-const MOST_CALLERS: usize = 100_000;
+const MAX_CALLERS: usize = 100_000;
 /// Buckets that are full again are removed no more often than this, in nanoseconds: it takes a pass over all of them.
 const PRUNE_INTERVAL: u64 = 1_000_000_000;
 
@@ -140,12 +140,12 @@ impl Limits {
 
 impl Buckets {
     fn of(&mut self, identity: Identity, now: u64) -> &mut u64 {
-        let full = self.full_at.len() >= MOST_CALLERS && !self.full_at.contains_key(&identity);
+        let full = self.full_at.len() >= MAX_CALLERS && !self.full_at.contains_key(&identity);
         if full && now >= self.pruned_at + PRUNE_INTERVAL {
             self.pruned_at = now;
             self.full_at.retain(|_, full_at| *full_at > now);
         }
-        let crowded = full && self.full_at.len() >= MOST_CALLERS;
+        let crowded = full && self.full_at.len() >= MAX_CALLERS;
         self.full_at.entry(if crowded { Identity::Address(None) } else { identity }).or_default()
     }
 }
@@ -191,13 +191,13 @@ mod tests {
     #[test]
     fn the_memory_is_bounded_and_those_who_were_there_keep_their_buckets() {
         let (limits, quota) = (limits(), Quota::new(rate(2), Some(rate(4))));
-        let all = u32::try_from(MOST_CALLERS).unwrap();
+        let all = u32::try_from(MAX_CALLERS).unwrap();
         for number in 0..all + 100 {
             limits.take(address(number), quota, SECOND);
         }
         let count = || limits.buckets.lock().full_at.len();
         // New callers share one.
-        assert_eq!(count(), MOST_CALLERS + 1);
+        assert_eq!(count(), MAX_CALLERS + 1);
         assert!(limits.take(address(all + 200), quota, SECOND).1.is_some());
         assert_eq!(limits.take(address(0), quota, SECOND).0.left, 2);
         limits.take(address(all + 300), quota, 60 * SECOND);

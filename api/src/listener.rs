@@ -137,7 +137,7 @@ async fn prepare(
 /// Raises the limit on open files as far as the system allows, and returns how many connections fit into it.
 pub(crate) fn raise_fd_limit(wanted: usize) -> usize {
     let current = machine::raise_open_files();
-    let room = current.map_or(u64::MAX, |most| most.saturating_sub(OTHER_DESCRIPTORS).max(1));
+    let room = current.map_or(u64::MAX, |max| max.saturating_sub(OTHER_DESCRIPTORS).max(1));
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if room < wanted {
         tracing::warn!(

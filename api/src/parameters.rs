@@ -77,7 +77,7 @@ impl Accepts {
         if self.body || self.unknown == Unknown::Ignored {
             return Ok(());
         }
-        unused::refuse(request, self.known).await
+        unused::require_empty(request, self.known).await
     }
 
     fn check_query(self, query: &str) -> Result<(), Problem> {

@@ -20,8 +20,8 @@ pub(crate) const LATER: &str = "5";
 /// The places of one API.
 #[derive(Debug)]
 pub(crate) struct Places {
-    most: usize,
-    most_per_caller: usize,
+    max: usize,
+    max_per_caller: usize,
     taken: Mutex<Taken>,
 }
 
@@ -33,10 +33,10 @@ struct Taken {
 
 impl Places {
     /// Four of five connections may wait. One caller gets half of these places, unless configured otherwise.
-    pub(crate) fn new(connections: usize, most_per_caller: Option<usize>) -> Self {
-        let most = (connections / 5 * 4 + connections % 5 * 4 / 5).max(1);
-        let most_per_caller = most_per_caller.unwrap_or(most.div_ceil(2));
-        Self { most, most_per_caller, taken: Mutex::default() }
+    pub(crate) fn new(connections: usize, max_per_caller: Option<usize>) -> Self {
+        let max = (connections / 5 * 4 + connections % 5 * 4 / 5).max(1);
+        let max_per_caller = max_per_caller.unwrap_or(max.div_ceil(2));
+        Self { max, max_per_caller, taken: Mutex::default() }
     }
 
     /// Takes a place for one request of a caller.
@@ -45,14 +45,14 @@ impl Places {
     /// 429 if the caller has its maximum, 503 if no place is free.
     pub(crate) fn take(self: &Arc<Self>, caller: Identity) -> Result<Place, Problem> {
         let mut taken = self.taken.lock();
-        if taken.all >= self.most {
+        if taken.all >= self.max {
             return Err(overloaded(Sum::Waiting).header(header::RETRY_AFTER, LATER));
         }
         let of_caller = taken.of_caller.get(&caller).copied().unwrap_or(0);
-        if of_caller >= self.most_per_caller {
+        if of_caller >= self.max_per_caller {
             metrics::refused(Sum::Waiting);
-            let most = self.most_per_caller;
-            let detail = format!("this caller already has {most} waiting requests, the maximum");
+            let max = self.max_per_caller;
+            let detail = format!("this caller already has {max} waiting requests, the maximum");
             let problem = Problem::new(TOO_MANY_WAITING, detail);
             return Err(problem.header(header::RETRY_AFTER, LATER));
         }
@@ -108,10 +108,10 @@ mod tests {
     fn there_is_always_a_place() {
         for connections in 1..=20 {
             let places = Places::new(connections, None);
-            assert!(places.most >= 1 && places.most <= connections, "{places:?}");
-            assert!((1..=places.most).contains(&places.most_per_caller), "{places:?}");
+            assert!(places.max >= 1 && places.max <= connections, "{places:?}");
+            assert!((1..=places.max).contains(&places.max_per_caller), "{places:?}");
         }
-        assert_eq!(Places::new(20_000, None).most, 16_000);
-        assert_eq!(Places::new(20_000, Some(7)).most_per_caller, 7);
+        assert_eq!(Places::new(20_000, None).max, 16_000);
+        assert_eq!(Places::new(20_000, Some(7)).max_per_caller, 7);
     }
 }

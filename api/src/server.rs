@@ -117,10 +117,10 @@ impl Server {
     /// Starts the services, then the HTTP server.
     fn start(self, readiness: Readiness) -> Result<Running, Error> {
         let security = &self.config.security;
-        let most = listener::raise_fd_limit(security.max_connections);
-        let connections = Connections::new(most, security.max_connections_per_client);
+        let max = listener::raise_fd_limit(security.max_connections);
+        let connections = Connections::new(max, security.max_connections_per_client);
         let connections = Arc::new(connections);
-        let app = self.app(readiness, most);
+        let app = self.app(readiness, max);
         let services = watch::Sender::new(false);
         self.start_connection_services(&services, connections.clone());
         self.start_services(&services, &app);

@@ -20,12 +20,12 @@ pub(crate) async fn run_periodically(
     mut shutdown: watch::Receiver<bool>,
     mut tick: impl AsyncFnMut() -> Result<(), Error>,
 ) {
-    let mut redis = Reachability::of(name);
+    let mut reachability = Reachability::of(name);
     loop {
         match tick().await {
-            Ok(()) => redis.succeeded(),
+            Ok(()) => reachability.succeeded(),
             Err(error) => {
-                let _the_interval_is_kept = redis.failed(&error);
+                let _the_interval_is_kept = reachability.failed(&error);
             }
         }
         tokio::select! {

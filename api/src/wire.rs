@@ -126,15 +126,15 @@ impl Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<bool>> {
         let plain = usize::try_from(self.framing.plain()).unwrap_or(usize::MAX);
-        let most = match (plain, self.buffered.len()) {
+        let max = match (plain, self.buffered.len()) {
             (1.., 0) => plain.min(AT_ONCE - self.in_a_row).min(buffer.remaining()),
             (_, buffered) => READ_AHEAD.saturating_sub(buffered),
         };
-        if most == 0 {
+        if max == 0 {
             return Poll::Pending;
         }
         let mut space = [const { MaybeUninit::uninit() }; AT_ONCE];
-        let mut space = ReadBuf::uninit(&mut space[..most]);
+        let mut space = ReadBuf::uninit(&mut space[..max]);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
         let read = space.filled();
         self.ended = read.is_empty();

@@ -1,9 +1,9 @@
-//! How much CPU Redis spends on submissions, and on claims with their settlements, over one connection and without
-//! workers, in batches of several sizes.
+//! How much CPU Redis uses for submissions, and for claims with their settlements: over one connection, without worker
+//! processes, in batches of several sizes.
 
 use std::time::Duration;
 
-use crunch_common::broker::{Exchange, Settlement, WorkerId};
+use crunch_common::broker::{Exchange, Lease, Settlement, WorkerId};
 use crunch_common::job::{Partition, Payload};
 
 use crate::metrics::Unit;
@@ -19,41 +19,42 @@ pub(crate) struct Arguments {
     jobs: usize,
 }
 
-/// The last is larger than one call allows, so the broker sends several calls.
-const BATCHES: [usize; 3] = [1, 10, 100];
+/// How many jobs are submitted, or wanted, at once. The last is more than a call may have: the broker submits it in
+/// several calls, and each exchange claims [`Exchange::MAX_CLAIMS`].
+const BATCH_SIZES: [usize; 3] = [1, 10, 100];
 
 /// Runs the benchmark.
 pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
-    for batch in BATCHES {
+    for batch in BATCH_SIZES {
         let testbed = Testbed::start(SHIPPED).await;
-        // Single calls take longer, and fewer are enough.
+        // Jobs take longer one by one, and fewer are enough. A multiple of the batch size.
         let jobs = if batch == 1 { arguments.jobs / 5 } else { arguments.jobs } / batch * batch;
         let before = RedisInfo::of(testbed.server());
         for _ in 0..jobs / batch {
             let jobs: Vec<_> = (0..batch).map(|_| job(&testbed.broker, TASK, PAYLOAD)).collect();
             submit(&testbed.broker, &jobs).await;
         }
-        let enqueued = before.until_now(testbed.server());
+        let enqueue_usage = before.until_now(testbed.server());
         let before = RedisInfo::of(testbed.server());
-        drain(&testbed, jobs, batch).await;
-        let drained = before.until_now(testbed.server());
-        let each = 1e5 / jobs as f64;
+        claim_and_settle(&testbed, jobs, batch).await;
+        let exchange_usage = before.until_now(testbed.server());
+        let per_100_000 = 1e5 / jobs as f64;
         session.record(
             &format!("enqueue, {batch} a call: CPU of Redis"),
-            enqueued.cpu * each,
+            enqueue_usage.cpu * per_100_000,
             Unit::CpuSeconds,
         );
         session.record(
             &format!("exchange, {batch} a call: CPU of Redis"),
-            drained.cpu * each,
+            exchange_usage.cpu * per_100_000,
             Unit::CpuSeconds,
         );
     }
 }
 
-/// Claims and settles all jobs, as a worker without other work does.
-async fn drain(testbed: &Testbed, jobs: usize, batch: usize) {
+/// Claims all jobs and settles them, each exchange with the claims of the one before, as a worker does.
+async fn claim_and_settle(testbed: &Testbed, jobs: usize, batch: usize) {
     let mut exchange = Exchange {
         worker: WorkerId::generate(),
         number: 0,
@@ -70,10 +71,10 @@ async fn drain(testbed: &Testbed, jobs: usize, batch: usize) {
         let exchanged = testbed.broker.exchange(Partition::default(), &exchange).await.unwrap();
         settled += exchange.settlements.len();
         exchange.settlements =
-            exchanged.claims.into_iter().map(|claim| done(claim.lease)).collect();
+            exchanged.claims.into_iter().map(|claim| complete(claim.lease)).collect();
     }
 }
 
-fn done(lease: crunch_common::broker::Lease) -> Settlement {
+fn complete(lease: Lease) -> Settlement {
     lease.complete(Payload { bytes: r#"{"ok":true}"#.into(), content_type: Default::default() })
 }

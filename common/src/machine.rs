@@ -31,9 +31,9 @@ pub fn open_files_before() -> Option<u64> {
 ///
 /// # Errors
 /// If the limit is above the hard limit.
-pub fn limit_open_files(most: Option<u64>) -> std::io::Result<()> {
+pub fn limit_open_files(max: Option<u64>) -> std::io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: most, ..limit })?)
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: max, ..limit })?)
 }
 
 /// Prevents other processes of the same user from reading this one: its memory, and through `/proc` its environment and

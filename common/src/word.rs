@@ -1,6 +1,6 @@
-//! Enums whose values are words: each has one spelling, in Redis, on the wire, in logs and in messages.
+//! Enums whose values are words: each value has one spelling, in Redis, over HTTP, in logs and in messages.
 
-/// Text that is none of the words of an enum. The message lists them all.
+/// The error for a text that is none of the words of an enum. Its message lists all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidWord(pub &'static [&'static str]);
 
@@ -12,7 +12,8 @@ impl std::fmt::Display for InvalidWord {
 
 impl std::error::Error for InvalidWord {}
 
-/// Declares an enum with a word for each value: `ALL`, `as_str`, `Display` (which pads), `FromStr` and `Serialize`.
+/// Declares an enum with a word for each value, and its `ALL`, `as_str`, `Display` (which respects a width, as in
+/// `{:<9}`), `FromStr`, `Serialize` and `Deserialize`.
 ///
 /// ```
 /// crunch_common::word_enum! {
@@ -43,7 +44,7 @@ macro_rules! word_enum {
             /// Every value, in the order of their declaration.
             $visibility const ALL: [Self; [$($word),+].len()] = [$(Self::$Value),+];
 
-            /// Returns its word.
+            /// Returns the word of this value.
             #[must_use]
             $visibility const fn as_str(self) -> &'static str {
                 match self { $(Self::$Value => $word,)+ }
@@ -80,7 +81,9 @@ macro_rules! word_enum {
             fn deserialize<D: $crate::serde::Deserializer<'de>>(
                 deserializer: D,
             ) -> ::std::result::Result<Self, D::Error> {
-                let text = <::std::borrow::Cow<'de, str> as $crate::serde::Deserialize>::deserialize(deserializer)?;
+                use ::std::borrow::Cow;
+                let text =
+                    <Cow<'de, str> as $crate::serde::Deserialize>::deserialize(deserializer)?;
                 text.parse().map_err($crate::serde::de::Error::custom)
             }
         }

@@ -1,4 +1,4 @@
-//! Declares a worker's tasks, and the queues it serves, to every API.
+//! Declares in Redis, for every API, which tasks a worker has and which queues it serves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,40 +6,50 @@ use std::time::Duration;
 use crunch_common::broker::{Broker, Error};
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskDescriptor;
+use crunch_common::telemetry::LogLimit;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Pulse, Reachability};
 
+/// Enough to notice; an operator must act.
+static REJECTED: LogLimit = LogLimit::new(Duration::from_secs(60));
+/// How soon tasks that were rejected are declared again: there may be room.
+const WHILE_REJECTED: Duration = Duration::from_secs(2);
+
 pub(crate) struct Announcer {
     pub(crate) broker: Broker,
     pub(crate) queues: Vec<QueueName>,
     pub(crate) tasks: Vec<TaskDescriptor>,
-    /// Shows that the tasks were declared, or why not all of them. Other pulses show that Redis is unreachable.
+    /// Shows that the tasks were declared, or that some were rejected. Other pulses show whether Redis is reachable.
     pub(crate) pulse: Pulse,
-    /// Notified when Redis does not know the worker any more.
+    /// Notified by the heartbeat when Redis does not know the worker any more.
     pub(crate) forgotten: Arc<Notify>,
 }
 
 impl Announcer {
-    /// A declaration is kept for weeks; this keeps its last-seen time current.
+    /// Redis keeps a task for 30 days after its last declaration, and an unused queue for an hour.
     const INTERVAL: Duration = Duration::from_secs(60);
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut redis = Reachability::of("announcer");
-        while let Some(announced) = shutdown.run_until_cancelled(self.tick()).await {
+        let mut reachability = Reachability::of("announcer");
+        let announce = || self.broker.announce(&self.queues, &self.tasks);
+        while let Some(announced) = shutdown.run_until_cancelled(announce()).await {
             let pause = match announced {
                 Ok(()) => {
-                    redis.succeeded();
+                    reachability.succeeded();
                     self.pulse.answered();
                     Self::INTERVAL
                 }
-                Err(error) => {
-                    if matches!(error, Error::TooManyTasks { .. }) {
-                        self.pulse.failed(&error);
+                // Redis is reachable: other tasks would have to be forgotten first.
+                Err(error @ Error::TooManyTasks { .. }) => {
+                    if let Some(left_out) = REJECTED.admit() {
+                        tracing::warn!(%error, left_out, "some tasks of this worker are not declared, retrying");
                     }
-                    redis.failed(&error)
+                    self.pulse.failed(&error);
+                    WHILE_REJECTED
                 }
+                Err(error) => reachability.failed(&error),
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -49,9 +59,5 @@ impl Announcer {
                 () = shutdown.cancelled() => return,
             }
         }
-    }
-
-    async fn tick(&self) -> Result<(), Error> {
-        self.broker.announce(&self.queues, &self.tasks).await
     }
 }

@@ -58,18 +58,18 @@ impl<R: Runner> Heartbeat<R> {
     }
 
     async fn send_for_ever(&mut self) {
-        let mut redis = Reachability::of("heartbeat").reporting_to(&self.pulse);
+        let mut reachability = Reachability::of("heartbeat").reporting_to(&self.pulse);
         // A quarter of the lease: three heartbeats may get lost before it expires. And often enough to stay known.
         let interval = (self.lease / 4).min(LONGEST_INTERVAL);
         loop {
             let _next_heartbeat = self.pulse.expects(interval + ANSWERS_WITHIN);
             let pause = match self.tick().await {
                 Ok(()) => {
-                    redis.succeeded();
+                    reachability.succeeded();
                     interval
                 }
                 // After an outage the next heartbeat is sent as soon as Redis answers: leases may be about to expire.
-                Err(error) => redis.failed(&error).min(longest_pause(self.lease)),
+                Err(error) => reachability.failed(&error).min(longest_pause(self.lease)),
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

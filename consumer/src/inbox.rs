@@ -141,10 +141,10 @@ impl Inbox {
 
     /// Returns as many settlements as one exchange may carry; a single larger one is sent alone.
     pub(crate) fn batch(&mut self) -> Vec<Settlement> {
-        let most = if self.suspects > 0 { 1 } else { Exchange::MAX_SETTLEMENTS };
+        let max = if self.suspects > 0 { 1 } else { Exchange::MAX_SETTLEMENTS };
         self.suspects = self.suspects.saturating_sub(1);
         let mut bytes = 0;
-        let fits = self.waiting.iter().take(most).take_while(|settlement| {
+        let fits = self.waiting.iter().take(max).take_while(|settlement| {
             bytes += settlement.size();
             bytes <= Exchange::MAX_BYTES
         });

@@ -59,7 +59,7 @@ impl<R: Runner> Listener<R> {
     }
 
     async fn listen(&self) {
-        let mut redis = Reachability::of("listener").reporting_to(&self.pulse);
+        let mut reachability = Reachability::of("listener").reporting_to(&self.pulse);
         let mut woken = None;
         // The processor exchanges before the first wait: there may be work without a token.
         while let Some(returned) = self.request_work(woken.take()).await {
@@ -73,12 +73,12 @@ impl<R: Runner> Listener<R> {
             match self.broker.wait_for_work(self.partition, &self.queues).await {
                 // Without a token it exchanges all the same: this bounds how long a lost token can matter.
                 Ok(queue) => {
-                    redis.succeeded();
+                    reachability.succeeded();
                     woken = queue;
                 }
                 Err(error) => {
                     self.exchanges.reset_connection();
-                    tokio::time::sleep(redis.failed(&error)).await;
+                    tokio::time::sleep(reachability.failed(&error)).await;
                 }
             }
         }

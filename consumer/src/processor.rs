@@ -133,13 +133,13 @@ impl<R: Runner> Processor<R> {
     /// Sends an exchange until it is answered. An answer that cannot be read twice is an error; while draining, so is
     /// any failure of an exchange without settlements.
     async fn send(&self, inbox: &mut Inbox, exchange: &mut Exchange) -> Result<Exchanged, Error> {
-        let mut redis = Reachability::of("processor").reporting_to(&self.pulse);
+        let mut reachability = Reachability::of("processor").reporting_to(&self.pulse);
         let (mut unreadable, mut stale) = (0, 0);
         loop {
             let _answer = self.pulse.expects(answers_within(exchange));
             match self.broker.exchange_on(self.sequence, self.partition, exchange).await {
                 Ok(exchanged) => {
-                    redis.succeeded();
+                    reachability.succeeded();
                     return Ok(exchanged);
                 }
                 Err(error @ Error::StaleExchange) => {
@@ -160,7 +160,7 @@ impl<R: Runner> Processor<R> {
                 }
                 Err(error) => {
                     unreadable += usize::from(matches!(error, Error::Unreadable { .. }));
-                    inbox.pause(redis.failed(&error)).await;
+                    inbox.pause(reachability.failed(&error)).await;
                 }
             }
         }

@@ -37,12 +37,12 @@ impl Slots {
         })
     }
 
-    /// Takes up to `most` idle slots for jobs of a partition; none while they are reserved for another.
-    pub(crate) fn take(self: &Arc<Self>, partition: Partition, most: usize) -> Vec<Slot> {
+    /// Takes up to `max` idle slots for jobs of a partition; none while they are reserved for another.
+    pub(crate) fn take(self: &Arc<Self>, partition: Partition, max: usize) -> Vec<Slot> {
         let mut taken = 0;
         self.state.send_if_modified(|state| {
             if state.reserved.first().is_none_or(|&first| first == partition) {
-                taken = state.idle.min(most);
+                taken = state.idle.min(max);
                 state.idle -= taken;
             }
             taken > 0

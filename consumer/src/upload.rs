@@ -29,12 +29,12 @@ pub(crate) struct Upload<R> {
 impl<R: Runner> Upload<R> {
     /// Sends it until it is answered, or Redis cannot answer it.
     pub(crate) async fn run(self) {
-        let mut redis = Reachability::of("large result");
+        let mut reachability = Reachability::of("large result");
         let (mut given_up, mut unreadable) = (0, 0);
         loop {
             match self.broker.settle_apart(self.partition, &self.exchange, given_up).await {
                 Ok(settled) => {
-                    redis.succeeded();
+                    reachability.succeeded();
                     let settled = settled.first().copied().unwrap_or(Settled::Unknown);
                     return record(&self.leases, &*self.runner, self.lease, settled);
                 }
@@ -46,7 +46,7 @@ impl<R: Runner> Upload<R> {
                 Err(error) => {
                     given_up += 1;
                     unreadable += usize::from(!error.is_transient());
-                    tokio::time::sleep(redis.failed(&error)).await;
+                    tokio::time::sleep(reachability.failed(&error)).await;
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! An append-only file that was cut inside a step, and its repair by `redis-check-aof --fix` before the start.
+//! An append-only file (the *log*) that was cut inside a step, and its repair by `redis-check-aof --fix` before Redis
+//! starts.
 //!
 //! Redis itself cuts such a file after the last whole command, which may be inside a transaction, and then appends to
 //! it: the next start runs half of a step together with the step that follows.
@@ -16,15 +17,16 @@ use serde_json::json;
 
 use crate::faults::job;
 
-const UNKNOWN: [(&str, &str); 1] = [("CRUNCH_API_UNKNOWN_TASKS", "accept")];
-/// Testing every byte takes minutes; the steps of a submission are about 370 bytes long.
+const ACCEPT_UNKNOWN_TASKS: [(&str, &str); 1] = [("CRUNCH_API_UNKNOWN_TASKS", "accept")];
+/// The distance between two tested cuts, in bytes. Testing every byte takes minutes; the steps of a submission are
+/// about 370 bytes long.
 const STRIDE: usize = 53;
 
-fn log_in(directory: &Path) -> PathBuf {
+fn log_path(directory: &Path) -> PathBuf {
     directory.join("appendonlydir/appendonly.aof.1.incr.aof")
 }
 
-/// As `script/up` and `docker-compose.yml` do before they start Redis.
+/// Repairs the log as `script/up` and `deploy/crunch-redis` do before they start Redis.
 fn repair(directory: &Path) {
     let manifest = directory.join("appendonlydir/appendonly.aof.manifest");
     let mut check = Command::new("redis-check-aof");
@@ -34,24 +36,26 @@ fn repair(directory: &Path) {
     assert!(check.wait().unwrap().success());
 }
 
-/// The log of a Redis with some jobs, and where its last submission begins.
+/// Returns the log of a Redis with some jobs, and where the step of its last submission begins.
 async fn log_with_jobs() -> (Vec<u8>, usize) {
     let mut stack = Stack::on(RedisServer::durable());
-    let api = stack.api_with(&UNKNOWN).await;
+    let api = stack.api_with(&ACCEPT_UNKNOWN_TASKS).await;
     for n in 0..3 {
         api.submit("unknown", &json!(n)).await;
     }
     drop(api);
     stack.redis.stop();
-    let log = std::fs::read(log_in(stack.redis.directory())).unwrap();
-    let is_step = |at: &usize| log[*at..].starts_with(b"*1\r\n$5\r\nMULTI");
-    let steps: Vec<_> = (0..log.len()).filter(is_step).collect();
-    let is_submission = |at: &&usize| String::from_utf8_lossy(&log[**at..]).contains(":job:");
-    let last = *steps.iter().rev().find(is_submission).unwrap();
-    (log, last)
+    let log = std::fs::read(log_path(stack.redis.directory())).unwrap();
+    let is_step_start = |at: &usize| log[*at..].starts_with(b"*1\r\n$5\r\nMULTI");
+    let steps: Vec<_> = (0..log.len()).filter(is_step_start).collect();
+    // From the end, the first step from which on a key of a job appears: without workers only submissions write one.
+    let has_job = |at: &&usize| String::from_utf8_lossy(&log[**at..]).contains(":job:");
+    let last_submission = *steps.iter().rev().find(has_job).unwrap();
+    (log, last_submission)
 }
 
-/// One job, from its submission to its result, in three steps.
+/// Runs one job, from its submission to its result, in three steps: `enqueue`, an `exchange` that claims, and one that
+/// settles.
 async fn run_a_job(broker: &Broker) {
     let queue = "square".parse().unwrap();
     let job = job(&queue, broker);
@@ -82,13 +86,13 @@ async fn a_log_that_was_cut_at_any_byte_of_a_job_is_repaired() {
     let broker = stack.redis.broker("crunch", Library::shipped());
 
     run_a_job(&broker).await;
-    let first = std::fs::read(log_in(stack.redis.directory())).unwrap().len();
+    let first_cut = std::fs::read(log_path(stack.redis.directory())).unwrap().len();
     run_a_job(&broker).await;
     stack.redis.stop();
-    let log = std::fs::read(log_in(stack.redis.directory())).unwrap();
-    for cut in first..log.len() {
+    let log = std::fs::read(log_path(stack.redis.directory())).unwrap();
+    for cut in first_cut..log.len() {
         stack.redis.stop();
-        std::fs::write(log_in(stack.redis.directory()), &log[..cut]).unwrap();
+        std::fs::write(log_path(stack.redis.directory()), &log[..cut]).unwrap();
         repair(stack.redis.directory());
         stack.redis.restart();
         let broker = stack.redis.broker("crunch", Library::shipped());
@@ -104,15 +108,15 @@ async fn a_log_that_was_cut_at_any_byte_of_a_job_is_repaired() {
 
 #[tokio::test]
 async fn half_a_step_at_the_end_of_a_log_is_never_run() {
-    let (log, last) = log_with_jobs().await;
+    let (log, last_submission) = log_with_jobs().await;
     let mut stack = Stack::on(RedisServer::durable());
 
-    for cut in (last + 1..log.len()).step_by(STRIDE) {
+    for cut in (last_submission + 1..log.len()).step_by(STRIDE) {
         stack.redis.stop();
-        std::fs::write(log_in(stack.redis.directory()), &log[..cut]).unwrap();
+        std::fs::write(log_path(stack.redis.directory()), &log[..cut]).unwrap();
         repair(stack.redis.directory());
         stack.redis.restart();
-        let api = stack.api_with(&UNKNOWN).await;
+        let api = stack.api_with(&ACCEPT_UNKNOWN_TASKS).await;
         api.submit("unknown", &json!("after")).await;
         drop(api);
         stack.redis.restart();

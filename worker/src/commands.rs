@@ -5,10 +5,10 @@
 
 mod declaration;
 mod duration;
+mod file_context;
 mod problem;
 mod program;
 mod schema;
-mod setting;
 mod table;
 
 use std::collections::HashMap;
@@ -21,8 +21,8 @@ use toml::de::DeTable;
 use crate::registry::Registry;
 use crate::{Task, tasks};
 use declaration::Declaration;
+use file_context::FileContext;
 use problem::{Page, Problem};
-use setting::Setting;
 use table::Table;
 
 /// The contents of a `tasks.toml`.
@@ -83,13 +83,13 @@ impl Commands {
         let folder = folder.parent().unwrap_or(Path::new("/")).to_owned();
         let mut commands =
             Self { builtin: true, path: path.to_owned(), tasks: Vec::new(), problems: Vec::new() };
-        let worker = std::env::vars_os().collect();
-        let setting = Setting { folder, worker, max_result };
-        commands.read_text(&text, &setting);
+        let environment = std::env::vars_os().collect();
+        let context = FileContext { folder, environment, max_result };
+        commands.read_text(&text, &context);
         Ok(commands)
     }
 
-    fn read_text(&mut self, text: &str, setting: &Setting) {
+    fn read_text(&mut self, text: &str, context: &FileContext) {
         let page = Page::new(text);
         let (document, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
@@ -104,7 +104,7 @@ impl Commands {
         let mut mistakes = top.mistakes;
         for (entries, header) in tasks {
             let mut table = Table::new(entries, header);
-            if let Some(Declaration { name, at, task }) = declaration::read(&mut table, setting) {
+            if let Some(Declaration { name, at, task }) = declaration::read(&mut table, context) {
                 self.tasks.push(Declared { line: page.line(at), name, task });
             }
             mistakes.append(&mut table.mistakes);

@@ -21,17 +21,17 @@ impl Control {
     }
 
     async fn listen(&self) {
-        let mut redis = Reachability::of("control");
+        let mut reachability = Reachability::of("control");
         loop {
             match self.broker.controls(self.worker).await {
                 Ok(mut controls) => {
-                    redis.succeeded();
+                    reachability.succeeded();
                     while let Some(control) = controls.next(|| self.running.count() > 0).await {
                         self.apply(control);
                     }
                     tokio::time::sleep(Backoff::FOR_CONNECTIONS.draw(1)).await;
                 }
-                Err(error) => tokio::time::sleep(redis.failed(&error)).await,
+                Err(error) => tokio::time::sleep(reachability.failed(&error)).await,
             }
         }
     }

@@ -30,11 +30,11 @@ pub(crate) async fn check(
     result: Payload,
 ) -> Result<Result<Payload, JobError>, JoinError> {
     let size = result.bytes.len();
-    let most = task.descriptor.max_result.unwrap_or(u64::MAX);
-    if size as u64 > most {
+    let max = task.descriptor.max_result.unwrap_or(u64::MAX);
+    if size as u64 > max {
         let start = beginning(&result.bytes);
         let message =
-            format!("{size} bytes; at most {most} are kept ({SETTING}); the result begins {start}");
+            format!("{size} bytes; at most {max} are kept ({SETTING}); the result begins {start}");
         return Ok(Err(JobError::permanent(ErrorCode::result_too_large(), message)));
     }
     let result = Payload { content_type: task.descriptor.content_type.clone(), ..result };

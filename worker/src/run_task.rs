@@ -79,7 +79,7 @@ fn content_type_of(request: &RunTask, task: &TaskDescriptor) -> ContentType {
 }
 
 /// Reads standard input to its end, or one byte more than the task accepts.
-async fn read_payload(most: u64) -> io::Result<Vec<u8>> {
+async fn read_payload(max: u64) -> io::Result<Vec<u8>> {
     if io::stdin().is_terminal() {
         hint("reading the payload from the terminal; end it with Ctrl-D");
     }
@@ -88,7 +88,7 @@ async fn read_payload(most: u64) -> io::Result<Vec<u8>> {
     // its blocking threads when it ends.
     std::thread::Builder::new().name("crunch-stdin".to_owned()).spawn(move || {
         let mut payload = Vec::new();
-        let read = io::stdin().lock().take(most.saturating_add(1)).read_to_end(&mut payload);
+        let read = io::stdin().lock().take(max.saturating_add(1)).read_to_end(&mut payload);
         // The receiver is dropped if the command was interrupted.
         let _ = sender.send(read.map(|_| payload));
     })?;

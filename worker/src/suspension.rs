@@ -23,7 +23,7 @@ const HEAD_START: Duration = Duration::from_millis(500);
 /// A fault this long after the end of a suspension is not of the same streak.
 const STREAK_ENDS_AFTER: Duration = Duration::from_secs(60);
 /// A heartbeat describes the worker in a few kilobytes: a machine that can run nothing shows it by some of its tasks.
-const MOST_LISTED: usize = 16;
+const MAX_LISTED: usize = 16;
 /// The length of a reason that is kept with a job.
 const MAX_REASON_BYTES: usize = ReleaseCause::MAX_DETAIL_BYTES;
 
@@ -79,7 +79,7 @@ impl Suspensions {
     pub(crate) fn list(&self) -> Vec<SuspendedTask> {
         let (now, clock) = (Instant::now(), Timestamp::now());
         let streaks = self.streaks.lock();
-        let suspended = streaks.iter().filter(|(_, streak)| now < streak.until).take(MOST_LISTED);
+        let suspended = streaks.iter().filter(|(_, streak)| now < streak.until).take(MAX_LISTED);
         let listed = suspended.map(|(task, streak)| SuspendedTask {
             task: task.clone(),
             reason: streak.reason.clone(),
@@ -208,6 +208,6 @@ mod tests {
     fn the_list_is_bounded() {
         let suspensions = Suspensions::of(100);
         (0..100).for_each(|at| suspensions.suspend(&task(&format!("t{at}")), "why"));
-        assert_eq!(suspensions.list().len(), MOST_LISTED);
+        assert_eq!(suspensions.list().len(), MAX_LISTED);
     }
 }

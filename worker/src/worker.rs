@@ -200,15 +200,15 @@ fn check_open_files(slots: usize, limit: Option<u64>) -> Result<(), Error> {
 
 /// Waits until Redis can be used; `false` if a shutdown was requested first.
 async fn wait_for_redis(broker: &Broker, shutdown: &Shutdown) -> Result<bool, Error> {
-    let mut redis = Reachability::of("start");
+    let mut reachability = Reachability::of("start");
     loop {
         let pause = match broker.open().await {
             Ok(()) => {
-                redis.succeeded();
+                reachability.succeeded();
                 return Ok(true);
             }
             Err(refused @ broker::Error::Refused { .. }) => return Err(refused.into()),
-            Err(error) => redis.failed(&error),
+            Err(error) => reachability.failed(&error),
         };
         tokio::select! {
             biased;

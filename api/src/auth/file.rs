@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::ApiKey;
 
 /// More than a file is practical for; with this many, the look-up of each request still takes nanoseconds.
-const MOST_KEYS: usize = 100_000;
+const MAX_KEYS: usize = 100_000;
 /// The size of a file with this many keys, in bytes; a larger one is not a file of keys.
 const LARGEST: u64 = 64 * 1024 * 1024;
 /// The permission bits by which others could change the file, and so add their own keys.
@@ -119,8 +119,8 @@ impl KeyFile {
     }
 
     fn check(&self, keys: &[ApiKey]) -> Result<(), FileError> {
-        if keys.len() > MOST_KEYS {
-            return Err(self.broken(format!("the file has more than {MOST_KEYS} keys")));
+        if keys.len() > MAX_KEYS {
+            return Err(self.broken(format!("the file has more than {MAX_KEYS} keys")));
         }
         let mut seen = HashSet::new();
         for key in keys {

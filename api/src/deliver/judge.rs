@@ -47,11 +47,11 @@ impl Plan<'_> {
         self.delay().mul_f64(rand::random_range(0.75..=1.25))
     }
 
-    fn failed(&self, error: JobError, least: Option<Duration>) -> Judgement {
+    fn failed(&self, error: JobError, min_wait: Option<Duration>) -> Judgement {
         if self.attempt >= self.max_attempts {
             return Judgement::GivenUp(JobError { retryable: false, ..error });
         }
-        let requested = least.unwrap_or_default().min(LONGEST_WAIT);
+        let requested = min_wait.unwrap_or_default().min(LONGEST_WAIT);
         Judgement::Again { error, delay: self.jittered().max(requested) }
     }
 

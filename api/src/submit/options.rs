@@ -106,10 +106,10 @@ fn queue(value: Given<'_>) -> Result<QueueName, Rejection> {
     Ok(queue)
 }
 
-fn duration(value: Given<'_>, least: u64) -> Result<Duration, Rejection> {
-    let most = whole_ms(MAX_DURATION);
-    let ms = value.whole().filter(|ms| (least..=most).contains(ms));
-    let expected = || rejected(format!("expected whole milliseconds from {least} to {most}"));
+fn duration(value: Given<'_>, min: u64) -> Result<Duration, Rejection> {
+    let max = whole_ms(MAX_DURATION);
+    let ms = value.whole().filter(|ms| (min..=max).contains(ms));
+    let expected = || rejected(format!("expected whole milliseconds from {min} to {max}"));
     ms.map(Duration::from_millis).ok_or_else(expected)
 }
 

@@ -90,10 +90,10 @@ fn net(text: &str) -> Option<Rule> {
     };
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let net: IpAddr = bare.unwrap_or(address).parse().ok()?;
-    let most = if net.is_ipv4() { 32 } else { 128 };
+    let max = if net.is_ipv4() { 32 } else { 128 };
     let bits = match bits {
-        Some(bits) => bits.parse().ok().filter(|bits| *bits <= most)?,
-        None => most,
+        Some(bits) => bits.parse().ok().filter(|bits| *bits <= max)?,
+        None => max,
     };
     Some(Rule::Addresses { net, bits })
 }

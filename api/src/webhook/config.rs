@@ -89,13 +89,13 @@ impl FromStr for Delays {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (most, longest) = (MAX_ATTEMPTS_LIMIT as usize - 1, whole_ms(LONGEST_DELAY));
+        let (max, longest) = (MAX_ATTEMPTS_LIMIT as usize - 1, whole_ms(LONGEST_DELAY));
         let numbers = comma_separated::<u64>(text).ok();
         let fits =
-            |all: &Vec<u64>| all.len() <= most && all.iter().all(|ms| (1..=longest).contains(ms));
+            |all: &Vec<u64>| all.len() <= max && all.iter().all(|ms| (1..=longest).contains(ms));
         let numbers = numbers.filter(fits).ok_or_else(|| {
             format!(
-                "expected 1 to {most} whole milliseconds from 1 to {longest}, separated by commas"
+                "expected 1 to {max} whole milliseconds from 1 to {longest}, separated by commas"
             )
         })?;
         Ok(Self(numbers.into_iter().map(Duration::from_millis).collect()))

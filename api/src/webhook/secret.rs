@@ -64,7 +64,7 @@ pub(crate) struct Secrets(Vec<Secret>);
 
 impl Secrets {
     /// How many may sign at once: an old one, a new one, and spare room for a mistake.
-    const MOST: usize = 4;
+    const MAX: usize = 4;
 
     /// Parses secrets separated by commas, spaces, tabs or line breaks; lines that begin with `#` are skipped.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
@@ -73,8 +73,8 @@ impl Secrets {
         let secrets: Result<Vec<_>, _> =
             words.filter(|word| !word.is_empty()).map(str::parse).collect();
         match secrets.map_err(|error: InvalidSecret| error.to_string())? {
-            secrets if secrets.len() > Self::MOST => {
-                Err(format!("expected at most {} secrets", Self::MOST))
+            secrets if secrets.len() > Self::MAX => {
+                Err(format!("expected at most {} secrets", Self::MAX))
             }
             secrets => Ok(Self(secrets)),
         }

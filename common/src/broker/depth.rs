@@ -90,18 +90,18 @@ fn ask_lane(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName, lane: &Lane)
 pub(crate) const QUEUES_A_TRIP: usize = 100;
 
 impl Broker {
-    /// Returns the depths of up to `most` queues that were used in the last hour or contain anything, by name.
+    /// Returns the depths of up to `max` queues that were used in the last hour or contain anything, by name.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
-    pub async fn depths(&self, most: usize) -> Result<BTreeMap<QueueName, Depth>, Error> {
+    pub async fn depths(&self, max: usize) -> Result<BTreeMap<QueueName, Depth>, Error> {
         let mut depths: BTreeMap<QueueName, Depth> = BTreeMap::new();
         for partition in self.partitions() {
             let keys = self.settings.keys(partition);
             let mut index = redis::pipe();
             // The most recently used queues are the relevant ones.
-            index.cmd("ZRANGE").arg(keys.queues()).arg(0).arg(most - 1).arg("REV").cmd("TIME");
-            let bytes = most as u64 * NAME_BYTES;
+            index.cmd("ZRANGE").arg(keys.queues()).arg(0).arg(max - 1).arg("REV").cmd("TIME");
+            let bytes = max as u64 * NAME_BYTES;
             let replies = self.pages.read(&index, bytes, MinRate::ForCaller).await?;
             let [names, time] = reply::fields(Value::Array(replies))?;
             let now = reply::time_ms(time)?;

@@ -56,9 +56,9 @@ pub struct WorkerPage {
 
 /// Maximum number of workers that are counted: each is some kilobytes to read. Those with the newest heartbeats come
 /// first.
-const FLEET_MOST: usize = 5000;
+const MAX_COUNTED: usize = 5000;
 /// Maximum number of workers in the list: the ids of all are read for each page, 4 MB of them.
-const WORKERS_MOST: usize = 100_000;
+const MAX_LISTED: usize = 100_000;
 /// Workers read in one round trip: each may have a description of some kilobytes.
 const WORKERS_PER_ROUND_TRIP: usize = 100;
 /// Running jobs read in one round trip: about a millisecond of Redis' time.
@@ -82,7 +82,7 @@ impl Broker {
     ) -> Result<WorkerPage, Error> {
         let mut ids = BTreeSet::new();
         for partition in self.partitions() {
-            ids.extend(self.worker_ids(&self.settings.keys(partition), WORKERS_MOST).await?);
+            ids.extend(self.worker_ids(&self.settings.keys(partition), MAX_LISTED).await?);
         }
         let mut ids: Vec<_> = match after {
             Some(after) => ids.range((Bound::Excluded(after), Bound::Unbounded)).copied().collect(),
@@ -107,17 +107,17 @@ impl Broker {
         let mut workers = BTreeMap::new();
         for partition in self.partitions() {
             let keys = self.settings.keys(partition);
-            let ids = self.worker_ids(&keys, FLEET_MOST).await?;
+            let ids = self.worker_ids(&keys, MAX_COUNTED).await?;
             self.read_workers(&keys, &ids, false, &mut workers).await?;
         }
         Ok(workers.into_values().collect())
     }
 
-    /// Returns the ids of up to `most` workers, those with the newest heartbeats.
-    async fn worker_ids(&self, keys: &Keys, most: usize) -> Result<Vec<WorkerId>, Error> {
+    /// Returns the ids of up to `max` workers, those with the newest heartbeats.
+    async fn worker_ids(&self, keys: &Keys, max: usize) -> Result<Vec<WorkerId>, Error> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(most - 1).arg("REV");
-        let bytes = most as u64 * ID_BYTES;
+        pipeline.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(max - 1).arg("REV");
+        let bytes = max as u64 * ID_BYTES;
         let ids = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?.swap_remove(0);
         let ids = reply::array(ids)?;
         ids.into_iter().map(reply::parsed).collect()

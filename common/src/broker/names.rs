@@ -12,7 +12,7 @@ use crate::queue::QueueName;
 pub(super) const NAME_BYTES: u64 = 80;
 
 impl Broker {
-    /// Returns the first `most` queue names of a partition from `from` on, sorted. One round trip.
+    /// Returns the first `max` queue names of a partition from `from` on, sorted. One round trip.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
@@ -20,7 +20,7 @@ impl Broker {
         &self,
         partition: Partition,
         from: Bound<&QueueName>,
-        most: usize,
+        max: usize,
     ) -> Result<Vec<QueueName>, Error> {
         let keys = self.settings.keys(partition);
         let start = match from {
@@ -31,14 +31,14 @@ impl Broker {
         let mut pipeline = redis::pipe();
         pipeline.cmd("ZCARD").arg(keys.queues()).cmd("ZCARD").arg(keys.names());
         pipeline.cmd("ZRANGE").arg(keys.names()).arg(start).arg("+").arg("BYLEX");
-        pipeline.arg("LIMIT").arg(0).arg(most);
+        pipeline.arg("LIMIT").arg(0).arg(max);
         let replies =
-            self.pages.read(&pipeline, most as u64 * NAME_BYTES, MinRate::ForCaller).await?;
+            self.pages.read(&pipeline, max as u64 * NAME_BYTES, MinRate::ForCaller).await?;
         let [by_use, by_name, names] = reply::fields(redis::Value::Array(replies))?;
         if by_use == by_name {
             return read_names(names);
         }
-        self.all_queue_names(partition, from, most).await
+        self.all_queue_names(partition, from, max).await
     }
 
     /// Like `queue_names`, but reads the whole index by use: while an earlier version also runs, or after it ran until
@@ -47,7 +47,7 @@ impl Broker {
         &self,
         partition: Partition,
         from: Bound<&QueueName>,
-        most: usize,
+        max: usize,
     ) -> Result<Vec<QueueName>, Error> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("ZRANGE").arg(self.settings.keys(partition).queues()).arg(0).arg(-1);
@@ -60,7 +60,7 @@ impl Broker {
             Bound::Unbounded => true,
         });
         names.sort_unstable();
-        names.truncate(most);
+        names.truncate(max);
         Ok(names)
     }
 }

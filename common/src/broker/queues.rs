@@ -116,17 +116,17 @@ impl Broker {
         Ok(self.summaries(std::slice::from_ref(name), COUNTED).await?.pop())
     }
 
-    /// Returns the first `most` names of all partitions.
+    /// Returns the first `max` names of all partitions.
     async fn names_everywhere(
         &self,
         after: Bound<&QueueName>,
-        most: usize,
+        max: usize,
     ) -> Result<Vec<QueueName>, Error> {
         let mut names = BTreeSet::new();
         for partition in self.partitions() {
-            names.extend(self.queue_names(partition, after, most).await?);
+            names.extend(self.queue_names(partition, after, max).await?);
         }
-        Ok(names.into_iter().take(most).collect())
+        Ok(names.into_iter().take(max).collect())
     }
 
     /// Returns those of the queues that are known, by name.

@@ -76,7 +76,7 @@ impl LogLimit {
 /// One limit per key, such as a task or a place in the code.
 pub struct LogLimits<K> {
     interval: Duration,
-    most: usize,
+    max: usize,
     windows: Mutex<Windows<K>>,
 }
 
@@ -87,12 +87,12 @@ struct Windows<K> {
 }
 
 impl<K: Clone + Eq + Hash> LogLimits<K> {
-    /// At most one line per `interval` for each of `most` keys; further keys share one limit, so that memory is bounded
+    /// At most one line per `interval` for each of `max` keys; further keys share one limit, so that memory is bounded
     /// for arbitrary keys.
     #[must_use]
-    pub fn new(interval: Duration, most: usize) -> Self {
+    pub fn new(interval: Duration, max: usize) -> Self {
         let windows = Windows { known: HashMap::new(), other: Window::EMPTY };
-        Self { interval, most, windows: Mutex::new(windows) }
+        Self { interval, max, windows: Mutex::new(windows) }
     }
 
     /// Does the same as [`LogLimit::admit`], for lines about `key`.
@@ -105,11 +105,11 @@ impl<K: Clone + Eq + Hash> LogLimits<K> {
         if let Some(window) = windows.known.get_mut(key) {
             return window.admit(self.interval, now);
         }
-        if windows.known.len() >= self.most {
+        if windows.known.len() >= self.max {
             // A window that is over and has omitted nothing can be removed: it has no effect.
             windows.known.retain(|_, it| it.left_out > 0 || !it.is_over(self.interval, now));
         }
-        if windows.known.len() >= self.most {
+        if windows.known.len() >= self.max {
             return windows.other.admit(self.interval, now);
         }
         windows.known.entry(key.clone()).or_default().admit(self.interval, now)

@@ -241,7 +241,7 @@ scenarios! {
     "expired jobs leave the indexes" => ends::expiry,
     "settling removes twice as many expired entries as it adds" => ends::trimmed,
     "a job that is retried by hand no longer expires" => ends::retried,
-    "no job expires before a call whose reply was lost can be repeated" => ends::least_retention,
+    "no job expires before a call whose reply was lost can be repeated" => ends::minimum_retention,
     "a job that kills its workers runs alone from the second loss and fails with the fifth" => losses::poison,
     "a worker that is reserved for a solitary job stays so, and paused queues reserve none" => losses::reserved,
     "failed hand-overs run alone from the third and end with the eighth" => losses::not_delivered,

@@ -1,4 +1,4 @@
-//! The whole key space at one moment, and the invariants that it must keep at every moment.
+//! The jobs and queues in Redis at one moment, and the invariants that hold at every moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +15,9 @@ pub(crate) struct Snapshot {
     pub(crate) queues: Vec<QueueSnapshot>,
     /// Queues with jobs that no call would find, because an index lacks the queue or one of its lanes.
     unlisted: Vec<&'static str>,
-    /// Queues where a lease expires, or a job is due, before a sweep would visit them.
+    /// Queues where a lease expires, a job is due or a deadline passes before a sweep would visit them.
     visited_late: Vec<&'static str>,
-    /// Queues that only one of the two indexes contains.
+    /// Queues that only one of the two indexes, by last use and by name, contains.
     in_one_index: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct JobSnapshot {
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct QueueSnapshot {
-    /// The ids, the oldest first, with ghosts.
+    /// The ids in each lane of `LANE_NAMES`, the oldest first, with ghosts.
     pub(crate) lanes: Vec<Vec<JobId>>,
     pub(crate) ghosts: BTreeSet<JobId>,
     pub(crate) delayed: BTreeMap<JobId, u64>,
@@ -52,21 +52,22 @@ const PARKED: usize = 5;
 /// The lane that every claim reads.
 const NORMAL: usize = 3;
 
-/// The time between sweeps: what one leaves, the next one does.
-const SWEPT_EVERY_MS: f64 = 1000.0;
+/// The time between sweeps: a queue that is due may wait that long for the next one.
+const SWEEP_INTERVAL_MS: f64 = 1000.0;
 
 /// The result that a job must have: it contains the epoch of the claim that produced it.
 pub(crate) fn result_of(id: JobId, epoch: u64) -> String {
     format!("\"{id}:{epoch}\"")
 }
 
-async fn members(redis: &mut MultiplexedConnection, prefix: &str, tail: &str) -> BTreeSet<String> {
+/// The members of a sorted set of the partition.
+async fn members(redis: &mut MultiplexedConnection, prefix: &str, name: &str) -> BTreeSet<String> {
     let mut command = redis::cmd("ZRANGE");
-    command.arg(format!("{prefix}:{{0}}:{tail}")).arg(0).arg(-1).query_async(redis).await.unwrap()
+    command.arg(format!("{prefix}:{{0}}:{name}")).arg(0).arg(-1).query_async(redis).await.unwrap()
 }
 
 impl Snapshot {
-    /// Reads everything with plain commands, so that no function under test can hide an error.
+    /// Reads Redis with plain commands, so that no function under test can hide an error.
     pub(crate) async fn read(
         redis: &mut MultiplexedConnection,
         prefix: &str,
@@ -74,6 +75,7 @@ impl Snapshot {
     ) -> Self {
         let mut snapshot = Self::default();
         let mut pipe = redis::pipe();
+        // So that the pipeline is not empty before the first job.
         pipe.cmd("PING").ignore();
         for id in ids {
             pipe.cmd("HGETALL").arg(format!("{prefix}:{{0}}:job:{id}"));
@@ -115,7 +117,7 @@ impl Snapshot {
             let next_visit = due.get(queue).copied().unwrap_or(f64::INFINITY);
             if queue_snapshot
                 .first_due()
-                .is_some_and(|first| next_visit > (first as f64).max(now + SWEPT_EVERY_MS))
+                .is_some_and(|first| next_visit > (first as f64).max(now + SWEEP_INTERVAL_MS))
             {
                 snapshot.visited_late.push(queue);
             }
@@ -124,14 +126,16 @@ impl Snapshot {
         snapshot
     }
 
+    /// What Redis should contain, by the model.
     pub(crate) fn of(model: &Model) -> Self {
         let jobs = model.jobs.iter().map(|(&id, job)| (id, JobSnapshot::of(id, job))).collect();
         let queues = (0..QUEUES.len()).map(|queue| QueueSnapshot::of(model, queue)).collect();
         Self { jobs, queues, ..Self::default() }
     }
 
-    /// Invariant 3: every live job is in exactly one of ready, delayed, running, and its hash agrees; a canceled job
-    /// may be in ready as a ghost, once. Checks the key space alone, without the model.
+    /// Invariant 3 of `ARCHITECTURE.md`: every live job is in exactly one of ready, delayed, running, and its hash
+    /// agrees; a job that ended while it waited may be in ready as a ghost, once. Checks the key space alone, without
+    /// the model.
     pub(crate) fn check_structure(&self) -> Result<(), String> {
         if !self.unlisted.is_empty() {
             return Err(format!(
@@ -149,8 +153,8 @@ impl Snapshot {
             ));
         }
         for (id, job) in &self.jobs {
-            let count = |places: fn(&QueueSnapshot, &JobId) -> usize| -> usize {
-                self.queues.iter().map(|queue| places(queue, id)).sum()
+            let count = |places_in: fn(&QueueSnapshot, &JobId) -> usize| -> usize {
+                self.queues.iter().map(|queue| places_in(queue, id)).sum()
             };
             let ready = count(|queue, id| {
                 queue.lanes.iter().flatten().filter(|other| *other == id).count()
@@ -163,7 +167,7 @@ impl Snapshot {
                 Some(Status::Scheduled | Status::Retrying) => (0, 0, 1, 0),
                 Some(Status::Running) => (0, 0, 0, 1),
                 Some(Status::Succeeded) => (0, 0, 0, 0),
-                // A ghost until a claim or a sweep drops it; its tombstone may outlive it there.
+                // A ghost until a claim or a sweep drops it, even if the job is deleted meanwhile.
                 Some(Status::Failed | Status::Canceled) | None => (ghost, ghost, 0, 0),
             };
             if (ready, ghost, delayed, running) != expected || ghost > 1 {
@@ -181,8 +185,8 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Invariant 2: between two moments no ended generation ends again, epochs and generations never decrease, and a
-    /// generation increases by one at most.
+    /// Invariant 2 of `ARCHITECTURE.md`: between two snapshots no ended generation ends again, epochs and generations
+    /// never decrease, and a generation increases by one at most.
     pub(crate) fn check_step_from(&self, before: &Self) -> Result<(), String> {
         for (id, old) in &before.jobs {
             let new = &self.jobs[id];
@@ -211,14 +215,15 @@ impl Snapshot {
 impl JobSnapshot {
     fn read(hash: &BTreeMap<String, String>) -> Self {
         let number = |field: &str| hash.get(field).map_or(0, |text| text.parse().unwrap());
+        // The words of `state`, in the order of `docs/redis-schema.md`; `-` for one that is absent.
         let state: Vec<_> = hash.get("state").iter().flat_map(|text| text.split(' ')).collect();
-        let field = |at: usize| state.get(at).copied().filter(|&text| text != "-");
+        let word = |at: usize| state.get(at).copied().filter(|&text| text != "-");
         Self {
-            status: field(0).map(|status| status.parse().unwrap()),
-            attempt: field(3).map_or(0, |attempt| attempt.parse().unwrap()),
+            status: word(0).map(|status| status.parse().unwrap()),
+            attempt: word(3).map_or(0, |attempt| attempt.parse().unwrap()),
             losses: u32::try_from(number("losses")).unwrap(),
-            epoch: field(4).map_or(0, |epoch| epoch.parse().unwrap()),
-            worker: field(5).map(str::to_owned),
+            epoch: word(4).map_or(0, |epoch| epoch.parse().unwrap()),
+            worker: word(5).map(str::to_owned),
             cancel_requested: hash.contains_key("cancel_requested"),
             generation: number("generation"),
             result: hash.get("result").cloned(),
@@ -249,7 +254,7 @@ impl QueueSnapshot {
         times.chain(self.deadlines.values()).min().copied()
     }
 
-    /// Whether these tasks are all that have parked jobs.
+    /// Whether `tasks` names every task that has parked jobs.
     fn parked_lanes_are_listed(&self, tasks: &BTreeSet<String>) -> bool {
         let parked = LANE_NAMES.iter().zip(&self.lanes).skip(PARKED);
         let is_listed =
@@ -257,32 +262,33 @@ impl QueueSnapshot {
         parked.filter(|(_, ids)| !ids.is_empty()).all(|(name, _)| is_listed(name))
     }
 
+    /// Whether a job is outside the normal lane: delayed, or in another lane.
     fn has_side_jobs(&self) -> bool {
         let mut side_lanes = self.lanes.iter().enumerate().filter(|&(lane, _)| lane != NORMAL);
         !self.delayed.is_empty() || side_lanes.any(|(_, ids)| !ids.is_empty())
     }
 
-    async fn read(redis: &mut MultiplexedConnection, root: &str) -> Self {
+    async fn read(redis: &mut MultiplexedConnection, key: &str) -> Self {
         let mut pipe = redis::pipe();
         for lane in LANE_NAMES {
-            pipe.cmd("LRANGE").arg(format!("{root}:ready:{lane}")).arg(0).arg(-1);
+            pipe.cmd("LRANGE").arg(format!("{key}:ready:{lane}")).arg(0).arg(-1);
         }
         let lanes: Vec<Vec<String>> = pipe.query_async(redis).await.unwrap();
-        let newest_first =
+        let oldest_first =
             |lane: Vec<String>| lane.iter().rev().map(|id| id.parse().unwrap()).collect();
         let ghosts: Vec<String> =
-            redis::cmd("SMEMBERS").arg(format!("{root}:ghosts")).query_async(redis).await.unwrap();
-        let delayed = scores(redis, &format!("{root}:delayed")).await;
-        let running = scores(redis, &format!("{root}:running")).await;
-        let deadlines = scores(redis, &format!("{root}:deadlines")).await;
+            redis::cmd("SMEMBERS").arg(format!("{key}:ghosts")).query_async(redis).await.unwrap();
+        let delayed = scores(redis, &format!("{key}:delayed")).await;
+        let running = scores(redis, &format!("{key}:running")).await;
+        let deadlines = scores(redis, &format!("{key}:deadlines")).await;
         Self {
-            lanes: lanes.into_iter().map(newest_first).collect(),
+            lanes: lanes.into_iter().map(oldest_first).collect(),
             ghosts: ghosts.iter().map(|id| id.parse().unwrap()).collect(),
             delayed,
             running,
             deadlines,
-            failed: scores(redis, &format!("{root}:failed")).await.into_keys().collect(),
-            finished: scores(redis, &format!("{root}:finished")).await.into_keys().collect(),
+            failed: scores(redis, &format!("{key}:failed")).await.into_keys().collect(),
+            finished: scores(redis, &format!("{key}:finished")).await.into_keys().collect(),
         }
     }
 
@@ -290,10 +296,10 @@ impl QueueSnapshot {
         let jobs = || model.jobs.iter().filter(move |(_, job)| job.queue == queue && !job.deleted);
         let with_status =
             |statuses: &'static [Status]| jobs().filter(|(_, job)| statuses.contains(&job.status));
-        let source = &model.queues[queue];
+        let expected = &model.queues[queue];
         Self {
-            lanes: source.lanes.iter().map(|lane| lane.iter().copied().collect()).collect(),
-            ghosts: source.ghosts.clone(),
+            lanes: expected.lanes.iter().map(|lane| lane.iter().copied().collect()).collect(),
+            ghosts: expected.ghosts.clone(),
             delayed: with_status(&[Status::Scheduled, Status::Retrying])
                 .map(|(&id, job)| (id, job.due))
                 .collect(),
@@ -310,9 +316,10 @@ impl QueueSnapshot {
     }
 }
 
-async fn scores(redis: &mut MultiplexedConnection, name: &str) -> BTreeMap<JobId, u64> {
+/// The members of a sorted set of job ids, with their scores.
+async fn scores(redis: &mut MultiplexedConnection, key: &str) -> BTreeMap<JobId, u64> {
     let pairs: Vec<(String, f64)> = redis::cmd("ZRANGE")
-        .arg(name)
+        .arg(key)
         .arg(0)
         .arg(-1)
         .arg("WITHSCORES")

@@ -76,9 +76,9 @@ async fn a_malformed_batch_is_refused_as_a_whole() {
     }
     let twice = api.post_bytes("/jobs/batch", r#"{"jobs":[],"jobs":[{"task":"t"}]}"#).await;
     expect_problem(&api, &twice, 422, "invalid-submission").await;
-    let most = api.post("/jobs/batch", &many(1000)).await;
+    let largest = api.post("/jobs/batch", &many(1000)).await;
 
-    assert_eq!((most.status.as_u16(), statuses(&most.json())), (202, vec![202; 1000]));
+    assert_eq!((largest.status.as_u16(), statuses(&largest.json())), (202, vec![202; 1000]));
     assert_eq!(api.get("/queues/t").await.json()["counts"]["queued"], 1000);
 }
 

@@ -26,7 +26,7 @@ const LARGEST: usize = 2560 * 1024;
 const SIZE_LIMIT: u64 = 2 * LARGEST as u64;
 /// At most about this many orders of a run are large, because Redis keeps all of them and writes each to its disk; and
 /// at most as many run the command, because each starts processes.
-const MOST_COSTLY: f64 = 300.0;
+const MAX_COSTLY: f64 = 300.0;
 /// In a small run one order in a hundred is of either kind.
 const SHARE_OF_COSTLY: f64 = 0.01;
 
@@ -151,7 +151,7 @@ fn draw_sizes(random: &mut impl Rng, plan: &Plan) -> (usize, usize) {
 }
 
 fn share_of_costly(plan: &Plan) -> f64 {
-    (MOST_COSTLY / plan.jobs.max(1) as f64).min(SHARE_OF_COSTLY)
+    (MAX_COSTLY / plan.jobs.max(1) as f64).min(SHARE_OF_COSTLY)
 }
 
 /// The result of the handler. It contains the size of the received padding, so that a truncated payload is detected.

@@ -179,8 +179,8 @@ impl Draw {
         bytes
     }
 
-    pub(super) fn bytes(&mut self, most: usize) -> Vec<u8> {
-        let mut bytes = vec![0; self.below(most)];
+    pub(super) fn bytes(&mut self, max: usize) -> Vec<u8> {
+        let mut bytes = vec![0; self.below(max)];
         self.0.fill_bytes(&mut bytes);
         bytes
     }

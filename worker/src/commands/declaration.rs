@@ -13,8 +13,8 @@ use crunch_common::task::{TaskDescriptor, TaskName};
 use crunch_common::time::whole_ms;
 use rustix::fs::{Access, access};
 
+use super::file_context::FileContext;
 use super::problem::Mistake;
-use super::setting::Setting;
 use super::table::{self, Table, Value, mistake};
 use super::{duration, program, schema};
 use crate::Task;
@@ -36,17 +36,17 @@ const UNSUPPORTED: [(&str, &str); 2] = [
 ];
 
 /// Reads a task; adds mistakes to `table`.
-pub(super) fn read(table: &mut Table<'_>, setting: &Setting) -> Option<Declaration> {
+pub(super) fn read(table: &mut Table<'_>, context: &FileContext) -> Option<Declaration> {
     let name = table.need("name", task_name);
-    let command = command(table, setting);
+    let command = command(table, context);
     // Without a name the other keys are still checked: the task will not be used.
     let descriptor = match &name {
         Some((_, name)) => name.clone(),
         None => "nameless".parse().ok()?,
     };
     let mut descriptor = descriptor_of(table, descriptor);
-    descriptor.payload_schema = table.take("payload_schema", |value| schema::read(value, setting));
-    descriptor.result_schema = table.take("result_schema", |value| schema::read(value, setting));
+    descriptor.payload_schema = table.take("payload_schema", |value| schema::read(value, context));
+    descriptor.result_schema = table.take("result_schema", |value| schema::read(value, context));
     for (key, why) in UNSUPPORTED {
         table.refuse(key, why);
     }
@@ -55,7 +55,7 @@ pub(super) fn read(table: &mut Table<'_>, setting: &Setting) -> Option<Declarati
     let task = command.map(|command| {
         let content_type = descriptor.content_type.clone();
         let own = descriptor.max_result.and_then(|bytes| usize::try_from(bytes).ok());
-        let max_result = own.unwrap_or(setting.max_result);
+        let max_result = own.unwrap_or(context.max_result);
         Task::from_handler(descriptor, Arc::new(Oneshot { command, content_type, max_result }))
     });
     Some(Declaration { name, at, task })
@@ -76,7 +76,7 @@ fn reserved(value: &Value<'_>, name: &str) -> Mistake {
 }
 
 fn descriptor_of(table: &mut Table<'_>, name: TaskName) -> TaskDescriptor {
-    const LEAST: Duration = Duration::from_millis(1);
+    const MIN: Duration = Duration::from_millis(1);
     let attempts = |value: &Value<'_>| table::number(value, 1..=MAX_ATTEMPTS_LIMIT.into());
     let bytes = |value: &Value<'_>| table::number(value, 0..=TaskDescriptor::MAX_PAYLOAD_LIMIT);
     let mut task = TaskDescriptor::new(name);
@@ -85,12 +85,12 @@ fn descriptor_of(table: &mut Table<'_>, name: TaskName) -> TaskDescriptor {
         &mut task.description,
         table.take("description", |value| table::text(value).map(str::to_owned)),
     );
-    set(&mut task.timeout, table.take("timeout", |value| duration::at_least(LEAST, value)));
+    set(&mut task.timeout, table.take("timeout", |value| duration::at_least(MIN, value)));
     let attempts = table.take("max_attempts", attempts);
     set(&mut task.max_attempts, attempts.and_then(|number| u32::try_from(number).ok()));
     set(&mut task.backoff, backoff(table));
     set(&mut task.priority, table.take("priority", table::parsed));
-    let retention = table.take("retention", |value| duration::at_least(LEAST, value));
+    let retention = table.take("retention", |value| duration::at_least(MIN, value));
     task.retention_ms = retention.map(whole_ms);
     set(&mut task.accepts, table.take("accepts", |value| table::list(value, table::parsed)));
     set(&mut task.content_type, table.take("content_type", table::parsed));
@@ -127,20 +127,20 @@ fn backoff(outer: &mut Table<'_>) -> Option<Backoff> {
 }
 
 /// The command with its directory and environment. `None` if it cannot be run.
-fn command(table: &mut Table<'_>, setting: &Setting) -> Option<Command> {
-    let environment = environment(table, setting);
-    let directory = table.take("cwd", |value| directory(value, setting));
+fn command(table: &mut Table<'_>, context: &FileContext) -> Option<Command> {
+    let environment = environment(table, context);
+    let directory = table.take("cwd", |value| directory(value, context));
     let path = environment.iter().rev().find(|(name, _)| name == "PATH");
     let path = path.map(|(_, value)| value.as_os_str());
-    let (_, (program, arguments)) = table.need("command", |value| words(value, setting, path))?;
-    let directory = directory.unwrap_or_else(|| setting.folder.clone());
+    let (_, (program, arguments)) = table.need("command", |value| words(value, context, path))?;
+    let directory = directory.unwrap_or_else(|| context.folder.clone());
     let writable = access(&directory, Access::WRITE_OK).is_ok();
     Some(Command { program, arguments, directory, writable, environment })
 }
 
 fn words(
     value: &Value<'_>,
-    setting: &Setting,
+    context: &FileContext,
     path: Option<&OsStr>,
 ) -> Result<(OsString, Vec<OsString>), Mistake> {
     if value.get_ref().is_str() {
@@ -150,12 +150,12 @@ fn words(
     let words = table::list(value, table::text)?;
     let (first, arguments) = words.split_first().ok_or_else(|| mistake(value, "is empty"))?;
     let program =
-        program::find(first, &setting.folder, path).map_err(|what| mistake(value, what))?;
+        program::find(first, &context.folder, path).map_err(|what| mistake(value, what))?;
     Ok((program, arguments.iter().map(Into::into).collect()))
 }
 
-fn directory(value: &Value<'_>, setting: &Setting) -> Result<PathBuf, Mistake> {
-    let directory = setting.folder.join(table::text(value)?);
+fn directory(value: &Value<'_>, context: &FileContext) -> Result<PathBuf, Mistake> {
+    let directory = context.folder.join(table::text(value)?);
     if directory.is_dir() {
         return Ok(directory);
     }
@@ -163,13 +163,16 @@ fn directory(value: &Value<'_>, setting: &Setting) -> Result<PathBuf, Mistake> {
 }
 
 /// The variables passed on from the worker's environment, then those that the file sets.
-pub(super) fn environment(table: &mut Table<'_>, setting: &Setting) -> Vec<(OsString, OsString)> {
+pub(super) fn environment(
+    table: &mut Table<'_>,
+    context: &FileContext,
+) -> Vec<(OsString, OsString)> {
     let inherited = table.take("inherit_env", |value| table::list(value, variable));
     let inherited = inherited.unwrap_or_default();
     let is_wanted =
         |name: &OsString| program::is_kept(name) || inherited.iter().any(|wanted| name == wanted);
     let mut environment: Vec<_> =
-        setting.worker.iter().filter(|(name, _)| is_wanted(name)).cloned().collect();
+        context.environment.iter().filter(|(name, _)| is_wanted(name)).cloned().collect();
     let own = table.take("env", variables).unwrap_or_default();
     environment.extend(own.into_iter().map(|(name, value)| (name.into(), value.into())));
     environment

@@ -11,13 +11,13 @@ use super::table::{Value, mistake};
 const UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// A duration from `least` to a year.
-pub(super) fn at_least(least: Duration, value: &Value<'_>) -> Result<Duration, Mistake> {
+/// A duration from `min` to a year.
+pub(super) fn at_least(min: Duration, value: &Value<'_>) -> Result<Duration, Mistake> {
     let duration = value.get_ref().as_str().and_then(parse).ok_or_else(|| {
         mistake(value, "expected a whole number and a unit, such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"7d\"")
     })?;
     match duration {
-        short if short < least => Err(mistake(value, format!("expected at least {least:?}"))),
+        short if short < min => Err(mistake(value, format!("expected at least {min:?}"))),
         long if long > MAX_DURATION => Err(mistake(value, "expected at most a year (366d)")),
         valid => Ok(valid),
     }

@@ -287,11 +287,11 @@ fn a_command_sees_little_of_the_workers_environment() {
         ("CRUNCH_REDIS_URL", "redis://"),
         ("CRUNCH_LOG", "x"),
     ]);
-    let setting = Setting { folder: "/".into(), worker, max_result: 1 };
+    let context = FileContext { folder: "/".into(), environment: worker, max_result: 1 };
     let document = DeTable::parse(text).unwrap();
     let tasks = table::tables(document.get_ref().get("task").unwrap()).unwrap();
     let mut entries = Table::new(tasks[0].0, 0..0);
-    let environment = declaration::environment(&mut entries, &setting);
+    let environment = declaration::environment(&mut entries, &context);
     let expected = pairs(&[
         ("PATH", "/usr/bin:/bin"),
         ("HOME", "/root"),

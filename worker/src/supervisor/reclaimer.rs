@@ -22,15 +22,15 @@ impl Reclaimer {
     async fn reclaim(&self, dead: WorkerId) {
         // A separate connection: one that was kept for days may be broken unnoticed.
         let broker = self.broker.with_own_connection();
-        let mut redis = Reachability::of("supervisor");
+        let mut reachability = Reachability::of("supervisor");
         loop {
             match broker.reclaim(dead).await {
                 Ok(reclaimed) => {
-                    redis.succeeded();
+                    reachability.succeeded();
                     tracing::info!(worker.id = %dead, jobs.requeued = reclaimed.requeued, jobs.failed = reclaimed.failed, "reclaimed the jobs of a dead worker");
                     return;
                 }
-                Err(error) => tokio::time::sleep(redis.failed(&error)).await,
+                Err(error) => tokio::time::sleep(reachability.failed(&error)).await,
             }
         }
     }

@@ -55,8 +55,8 @@ impl Observer for Recorder {
     }
 }
 
-fn push<T>(kept: &mut VecDeque<T>, entry: T, most: usize) {
-    if kept.len() == most {
+fn push<T>(kept: &mut VecDeque<T>, entry: T, max: usize) {
+    if kept.len() == max {
         kept.pop_front();
     }
     kept.push_back(entry);

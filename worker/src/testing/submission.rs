@@ -12,9 +12,9 @@ pub(super) fn check(task: &TaskDescriptor, payload: &Payload) -> Result<(), Stri
         let accepted: Vec<_> = task.accepts.iter().map(ContentType::as_str).collect();
         return Err(format!("{} accepts {}", task.name, accepted.join(", ")));
     }
-    let (size, most) = (payload.bytes.len() as u64, task.max_payload);
-    if size > most {
-        return Err(format!("the payload has more than {most} bytes, the limit of {}", task.name));
+    let (size, max) = (payload.bytes.len() as u64, task.max_payload);
+    if size > max {
+        return Err(format!("the payload has more than {max} bytes, the limit of {}", task.name));
     }
     if !payload.content_type.is_json() {
         return Ok(());

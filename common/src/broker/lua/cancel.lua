@@ -8,8 +8,9 @@
 --          2  running: the cancel is recorded, its worker is notified (also if requested twice)
 --          3  was canceled before
 --          0  ended otherwise before
---         -2  no such job
--- Touches the job's hash and log, and its queue's delayed, ghosts, finished. Publishes to the worker's control channel.
+--         -2  no such job, or only its tombstone
+-- Touches the job's hash, log and events, and its queue's delayed, ghosts, finished. Publishes to the worker's control
+-- channel.
 local function cancel(keys, argv)
   local p, id, now, w = keys[1], argv[1], now_ms(), writes()
   local job = read_job(p, id)

@@ -1,11 +1,13 @@
--- delete: remove an ended job, leaving a tombstone without payload for 24 h.
+-- delete: remove an ended job; a tombstone without payload stays for 24 h.
 --
 -- Uses: core, lifecycle
 --
 -- KEYS 1  the partition's root
 -- ARGV 1  id
--- Returns 1 deleted · 0 not ended · -2 no such job
--- Touches the job's hash and log, and its queue's failed and finished.
+-- Returns  1  deleted
+--          0  not ended
+--         -2  no such job, or only its tombstone
+-- Touches the job's hash, log and events, and its queue's failed and finished.
 local function delete(keys, argv)
   local p, id, w = keys[1], argv[1], writes()
   local job = read_job(p, id)

@@ -8,7 +8,7 @@
 --      3  '' in the first call; in further ones, when the first was made: jobs submitted since are left
 -- Returns {canceled, skipped, more, when the first call was made}. `more` = 1: stopped by budget (100 jobs read), call again.
 -- canceled = -1 if the queue is not known here.
--- Touches the jobs' hashes and logs, and the queue's ready, ghosts, delayed and finished.
+-- Touches the jobs' hashes, logs and events, and the queue's ready, ghosts, delayed and finished.
 local PURGE_LOOKS = 100
 
 local function purge_one(w, p, id, job, now)

@@ -6,8 +6,9 @@
 -- ARGV 1  id
 -- Returns  1  queued again
 --          0  not failed or canceled
---         -2  no such job
--- Touches the job's hash and log, `queues`, `unusual`, and its queue's ready, ghosts, failed, finished and wake.
+--         -2  no such job, or only its tombstone
+-- Touches the job's hash, log and events, `queues`, `unusual`, and its queue's ready, ghosts, failed, finished and
+-- wake.
 local function retry(keys, argv)
   local p, id, now, w = keys[1], argv[1], now_ms(), writes()
   local job = read_job(p, id)

@@ -79,7 +79,7 @@ pub(super) async fn trimmed(world: &mut World) -> Check {
     )
 }
 
-pub(super) async fn least_retention(world: &mut World) -> Check {
+pub(super) async fn minimum_retention(world: &mut World) -> Check {
     let job = NewJob { retention: Some(Duration::ZERO), ..world.job("{}") };
     let id = job.id;
     world.submit(&[job]).await?;

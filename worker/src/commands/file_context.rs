@@ -1,15 +1,15 @@
-//! Settings common to all declarations of a file.
+//! What all declarations of a file need to know besides their own text.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// The context in which a file is read.
+/// Where a file is, and the worker that reads it.
 #[derive(Debug)]
-pub(super) struct Setting {
+pub(super) struct FileContext {
     /// The directory that paths are relative to.
     pub(super) folder: PathBuf,
     /// The worker's environment.
-    pub(super) worker: Vec<(OsString, OsString)>,
+    pub(super) environment: Vec<(OsString, OsString)>,
     /// The largest result of a command, in bytes.
     pub(super) max_result: usize,
 }
