@@ -28,6 +28,7 @@ mod rotation;
 mod runner;
 mod settings;
 mod slots;
+mod start;
 mod upload;
 
 pub use consumer::Consumer;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{
-    Broker, Claim, Error, Exchange, Exchanged, LeaseKey, ReleaseCause, Sequence, Settled,
-    Settlement, WorkerId,
+    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Sequence, Settled, Settlement,
+    WorkerId,
 };
 use crunch_common::job::Partition;
 use tokio::runtime::Handle;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::inbox::Inbox;
 use crate::listener::WorkRequest;
+use crate::start::Start;
 use crate::upload::{Upload, record};
 use crate::{Ended, Leases, Pulse, Reachability, Rotation, Runner, Slot, Slots};
 
@@ -246,52 +247,6 @@ impl<R: Runner> Processor<R> {
             inbox.waiting.splice(0..0, exchange.settlements);
         }
         false
-    }
-}
-
-/// A job about to start.
-struct Start<R> {
-    runner: Arc<R>,
-    leases: Arc<Leases>,
-    claim: Claim,
-    slot: Slot,
-    runtime: Handle,
-    settled: mpsc::UnboundedSender<Ended>,
-}
-
-impl<R: Runner> Start<R> {
-    fn now(self) {
-        let Self { runner, leases, claim, slot, runtime, settled } = self;
-        let lease = claim.lease.key();
-        // Only a consumer that gave up waiting has closed the channel; the lease then expires.
-        let settle = move |ended| drop(settled.send(ended));
-        match runner.admit(claim, slot) {
-            Ok(job) => {
-                let abandoned = Abandoned { runner: runner.clone(), leases, lease };
-                runtime.spawn(async move {
-                    let _if_it_panics = abandoned;
-                    runner.run(job).await.map(settle)
-                });
-            }
-            Err(settlement) => settle(Ended { settlement, slot: None }),
-        }
-    }
-}
-
-/// Gives up the lease of an attempt that panics: it expires, the job runs again, and the loss is counted.
-struct Abandoned<R: Runner> {
-    runner: Arc<R>,
-    leases: Arc<Leases>,
-    lease: LeaseKey,
-}
-
-impl<R: Runner> Drop for Abandoned<R> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!(job.id = %self.lease.id, "an attempt panicked outside its handler; the job runs again when its lease expires");
-            self.leases.forget(self.lease);
-            self.runner.abandoned(self.lease);
-        }
     }
 }
 
