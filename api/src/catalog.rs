@@ -1,4 +1,4 @@
-//! The tasks that workers declared, refreshed continuously.
+//! The tasks that workers declared, read again every second.
 //!
 //! A schema is compiled when its text is first read, and again only when the text changes.
 
@@ -24,19 +24,20 @@ const MISS_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Catalog {
     broker: Broker,
-    unknown: UnknownTasks,
+    unknown_tasks: UnknownTasks,
     declarations: RwLock<Declarations>,
     last_miss: Mutex<Option<Miss>>,
     last_read: Mutex<Option<Read>>,
 }
 
-/// All declarations are read again after this long even if their version is the same: workers of an earlier version
-/// change them without a new version.
-const READ_AGAIN: Duration = Duration::from_secs(30);
+/// All declarations are read again after this long even if their version did not change: workers that run an earlier
+/// release of Crunch declare tasks without increasing it.
+const MAX_AGE: Duration = Duration::from_secs(30);
 
-/// The last read.
+/// A read of all declarations.
 #[derive(Debug)]
 struct Read {
+    /// The version of the declarations in Redis, which increases with every change; `None` if Redis has none.
     version: Option<u64>,
     at: Instant,
 }
@@ -44,40 +45,39 @@ struct Read {
 #[derive(Debug, Default)]
 struct Declarations {
     /// `None` until Redis was read once: until then no task counts as unknown.
-    tasks: Option<HashMap<TaskName, Arc<Declared>>>,
-    /// Increases with every change.
+    tasks: Option<HashMap<TaskName, Arc<DeclaredTask>>>,
+    /// Increases with every change that this process reads.
     revision: u64,
 }
 
 /// A declared task.
 #[derive(Debug)]
-pub(crate) struct Declared {
+pub(crate) struct DeclaredTask {
     pub(crate) task: TaskDescriptor,
     /// Validates JSON payloads; `None` if no schema was declared, or one that cannot be used.
-    payload: Option<Arc<Validator>>,
+    payload_validator: Option<Arc<Validator>>,
 }
 
-impl Declared {
-    /// Creates the entry of a task, with the compiled schema of `before` if the task still declares that schema.
-    fn new(task: TaskDescriptor, before: Option<&Self>) -> Self {
-        let unchanged = before.filter(|before| before.task.payload_schema == task.payload_schema);
-        let payload = match (unchanged, &task.payload_schema) {
-            (Some(before), _) => before.payload.clone(),
-            (None, Some(schema)) => compiled(&task.name, schema),
+impl DeclaredTask {
+    /// Creates the entry of a task, with the validator of its previous entry if the task still declares that schema.
+    fn new(task: TaskDescriptor, previous: Option<&Self>) -> Self {
+        let unchanged = previous.filter(|it| it.task.payload_schema == task.payload_schema);
+        let payload_validator = match (unchanged, &task.payload_schema) {
+            (Some(previous), _) => previous.payload_validator.clone(),
+            (None, Some(schema)) => compile_or_warn(&task.name, schema),
             (None, None) => None,
         };
-        Self { task, payload }
+        Self { task, payload_validator }
     }
 
-    /// Returns the validator of JSON payloads.
-    pub(crate) fn payload(&self) -> Option<&Arc<Validator>> {
-        self.payload.as_ref()
+    pub(crate) fn payload_validator(&self) -> Option<&Arc<Validator>> {
+        self.payload_validator.as_ref()
     }
 }
 
-/// Compiles a schema. One that this version cannot use, such as a later version's, must not block submissions: the
-/// worker checks, too.
-fn compiled(task: &TaskName, schema: &Schema) -> Option<Arc<Validator>> {
+/// Compiles a schema. One that this release cannot use, such as a later one's, must not block submissions: the
+/// worker checks them, too.
+fn compile_or_warn(task: &TaskName, schema: &Schema) -> Option<Arc<Validator>> {
     let compiled = schema.compile().inspect_err(|error| {
         tracing::warn!(job.task = %task, %error, "cannot use a declared payload_schema: payloads are not checked");
     });
@@ -95,39 +95,40 @@ impl Catalog {
     /// A new declaration is known within this time.
     pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
-    pub(crate) fn new(broker: Broker, unknown: UnknownTasks) -> Self {
+    pub(crate) fn new(broker: Broker, unknown_tasks: UnknownTasks) -> Self {
         Self {
             broker,
-            unknown,
+            unknown_tasks,
             declarations: RwLock::default(),
             last_miss: Mutex::default(),
             last_read: Mutex::default(),
         }
     }
 
-    /// Reads the declarations. Costs one small read while nothing changes.
+    /// Reads the declarations if they may have changed; otherwise this costs one small read.
     pub(crate) async fn tick(&self) -> Result<(), Error> {
         let version = self.broker.tasks_version().await?;
         let mut last = self.last_read.lock().await;
-        let unchanged = |read: &Read| read.version == version && read.at.elapsed() < READ_AGAIN;
+        let unchanged = |read: &Read| read.version == version && read.at.elapsed() < MAX_AGE;
         if version.is_some() && last.as_ref().is_some_and(unchanged) {
             return Ok(());
         }
-        // The version is read first: a change meanwhile has another version, and is read next time.
+        // The version was read first: a change meanwhile leads to another version, and is read next time.
         let tasks = self.broker.tasks().await?;
         self.declarations.write().update(&tasks);
         *last = Some(Read { version, at: Instant::now() });
         Ok(())
     }
 
-    /// Reads, stores and returns all declarations by name: a client that gets a task in a list can submit at once.
-    pub(crate) async fn read(&self) -> Result<Vec<Arc<Declared>>, Error> {
+    /// Reads, stores and returns all declarations, sorted by name: a client that gets a task in a list can submit at
+    /// once.
+    pub(crate) async fn read(&self) -> Result<Vec<Arc<DeclaredTask>>, Error> {
         self.tick().await?;
         Ok(self.snapshot().1)
     }
 
-    /// Whether the queue is the default of a declared task. Deliveries of webhooks are a task of Crunch: their queue
-    /// can be paused before the first of them.
+    /// Whether the queue is the default of a declared task. That of webhook deliveries is reserved and counts as
+    /// declared: it can be paused before the first delivery.
     pub(crate) fn declares_queue(&self, queue: &QueueName) -> bool {
         if queue.is_reserved() {
             return true;
@@ -136,8 +137,8 @@ impl Catalog {
         declarations.tasks.iter().flatten().any(|(_, declared)| declared.task.queue == *queue)
     }
 
-    /// Returns the last read declarations by name, and a number that increases when they change.
-    pub(crate) fn snapshot(&self) -> (u64, Vec<Arc<Declared>>) {
+    /// Returns the declarations of the last read, sorted by name, and a number that increases when they change.
+    pub(crate) fn snapshot(&self) -> (u64, Vec<Arc<DeclaredTask>>) {
         let declarations = self.declarations.read();
         let mut tasks: Vec<_> =
             declarations.tasks.iter().flatten().map(|(_, task)| task.clone()).collect();
@@ -145,8 +146,9 @@ impl Catalog {
         (declarations.revision, tasks)
     }
 
-    /// Finds the declaration of a task; `None` if no worker ever declared it and unknown tasks are refused.
-    pub(crate) async fn find(&self, name: &TaskName) -> Result<Option<Arc<Declared>>, Error> {
+    /// Finds the declaration of a task; `None` if the name is reserved, or if no worker declared the task in the last
+    /// 30 days and unknown tasks are refused.
+    pub(crate) async fn find(&self, name: &TaskName) -> Result<Option<Arc<DeclaredTask>>, Error> {
         if name.is_reserved() {
             return Ok(None);
         }
@@ -154,10 +156,10 @@ impl Catalog {
             return Ok(Some(task));
         }
         self.read_after_miss().await?;
-        Ok(self.declared(name).or_else(|| match self.unknown {
+        Ok(self.declared(name).or_else(|| match self.unknown_tasks {
             UnknownTasks::Refuse => None,
             UnknownTasks::Accept => {
-                Some(Arc::new(Declared::new(TaskDescriptor::new(name.clone()), None)))
+                Some(Arc::new(DeclaredTask::new(TaskDescriptor::new(name.clone()), None)))
             }
         }))
     }
@@ -170,11 +172,11 @@ impl Catalog {
         let tasks = tasks.values().map(|declared| &declared.task);
         let json = tasks.filter(|task| task.accepts.contains(&ContentType::json()));
         // An envelope for an unknown task is read up to the default limit, so that its answer names the error.
-        let usual = TaskDescriptor::DEFAULT_MAX_PAYLOAD;
-        json.map(|task| task.max_payload).fold(usual, u64::max)
+        let default = TaskDescriptor::DEFAULT_MAX_PAYLOAD;
+        json.map(|task| task.max_payload).fold(default, u64::max)
     }
 
-    fn declared(&self, name: &TaskName) -> Option<Arc<Declared>> {
+    fn declared(&self, name: &TaskName) -> Option<Arc<DeclaredTask>> {
         let declarations = self.declarations.read();
         declarations.tasks.as_ref()?.get(name).cloned()
     }
@@ -185,12 +187,12 @@ impl Catalog {
         let requested = Instant::now();
         let mut last = self.last_miss.lock().await;
         if let Some(miss) = &*last {
-            let fresh = if miss.outcome.is_ok() { MISS_INTERVAL } else { Duration::ZERO };
-            if miss.ended + fresh >= requested {
+            let valid_for = if miss.outcome.is_ok() { MISS_INTERVAL } else { Duration::ZERO };
+            if miss.ended + valid_for >= requested {
                 return miss.outcome.clone();
             }
         }
-        // A worker of an earlier version may just have declared it.
+        // The version does not suffice: a worker of an earlier release may just have declared the task.
         *self.last_read.lock().await = None;
         let outcome = self.tick().await;
         *last = Some(Miss { ended: Instant::now(), outcome: outcome.clone() });
@@ -200,15 +202,15 @@ impl Catalog {
 
 impl Declarations {
     fn update(&mut self, tasks: &[TaskDescriptor]) {
-        let before = self.tasks.take().unwrap_or_default();
-        let mut changed = before.len() != tasks.len();
+        let previous = self.tasks.take().unwrap_or_default();
+        let mut changed = previous.len() != tasks.len();
         let updated = tasks.iter().map(|task| {
-            let old = before.get(&task.name);
+            let old = previous.get(&task.name);
             let declared = match old.filter(|old| old.task == *task) {
                 Some(old) => old.clone(),
                 None => {
                     changed = true;
-                    Arc::new(Declared::new(task.clone(), old.map(Arc::as_ref)))
+                    Arc::new(DeclaredTask::new(task.clone(), old.map(Arc::as_ref)))
                 }
             };
             (task.name.clone(), declared)
@@ -230,7 +232,7 @@ mod tests {
     }
 
     fn validator(declarations: &Declarations) -> Option<Arc<Validator>> {
-        declarations.tasks.as_ref().unwrap().values().next().unwrap().payload.clone()
+        declarations.tasks.as_ref().unwrap().values().next().unwrap().payload_validator.clone()
     }
 
     #[test]
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_of_a_later_version_checks_nothing_and_stops_nobody() {
+    fn a_schema_of_a_later_release_is_not_used_and_blocks_no_submission() {
         let mut declarations = Declarations::default();
         declarations.update(&[declaring(Some("{\"$schema\":\"https://example.com/2030\"}"))]);
         assert!(validator(&declarations).is_none());

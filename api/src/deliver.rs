@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::webhook::Webhooks;
 use handler::DeliveryHandler;
-use post::Post;
+use post::PostClient;
 use share::Shares;
 
 /// How many deliveries one API makes at once. They spend most of their time waiting for receivers.
@@ -54,7 +54,7 @@ impl Deliverer {
         let handler = DeliveryHandler {
             broker: broker.clone(),
             webhooks: webhooks.clone(),
-            post: Post::trusting(&webhooks.authorities),
+            client: PostClient::trusting(&webhooks.authorities),
             shares: Arc::new(Shares::default()),
             leases: leases.clone(),
             hurry: hurry.clone(),

@@ -26,7 +26,7 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 /// Writes a query string that [`pairs`] reads back.
-pub(crate) fn written<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+pub(crate) fn encoded<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
     let parts = pairs.map(|(name, value)| format!("{}={}", encode(name), encode(value)));
     parts.collect::<Vec<_>>().join("&")
@@ -63,9 +63,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_reads_back_as_it_was_written() {
+    fn a_query_is_decoded_as_it_was_encoded() {
         let query = [("a b", "ä&=+%"), ("", ""), ("x", "/?#")];
-        let text = written(query.into_iter());
+        let text = encoded(query.into_iter());
         let read = pairs(&text).unwrap();
         let read: Vec<_> = read.iter().map(|(name, value)| (&name[..], &value[..])).collect();
         assert_eq!(read, query);

@@ -22,7 +22,7 @@ pub(crate) use secret::{Secret, Secrets};
 pub(crate) use target::{InvalidTarget, Target};
 
 /// Time limit of one attempt, from the look-up of the name to the status. Standard Webhooks recommends 15 to 30 s.
-pub(crate) const ATTEMPT: Duration = Duration::from_secs(15);
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The webhook that a client requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Webhooks {
     ) -> Webhook {
         let options = JobOptions {
             max_attempts: u32::try_from(self.delays.len() + 1).unwrap_or(u32::MAX),
-            timeout: ATTEMPT,
+            timeout: ATTEMPT_TIMEOUT,
             deadline: None,
             backoff: Backoff::default(),
             content_type: ContentType::json(),

@@ -1,5 +1,5 @@
-//! How fast workers that do nothing empty a queue, and what a job costs from claim to end: leases, epochs, heartbeats,
-//! results and retention are enabled.
+//! How fast workers whose tasks do nothing empty a queue, and what a job costs from claim to end: leases, epochs,
+//! heartbeats, results and retention are enabled. Here *drain* means to empty a queue, not to stop a worker.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::testbed::{PAYLOAD, SHIPPED, Testbed};
 use crate::usage::{RedisInfo, cpu_of};
 
-/// Size of the measurement.
+/// Size of the benchmark.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Jobs in the queue.
@@ -34,8 +34,9 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     }
 }
 
-/// What it cost to drain a queue.
+/// How long it took to drain a queue, and what it cost.
 pub(crate) struct Drained {
+    /// How many jobs ended.
     pub(crate) jobs: f64,
     seconds: f64,
     worker_cpu: f64,
@@ -53,35 +54,39 @@ impl Drained {
     }
 
     fn record(&self, session: &mut Session, name: &str) {
-        let each = |total: f64| total / self.jobs;
+        let per_job = |total: f64| total / self.jobs;
         session.record(name, self.rate(), Unit::PerSecond);
         session.record(&format!("{name}: CPU of Redis"), self.redis_cpu(), Unit::CpuSeconds);
         session.record(
             &format!("{name}: CPU of workers"),
-            each(self.worker_cpu) * 1e5,
+            per_job(self.worker_cpu) * 1e5,
             Unit::CpuSeconds,
         );
-        session.record(&format!("{name}: traffic"), each(self.cost.bytes), Unit::Counted("B/job"));
+        session.record(
+            &format!("{name}: traffic"),
+            per_job(self.cost.bytes),
+            Unit::Counted("B/job"),
+        );
         session.record(
             &format!("{name}: socket reads"),
-            each(self.cost.reads),
+            per_job(self.cost.reads),
             Unit::Counted("/job"),
         );
         session.record(
             &format!("{name}: commands"),
-            each(self.cost.commands),
+            per_job(self.cost.commands),
             Unit::Counted("/job"),
         );
     }
 }
 
-/// Fills a paused queue of a Redis with these arguments, and lets workers that are already running empty it.
+/// Starts a Redis with these arguments, then the workers, fills a paused queue, and measures how they empty it.
 pub(crate) async fn drain(redis: &[&str], workers: usize, arguments: &Arguments) -> Drained {
     let mut testbed = Testbed::start(redis).await;
-    let workers = testbed.start_workers(workers, arguments.slots, 1).await;
+    let processes = testbed.start_workers(workers, arguments.slots, 1).await;
     testbed.pause(1).await;
     testbed.fill(arguments.jobs, PAYLOAD, 1).await;
-    drain_paused(&mut testbed, &workers, arguments.jobs, 1).await
+    drain_paused(&mut testbed, &processes, arguments.jobs, 1).await
 }
 
 /// Resumes queues that are filled and paused, and waits until at least this many jobs have ended.

@@ -48,7 +48,7 @@ struct Arguments {
 enum Action {
     /// How fast jobs are accepted, one by one and in batches.
     Enqueue(enqueue::Arguments),
-    /// How fast workers that do nothing empty a queue, and what a job costs.
+    /// How fast workers whose tasks do nothing empty a queue, and what a job costs.
     Drain(drain::Arguments),
     /// What Redis spends on submissions and exchanges of several sizes.
     Protocol(protocol::Arguments),

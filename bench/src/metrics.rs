@@ -41,7 +41,7 @@ pub(crate) enum Unit {
     CpuSeconds,
     /// A count in this unit: the same on every machine, so the value is its own ratio.
     Counted(&'static str),
-    /// Already a ratio, to a control of the measure itself. More is better.
+    /// Already a ratio, to a control of the benchmark itself. More is better.
     Times,
 }
 

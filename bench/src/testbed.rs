@@ -1,4 +1,4 @@
-//! The environment of most measures: their own Redis, a broker, jobs, and workers that do nothing.
+//! The environment of most benchmarks: their own Redis, a broker, jobs, and workers whose tasks do nothing.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use tokio::process::Command;
 
-/// The settings of the shipped `redis.conf`, except persistence, which only some measures need.
+/// The settings of the shipped `redis.conf`, except persistence, which only some benchmarks need.
 pub(crate) const SHIPPED: &[&str] = &["--appendonly", "no", "--hash-max-listpack-value", "1024"];
 /// The same with persistence.
 pub(crate) const ON_DISK: &[&str] =
@@ -21,7 +21,7 @@ pub(crate) const ALWAYS_ON_DISK: &[&str] =
 /// The defaults of Redis, without persistence.
 pub(crate) const REDIS_DEFAULTS: &[&str] = &["--appendonly", "no"];
 
-/// The task of workers that do nothing; its queue has the same name, or tasks and queues are `noop-0`, `noop-1` ….
+/// The task, which does nothing; its queue has the same name, or tasks and queues are `noop-0`, `noop-1` ….
 pub(crate) const TASK: &str = "noop";
 /// Bytes of JSON in a payload.
 pub(crate) const PAYLOAD: usize = 100;

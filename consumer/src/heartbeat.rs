@@ -1,4 +1,4 @@
-//! Extends leases while attempts run, and lists the worker.
+//! Extends leases while attempts run, and keeps the worker registered.
 //!
 //! Has its own connection, and in a worker its own thread: a handler that hogs the CPU or blocks the async runtime
 //! cannot make its worker look dead.
@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Leases, Pulse, Reachability, Runner, Settings};
 
-/// Redis forgets a worker 30 s after its last heartbeat, whatever its lease.
+/// A quarter of the 30 s after which Redis forgets a worker that sends no heartbeat, whatever its lease.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(7500);
-/// Many tasks may be suspended for one reason: one heartbeat shows them all.
+/// The pause between the suspension of a task and the heartbeat that reports it: many tasks may be suspended for one
+/// reason, and one heartbeat then shows them all.
 const AFTER_SUSPENSION: Duration = Duration::from_millis(50);
 /// A sweep is continued by the next one, of any process.
 const LONGEST_SWEEP: Duration = Duration::from_secs(1);
-/// A heartbeat that takes longer hangs: no call takes that long.
+/// A heartbeat that is not answered within this time hangs: no call takes that long.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
 
 pub(crate) struct Heartbeat<R> {
@@ -54,16 +55,16 @@ impl<R: Runner> Heartbeat<R> {
     }
 
     pub(crate) async fn run(mut self, done: CancellationToken) {
-        done.run_until_cancelled(self.send_for_ever()).await;
+        done.run_until_cancelled(self.send_forever()).await;
     }
 
-    async fn send_for_ever(&mut self) {
+    async fn send_forever(&mut self) {
         let mut reachability = Reachability::of("heartbeat").reporting_to(&self.pulse);
-        // A quarter of the lease: three heartbeats may get lost before it expires. And often enough to stay known.
+        // A quarter of the lease: three heartbeats may get lost before it expires. And often enough to stay registered.
         let interval = (self.lease / 4).min(LONGEST_INTERVAL);
         loop {
             let _next_heartbeat = self.pulse.expects(interval + ANSWERS_WITHIN);
-            let pause = match self.tick().await {
+            let pause = match self.send_to_all().await {
                 Ok(()) => {
                     reachability.succeeded();
                     interval
@@ -73,14 +74,14 @@ impl<R: Runner> Heartbeat<R> {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                // Sent immediately: the suspension may be over before the next heartbeat.
+                // Not only with the next regular heartbeat: the suspension may be over before it.
                 () = self.runner.suspends() => tokio::time::sleep(AFTER_SUSPENSION).await,
             }
         }
     }
 
-    /// Sends a heartbeat to every partition. A failure in one does not keep it from the others.
-    async fn tick(&mut self) -> Result<(), Error> {
+    /// Sends a heartbeat to every partition, also after a failure in one of them.
+    async fn send_to_all(&mut self) -> Result<(), Error> {
         let info = WorkerInfo { suspended: self.runner.suspended(), ..self.info.clone() };
         let (mut unfinished, mut outcome) = (Vec::new(), Ok(()));
         for partition in self.broker.partitions() {
@@ -131,8 +132,9 @@ impl<R: Runner> Heartbeat<R> {
     }
 }
 
-/// How long after Redis is reachable again a heartbeat may come. After an outage that was too short for sweeps to give
-/// grace, a lease has little more than a third of its time left.
+/// The longest pause between two tries to reach Redis, and so between the end of an outage and the next heartbeat.
+/// After an outage that was too short for sweeps to extend all leases by a grace period, a lease has little more than a
+/// third of its time left.
 fn longest_pause(lease: Duration) -> Duration {
     lease / 8
 }

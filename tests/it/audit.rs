@@ -23,14 +23,14 @@ impl AuditStack {
         Self { stack, api, redis }
     }
 
-    /// Sends Redis a command with a key and more arguments.
+    /// Sends Redis a command on the key that ends with `tail`, behind the back of Crunch.
     async fn tamper(&mut self, command: &str, tail: &str, arguments: &[&str]) {
         let key = format!("crunch:{{0}}:{tail}");
         let mut command = redis::cmd(command);
         let () = command.arg(key).arg(arguments).query_async(&mut self.redis).await.unwrap();
     }
 
-    /// Removes the worker from a running job's state.
+    /// Removes the worker from a running job's `state`: it is the sixth word of that field.
     async fn unfence(&mut self, id: &str) {
         let key = format!("crunch:{{0}}:job:{id}");
         let mut command = redis::cmd("HGET");

@@ -1,5 +1,4 @@
-//! SiblingImports have one direction: sibling files and folders do not import each other in a cycle. Parent and child
-//! may.
+//! Imports have one direction: sibling files and folders do not import each other in a cycle. Parent and child may.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::judge::{Judgement, Plan};
 use super::message;
-use super::post::{Post, Unanswered};
+use super::post::{PostClient, Unanswered};
 use super::share::Shares;
 use crate::metrics;
 use crate::problem::BURST;
-use crate::webhook::{ATTEMPT, Target, Webhooks, event};
+use crate::webhook::{ATTEMPT_TIMEOUT, Target, Webhooks, event};
 
 /// Every client that may submit can choose a receiver that rejects everything: a burst of one receiver logs one line.
 /// All deliveries are in `GET /jobs/{id}/deliveries`.
@@ -46,7 +46,7 @@ const USER_AGENT: &str = concat!("crunch/", env!("CARGO_PKG_VERSION"));
 pub(super) struct DeliveryHandler {
     pub(super) broker: Broker,
     pub(super) webhooks: Arc<Webhooks>,
-    pub(super) post: Post,
+    pub(super) client: PostClient,
     pub(super) shares: Arc<Shares>,
     pub(super) leases: Arc<Leases>,
     /// Cancelled to release the deliveries in flight.
@@ -131,8 +131,8 @@ impl DeliveryHandler {
             Ok(request) => request,
             Err(error) => return Ok(Judgement::GivenUp(invalid(&error))),
         };
-        let sent = self.post.send(&self.webhooks.guard, &delivery.target, request);
-        let judgement = match tokio::time::timeout(ATTEMPT, sent).await {
+        let sent = self.client.send(&self.webhooks.guard, &delivery.target, request);
+        let judgement = match tokio::time::timeout(ATTEMPT_TIMEOUT, sent).await {
             Ok(Ok(answer)) => plan.answered(&answer),
             Ok(Err(why)) => {
                 if let Unanswered::Unreachable(error) = &why {

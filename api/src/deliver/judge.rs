@@ -7,7 +7,7 @@ use crunch_common::job::{ErrorCode, JobError};
 use crunch_common::time::{Timestamp, whole_ms};
 
 use super::post::{Answer, Unanswered};
-use crate::webhook::ATTEMPT;
+use crate::webhook::ATTEMPT_TIMEOUT;
 
 /// The longest `Retry-After` of a receiver that is respected.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
@@ -83,7 +83,8 @@ impl Plan<'_> {
 
     /// Evaluates an attempt that took too long.
     pub(super) fn late(&self) -> Judgement {
-        let message = format!("the receiver did not answer within {} seconds", ATTEMPT.as_secs());
+        let message =
+            format!("the receiver did not answer within {} seconds", ATTEMPT_TIMEOUT.as_secs());
         self.failed(JobError::retryable(ErrorCode::timeout(), message), None)
     }
 }

@@ -1,6 +1,6 @@
-//! Sends one POST to a receiver: only to a checked address, within a time limit, over a separate connection.
+//! Sends POST requests to receivers: only to checked addresses, each over a connection of its own.
 //!
-//! It does not read proxies from the environment, follow redirects, or store what the receiver sends.
+//! It does not use the proxies of the environment, follow redirects, or store the body that a receiver sends.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,14 +22,14 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use tokio_util::task::AbortOnDropHandle;
 use url::Host;
 
-use crate::webhook::{ATTEMPT, Forbidden, Guard, Resolve, Target};
+use crate::webhook::{ATTEMPT_TIMEOUT, Forbidden, Guard, Resolve, Target};
 
 /// The largest head of an answer, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// How much of a body is read and discarded, so that the connection ends cleanly for the receiver.
-const READ_BYTES: usize = 1024;
-/// How long the body is read: only the status matters.
-const READ_FOR: Duration = Duration::from_secs(1);
+/// How much of the body of an answer is read and discarded, so that the connection ends cleanly for the receiver.
+const DISCARD_BYTES: usize = 1024;
+/// For how long the body is read at most: only the status matters.
+const DISCARD_FOR: Duration = Duration::from_secs(1);
 
 /// What a receiver answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub(super) struct Answer {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unanswered {
-    /// The receiver is forbidden.
-    #[error("the receiver may not be reached: {0}")]
+    /// No webhooks may be sent to the receiver.
+    #[error("no webhooks are sent to this receiver: {0}")]
     Forbidden(#[from] Forbidden),
     /// No connection, or TLS failed.
     #[error("the receiver cannot be reached: {}", .0.kind())]
@@ -53,13 +53,13 @@ pub(super) enum Unanswered {
     Broken(#[from] hyper::Error),
 }
 
-/// Connects to receivers; shared by all deliveries.
+/// Connects to receivers and sends requests; shared by all deliveries.
 #[derive(Debug)]
-pub(super) struct Post {
+pub(super) struct PostClient {
     tls: Arc<ClientConfig>,
 }
 
-impl Post {
+impl PostClient {
     /// Creates one that trusts the certificate authorities of the web, and `others`.
     pub(super) fn trusting(others: &[CertificateDer<'static>]) -> Self {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -95,19 +95,21 @@ impl Post {
 
 /// Connects to the first address that answers.
 async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut failed = io::Error::from(io::ErrorKind::NotFound);
-    // An address that never answers must leave time for the others, and for the message.
-    let time_limit = ATTEMPT / (2 * u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX));
+    let mut last_error = io::Error::from(io::ErrorKind::NotFound);
+    // An address that never answers must leave time for the others, and for the request.
+    let time_limit =
+        ATTEMPT_TIMEOUT / (2 * u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX));
     for address in addresses {
         match timeout(time_limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => failed = error,
-            Err(_) => failed = io::ErrorKind::TimedOut.into(),
+            Ok(Err(error)) => last_error = error,
+            Err(_) => last_error = io::ErrorKind::TimedOut.into(),
         }
     }
-    Err(failed)
+    Err(last_error)
 }
 
+/// The name that the certificate must have. No certificate contains the dot with which a name in a URL may end.
 fn server_name(target: &Target) -> io::Result<ServerName<'static>> {
     match target.host() {
         Host::Domain(name) => ServerName::try_from(name.trim_end_matches('.').to_owned())
@@ -130,7 +132,7 @@ where
     let retry_after = response.headers().get(hyper::header::RETRY_AFTER);
     let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
     let answer = Answer { status: response.status().as_u16(), retry_after };
-    let _ = tokio::time::timeout(READ_FOR, discard(&mut response)).await;
+    let _ = timeout(DISCARD_FOR, discard(&mut response)).await;
     Ok(answer)
 }
 
@@ -138,7 +140,7 @@ async fn discard(response: &mut Response<Incoming>) {
     let mut read = 0;
     while let Some(Ok(frame)) = response.frame().await {
         read += frame.data_ref().map_or(0, Bytes::len);
-        if read >= READ_BYTES {
+        if read >= DISCARD_BYTES {
             return;
         }
     }

@@ -240,5 +240,5 @@ fn next_query(query: &str, cursor: &str) -> Result<String, Problem> {
     let pairs = sorted_pairs(query)?;
     let others = pairs.iter().filter(|(name, _)| name != "cursor");
     let others = others.map(|(name, value)| (name.as_str(), value.as_str()));
-    Ok(query::written(others.chain([("cursor", cursor)])))
+    Ok(query::encoded(others.chain([("cursor", cursor)])))
 }

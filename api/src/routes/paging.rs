@@ -23,7 +23,7 @@ pub(crate) struct Paging<C> {
 }
 
 impl<C: FromStr> Paging<C> {
-    /// Parses the query of a request.
+    /// Reads the page from the query of a request.
     ///
     /// # Errors
     /// If a parameter is unknown or invalid.
@@ -42,8 +42,8 @@ impl<C: FromStr> Paging<C> {
                 }
                 "cursor" => {
                     let cursor = text.parse().ok();
-                    let unknown = || invalid("the next_cursor of a page of this list");
-                    paging.after = Some(cursor.ok_or_else(unknown)?);
+                    let not_a_cursor = || invalid("the next_cursor of a page of this list");
+                    paging.after = Some(cursor.ok_or_else(not_a_cursor)?);
                 }
                 _ => return Err(query::unknown(&name, ["limit", "cursor"].into_iter())),
             }
@@ -53,7 +53,7 @@ impl<C: FromStr> Paging<C> {
 }
 
 impl<C: fmt::Display> Paging<C> {
-    /// Answers 200 with a page, and a link to the next one.
+    /// Builds the 200 with a page, and a link to the next one.
     pub(crate) fn page<T: Serialize>(
         &self,
         request: &HttpRequest,
@@ -67,7 +67,7 @@ impl<C: fmt::Display> Paging<C> {
             let limit = self.limit.to_string();
             let query = [("limit", limit.as_str()), ("cursor", cursor)];
             let link =
-                format!("<{}?{}>; rel=\"next\"", request.path(), query::written(query.into_iter()));
+                format!("<{}?{}>; rel=\"next\"", request.path(), query::encoded(query.into_iter()));
             response.insert_header((header::LINK, link));
         }
         response.json(Page { items, next_cursor })
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_asked_for_by_limit_and_cursor() {
+    fn a_page_is_requested_by_limit_and_cursor() {
         let read = Paging::<QueueName>::read;
         let all = read("").unwrap();
         assert_eq!((all.limit, all.after), (1000, None));

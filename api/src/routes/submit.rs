@@ -10,7 +10,7 @@ use crunch_common::task::{TaskDescriptor, TaskName};
 use super::Answer;
 use super::shared_parameters::{SubmissionHeaders, SubmissionQuery};
 use crate::auth::Caller;
-use crate::catalog::Declared;
+use crate::catalog::DeclaredTask;
 use crate::document::{Items, JobDocument};
 use crate::idempotency::{HEADER as IDEMPOTENCY_KEY, IdempotencyKey};
 use crate::prefer::{WAIT, WaitPreference};
@@ -111,7 +111,7 @@ pub(crate) async fn by_route(
 /// the request that do not depend on the task.
 async fn by_payload(
     (app, caller): (&App, &Caller),
-    declared: Result<Arc<Declared>, Problem>,
+    declared: Result<Arc<DeclaredTask>, Problem>,
     request: &HttpRequest,
     payload: web::Payload,
     location: Location,

@@ -9,7 +9,7 @@ use crunch_common::task::TaskName;
 use super::Answer;
 use super::paging::Paging;
 use super::shared_parameters::PageQuery;
-use crate::catalog::Declared;
+use crate::catalog::DeclaredTask;
 use crate::document::{Page, TaskDocument, ok};
 use crate::problem::{Problem, UNKNOWN_TASK};
 use crate::state::App;
@@ -33,13 +33,13 @@ pub(crate) async fn list(app: web::Data<App>, request: HttpRequest) -> Answer {
 
 /// Returns the tasks of a page, and whether others follow.
 fn page_of<'a>(
-    tasks: &'a [Arc<Declared>],
+    tasks: &'a [Arc<DeclaredTask>],
     paging: &Paging<TaskName>,
-) -> (&'a [Arc<Declared>], bool) {
+) -> (&'a [Arc<DeclaredTask>], bool) {
     let passed = |after: &TaskName| tasks.partition_point(|declared| declared.task.name <= *after);
     let rest = &tasks[paging.after.as_ref().map_or(0, passed)..];
     let mut schemas = 0;
-    let fits = |declared: &&Arc<Declared>| {
+    let fits = |declared: &&Arc<DeclaredTask>| {
         let before = schemas;
         schemas += schema_bytes(declared);
         before < MAX_SCHEMAS
@@ -48,7 +48,7 @@ fn page_of<'a>(
     (page, page.len() < rest.len())
 }
 
-fn schema_bytes(declared: &Declared) -> usize {
+fn schema_bytes(declared: &DeclaredTask) -> usize {
     let schemas = [&declared.task.payload_schema, &declared.task.result_schema];
     schemas.into_iter().flatten().map(|schema: &Schema| schema.as_str().len()).sum()
 }

@@ -5,14 +5,14 @@ use crunch_common::job::ContentType;
 use crunch_common::schema;
 
 use super::Submission;
-use crate::catalog::Declared;
+use crate::catalog::DeclaredTask;
 use crate::problem::{Problem, Violation};
 use crate::{body, checks};
 
 /// Rejects a payload in an envelope that its task does not accept: too large, of another type, or invalid by its
 /// schema.
 pub(crate) async fn check_fit(
-    declared: &Declared,
+    declared: &DeclaredTask,
     submission: &Submission,
     base: &str,
 ) -> Result<(), Problem> {
@@ -31,11 +31,11 @@ pub(crate) async fn check_fit(
 
 /// Rejects a JSON payload that is invalid by the task's schema; pointers are relative to `base`.
 pub(crate) async fn check_schema(
-    declared: &Declared,
+    declared: &DeclaredTask,
     payload: &Bytes,
     base: &str,
 ) -> Result<(), Problem> {
-    let Some(schema) = declared.payload() else { return Ok(()) };
+    let Some(schema) = declared.payload_validator() else { return Ok(()) };
     let checked = match schema.check_briefly(payload) {
         Some(checked) => checked,
         // How long the check takes is unknown, only that it is longer than other requests should be blocked.

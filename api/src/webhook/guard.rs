@@ -59,8 +59,8 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Why a receiver may not be reached. It contains neither the address nor whether the name has one: both would disclose
-/// to the client information about a network that only the API can see.
+/// Why no webhooks are sent to a receiver. It contains neither the address nor whether the name has one: both would
+/// disclose to the client information about a network that only the API can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Forbidden {
     /// Its address is not public, or its name has none.

@@ -50,7 +50,8 @@ pub struct Progress {
 
 impl Broker {
     /// Audits the whole key space, on its own connection. Reports the progress to `watch` after every page. Takes time
-    /// and memory in proportion to the number of jobs: about 30 bytes each, up to three times that while its table grows, and about ten seconds per million.
+    /// and memory in proportion to the number of jobs: about 30 bytes each, up to three times that while its table
+    /// grows, and about ten seconds per million.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
@@ -239,7 +240,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
         self.audit.jobs = self.notes.jobs() as u64;
         for (id, version) in self.notes.missing() {
             // Its case already records where it was found instead.
-            if self.known.get(&id).is_some_and(|known| known.is_homeless()) {
+            if self.known.get(&id).is_some_and(|known| known.is_out_of_place()) {
                 continue;
             }
             self.suspect(Suspect::Job { id, met: None, version: Some(version) }).await?;

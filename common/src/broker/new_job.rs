@@ -1,4 +1,4 @@
-//! A job to submit, with all that determines it.
+//! A job to submit: its payload, and all options of its submission.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -28,21 +28,24 @@ pub enum Start {
     At(Timestamp),
 }
 
-/// Identifies a request, so that the same request sent twice creates one job.
+/// Identifies a request that has an idempotency key, so that the same request sent twice creates one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
+    /// Hash of the key and of all that it is valid for: Redis stores the job's id under it.
     pub(super) digest: [u8; 32],
+    /// Hash of the whole request: another one with the same key is a conflict.
     pub(super) fingerprint: [u8; 32],
 }
 
 impl Idempotency {
-    /// Hashes a key within its scope (which client requests what), and the whole request as its fingerprint. Each part
-    /// may contain any bytes; they are hashed with their lengths, so that two scopes are never confused.
+    /// Hashes a key together with what it is valid for (which client, which route), and the whole request. Each part
+    /// may contain any bytes; they are hashed with their lengths, so that two keys are never confused.
     #[must_use]
-    pub fn new(scope: &[&[u8]], request: &[&[u8]]) -> Self {
-        Self { digest: hash(scope), fingerprint: hash(request) }
+    pub fn new(key: &[&[u8]], request: &[&[u8]]) -> Self {
+        Self { digest: hash(key), fingerprint: hash(request) }
     }
 
+    /// The partition that stores the key, and therefore its job: one function writes both.
     pub(super) fn partition(&self, partitions: u16) -> Partition {
         let number = u16::from_be_bytes([self.digest[0], self.digest[1]]) % partitions;
         Partition::new(number).expect("the configuration bounds the number of partitions")
@@ -52,7 +55,7 @@ impl Idempotency {
 /// A job to submit: all options are resolved and checked.
 #[derive(Debug, Clone)]
 pub struct NewJob {
-    /// Its id, from [`Broker::new_id`]. Submitting the same id again is the same submission.
+    /// Its id, from [`Broker::new_id`](super::Broker::new_id). Submitting the same id again is the same submission.
     pub id: JobId,
     /// Its task.
     pub task: TaskName,
@@ -105,13 +108,14 @@ impl NewJob {
         }
     }
 
-    /// Whether its payload does not pass through the function, which would copy it twice while Redis serves no other
-    /// call: it is stored by a separate command first, in the same transaction. Such a job has its own call.
+    /// Whether a separate command stores its payload, before the function and in the same transaction: the function
+    /// would copy it twice while Redis serves no other call. Such a job is not submitted together with others.
     pub(crate) fn is_large(&self) -> bool {
         self.payload.len() > LARGE
     }
 
-    /// Approximate number of bytes of the job in a call.
+    /// Approximate number of bytes of the job in a call, with 256 for the fields that are not counted one by one, and
+    /// as many for the options of a webhook.
     pub(crate) fn size(&self) -> usize {
         let trace = self.options.trace.as_ref().map_or(0, TraceContext::size);
         let webhook = self.webhook.as_ref().map_or(0, |webhook| webhook.url.len() + trace + 256);
@@ -129,7 +133,7 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// Half of a SHA-256 as hex: 128 bits, enough to rule out accidental collisions, in half the memory.
-pub(super) fn hex(hash: &[u8; 32]) -> String {
+pub(super) fn half_as_hex(hash: &[u8; 32]) -> String {
     hash[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

@@ -59,8 +59,8 @@ impl Metadata {
             return Err(InvalidMetadata::TooMany);
         }
         let others = self.iter().filter(|&(other, _)| other != key);
-        let others: usize = others.map(|(key, value)| written(key, value)).sum();
-        if others + written(&key, &value) + "{}".len() > Self::MAX_WRITTEN_BYTES {
+        let others: usize = others.map(|(key, value)| json_size(key, value)).sum();
+        if others + json_size(&key, &value) + "{}".len() > Self::MAX_WRITTEN_BYTES {
             return Err(InvalidMetadata::Written);
         }
         self.0.insert(key, value);
@@ -86,7 +86,7 @@ impl Metadata {
 }
 
 /// Bytes of one label in a JSON object, with its colon and comma.
-fn written(key: &str, value: &str) -> usize {
+fn json_size(key: &str, value: &str) -> usize {
     let text = |text: &str| serde_json::to_string(text).map_or(usize::MAX / 4, |json| json.len());
     text(key) + text(value) + 2
 }

@@ -1,4 +1,4 @@
-//! Input and output of a job: opaque bytes with a content type.
+//! Payload and result of a job: bytes with a content type.
 
 use std::fmt;
 use std::str::FromStr;
@@ -91,13 +91,12 @@ impl<'de> serde::Deserialize<'de> for ContentType {
     }
 }
 
-/// Opaque bytes and their content type: a job's payload or its result. No component between client and handler decodes
-/// them.
+/// Bytes and their content type: a job's payload or its result. No component between client and handler changes them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload {
     /// The bytes as received.
     pub bytes: Bytes,
-    /// Type of the bytes. Default JSON.
+    /// The type of the bytes.
     pub content_type: ContentType,
 }
 
@@ -121,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn media_types_are_folded_to_one_spelling() {
+    fn media_types_are_normalized() {
         let cases = [
             ("application/json", "application/json"),
             ("Application/JSON; charset=utf-8", "application/json"),

@@ -57,9 +57,9 @@ mod tests {
 
     #[test]
     fn the_first_process_of_a_session_is_found_in_it_and_killed() {
-        let waits_for_ever = ["sh", "-c", "echo begun; exec cat"];
+        let waits_forever = ["sh", "-c", "echo begun; exec cat"];
         let mut command = Command::new("setsid");
-        command.args(waits_for_ever).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(waits_forever).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdout.as_mut().unwrap().read_exact(&mut [0; 5]).unwrap();
 

@@ -47,7 +47,7 @@ async fn send(url: &str, trusted: &[CertificateDer<'static>]) -> Result<Answer, 
     let target: Target = url.parse().unwrap();
     let request = Request::post(target.path_and_query()).header("host", target.authority());
     let request = request.body(Full::default()).unwrap();
-    Post::trusting(trusted).send(&guard, &target, request).await
+    PostClient::trusting(trusted).send(&guard, &target, request).await
 }
 
 #[tokio::test]

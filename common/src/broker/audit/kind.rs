@@ -43,7 +43,7 @@ crate::word_enum! {
 }
 
 impl FindingKind {
-    /// Returns a short description.
+    /// Returns a short description, in the plural.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
@@ -79,17 +79,18 @@ pub(super) struct Kinds(u32);
 
 impl Kinds {
     /// The kinds that mean that a job is not where it belongs; only one of them is reported per job.
-    const HOMELESS: u32 =
+    const OUT_OF_PLACE: u32 =
         FindingKind::Lost.bit() | FindingKind::Misplaced.bit() | FindingKind::Unfenced.bit();
 
-    pub(super) const fn is_homeless(self) -> bool {
-        self.0 & Self::HOMELESS != 0
+    /// Whether one of the kinds means that the job is not where it belongs.
+    pub(super) const fn is_out_of_place(self) -> bool {
+        self.0 & Self::OUT_OF_PLACE != 0
     }
 
-    /// Adds a kind; returns whether it is new information.
+    /// Adds a kind; returns whether it is to be reported.
     pub(super) fn add(&mut self, kind: FindingKind) -> bool {
         let known = self.0 & kind.bit() != 0;
-        let known = known || (self.is_homeless() && Self(kind.bit()).is_homeless());
+        let known = known || (self.is_out_of_place() && Self(kind.bit()).is_out_of_place());
         self.0 |= kind.bit();
         !known
     }

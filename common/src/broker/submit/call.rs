@@ -5,7 +5,7 @@ use redis::Value;
 use super::{Enqueued, NewJob};
 use crate::broker::error::Error;
 use crate::broker::functions::Function;
-use crate::broker::new_job::{IDEMPOTENCY_KEPT, Start, hex};
+use crate::broker::new_job::{IDEMPOTENCY_KEPT, Start, half_as_hex};
 use crate::broker::record::{JobRecord, PAYLOAD_LARGE};
 use crate::broker::{Settings, reply};
 use crate::job::{Priority, Status};
@@ -73,8 +73,8 @@ fn extras(job: &NewJob) -> Vec<(&'static str, String)> {
         extras.push(("retention", whole_ms(retention).to_string()));
     }
     if let Some(key) = &job.idempotency {
-        extras.push(("digest", hex(&key.digest)));
-        extras.push(("fingerprint", hex(&key.fingerprint)));
+        extras.push(("digest", half_as_hex(&key.digest)));
+        extras.push(("fingerprint", half_as_hex(&key.fingerprint)));
         extras.push(("keep", whole_ms(IDEMPOTENCY_KEPT).to_string()));
     }
     if job.is_large() {
