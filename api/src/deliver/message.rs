@@ -65,7 +65,9 @@ fn shortened(document: &JobDocument) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use crunch_common::broker::ResultSummary;
+    use std::time::Duration;
+
+    use crunch_common::broker::{NewJob, ResultSummary};
     use crunch_common::job::{
         ContentType, ErrorCode, JobError, JobId, Metadata, Partition, Status,
     };
@@ -78,30 +80,15 @@ mod tests {
         let order =
             format!(r#"{{"job":"{id}","status":"{status}","at":1000,"url":"https://a.b/"}}  "#);
         let task = crunch_common::task::TaskDescriptor::new("t".parse().unwrap());
+        let mut new = NewJob::of(&task, id, "{}");
+        new.options.max_attempts = 3;
+        new.options.timeout = Duration::from_millis(1);
         let job = JobRecord {
-            id,
-            queue: task.queue.clone(),
-            priority: task.priority,
             status,
-            options: serde_json::from_str(r#"{"max_attempts":3,"timeout_ms":1,"payload_size":2}"#)
-                .unwrap(),
             version: 3,
             attempt: 1,
-            losses: 0,
-            epoch: None,
-            worker: None,
-            cancel_requested: false,
-            progress: None,
-            progress_message: None,
-            created_at: Timestamp::from_unix_ms(1),
-            run_at: None,
-            started_at: None,
             finished_at: Some(Timestamp::from_unix_ms(1000)),
-            expires_at: None,
-            error: None,
-            waiting_for: None,
-            result: None,
-            task: task.name,
+            ..new.record(Timestamp::from_unix_ms(1), None)
         };
         (serde_json::from_str(&order).unwrap(), job)
     }

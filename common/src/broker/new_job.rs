@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::bulk::LARGE;
 use super::durability::Durability;
+use super::record::JobRecord;
 use super::webhook::Webhook;
-use crate::job::{JobId, JobOptions, Metadata, Partition, Priority, TraceContext};
+use crate::job::{JobId, JobOptions, Metadata, Partition, Priority, Status, TraceContext};
 use crate::queue::QueueName;
 use crate::task::{TaskDescriptor, TaskName};
 use crate::time::Timestamp;
@@ -105,6 +106,35 @@ impl NewJob {
             idempotency: None,
             durability: Durability::MEMORY,
             webhook: None,
+        }
+    }
+
+    /// Returns its record as Redis creates it at that time; scheduled if it has a due time.
+    #[must_use]
+    pub fn record(&self, now: Timestamp, run_at: Option<Timestamp>) -> JobRecord {
+        JobRecord {
+            id: self.id,
+            task: self.task.clone(),
+            queue: self.queue.clone(),
+            priority: self.priority,
+            status: if run_at.is_some() { Status::Scheduled } else { Status::Queued },
+            options: self.options.clone(),
+            version: 1,
+            attempt: 0,
+            losses: 0,
+            epoch: None,
+            worker: None,
+            cancel_requested: false,
+            progress: None,
+            progress_message: None,
+            created_at: now,
+            run_at,
+            started_at: None,
+            finished_at: None,
+            expires_at: None,
+            error: None,
+            waiting_for: None,
+            result: None,
         }
     }
 

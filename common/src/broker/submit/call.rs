@@ -6,9 +6,9 @@ use super::{Enqueued, NewJob};
 use crate::broker::error::Error;
 use crate::broker::functions::Function;
 use crate::broker::new_job::{IDEMPOTENCY_KEPT, Start, half_as_hex};
-use crate::broker::record::{JobRecord, PAYLOAD_LARGE};
+use crate::broker::record::PAYLOAD_LARGE;
 use crate::broker::{Settings, reply};
-use crate::job::{Priority, Status};
+use crate::job::Priority;
 use crate::telemetry::metrics::{JOBS_SUBMITTED, labels};
 use crate::time::{Timestamp, whole_ms};
 
@@ -102,7 +102,8 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
             let run_at = parts.next().as_ref().map(reply::unsigned).transpose()?;
             let labels = labels(job.task.as_str(), job.queue.as_str(), &[]);
             metrics::counter!(JOBS_SUBMITTED, labels).increment(1);
-            Ok(Enqueued::Created(Box::new(created(job, now, run_at.map(Timestamp::from_unix_ms)))))
+            let record = job.record(now, run_at.map(Timestamp::from_unix_ms));
+            Ok(Enqueued::Created(Box::new(record)))
         }
         2 => reply::parsed(id()?).map(Enqueued::AlreadyCreated),
         3 => reply::parsed(id()?).map(Enqueued::Replayed),
@@ -111,34 +112,6 @@ fn read_reply(job: &NewJob, now: Timestamp, reply: Value) -> Result<Enqueued, Er
         -3 => Err(Error::QueueFull { queue: job.queue.clone() }),
         -4 => Err(Error::TooManyQueues { queue: job.queue.clone() }),
         code => Err(Error::unreadable(format!("enqueue returned {code}"))),
-    }
-}
-
-/// The record as Redis stored it, without reading it; scheduled if it has a due time.
-fn created(job: &NewJob, now: Timestamp, run_at: Option<Timestamp>) -> JobRecord {
-    JobRecord {
-        id: job.id,
-        task: job.task.clone(),
-        queue: job.queue.clone(),
-        priority: job.priority,
-        status: if run_at.is_some() { Status::Scheduled } else { Status::Queued },
-        options: job.options.clone(),
-        version: 1,
-        attempt: 0,
-        losses: 0,
-        epoch: None,
-        worker: None,
-        cancel_requested: false,
-        progress: None,
-        progress_message: None,
-        created_at: now,
-        run_at,
-        started_at: None,
-        finished_at: None,
-        expires_at: None,
-        error: None,
-        waiting_for: None,
-        result: None,
     }
 }
 
