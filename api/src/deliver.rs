@@ -19,8 +19,9 @@ use crunch_common::Shutdown;
 use crunch_common::broker::{Broker, WorkerId, WorkerInfo};
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskName;
-use crunch_consumer::{Consumer, Leases, Pulses, Rotation, Settings, Threads};
-use metrics::Gauge;
+use crunch_consumer::{
+    Consumer, Leases, PoolSettings, Pulses, Rotation, Settings, SlotGauges, Threads,
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -59,20 +60,28 @@ impl Deliverer {
             leases: leases.clone(),
             hurry: hurry.clone(),
         };
+        // Its task is listed with it, and not declared: no client submits deliveries.
+        let tasks = vec![TaskName::webhooks()];
         let settings = Settings {
             broker: broker.clone(),
             worker: WorkerId::generate(),
-            info: WorkerInfo::of_this_process(vec![TaskName::webhooks()], vec![queue()], SLOTS),
-            tasks: Vec::new(),
+            info: WorkerInfo { tasks, ..WorkerInfo::of_this_process() },
             lease: LEASE,
-            queues: Rotation::by_preference(vec![queue()]),
-            busy: Gauge::noop(),
+            slots: SlotGauges::noop(),
             leases,
             pulses: pulses.clone(),
             threads: Threads::Shared,
         };
+        let pool = PoolSettings {
+            name: None,
+            slots: SLOTS,
+            tasks: Vec::new(),
+            queues: Rotation::by_preference(vec![queue()]),
+        };
         tracing::info!(worker.id = %settings.worker, slots = SLOTS, "delivering webhooks");
-        let consumer = Consumer::start(&settings, &Arc::new(handler))?;
+        let handler = Arc::new(handler);
+        let mut consumer = Consumer::start(settings, &handler)?;
+        consumer.add_pool(&pool, &handler)?;
         let mut health = JoinSet::new();
         health.spawn(watch::run(pulses));
         Ok(Self { consumer, hurry, health })

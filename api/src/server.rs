@@ -286,7 +286,7 @@ pub(crate) fn serve(config: ApiConfig) -> Result<(), Error> {
         let shutdown = Shutdown::default();
         shutdown.request_on_signals()?;
         print_address(server.scheme(), server.addr());
-        server.run(shutdown).await
+        Box::pin(server.run(shutdown)).await
     })
 }
 

@@ -62,7 +62,8 @@ pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Sequence, Settled, Ta
 pub use fleet::{RunningJob, WorkerPage, WorkerSummary};
 pub use functions::Library;
 pub use heartbeat::{
-    Beaten, Heartbeat, LogLines, Progress, Report, Reported, SuspendedTask, Verdict, WorkerInfo,
+    Beaten, Heartbeat, LogLines, Progress, Report, Reported, ServerInfo, SuspendedTask, Verdict,
+    WorkerInfo,
 };
 pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, Outcome, ReleaseCause, Settlement, WorkerId};

@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crunch_common::broker::{Broker, Error};
-use crunch_common::queue::QueueName;
-use crunch_common::task::TaskDescriptor;
 use crunch_common::telemetry::LogLimit;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::declared::Declared;
 use crate::{Pulse, Reachability};
 
 /// Enough to notice; an operator must act.
@@ -19,12 +17,9 @@ const WHILE_REJECTED: Duration = Duration::from_secs(2);
 
 pub(crate) struct Announcer {
     pub(crate) broker: Broker,
-    pub(crate) queues: Vec<QueueName>,
-    pub(crate) tasks: Vec<TaskDescriptor>,
+    pub(crate) declared: Arc<Declared>,
     /// Shows that the tasks were declared, or that some were rejected. Other pulses show whether Redis is reachable.
     pub(crate) pulse: Pulse,
-    /// Notified by the heartbeat when Redis does not know the worker any more.
-    pub(crate) forgotten: Arc<Notify>,
 }
 
 impl Announcer {
@@ -33,8 +28,7 @@ impl Announcer {
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut reachability = Reachability::of("announcer");
-        let announce = || self.broker.announce(&self.queues, &self.tasks);
-        while let Some(announced) = shutdown.run_until_cancelled(announce()).await {
+        while let Some(announced) = shutdown.run_until_cancelled(self.announce()).await {
             let pause = match announced {
                 Ok(()) => {
                     reachability.succeeded();
@@ -53,11 +47,13 @@ impl Announcer {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.forgotten.notified() => {
-                    tracing::warn!("Redis does not know this worker any more and may have lost its data, declaring tasks and queues again");
-                }
+                () = self.declared.outdated.notified() => {}
                 () = shutdown.cancelled() => return,
             }
         }
+    }
+
+    async fn announce(&self) -> Result<(), Error> {
+        self.broker.announce(&self.declared.queues(), &self.declared.tasks()).await
     }
 }

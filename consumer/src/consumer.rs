@@ -1,23 +1,24 @@
-//! The life cycle of a consumer: for each partition a listener, a processor and its secondary; heartbeats and the
-//! announcer for all of them.
+//! The life cycle of a consumer: heartbeats and the announcer; then for each pool, in each partition, a listener, a
+//! processor and its secondary.
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crunch_common::broker::{Broker, Sequence, WorkerId};
+use crunch_common::broker::Sequence;
 use crunch_common::job::Partition;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::announcer::Announcer;
+use crate::declared::Declared;
 use crate::heartbeat::Heartbeat;
 use crate::listener::{Listener, WorkRequest};
 use crate::processor::Processor;
-use crate::{Pulse, Runner, Settings, Slots};
+use crate::{Monitor, PoolSettings, PoolSlots, Pulse, Runner, Settings, Slots};
 
 /// How long the last settlements may take to reach Redis at the end: longer than any call's deadline.
 const LAST_EXCHANGE: Duration = Duration::from_secs(3);
@@ -25,8 +26,11 @@ const LAST_EXCHANGE: Duration = Duration::from_secs(3);
 /// A running consumer. It ends with [`Consumer::drain`] and [`Consumer::leave`], or at once when it is dropped.
 #[derive(Debug)]
 pub struct Consumer {
-    broker: Broker,
-    worker: WorkerId,
+    settings: Settings,
+    slots: Arc<Slots>,
+    declared: Arc<Declared>,
+    /// The number of pools.
+    pools: u8,
     /// Claim jobs and settle attempts.
     processors: JoinSet<()>,
     /// Support the processors; end last.
@@ -49,51 +53,44 @@ struct Phases {
 type ProcessorWithRequests<R> = (Processor<R>, mpsc::Receiver<WorkRequest>);
 
 impl Consumer {
-    /// Starts to claim jobs. Must be called on the runtime that attempts are to run on.
+    /// Starts to send heartbeats. Must be called on the runtime that attempts are to run on.
     ///
     /// # Errors
     /// If the system refuses another runtime.
-    pub fn start<R: Runner>(settings: &Settings, runner: &Arc<R>) -> io::Result<Self> {
-        let mut consumer = Self {
-            broker: settings.broker.clone(),
-            worker: settings.worker,
-            processors: JoinSet::new(),
-            helpers: JoinSet::new(),
-            phases: Phases::default(),
-        };
-        // First: a heartbeat makes the lease known before anything is claimed.
-        consumer.start_heartbeats(settings, runner)?;
-        consumer.start_exchanges(settings, runner)?;
-        Ok(consumer)
-    }
-
-    fn start_heartbeats<R: Runner>(
-        &mut self,
-        settings: &Settings,
-        runner: &Arc<R>,
-    ) -> io::Result<()> {
-        let (done, forgotten) = (&self.phases.done, Arc::new(Notify::new()));
-        let heartbeat = Heartbeat::new(settings, runner, &forgotten).run(done.clone());
+    pub fn start<M: Monitor>(settings: Settings, monitor: &Arc<M>) -> io::Result<Self> {
+        let slots = Slots::new(settings.slots.clone());
+        let declared = Arc::<Declared>::default();
+        let (mut helpers, phases) = (JoinSet::new(), Phases::default());
+        let heartbeat = Heartbeat::new(&settings, monitor, &slots, &declared);
+        let heartbeat = heartbeat.run(phases.done.clone());
         let announcer = Announcer {
             broker: settings.broker.clone(),
-            queues: settings.info.queues.clone(),
-            tasks: settings.tasks.clone(),
+            declared: declared.clone(),
             pulse: settings.pulses.add("announcer"),
-            forgotten,
         };
-        self.helpers.spawn(announcer.run(done.clone()));
-        settings.threads.spawn("crunch-heartbeat", &mut self.helpers, vec![heartbeat])
+        helpers.spawn(announcer.run(phases.done.clone()));
+        settings.threads.spawn("crunch-heartbeat", &mut helpers, vec![heartbeat])?;
+        let processors = JoinSet::new();
+        Ok(Self { settings, slots, declared, pools: 0, processors, helpers, phases })
     }
 
-    fn start_exchanges<R: Runner>(
+    /// Adds a pool, which starts to claim jobs; returns its slots. Must be called on the runtime that attempts are to
+    /// run on.
+    ///
+    /// # Errors
+    /// If the system refuses another runtime.
+    pub fn add_pool<R: Runner>(
         &mut self,
-        settings: &Settings,
+        pool: &PoolSettings,
         runner: &Arc<R>,
-    ) -> io::Result<()> {
-        let slots = Slots::new(settings.info.slots, settings.busy.clone());
+    ) -> io::Result<PoolSlots> {
+        let (slots, sequences) = (self.slots.add(pool.slots), Sequence::of_pool(self.pools));
+        self.pools += 1;
+        self.declared.add(pool);
         let mut processors = Vec::new();
-        for partition in settings.broker.partitions() {
-            let (listener, both) = exchanging(settings, partition, &slots, runner);
+        for partition in self.settings.broker.partitions() {
+            let (listener, both) =
+                exchanging(&self.settings, partition, (pool, &slots, sequences), runner);
             self.helpers.spawn(listener.run(self.phases.draining.clone()));
             for (processor, requests) in both {
                 let (draining, give_up) = (&self.phases.draining, &self.phases.give_up);
@@ -106,7 +103,8 @@ impl Consumer {
                 ));
             }
         }
-        settings.threads.spawn("crunch-consumer", &mut self.processors, processors)
+        self.settings.threads.spawn("crunch-consumer", &mut self.processors, processors)?;
+        Ok(slots)
     }
 
     /// Claims no more jobs, takes no more tokens that could wake another consumer, and waits until all attempts are
@@ -136,7 +134,9 @@ impl Consumer {
         // No heartbeat may follow: it would register the worker again. An open call has its own deadline.
         ended(&mut self.helpers).await;
         // Redis forgets a worker that does not get through.
-        let left = tokio::time::timeout(LAST_EXCHANGE, self.broker.leave(self.worker)).await;
+        let left =
+            tokio::time::timeout(LAST_EXCHANGE, self.settings.broker.leave(self.settings.worker))
+                .await;
         if let Ok(Err(error)) = left {
             tracing::debug!(%error, "could not deregister the worker");
         }
@@ -150,22 +150,22 @@ impl Drop for Consumer {
     }
 }
 
-/// Creates the listener and the processors of one partition.
+/// Creates the listener and the processors of a pool for one partition.
 fn exchanging<R: Runner>(
     settings: &Settings,
     partition: Partition,
-    slots: &Arc<Slots>,
+    (pool, slots, sequences): (&PoolSettings, &PoolSlots, [Sequence; 2]),
     runner: &Arc<R>,
 ) -> (Listener<R>, [ProcessorWithRequests<R>; 2]) {
     let (requests, primary_requests) = mpsc::channel(1);
     let (secondary, secondary_requests) = mpsc::channel(1);
     let exchanges = settings.broker.with_own_connection();
-    let pulse = settings.pulses.add(format!("consumer of partition {partition}"));
+    let pulse = settings.pulses.add(format!("consumer of {}partition {partition}", pool.label()));
     let listener = Listener {
         broker: settings.broker.with_own_connection(),
         exchanges: exchanges.clone(),
         partition,
-        queues: settings.info.queues.clone(),
+        queues: pool.queues.queues().to_vec(),
         slots: slots.clone(),
         runner: runner.clone(),
         requests,
@@ -178,16 +178,17 @@ fn exchanging<R: Runner>(
         secondary,
         worker: settings.worker,
         lease: settings.lease,
-        queues: settings.queues.clone(),
+        queues: pool.queues.clone(),
         slots: slots.clone(),
         leases: settings.leases.clone(),
         runner: runner.clone(),
         pulse: pulse.clone(),
     };
-    let first = processor(Sequence::Primary, exchanges, Some(secondary), &pulse);
+    let [primary, other] = sequences;
+    let first = processor(primary, exchanges, Some(secondary), &pulse);
     // Over one connection both exchanges would be sent and answered together, and Redis would wait for both.
     let own = settings.broker.with_own_connection();
-    let second = processor(Sequence::Secondary, own, None, &pulse);
+    let second = processor(other, own, None, &pulse);
     (listener, [(first, primary_requests), (second, secondary_requests)])
 }
 

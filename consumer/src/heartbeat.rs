@@ -9,37 +9,42 @@ use std::time::Duration;
 
 use crunch_common::broker::{self, Broker, Error, LeaseKey, Verdict, WorkerId, WorkerInfo};
 use crunch_common::job::Partition;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Leases, Pulse, Reachability, Runner, Settings};
+use crate::declared::Declared;
+use crate::{Leases, Monitor, Pulse, Reachability, Settings, Slots};
 
 /// A quarter of the 30 s after which Redis forgets a worker that sends no heartbeat, whatever its lease.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(7500);
-/// The pause between the suspension of a task and the heartbeat that reports it: many tasks may be suspended for one
-/// reason, and one heartbeat then shows them all.
-const AFTER_SUSPENSION: Duration = Duration::from_millis(50);
+/// The pause between a change, such as the suspension of a task, and the heartbeat that reports it: many tasks may be
+/// suspended for one reason, and one heartbeat then shows them all.
+const AFTER_CHANGE: Duration = Duration::from_millis(50);
 /// A sweep is continued by the next one, of any process.
 const LONGEST_SWEEP: Duration = Duration::from_secs(1);
 /// A heartbeat that is not answered within this time hangs: no call takes that long.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
 
-pub(crate) struct Heartbeat<R> {
+pub(crate) struct Heartbeat<M> {
     broker: Broker,
     worker: WorkerId,
     info: WorkerInfo,
     lease: Duration,
     leases: Arc<Leases>,
-    runner: Arc<R>,
+    slots: Arc<Slots>,
+    declared: Arc<Declared>,
+    monitor: Arc<M>,
     /// The partitions that know the worker.
     known: HashSet<Partition>,
-    /// Notified when one of them does not know it any more.
-    forgotten: Arc<Notify>,
     pulse: Pulse,
 }
 
-impl<R: Runner> Heartbeat<R> {
-    pub(crate) fn new(settings: &Settings, runner: &Arc<R>, forgotten: &Arc<Notify>) -> Self {
+impl<M: Monitor> Heartbeat<M> {
+    pub(crate) fn new(
+        settings: &Settings,
+        monitor: &Arc<M>,
+        slots: &Arc<Slots>,
+        declared: &Arc<Declared>,
+    ) -> Self {
         let pause = longest_pause(settings.lease);
         Self {
             broker: settings.broker.with_own_connection_retrying_every(pause),
@@ -47,9 +52,10 @@ impl<R: Runner> Heartbeat<R> {
             info: settings.info.clone(),
             lease: settings.lease,
             leases: settings.leases.clone(),
-            runner: runner.clone(),
+            slots: slots.clone(),
+            declared: declared.clone(),
+            monitor: monitor.clone(),
             known: HashSet::new(),
-            forgotten: forgotten.clone(),
             pulse: settings.pulses.add("heartbeat"),
         }
     }
@@ -74,15 +80,15 @@ impl<R: Runner> Heartbeat<R> {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                // Not only with the next regular heartbeat: the suspension may be over before it.
-                () = self.runner.suspends() => tokio::time::sleep(AFTER_SUSPENSION).await,
+                // Not only with the next regular heartbeat: a suspension may be over before it.
+                () = self.monitor.changed() => tokio::time::sleep(AFTER_CHANGE).await,
             }
         }
     }
 
     /// Sends a heartbeat to every partition, also after a failure in one of them.
     async fn send_to_all(&mut self) -> Result<(), Error> {
-        let info = WorkerInfo { suspended: self.runner.suspended(), ..self.info.clone() };
+        let info = self.describe();
         let (mut unfinished, mut outcome) = (Vec::new(), Ok(()));
         for partition in self.broker.partitions() {
             let sent = self.send(partition, &info).await;
@@ -95,6 +101,17 @@ impl<R: Runner> Heartbeat<R> {
             tracing::debug!(%error, "cannot finish a sweep, the next one continues it");
         }
         outcome
+    }
+
+    fn describe(&self) -> WorkerInfo {
+        let mut info = WorkerInfo {
+            suspended: self.monitor.suspended(),
+            servers: self.monitor.servers(),
+            slots: self.slots.total(),
+            ..self.info.clone()
+        };
+        self.declared.describe(&mut info);
+        info
     }
 
     async fn sweep(&self, partitions: &[Partition]) -> Result<(), Error> {
@@ -111,7 +128,7 @@ impl<R: Runner> Heartbeat<R> {
             worker: self.worker,
             lease: self.lease,
             info,
-            busy: self.runner.busy(),
+            busy: self.monitor.busy(),
             leases: &leases,
         };
         let reply = self.broker.heartbeat(partition, &heartbeat).await?;
@@ -119,7 +136,10 @@ impl<R: Runner> Heartbeat<R> {
         // Its first heartbeat makes it known.
         let first = self.known.insert(partition);
         if reply.forgotten && !first {
-            self.forgotten.notify_one();
+            tracing::warn!(
+                "Redis does not know this worker any more and may have lost its data, declaring tasks and queues again"
+            );
+            self.declared.outdated.notify_one();
         }
         Ok(reply.sweep_on)
     }
@@ -127,7 +147,7 @@ impl<R: Runner> Heartbeat<R> {
     fn apply(&self, lease: LeaseKey, verdict: Verdict) {
         match verdict {
             Verdict::Held => {}
-            Verdict::Cancel | Verdict::Lost => self.runner.stop(lease, verdict),
+            Verdict::Cancel | Verdict::Lost => self.monitor.stop(lease, verdict),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The client side of the exchange protocol: claims jobs from Redis, has them run, settles what ended, and keeps the
 //! leases meanwhile.
 //!
-//! Workers use it for jobs, and the API for deliveries of webhooks. What runs the jobs is a [`Runner`]. A [`Consumer`]
+//! Workers use it for jobs, and the API for deliveries of webhooks. Its slots form *pools*, each with its own tasks and
+//! queues: a worker's own slots are one, the children of each of its servers another. What runs the jobs of a pool is a
+//! [`Runner`]. A [`Consumer`]
 //! decides only when to call Redis and what to send: it never runs a job itself, and knows nothing about tasks.
 //!
 //! | question | file |
@@ -9,6 +11,7 @@
 //! | What is started, and in which order does it stop? | `consumer.rs` |
 //! | How does one exchange follow the other? | `processor.rs`; the events it waits for, `inbox.rs` |
 //! | What makes an idle consumer exchange? | `listener.rs` |
+//! | What do its pools share? | `slots.rs`, `declared.rs` |
 //! | Which leases do heartbeats extend, and until when? | `heartbeat.rs`, `leases.rs` |
 //! | What if Redis is unreachable? | `reachability.rs` |
 //! | How does a loop that hangs show? | `pulse.rs` |
@@ -17,6 +20,7 @@
 
 mod announcer;
 mod consumer;
+mod declared;
 mod heartbeat;
 mod inbox;
 mod leases;
@@ -36,7 +40,7 @@ pub use leases::Leases;
 pub use pulse::{Expected, Pulse, Pulses};
 pub use reachability::Reachability;
 pub use rotation::Rotation;
-pub use runner::{Ended, Runner};
-pub use settings::{Settings, Threads};
-pub use slots::Slot;
+pub use runner::{Ended, Monitor, Runner};
+pub use settings::{PoolSettings, Settings, Threads};
 use slots::Slots;
+pub use slots::{PoolSlots, Slot, SlotGauges};

@@ -12,7 +12,7 @@ use crunch_common::queue::QueueName;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Expected, Pulse, Reachability, Runner, Slots};
+use crate::{Expected, PoolSlots, Pulse, Reachability, Runner};
 
 /// Requests an exchange from the processor.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(crate) struct Listener<R> {
     pub(crate) exchanges: Broker,
     pub(crate) partition: Partition,
     pub(crate) queues: Vec<QueueName>,
-    pub(crate) slots: Arc<Slots>,
+    pub(crate) slots: PoolSlots,
     pub(crate) runner: Arc<R>,
     pub(crate) requests: mpsc::Sender<WorkRequest>,
     /// Also the processor's: together they claim work.

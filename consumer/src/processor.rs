@@ -22,7 +22,7 @@ use crate::inbox::Inbox;
 use crate::listener::WorkRequest;
 use crate::start::Start;
 use crate::upload::{Upload, record};
-use crate::{Ended, Leases, Pulse, Reachability, Rotation, Runner, Slot, Slots};
+use crate::{Ended, Leases, PoolSlots, Pulse, Reachability, Rotation, Runner, Slot};
 
 pub(crate) struct Processor<R> {
     /// Has its own connection.
@@ -34,12 +34,14 @@ pub(crate) struct Processor<R> {
     pub(crate) worker: WorkerId,
     pub(crate) lease: Duration,
     pub(crate) queues: Rotation,
-    pub(crate) slots: Arc<Slots>,
+    pub(crate) slots: PoolSlots,
     pub(crate) leases: Arc<Leases>,
     pub(crate) runner: Arc<R>,
     pub(crate) pulse: Pulse,
 }
 
+/// How often a pool asks whether the slots are still reserved.
+const RESERVATION_CHECK: Duration = Duration::from_secs(1);
 /// No answer to a small exchange takes longer.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
 /// The slowest supported network, in bytes a second: large results get time for their transfer.
@@ -200,11 +202,15 @@ impl<R: Runner> Processor<R> {
         }
     }
 
+    fn is_primary(&self) -> bool {
+        self.secondary.is_some()
+    }
+
     /// Returns when to exchange without a request: when the next delayed job is due, which is enough for one of two;
-    /// while the slots run empty, before the reservation ends.
+    /// while slots run empty, soon: before the reservation ends, and because another pool may have the reservation.
     fn due_without_request(&self, exchanged: &Exchanged) -> Option<Instant> {
-        let renewal = exchanged.reserved.then_some(self.lease / 2);
-        let next_due = exchanged.next_due.filter(|_| self.sequence == Sequence::Primary);
+        let renewal = exchanged.reserved.then(|| RESERVATION_CHECK.min(self.lease / 2));
+        let next_due = exchanged.next_due.filter(|_| self.is_primary());
         renewal.or(next_due).map(|wait| Instant::now() + wait)
     }
 

@@ -1,16 +1,16 @@
-//! The interface between a consumer and what runs its jobs.
+//! The interfaces between a consumer and what runs its jobs.
 
 use std::future::{Future, pending};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crunch_common::broker::{
-    Claim, LeaseKey, Settled, Settlement, SuspendedTask, TaskNames, Verdict,
+    Claim, LeaseKey, ServerInfo, Settled, Settlement, SuspendedTask, TaskNames, Verdict,
 };
 
 use crate::Slot;
 
-/// Runs the jobs that a consumer claims.
+/// Runs the jobs that one pool of a consumer claims.
 pub trait Runner: Send + Sync + 'static {
     /// A claimed job that is ready to run.
     type Job: Send + 'static;
@@ -25,12 +25,6 @@ pub trait Runner: Send + Sync + 'static {
     /// Runs a job until its attempt ends. Returns `None` if its lease was lost: then nothing may be settled.
     fn run(&self, job: Self::Job) -> impl Future<Output = Option<Ended>> + Send;
 
-    /// Asks the attempt of exactly that claim to stop: its job is to be canceled, or its lease is lost.
-    fn stop(&self, lease: LeaseKey, verdict: Verdict);
-
-    /// Returns how many jobs it runs.
-    fn busy(&self) -> usize;
-
     /// Receives the lease of an attempt whose [`Runner::run`] panicked: it is given up, and the job runs again.
     fn abandoned(&self, _lease: LeaseKey) {}
 
@@ -40,19 +34,33 @@ pub trait Runner: Send + Sync + 'static {
     /// Returns the tasks whose jobs it can run now.
     fn tasks(&self) -> TaskNames;
 
-    /// Returns the tasks whose jobs it cannot run for now, for operators.
+    /// Returns until when it can run no job at all; none is claimed meanwhile.
+    fn suspended_until(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// Knows the running jobs of all pools: heartbeats describe them, and pass on which must stop.
+pub trait Monitor: Send + Sync + 'static {
+    /// Asks the attempt of exactly that claim to stop: its job is to be canceled, or its lease is lost.
+    fn stop(&self, lease: LeaseKey, verdict: Verdict);
+
+    /// Returns how many jobs run.
+    fn busy(&self) -> usize;
+
+    /// Returns the tasks whose jobs cannot run for now, for operators.
     fn suspended(&self) -> Vec<SuspendedTask> {
         Vec::new()
     }
 
-    /// Waits until there is another suspended task: the next heartbeat is sent at once.
-    fn suspends(&self) -> impl Future<Output = ()> + Send {
-        pending()
+    /// Returns the state of the worker's servers, for operators.
+    fn servers(&self) -> Vec<ServerInfo> {
+        Vec::new()
     }
 
-    /// Returns until when it can run no job at all; none is claimed meanwhile.
-    fn suspended_until(&self) -> Option<Instant> {
-        None
+    /// Waits until operators must see something new: the next heartbeat is sent at once.
+    fn changed(&self) -> impl Future<Output = ()> + Send {
+        pending()
     }
 }
 

@@ -8,36 +8,51 @@ use std::time::Duration;
 use crunch_common::broker::{Broker, WorkerId, WorkerInfo};
 use crunch_common::task::TaskDescriptor;
 use futures_util::future::join_all;
-use metrics::Gauge;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::{Leases, Pulses, Rotation};
+use crate::{Leases, Pulses, Rotation, SlotGauges};
 
-/// What a consumer claims, and as whom.
+/// What a consumer is, and where it runs.
 #[derive(Debug)]
 pub struct Settings {
     /// The Redis to consume from. Each loop gets its own connection.
     pub broker: Broker,
     /// The worker's id.
     pub worker: WorkerId,
-    /// Its description. It has the number of slots, and the queues to declare.
+    /// Its description, without what its pools have: heartbeats add that.
     pub info: WorkerInfo,
-    /// The tasks to declare.
-    pub tasks: Vec<TaskDescriptor>,
     /// How long a claim is held without a heartbeat.
     pub lease: Duration,
-    /// The queues to claim from.
-    pub queues: Rotation,
-    /// Shows how many slots are occupied.
-    pub busy: Gauge,
-    /// The runner's leases.
+    /// Show its slots.
+    pub slots: SlotGauges,
+    /// The runners' leases.
     pub leases: Arc<Leases>,
     /// Receives the pulse of each loop.
     pub pulses: Pulses,
     /// Where its loops run.
     pub threads: Threads,
+}
+
+/// What one pool of slots claims.
+#[derive(Debug, Clone)]
+pub struct PoolSettings {
+    /// Its name, for the pulses of its loops; none for the only one, or the worker's own slots.
+    pub name: Option<String>,
+    /// How many jobs it runs at once.
+    pub slots: usize,
+    /// The tasks to declare.
+    pub tasks: Vec<TaskDescriptor>,
+    /// The queues to claim from.
+    pub queues: Rotation,
+}
+
+impl PoolSettings {
+    /// Returns the name as an attribute.
+    pub(crate) fn label(&self) -> String {
+        self.name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default()
+    }
 }
 
 /// Where processors and heartbeats run. Attempts, and the listeners that request work for them, run on the caller's

@@ -59,7 +59,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
-    use crunch_common::broker::{Epoch, Settlement, TaskNames, Verdict};
+    use crunch_common::broker::{Epoch, Settlement, TaskNames};
     use crunch_common::job::{JobId, Partition};
 
     use super::*;
@@ -76,12 +76,6 @@ mod tests {
 
         async fn run(&self, (): ()) -> Option<Ended> {
             None
-        }
-
-        fn stop(&self, _lease: LeaseKey, _verdict: Verdict) {}
-
-        fn busy(&self) -> usize {
-            0
         }
 
         fn abandoned(&self, _lease: LeaseKey) {

@@ -14,7 +14,7 @@ use tracing::field::{Empty, display};
 
 use crate::input::{LONGEST_FETCH, NoInput};
 use crate::results;
-use crate::running::{STOP_GRACE, Stop, StopReason};
+use crate::stop::{STOP_GRACE, Stop, StopReason};
 use crate::{JobContext, Task, TaskError};
 
 /// How an attempt ended, before its meaning for the job is decided.
@@ -69,7 +69,9 @@ pub(crate) fn decide(job: &ClaimedJob, ending: Ending) -> Option<Outcome> {
     let error = match ending {
         Ending::Returned(Ok(result)) => return Some(Outcome::Complete(result)),
         Ending::InvalidResult(error) => error,
-        Ending::Returned(Err(error)) => error.into(),
+        Ending::Returned(Err(TaskError { error, retry_after, .. })) => {
+            return Some(retry_or_fail(job, error, retry_after));
+        }
         Ending::Panicked(message) => JobError::retryable(ErrorCode::handler_panicked(), message),
         Ending::MachineFault(reason) => {
             tracing::debug!(reason, "job released: this machine cannot run it now");
@@ -100,7 +102,7 @@ pub(crate) fn decide(job: &ClaimedJob, ending: Ending) -> Option<Outcome> {
         // Redis decides by the claim: it rejects the release if another claim holds the job.
         Ending::NoInput(_) => return Some(Outcome::Release(ReleaseCause::Unreadable)),
     };
-    Some(retry_or_fail(job, error))
+    Some(retry_or_fail(job, error, None))
 }
 
 /// Creates the attempt's span. If the job belongs to a trace, the span continues it, with the names of OpenTelemetry's
@@ -121,9 +123,9 @@ pub(crate) fn span_of(job: &ClaimedJob, trace: Option<&TraceContext>) -> tracing
     span
 }
 
-fn retry_or_fail(job: &ClaimedJob, error: JobError) -> Outcome {
+fn retry_or_fail(job: &ClaimedJob, error: JobError, after: Option<Duration>) -> Outcome {
     if error.retryable && job.attempt < job.options.max_attempts {
-        let delay = job.options.backoff.draw(job.attempt);
+        let delay = after.unwrap_or_else(|| job.options.backoff.draw(job.attempt));
         tracing::info!(error.code = %error.code, message_bytes = error.message.len(), delay_ms = delay.as_millis(), "attempt failed, job will be retried");
         return Outcome::Retry { error, delay };
     }

@@ -1,14 +1,17 @@
-//! Reads `tasks.toml`, which declares commands, in any language, as tasks. `docs/commands.md` describes the file.
+//! Reads `tasks.toml`, which declares commands and servers, in any language, as tasks. `docs/commands.md` describes the
+//! file.
 //!
 //! Reports all problems of a file at once, each with its line, before the worker claims a job. Never runs a command:
-//! `process.rs` does.
+//! `process.rs` and `server.rs` do.
 
+mod bytes;
 mod declaration;
 mod duration;
 mod file_context;
 mod problem;
 mod program;
 mod schema;
+mod server;
 mod table;
 
 use std::collections::HashMap;
@@ -19,11 +22,15 @@ use crunch_common::task::TaskName;
 use toml::de::DeTable;
 
 use crate::registry::Registry;
+use crate::server::ServerSpec;
 use crate::{Task, tasks};
 use declaration::Declaration;
 use file_context::FileContext;
 use problem::{Page, Problem};
 use table::Table;
+
+/// Each server has its own connections to Redis.
+const MAX_SERVERS: usize = 16;
 
 /// The contents of a `tasks.toml`.
 #[derive(Debug)]
@@ -32,6 +39,7 @@ pub(crate) struct Commands {
     pub(crate) builtin: bool,
     path: PathBuf,
     tasks: Vec<Declared>,
+    servers: Vec<ServerSpec>,
     problems: Vec<Problem>,
 }
 
@@ -76,15 +84,24 @@ impl Commands {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub(crate) fn read(path: &Path, max_result: usize) -> Result<Self, InvalidCommands> {
+    pub(crate) fn read(
+        path: &Path,
+        max_result: usize,
+        slots: usize,
+    ) -> Result<Self, InvalidCommands> {
         let unreadable = |source| InvalidCommands::Unreadable { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let folder = std::path::absolute(path).map_err(unreadable)?;
         let folder = folder.parent().unwrap_or(Path::new("/")).to_owned();
-        let mut commands =
-            Self { builtin: true, path: path.to_owned(), tasks: Vec::new(), problems: Vec::new() };
+        let mut commands = Self {
+            builtin: true,
+            path: path.to_owned(),
+            tasks: Vec::new(),
+            servers: Vec::new(),
+            problems: Vec::new(),
+        };
         let environment = std::env::vars_os().collect();
-        let context = FileContext { folder, environment, max_result };
+        let context = FileContext { folder, environment, max_result, slots };
         commands.read_text(&text, &context);
         Ok(commands)
     }
@@ -99,8 +116,16 @@ impl Commands {
         }
         let mut top = Table::new(document.get_ref(), 0..0);
         self.builtin = top.take("builtin", table::boolean).unwrap_or(true);
-        let tasks = top.take("task", table::tables).unwrap_or_default();
+        let tasks = top.take("task", |value| table::tables("task", value)).unwrap_or_default();
+        let servers =
+            top.take("server", |value| table::tables("server", value)).unwrap_or_default();
         top.refuse_the_rest();
+        if let Some((_, at)) = servers.get(MAX_SERVERS) {
+            top.note(
+                at.clone(),
+                format!("more than {MAX_SERVERS} servers; start another worker for them"),
+            );
+        }
         let mut mistakes = top.mistakes;
         for (entries, header) in tasks {
             let mut table = Table::new(entries, header);
@@ -109,14 +134,36 @@ impl Commands {
             }
             mistakes.append(&mut table.mistakes);
         }
+        for (number, (entries, header)) in servers.into_iter().enumerate() {
+            let mut table = Table::new(entries, header.clone());
+            let server = server::read(&mut table, context, number + 1);
+            if let Some(twice) =
+                server.as_ref().filter(|it| self.servers.iter().any(|other| other.name == it.name))
+            {
+                table.note(
+                    header,
+                    format!("there are two servers {:?}; give one another name", twice.name),
+                );
+            }
+            self.servers.extend(server);
+            mistakes.append(&mut table.mistakes);
+        }
         self.problems = mistakes.into_iter().map(|mistake| page.problem(mistake)).collect();
     }
 
-    /// Adds the commands to the registered tasks.
+    /// Returns how many children its servers may have at once.
+    pub(crate) fn most_children(&self) -> usize {
+        self.servers.iter().map(|server| 2 * server.processes).sum()
+    }
+
+    /// Adds the commands to the registered tasks; returns the servers.
     ///
     /// # Errors
     /// All problems of the file, including names that are already used.
-    pub(crate) fn join(mut self, registry: &mut Registry) -> Result<(), InvalidCommands> {
+    pub(crate) fn join(
+        mut self,
+        registry: &mut Registry,
+    ) -> Result<Vec<ServerSpec>, InvalidCommands> {
         let mut lines: HashMap<TaskName, usize> = HashMap::new();
         for Declared { line, name, task } in self.tasks {
             if let Some(first) = first_declaration(&name, &lines, registry) {
@@ -132,7 +179,7 @@ impl Commands {
             let _added = task.map(|task| registry.add(task));
         }
         if self.problems.is_empty() {
-            return Ok(());
+            return Ok(self.servers);
         }
         self.problems.sort_by_key(|problem| problem.line);
         let problems = self.problems.into_iter().map(|Problem { line, what }| (line, what));

@@ -13,6 +13,8 @@ use crunch_consumer::Slot;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::stop::{Stop, StopReason};
+
 /// The longest progress message and log line kept, in bytes.
 const MAX_LINE_BYTES: usize = 1024;
 /// Limits of the log lines that wait for confirmation: their number and their bytes. If a handler writes faster than
@@ -28,6 +30,8 @@ pub struct JobContext {
     cancellation: CancellationToken,
     unconfirmed: Arc<Mutex<Unconfirmed>>,
     observer: Option<Arc<dyn Observer>>,
+    /// Why it must stop, once it must.
+    stop: Option<Stop>,
     /// The slot is free again when the last clone is dropped: code that hangs keeps it occupied.
     slot: Option<Arc<Slot>>,
 }
@@ -107,12 +111,22 @@ impl JobContext {
             deadline: AtomicU64::new(deadline.unix_ms()),
         };
         let (job, unconfirmed) = (Arc::new(details), Arc::default());
-        Self { job, cancellation, unconfirmed, observer: None, slot: None }
+        Self { job, cancellation, unconfirmed, observer: None, stop: None, slot: None }
     }
 
     /// Passes on everything that the handler reports.
     pub(crate) fn observed_by(self, observer: Arc<dyn Observer>) -> Self {
         Self { observer: Some(observer), ..self }
+    }
+
+    /// Keeps why it must stop.
+    pub(crate) fn stopped_by(self, stop: Stop) -> Self {
+        Self { stop: Some(stop), ..self }
+    }
+
+    /// Returns why it must stop, once it must.
+    pub(crate) fn stop_reason(&self) -> Option<StopReason> {
+        self.stop.as_ref().and_then(Stop::reason)
     }
 
     /// Keeps a slot occupied for as long as this context or a clone of it lives.
@@ -287,7 +301,10 @@ mod tests {
         let cancellation = CancellationToken::new();
         let unconfirmed = Arc::default();
         let job = Arc::new(details);
-        (JobContext { job, cancellation, unconfirmed, observer: None, slot: None }, lease)
+        (
+            JobContext { job, cancellation, unconfirmed, observer: None, stop: None, slot: None },
+            lease,
+        )
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crunch_common::broker::{self, Broker, WorkerId};
 use crunch_consumer::Reachability;
 use tokio_util::sync::CancellationToken;
 
-use crate::running::{RunningJobs, StopReason};
+use crate::running::RunningJobs;
+use crate::stop::StopReason;
 
 pub(crate) struct Control {
     pub(crate) broker: Broker,

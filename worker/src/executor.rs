@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{
-    Claim, ClaimedJob, Lease, LeaseKey, ReleaseCause, Settled, Settlement, SuspendedTask,
-    TaskNames, Verdict,
+    Claim, ClaimedJob, Lease, LeaseKey, ReleaseCause, Settled, Settlement, TaskNames,
 };
 use crunch_common::job::Payload;
 use crunch_common::task::TaskName;
@@ -19,7 +18,8 @@ use crate::attempt::{Ending, TimeLimit, attempt, deadline_exceeded, deadline_of,
 use crate::input::{Input, LONGEST_FETCH};
 use crate::registry::Registry;
 use crate::reporter::Reporter;
-use crate::running::{RunningJobs, Stop, StopReason};
+use crate::running::RunningJobs;
+use crate::stop::{Stop, StopReason};
 use crate::suspension::Suspensions;
 use crate::{JobContext, Task, metrics};
 
@@ -91,7 +91,9 @@ impl Runner for Executor {
         }
         let stop = Stop::default();
         metrics::claimed(&job);
-        let context = JobContext::new(&job, limit.deadline(), stop.token().clone()).occupying(slot);
+        let context = JobContext::new(&job, limit.deadline(), stop.token().clone())
+            .stopped_by(stop.clone())
+            .occupying(slot);
         let waits_since = payload_is_to_come.then_some(claimed);
         let ends = waits_since.map_or(limit.ends, |since| limit.ends.max(since + LONGEST_FETCH));
         self.running.enter(lease.key(), context.clone(), stop.clone(), ends);
@@ -125,18 +127,6 @@ impl Runner for Executor {
         Some(Ended { settlement, slot: context.slot().filter(|_| is_large) })
     }
 
-    fn stop(&self, lease: LeaseKey, verdict: Verdict) {
-        match verdict {
-            Verdict::Held => {}
-            Verdict::Cancel => self.running.stop(lease, StopReason::Canceled),
-            Verdict::Lost => self.running.stop(lease, StopReason::LeaseLost),
-        }
-    }
-
-    fn busy(&self) -> usize {
-        self.running.count()
-    }
-
     fn abandoned(&self, lease: LeaseKey) {
         self.running.lost(lease);
     }
@@ -156,16 +146,8 @@ impl Runner for Executor {
         }
     }
 
-    fn suspended(&self) -> Vec<SuspendedTask> {
-        self.suspensions.list()
-    }
-
-    async fn suspends(&self) {
-        self.suspensions.changed().await;
-    }
-
     fn suspended_until(&self) -> Option<Instant> {
-        self.suspensions.all_until()
+        self.suspensions.all_until(self.registry.task_names())
     }
 }
 

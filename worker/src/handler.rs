@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
-use crunch_common::job::{ErrorCode, JobError, Payload};
+use crunch_common::job::{ErrorCode, JobError, MAX_DURATION, Payload};
 
 use crate::JobContext;
 
@@ -29,6 +30,8 @@ pub struct TaskError {
     pub(crate) error: JobError,
     /// Whether the machine is the cause, and not the job.
     caused_by_machine: bool,
+    /// When to make another attempt, instead of the task's backoff.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl TaskError {
@@ -70,12 +73,20 @@ impl TaskError {
 
     /// Creates a failure of the job.
     pub(crate) fn of(error: JobError) -> Self {
-        Self { error, caused_by_machine: false }
+        Self { error, caused_by_machine: false, retry_after: None }
     }
 
     /// Returns the reason if the machine is the cause.
     pub(crate) fn machine_fault(&self) -> Option<&str> {
         self.caused_by_machine.then_some(&self.error.message)
+    }
+
+    /// Sets when to make another attempt, instead of the task's backoff; at most 365 days. Has no effect on a permanent
+    /// failure, after the last attempt, or if the machine is the cause.
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay.min(MAX_DURATION));
+        self
     }
 
     /// Replaces the error code; has no effect if the machine is the cause.

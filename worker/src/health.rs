@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crunch_common::broker::SuspendedTask;
 use crunch_common::time::whole_ms;
 use crunch_consumer::Pulses;
 use parking_lot::Mutex;
@@ -20,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use ask::ask;
 pub(crate) use server::Server;
 
-use crate::suspension::Suspensions;
+use crate::availability::Availability;
 
 /// A worker's health. Clones share their state.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +29,7 @@ pub(crate) struct Health(Arc<Mutex<State>>);
 struct State {
     phase: Phase,
     pulses: Pulses,
-    suspensions: Arc<Suspensions>,
+    availability: Option<Arc<Availability>>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -86,11 +85,9 @@ impl Health {
         self.0.lock().pulses.clone()
     }
 
-    /// Lists the tasks that these suspend from now on; when all are suspended, the worker is not ready.
-    pub(crate) fn set_suspensions(&self, suspensions: Suspensions) -> Arc<Suspensions> {
-        let suspensions = Arc::new(suspensions);
-        self.0.lock().suspensions = suspensions.clone();
-        suspensions
+    /// Reports what these can run from now on; when it is nothing, the worker is not ready.
+    pub(crate) fn set_availability(&self, availability: Arc<Availability>) {
+        self.0.lock().availability = Some(availability);
     }
 
     /// Reports that jobs are claimed from now on.
@@ -112,8 +109,9 @@ impl Health {
         };
         let problems = state.pulses.problems(now);
         let mut reasons: Vec<_> = phase.map(str::to_owned).into_iter().chain(problems).collect();
-        let mut notes: Vec<_> = state.suspensions.list().into_iter().map(describe).collect();
-        if state.suspensions.all_until().is_some() {
+        let availability = state.availability.as_ref();
+        let mut notes = availability.map(|it| it.problems()).unwrap_or_default();
+        if availability.is_some_and(|it| !it.can_run_any()) {
             reasons.append(&mut notes);
         }
         let ages = state.pulses.ages(now).into_iter();
@@ -122,19 +120,22 @@ impl Health {
     }
 }
 
-fn describe(suspended: SuspendedTask) -> String {
-    let SuspendedTask { task, reason, .. } = suspended;
-    format!("task {task} is suspended, as this machine cannot run it: {reason}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::suspension::Suspensions;
 
     #[test]
     fn a_worker_is_ready_while_it_can_run_one_of_its_tasks() {
-        let health = Health::default();
-        let suspensions = health.set_suspensions(Suspensions::of(2));
+        let (health, suspensions) = (Health::default(), Arc::<Suspensions>::default());
+        let availability = Availability {
+            running: Arc::default(),
+            suspensions: suspensions.clone(),
+            servers: Vec::new(),
+            own_tasks: ["a", "b"].map(|name| name.parse().unwrap()).to_vec(),
+            changed: Arc::default(),
+        };
+        health.set_availability(Arc::new(availability));
         health.set_working();
         suspensions.suspend(&"a".parse().unwrap(), "no disk");
         let report = health.report();

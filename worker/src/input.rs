@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{Broker, LeaseKey};
 
-use crate::running::{Stop, StopReason};
+use crate::stop::{Stop, StopReason};
 
 /// How long the transfer of a payload may take: 64 MiB at 16 KiB/s take 68 minutes. A job whose payload does not arrive
 /// within that has failed, or nothing would ever end it; the lease of a job whose result does not is not extended any

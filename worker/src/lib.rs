@@ -47,6 +47,7 @@
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
 mod attempt;
+mod availability;
 mod commands;
 mod config;
 mod context;
@@ -65,10 +66,14 @@ mod reporter;
 mod results;
 mod run_task;
 mod running;
+mod server;
+mod services;
 mod stock;
+mod stop;
 mod supervisor;
 mod suspension;
 mod task;
+mod task_values;
 pub mod tasks;
 pub mod testing;
 mod worker;

@@ -6,7 +6,7 @@ use crunch_common::broker::{ClaimedJob, Settlement};
 use crunch_common::telemetry::metrics::{
     ATTEMPTS, JOB_RUN, JOB_WAIT, JOBS_FINISHED, SLOTS, SLOTS_BUSY, STALE_SETTLEMENTS, labels,
 };
-use metrics::Gauge;
+use crunch_consumer::SlotGauges;
 
 /// Records a claimed job that is about to run.
 pub(crate) fn claimed(job: &ClaimedJob) {
@@ -33,8 +33,7 @@ pub(crate) fn stale() {
     metrics::counter!(STALE_SETTLEMENTS).increment(1);
 }
 
-/// Sets the number of slots; returns the gauge of those that run a job.
-pub(crate) fn slots(all: usize) -> Gauge {
-    metrics::gauge!(SLOTS).set(all as f64);
-    metrics::gauge!(SLOTS_BUSY)
+/// Returns the gauges of the slots.
+pub(crate) fn slots() -> SlotGauges {
+    SlotGauges { all: metrics::gauge!(SLOTS), busy: metrics::gauge!(SLOTS_BUSY) }
 }

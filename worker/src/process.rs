@@ -11,7 +11,8 @@
 //! however the worker dies, so no process survives it; and it closes when a handler's future is dropped, so no process
 //! survives that either.
 //!
-//! `oneshot.rs` is the handler: one process per job. `docs/commands.md` is the contract with the authors of commands.
+//! `oneshot.rs` is the handler: one process per job. The long-lived children of a server are launched in the same way
+//! (`server.rs`). `docs/commands.md` is the contract with the authors of both.
 
 mod ending;
 mod events;
@@ -27,12 +28,16 @@ mod session;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub(crate) use launcher::become_launcher_if_marked;
-pub(crate) use lines::each_line;
-pub(crate) use oneshot::Oneshot;
-use pipes::Pipes;
+pub(crate) use ending::{describe_status, name_of, with_last_lines};
+pub(crate) use fault::not_started;
+pub(crate) use launched::{Ending, Launched, Program};
+pub(crate) use launcher::{FIRST_FD, become_launcher_if_marked, temporary_directory};
+pub(crate) use lines::{Lines, Tail, each_line};
+pub(crate) use oneshot::{MAX_LOG_LINE_BYTES, Oneshot};
+pub(crate) use protocol::{End, How, Request};
 
-/// Names of the environment variables that describe the job to a command.
+/// Names of the environment variables that a worker sets: for a command about its job, for a child of a server about its
+/// channel.
 pub(crate) mod variable {
     /// The job's id.
     pub(crate) const JOB_ID: &str = "CRUNCH_JOB_ID";
@@ -55,8 +60,17 @@ pub(crate) mod variable {
     /// The state of the trace, which accompanies it.
     pub(crate) const TRACESTATE: &str = "TRACESTATE";
 
+    /// The descriptor from which the child of a server reads messages.
+    pub(crate) const IN_FD: &str = "CRUNCH_IN_FD";
+    /// The descriptor to which it writes them.
+    pub(crate) const OUT_FD: &str = "CRUNCH_OUT_FD";
+    /// Its directory for large values.
+    pub(crate) const DIRECTORY: &str = "CRUNCH_DIR";
+    /// How many jobs it should run at once, if that is configured.
+    pub(crate) const CONCURRENCY: &str = "CRUNCH_CONCURRENCY";
+
     /// All of these names.
-    pub(crate) const ALL: [&str; 10] = [
+    pub(crate) const ALL: [&str; 14] = [
         JOB_ID,
         TASK,
         ATTEMPT,
@@ -67,11 +81,15 @@ pub(crate) mod variable {
         EVENTS_FD,
         TRACEPARENT,
         TRACESTATE,
+        IN_FD,
+        OUT_FD,
+        DIRECTORY,
+        CONCURRENCY,
     ];
 }
 
-/// Open files that a running command costs its worker: its socket and four pipes.
-pub(crate) const OPEN_FILES: u64 = Pipes::<()>::COUNT as u64 + 1;
+/// Open files that a running command, or a child of a server, costs its worker: its socket and four pipes.
+pub(crate) const OPEN_FILES: u64 = pipes::PIPES as u64 + 1;
 
 /// A program to run, found and checked when the worker started.
 #[derive(Debug, Clone, PartialEq, Eq)]

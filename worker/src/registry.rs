@@ -36,6 +36,14 @@ impl Registry {
         self.tasks.get(name)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    pub(crate) fn task_names(&self) -> impl Iterator<Item = &TaskName> {
+        self.tasks.keys()
+    }
+
     /// Returns all names, as exchanges carry them.
     pub(crate) fn names(&self) -> TaskNames {
         self.tasks.keys().collect()

@@ -30,8 +30,6 @@ const MAX_REASON_BYTES: usize = ReleaseCause::MAX_DETAIL_BYTES;
 /// The suspended tasks of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Suspensions {
-    /// The number of tasks of the worker.
-    tasks: usize,
     streaks: Mutex<BTreeMap<TaskName, Streak>>,
     /// Notified when a task is suspended.
     changed: Notify,
@@ -47,11 +45,6 @@ struct Streak {
 }
 
 impl Suspensions {
-    /// Creates the suspensions of a worker with this many tasks.
-    pub(crate) fn of(tasks: usize) -> Self {
-        Self { tasks, ..Self::default() }
-    }
-
     /// Records a fault of the machine: jobs of the task are not claimed for a while. Jobs that started together are one
     /// fault.
     pub(crate) fn suspend(&self, task: &TaskName, reason: &str) {
@@ -90,9 +83,12 @@ impl Suspensions {
         listed.collect()
     }
 
-    /// Returns until when all tasks of the worker are suspended; `None` if one of them can run.
-    pub(crate) fn all_until(&self) -> Option<Instant> {
-        self.all_until_at(Instant::now())
+    /// Returns until when all of these tasks are suspended; `None` if one of them can run, or there are none.
+    pub(crate) fn all_until<'a>(
+        &self,
+        tasks: impl Iterator<Item = &'a TaskName>,
+    ) -> Option<Instant> {
+        self.all_until_at(Instant::now(), tasks)
     }
 
     /// Waits until a task is suspended, unless one was since the last wait.
@@ -130,13 +126,19 @@ impl Suspensions {
         }
     }
 
-    fn all_until_at(&self, now: Instant) -> Option<Instant> {
+    fn all_until_at<'a>(
+        &self,
+        now: Instant,
+        mut tasks: impl Iterator<Item = &'a TaskName>,
+    ) -> Option<Instant> {
         let streaks = self.streaks.lock();
-        let suspended = streaks.values().map(|streak| streak.until).filter(|&until| now < until);
-        let (count, first) = suspended.fold((0, None::<Instant>), |(count, first), until| {
-            (count + 1, Some(first.map_or(until, |first| first.min(until))))
-        });
-        first.filter(|_| count == self.tasks)
+        if streaks.is_empty() {
+            return None;
+        }
+        let until =
+            |task| streaks.get(task).map(|streak| streak.until).filter(|&until| now < until);
+        let first = until(tasks.next()?)?;
+        tasks.try_fold(first, |first, task| Some(first.min(until(task)?)))
     }
 }
 
@@ -153,6 +155,10 @@ mod tests {
         name.parse().unwrap()
     }
 
+    fn until_of(suspensions: &Suspensions, now: Instant) -> Option<Instant> {
+        suspensions.all_until_at(now, [task("a")].iter())
+    }
+
     #[test]
     fn further_faults_in_a_row_double_the_pause_up_to_half_a_minute() {
         let pauses: Vec<_> = (1..8).map(|faults| pause_after(faults) - HEAD_START).collect();
@@ -162,28 +168,28 @@ mod tests {
 
     #[test]
     fn many_faults_at_once_are_one_and_the_next_ones_double_it() {
-        let (suspensions, task) = (Suspensions::of(1), task("a"));
+        let (suspensions, task) = (Suspensions::default(), task("a"));
         let start = Instant::now();
         (0..100).for_each(|_| suspensions.suspend_at(start, &task, "why"));
-        let until = suspensions.all_until_at(start).unwrap();
+        let until = until_of(&suspensions, start).unwrap();
         assert_eq!(until, start + pause_after(1));
-        assert_eq!(suspensions.all_until_at(until), None);
+        assert_eq!(until_of(&suspensions, until), None);
         suspensions.suspend_at(until, &task, "why");
-        assert_eq!(suspensions.all_until_at(until), Some(until + pause_after(2)));
+        assert_eq!(until_of(&suspensions, until), Some(until + pause_after(2)));
     }
 
     #[test]
     fn a_row_ends_with_a_start_and_with_time() {
-        let (suspensions, task) = (Suspensions::of(1), task("a"));
+        let (suspensions, task) = (Suspensions::default(), task("a"));
         let start = Instant::now();
         let suspend = |at: Instant| {
             suspensions.suspend_at(at, &task, "why");
-            suspensions.all_until_at(at).unwrap()
+            until_of(&suspensions, at).unwrap()
         };
         let until = suspend(start);
         // An attempt that began before the fault.
         suspensions.started_at(start, &task);
-        assert_eq!(suspensions.all_until_at(start), Some(until));
+        assert_eq!(until_of(&suspensions, start), Some(until));
         suspensions.started_at(until, &task);
         assert_eq!(suspend(until), until + pause_after(1));
         let later = until + pause_after(1) + STREAK_ENDS_AFTER;
@@ -192,12 +198,12 @@ mod tests {
 
     #[test]
     fn a_worker_stops_only_when_all_of_its_tasks_are_suspended() {
-        let suspensions = Suspensions::of(2);
+        let (suspensions, tasks) = (Suspensions::default(), [task("a"), task("b")]);
         suspensions.suspend(&task("a"), &"x".repeat(1000));
         assert!(suspensions.is_suspended(&task("a")) && !suspensions.is_suspended(&task("b")));
-        assert_eq!(suspensions.all_until(), None);
+        assert_eq!(suspensions.all_until(tasks.iter()), None);
         suspensions.suspend(&task("b"), "why");
-        assert!(suspensions.all_until().is_some());
+        assert!(suspensions.all_until(tasks.iter()).is_some());
         let listed = suspensions.list();
         let lengths: Vec<_> = listed.iter().map(|it| (it.task.as_str(), it.reason.len())).collect();
         assert_eq!(lengths, [("a", MAX_REASON_BYTES), ("b", 3)]);
@@ -206,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_list_is_bounded() {
-        let suspensions = Suspensions::of(100);
+        let suspensions = Suspensions::default();
         (0..100).for_each(|at| suspensions.suspend(&task(&format!("t{at}")), "why"));
         assert_eq!(suspensions.list().len(), MAX_LISTED);
     }

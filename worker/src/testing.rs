@@ -51,7 +51,7 @@ use tracing::Instrument;
 use crate::attempt::{Ending, TimeLimit, attempt, decide, span_of};
 use crate::config::DEFAULT_MAX_RESULT;
 use crate::context::Observer;
-use crate::running::{Stop, StopReason};
+use crate::stop::{Stop, StopReason};
 use crate::{JobContext, Task};
 use recorder::Recorder;
 pub use report::{Outcome, Report};
@@ -170,6 +170,7 @@ impl Attempt {
         let limit = TimeLimit::of(&job, Instant::now()).expect("the job has no deadline");
         let recorder = Arc::new(Recorder::forwarding_to(self.observer.clone()));
         let context = JobContext::new(&job, limit.deadline(), stop.token().clone())
+            .stopped_by(stop.clone())
             .observed_by(recorder.clone());
         let span = span_of(&job, context.trace());
         let payload = self.payload.clone();

@@ -1,30 +1,22 @@
 //! The life cycle of a worker: what is started, in which order it is stopped, and why.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
-use crunch_common::broker::{self, Broker, WorkerId, WorkerInfo};
+use crunch_common::broker::{self, Broker, WorkerId};
 use crunch_common::config::{self, Exit};
 use crunch_common::{Shutdown, init, machine, telemetry};
-use crunch_consumer::{Consumer, Reachability, Rotation, Settings, Threads};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use crunch_consumer::Reachability;
 
 use crate::commands::Commands;
 use crate::config::{Command, RunTask, WorkerConfig};
-use crate::control::Control;
-use crate::executor::{Executor, LogLimiters};
 use crate::health::{self, Health};
 use crate::health_thread::HealthThread;
-use crate::input::Input;
 use crate::process::{OPEN_FILES, become_launcher_if_marked};
 use crate::registry::{DuplicateTask, Registry};
-use crate::reporter::Reporter;
-use crate::running::{RunningJobs, STOP_GRACE, StopOnDrop, StopReason};
+use crate::server::{ServerSpec, Servers};
+use crate::services::Services;
 use crate::supervisor::{Lifeline, become_supervisor_if_configured};
-use crate::suspension::Suspensions;
-use crate::{Error, Task, metrics, run_task, tasks};
+use crate::{Error, Task, run_task, tasks};
 
 /// Open files for everything except commands: connections to Redis, the health port, the runtime, and the ends of a
 /// command's pipes that are open only while it is started.
@@ -126,14 +118,18 @@ impl Worker {
             return self.run_task(&request, &shutdown).await;
         }
         let lifeline = self.lifeline.clone();
-        let (config, registry) = self.prepare()?;
+        let Prepared { config, registry, servers } = self.prepare()?;
         lifeline.iter().for_each(Lifeline::report_configured);
         let (broker, health) = (Broker::new(&config.broker)?, Health::default());
         let worker = lifeline.as_ref().map_or_else(WorkerId::generate, Lifeline::worker);
         let health_thread = HealthThread::start(&config, lifeline, &health, &broker)?;
+        // Before Redis can be reached: children may take long to start.
+        let servers = Servers::start(servers, config.max_result as u64, registry.task_names());
         if wait_for_redis(&broker, &shutdown).await? {
-            Services::start(&config, registry, &broker, worker, health)?.work(&shutdown).await;
+            let services = Services::start(config, registry, &servers, (&broker, worker), health)?;
+            services.work(&servers, &shutdown).await;
         }
+        servers.end().await;
         if let Some(health_thread) = health_thread {
             health_thread.end().await;
         }
@@ -144,14 +140,16 @@ impl Worker {
     async fn run_task(mut self, request: &RunTask, shutdown: &Shutdown) -> Result<(), Error> {
         // Only one command runs, so the limit of open files need not suffice for all slots.
         self.config.concurrency = Some(1);
-        let (_, registry) = self.prepare()?;
+        let Prepared { registry, .. } = self.prepare()?;
         Ok(run_task::run(&registry, request, shutdown).await?)
     }
 
-    /// Combines the tasks of the code, the built-in ones and the commands.
-    fn prepare(mut self) -> Result<(WorkerConfig, Registry), Error> {
+    /// Combines the tasks of the code, the built-in ones, the commands and the servers.
+    fn prepare(mut self) -> Result<Prepared, Error> {
         let file = self.config.tasks.as_deref();
-        let commands = file.map(|path| Commands::read(path, self.config.max_result)).transpose()?;
+        let commands = file
+            .map(|path| Commands::read(path, self.config.max_result, self.config.slots()))
+            .transpose()?;
         if self.with_builtin && commands.as_ref().is_none_or(|commands| commands.builtin) {
             self = tasks::builtin().into_iter().fold(self, Self::task);
         }
@@ -159,20 +157,29 @@ impl Worker {
             return Err(duplicate.into());
         }
         let open_files = machine::raise_open_files();
+        let mut servers = Vec::new();
         if let Some(commands) = commands {
-            check_open_files(self.config.slots(), open_files)?;
-            commands.join(&mut self.registry)?;
+            check_open_files(self.config.slots() + commands.most_children(), open_files)?;
+            servers = commands.join(&mut self.registry)?;
         }
         self.registry.bound_results(self.config.max_result as u64);
-        if self.registry.descriptors().is_empty() {
+        if self.registry.is_empty() && servers.is_empty() {
             return Err(Error::NoTasks);
         }
         let queues = self.config.queues.iter().flat_map(|queues| queues.iter().cloned());
         if let Some(name) = self.registry.reserved(queues) {
             return Err(Error::Reserved { name });
         }
-        Ok((self.config, self.registry))
+        Ok(Prepared { config: self.config, registry: self.registry, servers })
     }
+}
+
+/// What a worker was configured to run.
+struct Prepared {
+    config: WorkerConfig,
+    /// The tasks that need no server.
+    registry: Registry,
+    servers: Vec<ServerSpec>,
 }
 
 /// Asks another worker for its health; this process then exits with the returned error: one with a reason, or an empty
@@ -216,125 +223,6 @@ async fn wait_for_redis(broker: &Broker, shutdown: &Shutdown) -> Result<bool, Er
             () = tokio::time::sleep(pause) => {}
         }
     }
-}
-
-/// Everything that runs.
-struct Services {
-    /// Claims jobs and settles attempts.
-    consumer: Consumer,
-    /// Serve running jobs; end last.
-    helpers: JoinSet<()>,
-    /// Ends the helpers.
-    done: CancellationToken,
-    running: Arc<RunningJobs>,
-    /// If this value is dropped, heartbeats end: then the jobs run elsewhere.
-    _stop_on_drop: StopOnDrop,
-    grace: Duration,
-    health: Health,
-}
-
-impl Services {
-    fn start(
-        config: &WorkerConfig,
-        registry: Registry,
-        broker: &Broker,
-        worker: WorkerId,
-        health: Health,
-    ) -> Result<Self, Error> {
-        let running = Arc::new(RunningJobs::default());
-        let reporter = Arc::new(Reporter::new(broker.with_own_connection(), worker));
-        let settings = settings(config, &registry, broker, (worker, &running, &health));
-        log_start(&settings);
-        let (mut helpers, done) = (JoinSet::new(), CancellationToken::new());
-        let control = Control { broker: broker.clone(), worker, running: running.clone() };
-        helpers.spawn(control.run(done.clone()));
-        helpers.spawn(reporter.clone().run(running.clone(), done.clone()));
-        let executor = Executor {
-            input: Input { broker: broker.with_own_connection() },
-            suspensions: health.set_suspensions(Suspensions::of(registry.descriptors().len())),
-            all_tasks: registry.names(),
-            registry,
-            running: running.clone(),
-            reporter,
-            log_limiters: LogLimiters::default(),
-        };
-        let consumer = Consumer::start(&settings, &Arc::new(executor))?;
-        health.set_working();
-        let _stop_on_drop = StopOnDrop(running.clone());
-        Ok(Self { consumer, helpers, done, running, _stop_on_drop, grace: config.grace, health })
-    }
-
-    /// Works until a shutdown is requested, then stops in this order:
-    ///
-    /// 1. nothing new is claimed, and no token is taken that could wake another worker;
-    /// 2. running jobs may finish for as long as the grace period allows; heartbeats continue, so no other worker
-    ///    claims them;
-    /// 3. those that are left are asked to stop, and released uncharged;
-    /// 4. outcomes are sent to Redis, if it can be reached;
-    /// 5. only then heartbeats, reports and cancellations end, and the worker is deregistered.
-    async fn work(mut self, shutdown: &Shutdown) {
-        shutdown.requested(1).await;
-        tracing::info!(
-            jobs = self.running.count(),
-            "shutting down: no new jobs are claimed, running jobs may finish"
-        );
-        self.health.set_draining();
-        let grace = async {
-            tokio::select! {
-                () = tokio::time::sleep(self.grace) => {}
-                () = shutdown.requested(2) => {}
-            }
-        };
-        self.consumer.drain(grace, release(&self.running)).await;
-        self.done.cancel();
-        let helpers = async { while self.helpers.join_next().await.is_some() {} };
-        tokio::join!(helpers, self.consumer.leave());
-        tracing::info!("worker stopped");
-    }
-}
-
-/// Asks the jobs that still run to stop, and waits until they have.
-async fn release(running: &RunningJobs) {
-    tracing::info!(jobs = running.count(), "releasing jobs that still run");
-    running.stop_all(StopReason::Shutdown);
-    // A handler that does not stop in time is aborted by its executor.
-    let _stopped = tokio::time::timeout(STOP_GRACE, running.idle()).await;
-}
-
-/// What the worker claims: from the configured queues, the earlier ones first, or from those of its tasks in turn.
-fn settings(
-    config: &WorkerConfig,
-    registry: &Registry,
-    broker: &Broker,
-    (worker, running, health): (WorkerId, &RunningJobs, &Health),
-) -> Settings {
-    let queues = config.queues.as_ref().map_or_else(
-        || Rotation::in_turn(registry.queues()),
-        |queues| Rotation::by_preference(queues.to_vec()),
-    );
-    let tasks = registry.descriptors();
-    let names = tasks.iter().map(|task| task.name.clone()).collect();
-    Settings {
-        broker: broker.clone(),
-        worker,
-        info: WorkerInfo::of_this_process(names, queues.queues().to_vec(), config.slots()),
-        tasks,
-        lease: config.lease,
-        queues,
-        busy: metrics::slots(config.slots()),
-        leases: running.leases(),
-        pulses: health.pulses(),
-        threads: Threads::Own,
-    }
-}
-
-fn log_start(settings: &Settings) {
-    let WorkerInfo { slots, tasks, queues, .. } = &settings.info;
-    tracing::info!(worker.id = %settings.worker, slots, tasks = %names(tasks), queues = %names(queues), "worker started");
-}
-
-fn names<T: ToString>(names: &[T]) -> String {
-    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

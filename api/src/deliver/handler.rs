@@ -11,7 +11,7 @@ use crunch_common::broker::{
 use crunch_common::job::{ErrorCode, JobError, Payload};
 use crunch_common::telemetry::{LogLimit, LogLimits};
 use crunch_common::time::Timestamp;
-use crunch_consumer::{Ended, Leases, Runner, Slot};
+use crunch_consumer::{Ended, Leases, Monitor, Runner, Slot};
 use http_body_util::Full;
 use hyper::{Request, header};
 use serde_json::json;
@@ -74,6 +74,13 @@ impl Runner for DeliveryHandler {
         Some(Ended { settlement, slot: None })
     }
 
+    /// None: deliveries are not parked.
+    fn tasks(&self) -> TaskNames {
+        TaskNames::default()
+    }
+}
+
+impl Monitor for DeliveryHandler {
     /// An attempt is short, so it runs to its end: settling it then cancels the delivery if that was requested, or is
     /// rejected.
     fn stop(&self, lease: LeaseKey, verdict: Verdict) {
@@ -82,11 +89,6 @@ impl Runner for DeliveryHandler {
 
     fn busy(&self) -> usize {
         self.leases.count()
-    }
-
-    /// None: deliveries are not parked.
-    fn tasks(&self) -> TaskNames {
-        TaskNames::default()
     }
 }
 

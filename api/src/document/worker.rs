@@ -1,6 +1,6 @@
 //! A worker, and what it runs.
 
-use crunch_common::broker::{SuspendedTask, WorkerSummary};
+use crunch_common::broker::{ServerInfo, SuspendedTask, WorkerSummary};
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
 use serde::Serialize;
@@ -26,6 +26,23 @@ pub(crate) struct WorkerDocument {
     running: Vec<RunningDocument>,
     /// Tasks of which it claims no jobs for now, because its machine cannot run them. Of many it lists some.
     suspended: Vec<SuspendedDocument>,
+    /// Its servers: pools of long-lived processes.
+    servers: Vec<ServerDocument>,
+}
+
+/// A pool of long-lived processes of a worker.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Server)]
+pub(crate) struct ServerDocument {
+    name: String,
+    /// How many processes it should have.
+    processes: usize,
+    /// How many of them are ready to run jobs.
+    ready: usize,
+    /// How many jobs those can run at once.
+    slots: usize,
+    /// Why it has fewer than it should have, human-readable.
+    problem: Option<String>,
 }
 
 /// A job that a worker runs.
@@ -90,7 +107,15 @@ impl From<WorkerSummary> for WorkerDocument {
             seen_at: worker.seen_at,
             running: running.collect(),
             suspended: worker.info.suspended.into_iter().map(SuspendedDocument::from).collect(),
+            servers: worker.info.servers.into_iter().map(ServerDocument::from).collect(),
         }
+    }
+}
+
+impl From<ServerInfo> for ServerDocument {
+    fn from(server: ServerInfo) -> Self {
+        let ServerInfo { name, processes, ready, slots, problem } = server;
+        Self { name, processes, ready, slots, problem }
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
         workers.retain(|worker| worker.info.queues.iter().any(|queue| caller.may_use(queue)));
         for worker in &mut workers {
             worker.info.queues.retain(|queue| caller.may_use(queue));
+            // Their problems may be about tasks of other queues.
+            worker.info.servers.clear();
             worker.running.retain(|job| caller.may_use(&job.queue));
         }
     }

@@ -1,5 +1,6 @@
 //! The one call per batch of a busy worker: settle what ended, promote what is due, claim what fits.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,25 +84,35 @@ impl<'a> FromIterator<&'a TaskName> for TaskNames {
     }
 }
 
-/// One of two sequences of exchanges, each with its own numbers, so that Redis is not idle while a worker reads the
-/// reply of one. Attempts may be settled on either.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Sequence {
-    /// The only one of a worker that is idle or has few slots.
-    #[default]
-    Primary,
-    /// The second one, while there is more to do than one can carry.
-    Secondary,
-    /// For large settlements: it has no numbers, so several may be in flight. See [`Exchange::only`].
-    Unnumbered,
-}
+/// A sequence of exchanges with its own numbers. Each pool of slots of a worker has two, so that Redis is not idle while
+/// the worker reads the reply of one. Attempts may be settled on any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sequence(u16);
 
 impl Sequence {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Primary => "",
-            Self::Secondary => "2",
-            Self::Unnumbered => "3",
+    /// The first one of a worker: the only one of a worker that is idle or has few slots.
+    pub const PRIMARY: Self = Self(1);
+    /// The second one of the first pool, while there is more to do than one can carry.
+    pub const SECONDARY: Self = Self(2);
+    /// For large settlements: it has no numbers, so several may be in flight. See [`Exchange::only`].
+    const UNNUMBERED: Self = Self(3);
+
+    /// Returns the two sequences of a pool, by its number.
+    #[must_use]
+    pub const fn of_pool(number: u8) -> [Self; 2] {
+        match number {
+            0 => [Self::PRIMARY, Self::SECONDARY],
+            further => [Self(further as u16 * 2 + 2), Self(further as u16 * 2 + 3)],
+        }
+    }
+}
+
+impl fmt::Display for Sequence {
+    /// The name in Redis: nothing for the first, which had no name before there were others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::PRIMARY => Ok(()),
+            Self(number) => number.fmt(f),
         }
     }
 }
@@ -191,7 +202,7 @@ impl Broker {
         partition: Partition,
         exchange: &Exchange,
     ) -> Result<Exchanged, Error> {
-        self.exchange_on(Sequence::Primary, partition, exchange).await
+        self.exchange_on(Sequence::PRIMARY, partition, exchange).await
     }
 
     /// Settles, promotes and claims in one call.
@@ -225,7 +236,7 @@ impl Broker {
         given_up: u32,
     ) -> Result<Vec<Settled>, Error> {
         let mut command = self.settings.call(Function::Exchange, partition);
-        write(&mut command, Sequence::Unnumbered, exchange);
+        write(&mut command, Sequence::UNNUMBERED, exchange);
         let bytes = exchange.settlements.iter().map(Settlement::size).sum();
         let mut pipeline = redis::pipe();
         pipeline.add_command(command);
@@ -262,7 +273,7 @@ impl Broker {
 
 /// Writes the arguments; `lua/exchange.lua` reads them in the same order.
 fn write(command: &mut Cmd, sequence: Sequence, exchange: &Exchange) {
-    command.arg(exchange.worker.to_string()).arg(exchange.number).arg(sequence.as_str());
+    command.arg(exchange.worker.to_string()).arg(exchange.number).arg(sequence.to_string());
     command
         .arg(whole_ms(exchange.lease))
         .arg(exchange.want.min(Exchange::MAX_CLAIMS))

@@ -35,23 +35,48 @@ pub struct WorkerInfo {
     /// Tasks that its machine cannot run for now. If there are many, only some are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspended: Vec<SuspendedTask>,
+    /// Its servers: the pools of long-lived processes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerInfo>,
 }
 
 impl WorkerInfo {
-    /// Describes a worker in this process, which starts now.
+    /// Describes a worker in this process, which starts now and has no tasks, queues and slots yet.
     #[must_use]
-    pub fn of_this_process(tasks: Vec<TaskName>, queues: Vec<QueueName>, slots: usize) -> Self {
+    pub fn of_this_process() -> Self {
         Self {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            tasks,
-            queues,
-            slots,
+            tasks: Vec::new(),
+            queues: Vec::new(),
+            slots: 0,
             started_at: Timestamp::now(),
             suspended: Vec::new(),
+            servers: Vec::new(),
         }
     }
+}
+
+/// The state of a server of a worker: of its pool of long-lived processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// Its name.
+    pub name: String,
+    /// How many processes it should have.
+    pub processes: usize,
+    /// How many are ready to run jobs.
+    pub ready: usize,
+    /// How many jobs those can run at once.
+    pub slots: usize,
+    /// Why it has fewer than it should have; at most [`ServerInfo::MAX_PROBLEM_BYTES`].
+    pub problem: Option<String>,
+}
+
+impl ServerInfo {
+    /// The length of a problem: enough for a reason with the last lines of an error output, in a heartbeat of a few
+    /// kilobytes.
+    pub const MAX_PROBLEM_BYTES: usize = 1024;
 }
 
 /// A task of which a worker claims no jobs for now.

@@ -34,6 +34,12 @@ codes! {
     command_failed = "command_failed",
     /// The command was terminated by a signal that Crunch did not send.
     command_killed = "command_killed",
+    /// The child of a server that ran it exited, was killed, or closed its pipe.
+    child_died = "child_died",
+    /// The child of a server that ran it was killed because it used too much memory.
+    out_of_memory = "out_of_memory",
+    /// The child of a server that ran it sent something that is not a message.
+    protocol = "protocol",
     /// The attempt took longer than its timeout.
     timeout = "timeout",
     /// The job's deadline passed before it was claimed, or during an attempt.

@@ -23,6 +23,8 @@ pub const JOB_WAIT: &str = "crunch_job_wait_seconds";
 pub const JOB_RUN: &str = "crunch_job_run_seconds";
 /// Outcomes of this worker that were rejected because another attempt held the job.
 pub const STALE_SETTLEMENTS: &str = "crunch_stale_settlements_total";
+/// Answers and reports of children of servers about attempts that did not run any more.
+pub const IGNORED_ANSWERS: &str = "crunch_worker_ignored_answers_total";
 /// Leases that this API reclaimed from silent workers.
 pub const LEASES_LOST: &str = "crunch_leases_lost_total";
 /// Slots of this worker.
@@ -64,6 +66,12 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
         Kind::Counter,
         Unit::Count,
         "Outcomes rejected because another attempt held the job",
+    ),
+    (
+        IGNORED_ANSWERS,
+        Kind::Counter,
+        Unit::Count,
+        "Answers and reports of children of servers about attempts that did not run any more",
     ),
     (LEASES_LOST, Kind::Counter, Unit::Count, "Leases reclaimed from silent workers by this API"),
     (SLOTS, Kind::Gauge, Unit::Count, "Slots of this worker"),

@@ -10,7 +10,6 @@ use crunch_common::backoff::Backoff;
 use crunch_common::job::MAX_ATTEMPTS_LIMIT;
 use crunch_common::queue::QueueName;
 use crunch_common::task::{TaskDescriptor, TaskName};
-use crunch_common::time::whole_ms;
 use rustix::fs::{Access, access};
 
 use super::file_context::FileContext;
@@ -19,6 +18,7 @@ use super::table::{self, Table, Value, mistake};
 use super::{duration, program, schema};
 use crate::Task;
 use crate::process::{Command, Oneshot};
+use crate::task_values::TaskValues;
 
 /// A task, its name, and the position of the name in the file.
 #[derive(Debug)]
@@ -29,30 +29,16 @@ pub(super) struct Declaration {
     pub(super) task: Option<Task>,
 }
 
-/// Keys that are planned, and rejected until they are supported: no key is silently ignored.
-const UNSUPPORTED: [(&str, &str); 2] = [
-    ("mode", "every command runs once for each job; remove the key"),
-    ("processes", "every command runs once for each job; remove the key"),
-];
-
 /// Reads a task; adds mistakes to `table`.
 pub(super) fn read(table: &mut Table<'_>, context: &FileContext) -> Option<Declaration> {
     let name = table.need("name", task_name);
     let command = command(table, context);
-    // Without a name the other keys are still checked: the task will not be used.
-    let descriptor = match &name {
-        Some((_, name)) => name.clone(),
-        None => "nameless".parse().ok()?,
-    };
-    let mut descriptor = descriptor_of(table, descriptor);
-    descriptor.payload_schema = table.take("payload_schema", |value| schema::read(value, context));
-    descriptor.result_schema = table.take("result_schema", |value| schema::read(value, context));
-    for (key, why) in UNSUPPORTED {
-        table.refuse(key, why);
-    }
+    // Without a name the other keys are still checked.
+    let values = values(table, context);
     table.refuse_the_rest();
     let (at, name) = name?;
     let task = command.map(|command| {
+        let descriptor = values.describe(name.clone());
         let content_type = descriptor.content_type.clone();
         let own = descriptor.max_result.and_then(|bytes| usize::try_from(bytes).ok());
         let max_result = own.unwrap_or(context.max_result);
@@ -61,7 +47,7 @@ pub(super) fn read(table: &mut Table<'_>, context: &FileContext) -> Option<Decla
     Some(Declaration { name, at, task })
 }
 
-fn task_name(value: &Value<'_>) -> Result<TaskName, Mistake> {
+pub(super) fn task_name(value: &Value<'_>) -> Result<TaskName, Mistake> {
     let name: TaskName = table::parsed(value)?;
     if name.is_reserved() { Err(reserved(value, name.as_str())) } else { Ok(name) }
 }
@@ -75,29 +61,28 @@ fn reserved(value: &Value<'_>, name: &str) -> Mistake {
     mistake(value, format!("{name:?} is reserved for Crunch"))
 }
 
-fn descriptor_of(table: &mut Table<'_>, name: TaskName) -> TaskDescriptor {
+/// The keys that say something about a task, whatever runs it.
+pub(super) fn values(table: &mut Table<'_>, context: &FileContext) -> TaskValues {
     const MIN: Duration = Duration::from_millis(1);
     let attempts = |value: &Value<'_>| table::number(value, 1..=MAX_ATTEMPTS_LIMIT.into());
-    let bytes = |value: &Value<'_>| table::number(value, 0..=TaskDescriptor::MAX_PAYLOAD_LIMIT);
-    let mut task = TaskDescriptor::new(name);
-    set(&mut task.queue, table.take("queue", queue_name));
-    set(
-        &mut task.description,
-        table.take("description", |value| table::text(value).map(str::to_owned)),
-    );
-    set(&mut task.timeout, table.take("timeout", |value| duration::at_least(MIN, value)));
+    let payload = |value: &Value<'_>| table::number(value, 0..=TaskDescriptor::MAX_PAYLOAD_LIMIT);
+    let result = |value: &Value<'_>| table::number(value, 1..=TaskDescriptor::MAX_RESULT_LIMIT);
     let attempts = table.take("max_attempts", attempts);
-    set(&mut task.max_attempts, attempts.and_then(|number| u32::try_from(number).ok()));
-    set(&mut task.backoff, backoff(table));
-    set(&mut task.priority, table.take("priority", table::parsed));
-    let retention = table.take("retention", |value| duration::at_least(MIN, value));
-    task.retention_ms = retention.map(whole_ms);
-    set(&mut task.accepts, table.take("accepts", |value| table::list(value, table::parsed)));
-    set(&mut task.content_type, table.take("content_type", table::parsed));
-    set(&mut task.max_payload, table.take("max_payload", bytes));
-    let bytes = |value: &Value<'_>| table::number(value, 1..=TaskDescriptor::MAX_RESULT_LIMIT);
-    task.max_result = table.take("max_result", bytes);
-    task
+    TaskValues {
+        queue: table.take("queue", queue_name),
+        description: table.take("description", |value| table::text(value).map(str::to_owned)),
+        timeout: table.take("timeout", |value| duration::at_least(MIN, value)),
+        max_attempts: attempts.and_then(|number| u32::try_from(number).ok()),
+        backoff: backoff(table),
+        priority: table.take("priority", table::parsed),
+        retention: table.take("retention", |value| duration::at_least(MIN, value)),
+        accepts: table.take("accepts", |value| table::list(value, table::parsed)),
+        content_type: table.take("content_type", table::parsed),
+        max_payload: table.take("max_payload", payload),
+        max_result: table.take("max_result", result),
+        payload_schema: table.take("payload_schema", |value| schema::read(value, context)),
+        result_schema: table.take("result_schema", |value| schema::read(value, context)),
+    }
 }
 
 /// Sets a field if the file has a value for it.
@@ -127,7 +112,7 @@ fn backoff(outer: &mut Table<'_>) -> Option<Backoff> {
 }
 
 /// The command with its directory and environment. `None` if it cannot be run.
-fn command(table: &mut Table<'_>, context: &FileContext) -> Option<Command> {
+pub(super) fn command(table: &mut Table<'_>, context: &FileContext) -> Option<Command> {
     let environment = environment(table, context);
     let directory = table.take("cwd", |value| directory(value, context));
     let path = environment.iter().rev().find(|(name, _)| name == "PATH");

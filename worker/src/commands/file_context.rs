@@ -12,4 +12,6 @@ pub(super) struct FileContext {
     pub(super) environment: Vec<(OsString, OsString)>,
     /// The largest result of a command, in bytes.
     pub(super) max_result: usize,
+    /// The number of its slots.
+    pub(super) slots: usize,
 }

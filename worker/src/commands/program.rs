@@ -23,9 +23,7 @@ pub(super) fn check_variable(name: &str) -> Result<(), String> {
         BROKER => {
             Err(format!("{BROKER} is never given to a command: it gives full access to Redis"))
         }
-        ours if variable::ALL.contains(&ours) => {
-            Err(format!("{ours} is set by the worker, for each job"))
-        }
+        ours if variable::ALL.contains(&ours) => Err(format!("{ours} is set by the worker")),
         "" => Err("a variable needs a name".to_owned()),
         invalid if invalid.contains(['=', '\0']) => {
             Err(format!("{invalid:?} cannot be the name of a variable"))

@@ -21,19 +21,12 @@ pub(super) struct Table<'a> {
     /// Its position: for mistakes about missing keys.
     at: Range<usize>,
     taken: BTreeSet<&'static str>,
-    unsupported: BTreeSet<&'static str>,
     pub(super) mistakes: Vec<Mistake>,
 }
 
 impl<'a> Table<'a> {
     pub(super) fn new(entries: &'a DeTable<'a>, at: Range<usize>) -> Self {
-        Self {
-            entries,
-            at,
-            taken: BTreeSet::new(),
-            unsupported: BTreeSet::new(),
-            mistakes: Vec::new(),
-        }
+        Self { entries, at, taken: BTreeSet::new(), mistakes: Vec::new() }
     }
 
     /// Returns the value of a key. `None` if it is missing or invalid; an invalid value is added to the mistakes.
@@ -74,21 +67,11 @@ impl<'a> Table<'a> {
         self.take_spanned(key, read)
     }
 
-    /// Rejects a key that may be supported later.
-    pub(super) fn refuse(&mut self, key: &'static str, why: &str) {
-        self.unsupported.insert(key);
-        if let Some(found) = self.entries.keys().find(|name| name.get_ref() == key) {
-            self.note(found.span(), format!("{key} is not supported yet: {why}"));
-        }
-    }
-
     /// Rejects every key that was not taken.
     pub(super) fn refuse_the_rest(&mut self) {
         let known = self.taken.iter().copied().collect::<Vec<_>>().join(", ");
-        let unknown = self.entries.keys().filter(|key| {
-            let key = key.get_ref().as_ref();
-            !self.taken.contains(key) && !self.unsupported.contains(key)
-        });
+        let unknown =
+            self.entries.keys().filter(|key| !self.taken.contains(key.get_ref().as_ref()));
         let mistakes = unknown.map(|key| Mistake {
             at: key.span(),
             what: format!("unknown key {:?}; known keys: {known}", key.get_ref()),
@@ -178,10 +161,11 @@ pub(super) fn table<'a>(value: &'a Value<'a>) -> Result<&'a DeTable<'a>, Mistake
 
 /// The tables of `[[key]]`, each with its position.
 pub(super) fn tables<'a>(
+    key: &str,
     value: &'a Value<'a>,
 ) -> Result<Vec<(&'a DeTable<'a>, Range<usize>)>, Mistake> {
     let elements = value.get_ref().as_array();
-    let elements =
-        elements.ok_or_else(|| mistake(value, "write [[task]], with double brackets"))?;
+    let write_it = || mistake(value, format!("write [[{key}]], with double brackets"));
+    let elements = elements.ok_or_else(write_it)?;
     elements.iter().map(|element| Ok((table(element)?, element.span()))).collect()
 }

@@ -32,10 +32,10 @@ impl Folder {
 
     /// Returns the tasks, or the problems without the directory's path.
     fn join(&self, mut registry: Registry) -> Result<Registry, String> {
-        let commands = Commands::read(&self.0.path().join("tasks.toml"), 1024).unwrap();
+        let commands = Commands::read(&self.0.path().join("tasks.toml"), 1024, 4).unwrap();
         let here = format!("{}/", self.0.path().display());
         let joined = commands.join(&mut registry);
-        joined.map(|()| registry).map_err(|error| error.to_string().replace(&here, ""))
+        joined.map(|_| registry).map_err(|error| error.to_string().replace(&here, ""))
     }
 }
 
@@ -102,7 +102,7 @@ fn every_key_finds_its_place() {
     };
     assert_eq!(descriptor(&registry, "word.count"), expected);
     assert_eq!(registry.queues(), ["text".parse().unwrap()]);
-    assert!(!Commands::read(&folder.0.path().join("tasks.toml"), 1).unwrap().builtin);
+    assert!(!Commands::read(&folder.0.path().join("tasks.toml"), 1, 4).unwrap().builtin);
 }
 
 #[test]
@@ -135,7 +135,7 @@ command = ['sh']
 ";
     let expected = [
         "tasks.toml:1: builtin: expected true or false, found \"no\"",
-        "tasks.toml:2: unknown key \"speed\"; known keys: builtin, task",
+        "tasks.toml:2: unknown key \"speed\"; known keys: builtin, server, task",
         "tasks.toml:6: command: expected a list of words, such as [\"python3\", \"word_count.py\"]: no shell splits it",
         "tasks.toml:7: timeout: expected a whole number and a unit, such as \"500ms\", \"30s\", \"10m\", \"24h\" or \"7d\"",
         "tasks.toml:10: name: \"Image\": must be 1 to 64 characters of a-z, 0-9, '_', '.' and '-', starting with a letter or a digit",
@@ -191,18 +191,60 @@ fn values_out_of_their_range_are_refused() {
         ("env = ['A']", "env: expected a table, found a list"),
         ("env = { A = 1 }", "env: expected text in quotes, found 1"),
         ("env = { 'A=B' = '1' }", "env: \"A=B\" cannot be the name of a variable"),
-        ("env = { CRUNCH_TASK = 'x' }", "env: CRUNCH_TASK is set by the worker, for each job"),
+        ("env = { CRUNCH_TASK = 'x' }", "env: CRUNCH_TASK is set by the worker"),
         ("env = { CRUNCH_REDIS_URL = 'x' }", "env: CRUNCH_REDIS_URL is never given to a command"),
         ("inherit_env = ['CRUNCH_REDIS_URL']", "inherit_env: CRUNCH_REDIS_URL is never given"),
         ("inherit_env = 'A'", "inherit_env: expected a list"),
-        ("mode = 'server'", "mode is not supported yet: "),
-        ("processes = 2", "processes is not supported yet: "),
+        ("processes = 2", "unknown key \"processes\"; known keys: accepts"),
+        ("env = { CRUNCH_IN_FD = '9' }", "env: CRUNCH_IN_FD is set by the worker"),
         ("payload_schema = {}", "payload_schema: expected text in quotes, found a table"),
         ("result_schema = 'none.json'", "result_schema: "),
     ];
     for (line, expected) in cases {
         let problem = problem(line);
         assert!(problem.starts_with(expected), "{line}: {problem}");
+    }
+}
+
+#[test]
+fn a_server_has_the_values_of_the_file_and_defaults() {
+    let text = "[[server]]\ncommand = ['sh']\n[[server]]\nname = 'models'\ncommand = ['sh']\nprocesses = 3\n\
+                concurrency = 5\nmax_jobs = 7\nmax_memory = '2GiB'\nstart_timeout = '5m'\nidle_exit = '1h'\n\
+                [[server.task]]\nname = 'a'\ntimeout = '5s'\n";
+    let folder = Folder::with(text);
+    let commands = Commands::read(&folder.0.path().join("tasks.toml"), 1024, 4).unwrap();
+    assert_eq!(commands.most_children(), 2 * (4 + 3));
+    let servers = commands.join(&mut Registry::default()).unwrap();
+    let [first, second] = &servers[..] else { panic!("{servers:?}") };
+    assert_eq!((&first.name[..], first.processes, first.concurrency), ("server-1", 4, None));
+    assert_eq!((first.max_jobs, first.max_memory, first.idle_exit), (None, None, None));
+    assert_eq!((&first.start_timeout, first.tasks.len()), (&Duration::from_secs(60), 0));
+    assert_eq!((&second.name[..], second.processes, second.concurrency), ("models", 3, Some(5)));
+    assert_eq!((second.max_jobs, second.max_memory), (Some(7), Some(2 << 30)));
+    assert_eq!(second.start_timeout, Duration::from_secs(300));
+    assert_eq!(second.idle_exit, Some(Duration::from_secs(3600)));
+    let task = second.tasks[&"a".parse().unwrap()].clone();
+    assert_eq!(task.timeout, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_server_is_reported() {
+    let text = "[[server]]\nname = 's'\ncommand = ['no-such-program']\nprocesses = 0\n[[server]]\nname = 's'\n\
+                command = ['sh']\nqueue = 'q'\nmax_memory = '2GB'\n[[server.task]]\nname = 'a'\ncommand = ['sh']\n\
+                [[server.task]]\nname = 'a'\n[[server]]\nname = 's'\ncommand = ['sh']\n";
+    let found = problems(text);
+    let expected = [
+        "tasks.toml:3: command: no program \"no-such-program\" in PATH",
+        "tasks.toml:4: processes: expected a whole number from 1 to 256, found 0",
+        "tasks.toml:8: unknown key \"queue\"; known keys: command, concurrency, cwd, env",
+        "tasks.toml:9: max_memory: expected a number of bytes, or a size such as",
+        "tasks.toml:12: task: unknown key \"command\"; known keys: accepts",
+        "tasks.toml:13: task: \"a\" is there twice",
+        "tasks.toml:15: there are two servers \"s\"; give one another name",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}");
     }
 }
 
@@ -259,7 +301,7 @@ fn a_program_must_be_there_and_executable() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_named_with_its_variable() {
-    let error = Commands::read(Path::new("/nowhere/tasks.toml"), 1).unwrap_err().to_string();
+    let error = Commands::read(Path::new("/nowhere/tasks.toml"), 1, 4).unwrap_err().to_string();
     assert_eq!(
         error,
         "CRUNCH_TASKS=/nowhere/tasks.toml: cannot be read: No such file or directory (os error 2)"
@@ -287,9 +329,9 @@ fn a_command_sees_little_of_the_workers_environment() {
         ("CRUNCH_REDIS_URL", "redis://"),
         ("CRUNCH_LOG", "x"),
     ]);
-    let context = FileContext { folder: "/".into(), environment: worker, max_result: 1 };
+    let context = FileContext { folder: "/".into(), environment: worker, max_result: 1, slots: 4 };
     let document = DeTable::parse(text).unwrap();
-    let tasks = table::tables(document.get_ref().get("task").unwrap()).unwrap();
+    let tasks = table::tables("task", document.get_ref().get("task").unwrap()).unwrap();
     let mut entries = Table::new(tasks[0].0, 0..0);
     let environment = declaration::environment(&mut entries, &context);
     let expected = pairs(&[

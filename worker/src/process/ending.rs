@@ -90,7 +90,7 @@ fn failure(how: How, output: CommandOutput) -> TaskError {
             (ErrorCode::command_failed(), end, code != EX_DATAERR)
         }
         How::Killed(signal) => {
-            let end = format!("the command was killed by {}", name(signal));
+            let end = format!("the command was killed by {}", name_of(signal));
             (ErrorCode::command_killed(), end, true)
         }
     };
@@ -105,7 +105,8 @@ fn failure(how: How, output: CommandOutput) -> TaskError {
     failed(JobError { retryable, ..JobError::retryable(reported.code.unwrap_or(code), message) })
 }
 
-fn with_last_lines(end: &str, tail: &Tail) -> String {
+/// Describes an end, with the last lines of standard error.
+pub(crate) fn with_last_lines(end: &str, tail: &Tail) -> String {
     if tail.is_empty() {
         return format!("{end} and wrote nothing to standard error");
     }
@@ -114,19 +115,19 @@ fn with_last_lines(end: &str, tail: &Tail) -> String {
 
 /// A fault of the machine: nothing in a job can keep a launcher from starting.
 fn no_launcher(status: Option<ExitStatus>) -> TaskError {
-    let how = describe(status);
+    let how = describe_status(status);
     TaskError::machine(format!(
         "the launcher of the command ended ({how}) before it started the command"
     ))
 }
 
 fn launcher_died(status: Option<ExitStatus>) -> TaskError {
-    let how = describe(status);
+    let how = describe_status(status);
     let message = format!("the launcher of the command ended ({how}), and the command was killed");
     failed(JobError::retryable(ErrorCode::command_killed(), message))
 }
 
-fn describe(status: Option<ExitStatus>) -> String {
+pub(crate) fn describe_status(status: Option<ExitStatus>) -> String {
     status.map_or_else(|| "with unknown status".to_owned(), |status| status.to_string())
 }
 
@@ -135,7 +136,7 @@ fn failed(error: JobError) -> TaskError {
 }
 
 /// `signal 9 (KILL)`
-fn name(signal: i32) -> String {
+pub(crate) fn name_of(signal: i32) -> String {
     match Signal::from_named_raw(signal).map(|named| format!("{named:?}")) {
         Some(named) => {
             let named = named.trim_matches('"').trim_start_matches("Signal::");

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use crate::TaskError;
 
 /// The error for a command that never ran. `code` is the error number, if a system call failed.
-pub(super) fn not_started(why: String, code: Option<i32>) -> TaskError {
+pub(crate) fn not_started(why: String, code: Option<i32>) -> TaskError {
     match code {
         Some(code) if is_machine_fault(code) => TaskError::machine(why),
         _ => TaskError::retryable(why).with_code(ErrorCode::command_failed()),

@@ -6,8 +6,9 @@
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use crunch_common::machine;
@@ -20,13 +21,13 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 
 use super::Command;
-use super::pipes::Pipes;
+use super::pipes::{self, PIPES};
 use super::protocol::{End, Launch, PIPES_BYTE, Report, Request};
 use super::{launcher, session};
 
 /// A command that is running or about to start.
 #[derive(Debug)]
-pub(super) struct Launched {
+pub(crate) struct Launched {
     launcher: Child,
     requests: OwnedWriteHalf,
     reports: Lines<BufReader<OwnedReadHalf>>,
@@ -37,7 +38,7 @@ pub(super) struct Launched {
 
 /// How the command ended.
 #[derive(Debug)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     /// The command ended, and none of its processes is left.
     Ended(End),
     /// The command could not be started, and has not run.
@@ -53,30 +54,51 @@ pub(super) enum Ending {
 }
 
 impl Launched {
-    /// Starts a launcher and sends it the command. [`Launched::ended`] returns whether the command could be started.
-    pub(super) async fn start(
-        command: &Command,
-        job_variables: Vec<(OsString, OsString)>,
-    ) -> io::Result<(Self, Pipes<Sender, Receiver>)> {
+    /// Starts a launcher and sends it the program, which finds the pipes at these descriptors: it reads from `inputs` and
+    /// writes to `outputs`, [`PIPES`] in all. [`Launched::ended`] returns whether the program could be started.
+    pub(crate) async fn start<const IN: usize, const OUT: usize>(
+        program: Program<'_>,
+        inputs: [i32; IN],
+        outputs: [i32; OUT],
+    ) -> io::Result<(Self, [Sender; IN], [Receiver; OUT])> {
+        const { assert!(IN + OUT == PIPES, "the launcher expects that many") };
         let (ours, theirs) = Socket::pair()?;
-        let (worker_ends, command_ends) = pipes()?;
+        let (mut senders, mut receivers, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in inputs {
+            let (sender, end) = pipes::to_program()?;
+            senders.push(sender);
+            ends.push(end);
+        }
+        for _ in outputs {
+            let (receiver, end) = pipes::from_program()?;
+            receivers.push(receiver);
+            ends.push(end);
+        }
         let launcher =
             launcher::command_line().stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).spawn()?;
         let session = launcher.id().and_then(|number| Pid::from_raw(number.try_into().ok()?));
-        send_pipes(&ours, &command_ends)?;
-        drop(command_ends);
+        send_descriptors(&ours, &ends)?;
+        drop(ends);
         ours.set_nonblocking(true)?;
         let (reports, mut requests) = UnixStream::from_std(ours)?.into_split();
-        let mut line = serde_json::to_vec(&launch(command, job_variables))?;
+        let descriptors = inputs.into_iter().chain(outputs).collect();
+        let mut line = serde_json::to_vec(&program.launch(descriptors))?;
         line.push(b'\n');
         // If the launcher is already dead, `ended` reads the end of the stream.
         let _ = requests.write_all(&line).await;
         let reports = BufReader::new(reports).lines();
-        Ok((Self { launcher, requests, reports, session, may_have_run: false }, worker_ends))
+        let launched = Self { launcher, requests, reports, session, may_have_run: false };
+        let (senders, receivers) = (senders.try_into(), receivers.try_into());
+        Ok((launched, senders.expect("as many as inputs"), receivers.expect("as many as outputs")))
+    }
+
+    /// Returns the process id of the launcher: the root of the tree of processes.
+    pub(crate) fn launcher(&self) -> Option<u32> {
+        self.launcher.id()
     }
 
     /// Waits until the command has ended. Cancel-safe: may be dropped and called again.
-    pub(super) async fn ended(&mut self) -> Ending {
+    pub(crate) async fn ended(&mut self) -> Ending {
         while let Ok(Some(line)) = self.reports.next_line().await
             && let Ok(report) = serde_json::from_str(&line)
         {
@@ -100,7 +122,7 @@ impl Launched {
     }
 
     /// Sends a request. If that fails, the launcher is dead or finished.
-    pub(super) async fn send(&mut self, request: Request) {
+    pub(crate) async fn send(&mut self, request: Request) {
         let _ = self.requests.write_all(&[request.to_byte()]).await;
     }
 
@@ -121,42 +143,37 @@ impl Drop for Launched {
     }
 }
 
-fn launch(command: &Command, job_variables: Vec<(OsString, OsString)>) -> Launch {
-    let mut environment = command.environment.clone();
-    environment.extend(job_variables);
-    Launch {
-        program: command.program.clone(),
-        arguments: command.arguments.clone(),
-        directory: command.directory.clone().into(),
-        writable: command.writable,
-        environment,
-        open_files: machine::open_files_before(),
+/// What is launched.
+#[derive(Debug)]
+pub(crate) struct Program<'a> {
+    pub(crate) command: &'a Command,
+    /// Variables in addition to those of the command.
+    pub(crate) variables: Vec<(OsString, OsString)>,
+    /// A directory that is deleted when everything has ended.
+    pub(crate) directory: Option<&'a Path>,
+}
+
+impl Program<'_> {
+    fn launch(self, descriptors: Vec<i32>) -> Launch {
+        let Self { command, variables, directory } = self;
+        let mut environment = command.environment.clone();
+        environment.extend(variables);
+        Launch {
+            program: command.program.clone(),
+            arguments: command.arguments.clone(),
+            directory: command.directory.clone().into(),
+            writable: command.writable,
+            environment,
+            open_files: machine::open_files_before(),
+            descriptors,
+            delete: directory.map(Into::into),
+        }
     }
 }
 
-/// Creates four pipes; returns the worker's ends and the command's. The worker's are non-blocking, the command's
-/// blocking.
-fn pipes() -> io::Result<(Pipes<Sender, Receiver>, Pipes<OwnedFd>)> {
-    let incoming = || -> io::Result<_> {
-        let (read, write) = io::pipe()?;
-        Ok((Receiver::from_owned_fd(read.into())?, OwnedFd::from(write)))
-    };
-    let (stdin, write) = io::pipe()?;
-    let (read_stdout, stdout) = incoming()?;
-    let (read_stderr, stderr) = incoming()?;
-    let (read_events, events) = incoming()?;
-    let worker_ends = Pipes {
-        stdin: Sender::from_owned_fd(write.into())?,
-        stdout: read_stdout,
-        stderr: read_stderr,
-        events: read_events,
-    };
-    Ok((worker_ends, Pipes { stdin: stdin.into(), stdout, stderr, events }))
-}
-
-fn send_pipes(socket: &Socket, pipes: &Pipes<OwnedFd>) -> io::Result<()> {
-    let ends = pipes.as_array();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(Pipes::<()>::COUNT))];
+fn send_descriptors(socket: &Socket, ends: &[OwnedFd]) -> io::Result<()> {
+    let ends: Vec<_> = ends.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PIPES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fits = control.push(SendAncillaryMessage::ScmRights(&ends));
     debug_assert!(fits, "the buffer has the size of the message");

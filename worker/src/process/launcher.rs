@@ -20,21 +20,22 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use command_fds::{CommandFdExt, FdMapping};
+use command_fds::{CommandFdExt, FdMapping, FdMappingCollision};
 use crunch_common::machine;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::Pid;
 
-use super::pipes::Pipes;
+use super::pipes::PIPES;
 use super::protocol::{Launch, PIPES_BYTE, Report, Request};
+pub(crate) use directories::temporary as temporary_directory;
 use process_tree::{Event, ProcessTree};
 
 /// Set in the environment of a launcher, and of no other process.
 const MARK: &str = "CRUNCH_LAUNCHER";
 /// The library path of the dynamic linker: a program that needs it would not start as a launcher without it.
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
-/// The descriptor on which a command sends events: the first free one, so that a shell may write `>&3`.
-pub(super) const EVENTS_FD: i32 = 3;
+/// The first descriptor after the standard ones.
+pub(crate) const FIRST_FD: i32 = 3;
 
 /// Runs the launcher and exits, if this process was started as one; otherwise returns at once.
 ///
@@ -87,11 +88,12 @@ fn serve() -> i32 {
 
 /// The socket to the worker.
 fn connect() -> io::Result<UnixStream> {
-    // Standard input is the socket. Its copy is at 3 or above, so from now on 3 is in use by a descriptor that closes
-    // on exec: the pipe through which the standard library reports a failed exec cannot get the number of the events.
-    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), EVENTS_FD)?;
+    // Standard input is the socket. Its copy is at 3 or above, and the pipes follow: so the low numbers, at which the
+    // program gets its pipes, are in use by descriptors that close on exec, and the pipe through which the standard
+    // library reports a failed exec cannot get one of them.
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), FIRST_FD)?;
     // Also closes what the worker inherited without the flag, such as the lock of the script that started it.
-    close_fds::set_fds_cloexec_threadsafe(EVENTS_FD, &[]);
+    close_fds::set_fds_cloexec_threadsafe(FIRST_FD, &[]);
     Ok(UnixStream::from(socket))
 }
 
@@ -126,8 +128,8 @@ fn receive_launch(worker: &UnixStream) -> io::Result<Option<(Launch, BufReader<U
     Ok(Some((serde_json::from_slice(&line)?, requests)))
 }
 
-fn receive_pipes(worker: &UnixStream) -> io::Result<Option<Pipes<OwnedFd>>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(Pipes::<()>::COUNT))];
+fn receive_pipes(worker: &UnixStream) -> io::Result<Option<Vec<OwnedFd>>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PIPES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let received = rustix::net::recvmsg(
@@ -139,12 +141,15 @@ fn receive_pipes(worker: &UnixStream) -> io::Result<Option<Pipes<OwnedFd>>> {
     if received.bytes == 0 {
         return Ok(None);
     }
-    let descriptors = control.drain().flat_map(|message| match message {
+    let pipes = control.drain().flat_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
         _ => Vec::new(),
     });
-    let pipes = Pipes::from_iter(descriptors).filter(|_| byte == [PIPES_BYTE]);
-    pipes.map(Some).ok_or_else(|| io::Error::other("the worker sent no pipes"))
+    let pipes: Vec<OwnedFd> = pipes.collect();
+    match byte == [PIPES_BYTE] && pipes.len() == PIPES {
+        true => Ok(Some(pipes)),
+        false => Err(io::Error::other("the worker sent no pipes")),
+    }
 }
 
 /// Starts the command and ensures that none of its processes is left in the end.
@@ -152,8 +157,9 @@ fn supervise(
     worker: &UnixStream,
     requests: BufReader<UnixStream>,
     launch: Launch,
-    pipes: Pipes<OwnedFd>,
+    pipes: Vec<OwnedFd>,
 ) -> io::Result<()> {
+    let delete = launch.delete.clone();
     // By the session id the worker finds what is left if the launcher is killed. A session also keeps away a Ctrl-C
     // meant for the worker, and the terminal: a command that asks it for a password fails and does not wait for input.
     rustix::process::setsid()?;
@@ -167,6 +173,10 @@ fn supervise(
     send(worker, &Report::Starting);
     thread::Builder::new().spawn(move || process_tree::watch(start(launch, pipes), &sender))?;
     let report = ProcessTree::default().supervise(&events);
+    if let Some(directory) = delete {
+        // Nothing can be done about files that another user put there.
+        let _ = std::fs::remove_dir_all(directory);
+    }
     send(worker, &report);
     Ok(())
 }
@@ -188,8 +198,8 @@ fn send(mut worker: &UnixStream, report: &Report) {
 }
 
 /// Starts the command as the leader of its own process group, whose id is the command's.
-fn start(launch: Launch, pipes: Pipes<OwnedFd>) -> Result<Pid, Report> {
-    let Launch { program, arguments, directory, writable, environment, open_files } = launch;
+fn start(launch: Launch, pipes: Vec<OwnedFd>) -> Result<Pid, Report> {
+    let Launch { program, arguments, directory, writable, environment, open_files, .. } = launch;
     let failed = |error: io::Error| {
         let reason = explain(&error, &directory);
         Report::refused(format!("cannot start {}: {reason}", program.display()), &error)
@@ -209,13 +219,30 @@ fn start(launch: Launch, pipes: Pipes<OwnedFd>) -> Result<Pid, Report> {
     machine::limit_open_files(open_files).map_err(failed)?;
     let mut command = Command::new(&program);
     command.args(arguments).env_clear().envs(environment).current_dir(&directory);
-    command.stdin(Stdio::from(pipes.stdin)).stdout(pipes.stdout).stderr(pipes.stderr);
-    let events = FdMapping { parent_fd: pipes.events, child_fd: EVENTS_FD };
-    command.fd_mappings(vec![events]).map_err(|error| failed(io::Error::other(error)))?;
+    command.stdin(Stdio::null());
+    connect_pipes(&mut command, pipes, &launch.descriptors)
+        .map_err(|error| failed(io::Error::other(error)))?;
     let child = command.process_group(0).spawn().map_err(failed)?;
     let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let no_id = "the system returned no process id for the command".to_owned();
     id.ok_or(Report::NotStarted { why: no_id, code: None })
+}
+
+fn connect_pipes(
+    command: &mut Command,
+    pipes: Vec<OwnedFd>,
+    descriptors: &[i32],
+) -> Result<(), FdMappingCollision> {
+    let mut mappings = Vec::new();
+    for (parent_fd, &child_fd) in pipes.into_iter().zip(descriptors) {
+        match child_fd {
+            0 => _ = command.stdin(parent_fd),
+            1 => _ = command.stdout(parent_fd),
+            2 => _ = command.stderr(parent_fd),
+            _ => mappings.push(FdMapping { parent_fd, child_fd }),
+        }
+    }
+    command.fd_mappings(mappings).map(drop)
 }
 
 /// "No such file" can mean three files: the working directory, the program, its interpreter.

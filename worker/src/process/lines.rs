@@ -12,28 +12,53 @@ pub(crate) async fn each_line(
     mut on_line: impl FnMut(&str),
 ) {
     let mut chunk = vec![0; 16 * 1024];
-    let mut line = Vec::new();
+    let mut lines = Lines::of(limit);
     while let Ok(count @ 1..) = input.read(&mut chunk).await {
-        for piece in chunk[..count].split_inclusive(|&byte| byte == b'\n') {
-            let (text, ended) = match piece.strip_suffix(b"\n") {
+        lines.push(&chunk[..count], &mut on_line);
+    }
+    lines.end(on_line);
+}
+
+/// Text that arrives in pieces, as lines.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    limit: usize,
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// Creates lines of which the first `limit` bytes are kept.
+    pub(crate) fn of(limit: usize) -> Self {
+        Self { limit, line: Vec::new() }
+    }
+
+    /// Calls `on_line` with each line that ends in this piece.
+    pub(crate) fn push(&mut self, piece: &[u8], mut on_line: impl FnMut(&str)) {
+        for part in piece.split_inclusive(|&byte| byte == b'\n') {
+            let (text, ended) = match part.strip_suffix(b"\n") {
                 Some(text) => (text, true),
-                None => (piece, false),
+                None => (part, false),
             };
-            line.extend(text.iter().take(limit - line.len()));
+            self.line.extend(text.iter().take(self.limit - self.line.len()));
             if ended {
-                on_line(&String::from_utf8_lossy(&line));
-                line.clear();
+                on_line(&String::from_utf8_lossy(&self.line));
+                self.line.clear();
             }
         }
     }
-    if !line.is_empty() {
-        on_line(&String::from_utf8_lossy(&line));
+
+    /// Calls `on_line` with what follows the last line break, unless that is empty.
+    pub(crate) fn end(&mut self, mut on_line: impl FnMut(&str)) {
+        if !self.line.is_empty() {
+            on_line(&String::from_utf8_lossy(&self.line));
+            self.line.clear();
+        }
     }
 }
 
 /// The last lines of standard error: they usually explain why a command failed.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     lines: VecDeque<String>,
     bytes: usize,
 }
@@ -44,7 +69,7 @@ impl Tail {
     /// More lines are in the job's log.
     const MAX_LINES: usize = 20;
 
-    pub(super) fn push(&mut self, line: &str) {
+    pub(crate) fn push(&mut self, line: &str) {
         let line = line.trim_end();
         if line.is_empty() {
             return;
@@ -59,11 +84,11 @@ impl Tail {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 }

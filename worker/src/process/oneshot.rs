@@ -14,17 +14,18 @@ use tokio_util::sync::CancellationToken;
 use super::ending::{CommandOutput, outcome, too_large};
 use super::events::{self, Event, ReportedError};
 use super::fault::not_started;
-use super::launched::{Ending, Launched};
-use super::launcher::EVENTS_FD;
+use super::launched::{Ending, Launched, Program};
+use super::launcher::FIRST_FD;
 use super::lines::each_line;
-use super::pipes::Pipes;
 use super::protocol::Request;
 use super::{Command, variable};
 use crate::handler::{Handler, HandlerFuture};
 use crate::{JobContext, TaskError, results};
 
+/// The descriptor on which a command sends events: the first free one, so that a shell may write `>&3`.
+const EVENTS_FD: i32 = FIRST_FD;
 /// How much of a line of standard error is read; the job's log keeps as much.
-const MAX_LOG_LINE_BYTES: usize = 1024;
+pub(crate) const MAX_LOG_LINE_BYTES: usize = 1024;
 /// Linux refuses to start a program with a longer variable, including its name and the final zero byte.
 const MAX_VARIABLE_BYTES: usize = 128 * 1024;
 /// How long to read on after the end. What is left in the pipes of an ended process tree is read in no time; only a
@@ -41,6 +42,14 @@ pub(crate) struct Oneshot {
     pub(crate) max_result: usize,
 }
 
+/// The worker's ends of a command's pipes.
+struct Pipes {
+    stdin: Sender,
+    stdout: Receiver,
+    stderr: Receiver,
+    events: Receiver,
+}
+
 impl Handler for Oneshot {
     fn run(&self, job: JobContext, payload: Payload) -> HandlerFuture {
         let attempt = self.clone();
@@ -50,8 +59,12 @@ impl Handler for Oneshot {
 
 impl Oneshot {
     async fn run(&self, job: &JobContext, payload: Bytes) -> Result<Payload, TaskError> {
-        let launched = Launched::start(&self.command, job_variables(job)?).await;
-        let (mut launched, pipes) = launched.map_err(|error| no_launcher(&error))?;
+        let program =
+            Program { command: &self.command, variables: job_variables(job)?, directory: None };
+        let launched = Launched::start(program, [0], [1, 2, EVENTS_FD]).await;
+        let (mut launched, [stdin], [stdout, stderr, events]) =
+            launched.map_err(|error| no_launcher(&error))?;
+        let pipes = Pipes { stdin, stdout, stderr, events };
         let mut output = CommandOutput::default();
         let overflow = output.overflow.clone();
         let ending = {
@@ -78,7 +91,7 @@ impl Oneshot {
     /// Writes the payload and reads all output, until the command's ends of all pipes are closed.
     async fn transfer(
         &self,
-        pipes: Pipes<Sender, Receiver>,
+        pipes: Pipes,
         payload: Bytes,
         job: &JobContext,
         output: &mut CommandOutput,

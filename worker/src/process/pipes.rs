@@ -1,30 +1,21 @@
-//! The pipes between a worker and its command.
+//! The pipes between a worker and a program that it launches.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 
-/// The ends of a command's pipes on one side.
-#[derive(Debug)]
-pub(super) struct Pipes<Input, Output = Input> {
-    pub(super) stdin: Input,
-    pub(super) stdout: Output,
-    pub(super) stderr: Output,
-    pub(super) events: Output,
+use tokio::net::unix::pipe::{Receiver, Sender};
+
+/// How many pipes a program gets. All kinds of programs have the same number, so one message has room for them.
+pub(crate) const PIPES: usize = 4;
+
+/// Creates a pipe that the worker writes to. Its end is non-blocking, the program's is blocking.
+pub(super) fn to_program() -> io::Result<(Sender, OwnedFd)> {
+    let (read, write) = io::pipe()?;
+    Ok((Sender::from_owned_fd(write.into())?, read.into()))
 }
 
-impl<T> Pipes<T> {
-    /// The number of pipes.
-    pub(super) const COUNT: usize = 4;
-
-    /// Returns `None` unless there are exactly [`Self::COUNT`] ends. They are in the order of the fields.
-    pub(super) fn from_iter(ends: impl IntoIterator<Item = T>) -> Option<Self> {
-        let ends: Vec<T> = ends.into_iter().collect();
-        let [stdin, stdout, stderr, events] = <[T; 4]>::try_from(ends).ok()?;
-        Some(Self { stdin, stdout, stderr, events })
-    }
-}
-
-impl Pipes<OwnedFd> {
-    pub(super) fn as_array(&self) -> [BorrowedFd<'_>; 4] {
-        [&self.stdin, &self.stdout, &self.stderr, &self.events].map(AsFd::as_fd)
-    }
+/// Creates a pipe that the worker reads from.
+pub(super) fn from_program() -> io::Result<(Receiver, OwnedFd)> {
+    let (read, write) = io::pipe()?;
+    Ok((Receiver::from_owned_fd(read.into())?, write.into()))
 }

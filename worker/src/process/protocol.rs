@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The byte sent with the descriptors: a stream socket needs one.
 pub(super) const PIPES_BYTE: u8 = b'h';
 
-/// What the launcher starts. The pipes are sent separately, in the order of [`super::pipes::Pipes`].
+/// What the launcher starts. The pipes are sent separately, before it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Launch {
     pub(super) program: OsString,
@@ -23,11 +23,15 @@ pub(super) struct Launch {
     pub(super) environment: Vec<(OsString, OsString)>,
     /// The command's soft limit on open files; `None` if there is none.
     pub(super) open_files: Option<u64>,
+    /// The descriptors at which it gets the pipes, in their order. Its standard input is empty unless it is among them.
+    pub(super) descriptors: Vec<i32>,
+    /// A directory that is deleted when no process is left.
+    pub(super) delete: Option<OsString>,
 }
 
 /// What the launcher does with the processes it started. A closed socket means [`Request::Stop`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Request {
+pub(crate) enum Request {
     /// TERM to the process group, and KILL to what is left after the grace period.
     Stop,
     /// KILL at once.
@@ -72,15 +76,15 @@ impl Report {
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct End {
-    pub(super) how: How,
+pub(crate) struct End {
+    pub(crate) how: How,
     /// Whether it ended after a request to stop: its output is then not a result.
-    pub(super) stopped: bool,
+    pub(crate) stopped: bool,
 }
 
 /// By exit or by signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum How {
+pub(crate) enum How {
     /// With this exit code.
     Exited(i32),
     /// By this signal.

@@ -3,18 +3,19 @@
 -- Uses: keys, core, lifecycle, promote, settle, claim
 --
 -- KEYS 1  the partition's root
--- ARGV 1  worker   2  number of this exchange   3  its sequence: '', 2 or 3   4  lease, ms   5  how many jobs it wants
+-- ARGV 1  worker   2  number of this exchange   3  its sequence: '', 2, 3, …   4  lease, ms   5  how many jobs it wants
 --      6  how many it continues to run   7  the tasks it can run now, separated by blanks
 --      8  how many queues follow; their names, in the order in which to read them
 --      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
 -- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, reserved}, or {-1} if a later exchange of this
--- worker and sequence was answered before. `claims` has four elements a job: '<queue> <epoch> <attempt> <priority> <run_at>',
--- '-' for none, or '' if equal to that of the job before; its id; spec; payload, nil if it is to be fetched from
--- `payload_large`. `more` = 1: stopped by budget, call again at once. `reserved` = 1: this worker runs a job that must run
+-- worker and sequence was answered before, or the worker was declared dead (`buried`). `claims` has four elements a job:
+-- '<queue> <epoch> <attempt> <priority> <run_at>', '-' for none, or '' if equal to that of the job before; its id; spec;
+-- payload, nil if it is to be fetched from `payload_large`. `more` = 1: stopped by budget, call again at once. `reserved` = 1: this worker runs a job that must run
 -- alone, or was chosen for one that waits; nothing (more) is handed out until it runs nothing else.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing. Each
--- sequence has its own numbers, so that two exchanges of a worker may be in flight. Sequence 3 carries settlements only,
+-- sequence has its own numbers, and each pool of slots of a worker has two sequences, so that several exchanges of a worker
+-- may be in flight. Sequence 3 carries settlements only,
 -- always with the number 0, which is never recorded: so any number of them may be in flight, and repeated.
 -- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `unusual`, and per queue every list
 -- and set.
@@ -173,8 +174,8 @@ end
 local function exchange(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local call = read_exchange(argv, now)
-  local last = redis.call('HMGET', key.worker(p, call.worker), call.numbered, call.handed, 'lease', 'alone')
-  if num(last[1]) > call.number then return { -1 } end
+  local last = redis.call('HMGET', key.worker(p, call.worker), call.numbered, call.handed, 'lease', 'alone', 'buried')
+  if last[5] or num(last[1]) > call.number then return { -1 } end
   if not last[3] then register_worker(w, p, now, call) end
   local codes, settled = settle_all(w, p, now, call, argv)
   read_queues(p, call)

@@ -16,12 +16,10 @@
 -- start to end, and from the first call on the dead worker gets no new leases.
 local RECLAIM_LOOKS = 100
 
--- A call that the dead worker sent before may arrive after this: its exchange finds that a later one was answered, and its
--- heartbeat that it was declared dead. The fence is kept longer than any network delays a call.
+-- A call that the dead worker sent before may arrive after this: it finds that its worker was declared dead. The mark is kept longer than any network delays a call.
 local function fence_off(w, p, worker)
   w:call('DEL', key.worker(p, worker))
-  local last = '9007199254740991'
-  w:call('HSET', key.worker(p, worker), 'buried', '1', 'exchange', last, 'exchange2', last, 'exchange3', last)
+  w:call('HSET', key.worker(p, worker), 'buried', '1')
   w:call('PEXPIRE', key.worker(p, worker), WORKER_KEPT_MS)
   w:call('ZREM', key.workers(p), worker)
   w:call('ZREM', key.leases(p), worker)

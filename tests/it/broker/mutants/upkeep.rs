@@ -14,13 +14,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "numbered = 'exchange'",
     ),
     ("the sequences share their claims", "handed = 'claims' .. argv[3]", "handed = 'claims'"),
-    (
-        "a reclaimed worker may claim on its secondary sequence",
-        "'exchange2', last",
-        "'exchange2', '0'",
-    ),
-    ("a reclaimed worker may settle by itself", "'exchange3', last", "'exchange4', last"),
-    ("a reclaimed worker may claim", "'1', 'exchange', last", "'1', 'exchange', '0'"),
+    ("a reclaimed worker may exchange", "if last[5] or num(last[1])", "if num(last[1])"),
     ("a reclaimed worker may send heartbeats", "  if known[2] then return replies end\n", ""),
     ("a broken running record stops the sweep", " or (job and not job.worker)", ""),
     (

@@ -156,13 +156,13 @@ pub(super) async fn sequences(world: &mut World) -> Check {
 
     let (broker, partition) = (world.broker.clone(), Partition::default());
     let mut claimed = Vec::new();
-    for (sequence, number) in [(Sequence::Primary, 7), (Sequence::Secondary, 3)] {
+    for (sequence, number) in [(Sequence::PRIMARY, 7), (Sequence::SECONDARY, 3)] {
         let exchanged =
             broker.exchange_on(sequence, partition, &exchange(number, Vec::new())).await;
         claimed.push(exchanged.map_err(|error| error.to_string())?.claims);
     }
 
-    for (at, sequence, number) in [(0, Sequence::Primary, 7), (1, Sequence::Secondary, 3)] {
+    for (at, sequence, number) in [(0, Sequence::PRIMARY, 7), (1, Sequence::SECONDARY, 3)] {
         let again = broker.exchange_on(sequence, partition, &exchange(number, Vec::new())).await;
         let again = again.map_err(|error| error.to_string())?.claims;
         let keys =
@@ -183,7 +183,7 @@ pub(super) async fn sequences(world: &mut World) -> Check {
     let claims = claimed.swap_remove(0).into_iter();
     let settlements = claims.map(|claim| claim.lease.complete(Payload::json("1"))).collect();
     let settled =
-        broker.exchange_on(Sequence::Secondary, partition, &exchange(4, settlements)).await;
+        broker.exchange_on(Sequence::SECONDARY, partition, &exchange(4, settlements)).await;
     let settled = settled.map_err(|error| error.to_string())?.settled;
     ensure(settled == [Settled::Done, Settled::Done], "the jobs are settled")
 }

@@ -110,7 +110,7 @@ pub(super) async fn late_calls(world: &mut World) -> Check {
         want: 1,
         busy: 0,
     };
-    for sequence in [Sequence::Primary, Sequence::Secondary] {
+    for sequence in [Sequence::PRIMARY, Sequence::SECONDARY] {
         let late = world.broker.exchange_on(sequence, Partition::default(), &exchange).await;
         ensure(
             matches!(late, Err(Error::StaleExchange)),

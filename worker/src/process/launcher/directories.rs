@@ -12,7 +12,7 @@ const VARIABLE: &str = "TMPDIR";
 const DEFAULT: &str = "/tmp";
 
 /// Returns the directory of temporary files of a command with this environment.
-pub(super) fn temporary(environment: &[(OsString, OsString)]) -> &OsStr {
+pub(crate) fn temporary(environment: &[(OsString, OsString)]) -> &OsStr {
     // Later ones replace earlier ones.
     let named = environment.iter().rev().find(|(name, _)| name == VARIABLE);
     named

@@ -8,7 +8,7 @@ use crate::registry::Registry;
 async fn run(example: &str, content_type: &str, payload: &str) -> Result<String, JobError> {
     let file = format!("{}/../examples/{example}/tasks.toml", env!("CARGO_MANIFEST_DIR"));
     let mut registry = Registry::default();
-    Commands::read(Path::new(&file), MAX_RESULT).unwrap().join(&mut registry).unwrap();
+    Commands::read(Path::new(&file), MAX_RESULT, 1).unwrap().join(&mut registry).unwrap();
     let name = registry.descriptors()[0].name.clone();
     let content_type: ContentType = content_type.parse().unwrap();
     let payload = Payload { bytes: payload.to_owned().into(), content_type: content_type.clone() };

@@ -96,7 +96,7 @@ async fn a_command_that_ignores_term_is_killed_after_five_seconds() {
     let start = Instant::now();
     as_text(running.await.unwrap()).unwrap_err();
     let took = start.elapsed();
-    assert!(Duration::from_secs(5) <= took && took < crate::running::STOP_GRACE, "{took:?}");
+    assert!(Duration::from_secs(5) <= took && took < crate::stop::STOP_GRACE, "{took:?}");
     assert!(is_dead(command) && is_dead(child));
 }
 

@@ -1,0 +1,84 @@
+//! What a worker writes to a child. Written at once if the pipe has room, so that a job needs no other task to reach
+//! its child; the rest waits here until the child reads.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::io::{self, ErrorKind};
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use tokio::net::unix::pipe::Sender;
+use tokio::sync::Notify;
+
+/// The worker's end of a child's input.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    pipe: Sender,
+    state: Mutex<State>,
+    /// Notified when something waits.
+    waits: Notify,
+}
+
+/// Bounded by the jobs that a child may run, each with its payload.
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Bytes>,
+    /// The child has closed its end: nothing needs to be written any more.
+    closed: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(pipe: Sender) -> Self {
+        Self { pipe, state: Mutex::default(), waits: Notify::new() }
+    }
+
+    /// Writes a message, or lets it wait behind others.
+    pub(crate) fn send(&self, line: Bytes, body: Option<Bytes>) {
+        let mut state = self.state.lock();
+        let was_empty = state.waiting.is_empty();
+        state.waiting.push_back(line);
+        state.waiting.extend(body.filter(|body| !body.is_empty()));
+        if was_empty {
+            self.write(&mut state);
+            if !state.waiting.is_empty() {
+                self.waits.notify_one();
+            }
+        }
+    }
+
+    /// Writes what waits, whenever the child reads; never ends. Cancel-safe.
+    pub(crate) async fn write_waiting(&self) {
+        loop {
+            let waits = !self.state.lock().waiting.is_empty();
+            if !waits {
+                self.waits.notified().await;
+            } else if self.pipe.writable().await.is_err() {
+                pending::<()>().await;
+            }
+            self.write(&mut self.state.lock());
+        }
+    }
+
+    fn write(&self, state: &mut State) {
+        let State { waiting, closed } = state;
+        while let Some(first) = waiting.front_mut()
+            && !*closed
+        {
+            match self.pipe.try_write(first) {
+                Ok(written) => first.advance(written),
+                Err(error) if is_full(&error) => return,
+                Err(_) => *closed = true,
+            }
+            if first.is_empty() {
+                waiting.pop_front();
+            }
+        }
+        if *closed {
+            waiting.clear();
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

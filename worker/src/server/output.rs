@@ -1,0 +1,85 @@
+//! What a child prints to standard output and standard error: lines for a log, and the last ones for a message about its
+//! death.
+
+use std::future::pending;
+
+use tokio::net::unix::pipe::Receiver;
+
+use crate::process::{Lines, MAX_LOG_LINE_BYTES, Tail};
+
+/// How much is read at once. A pipe has room for four times as much.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// How much is read of each pipe before a job is answered: all that a full pipe holds.
+const DRAINED_BYTES: usize = 64 * 1024;
+
+/// A child's standard output and standard error.
+#[derive(Debug)]
+pub(crate) struct Output {
+    stdout: Stream,
+    stderr: Stream,
+    /// The end of standard error.
+    pub(crate) tail: Tail,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Stream {
+    /// `None` once it has ended.
+    pipe: Option<Receiver>,
+    lines: Lines,
+}
+
+impl Output {
+    pub(crate) fn new(stdout: Receiver, stderr: Receiver) -> Self {
+        let stream = |pipe| Stream { pipe: Some(pipe), lines: Lines::of(MAX_LOG_LINE_BYTES) };
+        Self { stdout: stream(stdout), stderr: stream(stderr), tail: Tail::default() }
+    }
+
+    /// Waits until there is something to read, or forever if both have ended. Cancel-safe.
+    pub(crate) async fn readable(&self) {
+        tokio::select! {
+            () = self.stdout.readable() => {}
+            () = self.stderr.readable() => {}
+        }
+    }
+
+    /// Passes on the lines that can be read now; at most what a full pipe holds.
+    pub(crate) fn read(&mut self, mut on_line: impl FnMut(&str)) {
+        self.stdout.read(&mut on_line);
+        let tail = &mut self.tail;
+        self.stderr.read(|line| {
+            tail.push(line);
+            on_line(line);
+        });
+    }
+}
+
+impl Stream {
+    async fn readable(&self) {
+        match &self.pipe {
+            Some(pipe) => _ = pipe.readable().await,
+            None => pending().await,
+        }
+    }
+
+    fn read(&mut self, mut on_line: impl FnMut(&str)) {
+        let mut chunk = [0; CHUNK_BYTES];
+        let mut left = DRAINED_BYTES;
+        while let Some(pipe) = &self.pipe
+            && left > 0
+        {
+            match pipe.try_read(&mut chunk) {
+                Ok(0) => {
+                    self.lines.end(&mut on_line);
+                    self.pipe = None;
+                }
+                Ok(count) => {
+                    left = left.saturating_sub(count);
+                    self.lines.push(&chunk[..count], &mut on_line);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => self.pipe = None,
+            }
+        }
+    }
+}

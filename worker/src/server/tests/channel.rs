@@ -1,0 +1,106 @@
+//! What a correct child gets, and what becomes of its answers.
+
+use super::*;
+
+#[tokio::test]
+async fn payloads_come_back_as_they_were() {
+    let server = Server::with(&["none"]).await;
+    for payload in [json!(null), json!({ "text": "x\n\"\u{1f600}" }), json!("x".repeat(200_000))] {
+        let report = server.run("a", payload.clone()).await;
+        assert_eq!((report.outcome.clone(), report.json::<Value>()), (Outcome::Succeeded, payload));
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn failures_progress_and_prints_reach_the_job() {
+    let server = Server::with(&["none"]).await;
+    let failed = server.run("c", json!(1)).await;
+    let Outcome::Failed(error) = failed.outcome else { panic!("{failed:?}") };
+    assert_eq!((error.code.as_str(), error.retryable), ("on_purpose", false));
+
+    let printed = server.run("e", json!("a line\nand another")).await;
+    assert_eq!(printed.outcome, Outcome::Succeeded);
+    assert_eq!(printed.log, [r#""a line\nand another""#]);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn many_jobs_run_in_few_children_and_several_at_once_in_one() {
+    for (processes, concurrency) in [(3, None), (1, Some(8))] {
+        let server = Server::of(ServerSpec { processes, concurrency, ..spec(&["none"]) }).await;
+        let jobs = (0..100).map(|number| {
+            let attempt = server.attempt("a").payload(number);
+            async move { (number, attempt.run().await) }
+        });
+        let all = in_time("all end", futures_util::future::join_all(jobs)).await;
+        for (number, report) in all {
+            assert_eq!(report.json::<i32>(), number);
+        }
+        server.end().await;
+    }
+}
+
+#[tokio::test]
+async fn answers_to_nothing_are_ignored_and_the_right_one_counts() {
+    for fault in
+        ["two_answers", "answer_old_epoch", "answer_unknown_job", "unknown_type", "deep_json"]
+    {
+        let server = Server::with(&[fault]).await;
+        for number in 0..3 {
+            let report = server.run("a", json!(number)).await;
+            assert_eq!(report.outcome, Outcome::Succeeded, "{fault}");
+            assert_eq!(report.json::<i32>(), number, "{fault}");
+        }
+        assert_eq!(server.pool().info().problem, None, "{fault}");
+        server.end().await;
+    }
+}
+
+#[tokio::test]
+async fn invalid_results_fail_their_job_and_no_other() {
+    let cases = [
+        ("result_too_large", "result_too_large", "more than 1048576 bytes"),
+        ("result_not_json", "result_invalid", "not JSON"),
+        ("done_by_file_outside", "result_invalid", "not in the directory that CRUNCH_DIR names"),
+        ("done_by_file_dotdot", "result_invalid", "not in the directory that CRUNCH_DIR names"),
+        ("done_by_symlink", "result_invalid", "cannot be read"),
+        ("done_by_file_missing", "result_invalid", "No such file"),
+        ("done_by_fifo", "result_invalid", "not a regular file"),
+        ("done_by_directory", "result_invalid", "not a regular file"),
+        ("done_by_large_file", "result_too_large", "more than 1048576 bytes"),
+    ];
+    for (fault, code, message) in cases {
+        let server = Server::with(&[fault]).await;
+        let error = server.failure("a").await;
+        assert_eq!((error.code.as_str(), error.retryable), (code, false), "{fault}: {error:?}");
+        assert!(error.message.contains(message), "{fault}: {error:?}");
+        assert_eq!(server.run("b", json!(1)).await.outcome, Outcome::Succeeded, "{fault}");
+        assert_eq!(server.pool().info().problem, None, "{fault}");
+        server.end().await;
+    }
+}
+
+#[test]
+fn a_shell_finds_the_members_of_a_job_before_what_clients_fill() {
+    let line = message::ToChild::Job(message::JobMessage {
+        id: crunch_common::job::JobId::generate(crunch_common::job::Partition::default()),
+        epoch: 1,
+        task: "a",
+        attempt: 1,
+        max_attempts: 3,
+        deadline_ms: 5,
+        body: Some(2),
+        file: None,
+        content_type: "application/json",
+        trace: Some(message::Trace { traceparent: "00-1-2-01", tracestate: None }),
+        metadata: &crunch_common::job::Metadata::default(),
+    })
+    .line();
+    let line = String::from_utf8(line.to_vec()).unwrap();
+    assert!(line.starts_with(r#"{"type":"job","id":"#), "{line}");
+    assert!(
+        line.ends_with("\"trace\":{\"traceparent\":\"00-1-2-01\"},\"metadata\":{}}\n"),
+        "{line}"
+    );
+}

@@ -1,0 +1,159 @@
+//! Children that cannot start, that are replaced, and that are idle.
+
+use super::*;
+
+/// The pool has no ready child, and says why.
+async fn never_ready(spec: ServerSpec, why: &str) {
+    let name = format!("{:?}", spec.command.arguments);
+    let servers = Server::start(spec);
+    let problem = || servers.pools()[0].info().problem;
+    wait_until(&format!("{name} says why"), || problem().is_some()).await;
+    let problem = problem().unwrap();
+    assert!(problem.contains(why), "{name}: {problem}");
+    assert!(!servers.pools()[0].can_run(&Suspensions::default()));
+    in_time("the server ends", servers.end()).await;
+}
+
+#[tokio::test]
+async fn a_pool_that_cannot_start_says_why() {
+    let cases = [
+        (
+            "exits_before_hello",
+            "exited with code 3 before its hello; the end of its standard error:\ncannot start",
+        ),
+        ("bye", "the child cannot work: the model is missing"),
+        ("hello_other_version", "version 2 of the channel"),
+        ("hello_not_json", "not a JSON object; it begins \"ready"),
+        ("hello_twice", "a second hello"),
+        ("hello_body_too_long", "more than 4 MiB"),
+        ("hello_body_not_json", "the tasks of its hello"),
+        ("task_twice", "twice"),
+        ("task_bad_name", "the tasks of its hello: [5].name"),
+        ("too_many_credits", "concurrency of 100000"),
+    ];
+    for (fault, why) in cases {
+        never_ready(spec(&[fault]), why).await;
+    }
+    let soon = Duration::from_secs(1);
+    for fault in ["no_hello", "hello_without_body_bytes"] {
+        let spec = ServerSpec { start_timeout: soon, ..spec(&[fault]) };
+        never_ready(spec, "no hello within 1s").await;
+    }
+    let mut missing = spec(&[]);
+    missing.command.program = "/no/such/program".into();
+    never_ready(missing, "does not exist").await;
+}
+
+#[tokio::test]
+async fn after_five_deaths_in_a_row_the_tasks_are_not_available() {
+    // The first child is ready, and each later one dies before its hello.
+    let folder = tempfile::tempdir().unwrap();
+    let counter = folder.path().join("counter");
+    let server = Server::with(&["declares_differently", counter.to_str().unwrap()]).await;
+    let error = server.run("a", json!(1)).await;
+    assert_eq!(error.outcome, Outcome::Succeeded);
+    assert_eq!(server.pool().unavailable(), []);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_task_has_one_owner() {
+    let own = ["a".parse().unwrap()];
+    let servers = Servers::start(vec![spec(&["none"])], MAX_RESULT as u64, own.iter());
+    let problem = || servers.pools()[0].info().problem;
+    wait_until("the server says why", || problem().is_some()).await;
+    let why = problem().unwrap();
+    assert!(why.contains("\"a\" is already a task of the worker itself"), "{why}");
+    servers.end().await;
+
+    let second = ServerSpec { name: "second".to_owned(), ..spec(&["none"]) };
+    let servers = Servers::start(vec![spec(&["none"]), second], MAX_RESULT as u64, [].iter());
+    let problems =
+        || servers.pools().iter().filter_map(|pool| pool.info().problem).collect::<Vec<_>>();
+    wait_until("one of them says why", || !problems().is_empty()).await;
+    assert!(problems()[0].contains("is already a task of "), "{:?}", problems());
+    assert_eq!(servers.pools().iter().filter(|pool| pool.info().ready == 1).count(), 1);
+    servers.end().await;
+}
+
+#[tokio::test]
+async fn children_of_a_server_declare_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let counter = folder.path().join("counter");
+    let fault = ["declares_differently", counter.to_str().unwrap()];
+    let server = Server::of(ServerSpec { processes: 2, ..spec(&fault) }).await;
+    wait_until("the second is stopped", || server.pool().info().problem.is_some()).await;
+    let problem = server.pool().info().problem.unwrap();
+    assert!(problem.contains("it declares other tasks than the children before it"), "{problem}");
+    assert_eq!(server.pool().info().ready, 1);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_child_is_replaced_after_its_jobs_and_nobody_notices() {
+    let spec = ServerSpec { max_jobs: Some(5), processes: 2, ..spec(&["none"]) };
+    let server = Server::of(spec).await;
+    let mut processes = std::collections::HashSet::new();
+    for number in 0..60 {
+        let report = server.run("a", json!(number)).await;
+        assert_eq!(report.json::<i32>(), number);
+        processes.extend(server.pool().numbers());
+    }
+    wait_until("children were replaced", || {
+        server.pool().numbers().iter().any(|number| *number > 2)
+    })
+    .await;
+    assert_eq!(server.pool().info().problem, None);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_child_that_grows_is_replaced() {
+    let spec = ServerSpec { max_memory: Some(64 << 20), ..spec(&["leaks_memory", "8000000"]) };
+    let server = Server::of(spec).await;
+    let start = Instant::now();
+    while server.pool().numbers().iter().all(|&number| number == 1) {
+        assert!(start.elapsed() < DEADLINE, "in time: it is replaced");
+        assert_eq!(server.run("a", json!(1)).await.outcome, Outcome::Succeeded);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn idle_children_end_but_one_and_come_back_when_all_are_busy() {
+    let spec =
+        ServerSpec { processes: 2, idle_exit: Some(Duration::from_secs(1)), ..spec(&["none"]) };
+    let server = Server::of(spec).await;
+    server.ready(2).await;
+    server.ready(1).await;
+    let waits = server.attempt("d").cancel_after(Duration::from_secs(5));
+    let (waits, ()) = tokio::join!(waits.run(), async {
+        server.ready(2).await;
+        assert_eq!(server.run("a", json!(1)).await.outcome, Outcome::Succeeded);
+    });
+    assert_eq!(waits.outcome, Outcome::Canceled);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_child_that_does_not_exit_when_it_should_is_ended() {
+    for fault in ["ignores_drain", "ignores_everything"] {
+        let server = Server::with(&[fault]).await;
+        assert_eq!(server.run("a", json!(1)).await.outcome, Outcome::Succeeded);
+        server.end().await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_server_not_even_its_directories() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = ServerSpec { processes: 3, ..spec(&["none"]) };
+    spec.command.environment.push(("TMPDIR".into(), folder.path().into()));
+    let server = Server::of(spec).await;
+    server.ready(3).await;
+    let directories = || std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(directories(), 3);
+    server.end().await;
+    wait_until("the directories are gone", || directories() == 0).await;
+}
