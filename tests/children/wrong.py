@@ -233,6 +233,10 @@ class Faults:
         """Writes an object without a type, then answers."""
         before_answer(child, lambda job: json.dumps(job.key).encode() + b"\n")
 
+    def unknown_type(child):
+        """Writes a message of an unknown type with a body, which is allowed, then answers."""
+        before_answer(child, lambda job: b'{"type":"later","body":16}\n{"type":"done"}\n')
+
     def empty_line(child):
         """Writes an empty line, then answers."""
         before_answer(child, lambda job: b"\n")
@@ -253,6 +257,10 @@ class Faults:
     def body_text(child):
         """Declares a body of "1" bytes, as a string, and writes one byte."""
         in_a(child, lambda job: child.write(job.line("done", body="1") + b"1"))
+
+    def hello_again(child):
+        """Sends a second hello, then answers."""
+        in_a(child, lambda job: (child.hello(), echo(job)))
 
     # Floods
 
