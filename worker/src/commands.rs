@@ -15,6 +15,7 @@ mod server;
 mod table;
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -185,6 +186,25 @@ impl Commands {
         let problems = self.problems.into_iter().map(|Problem { line, what }| (line, what));
         Err(InvalidCommands::Wrong { path: self.path, problems: problems.collect() })
     }
+}
+
+/// Returns the variables of this process's environment that a command gets by default.
+pub(crate) fn kept_environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| program::is_kept(name)).collect()
+}
+
+/// Finds the program that a command's first word names, as for a file in that folder.
+///
+/// # Errors
+/// What is wrong, and how to fix it.
+pub(crate) fn find_program(
+    word: &str,
+    folder: &Path,
+    environment: &[(OsString, OsString)],
+) -> Result<OsString, String> {
+    let path =
+        environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
+    program::find(word, folder, path)
 }
 
 /// Returns where a name is already declared: in this file or in the worker's code.

@@ -85,6 +85,22 @@ pub enum Command {
     /// Runs one task once, without Redis: payload from standard input, result to standard output, log and progress to
     /// standard error. Exits with 0 if it succeeded, 1 if it failed, 2 if the call is wrong, 130 if it was interrupted.
     Run(RunTask),
+    /// Holds a child of a server against the specification of the channel, without Redis and tasks.toml; prints the
+    /// outcome of each case. Exits with 0 if all passed, 1 if some failed, 2 if the call is wrong.
+    CheckChannel(CheckChannel),
+}
+
+/// The child that the command `check-channel` checks.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CheckChannel {
+    /// The name of its task that does what `echo`, `fail`, `wait` or `log` should; may be repeated. Default: the task
+    /// of that name.
+    #[arg(long = "task", value_name = "ROLE=NAME", value_parser = label)]
+    pub tasks: Vec<(String, String)>,
+
+    /// Its command, after `--`.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<String>,
 }
 
 /// The task that the command `run` runs, and what its job has besides a payload.
@@ -104,7 +120,7 @@ pub struct RunTask {
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("expected two words with = between them")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crunch_common::broker;
 use crunch_common::config::Exit;
 
+use crate::check_channel::CheckError;
 use crate::commands::InvalidCommands;
 use crate::process::OPEN_FILES;
 use crate::registry::DuplicateTask;
@@ -56,6 +57,9 @@ pub enum Error {
     /// The command `run` did not end with a result.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The command `check-channel` found a child that does not speak the channel.
+    #[error(transparent)]
+    CheckChannel(#[from] CheckError),
     /// The health port cannot be opened.
     #[error("cannot listen on {addr}: {source}")]
     Listen {
@@ -77,6 +81,8 @@ impl Error {
         match self {
             Self::Config(exit) => exit.code,
             Self::Run(error) => error.exit_code(),
+            Self::CheckChannel(CheckError::Failed { .. }) => 1,
+            Self::CheckChannel(CheckError::Call(_)) => 2,
             Self::DuplicateTask(_)
             | Self::Reserved { .. }
             | Self::Commands(_)

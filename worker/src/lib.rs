@@ -48,6 +48,7 @@
 
 mod attempt;
 mod availability;
+mod check_channel;
 mod commands;
 mod config;
 mod context;
@@ -78,8 +79,9 @@ pub mod tasks;
 pub mod testing;
 mod worker;
 
+pub use check_channel::CheckError;
 pub use commands::InvalidCommands;
-pub use config::{Command, Queues, RunTask, WorkerConfig};
+pub use config::{CheckChannel, Command, Queues, RunTask, WorkerConfig};
 pub use context::JobContext;
 pub use crunch_common::Shutdown;
 pub use error::Error;

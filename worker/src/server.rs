@@ -15,6 +15,7 @@
 mod child;
 mod children;
 mod declaration;
+mod directory;
 mod frame;
 mod life;
 mod members;
@@ -27,6 +28,15 @@ mod pool;
 mod servers;
 mod spec;
 mod task;
+
+/// The channel itself, for `check_channel.rs`, which plays the worker.
+pub(crate) mod channel {
+    pub(crate) use super::declaration::{FileValues, tasks as declared_tasks};
+    pub(crate) use super::directory::create_directory;
+    pub(crate) use super::frame::{Body, Decoder};
+    pub(crate) use super::message::{Done, FromChild, Hello, ReportedFailure};
+    pub(crate) use super::output::Output;
+}
 
 pub(crate) use declaration::FileValues;
 pub(crate) use message::MAX_CONCURRENCY;

@@ -8,7 +8,7 @@ use crunch_common::{Shutdown, init, machine, telemetry};
 use crunch_consumer::Reachability;
 
 use crate::commands::Commands;
-use crate::config::{Command, RunTask, WorkerConfig};
+use crate::config::{CheckChannel, Command, RunTask, WorkerConfig};
 use crate::health::{self, Health};
 use crate::health_thread::HealthThread;
 use crate::process::{OPEN_FILES, become_launcher_if_marked};
@@ -16,7 +16,7 @@ use crate::registry::{DuplicateTask, Registry};
 use crate::server::{ServerSpec, Servers};
 use crate::services::Services;
 use crate::supervisor::{Lifeline, become_supervisor_if_configured};
-use crate::{Error, Task, run_task, tasks};
+use crate::{Error, RunError, Task, check_channel, run_task, tasks};
 
 /// Open files for everything except commands: connections to Redis, the health port, the runtime, and the ends of a
 /// command's pipes that are open only while it is started.
@@ -67,8 +67,8 @@ impl Worker {
         machine::forbid_inspection();
         become_launcher_if_marked();
         init::become_init_if_first();
-        let runs_one_task = matches!(config.command, Some(Command::Run(_)));
-        let lifeline = if runs_one_task { None } else { become_supervisor_if_configured(&config) };
+        let works = config.command.is_none();
+        let lifeline = if works { become_supervisor_if_configured(&config) } else { None };
         let registry = Registry::default();
         Self { config, registry, duplicate: None, with_builtin: false, lifeline }
     }
@@ -114,8 +114,11 @@ impl Worker {
     /// # Errors
     /// As [`Worker::run`].
     pub async fn run_until(mut self, shutdown: Shutdown) -> Result<(), Error> {
-        if let Some(Command::Run(request)) = self.config.command.take() {
-            return self.run_task(&request, &shutdown).await;
+        match self.config.command.take() {
+            Some(Command::Run(request)) => return self.run_task(&request, &shutdown).await,
+            Some(Command::CheckChannel(request)) => return check(&request, &shutdown).await,
+            // It was handled when the worker was created.
+            Some(Command::Health { .. }) | None => {}
         }
         let lifeline = self.lifeline.clone();
         let Prepared { config, registry, servers } = self.prepare()?;
@@ -171,6 +174,14 @@ impl Worker {
             return Err(Error::Reserved { name });
         }
         Ok(Prepared { config: self.config, registry: self.registry, servers })
+    }
+}
+
+/// Checks a child; a shutdown interrupts it.
+async fn check(request: &CheckChannel, shutdown: &Shutdown) -> Result<(), Error> {
+    tokio::select! {
+        outcome = check_channel::run(request) => Ok(outcome?),
+        () = shutdown.requested(1) => Err(RunError::Interrupted.into()),
     }
 }
 

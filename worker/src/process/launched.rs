@@ -149,7 +149,7 @@ pub(crate) struct Program<'a> {
     pub(crate) command: &'a Command,
     /// Variables in addition to those of the command.
     pub(crate) variables: Vec<(OsString, OsString)>,
-    /// A directory that is deleted when everything has ended.
+    /// A directory that is deleted when everything has ended and [`Launched`] is dropped.
     pub(crate) directory: Option<&'a Path>,
 }
 

@@ -168,16 +168,18 @@ fn supervise(
     let (sender, events) = mpsc::channel();
     let request_sender = sender.clone();
     // Threads first: if one could not be started later, the command would run without supervision.
-    thread::Builder::new().spawn(move || read_requests(requests, &request_sender))?;
+    let reader = thread::Builder::new().spawn(move || read_requests(requests, &request_sender))?;
     // Before anything can run: a command that kills its launcher at once has still run.
     send(worker, &Report::Starting);
     thread::Builder::new().spawn(move || process_tree::watch(start(launch, pipes), &sender))?;
     let report = ProcessTree::default().supervise(&events);
+    send(worker, &report);
     if let Some(directory) = delete {
+        // The worker closes the socket when it has read the results that are there, and of course when it dies.
+        let _ = reader.join();
         // Nothing can be done about files that another user put there.
         let _ = std::fs::remove_dir_all(directory);
     }
-    send(worker, &report);
     Ok(())
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Launch {
     pub(super) open_files: Option<u64>,
     /// The descriptors at which it gets the pipes, in their order. Its standard input is empty unless it is among them.
     pub(super) descriptors: Vec<i32>,
-    /// A directory that is deleted when no process is left.
+    /// A directory that is deleted when no process is left and the worker has closed the socket.
     pub(super) delete: Option<OsString>,
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::message::{Done, FromChild, Hello, ReportedFailure, ToChild};
 use super::outbox::Outbox;
-use crate::process::Request;
+use crate::process::{Launched, Request};
 use crate::{JobContext, TaskError};
 
 /// A hello has the declarations of all tasks.
@@ -36,6 +36,8 @@ pub(super) struct Child {
     /// How many jobs it runs at once, by its hello.
     concurrency: AtomicU32,
     jobs: Mutex<Jobs>,
+    /// Set when it has ended: its directory exists until this is dropped, with the last job that reads a result there.
+    ended: Mutex<Option<Launched>>,
     /// Requests to its launcher.
     requests: mpsc::UnboundedSender<EndRequest>,
     /// What its pool must know.
@@ -120,8 +122,8 @@ impl Child {
         events: mpsc::UnboundedSender<(Arc<Self>, Event)>,
     ) -> Self {
         let (takes_files, concurrency) = (AtomicBool::new(false), AtomicU32::new(0));
-        let jobs = Mutex::default();
-        Self { number, directory, outbox, takes_files, concurrency, jobs, requests, events }
+        let (jobs, ended) = (Mutex::default(), Mutex::default());
+        Self { number, directory, outbox, takes_files, concurrency, jobs, ended, requests, events }
     }
 
     pub(super) fn send(&self, message: &ToChild<'_>) {
@@ -252,6 +254,11 @@ impl Child {
         let jobs = self.jobs.lock();
         let mut running = jobs.running.values();
         running.next().filter(|_| jobs.running.len() == 1).map(|running| running.context.clone())
+    }
+
+    /// Keeps what is left of its process until no job needs it.
+    pub(super) fn keep(&self, launched: Launched) {
+        *self.ended.lock() = Some(launched);
     }
 
     /// Fails all attempts, and all that follow.

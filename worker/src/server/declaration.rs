@@ -45,7 +45,7 @@ struct DeclaredTask<'a> {
 ///
 /// # Errors
 /// Why no child of this server can work, for operators.
-pub(super) fn tasks(body: Option<&[u8]>, file: &FileValues) -> Result<Vec<TaskDescriptor>, String> {
+pub(crate) fn tasks(body: Option<&[u8]>, file: &FileValues) -> Result<Vec<TaskDescriptor>, String> {
     let mut values = match body {
         Some(body) => declared(body)?,
         None => file.keys().map(|name| (name.clone(), TaskValues::default())).collect(),

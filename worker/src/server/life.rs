@@ -1,19 +1,19 @@
 //! The life of one child process: its start, everything it says and prints, its end, and why it ended.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use crunch_common::job::{ErrorCode, JobError};
 use crunch_common::telemetry::LogLimit;
 use rustix::process::Signal;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use super::child::{Child, EndRequest, Event, Failure, Reason, Success};
+use super::directory::create_directory;
 use super::frame::{Body, Decoder, Frame};
 use super::memory::{self, OomKills};
 use super::message::{FromChild, Hello, MAX_CONCURRENCY, ToChild, VERSION};
@@ -23,7 +23,7 @@ use super::spec::ServerSpec;
 use crate::TaskError;
 use crate::process::{
     End, Ending, FIRST_FD, How, Launched, Program, Request, describe_status, name_of, not_started,
-    temporary_directory, variable, with_last_lines,
+    variable, with_last_lines,
 };
 
 /// The descriptor from which a child reads messages.
@@ -65,7 +65,7 @@ pub(super) async fn run(
     number: u64,
     events: mpsc::UnboundedSender<(Arc<Child>, Event)>,
 ) -> Exit {
-    let directory = create_directory(spec);
+    let directory = create_directory(&spec.command.environment);
     let program = Program {
         command: &spec.command,
         variables: variables(spec, directory.as_deref()),
@@ -327,7 +327,9 @@ impl Life<'_> {
             false => error.error.message.to_string(),
         };
         let (child, answered) = (self.child.number, self.child.answered());
-        Exit { child, problem, was_ready: self.concurrency.is_some(), answered }
+        let was_ready = self.concurrency.is_some();
+        self.child.keep(self.launched);
+        Exit { child, problem, was_ready, answered }
     }
 
     /// Returns what its jobs fail with.
@@ -387,16 +389,6 @@ impl Life<'_> {
         };
         format!("{how}{when}{amid}")
     }
-}
-
-/// Creates the child's directory for large values. Without one, for example because the disk is read-only, a child
-/// gets and sends all values over its pipes.
-fn create_directory(spec: &ServerSpec) -> Option<PathBuf> {
-    use std::os::unix::fs::DirBuilderExt;
-    let parent = Path::new(temporary_directory(&spec.command.environment));
-    let directory = parent.join(format!("crunch-{}", Uuid::new_v4().simple()));
-    let created = fs::DirBuilder::new().mode(0o700).create(&directory);
-    created.ok().map(|()| directory)
 }
 
 fn variables(spec: &ServerSpec, directory: Option<&Path>) -> Vec<(OsString, OsString)> {
