@@ -28,6 +28,10 @@ impl Announcer {
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut reachability = Reachability::of("announcer");
+        // The first heartbeat comes before.
+        let Some(()) = shutdown.run_until_cancelled(self.declared.outdated.notified()).await else {
+            return;
+        };
         while let Some(announced) = shutdown.run_until_cancelled(self.announce()).await {
             let pause = match announced {
                 Ok(()) => {

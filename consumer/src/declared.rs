@@ -12,7 +12,10 @@ use crate::PoolSettings;
 #[derive(Debug, Default)]
 pub(crate) struct Declared {
     pools: Mutex<Vec<Declaration>>,
-    /// Notified when they must be sent to Redis again: there is another one, or Redis does not know the worker any more.
+    /// Notified when there is another one: the next heartbeat describes it at once.
+    pub(crate) added: Notify,
+    /// Notified when they must be sent to Redis again: after the first heartbeat that describes another one, so that a
+    /// task that is known has a worker; and when Redis does not know the worker any more.
     pub(crate) outdated: Notify,
 }
 
@@ -27,7 +30,12 @@ impl Declared {
     pub(crate) fn add(&self, pool: &PoolSettings) {
         let queues = pool.queues.queues().to_vec();
         self.pools.lock().push(Declaration { tasks: pool.tasks.clone(), queues });
-        self.outdated.notify_one();
+        self.added.notify_one();
+    }
+
+    /// Returns how many pools there are.
+    pub(crate) fn count(&self) -> usize {
+        self.pools.lock().len()
     }
 
     /// Returns all tasks.

@@ -33,6 +33,8 @@ pub(crate) struct Heartbeat<M> {
     slots: Arc<Slots>,
     declared: Arc<Declared>,
     monitor: Arc<M>,
+    /// How many pools the last heartbeat described.
+    described: usize,
     /// The partitions that know the worker.
     known: HashSet<Partition>,
     pulse: Pulse,
@@ -55,6 +57,7 @@ impl<M: Monitor> Heartbeat<M> {
             slots: slots.clone(),
             declared: declared.clone(),
             monitor: monitor.clone(),
+            described: 0,
             known: HashSet::new(),
             pulse: settings.pulses.add("heartbeat"),
         }
@@ -80,6 +83,7 @@ impl<M: Monitor> Heartbeat<M> {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = self.declared.added.notified() => {}
                 // Not only with the next regular heartbeat: a suspension may be over before it.
                 () = self.monitor.changed() => tokio::time::sleep(AFTER_CHANGE).await,
             }
@@ -88,12 +92,18 @@ impl<M: Monitor> Heartbeat<M> {
 
     /// Sends a heartbeat to every partition, also after a failure in one of them.
     async fn send_to_all(&mut self) -> Result<(), Error> {
+        let pools = self.declared.count();
         let info = self.describe();
         let (mut unfinished, mut outcome) = (Vec::new(), Ok(()));
         for partition in self.broker.partitions() {
             let sent = self.send(partition, &info).await;
             unfinished.extend(sent.as_ref().is_ok_and(|&sweep_on| sweep_on).then_some(partition));
             outcome = sent.map(drop).and(outcome);
+        }
+        // Even if it failed: the announcer retries by itself.
+        if pools > self.described {
+            self.described = pools;
+            self.declared.outdated.notify_one();
         }
         // No heartbeat waits for a sweep.
         let swept = tokio::time::timeout(LONGEST_SWEEP, self.sweep(&unfinished)).await;

@@ -55,6 +55,10 @@ def log(job):
     job.done()
 
 
+def unknown(job):
+    raise Failed({"code": "unknown_task", "message": "there is no such task", "retryable": False})
+
+
 class Child:
     """Methods are looked up in the object for each call, so a fault can replace them."""
 
@@ -145,7 +149,7 @@ class Child:
 
     def answer(self, job):
         try:
-            self.tasks[job.message["task"]](job)
+            self.tasks.get(job.message["task"], unknown)(job)
         except Failed as error:
             job.send("failed", error=error.args[0])
 

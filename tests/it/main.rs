@@ -27,6 +27,7 @@ mod redis_users;
 mod run_task;
 mod script_up;
 mod sequences;
+mod servers;
 mod settlements;
 mod shutdown;
 mod supervise;

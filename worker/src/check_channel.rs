@@ -19,8 +19,6 @@ use crate::process::Command;
 use cases::Case;
 use peer::{Peer, Trouble};
 
-/// No case takes longer, unless its child hangs.
-const LONGEST_CASE: Duration = Duration::from_secs(120);
 /// What the child of a case may print before its last lines are kept only.
 const SHOWN_LINES: usize = 20;
 
@@ -47,6 +45,8 @@ struct Subject {
     command: Command,
     /// The names of the child's tasks by their roles.
     tasks: BTreeMap<Role, String>,
+    /// How long it may take for anything but its start.
+    within: Duration,
 }
 
 /// What a task must do, for the cases that need one.
@@ -80,8 +80,18 @@ impl Role {
 /// # Errors
 /// If a case fails.
 pub(crate) async fn run(request: &CheckChannel) -> Result<(), CheckError> {
-    let subject = Arc::new(Subject { command: command(request)?, tasks: tasks(request)? });
-    let cases = cases::all();
+    let subject = Arc::new(Subject {
+        command: command(request)?,
+        tasks: tasks(request)?,
+        within: request.within,
+    });
+    let mut cases = cases::all();
+    if let Some(only) = &request.only {
+        cases.retain(|case| format!("{:<8} {}", case.message, case.what).contains(only));
+        if cases.is_empty() {
+            return Err(CheckError::Call(format!("--only {only:?}: no case contains it")));
+        }
+    }
     let mut running = JoinSet::new();
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let places = Arc::new(Semaphore::new(at_once));
@@ -103,9 +113,7 @@ pub(crate) async fn run(request: &CheckChannel) -> Result<(), CheckError> {
 
 async fn check(subject: &Subject, case: Case) -> Result<(), Trouble> {
     let mut peer = Peer::start(subject).await?;
-    let outcome = tokio::time::timeout(LONGEST_CASE, (case.run)(&mut peer)).await;
-    let outcome =
-        outcome.unwrap_or_else(|_| Err(Trouble::Failed("the case did not end".to_owned())));
+    let outcome = (case.run)(&mut peer).await;
     peer.end(outcome).await
 }
 
@@ -148,7 +156,7 @@ fn command(request: &CheckChannel) -> Result<Command, CheckError> {
 fn tasks(request: &CheckChannel) -> Result<BTreeMap<Role, String>, CheckError> {
     let mut tasks: BTreeMap<_, _> =
         Role::ALL.into_iter().map(|role| (role, role.word().to_owned())).collect();
-    for (word, name) in &request.tasks {
+    for (word, name) in &request.roles {
         let role = Role::ALL.into_iter().find(|role| role.word() == word);
         let role = role.ok_or_else(|| {
             CheckError::Call(format!(

@@ -95,8 +95,17 @@ pub enum Command {
 pub struct CheckChannel {
     /// The name of its task that does what `echo`, `fail`, `wait` or `log` should; may be repeated. Default: the task
     /// of that name.
-    #[arg(long = "task", value_name = "ROLE=NAME", value_parser = label)]
-    pub tasks: Vec<(String, String)>,
+    #[arg(long = "task", id = "role", value_name = "ROLE=NAME", value_parser = role)]
+    pub roles: Vec<(String, String)>,
+
+    /// Runs only the cases whose line contains this text.
+    #[arg(long = "only", value_name = "TEXT")]
+    pub only: Option<String>,
+
+    /// How long it may take for anything but its start, in milliseconds, 100 to 600 000.
+    #[arg(long = "within-ms", value_name = "MS", default_value = "20000",
+        value_parser = milliseconds(100..=600_000))]
+    pub within: Duration,
 
     /// Its command, after `--`.
     #[arg(last = true, required = true, value_name = "CMD")]
@@ -120,8 +129,13 @@ pub struct RunTask {
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected two words with = between them")?;
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+fn role(text: &str) -> Result<(String, String), String> {
+    let (role, name) = text.split_once('=').ok_or("expected ROLE=NAME")?;
+    Ok((role.to_owned(), name.to_owned()))
 }
 
 /// Queues in order of preference.

@@ -36,6 +36,11 @@ impl Registry {
         self.tasks.get(name)
     }
 
+    /// Adds the tasks of another registry; their names are unique in a worker.
+    pub(crate) fn adopt(&mut self, other: Self) {
+        self.tasks.extend(other.tasks);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }

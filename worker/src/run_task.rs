@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::Task;
 use crate::config::RunTask;
 use crate::registry::Registry;
+use crate::server::{self, ServerSpec, Servers};
 use crate::testing::{Attempt, Outcome};
 pub use error::RunError;
 use output::{Terminal, hint, write_result};
@@ -53,6 +54,33 @@ pub(crate) async fn run(
         (Outcome::Succeeded, Some(result)) => Ok(write_result(&result.bytes)?),
         (outcome, _) => Err(RunError::of(&task.descriptor, outcome)),
     }
+}
+
+/// Returns the servers with as few children as one job needs.
+pub(crate) fn one_child_each(servers: Vec<ServerSpec>) -> Vec<ServerSpec> {
+    servers.into_iter().map(|server| ServerSpec { processes: 1, ..server }).collect()
+}
+
+/// Waits until a child of each server is ready, and adds its tasks.
+///
+/// # Errors
+/// If a child cannot start.
+pub(crate) async fn add_servers(
+    servers: &Servers,
+    registry: &mut Registry,
+    max_result: usize,
+) -> Result<(), RunError> {
+    for pool in servers.pools() {
+        let tasks = tokio::select! {
+            biased;
+            tasks = pool.tasks() => tasks,
+            problem = pool.problem() => {
+                return Err(RunError::Server { name: pool.name().to_owned(), problem });
+            }
+        };
+        registry.adopt(server::registry(pool, &tasks, max_result));
+    }
+    Ok(())
 }
 
 fn find<'a>(registry: &'a Registry, name: &str) -> Result<&'a Task, RunError> {

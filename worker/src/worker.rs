@@ -143,8 +143,22 @@ impl Worker {
     async fn run_task(mut self, request: &RunTask, shutdown: &Shutdown) -> Result<(), Error> {
         // Only one command runs, so the limit of open files need not suffice for all slots.
         self.config.concurrency = Some(1);
-        let Prepared { registry, .. } = self.prepare()?;
-        Ok(run_task::run(&registry, request, shutdown).await?)
+        let Prepared { config, mut registry, servers } = self.prepare()?;
+        let has_it = request.task.parse().is_ok_and(|name| registry.find(&name).is_some());
+        // Only the children of a server know its tasks.
+        let servers = if has_it { Vec::new() } else { run_task::one_child_each(servers) };
+        let servers = Servers::start(servers, config.max_result as u64, registry.task_names());
+        let ready = run_task::add_servers(&servers, &mut registry, config.max_result);
+        let ready = tokio::select! {
+            ready = ready => ready,
+            () = shutdown.requested(1) => Err(RunError::Interrupted),
+        };
+        let outcome = match ready {
+            Ok(()) => run_task::run(&registry, request, shutdown).await,
+            Err(error) => Err(error),
+        };
+        servers.end().await;
+        Ok(outcome?)
     }
 
     /// Combines the tasks of the code, the built-in ones, the commands and the servers.

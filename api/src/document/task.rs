@@ -25,6 +25,8 @@ pub(crate) struct TaskDocument {
     content_type: String,
     timeout_ms: u64,
     max_attempts: u32,
+    /// The delay after a failed attempt.
+    backoff: BackoffDocument,
     #[schema(value_type = PriorityWord)]
     priority: String,
     /// Null: 24 hours, failed jobs 30 days.
@@ -43,6 +45,15 @@ pub(crate) struct TaskDocument {
     workers: usize,
 }
 
+/// Bounds of the delay after a failed attempt: after the n-th it is random between 0 and `base_ms` · 2ⁿ, and never
+/// longer than `max_ms`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Backoff)]
+pub(crate) struct BackoffDocument {
+    base_ms: u64,
+    max_ms: u64,
+}
+
 impl TaskDocument {
     pub(crate) fn new(task: &TaskDescriptor, workers: &[WorkerSummary]) -> Self {
         let has_it = |worker: &&WorkerSummary| worker.info.tasks.contains(&task.name);
@@ -54,6 +65,10 @@ impl TaskDocument {
             content_type: task.content_type.to_string(),
             timeout_ms: whole_ms(task.timeout),
             max_attempts: task.max_attempts,
+            backoff: BackoffDocument {
+                base_ms: whole_ms(task.backoff.base),
+                max_ms: whole_ms(task.backoff.max),
+            },
             priority: task.priority.to_string(),
             retention_ms: task.retention_ms,
             max_payload: task.max_payload,

@@ -461,5 +461,6 @@ pub(crate) fn info() -> WorkerInfo {
         slots: 4,
         started_at: Timestamp::from_unix_ms(0),
         suspended: Vec::new(),
+        servers: Vec::new(),
     }
 }

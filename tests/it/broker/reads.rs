@@ -162,6 +162,7 @@ async fn a_page_of_workers_reads_only_those_workers() {
         queues: Vec::new(),
         slots: 1,
         suspended: Vec::new(),
+        servers: Vec::new(),
         started_at: crunch_common::time::Timestamp::now(),
     };
     let mut ids: Vec<_> = (0..200).map(|_| WorkerId::generate()).collect();

@@ -147,6 +147,7 @@ impl World {
             slots: 1,
             started_at: crunch_common::time::Timestamp::now(),
             suspended: Vec::new(),
+            servers: Vec::new(),
         };
         let heartbeat = Heartbeat {
             worker: self.worker,

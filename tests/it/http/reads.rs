@@ -171,6 +171,7 @@ async fn workers_and_queues_show_their_current_state() {
             "queues",
             "running",
             "seen_at",
+            "servers",
             "slots",
             "started_at",
             "suspended",

@@ -79,6 +79,7 @@ async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
         members,
         [
             "accepts",
+            "backoff",
             "content_type",
             "description",
             "max_attempts",

@@ -19,8 +19,8 @@ use crate::server::channel::{
     declared_tasks,
 };
 
-/// How long a child may take for anything but its start: a slow interpreter on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a killed process may take to end.
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(60);
 /// The largest result that is read.
@@ -43,6 +43,8 @@ pub(super) fn failed<T>(what: impl Into<String>) -> Result<T, Trouble> {
 pub(super) struct Peer {
     launched: Launched,
     has_ended: bool,
+    /// How long it may take for anything but its start.
+    within: Duration,
     /// `None` once it was closed.
     input: Option<Sender>,
     messages: Receiver,
@@ -97,6 +99,7 @@ impl Peer {
         Ok(Self {
             launched,
             has_ended: false,
+            within: subject.within,
             input: Some(input),
             messages,
             output: Output::new(stdout, stderr),
@@ -112,7 +115,7 @@ impl Peer {
     pub(super) async fn end(mut self, outcome: Result<(), Trouble>) -> Result<(), Trouble> {
         if !self.has_ended {
             self.launched.send(Request::Kill).await;
-            let _ended = tokio::time::timeout(PATIENCE, self.ended()).await;
+            let _ended = tokio::time::timeout(KILLED_WITHIN, self.ended()).await;
         }
         self.read_output();
         outcome.map_err(|trouble| match trouble {
@@ -207,10 +210,10 @@ impl Peer {
     /// Writes bytes, however they belong together.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         let Some(input) = &mut self.input else { return failed("its input was closed before") };
-        match tokio::time::timeout(PATIENCE, input.write_all(bytes)).await {
+        match tokio::time::timeout(self.within, input.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => failed(format!("it does not read any more: {error}")),
-            Err(_) => failed(format!("it did not read for {PATIENCE:?}")),
+            Err(_) => failed(format!("it did not read for {:?}", self.within)),
         }
     }
 
@@ -243,6 +246,13 @@ impl Peer {
 
     /// Waits for the answer to a job; other messages about it may come before.
     pub(super) async fn answer(&mut self, job: &Job) -> Result<Answer, Trouble> {
+        let within = self.within;
+        tokio::time::timeout(within, self.read_answer(job)).await.unwrap_or_else(|_| {
+            failed(format!("expected an answer to a job of {:?} within {within:?}", job.task))
+        })
+    }
+
+    async fn read_answer(&mut self, job: &Job) -> Result<Answer, Trouble> {
         loop {
             let (message, body) =
                 self.next(&format!("an answer to a job of {:?}", job.task)).await?;
@@ -315,7 +325,7 @@ impl Peer {
 
     /// Returns the next message.
     pub(super) async fn next(&mut self, what: &str) -> Result<(FromChild, Body), Trouble> {
-        self.next_within(PATIENCE, what).await
+        self.next_within(self.within, what).await
     }
 
     async fn next_within(
@@ -336,41 +346,41 @@ impl Peer {
 
     /// Waits until it closes its side of the channel and exits; returns what it sent meanwhile.
     pub(super) async fn rest(&mut self) -> Result<Vec<FromChild>, Trouble> {
-        let mut messages = Vec::new();
+        let (mut messages, within) = (Vec::new(), self.within);
         let all = async {
             while let Some((message, _)) = self.read_message().await? {
                 messages.push(message);
             }
             Ok::<_, String>(())
         };
-        match tokio::time::timeout(PATIENCE, all).await {
+        match tokio::time::timeout(within, all).await {
             Ok(Ok(())) => Ok(messages),
             Ok(Err(invalid)) => failed(invalid),
-            Err(_) => failed(format!("expected it to exit within {PATIENCE:?}")),
+            Err(_) => failed(format!("expected it to exit within {:?}", self.within)),
         }
     }
 
     /// Waits until it exits with 0.
     pub(super) async fn exits_with_zero(&mut self) -> Result<Vec<FromChild>, Trouble> {
         let rest = self.rest().await?;
-        match tokio::time::timeout(PATIENCE, self.ended()).await {
+        match tokio::time::timeout(self.within, self.ended()).await {
             Ok(Ending::Ended(End { how: How::Exited(0), .. })) => Ok(rest),
             Ok(other) => failed(format!("expected it to exit with 0, but {}", describe(&other))),
-            Err(_) => failed(format!("expected it to exit within {PATIENCE:?}")),
+            Err(_) => failed(format!("expected it to exit within {:?}", self.within)),
         }
     }
 
     /// Waits until it has exited, with whatever code.
     pub(super) async fn exits(&mut self) -> Result<Vec<FromChild>, Trouble> {
         let rest = self.rest().await?;
-        match tokio::time::timeout(PATIENCE, self.ended()).await {
+        match tokio::time::timeout(self.within, self.ended()).await {
             Ok(Ending::Ended(End { how: How::Killed(signal), .. }))
                 if signal == Signal::KILL.as_raw() =>
             {
                 failed("it did not end, and had to be killed")
             }
             Ok(_) => Ok(rest),
-            Err(_) => failed(format!("expected it to exit within {PATIENCE:?}")),
+            Err(_) => failed(format!("expected it to exit within {:?}", self.within)),
         }
     }
 

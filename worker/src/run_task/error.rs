@@ -58,6 +58,14 @@ pub enum RunError {
         /// Why not.
         reason: String,
     },
+    /// No child of a server could start.
+    #[error("no child of server {name} could start: {problem}")]
+    Server {
+        /// The name of the server.
+        name: String,
+        /// Why not.
+        problem: String,
+    },
     /// A signal interrupted the command.
     #[error("interrupted: the job was canceled")]
     Interrupted,
@@ -75,6 +83,7 @@ impl RunError {
             Self::Retried { .. }
             | Self::Failed { .. }
             | Self::Released { .. }
+            | Self::Server { .. }
             | Self::System(_) => 1,
             Self::Interrupted => 130,
         }

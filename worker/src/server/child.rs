@@ -1,7 +1,7 @@
 //! One child of a server: its process, its pipes, and the jobs that it runs.
 //!
 //! A task per child (`Child::serve`) reads everything that the child says and watches its process. Jobs are sent from
-//! where they run (`seat.rs`), and wait there for their answer. Decides nothing about other children: `pool.rs` does.
+//! where they run (`task.rs`), and wait there for their answer. Decides nothing about other children: `pool.rs` does.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -40,6 +40,8 @@ const UNAVAILABLE_AFTER: u32 = 5;
 /// How long a claimed job waits for a child. A child may die between the claim and the start; its replacement may
 /// take long to start, and another worker may have one that is ready.
 const HAND_OVER: Duration = Duration::from_secs(1);
+/// How often a command that waits for a child checks whether it could start.
+const PROBLEM_CHECK: Duration = Duration::from_millis(50);
 /// How this worker introduces itself.
 const WORKER: &str = concat!("crunch-worker/", env!("CARGO_PKG_VERSION"));
 
@@ -67,7 +69,7 @@ struct State {
     /// Those that are ready.
     members: Members,
     /// Jobs that wait for a child.
-    waiting: VecDeque<oneshot::Sender<Seat>>,
+    waiting: VecDeque<oneshot::Sender<Assignment>>,
     /// Set once jobs are claimed.
     slots: Option<PoolSlots>,
     /// How many children there should be.
@@ -103,6 +105,16 @@ impl ServerPool {
         let mut tasks = self.tasks.subscribe();
         let declared = tasks.wait_for(Option::is_some).await.expect("the sender lives");
         declared.clone().expect("it was waited for")
+    }
+
+    /// Waits until a child could not start, and returns why.
+    pub(crate) async fn problem(&self) -> String {
+        loop {
+            if let Some(problem) = self.info().problem {
+                return problem;
+            }
+            tokio::time::sleep(PROBLEM_CHECK).await;
+        }
     }
 
     /// Gives it the slots in which its jobs are claimed.
@@ -164,18 +176,18 @@ impl ServerPool {
     ///
     /// # Errors
     /// If none is ready for too long.
-    pub(super) async fn seat(self: &Arc<Self>) -> Result<Seat, TaskError> {
-        let seat = {
+    pub(super) async fn assign(self: &Arc<Self>) -> Result<Assignment, TaskError> {
+        let assignment = {
             let mut state = self.state.lock();
-            if let Some(child) = self.assign(&mut state) {
-                return Ok(Seat::new(self.clone(), child));
+            if let Some(child) = self.choose(&mut state) {
+                return Ok(Assignment::new(self.clone(), child));
             }
-            let (seat, receiver) = oneshot::channel();
-            state.waiting.push_back(seat);
+            let (assignment, receiver) = oneshot::channel();
+            state.waiting.push_back(assignment);
             receiver
         };
-        match tokio::time::timeout(HAND_OVER, seat).await {
-            Ok(Ok(seat)) => Ok(seat),
+        match tokio::time::timeout(HAND_OVER, assignment).await {
+            Ok(Ok(assignment)) => Ok(assignment),
             Ok(Err(_)) | Err(_) => {
                 let problem = self.state.lock().problem.clone();
                 let why = problem.unwrap_or_else(|| "all are busy".to_owned());
@@ -187,7 +199,7 @@ impl ServerPool {
         }
     }
 
-    /// Ends the seat of a job.
+    /// Ends the assignment of a job.
     fn leave(self: &Arc<Self>, child: &Child) {
         let mut state = self.state.lock();
         if let Some(member) = state.members.find(child.number) {
@@ -215,7 +227,7 @@ impl ServerPool {
         self.changed.notify_one();
     }
 
-    fn assign(&self, state: &mut State) -> Option<Arc<Child>> {
+    fn choose(&self, state: &mut State) -> Option<Arc<Child>> {
         let child = state.members.assign(self.spec.max_jobs);
         if state.members.any_outdated() {
             self.changed.notify_one();
@@ -235,10 +247,10 @@ impl ServerPool {
             if waiting.is_closed() {
                 continue;
             }
-            let Some(child) = self.assign(state) else { return state.waiting.push_front(waiting) };
-            if let Err(seat) = waiting.send(Seat::new(self.clone(), child)) {
-                // It gave up at this moment. Dropping the seat here would lock again.
-                state.members.unassign(seat.dissolve().number);
+            let Some(child) = self.choose(state) else { return state.waiting.push_front(waiting) };
+            if let Err(assignment) = waiting.send(Assignment::new(self.clone(), child)) {
+                // It gave up at this moment. Dropping the assignment here would lock again.
+                state.members.unassign(assignment.cancel().number);
             }
         }
     }
@@ -426,34 +438,34 @@ impl State {
 
 /// The right to run one job in a child, until this value is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
-    /// `None` once it was dissolved.
+pub(super) struct Assignment {
+    /// `None` once it was canceled.
     held: Option<(Arc<ServerPool>, Arc<Child>)>,
 }
 
-impl Seat {
+impl Assignment {
     fn new(pool: Arc<ServerPool>, child: Arc<Child>) -> Self {
         Self { held: Some((pool, child)) }
     }
 
     pub(super) fn child(&self) -> &Arc<Child> {
-        &self.held.as_ref().expect("only a dissolved seat has none").1
+        &self.held.as_ref().expect("only a canceled one has none").1
     }
 
     /// Gives up an attempt that does not end: its child gets no more jobs.
     pub(super) fn leak(&self, key: LeaseKey) {
-        let (pool, child) = self.held.as_ref().expect("only a dissolved seat has none");
+        let (pool, child) = self.held.as_ref().expect("only a canceled one has none");
         child.leak(key);
         pool.leaked(child);
     }
 
-    /// Returns the child of a seat that no job takes; the pool has to end the assignment.
-    fn dissolve(mut self) -> Arc<Child> {
-        self.held.take().expect("a seat is dissolved once").1
+    /// Returns the child of a assignment that no job takes; the pool has to end the assignment.
+    fn cancel(mut self) -> Arc<Child> {
+        self.held.take().expect("it is canceled once").1
     }
 }
 
-impl Drop for Seat {
+impl Drop for Assignment {
     fn drop(&mut self) {
         if let Some((pool, child)) = self.held.take() {
             pool.leave(&child);

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::child::{Answer, Child, Failure, Reason, Success};
 use super::frame::Body;
 use super::message::{Done, JobMessage, ReportedFailure, ToChild, Trace};
-use super::pool::{Seat, ServerPool};
+use super::pool::{Assignment, ServerPool};
 use crate::handler::{Handler, HandlerFuture};
 use crate::process::Request;
 use crate::quote::beginning;
@@ -68,26 +68,26 @@ impl Handler for ServerTask {
         let (pool, content_type) = (self.pool.clone(), self.content_type.clone());
         let max_result = self.max_result;
         Box::pin(async move {
-            let seat = pool.seat().await?;
-            let child = seat.child().clone();
-            let answer = run(seat, &job, payload.bytes, max_result).await?;
+            let assignment = pool.assign().await?;
+            let child = assignment.child().clone();
+            let answer = run(assignment, &job, payload.bytes, max_result).await?;
             result(&child, answer, &content_type, max_result).await
         })
     }
 }
 
-/// Runs a job in the child of a seat.
+/// Runs a job in the child of a assignment.
 async fn run(
-    seat: Seat,
+    assignment: Assignment,
     job: &JobContext,
     payload: Bytes,
     max_result: usize,
 ) -> Result<Answer, TaskError> {
-    let child = seat.child();
+    let child = assignment.child();
     let key = LeaseKey { id: job.id(), epoch: job.epoch() };
     let file = payload_file(child, key, &payload).await?;
     let mut answered = child.begin(key, job.clone(), max_result);
-    let unanswered = Unanswered { seat: &seat, key };
+    let unanswered = Unanswered { assignment: &assignment, key };
     send(child, job, payload, file.as_deref());
     let answer = tokio::select! {
         biased;
@@ -105,7 +105,7 @@ async fn run(
 
 /// Gives up an attempt whose future is dropped, or that did not end in time.
 struct Unanswered<'a> {
-    seat: &'a Seat,
+    assignment: &'a Assignment,
     key: LeaseKey,
 }
 
@@ -117,7 +117,7 @@ impl Unanswered<'_> {
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        self.seat.leak(self.key);
+        self.assignment.leak(self.key);
     }
 }
 

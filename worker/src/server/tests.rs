@@ -16,6 +16,7 @@ use crate::testing::{Attempt, Outcome, Report};
 
 mod channel;
 mod faults;
+mod fuzz;
 mod lives;
 mod stops;
 

@@ -141,7 +141,7 @@ pub(super) async fn stolen(world: &mut World) -> Check {
 
 /// Two exchanges of a worker may be under way: each is repeated by itself when its reply was lost.
 pub(super) async fn sequences(world: &mut World) -> Check {
-    world.submit(&(0..4).map(|_| world.job("{}")).collect::<Vec<_>>()).await?;
+    world.submit(&(0..8).map(|_| world.job("{}")).collect::<Vec<_>>()).await?;
     let worker = world.worker;
     let exchange = |number, settlements| Exchange {
         worker,
@@ -156,13 +156,16 @@ pub(super) async fn sequences(world: &mut World) -> Check {
 
     let (broker, partition) = (world.broker.clone(), Partition::default());
     let mut claimed = Vec::new();
-    for (sequence, number) in [(Sequence::PRIMARY, 7), (Sequence::SECONDARY, 3)] {
+    // Each pool of slots has two.
+    let [third, fourth] = Sequence::of_pool(1);
+    let sequences = [(Sequence::PRIMARY, 7), (Sequence::SECONDARY, 3), (third, 5), (fourth, 1)];
+    for (sequence, number) in sequences {
         let exchanged =
             broker.exchange_on(sequence, partition, &exchange(number, Vec::new())).await;
         claimed.push(exchanged.map_err(|error| error.to_string())?.claims);
     }
 
-    for (at, sequence, number) in [(0, Sequence::PRIMARY, 7), (1, Sequence::SECONDARY, 3)] {
+    for (at, (sequence, number)) in sequences.into_iter().enumerate() {
         let again = broker.exchange_on(sequence, partition, &exchange(number, Vec::new())).await;
         let again = again.map_err(|error| error.to_string())?.claims;
         let keys =

@@ -110,7 +110,7 @@ pub(super) async fn late_calls(world: &mut World) -> Check {
         want: 1,
         busy: 0,
     };
-    for sequence in [Sequence::PRIMARY, Sequence::SECONDARY] {
+    for sequence in [0, 1, 16].into_iter().flat_map(Sequence::of_pool) {
         let late = world.broker.exchange_on(sequence, Partition::default(), &exchange).await;
         ensure(
             matches!(late, Err(Error::StaleExchange)),

@@ -1,0 +1,269 @@
+//! Servers: long-lived children, from `tasks.toml` to the client, and the command that checks children.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use crunch_tests::{Api, Stack, Worker, binary, eventually};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::worker_health::{ADDR, HealthPort, READY, UNREADY};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Writes a `tasks.toml` with a server whose children have a fault (`tests/children/wrong.py`).
+fn declare(stack: &Stack, fault: &[&str], options: &str) -> PathBuf {
+    let script = root().join("tests/children/wrong.py");
+    let interpreter = ["python3", script.to_str().unwrap()];
+    let words: Vec<_> = interpreter.iter().chain(fault).collect();
+    let command = json!(words);
+    let path = stack.directory().join("tasks.toml");
+    let text =
+        format!("builtin = false\n[[server]]\nname = \"python\"\ncommand = {command}\n{options}\n");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+async fn start(fault: &[&str], options: &str) -> (Stack, Api, Worker) {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let path = declare(&stack, fault, options);
+    let worker = worker_with(&mut stack, &path);
+    (stack, api, worker)
+}
+
+/// Starts a worker that has only the tasks of the file.
+fn worker_with(stack: &mut Stack, path: &Path) -> Worker {
+    let mut command = stack.command("crunch-worker");
+    command.env("CRUNCH_TASKS", path).envs([ADDR]);
+    stack.spawn(command, "worker")
+}
+
+async fn server_of(api: &Api) -> Value {
+    let workers = api.get("/workers").await.json();
+    workers["items"][0]["servers"][0].clone()
+}
+
+#[tokio::test]
+async fn jobs_run_in_the_children_of_a_server() {
+    let (stack, api, mut worker) = start(&["none"], "processes = 2").await;
+    Stack::wait_for_task(&api, "a").await;
+    let mut jobs = Vec::new();
+    for number in 0..20 {
+        jobs.push((number, api.submit("a", &json!({ "number": number })).await));
+    }
+    for (number, id) in jobs {
+        let job = api.wait_for_status(&id, "succeeded").await;
+        assert_eq!(job["result"]["number"], number);
+    }
+    let expected =
+        json!({ "name": "python", "processes": 2, "ready": 2, "slots": 2, "problem": null });
+    eventually("both children are ready", async || {
+        (server_of(&api).await == expected).then_some(())
+    })
+    .await;
+    assert_eq!(
+        HealthPort::of(&mut worker).await.request(reqwest::Method::GET, "/readyz").await.0,
+        READY
+    );
+    assert!(worker.terminate().await.success());
+    stack.assert_clean_audit().await;
+}
+
+#[tokio::test]
+async fn a_failure_a_print_and_a_cancel_reach_the_client() {
+    let (_stack, api, _worker) = start(&["none"], "processes = 1").await;
+    Stack::wait_for_task(&api, "a").await;
+    let failed = api.submit("c", &json!(1)).await;
+    let job = api.wait_for_status(&failed, "failed").await;
+    assert_eq!((&job["error"]["code"], &job["attempt"]), (&json!("on_purpose"), &json!(1)));
+
+    let printed = api.submit("e", &json!("a line")).await;
+    api.wait_for_status(&printed, "succeeded").await;
+    let log = api.get(&format!("/jobs/{printed}/logs")).await;
+    assert!(log.json().to_string().contains("a line"), "{log:?}");
+
+    let waits = api.submit("d", &json!(1)).await;
+    eventually("it reports progress", async || {
+        (api.job(&waits).await["progress"] == json!(0.5)).then_some(())
+    })
+    .await;
+    api.post_empty(&format!("/jobs/{waits}/cancel")).await;
+    api.wait_for_status(&waits, "canceled").await;
+    let after = api.submit("a", &json!(1)).await;
+    api.wait_for_status(&after, "succeeded").await;
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_start_says_why_and_claims_nothing() {
+    let mut stack = Stack::start();
+    let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    let path = declare(&stack, &["exits_before_hello"], "processes = 1");
+    let mut worker = worker_with(&mut stack, &path);
+    let health = HealthPort::of(&mut worker).await;
+    let problem = eventually("the worker says why", async || {
+        let problem = server_of(&api).await["problem"].as_str()?.to_owned();
+        Some(problem)
+    })
+    .await;
+    assert!(problem.ends_with("cannot start"), "{problem}");
+    let (status, body) = health.request(reqwest::Method::GET, "/readyz").await;
+    assert_eq!(status, UNREADY, "{body}");
+    assert!(body["reasons"].to_string().contains("server python has 0 of 1 processes"), "{body}");
+    let waits = api.submit_with("a", &json!(1), &json!({ "queue": "a" })).await;
+    worker.wait_for_log("child died").await;
+    assert_eq!(
+        (&api.job(&waits).await["status"], &api.job(&waits).await["attempt"]),
+        (&json!("queued"), &json!(0))
+    );
+}
+
+#[tokio::test]
+async fn a_child_that_dies_costs_an_attempt_and_the_next_one_succeeds() {
+    let stack = Stack::start();
+    let once = stack.directory().join("once");
+    let fault = ["--once", once.to_str().unwrap(), "segfault"];
+    let (_other, api, _worker) = start(
+        &fault,
+        "processes = 1\n[[server.task]]\nname = \"a\"\nbackoff = { base = \"1ms\", max = \"1ms\" }",
+    )
+    .await;
+    Stack::wait_for_task(&api, "a").await;
+    let id = api.submit("a", &json!(1)).await;
+    let job = api.wait_for_status(&id, "succeeded").await;
+    assert_eq!(job["attempt"], 2);
+    let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json();
+    assert!(attempts.to_string().contains("signal 11 (SEGV)"), "{attempts}");
+}
+
+#[tokio::test]
+async fn children_are_replaced_under_load_and_no_job_fails() {
+    let (stack, api, _worker) = start(&["none"], "processes = 2\nmax_jobs = 10").await;
+    Stack::wait_for_task(&api, "a").await;
+    let mut jobs = Vec::new();
+    for number in 0..200 {
+        jobs.push(api.submit("a", &json!(number)).await);
+    }
+    for id in jobs {
+        let job = api.wait_for_status(&id, "succeeded").await;
+        assert_eq!(job["attempt"], 1);
+    }
+    stack.assert_clean_audit().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_leaves_no_child() {
+    let (stack, api, mut worker) = start(&["leaks_background"], "processes = 1").await;
+    Stack::wait_for_task(&api, "a").await;
+    let id = api.submit("a", &json!(1)).await;
+    let process = api.wait_for_status(&id, "succeeded").await["result"].as_u64().unwrap();
+    let exists = || Path::new(&format!("/proc/{process}")).exists();
+    assert!(exists());
+    worker.kill().await;
+    eventually("nothing of the child is left", async || (!exists()).then_some(())).await;
+    drop(stack);
+}
+
+#[tokio::test]
+async fn run_runs_a_task_of_a_server() {
+    let stack = Stack::start();
+    let run = async |fault: &str, task: &str| {
+        let path = declare(&stack, &[fault], "");
+        let script = format!("echo '[1,2]' | {} run {task}", binary("crunch-worker").display());
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).env("CRUNCH_TASKS", path).kill_on_drop(true);
+        command.output().await.unwrap()
+    };
+    let output = run("none", "a").await;
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "[1,2]\n".to_owned()));
+    let output = run("none", "nope").await;
+    assert_eq!(output.status.code(), Some(2));
+    let output = run("exits_before_hello", "a").await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no child of server python could start"), "{output:?}");
+}
+
+/// The tasks of `tests/children/correct.py` by their roles.
+const ROLES: [&str; 8] =
+    ["--task", "echo=a", "--task", "fail=c", "--task", "wait=d", "--task", "log=e"];
+
+async fn check(options: &[&str], folder: &str, words: &[&str]) -> Output {
+    let mut command = Command::new(binary("crunch-worker"));
+    command.arg("check-channel").args(options).arg("--").args(words);
+    command.current_dir(root().join(folder)).kill_on_drop(true).output().await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test]
+async fn a_correct_child_passes_all_cases() {
+    let output = check(&ROLES, "tests/children", &["python3", "wrong.py", "none"]).await;
+    let text = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let (cases, passed) = text.lines().last().unwrap().split_once(" cases: ").unwrap();
+    assert!(cases.parse::<usize>().unwrap() >= 40, "{text}");
+    assert!(passed.contains(" 0 failed"), "{text}");
+}
+
+async fn passes(words: &[&str]) {
+    let output = check(&[], "examples/children", words).await;
+    assert_eq!(output.status.code(), Some(0), "{words:?}: {}", text(&output.stdout));
+}
+
+#[tokio::test]
+async fn the_children_in_bash_and_sh_pass() {
+    passes(&["bash", "child.sh"]).await;
+    passes(&["sh", "child-posix.sh"]).await;
+}
+
+#[tokio::test]
+async fn the_children_in_python_and_c_pass() {
+    passes(&["python3", "child.py"]).await;
+    let stack = Stack::start();
+    let program = stack.directory().join("child");
+    let program = program.to_str().unwrap();
+    let mut compile = Command::new("cc");
+    compile.args(["-std=c11", "-O2", "-o", program, "child.c"]);
+    compile.current_dir(root().join("examples/children"));
+    assert!(compile.status().await.unwrap().success());
+    passes(&[program]).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Node and Ruby: script/test installs them"]
+async fn the_children_in_node_and_ruby_pass() {
+    passes(&["node", "child.mjs"]).await;
+    passes(&["ruby", "child.rb"]).await;
+}
+
+#[tokio::test]
+async fn wrong_children_fail_the_cases_of_what_they_do_wrong() {
+    let faults = [
+        ("hello_other_version", "has version 1 of the channel"),
+        ("hello_not_json", "is the first message, with tasks"),
+        ("hello_twice", "is answered with its result"),
+        ("task_twice", "is the first message, with tasks"),
+        ("too_many_credits", "has a concurrency from 1 to 1024"),
+        ("two_answers", "after a hundred others"),
+        ("answer_old_epoch", "is answered with its epoch, even the largest"),
+        ("wrong_length", "after a hundred others"),
+        ("nul_bytes", "is answered with its result"),
+        ("os_exit", "is answered with its result"),
+        ("ignores_cancel", "ends a job that runs"),
+        ("ignores_drain", "ends an idle child with 0"),
+        ("ignores_end", "of the input ends an idle child"),
+        ("no_pong", "is answered while idle"),
+    ];
+    for (fault, case) in faults {
+        let options = [&ROLES[..], &["--within-ms", "3000", "--only", case]].concat();
+        let output = check(&options, "tests/children", &["python3", "wrong.py", fault]).await;
+        let text = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{fault}: {text}");
+        assert!(text.starts_with("FAIL") && text.contains(case), "{fault}: {text}");
+        assert!(text.ends_with("1 cases: 0 passed, 1 failed, 0 skipped\n"), "{fault}: {text}");
+    }
+}
