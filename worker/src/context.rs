@@ -94,7 +94,11 @@ impl Unconfirmed {
 impl JobContext {
     /// Creates the context of a claimed job that must end by `deadline`.
     #[must_use]
-    pub fn new(job: &ClaimedJob, deadline: Timestamp, cancellation: CancellationToken) -> Self {
+    pub(crate) fn new(
+        job: &ClaimedJob,
+        deadline: Timestamp,
+        cancellation: CancellationToken,
+    ) -> Self {
         let details = JobDetails {
             id: job.id,
             epoch: job.epoch,

@@ -65,6 +65,7 @@ mod reporter;
 mod results;
 mod run_task;
 mod running;
+mod state;
 mod stock;
 mod supervisor;
 mod suspension;
@@ -77,12 +78,22 @@ pub use commands::InvalidCommands;
 pub use config::{Command, Queues, RunTask, WorkerConfig};
 pub use context::JobContext;
 pub use crunch_common::Shutdown;
+pub use crunch_common::backoff::Backoff;
+pub use crunch_common::broker::{Epoch, Progress, ReleaseCause};
+pub use crunch_common::job::{
+    ContentType, ErrorCode, JobError, JobId, Metadata, Payload, Priority, TraceContext,
+};
+pub use crunch_common::task::{TaskDescriptor, TaskName};
+pub use crunch_common::time::Timestamp;
 pub use error::Error;
 pub use handler::{Handler, HandlerFuture, TaskError};
 pub use registry::DuplicateTask;
 pub use run_task::RunError;
 /// Derives the schemas that tasks declare.
 pub use schemars;
+pub use state::with_state;
 pub use stock::main;
 pub use task::Task;
+/// Fires when a job must stop.
+pub use tokio_util::sync::CancellationToken;
 pub use worker::Worker;

@@ -112,6 +112,12 @@ impl Task {
         Self { descriptor, handler, result }
     }
 
+    /// Returns its name.
+    #[must_use]
+    pub fn name(&self) -> &TaskName {
+        &self.descriptor.name
+    }
+
     /// Puts its jobs into that queue instead of the one with the task's name.
     ///
     /// # Panics
