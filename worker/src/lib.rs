@@ -38,6 +38,9 @@
 //! # }
 //! ```
 //!
+//! An async function is a handler too ([`Task::new`]), and [`with_state`] gives handlers what they share, such as a
+//! connection pool or a model. An error decides whether the job is retried: [`TaskError`].
+//!
 //! Execution is **at least once**: after a crash a job runs again. Use the job's id together with its epoch
 //! ([`JobContext::id`], [`JobContext::epoch`]) as idempotency key or fencing token towards other systems.
 //!
