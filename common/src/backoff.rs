@@ -8,6 +8,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// Bounds of an exponential backoff: the `n`-th failure waits between 0 and `min(max, base · 2ⁿ)`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use crunch_common::backoff::Backoff;
+///
+/// let backoff = Backoff { base: Duration::from_secs(10), max: Duration::from_secs(60) };
+/// assert_eq!(backoff.bound(1), Duration::from_secs(20));
+/// assert_eq!(backoff.bound(3), Duration::from_secs(60));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
     /// The initial bound, which doubles with each failure, in milliseconds on the wire. Default 1 s.

@@ -9,6 +9,21 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Requests to shut down, shared by all clones.
+///
+/// ```
+/// use crunch_common::Shutdown;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let shutdown = Shutdown::default();
+/// let server = tokio::spawn({
+///     let shutdown = shutdown.clone();
+///     async move { shutdown.requested(1).await }
+/// });
+/// shutdown.request();
+/// server.await.unwrap();
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     requests: Arc<watch::Sender<u32>>,

@@ -26,8 +26,8 @@ fn installed() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("clients")
 }
 
-/// Copies the scripts to a new directory, with the clients next to them: what they generate is deleted with the stack,
-/// and Node searches packages only above a script.
+/// Copies the scripts and the example in TypeScript to a new directory, with the clients next to them: what they
+/// generate is deleted with the stack, and Node searches packages only above a script.
 fn copy_scripts(stack: &Stack) -> PathBuf {
     let installed = installed();
     assert!(
@@ -36,17 +36,23 @@ fn copy_scripts(stack: &Stack) -> PathBuf {
         installed.display()
     );
     let directory = stack.directory().join("clients");
-    std::fs::create_dir(&directory).unwrap();
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
-    for entry in std::fs::read_dir(scripts).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
-        }
-    }
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    copy_files(&tests.join("clients"), &directory);
+    copy_files(&tests.join("../examples/typescript"), &directory.join("typescript"));
     let packages = directory.join("node_modules");
     std::os::unix::fs::symlink(installed.join("node_modules"), packages).unwrap();
     directory
+}
+
+/// Copies the files of a directory, without its subdirectories, to a new one.
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
 }
 
 /// Runs a script against an API, with additional environment; it must succeed.
@@ -210,6 +216,12 @@ async fn openapi_python_client_generates_a_working_client() {
 #[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
 async fn openapi_typescript_generates_matching_types() {
     test_on_test_tasks("generated_typescript.mjs").await;
+}
+
+#[tokio::test]
+#[ignore = "needs clients from PyPI and npm: script/test installs and runs them"]
+async fn the_example_in_typescript_works_as_its_readme_says() {
+    test_on_test_tasks("typescript_example.mjs").await;
 }
 
 #[tokio::test]

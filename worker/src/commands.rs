@@ -53,6 +53,20 @@ struct Declared {
 }
 
 /// The reason why a file of tasks cannot be used.
+///
+/// ```
+/// use crunch_worker::{Error, InvalidCommands};
+///
+/// /// The lines that an editor should mark.
+/// fn lines(error: &Error) -> Vec<usize> {
+///     match error {
+///         Error::Commands(InvalidCommands::Wrong { problems, .. }) => {
+///             problems.iter().map(|(line, _)| *line).collect()
+///         }
+///         _ => Vec::new(),
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidCommands {

@@ -139,6 +139,15 @@ fn role(text: &str) -> Result<(String, String), String> {
 }
 
 /// Queues in order of preference.
+///
+/// ```
+/// use clap::Parser;
+/// use crunch_worker::WorkerConfig;
+///
+/// let config = WorkerConfig::parse_from(["my-worker", "--queues", "mail,reports"]);
+/// let names: Vec<_> = config.queues.iter().flat_map(|queues| queues.iter()).collect();
+/// assert_eq!(names[0].as_str(), "mail");
+/// ```
 pub type Queues = std::sync::Arc<[QueueName]>;
 
 fn queue_names(text: &str) -> Result<Queues, String> {
@@ -154,6 +163,14 @@ fn queue_names(text: &str) -> Result<Queues, String> {
 
 impl WorkerConfig {
     /// Returns how many jobs run at once.
+    ///
+    /// ```
+    /// use clap::Parser;
+    /// use crunch_worker::WorkerConfig;
+    ///
+    /// let config = WorkerConfig::parse_from(["my-worker", "--concurrency", "2"]);
+    /// assert_eq!(config.slots(), 2);
+    /// ```
     #[must_use]
     pub fn slots(&self) -> usize {
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);

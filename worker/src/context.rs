@@ -24,6 +24,24 @@ const MAX_WAITING_LINES: usize = 255;
 const MAX_WAITING_BYTES: usize = 60 * 1024;
 
 /// A running job as its handler sees it. Clones refer to the same job.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use crunch_worker::{JobContext, TaskError};
+///
+/// async fn render(job: JobContext, pages: Vec<String>) -> Result<usize, TaskError> {
+///     for (done, page) in pages.iter().enumerate() {
+///         job.progress(done as f64 / pages.len() as f64, page.as_str());
+///         let work = tokio::time::sleep(Duration::from_millis(1));
+///         if job.cancellation().run_until_cancelled(work).await.is_none() {
+///             return Err(TaskError::retryable("stopped"));
+///         }
+///         job.log(format!("{page} is done"));
+///     }
+///     Ok(pages.len())
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct JobContext {
     job: Arc<JobDetails>,
@@ -98,7 +116,11 @@ impl Unconfirmed {
 impl JobContext {
     /// Creates the context of a claimed job that must end by `deadline`.
     #[must_use]
-    pub fn new(job: &ClaimedJob, deadline: Timestamp, cancellation: CancellationToken) -> Self {
+    pub(crate) fn new(
+        job: &ClaimedJob,
+        deadline: Timestamp,
+        cancellation: CancellationToken,
+    ) -> Self {
         let details = JobDetails {
             id: job.id,
             epoch: job.epoch,
@@ -140,6 +162,16 @@ impl JobContext {
     }
 
     /// Returns the job's id. With [`JobContext::epoch`] it is an idempotency key for other systems.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, TaskError};
+    ///
+    /// async fn charge(job: JobContext, cents: u32) -> Result<String, TaskError> {
+    ///     // The same in every attempt, so the bank recognizes a request that it already had.
+    ///     let idempotency_key = job.id().to_string();
+    ///     Ok(format!("POST /charges?key={idempotency_key} {cents}"))
+    /// }
+    /// ```
     #[must_use]
     pub fn id(&self) -> JobId {
         self.job.id
@@ -158,6 +190,17 @@ impl JobContext {
     }
 
     /// Returns the maximum number of attempts.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, TaskError};
+    ///
+    /// async fn answer(job: JobContext, (): ()) -> Result<&'static str, TaskError> {
+    ///     if job.attempt() < job.max_attempts() {
+    ///         return Err(TaskError::retryable("the service does not respond"));
+    ///     }
+    ///     Ok("a default, because this is the last attempt")
+    /// }
+    /// ```
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
         self.job.max_attempts
@@ -165,12 +208,34 @@ impl JobContext {
 
     /// Returns the fencing token: it grows with every run of the job. A system that stores the highest one it received
     /// can reject a late writer.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, TaskError};
+    ///
+    /// # async fn execute(_: &str, _: (String, u64)) -> Result<u64, std::io::Error> { Ok(1) }
+    /// async fn store(job: JobContext, value: String) -> Result<(), TaskError> {
+    ///     // An attempt that lost its lease, but still runs, has a lower epoch and changes nothing.
+    ///     let update = "UPDATE t SET value = $1, epoch = $2 WHERE epoch < $2";
+    ///     execute(update, (value, job.epoch().number())).await?;
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.job.epoch
     }
 
     /// Returns when this attempt will be stopped.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, TaskError, Timestamp};
+    ///
+    /// async fn search(job: JobContext, (): ()) -> Result<bool, TaskError> {
+    ///     let left = Timestamp::now().until(job.deadline());
+    ///     let is_thorough = left.as_secs() > 60;
+    ///     Ok(is_thorough)
+    /// }
+    /// ```
     #[must_use]
     pub fn deadline(&self) -> Timestamp {
         Timestamp::from_unix_ms(self.job.deadline.load(Ordering::Relaxed))
@@ -182,6 +247,15 @@ impl JobContext {
     }
 
     /// Returns the client's labels.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, TaskError};
+    ///
+    /// async fn greet(job: JobContext, (): ()) -> Result<String, TaskError> {
+    ///     let language = job.metadata().get("language").unwrap_or("en");
+    ///     Ok(if language == "sv" { "hej" } else { "hello" }.to_owned())
+    /// }
+    /// ```
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.job.metadata
@@ -189,18 +263,60 @@ impl JobContext {
 
     /// Returns the trace of the submission, with this attempt's span as parent (W3C Trace Context), to be passed to the
     /// systems that the handler calls.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, TaskError};
+    ///
+    /// async fn call(job: JobContext, (): ()) -> Result<Vec<(&'static str, String)>, TaskError> {
+    ///     let mut headers = vec![("accept", "application/json".to_owned())];
+    ///     if let Some(trace) = job.trace() {
+    ///         headers.push(("traceparent", trace.traceparent().to_owned()));
+    ///         headers.extend(trace.tracestate().map(|state| ("tracestate", state.to_owned())));
+    ///     }
+    ///     Ok(headers)
+    /// }
+    /// ```
     #[must_use]
     pub fn trace(&self) -> Option<&TraceContext> {
         self.job.trace.as_ref()
     }
 
     /// Returns the content type of the payload.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, Payload, TaskError};
+    ///
+    /// async fn parse(job: JobContext, payload: Payload) -> Result<Payload, TaskError> {
+    ///     let separator = match job.content_type().as_str() {
+    ///         "text/csv" => b',',
+    ///         _ => b'\t',
+    ///     };
+    ///     let columns = payload.bytes.split(|byte| *byte == separator).count();
+    ///     Ok(Payload::json(columns.to_string()))
+    /// }
+    /// ```
     #[must_use]
     pub fn content_type(&self) -> &ContentType {
         &self.job.content_type
     }
 
     /// Returns a token that fires when the job must stop: it was canceled, its time ran out, or the worker shuts down.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, TaskError};
+    ///
+    /// fn sum(job: JobContext, below: u64) -> Result<u64, TaskError> {
+    ///     let mut sum = 0_u64;
+    ///     for number in 0..below {
+    ///         // A loop without an await has to ask; not in every round, because rounds are short.
+    ///         if number % 1_000_000 == 0 && job.cancellation().is_cancelled() {
+    ///             return Err(TaskError::retryable("stopped"));
+    ///         }
+    ///         sum = sum.wrapping_add(number);
+    ///     }
+    ///     Ok(sum)
+    /// }
+    /// ```
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
         &self.cancellation
@@ -208,6 +324,25 @@ impl JobContext {
 
     /// Reports how much of the job is done, 0 to 1; values outside are clamped. Cheap: the latest value is sent at most
     /// every 100 ms.
+    ///
+    /// ```
+    /// use crunch_worker::testing::Attempt;
+    /// use crunch_worker::{JobContext, Task, TaskError};
+    ///
+    /// fn import(job: JobContext, rows: Vec<String>) -> Result<(), TaskError> {
+    ///     for done in 1..=rows.len() {
+    ///         job.progress(done as f64 / rows.len() as f64, format!("{done} of {} rows", rows.len()));
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let report = Attempt::of(Task::blocking("import", import)).payload(["a", "b"]).run().await;
+    /// assert_eq!(report.progress[0].fraction, 0.5);
+    /// assert_eq!(report.progress[1].message, "2 of 2 rows");
+    /// # }
+    /// ```
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
         let message = one_line(&message.into());
@@ -223,6 +358,24 @@ impl JobContext {
     /// Adds a line to the job's log; several lines are added one by one. The newest 256 lines are kept, a line up to
     /// 1 KiB. Lines arrive even if Redis is unreachable meanwhile, as long as the job runs; if too many wait, the log
     /// shows how many are missing.
+    ///
+    /// ```
+    /// use crunch_worker::testing::Attempt;
+    /// use crunch_worker::{JobContext, Task, TaskError};
+    ///
+    /// async fn import(job: JobContext, rows: Vec<String>) -> Result<usize, TaskError> {
+    ///     for row in rows.iter().filter(|row| row.is_empty()) {
+    ///         job.log(format!("skipping {row:?}"));
+    ///     }
+    ///     Ok(rows.len())
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let report = Attempt::of(Task::new("import", import)).payload(["a", ""]).run().await;
+    /// assert_eq!(report.log, ["skipping \"\""]);
+    /// # }
+    /// ```
     pub fn log(&self, text: impl AsRef<str>) {
         let mut unconfirmed = self.unconfirmed.lock();
         for line in text.as_ref().lines().map(one_line) {

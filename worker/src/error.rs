@@ -12,6 +12,17 @@ use crate::registry::DuplicateTask;
 use crate::run_task::RunError;
 
 /// The reason why a worker did not start.
+///
+/// ```no_run
+/// use crunch_worker::{Error, Worker};
+///
+/// async fn run() -> Result<(), Error> {
+///     let worker = Worker::from_env()?.builtin_tasks();
+///     // An I/O error is one too.
+///     let _lock = std::fs::File::create("my-worker.lock")?;
+///     worker.run().await
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -76,6 +87,10 @@ pub enum Error {
 impl Error {
     /// Returns the exit code: 2 for invalid configuration, 1 for all other errors, 0 for help; 130 if the command `run`
     /// was interrupted.
+    ///
+    /// ```
+    /// assert_eq!(crunch_worker::Error::NoTasks.exit_code(), 2);
+    /// ```
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -93,6 +108,19 @@ impl Error {
     }
 
     /// Prints the error and returns the exit code, for the end of `main`.
+    ///
+    /// ```no_run
+    /// use std::process::ExitCode;
+    ///
+    /// async fn run() -> Result<(), crunch_worker::Error> {
+    ///     crunch_worker::Worker::from_env()?.builtin_tasks().run().await
+    /// }
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> ExitCode {
+    ///     run().await.map_or_else(|error| error.exit(), |()| ExitCode::SUCCESS)
+    /// }
+    /// ```
     #[must_use]
     pub fn exit(&self) -> std::process::ExitCode {
         self.print();

@@ -10,6 +10,17 @@ use crunch_common::job::{ErrorCode, JobError, MAX_DURATION, Payload};
 use crate::JobContext;
 
 /// The future that a handler returns: of the result's bytes, or of the reason why there are none.
+///
+/// ```
+/// use crunch_worker::{HandlerFuture, JobContext, Payload, TaskError};
+///
+/// fn run(job: JobContext, _payload: Payload) -> HandlerFuture {
+///     Box::pin(async move {
+///         job.cancellation().cancelled().await;
+///         Err(TaskError::retryable("stopped"))
+///     })
+/// }
+/// ```
 pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Payload, TaskError>> + Send>>;
 
 /// Runs the jobs of one task.
@@ -17,6 +28,40 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Payload, TaskError>>
 /// When [`JobContext::cancellation`] fires (the job was canceled, its time ran out, or the worker shuts down), the
 /// handler must return soon; what it returns then is used only if the worker shuts down. If it does not return, its future is dropped after a
 /// grace period, so anything that must not outlive the job (a child process) belongs in a value whose `Drop` ends it.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use crunch_worker::testing::Attempt;
+/// use crunch_worker::{
+///     Handler, HandlerFuture, JobContext, Payload, Task, TaskDescriptor,
+/// };
+///
+/// /// Handlers that differ only in a value.
+/// struct Shift(u8);
+///
+/// impl Handler for Shift {
+///     fn run(&self, job: JobContext, payload: Payload) -> HandlerFuture {
+///         let shift = self.0;
+///         Box::pin(async move {
+///             job.log(format!("shifting by {shift}"));
+///             let text: String = serde_json::from_slice(&payload.bytes)?;
+///             let shifted = text.bytes().map(|byte| char::from(byte.wrapping_add(shift)));
+///             Ok(Payload::json(serde_json::to_vec(&shifted.collect::<String>())?))
+///         })
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let names = [("shift.one", 1), ("shift.two", 2)];
+/// let tasks = names.map(|(name, by)| {
+///     Task::from_handler(TaskDescriptor::new(name.parse().unwrap()), Arc::new(Shift(by)))
+/// });
+/// let report = Attempt::of(tasks[1].clone()).payload("HAL").run().await;
+/// assert_eq!(report.json::<String>(), "JCN");
+/// # }
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// Runs one attempt.
     fn run(&self, job: JobContext, payload: Payload) -> HandlerFuture;
@@ -25,6 +70,18 @@ pub trait Handler: Send + Sync + 'static {
 /// The reason why an attempt failed.
 ///
 /// Every [`std::error::Error`] converts to a retryable one with the code `task_failed`, so `?` works in handlers.
+///
+/// ```
+/// use crunch_worker::{JobContext, TaskError};
+///
+/// async fn count_lines(_job: JobContext, path: String) -> Result<usize, TaskError> {
+///     if !path.ends_with(".csv") {
+///         return Err(TaskError::permanent(format!("{path} is not a CSV file")));
+///     }
+///     // An I/O error is retried.
+///     Ok(tokio::fs::read_to_string(path).await?.lines().count())
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskError {
     pub(crate) error: JobError,
@@ -36,18 +93,52 @@ pub struct TaskError {
 
 impl TaskError {
     /// Creates a failure that another attempt might not have.
+    ///
+    /// ```
+    /// use crunch_worker::TaskError;
+    ///
+    /// fn check(status: u16) -> Result<(), TaskError> {
+    ///     match status {
+    ///         503 => Err(TaskError::retryable("the service is overloaded")),
+    ///         _ => Ok(()),
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn retryable(message: impl Into<String>) -> Self {
         Self::of(JobError::retryable(ErrorCode::task_failed(), message))
     }
 
     /// Creates a failure that every other attempt would have.
+    ///
+    /// ```
+    /// use crunch_worker::TaskError;
+    ///
+    /// fn check(status: u16) -> Result<(), TaskError> {
+    ///     match status {
+    ///         404 => Err(TaskError::permanent("there is no such customer")),
+    ///         _ => Ok(()),
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn permanent(message: impl Into<String>) -> Self {
         Self::of(JobError::permanent(ErrorCode::task_failed(), message))
     }
 
     /// Creates the failure of a payload that the task does not accept; every other attempt would have it.
+    ///
+    /// ```
+    /// use crunch_worker::TaskError;
+    ///
+    /// /// What a schema cannot express.
+    /// fn check(from: u32, to: u32) -> Result<(), TaskError> {
+    ///     if from > to {
+    ///         return Err(TaskError::payload_invalid(format!("from: {from} is after {to}")));
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn payload_invalid(message: impl Into<String>) -> Self {
         Self::of(JobError::permanent(ErrorCode::payload_invalid(), message))
@@ -61,6 +152,17 @@ impl TaskError {
     /// the task meanwhile, logs the reason once, and shows it in `GET /workers`. A job for which this is returned again
     /// and again never fails unless it has a deadline: never return it for a cause that may be the job itself. The
     /// reason must not contain anything of the payload.
+    ///
+    /// ```
+    /// use std::fs::File;
+    ///
+    /// use crunch_worker::TaskError;
+    ///
+    /// fn open_device() -> Result<File, TaskError> {
+    ///     File::open("/dev/video0")
+    ///         .map_err(|error| TaskError::machine(format!("cannot open the camera: {error}")))
+    /// }
+    /// ```
     #[must_use]
     pub fn machine(reason: impl Into<String>) -> Self {
         Self { caused_by_machine: true, ..Self::retryable(reason) }
@@ -90,6 +192,19 @@ impl TaskError {
     }
 
     /// Replaces the error code; has no effect if the machine is the cause.
+    ///
+    /// ```
+    /// use crunch_worker::TaskError;
+    ///
+    /// fn check(seats: u32) -> Result<(), TaskError> {
+    ///     if seats == 0 {
+    ///         let error = TaskError::retryable("all seats of the license are taken");
+    ///         return Err(error.with_code("no_seat".parse()?));
+    ///     }
+    ///     Ok(())
+    /// }
+    /// assert!(check(0).is_err());
+    /// ```
     #[must_use]
     pub fn with_code(mut self, code: ErrorCode) -> Self {
         self.error.code = code;

@@ -38,6 +38,9 @@
 //! # }
 //! ```
 //!
+//! An async function is a handler too ([`Task::new`]), and [`with_state`] gives handlers what they share, such as a
+//! connection pool or a model. An error decides whether the job is retried: [`TaskError`].
+//!
 //! Execution is **at least once**: after a crash a job runs again. Use the job's id together with its epoch
 //! ([`JobContext::id`], [`JobContext::epoch`]) as idempotency key or fencing token towards other systems.
 //!
@@ -69,6 +72,7 @@ mod run_task;
 mod running;
 mod server;
 mod services;
+mod state;
 mod stock;
 mod stop;
 mod supervisor;
@@ -84,12 +88,22 @@ pub use commands::InvalidCommands;
 pub use config::{CheckChannel, Command, Queues, RunTask, WorkerConfig};
 pub use context::JobContext;
 pub use crunch_common::Shutdown;
+pub use crunch_common::backoff::Backoff;
+pub use crunch_common::broker::{Epoch, Progress, ReleaseCause};
+pub use crunch_common::job::{
+    ContentType, ErrorCode, JobError, JobId, Metadata, Payload, Priority, TraceContext,
+};
+pub use crunch_common::task::{TaskDescriptor, TaskName};
+pub use crunch_common::time::Timestamp;
 pub use error::Error;
 pub use handler::{Handler, HandlerFuture, TaskError};
 pub use registry::DuplicateTask;
 pub use run_task::RunError;
 /// Derives the schemas that tasks declare.
 pub use schemars;
+pub use state::with_state;
 pub use stock::main;
 pub use task::Task;
+/// Fires when a job must stop.
+pub use tokio_util::sync::CancellationToken;
 pub use worker::Worker;

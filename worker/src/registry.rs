@@ -10,6 +10,20 @@ use crunch_common::task::{TaskDescriptor, TaskName};
 use crate::Task;
 
 /// The error of two tasks with the same name.
+///
+/// ```no_run
+/// use crunch_worker::{Error, JobContext, Task, TaskError, Worker};
+///
+/// async fn greet(_job: JobContext, name: String) -> Result<String, TaskError> {
+///     Ok(format!("Hello, {name}!"))
+/// }
+///
+/// # async fn run() -> Result<(), Error> {
+/// let worker = Worker::from_env()?.task(Task::new("greet", greet)).task(Task::new("greet", greet));
+/// assert!(matches!(worker.run().await, Err(Error::DuplicateTask(error)) if error.name == "greet"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("task {name:?} is declared twice; names must be unique in one worker")]
 pub struct DuplicateTask {

@@ -1,18 +1,15 @@
 //! A task and its code: what a worker declares, and what it runs.
 
+mod declaration;
+
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
-use crunch_common::backoff::Backoff;
-use crunch_common::job::{ContentType, Payload, Priority};
-use crunch_common::queue::QueueName;
-use crunch_common::schema::{Schema, Validator};
+use crunch_common::job::Payload;
+use crunch_common::schema::Validator;
 use crunch_common::task::{TaskDescriptor, TaskName};
-use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
@@ -21,6 +18,24 @@ use crate::JobContext;
 use crate::handler::{Handler, HandlerFuture, TaskError};
 
 /// A task and the handler that runs it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use crunch_worker::{JobContext, Priority, Task, TaskError};
+///
+/// async fn greet(_job: JobContext, name: String) -> Result<String, TaskError> {
+///     Ok(format!("Hello, {name}!"))
+/// }
+///
+/// let task = Task::new("greet", greet)
+///     .description("Greets somebody.")
+///     .queue("greetings")
+///     .priority(Priority::High)
+///     .timeout(Duration::from_secs(5))
+///     .max_attempts(2);
+/// assert_eq!(task.name().as_str(), "greet");
+/// ```
 #[derive(Clone)]
 pub struct Task {
     pub(crate) descriptor: TaskDescriptor,
@@ -37,6 +52,19 @@ impl fmt::Debug for Task {
 
 impl Task {
     /// Creates a task that an async function runs: JSON in, JSON out.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, Task, TaskError};
+    ///
+    /// /// Waits for a service, without a thread of its own.
+    /// async fn ping(_job: JobContext, address: String) -> Result<u128, TaskError> {
+    ///     let start = std::time::Instant::now();
+    ///     tokio::net::TcpStream::connect(address).await?;
+    ///     Ok(start.elapsed().as_millis())
+    /// }
+    ///
+    /// let task = Task::new("service.ping", ping);
+    /// ```
     ///
     /// # Panics
     /// If `name` is not a task name: 1–64 characters of `[a-z0-9_.-]`, starting with a letter or digit.
@@ -56,6 +84,22 @@ impl Task {
 
     /// Creates a CPU-bound task: the function runs on a separate thread, never in the async runtime. JSON in, JSON out.
     ///
+    /// ```
+    /// use crunch_worker::{JobContext, Task, TaskError};
+    ///
+    /// /// Computes, and may also block, for example on a file.
+    /// fn fibonacci(_job: JobContext, n: u32) -> Result<u64, TaskError> {
+    ///     let (mut current, mut next) = (0_u64, 1_u64);
+    ///     for _ in 0..n {
+    ///         let sum = current.checked_add(next).ok_or_else(|| TaskError::permanent("too large"))?;
+    ///         (current, next) = (next, sum);
+    ///     }
+    ///     Ok(current)
+    /// }
+    ///
+    /// let task = Task::blocking("fibonacci", fibonacci);
+    /// ```
+    ///
     /// # Panics
     /// As [`Task::new`].
     pub fn blocking<I, O, Run>(name: &str, run: Run) -> Self
@@ -70,6 +114,24 @@ impl Task {
     /// Creates a task that an async function runs on raw bytes. Declare with [`Task::accepts`] and
     /// [`Task::content_type`] what it takes and returns, if that is not JSON.
     ///
+    /// ```
+    /// use crunch_worker::testing::Attempt;
+    /// use crunch_worker::{ContentType, JobContext, Payload, Task, TaskError};
+    ///
+    /// async fn shout(_job: JobContext, text: Payload) -> Result<Payload, TaskError> {
+    ///     let content_type: ContentType = "text/plain".parse()?;
+    ///     Ok(Payload { bytes: text.bytes.to_ascii_uppercase().into(), content_type })
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let task = Task::raw("shout", shout).accepts(&["text/plain"]).content_type("text/plain");
+    ///
+    /// let report = Attempt::of(task).raw_payload("hey", "text/plain").run().await;
+    /// assert_eq!(&report.result.unwrap().bytes[..], b"HEY");
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// As [`Task::new`].
     pub fn raw<Run, Running>(name: &str, run: Run) -> Self
@@ -81,6 +143,16 @@ impl Task {
     }
 
     /// Creates a CPU-bound task on raw bytes.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, Payload, Task, TaskError};
+    ///
+    /// fn count_bytes(_job: JobContext, file: Payload) -> Result<Payload, TaskError> {
+    ///     Ok(Payload::json(file.bytes.len().to_string()))
+    /// }
+    ///
+    /// let task = Task::raw_blocking("bytes.count", count_bytes).accepts(&["application/octet-stream"]);
+    /// ```
     ///
     /// # Panics
     /// As [`Task::new`].
@@ -104,6 +176,23 @@ impl Task {
     }
 
     /// Creates a task with a custom handler.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use crunch_worker::{Handler, HandlerFuture, JobContext, Payload, Task, TaskDescriptor};
+    ///
+    /// struct Echo;
+    ///
+    /// impl Handler for Echo {
+    ///     fn run(&self, _job: JobContext, payload: Payload) -> HandlerFuture {
+    ///         Box::pin(async move { Ok(payload) })
+    ///     }
+    /// }
+    ///
+    /// let descriptor = TaskDescriptor::new("echo".parse().expect("a valid name"));
+    /// let task = Task::from_handler(descriptor, Arc::new(Echo)).queue("tests");
+    /// ```
     #[must_use]
     pub fn from_handler(descriptor: TaskDescriptor, handler: Arc<dyn Handler>) -> Self {
         let schema = descriptor.result_schema.as_ref();
@@ -112,129 +201,19 @@ impl Task {
         Self { descriptor, handler, result }
     }
 
-    /// Puts its jobs into that queue instead of the one with the task's name.
+    /// Returns its name.
     ///
-    /// # Panics
-    /// If `queue` is not a queue name.
+    /// ```
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # async fn resize(_job: JobContext, width: u32) -> Result<u32, TaskError> {
+    /// #     Ok(width)
+    /// # }
+    /// assert_eq!(Task::new("resize", resize).name().as_str(), "resize");
+    /// ```
     #[must_use]
-    pub fn queue(mut self, queue: &str) -> Self {
-        let queue: QueueName = queue.parse().expect("a queue name in code is valid");
-        self.descriptor.queue = queue;
-        self
+    pub fn name(&self) -> &TaskName {
+        &self.descriptor.name
     }
-
-    /// Describes what it does, in a sentence.
-    #[must_use]
-    pub fn description(mut self, description: impl Into<String>) -> Self {
-        self.descriptor.description = description.into();
-        self
-    }
-
-    /// Limits the time of one attempt. Default 10 min.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.descriptor.timeout = timeout;
-        self
-    }
-
-    /// Limits the charged attempts, the first included. Default 3.
-    #[must_use]
-    pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.descriptor.max_attempts = attempts.max(1);
-        self
-    }
-
-    /// Sets the wait after a failed attempt. Default: 0 to `min(10 min, 1 s · 2ⁿ)`.
-    #[must_use]
-    pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.descriptor.backoff = backoff;
-        self
-    }
-
-    /// Sets the priority of its jobs. Default normal.
-    #[must_use]
-    pub fn priority(mut self, priority: Priority) -> Self {
-        self.descriptor.priority = priority;
-        self
-    }
-
-    /// Sets how long its finished jobs are kept, however they ended.
-    #[must_use]
-    pub fn retention(mut self, retention: Duration) -> Self {
-        let retention = retention.min(crunch_common::job::MAX_DURATION);
-        self.descriptor.retention_ms = Some(crunch_common::time::whole_ms(retention));
-        self
-    }
-
-    /// Sets the content types it accepts. Default JSON.
-    ///
-    /// # Panics
-    /// If one is not a media type.
-    #[must_use]
-    pub fn accepts(mut self, types: &[&str]) -> Self {
-        self.descriptor.accepts = types.iter().copied().map(media_type).collect();
-        self
-    }
-
-    /// Sets the content type of its results. Default JSON.
-    ///
-    /// # Panics
-    /// If it is not a media type.
-    #[must_use]
-    pub fn content_type(mut self, content_type: &str) -> Self {
-        self.descriptor.content_type = media_type(content_type);
-        self
-    }
-
-    /// Declares the schema of its payloads, by the type that the handler takes: APIs reject payloads that do not match
-    /// before they are queued, and clients see it in `GET /tasks/{task}` and `/openapi.json`. The handler still checks
-    /// its input: a job may be older than the schema.
-    ///
-    /// # Panics
-    /// If the type's schema cannot be declared; its derived one can, unless it is larger than 64 KiB.
-    #[must_use]
-    pub fn payload_schema<I: JsonSchema>(mut self) -> Self {
-        let settings = SchemaSettings::draft2020_12().for_deserialize();
-        self.descriptor.payload_schema = Some(schema_of::<I>(settings));
-        self
-    }
-
-    /// Declares the schema of its results, by the type that the handler returns. A result that does not match fails its
-    /// job with `result_invalid`.
-    ///
-    /// # Panics
-    /// As [`Task::payload_schema`].
-    #[must_use]
-    pub fn result_schema<O: JsonSchema>(mut self) -> Self {
-        let settings = SchemaSettings::draft2020_12().for_serialize();
-        self.descriptor.result_schema = Some(schema_of::<O>(settings));
-        Self::from_handler(self.descriptor, self.handler)
-    }
-
-    /// Limits its payloads, in bytes. Default 256 KiB, at most 64 MiB.
-    #[must_use]
-    pub fn max_payload(mut self, bytes: u64) -> Self {
-        self.descriptor.max_payload = bytes.min(TaskDescriptor::MAX_PAYLOAD_LIMIT);
-        self
-    }
-
-    /// Limits its results, in bytes. A larger one fails its job with `result_too_large`. Default
-    /// `CRUNCH_WORKER_MAX_RESULT`, at most 64 MiB.
-    #[must_use]
-    pub fn max_result(mut self, bytes: u64) -> Self {
-        self.descriptor.max_result = Some(bytes.clamp(1, TaskDescriptor::MAX_RESULT_LIMIT));
-        self
-    }
-}
-
-fn schema_of<T: JsonSchema>(settings: SchemaSettings) -> Schema {
-    let schema = settings.into_generator().into_root_schema_for::<T>();
-    let parsed = schema.as_value().to_string().parse();
-    parsed.unwrap_or_else(|error| panic!("the schema of {}: {error}", std::any::type_name::<T>()))
-}
-
-fn media_type(text: &str) -> ContentType {
-    text.parse().expect("a media type in code is valid")
 }
 
 fn input<I: DeserializeOwned>(payload: &Payload) -> Result<I, TaskError> {

@@ -13,6 +13,12 @@ pub use crunch::{Crunch, CrunchResult, Estimate, crunch};
 pub use thumbnail::{MAX_PAYLOAD_BYTES as THUMBNAIL_MAX_PAYLOAD_BYTES, thumbnail};
 
 /// Returns the tasks that ship with the stock worker.
+///
+/// ```
+/// let names: Vec<_> =
+///     crunch_worker::tasks::builtin().iter().map(|task| task.name().to_string()).collect();
+/// assert_eq!(names, ["crunch", "image.thumbnail"]);
+/// ```
 #[must_use]
 pub fn builtin() -> Vec<Task> {
     vec![

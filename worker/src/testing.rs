@@ -60,6 +60,29 @@ pub use report::{Outcome, Report};
 ///
 /// It stands for one job: each [`Attempt::run`] runs it with the same id and a higher epoch, as after the death of a
 /// worker. So a test can run it twice to check that the handler tolerates that.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// use crunch_worker::testing::Attempt;
+/// use crunch_worker::{JobContext, Task, TaskError};
+///
+/// static INVOICES: AtomicU32 = AtomicU32::new(0);
+///
+/// /// The first run writes the invoice; another one finds it.
+/// async fn invoice(_job: JobContext, number: u32) -> Result<u32, TaskError> {
+///     INVOICES.fetch_max(number, Ordering::Relaxed);
+///     Ok(number)
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let attempt = Attempt::of(Task::new("invoice", invoice)).payload(17);
+/// attempt.run().await;
+/// attempt.run().await;
+/// assert_eq!(INVOICES.load(Ordering::Relaxed), 17);
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Attempt {
     task: Task,
@@ -76,6 +99,19 @@ pub struct Attempt {
 impl Attempt {
     /// Creates the first attempt of a job of this task, with the payload `null`. Results are limited as declared, or
     /// else to 1 MiB.
+    ///
+    /// ```
+    /// # use crunch_worker::testing::{Attempt, Outcome};
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// async fn answer(_job: JobContext, (): ()) -> Result<u32, TaskError> {
+    ///     Ok(42)
+    /// }
+    ///
+    /// assert_eq!(Attempt::of(Task::new("answer", answer)).run().await.json::<u32>(), 42);
+    /// # }
+    /// ```
     #[must_use]
     pub fn of(mut task: Task) -> Self {
         task.descriptor.max_result.get_or_insert(DEFAULT_MAX_RESULT as u64);
@@ -94,6 +130,23 @@ impl Attempt {
 
     /// Sets the payload: a value, as JSON.
     ///
+    /// ```
+    /// # use crunch_worker::testing::{Attempt, Outcome};
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// async fn sum(_job: JobContext, numbers: Vec<u32>) -> Result<u32, TaskError> {
+    ///     Ok(numbers.iter().sum())
+    /// }
+    ///
+    /// let attempt = Attempt::of(Task::new("sum", sum));
+    /// assert_eq!(attempt.clone().payload([1, 2, 3]).run().await.json::<u32>(), 6);
+    ///
+    /// let report = attempt.payload("three").run().await;
+    /// assert_eq!(report.error().unwrap().code.as_str(), "payload_invalid");
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// If the value cannot be written as JSON.
     #[must_use]
@@ -103,6 +156,24 @@ impl Attempt {
     }
 
     /// Sets the payload: bytes of this content type, such as `image/png`.
+    ///
+    /// ```
+    /// # use crunch_worker::testing::{Attempt, Outcome};
+    /// # use crunch_worker::{JobContext, Payload, Task, TaskError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// async fn measure(_job: JobContext, image: Payload) -> Result<Payload, TaskError> {
+    ///     Ok(Payload::json(image.bytes.len().to_string()))
+    /// }
+    ///
+    /// let attempt = Attempt::of(Task::raw("measure", measure).accepts(&["image/png"]));
+    /// let report = attempt.clone().raw_payload(&b"\x89PNG"[..], "image/png").run().await;
+    /// assert_eq!(report.json::<usize>(), 4);
+    ///
+    /// let report = attempt.raw_payload("GIF89a", "image/gif").run().await;
+    /// assert!(matches!(report.outcome, Outcome::Rejected(_)));
+    /// # }
+    /// ```
     ///
     /// # Panics
     /// If the content type is not a media type.
@@ -114,6 +185,20 @@ impl Attempt {
 
     /// Adds a label of the job.
     ///
+    /// ```
+    /// # use crunch_worker::testing::{Attempt, Outcome};
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// async fn owner(job: JobContext, (): ()) -> Result<Option<String>, TaskError> {
+    ///     Ok(job.metadata().get("owner").map(str::to_owned))
+    /// }
+    ///
+    /// let report = Attempt::of(Task::new("owner", owner)).metadata("owner", "ada").run().await;
+    /// assert_eq!(report.json::<String>(), "ada");
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// If the API would reject it.
     #[must_use]
@@ -123,12 +208,44 @@ impl Attempt {
     }
 
     /// Sets which attempt this is, from 1. A failure of the task's last one is not retried.
+    ///
+    /// ```
+    /// # use crunch_worker::testing::{Attempt, Outcome};
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// async fn fail(_job: JobContext, (): ()) -> Result<(), TaskError> {
+    ///     Err(TaskError::retryable("no response"))
+    /// }
+    ///
+    /// let attempt = Attempt::of(Task::new("fail", fail).max_attempts(3));
+    /// assert!(matches!(attempt.clone().run().await.outcome, Outcome::Retried { .. }));
+    /// assert!(matches!(attempt.attempt(3).run().await.outcome, Outcome::Failed(_)));
+    /// # }
+    /// ```
     #[must_use]
     pub fn attempt(self, number: u32) -> Self {
         Self { number: number.max(1), ..self }
     }
 
     /// Cancels the job after this time, unless it has ended.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use crunch_worker::testing::{Attempt, Outcome};
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    ///
+    /// async fn wait(job: JobContext, (): ()) -> Result<(), TaskError> {
+    ///     job.cancellation().cancelled().await;
+    ///     Err(TaskError::retryable("stopped"))
+    /// }
+    ///
+    /// let attempt = Attempt::of(Task::new("wait", wait)).cancel_after(Duration::from_millis(10));
+    /// assert_eq!(attempt.run().await.outcome, Outcome::Canceled);
+    /// # }
+    /// ```
     #[must_use]
     pub fn cancel_after(self, time: Duration) -> Self {
         Self { cancel_after: Some(time), ..self }
@@ -136,6 +253,24 @@ impl Attempt {
 
     /// Stops the attempt after this time because its worker shuts down, unless it has ended: what a handler returns
     /// then is still used, and otherwise the job is released.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use crunch_worker::testing::{Attempt, Outcome};
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    ///
+    /// /// Returns what it has when it must stop.
+    /// async fn wait(job: JobContext, (): ()) -> Result<&'static str, TaskError> {
+    ///     job.cancellation().cancelled().await;
+    ///     Ok("as far as I got")
+    /// }
+    ///
+    /// let attempt = Attempt::of(Task::new("wait", wait)).shut_down_after(Duration::from_millis(10));
+    /// assert_eq!(attempt.run().await.json::<String>(), "as far as I got");
+    /// # }
+    /// ```
     #[must_use]
     pub fn shut_down_after(self, time: Duration) -> Self {
         Self { shut_down_after: Some(time), ..self }
@@ -162,6 +297,23 @@ impl Attempt {
     /// Runs it to its end. Must be called inside a Tokio runtime.
     ///
     /// A handler that does not return within 6 s after it was asked to stop is abandoned, as by a worker.
+    ///
+    /// ```
+    /// # use crunch_worker::testing::{Attempt, Outcome};
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// async fn id(job: JobContext, (): ()) -> Result<(String, u64), TaskError> {
+    ///     Ok((job.id().to_string(), job.epoch().number()))
+    /// }
+    ///
+    /// let attempt = Attempt::of(Task::new("id", id));
+    /// let (first, epoch) = attempt.run().await.json::<(String, u64)>();
+    /// let (second, later) = attempt.run().await.json::<(String, u64)>();
+    /// assert_eq!(first, second);
+    /// assert!(epoch < later);
+    /// # }
+    /// ```
     pub async fn run(&self) -> Report {
         if let Err(reason) = submission::check(&self.task.descriptor, &self.payload) {
             return Report::rejected(reason);

@@ -23,6 +23,23 @@ use crate::{Error, RunError, Task, check_channel, run_task, tasks};
 const OTHER_OPEN_FILES: u64 = 128;
 
 /// Claims jobs from Redis and runs them.
+///
+/// ```no_run
+/// use crunch_worker::{Error, JobContext, Task, TaskError, Worker};
+///
+/// async fn greet(_job: JobContext, name: String) -> Result<String, TaskError> {
+///     Ok(format!("Hello, {name}!"))
+/// }
+///
+/// async fn run() -> Result<(), Error> {
+///     Worker::from_env()?.task(Task::new("greet", greet)).run().await
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> std::process::ExitCode {
+///     run().await.map_or_else(|error| error.exit(), |()| std::process::ExitCode::SUCCESS)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Worker {
     config: WorkerConfig,
@@ -42,6 +59,20 @@ impl Worker {
     /// is true if it is supervised: the supervisor is this process, and this call returns only in its workers, which
     /// are this program once more.
     ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// # use crunch_worker::{Error, JobContext, Task, TaskError, Worker, with_state};
+    /// # async fn greet(_greeting: Arc<str>, _job: JobContext, name: String) -> Result<String, TaskError> {
+    /// #     Ok(format!("Hello, {name}!"))
+    /// # }
+    /// #
+    /// # async fn run() -> Result<(), Error> {
+    /// let worker = Worker::from_env()?;
+    /// let greeting: Arc<str> = std::env::var("GREETING").unwrap_or("Hello".to_owned()).into();
+    /// worker.task(Task::new("greet", with_state(&greeting, greet))).run().await
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`] with the text to print.
     pub fn from_env() -> Result<Self, Error> {
@@ -58,10 +89,20 @@ impl Worker {
 
     /// Creates a worker from the given configuration. As with [`Worker::from_env`], a process that was started for a
     /// command, or becomes a supervisor, never returns. Reading the configuration must not fail in an empty
-    /// environment.
+    /// environment. It does not start logging: events go to the `tracing` subscriber of the program.
     ///
     /// From this call on no other process of the same user can read this one's memory or environment; core dumps are
     /// off.
+    ///
+    /// ```no_run
+    /// use clap::Parser;
+    /// use crunch_worker::{Error, Worker, WorkerConfig};
+    ///
+    /// # async fn run() -> Result<(), Error> {
+    /// let config = WorkerConfig::parse_from(["my-worker", "--concurrency", "2"]);
+    /// Worker::new(config).builtin_tasks().run().await
+    /// # }
+    /// ```
     #[must_use]
     pub fn new(config: WorkerConfig) -> Self {
         machine::forbid_inspection();
@@ -74,12 +115,33 @@ impl Worker {
     }
 
     /// Returns the configuration.
+    ///
+    /// ```no_run
+    /// # fn run() -> Result<(), crunch_worker::Error> {
+    /// let worker = crunch_worker::Worker::from_env()?;
+    /// println!("{} jobs at once", worker.config().slots());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn config(&self) -> &WorkerConfig {
         &self.config
     }
 
     /// Adds a task. [`Worker::run`] returns an error if the name is already used.
+    ///
+    /// ```no_run
+    /// # use crunch_worker::{Error, JobContext, Task, TaskError, Worker};
+    /// # async fn greet(_job: JobContext, name: String) -> Result<String, TaskError> {
+    /// #     Ok(format!("Hello, {name}!"))
+    /// # }
+    /// #
+    /// # async fn run(tasks: Vec<Task>) -> Result<(), Error> {
+    /// let worker = Worker::from_env()?.task(Task::new("greet", greet));
+    /// // Tasks from a list.
+    /// tasks.into_iter().fold(worker, Worker::task).run().await
+    /// # }
+    /// ```
     #[must_use]
     pub fn task(mut self, task: Task) -> Self {
         if let Err(duplicate) = self.registry.add(task) {
@@ -89,6 +151,12 @@ impl Worker {
     }
 
     /// Adds the tasks that ship with the stock worker, unless the file of commands excludes them.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), crunch_worker::Error> {
+    /// crunch_worker::Worker::from_env()?.builtin_tasks().run().await
+    /// # }
+    /// ```
     #[must_use]
     pub fn builtin_tasks(mut self) -> Self {
         self.with_builtin = true;
@@ -98,6 +166,12 @@ impl Worker {
     /// Runs until SIGTERM or SIGINT, then lets running jobs finish for as long as the grace period allows.
     ///
     /// With the command `run` on its command line, it runs that task once instead, without Redis.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), crunch_worker::Error> {
+    /// crunch_worker::Worker::from_env()?.builtin_tasks().run().await
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If it could not start; with the command `run`, if the task has no result.
@@ -110,6 +184,19 @@ impl Worker {
     }
 
     /// Runs as [`Worker::run`], but until `shutdown` is requested. A second request ends the wait for running jobs.
+    ///
+    /// ```no_run
+    /// use crunch_worker::{Error, Shutdown, Worker};
+    ///
+    /// # async fn example() -> Result<(), Error> {
+    /// let shutdown = Shutdown::default();
+    /// let worker = Worker::from_env()?.builtin_tasks();
+    /// let working = tokio::spawn(worker.run_until(shutdown.clone()));
+    /// // Later, for example when the program around it ends:
+    /// shutdown.request();
+    /// working.await.expect("the worker does not panic")
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Worker::run`].

@@ -11,6 +11,14 @@ pub const MAX_MESSAGE_BYTES: usize = 4096;
 
 /// A stable error code: `[a-z0-9][a-z0-9_.-]{0,63}`. The functions below return Crunch's codes; a handler may use its
 /// own.
+///
+/// ```
+/// use crunch_common::job::ErrorCode;
+///
+/// let code: ErrorCode = "no_license".parse().unwrap();
+/// assert_eq!(code.as_str(), "no_license");
+/// assert!("No license!".parse::<ErrorCode>().is_err());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ErrorCode(Arc<str>);
 

@@ -92,6 +92,14 @@ impl<'de> serde::Deserialize<'de> for ContentType {
 }
 
 /// Bytes and their content type: a job's payload or its result. No component between client and handler changes them.
+///
+/// ```
+/// use crunch_common::job::Payload;
+///
+/// let text = Payload { bytes: "to be".into(), content_type: "text/plain".parse().unwrap() };
+/// assert!(!text.content_type.is_json());
+/// assert!(Payload::json("[1, 2]").content_type.is_json());
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload {
     /// The bytes as received.

@@ -9,6 +9,15 @@ use crunch_common::task::{TaskDescriptor, TaskName};
 use crate::testing::Outcome;
 
 /// The reason why the command `run` has no result.
+///
+/// ```
+/// use crunch_worker::{Error, RunError};
+///
+/// fn is_retryable(error: &Error) -> bool {
+///     matches!(error, Error::Run(RunError::Retried { .. } | RunError::Released { .. }))
+/// }
+/// assert!(!is_retryable(&Error::Run(RunError::Interrupted)));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -76,6 +85,10 @@ pub enum RunError {
 
 impl RunError {
     /// Returns the exit code: 2 for a wrong call or payload, 130 after an interruption, like a shell, else 1.
+    ///
+    /// ```
+    /// assert_eq!(crunch_worker::RunError::Interrupted.exit_code(), 130);
+    /// ```
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {

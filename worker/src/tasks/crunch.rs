@@ -98,6 +98,21 @@ pub struct Estimate {
 /// Simulates photons in a slab. Blocks until it is done; reports progress about ten times a second, and stops within
 /// milliseconds of a cancellation.
 ///
+/// ```
+/// use crunch_worker::Task;
+/// use crunch_worker::tasks::{Crunch, CrunchResult, crunch};
+/// use crunch_worker::testing::Attempt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let payload = Crunch { photons: 1000, ..Crunch::default() };
+/// let report = Attempt::of(Task::blocking("crunch", crunch)).payload(payload).run().await;
+/// let CrunchResult { transmitted, reflected, absorbed, .. } = report.json();
+/// let sum = transmitted.fraction + reflected.fraction + absorbed.fraction;
+/// assert!((sum - 1.0).abs() < 1e-6);
+/// # }
+/// ```
+///
 /// # Errors
 /// `payload_invalid` if a field is out of range.
 #[expect(

@@ -40,6 +40,25 @@ const FIRST_STEP: u32 = 64;
 /// smaller image keeps its size. The payload's format, PNG or JPEG, is detected from its bytes; its EXIF orientation is
 /// applied.
 ///
+/// ```
+/// use crunch_worker::Task;
+/// use crunch_worker::tasks::thumbnail;
+/// use crunch_worker::testing::Attempt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let mut image = std::io::Cursor::new(Vec::new());
+/// image::RgbImage::new(400, 300).write_to(&mut image, image::ImageFormat::Png).unwrap();
+///
+/// let task = Task::raw_blocking("image.thumbnail", thumbnail);
+/// let task = task.accepts(&["image/png"]).content_type("image/png");
+/// let attempt = Attempt::of(task).raw_payload(image.into_inner(), "image/png");
+/// let report = attempt.metadata("size", "100").run().await;
+/// let thumbnail = image::load_from_memory(&report.result.unwrap().bytes).unwrap();
+/// assert_eq!((thumbnail.width(), thumbnail.height()), (100, 75));
+/// # }
+/// ```
+///
 /// # Errors
 /// `payload_invalid` if the size is out of range, or the image is neither PNG nor JPEG, unreadable, incomplete or too
 /// large.

@@ -9,6 +9,24 @@ use serde::de::DeserializeOwned;
 use super::recorder::Recorder;
 
 /// What happened in an attempt.
+///
+/// ```
+/// # use crunch_worker::testing::{Attempt, Outcome};
+/// # use crunch_worker::{JobContext, Task, TaskError};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// async fn greet(job: JobContext, name: String) -> Result<String, TaskError> {
+///     job.progress(0.5, "thinking");
+///     job.log(format!("greeting {name}"));
+///     Ok(format!("Hello, {name}!"))
+/// }
+///
+/// let report = Attempt::of(Task::new("greet", greet)).payload("Ada").run().await;
+/// assert_eq!(report.outcome, Outcome::Succeeded);
+/// assert_eq!(report.json::<String>(), "Hello, Ada!");
+/// assert_eq!((report.progress[0].fraction, report.log), (0.5, vec!["greeting Ada".to_owned()]));
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
@@ -23,6 +41,28 @@ pub struct Report {
 }
 
 /// How an attempt ended, and what a worker would do next.
+///
+/// ```
+/// # use crunch_worker::testing::{Attempt, Outcome};
+/// # use crunch_worker::{JobContext, ReleaseCause, Task, TaskError};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// async fn fail(_job: JobContext, status: u16) -> Result<(), TaskError> {
+///     Err(match status {
+///         503 => TaskError::retryable("overloaded"),
+///         507 => TaskError::machine("no space left"),
+///         _ => TaskError::permanent("rejected"),
+///     })
+/// }
+///
+/// let outcome = async |status: u16| {
+///     Attempt::of(Task::new("fail", fail)).payload(status).run().await.outcome
+/// };
+/// assert!(matches!(outcome(503).await, Outcome::Retried { error, .. } if error.retryable));
+/// assert!(matches!(outcome(400).await, Outcome::Failed(error) if error.message == "rejected"));
+/// assert!(matches!(outcome(507).await, Outcome::Released(ReleaseCause::Machine(_))));
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -65,6 +105,20 @@ impl Report {
 
     /// Returns the JSON result as a value.
     ///
+    /// ```
+    /// # use crunch_worker::testing::{Attempt, Outcome};
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// async fn split(_job: JobContext, text: String) -> Result<Vec<String>, TaskError> {
+    ///     Ok(text.split(' ').map(str::to_owned).collect())
+    /// }
+    ///
+    /// let report = Attempt::of(Task::new("split", split)).payload("to be").run().await;
+    /// assert_eq!(report.json::<Vec<String>>(), ["to", "be"]);
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// If the attempt did not succeed, with how it ended; and if the result is not such a value.
     #[must_use]
@@ -77,6 +131,21 @@ impl Report {
     }
 
     /// Returns why the attempt failed, whether the job is retried or not.
+    ///
+    /// ```
+    /// # use crunch_worker::testing::{Attempt, Outcome};
+    /// # use crunch_worker::{JobContext, Task, TaskError};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// async fn read(_job: JobContext, path: String) -> Result<String, TaskError> {
+    ///     Ok(tokio::fs::read_to_string(path).await?)
+    /// }
+    ///
+    /// let report = Attempt::of(Task::new("read", read)).payload("/does/not/exist").run().await;
+    /// let error = report.error().unwrap();
+    /// assert!(error.retryable && error.message.starts_with("No such file"));
+    /// # }
+    /// ```
     #[must_use]
     pub fn error(&self) -> Option<&JobError> {
         match &self.outcome {
