@@ -212,12 +212,13 @@ class _Run:
                 timer = loop.call_later(self._cancel_after, self._cancel, handler)
                 handler.add_done_callback(lambda _: timer.cancel())
             try:
-                outcome: Encoded | Failure = self._checked(await handler)
+                await asyncio.wait([handler])
+            except asyncio.CancelledError:  # The test is canceled, not the job.
+                handler.cancel()
+                raise
+            try:
+                outcome: Encoded | Failure = self._checked(handler.result())
             except BaseException as error:
-                # The test is canceled, not the job.
-                if isinstance(error, asyncio.CancelledError) and not handler.done():
-                    handler.cancel()
-                    raise
                 outcome = self._failure(error)
         return self._report(outcome)
 

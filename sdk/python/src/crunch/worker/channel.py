@@ -18,9 +18,11 @@ from time import monotonic, sleep
 from typing import Any, Final, NoReturn
 
 from crunch.worker.failures import Failure
-from crunch.worker.frames import Frame, FrameReader
+from crunch.worker.frames import Frame, FrameReader, ProtocolError
 from crunch.worker.job import REPORT_INTERVAL, Job
 
+VERSION: Final = 1
+"""The version of the channel."""
 MAX_BODY_BYTES: Final = 1024 * 1024
 """Larger results go by file."""
 
@@ -183,6 +185,13 @@ class Channel:
                 written += os.write(self._out_fd, memoryview(data)[written:])
         except (BrokenPipeError, ConnectionResetError):
             raise WorkerGoneError from None
+
+
+def check_version(hello: Mapping[str, Any]) -> None:
+    """Raise `ProtocolError` if the worker speaks another version of the channel."""
+    version = hello.get("channel", VERSION)
+    if version != VERSION:
+        raise ProtocolError(f"a hello of channel {version}, not {VERSION}")
 
 
 def done(job: Job, body: bytes, content_type: str | None) -> bytes:

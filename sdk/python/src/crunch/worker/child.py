@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from crunch import __version__
 from crunch.worker import output
-from crunch.worker.channel import Channel, WorkerGoneError
+from crunch.worker.channel import VERSION, Channel, WorkerGoneError
 from crunch.worker.declaration import Task, tasks_of, unique
 from crunch.worker.files import ResultFiles
 from crunch.worker.frames import ProtocolError
@@ -22,8 +22,6 @@ from crunch.worker.output import RoutedStream
 
 IN_FD: Final = "CRUNCH_IN_FD"
 OUT_FD: Final = "CRUNCH_OUT_FD"
-CHANNEL: Final = 1
-"""The version of the channel."""
 MAX_CONCURRENCY: Final = 1024
 """The most jobs that a child may run at once."""
 MAX_TASKS_BYTES: Final = 4 * 1024 * 1024
@@ -58,7 +56,7 @@ def _serve(channel: Channel, modules: Sequence[str], streams: Sequence[RoutedStr
     try:
         return _run(channel, tasks, streams, concurrency)
     except ProtocolError as error:
-        channel.send({"type": "bye", "reason": f"the worker sent what is not a message: {error}"})
+        channel.send({"type": "bye", "reason": f"the worker sent {error}"})
         return 1
     except KeyboardInterrupt:
         return 130
@@ -76,6 +74,8 @@ def load(modules: Sequence[str]) -> dict[str, Task[..., Any]]:
     """Import modules; return their tasks by name."""
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if not modules:
+        raise ValueError("no module is named: python -m crunch MODULE")
     tasks: list[Task[..., Any]] = []
     for name in modules:
         module = importlib.import_module(name)
@@ -107,7 +107,7 @@ def _say_hello(channel: Channel, tasks: Any, concurrency: int) -> None:
         raise ValueError(f"the tasks have {len(body)} bytes as JSON, more than {MAX_TASKS_BYTES}")
     hello = {
         "type": "hello",
-        "channel": CHANNEL,
+        "channel": VERSION,
         "sdk": f"python/{__version__}",
         "concurrency": concurrency,
         "features": ["file"],

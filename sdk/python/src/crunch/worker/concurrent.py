@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from crunch.worker import output
 from crunch.worker.attempts import NEVER_CAUGHT, Attempt
-from crunch.worker.channel import Channel, WorkerGoneError, failed
+from crunch.worker.channel import Channel, WorkerGoneError, check_version, failed
 from crunch.worker.declaration import Task
 from crunch.worker.failures import Canceled
 from crunch.worker.files import ResultFiles
@@ -109,6 +109,8 @@ class ConcurrentRuntime:
             self._end_if_drained()
         elif kind == "ping":
             self._channel.send({"type": "pong"})
+        elif kind == "hello":
+            check_version(message)
 
     def _start(self, frame: Frame) -> None:
         running = _Running(Attempt(self._tasks, self, frame))

@@ -65,6 +65,9 @@ class Backoff(TypedDict, total=False):
 class Task(Generic[P, R_co]):
     """A function that runs the jobs of a task. Called, it is the function."""
 
+    __name__: str
+    __qualname__: str
+
     def __init__(
         self,
         function: Callable[P, R_co],

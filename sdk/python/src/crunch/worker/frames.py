@@ -23,7 +23,7 @@ class Frame(NamedTuple):
 
 
 class ProtocolError(Exception):
-    """What the worker wrote is not a message."""
+    """What the worker sent is not a message, or not one of this channel: `the worker sent …`."""
 
 
 class FrameReader:

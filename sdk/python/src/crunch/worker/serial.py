@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from crunch.worker import output
 from crunch.worker.attempts import NEVER_CAUGHT, Attempt
-from crunch.worker.channel import Channel, WorkerGoneError, failed
+from crunch.worker.channel import Channel, WorkerGoneError, check_version, failed
 from crunch.worker.declaration import Task
 from crunch.worker.failures import Canceled
 from crunch.worker.files import ResultFiles
@@ -131,6 +131,8 @@ class SerialRuntime:
             self._is_draining = True
         elif kind == "ping":
             self._channel.send({"type": "pong"})
+        elif kind == "hello":
+            check_version(message)
 
     def _cancel(self, message: Mapping[str, Any]) -> None:
         attempt = self._attempt

@@ -361,7 +361,7 @@ class Bounds:
         if _is_number(value):
             return self._violated_by_number(value)
         if isinstance(value, str | list | dict):
-            return self._violated_by_length(len(value), _UNIT_OF[type(value)])
+            return self._violated_by_length(len(value))
         return None
 
     def _violated_by_number(self, number: float) -> str | None:
@@ -377,11 +377,11 @@ class Bounds:
             return f"{number} is not a multiple of {self.multiple_of}"
         return None
 
-    def _violated_by_length(self, length: int, unit: str) -> str | None:
+    def _violated_by_length(self, length: int) -> str | None:
         if self.shortest is not None and length < self.shortest:
-            return f"has {length} {unit}, fewer than {self.shortest}"
+            return f"the length {length} is less than the minimum of {self.shortest}"
         if self.longest is not None and length > self.longest:
-            return f"has {length} {unit}, more than {self.longest}"
+            return f"the length {length} is greater than the maximum of {self.longest}"
         return None
 
     def keywords(self, kinds: Sequence[str]) -> Schema:
@@ -405,7 +405,6 @@ class Bounds:
 
 
 _NOUNS: Final = {"string": "Length", "array": "Items", "object": "Properties"}
-_UNIT_OF: Final[dict[type, str]] = {str: "characters", list: "items", dict: "members"}
 
 
 def _kinds(schema: Schema) -> list[str]:
