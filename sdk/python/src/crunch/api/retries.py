@@ -39,6 +39,7 @@ class Attempts:
         self._clock = clock
         self._timeout = timeout
         self._failures = 0
+        self._is_logged = False
         self.extend()
 
     def extend(self) -> None:
@@ -78,13 +79,14 @@ class Attempts:
 
     def _next_pause(self, reason: str, at_least: float) -> float | None:
         """Return the next pause, or None if no time is left for another attempt."""
-        backoff = min(FIRST_PAUSE_S * 2**self._failures, LONGEST_PAUSE_S)
+        backoff = min(FIRST_PAUSE_S * 2.0**self._failures, LONGEST_PAUSE_S)
         # Clients that were rejected together must not return together.
         pause = max(at_least, 0.0) + backoff * random.uniform(0.5, 1.0)  # noqa: S311
         if pause >= self.remaining:
             return None
-        if self._failures == 0:
+        if not self._is_logged:
             _log.warning("%s; retrying for up to %.0f s", reason, self.remaining)
+            self._is_logged = True
         self._failures += 1
         return pause
 
