@@ -138,6 +138,8 @@ def test_a_crash_in_c_ends_the_child(functions: FakeWorker) -> None:
     functions.job("crashes")
     assert functions.at_end()
     assert functions.wait() == -signal.SIGSEGV
+    assert "Segmentation fault" in functions.output
+    assert "in crashes" in functions.output
 
 
 def test_a_task_that_the_child_does_not_have_fails(functions: FakeWorker) -> None:
@@ -432,7 +434,7 @@ def test_a_forked_process_reacts_to_sigterm_as_usual(functions: FakeWorker) -> N
 
 def test_prints_and_logging_reach_the_worker_before_the_answer(functions: FakeWorker) -> None:
     assert functions.run("prints", "Text").type == "done"
-    output = functions.wait_for_output("Text without an end")
+    output = functions.wait_for_output("Text without an end\n")
     for line in (
         "Text on stdout",
         "Text on stderr",

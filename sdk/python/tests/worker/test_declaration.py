@@ -83,6 +83,13 @@ def test_every_value_is_declared_by_its_name_in_the_channel() -> None:
     }
 
 
+def test_a_name_may_be_given_by_name() -> None:
+    @crunch.task(name="word.count")
+    def task() -> None: ...
+
+    assert task.name == "word.count"
+
+
 def test_one_duration_of_a_backoff_leaves_the_other_at_its_default() -> None:
     @crunch.task(backoff={"base": "2s"})
     def task() -> None: ...
@@ -143,6 +150,8 @@ def test_wrong_names_are_rejected() -> None:
 
     with pytest.raises(ValueError, match="lambda"):
         crunch.task(lambda: None)
+    with pytest.raises(ValueError, match="name: '' is not a name"):
+        crunch.task(name="")
     wrong: Any = 5
     with pytest.raises(TypeError, match="takes a name, not 5"):
         crunch.task(wrong)

@@ -46,8 +46,10 @@ async def in_coroutine(payload: object) -> object:
 
 
 # A child that has the function too would run one job at a time.
-declared = in_coroutine if os.environ.get("CRUNCH_ROUND_TRIP") == "async" else in_function
-nothing = crunch.task("nothing")(declared)
+_is_coroutine = os.environ.get("CRUNCH_ROUND_TRIP") == "async"
+nothing: crunch.Task[[object], object] = crunch.task("nothing")(
+    in_coroutine if _is_coroutine else in_function
+)
 
 
 class _Measured(FakeWorker):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import importlib
 import json
@@ -36,6 +37,9 @@ def run_child(modules: Sequence[str]) -> int:
         sys.stderr.write(f"crunch: {IN_FD} and {OUT_FD} are not two open descriptors: {error}\n")
         return 1
     streams = output.install()
+    if not faulthandler.is_enabled():
+        # A crash in C is explained by the Python code that called it.
+        faulthandler.enable(2, all_threads=False)
     with contextlib.suppress(WorkerGoneError):
         return _serve(channel, modules, streams)
     return 0

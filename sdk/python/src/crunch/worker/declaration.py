@@ -222,7 +222,6 @@ def task(function: Callable[P, R], /) -> Task[P, R]: ...
 @overload
 def task(
     name: str | None = None,
-    /,
     *,
     queue: str | None = None,
     description: str | None = None,
@@ -237,7 +236,7 @@ def task(
     max_result: int | None = None,
 ) -> _Decorator: ...
 def task(
-    function: Callable[..., Any] | str | None = None, /, **values: Any
+    name: Callable[..., Any] | str | None = None, **values: Any
 ) -> Task[..., Any] | _Decorator:
     """Declare a function as a task: `@crunch.task`, or `@crunch.task("name", timeout="1h", …)`.
 
@@ -249,14 +248,14 @@ def task(
     # The names that hints of a function inside a function may use.
     frame = sys._getframe(1)
     names = {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
-    if callable(function):
-        return Task(function, None, checked, names)
-    if function is not None and not isinstance(function, str):
-        raise TypeError(f"@crunch.task takes a name, not {function!r}")
-    name = None if function is None else checked_name("name", function)
+    if callable(name):
+        return Task(name, None, checked, names)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"@crunch.task takes a name, not {name!r}")
+    given = None if name is None else checked_name("name", name)
 
     def decorate(function: Callable[P, R], /) -> Task[P, R]:
-        return Task(function, name, checked, names)
+        return Task(function, given, checked, names)
 
     return decorate
 

@@ -75,10 +75,10 @@ class Job:
         self._deadline_ms: Final[int | None] = members.get("deadline_ms")
         # The rest belongs to the observer.
         self.reason: str | None = None
-        self.is_open = True
+        self.is_open: bool = True
         self.newest: tuple[float, str] | None = None
         self.reported: tuple[float, str] | None = None
-        self.report_due = 0.0
+        self.report_due: float = 0.0
 
     @property
     def token(self) -> str:

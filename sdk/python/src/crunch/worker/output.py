@@ -35,6 +35,7 @@ class RoutedStream(io.TextIOWrapper):
         super().__init__(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
         self.route: Callable[[Job, str], None] | None = None
         """Takes lines of a job, if this process runs several at once."""
+        self._is_amid_line = False
         self._begun: WeakKeyDictionary[Job, str] = WeakKeyDictionary()
         self._begun_lock = threading.Lock()
         os.register_at_fork(after_in_child=self._leave)
@@ -42,6 +43,8 @@ class RoutedStream(io.TextIOWrapper):
     def write(self, text: str, /) -> int:
         """Write text: to the job of the current context, or to the descriptor if there is none."""
         if self.route is None or (job := current_job()) is None or not job.is_open:
+            if text:
+                self._is_amid_line = text[-1] != "\n"
             return super().write(text)
         with self._begun_lock:
             lines, end, rest = (self._begun.pop(job, "") + text).rpartition("\n")
@@ -57,6 +60,11 @@ class RoutedStream(io.TextIOWrapper):
         # A forked process has no channel.
         self.route = None
 
+    def end_line(self) -> None:
+        """End a line on the descriptor that has not ended: the next job would continue it."""
+        if self._is_amid_line:
+            self.write("\n")
+
     def finish(self, job: Job) -> None:
         """Write the line of the job that has not ended."""
         with self._begun_lock:
@@ -71,6 +79,16 @@ def install() -> tuple[RoutedStream, RoutedStream]:
     flush()
     sys.stdout, sys.stderr = out, err
     return out, err
+
+
+def end_lines() -> None:
+    """End what a job has printed, so that the worker has it before the answer."""
+    for stream in (sys.stdout, sys.stderr):
+        # A handler may have replaced or closed it.
+        with contextlib.suppress(Exception):
+            if isinstance(stream, RoutedStream):
+                stream.end_line()
+            stream.flush()
 
 
 def flush() -> None:

@@ -77,7 +77,7 @@ class SerialRuntime:
         self._may_raise = False
         self._attempt = attempt = Attempt(self._tasks, self, frame)
         answer = contextvars.copy_context().run(self._run, attempt)
-        output.flush()
+        output.end_lines()
         self._attempt = None
         self._channel.answer(attempt.job, answer)
         self._may_raise = not self._is_terminated
