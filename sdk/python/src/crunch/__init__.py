@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from crunch.errors import NotFound as NotFound
     from crunch.errors import PayloadInvalid as PayloadInvalid
     from crunch.errors import Problem as Problem
+    from crunch.errors import Refusal as Refusal
     from crunch.errors import ResultUnreadable as ResultUnreadable
     from crunch.errors import TooManyRequests as TooManyRequests
     from crunch.errors import Unauthorized as Unauthorized
@@ -70,6 +71,7 @@ _HOMES = {
     "Problem": "crunch.errors",
     "Range": "crunch.worker.hints",
     "Result": "crunch.worker.results",
+    "Refusal": "crunch.errors",
     "ResultUnreadable": "crunch.errors",
     "Retry": "crunch.worker.failures",
     "Task": "crunch.worker.declaration",

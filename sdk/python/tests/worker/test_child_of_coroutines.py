@@ -104,6 +104,15 @@ def test_a_coroutine_that_computes_is_canceled_when_it_asks(coroutines: FakeWork
     assert coroutines.answer().json() == 2
 
 
+def test_a_cancel_that_a_coroutine_has_seen_and_ignored_still_cancels_it(
+    coroutines: FakeWorker,
+) -> None:
+    job = coroutines.job("asks_then_waits")
+    coroutines.receive("progress")
+    coroutines.cancel(job)
+    assert coroutines.answer().members["error"]["code"] == "canceled"
+
+
 def test_progress_of_a_coroutine_is_coalesced(coroutines: FakeWorker) -> None:
     coroutines.job("steps", 20_000)
     reports = []
@@ -135,9 +144,16 @@ def test_one_job_at_a_time_prints_to_the_descriptors(start: Start) -> None:
     worker = start("coroutines", concurrency=1)
     worker.job("prints", "a")
     assert worker.receive().type == "done"
-    output = worker.wait_for_output("a without an end")
+    output = worker.wait_for_output("a without an end\n")
     assert "a on stdout" in output
+    assert "a by job.log" in output
     assert "a in a thread" in output
+
+
+def test_the_loop_runs_between_jobs(start: Start) -> None:
+    worker = start("coroutines", concurrency=1)
+    assert worker.run("leaves_a_task_behind").json() == "done"
+    worker.wait_for_output("the task that was left behind")
 
 
 def test_context_variables_of_a_job_do_not_reach_the_next(coroutines: FakeWorker) -> None:

@@ -246,6 +246,16 @@ def test_a_large_payload_in_a_message_is_read(functions: FakeWorker) -> None:
         assert functions.run("size_of", b"x" * size, content_type=kind).json() == size
 
 
+def test_a_payload_of_a_type_that_the_function_does_not_take_is_rejected(
+    functions: FakeWorker,
+) -> None:
+    """The file of tasks may let a task accept more than the child declares."""
+    for task in ("glass", "double"):
+        error = functions.run(task, b"1", content_type="text/csv").members["error"]
+        assert error["code"] == "payload_invalid"
+        assert "is text/csv, but the function takes application/json" in error["message"]
+
+
 # Progress
 
 

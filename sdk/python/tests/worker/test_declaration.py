@@ -282,7 +282,14 @@ def test_hints_may_name_local_classes() -> None:
     assert task.declaration["payload_schema"]["$ref"] == "#/$defs/Local"
 
 
-def test_only_known_names_are_in_the_package() -> None:
-    assert {"task", "Job", "Client", "testing"} <= set(dir(crunch))
+def test_every_name_of_the_package_can_be_imported() -> None:
+    from crunch import errors
+
+    assert {"task", "Job", "Client", "AsyncClient", "testing"} <= set(dir(crunch))
+    for name in dir(crunch):
+        assert getattr(crunch, name) is not None
+    public = [name for name in vars(errors) if isinstance(vars(errors)[name], type)]
+    own = [name for name in public if vars(errors)[name].__module__ == errors.__name__]
+    assert {name for name in own if not name.startswith("_")} <= set(dir(crunch))
     with pytest.raises(AttributeError, match="no attribute 'tusk'"):
         crunch.tusk  # noqa: B018

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from crunch import __version__
@@ -92,11 +92,11 @@ def load(modules: Sequence[str]) -> dict[str, Task[..., Any]]:
     return unique(tasks)
 
 
-def _concurrency(tasks: Any) -> int:
+def _concurrency(tasks: Iterable[Task[..., Any]]) -> int:
     """Return how many jobs run at once: one, if a function would keep the others waiting."""
     from crunch.worker.concurrent import DEFAULT_CONCURRENCY
 
-    if not all(it.is_async for it in tasks):
+    if not _all_async(tasks):
         return 1
     wanted = os.environ.get("CRUNCH_CONCURRENCY", str(DEFAULT_CONCURRENCY))
     if not wanted.isascii() or not wanted.isdigit() or not 1 <= int(wanted) <= MAX_CONCURRENCY:
@@ -104,7 +104,7 @@ def _concurrency(tasks: Any) -> int:
     return int(wanted)
 
 
-def _say_hello(channel: Channel, tasks: Any, concurrency: int) -> None:
+def _say_hello(channel: Channel, tasks: Iterable[Task[..., Any]], concurrency: int) -> None:
     declared = [it.declaration for it in tasks]
     body = json.dumps(declared, separators=(",", ":"), ensure_ascii=False).encode()
     if len(body) > MAX_TASKS_BYTES:
@@ -135,13 +135,19 @@ def _run(
     concurrency: int,
 ) -> int:
     files = ResultFiles(os.environ.get("CRUNCH_DIR"))
-    if concurrency == 1:
+    if not _all_async(tasks.values()):
         from crunch.worker.serial import SerialRuntime
 
         return SerialRuntime(channel, tasks, files).run()
     from crunch.worker.concurrent import ConcurrentRuntime
 
-    runtime = ConcurrentRuntime(channel, tasks, files, streams)
-    for stream in streams:
+    # What a child prints that runs one job at a time belongs to that job without our help.
+    routed = streams if concurrency > 1 else []
+    runtime = ConcurrentRuntime(channel, tasks, files, routed)
+    for stream in routed:
         stream.route = runtime.log
     return runtime.run()
+
+
+def _all_async(tasks: Iterable[Task[..., Any]]) -> bool:
+    return all(it.is_async for it in tasks)

@@ -119,6 +119,9 @@ class ConcurrentRuntime:
         context = contextvars.copy_context()
         context.run(set_current_job, job)
         running.task = context.run(_new_task, self._run(running), self._loop)
+        if job.reason is not None:
+            # The first step of the coroutine has read the cancel, and may have ignored it.
+            running.task.cancel()
 
     async def _run(self, running: _Running) -> None:
         running.is_started = True
@@ -146,7 +149,8 @@ class ConcurrentRuntime:
             return
         for stream in self._streams:
             stream.finish(job)
-        output.flush()
+        if not self._streams:
+            output.end_lines()
         del self._running[job.id, job.epoch]
         try:
             self._channel.answer(job, answer)
@@ -209,8 +213,8 @@ class ConcurrentRuntime:
 
     def log(self, job: Job, text: str) -> None:
         """Write lines to the log, from any thread and in any context."""
-        if self._channel.is_forked or not job.is_open:
-            sys.stderr.write(text if text.endswith("\n") else f"{text}\n")
+        if not self._streams or self._channel.is_forked or not job.is_open:
+            output.write_lines(text)
             return
         try:
             self._channel.log(job, text.removesuffix("\n"))

@@ -63,7 +63,8 @@ class RoutedStream(io.TextIOWrapper):
     def end_line(self) -> None:
         """End a line on the descriptor that has not ended: the next job would continue it."""
         if self._is_amid_line:
-            self.write("\n")
+            self._is_amid_line = False
+            super().write("\n")
 
     def finish(self, job: Job) -> None:
         """Write the line of the job that has not ended."""
@@ -79,6 +80,12 @@ def install() -> tuple[RoutedStream, RoutedStream]:
     flush()
     sys.stdout, sys.stderr = out, err
     return out, err
+
+
+def write_lines(text: str) -> None:
+    """Write whole lines to standard error. A log must not fail because a handler has closed it."""
+    with contextlib.suppress(Exception):
+        sys.stderr.write(text if text.endswith("\n") else f"{text}\n")
 
 
 def end_lines() -> None:

@@ -107,9 +107,10 @@ class WholeReader(Reader):
         return definitions.complete(schema) or None
 
     def read(self, payload: Payload) -> Arguments:
-        if payload.content_type != JSON:
+        if payload.content_type != JSON and self.takes_text_or_bytes:
             text: Any = payload.text() if self._shape is SCALARS[str] else payload.bytes()
             return [text], {}
+        _check_is_json(payload)
         if isinstance(self._shape, ModelShape) and self._default is Parameter.empty:
             return [_converted(self._shape.convert_json, payload.bytes() or b"null")], {}
         value = payload.json()
@@ -141,6 +142,7 @@ class MembersReader(Reader):
         return definitions.complete(self._shape.own_schema(definitions))
 
     def read(self, payload: Payload) -> Arguments:
+        _check_is_json(payload)
         named = _converted(self._shape.convert, payload.json())
         positional: list[Any] = []
         for parameter in self._parameters:
@@ -157,6 +159,12 @@ class MembersReader(Reader):
         if len(arguments) > len(names):
             raise TypeError(f"the task has {len(names)} parameters, got {len(arguments)} arguments")
         return _written(dict(zip(names, arguments, strict=False)))
+
+
+def _check_is_json(payload: Payload) -> None:
+    # The file of tasks may let a task accept more than its function takes.
+    if payload.content_type != JSON:
+        raise payload_invalid(f"is {payload.content_type}, but the function takes {JSON}")
 
 
 def _converted(convert: Callable[[Any], Any], value: Any) -> Any:

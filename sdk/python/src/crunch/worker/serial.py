@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextvars
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -184,8 +183,8 @@ class SerialRuntime:
         self._undisturbed(lambda: self._channel.progress(job, fraction, message))
 
     def log(self, job: Job, text: str) -> None:
-        """Write lines to the log."""
-        sys.stderr.write(text if text.endswith("\n") else f"{text}\n")
+        """Write lines to the log: the worker knows which job runs."""
+        output.write_lines(text)
 
     def _undisturbed(self, action: Callable[[], None]) -> None:
         """Do something that a signal must not interrupt."""

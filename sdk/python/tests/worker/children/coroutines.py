@@ -14,6 +14,7 @@ import crunch
 
 _arrived = 0
 _all_here = asyncio.Event()
+_left_behind: list[asyncio.Task[None]] = []
 _label: contextvars.ContextVar[str] = contextvars.ContextVar("label", default="none")
 
 
@@ -68,6 +69,14 @@ async def computes_until_canceled(job: crunch.Job) -> None:
 
 
 @crunch.task
+async def asks_then_waits(job: crunch.Job) -> None:
+    job.progress(0.0, "running")
+    while not job.canceled:
+        time.sleep(0.001)
+    await asyncio.sleep(600)
+
+
+@crunch.task
 async def swallow(job: crunch.Job) -> str:
     job.progress(0.0, "running")
     try:
@@ -117,6 +126,17 @@ async def forks(job: crunch.Job) -> str:
         os._exit(7)
     _, status = os.waitpid(child, 0)
     return f"exit code {os.waitstatus_to_exitcode(status)}"
+
+
+async def _later() -> None:
+    await asyncio.sleep(0.01)
+    print("the task that was left behind")
+
+
+@crunch.task
+async def leaves_a_task_behind() -> str:
+    _left_behind.append(asyncio.create_task(_later()))
+    return "done"
 
 
 @crunch.task

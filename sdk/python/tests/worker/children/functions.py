@@ -202,8 +202,10 @@ def redirects_stdout() -> str:
 
 
 @crunch.task
-def closes_stdout() -> str:
+def closes_stdout(job: crunch.Job) -> str:
     sys.stdout.close()
+    sys.stderr.close()
+    job.log("nobody can read this")
     return "fine"
 
 
