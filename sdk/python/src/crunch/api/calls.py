@@ -1,0 +1,261 @@
+"""Every call of the clients: which request it sends, and what it makes of the response."""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlencode
+
+from crunch.api import documents, options
+from crunch.api.documents import JobDocument, parsed
+from crunch.api.http import Emit, Pause, Request
+from crunch.api.payloads import decode_result
+from crunch.api.retries import perform
+from crunch.errors import Gone, JobCanceled, JobFailed, NotFound, WaitTimeout
+from crunch.worker.values import checked_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from crunch.api.documents import AttemptInfo, LogLine, QueueInfo, Status, TaskInfo, WorkerInfo
+    from crunch.api.http import Flow, Response, Stream
+    from crunch.api.options import SubmitOptions
+
+T = TypeVar("T")
+
+LONGEST_WAIT_S: Final = 30
+"""How long one request waits for the end of a job. The API permits 60 s, but then many proxies give
+up."""
+MAX_PAGE: Final = 100
+"""The largest page of a list of jobs."""
+_TOKEN = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
+_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job to submit: what a client sends, and sends again if it must."""
+
+    task: str
+    body: bytes
+    content_type: str
+    key: str
+    options: SubmitOptions
+
+    def request(self, wait: int) -> Request:
+        """Return the request, which is the same each time."""
+        query = options.query(self.options)
+        headers = {
+            "Content-Type": self.content_type,
+            "Idempotency-Key": self.key,
+            **options.headers(self.options),
+        }
+        path = f"/tasks/{checked_name('task', self.task)}/jobs" + (f"?{query}" if query else "")
+        return Request("POST", path, headers, self.body, wait)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """An accepted submission."""
+
+    document: JobDocument
+    replayed: bool
+    """Whether an earlier submission with the same key had created the job."""
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs a list contains."""
+
+    status: Status | None = None
+    task: str | None = None
+    queue: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def parameters(self) -> dict[str, str]:
+        """Return the query parameters."""
+        given = {
+            "status": self.status,
+            "task": self.task,
+            "queue": self.queue,
+            "created_after": self.created_after and self.created_after.isoformat(),
+            "created_before": self.created_before and self.created_before.isoformat(),
+        }
+        return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def checked_key(key: str | None) -> str:
+    """Return the idempotency key of a submission: a new one if there is none."""
+    if key is None:
+        return str(uuid.uuid4())
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"key: {key!r} is not 1 to 255 visible ASCII characters")
+    return key
+
+
+def job_path(token: str, rest: str = "") -> str:
+    """Return the path of a job. What is not a token is no job: it never becomes another path."""
+    if not _TOKEN.fullmatch(token):
+        detail = "there is no such job: this is not a token"
+        members = {"type": "/problems/not-found", "title": "Not found", "detail": detail}
+        raise NotFound(404, {**members, "status": 404})
+    return f"/jobs/{token}{rest}"
+
+
+class Calls:
+    """The calls of a client."""
+
+    def __init__(self, timeout: float, clock: Callable[[], float]) -> None:
+        self.timeout: Final = timeout
+        """How many seconds one request may take with its repetitions, apart from waiting."""
+        self.clock: Final = clock
+
+    def submit(self, submission: Submission, wait: float) -> Flow[Submitted]:
+        """Submit a job, and wait for its end up to `wait` seconds."""
+        until = self.clock() + wait
+        response = yield from self._checked(submission.request(_whole_seconds(wait)))
+        document = parsed(documents.job, response.json())
+        replayed = response.headers.get("idempotency-replayed") == "true"
+        if not document.ended and wait > 0:
+            document = yield from self._ended_or_late(document.token, until)
+        return Submitted(document, replayed)
+
+    def job(self, token: str, wait: float) -> Flow[JobDocument]:
+        """Return a job as it is when it has ended, or after `wait` seconds."""
+        return (yield from self._ended_or_late(token, self.clock() + wait))
+
+    def ended(self, document: JobDocument, timeout: float | None) -> Flow[JobDocument]:
+        """Return the job once it has ended."""
+        if document.ended:
+            return document
+        until = math.inf if timeout is None else self.clock() + timeout
+        document = yield from self._ended_or_late(document.token, until)
+        if not document.ended:
+            raise WaitTimeout(document.token, document.status)
+        return document
+
+    def _ended_or_late(self, token: str, until: float) -> Flow[JobDocument]:
+        while True:
+            asked_at = self.clock()
+            request = Request("GET", job_path(token), wait=_whole_seconds(until - asked_at))
+            response = yield from self._checked(request)
+            document = parsed(documents.job, response.json())
+            now = self.clock()
+            if document.ended or asked_at >= until:
+                return document
+            if request.wait == 0 or now - asked_at < request.wait:
+                # It did not wait: it was not asked to, too many others do, or it is about to stop.
+                pause = response.retry_after or 1.0
+                yield Pause(max(0.0, min(pause, until - now)))
+
+    def result(self, document: JobDocument) -> Flow[Any]:
+        """Return the result of a job that has ended."""
+        check_succeeded(document)
+        if document.result_omitted is None:
+            return document.result
+        response = yield from self._checked(Request("GET", job_path(document.token, "/result")))
+        return decode_result(response.body, response.headers.get("content-type", ""))
+
+    def payload(self, token: str) -> Flow[Any]:
+        """Return the payload of a job."""
+        response = yield from self._checked(Request("GET", job_path(token, "/payload")))
+        return decode_result(response.body, response.headers.get("content-type", ""))
+
+    def cancel(self, token: str) -> Flow[JobDocument]:
+        """Cancel a job, or ask its worker to."""
+        response = yield from self._checked(Request("POST", job_path(token, "/cancel")))
+        return parsed(documents.job, response.json())
+
+    def retry(self, token: str) -> Flow[JobDocument]:
+        """Queue a failed or canceled job again."""
+        # A second request could retry the job that the first one retried.
+        request = Request("POST", job_path(token, "/retry"), repeatable=False)
+        response = yield from self._checked(request)
+        return parsed(documents.job, response.json())
+
+    def delete(self, token: str) -> Flow[None]:
+        """Delete a job that has ended; one that was deleted is deleted."""
+        try:
+            yield from self._checked(Request("DELETE", job_path(token)))
+        except Gone:
+            return
+
+    def attempts(self, token: str) -> Flow[list[AttemptInfo]]:
+        """Return the attempts of a job."""
+        response = yield from self._checked(Request("GET", job_path(token, "/attempts")))
+        page = parsed(lambda of: of["items"], response.json())
+        return [parsed(documents.attempt, item) for item in page]
+
+    def logs(self, token: str) -> Stream[LogLine]:
+        """Emit the lines of a job's log, up to the newest."""
+        return self._pages(job_path(token, "/logs"), {"limit": "256"}, documents.log_line)
+
+    def jobs(self, filter_: JobFilter) -> Stream[JobDocument]:
+        """Emit the jobs of a list."""
+        parameters = {**filter_.parameters(), "limit": str(MAX_PAGE)}
+        return self._pages("/jobs", parameters, documents.job)
+
+    def tasks(self) -> Stream[TaskInfo]:
+        """Emit the tasks that workers declared."""
+        return self._pages("/tasks", {}, documents.task)
+
+    def queues(self) -> Stream[QueueInfo]:
+        """Emit the queues."""
+        return self._pages("/queues", {}, documents.queue)
+
+    def workers(self) -> Stream[WorkerInfo]:
+        """Emit the workers."""
+        return self._pages("/workers", {}, documents.worker)
+
+    def task(self, name: str) -> Flow[TaskInfo]:
+        """Return one task."""
+        response = yield from self._checked(Request("GET", f"/tasks/{checked_name('task', name)}"))
+        return parsed(documents.task, response.json())
+
+    def queue(self, name: str) -> Flow[QueueInfo]:
+        """Return one queue."""
+        path = f"/queues/{checked_name('queue', name)}"
+        response = yield from self._checked(Request("GET", path))
+        return parsed(documents.queue, response.json())
+
+    def _pages(self, path: str, parameters: dict[str, str], parse: Callable[[Any], T]) -> Stream[T]:
+        while True:
+            query = urlencode(parameters)
+            request = Request("GET", f"{path}?{query}" if query else path)
+            response = yield from self._checked(request)
+            page = parsed(documents.page, response.json())
+            for item in page.items:
+                yield Emit(parsed(parse, item))
+            # The log of a running job always has a next page, which may be empty for now.
+            log_so_far = path.endswith("/logs") and not page.items
+            if page.next_cursor is None or log_so_far:
+                return
+            parameters = {**parameters, "cursor": page.next_cursor}
+
+    def _checked(self, request: Request) -> Flow[Response]:
+        """Return the response, unless it is a problem."""
+        response = yield from perform(request, self.clock, self.timeout)
+        if response.status >= 300:
+            raise response.problem()
+        return response
+
+
+def check_succeeded(document: JobDocument) -> None:
+    """Raise what happened to a job that has ended without a result."""
+    error = document.error
+    message = error.message if error else ""
+    if document.status == "canceled":
+        raise JobCanceled(message, document.token)
+    if document.status != "succeeded":
+        code = error.code if error else document.status
+        raise JobFailed(code, message, document.attempt, document.token)
+
+
+def _whole_seconds(wait: float) -> int:
+    """Return how long one request waits: rounded down, so that no call takes longer than asked."""
+    return int(min(max(wait, 0), LONGEST_WAIT_S))
