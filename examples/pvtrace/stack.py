@@ -1,8 +1,9 @@
 """Starts a Redis, the API and a worker with the tasks of this folder for one program, and stops them after it.
 
-    python stack.py BINARIES COMMAND…
+    python stack.py BINARIES [COMMAND…]
 
-The program finds the API's address in CRUNCH_URL. Everything is in a temporary folder, on free ports of 127.0.0.1.
+The program finds the API's address in CRUNCH_URL. Without a program they run until Ctrl-C. Everything is in a temporary
+folder, on free ports of 127.0.0.1.
 """
 
 import ctypes
@@ -66,6 +67,11 @@ class Stack:
     def pid(self, name):
         """Returns the process id of `redis`, `api` or `worker`."""
         return self._processes[name].pid
+
+    def serve(self):
+        """Runs until a process ends, which none should, and raises `Failed`. Only a signal ends it otherwise."""
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        self._check()
 
     def run(self, command):
         """Runs a program until it ends and returns its exit code; raises `Failed` if another process ends first."""
@@ -188,7 +194,10 @@ def main():
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         with Stack(binaries) as stack:
-            sys.exit(stack.run(command))
+            if command:
+                sys.exit(stack.run(command))
+            print(f"The API is at {stack.url}. Ctrl-C stops everything.", flush=True)
+            stack.serve()
     except Failed as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
     except KeyboardInterrupt:
