@@ -18,13 +18,17 @@ pub(crate) fn files(folder: &str) -> Vec<String> {
     files.iter().map(|path| path.strip_prefix(root()).unwrap().display().to_string()).collect()
 }
 
+/// Folders that are not part of the repository.
+const BUILD_OUTPUT: [&str; 6] =
+    ["target", ".git", ".crunch", ".venv", "node_modules", "__pycache__"];
+
 fn collect(folder: PathBuf, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
         let is_folder = entry.file_type().unwrap().is_dir();
         if !is_folder {
             files.push(entry.path());
-        } else if !["target", ".git", ".crunch"].iter().any(|name| entry.file_name() == *name) {
+        } else if !BUILD_OUTPUT.iter().any(|name| entry.file_name() == *name) {
             collect(entry.path(), files);
         }
     }
