@@ -10,7 +10,8 @@
 -- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, reserved}, or {-1} if a later exchange of this
 -- worker and sequence was answered before, or the worker was declared dead (`buried`). `claims` has four elements a job:
 -- '<queue> <epoch> <attempt> <priority> <run_at>', '-' for none, or '' if equal to that of the job before; its id; spec;
--- payload, nil if it is to be fetched from `payload_large`. `more` = 1: stopped by budget, call again at once. `reserved` = 1: this worker runs a job that must run
+-- payload, nil if it is to be fetched from `payload_large`. `more` = 1: stopped by budget, call again at once.
+-- `reserved` = 1: this worker runs a job that must run
 -- alone, or was chosen for one that waits; nothing (more) is handed out until it runs nothing else.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing. Each

@@ -16,7 +16,8 @@
 -- start to end, and from the first call on the dead worker gets no new leases.
 local RECLAIM_LOOKS = 100
 
--- A call that the dead worker sent before may arrive after this: it finds that its worker was declared dead. The mark is kept longer than any network delays a call.
+-- A call that the dead worker sent before may arrive after this: it finds that its worker was declared dead. The mark
+-- is kept longer than any network delays a call.
 local function fence_off(w, p, worker)
   w:call('DEL', key.worker(p, worker))
   w:call('HSET', key.worker(p, worker), 'buried', '1')
