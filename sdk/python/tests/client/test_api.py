@@ -439,13 +439,13 @@ def test_more_rejected_lines_than_the_api_lists_are_all_reported(client: Any) ->
 
 
 def test_a_rejected_line_is_never_lost(client: Any) -> None:
-    def submit_two() -> None:
+    def submit_both() -> None:
         with client.batch() as batch:
             batch.submit("echo", 1, delay="1h")
             batch.submit("nobody.has.this", 1)
 
     with pytest.raises(errors.JobsRefused, match="1 of 2 jobs were rejected; line 2") as caught:
-        submit_two()
+        submit_both()
     assert (caught.value.accepted, caught.value.refused) == (1, 1)
     assert caught.value.refusals[0].line == 2
 
