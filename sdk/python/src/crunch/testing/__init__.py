@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from crunch.testing.attempts import Error, Progress, Report, run, run_async
 
-# Last, because it uses the others. The function hides the module of its name, whoever imports it.
+# Last, because it uses the others. The function replaces the module of the same name.
 from crunch.testing.fake import FakeApi, fake
 
 __all__ = ["Error", "FakeApi", "Progress", "Report", "fake", "run", "run_async"]
