@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crunch.errors import Forbidden as Forbidden
     from crunch.errors import Gone as Gone
     from crunch.errors import IdempotencyConflict as IdempotencyConflict
+    from crunch.errors import InvalidKey as InvalidKey
     from crunch.errors import JobCanceled as JobCanceled
     from crunch.errors import JobFailed as JobFailed
     from crunch.errors import JobsRefused as JobsRefused
@@ -61,6 +62,7 @@ _HOMES = {
     "Gone": "crunch.errors",
     "IdempotencyConflict": "crunch.errors",
     "Job": "crunch.worker.job",
+    "InvalidKey": "crunch.errors",
     "JobCanceled": "crunch.errors",
     "JobFailed": "crunch.errors",
     "JobsRefused": "crunch.errors",

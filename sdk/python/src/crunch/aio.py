@@ -311,6 +311,11 @@ class AsyncJobHandle(Handle[R], Generic[R]):
         result: R = self._decode(await self._client._run(calls.result(self.document)))
         return result
 
+    async def content(self, timeout: float | None = DEFAULT_WAIT_S) -> Content:
+        """Wait until the job has ended, and return the bytes of its result, of any type."""
+        await self.wait(timeout)
+        return await self._client._run(self._client._calls.content(self.document))
+
     async def events(
         self, *, after: str | None = None, timeout: float | None = DEFAULT_WAIT_S
     ) -> AsyncIterator[Event]:

@@ -308,6 +308,11 @@ class JobHandle(Handle[R], Generic[R]):
         result: R = self._decode(self._client._run(self._client._calls.result(self.document)))
         return result
 
+    def content(self, timeout: float | None = DEFAULT_WAIT_S) -> Content:
+        """Wait until the job has ended, and return the bytes of its result, of any type."""
+        self.wait(timeout)
+        return self._client._run(self._client._calls.content(self.document))
+
     def events(
         self, *, after: str | None = None, timeout: float | None = DEFAULT_WAIT_S
     ) -> Iterator[Event]:

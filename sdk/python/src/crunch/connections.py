@@ -10,7 +10,9 @@ import contextlib
 import http.client
 import io
 import os
+import re
 import selectors
+import socket
 import ssl
 import threading
 import time
@@ -21,14 +23,15 @@ from crunch.api.http import SILENCE_S, NoResponse, Request, Response
 from crunch.api.settings import CONNECT_TIMEOUT_S, MAX_BODY_BYTES, MAX_IDLE_S
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from crunch.api.settings import Address
 
 MAX_IDLE: Final = 16
 """How many idle connections are kept: as many as threads usually share a client."""
 _PART_BYTES: Final = 64 * 1024
+
+_HEAD: Final = re.compile(r"[\t\n -~]*")
 
 # Not epoll, which would need a descriptor of its own each time.
 _Selector: Final = getattr(selectors, "PollSelector", selectors.SelectSelector)
@@ -153,27 +156,19 @@ class _Connection:
     """One connection, which serves one request after the other."""
 
     def __init__(self, address: Address, tls: ssl.SSLContext | None, deadline: float) -> None:
+        self._host = address.host_header
         self._limit = _Limit(deadline)
-        self._http = _http_connection(address, tls, self._limit)
+        self._socket = _connected(address, tls, self._limit)
         self._response: http.client.HTTPResponse | None = None
         self._served = 0
         self._idle_since = 0.0
-        timeout = min(CONNECT_TIMEOUT_S, self._limit.remaining())
-        self._http.timeout = timeout
-        try:
-            self._http.connect()
-        except (OSError, http.client.HTTPException) as error:
-            self._http.close()
-            reason = f"cannot connect to {address.url}: {_reason(error)}"
-            raise NoResponse(reason, sent=False) from error
 
     def is_usable(self) -> bool:
         """Whether the connection was idle, and seems to be open."""
-        sock = self._http.sock
-        if sock is None or time.monotonic() - self._idle_since > MAX_IDLE_S:
+        if time.monotonic() - self._idle_since > MAX_IDLE_S:
             return False
         with _Selector() as selector:
-            selector.register(sock.fileno(), selectors.EVENT_READ)
+            selector.register(self._socket, selectors.EVENT_READ)
             # What can be read now is the end of the connection, or nothing that was asked for.
             return not selector.select(0)
 
@@ -182,26 +177,35 @@ class _Connection:
     ) -> Response:
         """Send the request and return the head of the response."""
         self._limit.start(deadline, request.silence)
+        head = _head(self._host, base, request, headers)
+        source = _LimitedSource(self._socket, self._limit)
+        response = http.client.HTTPResponse(source, method=request.method)  # type: ignore[arg-type]
         stale = self._served > 0
         try:
-            self._send(base, request, headers)
-            response = self._http.getresponse()
+            self._send(head, request.body or b"")
+            response.begin()
         except (OSError, http.client.HTTPException) as error:
             # Only a connection that was closed before a first byte is a stale one.
             stale = stale and isinstance(error, ConnectionError | http.client.BadStatusLine)
+            response.close()
             raise NoResponse(_reason(error), sent=True, stale=stale) from error
         self._response = response
         self._served += 1
-        names = {name.lower(): value for name, value in response.getheaders()}
+        names = {name.lower(): value for name, value in response.headers.items()}
         return Response(response.status, names)
 
-    def _send(self, base: str, request: Request, headers: Mapping[str, str]) -> None:
-        fields = {**headers, **request.header_fields()}
+    def _send(self, head: bytes, body: bytes) -> None:
         try:
-            self._http.request(request.method, base + request.path, request.body, fields)
+            # The limit is for all data together: a body may be large, and the other side slow.
+            self._socket.settimeout(self._limit.remaining())
+            if len(body) <= _PART_BYTES:
+                self._socket.sendall(head + body)
+            else:
+                self._socket.sendall(head)
+                self._socket.sendall(body)
         except (BrokenPipeError, ConnectionResetError):
             # A server that rejects a body does not read all of it; its response may have arrived.
-            if request.body is None:
+            if not body:
                 raise
 
     def rest(self, silence: float) -> bytes:
@@ -240,14 +244,14 @@ class _Connection:
         """Prepare the connection for the next request; false if it cannot have one."""
         response, self._response = self._response, None
         self._idle_since = time.monotonic()
-        return self._http.sock is not None and response is not None and not response.will_close
+        return response is not None and not response.will_close
 
     def close(self) -> None:
         """Close the connection."""
         with contextlib.suppress(OSError):
             if self._response is not None:
                 self._response.close()
-            self._http.close()
+            self._socket.close()
 
 
 class _Limit:
@@ -281,49 +285,58 @@ class _LimitedReader(io.RawIOBase):
         return self._socket.recv_into(buffer)
 
 
-class _LimitedSocket:
-    """What `http.client` needs of a socket."""
+class _WholeLines(io.BufferedReader):
+    """Reads only whole lines: `http.client` takes the first half of a head for a head."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n") and len(line) != size:
+            raise http.client.RemoteDisconnected("the connection was closed within the response")
+        return line
+
+
+class _LimitedSource:
+    """What `http.client.HTTPResponse` needs of a socket."""
 
     def __init__(self, sock: socket.socket, limit: _Limit) -> None:
         self._socket, self._limit = sock, limit
 
-    def sendall(self, data: bytes) -> None:
-        # The limit is for all data together: a body may be large, and the other side slow.
-        self._socket.settimeout(self._limit.remaining())
-        self._socket.sendall(data)
-
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_LimitedReader(self._socket, self._limit), _PART_BYTES)
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        self._socket.close()
+        return _WholeLines(_LimitedReader(self._socket, self._limit), _PART_BYTES)
 
 
-def _http_connection(
-    address: Address, tls: ssl.SSLContext | None, limit: _Limit
-) -> http.client.HTTPConnection:
-    connection: http.client.HTTPConnection
-    if tls is None:
-        connection = http.client.HTTPConnection(address.host, address.port)
-    else:
-        connection = http.client.HTTPSConnection(address.host, address.port, context=tls)
-    connection.auto_open = 0  # It is opened once, within its limit.
-    connect: Callable[[], None] = connection.connect
+def _connected(address: Address, tls: ssl.SSLContext | None, limit: _Limit) -> socket.socket:
+    """Return a new connection."""
+    try:
+        timeout = min(CONNECT_TIMEOUT_S, limit.remaining())
+        sock = socket.create_connection((address.host, address.port), timeout)
+        try:
+            # Requests are sent at once, and not when the last response was acknowledged.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock if tls is None else tls.wrap_socket(sock, server_hostname=address.host)
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        reason = f"cannot connect to {address.url}: {_reason(error)}"
+        raise NoResponse(reason, sent=False) from error
 
-    def connect_limited() -> None:
-        connect()
-        connection.sock = _LimitedSocket(connection.sock, limit)
 
-    connection.connect = connect_limited  # type: ignore[method-assign]
-    return connection
+def _head(host: str, base: str, request: Request, headers: Mapping[str, str]) -> bytes:
+    """Return the request line and the headers."""
+    fields = {"Host": host, "Accept-Encoding": "identity", **headers, **request.header_fields()}
+    if request.body is not None or request.method != "GET":
+        fields["Content-Length"] = str(len(request.body or b""))
+    lines = [f"{name}: {value}" for name, value in fields.items()]
+    text = "\n".join((f"{request.method} {base}{request.path} HTTP/1.1", *lines))
+    if not _HEAD.fullmatch(text) or text.count("\n") != len(lines):
+        raise ValueError("a header contains a line break, or a character that is not ASCII")
+    return text.replace("\n", "\r\n").encode("ascii") + b"\r\n\r\n"
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no response in time"
-    if isinstance(error, http.client.RemoteDisconnected):
-        return "the connection was closed before the response"
+    if isinstance(error, ConnectionResetError):
+        return "the connection was closed before the whole response had arrived"
     return str(error) or type(error).__name__

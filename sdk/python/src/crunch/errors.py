@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from typing_extensions import Self
+
 _NO_MEMBERS: Final[Mapping[str, Any]] = {}
 
 
@@ -135,6 +137,12 @@ class Problem(Error):
         return self.members.get("outcome") == "unknown"
 
     @classmethod
+    def local(cls, status: int, slug: str, title: str, detail: str) -> Self:
+        """Create the problem with which the API would respond, without asking it."""
+        members = {"type": f"/problems/{slug}", "title": title, "status": status, "detail": detail}
+        return cls(status, members)
+
+    @classmethod
     def of(
         cls,
         status: int,
@@ -181,7 +189,11 @@ class IdempotencyConflict(Conflict):
 
 
 class PayloadInvalid(Problem):
-    """413, 415, 422: the task does not accept the payload. `errors` names each wrong place."""
+    """400, 413, 415, 422: this cannot be the payload. `errors` names each place that is wrong."""
+
+
+class InvalidKey(Problem, ValueError):
+    """400: an idempotency key has 1 to 255 visible ASCII characters."""
 
 
 class TooManyRequests(Problem):
@@ -223,6 +235,7 @@ _BY_SLUG: Final[Mapping[str, type[Problem]]] = {
     "idempotency-conflict": IdempotencyConflict,
     "invalid-submission": PayloadInvalid,
     "malformed-json": PayloadInvalid,
+    "invalid-idempotency-key": InvalidKey,
 }
 _BY_STATUS: Final[Mapping[int, type[Problem]]] = {
     401: Unauthorized,

@@ -179,7 +179,7 @@ def job_events(
     """
     watch = _Watch(calls.clock, document, timeout)
     last_id = after or ""
-    attempts = Attempts(calls.clock, calls.timeout)
+    attempts, outage = Attempts(calls.clock, calls.timeout), False
     while True:
         response = yield from opened(_request(document.token, last_id), calls.clock, calls.timeout)
         if response.status == 204:
@@ -191,7 +191,7 @@ def job_events(
         try:
             while part := (yield Read(watch.patience())).body:
                 # Comments, too, prove that the API is there.
-                attempts.extend()
+                outage = False
                 for event in filter(None, map(event_of, parser.feed(part))):
                     attempts = Attempts(calls.clock, calls.timeout)
                     watch.status = event.status or watch.status
@@ -202,6 +202,10 @@ def job_events(
             failure = broken
         # An event that is incomplete is discarded: it is sent again after the last complete one.
         last_id = parser.last_id
+        if not outage:
+            # It begins now: what was before, also a silence, is not counted.
+            attempts.extend()
+            outage = True
         pause = attempts.pause_after_failure(_request(document.token, last_id), failure)
         yield Pause(min(pause, watch.patience()))
 

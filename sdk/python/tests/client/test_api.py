@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -500,6 +503,23 @@ def test_an_api_with_keys_needs_one(stack: Stack, make_client: MakeClient, tmp_p
     job = make_client(url, key=key).submit("echo", delay="1h")
     with pytest.raises(errors.Forbidden):
         job.cancel()
+
+
+def test_certificates_are_checked(stack: Stack, make_client: MakeClient, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("openssl, which makes a certificate, is not installed")
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(cert)]
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *files]
+    subprocess.run([*command, *subject], check=True, capture_output=True)
+    url = stack.start_api(CRUNCH_API_TLS_CERT=str(cert), CRUNCH_API_TLS_KEY=str(key))
+    assert url.startswith("https://")
+    with pytest.raises(errors.Unreachable, match=r"(?i)certificate"):
+        make_client(url, timeout=0.3).submit("echo")
+    client = make_client(url, tls=ssl.create_default_context(cafile=str(cert)))
+    assert [client.submit("echo", number).result(WAIT_S) for number in range(3)] == [0, 1, 2]
+    assert list(client.submit("echo", 1).events(timeout=WAIT_S))[-1].type == "done"
 
 
 def test_the_environment_names_the_api(

@@ -63,6 +63,16 @@ def test_a_lost_reply_to_a_submission_is_asked_for_again(
     assert len(server.requests) == 3
 
 
+HEAD = encoded(200, job()).partition(b"\r\n\r\n")[0] + b"\r\n"
+
+
+@pytest.mark.parametrize("at", [1, 12, 16, 17, 25, HEAD.index(b"content-length") + 3, len(HEAD)])
+def test_a_part_of_a_head_is_no_response(server: ScriptedServer, client: Any, at: int) -> None:
+    server.script(cut(HEAD[:at]), reply(200, job("succeeded", result="long")))
+    assert client.get(TOKEN).result() == "long"
+    assert server.done
+
+
 def test_a_part_of_a_body_is_no_response(server: ScriptedServer, client: Any) -> None:
     whole = encoded(200, job("succeeded", result="long"))
     server.script(cut(whole[:-5]), cut(whole[:-100]), reply(200, job("succeeded", result="long")))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from crunch import errors
 from crunch.api.calls import Calls
-from crunch.api.http import NoResponse, Pause, Request, Response, Send
+from crunch.api.documents import job, parsed
+from crunch.api.http import NoResponse, Open, Pause, Read, Request, Response, Send
 from crunch.api.retries import LONGEST_PAUSE_S, perform
+from crunch.events import job_events
 
 GET = Request("GET", "/jobs")
 UNSAFE = Request("POST", "/jobs/x/retry", repeatable=False)
@@ -133,19 +137,50 @@ def test_other_responses_are_returned() -> None:
         assert Run(GET, [Response(status)])().status == status
 
 
+def test_a_silent_stream_is_opened_again() -> None:
+    """Silence takes as long as all attempts may: only what follows it is counted."""
+    now, opened = 0.0, 0
+
+    def answer(effect: Any) -> Response | NoResponse:
+        nonlocal now, opened
+        if isinstance(effect, Open):
+            opened, parts[:] = opened + 1, [b": here\n\n"]
+            return Response(200, {"content-type": "text/event-stream"})
+        if isinstance(effect, Read) and parts:
+            return Response(body=parts.pop())
+        now += effect.timeout if isinstance(effect, Read) else effect.seconds
+        return NoResponse("silence", sent=True) if isinstance(effect, Read) else Response()
+
+    parts: list[bytes] = []
+    flow = job_events(Calls(30, lambda: now), parsed(job, json.loads(RUNNING)), None, 300)
+    with pytest.raises(errors.WaitTimeout):
+        drive(flow, answer)
+    assert opened == 10
+
+
+def drive(flow: Any, answer: Callable[[Any], Response | NoResponse]) -> None:
+    """Answer everything that a flow asks for."""
+    effect = next(flow)
+    while True:
+        reply = answer(effect)
+        effect = flow.throw(reply) if isinstance(reply, NoResponse) else flow.send(reply)
+
+
+RUNNING = b"""{"id": "t", "token": "t", "task": "t", "queue": "q", "priority": "normal",
+    "status": "running", "progress": null, "progress_message": null, "worker": null,
+    "attempt": 1, "max_attempts": 3, "cancel_requested": false,
+    "created_at": "2026-11-28T00:00:00Z", "run_at": null, "started_at": null,
+    "finished_at": null, "expires_at": null, "payload_size": 1, "result_size": null,
+    "result": null, "result_content_type": null, "result_omitted": null, "error": null,
+    "waiting_for": null, "metadata": {}}"""
+
+
 @pytest.mark.parametrize(("timeout", "waits"), [(100.0, [30, 30, 30, 10]), (45.5, [30, 15])])
 def test_a_long_wait_is_made_of_requests_that_wait(timeout: float, waits: list[int]) -> None:
     """A request waits for no longer than proxies do; the rest of a second is a pause."""
     now = 0.0
     calls = Calls(30, lambda: now)
     flow = calls.job("token", timeout)
-    document = b"""{"id": "t", "token": "t", "task": "t", "queue": "q", "priority": "normal",
-        "status": "running", "progress": null, "progress_message": null, "worker": null,
-        "attempt": 1, "max_attempts": 3, "cancel_requested": false,
-        "created_at": "2026-11-28T00:00:00Z", "run_at": null, "started_at": null,
-        "finished_at": null, "expires_at": null, "payload_size": 1, "result_size": null,
-        "result": null, "result_content_type": null, "result_omitted": null, "error": null,
-        "waiting_for": null, "metadata": {}}"""
     asked: list[int] = []
     ended = None
     effect = next(flow)
@@ -153,7 +188,7 @@ def test_a_long_wait_is_made_of_requests_that_wait(timeout: float, waits: list[i
         if isinstance(effect, Send):
             asked.append(effect.request.wait)
             now += effect.request.wait
-            reply = Response(200, {"retry-after": "1"}, document)
+            reply = Response(200, {"retry-after": "1"}, RUNNING)
         else:
             assert isinstance(effect, Pause)
             now += effect.seconds

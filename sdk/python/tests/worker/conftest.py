@@ -16,7 +16,7 @@ Start = Callable[..., FakeWorker]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts children with modules of the folder `children`; they have said hello."""
+    """Starts children with modules of the folder `children`; their hello is received."""
     with ExitStack() as workers:
 
         def started(*modules: str, hello: bool = True, **options: Any) -> FakeWorker:

@@ -15,7 +15,7 @@ from .conftest import CHILDREN, Start
 
 
 def reason_of(worker: FakeWorker) -> str:
-    """Returns why the child said bye instead of hello."""
+    """Returns the reason of the bye that came instead of a hello."""
     bye = worker.receive()
     assert bye.type == "bye", bye
     assert worker.at_end()
@@ -35,7 +35,7 @@ def reason_of(worker: FakeWorker) -> str:
         ("x = 1", "ValueError: module 'module' has no task: decorate a function"),
         (
             "import crunch\n@crunch.task\ndef f(x: complex): ...",
-            "TypeError: task 'f': parameter 'x': complex says nothing about JSON",
+            "TypeError: task 'f': parameter 'x': complex cannot be read from JSON",
         ),
         (
             "import crunch\n@crunch.task('a')\ndef f(): ...\n@crunch.task('a')\ndef g(): ...",

@@ -88,16 +88,16 @@ def test_it_starts_a_worker(bin_directory: Path, tmp_path: Path) -> None:
     assert list(directory.iterdir()) == [Path(path)]
 
 
-def test_a_directory_of_somebody_else_is_not_used(bin_directory: Path, tmp_path: Path) -> None:
+def test_a_directory_of_another_user_is_not_used(bin_directory: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"crunch-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
     env = {"PATH": f"{bin_directory}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
     finished = crunch("worker", "functions", env=env)
     assert finished.returncode == 1
-    assert "belongs to somebody else" in finished.stderr
+    assert "is not a directory of this user" in finished.stderr
 
 
-def test_it_tells_what_to_install(tmp_path: Path) -> None:
+def test_a_missing_worker_is_reported_with_what_to_install(tmp_path: Path) -> None:
     finished = crunch("worker", "functions", env={"PATH": str(tmp_path)})
     assert finished.returncode == 1
     assert "no program 'crunch-worker'" in finished.stderr

@@ -179,7 +179,7 @@ class Box(Generic[Value]):
 
 
 @pytest.mark.parametrize("hint", [Unknown, Box[int], Value, list[Unknown], bytes | str, complex])
-def test_hints_that_say_nothing_about_json_are_rejected_when_the_child_starts(hint: Any) -> None:
+def test_hints_that_cannot_be_read_from_json_are_rejected_when_the_child_starts(hint: Any) -> None:
     def function(value: Any) -> None: ...
 
     function.__annotations__["value"] = hint

@@ -144,7 +144,7 @@ def test_random_bytes_are_messages_or_errors(pipe: Pipe) -> None:
 
 
 def test_a_channel_that_must_not_wait_does_not(pipe: Pipe) -> None:
-    """Something else may have read the message that an event loop was told about."""
+    """Something else may have read the message that an event loop has reported."""
     other_reading, other_writing = os.pipe()
     try:
         channel = Channel(pipe.reading, other_writing)

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 from crunch.api import documents, options
 from crunch.api.documents import JobDocument, parsed
 from crunch.api.http import Emit, Pause, Request
-from crunch.api.payloads import decode_result
+from crunch.api.payloads import BYTES, Content, decode_result
 from crunch.api.retries import perform
-from crunch.errors import Gone, JobCanceled, JobFailed, NotFound, WaitTimeout
+from crunch.errors import Gone, InvalidKey, JobCanceled, JobFailed, NotFound, WaitTimeout
 from crunch.worker.values import checked_name
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def checked_key(key: str | None) -> str:
     if key is None:
         return str(uuid.uuid4())
     if not _KEY.fullmatch(key):
-        raise ValueError(f"key: {key!r} is not 1 to 255 visible ASCII characters")
+        detail = "a key has 1 to 255 visible ASCII characters"
+        raise InvalidKey.local(400, "invalid-idempotency-key", "Invalid Idempotency-Key", detail)
     return key
 
 
@@ -102,8 +103,7 @@ def job_path(token: str, rest: str = "") -> str:
     """Return the path of a job. What is not a token is no job: it never becomes another path."""
     if not _TOKEN.fullmatch(token):
         detail = "there is no such job: this is not a token"
-        members = {"type": "/problems/not-found", "title": "Not found", "detail": detail}
-        raise NotFound(404, {**members, "status": 404})
+        raise NotFound.local(404, "not-found", "Not found", detail)
     return f"/jobs/{token}{rest}"
 
 
@@ -117,7 +117,7 @@ class Calls:
 
     def submit(self, submission: Submission, wait: float) -> Flow[Submitted]:
         """Submit a job, and wait for its end up to `wait` seconds."""
-        until = self.clock() + wait
+        until = self.clock() + _checked_wait(wait)
         response = yield from self._checked(submission.request(_whole_seconds(wait)))
         document = parsed(documents.job, response.json())
         replayed = response.headers.get("idempotency-replayed") == "true"
@@ -127,13 +127,13 @@ class Calls:
 
     def job(self, token: str, wait: float) -> Flow[JobDocument]:
         """Return a job as it is when it has ended, or after `wait` seconds."""
-        return (yield from self._ended_or_late(token, self.clock() + wait))
+        return (yield from self._ended_or_late(token, self.clock() + _checked_wait(wait)))
 
     def ended(self, document: JobDocument, timeout: float | None) -> Flow[JobDocument]:
         """Return the job once it has ended."""
         if document.ended:
             return document
-        until = math.inf if timeout is None else self.clock() + timeout
+        until = math.inf if timeout is None else self.clock() + _checked_wait(timeout)
         document = yield from self._ended_or_late(document.token, until)
         if not document.ended:
             raise WaitTimeout(document.token, document.status)
@@ -158,13 +158,22 @@ class Calls:
         check_succeeded(document)
         if document.result_omitted is None:
             return document.result
-        response = yield from self._checked(Request("GET", job_path(document.token, "/result")))
-        return decode_result(response.body, response.headers.get("content-type", ""))
+        content = yield from self.content(document)
+        return decode_result(content, content.content_type)
+
+    def content(self, document: JobDocument) -> Flow[Content]:
+        """Return the bytes of the result of a job that has ended."""
+        check_succeeded(document)
+        return (yield from self._content(job_path(document.token, "/result")))
+
+    def _content(self, path: str) -> Flow[Content]:
+        response = yield from self._checked(Request("GET", path))
+        return Content(response.body, response.headers.get("content-type", BYTES))
 
     def payload(self, token: str) -> Flow[Any]:
         """Return the payload of a job."""
-        response = yield from self._checked(Request("GET", job_path(token, "/payload")))
-        return decode_result(response.body, response.headers.get("content-type", ""))
+        content = yield from self._content(job_path(token, "/payload"))
+        return decode_result(content, content.content_type)
 
     def cancel(self, token: str) -> Flow[JobDocument]:
         """Cancel a job, or ask its worker to."""
@@ -254,6 +263,12 @@ def check_succeeded(document: JobDocument) -> None:
     if document.status != "succeeded":
         code = error.code if error else document.status
         raise JobFailed(code, message, document.attempt, document.token)
+
+
+def _checked_wait(wait: float) -> float:
+    if not wait >= 0:
+        raise ValueError(f"wait: {wait!r} is not a number of seconds")
+    return wait
 
 
 def _whole_seconds(wait: float) -> int:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from crunch.api.http import JSON, is_json
-from crunch.errors import ResultUnreadable
+from crunch.errors import PayloadInvalid, ResultUnreadable
 from crunch.worker.results import json_value
 
 if TYPE_CHECKING:
@@ -48,11 +48,15 @@ def encode_payload(payload: object, content_type: str | None) -> tuple[bytes, st
 
 
 def encode_json(value: object) -> bytes:
-    """Return the value as JSON."""
+    """Return the value as JSON. What only looks like JSON in Python is a problem."""
     try:
         return _encoder.encode(value).encode()
-    except RecursionError as error:
-        raise ValueError("the payload is nested too deeply, or contains itself") from error
+    except RecursionError:
+        detail = "the payload is nested too deeply, or contains itself"
+    except ValueError as error:
+        # NaN, half of a surrogate pair.
+        detail = str(error)
+    raise PayloadInvalid.local(400, "malformed-json", "The body is not JSON", detail)
 
 
 def decode_result(content: bytes, content_type: str) -> Any:

@@ -57,5 +57,8 @@ class Address:
         self.tls: Final = parts.scheme == "https"
         self.host: Final[str] = parts.hostname
         self.port: Final = port or (443 if self.tls else 80)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = self.port == (443 if self.tls else 80)
+        self.host_header: Final = host if default else f"{host}:{self.port}"
         self.path: Final = parts.path.rstrip("/")
         self.url: Final = f"{parts.scheme}://{parts.netloc}{self.path}"

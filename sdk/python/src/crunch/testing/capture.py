@@ -91,7 +91,7 @@ class _Streams:
         sys.stdout, sys.stderr = out, err
         root = logging.getLogger()
         root.addHandler(self._handler)
-        if root.level == logging.WARNING:  # As in a child, unless somebody has chosen a level.
+        if root.level == logging.WARNING:  # As in a child, unless a level was set.
             self._level = root.level
             root.setLevel(logging.INFO)
 

@@ -180,7 +180,7 @@ class FakeWorker:
         return job
 
     def cancel(self, job: str, *, reason: str = "canceled", epoch: int = 1) -> None:
-        """Ask the child to stop a job."""
+        """Request the child to stop a job."""
         self.send("cancel", id=job, epoch=epoch, reason=reason, grace_ms=5000)
 
     def close_input(self) -> None:
@@ -218,7 +218,7 @@ class FakeWorker:
         self.process.send_signal(signal.SIGTERM)
 
     def at_end(self) -> bool:
-        """Whether the child has closed its pipe: nobody else has it open. Waits for it."""
+        """Wait until no process has the pipe of the child open; return whether nothing is left."""
         while self._read():
             pass
         return not self._buffer

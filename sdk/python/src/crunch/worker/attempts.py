@@ -15,7 +15,7 @@ from crunch.worker.payloads import Payload
 from crunch.worker.results import Encoded, encode
 
 NEVER_CAUGHT: Final = (SystemExit, KeyboardInterrupt)
-"""What ends the process, whoever raises it."""
+"""What ends the process, wherever it is raised."""
 
 
 class Attempt:

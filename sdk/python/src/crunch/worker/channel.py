@@ -136,7 +136,7 @@ class Channel:
     def _report(self, job: Job, now: float) -> None:
         """Write the newest progress of the job, unless that would block."""
         job.report_due = now + REPORT_INTERVAL
-        # Who has the lock writes something long, or waits for the worker.
+        # The thread with the lock writes something long, or waits for the worker.
         if self.is_forked or not self._lock.acquire(blocking=False):
             return
         try:

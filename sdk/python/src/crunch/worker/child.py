@@ -1,4 +1,4 @@
-"""The child process: imports the tasks, says hello, and runs jobs until it is not needed."""
+"""The child process: imports the tasks, sends its hello, and runs jobs until the end."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def _serve(channel: Channel, modules: Sequence[str], streams: Sequence[RoutedStr
         tasks = load(modules)
         output.set_up_logging()
         concurrency = _concurrency(tasks.values())
-        _say_hello(channel, tasks.values(), concurrency)
+        _send_hello(channel, tasks.values(), concurrency)
     except KeyboardInterrupt:
         return 130
     except BaseException as error:  # A module may raise SystemExit.
-        return _say_bye(channel, error)
+        return _send_bye(channel, error)
     # What was imported stays: the collector need not look at it again.
     gc.freeze()
     try:
@@ -104,7 +104,7 @@ def _concurrency(tasks: Iterable[Task[..., Any]]) -> int:
     return int(wanted)
 
 
-def _say_hello(channel: Channel, tasks: Iterable[Task[..., Any]], concurrency: int) -> None:
+def _send_hello(channel: Channel, tasks: Iterable[Task[..., Any]], concurrency: int) -> None:
     declared = [it.declaration for it in tasks]
     body = json.dumps(declared, separators=(",", ":"), ensure_ascii=False).encode()
     if len(body) > MAX_TASKS_BYTES:
@@ -120,7 +120,7 @@ def _say_hello(channel: Channel, tasks: Iterable[Task[..., Any]], concurrency: i
     channel.send(hello, body)
 
 
-def _say_bye(channel: Channel, error: BaseException) -> int:
+def _send_bye(channel: Channel, error: BaseException) -> int:
     traceback.print_exception(error)
     output.flush()
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -162,14 +162,14 @@ def _tasks_file(options: argparse.Namespace) -> str:
 def _written(text: str) -> Path:
     """Write the file of tasks to a directory of this user; return its path.
 
-    This process becomes the worker, so nobody deletes the file. Its name depends on its content:
+    This process becomes the worker, so the file is not deleted. Its name depends on its content:
     the same call uses the same file, and they do not accumulate.
     """
     directory = Path(tempfile.gettempdir()) / f"crunch-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise PermissionError(f"{directory} belongs to somebody else")
+        raise PermissionError(f"{directory} is not a directory of this user")
     file = directory / f"tasks-{hashlib.sha256(text.encode()).hexdigest()[:16]}.toml"
     fd, name = tempfile.mkstemp(dir=directory)
     with open(fd, "w", encoding="utf-8") as new:

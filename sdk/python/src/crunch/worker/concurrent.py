@@ -192,7 +192,7 @@ class ConcurrentRuntime:
                 if frame.message["type"] == "cancel":
                     self._cancel(frame.message)
                 else:
-                    # Not inside of the handler that asks.
+                    # Not inside of the handler that checks.
                     self._loop.call_soon(self._take_later, frame)
         except WorkerGoneError:
             self._end(0)

@@ -182,7 +182,7 @@ class Task(Generic[P, R_co]):
         if size > MAX_SCHEMA_BYTES:
             raise TypeError(
                 f"task {self.name!r}: {member} has {size} bytes, more than {MAX_SCHEMA_BYTES}; "
-                "use a hint that says less, such as Mapping or Any"
+                "use a more general hint, such as Mapping or Any"
             )
 
 

@@ -1,4 +1,4 @@
-"""How a handler says how its job ends: exceptions, and what other exceptions mean.
+"""Exceptions by which a handler ends its job, and what other exceptions mean.
 
 The only place that turns an exception into the `error` of an answer.
 """
@@ -67,7 +67,7 @@ class MachineFault(Exception):
 class Canceled(BaseException):
     """The job must stop. Like asyncio.CancelledError, it passes `except Exception`.
 
-    `reason` says why: `canceled`, `timeout`, `lease_lost`, `shutdown`, ….
+    `reason` is why: `canceled`, `timeout`, `lease_lost`, `shutdown`, ….
     """
 
     def __init__(self, reason: str = "canceled") -> None:
@@ -118,7 +118,7 @@ def _code_of(kind: type[BaseException]) -> str:
 
 
 def _trace(error: BaseException) -> str:
-    """Return the stack trace from the handler on: the frames of this package say nothing."""
+    """Return the stack trace from the handler on: the frames of this package are noise."""
     trace = error.__traceback__
     while trace is not None and _is_ours(trace):
         trace = trace.tb_next

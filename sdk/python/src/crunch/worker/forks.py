@@ -31,7 +31,7 @@ def end_forked(outcome: BaseException | int) -> NoReturn:
 
 
 def sigterm_is_free() -> bool:
-    """Whether nobody else, such as a module with tasks, has its own reaction to SIGTERM."""
+    """Whether no module with tasks has its own reaction to SIGTERM."""
     return signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

@@ -51,7 +51,7 @@ class Length:
 
 
 class Unsupported(TypeError):
-    """A type hint that says nothing about JSON."""
+    """A type hint whose values cannot be read from JSON."""
 
 
 _SETS: Final = (set, frozenset, collections.abc.Set, collections.abc.MutableSet)
@@ -90,7 +90,7 @@ class Shapes:
         alias = getattr(hint, "__value__", None) or getattr(hint, "__supertype__", None)
         if alias is not None:
             return self.of(alias)
-        raise Unsupported(f"{_name(hint)} says nothing about JSON")
+        raise _unsupported(hint)
 
     def _of_generic(self, hint: Any, origin: Any, arguments: tuple[Any, ...]) -> Shape:
         if origin is typing.Annotated:
@@ -111,7 +111,7 @@ class Shapes:
             return self._list(origin, arguments[0])
         if is_model(hint):
             return self._model(hint)
-        raise Unsupported(f"{_name(hint)} says nothing about JSON")
+        raise _unsupported(hint)
 
     def _of_class(self, kind: type) -> Shape:
         if kind in FORMATS:
@@ -135,7 +135,7 @@ class Shapes:
             return self._typed_dict(kind)
         if issubclass(kind, bytes | bytearray | memoryview):
             raise Unsupported(f"{_name(kind)} can only be the whole payload: JSON has no bytes")
-        raise Unsupported(f"{_name(kind)} says nothing about JSON")
+        raise _unsupported(kind)
 
     def _list(self, kind: type, item: Any) -> Shape:
         make: Any = list
@@ -233,6 +233,13 @@ def _bounds_of(item: Any) -> Bounds | None:
         if isinstance(limit, int | float) and not isinstance(limit, bool)
     }
     return Bounds(**found) if found else None
+
+
+def _unsupported(hint: Any) -> Unsupported:
+    return Unsupported(
+        f"{_name(hint)} cannot be read from JSON; expected a plain type, a dataclass, a TypedDict "
+        "or a pydantic model"
+    )
 
 
 def _name(hint: Any) -> str:

@@ -59,7 +59,7 @@ class Job:
         self.id: Final[str] = members["id"]
         """The id of the job, which is also its token."""
         self.epoch: Final[int] = members["epoch"]
-        """Grows with every run of the job. Who remembers the highest can reject late writers."""
+        """Grows with every run of the job: a system that stores it can reject late writers."""
         self.task: Final[str] = members["task"]
         """The name of the task."""
         self.attempt: Final[int] = members.get("attempt", 1)

@@ -114,7 +114,7 @@ def set_up_logging() -> None:
     handler = CurrentStderrHandler()
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     root.addHandler(handler)
-    if root.level == logging.WARNING:  # The default: nobody has chosen a level.
+    if root.level == logging.WARNING:  # The default: no level was set.
         root.setLevel(logging.INFO)
 
 

@@ -50,7 +50,7 @@ class Reader(ABC):
 
 
 class NothingReader(Reader):
-    """Takes a payload that says nothing."""
+    """Takes an empty payload."""
 
     def schema(self) -> Schema | None:
         return {"anyOf": [{"type": "null"}, {"type": "object", "maxProperties": 0}]}
@@ -181,7 +181,7 @@ def _written(value: Any) -> Encoded:
 
 
 class Parameters:
-    """The parameters of a handler: who gets the job, and who gets the payload."""
+    """The parameters of a handler: which gets the job, and which get the payload."""
 
     def __init__(self, function: Callable[..., Any], names: Mapping[str, Any]) -> None:
         hints = typing.get_type_hints(function, localns=dict(names), include_extras=True)

@@ -1,12 +1,12 @@
 """Runs jobs one at a time, in the main thread.
 
 No other thread reads the channel. While a handler runs, a worker sends only `cancel` and `drain`,
-and a handler can notice them only when it asks (`check`, `canceled`, `progress`): so the channel is
-read at these moments, at most every few milliseconds. Handing each job from a reading thread to the
-main thread would cost about as much as everything else in a round trip.
+and a handler can notice them only when it calls `check`, `canceled` or `progress`: so the channel
+is read in these calls, at most every few milliseconds. Handing each job from a reading thread to
+the main thread would cost about as much as everything else in a round trip.
 
-A handler that does not ask gets SIGTERM three seconds after `cancel`. It is raised in the handler
-as `Canceled`, so `finally` and `with` clean up, and waiting calls such as `time.sleep` end.
+A handler that calls none of them gets SIGTERM three seconds after `cancel`. It is raised in the
+handler as `Canceled`, so `finally` and `with` clean up, and calls such as `time.sleep` end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import asyncio
 
 POLL_INTERVAL: Final = 0.005
-"""Seconds between two looks at the channel while a handler runs: nobody notices so little."""
+"""Seconds between two reads while a handler runs: a cancel is seen at once by human measure."""
 
 
 class SerialRuntime:

@@ -1,4 +1,4 @@
-"""What a type hint says about a JSON value: its schema, and how it becomes a Python value.
+"""What a type hint means for a JSON value: its schema, and how it becomes a Python value.
 
 Each shape has both, side by side, so that they cannot differ: what the schema accepts can be
 converted, and what it rejects cannot. The one exception is `format`, which schemas do not enforce.
