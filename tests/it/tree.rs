@@ -1,5 +1,6 @@
 //! The files of this repository, for tests that read them.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 fn root() -> &'static Path {
@@ -19,8 +20,10 @@ pub(crate) fn files(folder: &str) -> Vec<String> {
 }
 
 /// Folders that are not part of the repository.
-const BUILD_OUTPUT: [&str; 6] =
-    ["target", ".git", ".crunch", ".venv", "node_modules", "__pycache__"];
+fn is_build_output(folder: &OsStr) -> bool {
+    const NAMES: [&str; 5] = ["target", ".git", ".crunch", "node_modules", "__pycache__"];
+    NAMES.iter().any(|name| folder == *name) || folder.as_encoded_bytes().starts_with(b".venv")
+}
 
 fn collect(folder: PathBuf, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -28,7 +31,7 @@ fn collect(folder: PathBuf, files: &mut Vec<PathBuf>) {
         let is_folder = entry.file_type().unwrap().is_dir();
         if !is_folder {
             files.push(entry.path());
-        } else if !BUILD_OUTPUT.iter().any(|name| entry.file_name() == *name) {
+        } else if !is_build_output(&entry.file_name()) {
             collect(entry.path(), files);
         }
     }

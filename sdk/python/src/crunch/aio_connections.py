@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from crunch.api.http import NoResponse, Response
 from crunch.api.settings import CONNECT_TIMEOUT_S, MAX_BODY_BYTES, MAX_IDLE_S
+from crunch.errors import Unreachable
 
 try:
     import httpx
@@ -67,12 +68,12 @@ class AsyncOpenBody(Protocol):
 
 
 class _HttpxBody:
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
+    def __init__(self, response: httpx.Response, url: str) -> None:
+        self._response, self._url = response, url
         self._parts = response.aiter_raw()
 
     async def read(self, timeout: float) -> bytes:
-        with _no_response():
+        with _no_response(self._url):
             return await asyncio.wait_for(anext(self._parts, b""), timeout)
 
     async def close(self) -> None:
@@ -91,6 +92,7 @@ class AsyncConnections:
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         self._address, self._tls, self._custom = address, tls, transport
+        self._url = address.url
         # Compressed content would have to be unpacked before its size is known.
         self._headers = {**headers, "Accept-Encoding": "identity"}
         self._client: httpx.AsyncClient | None = None
@@ -98,12 +100,12 @@ class AsyncConnections:
 
     async def send(self, request: Request, timeout: float) -> Response:
         """Return the whole response; raise `NoResponse` if there is none."""
-        with _no_response():
+        with _no_response(self._url):
             return await asyncio.wait_for(self._whole(request), timeout)
 
     async def open(self, request: Request, timeout: float) -> tuple[Response, AsyncOpenBody | None]:
         """Return the head of a response and its body; of any response but 200, the whole."""
-        with _no_response():
+        with _no_response(self._url):
             return await asyncio.wait_for(self._open(request), timeout)
 
     async def pause(self, seconds: float) -> None:
@@ -135,7 +137,7 @@ class AsyncConnections:
         response = await self._start(request, limits)
         head = Response(response.status_code, _names(response))
         if head.status == 200:
-            return head, _HttpxBody(response)
+            return head, _HttpxBody(response, self._url)
         try:
             return Response(head.status, head.headers, await _body(response)), None
         finally:
@@ -186,15 +188,26 @@ async def _body(response: httpx.Response) -> bytes:
 
 
 @contextlib.contextmanager
-def _no_response() -> Iterator[None]:
+def _no_response(url: str) -> Iterator[None]:
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        raise NoResponse(f"cannot connect: {_reason(error)}", sent=False) from error
+        reason = f"cannot connect to {url}: {_reason(error)}"
+        if _is_about_certificates(error):
+            # Another attempt would get the same certificate.
+            raise Unreachable(reason) from error
+        raise NoResponse(reason, sent=False) from error
     except (httpx.TransportError, asyncio.TimeoutError) as error:
         # A connection that had been kept open may be closed when the request arrives.
         stale = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
         raise NoResponse(_reason(error), sent=True, stale=stale) from error
+
+
+def _is_about_certificates(error: BaseException) -> bool:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def _reason(error: BaseException) -> str:

@@ -103,7 +103,7 @@ class Lines:
             self._on_refused(refusal)
 
     def check(self) -> None:
-        """Raise `JobsRefused` if a line was rejected and nobody was told."""
+        """Raise `JobsRefused` if a line was rejected and there is no `on_refused`."""
         if self.refused and self._on_refused is None:
             raise JobsRefused(self.accepted, self.refused, self.refusals)
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from crunch.api.http import SILENCE_S, NoResponse, Request, Response
 from crunch.api.settings import CONNECT_TIMEOUT_S, MAX_BODY_BYTES, MAX_IDLE_S
+from crunch.errors import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -317,6 +318,9 @@ def _connected(address: Address, tls: ssl.SSLContext | None, limit: _Limit) -> s
         except BaseException:
             sock.close()
             raise
+    except ssl.SSLCertVerificationError as error:
+        # Another attempt would get the same certificate.
+        raise Unreachable(f"cannot connect to {address.url}: {error}") from error
     except OSError as error:
         reason = f"cannot connect to {address.url}: {_reason(error)}"
         raise NoResponse(reason, sent=False) from error

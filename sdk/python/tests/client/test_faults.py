@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
-import threading
 from typing import Any
 
 import pytest
@@ -26,7 +24,6 @@ from .scripted import (
     problem,
     reply,
     silence,
-    stream,
 )
 
 DONE = event("done", "9.0", **job("succeeded", result=[1]))
@@ -101,7 +98,7 @@ def test_an_idle_connection_that_was_closed_is_replaced(
     client.get(TOKEN)
     client.get(TOKEN)
     assert [request.connection for request in server.requests] == [1, 2]
-    # It is no outage, so nobody is told.
+    # It is no outage, so nothing is logged.
     assert not caplog.records
 
 
@@ -357,201 +354,6 @@ def test_a_job_that_is_removed_ends_the_wait(server: ScriptedServer, client: Any
     server.script(reply(202, job()), problem(410, "trimmed"))
     with pytest.raises(errors.Gone):
         client.submit("echo").result()
-
-
-# Events
-
-
-def progress(number: int) -> bytes:
-    return event(
-        "progress", f"{number}.0", at=None, progress=number / 10, progress_message=f"{number}"
-    )
-
-
-def test_a_torn_stream_resumes_after_its_last_whole_event(
-    server: ScriptedServer, client: Any
-) -> None:
-    second = progress(2)
-    server.script(
-        reply(200, job("running")),
-        stream(progress(1), second[:20], ends=False),
-        cut(),
-        problem(503, "overloaded", retry_after="0"),
-        stream(second, progress(3), ends=True),
-        stream(DONE),
-    )
-    events = list(client.get(TOKEN).events())
-    assert [it.message for it in events] == ["1", "2", "3", None]
-    assert [it.type for it in events][-1] == "done"
-    resumed = [request.headers.get("last-event-id") for request in server.requests[1:]]
-    assert resumed == [None, "1.0", "1.0", "1.0", "3.0"]
-
-
-def test_a_stream_in_single_bytes_is_the_same(server: ScriptedServer, client: Any) -> None:
-    whole = b": hello\r\n\r\n" + progress(1) + DONE
-    parts = [whole[at : at + 1] for at in range(len(whole))]
-    server.script(reply(200, job("running")), stream(*parts))
-    assert [it.type for it in client.get(TOKEN).events()] == ["progress", "done"]
-
-
-def test_an_unknown_event_is_skipped(server: ScriptedServer, client: Any) -> None:
-    server.script(
-        reply(200, job("running")),
-        stream(event("mood", "1.0", sunny=True), cut_event(), progress(2), DONE),
-    )
-    assert [it.type for it in client.get(TOKEN).events()] == ["progress", "done"]
-
-
-def cut_event() -> bytes:
-    return b"data\n\n"
-
-
-def test_a_stream_of_something_else_is_not_the_api(server: ScriptedServer, client: Any) -> None:
-    server.script(reply(200, job("running")), reply(200, job("running")))
-    with pytest.raises(errors.UnexpectedResponse, match="application/json"):
-        list(client.get(TOKEN).events())
-
-
-def test_an_event_without_end_is_not_the_api(server: ScriptedServer, client: Any) -> None:
-    server.script(reply(200, job("running")), stream(b"data: ", *[b"x" * 500_000] * 10))
-    with pytest.raises(errors.UnexpectedResponse, match="an event of more than"):
-        list(client.get(TOKEN).events())
-
-
-def test_a_stream_of_a_job_that_is_gone_is_a_problem(server: ScriptedServer, client: Any) -> None:
-    server.script(reply(200, job("running")), problem(410, "gone"))
-    with pytest.raises(errors.Gone):
-        list(client.get(TOKEN).events())
-
-
-def test_events_end_with_their_timeout(server: ScriptedServer, client: Any) -> None:
-    with free_event() as until:
-        server.script(reply(200, job("running")), stream(progress(1), until=until, ends=False))
-        events = client.get(TOKEN).events(timeout=0.3)
-        assert next(events).message == "1"
-        with pytest.raises(errors.WaitTimeout, match="running"):
-            next(events)
-
-
-def test_a_stream_that_always_breaks_ends(server: ScriptedServer, make_client: MakeClient) -> None:
-    server.script(reply(200, job("running")), *[stream(ends=False)] * 200)
-    client = make_client(server.url, timeout=0.3)
-    with pytest.raises(errors.Unreachable):
-        list(client.get(TOKEN).events())
-
-
-def test_abandoned_events_close_their_connection(server: ScriptedServer, client: Any) -> None:
-    closed = threading.Event()
-
-    def watch(connection: Any) -> bool:
-        stream(progress(1), ends=False)(connection)
-        # Nothing more is sent: what can be read is the end.
-        assert connection.recv(1) == b""
-        closed.set()
-        return False
-
-    server.script(reply(200, job("running")), watch)
-    events = client.get(TOKEN).events()
-    next(events)
-    events.close()
-    assert closed.wait(60)
-
-
-# Batches
-
-
-def lines(accepted: int, *errors_: dict[str, Any]) -> dict[str, Any]:
-    return {"accepted": accepted, "refused": len(errors_), "errors": list(errors_)}
-
-
-def rejected(line: int, status: int, slug: str) -> dict[str, Any]:
-    members = {"type": f"/problems/{slug}", "title": slug, "status": status, "detail": ""}
-    return {"line": line, "problem": members}
-
-
-def sent_lines(body: bytes) -> list[Any]:
-    return [json.loads(line)["payload"] for line in body.splitlines()]
-
-
-def test_only_lines_that_were_rejected_for_now_are_sent_again(
-    server: ScriptedServer, client: Any
-) -> None:
-    refusals: list[Any] = []
-    server.script(
-        reply(
-            202,
-            lines(2, rejected(2, 503, "unavailable"), rejected(4, 422, "invalid-submission")),
-            retry_after="0",
-        ),
-        reply(202, lines(1)),
-    )
-    with client.batch(on_refused=refusals.append) as batch:
-        for number in range(1, 5):
-            batch.submit("echo", number)
-    assert [sent_lines(request.body) for request in server.requests] == [[1, 2, 3, 4], [2]]
-    assert (batch.accepted, batch.refused) == (3, 1)
-    assert [(it.line, it.problem.status) for it in refusals] == [(4, 422)]
-
-
-def test_a_batch_whose_reply_is_lost_is_sent_again_as_it_was(
-    server: ScriptedServer, client: Any
-) -> None:
-    server.script(cut(), reply(503, lines(0, rejected(1, 503, "full"))), reply(202, lines(1)))
-    with client.batch() as batch:
-        batch.submit("echo", 1)
-    assert batch.accepted == 1
-    assert len({request.body for request in server.requests}) == 1
-
-
-def test_a_batch_can_go_on_after_an_outage(server: ScriptedServer, make_client: MakeClient) -> None:
-    client = make_client(server.url, timeout=0.3)
-    batch = client.batch()
-    batch.submit("echo", 1)
-    server.script(*[problem(503, "unavailable", retry_after="0")] * 100)
-    with pytest.raises(errors.Unavailable):
-        batch.flush()
-    server._steps.clear()
-    server.script(reply(202, lines(2)))
-    batch.submit("echo", 2)
-    batch.flush()
-    assert batch.accepted == 2
-    assert sent_lines(server.requests[-1].body) == [1, 2]
-
-
-def test_a_batch_that_is_too_large_is_split(server: ScriptedServer, client: Any) -> None:
-    refusals: list[Any] = []
-    too_large = problem(413, "payload-too-large")
-    server.script(too_large, too_large, too_large, reply(202, lines(1)), reply(202, lines(2)))
-    with client.batch(on_refused=refusals.append) as batch:
-        for number in range(4):
-            batch.submit("echo", number)
-    sent = [sent_lines(request.body) for request in server.requests]
-    assert sent == [[0, 1, 2, 3], [0, 1], [0], [1], [2, 3]]
-    assert [(it.line, it.problem.status) for it in refusals] == [(1, 413)]
-    assert batch.accepted == 3
-
-
-def test_a_batch_without_permission_is_a_problem(server: ScriptedServer, client: Any) -> None:
-    server.script(problem(403, "forbidden"))
-    with pytest.raises(errors.Forbidden), client.batch() as batch:
-        batch.submit("echo", 1)
-
-
-@pytest.mark.parametrize("body", [lines(5), {"items": []}, {"accepted": "x"}, b"<html>"])
-def test_a_batch_with_other_outcomes_is_not_the_api(
-    server: ScriptedServer, client: Any, body: Any
-) -> None:
-    server.script(reply(202, body))
-    with pytest.raises(errors.UnexpectedResponse), client.batch() as batch:
-        batch.submit("echo", 1)
-
-
-def test_large_lines_are_sent_soon(server: ScriptedServer, client: Any) -> None:
-    server.script(reply(202, lines(3)), reply(202, lines(1)))
-    with client.batch() as batch:
-        for _ in range(4):
-            batch.submit("echo", "x" * 400_000)
-    assert [request.body.count(b"\n") + 1 for request in server.requests] == [3, 1]
 
 
 def test_the_longest_wait_is_longer_than_silence() -> None:

@@ -137,6 +137,23 @@ def test_other_responses_are_returned() -> None:
         assert Run(GET, [Response(status)])().status == status
 
 
+def test_a_wait_that_was_not_made_is_a_pause() -> None:
+    """An API with too many waiting clients responds at once, and says when to come back."""
+    now, pauses = 0.0, list[float]()
+
+    def answer(effect: Any) -> Response:
+        nonlocal now
+        if isinstance(effect, Pause):
+            pauses.append(effect.seconds)
+            now += effect.seconds
+            return Response()
+        return Response(200, {"retry-after": "5"}, RUNNING)
+
+    with pytest.raises(errors.WaitTimeout):
+        drive(Calls(30, lambda: now).ended(parsed(job, json.loads(RUNNING)), 22), answer)
+    assert pauses == [5, 5, 5, 5, 2]
+
+
 def test_a_silent_stream_is_opened_again() -> None:
     """Silence takes as long as all attempts may: only what follows it is counted."""
     now, opened = 0.0, 0

@@ -10,7 +10,7 @@ from .conftest import Start
 
 
 def logs_of(worker: FakeWorker, jobs: int) -> dict[str, list[str]]:
-    """Receives the answers of so many jobs; returns the log lines by job."""
+    """Receive the answers of that many jobs; return the log lines by job."""
     logs: dict[str, list[str]] = {}
     while jobs:
         message = worker.receive()

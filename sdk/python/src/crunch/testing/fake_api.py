@@ -124,7 +124,11 @@ class Store:
 
     def _line(self, line: bytes, base: str) -> Job | Rejected:
         members = _parsed(line)
-        task, payload, key = members.pop("task"), members.pop("payload"), members.pop("idempotency_key")
+        task, payload, key = (
+            members.pop("task"),
+            members.pop("payload"),
+            members.pop("idempotency_key"),
+        )
         members["metadata"] = {k: _label(v) for k, v in members.get("metadata", {}).items()}
         try:
             if task not in self.functions:
@@ -260,7 +264,10 @@ class Store:
                 events.append(("log", data))
         document = job.document(self.now)
         events.append(
-            ("status", {"status": document["status"], "attempt": job.attempt, "at": job.finished_at})
+            (
+                "status",
+                {"status": document["status"], "attempt": job.attempt, "at": job.finished_at},
+            )
         )
         return [*events, ("done", document)] if job.ended else events
 

@@ -91,11 +91,20 @@ class Job:
     def cancel(self) -> None:
         """Cancel it before it runs."""
         error = {"code": "canceled", "message": "canceled on request", "retryable": False}
-        self.last, self.status, self.finished_at = Outcome("canceled", error=error), "canceled", _now()
+        self.last, self.status, self.finished_at = (
+            Outcome("canceled", error=error),
+            "canceled",
+            _now(),
+        )
 
     def queue_again(self) -> None:
         """Start from the first attempt."""
-        self.attempt, self.status, self.finished_at, self.last = 0, "queued", None, Outcome("queued")
+        self.attempt, self.status, self.finished_at, self.last = (
+            0,
+            "queued",
+            None,
+            Outcome("queued"),
+        )
 
     def document(self, now: float, *, listed: bool = False) -> dict[str, Any]:
         """Return the job as the API shows it."""
@@ -216,4 +225,3 @@ def _failed(error: Exception) -> Outcome:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
