@@ -23,6 +23,7 @@ import threading
 import time
 
 from correct import Child, echo
+from quantities import allocate, flood, slowly
 
 # Longer than every limit of the worker that a test waits for, and soon enough after a test that was killed.
 LIFE_S = 120
@@ -455,33 +456,10 @@ def write_file(path, data=b"", size=None):
         file.truncate(size)
 
 
-def flood(file, block, size):
-    """Writes repetitions of a block, this many bytes."""
-    for start in range(0, size, len(block)):
-        file.write(block[: size - start])
-    file.flush()
-
-
 def repeat(child, line):
     for _ in range(number(child, 1_000_000)):
         child.outgoing.write(line)
     child.outgoing.flush()
-
-
-allocated = []
-
-
-def allocate(size, pause=0):
-    """Allocates memory in pieces of at most 16 MiB, writes to it and keeps it."""
-    for start in range(0, size, 16 * MIB):
-        allocated.append(b"x" * min(16 * MIB, size - start))
-        time.sleep(pause)
-
-
-def slowly(read, size):
-    for start in range(0, size, 8192):
-        time.sleep(0.125)
-        yield read(min(8192, size - start))
 
 
 def creates(path):

@@ -37,9 +37,14 @@ pub(crate) async fn check(
             format!("{size} bytes; at most {max} are kept ({SETTING}); the result begins {start}");
         return Ok(Err(JobError::permanent(ErrorCode::result_too_large(), message)));
     }
-    let result = Payload { content_type: task.descriptor.content_type.clone(), ..result };
     if !result.content_type.is_json() {
-        return Ok(Ok(result));
+        return Ok(match &task.result {
+            None => Ok(result),
+            Some(_) => {
+                let own = &result.content_type;
+                Err(invalid(format!("{own}, and the task's result_schema is for JSON")))
+            }
+        });
     }
     let checked = check_json(task.result.as_ref(), &result.bytes).await?;
     Ok(checked.map(|()| result))

@@ -32,7 +32,7 @@ mod task;
 /// The channel itself, for `check_channel.rs`, which plays the worker.
 pub(crate) mod channel {
     pub(crate) use super::declaration::{FileValues, tasks as declared_tasks};
-    pub(crate) use super::directory::create_directory;
+    pub(crate) use super::directory::Directory;
     pub(crate) use super::frame::{Body, Decoder};
     pub(crate) use super::message::{Done, FromChild, Hello, ReportedFailure};
     pub(crate) use super::output::Output;
@@ -42,7 +42,7 @@ pub(crate) use declaration::FileValues;
 pub(crate) use message::MAX_CONCURRENCY;
 pub(crate) use pool::ServerPool;
 pub(crate) use servers::Servers;
-pub(crate) use spec::ServerSpec;
+pub(crate) use spec::{ServerSpec, Silence};
 pub(crate) use task::registry;
 
 #[cfg(test)]

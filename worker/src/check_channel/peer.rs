@@ -1,7 +1,7 @@
 //! A child as a case sees it: what to send to it, and what came from it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use super::{Role, SHOWN_LINES, Subject};
 use crate::process::{End, Ending, FIRST_FD, How, Launched, Program, Request, name_of, variable};
 use crate::server::channel::{
-    Body, Decoder, Done, FileValues, FromChild, Hello, Output, ReportedFailure, create_directory,
+    Body, Decoder, Directory, Done, FileValues, FromChild, Hello, Output, ReportedFailure,
     declared_tasks,
 };
 
@@ -53,7 +53,7 @@ pub(super) struct Peer {
     printed: Vec<String>,
     tasks: BTreeMap<Role, String>,
     /// Its directory for large values.
-    directory: PathBuf,
+    directory: Directory,
     hello: Option<(Hello, Vec<TaskDescriptor>)>,
 }
 
@@ -82,12 +82,12 @@ pub(super) enum Answer {
 impl Peer {
     /// Starts a child. It has sent nothing yet.
     pub(super) async fn start(subject: &Subject) -> Result<Self, Trouble> {
-        let Some(directory) = create_directory(&subject.command.environment) else {
+        let Some(directory) = Directory::create(&subject.command.environment) else {
             return failed("cannot create a directory for it in TMPDIR");
         };
         let numbers = [(variable::IN_FD, FIRST_FD), (variable::OUT_FD, FIRST_FD + 1)];
         let numbers = numbers.map(|(name, number)| (name.into(), number.to_string().into()));
-        let place = (variable::DIRECTORY.into(), directory.clone().into());
+        let place = (variable::DIRECTORY.into(), directory.as_os_str().to_owned());
         let program = Program {
             command: &subject.command,
             variables: numbers.into_iter().chain([place]).collect(),
@@ -440,7 +440,7 @@ impl Peer {
             };
         };
         let path = Path::new(file);
-        if path.parent() != Some(self.directory.as_path()) {
+        if path.parent() != Some(&*self.directory) {
             return failed(format!("its file {file:?} is not directly in CRUNCH_DIR"));
         }
         let read = std::fs::read(path).map(Bytes::from);

@@ -15,6 +15,7 @@ use crunch_common::telemetry::metrics::IGNORED_ANSWERS;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use super::directory::Directory;
 use super::message::{Done, FromChild, Hello, ReportedFailure, ToChild};
 use super::outbox::Outbox;
 use crate::process::{Launched, Request};
@@ -29,7 +30,7 @@ pub(super) struct Child {
     /// Its number in the worker, for logs.
     pub(super) number: u64,
     /// Its directory for large values, if it could be created.
-    directory: Option<PathBuf>,
+    directory: Option<Directory>,
     pub(super) outbox: Outbox,
     /// Whether it takes payloads by file.
     takes_files: AtomicBool,
@@ -116,7 +117,7 @@ pub(super) enum Failure {
 impl Child {
     pub(super) fn new(
         number: u64,
-        directory: Option<PathBuf>,
+        directory: Option<Directory>,
         outbox: Outbox,
         requests: mpsc::UnboundedSender<EndRequest>,
         events: mpsc::UnboundedSender<(Arc<Self>, Event)>,

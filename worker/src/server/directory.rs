@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Deref;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -9,11 +10,32 @@ use uuid::Uuid;
 
 use crate::process::temporary_directory;
 
-/// Creates a directory for a child with this environment; its launcher deletes it. Without one, for example because the
-/// disk is read-only, a child gets and sends all values over its pipes.
-pub(crate) fn create_directory(environment: &[(OsString, OsString)]) -> Option<PathBuf> {
-    let parent = Path::new(temporary_directory(environment));
-    let directory = parent.join(format!("crunch-{}", Uuid::new_v4().simple()));
-    let created = fs::DirBuilder::new().mode(0o700).create(&directory);
-    created.ok().map(|()| directory)
+/// A directory, deleted with this value. A launcher deletes it too: the worker may be killed.
+#[derive(Debug)]
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    /// Creates a directory for a child with this environment. Without one, for example because the disk is read-only, a
+    /// child gets and sends all values over its pipes.
+    pub(crate) fn create(environment: &[(OsString, OsString)]) -> Option<Self> {
+        let parent = Path::new(temporary_directory(environment));
+        let directory = parent.join(format!("crunch-{}", Uuid::new_v4().simple()));
+        let created = fs::DirBuilder::new().mode(0o700).create(&directory);
+        created.ok().map(|()| Self(directory))
+    }
+}
+
+impl Deref for Directory {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Nothing can be done about files that another user put there.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

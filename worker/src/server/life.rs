@@ -13,7 +13,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
 
 use super::child::{Child, EndRequest, Event, Failure, Reason, Success};
-use super::directory::create_directory;
+use super::directory::Directory;
 use super::frame::{Body, Decoder, Frame};
 use super::memory::{self, OomKills};
 use super::message::{FromChild, Hello, MAX_CONCURRENCY, ToChild, VERSION};
@@ -32,10 +32,6 @@ const IN_FD: i32 = FIRST_FD;
 const OUT_FD: i32 = FIRST_FD + 1;
 /// How often memory, silence and time limits are checked.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a child may be idle before it is asked whether it lives.
-const PING_AFTER: Duration = Duration::from_secs(30);
-/// How long it may take to answer: an idle child has nothing else to do.
-const PONG_WITHIN: Duration = Duration::from_secs(10);
 /// How long a child that closed its pipe may take to exit: its exit code tells more than the end of a pipe.
 const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(1);
 /// How many times the memory that makes the pool replace a child gets it killed: a leak grows slowly, and a job that
@@ -43,6 +39,9 @@ const EXIT_AFTER_CLOSE: Duration = Duration::from_secs(1);
 pub(super) const KILLED_AT: u64 = 2;
 /// How much is read of a child's messages before other events are looked at.
 const READ_BYTES: usize = 256 * 1024;
+
+/// How much is read at once of what a child wrote before it ended.
+const LAST_READ_BYTES: usize = 16 * 1024;
 
 /// Lines that belong to no job: an import that warns a hundred times is one line in the log.
 static STRAY_LINES: LogLimit = LogLimit::new(Duration::from_millis(100));
@@ -65,7 +64,7 @@ pub(super) async fn run(
     number: u64,
     events: mpsc::UnboundedSender<(Arc<Child>, Event)>,
 ) -> Exit {
-    let directory = create_directory(&spec.command.environment);
+    let directory = Directory::create(&spec.command.environment);
     let program = Program {
         command: &spec.command,
         variables: variables(spec, directory.as_deref()),
@@ -143,7 +142,7 @@ impl Life<'_> {
         };
         self.oom_kills.look();
         // What it wrote before it ended counts.
-        self.read_messages();
+        self.read_last_messages();
         self.log_output();
         self.exit(ending)
     }
@@ -161,6 +160,18 @@ impl Life<'_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => self.closed = Some(Instant::now()),
             }
+        }
+    }
+
+    /// Reads all that is in the pipe, even if the runtime has not noticed it yet. All its ends are closed, unless one was
+    /// passed to an unrelated process.
+    fn read_last_messages(&mut self) {
+        let mut chunk = [0; LAST_READ_BYTES];
+        while self.closed.is_none()
+            && let Ok(count @ 1..) = rustix::io::read(&self.messages, &mut chunk)
+        {
+            self.decoder.buffer.extend_from_slice(&chunk[..count]);
+            self.receive();
         }
     }
 
@@ -286,7 +297,7 @@ impl Life<'_> {
         let idle = self.child.idle_since().filter(|_| self.concurrency.is_some());
         match (idle, self.pinged) {
             (None, _) => self.pinged = None,
-            (Some(since), None) if since + PING_AFTER <= now => {
+            (Some(since), None) if since + self.spec.silence.ping_after <= now => {
                 self.child.send(&ToChild::Ping);
                 self.pinged = Some(now);
             }
@@ -302,8 +313,9 @@ impl Life<'_> {
         if self.closed.is_some_and(|closed| closed + EXIT_AFTER_CLOSE <= now) {
             return Some(Reason::Died("it closed its pipe".to_owned()));
         }
-        self.pinged.filter(|&pinged| pinged + PONG_WITHIN <= now).map(|_| {
-            Reason::Died(format!("it was idle and did not answer a ping within {PONG_WITHIN:?}"))
+        let within = self.spec.silence.pong_within;
+        self.pinged.filter(|&pinged| pinged + within <= now).map(|_| {
+            Reason::Died(format!("it was idle and did not answer a ping within {within:?}"))
         })
     }
 

@@ -2,7 +2,9 @@
 //! death.
 
 use std::future::pending;
+use std::io;
 
+use rustix::io::Errno;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::process::{Lines, MAX_LOG_LINE_BYTES, Tail};
@@ -54,6 +56,16 @@ impl Output {
     }
 }
 
+/// Reads what is in a pipe, even if the runtime has not noticed yet that there is something: what a child printed before
+/// its answer must be read before the answer counts.
+fn read_now(pipe: &Receiver, chunk: &mut [u8]) -> io::Result<usize> {
+    match rustix::io::read(pipe, &mut *chunk) {
+        // This way the runtime learns that there is nothing.
+        Err(Errno::AGAIN | Errno::INTR) => pipe.try_read(chunk),
+        read => Ok(read?),
+    }
+}
+
 impl Stream {
     async fn readable(&self) {
         match &self.pipe {
@@ -68,7 +80,7 @@ impl Stream {
         while let Some(pipe) = &self.pipe
             && left > 0
         {
-            match pipe.try_read(&mut chunk) {
+            match read_now(pipe, &mut chunk) {
                 Ok(0) => {
                     self.lines.end(&mut on_line);
                     self.pipe = None;
@@ -77,7 +89,7 @@ impl Stream {
                     left = left.saturating_sub(count);
                     self.lines.push(&chunk[..count], &mut on_line);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => self.pipe = None,
             }
         }

@@ -40,8 +40,6 @@ const UNAVAILABLE_AFTER: u32 = 5;
 /// How long a claimed job waits for a child. A child may die between the claim and the start; its replacement may
 /// take long to start, and another worker may have one that is ready.
 const HAND_OVER: Duration = Duration::from_secs(1);
-/// How often a command that waits for a child checks whether it could start.
-const PROBLEM_CHECK: Duration = Duration::from_millis(50);
 /// How this worker introduces itself.
 const WORKER: &str = concat!("crunch-worker/", env!("CARGO_PKG_VERSION"));
 
@@ -107,13 +105,13 @@ impl ServerPool {
         declared.clone().expect("it was waited for")
     }
 
-    /// Waits until a child could not start, and returns why.
+    /// Waits until a child could not start, and returns why. Only where no heartbeats wait for the same notification.
     pub(crate) async fn problem(&self) -> String {
         loop {
             if let Some(problem) = self.info().problem {
                 return problem;
             }
-            tokio::time::sleep(PROBLEM_CHECK).await;
+            self.visible.notified().await;
         }
     }
 

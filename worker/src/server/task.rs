@@ -153,7 +153,10 @@ async fn payload_file(
         return Ok(None);
     };
     let path = directory.join(format!("{}.{}.payload", key.id, key.epoch));
-    let written = tokio::fs::write(&path, payload).await;
+    let (file, payload) = (path.clone(), payload.clone());
+    // Not `tokio::fs::write`, which copies what it writes.
+    let written = tokio::task::spawn_blocking(move || std::fs::write(file, payload)).await;
+    let written = written.unwrap_or_else(|error| Err(error.into()));
     written.map_err(|error| {
         TaskError::machine(format!("cannot write a payload to {}: {error}", path.display()))
     })?;
@@ -212,9 +215,10 @@ async fn result(
         (Some(file), _) => read_file(child, &file, max_result).await?,
         (None, Body::Bytes(bytes)) => bytes,
         (None, Body::TooLong(first)) => return Err(too_large(max_result, &first)),
-        (None, Body::None) if content_type.is_json() => Bytes::from_static(b"null"),
         (None, Body::None) => Bytes::new(),
     };
+    let is_nothing = bytes.is_empty() && content_type.is_json();
+    let bytes = if is_nothing { Bytes::from_static(b"null") } else { bytes };
     Ok(Payload { bytes, content_type })
 }
 

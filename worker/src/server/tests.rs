@@ -100,6 +100,7 @@ fn spec(fault: &[&str]) -> ServerSpec {
         max_memory: None,
         start_timeout: DEADLINE,
         idle_exit: None,
+        silence: Silence::default(),
         tasks: FileValues::new(),
     }
 }
@@ -116,8 +117,12 @@ async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 async fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    eventually(what, async || is_so()).await;
+}
+
+async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
     let start = Instant::now();
-    while !is_so() {
+    while !is_so().await {
         assert!(start.elapsed() < DEADLINE, "in time: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

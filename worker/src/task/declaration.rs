@@ -169,7 +169,7 @@ impl Task {
         self
     }
 
-    /// Sets the content type of its results. Default JSON.
+    /// Declares the content type of its results; a raw handler sets it for each result too. Default JSON.
     ///
     /// ```
     /// use crunch_worker::{JobContext, Payload, Task, TaskError};

@@ -86,12 +86,19 @@ async fn a_handler_is_stopped_for_the_reason_that_the_test_names() {
 
 #[tokio::test]
 async fn results_are_checked_and_limited() {
-    let echo = || Task::raw("echo", async |_job, payload| Ok(payload)).accepts(&["text/plain"]);
+    let echo = || {
+        let as_json = async |_job, payload: Payload| Ok(Payload::json(payload.bytes));
+        Task::raw("echo", as_json).accepts(&["text/plain"])
+    };
     let code = async |task: Task, text: &str| {
         let report = Attempt::of(task).raw_payload(text.to_owned(), "text/plain").run().await;
         report.error().map(|error| error.code.to_string())
     };
     assert_eq!(code(echo(), "[1]").await, None);
+    let as_text = || Task::raw("text", async |_job, payload| Ok(payload)).accepts(&["text/plain"]);
+    assert_eq!(code(as_text(), "[1").await, None);
+    let with_schema = as_text().result_schema::<Vec<u8>>();
+    assert_eq!(code(with_schema, "[1]").await.as_deref(), Some("result_invalid"));
     assert_eq!(code(echo(), "[1").await.as_deref(), Some("result_invalid"));
     assert_eq!(code(echo().max_result(2), "[1]").await.as_deref(), Some("result_too_large"));
     assert_eq!(code(echo().result_schema::<Vec<u8>>(), "[1]").await, None);

@@ -5,6 +5,13 @@ use super::*;
 #[tokio::test]
 async fn payloads_come_back_as_they_were() {
     let server = Server::with(&["none"]).await;
+    let types = "application/octet-stream";
+    for size in [0, 1, 255, 100_000, MAX_RESULT] {
+        let payload: Vec<u8> = (0..=255).cycle().take(size).collect();
+        let attempt = server.attempt("a").raw_payload(payload.clone(), types);
+        let result = in_time("it ends", attempt.run()).await.result.unwrap();
+        assert_eq!((&result.bytes[..], result.content_type.as_str()), (&payload[..], types));
+    }
     for payload in [json!(null), json!({ "text": "x\n\"\u{1f600}" }), json!("x".repeat(200_000))] {
         let report = server.run("a", payload.clone()).await;
         assert_eq!((report.outcome.clone(), report.json::<Value>()), (Outcome::Succeeded, payload));
@@ -55,6 +62,13 @@ async fn answers_to_nothing_are_ignored_and_the_right_one_counts() {
         assert_eq!(server.pool().info().problem, None, "{fault}");
         server.end().await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_counts_though_its_child_exits_at_once() {
+    let server = Server::with(&["exits_after_answer"]).await;
+    assert_eq!(server.run("a", json!(7)).await.json::<i32>(), 7);
+    server.end().await;
 }
 
 #[tokio::test]

@@ -46,14 +46,56 @@ async fn a_pool_that_cannot_start_says_why() {
 
 #[tokio::test]
 async fn after_five_deaths_in_a_row_the_tasks_are_not_available() {
-    // The first child is ready, and each later one dies before its hello.
     let folder = tempfile::tempdir().unwrap();
-    let counter = folder.path().join("counter");
-    let server = Server::with(&["declares_differently", counter.to_str().unwrap()]).await;
-    let error = server.run("a", json!(1)).await;
-    assert_eq!(error.outcome, Outcome::Succeeded);
+    // The first child dies in its first job, and the others before their hello.
+    let first = format!(
+        "mkdir {0}/first 2>/dev/null || exit 3; exec python3 wrong.py os_exit",
+        folder.path().display()
+    );
+    let mut spec = spec(&[]);
+    spec.command.program = "sh".into();
+    spec.command.arguments = ["-c".into(), first.into()].to_vec();
+    let server = Server::of(spec).await;
+    assert_eq!(server.failure("a").await.code.as_str(), "child_died");
     assert_eq!(server.pool().unavailable(), []);
+    wait_until("the tasks are not available", || !server.pool().unavailable().is_empty()).await;
+    let listed = server.pool().unavailable();
+    assert_eq!(listed.len(), 5);
+    assert!(listed[0].reason.contains("exited with code 3"), "{listed:?}");
     server.end().await;
+}
+
+#[tokio::test]
+async fn an_idle_child_that_does_not_answer_a_ping_is_replaced() {
+    let soon = Duration::from_secs(1);
+    let silence = Silence { ping_after: soon, pong_within: soon };
+    let server = Server::of(ServerSpec { silence, ..spec(&["no_pong"]) }).await;
+    wait_until("it is replaced", || server.pool().numbers() == [2]).await;
+    server.end().await;
+
+    let server = Server::of(ServerSpec { silence, ..spec(&["none"]) }).await;
+    // Long enough for several pings.
+    let waits = server.attempt("d").cancel_after(4 * soon).run().await;
+    assert_eq!(waits.outcome, Outcome::Canceled);
+    assert_eq!(server.pool().numbers(), [1]);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_child_says_how_many_jobs_it_runs_at_once() {
+    let server = Server::with(&["zero_credit"]).await;
+    wait_until("it runs none", || server.pool().info().slots == 0).await;
+    server.end().await;
+    never_ready_for_long(spec(&["negative_credit"]), "invalid value").await;
+}
+
+/// A child that is ready for a moment.
+async fn never_ready_for_long(spec: ServerSpec, why: &str) {
+    let servers = Server::start(spec);
+    let has_problem =
+        || servers.pools()[0].info().problem.is_some_and(|problem| problem.contains(why));
+    wait_until("it says why", has_problem).await;
+    servers.end().await;
 }
 
 #[tokio::test]
@@ -109,14 +151,13 @@ async fn a_child_is_replaced_after_its_jobs_and_nobody_notices() {
 
 #[tokio::test]
 async fn a_child_that_grows_is_replaced() {
-    let spec = ServerSpec { max_memory: Some(64 << 20), ..spec(&["leaks_memory", "8000000"]) };
+    let spec = ServerSpec { max_memory: Some(64 << 20), ..spec(&["leaks_memory", "20000"]) };
     let server = Server::of(spec).await;
-    let start = Instant::now();
-    while server.pool().numbers().iter().all(|&number| number == 1) {
-        assert!(start.elapsed() < DEADLINE, "in time: it is replaced");
+    eventually("it is replaced", async || {
         assert_eq!(server.run("a", json!(1)).await.outcome, Outcome::Succeeded);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        server.pool().numbers().iter().any(|&number| number > 1)
+    })
+    .await;
     server.end().await;
 }
 

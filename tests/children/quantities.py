@@ -1,0 +1,26 @@
+"""Much output, much memory, and slow input, for `wrong.py`."""
+
+import time
+
+MIB = 1 << 20
+allocated = []
+
+
+def flood(file, block, size):
+    """Writes repetitions of a block, this many bytes."""
+    for start in range(0, size, len(block)):
+        file.write(block[: size - start])
+    file.flush()
+
+
+def allocate(size, pause=0):
+    """Allocates memory in pieces of at most 16 MiB, writes to it and keeps it."""
+    for start in range(0, size, 16 * MIB):
+        allocated.append(b"x" * min(16 * MIB, size - start))
+        time.sleep(pause)
+
+
+def slowly(read, size):
+    for start in range(0, size, 8192):
+        time.sleep(0.125)
+        yield read(min(8192, size - start))
