@@ -34,6 +34,21 @@ async fn a_child_with_one_job_that_does_not_end_it_is_ended() {
 }
 
 #[tokio::test]
+async fn a_child_may_clean_up_before_it_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let cleaned = folder.path().join("cleaned");
+    let trap = format!("trap 'touch {}' TERM", cleaned.display());
+    let mut spec = spec(&[]);
+    spec.command.program = "sh".into();
+    let script = format!("{trap}; python3 wrong.py ignores_cancel & wait");
+    spec.command.arguments = ["-c".into(), script.into()].to_vec();
+    let server = Server::of(spec).await;
+    canceled(&server, "d").await;
+    assert!(cleaned.exists());
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_job_of_many_that_does_not_end_is_given_up_and_its_child_replaced() {
     let spec = ServerSpec { concurrency: Some(8), ..spec(&["ignores_cancel"]) };
     let server = Server::of(spec).await;
