@@ -100,11 +100,15 @@ impl Server {
     /// If Redis is reachable but not usable as configured, or an operation of the system fails.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Error> {
         let readiness = Readiness::new(&self.broker);
-        if let Err(refused @ broker::Error::Refused { .. }) = readiness.tick().await {
-            return Err(refused.into());
+        let catalog = Catalog::new(self.broker.with_own_connection(), self.config.unknown_tasks);
+        match readiness.tick().await {
+            // So that the first request is answered like all later ones. If this fails, the service reads again.
+            Ok(()) => drop(catalog.tick().await),
+            Err(refused @ broker::Error::Refused { .. }) => return Err(refused.into()),
+            Err(_) => {}
         }
         let drain_for = self.config.drain;
-        let mut running = self.start(readiness)?;
+        let mut running = self.start(readiness, catalog)?;
         tokio::select! {
             ended = &mut running.serving => return ended.map_err(std::io::Error::other)?.map_err(Into::into),
             () = shutdown.requested(1) => {}
@@ -115,12 +119,12 @@ impl Server {
     }
 
     /// Starts the services, then the HTTP server.
-    fn start(self, readiness: Readiness) -> Result<Running, Error> {
+    fn start(self, readiness: Readiness, catalog: Catalog) -> Result<Running, Error> {
         let security = &self.config.security;
         let max = listener::raise_fd_limit(security.max_connections);
         let connections = Connections::new(max, security.max_connections_per_client);
         let connections = Arc::new(connections);
-        let app = self.app(readiness, max);
+        let app = self.app(readiness, catalog, max);
         let services = watch::Sender::new(false);
         self.start_connection_services(&services, connections.clone());
         self.start_services(&services, &app);
@@ -139,11 +143,10 @@ impl Server {
     }
 
     /// Creates the state of the handlers, for `connections`.
-    fn app(&self, readiness: Readiness, connections: usize) -> App {
+    fn app(&self, readiness: Readiness, catalog: Catalog, connections: usize) -> App {
         let config = &self.config;
         let security = &config.security;
         let public_url = PublicUrl::new(config.public_url.as_deref(), self.scheme(), self.addr);
-        let catalog = Catalog::new(self.broker.with_own_connection(), config.unknown_tasks);
         App {
             browsers: self.browsers(&public_url).into(),
             broker: self.broker.clone(),

@@ -1,6 +1,8 @@
 //! Submissions as lines: each is handled on its own, and accepted while others still arrive.
 
-use crunch_tests::{Answer, Api, RawConnection, eventually};
+use std::time::Duration;
+
+use crunch_tests::{Answer, Api, RawConnection, Stack, eventually};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::json;
@@ -67,6 +69,19 @@ async fn a_body_without_valid_lines_is_refused() {
         let request = request.header("content-type", "application/x-ndjson").body("{}");
         assert_eq!(api.send(request).await.status.as_u16(), 400, "{path}");
     }
+}
+
+#[tokio::test]
+async fn the_first_request_is_answered_like_all_later_ones() {
+    let mut stack = Stack::start();
+    let proxy = stack.proxy();
+    // The tasks are read more slowly than the first request is sent.
+    proxy.delay(Duration::from_millis(50));
+    let api = stack.api_via(&proxy).await;
+
+    let too_long = "x".repeat(2 * 1024 * 1024);
+    let document = post_lines(&api, too_long).await.json();
+    assert_eq!(document["errors"][0]["problem"]["type"], "/problems/payload-too-large");
 }
 
 #[tokio::test]

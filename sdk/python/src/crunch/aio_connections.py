@@ -16,7 +16,7 @@ try:
     import httpx
 except ImportError as error:
     raise ImportError(
-        "crunch.AsyncClient needs httpx: pip install 'crunch-sdk[client]'; crunch.Client does not"
+        "crunch.AsyncClient needs httpx: pip install './sdk/python[client]'; crunch.Client does not"
     ) from error
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ try:
     from starlette.concurrency import run_in_threadpool
     from starlette.responses import Response
 except ImportError as error:
-    raise ImportError("crunch.fastapi needs FastAPI: pip install 'crunch-sdk[fastapi]'") from error
+    install = "pip install './sdk/python[fastapi]'"
+    raise ImportError(f"crunch.fastapi needs FastAPI: {install}") from error
 
 from crunch.api.http import JSON, PROBLEM
 from crunch.client import JobHandle

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,12 +22,9 @@ KINDS = ("blocking", "asyncio")
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(binaries: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A real API with a worker."""
-    folder = os.environ.get("CRUNCH_BIN")
-    if not folder:
-        pytest.skip("CRUNCH_BIN does not name the folder with crunch-api and crunch-worker")
-    with Stack(Path(folder).resolve(), tmp_path_factory.mktemp("stack")) as stack:
+    with Stack(binaries, tmp_path_factory.mktemp("stack")) as stack:
         yield stack
 
 

@@ -122,6 +122,12 @@ class Stack:
         )
         _wait_until(worker, lambda: _is_found(f"{self.url}/tasks/staged"))
 
+    def start_worker_of(self, python: Path, module: str, task: str) -> None:
+        """Start a worker with `python -m crunch worker`, and wait until its task is known."""
+        command = [str(python), "-m", "crunch", "worker", module]
+        worker = self._spawn(command, self._environment({"CRUNCH_WORKER_GRACE_MS": "0"}))
+        _wait_until(worker, lambda: _is_found(f"{self.url}/tasks/{task}"))
+
     def start(self, program: str, **environment: str) -> subprocess.Popen[str]:
         """Start a program of this stack."""
         return self._spawn([str(self._binaries / program)], self._environment(environment))

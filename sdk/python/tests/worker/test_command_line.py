@@ -101,7 +101,7 @@ def test_a_missing_worker_is_reported_with_what_to_install(tmp_path: Path) -> No
     finished = crunch("worker", "functions", env={"PATH": str(tmp_path)})
     assert finished.returncode == 1
     assert "no program 'crunch-worker'" in finished.stderr
-    assert "pip install crunch-worker" in finished.stderr
+    assert "pip install ./worker" in finished.stderr
 
 
 @pytest.mark.parametrize("processes", ["0", "257", "x"])

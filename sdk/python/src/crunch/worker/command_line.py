@@ -97,8 +97,8 @@ def _run_worker(arguments: Sequence[str]) -> int:
     if program is None:
         sys.stderr.write(
             f"python -m crunch worker: no program {WORKER!r} in {sysconfig.get_path('scripts')} "
-            "nor in PATH. Build it in a clone of Crunch (cargo install --path worker), or install "
-            "its wheel (pip install crunch-worker).\n"
+            "nor in PATH. Install it into this environment from a clone of Crunch "
+            "(pip install ./worker), or for this user (cargo install --path worker).\n"
         )
         return 1
     file = _written(_tasks_file(options))
