@@ -53,7 +53,7 @@ impl Drained {
         self.cost.cpu / self.jobs * 1e5
     }
 
-    fn record(&self, session: &mut Session, name: &str) {
+    pub(crate) fn record(&self, session: &mut Session, name: &str) {
         let per_job = |total: f64| total / self.jobs;
         session.record(name, self.rate(), Unit::PerSecond);
         session.record(&format!("{name}: CPU of Redis"), self.redis_cpu(), Unit::CpuSeconds);

@@ -7,16 +7,15 @@
 mod bench;
 mod http;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crunch_common::broker::{Change, Lookup, Start};
-use crunch_common::job::JobId;
+use crunch_common::broker::Start;
 
 use bench::Bench;
 
 use crate::metrics::{Samples, Unit};
 use crate::session::Session;
-use crate::testbed::{PAYLOAD, SHIPPED, TASK, Testbed, job, submit};
+use crate::testbed::{SHIPPED, TASK, Testbed, time_to_result};
 use crate::usage::RedisActivity;
 use crate::wire::Connection;
 
@@ -91,26 +90,11 @@ impl Bench {
         let mut changes = broker.changes().await.unwrap();
         let mut latencies = Vec::new();
         for _ in 0..count {
-            let job = job(&broker, TASK, PAYLOAD);
-            let (id, submitted) = (job.id, Instant::now());
-            submit(&broker, &[job]).await;
-            if !self.has_ended(id).await {
-                let ended = |it: &Change| it.id == id && it.status.is_terminal();
-                while !ended(&changes.next(|| true).await.unwrap()) {}
-            }
-            let result = broker.result(id).await.unwrap();
-            latencies.push(submitted.elapsed());
-            assert!(matches!(result, Lookup::Found((_, Some(_)))), "{result:?}");
+            latencies.push(time_to_result(&broker, &mut changes, TASK).await);
             self.started().await;
             self.idle().await;
         }
         Samples::new(latencies)
-    }
-
-    /// Watches the job, so that its changes are received from now on; returns whether it has ended.
-    async fn has_ended(&self, id: JobId) -> bool {
-        let found = self.testbed.broker.watch(id).await.unwrap();
-        matches!(found, Lookup::Found(job) if job.status.is_terminal())
     }
 
     /// How long after its due time a delayed job starts. The due time counts from when Redis accepted the job, which is

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "the program prints results")]
 
 mod bare_http;
+mod children;
 mod clients;
 mod clock;
 mod control;
@@ -66,6 +67,8 @@ enum Action {
     Waiters(waiters::Arguments),
     /// What a job costs when one quantity grows and all others are constant.
     Growth(growth::Arguments),
+    /// How fast tasks in Python run, beside handlers in Rust, one-shot commands and other task systems.
+    Children(children::Arguments),
     /// What it costs to have everything on disk during a drain.
     #[command(name = "safety")]
     Persistence(persistence::Arguments),
@@ -108,6 +111,7 @@ async fn measure(session: &mut Session, benchmark: &Action) {
         Action::Load(arguments) => load::measure(session, arguments).await,
         Action::Waiters(arguments) => waiters::measure(session, arguments).await,
         Action::Growth(arguments) => growth::measure(session, arguments).await,
+        Action::Children(arguments) => children::measure(session, arguments).await,
         Action::Persistence(arguments) => persistence::measure(session, arguments).await,
         Action::All => measure_all(session).await,
         Action::Worker(_) | Action::BareHttp(_) => {}
@@ -125,6 +129,7 @@ async fn measure_all(session: &mut Session) {
     load::measure(session, &defaults()).await;
     waiters::measure(session, &defaults()).await;
     growth::measure(session, &defaults()).await;
+    children::measure(session, &defaults()).await;
     persistence::measure(session, &defaults()).await;
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::BrokerConfig;
-use crunch_common::broker::{Broker, Enqueued, NewJob};
+use crunch_common::broker::{Broker, Change, Changes, Enqueued, Lookup, NewJob};
 use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Api, Process, RedisServer, Stack};
 use futures_util::future::join_all;
@@ -160,6 +160,23 @@ pub(crate) async fn submit(broker: &Broker, jobs: &[NewJob]) {
     let outcomes = broker.enqueue(jobs).await;
     let rejected = outcomes.iter().find(|outcome| !matches!(outcome, Ok(Enqueued::Created(_))));
     assert!(rejected.is_none(), "{rejected:?}");
+}
+
+/// Submits a job, waits for its result like the API for its clients, and returns how long that took.
+pub(crate) async fn time_to_result(broker: &Broker, changes: &mut Changes, task: &str) -> Duration {
+    let job = job(broker, task, PAYLOAD);
+    let (id, submitted) = (job.id, Instant::now());
+    submit(broker, &[job]).await;
+    // From now on its changes are received.
+    let watched = broker.watch(id).await.unwrap();
+    if !matches!(watched, Lookup::Found(job) if job.status.is_terminal()) {
+        let ended = |it: &Change| it.id == id && it.status.is_terminal();
+        while !ended(&changes.next(|| true).await.unwrap()) {}
+    }
+    let result = broker.result(id).await.unwrap();
+    let taken = submitted.elapsed();
+    assert!(matches!(result, Lookup::Found((_, Some(_)))), "{result:?}");
+    taken
 }
 
 /// The name of a task and of its queue.

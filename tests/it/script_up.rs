@@ -142,7 +142,6 @@ async fn the_script_starts_everything_with_every_documented_variable_set() {
 #[tokio::test]
 async fn the_script_uses_the_configured_redis_and_the_tasks_of_its_workers() {
     let (checkout, redis) = (Checkout::create(), RedisServer::start());
-    let own_task = "builtin = false\n[[task]]\nname = \"mine\"\ncommand = [\"cat\"]\n";
     let mut environment = BTreeMap::from([
         ("CRUNCH_REDIS_URL", redis.url()),
         ("CRUNCH_API_ADDR", "0.0.0.0:0".to_owned()),
@@ -150,13 +149,17 @@ async fn the_script_uses_the_configured_redis_and_the_tasks_of_its_workers() {
     ]);
 
     assert_result(&checkout.up(&environment).await);
-    let tasks = checkout.file("tasks.toml", own_task).display().to_string();
-    environment.insert("CRUNCH_TASKS", tasks);
-    let output = checkout.up(&environment).await;
-    let printed = String::from_utf8_lossy(&output.stdout);
+    // The second has the name of the example.
+    for name in ["mine", "crunch"] {
+        let own = format!("builtin = false\n[[task]]\nname = {name:?}\ncommand = [\"cat\"]\n");
+        let tasks = checkout.file("tasks.toml", &own).display().to_string();
+        environment.insert("CRUNCH_TASKS", tasks);
+        let output = checkout.up(&environment).await;
+        let printed = String::from_utf8_lossy(&output.stdout);
 
-    assert!(
-        output.status.success() && printed.contains("do not have the task crunch"),
-        "{printed}"
-    );
+        assert!(
+            output.status.success() && printed.contains("do not have the task crunch"),
+            "{printed}"
+        );
+    }
 }
