@@ -218,7 +218,7 @@ impl<R: Runner> Processor<R> {
     fn start(&self, inbox: &mut Inbox) -> Vec<Start<R>> {
         let claimed = std::mem::take(&mut inbox.claimed);
         let Some(settled) = inbox.settled() else {
-            let release = |(claim, _): (Claim, Slot)| claim.lease.release(ReleaseCause::Shutdown);
+            let release = |(claim, _): (Claim, Slot)| claim.lease.release(ReleaseCause::Worker);
             inbox.waiting.extend(claimed.into_iter().map(release));
             return Vec::new();
         };

@@ -45,13 +45,15 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Count {
     total: usize,
-    /// More than `total` after the pool became smaller.
+    /// How many more jobs are claimed, which start as soon as a slot is free for them.
+    ahead: usize,
+    /// More than the others together after the pool became smaller.
     occupied: usize,
 }
 
 impl Count {
     fn idle(self) -> usize {
-        self.total.saturating_sub(self.occupied)
+        (self.total + self.ahead).saturating_sub(self.occupied)
     }
 }
 
@@ -66,7 +68,7 @@ impl Slots {
         let mut number = 0;
         self.state.send_modify(|state| {
             number = state.pools.len();
-            state.pools.push(Count { total, occupied: 0 });
+            state.pools.push(Count { total, ahead: 0, occupied: 0 });
         });
         self.gauges.all.increment(total as f64);
         PoolSlots { all: self.clone(), pool: number }
@@ -90,12 +92,16 @@ pub struct PoolSlots {
 pub struct Slot(PoolSlots);
 
 impl PoolSlots {
-    /// Changes how many there are. Those that are occupied stay so: the pool has fewer idle ones until they are free.
-    pub fn resize(&self, total: usize) {
+    /// Changes how many there are, and how many jobs to claim ahead of them. Those that are occupied stay so: the pool
+    /// has fewer idle ones until they are free.
+    pub fn resize(&self, total: usize, ahead: usize) {
         let mut before = total;
         self.all.state.send_if_modified(|state| {
-            before = std::mem::replace(&mut state.pools[self.pool].total, total);
-            before < total
+            let pool = &mut state.pools[self.pool];
+            let idle_before = pool.idle();
+            before = std::mem::replace(&mut pool.total, total);
+            pool.ahead = ahead;
+            pool.idle() > idle_before
         });
         self.all.gauges.all.increment(total as f64 - before as f64);
     }
@@ -207,12 +213,24 @@ mod tests {
     fn a_pool_that_became_smaller_is_full_until_enough_slots_are_free() {
         let (slots, partition) = (pool(3), Partition::default());
         let mut taken = slots.take(partition, 3);
-        slots.resize(1);
+        slots.resize(1, 0);
         taken.truncate(1);
         assert!(!slots.any_idle());
         taken.clear();
         assert_eq!(slots.take(partition, 3).len(), 1);
-        slots.resize(2);
+        slots.resize(2, 0);
         assert!(slots.any_idle());
+    }
+
+    #[test]
+    fn jobs_are_claimed_ahead_but_are_no_slots() {
+        let (slots, partition) = (pool(1), Partition::default());
+        slots.resize(1, 2);
+        assert_eq!(slots.all.total(), 1);
+        let mut taken = slots.take(partition, 5);
+        assert_eq!(taken.len(), 3);
+        slots.resize(1, 0);
+        taken.truncate(1);
+        assert!(!slots.any_idle());
     }
 }

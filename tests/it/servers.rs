@@ -154,6 +154,45 @@ async fn children_are_replaced_under_load_and_no_job_fails() {
 }
 
 #[tokio::test]
+async fn jobs_that_were_claimed_ahead_go_back_when_one_before_them_takes_long() {
+    let (stack, api, mut worker) = start(&["none"], "processes = 1").await;
+    Stack::wait_for_task(&api, "a").await;
+    // So many short jobs that the worker claims ahead, unless this machine is very slow.
+    for _ in 0..4 {
+        let mut short = Vec::new();
+        for number in 0..50 {
+            short.push(api.submit("a", &json!(number)).await);
+        }
+        for id in short {
+            api.wait_for_status(&id, "succeeded").await;
+        }
+    }
+    let mut long = Vec::new();
+    for _ in 0..6 {
+        long.push(api.submit("d", &json!(1)).await);
+    }
+    eventually("one runs, and the others wait in their queue", async || {
+        let mut running = 0;
+        for id in &long {
+            let job = api.get(&format!("/jobs/{id}")).await.json();
+            match (job["status"].as_str()?, job["attempt"].as_u64()?) {
+                ("running", 1) => running += 1,
+                ("queued", 0) => {}
+                _ => return None,
+            }
+        }
+        (running == 1).then_some(())
+    })
+    .await;
+    for id in long {
+        api.post_empty(&format!("/jobs/{id}/cancel")).await;
+        api.wait_for_status(&id, "canceled").await;
+    }
+    assert!(worker.terminate().await.success());
+    stack.assert_clean_audit().await;
+}
+
+#[tokio::test]
 async fn a_worker_that_is_killed_leaves_no_child() {
     let (stack, api, mut worker) = start(&["leaks_background"], "processes = 1").await;
     Stack::wait_for_task(&api, "a").await;

@@ -26,6 +26,8 @@ pub(crate) enum Ending {
     Panicked(String),
     /// The machine could not run it, for this reason.
     MachineFault(String),
+    /// It was claimed too early.
+    Busy,
     Stopped(StopReason),
     NoInput(NoInput),
 }
@@ -77,6 +79,10 @@ pub(crate) fn decide(job: &ClaimedJob, ending: Ending) -> Option<Outcome> {
             tracing::debug!(reason, "job released: this machine cannot run it now");
             return Some(Outcome::Release(ReleaseCause::Machine(reason)));
         }
+        Ending::Busy => {
+            tracing::debug!("job released: it was claimed too early");
+            return Some(Outcome::Release(ReleaseCause::Worker));
+        }
         Ending::Stopped(StopReason::TimedOut) => {
             let message = format!("the attempt took longer than {:?}", job.options.timeout);
             JobError::retryable(ErrorCode::timeout(), message)
@@ -89,7 +95,7 @@ pub(crate) fn decide(job: &ClaimedJob, ending: Ending) -> Option<Outcome> {
         }
         Ending::Stopped(StopReason::Shutdown) => {
             tracing::info!("job released: the worker shuts down");
-            return Some(Outcome::Release(ReleaseCause::Shutdown));
+            return Some(Outcome::Release(ReleaseCause::Worker));
         }
         Ending::Stopped(StopReason::LeaseLost) => {
             tracing::warn!("lease lost, the outcome of the attempt is dropped");
@@ -166,6 +172,7 @@ async fn await_handler(
 
 fn ending_of(returned: Result<Result<Payload, TaskError>, JoinError>) -> Ending {
     match returned {
+        Ok(Err(error)) if error.is_busy() => Ending::Busy,
         Ok(Err(error)) => match error.machine_fault() {
             Some(reason) => Ending::MachineFault(reason.to_owned()),
             None => Ending::Returned(Err(error)),

@@ -176,15 +176,15 @@ impl Executor {
         .await
     }
 
-    /// Records what the end of an attempt shows about the machine. An attempt that was stopped or has no input shows
-    /// nothing.
+    /// Records what the end of an attempt shows about the machine. An attempt that was stopped, has no input or did not
+    /// start shows nothing.
     fn record_machine_state(&self, task: &TaskName, ending: &Ending) {
         match ending {
             Ending::MachineFault(reason) => self.suspensions.suspend(task, reason),
             Ending::Returned(_) | Ending::InvalidResult(_) | Ending::Panicked(_) => {
                 self.suspensions.started(task);
             }
-            Ending::Stopped(_) | Ending::NoInput(_) => {}
+            Ending::Busy | Ending::Stopped(_) | Ending::NoInput(_) => {}
         }
     }
 

@@ -85,10 +85,18 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskError {
     pub(crate) error: JobError,
-    /// Whether the machine is the cause, and not the job.
-    caused_by_machine: bool,
+    cause: Cause,
     /// When to make another attempt, instead of the task's backoff.
     pub(crate) retry_after: Option<Duration>,
+}
+
+/// What an attempt failed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Job,
+    Machine,
+    /// The worker claimed the job too early: all who could run it are busy.
+    Busy,
 }
 
 impl TaskError {
@@ -165,7 +173,7 @@ impl TaskError {
     /// ```
     #[must_use]
     pub fn machine(reason: impl Into<String>) -> Self {
-        Self { caused_by_machine: true, ..Self::retryable(reason) }
+        Self { cause: Cause::Machine, ..Self::retryable(reason) }
     }
 
     /// Creates the failure of a system that cannot start another thread.
@@ -173,14 +181,23 @@ impl TaskError {
         Self::machine(format!("cannot start a thread: {error}"))
     }
 
+    /// Creates the failure of a worker that claimed the job too early: the job is released to the front of its queue.
+    pub(crate) fn busy() -> Self {
+        Self { cause: Cause::Busy, ..Self::retryable("claimed too early") }
+    }
+
     /// Creates a failure of the job.
     pub(crate) fn of(error: JobError) -> Self {
-        Self { error, caused_by_machine: false, retry_after: None }
+        Self { error, cause: Cause::Job, retry_after: None }
     }
 
     /// Returns the reason if the machine is the cause.
     pub(crate) fn machine_fault(&self) -> Option<&str> {
-        self.caused_by_machine.then_some(&self.error.message)
+        (self.cause == Cause::Machine).then_some(&self.error.message)
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.cause == Cause::Busy
     }
 
     /// Sets when to make another attempt, instead of the task's backoff; at most 365 days. Has no effect on a permanent

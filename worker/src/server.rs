@@ -7,11 +7,13 @@
 //! | Which jobs does a child run, and where do their answers go? | `child.rs` |
 //! | How is what a worker writes kept until a child reads it? | `outbox.rs`; what it prints, `output.rs` |
 //! | When is a child started or replaced, and which one gets a job? | `pool.rs`, `members.rs`, `children.rs` |
+//! | How many jobs are claimed before a child is free for them? | `ahead.rs` |
 //! | How does a job run in a child, and how is it stopped? | `task.rs` |
 //! | Which tasks does a server have? | `declaration.rs`, `owners.rs` |
 //!
 //! A child is started by a launcher like a command (`process.rs`), so nothing survives it.
 
+mod ahead;
 mod child;
 mod children;
 mod declaration;

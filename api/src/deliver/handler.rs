@@ -106,7 +106,7 @@ impl DeliveryHandler {
             return lease.release(ReleaseCause::Receiver);
         };
         match self.hurry.run_until_cancelled(self.attempt(&job, &delivery)).await {
-            None => lease.release(ReleaseCause::Shutdown),
+            None => lease.release(ReleaseCause::Worker),
             Some(Err(error)) => {
                 if let Some(left_out) = UNREAD.admit() {
                     tracing::warn!(job.id = %delivery.order.job, %error, left_out, "cannot read the job of a webhook from Redis, retrying");

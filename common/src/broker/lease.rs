@@ -124,8 +124,9 @@ impl Lease {
 /// Why a job is released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReleaseCause {
-    /// The worker shuts down. The job goes to the front of its queue.
-    Shutdown,
+    /// The worker does not run it after all: it shuts down, or claimed it too early. The job goes to the front of its
+    /// queue.
+    Worker,
     /// The worker cannot run this task. The job is parked: it waits, ready, until a worker with its task claims it.
     Unroutable,
     /// The worker cannot read the job, which a newer version wrote. It waits 1 s, doubling to 30 s, for a worker that
@@ -145,7 +146,7 @@ impl ReleaseCause {
 
     pub(crate) const fn as_str(&self) -> &'static str {
         match self {
-            Self::Shutdown => "released",
+            Self::Worker => "released",
             Self::Unroutable => "worker_with_task",
             Self::Unreadable => "newer_worker",
             Self::Machine(_) => "machine",
@@ -160,7 +161,7 @@ impl ReleaseCause {
                 let end = reason.floor_char_boundary(Self::MAX_DETAIL_BYTES);
                 &reason[..end]
             }
-            Self::Shutdown | Self::Unroutable | Self::Unreadable | Self::Receiver => "",
+            Self::Worker | Self::Unroutable | Self::Unreadable | Self::Receiver => "",
         }
     }
 }

@@ -432,7 +432,7 @@ fn settlement(lease: Lease, ending: Ending) -> Settlement {
         Ending::Retry { delay_ms } => lease.retry(error(), Duration::from_millis(delay_ms)),
         Ending::Fail => lease.fail(error()),
         Ending::Cancel => lease.cancel(error()),
-        Ending::Release => lease.release(ReleaseCause::Shutdown),
+        Ending::Release => lease.release(ReleaseCause::Worker),
         Ending::Unroutable => lease.release(ReleaseCause::Unroutable),
         Ending::Machine => lease.release(ReleaseCause::Machine("simulated".to_owned())),
     }

@@ -1,7 +1,8 @@
 //! The children of a server: starts, replaces and ends them, and finds one for each job.
 //!
-//! The pool has as many slots as its ready children can run jobs at once, so no job is claimed that could not start. A
-//! replacement is started before the child that it replaces gets no more jobs, so replacing is invisible.
+//! The pool has as many slots as its ready children can run jobs at once, so no job is claimed that could not start; while
+//! jobs are short, a few more (`ahead.rs`). A replacement is started before the child that it replaces gets no more jobs,
+//! so replacing is invisible.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::{Ahead, GIVEN_BACK};
 use super::child::{Child, Event, Reason};
 use super::children::Children;
 use super::declaration;
@@ -37,8 +39,8 @@ const EXIT_GRACE: Duration = Duration::from_secs(5);
 const RESTARTS: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(60) };
 /// After this many deaths in a row the tasks are reported as not available: fewer may be an accident.
 const UNAVAILABLE_AFTER: u32 = 5;
-/// How long a claimed job waits for a child. A child may die between the claim and the start; its replacement may
-/// take long to start, and another worker may have one that is ready.
+/// How long a claimed job waits while no child is ready. A child may die between the claim and the start; its
+/// replacement may take long to start, and another worker may have one that is ready.
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// How this worker introduces itself.
 const WORKER: &str = concat!("crunch-worker/", env!("CARGO_PKG_VERSION"));
@@ -70,6 +72,7 @@ struct State {
     waiting: VecDeque<oneshot::Sender<Assignment>>,
     /// Set once jobs are claimed.
     slots: Option<PoolSlots>,
+    ahead: Ahead,
     /// How many children there should be.
     target: usize,
     /// Deaths without an answered job, in a row.
@@ -173,9 +176,9 @@ impl ServerPool {
     /// Finds a child for a job that was claimed.
     ///
     /// # Errors
-    /// If none is ready for too long.
+    /// If none is ready, or all are busy, for too long.
     pub(super) async fn assign(self: &Arc<Self>) -> Result<Assignment, TaskError> {
-        let assignment = {
+        let mut assignment = {
             let mut state = self.state.lock();
             if let Some(child) = self.choose(&mut state) {
                 return Ok(Assignment::new(self.clone(), child));
@@ -184,28 +187,31 @@ impl ServerPool {
             state.waiting.push_back(assignment);
             receiver
         };
-        match tokio::time::timeout(HAND_OVER, assignment).await {
-            Ok(Ok(assignment)) => Ok(assignment),
-            Ok(Err(_)) | Err(_) => {
-                let problem = self.state.lock().problem.clone();
-                let why = problem.unwrap_or_else(|| "all are busy".to_owned());
-                Err(TaskError::machine(format!(
-                    "no child of server {} is ready: {why}",
-                    self.spec.name
-                )))
+        for wait in [GIVEN_BACK, HAND_OVER] {
+            if let Ok(Ok(assignment)) = tokio::time::timeout(wait, &mut assignment).await {
+                return Ok(assignment);
+            }
+            let mut state = self.state.lock();
+            if state.members.ready() > 0 {
+                state.ahead.gave_back();
+                state.resize();
+                return Err(TaskError::busy());
             }
         }
+        let problem = self.state.lock().problem.clone();
+        let why = problem.unwrap_or_else(|| "none has started yet".to_owned());
+        let server = &self.spec.name;
+        Err(TaskError::machine(format!("no child of server {server} is ready: {why}")))
     }
 
-    /// Ends the assignment of a job.
-    fn leave(self: &Arc<Self>, child: &Child) {
+    /// Ends the assignment of a job that its child has run for so long.
+    fn leave(self: &Arc<Self>, child: &Child, took: Duration) {
         let mut state = self.state.lock();
         if let Some(member) = state.members.find(child.number) {
             member.assigned -= 1;
-            if member.retiring.is_some() || member.assigned >= member.credits {
-                state.resize();
-            }
         }
+        state.ahead.ended(took);
+        state.resize();
         self.serve_waiting(&mut state);
     }
 
@@ -426,10 +432,11 @@ impl State {
         self.problem.as_deref().filter(|_| self.members.ready() < self.target)
     }
 
-    /// Adjusts the slots to what the children can run.
+    /// Adjusts the slots to what the children can run, and to what may wait for them.
     fn resize(&mut self) {
         if let Some(slots) = &self.slots {
-            slots.resize(self.members.slots());
+            let at_once = self.members.slots();
+            slots.resize(at_once, self.ahead.jobs(at_once));
         }
     }
 }
@@ -439,11 +446,12 @@ impl State {
 pub(super) struct Assignment {
     /// `None` once it was canceled.
     held: Option<(Arc<ServerPool>, Arc<Child>)>,
+    since: Instant,
 }
 
 impl Assignment {
     fn new(pool: Arc<ServerPool>, child: Arc<Child>) -> Self {
-        Self { held: Some((pool, child)) }
+        Self { held: Some((pool, child)), since: Instant::now() }
     }
 
     pub(super) fn child(&self) -> &Arc<Child> {
@@ -466,7 +474,7 @@ impl Assignment {
 impl Drop for Assignment {
     fn drop(&mut self) {
         if let Some((pool, child)) = self.held.take() {
-            pool.leave(&child);
+            pool.leave(&child, self.since.elapsed());
         }
     }
 }

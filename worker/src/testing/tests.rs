@@ -81,7 +81,7 @@ async fn a_handler_is_stopped_for_the_reason_that_the_test_names() {
     let finished = Attempt::of(waiting()).payload(true).shut_down_after(soon).run().await;
     assert_eq!(finished.json::<String>(), "finished");
     let released = Attempt::of(waiting()).payload(false).shut_down_after(soon).run().await;
-    assert_eq!(released.outcome, Outcome::Released(ReleaseCause::Shutdown));
+    assert_eq!(released.outcome, Outcome::Released(ReleaseCause::Worker));
 }
 
 #[tokio::test]

@@ -292,7 +292,7 @@ pub(super) async fn canceled_meanwhile(world: &mut World) -> Check {
         let error = JobError::retryable(ErrorCode::task_failed(), "once more");
         let settlement = match retries {
             true => claim.lease.retry(error, Duration::ZERO),
-            false => claim.lease.release(ReleaseCause::Shutdown),
+            false => claim.lease.release(ReleaseCause::Worker),
         };
         let exchanged = world.exchange(vec![settlement], 1).await?;
         ensure(exchanged.claims.is_empty(), "the job does not run again")?;

@@ -90,7 +90,7 @@ pub(super) async fn stays(world: &mut World) -> Check {
 
     world.set_tasks(&["story"]);
     let claim = world.claim(1).await?.claims.pop().ok_or("the job is claimed again")?;
-    let release = claim.lease.release(ReleaseCause::Shutdown);
+    let release = claim.lease.release(ReleaseCause::Worker);
     let _ = world.exchange(vec![release], 0).await?;
     world.set_tasks(&["another"]);
     ensure(

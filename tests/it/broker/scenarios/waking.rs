@@ -75,7 +75,7 @@ pub(super) async fn released(world: &mut World) -> Check {
         "there is one token after the claim",
     )?;
     for claim in claims.drain(..) {
-        let settlement = claim.lease.release(ReleaseCause::Shutdown);
+        let settlement = claim.lease.release(ReleaseCause::Worker);
         let exchanged = world.exchange_with_queues(Vec::new(), vec![settlement], 0).await?;
         ensure(exchanged.settled == [Settled::Done], "the job is released")?;
         ensure(world.take_wake_token().await, "a worker is woken")?;

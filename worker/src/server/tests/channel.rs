@@ -1,5 +1,7 @@
 //! What a correct child gets, and what becomes of its answers.
 
+use futures_util::{StreamExt, stream};
+
 use super::*;
 
 #[tokio::test]
@@ -40,7 +42,10 @@ async fn many_jobs_run_in_few_children_and_several_at_once_in_one() {
             let attempt = server.attempt("a").payload(number);
             async move { (number, attempt.run().await) }
         });
-        let all = in_time("all end", futures_util::future::join_all(jobs)).await;
+        // As many as a worker claims.
+        let at_once = processes * concurrency.unwrap_or(1) as usize;
+        let jobs = stream::iter(jobs).buffered(at_once);
+        let all: Vec<_> = in_time("all end", jobs.collect()).await;
         for (number, report) in all {
             assert_eq!(report.json::<i32>(), number);
         }

@@ -1,5 +1,7 @@
 //! Children that cannot start, that are replaced, and that are idle.
 
+use crunch_common::broker::ReleaseCause;
+
 use super::*;
 
 /// The pool has no ready child, and says why.
@@ -151,7 +153,8 @@ async fn a_child_is_replaced_after_its_jobs_and_nobody_notices() {
 
 #[tokio::test]
 async fn a_child_that_grows_is_replaced() {
-    let spec = ServerSpec { max_memory: Some(64 << 20), ..spec(&["leaks_memory", "20000"]) };
+    // Too slowly to use twice as much before it is noticed.
+    let spec = ServerSpec { max_memory: Some(64 << 20), ..spec(&["leaks_memory", "200000"]) };
     let server = Server::of(spec).await;
     eventually("it is replaced", async || {
         assert_eq!(server.run("a", json!(1)).await.outcome, Outcome::Succeeded);
@@ -174,6 +177,22 @@ async fn idle_children_end_but_one_and_come_back_when_all_are_busy() {
         assert_eq!(server.run("a", json!(1)).await.outcome, Outcome::Succeeded);
     });
     assert_eq!(waits.outcome, Outcome::Canceled);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_job_that_finds_all_children_busy_is_released() {
+    let server = Server::with(&["none"]).await;
+    let long = server.attempt("d").cancel_after(DEADLINE);
+    let other = async {
+        wait_until("the child is busy", || server.pool().load() == 1).await;
+        server.run("a", json!(1)).await
+    };
+    let report = tokio::select! {
+        ended = long.run() => panic!("{ended:?}"),
+        report = other => report,
+    };
+    assert_eq!(report.outcome, Outcome::Released(ReleaseCause::Worker));
     server.end().await;
 }
 
