@@ -1,4 +1,4 @@
-"""A new environment, one `pip install`, and the task of the README runs."""
+"""A new environment, one `pip install`, and the tasks of the READMEs run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = SDK.parents[1]
 RESULT_TIMEOUT_S = 60
 
 
-def test_an_environment_with_both_wheels_runs_the_task_of_the_readme(
+def test_an_environment_with_both_wheels_runs_the_tasks_of_the_readmes(
     binaries: Path, tmp_path: Path
 ) -> None:
     python = _environment(tmp_path / "venv")
@@ -26,11 +26,14 @@ def test_an_environment_with_both_wheels_runs_the_task_of_the_readme(
     listed = subprocess.check_output([python, "-m", "pip", "list", "--format=freeze"], text=True)
     assert f"crunch-worker=={version.split()[1]}\n" in listed
 
-    (tmp_path / "mytasks.py").write_text(_first_block("python"))
+    (tmp_path / "mytasks.py").write_text(_first_python(ROOT / "README.md"))
+    (tmp_path / "words.py").write_text(_first_python(SDK / "README.md"))
     with Stack(binaries, tmp_path) as stack:
         # As a user with an environment that is not activated: nothing of it is in PATH.
-        stack.start_worker_of(python, "mytasks", task="word.count")
-        job = Client(stack.url).submit("word.count", {"text": "to be or not to be", "top": 2})
+        stack.start_worker_of(python, "mytasks", "words", task="word.count")
+        client = Client(stack.url)
+        assert client.submit("primes.count", 100).result(RESULT_TIMEOUT_S) == 25
+        job = client.submit("word.count", {"text": "to be or not to be", "top": 2})
         assert job.result(RESULT_TIMEOUT_S) == ["to", "be"]
 
 
@@ -48,9 +51,8 @@ def _pip_install(python: Path, *projects: Path) -> None:
     subprocess.run(command, env=environment, check=True)
 
 
-def _first_block(language: str) -> str:
-    """Return the first block of code of the README in this language."""
-    readme = (SDK / "README.md").read_text()
-    found = re.search(rf"```{language}\n(.*?)```", readme, re.DOTALL)
-    assert found is not None, language
+def _first_python(readme: Path) -> str:
+    """Return the first block of Python in a README."""
+    found = re.search(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+    assert found is not None, readme
     return found[1]

@@ -122,9 +122,9 @@ class Stack:
         )
         _wait_until(worker, lambda: _is_found(f"{self.url}/tasks/staged"))
 
-    def start_worker_of(self, python: Path, module: str, task: str) -> None:
+    def start_worker_of(self, python: Path, *modules: str, task: str) -> None:
         """Start a worker with `python -m crunch worker`, and wait until its task is known."""
-        command = [str(python), "-m", "crunch", "worker", module]
+        command = [str(python), "-m", "crunch", "worker", *modules]
         worker = self._spawn(command, self._environment({"CRUNCH_WORKER_GRACE_MS": "0"}))
         _wait_until(worker, lambda: _is_found(f"{self.url}/tasks/{task}"))
 
