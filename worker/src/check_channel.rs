@@ -23,6 +23,14 @@ use peer::{Peer, Trouble};
 const SHOWN_LINES: usize = 20;
 
 /// The reason why a child was not found to speak the channel.
+///
+/// ```
+/// use crunch_worker::{CheckError, Error};
+///
+/// let error = Error::from(CheckError::Failed { failed: 2, all: 56 });
+/// assert_eq!(error.to_string(), "check-channel: 2 of 56 cases failed");
+/// assert_eq!(error.exit_code(), 1);
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {

@@ -177,13 +177,31 @@ impl JobContext {
         self.job.id
     }
 
-    /// Returns the name of the task.
+    /// Returns the name of the task, for handlers that several tasks share.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, TaskError};
+    ///
+    /// async fn scale(job: JobContext, value: f64) -> Result<f64, TaskError> {
+    ///     Ok(if job.task().as_str() == "double" { 2.0 * value } else { value })
+    /// }
+    /// ```
     #[must_use]
     pub fn task(&self) -> &TaskName {
         &self.job.task
     }
 
     /// Returns the number of this charged attempt, from 1.
+    ///
+    /// ```
+    /// use crunch_worker::{JobContext, TaskError};
+    ///
+    /// async fn fetch(job: JobContext, mirrors: Vec<String>) -> Result<String, TaskError> {
+    ///     // Each attempt asks another one.
+    ///     let mirror = mirrors.get((job.attempt() as usize - 1) % mirrors.len().max(1));
+    ///     mirror.cloned().ok_or_else(|| TaskError::permanent("there is no mirror"))
+    /// }
+    /// ```
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.job.attempt

@@ -202,6 +202,20 @@ impl TaskError {
 
     /// Sets when to make another attempt, instead of the task's backoff; at most 365 days. Has no effect on a permanent
     /// failure, after the last attempt, or if the machine is the cause.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use crunch_worker::TaskError;
+    ///
+    /// fn check(status: u16, retry_after_s: u64) -> Result<(), TaskError> {
+    ///     match status {
+    ///         429 => Err(TaskError::retryable("too many requests")
+    ///             .retry_after(Duration::from_secs(retry_after_s))),
+    ///         _ => Ok(()),
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay.min(MAX_DURATION));
