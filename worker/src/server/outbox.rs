@@ -3,12 +3,15 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::Notify;
+
+/// How much is written by one call: a job is two, its line and its body.
+const PARTS: usize = 8;
 
 /// The worker's end of a child's input.
 #[derive(Debug)]
@@ -35,6 +38,9 @@ impl Outbox {
     /// Writes a message, or lets it wait behind others.
     pub(crate) fn send(&self, line: Bytes, body: Option<Bytes>) {
         let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
         let was_empty = state.waiting.is_empty();
         state.waiting.push_back(line);
         state.waiting.extend(body.filter(|body| !body.is_empty()));
@@ -59,23 +65,38 @@ impl Outbox {
         }
     }
 
+    /// Writes what the pipe has room for: a line and its body together, so that the child wakes up once for both.
     fn write(&self, state: &mut State) {
-        let State { waiting, closed } = state;
-        while let Some(first) = waiting.front_mut()
-            && !*closed
-        {
-            match self.pipe.try_write(first) {
-                Ok(written) => first.advance(written),
+        while !state.waiting.is_empty() {
+            let mut parts = [IoSlice::new(&[]); PARTS];
+            let count = state.waiting.len().min(PARTS);
+            for (part, waiting) in parts.iter_mut().zip(&state.waiting) {
+                *part = IoSlice::new(waiting);
+            }
+            match self.pipe.try_write_vectored(&parts[..count]) {
+                Ok(written) => state.written(written),
                 Err(error) if is_full(&error) => return,
-                Err(_) => *closed = true,
-            }
-            if first.is_empty() {
-                waiting.pop_front();
+                Err(_) => return state.close(),
             }
         }
-        if *closed {
-            waiting.clear();
+    }
+}
+
+impl State {
+    /// Drops what was written.
+    fn written(&mut self, mut bytes: usize) {
+        while let Some(first) = self.waiting.front_mut() {
+            if bytes < first.len() {
+                return first.advance(bytes);
+            }
+            bytes -= first.len();
+            self.waiting.pop_front();
         }
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+        self.waiting.clear();
     }
 }
 

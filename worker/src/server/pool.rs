@@ -188,8 +188,11 @@ impl ServerPool {
             receiver
         };
         for wait in [GIVEN_BACK, HAND_OVER] {
-            if let Ok(Ok(assignment)) = tokio::time::timeout(wait, &mut assignment).await {
-                return Ok(assignment);
+            match tokio::time::timeout(wait, &mut assignment).await {
+                Ok(Ok(assignment)) => return Ok(assignment),
+                // The sender waits in this pool.
+                Ok(Err(_)) => break,
+                Err(_elapsed) => {}
             }
             let mut state = self.state.lock();
             if state.members.ready() > 0 {
