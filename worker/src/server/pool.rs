@@ -164,6 +164,12 @@ impl ServerPool {
         self.state.lock().members.numbers()
     }
 
+    /// Returns how many children died in a row without having answered a job.
+    #[cfg(test)]
+    pub(super) fn deaths(&self) -> u32 {
+        self.state.lock().deaths
+    }
+
     /// Returns how many jobs its children run.
     #[cfg(test)]
     pub(super) fn load(&self) -> usize {
@@ -357,13 +363,14 @@ impl ServerPool {
         let Exit { child, problem, was_ready, answered } = exit;
         let mut state = self.state.lock();
         let member = state.members.remove(child);
+        if answered > 0 {
+            (state.deaths, state.next_start) = (0, None);
+        }
         if member.is_some_and(|member| member.retiring.is_some()) {
             tracing::debug!(server = self.spec.name, child, answered, "child ended");
             return state.resize();
         }
-        if answered > 0 {
-            (state.deaths, state.next_start) = (0, None);
-        } else {
+        if answered == 0 {
             state.deaths = state.deaths.saturating_add(1);
             // One may be an accident, or the fault of its first job.
             let pause = (state.deaths > 1).then(|| RESTARTS.draw(state.deaths - 1));
