@@ -191,6 +191,16 @@ class Faults:
         path = os.path.join(os.environ.get("CRUNCH_DIR", ""), "both")
         in_a(child, lambda job: (write_file(path, b'"file"'), job.done(b'"body"', file=path)))
 
+    def takes_files(child):
+        """Takes payloads by file, which is allowed. The result is the size of the payload, in a file."""
+        change_hello(child, features=["file"])
+        declaration = child.declaration
+        child.declaration = lambda: [{**task, "max_payload": 4 * MIB} for task in declaration()]
+        on_job, path = child.on_job, os.path.join(os.environ.get("CRUNCH_DIR", ""), "size")
+        payload_of = lambda message, body: read_file(message["file"]) if "file" in message else body
+        child.on_job = lambda message, body: on_job(message, payload_of(message, body))
+        in_a(child, lambda job: (write_file(path, str(len(job.payload)).encode()), job.send("done", file=path)))
+
     # What is not a message
 
     def wrong_length(child):
@@ -448,6 +458,11 @@ def by_file(child, name, make):
     """Answers with the file of this name in the child's directory."""
     path = os.path.join(os.environ.get("CRUNCH_DIR", ""), name)
     in_a(child, lambda job: (make(path), job.send("done", file=path, content_type="text/plain")))
+
+
+def read_file(path):
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def write_file(path, data=b"", size=None):

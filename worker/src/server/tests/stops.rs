@@ -57,6 +57,7 @@ async fn a_job_of_many_that_does_not_end_is_given_up_and_its_child_replaced() {
     let () = given_up;
     assert_eq!(other.outcome, Outcome::Canceled);
     wait_until("the child was replaced", || server.pool().numbers() == [2]).await;
+    assert_eq!(server.pool().load(), 0);
     assert_eq!(server.run("a", json!(1)).await.outcome, Outcome::Succeeded);
     server.end().await;
 }
