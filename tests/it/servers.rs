@@ -153,6 +153,31 @@ async fn a_server_whose_children_died_claims_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_child_that_cannot_be_started_leaves_no_directory() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let folder = stack.directory().join("temporary");
+    std::fs::create_dir(&folder).unwrap();
+    let once = stack.directory().join("once");
+    let path = declare(
+        &stack,
+        &["--once", once.to_str().unwrap(), "os_exit"],
+        &format!("processes = 1\nenv = {{ TMPDIR = '{}' }}", folder.display()),
+    );
+    let mut worker = worker_with(&mut stack, &path);
+    Stack::wait_for_task(&api, "a").await;
+    let limit = worker.limit_descriptors(Some(0));
+    let id = api.submit("a", &json!(1)).await;
+    worker.wait_for_log("cannot start a process on this worker").await;
+    worker.limit_descriptors(limit);
+    api.wait_for_status(&id, "succeeded").await;
+    eventually("only the child that runs has a directory", async || {
+        (std::fs::read_dir(&folder).unwrap().count() == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_worker_with_a_server_has_its_other_tasks_too() {
     let own = "[[task]]\nname = \"own\"\ncommand = [\"cat\"]";
     let (stack, api, _worker) = start(&["none"], &format!("processes = 1\n{own}")).await;
