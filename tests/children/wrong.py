@@ -23,7 +23,7 @@ import threading
 import time
 
 from correct import Child, echo
-from quantities import allocate, flood, slowly
+from quantities import allocate, flood, read_file, slowly, write_file
 
 # Longer than every limit of the worker that a test waits for, and soon enough after a test that was killed.
 LIFE_S = 120
@@ -458,17 +458,6 @@ def by_file(child, name, make):
     """Answers with the file of this name in the child's directory."""
     path = os.path.join(os.environ.get("CRUNCH_DIR", ""), name)
     in_a(child, lambda job: (make(path), job.send("done", file=path, content_type="text/plain")))
-
-
-def read_file(path):
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def write_file(path, data=b"", size=None):
-    with open(path, "wb") as file:
-        file.write(data)
-        file.truncate(size)
 
 
 def repeat(child, line):
