@@ -169,6 +169,8 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn pool(total: usize) -> PoolSlots {
@@ -209,11 +211,25 @@ mod tests {
         assert_eq!((second.take(partition, 5).len(), first.all.total()), (2, 3));
     }
 
+    #[tokio::test]
+    async fn a_wait_for_a_slot_ends_when_the_pool_becomes_larger() {
+        let slots = pool(0);
+        let waiting = tokio::spawn({
+            let slots = slots.clone();
+            async move { slots.idle().await }
+        });
+        tokio::task::yield_now().await;
+        slots.resize(1, 0);
+        let ended = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        ended.expect("it ends").unwrap();
+    }
+
     #[test]
     fn a_pool_that_became_smaller_is_full_until_enough_slots_are_free() {
         let (slots, partition) = (pool(3), Partition::default());
         let mut taken = slots.take(partition, 3);
         slots.resize(1, 0);
+        assert!(!slots.any_idle());
         taken.truncate(1);
         assert!(!slots.any_idle());
         taken.clear();

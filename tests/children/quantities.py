@@ -1,4 +1,4 @@
-"""Much output, much memory, and slow input, for `wrong.py`."""
+"""Much output, much memory, slow input, and files, for `wrong.py`."""
 
 import time
 
@@ -24,3 +24,14 @@ def slowly(read, size):
     for start in range(0, size, 8192):
         time.sleep(0.125)
         yield read(min(8192, size - start))
+
+
+def read_file(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def write_file(path, data=b"", size=None):
+    with open(path, "wb") as file:
+        file.write(data)
+        file.truncate(size)

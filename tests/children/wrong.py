@@ -23,7 +23,7 @@ import threading
 import time
 
 from correct import Child, echo
-from quantities import allocate, flood, slowly
+from quantities import allocate, flood, read_file, slowly, write_file
 
 # Longer than every limit of the worker that a test waits for, and soon enough after a test that was killed.
 LIFE_S = 120
@@ -191,6 +191,16 @@ class Faults:
         path = os.path.join(os.environ.get("CRUNCH_DIR", ""), "both")
         in_a(child, lambda job: (write_file(path, b'"file"'), job.done(b'"body"', file=path)))
 
+    def takes_files(child):
+        """Takes payloads by file, which is allowed. The result is the size of the payload, in a file."""
+        change_hello(child, features=["file"])
+        declaration = child.declaration
+        child.declaration = lambda: [{**task, "max_payload": 4 * MIB} for task in declaration()]
+        on_job, path = child.on_job, os.path.join(os.environ.get("CRUNCH_DIR", ""), "size")
+        payload_of = lambda message, body: read_file(message["file"]) if "file" in message else body
+        child.on_job = lambda message, body: on_job(message, payload_of(message, body))
+        in_a(child, lambda job: (write_file(path, str(len(job.payload)).encode()), job.send("done", file=path)))
+
     # What is not a message
 
     def wrong_length(child):
@@ -346,6 +356,11 @@ class Faults:
         """Ignores cancel."""
         child.on_cancel = ignore
 
+    def answers_at_term(child):
+        """Ignores cancel. TERM cancels its jobs, and it exits a second later."""
+        child.on_cancel = ignore
+        signal.signal(signal.SIGTERM, lambda *_: ([job.canceled.set() for job in child.jobs], later(1, os._exit, 143)))
+
     def ignores_drain(child):
         """Ignores drain."""
         child.on_drain = ignore
@@ -448,12 +463,6 @@ def by_file(child, name, make):
     """Answers with the file of this name in the child's directory."""
     path = os.path.join(os.environ.get("CRUNCH_DIR", ""), name)
     in_a(child, lambda job: (make(path), job.send("done", file=path, content_type="text/plain")))
-
-
-def write_file(path, data=b"", size=None):
-    with open(path, "wb") as file:
-        file.write(data)
-        file.truncate(size)
 
 
 def repeat(child, line):

@@ -13,6 +13,7 @@ async fn thousands_of_jobs_survive_all_injected_faults() {
         seed: 2,
         lease: Duration::from_secs(4),
         workers: 4,
+        server_workers: 2,
         apis: 2,
         directory: directory.path().to_owned(),
     };
@@ -22,6 +23,12 @@ async fn thousands_of_jobs_survive_all_injected_faults() {
         panic!("{report}logs and ledgers are in {}", directory.keep().display());
     }
 
-    assert!(report.acknowledged >= 3000 && report.large > 0 && report.faults == 30, "{report}");
+    assert!(
+        report.acknowledged >= 3000
+            && report.large > 0
+            && report.in_servers > 0
+            && report.faults == 30,
+        "{report}"
+    );
     assert_eq!((report.lost, report.unexplained()), (0, 0), "{report}");
 }

@@ -121,6 +121,81 @@ async fn a_server_that_cannot_start_says_why_and_claims_nothing() {
 }
 
 #[tokio::test]
+async fn a_server_whose_children_died_claims_nothing_more() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let path = stack.directory().join("tasks.toml");
+    // The first child dies in its first job, and the others cannot start.
+    let script = format!(
+        "mkdir {}/first || exit 3; exec python3 {}/tests/children/wrong.py os_exit",
+        stack.directory().display(),
+        root().display()
+    );
+    let command = json!(["sh", "-c", script]);
+    let text = format!("builtin = false\n[[server]]\nprocesses = 1\ncommand = {command}\n");
+    std::fs::write(&path, text).unwrap();
+    let mut worker = worker_with(&mut stack, &path);
+    let health = HealthPort::of(&mut worker).await;
+    Stack::wait_for_task(&api, "a").await;
+    let slots = async || health.metric("crunch_worker_slots").await;
+    eventually("the child has a slot", async || (slots().await == Some(1.0)).then_some(())).await;
+    let id = api.submit("a", &json!(1)).await;
+    eventually("it has none", async || (slots().await == Some(0.0)).then_some(())).await;
+    let waits = api.submit("b", &json!(1)).await;
+    worker.wait_for_log("before its hello").await;
+    let job = api.job(&waits).await;
+    assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(0)), "{job}");
+    eventually("the first job is charged", async || {
+        let attempts = api.get(&format!("/jobs/{id}/attempts")).await.json().to_string();
+        attempts.contains("child_died").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_child_that_cannot_be_started_leaves_no_directory() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let folder = stack.directory().join("temporary");
+    std::fs::create_dir(&folder).unwrap();
+    let once = stack.directory().join("once");
+    let path = declare(
+        &stack,
+        &["--once", once.to_str().unwrap(), "os_exit"],
+        &format!("processes = 1\nenv = {{ TMPDIR = '{}' }}", folder.display()),
+    );
+    let mut worker = worker_with(&mut stack, &path);
+    Stack::wait_for_task(&api, "a").await;
+    let limit = worker.limit_descriptors(Some(0));
+    let id = api.submit("a", &json!(1)).await;
+    worker.wait_for_log("cannot start a process on this worker").await;
+    worker.limit_descriptors(limit);
+    api.wait_for_status(&id, "succeeded").await;
+    eventually("only the child that runs has a directory", async || {
+        (std::fs::read_dir(&folder).unwrap().count() == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_with_a_server_has_its_other_tasks_too() {
+    let own = "[[task]]\nname = \"own\"\ncommand = [\"cat\"]";
+    let (stack, api, _worker) = start(&["none"], &format!("processes = 1\n{own}")).await;
+    for task in ["own", "a"] {
+        Stack::wait_for_task(&api, task).await;
+        let id = api.submit(task, &json!(task)).await;
+        assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], task);
+    }
+    eventually("the worker lists both", async || {
+        let worker = &api.get("/workers").await.json()["items"][0];
+        let has = |task| worker["tasks"].as_array().is_some_and(|all| all.contains(&json!(task)));
+        (has("own") && has("a")).then_some(())
+    })
+    .await;
+    stack.assert_clean_audit().await;
+}
+
+#[tokio::test]
 async fn a_child_that_dies_costs_an_attempt_and_the_next_one_succeeds() {
     let stack = Stack::start();
     let once = stack.directory().join("once");

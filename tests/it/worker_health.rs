@@ -34,6 +34,14 @@ impl HealthPort {
         (status, serde_json::from_slice(&body).unwrap_or_default())
     }
 
+    /// Returns a sample of the worker's metrics.
+    pub(crate) async fn metric(&self, sample: &str) -> Option<f64> {
+        let response = self.client.get(format!("{}/metrics", self.url)).send().await.unwrap();
+        let text = response.text().await.unwrap();
+        let value = |line: &str| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok();
+        text.lines().find_map(value)
+    }
+
     /// Waits until the worker is ready, or not ready; returns the body. It must be live all the time.
     async fn wait_for(&self, status: StatusCode) -> Value {
         let start = Instant::now();

@@ -6,6 +6,7 @@
 //! `check` compares the four records: pure set algebra, independent of how they were made.
 
 mod check;
+mod children;
 mod client;
 mod faults;
 mod fleet;
@@ -46,8 +47,10 @@ pub struct Plan {
     pub seed: u64,
     /// The lease of the workers.
     pub lease: Duration,
-    /// The number of workers.
+    /// The number of workers without a server.
     pub workers: usize,
+    /// The number of workers that have a server too, at least 1.
+    pub server_workers: usize,
     /// The number of APIs.
     pub apis: usize,
     /// The directory of logs and ledgers. They are kept if there are violations.

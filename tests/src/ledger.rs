@@ -30,6 +30,8 @@ pub struct Entry {
     pub epoch: u64,
     /// The worker's process id.
     pub pid: u32,
+    /// Whether it ran in a child of a server of the worker.
+    pub in_child: bool,
     /// The time in Unix milliseconds, by the worker's clock.
     pub at_ms: u64,
 }
@@ -109,5 +111,6 @@ fn entry(line: &str) -> Option<Entry> {
         epoch: words.next()?.parse().ok()?,
         pid: words.next()?.parse().ok()?,
         at_ms: words.next()?.parse().ok()?,
+        in_child: words.next() == Some("child"),
     })
 }

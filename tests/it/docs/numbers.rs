@@ -120,6 +120,10 @@ fn the_number_of_mutants_is_the_documented_one() {
     let page = words(&read("docs/reliability.md"));
     let expected = format!("breaks the functions in {} ways", mutants::count());
     assert!(page.contains(&expected), "docs/reliability.md does not contain: {expected}");
+    let script = read("script/mutants");
+    let is_mutant = |line: &&str| ["    Mutant(", "    of_worker(", "    of_slots("].contains(line);
+    let expected = format!("in {} ways and runs", script.lines().filter(is_mutant).count());
+    assert!(page.contains(&expected), "docs/reliability.md does not contain: {expected}");
 }
 
 #[test]

@@ -25,9 +25,12 @@ struct Arguments {
     /// The lease of the workers, in milliseconds. Below 4000 a short outage of Redis may cost second runs.
     #[arg(long, default_value_t = 4000)]
     lease_ms: u64,
-    /// The number of workers.
+    /// The number of workers without a server.
     #[arg(long, default_value_t = 4)]
     workers: usize,
+    /// The number of workers that have a server too.
+    #[arg(long, default_value_t = 2)]
+    server_workers: usize,
     /// The number of APIs.
     #[arg(long, default_value_t = 2)]
     apis: usize,
@@ -35,7 +38,8 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { jobs, faults, seed, lease_ms, workers, apis } = Arguments::parse();
+    let Arguments { jobs, faults, seed, lease_ms, workers, server_workers, apis } =
+        Arguments::parse();
     let directory = tempfile::tempdir()?;
     let report = run(Plan {
         jobs,
@@ -43,6 +47,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         seed,
         lease: Duration::from_millis(lease_ms),
         workers,
+        server_workers,
         apis,
         directory: directory.path().to_owned(),
     })

@@ -20,6 +20,8 @@ use crunch_common::time::whole_ms;
 const AFTERMATH_MS: u64 = 10_000;
 /// Redis and the processes on this machine share a clock, but do not read it at the same moment.
 const TOLERANCE_MS: u64 = 50;
+/// The code of an attempt whose child died.
+const CHILD_DIED: &str = "child_died";
 /// A history keeps this many attempts.
 const HISTORY: usize = 10;
 
@@ -65,6 +67,8 @@ pub(super) enum Cause {
     Released,
     Unheard,
     Failed,
+    /// A child of a server died.
+    ChildDied,
     Unexplained,
 }
 
@@ -84,6 +88,7 @@ impl Evidence {
         self.every_acknowledged_job_has_ended(&mut report);
         self.every_job_is_acknowledged(&mut report);
         self.what_has_ended_stays(&mut report);
+        self.attempts_in_children_fail_for_a_reason(&mut report);
         let runs = self.runs_of_jobs(&mut report);
         for (id, runs) in &runs {
             self.runs_are_explained(id, runs, &mut report);
@@ -110,6 +115,9 @@ impl Evidence {
             };
             if !job.is_terminal() {
                 report("every job ends", format!("{id} is {}", job.status));
+            }
+            if job.status == "failed" && !job.error.contains("worker_lost") {
+                report("a job is tried until it succeeds", format!("{id} failed: {}", job.error));
             }
             if submission.cancel == Some(200) && job.status != "canceled" {
                 report("what was canceled does not run on", format!("{id} is {}", job.status));
@@ -148,6 +156,29 @@ impl Evidence {
                     "a job ends once",
                     format!("{id} changed {} times, not {expected:?}: {job:?}", job.version),
                 );
+            }
+        }
+    }
+
+    /// A job in a child fails as ordered, or because of a fault of a child: also if the child died before it ran the job.
+    fn attempts_in_children_fail_for_a_reason(
+        &self,
+        report: &mut impl FnMut(&'static str, String),
+    ) {
+        let of_server = self.submissions.values().filter(|it| it.order.is_of_server());
+        for id in of_server.flat_map(|submission| &submission.ids) {
+            let history = self.jobs.get(id).map(|job| &job.history[..]).unwrap_or_default();
+            for past in history.iter().filter(|past| past.outcome == "failed") {
+                let is_explained = match past.error_code() {
+                    CHILD_DIED => self
+                        .faults
+                        .iter()
+                        .any(|fault| fault.kind.may_end_child() && self.is_near(fault, past)),
+                    code => code == "task_failed",
+                };
+                if !is_explained {
+                    report("a child dies of a fault", format!("{id}: {past:?}"));
+                }
             }
         }
     }
@@ -221,6 +252,7 @@ impl Evidence {
             return if job.history.len() < HISTORY { Cause::Unexplained } else { Cause::Lost };
         };
         let recorded = match past.outcome.as_str() {
+            "failed" if past.error_code() == CHILD_DIED => Cause::ChildDied,
             "failed" => return Cause::Failed,
             "lost" => Cause::Lost,
             "unheard" => Cause::Unheard,
@@ -234,8 +266,6 @@ impl Evidence {
     }
 
     fn explains(&self, fault: &Injected, cause: Cause, run: &Run, past: &PastAttempt) -> bool {
-        let is_near = fault.from_ms <= past.finished_at_ms + TOLERANCE_MS
-            && past.finished_at_ms <= self.aftermath_ends(fault);
         let is_its_worker = fault.pid == Some(run.pid);
         let is_matching = match cause {
             Cause::Released => {
@@ -243,11 +273,20 @@ impl Evidence {
                     && matches!(fault.kind, Kind::TerminateWorker | Kind::WorkerWithoutTask)
             }
             // A fault of Redis alone must not count as the death of a worker.
-            Cause::Lost => is_its_worker,
-            Cause::Unheard => is_its_worker || fault.target == Target::Redis,
+            Cause::Lost => is_its_worker && !fault.kind.is_of_child(),
+            Cause::ChildDied => is_its_worker && fault.kind.may_end_child(),
+            Cause::Unheard => {
+                (is_its_worker && !fault.kind.is_of_child()) || fault.target == Target::Redis
+            }
             Cause::Failed | Cause::Unexplained => false,
         };
-        is_near && is_matching
+        is_matching && self.is_near(fault, past)
+    }
+
+    /// Whether an attempt ended while a fault may have had consequences.
+    fn is_near(&self, fault: &Injected, past: &PastAttempt) -> bool {
+        fault.from_ms <= past.finished_at_ms + TOLERANCE_MS
+            && past.finished_at_ms <= self.aftermath_ends(fault)
     }
 
     /// Until when a fault may have consequences. Each outage of Redis delays them by its length and by the lease of

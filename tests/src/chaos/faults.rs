@@ -39,10 +39,20 @@ pub(super) enum Kind {
     Sequence,
     /// For a while one more worker, without one of the tasks, serves the same queues.
     WorkerWithoutTask,
+    /// A child of a server, which may run several jobs.
+    KillChild,
+    /// The launcher of a child: the worker ends the child.
+    KillLauncher,
+    /// A child is suspended: its jobs take longer. One that is asked to stop meanwhile costs the child.
+    FreezeChild,
+    /// A child exits during its next job.
+    ExitChild,
+    /// A child answers every job three times, first for an older epoch.
+    RepeatAnswers,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 28] = [
         Self::KillWorker,
         Self::TerminateWorker,
         Self::FreezeWorker,
@@ -66,10 +76,26 @@ impl Kind {
         Self::SilenceReplies,
         Self::Sequence,
         Self::WorkerWithoutTask,
+        Self::KillChild,
+        Self::KillLauncher,
+        Self::FreezeChild,
+        Self::ExitChild,
+        Self::RepeatAnswers,
     ];
 
+    /// Whether it affects a child of a worker, and not the worker.
+    pub(super) fn is_of_child(self) -> bool {
+        self.may_end_child() || self == Self::RepeatAnswers
+    }
+
+    /// Whether a child may die of it.
+    pub(super) fn may_end_child(self) -> bool {
+        matches!(self, Self::KillChild | Self::KillLauncher | Self::FreezeChild | Self::ExitChild)
+    }
+
     fn draw_target(self, random: &mut impl Rng, plan: &Plan) -> Target {
-        let worker = Target::Worker(random.random_range(0..plan.workers));
+        let all = plan.workers + plan.server_workers;
+        let worker = Target::Worker(random.random_range(0..all));
         let api = Target::Api(random.random_range(0..plan.apis));
         match self {
             Self::KillWorker
@@ -86,6 +112,7 @@ impl Kind {
             Self::Throttle if random.random_bool(0.5) => Target::Workers,
             Self::Throttle => Target::Apis,
             Self::WorkerWithoutTask => Target::ExtraWorker,
+            _ if self.is_of_child() => Target::Worker(random.random_range(plan.workers..all)),
             // The links of either side.
             _ if random.random_bool(0.7) => worker,
             _ => api,
@@ -97,13 +124,20 @@ impl Kind {
         match self {
             Self::FreezeWorker => random.random_range(0.1..0.7),
             Self::OversleepWorker => random.random_range(1.3..2.5),
-            Self::FlushFunctions | Self::Reset | Self::Sequence => 0.0,
+            Self::FlushFunctions
+            | Self::Reset
+            | Self::Sequence
+            | Self::KillChild
+            | Self::KillLauncher
+            | Self::RepeatAnswers => 0.0,
             Self::KillWorker | Self::KillApi | Self::KillRedis | Self::RestartRedis => {
                 random.random_range(0.0..0.8)
             }
-            Self::Throttle | Self::WorkerWithoutTask | Self::ExhaustDescriptors => {
-                random.random_range(0.5..2.0)
-            }
+            Self::Throttle
+            | Self::WorkerWithoutTask
+            | Self::ExhaustDescriptors
+            | Self::FreezeChild
+            | Self::ExitChild => random.random_range(0.5..2.0),
             _ if random.random_bool(0.2) => random.random_range(1.0..2.0),
             _ => random.random_range(0.05..0.6),
         }
@@ -154,7 +188,7 @@ pub(super) struct Fault {
 pub(super) struct Injected {
     pub(super) kind: Kind,
     pub(super) target: Target,
-    /// The id of the affected process, if it was a worker.
+    /// The id of the affected process, if it was a worker; of the worker, if it was one of its children.
     pub(super) pid: Option<u32>,
     pub(super) from_ms: u64,
     pub(super) to_ms: u64,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use super::faults::Injected;
-use super::orders::{QUEUES, command};
+use super::orders::{SERVER_QUEUE, WORKER_QUEUES, command, server};
 use super::{Ledger, Plan};
 use crate::stack::command_on;
 use crate::{Process, Proxy, RedisServer, tasks};
@@ -24,6 +24,7 @@ use crate::{Process, Proxy, RedisServer, tasks};
 /// A process and its proxy to Redis. A fault of either holds the lock while it is active.
 #[derive(Debug)]
 pub(super) struct Member {
+    pub(super) role: Role,
     pub(super) process: AsyncMutex<Process>,
     pub(super) proxy: Proxy,
     /// The URL of an API; empty for a worker.
@@ -49,6 +50,8 @@ pub(super) enum Role {
     Worker,
     /// A worker without the rarer task.
     WorkerWithoutTask,
+    /// A worker that has a server too.
+    ServerWorker,
 }
 
 impl Fleet {
@@ -66,14 +69,18 @@ impl Fleet {
             problems: Mutex::default(),
             faults: File::create(plan.directory.join("faults.ledger"))?,
         };
-        std::fs::write(fleet.commands(), command())?;
+        // Children only append to it.
+        File::create(fleet.ledger())?;
+        std::fs::write(fleet.tasks_file(Role::Worker), command())?;
+        std::fs::write(fleet.tasks_file(Role::ServerWorker), server(&fleet.ledger()))?;
         let [to_apis, to_workers] = [Proxy::to(port), Proxy::to(port)];
         for _ in 0..plan.apis {
             let member = fleet.member(Role::Api, to_apis.sharing_throttle()).await;
             fleet.apis.push(member);
         }
-        for _ in 0..plan.workers {
-            let member = fleet.member(Role::Worker, to_workers.sharing_throttle()).await;
+        let workers = std::iter::repeat_n(Role::Worker, plan.workers);
+        for role in workers.chain(std::iter::repeat_n(Role::ServerWorker, plan.server_workers)) {
+            let member = fleet.member(role, to_workers.sharing_throttle()).await;
             fleet.workers.push(member);
         }
         Ok(fleet)
@@ -83,16 +90,18 @@ impl Fleet {
         let mut process = self.launch(role, &proxy.url());
         let url = match role {
             Role::Api => process.wait_for_log("listening on ").await,
-            Role::Worker | Role::WorkerWithoutTask => String::new(),
+            Role::Worker | Role::WorkerWithoutTask | Role::ServerWorker => String::new(),
         };
-        Member { process: AsyncMutex::new(process), proxy, url: RwLock::new(url) }
+        Member { role, process: AsyncMutex::new(process), proxy, url: RwLock::new(url) }
     }
 
     pub(super) fn launch(&self, role: Role, redis_url: &str) -> Process {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let (binary, name) = match role {
             Role::Api => ("test-api", format!("api-{number}")),
-            Role::Worker | Role::WorkerWithoutTask => ("test-worker", format!("worker-{number}")),
+            Role::Worker | Role::WorkerWithoutTask | Role::ServerWorker => {
+                ("test-worker", format!("worker-{number}"))
+            }
         };
         let mut command = command_on(binary, redis_url);
         command.env("CRUNCH_LOG", "info,actix_server=warn");
@@ -101,12 +110,16 @@ impl Fleet {
                 command.env("CRUNCH_API_ADDR", "127.0.0.1:0").env("CRUNCH_API_DRAIN_MS", "100");
                 command.env("CRUNCH_API_UNKNOWN_TASKS", "accept");
             }
-            Role::Worker | Role::WorkerWithoutTask => {
+            Role::Worker | Role::WorkerWithoutTask | Role::ServerWorker => {
+                let queues: &[&str] = match role {
+                    Role::ServerWorker => &[SERVER_QUEUE],
+                    _ => WORKER_QUEUES,
+                };
                 command.env("CRUNCH_LEASE_MS", whole_ms(self.lease).to_string());
                 command.env("CRUNCH_WORKER_CONCURRENCY", "16").env("CRUNCH_WORKER_GRACE_MS", "200");
-                command.env("CRUNCH_WORKER_QUEUES", QUEUES.join(","));
+                command.env("CRUNCH_WORKER_QUEUES", queues.join(","));
                 command.env(tasks::LEDGER_VARIABLE, self.ledger());
-                command.env("CRUNCH_TASKS", self.commands());
+                command.env("CRUNCH_TASKS", self.tasks_file(role));
             }
         }
         if role == Role::WorkerWithoutTask {
@@ -116,9 +129,9 @@ impl Fleet {
     }
 
     /// Starts the replacement of a process that ended.
-    pub(super) async fn replace(&self, role: Role, member: &Member, process: &mut Process) {
-        *process = self.launch(role, &member.proxy.url());
-        if role == Role::Api {
+    pub(super) async fn replace(&self, member: &Member, process: &mut Process) {
+        *process = self.launch(member.role, &member.proxy.url());
+        if member.role == Role::Api {
             let url = process.wait_for_log("listening on ").await;
             *member.url.write() = url;
         }
@@ -138,9 +151,9 @@ impl Fleet {
         self.directory.join("runs.ledger")
     }
 
-    /// Returns the path of the tasks file that declares the command.
-    fn commands(&self) -> PathBuf {
-        self.directory.join("tasks.toml")
+    /// Returns the path of the tasks file of a worker: with the command, or with the server.
+    fn tasks_file(&self, role: Role) -> PathBuf {
+        self.directory.join(if role == Role::ServerWorker { "server.toml" } else { "tasks.toml" })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -192,15 +205,18 @@ impl Fleet {
         }
     }
 
-    /// Checks that every worker runs jobs without a restart, and that every API is ready.
+    /// Checks that every worker, or its server, runs jobs without a restart, and that every API is ready.
     pub(super) async fn check_all_work(&self, client: &Client) {
         let deadline = Instant::now() + Duration::from_secs(20);
         let before = Ledger::size(&self.ledger());
         for (number, member) in self.workers.iter().enumerate() {
             let mut process = member.process.lock().await;
             self.check_alive(&format!("worker {number}"), &mut process);
-            let has_run =
-                |pid| Ledger::read_from(&self.ledger(), before).iter().any(|run| run.pid == pid);
+            let in_child = member.role == Role::ServerWorker;
+            let has_run = |pid| {
+                let runs = Ledger::read_from(&self.ledger(), before);
+                runs.iter().any(|run| run.pid == pid && run.in_child == in_child)
+            };
             while !has_run(process.pid()) {
                 if Instant::now() > deadline {
                     self.report(format!("worker {number} runs no more jobs"));

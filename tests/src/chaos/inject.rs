@@ -7,6 +7,7 @@ use redis::cmd;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
+use super::children;
 use super::faults::{Fault, Injected, Kind, Target};
 use super::fleet::{Fleet, Member, Role};
 use crate::{Direction, DropMode, Filter, Process, RedisServer};
@@ -19,35 +20,36 @@ const THROTTLES: [u64; 3] = [1024 * 1024, 4 * 1024 * 1024, 12 * 1024 * 1024];
 impl Fleet {
     /// Injects a fault, waits, ends it; returns when that was.
     pub(super) async fn inject(&self, fault: &Fault) -> Injected {
-        let (member, role) = match fault.target {
+        let member = match fault.target {
             Target::Redis => return self.inject_into_redis(fault).await,
             Target::Workers => return self.throttle(fault, &self.workers).await,
             Target::Apis => return self.throttle(fault, &self.apis).await,
             Target::ExtraWorker => return self.run_extra_worker(fault).await,
-            Target::Worker(number) => (&self.workers[number], Role::Worker),
-            Target::Api(number) => (&self.apis[number], Role::Api),
+            Target::Worker(number) => &self.workers[number],
+            Target::Api(number) => &self.apis[number],
         };
         let mut process = member.process.lock().await;
         self.check_alive(&fault.target.to_string(), &mut process);
         let from_ms = Timestamp::now().unix_ms();
-        let pid = (role == Role::Worker).then(|| process.pid());
+        let pid = (member.role != Role::Api).then(|| process.pid());
         match fault.kind {
             Kind::KillWorker | Kind::KillApi => {
                 process.kill().await;
                 sleep(fault.length).await;
-                self.replace(role, member, &mut process).await;
+                self.replace(member, &mut process).await;
             }
             Kind::TerminateWorker | Kind::TerminateApi => {
                 self.terminate(fault.target, &mut process).await;
-                self.replace(role, member, &mut process).await;
+                self.replace(member, &mut process).await;
             }
             Kind::ExhaustDescriptors => {
                 exhaust_descriptors(&process, fault.length).await;
                 if process.has_exited() && could_not_start(&process.log()) {
-                    self.replace(role, member, &mut process).await;
+                    self.replace(member, &mut process).await;
                 }
             }
             Kind::FreezeWorker | Kind::OversleepWorker => freeze(&process, fault.length).await,
+            kind if kind.is_of_child() => children::break_one(process.pid(), fault).await,
             _ => inject_into_network(member, fault).await,
         }
         self.record(fault, pid, from_ms)

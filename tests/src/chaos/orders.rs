@@ -1,5 +1,6 @@
 //! The jobs that the client orders: mostly quick ones, and a few of every other kind.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crunch_worker::{JobContext, Task, TaskError};
@@ -10,12 +11,21 @@ use serde_json::{Value, json};
 
 use super::Plan;
 use crate::Moment;
-use crate::tasks::ledger;
+use crate::tasks::{LEDGER_VARIABLE, ledger};
 
-/// The queues, in the workers' order of preference.
-pub(super) const QUEUES: [&str; 3] = ["work.first", "work.bulk", "work.slow"];
-/// The main task, one that does the same and that a worker may lack, and a command.
-pub(super) const TASKS: [&str; 3] = ["chaos.work", "chaos.rare", "chaos.command"];
+/// The queues.
+pub(super) const QUEUES: [&str; 4] = ["work.first", "work.bulk", "work.slow", "work.server"];
+/// Those of the workers without a server, in their order of preference.
+pub(super) const WORKER_QUEUES: &[&str] = QUEUES.first_chunk::<3>().unwrap();
+/// That of the workers with a server.
+pub(super) const SERVER_QUEUE: &str = QUEUES[3];
+/// The main task, one that does the same and that a worker may lack, a command, and the task of the server.
+pub(super) const TASKS: [&str; 4] = ["chaos.work", "chaos.rare", "chaos.command", "chaos.server"];
+/// The program of the server's children. It does what the handler does.
+pub(super) const CHILD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/children/chaos.py");
+/// The server. A child runs several jobs at once, so that others are affected when it dies, and few in all, so that
+/// children are replaced all the time.
+const SERVER: &str = "processes = 2\nconcurrency = 4\nmax_jobs = 10";
 /// The command of the third task. It writes no ledger: only its result is checked.
 const COMMAND: &str = r#"sed -E 's/.*"number":([0-9]+).*/{"number":\1,"epoch":'$CRUNCH_EPOCH'}/'"#;
 /// From this size, in bytes, a payload or a result is sent in a separate call.
@@ -77,15 +87,23 @@ impl Order {
             70..95 => random.random_range(20..200),
             _ => random.random_range(200..1000),
         };
-        let queue = if is_slow { QUEUES[2] } else { QUEUES[random.random_range(0..2)] };
+        let mut queue = if is_slow { QUEUES[2] } else { QUEUES[random.random_range(0..2)] };
         let priority = ["low", "normal", "normal", "normal", "high"][random.random_range(0..5)];
         let delay_ms = random.random_bool(0.03).then(|| random.random_range(1..3000));
         let fails = u32::from(random.random_bool(0.01));
         let is_canceled = random.random_bool(0.01);
-        let mut task = TASKS[usize::from(random.random_bool(0.1))];
+        let mut task = match random.random_range(0..20) {
+            0..2 => TASKS[1],
+            2..4 => TASKS[3],
+            _ => TASKS[0],
+        };
         let (padding, mut returns) = draw_sizes(&mut random, plan);
         if random.random_bool(share_of_costly(plan)) {
             (task, returns) = (TASKS[2], 0);
+        }
+        // The worker's own task and that of the server are in one queue: each finds jobs of the other there.
+        if task == TASKS[3] || (task == TASKS[1] && random.random_bool(0.3)) {
+            queue = SERVER_QUEUE;
         }
         let work = Work { number, busy_ms, fails, returns };
         Self { number, task, queue, priority, delay_ms, work, padding, is_canceled }
@@ -95,7 +113,8 @@ impl Order {
         self.delay_ms.is_some()
     }
 
-    /// Whether a worker may release the job, because it lacks the task or cannot start a command.
+    /// Whether a worker may release the job, because it lacks the task, cannot start a command or has no child that is
+    /// ready.
     pub(super) fn may_be_released(&self) -> bool {
         TASKS[1..].contains(&self.task)
     }
@@ -103,6 +122,11 @@ impl Order {
     /// Whether the payload or the result is large.
     pub(super) fn is_large(&self) -> bool {
         self.padding.max(self.work.returns) > 0
+    }
+
+    /// Whether it runs in a child of a server.
+    pub(super) fn is_of_server(&self) -> bool {
+        self.task == TASKS[3]
     }
 
     /// Returns the item of a batch.
@@ -129,6 +153,11 @@ impl Order {
     /// An order with this much padding in its payload and its result.
     pub(super) fn large(padding: usize, returns: usize) -> Self {
         Self { padding, work: Work { returns, ..Work::default() }, ..Self::default() }
+    }
+
+    /// An order for the task of the server.
+    pub(super) fn of_server() -> Self {
+        Self { task: TASKS[3], ..Self::default() }
     }
 
     /// An order for the task that a worker may lack.
@@ -188,6 +217,15 @@ pub(crate) fn task() -> Task {
 /// The task that a worker may lack.
 pub(crate) fn rare_task() -> Task {
     Task::new(TASKS[1], work).max_attempts(10).max_payload(SIZE_LIMIT).max_result(SIZE_LIMIT)
+}
+
+/// Returns the tasks file with the server, whose children write this ledger.
+pub(super) fn server(ledger: &Path) -> String {
+    let (name, variable) = (TASKS[3], LEDGER_VARIABLE);
+    format!(
+        "[[server]]\ncommand = [\"python3\", \"-S\", '{CHILD}']\nenv = {{ {variable} = '{}' }}\n{SERVER}\n\n[[server.task]]\nname = \"{name}\"\nmax_attempts = 20\nmax_payload = {SIZE_LIMIT}\nmax_result = {SIZE_LIMIT}\n",
+        ledger.display()
+    )
 }
 
 /// Returns the tasks file that declares the command to the stock worker.

@@ -19,6 +19,8 @@ pub struct Report {
     pub acknowledged: usize,
     /// How many of them had a payload or a result above 64 KiB.
     pub large: usize,
+    /// How many of them were for a server.
+    pub in_servers: usize,
     /// The number of faults.
     pub faults: usize,
     by_kind: BTreeMap<Kind, usize>,
@@ -54,6 +56,7 @@ impl Report {
             took,
             acknowledged: submissions().filter(|submission| !submission.ids.is_empty()).count(),
             large: submissions().filter(|submission| submission.order.is_large()).count(),
+            in_servers: submissions().filter(|submission| submission.order.is_of_server()).count(),
             faults: evidence.faults.len(),
             by_kind: count(evidence.faults.iter().map(|fault| fault.kind)),
             refused: submissions().map(|submission| u64::from(submission.refused)).sum(),
@@ -147,13 +150,17 @@ fn percentiles(sorted: &[u64]) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { seed, workers, apis, lease, .. } = &self.plan;
+        let Plan { seed, workers, server_workers, apis, lease, .. } = &self.plan;
         writeln!(
             f,
-            "seed {seed}, {workers} workers, {apis} APIs, lease {lease:?}, took {:.0?}",
+            "seed {seed}, {workers} workers, {server_workers} with a server, {apis} APIs, lease {lease:?}, took {:.0?}",
             self.took
         )?;
-        writeln!(f, "acknowledged jobs  {}, {} of them large", self.acknowledged, self.large)?;
+        writeln!(
+            f,
+            "acknowledged jobs  {}, {} of them large, {} for servers",
+            self.acknowledged, self.large, self.in_servers
+        )?;
         writeln!(
             f,
             "  ended as         {:?}; failed as worker_lost {}",

@@ -21,7 +21,7 @@ use super::orders::{QUEUES, without_padding};
 
 const ROOT: &str = "crunch:{0}";
 /// The lanes in which jobs wait; each task has one for parked jobs.
-const LANES: [&str; 8] = [
+const LANES: [&str; 9] = [
     "solitary",
     "urgent",
     "high",
@@ -30,6 +30,7 @@ const LANES: [&str; 8] = [
     "task:chaos.work",
     "task:chaos.rare",
     "task:chaos.command",
+    "task:chaos.server",
 ];
 /// This many records are read at once.
 const PAGE: usize = 1000;
@@ -57,6 +58,20 @@ pub(super) struct PastAttempt {
     pub(super) started_at_ms: u64,
     pub(super) finished_at_ms: u64,
     pub(super) outcome: String,
+    pub(super) error: Option<PastError>,
+}
+
+impl PastAttempt {
+    /// Returns the code of its error; an empty string if it has none.
+    pub(super) fn error_code(&self) -> &str {
+        self.error.as_ref().map_or("", |error| &error.code)
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct PastError {
+    pub(super) code: String,
 }
 
 /// How a job ended: this must not change later.

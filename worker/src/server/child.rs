@@ -36,6 +36,8 @@ pub(super) struct Child {
     takes_files: AtomicBool,
     /// How many jobs it runs at once, by its hello.
     concurrency: AtomicU32,
+    /// Whether it will end soon: it gets no more jobs.
+    ending: AtomicBool,
     jobs: Mutex<Jobs>,
     /// Set when it has ended: its directory exists until this is dropped, with the last job that reads a result there.
     ended: Mutex<Option<Launched>>,
@@ -54,6 +56,8 @@ pub(super) enum Event {
     Credit(u32),
     /// It uses more memory than it should.
     Grew,
+    /// It will end soon.
+    Ending,
 }
 
 /// A request to end a child.
@@ -123,16 +127,39 @@ impl Child {
         events: mpsc::UnboundedSender<(Arc<Self>, Event)>,
     ) -> Self {
         let (takes_files, concurrency) = (AtomicBool::new(false), AtomicU32::new(0));
-        let (jobs, ended) = (Mutex::default(), Mutex::default());
-        Self { number, directory, outbox, takes_files, concurrency, jobs, ended, requests, events }
+        let (ending, jobs, ended) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
+        Self {
+            number,
+            directory,
+            outbox,
+            takes_files,
+            concurrency,
+            ending,
+            jobs,
+            ended,
+            requests,
+            events,
+        }
     }
 
     pub(super) fn send(&self, message: &ToChild<'_>) {
         self.outbox.send(message.line(), None);
     }
 
+    /// Records that it will end soon, before anything of it does: a job that it got now would die with it.
+    pub(super) fn will_end(self: &Arc<Self>) {
+        if !self.ending.swap(true, Ordering::Relaxed) {
+            self.report(Event::Ending);
+        }
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
     /// Asks the launcher to end the child.
-    pub(super) fn end(&self, request: Request, reason: Option<Reason>) {
+    pub(super) fn end(self: &Arc<Self>, request: Request, reason: Option<Reason>) {
+        self.will_end();
         // The receiver is gone once the child has ended.
         let _ = self.requests.send(EndRequest { request, reason });
     }

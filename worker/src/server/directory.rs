@@ -35,7 +35,8 @@ impl Deref for Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // Nothing can be done about files that another user put there.
-        let _ = fs::remove_dir_all(&self.0);
+        // An empty one needs no descriptor: there may be none, and then no child can be started in it either. Nothing can be
+        // done about files that another user put there.
+        let _ = fs::remove_dir(&self.0).or_else(|_| fs::remove_dir_all(&self.0));
     }
 }

@@ -152,15 +152,20 @@ impl Life<'_> {
         while self.closed.is_none() && left > 0 {
             self.decoder.make_room();
             match self.messages.try_read_buf(&mut self.decoder.buffer) {
-                Ok(0) => self.closed = Some(Instant::now()),
+                Ok(0) => self.has_closed(),
                 Ok(count) => {
                     left = left.saturating_sub(count);
                     self.receive();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => self.closed = Some(Instant::now()),
+                Err(_) => self.has_closed(),
             }
         }
+    }
+
+    fn has_closed(&mut self) {
+        self.closed = Some(Instant::now());
+        self.child.will_end();
     }
 
     /// Reads all that is in the pipe, even if the runtime has not noticed it yet. All its ends are closed, unless one was

@@ -39,16 +39,18 @@ impl Member {
         }
     }
 
+    /// Whether it gets jobs: it is neither asked to exit, nor is it being ended.
+    fn is_ready(&self) -> bool {
+        self.retiring.is_none() && !self.child.is_ending()
+    }
+
     fn has_room(&self) -> bool {
-        self.retiring.is_none() && self.assigned < self.credits
+        self.is_ready() && self.assigned < self.credits
     }
 
     /// How many slots of the pool are its own.
     fn slots(&self) -> usize {
-        match self.retiring {
-            None => self.credits.max(self.assigned),
-            Some(_) => self.assigned,
-        }
+        if self.is_ready() { self.credits.max(self.assigned) } else { self.assigned }
     }
 }
 
@@ -59,7 +61,7 @@ impl Members {
 
     #[cfg(test)]
     pub(super) fn numbers(&self) -> Vec<u64> {
-        let ready = self.0.iter().filter(|member| member.retiring.is_none());
+        let ready = self.0.iter().filter(|member| member.is_ready());
         ready.map(|member| member.child.number).collect()
     }
 
@@ -70,16 +72,16 @@ impl Members {
 
     /// Returns how many get jobs.
     pub(super) fn ready(&self) -> usize {
-        self.0.iter().filter(|member| member.retiring.is_none()).count()
+        self.0.iter().filter(|member| member.is_ready()).count()
     }
 
     /// Returns how many of those are to be replaced.
     pub(super) fn outdated(&self) -> usize {
-        self.0.iter().filter(|member| member.retiring.is_none() && member.outdated).count()
+        self.0.iter().filter(|member| member.is_ready() && member.outdated).count()
     }
 
     pub(super) fn any_outdated(&self) -> bool {
-        self.0.iter().any(|member| member.retiring.is_none() && member.outdated)
+        self.0.iter().any(|member| member.is_ready() && member.outdated)
     }
 
     /// Returns how many jobs all of them can run at once, with those that run in children that get no more.
@@ -123,7 +125,7 @@ impl Members {
     }
 
     pub(super) fn oldest_outdated(&mut self) -> Option<&mut Member> {
-        self.0.iter_mut().find(|member| member.retiring.is_none() && member.outdated)
+        self.0.iter_mut().find(|member| member.is_ready() && member.outdated)
     }
 
     pub(super) fn retire_all(&mut self) {
@@ -134,7 +136,7 @@ impl Members {
     pub(super) fn idle_longer_than(&mut self, time: Duration, now: Instant) -> Option<&mut Member> {
         let is_idle = |member: &&mut Member| {
             let since = member.child.idle_since().filter(|_| member.assigned == 0);
-            member.retiring.is_none() && since.is_some_and(|since| since + time <= now)
+            member.is_ready() && since.is_some_and(|since| since + time <= now)
         };
         self.0.iter_mut().rev().find(is_idle)
     }

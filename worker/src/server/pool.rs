@@ -167,6 +167,12 @@ impl ServerPool {
         self.state.lock().members.numbers()
     }
 
+    /// Returns how many children died in a row without having answered a job.
+    #[cfg(test)]
+    pub(super) fn deaths(&self) -> u32 {
+        self.state.lock().deaths
+    }
+
     /// Returns how many jobs its children run.
     #[cfg(test)]
     pub(super) fn load(&self) -> usize {
@@ -219,7 +225,7 @@ impl ServerPool {
     }
 
     /// A job did not end when it was asked to: its child gets no more jobs.
-    fn leaked(&self, child: &Child) {
+    fn leaked(&self, child: &Arc<Child>) {
         let mut state = self.state.lock();
         if let Some(member) = state.members.find(child.number) {
             member.retire();
@@ -321,6 +327,8 @@ impl ServerPool {
                     member.outdated = true;
                 }
             }
+            // What it had room for is not claimed, and what waits finds another child.
+            Event::Ending => self.state.lock().resize(),
         }
     }
 
@@ -366,13 +374,14 @@ impl ServerPool {
         let Exit { child, problem, was_ready, answered } = exit;
         let mut state = self.state.lock();
         let member = state.members.remove(child);
+        if answered > 0 {
+            (state.deaths, state.next_start) = (0, None);
+        }
         if member.is_some_and(|member| member.retiring.is_some()) {
             tracing::debug!(server = self.spec.name, child, answered, "child ended");
             return state.resize();
         }
-        if answered > 0 {
-            (state.deaths, state.next_start) = (0, None);
-        } else {
+        if answered == 0 {
             state.deaths = state.deaths.saturating_add(1);
             // One may be an accident, or the fault of its first job.
             let pause = (state.deaths > 1).then(|| RESTARTS.draw(state.deaths - 1));

@@ -165,7 +165,7 @@ async fn payload_file(
 
 /// Asks a job to stop; ends its child if it runs nothing else. Waits no longer than an attempt may take to stop.
 async fn stop(
-    child: &Child,
+    child: &Arc<Child>,
     job: &JobContext,
     key: LeaseKey,
     mut answered: oneshot::Receiver<Answer>,

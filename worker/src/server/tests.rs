@@ -105,6 +105,15 @@ fn spec(fault: &[&str]) -> ServerSpec {
     }
 }
 
+/// A server of one child after another. A script prepares each of them, in a folder.
+fn prepared_by(script: &str, folder: &Path, fault: &str) -> ServerSpec {
+    let mut spec = spec(&[]);
+    spec.command.program = "sh".into();
+    let script = format!("folder='{}'; {script}; exec python3 wrong.py {fault}", folder.display());
+    spec.command.arguments = ["-c".into(), script.into()].to_vec();
+    spec
+}
+
 fn error_of(report: Report) -> JobError {
     match report.outcome {
         Outcome::Failed(error) | Outcome::Retried { error, .. } => error,

@@ -3,12 +3,13 @@
 use serde_json::json;
 
 use super::super::orders::without_padding;
+use super::super::survey::PastError;
 use super::*;
 
 const LEASE: Duration = Duration::from_secs(1);
 
 fn entry(moment: Moment, epoch: u64, pid: u32) -> Entry {
-    Entry { moment, id: "a".to_owned(), epoch, pid, at_ms: epoch }
+    Entry { moment, id: "a".to_owned(), epoch, pid, at_ms: epoch, in_child: false }
 }
 
 fn fault(kind: Kind, target: Target, pid: Option<u32>) -> Injected {
@@ -18,8 +19,12 @@ fn fault(kind: Kind, target: Target, pid: Option<u32>) -> Injected {
 /// Evidence of one job: its first worker was killed, its second completed it.
 fn evidence() -> Evidence {
     let submission = Submission { ids: vec!["a".to_owned()], ..Submission::default() };
-    let past =
-        PastAttempt { started_at_ms: 1_000, finished_at_ms: 2_500, outcome: "lost".to_owned() };
+    let past = PastAttempt {
+        started_at_ms: 1_000,
+        finished_at_ms: 2_500,
+        outcome: "lost".to_owned(),
+        error: None,
+    };
     let job = Job {
         status: "succeeded".to_owned(),
         epoch: 3_000,
@@ -137,11 +142,66 @@ fn a_run_without_a_cause_is_found() {
 #[test]
 fn two_attempts_a_few_milliseconds_apart_each_have_their_own_cause() {
     let mut evidence = evidence();
-    let released =
-        PastAttempt { started_at_ms: 984, finished_at_ms: 990, outcome: "released".to_owned() };
+    let released = PastAttempt {
+        started_at_ms: 984,
+        finished_at_ms: 990,
+        outcome: "released".to_owned(),
+        error: None,
+    };
     job(&mut evidence).history.insert(0, released);
     job(&mut evidence).version += 2;
     assert_eq!(evidence.violations(), []);
+}
+
+/// Makes the first attempt fail because its child died.
+fn with_dead_child(evidence: &mut Evidence, kind: Kind) {
+    evidence.submissions.get_mut(&7).unwrap().order = Order::of_server();
+    evidence.faults[0].kind = kind;
+    let job = job(evidence);
+    job.version += 1;
+    job.history[0].outcome = "failed".to_owned();
+    job.history[0].error = Some(PastError { code: "child_died".to_owned() });
+}
+
+#[test]
+fn a_child_that_died_without_a_fault_is_found() {
+    for kind in [Kind::KillChild, Kind::KillLauncher, Kind::FreezeChild, Kind::ExitChild] {
+        assert_eq!(broken(|evidence| with_dead_child(evidence, kind)), [""; 0]);
+    }
+    let (death, run) = ("a child dies of a fault", "every second run has a cause");
+    for kind in [Kind::RepeatAnswers, Kind::Reset] {
+        assert_eq!(broken(|evidence| with_dead_child(evidence, kind)), [death, run]);
+    }
+    let of_another_worker = |evidence: &mut Evidence| {
+        with_dead_child(evidence, Kind::KillChild);
+        evidence.faults[0].pid = Some(3);
+    };
+    assert_eq!(broken(of_another_worker), [run]);
+    let before_it_ran = |evidence: &mut Evidence| {
+        with_dead_child(evidence, Kind::Reset);
+        evidence.runs.remove(0);
+    };
+    assert_eq!(broken(before_it_ran), [death]);
+    let of_another_code = |evidence: &mut Evidence| {
+        with_dead_child(evidence, Kind::KillChild);
+        job(evidence).history[0].error = Some(PastError { code: "protocol".to_owned() });
+    };
+    assert_eq!(broken(of_another_code), [death]);
+    // The worker of a child that died keeps its leases.
+    assert_eq!(broken(|evidence| evidence.faults[0].kind = Kind::KillChild), [run]);
+}
+
+#[test]
+fn a_job_that_fails_is_found() {
+    let failed = |error: &str| {
+        broken(|evidence| {
+            job(evidence).status = "failed".to_owned();
+            job(evidence).error = error.to_owned();
+            evidence.seen_ended.clear();
+        })
+    };
+    assert_eq!(failed("worker_lost"), [""; 0]);
+    assert_eq!(failed("child_died"), ["a job is tried until it succeeds"]);
 }
 
 #[test]
@@ -210,8 +270,12 @@ fn a_canceled_job_that_succeeded_is_found() {
 fn claims_a_few_milliseconds_apart_are_distinguished() {
     // Released by a worker that was terminated, and claimed by the next at once.
     let released = |evidence: &mut Evidence| {
-        let past =
-            PastAttempt { started_at_ms: 990, finished_at_ms: 995, outcome: "released".to_owned() };
+        let past = PastAttempt {
+            started_at_ms: 990,
+            finished_at_ms: 995,
+            outcome: "released".to_owned(),
+            error: None,
+        };
         let job = job(evidence);
         job.history.insert(0, past);
         job.version += 2;

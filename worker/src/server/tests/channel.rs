@@ -70,9 +70,65 @@ async fn answers_to_nothing_are_ignored_and_the_right_one_counts() {
 }
 
 #[tokio::test]
+async fn a_second_answer_ends_no_other_job_of_the_child() {
+    let server = Server::of(ServerSpec { concurrency: Some(8), ..spec(&["two_answers"]) }).await;
+    let jobs = (0..100).map(|number| {
+        let attempt = server.attempt("a").payload(number);
+        async move { (number, attempt.run().await) }
+    });
+    for (number, report) in in_time("all end", futures_util::future::join_all(jobs)).await {
+        assert_eq!(report.json::<i32>(), number);
+    }
+    server.end().await;
+}
+
+#[tokio::test]
 async fn an_answer_counts_though_its_child_exits_at_once() {
-    let server = Server::with(&["exits_after_answer"]).await;
-    assert_eq!(server.run("a", json!(7)).await.json::<i32>(), 7);
+    let folder = tempfile::tempdir().unwrap();
+    let script = "echo $PPID > $folder/launcher";
+    let mut spec = prepared_by(script, folder.path(), "exits_after_answer");
+    // Without a directory, in which results may be left, a launcher ends with its child.
+    spec.command.environment.push(("TMPDIR".into(), folder.path().join("missing").into()));
+    let server = Server::of(spec).await;
+    // The worker finds the answer and the end at the same moment. It looks at a random one first, rarely at the end.
+    for number in 1..=30 {
+        wait_until("the next child is ready", || server.pool().numbers() == [number]).await;
+        let launcher = std::fs::read_to_string(folder.path().join("launcher")).unwrap();
+        let (report, ()) = tokio::join!(server.run("a", json!(number)), async {
+            while server.pool().load() == 0 {
+                tokio::task::yield_now().await;
+            }
+            block_until_ended(launcher.trim());
+        });
+        assert_eq!(report.json::<u64>(), number);
+    }
+    server.end().await;
+}
+
+/// Waits until a process that nothing waits for has ended. Meanwhile the runtime does nothing.
+fn block_until_ended(process: &str) {
+    let start = Instant::now();
+    let is_zombie = |stat: String| stat.rsplit(") ").next().is_some_and(|it| it.starts_with('Z'));
+    while !std::fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, is_zombie) {
+        assert!(start.elapsed() < DEADLINE, "in time: the launcher ends");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[tokio::test]
+async fn files_of_payloads_and_results_are_deleted_once_they_were_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec(&["takes_files"]);
+    spec.command.environment.push(("TMPDIR".into(), folder.path().into()));
+    let server = Server::of(spec).await;
+    let payload = vec![b'x'; 2 * MAX_RESULT];
+    let attempt = server.attempt("a").raw_payload(payload, "text/plain");
+    let report = in_time("it ends", attempt.run()).await;
+    assert_eq!(report.json::<usize>(), 2 * MAX_RESULT);
+    let directories = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let files = directories.flat_map(|path| std::fs::read_dir(path).unwrap());
+    let files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    assert!(files.is_empty(), "{files:?}");
     server.end().await;
 }
 

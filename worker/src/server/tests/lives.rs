@@ -137,17 +137,62 @@ async fn children_of_a_server_declare_the_same() {
 async fn a_child_is_replaced_after_its_jobs_and_nobody_notices() {
     let spec = ServerSpec { max_jobs: Some(5), processes: 2, ..spec(&["none"]) };
     let server = Server::of(spec).await;
-    let mut processes = std::collections::HashSet::new();
-    for number in 0..60 {
+    let start = Instant::now();
+    let mut number = 0;
+    // One job directly after the other: the next one must not go to a child that was just asked to exit.
+    while server.pool().numbers().iter().any(|&child| child <= 8) {
         let report = server.run("a", json!(number)).await;
         assert_eq!(report.json::<i32>(), number);
-        processes.extend(server.pool().numbers());
+        assert!(start.elapsed() < DEADLINE, "in time: children are replaced");
+        number += 1;
     }
-    wait_until("children were replaced", || {
-        server.pool().numbers().iter().any(|number| *number > 2)
-    })
-    .await;
     assert_eq!(server.pool().info().problem, None);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_child_goes_on_until_its_replacement_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "mkdir $folder/first || until [ -e $folder/go ]; do sleep 0.1; done";
+    let spec = prepared_by(script, folder.path(), "none");
+    let server = Server::of(ServerSpec { max_jobs: Some(1), ..spec }).await;
+    for number in 0..3 {
+        assert_eq!(server.run("a", json!(number)).await.json::<i32>(), number);
+        assert_eq!(server.pool().numbers(), [1]);
+    }
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    wait_until("it is replaced", || server.pool().numbers() == [2]).await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_child_that_is_replaced_has_the_slots_of_its_last_jobs_only() {
+    let spec = ServerSpec { concurrency: Some(4), max_jobs: Some(2), ..spec(&["none"]) };
+    let server = Server::of(spec).await;
+    let slots = || server.pool().info().slots;
+    let waits = server.attempt("d");
+    tokio::select! {
+        report = waits.run() => panic!("it waits until it is canceled: {report:?}"),
+        () = async {
+            wait_until("it runs", || server.pool().load() == 1).await;
+            assert_eq!(server.run("a", json!(1)).await.outcome, Outcome::Succeeded);
+            wait_until("there is one slot of the first child", || slots() == 1 + 4).await;
+        } => {}
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn deaths_are_counted_anew_after_a_child_that_answered_and_was_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    // Every other child dies before its hello.
+    let script = "rmdir $folder/last 2>/dev/null || { mkdir $folder/last; exit 3; }";
+    let spec = prepared_by(script, folder.path(), "none");
+    let server = Server::of(ServerSpec { max_jobs: Some(1), ..spec }).await;
+    assert_eq!(server.pool().deaths(), 1);
+    assert_eq!(server.run("a", json!(1)).await.outcome, Outcome::Succeeded);
+    wait_until("it is replaced", || server.pool().numbers() == [4]).await;
+    wait_until("none has died since", || server.pool().deaths() == 0).await;
     server.end().await;
 }
 

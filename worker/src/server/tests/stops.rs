@@ -21,7 +21,9 @@ async fn a_job_that_is_canceled_ends_and_its_child_goes_on() {
 
 #[tokio::test]
 async fn a_child_with_one_job_that_does_not_end_it_is_ended() {
-    for fault in ["ignores_cancel", "ignores_term", "loops_in_c", "ignores_everything"] {
+    for fault in
+        ["ignores_cancel", "answers_at_term", "ignores_term", "loops_in_c", "ignores_everything"]
+    {
         let server = Server::with(&[fault]).await;
         let task = if fault == "loops_in_c" { "a" } else { "d" };
         canceled(&server, task).await;
@@ -57,6 +59,7 @@ async fn a_job_of_many_that_does_not_end_is_given_up_and_its_child_replaced() {
     let () = given_up;
     assert_eq!(other.outcome, Outcome::Canceled);
     wait_until("the child was replaced", || server.pool().numbers() == [2]).await;
+    assert_eq!(server.pool().load(), 0);
     assert_eq!(server.run("a", json!(1)).await.outcome, Outcome::Succeeded);
     server.end().await;
 }
