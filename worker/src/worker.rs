@@ -210,6 +210,7 @@ impl Worker {
         let lifeline = self.lifeline.clone();
         let Prepared { config, registry, servers } = self.prepare()?;
         lifeline.iter().for_each(Lifeline::report_configured);
+        tracing::info!(redis = %config.broker.redis_url, "connecting");
         let (broker, health) = (Broker::new(&config.broker)?, Health::default());
         let worker = lifeline.as_ref().map_or_else(WorkerId::generate, Lifeline::worker);
         let health_thread = HealthThread::start(&config, lifeline, &health, &broker)?;

@@ -51,7 +51,23 @@ def test_it_lists_tasks() -> None:
     assert crunch("--list").returncode == 2
     missing = crunch("--list", "nonexistent")
     assert missing.returncode == 1
-    assert missing.stderr.splitlines()[-1].endswith("No module named 'nonexistent'")
+    assert "ModuleNotFoundError: No module named 'nonexistent'" in missing.stderr
+    assert f"It was looked for in {CHILDREN}" in missing.stderr
+
+
+def test_what_is_wrong_with_a_module_is_shown_without_the_frames_of_this_package(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "broken.py").write_text("import crunch\n\nopen('/no/such/file')\n")
+    (tmp_path / "empty.py").write_text("")
+    env = {"PYTHONPATH": str(tmp_path)}
+    broken, empty = (crunch("worker", name, env=env) for name in ("broken", "empty"))
+    assert (broken.returncode, empty.returncode) == (1, 1)
+    lines = broken.stderr.splitlines()
+    assert lines[0] == "python -m crunch: the tasks cannot be loaded:"
+    assert lines[1] == f'  File "{tmp_path}/broken.py", line 3, in <module>'
+    assert "FileNotFoundError" in lines[-1]
+    assert len(empty.stderr.splitlines()) == 2, empty.stderr
 
 
 @pytest.fixture

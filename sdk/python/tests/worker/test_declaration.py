@@ -197,6 +197,14 @@ def test_a_name_that_does_not_exist_is_rejected_when_the_child_starts() -> None:
         _ = task.declaration
 
 
+def test_a_parameter_that_could_be_the_job_needs_a_hint() -> None:
+    def function(value, job): ...  # type: ignore[no-untyped-def]
+
+    task = crunch.task(function)
+    with pytest.raises(TypeError, match="parameter 'job' has no hint"):
+        _ = task.declaration
+
+
 def test_two_jobs_are_one_too_many() -> None:
     @crunch.task
     def task(first: crunch.Job, second: crunch.Job) -> None: ...

@@ -11,6 +11,7 @@ import stat
 import sys
 import sysconfig
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +46,9 @@ def run_by_hand(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["worker"]:
         return _run_worker(arguments[1:])
     parser = argparse.ArgumentParser(
-        prog="python -m crunch", description="Runs the tasks of Python modules for a Crunch worker."
+        prog="python -m crunch",
+        description=_introduction(()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--list", action="store_true", help="list the tasks of the modules")
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="a module, such as mytasks")
@@ -67,7 +70,31 @@ def _introduction(modules: Sequence[str]) -> str:
     )
 
 
+def _can_load(modules: Sequence[str]) -> bool:
+    """Whether the modules can be loaded; print what is wrong with them."""
+    try:
+        load(modules)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [it for it in frames if not _is_ours(it.filename)]
+        lines = traceback.format_list(theirs) + traceback.format_exception_only(error)
+        if isinstance(error, ModuleNotFoundError) and error.name in modules:
+            lines.append(f"It was looked for in {os.getcwd()}, and where packages are installed.\n")
+        sys.stderr.write("python -m crunch: the tasks cannot be loaded:\n" + "".join(lines))
+        return False
+    return True
+
+
+def _is_ours(file: str) -> bool:
+    """Whether a frame is of this package, or of the libraries by which it loads modules."""
+    libraries = ("importlib/__init__.py", "functools.py")
+    own = str(Path(__file__).parents[1])
+    return file.startswith((own, "<frozen importlib")) or file.endswith(libraries)
+
+
 def _list(modules: Sequence[str]) -> int:
+    if not _can_load(modules):
+        return 1
     tasks = load(modules)
     for it in tasks.values():
         print(_described(it))
@@ -92,7 +119,9 @@ def _run_worker(arguments: Sequence[str]) -> int:
         at = own.index("--")
         own, rest = own[:at], own[at + 1 :]
     options = _worker_parser().parse_args(own)
-    load(options.modules)  # A mistake in a module is shown here, not in the log of a worker.
+    # A mistake in a module is shown here, not in the log of a worker.
+    if not _can_load(options.modules):
+        return 1
     program = _find_worker()
     if program is None:
         sys.stderr.write(
@@ -110,7 +139,9 @@ def _run_worker(arguments: Sequence[str]) -> int:
 def _worker_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m crunch worker",
-        description=f"Starts {WORKER} with the tasks of Python modules; -- precedes its options.",
+        description=f"Starts {WORKER} with the tasks of Python modules. Its options follow --:\n"
+        "\n    python -m crunch worker mytasks -- --redis-url redis://127.0.0.1:16379/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--processes", type=_processes, help="how many processes run the tasks; default: the CPUs"

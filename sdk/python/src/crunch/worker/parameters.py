@@ -191,6 +191,12 @@ class Parameters:
         jobs = [it for it in found if _is_job(hints.get(it.name))]
         if len(jobs) > 1:
             raise TypeError(f"two parameters are the job: {jobs[0].name} and {jobs[1].name}")
+        for it in found:
+            if it.name == "job" and it.annotation is Parameter.empty:
+                raise TypeError(
+                    "parameter 'job' has no hint: write job: crunch.Job for the job, "
+                    "or job: Any for a member of the payload"
+                )
         self._job: Final = jobs[0] if jobs else None
         self._job_at: Final = found.index(jobs[0]) if jobs else 0
         self.reader: Final = self._reader([it for it in found if it not in jobs], hints)
