@@ -76,7 +76,9 @@ async fn a_second_answer_ends_no_other_job_of_the_child() {
         let attempt = server.attempt("a").payload(number);
         async move { (number, attempt.run().await) }
     });
-    for (number, report) in in_time("all end", futures_util::future::join_all(jobs)).await {
+    let jobs = stream::iter(jobs).buffered(8);
+    let all: Vec<_> = in_time("all end", jobs.collect()).await;
+    for (number, report) in all {
         assert_eq!(report.json::<i32>(), number);
     }
     server.end().await;
