@@ -46,13 +46,13 @@ pub(crate) struct Arguments {
 const PROCESSES: usize = 4;
 /// How many jobs the children run before they are measured.
 const WARM_UP: usize = 1000;
-/// One job of a command for so many of children.
+/// How many times as many jobs the children get as the commands.
 const COMMANDS_SHARE: usize = 150;
 /// 20 MiB of numbers with 8 bytes.
 const ARRAY_BYTES: usize = 20 * 1024 * 1024;
 /// Between two jobs of a steady rate: 100 a second.
 const PACE: Duration = Duration::from_millis(10);
-/// After so many jobs a child is replaced.
+/// The number of jobs after which a child is replaced.
 const MAX_JOBS: usize = 100;
 /// Lets the worker settle a job and wait for the next one.
 const PAUSE: Duration = Duration::from_millis(2);

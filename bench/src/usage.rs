@@ -1,6 +1,5 @@
 //! Resource usage as reported by Redis and the kernel.
 
-use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
@@ -92,25 +91,11 @@ pub(crate) fn cpu_of_all(pids: &[u32]) -> f64 {
 }
 
 fn cpu_in(stat: &str) -> f64 {
-    // utime and stime.
-    let ticks: u64 = fields(stat).skip(11).take(2).map(|it| it.parse::<u64>().unwrap()).sum();
+    // The name may contain spaces and parentheses; utime and stime are the 12th and 13th fields after it.
+    let fields = stat.rsplit_once(')').unwrap().1;
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(2).map(|it| it.parse::<u64>().unwrap()).sum();
     ticks as f64 / TICKS_PER_SECOND
-}
-
-/// The fields of proc(5) that follow the name, which may contain spaces and parentheses: the first is the state.
-fn fields(stat: &str) -> impl Iterator<Item = &str> {
-    stat.rsplit_once(')').unwrap().1.split_whitespace()
-}
-
-/// All processes, each with its parent.
-pub(crate) fn parents() -> HashMap<u32, u32> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let parent = |pid: u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        fields(&stat).nth(1)?.parse().ok()
-    };
-    pids.filter_map(|pid| Some((pid, parent(pid)?))).collect()
 }
 
 /// Resident memory of a process, in KiB.

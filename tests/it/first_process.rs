@@ -1,6 +1,6 @@
 //! What each program does as the first process of a container.
 
-use crunch_tests::{Process, Stack, eventually};
+use crunch_tests::{Process, Stack, children_of, eventually};
 use rustix::process::Signal;
 use tokio::process::Command;
 
@@ -25,14 +25,6 @@ fn spawn_as_first(stack: &mut Stack, name: &str, environment: &[(&str, &str)]) -
     command.envs(environment.iter().copied());
     let script = format!("exec unshare {} \"$@\"", unshare.join(" "));
     Some(stack.spawn(through_shell(&script, &command), name))
-}
-
-/// The children of a process, from `/proc`.
-fn children(pid: u32) -> Vec<u32> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let children = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")));
-    let children: String = children.map(Result::unwrap_or_default).collect();
-    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn is_zombie(pid: u32) -> bool {
@@ -69,17 +61,18 @@ async fn as_the_first_process_of_a_container_every_program_reaps_orphans() {
             return;
         };
         let first = eventually("the first process has started", async || {
-            children(outer.pid()).first().copied()
+            children_of(outer.pid()).first().copied()
         })
         .await;
-        let program =
-            eventually("the program runs as its child", async || children(first).first().copied())
-                .await;
+        let program = eventually("the program runs as its child", async || {
+            children_of(first).first().copied()
+        })
+        .await;
         for _ in 0..3 {
             leave_orphans(first).await;
         }
         eventually("no zombie is left", async || {
-            let all = children(first);
+            let all = children_of(first);
             (all.len() == 1 && !all.into_iter().any(is_zombie)).then_some(())
         })
         .await;

@@ -24,7 +24,7 @@ mod wait;
 pub use api::{Answer, Api};
 pub use events::{EventStream, ServerEvent};
 pub use ledger::{Entry, Ledger, Moment};
-pub use process::Process;
+pub use process::{Process, children_of};
 pub use proxy::{Direction, DropMode, Filter, Proxy};
 pub use raw::RawConnection;
 pub use receiver::{Call, Receiver};

@@ -119,3 +119,12 @@ impl Process {
         .await
     }
 }
+
+/// Returns the children of a process; none if it has ended.
+#[must_use]
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")));
+    let all: String = lists.map(Result::unwrap_or_default).collect();
+    all.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}

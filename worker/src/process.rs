@@ -14,6 +14,7 @@
 //! `oneshot.rs` is the handler: one process per job. The long-lived children of a server are launched in the same way
 //! (`server.rs`). `docs/commands.md` is the contract with the authors of both.
 
+mod children;
 mod ending;
 mod events;
 mod fault;
@@ -28,6 +29,7 @@ mod session;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub(crate) use children::children_of;
 pub(crate) use ending::{describe_status, name_of, with_last_lines};
 pub(crate) use fault::not_started;
 pub(crate) use launched::{Ending, Launched, Program};

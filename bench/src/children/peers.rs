@@ -10,7 +10,7 @@ use crate::testbed::{PAYLOAD, SHIPPED};
 /// A task system.
 pub(super) struct Peer {
     pub(super) name: &'static str,
-    /// One of its jobs takes about as long as so many of a child, with the same processes.
+    /// How many times as many jobs the children of Crunch get, so that both take about as long.
     share: usize,
 }
 

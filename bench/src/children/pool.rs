@@ -1,15 +1,13 @@
 //! A worker with the tasks of a file, on a Redis of its own.
 
-use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
 use crunch_common::broker::{JobRecord, Lookup};
 use crunch_common::job::JobId;
-use crunch_tests::Process;
+use crunch_tests::{Process, children_of};
 
 use crate::testbed::{SHIPPED, Testbed};
-use crate::usage::parents;
 
 /// The worker, and what it runs on.
 pub(super) struct Pool {
@@ -37,17 +35,13 @@ impl Pool {
 
     /// All processes below the worker.
     pub(super) fn descendants(&self) -> Vec<u32> {
-        let parents: HashMap<u32, u32> = parents();
-        let below = |mut pid: u32| {
-            while let Some(&parent) = parents.get(&pid) {
-                if parent == self.worker.pid() {
-                    return true;
-                }
-                pid = parent;
-            }
-            false
-        };
-        parents.keys().copied().filter(|&pid| below(pid)).collect()
+        let mut found = children_of(self.worker.pid());
+        let mut at = 0;
+        while at < found.len() {
+            found.extend(children_of(found[at]));
+            at += 1;
+        }
+        found
     }
 
     /// Waits until a job has ended.

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::faults::{Fault, Kind};
 use super::orders::CHILD;
+use crate::process::children_of;
 
 /// How long a worker may take until it has a child: it may have been started at this moment.
 const START: Duration = Duration::from_secs(5);
@@ -56,8 +57,8 @@ fn send(process: &OwnedFd, signal: Signal) {
 }
 
 fn of_worker(worker: u32) -> Vec<ServerChild> {
-    let pairs = children(worker).into_iter().filter_map(|launcher| {
-        let process = children(launcher).into_iter().find(|&process| is_ours(process))?;
+    let pairs = children_of(worker).into_iter().filter_map(|launcher| {
+        let process = children_of(launcher).into_iter().find(|&process| is_ours(process))?;
         Some(ServerChild { launcher: open(launcher)?, process: open(process)? })
     });
     pairs.collect()
@@ -71,13 +72,4 @@ fn is_ours(process: u32) -> bool {
 
 fn open(process: u32) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(process.cast_signed())?, PidfdFlags::empty()).ok()
-}
-
-fn children(process: u32) -> Vec<u32> {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    let lists =
-        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>())
-        .collect()
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::process::children_of;
+
 /// How long after the kernel killed a process for lack of memory the death of a child is attributed to it: the counter
 /// is read every second.
 const LATELY: Duration = Duration::from_secs(3);
@@ -11,24 +13,15 @@ const MAX_PROCESSES: usize = 1024;
 
 /// Returns the resident memory of all descendants of a process, in bytes.
 pub(super) fn of_tree(root: u32) -> u64 {
-    let (mut waiting, mut bytes, mut seen) = (children(root), 0, 0);
+    let (mut waiting, mut bytes, mut seen) = (children_of(root), 0, 0);
     while let Some(process) = waiting.pop()
         && seen < MAX_PROCESSES
     {
         seen += 1;
         bytes += resident(process).unwrap_or(0);
-        waiting.extend(children(process));
+        waiting.extend(children_of(process));
     }
     bytes
-}
-
-fn children(process: u32) -> Vec<u32> {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    let lists =
-        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>())
-        .collect()
 }
 
 /// The second field of `/proc/<pid>/statm`, in pages: see proc_pid_statm(5).

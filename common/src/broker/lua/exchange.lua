@@ -8,7 +8,7 @@
 --      8  how many queues follow; their names, in the order in which to read them
 --      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
 -- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, reserved}, or {-1} if a later exchange of this
--- worker and sequence was answered before, or the worker was declared dead (`buried`). `claims` has four elements a job:
+-- worker and sequence was answered before, or the worker was declared dead (`dead`). `claims` has four elements for each job:
 -- '<queue> <epoch> <attempt> <priority> <run_at>', '-' for none, or '' if equal to that of the job before; its id; spec;
 -- payload, nil if it is to be fetched from `payload_large`. `more` = 1: stopped by budget, call again at once.
 -- `reserved` = 1: this worker runs a job that must run
@@ -175,7 +175,7 @@ end
 local function exchange(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local call = read_exchange(argv, now)
-  local last = redis.call('HMGET', key.worker(p, call.worker), call.numbered, call.handed, 'lease', 'alone', 'buried')
+  local last = redis.call('HMGET', key.worker(p, call.worker), call.numbered, call.handed, 'lease', 'alone', 'dead')
   if last[5] or num(last[1]) > call.number then return { -1 } end
   if not last[3] then register_worker(w, p, now, call) end
   local codes, settled = settle_all(w, p, now, call, argv)

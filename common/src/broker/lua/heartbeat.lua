@@ -9,7 +9,7 @@
 -- Returns {known, more, verdict, …}: known = 0 if this Redis had no record of the worker: it is its first heartbeat, or
 -- its record has expired, or Redis lost its data, and with it what the worker has announced; more = 1 if a sweep was due
 -- and stopped by budget; then one verdict for each lease, in order: 1 extended, 2 extended and to be canceled, -1 lost. A
--- worker that was declared dead (`buried`) has lost all, and is not registered again.
+-- worker that was declared dead (`dead`) has lost all, and is not registered again.
 -- Touches the worker's hash, `workers`, `leases`, `running` of the jobs' queues, and what `sweep` touches.
 local function beat(w, p, now, worker, lease, id, epoch)
   local job = read_job(p, id)
@@ -21,7 +21,7 @@ end
 local function heartbeat(keys, argv)
   local p, now, w = keys[1], now_ms(), writes()
   local worker, lease, running = argv[1], num(argv[2]), {}
-  local known = redis.call('HMGET', key.worker(p, worker), 'running', 'buried')
+  local known = redis.call('HMGET', key.worker(p, worker), 'running', 'dead')
   if argv[5] == 'more' then running[1] = known[1] or nil end
   local replies = { (known[1] or known[2]) and 1 or 0, 0 }
   for at = 6, #argv, 2 do

@@ -20,7 +20,7 @@ local RECLAIM_LOOKS = 100
 -- is kept longer than any network delays a call.
 local function fence_off(w, p, worker)
   w:call('DEL', key.worker(p, worker))
-  w:call('HSET', key.worker(p, worker), 'buried', '1')
+  w:call('HSET', key.worker(p, worker), 'dead', '1')
   w:call('PEXPIRE', key.worker(p, worker), WORKER_KEPT_MS)
   w:call('ZREM', key.workers(p), worker)
   w:call('ZREM', key.leases(p), worker)

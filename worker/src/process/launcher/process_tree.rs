@@ -1,7 +1,6 @@
 //! The process tree of a command: watched, terminated, and reported as ended only when no process of it is left.
 
 use std::collections::HashSet;
-use std::fs;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpgid, kill_process, kill_process_group, wait,
 };
 
+use crate::process::children_of;
 use crate::process::protocol::{End, How, Report, Request};
 
 /// From TERM to KILL: time to save progress, well within the six seconds that the worker itself waits.
@@ -184,10 +184,6 @@ fn how(status: WaitStatus) -> How {
 }
 
 /// Lists our children, including adopted ones.
-fn children() -> Vec<Pid> {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let lists =
-        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    let ids = |list: String| list.split_whitespace().map(str::parse).collect::<Vec<_>>();
-    lists.flat_map(ids).flatten().filter_map(Pid::from_raw).collect()
+fn children() -> impl Iterator<Item = Pid> {
+    children_of("self").into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed()))
 }
