@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use crunch_common::broker;
+use crunch_common::broker::{self, Looks};
 use crunch_common::telemetry;
 use crunch_common::{Broker, Shutdown};
 use tokio::sync::watch;
@@ -172,7 +172,8 @@ impl Server {
     }
 
     fn start_services(&self, stop: &watch::Sender<bool>, app: &App) {
-        let sweeper = Sweeper { broker: self.broker.with_own_connection() };
+        let broker = self.broker.with_own_connection();
+        let mut sweeper = Sweeper { broker, looks: Looks::default() };
         tokio::spawn(run_periodically(
             "sweeper",
             Sweeper::INTERVAL,

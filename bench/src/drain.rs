@@ -96,11 +96,12 @@ pub(crate) async fn drain_paused(
     jobs: usize,
     queues: usize,
 ) -> Drained {
+    let waiting = testbed.live(queues).await;
     let before = RedisInfo::of(testbed.server());
     let cpu = || workers.iter().map(|worker| cpu_of(worker.pid())).sum::<f64>();
     let (worker_cpu, start) = (cpu(), Instant::now());
     testbed.resume(queues).await;
-    let ended = testbed.wait_for_ended(jobs, queues).await;
+    let ended = waiting - testbed.wait_for_live(waiting - jobs, queues).await;
     let seconds = start.elapsed().as_secs_f64();
     let cost = before.until_now(testbed.server());
     Drained { jobs: ended as f64, seconds, worker_cpu: cpu() - worker_cpu, cost }

@@ -76,7 +76,7 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
 async fn finished_job(testbed: &mut Testbed) -> String {
     let mut workers = testbed.start_workers(1, 1, 1).await;
     testbed.fill(1, PAYLOAD, 1).await;
-    testbed.wait_for_ended(1, 1).await;
+    testbed.wait_for_live(0, 1).await;
     let _ = workers[0].terminate().await;
     let redis = &mut testbed.redis;
     let ids: Vec<String> = redis::cmd("ZRANGE")

@@ -1,5 +1,5 @@
-//! End to end under a fixed load: batches through the broker on a fixed schedule, at half the rate of the slower of
-//! submission and drain.
+//! End to end under a fixed load: batches through the broker on a fixed schedule, at half the rate that submission and
+//! drain sustain together.
 //!
 //! The loop is open: a late batch does not delay later ones, and each job's latency counts from when it was due. Jobs
 //! contain that instant; the workers, which are separate processes, record how long after it each handler started.
@@ -11,7 +11,6 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::clock;
-use crate::drain::drain_paused;
 use crate::histogram::Histogram;
 use crate::metrics::{Samples, Unit};
 use crate::session::Session;
@@ -20,7 +19,7 @@ use crate::testbed::{PAYLOAD, SHIPPED, TASK, Testbed, job_with, submit};
 /// Size of the measurement.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Jobs per second. Default: half of the slower rate of a trial just before, submission or drain.
+    /// Jobs per second. Default: half of what a trial just before sustains.
     #[arg(long)]
     rate: Option<f64>,
     /// Duration of the load, in seconds.
@@ -37,8 +36,11 @@ pub(crate) struct Arguments {
     slots: usize,
 }
 
-/// Jobs of the short trial that determines the rate.
-const TRIAL: usize = 200_000;
+/// Jobs of the short trial that determines the rate, how many of them may wait at once, and how many are submitted
+/// between two looks at how many do.
+const TRIAL: usize = 400_000;
+const TRIAL_QUEUED: usize = 10_000;
+const TRIAL_STEP: usize = 2000;
 /// How often the length of the queue is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -47,7 +49,15 @@ pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
     session.refresh_control();
     let rate = match arguments.rate {
         Some(rate) => rate,
-        None => half_of_the_slower_rate(arguments).await,
+        None => {
+            let sustained = sustained_rate(arguments).await;
+            session.record(
+                "load: sustained by submission and drain together",
+                sustained,
+                Unit::PerSecond,
+            );
+            sustained / 2.0
+        }
     };
     let schedule = Schedule::new(rate, arguments);
     let results = run(schedule, arguments).await;
@@ -88,7 +98,7 @@ async fn run(schedule: Schedule, arguments: &Arguments) -> LoadResults {
         batch.await.unwrap();
     }
     let jobs = schedule.jobs(schedule.batches);
-    testbed.wait_for_ended(jobs, 1).await;
+    testbed.wait_for_live(0, 1).await;
     let mut starts = Histogram::default();
     for worker in &mut workers {
         worker.terminate().await;
@@ -99,13 +109,18 @@ async fn run(schedule: Schedule, arguments: &Arguments) -> LoadResults {
     LoadResults { starts, late, lengths }
 }
 
-async fn half_of_the_slower_rate(arguments: &Arguments) -> f64 {
+/// Submits and drains as fast as both can go at once: the next jobs are submitted when few of those before them wait. So
+/// the workers always have jobs, and the queue does not grow.
+async fn sustained_rate(arguments: &Arguments) -> f64 {
     let mut testbed = Testbed::start(SHIPPED).await;
-    let workers = testbed.start_workers(arguments.workers, arguments.slots, 1).await;
-    testbed.pause(1).await;
-    let submission = TRIAL as f64 / testbed.fill(TRIAL, PAYLOAD, 1).await.as_secs_f64();
-    let drain = drain_paused(&mut testbed, &workers, TRIAL, 1).await.rate();
-    submission.min(drain) / 2.0
+    let _workers = testbed.start_workers(arguments.workers, arguments.slots, 1).await;
+    let start = Instant::now();
+    for _ in 0..TRIAL / TRIAL_STEP {
+        testbed.fill(TRIAL_STEP, PAYLOAD, 1).await;
+        testbed.wait_for_live(TRIAL_QUEUED, 1).await;
+    }
+    testbed.wait_for_live(0, 1).await;
+    TRIAL as f64 / start.elapsed().as_secs_f64()
 }
 
 /// Lengths of the queue while batches are sent.

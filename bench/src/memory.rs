@@ -51,7 +51,7 @@ async fn jobs(session: &mut Session, name: &str, redis: &[&str], jobs: usize) {
     testbed.fill(jobs, PAYLOAD, 1).await;
     record(&testbed, "pending");
     testbed.resume(1).await;
-    testbed.wait_for_ended(jobs, 1).await;
+    testbed.wait_for_live(0, 1).await;
     record(&testbed, "finished");
 }
 
@@ -75,7 +75,7 @@ async fn processes(session: &mut Session, jobs: usize) {
         let served = clients.send(testbed.server(), Duration::from_millis(500)).await;
         submitted += served.requests as usize;
     }
-    testbed.wait_for_ended(submitted, 1).await;
+    testbed.wait_for_live(0, 1).await;
     drop(clients);
     tokio::time::sleep(WARM_UP).await;
     record("after a load");

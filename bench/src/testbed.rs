@@ -121,17 +121,23 @@ impl Testbed {
         }
     }
 
-    /// Waits until this many jobs have ended; returns how many have.
-    pub(crate) async fn wait_for_ended(&mut self, jobs: usize, queues: usize) -> usize {
+    /// Returns how many jobs of normal priority wait or run in these queues.
+    pub(crate) async fn live(&mut self, queues: usize) -> usize {
         let mut count = redis::pipe();
         for queue in 0..queues {
-            count.zcard(format!("crunch:{{0}}:queue:{}:finished", task_name(queue, queues)));
+            let queue = format!("crunch:{{0}}:queue:{}", task_name(queue, queues));
+            count.llen(format!("{queue}:ready:normal")).zcard(format!("{queue}:running"));
         }
+        let counts: Vec<usize> = count.query_async(&mut self.redis).await.unwrap();
+        counts.into_iter().sum()
+    }
+
+    /// Waits until at most this many jobs wait or run; returns how many do.
+    pub(crate) async fn wait_for_live(&mut self, most: usize, queues: usize) -> usize {
         loop {
-            let counts: Vec<usize> = count.query_async(&mut self.redis).await.unwrap();
-            let ended = counts.into_iter().sum();
-            if ended >= jobs {
-                return ended;
+            let live = self.live(queues).await;
+            if live <= most {
+                return live;
             }
             // Queries about many queues cost Redis time, so they are less frequent.
             tokio::time::sleep(Duration::from_millis(5.max(queues as u64 / 10))).await;

@@ -32,6 +32,7 @@ mod names;
 mod new_job;
 mod opening;
 mod operate;
+mod placement;
 mod prune;
 mod queues;
 mod read;
@@ -48,7 +49,7 @@ mod watch;
 mod webhook;
 
 use std::fmt;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
@@ -76,7 +77,7 @@ pub use read::Attempt;
 pub use reclaim::Reclaimed;
 pub use record::{JobRecord, Lookup, ResultSummary, Tombstone, WaitingFor};
 pub use submit::Enqueued;
-pub use sweep::Swept;
+pub use sweep::{Looks, Swept};
 pub use wakeup::{Control, Controls};
 pub use watch::{Change, Changes, Event, Followed, LogLine};
 pub use webhook::{Delivery, DeliveryOrder, Webhook};
@@ -84,9 +85,10 @@ pub use webhook::{Delivery, DeliveryOrder, Webhook};
 use crate::job::Partition;
 use bulk::Bulk;
 use connection::Link;
-use functions::Function;
-use keys::Keys;
+use functions::{FEATURES, Function};
+use keys::{KeySpace, Keys};
 use submitter::Submitters;
+use sweep::Submissions;
 
 /// How long finished jobs are kept unless their task or submission specifies another time.
 #[derive(Debug, Clone, Copy)]
@@ -104,8 +106,7 @@ impl Retention {
 
 /// Settings shared by every connection of this process.
 struct Settings {
-    prefix: KeyPrefix,
-    partitions: u16,
+    space: KeySpace,
     library: Library,
     /// Percent of `maxmemory` from which no new jobs are accepted, and ended ones are deleted early.
     memory_watermark: u8,
@@ -113,33 +114,59 @@ struct Settings {
     max_queue_depth: u64,
     /// How many queues may exist in a partition.
     max_queues: u32,
+    /// When jobs were submitted last.
+    submissions: Submissions,
     /// Whether it was logged that there is no `maxmemory`.
     warned_of_no_maxmemory: Once,
+    /// Why no call may be made any more: the key space uses a feature that this version lacks. It stays so.
+    lacking: OnceLock<String>,
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
-            .field("prefix", &self.prefix)
-            .field("partitions", &self.partitions)
+            .field("prefix", self.space.prefix())
+            .field("partitions", &self.space.len())
             .finish_non_exhaustive()
     }
 }
 
 impl Settings {
-    fn keys(&self, partition: Partition) -> Keys {
-        Keys::new(&self.prefix, partition)
+    fn keys(&self, partition: Partition) -> &Keys {
+        self.space.keys(partition)
     }
 
     /// The call of a function on its partition, without the function's own arguments.
     fn call(&self, function: Function, partition: Partition) -> redis::Cmd {
+        if function == Function::Enqueue {
+            self.submissions.record(partition);
+        }
         let mut command = redis::cmd("FCALL");
-        command.arg(self.library.name_of(function)).arg(1).arg(self.keys(partition).root());
+        command.arg(self.library.name_of(function)).arg(1).arg(self.keys(partition).layout());
         command
     }
 
+    /// Checks that this version has all of these features, names separated by blanks. If it lacks one, no further call
+    /// of this process reaches Redis.
+    fn check_features(&self, used: &str) -> Result<(), Error> {
+        let lacking = used.split(' ').find(|name| !name.is_empty() && !FEATURES.contains(name));
+        if let Some(name) = lacking {
+            let reason = format!(
+                "the key space uses the feature {name}, which this version lacks; run a version that has it"
+            );
+            let _ = self.lacking.set(reason);
+        }
+        self.check_usable()
+    }
+
+    /// Whether calls may be made: see [`Settings::check_features`].
+    fn check_usable(&self) -> Result<(), Error> {
+        let reason = self.lacking.get();
+        reason.map_or(Ok(()), |reason| Err(Error::Refused { reason: reason.clone() }))
+    }
+
     fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
-        (0..self.partitions).filter_map(Partition::new)
+        self.space.partitions()
     }
 }
 
@@ -207,13 +234,14 @@ impl Broker {
             .build()
             .map_err(|error| refused(&error))?;
         let settings = Arc::new(Settings {
-            prefix: config.key_prefix.clone(),
-            partitions: config.partitions,
+            space: KeySpace::new(config.key_prefix.clone(), config.partitions),
             library,
             memory_watermark: config.memory_watermark,
             max_queue_depth: config.max_queue_depth.div_ceil(u64::from(config.partitions)),
             max_queues: config.max_queues,
+            submissions: Submissions::new(config.partitions),
             warned_of_no_maxmemory: Once::new(),
+            lacking: OnceLock::new(),
         });
         let link = Link::new(settings.clone(), client.clone());
         let bulk = Bulk::for_reads(settings.clone(), client.clone());

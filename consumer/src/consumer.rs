@@ -1,24 +1,24 @@
-//! The life cycle of a consumer: heartbeats and the announcer; then for each pool, in each partition, a listener, a
-//! processor and its secondary.
+//! The life cycle of a consumer: heartbeats and the announcer; then for each pool a listener, and in each partition two
+//! processors, which share two connections.
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crunch_common::broker::Sequence;
-use crunch_common::job::Partition;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::announcer::Announcer;
+use crate::connection::Connection;
 use crate::declared::Declared;
 use crate::heartbeat::Heartbeat;
-use crate::listener::{Listener, WorkRequest};
+use crate::listener::Listener;
 use crate::processor::Processor;
-use crate::{Monitor, PoolSettings, PoolSlots, Pulse, Runner, Settings, Slots};
+use crate::{Monitor, PoolSettings, PoolSlots, Runner, Settings, Slots};
 
 /// How long the last settlements may take to reach Redis at the end: longer than any call's deadline.
 const LAST_EXCHANGE: Duration = Duration::from_secs(3);
@@ -49,16 +49,14 @@ struct Phases {
     done: CancellationToken,
 }
 
-/// A processor and the channel of its requests.
-type ProcessorWithRequests<R> = (Processor<R>, mpsc::Receiver<WorkRequest>);
-
 impl Consumer {
     /// Starts to send heartbeats. Must be called on the runtime that attempts are to run on.
     ///
     /// # Errors
     /// If the system refuses another runtime.
     pub fn start<M: Monitor>(settings: Settings, monitor: &Arc<M>) -> io::Result<Self> {
-        let slots = Slots::new(settings.slots.clone());
+        let partitions = settings.broker.partitions().count();
+        let slots = Slots::new(settings.slots.clone(), partitions);
         let declared = Arc::<Declared>::default();
         let (mut helpers, phases) = (JoinSet::new(), Phases::default());
         let heartbeat = Heartbeat::new(&settings, monitor, &slots, &declared);
@@ -87,22 +85,48 @@ impl Consumer {
         let (slots, sequences) = (self.slots.add(pool.slots), Sequence::of_pool(self.pools));
         self.pools += 1;
         self.declared.add(pool);
+        let connections =
+            [(); 2].map(|()| Connection::new(self.settings.broker.with_own_connection()));
+        let connections = connections.map(Arc::new);
+        // One for all of its loops: together they claim work. While all slots are busy only the processors call Redis.
+        let pulse = self.settings.pulses.add(pool.pulse());
+        let mut requests = Vec::new();
         let mut processors = Vec::new();
         for partition in self.settings.broker.partitions() {
-            let (listener, both) =
-                exchanging(&self.settings, partition, (pool, &slots, sequences), runner);
-            self.helpers.spawn(listener.run(self.phases.draining.clone()));
-            for (processor, requests) in both {
+            let (sender, mut receiver) = mpsc::channel(1);
+            requests.push((partition, sender));
+            for (is_second, connection) in connections.iter().enumerate() {
+                let processor = Processor {
+                    connection: connection.clone(),
+                    partition,
+                    sequence: sequences[is_second],
+                    is_second: is_second == 1,
+                    worker: self.settings.worker,
+                    lease: self.settings.lease,
+                    queues: pool.queues.clone(),
+                    slots: slots.clone(),
+                    leases: self.settings.leases.clone(),
+                    runner: runner.clone(),
+                    pulse: pulse.clone(),
+                };
+                // The second one gets a channel that nobody sends to.
+                let receiver = std::mem::replace(&mut receiver, mpsc::channel(1).1);
                 let (draining, give_up) = (&self.phases.draining, &self.phases.give_up);
-                let runtime = Handle::current();
-                processors.push(processor.run(
-                    requests,
-                    runtime,
-                    draining.clone(),
-                    give_up.clone(),
-                ));
+                let (draining, give_up) = (draining.clone(), give_up.clone());
+                processors.push(processor.run(receiver, Handle::current(), draining, give_up));
             }
         }
+        let listener = Listener {
+            broker: self.settings.broker.with_own_connection(),
+            connections,
+            queues: pool.queues.queues().to_vec(),
+            slots: slots.clone(),
+            runner: runner.clone(),
+            requests,
+            visit_at: Instant::now(),
+            pulse,
+        };
+        self.helpers.spawn(listener.run(self.phases.draining.clone()));
         self.settings.threads.spawn("crunch-consumer", &mut self.processors, processors)?;
         Ok(slots)
     }
@@ -148,48 +172,6 @@ impl Drop for Consumer {
         let Phases { draining, give_up, done } = &self.phases;
         [draining, give_up, done].into_iter().for_each(CancellationToken::cancel);
     }
-}
-
-/// Creates the listener and the processors of a pool for one partition.
-fn exchanging<R: Runner>(
-    settings: &Settings,
-    partition: Partition,
-    (pool, slots, sequences): (&PoolSettings, &PoolSlots, [Sequence; 2]),
-    runner: &Arc<R>,
-) -> (Listener<R>, [ProcessorWithRequests<R>; 2]) {
-    let (requests, primary_requests) = mpsc::channel(1);
-    let (secondary, secondary_requests) = mpsc::channel(1);
-    let exchanges = settings.broker.with_own_connection();
-    let pulse = settings.pulses.add(format!("consumer of {}partition {partition}", pool.label()));
-    let listener = Listener {
-        broker: settings.broker.with_own_connection(),
-        exchanges: exchanges.clone(),
-        partition,
-        queues: pool.queues.queues().to_vec(),
-        slots: slots.clone(),
-        runner: runner.clone(),
-        requests,
-        pulse: pulse.clone(),
-    };
-    let processor = |sequence, broker, secondary, pulse: &Pulse| Processor {
-        broker,
-        partition,
-        sequence,
-        secondary,
-        worker: settings.worker,
-        lease: settings.lease,
-        queues: pool.queues.clone(),
-        slots: slots.clone(),
-        leases: settings.leases.clone(),
-        runner: runner.clone(),
-        pulse: pulse.clone(),
-    };
-    let [primary, other] = sequences;
-    let first = processor(primary, exchanges, Some(secondary), &pulse);
-    // Over one connection both exchanges would be sent and answered together, and Redis would wait for both.
-    let own = settings.broker.with_own_connection();
-    let second = processor(other, own, None, &pulse);
-    (listener, [(first, primary_requests), (second, secondary_requests)])
 }
 
 async fn ended(tasks: &mut JoinSet<()>) {

@@ -3,12 +3,15 @@
 //! Has its own connection, and in a worker its own thread: a handler that hogs the CPU or blocks the async runtime
 //! cannot make its worker look dead.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crunch_common::broker::{self, Broker, Error, LeaseKey, Verdict, WorkerId, WorkerInfo};
+use crunch_common::broker::{
+    self, Beaten, Broker, Error, LeaseKey, Looks, Verdict, WorkerId, WorkerInfo,
+};
 use crunch_common::job::Partition;
+use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::declared::Declared;
@@ -16,6 +19,11 @@ use crate::{Leases, Monitor, Pulse, Reachability, Settings, Slots};
 
 /// A quarter of the 30 s after which Redis forgets a worker that sends no heartbeat, whatever its lease.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(7500);
+/// How long a worker may be without a heartbeat in a partition in which it holds no lease and nothing is due, as a
+/// share of its lease: a hand-over that fails counts as one only if its worker has sent a heartbeat within a lease.
+const QUIET_SHARE: f64 = 0.75;
+/// And at most so long: half of the time after which Redis forgets the worker there.
+const LONGEST_QUIET: Duration = Duration::from_secs(15);
 /// The pause between a change, such as the suspension of a task, and the heartbeat that reports it: many tasks may be
 /// suspended for one reason, and one heartbeat then shows them all.
 const AFTER_CHANGE: Duration = Duration::from_millis(50);
@@ -23,6 +31,9 @@ const AFTER_CHANGE: Duration = Duration::from_millis(50);
 const LONGEST_SWEEP: Duration = Duration::from_secs(1);
 /// A heartbeat that is not answered within this time hangs: no call takes that long.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
+
+/// How many heartbeats are sent at once: on a long line one after the other would take longer than a lease.
+const AT_ONCE: usize = 16;
 
 pub(crate) struct Heartbeat<M> {
     broker: Broker,
@@ -35,8 +46,11 @@ pub(crate) struct Heartbeat<M> {
     monitor: Arc<M>,
     /// How many pools the last heartbeat described.
     described: usize,
-    /// The partitions that know the worker.
-    known: HashSet<Partition>,
+    /// The partitions that know the worker, and when each last answered.
+    known: HashMap<Partition, Instant>,
+    looks: Looks,
+    /// Whether the next heartbeat is for all partitions, because they must learn something.
+    for_all: bool,
     pulse: Pulse,
 }
 
@@ -58,7 +72,9 @@ impl<M: Monitor> Heartbeat<M> {
             declared: declared.clone(),
             monitor: monitor.clone(),
             described: 0,
-            known: HashSet::new(),
+            known: HashMap::new(),
+            looks: Looks::default(),
+            for_all: false,
             pulse: settings.pulses.add("heartbeat"),
         }
     }
@@ -73,7 +89,7 @@ impl<M: Monitor> Heartbeat<M> {
         let interval = (self.lease / 4).min(LONGEST_INTERVAL);
         loop {
             let _next_heartbeat = self.pulse.expects(interval + ANSWERS_WITHIN);
-            let pause = match self.send_to_all().await {
+            let pause = match self.send_to_all(interval).await {
                 Ok(()) => {
                     reachability.succeeded();
                     interval
@@ -83,23 +99,39 @@ impl<M: Monitor> Heartbeat<M> {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.declared.added.notified() => {}
+                () = self.declared.added.notified() => self.for_all = true,
                 // Not only with the next regular heartbeat: a suspension may be over before it.
-                () = self.monitor.changed() => tokio::time::sleep(AFTER_CHANGE).await,
+                () = self.monitor.changed() => {
+                    tokio::time::sleep(AFTER_CHANGE).await;
+                    self.for_all = true;
+                }
             }
         }
     }
 
-    /// Sends a heartbeat to every partition, also after a failure in one of them.
-    async fn send_to_all(&mut self) -> Result<(), Error> {
+    /// Sends a heartbeat to every partition but the quiet ones, also after a failure in one of them.
+    async fn send_to_all(&mut self, interval: Duration) -> Result<(), Error> {
         let pools = self.declared.count();
         let info = self.describe();
         let (mut unfinished, mut outcome) = (Vec::new(), Ok(()));
-        for partition in self.broker.partitions() {
-            let sent = self.send(partition, &info).await;
-            unfinished.extend(sent.as_ref().is_ok_and(|&sweep_on| sweep_on).then_some(partition));
-            outcome = sent.map(drop).and(outcome);
+        let due = self.due(interval).await;
+        let sent: Vec<_> = {
+            let (this, info) = (&*self, &info);
+            let send = |(partition, leases): (_, Vec<_>)| async move {
+                (partition, this.send(partition, info, &leases).await)
+            };
+            stream::iter(due).map(send).buffer_unordered(AT_ONCE).collect().await
+        };
+        for (partition, sent) in sent {
+            match sent {
+                Ok(reply) => {
+                    unfinished.extend(reply.sweep_on.then_some(partition));
+                    self.record(partition, reply.forgotten);
+                }
+                Err(error) => outcome = Err(error),
+            }
         }
+        self.for_all = outcome.is_err();
         // Even if it failed: the announcer retries by itself.
         if pools > self.described {
             self.described = pools;
@@ -126,32 +158,71 @@ impl<M: Monitor> Heartbeat<M> {
 
     async fn sweep(&self, partitions: &[Partition]) -> Result<(), Error> {
         for &partition in partitions {
-            self.broker.sweep(partition).await?;
+            self.broker.sweep(partition, self.looks.quiet_at(partition)).await?;
         }
         Ok(())
     }
 
-    /// Sends a heartbeat; returns whether a sweep was due and is not finished.
-    async fn send(&mut self, partition: Partition, info: &WorkerInfo) -> Result<bool, Error> {
-        let leases = self.leases.of(partition);
+    /// Returns the partitions that get a heartbeat now, with the leases held there. The first one always does, so that
+    /// the worker soon learns that Redis does not know it any more; others need one where it holds leases, or where a
+    /// sweep is due, since there may be no API that sweeps.
+    async fn due(&mut self, interval: Duration) -> Vec<(Partition, Vec<LeaseKey>)> {
+        let all: Vec<_> = self.broker.partitions().collect();
+        let to_sweep = match all.len() {
+            1 => Ok(Vec::new()),
+            _ => self.broker.to_sweep(&mut self.looks).await,
+        };
+        // Without an answer: so that an outage shows as failed heartbeats.
+        let for_all = self.for_all || to_sweep.is_err();
+        let to_sweep = to_sweep.unwrap_or_default();
+        let rest = self.lease.mul_f64(QUIET_SHARE).min(LONGEST_QUIET).saturating_sub(interval);
+        let is_due = |partition: Partition, leases: &[LeaseKey]| {
+            for_all
+                || partition == Partition::default()
+                || !leases.is_empty()
+                || to_sweep.contains(&partition)
+                || self.known.get(&partition).is_none_or(|answered| answered.elapsed() >= rest)
+        };
+        let with_leases = all.into_iter().map(|partition| (partition, self.leases.of(partition)));
+        let mut due: Vec<_> =
+            with_leases.filter(|(partition, leases)| is_due(*partition, leases)).collect();
+        // On a slow line leases do not wait for the rest.
+        due.sort_by_key(|(_, leases)| leases.is_empty());
+        due
+    }
+
+    /// Sends a heartbeat, and applies the verdicts.
+    async fn send(
+        &self,
+        partition: Partition,
+        info: &WorkerInfo,
+        leases: &[LeaseKey],
+    ) -> Result<Beaten, Error> {
         let heartbeat = broker::Heartbeat {
             worker: self.worker,
             lease: self.lease,
             info,
             busy: self.monitor.busy(),
-            leases: &leases,
+            leases,
+            quiet_at: self.looks.quiet_at(partition),
         };
         let reply = self.broker.heartbeat(partition, &heartbeat).await?;
-        leases.iter().zip(reply.verdicts).for_each(|(&lease, verdict)| self.apply(lease, verdict));
-        // Its first heartbeat makes it known.
-        let first = self.known.insert(partition);
-        if reply.forgotten && !first {
+        leases
+            .iter()
+            .zip(&reply.verdicts)
+            .for_each(|(&lease, &verdict)| self.apply(lease, verdict));
+        Ok(reply)
+    }
+
+    /// Records that a partition has answered. Its first heartbeat makes the worker known there.
+    fn record(&mut self, partition: Partition, forgotten: bool) {
+        let known = self.known.insert(partition, Instant::now());
+        if forgotten && known.is_some() {
             tracing::warn!(
                 "Redis does not know this worker any more and may have lost its data, declaring tasks and queues again"
             );
             self.declared.outdated.notify_one();
         }
-        Ok(reply.sweep_on)
     }
 
     fn apply(&self, lease: LeaseKey, verdict: Verdict) {

@@ -1,5 +1,6 @@
 //! The events a processor waits for, and the work it holds.
 
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{Claim, Exchange, Settlement};
@@ -30,6 +31,8 @@ pub(crate) struct Inbox {
     /// The number of the last exchange.
     pub(crate) number: u64,
     requests: mpsc::Receiver<WorkRequest>,
+    /// Whether an exchange was requested, or is due.
+    requested: bool,
     /// Requests that were not answered yet.
     unanswered: Vec<WorkRequest>,
     settlements: mpsc::UnboundedReceiver<Ended>,
@@ -56,6 +59,7 @@ impl Inbox {
             due: None,
             number: 0,
             requests,
+            requested: false,
             unanswered: Vec::new(),
             settlements,
             settled: Some(settled),
@@ -63,8 +67,8 @@ impl Inbox {
         }
     }
 
-    /// Waits until there is something to do; `false` when draining is done.
-    pub(crate) async fn wait(&mut self) -> bool {
+    /// Waits until there is something to do, such as jobs to claim in its `turn`; `false` when draining is done.
+    pub(crate) async fn wait<F: Future<Output = ()>>(&mut self, turn: impl Fn() -> F) -> bool {
         loop {
             let takes_work = self.takes_work();
             let due = self.due.filter(|_| takes_work);
@@ -73,17 +77,19 @@ impl Inbox {
                 ended = self.settlements.recv() => {
                     let more = ended.is_some();
                     ended.into_iter().for_each(|ended| self.add_ended(ended));
-                    self.collect_ended();
+                    self.collect();
                     return more;
                 }
                 // A slot is idle, and no processor that settles has claimed another job for it.
                 Some(_) = self.uploads.join_next(), if takes_work => return true,
                 Some(request) = self.requests.recv() => {
-                    self.unanswered.push(request);
+                    self.add_request(request);
                     return true;
                 }
+                () = turn(), if takes_work => return true,
                 () = at_due, if due.is_some() => {
                     self.due = None;
+                    self.requested = true;
                     return true;
                 }
                 () = self.draining.cancelled(), if takes_work => {}
@@ -120,16 +126,35 @@ impl Inbox {
         self.unanswered.last()?.woken.as_ref()
     }
 
+    /// Returns whether the next exchange has something to do: to settle, or to look for jobs because of a request.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.waiting.is_empty() || self.requested
+    }
+
+    /// Returns whether jobs may wait that no exchange has looked for since: one was requested, or is due.
+    pub(crate) fn takes_request(&mut self) -> bool {
+        std::mem::take(&mut self.requested)
+    }
+
     /// Answers all requests: the exchange is done.
     pub(crate) fn answer_requests(&mut self, pulse: &Pulse) {
         self.unanswered.drain(..).for_each(|request| request.answer(pulse));
     }
 
-    /// Collects all attempts that have ended meanwhile.
-    pub(crate) fn collect_ended(&mut self) {
+    /// Collects all attempts that have ended meanwhile, and all requests: under load it may take long until there is
+    /// nothing to settle, and the listener waits for its answer.
+    pub(crate) fn collect(&mut self) {
         while let Ok(ended) = self.settlements.try_recv() {
             self.add_ended(ended);
         }
+        while let Ok(request) = self.requests.try_recv() {
+            self.add_request(request);
+        }
+    }
+
+    fn add_request(&mut self, request: WorkRequest) {
+        self.unanswered.push(request);
+        self.requested = true;
     }
 
     fn add_ended(&mut self, ended: Ended) {

@@ -11,7 +11,9 @@
 //! | What is started, and in which order does it stop? | `consumer.rs` |
 //! | How does one exchange follow the other? | `processor.rs`; the events it waits for, `inbox.rs` |
 //! | What makes an idle consumer exchange? | `listener.rs` |
+//! | Which partition takes the next idle slots? | `turns.rs` |
 //! | What do its pools share? | `slots.rs`, `declared.rs` |
+//! | What do the partitions of a pool share? | `connection.rs` |
 //! | Which leases do heartbeats extend, and until when? | `heartbeat.rs`, `leases.rs` |
 //! | What if Redis is unreachable? | `reachability.rs` |
 //! | How does a loop that hangs show? | `pulse.rs` |
@@ -19,6 +21,7 @@
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
 mod announcer;
+mod connection;
 mod consumer;
 mod declared;
 mod heartbeat;
@@ -33,6 +36,7 @@ mod runner;
 mod settings;
 mod slots;
 mod start;
+mod turns;
 mod upload;
 
 pub use consumer::Consumer;

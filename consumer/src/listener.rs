@@ -1,20 +1,26 @@
-//! Waits for work without polling: blocks on the wake-up tokens of the consumer's queues while slots are idle.
+//! Waits for work without polling: blocks on the wake-up tokens of the consumer's queues, in all partitions, while
+//! slots are idle that no partition with jobs will take.
 //!
-//! Takes tokens, never jobs. A full or draining consumer takes none, so that they wake one that can use them; nor does one
-//! whose runner can run nothing for now.
+//! Takes tokens, never jobs. A draining consumer takes none, nor does one whose runner can run nothing for now, so that
+//! they wake one that can use them. One that needs its idle slots for known jobs does not wait, but looks for the tokens
+//! of other partitions in between, so that these get their turn: the exchange that each token causes leaves a new one if
+//! it leaves jobs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crunch_common::broker::Broker;
+use crunch_common::broker::{Broker, Error};
 use crunch_common::job::Partition;
 use crunch_common::queue::QueueName;
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::connection::Connection;
+use crate::slots::Idle;
 use crate::{Expected, PoolSlots, Pulse, Reachability, Runner};
 
-/// Requests an exchange from the processor.
+/// Requests an exchange from a processor.
 #[derive(Debug)]
 pub(crate) struct WorkRequest {
     /// The queue whose token was taken, if there was one.
@@ -23,11 +29,6 @@ pub(crate) struct WorkRequest {
 }
 
 impl WorkRequest {
-    /// Creates a request without a token, whose answer is not awaited.
-    pub(crate) fn without_token() -> Self {
-        Self { woken: None, answer: oneshot::channel().0 }
-    }
-
     /// Reports that the exchange is done. From now on the listener must report: when its runtime is hogged, it does not
     /// even begin to wait.
     pub(crate) fn answer(self, pulse: &Pulse) {
@@ -39,45 +40,56 @@ impl WorkRequest {
 pub(crate) struct Listener<R> {
     /// Has its own connection: it blocks.
     pub(crate) broker: Broker,
-    /// The processor's connection: if the listener's broke, this one may have broken unnoticed.
-    pub(crate) exchanges: Broker,
-    pub(crate) partition: Partition,
+    /// If the listener's connection broke, theirs may have broken unnoticed.
+    pub(crate) connections: [Arc<Connection>; 2],
     pub(crate) queues: Vec<QueueName>,
     pub(crate) slots: PoolSlots,
     pub(crate) runner: Arc<R>,
-    pub(crate) requests: mpsc::Sender<WorkRequest>,
-    /// Also the processor's: together they claim work.
+    /// The processors of all partitions.
+    pub(crate) requests: Vec<(Partition, mpsc::Sender<WorkRequest>)>,
+    /// When the next exchanges without a token are due.
+    pub(crate) visit_at: Instant,
+    /// Also the processors'.
     pub(crate) pulse: Pulse,
 }
 
+/// A partition that may have jobs, and the queue that had the token.
+type Token = (Partition, Option<QueueName>);
+
+/// How often there are exchanges without a token: jobs may wait that no token reports, or a token may be lost.
+const VISIT_EVERY: Duration = Duration::from_secs(2);
+/// How long to wait until requested exchanges are done: a partition that cannot be reached must not hold up the others.
+const EXCHANGES_WITHIN: Duration = Duration::from_secs(2);
 /// A wait takes two seconds, and one that hangs must show within three.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2800);
 
 impl<R: Runner> Listener<R> {
-    pub(crate) async fn run(self, draining: CancellationToken) {
+    pub(crate) async fn run(mut self, draining: CancellationToken) {
         draining.run_until_cancelled(self.listen()).await;
     }
 
-    async fn listen(&self) {
+    async fn listen(&mut self) {
         let mut reachability = Reachability::of("listener").reporting_to(&self.pulse);
-        let mut woken = None;
-        // The processor exchanges before the first wait: there may be work without a token.
-        while let Some(returned) = self.request_work(woken.take()).await {
-            drop(returned);
+        loop {
             if self.wait_until_runnable().await {
                 // No exchange took place meanwhile, and work that came then may have no token.
-                continue;
+                self.slots.wake_all();
             }
-            self.slots.idle().await;
-            let _answer = self.pulse.expects(ANSWERS_WITHIN);
-            match self.broker.wait_for_work(self.partition, &self.queues).await {
-                // Without a token it exchanges all the same: this bounds how long a lost token can matter.
-                Ok(queue) => {
+            let idle = self.slots.idle().await;
+            let answer = self.pulse.expects(ANSWERS_WITHIN);
+            match self.take_tokens(idle).await {
+                Ok(tokens) => {
                     reachability.succeeded();
-                    woken = queue;
+                    drop(answer);
+                    let Some(returned) = self.request_work(tokens).await else { return };
+                    drop(returned);
                 }
                 Err(error) => {
-                    self.exchanges.reset_connection();
+                    // A token may have been taken with the answer that is lost.
+                    self.slots.wake_all();
+                    self.connections
+                        .iter()
+                        .for_each(|connection| connection.broker.reset_connection());
                     tokio::time::sleep(reachability.failed(&error)).await;
                 }
             }
@@ -94,18 +106,77 @@ impl<R: Runner> Listener<R> {
         waited
     }
 
-    /// Requests one exchange and waits until it is done. `None` if the processor does no more.
-    async fn request_work(&self, woken: Option<QueueName>) -> Option<Expected> {
-        let (answer, answered) = oneshot::channel();
-        self.requests.send(WorkRequest { woken, answer }).await.ok()?;
-        answered.await.ok()
+    /// Takes tokens: each is of a partition, with the queue that had it. After a wait it adds the partitions whose
+    /// visit is due, without a queue.
+    async fn take_tokens(&mut self, idle: Idle) -> Result<Vec<Token>, Error> {
+        match idle {
+            Idle::Look(partitions) => {
+                let tokens = self.broker.take_tokens(&partitions, &self.queues).await?;
+                Ok(tokens.into_iter().map(|(partition, queue)| (partition, Some(queue))).collect())
+            }
+            Idle::Some => {
+                let token = self.broker.wait_for_work(self.partitions(), &self.queues).await?;
+                let mut tokens = Vec::new();
+                if let Some((partition, queue)) = token {
+                    tokens.push((partition, Some(queue)));
+                    // The tokens of those behind it are taken first next time.
+                    let is_it = |&(other, _): &(Partition, _)| other == partition;
+                    let at = self.requests.iter().position(is_it);
+                    self.requests.rotate_left(at.map_or(0, |at| at + 1));
+                }
+                for partition in self.visits().await? {
+                    if !tokens.iter().any(|&(other, _)| other == partition) {
+                        tokens.push((partition, None));
+                    }
+                }
+                Ok(tokens)
+            }
+        }
+    }
+
+    /// Returns the partitions to exchange with although no token is there, if it is time: those with jobs that tokens
+    /// may not report to this worker, because they are delayed or parked, and another one in turn.
+    async fn visits(&mut self) -> Result<Vec<Partition>, Error> {
+        if Instant::now() < self.visit_at {
+            return Ok(Vec::new());
+        }
+        self.visit_at = Instant::now() + VISIT_EVERY;
+        let mut visits = match self.requests.len() {
+            1 => Vec::new(),
+            _ => self.broker.with_side_queues(self.partitions()).await?,
+        };
+        let in_turn = self.requests[0].0;
+        if !visits.contains(&in_turn) {
+            visits.push(in_turn);
+        }
+        self.requests.rotate_left(1);
+        Ok(visits)
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = Partition> {
+        self.requests.iter().map(|&(partition, _)| partition)
+    }
+
+    /// Requests exchanges and waits until they are done, but not for long: what they leave gets new tokens. `None` if
+    /// the processors do no more.
+    async fn request_work(&self, tokens: Vec<Token>) -> Option<Vec<Expected>> {
+        let request = async |(partition, woken): Token| {
+            let (answer, answered) = oneshot::channel();
+            let request = WorkRequest { woken, answer };
+            let (_, requests) = self.requests.iter().find(|&&(other, _)| other == partition)?;
+            requests.send(request).await.ok()?;
+            answered.await.ok()
+        };
+        let all = join_all(tokens.into_iter().map(request));
+        match tokio::time::timeout(EXCHANGES_WITHIN, all).await {
+            Ok(answers) => answers.into_iter().collect(),
+            Err(_elapsed) => Some(Vec::new()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::Pulses;
 

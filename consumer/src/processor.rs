@@ -2,22 +2,22 @@
 //!
 //! One exchange is in flight at a time, each with its number. One whose reply is lost is repeated unchanged until it is
 //! answered: its claims already belong to this worker, and no other runs them before their leases expire. While there is
-//! more than one exchange carries, a secondary works in parallel on the other sequence, and settles what it claims
-//! itself. Large results are sent separately from the exchanges (`upload.rs`).
+//! more than one exchange carries, a second processor works in parallel on the other sequence, and settles what it
+//! claims itself. Large results are sent separately from the exchanges (`upload.rs`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{
-    Broker, Claim, Error, Exchange, Exchanged, ReleaseCause, Sequence, Settled, Settlement,
-    WorkerId,
+    Claim, Error, Exchange, Exchanged, ReleaseCause, Sequence, Settled, Settlement, WorkerId,
 };
 use crunch_common::job::Partition;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::connection::{Connection, ConnectionTurn};
 use crate::inbox::Inbox;
 use crate::listener::WorkRequest;
 use crate::start::Start;
@@ -25,12 +25,11 @@ use crate::upload::{Upload, record};
 use crate::{Ended, Leases, PoolSlots, Pulse, Reachability, Rotation, Runner, Slot};
 
 pub(crate) struct Processor<R> {
-    /// Has its own connection.
-    pub(crate) broker: Broker,
+    pub(crate) connection: Arc<Connection>,
     pub(crate) partition: Partition,
     pub(crate) sequence: Sequence,
-    /// Receives a request too when one exchange does not carry all there is to claim.
-    pub(crate) secondary: Option<mpsc::Sender<WorkRequest>>,
+    /// Whether it is the second one: it claims only what the first leaves, and takes no requests.
+    pub(crate) is_second: bool,
     pub(crate) worker: WorkerId,
     pub(crate) lease: Duration,
     pub(crate) queues: Rotation,
@@ -57,21 +56,41 @@ impl<R: Runner> Processor<R> {
         give_up: CancellationToken,
     ) {
         let mut inbox = Inbox::new(requests, runtime, draining);
-        while let Some(true) = give_up.run_until_cancelled(inbox.wait()).await {
+        while let Some(true) = give_up.run_until_cancelled(inbox.wait(|| self.turn())).await {
             let Some(()) = give_up.run_until_cancelled(self.work(&mut inbox)).await else { return };
         }
         give_up.run_until_cancelled(inbox.uploads.join_all()).await;
     }
 
+    /// Waits until it may claim jobs that are known to wait, or may.
+    async fn turn(&self) {
+        loop {
+            self.slots.turn(self.partition, self.is_second).await;
+            match self.runner.suspended_until() {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => return,
+            }
+        }
+    }
+
     /// Exchanges until nothing is left to settle and nothing more is to be claimed. What one exchange has claimed is
     /// started while the next is in flight, so that Redis need not wait for it.
     async fn work(&mut self, inbox: &mut Inbox) {
+        let connection = self.connection.clone();
         loop {
             self.upload(inbox);
+            let mut start = self.start(inbox);
+            let turn = match connection.try_turn() {
+                Some(turn) => turn,
+                None => {
+                    start.drain(..).for_each(Start::now);
+                    connection.turn().await
+                }
+            };
+            inbox.collect();
             let slots = self.idle_slots(inbox);
             let mut exchange = self.next_exchange(inbox, &slots);
-            let start = self.start(inbox);
-            let (outcome, ()) = tokio::join!(self.send(inbox, &mut exchange), async {
+            let (outcome, ()) = tokio::join!(self.send(inbox, &mut exchange, turn), async {
                 start.into_iter().for_each(Start::now)
             });
             inbox.number = exchange.number;
@@ -79,11 +98,11 @@ impl<R: Runner> Processor<R> {
                 Ok(exchanged) => self.apply(inbox, &exchange, exchanged, slots),
                 Err(error) => self.isolate_failure(inbox, exchange, &error),
             };
-            inbox.collect_ended();
-            if inbox.waiting.is_empty() && !more {
+            inbox.collect();
+            if !inbox.has_work() && !more {
                 self.start(inbox).into_iter().for_each(Start::now);
                 self.upload(inbox);
-                if inbox.waiting.is_empty() {
+                if !inbox.has_work() {
                     return;
                 }
             }
@@ -94,7 +113,7 @@ impl<R: Runner> Processor<R> {
     fn upload(&self, inbox: &mut Inbox) {
         for Ended { settlement, slot } in inbox.large.drain(..) {
             let upload = Upload {
-                broker: self.broker.clone(),
+                broker: self.connection.broker.clone(),
                 partition: self.partition,
                 leases: self.leases.clone(),
                 runner: self.runner.clone(),
@@ -109,6 +128,9 @@ impl<R: Runner> Processor<R> {
     /// Takes as many slots as are idle and the next exchange can fill; none while draining, while settlements are
     /// suspect, and while the runner can run nothing.
     fn idle_slots(&self, inbox: &mut Inbox) -> Vec<Slot> {
+        if inbox.takes_request() {
+            self.slots.wake(self.partition);
+        }
         let cannot_run = || self.runner.suspended_until().is_some();
         if !inbox.takes_work() || inbox.suspects > 0 || cannot_run() {
             return Vec::new();
@@ -135,14 +157,29 @@ impl<R: Runner> Processor<R> {
 
     /// Sends an exchange until it is answered. An answer that cannot be read twice is an error; while draining, so is
     /// any failure of an exchange without settlements.
-    async fn send(&self, inbox: &mut Inbox, exchange: &mut Exchange) -> Result<Exchanged, Error> {
+    async fn send(
+        &self,
+        inbox: &mut Inbox,
+        exchange: &mut Exchange,
+        turn: ConnectionTurn<'_>,
+    ) -> Result<Exchanged, Error> {
         let mut reachability = Reachability::of("processor").reporting_to(&self.pulse);
-        let (mut unreadable, mut stale) = (0, 0);
+        let (mut unreadable, mut stale, mut turn, mut failed) = (0, 0, Some(turn), false);
         loop {
-            let _answer = self.pulse.expects(answers_within(exchange));
-            match self.broker.exchange_on(self.sequence, self.partition, exchange).await {
+            // Other partitions do not wait for the pauses of this one.
+            let turn = match turn.take() {
+                Some(turn) => turn,
+                None => self.connection.turn().await,
+            };
+            let answer = self.pulse.expects(answers_within(exchange));
+            let outcome = turn.broker.exchange_on(self.sequence, self.partition, exchange).await;
+            drop((answer, turn));
+            match outcome {
                 Ok(exchanged) => {
                     reachability.succeeded();
+                    if failed {
+                        self.slots.wake(self.partition);
+                    }
                     return Ok(exchanged);
                 }
                 Err(error @ Error::StaleExchange) => {
@@ -162,6 +199,10 @@ impl<R: Runner> Processor<R> {
                     return Err(error);
                 }
                 Err(error) => {
+                    if !failed {
+                        failed = true;
+                        self.slots.failed(self.partition);
+                    }
                     unreadable += usize::from(matches!(error, Error::Unreadable { .. }));
                     inbox.pause(reachability.failed(&error)).await;
                 }
@@ -181,6 +222,9 @@ impl<R: Runner> Processor<R> {
         self.slots.reserve(self.partition, exchanged.reserved);
         inbox.due = self.due_without_request(&exchanged);
         let claimed = exchanged.claims.len();
+        if exchange.want > 0 {
+            self.slots.found(self.partition, exchange.want, claimed);
+        }
         for lease in exchanged.unreadable {
             inbox.waiting.push(lease.release(ReleaseCause::Unreadable));
         }
@@ -188,12 +232,8 @@ impl<R: Runner> Processor<R> {
         if !exchanged.reserved {
             inbox.answer_requests(&self.pulse);
         }
-        let may_have_more = claimed > 0 && claimed == exchange.want && self.slots.any_idle();
-        if let Some(secondary) = self.secondary.as_ref().filter(|_| may_have_more) {
-            // A secondary that exchanges already, or is about to, needs no request.
-            let _ = secondary.try_send(WorkRequest::without_token());
-        }
-        exchanged.more || may_have_more
+        let may_claim_more = claimed > 0 && self.slots.is_turn_of(self.partition, self.is_second);
+        exchanged.more || may_claim_more
     }
 
     fn record(&self, exchange: &Exchange, settled: &[Settled]) {
@@ -202,15 +242,11 @@ impl<R: Runner> Processor<R> {
         }
     }
 
-    fn is_primary(&self) -> bool {
-        self.secondary.is_some()
-    }
-
     /// Returns when to exchange without a request: when the next delayed job is due, which is enough for one of two;
     /// while slots run empty, soon: before the reservation ends, and because another pool may have the reservation.
     fn due_without_request(&self, exchanged: &Exchanged) -> Option<Instant> {
         let renewal = exchanged.reserved.then(|| RESERVATION_CHECK.min(self.lease / 2));
-        let next_due = exchanged.next_due.filter(|_| self.is_primary());
+        let next_due = exchanged.next_due.filter(|_| !self.is_second);
         renewal.or(next_due).map(|wait| Instant::now() + wait)
     }
 
@@ -238,6 +274,10 @@ impl<R: Runner> Processor<R> {
     /// immediately.
     fn isolate_failure(&self, inbox: &mut Inbox, exchange: Exchange, error: &Error) -> bool {
         inbox.answer_requests(&self.pulse);
+        if exchange.want > 0 {
+            // Not at once again: a sweep leaves a new token for what waits.
+            self.slots.found(self.partition, exchange.want, 0);
+        }
         if error.is_transient() {
             return false;
         }

@@ -49,9 +49,9 @@ pub struct PoolSettings {
 }
 
 impl PoolSettings {
-    /// Returns the name as an attribute.
-    pub(crate) fn label(&self) -> String {
-        self.name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default()
+    /// Returns the name of its pulse.
+    pub(crate) fn pulse(&self) -> String {
+        self.name.as_ref().map_or("consumer".to_owned(), |name| format!("consumer of {name}"))
     }
 }
 

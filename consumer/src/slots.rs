@@ -1,17 +1,23 @@
 //! The slots in which jobs run: those of all pools of a consumer, shared by the processors of all partitions.
 //!
 //! The pools have their own slots, but one state: a job that must run alone runs while nothing else runs in any of them.
+//! In which order the partitions get idle slots is decided in `turns.rs`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use crunch_common::broker::Exchange;
 use crunch_common::job::Partition;
 use metrics::Gauge;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+
+use crate::turns::Turns;
 
 /// The slots of a consumer.
 #[derive(Debug)]
 pub(crate) struct Slots {
     gauges: SlotGauges,
+    partitions: usize,
     state: watch::Sender<State>,
 }
 
@@ -34,44 +40,79 @@ impl SlotGauges {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By the numbers of pools.
-    pools: Vec<Count>,
+    /// By their numbers.
+    pools: Vec<Pool>,
     /// Pools and partitions that the slots are reserved for, in the order of requests: only the first may use idle
     /// slots.
     reserved: Vec<(usize, Partition)>,
 }
 
 /// The slots of one pool.
-#[derive(Debug, Clone, Copy)]
-struct Count {
+#[derive(Debug)]
+struct Pool {
     total: usize,
     /// How many more jobs are claimed, which start as soon as a slot is free for them.
     ahead: usize,
     /// More than the others together after the pool became smaller.
     occupied: usize,
+    turns: Turns,
+    /// Notified when it may be a partition's turn: the processors of each.
+    called: Arc<[[Notify; 2]]>,
 }
 
-impl Count {
-    fn idle(self) -> usize {
+impl Pool {
+    fn idle(&self) -> usize {
         (self.total + self.ahead).saturating_sub(self.occupied)
+    }
+
+    /// Notifies those that may take idle slots.
+    fn call_next(&self) {
+        for partition in self.turns.next(self.idle()) {
+            let [first, second] = &self.called[partition];
+            first.notify_one();
+            if self.turns.is_waiting(partition, true) {
+                second.notify_one();
+            }
+        }
+    }
+
+    fn is_turn_of(&self, partition: usize, second: bool) -> bool {
+        self.turns.is_waiting(partition, second) && self.turns.share(partition, self.idle()) > 0
+    }
+}
+
+impl State {
+    /// Whether slots of a pool are left when the partitions with jobs have taken theirs.
+    fn leaves_some(&self, pool: usize) -> bool {
+        let pool = &self.pools[pool];
+        self.reserved.is_empty() && pool.turns.leaves_some(pool.idle())
+    }
+
+    fn call_next(&self) {
+        if self.reserved.is_empty() {
+            self.pools.iter().for_each(Pool::call_next);
+        }
     }
 }
 
 impl Slots {
     /// Creates the slots of a consumer without pools.
-    pub(crate) fn new(gauges: SlotGauges) -> Arc<Self> {
-        Arc::new(Self { gauges, state: watch::Sender::default() })
+    pub(crate) fn new(gauges: SlotGauges, partitions: usize) -> Arc<Self> {
+        Arc::new(Self { gauges, partitions, state: watch::Sender::default() })
     }
 
     /// Adds a pool with that many slots.
     pub(crate) fn add(self: &Arc<Self>, total: usize) -> PoolSlots {
+        let turns = Turns::new(self.partitions);
+        let called: Arc<[_]> = (0..self.partitions).map(|_| Default::default()).collect();
+        let pool = Pool { total, ahead: 0, occupied: 0, turns, called: called.clone() };
         let mut number = 0;
         self.state.send_modify(|state| {
             number = state.pools.len();
-            state.pools.push(Count { total, ahead: 0, occupied: 0 });
+            state.pools.push(pool);
         });
         self.gauges.all.increment(total as f64);
-        PoolSlots { all: self.clone(), pool: number }
+        PoolSlots { all: self.clone(), pool: number, called }
     }
 
     /// Returns the number of slots.
@@ -85,6 +126,16 @@ impl Slots {
 pub struct PoolSlots {
     all: Arc<Slots>,
     pool: usize,
+    called: Arc<[[Notify; 2]]>,
+}
+
+/// Why a consumer asks Redis for tokens.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// Slots are left: it waits for the next token.
+    Some,
+    /// Others will take them: it takes the tokens of these partitions that are there, and does not wait.
+    Look(Vec<Partition>),
 }
 
 /// One slot, occupied until this value is dropped.
@@ -101,24 +152,78 @@ impl PoolSlots {
             let idle_before = pool.idle();
             before = std::mem::replace(&mut pool.total, total);
             pool.ahead = ahead;
-            pool.idle() > idle_before
+            let has_grown = pool.idle() > idle_before;
+            if has_grown {
+                state.call_next();
+            }
+            has_grown
         });
         self.all.gauges.all.increment(total as f64 - before as f64);
     }
 
-    /// Takes up to `max` idle slots for jobs of a partition; none while they are reserved for another.
+    /// Takes up to `max` idle slots for jobs of a partition, as far as it is its turn; none while they are reserved for
+    /// another. If some were taken, [`PoolSlots::found`] must follow.
     pub(crate) fn take(&self, partition: Partition, max: usize) -> Vec<Slot> {
         let mut taken = 0;
         self.all.state.send_if_modified(|state| {
-            if state.reserved.first().is_none_or(|&first| first == (self.pool, partition)) {
-                let pool = &mut state.pools[self.pool];
-                taken = pool.idle().min(max);
+            let pool = &mut state.pools[self.pool];
+            let share = match state.reserved.first() {
+                Some(&first) if first == (self.pool, partition) => pool.idle(),
+                Some(_) => 0,
+                None => pool.turns.share(at(partition), pool.idle()),
+            };
+            taken = share.min(max);
+            if taken > 0 {
                 pool.occupied += taken;
+                pool.turns.took(at(partition), taken);
+                state.call_next();
             }
-            taken > 0
+            false
         });
         self.all.gauges.busy.increment(taken as f64);
         (0..taken).map(|_| Slot(self.clone())).collect()
+    }
+
+    /// Records that a partition may have jobs.
+    pub(crate) fn wake(&self, partition: Partition) {
+        self.change(|turns| turns.wake(at(partition)));
+    }
+
+    /// Records that any partition may have jobs.
+    pub(crate) fn wake_all(&self) {
+        self.change(Turns::wake_all);
+    }
+
+    /// Records how many jobs an exchange found that had taken slots.
+    pub(crate) fn found(&self, partition: Partition, slots: usize, jobs: usize) {
+        self.change(|turns| turns.found(at(partition), slots, jobs));
+    }
+
+    /// Records that an exchange failed and is repeated. When it succeeds, [`PoolSlots::wake`] must follow.
+    pub(crate) fn failed(&self, partition: Partition) {
+        self.change(|turns| turns.failed(at(partition)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Turns)) {
+        self.all.state.send_if_modified(|state| {
+            change(&mut state.pools[self.pool].turns);
+            state.call_next();
+            // Fewer may be in the row.
+            true
+        });
+    }
+
+    /// Waits until slots are idle and it is the turn of a partition that may have jobs: for its second processor, one
+    /// that is known to have more than the first can claim.
+    pub(crate) async fn turn(&self, partition: Partition, second: bool) {
+        while !self.is_turn_of(partition, second) {
+            self.called[at(partition)][usize::from(second)].notified().await;
+        }
+    }
+
+    pub(crate) fn is_turn_of(&self, partition: Partition, second: bool) -> bool {
+        let state = self.all.state.borrow();
+        state.reserved.is_empty() && state.pools[self.pool].is_turn_of(at(partition), second)
     }
 
     /// Returns how many are occupied in all pools, without the `taken` ones of the caller.
@@ -126,16 +231,30 @@ impl PoolSlots {
         self.all.state.borrow().pools.iter().map(|pool| pool.occupied).sum::<usize>() - taken
     }
 
-    pub(crate) fn any_idle(&self) -> bool {
-        self.all.state.borrow().pools[self.pool].idle() > 0
-    }
-
-    /// Waits until a slot is idle and every partition may use it. Takes none: a processor that settles may fill it at
-    /// once.
-    pub(crate) async fn idle(&self) {
-        let usable = |state: &State| state.pools[self.pool].idle() > 0 && state.reserved.is_empty();
-        // The sender lives as long as this value.
-        let _ = self.all.state.subscribe().wait_for(usable).await;
+    /// Waits until more slots are idle than the partitions with jobs can take, and every partition may use them; or
+    /// until a look for tokens is due. Takes none: a processor that settles may fill them at once.
+    pub(crate) async fn idle(&self) -> Idle {
+        let mut states = self.all.state.subscribe();
+        loop {
+            let is_over = |state: &State| {
+                state.leaves_some(self.pool) || state.pools[self.pool].turns.look_is_due()
+            };
+            // The sender lives as long as this value.
+            let _ = states.wait_for(is_over).await;
+            let (mut look, mut leaves_some) = (Vec::new(), false);
+            self.all.state.send_if_modified(|state| {
+                look = state.pools[self.pool].turns.take_look();
+                leaves_some = state.leaves_some(self.pool);
+                false
+            });
+            if !look.is_empty() {
+                let partitions = look.into_iter().map(|number| number as u16);
+                return Idle::Look(partitions.filter_map(Partition::new).collect());
+            }
+            if leaves_some {
+                return Idle::Some;
+            }
+        }
     }
 
     /// Begins or ends to reserve the slots of all pools for one and a partition: they run empty for a job that must run
@@ -146,7 +265,10 @@ impl PoolSlots {
             let was_reserved = state.reserved.contains(&this);
             match (was_reserved, reserved) {
                 (false, true) => state.reserved.push(this),
-                (true, false) => state.reserved.retain(|&other| other != this),
+                (true, false) => {
+                    state.reserved.retain(|&other| other != this);
+                    state.call_next();
+                }
                 (true, true) | (false, false) => {}
             }
             was_reserved != reserved
@@ -154,15 +276,26 @@ impl PoolSlots {
     }
 }
 
+/// The place of a partition in a pool's turns.
+fn at(partition: Partition) -> usize {
+    usize::from(partition.number())
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        let PoolSlots { all, pool } = &self.0;
+        let PoolSlots { all, pool: number, .. } = &self.0;
         all.gauges.busy.decrement(1.0);
-        // Waiters wait for the first idle slot.
         all.state.send_if_modified(|state| {
-            let pool = &mut state.pools[*pool];
+            let pool = &mut state.pools[*number];
             pool.occupied -= 1;
-            pool.idle() == 1
+            let idle = pool.idle();
+            let look_is_due = pool.turns.slot_is_idle(idle, Instant::now);
+            // The one that is notified takes more if more are idle by then.
+            if idle % Exchange::MAX_CLAIMS == 1 {
+                state.call_next();
+            }
+            let turns = &state.pools[*number].turns;
+            look_is_due || (turns.leaves_some(idle) && !turns.leaves_some(idle - 1))
         });
     }
 }
@@ -174,7 +307,21 @@ mod tests {
     use super::*;
 
     fn pool(total: usize) -> PoolSlots {
-        Slots::new(SlotGauges::noop()).add(total)
+        let slots = Slots::new(SlotGauges::noop(), 2).add(total);
+        // No partition has jobs.
+        slots.change(|turns| {
+            (0..2).for_each(|partition| {
+                turns.took(partition, 1);
+                turns.found(partition, 1, 0);
+            });
+        });
+        slots
+    }
+
+    impl PoolSlots {
+        fn any_idle(&self) -> bool {
+            self.all.state.borrow().pools[self.pool].idle() > 0
+        }
     }
 
     #[test]
@@ -209,6 +356,31 @@ mod tests {
         let taken = first.take(partition, 5);
         assert_eq!((taken.len(), second.busy_except(0), second.any_idle()), (1, 1, true));
         assert_eq!((second.take(partition, 5).len(), first.all.total()), (2, 3));
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_becomes_idle_is_for_the_partition_that_has_waited_longest() {
+        let slots = pool(1);
+        let [first, second] = [0, 1].map(|number| Partition::new(number).unwrap());
+        slots.found(first, 0, 0);
+        slots.found(second, 0, 0);
+        let taken = slots.take(first, 1);
+        slots.found(first, 0, 0);
+        let waiting = tokio::spawn({
+            let slots = slots.clone();
+            async move { slots.turn(second, false).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(taken);
+        assert!(slots.is_turn_of(second, true));
+        let called = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        called.expect("it is called").unwrap();
+        // The first one settled, and frees its slot for the second.
+        let taken = slots.take(second, 1);
+        assert!(slots.take(first, 1).is_empty());
+        drop(taken);
+        assert!(slots.is_turn_of(first, false) && !slots.is_turn_of(second, false));
     }
 
     #[tokio::test]

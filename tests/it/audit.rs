@@ -17,7 +17,7 @@ struct AuditStack {
 
 impl AuditStack {
     async fn start() -> Self {
-        let mut stack = Stack::start();
+        let mut stack = Stack::with_one_partition();
         let api = stack.api().await;
         let redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
         Self { stack, api, redis }

@@ -6,15 +6,25 @@ use crunch_tests::chaos::{Plan, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_jobs_survive_all_injected_faults() {
+    survive(1, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_jobs_in_four_partitions_survive_all_injected_faults() {
+    survive(4, 3).await;
+}
+
+async fn survive(partitions: u16, seed: u64) {
     let directory = tempfile::tempdir().unwrap();
     let plan = Plan {
         jobs: 3000,
         faults: 30,
-        seed: 2,
+        seed,
         lease: Duration::from_secs(4),
         workers: 4,
         server_workers: 2,
         apis: 2,
+        partitions,
         directory: directory.path().to_owned(),
     };
     let report = run(plan).await.unwrap();

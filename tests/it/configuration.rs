@@ -52,7 +52,7 @@ async fn a_wrong_value_names_variable_value_and_what_is_accepted_and_exits_2() {
         ),
         ("test-worker", "CRUNCH_WORKER_QUEUES", "a,B", "expected queue names separated by commas"),
         ("test-worker", "CRUNCH_KEY_PREFIX", "a:b", "expected"),
-        ("test-worker", "CRUNCH_PARTITIONS", "0", "expected a whole number from 1 to 4096"),
+        ("test-worker", "CRUNCH_PARTITIONS", "0", "expected a whole number from 1 to 1024"),
     ];
 
     for (name, variable, value, accepted) in cases {
@@ -121,7 +121,7 @@ fn documented(page: &str) -> BTreeSet<&str> {
 
 #[tokio::test]
 async fn an_empty_variable_counts_as_unset() {
-    let mut stack = Stack::start();
+    let mut stack = Stack::with_one_partition();
     let variables = documented(include_str!("../../docs/configuration.md"));
 
     assert!(variables.len() > 35, "{variables:?}");
@@ -199,7 +199,7 @@ async fn an_api_that_others_can_reach_needs_explicit_settings() {
 
 #[tokio::test]
 async fn a_key_space_with_other_partitions_is_refused() {
-    let mut stack = Stack::start();
+    let mut stack = Stack::with_one_partition();
     let api = stack.api().await;
     // The first process initializes the key space; the API listens shortly before that.
     eventually("the key space is initialized", async || {

@@ -21,6 +21,7 @@ mod lua;
 mod machine_faults;
 mod memory;
 mod metrics;
+mod partitions;
 mod proxy;
 mod redis_trouble;
 mod redis_users;

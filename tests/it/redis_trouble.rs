@@ -189,7 +189,7 @@ async fn a_redis_that_lost_everything_is_used_again() {
 
 #[tokio::test]
 async fn an_unreadable_record_is_quarantined_and_the_others_run() {
-    let (stack, api, _worker) = Stack::simple(1).await;
+    let (stack, api, _worker) = Stack::with_one_partition().with_api_and_worker(1).await;
 
     api.post("/queues/echo/pause", &json!({})).await;
     let mut ids = Vec::new();

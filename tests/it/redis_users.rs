@@ -36,7 +36,7 @@ impl Users {
         let redis = RedisServer::with(
             &[&include[..], &extra, &["--appendonly", "yes", "--appendfsync", "always"]].concat(),
         );
-        Self { stack: Stack::on(redis) }
+        Self { stack: Stack::on(redis.with_partitions(1)) }
     }
 
     fn url(&self, user: &str) -> String {

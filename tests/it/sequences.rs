@@ -11,7 +11,7 @@ fn parse_exchange(line: &str) -> Option<(String, String)> {
     let (_time, rest) = line.split_once("[0 ")?;
     let (connection, call) = rest.split_once("] ")?;
     let words: Vec<_> = call.split(' ').map(|word| word.trim_matches('"')).collect();
-    let [_fcall, function, _keys, _root, _worker, _number, sequence, ..] = words[..] else {
+    let [_fcall, function, _keys, _layout, _worker, _number, sequence, ..] = words[..] else {
         return None;
     };
     function.ends_with("_exchange").then(|| (sequence.to_owned(), connection.to_owned()))
@@ -21,7 +21,8 @@ fn parse_exchange(line: &str) -> Option<(String, String)> {
 async fn a_busy_worker_exchanges_over_two_connections() {
     let (stack, api, _worker) = Stack::simple(64).await;
     api.post("/queues/echo/pause", &json!({})).await;
-    let jobs = vec![json!({ "task": "echo" }); 200];
+    // More in each partition than one exchange claims, so that a second one begins.
+    let jobs = vec![json!({ "task": "echo" }); 1000];
     let batch = api.post("/jobs/batch", &json!({ "jobs": jobs })).await.json();
 
     let monitor = stack.redis.client().get_async_monitor().await.unwrap();
@@ -36,7 +37,7 @@ async fn a_busy_worker_exchanges_over_two_connections() {
     };
     in_time("exchanges on both sequences", both_sequences).await;
 
-    assert_ne!(connections[""], connections["2"], "each sequence has its own connection");
+    assert_ne!(connections["0"], connections["1"], "each sequence has its own connection");
     for item in batch["items"].as_array().unwrap() {
         api.wait_for_status(item["job"]["id"].as_str().unwrap(), "succeeded").await;
     }

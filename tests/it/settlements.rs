@@ -1,22 +1,22 @@
 //! Settlements that Redis cannot carry out: each is given up alone, for workers and for deliveries of webhooks alike.
 
-use crunch_tests::{Filter, Receiver, RedisServer, Stack, Stage, eventually};
+use crunch_tests::{Filter, Receiver, RedisServer, Stack, Stage, eventually, in_time};
 use redis::AsyncCommands;
 use serde_json::json;
 
 /// Makes every end of a job of this queue fail in Redis: the key of its running jobs has another type.
 async fn damage(redis: &RedisServer, queue: &str) {
-    let (mut redis, key) = (redis.connect().await, running(queue));
+    let (mut redis, key) = (redis.connect().await, running(redis, queue).await);
     let () = redis.rename(&key, "aside").await.unwrap();
     let () = redis.set(&key, "damaged").await.unwrap();
 }
 
 async fn repair(redis: &RedisServer, queue: &str) {
-    let () = redis.connect().await.rename("aside", running(queue)).await.unwrap();
+    let () = redis.connect().await.rename("aside", running(redis, queue).await).await.unwrap();
 }
 
-fn running(queue: &str) -> String {
-    format!("crunch:{{0}}:queue:{queue}:running")
+async fn running(redis: &RedisServer, queue: &str) -> String {
+    redis.key(&format!("queue:{queue}:running")).await
 }
 
 #[tokio::test]
@@ -72,4 +72,32 @@ async fn deliveries_continue_after_one_that_could_not_be_settled() {
         (deliveries["items"][0]["status"] == "succeeded").then_some(())
     })
     .await;
+}
+
+/// The exchange that settles has looked for jobs before this one came; the next one is not left to the visits of an idle
+/// worker, which are two seconds apart: thirty of them would exceed the time limit.
+#[tokio::test]
+async fn jobs_that_come_while_a_settlement_is_in_flight_start_after_it() {
+    let mut stack = Stack::with_one_partition();
+    let (api, line, stage) = (stack.api().await, stack.proxy(), Stage::open().await);
+    let _worker = stack.worker_via(&line, &api, 2, &[]).await;
+    let mut redis = stack.redis.connect().await;
+    let mut running = api.submit("act", &stage.payload()).await;
+    let rounds = async {
+        for _ in 0..30 {
+            let actor = stage.wait_for_handler().await;
+            assert_eq!(actor.id, running);
+            let settlement = line.hold_reply(Filter::verb("exchange").containing(&running));
+            actor.returns(&json!(null)).await;
+            settlement.wait_until_held().await;
+            running = api.submit("act", &stage.payload()).await;
+            eventually("the listener has taken the token", async || {
+                let exists: bool = redis.exists("crunch:{0}:queue:act:wake").await.unwrap();
+                (!exists).then_some(())
+            })
+            .await;
+            settlement.release();
+        }
+    };
+    in_time("all of them", rounds).await;
 }

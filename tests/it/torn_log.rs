@@ -98,7 +98,7 @@ async fn a_log_that_was_cut_at_any_byte_of_a_job_is_repaired() {
         let broker = stack.redis.broker("crunch", Library::shipped());
         // Redis may still be reading its log, and refuses everything meanwhile.
         eventually("Redis is available", async || broker.open().await.ok()).await;
-        broker.sweep(Partition::default()).await.unwrap();
+        broker.sweep(Partition::default(), None).await.unwrap();
         run_a_job(&broker).await;
         stack.redis.restart();
         eventually("Redis is available", async || broker.open().await.ok()).await;

@@ -53,6 +53,8 @@ pub struct Plan {
     pub server_workers: usize,
     /// The number of APIs.
     pub apis: usize,
+    /// The number of partitions.
+    pub partitions: u16,
     /// The directory of logs and ledgers. They are kept if there are violations.
     pub directory: PathBuf,
 }

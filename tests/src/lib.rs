@@ -7,6 +7,7 @@
 
 mod api;
 pub mod chaos;
+mod draw;
 mod events;
 pub mod fuzz;
 mod ledger;

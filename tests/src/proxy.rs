@@ -179,7 +179,7 @@ impl Proxy {
         });
     }
 
-    /// Delays everything by this long, in each direction.
+    /// Delays everything by up to this long, in each direction.
     pub fn delay(&self, delay: Duration) {
         self.shared.link.send_modify(|link| link.delay = delay);
     }

@@ -10,6 +10,7 @@ use crunch_common::broker::{Broker, Library};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::draw;
 use crate::port::Port;
 use crate::wait::TIME_LIMIT;
 
@@ -23,6 +24,7 @@ pub struct RedisServer {
     command: Vec<String>,
     arguments: Vec<String>,
     process: Option<Child>,
+    partitions: u16,
 }
 
 impl RedisServer {
@@ -56,8 +58,8 @@ impl RedisServer {
         let directory = tempfile::tempdir().unwrap();
         let [command, arguments] =
             [command, arguments].map(|words| words.iter().map(ToString::to_string).collect());
-        let port = Port::reserve();
-        let mut server = Self { directory, port, command, arguments, process: None };
+        let (port, partitions) = (Port::reserve(), draw::partitions());
+        let mut server = Self { directory, port, command, arguments, process: None, partitions };
         assert!(server.launch(), "redis-server did not start");
         server
     }
@@ -84,6 +86,19 @@ impl RedisServer {
         }
         self.process = Some(process);
         true
+    }
+
+    /// The same server, for key spaces of that many partitions instead of a number that is drawn.
+    #[must_use]
+    pub fn with_partitions(mut self, partitions: u16) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// Returns how many partitions the key spaces have.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        self.partitions
     }
 
     /// Returns its address in the form of `CRUNCH_REDIS_URL`.
@@ -131,12 +146,25 @@ impl RedisServer {
         self.client().get_multiplexed_async_connection_with_config(&config).await.unwrap()
     }
 
+    /// Returns the key with this end behind the root of its partition, whichever that is: that of a job, for example.
+    ///
+    /// # Panics
+    /// If it does not exist.
+    pub async fn key(&self, end: &str) -> String {
+        let mut keys = redis::cmd("KEYS");
+        let mut redis = self.connect().await;
+        let keys: Vec<String> =
+            keys.arg(format!("*:{{*}}:{end}")).query_async(&mut redis).await.unwrap();
+        keys.into_iter().next().expect("the key exists")
+    }
+
     /// Creates a broker on it, with its own key prefix.
     #[must_use]
     pub fn broker(&self, prefix: &str, library: Library) -> Broker {
         let config = BrokerConfig {
             redis_url: self.url().parse().unwrap(),
             key_prefix: prefix.parse().unwrap(),
+            partitions: self.partitions,
             ..BrokerConfig::default()
         };
         Broker::with_library(&config, library).unwrap()

@@ -44,6 +44,12 @@ impl Stack {
         Self::on(RedisServer::start())
     }
 
+    /// The same with one partition, for a test whose promise holds in each partition only, or that changes keys by hand.
+    #[must_use]
+    pub fn with_one_partition() -> Self {
+        Self::on(RedisServer::start().with_partitions(1))
+    }
+
     /// Creates a stack on the given Redis.
     ///
     /// # Panics
@@ -61,7 +67,12 @@ impl Stack {
 
     /// Starts one API and one worker with this many slots: what most tests need.
     pub async fn simple(slots: usize) -> (Self, Api, Worker) {
-        let mut stack = Self::start();
+        Self::start().with_api_and_worker(slots).await
+    }
+
+    /// Adds one API and one worker with this many slots.
+    pub async fn with_api_and_worker(self, slots: usize) -> (Self, Api, Worker) {
+        let mut stack = self;
         let api = stack.api().await;
         let worker = stack.worker(&api, slots).await;
         (stack, api, worker)
@@ -189,6 +200,7 @@ impl Stack {
     /// Returns a command for one of our binaries in a clean environment, with the URL of Redis.
     pub fn command(&self, name: &str) -> Command {
         let mut command = command_on(name, &self.redis.url());
+        command.env("CRUNCH_PARTITIONS", self.redis.partitions().to_string());
         command.env("CRUNCH_LOG", "debug,actix_server=warn,mio=info");
         command
     }

@@ -3,28 +3,36 @@
 
 use std::time::Duration;
 
-use crunch_common::broker::{Broker, Error, Swept};
+use crunch_common::broker::{Broker, Error, Looks, Swept};
+use crunch_common::job::Partition;
 
 use crate::metrics;
 
 pub(crate) struct Sweeper {
     pub(crate) broker: Broker,
+    pub(crate) looks: Looks,
 }
 
 impl Sweeper {
-    /// One second limits recovery to lease + 1 s, and costs one call per partition and second.
+    /// One second limits recovery to lease + 1 s.
     pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
-    pub(crate) async fn tick(&self) -> Result<(), Error> {
-        for partition in self.broker.partitions() {
-            let swept = self.broker.sweep(partition).await?;
-            if swept.requeued + swept.failed > 0 {
-                let Swept { requeued, failed, .. } = swept;
-                metrics::leases_lost(requeued + failed);
-                metrics::finished("", "", "failed", failed);
-                tracing::warn!(%partition, requeued, failed, "reclaimed jobs from silent workers");
+    pub(crate) async fn tick(&mut self) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        for partition in self.broker.to_sweep(&mut self.looks).await? {
+            match self.broker.sweep(partition, self.looks.quiet_at(partition)).await {
+                Ok(swept) => report(partition, swept),
+                Err(error) => outcome = Err(error),
             }
         }
-        Ok(())
+        outcome
+    }
+}
+
+fn report(partition: Partition, Swept { requeued, failed, .. }: Swept) {
+    if requeued + failed > 0 {
+        metrics::leases_lost(requeued + failed);
+        metrics::finished("", "", "failed", failed);
+        tracing::warn!(%partition, requeued, failed, "reclaimed jobs from silent workers");
     }
 }

@@ -3,12 +3,12 @@
 
 use redis::Cmd;
 
+use super::Broker;
 use super::connection::Call;
 use super::durability::Proof;
 use super::error::Error;
 use super::functions::Function;
 use super::opening::{check_layout, write};
-use super::{Broker, reply};
 use crate::job::Partition;
 
 impl Broker {
@@ -32,9 +32,9 @@ impl Broker {
     pub(crate) async fn initialize(&self, partition: Partition) -> Result<(), Error> {
         let arguments = |command: &mut Cmd| write(command, &self.settings);
         let reply = self.link.call(Call::new(Function::Open, partition), arguments).await?;
-        let [layout, partitions] = reply::fields(reply)?;
-        let partitions = u16::try_from(reply::unsigned(&partitions)?).unwrap_or(u16::MAX);
-        check_layout((reply::unsigned(&layout)?, partitions), &self.settings)
+        let layout = redis::from_redis_value(reply);
+        let layout = layout.map_err(|error| Error::unreadable(error.to_string()))?;
+        check_layout(&layout, &self.settings)
     }
 
     /// Checks whether Redis, as it is configured, supports the minimum durability of this broker.

@@ -28,7 +28,7 @@ pub struct BrokerConfig {
     #[arg(long, env = "CRUNCH_KEY_PREFIX", value_name = "NAME", default_value = "crunch")]
     pub key_prefix: KeyPrefix,
 
-    /// Number of partitions of the key space, 1 to 4096. Fixed once the key space is used.
+    /// Number of partitions of the key space, 1 to 1024. Fixed once the key space is used.
     #[arg(long, env = "CRUNCH_PARTITIONS", value_name = "N", default_value = "1", value_parser = whole_number::<u16>(1..=PARTITIONS_MAX as u64))]
     pub partitions: u16,
 

@@ -158,6 +158,11 @@ impl Link {
         self.send(Request::Many(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
     }
 
+    /// Sends commands as one round trip, and does not repeat them: they take something.
+    pub(crate) async fn once(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        self.send(Request::Many(pipeline), Repeat::Never, CALL_DEADLINE).await
+    }
+
     /// Like [`Link::read`], for replies that take longer.
     pub(crate) async fn read_within(
         &self,
@@ -278,6 +283,7 @@ impl Link {
         request: Request<'_>,
         used: &mut Option<u64>,
     ) -> Result<Vec<Value>, (Remedy, Error)> {
+        self.settings.check_usable().map_err(|error| (Remedy::GiveUp, error))?;
         let (generation, mut connection) = self.connection().await?;
         *used = Some(generation);
         let outcome = match request {

@@ -109,10 +109,10 @@ impl Broker {
             let names: Vec<QueueName> = names.collect::<Result<_, _>>()?;
             for names in names.chunks(QUEUES_A_TRIP) {
                 let mut pipeline = redis::pipe();
-                names.iter().for_each(|name| Depth::ask(&mut pipeline, &keys, name));
+                names.iter().for_each(|name| Depth::ask(&mut pipeline, keys, name));
                 let replies = self.pooled(&pipeline).await?;
                 for (name, replies) in names.iter().zip(replies.chunks_exact(Depth::REPLIES)) {
-                    let part = self.depth(&keys, name, replies, now).await?;
+                    let part = self.depth(keys, name, replies, now).await?;
                     depths.entry(name.clone()).or_default().add(&part);
                 }
             }

@@ -148,8 +148,11 @@ pub(crate) fn classify(error: &Arc<RedisError>) -> (Remedy, Error) {
     match error.code() {
         // A Redis without free memory rejects functions that may use more.
         Some("OOM") => (Remedy::GiveUp, Error::Full),
-        // Still starting, a script that runs too long, a replica without its master: often resolved within one call.
-        Some("LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN") => (Remedy::Wait, rejected()),
+        // Still starting, a script that runs too long, a partition that is being moved to another node, a replica without
+        // its master: often resolved within one call.
+        Some("LOADING" | "BUSY" | "TRYAGAIN" | "MOVING" | "MASTERDOWN") => {
+            (Remedy::Wait, rejected())
+        }
         // The disk or replicas are missing, or a transaction was aborted for such a reason: that takes longer than one
         // call.
         Some("MISCONF" | "NOREPLICAS" | "EXECABORT") => (Remedy::GiveUp, rejected()),
@@ -210,6 +213,7 @@ mod tests {
             ("BUSY Redis is busy running a script.", Wait),
             ("MASTERDOWN Link with MASTER is down", Wait),
             ("TRYAGAIN Multiple keys request during rehashing of slot", Wait),
+            ("MOVING the partition is being moved to another node", Wait),
             ("MISCONF Errors writing to the AOF file: No space left on device", GiveUp),
             ("NOREPLICAS Not enough good replicas to write.", GiveUp),
             ("EXECABORT Transaction discarded because of previous errors.", GiveUp),

@@ -54,7 +54,7 @@ impl Exchange {
     /// Maximum number of jobs one call returns.
     pub const MAX_CLAIMS: usize = 20;
     /// Reading this many queues takes as long as claiming a job.
-    const QUEUES_PER_JOB: usize = 4;
+    const QUEUES_PER_JOB: usize = 8;
     /// Maximum number of bytes of results in one call; a single larger result is sent alone.
     pub const MAX_BYTES: usize = 128 * 1024;
 
@@ -91,27 +91,25 @@ pub struct Sequence(u16);
 
 impl Sequence {
     /// The first one of a worker: the only one of a worker that is idle or has few slots.
-    pub const PRIMARY: Self = Self(1);
+    pub const PRIMARY: Self = Self(0);
     /// The second one of the first pool, while there is more to do than one can carry.
-    pub const SECONDARY: Self = Self(2);
+    pub const SECONDARY: Self = Self(1);
     /// For large settlements: it has no numbers, so several may be in flight. See [`Exchange::only`].
-    const UNNUMBERED: Self = Self(3);
+    const UNNUMBERED: Self = Self(u16::MAX);
 
     /// Returns the two sequences of a pool, by its number.
     #[must_use]
     pub const fn of_pool(number: u8) -> [Self; 2] {
-        match number {
-            0 => [Self::PRIMARY, Self::SECONDARY],
-            further => [Self(further as u16 * 2 + 2), Self(further as u16 * 2 + 3)],
-        }
+        let first = 2 * number as u16;
+        [Self(first), Self(first + 1)]
     }
 }
 
 impl fmt::Display for Sequence {
-    /// The name in Redis: nothing for the first, which had no name before there were others.
+    /// The name in Redis.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::PRIMARY => Ok(()),
+            Self::UNNUMBERED => f.write_str("unnumbered"),
             Self(number) => number.fmt(f),
         }
     }
@@ -443,7 +441,7 @@ mod tests {
 
     #[test]
     fn who_looks_at_many_queues_wants_fewer_jobs() {
-        let wants = [1, 3, 4, 16, Exchange::MAX_QUEUES].map(Exchange::claims_from);
-        assert_eq!(wants, [20, 20, 19, 16, 12]);
+        let wants = [1, 7, 8, 16, Exchange::MAX_QUEUES].map(Exchange::claims_from);
+        assert_eq!(wants, [20, 20, 19, 18, 16]);
     }
 }

@@ -82,7 +82,7 @@ impl Broker {
     ) -> Result<WorkerPage, Error> {
         let mut ids = BTreeSet::new();
         for partition in self.partitions() {
-            ids.extend(self.worker_ids(&self.settings.keys(partition), MAX_LISTED).await?);
+            ids.extend(self.worker_ids(self.settings.keys(partition), MAX_LISTED).await?);
         }
         let mut ids: Vec<_> = match after {
             Some(after) => ids.range((Bound::Excluded(after), Bound::Unbounded)).copied().collect(),
@@ -92,7 +92,7 @@ impl Broker {
         ids.truncate(limit);
         let mut workers = BTreeMap::new();
         for partition in self.partitions() {
-            self.read_workers(&self.settings.keys(partition), &ids, true, &mut workers).await?;
+            self.read_workers(self.settings.keys(partition), &ids, true, &mut workers).await?;
         }
         let next = if more { ids.pop() } else { None };
         Ok(WorkerPage { items: workers.into_values().collect(), next })
@@ -107,8 +107,8 @@ impl Broker {
         let mut workers = BTreeMap::new();
         for partition in self.partitions() {
             let keys = self.settings.keys(partition);
-            let ids = self.worker_ids(&keys, MAX_COUNTED).await?;
-            self.read_workers(&keys, &ids, false, &mut workers).await?;
+            let ids = self.worker_ids(keys, MAX_COUNTED).await?;
+            self.read_workers(keys, &ids, false, &mut workers).await?;
         }
         Ok(workers.into_values().collect())
     }
@@ -123,7 +123,7 @@ impl Broker {
         ids.into_iter().map(reply::parsed).collect()
     }
 
-    /// Adds the data of one partition about workers.
+    /// Adds the data of one partition about workers. Of what several partitions know, the newest counts.
     async fn read_workers(
         &self,
         keys: &Keys,
@@ -133,8 +133,13 @@ impl Broker {
     ) -> Result<(), Error> {
         for ids in ids.chunks(WORKERS_PER_ROUND_TRIP) {
             for (worker, running) in self.workers_in(keys, ids, with_jobs).await? {
-                let entry = workers.entry(worker.id).or_insert(worker);
-                entry.running.extend(self.running_jobs(keys, &running).await?);
+                let running = self.running_jobs(keys, &running).await?;
+                let entry = workers.entry(worker.id).or_insert_with(|| worker.clone());
+                if worker.seen_at > entry.seen_at {
+                    let running = std::mem::take(&mut entry.running);
+                    *entry = WorkerSummary { running, ..worker };
+                }
+                entry.running.extend(running);
             }
         }
         Ok(())

@@ -9,32 +9,37 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 /// Version of the key space's layout. A key space of another version is rejected.
-pub(crate) const LAYOUT: u64 = 2;
+pub(crate) const LAYOUT: u64 = 3;
+
+/// The features of this layout that this version has. A key space lists those that were used; a version that lacks one
+/// of them does not touch it.
+pub(crate) const FEATURES: [&str; 1] = ["webhooks"];
 
 /// Files that several operations use, in the order of their dependencies.
-const SHARED: [&str; 6] = [
+const SHARED: [&str; 5] = [
     include_str!("lua/keys.lua"),
+    include_str!("lua/register.lua"),
     include_str!("lua/core.lua"),
     include_str!("lua/lifecycle.lua"),
     include_str!("lua/promote.lua"),
-    include_str!("lua/take_back.lua"),
-    include_str!("lua/sweep.lua"),
 ];
-/// Operations in several files that no other operation uses.
-const BLOCKS: [&[&str]; 2] = [
-    &[
-        include_str!("lua/settle.lua"),
-        include_str!("lua/claim.lua"),
-        include_str!("lua/fast_path.lua"),
-        include_str!("lua/exchange.lua"),
-    ],
-    &[
-        include_str!("lua/places.lua"),
-        include_str!("lua/mend.lua"),
-        include_str!("lua/examine.lua"),
-        include_str!("lua/judge.lua"),
-        include_str!("lua/heal.lua"),
-    ],
+/// The operation in several files that needs nothing of the next ones.
+const EXCHANGE: [&str; 4] = [
+    include_str!("lua/settle.lua"),
+    include_str!("lua/claim.lua"),
+    include_str!("lua/fast_path.lua"),
+    include_str!("lua/exchange.lua"),
+];
+/// Files that several of the other operations use.
+const SHARED_BY_OTHERS: [&str; 2] =
+    [include_str!("lua/take_back.lua"), include_str!("lua/sweep.lua")];
+/// Operations that share files which no other uses.
+const AUDIT: [&str; 5] = [
+    include_str!("lua/places.lua"),
+    include_str!("lua/mend.lua"),
+    include_str!("lua/examine.lua"),
+    include_str!("lua/judge.lua"),
+    include_str!("lua/heal.lua"),
 ];
 /// Operations in one file each, which no other uses. Like those above, each is a separate block: Lua allows at most 200
 /// local names at once.
@@ -138,8 +143,9 @@ impl Library {
 
     fn shipped_body() -> String {
         let block = |files: &[&str]| format!("do\n{}end\n", files.concat());
-        let verbs = VERBS.iter().map(std::slice::from_ref);
-        SHARED.concat() + &BLOCKS.into_iter().chain(verbs).map(block).collect::<String>()
+        let verbs: String = VERBS.iter().map(std::slice::from_ref).map(block).collect();
+        [SHARED.concat(), block(&EXCHANGE), SHARED_BY_OTHERS.concat(), block(&AUDIT), verbs]
+            .concat()
     }
 
     fn of(body: &str) -> Self {
@@ -150,7 +156,7 @@ impl Library {
         });
         let name = format!("{LIBRARY_PREFIX}{hash}");
         let register = format!(
-            "local function register(verb, callback, flags)\n  \
+            "local function register_function(verb, callback, flags)\n  \
              redis.register_function{{ function_name = '{name}_' .. verb, callback = callback, flags = flags }}\nend\n"
         );
         Self { text: format!("#!lua name={name}\n{register}{body}"), name }

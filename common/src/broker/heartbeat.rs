@@ -9,6 +9,7 @@ use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::lease::{LeaseKey, WorkerId};
+use super::sweep::in_ms;
 use super::{Broker, reply};
 use crate::job::Partition;
 use crate::queue::QueueName;
@@ -103,6 +104,8 @@ pub struct Heartbeat<'a> {
     pub busy: usize,
     /// Leases to extend; all of one partition.
     pub leases: &'a [LeaseKey],
+    /// When this process saw that nothing was due there, if it did: see [`Looks`](super::Looks).
+    pub quiet_at: Option<Timestamp>,
 }
 
 /// The reply to a heartbeat.
@@ -208,7 +211,8 @@ impl Broker {
                     .arg(whole_ms(heartbeat.lease))
                     .arg(&info[..])
                     .arg(heartbeat.busy)
-                    .arg(if first { "" } else { "more" });
+                    .arg(if first { "" } else { "more" })
+                    .arg(in_ms(heartbeat.quiet_at));
                 first = false;
                 for lease in leases {
                     command.arg(lease.id.to_string()).arg(lease.epoch.number());
@@ -216,7 +220,8 @@ impl Broker {
             };
             let call = Call::new(Function::Heartbeat, partition).once();
             let reply = self.link.call(call, arguments).await?;
-            read_heartbeat(reply, &mut outcome)?;
+            let features = read_heartbeat(reply, &mut outcome)?;
+            self.settings.check_features(&features)?;
         }
         Ok(outcome)
     }
@@ -345,11 +350,12 @@ fn read_reported(code: &Value) -> Result<Reported, Error> {
     }
 }
 
-fn read_heartbeat(reply: Value, outcome: &mut Beaten) -> Result<(), Error> {
+/// Returns the features in use.
+fn read_heartbeat(reply: Value, outcome: &mut Beaten) -> Result<String, Error> {
     let mut replies = reply::array(reply)?.into_iter();
-    let (Some(known), Some(more)) = (replies.next(), replies.next()) else {
-        return Err(Error::unreadable("incomplete reply to heartbeat"));
-    };
+    let mut next =
+        || replies.next().ok_or_else(|| Error::unreadable("incomplete reply to heartbeat"));
+    let (known, more, features) = (next()?, next()?, next()?);
     outcome.forgotten |= reply::integer(&known)? == 0;
     outcome.sweep_on |= reply::integer(&more)? == 1;
     for verdict in replies {
@@ -359,7 +365,7 @@ fn read_heartbeat(reply: Value, outcome: &mut Beaten) -> Result<(), Error> {
             _ => Verdict::Lost,
         });
     }
-    Ok(())
+    reply::text(features)
 }
 
 fn write_report(command: &mut Cmd, report: &Report) {

@@ -1,18 +1,21 @@
 //! The only place in Rust where Redis keys are defined; `lua/keys.lua` defines those of the functions, and a test
 //! compares the two.
 //!
-//! All keys of a partition contain the same hash tag, `{<partition>}`, so one function may access all of them and Redis
+//! All keys of a partition contain the same hash tag (`keys/tag.rs`), so one function may access all of them and Redis
 //! Cluster can distribute partitions over nodes. Only validated names and ids become parts of a key.
 
 mod name;
+mod space;
+mod tag;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 pub(crate) use name::KeyName;
+pub(crate) use space::KeySpace;
 
-use crate::job::{JobId, Partition, Priority};
+use crate::job::{JobId, Priority};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
@@ -85,13 +88,13 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    pub(crate) fn new(prefix: &KeyPrefix, partition: Partition) -> Self {
-        Self { root: format!("{prefix}:{{{partition}}}") }
+    fn new(prefix: &KeyPrefix, tag: &str) -> Self {
+        Self { root: format!("{prefix}:{{{tag}}}") }
     }
 
-    /// `crunch:{<partition>}`: the only key that is passed to every function.
-    pub(crate) fn root(&self) -> &str {
-        &self.root
+    /// HASH, version of the layout and number of partitions: the one key that is passed to every function.
+    pub(crate) fn layout(&self) -> String {
+        self.key(format_args!("layout"))
     }
 
     fn key(&self, tail: fmt::Arguments<'_>) -> String {
@@ -101,6 +104,21 @@ impl Keys {
     /// STRING, empty: a submitter writes to it, so that Redis waits for everything that was written before.
     pub(crate) fn mark(&self) -> String {
         self.key(format_args!("mark"))
+    }
+
+    /// HASH, the state of the sweeps.
+    pub(crate) fn sweep(&self) -> String {
+        self.key(format_args!("sweep"))
+    }
+
+    /// ZSET, queue → when it must be swept, ms.
+    pub(crate) fn due(&self) -> String {
+        self.key(format_args!("due"))
+    }
+
+    /// SET of queues with jobs outside the normal lane.
+    pub(crate) fn side_queues(&self) -> String {
+        self.key(format_args!("queues:side"))
     }
 
     /// ZSET, queue → last used, ms.
@@ -243,12 +261,13 @@ mod tests {
     /// The keys that `lua/keys.lua` defines: evaluates `return p .. ':job:' .. id` for the given variables.
     fn lua_keys() -> BTreeMap<String, String> {
         let variables = BTreeMap::from([
-            ("p", "crunch:{7}"),
-            ("id", "00000000-0000-8007-8000-000000000000"),
+            ("p", "crunch:{0}"),
+            ("id", "00000000-0000-8000-8000-000000000000"),
             ("queue", "q.1"),
             ("lane", "normal"),
             ("worker", "00000000-0000-4000-8000-000000000000"),
             ("bucket", "42"),
+            ("number", "1"),
             ("digest", "00112233445566778899aabbccddeeff"),
         ]);
         let value = |token: &str| {
@@ -265,11 +284,12 @@ mod tests {
 
     #[test]
     fn rust_and_lua_spell_the_same_keys() {
-        let keys = Keys::new(&"crunch".parse().unwrap(), Partition::new(7).unwrap());
+        let keys = Keys::new(&"crunch".parse().unwrap(), "0");
         let queue = "q.1".parse().unwrap();
-        let id: JobId = "00000000-0000-8007-8000-000000000000".parse().unwrap();
+        let id: JobId = "00000000-0000-8000-8000-000000000000".parse().unwrap();
         let worker: WorkerId = "00000000-0000-4000-8000-000000000000".parse().unwrap();
         let rust = [
+            ("layout", keys.layout()),
             ("queues", keys.queues()),
             ("names", keys.names()),
             ("audit", keys.audit()),
@@ -304,20 +324,20 @@ mod tests {
     }
 
     /// Names that are defined beside the keys and are not keys.
-    const CHANNELS: [&str; 2] = ["control", "changes"];
+    const NOT_KEYS: [&str; 3] = ["absent", "control", "changes"];
 
     #[test]
     fn every_key_that_lua_spells_is_known_by_its_name() {
-        let prefix = "crunch".parse().unwrap();
+        let space = KeySpace::new("crunch".parse().unwrap(), 1);
         for (name, key) in lua_keys() {
-            let known = KeyName::read(&prefix, 8, &key);
-            assert!(known != KeyName::Unknown || CHANNELS.contains(&&*name), "{name}: {key}");
+            let known = KeyName::read(&space, &key);
+            assert!(known != KeyName::Unknown || NOT_KEYS.contains(&&*name), "{name}: {key}");
         }
     }
 
     #[test]
     fn every_key_of_a_partition_carries_its_hash_tag() {
-        assert!(lua_keys().values().all(|key| key.starts_with("crunch:{7}:")));
+        assert!(lua_keys().values().all(|key| key.starts_with("crunch:{0}:")));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::bulk::LARGE;
 use super::durability::Durability;
 use super::record::JobRecord;
 use super::webhook::Webhook;
-use crate::job::{JobId, JobOptions, Metadata, Partition, Priority, Status, TraceContext};
+use crate::job::{JobId, JobOptions, Metadata, Priority, Status, TraceContext};
 use crate::queue::QueueName;
 use crate::task::{TaskDescriptor, TaskName};
 use crate::time::Timestamp;
@@ -44,12 +44,6 @@ impl Idempotency {
     #[must_use]
     pub fn new(key: &[&[u8]], request: &[&[u8]]) -> Self {
         Self { digest: hash(key), fingerprint: hash(request) }
-    }
-
-    /// The partition that stores the key, and therefore its job: one function writes both.
-    pub(super) fn partition(&self, partitions: u16) -> Partition {
-        let number = u16::from_be_bytes([self.digest[0], self.digest[1]]) % partitions;
-        Partition::new(number).expect("the configuration bounds the number of partitions")
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) async fn open(
             within(CALL_DEADLINE, retry).await?
         }
     };
-    let checked = stored.into_iter().try_for_each(|stored| check_layout(stored, settings));
+    let checked = stored.into_iter().try_for_each(|stored| check_layout(&stored, settings));
     checked.map_err(|error| (Remedy::Wait, error))
 }
 
@@ -47,7 +47,7 @@ async fn within<T>(
 async fn check_and_open(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
-) -> Result<Option<Vec<(u64, u16)>>, (Remedy, Error)> {
+) -> Result<Option<Vec<Layout>>, (Remedy, Error)> {
     let reply = redis::cmd("INFO").query_async(connection).await;
     let info: InfoDict = reply.map_err(|error| classify(&Arc::new(error)))?;
     check_info(&info, settings).map_err(|error| (Remedy::Wait, error))?;
@@ -87,7 +87,7 @@ fn not_loaded(library: &Library) -> String {
 async fn open_partitions(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
-) -> Result<Vec<(u64, u16)>, Arc<RedisError>> {
+) -> Result<Vec<Layout>, Arc<RedisError>> {
     let mut pipeline = redis::pipe();
     for partition in settings.partitions() {
         let mut command = settings.call(Function::Open, partition);
@@ -104,7 +104,7 @@ async fn open_partitions(
 
 /// Writes the arguments of `open`.
 pub(crate) fn write(command: &mut Cmd, settings: &Settings) {
-    command.arg(LAYOUT).arg(settings.partitions);
+    command.arg(LAYOUT).arg(settings.space.len());
 }
 
 fn check_info(info: &InfoDict, settings: &Settings) -> Result<(), Error> {
@@ -143,24 +143,27 @@ fn warn_of_no_maxmemory(info: &InfoDict, settings: &Settings) {
     }
 }
 
+/// What a partition stores about its layout: version, number of partitions, and the features in use.
+pub(crate) type Layout = (u64, u16, Option<String>);
+
 pub(crate) fn check_layout(
-    (layout, partitions): (u64, u16),
+    (layout, partitions, features): &Layout,
     settings: &Settings,
 ) -> Result<(), Error> {
-    if layout != LAYOUT {
+    if *layout != LAYOUT {
         let reason = format!(
-            "the key space has layout {layout}; this version reads and writes layout {LAYOUT}"
+            "the key space has layout {layout}, and this version reads and writes layout {LAYOUT}; nothing is converted: set another CRUNCH_KEY_PREFIX, or delete the keys of this one when its jobs are no longer needed (docs/upgrade.md)"
         );
         return Err(Error::Refused { reason });
     }
-    if partitions != settings.partitions {
+    if *partitions != settings.space.len() {
         let reason = format!(
             "the key space has {partitions} partitions, but CRUNCH_PARTITIONS is {}; the number is fixed once the key space was used",
-            settings.partitions
+            settings.space.len()
         );
         return Err(Error::Refused { reason });
     }
-    Ok(())
+    settings.check_features(features.as_deref().unwrap_or_default())
 }
 
 /// The major and minor version of Redis.

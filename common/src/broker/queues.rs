@@ -150,7 +150,7 @@ impl Broker {
                 let known = known.filter(|(_, replies)| replies[0] != Value::Nil);
                 let (known, paused): (Vec<_>, Vec<_>) =
                     known.map(|(name, replies)| (name.clone(), &replies[1])).unzip();
-                let parts = self.parts(&keys, &known, now, counted).await?;
+                let parts = self.parts(keys, &known, now, counted).await?;
                 for (mut part, paused) in parts.into_iter().zip(paused) {
                     part.paused = reply::integer(paused)? == 1;
                     merge(&mut queues, part);

@@ -35,7 +35,7 @@ pub struct Attempt {
 impl Broker {
     /// Whether a job of this key space can have that id.
     pub(crate) fn may_contain(&self, id: JobId) -> bool {
-        id.partition().number() < self.settings.partitions
+        id.partition().number() < self.settings.space.len()
     }
 
     /// Reads a job. One round trip.

@@ -134,7 +134,7 @@ impl<T> Lookup<T> {
 /// [`WITHOUT_RESULT`] is the same without it. `result_large`, `payload`, `payload_large` and `history` are not
 /// included: they are read only on request.
 pub(crate) const FIELDS: [&str; 14] = [
-    "gone",
+    "tombstone",
     "state",
     "spec",
     "priority",
@@ -238,7 +238,7 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
     if fields.0.len() < WITHOUT_RESULT.len() {
         return Err(Error::unreadable("job record with too few fields"));
     }
-    match fields.parsed::<String>("gone")?.as_deref() {
+    match fields.parsed::<String>("tombstone")?.as_deref() {
         Some("trimmed") => return Ok(Lookup::Gone(Tombstone::Trimmed)),
         Some(_) => return Ok(Lookup::Gone(Tombstone::Deleted)),
         None => {}

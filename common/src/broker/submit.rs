@@ -12,9 +12,10 @@ use super::durability::Durability;
 use super::error::Error;
 use super::functions::Function;
 use super::new_job::{Idempotency, NewJob};
+use super::placement::{Bindings, home};
 use super::record::JobRecord;
 use super::transfer::write_time_limit;
-use crate::job::{JobId, Partition};
+use crate::job::JobId;
 pub(crate) use batches::batches;
 pub(crate) use call::write_call;
 use call::{read_batch, read_call, write_batch};
@@ -33,18 +34,10 @@ pub enum Enqueued {
 }
 
 impl Broker {
-    /// Generates an id for a job to submit; if it has an idempotency key, the key determines the partition.
+    /// Generates an id for a job to submit, in its home partition: if it has an idempotency key, the key determines it.
     #[must_use]
     pub fn new_id(&self, idempotency: Option<&Idempotency>) -> JobId {
-        let partitions = self.settings.partitions;
-        let partition = idempotency.map_or_else(
-            || {
-                Partition::new(rand::random_range(0..partitions))
-                    .expect("the configuration bounds the number")
-            },
-            |key| key.partition(partitions),
-        );
-        JobId::generate(partition)
+        JobId::generate(home(Bindings { idempotency }, self.settings.space.len()))
     }
 
     /// Submits many jobs; returns one answer per job, in their order. Not all-or-nothing. Once Redis does not reply,

@@ -1,11 +1,15 @@
 //! Messages that Redis pushes, over their own connection, whose loss is detected.
+//!
+//! Channels are sharded: like a key, a channel is on the node of its hash tag, and a cluster does not send each message
+//! to every node.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use redis::aio::{PubSubSink, PubSubStream};
-use redis::{RedisError, Value};
+use futures_util::future::try_join_all;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisError, Value};
+use tokio::sync::mpsc;
 
 use super::error::{Error, classify};
 use super::{Broker, CALL_DEADLINE};
@@ -15,8 +19,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The messages of some channels.
 pub(crate) struct Subscription {
-    sink: PubSubSink,
-    stream: PubSubStream,
+    connection: MultiplexedConnection,
+    pushes: mpsc::UnboundedReceiver<PushInfo>,
 }
 
 impl Subscription {
@@ -24,15 +28,25 @@ impl Subscription {
     /// while messages are not `needed`: an idle process causes no load on Redis.
     pub(crate) async fn next(&mut self, needed: impl Fn() -> bool) -> Option<String> {
         loop {
-            let Ok(message) = tokio::time::timeout(PING_INTERVAL, self.stream.next()).await else {
+            let Ok(push) = tokio::time::timeout(PING_INTERVAL, self.pushes.recv()).await else {
                 if !needed() {
                     continue;
                 }
-                let ping = tokio::time::timeout(CALL_DEADLINE, self.sink.ping::<Value>()).await;
-                ping.ok()?.ok()?;
+                let command = redis::cmd("PING");
+                let ping = command.query_async::<Value>(&mut self.connection);
+                tokio::time::timeout(CALL_DEADLINE, ping).await.ok()?.ok()?;
                 continue;
             };
-            return Some(message?.get_payload().unwrap_or_default());
+            let push = push?;
+            match push.kind {
+                PushKind::SMessage => {
+                    let message = redis::Msg::from_push_info(push);
+                    return Some(message?.get_payload().unwrap_or_default());
+                }
+                // A cluster ends subscriptions to a partition that it moved away.
+                PushKind::Disconnection | PushKind::SUnsubscribe => return None,
+                _ => {}
+            }
         }
     }
 }
@@ -44,12 +58,24 @@ impl Broker {
         channels: impl IntoIterator<Item = String>,
     ) -> Result<Subscription, Error> {
         let subscribe = async {
-            let mut pubsub = self.client.get_async_pubsub().await?;
-            for channel in channels {
-                pubsub.subscribe(channel).await?;
-            }
-            let (sink, stream) = pubsub.split();
-            Ok(Subscription { sink, stream })
+            // Only this version of the protocol has pushes beside replies.
+            let info = self.client.get_connection_info();
+            let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+            let client = redis::Client::open(info.clone().set_redis_settings(settings))?;
+            let (sender, pushes) = mpsc::unbounded_channel();
+            let config =
+                AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(sender);
+            let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            try_join_all(
+                channels.into_iter().map(|channel| {
+                    let mut connection = connection.clone();
+                    async move {
+                        redis::cmd("SSUBSCRIBE").arg(channel).exec_async(&mut connection).await
+                    }
+                }),
+            )
+            .await?;
+            Ok(Subscription { connection, pushes })
         };
         let subscribed = tokio::time::timeout(CALL_DEADLINE, subscribe).await;
         let failed = |error: RedisError| classify(&Arc::new(error)).1;

@@ -1,12 +1,17 @@
 //! Sweeps, by the first process that calls one: expired leases, due jobs, expired records.
 
-use redis::Cmd;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Value};
 
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
 use super::{Broker, reply};
 use crate::job::Partition;
+use crate::time::{Timestamp, whole_ms};
 
 /// The outcome of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,24 +26,79 @@ pub struct Swept {
     pub trimmed: u64,
 }
 
+/// How often a partition is swept in which nothing can be due.
+const QUIET_EVERY_MS: u64 = 10_000;
+/// How long after a submission a partition is swept every second: sweeps measure Redis' memory, for submissions to be
+/// rejected in time.
+const AFTER_SUBMISSION: Duration = Duration::from_secs(10);
+
+/// When this process last submitted jobs to each partition.
+#[derive(Debug)]
+pub(super) struct Submissions {
+    start: Instant,
+    /// In milliseconds after the start; 0 for never.
+    last: Box<[AtomicU64]>,
+}
+
+impl Submissions {
+    pub(super) fn new(partitions: u16) -> Self {
+        Self { start: Instant::now(), last: (0..partitions).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    pub(super) fn record(&self, partition: Partition) {
+        if let Some(last) = self.last.get(usize::from(partition.number())) {
+            last.store(whole_ms(self.start.elapsed()).max(1), Ordering::Relaxed);
+        }
+    }
+
+    fn is_recent(&self, partition: Partition) -> bool {
+        let last = self.last[usize::from(partition.number())].load(Ordering::Relaxed);
+        last > 0 && self.start.elapsed() < Duration::from_millis(last) + AFTER_SUBMISSION
+    }
+}
+
+/// When a process last saw that nothing was due in a partition: no lease there is older. So sweeps need not take the
+/// time since the last sweep for an outage, after which workers would have to be given time to send heartbeats.
+#[derive(Debug, Default)]
+pub struct Looks(HashMap<Partition, Timestamp>);
+
+impl Looks {
+    /// Returns when that was, if it was ever seen: by Redis' clock, whose jumps are like outages.
+    #[must_use]
+    pub fn quiet_at(&self, partition: Partition) -> Option<Timestamp> {
+        self.0.get(&partition).copied()
+    }
+}
+
+/// The argument of a function.
+pub(super) fn in_ms(time: Option<Timestamp>) -> String {
+    time.map(|time| time.unix_ms().to_string()).unwrap_or_default()
+}
+
 /// Maximum number of calls in one sweep: a hundred thousand jobs. The next sweep continues where it stopped.
 const MAX_CALLS: usize = 1000;
 
 impl Broker {
     /// Sweeps one partition until nothing is left to do, if the last sweep by any process is older than a second.
+    /// `quiet_at` is from [`Looks`].
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
-    pub async fn sweep(&self, partition: Partition) -> Result<Swept, Error> {
+    pub async fn sweep(
+        &self,
+        partition: Partition,
+        quiet_at: Option<Timestamp>,
+    ) -> Result<Swept, Error> {
         let mut total = Swept::default();
         for _ in 0..MAX_CALLS {
             let watermark = self.settings.memory_watermark;
             let call = Call::new(Function::Sweep, partition).once();
             let arguments = |command: &mut Cmd| {
-                command.arg(watermark);
+                command.arg(watermark).arg(in_ms(quiet_at));
             };
             let reply = self.link.call(call, arguments).await?;
-            let [_, requeued, failed, promoted, trimmed, more] = reply::fields(reply)?;
+            let [_, requeued, failed, promoted, trimmed, more, features] = reply::fields(reply)?;
+            self.settings.check_features(&reply::text(features)?)?;
             total.requeued += reply::unsigned(&requeued)?;
             total.failed += reply::unsigned(&failed)?;
             total.promoted += reply::unsigned(&promoted)?;
@@ -49,4 +109,43 @@ impl Broker {
         }
         Ok(total)
     }
+
+    /// Returns the partitions to sweep now: those in which a lease, a job or a deadline can be due, that were left
+    /// undone, that this process has just submitted jobs to, or that were not swept for ten seconds. Looks at all of
+    /// them in one round trip.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is unavailable.
+    pub async fn to_sweep(&self, looks: &mut Looks) -> Result<Vec<Partition>, Error> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("TIME");
+        for partition in self.partitions() {
+            let keys = self.settings.keys(partition);
+            pipeline.cmd("EXISTS").arg(keys.due());
+            let fields = ["last", "more", "cursor", "memory", "watermark"];
+            pipeline.cmd("HMGET").arg(keys.sweep()).arg(&fields);
+        }
+        let mut replies = self.link.read(&pipeline).await?.into_iter();
+        let now = reply::time_ms(replies.next().unwrap_or_default())?;
+        let mut to_sweep = Vec::new();
+        for partition in self.partitions() {
+            let due = reply::integer(&replies.next().unwrap_or_default())? == 1;
+            let sweep: [Value; 5] = reply::fields(replies.next().unwrap_or_default())?;
+            if !due {
+                looks.0.insert(partition, Timestamp::from_unix_ms(now));
+            }
+            let is_quiet =
+                !due && !self.settings.submissions.is_recent(partition) && is_done(&sweep, now);
+            to_sweep.extend((!is_quiet).then_some(partition));
+        }
+        Ok(to_sweep)
+    }
+}
+
+/// Whether the last sweep of a partition left nothing undone and is younger than ten seconds, and there is memory.
+fn is_done(state: &[Value; 5], now: u64) -> bool {
+    let [last, more, cursor, memory, watermark] =
+        state.each_ref().map(|value| reply::unsigned(value).ok());
+    let is_over = more == Some(0) && cursor == Some(0) && memory < watermark;
+    is_over && last.is_some_and(|last| (last..last + QUIET_EVERY_MS).contains(&now))
 }

@@ -53,20 +53,25 @@ fn parse(message: &str) -> Option<Control> {
 }
 
 impl Broker {
-    /// Blocks until one of these queues has a wake-up token, at most 2 s. Returns which one had it, if any: the caller
-    /// sends an exchange in either case. Blocks this broker's connection: call it on [`Broker::with_own_connection`].
+    /// Blocks until one of these queues has a wake-up token in one of these partitions, at most 2 s. Returns which one
+    /// had it, if any, the first one first: the caller sends an exchange in either case. Blocks this broker's
+    /// connection: call it on [`Broker::with_own_connection`].
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn wait_for_work(
         &self,
-        partition: Partition,
+        partitions: impl IntoIterator<Item = Partition>,
         queues: &[QueueName],
-    ) -> Result<Option<QueueName>, Error> {
-        let keys = self.settings.keys(partition);
+    ) -> Result<Option<(Partition, QueueName)>, Error> {
+        let places = partitions.into_iter().flat_map(|partition| {
+            let keys = self.settings.keys(partition);
+            queues.iter().map(move |queue| (keys.wake(queue), partition, queue))
+        });
+        let places: Vec<_> = places.collect();
         let mut command = redis::cmd("BLPOP");
-        for queue in queues {
-            command.arg(keys.wake(queue));
+        for (key, ..) in &places {
+            command.arg(key);
         }
         command.arg(TIME_LIMIT.as_secs());
         let reply = self.link.block(&command, TIME_LIMIT).await?;
@@ -75,7 +80,56 @@ impl Broker {
         }
         let [name, _token] = reply::fields(reply)?;
         let name = reply::text(name)?;
-        Ok(queues.iter().find(|queue| *keys.wake(queue) == *name).cloned())
+        let place = places.iter().find(|(key, ..)| *key == *name);
+        Ok(place.map(|&(_, partition, queue)| (partition, queue.clone())))
+    }
+
+    /// Takes one wake-up token of each of these partitions that has one, without waiting. The caller sends an exchange
+    /// for each.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is unavailable; tokens may have been taken all the same.
+    pub async fn take_tokens(
+        &self,
+        partitions: &[Partition],
+        queues: &[QueueName],
+    ) -> Result<Vec<(Partition, QueueName)>, Error> {
+        let mut pipeline = redis::pipe();
+        for &partition in partitions {
+            let keys = self.settings.keys(partition);
+            let wakes = queues.iter().map(|queue| keys.wake(queue));
+            pipeline.cmd("LMPOP").arg(queues.len()).arg(wakes.collect::<Vec<_>>()).arg("LEFT");
+        }
+        let replies = self.link.once(&pipeline).await?;
+        let mut tokens = Vec::new();
+        for (&partition, reply) in partitions.iter().zip(replies) {
+            if reply != Value::Nil {
+                let [name, _tokens] = reply::fields(reply)?;
+                let (name, keys) = (reply::text(name)?, self.settings.keys(partition));
+                let queue = queues.iter().find(|queue| *keys.wake(queue) == *name);
+                tokens.extend(queue.map(|queue| (partition, queue.clone())));
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// Returns those of these partitions in which jobs may be delayed, parked or outside a normal lane.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is unavailable.
+    pub async fn with_side_queues(
+        &self,
+        partitions: impl IntoIterator<Item = Partition>,
+    ) -> Result<Vec<Partition>, Error> {
+        let partitions: Vec<_> = partitions.into_iter().collect();
+        let mut pipeline = redis::pipe();
+        for &partition in &partitions {
+            pipeline.cmd("EXISTS").arg(self.settings.keys(partition).side_queues());
+        }
+        let replies = self.link.read(&pipeline).await?;
+        let exist =
+            partitions.into_iter().zip(replies).filter(|(_, reply)| *reply != Value::Int(0));
+        Ok(exist.map(|(partition, _)| partition).collect())
     }
 
     /// Subscribes to the messages to this worker. Cancels that are sent while it is not subscribed are in the reply to

@@ -7,10 +7,10 @@ use uuid::{Builder, Uuid, Variant, Version};
 
 use crate::time::Timestamp;
 
-/// How many partitions the 12 bits of an id can distinguish.
-pub const PARTITIONS_MAX: u16 = 1 << 12;
+/// Maximum number of partitions; the 12 bits of an id could distinguish four times as many.
+pub const PARTITIONS_MAX: u16 = 1024;
 
-/// Number of a partition: a part of the key space that is on one Redis node. 0 to 4095.
+/// Number of a partition: a part of the key space that is on one Redis node. 0 to 1023 in a key space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Partition(u16);
 

@@ -155,7 +155,7 @@ async fn entries_without_a_job_are_removed_and_ended_jobs_are_listed() {
     audited.expect_healed(&[("unmarked", 1)]).await;
     audited.tamper("ZREM", "queue:echo:finished", &[&done]).await;
     audited.expect_healed(&[("unlisted", 1)]).await;
-    audited.tamper("PERSIST", &format!("job:{done}"), &[]).await;
+    audited.tamper("PEXPIRE", &format!("job:{done}"), &["100000"]).await;
     audited.expect_healed(&[("expiry", 1)]).await;
     audited.tamper("RPUSH", &format!("job:{unknown}:log"), &["1 1 a line"]).await;
     audited.expect_healed(&[("log", 1)]).await;

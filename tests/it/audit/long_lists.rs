@@ -36,7 +36,7 @@ fn with_short_searches() -> Library {
 impl LongList {
     /// Fills a queue with forty jobs.
     async fn new() -> Self {
-        let server = RedisServer::start();
+        let server = RedisServer::start().with_partitions(1);
         let broker = server.broker("long", with_short_searches());
         let redis = server.client().get_multiplexed_async_connection().await.unwrap();
         let mut list = Self { broker, redis, ids: Vec::new(), _server: server };
@@ -146,8 +146,12 @@ async fn a_wrong_id_deep_in_a_list_is_removed_once_it_is_near_an_end() {
     let middle = list.ids[20].to_string();
     let after = list.ids[0].to_string();
     // Its other place is correct, so only the deep one is wrong.
-    list.tamper("HSET", &format!("long:{{0}}:job:{middle}"), &["priority", "high", "rare", "1"])
-        .await;
+    list.tamper(
+        "HSET",
+        &format!("long:{{0}}:job:{middle}"),
+        &["priority", "high", "optional", "priority"],
+    )
+    .await;
     list.tamper("LPUSH", "long:{0}:queue:long:ready:high", &[&middle]).await;
 
     let mut audit = list.audit().await;

@@ -193,7 +193,7 @@ impl Driver {
     async fn sweep(&mut self, after_ms: u64) -> Check {
         self.advance_clock(after_ms).await;
         self.model.sweep();
-        self.broker.sweep(Partition::default()).await.map(|_| ()).map_err(text)
+        self.broker.sweep(Partition::default(), None).await.map(|_| ()).map_err(text)
     }
 
     async fn advance_clock(&mut self, ms: u64) {
@@ -332,6 +332,7 @@ impl Driver {
             info: &info,
             busy: leases.len(),
             leases: &leases,
+            quiet_at: None,
         };
         let answer = self.broker.heartbeat(Partition::default(), &heartbeat).await.map_err(text)?;
         let named: Vec<_> = leases.iter().map(|key| (key.id, key.epoch.number())).collect();

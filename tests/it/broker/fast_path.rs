@@ -50,7 +50,8 @@ async fn compare(
 }
 
 fn compare_all(cases: u32, libraries: &[Library; 2]) -> Result<(), String> {
-    let servers = [RedisServer::start(), RedisServer::start()];
+    let servers =
+        [RedisServer::start().with_partitions(1), RedisServer::start().with_partitions(1)];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner =

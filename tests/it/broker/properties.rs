@@ -52,7 +52,7 @@ pub(crate) fn run(
 
 #[test]
 fn random_histories_keep_every_invariant_and_match_the_model() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::start().with_partitions(1);
     if let Err(failure) = run(&redis, "random", 200, 500, |text| text) {
         panic!("{failure}");
     }

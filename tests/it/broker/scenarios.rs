@@ -13,6 +13,7 @@ use crunch_common::job::{
     ErrorCode, JobError, JobId, JobOptions, Partition, Payload, Priority, Status,
 };
 use crunch_common::queue::QueueName;
+use crunch_common::time::Timestamp;
 use redis::aio::MultiplexedConnection;
 
 use super::driver::{CLOCK, Check, library, options};
@@ -21,6 +22,7 @@ mod audits;
 mod deadlines;
 mod ends;
 mod intake;
+mod layout;
 mod limits;
 mod losses;
 mod names;
@@ -32,6 +34,9 @@ mod waking;
 mod watching;
 mod webhooks;
 
+/// How long a worker holds a claim, unless a scenario says otherwise.
+const LEASE: Duration = Duration::from_secs(10);
+
 /// The state of one scenario: its own key space, one worker, and a clock that only `advance_clock` moves.
 pub(crate) struct World {
     pub(crate) broker: Broker,
@@ -41,6 +46,10 @@ pub(crate) struct World {
     number: u64,
     busy: usize,
     tasks: TaskNames,
+    /// How long it holds its claims.
+    lease: Duration,
+    /// When it saw that nothing was due.
+    quiet_at: Option<Timestamp>,
     now: u64,
 }
 
@@ -48,7 +57,7 @@ impl World {
     pub(crate) async fn new(redis: &RedisServer, prefix: &str, library: Library) -> Self {
         let connection = redis.connect().await;
         let broker = redis.broker(prefix, library);
-        let now = crunch_common::time::Timestamp::now().unix_ms();
+        let now = Timestamp::now().unix_ms();
         let mut world = Self {
             broker,
             redis: connection,
@@ -57,6 +66,8 @@ impl World {
             number: 0,
             busy: 0,
             tasks: TaskNames::default(),
+            lease: LEASE,
+            quiet_at: None,
             now,
         };
         world.advance_clock(0).await;
@@ -71,6 +82,13 @@ impl World {
 
     fn key(&self, tail: &str) -> String {
         format!("{}:{{0}}:{tail}", self.prefix)
+    }
+
+    /// Runs a command on a key of the partition, by hand.
+    async fn tamper(&mut self, command: &str, tail: &str, arguments: &[&str]) -> redis::Value {
+        let key = self.key(tail);
+        let mut command = redis::cmd(command);
+        command.arg(key).arg(arguments).query_async(&mut self.redis).await.unwrap()
     }
 
     fn job(&self, payload: impl Into<bytes::Bytes>) -> NewJob {
@@ -119,7 +137,7 @@ impl World {
         let exchange = Exchange {
             worker: self.worker,
             number: self.number,
-            lease: Duration::from_secs(10),
+            lease: self.lease,
             tasks: self.tasks.clone(),
             queues,
             settlements,
@@ -145,16 +163,17 @@ impl World {
             tasks: Vec::new(),
             queues: Vec::new(),
             slots: 1,
-            started_at: crunch_common::time::Timestamp::now(),
+            started_at: Timestamp::now(),
             suspended: Vec::new(),
             servers: Vec::new(),
         };
         let heartbeat = Heartbeat {
             worker: self.worker,
-            lease: Duration::from_secs(10),
+            lease: self.lease,
             info: &info,
             busy: leases.len(),
             leases,
+            quiet_at: self.quiet_at,
         };
         let answer = self.broker.heartbeat(Partition::default(), &heartbeat).await;
         answer.map(|answer| answer.verdicts).map_err(|error| error.to_string())
@@ -173,7 +192,10 @@ impl World {
     async fn sweep_for_seconds(&mut self, seconds: u64) -> Check {
         for _ in 0..seconds {
             self.advance_clock(1000).await;
-            self.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+            self.broker
+                .sweep(Partition::default(), None)
+                .await
+                .map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -194,6 +216,12 @@ impl World {
     }
 
     /// The answer of a command on one key, as a number.
+    /// How long an ended job is kept from now on.
+    async fn kept_ms(&self, id: JobId) -> Result<u64, String> {
+        let expires = self.read_job(id).await?.expires_at.ok_or("the job does not expire")?;
+        Ok(expires.unix_ms() - self.now)
+    }
+
     async fn query_number(&mut self, command: &str, tail: &str) -> u64 {
         let key = self.key(tail);
         redis::cmd(command).arg(key).query_async(&mut self.redis).await.unwrap()
@@ -226,6 +254,9 @@ scenarios! {
     "a new earliest delayed job wakes a worker, a later one does not" => waking::delayed_tokens,
     "resume wakes a worker" => waking::resume,
     "jobs that a worker without queues releases wake another worker" => waking::released,
+    "a call about many queues leaves exactly the tokens that are missing" => waking::many_queues,
+    "an urgent job among empty queues is found" => waking::urgent_among_empty,
+    "a job for which a call has no room wakes a worker" => waking::no_room,
     "a worker's first queue does not wait for the due jobs of the others" => limits::first_queue_first,
     "a queue with side jobs is listed, and a sweep finds one that is not" => waking::side_queues,
     "large payloads are stored before their job, and deleted with it" => intake::large_payloads,
@@ -240,6 +271,8 @@ scenarios! {
     "a call promotes a hundred jobs over all queues, and a sweep continues until all are" => limits::hundred,
     "canceled jobs do not hide a live job of their priority" => limits::ghosts,
     "expired jobs leave the indexes" => ends::expiry,
+    "jobs that ended together are listed once, in pages of all sizes" => ends::listed,
+    "jobs that end together are one entry, from which each can be removed" => ends::together,
     "settling removes twice as many expired entries as it adds" => ends::trimmed,
     "a job that is retried by hand no longer expires" => ends::retried,
     "no job expires before a call whose reply was lost can be repeated" => ends::minimum_retention,
@@ -292,12 +325,17 @@ scenarios! {
     "an audit checks deadlines and parked jobs" => audits::side_lists,
     "pages list every queue by name, also those of a version without the index of names" => names::listed,
     "an audit finds a queue that is missing from the index of names" => names::audited,
+    "a partition that is being moved is not written to" => layout::moving,
+    "a heartbeat stops a process that lacks a feature in use" => layout::lacking_in_heartbeat,
+    "a sweep stops a process that lacks a feature in use" => layout::lacking_in_sweep,
     // The slowest are last: a mutant runs them in order until one detects it.
     "a sweep finds what is due in one of many queues, and visits the others in turn" => sweeps::many_queues,
     "queues in which nothing is due are visited in rounds" => sweeps::rounds,
     "a queue with many due jobs is visited until all are promoted" => sweeps::many_jobs,
     "a clock that went back makes a sweep visit every queue" => sweeps::clock_back,
     "a nearly full Redis makes a sweep visit every queue" => sweeps::nearly_full,
+    "no worker is waited for where nothing was due before" => sweeps::quiet,
+    "workers are waited for after an outage, whatever was seen before it" => sweeps::outage_after_look,
     "new queues are refused at the limit, and known ones go on" => limits::names,
     "an empty queue is removed an hour after its last use, and not after its first" => limits::last_use,
     "new tasks are refused at the limit, and declared ones are renewed" => limits::tasks,
@@ -305,7 +343,7 @@ scenarios! {
 
 /// Runs every scenario with functions whose text was edited.
 async fn run_all_scenarios(edit: impl Fn(String) -> String) {
-    let redis = RedisServer::start();
+    let redis = RedisServer::start().with_partitions(1);
     for (at, name) in NAMES.iter().enumerate() {
         let mut world = World::new(&redis, &format!("scenario-{at}"), library(&edit)).await;
         if let Err(wrong) = run_scenario(name, &mut world).await {

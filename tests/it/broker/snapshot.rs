@@ -89,7 +89,7 @@ impl Snapshot {
         let by_name = members(redis, prefix, "queues:names").await;
         snapshot.in_one_index = by_use.symmetric_difference(&by_name).cloned().collect();
 
-        let side_queues = format!("{prefix}:{{0}}:unusual");
+        let side_queues = format!("{prefix}:{{0}}:queues:side");
         let side_queues: BTreeSet<String> =
             redis::cmd("SMEMBERS").arg(side_queues).query_async(redis).await.unwrap();
         let due = format!("{prefix}:{{0}}:due");
@@ -316,7 +316,7 @@ impl QueueSnapshot {
     }
 }
 
-/// The members of a sorted set of job ids, with their scores.
+/// The ids in a sorted set, with their scores; those of `finished` are several in each member.
 async fn scores(redis: &mut MultiplexedConnection, key: &str) -> BTreeMap<JobId, u64> {
     let pairs: Vec<(String, f64)> = redis::cmd("ZRANGE")
         .arg(key)
@@ -331,5 +331,8 @@ async fn scores(redis: &mut MultiplexedConnection, key: &str) -> BTreeMap<JobId,
         clippy::cast_sign_loss,
         reason = "scores are whole milliseconds"
     )]
-    pairs.into_iter().map(|(id, score)| (id.parse().unwrap(), score as u64)).collect()
+    let ids = |(ids, score): (String, f64)| -> Vec<(JobId, u64)> {
+        ids.split(' ').map(|id| (id.parse().unwrap(), score as u64)).collect()
+    };
+    pairs.into_iter().flat_map(ids).collect()
 }

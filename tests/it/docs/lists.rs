@@ -60,13 +60,14 @@ fn members() -> Vec<String> {
 
 fn functions() -> Vec<String> {
     let text = sources("common/src/broker/lua", ".lua");
+    let text = text.replace("register_function('", "register('");
     let parts = text.split("register('").skip(1);
     parts.map(|rest| rest.split('\'').next().unwrap().to_owned()).collect()
 }
 
 fn fields() -> Vec<String> {
     let text = read("common/src/broker/lua/core.lua");
-    quoted(between(&text, "local OPTIONAL, ANY = {", "}"), '\'')
+    quoted(between(&text, "local OPTIONAL = {", "}"), '\'')
 }
 
 /// As the page spells them; those of tasks are in the first partition only.

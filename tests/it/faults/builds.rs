@@ -9,6 +9,7 @@ use crunch_common::broker::{
 use crunch_common::job::{JobId, Partition, Payload, Status};
 use crunch_common::queue::QueueName;
 use crunch_tests::{RedisServer, Stack, eventually};
+use reqwest::StatusCode;
 use serde_json::json;
 
 use super::SHORT_LEASE;
@@ -42,7 +43,7 @@ async fn the_api_of_another_build_submits_to_our_workers() {
 
 #[tokio::test]
 async fn the_worker_of_another_build_runs_what_our_api_accepts() {
-    let mut stack = Stack::start();
+    let mut stack = Stack::with_one_partition();
     let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
     let id = api.submit("theirs", &json!(1)).await;
     let other = stack.redis.broker("crunch", other_build());
@@ -86,8 +87,37 @@ async fn a_key_space_of_a_later_layout_is_refused_by_workers_and_apis() {
 
     for process in [&mut worker, &mut api] {
         assert_eq!(process.exited().await.code(), Some(1));
-        assert!(process.log().contains("the key space has layout 99"), "{}", process.log());
+        let log = process.log();
+        assert!(
+            log.contains("the key space has layout 99") && log.contains("CRUNCH_KEY_PREFIX"),
+            "{log}"
+        );
     }
+}
+
+#[tokio::test]
+async fn processes_that_lack_a_feature_in_use_stop_and_name_it() {
+    let (mut stack, api, worker) = Stack::simple(1).await;
+    let mut redis = stack.redis.connect().await;
+    let mut features = redis::cmd("HSET");
+    features.arg("crunch:{0}:layout").arg("features").arg("webhooks groups");
+    let () = features.query_async(&mut redis).await.unwrap();
+
+    eventually("the API stops", async || {
+        (api.get("/readyz").await.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+    let refused = api.post("/jobs", &json!({ "task": "echo" })).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    let reason = "the key space uses the feature groups, which this version lacks";
+    eventually("both name it", async || {
+        (api.process.log().contains(reason) && worker.log().contains(reason)).then_some(())
+    })
+    .await;
+
+    let mut late = stack.worker_process(1, &[]);
+    assert_eq!(late.exited().await.code(), Some(1));
+    assert!(late.log().contains(reason), "{}", late.log());
 }
 
 /// Prunes the one library that does not belong to this broker's build; returns what was done with it.
@@ -126,10 +156,10 @@ async fn the_functions_of_a_build_are_pruned_once_they_are_unused_for_long_enoug
     assert!(ours.prune_functions(Duration::ZERO).await.unwrap().is_empty());
 
     // A process of that build that still runs loads them again.
-    other.sweep(Partition::default()).await.unwrap();
+    other.sweep(Partition::default(), None).await.unwrap();
     let found = ours.prune_functions(Duration::MAX).await.unwrap();
     assert_eq!(found[0].name, theirs);
-    ours.sweep(Partition::default()).await.unwrap();
+    ours.sweep(Partition::default(), None).await.unwrap();
 }
 
 /// Waits until a process has used the library again.

@@ -28,7 +28,7 @@ async fn cpu_time(redis: &RedisServer) -> f64 {
 /// Enqueues jobs and runs them by the exchanges of one worker; returns the CPU time of Redis for each job, in
 /// microseconds.
 async fn cost_of_a_job(count: usize, start: Start) -> f64 {
-    let redis = RedisServer::start();
+    let redis = RedisServer::start().with_partitions(1);
     let broker = redis.broker("load", Library::shipped());
     let queue: QueueName = "square".parse().unwrap();
     let jobs: Vec<_> = (0..count).map(|_| NewJob { start, ..job(&queue, &broker) }).collect();

@@ -58,7 +58,7 @@ async fn jobs_that_kill_their_workers_fail_and_other_jobs_succeed() {
 
 #[tokio::test]
 async fn a_job_that_killed_workers_waits_for_one_that_runs_nothing_else() {
-    let mut stack = Stack::start();
+    let mut stack = Stack::with_one_partition();
     let api = stack.api().await;
     let stage = Stage::open().await;
     let mut worker = stack.worker_with(&api, 1, &SHORT_LEASE).await;

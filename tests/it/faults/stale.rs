@@ -58,7 +58,7 @@ async fn a_handler_whose_job_was_claimed_again_during_a_partition_is_stopped() {
 /// How this can happen is not known. Exchanges repeated without a pause would keep Redis busy for half a minute.
 #[tokio::test]
 async fn a_live_worker_that_was_reclaimed_retries_in_growing_intervals() {
-    let (stack, api, mut worker) = Stack::simple(1).await;
+    let (stack, api, mut worker) = Stack::with_one_partition().with_api_and_worker(1).await;
     let worker_id = api.get("/workers").await.json()["items"][0]["id"].as_str().unwrap().to_owned();
     let broker = stack.redis.broker("crunch", Library::shipped());
     broker.reclaim(worker_id.parse().unwrap()).await.unwrap();
@@ -189,7 +189,7 @@ impl Exchanger {
 
 #[tokio::test]
 async fn ten_thousand_late_results_are_all_refused() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::start().with_partitions(1);
     let broker = redis.broker("late", Library::shipped());
     let queue: QueueName = "square".parse().unwrap();
     let jobs: Vec<_> = (0..LATE).map(|_| job(&queue, &broker)).collect();
@@ -199,7 +199,7 @@ async fn ten_thousand_late_results_are_all_refused() {
     let claims = late.claim(LATE).await;
     let mut requeued = 0;
     eventually("every job is in the queue again", async || {
-        let swept = broker.sweep(Partition::new(0).unwrap()).await.unwrap();
+        let swept = broker.sweep(Partition::new(0).unwrap(), None).await.unwrap();
         requeued += swept.requeued;
         (requeued == LATE as u64).then_some(())
     })

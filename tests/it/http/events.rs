@@ -159,7 +159,7 @@ async fn after_more_changes_than_are_kept_a_stream_starts_with_the_state() {
     api.wait_for_job(&id, "half done", |job| job["progress"] == 0.5).await;
     // As if there had been 256 other events since.
     let () = redis::cmd("DEL")
-        .arg(format!("crunch:{{0}}:job:{id}:events"))
+        .arg(stack.redis.key(&format!("job:{id}:events")).await)
         .query_async(&mut redis)
         .await
         .unwrap();

@@ -76,7 +76,7 @@ async fn the_first_request_is_answered_like_all_later_ones() {
     let mut stack = Stack::start();
     let proxy = stack.proxy();
     // The tasks are read more slowly than the first request is sent.
-    proxy.delay(Duration::from_millis(50));
+    proxy.delay(Duration::from_millis(20));
     let api = stack.api_via(&proxy).await;
 
     let too_long = "x".repeat(2 * 1024 * 1024);

@@ -53,7 +53,7 @@ async fn a_declared_queue_can_be_paused_before_its_first_job() {
 
 #[tokio::test]
 async fn jobs_for_more_queues_than_allowed_are_refused() {
-    let mut stack = Stack::start();
+    let mut stack = Stack::with_one_partition();
     let environment = [("CRUNCH_API_UNKNOWN_TASKS", "accept"), ("CRUNCH_MAX_QUEUES", "3")];
     let api = stack.api_with(&environment).await;
     let job = |queue: &str| json!({ "task": "t", "queue": queue });

@@ -26,7 +26,7 @@ async fn wait_until_watched(stack: &Stack, id: &str) {
     let mut redis = stack.redis.connect().await;
     eventually("the job is watched", async || {
         let mut command = redis::cmd("HGET");
-        command.arg(format!("crunch:{{0}}:job:{id}")).arg("watched");
+        command.arg(stack.redis.key(&format!("job:{id}")).await).arg("watched");
         let watched: Option<String> = command.query_async(&mut redis).await.unwrap();
         watched.map(|_| ())
     })

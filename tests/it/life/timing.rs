@@ -77,7 +77,7 @@ async fn a_batch_starts_on_every_idle_worker_at_once() {
 
 #[tokio::test]
 async fn a_higher_priority_goes_first() {
-    let (_stack, api, _worker) = Stack::simple(1).await;
+    let (_stack, api, _worker) = Stack::with_one_partition().with_api_and_worker(1).await;
     let stage = Stage::open().await;
     api.submit("act", &stage.payload()).await;
     let actor = stage.wait_for_handler().await;

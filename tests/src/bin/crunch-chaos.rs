@@ -34,11 +34,14 @@ struct Arguments {
     /// The number of APIs.
     #[arg(long, default_value_t = 2)]
     apis: usize,
+    /// The number of partitions.
+    #[arg(long, default_value_t = 1)]
+    partitions: u16,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { jobs, faults, seed, lease_ms, workers, server_workers, apis } =
+    let Arguments { jobs, faults, seed, lease_ms, workers, server_workers, apis, partitions } =
         Arguments::parse();
     let directory = tempfile::tempdir()?;
     let report = run(Plan {
@@ -49,6 +52,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         workers,
         server_workers,
         apis,
+        partitions,
         directory: directory.path().to_owned(),
     })
     .await?;

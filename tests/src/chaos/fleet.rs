@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crunch_common::broker::Library;
@@ -37,6 +38,9 @@ pub(super) struct Fleet {
     lease: Duration,
     pub(super) redis: AsyncMutex<RedisServer>,
     redis_url: String,
+    pub(super) partitions: u16,
+    /// What the keys of each partition begin with, once it is known.
+    pub(super) roots: OnceLock<Arc<[String]>>,
     pub(super) apis: Vec<Member>,
     pub(super) workers: Vec<Member>,
     started: AtomicU32,
@@ -56,13 +60,15 @@ pub(super) enum Role {
 
 impl Fleet {
     pub(super) async fn start(plan: &Plan) -> anyhow::Result<Self> {
-        let redis = RedisServer::durable();
+        let redis = RedisServer::durable().with_partitions(plan.partitions);
         let (port, redis_url) = (redis.port(), redis.url());
         let mut fleet = Self {
             directory: plan.directory.clone(),
             lease: plan.lease,
             redis: AsyncMutex::new(redis),
             redis_url,
+            partitions: plan.partitions,
+            roots: OnceLock::new(),
             apis: Vec::new(),
             workers: Vec::new(),
             started: AtomicU32::new(0),
@@ -105,6 +111,7 @@ impl Fleet {
         };
         let mut command = command_on(binary, redis_url);
         command.env("CRUNCH_LOG", "info,actix_server=warn");
+        command.env("CRUNCH_PARTITIONS", self.partitions.to_string());
         match role {
             Role::Api => {
                 command.env("CRUNCH_API_ADDR", "127.0.0.1:0").env("CRUNCH_API_DRAIN_MS", "100");

@@ -150,10 +150,10 @@ fn percentiles(sorted: &[u64]) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { seed, workers, server_workers, apis, lease, .. } = &self.plan;
+        let Plan { seed, workers, server_workers, apis, partitions, lease, .. } = &self.plan;
         writeln!(
             f,
-            "seed {seed}, {workers} workers, {server_workers} with a server, {apis} APIs, lease {lease:?}, took {:.0?}",
+            "seed {seed}, {workers} workers, {server_workers} with a server, {apis} APIs, {partitions} partitions, lease {lease:?}, took {:.0?}",
             self.took
         )?;
         writeln!(

@@ -19,7 +19,6 @@ use super::client::Client;
 use super::fleet::Fleet;
 use super::orders::{QUEUES, without_padding};
 
-const ROOT: &str = "crunch:{0}";
 /// The lanes in which jobs wait; each task has one for parked jobs.
 const LANES: [&str; 9] = [
     "solitary",
@@ -93,13 +92,31 @@ impl Job {
     }
 }
 
-async fn connect(fleet: &Fleet) -> anyhow::Result<MultiplexedConnection> {
+/// A connection, and what the keys of each partition begin with.
+struct Connection {
+    redis: MultiplexedConnection,
+    roots: Arc<[String]>,
+}
+
+async fn connect(fleet: &Fleet) -> anyhow::Result<Connection> {
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
     let client = Redis::open(fleet.redis_url())?;
-    client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await
-        .context("cannot connect to Redis")
+    let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+    let mut redis = connected.context("cannot connect to Redis")?;
+    let roots = roots(fleet, &mut redis).await?;
+    Ok(Connection { redis, roots })
+}
+
+/// Finds the partitions: once, before there are many keys.
+async fn roots(fleet: &Fleet, redis: &mut MultiplexedConnection) -> anyhow::Result<Arc<[String]>> {
+    if let Some(roots) = fleet.roots.get() {
+        return Ok(roots.clone());
+    }
+    const END: &str = ":layout";
+    let layouts: Vec<String> = cmd("KEYS").arg(format!("crunch:*{END}")).query_async(redis).await?;
+    let roots: Arc<[_]> = layouts.iter().map(|key| key.replace(END, "")).collect();
+    anyhow::ensure!(roots.len() == usize::from(fleet.partitions), "not all partitions exist yet");
+    Ok(fleet.roots.get_or_init(|| roots).clone())
 }
 
 /// Repeatedly reads some of the acknowledged jobs, and records those that have ended. Runs until aborted.
@@ -145,18 +162,32 @@ async fn live(fleet: &Fleet) -> anyhow::Result<u64> {
     count_live(&mut connect(fleet).await?).await
 }
 
-async fn count_live(redis: &mut MultiplexedConnection) -> anyhow::Result<u64> {
+async fn count_live(connection: &mut Connection) -> anyhow::Result<u64> {
     let mut request = redis::pipe();
-    for queue in QUEUES {
+    for (root, queue) in queues(&connection.roots) {
         for lane in LANES {
-            request.cmd("LLEN").arg(format!("{ROOT}:queue:{queue}:ready:{lane}"));
+            request.cmd("LLEN").arg(format!("{root}:queue:{queue}:ready:{lane}"));
         }
         for set in ["delayed", "running"] {
-            request.cmd("ZCARD").arg(format!("{ROOT}:queue:{queue}:{set}"));
+            request.cmd("ZCARD").arg(format!("{root}:queue:{queue}:{set}"));
         }
     }
-    let sizes: Vec<u64> = request.query_async(redis).await?;
+    let sizes: Vec<u64> = request.query_async(&mut connection.redis).await?;
     Ok(sizes.iter().sum())
+}
+
+/// Every queue in every partition.
+fn queues(roots: &[String]) -> impl Iterator<Item = (&str, &str)> {
+    roots.iter().flat_map(|root| QUEUES.iter().map(|queue| (root.as_str(), *queue)))
+}
+
+/// All elements of a list or a sorted set.
+async fn list(
+    redis: &mut MultiplexedConnection,
+    command: &str,
+    key: String,
+) -> anyhow::Result<Vec<String>> {
+    Ok(cmd(command).arg(key).arg(0).arg(-1).query_async(redis).await?)
 }
 
 /// Reads the records of all jobs.
@@ -170,14 +201,13 @@ pub(super) async fn read_jobs(fleet: &Fleet) -> anyhow::Result<HashMap<String, J
     Ok(jobs)
 }
 
-async fn scan(redis: &mut MultiplexedConnection) -> anyhow::Result<BTreeSet<String>> {
-    let root = format!("{ROOT}:job:");
+async fn scan(connection: &mut Connection) -> anyhow::Result<BTreeSet<String>> {
     let (mut ids, mut cursor) = (BTreeSet::new(), 0_u64);
     loop {
         let mut scan = cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(format!("{root}*")).arg("COUNT").arg(PAGE);
-        let (next, keys): (u64, Vec<String>) = scan.query_async(redis).await?;
-        let found = keys.iter().filter_map(|key| key.strip_prefix(&root));
+        scan.arg(cursor).arg("MATCH").arg("crunch:{*}:job:*").arg("COUNT").arg(PAGE);
+        let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection.redis).await?;
+        let found = keys.iter().filter_map(|key| Some(key.split_once(":job:")?.1));
         ids.extend(found.filter(|rest| !rest.contains(':')).map(str::to_owned));
         cursor = next;
         if cursor == 0 {
@@ -186,17 +216,24 @@ async fn scan(redis: &mut MultiplexedConnection) -> anyhow::Result<BTreeSet<Stri
     }
 }
 
+/// Reads records, each where it is: it is looked for in all partitions.
 async fn read_some(
-    redis: &mut MultiplexedConnection,
+    connection: &mut Connection,
     ids: &[String],
 ) -> anyhow::Result<Vec<(String, Job)>> {
     const FIELDS: [&str; 7] =
         ["state", "cancel_requested", "run_at", "error", "result", "result_large", "history"];
     let mut request = Pipeline::new();
     for id in ids {
-        request.cmd("HMGET").arg(format!("{ROOT}:job:{id}")).arg(&FIELDS);
+        for root in &*connection.roots {
+            request.cmd("HMGET").arg(format!("{root}:job:{id}")).arg(&FIELDS);
+        }
     }
-    let records: Vec<[Option<String>; 7]> = request.query_async(redis).await?;
+    let records: Vec<[Option<String>; 7]> = request.query_async(&mut connection.redis).await?;
+    let records = records.chunks(connection.roots.len()).map(|records| {
+        let found = records.iter().find(|record| record[0].is_some());
+        found.cloned().unwrap_or_default()
+    });
     ids.iter().zip(records).map(|(id, record)| Ok((id.clone(), read(record)?))).collect()
 }
 
@@ -225,48 +262,31 @@ fn read(record: [Option<String>; 7]) -> anyhow::Result<Job> {
 /// Finds what must not exist once all jobs have ended: ids in the lists and sets of live jobs, ghosts, quarantined
 /// records; and differences between the index of ended jobs and the records.
 pub(super) async fn leftovers(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
-    let mut redis = connect(fleet).await?;
-    let mut found = Vec::new();
-    let quarantined: Vec<String> = cmd("ZRANGE")
-        .arg(format!("{ROOT}:quarantine"))
-        .arg(0)
-        .arg(-1)
-        .query_async(&mut redis)
-        .await?;
-    found.extend(quarantined.iter().map(|id| format!("{id} was quarantined")));
-    let mut indexed = BTreeSet::new();
-    for queue in QUEUES {
-        let root = format!("{ROOT}:queue:{queue}");
+    let mut connection = connect(fleet).await?;
+    let (mut found, mut indexed) = (Vec::new(), BTreeSet::new());
+    let redis = &mut connection.redis;
+    for root in &*connection.roots {
+        let quarantined = list(redis, "ZRANGE", format!("{root}:quarantine")).await?;
+        found.extend(quarantined.iter().map(|id| format!("{id} was quarantined")));
+    }
+    for (root, queue) in queues(&connection.roots) {
+        let root = format!("{root}:queue:{queue}");
         for lane in LANES {
-            let ids: Vec<String> = cmd("LRANGE")
-                .arg(format!("{root}:ready:{lane}"))
-                .arg(0)
-                .arg(-1)
-                .query_async(&mut redis)
-                .await?;
+            let ids = list(redis, "LRANGE", format!("{root}:ready:{lane}")).await?;
             found.extend(ids.iter().map(|id| format!("{id} is left in {queue}:{lane}")));
         }
         for set in ["delayed", "running"] {
-            let ids: Vec<String> = cmd("ZRANGE")
-                .arg(format!("{root}:{set}"))
-                .arg(0)
-                .arg(-1)
-                .query_async(&mut redis)
-                .await?;
+            let ids = list(redis, "ZRANGE", format!("{root}:{set}")).await?;
             found.extend(ids.iter().map(|id| format!("{id} is left in {queue}:{set}")));
         }
         let ghosts: Vec<String> =
-            cmd("SMEMBERS").arg(format!("{root}:ghosts")).query_async(&mut redis).await?;
+            cmd("SMEMBERS").arg(format!("{root}:ghosts")).query_async(redis).await?;
         found.extend(ghosts.iter().map(|id| format!("{id} is left among the ghosts of {queue}")));
-        let finished: Vec<String> = cmd("ZRANGE")
-            .arg(format!("{root}:finished"))
-            .arg(0)
-            .arg(-1)
-            .query_async(&mut redis)
-            .await?;
-        indexed.extend(finished);
+        let finished = list(redis, "ZRANGE", format!("{root}:finished")).await?;
+        // Each member is the ids of several jobs.
+        indexed.extend(finished.iter().flat_map(|ids| ids.split(' ')).map(str::to_owned));
     }
-    let records = scan(&mut redis).await?;
+    let records = scan(&mut connection).await?;
     found.extend(records.symmetric_difference(&indexed).map(|id| {
         format!("{id} is in the records or in the index of ended jobs, but not in both")
     }));

@@ -37,6 +37,7 @@ pub(super) async fn carry(shared: Arc<Shared>, number: u64, mut client: TcpStrea
         direction,
         requests: requests.clone(),
         buffer: BytesMut::new(),
+        carried: 0,
         from,
         to,
     };
@@ -61,6 +62,8 @@ struct Pump<'a> {
     direction: Direction,
     requests: Queue,
     buffer: BytesMut,
+    /// Bytes that the throttle has carried and that were not passed yet.
+    carried: usize,
     from: ReadHalf<'a>,
     to: WriteHalf<'a>,
 }
@@ -70,12 +73,15 @@ impl Pump<'_> {
     async fn run(mut self) -> io::Result<()> {
         loop {
             self.wait_until_open().await;
+            self.buffer.reserve(SLICE);
             if self.from.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(());
             }
             let delay = self.link.borrow().delay;
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
+                // What arrives meanwhile is delayed less: one after the other would be a slow line, not a long one.
+                while let Ok(1..) = self.from.try_read_buf(&mut self.buffer) {}
             }
             self.wait_until_open().await;
             while let Some(frame) = self.next_frame() {
@@ -134,8 +140,16 @@ impl Pump<'_> {
         let carried = self.shared.take_from_budget(self.direction, frame.len());
         let throttle = &self.shared.throttle[self.direction as usize];
         if throttle.is_on() {
+            let mut left = carried;
             for slice in frame[..carried].chunks(SLICE) {
-                throttle.carry(slice.len()).await;
+                if self.carried < slice.len() {
+                    // Small frames that follow share its turn, as they would share a packet.
+                    let turn = SLICE.min(left + self.buffer.len());
+                    throttle.carry(turn - self.carried).await;
+                    self.carried = turn;
+                }
+                self.carried -= slice.len();
+                left -= slice.len();
                 self.to.write_all(slice).await?;
             }
         } else {

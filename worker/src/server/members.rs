@@ -17,31 +17,41 @@ pub(super) struct Member {
     /// How many jobs it runs at once.
     pub(super) credits: usize,
     /// How many it runs.
-    pub(super) assigned: usize,
+    assigned: usize,
     /// How many were assigned to it so far.
     begun: u64,
     /// Whether it is to be replaced.
     pub(super) outdated: bool,
-    /// Since when it gets no more jobs.
-    pub(super) retiring: Option<Instant>,
+    /// Whether it gets no more jobs.
+    pub(super) retiring: bool,
+    /// When it was asked to exit.
+    drained: Option<Instant>,
 }
 
 impl Member {
     pub(super) fn new(child: Arc<Child>, credits: usize) -> Self {
-        Self { child, credits, assigned: 0, begun: 0, outdated: false, retiring: None }
+        let (outdated, retiring, drained) = (false, false, None);
+        Self { child, credits, assigned: 0, begun: 0, outdated, retiring, drained }
     }
 
     /// Gives it no more jobs: it exits when it has finished those that it has.
     pub(super) fn retire(&mut self) {
-        if self.retiring.is_none() {
-            self.retiring = Some(Instant::now());
+        self.retiring = true;
+        self.drain();
+    }
+
+    /// Asks it to exit, if it gets no more jobs. Not while a job is assigned to it: it may not have been sent yet, and
+    /// would find the child gone.
+    fn drain(&mut self) {
+        if self.retiring && self.assigned == 0 && self.drained.is_none() {
+            self.drained = Some(Instant::now());
             self.child.send(&ToChild::Drain);
         }
     }
 
     /// Whether it gets jobs: it is neither asked to exit, nor is it being ended.
     fn is_ready(&self) -> bool {
-        self.retiring.is_none() && !self.child.is_ending()
+        !self.retiring && !self.child.is_ending()
     }
 
     fn has_room(&self) -> bool {
@@ -117,10 +127,11 @@ impl Members {
         Some(member.child.clone())
     }
 
-    /// Takes back an assignment that had no effect.
-    pub(super) fn unassign(&mut self, number: u64) {
+    /// Ends the assignment of a job to a child.
+    pub(super) fn leave(&mut self, number: u64) {
         if let Some(member) = self.find(number) {
             member.assigned -= 1;
+            member.drain();
         }
     }
 
@@ -141,11 +152,11 @@ impl Members {
         self.0.iter_mut().rev().find(is_idle)
     }
 
-    /// Returns those that should have exited: nothing of what they finish is left, or only what was given up.
+    /// Returns those that should have exited: they were asked to, or run only what was given up.
     pub(super) fn overdue(&self, grace: Duration, now: Instant) -> Vec<Arc<Child>> {
         let is_overdue = |member: &&Member| {
-            let (running, leaked) = member.child.load();
-            member.retiring.is_some_and(|since| leaked > 0 || since + grace <= now) && running == 0
+            let (_, leaked) = member.child.load();
+            member.drained.is_some_and(|since| leaked > 0 || since + grace <= now)
         };
         self.0.iter().filter(is_overdue).map(|member| member.child.clone()).collect()
     }

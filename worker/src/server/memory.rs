@@ -65,19 +65,20 @@ fn count() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::process::{Command, Stdio};
 
     use super::*;
 
     #[test]
     fn the_memory_of_descendants_is_counted() {
-        let script = "sh -c 'echo; exec cat' & echo; wait";
         let mut command = Command::new("sh");
-        command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["-c", "sh -c 'cat; :'; :"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
-        let (whole, below) = (of_tree(std::process::id()), of_tree(child.id()));
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        // All three run.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 1]).unwrap();
+        let (below, whole) = (of_tree(child.id()), of_tree(std::process::id()));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(0 < below && below < whole, "{below} {whole}");

@@ -216,9 +216,7 @@ impl ServerPool {
     /// Ends the assignment of a job that its child has run for so long.
     fn leave(self: &Arc<Self>, child: &Child, took: Duration) {
         let mut state = self.state.lock();
-        if let Some(member) = state.members.find(child.number) {
-            member.assigned -= 1;
-        }
+        state.members.leave(child.number);
         state.ahead.ended(took);
         state.resize();
         self.serve_waiting(&mut state);
@@ -263,7 +261,7 @@ impl ServerPool {
             let Some(child) = self.choose(state) else { return state.waiting.push_front(waiting) };
             if let Err(assignment) = waiting.send(Assignment::new(self.clone(), child)) {
                 // It gave up at this moment. Dropping the assignment here would lock again.
-                state.members.unassign(assignment.cancel().number);
+                state.members.leave(assignment.cancel().number);
             }
         }
     }
@@ -377,7 +375,7 @@ impl ServerPool {
         if answered > 0 {
             (state.deaths, state.next_start) = (0, None);
         }
-        if member.is_some_and(|member| member.retiring.is_some()) {
+        if member.is_some_and(|member| member.retiring) {
             tracing::debug!(server = self.spec.name, child, answered, "child ended");
             return state.resize();
         }
@@ -477,7 +475,7 @@ impl Assignment {
         pool.leaked(child);
     }
 
-    /// Returns the child of a assignment that no job takes; the pool has to end the assignment.
+    /// Returns the child of an assignment that no job takes; the pool has to end the assignment.
     fn cancel(mut self) -> Arc<Child> {
         self.held.take().expect("it is canceled once").1
     }

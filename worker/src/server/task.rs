@@ -76,8 +76,8 @@ impl Handler for ServerTask {
     }
 }
 
-/// Runs a job in the child of a assignment.
-async fn run(
+/// Runs a job in the child of an assignment.
+pub(super) async fn run(
     assignment: Assignment,
     job: &JobContext,
     payload: Bytes,

@@ -21,9 +21,10 @@ crate::word_enum! {
         Unmarked = "unmarked",
         /// An ended job that is missing from `finished` or `failed`.
         Unlisted = "unlisted",
-        /// A job with rare fields that its field `rare` does not name: they are not read.
+        /// A job with optional fields that its field `optional` does not name: they are not read.
         Overlooked = "overlooked",
-        /// An ended job, its log or its events, that never expires; or a live one that does.
+        /// A record that Redis would expire; or a log or events that expire while their job lives, or never although it
+        /// ended.
         Expiry = "expiry",
         /// A log or events without a job.
         Log = "log",
@@ -55,8 +56,10 @@ impl FindingKind {
             Self::Ghost => "ghosts that are in no ready list",
             Self::Unmarked => "canceled jobs in a ready list that are not marked as ghosts",
             Self::Unlisted => "ended jobs missing from finished or failed",
-            Self::Overlooked => "jobs with rare fields that `rare` does not name",
-            Self::Expiry => "ended jobs that never expire, or live ones that do",
+            Self::Overlooked => "jobs with optional fields that `optional` does not name",
+            Self::Expiry => {
+                "records that Redis would expire, or logs that expire too early or never"
+            }
             Self::Log => "logs or events without a job",
             Self::Idempotency => "idempotency keys that refer to no job",
             Self::Tokens => "queues with more than one wake-up token",

@@ -18,10 +18,10 @@ const PAGE: usize = 200;
 
 /// The fields of a record that the scan reads.
 const FIELDS: [&str; 21] = [
-    "gone",
+    "tombstone",
     "state",
     "spec",
-    "rare",
+    "optional",
     "priority",
     "losses",
     "unheard",
@@ -41,10 +41,8 @@ const FIELDS: [&str; 21] = [
     "watched",
     "webhook",
 ];
-/// Index of the first rare field: few jobs have them, and the field before it, `rare`, names those a job has.
-const RARE: usize = 4;
-/// What an earlier version wrote to `rare` instead: the job may have any rare field.
-const ANY_RARE: &str = "1";
+/// Index of the first optional field: few jobs have them, and the field before it, `optional`, names those a job has.
+const OPTIONAL: usize = 4;
 
 /// The keys of one page, by kind.
 #[derive(Default)]
@@ -56,7 +54,7 @@ struct Page {
 
 impl<W: FnMut(Progress)> Auditor<W> {
     pub(super) async fn scan(&mut self) -> Result<(), Error> {
-        let pattern = format!("{}:*", self.broker.settings.prefix);
+        let pattern = format!("{}:*", self.broker.settings.space.prefix());
         let mut cursor = 0_u64;
         loop {
             let mut pipeline = redis::pipe();
@@ -80,7 +78,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
         for key in keys {
             let key = String::from_utf8_lossy(&reply::bytes(key)?).into_owned();
             self.progress.keys += 1;
-            match KeyName::read(&settings.prefix, settings.partitions, &key) {
+            match KeyName::read(&settings.space, &key) {
                 KeyName::Job(id) => page.jobs.push(id),
                 KeyName::Attachment(id) => page.attachments.push(id),
                 KeyName::Idempotency(partition, digest) => {
@@ -204,18 +202,23 @@ fn read_job(values: &[Value]) -> RecordCheck {
     let named = are_named(&fields);
     let fenced =
         state.status != Status::Running || (state.worker.is_some() && state.epoch.is_some());
-    let expires = state.status.is_terminal() == (ttl >= 0);
+    // A sweep deletes it.
+    let stays = ttl < 0;
     match expected_place(state, &fields) {
-        Some(expected) => RecordCheck::Readable(expected, submitted && named && fenced && expires),
+        Some(expected) => RecordCheck::Readable(expected, submitted && named && fenced && stays),
         None => RecordCheck::Unreadable,
     }
 }
 
-/// Whether the field `rare` names every rare field that the record has.
+/// Whether the field `optional` names every optional field that the record has.
 fn are_named(fields: &[Value; FIELDS.len()]) -> bool {
-    let rare = reply::text(fields[RARE - 1].clone()).unwrap_or_default();
-    let named = |name| rare == ANY_RARE || rare.split(' ').any(|word| word == name);
-    FIELDS.iter().zip(fields).skip(RARE).all(|(name, value)| *value == Value::Nil || named(*name))
+    let optional = reply::text(fields[OPTIONAL - 1].clone()).unwrap_or_default();
+    let named = |name| optional.split(' ').any(|word| word == name);
+    FIELDS
+        .iter()
+        .zip(fields)
+        .skip(OPTIONAL)
+        .all(|(name, value)| *value == Value::Nil || named(*name))
 }
 
 fn read_state(value: Value) -> Option<State> {
@@ -254,11 +257,10 @@ mod tests {
     #[test]
     fn fields_that_few_jobs_have_are_those_of_the_functions() {
         let text = include_str!("../lua/core.lua");
-        let (_, list) = text.split_once("local OPTIONAL, ANY = {").unwrap();
-        let (list, any) = list.split_once('}').unwrap();
+        let (_, list) = text.split_once("local OPTIONAL = {").unwrap();
+        let (list, _) = list.split_once('}').unwrap();
         let names: Vec<_> = list.split('\'').skip(1).step_by(2).collect();
-        assert_eq!(any.lines().next(), Some(&*format!(", '{ANY_RARE}'")));
-        let (mut rust, mut lua) = (FIELDS[RARE..].to_vec(), names);
+        let (mut rust, mut lua) = (FIELDS[OPTIONAL..].to_vec(), names);
         rust.sort_unstable();
         lua.sort_unstable();
         assert_eq!(rust, lua);

@@ -45,8 +45,8 @@ impl Place {
 pub(super) struct Met {
     pub(super) queue: Option<QueueName>,
     pub(super) place: Place,
-    /// Its index in the lane, from the left.
-    pub(super) index: Option<usize>,
+    /// Its index in the lane, from the left; in `finished`, when it expires.
+    pub(super) index: Option<u64>,
     /// Whether it had been found in a lane before.
     pub(super) again: bool,
 }

@@ -49,11 +49,12 @@ impl<W: FnMut(Progress)> Auditor<W> {
         queue: &QueueName,
         number: u32,
     ) -> Result<(), Error> {
-        let keys = self.broker.settings.keys(partition);
-        let parked = self.parked(&keys, queue).await?.into_iter().map(Lane::Parked);
+        let settings = self.broker.settings.clone();
+        let keys = settings.keys(partition);
+        let parked = self.parked(keys, queue).await?.into_iter().map(Lane::Parked);
         let lanes = Lane::ALL.into_iter().chain(parked).map(Place::Lane);
         for place in lanes.chain(SETS) {
-            let key = key_of(&keys, queue, &place);
+            let key = key_of(keys, queue, &place);
             let container = Container { partition, queue: Some(queue.clone()), number, place, key };
             match &container.place {
                 Place::Lane(_) => self.walk_lane(&container).await?,
@@ -83,7 +84,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
                 return Ok(());
             };
             for (offset, entry) in page.iter().enumerate() {
-                self.check_entry(lane, entry, Some(first + offset)).await?;
+                self.check_entry(lane, entry, Some((first + offset) as u64)).await?;
             }
             if page.len() < PAGE {
                 return Ok(());
@@ -102,14 +103,27 @@ impl<W: FnMut(Progress)> Auditor<W> {
                 return Ok(());
             };
             let [next, entries] = reply::fields(Value::Array(page))?;
-            for entry in reply::array(entries)?.iter().step_by(width) {
-                self.check_entry(set, entry, None).await?;
+            for entry in reply::array(entries)?.chunks_exact(width) {
+                if set.place == Place::Finished {
+                    self.check_finished(set, entry).await?;
+                } else {
+                    self.check_entry(set, &entry[0], None).await?;
+                }
             }
             cursor = reply::unsigned(&next)?;
             if cursor == 0 {
                 return Ok(());
             }
         }
+    }
+
+    /// Checks the ids in a member of `finished`, and when they expire.
+    async fn check_finished(&mut self, set: &Container, entry: &[Value]) -> Result<(), Error> {
+        let expires = reply::unsigned(&entry[1]).ok();
+        for id in reply::text(entry[0].clone())?.split(' ') {
+            self.check_entry(set, &Value::BulkString(id.into()), expires).await?;
+        }
+        Ok(())
     }
 
     /// Reads a page; `None` if the key is of another type.
@@ -132,7 +146,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
         &mut self,
         container: &Container,
         entry: &Value,
-        index: Option<usize>,
+        index: Option<u64>,
     ) -> Result<(), Error> {
         self.progress.entries += 1;
         let id = reply::parsed::<JobId>(entry.clone()).ok();

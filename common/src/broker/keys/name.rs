@@ -1,6 +1,6 @@
 //! Parses keys: for code that reads arbitrary keys and must distinguish Crunch's keys from others.
 
-use super::{KeyPrefix, Lane};
+use super::{KeySpace, Lane};
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 
@@ -22,26 +22,24 @@ pub(crate) enum KeyName {
 }
 
 impl KeyName {
-    /// Parses a key of a key space with that many partitions.
-    pub(crate) fn read(prefix: &KeyPrefix, partitions: u16, key: &str) -> Self {
-        read(prefix, partitions, key).unwrap_or(Self::Unknown)
+    /// Parses a key of a key space.
+    pub(crate) fn read(space: &KeySpace, key: &str) -> Self {
+        read(space, key).unwrap_or(Self::Unknown)
     }
 }
 
-fn read(prefix: &KeyPrefix, partitions: u16, key: &str) -> Option<KeyName> {
-    let rest = key.strip_prefix(prefix.0.as_str())?.strip_prefix(":{")?;
-    let (number, tail) = rest.split_once("}:")?;
-    let partition = Partition::new(number.parse().ok()?)
-        .filter(|found| found.to_string() == number && found.number() < partitions)?;
+fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
+    let rest = key.strip_prefix(space.prefix().0.as_str())?.strip_prefix(":{")?;
+    let (tag, tail) = rest.split_once("}:")?;
+    let partition = space.tagged(tag)?;
     let job = |id: &str| id.parse().ok().filter(|id: &JobId| id.partition() == partition);
     match tail.split_once(':').unwrap_or((tail, "")) {
         (
-            "layout" | "sweep" | "queues" | "paused" | "unusual" | "due" | "workers" | "leases"
-            | "reserved",
+            "layout" | "sweep" | "queues" | "paused" | "due" | "workers" | "leases" | "reserved",
             "",
         )
         | ("quarantine" | "audit" | "mark", "") => Some(KeyName::Other),
-        ("queues", "names") | ("tasks", "" | "seen" | "version") => Some(KeyName::Other),
+        ("queues", "names" | "side") | ("tasks", "" | "seen" | "version") => Some(KeyName::Other),
         ("worker", worker) => worker.parse::<super::WorkerId>().ok().map(|_| KeyName::Other),
         ("idempotency", digest) => {
             is_digest(digest).then(|| KeyName::Idempotency(partition, digest.to_owned()))
@@ -99,7 +97,7 @@ mod tests {
             "crunch:{0}:worker:me".to_owned(),
         ];
         for key in keys {
-            let read = KeyName::read(&"crunch".parse().unwrap(), 1, &key);
+            let read = KeyName::read(&KeySpace::new("crunch".parse().unwrap(), 1), &key);
             assert_eq!(read, KeyName::Unknown, "{key}");
         }
     }

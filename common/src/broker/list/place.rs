@@ -58,8 +58,8 @@ impl Broker {
     ) -> Result<Vec<Source>, Error> {
         let keys = self.settings.keys(cursor.partition);
         let mut sources: Vec<_> = match cursor.status {
-            Status::Queued => self.lanes_of(&keys, names).await?,
-            status => names.iter().map(|name| set_source(&keys, name, status)).collect(),
+            Status::Queued => self.lanes_of(keys, names).await?,
+            status => names.iter().map(|name| set_source(keys, name, status)).collect(),
         };
         let mut pipeline = redis::pipe();
         for source in &sources {
@@ -77,33 +77,38 @@ impl Broker {
     pub(super) async fn read_sources(
         &self,
         sources: &[Source],
+        status: Status,
         window: usize,
     ) -> Result<Vec<Reading>, Error> {
         let mut pipeline = redis::pipe();
         for source in sources {
             match &source.place {
-                Place::Set(place) => ask_set(&mut pipeline, &source.key, place.score, 0, window),
+                Place::Set(place) => {
+                    let count = members(status, window);
+                    ask_set(&mut pipeline, &source.key, place.score, 0, count);
+                }
                 Place::Lane(_) => ask_lane(&mut pipeline, &source.key, 0, window),
             }
         }
         let replies = self.pooled(&pipeline).await?;
-        let read = |(source, reply): (&Source, redis::Value)| {
-            let places: Vec<(JobId, Place)> = match &source.place {
-                Place::Set(_) => read_set_reply(reply)?
-                    .into_iter()
-                    .map(|(id, score)| (id, Place::Set(SetPlace { score, below: Some(id) })))
-                    .collect(),
-                Place::Lane(place) => read_lane_reply(reply)?
-                    .into_iter()
-                    .enumerate()
-                    .map(|(index, id)| {
-                        (id, Place::Lane(LanePlace { index, after: Some(id), ..place.clone() }))
-                    })
-                    .collect(),
-            };
-            let (ids, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
-            let end = places.last().filter(|_| ids.len() == window).cloned();
-            Ok(Reading { ids, places, end })
+        let read = |(source, reply): (&Source, redis::Value)| match &source.place {
+            Place::Set(_) => Ok(match SetWindow::read(reply, members(status, window), status)? {
+                Ok(jobs) => jobs.reading().truncated_to(window),
+                // Read again from there, as a whole.
+                Err(score) => {
+                    let end = Some(Place::Set(SetPlace { score, below: None }));
+                    Reading { end, ..Reading::default() }
+                }
+            }),
+            Place::Lane(place) => {
+                let ids = read_lane_reply(reply)?;
+                let place = |(index, &id)| {
+                    Place::Lane(LanePlace { index, after: Some(id), ..place.clone() })
+                };
+                let places: Vec<_> = ids.iter().enumerate().map(place).collect();
+                let end = places.last().filter(|_| ids.len() == window).cloned();
+                Ok(Reading { ids, places, end })
+            }
         };
         sources.iter().zip(replies).map(read).collect()
     }
@@ -117,43 +122,48 @@ impl Broker {
     ) -> Result<Reading, Error> {
         let keys = self.settings.keys(cursor.partition);
         let reading = match &cursor.place {
-            Place::Set(place) => self.read_set(&set_of(&keys, queue, cursor.status), *place).await,
-            Place::Lane(place) => self.read_lane(&keys, queue, place).await,
+            Place::Set(place) => {
+                let name = set_of(keys, queue, cursor.status);
+                self.read_set(&name, cursor.status, *place).await
+            }
+            Place::Lane(place) => self.read_lane(keys, queue, place).await,
         };
         Ok(reading?.truncated_to(window))
     }
 
     /// Reads a sorted set from its highest score down; ids of one score in descending order.
-    async fn read_set(&self, name: &str, from: SetPlace) -> Result<Reading, Error> {
-        let mut skip = 0;
-        // Many jobs may share one score: those at or above the cursor's id were already returned.
-        loop {
-            let window = self.set_window(name, from.score, skip).await?;
-            let full = window.len() == STRIDE;
-            let new = |(id, score): &(JobId, u64)| {
-                *score < from.score || from.below.is_none_or(|below| *id < below)
-            };
-            let unread = window.into_iter().filter(new);
-            let (ids, places): (Vec<_>, Vec<_>) = unread
-                .map(|(id, score)| (id, Place::Set(SetPlace { score, below: Some(id) })))
-                .unzip();
-            if !full || !ids.is_empty() {
-                let end = places.last().filter(|_| full).cloned();
-                return Ok(Reading { ids, places, end });
-            }
-            skip += STRIDE;
-        }
-    }
-
-    async fn set_window(
+    async fn read_set(
         &self,
         name: &str,
-        top: u64,
-        skip: usize,
-    ) -> Result<Vec<(JobId, u64)>, Error> {
-        let mut pipeline = redis::pipe();
-        ask_set(&mut pipeline, name, top, skip, STRIDE);
-        read_set_reply(self.pooled(&pipeline).await?.swap_remove(0))
+        status: Status,
+        mut from: SetPlace,
+    ) -> Result<Reading, Error> {
+        let (mut skip, mut width) = (0, STRIDE);
+        // Many jobs may share one score: those at or above the cursor's id were already returned.
+        loop {
+            let mut pipeline = redis::pipe();
+            ask_set(&mut pipeline, name, from.score, skip, width);
+            let reply = self.pooled(&pipeline).await?.swap_remove(0);
+            let window = match SetWindow::read(reply, width, status)? {
+                Ok(window) => window,
+                Err(_) => {
+                    width *= 2;
+                    continue;
+                }
+            };
+            let is_last = window.is_last;
+            let lowest = window.jobs.last().map(|&(_, score)| score);
+            let unread = window.after(from).reading();
+            if is_last || !unread.ids.is_empty() {
+                return Ok(unread);
+            }
+            match lowest {
+                Some(lowest) if is_grouped(status) => {
+                    from = SetPlace { score: lowest.saturating_sub(1), below: None };
+                }
+                _ => skip += STRIDE,
+            }
+        }
     }
 
     /// Reads a ready list from its newest end. Newer jobs may have shifted the cursor's job, so it is searched from its
@@ -263,10 +273,61 @@ fn ask_set(pipeline: &mut redis::Pipeline, name: &str, top: u64, skip: usize, co
     pipeline.arg("LIMIT").arg(skip).arg(count).arg("WITHSCORES");
 }
 
-fn read_set_reply(reply: redis::Value) -> Result<Vec<(JobId, u64)>, Error> {
-    let pair =
-        |pair: &[redis::Value]| Ok((reply::parsed(pair[0].clone())?, reply::unsigned(&pair[1])?));
-    reply::array(reply)?.chunks_exact(2).map(pair).collect()
+/// Whether the members of a status' set are several ids each: those of `finished`.
+const fn is_grouped(status: Status) -> bool {
+    matches!(status, Status::Succeeded | Status::Canceled)
+}
+
+/// How many members to read for that many jobs. Of the last one of `finished` others of the same score may follow.
+const fn members(status: Status, jobs: usize) -> usize {
+    if is_grouped(status) { jobs + 1 } else { jobs }
+}
+
+/// Jobs of a sorted set from a score down, with their scores; those of one score in descending order.
+struct SetWindow {
+    jobs: Vec<(JobId, u64)>,
+    /// Whether nothing follows.
+    is_last: bool,
+}
+
+impl SetWindow {
+    /// Reads a reply to a query for that many members. Where members are several ids, only scores of which all members
+    /// were read are complete: the last one is left out unless nothing follows. If there is no other, returns it.
+    fn read(reply: redis::Value, count: usize, status: Status) -> Result<Result<Self, u64>, Error> {
+        let members = reply::array(reply)?;
+        let is_last = members.len() < 2 * count;
+        let mut jobs = Vec::new();
+        for member in members.chunks_exact(2) {
+            let (ids, score) = (reply::text(member[0].clone())?, reply::unsigned(&member[1])?);
+            for id in ids.split(' ') {
+                let id = id.parse().map_err(|_| Error::unreadable("not the id of a job"))?;
+                jobs.push((id, score));
+            }
+        }
+        jobs.sort_unstable_by_key(|&(id, score)| std::cmp::Reverse((score, id)));
+        if let Some(&(_, lowest)) = jobs.last().filter(|_| is_grouped(status) && !is_last) {
+            jobs.retain(|&(_, score)| score != lowest);
+            if jobs.is_empty() {
+                return Ok(Err(lowest));
+            }
+        }
+        Ok(Ok(Self { jobs, is_last }))
+    }
+
+    fn after(mut self, place: SetPlace) -> Self {
+        let is_after = |&(id, score): &(JobId, u64)| {
+            score < place.score || place.below.is_none_or(|below| id < below)
+        };
+        self.jobs.retain(is_after);
+        self
+    }
+
+    fn reading(self) -> Reading {
+        let place = |(id, score)| (id, Place::Set(SetPlace { score, below: Some(id) }));
+        let (ids, places): (Vec<_>, Vec<_>) = self.jobs.into_iter().map(place).unzip();
+        let end = places.last().filter(|_| !self.is_last).cloned();
+        Reading { ids, places, end }
+    }
 }
 
 fn ask_lane(pipeline: &mut redis::Pipeline, name: &str, start: usize, count: usize) {

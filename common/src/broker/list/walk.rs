@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::ListQuery;
 use super::cursor::{Cursor, Place};
-use super::place::{STRIDE, Source};
+use super::place::STRIDE;
 use crate::broker::Broker;
 use crate::broker::error::Error;
 use crate::broker::record::{JobRecord, Lookup};
@@ -105,8 +105,12 @@ impl<'a> Walk<'a> {
         let last = names.len().min(first + QUEUES_PER_STEP);
         self.queues_checked += last - first;
         let sources = self.broker.sources(cursor, &names[first..last]).await?;
-        let chosen = self.count_needed(&sources);
-        let readings = self.broker.read_sources(&sources[..chosen], self.window).await?;
+        let chosen = self.count_needed(sources.iter().map(|source| source.length));
+        let mut readings =
+            self.broker.read_sources(&sources[..chosen], cursor.status, self.window).await?;
+        // An entry may be several jobs.
+        let chosen = self.count_needed(readings.iter().map(|reading| reading.ids.len()));
+        readings.truncate(chosen);
         let ids: Vec<JobId> =
             readings.iter().flat_map(|reading| reading.ids.iter().copied()).collect();
         let mut jobs = self.jobs(&ids).await?.into_iter();
@@ -134,15 +138,15 @@ impl<'a> Walk<'a> {
         Ok(self.start_of(cursor, last, names))
     }
 
-    /// Returns how many of the sources contain as many jobs as this step should read.
-    fn count_needed(&self, sources: &[Source]) -> usize {
+    /// Returns how many of these, with so many jobs each, contain as many as this step should read.
+    fn count_needed(&self, lengths: impl Iterator<Item = usize>) -> usize {
         let mut jobs = 0;
-        let needed = |source: &&Source| {
+        let needed = |length: &usize| {
             let is_needed = jobs < self.window;
-            jobs += source.length;
+            jobs += length;
             is_needed
         };
-        sources.iter().take_while(needed).count()
+        lengths.take_while(needed).count()
     }
 
     /// Adds the jobs that match. If the page becomes full, returns how many were consumed until then.
@@ -184,7 +188,7 @@ impl<'a> Walk<'a> {
     fn after_partition(&self, cursor: &Cursor) -> Option<Cursor> {
         let start = Cursor::start_of(cursor.status);
         let next = Partition::new(cursor.partition.number() + 1);
-        let partitions = self.broker.settings.partitions;
+        let partitions = self.broker.settings.space.len();
         if let Some(partition) = next.filter(|next| next.number() < partitions) {
             return Some(Cursor { partition, ..start });
         }

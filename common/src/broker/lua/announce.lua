@@ -1,8 +1,8 @@
 -- announce: declare a worker's tasks, and the queues it serves.
 --
--- Uses: keys, core, lifecycle
+-- Uses: keys, register, core, lifecycle
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  number of queues that follow; their names
 --      then two for each task: name, descriptor (JSON, opaque)
 -- Returns the names of the rejected tasks: new ones, where as many are declared as may be. The newest declaration of a task
@@ -29,8 +29,8 @@ local function remove_old_tasks(w, p, now)
   w:commit()
 end
 
-local function announce(keys, argv)
-  local p, now, w = keys[1], now_ms(), writes()
+local function announce(p, argv)
+  local now, w = now_ms(), writes()
   local tasks, rejected, changed = 2 + num(argv[1]), {}, false
   for at = 2, tasks - 1 do list_queue(w, p, now, argv[at]) end
   if argv[tasks] then remove_old_tasks(w, p, now) end

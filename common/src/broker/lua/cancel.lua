@@ -1,8 +1,8 @@
 -- cancel: end a waiting job, or ask the worker of a running one to stop.
 --
--- Uses: keys, core, lifecycle
+-- Uses: keys, register, core, lifecycle
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  id
 -- Returns  1  canceled now
 --          2  running: the cancel is recorded, its worker is notified (also if requested twice)
@@ -11,8 +11,8 @@
 --         -2  no such job, or only its tombstone
 -- Touches the job's hash, log and events, and its queue's delayed, ghosts, finished. Publishes to the worker's control
 -- channel.
-local function cancel(keys, argv)
-  local p, id, now, w = keys[1], argv[1], now_ms(), writes()
+local function cancel(p, argv)
+  local id, now, w = argv[1], now_ms(), writes()
   local job = read_job(p, id)
   if not job then return -2 end
   if job.status == 'canceled' then return 3 end
@@ -22,7 +22,7 @@ local function cancel(keys, argv)
     w:commit()
     -- A broken record may name no worker: then there is none to notify, and a sweep quarantines the record.
     if job.worker and job.epoch then
-      redis.pcall('PUBLISH', key.control(p, job.worker), 'cancel ' .. id .. ' ' .. job.epoch)
+      redis.pcall('SPUBLISH', key.control(p, job.worker), 'cancel ' .. id .. ' ' .. job.epoch)
     end
     return 2
   end

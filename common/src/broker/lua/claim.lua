@@ -3,8 +3,8 @@
 -- Uses: keys, core, lifecycle
 --
 -- `batch` has what the call may still claim, {worker, now, lease_end, lease_ends (the same as a number), side_queues, want,
--- bytes, large_bytes, looks, names, number}, and what it claimed, {claims, claimed, held}; `full` is set when a job did not
--- fit into the bytes. Ids of jobs that were canceled or deleted or cannot be read are dropped on the way.
+-- bytes, large_bytes, looks, names, number}, and what it claimed, {claims, claimed, held}; `emptied` has the queues in whose
+-- normal lane nothing is left, and `full` is set when a job did not fit into the bytes. Ids of jobs that were canceled or deleted or cannot be read are dropped on the way.
 
 local CLAIM = { 'spec', 'payload' }
 
@@ -57,7 +57,7 @@ end
 -- Tries to claim the job of one id at the front of a lane. Returns false if the batch has no room for it.
 local function try_claim(w, p, now, batch, queue, id)
   local name = key.job(p, id)
-  local values = redis.pcall('HMGET', name, 'state', 'rare', 'spec', 'payload')
+  local values = redis.pcall('HMGET', name, 'state', 'optional', 'spec', 'payload')
   local claimed = fast.claim and fast.claim(w, p, now, batch, queue, id, name, values)
   if claimed ~= nil then return claimed end
   local spec, payload = values[3], values[4]
@@ -86,7 +86,10 @@ local function claim_lane(w, p, now, batch, queue, lane, most)
       if batch.full then break end
       looked, batch.looks = looked + 1, batch.looks - 1
     end
-    if #ids < width then break end
+    if #ids < width then
+      if lane == NORMAL and not batch.full then batch.emptied[queue] = true end
+      break
+    end
   end
   if looked > 0 then w:call('RPOP', name, looked) end
 end

@@ -29,18 +29,21 @@ end
 local int = memoized(function(number) return string.format('%d', number) end)
 
 -- A hash field as a number; absent is 0. The last few small ones are cached.
-local numbers, numbers_count = {}, 0
-local function num(text)
-  local number = numbers[text]
-  if number then return number end
-  number = text and tonumber(text) or 0
-  -- Lua reads the text 'nan' as a number; here it is 0.
-  if number ~= number then return 0 end
-  if text and number < 65536 then
-    if numbers_count >= MADE_KEPT then numbers, numbers_count = {}, 0 end
-    numbers[text], numbers_count = number, numbers_count + 1
+local num
+do
+  local numbers, count = {}, 0
+  function num(text)
+    local number = numbers[text]
+    if number then return number end
+    number = text and tonumber(text) or 0
+    -- Lua reads the text 'nan' as a number; here it is 0.
+    if number ~= number then return 0 end
+    if text and number < 65536 then
+      if count >= MADE_KEPT then numbers, count = {}, 0 end
+      numbers[text], count = number, count + 1
+    end
+    return number
   end
-  return number
 end
 
 -- Collects writes: single calls in their order; members of lists, sets and sorted sets as one variadic call a key; and groups
@@ -56,7 +59,7 @@ local fast = {}
 
 local function writes()
   return setmetatable({ calls = {}, count = 0, variadic = NONE, groups = NONE, ended = NONE, messages = NONE, dues = NONE,
-    parked = NONE, memory = false }, Writes)
+    parked = NONE, finished = NONE, unfinished = NONE, memory = false, features = false }, Writes)
 end
 
 function Writes:later(write)
@@ -121,6 +124,60 @@ function Writes:due(p, queue, time)
   if not known or time < known then self.dues[queue] = time end
 end
 
+-- `finished` lists the ended jobs of a queue by when they expire. A member is not one id but those of all jobs that one step
+-- ended and that expire at the same time, separated by blanks: a sorted set needs 90 bytes for a member besides its text, and
+-- sorts each.
+local function write_finished(_, write)
+  redis.call('ZADD', write.name, write.expires, table.concat(write.ids, ' '))
+end
+
+-- The list of ids to which a job that ends and expires then is to be added.
+function Writes:finishing(p, queue, expires)
+  if self.finished == NONE then self.finished = {} end
+  local which = queue .. ' ' .. expires
+  local ids = self.finished[which]
+  if not ids then
+    ids = {}
+    self.finished[which] = ids
+    self:later({ write = write_finished, name = key.finished(p, queue), expires = expires, ids = ids })
+  end
+  return ids
+end
+
+function Writes:finish(p, queue, expires, id)
+  local ids = self:finishing(p, queue, expires)
+  ids[#ids + 1] = id
+end
+
+local function write_unfinished(_, write)
+  for expires, ids in pairs(write.times) do
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', write.name, expires, expires)) do
+      local left, removed = {}, false
+      for id in string.gmatch(member, '%S+') do
+        if ids[id] then removed = true else left[#left + 1] = id end
+      end
+      if removed then redis.call('ZREM', write.name, member) end
+      if removed and left[1] then redis.call('ZADD', write.name, expires, table.concat(left, ' ')) end
+    end
+  end
+end
+
+-- Removes a job that expires then from `finished`. One pass for all jobs of a queue.
+function Writes:unfinish(p, queue, expires, id)
+  -- A broken record: an audit finds what is left of it.
+  if not expires then return end
+  local name = key.finished(p, queue)
+  if self.unfinished == NONE then self.unfinished = {} end
+  local times = self.unfinished[name]
+  if not times then
+    times = {}
+    self.unfinished[name] = times
+    self:later({ write = write_unfinished, name = name, times = times })
+  end
+  local ids = times[expires] or {}
+  times[expires], ids[id] = ids, true
+end
+
 -- Records a task whose jobs are parked in the queue.
 function Writes:park(p, queue, task)
   if self.parked == NONE then self.parked = {} end
@@ -140,33 +197,34 @@ function Writes:commit()
     local one = calls[at]
     if not one.write then call(unpack(one)) elseif one.count ~= 0 then one.write(self, one) end
   end
-  for at = 1, #messages do redis.pcall('PUBLISH', unpack(messages[at])) end
+  for at = 1, #messages do redis.pcall('SPUBLISH', unpack(messages[at])) end
   self.count, self.variadic, self.groups, self.messages, self.dues = 0, NONE, NONE, NONE, NONE
+  self.finished, self.unfinished = NONE, NONE
 end
 
 -- What every job has, in the order of the words in the field `state`; '-' means none. One field, because a step reads and
 -- writes all of it: a job costs one read and one write per step, not one for each of nine fields.
 local STATE = '^(%l+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 
--- Fields that few jobs have. The field `rare` names those that a job has, or ever had, so that the others are not read in
--- vain. An earlier version wrote ANY instead: there may be any of them.
-local OPTIONAL, ANY = {
+-- Fields that few jobs have. The field `optional` names those that a job has, or ever had, so that the others are not read in
+-- vain.
+local OPTIONAL = {
   'priority', 'run_at', 'deadline', 'losses', 'unheard', 'waiting_for', 'cancel_requested', 'settled_epoch', 'retention',
   'keep_until', 'error', 'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook',
-}, '1'
+}
 
--- The names in `rare`, in the order of OPTIONAL, and each as a key.
+-- The names in `optional`, in the order of OPTIONAL, and each as a key.
 local optional_names = memoized(function(text)
   local names, words = {}, ' ' .. text .. ' '
   for _, name in ipairs(OPTIONAL) do
-    if text == ANY or string.find(words, ' ' .. name .. ' ', 1, true) then
+    if string.find(words, ' ' .. name .. ' ', 1, true) then
       names[#names + 1], names[name] = name, true
     end
   end
   return names
 end)
 
--- Whether a job with this `rare` has none of these fields.
+-- Whether a job with this `optional` has none of these fields.
 local function has_none(optional, names)
   local has = optional and optional_names(optional) or NONE
   for at = 1, #names do
@@ -175,12 +233,12 @@ local function has_none(optional, names)
   return true
 end
 
--- The value of `rare` after these fields are written: name, value, …
+-- The value of `optional` after these fields are written: name, value, …
 local function optional_with(optional, ...)
   local fields = { ... }
   for at = 1, #fields, 2 do
     local name = fields[at]
-    if optional_names(ANY)[name] and has_none(optional, { name }) then optional = optional and optional .. ' ' .. name or name end
+    if optional_names(name)[name] and has_none(optional, { name }) then optional = optional and optional .. ' ' .. name or name end
   end
   return optional
 end
@@ -199,7 +257,7 @@ local function state_of(job)
     .. ' ' .. (job.expires_at or '-')
 end
 
--- Makes a job from what a read of `state`, `rare` and the `further` fields of its hash returned. See `read_job`.
+-- Makes a job from what a read of `state`, `optional` and the `further` fields of its hash returned. See `read_job`.
 local function job_of(name, values, further)
   if values.err then return nil, true end
   if not values[1] then return nil, false end
@@ -219,7 +277,7 @@ end
 -- tombstone), and nil, true if the record cannot be read.
 local function read_job(p, id, further)
   local name = key.job(p, id)
-  return job_of(name, redis.pcall('HMGET', name, 'state', 'rare', unpack(further or {})), further)
+  return job_of(name, redis.pcall('HMGET', name, 'state', 'optional', unpack(further or {})), further)
 end
 
 -- What was submitted, in one field that never changes: when Redis accepted it, the task, and the options, which are opaque
@@ -261,7 +319,48 @@ local function memory(w, p)
   return w.memory
 end
 
--- Leaves one wake-up token for an idle worker, unless there is one. A lost token does no harm: sweeps leave new ones.
-local function wake(w, p, queue)
-  if redis.call('EXISTS', key.wake(p, queue)) == 0 then w:call('LPUSH', key.wake(p, queue), '1') end
+-- The features of this layout that were used: names, separated by blanks. A feature that an earlier version of this layout
+-- lacks, and could do harm to, is listed by the step that uses it first; it stays listed. Processes that lack it stop then.
+local function features(p) return redis.call('HGET', key.layout(p), 'features') or '' end
+
+local function use_feature(w, p, name)
+  w.features = w.features or features(p)
+  if string.find(' ' .. w.features .. ' ', ' ' .. name .. ' ', 1, true) then return end
+  w.features = w.features == '' and name or w.features .. ' ' .. name
+  w:call('HSET', key.layout(p), 'features', w.features)
+end
+
+-- Leaves one wake-up token for an idle worker in each of these queues that has none; with `needs_one`, if
+-- needs_one(p, queue) is true, which is asked only there. A lost token does no harm: sweeps leave new ones.
+local wake
+do
+  local function add_absent(found, names, first, last, count)
+    local size = last - first + 1
+    if count == size then return end
+    if count > 0 and 4 * (size - count) <= size then
+      local middle = math.floor((first + last) / 2)
+      local left = redis.call('EXISTS', unpack(names, first, middle))
+      add_absent(found, names, first, middle, left)
+      return add_absent(found, names, middle + 1, last, count - left)
+    end
+    for at = first, last do
+      if count == 0 or redis.call('EXISTS', names[at]) == 0 then found[#found + 1] = at end
+    end
+  end
+
+  -- The positions of those keys that do not exist. Usually few are missing, or none exists: so halves are counted; where
+  -- many are missing, one after the other.
+  local function absent(names)
+    local found = {}
+    if names[1] then add_absent(found, names, 1, #names, redis.call('EXISTS', unpack(names))) end
+    return found
+  end
+
+  function wake(w, p, queues, needs_one)
+    local tokens = {}
+    for at = 1, #queues do tokens[at] = key.wake(p, queues[at]) end
+    for _, at in ipairs(absent(tokens)) do
+      if not needs_one or needs_one(p, queues[at]) then w:call('LPUSH', tokens[at], '1') end
+    end
+  end
 end

@@ -1,8 +1,8 @@
 -- enqueue: accept many jobs.
 --
--- Uses: keys, core, lifecycle
+-- Uses: keys, register, core, lifecycle
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  percent of `maxmemory` from which no new job is accepted   2  how many jobs may wait in a queue
 --      3  how many queues may be known; known ones may be used beyond that
 --      then runs of jobs: their queue, how many jobs, how many extras each has;
@@ -19,7 +19,8 @@
 --   {-2}                      rejected: Redis is nearly full
 --   {-3}                      rejected: its queue has as many jobs as may wait in it
 --   {-4}                      rejected: its queue is not known, and as many queues are known as may be
--- Touches the jobs' hashes, idempotency keys, `queues`, `unusual`, `due`, and per queue ready, delayed, deadlines and wake.
+-- Touches `layout`, the jobs' hashes, idempotency keys, `queues`, `queues:side`, `due`, and per queue ready, delayed, deadlines
+-- and wake.
 -- Without `allow-oom`: a full Redis rejects the whole call before it starts.
 
 -- The runs, and the keys of all jobs in their order.
@@ -55,7 +56,7 @@ end
 -- Whether there is, or was, a job with that key. A payload alone is none.
 local function is_known(name, extras)
   if not extras or not extras.prestored then return redis.call('EXISTS', name) == 1 end
-  local job = redis.call('HMGET', name, 'state', 'gone')
+  local job = redis.call('HMGET', name, 'state', 'tombstone')
   return job[1] or job[2]
 end
 
@@ -72,23 +73,39 @@ end
 -- A queue's last use is written again after this long: a sixtieth of the hour for which it matters.
 local LAST_USE_MS = 60000
 
--- What a call needs to know of a queue, read once: how many jobs may still be added, whether any waits in its normal lane,
--- whether it is known, and whether its last use is recent enough. Ghosts count until they are dropped. `due` becomes the time
--- when the first of the new jobs is due.
-local function read_queue(p, call, name)
-  local ready = key.ready(p, name, NORMAL)
-  local usual = redis.call('LLEN', ready)
-  local waiting = usual
-  if call.side_queues and redis.call('SISMEMBER', key.side_queues(p), name) == 1 then
-    waiting = waiting + redis.call('ZCARD', key.delayed(p, name))
-    for _, lane in ipairs(all_lanes(p, name)) do
-      if lane ~= NORMAL then waiting = waiting + redis.call('LLEN', key.ready(p, name, lane)) end
+-- How many jobs wait in a side queue outside its normal lane. Ghosts count until they are dropped.
+local function count_outside(p, queue)
+  local waiting = redis.call('ZCARD', key.delayed(p, queue))
+  for _, lane in ipairs(all_lanes(p, queue)) do
+    if lane ~= NORMAL then waiting = waiting + redis.call('LLEN', key.ready(p, queue, lane)) end
+  end
+  return waiting
+end
+
+-- What a call needs to know of its queues, read once: how many jobs may still be added, whether any waits in the normal lane,
+-- whether it is known, and whether its last use is recent enough. `due` becomes the time when the first of the new jobs is
+-- due.
+local function read_queues(p, call, runs)
+  local queues, names, ready = {}, {}, {}
+  for _, run in ipairs(runs) do
+    local name = run.queue
+    if not queues[name] then
+      names[#names + 1], ready[#ready + 1] = name, key.ready(p, name, NORMAL)
+      queues[name] = { name = name, ready = ready[#ready], due = math.huge }
     end
   end
-  local used = redis.call('ZSCORE', key.queues(p), name)
-  local age = used and call.time - tonumber(used)
-  return { name = name, room = call.bound - waiting, waits = usual > 0, due = math.huge, ready = ready,
-    known = used, fresh = age and age >= 0 and age < LAST_USE_MS }
+  local used = redis.call('ZMSCORE', key.queues(p), unpack(names))
+  local all_empty = #names > 1 and redis.call('EXISTS', unpack(ready)) == 0
+  for at, name in ipairs(names) do
+    local queue, age = queues[name], used[at] and call.time - tonumber(used[at])
+    local waiting = all_empty and 0 or redis.call('LLEN', ready[at])
+    queue.waits, queue.known, queue.fresh = waiting > 0, used[at], age and age >= 0 and age < LAST_USE_MS
+    if call.side_queues and redis.call('SISMEMBER', key.side_queues(p), name) == 1 then
+      waiting = waiting + count_outside(p, name)
+    end
+    queue.room = call.bound - waiting
+  end
+  return queues
 end
 
 -- Makes a queue known if the limit allows it. A client can make up any number of names, and each makes every list and every
@@ -103,11 +120,8 @@ end
 -- The reply if a new job is rejected; else nil and its queue.
 local function rejection(p, call, name)
   if call.full then return { -2 } end
+  call.queues = call.queues or read_queues(p, call, call.runs)
   local queue = call.queues[name]
-  if not queue then
-    queue = read_queue(p, call, name)
-    call.queues[name] = queue
-  end
   if queue.room <= 0 then return { -3 } end
   if not queue.known and not make_known(p, call, queue) then return { -4 } end
   queue.room = queue.room - 1
@@ -143,7 +157,10 @@ local function enqueue_general(w, p, call, name, queue, id, extras, spec, payloa
     list_deadline(w, p, id, job)
   end
   add('retention', extras.retention)
-  add('webhook', extras.webhook)
+  if extras.webhook then
+    use_feature(w, p, 'webhooks')
+    add('webhook', extras.webhook)
+  end
   if extras.digest then add('keep_until', claim_key(w, p, call, id, call.time, extras)) end
   if not due then
     to_ready(w, p, id, job, 'LPUSH', unpack(fields))
@@ -175,25 +192,21 @@ local function enqueue_one(w, p, call, name, run, at)
   return reply
 end
 
--- Wakes a worker for jobs that are claimable, or will be within 2 s and are the earliest of the queue. Where jobs waited
--- before, there is a token, or a worker took it and leaves another one if anything is left.
-local function wake_for(w, p, now, queue)
-  if queue.due <= now then
-    if queue.waits then return end
-  else
-    if queue.due > now + 2000 then return end
-    local first = redis.call('ZRANGE', key.delayed(p, queue.name), 0, 0, 'WITHSCORES')
-    if first[2] and tonumber(first[2]) <= queue.due then return end
-  end
-  wake(w, p, queue.name)
+-- Whether to wake a worker: for jobs that are claimable, or will be within 2 s and are the earliest of the queue. Where jobs
+-- waited before, there is a token, or a worker took it and leaves another one if anything is left.
+local function wakes(p, now, queue)
+  if queue.due <= now then return not queue.waits end
+  if queue.due > now + 2000 then return false end
+  local first = redis.call('ZRANGE', key.delayed(p, queue.name), 0, 0, 'WITHSCORES')
+  return not first[2] or tonumber(first[2]) > queue.due
 end
 
-local function enqueue(keys, argv)
-  local p, now, w = keys[1], now_ms(), writes()
+local function enqueue(p, argv)
+  local now, w = now_ms(), writes()
   local runs, names = read_runs(p, argv)
   local any_known, side_queues = find_known(p, names)
   local replies, at = { int(now) }, 0
-  local call = { argv = argv, time = now, now = int(now), seen = {}, queues = {}, bound = num(argv[2]),
+  local call = { argv = argv, time = now, now = int(now), seen = {}, runs = runs, queues = false, bound = num(argv[2]),
     most_queues = num(argv[3]), full = memory(w, p).used >= num(argv[1]), side_queues = side_queues, any_known = any_known }
   for _, run in ipairs(runs) do
     for job = 0, run.count - 1 do
@@ -202,15 +215,17 @@ local function enqueue(keys, argv)
     end
   end
   local used, listed = variadic('ZADD', key.queues(p)), variadic('ZADD', key.names(p))
-  for name, queue in pairs(call.queues) do
+  local woken = {}
+  for name, queue in pairs(call.queues or NONE) do
     if queue.due < math.huge then
       if not queue.fresh then
         put(used, call.now, name)
         put(listed, '0', name)
       end
-      wake_for(w, p, now, queue)
+      if wakes(p, now, queue) then woken[#woken + 1] = name end
     end
   end
+  wake(w, p, woken)
   if used.size > 2 then
     w:later(used)
     w:later(listed)

@@ -9,7 +9,7 @@
 --   removals  how often `heal` had removed ids from lists before the walk
 --   queue     where it was met, or ''
 --   place     'ready:<lane>', 'delayed', 'running', 'finished', 'failed', 'ghosts', 'quarantine', or '' if nowhere
---   index     where in its lane, from the left, or ''
+--   index     where in its lane, from the left; of `finished`, at which time; or ''
 --   again     '1' if it had been met in a lane before
 --
 -- Returns a list of {kind, fix}, and the queue of the job. `fix(w)` collects the writes that heal it, or returns false if it
@@ -43,7 +43,7 @@ local function read_suspect(p, id)
   if job and is_valid(job) then return job end
   if job or unreadable then return nil, 'unreadable' end
   if redis.call('EXISTS', key.job(p, id)) == 0 then return nil end
-  return nil, redis.call('HEXISTS', key.job(p, id), 'gone') == 1 and 'tombstone' or 'unreadable'
+  return nil, redis.call('HEXISTS', key.job(p, id), 'tombstone') == 1 and 'tombstone' or 'unreadable'
 end
 
 -- Lanes where a queued job may be: its own; or, if it was revived as a ghost, the one in which it ended.
@@ -73,15 +73,15 @@ end
 
 -- Sets that have a job which does not belong there: of its own queue, and the one where it was met.
 local function stray_sets(p, suspect, job)
-  local strays = {}
+  local strays, times = {}, times_of(suspect, job)
   for _, set in ipairs(SETS) do
     local belongs = contains(PLACES[job.status], set) or (set == 'ghosts' and may_be_ghost(p, suspect.id, job))
       or (set == 'deadlines' and job.deadline and not RETENTION_MS[job.status])
-    if not belongs and is_in(p, job.queue, set, suspect.id) then
-      strays[#strays + 1] = { queue = job.queue, set = set }
+    if not belongs and is_in(p, job.queue, set, suspect.id, times) then
+      strays[#strays + 1] = { queue = job.queue, set = set, times = times }
     end
-    if suspect.place == set and suspect.queue ~= job.queue and is_in(p, suspect.queue, set, suspect.id) then
-      strays[#strays + 1] = { queue = suspect.queue, set = set }
+    if suspect.place == set and suspect.queue ~= job.queue and is_in(p, suspect.queue, set, suspect.id, times) then
+      strays[#strays + 1] = { queue = suspect.queue, set = set, times = times }
     end
   end
   return strays
@@ -148,6 +148,16 @@ local function expiry_of(now, job)
   return job.expires_at and num(job.expires_at) or now + RETENTION_MS[job.status]
 end
 
+-- Lists an ended job again. What expires is what its state says.
+local function list_ended(w, p, now, id, job, set)
+  if set == 'failed' then return w:call('ZADD', key.failed(p, job.queue), int(num(job.finished_at or now)), id) end
+  if not job.expires_at then
+    job.expires_at = int(expiry_of(now, job))
+    w:call('HSET', job.key, 'state', state_of(job))
+  end
+  w:finish(p, job.queue, job.expires_at, id)
+end
+
 -- An ended job is listed until it expires, and is nowhere else, except as a ghost.
 local function examine_ended(p, now, suspect, job, found)
   local id, sets, at = suspect.id, stray_sets(p, suspect, job), stray_lane(p, suspect, job)
@@ -161,17 +171,16 @@ local function examine_ended(p, now, suspect, job, found)
     examine_ghost(p, suspect, job.queue, job.version, found)
   end
   for _, set in ipairs(PLACES[job.status]) do
-    if not is_in(p, job.queue, set, id) then
-      local score = set == 'failed' and num(job.finished_at or now) or expiry_of(now, job)
-      report(found, 'unlisted', function(w) w:call('ZADD', key[set](p, job.queue), int(score), id) end)
+    if not is_in(p, job.queue, set, id, times_of(suspect, job)) then
+      report(found, 'unlisted', function(w) list_ended(w, p, now, id, job, set) end)
     end
   end
 end
 
--- An ended job expires, a live one does not; the same holds for its log and events.
+-- No record expires by itself: a sweep deletes it. Log and events of an ended job do.
 local function examine_expiry(p, now, id, job, found)
-  local ended = RETENTION_MS[job.status] ~= nil
   for _, name in ipairs({ key.job(p, id), key.log(p, id), key.events(p, id) }) do
+    local ended = RETENTION_MS[job.status] ~= nil and name ~= job.key
     local left = redis.call('PTTL', name)
     if not ended and left >= 0 then report(found, 'expiry', function(w) w:call('PERSIST', name) end) end
     if ended and left == -1 then
@@ -180,23 +189,19 @@ local function examine_expiry(p, now, id, job, found)
   end
 end
 
--- Optional fields are read only where `rare` names them.
+-- Optional fields are read only where `optional` names them.
 local function examine_optional(job, found)
+  local optional = job.optional
   for at, value in ipairs(redis.call('HMGET', job.key, unpack(OPTIONAL))) do
-    if value and has_none(job.optional, { OPTIONAL[at] }) then
-      return report(found, 'overlooked', function(w) w:call('HSET', job.key, 'rare', ANY) end)
-    end
+    if value then optional = optional_with(optional, OPTIONAL[at], value) end
+  end
+  if optional ~= job.optional then
+    report(found, 'overlooked', function(w) w:call('HSET', job.key, 'optional', optional) end)
   end
 end
 
--- Whether an entry of `finished` or `failed` waits for a sweep to remove it, as its job has expired.
-local function awaits_sweep(p, now, queue, id)
-  local kept_until = redis.call('ZSCORE', key.finished(p, queue), id)
-  return kept_until and tonumber(kept_until) <= now
-end
-
--- An entry without a job, unless it is a ghost's or is about to be swept.
-local function examine_entry(p, now, suspect, found)
+-- An entry without a job, unless it is a ghost's.
+local function examine_entry(p, suspect, found)
   local id, queue, place, lane = suspect.id, suspect.queue, suspect.place, lane_in(suspect.place)
   if place == 'ghosts' or (lane and is_in(p, queue, 'ghosts', id)) then
     return examine_ghost(p, suspect, queue, '', found)
@@ -204,13 +209,13 @@ local function examine_entry(p, now, suspect, found)
   local at = lane and search_lane(p, suspect, queue, lane)
   if at and at.count > 0 then report(found, 'orphan', function(w) retire(w, p, id, at) end) end
   if at and not at.whole and at.count == 0 then report(found, 'undecided') end
-  if not contains(SETS, place) or not is_in(p, queue, place, id) then return end
-  if (place == 'finished' or place == 'failed') and awaits_sweep(p, now, queue, id) then return end
-  report(found, 'orphan', function(w) drop_from(w, p, queue, place, id) end)
+  local times = times_of(suspect)
+  if not contains(SETS, place) or not is_in(p, queue, place, id, times) then return end
+  report(found, 'orphan', function(w) drop_from(w, p, queue, place, id, times) end)
 end
 
-local function examine_nothing(p, now, suspect, tombstone, found)
-  examine_entry(p, now, suspect, found)
+local function examine_nothing(p, suspect, tombstone, found)
+  examine_entry(p, suspect, found)
   local name, log, events = key.job(p, suspect.id), key.log(p, suspect.id), key.events(p, suspect.id)
   if redis.call('EXISTS', log, events) > 0 then report(found, 'log', function(w) w:call('DEL', log, events) end) end
   if tombstone and redis.call('PTTL', name) == -1 then
@@ -229,7 +234,7 @@ local function examine_job(p, now, suspect)
   if other == 'unreadable' then
     report(found, 'unreadable')
   elseif not job then
-    examine_nothing(p, now, suspect, other == 'tombstone', found)
+    examine_nothing(p, suspect, other == 'tombstone', found)
   else
     local examine = RETENTION_MS[job.status] and examine_ended or examine_live
     examine(p, now, suspect, job, found)

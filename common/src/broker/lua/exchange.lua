@@ -1,9 +1,9 @@
 -- exchange: settle attempts that ended, promote what is due, claim what fits; the one call per batch of a busy worker.
 --
--- Uses: keys, core, lifecycle, promote, settle, claim
+-- Uses: keys, register, core, lifecycle, promote, settle, claim
 --
--- KEYS 1  the partition's root
--- ARGV 1  worker   2  number of this exchange   3  its sequence: '', 2, 3, …   4  lease, ms   5  how many jobs it wants
+-- KEYS 1  the partition's layout
+-- ARGV 1  worker   2  number of this exchange   3  its sequence   4  lease, ms   5  how many jobs it wants
 --      6  how many it continues to run   7  the tasks it can run now, separated by blanks
 --      8  how many queues follow; their names, in the order in which to read them
 --      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
@@ -16,22 +16,24 @@
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing. Each
 -- sequence has its own numbers, and each pool of slots of a worker has two sequences, so that several exchanges of a worker
--- may be in flight. Sequence 3 carries settlements only,
--- always with the number 0, which is never recorded: so any number of them may be in flight, and repeated.
--- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `unusual`, and per queue every list
--- and set.
+-- may be in flight. The sequence `unnumbered` carries settlements only, always with the number 0, which is never recorded: so
+-- any number of them may be in flight, and repeated.
+-- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `queues:side`, and per queue every
+-- list and set.
 local PROMOTE_LIMIT, PROMOTE_LEAST, CLAIM_LOOKS = 100, 20, 100
+-- Of how many queues one read finds out whether they are empty.
+local QUEUES_AT_ONCE = 8
 -- What one call hands out, and what is fetched after it, in bytes.
 local CLAIM_BYTES, LARGE_BYTES = 131072, 4194304
 -- A worker that is reserved for a job that must run alone is let off after this long: the jobs it still runs may take hours.
 local RESERVED_MS = 600000
 
 local function read_exchange(argv, now)
-  local call = { worker = argv[1], number = num(argv[2]), numbered = 'exchange' .. argv[3], handed = 'claims' .. argv[3],
+  local call = { worker = argv[1], number = num(argv[2]), numbered = 'exchange:' .. argv[3], handed = 'claims:' .. argv[3],
     lease = num(argv[4]), want = num(argv[5]), idle = argv[6] == '0', names = argv[7], queues = {}, settlements = 9 + num(argv[8]),
     claims = {}, claimed = 0, held = { int(now) }, header = false, bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES,
     looks = CLAIM_LOOKS, full = false, now = int(now), lease_end = int(now + num(argv[4])), lease_ends = now + num(argv[4]), open = false, side_queues = NONE,
-    alone = false }
+    alone = false, emptied = {} }
   for at = 9, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
 end
@@ -96,15 +98,32 @@ local function promote_all(w, p, now, call, settled)
   return left == 0
 end
 
+-- Whether a job may wait in one of these queues. One read for several of them, most of which may be empty.
+local function may_have_jobs(p, call, queues)
+  local names = {}
+  for at, queue in ipairs(queues) do
+    if call.side_queues[queue] then return true end
+    names[at] = key.ready(p, queue, NORMAL)
+  end
+  if #names < 3 or redis.call('EXISTS', unpack(names)) > 0 then return true end
+  for _, queue in ipairs(queues) do call.emptied[queue] = true end
+  return false
+end
+
 local function claim_all(w, p, now, call)
   for _, queue in ipairs(call.idle and call.side_queues ~= NONE and call.open or NONE) do
     if call.want > 0 and call.side_queues[queue] then claim_solitary(w, p, now, call, queue) end
   end
-  for _, queue in ipairs(call.open) do
-    if call.want > 0 then claim(w, p, now, call, queue) end
+  local first = 1
+  while call.want > 0 and call.open[first] do
+    local queues = { unpack(call.open, first, math.min(first + QUEUES_AT_ONCE - 1, #call.open)) }
+    first = first + QUEUES_AT_ONCE
+    for _, queue in ipairs(may_have_jobs(p, call, queues) and queues or NONE) do
+      if call.want > 0 then claim(w, p, now, call, queue) end
+    end
   end
   w:call('HSET', key.worker(p, call.worker), call.numbered, int(call.number), call.handed, table.concat(call.held, '\n'),
-    'alone', call.alone or '')
+    'solitary', call.alone or '')
   w:commit()
   return call.want > 0 and (call.full or call.looks <= 0)
 end
@@ -112,10 +131,13 @@ end
 -- Checks more when there is nothing else to do: a version that lists no side queues may have put a job outside a normal lane.
 -- Returns whether to call again.
 local function find_overlooked(w, p, call)
-  local found = false
-  for _, queue in ipairs(call.claimed == 0 and call.want > 0 and call.open or NONE) do
-    if not call.side_queues[queue] and refresh_side_queue(w, p, queue) then found = true end
+  if call.claimed > 0 or call.want == 0 then return false end
+  local queues, found = {}, false
+  for _, queue in ipairs(call.open) do
+    if not call.side_queues[queue] then queues[#queues + 1] = queue end
   end
+  if not queues[1] or not has_side(p, queues) then return false end
+  for _, queue in ipairs(queues) do found = refresh_side_queue(w, p, queue) or found end
   w:commit()
   return found
 end
@@ -133,19 +155,23 @@ end
 -- Wakes another worker for what this call left, and returns when the next delayed job is due. A worker that shuts down names
 -- no queues any more, but the jobs it releases must be found at once.
 local function wake_others(w, p, now, call, settled)
-  local soonest, tokens = nil, {}
-  for at, queue in ipairs(call.open) do tokens[at] = key.wake(p, queue) end
-  local all_lie = #tokens > 0 and redis.call('EXISTS', unpack(tokens)) == #tokens
+  local soonest
+  local queues = {}
   for _, queue in ipairs(call.open) do
-    local side_queues = call.side_queues[queue]
-    local left = not all_lie and (side_queues and has_ready or has_usual)(p, queue)
-    if not all_lie and side_queues and not left then left = w.parked[queue] or has_parked_for(p, call, queue) end
-    if left then wake(w, p, queue) end
+    if call.side_queues[queue] or not call.emptied[queue] then queues[#queues + 1] = queue end
+  end
+  wake(w, p, queues, function(_, queue)
+    if not call.side_queues[queue] then return has_usual(p, queue) end
+    return has_ready(p, queue) or w.parked[queue] or has_parked_for(p, call, queue)
+  end)
+  for _, queue in ipairs(call.open) do
     settled[queue] = nil
-    local due = side_queues and next_due(p, queue, now)
+    local due = call.side_queues[queue] and next_due(p, queue, now)
     if due then soonest = math.min(soonest or due, due) end
   end
-  for queue in pairs(settled) do wake_if_claimable(w, p, queue) end
+  local others = {}
+  for queue in pairs(settled) do others[#others + 1] = queue end
+  wake(w, p, others, is_claimable)
   w:commit()
   return soonest and int(soonest) or '-1'
 end
@@ -172,10 +198,10 @@ local function read_queues(p, call)
   end
 end
 
-local function exchange(keys, argv)
-  local p, now, w = keys[1], now_ms(), writes()
+local function exchange(p, argv)
+  local now, w = now_ms(), writes()
   local call = read_exchange(argv, now)
-  local last = redis.call('HMGET', key.worker(p, call.worker), call.numbered, call.handed, 'lease', 'alone', 'dead')
+  local last = redis.call('HMGET', key.worker(p, call.worker), call.numbered, call.handed, 'lease', 'solitary', 'dead')
   if last[5] or num(last[1]) > call.number then return { -1 } end
   if not last[3] then register_worker(w, p, now, call) end
   local codes, settled = settle_all(w, p, now, call, argv)

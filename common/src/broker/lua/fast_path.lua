@@ -137,13 +137,11 @@ end
 local COMPLETED_OPTIONAL = { 'deadline', 'retention', 'keep_until', 'error', 'log_bytes', 'watched', 'webhook' }
 
 local function write_completed(w, group)
-  local call, names, results, state, expires = redis.call, group.names, group.results, group.state, group.expires
+  local call, names, results, state = redis.call, group.names, group.results, group.state
   for at = 1, group.count do
     call('HSET', names[at], 'state', state, 'result', results[at])
-    call('PEXPIREAT', names[at], expires)
   end
   call(unpack(group.leases))
-  call(unpack(group.finished))
   w:end_of(group.queue, group.count)
 end
 
@@ -153,8 +151,7 @@ local function completed_group(state, w, p, now, worker)
   complete_state(job, 'succeeded', now)
   job.version = num(job.version) + 1
   return { write = write_completed, count = 0, names = {}, results = {}, state = state_of(job), epoch = job.epoch,
-    queue = job.queue, expires = job.expires_at, leases = variadic('ZREM', key.running(p, job.queue)),
-    finished = variadic('ZADD', key.finished(p, job.queue)) }
+    queue = job.queue, expires = job.expires_at, leases = variadic('ZREM', key.running(p, job.queue)) }
 end
 
 -- Returns the job's queue if it completed the job.
@@ -166,7 +163,8 @@ local function fast_complete(w, p, now, worker, id, name, values, epoch, result)
   local count = group.count + 1
   group.names[count], group.results[count], group.count = name, result, count
   put(group.leases, id)
-  put(group.finished, group.expires, id)
+  if count == 1 then group.finished = w:finishing(p, group.queue, group.expires) end
+  group.finished[#group.finished + 1] = id
   return group.queue
 end
 

@@ -1,16 +1,16 @@
 -- heal: judge one suspect of an audit again, and repair what is wrong with it in the same step.
 --
--- Uses: core, lifecycle, examine
+-- Uses: register, core, lifecycle, examine
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV    those of `judge`
 -- Returns {kind, 1 healed | 0 left, …}, a pair for each finding, empty if nothing is wrong. Only the present state
 -- counts: a suspect that has moved to where it belongs is not touched. A finding that is left needs an operator; or a
 -- list is too long for one step, and a call heals it once the list is shorter. Repeating the call changes nothing.
 -- Touches the job's hash and log, every list and set of its queue and of the queue that the call names, `queues`,
--- `unusual`, `quarantine`, `audit`, idempotency keys.
-local function heal(keys, argv)
-  local p, now, w, answer = keys[1], now_ms(), writes(), {}
+-- `queues:side`, `quarantine`, `audit`, idempotency keys.
+local function heal(p, argv)
+  local now, w, answer = now_ms(), writes(), {}
   local found, queue = examine(p, now, argv)
   for _, finding in ipairs(found) do
     local healed = finding.fix and finding.fix(w) ~= false
@@ -22,7 +22,7 @@ local function heal(keys, argv)
   if queue and #found > 0 then
     -- These read what was just written.
     refresh_side_queue(w, p, queue)
-    wake_if_claimable(w, p, queue)
+    wake(w, p, { queue }, is_claimable)
     w:commit()
   end
   return answer

@@ -1,15 +1,16 @@
 -- heartbeat: extend the leases a worker names, return which it lost or should cancel, and sweep if a sweep is due.
 --
--- Uses: keys, core, sweep
+-- Uses: keys, register, core, sweep
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  worker   2  lease, ms   3  its description (JSON, opaque)   4  slots busy
 --      5  '' in the first call of a heartbeat, 'more' in those that name further leases
+--      6  when the worker saw that nothing was due; '': see `sweep`
 --      then two for each lease: id, epoch
--- Returns {known, more, verdict, …}: known = 0 if this Redis had no record of the worker: it is its first heartbeat, or
+-- Returns {known, more, features, verdict, …}: known = 0 if this Redis had no record of the worker: it is its first heartbeat, or
 -- its record has expired, or Redis lost its data, and with it what the worker has announced; more = 1 if a sweep was due
--- and stopped by budget; then one verdict for each lease, in order: 1 extended, 2 extended and to be canceled, -1 lost. A
--- worker that was declared dead (`dead`) has lost all, and is not registered again.
+-- and stopped by budget; features: see `open`; then one verdict for each lease, in order: 1 extended, 2 extended and to be
+-- canceled, -1 lost. A worker that was declared dead (`dead`) has lost all, and is not registered again.
 -- Touches the worker's hash, `workers`, `leases`, `running` of the jobs' queues, and what `sweep` touches.
 local function beat(w, p, now, worker, lease, id, epoch)
   local job = read_job(p, id)
@@ -18,13 +19,13 @@ local function beat(w, p, now, worker, lease, id, epoch)
   return job.cancel_requested and 2 or 1
 end
 
-local function heartbeat(keys, argv)
-  local p, now, w = keys[1], now_ms(), writes()
+local function heartbeat(p, argv)
+  local now, w = now_ms(), writes()
   local worker, lease, running = argv[1], num(argv[2]), {}
   local known = redis.call('HMGET', key.worker(p, worker), 'running', 'dead')
   if argv[5] == 'more' then running[1] = known[1] or nil end
-  local replies = { (known[1] or known[2]) and 1 or 0, 0 }
-  for at = 6, #argv, 2 do
+  local replies = { (known[1] or known[2]) and 1 or 0, 0, features(p) }
+  for at = 7, #argv, 2 do
     replies[#replies + 1] = known[2] and -1 or beat(w, p, now, worker, lease, argv[at], argv[at + 1])
     running[#running + 1] = argv[at]
   end
@@ -36,7 +37,7 @@ local function heartbeat(keys, argv)
   w:call('ZADD', key.leases(p), int(lease), worker)
   w:commit()
   -- Whatever error a sweep hits, the verdicts must reach their worker.
-  local swept, counts = pcall(sweep_if_due, p, now, writes())
+  local swept, counts = pcall(sweep_if_due, p, now, writes(), nil, argv[6])
   if swept then replies[2] = counts[6] end
   return replies
 end

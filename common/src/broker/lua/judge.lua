@@ -1,15 +1,15 @@
 -- judge: judge one suspect of an audit in one step.
 --
--- Uses: core, examine
+-- Uses: register, core, examine
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  what: 'job' | 'queue' | 'idempotency'   2  its id, name or digest
 --      of a job, how the audit found it (see examine.lua):
 --      3  version   4  removals   5  queue   6  place   7  index   8  again
 -- Returns {kind, …}, empty if nothing is wrong. Changes nothing.
-local function judge(keys, argv)
+local function judge(p, argv)
   local kinds = {}
-  for at, finding in ipairs(examine(keys[1], now_ms(), argv)) do kinds[at] = finding.kind end
+  for at, finding in ipairs(examine(p, now_ms(), argv)) do kinds[at] = finding.kind end
   return kinds
 end
 

@@ -5,11 +5,13 @@
 local key = {}
 
 function key.layout(p) return p .. ':layout' end
+-- Two keys that never exist, 1 and 2.
+function key.absent(p, number) return p .. ':absent:' .. number end
 function key.sweep(p) return p .. ':sweep' end
 function key.queues(p) return p .. ':queues' end
 function key.names(p) return p .. ':queues:names' end
 function key.paused(p) return p .. ':paused' end
-function key.side_queues(p) return p .. ':unusual' end
+function key.side_queues(p) return p .. ':queues:side' end
 function key.due(p) return p .. ':due' end
 function key.workers(p) return p .. ':workers' end
 function key.leases(p) return p .. ':leases' end

@@ -1,12 +1,12 @@
 -- leave: unregister a worker that exits; it holds no lease any more.
 --
--- Uses: keys, core
+-- Uses: keys, register, core
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  worker
 -- Returns 1. Touches the worker's hash, `workers`, `leases`. Repeating the call changes nothing.
-local function leave(keys, argv)
-  local p, w = keys[1], writes()
+local function leave(p, argv)
+  local w = writes()
   w:call('DEL', key.worker(p, argv[1]))
   w:call('ZREM', key.workers(p), argv[1])
   w:call('ZREM', key.leases(p), argv[1])

@@ -68,7 +68,7 @@ local function report_change(w, p, id, job, ...)
   publish_change(w, p, id, job)
 end
 
--- Every change of a job ends here: it writes the state, the fields passed, which of them are in `rare`, and the version,
+-- Every change of a job ends here: it writes the state, the fields passed, which of them are in `optional`, and the version,
 -- which grows with each change. It is published only if the job is watched.
 local function change(w, p, id, job, ...)
   job.version = num(job.version) + 1
@@ -77,7 +77,7 @@ local function change(w, p, id, job, ...)
     w:call('HSET', job.key, 'state', state_of(job), ...)
   else
     job.optional = optional
-    w:call('HSET', job.key, 'state', state_of(job), 'rare', optional, ...)
+    w:call('HSET', job.key, 'state', state_of(job), 'optional', optional, ...)
   end
   if job.watched then report_change(w, p, id, job, ...) end
 end
@@ -160,7 +160,7 @@ local function deliver(w, p, id, job, status, now)
   if w.delivers then return end
   w.delivers = true
   list_queue(w, p, now, WEBHOOK.name)
-  wake(w, p, WEBHOOK.name)
+  wake(w, p, { WEBHOOK.name })
 end
 
 -- Sets the state of a job that ends, and when it expires.
@@ -175,11 +175,10 @@ end
 local function to_terminal(w, p, id, job, status, now, ...)
   complete_state(job, status, now)
   change(w, p, id, job, ...)
-  w:call('PEXPIREAT', job.key, job.expires_at)
   if job.log_bytes then w:call('PEXPIREAT', key.log(p, id), job.expires_at) end
   if job.watched == 'events' then w:call('PEXPIREAT', key.events(p, id), job.expires_at) end
   if job.deadline then w:add('ZREM', key.deadlines(p, job.queue), id) end
-  w:add('ZADD', key.finished(p, job.queue), job.expires_at, id)
+  w:finish(p, job.queue, job.expires_at, id)
   if status == 'failed' then w:add('ZADD', key.failed(p, job.queue), job.finished_at, id) end
   w:end_of(job.queue, 1)
   if job.webhook then deliver(w, p, id, job, status, now) end
@@ -201,17 +200,29 @@ end
 -- Removes an ended job, leaving a tombstone without payload, which has the reason: `deleted` or `trimmed`.
 local function to_tombstone(w, p, id, job, how)
   w:call('DEL', key.job(p, id), key.log(p, id), key.events(p, id))
-  w:call('ZREM', key.finished(p, job.queue), id)
+  w:unfinish(p, job.queue, job.expires_at, id)
   w:call('ZREM', key.failed(p, job.queue), id)
-  w:call('HSET', key.job(p, id), 'gone', how)
+  w:call('HSET', key.job(p, id), 'tombstone', how)
   w:call('PEXPIRE', key.job(p, id), TOMBSTONE_KEPT_MS)
+end
+
+-- The ids in members of `finished`: those of whole members, until there are `most`. Returns also how many members they are.
+local function first_finished(members, most)
+  local ids, count = {}, 0
+  for at = 1, #members do
+    if #ids >= most then break end
+    for id in string.gmatch(members[at], '%S+') do ids[#ids + 1] = id end
+    count = at
+  end
+  return ids, count
 end
 
 -- Makes room in a nearly full Redis: the ended jobs of a queue that expire next are removed early, but never the dead
 -- letters. Returns how many.
 local function make_room(w, p, queue, most)
-  local removed = 0
-  for _, id in ipairs(redis.call('ZRANGE', key.finished(p, queue), 0, most - 1)) do
+  local removed, ids = 0, first_finished(redis.call('ZRANGE', key.finished(p, queue), 0, most - 1), most)
+  for at = 1, math.min(#ids, most) do
+    local id = ids[at]
     local job = read_job(p, id)
     if job and (job.status == 'succeeded' or job.status == 'canceled') then
       to_tombstone(w, p, id, job, 'trimmed')
@@ -221,14 +232,29 @@ local function make_room(w, p, queue, most)
   return removed
 end
 
--- Removes up to `most` expired entries from a queue's indexes; the jobs themselves have expired. Returns how many it found.
+-- Whether a job has ended and expired: then the last word of its state is that time. One that was only listed by mistake must
+-- not be deleted.
+local function has_expired(p, id, now)
+  local state = redis.pcall('HGET', key.job(p, id), 'state')
+  local expires = type(state) == 'string' and tonumber(string.match(state, ' (%d+)$') or nil)
+  return expires and expires <= now
+end
+
+-- Deletes the jobs of a queue that have expired, about `most` of them at most. Returns how many it found. Records do not
+-- expire by themselves, which would need as much memory as their entry in `finished`; what few of them have, a log and events,
+-- does.
 local function trim(w, p, queue, now, most)
   local expired = redis.call('ZRANGEBYSCORE', key.finished(p, queue), '-inf', int(now), 'LIMIT', 0, most)
-  if #expired > 0 then
-    w:call('ZREM', key.finished(p, queue), unpack(expired))
-    w:call('ZREM', key.failed(p, queue), unpack(expired))
+  if #expired == 0 then return 0 end
+  local ids, count = first_finished(expired, most)
+  w:call('ZREM', key.finished(p, queue), unpack(expired, 1, count))
+  if redis.call('EXISTS', key.failed(p, queue)) == 1 then w:call('ZREM', key.failed(p, queue), unpack(ids)) end
+  local delete = { 'DEL' }
+  for at = 1, #ids do
+    if has_expired(p, ids[at], now) then delete[#delete + 1] = key.job(p, ids[at]) end
   end
-  return #expired
+  if delete[2] then w:later(delete) end
+  return #ids
 end
 
 -- Adds how the current attempt ended to the history, one JSON object a line, and returns it as the field's new value. The
@@ -262,11 +288,10 @@ local function revive(w, p, id, job, now)
     fields[#fields + 1] = 'history'
     fields[#fields + 1] = history_with(p, id, job, now, job.status, job.error)
   end
-  w:call('PERSIST', job.key)
   if job.log_bytes then w:call('PERSIST', key.log(p, id)) end
   if job.watched == 'events' then w:call('PERSIST', key.events(p, id)) end
   if job.deadline then list_deadline(w, p, id, job) end
-  w:call('ZREM', key.finished(p, job.queue), id)
+  w:unfinish(p, job.queue, job.expires_at, id)
   w:call('ZREM', key.failed(p, job.queue), id)
   w:call('HDEL', job.key, unpack(ENDED))
   job.status, job.attempt, job.losses, job.unheard, job.waiting_for = 'queued', '0', nil, nil, nil
@@ -307,19 +332,26 @@ end
 
 local function is_paused(p, queue) return redis.call('SISMEMBER', key.paused(p), queue) == 1 end
 
+-- Whether any of these queues has jobs outside its normal lane.
+local function has_side(p, queues)
+  local names = {}
+  for _, queue in ipairs(queues) do
+    names[#names + 1], names[#names + 2] = key.delayed(p, queue), key.parked(p, queue)
+    for _, lane in ipairs(OTHER_LANES) do names[#names + 1] = key.ready(p, queue, lane) end
+  end
+  return redis.call('EXISTS', unpack(names)) > 0
+end
+
 -- Lists the queue if it has jobs outside its normal lane, else removes it from that list. Returns whether it has.
 local function refresh_side_queue(w, p, queue)
-  local names = { key.delayed(p, queue), key.parked(p, queue) }
-  for at, lane in ipairs(OTHER_LANES) do names[at + 2] = key.ready(p, queue, lane) end
-  local is, listed = redis.call('EXISTS', unpack(names)) > 0, redis.call('SISMEMBER', key.side_queues(p), queue) == 1
+  local is, listed = has_side(p, { queue }), redis.call('SISMEMBER', key.side_queues(p), queue) == 1
   if is ~= listed then w:call(is and 'SADD' or 'SREM', key.side_queues(p), queue) end
   return is
 end
 
--- Wakes a worker if anything may be claimed from the queue.
-local function wake_if_claimable(w, p, queue)
-  local claimable = has_ready(p, queue) or has_solitary(p, queue) or has_parked(p, queue)
-  if claimable and not is_paused(p, queue) then wake(w, p, queue) end
+-- Whether anything may be claimed from the queue.
+local function is_claimable(p, queue)
+  return (has_ready(p, queue) or has_solitary(p, queue) or has_parked(p, queue)) and not is_paused(p, queue)
 end
 
 -- Whether the queue is known: it was used or served in the last hour, is paused, or holds anything.

@@ -2,7 +2,11 @@
 --
 -- Uses: keys, core, lifecycle
 
-local function drop_from(w, p, queue, set, id)
+local function drop_from(w, p, queue, set, id, times)
+  if set == 'finished' then
+    for _, time in ipairs(times) do w:unfinish(p, queue, time, id) end
+    return
+  end
   w:call(set == 'ghosts' and 'SREM' or 'ZREM', key[set](p, queue), id)
 end
 
@@ -37,7 +41,7 @@ end
 local function remove_strays(w, p, id, sets, at)
   if at and at.deep then return false end
   if at then take_out(w, p, id, at, at.tail, at.head) end
-  for _, stray in ipairs(sets) do drop_from(w, p, stray.queue, stray.set, id) end
+  for _, stray in ipairs(sets) do drop_from(w, p, stray.queue, stray.set, id, stray.times) end
 end
 
 -- Gives a running job without a lease one if its worker sends heartbeats: it may well be running the job. Returns whether it

@@ -1,13 +1,13 @@
 -- mute: report no further ends of this job: the receiver of its webhook answered that it no longer exists.
 --
--- Uses: core
+-- Uses: register, core
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  id
 -- Returns 1 muted, now or before · 0 it has no webhook · -2 no such job
 -- Touches the job's hash. Deliveries that exist already remain.
-local function mute(keys, argv)
-  local p, id, w = keys[1], argv[1], writes()
+local function mute(p, argv)
+  local id, w = argv[1], writes()
   local job = read_job(p, id)
   if not job then return -2 end
   if not job.webhook then return 0 end

@@ -3,7 +3,8 @@
 -- Uses: keys, core
 --
 -- A place is a lane of a queue's ready lists, including those of parked jobs, or one of its sets. A set needs one read. A
--- list must be searched, and may be long: it is searched near its ends, and near the index where a walk met the id.
+-- list must be searched, and may be long: it is searched near its ends, and near the index where a walk met the id; and
+-- `finished`, whose members are many ids each, at the time when the job expires.
 
 -- How far from either end; it takes about a tenth of a millisecond.
 local LIST_LOOKS = 10000
@@ -21,8 +22,25 @@ local function contains(list, wanted)
   return false
 end
 
-local function is_in(p, queue, set, id)
+-- When a job expires, and the time at which a walk met it in `finished`: that set is searched only there.
+local function times_of(suspect, job)
+  local times = { job and job.expires_at or nil }
+  if suspect.place == 'finished' then times[#times + 1] = suspect.index end
+  return times
+end
+
+local function is_finished(p, queue, id, times)
+  for _, time in ipairs(times) do
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.finished(p, queue), time, time)) do
+      if string.find(member, id, 1, true) then return true end
+    end
+  end
+  return false
+end
+
+local function is_in(p, queue, set, id, times)
   if set == 'ghosts' then return redis.call('SISMEMBER', key.ghosts(p, queue), id) == 1 end
+  if set == 'finished' then return is_finished(p, queue, id, times) end
   return redis.call('ZSCORE', key[set](p, queue), id) ~= false
 end
 

@@ -11,7 +11,7 @@ local function promote(w, p, queue, now, most)
   local ids = redis.call('ZRANGEBYSCORE', key.delayed(p, queue), '-inf', int(now), 'LIMIT', 0, most)
   for _, id in ipairs(ids) do
     local name = key.job(p, id)
-    local values = redis.pcall('HMGET', name, 'state', 'rare')
+    local values = redis.pcall('HMGET', name, 'state', 'optional')
     w:add('ZREM', key.delayed(p, queue), id)
     if not (fast.promote and fast.promote(w, p, id, name, values)) then
       local job, unreadable = job_of(name, values)

@@ -1,9 +1,9 @@
 -- purge: cancel what waits in a queue: the queued jobs and the scheduled ones. Those that wait for another attempt have run,
 -- and are left.
 --
--- Uses: keys, core, lifecycle
+-- Uses: keys, register, core, lifecycle
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  queue   2  how many of the earliest delayed jobs to skip (those that stay, met by an earlier call)
 --      3  '' in the first call; in further ones, when the first was made: jobs submitted since are left
 -- Returns {canceled, skipped, more, when the first call was made}. `more` = 1: stopped by budget (100 jobs read), call again.
@@ -51,8 +51,8 @@ local function purge_delayed(w, p, queue, now, call, skip)
   call.looks = call.looks - #ids
 end
 
-local function purge(keys, argv)
-  local p, now, w, queue = keys[1], now_ms(), writes(), argv[1]
+local function purge(p, argv)
+  local now, w, queue = now_ms(), writes(), argv[1]
   local call = { canceled = 0, passed = 0, looks = PURGE_LOOKS, since = argv[3] == '' and now or num(argv[3]) }
   if not is_listed(p, queue) then return { -1, 0, 0, int(call.since) } end
   purge_delayed(w, p, queue, now, call, num(argv[2]))

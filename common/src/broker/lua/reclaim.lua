@@ -1,14 +1,14 @@
 -- reclaim: take back at once what a dead worker held, instead of waiting for its leases to expire. For a supervisor that saw
 -- the process end; no other process can know. Counts a loss for every job, as a sweep would.
 --
--- Uses: keys, core, lifecycle, take_back
+-- Uses: keys, register, core, lifecycle, take_back
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  worker   2  where in the first queue to continue: '0', or what the last call returned
 --      then queues, at most 32
 -- Returns {requeued, failed, queues done, where to continue in the next one}. Stops by budget (100 leases read); call again
 -- with the queues that are left. Idempotent.
--- Touches the worker's hash, `workers`, `leases`, `reserved`, `unusual`, jobs' hashes, and per queue running, ready,
+-- Touches the worker's hash, `workers`, `leases`, `reserved`, `queues:side`, jobs' hashes, and per queue running, ready,
 -- finished, failed and wake.
 --
 -- What a worker holds is recorded only in its jobs: an index would cost every claim something, and a worker seldom dies. So
@@ -39,13 +39,13 @@ local function reclaim_some(w, p, now, worker, queue, cursor, taken)
   end
   taken.looks = taken.looks - math.max(#found[2] / 2, 1)
   w:commit()
-  wake_if_claimable(w, p, queue)
+  wake(w, p, { queue }, is_claimable)
   w:commit()
   return found[1]
 end
 
-local function reclaim(keys, argv)
-  local p, now, w, worker, cursor = keys[1], now_ms(), writes(), argv[1], argv[2]
+local function reclaim(p, argv)
+  local now, w, worker, cursor = now_ms(), writes(), argv[1], argv[2]
   local taken = { requeued = 0, failed = 0, looks = RECLAIM_LOOKS }
   local at = 3
   fence_off(w, p, worker)

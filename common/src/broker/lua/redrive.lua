@@ -1,8 +1,8 @@
 -- redrive: run the dead letters of a queue again, the oldest first.
 --
--- Uses: keys, core, lifecycle
+-- Uses: keys, register, core, lifecycle
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  queue   2  how many at most (this call reads 100)   3  task, or '' for every
 --      4  how many of the oldest to skip (those of other tasks, met by an earlier call)
 --      5  '' in the first call; in further ones, when the first was made: a job that failed again since is left
@@ -10,8 +10,8 @@
 -- Touches what `retry` touches.
 local REDRIVE_LOOKS = 100
 
-local function redrive(keys, argv)
-  local p, now, w = keys[1], now_ms(), writes()
+local function redrive(p, argv)
+  local now, w = now_ms(), writes()
   local queue, most, task, skip = argv[1], num(argv[2]), argv[3], num(argv[4])
   local since = argv[5] == '' and int(now) or argv[5]
   if not is_listed(p, queue) then return { -1, 0, 0, since } end
@@ -31,7 +31,7 @@ local function redrive(keys, argv)
       redriven = redriven + 1
     end
   end
-  if redriven > 0 then wake(w, p, queue) end
+  if redriven > 0 then wake(w, p, { queue }) end
   w:commit()
   return { redriven, passed, looked, since }
 end

@@ -1,8 +1,8 @@
 -- report: write progress and log lines of many running jobs.
 --
--- Uses: keys, core, lifecycle
+-- Uses: keys, register, core, lifecycle
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  worker   2  'last' if the attempts have ended and nothing follows, else ''
 --      then seven for each job: id, epoch, progress (0–1) or '', its message, its number; the number of the first log
 --      line, and the lines, each followed by '\n'
@@ -53,7 +53,7 @@ local function append_log(w, p, now, id, job, texts)
     redis.call('LPOP', name)
   end
   job.optional = optional_with(job.optional, 'log_bytes', bytes, 'log_lines', lines, 'reported', job.reported)
-  w:call('HSET', job.key, 'rare', job.optional, 'log_bytes', int(bytes), 'log_lines', int(lines), 'reported', job.reported)
+  w:call('HSET', job.key, 'optional', job.optional, 'log_bytes', int(bytes), 'log_lines', int(lines), 'reported', job.reported)
   if job.watched then publish_change(w, p, id, job) end
 end
 
@@ -74,8 +74,8 @@ local function report_one(w, p, now, worker, last, id, epoch, progress, message,
   return 1
 end
 
-local function report(keys, argv)
-  local p, now, w, replies = keys[1], now_ms(), writes(), {}
+local function report(p, argv)
+  local now, w, replies = now_ms(), writes(), {}
   for at = 3, #argv, 7 do
     replies[#replies + 1] = report_one(w, p, now, argv[1], argv[2], unpack(argv, at, at + 6))
   end

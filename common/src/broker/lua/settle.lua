@@ -106,7 +106,7 @@ end
 
 local function settle_one(w, p, now, call, id, epoch, outcome, a, b)
   local name = key.job(p, id)
-  local values = redis.pcall('HMGET', name, 'state', 'rare')
+  local values = redis.pcall('HMGET', name, 'state', 'optional')
   local queue = outcome == 'complete' and fast.complete and fast.complete(w, p, now, call.worker, id, name, values, epoch, a)
   if queue then return 1, queue end
   local job = job_of(name, values)

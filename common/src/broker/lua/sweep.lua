@@ -1,18 +1,22 @@
 -- sweep: take back expired leases, fail jobs that did not run before their deadline, promote due jobs, trim expired ones,
 -- leave wake-up tokens. Idempotent.
 --
--- Uses: keys, core, lifecycle, promote, take_back
+-- Uses: keys, register, core, lifecycle, promote, take_back
 --
--- KEYS 1  the partition's root
+-- KEYS 1  the partition's layout
 -- ARGV 1  percent of `maxmemory` from which ended jobs are removed early; absent inside a heartbeat: as last time
--- Returns {swept, requeued, failed, promoted, trimmed, more}; swept = 0 if the last sweep is younger than a second and left
--- nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), call again at once.
--- Touches `sweep`, `queues`, `queues:names`, `due`, `unusual`, `workers`, `leases`, jobs' hashes, and per queue every list
+--      2  when the caller saw `due` empty: no lease is older than that; '' if it never did
+-- Returns {swept, requeued, failed, promoted, trimmed, more, features}; swept = 0 if the last sweep is younger than a second
+-- and left nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), call again at once. `features`: see
+-- `open`.
+-- Touches `sweep`, `queues`, `queues:names`, `due`, `queues:side`, `workers`, `leases`, jobs' hashes, and per queue every list
 -- and set.
 --
+-- Called every second where something may be due, and every ten seconds elsewhere (`Broker::to_sweep`).
+--
 -- Every second the queues are visited in which a lease has expired or a job is due: `due` lists them. Other queues cannot
--- need more than a new token or a trimmed index, neither of which is urgent: an idle worker reads its queues every two
--- seconds anyway, and expired jobs disappear by themselves. So those are visited in rounds, one every ten seconds (or at once
+-- need more than a new token or a trimmed index, neither of which is urgent: tokens are seldom lost, and an expired job is
+-- only kept a little longer. So those are visited in rounds, one every ten seconds (or at once
 -- after a call that was stopped by budget), and only the next few of a round each second, until it is 32 queues in all: a
 -- second of an idle Redis costs the same whether there are 32 queues or 50 000, and next to nothing between two rounds. While
 -- Redis is nearly full every queue is visited at once, because each may have ended jobs to remove; and after the clock went
@@ -156,7 +160,7 @@ local function sweep_queue(w, p, now, queue, guard, swept, in_turn)
     w:commit()
     refresh_side_queue(w, p, queue)
   end
-  wake_if_claimable(w, p, queue)
+  wake(w, p, { queue }, is_claimable)
   if swept.left > 0 then list_next_due(w, p, now, queue) end
   w:commit()
 end
@@ -169,13 +173,15 @@ local function measure_memory()
 end
 
 -- From when leases may be taken back again, and how long the longest registered lease is.
-local function silence_guard(p, now, last, grace_until)
+local function silence_guard(p, now, last, grace_until, quiet_at)
   local shortest = redis.call('ZRANGE', key.leases(p), 0, 0, 'WITHSCORES')
   local longest = redis.call('ZRANGE', key.leases(p), -1, -1, 'WITHSCORES')
   local guard = { longest = num(longest[2] or DEFAULT_LEASE_MS) }
   guard.grace_until = math.min(num(grace_until), now + guard.longest)
   local silence = math.max(num(shortest[2] or DEFAULT_LEASE_MS) * SILENCE_SHARE, 1.5 * SWEEP_MS)
-  if not last or now < num(last) or now - num(last) > silence then guard.grace_until = now + guard.longest end
+  -- Where nothing was due sweeps were rare for another reason, and every lease there is younger than that look.
+  local seen = math.max(num(last), num(quiet_at))
+  if not last or now < seen or now - seen > silence then guard.grace_until = now + guard.longest end
   return guard
 end
 
@@ -251,14 +257,14 @@ local function read_state_of_sweeps(p)
     all = values[6], round = values[7] }
 end
 
-local function sweep_if_due(p, now, w, watermark)
+local function sweep_if_due(p, now, w, watermark, quiet_at)
   used_at = now
   local state = read_state_of_sweeps(p)
   local swept = { requeued = 0, failed = 0, promoted = 0, trimmed = 0, left = SWEEP_IDS }
   local age = now - num(state.last)
   if state.more ~= '1' and age >= 0 and age < SWEEP_MS then return { 0, 0, 0, 0, 0, 0 } end
   swept.memory, swept.watermark = measure_memory(), num(watermark or state.watermark or DEFAULT_WATERMARK)
-  local guard = silence_guard(p, now, state.last, state.grace_until)
+  local guard = silence_guard(p, now, state.last, state.grace_until, quiet_at)
   local all, cursor, round = sweeps_all(state, now, swept), num(state.cursor), num(state.round)
   -- The first call that visits all starts with the first queue.
   if all and state.all ~= '1' then cursor = 0 end
@@ -285,6 +291,10 @@ local function sweep_if_due(p, now, w, watermark)
   return { 1, swept.requeued, swept.failed, swept.promoted, swept.trimmed, more and 1 or 0 }
 end
 
-local function sweep(keys, argv) return sweep_if_due(keys[1], now_ms(), writes(), argv[1]) end
+local function sweep(p, argv)
+  local reply = sweep_if_due(p, now_ms(), writes(), argv[1], argv[2])
+  reply[7] = features(p)
+  return reply
+end
 
 register('sweep', sweep, { 'allow-oom' })

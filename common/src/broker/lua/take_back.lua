@@ -6,7 +6,7 @@
 --
 -- The job becomes ready again, uncharged, at the front, and it is counted: as a loss, of which the fifth fails it, or as a
 -- failed hand-over, of which the eighth fails it. If its cancel was requested, it is canceled. Adds to `taken.requeued` and
--- `taken.failed`. Touches the job's hash, `unusual`, and its queue's running, ready, finished and failed.
+-- `taken.failed`. Touches the job's hash, `queues:side`, and its queue's running, ready, finished and failed.
 
 -- Whether the hand-over failed, and the job did not run: its worker sends heartbeats but never extended the lease, so it did
 -- not receive the job (the reply was lost).

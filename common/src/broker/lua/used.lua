@@ -14,4 +14,4 @@ local function used()
   return now - used_at
 end
 
-register('used', used, { 'no-writes', 'allow-oom' })
+register_function('used', used, { 'no-writes', 'allow-oom' })

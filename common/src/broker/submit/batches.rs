@@ -8,9 +8,9 @@ use crate::queue::QueueName;
 
 /// Maximum number of jobs of one queue in a call: about a third of a millisecond of Redis' time.
 const BATCH_JOBS: usize = 50;
-/// Each further queue of a call costs as much as this many jobs: its depth is read, its lists are written, a worker is
-/// woken.
-const QUEUE_COSTS: usize = 2;
+/// Each further queue of a call costs about as much as this many jobs: its depth is read, its list is written, a worker
+/// is woken.
+const QUEUE_COSTS: usize = 1;
 /// Maximum number of bytes in a call; a single larger job is sent alone.
 const BATCH_BYTES: usize = 128 * 1024;
 /// Groups jobs by partition into calls within the limits; the order within a partition is preserved.

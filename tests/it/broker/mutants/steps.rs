@@ -155,7 +155,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then",
         "if false then",
     ),
-    ("a job that is retried by hand expires", "w:call('PERSIST', job.key)", ""),
+    (
+        "a job that is retried by hand stays listed as finished",
+        "w:unfinish(p, job.queue, job.expires_at, id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HDEL'",
+        "w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HDEL'",
+    ),
     (
         "priorities are ignored",
         "local LANES = { 'urgent', 'high', 'normal', 'low' }",
@@ -163,17 +167,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "one unreadable record fails the whole call",
-        "local values = redis.pcall('HMGET', name, 'state', 'rare', 'spec', 'payload')",
-        "local values = redis.call('HMGET', name, 'state', 'rare', 'spec', 'payload')",
+        "local values = redis.pcall('HMGET', name, 'state', 'optional', 'spec', 'payload')",
+        "local values = redis.call('HMGET', name, 'state', 'optional', 'spec', 'payload')",
     ),
     (
         "a claim leaves no wake-up token for the rest",
-        "    if left then wake(w, p, queue) end\n",
-        "",
+        "wake(w, p, queues, function(_, queue)",
+        "wake(w, p, NONE, function(_, queue)",
     ),
     (
         "a delete leaves the entries in the indexes",
-        "w:call('ZREM', key.finished(p, job.queue), id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HSET'",
+        "w:unfinish(p, job.queue, job.expires_at, id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HSET'",
         "w:call('HSET'",
     ),
     (
@@ -190,11 +194,55 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("a reservation is not renewed", "w:call('PEXPIRE', key.reserved(p), int(call.lease))", ""),
     ("paused queues reserve workers", "if paused[at] == 0 then", "if true then"),
     (
+        "empty queues hide those beside them",
+        "if #names < 3 or redis.call('EXISTS', unpack(names)) > 0 then return true end",
+        "if #names < 3 or redis.call('EXISTS', unpack(names)) == #names then return true end",
+    ),
+    (
+        "a queue that is read is taken for empty",
+        "if lane == NORMAL and not batch.full then batch.emptied[queue] = true end\n      break\n    end",
+        "break\n    end\n    batch.emptied[queue] = true",
+    ),
+    (
+        "a queue is taken for empty though a call has no room for the rest",
+        "if lane == NORMAL and not batch.full then",
+        "if lane == NORMAL then",
+    ),
+    (
+        "side queues are taken for empty",
+        "if call.side_queues[queue] then return true end\n    names[at]",
+        "names[at]",
+    ),
+    (
+        "only the first half of many queues gets its missing tokens",
+        "return add_absent(found, names, middle + 1, last, count - left)",
+        "return",
+    ),
+    (
+        "where most tokens are missing, none is left",
+        "if count == 0 or redis.call('EXISTS', names[at]) == 0 then",
+        "if count > 0 and redis.call('EXISTS', names[at]) == 0 then",
+    ),
+    (
+        "empty queues get tokens",
+        "if not needs_one or needs_one(p, queues[at]) then",
+        "if true then",
+    ),
+    (
+        "a call takes all queues for empty if one is",
+        "#names > 1 and redis.call('EXISTS', unpack(ready)) == 0",
+        "#names > 1 and redis.call('EXISTS', unpack(ready)) < #ready",
+    ),
+    (
         "released jobs wake no worker",
-        "for queue in pairs(settled) do wake_if_claimable(w, p, queue) end",
+        "for queue in pairs(settled) do others[#others + 1] = queue end",
         "",
     ),
-    ("a claim reads a lane only once", "if #ids < width then break end", "break"),
+    (
+        "a claim reads a lane only once",
+        "    if #ids < width then\n      if lane",
+        "    if true then\n      if lane",
+    ),
     ("a sweep does not continue within the second", "if state.more ~= '1' and age", "if age"),
     ("a sweep has no budget", "left = SWEEP_IDS }", "left = 100000 }"),
     ("settling removes no expired entries", "trim(w, p, queue, now, 2 * count)", ""),
@@ -262,7 +310,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a reclaim wakes no worker",
-        "  wake_if_claimable(w, p, queue)\n  w:commit()\n  return found[1]",
+        "  wake(w, p, { queue }, is_claimable)\n  w:commit()\n  return found[1]",
         "  return found[1]",
     ),
     (

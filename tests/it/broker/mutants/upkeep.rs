@@ -10,10 +10,45 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "the sequences share their numbers",
-        "numbered = 'exchange' .. argv[3]",
-        "numbered = 'exchange'",
+        "numbered = 'exchange:' .. argv[3]",
+        "numbered = 'exchange:0'",
     ),
-    ("the sequences share their claims", "handed = 'claims' .. argv[3]", "handed = 'claims'"),
+    (
+        "a partition that is being moved is written to",
+        "if redis.pcall('EXISTS', partition.one, partition.other) ~= 0 then return MOVING end",
+        "",
+    ),
+    ("a feature in use is not listed", "use_feature(w, p, 'webhooks')", ""),
+    (
+        "a feature in use is listed again",
+        "if string.find(' ' .. w.features .. ' ', ' ' .. name .. ' ', 1, true) then return end",
+        "",
+    ),
+    (
+        "sweeps take the time in which nothing was due for an outage",
+        "math.max(num(last), num(quiet_at))",
+        "num(last)",
+    ),
+    (
+        "sweeps trust a look that is older than an outage",
+        "math.max(num(last), num(quiet_at))",
+        "num(quiet_at) > 0 and now or num(last)",
+    ),
+    ("sweeps in heartbeats do so", "writes(), nil, argv[6])", "writes())"),
+    ("heartbeats hide the features in use", "1 or 0, 0, features(p) }", "1 or 0, 0, '' }"),
+    ("sweeps hide the features in use", "reply[7] = features(p)", "reply[7] = ''"),
+    ("expired jobs are not deleted", "if delete[2] then w:later(delete) end", ""),
+    (
+        "a job that is listed by mistake is deleted",
+        "if has_expired(p, ids[at], now) then delete[#delete + 1] = key.job(p, ids[at]) end",
+        "delete[#delete + 1] = key.job(p, ids[at])",
+    ),
+    (
+        "jobs that are listed with a removed one are not listed any more",
+        "if removed and left[1] then",
+        "if false then",
+    ),
+    ("the sequences share their claims", "handed = 'claims:' .. argv[3]", "handed = 'claims:0'"),
     ("a reclaimed worker may exchange", "if last[5] or num(last[1])", "if num(last[1])"),
     ("a reclaimed worker may send heartbeats", "  if known[2] then return replies end\n", ""),
     ("a broken running record stops the sweep", " or (job and not job.worker)", ""),
@@ -56,8 +91,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("a side queue is not listed", "w:add('SADD', key.side_queues(p), queue)", ""),
     (
         "a sweep lists no side queue",
-        "    refresh_side_queue(w, p, queue)\n  end\n  wake_if",
-        "  end\n  wake_if",
+        "    refresh_side_queue(w, p, queue)\n  end\n  wake(",
+        "  end\n  wake(",
     ),
     (
         "an audit reports a ghost that was retried by hand",
@@ -70,19 +105,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if place == 'ghosts' then",
     ),
     (
-        "an audit reports entries that a sweep will remove",
-        "and awaits_sweep(p, now, queue, id)",
-        "and false",
-    ),
-    (
         "an audit accepts a broken record",
         "job.key, 'payload') == 1 or",
         "job.key, 'payload') >= 0 or",
     ),
     (
         "an audit does not check the list of optional fields",
-        "if value and has_none(job.optional, { OPTIONAL[at] }) then",
-        "if false then",
+        "if value then optional = optional_with(optional, OPTIONAL[at], value) end",
+        "",
     ),
     (
         "an audit misses ghosts that are in no lane",
@@ -135,7 +165,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if dropped > 0 then w:call('RPOP', name, dropped) end\n  call.looks",
         "call.looks",
     ),
-    ("healing does not let ended jobs expire", "if ended and left == -1 then", "if false then"),
+    (
+        "healing does not let logs of ended jobs expire",
+        "if ended and left == -1 then",
+        "if false then",
+    ),
     ("no delivery is created", "if job.webhook then deliver(w, p, id, job, status, now) end", ""),
     (
         "ends that were not requested create deliveries",
@@ -143,7 +177,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "",
     ),
     ("all generations share one delivery id", "string.format('%04x', generation)", "'0000'"),
-    ("deliveries wake no worker", "wake(w, p, WEBHOOK.name)", ""),
+    ("deliveries wake no worker", "wake(w, p, { WEBHOOK.name })", ""),
     ("the queue of deliveries is not listed for sweeps", "list_queue(w, p, now, WEBHOOK.name)", ""),
     (
         "deliveries have the retention of other jobs",

@@ -17,13 +17,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("a lane of parked jobs is not listed", "  self:add('SADD', key.parked(p, queue), task)\n", ""),
     (
         "parking wakes no worker",
-        "left = w.parked[queue] or has_parked_for",
-        "left = has_parked_for",
+        "has_ready(p, queue) or w.parked[queue] or has_parked_for",
+        "has_ready(p, queue) or has_parked_for",
     ),
     (
         "parked jobs that are left wake no worker",
-        "left = w.parked[queue] or has_parked_for(p, call, queue)",
-        "left = w.parked[queue]",
+        "has_ready(p, queue) or w.parked[queue] or has_parked_for(p, call, queue)",
+        "has_ready(p, queue) or w.parked[queue]",
     ),
     (
         "a parked job that was delayed is no longer parked",
@@ -68,10 +68,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a queue with parked jobs is not a side queue",
-        "local names = { key.delayed(p, queue), key.parked(p, queue) }",
-        "local names = { key.delayed(p, queue), key.delayed(p, queue) }",
+        "names[#names + 2] = key.delayed(p, queue), key.parked(p, queue)",
+        "names[#names + 2] = key.delayed(p, queue), key.delayed(p, queue)",
     ),
-    ("a sweep wakes no worker for parked jobs", " or has_parked(p, queue)\n", "\n"),
+    (
+        "a sweep wakes no worker for parked jobs",
+        " or has_parked(p, queue)) and not is_paused",
+        ") and not is_paused",
+    ),
     (
         "a queue of parked jobs is removed",
         "    key.parked(p, queue), key.delayed(p, queue), key.running",

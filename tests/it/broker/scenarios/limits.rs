@@ -126,7 +126,7 @@ pub(super) async fn hundred(world: &mut World) -> Check {
     world.heartbeat(&[]).await?;
     let moved = world.ready_count(&["a", "b", "c", "d", "e"]).await;
     ensure(moved == 200, "the sweep in a heartbeat promotes a hundred more")?;
-    world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+    world.broker.sweep(Partition::default(), None).await.map_err(|error| error.to_string())?;
     let moved = world.ready_count(&["a", "b", "c", "d", "e"]).await;
     ensure(moved == 300, "a sweep promotes the rest")
 }
@@ -245,7 +245,7 @@ pub(super) async fn last_use(world: &mut World) -> Check {
     }
 
     let is_known = async |world: &World| {
-        world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+        world.broker.sweep(Partition::default(), None).await.map_err(|error| error.to_string())?;
         world.broker.knows(&queue).await.map_err(|error| error.to_string())
     };
 

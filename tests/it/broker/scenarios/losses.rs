@@ -55,7 +55,7 @@ pub(super) async fn reserved(world: &mut World) -> Check {
     world.broker.pause(&"story".parse().unwrap(), true).await.map_err(|error| error.to_string())?;
     let () = redis::pipe()
         .rpush(world.key("queue:story:ready:solitary"), "somebody")
-        .sadd(world.key("unusual"), "story")
+        .sadd(world.key("queues:side"), "story")
         .query_async(&mut world.redis)
         .await
         .unwrap();
@@ -93,9 +93,9 @@ pub(super) async fn outage(world: &mut World) -> Check {
     world.advance_clock(7000).await;
     world.sweep_for_seconds(1).await?;
     world.advance_clock(500).await;
-    world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+    world.broker.sweep(Partition::default(), None).await.map_err(|error| error.to_string())?;
     world.advance_clock(1500).await;
-    world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+    world.broker.sweep(Partition::default(), None).await.map_err(|error| error.to_string())?;
 
     ensure(world.heartbeat(&[lease]).await? == [Verdict::Held], "the worker keeps its lease")
 }

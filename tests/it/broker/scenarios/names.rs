@@ -17,12 +17,6 @@ async fn listed_names(world: &World) -> Result<Vec<String>, String> {
     }
 }
 
-async fn tamper(world: &mut World, command: &str, tail: &str, arguments: &[&str]) {
-    let key = world.key(tail);
-    let mut command = redis::cmd(command);
-    let () = command.arg(key).arg(arguments).query_async(&mut world.redis).await.unwrap();
-}
-
 /// Queues become known by a submission, a worker, and a pause.
 async fn fill(world: &World) -> Check {
     let job = |queue: &str| NewJob { queue: queue.parse().unwrap(), ..world.job("{}") };
@@ -43,24 +37,24 @@ pub(super) async fn listed(world: &mut World) -> Check {
     )?;
     ensure(listed_names(world).await? == ALL, "pages list the queues by name")?;
 
-    tamper(world, "DEL", "queues:names", &[]).await;
+    world.tamper("DEL", "queues:names", &[]).await;
     ensure(listed_names(world).await? == ALL, "pages list the queues without the index of names")?;
 
-    tamper(world, "ZADD", "queues:names", &["0", "forgotten"]).await;
+    world.tamper("ZADD", "queues:names", &["0", "forgotten"]).await;
     ensure(
         listed_names(world).await? == ALL,
         "pages do not list a removed queue that is still in the index",
     )?;
 
-    world.broker.sweep(Partition::default()).await.map_err(|error| error.to_string())?;
+    world.broker.sweep(Partition::default(), None).await.map_err(|error| error.to_string())?;
     ensure(world.query_number("ZCARD", "queues:names").await == 5, "a sweep corrects the names")
 }
 
 pub(super) async fn audited(world: &mut World) -> Check {
     fill(world).await?;
-    tamper(world, "ZREM", "queues:names", &["b"]).await;
+    world.tamper("ZREM", "queues:names", &["b"]).await;
     // As many as there are queues, so that no sweep notices.
-    tamper(world, "ZADD", "queues:names", &["0", "x"]).await;
+    world.tamper("ZADD", "queues:names", &["0", "x"]).await;
 
     let mut audit = world.broker.audit(|_| {}).await.map_err(|error| error.to_string())?;
     ensure(audit.findings.len() == 1, "the audit finds the queue")?;

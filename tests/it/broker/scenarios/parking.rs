@@ -180,7 +180,7 @@ pub(super) async fn managed(world: &mut World) -> Check {
     ensure(audit.is_clean(), &format!("{:?}", audit.findings))?;
 
     world.sweep_for_seconds(1).await?;
-    let left = ["queue:story:parked", "queue:story:ghosts", "unusual"];
+    let left = ["queue:story:parked", "queue:story:ghosts", "queues:side"];
     for name in left {
         ensure(
             world.query_number("SCARD", name).await == 0,
@@ -231,7 +231,7 @@ pub(super) async fn ghosts(world: &mut World) -> Check {
 /// Not a scenario: it needs a broker with another limit.
 #[tokio::test]
 async fn parked_jobs_count_towards_the_depth_of_their_queue() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::start().with_partitions(1);
     let mut world = World::new(&redis, "parking", library(|text| text)).await;
     let config = BrokerConfig {
         redis_url: redis.url().parse().unwrap(),

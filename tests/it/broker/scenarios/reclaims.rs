@@ -161,7 +161,7 @@ pub(super) async fn poison(world: &mut World) -> Check {
 pub(super) async fn reserved(world: &mut World) -> Check {
     let () = redis::pipe()
         .rpush(world.key("queue:story:ready:solitary"), "somebody")
-        .sadd(world.key("unusual"), "story")
+        .sadd(world.key("queues:side"), "story")
         .query_async(&mut world.redis)
         .await
         .unwrap();

@@ -15,7 +15,7 @@ async fn fill_other_queues(world: &World) -> Check {
 }
 
 async fn sweep(world: &World) -> Check {
-    let result = world.broker.sweep(Partition::default()).await;
+    let result = world.broker.sweep(Partition::default(), None).await;
     result.map(|_| ()).map_err(|error| error.to_string())
 }
 
@@ -145,4 +145,58 @@ pub(super) async fn many_jobs(world: &mut World) -> Check {
     world.submit(&(0..250).map(job).collect::<Vec<_>>()).await?;
     world.sweep_for_seconds(1).await?;
     ensure(world.ready_count(&["story"]).await == 250, "one sweep continues until all are promoted")
+}
+
+/// Without looks a sweep would take the ten seconds for an outage, and wait for the longest lease there is.
+pub(super) async fn quiet(world: &mut World) -> Check {
+    for in_heartbeat in [false, true] {
+        sweep(world).await?;
+        let worker = std::mem::replace(&mut world.worker, WorkerId::generate());
+        world.lease = Duration::from_secs(3600);
+        world.heartbeat(&[]).await?;
+        (world.worker, world.lease) = (worker, LEASE);
+        world.advance_clock(10_000).await;
+        let id = look_and_claim(world).await?;
+        world.advance_clock(1000).await;
+        if in_heartbeat {
+            world.worker = WorkerId::generate();
+            world.heartbeat(&[]).await?;
+            world.worker = worker;
+        } else {
+            sweep_after_look(world).await?;
+        }
+        world.sweep_for_seconds(8).await?;
+        ensure(status(world, id).await? == Status::Running, "its lease has not expired yet")?;
+        world.sweep_for_seconds(2).await?;
+        ensure(status(world, id).await? == Status::Queued, "its lease has expired")?;
+        world.broker.purge(&"story".parse().unwrap()).await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// An outage, or a jump of the clock, between the look and the sweep.
+pub(super) async fn outage_after_look(world: &mut World) -> Check {
+    sweep(world).await?;
+    let id = look_and_claim(world).await?;
+    world.advance_clock(3_600_000).await;
+    sweep_after_look(world).await?;
+    world.sweep_for_seconds(9).await?;
+    ensure(status(world, id).await? == Status::Running, "its worker may be alive")?;
+    world.sweep_for_seconds(2).await?;
+    ensure(status(world, id).await? == Status::Queued, "its worker has sent no heartbeat")
+}
+
+/// Sees that nothing is due, and then claims a job.
+async fn look_and_claim(world: &mut World) -> Result<JobId, String> {
+    world.quiet_at = Some(Timestamp::from_unix_ms(world.now));
+    let job = world.job("{}");
+    let id = job.id;
+    world.submit(&[job]).await?;
+    ensure(world.claim(1).await?.claims.len() == 1, "the job is claimed")?;
+    Ok(id)
+}
+
+async fn sweep_after_look(world: &World) -> Check {
+    let result = world.broker.sweep(Partition::default(), world.quiet_at).await;
+    result.map(|_| ()).map_err(|error| error.to_string())
 }

@@ -160,12 +160,11 @@ async fn expire_with_their_job(
     id: JobId,
     lease: crunch_common::broker::Lease,
 ) -> Check {
-    let (job, events) = (format!("job:{id}"), format!("job:{id}:events"));
+    let events = format!("job:{id}:events");
     let error = JobError::permanent(ErrorCode::task_failed(), "no");
     let _answer = world.exchange(vec![lease.fail(error)], 0).await?;
-    let equal = world.query_number("PEXPIRETIME", &events).await
-        == world.query_number("PEXPIRETIME", &job).await;
-    ensure(equal, "events expire with their job")?;
+    let expire = world.query_number("PEXPIRETIME", &events).await;
+    ensure(expire == world.now + world.kept_ms(id).await?, "events expire with their job")?;
     world.broker.retry(id).await.map_err(|error| error.to_string())?;
     let mut redis = world.redis.clone();
     let ttl: i64 =

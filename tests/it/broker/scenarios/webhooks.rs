@@ -8,7 +8,7 @@ use super::*;
 const ALL: [Status; 3] = [Status::Succeeded, Status::Failed, Status::Canceled];
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-fn job_with_webhook(world: &World, ends: &[Status]) -> NewJob {
+pub(super) fn job_with_webhook(world: &World, ends: &[Status]) -> NewJob {
     let job = world.job("{}");
     let url = "https://example.com/?q=\"%s%d\"\\".to_owned();
     NewJob { webhook: Some(Webhook::new(job.id, url, ends.to_vec(), options())), ..job }
@@ -84,8 +84,7 @@ pub(super) async fn created(world: &mut World) -> Check {
         world.exchange(vec![settlement], 0).await?.settled.len() == 1,
         "the delivery is settled",
     )?;
-    let kept = world.query_number("PTTL", &format!("job:{delivery}")).await;
-    ensure(kept <= DAY_MS, "a failed delivery is kept for a day only")?;
+    ensure(world.kept_ms(delivery).await? == DAY_MS, "a failed delivery is kept for a day only")?;
     ensure(
         world.ready_count(&["crunch.webhooks"]).await == 0,
         "the end of a delivery creates no delivery",

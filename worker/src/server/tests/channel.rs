@@ -38,6 +38,7 @@ async fn failures_progress_and_prints_reach_the_job() {
 async fn many_jobs_run_in_few_children_and_several_at_once_in_one() {
     for (processes, concurrency) in [(3, None), (1, Some(8))] {
         let server = Server::of(ServerSpec { processes, concurrency, ..spec(&["none"]) }).await;
+        server.ready(processes).await;
         let jobs = (0..100).map(|number| {
             let attempt = server.attempt("a").payload(number);
             async move { (number, attempt.run().await) }

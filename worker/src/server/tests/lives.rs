@@ -3,6 +3,7 @@
 use crunch_common::broker::ReleaseCause;
 
 use super::*;
+use crate::{JobContext, Task, TaskError};
 
 /// The pool has no ready child, and says why.
 async fn never_ready(spec: ServerSpec, why: &str) {
@@ -147,6 +148,29 @@ async fn a_child_is_replaced_after_its_jobs_and_nobody_notices() {
         number += 1;
     }
     assert_eq!(server.pool().info().problem, None);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_child_that_is_replaced_runs_a_job_that_was_assigned_to_it_before() {
+    let server = Server::of(ServerSpec { max_jobs: Some(1), ..spec(&["none"]) }).await;
+    let pool = server.servers.pools()[0].clone();
+    let run = move |job: JobContext, payload: i32| {
+        let pool = pool.clone();
+        async move {
+            let assignment = pool.assign().await?;
+            // Until its child is replaced.
+            while pool.numbers() != [2] {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let payload = payload.to_string().into();
+            let answer = task::run(assignment, &job, payload, MAX_RESULT).await?;
+            answer.map(|_| ()).map_err(|failure| TaskError::retryable(format!("{failure:?}")))
+        }
+    };
+    let task = Task::new("a", run);
+    let report = in_time("it ends", Attempt::of(task).payload(7).run()).await;
+    assert_eq!(report.outcome, Outcome::Succeeded);
     server.end().await;
 }
 

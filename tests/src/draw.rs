@@ -1,0 +1,42 @@
+//! What a test draws at random: how many partitions its key spaces have.
+//!
+//! The same seed draws the same for the same test. `script/test` prints the seed it uses; a test alone prints its own, with
+//! its output if it fails.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::OnceLock;
+
+/// The variable with the seed, any text.
+const SEED_VARIABLE: &str = "CRUNCH_TEST_SEED";
+/// The variable with a number of partitions for all tests that draw one.
+const PARTITIONS_VARIABLE: &str = "CRUNCH_TEST_PARTITIONS";
+/// What is drawn from.
+const PARTITIONS: [u16; 4] = [1, 2, 4, 16];
+
+#[expect(clippy::disallowed_methods, reason = "only tests and their tools read these variables")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Draws a number of partitions for the test that runs on this thread; 1 outside of tests.
+///
+/// # Panics
+/// If the variable has no number.
+#[expect(clippy::print_stderr, reason = "the output of a test")]
+pub(crate) fn partitions() -> u16 {
+    static SEED: OnceLock<String> = OnceLock::new();
+    let thread = std::thread::current();
+    // Tests run on threads that have their names.
+    let Some(test) = thread.name().filter(|name| name.contains("::")) else { return 1 };
+    if let Some(number) = variable(PARTITIONS_VARIABLE) {
+        return number.parse().expect("CRUNCH_TEST_PARTITIONS is a number");
+    }
+    let seed = SEED.get_or_init(|| {
+        variable(SEED_VARIABLE).unwrap_or_else(|| rand::random::<u32>().to_string())
+    });
+    let mut hasher = DefaultHasher::new();
+    (seed, test).hash(&mut hasher);
+    let drawn = PARTITIONS[hasher.finish() as usize % PARTITIONS.len()];
+    eprintln!("{drawn} partitions, by {SEED_VARIABLE}={seed}");
+    drawn
+}
