@@ -48,13 +48,13 @@ pub struct Exchange {
 impl Exchange {
     /// Maximum number of queues one call reads; a worker with more rotates.
     pub const MAX_QUEUES: usize = 32;
-    /// Maximum number of attempts one call settles: with as many claims it takes about a third of a millisecond of
+    /// Maximum number of jobs one call returns: with as many settlements it takes about a third of a millisecond of
     /// Redis' time.
-    pub const MAX_SETTLEMENTS: usize = 20;
-    /// Maximum number of jobs one call returns.
-    pub const MAX_CLAIMS: usize = 20;
+    pub const MAX_CLAIMS: usize = 32;
+    /// Maximum number of attempts one call settles: if it were lower, outcomes of short jobs would accumulate.
+    pub const MAX_SETTLEMENTS: usize = Self::MAX_CLAIMS;
     /// Reading this many queues takes as long as claiming a job.
-    const QUEUES_PER_JOB: usize = 8;
+    const QUEUES_PER_JOB: usize = 4;
     /// Maximum number of bytes of results in one call; a single larger result is sent alone.
     pub const MAX_BYTES: usize = 128 * 1024;
 
@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn who_looks_at_many_queues_wants_fewer_jobs() {
-        let wants = [1, 7, 8, 16, Exchange::MAX_QUEUES].map(Exchange::claims_from);
-        assert_eq!(wants, [20, 20, 19, 18, 16]);
+        let wants = [1, 3, 4, 16, Exchange::MAX_QUEUES].map(Exchange::claims_from);
+        assert_eq!(wants, [32, 32, 31, 28, 24]);
     }
 }

@@ -4,7 +4,8 @@
 --
 -- `batch` has what the call may still claim, {worker, now, lease_end, lease_ends (the same as a number), side_queues, want,
 -- bytes, large_bytes, looks, names, number}, and what it claimed, {claims, claimed, held}; `emptied` has the queues in whose
--- normal lane nothing is left, and `full` is set when a job did not fit into the bytes. Ids of jobs that were canceled or deleted or cannot be read are dropped on the way.
+-- normal lane nothing is left, and `full` is set when a job did not fit into the bytes. Ids of jobs that were canceled or
+-- deleted or cannot be read are dropped on the way.
 
 local CLAIM = { 'spec', 'payload' }
 

@@ -70,9 +70,6 @@ local function seen_before(p, call, id, name, extras)
   return { print == extras.fingerprint and 3 or -1, known }
 end
 
--- A queue's last use is written again after this long: a sixtieth of the hour for which it matters.
-local LAST_USE_MS = 60000
-
 -- How many jobs wait in a side queue outside its normal lane. Ghosts count until they are dropped.
 local function count_outside(p, queue)
   local waiting = redis.call('ZCARD', key.delayed(p, queue))
@@ -97,9 +94,9 @@ local function read_queues(p, call, runs)
   local used = redis.call('ZMSCORE', key.queues(p), unpack(names))
   local all_empty = #names > 1 and redis.call('EXISTS', unpack(ready)) == 0
   for at, name in ipairs(names) do
-    local queue, age = queues[name], used[at] and call.time - tonumber(used[at])
+    local queue = queues[name]
     local waiting = all_empty and 0 or redis.call('LLEN', ready[at])
-    queue.waits, queue.known, queue.fresh = waiting > 0, used[at], age and age >= 0 and age < LAST_USE_MS
+    queue.waits, queue.known, queue.fresh = waiting > 0, used[at], is_recent(call.time, used[at])
     if call.side_queues and redis.call('SISMEMBER', key.side_queues(p), name) == 1 then
       waiting = waiting + count_outside(p, name)
     end
@@ -202,7 +199,10 @@ local function wakes(p, now, queue)
 end
 
 local function enqueue(p, argv)
-  local now, w = now_ms(), writes()
+  local now = now_ms()
+  local answer = fast.submit and fast.submit(p, now, argv)
+  if answer then return answer end
+  local w = writes()
   local runs, names = read_runs(p, argv)
   local any_known, side_queues = find_known(p, names)
   local replies, at = { int(now) }, 0

@@ -11,8 +11,8 @@
 -- worker and sequence was answered before, or the worker was declared dead (`dead`). `claims` has four elements for each job:
 -- '<queue> <epoch> <attempt> <priority> <run_at>', '-' for none, or '' if equal to that of the job before; its id; spec;
 -- payload, nil if it is to be fetched from `payload_large`. `more` = 1: stopped by budget, call again at once.
--- `reserved` = 1: this worker runs a job that must run
--- alone, or was chosen for one that waits; nothing (more) is handed out until it runs nothing else.
+-- `reserved` = 1: this worker runs a job that must run alone, or was chosen for one that waits; nothing (more) is handed out
+-- until it runs nothing else.
 --
 -- The same number again settles again (harmless) and returns the claims of the first time: a lost reply loses nothing. Each
 -- sequence has its own numbers, and each pool of slots of a worker has two sequences, so that several exchanges of a worker
@@ -32,8 +32,8 @@ local function read_exchange(argv, now)
   local call = { worker = argv[1], number = num(argv[2]), numbered = 'exchange:' .. argv[3], handed = 'claims:' .. argv[3],
     lease = num(argv[4]), want = num(argv[5]), idle = argv[6] == '0', names = argv[7], queues = {}, settlements = 9 + num(argv[8]),
     claims = {}, claimed = 0, held = { int(now) }, header = false, bytes = CLAIM_BYTES, large_bytes = LARGE_BYTES,
-    looks = CLAIM_LOOKS, full = false, now = int(now), lease_end = int(now + num(argv[4])), lease_ends = now + num(argv[4]), open = false, side_queues = NONE,
-    alone = false, emptied = {} }
+    looks = CLAIM_LOOKS, full = false, now = int(now), lease_end = int(now + num(argv[4])), lease_ends = now + num(argv[4]),
+    open = false, side_queues = NONE, alone = false, emptied = {} }
   for at = 9, call.settlements - 1 do call.queues[#call.queues + 1] = argv[at] end
   return call
 end

@@ -105,6 +105,14 @@ local function list_queue(w, p, now, queue)
   w:add('ZADD', key.names(p), '0', queue)
 end
 
+-- Whether a queue was used at that time, and so recently that it need not be written again: a sixtieth of the hour for which it
+-- matters.
+local LAST_USE_MS = 60000
+local function is_recent(now, used)
+  local age = used and now - tonumber(used)
+  return age and age >= 0 and age < LAST_USE_MS
+end
+
 -- Moves a job to the ready list, at the end (`LPUSH`) or, if it had been claimed before, at the front (`RPUSH`).
 local function to_ready(w, p, id, job, push, ...)
   local lane, task = lane_of(job)

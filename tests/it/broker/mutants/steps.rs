@@ -73,6 +73,37 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "",
     ),
     (
+        "a job that is submitted alone may be known, or its queue have other lanes",
+        "if call('EXISTS', key.side_queues(p), name) ~= 0 then return nil end",
+        "",
+    ),
+    (
+        "a job that is submitted alone does not list its queue",
+        "if not is_recent(now, call('ZSCORE', key.queues(p), queue)) then return nil end",
+        "",
+    ),
+    (
+        "a nearly full Redis accepts a job that is submitted alone",
+        "if num(call('HGET', key.sweep(p), 'memory')) >= num(argv[1]) then return nil end",
+        "",
+    ),
+    (
+        "a full queue accepts a job that is submitted alone",
+        "if waiting >= num(argv[2]) then return nil end",
+        "",
+    ),
+    (
+        "a job that is submitted alone wakes no worker",
+        "if needs_token then call('LPUSH', key.wake(p, queue), '1') end",
+        "",
+    ),
+    (
+        "a call of several jobs is taken for one job",
+        "if argv[10] or argv[6] ~= '0' then return nil end",
+        "if argv[6] ~= '0' then return nil end",
+    ),
+    ("a queue's last use is never written again", "age >= 0 and age < LAST_USE_MS", "age >= 0"),
+    (
         "a payload that was stored before makes a job known",
         "if not extras or not extras.prestored then return redis",
         "if true then return redis",
