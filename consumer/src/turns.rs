@@ -223,13 +223,14 @@ mod tests {
 
     #[test]
     fn who_settles_takes_only_what_those_before_it_leave() {
-        let mut turns = busy(3);
+        let (mut turns, call) = (busy(3), Exchange::MAX_CLAIMS);
+        let (slots, shares) = (3 * call - 10, [3 * call - 10, 2 * call - 10, call - 10]);
         turn(&mut turns);
-        assert_eq!([1, 2, 0].map(|partition| turns.share(partition, 50)), [50, 30, 10]);
+        assert_eq!([1, 2, 0].map(|partition| turns.share(partition, slots)), shares);
         assert_eq!([1, 2, 0].map(|partition| turns.share(partition, 1)), [1, 0, 0]);
         nothing(&mut turns, 1);
-        assert_eq!([2, 0, 1].map(|partition| turns.share(partition, 50)), [50, 30, 10]);
-        assert!(turns.leaves_some(41) && !turns.leaves_some(40));
+        assert_eq!([2, 0, 1].map(|partition| turns.share(partition, slots)), shares);
+        assert!(turns.leaves_some(2 * call + 1) && !turns.leaves_some(2 * call));
         assert!(!busy(3).leaves_some(1000), "tokens of those in the row are no news");
     }
 
@@ -277,11 +278,12 @@ mod tests {
         nothing(&mut turns, 0);
         nothing(&mut turns, 2);
         assert_eq!(turns.take_look(), [0; 0]);
-        assert!(!turns.slot_is_idle(21, || now), "it waits for tokens");
+        let more = Exchange::MAX_CLAIMS + 1;
+        assert!(!turns.slot_is_idle(more, || now), "it waits for tokens");
         assert!(turns.slot_is_idle(1, || now) && turns.look_is_due());
         assert_eq!(turns.take_look(), [0, 2]);
         assert!(!turns.slot_is_idle(1, || now + LOOK_EVERY / 2));
-        assert!(turns.slot_is_idle(20, || now + LOOK_EVERY));
+        assert!(turns.slot_is_idle(more - 1, || now + LOOK_EVERY));
         turns.found(0, 1, 1);
         turns.took(2, 1);
         turns.found(2, 1, 1);
