@@ -5,9 +5,9 @@ use crunch_tests::RedisServer;
 use std::time::Duration;
 
 use crunch_common::broker::{
-    Broker, Durability, Enqueued, Exchange, Exchanged, Heartbeat, Idempotency, JobRecord, LeaseKey,
-    Library, LogLines, Lookup, NewJob, ReleaseCause, Report, Settled, Settlement, Start, TaskNames,
-    Verdict, WorkerId, WorkerInfo,
+    Broker, BrokerConfig, Durability, Enqueued, Exchange, Exchanged, Heartbeat, Idempotency,
+    JobRecord, LeaseKey, Library, LogLines, Lookup, NewJob, ReleaseCause, Report, Settled,
+    Settlement, Start, TaskNames, Verdict, WorkerId, WorkerInfo,
 };
 use crunch_common::job::{
     ErrorCode, JobError, JobId, JobOptions, Partition, Payload, Priority, Status,
@@ -37,6 +37,9 @@ mod webhooks;
 /// How long a worker holds a claim, unless a scenario says otherwise.
 const LEASE: Duration = Duration::from_secs(10);
 
+/// How many jobs may wait in a queue.
+const MAX_QUEUE_DEPTH: u64 = 1000;
+
 /// The state of one scenario: its own key space, one worker, and a clock that only `advance_clock` moves.
 pub(crate) struct World {
     pub(crate) broker: Broker,
@@ -56,7 +59,13 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new(redis: &RedisServer, prefix: &str, library: Library) -> Self {
         let connection = redis.connect().await;
-        let broker = redis.broker(prefix, library);
+        let config = BrokerConfig {
+            redis_url: redis.url().parse().unwrap(),
+            key_prefix: prefix.parse().unwrap(),
+            max_queue_depth: MAX_QUEUE_DEPTH,
+            ..BrokerConfig::default()
+        };
+        let broker = Broker::with_library(&config, library).unwrap();
         let now = Timestamp::now().unix_ms();
         let mut world = Self {
             broker,
@@ -262,6 +271,7 @@ scenarios! {
     "large payloads are stored before their job, and deleted with it" => intake::large_payloads,
     "a call hands out at most 4 MiB, and a larger job by itself" => limits::budget,
     "a job that does not fit into a call waits for the next one, whatever its queue" => limits::full,
+    "a job that is submitted alone is refused where one of many would be" => limits::alone,
     "a log keeps its newest 256 lines and 64 KiB" => limits::log_limits,
     "a report that is sent again is written once, in each attempt" => reports::repeated,
     "the log shows how many lines are missing" => reports::missing,

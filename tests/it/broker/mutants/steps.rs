@@ -102,7 +102,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if argv[10] or argv[6] ~= '0' then return nil end",
         "if argv[6] ~= '0' then return nil end",
     ),
-    ("a queue's last use is never written again", "age >= 0 and age < LAST_USE_MS", "age >= 0"),
     (
         "a payload that was stored before makes a job known",
         "if not extras or not extras.prestored then return redis",

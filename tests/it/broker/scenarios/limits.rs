@@ -15,6 +15,24 @@ pub(super) async fn budget(world: &mut World) -> Check {
     Ok(())
 }
 
+/// In a queue that is in use, so that it takes the short way.
+pub(super) async fn alone(world: &mut World) -> Check {
+    let jobs: Vec<_> = (0..MAX_QUEUE_DEPTH).map(|_| world.job("{}")).collect();
+    world.submit(&jobs).await?;
+    let answer = world.broker.enqueue(&[world.job("{}")]).await.remove(0);
+    let refused = matches!(answer, Err(crunch_common::broker::Error::QueueFull { .. }));
+    ensure(refused, "a full queue accepts no job")?;
+
+    let _lease = world.claim(1).await?;
+    world.tamper("HSET", "sweep", &["memory", "99"]).await;
+    let answer = world.broker.enqueue(&[world.job("{}")]).await.remove(0);
+    let refused = matches!(answer, Err(crunch_common::broker::Error::Full));
+    ensure(refused, "a nearly full Redis accepts no job")?;
+
+    world.tamper("HSET", "sweep", &["memory", "0"]).await;
+    world.submit(&[world.job("{}")]).await
+}
+
 /// The first job of the second queue does not fit.
 pub(super) async fn full(world: &mut World) -> Check {
     let queues: Vec<QueueName> = ["a", "b"].map(|name| name.parse().unwrap()).into();

@@ -1,6 +1,5 @@
 //! Jobs whose task a worker lacks: where they wait, and which workers claim them.
 
-use crunch_common::broker::BrokerConfig;
 use crunch_common::broker::{Claim, Error, ListQuery};
 use crunch_common::task::TaskName;
 

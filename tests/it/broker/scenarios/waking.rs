@@ -14,7 +14,14 @@ pub(super) async fn tokens(world: &mut World) -> Check {
             "one job fewer is ready",
         )?;
     }
-    ensure(!world.take_wake_token().await, "no token is left without a job")
+    ensure(!world.take_wake_token().await, "no token is left without a job")?;
+
+    for is_first in [true, false] {
+        world.submit(&[world.job("{}")]).await?;
+        let has_token = world.take_wake_token().await;
+        ensure(has_token == is_first, "the first job that is submitted alone wakes a worker")?;
+    }
+    Ok(())
 }
 
 pub(super) async fn delayed_tokens(world: &mut World) -> Check {
