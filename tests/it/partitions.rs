@@ -92,7 +92,7 @@ async fn overload(partitions: u16, slots: usize) {
 #[tokio::test]
 async fn no_partition_waits_longer_than_others_under_overload() {
     for partitions in [4, 16] {
-        for slots in [1, 30] {
+        for slots in [1, 48] {
             overload(partitions, slots).await;
         }
     }

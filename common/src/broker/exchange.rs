@@ -51,9 +51,10 @@ impl Exchange {
     /// Maximum number of jobs one call returns: with as many settlements it takes about a third of a millisecond of
     /// Redis' time.
     pub const MAX_CLAIMS: usize = 32;
-    /// Maximum number of attempts one call settles: if it were lower, outcomes of short jobs would accumulate.
+    /// Maximum number of attempts one call settles: if it were lower than `MAX_CLAIMS`, outcomes of short jobs would
+    /// accumulate.
     pub const MAX_SETTLEMENTS: usize = Self::MAX_CLAIMS;
-    /// Reading this many queues takes as long as claiming a job.
+    /// Reading this many queues takes about as long as claiming and settling a job.
     const QUEUES_PER_JOB: usize = 4;
     /// Maximum number of bytes of results in one call; a single larger result is sent alone.
     pub const MAX_BYTES: usize = 128 * 1024;

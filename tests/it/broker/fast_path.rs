@@ -4,6 +4,7 @@
 use crunch_common::broker::Library;
 use crunch_common::time::Timestamp;
 use crunch_tests::RedisServer;
+use proptest::prelude::Strategy;
 use proptest::test_runner::{Config, TestCaseError, TestRng, TestRunner};
 
 use super::driver::{Driver, library};
@@ -57,7 +58,18 @@ fn compare_all(cases: u32, libraries: &[Library; 2]) -> Result<(), String> {
     let mut runner =
         TestRunner::new_with_rng(config, TestRng::deterministic_rng(Default::default()));
     let case = std::cell::Cell::new(0_u32);
-    let history = proptest::collection::vec(operation(), 1..STEPS);
+    let history = proptest::collection::vec(operation(), 1..STEPS).prop_map(|history| {
+        // The second one is submitted alone to a queue that is known.
+        let plain = Operation::Enqueue {
+            queue: 0,
+            task: 0,
+            deadline_ms: None,
+            priority: 2,
+            count: 1,
+            delay_ms: 0,
+        };
+        [vec![plain.clone(), plain], history].concat()
+    });
     let run = |history: Vec<Operation>| {
         case.set(case.get() + 1);
         let prefix = format!("case-{}", case.get());
@@ -86,4 +98,10 @@ fn a_fast_path_that_writes_something_else_is_detected() {
         )
     });
     assert!(compare_all(20, &[wrong, without_fast_paths()]).is_err());
+    let wrong = library(|text| {
+        let value = "'spec', created .. ' ' .. argv[8]";
+        assert_eq!(text.matches(value).count(), 1);
+        text.replace(value, "'spec', created .. '  ' .. argv[8]")
+    });
+    assert!(compare_all(1, &[wrong, without_fast_paths()]).is_err());
 }

@@ -279,6 +279,7 @@ scenarios! {
     "the history keeps the last ten attempts" => limits::history,
     "a history of long errors stays within its byte limit" => limits::long_history,
     "a call promotes a hundred jobs over all queues, and a sweep continues until all are" => limits::hundred,
+    "a worker gets as many jobs in each call while due jobs are promoted" => limits::due_backlog,
     "canceled jobs do not hide a live job of their priority" => limits::ghosts,
     "expired jobs leave the indexes" => ends::expiry,
     "jobs that ended together are listed once, in pages of all sizes" => ends::listed,

@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_millis(2);
 pub(super) const GIVEN_BACK: Duration = Duration::from_millis(20);
 /// How many jobs are claimed ahead for each that can run at once.
 const MOST: usize = 4;
-/// And for all of them: as many as a call to Redis carries.
+/// And for all of them: so that a pool of many children leaves jobs for other workers.
 const MOST_OF_A_POOL: usize = 20;
 /// The mean follows the last few dozen jobs: one long job in twenty short ones is enough for it to stop claiming ahead.
 const WEIGHT: u32 = 16;

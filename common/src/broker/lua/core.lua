@@ -3,7 +3,7 @@
 -- Uses: keys
 --
 -- Redis isolates a function but does not roll back its writes when it fails. So a step first reads and checks everything it
--- needs, meanwhile *collecting* its writes, and then makes them all: `writes` is the only way to write.
+-- needs, meanwhile *collecting* its writes, and then makes them all: `writes` is the only way to write, but for `fast.submit`.
 
 -- How long a worker is listed after its last heartbeat.
 local WORKER_KEPT_MS = 30000

@@ -20,7 +20,7 @@
 -- any number of them may be in flight, and repeated.
 -- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `queues:side`, and per queue every
 -- list and set.
-local PROMOTE_LIMIT, PROMOTE_LEAST, CLAIM_LOOKS = 100, 20, 100
+local PROMOTE_LIMIT, PROMOTE_LEAST, CLAIM_LOOKS = 100, 32, 100
 -- Of how many queues one read finds out whether they are empty.
 local QUEUES_AT_ONCE = 8
 -- What one call hands out, and what is fetched after it, in bytes.
@@ -88,7 +88,8 @@ local function reserve(w, p, now, call)
 end
 
 -- Promotes what is due: at most PROMOTE_LIMIT jobs over all queues, and fewer together with settled and claimed jobs, each of
--- which takes as long as two promotions. Returns whether the limit was reached.
+-- which takes as long as two promotions; but as many as a worker wants at most, which would otherwise believe that no more
+-- wait. Returns whether the limit was reached.
 local function promote_all(w, p, now, call, settled)
   local left = math.max(PROMOTE_LIMIT - 2 * (settled + call.want), PROMOTE_LEAST)
   for _, queue in ipairs(call.side_queues ~= NONE and call.queues or NONE) do

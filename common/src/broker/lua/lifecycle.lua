@@ -105,9 +105,9 @@ local function list_queue(w, p, now, queue)
   w:add('ZADD', key.names(p), '0', queue)
 end
 
--- Whether a queue was used at that time, and so recently that it need not be written again: a sixtieth of the hour for which it
--- matters.
+-- A queue's last use is written again after this long: a sixtieth of the hour for which it matters.
 local LAST_USE_MS = 60000
+-- Whether the recorded last use is recent enough to stay. A time in the future is not: the clock was set back.
 local function is_recent(now, used)
   local age = used and now - tonumber(used)
   return age and age >= 0 and age < LAST_USE_MS

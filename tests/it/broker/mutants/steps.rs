@@ -74,8 +74,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a job that is submitted alone may be known, or its queue have other lanes",
-        "if call('EXISTS', key.side_queues(p), name) ~= 0 then return nil end",
-        "",
+        "if call('EXISTS', key.side_queues(p), name) ~= 0 then",
+        "if false then",
+    ),
+    (
+        "a job that is submitted alone is not counted beside those in other lanes",
+        "if call('EXISTS', name) == 1 or call('SISMEMBER', key.side_queues(p), queue) == 1 then",
+        "if call('EXISTS', name) == 1 then",
+    ),
+    (
+        "a call promotes fewer jobs than a worker wants",
+        "PROMOTE_LEAST, CLAIM_LOOKS = 100, 32, 100",
+        "PROMOTE_LEAST, CLAIM_LOOKS = 100, 20, 100",
     ),
     (
         "a job that is submitted alone does not list its queue",

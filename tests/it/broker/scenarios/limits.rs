@@ -15,7 +15,7 @@ pub(super) async fn budget(world: &mut World) -> Check {
     Ok(())
 }
 
-/// In a queue that is in use, so that it takes the short way.
+/// The queue is in use, so a single job takes the fast path.
 pub(super) async fn alone(world: &mut World) -> Check {
     let jobs: Vec<_> = (0..MAX_QUEUE_DEPTH).map(|_| world.job("{}")).collect();
     world.submit(&jobs).await?;
@@ -30,7 +30,15 @@ pub(super) async fn alone(world: &mut World) -> Check {
     ensure(refused, "a nearly full Redis accepts no job")?;
 
     world.tamper("HSET", "sweep", &["memory", "0"]).await;
-    world.submit(&[world.job("{}")]).await
+    world.submit(&[world.job("{}")]).await?;
+
+    let job = || NewJob { queue: "side".parse().unwrap(), ..world.job("{}") };
+    let mut jobs: Vec<_> = (0..MAX_QUEUE_DEPTH).map(|_| job()).collect();
+    jobs[0].start = Start::After(Duration::from_secs(60));
+    world.submit(&jobs).await?;
+    let answer = world.broker.enqueue(&[job()]).await.remove(0);
+    let refused = matches!(answer, Err(crunch_common::broker::Error::QueueFull { .. }));
+    ensure(refused, "a delayed job counts as well")
 }
 
 /// The first job of the second queue does not fit.
@@ -147,6 +155,23 @@ pub(super) async fn hundred(world: &mut World) -> Check {
     world.broker.sweep(Partition::default(), None).await.map_err(|error| error.to_string())?;
     let moved = world.ready_count(&["a", "b", "c", "d", "e"]).await;
     ensure(moved == 300, "a sweep promotes the rest")
+}
+
+pub(super) async fn due_backlog(world: &mut World) -> Check {
+    let due = NewJob { start: Start::After(Duration::from_secs(1)), ..world.job("{}") };
+    let jobs: Vec<_> =
+        (0..200).map(|_| NewJob { id: world.broker.new_id(None), ..due.clone() }).collect();
+    world.submit(&jobs).await?;
+    world.advance_clock(2000).await;
+
+    let mut settlements = Vec::new();
+    for _ in 0..5 {
+        let claims = world.exchange(settlements, Exchange::MAX_CLAIMS).await?.claims;
+        ensure(claims.len() == Exchange::MAX_CLAIMS, "a call hands out as many as are wanted")?;
+        settlements =
+            claims.into_iter().map(|claim| claim.lease.complete(Payload::json("1"))).collect();
+    }
+    Ok(())
 }
 
 pub(super) async fn ghosts(world: &mut World) -> Check {
