@@ -19,6 +19,7 @@ mod config;
 mod connection;
 mod depth;
 mod durability;
+mod endpoint;
 mod error;
 mod exchange;
 mod fleet;
@@ -38,6 +39,8 @@ mod queues;
 mod read;
 mod reclaim;
 mod record;
+mod redis_tls;
+mod redis_url;
 mod reply;
 mod submit;
 mod submitter;
@@ -52,10 +55,11 @@ use std::fmt;
 use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
-use redis::io::tcp::TcpSettings;
+use deadpool::Runtime;
+use deadpool::managed::Pool;
 
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
-pub use config::{BrokerConfig, InvalidRedisUrl, RedisUrl};
+pub use config::BrokerConfig;
 pub use depth::Depth;
 pub use durability::{Durability, DurabilityConfig, InvalidDurability};
 pub use error::Error;
@@ -76,6 +80,8 @@ pub use queues::{QueuePage, QueueQuery, QueueSummary};
 pub use read::Attempt;
 pub use reclaim::Reclaimed;
 pub use record::{JobRecord, Lookup, ResultSummary, Tombstone, WaitingFor};
+pub use redis_tls::RedisTls;
+pub use redis_url::{InvalidRedisUrl, RedisUrl};
 pub use submit::Enqueued;
 pub use sweep::{Looks, Swept};
 pub use wakeup::{Control, Controls};
@@ -85,6 +91,7 @@ pub use webhook::{Delivery, DeliveryOrder, Webhook};
 use crate::job::Partition;
 use bulk::Bulk;
 use connection::Link;
+use endpoint::Endpoint;
 use functions::{FEATURES, Function};
 use keys::{KeySpace, Keys};
 use submitter::Submitters;
@@ -175,9 +182,9 @@ impl Settings {
 #[derive(Clone)]
 pub struct Broker {
     settings: Arc<Settings>,
-    client: redis::Client,
+    endpoint: Endpoint,
     link: Link,
-    pool: deadpool_redis::Pool,
+    pool: Pool<Endpoint>,
     /// For reads of large payloads and results.
     bulk: Bulk,
     /// For writes of large payloads and results.
@@ -197,18 +204,17 @@ impl fmt::Debug for Broker {
 
 /// Connections for lists and operators' requests: few run at once.
 const POOL_SIZE: usize = 4;
+/// An idle connection of the pool that does not answer within this time is replaced: so a call has time for that.
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long any call may take, including retries: below the 2 s in which a client gets its 503. A call that transfers
 /// many bytes gets more.
 const CALL_DEADLINE: Duration = Duration::from_millis(1800);
-/// Unacknowledged bytes break the connection after this time, so that a half-open one is detected before a lease
-/// expires.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Broker {
     /// Creates a broker; it connects when it is first used.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the address is invalid.
+    /// [`Error::Refused`] if the files for TLS cannot be used.
     pub fn new(config: &BrokerConfig) -> Result<Self, Error> {
         Self::with_library(config, Library::shipped())
     }
@@ -219,20 +225,15 @@ impl Broker {
     /// See [`Broker::new`].
     #[doc(hidden)]
     pub fn with_library(config: &BrokerConfig, library: Library) -> Result<Self, Error> {
-        let refused = |error: &dyn fmt::Display| Error::Refused { reason: error.to_string() };
-        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(TCP_USER_TIMEOUT);
-        let info = config.redis_url.connection_info().set_tcp_settings(tcp);
-        let client = redis::Client::open(info).map_err(|error| refused(&error))?;
-        let manager = deadpool_redis::Manager::new(client.get_connection_info().clone())
-            .map_err(|error| refused(&error))?;
-        let pool = deadpool_redis::Pool::builder(manager)
+        let endpoint = Endpoint::new(&config.redis_url, &config.redis_tls)?;
+        let pool = Pool::builder(endpoint.clone())
             .max_size(POOL_SIZE)
-            .runtime(deadpool_redis::Runtime::Tokio1)
+            .runtime(Runtime::Tokio1)
             .wait_timeout(Some(CALL_DEADLINE))
             .create_timeout(Some(CALL_DEADLINE))
-            .recycle_timeout(Some(CALL_DEADLINE))
+            .recycle_timeout(Some(PING_TIMEOUT))
             .build()
-            .map_err(|error| refused(&error))?;
+            .map_err(|error| Error::Refused { reason: error.to_string() })?;
         let settings = Arc::new(Settings {
             space: KeySpace::new(config.key_prefix.clone(), config.partitions),
             library,
@@ -243,19 +244,29 @@ impl Broker {
             warned_of_no_maxmemory: Once::new(),
             lacking: OnceLock::new(),
         });
-        let link = Link::new(settings.clone(), client.clone());
-        let bulk = Bulk::for_reads(settings.clone(), client.clone());
-        let uploads = Bulk::for_writes(settings.clone(), client.clone());
-        let pages = Bulk::for_reads(settings.clone(), client.clone());
+        let link = Link::new(settings.clone(), endpoint.clone());
+        let bulk = Bulk::for_reads(settings.clone(), endpoint.clone());
+        let uploads = Bulk::for_writes(settings.clone(), endpoint.clone());
+        let pages = Bulk::for_reads(settings.clone(), endpoint.clone());
         let min_durability = DurabilityConfig::default();
-        let submitters = Arc::new(Submitters::new(&settings, &client, min_durability.replicas));
-        Ok(Self { settings, client, link, pool, bulk, uploads, pages, min_durability, submitters })
+        let submitters = Arc::new(Submitters::new(&settings, &endpoint, min_durability.replicas));
+        Ok(Self {
+            settings,
+            endpoint,
+            link,
+            pool,
+            bulk,
+            uploads,
+            pages,
+            min_durability,
+            submitters,
+        })
     }
 
     /// Returns a broker on the same Redis with its own connection.
     #[must_use]
     pub fn with_own_connection(&self) -> Self {
-        Self { link: Link::new(self.settings.clone(), self.client.clone()), ..self.clone() }
+        Self { link: Link::new(self.settings.clone(), self.endpoint.clone()), ..self.clone() }
     }
 
     /// Returns a broker on the same Redis that shares only the pool with this one, and no connection for steps or
@@ -263,7 +274,7 @@ impl Broker {
     #[must_use]
     pub fn with_own_connections(&self) -> Self {
         let submitters =
-            Submitters::new(&self.settings, &self.client, self.min_durability.replicas);
+            Submitters::new(&self.settings, &self.endpoint, self.min_durability.replicas);
         Self { submitters: submitters.into(), ..self.with_own_connection() }
     }
 
@@ -303,7 +314,7 @@ impl Broker {
     /// Returns the same broker with `config` as the minimum durability of every submission.
     #[must_use]
     pub fn with_min_durability(self, config: &DurabilityConfig) -> Self {
-        let submitters = Submitters::new(&self.settings, &self.client, config.replicas);
+        let submitters = Submitters::new(&self.settings, &self.endpoint, config.replicas);
         Self { min_durability: *config, submitters: submitters.into(), ..self }
     }
 }

@@ -71,6 +71,9 @@ async fn help_lists_every_variable() {
     let stack = Stack::start();
     let common = [
         "CRUNCH_REDIS_URL",
+        "CRUNCH_REDIS_TLS_CA",
+        "CRUNCH_REDIS_TLS_CERT",
+        "CRUNCH_REDIS_TLS_KEY",
         "CRUNCH_KEY_PREFIX",
         "CRUNCH_PARTITIONS",
         "CRUNCH_LOG",
@@ -151,7 +154,7 @@ async fn no_message_shows_the_password_of_redis() {
     let stack = Stack::start();
     let odd = [
         "redis://:hunter2#s/w?o%rd@127.0.0.1:7320/",
-        "rediss://:hunter2@127.0.0.1:6380/",
+        "rediss://:hunter2#@127.0.0.1:6380/",
         "redis://hunter2@127.0.0.1/",
         "http://:hunter2@x",
     ];

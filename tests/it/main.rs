@@ -23,6 +23,7 @@ mod memory;
 mod metrics;
 mod partitions;
 mod proxy;
+mod redis_tls;
 mod redis_trouble;
 mod redis_users;
 mod run_task;

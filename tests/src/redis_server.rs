@@ -23,6 +23,8 @@ pub struct RedisServer {
     /// The program and the arguments before the usual ones.
     command: Vec<String>,
     arguments: Vec<String>,
+    /// Where it serves TLS, if it does.
+    tls_port: Option<Port>,
     process: Option<Child>,
     partitions: u16,
 }
@@ -49,6 +51,20 @@ impl RedisServer {
         Self::with_command(&["redis-server"], arguments)
     }
 
+    /// Starts one that also serves TLS, with these arguments for it.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn with_tls(arguments: &[&str]) -> Self {
+        let port = Port::reserve();
+        let number = port.addr().port().to_string();
+        let arguments = [&["--appendonly", "no", "--tls-port", &number], arguments].concat();
+        let mut server = Self::with(&arguments);
+        server.tls_port = Some(port);
+        server
+    }
+
     /// Starts one with further arguments, through another command that executes it: for example `env`, or a shell.
     ///
     /// # Panics
@@ -59,7 +75,9 @@ impl RedisServer {
         let [command, arguments] =
             [command, arguments].map(|words| words.iter().map(ToString::to_string).collect());
         let (port, partitions) = (Port::reserve(), draw::partitions());
-        let mut server = Self { directory, port, command, arguments, process: None, partitions };
+        let (process, tls_port) = (None, None);
+        let mut server =
+            Self { directory, port, command, arguments, tls_port, process, partitions };
         assert!(server.launch(), "redis-server did not start");
         server
     }
@@ -105,6 +123,16 @@ impl RedisServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://{}/", self.port.addr())
+    }
+
+    /// Returns its address with TLS, by that name of this host.
+    ///
+    /// # Panics
+    /// If it was not started by [`RedisServer::with_tls`].
+    #[must_use]
+    pub fn tls_url(&self, host: &str) -> String {
+        let port = self.tls_port.as_ref().expect("it serves TLS").addr().port();
+        format!("rediss://{host}:{port}/")
     }
 
     /// Returns its port.

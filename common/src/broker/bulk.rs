@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Settings;
 use super::connection::Link;
+use super::endpoint::Endpoint;
 use super::error::Error;
 use super::transfer::MinRate;
 
@@ -30,7 +31,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Bulk {
     settings: Arc<Settings>,
-    client: redis::Client,
+    endpoint: Endpoint,
     /// Whether it is for reads: then the bytes that arrive are counted.
     reads: bool,
     permits: Arc<Semaphore>,
@@ -47,14 +48,14 @@ struct Idle {
 
 impl Bulk {
     /// Connections for [`Bulk::read`].
-    pub(crate) fn for_reads(settings: Arc<Settings>, client: redis::Client) -> Self {
+    pub(crate) fn for_reads(settings: Arc<Settings>, endpoint: Endpoint) -> Self {
         let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
-        Self { settings, client, reads: true, permits, idle: Arc::default() }
+        Self { settings, endpoint, reads: true, permits, idle: Arc::default() }
     }
 
     /// Connections for [`Bulk::write`].
-    pub(crate) fn for_writes(settings: Arc<Settings>, client: redis::Client) -> Self {
-        Self { reads: false, ..Self::for_reads(settings, client) }
+    pub(crate) fn for_writes(settings: Arc<Settings>, endpoint: Endpoint) -> Self {
+        Self { reads: false, ..Self::for_reads(settings, endpoint) }
     }
 
     /// Sends commands that only read and whose replies have about this many bytes, as one round trip.
@@ -101,7 +102,7 @@ impl Bulk {
         // The semaphore is never closed.
         let permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
         let connect = || {
-            let link = Link::new(self.settings.clone(), self.client.clone());
+            let link = Link::new(self.settings.clone(), self.endpoint.clone());
             if self.reads { link.with_idle_timeout() } else { link }
         };
         Ok((permit, self.idle.take().unwrap_or_else(connect)))

@@ -1,20 +1,18 @@
 //! Which Redis the broker uses, under which key prefix, and within which limits.
 
-mod redis_url;
-
 use clap::Args;
 
-pub use redis_url::{InvalidRedisUrl, RedisUrl};
-
 use super::keys::KeyPrefix;
+use super::redis_tls::RedisTls;
+use super::redis_url::RedisUrl;
 use crate::config::whole_number;
 use crate::job::PARTITIONS_MAX;
 
 /// Address, key prefix, partitions and limits of the Redis with the jobs.
 #[derive(Debug, Clone, Args)]
 pub struct BrokerConfig {
-    /// Address of Redis: redis://user:password@host:port/database, or redis+unix:///path/of/socket. Special characters
-    /// of user and password are percent-encoded.
+    /// Address of Redis: redis://user:password@host:port/database, rediss:// with TLS, or
+    /// redis+unix:///path/of/socket. Special characters of user and password are percent-encoded.
     #[arg(
         long,
         env = "CRUNCH_REDIS_URL",
@@ -23,6 +21,10 @@ pub struct BrokerConfig {
         hide_env_values = true
     )]
     pub redis_url: RedisUrl,
+
+    /// Certificates, if the address requests TLS.
+    #[command(flatten)]
+    pub redis_tls: RedisTls,
 
     /// Prefix of every key and channel in Redis: 1 to 32 characters of a-z, 0-9, '_', '.' and '-'.
     #[arg(long, env = "CRUNCH_KEY_PREFIX", value_name = "NAME", default_value = "crunch")]
@@ -51,6 +53,7 @@ impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
             redis_url: RedisUrl::default(),
+            redis_tls: RedisTls::default(),
             key_prefix: "crunch".parse().expect("the default prefix is a valid name"),
             partitions: 1,
             memory_watermark: 70,

@@ -12,11 +12,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
-use tokio::task::AbortHandle;
+use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::endpoint::{Connection, Endpoint};
 use super::error::{Error, Remedy, classify};
 use super::flow::Flow;
 use super::functions::Function;
@@ -26,9 +25,6 @@ use super::{CALL_DEADLINE, Settings, opening};
 use crate::backoff::Backoff;
 use crate::job::Partition;
 use crate::telemetry::metrics::REDIS_CONNECTS;
-
-/// Longer than any TCP handshake on a working network; shorter than the 2 s in which a client gets its 503.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a call may be repeated when its connection breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,24 +66,6 @@ impl Call {
     }
 }
 
-/// An open connection, closed with its last clone.
-#[derive(Clone)]
-struct Connection {
-    commands: MultiplexedConnection,
-    _driver: Option<Arc<Driver>>,
-}
-
-/// The task that transfers the bytes of a connection, if this module spawned it. The client library documents that the
-/// task ends by itself only when every command was answered, and requires the abort. The version in use ends it once
-/// every command was sent.
-struct Driver(AbortHandle);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// A connection and its generation, or the error and what to do about it.
 type Connected = Result<(u64, Connection), (Remedy, Error)>;
 
@@ -105,7 +83,7 @@ struct State {
 #[derive(Clone)]
 pub(crate) struct Link {
     settings: Arc<Settings>,
-    client: Client,
+    endpoint: Endpoint,
     /// Maximum backoff between two tries to connect.
     max_pause: Duration,
     /// Counts the bytes that arrive, if calls may take longer while some do.
@@ -120,7 +98,7 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    pub(crate) fn new(settings: Arc<Settings>, client: Client) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, endpoint: Endpoint) -> Self {
         let state = State {
             connection: None,
             connecting: None,
@@ -129,7 +107,7 @@ impl Link {
             not_before: Instant::now(),
         };
         let max_pause = Duration::MAX;
-        Self { settings, client, max_pause, flow: None, state: Arc::new(Mutex::new(state)) }
+        Self { settings, endpoint, max_pause, flow: None, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Tries to connect at least this often, for callers that cannot wait.
@@ -139,7 +117,7 @@ impl Link {
 
     /// Gives up a call only when no more bytes arrive, or at its deadline.
     pub(crate) fn with_idle_timeout(self) -> Self {
-        Self { flow: Flow::over(self.client.get_connection_info()), ..self }
+        Self { flow: Some(Flow::default()), ..self }
     }
 
     /// Calls a function on its partition.
@@ -367,18 +345,8 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Connection, (Remedy, Error)> {
-        // Every call has its own deadline, so that a blocking read may take longer than others.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
-        let connected = match &self.flow {
-            Some(flow) => connect_counted(flow, &self.client, config).await,
-            None => {
-                let connected = self.client.get_multiplexed_async_connection_with_config(&config);
-                connected.await.map(|commands| Connection { commands, _driver: None })
-            }
-        };
-        let mut connection = connected.map_err(|error| classify(&Arc::new(error)))?;
+        let connected = self.endpoint.connect(self.flow.as_ref()).await;
+        let mut connection = connected?;
         opening::open(&mut connection.commands, &self.settings).await?;
         Ok(connection)
     }
@@ -390,25 +358,6 @@ impl Link {
             state.connection = None;
         }
     }
-}
-
-/// Connects like the client library, over a stream whose bytes are counted.
-async fn connect_counted(
-    flow: &Flow,
-    client: &Client,
-    config: AsyncConnectionConfig,
-) -> Result<Connection, RedisError> {
-    let info = client.get_connection_info();
-    let connect = async {
-        let stream = flow.connect(info).await?;
-        let settings = info.redis_settings();
-        let (commands, driver) =
-            MultiplexedConnection::new_with_config(settings, stream, config).await?;
-        let driver = Driver(tokio::spawn(driver).abort_handle());
-        Ok(Connection { commands, _driver: Some(Arc::new(driver)) })
-    };
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
-    connected.map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))?
 }
 
 #[derive(Debug, Clone, Copy)]

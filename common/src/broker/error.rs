@@ -63,7 +63,7 @@ pub enum Error {
         /// The tasks that were rejected.
         tasks: Vec<TaskName>,
     },
-    /// Redis replied, and cannot be used with its configuration. An operator must act.
+    /// Redis cannot be used with its configuration, or with that of this process. An operator must act.
     #[error("this redis cannot be used: {reason}")]
     Refused {
         /// What to change.

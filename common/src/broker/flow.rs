@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo, RedisResult};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 
 /// Silence is measured in this many steps: detected one step late, it still ends a call within 2 s.
@@ -50,35 +48,14 @@ impl Flow {
         }
     }
 
-    /// Creates a flow for this address, if its bytes can be counted here: those of TLS cannot.
-    pub(crate) fn over(info: &ConnectionInfo) -> Option<Self> {
-        match info.addr() {
-            ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => Some(Self::default()),
-            _ => None,
-        }
-    }
-
-    /// Connects to a Redis.
-    ///
-    /// # Errors
-    /// Those of the network.
-    pub(crate) async fn connect(&self, info: &ConnectionInfo) -> RedisResult<Counted> {
-        let stream: Box<dyn Stream> = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(info.tcp_settings().nodelay())?;
-                Box::new(stream)
-            }
-            ConnectionAddr::Unix(path) => Box::new(UnixStream::connect(path).await?),
-            _ => {
-                return Err(io::Error::from(io::ErrorKind::Unsupported).into());
-            }
-        };
-        Ok(Counted { stream, flow: self.clone() })
+    /// Counts the bytes of a stream.
+    pub(crate) fn count(&self, stream: Box<dyn Stream>) -> Counted {
+        Counted { stream, flow: self.clone() }
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// What a connection needs of a stream.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 

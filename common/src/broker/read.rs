@@ -1,5 +1,6 @@
 //! Reads one job by id, and the declared tasks. Read-only.
 
+use deadpool::managed::PoolError;
 use redis::aio::ConnectionLike;
 use redis::{Pipeline, Value};
 use serde::Deserialize;
@@ -226,13 +227,12 @@ impl Broker {
         // The connection for steps loads the library and checks the key space first.
         self.link.open().await?;
         let request = async {
-            let mut connection = self
-                .pool
-                .get()
-                .await
-                .map_err(|error| Error::Unavailable { reason: error.to_string() })?;
+            let mut connection = self.pool.get().await.map_err(|error| match error {
+                PoolError::Backend(error) => error,
+                other => Error::Unavailable { reason: other.to_string() },
+            })?;
             let count = pipeline.cmd_iter().count();
-            let values = connection.req_packed_commands(pipeline, 0, count).await;
+            let values = connection.commands.req_packed_commands(pipeline, 0, count).await;
             values.and_then(|values| server_errors(values, |_| false)).map_err(to_error)
         };
         tokio::time::timeout(CALL_DEADLINE, request).await.map_err(|_| Error::timed_out())?

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::durability::{Durability, DurabilityConfig};
+use super::endpoint::Endpoint;
 use super::error::Error;
 use super::new_job::NewJob;
 use super::submit::Enqueued;
@@ -67,10 +68,10 @@ impl Drop for DirectPermit<'_> {
 }
 
 impl Submitters {
-    pub(crate) fn new(settings: &Arc<Settings>, client: &redis::Client, replicas: u16) -> Self {
+    pub(crate) fn new(settings: &Arc<Settings>, endpoint: &Endpoint, replicas: u16) -> Self {
         let by_durability = Durability::ALL.map(|durability| {
             let required = DurabilityConfig { durability, replicas };
-            Submitter::new(settings.clone(), client.clone(), required)
+            Submitter::new(settings.clone(), endpoint.clone(), required)
         });
         Self { by_durability, direct: AtomicBool::new(false) }
     }
@@ -90,7 +91,7 @@ impl Submitters {
 /// Accepts submissions of one durability. The first of them starts its task.
 pub(crate) struct Submitter {
     settings: Arc<Settings>,
-    client: redis::Client,
+    endpoint: Endpoint,
     required: DurabilityConfig,
     pending_bytes: Arc<Semaphore>,
     sender: Mutex<Option<mpsc::UnboundedSender<Waiting>>>,
@@ -103,9 +104,9 @@ impl fmt::Debug for Submitter {
 }
 
 impl Submitter {
-    fn new(settings: Arc<Settings>, client: redis::Client, required: DurabilityConfig) -> Self {
+    fn new(settings: Arc<Settings>, endpoint: Endpoint, required: DurabilityConfig) -> Self {
         let pending_bytes = Arc::new(Semaphore::new(MAX_PENDING_BYTES));
-        Self { settings, client, required, pending_bytes, sender: Mutex::new(None) }
+        Self { settings, endpoint, required, pending_bytes, sender: Mutex::new(None) }
     }
 
     /// Submits jobs and waits for their answers, in their order.

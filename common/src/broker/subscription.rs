@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisError, Value};
+use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio::sync::mpsc;
 
+use super::endpoint::Connection;
 use super::error::{Error, classify};
 use super::{Broker, CALL_DEADLINE};
 
@@ -19,7 +19,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The messages of some channels.
 pub(crate) struct Subscription {
-    connection: MultiplexedConnection,
+    connection: Connection,
     pushes: mpsc::UnboundedReceiver<PushInfo>,
 }
 
@@ -33,7 +33,7 @@ impl Subscription {
                     continue;
                 }
                 let command = redis::cmd("PING");
-                let ping = command.query_async::<Value>(&mut self.connection);
+                let ping = command.query_async::<Value>(&mut self.connection.commands);
                 tokio::time::timeout(CALL_DEADLINE, ping).await.ok()?.ok()?;
                 continue;
             };
@@ -58,27 +58,21 @@ impl Broker {
         channels: impl IntoIterator<Item = String>,
     ) -> Result<Subscription, Error> {
         let subscribe = async {
-            // Only this version of the protocol has pushes beside replies.
-            let info = self.client.get_connection_info();
-            let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-            let client = redis::Client::open(info.clone().set_redis_settings(settings))?;
             let (sender, pushes) = mpsc::unbounded_channel();
-            let config =
-                AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(sender);
-            let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-            try_join_all(
-                channels.into_iter().map(|channel| {
-                    let mut connection = connection.clone();
+            let connection = self.endpoint.connect_for_pushes(sender).await;
+            let connection = connection.map_err(|(_, error)| error)?;
+            let subscribed =
+                try_join_all(channels.into_iter().map(|channel| {
+                    let mut connection = connection.commands.clone();
                     async move {
                         redis::cmd("SSUBSCRIBE").arg(channel).exec_async(&mut connection).await
                     }
-                }),
-            )
-            .await?;
+                }))
+                .await;
+            subscribed.map_err(|error: RedisError| classify(&Arc::new(error)).1)?;
             Ok(Subscription { connection, pushes })
         };
         let subscribed = tokio::time::timeout(CALL_DEADLINE, subscribe).await;
-        let failed = |error: RedisError| classify(&Arc::new(error)).1;
-        subscribed.map_err(|_| Error::timed_out())?.map_err(failed)
+        subscribed.map_err(|_| Error::timed_out())?
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct BatchConnection {
 impl BatchConnection {
     pub(super) fn new(submitter: &Submitter) -> Self {
         let settings = submitter.settings.clone();
-        let link = Link::new(settings.clone(), submitter.client.clone());
+        let link = Link::new(settings.clone(), submitter.endpoint.clone());
         Self { link, settings, required: submitter.required, proof: None, last_used: None }
     }
 

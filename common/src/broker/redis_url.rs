@@ -20,7 +20,10 @@ const UNIX_QUERY: [&str; 3] = ["user", "pass", "db"];
 
 /// Address of Redis, with user and password. Displays host and port, or the path of a socket, and nothing else.
 #[derive(Clone)]
-pub struct RedisUrl(ConnectionInfo);
+pub struct RedisUrl {
+    info: ConnectionInfo,
+    tls: bool,
+}
 
 /// Why a text is not the address of a Redis, and how to write it. Contains no part of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,11 +34,6 @@ pub enum InvalidRedisUrl {
         "expected an address such as redis://127.0.0.1:6379/ or redis://user:password@host:6379/0"
     )]
     Shape,
-    /// TLS is requested.
-    #[error(
-        "TLS to Redis is not supported yet: use redis:// within a trusted network, or through a tunnel such as stunnel"
-    )]
-    Tls,
     /// A character that would end the password early.
     #[error(
         "a user or password with '#', '/', '?', '@' or '%' must be percent-encoded: # is %23, / is %2F, ? is %3F, @ is %40, % is %25; an address must have no query and no fragment"
@@ -80,7 +78,12 @@ pub enum InvalidRedisUrl {
 impl RedisUrl {
     /// Returns the address for the client library.
     pub(crate) fn connection_info(&self) -> ConnectionInfo {
-        self.0.clone()
+        self.info.clone()
+    }
+
+    /// Whether the connection is encrypted.
+    pub(crate) const fn uses_tls(&self) -> bool {
+        self.tls
     }
 }
 
@@ -92,7 +95,7 @@ impl Default for RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.addr() {
+        match self.info.addr() {
             ConnectionAddr::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             address => write!(f, "{address}"),
         }
@@ -114,15 +117,20 @@ impl FromStr for RedisUrl {
         let scheme = scheme.to_ascii_lowercase();
         // The URL parser would drop some of these, which would silently change a password.
         let blank = |c: char| c.is_whitespace() || c.is_control();
-        match &*scheme {
-            _ if TLS.contains(&&*scheme) => Err(InvalidRedisUrl::Tls),
-            tcp if TCP.contains(&tcp) && rest.contains(blank) => Err(InvalidRedisUrl::Blank),
-            unix if UNIX.contains(&unix) && rest.contains(blank) => Err(InvalidRedisUrl::Blank),
-            tcp if TCP.contains(&tcp) => tcp_info(text, rest),
-            unix if UNIX.contains(&unix) => unix_info(text, rest),
-            _ => Err(InvalidRedisUrl::Shape),
+        let (tcp, tls) = (TCP.contains(&&*scheme), TLS.contains(&&*scheme));
+        let unix = UNIX.contains(&&*scheme);
+        if (tcp || tls || unix) && rest.contains(blank) {
+            return Err(InvalidRedisUrl::Blank);
         }
-        .map(Self)
+        let info = if tcp || tls {
+            // Whether TLS is used is in `tls`: the client library, built without it, parses no such scheme.
+            tcp_info(&format!("redis://{rest}"), rest)?
+        } else if unix {
+            unix_info(text, rest)?
+        } else {
+            return Err(InvalidRedisUrl::Shape);
+        };
+        Ok(Self { info, tls })
     }
 }
 
@@ -208,6 +216,7 @@ mod tests {
         for (text, shown) in [
             ("redis://127.0.0.1:6379/", "127.0.0.1:6379"),
             ("valkey://redis", "redis:6379"),
+            ("rediss://:secret@redis:6380/", "redis:6380"),
             ("REDIS://redis/3/", "redis:6379"),
             ("redis://user:s%40cret@example.com:7000/3\n", "example.com:7000"),
             ("redis://:p%40%23s%2Fw%3Fo%25rd:x+y@[::1]:7000", "[::1]:7000"),
@@ -241,8 +250,8 @@ mod tests {
             ("hunter2", Shape),
             ("redis:hunter2@host", Shape),
             ("http://:hunter2@host/", Shape),
-            ("rediss://:hunter2@host:6380/", Tls),
-            ("valkeys://:hunter2@host:6380/", Tls),
+            ("rediss://:hunter2@host:0/", Port),
+            ("valkeys://:hunter2#@host:6380/", RawCharacter),
             ("redis://:hunter2#s/w?o%rd@127.0.0.1:7320/", RawCharacter),
             ("redis://:p#hunter2@host/", RawCharacter),
             ("redis://:p/hunter2@host/", RawCharacter),
