@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crunch_common::pem;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
@@ -53,10 +53,10 @@ impl Source for TlsFiles {
     }
 
     fn read(&self) -> Result<CertifiedKey, TlsError> {
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::File {
+        let key = pem::private_key(&self.key).map_err(|reason| TlsError::File {
             variable: "CRUNCH_API_TLS_KEY",
             path: self.key.clone(),
-            reason: format!("expected a private key in PEM: {error}"),
+            reason,
         })?;
         let chain = certificates(&self.certificate)?;
         Ok(CertifiedKey::from_der(chain, key, &ring::default_provider())?)
@@ -65,17 +65,11 @@ impl Source for TlsFiles {
 
 /// Reads the certificates of a file, that of the server first.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |reason: String| TlsError::File {
+    pem::certificates(path).map_err(|reason| TlsError::File {
         variable: "CRUNCH_API_TLS_CERT",
         path: path.to_owned(),
         reason,
-    };
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = read.map_err(|error| wrong(format!("expected certificates in PEM: {error}")))?;
-    if chain.is_empty() {
-        return Err(wrong("there is no certificate in it".to_owned()));
-    }
-    Ok(chain)
+    })
 }
 
 /// The certificate and key that the API uses.

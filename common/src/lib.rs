@@ -13,6 +13,7 @@ pub mod job;
 pub mod json;
 pub mod machine;
 mod name;
+pub mod pem;
 pub mod queue;
 pub mod schema;
 pub mod shutdown;

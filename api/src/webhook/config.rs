@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use crunch_common::config::comma_separated;
 use crunch_common::job::MAX_ATTEMPTS_LIMIT;
+use crunch_common::pem;
 use crunch_common::time::whole_ms;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::{Allow, Secrets};
 
@@ -116,11 +116,8 @@ impl WebhookConfig {
         let Some(path) = &self.webhook_ca_file else { return Ok(Vec::new()) };
         let wrong =
             |what: &dyn fmt::Display| format!("CRUNCH_WEBHOOK_CA_FILE={}: {what}", path.display());
-        let read = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
-        let read: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| wrong(&error))?;
-        let (good, bad) = RootCertStore::empty().add_parsable_certificates(read.iter().cloned());
-        match (good, bad) {
-            (0, 0) => Err(wrong(&"expected certificates in PEM")),
+        let read = pem::certificates(path).map_err(|reason| wrong(&reason))?;
+        match RootCertStore::empty().add_parsable_certificates(read.iter().cloned()) {
             (_, 0) => Ok(read),
             (_, bad) => Err(wrong(&format!("{bad} of its certificates are not usable"))),
         }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
+
+use crate::pem;
 
 /// Files for TLS to Redis, in PEM. Read for each connection, so that they can be replaced while the process runs.
 #[derive(Debug, Clone, Default, Args)]
@@ -45,14 +45,10 @@ impl RedisTls {
             .with_root_certificates(self.roots()?);
         let config = match (&self.redis_tls_cert, &self.redis_tls_key) {
             (Some(certificate), Some(key)) => {
-                let chain = certificates("CRUNCH_REDIS_TLS_CERT", certificate)?;
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
-                    wrong(
-                        "CRUNCH_REDIS_TLS_KEY",
-                        key,
-                        &format!("expected a private key in PEM: {error}"),
-                    )
-                })?;
+                let chain = pem::certificates(certificate)
+                    .map_err(|reason| wrong("CRUNCH_REDIS_TLS_CERT", certificate, &reason))?;
+                let key = pem::private_key(key)
+                    .map_err(|reason| wrong("CRUNCH_REDIS_TLS_KEY", key, &reason))?;
                 config.with_client_auth_cert(chain, key).map_err(|error| {
                     format!("CRUNCH_REDIS_TLS_CERT and CRUNCH_REDIS_TLS_KEY: {error}")
                 })?
@@ -63,26 +59,15 @@ impl RedisTls {
     }
 
     fn roots(&self) -> Result<RootCertStore, String> {
-        let variable = "CRUNCH_REDIS_TLS_CA";
         let Some(path) = &self.redis_tls_ca else {
             return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
         };
+        let wrong = |reason: &dyn fmt::Display| wrong("CRUNCH_REDIS_TLS_CA", path, reason);
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(variable, path)? {
-            roots.add(certificate).map_err(|error| wrong(variable, path, &error))?;
+        for certificate in pem::certificates(path).map_err(|reason| wrong(&reason))? {
+            roots.add(certificate).map_err(|error| wrong(&error))?;
         }
         Ok(roots)
-    }
-}
-
-fn certificates(variable: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(|error| {
-        wrong(variable, path, &format!("expected certificates in PEM: {error}"))
-    })?;
-    match found.is_empty() {
-        true => Err(wrong(variable, path, &"there is no certificate in it")),
-        false => Ok(found),
     }
 }
 

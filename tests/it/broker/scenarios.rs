@@ -224,13 +224,13 @@ impl World {
         }
     }
 
-    /// The answer of a command on one key, as a number.
     /// How long an ended job is kept from now on.
     async fn kept_ms(&self, id: JobId) -> Result<u64, String> {
         let expires = self.read_job(id).await?.expires_at.ok_or("the job does not expire")?;
         Ok(expires.unix_ms() - self.now)
     }
 
+    /// The answer of a command on one key, as a number.
     async fn query_number(&mut self, command: &str, tail: &str) -> u64 {
         let key = self.key(tail);
         redis::cmd(command).arg(key).query_async(&mut self.redis).await.unwrap()

@@ -138,7 +138,7 @@ impl<'a> Walk<'a> {
         Ok(self.start_of(cursor, last, names))
     }
 
-    /// Returns how many of these, with so many jobs each, contain as many as this step should read.
+    /// Returns how many sources to use in this step, given how many jobs each has: enough to fill its window.
     fn count_needed(&self, lengths: impl Iterator<Item = usize>) -> usize {
         let mut jobs = 0;
         let needed = |length: &usize| {
