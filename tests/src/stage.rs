@@ -98,6 +98,12 @@ impl Actor {
         self.send(&json!({ "return": result })).await;
     }
 
+    /// Makes the handler return, and waits until it has.
+    pub async fn returns_and_ends(mut self, result: &Value) {
+        self.send(&json!({ "return": result })).await;
+        self.wait_until_ended().await;
+    }
+
     /// Makes the handler fail with a retryable error.
     pub async fn fails(mut self, message: &str) {
         self.send(&json!({ "fail": message })).await;

@@ -27,7 +27,8 @@ async fn a_late_result_after_a_network_partition_is_refused() {
     let current = stage.wait_for_handler().await;
     assert!(current.id == id && current.epoch > late.epoch);
 
-    late.returns(&json!("late")).await;
+    // Before a heartbeat can stop it.
+    late.returns_and_ends(&json!("late")).await;
     proxy.heal();
     first.wait_for_log("stale outcome dropped: another attempt holds the job").await;
 
