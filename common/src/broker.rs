@@ -62,6 +62,7 @@ pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
 pub use config::BrokerConfig;
 pub use depth::Depth;
 pub use durability::{Durability, DurabilityConfig, InvalidDurability};
+pub use endpoint::SentinelLogin;
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Sequence, Settled, TaskNames};
 pub use fleet::{RunningJob, WorkerPage, WorkerSummary};
@@ -214,7 +215,7 @@ impl Broker {
     /// Creates a broker; it connects when it is first used.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the files for TLS cannot be used.
+    /// [`Error::Refused`] if the files for TLS cannot be used, or settings do not belong to this kind of address.
     pub fn new(config: &BrokerConfig) -> Result<Self, Error> {
         Self::with_library(config, Library::shipped())
     }
@@ -225,7 +226,7 @@ impl Broker {
     /// See [`Broker::new`].
     #[doc(hidden)]
     pub fn with_library(config: &BrokerConfig, library: Library) -> Result<Self, Error> {
-        let endpoint = Endpoint::new(&config.redis_url, &config.redis_tls)?;
+        let endpoint = Endpoint::new(&config.redis_url, &config.redis_tls, &config.sentinel_login)?;
         let pool = Pool::builder(endpoint.clone())
             .max_size(POOL_SIZE)
             .runtime(Runtime::Tokio1)

@@ -175,7 +175,8 @@ impl<M: Monitor> Heartbeat<M> {
         // Without an answer: so that an outage shows as failed heartbeats.
         let for_all = self.for_all || to_sweep.is_err();
         let to_sweep = to_sweep.unwrap_or_default();
-        let rest = self.lease.mul_f64(QUIET_SHARE).min(LONGEST_QUIET).saturating_sub(interval);
+        // With the heartbeat that is nearest to the end of that time.
+        let rest = self.lease.mul_f64(QUIET_SHARE).min(LONGEST_QUIET).saturating_sub(interval / 2);
         let is_due = |partition: Partition, leases: &[LeaseKey]| {
             for_all
                 || partition == Partition::default()

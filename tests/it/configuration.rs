@@ -74,6 +74,8 @@ async fn help_lists_every_variable() {
         "CRUNCH_REDIS_TLS_CA",
         "CRUNCH_REDIS_TLS_CERT",
         "CRUNCH_REDIS_TLS_KEY",
+        "CRUNCH_REDIS_SENTINEL_USER",
+        "CRUNCH_REDIS_SENTINEL_PASSWORD",
         "CRUNCH_KEY_PREFIX",
         "CRUNCH_PARTITIONS",
         "CRUNCH_LOG",

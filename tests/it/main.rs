@@ -28,6 +28,7 @@ mod redis_trouble;
 mod redis_users;
 mod run_task;
 mod script_up;
+mod sentinel;
 mod sequences;
 mod servers;
 mod settlements;

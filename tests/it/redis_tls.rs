@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crunch_common::Broker;
 use crunch_common::broker::{BrokerConfig, RedisTls};
-use crunch_tests::{RedisServer, Stack};
+use crunch_tests::{RedisServer, SentinelSettings, Sentinels, Stack};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
 
@@ -49,9 +49,7 @@ impl Authority {
     /// Starts a Redis with a certificate for `localhost` that accepts only clients with one of this authority; at its
     /// other port it needs no TLS.
     fn start_redis(&self) -> RedisServer {
-        let [certificate, key] = self.issue("localhost");
-        let [certificate, key, ca] =
-            [certificate, key, self.certificate()].map(|path| path.display().to_string());
+        let [certificate, key, ca] = self.server();
         RedisServer::with_tls(&[
             "--tls-cert-file",
             &certificate,
@@ -60,6 +58,12 @@ impl Authority {
             "--tls-ca-cert-file",
             &ca,
         ])
+    }
+
+    /// The paths of certificate, key and authority of a server.
+    fn server(&self) -> [String; 3] {
+        let [certificate, key] = self.issue("localhost");
+        [certificate, key, self.certificate()].map(|path| path.display().to_string())
     }
 
     /// The settings of a client that trusts this authority and has a certificate of it.
@@ -103,6 +107,22 @@ async fn all_connections_of_api_and_worker_are_encrypted() {
     let plain = format!("laddr=127.0.0.1:{} ", stack.redis.port());
     let plain = clients.lines().filter(|line| line.contains(&plain)).count();
     assert!(clients.lines().count() > 5 && plain == 1, "only that of this test: {clients}");
+}
+
+#[tokio::test]
+async fn sentinels_and_the_master_that_they_name_are_trusted_by_their_certificates() {
+    let (authority, other) = (Authority::create("ours"), Authority::create("another"));
+    let redis = authority.start_redis();
+    let settings = SentinelSettings { tls: Some(authority.server()), ..Default::default() };
+    let sentinels = Sentinels::with(&redis, 0, &settings).await;
+    let connect = async |redis_tls| {
+        let redis_url = sentinels.url().parse().unwrap();
+        let config = BrokerConfig { redis_url, redis_tls, ..BrokerConfig::default() };
+        Broker::new(&config).unwrap().open().await
+    };
+    connect(authority.client()).await.unwrap();
+    let error = connect(other.client()).await.unwrap_err().to_string();
+    assert_eq!(error.matches("UnknownIssuer").count(), 3, "{error}");
 }
 
 #[tokio::test]

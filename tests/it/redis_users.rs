@@ -96,6 +96,18 @@ async fn crunch_runs_with_users_that_have_minimal_permissions() {
 }
 
 #[tokio::test]
+async fn they_may_ask_a_redis_that_sentinels_name_for_its_role() {
+    let users = Users::start();
+    let sentinel = crate::sentinel::start_fake(users.stack.redis.port()).await;
+    for user in ["admin", "crunch-deploy", "crunch-api", "crunch-worker"] {
+        let redis_url = format!("redis+sentinel://{user}:secret@{sentinel}/main").parse().unwrap();
+        let config = BrokerConfig { redis_url, ..BrokerConfig::default() };
+        Broker::new(&config).unwrap().open().await.unwrap();
+    }
+    assert_eq!(users.refused_commands().await, [""; 0]);
+}
+
+#[tokio::test]
 async fn processes_that_may_load_no_functions_wait_for_them() {
     let mut users = Users::start();
     let (api_url, worker_url, deploy_url) =

@@ -135,6 +135,8 @@ async fn the_script_starts_everything_with_every_documented_variable_set() {
         "CRUNCH_REDIS_TLS_CA",
         "CRUNCH_REDIS_TLS_CERT",
         "CRUNCH_REDIS_TLS_KEY",
+        "CRUNCH_REDIS_SENTINEL_USER",
+        "CRUNCH_REDIS_SENTINEL_PASSWORD",
         "CRUNCH_AUTH",
     ]);
     let set = environment.keys().copied().chain(excluded.iter().copied()).collect();

@@ -42,6 +42,13 @@ impl RedisServer {
         Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
+    /// Starts a replica of this one.
+    #[must_use]
+    pub fn start_replica(&self) -> Self {
+        let port = self.port().to_string();
+        Self::with(&["--appendonly", "no", "--replicaof", "127.0.0.1", &port])
+    }
+
     /// Starts one with further arguments.
     ///
     /// # Panics
@@ -131,8 +138,16 @@ impl RedisServer {
     /// If it was not started by [`RedisServer::with_tls`].
     #[must_use]
     pub fn tls_url(&self, host: &str) -> String {
-        let port = self.tls_port.as_ref().expect("it serves TLS").addr().port();
-        format!("rediss://{host}:{port}/")
+        format!("rediss://{host}:{}/", self.tls_port())
+    }
+
+    /// Returns its port for TLS.
+    ///
+    /// # Panics
+    /// If it was not started by [`RedisServer::with_tls`].
+    #[must_use]
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port.as_ref().expect("it serves TLS").addr().port()
     }
 
     /// Returns its port.
@@ -189,8 +204,12 @@ impl RedisServer {
     /// Creates a broker on it, with its own key prefix.
     #[must_use]
     pub fn broker(&self, prefix: &str, library: Library) -> Broker {
+        self.broker_by(&self.url(), prefix, library)
+    }
+
+    pub(crate) fn broker_by(&self, url: &str, prefix: &str, library: Library) -> Broker {
         let config = BrokerConfig {
-            redis_url: self.url().parse().unwrap(),
+            redis_url: url.parse().unwrap(),
             key_prefix: prefix.parse().unwrap(),
             partitions: self.partitions,
             ..BrokerConfig::default()

@@ -22,6 +22,8 @@ pub type Worker = Process;
 pub struct Stack {
     /// Started first; stopped last.
     pub redis: RedisServer,
+    /// `CRUNCH_REDIS_URL` of its processes.
+    url: String,
     directory: TempDir,
     started: u32,
 }
@@ -56,7 +58,14 @@ impl Stack {
     /// If no directory can be created.
     #[must_use]
     pub fn on(redis: RedisServer) -> Self {
-        Self { redis, directory: tempfile::tempdir().unwrap(), started: 0 }
+        let url = redis.url();
+        Self { redis, url, directory: tempfile::tempdir().unwrap(), started: 0 }
+    }
+
+    /// The same stack, whose processes find Redis by another address.
+    #[must_use]
+    pub fn by(self, url: String) -> Self {
+        Self { url, ..self }
     }
 
     /// Returns the directory of the logs and the ledger.
@@ -199,7 +208,7 @@ impl Stack {
 
     /// Returns a command for one of our binaries in a clean environment, with the URL of Redis.
     pub fn command(&self, name: &str) -> Command {
-        let mut command = command_on(name, &self.redis.url());
+        let mut command = command_on(name, &self.url);
         command.env("CRUNCH_PARTITIONS", self.redis.partitions().to_string());
         command.env("CRUNCH_LOG", "debug,actix_server=warn,mio=info");
         command
@@ -216,7 +225,7 @@ impl Stack {
     /// # Panics
     /// If the audit has findings, or Redis is unavailable.
     pub async fn assert_clean_audit(&self) {
-        let broker = self.redis.broker("crunch", Library::shipped());
+        let broker = self.redis.broker_by(&self.url, "crunch", Library::shipped());
         let audit = broker.audit(|_| ()).await.unwrap();
         assert!(audit.is_clean(), "{:#?}", audit.findings);
     }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::endpoint::SentinelLogin;
 use super::keys::KeyPrefix;
 use super::redis_tls::RedisTls;
 use super::redis_url::RedisUrl;
@@ -11,8 +12,9 @@ use crate::job::PARTITIONS_MAX;
 /// Address, key prefix, partitions and limits of the Redis with the jobs.
 #[derive(Debug, Clone, Args)]
 pub struct BrokerConfig {
-    /// Address of Redis: redis://user:password@host:port/database, rediss:// with TLS, or
-    /// redis+unix:///path/of/socket. Special characters of user and password are percent-encoded.
+    /// Address of Redis: redis://user:password@host:port/database, rediss:// with TLS, redis+unix:///path/of/socket, or
+    /// redis+sentinel://user:password@sentinel1,sentinel2/master. Special characters of user and password are
+    /// percent-encoded.
     #[arg(
         long,
         env = "CRUNCH_REDIS_URL",
@@ -25,6 +27,10 @@ pub struct BrokerConfig {
     /// Certificates, if the address requests TLS.
     #[command(flatten)]
     pub redis_tls: RedisTls,
+
+    /// User and password of Sentinels, if the address is theirs.
+    #[command(flatten)]
+    pub sentinel_login: SentinelLogin,
 
     /// Prefix of every key and channel in Redis: 1 to 32 characters of a-z, 0-9, '_', '.' and '-'.
     #[arg(long, env = "CRUNCH_KEY_PREFIX", value_name = "NAME", default_value = "crunch")]
@@ -54,6 +60,7 @@ impl Default for BrokerConfig {
         Self {
             redis_url: RedisUrl::default(),
             redis_tls: RedisTls::default(),
+            sentinel_login: SentinelLogin::default(),
             key_prefix: "crunch".parse().expect("the default prefix is a valid name"),
             partitions: 1,
             memory_watermark: 70,

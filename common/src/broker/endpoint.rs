@@ -1,83 +1,88 @@
-//! Where Redis is, and how to connect to it: over TCP or a Unix socket, with or without TLS. The only place that opens
-//! a connection. One that is to be encrypted is never opened without TLS, nor to a Redis whose certificate is not valid
-//! for the host of the address.
+//! Where Redis is, and how to connect to it. The only place that opens a connection. One that is to be encrypted is
+//! never opened without TLS, nor to a Redis whose certificate is not valid for the host of its address.
+//!
+//! Redis is at one address, or where Sentinels say that its master is. They are asked for each new connection; and since
+//! they may know less than Redis itself, it is used only if Redis says that it is a master.
 
-use std::error::Error as _;
-use std::fmt;
+mod dialer;
+mod sentinels;
+
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
-use futures_util::future::select_ok;
-use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ProtocolVersion, PushInfo,
-    RedisConnectionInfo, RedisError,
+    AsyncConnectionConfig, ConnectionAddr, ProtocolVersion, PushInfo, RedisConnectionInfo,
+    RedisError, Value,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::AbortHandle;
+
+pub(crate) use dialer::Connection;
+pub use sentinels::SentinelLogin;
 
 use super::error::{Error, Remedy, classify};
-use super::flow::{Flow, Stream};
+use super::flow::Flow;
 use super::redis_tls::RedisTls;
-use super::redis_url::RedisUrl;
+use super::redis_url::{Address, RedisUrl, Servers};
+use super::reply;
+use dialer::Dialer;
+use sentinels::Sentinels;
 
 /// Longer than it takes on a working network to find the address, connect, agree on TLS and log in; shorter than the
 /// 2 s in which a client gets its 503.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Unacknowledged bytes break the connection after this time, so that a half-open one is detected before a lease
-/// expires.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where Redis is, and how to connect to it.
 #[derive(Clone)]
 pub(crate) struct Endpoint(Arc<Inner>);
 
 struct Inner {
-    info: ConnectionInfo,
-    tls: Option<RedisTls>,
+    dialer: Dialer,
+    place: Place,
+    /// User, password and database.
+    settings: RedisConnectionInfo,
 }
 
-/// An open connection, closed with its last clone.
-#[derive(Clone)]
-pub(crate) struct Connection {
-    pub(crate) commands: MultiplexedConnection,
-    _driver: Arc<Driver>,
-}
-
-/// The task that transfers the bytes of a connection. The client library documents that it ends by itself only when
-/// every command was answered, and requires the abort. The version in use ends it once every command was sent.
-struct Driver(AbortHandle);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// Where Redis is.
+enum Place {
+    Fixed(ConnectionAddr),
+    /// Where they say.
+    Known(Sentinels),
 }
 
 impl Endpoint {
     /// # Errors
-    /// [`Error::Refused`] if the files for TLS cannot be used.
-    pub(crate) fn new(url: &RedisUrl, tls: &RedisTls) -> Result<Self, Error> {
+    /// [`Error::Refused`] if the files for TLS cannot be used, or settings do not belong to this kind of address.
+    pub(crate) fn new(
+        url: &RedisUrl,
+        tls: &RedisTls,
+        login: &SentinelLogin,
+    ) -> Result<Self, Error> {
+        let refuse = |reason: &str| Err(Error::Refused { reason: reason.to_owned() });
         if tls.is_set() && !url.uses_tls() {
-            let reason = "there are files for TLS to Redis, but CRUNCH_REDIS_URL does not begin with rediss://";
-            return Err(Error::Refused { reason: reason.to_owned() });
+            return refuse(
+                "there are files for TLS to Redis, but CRUNCH_REDIS_URL begins neither with rediss:// nor with rediss+sentinel://",
+            );
         }
-        let tls = url.uses_tls().then(|| tls.clone());
-        if let Some(tls) = &tls {
-            tls.connector().map_err(|reason| Error::Refused { reason })?;
-        }
-        Ok(Self(Arc::new(Inner { info: url.connection_info(), tls })))
+        let place = match url.servers() {
+            Servers::One(_) if login.is_set() => {
+                return refuse(
+                    "there is a password of Sentinel, but CRUNCH_REDIS_URL begins neither with redis+sentinel:// nor with rediss+sentinel://",
+                );
+            }
+            Servers::One(address) => Place::Fixed(address.clone()),
+            Servers::Sentinels { addresses, master } => {
+                Place::Known(Sentinels::new(addresses.clone(), master.clone(), login))
+            }
+        };
+        let dialer = Dialer::new(url.uses_tls().then(|| tls.clone()))?;
+        Ok(Self(Arc::new(Inner { dialer, place, settings: url.settings().clone() })))
     }
 
     /// Connects and logs in; counts the bytes if there is a flow.
     pub(crate) async fn connect(&self, flow: Option<&Flow>) -> Result<Connection, (Remedy, Error)> {
-        self.log_in(flow, self.0.info.redis_settings(), AsyncConnectionConfig::new()).await
+        self.within(flow, &self.0.settings, AsyncConnectionConfig::new()).await
     }
 
     /// Connects and logs in, with the version of the protocol that has pushes beside replies; they are sent there.
@@ -85,86 +90,60 @@ impl Endpoint {
         &self,
         pushes: UnboundedSender<PushInfo>,
     ) -> Result<Connection, (Remedy, Error)> {
-        let settings = self.0.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        self.log_in(None, &settings, AsyncConnectionConfig::new().set_push_sender(pushes)).await
+        let settings = self.0.settings.clone().set_protocol(ProtocolVersion::RESP3);
+        self.within(None, &settings, AsyncConnectionConfig::new().set_push_sender(pushes)).await
     }
 
-    async fn log_in(
+    async fn within(
         &self,
         flow: Option<&Flow>,
         settings: &RedisConnectionInfo,
         config: AsyncConnectionConfig,
     ) -> Result<Connection, (Remedy, Error)> {
-        // Every call has its own deadline, so that a blocking read may take longer than others.
-        let config = config.set_response_timeout(None);
-        let connect = async {
-            let stream = self.0.secure(self.0.stream(flow).await?).await?;
-            let (commands, driver) =
-                MultiplexedConnection::new_with_config(settings, stream, config).await?;
-            let driver = Driver(tokio::spawn(driver).abort_handle());
-            Ok(Connection { commands, _driver: Arc::new(driver) })
+        let connect = self.0.connect(flow, settings, config);
+        let timed_out = |_| {
+            let error = RedisError::from(io::Error::from(io::ErrorKind::TimedOut));
+            classify(&Arc::new(error))
         };
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
-        let timed_out = |_| RedisError::from(io::Error::from(io::ErrorKind::TimedOut));
-        connected.map_err(timed_out).flatten().map_err(|error| match tls_failure(&error) {
-            Some(reason) => {
-                (Remedy::Reconnect, Error::Refused { reason: format!("TLS: {reason}") })
-            }
-            None => classify(&Arc::new(error)),
-        })
+        tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(timed_out)?
     }
 }
 
 impl Inner {
-    async fn stream(&self, flow: Option<&Flow>) -> io::Result<Box<dyn Stream>> {
-        let stream: Box<dyn Stream> = match self.info.addr() {
-            ConnectionAddr::Tcp(host, port) => Box::new(connect_tcp(host, *port).await?),
-            ConnectionAddr::Unix(path) => Box::new(UnixStream::connect(path).await?),
-            _ => return Err(io::ErrorKind::Unsupported.into()),
+    async fn connect(
+        &self,
+        flow: Option<&Flow>,
+        settings: &RedisConnectionInfo,
+        config: AsyncConnectionConfig,
+    ) -> Result<Connection, (Remedy, Error)> {
+        let sentinels = match &self.place {
+            Place::Fixed(address) => {
+                return self.dialer.log_in(address, flow, settings, config).await;
+            }
+            Place::Known(sentinels) => sentinels,
         };
-        Ok(match flow {
-            Some(flow) => Box::new(flow.count(stream)),
-            None => stream,
-        })
-    }
-
-    /// Encrypts the stream if TLS is requested.
-    async fn secure(&self, stream: Box<dyn Stream>) -> io::Result<Box<dyn Stream>> {
-        let Some(tls) = &self.tls else { return Ok(stream) };
-        let ConnectionAddr::Tcp(host, _) = self.info.addr() else {
-            return Err(io::ErrorKind::Unsupported.into());
-        };
-        let unusable = |reason| io::Error::other(rustls::Error::General(reason));
-        // Read again for each connection: certificates are replaced while a process runs.
-        let connector = tls.connector().map_err(unusable)?;
-        let name = host.clone().try_into();
-        let name = name.map_err(|_| unusable(format!("a certificate cannot be for {host}")))?;
-        Ok(Box::new(Alerting(connector.connect(name, stream).await?)))
+        let address = sentinels.master(&self.dialer).await?;
+        let mut connection = self.dialer.log_in(&address, flow, settings, config).await?;
+        match role(&mut connection).await {
+            Ok(role) if role == "master" => Ok(connection),
+            Ok(role) => {
+                let reason = format!(
+                    "Sentinel says that the master is {}, which is a {role}: a failover may not be complete",
+                    Address(&address)
+                );
+                Err((Remedy::Reconnect, Error::Rejected { reason }))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 }
 
-/// Why TLS failed, if it did: mostly a certificate that is not trusted, by this side or the other.
-fn tls_failure(error: &RedisError) -> Option<&rustls::Error> {
-    let shared = error.source()?.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>()?;
-    cause(shared.downcast_ref::<io::Error>()?)
-}
-
-fn cause(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
-}
-
-/// Connects to the first address of the host that answers.
-async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let addresses = lookup_host((host, port)).await?;
-    let tries: Vec<_> = addresses.map(|address| Box::pin(TcpStream::connect(address))).collect();
-    if tries.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
-    }
-    let (stream, _) = select_ok(tries).await?;
-    stream.set_nodelay(true)?;
-    let timeout = TCP_USER_TIMEOUT.as_millis() as u32;
-    rustix::net::sockopt::set_tcp_user_timeout(&stream, timeout)?;
-    Ok(stream)
+/// Returns what Redis is: `master`, or `slave` for a replica.
+async fn role(connection: &mut Connection) -> Result<String, (Remedy, Error)> {
+    let role = redis::cmd("ROLE").query_async(&mut connection.commands).await;
+    let role: Vec<Value> = role.map_err(|error| classify(&Arc::new(error)))?;
+    let role = role.into_iter().next().unwrap_or_default();
+    reply::text(role).map_err(|error| (Remedy::Reconnect, error))
 }
 
 impl Manager for Endpoint {
@@ -175,67 +154,18 @@ impl Manager for Endpoint {
         self.connect(None).await.map_err(|(_, error)| error)
     }
 
+    /// A connection that was idle may be dead, or to a master that became a replica.
     async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
-        let answer = redis::cmd("PING").exec_async(&mut connection.commands).await;
-        answer.map_err(|error| RecycleError::Backend(classify(&Arc::new(error)).1))
-    }
-}
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").finish_non_exhaustive()
-    }
-}
-
-/// A stream with TLS whose failing writes report why the other side ended it. With TLS 1.3 it judges our certificate
-/// after the handshake, so a first write can fail while the alert with the reason is still unread.
-struct Alerting<S>(S);
-
-impl<S: Stream> Alerting<S> {
-    fn explain<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        outcome: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(_)) = &outcome {
-            let mut byte = [0];
-            let read = Pin::new(&mut self.0).poll_read(context, &mut ReadBuf::new(&mut byte));
-            if let Poll::Ready(Err(reason)) = read
-                && cause(&reason).is_some()
-            {
-                return Poll::Ready(Err(reason));
+        let failed = |(_, error)| RecycleError::Backend(error);
+        match &self.0.place {
+            Place::Fixed(_) => {
+                let answer = redis::cmd("PING").exec_async(&mut connection.commands).await;
+                answer.map_err(|error| failed(classify(&Arc::new(error))))
             }
+            Place::Known(_) => match role(connection).await.map_err(failed)?.as_str() {
+                "master" => Ok(()),
+                _ => Err(RecycleError::message("it became a replica")),
+            },
         }
-        outcome
-    }
-}
-
-impl<S: Stream> AsyncRead for Alerting<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
-    }
-}
-
-impl<S: Stream> AsyncWrite for Alerting<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.0).poll_write(context, bytes);
-        self.explain(context, outcome)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.0).poll_flush(context);
-        self.explain(context, outcome)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }

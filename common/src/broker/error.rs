@@ -106,6 +106,16 @@ impl Error {
         Self::Unreadable { reason: reason.into() }
     }
 
+    /// Its cause, to be a part of another reason.
+    pub(crate) fn into_reason(self) -> String {
+        match self {
+            Self::Unavailable { reason } | Self::Rejected { reason } | Self::Refused { reason } => {
+                reason
+            }
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn timed_out() -> Self {
         Self::Unavailable { reason: "no answer in time".to_owned() }
     }

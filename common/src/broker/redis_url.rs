@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use url::Url;
 
 /// Schemes of a connection over TCP.
@@ -15,14 +15,29 @@ const TCP: [&str; 2] = ["redis", "valkey"];
 const TLS: [&str; 2] = ["rediss", "valkeys"];
 /// Schemes of a connection over a Unix socket.
 const UNIX: [&str; 3] = ["unix", "redis+unix", "valkey+unix"];
+/// After a scheme over TCP: the hosts are those of Sentinels, which know where Redis is.
+const SENTINEL: &str = "+sentinel";
+/// The ports of a Redis and of a Sentinel.
+const PORTS: [u16; 2] = [6379, 26379];
 /// Allowed query parameters of a socket's address.
 const UNIX_QUERY: [&str; 3] = ["user", "pass", "db"];
 
-/// Address of Redis, with user and password. Displays host and port, or the path of a socket, and nothing else.
+/// Address of Redis, with user and password. Displays hosts and ports, or the path of a socket, and the name that
+/// Sentinels know, and nothing else.
 #[derive(Clone)]
 pub struct RedisUrl {
-    info: ConnectionInfo,
+    servers: Servers,
+    settings: RedisConnectionInfo,
     tls: bool,
+}
+
+/// Where Redis is, or who knows it.
+#[derive(Clone)]
+pub(crate) enum Servers {
+    /// There.
+    One(ConnectionAddr),
+    /// Where one of these Sentinels says that the master of this name is.
+    Sentinels { addresses: Vec<ConnectionAddr>, master: String },
 }
 
 /// Why a text is not the address of a Redis, and how to write it. Contains no part of the text.
@@ -49,7 +64,9 @@ pub enum InvalidRedisUrl {
     #[error("0.0.0.0 and [::] are not addresses to connect to: use the host of Redis")]
     Wildcard,
     /// An invalid host.
-    #[error("the host is not a name or an IP address; an IPv6 address must be in brackets")]
+    #[error(
+        "the host is not a name or an IP address; an IPv6 address must be in brackets, and only Sentinels may be several: redis+sentinel://host1,host2/name"
+    )]
     Host,
     /// An invalid port.
     #[error("the port is not a number from 1 to 65535")]
@@ -62,6 +79,11 @@ pub enum InvalidRedisUrl {
         "there is a user without a password; a password without a user is written redis://:password@host/"
     )]
     NoPassword,
+    /// Sentinels without the name of a master.
+    #[error(
+        "the name of the master is missing or invalid: expected redis+sentinel://host1,host2/name or …/name/0; a name has letters, digits, '.', '-' and '_'"
+    )]
+    Master,
     /// User or password is not text.
     #[error("user and password must be UTF-8 once their percent-encoding is decoded")]
     NotText,
@@ -76,12 +98,17 @@ pub enum InvalidRedisUrl {
 }
 
 impl RedisUrl {
-    /// Returns the address for the client library.
-    pub(crate) fn connection_info(&self) -> ConnectionInfo {
-        self.info.clone()
+    /// Returns where Redis is.
+    pub(crate) const fn servers(&self) -> &Servers {
+        &self.servers
     }
 
-    /// Whether the connection is encrypted.
+    /// Returns user, password and database.
+    pub(crate) const fn settings(&self) -> &RedisConnectionInfo {
+        &self.settings
+    }
+
+    /// Whether connections are encrypted.
     pub(crate) const fn uses_tls(&self) -> bool {
         self.tls
     }
@@ -95,7 +122,24 @@ impl Default for RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.info.addr() {
+        match &self.servers {
+            Servers::One(address) => write!(f, "{}", Address(address)),
+            Servers::Sentinels { addresses, master } => {
+                write!(f, "{master} of Sentinel ")?;
+                addresses.iter().enumerate().try_for_each(|(at, address)| {
+                    write!(f, "{}{}", if at == 0 { "" } else { "," }, Address(address))
+                })
+            }
+        }
+    }
+}
+
+/// Displays host and port as in an address.
+pub(crate) struct Address<'a>(pub(crate) &'a ConnectionAddr);
+
+impl fmt::Display for Address<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
             ConnectionAddr::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             address => write!(f, "{address}"),
         }
@@ -115,26 +159,61 @@ impl FromStr for RedisUrl {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").ok_or(InvalidRedisUrl::Shape)?;
         let scheme = scheme.to_ascii_lowercase();
+        let (server, sentinels) =
+            scheme.strip_suffix(SENTINEL).map_or((&*scheme, false), |server| (server, true));
+        let (tcp, tls) = (TCP.contains(&server), TLS.contains(&server));
+        let unix = !sentinels && UNIX.contains(&server);
         // The URL parser would drop some of these, which would silently change a password.
         let blank = |c: char| c.is_whitespace() || c.is_control();
-        let (tcp, tls) = (TCP.contains(&&*scheme), TLS.contains(&&*scheme));
-        let unix = UNIX.contains(&&*scheme);
         if (tcp || tls || unix) && rest.contains(blank) {
             return Err(InvalidRedisUrl::Blank);
         }
-        let info = if tcp || tls {
-            // Whether TLS is used is in `tls`: the client library, built without it, parses no such scheme.
-            tcp_info(&format!("redis://{rest}"), rest)?
+        let (servers, settings) = if (tcp || tls) && sentinels {
+            sentinels_and_settings(rest)?
+        } else if tcp || tls {
+            one(&tcp_info(rest, PORTS[0])?)
         } else if unix {
-            unix_info(text, rest)?
+            one(&unix_info(text, rest)?)
         } else {
             return Err(InvalidRedisUrl::Shape);
         };
-        Ok(Self { info, tls })
+        Ok(Self { servers, settings, tls })
     }
 }
 
-fn tcp_info(text: &str, rest: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
+fn one(info: &ConnectionInfo) -> (Servers, RedisConnectionInfo) {
+    (Servers::One(info.addr().clone()), info.redis_settings().clone())
+}
+
+fn sentinels_and_settings(rest: &str) -> Result<(Servers, RedisConnectionInfo), InvalidRedisUrl> {
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if path.contains(['#', '?', '@']) {
+        return Err(InvalidRedisUrl::RawCharacter);
+    }
+    let (master, database) = path.split_once('/').unwrap_or((path, ""));
+    let (credentials, hosts) = match authority.rsplit_once('@') {
+        Some((credentials, hosts)) => (format!("{credentials}@"), hosts),
+        None => (String::new(), authority),
+    };
+    let infos =
+        hosts.split(',').map(|host| tcp_info(&format!("{credentials}{host}/{database}"), PORTS[1]));
+    let infos = infos.collect::<Result<Vec<_>, _>>()?;
+    if master.is_empty() || !master.bytes().all(is_in_names) {
+        return Err(InvalidRedisUrl::Master);
+    }
+    let addresses = infos.iter().map(|info| info.addr().clone()).collect();
+    let servers = Servers::Sentinels { addresses, master: master.to_owned() };
+    Ok((servers, infos[0].redis_settings().clone()))
+}
+
+/// Whether Sentinel accepts this character in the name of a master.
+const fn is_in_names(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
+}
+
+/// Parses what follows the scheme. Whether TLS is used is not in it: the client library, built without it, parses no such
+/// scheme.
+fn tcp_info(rest: &str, default_port: u16) -> Result<ConnectionInfo, InvalidRedisUrl> {
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let (credentials, host_port) = authority.rsplit_once('@').unwrap_or(("", authority));
     let raw = rest.contains(['#', '?']) || database.contains('@') || credentials.contains('@');
@@ -146,7 +225,10 @@ fn tcp_info(text: &str, rest: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
     }
     check_credentials(credentials.split_once(':').unwrap_or((credentials, "")))?;
     check_database(database.trim_end_matches('/'))?;
-    let url = Url::parse(text).map_err(|error| match error {
+    if host_port.contains(',') {
+        return Err(InvalidRedisUrl::Host);
+    }
+    let mut url = Url::parse(&format!("redis://{rest}")).map_err(|error| match error {
         url::ParseError::InvalidPort => InvalidRedisUrl::Port,
         url::ParseError::EmptyHost => InvalidRedisUrl::NoHost,
         _ => InvalidRedisUrl::Host,
@@ -156,6 +238,9 @@ fn tcp_info(text: &str, rest: &str) -> Result<ConnectionInfo, InvalidRedisUrl> {
     }
     if matches!(url.host_str(), Some("0.0.0.0" | "[::]")) {
         return Err(InvalidRedisUrl::Wildcard);
+    }
+    if url.port().is_none() {
+        url.set_port(Some(default_port)).map_err(|()| InvalidRedisUrl::NoHost)?;
     }
     url.into_connection_info().map_err(|_| InvalidRedisUrl::NotText)
 }
@@ -220,6 +305,11 @@ mod tests {
             ("REDIS://redis/3/", "redis:6379"),
             ("redis://user:s%40cret@example.com:7000/3\n", "example.com:7000"),
             ("redis://:p%40%23s%2Fw%3Fo%25rd:x+y@[::1]:7000", "[::1]:7000"),
+            (
+                "redis+sentinel://:secret@a,b:1,[::1]/main/2",
+                "main of Sentinel a:26379,b:1,[::1]:26379",
+            ),
+            ("VALKEYS+sentinel://a/my.main_1-x", "my.main_1-x of Sentinel a:26379"),
             ("unix:///run/redis.sock?pass=secret%2B&db=2", "/run/redis.sock"),
             ("redis+unix:///run/redis.sock?user=u&pass=secret", "/run/redis.sock"),
         ] {
@@ -232,13 +322,14 @@ mod tests {
     #[test]
     fn user_password_and_database_are_those_of_the_address() {
         let url: RedisUrl = "redis://us%C3%A9r:p%40%23s%2Fw%3Fo%25rd+x@h:1/5".parse().unwrap();
-        let info = url.connection_info();
-        let redis = info.redis_settings();
+        let redis = url.settings();
         assert_eq!((redis.username(), redis.password()), (Some("usér"), Some("p@#s/w?o%rd+x")));
         assert_eq!(redis.db(), 5);
+        let url: RedisUrl = "redis+sentinel://u:p%2F@h,i/main/5".parse().unwrap();
+        let redis = url.settings();
+        assert_eq!((redis.username(), redis.password(), redis.db()), (Some("u"), Some("p/"), 5));
         let url: RedisUrl = "unix:///s?user=u&pass=a%2Bb%26&db=7".parse().unwrap();
-        let info = url.connection_info();
-        let redis = info.redis_settings();
+        let redis = url.settings();
         assert_eq!((redis.username(), redis.password()), (Some("u"), Some("a+b&")));
         assert_eq!(redis.db(), 7);
     }
@@ -285,6 +376,17 @@ mod tests {
             ("redis://hunter2@host/", NoPassword),
             ("redis://hunter2:@host/", NoPassword),
             ("redis://:hunter2%FF@host/", NotText),
+            ("redis://:hunter2@a,b/", Host),
+            ("redis+sentinel://:hunter2@host", Master),
+            ("redis+sentinel://:hunter2@host/my%20main", Master),
+            ("redis+sentinel://:hunter2@a,,b/main", NoHost),
+            ("redis+sentinel://:hunter2@a,0.0.0.0/main", Wildcard),
+            ("redis+sentinel://:hunter2@a,b:x/main", Port),
+            ("redis+sentinel://:hunter2@a,b/main/x", Database),
+            ("redis+sentinel://:hunter2/p@a,b/main", RawCharacter),
+            ("redis+sentinel://a,b/main?hunter2", RawCharacter),
+            ("redis+sentinel://hunter2@a,b/main", NoPassword),
+            ("redis+unix+sentinel:///hunter2", Shape),
             ("unix://hunter2", Path),
             ("unix://run/redis.sock?pass=hunter2", Path),
             ("unix:///?pass=hunter2", Path),

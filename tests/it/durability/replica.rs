@@ -19,9 +19,7 @@ fn master() -> RedisServer {
 
 /// A replica that is synchronized.
 async fn replica(master: &RedisServer) -> RedisServer {
-    let port = master.port().to_string();
-    let replica =
-        RedisServer::with(&["--appendonly", "no", "--replicaof", "127.0.0.1", port.as_str()]);
+    let replica = master.start_replica();
     wait_for_sync(&replica).await;
     replica
 }

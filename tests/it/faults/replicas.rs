@@ -26,9 +26,7 @@ async fn execute(redis: &RedisServer, words: &[&str]) -> redis::Value {
 impl Pair {
     async fn start() -> Self {
         let mut stack = Stack::on(RedisServer::durable());
-        let master = stack.redis.port().to_string();
-        let replica =
-            RedisServer::with(&["--appendonly", "no", "--replicaof", "127.0.0.1", &master]);
+        let replica = stack.redis.start_replica();
         let name = stack.proxy();
         let api = stack.api_via(&name).await;
         let worker = stack.worker_via(&name, &api, 2, &SAFE_LEASE).await;
