@@ -15,6 +15,7 @@
 mod audit;
 mod bulk;
 mod check;
+mod commands;
 mod config;
 mod connection;
 mod depth;
@@ -31,9 +32,11 @@ mod lease;
 mod list;
 mod names;
 mod new_job;
+mod nodes;
 mod opening;
 mod operate;
 mod placement;
+mod pools;
 mod prune;
 mod queues;
 mod read;
@@ -55,14 +58,13 @@ use std::fmt;
 use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
-use deadpool::Runtime;
-use deadpool::managed::Pool;
+use futures_util::future::join_all;
 
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
 pub use config::BrokerConfig;
 pub use depth::Depth;
 pub use durability::{Durability, DurabilityConfig, InvalidDurability};
-pub use endpoint::SentinelLogin;
+pub use endpoint::{ByNode, Node, SentinelLogin};
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Sequence, Settled, TaskNames};
 pub use fleet::{RunningJob, WorkerPage, WorkerSummary};
@@ -95,6 +97,7 @@ use connection::Link;
 use endpoint::Endpoint;
 use functions::{FEATURES, Function};
 use keys::{KeySpace, Keys};
+use pools::Pools;
 use submitter::Submitters;
 use sweep::Submissions;
 
@@ -185,7 +188,7 @@ pub struct Broker {
     settings: Arc<Settings>,
     endpoint: Endpoint,
     link: Link,
-    pool: Pool<Endpoint>,
+    pools: Pools,
     /// For reads of large payloads and results.
     bulk: Bulk,
     /// For writes of large payloads and results.
@@ -203,10 +206,6 @@ impl fmt::Debug for Broker {
     }
 }
 
-/// Connections for lists and operators' requests: few run at once.
-const POOL_SIZE: usize = 4;
-/// An idle connection of the pool that does not answer within this time is replaced: so a call has time for that.
-const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long any call may take, including retries: below the 2 s in which a client gets its 503. A call that transfers
 /// many bytes gets more.
 const CALL_DEADLINE: Duration = Duration::from_millis(1800);
@@ -227,14 +226,7 @@ impl Broker {
     #[doc(hidden)]
     pub fn with_library(config: &BrokerConfig, library: Library) -> Result<Self, Error> {
         let endpoint = Endpoint::new(&config.redis_url, &config.redis_tls, &config.sentinel_login)?;
-        let pool = Pool::builder(endpoint.clone())
-            .max_size(POOL_SIZE)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(CALL_DEADLINE))
-            .create_timeout(Some(CALL_DEADLINE))
-            .recycle_timeout(Some(PING_TIMEOUT))
-            .build()
-            .map_err(|error| Error::Refused { reason: error.to_string() })?;
+        let pools = Pools::new(endpoint.clone());
         let settings = Arc::new(Settings {
             space: KeySpace::new(config.key_prefix.clone(), config.partitions),
             library,
@@ -255,7 +247,7 @@ impl Broker {
             settings,
             endpoint,
             link,
-            pool,
+            pools,
             bulk,
             uploads,
             pages,
@@ -287,10 +279,11 @@ impl Broker {
         Self { link: broker.link.clone().with_max_pause(max_pause), ..broker }
     }
 
-    /// Discards this broker's connection, because another one to the same Redis was found dead: a network that dropped
-    /// one has usually dropped all. The next call opens a new one; calls in flight continue.
-    pub fn reset_connection(&self) {
-        self.link.forget();
+    /// Discards this broker's connection to the node of a partition, because another one to the same node was found
+    /// dead: a network that dropped one has usually dropped all. The next call opens a new one; calls in flight
+    /// continue.
+    pub fn reset_connection(&self, partition: Partition) {
+        self.link.forget_at(partition);
     }
 
     /// Returns every partition of the key space.
@@ -299,17 +292,21 @@ impl Broker {
     }
 
     /// Ensures that there is a connection to a usable Redis: reachable, functions loaded, the layout of this version,
-    /// no eviction, accepting writes, and capable of this broker's minimum durability.
+    /// no eviction, accepting writes, and capable of this broker's minimum durability. Of a cluster at least one node
+    /// must be reachable, and each that is must be usable.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if it is unreachable, [`Error::Rejected`] if it accepts no writes or the functions are
     /// missing, [`Error::Refused`] if an operator must act.
     pub async fn open(&self) -> Result<(), Error> {
-        self.link.open().await?;
-        // A function that may write: Redis answers pings and reads while it rejects every write because replicas are
-        // missing. Without memory it still runs this one, as it runs everything that frees memory.
-        self.probe().await?;
-        self.check_durability().await
+        let nodes = self.known_nodes().await?;
+        let opened = join_all(nodes.into_iter().map(|partition| self.open_node(partition))).await;
+        let refused = |outcome: &Result<(), Error>| matches!(outcome, Err(Error::Refused { .. }));
+        match opened.iter().find(|outcome| refused(outcome)) {
+            Some(refused) => refused.clone(),
+            None if opened.iter().any(Result::is_ok) => Ok(()),
+            None => opened.into_iter().next().unwrap_or(Ok(())),
+        }
     }
 
     /// Returns the same broker with `config` as the minimum durability of every submission.

@@ -4,9 +4,10 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crunch_common::broker::Sequence;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -16,7 +17,7 @@ use crate::announcer::Announcer;
 use crate::connection::Connection;
 use crate::declared::Declared;
 use crate::heartbeat::Heartbeat;
-use crate::listener::Listener;
+use crate::listener::{Listener, Visits};
 use crate::processor::Processor;
 use crate::{Monitor, PoolSettings, PoolSlots, Runner, Settings, Slots};
 
@@ -116,17 +117,27 @@ impl Consumer {
                 processors.push(processor.run(receiver, Handle::current(), draining, give_up));
             }
         }
-        let listener = Listener {
-            broker: self.settings.broker.with_own_connection(),
-            connections,
-            queues: pool.queues.queues().to_vec(),
-            slots: slots.clone(),
-            runner: runner.clone(),
-            requests,
-            visit_at: Instant::now(),
-            pulse,
-        };
-        self.helpers.spawn(listener.run(self.phases.draining.clone()));
+        let looks = self.settings.broker.with_own_connection();
+        let visits = Arc::new(Mutex::new(Visits::of(self.settings.broker.partitions())));
+        let groups = self.settings.broker.groups();
+        // The only listener never does both at once.
+        let is_alone = groups.len() == 1;
+        for group in groups {
+            let own = if is_alone { looks.clone() } else { looks.with_own_connection() };
+            let listener = Listener {
+                broker: own,
+                looks: looks.clone(),
+                connections: connections.clone(),
+                queues: pool.queues.queues().to_vec(),
+                slots: slots.clone(),
+                runner: runner.clone(),
+                group,
+                requests: requests.clone(),
+                visits: visits.clone(),
+                pulse: pulse.clone(),
+            };
+            self.helpers.spawn(listener.run(self.phases.draining.clone()));
+        }
         self.settings.threads.spawn("crunch-consumer", &mut self.processors, processors)?;
         Ok(slots)
     }

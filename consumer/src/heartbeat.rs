@@ -3,7 +3,7 @@
 //! Has its own connection, and in a worker its own thread: a handler that hogs the CPU or blocks the async runtime
 //! cannot make its worker look dead.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ pub(crate) struct Heartbeat<M> {
     looks: Looks,
     /// Whether the next heartbeat is for all partitions, because they must learn something.
     for_all: bool,
+    /// The partitions that did not answer the last one.
+    failed: HashSet<Partition>,
     pulse: Pulse,
 }
 
@@ -75,6 +77,7 @@ impl<M: Monitor> Heartbeat<M> {
             known: HashMap::new(),
             looks: Looks::default(),
             for_all: false,
+            failed: HashSet::new(),
             pulse: settings.pulses.add("heartbeat"),
         }
     }
@@ -94,9 +97,11 @@ impl<M: Monitor> Heartbeat<M> {
                     reachability.succeeded();
                     interval
                 }
-                // After an outage the next heartbeat is sent as soon as Redis answers: leases may be about to expire.
-                Err(error) => reachability.failed(&error).min(longest_pause(self.lease)),
+                Err(error) => reachability.failed(&error),
             };
+            // After an outage the next heartbeat is sent as soon as Redis answers: leases may be about to expire.
+            let pause =
+                if self.failed.is_empty() { pause } else { pause.min(longest_pause(self.lease)) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.declared.added.notified() => self.for_all = true,
@@ -109,29 +114,41 @@ impl<M: Monitor> Heartbeat<M> {
         }
     }
 
-    /// Sends a heartbeat to every partition but the quiet ones, also after a failure in one of them.
+    /// Sends a heartbeat to every partition but the quiet ones, also after a failure in one of them. Fails if all do.
     async fn send_to_all(&mut self, interval: Duration) -> Result<(), Error> {
         let pools = self.declared.count();
         let info = self.describe();
-        let (mut unfinished, mut outcome) = (Vec::new(), Ok(()));
+        let (mut unfinished, mut outcome, mut reached) = (Vec::new(), Ok(()), false);
         let due = self.due(interval).await;
+        self.failed.clear();
         let sent: Vec<_> = {
             let (this, info) = (&*self, &info);
             let send = |(partition, leases): (_, Vec<_>)| async move {
-                (partition, this.send(partition, info, &leases).await)
+                let send = this.send(partition, info, &leases);
+                // Leases at other nodes do not wait for one that is away.
+                let sent = match this.broker.is_away(partition) {
+                    true => tokio::time::timeout(longest_pause(this.lease), send).await,
+                    false => Ok(send.await),
+                };
+                let timed_out = || Error::Unavailable { reason: "no answer in time".to_owned() };
+                (partition, sent.unwrap_or_else(|_| Err(timed_out())))
             };
             stream::iter(due).map(send).buffer_unordered(AT_ONCE).collect().await
         };
         for (partition, sent) in sent {
             match sent {
                 Ok(reply) => {
+                    reached = true;
                     unfinished.extend(reply.sweep_on.then_some(partition));
                     self.record(partition, reply.forgotten);
                 }
-                Err(error) => outcome = Err(error),
+                Err(error) => {
+                    self.failed.insert(partition);
+                    outcome = Err(error);
+                }
             }
         }
-        self.for_all = outcome.is_err();
+        self.for_all = false;
         // Even if it failed: the announcer retries by itself.
         if pools > self.described {
             self.described = pools;
@@ -142,7 +159,7 @@ impl<M: Monitor> Heartbeat<M> {
         if let Ok(Err(error)) = swept {
             tracing::debug!(%error, "cannot finish a sweep, the next one continues it");
         }
-        outcome
+        if reached { Ok(()) } else { outcome }
     }
 
     fn describe(&self) -> WorkerInfo {
@@ -169,12 +186,12 @@ impl<M: Monitor> Heartbeat<M> {
     async fn due(&mut self, interval: Duration) -> Vec<(Partition, Vec<LeaseKey>)> {
         let all: Vec<_> = self.broker.partitions().collect();
         let to_sweep = match all.len() {
-            1 => Ok(Vec::new()),
+            1 => Ok((Vec::new(), Vec::new())),
             _ => self.broker.to_sweep(&mut self.looks).await,
         };
         // Without an answer: so that an outage shows as failed heartbeats.
         let for_all = self.for_all || to_sweep.is_err();
-        let to_sweep = to_sweep.unwrap_or_default();
+        let (to_sweep, away) = to_sweep.unwrap_or_default();
         // With the heartbeat that is nearest to the end of that time.
         let rest = self.lease.mul_f64(QUIET_SHARE).min(LONGEST_QUIET).saturating_sub(interval / 2);
         let is_due = |partition: Partition, leases: &[LeaseKey]| {
@@ -182,6 +199,8 @@ impl<M: Monitor> Heartbeat<M> {
                 || partition == Partition::default()
                 || !leases.is_empty()
                 || to_sweep.contains(&partition)
+                || away.contains(&partition)
+                || self.failed.contains(&partition)
                 || self.known.get(&partition).is_none_or(|answered| answered.elapsed() >= rest)
         };
         let with_leases = all.into_iter().map(|partition| (partition, self.leases.of(partition)));

@@ -13,6 +13,7 @@ use crunch_common::broker::{Broker, Error};
 use crunch_common::job::Partition;
 use crunch_common::queue::QueueName;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -40,21 +41,47 @@ impl WorkRequest {
 pub(crate) struct Listener<R> {
     /// Has its own connection: it blocks.
     pub(crate) broker: Broker,
+    /// For what does not block; all listeners share its connections.
+    pub(crate) looks: Broker,
     /// If the listener's connection broke, theirs may have broken unnoticed.
     pub(crate) connections: [Arc<Connection>; 2],
     pub(crate) queues: Vec<QueueName>,
     pub(crate) slots: PoolSlots,
     pub(crate) runner: Arc<R>,
+    /// The partitions whose tokens it waits for: of several listeners each has its own.
+    pub(crate) group: Vec<Partition>,
     /// The processors of all partitions.
     pub(crate) requests: Vec<(Partition, mpsc::Sender<WorkRequest>)>,
-    /// When the next exchanges without a token are due.
-    pub(crate) visit_at: Instant,
+    /// The exchanges without a token, which the listeners request together.
+    pub(crate) visits: Arc<Mutex<Visits>>,
     /// Also the processors'.
     pub(crate) pulse: Pulse,
 }
 
 /// A partition that may have jobs, and the queue that had the token.
 type Token = (Partition, Option<QueueName>);
+
+/// When the next exchanges without a token are due, and the partitions, the one whose turn is next first.
+pub(crate) struct Visits {
+    at: Instant,
+    turns: Vec<Partition>,
+}
+
+impl Visits {
+    pub(crate) fn of(partitions: impl Iterator<Item = Partition>) -> Self {
+        Self { at: Instant::now(), turns: partitions.collect() }
+    }
+
+    /// Returns all partitions, the one whose turn it is first, if it is time.
+    fn take(&mut self) -> Option<Vec<Partition>> {
+        if Instant::now() < self.at {
+            return None;
+        }
+        self.at = Instant::now() + VISIT_EVERY;
+        self.turns.rotate_left(1);
+        Some(self.turns.clone())
+    }
+}
 
 /// How often there are exchanges without a token: jobs may wait that no token reports, or a token may be lost.
 const VISIT_EVERY: Duration = Duration::from_secs(2);
@@ -69,7 +96,7 @@ impl<R: Runner> Listener<R> {
     }
 
     async fn listen(&mut self) {
-        let mut reachability = Reachability::of("listener").reporting_to(&self.pulse);
+        let mut reachability = Reachability::of_partition("listener", &self.broker, &self.pulse);
         loop {
             if self.wait_until_runnable().await {
                 // No exchange took place meanwhile, and work that came then may have no token.
@@ -85,11 +112,16 @@ impl<R: Runner> Listener<R> {
                     drop(returned);
                 }
                 Err(error) => {
-                    // A token may have been taken with the answer that is lost.
-                    self.slots.wake_all();
-                    self.connections
-                        .iter()
-                        .for_each(|connection| connection.broker.reset_connection());
+                    for &partition in &self.group {
+                        // A token may have been taken with the answer that is lost.
+                        self.slots.wake(partition);
+                        // Only a broken connection says something about others.
+                        if matches!(error, Error::Unavailable { .. }) {
+                            self.connections.iter().for_each(|connection| {
+                                connection.broker.reset_connection(partition);
+                            });
+                        }
+                    }
                     tokio::time::sleep(reachability.failed(&error)).await;
                 }
             }
@@ -111,18 +143,22 @@ impl<R: Runner> Listener<R> {
     async fn take_tokens(&mut self, idle: Idle) -> Result<Vec<Token>, Error> {
         match idle {
             Idle::Look(partitions) => {
-                let tokens = self.broker.take_tokens(&partitions, &self.queues).await?;
+                let looked = self.looks.take_tokens(&partitions, &self.queues).await;
+                let (tokens, unknown) = looked.inspect_err(|_| {
+                    partitions.iter().for_each(|&partition| self.slots.wake(partition));
+                })?;
+                unknown.into_iter().for_each(|partition| self.slots.wake(partition));
                 Ok(tokens.into_iter().map(|(partition, queue)| (partition, Some(queue))).collect())
             }
             Idle::Some => {
-                let token = self.broker.wait_for_work(self.partitions(), &self.queues).await?;
+                let group = self.group.iter().copied();
+                let token = self.broker.wait_for_work(group, &self.queues).await?;
                 let mut tokens = Vec::new();
                 if let Some((partition, queue)) = token {
                     tokens.push((partition, Some(queue)));
                     // The tokens of those behind it are taken first next time.
-                    let is_it = |&(other, _): &(Partition, _)| other == partition;
-                    let at = self.requests.iter().position(is_it);
-                    self.requests.rotate_left(at.map_or(0, |at| at + 1));
+                    let at = self.group.iter().position(|&other| other == partition);
+                    self.group.rotate_left(at.map_or(0, |at| at + 1));
                 }
                 for partition in self.visits().await? {
                     if !tokens.iter().any(|&(other, _)| other == partition) {
@@ -137,24 +173,18 @@ impl<R: Runner> Listener<R> {
     /// Returns the partitions to exchange with although no token is there, if it is time: those with jobs that tokens
     /// may not report to this worker, because they are delayed or parked, and another one in turn.
     async fn visits(&mut self) -> Result<Vec<Partition>, Error> {
-        if Instant::now() < self.visit_at {
-            return Ok(Vec::new());
-        }
-        self.visit_at = Instant::now() + VISIT_EVERY;
-        let mut visits = match self.requests.len() {
+        let Some(turns) = self.visits.lock().take() else { return Ok(Vec::new()) };
+        let reachable = || turns.iter().copied().filter(|&it| !self.looks.is_away(it));
+        let mut visits = match turns.len() {
             1 => Vec::new(),
-            _ => self.broker.with_side_queues(self.partitions()).await?,
+            _ => self.looks.with_side_queues(reachable()).await?,
         };
-        let in_turn = self.requests[0].0;
-        if !visits.contains(&in_turn) {
+        if let Some(in_turn) = reachable().next()
+            && !visits.contains(&in_turn)
+        {
             visits.push(in_turn);
         }
-        self.requests.rotate_left(1);
         Ok(visits)
-    }
-
-    fn partitions(&self) -> impl Iterator<Item = Partition> {
-        self.requests.iter().map(|&(partition, _)| partition)
     }
 
     /// Requests exchanges and waits until they are done, but not for long: what they leave gets new tokens. `None` if

@@ -80,19 +80,19 @@ impl<R: Runner> Processor<R> {
         loop {
             self.upload(inbox);
             let mut start = self.start(inbox);
-            let turn = match connection.try_turn() {
+            let turn = match connection.try_turn(self.partition) {
                 Some(turn) => turn,
                 None => {
                     start.drain(..).for_each(Start::now);
-                    connection.turn().await
+                    connection.turn(self.partition).await
                 }
             };
             inbox.collect();
-            let slots = self.idle_slots(inbox);
+            let mut slots = self.idle_slots(inbox);
             let mut exchange = self.next_exchange(inbox, &slots);
-            let (outcome, ()) = tokio::join!(self.send(inbox, &mut exchange, turn), async {
-                start.into_iter().for_each(Start::now)
-            });
+            let sent = self.send(inbox, &mut exchange, &mut slots, turn);
+            let (outcome, ()) =
+                tokio::join!(sent, async { start.into_iter().for_each(Start::now) });
             inbox.number = exchange.number;
             let more = match outcome {
                 Ok(exchanged) => self.apply(inbox, &exchange, exchanged, slots),
@@ -132,7 +132,8 @@ impl<R: Runner> Processor<R> {
             self.slots.wake(self.partition);
         }
         let cannot_run = || self.runner.suspended_until().is_some();
-        if !inbox.takes_work() || inbox.suspects > 0 || cannot_run() {
+        let is_away = || self.connection.broker.is_away(self.partition);
+        if !inbox.takes_work() || inbox.suspects > 0 || cannot_run() || is_away() {
             return Vec::new();
         }
         self.slots.take(self.partition, Exchange::claims_from(self.queues.width()))
@@ -161,15 +162,17 @@ impl<R: Runner> Processor<R> {
         &self,
         inbox: &mut Inbox,
         exchange: &mut Exchange,
+        slots: &mut Vec<Slot>,
         turn: ConnectionTurn<'_>,
     ) -> Result<Exchanged, Error> {
-        let mut reachability = Reachability::of("processor").reporting_to(&self.pulse);
-        let (mut unreadable, mut stale, mut turn, mut failed) = (0, 0, Some(turn), false);
+        let mut reachability =
+            Reachability::of_partition("processor", &self.connection.broker, &self.pulse);
+        let (mut unreadable, mut stale, mut turn, mut failing) = (0, 0, Some(turn), None);
         loop {
             // Other partitions do not wait for the pauses of this one.
             let turn = match turn.take() {
                 Some(turn) => turn,
-                None => self.connection.turn().await,
+                None => self.connection.turn(self.partition).await,
             };
             let answer = self.pulse.expects(answers_within(exchange));
             let outcome = turn.broker.exchange_on(self.sequence, self.partition, exchange).await;
@@ -177,9 +180,6 @@ impl<R: Runner> Processor<R> {
             match outcome {
                 Ok(exchanged) => {
                     reachability.succeeded();
-                    if failed {
-                        self.slots.wake(self.partition);
-                    }
                     return Ok(exchanged);
                 }
                 Err(error @ Error::StaleExchange) => {
@@ -199,14 +199,24 @@ impl<R: Runner> Processor<R> {
                     return Err(error);
                 }
                 Err(error) => {
-                    if !failed {
-                        failed = true;
-                        self.slots.failed(self.partition);
+                    if failing.is_none() {
+                        failing = Some(self.slots.failed(self.partition));
+                        self.give_up_slots(exchange, slots);
                     }
                     unreadable += usize::from(matches!(error, Error::Unreadable { .. }));
                     inbox.pause(reachability.failed(&error)).await;
                 }
             }
+        }
+    }
+
+    /// In a cluster, the slots are for partitions of other nodes until this one answers: it may be away for long. The
+    /// same exchange then claims nothing new; what it has claimed, if its answer was lost, gets slots that are idle then.
+    fn give_up_slots(&self, exchange: &mut Exchange, slots: &mut Vec<Slot>) {
+        if exchange.want > 0 && self.connection.broker.is_cluster() {
+            self.slots.found(self.partition, exchange.want, 0);
+            exchange.want = 0;
+            slots.clear();
         }
     }
 
@@ -216,7 +226,7 @@ impl<R: Runner> Processor<R> {
         inbox: &mut Inbox,
         exchange: &Exchange,
         exchanged: Exchanged,
-        slots: Vec<Slot>,
+        mut slots: Vec<Slot>,
     ) -> bool {
         self.record(exchange, &exchanged.settled);
         self.slots.reserve(self.partition, exchanged.reserved);
@@ -228,7 +238,16 @@ impl<R: Runner> Processor<R> {
         for lease in exchanged.unreadable {
             inbox.waiting.push(lease.release(ReleaseCause::Unreadable));
         }
-        inbox.claimed.extend(exchanged.claims.into_iter().zip(slots));
+        if slots.len() < claimed {
+            let taken = self.slots.take(self.partition, claimed - slots.len());
+            self.slots.found(self.partition, taken.len(), taken.len());
+            slots.extend(taken);
+        }
+        let mut claims = exchanged.claims;
+        let surplus = claims.split_off(slots.len().min(claimed));
+        let release = |claim: Claim| claim.lease.release(ReleaseCause::Worker);
+        inbox.waiting.extend(surplus.into_iter().map(release));
+        inbox.claimed.extend(claims.into_iter().zip(slots));
         if !exchanged.reserved {
             inbox.answer_requests(&self.pulse);
         }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use crunch_common::backoff::Backoff;
-use crunch_common::broker::Error;
+use crunch_common::broker::{Broker, Error};
 use crunch_common::telemetry::LogLimits;
 
 use crate::Pulse;
@@ -39,6 +39,16 @@ impl Reachability {
     #[must_use]
     pub fn reporting_to(self, pulse: &Pulse) -> Self {
         Self { pulse: Some(pulse.clone()), ..self }
+    }
+
+    /// Creates the state of a loop that calls one partition. In a cluster other partitions may be well meanwhile, so only
+    /// answers are reported to the pulse; another loop reports whether any node is reachable.
+    #[must_use]
+    pub(crate) fn of_partition(service: &'static str, broker: &Broker, pulse: &Pulse) -> Self {
+        match broker.is_cluster() {
+            true => Self::of(service),
+            false => Self::of(service).reporting_to(pulse),
+        }
     }
 
     /// Records that a call was answered.

@@ -142,6 +142,18 @@ pub(crate) enum Idle {
 #[derive(Debug)]
 pub struct Slot(PoolSlots);
 
+/// An exchange that is repeated.
+pub(crate) struct Failing {
+    slots: PoolSlots,
+    partition: Partition,
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        self.slots.change(|turns| turns.recovered(at(self.partition)));
+    }
+}
+
 impl PoolSlots {
     /// Changes how many there are, and how many jobs to claim ahead of them. Those that are occupied stay so: the pool
     /// has fewer idle ones until they are free.
@@ -199,9 +211,10 @@ impl PoolSlots {
         self.change(|turns| turns.found(at(partition), slots, jobs));
     }
 
-    /// Records that an exchange failed and is repeated. When it succeeds, [`PoolSlots::wake`] must follow.
-    pub(crate) fn failed(&self, partition: Partition) {
+    /// Records that an exchange failed and is repeated, until the returned value is dropped.
+    pub(crate) fn failed(&self, partition: Partition) -> Failing {
         self.change(|turns| turns.failed(at(partition)));
+        Failing { slots: self.clone(), partition }
     }
 
     fn change(&self, change: impl FnOnce(&mut Turns)) {

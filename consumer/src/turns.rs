@@ -27,6 +27,8 @@ pub(crate) struct Turns {
     /// How many slots each has had. One that had no jobs for a while does not catch up: on joining the row it counts as
     /// having had as many as the first.
     had: Vec<u64>,
+    /// How many exchanges with each fail and are repeated: meanwhile it is not in the row.
+    failing: Vec<u8>,
     /// Those that may have jobs, and that no exchange looks at yet; the next one first.
     row: VecDeque<usize>,
     /// When the next look may be.
@@ -51,7 +53,8 @@ impl Turns {
     /// Creates the row: at the start every partition may have jobs.
     pub(crate) fn new(partitions: usize) -> Self {
         let (work, had) = (vec![Work::Unknown; partitions], vec![0; partitions]);
-        Self { work, had, row: (0..partitions).collect(), look_at: None, look_is_due: false }
+        let (failing, row) = (vec![0; partitions], (0..partitions).collect());
+        Self { work, had, failing, row, look_at: None, look_is_due: false }
     }
 
     /// Records that a partition may have jobs.
@@ -103,10 +106,20 @@ impl Turns {
         }
     }
 
-    /// Records that an exchange with a partition failed and is repeated: the others do not wait for it.
+    /// Records that an exchange with a partition failed and is repeated: the others do not wait for it, whatever is
+    /// learned about it until [`Turns::recovered`].
     pub(crate) fn failed(&mut self, partition: usize) {
+        self.failing[partition] += 1;
         self.leave_row(partition);
-        self.work[partition] = Work::Looking;
+    }
+
+    /// Records that the exchange is not repeated any more. The partition may have jobs.
+    pub(crate) fn recovered(&mut self, partition: usize) {
+        self.failing[partition] -= 1;
+        if self.work[partition] != Work::Known {
+            self.work[partition] = Work::Unknown;
+        }
+        self.join_row(partition);
     }
 
     /// Records that one more slot is idle. Returns whether a look for tokens is due.
@@ -137,6 +150,7 @@ impl Turns {
     /// Returns whether a partition is in the row. One of which only one exchange should look is not for a second one.
     pub(crate) fn is_waiting(&self, partition: usize, for_a_second: bool) -> bool {
         match self.work[partition] {
+            _ if self.failing[partition] > 0 => false,
             Work::Known => true,
             Work::Unknown => !for_a_second,
             Work::None | Work::Looking => false,
@@ -155,6 +169,10 @@ impl Turns {
     }
 
     fn join_row(&mut self, partition: usize) {
+        if self.failing[partition] > 0 {
+            return;
+        }
+        self.leave_row(partition);
         let first = self.row.front().map_or(0, |&first| self.had[first]);
         let had = first.max(self.had[partition]);
         self.had[partition] = had;
@@ -265,10 +283,20 @@ mod tests {
         let mut turns = busy(2);
         turns.took(0, 20);
         turns.failed(0);
-        assert_eq!((turns.share(1, 1), turns.next(100).collect::<Vec<_>>()), (1, vec![1]));
-        turns.wake(0);
+        for _ in 0..2 {
+            assert_eq!((turns.share(1, 1), turns.next(100).collect::<Vec<_>>()), (1, vec![1]));
+            // Nor when others report that it may have jobs, or when its slots are given up.
+            turns.wake(0);
+            turns.failed(0);
+        }
         turns.found(0, 20, 0);
+        turns.wake_all();
+        assert_eq!(turns.next(100).collect::<Vec<_>>(), [1]);
+        (0..3).for_each(|_| turns.recovered(0));
         assert_eq!(turns.next(100).collect::<Vec<_>>(), [1, 0]);
+        turns.took(0, 1);
+        turns.found(0, 1, 0);
+        assert_eq!(turns.next(100).collect::<Vec<_>>(), [1]);
     }
 
     #[test]

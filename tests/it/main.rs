@@ -6,6 +6,7 @@ mod audit;
 mod broker;
 mod chaos;
 mod clients;
+mod cluster;
 mod commands;
 mod configuration;
 mod direction;

@@ -96,13 +96,17 @@ async fn crunch_runs_with_users_that_have_minimal_permissions() {
 }
 
 #[tokio::test]
-async fn they_may_ask_a_redis_that_sentinels_name_for_its_role() {
+async fn they_may_ask_redis_for_its_role_and_for_the_nodes_of_a_cluster() {
     let users = Users::start();
     let sentinel = crate::sentinel::start_fake(users.stack.redis.port()).await;
     for user in ["admin", "crunch-deploy", "crunch-api", "crunch-worker"] {
         let redis_url = format!("redis+sentinel://{user}:secret@{sentinel}/main").parse().unwrap();
         let config = BrokerConfig { redis_url, ..BrokerConfig::default() };
         Broker::new(&config).unwrap().open().await.unwrap();
+        let url = users.url(user).replace("redis://", "redis+cluster://");
+        let config = BrokerConfig { redis_url: url.parse().unwrap(), ..BrokerConfig::default() };
+        let error = Broker::new(&config).unwrap().open().await.unwrap_err().to_string();
+        assert!(error.contains("does not belong to a cluster"), "{error}");
     }
     assert_eq!(users.refused_commands().await, [""; 0]);
 }

@@ -2,6 +2,7 @@
 
 use crunch_common::Broker;
 use crunch_common::broker::{BrokerConfig, Error, SentinelLogin};
+use crunch_common::job::Partition;
 use crunch_tests::{Api, RedisServer, SentinelSettings, Sentinels, Stack, Worker, eventually};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -153,7 +154,7 @@ async fn a_sentinel_that_knows_less_than_redis_is_not_believed() {
     let broker = broker(&format!("redis+sentinel://{sentinels}/main"));
     for _ in 0..4 {
         eventually("the master is found", async || broker.open().await.ok()).await;
-        broker.reset_connection();
+        broker.reset_connection(Partition::default());
     }
 }
 

@@ -7,8 +7,10 @@
 
 mod api;
 pub mod chaos;
+mod cluster;
 mod draw;
 mod events;
+pub mod failover;
 pub mod fuzz;
 mod ledger;
 mod port;
@@ -24,6 +26,7 @@ pub mod tasks;
 mod wait;
 
 pub use api::{Answer, Api};
+pub use cluster::{NODE_TIMEOUT_MS, RedisCluster};
 pub use events::{EventStream, ServerEvent};
 pub use ledger::{Entry, Ledger, Moment};
 pub use process::{Process, children_of};

@@ -172,6 +172,15 @@ impl RedisServer {
         self.directory.path()
     }
 
+    /// Returns whether it is a replica that has what its master has.
+    pub async fn is_synchronized(&self) -> bool {
+        let read = async || {
+            let mut connection = self.client().get_multiplexed_async_connection().await?;
+            redis::cmd("INFO").arg("replication").query_async::<String>(&mut connection).await
+        };
+        read().await.is_ok_and(|text| text.contains("master_link_status:up"))
+    }
+
     /// Creates a separate client, to inspect Redis directly.
     #[must_use]
     pub fn client(&self) -> redis::Client {

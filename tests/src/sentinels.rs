@@ -1,5 +1,6 @@
 //! Sentinels that watch a master and its replicas. They are killed when this value is dropped.
 
+use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -104,6 +105,25 @@ impl Sentinels {
             .map(|it| it[0])
     }
 
+    /// Waits until each of them knows a replica that it could promote.
+    pub async fn wait_until_ready(&self) {
+        for sentinel in &self.sentinels {
+            eventually("a replica can be promoted", async || {
+                let mut connection = sentinel.connect().await.ok()?;
+                let mut command = redis::cmd("SENTINEL");
+                command.arg("REPLICAS").arg(Self::MASTER);
+                let replicas: Vec<HashMap<String, String>> =
+                    command.query_async(&mut connection).await.ok()?;
+                let is_ready = |replica: &HashMap<String, String>| {
+                    replica.get("flags").is_some_and(|flags| flags == "slave")
+                        && replica.get("master-link-status").is_some_and(|link| link == "ok")
+                };
+                replicas.iter().any(is_ready).then_some(())
+            })
+            .await;
+        }
+    }
+
     /// Kills the first one of the address.
     pub fn kill_first(&mut self) {
         drop(self.sentinels.remove(0));
@@ -171,10 +191,7 @@ impl Sentinel {
         client.get_multiplexed_async_connection().await
     }
 
-    async fn ask(
-        &self,
-        what: &str,
-    ) -> redis::RedisResult<std::collections::HashMap<String, String>> {
+    async fn ask(&self, what: &str) -> redis::RedisResult<HashMap<String, String>> {
         let mut connection = self.connect().await?;
         let mut command = redis::cmd("SENTINEL");
         command.arg(what).arg(Sentinels::MASTER).query_async(&mut connection).await

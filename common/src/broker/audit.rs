@@ -16,7 +16,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use redis::{Pipeline, Value};
+use redis::Value;
 use tokio::time::Instant;
 
 pub use finding::{Audit, Tally};
@@ -25,9 +25,10 @@ pub use kind::FindingKind;
 use self::kind::Kinds;
 use self::notes::Notes;
 use self::suspect::{Case, Suspect, Verdict, read_left, read_verdict};
+use super::commands::Commands;
 use super::error::Error;
 use super::functions::Function;
-use super::{Broker, reply};
+use super::{Broker, CALL_DEADLINE, reply};
 use crate::job::{JobId, Partition};
 
 /// Suspects judged in one round trip: each may take most of a millisecond in the worst case, and Redis serves no other
@@ -91,11 +92,12 @@ impl Broker {
 
     /// How often ids were removed from lists, by partition.
     async fn removals(&self) -> Result<HashMap<Partition, String>, Error> {
-        let mut pipeline = redis::pipe();
+        let mut commands = Commands::default();
         for partition in self.partitions() {
-            pipeline.cmd("HGET").arg(self.settings.keys(partition).audit()).arg("removals");
+            let key = self.settings.keys(partition).audit();
+            commands.at(partition).cmd("HGET").arg(key).arg("removals");
         }
-        let counts = self.link.read(&pipeline).await?;
+        let counts = self.link.read_all(&commands, CALL_DEADLINE).await?;
         let text =
             |value| if value == Value::Nil { Ok("0".to_owned()) } else { reply::text(value) };
         let counts = counts.into_iter().map(text);
@@ -109,13 +111,14 @@ impl Broker {
         suspects: impl Iterator<Item = &Suspect>,
         removals: &HashMap<Partition, String>,
     ) -> Result<Vec<Value>, Error> {
-        let mut pipeline = redis::pipe();
+        let mut commands = Commands::default();
         for suspect in suspects {
             let removals = removals.get(&suspect.partition()).map_or("0", String::as_str);
-            pipeline.add_command(suspect.call(function, &self.settings, removals));
+            let call = suspect.call(function, &self.settings, removals);
+            commands.at(suspect.partition()).add_command(call);
         }
         let sent_at = Instant::now();
-        let replies = self.link.read(&pipeline).await?;
+        let replies = self.link.read_all(&commands, CALL_DEADLINE).await?;
         pause(sent_at).await;
         Ok(replies)
     }
@@ -166,12 +169,12 @@ impl<W: FnMut(Progress)> Auditor<W> {
     }
 
     /// Reads a page, pauses, and reports the progress.
-    async fn look(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        if pipeline.cmd_iter().next().is_none() {
+    async fn look(&mut self, commands: &Commands) -> Result<Vec<Value>, Error> {
+        if commands.is_empty() {
             return Ok(Vec::new());
         }
         let sent_at = Instant::now();
-        let values = self.broker.link.read_any_type(pipeline).await?;
+        let values = self.broker.link.read_any_type(commands).await?;
         pause(sent_at).await;
         (self.watch)(self.progress);
         Ok(values)

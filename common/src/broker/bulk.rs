@@ -9,32 +9,40 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::{Pipeline, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Settings;
-use super::connection::Link;
-use super::endpoint::Endpoint;
+use super::commands::{Commands, in_order};
+use super::connection::{Link, Repeat};
+use super::endpoint::{ByNode, Endpoint};
 use super::error::Error;
 use super::transfer::MinRate;
+use crate::job::Partition;
 
 /// A value with more bytes has a connection to itself.
 pub(crate) const LARGE: usize = 64 * 1024;
-/// Concurrent transfers: more would only share the same bandwidth, and each may be 64 MiB large.
+/// Concurrent transfers with a node: more would only share the same bandwidth, and each may be 64 MiB large.
 const MAX_CONCURRENT: usize = 4;
 /// A connection that was idle for this long is closed: Redis has a limited number of connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A few connections for large values, opened on demand. Clones share them.
+/// A few connections to each node for large values, opened on demand. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Bulk {
     settings: Arc<Settings>,
     endpoint: Endpoint,
     /// Whether it is for reads: then the bytes that arrive are counted.
     reads: bool,
-    permits: Arc<Semaphore>,
+    by_node: Arc<Mutex<ByNode<Arc<Transfers>>>>,
+}
+
+/// The transfers with one node.
+struct Transfers {
+    permits: Semaphore,
     idle: Arc<Idle>,
 }
 
@@ -49,8 +57,7 @@ struct Idle {
 impl Bulk {
     /// Connections for [`Bulk::read`].
     pub(crate) fn for_reads(settings: Arc<Settings>, endpoint: Endpoint) -> Self {
-        let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
-        Self { settings, endpoint, reads: true, permits, idle: Arc::default() }
+        Self { settings, endpoint, reads: true, by_node: Arc::default() }
     }
 
     /// Connections for [`Bulk::write`].
@@ -64,16 +71,35 @@ impl Bulk {
     /// [`Error::Unavailable`] if Redis is silent, the network is too slow, or too many transfers are ahead.
     pub(crate) async fn read(
         &self,
+        partition: Partition,
         pipeline: &Pipeline,
         bytes: u64,
         min_rate: MinRate,
     ) -> Result<Vec<Value>, Error> {
         let deadline = Instant::now() + min_rate.time_limit(bytes);
-        let (_permit, link) = self.acquire(deadline).await?;
+        let transfers = self.transfers(partition);
+        let (_permit, link) = self.acquire(&transfers, deadline).await?;
         let left = deadline.saturating_duration_since(Instant::now());
-        let values = link.read_within(pipeline, left).await?;
-        self.idle.put_back(link);
+        let values = link.read_within(partition, pipeline, left).await?;
+        transfers.idle.put_back(link);
         Ok(values)
+    }
+
+    /// Like [`Bulk::read`], for commands of several partitions.
+    ///
+    /// # Errors
+    /// See [`Bulk::read`].
+    pub(crate) async fn read_all(
+        &self,
+        commands: &Commands,
+        bytes: u64,
+        min_rate: MinRate,
+    ) -> Result<Vec<Value>, Error> {
+        let parts = commands.parts(self.endpoint.is_cluster());
+        let read =
+            parts.iter().map(|part| self.read(part.partition, &part.pipeline, bytes, min_rate));
+        let sent = join_all(read).await;
+        in_order(&parts, sent).into_iter().collect()
     }
 
     /// Sends commands that are answered one by one and are safe to repeat, like [`Link::send_all`].
@@ -82,20 +108,37 @@ impl Bulk {
     /// [`Error::Unavailable`] if Redis is silent, the network is too slow, or too many transfers are ahead.
     pub(crate) async fn write(
         &self,
+        partition: Partition,
         pipeline: &Pipeline,
         time_limit: Duration,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
         let deadline = Instant::now() + time_limit;
-        let (_permit, link) = self.acquire(deadline).await?;
+        let transfers = self.transfers(partition);
+        let (_permit, link) = self.acquire(&transfers, deadline).await?;
         let left = deadline.saturating_duration_since(Instant::now());
-        let replies = link.send_all(pipeline, left).await?;
-        self.idle.put_back(link);
+        let replies = link.send_all(partition, pipeline, Repeat::UntilDeadline, left).await?;
+        transfers.idle.put_back(link);
         Ok(replies)
     }
 
+    /// Returns the transfers with the node of a partition.
+    fn transfers(&self, partition: Partition) -> Arc<Transfers> {
+        let node = self.endpoint.known_node(self.settings.keys(partition).slot());
+        let make = || {
+            Arc::new(Transfers { permits: Semaphore::new(MAX_CONCURRENT), idle: Arc::default() })
+        };
+        let mut by_node = self.by_node.lock();
+        by_node.keep(|node| !self.endpoint.is_gone(node));
+        by_node.get_or_make(node, make).clone()
+    }
+
     /// Waits for a permit and takes a connection.
-    async fn acquire(&self, deadline: Instant) -> Result<(SemaphorePermit<'_>, Link), Error> {
-        let permit = timeout_at(deadline, self.permits.acquire()).await;
+    async fn acquire<'a>(
+        &self,
+        transfers: &'a Transfers,
+        deadline: Instant,
+    ) -> Result<(SemaphorePermit<'a>, Link), Error> {
+        let permit = timeout_at(deadline, transfers.permits.acquire()).await;
         let busy = || Error::Unavailable {
             reason: "too many concurrent transfers of large values".to_owned(),
         };
@@ -105,7 +148,7 @@ impl Bulk {
             let link = Link::new(self.settings.clone(), self.endpoint.clone());
             if self.reads { link.with_idle_timeout() } else { link }
         };
-        Ok((permit, self.idle.take().unwrap_or_else(connect)))
+        Ok((permit, transfers.idle.take().unwrap_or_else(connect)))
     }
 }
 

@@ -18,13 +18,24 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is unavailable, [`Error::Rejected`] and [`Error::Refused`] if it does not permit
     /// that.
     pub async fn load_functions(&self) -> Result<String, Error> {
-        self.link.open().await?;
+        for node in self.one_of_each_node().await? {
+            self.link.open(node).await?;
+        }
         Ok(self.settings.library.name().to_owned())
     }
 
+    /// Checks whether the node of a partition is usable: see [`Broker::open`].
+    pub(crate) async fn open_node(&self, partition: Partition) -> Result<(), Error> {
+        self.link.open(partition).await?;
+        // A function that may write: Redis answers pings and reads while it rejects every write because replicas are
+        // missing. Without memory it still runs this one, as it runs everything that frees memory.
+        self.probe(partition).await?;
+        self.check_durability(partition).await
+    }
+
     /// Checks whether Redis accepts writes now; writes nothing.
-    pub(crate) async fn probe(&self) -> Result<(), Error> {
-        let call = Call::new(Function::Open, Partition::default());
+    async fn probe(&self, partition: Partition) -> Result<(), Error> {
+        let call = Call::new(Function::Open, partition);
         self.link.call(call, |_| ()).await.map(|_| ())
     }
 
@@ -37,8 +48,8 @@ impl Broker {
         check_layout(&layout, &self.settings)
     }
 
-    /// Checks whether Redis, as it is configured, supports the minimum durability of this broker.
-    pub(crate) async fn check_durability(&self) -> Result<(), Error> {
-        Proof::of(&self.link, self.min_durability).await.map(|_| ())
+    /// Checks whether the node of a partition, as it is configured, supports the minimum durability of this broker.
+    async fn check_durability(&self, partition: Partition) -> Result<(), Error> {
+        Proof::of(&self.link, partition, self.min_durability).await.map(|_| ())
     }
 }

@@ -1,21 +1,20 @@
-//! One connection to Redis and its lifecycle: connect, use, drop on any error, back off with full jitter, reconnect.
-//!
-//! A caller uses the existing connection or starts one. Connecting is single-flight and belongs to the link, so a
-//! caller that gives up does not break the connection of the others. Every call has a deadline, so nothing here can
-//! hang.
+//! Calls: each finds the node of its partition, has a deadline, and is repeated if that may help, so that nothing here
+//! can hang. The connections are in `line.rs`.
+
+mod line;
 
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::endpoint::{Connection, Endpoint};
+use super::commands::{Commands, in_order};
+use super::endpoint::{ByNode, Endpoint, Node};
 use super::error::{Error, Remedy, classify};
 use super::flow::Flow;
 use super::functions::Function;
@@ -24,13 +23,17 @@ use super::transfer::transfer_time;
 use super::{CALL_DEADLINE, Settings, opening};
 use crate::backoff::Backoff;
 use crate::job::Partition;
-use crate::telemetry::metrics::REDIS_CONNECTS;
+use line::Line;
 
 /// How a call may be repeated when its connection breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
     /// Until the deadline: the call is idempotent.
     UntilDeadline,
+    /// The same, unless the partition is being moved to another node: others would have to wait.
+    UnlessMoving,
+    /// The same, nor if it has been moved: the commands are for several partitions, which may be on different nodes now.
+    UnlessMoved,
     /// Not at all: the caller repeats it, and counts.
     Never,
 }
@@ -66,20 +69,7 @@ impl Call {
     }
 }
 
-/// A connection and its generation, or the error and what to do about it.
-type Connected = Result<(u64, Connection), (Remedy, Error)>;
-
-struct State {
-    connection: Option<Connection>,
-    /// In progress, shared by all callers that wait for it.
-    connecting: Option<Shared<BoxFuture<'static, Connected>>>,
-    /// Incremented with each connection, so that a late error of an old one does not drop its successor.
-    generation: u64,
-    failures: u32,
-    not_before: Instant,
-}
-
-/// One connection, shared by all clones.
+/// Connections to the nodes of a Redis, one to each that is needed, shared by all clones.
 #[derive(Clone)]
 pub(crate) struct Link {
     settings: Arc<Settings>,
@@ -88,7 +78,7 @@ pub(crate) struct Link {
     max_pause: Duration,
     /// Counts the bytes that arrive, if calls may take longer while some do.
     flow: Option<Flow>,
-    state: Arc<Mutex<State>>,
+    lines: Arc<Mutex<ByNode<Line>>>,
 }
 
 impl fmt::Debug for Link {
@@ -99,15 +89,7 @@ impl fmt::Debug for Link {
 
 impl Link {
     pub(crate) fn new(settings: Arc<Settings>, endpoint: Endpoint) -> Self {
-        let state = State {
-            connection: None,
-            connecting: None,
-            generation: 0,
-            failures: 0,
-            not_before: Instant::now(),
-        };
-        let max_pause = Duration::MAX;
-        Self { settings, endpoint, max_pause, flow: None, state: Arc::new(Mutex::new(state)) }
+        Self { settings, endpoint, max_pause: Duration::MAX, flow: None, lines: Arc::default() }
     }
 
     /// Tries to connect at least this often, for callers that cannot wait.
@@ -128,75 +110,169 @@ impl Link {
     ) -> Result<Value, Error> {
         let mut command = self.settings.call(call.function, call.partition);
         arguments(&mut command);
-        self.send_one(&command, call.repeat, call.time_limit).await
+        self.send_one(call.partition, &command, call.repeat, call.time_limit).await
     }
 
     /// Sends commands that only read, as one round trip.
-    pub(crate) async fn read(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        self.send(Request::Many(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
-    }
-
-    /// Sends commands as one round trip, and does not repeat them: they take something.
-    pub(crate) async fn once(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        self.send(Request::Many(pipeline), Repeat::Never, CALL_DEADLINE).await
+    pub(crate) async fn read(
+        &self,
+        partition: Partition,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Value>, Error> {
+        self.read_within(partition, pipeline, CALL_DEADLINE).await
     }
 
     /// Like [`Link::read`], for replies that take longer.
     pub(crate) async fn read_within(
         &self,
+        partition: Partition,
         pipeline: &Pipeline,
         time_limit: Duration,
     ) -> Result<Vec<Value>, Error> {
-        self.send(Request::Many(pipeline), Repeat::UntilDeadline, time_limit).await
+        let request = Request::Many(pipeline, Accepted::None);
+        self.send(partition, request, Repeat::UntilDeadline, time_limit).await
     }
 
-    /// Sends commands that are answered one by one: one that is rejected does not hide the outcome of the others. An
-    /// error that a retry may resolve repeats all of them, so each must be safe to repeat.
+    /// Sends commands that only read, to all nodes at once.
+    pub(crate) async fn read_all(
+        &self,
+        commands: &Commands,
+        time_limit: Duration,
+    ) -> Result<Vec<Value>, Error> {
+        let replies = self.send_each(commands, Accepted::None, Repeat::UntilDeadline, time_limit);
+        replies.await.into_iter().collect()
+    }
+
+    /// Like [`Link::read_all`]; if a node cannot be reached, the replies of the others are returned, and no call waits
+    /// for one that is away.
+    pub(crate) async fn read_reachable(&self, commands: &Commands) -> Vec<Result<Value, Error>> {
+        self.send_reachable(commands, Repeat::UntilDeadline).await
+    }
+
+    /// Like [`Link::read_reachable`], without repeats: the commands take something.
+    pub(crate) async fn once(&self, commands: &Commands) -> Vec<Result<Value, Error>> {
+        self.send_reachable(commands, Repeat::Never).await
+    }
+
+    /// Like [`Link::read_all`], but for a key of an unexpected type it returns [`Value::ServerError`] instead of an
+    /// error.
+    pub(crate) async fn read_any_type(&self, commands: &Commands) -> Result<Vec<Value>, Error> {
+        let (accepted, repeat) = (Accepted::AnyType, Repeat::UntilDeadline);
+        let replies = self.send_each(commands, accepted, repeat, CALL_DEADLINE).await;
+        replies.into_iter().collect()
+    }
+
+    /// Sends commands to the node of a partition, which are answered one by one: one that is rejected does not hide the
+    /// outcome of the others. An error that a retry may resolve repeats all of them, so each must be safe to repeat.
     pub(crate) async fn send_all(
         &self,
+        partition: Partition,
         pipeline: &Pipeline,
+        repeat: Repeat,
         time_limit: Duration,
     ) -> Result<Vec<Result<Value, Error>>, Error> {
-        let replies = self.send(Request::Each(pipeline), Repeat::UntilDeadline, time_limit).await?;
+        let replies = self
+            .send(partition, Request::Many(pipeline, Accepted::Final), repeat, time_limit)
+            .await?;
         let result =
             |reply: Value| reply.extract_error().map_err(|error| classify(&Arc::new(error)).1);
         Ok(replies.into_iter().map(result).collect())
     }
 
-    /// Like [`Link::read`], but for a key of an unexpected type it returns [`Value::ServerError`] instead of an error.
-    pub(crate) async fn read_any_type(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        self.send(Request::ReadAnyType(pipeline), Repeat::UntilDeadline, CALL_DEADLINE).await
-    }
-
     /// Sends one command that may block in Redis for up to `time_limit`.
-    pub(crate) async fn block(&self, command: &Cmd, time_limit: Duration) -> Result<Value, Error> {
-        self.send_one(command, Repeat::Never, CALL_DEADLINE + time_limit).await
+    pub(crate) async fn block(
+        &self,
+        partition: Partition,
+        command: &Cmd,
+        time_limit: Duration,
+    ) -> Result<Value, Error> {
+        self.send_one(partition, command, Repeat::Never, CALL_DEADLINE + time_limit).await
     }
 
-    /// Ensures that there is a working connection to a usable Redis.
-    pub(crate) async fn open(&self) -> Result<(), Error> {
+    /// Ensures that there is a working connection to the node of a partition, and that it is usable.
+    pub(crate) async fn open(&self, partition: Partition) -> Result<(), Error> {
         let deadline = Instant::now() + CALL_DEADLINE;
-        let connected = timeout_at(deadline, self.connection()).await;
+        let connected = async { self.line(partition).await?.connection().await };
+        let connected = timeout_at(deadline, connected).await;
         connected.map_err(|_| Error::timed_out())?.map(|_| ()).map_err(|(_, error)| error)
     }
 
-    /// Discards the connection, if there is one: the next call gets a new one. Calls in flight continue.
+    /// Discards all connections: the next calls get new ones. Calls in flight continue.
     pub(crate) fn forget(&self) {
-        self.state.lock().connection = None;
+        self.lines.lock().values().for_each(Line::forget);
+    }
+
+    /// Discards the connection to the node of a partition.
+    pub(crate) fn forget_at(&self, partition: Partition) {
+        let node = self.known_node(partition);
+        self.lines.lock().get(node.as_ref()).inspect(|line| line.forget());
+    }
+
+    fn known_node(&self, partition: Partition) -> Option<Node> {
+        self.endpoint.known_node(self.settings.keys(partition).slot())
+    }
+
+    /// Returns the line to the node of a partition. Lines to nodes that are gone are closed.
+    async fn line(&self, partition: Partition) -> Result<Line, (Remedy, Error)> {
+        let node = self.endpoint.node(self.settings.keys(partition).slot()).await?;
+        let mut lines = self.lines.lock();
+        if let Some(line) = lines.get(Some(&node)) {
+            return Ok(line.clone());
+        }
+        lines.keep(|node| !self.endpoint.is_gone(node));
+        let (settings, endpoint) = (self.settings.clone(), self.endpoint.clone());
+        let line = Line::new(settings, endpoint, node.clone(), self.max_pause, self.flow.clone());
+        Ok(lines.get_or_make(Some(node), || line).clone())
+    }
+
+    /// Sends the commands of each partition to its node, all at once; to a single node as one request.
+    async fn send_each(
+        &self,
+        commands: &Commands,
+        accepted: Accepted,
+        repeat: Repeat,
+        time_limit: Duration,
+    ) -> Vec<Result<Value, Error>> {
+        let parts = commands.parts(self.endpoint.is_cluster());
+        let sent = join_all(parts.iter().map(|part| {
+            let request = Request::Many(&part.pipeline, accepted);
+            self.send(part.partition, request, repeat, time_limit)
+        }));
+        in_order(&parts, sent.await)
+    }
+
+    /// The same for commands that are sent again and again: those for nodes that are away fail at once.
+    async fn send_reachable(
+        &self,
+        commands: &Commands,
+        repeat: Repeat,
+    ) -> Vec<Result<Value, Error>> {
+        let parts = commands.parts(self.endpoint.is_cluster());
+        let sent = join_all(parts.iter().map(async |part| {
+            if self.endpoint.is_away(self.known_node(part.partition).as_ref()) {
+                return Err(Error::timed_out());
+            }
+            let request = Request::Many(&part.pipeline, Accepted::None);
+            self.send(part.partition, request, repeat, CALL_DEADLINE).await
+        }));
+        in_order(&parts, sent.await)
     }
 
     async fn send_one(
         &self,
+        partition: Partition,
         command: &Cmd,
         repeat: Repeat,
         time_limit: Duration,
     ) -> Result<Value, Error> {
-        let mut replies = self.send(Request::One(command), repeat, time_limit).await?;
+        let mut replies = self.send(partition, Request::One(command), repeat, time_limit).await?;
         replies.pop().ok_or_else(|| Error::unreadable("no reply"))
     }
 
+    /// Sends commands to the node of a partition.
     async fn send(
         &self,
+        partition: Partition,
         request: Request<'_>,
         repeat: Repeat,
         time_limit: Duration,
@@ -213,7 +289,7 @@ impl Link {
             let attempt = {
                 // Pinned here and passed by reference: otherwise each layer and each waiting caller would store it
                 // twice.
-                let attempt = pin!(self.attempt(request, &mut used));
+                let attempt = pin!(self.attempt(partition, request, &mut used));
                 self.within(deadline, attempt).await
             };
             let (remedy, error) = match attempt {
@@ -221,7 +297,9 @@ impl Link {
                 Some(Err(failure)) => failure,
                 None => {
                     // The connection may be a black hole: the next call gets a new one.
-                    used.inspect(|&generation| self.drop_connection(generation));
+                    if let Some((line, generation)) = &used {
+                        line.drop_connection(*generation);
+                    }
                     return Err(if used.is_some() { last.in_doubt() } else { last });
                 }
             };
@@ -231,10 +309,14 @@ impl Link {
             match remedy {
                 Remedy::GiveUp => break,
                 Remedy::Reload => {}
-                Remedy::Wait | Remedy::Reconnect if repeat == Repeat::Never => break,
+                _ if repeat == Repeat::Never => break,
+                Remedy::Moving if repeat != Repeat::UntilDeadline => break,
+                Remedy::Relocate if repeat == Repeat::UnlessMoved => break,
                 // Permissions and settings do not change within the time of one call.
-                Remedy::Wait | Remedy::Reconnect if refused => break,
-                Remedy::Wait | Remedy::Reconnect => {
+                Remedy::Wait | Remedy::Reconnect | Remedy::Relocate | Remedy::Moving if refused => {
+                    break;
+                }
+                Remedy::Wait | Remedy::Reconnect | Remedy::Relocate | Remedy::Moving => {
                     sleep_until((Instant::now() + Backoff::FOR_CONNECTIONS.draw(1)).min(deadline))
                         .await;
                 }
@@ -258,125 +340,68 @@ impl Link {
     /// Sends once; writes to `used` which connection it used.
     async fn attempt(
         &self,
+        partition: Partition,
         request: Request<'_>,
-        used: &mut Option<u64>,
+        used: &mut Option<(Line, u64)>,
     ) -> Result<Vec<Value>, (Remedy, Error)> {
         self.settings.check_usable().map_err(|error| (Remedy::GiveUp, error))?;
-        let (generation, mut connection) = self.connection().await?;
-        *used = Some(generation);
+        let line = self.line(partition).await?;
+        let (generation, mut connection) = line.connection().await?;
+        let (line, _) = used.insert((line, generation));
         let outcome = match request {
             Request::One(command) => {
                 let commands = &mut connection.commands;
                 commands.send_packed_command(command).await.map(|value| vec![value])
             }
-            Request::Many(pipeline) | Request::ReadAnyType(pipeline) | Request::Each(pipeline) => {
+            Request::Many(pipeline, _) => {
                 let count = pipeline.cmd_iter().count();
                 connection.commands.send_packed_commands(pipeline, 0, count).await
             }
         };
         let error = match outcome
-            .and_then(|values| server_errors(values, |error| request.expects(error)))
+            .and_then(|values| server_errors(values, |error| request.accepts(error)))
         {
             Ok(values) => return Ok(values),
             Err(error) => Arc::new(error),
         };
         let (remedy, error) = classify(&error);
         match remedy {
-            Remedy::Reconnect => self.drop_connection(generation),
+            Remedy::Reconnect => line.drop_connection(generation),
+            Remedy::Relocate => self.endpoint.doubt(line.node()),
             Remedy::Reload => {
                 opening::load(&mut connection.commands, &self.settings.library).await?;
             }
-            Remedy::Wait | Remedy::GiveUp => {}
+            Remedy::Wait | Remedy::Moving | Remedy::GiveUp => {}
         }
         Err((remedy, error))
     }
-
-    /// Returns the connection; if there is none, the one that is being opened, or a new one.
-    async fn connection(&self) -> Connected {
-        let connecting = {
-            let mut state = self.state.lock();
-            if let Some(connection) = &state.connection {
-                return Ok((state.generation, connection.clone()));
-            }
-            state.connecting.get_or_insert_with(|| self.start_connecting()).clone()
-        };
-        connecting.await
-    }
-
-    /// Connects in its own task, which continues when the callers that wait for it give up.
-    fn start_connecting(&self) -> Shared<BoxFuture<'static, Connected>> {
-        let link = self.clone();
-        let task = tokio::spawn(async move { link.connect_once().await });
-        let link = self.clone();
-        let outcome = async move {
-            task.await.unwrap_or_else(|_| {
-                // Only a runtime that is being shut down drops the task.
-                link.state.lock().connecting = None;
-                Err((Remedy::GiveUp, Error::timed_out()))
-            })
-        };
-        outcome.boxed().shared()
-    }
-
-    async fn connect_once(&self) -> Connected {
-        let not_before = self.state.lock().not_before;
-        sleep_until(not_before).await;
-        let connected = self.connect().await;
-        let mut state = self.state.lock();
-        state.connecting = None;
-        match connected {
-            Ok(connection) => {
-                metrics::counter!(REDIS_CONNECTS, "outcome" => "connected").increment(1);
-                state.failures = 0;
-                state.generation += 1;
-                state.connection = Some(connection.clone());
-                Ok((state.generation, connection))
-            }
-            Err((remedy, error)) => {
-                metrics::counter!(REDIS_CONNECTS, "outcome" => "failed").increment(1);
-                state.failures = state.failures.saturating_add(1);
-                let pause = Backoff::FOR_CONNECTIONS.draw(state.failures).min(self.max_pause);
-                state.not_before = Instant::now() + pause;
-                tracing::debug!(%error, failures = state.failures, "cannot connect to Redis");
-                // The next try opens a new connection in any case.
-                Err((if remedy == Remedy::GiveUp { remedy } else { Remedy::Wait }, error))
-            }
-        }
-    }
-
-    async fn connect(&self) -> Result<Connection, (Remedy, Error)> {
-        let connected = self.endpoint.connect(self.flow.as_ref()).await;
-        let mut connection = connected?;
-        opening::open(&mut connection.commands, &self.settings).await?;
-        Ok(connection)
-    }
-
-    /// Discards the connection of this generation; a later one is kept.
-    fn drop_connection(&self, generation: u64) {
-        let mut state = self.state.lock();
-        if generation == state.generation {
-            state.connection = None;
-        }
-    }
 }
 
+/// What is sent as one request.
 #[derive(Debug, Clone, Copy)]
 enum Request<'a> {
     One(&'a Cmd),
-    Many(&'a Pipeline),
-    /// A key of an unexpected type is a reply, not a failure.
-    ReadAnyType(&'a Pipeline),
-    /// Errors of single commands are returned in their place, unless a retry may resolve them.
-    Each(&'a Pipeline),
+    /// The errors that count as the reply to one of them.
+    Many(&'a Pipeline, Accepted),
+}
+
+/// Errors that count as a reply, not as the failure of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accepted {
+    None,
+    /// A key of an unexpected type.
+    AnyType,
+    /// Those that a retry does not resolve.
+    Final,
 }
 
 impl Request<'_> {
     /// Whether the sender of this request accepts this error as a single reply.
-    fn expects(self, error: &Arc<RedisError>) -> bool {
+    fn accepts(self, error: &Arc<RedisError>) -> bool {
         match self {
-            Self::One(_) | Self::Many(_) => false,
-            Self::ReadAnyType(_) => error.code() == Some("WRONGTYPE"),
-            Self::Each(_) => classify(error).0 == Remedy::GiveUp,
+            Self::One(_) | Self::Many(_, Accepted::None) => false,
+            Self::Many(_, Accepted::AnyType) => error.code() == Some("WRONGTYPE"),
+            Self::Many(_, Accepted::Final) => classify(error).0 == Remedy::GiveUp,
         }
     }
 }

@@ -102,7 +102,7 @@ impl Broker {
             // The most recently used queues are the relevant ones.
             index.cmd("ZRANGE").arg(keys.queues()).arg(0).arg(max - 1).arg("REV").cmd("TIME");
             let bytes = max as u64 * NAME_BYTES;
-            let replies = self.pages.read(&index, bytes, MinRate::ForCaller).await?;
+            let replies = self.pages.read(partition, &index, bytes, MinRate::ForCaller).await?;
             let [names, time] = reply::fields(Value::Array(replies))?;
             let now = reply::time_ms(time)?;
             let names = reply::array(names)?.into_iter().map(reply::parsed);
@@ -110,7 +110,7 @@ impl Broker {
             for names in names.chunks(QUEUES_A_TRIP) {
                 let mut pipeline = redis::pipe();
                 names.iter().for_each(|name| Depth::ask(&mut pipeline, keys, name));
-                let replies = self.pooled(&pipeline).await?;
+                let replies = self.pooled(partition, &pipeline).await?;
                 for (name, replies) in names.iter().zip(replies.chunks_exact(Depth::REPLIES)) {
                     let part = self.depth(keys, name, replies, now).await?;
                     depths.entry(name.clone()).or_default().add(&part);
@@ -132,7 +132,7 @@ impl Broker {
         for task in parked(replies)? {
             ask_lane(&mut pipeline, keys, name, &Lane::Parked(task));
         }
-        let parked = if pipeline.is_empty() { Vec::new() } else { self.pooled(&pipeline).await? };
+        let parked = self.pooled(keys.partition(), &pipeline).await?;
         Depth::read(replies, &parked, now_ms)
     }
 }

@@ -17,6 +17,7 @@ use super::error::Error;
 use super::opening::{field, version};
 use super::reply;
 use crate::config::whole_number;
+use crate::job::Partition;
 
 /// How durable a submission is before it is answered.
 #[derive(Debug, Clone, Copy, Args)]
@@ -127,13 +128,17 @@ const ALWAYS: [(&str, &str); 3] =
     [("appendonly", "yes"), ("appendfsync", "always"), ("no-appendfsync-on-rewrite", "no")];
 
 impl Proof {
-    /// Determines how this Redis can prove it.
+    /// Determines how the node of a partition can prove it.
     ///
     /// # Errors
     /// [`Error::Refused`] if it cannot with its configuration.
-    pub(crate) async fn of(link: &Link, wanted: DurabilityConfig) -> Result<Self, Error> {
+    pub(crate) async fn of(
+        link: &Link,
+        partition: Partition,
+        wanted: DurabilityConfig,
+    ) -> Result<Self, Error> {
         let DurabilityConfig { durability, replicas } = wanted;
-        let fsync = if durability.fsync { Some(fsync(link).await?) } else { None };
+        let fsync = if durability.fsync { Some(fsync(link, partition).await?) } else { None };
         Ok(Self { fsync, replicas: if durability.replica { replicas } else { 0 } })
     }
 
@@ -215,17 +220,17 @@ fn in_doubt(reason: impl Into<String>) -> Error {
 }
 
 /// Determines how this Redis proves that something is on its disk.
-async fn fsync(link: &Link) -> Result<Fsync, Error> {
+async fn fsync(link: &Link, partition: Partition) -> Result<Fsync, Error> {
     let refused = |cause: String| Error::Refused {
         reason: format!("durability fsync is not possible: {cause}"),
     };
-    let info = link.read(redis::pipe().cmd("INFO")).await?.pop().unwrap_or(Value::Nil);
+    let info = link.read(partition, redis::pipe().cmd("INFO")).await?.pop().unwrap_or(Value::Nil);
     let info: InfoDict =
         redis::from_redis_value(info).map_err(|_| Error::unreadable("INFO is not a list"))?;
     if version(&info) < (7, 2) {
         let mut pipeline = redis::pipe();
         pipeline.add_command(get_settings());
-        let settings = link.read(&pipeline).await.map_err(|error| match error {
+        let settings = link.read(partition, &pipeline).await.map_err(|error| match error {
             Error::Refused { reason } => refused(reason),
             other => other,
         });

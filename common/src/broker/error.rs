@@ -95,6 +95,10 @@ pub(crate) enum Remedy {
     Wait,
     /// Drop the connection and open a new one.
     Reconnect,
+    /// Find out which node has the partition now, then retry.
+    Relocate,
+    /// Retry after a pause: the partition is being moved to another node.
+    Moving,
     /// Load the function library, then retry.
     Reload,
     /// A retry would not help.
@@ -147,9 +151,6 @@ impl Error {
     }
 }
 
-/// The reason for a cluster, which would redirect calls endlessly.
-const CLUSTER: &str = "it is a node of a Redis Cluster, which Crunch does not support yet: set CRUNCH_REDIS_URL to a Redis outside any cluster";
-
 /// Maps an error of Redis to a remedy and the error that the caller gets.
 pub(crate) fn classify(error: &Arc<RedisError>) -> (Remedy, Error) {
     let unavailable = || Error::Unavailable { reason: error.to_string() };
@@ -158,11 +159,10 @@ pub(crate) fn classify(error: &Arc<RedisError>) -> (Remedy, Error) {
     match error.code() {
         // A Redis without free memory rejects functions that may use more.
         Some("OOM") => (Remedy::GiveUp, Error::Full),
-        // Still starting, a script that runs too long, a partition that is being moved to another node, a replica without
-        // its master: often resolved within one call.
-        Some("LOADING" | "BUSY" | "TRYAGAIN" | "MOVING" | "MASTERDOWN") => {
-            (Remedy::Wait, rejected())
-        }
+        // Still starting, a script that runs too long, a replica without its master: often resolved within one call.
+        Some("LOADING" | "BUSY" | "MASTERDOWN") => (Remedy::Wait, rejected()),
+        // ASK is never followed: at the other node, keys that were not moved yet would be missing.
+        Some("TRYAGAIN" | "ASK" | "MOVING") => (Remedy::Moving, rejected()),
         // The disk or replicas are missing, or a transaction was aborted for such a reason: that takes longer than one
         // call.
         Some("MISCONF" | "NOREPLICAS" | "EXECABORT") => (Remedy::GiveUp, rejected()),
@@ -170,9 +170,7 @@ pub(crate) fn classify(error: &Arc<RedisError>) -> (Remedy, Error) {
         Some("READONLY") => (Remedy::Reconnect, rejected()),
         // Redis ended a blocking read.
         Some("UNBLOCKED") => (Remedy::Reconnect, unavailable()),
-        Some("MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT") => {
-            (Remedy::Reconnect, Error::Refused { reason: CLUSTER.to_owned() })
-        }
+        Some("MOVED" | "CLUSTERDOWN") => (Remedy::Relocate, rejected()),
         Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED") => (Remedy::Reconnect, refused()),
         _ if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() => {
             (Remedy::Reconnect, unavailable())
@@ -222,8 +220,11 @@ mod tests {
             ("LOADING Redis is loading the dataset in memory", Wait),
             ("BUSY Redis is busy running a script.", Wait),
             ("MASTERDOWN Link with MASTER is down", Wait),
-            ("TRYAGAIN Multiple keys request during rehashing of slot", Wait),
-            ("MOVING the partition is being moved to another node", Wait),
+            ("ASK 13907 127.0.0.1:7413", Moving),
+            ("MOVED 13907 127.0.0.1:7413", Relocate),
+            ("CLUSTERDOWN Hash slot not served", Relocate),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", Moving),
+            ("MOVING the partition is being moved to another node", Moving),
             ("MISCONF Errors writing to the AOF file: No space left on device", GiveUp),
             ("NOREPLICAS Not enough good replicas to write.", GiveUp),
             ("EXECABORT Transaction discarded because of previous errors.", GiveUp),
@@ -248,10 +249,6 @@ mod tests {
             ("WRONGPASS invalid username-password pair", "invalid username-password pair"),
             ("NOPERM this user has no permissions to run the 'fcall' command", "'fcall'"),
             ("DENIED Redis is running in protected mode", "protected mode"),
-            ("MOVED 13907 127.0.0.1:7413", "Redis Cluster"),
-            ("ASK 13907 127.0.0.1:7413", "Redis Cluster"),
-            ("CLUSTERDOWN Hash slot not served", "Redis Cluster"),
-            ("CROSSSLOT Keys in request don't hash to the same slot", "Redis Cluster"),
             ("ERR unknown command 'FUNCTION', with args beginning with: 'LOAD' 'x'", "'FUNCTION'"),
             ("ERR unknown command 'HSET', with args beginning with: 'secret' ", "'HSET'"),
         ] {

@@ -239,7 +239,8 @@ impl Broker {
         let bytes = exchange.settlements.iter().map(Settlement::size).sum();
         let mut pipeline = redis::pipe();
         pipeline.add_command(command);
-        let replies = self.uploads.write(&pipeline, write_time_limit(bytes, given_up)).await?;
+        let replies =
+            self.uploads.write(partition, &pipeline, write_time_limit(bytes, given_up)).await?;
         let reply = replies.into_iter().next();
         let reply = reply.ok_or_else(|| Error::unreadable("no reply to a settlement"))??;
         Ok(read(reply)?.settled)
@@ -252,12 +253,14 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is unavailable, or the network is too slow; it may be retried.
     pub async fn claimed_payload(&self, lease: LeaseKey) -> Result<Option<Bytes>, Error> {
         let key = self.settings.keys(lease.id.partition()).job(lease.id);
-        let size =
-            self.link.read(redis::pipe().cmd("HSTRLEN").arg(&key).arg(PAYLOAD_LARGE)).await?;
+        let partition = lease.id.partition();
+        let mut ask = redis::pipe();
+        ask.cmd("HSTRLEN").arg(&key).arg(PAYLOAD_LARGE);
+        let size = self.link.read(partition, &ask).await?;
         let size = size.first().map_or(Ok(0), reply::unsigned)?;
         let mut fetch = redis::pipe();
         fetch.cmd("HMGET").arg(&key).arg("state").arg(PAYLOAD_LARGE);
-        let mut fetched = self.bulk.read(&fetch, size, MinRate::ForJob).await?;
+        let mut fetched = self.bulk.read(partition, &fetch, size, MinRate::ForJob).await?;
         let [state, payload] = reply::fields(fetched.swap_remove(0))?;
         if state == Value::Nil || payload == Value::Nil {
             return Ok(None);

@@ -118,7 +118,11 @@ impl Broker {
         let mut pipeline = redis::pipe();
         pipeline.cmd("ZRANGE").arg(keys.workers()).arg(0).arg(max - 1).arg("REV");
         let bytes = max as u64 * ID_BYTES;
-        let ids = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?.swap_remove(0);
+        let ids = self
+            .pages
+            .read(keys.partition(), &pipeline, bytes, MinRate::ForCaller)
+            .await?
+            .swap_remove(0);
         let ids = reply::array(ids)?;
         ids.into_iter().map(reply::parsed).collect()
     }
@@ -162,7 +166,8 @@ impl Broker {
             pipeline.cmd("HMGET").arg(keys.worker(id)).arg(fields);
         }
         let bytes = ids.len() as u64 * WORKER_BYTES;
-        let replies = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?;
+        let partition = keys.partition();
+        let replies = self.pages.read(partition, &pipeline, bytes, MinRate::ForCaller).await?;
         let replies = ids.iter().zip(replies);
         replies.filter_map(|(&id, reply)| read_worker(id, reply).transpose()).collect()
     }
@@ -175,7 +180,8 @@ impl Broker {
                 pipeline.cmd("HMGET").arg(keys.job(id)).arg(&["state", "spec"]);
             }
             let bytes = ids.len() as u64 * JOB_BYTES;
-            let replies = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?;
+            let partition = keys.partition();
+            let replies = self.pages.read(partition, &pipeline, bytes, MinRate::ForCaller).await?;
             for (&id, reply) in ids.iter().zip(replies) {
                 jobs.extend(read_running(id, reply)?);
             }

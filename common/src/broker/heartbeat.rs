@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use redis::{Cmd, Value};
 use serde::{Deserialize, Serialize};
 
@@ -182,6 +184,9 @@ const BATCH: usize = 50;
 /// single larger one is sent alone.
 const BATCH_BYTES: usize = 128 * 1024;
 
+/// How many partitions are told something at once.
+const AT_ONCE: usize = 16;
+
 impl Broker {
     /// Extends leases and returns which were lost or should be canceled; sweeps when a sweep is due.
     ///
@@ -237,21 +242,44 @@ impl Broker {
         queues: &[QueueName],
         tasks: &[TaskDescriptor],
     ) -> Result<(), Error> {
-        for partition in self.partitions() {
-            self.initialize(partition).await?;
-            for queues in queues.chunks(BATCH) {
-                self.announce_some(partition, queues, &[]).await?;
-            }
+        let rejected = self.declare(tasks).await;
+        // A partition that cannot be reached does not hold up the others.
+        let announced = stream::iter(self.partitions())
+            .map(|partition| self.announce_queues(partition, queues))
+            .buffer_unordered(AT_ONCE)
+            .collect::<Vec<_>>();
+        let announced: Result<(), Error> = announced.await.into_iter().collect();
+        match rejected? {
+            rejected if rejected.is_empty() => announced,
+            tasks => Err(Error::TooManyTasks { tasks }),
         }
-        let mut rejected = Vec::new();
-        // Descriptors are in the first partition only: there are few, and every API reads them.
-        let mut left = tasks;
+    }
+
+    /// Declares tasks; returns those that were rejected. Descriptors are in the first partition only: there are few, and
+    /// every API reads them.
+    async fn declare(&self, tasks: &[TaskDescriptor]) -> Result<Vec<TaskName>, Error> {
+        let (mut rejected, mut left) = (Vec::new(), tasks);
+        if !tasks.is_empty() {
+            self.initialize(Partition::default()).await?;
+        }
         while !left.is_empty() {
             let batch = first_batch(left, description_size);
             rejected.extend(self.announce_some(Partition::default(), &[], batch).await?);
             left = &left[batch.len()..];
         }
-        if rejected.is_empty() { Ok(()) } else { Err(Error::TooManyTasks { tasks: rejected }) }
+        Ok(rejected)
+    }
+
+    async fn announce_queues(
+        &self,
+        partition: Partition,
+        queues: &[QueueName],
+    ) -> Result<(), Error> {
+        self.initialize(partition).await?;
+        for queues in queues.chunks(BATCH) {
+            self.announce_some(partition, queues, &[]).await?;
+        }
+        Ok(())
     }
 
     /// Declares some, and returns the tasks that were rejected.
@@ -283,13 +311,14 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable; the worker is then removed 30 s after its last heartbeat.
     pub async fn leave(&self, worker: WorkerId) -> Result<(), Error> {
-        for partition in self.partitions() {
+        let leave = |partition| {
             let arguments = |command: &mut Cmd| {
                 command.arg(worker.to_string());
             };
-            self.link.call(Call::new(Function::Leave, partition), arguments).await?;
-        }
-        Ok(())
+            self.link.call(Call::new(Function::Leave, partition), arguments)
+        };
+        let left = join_all(self.partitions().map(leave)).await;
+        left.into_iter().try_for_each(|outcome| outcome.map(|_| ()))
     }
 
     /// Writes progress and log lines of running jobs of one partition. Returns the outcome of each, in their order.

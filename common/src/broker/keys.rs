@@ -15,7 +15,7 @@ use std::str::FromStr;
 pub(crate) use name::KeyName;
 pub(crate) use space::KeySpace;
 
-use crate::job::{JobId, Priority};
+use crate::job::{JobId, Partition, Priority};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
@@ -84,12 +84,24 @@ impl Lane {
 /// The keys of one partition.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
+    partition: Partition,
     root: String,
+    slot: u16,
 }
 
 impl Keys {
-    fn new(prefix: &KeyPrefix, tag: &str) -> Self {
-        Self { root: format!("{prefix}:{{{tag}}}") }
+    fn new(prefix: &KeyPrefix, partition: Partition, tag: &str) -> Self {
+        Self { partition, root: format!("{prefix}:{{{tag}}}"), slot: tag::slot(tag) }
+    }
+
+    /// The partition whose keys they are.
+    pub(crate) const fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// The slot that they have in a cluster.
+    pub(crate) const fn slot(&self) -> u16 {
+        self.slot
     }
 
     /// HASH, version of the layout and number of partitions: the one key that is passed to every function.
@@ -284,7 +296,7 @@ mod tests {
 
     #[test]
     fn rust_and_lua_spell_the_same_keys() {
-        let keys = Keys::new(&"crunch".parse().unwrap(), "0");
+        let keys = Keys::new(&"crunch".parse().unwrap(), Partition::default(), "0");
         let queue = "q.1".parse().unwrap();
         let id: JobId = "00000000-0000-8000-8000-000000000000".parse().unwrap();
         let worker: WorkerId = "00000000-0000-4000-8000-000000000000".parse().unwrap();

@@ -32,8 +32,10 @@ impl Broker {
         pipeline.cmd("ZCARD").arg(keys.queues()).cmd("ZCARD").arg(keys.names());
         pipeline.cmd("ZRANGE").arg(keys.names()).arg(start).arg("+").arg("BYLEX");
         pipeline.arg("LIMIT").arg(0).arg(max);
-        let replies =
-            self.pages.read(&pipeline, max as u64 * NAME_BYTES, MinRate::ForCaller).await?;
+        let replies = self
+            .pages
+            .read(partition, &pipeline, max as u64 * NAME_BYTES, MinRate::ForCaller)
+            .await?;
         let [by_use, by_name, names] = reply::fields(redis::Value::Array(replies))?;
         if by_use == by_name {
             return read_names(names);
@@ -52,7 +54,7 @@ impl Broker {
         let mut pipeline = redis::pipe();
         pipeline.cmd("ZRANGE").arg(self.settings.keys(partition).queues()).arg(0).arg(-1);
         let bytes = u64::from(self.settings.max_queues) * NAME_BYTES;
-        let mut replies = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?;
+        let mut replies = self.pages.read(partition, &pipeline, bytes, MinRate::ForCaller).await?;
         let mut names: Vec<QueueName> = read_names(replies.swap_remove(0))?;
         names.retain(|name| match from {
             Bound::Included(first) => name >= first,

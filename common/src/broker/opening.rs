@@ -12,13 +12,18 @@ use super::functions::{Function, LAYOUT, Library};
 use super::reply::server_errors;
 use super::transfer::MinRate;
 use super::{CALL_DEADLINE, Settings};
+use crate::job::Partition;
 
-/// Checks the Redis at the other end of a new connection and loads the library if it is missing.
+/// Checks the Redis at the other end of a new connection, which has these partitions, and loads the library if it is
+/// missing.
 pub(crate) async fn open(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
+    partitions: &[Partition],
+    in_cluster: bool,
 ) -> Result<(), (Remedy, Error)> {
-    let stored = match within(CALL_DEADLINE, check_and_open(connection, settings)).await? {
+    let check = check_and_open(connection, settings, partitions, in_cluster);
+    let stored = match within(CALL_DEADLINE, check).await? {
         Some(stored) => stored,
         None => {
             // On a slow network shared with others this takes longer than any call, and a restart would not make it
@@ -26,7 +31,8 @@ pub(crate) async fn open(
             let time_limit = MinRate::ForJob.time_limit(settings.library.text().len() as u64);
             within(time_limit, load(connection, &settings.library)).await?;
             let retry = async {
-                open_partitions(connection, settings).await.map_err(|error| classify(&error))
+                let opened = open_partitions(connection, settings, partitions);
+                opened.await.map_err(|error| classify(&error))
             };
             within(CALL_DEADLINE, retry).await?
         }
@@ -47,11 +53,13 @@ async fn within<T>(
 async fn check_and_open(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
+    partitions: &[Partition],
+    in_cluster: bool,
 ) -> Result<Option<Vec<Layout>>, (Remedy, Error)> {
     let reply = redis::cmd("INFO").query_async(connection).await;
     let info: InfoDict = reply.map_err(|error| classify(&Arc::new(error)))?;
-    check_info(&info, settings).map_err(|error| (Remedy::Wait, error))?;
-    match open_partitions(connection, settings).await {
+    check_info(&info, settings, in_cluster).map_err(|error| (Remedy::Wait, error))?;
+    match open_partitions(connection, settings, partitions).await {
         Ok(stored) => Ok(Some(stored)),
         Err(error) => match classify(&error) {
             (Remedy::Reload, _) => Ok(None),
@@ -83,13 +91,15 @@ fn not_loaded(library: &Library) -> String {
     )
 }
 
-/// Opens every partition, in one round trip.
+/// Opens partitions, in one round trip. Those that have been moved away, or are being moved, are left out: they have been
+/// opened before, and the others do not wait for them.
 async fn open_partitions(
     connection: &mut MultiplexedConnection,
     settings: &Settings,
+    partitions: &[Partition],
 ) -> Result<Vec<Layout>, Arc<RedisError>> {
     let mut pipeline = redis::pipe();
-    for partition in settings.partitions() {
+    for &partition in partitions {
         let mut command = settings.call(Function::Open, partition);
         write(&mut command, settings);
         pipeline.add_command(command);
@@ -98,8 +108,14 @@ async fn open_partitions(
     let count = pipeline.cmd_iter().count();
     let replies = connection.send_packed_commands(&pipeline, 0, count).await;
     let replies =
-        replies.and_then(|replies| server_errors(replies, |_| false)).map_err(Arc::new)?;
-    Vec::from_redis_value(Value::Array(replies)).map_err(|error| Arc::new(error.into()))
+        replies.and_then(|replies| server_errors(replies, is_elsewhere)).map_err(Arc::new)?;
+    let here = replies.into_iter().filter(|reply| !matches!(reply, Value::ServerError(_)));
+    Vec::from_redis_value(Value::Array(here.collect())).map_err(|error| Arc::new(error.into()))
+}
+
+/// Whether a partition is at another node, or will be soon.
+fn is_elsewhere(error: &Arc<RedisError>) -> bool {
+    matches!(error.code(), Some("MOVED" | "ASK" | "TRYAGAIN" | "MOVING" | "CLUSTERDOWN"))
 }
 
 /// Writes the arguments of `open`.
@@ -107,8 +123,12 @@ pub(crate) fn write(command: &mut Cmd, settings: &Settings) {
     command.arg(LAYOUT).arg(settings.space.len());
 }
 
-fn check_info(info: &InfoDict, settings: &Settings) -> Result<(), Error> {
+fn check_info(info: &InfoDict, settings: &Settings, in_cluster: bool) -> Result<(), Error> {
     check_version(info)?;
+    if !in_cluster && field::<u8>(info, "cluster_enabled") == 1 {
+        let reason = "it is a node of a Redis Cluster: set CRUNCH_REDIS_URL to redis+cluster://host1,host2/ with some of its nodes";
+        return Err(Error::Refused { reason: reason.to_owned() });
+    }
     check_eviction(info)?;
     warn_of_no_maxmemory(info, settings);
     Ok(())

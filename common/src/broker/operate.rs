@@ -242,7 +242,7 @@ impl Broker {
     ) -> Result<Value, Error> {
         let mut command = self.settings.call(function, partition);
         arguments(&mut command);
-        self.pooled(redis::pipe().add_command(command))
+        self.pooled(partition, redis::pipe().add_command(command))
             .await?
             .pop()
             .ok_or_else(|| Error::unreadable("no reply"))

@@ -20,16 +20,28 @@ pub(super) struct Bindings<'a> {
     pub(super) idempotency: Option<&'a Idempotency>,
 }
 
+/// How often another partition is drawn instead of one that is away: enough to find one of few.
+const DRAWS: usize = 32;
+
 /// Returns the home of a job in a key space of that many partitions: the same for the same bindings; any, with equal
-/// probability, for a job without.
-pub(super) fn home(bindings: Bindings<'_>, partitions: u16) -> Partition {
-    let number = match bindings.idempotency {
+/// probability, for a job without, except those that are away if there are others.
+pub(super) fn home(
+    bindings: Bindings<'_>,
+    partitions: u16,
+    is_away: impl Fn(Partition) -> bool,
+) -> Partition {
+    let numbered =
+        |number| Partition::new(number).expect("the configuration bounds the number of partitions");
+    match bindings.idempotency {
         Some(Idempotency { digest: [high, low, ..], .. }) => {
-            u16::from_be_bytes([*high, *low]) % partitions
+            numbered(u16::from_be_bytes([*high, *low]) % partitions)
         }
-        None => rand::random_range(0..partitions),
-    };
-    Partition::new(number).expect("the configuration bounds the number of partitions")
+        None => {
+            let draw = || numbered(rand::random_range(0..partitions));
+            let mut draws = (0..DRAWS).map(|_| draw());
+            draws.find(|&partition| !is_away(partition)).unwrap_or_else(draw)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -42,7 +54,7 @@ mod tests {
     fn a_key_always_has_the_same_home_and_other_jobs_have_any() {
         let home_of = |key: Option<u32>| {
             let key = key.map(|key| Idempotency::new(&[&key.to_be_bytes()], &[b"request"]));
-            home(Bindings { idempotency: key.as_ref() }, 16)
+            home(Bindings { idempotency: key.as_ref() }, 16, |_| false)
         };
         let homes = |keys: Vec<Option<u32>>| -> usize {
             keys.into_iter().map(home_of).collect::<BTreeSet<_>>().len()
@@ -50,5 +62,17 @@ mod tests {
         assert_eq!(homes(vec![None; 1000]), 16);
         assert_eq!(homes(vec![Some(7); 10]), 1);
         assert_eq!(homes((0..1000).map(Some).collect()), 16);
+    }
+
+    #[test]
+    fn a_job_without_a_key_avoids_partitions_that_are_away() {
+        let key = Idempotency::new(&[b"key"], &[b"request"]);
+        let bound = Bindings { idempotency: Some(&key) };
+        let home_of_key = home(bound, 4, |_| false);
+        assert_eq!(home(bound, 4, |partition| partition == home_of_key), home_of_key);
+        for _ in 0..1000 {
+            assert_eq!(home(Bindings::default(), 4, |it| it.number() != 2).number(), 2);
+        }
+        assert!(home(Bindings::default(), 4, |_| true).number() < 4);
     }
 }

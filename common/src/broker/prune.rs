@@ -4,7 +4,7 @@
 //! process has sent a sweep or a heartbeat through it for a while. A library that does not report this is never
 //! deleted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
@@ -12,6 +12,7 @@ use redis::{Pipeline, Value};
 use super::error::Error;
 use super::functions::{Function, LIBRARY_PREFIX};
 use super::{Broker, reply};
+use crate::job::Partition;
 
 /// A library that is not of this version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,20 @@ pub enum Pruned {
     Unknown,
 }
 
+impl Pruned {
+    /// The outcome at two nodes: deleted only if at both.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::Kept(one), Self::Kept(other)) => Self::Kept(one.min(other)),
+            (Self::Kept(one), Self::Deleted(_)) | (Self::Deleted(_), Self::Kept(one)) => {
+                Self::Kept(one)
+            }
+            (Self::Deleted(one), Self::Deleted(other)) => Self::Deleted(one.min(other)),
+        }
+    }
+}
+
 impl Broker {
     /// Deletes the libraries of other versions that no process has used for `unused_for`. The time of use is in the
     /// memory of Redis: after a start or a failover it is counted from the first call of this method.
@@ -41,44 +56,52 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable, [`Error::Refused`] if the user may not list or delete functions.
     pub async fn prune_functions(&self, unused_for: Duration) -> Result<Vec<OtherLibrary>, Error> {
-        let mut others = Vec::new();
-        for (name, reports_use) in self.other_libraries().await? {
-            let outcome = match reports_use {
-                true => self.prune(&name, unused_for).await?,
-                false => Pruned::Unknown,
-            };
-            others.push(OtherLibrary { name, outcome });
+        let mut others = BTreeMap::new();
+        for node in self.one_of_each_node().await? {
+            for (name, reports_use) in self.other_libraries(node).await? {
+                let outcome = match reports_use {
+                    true => self.prune(node, &name, unused_for).await?,
+                    false => Pruned::Unknown,
+                };
+                let all = others.entry(name).or_insert(outcome);
+                *all = all.and(outcome);
+            }
         }
-        Ok(others)
+        Ok(others.into_iter().map(|(name, outcome)| OtherLibrary { name, outcome }).collect())
     }
 
-    async fn prune(&self, library: &str, unused_for: Duration) -> Result<Pruned, Error> {
+    async fn prune(
+        &self,
+        node: Partition,
+        library: &str,
+        unused_for: Duration,
+    ) -> Result<Pruned, Error> {
         let mut query = redis::pipe();
         query.cmd("FCALL").arg(used_function(library)).arg(0);
-        let age = Duration::from_millis(reply::unsigned(&self.query(&query).await?)?);
+        let age = Duration::from_millis(reply::unsigned(&self.query(node, &query).await?)?);
         if age < unused_for {
             return Ok(Pruned::Kept(age));
         }
         let mut delete = redis::pipe();
         delete.cmd("FUNCTION").arg("DELETE").arg(library);
-        self.query(&delete).await?;
+        self.query(node, &delete).await?;
         Ok(Pruned::Deleted(age))
     }
 
     /// Returns the libraries of other versions, sorted by name, and whether they report when they were used.
-    async fn other_libraries(&self) -> Result<Vec<(String, bool)>, Error> {
+    async fn other_libraries(&self, node: Partition) -> Result<Vec<(String, bool)>, Error> {
         let mut list = redis::pipe();
         list.cmd("FUNCTION").arg("LIST").arg("LIBRARYNAME").arg(format!("{LIBRARY_PREFIX}*"));
-        let libraries = reply::array(self.query(&list).await?)?.into_iter().map(read_library);
+        let libraries = reply::array(self.query(node, &list).await?)?.into_iter().map(read_library);
         let mut others = libraries.collect::<Result<Vec<_>, _>>()?;
         others.retain(|(name, _)| is_crunch_library(name) && name != self.settings.library.name());
         others.sort_unstable();
         Ok(others)
     }
 
-    async fn query(&self, command: &Pipeline) -> Result<Value, Error> {
+    async fn query(&self, node: Partition, command: &Pipeline) -> Result<Value, Error> {
         self.link
-            .read(command)
+            .read(node, command)
             .await?
             .pop()
             .ok_or_else(|| Error::unreadable("no reply to a command"))

@@ -144,7 +144,7 @@ impl Broker {
                     index.cmd("ZSCORE").arg(keys.queues()).arg(name.as_str());
                     index.cmd("SISMEMBER").arg(keys.paused()).arg(name.as_str());
                 }
-                let mut replies = self.pooled(index.cmd("TIME")).await?;
+                let mut replies = self.pooled(partition, index.cmd("TIME")).await?;
                 let now = reply::time_ms(replies.pop().unwrap_or(Value::Nil))?;
                 let known = names.iter().zip(replies.chunks_exact(2));
                 let known = known.filter(|(_, replies)| replies[0] != Value::Nil);
@@ -168,7 +168,8 @@ impl Broker {
         for partition in self.partitions() {
             let mut pipeline = redis::pipe();
             pipeline.cmd("ZSCORE").arg(self.settings.keys(partition).queues()).arg(name.as_str());
-            if self.pooled(&pipeline).await?.pop().is_some_and(|used| used != Value::Nil) {
+            if self.pooled(partition, &pipeline).await?.pop().is_some_and(|used| used != Value::Nil)
+            {
                 return Ok(true);
             }
         }
@@ -186,7 +187,7 @@ impl Broker {
     ) -> Result<Vec<QueueSummary>, Error> {
         let mut pipeline = redis::pipe();
         names.iter().for_each(|name| ask_part(&mut pipeline, keys, name, now, counted));
-        let replies = self.pooled(&pipeline).await?;
+        let replies = self.pooled(keys.partition(), &pipeline).await?;
         let mut parts = Vec::with_capacity(names.len());
         let mut delayed = Vec::new();
         for (name, replies) in names.iter().zip(replies.chunks_exact(PART_REPLIES)) {
@@ -219,7 +220,8 @@ impl Broker {
             for &(_, id) in chunk {
                 pipeline.cmd("HGET").arg(keys.job(id)).arg("state");
             }
-            for (&(queue, _), state) in chunk.iter().zip(self.pooled(&pipeline).await?) {
+            let states = self.pooled(keys.partition(), &pipeline).await?;
+            for (&(queue, _), state) in chunk.iter().zip(states) {
                 let is_retrying =
                     matches!(&state, Value::BulkString(state) if state.starts_with(b"retrying "));
                 retrying[queue] += u64::from(is_retrying);

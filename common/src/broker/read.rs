@@ -1,16 +1,14 @@
 //! Reads one job by id, and the declared tasks. Read-only.
 
-use deadpool::managed::PoolError;
-use redis::aio::ConnectionLike;
 use redis::{Pipeline, Value};
 use serde::Deserialize;
 
-use super::error::{Error, classify};
+use super::commands::Commands;
+use super::error::Error;
 use super::lease::WorkerId;
 use super::record::{self, JobRecord, Lookup, PAYLOAD_LARGE};
-use super::reply::{self, server_errors};
 use super::transfer::MinRate;
-use super::{Broker, CALL_DEADLINE};
+use super::{Broker, reply};
 use crate::job::{JobError, JobId, Payload};
 use crate::task::TaskDescriptor;
 use crate::time::Timestamp;
@@ -105,7 +103,8 @@ impl Broker {
         let mut pipeline = self.read_command(id, record::WITHOUT_RESULT, &["payload"]);
         let key = self.settings.keys(id.partition()).job(id);
         pipeline.cmd("HSTRLEN").arg(key).arg(PAYLOAD_LARGE);
-        let [fields, size] = reply::fields(Value::Array(self.link.read(&pipeline).await?))?;
+        let [fields, size] =
+            reply::fields(Value::Array(self.link.read(id.partition(), &pipeline).await?))?;
         let (job, more) = split(id, record::WITHOUT_RESULT.len(), fields)?;
         Ok((job, more, reply::unsigned(&size)?))
     }
@@ -119,7 +118,8 @@ impl Broker {
         bytes: u64,
     ) -> Result<(Lookup<JobRecord>, Vec<Value>), Error> {
         let pipeline = self.read_command(id, fields, &[large]);
-        let mut values = self.bulk.read(&pipeline, bytes, MinRate::ForCaller).await?;
+        let mut values =
+            self.bulk.read(id.partition(), &pipeline, bytes, MinRate::ForCaller).await?;
         split(id, fields.len(), values.swap_remove(0))
     }
 
@@ -151,7 +151,7 @@ impl Broker {
             return Ok((Lookup::Unknown, Vec::new()));
         }
         let pipeline = self.read_command(id, fields, more);
-        split(id, fields.len(), self.link.read(&pipeline).await?.swap_remove(0))
+        split(id, fields.len(), self.link.read(id.partition(), &pipeline).await?.swap_remove(0))
     }
 
     fn read_command(&self, id: JobId, fields: &[&str], more: &[&str]) -> Pipeline {
@@ -165,14 +165,15 @@ impl Broker {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipeline = redis::pipe();
+        let mut commands = Commands::default();
         for &id in ids {
             let key = self.settings.keys(id.partition()).job(id);
+            let pipeline = commands.at(id.partition());
             pipeline.cmd("HMGET").arg(&key).arg(record::WITHOUT_RESULT);
             pipeline.cmd("HSTRLEN").arg(&key).arg("result");
         }
         let bytes = ids.len() as u64 * LISTED_BYTES;
-        let values = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?;
+        let values = self.pages.read_all(&commands, bytes, MinRate::ForCaller).await?;
         let read = |(&id, values): (&JobId, &[Value])| {
             record::read_without_result(id, values[0].clone(), reply::unsigned(&values[1])?)
         };
@@ -186,7 +187,10 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn tasks_version(&self) -> Result<Option<u64>, Error> {
         let keys = self.settings.keys(crate::job::Partition::default());
-        let value = self.link.read(redis::pipe().cmd("GET").arg(keys.tasks_version())).await?;
+        let value = self
+            .link
+            .read(keys.partition(), redis::pipe().cmd("GET").arg(keys.tasks_version()))
+            .await?;
         let version = value.into_iter().next().filter(|value| *value != Value::Nil);
         version.as_ref().map(reply::unsigned).transpose()
     }
@@ -198,11 +202,16 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn tasks(&self) -> Result<Vec<TaskDescriptor>, Error> {
         let keys = self.settings.keys(crate::job::Partition::default());
-        let count = self.link.read(redis::pipe().cmd("ZCARD").arg(keys.tasks_seen())).await?;
+        let count = self
+            .link
+            .read(keys.partition(), redis::pipe().cmd("ZCARD").arg(keys.tasks_seen()))
+            .await?;
         let count = count.first().map_or(Ok(0), reply::unsigned)?;
         let mut pipeline = redis::pipe();
         pipeline.cmd("HVALS").arg(keys.tasks());
-        let values = self.pages.read(&pipeline, count * TASK_BYTES, MinRate::ForCaller).await?;
+        let bytes = count * TASK_BYTES;
+        let values =
+            self.pages.read(keys.partition(), &pipeline, bytes, MinRate::ForCaller).await?;
         let mut tasks = Vec::new();
         for value in values
             .into_iter()
@@ -216,26 +225,6 @@ impl Broker {
         }
         tasks.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(tasks)
-    }
-
-    /// Sends commands over the pool, in one round trip.
-    pub(crate) async fn pooled(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        if pipeline.cmd_iter().next().is_none() {
-            return Ok(Vec::new());
-        }
-        let to_error = |error| classify(&std::sync::Arc::new(error)).1;
-        // The connection for steps loads the library and checks the key space first.
-        self.link.open().await?;
-        let request = async {
-            let mut connection = self.pool.get().await.map_err(|error| match error {
-                PoolError::Backend(error) => error,
-                other => Error::Unavailable { reason: other.to_string() },
-            })?;
-            let count = pipeline.cmd_iter().count();
-            let values = connection.commands.req_packed_commands(pipeline, 0, count).await;
-            values.and_then(|values| server_errors(values, |_| false)).map_err(to_error)
-        };
-        tokio::time::timeout(CALL_DEADLINE, request).await.map_err(|_| Error::timed_out())?
     }
 }
 

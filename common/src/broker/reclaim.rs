@@ -1,5 +1,6 @@
 //! Reclaims the leases of a dead worker, for a supervisor that saw it exit: a lease time earlier than a sweep would.
 
+use futures_util::stream::{self, StreamExt};
 use redis::{Cmd, Value};
 
 use super::connection::Call;
@@ -21,6 +22,8 @@ pub struct Reclaimed {
 
 /// Maximum number of queues in one call.
 const MAX_QUEUES: usize = 32;
+/// How many partitions reclaim at once.
+const AT_ONCE: usize = 16;
 
 impl Broker {
     /// Reclaims all leases of a dead worker, and counts a loss for each. Calls that the worker sent before and that
@@ -31,15 +34,30 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable; some may have been reclaimed; retry.
     pub async fn reclaim(&self, worker: WorkerId) -> Result<Reclaimed, Error> {
+        // A partition that cannot be reached does not hold up the others.
+        let partitions = stream::iter(self.partitions())
+            .map(|partition| self.reclaim_all_in(partition, worker))
+            .buffer_unordered(AT_ONCE)
+            .collect::<Vec<_>>();
+        let partitions: Vec<_> = partitions.await.into_iter().collect::<Result<_, _>>()?;
+        Ok(partitions.into_iter().fold(Reclaimed::default(), |sum, part| Reclaimed {
+            requeued: sum.requeued + part.requeued,
+            failed: sum.failed + part.failed,
+        }))
+    }
+
+    async fn reclaim_all_in(
+        &self,
+        partition: Partition,
+        worker: WorkerId,
+    ) -> Result<Reclaimed, Error> {
         let mut reclaimed = Reclaimed::default();
-        for partition in self.partitions() {
-            // First the worker is recorded as dead: from then on it gets no new jobs, and the queues listed after that
-            // are all in which it can have any.
-            self.reclaim_in(partition, worker, &[], &mut reclaimed).await?;
-            let queues = self.all_queues(partition).await?;
-            for queues in queues.chunks(MAX_QUEUES) {
-                self.reclaim_in(partition, worker, queues, &mut reclaimed).await?;
-            }
+        // First the worker is recorded as dead: from then on it gets no new jobs, and the queues listed after that are
+        // all in which it can have any.
+        self.reclaim_in(partition, worker, &[], &mut reclaimed).await?;
+        let queues = self.all_queues(partition).await?;
+        for queues in queues.chunks(MAX_QUEUES) {
+            self.reclaim_in(partition, worker, queues, &mut reclaimed).await?;
         }
         Ok(reclaimed)
     }
@@ -75,7 +93,7 @@ impl Broker {
     async fn all_queues(&self, partition: Partition) -> Result<Vec<QueueName>, Error> {
         let mut index = redis::pipe();
         index.cmd("ZRANGE").arg(self.settings.keys(partition).queues()).arg(0).arg(-1);
-        let [names] = reply::fields(Value::Array(self.link.read(&index).await?))?;
+        let [names] = reply::fields(Value::Array(self.link.read(partition, &index).await?))?;
         reply::array(names)?.into_iter().map(reply::parsed).collect()
     }
 }

@@ -17,13 +17,15 @@ const TLS: [&str; 2] = ["rediss", "valkeys"];
 const UNIX: [&str; 3] = ["unix", "redis+unix", "valkey+unix"];
 /// After a scheme over TCP: the hosts are those of Sentinels, which know where Redis is.
 const SENTINEL: &str = "+sentinel";
+/// After a scheme over TCP: the hosts are nodes of a Redis Cluster, which know the others.
+const CLUSTER: &str = "+cluster";
 /// The ports of a Redis and of a Sentinel.
 const PORTS: [u16; 2] = [6379, 26379];
 /// Allowed query parameters of a socket's address.
 const UNIX_QUERY: [&str; 3] = ["user", "pass", "db"];
 
-/// Address of Redis, with user and password. Displays hosts and ports, or the path of a socket, and the name that
-/// Sentinels know, and nothing else.
+/// Address of Redis, with user and password. Displays hosts and ports, or the path of a socket, and what is there, and
+/// nothing else.
 #[derive(Clone)]
 pub struct RedisUrl {
     servers: Servers,
@@ -38,6 +40,8 @@ pub(crate) enum Servers {
     One(ConnectionAddr),
     /// Where one of these Sentinels says that the master of this name is.
     Sentinels { addresses: Vec<ConnectionAddr>, master: String },
+    /// On the nodes of the cluster to which these belong.
+    Cluster(Vec<ConnectionAddr>),
 }
 
 /// Why a text is not the address of a Redis, and how to write it. Contains no part of the text.
@@ -65,7 +69,7 @@ pub enum InvalidRedisUrl {
     Wildcard,
     /// An invalid host.
     #[error(
-        "the host is not a name or an IP address; an IPv6 address must be in brackets, and only Sentinels may be several: redis+sentinel://host1,host2/name"
+        "the host is not a name or an IP address; an IPv6 address must be in brackets, and several hosts need redis+sentinel://host1,host2/name or redis+cluster://host1,host2/"
     )]
     Host,
     /// An invalid port.
@@ -84,6 +88,9 @@ pub enum InvalidRedisUrl {
         "the name of the master is missing or invalid: expected redis+sentinel://host1,host2/name or …/name/0; a name has letters, digits, '.', '-' and '_'"
     )]
     Master,
+    /// A database that a cluster does not have.
+    #[error("a Redis Cluster has database 0 only")]
+    ClusterDatabase,
     /// User or password is not text.
     #[error("user and password must be UTF-8 once their percent-encoding is decoded")]
     NotText,
@@ -125,13 +132,15 @@ impl fmt::Display for RedisUrl {
         match &self.servers {
             Servers::One(address) => write!(f, "{}", Address(address)),
             Servers::Sentinels { addresses, master } => {
-                write!(f, "{master} of Sentinel ")?;
-                addresses.iter().enumerate().try_for_each(|(at, address)| {
-                    write!(f, "{}{}", if at == 0 { "" } else { "," }, Address(address))
-                })
+                write!(f, "{master} of Sentinel {}", join(addresses))
             }
+            Servers::Cluster(nodes) => write!(f, "cluster of {}", join(nodes)),
         }
     }
+}
+
+fn join(addresses: &[ConnectionAddr]) -> String {
+    addresses.iter().map(|it| Address(it).to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// Displays host and port as in an address.
@@ -159,17 +168,20 @@ impl FromStr for RedisUrl {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").ok_or(InvalidRedisUrl::Shape)?;
         let scheme = scheme.to_ascii_lowercase();
-        let (server, sentinels) =
-            scheme.strip_suffix(SENTINEL).map_or((&*scheme, false), |server| (server, true));
+        let several = [SENTINEL, CLUSTER].into_iter().find(|end| scheme.ends_with(end));
+        let several = several.unwrap_or_default();
+        let server = scheme.strip_suffix(several).unwrap_or(&scheme);
         let (tcp, tls) = (TCP.contains(&server), TLS.contains(&server));
-        let unix = !sentinels && UNIX.contains(&server);
+        let unix = several.is_empty() && UNIX.contains(&server);
         // The URL parser would drop some of these, which would silently change a password.
         let blank = |c: char| c.is_whitespace() || c.is_control();
         if (tcp || tls || unix) && rest.contains(blank) {
             return Err(InvalidRedisUrl::Blank);
         }
-        let (servers, settings) = if (tcp || tls) && sentinels {
+        let (servers, settings) = if (tcp || tls) && several == SENTINEL {
             sentinels_and_settings(rest)?
+        } else if (tcp || tls) && several == CLUSTER {
+            nodes_and_settings(rest)?
         } else if tcp || tls {
             one(&tcp_info(rest, PORTS[0])?)
         } else if unix {
@@ -191,19 +203,38 @@ fn sentinels_and_settings(rest: &str) -> Result<(Servers, RedisConnectionInfo), 
         return Err(InvalidRedisUrl::RawCharacter);
     }
     let (master, database) = path.split_once('/').unwrap_or((path, ""));
+    let (addresses, settings) = each_host(authority, database, PORTS[1])?;
+    if master.is_empty() || !master.bytes().all(is_in_names) {
+        return Err(InvalidRedisUrl::Master);
+    }
+    Ok((Servers::Sentinels { addresses, master: master.to_owned() }, settings))
+}
+
+fn nodes_and_settings(rest: &str) -> Result<(Servers, RedisConnectionInfo), InvalidRedisUrl> {
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (addresses, settings) = each_host(authority, database, PORTS[0])?;
+    match settings.db() {
+        0 => Ok((Servers::Cluster(addresses), settings)),
+        _ => Err(InvalidRedisUrl::ClusterDatabase),
+    }
+}
+
+/// Parses an authority with several hosts, each as if it were the only one.
+fn each_host(
+    authority: &str,
+    database: &str,
+    default_port: u16,
+) -> Result<(Vec<ConnectionAddr>, RedisConnectionInfo), InvalidRedisUrl> {
     let (credentials, hosts) = match authority.rsplit_once('@') {
         Some((credentials, hosts)) => (format!("{credentials}@"), hosts),
         None => (String::new(), authority),
     };
-    let infos =
-        hosts.split(',').map(|host| tcp_info(&format!("{credentials}{host}/{database}"), PORTS[1]));
+    let infos = hosts
+        .split(',')
+        .map(|host| tcp_info(&format!("{credentials}{host}/{database}"), default_port));
     let infos = infos.collect::<Result<Vec<_>, _>>()?;
-    if master.is_empty() || !master.bytes().all(is_in_names) {
-        return Err(InvalidRedisUrl::Master);
-    }
     let addresses = infos.iter().map(|info| info.addr().clone()).collect();
-    let servers = Servers::Sentinels { addresses, master: master.to_owned() };
-    Ok((servers, infos[0].redis_settings().clone()))
+    Ok((addresses, infos[0].redis_settings().clone()))
 }
 
 /// Whether Sentinel accepts this character in the name of a master.
@@ -309,6 +340,8 @@ mod tests {
                 "redis+sentinel://:secret@a,b:1,[::1]/main/2",
                 "main of Sentinel a:26379,b:1,[::1]:26379",
             ),
+            ("rediss+cluster://:secret@a,b:1/", "cluster of a:6379,b:1"),
+            ("redis+cluster://a", "cluster of a:6379"),
             ("VALKEYS+sentinel://a/my.main_1-x", "my.main_1-x of Sentinel a:26379"),
             ("unix:///run/redis.sock?pass=secret%2B&db=2", "/run/redis.sock"),
             ("redis+unix:///run/redis.sock?user=u&pass=secret", "/run/redis.sock"),
@@ -376,17 +409,6 @@ mod tests {
             ("redis://hunter2@host/", NoPassword),
             ("redis://hunter2:@host/", NoPassword),
             ("redis://:hunter2%FF@host/", NotText),
-            ("redis://:hunter2@a,b/", Host),
-            ("redis+sentinel://:hunter2@host", Master),
-            ("redis+sentinel://:hunter2@host/my%20main", Master),
-            ("redis+sentinel://:hunter2@a,,b/main", NoHost),
-            ("redis+sentinel://:hunter2@a,0.0.0.0/main", Wildcard),
-            ("redis+sentinel://:hunter2@a,b:x/main", Port),
-            ("redis+sentinel://:hunter2@a,b/main/x", Database),
-            ("redis+sentinel://:hunter2/p@a,b/main", RawCharacter),
-            ("redis+sentinel://a,b/main?hunter2", RawCharacter),
-            ("redis+sentinel://hunter2@a,b/main", NoPassword),
-            ("redis+unix+sentinel:///hunter2", Shape),
             ("unix://hunter2", Path),
             ("unix://run/redis.sock?pass=hunter2", Path),
             ("unix:///?pass=hunter2", Path),
@@ -399,9 +421,37 @@ mod tests {
             ("unix:///run/redis.sock?pass=p#hunter2", RawCharacter),
             ("unix:///run/redis.sock?pass=hunter2%zz", RawCharacter),
         ] {
-            let error = text.parse::<RedisUrl>().unwrap_err();
-            assert_eq!(error, wrong, "{text}");
-            assert!(!format!("{error} {error:?}").contains("hunter"), "{error}");
+            assert_refused(text, wrong);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_used_of_several_hosts_is_refused_by_part_and_without_the_secret() {
+        for (text, wrong) in [
+            ("redis://:hunter2@a,b/", Host),
+            ("redis+sentinel://:hunter2@host", Master),
+            ("redis+sentinel://:hunter2@host/my%20main", Master),
+            ("redis+sentinel://:hunter2@a,,b/main", NoHost),
+            ("redis+sentinel://:hunter2@a,0.0.0.0/main", Wildcard),
+            ("redis+sentinel://:hunter2@a,b:x/main", Port),
+            ("redis+sentinel://:hunter2@a,b/main/x", Database),
+            ("redis+sentinel://:hunter2/p@a,b/main", RawCharacter),
+            ("redis+sentinel://a,b/main?hunter2", RawCharacter),
+            ("redis+sentinel://hunter2@a,b/main", NoPassword),
+            ("redis+cluster://:hunter2@a,b/1", ClusterDatabase),
+            ("redis+cluster://:hunter2@a,b/main", Database),
+            ("redis+cluster://:hunter2/p@a,b/", RawCharacter),
+            ("redis+cluster://a,b/?hunter2", RawCharacter),
+            ("redis+unix+cluster:///hunter2", Shape),
+            ("redis+unix+sentinel:///hunter2", Shape),
+        ] {
+            assert_refused(text, wrong);
+        }
+    }
+
+    fn assert_refused(text: &str, wrong: InvalidRedisUrl) {
+        let error = text.parse::<RedisUrl>().unwrap_err();
+        assert_eq!(error, wrong, "{text}");
+        assert!(!format!("{error} {error:?}").contains("hunter"), "{error}");
     }
 }

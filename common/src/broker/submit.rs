@@ -37,11 +37,12 @@ impl Broker {
     /// Generates an id for a job to submit, in its home partition: if it has an idempotency key, the key determines it.
     #[must_use]
     pub fn new_id(&self, idempotency: Option<&Idempotency>) -> JobId {
-        JobId::generate(home(Bindings { idempotency }, self.settings.space.len()))
+        let is_away = |partition| self.is_away(partition);
+        JobId::generate(home(Bindings { idempotency }, self.settings.space.len(), is_away))
     }
 
-    /// Submits many jobs; returns one answer per job, in their order. Not all-or-nothing. Once Redis does not reply,
-    /// the rest is not tried, so the time is that of one call.
+    /// Submits many jobs; returns one answer per job, in their order. Not all-or-nothing. Once a node does not reply, the
+    /// rest for it is not tried, so the time is that of one call.
     ///
     /// Concurrent submissions of the same durability share a call; none waits for a higher durability than it requires.
     ///
@@ -75,9 +76,12 @@ impl Broker {
         durability: Durability,
         jobs: &[&NewJob],
     ) -> Vec<Result<Enqueued, Error>> {
-        match durability.is_memory().then(|| self.submitters.try_direct()).flatten() {
+        let node = |job: &&NewJob| self.node(job.id.partition());
+        let is_simple =
+            durability.is_memory() && jobs.windows(2).all(|two| node(&two[0]) == node(&two[1]));
+        match is_simple.then(|| self.submitters.try_direct()).flatten() {
             Some(_permit) => self.enqueue_directly(jobs).await,
-            None => self.submitters.of(durability).submit(jobs).await,
+            None => self.submitters.submit(durability, jobs).await,
         }
     }
 
@@ -102,7 +106,10 @@ impl Broker {
             write_call(&mut pipeline, &self.settings, jobs);
             // Not on the shared connection: other calls would wait for it, and the first to time out would drop the
             // connection.
-            let replies = self.uploads.write(&pipeline, write_time_limit(bytes, 0)).await?;
+            let replies = self
+                .uploads
+                .write(jobs[0].id.partition(), &pipeline, write_time_limit(bytes, 0))
+                .await?;
             return read_call(jobs, &mut replies.into_iter());
         }
         let call = Call::new(Function::Enqueue, jobs[0].id.partition()).carrying(bytes);

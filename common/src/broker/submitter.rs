@@ -17,15 +17,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::durability::{Durability, DurabilityConfig};
-use super::endpoint::Endpoint;
+use super::endpoint::{ByNode, Endpoint, Node};
 use super::error::Error;
 use super::new_job::NewJob;
-use super::submit::Enqueued;
+use super::submit::{Enqueued, select};
 use super::transfer::transfer_time;
 use super::{CALL_DEADLINE, Settings};
 use dispatcher::Dispatcher;
@@ -50,10 +51,13 @@ struct Caller {
     _permits: OwnedSemaphorePermit,
 }
 
-/// One submitter per durability: a submission does not wait for a higher durability than it requires.
-#[derive(Debug)]
+/// One submitter per node and durability: a submission does not wait for a node that has not its partition, nor for a
+/// higher durability than it requires.
 pub(crate) struct Submitters {
-    by_durability: [Submitter; Durability::COUNT],
+    settings: Arc<Settings>,
+    endpoint: Endpoint,
+    replicas: u16,
+    by_node: Mutex<ByNode<Arc<[Submitter; Durability::COUNT]>>>,
     /// Whether a caller has the permit to call Redis directly.
     direct: AtomicBool,
 }
@@ -69,11 +73,9 @@ impl Drop for DirectPermit<'_> {
 
 impl Submitters {
     pub(crate) fn new(settings: &Arc<Settings>, endpoint: &Endpoint, replicas: u16) -> Self {
-        let by_durability = Durability::ALL.map(|durability| {
-            let required = DurabilityConfig { durability, replicas };
-            Submitter::new(settings.clone(), endpoint.clone(), required)
-        });
-        Self { by_durability, direct: AtomicBool::new(false) }
+        let (settings, endpoint) = (settings.clone(), endpoint.clone());
+        let (by_node, direct) = (Mutex::default(), AtomicBool::new(false));
+        Self { settings, endpoint, replicas, by_node, direct }
     }
 
     /// A caller that needs no proof calls Redis directly if no other does: the submitter's task would add a third to
@@ -83,8 +85,35 @@ impl Submitters {
         (!in_use).then(|| DirectPermit(&self.direct))
     }
 
-    pub(crate) fn of(&self, durability: Durability) -> &Submitter {
-        &self.by_durability[durability.number()]
+    /// Submits jobs and waits for their answers, in their order.
+    pub(crate) async fn submit(&self, durability: Durability, jobs: &[&NewJob]) -> Vec<Outcome> {
+        let node_of =
+            |job: &NewJob| self.endpoint.known_node(self.settings.keys(job.id.partition()).slot());
+        let mut groups = ByNode::<Vec<usize>>::default();
+        for (index, job) in jobs.iter().enumerate() {
+            groups.get_or_make(node_of(job), Vec::new).push(index);
+        }
+        let answers = join_all(groups.into_iter().map(async |(node, group)| {
+            let submitters = self.at(node);
+            let answers = submitters[durability.number()].submit(&select(jobs, &group)).await;
+            group.into_iter().zip(answers)
+        }));
+        let mut answers: Vec<_> = answers.await.into_iter().flatten().collect();
+        answers.sort_by_key(|&(index, _)| index);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    /// Returns the submitters for a node.
+    fn at(&self, node: Option<Node>) -> Arc<[Submitter; Durability::COUNT]> {
+        let make = || {
+            Arc::new(Durability::ALL.map(|durability| {
+                let required = DurabilityConfig { durability, replicas: self.replicas };
+                Submitter::new(self.settings.clone(), self.endpoint.clone(), required)
+            }))
+        };
+        let mut by_node = self.by_node.lock();
+        by_node.keep(|node| !self.endpoint.is_gone(node));
+        by_node.get_or_make(node, make).clone()
     }
 }
 

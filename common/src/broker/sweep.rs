@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 
+use super::commands::Commands;
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
@@ -112,25 +113,36 @@ impl Broker {
 
     /// Returns the partitions to sweep now: those in which a lease, a job or a deadline can be due, that were left
     /// undone, that this process has just submitted jobs to, or that were not swept for ten seconds. Looks at all of
-    /// them in one round trip.
+    /// them in one round trip. Of a node that cannot be reached, nothing is known: those are returned second.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
-    pub async fn to_sweep(&self, looks: &mut Looks) -> Result<Vec<Partition>, Error> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("TIME");
+    pub async fn to_sweep(
+        &self,
+        looks: &mut Looks,
+    ) -> Result<(Vec<Partition>, Vec<Partition>), Error> {
+        let mut commands = Commands::default();
         for partition in self.partitions() {
             let keys = self.settings.keys(partition);
-            pipeline.cmd("EXISTS").arg(keys.due());
+            let pipeline = commands.at(partition);
+            pipeline.cmd("TIME").cmd("EXISTS").arg(keys.due());
             let fields = ["last", "more", "cursor", "memory", "watermark"];
             pipeline.cmd("HMGET").arg(keys.sweep()).arg(&fields);
         }
-        let mut replies = self.link.read(&pipeline).await?.into_iter();
-        let now = reply::time_ms(replies.next().unwrap_or_default())?;
-        let mut to_sweep = Vec::new();
-        for partition in self.partitions() {
-            let due = reply::integer(&replies.next().unwrap_or_default())? == 1;
-            let sweep: [Value; 5] = reply::fields(replies.next().unwrap_or_default())?;
+        let replies = self.link.read_reachable(&commands).await;
+        if replies.iter().all(Result::is_err) {
+            let first = replies.into_iter().next();
+            return first.unwrap_or(Ok(Value::Nil)).map(|_| (Vec::new(), Vec::new()));
+        }
+        let (mut to_sweep, mut away) = (Vec::new(), Vec::new());
+        for (partition, replies) in self.partitions().zip(replies.chunks_exact(3)) {
+            let [Ok(time), Ok(due), Ok(sweep)] = replies else {
+                away.push(partition);
+                continue;
+            };
+            let now = reply::time_ms(time.clone())?;
+            let due = reply::integer(due)? == 1;
+            let sweep: [Value; 5] = reply::fields(sweep.clone())?;
             if !due {
                 looks.0.insert(partition, Timestamp::from_unix_ms(now));
             }
@@ -138,7 +150,7 @@ impl Broker {
                 !due && !self.settings.submissions.is_recent(partition) && is_done(&sweep, now);
             to_sweep.extend((!is_quiet).then_some(partition));
         }
-        Ok(to_sweep)
+        Ok((to_sweep, away))
     }
 }
 

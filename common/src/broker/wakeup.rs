@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::commands::Commands;
 use super::error::Error;
 use super::lease::{Epoch, LeaseKey, WorkerId};
 use super::subscription::Subscription;
@@ -53,9 +54,20 @@ fn parse(message: &str) -> Option<Control> {
 }
 
 impl Broker {
+    /// Returns the partitions in groups whose tokens one connection waits for: all together, or each of a cluster, in
+    /// which no command may name keys of several slots.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Vec<Partition>> {
+        match self.endpoint.is_cluster() {
+            true => self.partitions().map(|partition| vec![partition]).collect(),
+            false => vec![self.partitions().collect()],
+        }
+    }
+
     /// Blocks until one of these queues has a wake-up token in one of these partitions, at most 2 s. Returns which one
     /// had it, if any, the first one first: the caller sends an exchange in either case. Blocks this broker's
-    /// connection: call it on [`Broker::with_own_connection`].
+    /// connection: call it on [`Broker::with_own_connection`]. The partitions are those of one group: see
+    /// [`Broker::groups`].
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
@@ -74,7 +86,8 @@ impl Broker {
             command.arg(key);
         }
         command.arg(TIME_LIMIT.as_secs());
-        let reply = self.link.block(&command, TIME_LIMIT).await?;
+        let first = places.first().map_or_else(Partition::default, |(_, partition, _)| *partition);
+        let reply = self.link.block(first, &command, TIME_LIMIT).await?;
         if reply == Value::Nil {
             return Ok(None);
         }
@@ -85,7 +98,7 @@ impl Broker {
     }
 
     /// Takes one wake-up token of each of these partitions that has one, without waiting. The caller sends an exchange
-    /// for each.
+    /// for each; also for those that are returned second, whose token may have been taken with an answer that is lost.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable; tokens may have been taken all the same.
@@ -93,16 +106,28 @@ impl Broker {
         &self,
         partitions: &[Partition],
         queues: &[QueueName],
-    ) -> Result<Vec<(Partition, QueueName)>, Error> {
-        let mut pipeline = redis::pipe();
+    ) -> Result<(Vec<(Partition, QueueName)>, Vec<Partition>), Error> {
+        let mut commands = Commands::default();
         for &partition in partitions {
             let keys = self.settings.keys(partition);
             let wakes = queues.iter().map(|queue| keys.wake(queue));
+            let pipeline = commands.at(partition);
             pipeline.cmd("LMPOP").arg(queues.len()).arg(wakes.collect::<Vec<_>>()).arg("LEFT");
         }
-        let replies = self.link.once(&pipeline).await?;
-        let mut tokens = Vec::new();
+        let replies = self.link.once(&commands).await;
+        if !replies.is_empty() && replies.iter().all(Result::is_err) {
+            return replies
+                .into_iter()
+                .next()
+                .unwrap_or(Ok(Value::Nil))
+                .map(|_| Default::default());
+        }
+        let (mut tokens, mut unknown) = (Vec::new(), Vec::new());
         for (&partition, reply) in partitions.iter().zip(replies) {
+            let Ok(reply) = reply else {
+                unknown.push(partition);
+                continue;
+            };
             if reply != Value::Nil {
                 let [name, _tokens] = reply::fields(reply)?;
                 let (name, keys) = (reply::text(name)?, self.settings.keys(partition));
@@ -110,7 +135,7 @@ impl Broker {
                 tokens.extend(queue.map(|queue| (partition, queue.clone())));
             }
         }
-        Ok(tokens)
+        Ok((tokens, unknown))
     }
 
     /// Returns those of these partitions in which jobs may be delayed, parked or outside a normal lane.
@@ -122,13 +147,20 @@ impl Broker {
         partitions: impl IntoIterator<Item = Partition>,
     ) -> Result<Vec<Partition>, Error> {
         let partitions: Vec<_> = partitions.into_iter().collect();
-        let mut pipeline = redis::pipe();
+        let mut commands = Commands::default();
         for &partition in &partitions {
-            pipeline.cmd("EXISTS").arg(self.settings.keys(partition).side_queues());
+            let key = self.settings.keys(partition).side_queues();
+            commands.at(partition).cmd("EXISTS").arg(key);
         }
-        let replies = self.link.read(&pipeline).await?;
-        let exist =
-            partitions.into_iter().zip(replies).filter(|(_, reply)| *reply != Value::Int(0));
+        let replies = self.link.read_reachable(&commands).await;
+        if !replies.is_empty() && replies.iter().all(Result::is_err) {
+            return replies.into_iter().next().unwrap_or(Ok(Value::Nil)).map(|_| Vec::new());
+        }
+        // Of a node that cannot be reached, others report it.
+        let exists = |reply: &Result<Value, Error>| {
+            reply.as_ref().is_ok_and(|count| *count != Value::Int(0))
+        };
+        let exist = partitions.into_iter().zip(replies).filter(|(_, reply)| exists(reply));
         Ok(exist.map(|(partition, _)| partition).collect())
     }
 
@@ -138,9 +170,7 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn controls(&self, worker: WorkerId) -> Result<Controls, Error> {
-        let channels = self
-            .partitions()
-            .map(|partition| self.settings.keys(partition).control(worker).to_string());
-        Ok(Controls(self.subscribe(channels).await?))
+        let channel = |partition| self.settings.keys(partition).control(worker).to_string();
+        Ok(Controls(self.subscribe(channel).await?))
     }
 }

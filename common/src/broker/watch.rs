@@ -159,9 +159,8 @@ impl Broker {
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn changes(&self) -> Result<Changes, Error> {
-        let channels =
-            self.partitions().map(|partition| self.settings.keys(partition).changes().to_string());
-        Ok(Changes(self.subscribe(channels).await?))
+        let channel = |partition| self.settings.keys(partition).changes().to_string();
+        Ok(Changes(self.subscribe(channel).await?))
     }
 }
 

@@ -6,6 +6,7 @@
 use redis::Value;
 use serde::Deserialize;
 
+use super::commands::Commands;
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
@@ -120,14 +121,14 @@ impl Broker {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipeline = redis::pipe();
+        let mut commands = Commands::default();
         for &id in ids {
-            add_read(&mut pipeline, &self.settings, id);
+            add_read(commands.at(id.partition()), &self.settings, id);
         }
         // Each with its message and its history: twenty of them would delay small calls on the same connection too
         // much.
         let bytes = ids.len() as u64 * DELIVERY_BYTES;
-        let values = self.pages.read(&pipeline, bytes, MinRate::ForCaller).await?;
+        let values = self.pages.read_all(&commands, bytes, MinRate::ForCaller).await?;
         let read = ids.iter().zip(values).map(|(&id, value)| read_delivery(id, value));
         read.filter_map(Result::transpose).collect()
     }

@@ -26,9 +26,7 @@ async fn replica(master: &RedisServer) -> RedisServer {
 
 async fn wait_for_sync(replica: &RedisServer) {
     eventually("the replica is synchronized", async || {
-        let mut connection = replica.client().get_connection().unwrap();
-        let text: String = redis::cmd("INFO").arg("replication").query(&mut connection).unwrap();
-        text.contains("master_link_status:up").then_some(())
+        replica.is_synchronized().await.then_some(())
     })
     .await;
 }

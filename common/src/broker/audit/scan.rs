@@ -6,6 +6,7 @@ use super::kind::FindingKind;
 use super::notes::ExpectedPlace;
 use super::suspect::Suspect;
 use super::{Auditor, Progress};
+use crate::broker::commands::Commands;
 use crate::broker::error::Error;
 use crate::broker::keys::KeyName;
 use crate::broker::record::State;
@@ -55,11 +56,20 @@ struct Page {
 impl<W: FnMut(Progress)> Auditor<W> {
     pub(super) async fn scan(&mut self) -> Result<(), Error> {
         let pattern = format!("{}:*", self.broker.settings.space.prefix());
+        for node in self.broker.one_of_each_node().await? {
+            self.scan_node(node, &pattern).await?;
+        }
+        Ok(())
+    }
+
+    /// Scans the keys of the node that has this partition.
+    async fn scan_node(&mut self, partition: Partition, pattern: &str) -> Result<(), Error> {
         let mut cursor = 0_u64;
         loop {
-            let mut pipeline = redis::pipe();
-            pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PAGE);
-            let answer = self.look(&pipeline).await?.pop().unwrap_or(Value::Nil);
+            let mut commands = Commands::default();
+            let pipeline = commands.at(partition);
+            pipeline.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE);
+            let answer = self.look(&commands).await?.pop().unwrap_or(Value::Nil);
             let [next, keys] = reply::fields(answer)?;
             let page = self.classify(reply::array(keys)?)?;
             self.read_jobs(&page.jobs).await?;
@@ -95,13 +105,14 @@ impl<W: FnMut(Progress)> Auditor<W> {
     }
 
     async fn read_jobs(&mut self, ids: &[JobId]) -> Result<(), Error> {
-        let mut pipeline = redis::pipe();
+        let mut commands = Commands::default();
         for &id in ids {
             let key = self.broker.settings.keys(id.partition()).job(id);
+            let pipeline = commands.at(id.partition());
             pipeline.cmd("HMGET").arg(&key).arg(&FIELDS).cmd("HEXISTS").arg(&key).arg("payload");
             pipeline.cmd("PTTL").arg(&key);
         }
-        let values = self.look(&pipeline).await?;
+        let values = self.look(&commands).await?;
         for (&id, job) in ids.iter().zip(values.chunks_exact(3)) {
             match read_job(job) {
                 RecordCheck::Gone => {}
@@ -119,13 +130,14 @@ impl<W: FnMut(Progress)> Auditor<W> {
 
     /// Checks that a log and events belong to a job, and expire with it.
     async fn read_attachments(&mut self, ids: &[JobId]) -> Result<(), Error> {
-        let mut pipeline = redis::pipe();
+        let mut commands = Commands::default();
         for &id in ids {
             let keys = self.broker.settings.keys(id.partition());
+            let pipeline = commands.at(id.partition());
             pipeline.cmd("HMGET").arg(keys.job(id)).arg("state");
             pipeline.cmd("PTTL").arg(keys.log(id)).cmd("PTTL").arg(keys.events(id));
         }
-        let values = self.look(&pipeline).await?;
+        let values = self.look(&commands).await?;
         for (&id, replies) in ids.iter().zip(values.chunks_exact(3)) {
             let state = reply::array(replies[0].clone()).ok().and_then(|mut state| state.pop());
             let status = state.and_then(read_state).map(|state| state.status);
@@ -143,24 +155,26 @@ impl<W: FnMut(Progress)> Auditor<W> {
 
     /// Checks that idempotency keys refer to jobs.
     async fn read_idempotency(&mut self, keys: Vec<(Partition, String)>) -> Result<(), Error> {
-        let mut pipeline = redis::pipe();
+        let mut commands = Commands::default();
         for (partition, digest) in &keys {
-            pipeline.cmd("GET").arg(self.broker.settings.keys(*partition).idempotency(digest));
+            let key = self.broker.settings.keys(*partition).idempotency(digest);
+            commands.at(*partition).cmd("GET").arg(key);
         }
-        let values = self.look(&pipeline).await?;
+        let values = self.look(&commands).await?;
         let mut with_job = Vec::new();
-        let mut pipeline = redis::pipe();
+        let mut commands = Commands::default();
         for ((partition, digest), value) in keys.into_iter().zip(values) {
             match referenced_job(partition, &value) {
                 _ if value == Value::Nil => {}
                 Some(id) => {
-                    pipeline.cmd("EXISTS").arg(self.broker.settings.keys(partition).job(id));
+                    let key = self.broker.settings.keys(partition).job(id);
+                    commands.at(partition).cmd("EXISTS").arg(key);
                     with_job.push((partition, digest));
                 }
                 None => self.suspect(Suspect::Idempotency(partition, digest)).await?,
             }
         }
-        for ((partition, digest), exists) in with_job.into_iter().zip(self.look(&pipeline).await?) {
+        for ((partition, digest), exists) in with_job.into_iter().zip(self.look(&commands).await?) {
             if reply::integer(&exists)? == 0 {
                 self.suspect(Suspect::Idempotency(partition, digest)).await?;
             }

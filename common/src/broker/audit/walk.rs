@@ -6,6 +6,7 @@ use super::kind::FindingKind;
 use super::notes::EntryCheck;
 use super::suspect::{Met, Place, Suspect};
 use super::{Auditor, Progress};
+use crate::broker::commands::Commands;
 use crate::broker::error::Error;
 use crate::broker::keys::Lane;
 use crate::broker::{Keys, reply};
@@ -67,9 +68,9 @@ impl<W: FnMut(Progress)> Auditor<W> {
     /// Returns the tasks whose jobs are parked; none if the key is of another type, which the judgement of the queue
     /// reports.
     async fn parked(&mut self, keys: &Keys, queue: &QueueName) -> Result<Vec<TaskName>, Error> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("SMEMBERS").arg(keys.parked(queue));
-        let names = self.look(&pipeline).await?.pop().and_then(|names| reply::array(names).ok());
+        let mut commands = Commands::default();
+        commands.at(keys.partition()).cmd("SMEMBERS").arg(keys.parked(queue));
+        let names = self.look(&commands).await?.pop().and_then(|names| reply::array(names).ok());
         let names = names.unwrap_or_default().into_iter();
         Ok(names.filter_map(|name| reply::parsed(name).ok()).collect())
     }
@@ -78,9 +79,10 @@ impl<W: FnMut(Progress)> Auditor<W> {
     /// judged, but none is missed; claims take from the other end.
     async fn walk_lane(&mut self, lane: &Container) -> Result<(), Error> {
         for first in (0..).step_by(PAGE) {
-            let mut pipeline = redis::pipe();
+            let mut commands = Commands::default();
+            let pipeline = commands.at(lane.partition);
             pipeline.cmd("LRANGE").arg(&lane.key).arg(first).arg(first + PAGE - 1);
-            let Some(page) = self.entries(lane, &pipeline).await? else {
+            let Some(page) = self.entries(lane, &commands).await? else {
                 return Ok(());
             };
             for (offset, entry) in page.iter().enumerate() {
@@ -97,9 +99,10 @@ impl<W: FnMut(Progress)> Auditor<W> {
         let (scan, width) = if set.place == Place::Ghosts { ("SSCAN", 1) } else { ("ZSCAN", 2) };
         let mut cursor = 0_u64;
         loop {
-            let mut pipeline = redis::pipe();
+            let mut commands = Commands::default();
+            let pipeline = commands.at(set.partition);
             pipeline.cmd(scan).arg(&set.key).arg(cursor).arg("COUNT").arg(PAGE);
-            let Some(page) = self.entries(set, &pipeline).await? else {
+            let Some(page) = self.entries(set, &commands).await? else {
                 return Ok(());
             };
             let [next, entries] = reply::fields(Value::Array(page))?;
@@ -130,9 +133,9 @@ impl<W: FnMut(Progress)> Auditor<W> {
     async fn entries(
         &mut self,
         container: &Container,
-        pipeline: &redis::Pipeline,
+        commands: &Commands,
     ) -> Result<Option<Vec<Value>>, Error> {
-        match self.look(pipeline).await?.pop() {
+        match self.look(commands).await?.pop() {
             Some(Value::ServerError(_)) => {
                 self.audit.count(FindingKind::Unreadable, || container.key.clone());
                 Ok(None)

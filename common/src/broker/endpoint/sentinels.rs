@@ -5,17 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::FutureExt;
 use redis::{AsyncConnectionConfig, ConnectionAddr, RedisConnectionInfo};
 use tokio::sync::Mutex;
 
+use super::ask::first_answer;
 use super::dialer::Dialer;
 use crate::broker::error::{Error, Remedy, classify};
-use crate::broker::redis_url::Address;
 
-/// How long one Sentinel may think about it before the next one is asked, too.
-const NEXT_AFTER: Duration = Duration::from_millis(100);
 /// An answer is used for connections that are opened this soon after it, so that a process with many connections does
 /// not ask for each of them when a master is lost.
 const FRESH: Duration = Duration::from_millis(100);
@@ -101,39 +98,13 @@ impl Sentinels {
         {
             return Ok(address.clone());
         }
-        let address = self.ask_all(dialer).await?;
+        let first = self.asked.fetch_add(1, Ordering::Relaxed) % self.addresses.len();
+        let mut addresses = self.addresses.clone();
+        addresses.rotate_left(first);
+        let ask = |sentinel| self.ask(sentinel, dialer).boxed();
+        let address = first_answer("Sentinel", &addresses, ask).await?;
         *answer = Some((Instant::now(), address.clone()));
         Ok(address)
-    }
-
-    async fn ask_all(&self, dialer: &Dialer) -> Result<ConnectionAddr, (Remedy, Error)> {
-        let first = self.asked.fetch_add(1, Ordering::Relaxed) % self.addresses.len();
-        let (before, from_first) = self.addresses.split_at(first);
-        let mut asks: FuturesUnordered<BoxFuture<'_, _>> = FuturesUnordered::new();
-        for (sentinel, n) in from_first.iter().chain(before).zip(0..) {
-            asks.push(Box::pin(async move {
-                tokio::time::sleep(NEXT_AFTER * n).await;
-                self.ask(sentinel, dialer).await.map_err(|error| (sentinel, error))
-            }));
-        }
-        let (mut reasons, mut is_outage) = (Vec::new(), true);
-        while let Some(answer) = asks.next().await {
-            match answer {
-                Ok(address) => return Ok(address),
-                Err((sentinel, error)) => {
-                    is_outage &= matches!(error, Error::Unavailable { .. });
-                    reasons.push(format!(
-                        "Sentinel {}: {}",
-                        Address(sentinel),
-                        error.into_reason()
-                    ));
-                }
-            }
-        }
-        let reason = reasons.join("; ");
-        let error =
-            if is_outage { Error::Unavailable { reason } } else { Error::Refused { reason } };
-        Err((Remedy::Reconnect, error))
     }
 
     async fn ask(

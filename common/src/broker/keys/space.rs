@@ -21,7 +21,10 @@ impl KeySpace {
         let all = (0..partitions).filter_map(Partition::new);
         let tags: Vec<_> = all.map(|partition| (tag(partition, partitions), partition)).collect();
         Self {
-            partitions: tags.iter().map(|(tag, _)| Keys::new(&prefix, tag)).collect(),
+            partitions: tags
+                .iter()
+                .map(|(tag, partition)| Keys::new(&prefix, *partition, tag))
+                .collect(),
             tags: tags.into_iter().collect(),
             prefix,
         }

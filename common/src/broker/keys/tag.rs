@@ -10,13 +10,13 @@ use crc::{CRC_16_XMODEM, Crc};
 use crate::job::Partition;
 
 /// Slots of a cluster (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>).
-const SLOTS: u32 = 16_384;
+const SLOTS: u16 = 16_384;
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// The slot of a key with this tag.
-pub(super) fn slot(tag: &str) -> u32 {
-    u32::from(CRC.checksum(tag.as_bytes())) % SLOTS
+pub(super) fn slot(tag: &str) -> u16 {
+    CRC.checksum(tag.as_bytes()) % SLOTS
 }
 
 /// The tag of a partition, one of that many. Partition 0 always has the tag `0`, so that every process finds the layout
@@ -26,10 +26,11 @@ pub(super) fn tag(partition: Partition, partitions: u16) -> String {
     if number == 0 {
         return "0".to_owned();
     }
-    let range = (slot("0") * count / SLOTS + number) % count;
+    let slots = u32::from(SLOTS);
+    let range = (u32::from(slot("0")) * count / slots + number) % count;
     // In quarters of a slot's share, so that the middle half of a range is exact.
-    let is_middle = |slot: u32| {
-        let quarters = slot * count * 4 / SLOTS;
+    let is_middle = |slot: u16| {
+        let quarters = u32::from(slot) * count * 4 / slots;
         quarters / 4 == range && matches!(quarters % 4, 1 | 2)
     };
     let candidates = (0_u32..).map(|suffix| format!("{number}.{}", base_36(suffix)));
@@ -74,7 +75,9 @@ mod tests {
                 // The ranges of `redis-cli --cluster create`.
                 let share = f64::from(SLOTS) / f64::from(nodes);
                 let last = |node: u16| (f64::from(node + 1) * share - 1.0).round() as u32;
-                let node = (0..nodes).find(|&node| slot(&tag) <= last(node)).unwrap_or(nodes - 1);
+                let node = (0..nodes)
+                    .find(|&node| u32::from(slot(&tag)) <= last(node))
+                    .unwrap_or(nodes - 1);
                 *counts.entry(node).or_insert(0) += 1;
             }
             assert!(counts.len() == usize::from(nodes), "{nodes} nodes: {counts:?}");

@@ -66,7 +66,8 @@ impl Broker {
             let lane = matches!(source.place, Place::Lane(_));
             pipeline.cmd(if lane { "LLEN" } else { "ZCARD" }).arg(&source.key);
         }
-        for (source, length) in sources.iter_mut().zip(self.pooled(&pipeline).await?) {
+        let lengths = self.pooled(cursor.partition, &pipeline).await?;
+        for (source, length) in sources.iter_mut().zip(lengths) {
             source.length = usize::try_from(reply::unsigned(&length)?).unwrap_or(usize::MAX);
         }
         sources.retain(|source| source.length > 0);
@@ -76,10 +77,11 @@ impl Broker {
     /// Reads up to `window` ids from the start of each source. One round trip.
     pub(super) async fn read_sources(
         &self,
+        cursor: &Cursor,
         sources: &[Source],
-        status: Status,
         window: usize,
     ) -> Result<Vec<Reading>, Error> {
+        let status = cursor.status;
         let mut pipeline = redis::pipe();
         for source in sources {
             match &source.place {
@@ -90,7 +92,7 @@ impl Broker {
                 Place::Lane(_) => ask_lane(&mut pipeline, &source.key, 0, window),
             }
         }
-        let replies = self.pooled(&pipeline).await?;
+        let replies = self.pooled(cursor.partition, &pipeline).await?;
         let read = |(source, reply): (&Source, redis::Value)| match &source.place {
             Place::Set(_) => Ok(match SetWindow::read(reply, members(status, window), status)? {
                 Ok(jobs) => jobs.reading().truncated_to(window),
@@ -124,7 +126,7 @@ impl Broker {
         let reading = match &cursor.place {
             Place::Set(place) => {
                 let name = set_of(keys, queue, cursor.status);
-                self.read_set(&name, cursor.status, *place).await
+                self.read_set(cursor, &name, *place).await
             }
             Place::Lane(place) => self.read_lane(keys, queue, place).await,
         };
@@ -134,16 +136,17 @@ impl Broker {
     /// Reads a sorted set from its highest score down; ids of one score in descending order.
     async fn read_set(
         &self,
+        cursor: &Cursor,
         name: &str,
-        status: Status,
         mut from: SetPlace,
     ) -> Result<Reading, Error> {
+        let status = cursor.status;
         let (mut skip, mut width) = (0, STRIDE);
         // Many jobs may share one score: those at or above the cursor's id were already returned.
         loop {
             let mut pipeline = redis::pipe();
             ask_set(&mut pipeline, name, from.score, skip, width);
-            let reply = self.pooled(&pipeline).await?.swap_remove(0);
+            let reply = self.pooled(cursor.partition, &pipeline).await?.swap_remove(0);
             let window = match SetWindow::read(reply, width, status)? {
                 Ok(window) => window,
                 Err(_) => {
@@ -176,7 +179,7 @@ impl Broker {
     ) -> Result<Reading, Error> {
         let name = keys.ready(queue, &from.lane);
         for start in (from.index..from.index + SEARCHED).step_by(STRIDE) {
-            let ids = self.lane_window(&name, start).await?;
+            let ids = self.lane_window(keys, &name, start).await?;
             let full = ids.len() == STRIDE;
             let first = match from.after {
                 None => Some(0),
@@ -231,7 +234,8 @@ impl Broker {
             pipeline.cmd("SMEMBERS").arg(keys.parked(name));
         });
         let mut sources = Vec::new();
-        for (name, parked) in names.iter().zip(self.pooled(&pipeline).await?) {
+        let parked = self.pooled(keys.partition(), &pipeline).await?;
+        for (name, parked) in names.iter().zip(parked) {
             let parked = reply::array(parked)?.into_iter().map(reply::parsed);
             let mut parked: Vec<TaskName> = parked.collect::<Result<_, _>>()?;
             parked.sort();
@@ -241,10 +245,15 @@ impl Broker {
         Ok(sources)
     }
 
-    async fn lane_window(&self, name: &str, start: usize) -> Result<Vec<JobId>, Error> {
+    async fn lane_window(
+        &self,
+        keys: &Keys,
+        name: &str,
+        start: usize,
+    ) -> Result<Vec<JobId>, Error> {
         let mut pipeline = redis::pipe();
         ask_lane(&mut pipeline, name, start, STRIDE);
-        read_lane_reply(self.pooled(&pipeline).await?.swap_remove(0))
+        read_lane_reply(self.pooled(keys.partition(), &pipeline).await?.swap_remove(0))
     }
 }
 

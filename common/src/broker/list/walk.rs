@@ -107,7 +107,7 @@ impl<'a> Walk<'a> {
         let sources = self.broker.sources(cursor, &names[first..last]).await?;
         let chosen = self.count_needed(sources.iter().map(|source| source.length));
         let mut readings =
-            self.broker.read_sources(&sources[..chosen], cursor.status, self.window).await?;
+            self.broker.read_sources(cursor, &sources[..chosen], self.window).await?;
         // An entry may be several jobs.
         let chosen = self.count_needed(readings.iter().map(|reading| reading.ids.len()));
         readings.truncate(chosen);

@@ -1,19 +1,22 @@
 //! One batch and its proof, in one round trip, on a connection that carries nothing else.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::Pipeline;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::{Outcome, Submitter, Waiting};
 use crate::broker::Settings;
-use crate::broker::connection::Link;
+use crate::broker::connection::{Link, Repeat};
 use crate::broker::durability::{DurabilityConfig, Proof};
 use crate::broker::error::Error;
 use crate::broker::new_job::NewJob;
 use crate::broker::submit::{self, Enqueued};
+use crate::job::Partition;
 use crate::time::whole_ms;
 
 /// Redis should report a missing proof before the submission's own deadline; it checks for expired waits only ten times
@@ -51,7 +54,8 @@ impl BatchConnection {
         let (jobs, callers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.job, waiting.caller)).unzip();
         let deadline = deadline.unwrap_or_else(Instant::now);
-        let ready = self.ready().await;
+        let jobs: Vec<_> = jobs.iter().collect();
+        let ready = self.ready(jobs[0].id.partition()).await;
         drop(connecting);
         let outcomes = match ready {
             Ok(proof) => self.commit(&jobs, proof, deadline).await,
@@ -79,23 +83,59 @@ impl BatchConnection {
         (self.proof, self.last_used) = (None, None);
     }
 
-    async fn commit(&self, jobs: &[NewJob], proof: Proof, deadline: Instant) -> Vec<Outcome> {
-        let jobs: Vec<_> = jobs.iter().collect();
-        let calls = submit::batches(&jobs);
+    /// Sends a batch, whose partitions were all on one node when it was collected.
+    async fn commit(&self, jobs: &[&NewJob], proof: Proof, deadline: Instant) -> Vec<Outcome> {
+        let first = jobs[0].id.partition();
+        let is_one = jobs.iter().all(|job| job.id.partition() == first);
+        let repeat = if is_one { Repeat::UnlessMoving } else { Repeat::UnlessMoved };
+        match self.send_calls(jobs, proof, repeat, deadline).await {
+            Ok(outcomes) => outcomes,
+            Err(Error::Rejected { .. }) if !is_one => self.commit_apart(jobs, deadline).await,
+            Err(error) => vec![Err(error); jobs.len()],
+        }
+    }
+
+    /// Sends the jobs of each partition separately, because one of them is being moved, or was, to another node.
+    async fn commit_apart(&self, jobs: &[&NewJob], deadline: Instant) -> Vec<Outcome> {
+        let partitions: BTreeSet<_> = jobs.iter().map(|job| job.id.partition()).collect();
+        let sent = join_all(partitions.into_iter().map(async |partition| {
+            let (places, jobs): (Vec<_>, Vec<_>) =
+                jobs.iter().enumerate().filter(|(_, job)| job.id.partition() == partition).unzip();
+            let sent = match self.prove(partition).await {
+                Ok(proof) => self.send_calls(&jobs, proof, Repeat::UnlessMoving, deadline).await,
+                Err(error) => Err(error),
+            };
+            let sent = sent.unwrap_or_else(|error| vec![Err(error); jobs.len()]);
+            places.into_iter().zip(sent)
+        }));
+        let mut outcomes = vec![Err(Error::timed_out()); jobs.len()];
+        sent.await.into_iter().flatten().for_each(|(place, outcome)| outcomes[place] = outcome);
+        outcomes
+    }
+
+    async fn send_calls(
+        &self,
+        jobs: &[&NewJob],
+        proof: Proof,
+        repeat: Repeat,
+        deadline: Instant,
+    ) -> Result<Vec<Outcome>, Error> {
+        let calls = submit::batches(jobs);
         let remaining = deadline.saturating_duration_since(Instant::now());
-        let pipeline = self.pipeline(&jobs, &calls, proof, remaining.saturating_sub(MARGIN));
-        match self.link.send_all(&pipeline, remaining).await {
+        let pipeline = self.pipeline(jobs, &calls, proof, remaining.saturating_sub(MARGIN));
+        let partition = jobs[0].id.partition();
+        match self.link.send_all(partition, &pipeline, repeat, remaining).await {
             Ok(replies) => {
                 let mut replies = replies.into_iter();
-                let mut outcomes = submit::read_all(&jobs, &calls, &mut replies);
+                let mut outcomes = submit::read_all(jobs, &calls, &mut replies);
                 apply_proof(&mut outcomes, proof.read(replies));
-                outcomes
+                Ok(outcomes)
             }
             // Some jobs may have been accepted before the proof was refused.
             Err(Error::Refused { reason }) if !self.required.durability.is_memory() => {
-                vec![Err(Error::NotDurable { reason, taken: true }); jobs.len()]
+                Err(Error::NotDurable { reason, taken: true })
             }
-            Err(error) => vec![Err(error); jobs.len()],
+            Err(error) => Err(error),
         }
     }
 
@@ -119,18 +159,22 @@ impl BatchConnection {
     ///
     /// # Errors
     /// [`Error::NotDurable`] if Redis cannot prove it. No job was sent.
-    async fn ready(&mut self) -> Result<Proof, Error> {
-        self.link.open().await?;
+    async fn ready(&mut self, partition: Partition) -> Result<Proof, Error> {
+        self.link.open(partition).await?;
         if let Some(proof) = self.proof {
             return Ok(proof);
         }
-        let found = Proof::of(&self.link, self.required).await;
-        let proof = found.map_err(|error| match error {
-            Error::Refused { reason } => Error::NotDurable { reason, taken: false },
-            other => other,
-        })?;
+        let proof = self.prove(partition).await?;
         self.proof = Some(proof);
         Ok(proof)
+    }
+
+    async fn prove(&self, partition: Partition) -> Result<Proof, Error> {
+        let found = Proof::of(&self.link, partition, self.required).await;
+        found.map_err(|error| match error {
+            Error::Refused { reason } => Error::NotDurable { reason, taken: false },
+            other => other,
+        })
     }
 }
 

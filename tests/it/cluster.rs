@@ -1,0 +1,239 @@
+//! A Redis Cluster: all features over all nodes; what a lost node costs, and what it does not; partitions that move.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crunch_common::Broker;
+use crunch_common::broker::BrokerConfig;
+use crunch_tests::{Answer, Api, RedisCluster, RedisServer, Stack, Worker, eventually};
+use serde_json::json;
+
+/// A multiple of the masters, so that each has as many.
+const PARTITIONS: u16 = 6;
+/// The slot of partition 0, which the last of three masters has.
+const SLOT: u16 = 13_907;
+const OWNER: usize = 2;
+
+struct Setup {
+    cluster: RedisCluster,
+    stack: Stack,
+    api: Arc<Api>,
+    worker: Worker,
+}
+
+impl Setup {
+    async fn start(replicas: usize, environment: &[(&str, &str)]) -> Self {
+        let cluster = RedisCluster::start(3, replicas).await;
+        // Nothing connects to this one.
+        let unused = RedisServer::start().with_partitions(PARTITIONS);
+        let mut stack = Stack::on(unused).by(cluster.url());
+        let api = stack.api_with(environment).await;
+        let worker = stack.worker(&api, 4).await;
+        Self { cluster, stack, api: Arc::new(api), worker }
+    }
+
+    /// Submits jobs until the returned value is used; it returns the ids of those that were accepted.
+    fn submit_meanwhile(&self) -> Submissions {
+        let (api, stop) = (self.api.clone(), Arc::new(AtomicBool::new(false)));
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let mut ids = Vec::new();
+            for n in 0.. {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let answer = submit(&api, &format!("key-{n}")).await;
+                match answer.status.as_u16() {
+                    202 => ids.push(answer.id()),
+                    status => assert_eq!(status, 503, "{}", answer.json()),
+                }
+            }
+            ids
+        });
+        Submissions { stop, task }
+    }
+
+    /// Submits with keys that together have every home; waits until each is accepted.
+    async fn submit_everywhere(&self, name: &str) -> Vec<String> {
+        let mut ids = Vec::new();
+        for n in 0..40 {
+            let accepted = eventually("the job is accepted", async || {
+                let answer = submit(&self.api, &format!("{name}-{n}")).await;
+                let status = answer.status.as_u16();
+                assert!([202, 503].contains(&status), "{}", answer.json());
+                (status == 202).then(|| answer.id())
+            });
+            ids.push(accepted.await);
+        }
+        let homes: BTreeSet<_> = ids.iter().map(|id| home(id)).collect();
+        assert_eq!(homes.len(), usize::from(PARTITIONS));
+        ids
+    }
+
+    /// Waits until all have succeeded; returns how many attempts they took.
+    async fn assert_all_succeed(&mut self, ids: &[String]) -> u64 {
+        let mut attempts = 0;
+        for id in ids {
+            let job = self.api.wait_for_status(id, "succeeded").await;
+            attempts += job["attempt"].as_u64().unwrap();
+        }
+        self.stack.assert_clean_audit().await;
+        assert!(!self.worker.has_exited());
+        attempts
+    }
+}
+
+struct Submissions {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<Vec<String>>,
+}
+
+impl Submissions {
+    async fn end(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap()
+    }
+}
+
+async fn submit(api: &Api, key: &str) -> Answer {
+    let body = json!({ "task": "square", "payload": { "n": 1 }, "idempotency_key": key });
+    api.post("/jobs", &body).await
+}
+
+/// The partition that is part of an id.
+fn home(id: &str) -> u16 {
+    id.parse::<crunch_common::job::JobId>().unwrap().partition().number()
+}
+
+#[tokio::test]
+async fn one_queue_is_spread_over_all_nodes() {
+    let mut setup = Setup::start(0, &[]).await;
+    let jobs: Vec<_> = (0..60).map(|n| json!({ "task": "echo", "payload": n })).collect();
+    let answer = setup.api.post("/jobs/batch", &json!({ "jobs": jobs })).await;
+    assert_eq!(answer.status.as_u16(), 202, "{:#}", answer.json());
+    let items = answer.json()["items"].as_array().unwrap().clone();
+    let ids: Vec<_> =
+        items.iter().map(|item| item["job"]["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(setup.assert_all_succeed(&ids).await, 60);
+    for node in 0..3 {
+        let keys: u64 = setup.cluster.execute(node, &["DBSIZE"]).await;
+        assert!(keys > 10, "node {node} has {keys}");
+    }
+}
+
+#[tokio::test]
+async fn lists_counts_waits_and_verbs_cover_all_nodes() {
+    let mut setup = Setup::start(0, &[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    let ids: Vec<_> = {
+        let mut ids = Vec::new();
+        for n in 0..30 {
+            let body = json!({ "task": "later", "queue": "later", "payload": n });
+            ids.push(setup.api.post("/jobs", &body).await.id());
+        }
+        ids
+    };
+    let mut listed = BTreeSet::new();
+    let first = "/jobs?status=queued&queue=later&limit=7".to_owned();
+    let mut path = first.clone();
+    loop {
+        let page = setup.api.get(&path).await.json();
+        let items = page["items"].as_array().unwrap().iter();
+        listed.extend(items.map(|item| item["id"].as_str().unwrap().to_owned()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("{first}&cursor={cursor}");
+    }
+    assert_eq!(listed, ids.iter().cloned().collect());
+    let queue = setup.api.get("/queues/later").await.json();
+    assert_eq!(queue["counts"]["queued"], 30, "{queue:#}");
+    let canceled = setup.api.post_empty(&format!("/jobs/{}/cancel", ids[0])).await;
+    assert!(canceled.status.is_success(), "{}", canceled.json());
+    let purged = setup.api.post_empty("/queues/later/purge").await;
+    assert!(purged.status.is_success(), "{}", purged.json());
+    assert_eq!(setup.api.get("/queues/later").await.json()["counts"]["queued"], 0);
+    assert!(setup.api.post_empty("/queues/echo/pause").await.status.is_success());
+    assert!(setup.api.post_empty("/queues/echo/resume").await.status.is_success());
+
+    // Changes of jobs of every node reach those that wait for them, and large payloads and results arrive.
+    for _ in 0..12 {
+        let body = json!({ "task": "echo", "payload": "x".repeat(100_000) });
+        let job = setup.api.post("/jobs?wait=60", &body).await.json();
+        assert_eq!(job["status"], "succeeded", "{job}");
+    }
+    let metrics = setup.api.get("/metrics").await.body;
+    assert!(String::from_utf8_lossy(&metrics).contains("crunch_queue_jobs"));
+    assert_eq!(setup.assert_all_succeed(&[]).await, 0);
+}
+
+#[tokio::test]
+async fn a_lost_master_costs_no_durable_job_and_the_others_serve_on() {
+    let mut setup = Setup::start(1, &[("CRUNCH_DURABILITY", "replica")]).await;
+    let mut ids = setup.submit_everywhere("before").await;
+    let meanwhile = setup.submit_meanwhile();
+    setup.cluster.nodes[OWNER].kill();
+    // Jobs without a key are not for partitions of the lost node once that is known.
+    let mut in_a_row = 0;
+    while in_a_row < 10 && !setup.cluster.is_master(3 + OWNER).await {
+        let answer = setup.api.post("/jobs", &json!({ "task": "echo" })).await;
+        in_a_row = if answer.status.as_u16() == 202 { in_a_row + 1 } else { 0 };
+        ids.extend((answer.status.as_u16() == 202).then(|| answer.id()));
+    }
+    assert!(in_a_row >= 10, "the other partitions serve while the node is lost");
+    eventually("the replica has taken over", async || {
+        setup.cluster.is_master(3 + OWNER).await.then_some(())
+    })
+    .await;
+    // It accepts durable jobs once it has a replica itself.
+    setup.cluster.nodes[OWNER].restart();
+    ids.extend(setup.submit_everywhere("after").await);
+    ids.extend(meanwhile.end().await);
+    setup.assert_all_succeed(&ids).await;
+}
+
+#[tokio::test]
+async fn a_partition_that_moves_under_load_loses_nothing_and_runs_nothing_twice() {
+    let mut setup = Setup::start(0, &[]).await;
+    let new = setup.cluster.add_master().await;
+    let meanwhile = setup.submit_meanwhile();
+    let mut ids = setup.submit_everywhere("before").await;
+    for (from, to) in [(OWNER, 0), (0, new), (new, OWNER)] {
+        setup.cluster.move_slot(SLOT, from, to).await;
+        ids.extend(setup.submit_everywhere(&format!("at-{to}")).await);
+    }
+    ids.extend(meanwhile.end().await);
+    let unique: BTreeSet<_> = ids.iter().collect();
+    assert_eq!(setup.assert_all_succeed(&ids).await, ids.len() as u64);
+    assert_eq!(setup.stack.ledger().len(), 2 * unique.len(), "each job ran once");
+    let functions: Vec<redis::Value> = setup.cluster.execute(new, &["FUNCTION", "LIST"]).await;
+    assert_eq!(functions.len(), 1, "the new node got the functions with its first partition");
+}
+
+#[tokio::test]
+async fn a_replica_that_takes_over_as_planned_costs_nothing() {
+    let mut setup = Setup::start(1, &[]).await;
+    let meanwhile = setup.submit_meanwhile();
+    let mut ids = setup.submit_everywhere("before").await;
+    setup.cluster.execute::<()>(3 + OWNER, &["CLUSTER", "FAILOVER"]).await;
+    eventually("the replica is the master", async || {
+        setup.cluster.is_master(3 + OWNER).await.then_some(())
+    })
+    .await;
+    ids.extend(setup.submit_everywhere("after").await);
+    ids.extend(meanwhile.end().await);
+    setup.assert_all_succeed(&ids).await;
+}
+
+#[tokio::test]
+async fn an_address_of_another_kind_is_refused_and_the_right_one_named() {
+    let cluster = RedisCluster::start(1, 0).await;
+    let port = cluster.nodes[0].port();
+    let alone = RedisServer::start();
+    for (url, reason) in [
+        (format!("redis://127.0.0.1:{port}/"), "set CRUNCH_REDIS_URL to redis+cluster://"),
+        (format!("redis+cluster://127.0.0.1:{}/", alone.port()), "does not belong to a cluster"),
+    ] {
+        let config = BrokerConfig { redis_url: url.parse().unwrap(), ..BrokerConfig::default() };
+        let error = Broker::new(&config).unwrap().open().await.unwrap_err().to_string();
+        assert!(error.contains("cannot be used") && error.contains(reason), "{error}");
+    }
+}
