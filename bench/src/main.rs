@@ -9,6 +9,7 @@ mod bare_http;
 mod children;
 mod clients;
 mod clock;
+mod cluster;
 mod control;
 mod drain;
 mod enqueue;
@@ -69,6 +70,8 @@ enum Action {
     Growth(growth::Arguments),
     /// How fast tasks in Python run, beside handlers in Rust, one-shot commands and other task systems.
     Children(children::Arguments),
+    /// What a job costs Redis on one node of a cluster and on several.
+    Cluster(cluster::Arguments),
     /// What it costs to have everything on disk during a drain.
     #[command(name = "safety")]
     Persistence(persistence::Arguments),
@@ -112,6 +115,7 @@ async fn measure(session: &mut Session, benchmark: &Action) {
         Action::Waiters(arguments) => waiters::measure(session, arguments).await,
         Action::Growth(arguments) => growth::measure(session, arguments).await,
         Action::Children(arguments) => children::measure(session, arguments).await,
+        Action::Cluster(arguments) => cluster::measure(session, arguments).await,
         Action::Persistence(arguments) => persistence::measure(session, arguments).await,
         Action::All => measure_all(session).await,
         Action::Worker(_) | Action::BareHttp(_) => {}
@@ -130,6 +134,7 @@ async fn measure_all(session: &mut Session) {
     waiters::measure(session, &defaults()).await;
     growth::measure(session, &defaults()).await;
     children::measure(session, &defaults()).await;
+    cluster::measure(session, &defaults()).await;
     persistence::measure(session, &defaults()).await;
 }
 

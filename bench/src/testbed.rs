@@ -66,12 +66,7 @@ impl Testbed {
     /// Enqueues jobs in large batches from several callers; returns how long that took.
     pub(crate) async fn fill(&self, jobs: usize, payload: usize, queues: usize) -> Duration {
         let start = Instant::now();
-        let callers = (0..CALLERS).map(|caller| {
-            let broker = self.broker.clone();
-            let share = jobs / CALLERS + usize::from(caller < jobs % CALLERS);
-            tokio::spawn(async move { fill_share(&broker, share, payload, queues).await })
-        });
-        join_all(callers).await.into_iter().for_each(|caller| caller.unwrap());
+        fill(&self.broker, jobs, payload, queues).await;
         start.elapsed()
     }
 
@@ -149,6 +144,16 @@ pub(crate) fn broker(server: &RedisServer) -> Broker {
     let config =
         BrokerConfig { redis_url: server.url().parse().unwrap(), ..BrokerConfig::default() };
     Broker::new(&config).unwrap()
+}
+
+/// Enqueues jobs in large batches from several callers.
+pub(crate) async fn fill(broker: &Broker, jobs: usize, payload: usize, queues: usize) {
+    let callers = (0..CALLERS).map(|caller| {
+        let broker = broker.clone();
+        let share = jobs / CALLERS + usize::from(caller < jobs % CALLERS);
+        tokio::spawn(async move { fill_share(&broker, share, payload, queues).await })
+    });
+    join_all(callers).await.into_iter().for_each(|caller| caller.unwrap());
 }
 
 async fn fill_share(broker: &Broker, mut jobs: usize, payload: usize, queues: usize) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crunch_common::broker::{
-    self, Beaten, Broker, Error, LeaseKey, Looks, Verdict, WorkerId, WorkerInfo,
+    self, Beaten, Broker, ByNode, Error, LeaseKey, Looks, Verdict, WorkerId, WorkerInfo,
 };
 use crunch_common::job::Partition;
 use futures_util::stream::{self, StreamExt};
@@ -119,8 +119,9 @@ impl<M: Monitor> Heartbeat<M> {
         let pools = self.declared.count();
         let info = self.describe();
         let (mut unfinished, mut outcome, mut reached) = (Vec::new(), Ok(()), false);
-        let due = self.due(interval).await;
+        let mut due = self.due(interval).await;
         self.failed.clear();
+        self.leave_out_away(&mut due);
         let sent: Vec<_> = {
             let (this, info) = (&*self, &info);
             let send = |(partition, leases): (_, Vec<_>)| async move {
@@ -143,6 +144,7 @@ impl<M: Monitor> Heartbeat<M> {
                     self.record(partition, reply.forgotten);
                 }
                 Err(error) => {
+                    tracing::debug!(%error, %partition, "a heartbeat failed, trying again");
                     self.failed.insert(partition);
                     outcome = Err(error);
                 }
@@ -160,6 +162,21 @@ impl<M: Monitor> Heartbeat<M> {
             tracing::debug!(%error, "cannot finish a sweep, the next one continues it");
         }
         if reached { Ok(()) } else { outcome }
+    }
+
+    /// Of the partitions of a node that is away, leaves the first one: if it is answered, the others are next. Those of
+    /// other nodes come first.
+    fn leave_out_away(&mut self, due: &mut Vec<(Partition, Vec<LeaseKey>)>) {
+        let mut away = ByNode::<Partition>::default();
+        due.retain(|&(partition, _)| {
+            let is_left = !self.broker.is_away(partition)
+                || *away.get_or_make(self.broker.node(partition), || partition) == partition;
+            if !is_left {
+                self.failed.insert(partition);
+            }
+            is_left
+        });
+        due.sort_by_key(|&(partition, _)| self.broker.is_away(partition));
     }
 
     fn describe(&self) -> WorkerInfo {

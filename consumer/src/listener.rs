@@ -144,9 +144,15 @@ impl<R: Runner> Listener<R> {
         match idle {
             Idle::Look(partitions) => {
                 let looked = self.looks.take_tokens(&partitions, &self.queues).await;
-                let (tokens, unknown) = looked.inspect_err(|_| {
-                    partitions.iter().for_each(|&partition| self.slots.wake(partition));
-                })?;
+                let (tokens, unknown) = match looked {
+                    Ok(found) => found,
+                    // In a cluster, that says nothing about the partitions that this listener waits for.
+                    Err(_) if self.looks.is_cluster() => (Vec::new(), partitions),
+                    Err(error) => {
+                        partitions.into_iter().for_each(|partition| self.slots.wake(partition));
+                        return Err(error);
+                    }
+                };
                 unknown.into_iter().for_each(|partition| self.slots.wake(partition));
                 Ok(tokens.into_iter().map(|(partition, queue)| (partition, Some(queue))).collect())
             }
@@ -160,7 +166,12 @@ impl<R: Runner> Listener<R> {
                     let at = self.group.iter().position(|&other| other == partition);
                     self.group.rotate_left(at.map_or(0, |at| at + 1));
                 }
-                for partition in self.visits().await? {
+                let visits = match self.visits().await {
+                    // In a cluster, that says nothing about the partitions that this listener waits for.
+                    Err(_) if self.looks.is_cluster() => Vec::new(),
+                    visits => visits?,
+                };
+                for partition in visits {
                     if !tokens.iter().any(|&(other, _)| other == partition) {
                         tokens.push((partition, None));
                     }

@@ -5,6 +5,7 @@
 //! more than one exchange carries, a second processor works in parallel on the other sequence, and settles what it
 //! claims itself. Large results are sent separately from the exchanges (`upload.rs`).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::{Connection, ConnectionTurn};
 use crate::inbox::Inbox;
 use crate::listener::WorkRequest;
+use crate::slots::Failing;
 use crate::start::Start;
 use crate::upload::{Upload, record};
 use crate::{Ended, Leases, PoolSlots, Pulse, Reachability, Rotation, Runner, Slot};
@@ -41,6 +43,8 @@ pub(crate) struct Processor<R> {
 
 /// How often a pool asks whether the slots are still reserved.
 const RESERVATION_CHECK: Duration = Duration::from_secs(1);
+/// In a cluster, partitions of other nodes do not wait longer for the answer to an exchange.
+const HANGS_AFTER: Duration = Duration::from_secs(1);
 /// No answer to a small exchange takes longer.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
 /// The slowest supported network, in bytes a second: large results get time for their transfer.
@@ -132,8 +136,7 @@ impl<R: Runner> Processor<R> {
             self.slots.wake(self.partition);
         }
         let cannot_run = || self.runner.suspended_until().is_some();
-        let is_away = || self.connection.broker.is_away(self.partition);
-        if !inbox.takes_work() || inbox.suspects > 0 || cannot_run() || is_away() {
+        if !inbox.takes_work() || inbox.suspects > 0 || cannot_run() {
             return Vec::new();
         }
         self.slots.take(self.partition, Exchange::claims_from(self.queues.width()))
@@ -175,8 +178,27 @@ impl<R: Runner> Processor<R> {
                 None => self.connection.turn(self.partition).await,
             };
             let answer = self.pulse.expects(answers_within(exchange));
-            let outcome = turn.broker.exchange_on(self.sequence, self.partition, exchange).await;
+            let call = turn.broker.exchange_on(self.sequence, self.partition, exchange);
+            let outcome = match self.connection.broker.is_cluster() && failing.is_none() {
+                true => {
+                    let mut call = pin!(call);
+                    match tokio::time::timeout(HANGS_AFTER, &mut call).await {
+                        Ok(outcome) => outcome,
+                        Err(_) => {
+                            failing = Some(self.fail(exchange, slots));
+                            call.await
+                        }
+                    }
+                }
+                false => call.await,
+            };
             drop((answer, turn));
+            if outcome.is_err() && failing.is_none() {
+                failing = Some(self.fail(exchange, slots));
+            }
+            if slots.is_empty() && failing.is_some() && self.connection.broker.is_cluster() {
+                exchange.want = 0;
+            }
             match outcome {
                 Ok(exchanged) => {
                     reachability.succeeded();
@@ -199,10 +221,6 @@ impl<R: Runner> Processor<R> {
                     return Err(error);
                 }
                 Err(error) => {
-                    if failing.is_none() {
-                        failing = Some(self.slots.failed(self.partition));
-                        self.give_up_slots(exchange, slots);
-                    }
                     unreadable += usize::from(matches!(error, Error::Unreadable { .. }));
                     inbox.pause(reachability.failed(&error)).await;
                 }
@@ -210,14 +228,24 @@ impl<R: Runner> Processor<R> {
         }
     }
 
-    /// In a cluster, the slots are for partitions of other nodes until this one answers: it may be away for long. The
-    /// same exchange then claims nothing new; what it has claimed, if its answer was lost, gets slots that are idle then.
-    fn give_up_slots(&self, exchange: &mut Exchange, slots: &mut Vec<Slot>) {
-        if exchange.want > 0 && self.connection.broker.is_cluster() {
+    /// An exchange fails, or hangs, and is repeated until it is answered. In a cluster that may take long, and concerns
+    /// all partitions of the node: the slots are for those of other nodes meanwhile. The same exchange claims nothing
+    /// new then; what it has claimed, if its answer was lost, gets slots that are idle when that is known.
+    fn fail(&self, exchange: &Exchange, slots: &mut Vec<Slot>) -> Failing {
+        let broker = &self.connection.broker;
+        if !broker.is_cluster() {
+            return self.slots.failed(vec![self.partition]);
+        }
+        if exchange.want > 0 {
             self.slots.found(self.partition, exchange.want, 0);
-            exchange.want = 0;
             slots.clear();
         }
+        if self.leases.of(self.partition).is_empty() {
+            // Only an answer would end the reservation.
+            self.slots.reserve(self.partition, false);
+        }
+        let node = broker.node(self.partition);
+        self.slots.failed(broker.partitions().filter(|&it| broker.node(it) == node).collect())
     }
 
     /// Records what was settled and what was claimed. Returns whether to exchange again immediately.
@@ -240,7 +268,9 @@ impl<R: Runner> Processor<R> {
         }
         if slots.len() < claimed {
             let taken = self.slots.take(self.partition, claimed - slots.len());
-            self.slots.found(self.partition, taken.len(), taken.len());
+            if !taken.is_empty() {
+                self.slots.found(self.partition, taken.len(), taken.len());
+            }
             slots.extend(taken);
         }
         let mut claims = exchanged.claims;

@@ -145,12 +145,13 @@ pub struct Slot(PoolSlots);
 /// An exchange that is repeated.
 pub(crate) struct Failing {
     slots: PoolSlots,
-    partition: Partition,
+    partitions: Vec<Partition>,
 }
 
 impl Drop for Failing {
     fn drop(&mut self) {
-        self.slots.change(|turns| turns.recovered(at(self.partition)));
+        let partitions = std::mem::take(&mut self.partitions);
+        self.slots.change(|turns| partitions.into_iter().for_each(|it| turns.recovered(at(it))));
     }
 }
 
@@ -211,10 +212,11 @@ impl PoolSlots {
         self.change(|turns| turns.found(at(partition), slots, jobs));
     }
 
-    /// Records that an exchange failed and is repeated, until the returned value is dropped.
-    pub(crate) fn failed(&self, partition: Partition) -> Failing {
-        self.change(|turns| turns.failed(at(partition)));
-        Failing { slots: self.clone(), partition }
+    /// Records that an exchange failed and is repeated, until the returned value is dropped. The partitions are those
+    /// that it says something about.
+    pub(crate) fn failed(&self, partitions: Vec<Partition>) -> Failing {
+        self.change(|turns| partitions.iter().for_each(|&it| turns.failed(at(it))));
+        Failing { slots: self.clone(), partitions }
     }
 
     fn change(&self, change: impl FnOnce(&mut Turns)) {

@@ -28,7 +28,7 @@ pub(crate) struct Turns {
     /// having had as many as the first.
     had: Vec<u64>,
     /// How many exchanges with each fail and are repeated: meanwhile it is not in the row.
-    failing: Vec<u8>,
+    failing: Vec<u32>,
     /// Those that may have jobs, and that no exchange looks at yet; the next one first.
     row: VecDeque<usize>,
     /// When the next look may be.
@@ -139,7 +139,9 @@ impl Turns {
     /// Takes the look that is due: the partitions whose tokens are to be looked for, if there are any.
     pub(crate) fn take_look(&mut self) -> Vec<usize> {
         let is_due = std::mem::take(&mut self.look_is_due);
-        let without = |&partition: &usize| is_due && self.work[partition] == Work::None;
+        let without = |&partition: &usize| {
+            is_due && self.work[partition] == Work::None && self.failing[partition] == 0
+        };
         (0..self.work.len()).filter(without).collect()
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crunch_common::Broker;
 use crunch_common::broker::BrokerConfig;
 use crunch_tests::{Answer, Api, RedisCluster, RedisServer, Stack, Worker, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A multiple of the masters, so that each has as many.
 const PARTITIONS: u16 = 6;
@@ -188,6 +188,27 @@ async fn a_lost_master_costs_no_durable_job_and_the_others_serve_on() {
     ids.extend(setup.submit_everywhere("after").await);
     ids.extend(meanwhile.end().await);
     setup.assert_all_succeed(&ids).await;
+}
+
+#[tokio::test]
+async fn each_node_proves_the_durability_of_its_own_jobs() {
+    let mut setup = Setup::start(1, &[("CRUNCH_DURABILITY", "replica")]).await;
+    let ids = setup.submit_everywhere("warm").await;
+    setup.cluster.nodes[3 + OWNER].freeze();
+    let jobs: Vec<_> =
+        (0..60).map(|n| json!({ "task": "square", "payload": { "n": n } })).collect();
+    let items = setup.api.post("/jobs/batch", &json!({ "jobs": jobs })).await.json();
+    let items = items["items"].as_array().unwrap().clone();
+    let id = |item: &Value| item["job"]["id"].as_str().map(str::to_owned);
+    let durable: Vec<_> = items.iter().filter_map(id).collect();
+    let homes: BTreeSet<_> = durable.iter().map(|id| home(id)).collect();
+    assert_eq!(homes.len(), usize::from(PARTITIONS) * 2 / 3, "{homes:?}");
+    for item in items.iter().filter(|item| id(item).is_none()) {
+        let (status, outcome) = (&item["status"], &item["problem"]["outcome"]);
+        assert_eq!((status, outcome), (&json!(503), &json!("unknown")), "{item:#}");
+    }
+    setup.cluster.nodes[3 + OWNER].thaw();
+    setup.assert_all_succeed(&[ids, durable].concat()).await;
 }
 
 #[tokio::test]

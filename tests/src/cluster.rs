@@ -27,17 +27,9 @@ impl RedisCluster {
     /// # Panics
     /// If it cannot be started.
     pub async fn start(masters: usize, replicas: usize) -> Self {
-        Self::with(masters, replicas, &["redis-server"]).await
-    }
-
-    /// Like [`RedisCluster::start`], with another program for its nodes.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    pub async fn with(masters: usize, replicas: usize, command: &[&str]) -> Self {
         let (mut nodes, mut ports) = (Vec::new(), Vec::new());
         for _ in 0..masters * (1 + replicas) {
-            let (node, port) = start_node(command);
+            let (node, port) = start_node();
             nodes.push(node);
             ports.push(port);
         }
@@ -71,7 +63,7 @@ impl RedisCluster {
 
     /// Adds a master without slots; returns its number.
     pub async fn add_master(&mut self) -> usize {
-        let (node, port) = start_node(&["redis-server"]);
+        let (node, port) = start_node();
         self.nodes.push(node);
         self._ports.push(port);
         let number = self.nodes.len() - 1;
@@ -181,12 +173,14 @@ impl RedisCluster {
     }
 }
 
-fn start_node(command: &[&str]) -> (RedisServer, Port) {
+fn start_node() -> (RedisServer, Port) {
     let port = Port::reserve();
     let (bus, timeout) = (port.addr().port().to_string(), NODE_TIMEOUT_MS.to_string());
     let arguments = [
         "--appendonly",
         "no",
+        "--hash-max-listpack-value",
+        "1024",
         "--cluster-enabled",
         "yes",
         "--cluster-port",
@@ -198,7 +192,7 @@ fn start_node(command: &[&str]) -> (RedisServer, Port) {
         "--repl-diskless-sync-delay",
         "0",
     ];
-    (RedisServer::with_command(command, &arguments), port)
+    (RedisServer::with(&arguments), port)
 }
 
 async fn try_execute<T: FromRedisValue>(node: &RedisServer, words: &[&str]) -> RedisResult<T> {

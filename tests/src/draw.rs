@@ -1,4 +1,4 @@
-//! What a test draws at random: how many partitions its key spaces have.
+//! What a test draws at random: how many partitions its key spaces have. And which server it uses.
 //!
 //! The same seed draws the same for the same test. `script/test` prints the seed it uses; a test alone prints its own, with
 //! its output if it fails.
@@ -10,12 +10,20 @@ use std::sync::OnceLock;
 const SEED_VARIABLE: &str = "CRUNCH_TEST_SEED";
 /// The variable with a number of partitions for all tests that draw one.
 const PARTITIONS_VARIABLE: &str = "CRUNCH_TEST_PARTITIONS";
+/// The variable with the program of the Redis or Valkey that tests start; `redis-server` without it.
+const SERVER_VARIABLE: &str = "CRUNCH_TEST_REDIS";
 /// What is drawn from.
 const PARTITIONS: [u16; 4] = [1, 2, 4, 16];
 
 #[expect(clippy::disallowed_methods, reason = "only tests and their tools read these variables")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Returns the program of the Redis that tests start.
+pub(crate) fn redis_program() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| variable(SERVER_VARIABLE).unwrap_or_else(|| "redis-server".to_owned()))
 }
 
 /// Draws a number of partitions for the test that runs on this thread; 1 outside of tests.

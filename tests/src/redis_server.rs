@@ -55,7 +55,7 @@ impl RedisServer {
     /// If it cannot be started.
     #[must_use]
     pub fn with(arguments: &[&str]) -> Self {
-        Self::with_command(&["redis-server"], arguments)
+        Self::with_command(&[draw::redis_program()], arguments)
     }
 
     /// Starts one that also serves TLS, with these arguments for it.

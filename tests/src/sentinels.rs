@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use crate::RedisServer;
+use crate::draw::redis_program;
 use crate::port::Port;
 use crate::wait::eventually;
 
@@ -167,7 +168,7 @@ impl Sentinel {
         }
         let file = directory.path().join("sentinel.conf");
         std::fs::write(&file, lines.join("\n") + "\n").unwrap();
-        let process = Command::new("redis-server")
+        let process = Command::new(redis_program())
             .arg(&file)
             .arg("--sentinel")
             .stdout(Stdio::null())

@@ -4,21 +4,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crunch_common::broker::{Broker, Error, LeaseKey, Report, WorkerId};
+use crunch_common::broker::{Broker, ByNode, Error, LeaseKey, Node, Report, WorkerId};
+use futures_util::future::join_all;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::JobContext;
 use crate::running::RunningJobs;
 
-/// Sends reports, one call at a time: the settlement of a job must not overtake its last report.
+/// Sends reports, one call at a time to each node: the settlement of a job must not overtake its last report.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     broker: Broker,
     worker: WorkerId,
+    to: parking_lot::Mutex<ByNode<Arc<ToNode>>>,
+}
+
+/// The reports to one node.
+#[derive(Debug)]
+struct ToNode {
     sending: Mutex<()>,
-    /// Whether the last call did not reach Redis. Then only the next tick retries, for all jobs at once: an outage must
-    /// not delay one settlement after the other.
+    /// Whether the last call did not reach it. Then only the next tick retries, for all jobs at once: an outage must not
+    /// delay one settlement after the other.
     away: watch::Sender<bool>,
 }
 
@@ -31,7 +38,7 @@ impl Reporter {
     const INTERVAL: Duration = Duration::from_millis(100);
 
     pub(crate) fn new(broker: Broker, worker: WorkerId) -> Self {
-        Self { broker, worker, sending: Mutex::new(()), away: watch::Sender::new(false) }
+        Self { broker, worker, to: parking_lot::Mutex::default() }
     }
 
     pub(crate) async fn run(self: Arc<Self>, running: Arc<RunningJobs>, done: CancellationToken) {
@@ -41,24 +48,39 @@ impl Reporter {
     }
 
     async fn tick(&self, running: &RunningJobs) {
-        let _one_at_a_time = self.sending.lock().await;
-        self.send(running.unconfirmed(), false).await;
+        let mut by_node = ByNode::<Vec<Reporting>>::default();
+        for reporting in running.unconfirmed() {
+            let node = self.broker.node(reporting.1.lease.id.partition());
+            by_node.get_or_make(node, Vec::new).push(reporting);
+        }
+        join_all(by_node.into_iter().map(async |(node, reporting)| {
+            let to = self.to(node);
+            let _one_at_a_time = to.sending.lock().await;
+            self.send(&to, reporting, false).await;
+        }))
+        .await;
+    }
+
+    fn to(&self, node: Option<Node>) -> Arc<ToNode> {
+        let make = || ToNode { sending: Mutex::new(()), away: watch::Sender::new(false) };
+        self.to.lock().get_or_make(node, || Arc::new(make())).clone()
     }
 
     /// Waits until everything that a job reported is confirmed, before it is settled. While Redis is unreachable it
     /// waits: so does the settlement. A job without reports costs nothing.
     pub(crate) async fn finish(&self, lease: LeaseKey, job: &JobContext) {
-        let mut away = self.away.subscribe();
+        let to = self.to(self.broker.node(lease.id.partition()));
+        let mut away = to.away.subscribe();
         while job.unconfirmed(lease).is_some() {
             // The sender lives as long as this value.
             let _ = away.wait_for(|&away| !away).await;
-            let _one_at_a_time = self.sending.lock().await;
+            let _one_at_a_time = to.sending.lock().await;
             let rest = job.unconfirmed(lease).map(|report| (job.clone(), report));
-            self.send(rest.into_iter().collect(), true).await;
+            self.send(&to, rest.into_iter().collect(), true).await;
         }
     }
 
-    async fn send(&self, mut reporting: Vec<Reporting>, last: bool) {
+    async fn send(&self, to: &ToNode, mut reporting: Vec<Reporting>, last: bool) {
         for partition in self.broker.partitions() {
             let is_here = |(_, report): &mut Reporting| report.lease.id.partition() == partition;
             let (jobs, reports): (Vec<_>, Vec<_>) = reporting.extract_if(.., is_here).unzip();
@@ -68,7 +90,7 @@ impl Reporter {
             let outcome = self.broker.report(partition, self.worker, &reports, last).await;
             let is_away =
                 matches!(outcome, Err(Error::Unavailable { .. } | Error::Rejected { .. }));
-            self.away.send_if_modified(|away| std::mem::replace(away, is_away) != is_away);
+            to.away.send_if_modified(|away| std::mem::replace(away, is_away) != is_away);
             let jobs = jobs.iter().zip(&reports);
             match outcome {
                 Ok(outcomes) => {

@@ -78,7 +78,7 @@ pub(crate) struct Link {
     max_pause: Duration,
     /// Counts the bytes that arrive, if calls may take longer while some do.
     flow: Option<Flow>,
-    lines: Arc<Mutex<ByNode<Line>>>,
+    lines: Arc<Mutex<ByNode<Arc<Line>>>>,
 }
 
 impl fmt::Debug for Link {
@@ -199,7 +199,7 @@ impl Link {
 
     /// Discards all connections: the next calls get new ones. Calls in flight continue.
     pub(crate) fn forget(&self) {
-        self.lines.lock().values().for_each(Line::forget);
+        self.lines.lock().values().for_each(|line| line.forget());
     }
 
     /// Discards the connection to the node of a partition.
@@ -213,7 +213,7 @@ impl Link {
     }
 
     /// Returns the line to the node of a partition. Lines to nodes that are gone are closed.
-    async fn line(&self, partition: Partition) -> Result<Line, (Remedy, Error)> {
+    async fn line(&self, partition: Partition) -> Result<Arc<Line>, (Remedy, Error)> {
         let node = self.endpoint.node(self.settings.keys(partition).slot()).await?;
         let mut lines = self.lines.lock();
         if let Some(line) = lines.get(Some(&node)) {
@@ -222,7 +222,7 @@ impl Link {
         lines.keep(|node| !self.endpoint.is_gone(node));
         let (settings, endpoint) = (self.settings.clone(), self.endpoint.clone());
         let line = Line::new(settings, endpoint, node.clone(), self.max_pause, self.flow.clone());
-        Ok(lines.get_or_make(Some(node), || line).clone())
+        Ok(lines.get_or_make(Some(node), || Arc::new(line)).clone())
     }
 
     /// Sends the commands of each partition to its node, all at once; to a single node as one request.
@@ -342,7 +342,7 @@ impl Link {
         &self,
         partition: Partition,
         request: Request<'_>,
-        used: &mut Option<(Line, u64)>,
+        used: &mut Option<(Arc<Line>, u64)>,
     ) -> Result<Vec<Value>, (Remedy, Error)> {
         self.settings.check_usable().map_err(|error| (Remedy::GiveUp, error))?;
         let line = self.line(partition).await?;
@@ -361,7 +361,10 @@ impl Link {
         let error = match outcome
             .and_then(|values| server_errors(values, |error| request.accepts(error)))
         {
-            Ok(values) => return Ok(values),
+            Ok(values) => {
+                self.endpoint.record(line.node(), true);
+                return Ok(values);
+            }
             Err(error) => Arc::new(error),
         };
         let (remedy, error) = classify(&error);

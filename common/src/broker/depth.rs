@@ -31,6 +31,12 @@ pub struct Depth {
 }
 
 impl Depth {
+    /// Whether any job waits or runs.
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        self.queued + self.delayed + self.running > 0
+    }
+
     /// Number of replies to [`Depth::ask`].
     pub(crate) const REPLIES: usize = 2 * Lane::ALL.len() + 5;
 

@@ -154,10 +154,15 @@ impl Endpoint {
         let connect = self.0.connect(node, flow, settings, config);
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(timed_out);
         let connected = connected.flatten();
-        if let Place::Spread(cluster) = &self.0.place {
-            cluster.record(node, connected.is_ok());
-        }
+        self.record(node, connected.is_ok());
         connected
+    }
+
+    /// Records whether a node could be reached.
+    pub(crate) fn record(&self, node: &Node, reached: bool) {
+        if let Place::Spread(cluster) = &self.0.place {
+            cluster.record(node, reached);
+        }
     }
 
     /// Whether a node belongs to the cluster no more, or has no slots.

@@ -32,18 +32,16 @@ impl Broker {
 
     /// Returns the node of each partition. If none answers, that is found out once.
     pub(crate) async fn nodes(&self) -> Vec<(Partition, Result<Node, Error>)> {
-        let mut asked = false;
-        let mut nodes = Vec::new();
+        let (mut failure, mut nodes) = (None, Vec::new());
         for partition in self.partitions() {
-            let node = match self.node(partition) {
-                Some(node) => Ok(node),
-                None if asked => Err(Error::timed_out()),
+            let node = match &failure {
+                Some(error) => self.node(partition).ok_or_else(|| Error::clone(error)),
                 None => {
-                    asked = true;
                     let node = self.endpoint.node(self.slot(partition)).await;
                     node.map_err(|(_, error)| error)
                 }
             };
+            failure = failure.or_else(|| node.as_ref().err().cloned());
             nodes.push((partition, node));
         }
         nodes

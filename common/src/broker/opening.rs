@@ -104,6 +104,9 @@ async fn open_partitions(
         write(&mut command, settings);
         pipeline.add_command(command);
     }
+    if pipeline.is_empty() {
+        return Ok(Vec::new());
+    }
     // The client library's own conversion would hide the code of an error, and a rejection would look like an outage.
     let count = pipeline.cmd_iter().count();
     let replies = connection.send_packed_commands(&pipeline, 0, count).await;

@@ -77,9 +77,9 @@ impl Broker {
         jobs: &[&NewJob],
     ) -> Vec<Result<Enqueued, Error>> {
         let node = |job: &&NewJob| self.node(job.id.partition());
-        let is_simple =
-            durability.is_memory() && jobs.windows(2).all(|two| node(&two[0]) == node(&two[1]));
-        match is_simple.then(|| self.submitters.try_direct()).flatten() {
+        let are_together = || jobs.windows(2).all(|two| node(&two[0]) == node(&two[1]));
+        let may_be_direct = durability.is_memory() && (!self.is_cluster() || are_together());
+        match may_be_direct.then(|| self.submitters.try_direct()).flatten() {
             Some(_permit) => self.enqueue_directly(jobs).await,
             None => self.submitters.submit(durability, jobs).await,
         }
@@ -93,7 +93,10 @@ impl Broker {
                 Some(error) => Err(Error::clone(error)),
                 None => self.enqueue_batch(&select(jobs, &batch)).await,
             };
-            failure = failure.or_else(|| replies.as_ref().err().cloned());
+            // An answer about one partition says nothing about the others.
+            let silence =
+                replies.as_ref().err().filter(|it| matches!(it, Error::Unavailable { .. }));
+            failure = failure.or_else(|| silence.cloned());
             store_answers(&mut answers, &batch, replies);
         }
         answers

@@ -87,6 +87,9 @@ impl Submitters {
 
     /// Submits jobs and waits for their answers, in their order.
     pub(crate) async fn submit(&self, durability: Durability, jobs: &[&NewJob]) -> Vec<Outcome> {
+        if !self.endpoint.is_cluster() {
+            return self.at(Some(Node::Only))[durability.number()].submit(jobs).await;
+        }
         let node_of =
             |job: &NewJob| self.endpoint.known_node(self.settings.keys(job.id.partition()).slot());
         let mut groups = ByNode::<Vec<usize>>::default();

@@ -19,6 +19,9 @@ use crate::job::Partition;
 /// No commands are sent on a subscription: only a ping detects that the network dropped its connection.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
+/// A subscription that lacks something is kept for so long: all that wait read again when it ends.
+const INCOMPLETE_FOR: Duration = Duration::from_secs(5);
+
 /// The messages of a channel of each partition.
 pub(crate) struct Subscription {
     broker: Broker,
@@ -26,6 +29,9 @@ pub(crate) struct Subscription {
     pushes: mpsc::UnboundedReceiver<PushInfo>,
     /// The partitions without a subscription, because their node could not be reached.
     missing: Vec<Partition>,
+    /// Messages of one node prove nothing about the others.
+    ping_at: Instant,
+    since: Instant,
 }
 
 impl Subscription {
@@ -33,18 +39,17 @@ impl Subscription {
     /// reached again whose messages are missing. Sends no pings while messages are not `needed`: an idle process causes
     /// no load on Redis.
     pub(crate) async fn next(&mut self, needed: impl Fn() -> bool) -> Option<String> {
-        let mut ping_at = Instant::now() + PING_INTERVAL;
         loop {
-            let Ok(push) = timeout_at(ping_at, self.pushes.recv()).await else {
-                ping_at = Instant::now() + PING_INTERVAL;
-                if self.missing.iter().any(|&partition| !self.broker.is_away(partition)) {
+            if self.ping_at <= Instant::now() {
+                self.ping_at = Instant::now() + PING_INTERVAL;
+                if self.may_be_completed() {
                     return None;
                 }
                 if needed() {
                     self.ping().await?;
                 }
-                continue;
-            };
+            }
+            let Ok(push) = timeout_at(self.ping_at, self.pushes.recv()).await else { continue };
             let push = push?;
             match push.kind {
                 PushKind::SMessage => {
@@ -56,6 +61,12 @@ impl Subscription {
                 _ => {}
             }
         }
+    }
+
+    /// Whether the next subscription may have what this one lacks.
+    fn may_be_completed(&self) -> bool {
+        let is_back = |&partition: &Partition| !self.broker.is_away(partition);
+        self.since.elapsed() >= INCOMPLETE_FOR && self.missing.iter().any(is_back)
     }
 
     async fn ping(&mut self) -> Option<()> {
@@ -96,7 +107,11 @@ impl Broker {
         }
         match failure.filter(|_| connections.is_empty()) {
             Some(error) => Err(error),
-            None => Ok(Subscription { broker: self.clone(), connections, pushes, missing }),
+            None => {
+                let (broker, since) = (self.clone(), Instant::now());
+                let ping_at = since + PING_INTERVAL;
+                Ok(Subscription { broker, connections, pushes, missing, ping_at, since })
+            }
         }
     }
 

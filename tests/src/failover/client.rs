@@ -153,19 +153,24 @@ impl Client {
 
 /// Waits until all jobs have ended; returns those that were lost or have not succeeded.
 pub(super) async fn check(broker: &Broker, accepted: &[JobId]) -> Vec<String> {
-    let problems = stream::iter(accepted).map(async |&id| {
-        let mut problem = None;
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while Instant::now() < deadline {
-            problem = match broker.job(id).await {
-                Ok(Lookup::Found(job)) if job.status == Status::Succeeded => return None,
-                Ok(Lookup::Found(job)) => Some(format!("{id} is {}", job.status)),
-                Ok(Lookup::Gone(_) | Lookup::Unknown) => return Some(format!("{id} is lost")),
-                Err(error) => Some(format!("{id}: {error}")),
-            };
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    let outcomes = stream::iter(accepted).map(|&id| outcome(broker, id)).buffer_unordered(READS);
+    let outcomes: Vec<_> = outcomes.collect().await;
+    outcomes.into_iter().flatten().collect()
+}
+
+/// Waits until a job has ended; returns what is wrong if it has not succeeded.
+async fn outcome(broker: &Broker, id: JobId) -> Option<String> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let problem = match broker.job(id).await {
+            Ok(Lookup::Found(job)) if job.status == Status::Succeeded => return None,
+            Ok(Lookup::Found(job)) => format!("{id} is {}", job.status),
+            Ok(Lookup::Gone(_) | Lookup::Unknown) => return Some(format!("{id} is lost")),
+            Err(error) => format!("{id}: {error}"),
+        };
+        if Instant::now() > deadline {
+            return Some(problem);
         }
-        problem
-    });
-    problems.buffer_unordered(READS).filter_map(async |problem| problem).collect().await
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

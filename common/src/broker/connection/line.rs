@@ -19,6 +19,8 @@ use crate::broker::{Settings, opening};
 use crate::job::Partition;
 use crate::telemetry::metrics::REDIS_CONNECTS;
 
+const LONGEST_PAUSE_IN_CLUSTER: Duration = Duration::from_millis(500);
+
 /// A connection and its generation, or the error and what to do about it.
 type Connected = Result<(u64, Connection), (Remedy, Error)>;
 
@@ -32,8 +34,7 @@ struct State {
     not_before: Instant,
 }
 
-/// One connection to a node, shared by all clones.
-#[derive(Clone)]
+/// One connection to a node.
 pub(super) struct Line {
     settings: Arc<Settings>,
     endpoint: Endpoint,
@@ -41,7 +42,7 @@ pub(super) struct Line {
     /// Maximum backoff between two tries to connect.
     max_pause: Duration,
     flow: Option<Flow>,
-    state: Arc<Mutex<State>>,
+    state: Mutex<State>,
 }
 
 impl Line {
@@ -59,7 +60,7 @@ impl Line {
             failures: 0,
             not_before: Instant::now(),
         };
-        Self { settings, endpoint, node, max_pause, flow, state: Arc::new(Mutex::new(state)) }
+        Self { settings, endpoint, node, max_pause, flow, state: Mutex::new(state) }
     }
 
     pub(super) const fn node(&self) -> &Node {
@@ -72,7 +73,7 @@ impl Line {
     }
 
     /// Returns the connection; if there is none, the one that is being opened, or a new one.
-    pub(super) async fn connection(&self) -> Connected {
+    pub(super) async fn connection(self: &Arc<Self>) -> Connected {
         let connecting = {
             let mut state = self.state.lock();
             if let Some(connection) = &state.connection {
@@ -84,7 +85,7 @@ impl Line {
     }
 
     /// Connects in its own task, which continues when the callers that wait for it give up.
-    fn start_connecting(&self) -> Shared<BoxFuture<'static, Connected>> {
+    fn start_connecting(self: &Arc<Self>) -> Shared<BoxFuture<'static, Connected>> {
         let line = self.clone();
         let task = tokio::spawn(async move { line.connect_once().await });
         let line = self.clone();
@@ -115,7 +116,7 @@ impl Line {
             Err((remedy, error)) => {
                 metrics::counter!(REDIS_CONNECTS, "outcome" => "failed").increment(1);
                 state.failures = state.failures.saturating_add(1);
-                let pause = Backoff::FOR_CONNECTIONS.draw(state.failures).min(self.max_pause);
+                let pause = Backoff::FOR_CONNECTIONS.draw(state.failures).min(self.max_pause());
                 state.not_before = Instant::now() + pause;
                 tracing::debug!(%error, failures = state.failures, "cannot connect to Redis");
                 // The next try opens a new connection in any case.
@@ -138,6 +139,14 @@ impl Line {
         let mut state = self.state.lock();
         if generation == state.generation {
             state.connection = None;
+        }
+    }
+
+    /// In a cluster another node may have taken over meanwhile, and calls wait for this one.
+    fn max_pause(&self) -> Duration {
+        match self.endpoint.is_cluster() {
+            true => self.max_pause.min(LONGEST_PAUSE_IN_CLUSTER),
+            false => self.max_pause,
         }
     }
 

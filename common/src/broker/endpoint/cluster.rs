@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::RwLock;
 use redis::{AsyncConnectionConfig, ConnectionAddr, RedisConnectionInfo, Value};
+use tokio::task::AbortHandle;
 
 use super::ask::first_answer;
 use super::dialer::Dialer;
@@ -24,8 +25,8 @@ use crate::broker::reply;
 /// the same, because no other node has taken over yet.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A node counts as away for so long after it could not be reached; something tries again more often.
-const AWAY_FOR: Duration = Duration::from_secs(5);
+/// How often it is tried whether a node that could not be reached can be reached again.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// A cluster to which some nodes belong. Clones share what they learn.
 #[derive(Clone)]
@@ -44,9 +45,10 @@ struct Inner {
 
 struct State {
     routes: Routes,
-    in_doubt: ByNode<()>,
-    /// When the nodes that could not be reached were tried last.
-    away: ByNode<Instant>,
+    /// Since when they are.
+    in_doubt: ByNode<Instant>,
+    /// Those that could not be reached, and the task that tries whether they can be.
+    away: ByNode<AbortHandle>,
     /// In progress, and since when; shared by all that wait for it.
     learning: Option<(Instant, Learning)>,
     not_before: Instant,
@@ -83,24 +85,43 @@ impl Cluster {
 
     /// Records that a node may not be the master of its slots any more.
     pub(super) fn doubt(&self, node: &Node) {
-        self.0.state.write().in_doubt.put(node.clone(), ());
+        self.0.state.write().in_doubt.put(node.clone(), Instant::now());
     }
 
-    /// Records whether a node could be reached.
+    /// Records whether a node could be reached. One that could not is away until it can be.
     pub(super) fn record(&self, node: &Node, reached: bool) {
-        if !reached {
-            let mut state = self.0.state.write();
-            state.in_doubt.put(node.clone(), ());
-            state.away.put(node.clone(), Instant::now());
-        } else if self.0.state.read().away.get(Some(node)).is_some() {
-            self.0.state.write().away.remove(node);
+        let is_away = self.is_away(Some(node));
+        if reached {
+            if is_away {
+                self.0.state.write().away.remove(node);
+            }
+            return;
+        }
+        let mut state = self.0.state.write();
+        state.in_doubt.put(node.clone(), Instant::now());
+        if !is_away {
+            let probe = tokio::spawn(self.clone().probe(node.clone()));
+            state.away.put(node.clone(), probe.abort_handle());
         }
     }
 
-    /// Whether a node could not be reached lately.
+    /// Tries to reach a node until it can be reached, or has no slots any more.
+    async fn probe(self, node: Node) {
+        let Node::At(address) = &node else { return };
+        while self.is_master(&node) {
+            tokio::time::sleep(PROBE_EVERY).await;
+            let config = AsyncConnectionConfig::new();
+            let log_in = self.0.dialer.log_in(address, None, &self.0.settings, config);
+            if let Ok(Ok(_)) = tokio::time::timeout(CONNECT_TIMEOUT, log_in).await {
+                break;
+            }
+        }
+        self.0.state.write().away.remove(&node);
+    }
+
+    /// Whether a node could not be reached. Not if the runtime of its probe has ended.
     pub(super) fn is_away(&self, node: Option<&Node>) -> bool {
-        let state = self.0.state.read();
-        state.away.get(node).is_some_and(|since| since.elapsed() < AWAY_FOR)
+        self.0.state.read().away.get(node).is_some_and(|probe| !probe.is_finished())
     }
 
     /// Whether a node is the master of some slots, as far as it is known.
@@ -119,6 +140,7 @@ impl Cluster {
             let state = self.0.state.read();
             if let Some(node) = master(&state.routes, slot)
                 && state.in_doubt.get(Some(node)).is_none()
+                && state.away.get(Some(node)).is_none()
             {
                 return Ok(node.clone());
             }
@@ -147,15 +169,14 @@ impl Cluster {
         if now < state.not_before {
             return None;
         }
-        // What is doubted from now on may be newer than the answer.
-        state.in_doubt = ByNode::default();
         let inner = self.0.clone();
-        let task = tokio::spawn(async move { inner.ask_all().await });
-        let inner = self.0.clone();
-        let learned = async move {
-            let routes = task.await.unwrap_or_else(|_| Err((Remedy::Wait, Error::timed_out())));
-            inner.apply(routes)
-        };
+        let task = tokio::spawn(async move {
+            let asked = tokio::time::timeout(CONNECT_TIMEOUT, inner.ask_all()).await;
+            let routes = asked.unwrap_or_else(|_| Err((Remedy::Wait, Error::timed_out())));
+            inner.apply(now, routes)
+        });
+        let learned =
+            async move { task.await.unwrap_or_else(|_| Err((Remedy::Wait, Error::timed_out()))) };
         let learning = learned.boxed().shared();
         state.learning = Some((now, learning.clone()));
         Some(learning)
@@ -173,15 +194,25 @@ impl Inner {
         first_answer("node", &nodes, ask).await
     }
 
-    fn apply(&self, learned: Result<Routes, (Remedy, Error)>) -> Result<(), (Remedy, Error)> {
+    /// Applies what was learned since `asked`.
+    fn apply(
+        &self,
+        asked: Instant,
+        learned: Result<Routes, (Remedy, Error)>,
+    ) -> Result<(), (Remedy, Error)> {
         let mut state = self.state.write();
+        if state.learning.as_ref().is_none_or(|&(since, _)| since != asked) {
+            // Another task has taken over, because this one took too long.
+            return Ok(());
+        }
         let is_same = learned.as_ref().map_or(true, |routes| *routes == state.routes);
         state.pause = if is_same { (2 * state.pause).min(LONGEST_PAUSE) } else { PAUSE };
         state.not_before = Instant::now() + state.pause;
         state.learning = None;
-        state.routes = learned?;
-        let routes = std::mem::take(&mut state.routes);
-        state.away.keep(|node| routes.iter().any(|(.., master)| master == node));
+        let routes = learned?;
+        // What was doubted meanwhile may be newer than the answer.
+        state.in_doubt.keep_if(|_, since| *since > asked);
+        state.away.keep_if(|node, _| routes.iter().any(|(.., master)| master == node));
         state.routes = routes;
         Ok(())
     }

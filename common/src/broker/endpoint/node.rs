@@ -67,7 +67,12 @@ impl<T> ByNode<T> {
 
     /// Drops what is kept for nodes that do not match.
     pub(crate) fn keep(&mut self, matches: impl Fn(&Node) -> bool) {
-        self.0.retain(|(node, _)| node.as_ref().is_none_or(&matches));
+        self.keep_if(|node, _| matches(node));
+    }
+
+    /// The same, by what is kept, too.
+    pub(crate) fn keep_if(&mut self, matches: impl Fn(&Node, &T) -> bool) {
+        self.0.retain(|(node, kept)| node.as_ref().is_none_or(|node| matches(node, kept)));
     }
 }
 
