@@ -299,7 +299,7 @@ impl Broker {
     /// [`Error::Unavailable`] if it is unreachable, [`Error::Rejected`] if it accepts no writes or the functions are
     /// missing, [`Error::Refused`] if an operator must act.
     pub async fn open(&self) -> Result<(), Error> {
-        let nodes = self.known_nodes().await?;
+        let nodes = self.partition_of_each_known_node().await?;
         let opened = join_all(nodes.into_iter().map(|partition| self.open_node(partition))).await;
         let refused = |outcome: &Result<(), Error>| matches!(outcome, Err(Error::Refused { .. }));
         match opened.iter().find(|outcome| refused(outcome)) {

@@ -28,7 +28,13 @@ impl Users {
             ),
             None => line.to_owned(),
         };
-        let users: Vec<_> = SHIPPED.lines().map(with_password).collect();
+        // The two commands of which the file says that they are to be added.
+        let newer = RedisServer::version() >= (7, 2);
+        let added = if newer { " +waitaof +client|setinfo" } else { "" };
+        let with_added = |line: String| {
+            if line.starts_with("user crunch-") { line + added } else { line }
+        };
+        let users: Vec<_> = SHIPPED.lines().map(with_password).map(with_added).collect();
         std::fs::write(&file, users.join("\n")).unwrap();
         // An administrator of the test, to read what was refused.
         let extra = ["--user", "admin", "on", ">secret", "~*", "&*", "+@all"];

@@ -30,6 +30,19 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
+    /// Returns the version of the program that tests start: of Redis, or of Valkey, which continues its numbers from 7.2.
+    ///
+    /// # Panics
+    /// If it does not print one.
+    #[must_use]
+    pub fn version() -> (u32, u32) {
+        let output = Command::new(draw::redis_program()).arg("--version").output();
+        let text = String::from_utf8(output.expect("it is installed").stdout).unwrap();
+        let version = text.split(' ').find_map(|word| word.strip_prefix("v=")).unwrap();
+        let mut numbers = version.split('.').map(|number| number.parse().unwrap());
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    }
+
     /// Starts one that keeps its data in memory only.
     #[must_use]
     pub fn start() -> Self {

@@ -18,7 +18,7 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is unavailable, [`Error::Rejected`] and [`Error::Refused`] if it does not permit
     /// that.
     pub async fn load_functions(&self) -> Result<String, Error> {
-        for node in self.one_of_each_node().await? {
+        for node in self.partition_of_each_node().await? {
             self.link.open(node).await?;
         }
         Ok(self.settings.library.name().to_owned())

@@ -34,8 +34,21 @@ pub(crate) enum Repeat {
     UnlessMoving,
     /// The same, nor if it has been moved: the commands are for several partitions, which may be on different nodes now.
     UnlessMoved,
-    /// Not at all: the caller repeats it, and counts.
+    /// Not at all, except to load the functions: the caller repeats it, and counts.
     Never,
+}
+
+impl Repeat {
+    /// Whether a call is repeated after this remedy.
+    fn after(self, remedy: Remedy) -> bool {
+        match remedy {
+            Remedy::GiveUp => false,
+            Remedy::Reload => true,
+            Remedy::Wait | Remedy::Reconnect => self != Self::Never,
+            Remedy::Moving => self == Self::UntilDeadline,
+            Remedy::Relocate => matches!(self, Self::UntilDeadline | Self::UnlessMoving),
+        }
+    }
 }
 
 /// A call of a function: which function, on which partition, and its time limit.
@@ -150,7 +163,7 @@ impl Link {
     }
 
     /// Like [`Link::read_reachable`], without repeats: the commands take something.
-    pub(crate) async fn once(&self, commands: &Commands) -> Vec<Result<Value, Error>> {
+    pub(crate) async fn take_reachable(&self, commands: &Commands) -> Vec<Result<Value, Error>> {
         self.send_reachable(commands, Repeat::Never).await
     }
 
@@ -306,20 +319,13 @@ impl Link {
             let refused = matches!(error, Error::Refused { .. });
             in_doubt |= used.is_some() && matches!(error, Error::Unavailable { .. });
             last = if in_doubt { error.in_doubt() } else { error };
-            match remedy {
-                Remedy::GiveUp => break,
-                Remedy::Reload => {}
-                _ if repeat == Repeat::Never => break,
-                Remedy::Moving if repeat != Repeat::UntilDeadline => break,
-                Remedy::Relocate if repeat == Repeat::UnlessMoved => break,
-                // Permissions and settings do not change within the time of one call.
-                Remedy::Wait | Remedy::Reconnect | Remedy::Relocate | Remedy::Moving if refused => {
-                    break;
-                }
-                Remedy::Wait | Remedy::Reconnect | Remedy::Relocate | Remedy::Moving => {
-                    sleep_until((Instant::now() + Backoff::FOR_CONNECTIONS.draw(1)).min(deadline))
-                        .await;
-                }
+            // Permissions and settings do not change within the time of one call.
+            if !repeat.after(remedy) || (refused && remedy != Remedy::Reload) {
+                break;
+            }
+            if remedy != Remedy::Reload {
+                let pause = Backoff::FOR_CONNECTIONS.draw(1);
+                sleep_until((Instant::now() + pause).min(deadline)).await;
             }
         }
         Err(last)

@@ -54,7 +54,7 @@ struct Inner {
 enum Place {
     Fixed(ConnectionAddr),
     /// Where they say.
-    Known(Sentinels),
+    Watched(Sentinels),
     /// On its nodes.
     Spread(Cluster),
 }
@@ -83,7 +83,7 @@ impl Endpoint {
             }
             Servers::One(address) => Place::Fixed(address.clone()),
             Servers::Sentinels { addresses, master } => {
-                Place::Known(Sentinels::new(addresses.clone(), master.clone(), login))
+                Place::Watched(Sentinels::new(addresses.clone(), master.clone(), login))
             }
             Servers::Cluster(nodes) => {
                 Place::Spread(Cluster::new(dialer.clone(), settings.clone(), nodes.clone()))
@@ -103,7 +103,7 @@ impl Endpoint {
     /// If no node has it, or none could be asked.
     pub(crate) async fn node(&self, slot: u16) -> Result<Node, (Remedy, Error)> {
         match &self.0.place {
-            Place::Fixed(_) | Place::Known(_) => Ok(Node::Only),
+            Place::Fixed(_) | Place::Watched(_) => Ok(Node::Only),
             Place::Spread(cluster) => cluster.node(slot).await,
         }
     }
@@ -111,7 +111,7 @@ impl Endpoint {
     /// Returns the node that has a slot, as far as it is known: without asking.
     pub(crate) fn known_node(&self, slot: u16) -> Option<Node> {
         match &self.0.place {
-            Place::Fixed(_) | Place::Known(_) => Some(Node::Only),
+            Place::Fixed(_) | Place::Watched(_) => Some(Node::Only),
             Place::Spread(cluster) => cluster.known(slot),
         }
     }
@@ -168,7 +168,7 @@ impl Endpoint {
     /// Whether a node belongs to the cluster no more, or has no slots.
     pub(crate) fn is_gone(&self, node: &Node) -> bool {
         match &self.0.place {
-            Place::Fixed(_) | Place::Known(_) => false,
+            Place::Fixed(_) | Place::Watched(_) => false,
             Place::Spread(cluster) => !cluster.is_master(node),
         }
     }
@@ -176,7 +176,7 @@ impl Endpoint {
     /// Whether a node could not be reached lately, while others may.
     pub(crate) fn is_away(&self, node: Option<&Node>) -> bool {
         match &self.0.place {
-            Place::Fixed(_) | Place::Known(_) => false,
+            Place::Fixed(_) | Place::Watched(_) => false,
             Place::Spread(cluster) => cluster.is_away(node),
         }
     }
@@ -202,12 +202,12 @@ impl Inner {
         let fixed = match (&self.place, node) {
             (_, Node::At(address)) => Some(&**address),
             (Place::Fixed(address), Node::Only) => Some(address),
-            (Place::Known(_) | Place::Spread(_), Node::Only) => None,
+            (Place::Watched(_) | Place::Spread(_), Node::Only) => None,
         };
         if let Some(address) = fixed {
             return self.dialer.log_in(address, flow, settings, config).await;
         }
-        let Place::Known(sentinels) = &self.place else {
+        let Place::Watched(sentinels) = &self.place else {
             return Err((Remedy::GiveUp, Error::timed_out()));
         };
         let address = sentinels.master(&self.dialer).await?;
@@ -255,7 +255,7 @@ impl Manager for AtNode {
                 let answer = redis::cmd("PING").exec_async(&mut connection.commands).await;
                 answer.map_err(|error| failed(classify(&Arc::new(error))))
             }
-            Place::Known(_) => match role(connection).await.map_err(failed)?.as_str() {
+            Place::Watched(_) => match role(connection).await.map_err(failed)?.as_str() {
                 "master" => Ok(()),
                 _ => Err(RecycleError::message("it became a replica")),
             },

@@ -51,17 +51,17 @@ impl Broker {
     ///
     /// # Errors
     /// If the node of a partition is not known.
-    pub(crate) async fn one_of_each_node(&self) -> Result<Vec<Partition>, Error> {
+    pub(crate) async fn partition_of_each_node(&self) -> Result<Vec<Partition>, Error> {
         let nodes = self.nodes().await;
         let failure = nodes.iter().find_map(|(_, node)| node.as_ref().err());
         failure.map_or_else(|| Ok(first_of_each(&nodes)), |error| Err(error.clone()))
     }
 
-    /// Like [`Broker::one_of_each_node`], without partitions that no node has at the moment.
+    /// Like [`Broker::partition_of_each_node`], without partitions that no node has at the moment.
     ///
     /// # Errors
     /// If no node is known.
-    pub(crate) async fn known_nodes(&self) -> Result<Vec<Partition>, Error> {
+    pub(crate) async fn partition_of_each_known_node(&self) -> Result<Vec<Partition>, Error> {
         let nodes = self.nodes().await;
         let failure = nodes.iter().find_map(|(_, node)| node.as_ref().err());
         match (first_of_each(&nodes), failure) {

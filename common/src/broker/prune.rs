@@ -57,7 +57,7 @@ impl Broker {
     /// [`Error::Unavailable`] if Redis is unavailable, [`Error::Refused`] if the user may not list or delete functions.
     pub async fn prune_functions(&self, unused_for: Duration) -> Result<Vec<OtherLibrary>, Error> {
         let mut others = BTreeMap::new();
-        for node in self.one_of_each_node().await? {
+        for node in self.partition_of_each_node().await? {
             for (name, reports_use) in self.other_libraries(node).await? {
                 let outcome = match reports_use {
                     true => self.prune(node, &name, unused_for).await?,

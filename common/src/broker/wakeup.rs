@@ -114,7 +114,7 @@ impl Broker {
             let pipeline = commands.at(partition);
             pipeline.cmd("LMPOP").arg(queues.len()).arg(wakes.collect::<Vec<_>>()).arg("LEFT");
         }
-        let replies = self.link.once(&commands).await;
+        let replies = self.link.take_reachable(&commands).await;
         if !replies.is_empty() && replies.iter().all(Result::is_err) {
             return replies
                 .into_iter()

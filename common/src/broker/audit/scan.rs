@@ -56,7 +56,7 @@ struct Page {
 impl<W: FnMut(Progress)> Auditor<W> {
     pub(super) async fn scan(&mut self) -> Result<(), Error> {
         let pattern = format!("{}:*", self.broker.settings.space.prefix());
-        for node in self.broker.one_of_each_node().await? {
+        for node in self.broker.partition_of_each_node().await? {
             self.scan_node(node, &pattern).await?;
         }
         Ok(())
