@@ -104,7 +104,7 @@ async fn crunch_runs_with_users_that_have_minimal_permissions() {
 #[tokio::test]
 async fn they_may_ask_redis_for_its_role_and_for_the_nodes_of_a_cluster() {
     let users = Users::start();
-    let sentinel = crate::sentinel::start_fake(users.stack.redis.port()).await;
+    let sentinel = crate::sentinel::start_fake(users.stack.redis.port(), 1).await;
     for user in ["admin", "crunch-deploy", "crunch-api", "crunch-worker"] {
         let redis_url = format!("redis+sentinel://{user}:secret@{sentinel}/main").parse().unwrap();
         let config = BrokerConfig { redis_url, ..BrokerConfig::default() };

@@ -106,21 +106,30 @@ async fn calls_of(redis: &RedisServer) -> String {
     line.split(',').next().unwrap_or_default().to_owned()
 }
 
-/// Starts something that is asked like a Sentinel, and always names the Redis at this port; returns its address.
-pub(crate) async fn start_fake(port: u16) -> String {
+/// Starts something that is asked like a Sentinel, and always names the Redis at this port, as of that epoch; returns its
+/// address.
+pub(crate) async fn start_fake(port: u16, epoch: u64) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    let array = |words: &[&str]| {
+        let words = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
+        let words: Vec<_> = words.collect();
+        format!("*{}\r\n{}", words.len(), words.concat())
+    };
+    let place = array(&["127.0.0.1", &port.to_string()]);
+    let known = array(&["flags", "master", "config-epoch", &epoch.to_string()]);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
+            let (place, known) = (place.clone(), known.clone());
             tokio::spawn(async move {
                 let mut buffer = vec![0; 4096];
                 while let Ok(count @ 1..) = stream.read(&mut buffer).await {
                     let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
                     for command in text.split("\r\n*") {
-                        let digits = port.to_string().len();
-                        let reply = match command.contains("get-master-addr-by-name") {
-                            true => format!("*2\r\n$9\r\n127.0.0.1\r\n${digits}\r\n{port}\r\n"),
-                            false => "+OK\r\n".to_owned(),
+                        let reply = match command {
+                            _ if command.contains("get-master-addr-by-name") => &place,
+                            _ if command.contains("MASTER") => &known,
+                            _ => "+OK\r\n",
                         };
                         stream.write_all(reply.as_bytes()).await.unwrap();
                     }
@@ -141,8 +150,8 @@ async fn a_sentinel_that_knows_less_than_redis_is_not_believed() {
     let master = RedisServer::start();
     let replica = master.start_replica();
     let nothing = RedisServer::start();
-    let [wrong, dead, right] =
-        [start_fake(replica.port()).await, start_fake(1).await, start_fake(master.port()).await];
+    let wrong = start_fake(replica.port(), 1).await;
+    let [dead, right] = [start_fake(1, 1).await, start_fake(master.port(), 1).await];
     let error = broker(&format!("redis+sentinel://{wrong}/main")).open().await.unwrap_err();
     let expected = format!("master is 127.0.0.1:{}, which is a slave", replica.port());
     assert!(
@@ -156,6 +165,24 @@ async fn a_sentinel_that_knows_less_than_redis_is_not_believed() {
         eventually("the master is found", async || broker.open().await.ok()).await;
         broker.reset_connection(Partition::default());
     }
+}
+
+#[tokio::test]
+async fn the_newest_configuration_counts_not_the_first_answer() {
+    let [lost, master] = [RedisServer::start(), RedisServer::start()];
+    // A master that lost its data says that it is one.
+    let stale = [start_fake(lost.port(), 6).await, start_fake(lost.port(), 6).await];
+    let newest = start_fake(master.port(), 7).await;
+    let broker = broker(&format!("redis+sentinel://{},{newest},{}/main", stale[0], stale[1]));
+    for _ in 0..6 {
+        broker.open().await.unwrap();
+        broker.reset_connection(Partition::default());
+        // An answer counts for connections that are opened within 100 ms.
+        tokio::time::sleep(std::time::Duration::from_millis(110)).await;
+    }
+    let mut connection = lost.connect().await;
+    let keys: u64 = redis::cmd("DBSIZE").query_async(&mut connection).await.unwrap();
+    assert_eq!(keys, 0, "nothing was written to the other one");
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ pub(super) async fn first_answer<'a, T>(
 }
 
 /// One error for several: an operator must act if one of them says so.
-fn together(what: &str, failures: Vec<(&ConnectionAddr, Error)>) -> Error {
+pub(super) fn together(what: &str, failures: Vec<(&ConnectionAddr, Error)>) -> Error {
     let is_outage = failures.iter().all(|(_, error)| matches!(error, Error::Unavailable { .. }));
     let is_final = failures.iter().any(|(_, error)| matches!(error, Error::Refused { .. }));
     let reasons = failures
