@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crunch_common::Broker;
 use crunch_common::broker::BrokerConfig;
+use crunch_common::job::JobId;
 use crunch_tests::{Answer, Api, RedisCluster, RedisServer, Stack, Worker, eventually};
 use serde_json::{Value, json};
 
@@ -103,7 +104,13 @@ async fn submit(api: &Api, key: &str) -> Answer {
 
 /// The partition that is part of an id.
 fn home(id: &str) -> u16 {
-    id.parse::<crunch_common::job::JobId>().unwrap().partition().number()
+    id.parse::<JobId>().unwrap().partition().number()
+}
+
+fn broker(url: &str) -> Broker {
+    let redis_url = url.parse().unwrap();
+    let config = BrokerConfig { redis_url, partitions: PARTITIONS, ..BrokerConfig::default() };
+    Broker::new(&config).unwrap()
 }
 
 #[tokio::test]
@@ -191,6 +198,32 @@ async fn a_lost_master_costs_no_durable_job_and_the_others_serve_on() {
 }
 
 #[tokio::test]
+async fn a_worker_runs_the_jobs_of_other_nodes_while_one_does_not_answer() {
+    let mut setup = Setup::start(0, &[]).await;
+    // So many that all partitions have jobs, and all slots are in use, when the node stops.
+    let body = json!({ "task": "square", "payload": { "n": 1, "busy_ms": 200 } });
+    let jobs = vec![body; 90];
+    let items = setup.api.post("/jobs/batch", &json!({ "jobs": jobs })).await.json();
+    let items = items["items"].as_array().unwrap().clone();
+    let ids: Vec<_> =
+        items.iter().map(|item| item["job"]["id"].as_str().unwrap().to_owned()).collect();
+    let ranges = setup.cluster.slots_of(OWNER).await;
+    let broker = broker(&setup.cluster.url());
+    let is_there = |id: &&String| {
+        let slot = broker.slot(id.parse::<JobId>().unwrap().partition());
+        ranges.iter().any(|&(first, last)| (first..=last).contains(&slot))
+    };
+    let (there, elsewhere): (Vec<_>, Vec<_>) = ids.iter().partition(is_there);
+    assert!(there.len() > 10 && elsewhere.len() > 30, "{} {}", there.len(), elsewhere.len());
+    setup.cluster.nodes[OWNER].freeze();
+    for id in elsewhere {
+        setup.api.wait_for_status(id, "succeeded").await;
+    }
+    setup.cluster.nodes[OWNER].thaw();
+    setup.assert_all_succeed(&ids).await;
+}
+
+#[tokio::test]
 async fn each_node_proves_the_durability_of_its_own_jobs() {
     let mut setup = Setup::start(1, &[("CRUNCH_DURABILITY", "replica")]).await;
     let ids = setup.submit_everywhere("warm").await;
@@ -253,8 +286,7 @@ async fn an_address_of_another_kind_is_refused_and_the_right_one_named() {
         (format!("redis://127.0.0.1:{port}/"), "set CRUNCH_REDIS_URL to redis+cluster://"),
         (format!("redis+cluster://127.0.0.1:{}/", alone.port()), "does not belong to a cluster"),
     ] {
-        let config = BrokerConfig { redis_url: url.parse().unwrap(), ..BrokerConfig::default() };
-        let error = Broker::new(&config).unwrap().open().await.unwrap_err().to_string();
+        let error = broker(&url).open().await.unwrap_err().to_string();
         assert!(error.contains("cannot be used") && error.contains(reason), "{error}");
     }
 }

@@ -168,8 +168,8 @@ impl RedisCluster {
         }
         set(to, "NODE", &ids[1]).await;
         // A master that has no slot left may already follow the other one, and know it.
-        let told = ["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]];
-        let _ = try_execute::<()>(&self.nodes[from], &told).await;
+        let assign = ["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]];
+        let _ = try_execute::<()>(&self.nodes[from], &assign).await;
     }
 }
 

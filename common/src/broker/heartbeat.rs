@@ -184,7 +184,7 @@ const BATCH: usize = 50;
 /// single larger one is sent alone.
 const BATCH_BYTES: usize = 128 * 1024;
 
-/// How many partitions are told something at once.
+/// How many partitions get an announcement at once.
 const AT_ONCE: usize = 16;
 
 impl Broker {

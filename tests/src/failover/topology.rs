@@ -1,12 +1,10 @@
 //! The servers of a run, its workers, and the faults.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crunch_common::Broker;
 use crunch_common::broker::BrokerConfig;
 use crunch_common::job::Partition;
-use tokio::time::sleep;
 
 use super::{Fault, Plan};
 use crate::stack::command_on;
@@ -176,10 +174,7 @@ impl Topology {
                 // A Sentinel promotes no replica of which it has heard nothing since the last failover.
                 sentinels.wait_until_ready().await;
             }
-            Servers::Cluster(cluster) => {
-                cluster.wait_until_whole().await;
-                sleep(Duration::from_millis(500)).await;
-            }
+            Servers::Cluster(cluster) => cluster.wait_until_whole().await,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Asks several servers the same question: the first answer counts.
+//! Asks several servers the same question until one answers; and one error for those that do not.
 
 use std::time::Duration;
 

@@ -158,7 +158,7 @@ impl Cluster {
         })
     }
 
-    /// Learns the routes, unless that was tried just now. It has a task of its own: whoever waits for it may give up.
+    /// Learns the routes, unless that was tried just now. It has a task of its own, so that a caller that waits for it may give up.
     fn learn(&self) -> Option<Learning> {
         let (mut state, now) = (self.0.state.write(), Instant::now());
         // A task whose runtime does not go on does not stop the others.

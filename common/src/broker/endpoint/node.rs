@@ -1,11 +1,8 @@
 //! The servers that together are Redis, and what a process keeps for each of them.
 
-use std::fmt;
 use std::sync::Arc;
 
 use redis::ConnectionAddr;
-
-use crate::broker::redis_url::Address;
 
 /// One of the servers that together are Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,15 +11,6 @@ pub enum Node {
     Only,
     /// This node of a cluster.
     At(Arc<ConnectionAddr>),
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Only => f.write_str("redis"),
-            Self::At(address) => write!(f, "{}", Address(address)),
-        }
-    }
 }
 
 /// Something for each node, of which there are few; `None` for what has no known node.
