@@ -10,6 +10,8 @@
 //! Only the idempotency key exists yet; the others are reserved for it to have its place among them
 //! (`docs/redis-schema.md`). A lock's digest will contain task, queue and group, so that it is where they are.
 
+use rand::seq::IteratorRandom;
+
 use super::new_job::Idempotency;
 use crate::job::Partition;
 
@@ -19,9 +21,6 @@ pub(super) struct Bindings<'a> {
     /// Its idempotency key: the step that stores the key creates the job.
     pub(super) idempotency: Option<&'a Idempotency>,
 }
-
-/// How often another partition is drawn instead of one that is away: enough to find one of few.
-const DRAWS: usize = 32;
 
 /// Returns the home of a job in a key space of that many partitions: the same for the same bindings; any, with equal
 /// probability, for a job without, except those that are away if there are others.
@@ -37,9 +36,12 @@ pub(super) fn home(
             numbered(u16::from_be_bytes([*high, *low]) % partitions)
         }
         None => {
-            let draw = || numbered(rand::random_range(0..partitions));
-            let mut draws = (0..DRAWS).map(|_| draw());
-            draws.find(|&partition| !is_away(partition)).unwrap_or_else(draw)
+            let drawn = numbered(rand::random_range(0..partitions));
+            if !is_away(drawn) {
+                return drawn;
+            }
+            let present = (0..partitions).map(numbered).filter(|&partition| !is_away(partition));
+            present.choose(&mut rand::rng()).unwrap_or(drawn)
         }
     }
 }
