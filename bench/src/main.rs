@@ -13,6 +13,7 @@ mod cluster;
 mod control;
 mod drain;
 mod enqueue;
+mod fleet;
 mod growth;
 mod histogram;
 mod http;
@@ -72,6 +73,8 @@ enum Action {
     Children(children::Arguments),
     /// What a job costs Redis on one node of a cluster and on several.
     Cluster(cluster::Arguments),
+    /// What a fleet of idle workers costs a cluster.
+    Fleet(fleet::Arguments),
     /// What it costs to have everything on disk during a drain.
     #[command(name = "safety")]
     Persistence(persistence::Arguments),
@@ -116,6 +119,7 @@ async fn measure(session: &mut Session, benchmark: &Action) {
         Action::Growth(arguments) => growth::measure(session, arguments).await,
         Action::Children(arguments) => children::measure(session, arguments).await,
         Action::Cluster(arguments) => cluster::measure(session, arguments).await,
+        Action::Fleet(arguments) => fleet::measure(session, arguments).await,
         Action::Persistence(arguments) => persistence::measure(session, arguments).await,
         Action::All => measure_all(session).await,
         Action::Worker(_) | Action::BareHttp(_) => {}
@@ -135,6 +139,7 @@ async fn measure_all(session: &mut Session) {
     growth::measure(session, &defaults()).await;
     children::measure(session, &defaults()).await;
     cluster::measure(session, &defaults()).await;
+    fleet::measure(session, &defaults()).await;
     persistence::measure(session, &defaults()).await;
 }
 

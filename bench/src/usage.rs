@@ -1,6 +1,7 @@
 //! Resource usage as reported by Redis and the kernel.
 
 use std::fs;
+use std::iter::Sum;
 use std::time::Duration;
 
 use crunch_tests::RedisServer;
@@ -8,7 +9,7 @@ use redis::InfoDict;
 use redis::aio::MultiplexedConnection;
 
 /// Values of `INFO`, or the difference of two.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RedisInfo {
     /// Seconds of CPU.
     pub(crate) cpu: f64,
@@ -20,6 +21,8 @@ pub(crate) struct RedisInfo {
     pub(crate) reads: f64,
     /// Bytes of memory in use.
     pub(crate) memory: f64,
+    /// Clients that are connected.
+    pub(crate) connections: f64,
 }
 
 impl RedisInfo {
@@ -33,6 +36,7 @@ impl RedisInfo {
             bytes: field("total_net_input_bytes") + field("total_net_output_bytes"),
             reads: field("total_reads_processed"),
             memory: field("used_memory"),
+            connections: field("connected_clients"),
         }
     }
 
@@ -45,7 +49,21 @@ impl RedisInfo {
             bytes: now.bytes - self.bytes,
             reads: now.reads - self.reads,
             memory: now.memory - self.memory,
+            connections: now.connections - self.connections,
         }
+    }
+}
+
+impl Sum for RedisInfo {
+    fn sum<I: Iterator<Item = Self>>(servers: I) -> Self {
+        servers.fold(Self::default(), |sum, server| Self {
+            cpu: sum.cpu + server.cpu,
+            commands: sum.commands + server.commands,
+            bytes: sum.bytes + server.bytes,
+            reads: sum.reads + server.reads,
+            memory: sum.memory + server.memory,
+            connections: sum.connections + server.connections,
+        })
     }
 }
 

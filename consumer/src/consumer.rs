@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::announcer::Announcer;
+use crate::audience::Audience;
 use crate::connection::Connection;
 use crate::declared::Declared;
 use crate::heartbeat::Heartbeat;
@@ -120,6 +121,8 @@ impl Consumer {
         let looks = self.settings.broker.with_own_connection();
         let visits = Arc::new(Mutex::new(Visits::of(self.settings.broker.partitions())));
         let groups = self.settings.broker.groups();
+        let queues = pool.queues.queues().to_vec();
+        let audience = Audience::new(looks.clone(), self.settings.worker, queues.clone());
         // The only listener never does both at once.
         let is_alone = groups.len() == 1;
         for group in groups {
@@ -128,15 +131,19 @@ impl Consumer {
                 broker: own,
                 looks: looks.clone(),
                 connections: connections.clone(),
-                queues: pool.queues.queues().to_vec(),
+                queues: queues.clone(),
                 slots: slots.clone(),
                 runner: runner.clone(),
                 group,
+                audible: audience.audible(),
                 requests: requests.clone(),
                 visits: visits.clone(),
                 pulse: pulse.clone(),
             };
             self.helpers.spawn(listener.run(self.phases.draining.clone()));
+        }
+        if !is_alone {
+            self.helpers.spawn(audience.run(self.phases.draining.clone()));
         }
         self.settings.threads.spawn("crunch-consumer", &mut self.processors, processors)?;
         Ok(slots)

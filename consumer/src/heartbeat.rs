@@ -19,11 +19,17 @@ use crate::{Leases, Monitor, Pulse, Reachability, Settings, Slots};
 
 /// A quarter of the 30 s after which Redis forgets a worker that sends no heartbeat, whatever its lease.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(7500);
-/// How long a worker may be without a heartbeat in a partition in which it holds no lease and nothing is due, as a
-/// share of its lease: a hand-over that fails counts as one only if its worker has sent a heartbeat within a lease.
+/// How long a worker may be without a heartbeat in a partition in which it lately claimed, or may have, holds no lease
+/// and nothing is due, as a share of its lease: a hand-over that fails counts as one only if its worker has sent a
+/// heartbeat within a lease.
 const QUIET_SHARE: f64 = 0.75;
 /// And at most so long: half of the time after which Redis forgets the worker there.
 const LONGEST_QUIET: Duration = Duration::from_secs(15);
+/// A lease that was granted in an answer that is lost has been taken back by then: leases, each a lease apart.
+const USED_FOR_LEASES: u32 = 3;
+/// How long a worker may be without a heartbeat in other partitions, which then forget it: as the announcer repeats what
+/// they must know of its tasks.
+const LONGEST_UNUSED: Duration = Duration::from_secs(60);
 /// The pause between a change, such as the suspension of a task, and the heartbeat that reports it: many tasks may be
 /// suspended for one reason, and one heartbeat then shows them all.
 const AFTER_CHANGE: Duration = Duration::from_millis(50);
@@ -198,8 +204,8 @@ impl<M: Monitor> Heartbeat<M> {
     }
 
     /// Returns the partitions that get a heartbeat now, with the leases held there. The first one always does, so that
-    /// the worker soon learns that Redis does not know it any more; others need one where it holds leases, or where a
-    /// sweep is due, since there may be no API that sweeps.
+    /// the worker soon learns that Redis does not know it any more; others need one where it holds leases or lately
+    /// claimed, or where a sweep is due, since there may be no API that sweeps.
     async fn due(&mut self, interval: Duration) -> Vec<(Partition, Vec<LeaseKey>)> {
         let all: Vec<_> = self.broker.partitions().collect();
         let to_sweep = match all.len() {
@@ -209,8 +215,15 @@ impl<M: Monitor> Heartbeat<M> {
         // Without an answer: so that an outage shows as failed heartbeats.
         let for_all = self.for_all || to_sweep.is_err();
         let (to_sweep, away) = to_sweep.unwrap_or_default();
+        let is_used = |partition| self.leases.were_claimed(partition, self.lease * USED_FOR_LEASES);
         // With the heartbeat that is nearest to the end of that time.
-        let rest = self.lease.mul_f64(QUIET_SHARE).min(LONGEST_QUIET).saturating_sub(interval / 2);
+        let rest = |partition| {
+            let longest = match is_used(partition) {
+                true => self.lease.mul_f64(QUIET_SHARE).min(LONGEST_QUIET),
+                false => LONGEST_UNUSED,
+            };
+            longest.saturating_sub(interval / 2)
+        };
         let is_due = |partition: Partition, leases: &[LeaseKey]| {
             for_all
                 || partition == Partition::default()
@@ -218,7 +231,10 @@ impl<M: Monitor> Heartbeat<M> {
                 || to_sweep.contains(&partition)
                 || away.contains(&partition)
                 || self.failed.contains(&partition)
-                || self.known.get(&partition).is_none_or(|answered| answered.elapsed() >= rest)
+                || self
+                    .known
+                    .get(&partition)
+                    .is_none_or(|answered| answered.elapsed() >= rest(partition))
         };
         let with_leases = all.into_iter().map(|partition| (partition, self.leases.of(partition)));
         let mut due: Vec<_> =
@@ -251,10 +267,10 @@ impl<M: Monitor> Heartbeat<M> {
         Ok(reply)
     }
 
-    /// Records that a partition has answered. Its first heartbeat makes the worker known there.
+    /// Records that a partition has answered. Its first heartbeat makes the worker known there, until it is unused.
     fn record(&mut self, partition: Partition, forgotten: bool) {
         let known = self.known.insert(partition, Instant::now());
-        if forgotten && known.is_some() {
+        if forgotten && known.is_some_and(|answered| answered.elapsed() <= LONGEST_QUIET) {
             tracing::warn!(
                 "Redis does not know this worker any more and may have lost its data, declaring tasks and queues again"
             );

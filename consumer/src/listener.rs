@@ -4,8 +4,10 @@
 //! Takes tokens, never jobs. A draining consumer takes none, nor does one whose runner can run nothing for now, so that
 //! they wake one that can use them. One that needs its idle slots for known jobs does not wait, but looks for the tokens
 //! of other partitions in between, so that these get their turn: the exchange that each token causes leaves a new one if
-//! it leaves jobs.
+//! it leaves jobs. In a large cluster a worker listens to some partitions only (`audience.rs`), and looks for the tokens
+//! of the others every two seconds.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::audience::Audible;
 use crate::connection::Connection;
 use crate::slots::Idle;
 use crate::{Expected, PoolSlots, Pulse, Reachability, Runner};
@@ -50,6 +53,8 @@ pub(crate) struct Listener<R> {
     pub(crate) runner: Arc<R>,
     /// The partitions whose tokens it waits for: of several listeners each has its own.
     pub(crate) group: Vec<Partition>,
+    /// Those to which listeners of the pool listen at present.
+    pub(crate) audible: Audible,
     /// The processors of all partitions.
     pub(crate) requests: Vec<(Partition, mpsc::Sender<WorkRequest>)>,
     /// The exchanges without a token, which the listeners request together.
@@ -102,6 +107,7 @@ impl<R: Runner> Listener<R> {
                 // No exchange took place meanwhile, and work that came then may have no token.
                 self.slots.wake_all();
             }
+            self.wait_until_audible().await;
             let idle = self.slots.idle().await;
             let answer = self.pulse.expects(ANSWERS_WITHIN);
             match self.take_tokens(idle).await {
@@ -138,6 +144,16 @@ impl<R: Runner> Listener<R> {
         waited
     }
 
+    /// Waits, without a connection, while it is not to listen to its partitions.
+    async fn wait_until_audible(&mut self) {
+        let is_audible = |audible: &BTreeSet<_>| self.group.iter().any(|it| audible.contains(it));
+        if !is_audible(&self.audible.borrow()) {
+            self.group.iter().for_each(|&partition| self.broker.reset_connection(partition));
+            // The sender may have ended, with the consumer.
+            drop(self.audible.wait_for(is_audible).await);
+        }
+    }
+
     /// Takes tokens: each is of a partition, with the queue that had it. After a wait it adds the partitions whose
     /// visit is due, without a queue.
     async fn take_tokens(&mut self, idle: Idle) -> Result<Vec<Token>, Error> {
@@ -171,9 +187,9 @@ impl<R: Runner> Listener<R> {
                     Err(_) if self.looks.is_cluster() => Vec::new(),
                     visits => visits?,
                 };
-                for partition in visits {
-                    if !tokens.iter().any(|&(other, _)| other == partition) {
-                        tokens.push((partition, None));
+                for visit in visits {
+                    if !tokens.iter().any(|&(other, _)| other == visit.0) {
+                        tokens.push(visit);
                     }
                 }
                 Ok(tokens)
@@ -181,21 +197,29 @@ impl<R: Runner> Listener<R> {
         }
     }
 
-    /// Returns the partitions to exchange with although no token is there, if it is time: those with jobs that tokens
-    /// may not report to this worker, because they are delayed or parked, and another one in turn.
-    async fn visits(&mut self) -> Result<Vec<Partition>, Error> {
+    /// Returns the partitions to exchange with although no listener has taken their token, if it is time: those with a
+    /// token that no listener waits for; those with jobs that tokens may not report to this worker, because they are
+    /// delayed or parked; and another one in turn.
+    async fn visits(&mut self) -> Result<Vec<Token>, Error> {
         let Some(turns) = self.visits.lock().take() else { return Ok(Vec::new()) };
         let reachable = || turns.iter().copied().filter(|&it| !self.looks.is_away(it));
         let mut visits = match turns.len() {
             1 => Vec::new(),
             _ => self.looks.with_side_queues(reachable()).await?,
         };
-        if let Some(in_turn) = reachable().next()
-            && !visits.contains(&in_turn)
-        {
-            visits.push(in_turn);
-        }
-        Ok(visits)
+        visits.extend(reachable().next());
+        let inaudible: Vec<_> = {
+            let audible = self.audible.borrow();
+            reachable().filter(|partition| !audible.contains(partition)).collect()
+        };
+        // Last: tokens that are taken must not be lost.
+        let (tokens, unknown) = match self.looks.take_tokens(&inaudible, &self.queues).await {
+            Ok(found) => found,
+            Err(_) => (Vec::new(), inaudible),
+        };
+        visits.extend(unknown);
+        let with_tokens = tokens.into_iter().map(|(partition, queue)| (partition, Some(queue)));
+        Ok(with_tokens.chain(visits.into_iter().map(|partition| (partition, None))).collect())
     }
 
     /// Requests exchanges and waits until they are done, but not for long: what they leave gets new tokens. `None` if

@@ -233,6 +233,7 @@ impl<R: Runner> Processor<R> {
     /// new then; what it has claimed, if its answer was lost, gets slots that are idle when that is known.
     fn fail(&self, exchange: &Exchange, slots: &mut Vec<Slot>) -> Failing {
         let broker = &self.connection.broker;
+        self.leases.may_be_held(self.partition);
         if !broker.is_cluster() {
             return self.slots.failed(vec![self.partition]);
         }

@@ -17,6 +17,7 @@ mod first_process;
 mod fleet;
 mod fuzz;
 mod http;
+mod large_fleet;
 mod life;
 mod lua;
 mod machine_faults;

@@ -12,7 +12,7 @@ use super::lease::WorkerId;
 use super::record::{LastOptions, Spec, State};
 use super::transfer::MinRate;
 use super::{Broker, reply};
-use crate::job::JobId;
+use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 use crate::time::Timestamp;
@@ -59,6 +59,8 @@ pub struct WorkerPage {
 const MAX_COUNTED: usize = 5000;
 /// Maximum number of workers in the list: the ids of all are read for each page, 4 MB of them.
 const MAX_LISTED: usize = 100_000;
+/// Workers whose queues are read for an estimate.
+const SAMPLE: usize = 20;
 /// Workers read in one round trip: each may have a description of some kilobytes.
 const WORKERS_PER_ROUND_TRIP: usize = 100;
 /// Running jobs read in one round trip: about a millisecond of Redis' time.
@@ -111,6 +113,28 @@ impl Broker {
             self.read_workers(keys, &ids, false, &mut workers).await?;
         }
         Ok(workers.into_values().collect())
+    }
+
+    /// Estimates how many workers claim from these queues, from the one with the fewest: by the share of those with the
+    /// newest heartbeats, so that it costs as much in a large fleet.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is unavailable.
+    pub async fn estimate_workers(&self, queues: &[QueueName]) -> Result<usize, Error> {
+        // All workers send their heartbeats there.
+        let keys = self.settings.keys(Partition::default());
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("ZCARD").arg(keys.workers());
+        let count =
+            self.pages.read(keys.partition(), &pipeline, ID_BYTES, MinRate::ForCaller).await?;
+        let all = reply::unsigned(&count[0])? as usize;
+        let ids = self.worker_ids(keys, SAMPLE).await?;
+        let sample = self.workers_in(keys, &ids, false).await?;
+        let claim_from = |queue: &QueueName| {
+            sample.iter().filter(|(worker, _)| worker.info.queues.contains(queue)).count()
+        };
+        let fewest = queues.iter().map(claim_from).min().unwrap_or(0);
+        Ok((all * fewest).div_ceil(sample.len().max(1)))
     }
 
     /// Returns the ids of up to `max` workers, those with the newest heartbeats.

@@ -1,0 +1,134 @@
+//! What a fleet of idle workers costs a cluster: CPU of Redis, connections and memory, for each worker.
+//!
+//! A fleet of a thousand does not fit on one machine. But what each worker does depends on the others only by their
+//! number, so that of a large fleet a few workers run and the others are only registered, by heartbeats.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crunch_common::Broker;
+use crunch_common::broker::{BrokerConfig, Heartbeat, WorkerId, WorkerInfo};
+use crunch_common::job::Partition;
+use crunch_tests::{Process, RedisCluster, RedisServer, Stack};
+use tokio::process::Command;
+
+use crate::metrics::Unit;
+use crate::session::Session;
+use crate::testbed::TASK;
+use crate::usage::RedisInfo;
+
+/// Size of the benchmark.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Workers that run.
+    #[arg(long, default_value_t = 20)]
+    workers: usize,
+    /// Workers of the large fleet, most of them only registered.
+    #[arg(long, default_value_t = 1000)]
+    fleet: usize,
+    /// Nodes of the cluster.
+    #[arg(long, default_value_t = 3)]
+    nodes: usize,
+    /// Its partitions.
+    #[arg(long, default_value_t = 64)]
+    partitions: u16,
+    /// How long each fleet is observed, in seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+}
+
+/// Time until workers that just started have seen each other, and are as idle as they will be: they decide how much to
+/// listen once a minute, and partitions in which they claimed nothing get a heartbeat a minute.
+const SETTLES: Duration = Duration::from_secs(75);
+/// As often as workers send them.
+const HEARTBEAT: Duration = Duration::from_millis(7500);
+
+/// Runs the benchmark.
+pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
+    session.refresh_control();
+    let Arguments { workers, fleet, .. } = *arguments;
+    measure_fleet(session, arguments, workers / 2, 0).await;
+    measure_fleet(session, arguments, workers, 0).await;
+    measure_fleet(session, arguments, workers, fleet - workers).await;
+}
+
+/// Measures some workers, and as many others that are only registered.
+async fn measure_fleet(
+    session: &mut Session,
+    arguments: &Arguments,
+    workers: usize,
+    others: usize,
+) {
+    let name = match others {
+        0 => format!("fleet of {workers}"),
+        _ => format!("{workers} of a fleet of {}", workers + others),
+    };
+    let cluster = RedisCluster::start(arguments.nodes, 0).await;
+    let config = BrokerConfig {
+        redis_url: cluster.url().parse().unwrap(),
+        partitions: arguments.partitions,
+        ..BrokerConfig::default()
+    };
+    let broker = Broker::new(&config).unwrap();
+    broker.open().await.unwrap();
+    let registered = tokio::spawn(register(broker.clone(), others));
+    // Only the directory of the workers' logs is of this one.
+    let mut stack = Stack::on(RedisServer::start());
+    let empty = total(&cluster);
+    let running: Vec<_> =
+        (0..workers).map(|_| start_worker(&mut stack, &cluster, arguments.partitions)).collect();
+    tokio::time::sleep(SETTLES).await;
+
+    let before = total(&cluster);
+    tokio::time::sleep(Duration::from_secs(arguments.seconds)).await;
+    let after = total(&cluster);
+    let (each, seconds) = (workers as f64, arguments.seconds as f64);
+    let [cpu, commands] = [after.cpu - before.cpu, after.commands - before.commands];
+    let connections = after.connections - empty.connections;
+    session.record(
+        &format!("{name}: CPU of Redis"),
+        cpu / seconds / each * 1e6,
+        Unit::Counted("µs/s"),
+    );
+    session.record(&format!("{name}: commands"), commands / seconds / each, Unit::Counted("/s"));
+    let nodes = arguments.nodes as f64;
+    session.record(
+        &format!("{name}: connections to a node"),
+        connections / each / nodes,
+        Unit::Counted(""),
+    );
+    let memory = (before.memory - empty.memory) / each / 1024.0;
+    session.record(&format!("{name}: memory of Redis"), memory, Unit::Counted("KiB"));
+    registered.abort();
+    drop(running);
+}
+
+/// Sends the heartbeats of workers that do not run.
+async fn register(broker: Broker, count: usize) {
+    let info = WorkerInfo { queues: vec![TASK.parse().unwrap()], ..WorkerInfo::of_this_process() };
+    let ids: BTreeSet<_> = (0..count).map(|_| WorkerId::generate()).collect();
+    loop {
+        for &worker in &ids {
+            let lease = Duration::from_secs(30);
+            let heartbeat =
+                Heartbeat { worker, lease, info: &info, busy: 0, leases: &[], quiet_at: None };
+            broker.heartbeat(Partition::default(), &heartbeat).await.unwrap();
+            tokio::time::sleep(HEARTBEAT / count.max(1) as u32).await;
+        }
+        if ids.is_empty() {
+            return;
+        }
+    }
+}
+
+fn start_worker(stack: &mut Stack, cluster: &RedisCluster, partitions: u16) -> Process {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["worker", "--redis-url", &cluster.url(), "--slots", "4"]);
+    command.env("CRUNCH_PARTITIONS", partitions.to_string());
+    stack.spawn(command, "worker")
+}
+
+/// The sum of all nodes.
+fn total(cluster: &RedisCluster) -> RedisInfo {
+    cluster.nodes.iter().map(RedisInfo::of).sum()
+}
