@@ -56,6 +56,6 @@ ENTRYPOINT ["crunch-worker"]
 
 # Contains the configuration: the user of Redis could not read a file mounted from a clone that only its owner can read.
 FROM ${REDIS_IMAGE} AS redis
-COPY redis.conf /etc/crunch/redis.conf
-COPY deploy/crunch-redis /usr/local/bin/
-RUN chmod 755 /etc/crunch /usr/local/bin/crunch-redis && chmod 644 /etc/crunch/redis.conf
+COPY redis.conf deploy/redis-cluster.conf /etc/crunch/
+COPY deploy/crunch-redis deploy/crunch-redis-cluster /usr/local/bin/
+RUN chmod 755 /etc/crunch /usr/local/bin/crunch-redis* && chmod 644 /etc/crunch/*
