@@ -1,12 +1,15 @@
 //! A Redis Cluster: all features over all nodes; what a lost node costs, and what it does not; partitions that move.
 
+mod functions;
+mod split;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crunch_common::Broker;
 use crunch_common::broker::BrokerConfig;
-use crunch_common::job::JobId;
+use crunch_common::job::{JobId, Partition};
 use crunch_tests::{Answer, Api, RedisCluster, RedisServer, Stack, Worker, eventually};
 use serde_json::{Value, json};
 
@@ -25,7 +28,10 @@ struct Setup {
 
 impl Setup {
     async fn start(replicas: usize, environment: &[(&str, &str)]) -> Self {
-        let cluster = RedisCluster::start(3, replicas).await;
+        Self::on(RedisCluster::start(3, replicas).await, environment).await
+    }
+
+    async fn on(cluster: RedisCluster, environment: &[(&str, &str)]) -> Self {
         // Nothing connects to this one.
         let unused = RedisServer::start().with_partitions(PARTITIONS);
         let mut stack = Stack::on(unused).by(cluster.url());
@@ -70,6 +76,16 @@ impl Setup {
         let homes: BTreeSet<_> = ids.iter().map(|id| home(id)).collect();
         assert_eq!(homes.len(), usize::from(PARTITIONS));
         ids
+    }
+
+    /// Returns the partitions that a node has.
+    async fn partitions_of(&self, node: usize) -> BTreeSet<u16> {
+        let (ranges, broker) = (self.cluster.slots_of(node).await, broker(&self.cluster.url()));
+        let is_here = |partition: &Partition| {
+            let slot = broker.slot(*partition);
+            ranges.iter().any(|&(first, last)| (first..=last).contains(&slot))
+        };
+        broker.partitions().filter(is_here).map(Partition::number).collect()
     }
 
     /// Waits until all have succeeded; returns how many attempts they took.
@@ -207,13 +223,9 @@ async fn a_worker_runs_the_jobs_of_other_nodes_while_one_does_not_answer() {
     let items = items["items"].as_array().unwrap().clone();
     let ids: Vec<_> =
         items.iter().map(|item| item["job"]["id"].as_str().unwrap().to_owned()).collect();
-    let ranges = setup.cluster.slots_of(OWNER).await;
-    let broker = broker(&setup.cluster.url());
-    let is_there = |id: &&String| {
-        let slot = broker.slot(id.parse::<JobId>().unwrap().partition());
-        ranges.iter().any(|&(first, last)| (first..=last).contains(&slot))
-    };
-    let (there, elsewhere): (Vec<_>, Vec<_>) = ids.iter().partition(is_there);
+    let partitions = setup.partitions_of(OWNER).await;
+    let (there, elsewhere): (Vec<_>, Vec<_>) =
+        ids.iter().partition(|id| partitions.contains(&home(id)));
     assert!(there.len() > 10 && elsewhere.len() > 30, "{} {}", there.len(), elsewhere.len());
     setup.cluster.nodes[OWNER].freeze();
     for id in elsewhere {

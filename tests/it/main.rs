@@ -23,6 +23,7 @@ mod lua;
 mod machine_faults;
 mod memory;
 mod metrics;
+mod operators;
 mod partitions;
 mod proxy;
 mod redis_tls;

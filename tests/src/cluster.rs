@@ -3,22 +3,40 @@
 use redis::{FromRedisValue, RedisResult};
 
 use crate::RedisServer;
+use crate::network::Network;
 use crate::port::Port;
 use crate::wait::eventually;
 
 /// How long a node may be silent before the others replace it.
 pub const NODE_TIMEOUT_MS: u64 = 2000;
 const SLOTS: usize = 16_384;
+/// Those that are the same for every node.
+const ARGUMENTS: [&str; 10] = [
+    "--appendonly",
+    "no",
+    "--hash-max-listpack-value",
+    "1024",
+    "--cluster-enabled",
+    "yes",
+    "--cluster-require-full-coverage",
+    "no",
+    "--repl-diskless-sync-delay",
+    "0",
+];
 
 /// Nodes that form a cluster. They are killed when this value is dropped.
 #[derive(Debug)]
 pub struct RedisCluster {
     /// The masters first, then the first replica of each, and so on.
     pub nodes: Vec<RedisServer>,
+    /// Where others reach each node: its port, and that of its bus.
+    announced: Vec<[u16; 2]>,
     masters: usize,
     replicas: usize,
-    /// Reserved for the bus.
-    _ports: Vec<Port>,
+    /// What is between clients and nodes, if anything is.
+    network: Option<Network>,
+    /// Reserved for the bus of each node.
+    ports: Vec<Port>,
 }
 
 impl RedisCluster {
@@ -27,13 +45,25 @@ impl RedisCluster {
     /// # Panics
     /// If it cannot be started.
     pub async fn start(masters: usize, replicas: usize) -> Self {
-        let (mut nodes, mut ports) = (Vec::new(), Vec::new());
-        for _ in 0..masters * (1 + replicas) {
-            let (node, port) = start_node();
-            nodes.push(node);
-            ports.push(port);
+        Self::with(None, masters, replicas).await
+    }
+
+    /// The same, on a network whose links can be cut.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub async fn start_on_network(masters: usize, replicas: usize) -> Self {
+        Self::with(Some(Network::new()), masters, replicas).await
+    }
+
+    async fn with(network: Option<Network>, masters: usize, replicas: usize) -> Self {
+        let (nodes, announced, ports) = (Vec::new(), Vec::new(), Vec::new());
+        let replicas_of_all = masters * replicas;
+        let mut cluster =
+            Self { nodes, announced, masters, replicas: replicas_of_all, network, ports };
+        for _ in 0..masters + replicas_of_all {
+            cluster.start_node();
         }
-        let cluster = Self { nodes, masters, replicas: masters * replicas, _ports: ports };
         for (number, node) in cluster.nodes.iter().enumerate() {
             execute::<()>(node, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await;
         }
@@ -54,22 +84,94 @@ impl RedisCluster {
         cluster
     }
 
+    /// Starts a node that knows no other one.
+    fn start_node(&mut self) {
+        let (number, bus) = (self.nodes.len(), Port::reserve());
+        let (bus_port, timeout) = (bus.addr().port().to_string(), NODE_TIMEOUT_MS.to_string());
+        let mut arguments = ARGUMENTS.to_vec();
+        arguments.extend(["--cluster-port", &bus_port, "--cluster-node-timeout", &timeout]);
+        let fronts = self.network.is_some().then(|| [Port::reserve(), Port::reserve()]);
+        let announced = fronts
+            .as_ref()
+            .map(|fronts| fronts.each_ref().map(|front| front.addr().port().to_string()));
+        let source = Network::source(number);
+        if let Some([port, bus]) = &announced {
+            arguments.extend(["--cluster-announce-ip", "127.0.0.1", "--bind-source-addr", &source]);
+            arguments.extend(["--cluster-announce-port", port, "--cluster-announce-bus-port", bus]);
+        }
+        let node = RedisServer::with(&arguments);
+        let own = [node.port(), bus.addr().port()];
+        self.announced.push(
+            fronts
+                .as_ref()
+                .map_or(own, |fronts| fronts.each_ref().map(|front| front.addr().port())),
+        );
+        if let (Some(network), Some(fronts)) = (&self.network, fronts) {
+            let relayed = fronts.into_iter().zip(own);
+            relayed.for_each(|(front, port)| network.relay(number, front, port));
+        }
+        self.nodes.push(node);
+        self.ports.push(bus);
+    }
+
+    /// Returns the network of [`RedisCluster::start_on_network`].
+    ///
+    /// # Panics
+    /// If it was not started by that.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("it was started on a network")
+    }
+
     /// Introduces a node to the first one.
     async fn meet(&self, number: usize) {
-        let (first, bus) = (self.nodes[0].port().to_string(), self._ports[0].addr().port());
+        let [first, bus] = self.announced[0].map(|port| port.to_string());
         let node = &self.nodes[number];
-        execute::<()>(node, &["CLUSTER", "MEET", "127.0.0.1", &first, &bus.to_string()]).await;
+        execute::<()>(node, &["CLUSTER", "MEET", "127.0.0.1", &first, &bus]).await;
     }
 
     /// Adds a master without slots; returns its number.
     pub async fn add_master(&mut self) -> usize {
-        let (node, port) = start_node();
-        self.nodes.push(node);
-        self._ports.push(port);
+        self.start_node();
         let number = self.nodes.len() - 1;
         self.meet(number).await;
         self.wait_until_formed(self.replicas).await;
         number
+    }
+
+    /// Adds a replica of a master; returns its number.
+    pub async fn add_replica(&mut self, master: usize) -> usize {
+        let number = self.add_master().await;
+        let master = self.id(master).await;
+        self.execute::<()>(number, &["CLUSTER", "REPLICATE", &master]).await;
+        self.replicas += 1;
+        self.wait_until_whole().await;
+        number
+    }
+
+    /// Removes the last nodes, of which none has slots, until there are this many, with that many replicas among them.
+    pub async fn remove_last(&mut self, nodes: usize, replicas: usize) {
+        let mut ids = Vec::new();
+        for number in nodes..self.nodes.len() {
+            ids.push(self.id(number).await);
+        }
+        self.nodes.truncate(nodes);
+        self.announced.truncate(nodes);
+        self.ports.truncate(nodes);
+        self.replicas = replicas;
+        for node in &self.nodes {
+            for id in &ids {
+                // Others may have learned of it from one that has not forgotten it yet.
+                eventually("the node is forgotten", async || {
+                    let forget = ["CLUSTER", "FORGET", id];
+                    let _ = try_execute::<()>(node, &forget).await;
+                    let nodes: String = try_execute(node, &["CLUSTER", "NODES"]).await.ok()?;
+                    (!nodes.contains(id.as_str())).then_some(())
+                })
+                .await;
+            }
+        }
+        self.wait_until_formed(replicas).await;
     }
 
     /// Waits until every node knows every other one and that many replicas, and that all slots are served: a master
@@ -98,8 +200,8 @@ impl RedisCluster {
     /// Returns the address of the masters in the form of `CRUNCH_REDIS_URL`.
     #[must_use]
     pub fn url(&self) -> String {
-        let hosts = self.nodes[..self.masters].iter();
-        let hosts: Vec<_> = hosts.map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        let hosts = self.announced[..self.masters].iter();
+        let hosts: Vec<_> = hosts.map(|[port, _]| format!("127.0.0.1:{port}")).collect();
         format!("redis+cluster://{}/", hosts.join(","))
     }
 
@@ -171,28 +273,41 @@ impl RedisCluster {
         let assign = ["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]];
         let _ = try_execute::<()>(&self.nodes[from], &assign).await;
     }
-}
 
-fn start_node() -> (RedisServer, Port) {
-    let port = Port::reserve();
-    let (bus, timeout) = (port.addr().port().to_string(), NODE_TIMEOUT_MS.to_string());
-    let arguments = [
-        "--appendonly",
-        "no",
-        "--hash-max-listpack-value",
-        "1024",
-        "--cluster-enabled",
-        "yes",
-        "--cluster-port",
-        &bus,
-        "--cluster-node-timeout",
-        &timeout,
-        "--cluster-require-full-coverage",
-        "no",
-        "--repl-diskless-sync-delay",
-        "0",
-    ];
-    (RedisServer::with(&arguments), port)
+    /// Moves a range of slots from one master to another: those with keys one by one, like [`RedisCluster::move_slot`],
+    /// then the others together.
+    ///
+    /// # Panics
+    /// If a step fails.
+    pub async fn move_slots(&self, (first, last): (u16, u16), from: usize, to: usize) {
+        let of_each = |words: &[&str], rest: &[&str]| {
+            let mut pipeline = redis::pipe();
+            for slot in first..=last {
+                pipeline.cmd("CLUSTER").arg(words).arg(slot).arg(rest);
+            }
+            pipeline
+        };
+        let mut source = self.nodes[from].connect().await;
+        let counts = of_each(&["COUNTKEYSINSLOT"], &[]);
+        let counts: Vec<u64> = counts.query_async(&mut source).await.unwrap();
+        for (slot, _) in (first..=last).zip(counts).filter(|&(_, count)| count > 0) {
+            self.move_slot(slot, from, to).await;
+        }
+        let ids = [self.id(from).await, self.id(to).await];
+        // The new owner's claim is newer than the old one's if it imports.
+        let mut target = self.nodes[to].connect().await;
+        let owned = self.slots_of(to).await;
+        let is_owned = |slot| owned.iter().any(|&(first, last)| (first..=last).contains(&slot));
+        let mut import = redis::pipe();
+        for slot in (first..=last).filter(|&slot| !is_owned(slot)) {
+            import.cmd("CLUSTER").arg("SETSLOT").arg(slot).arg("IMPORTING").arg(&ids[0]);
+        }
+        import.exec_async(&mut target).await.unwrap();
+        let assign = of_each(&["SETSLOT"], &["NODE", &ids[1]]);
+        assign.exec_async(&mut target).await.unwrap();
+        // One that has no slot left may already follow the other one.
+        let _ = assign.exec_async(&mut source).await;
+    }
 }
 
 async fn try_execute<T: FromRedisValue>(node: &RedisServer, words: &[&str]) -> RedisResult<T> {

@@ -1,4 +1,5 @@
-//! Failovers under load: masters that are killed or replaced, partitions that move, nodes that are cut off, many times.
+//! Failovers under load: masters that are killed or replaced, partitions that move, nodes that are added, links that are
+//! cut, many times.
 //!
 //! One client for each partition submits jobs, each as durable as a replica makes it, and repeats a submission until it
 //! is accepted. Workers run them. At the end every accepted job must have succeeded, and the audit must be clean. The
@@ -6,6 +7,7 @@
 //! the others.
 
 mod client;
+mod cluster_faults;
 mod topology;
 
 use std::fmt;
@@ -35,11 +37,23 @@ pub enum Fault {
     Move,
     /// Cluster: a master stops without closing its connections, and is a replica when it continues.
     Freeze,
+    /// Cluster: clients cannot reach half of the nodes for a while, which reach each other; every other time connections
+    /// are reset, else nothing arrives.
+    Split,
+    /// Cluster: a master cannot reach the other nodes, nor they it, until its replica has taken over; clients reach all.
+    Isolate,
+    /// Cluster: a node and its replica are added, get their share of the slots, and are removed again.
+    Add,
 }
 
 impl Fault {
     const fn is_of_sentinel(self) -> bool {
         matches!(self, Self::SentinelKill | Self::SentinelPlanned)
+    }
+
+    /// Whether links are cut.
+    const fn is_of_network(self) -> bool {
+        matches!(self, Self::Split | Self::Isolate)
     }
 }
 

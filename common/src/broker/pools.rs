@@ -1,24 +1,27 @@
 //! Lists and operators' requests: rare, so they share a small pool of connections to each node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool::Runtime;
-use deadpool::managed::{Pool, PoolError};
+use deadpool::managed::{Object, Pool, PoolError};
 use parking_lot::Mutex;
 use redis::aio::ConnectionLike;
 use redis::{Pipeline, Value};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::endpoint::{AtNode, ByNode, Endpoint, Node};
 use super::error::{Error, Remedy, classify};
+use super::functions::Library;
 use super::reply::server_errors;
-use super::{Broker, CALL_DEADLINE};
+use super::{Broker, CALL_DEADLINE, opening};
+use crate::backoff::Backoff;
 use crate::job::Partition;
 
 /// Connections to a node: few requests run at once.
 const SIZE: usize = 4;
 /// An idle connection that does not answer within this time is replaced: so a call has time for that.
-const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The pools of all nodes. Clones share them.
 #[derive(Clone)]
@@ -49,7 +52,13 @@ impl Pools {
         Ok(pools.get_or_make(Some(node), || pool).clone())
     }
 
-    async fn send(&self, node: Node, pipeline: &Pipeline) -> Result<Vec<Value>, (Remedy, Error)> {
+    /// Sends once; loads the functions if they are missing.
+    async fn send(
+        &self,
+        node: Node,
+        pipeline: &Pipeline,
+        library: &Library,
+    ) -> Result<Vec<Value>, (Remedy, Error)> {
         let pool = self.of(node).map_err(|error| (Remedy::GiveUp, error))?;
         let mut connection = pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => (Remedy::GiveUp, error),
@@ -58,13 +67,23 @@ impl Pools {
         let count = pipeline.cmd_iter().count();
         let values = connection.commands.req_packed_commands(pipeline, 0, count).await;
         let values = values.and_then(|values| server_errors(values, |_| false));
-        values.map_err(|error| classify(&Arc::new(error)))
+        let (remedy, error) = match values {
+            Ok(values) => return Ok(values),
+            Err(error) => classify(&Arc::new(error)),
+        };
+        match remedy {
+            Remedy::Reload => opening::load(&mut connection.commands, library).await?,
+            // A master that became a replica still answers pings.
+            Remedy::Reconnect => drop(Object::take(connection)),
+            Remedy::Wait | Remedy::Relocate | Remedy::Moving | Remedy::GiveUp => {}
+        }
+        Err((remedy, error))
     }
 }
 
 impl Broker {
-    /// Sends commands to the node of a partition over its pool, in one round trip. They are repeated only if the node
-    /// does not have the partition any more.
+    /// Sends commands to the node of a partition over its pool, in one round trip. They are repeated while Redis rejects
+    /// them and that may change soon: then nothing was written. If a reply is missing they are not repeated.
     pub(crate) async fn pooled(
         &self,
         partition: Partition,
@@ -77,19 +96,27 @@ impl Broker {
         self.link.open(partition).await?;
         let slot = self.settings.keys(partition).slot();
         let deadline = Instant::now() + CALL_DEADLINE;
-        let request = async {
-            loop {
-                let node = self.endpoint.node(slot).await.map_err(|(_, error)| error)?;
-                match self.pools.send(node.clone(), pipeline).await {
-                    Ok(values) => return Ok(values),
-                    Err((Remedy::Relocate, _)) => {
-                        self.endpoint.doubt(&node);
-                        tokio::time::sleep(crate::backoff::Backoff::FOR_CONNECTIONS.draw(1)).await;
-                    }
-                    Err((_, error)) => return Err(error),
-                }
+        loop {
+            let node = timeout_at(deadline, self.endpoint.node(slot)).await;
+            let node = node.map_err(|_| Error::timed_out())?.map_err(|(_, error)| error)?;
+            let sent = self.pools.send(node.clone(), pipeline, &self.settings.library);
+            let sent = timeout_at(deadline, sent).await.map_err(|_| Error::timed_out())?;
+            let (remedy, error) = match sent {
+                Ok(values) => return Ok(values),
+                Err(failure) => failure,
+            };
+            let pause = match remedy {
+                Remedy::Reload => Duration::ZERO,
+                _ => Backoff::FOR_CONNECTIONS.draw(1),
+            };
+            let is_rejected = matches!(error, Error::Rejected { .. }) && remedy != Remedy::GiveUp;
+            if !is_rejected || Instant::now() + pause >= deadline {
+                return Err(error);
             }
-        };
-        timeout_at(deadline, request).await.map_err(|_| Error::timed_out())?
+            if remedy == Remedy::Relocate {
+                self.endpoint.doubt(&node);
+            }
+            sleep(pause).await;
+        }
     }
 }

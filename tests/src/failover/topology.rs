@@ -6,12 +6,12 @@ use crunch_common::Broker;
 use crunch_common::broker::BrokerConfig;
 use crunch_common::job::Partition;
 
+use super::cluster_faults::{self, MASTERS};
 use super::{Fault, Plan};
 use crate::stack::command_on;
 use crate::wait::eventually;
 use crate::{Process, RedisCluster, RedisServer, Sentinels, tasks};
 
-const MASTERS: usize = 3;
 const WORKERS: usize = 2;
 
 enum Servers {
@@ -45,7 +45,10 @@ impl Topology {
             let url = sentinels.url();
             (Servers::Watched { servers, sentinels }, url)
         } else {
-            let cluster = RedisCluster::start(MASTERS, 1).await;
+            let cluster = match plan.fault.is_of_network() {
+                true => RedisCluster::start_on_network(MASTERS, 1).await,
+                false => RedisCluster::start(MASTERS, 1).await,
+            };
             let url = cluster.url();
             (Servers::Cluster(cluster), url)
         };
@@ -85,76 +88,16 @@ impl Topology {
         self.workers.iter_mut().filter_map(problem).collect()
     }
 
-    /// Injects a fault, and waits until others have taken over; returns the partitions that it concerns.
+    /// Injects a fault, and waits until others have taken over, or it is healed; returns the partitions that it concerns.
     pub(super) async fn inject(&mut self, fault: Fault, number: u32) -> Vec<Partition> {
-        let partitions = self.partitions;
-        let all = || (0..partitions).filter_map(Partition::new);
+        let broker = self.broker().expect("its address is valid");
         match &mut self.servers {
             Servers::Watched { servers, sentinels } => {
-                let old = eventually("a master is known", async || sentinels.master().await).await;
-                let index = servers.iter().position(|server| server.port() == old);
-                let index = index.expect("it is one of them");
-                match fault {
-                    Fault::SentinelKill => servers[index].kill(),
-                    _ => sentinels.fail_over().await,
-                }
-                eventually("another one is the master", async || {
-                    sentinels.master().await.filter(|&port| port != old)
-                })
-                .await;
-                if fault == Fault::SentinelKill {
-                    tokio::task::block_in_place(|| servers[index].restart());
-                }
-                all().collect()
+                fail_over(servers, sentinels, fault).await;
+                broker.partitions().collect()
             }
             Servers::Cluster(cluster) => {
-                let group = number as usize % MASTERS;
-                // A master and its replica.
-                let is_first = cluster.is_master(group).await;
-                let [old, new] =
-                    if is_first { [group, group + MASTERS] } else { [group + MASTERS, group] };
-                let broker = |url: &str| {
-                    let redis_url = url.parse().unwrap();
-                    BrokerConfig { redis_url, partitions, ..BrokerConfig::default() }
-                };
-                let slot =
-                    |partition| Broker::new(&broker(&cluster.url())).unwrap().slot(partition);
-                let ranges: Vec<(u16, u16)> = cluster.slots_of(old).await;
-                let here: Vec<_> = all()
-                    .filter(|&it| {
-                        ranges.iter().any(|range| (range.0..=range.1).contains(&slot(it)))
-                    })
-                    .collect();
-                match fault {
-                    Fault::Move => {
-                        let moved = here[0];
-                        let other = (group + 1) % MASTERS;
-                        let to =
-                            if cluster.is_master(other).await { other } else { other + MASTERS };
-                        cluster.move_slot(slot(moved), old, to).await;
-                        // And back, so that all have as many.
-                        cluster.move_slot(slot(moved), to, old).await;
-                        return vec![moved];
-                    }
-                    Fault::Planned => {
-                        cluster.execute::<()>(new, &["CLUSTER", "FAILOVER"]).await;
-                    }
-                    Fault::Freeze => cluster.nodes[old].freeze(),
-                    _ => cluster.nodes[old].kill(),
-                }
-                eventually("the replica has taken over", async || {
-                    cluster.is_master(new).await.then_some(())
-                })
-                .await;
-                match fault {
-                    Fault::Kill => {
-                        let node = &mut cluster.nodes[old];
-                        tokio::task::block_in_place(|| node.restart());
-                    }
-                    Fault::Freeze => cluster.nodes[old].thaw(),
-                    _ => {}
-                }
-                here
+                cluster_faults::inject(cluster, &broker, fault, number as usize).await
             }
         }
     }
@@ -176,5 +119,23 @@ impl Topology {
             }
             Servers::Cluster(cluster) => cluster.wait_until_whole().await,
         }
+    }
+}
+
+/// Replaces the master, and waits until the Sentinels name another one.
+async fn fail_over(servers: &mut [RedisServer], sentinels: &Sentinels, fault: Fault) {
+    let old = eventually("a master is known", async || sentinels.master().await).await;
+    let index = servers.iter().position(|server| server.port() == old);
+    let index = index.expect("it is one of them");
+    match fault {
+        Fault::SentinelKill => servers[index].kill(),
+        _ => sentinels.fail_over().await,
+    }
+    eventually("another one is the master", async || {
+        sentinels.master().await.filter(|&port| port != old)
+    })
+    .await;
+    if fault == Fault::SentinelKill {
+        tokio::task::block_in_place(|| servers[index].restart());
     }
 }
