@@ -108,7 +108,7 @@ async fn a_child_that_eats_memory_is_killed_for_it() {
 }
 
 #[tokio::test]
-async fn a_child_that_the_system_kills_for_memory_is_told_from_one_that_was_killed_otherwise() {
+async fn a_kill_for_lack_of_memory_is_distinguished_from_other_kills() {
     let folder = tempfile::tempdir().unwrap();
     let counter = folder.path().join("memory.events");
     let spec = |fault: &[&str]| {
