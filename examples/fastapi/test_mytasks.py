@@ -22,8 +22,8 @@ def test_the_same_seed_has_the_same_result():
 
 def test_points_are_limited():
     report = crunch.testing.run(area, payload=b'{"points": 0}')
-    assert report.status == "failed"
-    assert report.error.code == "payload_invalid"
+    assert report.status == "rejected"
+    assert "/points" in report.error.message
 
 
 def test_a_canceled_job_stops():

@@ -1,5 +1,6 @@
 """Much output, much memory, slow input, and files, for `wrong.py`."""
 
+import contextlib
 import time
 
 MIB = 1 << 20
@@ -11,6 +12,13 @@ def flood(file, block, size):
     for start in range(0, size, len(block)):
         file.write(block[: size - start])
     file.flush()
+
+
+def endlessly(write, block):
+    while True:
+        write(block)
+        # Other threads write too.
+        time.sleep(0.0001)
 
 
 def allocate(size, pause=0):
@@ -29,6 +37,13 @@ def slowly(read, size):
 def read_file(path):
     with open(path, "rb") as file:
         return file.read()
+
+
+def creates(path):
+    """Returns whether the file did not exist. It exists afterwards."""
+    with contextlib.suppress(FileExistsError), open(path, "x"):
+        return True
+    return False
 
 
 def write_file(path, data=b"", size=None):

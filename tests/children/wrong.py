@@ -11,7 +11,6 @@ A child ends when its input ends. Where the fault prevents this, it ends after t
 """
 
 import argparse
-import contextlib
 import ctypes
 import json
 import os
@@ -23,7 +22,7 @@ import threading
 import time
 
 from correct import Child, echo
-from quantities import allocate, flood, read_file, slowly, write_file
+from quantities import allocate, creates, endlessly, flood, read_file, slowly, write_file
 
 # Longer than every limit of the worker that a test waits for, and soon enough after a test that was killed.
 LIFE_S = 120
@@ -47,11 +46,6 @@ class Faults:
     def no_hello(child):
         """Sends no hello, and is silent."""
         child.hello = ignore
-
-    def hello_late(child):
-        """Sends the hello after ARGUMENT seconds, by default never."""
-        hello, seconds = child.hello, child.argument
-        child.hello = ignore if seconds is None else lambda: later(float(seconds), hello)
 
     def pong_before_hello(child):
         """The first message is a pong."""
@@ -292,6 +286,17 @@ class Faults:
         """Sends ARGUMENT messages `log` without a pause, by default a million, then answers."""
         in_a(child, lambda job: (repeat(child, job.line("log", text="again\nand again")), echo(job)))
 
+    def flood_ping(child):
+        """Sends ARGUMENT pings without a pause, by default a million, then answers. It reads no answer to them."""
+        on_job, name = child.on_job, next(iter(child.tasks))
+        in_a(child, lambda job: (repeat(child, b'{"type":"ping"}\n'), echo(job)))
+        child.on_job = lambda job, payload: (on_job(job, payload), job["task"] == name and stay())
+
+    def flood_credit(child):
+        """Sends `credit` after the hello, and does not stop."""
+        hello, lines = child.hello, b'{"type":"credit","concurrency":%d}\n'
+        child.hello = lambda: (hello(), later(0, endlessly, child.write, (lines % 1 + lines % 2) * 100))
+
     # Ends
 
     def closes_pipe(child):
@@ -325,8 +330,9 @@ class Faults:
         in_a(child, lambda job: (echo(job), os._exit(7)))
 
     def kills_itself(child):
-        """Kills itself with SIGKILL."""
-        in_a(child, lambda job: os.kill(os.getpid(), signal.SIGKILL))
+        """Kills itself with SIGKILL. Before, it writes to the file ARGUMENT that the system has killed a process."""
+        kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+        in_a(child, lambda job: (child.argument and write_file(child.argument, b"oom_kill 1\n"), kill()))
 
     def out_of_memory(child):
         """Allocates memory up to a limit of its own, 1 GiB, until a MemoryError ends it with 1."""
@@ -469,13 +475,6 @@ def repeat(child, line):
     for _ in range(number(child, 1_000_000)):
         child.outgoing.write(line)
     child.outgoing.flush()
-
-
-def creates(path):
-    """Returns whether the file did not exist. It exists afterwards."""
-    with contextlib.suppress(FileExistsError), open(path, "x"):
-        return True
-    return False
 
 
 def main():

@@ -1,7 +1,6 @@
 //! Servers: long-lived children, from `tasks.toml` to the client, and the command that checks children.
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
 
 use crunch_tests::{Api, Stack, Worker, binary, eventually};
 use serde_json::{Value, json};
@@ -9,15 +8,24 @@ use tokio::process::Command;
 
 use crate::worker_health::{ADDR, HealthPort, READY, UNREADY};
 
+mod checks;
+mod floods;
+mod pools;
+mod reports;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
 /// Writes a `tasks.toml` with a server whose children have a fault (`tests/children/wrong.py`).
 fn declare(stack: &Stack, fault: &[&str], options: &str) -> PathBuf {
-    let script = root().join("tests/children/wrong.py");
-    let interpreter = ["python3", script.to_str().unwrap()];
-    let words: Vec<_> = interpreter.iter().chain(fault).collect();
+    declare_child(stack, &[&["wrong.py"], fault].concat(), options)
+}
+
+/// Writes a `tasks.toml` with a server of children in Python: the name of a file in `tests/children`, and its arguments.
+fn declare_child(stack: &Stack, child: &[&str], options: &str) -> PathBuf {
+    let script = root().join("tests/children").join(child[0]);
+    let words = [&["python3", script.to_str().unwrap()], &child[1..]].concat();
     let command = json!(words);
     let path = stack.directory().join("tasks.toml");
     let text =
@@ -299,85 +307,6 @@ async fn run_runs_a_task_of_a_server() {
     assert!(text(&output.stderr).contains("no child of server python could start"), "{output:?}");
 }
 
-/// The tasks of `tests/children/correct.py` by their roles.
-const ROLES: [&str; 8] =
-    ["--task", "echo=a", "--task", "fail=c", "--task", "wait=d", "--task", "log=e"];
-
-async fn check(options: &[&str], folder: &str, words: &[&str]) -> Output {
-    let mut command = Command::new(binary("crunch-worker"));
-    command.arg("check-channel").args(options).arg("--").args(words);
-    command.current_dir(root().join(folder)).kill_on_drop(true).output().await.unwrap()
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[tokio::test]
-async fn a_correct_child_passes_all_cases() {
-    let output = check(&ROLES, "tests/children", &["python3", "wrong.py", "none"]).await;
-    let text = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{text}");
-    let (cases, passed) = text.lines().last().unwrap().split_once(" cases: ").unwrap();
-    assert!(cases.parse::<usize>().unwrap() >= 40, "{text}");
-    assert!(passed.contains(" 0 failed"), "{text}");
-}
-
-async fn passes(words: &[&str]) {
-    let output = check(&[], "examples/children", words).await;
-    assert_eq!(output.status.code(), Some(0), "{words:?}: {}", text(&output.stdout));
-}
-
-#[tokio::test]
-async fn the_children_in_bash_and_sh_pass() {
-    passes(&["bash", "child.sh"]).await;
-    passes(&["sh", "child-posix.sh"]).await;
-}
-
-#[tokio::test]
-async fn the_children_in_python_and_c_pass() {
-    passes(&["python3", "child.py"]).await;
-    let stack = Stack::start();
-    let program = stack.directory().join("child");
-    let program = program.to_str().unwrap();
-    let mut compile = Command::new("cc");
-    compile.args(["-std=c11", "-O2", "-o", program, "child.c"]);
-    compile.current_dir(root().join("examples/children"));
-    assert!(compile.status().await.unwrap().success());
-    passes(&[program]).await;
-}
-
-#[tokio::test]
-#[ignore = "needs Node and Ruby: script/test installs them"]
-async fn the_children_in_node_and_ruby_pass() {
-    passes(&["node", "child.mjs"]).await;
-    passes(&["ruby", "child.rb"]).await;
-}
-
-#[tokio::test]
-async fn wrong_children_fail_the_cases_of_what_they_do_wrong() {
-    let faults = [
-        ("hello_other_version", "has version 1 of the channel"),
-        ("hello_not_json", "is the first message, with tasks"),
-        ("hello_twice", "is answered with its result"),
-        ("task_twice", "is the first message, with tasks"),
-        ("too_many_credits", "has a concurrency from 1 to 1024"),
-        ("two_answers", "after a hundred others"),
-        ("answer_old_epoch", "is answered with its epoch, even the largest"),
-        ("wrong_length", "after a hundred others"),
-        ("nul_bytes", "is answered with its result"),
-        ("os_exit", "is answered with its result"),
-        ("ignores_cancel", "ends a job that runs"),
-        ("ignores_drain", "ends an idle child with 0"),
-        ("ignores_end", "of the input ends an idle child"),
-        ("no_pong", "is answered while idle"),
-    ];
-    for (fault, case) in faults {
-        let options = [&ROLES[..], &["--within-ms", "3000", "--only", case]].concat();
-        let output = check(&options, "tests/children", &["python3", "wrong.py", fault]).await;
-        let text = text(&output.stdout);
-        assert_eq!(output.status.code(), Some(1), "{fault}: {text}");
-        assert!(text.starts_with("FAIL") && text.contains(case), "{fault}: {text}");
-        assert!(text.ends_with("1 cases: 0 passed, 1 failed, 0 skipped\n"), "{fault}: {text}");
-    }
 }

@@ -19,6 +19,7 @@ use crate::input::{Input, LONGEST_FETCH};
 use crate::registry::Registry;
 use crate::reporter::Reporter;
 use crate::running::RunningJobs;
+use crate::siblings::Siblings;
 use crate::stop::{Stop, StopReason};
 use crate::suspension::Suspensions;
 use crate::{JobContext, Task, metrics};
@@ -33,6 +34,7 @@ pub(crate) struct Executor {
     pub(crate) running: Arc<RunningJobs>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) suspensions: Arc<Suspensions>,
+    pub(crate) siblings: Arc<Siblings>,
     pub(crate) log_limiters: LogLimiters,
 }
 
@@ -80,10 +82,7 @@ impl Runner for Executor {
             return Err(lease.fail(deadline_exceeded()));
         };
         let Some(task) = self.registry.find(&job.task).cloned() else {
-            if let Some(left_out) = self.log_limiters.unknown_task.admit(&job.task) {
-                tracing::warn!(job.id = %job.id, job.task = %job.task, left_out, "no code for this task on this worker, job released for a worker that has it");
-            }
-            return Err(lease.release(ReleaseCause::Unroutable));
+            return Err(self.release_unknown(lease, &job));
         };
         if self.suspensions.is_suspended(&job.task) {
             tracing::debug!(job.id = %job.id, job.task = %job.task, "the task is suspended on this worker, job released for a worker that can run it");
@@ -131,7 +130,8 @@ impl Runner for Executor {
         self.running.lost(lease);
     }
 
-    fn settled(&self, _lease: LeaseKey, settled: Settled) {
+    fn settled(&self, lease: LeaseKey, settled: Settled) {
+        self.siblings.settled(lease);
         if settled == Settled::Stale {
             metrics::stale();
         }
@@ -164,6 +164,16 @@ impl Executor {
         admitted.context.set_deadline(admitted.limit.deadline());
         self.running.will_end(key, admitted.limit.ends);
         Ok(())
+    }
+
+    /// Releases a job of a task that this pool does not have.
+    fn release_unknown(&self, lease: Lease, job: &ClaimedJob) -> Settlement {
+        if self.siblings.release(lease.key(), &job.task) {
+            tracing::debug!(job.id = %job.id, job.task = %job.task, "claimed with the slots of another pool of this worker, job released for the pool that has its task");
+        } else if let Some(left_out) = self.log_limiters.unknown_task.admit(&job.task) {
+            tracing::warn!(job.id = %job.id, job.task = %job.task, left_out, "no code for this task on this worker, job released for a worker that has it");
+        }
+        lease.release(ReleaseCause::Unroutable)
     }
 
     async fn attempt(&self, admitted: &Admitted) -> Ending {

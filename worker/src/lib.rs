@@ -72,6 +72,7 @@ mod run_task;
 mod running;
 mod server;
 mod services;
+mod siblings;
 mod state;
 mod stock;
 mod stop;

@@ -41,6 +41,7 @@ pub(crate) mod channel {
 }
 
 pub(crate) use declaration::FileValues;
+pub(crate) use memory::OomCounter;
 pub(crate) use message::MAX_CONCURRENCY;
 pub(crate) use pool::ServerPool;
 pub(crate) use servers::Servers;

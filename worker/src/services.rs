@@ -20,6 +20,7 @@ use crate::registry::Registry;
 use crate::reporter::Reporter;
 use crate::running::{RunningJobs, StopOnDrop};
 use crate::server::{self, ServerPool, Servers};
+use crate::siblings::Siblings;
 use crate::stop::{STOP_GRACE, StopReason};
 use crate::suspension::Suspensions;
 use crate::{Error, metrics};
@@ -44,6 +45,7 @@ struct Shared {
     reporter: Arc<Reporter>,
     running: Arc<RunningJobs>,
     suspensions: Arc<Suspensions>,
+    siblings: Arc<Siblings>,
 }
 
 impl Shared {
@@ -55,6 +57,7 @@ impl Shared {
             running: self.running.clone(),
             reporter: self.reporter.clone(),
             suspensions: self.suspensions.clone(),
+            siblings: self.siblings.clone(),
             log_limiters: LogLimiters::default(),
         }
     }
@@ -94,8 +97,8 @@ impl Services {
             pulses: health.pulses(),
             threads: Threads::Own,
         };
-        let shared =
-            Shared { broker: broker.clone(), reporter, running: running.clone(), suspensions };
+        let (broker, siblings) = (broker.clone(), Arc::default());
+        let shared = Shared { broker, reporter, running: running.clone(), suspensions, siblings };
         let consumer = Consumer::start(settings, &availability)?;
         let _stop_on_drop = StopOnDrop(running);
         let mut services = Self { config, consumer, helpers, done, shared, _stop_on_drop, health };
@@ -117,7 +120,10 @@ impl Services {
     }
 
     fn add_pool(&mut self, pool: &PoolSettings, registry: Registry) -> io::Result<PoolSlots> {
-        self.consumer.add_pool(pool, &Arc::new(self.shared.executor(registry)))
+        let tasks: Vec<_> = registry.task_names().cloned().collect();
+        let slots = self.consumer.add_pool(pool, &Arc::new(self.shared.executor(registry)))?;
+        self.shared.siblings.add(tasks, &slots);
+        Ok(slots)
     }
 
     /// Claims the jobs of each server from when its first child is ready.

@@ -184,6 +184,14 @@ const BATCH: usize = 50;
 /// single larger one is sent alone.
 const BATCH_BYTES: usize = 128 * 1024;
 
+/// What became of the tasks of an announcement, if it is not all as it was.
+#[derive(Debug, Default)]
+struct Declared {
+    rejected: Vec<TaskName>,
+    /// Their declaration was another one.
+    replaced: Vec<TaskName>,
+}
+
 /// How many partitions get an announcement at once.
 const AT_ONCE: usize = 16;
 
@@ -232,7 +240,7 @@ impl Broker {
     }
 
     /// Declares tasks to every API, and the queues this worker serves. Initializes the key space again if Redis lost
-    /// it.
+    /// it. Returns the tasks whose declaration in Redis was another one.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable, [`Error::TooManyTasks`] if new tasks were rejected; all else was
@@ -241,33 +249,35 @@ impl Broker {
         &self,
         queues: &[QueueName],
         tasks: &[TaskDescriptor],
-    ) -> Result<(), Error> {
-        let rejected = self.declare(tasks).await;
+    ) -> Result<Vec<TaskName>, Error> {
+        let declared = self.declare(tasks).await;
         // A partition that cannot be reached does not hold up the others.
         let announced = stream::iter(self.partitions())
             .map(|partition| self.announce_queues(partition, queues))
             .buffer_unordered(AT_ONCE)
             .collect::<Vec<_>>();
         let announced: Result<(), Error> = announced.await.into_iter().collect();
-        match rejected? {
-            rejected if rejected.is_empty() => announced,
-            tasks => Err(Error::TooManyTasks { tasks }),
+        let Declared { rejected, replaced } = declared?;
+        match rejected.is_empty() {
+            true => announced.map(|()| replaced),
+            false => Err(Error::TooManyTasks { tasks: rejected }),
         }
     }
 
-    /// Declares tasks; returns those that were rejected. Descriptors are in the first partition only: there are few, and
-    /// every API reads them.
-    async fn declare(&self, tasks: &[TaskDescriptor]) -> Result<Vec<TaskName>, Error> {
-        let (mut rejected, mut left) = (Vec::new(), tasks);
+    /// Declares tasks. Descriptors are in the first partition only: there are few, and every API reads them.
+    async fn declare(&self, tasks: &[TaskDescriptor]) -> Result<Declared, Error> {
+        let (mut all, mut left) = (Declared::default(), tasks);
         if !tasks.is_empty() {
             self.initialize(Partition::default()).await?;
         }
         while !left.is_empty() {
             let batch = first_batch(left, description_size);
-            rejected.extend(self.announce_some(Partition::default(), &[], batch).await?);
+            let declared = self.announce_some(Partition::default(), &[], batch).await?;
+            all.rejected.extend(declared.rejected);
+            all.replaced.extend(declared.replaced);
             left = &left[batch.len()..];
         }
-        Ok(rejected)
+        Ok(all)
     }
 
     async fn announce_queues(
@@ -282,13 +292,13 @@ impl Broker {
         Ok(())
     }
 
-    /// Declares some, and returns the tasks that were rejected.
+    /// Declares some.
     async fn announce_some(
         &self,
         partition: Partition,
         queues: &[QueueName],
         tasks: &[TaskDescriptor],
-    ) -> Result<Vec<TaskName>, Error> {
+    ) -> Result<Declared, Error> {
         let arguments = |command: &mut Cmd| {
             command.arg(queues.len());
             queues.iter().for_each(|queue| {
@@ -303,7 +313,8 @@ impl Broker {
         let bytes = tasks.iter().map(description_size).sum();
         let call = Call::new(Function::Announce, partition).carrying(bytes);
         let reply = self.link.call(call, arguments).await?;
-        reply::array(reply)?.into_iter().map(reply::parsed).collect()
+        let [rejected, replaced] = reply::fields(reply)?;
+        Ok(Declared { rejected: names(rejected)?, replaced: names(replaced)? })
     }
 
     /// Removes a worker, which holds no lease any more.
@@ -363,6 +374,10 @@ fn first_batch<T>(all: &[T], size: impl Fn(&T) -> usize) -> &[T] {
         bytes <= BATCH_BYTES
     });
     &all[..fit.count().max(1)]
+}
+
+fn names(value: Value) -> Result<Vec<TaskName>, Error> {
+    reply::array(value)?.into_iter().map(reply::parsed).collect()
 }
 
 /// Number of bytes of a declared task.

@@ -11,7 +11,7 @@ use super::declaration::{command, task_name, values};
 use super::file_context::FileContext;
 use super::table::{self, Table, Value};
 use super::{bytes, duration};
-use crate::server::{FileValues, MAX_CONCURRENCY, ServerSpec, Silence};
+use crate::server::{FileValues, MAX_CONCURRENCY, OomCounter, ServerSpec, Silence};
 
 /// The most children of one server: each is at least two processes of this machine.
 const MAX_PROCESSES: u64 = 256;
@@ -49,6 +49,7 @@ pub(super) fn read(
         start_timeout: start_timeout.unwrap_or(START_TIMEOUT),
         idle_exit,
         silence: Silence::default(),
+        oom_counter: OomCounter::default(),
         tasks,
     })
 }

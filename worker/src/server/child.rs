@@ -38,6 +38,8 @@ pub(super) struct Child {
     concurrency: AtomicU32,
     /// Whether it will end soon: it gets no more jobs.
     ending: AtomicBool,
+    /// How many jobs it runs at once by its newest message `credit`, until the pool has taken it.
+    credit: Mutex<Option<u32>>,
     jobs: Mutex<Jobs>,
     /// Set when it has ended: its directory exists until this is dropped, with the last job that reads a result there.
     ended: Mutex<Option<Launched>>,
@@ -52,8 +54,8 @@ pub(super) struct Child {
 pub(super) enum Event {
     /// It is ready; the body has its tasks.
     Hello(Hello, Option<Bytes>),
-    /// It runs this many jobs at once from now on.
-    Credit(u32),
+    /// It runs another number of jobs at once from now on ([`Child::take_credit`]).
+    Credit,
     /// It uses more memory than it should.
     Grew,
     /// It will end soon.
@@ -127,7 +129,8 @@ impl Child {
         events: mpsc::UnboundedSender<(Arc<Self>, Event)>,
     ) -> Self {
         let (takes_files, concurrency) = (AtomicBool::new(false), AtomicU32::new(0));
-        let (ending, jobs, ended) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
+        let (ending, credit) = (AtomicBool::new(false), Mutex::default());
+        let (jobs, ended) = (Mutex::default(), Mutex::default());
         Self {
             number,
             directory,
@@ -135,6 +138,7 @@ impl Child {
             takes_files,
             concurrency,
             ending,
+            credit,
             jobs,
             ended,
             requests,
@@ -237,6 +241,19 @@ impl Child {
         self.concurrency.store(hello.concurrency, Ordering::Relaxed);
         self.jobs.lock().last_active = Some(Instant::now());
         self.report(Event::Hello(hello, tasks));
+    }
+
+    /// Records how many jobs it runs at once from now on. The pool gets an event, unless it has not handled the last one
+    /// yet: a child may send any number of these messages.
+    pub(super) fn credit(self: &Arc<Self>, concurrency: u32) {
+        if self.credit.lock().replace(concurrency).is_none() {
+            self.report(Event::Credit);
+        }
+    }
+
+    /// Returns the newest number, once.
+    pub(super) fn take_credit(&self) -> Option<u32> {
+        self.credit.lock().take()
     }
 
     pub(super) fn report(self: &Arc<Self>, event: Event) {

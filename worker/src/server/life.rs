@@ -88,7 +88,7 @@ pub(super) async fn run(
                 reason: None,
                 had_jobs: false,
                 pinged: None,
-                oom_kills: OomKills::now(),
+                oom_kills: OomKills::of(spec.oom_counter.clone()),
             };
             life.run(requested).await
         }
@@ -204,7 +204,7 @@ impl Life<'_> {
             FromChild::Hello(_) => return protocol("it sent a second hello".to_owned()),
             FromChild::Bye { reason } => self.bye = Some(reason),
             FromChild::Pong => self.pinged = None,
-            FromChild::Ping => self.child.send(&ToChild::Pong),
+            FromChild::Ping => self.child.outbox.send_pong(ToChild::Pong.line()),
             FromChild::Unknown => {}
             other if self.concurrency.is_none() => {
                 return protocol(format!("it sent {:?} before its hello", other.kind()));
@@ -227,7 +227,7 @@ impl Life<'_> {
                 self.child.with_job(attempt, |job| job.log(text));
             }
             FromChild::Credit { concurrency } if concurrency <= MAX_CONCURRENCY => {
-                self.child.report(Event::Credit(concurrency));
+                self.child.credit(concurrency);
             }
             FromChild::Credit { concurrency } => {
                 return protocol(format!(

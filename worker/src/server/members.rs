@@ -76,6 +76,11 @@ impl Members {
     }
 
     #[cfg(test)]
+    pub(super) fn unread(&self) -> usize {
+        self.0.iter().map(|member| member.child.outbox.waiting()).sum()
+    }
+
+    #[cfg(test)]
     pub(super) fn load(&self) -> usize {
         self.0.iter().map(|member| member.child.load().0).sum()
     }

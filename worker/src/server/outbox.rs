@@ -1,5 +1,7 @@
 //! What a worker writes to a child. Written at once if the pipe has room, so that a job needs no other task to reach
 //! its child; the rest waits here until the child reads.
+//!
+//! What waits is bounded, whatever the child writes: by the jobs that it may run, and one answer to its pings.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -26,6 +28,8 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Bytes>,
+    /// Written when nothing else waits. One for all pings meanwhile: a child may send any number, and never read.
+    pong: Option<Bytes>,
     /// The child has closed its end: nothing needs to be written any more.
     closed: bool,
 }
@@ -37,7 +41,20 @@ impl Outbox {
 
     /// Writes a message, or lets it wait behind others.
     pub(crate) fn send(&self, line: Bytes, body: Option<Bytes>) {
+        self.push(&mut self.state.lock(), line, body);
+    }
+
+    /// Writes the answer to a ping, or lets it wait until all else is written. If one waits already, it answers this ping
+    /// too.
+    pub(crate) fn send_pong(&self, line: Bytes) {
         let mut state = self.state.lock();
+        match state.waiting.is_empty() {
+            true => self.push(&mut state, line, None),
+            false => state.pong = Some(line),
+        }
+    }
+
+    fn push(&self, state: &mut State, line: Bytes, body: Option<Bytes>) {
         if state.closed {
             return;
         }
@@ -45,11 +62,18 @@ impl Outbox {
         state.waiting.push_back(line);
         state.waiting.extend(body.filter(|body| !body.is_empty()));
         if was_empty {
-            self.write(&mut state);
+            self.write(state);
             if !state.waiting.is_empty() {
                 self.waits.notify_one();
             }
         }
+    }
+
+    /// Returns how many lines and bodies wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        let state = self.state.lock();
+        state.waiting.len() + usize::from(state.pong.is_some())
     }
 
     /// Writes what waits, whenever the child reads; never ends. Cancel-safe.
@@ -92,11 +116,13 @@ impl State {
             bytes -= first.len();
             self.waiting.pop_front();
         }
+        self.waiting.extend(self.pong.take());
     }
 
     fn close(&mut self) {
         self.closed = true;
         self.waiting.clear();
+        self.pong = None;
     }
 }
 

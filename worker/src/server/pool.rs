@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crunch_common::backoff::Backoff;
-use crunch_common::broker::{LeaseKey, ServerInfo, SuspendedTask};
+use crunch_common::broker::{ServerInfo, SuspendedTask};
 use crunch_common::task::{TaskDescriptor, TaskName};
 use crunch_common::telemetry::LogLimit;
 use crunch_common::time::{Timestamp, whole_ms};
@@ -30,6 +30,10 @@ use super::spec::ServerSpec;
 use crate::TaskError;
 use crate::process::Request;
 use crate::suspension::Suspensions;
+
+mod assignment;
+
+pub(super) use assignment::Assignment;
 
 /// How often idle children and those that should have ended are looked for.
 const TICK: Duration = Duration::from_secs(1);
@@ -173,6 +177,12 @@ impl ServerPool {
         self.state.lock().deaths
     }
 
+    /// Returns how much waits until its children read.
+    #[cfg(test)]
+    pub(super) fn unread(&self) -> usize {
+        self.state.lock().members.unread()
+    }
+
     /// Returns how many jobs its children run.
     #[cfg(test)]
     pub(super) fn load(&self) -> usize {
@@ -276,12 +286,18 @@ impl ServerPool {
                 children.start(&self.spec, &sender);
             }
             let next_start = self.state.lock().next_start.filter(|&at| Instant::now() < at);
+            // In random order: a child that causes events all the time delays nothing that concerns others.
             tokio::select! {
-                biased;
                 () = shutdown.cancelled() => break,
-                // Before exits: a hello must not be handled after the end of its child.
                 Some((child, event)) = events.recv() => self.apply(&child, event),
-                Some(exit) = children.ended() => self.ended(exit),
+                Some(exit) = children.ended() => {
+                    // A hello must not be handled after the end of its child.
+                    for _ in 0..events.len() {
+                        let Ok((child, event)) = events.try_recv() else { break };
+                        self.apply(&child, event);
+                    }
+                    self.ended(exit);
+                }
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep_until(next_start.unwrap_or_else(Instant::now).into()), if next_start.is_some() => {}
                 _ = ticks.tick() => self.tick(),
@@ -312,9 +328,10 @@ impl ServerPool {
                     child.end(Request::Kill, Some(Reason::Died(why)));
                 }
             }
-            Event::Credit(credits) => {
+            Event::Credit => {
                 let mut state = self.state.lock();
-                if let Some(member) = state.members.find(child.number) {
+                let credits = child.take_credit();
+                if let (Some(member), Some(credits)) = (state.members.find(child.number), credits) {
                     member.credits = credits as usize;
                     state.resize();
                     self.serve_waiting(&mut state);
@@ -447,44 +464,6 @@ impl State {
         if let Some(slots) = &self.slots {
             let at_once = self.members.slots();
             slots.resize(at_once, self.ahead.jobs(at_once));
-        }
-    }
-}
-
-/// The right to run one job in a child, until this value is dropped.
-#[derive(Debug)]
-pub(super) struct Assignment {
-    /// `None` once it was canceled.
-    held: Option<(Arc<ServerPool>, Arc<Child>)>,
-    since: Instant,
-}
-
-impl Assignment {
-    fn new(pool: Arc<ServerPool>, child: Arc<Child>) -> Self {
-        Self { held: Some((pool, child)), since: Instant::now() }
-    }
-
-    pub(super) fn child(&self) -> &Arc<Child> {
-        &self.held.as_ref().expect("only a canceled one has none").1
-    }
-
-    /// Gives up an attempt that does not end: its child gets no more jobs.
-    pub(super) fn leak(&self, key: LeaseKey) {
-        let (pool, child) = self.held.as_ref().expect("only a canceled one has none");
-        child.leak(key);
-        pool.leaked(child);
-    }
-
-    /// Returns the child of an assignment that no job takes; the pool has to end the assignment.
-    fn cancel(mut self) -> Arc<Child> {
-        self.held.take().expect("it is canceled once").1
-    }
-}
-
-impl Drop for Assignment {
-    fn drop(&mut self) {
-        if let Some((pool, child)) = self.held.take() {
-            pool.leave(&child, self.since.elapsed());
         }
     }
 }

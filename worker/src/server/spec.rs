@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::declaration::FileValues;
+use super::memory::OomCounter;
 use crate::process::Command;
 
 /// How long an idle child may be silent. Not configurable: tests use shorter times.
@@ -40,6 +41,8 @@ pub(crate) struct ServerSpec {
     pub(crate) idle_exit: Option<Duration>,
     /// When a silent child is asked whether it lives, and how long it may take to answer.
     pub(crate) silence: Silence,
+    /// What shows that the kernel killed a child for lack of memory. Not configurable: tests use another one.
+    pub(crate) oom_counter: OomCounter,
     /// Values for its tasks, which win over those that the children declare.
     pub(crate) tasks: FileValues,
 }

@@ -9,6 +9,7 @@ use crunch_common::task::TaskName;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Task;
 use crate::process::Command;
 use crate::registry::Registry;
 use crate::suspension::Suspensions;
@@ -16,6 +17,7 @@ use crate::testing::{Attempt, Outcome, Report};
 
 mod channel;
 mod faults;
+mod floods;
 mod fuzz;
 mod lives;
 mod stops;
@@ -55,9 +57,13 @@ impl Server {
         &self.servers.pools()[0]
     }
 
-    fn attempt(&self, task: &str) -> Attempt {
+    fn task(&self, task: &str) -> Task {
         let name: TaskName = task.parse().unwrap();
-        Attempt::of(self.registry.find(&name).unwrap().as_ref().clone())
+        self.registry.find(&name).unwrap().as_ref().clone()
+    }
+
+    fn attempt(&self, task: &str) -> Attempt {
+        Attempt::of(self.task(task))
     }
 
     async fn run(&self, task: &str, payload: Value) -> Report {
@@ -101,6 +107,7 @@ fn spec(fault: &[&str]) -> ServerSpec {
         start_timeout: DEADLINE,
         idle_exit: None,
         silence: Silence::default(),
+        oom_counter: OomCounter::default(),
         tasks: FileValues::new(),
     }
 }

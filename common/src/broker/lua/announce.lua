@@ -5,8 +5,9 @@
 -- KEYS 1  the partition's layout
 -- ARGV 1  number of queues that follow; their names
 --      then two for each task: name, descriptor (JSON, opaque)
--- Returns the names of the rejected tasks: new ones, where as many are declared as may be. The newest declaration of a task
--- counts; one is kept 30 days after the last worker that made it. Queues are accepted beyond the limit of enqueue: the
+-- Returns {the names of rejected tasks, the names of tasks whose declaration was another one before}. Rejected are new
+-- ones, where as many are declared as may be. The newest declaration of a task counts; one is kept 30 days after the last
+-- worker that made it. Queues are accepted beyond the limit of enqueue: the
 -- operator of the workers names them, and their jobs must be accepted however many queues other clients have named.
 -- Touches `tasks`, `tasks:seen`, `tasks:version`, `queues`, `queues:names`. Repeating the call changes only the times.
 local TASK_KEPT_MS = 2592000000
@@ -31,7 +32,7 @@ end
 
 local function announce(p, argv)
   local now, w = now_ms(), writes()
-  local tasks, rejected, changed = 2 + num(argv[1]), {}, false
+  local tasks, rejected, replaced, changed = 2 + num(argv[1]), {}, {}, false
   for at = 2, tasks - 1 do list_queue(w, p, now, argv[at]) end
   if argv[tasks] then remove_old_tasks(w, p, now) end
   local count = argv[tasks] and redis.call('ZCARD', key.tasks_seen(p))
@@ -44,6 +45,7 @@ local function announce(p, argv)
       if not known then count = count + 1 end
       if known ~= descriptor then
         w:add('HSET', key.tasks(p), name, descriptor)
+        if known then replaced[#replaced + 1] = name end
         changed = true
       end
       w:add('ZADD', key.tasks_seen(p), int(now), name)
@@ -51,7 +53,7 @@ local function announce(p, argv)
   end
   if changed then tasks_changed(w, p, now) end
   w:commit()
-  return rejected
+  return { rejected, replaced }
 end
 
 register('announce', announce, { 'allow-oom' })

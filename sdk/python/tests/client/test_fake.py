@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -301,6 +301,21 @@ def test_delays_pass_by_waiting(make_fake: MakeFake) -> None:
     with pytest.raises(errors.WaitTimeout):
         job.wait(timeout=3000)
     assert job.result(timeout=3000) == 5
+
+
+def test_a_job_fails_by_what_only_the_types_of_its_task_reject(make_fake: MakeFake) -> None:
+    @crunch.task
+    def birthday(day: date) -> int:
+        return day.year
+
+    client, _ = make_fake([birthday])
+    assert client.submit("birthday", "1815-12-10").result(WAIT_S) == 1815
+    job = client.submit("birthday", "tomorrow")
+    with pytest.raises(errors.JobFailed) as caught:
+        job.result(WAIT_S)
+    assert caught.value.code == "payload_invalid"
+    with pytest.raises(errors.PayloadInvalid):
+        client.submit("birthday", 5)
 
 
 def test_problems_are_made_on_request(make_fake: MakeFake) -> None:

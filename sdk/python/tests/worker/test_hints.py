@@ -15,6 +15,7 @@ import jsonschema
 import pydantic
 import pytest
 import typing_extensions
+from pydantic_core import PydanticCustomError
 
 import crunch
 from crunch.worker.hints import Shapes
@@ -87,6 +88,29 @@ class Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(strict=True)
     when: datetime.datetime
     pair: tuple[int, int]
+
+
+class Checked(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+    even: int
+    when: datetime.datetime | None = None
+    name: str = pydantic.Field("xxxx", min_length=2)
+
+    @pydantic.field_validator("even")
+    @classmethod
+    def is_even(cls, value: int) -> int:
+        """Reject odd numbers."""
+        if value % 2:
+            raise ValueError("odd")
+        return value
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def is_known(cls, value: str) -> str:
+        """Reject with an error of its own."""
+        if value == "none":
+            raise PydanticCustomError("unknown_name", "nobody has this name")
+        return value
 
 
 UserId = NewType("UserId", int)
@@ -363,6 +387,51 @@ def test_a_value_that_does_not_fit_is_rejected_with_its_place(
     with pytest.raises(Invalid) as caught:
         converted(hint, value)
     assert why in str(caught.value)
+
+
+SHORT: Any = {"begin": {"x": 1}, "end": {"x": 1}}
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (Line, SHORT),
+        (Line, {**SHORT, "label": 5}),
+        (Line, {"begin": SHORT["begin"], "made_at": "yesterday"}),
+        (list[Line], [SHORT, LINE]),
+        (list[Line], [SHORT, {}]),
+        (datetime.date, "2026-13-01"),
+        (datetime.date, 5),
+        (list[datetime.date], ["2026-13-01", 5]),
+        (tuple[datetime.date, int], ["2026-13-01", 5]),
+        (tuple[datetime.date, int], ["2026-13-01", "5"]),
+        (dict[str, datetime.date], {"a": "x"}),
+        (dict[str, datetime.date], {"a": "x", "b": 5}),
+        (datetime.date | int, "x"),
+        (datetime.date | int, []),
+        (datetime.date | Line, SHORT),
+        (Annotated[list[datetime.date], crunch.Length(max=1)], ["x"]),
+        (Annotated[list[datetime.date], crunch.Length(max=1)], ["x", "y"]),
+        (set[Any], [[1]]),
+        (float, 10**400),
+        (Model, {"number": 0}),
+        (Checked, {"even": 1}),
+        (Checked, {"even": "x"}),
+        (Checked, {"even": 1, "unknown": 1}),
+        (Checked, {"even": 2, "when": "x"}),
+        (Checked, {"even": 2, "when": []}),
+        (Checked, {"even": 2, "name": "x"}),
+        (Checked, {"even": 2, "name": "none"}),
+        (Checked, {}),
+    ],
+)
+def test_a_value_that_does_not_fit_is_known_to_be_rejected_by_the_schema(
+    hint: Any, value: Any
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        converted(hint, value)
+    is_valid = jsonschema.Draft202012Validator(schema_of(hint)).is_valid(value)
+    assert caught.value.by_schema == (not is_valid), str(caught.value)
 
 
 VALUES: list[Any] = [

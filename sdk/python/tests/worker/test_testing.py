@@ -7,6 +7,7 @@ import contextvars
 import logging
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -245,6 +246,34 @@ def test_a_payload_that_the_api_would_reject_is_rejected() -> None:
     assert report.error is not None
     assert report.error.message == "the payload has 11 bytes, more than 10"
     assert run(task, payload=b"x", content_type="text/plain").status == "rejected"
+
+
+def test_a_payload_that_only_the_types_reject_fails() -> None:
+    @dataclass
+    class Even:
+        number: int
+
+        def __post_init__(self) -> None:
+            if self.number % 2:
+                raise ValueError("odd")
+
+    @crunch.task
+    def function(even: Even) -> int:
+        return even.number
+
+    @crunch.task
+    async def coroutine(even: Even) -> int:
+        return even.number
+
+    for task in (function, coroutine):
+        assert run(task, {"number": 2}).result == 2
+        expected = {"number": ("failed", "odd"), "numbers": ("rejected", "no such member")}
+        for member, (status, why) in expected.items():
+            report = run(task, {member: 1})
+            assert report.status == status
+            assert report.error is not None
+            assert (report.error.code, report.error.retryable) == ("payload_invalid", False)
+            assert why in report.error.message
 
 
 def test_progress_is_from_0_to_1() -> None:

@@ -207,6 +207,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("a change of a task is not announced", "if changed then tasks_changed(w, p, now) end", ""),
     ("every declaration is a change", "if known ~= descriptor then", "if true then"),
     (
+        "no declaration replaces another one",
+        "        if known then replaced[#replaced + 1] = name end\n",
+        "",
+    ),
+    (
+        "a first declaration replaces one",
+        "if known then replaced[#replaced + 1] = name end",
+        "replaced[#replaced + 1] = name",
+    ),
+    (
         "a pause makes any queue known",
         "if argv[2] ~= '1' and not is_listed(p, argv[1]) then return 0 end",
         "",

@@ -262,19 +262,26 @@ pub(super) async fn tasks(world: &mut World) -> Check {
     )?;
 
     let version = world.broker.tasks_version().await.map_err(|error| error.to_string())?;
-    world.broker.announce(&[], &tasks[..1]).await.map_err(|error| error.to_string())?;
+    let replaced =
+        world.broker.announce(&[], &tasks[..1]).await.map_err(|error| error.to_string())?;
+    ensure(replaced.is_empty(), "the same declaration replaces none")?;
     let again = world.broker.tasks_version().await.map_err(|error| error.to_string())?;
     ensure(version.is_some() && again == version, "the same declaration is no change")?;
 
     let mut changed = tasks[0].clone();
     changed.description = "changed".to_owned();
-    world.broker.announce(&[], &[changed]).await.map_err(|error| error.to_string())?;
+    let declared = [changed, tasks[2].clone()];
+    let replaced =
+        world.broker.announce(&[], &declared).await.map_err(|error| error.to_string())?;
+    ensure(replaced == [tasks[0].name.clone()], "another declaration is named")?;
     let after = world.broker.tasks_version().await.map_err(|error| error.to_string())?;
     ensure(after > version, "another declaration is a change")?;
 
     // Tasks are removed a month after the last worker declared them.
     world.advance_clock(2_592_000_001).await;
-    world.broker.announce(&[], &tasks[2..]).await.map_err(|error| error.to_string())?;
+    let replaced =
+        world.broker.announce(&[], &tasks[2..]).await.map_err(|error| error.to_string())?;
+    ensure(replaced.is_empty(), "the same declaration replaces none, however late")?;
     let known = world.broker.tasks().await.map_err(|error| error.to_string())?;
     ensure(known.iter().all(|task| task.name.as_str() == "n7"), "the other tasks are removed")
 }

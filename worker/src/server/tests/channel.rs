@@ -159,6 +159,33 @@ async fn invalid_results_fail_their_job_and_no_other() {
     }
 }
 
+#[tokio::test]
+async fn a_message_that_is_too_long_is_cut() {
+    let server = Server::with(&["error_too_long"]).await;
+    let error = server.failure("a").await;
+    assert_eq!((error.code.as_str(), error.retryable), ("task_failed", true));
+    assert_eq!(error.message.len(), 4096);
+    assert!(error.message.chars().all(|it| it == '\u{1f600}'), "{}", error.message);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn progress_out_of_range_is_a_line_of_the_log() {
+    let server = Server::with(&["progress_out_of_range"]).await;
+    let report = server.run("a", json!(1)).await;
+    assert_eq!((report.outcome, report.progress.len()), (Outcome::Succeeded, 0));
+    let lines = ["progress must be from 0 to 1: 7.5", "progress must be from 0 to 1: -1"];
+    assert_eq!(report.log, lines);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_file_wins_over_a_body() {
+    let server = Server::with(&["done_by_file_and_body"]).await;
+    assert_eq!(server.run("a", json!(1)).await.json::<String>(), "file");
+    server.end().await;
+}
+
 #[test]
 fn a_shell_finds_the_members_of_a_job_before_what_clients_fill() {
     let line = message::ToChild::Job(message::JobMessage {

@@ -66,17 +66,6 @@ async fn what_follows_a_body_that_was_too_long_is_no_message() {
 }
 
 #[tokio::test]
-async fn floods_are_cut_and_the_job_succeeds() {
-    for fault in ["flood_stdout", "flood_stdout_no_newline", "flood_progress", "flood_log"] {
-        let argument = if fault.starts_with("flood_stdout") { "20000000" } else { "20000" };
-        let server = Server::with(&[fault, argument]).await;
-        let report = server.run("a", json!(1)).await;
-        assert_eq!(report.outcome, Outcome::Succeeded, "{fault}");
-        server.end().await;
-    }
-}
-
-#[tokio::test]
 async fn only_the_jobs_of_the_child_that_dies_are_affected() {
     let spec = ServerSpec { processes: 2, ..spec(&["os_exit"]) };
     let server = Server::of(spec).await;
@@ -115,6 +104,34 @@ async fn a_child_that_eats_memory_is_killed_for_it() {
     let error = server.failure("a").await;
     assert_eq!(error.code.as_str(), "out_of_memory", "{error:?}");
     assert!(error.message.contains("twice its max_memory"), "{error:?}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_kill_for_lack_of_memory_is_distinguished_from_other_kills() {
+    let folder = tempfile::tempdir().unwrap();
+    let counter = folder.path().join("memory.events");
+    let spec = |fault: &[&str]| {
+        std::fs::write(&counter, "oom_kill 0\n").unwrap();
+        ServerSpec { oom_counter: counter.clone().into(), ..spec(fault) }
+    };
+    let kills_itself = ["kills_itself", counter.to_str().unwrap()];
+    for (fault, code, message) in [
+        (&kills_itself[..], "out_of_memory", "the system killed the child: out of memory"),
+        (&kills_itself[..1], "child_died", "signal 9 (KILL)"),
+    ] {
+        let server = Server::of(spec(fault)).await;
+        let error = server.failure("a").await;
+        assert_eq!((error.code.as_str(), error.retryable), (code, true), "{error:?}");
+        assert!(error.message.contains(message), "{error:?}");
+        server.end().await;
+    }
+    // The kernel has killed another process: this child has ended by itself.
+    let server = Server::of(spec(&["os_exit"])).await;
+    let (error, ()) = tokio::join!(server.failure("a"), async {
+        std::fs::write(&counter, "oom_kill 1\n").unwrap();
+    });
+    assert_eq!(error.code.as_str(), "child_died", "{error:?}");
     server.end().await;
 }
 

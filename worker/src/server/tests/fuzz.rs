@@ -1,8 +1,8 @@
 //! Streams with random faults: in the decoder, and from real children.
 
+use futures_util::{StreamExt, stream};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use tokio::sync::mpsc;
 
 use super::*;
 use crate::server::frame::Decoder;
@@ -27,7 +27,7 @@ const PIECES: [&[u8]; 16] = [
     b"[[[[[[[[[[\n",
 ];
 
-fn stream(random: &mut Pcg64Mcg) -> Vec<u8> {
+fn any_stream(random: &mut Pcg64Mcg) -> Vec<u8> {
     let mut stream = Vec::new();
     for _ in 0..random.random_range(1..6) {
         stream.extend_from_slice(PIECES[random.random_range(0..PIECES.len())]);
@@ -71,36 +71,69 @@ fn a_hundred_thousand_streams_are_read_in_little_memory() {
     let seed: u64 = rand::random();
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     for number in 0..100_000 {
-        let stream = stream(&mut random);
+        let stream = any_stream(&mut random);
         let most = decode(&mut random, &stream);
         assert!(most <= stream.len(), "seed {seed}, stream {number}: {stream:?}");
     }
 }
 
-#[tokio::test]
-async fn children_that_say_anything_end_and_the_worker_does_not() {
-    run_children(50).await;
-}
+/// A child that answers one job, whose payload is a number, and then says what is in the file of this name.
+const CHILD: &str = r#"
+tasks='[{"name":"fuzzed"}]'
+printf '{"type":"hello","channel":1,"body":%d}\n%s' ${#tasks} "$tasks" >&4
+IFS= read -r hello <&3
+IFS= read -r job <&3
+field() { rest=${job#*\"$1\":}; rest=${rest#\"}; echo "${rest%%[\",]*}"; }
+number=$(dd bs="$(field body)" count=1 status=none <&3)
+printf '{"type":"credit","concurrency":0}\n{"type":"done","id":"%s","epoch":%s}\n' "$(field id)" "$(field epoch)" >&4
+cat "$number" >&4
+"#;
 
 #[tokio::test]
-#[ignore = "takes a minute"]
-async fn a_thousand_children_that_say_anything_end() {
+async fn a_thousand_children_that_say_anything_end_and_others_are_not_affected() {
+    run_children(100).await;
+    let before = memory::resident(std::process::id()).unwrap();
     run_children(1000).await;
+    let grown = memory::resident(std::process::id()).unwrap().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes");
 }
 
+/// Runs this many streams, each in a child of a pool of its own, and jobs of a neighbour.
 async fn run_children(count: u64) {
     let (seed, folder) = (rand::random::<u64>(), tempfile::tempdir().unwrap());
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     for number in 0..count {
-        let file = folder.path().join(format!("{number}"));
-        std::fs::write(&file, stream(&mut random)).unwrap();
-        let mut spec = spec(&[]);
-        spec.command.program = "sh".into();
-        let script = format!("cat {} >&4", file.display());
-        spec.command.arguments = ["-c".into(), script.into()].to_vec();
-        let (events, _receiver) = mpsc::unbounded_channel();
-        let exit = tokio::time::timeout(DEADLINE, life::run(&spec, number, events)).await;
-        let exit = exit.unwrap_or_else(|_| panic!("seed {seed}, stream {number}: it hangs"));
-        assert!(!exit.problem.is_empty(), "seed {seed}, stream {number}");
+        std::fs::write(folder.path().join(number.to_string()), any_stream(&mut random)).unwrap();
+    }
+    let mut spec = ServerSpec { processes: 3, ..spec(&[]) };
+    spec.command.program = "sh".into();
+    spec.command.arguments = ["-c".into(), CHILD.into()].to_vec();
+    spec.command.directory = folder.path().to_owned();
+    let (server, neighbour) = (Server::of(spec).await, Server::with(&["none"]).await);
+    let said = stream::iter(0..count).map(|number| say(&server, seed, number));
+    let all = said.buffer_unordered(3).collect::<()>();
+    tokio::select! {
+        () = all => {}
+        () = serve(&neighbour) => {}
+    }
+    assert_eq!(neighbour.pool().numbers(), [1], "seed {seed}");
+    server.end().await;
+    neighbour.end().await;
+}
+
+/// Has one stream said. A job that went to a child that was about to end is tried again, as by a worker.
+async fn say(server: &Server, seed: u64, number: u64) {
+    eventually(&format!("seed {seed}, stream {number} is said"), async || {
+        let report = server.run("fuzzed", json!(number)).await;
+        assert!(!matches!(report.outcome, Outcome::Failed(_)), "seed {seed}, stream {number}");
+        report.outcome == Outcome::Succeeded
+    })
+    .await;
+}
+
+/// Runs jobs of the neighbour, one after the other, without an end.
+async fn serve(neighbour: &Server) {
+    for number in 0.. {
+        assert_eq!(neighbour.run("a", json!(number)).await.json::<u64>(), number);
     }
 }

@@ -3,7 +3,7 @@
 use crunch_common::broker::ReleaseCause;
 
 use super::*;
-use crate::{JobContext, Task, TaskError};
+use crate::{JobContext, TaskError};
 
 /// The pool has no ready child, and says why.
 async fn never_ready(spec: ServerSpec, why: &str) {

@@ -36,6 +36,24 @@ async fn a_child_with_one_job_that_does_not_end_it_is_ended() {
 }
 
 #[tokio::test]
+async fn a_job_that_runs_out_of_its_time_is_retried_and_its_child_is_replaced() {
+    let times_out = async |fault: &str| {
+        let server = Server::with(&[fault]).await;
+        let task = server.task("a").timeout(Duration::from_secs(1));
+        let report = in_time("it ends", Attempt::of(task).payload(1).run()).await;
+        let error = error_of(report);
+        assert_eq!((error.code.as_str(), error.retryable), ("timeout", true), "{fault}: {error:?}");
+        server.ready(1).await;
+        assert_eq!(server.pool().numbers(), [2], "{fault}");
+        let after = server.run("b", json!(1)).await;
+        assert_eq!(after.outcome, Outcome::Succeeded, "{fault}");
+        server.end().await;
+    };
+    // Each takes as long as the child may take to stop.
+    tokio::join!(times_out("loops_in_c"), times_out("half_frame_stays"), times_out("body_huge"));
+}
+
+#[tokio::test]
 async fn a_child_may_clean_up_before_it_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let cleaned = folder.path().join("cleaned");

@@ -20,6 +20,7 @@ from crunch.worker.declaration import Task
 from crunch.worker.failures import Fail, Failure
 from crunch.worker.frames import Frame
 from crunch.worker.job import Job, set_current_job
+from crunch.worker.payloads import UnfitPayload
 from crunch.worker.results import Encoded
 from crunch.worker.values import JSON
 
@@ -59,7 +60,9 @@ class Report:
     """How it ended.
 
     `retried`: it failed, and a worker would try again. `failed`: for good. `released`: this machine
-    cannot run it (`crunch.MachineFault`). `rejected`: the API would not take the payload.
+    cannot run it (`crunch.MachineFault`). `rejected`: the API would not take the payload, because
+    of its size, its content type or its schema. What only the function's types reject, such as a
+    validator, is `failed`.
     """
     result: Any
     """The result as a client gets it: a JSON value, or bytes; None unless it succeeded."""
@@ -233,6 +236,8 @@ class _Run:
     def _failure(self, error: BaseException) -> Failure:
         if isinstance(error, NEVER_CAUGHT):
             raise error
+        if isinstance(error, UnfitPayload) and error.by_api:
+            self._reason_to_reject = error.message
         return self._attempt.failure(error)
 
     def _checked(self, value: Any) -> Encoded:
@@ -251,6 +256,8 @@ class _Run:
         return Encoded(data, kind)
 
     def _report(self, outcome: Encoded | Failure) -> Report:
+        if not self.is_accepted:
+            return self.rejected()
         progress, logs = list(self._progress), list(self._logs)
         if isinstance(outcome, Failure):
             code = outcome.code or ("machine" if outcome.machine else "task_failed")

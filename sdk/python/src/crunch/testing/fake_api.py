@@ -14,7 +14,7 @@ from crunch.batch import NDJSON
 from crunch.testing import fake_jobs
 from crunch.testing.fake_jobs import DEFAULT_ATTEMPTS, Function, Job, Submission
 from crunch.worker.declaration import Task
-from crunch.worker.failures import Fail
+from crunch.worker.payloads import UnfitPayload
 
 Reply: TypeAlias = Callable[[], Response]
 """Makes the response: late, so that it can show what a job has become meanwhile."""
@@ -172,7 +172,7 @@ class Store:
             raise Rejected(415, "unsupported-media-type", detail)
         try:
             fake_jobs.check(function, submission.body, kind)
-        except Fail as invalid:
+        except UnfitPayload as invalid:
             pointer, _, detail = invalid.message.partition(": ")
             raise _invalid(base + (pointer if pointer.startswith("/") else ""), detail) from None
 

@@ -13,7 +13,7 @@ from crunch import testing
 from crunch.api.http import JSON, is_json
 from crunch.worker.declaration import Task
 from crunch.worker.failures import Fail, failure_of
-from crunch.worker.payloads import Payload
+from crunch.worker.payloads import Payload, UnfitPayload
 from crunch.worker.results import encode, encode_json
 
 Function: TypeAlias = Callable[..., Any]
@@ -150,9 +150,13 @@ class Job:
 
 
 def check(function: Function, body: bytes, content_type: str) -> None:
-    """Raise `Fail` if the task would not take the payload."""
+    """Raise `UnfitPayload` if the API would not take the payload."""
     if isinstance(function, Task):
-        function.parameters.reader.read(Payload(body, content_type))
+        try:
+            function.parameters.reader.read(Payload(body, content_type))
+        except UnfitPayload as unfit:
+            if unfit.by_api:
+                raise
 
 
 def run(function: Function, job: Job) -> Outcome | Awaitable[Outcome]:

@@ -10,7 +10,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from crunch.worker.shapes import Definitions, Invalid, Schema, Shape, json_kind
+from crunch.worker.shapes import (
+    Definitions,
+    Invalid,
+    Schema,
+    Shape,
+    first_reported,
+    json_kind,
+)
 
 NOT_PUBLISHED: Final = object()
 """Stands for a default that is missing, or that must not be published."""
@@ -82,11 +89,12 @@ class ObjectShape(Shape):
             raise
         except (ValueError, AssertionError) as error:
             # As pydantic does it, a constructor rejects values with one of these.
-            raise Invalid(str(error) or type(error).__name__) from None
+            raise Invalid(str(error) or type(error).__name__, by_schema=False) from None
 
     def converted_members(self, value: dict[str, Any]) -> dict[str, Any]:
         """Return the members with their Python values."""
         made: dict[str, Any] = {}
+        first: Invalid | None = None
         for name, member_value in value.items():
             member = self.members.get(name)
             shape = self.others if member is None else member.shape
@@ -96,10 +104,12 @@ class ObjectShape(Shape):
             try:
                 made[name] = shape.convert(member_value)
             except Invalid as error:
-                raise error.inside(name) from None
+                first = first_reported(first, error.inside(name))
         for name, member in self.members.items():
-            if member.required and name not in made:
+            if member.required and name not in value:
                 raise Invalid(f"the member {name!r} is missing")
+        if first is not None:
+            raise first
         return made
 
 
@@ -223,8 +233,28 @@ def _invalid(error: ValueError) -> Invalid:
     """Return the first violation that pydantic found, and how many more there are."""
     found: list[dict[str, Any]] = getattr(error, "errors", list)()
     if not found:
-        return Invalid(str(error))
+        return Invalid(str(error), by_schema=False)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    invalid = Invalid(f"{found[0]['msg']}{more}")
+    by_schema = any(_is_by_schema(it["type"]) for it in found)
+    invalid = Invalid(f"{found[0]['msg']}{more}", by_schema=by_schema)
     invalid.path.extend(found[0]["loc"])
     return invalid
+
+
+def _is_by_schema(kind: str) -> bool:
+    """Whether the schema of a model rejects what pydantic has rejected with an error of this kind.
+
+    Not what validators and formats reject.
+    """
+    return kind in _BY_SCHEMA or kind.endswith("_type")
+
+
+_BY_SCHEMA: Final = frozenset(
+    {
+        "bool_parsing", "enum", "extra_forbidden", "float_parsing", "greater_than",
+        "greater_than_equal", "int_from_float", "int_parsing", "invalid_key", "json_invalid",
+        "less_than", "less_than_equal", "literal_error", "missing", "multiple_of", "none_required",
+        "string_pattern_mismatch", "string_too_long", "string_too_short", "too_long", "too_short",
+        "union_tag_invalid", "union_tag_not_found",
+    }
+)  # fmt: skip

@@ -21,7 +21,7 @@ from typing import Any, Final
 from crunch.worker.hints import Shapes, Unsupported
 from crunch.worker.job import Job
 from crunch.worker.objects import NOT_PUBLISHED, Member, ModelShape, ObjectShape, published
-from crunch.worker.payloads import Payload, payload_invalid
+from crunch.worker.payloads import Payload, UnfitPayload
 from crunch.worker.results import BYTES, Encoded, Result, encode, encode_json
 from crunch.worker.shapes import SCALARS, AnyShape, Definitions, Invalid, Schema, Shape
 from crunch.worker.values import JSON
@@ -42,7 +42,7 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, payload: Payload) -> Arguments:
-        """Return the arguments; raise `Fail` if the payload does not fit."""
+        """Return the arguments; raise `UnfitPayload` if it does not fit."""
 
     @abstractmethod
     def write(self, arguments: Sequence[Any]) -> Encoded:
@@ -57,7 +57,7 @@ class NothingReader(Reader):
 
     def read(self, payload: Payload) -> Arguments:
         if payload.content_type == JSON and payload.json() not in (None, {}):
-            raise payload_invalid("this task has no parameters: expected null or {}")
+            raise UnfitPayload(Invalid("this task has no parameters: expected null or {}"))
         return [], {}
 
     def write(self, arguments: Sequence[Any]) -> Encoded:
@@ -164,14 +164,15 @@ class MembersReader(Reader):
 def _check_is_json(payload: Payload) -> None:
     # The file of tasks may let a task accept more than its function takes.
     if payload.content_type != JSON:
-        raise payload_invalid(f"is {payload.content_type}, but the function takes {JSON}")
+        reason = f"is {payload.content_type}, but the function takes {JSON}"
+        raise UnfitPayload(Invalid(reason, by_schema=False))
 
 
 def _converted(convert: Callable[[Any], Any], value: Any) -> Any:
     try:
         return convert(value)
     except Invalid as invalid:
-        raise payload_invalid(invalid) from None
+        raise UnfitPayload(invalid) from None
 
 
 def _written(value: Any) -> Encoded:
@@ -202,7 +203,7 @@ class Parameters:
         self.reader: Final = self._reader([it for it in found if it not in jobs], hints)
 
     def arguments(self, payload: Payload, job: Job) -> Arguments:
-        """Return the arguments of the call; raise `Fail` if the payload does not fit."""
+        """Return the arguments of the call; raise `UnfitPayload` if it does not fit."""
         positional, named = self.reader.read(payload)
         if self._job is None:
             return positional, named

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from crunch.worker.failures import Fail
 from crunch.worker.shapes import Invalid
@@ -32,28 +32,33 @@ class Payload:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def text(self) -> str:
-        """Return the payload as text; raise `Fail` if it is not UTF-8."""
+        """Return the payload as text; raise `UnfitPayload` if it is not UTF-8."""
         try:
             return self.bytes().decode()
         except UnicodeDecodeError as error:
-            raise payload_invalid(f"is not UTF-8: {error.reason} at byte {error.start}") from None
+            reason = f"is not UTF-8: {error.reason} at byte {error.start}"
+            # The API reads payloads only if they are JSON.
+            by_api = self.content_type == JSON
+            raise UnfitPayload(Invalid(reason, by_schema=by_api)) from None
 
     def json(self) -> Any:
-        """Return the JSON value; an empty payload is null. Raise `Fail` if it is not JSON."""
+        """Return the JSON value; an empty payload is null; raise `UnfitPayload` for other text."""
         text = self.text()
         if not text:
             return None
         try:
             return _decoder.decode(text)
         except (ValueError, RecursionError) as error:
-            raise payload_invalid(f"is not JSON: {error}") from None
+            raise UnfitPayload(Invalid(f"is not JSON: {error}")) from None
 
 
-def payload_invalid(reason: str | Invalid) -> Fail:
-    """Return the failure of a job whose payload is wrong: every attempt would fail."""
-    if isinstance(reason, Invalid) and reason.path:
-        return Fail("payload_invalid", str(reason))
-    return Fail("payload_invalid", f"the payload: {reason}")
+class UnfitPayload(Fail):
+    """The failure of a job whose payload is wrong: every attempt would fail."""
+
+    def __init__(self, invalid: Invalid) -> None:
+        super().__init__("payload_invalid", f"{'' if invalid.path else 'the payload: '}{invalid}")
+        self.by_api: Final = invalid.by_schema
+        """Whether the API would not take it."""
 
 
 def _reject_constant(name: str) -> NoReturn:

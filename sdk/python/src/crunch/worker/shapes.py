@@ -1,7 +1,8 @@
 """What a type hint means for a JSON value: its schema, and how it becomes a Python value.
 
 Each shape has both, side by side, so that they cannot differ: what the schema accepts can be
-converted, and what it rejects cannot. The one exception is `format`, which schemas do not enforce.
+converted, and what it rejects cannot. The exceptions are values that a schema accepts: a text that
+does not have its `format`, what a constructor rejects, and numbers that are too large.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ Schema: TypeAlias = dict[str, Any]
 class Invalid(Exception):
     """A value that does not have a shape: where it is, and why."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, by_schema: bool = True) -> None:
         super().__init__(reason)
         self.reason: Final = reason
+        self.by_schema: Final = by_schema
+        """Whether the schema rejects it too, and so the API."""
         self.path: Final[list[str | int]] = []
 
     def inside(self, key: str | int) -> Invalid:
@@ -143,7 +146,7 @@ class Scalar(Shape):
         try:
             return self.make(value)
         except OverflowError:
-            raise Invalid("the number is too large") from None
+            raise Invalid("the number is too large", by_schema=False) from None
 
 
 def _is_integer(value: Any) -> bool:
@@ -182,7 +185,8 @@ class Formatted(Shape):
         try:
             return self.parse(value)
         except ValueError as error:
-            raise Invalid(f"{short(value)} is not of format {self.format}: {error}") from None
+            reason = f"{short(value)} is not of format {self.format}: {error}"
+            raise Invalid(reason, by_schema=False) from None
 
 
 def _parse_datetime(text: str) -> datetime.datetime:
@@ -249,7 +253,8 @@ class ListShape(Shape):
         try:
             made = self._make(items)
         except TypeError:  # Unhashable items: arrays and objects.
-            raise Invalid("the items of a set cannot be arrays or objects") from None
+            reason = "the items of a set cannot be arrays or objects"
+            raise Invalid(reason, by_schema=False) from None
         if self._unique and len(made) != len(items):
             raise Invalid("the items are not unique")
         return made
@@ -279,12 +284,22 @@ class TupleShape(Shape):
 def converted_items(values: list[Any], shapes: Sequence[Shape]) -> list[Any]:
     """Convert each value to the shape at its place."""
     items: list[Any] = []
+    first: Invalid | None = None
     for index, (value, shape) in enumerate(zip(values, shapes, strict=True)):
         try:
             items.append(shape.convert(value))
         except Invalid as error:
-            raise error.inside(index) from None
+            first = first_reported(first, error.inside(index))
+    if first is not None:
+        raise first
     return items
+
+
+def first_reported(first: Invalid | None, other: Invalid) -> Invalid:
+    """Return the one to report; raise `other` if the schema rejects it: the API reports it."""
+    if other.by_schema:
+        raise other from None
+    return other if first is None else first
 
 
 class DictShape(Shape):
@@ -305,11 +320,14 @@ class DictShape(Shape):
         if not isinstance(value, dict):
             raise Invalid(f"expected an object, got {json_kind(value)}")
         made: dict[Any, Any] = {}
+        first: Invalid | None = None
         for key, member in value.items():
             try:
                 made[self._key.convert(key)] = self._value.convert(member)
             except Invalid as error:
-                raise error.inside(key) from None
+                first = first_reported(first, error.inside(key))
+        if first is not None:
+            raise first
         return made
 
 
@@ -336,12 +354,14 @@ class Union(Shape):
                 return member.convert(value)
             except Invalid as error:
                 errors.append(error)
-        # The shape that got furthest is probably the one that was meant.
-        deepest = max(errors, key=lambda error: len(error.path))
+        # A shape whose schema accepts the value is the one that was meant.
+        meant = [error for error in errors if not error.by_schema] or errors
+        # Of several probably the one that got furthest.
+        deepest = max(meant, key=lambda error: len(error.path))
         if deepest.path:
             raise deepest
-        reasons = dict.fromkeys(error.reason for error in errors)
-        raise Invalid("; or ".join(reasons))
+        reasons = dict.fromkeys(error.reason for error in meant)
+        raise Invalid("; or ".join(reasons), by_schema=deepest.by_schema)
 
 
 @dataclass(frozen=True)
@@ -436,10 +456,17 @@ class Bounded(Shape):
         return schema
 
     def convert(self, value: Any) -> Any:
-        made = self._shape.convert(value)
+        first: Invalid | None = None
+        made: Any = None
+        try:
+            made = self._shape.convert(value)
+        except Invalid as error:
+            first = first_reported(None, error)
         for bounds in self._bounds:
             if (reason := bounds.violated_by(value)) is not None:
                 raise Invalid(reason)
+        if first is not None:
+            raise first
         return made
 
 
