@@ -27,7 +27,7 @@ impl Setup {
     async fn start(replicas: usize, environment: &[(&str, &str)]) -> Self {
         let cluster = RedisCluster::start(3, replicas).await;
         // Nothing connects to this one.
-        let unused = RedisServer::start().with_partitions(PARTITIONS);
+        let unused = RedisServer::single().with_partitions(PARTITIONS);
         let mut stack = Stack::on(unused).by(cluster.url());
         let api = stack.api_with(environment).await;
         let worker = stack.worker(&api, 4).await;
@@ -281,7 +281,7 @@ async fn a_replica_that_takes_over_as_planned_costs_nothing() {
 async fn an_address_of_another_kind_is_refused_and_the_right_one_named() {
     let cluster = RedisCluster::start(1, 0).await;
     let port = cluster.nodes[0].port();
-    let alone = RedisServer::start();
+    let alone = RedisServer::single();
     for (url, reason) in [
         (format!("redis://127.0.0.1:{port}/"), "set CRUNCH_REDIS_URL to redis+cluster://"),
         (format!("redis+cluster://127.0.0.1:{}/", alone.port()), "does not belong to a cluster"),

@@ -3,12 +3,10 @@
 use redis::{FromRedisValue, RedisResult};
 
 use crate::RedisServer;
-use crate::port::Port;
 use crate::wait::eventually;
 
 /// How long a node may be silent before the others replace it.
 pub const NODE_TIMEOUT_MS: u64 = 2000;
-const SLOTS: usize = 16_384;
 
 /// Nodes that form a cluster. They are killed when this value is dropped.
 #[derive(Debug)]
@@ -17,8 +15,6 @@ pub struct RedisCluster {
     pub nodes: Vec<RedisServer>,
     masters: usize,
     replicas: usize,
-    /// Reserved for the bus.
-    _ports: Vec<Port>,
 }
 
 impl RedisCluster {
@@ -27,22 +23,14 @@ impl RedisCluster {
     /// # Panics
     /// If it cannot be started.
     pub async fn start(masters: usize, replicas: usize) -> Self {
-        let (mut nodes, mut ports) = (Vec::new(), Vec::new());
-        for _ in 0..masters * (1 + replicas) {
-            let (node, port) = start_node();
-            nodes.push(node);
-            ports.push(port);
-        }
-        let cluster = Self { nodes, masters, replicas: masters * replicas, _ports: ports };
-        for (number, node) in cluster.nodes.iter().enumerate() {
-            execute::<()>(node, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await;
-        }
-        for (number, master) in cluster.nodes[..masters].iter().enumerate() {
-            let [first, end] = [number, number + 1].map(|n| (n * SLOTS).div_ceil(masters));
-            let (first, last) = (first.to_string(), (end - 1).to_string());
-            execute::<()>(master, &["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await;
-        }
-        for number in 1..cluster.nodes.len() {
+        let timeout = NODE_TIMEOUT_MS.to_string();
+        let arguments = arguments(&timeout);
+        let mut nodes = RedisServer::nodes(masters, &arguments);
+        nodes.extend((0..masters * replicas).map(|_| RedisServer::lone_node(&arguments)));
+        let cluster = Self { nodes, masters, replicas: masters * replicas };
+        for number in masters..cluster.nodes.len() {
+            let epoch = (masters + number).to_string();
+            execute::<()>(&cluster.nodes[number], &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
             cluster.meet(number).await;
         }
         cluster.wait_until_formed(0).await;
@@ -56,35 +44,44 @@ impl RedisCluster {
 
     /// Introduces a node to the first one.
     async fn meet(&self, number: usize) {
-        let (first, bus) = (self.nodes[0].port().to_string(), self._ports[0].addr().port());
+        let (first, bus) = (self.nodes[0].port().to_string(), self.nodes[0].bus_port());
         let node = &self.nodes[number];
         execute::<()>(node, &["CLUSTER", "MEET", "127.0.0.1", &first, &bus.to_string()]).await;
     }
 
     /// Adds a master without slots; returns its number.
     pub async fn add_master(&mut self) -> usize {
-        let (node, port) = start_node();
-        self.nodes.push(node);
-        self._ports.push(port);
+        let timeout = NODE_TIMEOUT_MS.to_string();
+        self.nodes.push(RedisServer::lone_node(&arguments(&timeout)));
         let number = self.nodes.len() - 1;
         self.meet(number).await;
         self.wait_until_formed(self.replicas).await;
+        self.wait_until_in_order().await;
         number
     }
 
-    /// Waits until every node knows every other one and that many replicas, and that all slots are served: a master
-    /// does not vote for a node that it takes for another master.
+    /// Waits until every node knows every other one and that many replicas: a master does not vote for a node that it
+    /// takes for another master.
     async fn wait_until_formed(&self, replicas: usize) {
         for node in &self.nodes {
             eventually("the cluster is formed", async || {
-                let info: String = try_execute(node, &["CLUSTER", "INFO"]).await.ok()?;
                 let nodes: String = try_execute(node, &["CLUSTER", "NODES"]).await.ok()?;
                 let count = |word: &str| nodes.lines().filter(|line| line.contains(word)).count();
-                let is_formed = info.contains("cluster_state:ok")
-                    && nodes.lines().count() == self.nodes.len()
+                let is_formed = nodes.lines().count() == self.nodes.len()
                     && count("slave") == replicas
                     && ["fail", "handshake", "disconnected"].iter().all(|word| count(word) == 0);
                 is_formed.then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Waits until every node serves requests: a new master does two seconds after its start.
+    async fn wait_until_in_order(&self) {
+        for node in &self.nodes {
+            eventually("the cluster is in order", async || {
+                let info: String = try_execute(node, &["CLUSTER", "INFO"]).await.ok()?;
+                info.contains("cluster_state:ok").then_some(())
             })
             .await;
         }
@@ -135,6 +132,7 @@ impl RedisCluster {
     /// Waits until every node that is no master is a replica that has what its master has.
     pub async fn wait_until_whole(&self) {
         self.wait_until_formed(self.replicas).await;
+        self.wait_until_in_order().await;
         for (number, node) in self.nodes.iter().enumerate() {
             eventually("the cluster is whole", async || {
                 (self.is_master(number).await || node.is_synchronized().await).then_some(())
@@ -173,26 +171,17 @@ impl RedisCluster {
     }
 }
 
-fn start_node() -> (RedisServer, Port) {
-    let port = Port::reserve();
-    let (bus, timeout) = (port.addr().port().to_string(), NODE_TIMEOUT_MS.to_string());
-    let arguments = [
+fn arguments(node_timeout: &str) -> [&str; 8] {
+    [
         "--appendonly",
         "no",
         "--hash-max-listpack-value",
         "1024",
-        "--cluster-enabled",
-        "yes",
-        "--cluster-port",
-        &bus,
         "--cluster-node-timeout",
-        &timeout,
-        "--cluster-require-full-coverage",
-        "no",
+        node_timeout,
         "--repl-diskless-sync-delay",
         "0",
-    ];
-    (RedisServer::with(&arguments), port)
+    ]
 }
 
 async fn try_execute<T: FromRedisValue>(node: &RedisServer, words: &[&str]) -> RedisResult<T> {

@@ -40,9 +40,15 @@ pub fn binary(name: &str) -> PathBuf {
 }
 
 impl Stack {
-    /// Starts a Redis that keeps nothing on disk, and no other process.
+    /// Starts a Redis that keeps nothing on disk, of several nodes if the tests use a cluster, and no other process.
     #[must_use]
     pub fn start() -> Self {
+        Self::on(RedisServer::spread())
+    }
+
+    /// The same on one node, for a test that inspects Redis directly, or counts connections.
+    #[must_use]
+    pub fn on_one_node() -> Self {
         Self::on(RedisServer::start())
     }
 
@@ -120,7 +126,7 @@ impl Stack {
     /// Starts a proxy between Redis and one client.
     #[must_use]
     pub fn proxy(&self) -> Proxy {
-        Proxy::to(self.redis.port())
+        self.redis.proxy()
     }
 
     /// Like [`Stack::api_with`], connected to Redis through a proxy.
