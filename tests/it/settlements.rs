@@ -18,7 +18,7 @@ async fn repair(redis: &RedisServer, queue: &str) {
 }
 
 fn aside(key: &str) -> String {
-    format!("aside:{key}")
+    format!("{key}:aside")
 }
 
 async fn running(redis: &RedisServer, queue: &str) -> (MultiplexedConnection, String) {

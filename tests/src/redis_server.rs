@@ -4,7 +4,7 @@
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crunch_common::broker::BrokerConfig;
 use crunch_common::broker::{Broker, Library};
@@ -223,7 +223,7 @@ impl RedisServer {
                 return false;
             }
             assert!(Instant::now() < deadline, "redis-server did not start");
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2));
         }
         self.process = Some(process);
         true
@@ -260,6 +260,13 @@ impl RedisServer {
     #[must_use]
     pub fn is_node(&self) -> bool {
         self.bus.is_some()
+    }
+
+    /// Returns how long after its start it does not serve requests yet: a node of a cluster waits, because another one may
+    /// have taken over.
+    #[must_use]
+    pub fn start_delay(&self) -> Duration {
+        if self.is_node() { Duration::from_secs(2) } else { Duration::ZERO }
     }
 
     /// Returns the nodes: itself, and the others that were started with it.
