@@ -24,15 +24,17 @@ pub struct Reachability {
     failures: u32,
     /// Whether the first of them was logged.
     logged: bool,
-    /// Set if successes and failures matter for the health of the process.
+    /// Set if successes matter for the health of the process.
     pulse: Option<Pulse>,
+    /// Whether failures do as well.
+    reports_failures: bool,
 }
 
 impl Reachability {
     /// Creates the state of a loop; `service` is its name in log messages.
     #[must_use]
     pub const fn of(service: &'static str) -> Self {
-        Self { service, failures: 0, logged: false, pulse: None }
+        Self { service, failures: 0, logged: false, pulse: None, reports_failures: true }
     }
 
     /// Also reports successes and failures to a pulse.
@@ -45,10 +47,8 @@ impl Reachability {
     /// answers are reported to the pulse; another loop reports whether any node is reachable.
     #[must_use]
     pub(crate) fn of_partition(service: &'static str, broker: &Broker, pulse: &Pulse) -> Self {
-        match broker.is_cluster() {
-            true => Self::of(service),
-            false => Self::of(service).reporting_to(pulse),
-        }
+        let reports_failures = !broker.is_cluster();
+        Self { reports_failures, ..Self::of(service).reporting_to(pulse) }
     }
 
     /// Records that a call was answered.
@@ -67,7 +67,8 @@ impl Reachability {
     /// Records that a call failed; returns the pause before the next try.
     pub fn failed(&mut self, error: &Error) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        self.pulse.iter().for_each(|pulse| pulse.failed(error));
+        let pulse = self.pulse.iter().filter(|_| self.reports_failures);
+        pulse.for_each(|pulse| pulse.failed(error));
         if self.failures == 1
             && let Some(left_out) = FAILED.admit(&self.service)
         {

@@ -6,15 +6,20 @@ use crunch_tests::chaos::{Plan, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_jobs_survive_all_injected_faults() {
-    survive(1, 2).await;
+    survive(1, 0, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_jobs_in_four_partitions_survive_all_injected_faults() {
-    survive(4, 3).await;
+    survive(4, 0, 3).await;
 }
 
-async fn survive(partitions: u16, seed: u64) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_jobs_in_a_cluster_survive_all_injected_faults() {
+    survive(4, 3, 4).await;
+}
+
+async fn survive(partitions: u16, nodes: usize, seed: u64) {
     let directory = tempfile::tempdir().unwrap();
     let plan = Plan {
         jobs: 3000,
@@ -25,6 +30,7 @@ async fn survive(partitions: u16, seed: u64) {
         server_workers: 2,
         apis: 2,
         partitions,
+        nodes,
         directory: directory.path().to_owned(),
     };
     let report = run(plan).await.unwrap();

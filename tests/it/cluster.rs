@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crunch_common::Broker;
-use crunch_common::broker::BrokerConfig;
+use crunch_common::broker::{BrokerConfig, Error};
 use crunch_common::job::{JobId, Partition};
 use crunch_tests::{Answer, Api, RedisCluster, RedisServer, Stack, Worker, eventually};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ impl Setup {
 
     async fn on(cluster: RedisCluster, environment: &[(&str, &str)]) -> Self {
         // Nothing connects to this one.
-        let unused = RedisServer::start().with_partitions(PARTITIONS);
+        let unused = RedisServer::single().with_partitions(PARTITIONS);
         let mut stack = Stack::on(unused).by(cluster.url());
         let api = stack.api_with(environment).await;
         let worker = stack.worker(&api, 4).await;
@@ -290,10 +290,39 @@ async fn a_replica_that_takes_over_as_planned_costs_nothing() {
 }
 
 #[tokio::test]
+async fn a_worker_and_the_deliveries_of_an_api_are_healthy_while_a_node_does_not_answer() {
+    let Setup { cluster, mut stack, api, .. } = Setup::start(0, &crate::webhooks::SETTINGS).await;
+    let mut worker = stack.worker_process(1, &[("CRUNCH_WORKER_ADDR", "127.0.0.1:0")]);
+    let address = worker.wait_for_log("listening on ").await;
+    let are_healthy = async || {
+        let worker = reqwest::get(format!("{address}/readyz")).await.unwrap();
+        let metrics = String::from_utf8(api.get("/metrics").await.body.to_vec()).unwrap();
+        let delivers = metrics.lines().any(|line| line == "crunch_webhooks_up 1");
+        (worker.status() == 200 && delivers).then_some(())
+    };
+    eventually("they are healthy", are_healthy).await;
+    cluster.nodes[OWNER].freeze();
+    worker.wait_for_log("cannot reach Redis").await;
+    eventually("they are healthy without the node", are_healthy).await;
+    cluster.nodes[OWNER].thaw();
+}
+
+#[tokio::test]
+async fn an_outage_of_all_nodes_is_reported_as_one_each_time() {
+    let mut cluster = RedisCluster::start(1, 0).await;
+    let broker = broker(&cluster.url());
+    cluster.nodes[0].stop();
+    for _ in 0..5 {
+        let error = broker.open().await.unwrap_err();
+        assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_address_of_another_kind_is_refused_and_the_right_one_named() {
     let cluster = RedisCluster::start(1, 0).await;
     let port = cluster.nodes[0].port();
-    let alone = RedisServer::start();
+    let alone = RedisServer::single();
     for (url, reason) in [
         (format!("redis://127.0.0.1:{port}/"), "set CRUNCH_REDIS_URL to redis+cluster://"),
         (format!("redis+cluster://127.0.0.1:{}/", alone.port()), "does not belong to a cluster"),

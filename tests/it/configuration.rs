@@ -173,7 +173,7 @@ async fn no_message_shows_the_password_of_redis() {
         let help = stack.command(name).arg("--help").env("CRUNCH_REDIS_URL", url).output().await;
         let text = String::from_utf8(help.unwrap().stdout).unwrap();
         assert!(text.contains("CRUNCH_REDIS_URL") && !text.contains("hunter2"), "{text}");
-        let url = format!("redis://:hunter2@127.0.0.1:{}/", stack.redis.port());
+        let url = stack.redis.url_with(":hunter2@");
         let output = run(&stack, name, ("CRUNCH_REDIS_URL", &url)).await;
         let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
         assert!(text[1].contains("authentication"), "{text:?}");

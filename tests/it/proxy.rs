@@ -25,7 +25,7 @@ async fn stored_value(redis: &RedisServer) -> Option<String> {
 
 #[tokio::test]
 async fn commands_pass_and_are_counted() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::single();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
     let large = "x".repeat(1_000_000);
@@ -41,7 +41,7 @@ async fn commands_pass_and_are_counted() {
 
 #[tokio::test]
 async fn a_command_with_a_dropped_reply_is_executed_and_a_dropped_command_is_not() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::single();
     let proxy = Proxy::to(redis.port());
     proxy.drop_replies(Filter::verb("set").containing("b").skip_first(1), 1, DropMode::Reset);
 
@@ -60,7 +60,7 @@ async fn a_command_with_a_dropped_reply_is_executed_and_a_dropped_command_is_not
 
 #[tokio::test]
 async fn a_silently_dropped_reply_leaves_the_client_waiting() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::single();
     let proxy = Proxy::to(redis.port());
     proxy.drop_replies(Filter::verb("set"), 1, DropMode::Silence);
     let mut client = connect(&proxy).await;
@@ -78,7 +78,7 @@ async fn a_silently_dropped_reply_leaves_the_client_waiting() {
 
 #[tokio::test]
 async fn held_messages_are_released_or_dropped() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::single();
     let proxy = Proxy::to(redis.port());
     let hold = proxy.hold_command(Filter::verb("set"));
     let mut client = connect(&proxy).await;
@@ -100,7 +100,7 @@ async fn held_messages_are_released_or_dropped() {
 
 #[tokio::test]
 async fn a_port_that_refused_connections_accepts_them_again() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::single();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
     proxy.refuse().await;
@@ -114,7 +114,7 @@ async fn a_port_that_refused_connections_accepts_them_again() {
 
 #[tokio::test]
 async fn a_black_hole_delivers_late_and_a_stalled_connection_never() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::single();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
 
@@ -139,7 +139,7 @@ async fn a_black_hole_delivers_late_and_a_stalled_connection_never() {
 
 #[tokio::test]
 async fn a_connection_is_cut_in_the_middle_of_a_command() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::single();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
     proxy.cut_after(Direction::ToRedis, 20);
@@ -150,7 +150,7 @@ async fn a_connection_is_cut_in_the_middle_of_a_command() {
 
 #[tokio::test]
 async fn a_delay_applies_in_each_direction() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::single();
     let proxy = Proxy::to(redis.port());
     let mut client = connect(&proxy).await;
     proxy.delay(Duration::from_millis(50));
@@ -161,7 +161,7 @@ async fn a_delay_applies_in_each_direction() {
 
 #[tokio::test]
 async fn proxies_with_a_shared_throttle_share_its_rate() {
-    let redis = RedisServer::start();
+    let redis = RedisServer::single();
     let proxy = Proxy::to(redis.port());
     let second = proxy.sharing_throttle();
     let (mut client, mut other) = (connect(&proxy).await, connect(&second).await);
@@ -181,7 +181,7 @@ async fn proxies_with_a_shared_throttle_share_its_rate() {
 
 #[tokio::test]
 async fn a_redirected_proxy_connects_to_the_other_redis() {
-    let (first, second) = (RedisServer::start(), RedisServer::start());
+    let (first, second) = (RedisServer::single(), RedisServer::single());
     let proxy = Proxy::to(first.port());
     let mut client = connect(&proxy).await;
     set(&mut client, "a").await.unwrap();

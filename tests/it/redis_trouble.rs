@@ -101,7 +101,7 @@ async fn an_unsuitable_redis_ends_the_start_with_the_reason() {
     ];
 
     for (arguments, reason) in cases {
-        let mut stack = Stack::on(RedisServer::with(arguments));
+        let mut stack = Stack::on(RedisServer::single_with(arguments));
         let mut worker = stack.worker_process(1, &[]);
         let mut api = stack.command("test-api");
         api.env("CRUNCH_API_ADDR", "127.0.0.1:0");
@@ -115,7 +115,7 @@ async fn an_unsuitable_redis_ends_the_start_with_the_reason() {
 
 #[tokio::test]
 async fn a_redis_without_its_required_replicas_refuses_jobs_at_once_and_is_reported() {
-    let (stack, mut api, mut worker) = Stack::simple(2).await;
+    let (stack, mut api, mut worker) = Stack::on_one_node().with_api_and_worker(2).await;
     let stage = Stage::open().await;
     let running = api.submit("act", &stage.payload()).await;
     let actor = stage.wait_for_handler().await;
@@ -160,7 +160,7 @@ async fn a_redis_without_its_required_replicas_refuses_jobs_at_once_and_is_repor
 
 #[tokio::test]
 async fn a_redis_that_lost_its_functions_gets_them_again() {
-    let (stack, api, _worker) = Stack::simple(1).await;
+    let (stack, api, _worker) = Stack::on_one_node().with_api_and_worker(1).await;
     let mut redis = stack.redis.connect().await;
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();
     let id = api.submit("echo", &json!(1)).await;
@@ -170,7 +170,7 @@ async fn a_redis_that_lost_its_functions_gets_them_again() {
 
 #[tokio::test]
 async fn a_redis_that_lost_everything_is_used_again() {
-    let (mut stack, api, worker) = Stack::simple(1).await;
+    let (mut stack, api, worker) = Stack::on_one_node().with_api_and_worker(1).await;
     let mut redis = stack.redis.connect().await;
     let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
     let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut redis).await.unwrap();

@@ -18,6 +18,10 @@ struct Users {
 
 impl Users {
     fn start() -> Self {
+        Self::on(|arguments| RedisServer::with_login(["admin", "secret"], arguments))
+    }
+
+    fn on(start: impl FnOnce(&[&str]) -> RedisServer) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("users.conf");
         let with_password = |line: &str| match line.strip_prefix("user crunch-") {
@@ -39,18 +43,20 @@ impl Users {
         // An administrator of the test, to read what was refused.
         let extra = ["--user", "admin", "on", ">secret", "~*", "&*", "+@all"];
         let include = ["--include", file.to_str().unwrap()];
-        let redis = RedisServer::with(
+        let redis = start(
             &[&include[..], &extra, &["--appendonly", "yes", "--appendfsync", "always"]].concat(),
         );
         Self { stack: Stack::on(redis.with_partitions(1)) }
     }
 
     fn url(&self, user: &str) -> String {
-        format!("redis://{user}:secret@127.0.0.1:{}/", self.stack.redis.port())
+        self.stack.redis.url_with(&format!("{user}:secret@"))
     }
 
     async fn connect(&self, user: &str) -> redis::aio::MultiplexedConnection {
-        let client = redis::Client::open(self.url(user)).unwrap();
+        let port = self.stack.redis.port();
+        let client = redis::Client::open(format!("redis://{user}:secret@127.0.0.1:{port}/"));
+        let client = client.unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
@@ -103,7 +109,7 @@ async fn crunch_runs_with_users_that_have_minimal_permissions() {
 
 #[tokio::test]
 async fn they_may_ask_redis_for_its_role_and_for_the_nodes_of_a_cluster() {
-    let users = Users::start();
+    let users = Users::on(RedisServer::single_with);
     let sentinel = crate::sentinel::start_fake(users.stack.redis.port(), 1).await;
     for user in ["admin", "crunch-deploy", "crunch-api", "crunch-worker"] {
         let redis_url = format!("redis+sentinel://{user}:secret@{sentinel}/main").parse().unwrap();
@@ -202,7 +208,7 @@ async fn a_stolen_password_permits_nothing_else() {
             assert_eq!(answer.unwrap_err().code(), Some("NOPERM"), "{user}: {arguments:?}");
         }
     }
-    let client = redis::Client::open(users.stack.redis.url()).unwrap();
+    let client = users.stack.redis.client();
     let mut anonymous = client.get_multiplexed_async_connection().await.unwrap();
     let answer: Result<redis::Value, RedisError> =
         redis::cmd("GET").arg("crunch:x").query_async(&mut anonymous).await;

@@ -19,7 +19,8 @@ struct Group {
 
 impl Group {
     async fn start(replicas: usize, environment: &[(&str, &str)]) -> Self {
-        let master = RedisServer::with(&["--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
+        let master =
+            RedisServer::single_with(&["--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
         let replicas: Vec<_> = (0..replicas).map(|_| master.start_replica()).collect();
         let sentinels = Sentinels::watch(&master, replicas.len()).await;
         let mut stack = Stack::on(master).by(sentinels.url());
@@ -147,9 +148,9 @@ fn broker(url: &str) -> Broker {
 
 #[tokio::test]
 async fn a_sentinel_that_knows_less_than_redis_is_not_believed() {
-    let master = RedisServer::start();
+    let master = RedisServer::single();
     let replica = master.start_replica();
-    let nothing = RedisServer::start();
+    let nothing = RedisServer::single();
     let wrong = start_fake(replica.port(), 1).await;
     let [dead, right] = [start_fake(1, 1).await, start_fake(master.port(), 1).await];
     let error = broker(&format!("redis+sentinel://{wrong}/main")).open().await.unwrap_err();
@@ -169,7 +170,7 @@ async fn a_sentinel_that_knows_less_than_redis_is_not_believed() {
 
 #[tokio::test]
 async fn the_newest_configuration_counts_not_the_first_answer() {
-    let [lost, master] = [RedisServer::start(), RedisServer::start()];
+    let [lost, master] = [RedisServer::single(), RedisServer::single()];
     // A master that lost its data says that it is one.
     let stale = [start_fake(lost.port(), 6).await, start_fake(lost.port(), 6).await];
     let newest = start_fake(master.port(), 7).await;
@@ -185,7 +186,7 @@ async fn the_newest_configuration_counts_not_the_first_answer() {
 
 #[tokio::test]
 async fn what_no_sentinel_can_answer_is_reported_by_each() {
-    let master = RedisServer::with(&["--requirepass", "secret"]);
+    let master = RedisServer::single_with(&["--requirepass", "secret"]);
     let passwords = Some(["secret", "other"].map(str::to_owned));
     let settings = SentinelSettings { passwords, tls: None };
     let sentinels = Sentinels::with(&master, 0, &settings).await;

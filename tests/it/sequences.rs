@@ -19,7 +19,7 @@ fn parse_exchange(line: &str) -> Option<(String, String)> {
 
 #[tokio::test]
 async fn a_busy_worker_exchanges_over_two_connections() {
-    let (stack, api, _worker) = Stack::simple(64).await;
+    let (stack, api, _worker) = Stack::on_one_node().with_api_and_worker(64).await;
     api.post("/queues/echo/pause", &json!({})).await;
     // More in each partition than one exchange claims, so that a second one begins.
     let jobs = vec![json!({ "task": "echo" }); 1000];

@@ -2,21 +2,27 @@
 
 use crunch_tests::{Filter, Receiver, RedisServer, Stack, Stage, eventually, in_time};
 use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
 use serde_json::json;
 
 /// Makes every end of a job of this queue fail in Redis: the key of its running jobs has another type.
 async fn damage(redis: &RedisServer, queue: &str) {
-    let (mut redis, key) = (redis.connect().await, running(redis, queue).await);
-    let () = redis.rename(&key, "aside").await.unwrap();
+    let (mut redis, key) = running(redis, queue).await;
+    let () = redis.rename(&key, aside(&key)).await.unwrap();
     let () = redis.set(&key, "damaged").await.unwrap();
 }
 
 async fn repair(redis: &RedisServer, queue: &str) {
-    let () = redis.connect().await.rename("aside", running(redis, queue).await).await.unwrap();
+    let (mut redis, key) = running(redis, queue).await;
+    let () = redis.rename(aside(&key), &key).await.unwrap();
 }
 
-async fn running(redis: &RedisServer, queue: &str) -> String {
-    redis.key(&format!("queue:{queue}:running")).await
+fn aside(key: &str) -> String {
+    format!("{key}:aside")
+}
+
+async fn running(redis: &RedisServer, queue: &str) -> (MultiplexedConnection, String) {
+    redis.find(&format!("queue:{queue}:running")).await
 }
 
 #[tokio::test]

@@ -55,6 +55,8 @@ pub struct Plan {
     pub apis: usize,
     /// The number of partitions.
     pub partitions: u16,
+    /// The number of nodes of a Redis Cluster; 0 for a Redis that is none.
+    pub nodes: usize,
     /// The directory of logs and ledgers. They are kept if there are violations.
     pub directory: PathBuf,
 }

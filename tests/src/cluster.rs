@@ -3,26 +3,13 @@
 use redis::{FromRedisValue, RedisResult};
 
 use crate::RedisServer;
+use crate::formation::SLOTS;
 use crate::network::Network;
 use crate::port::Port;
 use crate::wait::eventually;
 
 /// How long a node may be silent before the others replace it.
 pub const NODE_TIMEOUT_MS: u64 = 2000;
-const SLOTS: usize = 16_384;
-/// Those that are the same for every node.
-const ARGUMENTS: [&str; 10] = [
-    "--appendonly",
-    "no",
-    "--hash-max-listpack-value",
-    "1024",
-    "--cluster-enabled",
-    "yes",
-    "--cluster-require-full-coverage",
-    "no",
-    "--repl-diskless-sync-delay",
-    "0",
-];
 
 /// Nodes that form a cluster. They are killed when this value is dropped.
 #[derive(Debug)]
@@ -35,8 +22,6 @@ pub struct RedisCluster {
     replicas: usize,
     /// What is between clients and nodes, if anything is.
     network: Option<Network>,
-    /// Reserved for the bus of each node.
-    ports: Vec<Port>,
 }
 
 impl RedisCluster {
@@ -45,7 +30,13 @@ impl RedisCluster {
     /// # Panics
     /// If it cannot be started.
     pub async fn start(masters: usize, replicas: usize) -> Self {
-        Self::with(None, masters, replicas).await
+        let timeout = NODE_TIMEOUT_MS.to_string();
+        let nodes = RedisServer::nodes(masters, &arguments(&timeout));
+        let announced = nodes.iter().map(|node| [node.port(), node.bus_port()]).collect();
+        let mut cluster =
+            Self { nodes, announced, masters, replicas: masters * replicas, network: None };
+        cluster.add_all_replicas().await;
+        cluster
     }
 
     /// The same, on a network whose links can be cut.
@@ -53,65 +44,60 @@ impl RedisCluster {
     /// # Panics
     /// If it cannot be started.
     pub async fn start_on_network(masters: usize, replicas: usize) -> Self {
-        Self::with(Some(Network::new()), masters, replicas).await
-    }
-
-    async fn with(network: Option<Network>, masters: usize, replicas: usize) -> Self {
-        let (nodes, announced, ports) = (Vec::new(), Vec::new(), Vec::new());
-        let replicas_of_all = masters * replicas;
-        let mut cluster =
-            Self { nodes, announced, masters, replicas: replicas_of_all, network, ports };
-        for _ in 0..masters + replicas_of_all {
+        let (nodes, announced, network) = (Vec::new(), Vec::new(), Some(Network::new()));
+        let replicas = masters * replicas;
+        let mut cluster = Self { nodes, announced, masters, replicas, network };
+        for number in 0..masters {
             cluster.start_node();
-        }
-        for (number, node) in cluster.nodes.iter().enumerate() {
-            execute::<()>(node, &["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await;
-        }
-        for (number, master) in cluster.nodes[..masters].iter().enumerate() {
             let [first, end] = [number, number + 1].map(|n| (n * SLOTS).div_ceil(masters));
             let (first, last) = (first.to_string(), (end - 1).to_string());
-            execute::<()>(master, &["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await;
+            let epoch = (number + 1).to_string();
+            cluster.execute::<()>(number, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
+            cluster.execute::<()>(number, &["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await;
         }
-        for number in 1..cluster.nodes.len() {
+        for number in 1..masters {
             cluster.meet(number).await;
         }
-        cluster.wait_until_formed(0).await;
-        for number in masters..cluster.nodes.len() {
-            let master = cluster.id(number % masters).await;
-            execute::<()>(&cluster.nodes[number], &["CLUSTER", "REPLICATE", &master]).await;
-        }
-        cluster.wait_until_whole().await;
+        cluster.add_all_replicas().await;
         cluster
+    }
+
+    async fn add_all_replicas(&mut self) {
+        for number in self.masters..self.masters + self.replicas {
+            self.start_node();
+            let epoch = (self.masters + number).to_string();
+            self.execute::<()>(number, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
+            self.meet(number).await;
+        }
+        self.wait_until_formed(0).await;
+        for number in self.masters..self.nodes.len() {
+            let master = self.id(number % self.masters).await;
+            self.execute::<()>(number, &["CLUSTER", "REPLICATE", &master]).await;
+        }
+        self.wait_until_whole().await;
     }
 
     /// Starts a node that knows no other one.
     fn start_node(&mut self) {
-        let (number, bus) = (self.nodes.len(), Port::reserve());
-        let (bus_port, timeout) = (bus.addr().port().to_string(), NODE_TIMEOUT_MS.to_string());
-        let mut arguments = ARGUMENTS.to_vec();
-        arguments.extend(["--cluster-port", &bus_port, "--cluster-node-timeout", &timeout]);
-        let fronts = self.network.is_some().then(|| [Port::reserve(), Port::reserve()]);
-        let announced = fronts
-            .as_ref()
-            .map(|fronts| fronts.each_ref().map(|front| front.addr().port().to_string()));
+        let (number, timeout) = (self.nodes.len(), NODE_TIMEOUT_MS.to_string());
+        let mut arguments = arguments(&timeout).to_vec();
+        let Some(network) = &self.network else {
+            let node = RedisServer::lone_node(&arguments);
+            self.announced.push([node.port(), node.bus_port()]);
+            self.nodes.push(node);
+            return;
+        };
+        let fronts = [Port::reserve(), Port::reserve()];
+        let announced = fronts.each_ref().map(|front| front.addr().port());
+        let [port, bus] = announced.map(|port| port.to_string());
         let source = Network::source(number);
-        if let Some([port, bus]) = &announced {
-            arguments.extend(["--cluster-announce-ip", "127.0.0.1", "--bind-source-addr", &source]);
-            arguments.extend(["--cluster-announce-port", port, "--cluster-announce-bus-port", bus]);
-        }
-        let node = RedisServer::with(&arguments);
-        let own = [node.port(), bus.addr().port()];
-        self.announced.push(
-            fronts
-                .as_ref()
-                .map_or(own, |fronts| fronts.each_ref().map(|front| front.addr().port())),
-        );
-        if let (Some(network), Some(fronts)) = (&self.network, fronts) {
-            let relayed = fronts.into_iter().zip(own);
-            relayed.for_each(|(front, port)| network.relay(number, front, port));
-        }
+        arguments.extend(["--cluster-announce-ip", "127.0.0.1", "--bind-source-addr", &source]);
+        arguments.extend(["--cluster-announce-port", &port, "--cluster-announce-bus-port", &bus]);
+        let node = RedisServer::lone_node(&arguments);
+        let relayed = fronts.into_iter().zip([node.port(), node.bus_port()]);
+        relayed.for_each(|(front, port)| network.relay(number, front, port));
+        self.announced.push(announced);
         self.nodes.push(node);
-        self.ports.push(bus);
     }
 
     /// Returns the network of [`RedisCluster::start_on_network`].
@@ -136,6 +122,7 @@ impl RedisCluster {
         let number = self.nodes.len() - 1;
         self.meet(number).await;
         self.wait_until_formed(self.replicas).await;
+        self.wait_until_in_order().await;
         number
     }
 
@@ -157,7 +144,6 @@ impl RedisCluster {
         }
         self.nodes.truncate(nodes);
         self.announced.truncate(nodes);
-        self.ports.truncate(nodes);
         self.replicas = replicas;
         for node in &self.nodes {
             for id in &ids {
@@ -172,21 +158,31 @@ impl RedisCluster {
             }
         }
         self.wait_until_formed(replicas).await;
+        self.wait_until_in_order().await;
     }
 
-    /// Waits until every node knows every other one and that many replicas, and that all slots are served: a master
-    /// does not vote for a node that it takes for another master.
+    /// Waits until every node knows every other one and that many replicas: a master does not vote for a node that it
+    /// takes for another master.
     async fn wait_until_formed(&self, replicas: usize) {
         for node in &self.nodes {
             eventually("the cluster is formed", async || {
-                let info: String = try_execute(node, &["CLUSTER", "INFO"]).await.ok()?;
                 let nodes: String = try_execute(node, &["CLUSTER", "NODES"]).await.ok()?;
                 let count = |word: &str| nodes.lines().filter(|line| line.contains(word)).count();
-                let is_formed = info.contains("cluster_state:ok")
-                    && nodes.lines().count() == self.nodes.len()
+                let is_formed = nodes.lines().count() == self.nodes.len()
                     && count("slave") == replicas
                     && ["fail", "handshake", "disconnected"].iter().all(|word| count(word) == 0);
                 is_formed.then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Waits until every node serves requests: a new master does two seconds after its start.
+    async fn wait_until_in_order(&self) {
+        for node in &self.nodes {
+            eventually("the cluster is in order", async || {
+                let info: String = try_execute(node, &["CLUSTER", "INFO"]).await.ok()?;
+                info.contains("cluster_state:ok").then_some(())
             })
             .await;
         }
@@ -237,6 +233,7 @@ impl RedisCluster {
     /// Waits until every node that is no master is a replica that has what its master has.
     pub async fn wait_until_whole(&self) {
         self.wait_until_formed(self.replicas).await;
+        self.wait_until_in_order().await;
         for (number, node) in self.nodes.iter().enumerate() {
             eventually("the cluster is whole", async || {
                 (self.is_master(number).await || node.is_synchronized().await).then_some(())
@@ -308,6 +305,19 @@ impl RedisCluster {
         // One that has no slot left may already follow the other one.
         let _ = assign.exec_async(&mut source).await;
     }
+}
+
+fn arguments(node_timeout: &str) -> [&str; 8] {
+    [
+        "--appendonly",
+        "no",
+        "--hash-max-listpack-value",
+        "1024",
+        "--cluster-node-timeout",
+        node_timeout,
+        "--repl-diskless-sync-delay",
+        "0",
+    ]
 }
 
 async fn try_execute<T: FromRedisValue>(node: &RedisServer, words: &[&str]) -> RedisResult<T> {

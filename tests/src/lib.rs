@@ -11,6 +11,7 @@ mod cluster;
 mod draw;
 mod events;
 pub mod failover;
+mod formation;
 pub mod fuzz;
 mod ledger;
 mod network;

@@ -3,6 +3,9 @@
 //!
 //! It parses the boundaries of commands and replies, so it can drop exactly the reply of an `exchange` that Redis has
 //! executed, or hold it until a test releases it. Everything can be changed while it runs.
+//!
+//! Between a client and a Redis Cluster it has a port for each node, and replaces the ports of the nodes in what a node
+//! answers about the cluster: otherwise the client would go past it.
 
 mod connection;
 mod resp;
@@ -13,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -57,7 +61,10 @@ impl Link {
 /// State shared by the proxy and its connections.
 #[derive(Debug)]
 struct Shared {
-    redis: AtomicU16,
+    /// The ports of the nodes; there is one, outside a cluster.
+    nodes: Vec<AtomicU16>,
+    /// The port of each node of a cluster, and the one that the proxy has for it.
+    announced: Vec<(u16, u16)>,
     link: watch::Sender<Link>,
     rules: Mutex<Rules>,
     /// How many bytes each direction still carries before a reset; `None` is unlimited.
@@ -69,8 +76,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn redis(&self) -> u16 {
-        self.redis.load(Ordering::Relaxed)
+    fn node(&self, number: usize) -> u16 {
+        self.nodes[number].load(Ordering::Relaxed)
     }
 
     /// Returns how many of `wanted` bytes may pass; exceeding the limit removes it.
@@ -86,8 +93,8 @@ impl Shared {
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
-    /// Reserved even while connections are refused.
-    port: Port,
+    /// One for each node. Reserved even while connections are refused.
+    ports: Vec<Port>,
     listening: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -98,26 +105,39 @@ impl Proxy {
     /// If there is no free port.
     #[must_use]
     pub fn to(redis: u16) -> Self {
-        Self::start(redis, Arc::default())
+        Self::start(&[redis], false, Arc::default())
+    }
+
+    /// Starts a proxy to the nodes of a cluster on these ports, without faults.
+    ///
+    /// # Panics
+    /// If there is no free port.
+    #[must_use]
+    pub fn to_nodes(nodes: &[u16]) -> Self {
+        Self::start(nodes, true, Arc::default())
     }
 
     /// Starts another proxy to the same Redis, with separate faults, but sharing the throttle of this one: together
     /// they carry no more than one of them could.
     #[must_use]
     pub fn sharing_throttle(&self) -> Self {
-        Self::start(self.shared.redis(), self.shared.throttle.clone())
+        let nodes: Vec<_> = (0..self.ports.len()).map(|number| self.shared.node(number)).collect();
+        Self::start(&nodes, self.is_of_cluster(), self.shared.throttle.clone())
     }
 
-    fn start(redis: u16, throttle: Arc<[Throttle; 2]>) -> Self {
+    fn start(nodes: &[u16], is_cluster: bool, throttle: Arc<[Throttle; 2]>) -> Self {
+        let ports: Vec<_> = nodes.iter().map(|_| Port::reserve()).collect();
+        let announced = nodes.iter().zip(&ports).map(|(node, port)| (*node, port.addr().port()));
         let shared = Arc::new(Shared {
-            redis: AtomicU16::new(redis),
+            nodes: nodes.iter().map(|&node| AtomicU16::new(node)).collect(),
+            announced: announced.filter(|_| is_cluster).collect(),
             link: watch::Sender::new(Link::default()),
             rules: Mutex::default(),
             budget: Mutex::default(),
             throttle,
             next: AtomicU64::new(0),
         });
-        let proxy = Self { shared, port: Port::reserve(), listening: Mutex::default() };
+        let proxy = Self { shared, ports, listening: Mutex::default() };
         proxy.listen();
         proxy
     }
@@ -125,7 +145,13 @@ impl Proxy {
     /// Returns its address in the form of `CRUNCH_REDIS_URL`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://{}/", self.port.addr())
+        let hosts: Vec<_> = self.ports.iter().map(|port| port.addr().to_string()).collect();
+        let scheme = if self.is_of_cluster() { "redis+cluster" } else { "redis" };
+        format!("{scheme}://{}/", hosts.join(","))
+    }
+
+    fn is_of_cluster(&self) -> bool {
+        !self.shared.announced.is_empty()
     }
 
     /// Ends all refusals, black holes and delays, and removes all rules. Bytes held back in a black hole arrive now,
@@ -220,9 +246,10 @@ impl Proxy {
         self.shared.budget.lock()[direction as usize] = Some(bytes);
     }
 
-    /// Connects new connections to another Redis, as when a DNS name changes; open ones stay.
+    /// Connects new connections to another Redis, as when a DNS name changes; open ones stay. Of a cluster, only those to
+    /// its first node.
     pub fn redirect_to(&self, redis: u16) {
-        self.shared.redis.store(redis, Ordering::Relaxed);
+        self.shared.nodes[0].store(redis, Ordering::Relaxed);
     }
 
     /// Returns how many replies to this verb passed.
@@ -246,9 +273,10 @@ impl Proxy {
     fn listen(&self) {
         let mut listening = self.listening.lock();
         if listening.is_none() {
-            let listener = self.port.socket().and_then(|socket| socket.listen(1024));
-            let listener = listener.expect("the port is reserved");
-            *listening = Some(tokio::spawn(accept(self.shared.clone(), listener)));
+            let listen = |port: &Port| port.socket().and_then(|socket| socket.listen(1024));
+            let listeners = self.ports.iter().map(listen).collect::<Result<Vec<_>, _>>();
+            let listeners = listeners.expect("the ports are reserved");
+            *listening = Some(tokio::spawn(accept_all(self.shared.clone(), listeners)));
         }
     }
 }
@@ -261,15 +289,20 @@ impl Drop for Proxy {
     }
 }
 
-/// Accepts connections until it is aborted; they are closed with it.
-async fn accept(shared: Arc<Shared>, listener: TcpListener) {
+/// Accepts connections to all nodes until it is aborted; they are closed with it.
+async fn accept_all(shared: Arc<Shared>, listeners: Vec<TcpListener>) {
+    let listeners = listeners.into_iter().enumerate();
+    join_all(listeners.map(|(node, listener)| accept(shared.clone(), node, listener))).await;
+}
+
+async fn accept(shared: Arc<Shared>, node: usize, listener: TcpListener) {
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
                 let number = shared.next.fetch_add(1, Ordering::Relaxed);
-                open.spawn(connection::carry(shared.clone(), number, client));
+                open.spawn(connection::carry(shared.clone(), number, node, client));
             }
             Some(_) = open.join_next() => {}
         }

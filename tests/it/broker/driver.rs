@@ -25,8 +25,8 @@ use super::snapshot::{Snapshot, result_of};
 /// `Err` describes what is wrong; a property test shrinks its operations, and a mutant must cause one.
 pub(crate) type Check = Result<(), String>;
 
-/// The key of the simulated clock.
-pub(crate) const CLOCK: &str = "test-clock";
+/// The key of the simulated clock, where partition 0 is.
+pub(crate) const CLOCK: &str = "test-clock:{0}";
 const REAL_CLOCK: &str =
     "local t = redis.call('TIME') return t[1] * 1000 + math.floor(t[2] / 1000)";
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crunch_common::job::Status;
 use redis::aio::MultiplexedConnection;
 
-/// The prefix of the list, one per key space, to which the functions append each status that they write.
+/// The prefix of the list, one per partition, to which the functions append each status that they write.
 const CHANGES: &str = "test-moves";
 
 /// Precedes the library, which calls this instead of `redis.call`: so every write of the field `state` is recorded,
@@ -15,7 +15,7 @@ local function recorded_call(command, name, ...)
   local fields = { ... }
   for at = 1, command == 'HSET' and #fields or 0, 2 do
     if fields[at] == 'state' then
-      local list = 'test-moves:' .. string.match(name, '^[^{]+')
+      local list = 'test-moves:' .. string.match(name, '^[^{]+{[^}]+}')
       redis.call('RPUSH', list, name .. ' ' .. string.match(fields[at + 1], '^%S+'))
     end
   end
@@ -39,7 +39,7 @@ impl StatusChanges {
         redis: &mut MultiplexedConnection,
         prefix: &str,
     ) -> Result<(), String> {
-        let list = format!("{CHANGES}:{prefix}:");
+        let list = format!("{CHANGES}:{prefix}:{{0}}");
         let mut pipe = redis::pipe();
         pipe.cmd("LRANGE").arg(&list).arg(0).arg(-1).cmd("DEL").arg(&list).ignore();
         let (changes,): (Vec<String>,) = pipe.query_async(redis).await.unwrap();

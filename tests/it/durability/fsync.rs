@@ -17,7 +17,8 @@ async fn a_job_on_disk_survives_the_death_of_redis() {
         stack.redis.kill();
         stack.redis.restart();
         wait_for_readiness(&api, 200).await;
-        assert_eq!(api.job(&id).await["status"], "queued");
+        // A node of a cluster serves requests two seconds after its start.
+        api.wait_for_status(&id, "queued").await;
         assert_eq!(queued_count(&api).await, round + 1);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crunch_common::broker::{Broker, Durability, Enqueued, Error, Library, NewJob, QueueQuery};
 use crunch_common::broker::{BrokerConfig, DurabilityConfig};
 use crunch_common::task::TaskDescriptor;
-use crunch_tests::{Filter, Proxy, RedisServer, eventually};
+use crunch_tests::{Filter, RedisServer, eventually};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -100,7 +100,7 @@ const IDLE_CONNECTIONS: usize = 2;
 #[tokio::test]
 async fn connections_of_slow_batches_are_closed_once_unused() {
     let redis = RedisServer::start();
-    let proxy = Proxy::to(redis.port());
+    let proxy = redis.proxy();
     let broker = broker(&proxy.url(), Durability::MEMORY);
     let submit = || {
         let broker = broker.clone();

@@ -14,7 +14,7 @@ const AT_REPLICA: &str = "/crunch?durability=replica";
 
 /// A Redis that starts the synchronization of replicas at once.
 fn master() -> RedisServer {
-    RedisServer::with(&["--appendonly", "no", "--repl-diskless-sync-delay", "0"])
+    RedisServer::single_with(&["--appendonly", "no", "--repl-diskless-sync-delay", "0"])
 }
 
 /// A replica that is synchronized.

@@ -74,7 +74,7 @@ async fn the_worker_of_another_build_runs_what_our_api_accepts() {
 
 #[tokio::test]
 async fn a_key_space_of_a_later_layout_is_refused_by_workers_and_apis() {
-    let mut stack = Stack::start();
+    let mut stack = Stack::on_one_node();
     let mut redis = stack.redis.connect().await;
     let mut layout = redis::cmd("HSET");
     layout.arg("crunch:{0}:layout").arg("layout").arg(99).arg("partitions").arg(1);
@@ -97,7 +97,7 @@ async fn a_key_space_of_a_later_layout_is_refused_by_workers_and_apis() {
 
 #[tokio::test]
 async fn processes_that_lack_a_feature_in_use_stop_and_name_it() {
-    let (mut stack, api, worker) = Stack::simple(1).await;
+    let (mut stack, api, worker) = Stack::on_one_node().with_api_and_worker(1).await;
     let mut redis = stack.redis.connect().await;
     let mut features = redis::cmd("HSET");
     features.arg("crunch:{0}:layout").arg("features").arg("webhooks groups");

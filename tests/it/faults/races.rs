@@ -15,20 +15,22 @@ async fn delete(api: &Api, id: &str) -> StatusCode {
 /// Asserts that all jobs have ended, and that no list or set contains a live one.
 async fn assert_nothing_is_left(stack: &Stack, api: &Api, queue: &str) {
     wait_until_drained(api, queue).await;
-    let mut redis = stack.redis.connect().await;
-    eventually("no list or set contains a live job", async || {
-        // An empty list or set does not exist.
-        for end in ["ready:*", "running", "delayed", "ghosts"] {
-            let mut keys = redis::cmd("KEYS");
-            keys.arg(format!("crunch:{{*}}:queue:{queue}:{end}"));
-            let found: Vec<String> = keys.query_async(&mut redis).await.unwrap();
-            if !found.is_empty() {
-                return None;
+    for node in stack.redis.all() {
+        let mut redis = node.connect().await;
+        eventually("no list or set contains a live job", async || {
+            // An empty list or set does not exist.
+            for end in ["ready:*", "running", "delayed", "ghosts"] {
+                let mut keys = redis::cmd("KEYS");
+                keys.arg(format!("crunch:{{*}}:queue:{queue}:{end}"));
+                let found: Vec<String> = keys.query_async(&mut redis).await.unwrap();
+                if !found.is_empty() {
+                    return None;
+                }
             }
-        }
-        Some(())
-    })
-    .await;
+            Some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

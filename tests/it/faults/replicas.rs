@@ -16,6 +16,8 @@ struct Pair {
     worker: Worker,
 }
 
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
 async fn execute(redis: &RedisServer, words: &[&str]) -> redis::Value {
     let mut connection = redis.connect().await;
     let mut command = redis::cmd(words[0]);
@@ -25,7 +27,7 @@ async fn execute(redis: &RedisServer, words: &[&str]) -> redis::Value {
 
 impl Pair {
     async fn start() -> Self {
-        let mut stack = Stack::on(RedisServer::durable());
+        let mut stack = Stack::on(RedisServer::single_with(&DURABLE));
         let replica = stack.redis.start_replica();
         let name = stack.proxy();
         let api = stack.api_via(&name).await;

@@ -63,7 +63,11 @@ async fn claim_runs_once_after_a_lost_reply(mode: DropMode) {
     assert_eq!(actor.pid, worker.pid());
     actor.returns(&json!("done")).await;
     api.wait_for_status(&id, "succeeded").await;
-    assert_eq!(outcomes(&api, &id).await, ["succeeded"]);
+    // In a cluster the slots are for other partitions meanwhile, and a claim that finds none is handed back before it
+    // runs.
+    let mut outcomes = outcomes(&api, &id).await;
+    outcomes.retain(|outcome| !stack.redis.is_node() || outcome != "released");
+    assert_eq!(outcomes, ["succeeded"]);
     assert!(stage.is_empty().await);
 }
 

@@ -108,7 +108,7 @@ async fn function_calls(stack: &Stack) -> u64 {
 
 #[tokio::test]
 async fn a_stream_does_not_poll_redis() {
-    let (stack, api, _worker) = Stack::simple(1).await;
+    let (stack, api, _worker) = Stack::on_one_node().with_api_and_worker(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
@@ -153,16 +153,12 @@ async fn after_more_changes_than_are_kept_a_stream_starts_with_the_state() {
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
     let first = EventStream::open(&api, &id, None).await.expect("status").await;
-    let mut redis = stack.redis.connect().await;
 
     actor.send(&json!({ "progress": [0.5, "half"] })).await;
     api.wait_for_job(&id, "half done", |job| job["progress"] == 0.5).await;
     // As if there had been 256 other events since.
-    let () = redis::cmd("DEL")
-        .arg(stack.redis.key(&format!("job:{id}:events")).await)
-        .query_async(&mut redis)
-        .await
-        .unwrap();
+    let (mut redis, key) = stack.redis.find(&format!("job:{id}:events")).await;
+    let () = redis::cmd("DEL").arg(key).query_async(&mut redis).await.unwrap();
     let mut again = EventStream::open(&api, &id, Some(&first.id)).await;
     assert_eq!(summary(&again.expect("status").await).1, "running");
     assert_eq!(summary(&again.expect("progress").await).1, "half");

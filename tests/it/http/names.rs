@@ -8,8 +8,14 @@ use serde_json::json;
 use super::{api_without_workers, assert_problem, expect_problem};
 
 async fn keys(redis: &RedisServer, pattern: &str) -> Vec<String> {
-    let mut connection = redis.connect().await;
-    redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await.unwrap()
+    let mut keys = Vec::new();
+    for node in redis.all() {
+        let mut connection = node.connect().await;
+        let mut command = redis::cmd("KEYS");
+        let found: Vec<String> = command.arg(pattern).query_async(&mut connection).await.unwrap();
+        keys.extend(found);
+    }
+    keys
 }
 
 #[tokio::test]
@@ -86,7 +92,7 @@ async fn command_calls(stack: &Stack, command: &str) -> u64 {
 
 #[tokio::test]
 async fn declarations_are_read_again_only_after_one_has_changed() {
-    let mut stack = Stack::start();
+    let mut stack = Stack::on_one_node();
     let api = stack.api().await;
     let broker = stack.redis.broker("crunch", Library::shipped());
     let mut task = TaskDescriptor::new("t".parse().unwrap());

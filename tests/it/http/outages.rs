@@ -166,7 +166,7 @@ async fn an_api_that_starts_before_redis_waits_for_it() {
 
 #[tokio::test]
 async fn a_full_redis_refuses_new_jobs_and_still_cancels_old_ones() {
-    let mut stack = Stack::start();
+    let mut stack = Stack::on_one_node();
     let api = stack.api_with(&[ACCEPT]).await;
     let id = api.submit("t", &json!(1)).await;
     let mut connection = stack.redis.client().get_connection().unwrap();

@@ -93,7 +93,7 @@ async fn a_second_signal_while_closing_aborts_running_requests() {
 
 #[tokio::test]
 async fn the_first_log_line_names_addresses_and_no_secrets() {
-    let mut stack = Stack::start();
+    let mut stack = Stack::on_one_node();
     let mut connection = stack.redis.client().get_connection().unwrap();
 
     redis::cmd("CONFIG")
@@ -102,7 +102,7 @@ async fn the_first_log_line_names_addresses_and_no_secrets() {
         .arg("pa-ssw0rd")
         .exec(&mut connection)
         .unwrap();
-    let url = format!("redis://:pa-ssw0rd@127.0.0.1:{}/", stack.redis.port());
+    let url = stack.redis.url_with(":pa-ssw0rd@");
     let settings = [
         ("CRUNCH_REDIS_URL", url.as_str()),
         ("CRUNCH_LOG", "info"),

@@ -23,10 +23,10 @@ fn get_in_background(
 
 /// Waits until a job is watched: then the request that waits for it has been read.
 async fn wait_until_watched(stack: &Stack, id: &str) {
-    let mut redis = stack.redis.connect().await;
+    let (mut redis, key) = stack.redis.find(&format!("job:{id}")).await;
     eventually("the job is watched", async || {
         let mut command = redis::cmd("HGET");
-        command.arg(stack.redis.key(&format!("job:{id}")).await).arg("watched");
+        command.arg(&key).arg("watched");
         let watched: Option<String> = command.query_async(&mut redis).await.unwrap();
         watched.map(|_| ())
     })

@@ -144,7 +144,7 @@ async fn a_handler_that_ignores_its_timeout_is_dropped_and_its_job_fails() {
 
 #[tokio::test]
 async fn a_cancel_that_cannot_be_published_arrives_with_the_next_heartbeat() {
-    let mut stack = Stack::start();
+    let mut stack = Stack::on_one_node();
     let api = stack.api().await;
     let _worker = stack.worker_with(&api, 1, &[("CRUNCH_LEASE_MS", "2000")]).await;
     let stage = Stage::open().await;

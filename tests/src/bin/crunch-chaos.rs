@@ -37,12 +37,24 @@ struct Arguments {
     /// The number of partitions.
     #[arg(long, default_value_t = 1)]
     partitions: u16,
+    /// The number of nodes of a Redis Cluster; 0 for a Redis that is none.
+    #[arg(long, default_value_t = 0)]
+    nodes: usize,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { jobs, faults, seed, lease_ms, workers, server_workers, apis, partitions } =
-        Arguments::parse();
+    let Arguments {
+        jobs,
+        faults,
+        seed,
+        lease_ms,
+        workers,
+        server_workers,
+        apis,
+        partitions,
+        nodes,
+    } = Arguments::parse();
     let directory = tempfile::tempdir()?;
     let report = run(Plan {
         jobs,
@@ -53,6 +65,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         server_workers,
         apis,
         partitions,
+        nodes,
         directory: directory.path().to_owned(),
     })
     .await?;

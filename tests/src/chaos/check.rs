@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::client::Submission;
-use super::faults::{Injected, Kind, Target};
+use super::faults::{Injected, Kind};
 use super::orders::Order;
 use super::survey::{Ended, Job, PastAttempt};
 use crate::{Entry, Moment};
@@ -276,7 +276,7 @@ impl Evidence {
             Cause::Lost => is_its_worker && !fault.kind.is_of_child(),
             Cause::ChildDied => is_its_worker && fault.kind.may_end_child(),
             Cause::Unheard => {
-                (is_its_worker && !fault.kind.is_of_child()) || fault.target == Target::Redis
+                (is_its_worker && !fault.kind.is_of_child()) || fault.target.is_redis()
             }
             Cause::Failed | Cause::Unexplained => false,
         };
@@ -293,7 +293,7 @@ impl Evidence {
     /// grace that follows it.
     fn aftermath_ends(&self, fault: &Injected) -> u64 {
         let lease_ms = whole_ms(self.lease);
-        let outages = self.faults.iter().filter(|other| other.target == Target::Redis);
+        let outages = self.faults.iter().filter(|other| other.target.is_redis());
         let mut outages: Vec<_> = outages.map(|other| (other.from_ms, other.to_ms)).collect();
         outages.sort_unstable();
         let end = fault.to_ms + 3 * lease_ms + AFTERMATH_MS;

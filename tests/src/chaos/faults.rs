@@ -108,7 +108,7 @@ impl Kind {
             | Self::RestartRedis
             | Self::FreezeRedis
             | Self::PauseRedis
-            | Self::FlushFunctions => Target::Redis,
+            | Self::FlushFunctions => Target::Redis(draw_node(random, plan)),
             Self::Throttle if random.random_bool(0.5) => Target::Workers,
             Self::Throttle => Target::Apis,
             Self::WorkerWithoutTask => Target::ExtraWorker,
@@ -144,12 +144,18 @@ impl Kind {
     }
 }
 
+/// Draws nothing where there is no choice: the same seed then injects the same faults as ever.
+fn draw_node(random: &mut impl Rng, plan: &Plan) -> usize {
+    if plan.nodes > 1 { random.random_range(0..plan.nodes) } else { 0 }
+}
+
 /// What a fault affects; a network fault affects the link of this process to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     Worker(usize),
     Api(usize),
-    Redis,
+    /// A Redis, or the node of a cluster with this number.
+    Redis(usize),
     /// The link that all workers share.
     Workers,
     /// The link that all APIs share.
@@ -158,12 +164,18 @@ pub(super) enum Target {
     ExtraWorker,
 }
 
+impl Target {
+    pub(super) fn is_redis(self) -> bool {
+        matches!(self, Self::Redis(_))
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Worker(number) => write!(f, "worker {number}"),
             Self::Api(number) => write!(f, "api {number}"),
-            Self::Redis => f.write_str("redis"),
+            Self::Redis(number) => write!(f, "redis {number}"),
             Self::Workers => f.write_str("workers"),
             Self::Apis => f.write_str("apis"),
             Self::ExtraWorker => f.write_str("extra worker"),

@@ -1,5 +1,5 @@
-//! The processes of a run: a Redis that has every write on disk before it replies, and APIs and workers, each behind
-//! its own proxy. Processes that end are restarted here; one that ends by itself is a violation.
+//! The processes of a run: a Redis that has every write on disk before it replies, or a cluster of them, and APIs and
+//! workers, each behind its own proxy. Processes that end are restarted here; one that ends by itself is a violation.
 
 use std::fs::File;
 use std::io::Write;
@@ -20,7 +20,7 @@ use super::faults::Injected;
 use super::orders::{SERVER_QUEUE, WORKER_QUEUES, command, server};
 use super::{Ledger, Plan};
 use crate::stack::command_on;
-use crate::{Process, Proxy, RedisServer, tasks};
+use crate::{NODE_TIMEOUT_MS, Process, Proxy, RedisServer, tasks};
 
 /// A process and its proxy to Redis. A fault of either holds the lock while it is active.
 #[derive(Debug)]
@@ -36,11 +36,14 @@ pub(super) struct Member {
 pub(super) struct Fleet {
     directory: PathBuf,
     lease: Duration,
-    pub(super) redis: AsyncMutex<RedisServer>,
+    /// One, or the nodes of a cluster.
+    pub(super) redis: Vec<AsyncMutex<RedisServer>>,
     redis_url: String,
+    /// The address of each, to inspect it directly.
+    pub(super) node_urls: Vec<String>,
     pub(super) partitions: u16,
-    /// What the keys of each partition begin with, once it is known.
-    pub(super) roots: OnceLock<Arc<[String]>>,
+    /// What the keys of each partition begin with, for each node, once it is known.
+    pub(super) roots: OnceLock<Arc<[Vec<String>]>>,
     pub(super) apis: Vec<Member>,
     pub(super) workers: Vec<Member>,
     started: AtomicU32,
@@ -58,15 +61,34 @@ pub(super) enum Role {
     ServerWorker,
 }
 
+/// Starts a Redis, or the nodes of a cluster, with every write on disk before the reply.
+fn start_redis(plan: &Plan) -> Vec<RedisServer> {
+    let arguments = ["--appendonly", "yes", "--appendfsync", "always"];
+    let timeout = NODE_TIMEOUT_MS.to_string();
+    let of_cluster = ["--cluster-node-timeout", &timeout];
+    let servers = match plan.nodes {
+        0 => vec![RedisServer::single_with(&arguments)],
+        nodes => RedisServer::nodes(nodes, &[&arguments[..], &of_cluster].concat()),
+    };
+    servers.into_iter().map(|server| server.with_partitions(plan.partitions)).collect()
+}
+
 impl Fleet {
     pub(super) async fn start(plan: &Plan) -> anyhow::Result<Self> {
-        let redis = RedisServer::durable().with_partitions(plan.partitions);
-        let (port, redis_url) = (redis.port(), redis.url());
+        let redis = start_redis(plan);
+        let ports: Vec<_> = redis.iter().map(RedisServer::port).collect();
+        let hosts: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let node_urls: Vec<_> = hosts.iter().map(|host| format!("redis://{host}/")).collect();
+        let redis_url = match plan.nodes {
+            0 => node_urls[0].clone(),
+            _ => format!("redis+cluster://{}/", hosts.join(",")),
+        };
         let mut fleet = Self {
             directory: plan.directory.clone(),
             lease: plan.lease,
-            redis: AsyncMutex::new(redis),
+            redis: redis.into_iter().map(AsyncMutex::new).collect(),
             redis_url,
+            node_urls,
             partitions: plan.partitions,
             roots: OnceLock::new(),
             apis: Vec::new(),
@@ -79,7 +101,11 @@ impl Fleet {
         File::create(fleet.ledger())?;
         std::fs::write(fleet.tasks_file(Role::Worker), command())?;
         std::fs::write(fleet.tasks_file(Role::ServerWorker), server(&fleet.ledger()))?;
-        let [to_apis, to_workers] = [Proxy::to(port), Proxy::to(port)];
+        let proxy = || match plan.nodes {
+            0 => Proxy::to(ports[0]),
+            _ => Proxy::to_nodes(&ports),
+        };
+        let [to_apis, to_workers] = [proxy(), proxy()];
         for _ in 0..plan.apis {
             let member = fleet.member(Role::Api, to_apis.sharing_throttle()).await;
             fleet.apis.push(member);
@@ -176,7 +202,8 @@ impl Fleet {
 
     /// Audits what is in Redis with the product's own auditor.
     pub(super) async fn audit(&self) {
-        let broker = self.redis.lock().await.broker("crunch", Library::shipped());
+        let redis = self.redis[0].lock().await;
+        let broker = redis.broker_by(&self.redis_url, "crunch", Library::shipped());
         match broker.audit(|_| ()).await {
             Ok(audit) if audit.is_clean() => {}
             Ok(audit) => self.report(format!("the audit is not clean: {:?}", audit.findings)),
@@ -204,7 +231,9 @@ impl Fleet {
 
     /// Ends all faults.
     pub(super) async fn heal_all(&self) {
-        self.redis.lock().await.thaw();
+        for redis in &self.redis {
+            redis.lock().await.thaw();
+        }
         for member in self.apis.iter().chain(&self.workers) {
             member.process.lock().await.signal(Signal::CONT);
             member.proxy.heal();

@@ -21,7 +21,7 @@ impl Fleet {
     /// Injects a fault, waits, ends it; returns when that was.
     pub(super) async fn inject(&self, fault: &Fault) -> Injected {
         let member = match fault.target {
-            Target::Redis => return self.inject_into_redis(fault).await,
+            Target::Redis(number) => return self.inject_into_redis(fault, number).await,
             Target::Workers => return self.throttle(fault, &self.workers).await,
             Target::Apis => return self.throttle(fault, &self.apis).await,
             Target::ExtraWorker => return self.run_extra_worker(fault).await,
@@ -89,8 +89,8 @@ impl Fleet {
         injected
     }
 
-    async fn inject_into_redis(&self, fault: &Fault) -> Injected {
-        let mut redis = self.redis.lock().await;
+    async fn inject_into_redis(&self, fault: &Fault, number: usize) -> Injected {
+        let mut redis = self.redis[number].lock().await;
         let from_ms = Timestamp::now().unix_ms();
         match fault.kind {
             Kind::KillRedis | Kind::RestartRedis => {
@@ -168,11 +168,16 @@ async fn send(redis: &RedisServer, words: &[&str]) {
     cmd(words[0]).arg(&words[1..]).exec_async(&mut connection).await.unwrap();
 }
 
-/// Waits until Redis serves requests and has loaded its append-only file.
+/// Waits until Redis serves requests and has loaded its append-only file: one that is a node of a cluster serves them two
+/// seconds after its start.
 async fn wait_until_ready(redis: &RedisServer) {
     crate::eventually("Redis responds", async || {
         let mut connection = redis.client().get_multiplexed_async_connection().await.ok()?;
-        cmd("PING").exec_async(&mut connection).await.ok()
+        if !redis.is_node() {
+            return cmd("PING").exec_async(&mut connection).await.ok();
+        }
+        let info = cmd("CLUSTER").arg("INFO").query_async::<String>(&mut connection).await.ok()?;
+        info.contains("cluster_state:ok").then_some(())
     })
     .await;
 }

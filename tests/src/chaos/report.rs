@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Plan;
 use super::check::{Cause, Evidence, Run, Violation};
-use super::faults::{Injected, Kind, Target};
+use super::faults::{Injected, Kind};
 use crate::Moment;
 
 /// The figures of a run, and the violations found.
@@ -125,7 +125,7 @@ fn restarts(fault: &Injected, evidence: &Evidence, jobs: &BTreeMap<&str, Vec<Run
 
 /// How long after the end of an outage of Redis the first job started, if no other outage began before.
 fn resume(fault: &Injected, evidence: &Evidence) -> Option<u64> {
-    let is_outage = fault.target == Target::Redis && fault.kind != Kind::FlushFunctions;
+    let is_outage = fault.target.is_redis() && fault.kind != Kind::FlushFunctions;
     let starts = evidence.runs.iter().filter(|entry| entry.moment == Moment::Start);
     let starts = starts.map(|entry| entry.at_ms);
     let first = starts.filter(|&at_ms| is_outage && at_ms >= fault.to_ms).min()?;
@@ -133,7 +133,7 @@ fn resume(fault: &Injected, evidence: &Evidence) -> Option<u64> {
 }
 
 fn is_redis_available(evidence: &Evidence, from_ms: u64, to_ms: u64) -> bool {
-    let outages = evidence.faults.iter().filter(|fault| fault.target == Target::Redis);
+    let outages = evidence.faults.iter().filter(|fault| fault.target.is_redis());
     !outages.into_iter().any(|outage| outage.from_ms <= to_ms && outage.to_ms >= from_ms)
 }
 
@@ -150,10 +150,10 @@ fn percentiles(sorted: &[u64]) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { seed, workers, server_workers, apis, partitions, lease, .. } = &self.plan;
+        let Plan { seed, workers, server_workers, apis, partitions, nodes, lease, .. } = &self.plan;
         writeln!(
             f,
-            "seed {seed}, {workers} workers, {server_workers} with a server, {apis} APIs, {partitions} partitions, lease {lease:?}, took {:.0?}",
+            "seed {seed}, {workers} workers, {server_workers} with a server, {apis} APIs, {partitions} partitions, {nodes} nodes of a cluster, lease {lease:?}, took {:.0?}",
             self.took
         )?;
         writeln!(

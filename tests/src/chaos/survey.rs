@@ -92,31 +92,43 @@ impl Job {
     }
 }
 
-/// A connection, and what the keys of each partition begin with.
+/// A connection to a node, and what the keys of each of its partitions begin with. There is one node outside a cluster.
 struct Connection {
     redis: MultiplexedConnection,
-    roots: Arc<[String]>,
+    roots: Vec<String>,
 }
 
-async fn connect(fleet: &Fleet) -> anyhow::Result<Connection> {
+async fn connect(fleet: &Fleet) -> anyhow::Result<Vec<Connection>> {
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-    let client = Redis::open(fleet.redis_url())?;
-    let connected = client.get_multiplexed_async_connection_with_config(&config).await;
-    let mut redis = connected.context("cannot connect to Redis")?;
-    let roots = roots(fleet, &mut redis).await?;
-    Ok(Connection { redis, roots })
+    let mut nodes = Vec::new();
+    for url in &fleet.node_urls {
+        let client = Redis::open(url.as_str())?;
+        let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+        nodes.push(connected.context("cannot connect to Redis")?);
+    }
+    let roots = roots(fleet, &mut nodes).await?;
+    let nodes = nodes.into_iter().zip(&*roots);
+    Ok(nodes.map(|(redis, roots)| Connection { redis, roots: roots.clone() }).collect())
 }
 
-/// Finds the partitions: once, before there are many keys.
-async fn roots(fleet: &Fleet, redis: &mut MultiplexedConnection) -> anyhow::Result<Arc<[String]>> {
+/// Finds the partitions of each node: once, before there are many keys.
+async fn roots(
+    fleet: &Fleet,
+    nodes: &mut [MultiplexedConnection],
+) -> anyhow::Result<Arc<[Vec<String>]>> {
+    const END: &str = ":layout";
     if let Some(roots) = fleet.roots.get() {
         return Ok(roots.clone());
     }
-    const END: &str = ":layout";
-    let layouts: Vec<String> = cmd("KEYS").arg(format!("crunch:*{END}")).query_async(redis).await?;
-    let roots: Arc<[_]> = layouts.iter().map(|key| key.replace(END, "")).collect();
-    anyhow::ensure!(roots.len() == usize::from(fleet.partitions), "not all partitions exist yet");
-    Ok(fleet.roots.get_or_init(|| roots).clone())
+    let mut all = Vec::new();
+    for redis in nodes {
+        let mut keys = cmd("KEYS");
+        let layouts: Vec<String> = keys.arg(format!("crunch:*{END}")).query_async(redis).await?;
+        all.push(layouts.iter().map(|key| key.replace(END, "")).collect::<Vec<_>>());
+    }
+    let count: usize = all.iter().map(Vec::len).sum();
+    anyhow::ensure!(count == usize::from(fleet.partitions), "not all partitions exist yet");
+    Ok(fleet.roots.get_or_init(|| all.into()).clone())
 }
 
 /// Repeatedly reads some of the acknowledged jobs, and records those that have ended. Runs until aborted.
@@ -125,12 +137,12 @@ pub(super) async fn watch(fleet: Arc<Fleet>, client: Arc<Client>, progress: Arc<
     loop {
         sleep(Duration::from_millis(200)).await;
         // Skipped while Redis is unavailable.
-        let Ok(Ok(mut redis)) = timeout(Duration::from_secs(1), connect(&fleet)).await else {
+        let Ok(Ok(mut nodes)) = timeout(Duration::from_secs(1), connect(&fleet)).await else {
             continue;
         };
         let ids = client.ids_near((0..SAMPLE).map(|_| rand::random_range(0..progress.jobs)));
-        let read = timeout(Duration::from_secs(1), read_some(&mut redis, &ids)).await;
-        if let Ok(Ok(live)) = timeout(Duration::from_secs(1), count_live(&mut redis)).await {
+        let read = timeout(Duration::from_secs(1), read_some(&mut nodes, &ids)).await;
+        if let Ok(Ok(live)) = timeout(Duration::from_secs(1), count_live(&mut nodes)).await {
             progress.live.store(live, Ordering::Relaxed);
         }
         let Ok(Ok(jobs)) = read else { continue };
@@ -162,18 +174,21 @@ async fn live(fleet: &Fleet) -> anyhow::Result<u64> {
     count_live(&mut connect(fleet).await?).await
 }
 
-async fn count_live(connection: &mut Connection) -> anyhow::Result<u64> {
-    let mut request = redis::pipe();
-    for (root, queue) in queues(&connection.roots) {
-        for lane in LANES {
-            request.cmd("LLEN").arg(format!("{root}:queue:{queue}:ready:{lane}"));
+async fn count_live(nodes: &mut [Connection]) -> anyhow::Result<u64> {
+    let mut live = 0;
+    for Connection { redis, roots } in nodes.iter_mut().filter(|node| !node.roots.is_empty()) {
+        let mut request = redis::pipe();
+        for (root, queue) in queues(roots) {
+            for lane in LANES {
+                request.cmd("LLEN").arg(format!("{root}:queue:{queue}:ready:{lane}"));
+            }
+            for set in ["delayed", "running"] {
+                request.cmd("ZCARD").arg(format!("{root}:queue:{queue}:{set}"));
+            }
         }
-        for set in ["delayed", "running"] {
-            request.cmd("ZCARD").arg(format!("{root}:queue:{queue}:{set}"));
-        }
+        live += request.query_async::<Vec<u64>>(redis).await?.iter().sum::<u64>();
     }
-    let sizes: Vec<u64> = request.query_async(&mut connection.redis).await?;
-    Ok(sizes.iter().sum())
+    Ok(live)
 }
 
 /// Every queue in every partition.
@@ -192,21 +207,23 @@ async fn list(
 
 /// Reads the records of all jobs.
 pub(super) async fn read_jobs(fleet: &Fleet) -> anyhow::Result<HashMap<String, Job>> {
-    let mut redis = connect(fleet).await?;
-    let ids: Vec<_> = scan(&mut redis).await?.into_iter().collect();
-    let mut jobs = HashMap::with_capacity(ids.len());
-    for page in ids.chunks(PAGE) {
-        jobs.extend(read_some(&mut redis, page).await?);
+    let mut nodes = connect(fleet).await?;
+    let mut jobs = HashMap::new();
+    for node in &mut nodes {
+        let ids: Vec<_> = scan(&mut node.redis).await?.into_iter().collect();
+        for page in ids.chunks(PAGE) {
+            jobs.extend(read_some(std::slice::from_mut(node), page).await?);
+        }
     }
     Ok(jobs)
 }
 
-async fn scan(connection: &mut Connection) -> anyhow::Result<BTreeSet<String>> {
+async fn scan(redis: &mut MultiplexedConnection) -> anyhow::Result<BTreeSet<String>> {
     let (mut ids, mut cursor) = (BTreeSet::new(), 0_u64);
     loop {
         let mut scan = cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg("crunch:{*}:job:*").arg("COUNT").arg(PAGE);
-        let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection.redis).await?;
+        let (next, keys): (u64, Vec<String>) = scan.query_async(redis).await?;
         let found = keys.iter().filter_map(|key| Some(key.split_once(":job:")?.1));
         ids.extend(found.filter(|rest| !rest.contains(':')).map(str::to_owned));
         cursor = next;
@@ -217,24 +234,24 @@ async fn scan(connection: &mut Connection) -> anyhow::Result<BTreeSet<String>> {
 }
 
 /// Reads records, each where it is: it is looked for in all partitions.
-async fn read_some(
-    connection: &mut Connection,
-    ids: &[String],
-) -> anyhow::Result<Vec<(String, Job)>> {
+async fn read_some(nodes: &mut [Connection], ids: &[String]) -> anyhow::Result<Vec<(String, Job)>> {
     const FIELDS: [&str; 7] =
         ["state", "cancel_requested", "run_at", "error", "result", "result_large", "history"];
-    let mut request = Pipeline::new();
-    for id in ids {
-        for root in &*connection.roots {
-            request.cmd("HMGET").arg(format!("{root}:job:{id}")).arg(&FIELDS);
+    let mut found = vec![<[Option<String>; 7]>::default(); ids.len()];
+    for Connection { redis, roots } in nodes.iter_mut().filter(|node| !node.roots.is_empty()) {
+        let mut request = Pipeline::new();
+        for id in ids {
+            for root in &*roots {
+                request.cmd("HMGET").arg(format!("{root}:job:{id}")).arg(&FIELDS);
+            }
+        }
+        let records: Vec<[Option<String>; 7]> = request.query_async(redis).await?;
+        for (found, records) in found.iter_mut().zip(records.chunks(roots.len())) {
+            let record = records.iter().find(|record| record[0].is_some());
+            record.inspect(|&record| found.clone_from(record));
         }
     }
-    let records: Vec<[Option<String>; 7]> = request.query_async(&mut connection.redis).await?;
-    let records = records.chunks(connection.roots.len()).map(|records| {
-        let found = records.iter().find(|record| record[0].is_some());
-        found.cloned().unwrap_or_default()
-    });
-    ids.iter().zip(records).map(|(id, record)| Ok((id.clone(), read(record)?))).collect()
+    ids.iter().zip(found).map(|(id, record)| Ok((id.clone(), read(record)?))).collect()
 }
 
 fn read(record: [Option<String>; 7]) -> anyhow::Result<Job> {
@@ -262,14 +279,21 @@ fn read(record: [Option<String>; 7]) -> anyhow::Result<Job> {
 /// Finds what must not exist once all jobs have ended: ids in the lists and sets of live jobs, ghosts, quarantined
 /// records; and differences between the index of ended jobs and the records.
 pub(super) async fn leftovers(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
-    let mut connection = connect(fleet).await?;
+    let mut found = Vec::new();
+    for node in &mut connect(fleet).await? {
+        found.extend(leftovers_of(node).await?);
+    }
+    Ok(found)
+}
+
+async fn leftovers_of(node: &mut Connection) -> anyhow::Result<Vec<String>> {
+    let Connection { redis, roots } = node;
     let (mut found, mut indexed) = (Vec::new(), BTreeSet::new());
-    let redis = &mut connection.redis;
-    for root in &*connection.roots {
+    for root in &*roots {
         let quarantined = list(redis, "ZRANGE", format!("{root}:quarantine")).await?;
         found.extend(quarantined.iter().map(|id| format!("{id} was quarantined")));
     }
-    for (root, queue) in queues(&connection.roots) {
+    for (root, queue) in queues(roots) {
         let root = format!("{root}:queue:{queue}");
         for lane in LANES {
             let ids = list(redis, "LRANGE", format!("{root}:ready:{lane}")).await?;
@@ -286,7 +310,7 @@ pub(super) async fn leftovers(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
         // Each member is the ids of several jobs.
         indexed.extend(finished.iter().flat_map(|ids| ids.split(' ')).map(str::to_owned));
     }
-    let records = scan(&mut connection).await?;
+    let records = scan(redis).await?;
     found.extend(records.symmetric_difference(&indexed).map(|id| {
         format!("{id} is in the records or in the index of ended jobs, but not in both")
     }));

@@ -16,12 +16,15 @@ use super::rules::{Action, Decision, DropMode, Request};
 use super::throttle::SLICE;
 use super::{Direction, Link, Shared, resp};
 
+/// The command that asks a node about its cluster.
+const CLUSTER: &str = "cluster";
+
 /// Commands that wait for their replies, the oldest first.
 type Queue = Arc<Mutex<VecDeque<Request>>>;
 
 /// Carries a client's bytes to Redis and back until one of them closes the connection or it is cut.
-pub(super) async fn carry(shared: Arc<Shared>, number: u64, mut client: TcpStream) {
-    let Ok(mut redis) = TcpStream::connect(("127.0.0.1", shared.redis())).await else {
+pub(super) async fn carry(shared: Arc<Shared>, number: u64, node: usize, mut client: TcpStream) {
+    let Ok(mut redis) = TcpStream::connect(("127.0.0.1", shared.node(node))).await else {
         // Redis does not listen: the client sees a reset, as without a proxy.
         let _ = client.set_zero_linger();
         return;
@@ -126,6 +129,12 @@ impl Pump<'_> {
             Action::Drop(DropMode::Silence) => std::future::pending().await,
             Action::Drop(DropMode::Reset) => Err(io::ErrorKind::ConnectionReset.into()),
             Action::Pass | Action::Hold(_) => {
+                let frame = match &request {
+                    Some(Request { verb, .. }) if verb == CLUSTER => {
+                        resp::with_ports(frame, &self.shared.announced)
+                    }
+                    _ => frame,
+                };
                 // Queued before it is sent, so that no reply can arrive before its command is in the queue.
                 self.requests
                     .lock()

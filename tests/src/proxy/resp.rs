@@ -5,6 +5,8 @@
 
 use std::num::ParseIntError;
 
+use bytes::Bytes;
+
 /// Bytes that are not valid in the protocol.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotResp;
@@ -48,6 +50,17 @@ pub(super) fn verb_of(command: &[u8]) -> String {
     let function = String::from_utf8_lossy(words.next().unwrap_or_default()).into_owned();
     // crunch_<hash>_<verb>
     function.splitn(3, '_').nth(2).map_or(name, str::to_owned)
+}
+
+/// Replaces ports, which are numbers of a reply.
+pub(super) fn with_ports(reply: Bytes, ports: &[(u16, u16)]) -> Bytes {
+    let Ok(text) = std::str::from_utf8(&reply) else { return reply };
+    let line = |line: &str| {
+        let number = line.strip_prefix(':').and_then(|number| number.parse::<u16>().ok());
+        let replaced = ports.iter().find(|(port, _)| Some(*port) == number);
+        replaced.map_or_else(|| line.to_owned(), |(_, port)| format!(":{port}"))
+    };
+    text.split("\r\n").map(line).collect::<Vec<_>>().join("\r\n").into()
 }
 
 /// Returns the strings of a command.
@@ -110,6 +123,13 @@ mod tests {
         for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"$x\r\n", b"*-2\r\n", b"\r\n"] {
             assert_eq!(first_value(bytes), Err(NotResp), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn ports_are_replaced_where_they_are_numbers() {
+        let reply = "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$9\r\n127.0.0.1\r\n:7000\r\n$4\r\n7000\r\n";
+        let replaced = with_ports(reply.into(), &[(7000, 65000), (7001, 7000)]);
+        assert_eq!(replaced, reply.replace(":7000", ":65000"));
     }
 
     #[test]

@@ -49,6 +49,8 @@ struct State {
     in_doubt: ByNode<Instant>,
     /// Those that could not be reached, and the task that tries whether they can be.
     away: ByNode<AbortHandle>,
+    /// Why nodes could not be asked, until they can.
+    failure: Option<(Remedy, Error)>,
     /// In progress, and since when; shared by all that wait for it.
     learning: Option<(Instant, Learning)>,
     not_before: Instant,
@@ -75,6 +77,7 @@ impl Cluster {
             routes: Routes::new(),
             in_doubt: ByNode::default(),
             away: ByNode::default(),
+            failure: None,
             learning: None,
             not_before: Instant::now(),
             pause: PAUSE,
@@ -148,9 +151,10 @@ impl Cluster {
         let failure = match self.learn() {
             Some(learning) => {
                 let learned = tokio::time::timeout(CONNECT_TIMEOUT, learning).await;
-                learned.ok().and_then(Result::err)
+                learned.unwrap_or_else(|_| Err((Remedy::Wait, Error::timed_out()))).err()
             }
-            None => None,
+            // They were asked just now.
+            None => self.0.state.read().failure.clone(),
         };
         self.known(slot).ok_or_else(|| {
             let reason = format!("no node of the cluster is known to have slot {slot}");
@@ -209,6 +213,7 @@ impl Inner {
         state.pause = if is_same { (2 * state.pause).min(LONGEST_PAUSE) } else { PAUSE };
         state.not_before = Instant::now() + state.pause;
         state.learning = None;
+        state.failure = learned.as_ref().err().cloned();
         let routes = learned?;
         // What was doubted meanwhile may be newer than the answer.
         state.in_doubt.keep_if(|_, since| *since > asked);

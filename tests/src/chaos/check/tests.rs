@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::faults::Target;
 use super::super::orders::without_padding;
 use super::super::survey::PastError;
 use super::*;
@@ -118,7 +119,7 @@ fn a_run_without_a_cause_is_found() {
     assert_eq!(broken(|evidence| evidence.faults.clear()), unexplained);
     // Another worker was killed; only Redis was killed; the fault was long ago.
     assert_eq!(broken(|evidence| evidence.faults[0].pid = Some(3)), unexplained);
-    let redis = fault(Kind::KillRedis, Target::Redis, None);
+    let redis = fault(Kind::KillRedis, Target::Redis(0), None);
     assert_eq!(broken(|evidence| evidence.faults = vec![redis]), unexplained);
     // A slow link does not explain a second run.
     let slow = fault(Kind::Throttle, Target::Workers, None);
