@@ -74,23 +74,21 @@ async fn measure_fleet(
     let registered = tokio::spawn(register(broker.clone(), others));
     // Only the directory of the workers' logs is of this one.
     let mut stack = Stack::on(RedisServer::start());
+    tokio::time::sleep(HEARTBEAT).await;
     let empty = total(&cluster);
+    let without = rates(&cluster, arguments.seconds / 3).await;
+    let idle = format!("{name}: CPU of Redis before they start");
+    session.record(&idle, without.cpu * 1e6, Unit::Counted("µs/s"));
     let running: Vec<_> =
         (0..workers).map(|_| start_worker(&mut stack, &cluster, arguments.partitions)).collect();
     tokio::time::sleep(SETTLES).await;
 
-    let before = total(&cluster);
-    tokio::time::sleep(Duration::from_secs(arguments.seconds)).await;
-    let after = total(&cluster);
-    let (each, seconds) = (workers as f64, arguments.seconds as f64);
-    let [cpu, commands] = [after.cpu - before.cpu, after.commands - before.commands];
-    let connections = after.connections - empty.connections;
-    session.record(
-        &format!("{name}: CPU of Redis"),
-        cpu / seconds / each * 1e6,
-        Unit::Counted("µs/s"),
-    );
-    session.record(&format!("{name}: commands"), commands / seconds / each, Unit::Counted("/s"));
+    let (each, before) = (workers as f64, total(&cluster));
+    let with = rates(&cluster, arguments.seconds).await;
+    let [cpu, commands] = [with.cpu - without.cpu, with.commands - without.commands];
+    let connections = before.connections - empty.connections;
+    session.record(&format!("{name}: CPU of Redis"), cpu / each * 1e6, Unit::Counted("µs/s"));
+    session.record(&format!("{name}: commands"), commands / each, Unit::Counted("/s"));
     let nodes = arguments.nodes as f64;
     session.record(
         &format!("{name}: connections to a node"),
@@ -131,4 +129,16 @@ fn start_worker(stack: &mut Stack, cluster: &RedisCluster, partitions: u16) -> P
 /// The sum of all nodes.
 fn total(cluster: &RedisCluster) -> RedisInfo {
     cluster.nodes.iter().map(RedisInfo::of).sum()
+}
+
+/// CPU and commands a second.
+async fn rates(cluster: &RedisCluster, seconds: u64) -> RedisInfo {
+    let before = total(cluster);
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let (after, seconds) = (total(cluster), seconds as f64);
+    RedisInfo {
+        cpu: (after.cpu - before.cpu) / seconds,
+        commands: (after.commands - before.commands) / seconds,
+        ..after
+    }
 }

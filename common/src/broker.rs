@@ -67,7 +67,7 @@ pub use durability::{Durability, DurabilityConfig, InvalidDurability};
 pub use endpoint::{ByNode, Node, SentinelLogin};
 pub use error::Error;
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Sequence, Settled, TaskNames};
-pub use fleet::{RunningJob, WorkerPage, WorkerSummary};
+pub use fleet::{FleetSize, RunningJob, WorkerPage, WorkerSummary};
 pub use functions::Library;
 pub use heartbeat::{
     Beaten, Heartbeat, LogLines, Progress, Report, Reported, ServerInfo, SuspendedTask, Verdict,

@@ -14,12 +14,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::announcer::Announcer;
-use crate::audience::Audience;
 use crate::connection::Connection;
 use crate::declared::Declared;
 use crate::heartbeat::Heartbeat;
 use crate::listener::{Listener, Visits};
 use crate::processor::Processor;
+use crate::share::{Fleet, Shares};
 use crate::{Monitor, PoolSettings, PoolSlots, Runner, Settings, Slots};
 
 /// How long the last settlements may take to reach Redis at the end: longer than any call's deadline.
@@ -31,6 +31,7 @@ pub struct Consumer {
     settings: Settings,
     slots: Arc<Slots>,
     declared: Arc<Declared>,
+    fleet: Arc<Fleet>,
     /// The number of pools.
     pools: u8,
     /// Claim jobs and settle attempts.
@@ -61,7 +62,8 @@ impl Consumer {
         let slots = Slots::new(settings.slots.clone(), partitions);
         let declared = Arc::<Declared>::default();
         let (mut helpers, phases) = (JoinSet::new(), Phases::default());
-        let heartbeat = Heartbeat::new(&settings, monitor, &slots, &declared);
+        let fleet = Arc::<Fleet>::default();
+        let heartbeat = Heartbeat::new(&settings, monitor, &slots, &declared, &fleet);
         let heartbeat = heartbeat.run(phases.done.clone());
         let announcer = Announcer {
             broker: settings.broker.clone(),
@@ -71,7 +73,7 @@ impl Consumer {
         helpers.spawn(announcer.run(phases.done.clone()));
         settings.threads.spawn("crunch-heartbeat", &mut helpers, vec![heartbeat])?;
         let processors = JoinSet::new();
-        Ok(Self { settings, slots, declared, pools: 0, processors, helpers, phases })
+        Ok(Self { settings, slots, declared, fleet, pools: 0, processors, helpers, phases })
     }
 
     /// Adds a pool, which starts to claim jobs; returns its slots. Must be called on the runtime that attempts are to
@@ -122,7 +124,8 @@ impl Consumer {
         let visits = Arc::new(Mutex::new(Visits::of(self.settings.broker.partitions())));
         let groups = self.settings.broker.groups();
         let queues = pool.queues.queues().to_vec();
-        let audience = Audience::new(looks.clone(), self.settings.worker, queues.clone());
+        let (worker, fleet) = (self.settings.worker, self.fleet.clone());
+        let shares = Shares::new(looks.clone(), fleet, worker, queues.clone());
         // The only listener never does both at once.
         let is_alone = groups.len() == 1;
         for group in groups {
@@ -135,15 +138,15 @@ impl Consumer {
                 slots: slots.clone(),
                 runner: runner.clone(),
                 group,
-                audible: audience.audible(),
+                share: shares.watch(),
                 requests: requests.clone(),
                 visits: visits.clone(),
                 pulse: pulse.clone(),
             };
             self.helpers.spawn(listener.run(self.phases.draining.clone()));
         }
-        if !is_alone {
-            self.helpers.spawn(audience.run(self.phases.draining.clone()));
+        if self.settings.broker.partitions().count() > 1 {
+            self.helpers.spawn(shares.run(self.phases.draining.clone()));
         }
         self.settings.threads.spawn("crunch-consumer", &mut self.processors, processors)?;
         Ok(slots)

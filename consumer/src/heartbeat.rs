@@ -15,6 +15,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::declared::Declared;
+use crate::share::Fleet;
 use crate::{Leases, Monitor, Pulse, Reachability, Settings, Slots};
 
 /// A quarter of the 30 s after which Redis forgets a worker that sends no heartbeat, whatever its lease.
@@ -49,6 +50,7 @@ pub(crate) struct Heartbeat<M> {
     leases: Arc<Leases>,
     slots: Arc<Slots>,
     declared: Arc<Declared>,
+    fleet: Arc<Fleet>,
     monitor: Arc<M>,
     /// How many pools the last heartbeat described.
     described: usize,
@@ -68,6 +70,7 @@ impl<M: Monitor> Heartbeat<M> {
         monitor: &Arc<M>,
         slots: &Arc<Slots>,
         declared: &Arc<Declared>,
+        fleet: &Arc<Fleet>,
     ) -> Self {
         let pause = longest_pause(settings.lease);
         Self {
@@ -78,6 +81,7 @@ impl<M: Monitor> Heartbeat<M> {
             leases: settings.leases.clone(),
             slots: slots.clone(),
             declared: declared.clone(),
+            fleet: fleet.clone(),
             monitor: monitor.clone(),
             described: 0,
             known: HashMap::new(),
@@ -209,8 +213,9 @@ impl<M: Monitor> Heartbeat<M> {
     async fn due(&mut self, interval: Duration) -> Vec<(Partition, Vec<LeaseKey>)> {
         let all: Vec<_> = self.broker.partitions().collect();
         let to_sweep = match all.len() {
-            1 => Ok((Vec::new(), Vec::new())),
-            _ => self.broker.to_sweep(&mut self.looks).await,
+            2.. if self.fleet.is_my_turn() => self.broker.to_sweep(&mut self.looks).await,
+            // One partition gets every heartbeat; in a large fleet others look.
+            _ => Ok((Vec::new(), Vec::new())),
         };
         // Without an answer: so that an outage shows as failed heartbeats.
         let for_all = self.for_all || to_sweep.is_err();

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | What is started, and in which order does it stop? | `consumer.rs` |
 //! | How does one exchange follow the other? | `processor.rs`; the events it waits for, `inbox.rs` |
-//! | What makes an idle consumer exchange? | `listener.rs`; in a large fleet, `audience.rs` |
+//! | What makes an idle consumer exchange? | `listener.rs`; in a large fleet, `share.rs` |
 //! | Which partition takes the next idle slots? | `turns.rs` |
 //! | What do its pools share? | `slots.rs`, `declared.rs` |
 //! | What do the partitions of a pool share? | `connection.rs` |
@@ -21,7 +21,6 @@
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
 mod announcer;
-mod audience;
 mod connection;
 mod consumer;
 mod declared;
@@ -35,6 +34,7 @@ mod reachability;
 mod rotation;
 mod runner;
 mod settings;
+mod share;
 mod slots;
 mod start;
 mod turns;

@@ -4,10 +4,9 @@
 //! Takes tokens, never jobs. A draining consumer takes none, nor does one whose runner can run nothing for now, so that
 //! they wake one that can use them. One that needs its idle slots for known jobs does not wait, but looks for the tokens
 //! of other partitions in between, so that these get their turn: the exchange that each token causes leaves a new one if
-//! it leaves jobs. In a large cluster a worker listens to some partitions only (`audience.rs`), and looks for the tokens
-//! of the others every two seconds.
+//! it leaves jobs. In a large cluster a worker listens to some partitions only (`share.rs`), and looks for the tokens of
+//! the others now and then.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,11 +15,11 @@ use crunch_common::job::Partition;
 use crunch_common::queue::QueueName;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::audience::Audible;
 use crate::connection::Connection;
+use crate::share::Share;
 use crate::slots::Idle;
 use crate::{Expected, PoolSlots, Pulse, Reachability, Runner};
 
@@ -53,8 +52,8 @@ pub(crate) struct Listener<R> {
     pub(crate) runner: Arc<R>,
     /// The partitions whose tokens it waits for: of several listeners each has its own.
     pub(crate) group: Vec<Partition>,
-    /// Those to which listeners of the pool listen at present.
-    pub(crate) audible: Audible,
+    /// To which partitions the pool listens at present.
+    pub(crate) share: watch::Receiver<Share>,
     /// The processors of all partitions.
     pub(crate) requests: Vec<(Partition, mpsc::Sender<WorkRequest>)>,
     /// The exchanges without a token, which the listeners request together.
@@ -78,18 +77,16 @@ impl Visits {
     }
 
     /// Returns all partitions, the one whose turn it is first, if it is time.
-    fn take(&mut self) -> Option<Vec<Partition>> {
+    fn take(&mut self, every: Duration) -> Option<Vec<Partition>> {
         if Instant::now() < self.at {
             return None;
         }
-        self.at = Instant::now() + VISIT_EVERY;
+        self.at = Instant::now() + every;
         self.turns.rotate_left(1);
         Some(self.turns.clone())
     }
 }
 
-/// How often there are exchanges without a token: jobs may wait that no token reports, or a token may be lost.
-const VISIT_EVERY: Duration = Duration::from_secs(2);
 /// How long to wait until requested exchanges are done: a partition that cannot be reached must not hold up the others.
 const EXCHANGES_WITHIN: Duration = Duration::from_secs(2);
 /// A wait takes two seconds, and one that hangs must show within three.
@@ -107,7 +104,7 @@ impl<R: Runner> Listener<R> {
                 // No exchange took place meanwhile, and work that came then may have no token.
                 self.slots.wake_all();
             }
-            self.wait_until_audible().await;
+            self.wait_until_it_listens().await;
             let idle = self.slots.idle().await;
             let answer = self.pulse.expects(ANSWERS_WITHIN);
             match self.take_tokens(idle).await {
@@ -145,12 +142,12 @@ impl<R: Runner> Listener<R> {
     }
 
     /// Waits, without a connection, while it is not to listen to its partitions.
-    async fn wait_until_audible(&mut self) {
-        let is_audible = |audible: &BTreeSet<_>| self.group.iter().any(|it| audible.contains(it));
-        if !is_audible(&self.audible.borrow()) {
+    async fn wait_until_it_listens(&mut self) {
+        let listens = |share: &Share| self.group.iter().any(|it| share.partitions.contains(it));
+        if !listens(&self.share.borrow()) {
             self.group.iter().for_each(|&partition| self.broker.reset_connection(partition));
             // The sender may have ended, with the consumer.
-            drop(self.audible.wait_for(is_audible).await);
+            drop(self.share.wait_for(listens).await);
         }
     }
 
@@ -201,21 +198,22 @@ impl<R: Runner> Listener<R> {
     /// token that no listener waits for; those with jobs that tokens may not report to this worker, because they are
     /// delayed or parked; and another one in turn.
     async fn visits(&mut self) -> Result<Vec<Token>, Error> {
-        let Some(turns) = self.visits.lock().take() else { return Ok(Vec::new()) };
+        let visit_every = self.share.borrow().visit_every;
+        let Some(turns) = self.visits.lock().take(visit_every) else { return Ok(Vec::new()) };
         let reachable = || turns.iter().copied().filter(|&it| !self.looks.is_away(it));
         let mut visits = match turns.len() {
             1 => Vec::new(),
             _ => self.looks.with_side_queues(reachable()).await?,
         };
         visits.extend(reachable().next());
-        let inaudible: Vec<_> = {
-            let audible = self.audible.borrow();
-            reachable().filter(|partition| !audible.contains(partition)).collect()
+        let others: Vec<_> = {
+            let share = self.share.borrow();
+            reachable().filter(|it| !share.partitions.contains(it)).collect()
         };
         // Last: tokens that are taken must not be lost.
-        let (tokens, unknown) = match self.looks.take_tokens(&inaudible, &self.queues).await {
+        let (tokens, unknown) = match self.looks.take_tokens(&others, &self.queues).await {
             Ok(found) => found,
-            Err(_) => (Vec::new(), inaudible),
+            Err(_) => (Vec::new(), others),
         };
         visits.extend(unknown);
         let with_tokens = tokens.into_iter().map(|(partition, queue)| (partition, Some(queue)));

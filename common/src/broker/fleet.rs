@@ -45,6 +45,15 @@ pub struct RunningJob {
     pub started_at: Option<Timestamp>,
 }
 
+/// How many workers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FleetSize {
+    /// All of them.
+    pub workers: usize,
+    /// Those that claim from a queue, of several the one with the fewest.
+    pub of_queues: usize,
+}
+
 /// Some workers, by id.
 #[derive(Debug, Clone)]
 pub struct WorkerPage {
@@ -115,26 +124,27 @@ impl Broker {
         Ok(workers.into_values().collect())
     }
 
-    /// Estimates how many workers claim from these queues, from the one with the fewest: by the share of those with the
-    /// newest heartbeats, so that it costs as much in a large fleet.
+    /// Returns how large the fleet is. How many of the workers claim from these queues is estimated by the share of those
+    /// with the newest heartbeats, so that it costs as much in a large fleet.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
-    pub async fn estimate_workers(&self, queues: &[QueueName]) -> Result<usize, Error> {
+    pub async fn fleet_size(&self, queues: &[QueueName]) -> Result<FleetSize, Error> {
         // All workers send their heartbeats there.
         let keys = self.settings.keys(Partition::default());
         let mut pipeline = redis::pipe();
         pipeline.cmd("ZCARD").arg(keys.workers());
         let count =
             self.pages.read(keys.partition(), &pipeline, ID_BYTES, MinRate::ForCaller).await?;
-        let all = reply::unsigned(&count[0])? as usize;
+        let workers = reply::unsigned(&count[0])? as usize;
         let ids = self.worker_ids(keys, SAMPLE).await?;
         let sample = self.workers_in(keys, &ids, false).await?;
         let claim_from = |queue: &QueueName| {
             sample.iter().filter(|(worker, _)| worker.info.queues.contains(queue)).count()
         };
         let fewest = queues.iter().map(claim_from).min().unwrap_or(0);
-        Ok((all * fewest).div_ceil(sample.len().max(1)))
+        let of_queues = (workers * fewest).div_ceil(sample.len().max(1));
+        Ok(FleetSize { workers, of_queues })
     }
 
     /// Returns the ids of up to `max` workers, those with the newest heartbeats.
