@@ -1,6 +1,36 @@
 # What `compose-test` checks of each file that is added to docker-compose.yml. Sourced, never run.
 # shellcheck shell=bash
 
+# The job takes longer than a worker waits for it (25 s): it is a command in a directory of its own.
+a_stopped_worker_releases_its_job() {
+  local job
+  create_commands
+  CRUNCH_COMMANDS=$directory/commands start --build
+  wait_until has_task long
+  job=$(request --header 'Content-Type: application/json' --data null "$url/tasks/long/jobs" | jq -r .id)
+  wait_until has_status "$job" running
+  quietly compose stop worker
+  has_status "$job" queued
+  request "$url/jobs/$job/attempts" | jq -e '[.items[].outcome] == ["released"]' >/dev/null
+  quietly compose start worker
+  ended_job "$job" | jq -e '.status == "succeeded" and .attempt == 1' >/dev/null
+}
+
+create_commands() {
+  mkdir -p "$directory/commands"
+  cat >"$directory/commands/tasks.toml" <<'END'
+[[task]]
+name = "long"
+command = ["sh", "-c", "sleep 40 && echo true"]
+timeout = "5m"
+END
+  cat >"$directory/commands/Dockerfile" <<'END'
+FROM crunch-worker AS worker
+COPY tasks.toml /tasks/
+ENV CRUNCH_TASKS=/tasks/tasks.toml
+END
+}
+
 own_commands_run() {
   start --build
   word_count_runs

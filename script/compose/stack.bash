@@ -5,16 +5,23 @@ readonly PROJECT=crunch-compose-test
 # Not the default port: a stack of the user, or script/up, may have that.
 readonly PORT=28080
 
-# Files and settings of the stack; how its API is reached.
-files=() environment=/dev/null url='' curl_options=()
+# Files and settings of the stack; how its API is reached; the processes that submit jobs.
+files=() environment=/dev/null url='' curl_options=() clients=()
 
 # use [NAME…]: from now on the stack is docker-compose.yml with these files of deploy/compose, and has no data.
 use() {
   local name
   remove_project
+  forget_settings
   files=(--file docker-compose.yml)
   for name in "$@"; do files+=(--file "deploy/compose/$name.yml"); done
   url=http://localhost:$PORT curl_options=()
+}
+
+# Those of the user, or of an earlier check, would change what is tested.
+forget_settings() {
+  local name
+  for name in "${!CRUNCH_@}" "${!COMPOSE_@}"; do unset "$name"; done
 }
 
 # A file `.env` of the user is not read.
@@ -104,24 +111,28 @@ has_status() {
   [[ $(request "$url/jobs/$1" | jq -r .status) == "$2" ]]
 }
 
-# survives FAULT DURABILITY: causes the fault while jobs are submitted, each as durable as that; all of them must succeed.
+# survives FAULT DURABILITY: causes the fault while eight clients submit jobs, each as durable as that. Every accepted job must
+# succeed.
 survives() {
-  local submissions job accepted=$directory/accepted
+  local client job accepted=$directory/accepted
   : >"$accepted"
-  submit_many 300 "$2" >"$accepted" &
-  submissions=$!
-  wait_until has_lines 50 "$accepted"
+  clients=()
+  for client in 1 2 3 4 5 6 7 8; do
+    submit_many 25 "$2" "$client" >>"$accepted" &
+    clients+=($!)
+  done
+  wait_until has_lines 40 "$accepted"
   "$1"
-  wait "$submissions"
-  has_lines 300 "$accepted"
+  for client in "${clients[@]}"; do wait "$client"; done
+  has_lines 200 "$accepted"
   while read -r job; do succeeds "$job"; done <"$accepted"
 }
 
-# submit_many COUNT DURABILITY: prints the ids. Repeats each submission with its key until it is accepted.
+# submit_many COUNT DURABILITY CLIENT: prints the ids. Repeats each submission with its key until it is accepted.
 submit_many() {
-  local number job key=$RANDOM
+  local number job
   for ((number = 1; number <= $1; number++)); do
-    until job=$(submit '{"photons": 1000}' "durability=$2" --header "Idempotency-Key: $key-$number" 2>>"$log"); do
+    until job=$(submit '{"photons": 1000}' "durability=$2" --header "Idempotency-Key: $2-$3-$number" 2>>"$log"); do
       pause || return 1
     done
     echo "$job"
