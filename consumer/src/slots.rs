@@ -197,8 +197,8 @@ impl PoolSlots {
         (0..taken).map(|_| Slot(self.clone())).collect()
     }
 
-    /// Records that a partition may have jobs: they are claimed as soon as a slot is idle.
-    pub fn wake(&self, partition: Partition) {
+    /// Records that a partition may have jobs.
+    pub(crate) fn wake(&self, partition: Partition) {
         self.change(|turns| turns.wake(at(partition)));
     }
 

@@ -19,7 +19,7 @@ use crate::input::{Input, LONGEST_FETCH};
 use crate::registry::Registry;
 use crate::reporter::Reporter;
 use crate::running::RunningJobs;
-use crate::siblings::Siblings;
+use crate::server::TaskOwners;
 use crate::stop::{Stop, StopReason};
 use crate::suspension::Suspensions;
 use crate::{JobContext, Task, metrics};
@@ -34,7 +34,8 @@ pub(crate) struct Executor {
     pub(crate) running: Arc<RunningJobs>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) suspensions: Arc<Suspensions>,
-    pub(crate) siblings: Arc<Siblings>,
+    /// The tasks of all pools of this worker.
+    pub(crate) owners: Arc<TaskOwners>,
     pub(crate) log_limiters: LogLimiters,
 }
 
@@ -130,8 +131,7 @@ impl Runner for Executor {
         self.running.lost(lease);
     }
 
-    fn settled(&self, lease: LeaseKey, settled: Settled) {
-        self.siblings.settled(lease);
+    fn settled(&self, _lease: LeaseKey, settled: Settled) {
         if settled == Settled::Stale {
             metrics::stale();
         }
@@ -166,10 +166,13 @@ impl Executor {
         Ok(())
     }
 
-    /// Releases a job of a task that this pool does not have.
+    /// Releases a job of a task that this pool does not have. Another pool of this worker may have it: pools claim from the
+    /// same queue if tasks of both name it, or `CRUNCH_WORKER_QUEUES` lists it, and which task a job has is known only once
+    /// it is claimed. The job is not run with the slot of this pool: only the slots of the other one show whether a child is
+    /// free, or how many own jobs may run at once. It is parked, and the other pool claims it before what is behind it.
     fn release_unknown(&self, lease: Lease, job: &ClaimedJob) -> Settlement {
-        if self.siblings.release(lease.key(), &job.task) {
-            tracing::debug!(job.id = %job.id, job.task = %job.task, "claimed with the slots of another pool of this worker, job released for the pool that has its task");
+        if self.owners.has(&job.task) {
+            tracing::debug!(job.id = %job.id, job.task = %job.task, "claimed by a pool of this worker that does not have the task, job released for the pool that has it");
         } else if let Some(left_out) = self.log_limiters.unknown_task.admit(&job.task) {
             tracing::warn!(job.id = %job.id, job.task = %job.task, left_out, "no code for this task on this worker, job released for a worker that has it");
         }

@@ -72,7 +72,6 @@ mod run_task;
 mod running;
 mod server;
 mod services;
-mod siblings;
 mod state;
 mod stock;
 mod stop;
@@ -86,14 +85,83 @@ mod worker;
 
 pub use check_channel::CheckError;
 pub use commands::InvalidCommands;
-pub use config::{CheckChannel, Command, Queues, RunTask, WorkerConfig};
+pub use config::Queues;
+/// A program with arguments of its own takes those of a worker beside them:
+///
+/// ```
+/// use clap::Parser;
+/// use crunch_worker::{Worker, WorkerConfig};
+///
+/// #[derive(Parser)]
+/// struct Arguments {
+///     #[command(flatten)]
+///     worker: WorkerConfig,
+///     /// A file with the weights of the model.
+///     #[arg(long, default_value = "model.bin")]
+///     model: std::path::PathBuf,
+/// }
+///
+/// let arguments = Arguments::parse_from(["my-worker", "--model", "m.bin", "--concurrency", "2"]);
+/// assert_eq!(arguments.worker.slots(), 2);
+/// # let _ = || Worker::new(arguments.worker);
+/// ```
+pub use config::WorkerConfig;
+/// What a program that starts with [`Worker::from_env`] was asked to do instead of working. One that prepares something
+/// expensive for its handlers can ask first:
+///
+/// ```
+/// use clap::Parser;
+/// use crunch_worker::{CheckChannel, Command, RunTask, WorkerConfig};
+///
+/// fn needs_model(command: Option<&Command>) -> bool {
+///     match command {
+///         None => true,
+///         Some(Command::Run(RunTask { task, .. })) => task == "image.describe",
+///         Some(Command::Health { .. } | Command::CheckChannel(CheckChannel { .. })) => false,
+///     }
+/// }
+///
+/// let needs = |arguments| needs_model(WorkerConfig::parse_from(arguments).command.as_ref());
+/// assert!(needs(vec!["my-worker"]));
+/// assert!(!needs(vec!["my-worker", "run", "greet"]));
+/// assert!(!needs(vec!["my-worker", "check-channel", "--", "./my-child"]));
+/// ```
+pub use config::{CheckChannel, Command, RunTask};
 pub use context::JobContext;
 pub use crunch_common::Shutdown;
 pub use crunch_common::backoff::Backoff;
 pub use crunch_common::broker::{Epoch, Progress, ReleaseCause};
-pub use crunch_common::job::{
-    ContentType, ErrorCode, JobError, JobId, Metadata, Payload, Priority, TraceContext,
-};
+/// A handler of bytes names what it returns:
+///
+/// ```
+/// use crunch_worker::{ContentType, JobContext, Payload, TaskError};
+///
+/// async fn draw(_job: JobContext, _payload: Payload) -> Result<Payload, TaskError> {
+///     let content_type: ContentType = "image/svg+xml".parse()?;
+///     Ok(Payload { bytes: "<svg/>".into(), content_type })
+/// }
+/// ```
+pub use crunch_common::job::ContentType;
+/// What clients get when a job has failed, and tests in a report:
+///
+/// ```
+/// use crunch_worker::testing::Attempt;
+/// use crunch_worker::{JobContext, JobError, Task, TaskError};
+///
+/// async fn fail(_job: JobContext, (): ()) -> Result<(), TaskError> {
+///     Err(TaskError::permanent("there is no such page"))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let report = Attempt::of(Task::new("fail", fail)).run().await;
+/// let error: &JobError = report.error().unwrap();
+/// assert_eq!((error.code.as_str(), &*error.message), ("task_failed", "there is no such page"));
+/// assert!(!error.retryable);
+/// # }
+/// ```
+pub use crunch_common::job::JobError;
+pub use crunch_common::job::{ErrorCode, JobId, Metadata, Payload, Priority, TraceContext};
 pub use crunch_common::task::{TaskDescriptor, TaskName};
 pub use crunch_common::time::Timestamp;
 pub use error::Error;

@@ -43,6 +43,7 @@ pub(crate) mod channel {
 pub(crate) use declaration::FileValues;
 pub(crate) use memory::OomCounter;
 pub(crate) use message::MAX_CONCURRENCY;
+pub(crate) use owners::TaskOwners;
 pub(crate) use pool::ServerPool;
 pub(crate) use servers::Servers;
 pub(crate) use spec::{ServerSpec, Silence};

@@ -19,8 +19,7 @@ use crate::input::Input;
 use crate::registry::Registry;
 use crate::reporter::Reporter;
 use crate::running::{RunningJobs, StopOnDrop};
-use crate::server::{self, ServerPool, Servers};
-use crate::siblings::Siblings;
+use crate::server::{self, ServerPool, Servers, TaskOwners};
 use crate::stop::{STOP_GRACE, StopReason};
 use crate::suspension::Suspensions;
 use crate::{Error, metrics};
@@ -45,7 +44,7 @@ struct Shared {
     reporter: Arc<Reporter>,
     running: Arc<RunningJobs>,
     suspensions: Arc<Suspensions>,
-    siblings: Arc<Siblings>,
+    owners: Arc<TaskOwners>,
 }
 
 impl Shared {
@@ -57,7 +56,7 @@ impl Shared {
             running: self.running.clone(),
             reporter: self.reporter.clone(),
             suspensions: self.suspensions.clone(),
-            siblings: self.siblings.clone(),
+            owners: self.owners.clone(),
             log_limiters: LogLimiters::default(),
         }
     }
@@ -97,8 +96,8 @@ impl Services {
             pulses: health.pulses(),
             threads: Threads::Own,
         };
-        let (broker, siblings) = (broker.clone(), Arc::default());
-        let shared = Shared { broker, reporter, running: running.clone(), suspensions, siblings };
+        let (broker, owners) = (broker.clone(), servers.owners());
+        let shared = Shared { broker, reporter, running: running.clone(), suspensions, owners };
         let consumer = Consumer::start(settings, &availability)?;
         let _stop_on_drop = StopOnDrop(running);
         let mut services = Self { config, consumer, helpers, done, shared, _stop_on_drop, health };
@@ -120,10 +119,7 @@ impl Services {
     }
 
     fn add_pool(&mut self, pool: &PoolSettings, registry: Registry) -> io::Result<PoolSlots> {
-        let tasks: Vec<_> = registry.task_names().cloned().collect();
-        let slots = self.consumer.add_pool(pool, &Arc::new(self.shared.executor(registry)))?;
-        self.shared.siblings.add(tasks, &slots);
-        Ok(slots)
+        self.consumer.add_pool(pool, &Arc::new(self.shared.executor(registry)))
     }
 
     /// Claims the jobs of each server from when its first child is ready.

@@ -39,7 +39,7 @@ async fn pools_of_a_worker_that_share_a_queue_leave_jobs_to_each_other() {
     let waits = api.submit("d", &json!(1)).await;
     api.wait_for_status(&waits, "running").await;
     let next = api.submit("a", &json!("next")).await;
-    worker.wait_for_log("claimed with the slots of another pool of this worker").await;
+    worker.wait_for_log("job released for the pool that has it").await;
     let job = api.wait_for_job(&next, "it waits", |job| job["waiting_for"] != Value::Null).await;
     assert_eq!((&job["status"], &job["attempt"]), (&json!("queued"), &json!(0)), "{job}");
     let own = api.submit("own", &json!("own")).await;

@@ -15,6 +15,11 @@ impl TaskOwners {
         Self(Mutex::new(own.into_iter().map(|name| (name, None)).collect()))
     }
 
+    /// Returns whether a part of the worker has a task.
+    pub(crate) fn has(&self, task: &TaskName) -> bool {
+        self.0.lock().contains_key(task)
+    }
+
     /// Records the tasks of a server.
     ///
     /// # Errors

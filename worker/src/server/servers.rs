@@ -18,6 +18,7 @@ pub(crate) struct Servers {
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
     changed: Arc<Notify>,
+    owners: Arc<TaskOwners>,
 }
 
 impl Servers {
@@ -34,11 +35,16 @@ impl Servers {
         for pool in &pools {
             tasks.spawn(pool.clone().run(shutdown.clone()));
         }
-        Self { pools, tasks, shutdown, changed }
+        Self { pools, tasks, shutdown, changed, owners }
     }
 
     pub(crate) fn pools(&self) -> &[Arc<ServerPool>] {
         &self.pools
+    }
+
+    /// Returns the tasks of the whole worker, with those of its servers once a child has declared them.
+    pub(crate) fn owners(&self) -> Arc<TaskOwners> {
+        self.owners.clone()
     }
 
     /// Returns what is notified when operators must see something new.
