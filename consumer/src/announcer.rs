@@ -85,12 +85,17 @@ impl Own {
     }
 }
 
+/// How many tasks a warning lists.
+const LISTED: usize = 5;
+
 fn warn_of(disputed: &[TaskName]) {
     if disputed.is_empty() {
         return;
     }
     if let Some(left_out) = DISPUTED.admit() {
-        let tasks = disputed.iter().map(TaskName::as_str).collect::<Vec<_>>().join(",");
+        let names: Vec<_> = disputed.iter().take(LISTED).map(TaskName::as_str).collect();
+        let and_more = if disputed.len() > LISTED { ",…" } else { "" };
+        let tasks = names.join(",") + and_more;
         tracing::warn!(
             tasks,
             left_out,

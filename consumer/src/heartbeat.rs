@@ -3,7 +3,7 @@
 //! Has its own connection, and in a worker its own thread: a handler that hogs the CPU or blocks the async runtime
 //! cannot make its worker look dead.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,10 @@ const USED_FOR_LEASES: u32 = 3;
 /// How long a worker may be without a heartbeat in other partitions, which then forget it: as the announcer repeats what
 /// they must know of its tasks.
 const LONGEST_UNUSED: Duration = Duration::from_secs(60);
+/// Redis remembers a worker for 30 s. If it has not for this long, it may have lost its data.
+const REMEMBERED: Duration = Duration::from_secs(25);
+/// How long a worker of a large fleet does not look whether a sweep is due: the fleet may have become small.
+const LONGEST_WITHOUT_LOOK: Duration = Duration::from_secs(30);
 /// The pause between a change, such as the suspension of a task, and the heartbeat that reports it: many tasks may be
 /// suspended for one reason, and one heartbeat then shows them all.
 const AFTER_CHANGE: Duration = Duration::from_millis(50);
@@ -57,6 +61,7 @@ pub(crate) struct Heartbeat<M> {
     /// The partitions that know the worker, and when each last answered.
     known: HashMap<Partition, Instant>,
     looks: Looks,
+    looked_at_all: Instant,
     /// Whether the next heartbeat is for all partitions, because they must learn something.
     for_all: bool,
     /// The partitions that did not answer the last one.
@@ -86,6 +91,7 @@ impl<M: Monitor> Heartbeat<M> {
             described: 0,
             known: HashMap::new(),
             looks: Looks::default(),
+            looked_at_all: Instant::now(),
             for_all: false,
             failed: HashSet::new(),
             pulse: settings.pulses.add("heartbeat"),
@@ -128,8 +134,10 @@ impl<M: Monitor> Heartbeat<M> {
     async fn send_to_all(&mut self, interval: Duration) -> Result<(), Error> {
         let pools = self.declared.count();
         let info = self.describe();
-        let (mut unfinished, mut outcome, mut reached) = (Vec::new(), Ok(()), false);
-        let mut due = self.due(interval).await;
+        let (mut unfinished, mut outcome) = (Vec::new(), Ok(()));
+        let (mut due, is_answered) = self.due(interval).await;
+        // The partitions that get one may all be of a node that is away.
+        let mut reached = is_answered && self.broker.is_cluster();
         self.failed.clear();
         self.leave_out_away(&mut due);
         let sent: Vec<_> = {
@@ -207,46 +215,63 @@ impl<M: Monitor> Heartbeat<M> {
         Ok(())
     }
 
-    /// Returns the partitions that get a heartbeat now, with the leases held there. The first one always does, so that
-    /// the worker soon learns that Redis does not know it any more; others need one where it holds leases or lately
-    /// claimed, or where a sweep is due, since there may be no API that sweeps.
-    async fn due(&mut self, interval: Duration) -> Vec<(Partition, Vec<LeaseKey>)> {
+    /// Returns the partitions that get a heartbeat now, with the leases held there, and whether a look at some was
+    /// answered. The first one always gets one, so that the worker soon learns that Redis does not know it any more;
+    /// others where it holds leases or lately claimed, or where a sweep is due, since there may be no API that sweeps.
+    async fn due(&mut self, interval: Duration) -> (Vec<(Partition, Vec<LeaseKey>)>, bool) {
         let all: Vec<_> = self.broker.partitions().collect();
-        let to_sweep = match all.len() {
-            2.. if self.fleet.is_my_turn() => self.broker.to_sweep(&mut self.looks).await,
-            // One partition gets every heartbeat; in a large fleet others look.
-            _ => Ok((Vec::new(), Vec::new())),
+        let mut due: BTreeSet<_> =
+            all.iter().copied().filter(|&it| self.is_due(it, interval)).collect();
+        let looks_at_all = self.looks_at_all();
+        // A heartbeat sweeps if that is due, and a sweep must know how lately nothing was due.
+        let looked_at = if looks_at_all { all.clone() } else { due.iter().copied().collect() };
+        let looked = match all.len() {
+            1 => Ok((Vec::new(), Vec::new())),
+            _ => self.broker.to_sweep(&looked_at, &mut self.looks).await,
         };
-        // Without an answer: so that an outage shows as failed heartbeats.
-        let for_all = self.for_all || to_sweep.is_err();
-        let (to_sweep, away) = to_sweep.unwrap_or_default();
-        let is_used = |partition| self.leases.were_claimed(partition, self.lease * USED_FOR_LEASES);
-        // With the heartbeat that is nearest to the end of that time.
-        let rest = |partition| {
-            let longest = match is_used(partition) {
-                true => self.lease.mul_f64(QUIET_SHARE).min(LONGEST_QUIET),
-                false => LONGEST_UNUSED,
-            };
-            longest.saturating_sub(interval / 2)
-        };
-        let is_due = |partition: Partition, leases: &[LeaseKey]| {
-            for_all
-                || partition == Partition::default()
-                || !leases.is_empty()
-                || to_sweep.contains(&partition)
-                || away.contains(&partition)
-                || self.failed.contains(&partition)
-                || self
-                    .known
-                    .get(&partition)
-                    .is_none_or(|answered| answered.elapsed() >= rest(partition))
-        };
-        let with_leases = all.into_iter().map(|partition| (partition, self.leases.of(partition)));
-        let mut due: Vec<_> =
-            with_leases.filter(|(partition, leases)| is_due(*partition, leases)).collect();
+        let mut is_answered = false;
+        match looked {
+            Ok((to_sweep, away)) => {
+                is_answered = away.len() < looked_at.len();
+                due.extend(to_sweep.into_iter().chain(away));
+            }
+            // So that an outage shows as failed heartbeats.
+            Err(_) if looks_at_all => due.extend(all),
+            Err(_) => {}
+        }
+        let mut due: Vec<_> = due.into_iter().map(|it| (it, self.leases.of(it))).collect();
         // On a slow line leases do not wait for the rest.
         due.sort_by_key(|(_, leases)| leases.is_empty());
-        due
+        (due, is_answered)
+    }
+
+    /// Whether a partition gets a heartbeat even if no sweep is due there.
+    fn is_due(&self, partition: Partition, interval: Duration) -> bool {
+        let is_used = self.leases.were_claimed(partition, self.lease * USED_FOR_LEASES);
+        let longest = match is_used {
+            true => self.lease.mul_f64(QUIET_SHARE).min(LONGEST_QUIET),
+            // Workers that started together do not send them together.
+            false => LONGEST_UNUSED.mul_f64(rand::random_range(0.5..1.0)),
+        };
+        // With the heartbeat that is nearest to the end of that time.
+        let rest = longest.saturating_sub(interval / 2);
+        self.for_all
+            || partition == Partition::default()
+            || self.failed.contains(&partition)
+            || !self.leases.of(partition).is_empty()
+            || self.known.get(&partition).is_none_or(|answered| answered.elapsed() >= rest)
+    }
+
+    /// Whether it looks in all partitions whether a sweep is due. In a large fleet enough others do.
+    fn looks_at_all(&mut self) -> bool {
+        let is_turn = self.fleet.is_my_turn()
+            || self.looked_at_all.elapsed() >= LONGEST_WITHOUT_LOOK
+            // The only one that always gets a heartbeat says nothing about other nodes.
+            || self.broker.is_away(Partition::default());
+        if is_turn {
+            self.looked_at_all = Instant::now();
+        }
+        is_turn
     }
 
     /// Sends a heartbeat, and applies the verdicts.
@@ -275,7 +300,7 @@ impl<M: Monitor> Heartbeat<M> {
     /// Records that a partition has answered. Its first heartbeat makes the worker known there, until it is unused.
     fn record(&mut self, partition: Partition, forgotten: bool) {
         let known = self.known.insert(partition, Instant::now());
-        if forgotten && known.is_some_and(|answered| answered.elapsed() <= LONGEST_QUIET) {
+        if forgotten && known.is_some_and(|answered| answered.elapsed() <= REMEMBERED) {
             tracing::warn!(
                 "Redis does not know this worker any more and may have lost its data, declaring tasks and queues again"
             );

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
-use crate::share::Share;
+use crate::share::{Share, VISIT_EVERY};
 use crate::slots::Idle;
 use crate::{Expected, PoolSlots, Pulse, Reachability, Runner};
 
@@ -65,23 +65,26 @@ pub(crate) struct Listener<R> {
 /// A partition that may have jobs, and the queue that had the token.
 type Token = (Partition, Option<QueueName>);
 
-/// When the next exchanges without a token are due, and the partitions, the one whose turn is next first.
+/// When the last exchanges without a token were, and the partitions, the one whose turn is next first.
 pub(crate) struct Visits {
-    at: Instant,
+    last: Instant,
+    /// Whether a token was taken since: other partitions may have jobs, too.
+    had_work: bool,
     turns: Vec<Partition>,
 }
 
 impl Visits {
     pub(crate) fn of(partitions: impl Iterator<Item = Partition>) -> Self {
-        Self { at: Instant::now(), turns: partitions.collect() }
+        Self { last: Instant::now(), had_work: true, turns: partitions.collect() }
     }
 
     /// Returns all partitions, the one whose turn it is first, if it is time.
     fn take(&mut self, every: Duration) -> Option<Vec<Partition>> {
-        if Instant::now() < self.at {
+        let every = if self.had_work { VISIT_EVERY } else { every };
+        if self.last.elapsed() < every {
             return None;
         }
-        self.at = Instant::now() + every;
+        (self.last, self.had_work) = (Instant::now(), false);
         self.turns.rotate_left(1);
         Some(self.turns.clone())
     }
@@ -111,10 +114,14 @@ impl<R: Runner> Listener<R> {
                 Ok(tokens) => {
                     reachability.succeeded();
                     drop(answer);
+                    if tokens.iter().any(|(_, queue)| queue.is_some()) {
+                        self.visits.lock().had_work = true;
+                    }
                     let Some(returned) = self.request_work(tokens).await else { return };
                     drop(returned);
                 }
                 Err(error) => {
+                    drop(answer);
                     for &partition in &self.group {
                         // A token may have been taken with the answer that is lost.
                         self.slots.wake(partition);
@@ -146,8 +153,10 @@ impl<R: Runner> Listener<R> {
         let listens = |share: &Share| self.group.iter().any(|it| share.partitions.contains(it));
         if !listens(&self.share.borrow()) {
             self.group.iter().for_each(|&partition| self.broker.reset_connection(partition));
-            // The sender may have ended, with the consumer.
-            drop(self.share.wait_for(listens).await);
+            // The sender has ended if the consumer drains: this listener is about to.
+            if self.share.wait_for(listens).await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 

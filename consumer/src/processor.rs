@@ -193,6 +193,10 @@ impl<R: Runner> Processor<R> {
                 false => call.await,
             };
             drop((answer, turn));
+            if failing.is_some() || outcome.is_err() {
+                // In an answer that was lost, or is late.
+                self.leases.may_be_held(self.partition);
+            }
             if outcome.is_err() && failing.is_none() {
                 failing = Some(self.fail(exchange, slots));
             }
@@ -233,7 +237,6 @@ impl<R: Runner> Processor<R> {
     /// new then; what it has claimed, if its answer was lost, gets slots that are idle when that is known.
     fn fail(&self, exchange: &Exchange, slots: &mut Vec<Slot>) -> Failing {
         let broker = &self.connection.broker;
-        self.leases.may_be_held(self.partition);
         if !broker.is_cluster() {
             return self.slots.failed(vec![self.partition]);
         }

@@ -25,12 +25,14 @@ use tokio_util::sync::CancellationToken;
 /// A fleet is large if it has more workers. So many listen to each partition: at nine tenths of the load of single slots
 /// all of them are busy 3 % of the time.
 const SMALL: usize = 32;
+/// When it is decided for the second time: of workers that start together the first ones see few others.
+const SOON: Duration = Duration::from_secs(10);
 /// How often it is decided again.
 const EVERY: Duration = Duration::from_secs(60);
 /// How often a worker of a small fleet visits partitions without having their tokens: jobs may wait that no token
 /// reports, or a token may be lost.
-const VISIT_EVERY: Duration = Duration::from_secs(2);
-/// And one of a large fleet at least.
+pub(crate) const VISIT_EVERY: Duration = Duration::from_secs(2);
+/// And one of a large fleet that has had nothing to do since its last visit, at least.
 const LONGEST_VISIT: Duration = Duration::from_secs(20);
 
 /// The number of workers, as far as it is known.
@@ -65,7 +67,8 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Starts with all partitions, or in a cluster with none until it is known how many workers there are.
+    /// Starts with all partitions; if there are several, in a cluster, with none until [`Shares::run`] has asked how many
+    /// workers there are.
     pub(crate) fn new(
         broker: Broker,
         fleet: Arc<Fleet>,
@@ -78,8 +81,9 @@ impl Shares {
             (worker, partition).hash(&mut hasher);
             hasher.finish()
         });
-        let first = if broker.is_cluster() { Vec::new() } else { order.clone() };
-        let partitions = first.into_iter().collect();
+        let is_unknown = broker.is_cluster() && order.len() > 1;
+        let first = if is_unknown { &[][..] } else { &order[..] };
+        let partitions = first.iter().copied().collect();
         let share = watch::Sender::new(Share { partitions, visit_every: VISIT_EVERY });
         Self { broker, fleet, queues, order, share }
     }
@@ -94,31 +98,34 @@ impl Shares {
     }
 
     async fn decide_forever(self) {
+        let mut pause = SOON;
         loop {
             match self.broker.fleet_size(&self.queues).await {
                 Ok(size) => self.decide(size),
-                // Until it is known; afterwards the last decision holds.
-                Err(_) if self.share.borrow().partitions.is_empty() => {
-                    self.decide(FleetSize { workers: 1, of_queues: 1 });
-                }
+                // Until it is known the pool listens to one partition of each node; then the last decision holds.
+                Err(_) if pause == SOON => self.publish(0, VISIT_EVERY),
                 Err(_) => {}
             }
             // Workers that started together do not ask together.
-            tokio::time::sleep(EVERY.mul_f64(rand::random_range(0.5..1.0))).await;
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+            pause = EVERY;
         }
     }
 
     fn decide(&self, size: FleetSize) {
         self.fleet.0.store(size.workers, Ordering::Relaxed);
         let workers = size.of_queues.max(1);
+        let count = (SMALL * self.order.len()).div_ceil(workers);
+        self.publish(count, visit_every(workers));
+    }
+
+    /// Publishes a share with that many partitions; outside a cluster, with all.
+    fn publish(&self, count: usize, visit_every: Duration) {
         let partitions = match self.broker.is_cluster() {
-            true => {
-                let count = (SMALL * self.order.len()).div_ceil(workers);
-                choose(&self.order, count, |partition| self.broker.node(partition))
-            }
+            true => choose(&self.order, count, |partition| self.broker.node(partition)),
             false => self.order.iter().copied().collect(),
         };
-        let share = Share { partitions, visit_every: visit_every(workers) };
+        let share = Share { partitions, visit_every };
         self.share.send_if_modified(|last| {
             let changes = *last != share;
             *last = share;

@@ -53,6 +53,16 @@ impl RedisServer {
         (numbers.next().unwrap(), numbers.next().unwrap())
     }
 
+    /// Whether that program is Valkey.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn is_valkey() -> bool {
+        let output = Command::new(draw::redis_program()).arg("--version").output();
+        output.expect("it is installed").stdout.starts_with(b"Valkey")
+    }
+
     /// Starts one that keeps its data in memory only.
     #[must_use]
     pub fn start() -> Self {

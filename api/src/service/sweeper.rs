@@ -19,7 +19,8 @@ impl Sweeper {
 
     pub(crate) async fn tick(&mut self) -> Result<(), Error> {
         let mut outcome = Ok(());
-        let (due, _away) = self.broker.to_sweep(&mut self.looks).await?;
+        let all: Vec<_> = self.broker.partitions().collect();
+        let (due, _away) = self.broker.to_sweep(&all, &mut self.looks).await?;
         for partition in due {
             match self.broker.sweep(partition, self.looks.quiet_at(partition)).await {
                 Ok(swept) => report(partition, swept),

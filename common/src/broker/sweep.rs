@@ -111,18 +111,19 @@ impl Broker {
         Ok(total)
     }
 
-    /// Returns the partitions to sweep now: those in which a lease, a job or a deadline can be due, that were left
+    /// Returns which of these partitions to sweep now: those in which a lease, a job or a deadline can be due, that were left
     /// undone, that this process has just submitted jobs to, or that were not swept for ten seconds. Looks at all of
-    /// them in one round trip. Of a node that cannot be reached, nothing is known: those are returned second.
+    /// these in one round trip. Of a node that cannot be reached, nothing is known: those are returned second.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
     pub async fn to_sweep(
         &self,
+        partitions: &[Partition],
         looks: &mut Looks,
     ) -> Result<(Vec<Partition>, Vec<Partition>), Error> {
         let mut commands = Commands::default();
-        for partition in self.partitions() {
+        for &partition in partitions {
             let keys = self.settings.keys(partition);
             let pipeline = commands.at(partition);
             pipeline.cmd("TIME").cmd("EXISTS").arg(keys.due());
@@ -135,7 +136,7 @@ impl Broker {
             return first.unwrap_or(Ok(Value::Nil)).map(|_| (Vec::new(), Vec::new()));
         }
         let (mut to_sweep, mut away) = (Vec::new(), Vec::new());
-        for (partition, replies) in self.partitions().zip(replies.chunks_exact(3)) {
+        for (&partition, replies) in partitions.iter().zip(replies.chunks_exact(3)) {
             let [Ok(time), Ok(due), Ok(sweep)] = replies else {
                 away.push(partition);
                 continue;

@@ -42,6 +42,8 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// How much is read at once of what a child wrote before it ended.
 const LAST_READ_BYTES: usize = 16 * 1024;
+/// And in all: what the largest pipe holds that a child may make of its own, without privileges.
+const MOST_LAST_BYTES: usize = 1024 * 1024;
 
 /// Lines that belong to no job: an import that warns a hundred times is one line in the log.
 static STRAY_LINES: LogLimit = LogLimit::new(Duration::from_millis(100));
@@ -128,9 +130,10 @@ impl Life<'_> {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let child = self.child.clone();
         let ending = loop {
+            let mut more = false;
             tokio::select! {
-                _ = self.messages.readable(), if self.closed.is_none() => self.read_messages(),
-                () = self.output.readable() => self.log_output(),
+                _ = self.messages.readable(), if self.closed.is_none() => more = self.read_messages(),
+                () = self.output.readable() => more = self.log_output(),
                 ending = self.launched.ended() => break ending,
                 Some(EndRequest { request, reason }) = requested.recv() => {
                     self.reason = self.reason.take().or(reason);
@@ -138,6 +141,10 @@ impl Life<'_> {
                 }
                 () = child.outbox.write_waiting() => {}
                 _ = ticks.tick() => self.tick(),
+            }
+            if more {
+                // A pipe that always has more to read would never let another task run.
+                tokio::task::yield_now().await;
             }
         };
         self.oom_kills.look();
@@ -147,7 +154,8 @@ impl Life<'_> {
         self.exit(ending)
     }
 
-    fn read_messages(&mut self) {
+    /// Reads messages; returns whether there may be more.
+    fn read_messages(&mut self) -> bool {
         let mut left = READ_BYTES;
         while self.closed.is_none() && left > 0 {
             self.decoder.make_room();
@@ -157,10 +165,11 @@ impl Life<'_> {
                     left = left.saturating_sub(count);
                     self.receive();
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(_) => self.has_closed(),
             }
         }
+        self.closed.is_none()
     }
 
     fn has_closed(&mut self) {
@@ -169,12 +178,14 @@ impl Life<'_> {
     }
 
     /// Reads all that is in the pipe, even if the runtime has not noticed it yet. All its ends are closed, unless one was
-    /// passed to an unrelated process.
+    /// passed to an unrelated process, which may write without an end.
     fn read_last_messages(&mut self) {
-        let mut chunk = [0; LAST_READ_BYTES];
+        let (mut chunk, mut left) = ([0; LAST_READ_BYTES], MOST_LAST_BYTES);
         while self.closed.is_none()
+            && left > 0
             && let Ok(count @ 1..) = rustix::io::read(&self.messages, &mut chunk)
         {
+            left = left.saturating_sub(count);
             self.decoder.buffer.extend_from_slice(&chunk[..count]);
             self.receive();
         }
@@ -273,7 +284,8 @@ impl Life<'_> {
         }
     }
 
-    fn log_output(&mut self) {
+    /// Logs what it printed; returns whether there may be more.
+    fn log_output(&mut self) -> bool {
         let job = self.child.only_job();
         self.had_jobs |= job.is_some();
         let (job, had_jobs) = (job.filter(|_| self.concurrency == Some(1)), self.had_jobs);
@@ -287,7 +299,7 @@ impl Life<'_> {
                     tracing::info!(server, child, left_out, "{line}");
                 }
             }
-        });
+        })
     }
 
     fn tick(&mut self) {

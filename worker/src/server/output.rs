@@ -45,14 +45,14 @@ impl Output {
         }
     }
 
-    /// Passes on the lines that can be read now; at most what a full pipe holds.
-    pub(crate) fn read(&mut self, mut on_line: impl FnMut(&str)) {
-        self.stdout.read(&mut on_line);
+    /// Passes on the lines that can be read now; at most what a full pipe holds. Returns whether there may be more.
+    pub(crate) fn read(&mut self, mut on_line: impl FnMut(&str)) -> bool {
+        let more = self.stdout.read(&mut on_line);
         let tail = &mut self.tail;
         self.stderr.read(|line| {
             tail.push(line);
             on_line(line);
-        });
+        }) || more
     }
 }
 
@@ -74,7 +74,7 @@ impl Stream {
         }
     }
 
-    fn read(&mut self, mut on_line: impl FnMut(&str)) {
+    fn read(&mut self, mut on_line: impl FnMut(&str)) -> bool {
         let mut chunk = [0; CHUNK_BYTES];
         let mut left = DRAINED_BYTES;
         while let Some(pipe) = &self.pipe
@@ -89,9 +89,10 @@ impl Stream {
                     left = left.saturating_sub(count);
                     self.lines.push(&chunk[..count], &mut on_line);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(_) => self.pipe = None,
             }
         }
+        self.pipe.is_some()
     }
 }

@@ -26,6 +26,17 @@ async fn floods_are_cut_and_the_job_succeeds() {
     }
 }
 
+// On one thread, which a task that never waits would keep.
+#[tokio::test]
+async fn what_is_printed_without_an_end_holds_up_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::of(prepared_by("yes & true", folder.path(), "none")).await;
+    for number in 0..10 {
+        assert_eq!(server.run("a", json!(number)).await.json::<i32>(), number);
+    }
+    server.end().await;
+}
+
 #[tokio::test]
 async fn a_child_that_pings_and_does_not_read_is_owed_one_pong() {
     // Twenty times as many as the pipe has room for.
