@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crunch_common::Broker;
 use crunch_common::broker::{BrokerConfig, Error};
 use crunch_common::job::{JobId, Partition};
-use crunch_tests::{Answer, Api, RedisCluster, RedisServer, Stack, Worker, eventually};
+use crunch_tests::{Answer, Api, Cut, Host, RedisCluster, RedisServer, Stack, Worker, eventually};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 /// A multiple of the masters, so that each has as many.
@@ -139,9 +140,16 @@ async fn one_queue_is_spread_over_all_nodes() {
     let ids: Vec<_> =
         items.iter().map(|item| item["job"]["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(setup.assert_all_succeed(&ids).await, 60);
+    let homes: BTreeSet<_> = ids.iter().map(|id| home(id)).collect();
+    assert_eq!(homes.len(), usize::from(PARTITIONS));
     for node in 0..3 {
-        let keys: u64 = setup.cluster.execute(node, &["DBSIZE"]).await;
-        assert!(keys > 10, "node {node} has {keys}");
+        let keys: Vec<String> = setup.cluster.execute(node, &["KEYS", "*:job:*"]).await;
+        let partitions = setup.partitions_of(node).await;
+        let here = ids.iter().filter(|id| partitions.contains(&home(id)));
+        assert!(here.clone().count() >= 2, "of {} jobs on node {node}", keys.len());
+        for id in here {
+            assert!(keys.iter().any(|key| key.ends_with(id)), "{id} is on node {node}");
+        }
     }
 }
 
@@ -190,10 +198,19 @@ async fn lists_counts_waits_and_verbs_cover_all_nodes() {
 
 #[tokio::test]
 async fn a_lost_master_costs_no_durable_job_and_the_others_serve_on() {
-    let mut setup = Setup::start(1, &[("CRUNCH_DURABILITY", "replica")]).await;
+    let cluster = RedisCluster::start_on_network(3, 1).await;
+    let mut setup = Setup::on(cluster, &[("CRUNCH_DURABILITY", "replica")]).await;
     let mut ids = setup.submit_everywhere("before").await;
+    // What its replica does not have is not accepted, and lost with the master.
+    let [master, replica] = [OWNER, 3 + OWNER].map(|node| [Host::Node(node)]);
+    setup.cluster.network().split(&master, &replica, Cut::Reset);
+    let keys: Vec<_> = (0..20).map(|n| format!("alone-{n}")).collect();
+    let answers = join_all(keys.iter().map(|key| submit(&setup.api, key))).await;
+    let accepted = answers.iter().filter(|answer| answer.status.as_u16() == 202);
+    ids.extend(accepted.map(Answer::id));
     let meanwhile = setup.submit_meanwhile();
     setup.cluster.nodes[OWNER].kill();
+    setup.cluster.network().heal();
     // Jobs without a key are not for partitions of the lost node once that is known.
     let mut in_a_row = 0;
     while in_a_row < 10 && !setup.cluster.is_master(3 + OWNER).await {
@@ -263,7 +280,15 @@ async fn a_partition_that_moves_under_load_loses_nothing_and_runs_nothing_twice(
     let meanwhile = setup.submit_meanwhile();
     let mut ids = setup.submit_everywhere("before").await;
     for (from, to) in [(OWNER, 0), (0, new), (new, OWNER)] {
-        setup.cluster.move_slot(SLOT, from, to).await;
+        // While some keys are here and others there, calls go on.
+        let calls_go_on = async || {
+            let before = setup.cluster.calls(from).await;
+            eventually("calls are rejected", async || {
+                (setup.cluster.calls(from).await > before + 20).then_some(())
+            })
+            .await;
+        };
+        setup.cluster.move_slot_pausing(SLOT, from, to, calls_go_on).await;
         ids.extend(setup.submit_everywhere(&format!("at-{to}")).await);
     }
     ids.extend(meanwhile.end().await);

@@ -23,17 +23,6 @@ async fn execute<T: redis::FromRedisValue>(redis: &RedisServer, words: &[&str]) 
     redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
 }
 
-/// Returns how many calls of functions a Redis has rejected or run.
-async fn calls(redis: &RedisServer) -> u64 {
-    let text: String = execute(redis, &["INFO", "commandstats"]).await;
-    let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_fcall:"));
-    let count = |name| {
-        let fields = line.unwrap_or_default().split(',');
-        fields.filter_map(|field| field.strip_prefix(name)?.parse::<u64>().ok()).sum::<u64>()
-    };
-    count("calls=") + count("rejected_calls=")
-}
-
 #[tokio::test]
 async fn operators_requests_load_functions_that_are_missing() {
     let redis = RedisServer::start();
@@ -70,12 +59,10 @@ async fn operators_requests_wait_until_a_partition_has_moved() {
     };
     set(0, &["IMPORTING", &ids[1]]).await;
     set(1, &["MIGRATING", &ids[0]]).await;
-    let before = calls(&cluster.nodes[1]).await;
+    let before = cluster.calls(1).await;
     let canceling = tokio::spawn(async move { broker.cancel(id).await });
-    eventually("a call is rejected", async || {
-        (calls(&cluster.nodes[1]).await > before).then_some(())
-    })
-    .await;
+    eventually("a call is rejected", async || (cluster.calls(1).await > before).then_some(()))
+        .await;
     set(1, &["STABLE"]).await;
     set(0, &["STABLE"]).await;
     canceling.await.unwrap().unwrap();

@@ -33,11 +33,13 @@ impl Group {
     async fn submit(&self, count: usize) -> Vec<String> {
         let mut ids = Vec::new();
         while ids.len() < count {
-            let answer = self.api.post("/jobs", &json!({ "task": "echo", "payload": 1 })).await;
-            match answer.status.as_u16() {
-                202 => ids.push(answer.id()),
-                status => assert_eq!(status, 503, "{}", answer.json()),
-            }
+            let accepted = eventually("a job is accepted", async || {
+                let answer = self.api.post("/jobs", &json!({ "task": "echo", "payload": 1 })).await;
+                let status = answer.status.as_u16();
+                assert!([202, 503].contains(&status), "{}", answer.json());
+                (status == 202).then(|| answer.id())
+            });
+            ids.push(accepted.await);
         }
         ids
     }

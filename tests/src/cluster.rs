@@ -1,6 +1,6 @@
 //! A Redis Cluster on this machine: masters with equal shares of the slots, and replicas.
 
-use redis::{FromRedisValue, RedisResult};
+use redis::{FromRedisValue, RedisError, RedisResult};
 
 use crate::RedisServer;
 use crate::formation::SLOTS;
@@ -188,6 +188,15 @@ impl RedisCluster {
         }
     }
 
+    /// Returns how many calls of functions a node has run or rejected.
+    pub async fn calls(&self, number: usize) -> u64 {
+        let text: String = self.execute(number, &["INFO", "commandstats"]).await;
+        let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_fcall:"));
+        let fields = || line.unwrap_or_default().split(',');
+        let count = |name| fields().find_map(|field| field.strip_prefix(name)?.parse::<u64>().ok());
+        count("calls=").unwrap_or(0) + count("rejected_calls=").unwrap_or(0)
+    }
+
     /// Returns the id of a node in the cluster.
     pub async fn id(&self, number: usize) -> String {
         execute(&self.nodes[number], &["CLUSTER", "MYID"]).await
@@ -247,28 +256,59 @@ impl RedisCluster {
     /// # Panics
     /// If a step fails.
     pub async fn move_slot(&self, slot: u16, from: usize, to: usize) {
+        self.move_slot_pausing(slot, from, to, async || ()).await;
+    }
+
+    /// Like [`RedisCluster::move_slot`], with a pause when half of the keys have moved.
+    ///
+    /// # Panics
+    /// If a step fails.
+    pub async fn move_slot_pausing(
+        &self,
+        slot: u16,
+        from: usize,
+        to: usize,
+        pause: impl AsyncFnOnce(),
+    ) {
         let (slot, ids) = (slot.to_string(), [self.id(from).await, self.id(to).await]);
         let set = async |number: usize, what: &str, id: &str| {
             execute::<()>(&self.nodes[number], &["CLUSTER", "SETSLOT", &slot, what, id]).await;
         };
         set(to, "IMPORTING", &ids[0]).await;
         set(from, "MIGRATING", &ids[1]).await;
-        let port = self.nodes[to].port().to_string();
-        loop {
-            let keys: Vec<String> =
-                execute(&self.nodes[from], &["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await;
-            if keys.is_empty() {
-                break;
-            }
-            let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
-            words.extend(keys.iter().map(String::as_str));
-            // Keys may expire or be deleted meanwhile.
-            let _: String = execute(&self.nodes[from], &words).await;
-        }
+        let keys: u64 = self.execute(from, &["CLUSTER", "COUNTKEYSINSLOT", &slot]).await;
+        self.move_keys(&slot, from, to, keys / 2).await;
+        pause().await;
+        self.move_keys(&slot, from, to, 0).await;
         set(to, "NODE", &ids[1]).await;
         // A master that has no slot left may already follow the other one, and know it.
         let assign = ["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]];
         let _ = try_execute::<()>(&self.nodes[from], &assign).await;
+    }
+
+    /// Moves keys of a slot that is being moved, until no more than this many are left.
+    async fn move_keys(&self, slot: &str, from: usize, to: usize, left: u64) {
+        let port = self.nodes[to].port().to_string();
+        loop {
+            let count: u64 = self.execute(from, &["CLUSTER", "COUNTKEYSINSLOT", slot]).await;
+            if count <= left {
+                return;
+            }
+            let most = (count - left).min(100).to_string();
+            let keys: Vec<String> =
+                self.execute(from, &["CLUSTER", "GETKEYSINSLOT", slot, &most]).await;
+            let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            words.extend(keys.iter().map(String::as_str));
+            eventually("the keys are moved", async || {
+                // Keys may expire or be deleted meanwhile.
+                let moved: RedisResult<String> = try_execute(&self.nodes[from], &words).await;
+                // The other node may have lost touch with the others for a moment.
+                let is_down = |error: &RedisError| error.to_string().contains("CLUSTERDOWN");
+                assert!(moved.as_ref().err().is_none_or(is_down), "{moved:?}");
+                moved.ok()
+            })
+            .await;
+        }
     }
 
     /// Moves a range of slots from one master to another: those with keys one by one, like [`RedisCluster::move_slot`],
@@ -299,7 +339,9 @@ impl RedisCluster {
         for slot in (first..=last).filter(|&slot| !is_owned(slot)) {
             import.cmd("CLUSTER").arg("SETSLOT").arg(slot).arg("IMPORTING").arg(&ids[0]);
         }
-        import.exec_async(&mut target).await.unwrap();
+        if !import.is_empty() {
+            import.exec_async(&mut target).await.unwrap();
+        }
         let assign = of_each(&["SETSLOT"], &["NODE", &ids[1]]);
         assign.exec_async(&mut target).await.unwrap();
         // One that has no slot left may already follow the other one.

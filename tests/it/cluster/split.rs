@@ -2,9 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crunch_tests::{Cut, Host};
-use futures_util::future::join_all;
-
 use super::*;
 
 /// How soon a request about a partition that cannot be reached is answered: two seconds are promised, two are for a
