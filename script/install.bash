@@ -1,4 +1,4 @@
-# Finds the programs that a script requires and installs those that are missing. Sourced by `up` and `test`, never run.
+# Finds the programs that a script requires and installs those that are missing. Sourced by other scripts, never run.
 #
 # Only the system's package manager is used, and only for missing programs: on a machine that has all of them, it is
 # never called. Rust itself is never installed: the user decides how.

@@ -118,13 +118,13 @@ survives() {
   : >"$accepted"
   clients=()
   for client in 1 2 3 4 5 6 7 8; do
-    submit_many 25 "$2" "$client" >>"$accepted" &
+    submit_many 12 "$2" "$client" >>"$accepted" &
     clients+=($!)
   done
-  wait_until has_lines 40 "$accepted"
+  wait_until has_lines 20 "$accepted"
   "$1"
   for client in "${clients[@]}"; do wait "$client"; done
-  has_lines 200 "$accepted"
+  has_lines 96 "$accepted"
   while read -r job; do succeeds "$job"; done <"$accepted"
 }
 
