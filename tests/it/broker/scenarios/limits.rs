@@ -283,7 +283,10 @@ pub(super) async fn tasks(world: &mut World) -> Check {
         world.broker.announce(&[], &tasks[2..]).await.map_err(|error| error.to_string())?;
     ensure(replaced.is_empty(), "the same declaration replaces none, however late")?;
     let known = world.broker.tasks().await.map_err(|error| error.to_string())?;
-    ensure(known.iter().all(|task| task.name.as_str() == "n7"), "the other tasks are removed")
+    ensure(known.iter().all(|task| task.name.as_str() == "n7"), "the other tasks are removed")?;
+    let replaced =
+        world.broker.announce(&[], &tasks[..1]).await.map_err(|error| error.to_string())?;
+    ensure(replaced.is_empty(), "a first declaration replaces none")
 }
 
 pub(super) async fn last_use(world: &mut World) -> Check {
