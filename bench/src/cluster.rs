@@ -43,14 +43,7 @@ async fn measure_nodes(session: &mut Session, arguments: &Arguments, nodes: usiz
         1 => "cluster, 1 node".to_owned(),
         _ => format!("cluster, {nodes} nodes"),
     };
-    let cluster = RedisCluster::start(nodes, 0).await;
-    let config = BrokerConfig {
-        redis_url: cluster.url().parse().unwrap(),
-        partitions: arguments.partitions,
-        ..BrokerConfig::default()
-    };
-    let broker = Broker::new(&config).unwrap();
-    broker.open().await.unwrap();
+    let (cluster, broker) = start(nodes, arguments.partitions).await;
     // Only the directory of the workers' logs is of this one.
     let mut stack = Stack::on(RedisServer::start());
     let workers = start_workers(&mut stack, &broker, &cluster, arguments).await;
@@ -80,6 +73,30 @@ async fn measure_nodes(session: &mut Session, arguments: &Arguments, nodes: usiz
     drop(workers);
 }
 
+/// Starts a cluster without replicas, and opens its key space.
+pub(crate) async fn start(nodes: usize, partitions: u16) -> (RedisCluster, Broker) {
+    let cluster = RedisCluster::start(nodes, 0).await;
+    let redis_url = cluster.url().parse().unwrap();
+    let config = BrokerConfig { redis_url, partitions, ..BrokerConfig::default() };
+    let broker = Broker::new(&config).unwrap();
+    broker.open().await.unwrap();
+    (cluster, broker)
+}
+
+/// Starts a worker on it whose tasks do nothing.
+pub(crate) fn start_worker(
+    stack: &mut Stack,
+    cluster: &RedisCluster,
+    partitions: u16,
+    slots: usize,
+) -> Process {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["worker", "--redis-url", &cluster.url()]);
+    command.args(["--slots", &slots.to_string()]);
+    command.env("CRUNCH_PARTITIONS", partitions.to_string());
+    stack.spawn(command, "worker")
+}
+
 async fn start_workers(
     stack: &mut Stack,
     broker: &Broker,
@@ -88,11 +105,7 @@ async fn start_workers(
 ) -> Vec<Process> {
     let mut workers = Vec::new();
     for _ in 0..2 {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["worker", "--redis-url", &cluster.url()]);
-        command.args(["--slots", &arguments.slots.to_string()]);
-        command.env("CRUNCH_PARTITIONS", arguments.partitions.to_string());
-        workers.push(stack.spawn(command, "worker"));
+        workers.push(start_worker(stack, cluster, arguments.partitions, arguments.slots));
     }
     while broker.fleet().await.unwrap().len() < workers.len() {
         tokio::time::sleep(Duration::from_millis(5)).await;

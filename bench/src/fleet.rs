@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crunch_common::Broker;
-use crunch_common::broker::{BrokerConfig, Heartbeat, WorkerId, WorkerInfo};
+use crunch_common::broker::{Heartbeat, WorkerId, WorkerInfo};
 use crunch_common::job::Partition;
-use crunch_tests::{Process, RedisCluster, RedisServer, Stack};
-use tokio::process::Command;
+use crunch_tests::{RedisCluster, RedisServer, Stack};
 
+use crate::cluster;
 use crate::metrics::Unit;
 use crate::session::Session;
 use crate::testbed::TASK;
@@ -63,14 +63,7 @@ async fn measure_fleet(
         0 => format!("fleet of {workers}"),
         _ => format!("{workers} of a fleet of {}", workers + others),
     };
-    let cluster = RedisCluster::start(arguments.nodes, 0).await;
-    let config = BrokerConfig {
-        redis_url: cluster.url().parse().unwrap(),
-        partitions: arguments.partitions,
-        ..BrokerConfig::default()
-    };
-    let broker = Broker::new(&config).unwrap();
-    broker.open().await.unwrap();
+    let (cluster, broker) = cluster::start(arguments.nodes, arguments.partitions).await;
     let registered = tokio::spawn(register(broker.clone(), others));
     // Only the directory of the workers' logs is of this one.
     let mut stack = Stack::on(RedisServer::start());
@@ -79,8 +72,9 @@ async fn measure_fleet(
     let without = rates(&cluster, arguments.seconds / 3).await;
     let idle = format!("{name}: CPU of Redis before they start");
     session.record(&idle, without.cpu * 1e6, Unit::Counted("µs/s"));
-    let running: Vec<_> =
-        (0..workers).map(|_| start_worker(&mut stack, &cluster, arguments.partitions)).collect();
+    let running: Vec<_> = (0..workers)
+        .map(|_| cluster::start_worker(&mut stack, &cluster, arguments.partitions, 4))
+        .collect();
     tokio::time::sleep(SETTLES).await;
 
     let (each, before) = (workers as f64, total(&cluster));
@@ -117,13 +111,6 @@ async fn register(broker: Broker, count: usize) {
             return;
         }
     }
-}
-
-fn start_worker(stack: &mut Stack, cluster: &RedisCluster, partitions: u16) -> Process {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["worker", "--redis-url", &cluster.url(), "--slots", "4"]);
-    command.env("CRUNCH_PARTITIONS", partitions.to_string());
-    stack.spawn(command, "worker")
 }
 
 /// The sum of all nodes.

@@ -22,8 +22,8 @@ use crunch_common::queue::QueueName;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A fleet is large if it has more workers. So many listen to each partition: at nine tenths of the load of single slots
-/// all of them are busy 3 % of the time.
+/// A fleet is large if it has more workers. Each partition has this number of listeners: at nine tenths of the load of
+/// single slots all of them are busy 3 % of the time.
 const SMALL: usize = 32;
 /// When it is decided for the second time: of workers that start together the first ones see few others.
 const SOON: Duration = Duration::from_secs(10);

@@ -233,7 +233,7 @@ async fn a_lost_master_costs_no_durable_job_and_the_others_serve_on() {
 #[tokio::test]
 async fn a_worker_runs_the_jobs_of_other_nodes_while_one_does_not_answer() {
     let mut setup = Setup::start(0, &[]).await;
-    // So many that all partitions have jobs, and all slots are in use, when the node stops.
+    // Enough for all partitions to have jobs, and all slots to be in use, when the node stops.
     let body = json!({ "task": "square", "payload": { "n": 1, "busy_ms": 200 } });
     let jobs = vec![body; 90];
     let items = setup.api.post("/jobs/batch", &json!({ "jobs": jobs })).await.json();

@@ -16,7 +16,7 @@ const SERVER_VARIABLE: &str = "CRUNCH_TEST_REDIS";
 const KIND_VARIABLE: &str = "CRUNCH_TEST_KIND";
 /// What is drawn from.
 const PARTITIONS: [u16; 4] = [1, 2, 4, 16];
-/// The same with a cluster: so many that each of three nodes has some.
+/// The same with a cluster: enough for each of three nodes to have some.
 const PARTITIONS_OF_CLUSTER: [u16; 2] = [4, 16];
 
 #[expect(clippy::disallowed_methods, reason = "only tests and their tools read these variables")]

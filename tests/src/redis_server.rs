@@ -17,7 +17,7 @@ use crate::port::Port;
 use crate::proxy::Proxy;
 use crate::wait::TIME_LIMIT;
 
-/// A cluster of a test that is not about a cluster has so many nodes: as few as show that they are several masters.
+/// How many nodes a cluster has in a test that is not about clusters: as few as show that they are several masters.
 const NODES: usize = 3;
 
 /// A Redis that is killed when this value is dropped; its data is deleted.
@@ -46,8 +46,7 @@ impl RedisServer {
     /// If it does not print one.
     #[must_use]
     pub fn version() -> (u32, u32) {
-        let output = Command::new(draw::redis_program()).arg("--version").output();
-        let text = String::from_utf8(output.expect("it is installed").stdout).unwrap();
+        let text = Self::version_text();
         let version = text.split(' ').find_map(|word| word.strip_prefix("v=")).unwrap();
         let mut numbers = version.split('.').map(|number| number.parse().unwrap());
         (numbers.next().unwrap(), numbers.next().unwrap())
@@ -59,8 +58,12 @@ impl RedisServer {
     /// If it cannot be started.
     #[must_use]
     pub fn is_valkey() -> bool {
+        Self::version_text().starts_with("Valkey")
+    }
+
+    fn version_text() -> String {
         let output = Command::new(draw::redis_program()).arg("--version").output();
-        output.expect("it is installed").stdout.starts_with(b"Valkey")
+        String::from_utf8(output.expect("it is installed").stdout).unwrap()
     }
 
     /// Starts one that keeps its data in memory only.
