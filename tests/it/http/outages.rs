@@ -182,6 +182,7 @@ async fn a_full_redis_refuses_new_jobs_and_still_cancels_old_ones() {
     set("0");
 
     // A sweep may have measured a full Redis meanwhile: new jobs are refused until the next one has measured again.
-    let accepted = async || (api.post("/crunch", &json!({})).await.status.as_u16() == 202).then_some(());
+    let accepted =
+        async || (api.post("/crunch", &json!({})).await.status.as_u16() == 202).then_some(());
     eventually("a job is accepted", accepted).await;
 }
