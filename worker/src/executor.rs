@@ -36,6 +36,8 @@ pub(crate) struct Executor {
     pub(crate) suspensions: Arc<Suspensions>,
     /// The tasks of all pools of this worker.
     pub(crate) owners: Arc<TaskOwners>,
+    /// Whether all pools of this worker read the same queues.
+    pub(crate) same_queues: bool,
     pub(crate) log_limiters: LogLimiters,
 }
 
@@ -43,7 +45,7 @@ pub(crate) struct Executor {
 /// share a limit.
 #[derive(Debug)]
 pub(crate) struct LogLimiters {
-    /// Jobs of tasks that this worker does not have: one line a minute, whatever their number.
+    /// Jobs of tasks that this worker cannot run from where they wait: one line a minute, whatever their number.
     unknown_task: LogLimits<TaskName>,
     /// Jobs that succeeded: one line a second.
     success: LogLimits<TaskName>,
@@ -171,10 +173,20 @@ impl Executor {
     /// it is claimed. The job is not run with the slot of this pool: only the slots of the other one show whether a child is
     /// free, or how many own jobs may run at once. It is parked, and the other pool claims it before what is behind it.
     fn release_unknown(&self, lease: Lease, job: &ClaimedJob) -> Settlement {
-        if self.owners.has(&job.task) {
-            tracing::debug!(job.id = %job.id, job.task = %job.task, "claimed by a pool of this worker that does not have the task, job released for the pool that has it");
-        } else if let Some(left_out) = self.log_limiters.unknown_task.admit(&job.task) {
-            tracing::warn!(job.id = %job.id, job.task = %job.task, left_out, "no code for this task on this worker, job released for a worker that has it");
+        let ClaimedJob { id, task, queue, .. } = job;
+        let queues = self.owners.queues(task);
+        if queues.as_ref().is_some_and(|queues| self.same_queues || queues.contains(queue)) {
+            tracing::debug!(job.id = %id, job.task = %task, "claimed by a pool of this worker that does not have the task, job released for the pool that has it");
+        } else if let Some(left_out) = self.log_limiters.unknown_task.admit(task) {
+            let why = match queues {
+                Some(_) => {
+                    "the part of this worker that has the task does not read the queue, job released for a worker that does (CRUNCH_WORKER_QUEUES is read by all parts)"
+                }
+                None => {
+                    "no code for this task on this worker, job released for a worker that has it"
+                }
+            };
+            tracing::warn!(job.id = %id, job.task = %task, queue = %queue, left_out, "{why}");
         }
         lease.release(ReleaseCause::Unroutable)
     }

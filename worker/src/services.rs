@@ -45,6 +45,8 @@ struct Shared {
     running: Arc<RunningJobs>,
     suspensions: Arc<Suspensions>,
     owners: Arc<TaskOwners>,
+    /// All pools read the queues of `CRUNCH_WORKER_QUEUES`.
+    same_queues: bool,
 }
 
 impl Shared {
@@ -57,6 +59,7 @@ impl Shared {
             reporter: self.reporter.clone(),
             suspensions: self.suspensions.clone(),
             owners: self.owners.clone(),
+            same_queues: self.same_queues,
             log_limiters: LogLimiters::default(),
         }
     }
@@ -96,8 +99,14 @@ impl Services {
             pulses: health.pulses(),
             threads: Threads::Own,
         };
-        let (broker, owners) = (broker.clone(), servers.owners());
-        let shared = Shared { broker, reporter, running: running.clone(), suspensions, owners };
+        let shared = Shared {
+            broker: broker.clone(),
+            reporter,
+            running: running.clone(),
+            suspensions,
+            owners: servers.owners(),
+            same_queues: config.queues.is_some(),
+        };
         let consumer = Consumer::start(settings, &availability)?;
         let _stop_on_drop = StopOnDrop(running);
         let mut services = Self { config, consumer, helpers, done, shared, _stop_on_drop, health };

@@ -215,7 +215,7 @@ impl Worker {
         let worker = lifeline.as_ref().map_or_else(WorkerId::generate, Lifeline::worker);
         let health_thread = HealthThread::start(&config, lifeline, &health, &broker)?;
         // Before Redis can be reached: children may take long to start.
-        let servers = Servers::start(servers, config.max_result as u64, registry.task_names());
+        let servers = Servers::start(servers, config.max_result as u64, &registry.descriptors());
         if wait_for_redis(&broker, &shutdown).await? {
             let services = Services::start(config, registry, &servers, (&broker, worker), health)?;
             services.work(&servers, &shutdown).await;
@@ -235,7 +235,7 @@ impl Worker {
         let has_it = request.task.parse().is_ok_and(|name| registry.find(&name).is_some());
         // Only the children of a server know its tasks.
         let servers = if has_it { Vec::new() } else { run_task::one_child_each(servers) };
-        let servers = Servers::start(servers, config.max_result as u64, registry.task_names());
+        let servers = Servers::start(servers, config.max_result as u64, &registry.descriptors());
         let ready = run_task::add_servers(&servers, &mut registry, config.max_result);
         let ready = tokio::select! {
             ready = ready => ready,

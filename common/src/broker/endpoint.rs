@@ -240,25 +240,30 @@ pub(crate) struct AtNode {
 
 impl Manager for AtNode {
     type Type = Connection;
-    type Error = Error;
+    type Error = (Remedy, Error);
 
-    async fn create(&self) -> Result<Connection, Error> {
-        self.endpoint.connect(&self.node, None).await.map_err(|(_, error)| error)
+    async fn create(&self) -> Result<Connection, (Remedy, Error)> {
+        self.endpoint.connect(&self.node, None).await
     }
 
     /// A connection that was idle may be dead, or to a master that became a replica.
-    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
-        let failed = |(_, error)| RecycleError::Backend(error);
+    async fn recycle(
+        &self,
+        connection: &mut Connection,
+        _: &Metrics,
+    ) -> RecycleResult<(Remedy, Error)> {
         match &self.endpoint.0.place {
             // A replica in a cluster says that it has not the slot.
             Place::Fixed(_) | Place::Spread(_) => {
                 let answer = redis::cmd("PING").exec_async(&mut connection.commands).await;
-                answer.map_err(|error| failed(classify(&Arc::new(error))))
+                answer.map_err(|error| RecycleError::Backend(classify(&Arc::new(error))))
             }
-            Place::Watched(_) => match role(connection).await.map_err(failed)?.as_str() {
-                "master" => Ok(()),
-                _ => Err(RecycleError::message("it became a replica")),
-            },
+            Place::Watched(_) => {
+                match role(connection).await.map_err(RecycleError::Backend)?.as_str() {
+                    "master" => Ok(()),
+                    _ => Err(RecycleError::message("it became a replica")),
+                }
+            }
         }
     }
 }

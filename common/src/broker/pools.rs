@@ -61,8 +61,10 @@ impl Pools {
     ) -> Result<Vec<Value>, (Remedy, Error)> {
         let pool = self.of(node).map_err(|error| (Remedy::GiveUp, error))?;
         let mut connection = pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => (Remedy::GiveUp, error),
-            other => (Remedy::GiveUp, Error::Unavailable { reason: other.to_string() }),
+            PoolError::Backend(failure) => failure,
+            _ => {
+                (Remedy::GiveUp, Error::Unavailable { reason: "no connection in time".to_owned() })
+            }
         })?;
         let count = pipeline.cmd_iter().count();
         let values = connection.commands.req_packed_commands(pipeline, 0, count).await;
@@ -97,11 +99,8 @@ impl Broker {
         let slot = self.settings.keys(partition).slot();
         let deadline = Instant::now() + CALL_DEADLINE;
         loop {
-            let node = timeout_at(deadline, self.endpoint.node(slot)).await;
-            let node = node.map_err(|_| Error::timed_out())?.map_err(|(_, error)| error)?;
-            let sent = self.pools.send(node.clone(), pipeline, &self.settings.library);
-            let sent = timeout_at(deadline, sent).await.map_err(|_| Error::timed_out())?;
-            let (remedy, error) = match sent {
+            let sent = timeout_at(deadline, self.send_once(slot, pipeline)).await;
+            let (remedy, error) = match sent.map_err(|_| Error::timed_out())? {
                 Ok(values) => return Ok(values),
                 Err(failure) => failure,
             };
@@ -113,10 +112,20 @@ impl Broker {
             if !is_rejected || Instant::now() + pause >= deadline {
                 return Err(error);
             }
-            if remedy == Remedy::Relocate {
-                self.endpoint.doubt(&node);
-            }
             sleep(pause).await;
         }
+    }
+
+    async fn send_once(
+        &self,
+        slot: u16,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Value>, (Remedy, Error)> {
+        let node = self.endpoint.node(slot).await?;
+        let sent = self.pools.send(node.clone(), pipeline, &self.settings.library).await;
+        if matches!(sent, Err((Remedy::Relocate, _))) {
+            self.endpoint.doubt(&node);
+        }
+        sent
     }
 }

@@ -51,6 +51,28 @@ async fn pools_of_a_worker_that_share_a_queue_leave_jobs_to_each_other() {
 }
 
 #[tokio::test]
+async fn a_worker_says_that_its_server_does_not_read_the_queue_of_a_job() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let own = "processes = 1\n[[task]]\nname = \"own\"\ncommand = [\"cat\"]";
+    let path = declare(&stack, &["none"], own);
+    let mut worker = worker_with(&mut stack, &path);
+    for task in ["a", "own"] {
+        Stack::wait_for_task(&api, task).await;
+    }
+    let id = api.post("/crunch", &json!({"task": "a", "queue": "own", "payload": 1})).await.id();
+    worker.wait_for_log("the part of this worker that has the task does not read the queue").await;
+    api.wait_for_job(&id, "it waits", |job| job["waiting_for"] == "worker_with_task").await;
+    assert!(worker.log().contains("CRUNCH_WORKER_QUEUES"), "{}", worker.log());
+    assert!(!worker.log().contains("no code for this task"), "{}", worker.log());
+    // As the message says.
+    let mut command = stack.command("crunch-worker");
+    command.env("CRUNCH_TASKS", &path).env("CRUNCH_WORKER_QUEUES", "own,a").envs([ADDR]);
+    let _reads_both = stack.spawn(command, "second");
+    assert_eq!(api.wait_for_status(&id, "succeeded").await["result"], 1);
+}
+
+#[tokio::test]
 async fn a_worker_says_that_another_one_declares_its_task_differently() {
     let mut stack = Stack::start();
     let api = stack.api().await;

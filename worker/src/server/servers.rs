@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crunch_common::task::TaskName;
+use crunch_common::task::TaskDescriptor;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,12 +23,8 @@ pub(crate) struct Servers {
 
 impl Servers {
     /// Starts the children of all servers, in a worker with these tasks of its own.
-    pub(crate) fn start<'a>(
-        specs: Vec<ServerSpec>,
-        max_result: u64,
-        own: impl Iterator<Item = &'a TaskName>,
-    ) -> Self {
-        let (changed, owners) = (Arc::<Notify>::default(), Arc::new(TaskOwners::of(own.cloned())));
+    pub(crate) fn start(specs: Vec<ServerSpec>, max_result: u64, own: &[TaskDescriptor]) -> Self {
+        let (changed, owners) = (Arc::<Notify>::default(), Arc::new(TaskOwners::of(own)));
         let pool = |spec| ServerPool::new(spec, max_result, owners.clone(), changed.clone());
         let pools: Vec<_> = specs.into_iter().map(pool).map(Arc::new).collect();
         let (mut tasks, shutdown) = (JoinSet::new(), CancellationToken::new());

@@ -50,7 +50,7 @@ impl Server {
     }
 
     fn start(spec: ServerSpec) -> Servers {
-        Servers::start(vec![spec], MAX_RESULT as u64, std::iter::empty())
+        Servers::start(vec![spec], MAX_RESULT as u64, &[])
     }
 
     fn pool(&self) -> &ServerPool {

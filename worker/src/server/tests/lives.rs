@@ -1,6 +1,7 @@
 //! Children that cannot start, that are replaced, and that are idle.
 
 use crunch_common::broker::ReleaseCause;
+use crunch_common::task::TaskDescriptor;
 
 use super::*;
 use crate::{JobContext, TaskError};
@@ -103,8 +104,8 @@ async fn never_ready_for_long(spec: ServerSpec, why: &str) {
 
 #[tokio::test]
 async fn a_task_has_one_owner() {
-    let own = ["a".parse().unwrap()];
-    let servers = Servers::start(vec![spec(&["none"])], MAX_RESULT as u64, own.iter());
+    let own = [TaskDescriptor::new("a".parse().unwrap())];
+    let servers = Servers::start(vec![spec(&["none"])], MAX_RESULT as u64, &own);
     let problem = || servers.pools()[0].info().problem;
     wait_until("the server says why", || problem().is_some()).await;
     let why = problem().unwrap();
@@ -112,7 +113,7 @@ async fn a_task_has_one_owner() {
     servers.end().await;
 
     let second = ServerSpec { name: "second".to_owned(), ..spec(&["none"]) };
-    let servers = Servers::start(vec![spec(&["none"]), second], MAX_RESULT as u64, [].iter());
+    let servers = Servers::start(vec![spec(&["none"]), second], MAX_RESULT as u64, &[]);
     let problems =
         || servers.pools().iter().filter_map(|pool| pool.info().problem).collect::<Vec<_>>();
     wait_until("one of them says why", || !problems().is_empty()).await;

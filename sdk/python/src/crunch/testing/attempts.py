@@ -62,7 +62,8 @@ class Report:
     `retried`: it failed, and a worker would try again. `failed`: for good. `released`: this machine
     cannot run it (`crunch.MachineFault`). `rejected`: the API would not take the payload, because
     of its size, its content type or its schema. What only the function's types reject, such as a
-    validator, is `failed`.
+    validator, is `failed`. A pydantic model that is not strict converts values, such as "1" to 1,
+    which the API would reject: here such a payload is taken.
     """
     result: Any
     """The result as a client gets it: a JSON value, or bytes; None unless it succeeded."""
