@@ -1,6 +1,7 @@
 //! The JSON documents of answers. All members are always present, `null` when unknown.
 
 mod attempt;
+mod error_group;
 mod job;
 mod log;
 mod queue;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub(crate) use self::attempt::AttemptDocument;
+pub(crate) use self::error_group::ErrorGroupDocument;
 pub(crate) use self::job::{JobDocument, JobPage};
 pub(crate) use self::log::{LogDocument, LogPage};
 pub(crate) use self::queue::QueueDocument;

@@ -12,10 +12,26 @@ use crate::problem::Problem;
 use crate::query;
 
 /// The query parameters of each route that has any.
-const KNOWN: [(&str, &[&str]); 10] = [
+const KNOWN: [(&str, &[&str]); 12] = [
     (
         "GET /jobs",
-        &["status", "task", "queue", "created_after", "created_before", "limit", "cursor"],
+        &["status", "task", "queue", "error", "created_after", "created_before", "limit", "cursor"],
+    ),
+    ("GET /errors", &["queue", "task", "limit", "cursor"]),
+    (
+        "POST /jobs/actions",
+        &[
+            "action",
+            "status",
+            "task",
+            "queue",
+            "error",
+            "created_after",
+            "created_before",
+            "dry_run",
+            "limit",
+            "cursor",
+        ],
     ),
     ("GET /jobs/{id}", &["wait"]),
     ("GET /jobs/{id}/events", &["ticket"]),

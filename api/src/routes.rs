@@ -1,7 +1,9 @@
 //! All routes in one table.
 
+pub(crate) mod actions;
 pub(crate) mod deliveries;
 pub(crate) mod docs;
+pub(crate) mod errors;
 pub(crate) mod events;
 mod guard;
 pub(crate) mod health;
@@ -42,6 +44,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         .map(|route| At::path(&route.path).post(NeedsAndCounts(Submit), submit::by_route));
     let own = [
         At::path("/jobs").get(Read, jobs::list).post(NeedsAndCounts(Submit), submit::by_envelope),
+        At::path("/jobs/actions").post(Admin, actions::act),
         At::path("/jobs/batch").post(NeedsAndCounts(Submit), submit::batch),
         At::path("/tasks/{task}/jobs").post(NeedsAndCounts(Submit), submit::by_task),
         At::one("/result/{token}").get(Read, results::by_token),
@@ -63,6 +66,8 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/queues/{queue}/resume").post(Admin, queues::resume),
         At::path("/queues/{queue}/redrive").post(Admin, queues::redrive),
         At::path("/queues/{queue}/purge").post(Admin, queues::purge),
+        At::path("/errors").get(Read, errors::list),
+        At::one("/errors/{id}").get(Read, errors::show),
         At::path("/workers").get(Read, workers::list),
         At::page(PROBES[0]).get(Open, health::live),
         At::page(PROBES[1]).get(Open, health::ready),

@@ -22,6 +22,7 @@ mod depth;
 mod durability;
 mod endpoint;
 mod error;
+mod error_groups;
 mod exchange;
 mod fleet;
 mod flow;
@@ -66,6 +67,10 @@ pub use depth::Depth;
 pub use durability::{Durability, DurabilityConfig, InvalidDurability};
 pub use endpoint::{ByNode, Node, SentinelLogin};
 pub use error::Error;
+pub use error_groups::{
+    ErrorGroup, ErrorGroupCursor, ErrorGroupId, ErrorGroupPage, ErrorGroupQuery,
+    InvalidErrorGroupId,
+};
 pub use exchange::{Claim, ClaimedJob, Exchange, Exchanged, Sequence, Settled, TaskNames};
 pub use fleet::{FleetSize, RunningJob, WorkerPage, WorkerSummary};
 pub use functions::Library;
@@ -77,7 +82,7 @@ pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, Outcome, ReleaseCause, Settlement, WorkerId};
 pub use list::{Cursor, InvalidCursor, ListQuery, Page};
 pub use new_job::{IDEMPOTENCY_KEPT, Idempotency, NewJob, Start};
-pub use operate::{CancelOutcome, DeleteOutcome, RetryOutcome};
+pub use operate::{Acted, BulkAction, CancelOutcome, DeleteOutcome, RetryOutcome};
 pub use prune::{OtherLibrary, Pruned};
 pub use queues::{QueuePage, QueueQuery, QueueSummary};
 pub use read::Attempt;

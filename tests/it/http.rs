@@ -1,10 +1,12 @@
 //! The contract with HTTP clients: codes, headers, documents and the order of checks, on the wire.
 
+mod actions;
 mod acts;
 mod batch;
 mod bodies;
 mod browsers;
 mod envelope;
+mod errors;
 mod events;
 mod idempotency;
 mod keys;

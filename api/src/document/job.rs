@@ -62,6 +62,8 @@ pub(crate) struct JobDocument {
     /// Null unless the job failed, was canceled, or waits for a retry.
     #[schema(value_type = Option<ErrorDocument>)]
     error: Option<JobError>,
+    /// The kind of the error with which it failed: `GET /errors/{id}`. Null unless the job failed.
+    error_group: Option<String>,
     /// Null unless the job was due and a worker released it: it is tried again until it can run, or until its deadline.
     waiting_for: Option<WaitingForDocument>,
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
@@ -95,7 +97,7 @@ pub(crate) struct WaitingForDocument {
 impl JobDocument {
     /// Creates the whole document.
     pub(crate) fn new(job: JobRecord) -> Self {
-        let shown = Shown::new(job.result);
+        let (shown, failed) = (Shown::new(job.result), job.status == Status::Failed);
         let shows_error =
             matches!(job.status, Status::Failed | Status::Canceled | Status::Retrying);
         Self {
@@ -122,6 +124,7 @@ impl JobDocument {
             result_size: shown.size,
             result_content_type: shown.content_type,
             error: job.error.filter(|_| shows_error),
+            error_group: job.error_group.filter(|_| failed).map(|group| group.to_string()),
             waiting_for: job.waiting_for.map(WaitingForDocument::from),
             metadata: job.options.metadata,
             links: Links::of(job.id),

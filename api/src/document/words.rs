@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crunch_common::broker::Durability;
+use crunch_common::broker::{BulkAction, Durability};
 use crunch_common::job::{Priority, Status};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
@@ -42,6 +42,11 @@ fn schema_of(comment: &[&str], words: impl IntoIterator<Item = impl ToString>) -
 words! {
     /// The state of a job.
     StatusWord as "Status": Status::ALL
+}
+
+words! {
+    /// What to do with many jobs.
+    ActionWord as "Action": BulkAction::ALL
 }
 
 words! {

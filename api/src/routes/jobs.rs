@@ -24,7 +24,7 @@ use crate::watching::Until;
 
 /// The default size of a page; the largest is a hundred.
 const DEFAULT_LIMIT: usize = 20;
-const MAX_LIMIT: usize = 100;
+pub(super) const MAX_LIMIT: usize = 100;
 
 /// Returns the state of a job; always 200 while the job exists.
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", operation_id = "getJob",
@@ -163,6 +163,7 @@ fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answe
         ("status" = Option<StatusWord>, Query, description = "Only jobs with this status"),
         ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this task"),
         ("queue" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this queue"),
+        ("error" = Option<String>, Query, pattern = "^([0-9a-f]{16}|other)$", description = "Only failed jobs whose error is of this kind: the `id` of an item of `GET /errors`"),
         ("created_after" = Option<String>, Query, format = DateTime, description = "RFC 3339, inclusive"),
         ("created_before" = Option<String>, Query, format = DateTime, description = "RFC 3339, exclusive"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "The size of a page; default 20"),
@@ -179,7 +180,7 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
     if let (Some(queue), true) = (&query.queue, page.items.is_empty()) {
         known_queue(&app, &caller, queue).await?;
     }
-    let next_cursor = page.next.map(|cursor| URL_SAFE_NO_PAD.encode(cursor.to_string()));
+    let next_cursor = page.next.as_ref().map(cursor_text);
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, "no-store"));
     if let Some(cursor) = &next_cursor {
@@ -191,8 +192,13 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
 }
 
 fn read_query(query: &str) -> Result<ListQuery, Problem> {
+    read_list(query::pairs(query)?)
+}
+
+/// Reads the parameters of a list.
+pub(super) fn read_list(pairs: Vec<(String, String)>) -> Result<ListQuery, Problem> {
     let mut list = ListQuery { limit: DEFAULT_LIMIT, ..ListQuery::default() };
-    for (name, text) in &sorted_pairs(query)? {
+    for (name, text) in &sorted(pairs) {
         let invalid = |accepted: &str| query::invalid(name, format!("expected {accepted}"));
         let time = || text.parse().map_err(|error| query::invalid(name, error));
         match name.as_str() {
@@ -201,6 +207,9 @@ fn read_query(query: &str) -> Result<ListQuery, Problem> {
             }
             "task" => list.task = Some(text.parse().map_err(|_| invalid("a task name"))?),
             "queue" => list.queue = Some(text.parse().map_err(|_| invalid("a queue name"))?),
+            "error" => {
+                list.error = Some(text.parse().map_err(|error| query::invalid(name, error))?);
+            }
             "created_after" => list.created_after = Some(time()?),
             "created_before" => list.created_before = Some(time()?),
             "limit" => {
@@ -220,15 +229,19 @@ fn read_query(query: &str) -> Result<ListQuery, Problem> {
 }
 
 /// Returns the parameters of a list, the cursor last: whether it is valid depends on the others.
-fn sorted_pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
+fn sorted(mut pairs: Vec<(String, String)>) -> Vec<(String, String)> {
     let place = |name: &str| PARAMETERS.iter().position(|&known| known == name);
-    let mut pairs = query::pairs(query)?;
     pairs.sort_by_key(|(name, _)| place(name));
-    Ok(pairs)
+    pairs
 }
 
-const PARAMETERS: [&str; 7] =
-    ["status", "task", "queue", "created_after", "created_before", "limit", "cursor"];
+const PARAMETERS: [&str; 8] =
+    ["status", "task", "queue", "error", "created_after", "created_before", "limit", "cursor"];
+
+/// Writes a cursor as clients get it.
+pub(super) fn cursor_text(cursor: &Cursor) -> String {
+    URL_SAFE_NO_PAD.encode(cursor.to_string())
+}
 
 fn read_cursor(text: &str) -> Option<Cursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
@@ -237,7 +250,7 @@ fn read_cursor(text: &str) -> Option<Cursor> {
 
 /// Returns the same query with another cursor.
 fn next_query(query: &str, cursor: &str) -> Result<String, Problem> {
-    let pairs = sorted_pairs(query)?;
+    let pairs = sorted(query::pairs(query)?);
     let others = pairs.iter().filter(|(name, _)| name != "cursor");
     let others = others.map(|(name, value)| (name.as_str(), value.as_str()));
     Ok(query::encoded(others.chain([("cursor", cursor)])))

@@ -20,6 +20,7 @@ pub(crate) const MAX_LIMIT: usize = 1000;
 pub(crate) struct Paging<C> {
     pub(crate) limit: usize,
     pub(crate) after: Option<C>,
+    filters: Vec<(String, String)>,
 }
 
 impl<C: FromStr> Paging<C> {
@@ -28,11 +29,19 @@ impl<C: FromStr> Paging<C> {
     /// # Errors
     /// If a parameter is unknown or invalid.
     pub(crate) fn of(request: &HttpRequest) -> Result<Self, Problem> {
-        Self::read(request.query_string())
+        Self::filtered(request, &[])
     }
 
-    fn read(query: &str) -> Result<Self, Problem> {
-        let mut paging = Self { limit: MAX_LIMIT, after: None };
+    /// Reads the page from the query of a request that may have these parameters too.
+    ///
+    /// # Errors
+    /// If a parameter is unknown or invalid.
+    pub(crate) fn filtered(request: &HttpRequest, filters: &[&str]) -> Result<Self, Problem> {
+        Self::read(request.query_string(), filters)
+    }
+
+    fn read(query: &str, filters: &[&str]) -> Result<Self, Problem> {
+        let mut paging = Self { limit: MAX_LIMIT, after: None, filters: Vec::new() };
         for (name, text) in query::pairs(query)? {
             let invalid = |accepted| query::invalid(&name, format!("expected {accepted}"));
             match name.as_str() {
@@ -45,10 +54,21 @@ impl<C: FromStr> Paging<C> {
                     let not_a_cursor = || invalid("the next_cursor of a page of this list");
                     paging.after = Some(cursor.ok_or_else(not_a_cursor)?);
                 }
-                _ => return Err(query::unknown(&name, ["limit", "cursor"].into_iter())),
+                other if filters.contains(&other) => paging.filters.push((name, text)),
+                _ => {
+                    let known = filters.iter().copied().chain(["limit", "cursor"]);
+                    return Err(query::unknown(&name, known));
+                }
             }
         }
         Ok(paging)
+    }
+}
+
+impl<C> Paging<C> {
+    /// The other parameters of the request, not checked.
+    pub(crate) fn filters(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.filters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -65,9 +85,8 @@ impl<C: fmt::Display> Paging<C> {
         let next_cursor = next.map(|cursor| cursor.to_string());
         if let Some(cursor) = &next_cursor {
             let limit = self.limit.to_string();
-            let query = [("limit", limit.as_str()), ("cursor", cursor)];
-            let link =
-                format!("<{}?{}>; rel=\"next\"", request.path(), query::encoded(query.into_iter()));
+            let query = self.filters().chain([("limit", limit.as_str()), ("cursor", cursor)]);
+            let link = format!("<{}?{}>; rel=\"next\"", request.path(), query::encoded(query));
             response.insert_header((header::LINK, link));
         }
         response.json(Page { items, next_cursor })
@@ -82,11 +101,13 @@ mod tests {
 
     #[test]
     fn a_page_is_requested_by_limit_and_cursor() {
-        let read = Paging::<QueueName>::read;
+        let read = |query| Paging::<QueueName>::read(query, &["task"]);
         let all = read("").unwrap();
         assert_eq!((all.limit, all.after), (1000, None));
         let page = read("cursor=a.b&limit=7").unwrap();
         assert_eq!((page.limit, page.after), (7, "a.b".parse().ok()));
+        let filtered = read("task=t").unwrap();
+        assert_eq!(filtered.filters().collect::<Vec<_>>(), [("task", "t")]);
         for wrong in ["limit=0", "limit=1001", "limit=x", "cursor=", "cursor=A", "name=q"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

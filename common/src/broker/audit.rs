@@ -51,7 +51,7 @@ pub struct Progress {
 
 impl Broker {
     /// Audits the whole key space, on its own connection. Reports the progress to `watch` after every page. Takes time
-    /// and memory in proportion to the number of jobs: about 30 bytes each, up to three times that while its table
+    /// and memory in proportion to the number of jobs: about 40 bytes each, up to three times that while its table
     /// grows, and about ten seconds per million.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Broker {
             Suspect::Job { id, .. } => {
                 (!case.kinds.contains(&FindingKind::Lost), Some(Reverse(id)))
             }
-            Suspect::Queue(..) | Suspect::Idempotency(..) => (true, None),
+            Suspect::Queue(..) | Suspect::ErrorGroup(..) | Suspect::Idempotency(..) => (true, None),
         });
         for cases in cases.chunks(JUDGE_BATCH) {
             let suspects = cases.iter().map(|case| &case.suspect);
@@ -208,7 +208,9 @@ impl<W: FnMut(Progress)> Auditor<W> {
         }
         let kinds = match suspect {
             Suspect::Job { id, .. } => self.new_kinds(*id, &verdict.kinds),
-            Suspect::Queue(..) | Suspect::Idempotency(..) => verdict.kinds.clone(),
+            Suspect::Queue(..) | Suspect::ErrorGroup(..) | Suspect::Idempotency(..) => {
+                verdict.kinds.clone()
+            }
         };
         for &kind in &kinds {
             self.audit.count(kind, || suspect.name());

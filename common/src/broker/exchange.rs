@@ -304,9 +304,9 @@ fn write_outcome(command: &mut Cmd, outcome: &Outcome) {
             }
         }
         Outcome::Retry { error, delay } => {
-            command.arg("retry").arg(json(error)).arg(whole_ms(*delay))
+            command.arg("retry").arg(json(error)).arg(error.kind()).arg(whole_ms(*delay))
         }
-        Outcome::Fail(error) => command.arg("fail").arg(json(error)),
+        Outcome::Fail(error) => command.arg("fail").arg(json(error)).arg(error.kind()),
         Outcome::Cancel(error) => command.arg("canceled").arg(json(error)),
         Outcome::Release(cause) => command.arg("release").arg(cause.as_str()).arg(cause.detail()),
     };

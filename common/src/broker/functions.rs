@@ -16,10 +16,11 @@ pub(crate) const LAYOUT: u64 = 3;
 pub(crate) const FEATURES: [&str; 1] = ["webhooks"];
 
 /// Files that several operations use, in the order of their dependencies.
-const SHARED: [&str; 5] = [
+const SHARED: [&str; 6] = [
     include_str!("lua/keys.lua"),
     include_str!("lua/register.lua"),
     include_str!("lua/core.lua"),
+    include_str!("lua/errors.lua"),
     include_str!("lua/lifecycle.lua"),
     include_str!("lua/promote.lua"),
 ];

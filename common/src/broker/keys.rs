@@ -19,7 +19,7 @@ use crate::job::{JobId, Partition, Priority};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
-use super::WorkerId;
+use super::{ErrorGroupId, WorkerId};
 
 /// Prefix of every key: 1–32 characters of `[a-z0-9_.-]`. Default `crunch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +143,11 @@ impl Keys {
         self.key(format_args!("queues:names"))
     }
 
+    /// LIST, the newest jobs.
+    pub(crate) fn recent(&self) -> String {
+        self.key(format_args!("recent"))
+    }
+
     /// HASH, data that concurrent audits share.
     pub(crate) fn audit(&self) -> String {
         self.key(format_args!("audit"))
@@ -206,6 +211,21 @@ impl Keys {
     /// Channel on which the changes of watched jobs are published.
     pub(crate) fn changes(&self) -> String {
         self.key(format_args!("changes"))
+    }
+
+    /// ZSET, error group → its last failure, ms.
+    pub(crate) fn errors(&self) -> String {
+        self.key(format_args!("errors"))
+    }
+
+    /// HASH, an error group: its queue and task, its newest error, how often it occurred.
+    pub(crate) fn error(&self, group: &ErrorGroupId) -> String {
+        self.key(format_args!("error:{group}"))
+    }
+
+    /// ZSET, id of a job that failed with an error of the group → failed at, ms.
+    pub(crate) fn error_jobs(&self, group: &ErrorGroupId) -> String {
+        self.key(format_args!("error:{group}:jobs"))
     }
 
     /// STRING, id of the job that an idempotency key created, and the request's fingerprint.
@@ -281,6 +301,7 @@ mod tests {
             ("bucket", "42"),
             ("number", "1"),
             ("digest", "00112233445566778899aabbccddeeff"),
+            ("group", "00112233aabbccdd"),
         ]);
         let value = |token: &str| {
             let literal = token.strip_prefix('\'').and_then(|token| token.strip_suffix('\''));
@@ -298,12 +319,14 @@ mod tests {
     fn rust_and_lua_spell_the_same_keys() {
         let keys = Keys::new(&"crunch".parse().unwrap(), Partition::default(), "0");
         let queue = "q.1".parse().unwrap();
+        let group = "00112233aabbccdd".parse().unwrap();
         let id: JobId = "00000000-0000-8000-8000-000000000000".parse().unwrap();
         let worker: WorkerId = "00000000-0000-4000-8000-000000000000".parse().unwrap();
         let rust = [
             ("layout", keys.layout()),
             ("queues", keys.queues()),
             ("names", keys.names()),
+            ("recent", keys.recent()),
             ("audit", keys.audit()),
             ("quarantine", keys.quarantine()),
             ("paused", keys.paused()),
@@ -317,6 +340,9 @@ mod tests {
             ("log", keys.log(id)),
             ("events", keys.events(id)),
             ("changes", keys.changes()),
+            ("errors", keys.errors()),
+            ("error", keys.error(&group)),
+            ("error_jobs", keys.error_jobs(&group)),
             ("idempotency", keys.idempotency("00112233445566778899aabbccddeeff")),
             ("ready", keys.ready(&queue, &Lane::Of(Priority::Normal))),
             ("parked", keys.parked(&queue)),

@@ -127,6 +127,7 @@ impl NewJob {
             finished_at: None,
             expires_at: None,
             error: None,
+            error_group: None,
             waiting_for: None,
             result: None,
         }

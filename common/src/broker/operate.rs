@@ -1,12 +1,14 @@
 //! The operators' actions: cancel, retry, redrive, delete, pause, resume, purge. Rare, so they share the pool.
 
+use std::collections::BTreeMap;
+
 use redis::{Cmd, Value};
 
 use super::error::Error;
 use super::functions::Function;
 use super::record::Lookup;
 use super::{Broker, reply};
-use crate::job::{JobId, Partition};
+use crate::job::{JobId, Partition, Status};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
@@ -41,7 +43,86 @@ pub enum DeleteOutcome {
     NotEnded,
 }
 
+crate::word_enum! {
+    /// What to do with many jobs.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum BulkAction {
+        /// As [`Broker::cancel`].
+        Cancel = "cancel",
+        /// As [`Broker::retry`].
+        Retry = "retry",
+        /// As [`Broker::delete`].
+        Delete = "delete",
+    }
+}
+
+impl BulkAction {
+    /// Whether it changes jobs with that status.
+    #[must_use]
+    pub const fn applies_to(self, status: Status) -> bool {
+        match self {
+            Self::Cancel => !status.is_terminal(),
+            Self::Retry => matches!(status, Status::Failed | Status::Canceled),
+            Self::Delete => status.is_terminal(),
+        }
+    }
+
+    const fn function(self) -> Function {
+        match self {
+            Self::Cancel => Function::Cancel,
+            Self::Retry => Function::Retry,
+            Self::Delete => Function::Delete,
+        }
+    }
+}
+
+/// What an action on many jobs did with one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acted {
+    /// It is canceled, queued again, or deleted.
+    Done,
+    /// It runs, and its worker was asked to cancel it.
+    Requested,
+    /// It was left as it was: it does not exist, or its status does not allow the action.
+    Left,
+}
+
+/// How many calls are sent at once: Redis serves no other client until it has run them.
+const CALLS_AT_ONCE: usize = 32;
+
 impl Broker {
+    /// Applies an action to each of these jobs, each in a step of its own. Returns what it did with each, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is unavailable, [`Error::Full`] if it accepts no new jobs; some may have been
+    /// changed.
+    pub async fn act_on(&self, action: BulkAction, ids: &[JobId]) -> Result<Vec<Acted>, Error> {
+        let mut acted = vec![Acted::Left; ids.len()];
+        let mut places: BTreeMap<Partition, Vec<usize>> = BTreeMap::new();
+        for (place, id) in ids.iter().enumerate().filter(|(_, id)| self.may_contain(**id)) {
+            places.entry(id.partition()).or_default().push(place);
+        }
+        for (partition, places) in places {
+            for places in places.chunks(CALLS_AT_ONCE) {
+                let mut calls = redis::pipe();
+                for &place in places {
+                    let mut call = self.settings.call(action.function(), partition);
+                    call.arg(ids[place].to_string());
+                    calls.add_command(call);
+                }
+                let codes = self.pooled(partition, &calls).await?;
+                for (&place, code) in places.iter().zip(codes) {
+                    acted[place] = match reply::integer(&code)? {
+                        1 => Acted::Done,
+                        2 => Acted::Requested,
+                        _ => Acted::Left,
+                    };
+                }
+            }
+        }
+        Ok(acted)
+    }
+
     /// Cancels a waiting job, or requests cancellation of a running one.
     ///
     /// # Errors

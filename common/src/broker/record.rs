@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use redis::Value;
 
+use super::ErrorGroupId;
 use super::error::Error;
 use super::lease::{Epoch, WorkerId};
 use super::reply;
@@ -54,6 +55,8 @@ pub struct JobRecord {
     pub expires_at: Option<Timestamp>,
     /// Why it failed or was canceled, or why its last attempt failed.
     pub error: Option<JobError>,
+    /// The group of the error with which it failed.
+    pub error_group: Option<ErrorGroupId>,
     /// What it waits for besides its turn, if a worker released it.
     pub waiting_for: Option<WaitingFor>,
     /// Its result.
@@ -133,7 +136,7 @@ impl<T> Lookup<T> {
 /// The fields of a job's hash for a [`JobRecord`], in the order [`read`] expects; `result` is the last, so that
 /// [`WITHOUT_RESULT`] is the same without it. `result_large`, `payload`, `payload_large` and `history` are not
 /// included: they are read only on request.
-pub(crate) const FIELDS: [&str; 14] = [
+pub(crate) const FIELDS: [&str; 15] = [
     "tombstone",
     "state",
     "spec",
@@ -145,6 +148,7 @@ pub(crate) const FIELDS: [&str; 14] = [
     "run_at",
     "waiting_for",
     "error",
+    "error_group",
     "result_size",
     "result_type",
     "result",
@@ -273,6 +277,7 @@ pub(crate) fn read(id: JobId, value: Value) -> Result<Lookup<JobRecord>, Error> 
         finished_at: state.finished_at,
         expires_at: state.expires_at,
         error: error.map_err(|error| Error::unreadable(format!("error of job {id}: {error}")))?,
+        error_group: fields.parsed("error_group")?,
         waiting_for: waiting_for.filter(|waiting| waiting.applies_in(state.status)),
         result: fields.result()?,
     };

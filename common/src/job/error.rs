@@ -1,5 +1,7 @@
 //! Why an attempt or a job failed, in a form that a client can act on.
 
+mod kind;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;

@@ -39,6 +39,8 @@ pub(crate) struct Job {
     /// How often it was released to be tried later.
     pub(crate) delays: u32,
     pub(crate) terminal_at: Option<u64>,
+    /// The code of the error with which it failed.
+    pub(crate) failed_with: Option<&'static str>,
     pub(crate) deleted: bool,
 }
 
@@ -59,6 +61,10 @@ pub(crate) struct Model {
     pub(crate) now: u64,
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) queues: [Queue; QUEUES.len()],
+    /// The newest jobs, the newest first; no history is long enough for it to be trimmed.
+    pub(crate) recent: Vec<JobId>,
+    /// Queue, task and code → how many attempts failed with that error.
+    pub(crate) failures: BTreeMap<(usize, usize, &'static str), u64>,
     /// Worker → last heartbeat, as in its own record.
     heartbeats: BTreeMap<String, u64>,
     /// Worker → last heartbeat or first exchange, as in the index.
@@ -117,9 +123,11 @@ impl Model {
             failed_handovers: 0,
             delays: 0,
             terminal_at: None,
+            failed_with: None,
             deleted: false,
         };
         self.jobs.insert(id, job);
+        self.recent.insert(0, id);
         self.queues[queue].is_known = true;
         if status == Status::Queued {
             self.queues[queue].lanes[lane].push_back(id);
@@ -154,6 +162,18 @@ impl Model {
         job.overdue_at = None;
     }
 
+    fn count_failure(&mut self, id: JobId, code: &'static str) {
+        let job = self.job(id);
+        let group = (job.queue, job.task, code);
+        *self.failures.entry(group).or_default() += 1;
+    }
+
+    fn fail(&mut self, id: JobId, code: &'static str) {
+        self.count_failure(id, code);
+        self.job(id).failed_with = Some(code);
+        self.end(id, Status::Failed);
+    }
+
     pub(crate) fn settle(
         &mut self,
         worker: WorkerId,
@@ -175,12 +195,13 @@ impl Model {
         job.settled_epoch = epoch;
         match ending {
             Ending::Complete => self.end(id, Status::Succeeded),
-            Ending::Fail => self.end(id, Status::Failed),
+            Ending::Fail => self.fail(id, "task_failed"),
             Ending::Cancel => self.end(id, Status::Canceled),
             _ if job.cancel_requested => self.end(id, Status::Canceled),
             Ending::Retry { delay_ms } => {
                 job.status = Status::Retrying;
                 job.due = now + delay_ms;
+                self.count_failure(id, "task_failed");
             }
             Ending::Unroutable | Ending::Machine => {
                 job.status = Status::Scheduled;
@@ -376,8 +397,10 @@ impl Model {
         *(if handover_failed { &mut job.failed_handovers } else { &mut job.losses }) += 1;
         if job.cancel_requested {
             self.end(id, Status::Canceled);
-        } else if job.losses >= 5 || job.failed_handovers >= 8 {
-            self.end(id, Status::Failed);
+        } else if job.losses >= 5 {
+            self.fail(id, "worker_lost");
+        } else if job.failed_handovers >= 8 {
+            self.fail(id, "not_delivered");
         } else {
             job.attempt -= 1;
             return Some(id);
@@ -423,6 +446,7 @@ impl Model {
         job.generation += 1;
         job.worker = None;
         job.terminal_at = None;
+        job.failed_with = None;
         let queue = job.queue;
         if self.queues[queue].ghosts.remove(&id) {
             self.job(id).status = Status::Queued;

@@ -9,6 +9,7 @@ use super::driver::library;
 use super::properties;
 use super::scenarios::{NAMES, World, run_scenario};
 
+mod errors;
 mod steps;
 mod upkeep;
 mod waiting;
@@ -17,7 +18,8 @@ mod waiting;
 type Mutant = (&'static str, &'static str, &'static str);
 
 /// All mutants, in groups by what they break.
-const MUTANTS: [&[Mutant]; 3] = [steps::MUTANTS, upkeep::MUTANTS, waiting::MUTANTS];
+const MUTANTS: [&[Mutant]; 4] =
+    [steps::MUTANTS, upkeep::MUTANTS, waiting::MUTANTS, errors::MUTANTS];
 
 /// The number of mutants.
 pub(crate) fn count() -> usize {

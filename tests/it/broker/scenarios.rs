@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crunch_common::broker::{
     Broker, BrokerConfig, Durability, Enqueued, Exchange, Exchanged, Heartbeat, Idempotency,
-    JobRecord, LeaseKey, Library, LogLines, Lookup, NewJob, ReleaseCause, Report, Settled,
+    JobRecord, Lease, LeaseKey, Library, LogLines, Lookup, NewJob, ReleaseCause, Report, Settled,
     Settlement, Start, TaskNames, Verdict, WorkerId, WorkerInfo,
 };
 use crunch_common::job::{
@@ -21,12 +21,14 @@ use super::driver::{CLOCK, Check, library, options};
 mod audits;
 mod deadlines;
 mod ends;
+mod errors;
 mod intake;
 mod layout;
 mod limits;
 mod losses;
 mod names;
 mod parking;
+mod recent;
 mod reclaims;
 mod reports;
 mod sweeps;
@@ -257,6 +259,15 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    "a list begins with the newest jobs over all queues" => recent::listed,
+    "a partition lists a thousand of its newest jobs" => recent::trimmed,
+    "failures of one kind are one group" => errors::grouped,
+    "an error group counts attempts and lists jobs" => errors::attempts,
+    "jobs leave their error group, which stays for a week" => errors::left,
+    "kinds of errors beyond the limit share a group" => errors::limited,
+    "kinds of errors of one task beyond its limit share a group" => errors::kinds,
+    "whatever fails a job lists it in a group" => errors::every_end,
+    "an audit checks the groups of errors" => audits::error_groups,
     "the same key and request is one job, in one call or in two" => intake::idempotency,
     "one unreadable record does not stop the claim of nine others" => intake::quarantine,
     "each claim leaves a wake-up token until no claimable work is left" => waking::tokens,

@@ -7,12 +7,16 @@ use redis::aio::MultiplexedConnection;
 
 use super::driver::CLOCK;
 use super::model::{LANES, Model};
-use super::operation::QUEUES;
+use super::operation::{QUEUES, TASKS};
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Snapshot {
     pub(crate) jobs: BTreeMap<JobId, JobSnapshot>,
     pub(crate) queues: Vec<QueueSnapshot>,
+    /// The newest jobs, the newest first.
+    recent: Vec<JobId>,
+    /// Error groups by queue, task and code.
+    errors: BTreeMap<[String; 3], ErrorGroupSnapshot>,
     /// Queues with jobs that no call would find, because an index lacks the queue or one of its lanes.
     unlisted: Vec<&'static str>,
     /// Queues where a lease expires, a job is due or a deadline passes before a sweep would visit them.
@@ -31,6 +35,13 @@ pub(crate) struct JobSnapshot {
     pub(crate) cancel_requested: bool,
     pub(crate) generation: u64,
     pub(crate) result: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+struct ErrorGroupSnapshot {
+    failures: u64,
+    /// The jobs that failed for good.
+    jobs: BTreeSet<JobId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -123,6 +134,11 @@ impl Snapshot {
             }
             snapshot.queues.push(queue_snapshot);
         }
+        let recent = format!("{prefix}:{{0}}:recent");
+        let recent: Vec<String> =
+            redis::cmd("LRANGE").arg(recent).arg(0).arg(-1).query_async(redis).await.unwrap();
+        snapshot.recent = recent.iter().map(|id| id.parse().unwrap()).collect();
+        snapshot.errors = read_error_groups(redis, &format!("{prefix}:{{0}}:error")).await;
         snapshot
     }
 
@@ -130,7 +146,19 @@ impl Snapshot {
     pub(crate) fn of(model: &Model) -> Self {
         let jobs = model.jobs.iter().map(|(&id, job)| (id, JobSnapshot::of(id, job))).collect();
         let queues = (0..QUEUES.len()).map(|queue| QueueSnapshot::of(model, queue)).collect();
-        Self { jobs, queues, ..Self::default() }
+        let mut errors: BTreeMap<_, ErrorGroupSnapshot> = BTreeMap::new();
+        let name = |queue, task, code: &str| -> [String; 3] {
+            [QUEUES[queue], TASKS[task], code].map(str::to_owned)
+        };
+        for (&(queue, task, code), &failures) in &model.failures {
+            errors.entry(name(queue, task, code)).or_default().failures = failures;
+        }
+        for (&id, job) in &model.jobs {
+            if let Some(code) = job.failed_with.filter(|_| !job.deleted) {
+                errors.entry(name(job.queue, job.task, code)).or_default().jobs.insert(id);
+            }
+        }
+        Self { jobs, queues, errors, recent: model.recent.clone(), ..Self::default() }
     }
 
     /// Invariant 3 of `ARCHITECTURE.md`: every live job is in exactly one of ready, delayed, running, and its hash
@@ -314,6 +342,31 @@ impl QueueSnapshot {
                 .collect(),
         }
     }
+}
+
+/// Reads the groups that the index lists.
+async fn read_error_groups(
+    redis: &mut MultiplexedConnection,
+    key: &str,
+) -> BTreeMap<[String; 3], ErrorGroupSnapshot> {
+    let ids: Vec<String> = redis::cmd("ZRANGE")
+        .arg(format!("{key}s"))
+        .arg(0)
+        .arg(-1)
+        .query_async(redis)
+        .await
+        .unwrap();
+    let mut groups = BTreeMap::new();
+    for id in ids {
+        let hash: BTreeMap<String, String> =
+            redis::cmd("HGETALL").arg(format!("{key}:{id}")).query_async(redis).await.unwrap();
+        let error: serde_json::Value = serde_json::from_str(&hash["error"]).unwrap();
+        let name = [&hash["queue"], &hash["task"], error["code"].as_str().unwrap()];
+        let jobs = scores(redis, &format!("{key}:{id}:jobs")).await.into_keys().collect();
+        let group = ErrorGroupSnapshot { failures: hash["failures"].parse().unwrap(), jobs };
+        groups.insert(name.map(String::from), group);
+    }
+    groups
 }
 
 /// The ids in a sorted set, with their scores; those of `finished` are several in each member.

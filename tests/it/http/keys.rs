@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use super::{assert_problem, expect_problem};
 
 /// Every route and the scope that it requires, written down a second time, so that a scope is not changed by accident.
-const ROUTES: [(&str, &str, &str); 33] = [
+const ROUTES: [(&str, &str, &str); 36] = [
     ("POST", "/crunch", "submit"),
     ("GET", "/jobs", "read"),
     ("POST", "/jobs", "submit"),
+    ("POST", "/jobs/actions", "admin"),
     ("POST", "/jobs/batch", "submit"),
     ("POST", "/tasks/{task}/jobs", "submit"),
     ("GET", "/result/{token}", "read"),
@@ -35,6 +36,8 @@ const ROUTES: [(&str, &str, &str); 33] = [
     ("POST", "/queues/{queue}/resume", "admin"),
     ("POST", "/queues/{queue}/redrive", "admin"),
     ("POST", "/queues/{queue}/purge", "admin"),
+    ("GET", "/errors", "read"),
+    ("GET", "/errors/{id}", "read"),
     ("GET", "/workers", "read"),
     ("GET", "/metrics", "read"),
     ("GET", "/openapi.json", "read"),
@@ -386,7 +389,7 @@ async fn assert_lists_show_only_own_queues(keyed: &ApiWithKeys, all: &str, some:
     // A cursor into another queue can only be forged by the caller.
     use base64::Engine;
     let forged =
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode("queued/0/yours/normal/0/");
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode("queued/0/yours/normal/0//");
     assert_eq!(queues(some, &format!("/jobs?cursor={forged}"), "queue").await, ["mine"]);
     for path in ["/queues/yours", "/queues/none"] {
         assert_problem(&keyed.send(some, "GET", path).await, 404, "not-found");

@@ -73,6 +73,11 @@ async fn every_job_is_listed_exactly_once_at_any_page_size() {
     for limit in [1, 7, 20, 99, 100] {
         let listed = walk(&api, &format!("limit={limit}")).await;
         assert_eq!((listed.len(), ids(&listed)), (250, ids(&jobs)), "limit {limit}");
+        // An id begins with the time.
+        let id = |job: &Value| job["id"].as_str().unwrap().to_owned();
+        assert!(listed.is_sorted_by(|one, other| id(one) > id(other)), "the newest are first");
+
+        let listed = walk(&api, &format!("queue=lane.2&limit={limit}")).await;
         let statuses: Vec<_> = listed.iter().map(|job| job["status"].as_str().unwrap()).collect();
         let first = |status: &str| statuses.iter().position(|&it| it == status);
         assert!(first("scheduled") < first("queued") && first("queued") < first("canceled"));
@@ -86,7 +91,7 @@ async fn filters_select_and_combine() {
 
     submit_many(&api).await;
     let all = walk(&api, "limit=100").await;
-    assert!(all.iter().all(|job| job["result"].is_null() && job.as_object().unwrap().len() == 26));
+    assert!(all.iter().all(|job| job["result"].is_null() && job.as_object().unwrap().len() == 27));
     let expected = |matches: &dyn Fn(&Value) -> bool| -> HashSet<String> {
         let selected = all.iter().filter(|job| matches(job));
         selected.map(|job| job["id"].as_str().unwrap().to_owned()).collect()

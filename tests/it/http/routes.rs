@@ -8,9 +8,10 @@ use super::{api_without_workers, assert_problem, expect_problem};
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
 
 /// Paths and their `Allow` header.
-const ROUTES: [(&str, &str); 33] = [
+const ROUTES: [(&str, &str); 36] = [
     ("/crunch", "POST, OPTIONS"),
     ("/jobs", "GET, HEAD, POST, OPTIONS"),
+    ("/jobs/actions", "POST, OPTIONS"),
     ("/jobs/batch", "POST, OPTIONS"),
     ("/tasks/t/jobs", "POST, OPTIONS"),
     ("/result/x", "GET, HEAD, OPTIONS"),
@@ -32,6 +33,8 @@ const ROUTES: [(&str, &str); 33] = [
     ("/queues/q/resume", "POST, OPTIONS"),
     ("/queues/q/redrive", "POST, OPTIONS"),
     ("/queues/q/purge", "POST, OPTIONS"),
+    ("/errors", "GET, HEAD, OPTIONS"),
+    ("/errors/x", "GET, HEAD, OPTIONS"),
     ("/workers", "GET, HEAD, OPTIONS"),
     ("/livez", "GET, HEAD, OPTIONS"),
     ("/readyz", "GET, HEAD, OPTIONS"),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::api_without_workers;
 
 /// Every member of a job document.
-const MEMBERS: [&str; 26] = [
+const MEMBERS: [&str; 27] = [
     "id",
     "token",
     "task",
@@ -31,6 +31,7 @@ const MEMBERS: [&str; 26] = [
     "result_content_type",
     "result_omitted",
     "error",
+    "error_group",
     "waiting_for",
     "metadata",
     "links",

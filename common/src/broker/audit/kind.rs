@@ -19,7 +19,7 @@ crate::word_enum! {
         Ghost = "ghost",
         /// A canceled job in a ready list that is not marked as a ghost.
         Unmarked = "unmarked",
-        /// An ended job that is missing from `finished` or `failed`.
+        /// An ended job that is missing from `finished` or `failed`, or from the group of its error.
         Unlisted = "unlisted",
         /// A job with optional fields that its field `optional` does not name: they are not read.
         Overlooked = "overlooked",
@@ -32,7 +32,7 @@ crate::word_enum! {
         Idempotency = "idempotency",
         /// More than one wake-up token.
         Tokens = "tokens",
-        /// A queue in use that sweeps do not visit, or would visit too late.
+        /// A queue in use that sweeps do not visit, or would visit too late; or an error group that lists do not show.
         Unindexed = "unindexed",
         /// A record that was put in quarantine because it could not be read.
         Quarantined = "quarantined",
@@ -55,7 +55,9 @@ impl FindingKind {
             Self::Orphan => "ids in a list or set without a job",
             Self::Ghost => "ghosts that are in no ready list",
             Self::Unmarked => "canceled jobs in a ready list that are not marked as ghosts",
-            Self::Unlisted => "ended jobs missing from finished or failed",
+            Self::Unlisted => {
+                "ended jobs missing from finished, failed or the group of their error"
+            }
             Self::Overlooked => "jobs with optional fields that `optional` does not name",
             Self::Expiry => {
                 "records that Redis would expire, or logs that expire too early or never"
@@ -63,7 +65,9 @@ impl FindingKind {
             Self::Log => "logs or events without a job",
             Self::Idempotency => "idempotency keys that refer to no job",
             Self::Tokens => "queues with more than one wake-up token",
-            Self::Unindexed => "queues in use that sweeps do not visit, or too late",
+            Self::Unindexed => {
+                "queues in use that sweeps do not visit, or too late, and error groups that lists do not show"
+            }
             Self::Quarantined => "records in quarantine because they could not be read",
             Self::Unreadable => "keys and entries that cannot be read",
             Self::Unknown => "keys that this version does not write",

@@ -18,7 +18,7 @@ use crate::task::TaskName;
 const PAGE: usize = 200;
 
 /// The fields of a record that the scan reads.
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 22] = [
     "tombstone",
     "state",
     "spec",
@@ -28,6 +28,7 @@ const FIELDS: [&str; 21] = [
     "unheard",
     "waiting_for",
     "deadline",
+    "error_group",
     // For the following it only checks whether they exist.
     "run_at",
     "cancel_requested",
@@ -97,6 +98,7 @@ impl<W: FnMut(Progress)> Auditor<W> {
                 KeyName::Queue(partition, name) => {
                     self.notes.queue(partition, &name);
                 }
+                KeyName::ErrorGroup(partition, group) => self.notes.error_group(partition, group),
                 KeyName::Other => {}
                 KeyName::Unknown => self.audit.count(FindingKind::Unknown, || key),
             }
@@ -247,8 +249,8 @@ fn parked_task(waiting_for: &Value) -> Option<TaskName> {
 }
 
 fn expected_place(state: State, fields: &[Value]) -> Option<ExpectedPlace> {
-    let [priority, losses, unheard, waiting_for, deadline] =
-        [4, 5, 6, 7, 8].map(|index| Some(&fields[index]).filter(|value| **value != Value::Nil));
+    let [priority, losses, unheard, waiting_for, deadline, group] =
+        [4, 5, 6, 7, 8, 9].map(|index| Some(&fields[index]).filter(|value| **value != Value::Nil));
     Some(ExpectedPlace {
         status: state.status,
         queue: state.queue,
@@ -260,6 +262,7 @@ fn expected_place(state: State, fields: &[Value]) -> Option<ExpectedPlace> {
         unheard: unheard.map_or(Ok(0), reply::unsigned).ok()?,
         parked: waiting_for.and_then(parked_task),
         deadline: deadline.is_some(),
+        error_group: group.and_then(|group| reply::parsed(group.clone()).ok()),
         version: state.version,
     })
 }

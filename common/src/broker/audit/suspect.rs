@@ -7,7 +7,7 @@ use super::kind::FindingKind;
 use crate::broker::error::Error;
 use crate::broker::functions::Function;
 use crate::broker::keys::Lane;
-use crate::broker::{Settings, reply};
+use crate::broker::{ErrorGroupId, Settings, reply};
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 
@@ -21,6 +21,7 @@ pub(super) enum Place {
     Finished,
     Failed,
     Ghosts,
+    ErrorGroup(ErrorGroupId),
     Quarantine,
 }
 
@@ -34,6 +35,7 @@ impl Place {
             Self::Finished => "finished",
             Self::Failed => "failed",
             Self::Ghosts => "ghosts",
+            Self::ErrorGroup(group) => return format!("error:{group}"),
             Self::Quarantine => "quarantine",
         };
         name.to_owned()
@@ -61,6 +63,7 @@ pub(super) enum Suspect {
         version: Option<u32>,
     },
     Queue(Partition, QueueName),
+    ErrorGroup(Partition, ErrorGroupId),
     Idempotency(Partition, String),
 }
 
@@ -78,6 +81,7 @@ impl Suspect {
         match self {
             Self::Job { id, .. } => id.to_string(),
             Self::Queue(_, name) => name.as_str().to_owned(),
+            Self::ErrorGroup(_, group) => group.to_string(),
             Self::Idempotency(_, digest) => digest.clone(),
         }
     }
@@ -85,7 +89,9 @@ impl Suspect {
     pub(super) fn partition(&self) -> Partition {
         match self {
             Self::Job { id, .. } => id.partition(),
-            Self::Queue(partition, _) | Self::Idempotency(partition, _) => *partition,
+            Self::Queue(partition, _)
+            | Self::ErrorGroup(partition, _)
+            | Self::Idempotency(partition, _) => *partition,
         }
     }
 
@@ -100,6 +106,9 @@ impl Suspect {
             }
             Self::Queue(_, name) => {
                 command.arg("queue").arg(name.as_str());
+            }
+            Self::ErrorGroup(_, group) => {
+                command.arg("error").arg(group.to_string());
             }
             Self::Idempotency(_, digest) => {
                 command.arg("idempotency").arg(digest);

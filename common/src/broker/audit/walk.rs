@@ -40,6 +40,28 @@ impl<W: FnMut(Progress)> Auditor<W> {
             let container = Container { partition, queue: None, number: u32::MAX, place, key };
             self.walk_set(&container).await?;
         }
+        self.walk_error_groups().await
+    }
+
+    async fn walk_error_groups(&mut self) -> Result<(), Error> {
+        for partition in self.broker.partitions() {
+            let mut commands = Commands::default();
+            let key = self.broker.settings.keys(partition).errors();
+            commands.at(partition).cmd("ZRANGE").arg(key).arg(0).arg(-1);
+            let listed = self.look(&commands).await?.pop().and_then(|ids| reply::array(ids).ok());
+            for id in listed.unwrap_or_default() {
+                if let Ok(group) = reply::parsed(id) {
+                    self.notes.error_group(partition, group);
+                }
+            }
+        }
+        for (partition, group) in self.notes.take_error_groups() {
+            let key = self.broker.settings.keys(partition).error_jobs(&group);
+            let place = Place::ErrorGroup(group.clone());
+            let container = Container { partition, queue: None, number: u32::MAX, place, key };
+            self.walk_set(&container).await?;
+            self.suspect(Suspect::ErrorGroup(partition, group)).await?;
+        }
         Ok(())
     }
 
@@ -187,6 +209,7 @@ fn key_of(keys: &Keys, queue: &QueueName, place: &Place) -> String {
         Place::Finished => keys.finished(queue),
         Place::Failed => keys.failed(queue),
         Place::Ghosts => keys.ghosts(queue),
+        Place::ErrorGroup(group) => keys.error_jobs(group),
         Place::Quarantine => keys.quarantine(),
     }
 }

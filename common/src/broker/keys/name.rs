@@ -1,6 +1,7 @@
 //! Parses keys: for code that reads arbitrary keys and must distinguish Crunch's keys from others.
 
 use super::{KeySpace, Lane};
+use crate::broker::ErrorGroupId;
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 
@@ -13,6 +14,8 @@ pub(crate) enum KeyName {
     Attachment(JobId),
     /// An idempotency key, with its digest.
     Idempotency(Partition, String),
+    /// An error group, or its jobs.
+    ErrorGroup(Partition, ErrorGroupId),
     /// A list, set or counter of a queue.
     Queue(Partition, QueueName),
     /// Another known key.
@@ -38,11 +41,15 @@ fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
             "layout" | "sweep" | "queues" | "paused" | "due" | "workers" | "leases" | "reserved",
             "",
         )
-        | ("quarantine" | "audit" | "mark", "") => Some(KeyName::Other),
+        | ("quarantine" | "audit" | "mark" | "errors" | "recent", "") => Some(KeyName::Other),
         ("queues", "names" | "side") | ("tasks", "" | "seen" | "version") => Some(KeyName::Other),
         ("worker", worker) => worker.parse::<super::WorkerId>().ok().map(|_| KeyName::Other),
         ("idempotency", digest) => {
             is_digest(digest).then(|| KeyName::Idempotency(partition, digest.to_owned()))
+        }
+        ("error", group) => {
+            let group = group.strip_suffix(":jobs").unwrap_or(group).parse().ok()?;
+            Some(KeyName::ErrorGroup(partition, group))
         }
         ("job", id) => match id.strip_suffix(":log").or_else(|| id.strip_suffix(":events")) {
             Some(id) => job(id).map(KeyName::Attachment),
@@ -95,6 +102,8 @@ mod tests {
             "crunch:{0}:queue:cpu:ready:middle".to_owned(),
             "crunch:{0}:queue:cpu:ended:soon".to_owned(),
             "crunch:{0}:worker:me".to_owned(),
+            "crunch:{0}:error:some".to_owned(),
+            "crunch:{0}:errors:all".to_owned(),
         ];
         for key in keys {
             let read = KeyName::read(&KeySpace::new("crunch".parse().unwrap(), 1), &key);

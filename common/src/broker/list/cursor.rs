@@ -1,4 +1,4 @@
-//! The position of a walk over all jobs, as text that a client sends back.
+//! Where a page of a list ended, as text that a client sends back.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +7,46 @@ use crate::broker::keys::Lane;
 use crate::job::{JobId, Partition, Status};
 use crate::queue::QueueName;
 
+/// Where a page of a list ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(pub(super) Ended);
+
+/// In which part of a list a page ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Among the newest jobs, after this one.
+    Newest(JobId),
+    /// In the walk over all jobs; over those that are older than this one, if the newest were listed before.
+    Walk(Position, Option<JobId>),
+}
+
+/// Writes `newest/<id>`, or the position of the walk and `/<id?>`.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Ended::Newest(after) => write!(f, "newest/{after}"),
+            Ended::Walk(position, None) => write!(f, "{position}/"),
+            Ended::Walk(position, Some(below)) => write!(f, "{position}/{below}"),
+        }
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (position, id) = text.rsplit_once('/').ok_or(InvalidCursor)?;
+        let id = optional(id)?;
+        Ok(Self(match (position, id) {
+            ("newest", after) => Ended::Newest(after.ok_or(InvalidCursor)?),
+            _ => Ended::Walk(position.parse()?, id),
+        }))
+    }
+}
+
 /// A position in the walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
+pub(super) struct Position {
     pub(super) status: Status,
     pub(super) partition: Partition,
     /// The current queue; `None` means the first one.
@@ -45,7 +82,7 @@ impl LanePlace {
     }
 }
 
-impl Cursor {
+impl Position {
     pub(super) fn start_of(status: Status) -> Self {
         let place = Place::first(status);
         Self { status, partition: Partition::default(), queue: None, place }
@@ -62,7 +99,7 @@ impl Place {
 }
 
 /// Writes `<status>/<partition>/<queue?>/<lane?>/<score or index>/<id?>`.
-impl fmt::Display for Cursor {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let queue = self.queue.as_ref().map_or("", QueueName::as_str);
         write!(f, "{}/{}/{queue}/", self.status, self.partition)?;
@@ -92,7 +129,7 @@ fn optional<T: FromStr>(text: &str) -> Result<Option<T>, InvalidCursor> {
     text.parse().map(Some).map_err(|_| InvalidCursor)
 }
 
-impl FromStr for Cursor {
+impl FromStr for Position {
     type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -134,12 +171,15 @@ mod tests {
             (Status::Queued, lane(Lane::Parked("a.b".parse().unwrap()))),
         ];
         for (status, place) in places {
-            for queue in [None, "a.b".parse().ok()] {
-                let cursor =
-                    Cursor { status, queue, place: place.clone(), ..Cursor::start_of(status) };
+            for (queue, below) in [(None, None), ("a.b".parse().ok(), Some(id))] {
+                let place = place.clone();
+                let position = Position { status, queue, place, ..Position::start_of(status) };
+                let cursor = Cursor(Ended::Walk(position, below));
                 assert_eq!(cursor.to_string().parse(), Ok(cursor));
             }
         }
+        let cursor = Cursor(Ended::Newest(id));
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
     }
 
     #[test]
@@ -158,6 +198,9 @@ mod tests {
             "failed/0/A//1/",
         ];
         for wrong in wrong {
+            assert_eq!(format!("{wrong}/").parse::<Cursor>(), Err(InvalidCursor), "{wrong}");
+        }
+        for wrong in ["newest", "newest/", "newest/x", "failed/0///1/", "failed/0///1//x"] {
             assert_eq!(wrong.parse::<Cursor>(), Err(InvalidCursor), "{wrong}");
         }
     }

@@ -1,9 +1,9 @@
 //! Reads the ids at positions of the walk: a range of a sorted set, or of a ready list.
 
-use super::cursor::{Cursor, LanePlace, Place, SetPlace};
+use super::cursor::{LanePlace, Place, Position, SetPlace};
 use crate::broker::error::Error;
 use crate::broker::keys::Lane;
-use crate::broker::{Broker, Keys, reply};
+use crate::broker::{Broker, ErrorGroupId, Keys, reply};
 use crate::job::{JobId, Status};
 use crate::queue::QueueName;
 use crate::task::TaskName;
@@ -53,13 +53,14 @@ impl Broker {
     /// two for ready jobs.
     pub(super) async fn sources(
         &self,
-        cursor: &Cursor,
+        cursor: &Position,
         names: &[QueueName],
+        group: Option<&ErrorGroupId>,
     ) -> Result<Vec<Source>, Error> {
         let keys = self.settings.keys(cursor.partition);
         let mut sources: Vec<_> = match cursor.status {
             Status::Queued => self.lanes_of(keys, names).await?,
-            status => names.iter().map(|name| set_source(keys, name, status)).collect(),
+            status => names.iter().map(|name| set_source(keys, name, status, group)).collect(),
         };
         let mut pipeline = redis::pipe();
         for source in &sources {
@@ -77,7 +78,7 @@ impl Broker {
     /// Reads up to `window` ids from the start of each source. One round trip.
     pub(super) async fn read_sources(
         &self,
-        cursor: &Cursor,
+        cursor: &Position,
         sources: &[Source],
         window: usize,
     ) -> Result<Vec<Reading>, Error> {
@@ -118,14 +119,14 @@ impl Broker {
     /// Reads up to `window` ids from a place in a queue.
     pub(super) async fn read_place(
         &self,
-        cursor: &Cursor,
+        cursor: &Position,
         queue: &QueueName,
-        window: usize,
+        (group, window): (Option<&ErrorGroupId>, usize),
     ) -> Result<Reading, Error> {
         let keys = self.settings.keys(cursor.partition);
         let reading = match &cursor.place {
             Place::Set(place) => {
-                let name = set_of(keys, queue, cursor.status);
+                let name = set_of(keys, queue, cursor.status, group);
                 self.read_set(cursor, &name, *place).await
             }
             Place::Lane(place) => self.read_lane(keys, queue, place).await,
@@ -136,7 +137,7 @@ impl Broker {
     /// Reads a sorted set from its highest score down; ids of one score in descending order.
     async fn read_set(
         &self,
-        cursor: &Cursor,
+        cursor: &Position,
         name: &str,
         mut from: SetPlace,
     ) -> Result<Reading, Error> {
@@ -271,8 +272,13 @@ fn lane_source(keys: &Keys, queue: &QueueName, lane: Lane) -> Source {
     Source { queue: queue.clone(), place: Place::Lane(LanePlace::start_of(lane)), length: 0, key }
 }
 
-fn set_source(keys: &Keys, queue: &QueueName, status: Status) -> Source {
-    let (place, key) = (Place::first(status), set_of(keys, queue, status));
+fn set_source(
+    keys: &Keys,
+    queue: &QueueName,
+    status: Status,
+    group: Option<&ErrorGroupId>,
+) -> Source {
+    let (place, key) = (Place::first(status), set_of(keys, queue, status, group));
     Source { queue: queue.clone(), place, length: 0, key }
 }
 
@@ -348,7 +354,10 @@ fn read_lane_reply(reply: redis::Value) -> Result<Vec<JobId>, Error> {
 }
 
 /// Returns the set that contains the jobs of a status; several statuses share one.
-fn set_of(keys: &Keys, queue: &QueueName, status: Status) -> String {
+fn set_of(keys: &Keys, queue: &QueueName, status: Status, group: Option<&ErrorGroupId>) -> String {
+    if let Some(group) = group {
+        return keys.error_jobs(group);
+    }
     match status {
         Status::Scheduled | Status::Retrying => keys.delayed(queue),
         Status::Queued | Status::Running => keys.running(queue),

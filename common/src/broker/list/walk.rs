@@ -8,7 +8,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::ListQuery;
-use super::cursor::{Cursor, Place};
+use super::cursor::{Place, Position};
+use super::newest::Newest;
 use super::place::STRIDE;
 use crate::broker::Broker;
 use crate::broker::error::Error;
@@ -30,6 +31,8 @@ const ASKS_PER_RANGE: usize = 10;
 pub(super) struct Walk<'a> {
     broker: &'a Broker,
     query: &'a ListQuery,
+    /// Only jobs that are older than this one: the newest were listed before.
+    below: Option<JobId>,
     /// The names that this page read last, by partition.
     names: BTreeMap<Partition, NameRange>,
     pub(super) items: Vec<JobRecord>,
@@ -41,14 +44,15 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(broker: &'a Broker, query: &'a ListQuery) -> Self {
+    pub(super) fn new(broker: &'a Broker, query: &'a ListQuery, newest: Newest) -> Self {
         let window = if query.is_choosy() { STRIDE } else { query.limit.clamp(1, STRIDE) };
         Self {
             broker,
             query,
+            below: newest.last,
             names: BTreeMap::new(),
-            items: Vec::new(),
-            jobs_read: 0,
+            items: newest.items,
+            jobs_read: newest.looks,
             queues_checked: 0,
             window,
         }
@@ -64,7 +68,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Continues at the cursor. Returns where to continue next; `None` at the end of the list.
-    pub(super) async fn step(&mut self, cursor: Cursor) -> Result<Option<Cursor>, Error> {
+    pub(super) async fn step(&mut self, cursor: Position) -> Result<Option<Position>, Error> {
         let names = self.names(&cursor).await?;
         let next = match &cursor.queue {
             Some(queue) if cursor.place != Place::first(cursor.status) => {
@@ -80,12 +84,13 @@ impl<'a> Walk<'a> {
     /// Continues in a queue.
     async fn continue_in(
         &mut self,
-        cursor: &Cursor,
+        cursor: &Position,
         queue: QueueName,
         names: &[QueueName],
-    ) -> Result<Option<Cursor>, Error> {
-        let reading = self.broker.read_place(cursor, &queue, self.window).await?;
-        let at = |place| Cursor { queue: Some(queue.clone()), place, ..cursor.clone() };
+    ) -> Result<Option<Position>, Error> {
+        let reading =
+            self.broker.read_place(cursor, &queue, (self.query.group(), self.window)).await?;
+        let at = |place| Position { queue: Some(queue.clone()), place, ..cursor.clone() };
         let mut jobs = self.jobs(&reading.ids).await?.into_iter();
         let full = self.take(cursor.status, &mut jobs);
         Ok(match full.and_then(|consumed| reading.after(consumed)).or(reading.end) {
@@ -97,14 +102,14 @@ impl<'a> Walk<'a> {
     /// Reads the next queues, each from its start.
     async fn scan_queues(
         &mut self,
-        cursor: &Cursor,
+        cursor: &Position,
         names: &[QueueName],
-    ) -> Result<Option<Cursor>, Error> {
+    ) -> Result<Option<Position>, Error> {
         let first = cursor.queue.as_ref();
         let first = first.map_or(0, |queue| names.partition_point(|name| name < queue));
         let last = names.len().min(first + QUEUES_PER_STEP);
         self.queues_checked += last - first;
-        let sources = self.broker.sources(cursor, &names[first..last]).await?;
+        let sources = self.broker.sources(cursor, &names[first..last], self.query.group()).await?;
         let chosen = self.count_needed(sources.iter().map(|source| source.length));
         let mut readings =
             self.broker.read_sources(cursor, &sources[..chosen], self.window).await?;
@@ -115,7 +120,7 @@ impl<'a> Walk<'a> {
             readings.iter().flat_map(|reading| reading.ids.iter().copied()).collect();
         let mut jobs = self.jobs(&ids).await?.into_iter();
         for (index, reading) in readings.into_iter().enumerate() {
-            let at = |place| Cursor {
+            let at = |place| Position {
                 queue: Some(sources[index].queue.clone()),
                 place,
                 ..cursor.clone()
@@ -128,7 +133,7 @@ impl<'a> Walk<'a> {
             if let Some(next) = sources.get(index + 1).filter(|_| more) {
                 let same = next.queue == sources[index].queue;
                 let place = if same { next.place.clone() } else { Place::first(cursor.status) };
-                return Ok(Some(Cursor {
+                return Ok(Some(Position {
                     queue: Some(next.queue.clone()),
                     place,
                     ..cursor.clone()
@@ -162,6 +167,7 @@ impl<'a> Walk<'a> {
                 && let Lookup::Found(job) = job
                 && job.status == status
                 && self.query.matches(&job)
+                && self.below.is_none_or(|below| job.id < below)
             {
                 self.items.push(job);
                 full = self.is_full().then_some(index + 1);
@@ -176,29 +182,29 @@ impl<'a> Walk<'a> {
     }
 
     /// Returns the start of the queue with this index, or of the next partition or status.
-    fn start_of(&self, cursor: &Cursor, index: usize, names: &[QueueName]) -> Option<Cursor> {
+    fn start_of(&self, cursor: &Position, index: usize, names: &[QueueName]) -> Option<Position> {
         let Some(queue) = names.get(index) else { return self.after_partition(cursor) };
-        Some(Cursor {
+        Some(Position {
             queue: Some(queue.clone()),
             place: Place::first(cursor.status),
             ..cursor.clone()
         })
     }
 
-    fn after_partition(&self, cursor: &Cursor) -> Option<Cursor> {
-        let start = Cursor::start_of(cursor.status);
+    fn after_partition(&self, cursor: &Position) -> Option<Position> {
+        let start = Position::start_of(cursor.status);
         let next = Partition::new(cursor.partition.number() + 1);
         let partitions = self.broker.settings.space.len();
         if let Some(partition) = next.filter(|next| next.number() < partitions) {
-            return Some(Cursor { partition, ..start });
+            return Some(Position { partition, ..start });
         }
         let status = Status::ALL.into_iter().skip_while(|&status| status != cursor.status).nth(1);
-        status.filter(|_| self.query.status.is_none()).map(Cursor::start_of)
+        status.filter(|_| self.query.status.is_none()).map(Position::start_of)
     }
 
     /// Returns the queues to walk in a partition, sorted: from the cursor on as many as a step may check, and the next
     /// one. They are read by ranges, and not at all if the list is restricted to some queues.
-    async fn names(&mut self, cursor: &Cursor) -> Result<Arc<[QueueName]>, Error> {
+    async fn names(&mut self, cursor: &Position) -> Result<Arc<[QueueName]>, Error> {
         let from = cursor.queue.as_ref();
         if let Some(range) = self.names.get(&cursor.partition).filter(|range| range.covers(from)) {
             return Ok(range.names.clone());

@@ -59,7 +59,7 @@ local fast = {}
 
 local function writes()
   return setmetatable({ calls = {}, count = 0, variadic = NONE, groups = NONE, ended = NONE, messages = NONE, dues = NONE,
-    parked = NONE, finished = NONE, unfinished = NONE, memory = false, features = false }, Writes)
+    parked = NONE, finished = NONE, unfinished = NONE, failures = NONE, memory = false, features = false }, Writes)
 end
 
 function Writes:later(write)
@@ -199,7 +199,7 @@ function Writes:commit()
   end
   for at = 1, #messages do redis.pcall('SPUBLISH', unpack(messages[at])) end
   self.count, self.variadic, self.groups, self.messages, self.dues = 0, NONE, NONE, NONE, NONE
-  self.finished, self.unfinished = NONE, NONE
+  self.finished, self.unfinished, self.failures = NONE, NONE, NONE
 end
 
 -- What every job has, in the order of the words in the field `state`; '-' means none. One field, because a step reads and
@@ -210,7 +210,7 @@ local STATE = '^(%l+) (%d+) (%S+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 -- vain.
 local OPTIONAL = {
   'priority', 'run_at', 'deadline', 'losses', 'unheard', 'waiting_for', 'cancel_requested', 'settled_epoch', 'retention',
-  'keep_until', 'error', 'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook',
+  'keep_until', 'error', 'error_group', 'log_bytes', 'log_lines', 'reported', 'generation', 'watched', 'webhook',
 }
 
 -- The names in `optional`, in the order of OPTIONAL, and each as a key.

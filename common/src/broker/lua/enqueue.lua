@@ -19,8 +19,8 @@
 --   {-2}                      rejected: Redis is nearly full
 --   {-3}                      rejected: its queue has as many jobs as may wait in it
 --   {-4}                      rejected: its queue is not known, and as many queues are known as may be
--- Touches `layout`, the jobs' hashes, idempotency keys, `queues`, `queues:side`, `due`, and per queue ready, delayed, deadlines
--- and wake.
+-- Touches `layout`, the jobs' hashes, idempotency keys, `recent`, `queues`, `queues:side`, `due`, and per queue ready, delayed,
+-- deadlines and wake.
 -- Without `allow-oom`: a full Redis rejects the whole call before it starts.
 
 -- The runs, and the keys of all jobs in their order.
@@ -186,6 +186,7 @@ local function enqueue_one(w, p, call, name, run, at)
     reply, due = enqueue_general(w, p, call, name, queue, id, extras or NONE, spec, payload)
   end
   if due < queue.due then queue.due = due end
+  w:add('LPUSH', key.recent(p), id)
   return reply
 end
 

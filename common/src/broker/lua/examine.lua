@@ -8,7 +8,8 @@
 --   version   its version before the walk, if the walk is over and did not meet it where it belongs; else ''
 --   removals  how often `heal` had removed ids from lists before the walk
 --   queue     where it was met, or ''
---   place     'ready:<lane>', 'delayed', 'running', 'finished', 'failed', 'ghosts', 'quarantine', or '' if nowhere
+--   place     'ready:<lane>', 'delayed', 'running', 'finished', 'failed', 'ghosts', 'error:<group>', 'quarantine', or '' if
+--             nowhere
 --   index     where in its lane, from the left; of `finished`, at which time; or ''
 --   again     '1' if it had been met in a lane before
 --
@@ -158,6 +159,26 @@ local function list_ended(w, p, now, id, job, set)
   w:finish(p, job.queue, job.expires_at, id)
 end
 
+local function is_in_group(p, group, id) return redis.call('ZSCORE', key.error_jobs(p, group), id) ~= false end
+
+-- The error group in which a job was met, if it is still there and does not belong there.
+local function stray_group(p, suspect, job)
+  local group = string.match(suspect.place, '^error:(%S+)$')
+  local own = job and job.status == 'failed' and job.error_group == group
+  return group and not own and is_in_group(p, group, suspect.id) and group
+end
+
+-- A failed job is in the group of its error, and in no other.
+local function examine_group(p, suspect, job, found)
+  local id, group, stray = suspect.id, job and job.status == 'failed' and job.error_group, stray_group(p, suspect, job)
+  if group and not is_in_group(p, group, id) then
+    report(found, 'unlisted', function(w) w:call('ZADD', key.error_jobs(p, group), job.finished_at or '0', id) end)
+  end
+  if stray then
+    report(found, job and 'misplaced' or 'orphan', function(w) w:call('ZREM', key.error_jobs(p, stray), id) end)
+  end
+end
+
 -- An ended job is listed until it expires, and is nowhere else, except as a ghost.
 local function examine_ended(p, now, suspect, job, found)
   local id, sets, at = suspect.id, stray_sets(p, suspect, job), stray_lane(p, suspect, job)
@@ -241,6 +262,7 @@ local function examine_job(p, now, suspect)
     examine_expiry(p, now, id, job, found)
     examine_optional(job, found)
   end
+  if other ~= 'unreadable' then examine_group(p, suspect, job, found) end
   return found, job and job.queue
 end
 
@@ -280,6 +302,30 @@ local function examine_queue(p, now, queue)
   return found, queue
 end
 
+-- Makes the record of an error group that has jobs but no record, from the newest of them.
+local function restore_error_group(w, p, group)
+  local id, at = unpack(redis.call('ZRANGE', key.error_jobs(p, group), -1, -1, 'WITHSCORES'))
+  local job = read_job(p, id, SPEC)
+  if not (job and job.error) then return false end
+  w:call('HSET', key.error(p, group), 'queue', job.queue, 'task', task_of(job) or '', 'error', job.error, 'job', id,
+    'first', at, 'last', at, 'failures', redis.call('ZCARD', key.error_jobs(p, group)))
+  w:call('ZADD', key.errors(p), at, group)
+end
+
+-- Lists show an error group only if it has a record, and the index of the partition lists it.
+local function examine_error_group(p, group)
+  local found, last = {}, redis.call('HGET', key.error(p, group), 'last')
+  local listed = redis.call('ZSCORE', key.errors(p), group)
+  if last and not listed then
+    report(found, 'unindexed', function(w) w:call('ZADD', key.errors(p), last, group) end)
+  elseif not last and redis.call('EXISTS', key.error_jobs(p, group)) == 1 then
+    report(found, 'unindexed', function(w) return restore_error_group(w, p, group) end)
+  elseif not last and listed then
+    report(found, 'unindexed', function(w) w:call('ZREM', key.errors(p), group) end)
+  end
+  return found
+end
+
 -- An idempotency key leads to a job, or to its tombstone.
 local function examine_idempotency(p, digest)
   local found, name = {}, key.idempotency(p, digest)
@@ -302,6 +348,7 @@ local function examine(p, now, argv)
   local what, name = argv[1], argv[2]
   local judged, found, queue = pcall(function()
     if what == 'queue' then return examine_queue(p, now, name) end
+    if what == 'error' then return examine_error_group(p, name) end
     if what == 'idempotency' then return examine_idempotency(p, name) end
     return examine_job(p, now, { id = name, version = argv[3], removals = argv[4], queue = argv[5], place = argv[6],
       index = argv[7], again = argv[8] })

@@ -6,7 +6,7 @@
 -- ARGV 1  worker   2  number of this exchange   3  its sequence   4  lease, ms   5  how many jobs it wants
 --      6  how many it continues to run   7  the tasks it can run now, separated by blanks
 --      8  how many queues follow; their names, in the order in which to read them
---      then the settlements: id, epoch, outcome, and its one or two arguments (see settle.lua)
+--      then the settlements: id, epoch, outcome, and its one to three arguments (see settle.lua)
 -- Returns {now, {code, …}, claims, ms until the next delayed job | -1, more, reserved}, or {-1} if a later exchange of this
 -- worker and sequence was answered before, or the worker was declared dead (`dead`). `claims` has four elements for each job:
 -- '<queue> <epoch> <attempt> <priority> <run_at>', '-' for none, or '' if equal to that of the job before; its id; spec;
@@ -18,8 +18,8 @@
 -- sequence has its own numbers, and each pool of slots of a worker has two sequences, so that several exchanges of a worker
 -- may be in flight. The sequence `unnumbered` carries settlements only, always with the number 0, which is never recorded: so
 -- any number of them may be in flight, and repeated.
--- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `queues:side`, and per queue every
--- list and set.
+-- Touches the jobs' hashes, the worker's hash, `workers`, `leases`, `reserved`, `queues`, `queues:side`, `recent`, error
+-- groups, and per queue every list and set.
 local PROMOTE_LIMIT, PROMOTE_LEAST, CLAIM_LOOKS = 100, 32, 100
 -- Of how many queues one read finds out whether they are empty.
 local QUEUES_AT_ONCE = 8
@@ -47,7 +47,7 @@ local function settle_all(w, p, now, call, argv)
     if seen[id] then w:commit() end
     seen[id] = true
     local code, queue = settle_one(w, p, now, call, id, argv[at + 1], outcome, argv[at + 3],
-      OUTCOME[outcome] == 2 and argv[at + 4])
+      OUTCOME[outcome] > 1 and argv[at + 4], OUTCOME[outcome] > 2 and argv[at + 5])
     codes[#codes + 1] = code
     if queue then settled[queue] = true end
     at = at + 3 + OUTCOME[outcome]

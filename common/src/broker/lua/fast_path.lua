@@ -90,6 +90,7 @@ local function fast_submit(p, now, argv)
   local needs_token = waiting == 0 and call('EXISTS', key.wake(p, queue)) == 0
   call('HSET', name, 'state', fresh_state(p, queue), 'spec', created .. ' ' .. argv[8], 'payload', argv[9])
   call('LPUSH', ready, id)
+  call('LPUSH', key.recent(p), id)
   if needs_token then call('LPUSH', key.wake(p, queue), '1') end
   return { created, 1 }
 end

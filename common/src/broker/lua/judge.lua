@@ -3,7 +3,7 @@
 -- Uses: register, core, examine
 --
 -- KEYS 1  the partition's layout
--- ARGV 1  what: 'job' | 'queue' | 'idempotency'   2  its id, name or digest
+-- ARGV 1  what: 'job' | 'queue' | 'error' | 'idempotency'   2  its id, name, group or digest
 --      of a job, how the audit found it (see examine.lua):
 --      3  version   4  removals   5  queue   6  place   7  index   8  again
 -- Returns {kind, …}, empty if nothing is wrong. Changes nothing.

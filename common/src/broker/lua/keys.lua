@@ -23,7 +23,11 @@ function key.tasks_seen(p) return p .. ':tasks:seen' end
 function key.tasks_version(p) return p .. ':tasks:version' end
 function key.quarantine(p) return p .. ':quarantine' end
 function key.changes(p) return p .. ':changes' end
+function key.recent(p) return p .. ':recent' end
 function key.audit(p) return p .. ':audit' end
+function key.errors(p) return p .. ':errors' end
+function key.error(p, group) return p .. ':error:' .. group end
+function key.error_jobs(p, group) return p .. ':error:' .. group .. ':jobs' end
 function key.idempotency(p, digest) return p .. ':idempotency:' .. digest end
 
 function key.job(p, id) return p .. ':job:' .. id end

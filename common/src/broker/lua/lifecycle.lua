@@ -1,7 +1,7 @@
 -- The transitions of a job, each in one place. They collect writes: the caller has read and checked. A `job` here is what
 -- `read_job` returned; a transition changes its state in place, and is passed the other fields that change.
 --
--- Uses: keys, core
+-- Uses: keys, core, errors
 
 -- Ready lists of a queue: the lanes of the four priorities, highest first. Jobs during which workers died wait in a separate
 -- lane (`SOLITARY`) and are handed out alone.
@@ -165,6 +165,7 @@ local function deliver(w, p, id, job, status, now)
   payload = payload .. string.rep(' ', WEBHOOK.payload_bytes + #url - #payload)
   to_ready(w, p, delivery, { key = key.job(p, delivery), queue = WEBHOOK.name, attempt = '0' }, 'LPUSH',
     'spec', int(now) .. ' ' .. WEBHOOK.name .. ' ' .. options, 'payload', payload, 'retention', int(WEBHOOK.kept_ms))
+  w:add('LPUSH', key.recent(p), delivery)
   if w.delivers then return end
   w.delivers = true
   list_queue(w, p, now, WEBHOOK.name)
@@ -192,6 +193,13 @@ local function to_terminal(w, p, id, job, status, now, ...)
   if job.webhook then deliver(w, p, id, job, status, now) end
 end
 
+-- Fails a job for good, and lists it in the group of its error. Errors of handlers come with their kind.
+local function to_failed(w, p, id, job, now, error, kind, ...)
+  local group = errors.count(w, p, now, id, job, error, kind or errors.kind_of(error))
+  to_terminal(w, p, id, job, 'failed', now, 'error', error, 'error_group', group, ...)
+  w:add('ZADD', key.error_jobs(p, group), job.finished_at, id)
+end
+
 local function write_ended(_, bucket)
   local count = redis.call('INCRBY', bucket.name, bucket.count)
   if count == bucket.count then redis.call('PEXPIRE', bucket.name, BUCKET_KEPT_MS) end
@@ -210,6 +218,7 @@ local function to_tombstone(w, p, id, job, how)
   w:call('DEL', key.job(p, id), key.log(p, id), key.events(p, id))
   w:unfinish(p, job.queue, job.expires_at, id)
   w:call('ZREM', key.failed(p, job.queue), id)
+  errors.leave(w, p, id, job)
   w:call('HSET', key.job(p, id), 'tombstone', how)
   w:call('PEXPIRE', key.job(p, id), TOMBSTONE_KEPT_MS)
 end
@@ -240,10 +249,9 @@ local function make_room(w, p, queue, most)
   return removed
 end
 
--- Whether a job has ended and expired: then the last word of its state is that time. One that was only listed by mistake must
--- not be deleted.
-local function has_expired(p, id, now)
-  local state = redis.pcall('HGET', key.job(p, id), 'state')
+-- Whether a job with this state has ended and expired: then the last word is that time. One that was only listed by mistake
+-- must not be deleted.
+local function has_expired(state, now)
   local expires = type(state) == 'string' and tonumber(string.match(state, ' (%d+)$') or nil)
   return expires and expires <= now
 end
@@ -256,10 +264,15 @@ local function trim(w, p, queue, now, most)
   if #expired == 0 then return 0 end
   local ids, count = first_finished(expired, most)
   w:call('ZREM', key.finished(p, queue), unpack(expired, 1, count))
-  if redis.call('EXISTS', key.failed(p, queue)) == 1 then w:call('ZREM', key.failed(p, queue), unpack(ids)) end
+  local any_failed = redis.call('EXISTS', key.failed(p, queue)) == 1
+  if any_failed then w:call('ZREM', key.failed(p, queue), unpack(ids)) end
   local delete = { 'DEL' }
   for at = 1, #ids do
-    if has_expired(p, ids[at], now) then delete[#delete + 1] = key.job(p, ids[at]) end
+    local name = key.job(p, ids[at])
+    if has_expired(redis.pcall('HGET', name, 'state'), now) then
+      delete[#delete + 1] = name
+      if any_failed then errors.leave(w, p, ids[at], { error_group = redis.call('HGET', name, 'error_group') }) end
+    end
   end
   if delete[2] then w:later(delete) end
   return #ids
@@ -285,7 +298,7 @@ end
 local function uncharge(job) job.attempt = int(math.max(num(job.attempt) - 1, 0)) end
 
 -- What is deleted when an ended job runs again, besides parts of the state.
-local ENDED = { 'error', 'result', 'result_large', 'result_size', 'result_type', 'cancel_requested', 'progress',
+local ENDED = { 'error', 'error_group', 'result', 'result_large', 'result_size', 'result_type', 'cancel_requested', 'progress',
   'progress_message', 'waiting_for', 'unheard' }
 
 -- Makes an ended job run again. The epoch stays, so that no worker of the earlier generation can settle the new one; the
@@ -301,6 +314,7 @@ local function revive(w, p, id, job, now)
   if job.deadline then list_deadline(w, p, id, job) end
   w:unfinish(p, job.queue, job.expires_at, id)
   w:call('ZREM', key.failed(p, job.queue), id)
+  errors.leave(w, p, id, job)
   w:call('HDEL', job.key, unpack(ENDED))
   job.status, job.attempt, job.losses, job.unheard, job.waiting_for = 'queued', '0', nil, nil, nil
   job.worker, job.started_at, job.finished_at, job.expires_at = nil, nil, nil, nil

@@ -7,8 +7,8 @@
 -- Returns  1  queued again
 --          0  not failed or canceled
 --         -2  no such job, or only its tombstone
--- Touches the job's hash, log and events, `queues`, `queues:side`, and its queue's ready, ghosts, failed, finished and
--- wake.
+-- Touches the job's hash, log and events, `queues`, `queues:side`, its error group, and its queue's ready, ghosts, failed,
+-- finished and wake.
 local function retry(p, argv)
   local id, now, w = argv[1], now_ms(), writes()
   local job = read_job(p, id)

@@ -1,12 +1,12 @@
--- settle_one(w, p, now, call, id, epoch, outcome, a, b): end one attempt. Called inside `exchange`.
+-- settle_one(w, p, now, call, id, epoch, outcome, …): end one attempt. Called inside `exchange`.
 --
 -- Uses: keys, core, lifecycle
 --
---   outcome       a               b
+--   outcome       a               b                  c
 --   complete      result (JSON)
 --   complete_as   result          its content type
---   retry         error (JSON)    milliseconds until the next attempt
---   fail          error (JSON)
+--   retry         error (JSON)    its kind           milliseconds until the next attempt
+--   fail          error (JSON)    its kind
 --   canceled      error (JSON)
 --   release       cause           detail, or ''
 --
@@ -26,7 +26,7 @@
 local INLINE_RESULT_BYTES = 65536
 
 -- How many arguments each outcome has.
-local OUTCOME = { complete = 1, complete_as = 2, retry = 2, fail = 1, canceled = 1, release = 2 }
+local OUTCOME = { complete = 1, complete_as = 2, retry = 3, fail = 2, canceled = 1, release = 2 }
 
 local settle = {}
 
@@ -52,16 +52,17 @@ end
 
 settle.complete_as = settle.complete
 
-function settle.fail(w, p, id, job, now, error)
-  to_terminal(w, p, id, job, 'failed', now, 'settled_epoch', job.epoch, 'error', error)
+function settle.fail(w, p, id, job, now, error, kind)
+  to_failed(w, p, id, job, now, error, kind, 'settled_epoch', job.epoch)
 end
 
 function settle.canceled(w, p, id, job, now, error)
   to_terminal(w, p, id, job, 'canceled', now, 'settled_epoch', job.epoch, 'error', error)
 end
 
-function settle.retry(w, p, id, job, now, error, delay)
+function settle.retry(w, p, id, job, now, error, kind, delay)
   if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end
+  errors.count(w, p, now, id, job, error, kind)
   local history = history_with(p, id, job, now, 'failed', error)
   to_delayed(w, p, id, job, 'retrying', now + num(delay), 'settled_epoch', job.epoch, 'error', error, 'history', history)
 end
@@ -104,7 +105,7 @@ local function was_settled(job, epoch)
   return epoch == (job.status == 'succeeded' and job.epoch or job.settled_epoch)
 end
 
-local function settle_one(w, p, now, call, id, epoch, outcome, a, b)
+local function settle_one(w, p, now, call, id, epoch, outcome, a, b, c)
   local name = key.job(p, id)
   local values = redis.pcall('HMGET', name, 'state', 'optional')
   local queue = outcome == 'complete' and fast.complete and fast.complete(w, p, now, call.worker, id, name, values, epoch, a)
@@ -113,6 +114,6 @@ local function settle_one(w, p, now, call, id, epoch, outcome, a, b)
   if not job then return -2 end
   if not holds(job, epoch, call.worker) then return was_settled(job, epoch) and 2 or -1 end
   w:add('ZREM', key.running(p, job.queue), id)
-  settle[outcome](w, p, id, job, now, a, b)
+  settle[outcome](w, p, id, job, now, a, b, c)
   return 1, job.queue
 end

@@ -9,8 +9,8 @@
 -- Returns {swept, requeued, failed, promoted, trimmed, more, features}; swept = 0 if the last sweep is younger than a second
 -- and left nothing undone. `more` = 1: stopped by budget (32 queues, 100 jobs in all), call again at once. `features`: see
 -- `open`.
--- Touches `sweep`, `queues`, `queues:names`, `due`, `queues:side`, `workers`, `leases`, jobs' hashes, and per queue every list
--- and set.
+-- Touches `sweep`, `queues`, `queues:names`, `due`, `queues:side`, `workers`, `leases`, `recent`, error groups, jobs' hashes, and
+-- per queue every list and set.
 --
 -- Called every second where something may be due, and every ten seconds elsewhere (`Broker::to_sweep`).
 --
@@ -33,6 +33,8 @@ local SILENCE_SHARE = 0.35
 local DEFAULT_LEASE_MS, DEFAULT_WATERMARK = 10000, 70
 -- When a process of this version last swept or sent a heartbeat. It is in the memory of this Redis only, for `used`.
 local used_at
+-- How many of the newest jobs of a partition a list can show first.
+local RECENT_JOBS = 1000
 -- An unused queue is removed from the index after an hour.
 local QUEUE_KEPT_MS = 3600000
 -- A job that runs at its deadline is checked again after this long. Its worker knows the deadline; but the worker may be
@@ -69,7 +71,7 @@ local function sweep_deadlines(w, p, now, queue, swept)
       w:add('ZADD', name, int(now + OVERDUE_LOOK_MS), id)
     elseif status == 'queued' or is_delayed(job) then
       remove_waiting(w, p, id, job)
-      to_terminal(w, p, id, job, 'failed', now, 'error', DEADLINE_EXCEEDED)
+      to_failed(w, p, id, job, now, DEADLINE_EXCEEDED)
       swept.failed = swept.failed + 1
     else
       if unreadable then quarantine(w, p, id, now) end
@@ -252,9 +254,10 @@ local function sweeps_all(state, now, swept)
 end
 
 local function read_state_of_sweeps(p)
-  local values = redis.call('HMGET', key.sweep(p), 'last', 'grace_until', 'cursor', 'more', 'watermark', 'all', 'round')
+  local values = redis.call('HMGET', key.sweep(p), 'last', 'grace_until', 'cursor', 'more', 'watermark', 'all', 'round',
+    'errors')
   return { last = values[1], grace_until = values[2], cursor = values[3], more = values[4], watermark = values[5],
-    all = values[6], round = values[7] }
+    all = values[6], round = values[7], errors = values[8] }
 end
 
 local function sweep_if_due(p, now, w, watermark, quiet_at)
@@ -268,6 +271,9 @@ local function sweep_if_due(p, now, w, watermark, quiet_at)
   local all, cursor, round = sweeps_all(state, now, swept), num(state.cursor), num(state.round)
   -- The first call that visits all starts with the first queue.
   if all and state.all ~= '1' then cursor = 0 end
+  -- First: whatever fails later, this list does not grow for ever.
+  w:call('LTRIM', key.recent(p), 0, RECENT_JOBS - 1)
+  w:commit()
   local more, visited = sweep_due(w, p, now, guard, swept)
   local has_turn = cursor > 0 or all or state.more == '1' or now < round or now - round >= ROUND_MS
   local round_ends = false
@@ -286,6 +292,7 @@ local function sweep_if_due(p, now, w, watermark, quiet_at)
   if round_ends then
     remove_queues(w, p, now)
     correct_names(w, p)
+    w:call('HSET', key.sweep(p), 'errors', int(errors.tidy(w, p, now, num(state.errors))))
   end
   w:commit()
   return { 1, swept.requeued, swept.failed, swept.promoted, swept.trimmed, more and 1 or 0 }

@@ -34,7 +34,7 @@ local function take_back(w, p, now, queue, id, lease_end, taken)
     to_terminal(w, p, id, job, 'canceled', now, count, job[count], 'error', CANCELED)
   elseif final_error(job) then
     taken.failed = taken.failed + 1
-    to_terminal(w, p, id, job, 'failed', now, count, job[count], 'error', final_error(job))
+    to_failed(w, p, id, job, now, final_error(job), nil, count, job[count])
   else
     taken.requeued = taken.requeued + 1
     uncharge(job)

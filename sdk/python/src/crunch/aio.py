@@ -192,7 +192,7 @@ class AsyncClient:
         created_after: datetime | None = None,
         created_before: datetime | None = None,
     ) -> AsyncIterator[AsyncJobHandle[Any]]:
-        """List jobs: by status, then by queue, then the newest first."""
+        """List jobs: the newest first; those of a status or queue, sorted by these."""
         filter_ = JobFilter(status, task, queue, created_after, created_before)
         async for document in self._stream(self._calls.jobs(filter_)):
             yield AsyncJobHandle(self, document)

@@ -190,7 +190,7 @@ class Client:
         created_after: datetime | None = None,
         created_before: datetime | None = None,
     ) -> Iterator[JobHandle[Any]]:
-        """List jobs: by status, then by queue, then the newest first."""
+        """List jobs: the newest first; those of a status or queue, sorted by these."""
         filter_ = JobFilter(status, task, queue, created_after, created_before)
         for document in self._stream(self._calls.jobs(filter_)):
             yield JobHandle(self, document)

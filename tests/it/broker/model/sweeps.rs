@@ -48,7 +48,7 @@ impl Model {
                     if status == Status::Queued {
                         self.queues[queue].ghosts.insert(id);
                     }
-                    self.end(id, Status::Failed);
+                    self.fail(id, "deadline_exceeded");
                 }
             }
         }

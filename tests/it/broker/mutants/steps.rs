@@ -187,8 +187,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a retry ignores a request to cancel",
-        "if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end\n  local history = history_with(p, id, job, now, 'failed', error)",
-        "local history = history_with(p, id, job, now, 'failed', error)",
+        "if job.cancel_requested then return settle.canceled(w, p, id, job, now, CANCELED) end\n  errors.count(",
+        "errors.count(",
     ),
     (
         "a ghost that is retried by hand is queued twice",

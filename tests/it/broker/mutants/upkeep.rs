@@ -40,8 +40,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("expired jobs are not deleted", "if delete[2] then w:later(delete) end", ""),
     (
         "a job that is listed by mistake is deleted",
-        "if has_expired(p, ids[at], now) then delete[#delete + 1] = key.job(p, ids[at]) end",
-        "delete[#delete + 1] = key.job(p, ids[at])",
+        "if has_expired(redis.pcall('HGET', name, 'state'), now) then",
+        "if true then",
     ),
     (
         "jobs that are listed with a removed one are not listed any more",

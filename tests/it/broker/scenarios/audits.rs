@@ -390,3 +390,35 @@ pub(super) async fn side_lists(world: &mut World) -> Check {
     world.tamper("ZADD", "queue:story:deadlines", &["9999999999999", &job.id.to_string()]).await;
     world.expect_healed("misplaced 1").await
 }
+
+pub(super) async fn error_groups(world: &mut World) -> Check {
+    let jobs: Vec<_> = (0..3).map(|_| world.job("{}")).collect();
+    world.submit(&jobs).await?;
+    let claims = world.claim(3).await?.claims;
+    let error = JobError::permanent(ErrorCode::task_failed(), "no");
+    let [kept, left, done] = <[_; 3]>::try_from(claims).expect("three claims");
+    let settlements = vec![
+        kept.lease.fail(error.clone()),
+        left.lease.fail(error),
+        done.lease.complete(Payload::json("1")),
+    ];
+    let settled = world.exchange(settlements, 0).await?.settled;
+    ensure(settled == [Settled::Done; 3], "the jobs are settled")?;
+    let group = world.read_job(jobs[0].id).await?.error_group.ok_or("it has no group")?;
+    world.expect_findings("").await?;
+
+    let listed = format!("error:{group}:jobs");
+    world.tamper("ZREM", &listed, &[&jobs[1].id.to_string()]).await;
+    world.tamper("ZADD", &listed, &["1", &jobs[2].id.to_string()]).await;
+    world.tamper("ZADD", &listed, &["1", &world.broker.new_id(None).to_string()]).await;
+    world.tamper("ZREM", "errors", &[&group.to_string()]).await;
+    world.tamper("ZADD", "errors", &["1", "00112233aabbccdd"]).await;
+    world.expect_healed("misplaced 1, orphan 1, unlisted 1, unindexed 2").await?;
+    ensure(world.query_number("ZCARD", &listed).await == 2, "the group lists the failed jobs")?;
+
+    world.tamper("DEL", &format!("error:{group}"), &[]).await;
+    world.expect_healed("unindexed 1").await?;
+    let found = world.broker.error_group(&group).await.map_err(|error| error.to_string())?;
+    let found = found.ok_or("the group is lost")?;
+    ensure((found.failures, found.failed_jobs) == (2, 2), "a group is restored from its jobs")
+}

@@ -137,6 +137,7 @@ class Job:
             "result_content_type": last.content_type if succeeded else None,
             "result_omitted": omitted,
             "error": last.error,
+            "error_group": None,
             "waiting_for": None,
             "metadata": options.get("metadata", {}),
         }

@@ -1,0 +1,180 @@
+//! Actions on all jobs that a filter finds: counted first, and done in bounded steps.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, web};
+use crunch_common::broker::{Acted, BulkAction, Cursor, JobRecord, ListQuery};
+use crunch_common::job::Status;
+use serde::Serialize;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::Answer;
+use super::jobs::{MAX_LIMIT, cursor_text, read_list};
+use crate::auth::Caller;
+use crate::document::ok;
+use crate::document::words::{ActionWord, StatusWord};
+use crate::metrics;
+use crate::problem::Problem;
+use crate::query;
+use crate::state::App;
+
+/// How many jobs one request changes by default, and at most.
+const DEFAULT_JOBS: u64 = 1000;
+const MAX_JOBS: u64 = 100_000;
+/// A request answers after this time, with a cursor if it is not done.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// What an action did.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ActionReport {
+    /// How many jobs the filter found.
+    matched: u64,
+    /// How many of them were changed: canceled or asked to stop, queued again, or deleted. The others had changed
+    /// meanwhile. 0 if nothing was to be changed.
+    changed: u64,
+    /// Pass it as `cursor` to go on; null at the end of the list.
+    next_cursor: Option<String>,
+}
+
+/// Cancels, retries or deletes the jobs that a filter finds.
+#[utoipa::path(post, path = "/jobs/actions", tag = "jobs", operation_id = "actOnJobs",
+    params(
+        ("action" = ActionWord, Query, description = "`cancel`: jobs that have not ended. `retry`: failed and canceled ones. `delete`: ended ones"),
+        ("status" = StatusWord, Query, description = "Only jobs with this status, to which the action must apply"),
+        ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this task"),
+        ("queue" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this queue"),
+        ("error" = Option<String>, Query, pattern = "^([0-9a-f]{16}|other)$", description = "Only failed jobs whose error is of this kind: the `id` of an item of `GET /errors`"),
+        ("created_after" = Option<String>, Query, format = DateTime, description = "RFC 3339, inclusive"),
+        ("created_before" = Option<String>, Query, format = DateTime, description = "RFC 3339, exclusive"),
+        ("dry_run" = Option<bool>, Query, description = "Only counts the jobs; default false"),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 100_000, description = "How many jobs at most; default 1000, for `dry_run` 100 000"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous answer"),
+    ),
+    responses((status = 200, description = "What was done. A request ends after five seconds, or at an error: repeat it with `next_cursor` until that is null", body = ActionReport)))]
+pub(crate) async fn act(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
+    let Request { action, dry_run, limit, mut list } = Request::read(request.query_string())?;
+    list.among = caller.queues().cloned();
+    let ends = Instant::now() + TIME_LIMIT;
+    let mut report = ActionReport { matched: 0, changed: 0, next_cursor: None };
+    loop {
+        list.limit = MAX_LIMIT.min(usize::try_from(limit - report.matched).unwrap_or(usize::MAX));
+        let step = act_on_page(&app, &list, (!dry_run).then_some(action)).await;
+        let (matched, changed, next) = match step {
+            Ok(step) => step,
+            // The client learns what was done, and tries this page again.
+            Err(problem) if list.cursor.is_some() => {
+                tracing::debug!(?problem, "an action ends early");
+                break;
+            }
+            Err(problem) => return Err(problem),
+        };
+        report.matched += matched;
+        report.changed += changed;
+        list.cursor = next;
+        if list.cursor.is_none() || report.matched >= limit || Instant::now() >= ends {
+            break;
+        }
+    }
+    report.next_cursor = list.cursor.as_ref().map(cursor_text);
+    Ok(ok(&report))
+}
+
+/// Acts on the jobs of a page. Returns how many there are, how many were changed, and where the next page starts.
+async fn act_on_page(
+    app: &App,
+    list: &ListQuery,
+    action: Option<BulkAction>,
+) -> Result<(u64, u64, Option<Cursor>), Problem> {
+    let page = app.broker.list(list).await?;
+    let mut changed = 0;
+    if let Some(action) = action {
+        let ids: Vec<_> = page.items.iter().map(|job| job.id).collect();
+        let acted = app.broker.act_on(action, &ids).await.map_err(Problem::in_doubt)?;
+        changed = acted.iter().filter(|acted| **acted != Acted::Left).count() as u64;
+        count_canceled(action, &page.items, &acted);
+    }
+    Ok((page.items.len() as u64, changed, page.next))
+}
+
+/// Counts the jobs that were canceled before a worker ran them.
+fn count_canceled(action: BulkAction, jobs: &[JobRecord], acted: &[Acted]) {
+    if action == BulkAction::Cancel {
+        let canceled = jobs.iter().zip(acted).filter(|(_, acted)| **acted == Acted::Done);
+        for (job, _) in canceled {
+            metrics::finished(job.task.as_str(), job.queue.as_str(), "canceled", 1);
+        }
+    }
+}
+
+struct Request {
+    action: BulkAction,
+    dry_run: bool,
+    limit: u64,
+    list: ListQuery,
+}
+
+impl Request {
+    fn read(query: &str) -> Result<Self, Problem> {
+        let (mut action, mut dry_run, mut limit) = (None::<BulkAction>, false, None);
+        let mut rest = Vec::new();
+        for (name, text) in query::pairs(query)? {
+            let invalid = |accepted: &str| query::invalid(&name, format!("expected {accepted}"));
+            match name.as_str() {
+                "action" => {
+                    action = Some(text.parse().map_err(|error| query::invalid(&name, error))?);
+                }
+                "dry_run" => dry_run = text.parse().map_err(|_| invalid("true or false"))?,
+                "limit" => {
+                    let number = text.parse().ok().filter(|number| (1..=MAX_JOBS).contains(number));
+                    limit = Some(number.ok_or_else(|| invalid("a whole number from 1 to 100000"))?);
+                }
+                _ => rest.push((name, text)),
+            }
+        }
+        let missing = |name, accepted: String| query::invalid(name, format!("expected {accepted}"));
+        let action = action.ok_or_else(|| missing("action", words(&BulkAction::ALL)))?;
+        let limit = limit.unwrap_or(if dry_run { MAX_JOBS } else { DEFAULT_JOBS });
+        let list = read_list(rest)?;
+        let fits = |status: &Status| action.applies_to(*status);
+        list.status.filter(fits).ok_or_else(|| {
+            let statuses: Vec<_> = Status::ALL.into_iter().filter(fits).collect();
+            missing("status", words(&statuses))
+        })?;
+        Ok(Self { action, dry_run, limit, list })
+    }
+}
+
+fn words<T: ToString>(all: &[T]) -> String {
+    let words: Vec<_> = all.iter().map(ToString::to_string).collect();
+    words.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_names_itself_and_a_status_to_which_it_applies() {
+        let read = |query| Request::read(query).map(|request| (request.action, request.limit));
+        let retry = read("action=retry&status=failed&task=t").unwrap();
+        assert_eq!(retry, (BulkAction::Retry, 1000));
+        let cancel = read("status=queued&action=cancel&limit=7&dry_run=true").unwrap();
+        assert_eq!(cancel, (BulkAction::Cancel, 7));
+        for wrong in [
+            "",
+            "status=failed",
+            "action=retry",
+            "action=retry&status=queued",
+            "action=cancel&status=failed",
+            "action=delete&status=running",
+            "action=drop&status=failed",
+            "action=retry&status=failed&limit=0",
+            "action=retry&status=failed&limit=100001",
+            "action=retry&status=failed&dry_run=yes",
+            "action=retry&status=failed&taks=t",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}
