@@ -1,5 +1,7 @@
 //! The nodes of a Redis: one, or those of a cluster that have partitions.
 
+use futures_util::future::join_all;
+
 use super::Broker;
 use super::endpoint::{ByNode, Node};
 use super::error::Error;
@@ -30,21 +32,14 @@ impl Broker {
         self.endpoint.is_cluster()
     }
 
-    /// Returns the node of each partition. If none answers, that is found out once.
+    /// Returns the node of each partition. They are asked for at once, so that a node that does not answer is waited for
+    /// once.
     pub(crate) async fn nodes(&self) -> Vec<(Partition, Result<Node, Error>)> {
-        let (mut failure, mut nodes) = (None, Vec::new());
-        for partition in self.partitions() {
-            let node = match &failure {
-                Some(error) => self.node(partition).ok_or_else(|| Error::clone(error)),
-                None => {
-                    let node = self.endpoint.node(self.slot(partition)).await;
-                    node.map_err(|(_, error)| error)
-                }
-            };
-            failure = failure.or_else(|| node.as_ref().err().cloned());
-            nodes.push((partition, node));
-        }
-        nodes
+        let nodes = self.partitions().map(|partition| async move {
+            let node = self.endpoint.node(self.slot(partition)).await;
+            (partition, node.map_err(|(_, error)| error))
+        });
+        join_all(nodes).await
     }
 
     /// Returns one partition of each node: what is to be sent to every node is sent to these.

@@ -61,8 +61,9 @@ async fn lost_and_misplaced_jobs_are_healed_and_finish() {
     audited.tamper("ZREM", "queue:echo:delayed", &[&delayed]).await;
     audited.expect_healed(&[("lost", 1)]).await;
     audited.tamper("LREM", READY, &["0", &ids[1]]).await;
-    audited.tamper("ZADD", "due", &["1", "echo"]).await;
     audited.tamper("ZADD", "queue:echo:running", &[&lease_end(), &ids[1]]).await;
+    // Not before: a sweep would find nothing due, and list a later time.
+    audited.tamper("ZADD", "due", &["1", "echo"]).await;
     audited.expect_healed(&[("misplaced", 1)]).await;
     audited.tamper("LREM", READY, &["0", &ids[2]]).await;
     audited.tamper("LPUSH", "queue:echo:ready:high", &[&ids[2]]).await;
@@ -146,8 +147,8 @@ async fn entries_without_a_job_are_removed_and_ended_jobs_are_listed() {
         audited.tamper("ZADD", &format!("queue:echo:{set}"), &[FAR_FUTURE, unknown]).await;
         audited.expect_healed(&[("orphan", 1)]).await;
     }
-    audited.tamper("ZADD", "due", &["1", "echo"]).await;
     audited.tamper("ZADD", "queue:echo:running", &[&lease_end(), unknown]).await;
+    audited.tamper("ZADD", "due", &["1", "echo"]).await;
     audited.expect_healed(&[("orphan", 1)]).await;
     audited.tamper("SADD", "queue:echo:ghosts", &[unknown]).await;
     audited.expect_healed(&[("ghost", 1)]).await;

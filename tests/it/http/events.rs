@@ -108,7 +108,8 @@ async fn function_calls(stack: &Stack) -> u64 {
 
 #[tokio::test]
 async fn a_stream_does_not_poll_redis() {
-    let (stack, api, _worker) = Stack::on_one_node().with_api_and_worker(1).await;
+    // Each partition is swept by itself.
+    let (stack, api, _worker) = Stack::with_one_partition().with_api_and_worker(1).await;
     let stage = Stage::open().await;
     let id = api.submit("act", &stage.payload()).await;
     let mut actor = stage.wait_for_handler().await;
