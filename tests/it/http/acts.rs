@@ -19,7 +19,7 @@ fn assert_job(answer: &Answer, code: u16, status: &str, cancel_requested: bool) 
         job["cancel_requested"].as_bool().unwrap(),
     );
     assert_eq!(seen, (code, status, cancel_requested), "{job}");
-    assert_eq!((answer.header("cache-control"), job.as_object().unwrap().len()), ("no-store", 26));
+    assert_eq!((answer.header("cache-control"), job.as_object().unwrap().len()), ("no-store", 27));
     let ended = ["succeeded", "failed", "canceled"].contains(&status);
     assert_eq!(answer.header("retry-after"), if ended { "" } else { "1" });
 }

@@ -74,7 +74,7 @@ async fn codes_and_headers_follow_the_kind_of_get() {
             [api.get(&expected[0].0).await.json(), api.get(&expected[1].0).await.json()];
         assert_eq!(documents[0], documents[1]);
         assert_eq!(documents[0]["status"], *status);
-        assert_eq!(documents[0].as_object().unwrap().len(), 26);
+        assert_eq!(documents[0].as_object().unwrap().len(), 27);
         if result == 202 {
             assert_eq!(api.get(&expected[2].0).await.json(), documents[0]);
         }

@@ -89,7 +89,7 @@ async fn a_job_document_has_every_member_and_null_for_unknown_values() {
         "progress": null, "progress_message": null, "worker": null, "attempt": 0, "max_attempts": 3,
         "cancel_requested": false, "created_at": created_at, "run_at": null, "started_at": null,
         "finished_at": null, "expires_at": null, "payload_size": 13, "result": null, "result_size": null,
-        "result_content_type": null, "result_omitted": null, "error": null, "waiting_for": null, "metadata": {},
+        "result_content_type": null, "result_omitted": null, "error": null, "error_group": null, "waiting_for": null, "metadata": {},
         "links": {
             "self": format!("/jobs/{id}"), "result": format!("/jobs/{id}/result"), "events": format!("/jobs/{id}/events"), "logs": format!("/jobs/{id}/logs"),
             "cancel": format!("/jobs/{id}/cancel"),

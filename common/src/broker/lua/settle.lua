@@ -1,6 +1,6 @@
 -- settle_one(w, p, now, call, id, epoch, outcome, …): end one attempt. Called inside `exchange`.
 --
--- Uses: keys, core, lifecycle
+-- Uses: keys, core, errors, lifecycle
 --
 --   outcome       a               b                  c
 --   complete      result (JSON)

@@ -1,7 +1,7 @@
 -- sweep: take back expired leases, fail jobs that did not run before their deadline, promote due jobs, trim expired ones,
 -- leave wake-up tokens. Idempotent.
 --
--- Uses: keys, register, core, lifecycle, promote, take_back
+-- Uses: keys, register, core, errors, lifecycle, promote, take_back
 --
 -- KEYS 1  the partition's layout
 -- ARGV 1  percent of `maxmemory` from which ended jobs are removed early; absent inside a heartbeat: as last time

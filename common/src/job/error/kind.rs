@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_message_tells_errors_apart() {
+    fn errors_differ_by_the_end_of_their_messages() {
         let frames = "  File \"a.py\", line 7\n".repeat(50);
         let of = |end: &str| kind(&format!("{frames}RuntimeError: {end}"));
         assert_ne!(of("disk full"), of("gpu lost"));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_code_tells_errors_apart() {
+    fn errors_differ_by_their_codes() {
         let of = |code| JobError::permanent(code, "gone").kind();
         assert_ne!(of(ErrorCode::timeout()), of(ErrorCode::canceled()));
     }

@@ -197,8 +197,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a job that is retried by hand stays listed as finished",
-        "w:unfinish(p, job.queue, job.expires_at, id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HDEL'",
-        "w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HDEL'",
+        "w:unfinish(p, job.queue, job.expires_at, id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  errors.leave(w, p, id, job)\n  w:call('HDEL'",
+        "w:call('ZREM', key.failed(p, job.queue), id)\n  errors.leave(w, p, id, job)\n  w:call('HDEL'",
     ),
     (
         "priorities are ignored",
@@ -217,7 +217,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a delete leaves the entries in the indexes",
-        "w:unfinish(p, job.queue, job.expires_at, id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  w:call('HSET'",
+        "w:unfinish(p, job.queue, job.expires_at, id)\n  w:call('ZREM', key.failed(p, job.queue), id)\n  errors.leave(w, p, id, job)\n  w:call('HSET'",
         "w:call('HSET'",
     ),
     (

@@ -136,6 +136,7 @@ pub(super) async fn kinds(world: &mut World) -> Check {
     // Another task has groups of its own, and the first one has again once theirs are removed.
     let other = NewJob { task: "other".parse().unwrap(), ..world.job("{}") };
     world.tasks = [&other.task].into_iter().collect();
+    world.advance_clock(5).await;
     world.submit(std::slice::from_ref(&other)).await?;
     let lease = world.claim(1).await?.claims.remove(0).lease;
     let settled = world.exchange(vec![lease.fail(error(0))], 0).await?.settled;
