@@ -115,8 +115,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     (
         "a job that missed its deadline stays in its list",
-        "      remove_waiting(w, p, id, job)\n      to_terminal",
-        "      to_terminal",
+        "      remove_waiting(w, p, id, job)\n      to_failed",
+        "      to_failed",
     ),
     (
         "a visit does not list the next deadline as due",
