@@ -55,6 +55,7 @@ use crate::submit::ItemDocument;
         routes::health::live,
         routes::health::ready,
         routes::metrics::show,
+        routes::system::show,
         routes::pages::home,
         routes::pages::openapi,
         routes::docs::page,

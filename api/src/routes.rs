@@ -16,6 +16,7 @@ pub(crate) mod queues;
 pub(crate) mod results;
 mod shared_parameters;
 pub(crate) mod submit;
+pub(crate) mod system;
 pub(crate) mod tasks;
 pub(crate) mod tickets;
 pub(crate) mod workers;
@@ -69,6 +70,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/errors").get(Read, errors::list),
         At::one("/errors/{id}").get(Read, errors::show),
         At::path("/workers").get(Read, workers::list),
+        At::path("/system").get(Read, system::show),
         At::page(PROBES[0]).get(Open, health::live),
         At::page(PROBES[1]).get(Open, health::ready),
         At::one("/metrics").get(Read, metrics::show),

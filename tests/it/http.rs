@@ -26,6 +26,7 @@ mod shutdown;
 mod slow;
 mod submit;
 mod sums;
+mod system;
 mod tickets;
 mod tls;
 mod unknown_tasks;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{assert_problem, expect_problem};
 
 /// Every route and the scope that it requires, written down a second time, so that a scope is not changed by accident.
-const ROUTES: [(&str, &str, &str); 36] = [
+const ROUTES: [(&str, &str, &str); 37] = [
     ("POST", "/crunch", "submit"),
     ("GET", "/jobs", "read"),
     ("POST", "/jobs", "submit"),
@@ -40,6 +40,7 @@ const ROUTES: [(&str, &str, &str); 36] = [
     ("GET", "/errors/{id}", "read"),
     ("GET", "/workers", "read"),
     ("GET", "/metrics", "read"),
+    ("GET", "/system", "read"),
     ("GET", "/openapi.json", "read"),
     ("GET", "/docs", ""),
     ("GET", "/docs/{file}", ""),

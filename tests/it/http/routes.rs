@@ -8,7 +8,7 @@ use super::{api_without_workers, assert_problem, expect_problem};
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
 
 /// Paths and their `Allow` header.
-const ROUTES: [(&str, &str); 36] = [
+const ROUTES: [(&str, &str); 37] = [
     ("/crunch", "POST, OPTIONS"),
     ("/jobs", "GET, HEAD, POST, OPTIONS"),
     ("/jobs/actions", "POST, OPTIONS"),
@@ -39,6 +39,7 @@ const ROUTES: [(&str, &str); 36] = [
     ("/livez", "GET, HEAD, OPTIONS"),
     ("/readyz", "GET, HEAD, OPTIONS"),
     ("/metrics", "GET, HEAD, OPTIONS"),
+    ("/system", "GET, HEAD, OPTIONS"),
     ("/openapi.json", "GET, HEAD, OPTIONS"),
     ("/docs", "GET, HEAD, OPTIONS"),
     ("/docs/start.js", "GET, HEAD, OPTIONS"),
