@@ -16,6 +16,7 @@ use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, Response, ResponseBuilde
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use crate::config::TaskRoute;
+use crate::document::words::ActionWord;
 use crate::problem::{ProblemDocument, Violation};
 use crate::routes;
 use crate::submit::ItemDocument;
@@ -62,7 +63,7 @@ use crate::submit::ItemDocument;
         routes::docs::file,
         routes::pages::problem,
     ),
-    components(schemas(ProblemDocument, ItemDocument, Violation)),
+    components(schemas(ProblemDocument, ItemDocument, Violation, ActionWord)),
     modifiers(&Problems),
     tags(
         (name = "jobs", description = "Jobs, their state and their results"),

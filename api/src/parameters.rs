@@ -13,11 +13,19 @@ use crate::query;
 
 /// The query parameters of each route that has any.
 const KNOWN: [(&str, &[&str]); 12] = [
+    ("GET /errors", &["queue", "task", "limit", "cursor"]),
     (
         "GET /jobs",
         &["status", "task", "queue", "error", "created_after", "created_before", "limit", "cursor"],
     ),
-    ("GET /errors", &["queue", "task", "limit", "cursor"]),
+    ("GET /jobs/{id}", &["wait"]),
+    ("GET /jobs/{id}/events", &["ticket"]),
+    ("GET /jobs/{id}/logs", &["limit", "cursor"]),
+    ("GET /jobs/{id}/result", &["wait"]),
+    ("GET /queues", &["limit", "cursor"]),
+    ("GET /result/{token}", &["wait"]),
+    ("GET /tasks", &["limit", "cursor"]),
+    ("GET /workers", &["limit", "cursor"]),
     (
         "POST /jobs/actions",
         &[
@@ -33,14 +41,6 @@ const KNOWN: [(&str, &[&str]); 12] = [
             "cursor",
         ],
     ),
-    ("GET /jobs/{id}", &["wait"]),
-    ("GET /jobs/{id}/events", &["ticket"]),
-    ("GET /jobs/{id}/logs", &["limit", "cursor"]),
-    ("GET /jobs/{id}/result", &["wait"]),
-    ("GET /queues", &["limit", "cursor"]),
-    ("GET /result/{token}", &["wait"]),
-    ("GET /tasks", &["limit", "cursor"]),
-    ("GET /workers", &["limit", "cursor"]),
     ("POST /queues/{queue}/redrive", &["task", "limit"]),
 ];
 /// The only route besides submissions that accepts a body.

@@ -111,8 +111,12 @@ fn is_json(bytes: &[u8]) -> Result<(), JobError> {
 
 /// Lists every violation, one per line.
 fn violation_error(found: &[Violation]) -> JobError {
-    let places = found.iter().map(|it| format!("\n{}: {}", it.pointer, it.detail));
-    invalid(format!("does not match the task's result_schema{}", places.collect::<String>()))
+    let place = |it: &Violation| match it.pointer.as_str() {
+        "" => format!("\n{}", it.detail),
+        pointer => format!("\n{pointer}: {}", it.detail),
+    };
+    let places = found.iter().map(place);
+    invalid(format!("does not match the task's result_schema:{}", places.collect::<String>()))
 }
 
 fn invalid(message: String) -> JobError {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::Answer;
+use super::job_access::known_queue;
 use super::jobs::{MAX_LIMIT, cursor_text, read_list};
 use crate::auth::Caller;
 use crate::document::ok;
@@ -41,7 +42,7 @@ pub(crate) struct ActionReport {
 #[utoipa::path(post, path = "/jobs/actions", tag = "jobs", operation_id = "actOnJobs",
     params(
         ("action" = ActionWord, Query, description = "`cancel`: jobs that have not ended. `retry`: failed and canceled ones. `delete`: ended ones"),
-        ("status" = StatusWord, Query, description = "Only jobs with this status, to which the action must apply"),
+        ("status" = Option<StatusWord>, Query, description = "Only jobs with this status, to which the action must apply; required unless there is an `error`"),
         ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this task"),
         ("queue" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this queue"),
         ("error" = Option<String>, Query, pattern = "^([0-9a-f]{16}|other)$", description = "Only failed jobs whose error is of this kind: the `id` of an item of `GET /errors`"),
@@ -51,7 +52,10 @@ pub(crate) struct ActionReport {
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 100_000, description = "How many jobs at most; default 1000, for `dry_run` 100 000"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous answer"),
     ),
-    responses((status = 200, description = "What was done. A request ends after five seconds, or at an error: repeat it with `next_cursor` until that is null", body = ActionReport)))]
+    responses(
+        (status = 200, description = "What was done. A request ends after five seconds, or at an error: repeat it with `next_cursor` until that is null", body = ActionReport),
+        (status = 404, description = "There is no such queue"),
+    ))]
 pub(crate) async fn act(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
     let Request { action, dry_run, limit, mut list } = Request::read(request.query_string())?;
     list.among = caller.queues().cloned();
@@ -75,6 +79,9 @@ pub(crate) async fn act(app: web::Data<App>, caller: Caller, request: HttpReques
         if list.cursor.is_none() || report.matched >= limit || Instant::now() >= ends {
             break;
         }
+    }
+    if let (Some(queue), 0) = (&list.queue, report.matched) {
+        known_queue(&app, &caller, queue).await?;
     }
     report.next_cursor = list.cursor.as_ref().map(cursor_text);
     Ok(ok(&report))
@@ -132,11 +139,15 @@ impl Request {
                 _ => rest.push((name, text)),
             }
         }
-        let missing = |name, accepted: String| query::invalid(name, format!("expected {accepted}"));
+        let missing = |name, accepted: String| {
+            query::invalid(name, format!("it is required, and one of: {accepted}"))
+        };
         let action = action.ok_or_else(|| missing("action", words(&BulkAction::ALL)))?;
         let limit = limit.unwrap_or(if dry_run { MAX_JOBS } else { DEFAULT_JOBS });
-        let list = read_list(rest)?;
+        let mut list = read_list(rest)?;
         let fits = |status: &Status| action.applies_to(*status);
+        // Only failed jobs have a kind of error.
+        list.status = list.status.or(list.error.as_ref().map(|_| Status::Failed));
         list.status.filter(fits).ok_or_else(|| {
             let statuses: Vec<_> = Status::ALL.into_iter().filter(fits).collect();
             missing("status", words(&statuses))
@@ -161,12 +172,14 @@ mod tests {
         assert_eq!(retry, (BulkAction::Retry, 1000));
         let cancel = read("status=queued&action=cancel&limit=7&dry_run=true").unwrap();
         assert_eq!(cancel, (BulkAction::Cancel, 7));
+        assert!(read("action=retry&error=other").is_ok());
         for wrong in [
             "",
             "status=failed",
             "action=retry",
             "action=retry&status=queued",
             "action=cancel&status=failed",
+            "action=cancel&error=other",
             "action=delete&status=running",
             "action=drop&status=failed",
             "action=retry&status=failed&limit=0",

@@ -4,6 +4,7 @@ use actix_web::{HttpRequest, web};
 use crunch_common::broker::{ErrorGroupCursor, ErrorGroupQuery};
 
 use super::Answer;
+use super::job_access::known_queue;
 use super::paging::Paging;
 use super::shared_parameters::PageQuery;
 use crate::auth::Caller;
@@ -19,7 +20,10 @@ use crate::state::App;
         ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only failures of jobs of this task"),
         PageQuery,
     ),
-    responses((status = 200, description = "The kind with the newest failure first; a page may be short, only a null `next_cursor` ends the list", body = Page<ErrorGroupDocument>)))]
+    responses(
+        (status = 200, description = "The kind with the newest failure first; a page may be short, only a null `next_cursor` ends the list", body = Page<ErrorGroupDocument>),
+        (status = 404, description = "There is no such queue"),
+    ))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
     let paging = Paging::<ErrorGroupCursor>::filtered(&request, &["queue", "task"])?;
     let mut wanted = ErrorGroupQuery {
@@ -36,6 +40,9 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
         }
     }
     let page = app.broker.error_groups(&wanted).await?;
+    if let (Some(queue), true) = (&wanted.queue, page.items.is_empty()) {
+        known_queue(&app, &caller, queue).await?;
+    }
     let items = page.items.into_iter().map(ErrorGroupDocument::from).collect();
     Ok(paging.page(&request, items, page.next))
 }

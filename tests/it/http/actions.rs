@@ -92,10 +92,11 @@ async fn a_mistake_in_an_action_changes_nothing() {
     for (query, reason) in [
         ("", "action"),
         ("action=cancel", "status"),
-        ("action=cancel&status=failed", "status: expected scheduled, queued, running, retrying"),
+        ("action=cancel&status=failed", "one of: scheduled, queued, running, retrying"),
         ("action=cancel&status=queued&taks=t", "did you mean task?"),
         ("action=cancel&status=queued&dry_run=1", "true or false"),
         ("action=drop&status=queued", "action"),
+        ("action=retry", "status: it is required"),
         ("action=cancel&status=queued&cursor=x", "cursor"),
     ] {
         let answer = api.post_empty(&format!("/jobs/actions?{query}")).await;
@@ -117,9 +118,10 @@ async fn an_action_of_a_key_for_some_queues_touches_only_their_jobs() {
     }
     let act = async |key: &str, query: &str| {
         let path = format!("/jobs/actions?action=cancel&status=queued{query}");
-        keyed.send(key, "POST", &path).await.json()["changed"].clone()
+        keyed.send(key, "POST", &path).await
     };
-    assert_eq!(act(&some, "&queue=yours").await, 0);
-    assert_eq!(act(&some, "").await, 1);
-    assert_eq!(act(&all, "").await, 1);
+    let changed = async |key: &str, query: &str| act(key, query).await.json()["changed"].clone();
+    assert_problem(&act(&some, "&queue=yours").await, 404, "not-found");
+    assert_eq!(changed(&some, "").await, 1);
+    assert_eq!(changed(&all, "").await, 1);
 }

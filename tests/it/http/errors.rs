@@ -105,6 +105,11 @@ async fn lists_of_errors_are_filtered_and_paged() {
         assert_eq!(all_pages(&api, &format!("/errors?{filter}&limit=1")).await, all[1..]);
     }
     assert_eq!(groups(&api, "?task=orders&queue=licenses").await, [] as [Value; 0]);
+    for unknown in ["/errors?queue=none", "/jobs?queue=none"] {
+        assert_problem(&api.get(unknown).await, 404, "not-found");
+    }
+    let action = "/jobs/actions?action=retry&status=failed&queue=none";
+    assert_problem(&api.post_empty(action).await, 404, "not-found");
     let page = api.get("/errors?task=orders&limit=1").await;
     assert!(page.json()["next_cursor"].is_null() || page.header("link").contains("task=orders"));
 
@@ -159,7 +164,9 @@ async fn a_key_for_some_queues_sees_only_their_failures() {
     let of = |queue: &str| groups.iter().find(|group| group["queue"] == queue).unwrap();
     assert_eq!(of("yours")["error"]["code"], "deadline_exceeded");
     assert_eq!(list(&some, "/errors").await, [of("mine").clone()]);
-    assert_eq!(list(&some, "/errors?queue=yours").await, [] as [Value; 0]);
+    for foreign in ["/errors?queue=yours", "/errors?queue=none"] {
+        assert_problem(&keyed.send(&some, "GET", foreign).await, 404, "not-found");
+    }
 
     let path = |queue: &str| format!("/errors/{}", of(queue)["id"].as_str().unwrap());
     assert_eq!(keyed.send(&some, "GET", &path("mine")).await.json(), *of("mine"));

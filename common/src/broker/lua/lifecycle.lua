@@ -278,7 +278,7 @@ local function trim(w, p, queue, now, most)
   return #ids
 end
 
--- Adds how the current attempt ended to the history, one JSON object a line, and returns it as the field's new value. The
+-- Adds how and when the current attempt ended to the history, one JSON object a line, and returns it as the field's new value. The
 -- only transition that reads: few jobs have a history. A succeeded attempt is not added: the job's own fields have it.
 local function history_with(p, id, job, now, outcome, error)
   local line = string.format('{"attempt":%d,"worker":"%s","started_at_ms":%s,"finished_at_ms":%s,"outcome":"%s","error":%s}',
@@ -307,7 +307,7 @@ local function revive(w, p, id, job, now)
   local fields = { 'losses', '0', 'generation', int(num(job.generation) + 1) }
   if job.started_at then
     fields[#fields + 1] = 'history'
-    fields[#fields + 1] = history_with(p, id, job, now, job.status, job.error)
+    fields[#fields + 1] = history_with(p, id, job, num(job.finished_at or now), job.status, job.error)
   end
   if job.log_bytes then w:call('PERSIST', key.log(p, id)) end
   if job.watched == 'events' then w:call('PERSIST', key.events(p, id)) end

@@ -58,6 +58,11 @@ def test_a_module_that_is_missing_is_the_reason_of_the_bye(start: Start) -> None
     assert reason == "ModuleNotFoundError: No module named 'nonexistent'"
 
 
+def test_the_file_of_a_module_is_not_its_name(start: Start) -> None:
+    reason = reason_of(start("mytasks.py", hello=False))
+    assert reason == "ValueError: name the module, not its file: mytasks"
+
+
 def test_no_module_at_all_is_the_reason_of_the_bye(start: Start) -> None:
     reason = reason_of(start(hello=False))
     assert reason == "ValueError: no module is named: python -m crunch MODULE"

@@ -23,6 +23,13 @@ def steps(count: int, job: crunch.Job) -> int:
     return count
 
 
+def test_a_function_without_the_decorator_is_named() -> None:
+    def plain() -> None: ...
+
+    with pytest.raises(TypeError, match=r"plain is not a task: decorate it with @crunch\.task"):
+        run(plain)  # type: ignore[arg-type]
+
+
 def test_result_progress_and_logs_are_reported() -> None:
     @crunch.task
     def task(job: crunch.Job) -> str:

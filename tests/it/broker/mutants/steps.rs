@@ -191,6 +191,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "errors.count(",
     ),
     (
+        "a retry by hand changes when the last attempt ended",
+        "num(job.finished_at or now), job.status",
+        "now, job.status",
+    ),
+    (
         "a ghost that is retried by hand is queued twice",
         "if redis.call('SISMEMBER', key.ghosts(p, job.queue), id) == 1 then",
         "if false then",

@@ -78,7 +78,14 @@ pub(super) async fn left(world: &mut World) -> Check {
     let [retried, deleted, expired] =
         [world.fail("no").await?, world.fail("no").await?, world.fail("no").await?];
     let text = |error: crunch_common::broker::Error| error.to_string();
+    let failed_at = Timestamp::from_unix_ms(world.now);
+    world.advance_clock(5).await;
     world.broker.retry(retried).await.map_err(text)?;
+    let Lookup::Found(attempts) = world.broker.attempts(retried).await.map_err(text)? else {
+        return Err("the job does not exist".into());
+    };
+    let ended_at = attempts.last().and_then(|attempt| attempt.finished_at);
+    ensure(ended_at == Some(failed_at), "a retry by hand does not change when the attempt ended")?;
     world.broker.delete(deleted).await.map_err(text)?;
     let [group] = <[_; 1]>::try_from(world.error_groups().await?).expect("one group");
     ensure(

@@ -153,6 +153,9 @@ class _Run:
         attempt: int,
         cancel_after: float | None,
     ) -> None:
+        if not isinstance(task, Task):
+            name = getattr(task, "__qualname__", repr(task))
+            raise TypeError(f"{name} is not a task: decorate it with @crunch.task")
         declared = task.declaration
         written = task.encode(*arguments) if payload is None else Encoded(payload)
         data = written.data if isinstance(written.data, bytes) else written.data.read_bytes()

@@ -82,6 +82,8 @@ def load(modules: Sequence[str]) -> dict[str, Task[..., Any]]:
         raise ValueError("no module is named: python -m crunch MODULE")
     tasks: list[Task[..., Any]] = []
     for name in modules:
+        if name.endswith(".py"):
+            raise ValueError(f"name the module, not its file: {name.removesuffix('.py')}")
         module = importlib.import_module(name)
         found = tasks_of(name, vars(module))
         if not found:
