@@ -62,7 +62,8 @@ async fn a_worker_says_that_its_server_does_not_read_the_queue_of_a_job() {
     }
     let id = api.post("/jobs", &json!({"task": "a", "queue": "own", "payload": 1})).await.id();
     worker.wait_for_log("the part of this worker that has the task does not read the queue").await;
-    api.wait_for_job(&id, "it waits", |job| job["waiting_for"] == "worker_with_task").await;
+    api.wait_for_job(&id, "it waits", |job| job["waiting_for"]["reason"] == "worker_with_task")
+        .await;
     assert!(worker.log().contains("CRUNCH_WORKER_QUEUES"), "{}", worker.log());
     assert!(!worker.log().contains("no code for this task"), "{}", worker.log());
     // As the message says.
