@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from crunch.aio_connections import AsyncOpenBody, AsyncTransport
     from crunch.api.documents import (
         AttemptInfo,
+        ErrorGroup,
         JobDocument,
         LogLine,
         QueueInfo,
@@ -189,11 +190,12 @@ class AsyncClient:
         status: Status | None = None,
         task: str | None = None,
         queue: str | None = None,
+        error: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
     ) -> AsyncIterator[AsyncJobHandle[Any]]:
         """List jobs: the newest first; those of a status or queue, sorted by these."""
-        filter_ = JobFilter(status, task, queue, created_after, created_before)
+        filter_ = JobFilter(status, task, queue, error, created_after, created_before)
         async for document in self._stream(self._calls.jobs(filter_)):
             yield AsyncJobHandle(self, document)
 
@@ -209,6 +211,12 @@ class AsyncClient:
         called with each rejected one; without it, the end of the block raises `JobsRefused`.
         """
         return AsyncBatch(self, on_job, on_refused)
+
+    def errors(
+        self, *, task: str | None = None, queue: str | None = None
+    ) -> AsyncIterator[ErrorGroup]:
+        """List failures by their kind, the one with the newest first."""
+        return self._stream(self._calls.errors(task, queue))
 
     def tasks(self) -> AsyncIterator[TaskInfo]:
         """List the tasks that workers declared."""

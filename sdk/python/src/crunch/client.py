@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from crunch.api.documents import (
         AttemptInfo,
+        ErrorGroup,
         JobDocument,
         LogLine,
         QueueInfo,
@@ -187,11 +188,12 @@ class Client:
         status: Status | None = None,
         task: str | None = None,
         queue: str | None = None,
+        error: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
     ) -> Iterator[JobHandle[Any]]:
         """List jobs: the newest first; those of a status or queue, sorted by these."""
-        filter_ = JobFilter(status, task, queue, created_after, created_before)
+        filter_ = JobFilter(status, task, queue, error, created_after, created_before)
         for document in self._stream(self._calls.jobs(filter_)):
             yield JobHandle(self, document)
 
@@ -207,6 +209,10 @@ class Client:
         called with each rejected one; without it, the end of the block raises `JobsRefused`.
         """
         return Batch(self, on_job, on_refused)
+
+    def errors(self, *, task: str | None = None, queue: str | None = None) -> Iterator[ErrorGroup]:
+        """List failures by their kind, the one with the newest first."""
+        return self._stream(self._calls.errors(task, queue))
 
     def tasks(self) -> Iterator[TaskInfo]:
         """List the tasks that workers declared."""

@@ -221,6 +221,7 @@ def job(status: str = "queued", /, **members: Any) -> dict[str, Any]:
         "result_content_type": None,
         "result_omitted": None,
         "error": None,
+        "error_group": None,
         "waiting_for": None,
         "metadata": {},
         "links": {},

@@ -220,6 +220,21 @@ def test_a_batch(client: Any, with_jobs: bool) -> None:
     assert not with_jobs or {job.token for job in jobs} == tokens
 
 
+def test_failures_of_one_kind(client: Any) -> None:
+    jobs = [client.submit("refuse", number) for number in range(2)]
+    for failed in jobs:
+        with pytest.raises(errors.JobFailed):
+            failed.result(WAIT_S)
+    (group,) = [it for it in client.errors(task="refuse") if it.error.code == "no_light"]
+    assert (group.queue, group.error.message) == ("refuse", "it is dark")
+    assert group.first_at <= group.last_at
+    assert group.failed_jobs >= 2
+    assert {it.document.error_group for it in jobs} == {group.id}
+    tokens = {it.token for it in client.jobs(error=group.id)}
+    assert {it.token for it in jobs} <= tokens
+    assert list(client.errors(task="echo")) == []
+
+
 def test_lists(client: Any) -> None:
     queue = f"q-{uuid.uuid4()}"
     first = client.submit("echo", 1, queue=queue, delay="1h")

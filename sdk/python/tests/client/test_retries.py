@@ -189,7 +189,7 @@ RUNNING = b"""{"id": "t", "token": "t", "task": "t", "queue": "q", "priority": "
     "created_at": "2026-11-28T00:00:00Z", "run_at": null, "started_at": null,
     "finished_at": null, "expires_at": null, "payload_size": 1, "result_size": null,
     "result": null, "result_content_type": null, "result_omitted": null, "error": null,
-    "waiting_for": null, "metadata": {}}"""
+    "error_group": null, "waiting_for": null, "metadata": {}}"""
 
 
 @pytest.mark.parametrize(("timeout", "waits"), [(100.0, [30, 30, 30, 10]), (45.5, [30, 15])])

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from crunch.api.documents import AttemptInfo, LogLine, QueueInfo, Status, TaskInfo, WorkerInfo
+    from crunch.api.documents import (
+        AttemptInfo,
+        ErrorGroup,
+        LogLine,
+        QueueInfo,
+        Status,
+        TaskInfo,
+        WorkerInfo,
+    )
     from crunch.api.http import Flow, Response, Stream
     from crunch.api.options import SubmitOptions
 
@@ -74,6 +82,7 @@ class JobFilter:
     status: Status | None = None
     task: str | None = None
     queue: str | None = None
+    error: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -83,6 +92,7 @@ class JobFilter:
             "status": self.status,
             "task": self.task,
             "queue": self.queue,
+            "error": self.error,
             "created_after": self.created_after and self.created_after.isoformat(),
             "created_before": self.created_before and self.created_before.isoformat(),
         }
@@ -208,6 +218,12 @@ class Calls:
         """Emit the jobs of a list."""
         parameters = {**filter_.parameters(), "limit": str(MAX_PAGE)}
         return self._pages("/jobs", parameters, documents.job)
+
+    def errors(self, task: str | None, queue: str | None) -> Stream[ErrorGroup]:
+        """Emit the failures, by their kind."""
+        given = {"task": task, "queue": queue}
+        parameters = {name: value for name, value in given.items() if value is not None}
+        return self._pages("/errors", parameters, documents.error_group)
 
     def tasks(self) -> Stream[TaskInfo]:
         """Emit the tasks that workers declared."""

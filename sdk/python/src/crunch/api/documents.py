@@ -75,6 +75,8 @@ class JobDocument:
     result_omitted: str | None
     """Why there is a result that is not in `result`."""
     error: JobError | None
+    error_group: str | None
+    """The kind of the error, if it failed: the `id` of an item of `client.errors()`."""
     waiting_for: WaitingFor | None
     metadata: Mapping[str, str]
 
@@ -166,6 +168,25 @@ class WorkerInfo:
 
 
 @dataclass(frozen=True)
+class ErrorGroup:
+    """Failures of one kind: `client.jobs(error=group.id)` lists the jobs."""
+
+    id: str
+    queue: str | None
+    task: str | None
+    error: JobError
+    """The newest."""
+    job: str
+    """The token of the job that failed with it."""
+    first_at: datetime
+    last_at: datetime
+    failures: int
+    """Attempts that failed so, those included after which the job was tried again."""
+    failed_jobs: int
+    """Jobs that failed so for good, and neither ran again nor were deleted."""
+
+
+@dataclass(frozen=True)
 class Page:
     """A page of a list."""
 
@@ -207,6 +228,7 @@ def job(of: Any) -> JobDocument:
         result_content_type=of["result_content_type"],
         result_omitted=of["result_omitted"],
         error=optional(job_error, of["error"]),
+        error_group=of["error_group"],
         waiting_for=optional(_waiting_for, of["waiting_for"]),
         metadata=of["metadata"],
     )
@@ -275,6 +297,21 @@ def worker(of: Any) -> WorkerInfo:
         busy=of["busy"],
         started_at=time(of["started_at"]),
         seen_at=time(of["seen_at"]),
+    )
+
+
+def error_group(of: Any) -> ErrorGroup:
+    """Parse the failures of one kind."""
+    return ErrorGroup(
+        id=of["id"],
+        queue=of["queue"],
+        task=of["task"],
+        error=job_error(of["error"]),
+        job=of["job"],
+        first_at=time(of["first_at"]),
+        last_at=time(of["last_at"]),
+        failures=of["failures"],
+        failed_jobs=of["failed_jobs"],
     )
 
 

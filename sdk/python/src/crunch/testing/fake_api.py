@@ -191,9 +191,30 @@ class Store:
 
     def listing(self, _request: Request, query: Mapping[str, str]) -> Reply:
         documents = [job.document(self.now, listed=True) for job in reversed(self.jobs.values())]
-        names = [name for name in ("status", "task", "queue") if name in query]
-        items = [it for it in documents if all(it[name] == query[name] for name in names)]
+        members = {"status": "status", "task": "task", "queue": "queue", "error": "error_group"}
+        given = [(member, query[name]) for name, member in members.items() if name in query]
+        items = [it for it in documents if all(it[member] == value for member, value in given)]
         return lambda: _page(items)
+
+    def errors(self, _request: Request, query: Mapping[str, str]) -> Reply:
+        groups: dict[str, dict[str, Any]] = {}
+        for job in self.jobs.values():
+            document = job.document(self.now)
+            if document["status"] != "failed" or not _is_of(document, query):
+                continue
+            group = groups.pop(document["error_group"], None)
+            groups[document["error_group"]] = {
+                "id": document["error_group"],
+                "queue": document["queue"],
+                "task": document["task"],
+                "error": document["error"],
+                "job": document["id"],
+                "first_at": group["first_at"] if group else document["finished_at"],
+                "last_at": document["finished_at"],
+                "failures": job.attempt + (group["failures"] if group else 0),
+                "failed_jobs": 1 + (group["failed_jobs"] if group else 0),
+            }
+        return lambda: _page([*reversed(groups.values())])
 
     def result(self, _request: Request, _query: Mapping[str, str], token: str) -> Reply:
         job = self._find(token)
@@ -337,12 +358,18 @@ _ROUTES: Final[tuple[tuple[str, re.Pattern[str], Callable[..., Reply]], ...]] = 
     ("GET", re.compile(f"{_JOB}/logs"), Store.logs),
     ("POST", re.compile(f"{_JOB}/cancel"), Store.cancel),
     ("POST", re.compile(f"{_JOB}/retry"), Store.retry),
+    ("GET", re.compile(r"/errors"), Store.errors),
     ("GET", re.compile(r"/tasks"), Store.tasks),
     ("GET", re.compile(r"/tasks/([^/]+)"), Store.task),
     ("GET", re.compile(r"/queues"), Store.queues),
     ("GET", re.compile(r"/queues/([^/]+)"), Store.queue),
     ("GET", re.compile(r"/workers"), Store.workers),
 )
+
+
+def _is_of(document: Mapping[str, Any], query: Mapping[str, str]) -> bool:
+    """Whether a job is of the task and queue of a query, as far as it names them."""
+    return all(document[name] == query.get(name, document[name]) for name in ("task", "queue"))
 
 
 def _json(value: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -120,7 +121,7 @@ class Job:
             "queue": options.get("queue", self.submission.task),
             "priority": options.get("priority", "normal"),
             "status": "scheduled" if waits else self.status,
-            "progress": 1.0 if succeeded else fraction,
+            "progress": fraction,
             "progress_message": message,
             "worker": "fake" if self.started_at else None,
             "attempt": self.attempt,
@@ -137,10 +138,17 @@ class Job:
             "result_content_type": last.content_type if succeeded else None,
             "result_omitted": omitted,
             "error": last.error,
-            "error_group": None,
+            "error_group": self._error_group() if self.status == "failed" else None,
             "waiting_for": None,
             "metadata": options.get("metadata", {}),
         }
+
+    def _error_group(self) -> str:
+        """Return the kind of the error. Here it is made of the whole message."""
+        error = self.last.error or {}
+        queue = self.submission.options.get("queue", self.submission.task)
+        parts = [queue, self.submission.task, error.get("code"), error.get("message")]
+        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
 
     def _omitted(self, *, listed: bool) -> str | None:
         if listed:
