@@ -13,6 +13,11 @@ TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 # The Redis of this run provides none of these: the API correctly returns 503.
 DURABILITIES = ("fsync", "replica", "fsync,replica")
 
+PAGED = ("/jobs", "/jobs/actions", "/jobs/{id}/logs", "/errors", "/queues", "/workers", "/tasks")
+STATUSES = ("scheduled", "queued", "running", "retrying", "succeeded", "failed", "canceled")
+# A status to which each action applies.
+APPLIES_TO = {"cancel": "queued", "retry": "failed", "delete": "failed"}
+
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
@@ -27,8 +32,13 @@ def before_call(context, case, kwargs):
     if re.fullmatch(r"[0-9]+", str(options.get("wait", ""))):
         options["wait"] = "0"
     # A valid cursor comes only from an earlier page.
-    if case.operation.path in ("/jobs", "/jobs/{id}/logs", "/queues", "/workers", "/tasks"):
+    if case.operation.path in PAGED:
         options.pop("cursor", None)
+    # An action must apply to the status; a status may be left out only where there is an error.
+    if options.get("action") in APPLIES_TO:
+        options.setdefault("status", "failed")
+        if options["status"] in STATUSES:
+            options["status"] = APPLIES_TO[options["action"]]
     # Times before 1970 are rejected.
     for bound in ("created_after", "created_before"):
         if TIME.match(str(options.get(bound, ""))):
