@@ -35,10 +35,11 @@ def before_call(context, case, kwargs):
     if case.operation.path in PAGED:
         options.pop("cursor", None)
     # An action must apply to the status; a status may be left out only where there is an error.
-    if options.get("action") in APPLIES_TO:
-        options.setdefault("status", "failed")
-        if options["status"] in STATUSES:
-            options["status"] = APPLIES_TO[options["action"]]
+    action = options.get("action")
+    if isinstance(action, str) and action in APPLIES_TO:
+        status = options.setdefault("status", "failed")
+        if isinstance(status, str) and status in STATUSES:
+            options["status"] = APPLIES_TO[action]
     # Times before 1970 are rejected.
     for bound in ("created_after", "created_before"):
         if TIME.match(str(options.get(bound, ""))):
