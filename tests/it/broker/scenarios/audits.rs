@@ -396,7 +396,7 @@ pub(super) async fn error_groups(world: &mut World) -> Check {
     world.submit(&jobs).await?;
     let claims = world.claim(3).await?.claims;
     let error = JobError::permanent(ErrorCode::task_failed(), "no");
-    let [kept, left, done] = <[_; 3]>::try_from(claims).expect("three claims");
+    let [kept, left, done] = <[_; 3]>::try_from(claims).map_err(|_| "expected three claims")?;
     let settlements = vec![
         kept.lease.fail(error.clone()),
         left.lease.fail(error),
