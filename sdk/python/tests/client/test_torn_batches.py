@@ -71,10 +71,10 @@ def test_a_batch_whose_reply_is_lost_is_sent_again_as_it_was(
 
 
 def test_a_batch_can_go_on_after_an_outage(server: ScriptedServer, make_client: MakeClient) -> None:
-    client = make_client(server.url, timeout=0.3)
+    client = make_client(server.url, timeout=1.5)
     batch = client.batch()
     batch.submit("echo", 1)
-    server.script(*[problem(503, "unavailable", retry_after="0")] * 100)
+    server.script(*[problem(503, "unavailable", retry_after="0")] * 1000)
     with pytest.raises(errors.Unavailable):
         batch.flush()
     server._steps.clear()
