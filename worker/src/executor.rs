@@ -174,11 +174,11 @@ impl Executor {
     /// free, or how many own jobs may run at once. It is parked, and the other pool claims it before what is behind it.
     fn release_unknown(&self, lease: Lease, job: &ClaimedJob) -> Settlement {
         let ClaimedJob { id, task, queue, .. } = job;
-        let queues = self.owners.queues(task);
-        if queues.as_ref().is_some_and(|queues| self.same_queues || queues.contains(queue)) {
+        let reads = self.owners.reads(task, queue);
+        if reads.is_some_and(|reads| reads || self.same_queues) {
             tracing::debug!(job.id = %id, job.task = %task, "claimed by a pool of this worker that does not have the task, job released for the pool that has it");
         } else if let Some(left_out) = self.log_limiters.unknown_task.admit(task) {
-            let why = match queues {
+            let why = match reads {
                 Some(_) => {
                     "the part of this worker that has the task does not read the queue, job released for a worker that does (CRUNCH_WORKER_QUEUES is read by all parts)"
                 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::Answer;
 use super::job_access::known_queue;
 use super::jobs::{MAX_LIMIT, cursor_text, read_list};
+use super::shared_parameters::JobFilters;
 use crate::auth::Caller;
 use crate::document::ok;
 use crate::document::words::{ActionWord, StatusWord};
@@ -43,11 +44,7 @@ pub(crate) struct ActionReport {
     params(
         ("action" = ActionWord, Query, description = "`cancel`: jobs that have not ended. `retry`: failed and canceled ones. `delete`: ended ones"),
         ("status" = Option<StatusWord>, Query, description = "Only jobs with this status, to which the action must apply; required unless there is an `error`"),
-        ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this task"),
-        ("queue" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this queue"),
-        ("error" = Option<String>, Query, pattern = "^([0-9a-f]{16}|other)$", description = "Only failed jobs whose error is of this kind: the `id` of an item of `GET /errors`"),
-        ("created_after" = Option<String>, Query, format = DateTime, description = "RFC 3339, inclusive"),
-        ("created_before" = Option<String>, Query, format = DateTime, description = "RFC 3339, exclusive"),
+        JobFilters,
         ("dry_run" = Option<bool>, Query, description = "Only counts the jobs; default false"),
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 100_000, description = "How many jobs at most; default 1000, for `dry_run` 100 000"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous answer"),
@@ -67,7 +64,7 @@ pub(crate) async fn act(app: web::Data<App>, caller: Caller, request: HttpReques
         let (matched, changed, next) = match step {
             Ok(step) => step,
             // The client learns what was done, and tries this page again.
-            Err(problem) if list.cursor.is_some() => {
+            Err(problem) if report.matched > 0 => {
                 tracing::debug!(?problem, "an action ends early");
                 break;
             }

@@ -10,7 +10,7 @@ use crunch_common::broker::{
 
 use super::Answer;
 use super::job_access::{find_job, found_or_problem, known_queue, visible_id, wait_for_job};
-use super::shared_parameters::{JobPath, WaitHeader};
+use super::shared_parameters::{JobFilters, JobPath, WaitHeader};
 use crate::auth::Caller;
 use crate::document::words::StatusWord;
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
@@ -161,11 +161,7 @@ fn after(response: &mut actix_web::HttpResponseBuilder, job: JobRecord) -> Answe
 #[utoipa::path(get, path = "/jobs", tag = "jobs", operation_id = "listJobs",
     params(
         ("status" = Option<StatusWord>, Query, description = "Only jobs with this status"),
-        ("task" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this task"),
-        ("queue" = Option<String>, Query, pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$", description = "Only jobs of this queue"),
-        ("error" = Option<String>, Query, pattern = "^([0-9a-f]{16}|other)$", description = "Only failed jobs whose error is of this kind: the `id` of an item of `GET /errors`"),
-        ("created_after" = Option<String>, Query, format = DateTime, description = "RFC 3339, inclusive"),
-        ("created_before" = Option<String>, Query, format = DateTime, description = "RFC 3339, exclusive"),
+        JobFilters,
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "The size of a page; default 20"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the previous page"),
     ),

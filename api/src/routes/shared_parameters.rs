@@ -18,6 +18,28 @@ pub(super) struct QueuePath {
     queue: String,
 }
 
+/// Which jobs are listed or changed, besides their status.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(super) struct JobFilters {
+    /// Only jobs of this task
+    #[param(pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$")]
+    task: Option<String>,
+    /// Only jobs of this queue
+    #[param(pattern = "^[a-z0-9][a-z0-9_.-]{0,63}$")]
+    queue: Option<String>,
+    /// Only failed jobs whose error is of this kind: the `id` of an item of `GET /errors`
+    #[param(pattern = "^([0-9a-f]{16}|other)$")]
+    error: Option<String>,
+    /// RFC 3339, inclusive
+    #[param(format = DateTime)]
+    created_after: Option<String>,
+    /// RFC 3339, exclusive
+    #[param(format = DateTime)]
+    created_before: Option<String>,
+}
+
 /// Of a list that is read a page at a time.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

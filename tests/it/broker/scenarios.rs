@@ -265,6 +265,7 @@ scenarios! {
     "an error group counts attempts and lists jobs" => errors::attempts,
     "jobs leave their error group, which stays for a week" => errors::left,
     "kinds of errors beyond the limit share a group" => errors::limited,
+    "failures of one kind in one call are one kind" => errors::together,
     "kinds of errors of one task beyond its limit share a group" => errors::kinds,
     "whatever fails a job lists it in a group" => errors::every_end,
     "an audit checks the groups of errors" => audits::error_groups,

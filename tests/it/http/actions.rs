@@ -125,3 +125,16 @@ async fn an_action_of_a_key_for_some_queues_touches_only_their_jobs() {
     assert_eq!(changed(&some, "").await, 1);
     assert_eq!(changed(&all, "").await, 1);
 }
+
+#[tokio::test]
+async fn an_action_that_goes_on_in_an_outage_says_so() {
+    let mut stack = Stack::start();
+    let api = stack.api_with(&[ACCEPT]).await;
+    submit(&api, "q", 3).await;
+    let first = "/jobs/actions?action=cancel&status=queued&limit=1";
+    let cursor = api.post_empty(first).await.json()["next_cursor"].as_str().unwrap().to_owned();
+    stack.redis.stop();
+    for path in [first.to_owned(), format!("{first}&cursor={cursor}")] {
+        assert_problem(&api.post_empty(&path).await, 503, "unavailable");
+    }
+}

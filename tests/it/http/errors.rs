@@ -111,7 +111,7 @@ async fn lists_of_errors_are_filtered_and_paged() {
     let action = "/jobs/actions?action=retry&status=failed&queue=none";
     assert_problem(&api.post_empty(action).await, 404, "not-found");
     let page = api.get("/errors?task=orders&limit=1").await;
-    assert!(page.json()["next_cursor"].is_null() || page.header("link").contains("task=orders"));
+    assert!(page.header("link").contains("task=orders"), "{page:?}");
 
     let none = "/errors/00112233aabbccdd";
     assert_problem(&api.get(none).await, 404, "not-found");

@@ -35,11 +35,12 @@ impl TaskOwners {
         Self(Mutex::new(state))
     }
 
-    /// Returns the queues that the part of the worker with this task reads, unless `CRUNCH_WORKER_QUEUES` lists others;
+    /// Returns whether the part of the worker with this task reads the queue, unless `CRUNCH_WORKER_QUEUES` lists others;
     /// `None` if no part has the task.
-    pub(crate) fn queues(&self, task: &TaskName) -> Option<BTreeSet<QueueName>> {
+    pub(crate) fn reads(&self, task: &TaskName, queue: &QueueName) -> Option<bool> {
         let state = self.0.lock();
-        state.owners.get(task).and_then(|part| state.queues.get(part)).cloned()
+        let part = state.owners.get(task)?;
+        Some(state.queues.get(part).is_some_and(|queues| queues.contains(queue)))
     }
 
     /// Records the tasks of a server.

@@ -45,7 +45,7 @@ impl Broker {
         after: Option<JobId>,
     ) -> Result<Newest, Error> {
         let ids = self.newest_ids(after).await?;
-        let mut newest = Newest { last: after, ..Newest::listed_before(None) };
+        let mut newest = Newest::listed_before(after);
         let (mut first, mut width) = (0, query.limit.clamp(1, STRIDE));
         while newest.looks < LOOKS && first < ids.len() {
             let chunk = &ids[first..ids.len().min(first + width)];

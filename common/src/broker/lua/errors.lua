@@ -2,7 +2,7 @@
 --
 -- Uses: keys, core
 --
--- A group is a queue, a task and a kind of error: its code and its message, without what varies between messages
+-- A group is a queue, a task and a kind of error: its code and the end of its message, without what varies between messages
 -- (`job/error/kind.rs`). It counts the attempts that failed, has the newest error, and lists the jobs that failed for good
 -- until they run again or are deleted. Only failures write here.
 
@@ -27,18 +27,21 @@ do
   -- The record of a queue and task: how many kinds it has. It is a group itself once there are too many.
   local function family_of(queue, task) return group_of(queue, task, '') end
 
-  local function exists(p, group) return redis.call('HEXISTS', key.error(p, group), 'first') == 1 end
+  -- Whether there is that group, in Redis or since earlier in this call.
+  local function exists(w, p, group)
+    return w.failures[group] ~= nil or redis.call('HEXISTS', key.error(p, group), 'first') == 1
+  end
 
   -- Returns the group, which is created if there is room for another one.
   local function make_group(w, p, now, job, kind)
     local queue, task = job.queue, task_of(job) or ''
     local group, family = group_of(queue, task, kind), family_of(queue, task)
-    if exists(p, group) then return group end
+    if exists(w, p, group) then return group end
     local is_kind = num(redis.call('HGET', key.error(p, family), 'kinds')) < ERROR_KINDS
     if not is_kind then group = family end
-    if exists(p, group) then return group end
+    if exists(w, p, group) then return group end
     if redis.call('ZCARD', key.errors(p)) >= ERROR_GROUPS then
-      if not exists(p, OTHER_GROUP) then w:call('HSET', key.error(p, OTHER_GROUP), 'first', int(now)) end
+      if not exists(w, p, OTHER_GROUP) then w:call('HSET', key.error(p, OTHER_GROUP), 'first', int(now)) end
       return OTHER_GROUP
     end
     if is_kind then w:call('HINCRBY', key.error(p, family), 'kinds', 1) end

@@ -53,8 +53,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ("the count of a task's kinds is never removed", "      w:call('DEL', family)\n", ""),
     (
         "a known kind of errors loses its group at the limit",
-        "    if exists(p, group) then return group end\n    local is_kind",
+        "    if exists(w, p, group) then return group end\n    local is_kind",
         "    local is_kind",
+    ),
+    (
+        "failures of one kind in one call are several kinds of their task",
+        "return w.failures[group] ~= nil or redis.call(",
+        "return redis.call(",
     ),
     (
         "an error group is removed while it has jobs",

@@ -13,6 +13,11 @@ impl World {
         Ok(page.items)
     }
 
+    async fn keys(&mut self, tail: &str) -> Vec<String> {
+        let pattern = self.key(tail);
+        redis::cmd("KEYS").arg(pattern).query_async(&mut self.redis).await.unwrap()
+    }
+
     /// Submits a job, claims it and settles it.
     async fn end(&mut self, settle: impl FnOnce(Lease) -> Settlement) -> Result<JobId, String> {
         let job = self.job("{}");
@@ -160,9 +165,25 @@ pub(super) async fn kinds(world: &mut World) -> Check {
         swept.map_err(|error| error.to_string())?;
     }
     ensure(world.error_groups().await?.is_empty(), "all groups are removed")?;
-    let family: Vec<String> =
-        redis::cmd("KEYS").arg(world.key("error:*")).query_async(&mut world.redis).await.unwrap();
-    ensure(family.is_empty(), "with what counted the kinds of each task")
+    ensure(world.keys("error:*").await.is_empty(), "with what counted the kinds of each task")
+}
+
+pub(super) async fn together(world: &mut World) -> Check {
+    let jobs: Vec<_> = (0..3).map(|_| world.job("{}")).collect();
+    world.submit(&jobs).await?;
+    let claims = world.claim(3).await?.claims;
+    let error = JobError::permanent(ErrorCode::task_failed(), "no");
+    let fail = |claim: Claim| claim.lease.fail(error.clone());
+    let settled = world.exchange(claims.into_iter().map(fail).collect(), 0).await?.settled;
+    ensure(settled == [Settled::Done; 3], "three jobs fail in one call")?;
+    let groups = world.error_groups().await?;
+    ensure(groups.len() == 1 && groups[0].failures == 3, "they are one group")?;
+    let mut kinds = 0;
+    for key in world.keys("error:*").await {
+        let count = redis::cmd("HGET").arg(&key).arg("kinds").query_async(&mut world.redis).await;
+        kinds += count.ok().flatten().unwrap_or(0_u64);
+    }
+    ensure(kinds == 1, "and one kind of their task")
 }
 
 pub(super) async fn limited(world: &mut World) -> Check {
