@@ -3,8 +3,9 @@
 //!
 //! Partitions that may have jobs stand in a row. The first takes as many slots as an exchange carries, and moves back
 //! by as many; the others take what is left beyond what those before them could take. So all get the same number of
-//! slots while they have jobs, whether they take one at a time or as many as a call carries. Without a row, an exchange that settles a job
-//! would claim the next one for its slot, and one partition would have all slots for as long as it has jobs.
+//! slots while they have jobs, whether they take one at a time or as many as a call carries: none is more than one call
+//! ahead. Without a row, an exchange that settles a job would claim the next one for its slot, and one partition would
+//! have all slots for as long as it has jobs.
 //!
 //! A worker waits for tokens only while a partition is outside of the row, and more slots are idle than the row can
 //! take. With fewer idle slots it looks for tokens of those outside whenever a slot becomes idle, but not all the time.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crunch_common::broker::{Broker, Enqueued, Library, NewJob};
+use crunch_common::broker::{Broker, Enqueued, Exchange, Library, NewJob};
 use crunch_common::job::{JobId, Priority};
 use crunch_common::task::TaskDescriptor;
 use crunch_tests::{Moment, RedisServer, Stack, eventually};
@@ -65,7 +65,9 @@ impl Partitioned {
 async fn overload(partitions: u16, slots: usize) {
     let mut this = Partitioned::start(partitions, 2 * slots);
     let _worker = this.stack.worker_process(slots, &[]);
-    let total = 2 * 400.max((10 + slots) * usize::from(partitions));
+    // A partition may be one call ahead of another: enough jobs must wait in each for that to matter little.
+    let waiting = 10 + 4 * slots.min(Exchange::MAX_CLAIMS);
+    let total = 2 * 400.max(waiting * usize::from(partitions));
     // When a job was submitted: how many had been before it.
     let mut submitted = HashMap::new();
     while submitted.len() < total {
