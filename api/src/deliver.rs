@@ -20,7 +20,7 @@ use crunch_common::broker::{Broker, WorkerId, WorkerInfo};
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskName;
 use crunch_consumer::{
-    Consumer, Leases, PoolSettings, Pulses, Rotation, Settings, SlotGauges, Threads,
+    Consumer, Leases, PoolSettings, Pulses, Rotation, Settings, SlotGauges, Tallies, Threads,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,7 @@ impl Deliverer {
     /// Starts to claim deliveries.
     pub(crate) fn start(broker: &Broker, webhooks: &Arc<Webhooks>) -> io::Result<Self> {
         let (leases, pulses) = (Arc::new(Leases::default()), Pulses::default());
+        let tallies = Arc::<Tallies>::default();
         let hurry = CancellationToken::new();
         let handler = DeliveryHandler {
             broker: broker.clone(),
@@ -58,6 +59,7 @@ impl Deliverer {
             client: PostClient::trusting(&webhooks.authorities),
             shares: Arc::new(Shares::default()),
             leases: leases.clone(),
+            tallies: tallies.clone(),
             hurry: hurry.clone(),
         };
         // Its task is listed with it, and not declared: no client submits deliveries.
@@ -69,6 +71,7 @@ impl Deliverer {
             lease: LEASE,
             slots: SlotGauges::noop(),
             leases,
+            tallies,
             pulses: pulses.clone(),
             threads: Threads::Shared,
         };

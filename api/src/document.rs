@@ -2,6 +2,7 @@
 
 mod attempt;
 mod error_group;
+mod history;
 mod job;
 mod log;
 mod node;
@@ -17,6 +18,7 @@ use utoipa::ToSchema;
 
 pub(crate) use self::attempt::AttemptDocument;
 pub(crate) use self::error_group::ErrorGroupDocument;
+pub(crate) use self::history::HistoryDocument;
 pub(crate) use self::job::{JobDocument, JobPage};
 pub(crate) use self::log::{LogDocument, LogPage};
 pub(crate) use self::node::NodeDocument;

@@ -12,8 +12,9 @@ use crate::problem::Problem;
 use crate::query;
 
 /// The query parameters of each route that has any.
-const KNOWN: [(&str, &[&str]); 12] = [
+const KNOWN: [(&str, &[&str]); 13] = [
     ("GET /errors", &["queue", "task", "limit", "cursor"]),
+    ("GET /history", &["step", "from", "to", "queue", "task"]),
     (
         "GET /jobs",
         &["status", "task", "queue", "error", "created_after", "created_before", "limit", "cursor"],

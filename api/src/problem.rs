@@ -59,7 +59,7 @@ kinds! {
     TOO_MANY_WAITING = TOO_MANY_REQUESTS, "too-many-waiting", "Too many waiting requests",
         "This caller has the maximum number of event streams and waiting requests. `Retry-After` gives the time to wait.";
     NOT_FOUND = NOT_FOUND, "not-found", "Not found",
-        "This API has no such path, or the job, task or queue in it is not known.";
+        "This API has no such path, or the job, task, queue or worker in it is not known.";
     UNKNOWN_TASK = NOT_FOUND, "unknown-task", "No worker ever declared this task",
         "Workers declare their tasks when they start; a declaration is kept 30 days after the last of them.";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "This method is not allowed",
@@ -72,6 +72,8 @@ kinds! {
         "A job that has succeeded or failed cannot be canceled.";
     NOT_RETRYABLE = CONFLICT, "job-not-retryable", "The job is not failed or canceled",
         "Only failed and canceled jobs can be retried by hand.";
+    NOT_A_WORKER = CONFLICT, "not-a-worker", "This process is an API",
+        "An API that delivers webhooks is listed with the workers, and is stopped where it was started.";
     JOB_CANCELED = CONFLICT, "job-canceled", "The job was canceled",
         "There is no result, and there will be none unless the job is retried.";
     GONE = GONE, "gone", "The job was deleted",

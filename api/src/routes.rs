@@ -7,6 +7,7 @@ pub(crate) mod errors;
 pub(crate) mod events;
 mod guard;
 pub(crate) mod health;
+pub(crate) mod history;
 pub(crate) mod job_access;
 pub(crate) mod jobs;
 pub(crate) mod metrics;
@@ -69,7 +70,12 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/queues/{queue}/purge").post(Admin, queues::purge),
         At::path("/errors").get(Read, errors::list),
         At::one("/errors/{id}").get(Read, errors::show),
+        At::path("/history").get(Read, history::show),
         At::path("/workers").get(Read, workers::list),
+        At::one("/workers/{id}").get(Read, workers::show),
+        At::path("/workers/{id}/quiet").post(Admin, workers::quiet),
+        At::path("/workers/{id}/resume").post(Admin, workers::resume),
+        At::path("/workers/{id}/stop").post(Admin, workers::stop),
         At::path("/system").get(Read, system::show),
         At::page(PROBES[0]).get(Open, health::live),
         At::page(PROBES[1]).get(Open, health::ready),

@@ -36,6 +36,9 @@ use crate::webhook::Webhooks;
 /// How often the number of log lines that were left out is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often an API asks whether the history has the depths of this minute.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(15);
+
 /// An API that is bound to its port and ready to run.
 #[derive(Debug)]
 pub struct Server {
@@ -179,6 +182,13 @@ impl Server {
             Sweeper::INTERVAL,
             stop.subscribe(),
             async move || sweeper.tick().await,
+        ));
+        let broker = self.broker.with_own_connection();
+        tokio::spawn(run_periodically(
+            "history",
+            SAMPLE_INTERVAL,
+            stop.subscribe(),
+            async move || broker.sample_queues().await.map(drop),
         ));
         let readiness = app.readiness.clone();
         tokio::spawn(run_periodically(

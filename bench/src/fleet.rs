@@ -102,8 +102,15 @@ async fn register(broker: Broker, count: usize) {
     loop {
         for &worker in &ids {
             let lease = Duration::from_secs(30);
-            let heartbeat =
-                Heartbeat { worker, lease, info: &info, busy: 0, leases: &[], quiet_at: None };
+            let heartbeat = Heartbeat {
+                worker,
+                lease,
+                info: &info,
+                busy: 0,
+                leases: &[],
+                quiet_at: None,
+                counts: None,
+            };
             broker.heartbeat(Partition::default(), &heartbeat).await.unwrap();
             tokio::time::sleep(HEARTBEAT / count.max(1) as u32).await;
         }

@@ -28,6 +28,7 @@ mod fleet;
 mod flow;
 mod functions;
 mod heartbeat;
+mod history;
 mod keys;
 mod lease;
 mod list;
@@ -52,6 +53,7 @@ mod subscription;
 mod sweep;
 mod system;
 mod transfer;
+mod unit;
 mod wakeup;
 mod watch;
 mod webhook;
@@ -77,7 +79,11 @@ pub use fleet::{FleetSize, RunningJob, WorkerPage, WorkerSummary};
 pub use functions::Library;
 pub use heartbeat::{
     Beaten, Heartbeat, LogLines, Progress, Report, Reported, ServerInfo, SuspendedTask, Verdict,
-    WorkerInfo,
+    WorkerInfo, WorkerState,
+};
+pub use history::{
+    AttemptCounts, AttemptSeries, CountsByQueue, Durations, Ended, History, HistoryQuery,
+    NumberedCounts, QueueSeries,
 };
 pub use keys::KeyPrefix;
 pub use lease::{Epoch, Lease, LeaseKey, Outcome, ReleaseCause, Settlement, WorkerId};
@@ -94,6 +100,7 @@ pub use redis_url::{InvalidRedisUrl, RedisUrl};
 pub use submit::Enqueued;
 pub use sweep::{Looks, Swept};
 pub use system::{NodeHealth, NodeState};
+pub use unit::Unit;
 pub use wakeup::{Control, Controls};
 pub use watch::{Change, Changes, Event, Followed, LogLine};
 pub use webhook::{Delivery, DeliveryOrder, Webhook};

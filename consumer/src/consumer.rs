@@ -64,7 +64,7 @@ impl Consumer {
         let (mut helpers, phases) = (JoinSet::new(), Phases::default());
         let fleet = Arc::<Fleet>::default();
         let heartbeat = Heartbeat::new(&settings, monitor, &slots, &declared, &fleet);
-        let heartbeat = heartbeat.run(phases.done.clone());
+        let heartbeat = heartbeat.run(phases.draining.clone(), phases.done.clone());
         let announcer = Announcer {
             broker: settings.broker.clone(),
             declared: declared.clone(),

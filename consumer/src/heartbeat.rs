@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crunch_common::broker::{
     self, Beaten, Broker, ByNode, Error, LeaseKey, Looks, Verdict, WorkerId, WorkerInfo,
+    WorkerState,
 };
 use crunch_common::job::Partition;
 use futures_util::stream::{self, StreamExt};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::declared::Declared;
 use crate::share::Fleet;
-use crate::{Leases, Monitor, Pulse, Reachability, Settings, Slots};
+use crate::{Leases, Monitor, Pulse, Reachability, Settings, Slots, Tallies};
 
 /// A quarter of the 30 s after which Redis forgets a worker that sends no heartbeat, whatever its lease.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(7500);
@@ -40,6 +41,8 @@ const LONGEST_WITHOUT_LOOK: Duration = Duration::from_secs(30);
 const AFTER_CHANGE: Duration = Duration::from_millis(50);
 /// A sweep is continued by the next one, of any process.
 const LONGEST_SWEEP: Duration = Duration::from_secs(1);
+/// The end of a worker waits no longer for its last counts.
+const LAST_COUNTS: Duration = Duration::from_secs(1);
 /// A heartbeat that is not answered within this time hangs: no call takes that long.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(2500);
 
@@ -52,10 +55,16 @@ pub(crate) struct Heartbeat<M> {
     info: WorkerInfo,
     lease: Duration,
     leases: Arc<Leases>,
+    tallies: Arc<Tallies>,
     slots: Arc<Slots>,
     declared: Arc<Declared>,
     fleet: Arc<Fleet>,
     monitor: Arc<M>,
+    /// Whether it drains.
+    drains: bool,
+    /// What the worker does otherwise, and whether the next heartbeat must show that this has changed.
+    state: WorkerState,
+    state_changed: bool,
     /// How many pools the last heartbeat described.
     described: usize,
     /// The partitions that know the worker, and when each last answered.
@@ -84,10 +93,14 @@ impl<M: Monitor> Heartbeat<M> {
             info: settings.info.clone(),
             lease: settings.lease,
             leases: settings.leases.clone(),
+            tallies: settings.tallies.clone(),
             slots: slots.clone(),
             declared: declared.clone(),
             fleet: fleet.clone(),
             monitor: monitor.clone(),
+            drains: false,
+            state: WorkerState::Running,
+            state_changed: false,
             described: 0,
             known: HashMap::new(),
             looks: Looks::default(),
@@ -98,11 +111,24 @@ impl<M: Monitor> Heartbeat<M> {
         }
     }
 
-    pub(crate) async fn run(mut self, done: CancellationToken) {
-        done.run_until_cancelled(self.send_forever()).await;
+    pub(crate) async fn run(mut self, draining: CancellationToken, done: CancellationToken) {
+        done.run_until_cancelled(self.send_forever(&draining)).await;
+        self.send_last_counts().await;
     }
 
-    async fn send_forever(&mut self) {
+    /// Sends what was counted since the last heartbeat, once: otherwise the history would lack what a worker did that
+    /// ends soon.
+    async fn send_last_counts(&self) {
+        if self.tallies.to_send().is_some() {
+            let info = self.describe();
+            let last = self.send(Partition::default(), &info, &[]);
+            if !matches!(tokio::time::timeout(LAST_COUNTS, last).await, Ok(Ok(_))) {
+                tracing::debug!("the history lacks the last attempts of this worker");
+            }
+        }
+    }
+
+    async fn send_forever(&mut self, draining: &CancellationToken) {
         let mut reachability = Reachability::of("heartbeat").reporting_to(&self.pulse);
         // A quarter of the lease: three heartbeats may get lost before it expires. And often enough to stay registered.
         let interval = (self.lease / 4).min(LONGEST_INTERVAL);
@@ -118,8 +144,14 @@ impl<M: Monitor> Heartbeat<M> {
             // After an outage the next heartbeat is sent as soon as Redis answers: leases may be about to expire.
             let pause =
                 if self.failed.is_empty() { pause } else { pause.min(longest_pause(self.lease)) };
+            let changed = std::mem::take(&mut self.state_changed);
+            let pause = if changed { AFTER_CHANGE } else { pause };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pause) => self.for_all |= changed,
+                () = draining.cancelled(), if !self.drains => {
+                    self.drains = true;
+                    self.for_all = true;
+                }
                 () = self.declared.added.notified() => self.for_all = true,
                 // Not only with the next regular heartbeat: a suspension may be over before it.
                 () = self.monitor.changed() => {
@@ -160,6 +192,7 @@ impl<M: Monitor> Heartbeat<M> {
                     reached = true;
                     unfinished.extend(reply.sweep_on.then_some(partition));
                     self.record(partition, reply.forgotten);
+                    self.change_state(reply.wanted);
                 }
                 Err(error) => {
                     tracing::debug!(%error, %partition, "a heartbeat failed, trying again");
@@ -202,6 +235,7 @@ impl<M: Monitor> Heartbeat<M> {
             suspended: self.monitor.suspended(),
             servers: self.monitor.servers(),
             slots: self.slots.total(),
+            state: if self.drains { WorkerState::Stopping } else { self.state },
             ..self.info.clone()
         };
         self.declared.describe(&mut info);
@@ -281,6 +315,8 @@ impl<M: Monitor> Heartbeat<M> {
         info: &WorkerInfo,
         leases: &[LeaseKey],
     ) -> Result<Beaten, Error> {
+        let is_first = partition == Partition::default();
+        let counts = is_first.then(|| self.tallies.to_send()).flatten();
         let heartbeat = broker::Heartbeat {
             worker: self.worker,
             lease: self.lease,
@@ -288,8 +324,12 @@ impl<M: Monitor> Heartbeat<M> {
             busy: self.monitor.busy(),
             leases,
             quiet_at: self.looks.quiet_at(partition),
+            counts: counts.as_deref(),
         };
         let reply = self.broker.heartbeat(partition, &heartbeat).await?;
+        if counts.is_some() {
+            self.tallies.confirmed();
+        }
         leases
             .iter()
             .zip(&reply.verdicts)
@@ -306,6 +346,15 @@ impl<M: Monitor> Heartbeat<M> {
             );
             self.declared.outdated.notify_one();
         }
+    }
+
+    /// Does what an operator requested, if that is new.
+    fn change_state(&mut self, wanted: Option<WorkerState>) {
+        let Some(wanted) = wanted.filter(|&wanted| wanted != self.state) else { return };
+        tracing::info!(state = wanted.as_str(), "an operator changes what this worker does");
+        self.slots.set_quiet(wanted != WorkerState::Running);
+        self.monitor.wanted(wanted);
+        (self.state, self.state_changed) = (wanted, true);
     }
 
     fn apply(&self, lease: LeaseKey, verdict: Verdict) {

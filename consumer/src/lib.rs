@@ -15,6 +15,7 @@
 //! | What do its pools share? | `slots.rs`, `declared.rs` |
 //! | What do the partitions of a pool share? | `connection.rs` |
 //! | Which leases do heartbeats extend, and until when? | `heartbeat.rs`, `leases.rs` |
+//! | How does the history learn how attempts ended? | `tallies.rs` |
 //! | What if Redis is unreachable? | `reachability.rs` |
 //! | How does a loop that hangs show? | `pulse.rs` |
 
@@ -37,6 +38,7 @@ mod settings;
 mod share;
 mod slots;
 mod start;
+mod tallies;
 mod turns;
 mod upload;
 
@@ -49,3 +51,4 @@ pub use runner::{Ended, Monitor, Runner};
 pub use settings::{PoolSettings, Settings, Threads};
 use slots::Slots;
 pub use slots::{PoolSlots, Slot, SlotGauges};
+pub use tallies::Tallies;

@@ -143,10 +143,10 @@ impl<R: Runner> Processor<R> {
     }
 
     fn next_exchange(&mut self, inbox: &mut Inbox, slots: &[Slot]) -> Exchange {
-        let queues = match inbox.takes_work() {
-            true => self.queues.next(inbox.woken()),
-            false => Vec::new(),
-        };
+        // A consumer that is quiet names queues only to leave the token that it took to another one: it must not be chosen
+        // for a job that waits to run alone.
+        let is_open = inbox.takes_work() && (!self.slots.are_quiet() || inbox.woken().is_some());
+        let queues = if is_open { self.queues.next(inbox.woken()) } else { Vec::new() };
         Exchange {
             worker: self.worker,
             number: inbox.number + 1,

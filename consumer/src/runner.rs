@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crunch_common::broker::{
     Claim, LeaseKey, ServerInfo, Settled, Settlement, SuspendedTask, TaskNames, Verdict,
+    WorkerState,
 };
 
 use crate::Slot;
@@ -57,6 +58,10 @@ pub trait Monitor: Send + Sync + 'static {
     fn servers(&self) -> Vec<ServerInfo> {
         Vec::new()
     }
+
+    /// Receives what an operator requests that the process does. The consumer itself claims no jobs unless it is to be
+    /// running.
+    fn wanted(&self, _state: WorkerState) {}
 
     /// Waits until operators must see something new: the next heartbeat is sent at once.
     fn changed(&self) -> impl Future<Output = ()> + Send {

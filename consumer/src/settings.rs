@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::{Leases, Pulses, Rotation, SlotGauges};
+use crate::{Leases, Pulses, Rotation, SlotGauges, Tallies};
 
 /// What a consumer is, and where it runs.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Settings {
     pub slots: SlotGauges,
     /// The runners' leases.
     pub leases: Arc<Leases>,
+    /// How the runners' attempts ended.
+    pub tallies: Arc<Tallies>,
     /// Receives the pulse of each loop.
     pub pulses: Pulses,
     /// Where its loops run.

@@ -45,6 +45,8 @@ struct State {
     /// Pools and partitions that the slots are reserved for, in the order of requests: only the first may use idle
     /// slots.
     reserved: Vec<(usize, Partition)>,
+    /// No slot is idle: no job is claimed.
+    quiet: bool,
 }
 
 /// The slots of one pool.
@@ -55,6 +57,8 @@ struct Pool {
     ahead: usize,
     /// More than the others together after the pool became smaller.
     occupied: usize,
+    /// As all pools are.
+    quiet: bool,
     turns: Turns,
     /// Notified when it may be a partition's turn: the processors of each.
     called: Arc<[[Notify; 2]]>,
@@ -62,7 +66,7 @@ struct Pool {
 
 impl Pool {
     fn idle(&self) -> usize {
-        (self.total + self.ahead).saturating_sub(self.occupied)
+        if self.quiet { 0 } else { (self.total + self.ahead).saturating_sub(self.occupied) }
     }
 
     /// Notifies those that may take idle slots.
@@ -105,14 +109,27 @@ impl Slots {
     pub(crate) fn add(self: &Arc<Self>, total: usize) -> PoolSlots {
         let turns = Turns::new(self.partitions);
         let called: Arc<[_]> = (0..self.partitions).map(|_| Default::default()).collect();
-        let pool = Pool { total, ahead: 0, occupied: 0, turns, called: called.clone() };
         let mut number = 0;
         self.state.send_modify(|state| {
             number = state.pools.len();
-            state.pools.push(pool);
+            let (quiet, called) = (state.quiet, called.clone());
+            state.pools.push(Pool { total, ahead: 0, occupied: 0, quiet, turns, called });
         });
         self.gauges.all.increment(total as f64);
         PoolSlots { all: self.clone(), pool: number, called }
+    }
+
+    /// Begins or ends to claim no jobs.
+    pub(crate) fn set_quiet(&self, quiet: bool) {
+        self.state.send_if_modified(|state| {
+            let changes = state.quiet != quiet;
+            state.quiet = quiet;
+            state.pools.iter_mut().for_each(|pool| pool.quiet = quiet);
+            if changes && !quiet {
+                state.call_next();
+            }
+            changes
+        });
     }
 
     /// Returns the number of slots.
@@ -241,6 +258,11 @@ impl PoolSlots {
         state.reserved.is_empty() && state.pools[self.pool].is_turn_of(at(partition), second)
     }
 
+    /// Whether no jobs are claimed.
+    pub(crate) fn are_quiet(&self) -> bool {
+        self.all.state.borrow().quiet
+    }
+
     /// Returns how many are occupied in all pools, without the `taken` ones of the caller.
     pub(crate) fn busy_except(&self, taken: usize) -> usize {
         self.all.state.borrow().pools.iter().map(|pool| pool.occupied).sum::<usize>() - taken
@@ -304,7 +326,7 @@ impl Drop for Slot {
             let pool = &mut state.pools[*number];
             pool.occupied -= 1;
             let idle = pool.idle();
-            let look_is_due = pool.turns.slot_is_idle(idle, Instant::now);
+            let look_is_due = idle > 0 && pool.turns.slot_is_idle(idle, Instant::now);
             // The one that is notified takes more if more are idle by then.
             if idle % Exchange::MAX_CLAIMS == 1 {
                 state.call_next();

@@ -8,6 +8,7 @@ mod browsers;
 mod envelope;
 mod errors;
 mod events;
+mod history;
 mod idempotency;
 mod keys;
 mod lines;
@@ -32,6 +33,7 @@ mod tls;
 mod unknown_tasks;
 mod unused_bodies;
 mod waiting;
+mod workers;
 
 use crunch_tests::{Answer, Api, Stack};
 use serde_json::Value;

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use crunch_common::broker::{LeaseKey, ServerInfo, SuspendedTask, Verdict};
+use crunch_common::broker::{LeaseKey, ServerInfo, SuspendedTask, Verdict, WorkerState};
 use crunch_common::task::TaskName;
 use crunch_consumer::Monitor;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::running::RunningJobs;
 use crate::server::ServerPool;
@@ -25,6 +25,8 @@ pub(crate) struct Availability {
     pub(crate) servers: Vec<Arc<ServerPool>>,
     /// The tasks that need no server.
     pub(crate) own_tasks: Vec<TaskName>,
+    /// What an operator requested.
+    pub(crate) wanted: watch::Sender<WorkerState>,
     /// Notified when operators must see something new.
     pub(crate) changed: Arc<Notify>,
 }
@@ -36,6 +38,20 @@ impl Availability {
         let own =
             !self.own_tasks.is_empty() && suspensions.all_until(self.own_tasks.iter()).is_none();
         own || self.servers.iter().any(|server| server.can_run(suspensions))
+    }
+
+    /// Waits until an operator has requested that the worker ends, and nothing runs any more.
+    pub(crate) async fn stopped_by_operator(&self) {
+        let mut wanted = self.wanted.subscribe();
+        let stops = |state: &WorkerState| *state == WorkerState::Stopping;
+        loop {
+            // The sender lives as long as this value.
+            let _ = wanted.wait_for(stops).await;
+            tokio::select! {
+                () = self.running.idle() => return,
+                _ = wanted.wait_for(|state| !stops(state)) => {}
+            }
+        }
     }
 
     /// Returns what cannot run, in words for operators.
@@ -78,6 +94,10 @@ impl Monitor for Availability {
 
     fn servers(&self) -> Vec<ServerInfo> {
         self.servers.iter().map(|server| server.info()).collect()
+    }
+
+    fn wanted(&self, state: WorkerState) {
+        self.wanted.send_replace(state);
     }
 
     async fn changed(&self) {

@@ -1,10 +1,12 @@
-//! Receives cancellations immediately. A missed message comes with the next heartbeat's reply.
+//! Receives cancellations immediately, and that an operator requests something. A missed message comes with the next
+//! heartbeat's reply.
 
 use std::sync::Arc;
 
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{self, Broker, WorkerId};
 use crunch_consumer::Reachability;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::running::RunningJobs;
@@ -14,6 +16,8 @@ pub(crate) struct Control {
     pub(crate) broker: Broker,
     pub(crate) worker: WorkerId,
     pub(crate) running: Arc<RunningJobs>,
+    /// Notified to have a heartbeat sent.
+    pub(crate) changed: Arc<Notify>,
 }
 
 impl Control {
@@ -38,8 +42,10 @@ impl Control {
     }
 
     fn apply(&self, control: broker::Control) {
-        if let broker::Control::Cancel(lease) = control {
-            self.running.stop(lease, StopReason::Canceled);
+        match control {
+            broker::Control::Cancel(lease) => self.running.stop(lease, StopReason::Canceled),
+            broker::Control::Heartbeat => self.changed.notify_one(),
+            _ => {}
         }
     }
 }

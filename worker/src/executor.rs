@@ -11,7 +11,7 @@ use crunch_common::broker::{
 use crunch_common::job::Payload;
 use crunch_common::task::TaskName;
 use crunch_common::telemetry::LogLimits;
-use crunch_consumer::{Ended, Runner, Slot};
+use crunch_consumer::{Ended, Runner, Slot, Tallies};
 use tracing::Instrument;
 
 use crate::attempt::{Ending, TimeLimit, attempt, deadline_exceeded, deadline_of, decide, span_of};
@@ -34,6 +34,7 @@ pub(crate) struct Executor {
     pub(crate) running: Arc<RunningJobs>,
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) suspensions: Arc<Suspensions>,
+    pub(crate) tallies: Arc<Tallies>,
     /// The tasks of all pools of this worker.
     pub(crate) owners: Arc<TaskOwners>,
     /// Whether all pools of this worker read the same queues.
@@ -120,6 +121,9 @@ impl Runner for Executor {
         }
         let settlement = classify(lease, &job, ending);
         metrics::ended(&job, settlement.as_ref(), took);
+        if let Some(settlement) = &settlement {
+            self.tallies.ended(&job.queue, &job.task, settlement.word(), took);
+        }
         let Some(settlement) = settlement else {
             self.running.lost(key);
             return None;

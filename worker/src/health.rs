@@ -133,6 +133,7 @@ mod tests {
             suspensions: suspensions.clone(),
             servers: Vec::new(),
             own_tasks: ["a", "b"].map(|name| name.parse().unwrap()).to_vec(),
+            wanted: tokio::sync::watch::Sender::default(),
             changed: Arc::default(),
         };
         health.set_availability(Arc::new(availability));

@@ -1,12 +1,14 @@
 //! Everything that a worker runs once Redis can be used, and the order in which it is stopped.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 
 use crunch_common::Shutdown;
 use crunch_common::broker::{Broker, WorkerId, WorkerInfo};
 use crunch_common::task::TaskDescriptor;
-use crunch_consumer::{Consumer, PoolSettings, PoolSlots, Rotation, Settings, Threads};
+use crunch_consumer::{Consumer, PoolSettings, PoolSlots, Rotation, Settings, Tallies, Threads};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +35,7 @@ pub(crate) struct Services {
     /// Ends the helpers.
     done: CancellationToken,
     shared: Shared,
+    availability: Arc<Availability>,
     /// If this value is dropped, heartbeats end: then the jobs run elsewhere.
     _stop_on_drop: StopOnDrop,
     health: Health,
@@ -44,6 +47,7 @@ struct Shared {
     reporter: Arc<Reporter>,
     running: Arc<RunningJobs>,
     suspensions: Arc<Suspensions>,
+    tallies: Arc<Tallies>,
     owners: Arc<TaskOwners>,
     /// All pools read the queues of `CRUNCH_WORKER_QUEUES`.
     same_queues: bool,
@@ -58,6 +62,7 @@ impl Shared {
             running: self.running.clone(),
             reporter: self.reporter.clone(),
             suspensions: self.suspensions.clone(),
+            tallies: self.tallies.clone(),
             owners: self.owners.clone(),
             same_queues: self.same_queues,
             log_limiters: LogLimiters::default(),
@@ -77,15 +82,19 @@ impl Services {
         let running = Arc::new(RunningJobs::default());
         let reporter = Arc::new(Reporter::new(broker.with_own_connection(), worker));
         let (mut helpers, done) = (JoinSet::new(), CancellationToken::new());
-        let control = Control { broker: broker.clone(), worker, running: running.clone() };
+        let (broker_of_control, changed) = (broker.clone(), servers.changed());
+        let control =
+            Control { broker: broker_of_control, worker, running: running.clone(), changed };
         helpers.spawn(control.run(done.clone()));
         helpers.spawn(reporter.clone().run(running.clone(), done.clone()));
         let suspensions = Arc::<Suspensions>::default();
+        let tallies = Arc::<Tallies>::default();
         let availability = Arc::new(Availability {
             running: running.clone(),
             suspensions: suspensions.clone(),
             servers: servers.pools().to_vec(),
             own_tasks: registry.task_names().cloned().collect(),
+            wanted: watch::Sender::default(),
             changed: servers.changed(),
         });
         health.set_availability(availability.clone());
@@ -96,6 +105,7 @@ impl Services {
             lease: config.lease,
             slots: metrics::slots(),
             leases: running.leases(),
+            tallies: tallies.clone(),
             pulses: health.pulses(),
             threads: Threads::Own,
         };
@@ -104,12 +114,14 @@ impl Services {
             reporter,
             running: running.clone(),
             suspensions,
+            tallies,
             owners: servers.owners(),
             same_queues: config.queues.is_some(),
         };
         let consumer = Consumer::start(settings, &availability)?;
         let _stop_on_drop = StopOnDrop(running);
-        let mut services = Self { config, consumer, helpers, done, shared, _stop_on_drop, health };
+        let mut services =
+            Self { config, consumer, helpers, done, shared, availability, _stop_on_drop, health };
         services.start_own_pool(registry, worker)?;
         services.health.set_working();
         Ok(services)
@@ -174,10 +186,15 @@ impl Services {
     /// 5. only then heartbeats, reports and cancellations end, and the worker is deregistered. The children of servers end
     ///    last.
     pub(crate) async fn work(mut self, servers: &Servers, shutdown: &Shutdown) {
+        let availability = self.availability.clone();
         tokio::select! {
             biased;
             () = shutdown.requested(1) => {}
-            () = self.add_servers(servers) => shutdown.requested(1).await,
+            () = availability.stopped_by_operator() => {}
+            () = async {
+                self.add_servers(servers).await;
+                pending().await
+            } => {}
         }
         tracing::info!(
             jobs = self.shared.running.count(),

@@ -11,7 +11,7 @@ use crunch_common::broker::{
 use crunch_common::job::{ErrorCode, JobError, Payload};
 use crunch_common::telemetry::{LogLimit, LogLimits};
 use crunch_common::time::Timestamp;
-use crunch_consumer::{Ended, Leases, Monitor, Runner, Slot};
+use crunch_consumer::{Ended, Leases, Monitor, Runner, Slot, Tallies};
 use http_body_util::Full;
 use hyper::{Request, header};
 use serde_json::json;
@@ -49,6 +49,7 @@ pub(super) struct DeliveryHandler {
     pub(super) client: PostClient,
     pub(super) shares: Arc<Shares>,
     pub(super) leases: Arc<Leases>,
+    pub(super) tallies: Arc<Tallies>,
     /// Cancelled to release the deliveries in flight.
     pub(super) hurry: CancellationToken,
 }
@@ -68,8 +69,11 @@ impl Runner for DeliveryHandler {
     }
 
     async fn run(&self, (claim, slot): Self::Job) -> Option<Ended> {
+        let (queue, task, begun) =
+            (claim.job.queue.clone(), claim.job.task.clone(), Instant::now());
         let settlement = self.deliver(claim).await;
         metrics::delivered(settlement.word());
+        self.tallies.ended(&queue, &task, settlement.word(), begun.elapsed());
         drop(slot);
         Some(Ended { settlement, slot: None })
     }

@@ -1,6 +1,6 @@
 //! A worker, and what it runs.
 
-use crunch_common::broker::{ServerInfo, SuspendedTask, WorkerSummary};
+use crunch_common::broker::{ServerInfo, SuspendedTask, WorkerState, WorkerSummary};
 use crunch_common::task::TaskName;
 use crunch_common::time::Timestamp;
 use serde::Serialize;
@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 pub(crate) struct WorkerDocument {
     id: String,
     kind: WorkerKind,
+    state: WorkerStateWord,
+    /// The state that an operator requested last; null if none did.
+    wanted: Option<WorkerStateWord>,
     host: String,
     pid: u32,
     version: String,
@@ -67,6 +70,29 @@ pub(crate) struct SuspendedDocument {
     until: Timestamp,
 }
 
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = WorkerState)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WorkerStateWord {
+    /// It claims jobs and runs them.
+    Running,
+    /// It claims no more jobs; those it has continue.
+    Quiet,
+    /// It claims no more jobs, and ends.
+    Stopping,
+}
+
+impl From<WorkerState> for WorkerStateWord {
+    fn from(state: WorkerState) -> Self {
+        match state {
+            WorkerState::Running => Self::Running,
+            WorkerState::Quiet => Self::Quiet,
+            WorkerState::Stopping => Self::Stopping,
+        }
+    }
+}
+
 /// The kind of a process in the list of workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -96,6 +122,8 @@ impl From<WorkerSummary> for WorkerDocument {
         Self {
             id: worker.id.to_string(),
             kind,
+            state: worker.info.state.into(),
+            wanted: worker.wanted.map(WorkerStateWord::from),
             host: worker.info.host,
             pid: worker.info.pid,
             version: worker.info.version,

@@ -73,7 +73,7 @@ impl Depth {
         Ok(())
     }
 
-    fn add(&mut self, part: &Self) {
+    pub(crate) fn add(&mut self, part: &Self) {
         self.queued += part.queued;
         self.delayed += part.delayed;
         self.running += part.running;

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use redis::Value;
+use redis::{Cmd, Value};
 
+use super::connection::Call;
 use super::error::Error;
-use super::heartbeat::WorkerInfo;
+use super::functions::Function;
+use super::heartbeat::{WorkerInfo, WorkerState};
 use super::keys::Keys;
 use super::lease::WorkerId;
 use super::record::{LastOptions, Spec, State};
@@ -24,6 +26,8 @@ pub struct WorkerSummary {
     pub id: WorkerId,
     /// Its description.
     pub info: WorkerInfo,
+    /// What an operator requested last, if anything.
+    pub wanted: Option<WorkerState>,
     /// Slots that run a job.
     pub busy: u64,
     /// Time of its last heartbeat.
@@ -109,6 +113,30 @@ impl Broker {
         Ok(WorkerPage { items: workers.into_values().collect(), next })
     }
 
+    /// Returns one worker and the jobs it runs, if it sent a heartbeat in the last 30 s.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is unavailable.
+    pub async fn worker(&self, id: WorkerId) -> Result<Option<WorkerSummary>, Error> {
+        let mut workers = BTreeMap::new();
+        for partition in self.partitions() {
+            self.read_workers(self.settings.keys(partition), &[id], true, &mut workers).await?;
+        }
+        Ok(workers.remove(&id))
+    }
+
+    /// Requests what a worker does from now on. Returns whether there is such a worker.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Redis is unavailable; retry.
+    pub async fn steer(&self, id: WorkerId, wanted: WorkerState) -> Result<bool, Error> {
+        let arguments = |command: &mut Cmd| {
+            command.arg(id.to_string()).arg(wanted.as_str());
+        };
+        let call = Call::new(Function::Steer, Partition::default());
+        Ok(reply::integer(&self.link.call(call, arguments).await?)? == 1)
+    }
+
     /// Returns the workers with a heartbeat in the last 30 s, without the jobs they run, by id: up to 5000, those with
     /// the newest heartbeats.
     ///
@@ -175,7 +203,8 @@ impl Broker {
                 let entry = workers.entry(worker.id).or_insert_with(|| worker.clone());
                 if worker.seen_at > entry.seen_at {
                     let running = std::mem::take(&mut entry.running);
-                    *entry = WorkerSummary { running, ..worker };
+                    let wanted = entry.wanted.or(worker.wanted);
+                    *entry = WorkerSummary { running, wanted, ..worker };
                 }
                 entry.running.extend(running);
             }
@@ -191,9 +220,9 @@ impl Broker {
         with_jobs: bool,
     ) -> Result<Vec<(WorkerSummary, Vec<JobId>)>, Error> {
         let fields: &[&str] = if with_jobs {
-            &["info", "busy", "seen", "running"]
+            &["info", "busy", "seen", "wanted", "running"]
         } else {
-            &["info", "busy", "seen"]
+            &["info", "busy", "seen", "wanted"]
         };
         let mut pipeline = redis::pipe();
         for &id in ids {
@@ -237,9 +266,9 @@ fn read_running(id: JobId, reply: Value) -> Result<Option<RunningJob>, Error> {
 
 fn read_worker(id: WorkerId, value: Value) -> Result<Option<(WorkerSummary, Vec<JobId>)>, Error> {
     let mut values = reply::array(value)?.into_iter();
-    let (Some(info), Some(busy), Some(seen)) = (values.next(), values.next(), values.next()) else {
-        return Err(Error::unreadable("worker record with too few fields"));
-    };
+    let mut next =
+        || values.next().ok_or_else(|| Error::unreadable("worker record with too few fields"));
+    let (info, busy, seen, wanted) = (next()?, next()?, next()?, next()?);
     if info == Value::Nil {
         return Ok(None);
     }
@@ -249,8 +278,7 @@ fn read_worker(id: WorkerId, value: Value) -> Result<Option<(WorkerSummary, Vec<
     let running = values.next().map(reply::text).transpose()?.unwrap_or_default();
     let running = running.lines().filter_map(|id| id.parse().ok()).collect();
     let seen_at = Timestamp::from_unix_ms(reply::unsigned(&seen)?);
-    Ok(Some((
-        WorkerSummary { id, info, busy: reply::unsigned(&busy)?, seen_at, running: Vec::new() },
-        running,
-    )))
+    let wanted = reply::text(wanted).ok().and_then(|word| WorkerState::named(&word));
+    let busy = reply::unsigned(&busy)?;
+    Ok(Some((WorkerSummary { id, info, wanted, busy, seen_at, running: Vec::new() }, running)))
 }

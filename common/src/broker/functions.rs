@@ -42,12 +42,17 @@ const AUDIT: [&str; 5] = [
     include_str!("lua/judge.lua"),
     include_str!("lua/heal.lua"),
 ];
+/// Operations that write the history, which no other does.
+const HISTORY: [&str; 3] = [
+    include_str!("lua/history.lua"),
+    include_str!("lua/heartbeat.lua"),
+    include_str!("lua/sample.lua"),
+];
 /// Operations in one file each, which no other uses. Like those above, each is a separate block: Lua allows at most 200
 /// local names at once.
 const VERBS: [&str; 16] = [
     include_str!("lua/open.lua"),
     include_str!("lua/enqueue.lua"),
-    include_str!("lua/heartbeat.lua"),
     include_str!("lua/leave.lua"),
     include_str!("lua/reclaim.lua"),
     include_str!("lua/report.lua"),
@@ -55,6 +60,7 @@ const VERBS: [&str; 16] = [
     include_str!("lua/retry.lua"),
     include_str!("lua/redrive.lua"),
     include_str!("lua/delete.lua"),
+    include_str!("lua/steer.lua"),
     include_str!("lua/mute.lua"),
     include_str!("lua/watch.lua"),
     include_str!("lua/announce.lua"),
@@ -84,6 +90,8 @@ pub(crate) enum Function {
     Report,
     Resume,
     Retry,
+    Sample,
+    Steer,
     Sweep,
     Used,
     Watch,
@@ -110,6 +118,8 @@ impl Function {
             Self::Report => "report",
             Self::Resume => "resume",
             Self::Retry => "retry",
+            Self::Sample => "sample",
+            Self::Steer => "steer",
             Self::Sweep => "sweep",
             Self::Used => "used",
             Self::Watch => "watch",
@@ -145,8 +155,15 @@ impl Library {
     fn shipped_body() -> String {
         let block = |files: &[&str]| format!("do\n{}end\n", files.concat());
         let verbs: String = VERBS.iter().map(std::slice::from_ref).map(block).collect();
-        [SHARED.concat(), block(&EXCHANGE), SHARED_BY_OTHERS.concat(), block(&AUDIT), verbs]
-            .concat()
+        [
+            SHARED.concat(),
+            block(&EXCHANGE),
+            SHARED_BY_OTHERS.concat(),
+            block(&AUDIT),
+            block(&HISTORY),
+            verbs,
+        ]
+        .concat()
     }
 
     fn of(body: &str) -> Self {

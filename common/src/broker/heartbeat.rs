@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::connection::Call;
 use super::error::Error;
 use super::functions::Function;
+use super::history::NumberedCounts;
 use super::lease::{LeaseKey, WorkerId};
 use super::sweep::in_ms;
 use super::{Broker, reply};
@@ -41,6 +42,9 @@ pub struct WorkerInfo {
     /// Its servers: the pools of long-lived processes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerInfo>,
+    /// What it does.
+    #[serde(default)]
+    pub state: WorkerState,
 }
 
 impl WorkerInfo {
@@ -57,7 +61,38 @@ impl WorkerInfo {
             started_at: Timestamp::now(),
             suspended: Vec::new(),
             servers: Vec::new(),
+            state: WorkerState::Running,
         }
+    }
+}
+
+/// What a worker does, and what an operator may request that it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerState {
+    /// It claims jobs and runs them.
+    #[default]
+    Running,
+    /// It claims no more jobs; those it has continue.
+    Quiet,
+    /// It claims no more jobs, and ends.
+    Stopping,
+}
+
+impl WorkerState {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Quiet => "quiet",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// Returns the one with this name; a later version may have others.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Running, Self::Quiet, Self::Stopping].into_iter().find(|it| it.as_str() == name)
     }
 }
 
@@ -108,6 +143,8 @@ pub struct Heartbeat<'a> {
     pub leases: &'a [LeaseKey],
     /// When this process saw that nothing was due there, if it did: see [`Looks`](super::Looks).
     pub quiet_at: Option<Timestamp>,
+    /// How attempts ended, for the history; to the first partition only.
+    pub counts: Option<&'a NumberedCounts>,
 }
 
 /// The reply to a heartbeat.
@@ -120,6 +157,8 @@ pub struct Beaten {
     pub forgotten: bool,
     /// Whether a sweep was due and is not finished: [`Broker::sweep`] continues it.
     pub sweep_on: bool,
+    /// What an operator requested last, if anything; only the first partition has it.
+    pub wanted: Option<WorkerState>,
 }
 
 /// The state of one lease after a heartbeat.
@@ -211,11 +250,13 @@ impl Broker {
             verdicts: Vec::with_capacity(heartbeat.leases.len()),
             forgotten: false,
             sweep_on: false,
+            wanted: None,
         };
         let mut batches: Vec<_> = heartbeat.leases.chunks(BATCH).collect();
         if batches.is_empty() {
             batches.push(&[]);
         }
+        let mut counts = heartbeat.counts.map(ToString::to_string);
         let mut first = true;
         for leases in batches {
             let arguments = |command: &mut Cmd| {
@@ -225,7 +266,8 @@ impl Broker {
                     .arg(&info[..])
                     .arg(heartbeat.busy)
                     .arg(if first { "" } else { "more" })
-                    .arg(in_ms(heartbeat.quiet_at));
+                    .arg(in_ms(heartbeat.quiet_at))
+                    .arg(counts.take().unwrap_or_default());
                 first = false;
                 for lease in leases {
                     command.arg(lease.id.to_string()).arg(lease.epoch.number());
@@ -399,9 +441,10 @@ fn read_heartbeat(reply: Value, outcome: &mut Beaten) -> Result<String, Error> {
     let mut replies = reply::array(reply)?.into_iter();
     let mut next =
         || replies.next().ok_or_else(|| Error::unreadable("incomplete reply to heartbeat"));
-    let (known, more, features) = (next()?, next()?, next()?);
+    let (known, more, features, wanted) = (next()?, next()?, next()?, next()?);
     outcome.forgotten |= reply::integer(&known)? == 0;
     outcome.sweep_on |= reply::integer(&more)? == 1;
+    outcome.wanted = WorkerState::named(&reply::text(wanted)?);
     for verdict in replies {
         outcome.verdicts.push(match reply::integer(&verdict)? {
             1 => Verdict::Held,

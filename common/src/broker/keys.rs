@@ -19,7 +19,7 @@ use crate::job::{JobId, Partition, Priority};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
-use super::{ErrorGroupId, WorkerId};
+use super::{ErrorGroupId, Unit, WorkerId};
 
 /// Prefix of every key: 1–32 characters of `[a-z0-9_.-]`. Default `crunch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,6 +228,16 @@ impl Keys {
         self.key(format_args!("error:{group}:jobs"))
     }
 
+    /// HASH, queue and task → how their attempts ended in that minute or hour since 1970.
+    pub(crate) fn history(&self, unit: Unit, span: u64) -> String {
+        self.key(format_args!("history:{unit}:{span}"))
+    }
+
+    /// HASH, queue → its depth in that minute or hour since 1970.
+    pub(crate) fn history_queues(&self, unit: Unit, span: u64) -> String {
+        self.key(format_args!("history:{unit}:{span}:queues"))
+    }
+
     /// STRING, id of the job that an idempotency key created, and the request's fingerprint.
     pub(crate) fn idempotency(&self, digest: &str) -> String {
         self.key(format_args!("idempotency:{digest}"))
@@ -300,6 +310,8 @@ mod tests {
             ("worker", "00000000-0000-4000-8000-000000000000"),
             ("bucket", "42"),
             ("number", "1"),
+            ("unit", "minute"),
+            ("span", "42"),
             ("digest", "00112233445566778899aabbccddeeff"),
             ("group", "00112233aabbccdd"),
         ]);
@@ -343,6 +355,8 @@ mod tests {
             ("errors", keys.errors()),
             ("error", keys.error(&group)),
             ("error_jobs", keys.error_jobs(&group)),
+            ("history", keys.history(Unit::Minute, 42)),
+            ("history_queues", keys.history_queues(Unit::Minute, 42)),
             ("idempotency", keys.idempotency("00112233445566778899aabbccddeeff")),
             ("ready", keys.ready(&queue, &Lane::Of(Priority::Normal))),
             ("parked", keys.parked(&queue)),

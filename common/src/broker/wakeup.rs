@@ -24,6 +24,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(2);
 pub enum Control {
     /// Cancellation of this attempt was requested.
     Cancel(LeaseKey),
+    /// The reply to its next heartbeat has something new.
+    Heartbeat,
 }
 
 /// The control channels of one worker, of all partitions.
@@ -43,12 +45,12 @@ impl Controls {
 }
 
 fn parse(message: &str) -> Option<Control> {
-    let mut words = message.split(' ');
-    match (words.next()?, words.next()?, words.next()?) {
-        ("cancel", id, epoch) => Some(Control::Cancel(LeaseKey {
+    match *message.split(' ').collect::<Vec<_>>() {
+        ["cancel", id, epoch] => Some(Control::Cancel(LeaseKey {
             id: id.parse().ok()?,
             epoch: Epoch::new(epoch.parse().ok()?),
         })),
+        ["heartbeat"] => Some(Control::Heartbeat),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crunch_common::backoff::Backoff;
 use crunch_common::broker::{
     Broker, Durability, Enqueued, Exchange, Heartbeat, Lease, Library, NewJob, Progress,
-    ReleaseCause, Report, Settlement, Start, WorkerId, WorkerInfo,
+    ReleaseCause, Report, Settlement, Start, WorkerId, WorkerInfo, WorkerState,
 };
 use crunch_common::job::{
     ContentType, ErrorCode, JobError, JobId, JobOptions, Partition, Payload, Priority,
@@ -333,6 +333,7 @@ impl Driver {
             busy: leases.len(),
             leases: &leases,
             quiet_at: None,
+            counts: None,
         };
         let answer = self.broker.heartbeat(Partition::default(), &heartbeat).await.map_err(text)?;
         let named: Vec<_> = leases.iter().map(|key| (key.id, key.epoch.number())).collect();
@@ -463,5 +464,6 @@ pub(crate) fn info() -> WorkerInfo {
         started_at: Timestamp::from_unix_ms(0),
         suspended: Vec::new(),
         servers: Vec::new(),
+        state: WorkerState::Running,
     }
 }

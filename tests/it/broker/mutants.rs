@@ -10,6 +10,7 @@ use super::properties;
 use super::scenarios::{NAMES, World, run_scenario};
 
 mod errors;
+mod history;
 mod steps;
 mod upkeep;
 mod waiting;
@@ -18,8 +19,8 @@ mod waiting;
 type Mutant = (&'static str, &'static str, &'static str);
 
 /// All mutants, in groups by what they break.
-const MUTANTS: [&[Mutant]; 4] =
-    [steps::MUTANTS, upkeep::MUTANTS, waiting::MUTANTS, errors::MUTANTS];
+const MUTANTS: [&[Mutant]; 5] =
+    [steps::MUTANTS, upkeep::MUTANTS, waiting::MUTANTS, errors::MUTANTS, history::MUTANTS];
 
 /// The number of mutants.
 pub(crate) fn count() -> usize {

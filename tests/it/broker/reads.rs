@@ -194,22 +194,19 @@ async fn queues_of_all_partitions_are_listed_once() {
 async fn a_page_of_workers_reads_only_those_workers() {
     let redis = RedisServer::start().with_partitions(1);
     let broker = redis.broker("reads", Library::shipped());
-    let info = WorkerInfo {
-        host: "h".repeat(500),
-        pid: 1,
-        version: "0".into(),
-        tasks: Vec::new(),
-        queues: Vec::new(),
-        slots: 1,
-        suspended: Vec::new(),
-        servers: Vec::new(),
-        started_at: crunch_common::time::Timestamp::now(),
-    };
+    let info = WorkerInfo { host: "h".repeat(500), ..WorkerInfo::of_this_process() };
     let mut ids: Vec<_> = (0..200).map(|_| WorkerId::generate()).collect();
     for &worker in &ids {
         let lease = Duration::from_secs(60);
-        let heartbeat =
-            Heartbeat { worker, lease, info: &info, busy: 0, leases: &[], quiet_at: None };
+        let heartbeat = Heartbeat {
+            worker,
+            lease,
+            info: &info,
+            busy: 0,
+            leases: &[],
+            quiet_at: None,
+            counts: None,
+        };
         broker.heartbeat(Partition::default(), &heartbeat).await.unwrap();
     }
     ids.sort();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crunch_common::broker::{
     Broker, BrokerConfig, Durability, Enqueued, Exchange, Exchanged, Heartbeat, Idempotency,
-    JobRecord, Lease, LeaseKey, Library, LogLines, Lookup, NewJob, ReleaseCause, Report, Settled,
-    Settlement, Start, TaskNames, Verdict, WorkerId, WorkerInfo,
+    JobRecord, Lease, LeaseKey, Library, LogLines, Lookup, NewJob, NumberedCounts, ReleaseCause,
+    Report, Settled, Settlement, Start, TaskNames, Verdict, WorkerId, WorkerInfo, WorkerState,
 };
 use crunch_common::job::{
     ErrorCode, JobError, JobId, JobOptions, Partition, Payload, Priority, Status,
@@ -22,6 +22,7 @@ mod audits;
 mod deadlines;
 mod ends;
 mod errors;
+mod history;
 mod intake;
 mod layout;
 mod limits;
@@ -31,6 +32,7 @@ mod parking;
 mod recent;
 mod reclaims;
 mod reports;
+mod steering;
 mod sweeps;
 mod waking;
 mod watching;
@@ -55,6 +57,10 @@ pub(crate) struct World {
     lease: Duration,
     /// When it saw that nothing was due.
     quiet_at: Option<Timestamp>,
+    /// What its next heartbeats add to the history.
+    counts: Option<NumberedCounts>,
+    /// What an operator requested, in the reply to its last heartbeat.
+    wanted: Option<WorkerState>,
     now: u64,
 }
 
@@ -79,6 +85,8 @@ impl World {
             tasks: TaskNames::default(),
             lease: LEASE,
             quiet_at: None,
+            counts: None,
+            wanted: None,
             now,
         };
         world.advance_clock(0).await;
@@ -167,17 +175,7 @@ impl World {
 
     /// The worker sends a heartbeat that names these leases.
     async fn heartbeat(&mut self, leases: &[LeaseKey]) -> Result<Vec<Verdict>, String> {
-        let info = WorkerInfo {
-            host: "here".into(),
-            pid: 1,
-            version: "0".into(),
-            tasks: Vec::new(),
-            queues: Vec::new(),
-            slots: 1,
-            started_at: Timestamp::now(),
-            suspended: Vec::new(),
-            servers: Vec::new(),
-        };
+        let info = WorkerInfo { slots: 1, ..WorkerInfo::of_this_process() };
         let heartbeat = Heartbeat {
             worker: self.worker,
             lease: self.lease,
@@ -185,9 +183,12 @@ impl World {
             busy: leases.len(),
             leases,
             quiet_at: self.quiet_at,
+            counts: self.counts.as_ref(),
         };
         let answer = self.broker.heartbeat(Partition::default(), &heartbeat).await;
-        answer.map(|answer| answer.verdicts).map_err(|error| error.to_string())
+        let answer = answer.map_err(|error| error.to_string())?;
+        self.wanted = answer.wanted;
+        Ok(answer.verdicts)
     }
 
     /// How many jobs of these queues may be claimed at normal priority.
@@ -269,6 +270,10 @@ scenarios! {
     "kinds of errors of one task beyond its limit share a group" => errors::kinds,
     "whatever fails a job lists it in a group" => errors::every_end,
     "an audit checks the groups of errors" => audits::error_groups,
+    "a worker learns with its heartbeats what an operator requested" => steering::requested,
+    "attempts are counted in their minute and their hour, once" => history::counted,
+    "series of attempts beyond the limit share one" => history::limited,
+    "the depths of queues are sampled once a minute" => history::sampled,
     "the same key and request is one job, in one call or in two" => intake::idempotency,
     "one unreadable record does not stop the claim of nine others" => intake::quarantine,
     "each claim leaves a wake-up token until no claimable work is left" => waking::tokens,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{assert_problem, expect_problem};
 
 /// Every route and the scope that it requires, written down a second time, so that a scope is not changed by accident.
-const ROUTES: [(&str, &str, &str); 37] = [
+const ROUTES: [(&str, &str, &str); 42] = [
     ("POST", "/crunch", "submit"),
     ("GET", "/jobs", "read"),
     ("POST", "/jobs", "submit"),
@@ -38,7 +38,12 @@ const ROUTES: [(&str, &str, &str); 37] = [
     ("POST", "/queues/{queue}/purge", "admin"),
     ("GET", "/errors", "read"),
     ("GET", "/errors/{id}", "read"),
+    ("GET", "/history", "read"),
     ("GET", "/workers", "read"),
+    ("GET", "/workers/{id}", "read"),
+    ("POST", "/workers/{id}/quiet", "admin"),
+    ("POST", "/workers/{id}/resume", "admin"),
+    ("POST", "/workers/{id}/stop", "admin"),
     ("GET", "/metrics", "read"),
     ("GET", "/system", "read"),
     ("GET", "/openapi.json", "read"),

@@ -1,7 +1,7 @@
 //! Parses keys: for code that reads arbitrary keys and must distinguish Crunch's keys from others.
 
 use super::{KeySpace, Lane};
-use crate::broker::ErrorGroupId;
+use crate::broker::{ErrorGroupId, Unit};
 use crate::job::{JobId, Partition};
 use crate::queue::QueueName;
 
@@ -47,6 +47,7 @@ fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
         ("idempotency", digest) => {
             is_digest(digest).then(|| KeyName::Idempotency(partition, digest.to_owned()))
         }
+        ("history", rest) => is_history(rest).then_some(KeyName::Other),
         ("error", group) => {
             let group = group.strip_suffix(":jobs").unwrap_or(group).parse().ok()?;
             Some(KeyName::ErrorGroup(partition, group))
@@ -58,6 +59,12 @@ fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
         ("queue", rest) => queue_of(rest).map(|queue| KeyName::Queue(partition, queue)),
         _ => None,
     }
+}
+
+fn is_history(rest: &str) -> bool {
+    let span = rest.strip_suffix(":queues").unwrap_or(rest);
+    let known = span.split_once(':').map(|(unit, span)| (Unit::named(unit), span.parse::<u64>()));
+    matches!(known, Some((Some(_), Ok(_))))
 }
 
 fn is_digest(text: &str) -> bool {
@@ -103,6 +110,9 @@ mod tests {
             "crunch:{0}:queue:cpu:ended:soon".to_owned(),
             "crunch:{0}:worker:me".to_owned(),
             "crunch:{0}:error:some".to_owned(),
+            "crunch:{0}:history:minute".to_owned(),
+            "crunch:{0}:history:year:1".to_owned(),
+            "crunch:{0}:history:hour:1:tasks".to_owned(),
             "crunch:{0}:errors:all".to_owned(),
         ];
         for key in keys {

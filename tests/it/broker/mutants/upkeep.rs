@@ -35,7 +35,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "num(quiet_at) > 0 and now or num(last)",
     ),
     ("sweeps in heartbeats do so", "writes(), nil, argv[6])", "writes())"),
-    ("heartbeats hide the features in use", "1 or 0, 0, features(p) }", "1 or 0, 0, '' }"),
+    (
+        "heartbeats hide the features in use",
+        "1 or 0, 0, features(p), known[4]",
+        "1 or 0, 0, '', known[4]",
+    ),
     ("sweeps hide the features in use", "reply[7] = features(p)", "reply[7] = ''"),
     ("expired jobs are not deleted", "if delete[2] then w:later(delete) end", ""),
     (
