@@ -13,6 +13,7 @@ mod catalog;
 mod checks;
 mod config;
 mod connections;
+mod dashboard;
 mod deliver;
 mod document;
 mod error;

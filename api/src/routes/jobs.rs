@@ -192,7 +192,7 @@ fn read_query(query: &str) -> Result<ListQuery, Problem> {
 }
 
 /// Reads the parameters of a list.
-pub(super) fn read_list(pairs: Vec<(String, String)>) -> Result<ListQuery, Problem> {
+pub(crate) fn read_list(pairs: Vec<(String, String)>) -> Result<ListQuery, Problem> {
     let mut list = ListQuery { limit: DEFAULT_LIMIT, ..ListQuery::default() };
     for (name, text) in &sorted(pairs) {
         let invalid = |accepted: &str| query::invalid(name, format!("expected {accepted}"));
@@ -235,7 +235,7 @@ const PARAMETERS: [&str; 8] =
     ["status", "task", "queue", "error", "created_after", "created_before", "limit", "cursor"];
 
 /// Writes a cursor as clients get it.
-pub(super) fn cursor_text(cursor: &Cursor) -> String {
+pub(crate) fn cursor_text(cursor: &Cursor) -> String {
     URL_SAFE_NO_PAD.encode(cursor.to_string())
 }
 

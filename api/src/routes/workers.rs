@@ -1,7 +1,7 @@
 //! The list of workers.
 
 use actix_web::{HttpRequest, web};
-use crunch_common::broker::WorkerId;
+use crunch_common::broker::{WorkerId, WorkerSummary};
 
 use super::Answer;
 use super::paging::Paging;
@@ -17,7 +17,13 @@ use crate::state::App;
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
     let paging = Paging::<WorkerId>::of(&request)?;
     let page = app.broker.workers(paging.after, paging.limit).await?;
-    let mut workers = page.items;
+    let workers = visible(page.items, &caller);
+    let items = workers.into_iter().map(WorkerDocument::from).collect();
+    Ok(paging.page(&request, items, page.next))
+}
+
+/// Returns the workers that the caller may see, each with what the caller may see of it.
+pub(crate) fn visible(mut workers: Vec<WorkerSummary>, caller: &Caller) -> Vec<WorkerSummary> {
     if caller.queues().is_some() {
         workers.retain(|worker| worker.info.queues.iter().any(|queue| caller.may_use(queue)));
         for worker in &mut workers {
@@ -27,6 +33,5 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
             worker.running.retain(|job| caller.may_use(&job.queue));
         }
     }
-    let items = workers.into_iter().map(WorkerDocument::from).collect();
-    Ok(paging.page(&request, items, page.next))
+    workers
 }

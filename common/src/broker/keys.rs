@@ -19,7 +19,7 @@ use crate::job::{JobId, Partition, Priority};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
-use super::{ErrorGroupId, WorkerId};
+use super::{ErrorGroupId, SessionDigest, WorkerId};
 
 /// Prefix of every key: 1–32 characters of `[a-z0-9_.-]`. Default `crunch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,6 +186,11 @@ impl Keys {
     /// ZSET, task → when it was last declared.
     pub(crate) fn tasks_seen(&self) -> String {
         self.key(format_args!("tasks:seen"))
+    }
+
+    /// STRING, what a session of the dashboard belongs to.
+    pub(crate) fn session(&self, digest: &SessionDigest) -> String {
+        self.key(format_args!("session:{digest}"))
     }
 
     /// STRING, changed with each change of a declared task.

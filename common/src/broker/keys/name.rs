@@ -44,6 +44,9 @@ fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
         | ("quarantine" | "audit" | "mark" | "errors" | "recent", "") => Some(KeyName::Other),
         ("queues", "names" | "side") | ("tasks", "" | "seen" | "version") => Some(KeyName::Other),
         ("worker", worker) => worker.parse::<super::WorkerId>().ok().map(|_| KeyName::Other),
+        ("session", digest) => {
+            digest.parse::<super::SessionDigest>().ok().map(|_| KeyName::Other)
+        }
         ("idempotency", digest) => {
             is_digest(digest).then(|| KeyName::Idempotency(partition, digest.to_owned()))
         }
@@ -104,6 +107,7 @@ mod tests {
             "crunch:{0}:worker:me".to_owned(),
             "crunch:{0}:error:some".to_owned(),
             "crunch:{0}:errors:all".to_owned(),
+            "crunch:{0}:session:00".to_owned(),
         ];
         for key in keys {
             let read = KeyName::read(&KeySpace::new("crunch".parse().unwrap(), 1), &key);
