@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use actix_web::web;
 use askama::Template;
-use crunch_common::broker::{ErrorGroup, ErrorGroupQuery, NodeHealth, QueueQuery, QueueSummary, WorkerSummary};
+use crunch_common::broker::{ErrorGroup, ErrorGroupQuery, NodeHealth, QueueQuery, QueueSummary, RunningJob, WorkerSummary,
+};
 use crunch_common::queue::QueueName;
 
 use super::page::{Page, Section};
@@ -26,7 +27,7 @@ struct Overview {
     queues: Vec<QueueSummary>,
     warnings: Vec<Warning>,
     errors: Vec<ErrorGroup>,
-    running: Vec<Running>,
+    running: Vec<RunningJob>,
 }
 
 /// What all queues and workers have together.
@@ -54,11 +55,6 @@ struct Warning {
     text: String,
 }
 
-struct Running {
-    job: crunch_common::broker::RunningJob,
-    worker: crunch_common::broker::WorkerId,
-}
-
 pub(super) async fn page(app: &web::Data<App>, viewer: &Viewer) -> Result<Page, Problem> {
     let among = viewer.caller.queues().cloned();
     let query = QueueQuery { among: among.clone(), after: None, limit: MAX_LIMIT };
@@ -77,7 +73,7 @@ pub(super) async fn page(app: &web::Data<App>, viewer: &Viewer) -> Result<Page, 
         queues: longest(queues.items),
         warnings,
         errors: errors.items,
-        running: running(workers),
+        running: longest_running(workers),
     };
     Page::new("Overview", Section::Overview, &overview)
 }
@@ -109,13 +105,10 @@ fn longest(mut queues: Vec<QueueSummary>) -> Vec<QueueSummary> {
     queues
 }
 
-fn running(workers: Vec<WorkerSummary>) -> Vec<Running> {
-    let of_worker = |worker: WorkerSummary| {
-        let id = worker.id;
-        worker.running.into_iter().map(move |job| Running { job, worker: id })
-    };
-    let mut running: Vec<_> = workers.into_iter().flat_map(of_worker).collect();
-    running.sort_by_key(|running| running.job.started_at);
+/// Returns the jobs that have been running longest.
+fn longest_running(workers: Vec<WorkerSummary>) -> Vec<RunningJob> {
+    let mut running: Vec<_> = workers.into_iter().flat_map(|worker| worker.running).collect();
+    running.sort_by_key(|job| job.started_at);
     running.truncate(SHOWN);
     running
 }
@@ -131,10 +124,14 @@ fn warnings(queues: &[QueueSummary], workers: &[WorkerSummary], nodes: &[NodeHea
             link: format!("/dashboard/queues/{}", queue.name),
             text,
         };
+        let jobs = match waiting {
+            1 => "1 job waits".to_owned(),
+            _ => format!("{} jobs wait", text::count(waiting)),
+        };
         if queue.paused {
-            all.push(of_queue(format!("is paused, and {} jobs wait", text::count(waiting))));
+            all.push(of_queue(format!("is paused; {jobs}")));
         } else if waiting > 0 && !served.contains(&queue.name) {
-            all.push(of_queue(format!("has no worker, and {} jobs wait", text::count(waiting))));
+            all.push(of_queue(format!("has no worker; {jobs}")));
         }
     }
     for (worker, suspended) in

@@ -47,7 +47,6 @@ struct NewJobPage {
     copied: Option<String>,
     tasks: Vec<String>,
     failure: Vec<String>,
-    token: Option<TokenField>,
 }
 
 impl NewJobPage {
@@ -59,7 +58,7 @@ impl NewJobPage {
         Priority::ALL
     }
 
-    fn token(&self) -> TokenField {
+    fn token() -> TokenField {
         TokenField
     }
 }
@@ -134,7 +133,6 @@ pub(super) async fn submit(
         copied: posted.get("copied").map(str::to_owned),
         tasks: task_names(&call.app).await?,
         failure,
-        token: None,
     };
     let page = Page::new("New job", Section::Jobs, &template)?;
     let mut response = page::show_once(&page, viewer);

@@ -107,6 +107,24 @@ pub(super) fn count(number: impl fmt::Display) -> String {
     text
 }
 
+/// As [`count`], in which a zero does not stand out: for tables.
+pub(super) fn quiet(number: impl fmt::Display) -> Quiet {
+    Quiet(count(number))
+}
+
+pub(super) struct Quiet(String);
+
+impl fmt::Display for Quiet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_str() {
+            "0" => f.write_str("<span class=\"none\">0</span>"),
+            number => f.write_str(number),
+        }
+    }
+}
+
+impl askama::filters::HtmlSafe for Quiet {}
+
 /// A size: `17 B`, `3.2 KiB`, `1.5 GiB`.
 pub(super) fn bytes(number: impl Given<u64>) -> String {
     let number = number.value();

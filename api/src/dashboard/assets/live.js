@@ -57,7 +57,7 @@
 
   // What the viewer has opened or typed stays as it is.
   const morph = (fresh) =>
-    Idiomorph.morph(main, fresh, {
+    Idiomorph.morph(main, fresh.childNodes, {
       morphStyle: 'innerHTML',
       ignoreActiveValue: true,
       callbacks: {
