@@ -100,7 +100,9 @@ async fn dispatch(call: &Call, body: web::Payload) -> Result<HttpResponse, Probl
     }
     if call.request.method() != Method::POST {
         let detail = "a page is read with GET, and its forms are sent with POST";
-        return Err(Problem::new(METHOD_NOT_ALLOWED, detail).header(header::ALLOW, "GET, HEAD, POST"));
+        return Err(
+            Problem::new(METHOD_NOT_ALLOWED, detail).header(header::ALLOW, "GET, HEAD, POST")
+        );
     }
     call.app.browsers.require_own_page(call.request.head())?;
     let viewer = viewer::of(call).await?;
@@ -125,7 +127,8 @@ async fn read(call: &Call, viewer: &Viewer, segments: &[&str]) -> Result<HttpRes
         ["jobs", id, "result"] => job::result(call, viewer, id).await,
         _ => {
             call.app.limits.count(&viewer.caller, &call.request)?;
-            let page = call.dashboard.kept.get(&call.app, viewer, call.request.path(), query).await?;
+            let page =
+                call.dashboard.kept.get(&call.app, viewer, call.request.path(), query).await?;
             Ok(page::respond(&call.request, viewer, &page))
         }
     }

@@ -61,7 +61,9 @@ pub(crate) fn serve(
                 let closing = closing.clone();
                 async move { closing.notified().await }
             })
-            .finish(map_config(routed(app, dashboard.clone()).into_factory(), |_| AppConfig::default()));
+            .finish(map_config(routed(app, dashboard.clone()).into_factory(), |_| {
+                AppConfig::default()
+            }));
         let prepared =
             fn_service(move |stream| prepare(stream, tls.clone(), budgets.clone())).and_then(http);
         apply_fn_factory(prepared, move |stream: TcpStream, http: &_| {

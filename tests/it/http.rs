@@ -9,7 +9,7 @@ mod envelope;
 mod errors;
 mod events;
 mod idempotency;
-mod keys;
+pub(crate) mod keys;
 mod lines;
 mod lists;
 mod names;

@@ -54,7 +54,8 @@ pub(super) async fn confirm(
             (report.matched, report.next_cursor.is_some())
         }
     };
-    let action: BulkAction = filters.get("action").parse().map_err(|error| query::invalid("action", error))?;
+    let action: BulkAction =
+        filters.get("action").parse().map_err(|error| query::invalid("action", error))?;
     let list = filters.without("action");
     let title = format!("{} {} jobs", title(action), text::count(count));
     let template = Confirm {
@@ -136,9 +137,9 @@ pub(super) async fn act(
     let filters: Vec<_> = others.collect();
     let list = filters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let list = query::encoded(list.filter(|(name, _)| *name != "action"));
-    let next = report.next_cursor.map(|cursor| {
-        filters.into_iter().chain([("cursor".to_owned(), cursor)]).collect()
-    });
+    let next = report
+        .next_cursor
+        .map(|cursor| filters.into_iter().chain([("cursor".to_owned(), cursor)]).collect());
     let template = ActedPage {
         action,
         changed: report.changed,

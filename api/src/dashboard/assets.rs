@@ -40,11 +40,11 @@ pub(super) static STYLE: LazyLock<Asset> = LazyLock::new(|| {
 pub(super) static LIVE: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("live", "js", SCRIPT, include_str!("assets/live.js")));
 /// Changes a document into another one and keeps focus, selection and position: idiomorph 0.7.3, license 0BSD.
-pub(super) static MORPH: LazyLock<Asset> =
-    LazyLock::new(|| Asset::new("idiomorph", "js", SCRIPT, include_str!("assets/idiomorph.min.js")));
-pub(super) static ICON: LazyLock<Asset> = LazyLock::new(|| {
-    Asset::new("icon", "svg", "image/svg+xml", include_str!("assets/icon.svg"))
+pub(super) static MORPH: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new("idiomorph", "js", SCRIPT, include_str!("assets/idiomorph.min.js"))
 });
+pub(super) static ICON: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("assets/icon.svg")));
 
 /// Returns a file by its name.
 ///

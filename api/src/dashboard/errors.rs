@@ -50,8 +50,14 @@ fn wanted(filters: &Filters, viewer: &Viewer) -> Result<ErrorGroupQuery, Problem
     let cursor = given("cursor").map(str::parse::<ErrorGroupCursor>).transpose();
     Ok(ErrorGroupQuery {
         among: viewer.caller.queues().cloned(),
-        queue: given("queue").map(str::parse).transpose().map_err(|_| invalid("queue", "a queue name"))?,
-        task: given("task").map(str::parse).transpose().map_err(|_| invalid("task", "a task name"))?,
+        queue: given("queue")
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| invalid("queue", "a queue name"))?,
+        task: given("task")
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| invalid("task", "a task name"))?,
         after: cursor.map_err(|_| invalid("cursor", "that of a page of this list"))?,
         limit: LIMIT,
     })

@@ -97,10 +97,9 @@ async fn shown_result(app: &App, job: &JobRecord) -> Result<Option<Shown>, Probl
     let Some(result) = &job.result else { return Ok(None) };
     let content_type = result.content_type.as_str().to_owned();
     let content = match &result.inline {
-        Some(bytes) => content(Payload {
-            bytes: bytes.clone(),
-            content_type: result.content_type.clone(),
-        }),
+        Some(bytes) => {
+            content(Payload { bytes: bytes.clone(), content_type: result.content_type.clone() })
+        }
         None if is_shown(result.size, &content_type) => {
             let (_, result) = found_or_problem(app.broker.result(job.id).await?)?;
             result.map_or(Content::Deleted, content)

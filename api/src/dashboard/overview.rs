@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use actix_web::web;
 use askama::Template;
-use crunch_common::broker::{ErrorGroup, ErrorGroupQuery, NodeHealth, QueueQuery, QueueSummary, RunningJob, WorkerSummary,
+use crunch_common::broker::{
+    ErrorGroup, ErrorGroupQuery, NodeHealth, QueueQuery, QueueSummary, RunningJob, WorkerSummary,
 };
 use crunch_common::queue::QueueName;
 
@@ -58,7 +59,8 @@ struct Warning {
 pub(super) async fn page(app: &web::Data<App>, viewer: &Viewer) -> Result<Page, Problem> {
     let among = viewer.caller.queues().cloned();
     let query = QueueQuery { among: among.clone(), after: None, limit: MAX_LIMIT };
-    let wanted = ErrorGroupQuery { among: among.clone(), limit: SHOWN, ..ErrorGroupQuery::default() };
+    let wanted =
+        ErrorGroupQuery { among: among.clone(), limit: SHOWN, ..ErrorGroupQuery::default() };
     let (queues, workers, errors) = tokio::try_join!(
         app.broker.queues(&query),
         workers::visible(app, viewer),
@@ -113,7 +115,11 @@ fn longest_running(workers: Vec<WorkerSummary>) -> Vec<RunningJob> {
     running
 }
 
-fn warnings(queues: &[QueueSummary], workers: &[WorkerSummary], nodes: &[NodeHealth]) -> Vec<Warning> {
+fn warnings(
+    queues: &[QueueSummary],
+    workers: &[WorkerSummary],
+    nodes: &[NodeHealth],
+) -> Vec<Warning> {
     let served: BTreeSet<&QueueName> =
         workers.iter().flat_map(|worker| &worker.info.queues).collect();
     let mut all: Vec<_> = nodes.iter().flat_map(of_node).collect();

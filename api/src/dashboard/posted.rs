@@ -33,7 +33,8 @@ pub(super) async fn read(
     let limit = OTHER_FIELDS + ENCODED * call.app.catalog.largest_json_payload();
     let posted = read_any(call, body, limit).await?;
     if !posted.get(TOKEN).is_some_and(|token| viewer.secret.made(token)) {
-        let detail = "the form belongs to another session, or its session has ended: open the page again";
+        let detail =
+            "the form belongs to another session, or its session has ended: open the page again";
         return Err(Problem::new(CROSS_SITE_REQUEST, detail));
     }
     Ok(posted)

@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn only_white_space_changes() {
-        let text = r#"{"a":[1,2.50,1e400],"a":{},"b\"{":"x, y\\","c":[ ],"d":12345678901234567890}"#;
+        let text =
+            r#"{"a":[1,2.50,1e400],"a":{},"b\"{":"x, y\\","c":[ ],"d":12345678901234567890}"#;
         let pretty = "{\n  \"a\": [\n    1,\n    2.50,\n    1e400\n  ],\n  \"a\": {},\n  \"b\\\"{\": \"x, y\\\\\",\n  \"c\": [],\n  \"d\": 12345678901234567890\n}";
         assert_eq!(json(text), pretty);
         assert_eq!(json(pretty), pretty);

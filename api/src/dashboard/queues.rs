@@ -70,8 +70,7 @@ pub(super) async fn list(
         }
     }
     let wanted = QueueQuery { among: viewer.caller.queues().cloned(), after, limit: LIMIT };
-    let (page, workers) =
-        tokio::try_join!(app.broker.queues(&wanted), app.broker.fleet())?;
+    let (page, workers) = tokio::try_join!(app.broker.queues(&wanted), app.broker.fleet())?;
     let rows = page.items.into_iter().map(|queue| Row::new(queue, &workers)).collect();
     let next = page.next.map(|name| query::encoded([("after", name.as_str())].into_iter()));
     let template = Queues { rows, next, rights: viewer.rights() };

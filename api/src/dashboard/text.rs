@@ -11,7 +11,7 @@ use super::page::TokenField;
 
 /// A value, or a reference to one: templates pass references to fields, and references to those.
 pub(super) trait Given<T> {
-    fn value(&self) -> T;
+    fn value(self) -> T;
 }
 
 macro_rules! given {
@@ -20,8 +20,8 @@ macro_rules! given {
     };
     (@ $type:ty, $($from:ty),*) => {
         $(impl Given<$type> for $from {
-            fn value(&self) -> $type {
-                <$type>::clone(self)
+            fn value(self) -> $type {
+                <$type>::clone(&self)
             }
         })*
     };
@@ -210,8 +210,14 @@ mod tests {
         assert_eq!([ms(0), ms(250), ms(7_590), ms(59_999)], ["0 ms", "250 ms", "7.5 s", "59.9 s"]);
         assert_eq!([ms(200_000), ms(7_200_000)], ["3 min 20 s", "2 h"]);
         assert_eq!(ms(356_400_000), "4 d 3 h");
-        assert_eq!([0, 999, 1000, 1_234_567_u64].map(|it| plain(count(it))), ["0", "999", "1 000", "1 234 567"]);
-        assert_eq!([17, 3277, 1_610_612_736].map(|it| plain(bytes(it))), ["17 B", "3.2 KiB", "1.5 GiB"]);
+        assert_eq!(
+            [0, 999, 1000, 1_234_567_u64].map(|it| plain(count(it))),
+            ["0", "999", "1 000", "1 234 567"]
+        );
+        assert_eq!(
+            [17, 3277, 1_610_612_736].map(|it| plain(bytes(it))),
+            ["17 B", "3.2 KiB", "1.5 GiB"]
+        );
         assert_eq!(plain(percent(0.256)), "26 %");
     }
 

@@ -99,7 +99,8 @@ impl Ticks {
     async fn changed(&self) -> Option<String> {
         let kept = &self.dashboard.kept;
         let page = kept.get(&self.app, &self.viewer, &self.path, &self.query).await;
-        let version = page.map_or_else(|problem| problem.kind.slug.to_owned(), |it| it.version.clone());
+        let version =
+            page.map_or_else(|problem| problem.kind.slug.to_owned(), |it| it.version.clone());
         (self.version.as_ref() != Some(&version)).then_some(version)
     }
 

@@ -36,6 +36,7 @@ pub(super) const MAX_LIMIT: usize = 100;
     ),
     responses(
         (status = 200, description = "The job; a failed one is data, not an error", body = JobDocument),
+        (status = 303, description = "The client prefers HTML (`Accept`): `Location` is the job's page in the dashboard"),
         (status = 304, description = "Unchanged since the ETag of If-None-Match"),
         (status = 404, description = "There is no such job"),
         (status = 410, description = "It was deleted"),
@@ -61,7 +62,8 @@ pub(crate) async fn show(
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((header::ETAG, etag::of(job.version)))
-        .insert_header((header::CACHE_CONTROL, "private, no-cache"));
+        .insert_header((header::CACHE_CONTROL, "private, no-cache"))
+        .insert_header((header::VARY, header::ACCEPT.as_str()));
     preference.write_to(&mut response);
     if !job.status.is_terminal() {
         response.insert_header((header::RETRY_AFTER, preference.retry_after()));

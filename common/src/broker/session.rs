@@ -37,8 +37,7 @@ impl FromStr for SessionDigest {
         }
         let mut digest = [0; 32];
         for (byte, at) in digest.iter_mut().zip((0..).step_by(2)) {
-            *byte =
-                u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| InvalidSessionDigest)?;
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| InvalidSessionDigest)?;
         }
         Ok(Self(digest))
     }

@@ -44,9 +44,7 @@ fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
         | ("quarantine" | "audit" | "mark" | "errors" | "recent", "") => Some(KeyName::Other),
         ("queues", "names" | "side") | ("tasks", "" | "seen" | "version") => Some(KeyName::Other),
         ("worker", worker) => worker.parse::<super::WorkerId>().ok().map(|_| KeyName::Other),
-        ("session", digest) => {
-            digest.parse::<super::SessionDigest>().ok().map(|_| KeyName::Other)
-        }
+        ("session", digest) => digest.parse::<super::SessionDigest>().ok().map(|_| KeyName::Other),
         ("idempotency", digest) => {
             is_digest(digest).then(|| KeyName::Idempotency(partition, digest.to_owned()))
         }
