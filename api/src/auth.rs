@@ -189,6 +189,17 @@ impl Authority {
         ring.find_by_id(key).map(|key| Caller(IdentifiedBy::Key(key)))
     }
 
+    /// Returns the namespaces of the idempotency keys of all callers.
+    pub(crate) fn idempotency_scopes(&self) -> Vec<String> {
+        match self {
+            Self::Off => vec![Caller(IdentifiedBy::Address(None)).idempotency_scope()],
+            Self::Keys(ring) => {
+                let callers = ring.all().into_iter().map(|key| Caller(IdentifiedBy::Key(key)));
+                callers.map(|caller| caller.idempotency_scope()).collect()
+            }
+        }
+    }
+
     /// Returns the caller from an address, if no key is required.
     pub(crate) fn anyone(&self, address: Option<IpAddr>) -> Option<Caller> {
         matches!(self, Self::Off).then_some(Caller(IdentifiedBy::Address(address)))

@@ -31,7 +31,7 @@ mod workers;
 use actix_web::http::header;
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use self::kept::KeptPages;
 use self::page::Page;
@@ -73,7 +73,9 @@ async fn answer(
 ) -> HttpResponse {
     let call = Call { dashboard, app, request };
     let answered = Box::pin(dispatch(&call, body)).await;
-    let mut response = answered.unwrap_or_else(|problem| page::problem(&problem));
+    let mut response = answered.unwrap_or_else(|problem| {
+        page::problem(&problem, call.request.extensions().get::<Viewer>())
+    });
     page::harden(response.headers_mut());
     response
 }
@@ -93,7 +95,7 @@ async fn dispatch(call: &Call, body: web::Payload) -> Result<HttpResponse, Probl
     }
     if reads {
         return match viewer::of(call).await {
-            Ok(viewer) => viewer.remember(Box::pin(read(call, &viewer, &segments)).await?),
+            Ok(viewer) => Ok(viewer.remember(Box::pin(read(call, &viewer, &segments)).await?)),
             Err(problem) if problem.kind == UNAUTHORIZED => Ok(login::redirect(call)),
             Err(problem) => Err(problem),
         };

@@ -14,6 +14,7 @@
 
 mod audit;
 mod bulk;
+mod by_key;
 mod check;
 mod commands;
 mod config;

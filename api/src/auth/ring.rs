@@ -66,6 +66,11 @@ impl KeyRing {
         key.filter(|key| ticket.opens(job, key, Timestamp::now()))
     }
 
+    /// Returns all keys.
+    pub(crate) fn all(&self) -> Vec<Arc<ApiKey>> {
+        self.0.get().values().cloned().collect()
+    }
+
     /// Returns the key with this id.
     pub(crate) fn find_by_id(&self, id: &KeyId) -> Option<Arc<ApiKey>> {
         self.0.get().get(id).cloned()

@@ -96,7 +96,8 @@ struct Frame<'a> {
     title: &'a str,
     section: Section,
     main: &'a str,
-    version: &'a str,
+    /// `None`: the page belongs to one request, and is not updated.
+    version: Option<&'a str>,
     /// The time, ms: the clock of a viewer may be wrong.
     now: u64,
     /// `None`: nobody has logged in, or needs to.
@@ -119,7 +120,7 @@ pub(super) fn respond(request: &HttpRequest, viewer: &Viewer, page: &Page) -> Ht
     if etag::is_known(request, &tag) {
         return HttpResponse::NotModified().insert_header((header::ETAG, tag)).finish();
     }
-    let mut response = html(HttpResponse::Ok(), page, Some(viewer));
+    let mut response = html(HttpResponse::Ok(), page, Some(viewer), Some(&page.version));
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }
@@ -128,20 +129,21 @@ pub(super) fn respond(request: &HttpRequest, viewer: &Viewer, page: &Page) -> Ht
 
 /// Answers with a page that only this request has: it is not updated.
 pub(super) fn show_once(page: &Page, viewer: &Viewer) -> HttpResponse {
-    html(HttpResponse::Ok(), page, Some(viewer))
+    html(HttpResponse::Ok(), page, Some(viewer), None)
 }
 
 /// Answers with a page for those who have not logged in.
 pub(super) fn show_to_anyone(page: &Page) -> HttpResponse {
-    html(HttpResponse::Ok(), page, None)
+    html(HttpResponse::Ok(), page, None, None)
 }
 
 fn html(
     mut response: actix_web::HttpResponseBuilder,
     page: &Page,
     viewer: Option<&Viewer>,
+    version: Option<&str>,
 ) -> HttpResponse {
-    let Page { title, section, main, version } = page;
+    let Page { title, section, main, .. } = page;
     let frame = Frame {
         title,
         section: *section,
@@ -173,7 +175,7 @@ struct ProblemPage {
 }
 
 /// Answers with a page that explains a problem, with its status.
-pub(super) fn problem(problem: &Problem) -> HttpResponse {
+pub(super) fn problem(problem: &Problem, viewer: Option<&Viewer>) -> HttpResponse {
     let template = ProblemPage {
         title: problem.kind.title,
         detail: problem.detail().to_owned(),
@@ -183,7 +185,7 @@ pub(super) fn problem(problem: &Problem) -> HttpResponse {
     let Ok(page) = Page::new(problem.kind.title, Section::None, &template) else {
         return HttpResponse::InternalServerError().finish();
     };
-    let mut response = html(HttpResponse::build(problem.kind.status), &page, None);
+    let mut response = html(HttpResponse::build(problem.kind.status), &page, viewer, None);
     for (name, value) in problem.headers() {
         response.headers_mut().insert(name.clone(), value.clone());
     }

@@ -21,16 +21,8 @@ use crate::state::App;
 use crate::submit::{Options, Submission, check_fit, check_webhook, enqueue_one, undeclared};
 
 /// The options that the form has, with the names of the API's parameters.
-const OPTIONS: [&str; 8] = [
-    "queue",
-    "priority",
-    "delay_ms",
-    "timeout_ms",
-    "deadline_ms",
-    "max_attempts",
-    "idempotency_key",
-    "webhook.url",
-];
+const OPTIONS: [&str; 7] =
+    ["queue", "priority", "delay_ms", "timeout_ms", "deadline_ms", "max_attempts", "webhook.url"];
 /// A payload that is larger is copied, and not shown to be changed.
 const MAX_SHOWN: u64 = 256 * 1024;
 

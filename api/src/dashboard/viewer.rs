@@ -1,7 +1,7 @@
 //! Who looks at a page, and with which rights.
 
-use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpMessage, HttpResponse};
 
 use super::secret::{Cookie, Secret};
 use super::{Call, lacks};
@@ -18,11 +18,17 @@ pub(super) struct Viewer {
     cookie: Option<String>,
 }
 
-/// Returns the viewer of a request.
+/// Returns the viewer of a request; the page that explains a problem finds it there, too.
 ///
 /// # Errors
 /// 401 if keys are required and the request has no session; 503 if Redis is unavailable.
 pub(super) async fn of(call: &Call) -> Result<Viewer, Problem> {
+    let viewer = identify(call).await?;
+    call.request.extensions_mut().insert(viewer.clone());
+    Ok(viewer)
+}
+
+async fn identify(call: &Call) -> Result<Viewer, Problem> {
     let cookie = cookie(call);
     let secret = secret(call);
     let address = call.request.peer_addr().map(|peer| network_of(peer.ip()));
@@ -72,11 +78,11 @@ impl Viewer {
     }
 
     /// Adds the cookie to an answer, if the browser does not have it yet.
-    pub(super) fn remember(&self, mut response: HttpResponse) -> Result<HttpResponse, Problem> {
+    pub(super) fn remember(&self, mut response: HttpResponse) -> HttpResponse {
         if let Some(cookie) = self.cookie.as_deref().and_then(|it| HeaderValue::from_str(it).ok()) {
             response.headers_mut().insert(header::SET_COOKIE, cookie);
         }
-        Ok(response)
+        response
     }
 }
 

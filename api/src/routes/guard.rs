@@ -60,7 +60,7 @@ pub(crate) async fn authorize(
     if let Some(page) = page_instead(access, &request) {
         let answer = HttpResponse::SeeOther()
             .insert_header((header::LOCATION, page))
-            .insert_header((header::VARY, header::ACCEPT.as_str()))
+            .insert_header((header::VARY, "Accept"))
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .finish();
         return Ok(request.into_response(answer));

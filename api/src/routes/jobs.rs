@@ -62,9 +62,9 @@ pub(crate) async fn show(
     let mut response = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((header::ETAG, etag::of(job.version)))
-        .insert_header((header::CACHE_CONTROL, "private, no-cache"))
-        .insert_header((header::VARY, header::ACCEPT.as_str()));
+        .insert_header((header::CACHE_CONTROL, "private, no-cache"));
     preference.write_to(&mut response);
+    response.append_header((header::VARY, "Accept"));
     if !job.status.is_terminal() {
         response.insert_header((header::RETRY_AFTER, preference.retry_after()));
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crunch_tests::{Stack, Stage};
+use crunch_tests::{Answer, Stack, Stage, eventually};
+use reqwest::Method;
 use serde_json::json;
 
 use super::browser::{Browser, escaped, tags, text, unescaped};
@@ -97,7 +98,7 @@ async fn every_page_is_protected_and_loads_only_files_that_exist() {
         assert_eq!(answer.status.as_u16(), 200, "{file}");
         assert_eq!(answer.header("cache-control"), "public, max-age=31536000, immutable");
     }
-    let put = browser.request(reqwest::Method::PUT, "/dashboard/queues");
+    let put = browser.request(Method::PUT, "/dashboard/queues");
     let answer = browser.send(put).await;
     assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, "GET, HEAD, POST"));
 }
@@ -212,7 +213,11 @@ async fn a_job_shows_its_attempts_its_log_and_its_content() {
     for shown in ["the first attempt", "a line of the log", "a quarter", "badge running"] {
         assert!(running.contains(shown), "{shown}: {running}");
     }
-    assert!(browser.open("/dashboard/workers").await.contains(&id), "what runs now");
+    // Workers report in heartbeats what they run.
+    eventually("the worker shows what it runs", async || {
+        browser.open("/dashboard/workers").await.contains(&id).then_some(())
+    })
+    .await;
     actor.returns(&json!({ "answer": 42.00 })).await;
     api.wait_for_status(&id, "succeeded").await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -237,9 +242,15 @@ async fn the_box_finds_any_id_and_name() {
     api.wait_for_status(&id, "failed").await;
     let worker = api.get("/workers").await.json()["items"][0]["id"].as_str().unwrap().to_owned();
     let error = api.get("/errors").await.json()["items"][0]["id"].as_str().unwrap().to_owned();
+    let post = api.request(Method::POST, "/tasks/echo/jobs").json(&json!(1));
+    let keyed = api.send(post.header("idempotency-key", "order/17")).await.id();
+    let item = json!({ "jobs": [{ "task": "echo", "idempotency_key": "order-18" }] });
+    let item = api.post("/jobs/batch", &item).await.json()["items"][0]["job"]["id"].clone();
     let mut browser = Browser::of(&api);
 
     for (text, place) in [
+        ("order%2F17".to_owned(), format!("/jobs/{keyed}")),
+        ("order-18".to_owned(), format!("/jobs/{}", item.as_str().unwrap())),
         (id.clone(), format!("/jobs/{id}")),
         (format!("%20{}%20", id.to_uppercase()), format!("/jobs/{id}")),
         (format!("http://localhost/result/{id}"), format!("/jobs/{id}")),
@@ -274,16 +285,19 @@ async fn a_browser_that_opens_the_url_of_a_job_sees_its_page() {
     let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     let path = format!("/jobs/{id}");
 
-    let request = browser.request(reqwest::Method::GET, &path).header("accept", accept);
+    let request = browser.request(Method::GET, &path).header("accept", accept);
     let answer = browser.send(request).await;
     let page = format!("/dashboard/jobs/{id}");
     assert_eq!((answer.status.as_u16(), answer.header("location")), (303, page.as_str()));
-    assert_eq!(answer.header("vary"), "accept");
+    let depends_on_accept = |answer: &Answer| {
+        answer.headers.get_all("vary").iter().any(|vary| vary.to_str().unwrap() == "Accept")
+    };
+    assert!(depends_on_accept(&answer));
     for accept in ["*/*", "application/json", "application/json, text/html"] {
-        let request = browser.request(reqwest::Method::GET, &path).header("accept", accept);
+        let request = browser.request(Method::GET, &path).header("accept", accept);
         let answer = browser.send(request).await;
-        assert_eq!((answer.status.as_u16(), answer.header("vary")), (200, "accept"), "{accept}");
+        assert!(answer.status.as_u16() == 200 && depends_on_accept(&answer), "{accept}");
     }
-    let delete = browser.request(reqwest::Method::DELETE, &path).header("accept", accept);
+    let delete = browser.request(Method::DELETE, &path).header("accept", accept);
     assert_eq!(browser.send(delete).await.status.as_u16(), 409, "only a read has a page");
 }

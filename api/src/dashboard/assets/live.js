@@ -41,8 +41,8 @@
   };
 
   // --- Live updates ------------------------------------------------------------------------------------------------
-  // Pages with a form that is being filled in are not replaced, nor those that only one request has.
-  const isLive = !main.querySelector('form.submission, form.confirm') && location.pathname !== '/dashboard/find';
+  // Pages that only one request has are not updated, nor those with a form that is being filled in.
+  const isLive = main.dataset.version && !main.querySelector('form.submission, form.confirm');
   let source = null;
   let reading = false;
   let again = false;
@@ -158,6 +158,7 @@
   const refresh = document.querySelector('.refresh');
   if (refresh) {
     refresh.addEventListener('click', (event) => {
+      if (!isLive) return;
       event.preventDefault();
       read();
     });
