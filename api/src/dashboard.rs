@@ -5,6 +5,7 @@
 //! Everything works without script; `assets/live.js` only repeats what its links and forms do.
 
 mod actions;
+mod all_queues;
 mod assets;
 mod deliveries;
 mod errors;
@@ -33,6 +34,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
+use self::all_queues::AllQueues;
 use self::kept::KeptPages;
 use self::page::Page;
 use self::posted::Posted;
@@ -51,6 +53,7 @@ pub(crate) struct Dashboard {
     sessions: Sessions,
     failed_logins: FailedLogins,
     kept: KeptPages,
+    all_queues: AllQueues,
 }
 
 pub(crate) fn configure(dashboard: &web::Data<Dashboard>, config: &mut ServiceConfig) {
@@ -129,8 +132,8 @@ async fn read(call: &Call, viewer: &Viewer, segments: &[&str]) -> Result<HttpRes
         ["jobs", id, "result"] => job::result(call, viewer, id).await,
         _ => {
             call.app.limits.count(&viewer.caller, &call.request)?;
-            let page =
-                call.dashboard.kept.get(&call.app, viewer, call.request.path(), query).await?;
+            let at = (call.request.path(), query);
+            let page = kept::get(&call.dashboard, &call.app, viewer, at).await?;
             Ok(page::respond(&call.request, viewer, &page))
         }
     }
@@ -138,13 +141,13 @@ async fn read(call: &Call, viewer: &Viewer, segments: &[&str]) -> Result<HttpRes
 
 /// All pages.
 async fn page(
+    dashboard: &Dashboard,
     app: &web::Data<App>,
     viewer: &Viewer,
-    path: &str,
-    query: &str,
+    (path, query): (&str, &str),
 ) -> Result<Page, Problem> {
     match segments(path)[..] {
-        [] => overview::page(app, viewer).await,
+        [] => overview::page(&dashboard.all_queues, app, viewer).await,
         ["queues"] => queues::list(app, viewer, query).await,
         ["queues", name] => queues::one(app, viewer, name).await,
         ["queues", name, "purge"] => queues::confirm_purge(app, viewer, name).await,

@@ -8,6 +8,7 @@ use actix_web::web;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::Dashboard;
 use super::page::Page;
 use super::viewer::Viewer;
 use crate::auth::Identity;
@@ -34,29 +35,28 @@ struct Slot {
     page: tokio::sync::Mutex<Option<Made>>,
 }
 
-impl KeptPages {
-    /// Returns a page as it was in the last second. Of several requests one makes it, and the others wait.
-    ///
-    /// # Errors
-    /// Those of the page.
-    pub(super) async fn get(
-        &self,
-        app: &web::Data<App>,
-        viewer: &Viewer,
-        path: &str,
-        query: &str,
-    ) -> Made {
-        let identity = Some(viewer.caller.identity());
-        let rights = identity.filter(|identity| matches!(identity, Identity::Key(_)));
-        let slot = self.slot((rights, path.to_owned(), query.to_owned()));
-        let mut page = slot.page.lock().await;
-        if let Some(made) = &*page {
-            return made.clone();
-        }
-        let made = super::page(app, viewer, path, query).await.map(Arc::new);
-        page.insert(made).clone()
+/// Returns a page as it was in the last second. Of several requests one makes it, and the others wait.
+///
+/// # Errors
+/// Those of the page.
+pub(super) async fn get(
+    dashboard: &Dashboard,
+    app: &web::Data<App>,
+    viewer: &Viewer,
+    at: (&str, &str),
+) -> Made {
+    let identity = Some(viewer.caller.identity());
+    let rights = identity.filter(|identity| matches!(identity, Identity::Key(_)));
+    let slot = dashboard.kept.slot((rights, at.0.to_owned(), at.1.to_owned()));
+    let mut page = slot.page.lock().await;
+    if let Some(made) = &*page {
+        return made.clone();
     }
+    let made = super::page(dashboard, app, viewer, at).await.map(Arc::new);
+    page.insert(made).clone()
+}
 
+impl KeptPages {
     /// Forgets all pages.
     pub(super) fn clear(&self) {
         self.0.lock().clear();

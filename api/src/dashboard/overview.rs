@@ -1,14 +1,17 @@
 //! The first page: how much waits and runs, and what needs attention.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use actix_web::web;
 use askama::Template;
 use crunch_common::broker::{
-    ErrorGroup, ErrorGroupQuery, NodeHealth, QueueQuery, QueueSummary, RunningJob, WorkerSummary,
+    Error, ErrorGroup, ErrorGroupQuery, NodeHealth, QueuePage, QueueQuery, QueueSummary,
+    RunningJob, WorkerSummary,
 };
 use crunch_common::queue::QueueName;
 
+use super::all_queues::AllQueues;
 use super::page::{Page, Section};
 use super::text;
 use super::viewer::Viewer;
@@ -19,6 +22,7 @@ use crate::state::App;
 
 /// How many of the longest queues, newest errors and running jobs are shown.
 const SHOWN: usize = 10;
+const MAX_WARNINGS: usize = 20;
 
 #[derive(Template)]
 #[template(path = "dashboard/overview.html")]
@@ -27,6 +31,8 @@ struct Overview {
     /// Those with the oldest waiting jobs first.
     queues: Vec<QueueSummary>,
     warnings: Vec<Warning>,
+    /// How many warnings are not shown.
+    more_warnings: usize,
     errors: Vec<ErrorGroup>,
     running: Vec<RunningJob>,
 }
@@ -56,28 +62,44 @@ struct Warning {
     text: String,
 }
 
-pub(super) async fn page(app: &web::Data<App>, viewer: &Viewer) -> Result<Page, Problem> {
+pub(super) async fn page(
+    all: &AllQueues,
+    app: &web::Data<App>,
+    viewer: &Viewer,
+) -> Result<Page, Problem> {
     let among = viewer.caller.queues().cloned();
-    let query = QueueQuery { among: among.clone(), after: None, limit: MAX_LIMIT };
     let wanted =
         ErrorGroupQuery { among: among.clone(), limit: SHOWN, ..ErrorGroupQuery::default() };
     let (queues, workers, errors) = tokio::try_join!(
-        app.broker.queues(&query),
+        queues(all, app, viewer),
         workers::visible(app, viewer),
         app.broker.error_groups(&wanted),
     )?;
     // Redis holds all queues.
     let nodes = if among.is_none() { app.broker.system().await } else { Vec::new() };
-    let sums = sums(&queues.items, queues.next.is_some(), &workers);
-    let warnings = warnings(&queues.items, &workers, &nodes);
+    let mut warnings = warnings(&queues.items, &workers, &nodes);
+    let more_warnings = warnings.len().saturating_sub(MAX_WARNINGS);
+    warnings.truncate(MAX_WARNINGS);
     let overview = Overview {
-        sums,
-        queues: longest(queues.items),
+        sums: sums(&queues.items, queues.next.is_some(), &workers),
         warnings,
+        more_warnings,
+        queues: longest(&queues.items),
         errors: errors.items,
         running: longest_running(workers),
     };
     Page::new("Overview", Section::Overview, &overview)
+}
+
+/// Returns the queues that the viewer may see.
+async fn queues(all: &AllQueues, app: &App, viewer: &Viewer) -> Result<Arc<QueuePage>, Error> {
+    match viewer.caller.queues().cloned() {
+        None => all.get(&app.broker).await,
+        among => {
+            let own = QueueQuery { among, after: None, limit: MAX_LIMIT };
+            Ok(Arc::new(app.broker.queues(&own).await?))
+        }
+    }
 }
 
 fn sums(queues: &[QueueSummary], more_queues: bool, workers: &[WorkerSummary]) -> Sums {
@@ -101,10 +123,10 @@ fn sums(queues: &[QueueSummary], more_queues: bool, workers: &[WorkerSummary]) -
 }
 
 /// Returns the queues in which a job has waited longest, or that have most to do.
-fn longest(mut queues: Vec<QueueSummary>) -> Vec<QueueSummary> {
+fn longest(queues: &[QueueSummary]) -> Vec<QueueSummary> {
+    let mut queues: Vec<_> = queues.iter().collect();
     queues.sort_by_key(|queue| std::cmp::Reverse((queue.oldest_age, queue.queued + queue.running)));
-    queues.truncate(SHOWN);
-    queues
+    queues.into_iter().take(SHOWN).cloned().collect()
 }
 
 /// Returns the jobs that have been running longest.

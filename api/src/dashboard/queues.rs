@@ -18,8 +18,8 @@ use crate::routes::job_access::{known_queue, queue_name};
 use crate::routes::queues as routes;
 use crate::state::App;
 
-/// How many queues a page has: some 100 KiB.
-const LIMIT: usize = 200;
+/// How many queues a page has: some 70 KiB.
+const LIMIT: usize = 100;
 /// How many jobs and errors the page of a queue has.
 const SHOWN: usize = 20;
 

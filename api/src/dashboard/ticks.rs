@@ -10,7 +10,7 @@ use futures_util::stream;
 use tokio::time::{Instant, sleep_until};
 
 use super::viewer::Viewer;
-use super::{Call, Dashboard, ROOT};
+use super::{Call, Dashboard, ROOT, kept};
 use crate::places::Place;
 use crate::problem::{NOT_FOUND, Problem};
 use crate::query;
@@ -97,8 +97,8 @@ impl Ticks {
     /// Returns the version of the page if it has changed. One that cannot be made is a version too: the browser shows
     /// the reason.
     async fn changed(&self) -> Option<String> {
-        let kept = &self.dashboard.kept;
-        let page = kept.get(&self.app, &self.viewer, &self.path, &self.query).await;
+        let at = (self.path.as_str(), self.query.as_str());
+        let page = kept::get(&self.dashboard, &self.app, &self.viewer, at).await;
         let version =
             page.map_or_else(|problem| problem.kind.slug.to_owned(), |it| it.version.clone());
         (self.version.as_ref() != Some(&version)).then_some(version)
