@@ -116,6 +116,14 @@ impl Caller {
         }
     }
 
+    /// Returns the name of the caller's key, if it has one.
+    pub(crate) fn key_name(&self) -> Option<&str> {
+        match &self.0 {
+            IdentifiedBy::Address(_) => None,
+            IdentifiedBy::Key(key) => Some(&key.name),
+        }
+    }
+
     pub(crate) fn has(&self, scope: Scope) -> bool {
         match &self.0 {
             IdentifiedBy::Address(_) => true,
@@ -167,6 +175,34 @@ impl Authority {
             let detail = "the ticket is not for this stream, is sent together with a key, or has expired after 60 seconds: POST /stream-tickets issues another";
             Problem::new(UNAUTHORIZED, detail).header(header::WWW_AUTHENTICATE, CHALLENGE)
         })
+    }
+
+    /// Returns the id of a key that was sent in a form, if the key is valid. Where no key is required, none is.
+    pub(crate) fn key_of(&self, text: &str) -> Option<KeyId> {
+        let Self::Keys(ring) = self else { return None };
+        ring.find(&text.trim().parse().ok()?).map(|key| key.id.clone())
+    }
+
+    /// Returns a caller with the rights of a key, as long as the key is valid.
+    pub(crate) fn caller_with(&self, key: &KeyId) -> Option<Caller> {
+        let Self::Keys(ring) = self else { return None };
+        ring.find_by_id(key).map(|key| Caller(IdentifiedBy::Key(key)))
+    }
+
+    /// Returns the namespaces of the idempotency keys of all callers.
+    pub(crate) fn idempotency_scopes(&self) -> Vec<String> {
+        match self {
+            Self::Off => vec![Caller(IdentifiedBy::Address(None)).idempotency_scope()],
+            Self::Keys(ring) => {
+                let callers = ring.all().into_iter().map(|key| Caller(IdentifiedBy::Key(key)));
+                callers.map(|caller| caller.idempotency_scope()).collect()
+            }
+        }
+    }
+
+    /// Returns the caller from an address, if no key is required.
+    pub(crate) fn anyone(&self, address: Option<IpAddr>) -> Option<Caller> {
+        matches!(self, Self::Off).then_some(Caller(IdentifiedBy::Address(address)))
     }
 
     pub(crate) fn identify(

@@ -75,6 +75,24 @@ impl Browsers {
         if origin_fits && site_fits { Ok(None) } else { Err(foreign(request)) }
     }
 
+    /// Checks that a request was sent by one of this API's own pages: for routes that accept a cookie. A request without
+    /// a header that shows it is rejected, and so is one from an allowed origin.
+    ///
+    /// # Errors
+    /// If it was not, or may not have been.
+    pub(crate) fn require_own_page(&self, request: &RequestHead) -> Result<(), Problem> {
+        let (origin, site) =
+            (request.headers().get(header::ORIGIN), request.headers().get(SEC_FETCH_SITE));
+        let place = place_of(request)?;
+        let own_origin = |origin| {
+            Origin::of_header(origin).is_some_and(|origin| self.is_own(&origin, place.as_ref()))
+        };
+        let fits = (origin.is_some() || site.is_some())
+            && origin.is_none_or(own_origin)
+            && site.is_none_or(|site| site.as_bytes() == b"same-origin");
+        if fits { Ok(()) } else { Err(foreign(request)) }
+    }
+
     fn check_name(&self, place: Option<&Place>) -> Result<(), Problem> {
         let (Some(names), Some(place)) = (&self.names, place) else { return Ok(()) };
         if place.is_literal_or_loopback() || names.contain(place) {

@@ -53,6 +53,20 @@ impl IdempotencyKey {
         )
     }
 
+    /// Identifies every submission with this key: in any of these idempotency scopes, as a request to any of these paths
+    /// or as an item of a batch. Only what the key is stored under is right, not what identifies the request.
+    pub(crate) fn anywhere(&self, scopes: &[String], paths: &[String]) -> Vec<Idempotency> {
+        let of_scope = |scope: &String| {
+            let requests: Vec<_> = paths
+                .iter()
+                .map(|path| [scope.as_str(), "POST", path, &self.0].map(str::as_bytes))
+                .map(|request| Idempotency::new(&request, &[]))
+                .collect();
+            requests.into_iter().chain([self.for_item(scope, b"")])
+        };
+        scopes.iter().flat_map(of_scope).collect()
+    }
+
     /// Identifies a request except for its body: by caller, request and key.
     pub(crate) fn with(
         self,

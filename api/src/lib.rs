@@ -3,6 +3,7 @@
 //! Translates HTTP to calls of the broker; it has no queue logic, and no code of any task: it knows tasks by what
 //! workers declared.
 
+mod accept;
 mod address;
 mod audit;
 mod auth;
@@ -13,6 +14,7 @@ mod catalog;
 mod checks;
 mod config;
 mod connections;
+mod dashboard;
 mod deliver;
 mod document;
 mod error;

@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::budget::Budgets;
 use crate::connections::{Connections, HEAD_DEADLINE, KEEP_ALIVE, Socket};
+use crate::dashboard::{self, Dashboard};
 use crate::routes;
 use crate::state::App;
 use crate::wire::Wire;
@@ -47,6 +48,7 @@ pub(crate) fn serve(
     let tls = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
     let builder = actix_server::Server::build();
     let closing = builder.graceful_shutdown_signal();
+    let dashboard = web::Data::new(Dashboard::default());
     let factory = move || {
         let app = web::Data::new(app.for_thread());
         let (connections, tls, budgets) = (connections.clone(), tls.clone(), app.budgets.clone());
@@ -59,7 +61,9 @@ pub(crate) fn serve(
                 let closing = closing.clone();
                 async move { closing.notified().await }
             })
-            .finish(map_config(routed(app).into_factory(), |_| AppConfig::default()));
+            .finish(map_config(routed(app, dashboard.clone()).into_factory(), |_| {
+                AppConfig::default()
+            }));
         let prepared =
             fn_service(move |stream| prepare(stream, tls.clone(), budgets.clone())).and_then(http);
         apply_fn_factory(prepared, move |stream: TcpStream, http: &_| {
@@ -77,6 +81,7 @@ pub(crate) fn serve(
 /// The routes with the middleware around them.
 fn routed(
     app: web::Data<App>,
+    dashboard: web::Data<Dashboard>,
 ) -> ActixApp<
     impl ServiceFactory<
         ServiceRequest,
@@ -89,7 +94,10 @@ fn routed(
     ActixApp::new()
         .app_data(app.clone())
         .wrap(middleware::from_fn(crate::middleware::around))
-        .configure(move |config| routes::configure(&app, config))
+        .configure(move |config| {
+            dashboard::configure(&dashboard, config);
+            routes::configure(&app, config);
+        })
 }
 
 /// Serves a connection with `http`, if it is admitted; otherwise it is closed.

@@ -113,7 +113,7 @@ kinds! {
 }
 
 /// An error that is answered to a client.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Problem {
     pub(crate) kind: &'static Kind,
     detail: String,
@@ -191,6 +191,25 @@ impl Problem {
         );
         let problem = Self::from(error);
         if unknown { problem.with("outcome", json!("unknown")) } else { problem }
+    }
+
+    /// What is wrong with this request.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The errors of a submission, each with its place.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = String> {
+        let errors = self.members.get("errors").and_then(Value::as_array).into_iter().flatten();
+        errors.map(|error| {
+            let [pointer, detail] = ["pointer", "detail"].map(|member| error[member].as_str());
+            Violation::new(pointer.unwrap_or_default(), detail.unwrap_or_default()).to_string()
+        })
+    }
+
+    /// The headers of its answer besides the usual ones.
+    pub(crate) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
     }
 
     pub(crate) fn with(mut self, member: &str, value: Value) -> Self {

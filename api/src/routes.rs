@@ -27,7 +27,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Responder, Route};
 
-use self::guard::Access::{self, NeedsAndCounts, NeedsOrTicket, Open};
+use self::guard::Access::{self, NeedsAndCounts, NeedsOrPage, NeedsOrTicket, Open};
 use self::guard::authorize;
 use crate::auth::Scope::{Admin, Cancel, Read, Submit};
 use crate::config::TaskRoute;
@@ -50,7 +50,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/jobs/batch").post(NeedsAndCounts(Submit), submit::batch),
         At::path("/tasks/{task}/jobs").post(NeedsAndCounts(Submit), submit::by_task),
         At::one("/result/{token}").get(Read, results::by_token),
-        At::one("/jobs/{id}").get(Read, jobs::show).delete(Admin, jobs::delete),
+        At::one("/jobs/{id}").get(NeedsOrPage(Read), jobs::show).delete(Admin, jobs::delete),
         At::one("/jobs/{id}/result").get(Read, results::raw),
         At::one("/jobs/{id}/payload").get(Read, results::payload),
         At::path("/jobs/{id}/attempts").get(Read, jobs::attempts),
@@ -160,7 +160,7 @@ impl At {
     {
         let accepts = match access {
             NeedsAndCounts(_) => Accepts::anything(),
-            Open | Access::Needs(_) | NeedsOrTicket(_) => {
+            Open | Access::Needs(_) | NeedsOrPage(_) | NeedsOrTicket(_) => {
                 Accepts::by(&method, &self.path, self.unknown)
             }
         };

@@ -178,11 +178,7 @@ pub(crate) async fn submit_one(
     location: Location,
     preference: &WaitPreference,
 ) -> Result<HttpResponse, Problem> {
-    let permit = app.budgets.turn(job.payload.len()).await?;
-    let answer = app.broker.enqueue(std::slice::from_ref(&job)).await.pop();
-    drop(permit);
-    let answer = answer.unwrap_or_else(|| Err(no_answer()));
-    let accepted = accepted(app, answer).await?;
+    let accepted = enqueue_one(app, job).await?;
     let replayed = matches!(accepted, Accepted::Replayed(_));
     let job = wait_for_end(app, accepted.job(), preference).await;
     let ended = preference.time_limit.is_some() && job.status.is_terminal();
@@ -196,6 +192,14 @@ pub(crate) async fn submit_one(
         response.insert_header(("Idempotency-Replayed", "true"));
     }
     Ok(response.json(JobDocument::new(job)))
+}
+
+/// Enqueues one job.
+pub(crate) async fn enqueue_one(app: &App, job: NewJob) -> Result<Accepted, Problem> {
+    let permit = app.budgets.turn(job.payload.len()).await?;
+    let answer = app.broker.enqueue(std::slice::from_ref(&job)).await.pop();
+    drop(permit);
+    accepted(app, answer.unwrap_or_else(|| Err(no_answer()))).await
 }
 
 /// Waits for the end of a job if the client wants that, and returns the job as it is then. If it cannot be read any

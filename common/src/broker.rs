@@ -12,8 +12,10 @@
 //! with its contract. Every state change is one Redis Function: it reads and checks first, then writes, using Redis'
 //! clock. This module does not decode payloads, and no decision depends on the clock of this machine.
 
+mod action_log;
 mod audit;
 mod bulk;
+mod by_key;
 mod check;
 mod commands;
 mod config;
@@ -47,6 +49,7 @@ mod record;
 mod redis_tls;
 mod redis_url;
 mod reply;
+mod session;
 mod submit;
 mod submitter;
 mod subscription;
@@ -64,6 +67,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+pub use action_log::{LoggedAction, MAX_ACTION_BYTES};
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
 pub use config::BrokerConfig;
 pub use depth::Depth;
@@ -97,6 +101,7 @@ pub use reclaim::Reclaimed;
 pub use record::{JobRecord, Lookup, ResultSummary, Tombstone, WaitingFor};
 pub use redis_tls::RedisTls;
 pub use redis_url::{InvalidRedisUrl, RedisUrl};
+pub use session::{InvalidSessionDigest, SessionDigest};
 pub use submit::Enqueued;
 pub use sweep::{Looks, Swept};
 pub use system::{NodeHealth, NodeState};

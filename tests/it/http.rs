@@ -10,7 +10,7 @@ mod errors;
 mod events;
 mod history;
 mod idempotency;
-mod keys;
+pub(crate) mod keys;
 mod lines;
 mod lists;
 mod names;

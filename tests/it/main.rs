@@ -9,6 +9,7 @@ mod clients;
 mod cluster;
 mod commands;
 mod configuration;
+mod dashboard;
 mod direction;
 mod docs;
 mod durability;

@@ -66,6 +66,16 @@ impl KeyRing {
         key.filter(|key| ticket.opens(job, key, Timestamp::now()))
     }
 
+    /// Returns all keys.
+    pub(crate) fn all(&self) -> Vec<Arc<ApiKey>> {
+        self.0.get().values().cloned().collect()
+    }
+
+    /// Returns the key with this id.
+    pub(crate) fn find_by_id(&self, id: &KeyId) -> Option<Arc<ApiKey>> {
+        self.0.get().get(id).cloned()
+    }
+
     /// Returns the key that a caller sent, if it is valid. An unknown id is compared like a known one, so that the time
     /// it takes does not reveal which ids exist.
     pub(crate) fn find(&self, token: &Token) -> Option<Arc<ApiKey>> {

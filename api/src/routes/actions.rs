@@ -31,12 +31,12 @@ const TIME_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ActionReport {
     /// How many jobs the filter found.
-    matched: u64,
+    pub(crate) matched: u64,
     /// How many of them were changed: canceled or asked to stop, queued again, or deleted. The others had changed
     /// meanwhile. 0 if nothing was to be changed.
-    changed: u64,
+    pub(crate) changed: u64,
     /// Pass it as `cursor` to go on; null at the end of the list.
-    next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
 }
 
 /// Cancels, retries or deletes the jobs that a filter finds.
@@ -54,13 +54,25 @@ pub(crate) struct ActionReport {
         (status = 404, description = "There is no such queue"),
     ))]
 pub(crate) async fn act(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
-    let Request { action, dry_run, limit, mut list } = Request::read(request.query_string())?;
+    Ok(ok(&run(&app, &caller, Request::read(request.query_string())?).await?))
+}
+
+/// Does what was requested, as far as the time allows.
+///
+/// # Errors
+/// If nothing could be done.
+pub(crate) async fn run(
+    app: &App,
+    caller: &Caller,
+    request: Request,
+) -> Result<ActionReport, Problem> {
+    let Request { action, dry_run, limit, mut list } = request;
     list.among = caller.queues().cloned();
     let ends = Instant::now() + TIME_LIMIT;
     let mut report = ActionReport { matched: 0, changed: 0, next_cursor: None };
     loop {
         list.limit = MAX_LIMIT.min(usize::try_from(limit - report.matched).unwrap_or(usize::MAX));
-        let step = act_on_page(&app, &list, (!dry_run).then_some(action)).await;
+        let step = act_on_page(app, &list, (!dry_run).then_some(action)).await;
         let (matched, changed, next) = match step {
             Ok(step) => step,
             // The client learns what was done, and tries this page again.
@@ -78,10 +90,10 @@ pub(crate) async fn act(app: web::Data<App>, caller: Caller, request: HttpReques
         }
     }
     if let (Some(queue), 0) = (&list.queue, report.matched) {
-        known_queue(&app, &caller, queue).await?;
+        known_queue(app, caller, queue).await?;
     }
     report.next_cursor = list.cursor.as_ref().map(cursor_text);
-    Ok(ok(&report))
+    Ok(report)
 }
 
 /// Acts on the jobs of a page. Returns how many there are, how many were changed, and where the next page starts.
@@ -111,7 +123,9 @@ fn count_canceled(action: BulkAction, jobs: &[JobRecord], acted: &[Acted]) {
     }
 }
 
-struct Request {
+/// What to do with which jobs.
+#[derive(Debug)]
+pub(crate) struct Request {
     action: BulkAction,
     dry_run: bool,
     limit: u64,
@@ -119,7 +133,20 @@ struct Request {
 }
 
 impl Request {
-    fn read(query: &str) -> Result<Self, Problem> {
+    pub(crate) const fn action(&self) -> BulkAction {
+        self.action
+    }
+
+    /// Which jobs; without the restriction to those that the caller may see.
+    pub(crate) const fn list(&self) -> &ListQuery {
+        &self.list
+    }
+
+    /// Reads it from the query of a request.
+    ///
+    /// # Errors
+    /// If a parameter is unknown, missing or invalid.
+    pub(crate) fn read(query: &str) -> Result<Self, Problem> {
         let (mut action, mut dry_run, mut limit) = (None::<BulkAction>, false, None);
         let mut rest = Vec::new();
         for (name, text) in query::pairs(query)? {

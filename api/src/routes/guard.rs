@@ -3,10 +3,12 @@
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header;
+use actix_web::http::{Method, header};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage, web};
+use actix_web::{HttpMessage, HttpResponse, web};
+use crunch_common::job::JobId;
 
+use crate::accept::prefers_html;
 use crate::address::network_of;
 use crate::auth::{CHALLENGE, Caller, Scope, Ticket};
 use crate::parameters::Accepts;
@@ -23,6 +25,8 @@ pub(crate) enum Access {
     Needs(Scope),
     /// As [`Access::Needs`], or a ticket for the stream of the job in the path.
     NeedsOrTicket(Scope),
+    /// As [`Access::Needs`]; a browser is sent to the page of the dashboard, which requires a session instead.
+    NeedsOrPage(Scope),
     /// As [`Access::Needs`], but the handler counts the request itself, once it is known to be valid; it also checks
     /// the query itself.
     NeedsAndCounts(Scope),
@@ -33,9 +37,10 @@ impl Access {
     pub(crate) const fn scope(self) -> Option<Scope> {
         match self {
             Self::Open => None,
-            Self::Needs(scope) | Self::NeedsOrTicket(scope) | Self::NeedsAndCounts(scope) => {
-                Some(scope)
-            }
+            Self::Needs(scope)
+            | Self::NeedsOrTicket(scope)
+            | Self::NeedsOrPage(scope)
+            | Self::NeedsAndCounts(scope) => Some(scope),
         }
     }
 }
@@ -52,6 +57,14 @@ pub(crate) async fn authorize(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if let Some(page) = page_instead(access, &request) {
+        let answer = HttpResponse::SeeOther()
+            .insert_header((header::LOCATION, page))
+            .insert_header((header::VARY, "Accept"))
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .finish();
+        return Ok(request.into_response(answer));
+    }
     match check(access, accepts, &mut request).await {
         Ok(caller) => {
             if let Some(caller) = caller {
@@ -94,6 +107,14 @@ fn identify(access: Access, request: &ServiceRequest) -> Result<Option<Caller>, 
         app.limits.count(&caller, request.request())?;
     }
     Ok(Some(caller))
+}
+
+/// Returns the page of a job for a browser. It needs no right: the page decides what it shows.
+fn page_instead(access: Access, request: &ServiceRequest) -> Option<String> {
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    let wanted = matches!(access, Access::NeedsOrPage(_)) && reads;
+    let id: JobId = request.match_info().get("id").filter(|_| wanted)?.parse().ok()?;
+    prefers_html(request.headers()).then(|| format!("/dashboard/jobs/{id}"))
 }
 
 /// Returns the ticket in the query of a request, valid or not.

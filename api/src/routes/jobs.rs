@@ -36,6 +36,7 @@ pub(super) const MAX_LIMIT: usize = 100;
     ),
     responses(
         (status = 200, description = "The job; a failed one is data, not an error", body = JobDocument),
+        (status = 303, description = "The client prefers HTML (`Accept`): `Location` is the job's page in the dashboard"),
         (status = 304, description = "Unchanged since the ETag of If-None-Match"),
         (status = 404, description = "There is no such job"),
         (status = 410, description = "It was deleted"),
@@ -63,6 +64,7 @@ pub(crate) async fn show(
         .insert_header((header::ETAG, etag::of(job.version)))
         .insert_header((header::CACHE_CONTROL, "private, no-cache"));
     preference.write_to(&mut response);
+    response.append_header((header::VARY, "Accept"));
     if !job.status.is_terminal() {
         response.insert_header((header::RETRY_AFTER, preference.retry_after()));
     }
@@ -192,7 +194,7 @@ fn read_query(query: &str) -> Result<ListQuery, Problem> {
 }
 
 /// Reads the parameters of a list.
-pub(super) fn read_list(pairs: Vec<(String, String)>) -> Result<ListQuery, Problem> {
+pub(crate) fn read_list(pairs: Vec<(String, String)>) -> Result<ListQuery, Problem> {
     let mut list = ListQuery { limit: DEFAULT_LIMIT, ..ListQuery::default() };
     for (name, text) in &sorted(pairs) {
         let invalid = |accepted: &str| query::invalid(name, format!("expected {accepted}"));
@@ -235,7 +237,7 @@ const PARAMETERS: [&str; 8] =
     ["status", "task", "queue", "error", "created_after", "created_before", "limit", "cursor"];
 
 /// Writes a cursor as clients get it.
-pub(super) fn cursor_text(cursor: &Cursor) -> String {
+pub(crate) fn cursor_text(cursor: &Cursor) -> String {
     URL_SAFE_NO_PAD.encode(cursor.to_string())
 }
 

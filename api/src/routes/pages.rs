@@ -59,7 +59,7 @@ pub(crate) async fn home() -> HttpResponse {
     page(
         "Crunch",
         "<p>Submit a job with <code>POST /jobs</code>, read its state with <code>GET /jobs/{id}</code>.</p>\n\
-         <p><a href=\"docs\">All routes, to read and to try</a> · <a href=\"openapi.json\">the OpenAPI document</a></p>\n\
+         <p><a href=\"dashboard\">The dashboard</a> · <a href=\"docs\">All routes, to read and to try</a> · <a href=\"openapi.json\">the OpenAPI document</a></p>\n\
          <p><a href=\"tasks\">tasks</a> · \
          <a href=\"queues\">queues</a> · <a href=\"workers\">workers</a> · <a href=\"jobs\">jobs</a></p>",
     )

@@ -19,8 +19,8 @@ use crate::state::App;
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
     let paging = Paging::<WorkerId>::of(&request)?;
     let page = app.broker.workers(paging.after, paging.limit).await?;
-    let workers = page.items.into_iter().filter_map(|worker| visible(&caller, worker));
-    Ok(paging.page(&request, workers.map(WorkerDocument::from).collect(), page.next))
+    let items = visible(page.items, &caller).into_iter().map(WorkerDocument::from).collect();
+    Ok(paging.page(&request, items, page.next))
 }
 
 /// Returns one worker.
@@ -32,7 +32,7 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
     ))]
 pub(crate) async fn show(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
     let worker = find(&app, &id).await?;
-    let worker = visible(&caller, worker).ok_or_else(no_such_worker)?;
+    let worker = visible_one(worker, &caller).ok_or_else(no_such_worker)?;
     Ok(ok(&WorkerDocument::from(worker)))
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn show(app: web::Data<App>, caller: Caller, id: web::Path<Stri
         (status = 409, description = "It is an API that delivers webhooks"),
     ))]
 pub(crate) async fn quiet(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    steer(&app, &caller, &id, WorkerState::Quiet).await
+    accepted(steer(&app, &caller, &id, WorkerState::Quiet).await?)
 }
 
 /// Has a worker that was quieted, or has not stopped yet, claim jobs again.
@@ -57,7 +57,7 @@ pub(crate) async fn quiet(app: web::Data<App>, caller: Caller, id: web::Path<Str
         (status = 409, description = "It is an API that delivers webhooks"),
     ))]
 pub(crate) async fn resume(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    steer(&app, &caller, &id, WorkerState::Running).await
+    accepted(steer(&app, &caller, &id, WorkerState::Running).await?)
 }
 
 /// Has a worker claim no more jobs, and end once those it has have ended, however long they take.
@@ -69,13 +69,22 @@ pub(crate) async fn resume(app: web::Data<App>, caller: Caller, id: web::Path<St
         (status = 409, description = "It is an API that delivers webhooks"),
     ))]
 pub(crate) async fn stop(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    steer(&app, &caller, &id, WorkerState::Stopping).await
+    accepted(steer(&app, &caller, &id, WorkerState::Stopping).await?)
 }
 
-async fn steer(app: &App, caller: &Caller, id: &str, wanted: WorkerState) -> Answer {
+/// Requests what a worker does from now on.
+///
+/// # Errors
+/// If there is no such worker, or the caller may not change what it does.
+pub(crate) async fn steer(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+    wanted: WorkerState,
+) -> Result<WorkerSummary, Problem> {
     let worker = find(app, id).await?;
     let serves_others = worker.info.queues.iter().any(|queue| !caller.may_use(queue));
-    let worker = visible(caller, worker).ok_or_else(no_such_worker)?;
+    let worker = visible_one(worker, caller).ok_or_else(no_such_worker)?;
     if serves_others {
         let detail = "the worker serves other queues too, and this key is limited to some";
         return Err(Problem::new(FORBIDDEN, detail));
@@ -87,7 +96,11 @@ async fn steer(app: &App, caller: &Caller, id: &str, wanted: WorkerState) -> Ans
     if !app.broker.steer(worker.id, wanted).await.map_err(Problem::in_doubt)? {
         return Err(no_such_worker());
     }
-    let worker = WorkerSummary { wanted: Some(wanted), ..worker };
+    Ok(WorkerSummary { wanted: Some(wanted), ..worker })
+}
+
+/// 202 with a worker that was requested to do something.
+fn accepted(worker: WorkerSummary) -> Answer {
     let mut answer = ok(&WorkerDocument::from(worker));
     *answer.status_mut() = StatusCode::ACCEPTED;
     Ok(answer)
@@ -102,8 +115,13 @@ fn no_such_worker() -> Problem {
     Problem::new(NOT_FOUND, "there is no such worker")
 }
 
-/// What a caller may see of a worker: of one that serves none of its queues, nothing.
-fn visible(caller: &Caller, mut worker: WorkerSummary) -> Option<WorkerSummary> {
+/// Returns the workers that the caller may see, each with what the caller may see of it.
+pub(crate) fn visible(workers: Vec<WorkerSummary>, caller: &Caller) -> Vec<WorkerSummary> {
+    workers.into_iter().filter_map(|worker| visible_one(worker, caller)).collect()
+}
+
+/// Of a worker that serves none of the caller's queues, nothing.
+fn visible_one(mut worker: WorkerSummary, caller: &Caller) -> Option<WorkerSummary> {
     if caller.queues().is_none() {
         return Some(worker);
     }

@@ -50,7 +50,7 @@ const HISTORY: [&str; 3] = [
 ];
 /// Operations in one file each, which no other uses. Like those above, each is a separate block: Lua allows at most 200
 /// local names at once.
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     include_str!("lua/open.lua"),
     include_str!("lua/enqueue.lua"),
     include_str!("lua/leave.lua"),
@@ -61,6 +61,7 @@ const VERBS: [&str; 16] = [
     include_str!("lua/redrive.lua"),
     include_str!("lua/delete.lua"),
     include_str!("lua/steer.lua"),
+    include_str!("lua/log_action.lua"),
     include_str!("lua/mute.lua"),
     include_str!("lua/watch.lua"),
     include_str!("lua/announce.lua"),
@@ -82,6 +83,7 @@ pub(crate) enum Function {
     Heartbeat,
     Judge,
     Leave,
+    LogAction,
     Mute,
     Open,
     Pause,
@@ -110,6 +112,7 @@ impl Function {
             Self::Heartbeat => "heartbeat",
             Self::Judge => "judge",
             Self::Leave => "leave",
+            Self::LogAction => "log_action",
             Self::Mute => "mute",
             Self::Open => "open",
             Self::Pause => "pause",

@@ -19,7 +19,7 @@ use crate::job::{JobId, Partition, Priority};
 use crate::queue::QueueName;
 use crate::task::TaskName;
 
-use super::{ErrorGroupId, Unit, WorkerId};
+use super::{ErrorGroupId, SessionDigest, Unit, WorkerId};
 
 /// Prefix of every key: 1–32 characters of `[a-z0-9_.-]`. Default `crunch`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,6 +188,11 @@ impl Keys {
         self.key(format_args!("tasks:seen"))
     }
 
+    /// STRING, what a session of the dashboard belongs to.
+    pub(crate) fn session(&self, digest: &SessionDigest) -> String {
+        self.key(format_args!("session:{digest}"))
+    }
+
     /// STRING, changed with each change of a declared task.
     pub(crate) fn tasks_version(&self) -> String {
         self.key(format_args!("tasks:version"))
@@ -226,6 +231,11 @@ impl Keys {
     /// ZSET, id of a job that failed with an error of the group → failed at, ms.
     pub(crate) fn error_jobs(&self, group: &ErrorGroupId) -> String {
         self.key(format_args!("error:{group}:jobs"))
+    }
+
+    /// LIST, what operators did.
+    pub(crate) fn actions(&self) -> String {
+        self.key(format_args!("actions"))
     }
 
     /// HASH, queue and task → how their attempts ended in that minute or hour since 1970.
@@ -355,6 +365,7 @@ mod tests {
             ("errors", keys.errors()),
             ("error", keys.error(&group)),
             ("error_jobs", keys.error_jobs(&group)),
+            ("actions", keys.actions()),
             ("history", keys.history(Unit::Minute, 42)),
             ("history_queues", keys.history_queues(Unit::Minute, 42)),
             ("idempotency", keys.idempotency("00112233445566778899aabbccddeeff")),

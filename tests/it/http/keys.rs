@@ -57,14 +57,14 @@ const ROUTES: [(&str, &str, &str); 42] = [
 const READY: (&str, &str, &str) = ("GET", "/readyz", "");
 
 /// An API that requires keys, and the file of the keys.
-pub(super) struct ApiWithKeys {
-    pub(super) stack: Stack,
-    pub(super) api: Api,
+pub(crate) struct ApiWithKeys {
+    pub(crate) stack: Stack,
+    pub(crate) api: Api,
     file: PathBuf,
 }
 
 impl ApiWithKeys {
-    pub(super) async fn start(environment: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(environment: &[(&str, &str)]) -> Self {
         let mut stack = Stack::start();
         let file = stack.directory().join("keys.json");
         create(&stack, &file, &["--name", "first", "--scopes", "admin"]).await;
@@ -78,7 +78,7 @@ impl ApiWithKeys {
     }
 
     /// Creates a key and waits until the running API accepts it.
-    pub(super) async fn create_key(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn create_key(&self, arguments: &[&str]) -> String {
         let key = create(&self.stack, &self.file, &[&["--name", "test"], arguments].concat()).await;
         eventually("the key is accepted", async || {
             (self.send(&key, "GET", "/").await.status != 401).then_some(())
@@ -87,23 +87,23 @@ impl ApiWithKeys {
         key
     }
 
-    pub(super) async fn send(&self, key: &str, method: &str, path: &str) -> Answer {
+    pub(crate) async fn send(&self, key: &str, method: &str, path: &str) -> Answer {
         let request = self.api.request(method.parse().unwrap(), path);
         self.api.send(request.bearer_auth(key)).await
     }
 
-    pub(super) async fn post(&self, key: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, key: &str, path: &str, body: &Value) -> Answer {
         self.api.send(self.api.request(Method::POST, path).bearer_auth(key).json(body)).await
     }
 
     /// Another API with the same keys.
-    pub(super) async fn start_another_api(&mut self, environment: &[(&str, &str)]) -> Api {
+    pub(crate) async fn start_another_api(&mut self, environment: &[(&str, &str)]) -> Api {
         let mut all = vec![("CRUNCH_API_KEYS", self.file.to_str().unwrap())];
         all.extend(environment);
         self.stack.api_with(&all).await
     }
 
-    pub(super) async fn revoke(&self, key: &str) {
+    pub(crate) async fn revoke(&self, key: &str) {
         let id = key.split('_').nth(1).unwrap();
         let output =
             run_keys(&self.stack, &["revoke", id, "--file", self.file.to_str().unwrap()]).await;

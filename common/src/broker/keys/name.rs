@@ -41,9 +41,10 @@ fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
             "layout" | "sweep" | "queues" | "paused" | "due" | "workers" | "leases" | "reserved",
             "",
         )
-        | ("quarantine" | "audit" | "mark" | "errors" | "recent", "") => Some(KeyName::Other),
+        | ("quarantine" | "audit" | "mark" | "errors" | "recent" | "actions", "") => Some(KeyName::Other),
         ("queues", "names" | "side") | ("tasks", "" | "seen" | "version") => Some(KeyName::Other),
         ("worker", worker) => worker.parse::<super::WorkerId>().ok().map(|_| KeyName::Other),
+        ("session", digest) => digest.parse::<super::SessionDigest>().ok().map(|_| KeyName::Other),
         ("idempotency", digest) => {
             is_digest(digest).then(|| KeyName::Idempotency(partition, digest.to_owned()))
         }
@@ -114,6 +115,7 @@ mod tests {
             "crunch:{0}:history:year:1".to_owned(),
             "crunch:{0}:history:hour:1:tasks".to_owned(),
             "crunch:{0}:errors:all".to_owned(),
+            "crunch:{0}:session:00".to_owned(),
         ];
         for key in keys {
             let read = KeyName::read(&KeySpace::new("crunch".parse().unwrap(), 1), &key);

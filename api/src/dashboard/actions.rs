@@ -1,0 +1,153 @@
+//! One action on all jobs that a filter finds: asked first, with their number.
+
+use actix_web::{HttpResponse, web};
+use askama::Template;
+use crunch_common::broker::{BulkAction, ListQuery};
+use crunch_common::job::Status;
+
+use super::jobs::Filters;
+use super::page::{self, Page, Section, TokenField};
+use super::posted::Posted;
+use super::queues::{TYPED_ABOVE, require_confirmation};
+use super::viewer::Viewer;
+use super::{Call, text};
+use crate::auth::Scope;
+use crate::problem::Problem;
+use crate::query;
+use crate::routes::actions as routes;
+use crate::state::App;
+
+/// How many jobs one form changes at most; the next page offers to go on.
+const MAX_JOBS: &str = "100000";
+/// The fields of the form that are no filters.
+const NO_FILTERS: [&str; 4] = ["token", "count", "typed", "limit"];
+
+#[derive(Template)]
+#[template(path = "dashboard/confirm.html")]
+struct Confirm {
+    action: BulkAction,
+    filters: Vec<(String, String)>,
+    count: u64,
+    /// Whether there are more than were counted.
+    more: bool,
+    typed: bool,
+    /// The list of these jobs.
+    list: String,
+    token: TokenField,
+}
+
+/// Shows how many jobs an action would change.
+pub(super) async fn confirm(
+    app: &web::Data<App>,
+    viewer: &Viewer,
+    query: &str,
+) -> Result<Page, Problem> {
+    viewer.require(Scope::Admin)?;
+    let filters = Filters::read(query)?;
+    let all: Vec<_> = filters.pairs();
+    let asked = query::encoded(all.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let request = routes::Request::read(&format!("{asked}&dry_run=true"))?;
+    let (count, more) = match exact(app, viewer, request.list()).await? {
+        Some(count) => (count, false),
+        None => {
+            let report = routes::run(app, &viewer.caller, request).await?;
+            (report.matched, report.next_cursor.is_some())
+        }
+    };
+    let action: BulkAction =
+        filters.get("action").parse().map_err(|error| query::invalid("action", error))?;
+    let list = filters.without("action");
+    let title = format!("{} {} jobs", title(action), text::count(count));
+    let template = Confirm {
+        action,
+        filters: all,
+        count,
+        more,
+        typed: count > TYPED_ABOVE,
+        list,
+        token: TokenField,
+    };
+    Page::new(title, Section::Jobs, &template)
+}
+
+/// Returns the number of jobs where Redis has it, without reading them; `None` if they must be counted.
+async fn exact(app: &App, viewer: &Viewer, list: &ListQuery) -> Result<Option<u64>, Problem> {
+    if list.task.is_some() || list.created_after.is_some() || list.created_before.is_some() {
+        return Ok(None);
+    }
+    match (&list.error, &list.queue) {
+        (Some(error), None) => {
+            let group = app.broker.error_group(error).await?;
+            // The group of all other kinds is of no queue.
+            let group = group.filter(|group| match &group.queue {
+                Some(queue) => viewer.caller.may_use(queue),
+                None => viewer.caller.queues().is_none(),
+            });
+            Ok(Some(group.map_or(0, |group| group.failed_jobs)))
+        }
+        (None, Some(queue)) if viewer.caller.may_use(queue) => {
+            let queue = app.broker.queue(queue).await?;
+            Ok(queue.and_then(|queue| match list.status {
+                Some(Status::Failed) => Some(queue.failed),
+                Some(Status::Queued) => Some(queue.queued),
+                Some(Status::Running) => Some(queue.running),
+                _ => None,
+            }))
+        }
+        _ => Ok(None),
+    }
+}
+
+const fn title(action: BulkAction) -> &'static str {
+    match action {
+        BulkAction::Cancel => "Cancel",
+        BulkAction::Retry => "Retry",
+        BulkAction::Delete => "Delete",
+    }
+}
+
+#[derive(Template)]
+#[template(path = "dashboard/acted.html")]
+struct ActedPage {
+    action: BulkAction,
+    changed: u64,
+    /// Jobs that had changed meanwhile.
+    left: u64,
+    /// What the next form sends, if there is more to do.
+    next: Option<Vec<(String, String)>>,
+    list: String,
+    token: TokenField,
+}
+
+/// Does what was asked, for at most five seconds, and reports how many jobs it has changed.
+pub(super) async fn act(
+    call: &Call,
+    viewer: &Viewer,
+    posted: Posted,
+) -> Result<HttpResponse, Problem> {
+    require_confirmation(&posted)?;
+    let is_filter = |(name, _): &(&str, &str)| !NO_FILTERS.contains(name);
+    let fields: Vec<_> = posted.fields().filter(is_filter).collect();
+    let asked = query::encoded(fields.iter().copied().chain([("limit", MAX_JOBS)]));
+    let request = routes::Request::read(&asked)?;
+    let action = request.action();
+    let report = routes::run(&call.app, &viewer.caller, request).await?;
+    let others = fields.iter().filter(|(name, _)| *name != "cursor");
+    let others = others.map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    let filters: Vec<_> = others.collect();
+    let list = filters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let list = query::encoded(list.filter(|(name, _)| *name != "action"));
+    let next = report
+        .next_cursor
+        .map(|cursor| filters.into_iter().chain([("cursor".to_owned(), cursor)]).collect());
+    let template = ActedPage {
+        action,
+        changed: report.changed,
+        left: report.matched - report.changed,
+        next,
+        list,
+        token: TokenField,
+    };
+    let page = Page::new(title(action), Section::Jobs, &template)?;
+    Ok(page::show_once(&page, viewer))
+}

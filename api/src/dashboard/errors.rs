@@ -1,0 +1,64 @@
+//! The error groups: failures of one kind.
+
+use actix_web::web;
+use askama::Template;
+use crunch_common::broker::{ErrorGroup, ErrorGroupCursor, ErrorGroupQuery};
+
+use super::jobs::Filters;
+use super::page::{Page, Section};
+use super::text;
+use super::viewer::{Rights, Viewer};
+use crate::problem::Problem;
+use crate::query;
+use crate::routes::job_access::known_queue;
+use crate::state::App;
+
+const LIMIT: usize = 50;
+const PARAMETERS: [&str; 3] = ["queue", "task", "cursor"];
+
+#[derive(Template)]
+#[template(path = "dashboard/errors.html")]
+struct Errors {
+    filters: Filters,
+    groups: Vec<ErrorGroup>,
+    next: Option<String>,
+    rights: Rights,
+}
+
+pub(super) async fn list(
+    app: &web::Data<App>,
+    viewer: &Viewer,
+    query: &str,
+) -> Result<Page, Problem> {
+    let filters = Filters::read(query)?;
+    if let Some(name) = filters.names().find(|name| !PARAMETERS.contains(name)) {
+        return Err(query::unknown(name, PARAMETERS.into_iter()));
+    }
+    let wanted = wanted(&filters, viewer)?;
+    let page = app.broker.error_groups(&wanted).await?;
+    if let (Some(queue), true) = (&wanted.queue, page.items.is_empty()) {
+        known_queue(app, &viewer.caller, queue).await?;
+    }
+    let next = page.next.map(|cursor| filters.and([("cursor", cursor.to_string().as_str())]));
+    let template = Errors { filters, groups: page.items, next, rights: viewer.rights() };
+    Page::new("Errors", Section::Errors, &template)
+}
+
+fn wanted(filters: &Filters, viewer: &Viewer) -> Result<ErrorGroupQuery, Problem> {
+    let given = |name| Some(filters.get(name)).filter(|value| !value.is_empty());
+    let invalid = |name, accepted| query::invalid(name, format!("expected {accepted}"));
+    let cursor = given("cursor").map(str::parse::<ErrorGroupCursor>).transpose();
+    Ok(ErrorGroupQuery {
+        among: viewer.caller.queues().cloned(),
+        queue: given("queue")
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| invalid("queue", "a queue name"))?,
+        task: given("task")
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| invalid("task", "a task name"))?,
+        after: cursor.map_err(|_| invalid("cursor", "that of a page of this list"))?,
+        limit: LIMIT,
+    })
+}

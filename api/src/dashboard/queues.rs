@@ -1,0 +1,188 @@
+//! The queues, one queue, and its verbs.
+
+use actix_web::{HttpResponse, web};
+use askama::Template;
+use crunch_common::broker::{
+    ErrorGroup, ErrorGroupQuery, JobRecord, ListQuery, QueueQuery, QueueSummary, WorkerSummary,
+};
+use crunch_common::queue::QueueName;
+
+use super::page::{Page, Section, TokenField};
+use super::posted::Posted;
+use super::viewer::{Rights, Viewer};
+use super::workers;
+use super::{Call, see_other, text};
+use crate::problem::{INVALID_PARAMETER, NOT_FOUND, Problem};
+use crate::query;
+use crate::routes::job_access::{known_queue, queue_name};
+use crate::routes::queues as routes;
+use crate::state::App;
+
+/// How many queues a page has: some 70 KiB.
+const LIMIT: usize = 100;
+/// How many jobs and errors the page of a queue has.
+const SHOWN: usize = 20;
+
+/// A queue, and how many workers claim from it.
+struct Row {
+    queue: QueueSummary,
+    workers: usize,
+}
+
+impl Row {
+    fn new(queue: QueueSummary, workers: &[WorkerSummary]) -> Self {
+        let serves = |worker: &&WorkerSummary| worker.info.queues.contains(&queue.name);
+        let workers = workers.iter().filter(serves).count();
+        Self { queue, workers }
+    }
+
+    const fn waiting(&self) -> u64 {
+        self.queue.queued + self.queue.scheduled + self.queue.retrying
+    }
+
+    /// Whether jobs wait that nobody will run.
+    const fn is_abandoned(&self) -> bool {
+        self.workers == 0 && self.waiting() > 0
+    }
+}
+
+#[derive(Template)]
+#[template(path = "dashboard/queues.html")]
+struct Queues {
+    rows: Vec<Row>,
+    next: Option<String>,
+    rights: Rights,
+}
+
+pub(super) async fn list(
+    app: &web::Data<App>,
+    viewer: &Viewer,
+    query: &str,
+) -> Result<Page, Problem> {
+    let mut after = None::<QueueName>;
+    for (name, text) in query::pairs(query)? {
+        match name.as_str() {
+            "after" => {
+                let name = text.parse().map_err(|_| query::invalid("after", "expected a queue"));
+                after = Some(name?);
+            }
+            _ => return Err(query::unknown(&name, ["after"].into_iter())),
+        }
+    }
+    let wanted = QueueQuery { among: viewer.caller.queues().cloned(), after, limit: LIMIT };
+    let (page, workers) = tokio::try_join!(app.broker.queues(&wanted), app.broker.fleet())?;
+    let rows = page.items.into_iter().map(|queue| Row::new(queue, &workers)).collect();
+    let next = page.next.map(|name| query::encoded([("after", name.as_str())].into_iter()));
+    let template = Queues { rows, next, rights: viewer.rights() };
+    Page::new("Queues", Section::Queues, &template)
+}
+
+#[derive(Template)]
+#[template(path = "dashboard/queue.html")]
+struct Queue {
+    row: Row,
+    jobs: Vec<JobRecord>,
+    errors: Vec<ErrorGroup>,
+    workers: Vec<WorkerSummary>,
+    tasks: Vec<String>,
+    rights: Rights,
+}
+
+pub(super) async fn one(
+    app: &web::Data<App>,
+    viewer: &Viewer,
+    name: &str,
+) -> Result<Page, Problem> {
+    let name = queue_name(&viewer.caller, name)?;
+    let queue = read(app, viewer, &name).await?;
+    let listed = ListQuery { queue: Some(name.clone()), limit: SHOWN, ..ListQuery::default() };
+    let failed =
+        ErrorGroupQuery { queue: Some(name.clone()), limit: SHOWN, ..ErrorGroupQuery::default() };
+    let (jobs, errors, mut workers) = tokio::try_join!(
+        app.broker.list(&listed),
+        app.broker.error_groups(&failed),
+        workers::visible(app, viewer),
+    )?;
+    workers.retain(|worker| worker.info.queues.contains(&name));
+    let declared = app.catalog.read().await?;
+    let tasks = declared.iter().filter(|declared| declared.task.queue == name);
+    let template = Queue {
+        row: Row::new(queue, &workers),
+        jobs: jobs.items,
+        errors: errors.items,
+        tasks: tasks.map(|declared| declared.task.name.to_string()).collect(),
+        workers,
+        rights: viewer.rights(),
+    };
+    Page::new(format!("Queue {name}"), Section::Queues, &template)
+}
+
+/// Reads a queue; one that is only declared is empty.
+async fn read(app: &App, viewer: &Viewer, name: &QueueName) -> Result<QueueSummary, Problem> {
+    if let Some(queue) = app.broker.queue(name).await? {
+        return Ok(queue);
+    }
+    known_queue(app, &viewer.caller, name).await?;
+    Ok(QueueSummary::empty(name.clone()))
+}
+
+#[derive(Template)]
+#[template(path = "dashboard/purge.html")]
+struct Purge {
+    queue: QueueSummary,
+    count: u64,
+    typed: bool,
+    token: TokenField,
+}
+
+/// Above this many jobs, their number must be typed.
+pub(super) const TYPED_ABOVE: u64 = 100;
+
+/// Asks whether the waiting jobs of a queue are to be canceled.
+pub(super) async fn confirm_purge(
+    app: &web::Data<App>,
+    viewer: &Viewer,
+    name: &str,
+) -> Result<Page, Problem> {
+    viewer.require(crate::auth::Scope::Admin)?;
+    let queue = read(app, viewer, &queue_name(&viewer.caller, name)?).await?;
+    let count = queue.queued + queue.scheduled;
+    let title = format!("Purge {}", queue.name);
+    let template = Purge { queue, count, typed: count > TYPED_ABOVE, token: TokenField };
+    Page::new(title, Section::Queues, &template)
+}
+
+/// Pauses, resumes or purges a queue.
+pub(super) async fn act(
+    call: &Call,
+    viewer: &Viewer,
+    name: &str,
+    verb: &str,
+    posted: &Posted,
+) -> Result<HttpResponse, Problem> {
+    let (app, caller, path) = (call.app.clone(), viewer.caller.clone(), name.to_owned().into());
+    match verb {
+        "pause" => routes::pause(app, caller, path).await?,
+        "resume" => routes::resume(app, caller, path).await?,
+        "purge" => {
+            require_confirmation(posted)?;
+            routes::purge(app, caller, path).await?
+        }
+        _ => return Err(Problem::new(NOT_FOUND, "there is no such form")),
+    };
+    Ok(see_other(&format!("/dashboard/queues/{name}")))
+}
+
+/// Checks that the number of jobs was typed, if there are many.
+///
+/// # Errors
+/// If it was not, or is another one.
+pub(super) fn require_confirmation(posted: &Posted) -> Result<(), Problem> {
+    let number = |name| posted.get(name).and_then(|text| text.trim().parse::<u64>().ok());
+    let count = number("count").unwrap_or(u64::MAX);
+    if count <= TYPED_ABOVE || number("typed") == Some(count) {
+        return Ok(());
+    }
+    let detail = "the number that was typed is not the number of jobs: nothing was changed";
+    Err(Problem::new(INVALID_PARAMETER, detail))
+}

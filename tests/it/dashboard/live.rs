@@ -1,0 +1,99 @@
+//! Live updates: ticks, unchanged pages, and what a hundred viewers cost.
+
+use std::time::Duration;
+
+use crunch_tests::{Api, RawConnection, RedisServer, Stack};
+use redis::AsyncCommands;
+use reqwest::Method;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::browser::Browser;
+
+/// Reads a stream until it contains a text that it did not contain before.
+async fn read_until(stream: &mut RawConnection, text: &str) -> String {
+    let mut all = String::new();
+    while !all.contains(text) {
+        let part = timeout(Duration::from_secs(10), stream.read_some()).await;
+        all +=
+            &String::from_utf8_lossy(&part.expect("a tick in time").expect("the stream goes on"));
+    }
+    all
+}
+
+async fn follow(api: &Api, page: &str) -> RawConnection {
+    let mut stream = RawConnection::to(api).await;
+    stream.write_head(&format!("GET /dashboard/ticks?page={page}"), &[]).await;
+    stream.write("\r\n").await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_tick_follows_a_change_and_an_unchanged_page_is_not_sent_again() {
+    let mut stack = Stack::start();
+    let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    let id = api.submit("t", &json!(1)).await;
+    let page = format!("/dashboard/jobs/{id}");
+    let mut browser = Browser::of(&api);
+    let first = browser.get(&page).await;
+    let tag = first.header("etag").to_owned();
+    let again = browser.request(Method::GET, &page).header("if-none-match", &tag);
+    let again = browser.send(again).await;
+    assert_eq!((again.status.as_u16(), again.body.len()), (304, 0));
+
+    let mut stream = follow(&api, &page).await;
+    let head = read_until(&mut stream, "event: tick").await;
+    assert!(head.contains("text/event-stream"), "{head}");
+    let html = browser.open(&page).await;
+    browser.send_form(&html, &format!("{page}/cancel"), &[]).await;
+    read_until(&mut stream, "event: tick").await;
+    let changed = browser.request(Method::GET, &page).header("if-none-match", &tag);
+    let changed = browser.send(changed).await;
+    assert!(changed.status.as_u16() == 200 && changed.header("etag") != tag);
+}
+
+#[tokio::test]
+async fn ticks_are_for_pages_only() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut browser = Browser::of(&api);
+    for query in ["", "?page=", "?page=/jobs", "?page=//evil.example/dashboard"] {
+        let answer = browser.get(&format!("/dashboard/ticks{query}")).await;
+        assert_eq!(answer.status.as_u16(), 404, "{query}");
+    }
+}
+
+/// How many commands Redis serves while a time passes.
+async fn commands_during(redis: &RedisServer, time: Duration) -> u64 {
+    let mut connection = redis.connect().await;
+    let count = async |connection: &mut redis::aio::MultiplexedConnection| -> u64 {
+        let info: redis::InfoDict =
+            redis::cmd("INFO").arg("stats").query_async(connection).await.unwrap();
+        info.get("total_commands_processed").unwrap()
+    };
+    let _: Option<String> = connection.get("warm").await.unwrap();
+    let before = count(&mut connection).await;
+    tokio::time::sleep(time).await;
+    count(&mut connection).await - before
+}
+
+#[tokio::test]
+async fn a_hundred_open_pages_cost_redis_what_one_does() {
+    let mut stack = Stack::on_one_node();
+    let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    for task in ["a", "b", "c"] {
+        api.submit(task, &json!(1)).await;
+    }
+    let measured = Duration::from_secs(8);
+    let mut streams = vec![follow(&api, "/dashboard/queues").await];
+    read_until(&mut streams[0], "event: tick").await;
+    let one = commands_during(&stack.redis, measured).await;
+    for _ in 1..100 {
+        let mut stream = follow(&api, "/dashboard/queues").await;
+        read_until(&mut stream, "event: tick").await;
+        streams.push(stream);
+    }
+    let hundred = commands_during(&stack.redis, measured).await;
+    let ratio = hundred as f64 / one as f64;
+    assert!((0.8..=1.2).contains(&ratio), "one {one}, a hundred {hundred}");
+}

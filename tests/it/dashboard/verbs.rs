@@ -1,0 +1,200 @@
+//! Every verb, sent with the form of its page.
+
+use crunch_tests::{Api, Stack, Stage};
+use serde_json::{Value, json};
+
+use super::browser::{Browser, text};
+
+async fn status_of(api: &Api, id: &str) -> String {
+    api.job(id).await["status"].as_str().unwrap_or("gone").to_owned()
+}
+
+async fn accepting() -> (Stack, Api) {
+    let mut stack = Stack::start();
+    let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    (stack, api)
+}
+
+#[tokio::test]
+async fn a_job_is_canceled_retried_and_deleted() {
+    let (_stack, api) = accepting().await;
+    let id = api.submit("t", &json!(1)).await;
+    let mut browser = Browser::of(&api);
+    let job = format!("/dashboard/jobs/{id}");
+
+    for (verb, status) in [("cancel", "canceled"), ("retry", "queued"), ("cancel", "canceled")] {
+        let page = browser.open(&job).await;
+        let answer = browser.send_form(&page, &format!("{job}/{verb}"), &[]).await;
+        assert_eq!((answer.status.as_u16(), answer.header("location")), (303, job.as_str()));
+        assert_eq!(status_of(&api, &id).await, status);
+    }
+    let page = browser.open(&job).await;
+    let answer = browser.send_form(&page, &format!("{job}/delete"), &[]).await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/dashboard/jobs"));
+    let gone = browser.get(&job).await;
+    assert!(gone.status.as_u16() == 410 && text(&gone).contains("The job was deleted"));
+    // A form that was open in another tab.
+    let again = browser.send_form(&page, &format!("{job}/delete"), &[]).await;
+    assert!(again.status.as_u16() == 410 && text(&again).contains("<h1>"));
+}
+
+#[tokio::test]
+async fn a_queue_is_paused_resumed_and_purged() {
+    let (_stack, api) = accepting().await;
+    let ids = [api.submit("t", &json!(1)).await, api.submit("t", &json!(2)).await];
+    let mut browser = Browser::of(&api);
+
+    for (verb, paused) in [("pause", true), ("resume", false)] {
+        let page = browser.open("/dashboard/queues").await;
+        let answer = browser.send_form(&page, &format!("/dashboard/queues/t/{verb}"), &[]).await;
+        assert_eq!(answer.header("location"), "/dashboard/queues/t");
+        assert_eq!(api.get("/queues/t").await.json()["paused"], paused);
+        assert_eq!(browser.open("/dashboard/queues/t").await.contains(">paused<"), paused);
+    }
+    assert!(browser.open("/dashboard/queues/t").await.contains("/dashboard/queues/t/purge"));
+    let asked = browser.open("/dashboard/queues/t/purge").await;
+    assert!(asked.contains("<strong>2</strong>"), "{asked}");
+    let answer = browser.send_form(&asked, "/dashboard/queues/t/purge", &[]).await;
+    assert_eq!(answer.status.as_u16(), 303);
+    for id in &ids {
+        assert_eq!(status_of(&api, id).await, "canceled");
+    }
+}
+
+#[tokio::test]
+async fn many_jobs_are_changed_only_after_their_number_was_typed() {
+    let (_stack, api) = accepting().await;
+    let jobs: Vec<Value> = (0..150).map(|_| json!({ "task": "t" })).collect();
+    let answer = api.post("/jobs/batch", &json!({ "jobs": jobs })).await;
+    assert_eq!(answer.status.as_u16(), 202);
+    api.submit("other", &json!(1)).await;
+    let mut browser = Browser::of(&api);
+    let list = browser.open("/dashboard/jobs?status=queued&task=t").await;
+    let confirm = "/dashboard/jobs/actions?status=queued&task=t&action=cancel";
+    assert!(list.contains(&confirm.replace('&', "&#38;")), "{list}");
+    let asked = browser.open(confirm).await;
+    assert!(asked.contains("<strong>150</strong> jobs"), "{asked}");
+    let action = "/dashboard/jobs/actions";
+
+    for typed in [&[][..], &[("typed", "")], &[("typed", "149")], &[("typed", "all")]] {
+        let refused = browser.send_form(&asked, action, typed).await;
+        assert_eq!(refused.status.as_u16(), 400, "{typed:?}");
+    }
+    assert_eq!(api.get("/queues/t").await.json()["counts"]["queued"], 150);
+    let done = browser.send_form(&asked, action, &[("typed", "150")]).await;
+    assert!(text(&done).contains("Canceled: 150 jobs"), "{}", text(&done));
+    assert_eq!(api.get("/queues/t").await.json()["counts"]["queued"], 0);
+    assert_eq!(api.get("/queues/other").await.json()["counts"]["queued"], 1);
+
+    // Few jobs need no typing.
+    let asked =
+        browser.open("/dashboard/jobs/actions?status=queued&queue=other&action=cancel").await;
+    assert!(asked.contains("<strong>1</strong> job.") && !asked.contains("name=\"typed\""));
+    let done = browser.send_form(&asked, action, &[]).await;
+    assert!(text(&done).contains("Canceled: 1 job<"), "{}", text(&done));
+}
+
+#[tokio::test]
+async fn one_kind_of_errors_is_retried_from_its_row() {
+    let (_stack, api, _worker) = Stack::simple(4).await;
+    for payload in [json!({}), json!({ "m": 1 }), json!({ "m": 2 })] {
+        let id = api.submit("square", &payload).await;
+        api.wait_for_status(&id, "failed").await;
+    }
+    let mut browser = Browser::of(&api);
+    let errors = browser.open("/dashboard/errors").await;
+    let group = api.get("/errors").await.json()["items"][0].clone();
+    let confirm = format!("action=retry&amp;error={}", group["id"].as_str().unwrap());
+    assert!(errors.contains(&confirm) && errors.contains("payload_invalid"), "{errors}");
+
+    let failed = group["failed_jobs"].as_u64().unwrap();
+    let path = format!("/dashboard/jobs/actions?{}", confirm.replace("&amp;", "&"));
+    let asked = browser.open(&path).await;
+    assert!(asked.contains(&format!("<strong>{failed}</strong>")), "{asked}");
+    let done = browser.send_form(&asked, "/dashboard/jobs/actions", &[]).await;
+    assert!(text(&done).contains(&format!("Queued again: {failed} job")), "{}", text(&done));
+}
+
+#[tokio::test]
+async fn a_job_is_submitted_and_submitted_again_with_changes() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let mut browser = Browser::of(&api);
+    let new = "/dashboard/jobs/new";
+    let page = browser.open("/dashboard/jobs/new?task=echo").await;
+    let payload = "{\"big\": 12345678901234567890, \"text\": \"a&b <i>ü</i>\"}";
+
+    let typed = [
+        ("task", "echo"),
+        ("payload", payload),
+        ("priority", "high"),
+        ("metadata", "order=17\r\n\r\ncustomer=a=b"),
+    ];
+    let answer = browser.send_form(&page, new, &typed).await;
+    assert_eq!(answer.status.as_u16(), 303, "{}", text(&answer));
+    let id = answer.header("location").strip_prefix("/dashboard/jobs/").unwrap().to_owned();
+    let job = api.wait_for_status(&id, "succeeded").await;
+    assert_eq!(job["priority"], "high");
+    assert_eq!(job["metadata"], json!({ "order": "17", "customer": "a=b" }));
+    assert_eq!(api.get(&format!("/jobs/{id}/payload")).await.body, payload.as_bytes());
+
+    let page = browser.open(&format!("/dashboard/jobs/new?from={id}")).await;
+    assert!(page.contains("12345678901234567890") && page.contains("order=17"), "{page}");
+    let answer = browser.send_form(&page, new, &[("task", "echo"), ("payload", "[1]")]).await;
+    let again = answer.header("location").strip_prefix("/dashboard/jobs/").unwrap().to_owned();
+    assert_ne!(again, id);
+    assert_eq!(api.wait_for_status(&again, "succeeded").await["result"], json!([1]));
+}
+
+#[tokio::test]
+async fn a_form_that_is_not_valid_is_shown_again_with_the_reasons() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let mut browser = Browser::of(&api);
+    let page = browser.open("/dashboard/jobs/new").await;
+    for (typed, reason) in [
+        (&[("task", "nope"), ("payload", "1")][..], "no worker ever declared"),
+        (&[("task", "echo"), ("payload", "{")], "JSON"),
+        (&[("task", "echo"), ("payload", "")], "JSON"),
+        (&[("task", "crunch"), ("payload", "{\"photons\": 0, \"colour\": 1}")], "/photons"),
+        (&[("task", "echo"), ("payload", "1"), ("delay_ms", "soon")], "delay_ms"),
+        (&[("task", "echo"), ("payload", "1"), ("metadata", "no label")], "key=value"),
+    ] {
+        let answer = browser.send_form(&page, "/dashboard/jobs/new", typed).await;
+        let html = text(&answer);
+        assert_eq!(answer.status.as_u16(), 422, "{typed:?}");
+        assert!(html.contains(reason) && html.contains(typed[0].1), "{typed:?}: {html}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_are_submitted_again_as_they_were() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let request = api.request(reqwest::Method::POST, "/tasks/image.thumbnail/jobs");
+    let image = b"\x89PNG no image";
+    let request = request.header("content-type", "image/png").body(image.to_vec());
+    let id = api.send(request).await.id();
+    let mut browser = Browser::of(&api);
+
+    let page = browser.open(&format!("/dashboard/jobs/new?from={id}")).await;
+    let typed = [("task", "image.thumbnail")];
+    let answer = browser.send_form(&page, "/dashboard/jobs/new", &typed).await;
+
+    let again = answer.header("location").strip_prefix("/dashboard/jobs/").unwrap().to_owned();
+    let payload = api.get(&format!("/jobs/{again}/payload")).await;
+    assert_eq!((payload.header("content-type"), &payload.body[..]), ("image/png", &image[..]));
+}
+
+#[tokio::test]
+async fn a_running_job_is_asked_to_stop() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let stage = Stage::open().await;
+    let id = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.wait_for_handler().await;
+    let mut browser = Browser::of(&api);
+    let path = format!("/dashboard/jobs/{id}");
+
+    let page = browser.open(&path).await;
+    browser.send_form(&page, &format!("{path}/cancel"), &[]).await;
+
+    actor.wait_for_stop_request().await;
+    api.wait_for_status(&id, "canceled").await;
+}
