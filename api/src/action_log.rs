@@ -32,7 +32,7 @@ pub(crate) struct Action {
     pub(crate) job: Option<String>,
     /// The worker, if it was one.
     pub(crate) worker: Option<String>,
-    /// Which jobs, as a query string, if it was a filter.
+    /// Which jobs, if it was a filter: its parameters, such as `status=failed task=report`.
     pub(crate) filter: Option<String>,
     /// How many jobs were changed; null if it was not about jobs.
     pub(crate) count: Option<u64>,

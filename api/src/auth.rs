@@ -116,6 +116,14 @@ impl Caller {
         }
     }
 
+    /// Returns the caller's address, if it has no key.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match &self.0 {
+            IdentifiedBy::Address(address) => *address,
+            IdentifiedBy::Key(_) => None,
+        }
+    }
+
     /// Returns the name of the caller's key, if it has one.
     pub(crate) fn key_name(&self) -> Option<&str> {
         match &self.0 {

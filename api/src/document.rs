@@ -22,7 +22,7 @@ pub(crate) use self::history::HistoryDocument;
 pub(crate) use self::job::{JobDocument, JobPage};
 pub(crate) use self::log::{LogDocument, LogPage};
 pub(crate) use self::node::NodeDocument;
-pub(crate) use self::queue::QueueDocument;
+pub(crate) use self::queue::{PurgeReport, QueueCounts, QueueDocument};
 pub(crate) use self::task::TaskDocument;
 pub(crate) use self::worker::{WorkerDocument, WorkerKind};
 

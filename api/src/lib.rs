@@ -4,6 +4,7 @@
 //! workers declared.
 
 mod accept;
+mod action_log;
 mod address;
 mod audit;
 mod auth;

@@ -12,7 +12,8 @@ use crate::problem::Problem;
 use crate::query;
 
 /// The query parameters of each route that has any.
-const KNOWN: [(&str, &[&str]); 13] = [
+const KNOWN: [(&str, &[&str]); 14] = [
+    ("GET /actions", &["limit", "cursor"]),
     ("GET /errors", &["queue", "task", "limit", "cursor"]),
     ("GET /history", &["step", "from", "to", "queue", "task"]),
     (

@@ -1,5 +1,6 @@
 //! All routes in one table.
 
+pub(crate) mod action_log;
 pub(crate) mod actions;
 pub(crate) mod deliveries;
 pub(crate) mod docs;
@@ -70,6 +71,7 @@ fn table(task_routes: &[TaskRoute]) -> Vec<At> {
         At::path("/queues/{queue}/purge").post(Admin, queues::purge),
         At::path("/errors").get(Read, errors::list),
         At::one("/errors/{id}").get(Read, errors::show),
+        At::path("/actions").get(Read, action_log::list),
         At::path("/history").get(Read, history::show),
         At::path("/workers").get(Read, workers::list),
         At::one("/workers/{id}").get(Read, workers::show),

@@ -13,7 +13,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 # The Redis of this run provides none of these: the API correctly returns 503.
 DURABILITIES = ("fsync", "replica", "fsync,replica")
 
-PAGED = ("/jobs", "/jobs/actions", "/jobs/{id}/logs", "/errors", "/queues", "/workers", "/tasks")
+PAGED = ("/jobs", "/jobs/actions", "/jobs/{id}/logs", "/errors", "/actions", "/queues", "/workers", "/tasks")
 STATUSES = ("scheduled", "queued", "running", "retrying", "succeeded", "failed", "canceled")
 # A status to which each action applies.
 APPLIES_TO = {"cancel": "queued", "retry": "failed", "delete": "failed"}

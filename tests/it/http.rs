@@ -1,5 +1,6 @@
 //! The contract with HTTP clients: codes, headers, documents and the order of checks, on the wire.
 
+mod action_log;
 mod actions;
 mod acts;
 mod batch;

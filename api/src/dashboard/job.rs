@@ -11,6 +11,7 @@ use crunch_common::job::Payload;
 use super::page::{Page, Section};
 use super::viewer::{Rights, Viewer};
 use super::{Call, see_other, text};
+use crate::action_log::Action;
 use crate::problem::{NOT_FOUND, Problem};
 use crate::routes::job_access::{find_job, found_or_problem};
 use crate::routes::jobs as routes;
@@ -185,7 +186,12 @@ pub(super) async fn act(
 ) -> Result<HttpResponse, Problem> {
     let (app, caller, path) = (call.app.clone(), viewer.caller.clone(), id.to_owned().into());
     match verb {
-        "cancel" => routes::cancel(app, caller, path).await?,
+        "cancel" => {
+            let canceled = routes::cancel(app, caller, path).await?;
+            // Clients cancel their own jobs: only here it is what an operator does.
+            Action::named("cancel").on_job(id).record(&call.app, &viewer.caller).await;
+            canceled
+        }
         "retry" => routes::retry(app, caller, path).await?,
         "delete" => {
             routes::delete(app, caller, path).await?;

@@ -29,19 +29,34 @@ pub(crate) struct QueueCounts {
     failed: u64,
 }
 
+/// What a purge did.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PurgeReport {
+    /// How many jobs were canceled.
+    pub(crate) count: u64,
+    /// What the queue has now: running and retrying jobs continue, failed ones stay, and new ones may have arrived.
+    pub(crate) left: QueueCounts,
+}
+
+impl QueueCounts {
+    pub(crate) const fn of(queue: &QueueSummary) -> Self {
+        Self {
+            queued: queue.queued,
+            scheduled: queue.scheduled,
+            retrying: queue.retrying,
+            running: queue.running,
+            failed: queue.failed,
+        }
+    }
+}
+
 impl QueueDocument {
     pub(crate) fn new(queue: &QueueSummary, workers: &[WorkerSummary]) -> Self {
         let serves_it = |worker: &&WorkerSummary| worker.info.queues.contains(&queue.name);
         Self {
             name: queue.name.to_string(),
             paused: queue.paused,
-            counts: QueueCounts {
-                queued: queue.queued,
-                scheduled: queue.scheduled,
-                retrying: queue.retrying,
-                running: queue.running,
-                failed: queue.failed,
-            },
+            counts: QueueCounts::of(queue),
             oldest_age_ms: queue.oldest_age.map(whole_ms),
             finished_last_minute: queue.finished_last_minute,
             workers: workers.iter().filter(serves_it).count(),

@@ -13,6 +13,7 @@ use super::Answer;
 use super::job_access::known_queue;
 use super::jobs::{MAX_LIMIT, cursor_text, read_list};
 use super::shared_parameters::JobFilters;
+use crate::action_log::Action;
 use crate::auth::Caller;
 use crate::document::ok;
 use crate::document::words::{ActionWord, StatusWord};
@@ -66,7 +67,7 @@ pub(crate) async fn run(
     caller: &Caller,
     request: Request,
 ) -> Result<ActionReport, Problem> {
-    let Request { action, dry_run, limit, mut list } = request;
+    let Request { action, dry_run, limit, filter, mut list } = request;
     list.among = caller.queues().cloned();
     let ends = Instant::now() + TIME_LIMIT;
     let mut report = ActionReport { matched: 0, changed: 0, next_cursor: None };
@@ -91,6 +92,14 @@ pub(crate) async fn run(
     }
     if let (Some(queue), 0) = (&list.queue, report.matched) {
         known_queue(app, caller, queue).await?;
+    }
+    if !dry_run {
+        let act = Action::named(action.as_str()).on_jobs(filter).changing(report.changed);
+        let act = match &list.queue {
+            Some(queue) => act.on_queue(queue),
+            None => act,
+        };
+        act.record(app, caller).await;
     }
     report.next_cursor = list.cursor.as_ref().map(cursor_text);
     Ok(report)
@@ -129,6 +138,8 @@ pub(crate) struct Request {
     action: BulkAction,
     dry_run: bool,
     limit: u64,
+    /// Which jobs, in words.
+    filter: String,
     list: ListQuery,
 }
 
@@ -168,6 +179,9 @@ impl Request {
         };
         let action = action.ok_or_else(|| missing("action", words(&BulkAction::ALL)))?;
         let limit = limit.unwrap_or(if dry_run { MAX_JOBS } else { DEFAULT_JOBS });
+        let named = rest.iter().filter(|(name, _)| name != "cursor");
+        let filter =
+            named.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
         let mut list = read_list(rest)?;
         let fits = |status: &Status| action.applies_to(*status);
         // Only failed jobs have a kind of error.
@@ -176,7 +190,7 @@ impl Request {
             let statuses: Vec<_> = Status::ALL.into_iter().filter(fits).collect();
             missing("status", words(&statuses))
         })?;
-        Ok(Self { action, dry_run, limit, list })
+        Ok(Self { action, dry_run, limit, filter, list })
     }
 }
 

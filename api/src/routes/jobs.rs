@@ -11,6 +11,7 @@ use crunch_common::broker::{
 use super::Answer;
 use super::job_access::{find_job, found_or_problem, known_queue, visible_id, wait_for_job};
 use super::shared_parameters::{JobFilters, JobPath, WaitHeader};
+use crate::action_log::Action;
 use crate::auth::Caller;
 use crate::document::words::StatusWord;
 use crate::document::{AttemptDocument, Items, JobDocument, JobPage, ok};
@@ -122,7 +123,10 @@ pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<Str
         app.broker.retry(visible_id(&app, &caller, &id).await?).await.map_err(Problem::in_doubt)?,
     )? {
         RetryOutcome::Queued => {
-            after(&mut HttpResponse::Accepted(), find_job(&app, &caller, &id).await?)
+            let job = find_job(&app, &caller, &id).await?;
+            let action = Action::named("retry").on_job(job.id).on_queue(&job.queue);
+            action.changing(1).record(&app, &caller).await;
+            after(&mut HttpResponse::Accepted(), job)
         }
         RetryOutcome::NotEnded => {
             Err(Problem::new(NOT_RETRYABLE, "only failed and canceled jobs can be retried"))
@@ -145,7 +149,10 @@ pub(crate) async fn delete(app: web::Data<App>, caller: Caller, id: web::Path<St
             .await
             .map_err(Problem::in_doubt)?,
     )? {
-        DeleteOutcome::Deleted => Ok(HttpResponse::NoContent().finish()),
+        DeleteOutcome::Deleted => {
+            Action::named("delete").on_job(&id).changing(1).record(&app, &caller).await;
+            Ok(HttpResponse::NoContent().finish())
+        }
         DeleteOutcome::NotEnded => Err(Problem::new(NOT_FINISHED, "cancel the job first")),
     }
 }

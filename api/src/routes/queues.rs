@@ -9,8 +9,9 @@ use super::Answer;
 use super::job_access::{no_such_queue, queue_name};
 use super::paging::Paging;
 use super::shared_parameters::{PageQuery, QueuePath};
+use crate::action_log::Action;
 use crate::auth::Caller;
-use crate::document::{Count, Page, QueueDocument, ok};
+use crate::document::{Count, Page, PurgeReport, QueueCounts, QueueDocument, ok};
 use crate::metrics;
 use crate::problem::Problem;
 use crate::query;
@@ -60,6 +61,7 @@ pub(crate) async fn pause(app: web::Data<App>, caller: Caller, name: web::Path<S
     if !app.broker.pause(&name, declared).await.map_err(Problem::in_doubt)? {
         return Err(no_such_queue());
     }
+    Action::named("pause").on_queue(&name).record(&app, &caller).await;
     one(&app, &name).await
 }
 
@@ -73,6 +75,7 @@ pub(crate) async fn pause(app: web::Data<App>, caller: Caller, name: web::Path<S
 pub(crate) async fn resume(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
     let name = queue_name(&caller, &name)?;
     app.broker.resume(&name).await.map_err(Problem::in_doubt)?;
+    Action::named("resume").on_queue(&name).record(&app, &caller).await;
     one(&app, &name).await
 }
 
@@ -107,14 +110,16 @@ pub(crate) async fn redrive(
         }
     }
     let count = app.broker.redrive(&name, task.as_ref(), limit).await;
-    Ok(ok(&Count { count: count_or_problem(&app, &name, count.map_err(Problem::in_doubt)?)? }))
+    let count = count_or_problem(&app, &name, count.map_err(Problem::in_doubt)?)?;
+    Action::named("redrive").on_queue(&name).changing(count).record(&app, &caller).await;
+    Ok(ok(&Count { count }))
 }
 
-/// Cancels a queue's queued and scheduled jobs.
+/// Cancels a queue's queued and scheduled jobs. Running and retrying ones continue, and ended ones stay.
 #[utoipa::path(post, path = "/queues/{queue}/purge", tag = "queues", operation_id = "purgeQueue",
     params(QueuePath),
     responses(
-        (status = 200, description = "The number of jobs", body = Count),
+        (status = 200, description = "How many jobs were canceled, and what is left", body = PurgeReport),
         (status = 404, description = "There is no such queue: it was not used or served in the last hour, it is empty, and no declared task has it"),
     ))]
 pub(crate) async fn purge(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
@@ -122,7 +127,10 @@ pub(crate) async fn purge(app: web::Data<App>, caller: Caller, name: web::Path<S
     let count = app.broker.purge(&name).await.map_err(Problem::in_doubt)?;
     let count = count_or_problem(&app, &name, count)?;
     metrics::finished("", name.as_str(), "canceled", count);
-    Ok(ok(&Count { count }))
+    Action::named("purge").on_queue(&name).changing(count).record(&app, &caller).await;
+    let left = app.broker.queue(&name).await.map_err(Problem::in_doubt)?;
+    let left = left.unwrap_or_else(|| QueueSummary::empty(name));
+    Ok(ok(&PurgeReport { count, left: QueueCounts::of(&left) }))
 }
 
 async fn one(app: &App, name: &QueueName) -> Answer {

@@ -7,6 +7,7 @@ use crunch_common::broker::{WorkerId, WorkerState, WorkerSummary};
 use super::Answer;
 use super::paging::Paging;
 use super::shared_parameters::PageQuery;
+use crate::action_log::Action;
 use crate::auth::Caller;
 use crate::document::{Page, WorkerDocument, WorkerKind, ok};
 use crate::problem::{FORBIDDEN, NOT_A_WORKER, NOT_FOUND, Problem};
@@ -96,6 +97,12 @@ pub(crate) async fn steer(
     if !app.broker.steer(worker.id, wanted).await.map_err(Problem::in_doubt)? {
         return Err(no_such_worker());
     }
+    let name = match wanted {
+        WorkerState::Running => "resume",
+        WorkerState::Quiet => "quiet",
+        WorkerState::Stopping => "stop",
+    };
+    Action::named(name).on_worker(worker.id).record(app, caller).await;
     Ok(WorkerSummary { wanted: Some(wanted), ..worker })
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{assert_problem, expect_problem};
 
 /// Every route and the scope that it requires, written down a second time, so that a scope is not changed by accident.
-const ROUTES: [(&str, &str, &str); 42] = [
+const ROUTES: [(&str, &str, &str); 43] = [
     ("POST", "/crunch", "submit"),
     ("GET", "/jobs", "read"),
     ("POST", "/jobs", "submit"),
@@ -38,6 +38,7 @@ const ROUTES: [(&str, &str, &str); 42] = [
     ("POST", "/queues/{queue}/purge", "admin"),
     ("GET", "/errors", "read"),
     ("GET", "/errors/{id}", "read"),
+    ("GET", "/actions", "read"),
     ("GET", "/history", "read"),
     ("GET", "/workers", "read"),
     ("GET", "/workers/{id}", "read"),

@@ -8,7 +8,7 @@ use super::{api_without_workers, assert_problem, expect_problem};
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"];
 
 /// Paths and their `Allow` header.
-const ROUTES: [(&str, &str); 42] = [
+const ROUTES: [(&str, &str); 43] = [
     ("/crunch", "POST, OPTIONS"),
     ("/jobs", "GET, HEAD, POST, OPTIONS"),
     ("/jobs/actions", "POST, OPTIONS"),
@@ -35,6 +35,7 @@ const ROUTES: [(&str, &str); 42] = [
     ("/queues/q/purge", "POST, OPTIONS"),
     ("/errors", "GET, HEAD, OPTIONS"),
     ("/errors/x", "GET, HEAD, OPTIONS"),
+    ("/actions", "GET, HEAD, OPTIONS"),
     ("/history", "GET, HEAD, OPTIONS"),
     ("/workers", "GET, HEAD, OPTIONS"),
     ("/workers/w", "GET, HEAD, OPTIONS"),

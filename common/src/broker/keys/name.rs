@@ -41,7 +41,9 @@ fn read(space: &KeySpace, key: &str) -> Option<KeyName> {
             "layout" | "sweep" | "queues" | "paused" | "due" | "workers" | "leases" | "reserved",
             "",
         )
-        | ("quarantine" | "audit" | "mark" | "errors" | "recent" | "actions", "") => Some(KeyName::Other),
+        | ("quarantine" | "audit" | "mark" | "errors" | "recent" | "actions", "") => {
+            Some(KeyName::Other)
+        }
         ("queues", "names" | "side") | ("tasks", "" | "seen" | "version") => Some(KeyName::Other),
         ("worker", worker) => worker.parse::<super::WorkerId>().ok().map(|_| KeyName::Other),
         ("session", digest) => digest.parse::<super::SessionDigest>().ok().map(|_| KeyName::Other),
