@@ -7,7 +7,7 @@ use syn::visit::Visit;
 use crate::tree;
 
 /// The crates that are checked.
-const CRATES: [&str; 4] = ["common", "consumer", "worker", "api"];
+const CRATES: [&str; 5] = ["common", "consumer", "worker", "api", "cli"];
 
 /// The path of a module or item from its crate's root.
 type Name = Vec<String>;
@@ -50,7 +50,7 @@ impl Crate {
             };
             let text = tree::read(&path);
             let mut name: Name = file.split('/').map(str::to_owned).collect();
-            if name == ["lib"] {
+            if name == ["lib"] || name == ["main"] {
                 name.clear();
             }
             if name.iter().any(|part| part == "tests") {

@@ -5,6 +5,7 @@
 mod audit;
 mod broker;
 mod chaos;
+mod cli;
 mod clients;
 mod cluster;
 mod commands;

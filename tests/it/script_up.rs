@@ -24,10 +24,12 @@ impl Checkout {
             let text = text.replace("PHOTONS=3000000", "PHOTONS=3000");
             std::fs::write(root.path().join(file), text).unwrap();
         }
-        let built = ["api", "worker"].map(|kind| {
-            let executable = binary(&format!("test-{kind}"));
+        let programs =
+            [("test-api", "crunch-api"), ("test-worker", "crunch-worker"), ("crunch", "crunch")];
+        let built = programs.map(|(built, name)| {
+            let executable = binary(built);
             format!(
-                r#"echo '{{"executable":"{}","target":{{"name":"crunch-{kind}"}}}}'"#,
+                r#"echo '{{"executable":"{}","target":{{"name":"{name}"}}}}'"#,
                 executable.display()
             )
         });
@@ -123,6 +125,7 @@ fn assert_result(output: &Output) {
     let [printed, errors] =
         [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
     assert!(output.status.success() && printed.contains("Of the light"), "{printed}\n{errors}");
+    assert!(printed.contains("/crunch top\n"), "{printed}");
 }
 
 #[tokio::test]

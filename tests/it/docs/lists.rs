@@ -34,6 +34,52 @@ fn settings() -> Vec<String> {
     parts.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
 }
 
+/// Those of the command line; what it says about others is no name in quotes.
+fn cli_variables() -> Vec<String> {
+    let is_name = |text: &String| {
+        text.starts_with("CRUNCH_") && text.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+    };
+    quoted(&read("cli/src/config.rs"), '"').into_iter().filter(is_name).collect()
+}
+
+/// As `crunch --help` lists them; those of `crunch context` with their first word.
+fn commands() -> Vec<String> {
+    let help = |arguments: &[&str]| {
+        let output =
+            std::process::Command::new(crunch_tests::binary("crunch")).args(arguments).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let names = |help: &str| -> Vec<String> {
+        let lines = between(help, "Commands:\n", "\n\n").lines();
+        // A description may go on in a further line, which is indented more.
+        let first =
+            lines.filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')));
+        first.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    };
+    let contexts = names(&help(&["context", "--help"]));
+    let contexts = contexts.iter().map(|name| format!("context {name}"));
+    names(&help(&["--help"])).into_iter().filter(|name| name != "context").chain(contexts).collect()
+}
+
+/// Every option of every command of the command line.
+fn cli_options() -> Vec<String> {
+    let text = commands().into_iter().map(|command| {
+        let output = std::process::Command::new(crunch_tests::binary("crunch"))
+            .args(command.split(' ').chain(["--help"]))
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    });
+    let text: String = text.collect();
+    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '-'));
+    let options = words.filter(|word| word.starts_with("--") && word.len() > 2);
+    let options: std::collections::BTreeSet<_> = options.collect();
+    options
+        .into_iter()
+        .filter(|name| !["--help", "--version"].contains(name))
+        .map(str::to_owned)
+        .collect()
+}
+
 fn problems() -> Vec<String> {
     let text = read("api/src/problem.rs");
     let kinds = between(&text, "kinds! {", "\n}").lines();
@@ -94,6 +140,9 @@ fn the_documentation_lists_everything() {
     let lists = [
         ("docs/api.md", "## All routes", routes(), 25),
         ("docs/configuration.md", "# Configuration", settings(), 35),
+        ("docs/cli.md", "# The command line", commands(), 28),
+        ("docs/cli.md", "# The command line", cli_options(), 30),
+        ("docs/cli.md", "## Environment", cli_variables(), 6),
         ("docs/api.md", "## Problems", problems(), 30),
         ("docs/metrics.md", "# Metrics", metrics(), 15),
         ("docs/api.md", "### Options", options(), 10),

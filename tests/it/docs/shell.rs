@@ -12,9 +12,10 @@ use crate::tree::read;
 /// What the pages use as the address of the API and as the id of the last job.
 const ADDRESS: &str = "http://127.0.0.1:8080";
 const ID: &str = "01a20c36-14f1-8000-8f8f-f34074aa25aa";
-/// Prefixes of commands that are not run here; `script_up` runs the first two, `sdk/python/tests/test_wheel.py` the last.
-const NOT_RUN: [&str; 5] =
-    ["script/", "CRUNCH_TASKS=", "CRUNCH_WORKERS=", "npx ", "python3 -m venv"];
+/// Prefixes of commands that are not run here; `script_up` runs the first two, `sdk/python/tests/test_wheel.py` the one
+/// for Python, and `cli` the last.
+const NOT_RUN: [&str; 6] =
+    ["script/", "CRUNCH_TASKS=", "CRUNCH_WORKERS=", "npx ", "python3 -m venv", "target/release/"];
 /// The first Node that has all that the pages' programs use; an older one runs none of them.
 const OLDEST_NODE: u32 = 20;
 /// A handler without optimization is slow, so these jobs are smaller here.

@@ -1,0 +1,165 @@
+//! The commands, and what is common to all of them.
+
+mod act;
+mod bulk;
+mod context;
+mod doctor;
+mod errors;
+mod filter;
+mod get;
+mod jobs;
+mod list;
+mod logs;
+mod queues;
+mod result;
+mod shell;
+mod submit;
+mod system;
+mod tasks;
+mod top;
+mod wait;
+mod workers;
+
+use clap::{Parser, Subcommand};
+
+use crate::client::Client;
+use crate::config::{ConnectionArguments, Target};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::output::Output;
+
+/// Submits, follows and operates jobs of a Crunch API.
+#[derive(Debug, Parser)]
+#[command(name = "crunch", version, disable_help_subcommand = true, arg_required_else_help = true,
+    after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Print the API's own documents: one JSON document per line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    connection: ConnectionArguments,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the job failed or was canceled; doctor found a fault
+  2  wrong usage, or a file that cannot be used
+  3  not found
+  4  refused: the key is missing, wrong, or has too few rights
+  5  invalid, or in conflict with the state of a job
+  6  the API is away
+  7  the time to wait ran out";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Submit a job, or a job for each line of a file
+    Submit(Box<submit::Arguments>),
+    /// Show jobs
+    Get(get::Arguments),
+    /// Wait until jobs have ended
+    Wait(wait::Arguments),
+    /// Print the result of a job, as it is
+    Result(result::Arguments),
+    /// Print the payload of a job, as it was submitted
+    Payload(result::Arguments),
+    /// Show the attempts of a job
+    Attempts(get::OneJob),
+    /// Show the deliveries of a job's webhook
+    Deliveries(get::OneJob),
+    /// Print the log of a job
+    Logs(logs::Arguments),
+    /// Print the events of a job as they occur, until it has ended
+    Events(get::OneJob),
+    /// Cancel jobs, by id or by filter
+    Cancel(act::Arguments),
+    /// Run failed or canceled jobs again, by id or by filter
+    Retry(act::Arguments),
+    /// Delete ended jobs, by id or by filter
+    Delete(act::Arguments),
+    /// List jobs
+    Jobs(jobs::Arguments),
+    /// List queues, or show one
+    Queues(queues::Arguments),
+    /// Pause a queue: its jobs are accepted but not claimed
+    Pause(queues::OneQueue),
+    /// Resume a paused queue
+    Resume(queues::OneQueue),
+    /// Cancel all queued and scheduled jobs of a queue
+    Purge(queues::PurgeArguments),
+    /// Run the failed jobs of a queue again
+    Redrive(queues::RedriveArguments),
+    /// List failures by their kind, or show one
+    Errors(errors::Arguments),
+    /// List workers
+    Workers,
+    /// List tasks, or show one with its schemas
+    Tasks(tasks::Arguments),
+    /// Show the nodes of Redis
+    System,
+    /// Watch queues, running jobs, workers and errors, and act on them
+    Top,
+    /// Find what is wrong with the set-up
+    Doctor,
+    /// Name APIs, and select one
+    #[command(subcommand)]
+    Context(context::Command),
+    /// Print the script with which a shell completes commands
+    Completion(shell::Arguments),
+}
+
+/// What a command works with.
+#[derive(Debug)]
+struct Session<'a> {
+    client: Client,
+    output: &'a mut Output,
+}
+
+/// Runs a command.
+pub(crate) fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, Error> {
+    let Arguments { command, connection, .. } = arguments;
+    // These use no API.
+    let command = match command {
+        Command::Context(command) => return context::run(&command, &connection, output),
+        Command::Completion(arguments) => return shell::run(&arguments, output),
+        Command::Doctor => return doctor::run(&connection, output),
+        command => command,
+    };
+    let client = Client::new(Target::of(&connection)?, connection.retry_for)?;
+    run_with_api(command, Session { client, output })
+}
+
+fn run_with_api(command: Command, session: Session<'_>) -> Result<Exit, Error> {
+    let session = &mut { session };
+    match command {
+        Command::Submit(arguments) => submit::run(session, &arguments),
+        Command::Get(arguments) => get::run(session, &arguments),
+        Command::Wait(arguments) => wait::run(session, &arguments),
+        Command::Result(arguments) => result::result(session, &arguments),
+        Command::Payload(arguments) => result::payload(session, &arguments),
+        Command::Attempts(arguments) => get::attempts(session, &arguments),
+        Command::Deliveries(arguments) => get::deliveries(session, &arguments),
+        Command::Logs(arguments) => logs::run(session, &arguments),
+        Command::Events(arguments) => logs::events(session, &arguments),
+        Command::Cancel(arguments) => act::run(session, &arguments, bulk::Verb::Cancel),
+        Command::Retry(arguments) => act::run(session, &arguments, bulk::Verb::Retry),
+        Command::Delete(arguments) => act::run(session, &arguments, bulk::Verb::Delete),
+        Command::Jobs(arguments) => jobs::run(session, &arguments),
+        Command::Queues(arguments) => queues::run(session, &arguments),
+        Command::Pause(arguments) => queues::switch(session, &arguments, "pause"),
+        Command::Resume(arguments) => queues::switch(session, &arguments, "resume"),
+        Command::Purge(arguments) => queues::purge(session, &arguments),
+        Command::Redrive(arguments) => queues::redrive(session, &arguments),
+        Command::Errors(arguments) => errors::run(session, &arguments),
+        Command::Workers => workers::run(session),
+        Command::Tasks(arguments) => tasks::run(session, &arguments),
+        Command::System => system::run(session),
+        Command::Top => top::run(session),
+        // Those that use no API are done.
+        Command::Doctor | Command::Context(_) | Command::Completion(_) => Ok(Exit::Done),
+    }
+}

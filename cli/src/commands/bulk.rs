@@ -1,0 +1,185 @@
+//! One verb on all jobs that a filter finds: counted first, confirmed with the exact number, then done in steps.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use clap::Args;
+
+use super::Session;
+use super::filter::Filter;
+use crate::client::{Client, Request};
+use crate::documents::Acted;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::format;
+use crate::output::bar::Bar;
+use crate::output::log;
+
+/// The largest step of a request: the API ends each after five seconds in any case.
+const STEP: u64 = 1000;
+/// Above this many jobs a person confirms with the number instead of a letter.
+const MANY: u64 = 100;
+
+/// How a bulk verb is confirmed.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[command(next_help_heading = "Many jobs")]
+pub(super) struct Consent {
+    /// Only count the jobs
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Do it without a question
+    #[arg(long, short)]
+    pub(super) yes: bool,
+    /// At most this many jobs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) limit: Option<u64>,
+}
+
+/// What is done to jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Cancel,
+    Retry,
+    Delete,
+}
+
+impl Verb {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Retry => "retry",
+            Self::Delete => "delete",
+        }
+    }
+
+    pub(super) fn past(self) -> &'static str {
+        match self {
+            Self::Cancel => "canceled",
+            Self::Retry => "queued again",
+            Self::Delete => "deleted",
+        }
+    }
+
+    /// Whether it cannot be undone.
+    fn is_destructive(self) -> bool {
+        matches!(self, Self::Cancel | Self::Delete)
+    }
+}
+
+/// Counts the jobs, asks, and acts on as many as were counted.
+pub(super) fn run(
+    session: &mut Session<'_>,
+    verb: Verb,
+    filters: &[Filter],
+    consent: Consent,
+) -> Result<Exit, Error> {
+    let limit = consent.limit.unwrap_or(u64::MAX);
+    let mut counted = Vec::new();
+    let mut total = 0;
+    for filter in filters {
+        let matched = act(&session.client, (verb, filter), limit - total, true, |_| ())?.matched;
+        counted.push((filter, matched));
+        total += matched;
+    }
+    if consent.dry_run || total == 0 {
+        let counted = Acted { matched: total, ..Acted::default() };
+        return report(session, &counted, verb, consent.dry_run);
+    }
+    if verb.is_destructive() && !consent.yes {
+        confirm(verb, total)?;
+    }
+    let mut bar = Bar::new();
+    let mut done = Acted::default();
+    for (filter, matched) in counted {
+        // No more than what was counted and confirmed: others may have come since.
+        let acted = act(&session.client, (verb, filter), matched, false, |so_far| {
+            let matched = done.matched + so_far;
+            bar.show(part(matched, total), &format!("{matched} of {}", format::jobs(total)));
+        })?;
+        done.matched += acted.matched;
+        done.changed += acted.changed;
+    }
+    bar.clear();
+    report(session, &done, verb, false)
+}
+
+fn part(done: u64, total: u64) -> f64 {
+    done as f64 / total.max(1) as f64
+}
+
+/// Repeats a request until the list ends or `limit` jobs were found.
+pub(super) fn act(
+    client: &Client,
+    (verb, filter): (Verb, &Filter),
+    limit: u64,
+    dry_run: bool,
+    mut progress: impl FnMut(u64),
+) -> Result<Acted, Error> {
+    let mut request =
+        filter.apply(Request::post(&["jobs", "actions"]).query("action", verb.name()));
+    if dry_run {
+        request = request.query("dry_run", &true);
+    }
+    let most = if dry_run { 100 * STEP } else { STEP };
+    let mut sum = Acted::default();
+    while sum.matched < limit {
+        let step = request.clone().query("limit", &most.min(limit - sum.matched));
+        let acted: Acted = client.read(&step)?;
+        sum.matched += acted.matched;
+        sum.changed += acted.changed;
+        progress(sum.matched);
+        match acted.next_cursor {
+            Some(cursor) => request = request.query("cursor", &cursor),
+            None => break,
+        }
+    }
+    Ok(sum)
+}
+
+/// Asks a person; without one, `--yes` is needed.
+fn confirm(verb: Verb, count: u64) -> Result<(), Error> {
+    let what = format!("{} {}", verb.name(), format::jobs(count));
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Err(Error::usage(
+            format!("this would {what}, and nobody can be asked"),
+            "repeat it with --yes, or count first with --dry-run",
+        ));
+    }
+    let expected = if count > MANY { count.to_string() } else { "y".to_owned() };
+    let mut stderr = io::stderr().lock();
+    let question = if count > MANY {
+        format!("Type {count} to {what}: ")
+    } else {
+        format!("Really {what}? [y/N] ")
+    };
+    write!(stderr, "{question}").and_then(|()| stderr.flush())?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim().eq_ignore_ascii_case(&expected) {
+        return Ok(());
+    }
+    Err(Error::usage("nothing was changed", format!("answer {expected}, or use --yes")))
+}
+
+fn report(
+    session: &mut Session<'_>,
+    done: &Acted,
+    verb: Verb,
+    dry_run: bool,
+) -> Result<Exit, Error> {
+    if session.output.json {
+        session.output.own_document(done)?;
+        return Ok(Exit::Done);
+    }
+    let Acted { matched, changed, .. } = *done;
+    let count = if dry_run { matched } else { changed };
+    if session.output.is_terminal {
+        let would = if dry_run { "would be " } else { "" };
+        session.output.line(&format!("{} {would}{}", format::jobs(count), verb.past()))?;
+    } else {
+        session.output.line(&count.to_string())?;
+    }
+    if !dry_run && changed < matched {
+        log::note(&format!("{} had changed meanwhile", format::jobs(matched - changed)));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,59 @@
+//! Which jobs a list shows and a bulk verb acts on.
+
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::client::Request;
+use crate::completion;
+use crate::format::parse_past;
+
+/// The filters of `GET /jobs` and `POST /jobs/actions`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Filters")]
+pub(super) struct Filter {
+    /// Only jobs with this status
+    #[arg(long, value_name = "STATUS", value_parser = STATUSES)]
+    pub(super) status: Option<String>,
+    /// Only jobs of this task
+    #[arg(long, value_name = "TASK", add = clap_complete::ArgValueCandidates::new(completion::tasks))]
+    pub(super) task: Option<String>,
+    /// Only jobs of this queue
+    #[arg(long, value_name = "QUEUE", add = clap_complete::ArgValueCandidates::new(completion::queues))]
+    pub(super) queue: Option<String>,
+    /// Only failed jobs whose error is of this kind, an id of `crunch errors`
+    #[arg(long, value_name = "ID")]
+    pub(super) error: Option<String>,
+    /// Only jobs created since: 1h (ago), or an RFC 3339 time
+    #[arg(long, value_name = "TIME", value_parser = parse_past)]
+    pub(super) since: Option<Timestamp>,
+    /// Only jobs created before: 1h (ago), or an RFC 3339 time
+    #[arg(long, value_name = "TIME", value_parser = parse_past)]
+    pub(super) before: Option<Timestamp>,
+}
+
+const STATUSES: [&str; 7] =
+    ["scheduled", "queued", "running", "retrying", "succeeded", "failed", "canceled"];
+
+impl Filter {
+    /// The failed jobs of a queue.
+    pub(super) fn of_queue(queue: &str, status: &str) -> Self {
+        let (queue, status) = (Some(queue.to_owned()), Some(status.to_owned()));
+        Self { queue, status, ..Self::default() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let texts = [&self.status, &self.task, &self.queue, &self.error];
+        texts.iter().all(|text| text.is_none()) && self.since.is_none() && self.before.is_none()
+    }
+
+    /// Adds the filters to a request.
+    pub(super) fn apply(&self, request: Request) -> Request {
+        request
+            .query_if("status", self.status.as_ref())
+            .query_if("task", self.task.as_ref())
+            .query_if("queue", self.queue.as_ref())
+            .query_if("error", self.error.as_ref())
+            .query_if("created_after", self.since.as_ref())
+            .query_if("created_before", self.before.as_ref())
+    }
+}

@@ -1,0 +1,75 @@
+//! `result` and `payload`: bytes, as they were sent.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::value::RawValue;
+
+use super::Session;
+use crate::client::Request;
+use crate::documents::{Job, read};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::follow;
+use crate::format;
+use crate::output::log;
+
+/// A job, and where its bytes go.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The job
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Write to this file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub(crate) fn payload(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {
+    let answer = session.client.send(&Request::get(&["jobs", &arguments.id, "payload"]))?;
+    write(session, &answer.body, arguments.output.as_deref())
+}
+
+pub(crate) fn result(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {
+    print(session, &arguments.id, arguments.output.as_deref())
+}
+
+/// Prints the result of a job that has ended.
+pub(super) fn print(session: &mut Session<'_>, id: &str, to: Option<&Path>) -> Result<Exit, Error> {
+    match session.client.send(&Request::get(&["jobs", id, "result"])) {
+        Ok(answer) if answer.status == 202 => Err(Error::usage(
+            format!("job {id} has not ended"),
+            format!("wait for it: crunch wait {id}"),
+        )),
+        Ok(answer) => write(session, &answer.body, to),
+        // These are answers about the job, not about the request.
+        Err(Error::Problem(problem)) if matches!(problem.slug(), "job-failed" | "job-canceled") => {
+            let document: Box<RawValue> = session.client.read(&Request::get(&["jobs", id]))?;
+            Err(follow::failure(&read::<Job>(&document)?))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A file is written whole, or not at all.
+fn write(session: &mut Session<'_>, bytes: &[u8], to: Option<&Path>) -> Result<Exit, Error> {
+    let Some(path) = to else {
+        session.output.bytes(bytes)?;
+        if session.output.is_terminal {
+            session.output.line("")?;
+        }
+        return Ok(Exit::Done);
+    };
+    let failed = |cause| Error::file("write", path, cause);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .permissions(PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    log::hint(&format!("{} in {}", format::bytes(bytes.len() as u64), path.display()));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,131 @@
+//! The options of a submission, as query parameters and as members of a body.
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::client::Request;
+use crate::completion;
+use crate::format::{parse_duration, parse_time};
+
+/// What a submission may say beside its payload.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of the job")]
+pub(super) struct Options {
+    /// Where it waits. Default: the task's queue
+    #[arg(long, value_name = "QUEUE", add = clap_complete::ArgValueCandidates::new(completion::queues))]
+    queue: Option<String>,
+    /// Its order within the queue
+    #[arg(long, value_name = "WHICH", value_parser = ["low", "normal", "high", "urgent"])]
+    priority: Option<String>,
+    /// Run no earlier than this time (RFC 3339)
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "delay")]
+    at: Option<Timestamp>,
+    /// Run no earlier than after this time
+    #[arg(long = "in", id = "delay", value_name = "DURATION", value_parser = parse_duration)]
+    delay: Option<Duration>,
+    /// How long one attempt may take
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+    /// How long after its submission the job is useful
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    deadline: Option<Duration>,
+    /// How many attempts there are, the first included
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<u32>,
+    /// How long the job is kept once it has ended
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    retention: Option<Duration>,
+    /// What the job must be safe from before it is accepted: memory, fsync, replica or fsync,replica
+    #[arg(long, value_name = "WHAT")]
+    durability: Option<String>,
+    /// A label; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    metadata: Vec<(String, String)>,
+    /// The URL that is notified when the job ends
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = pair.ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn ms(duration: Option<Duration>) -> Value {
+    duration.map_or(Value::Null, |duration| json!(duration.as_millis() as u64))
+}
+
+impl Options {
+    /// The options that are one value, by their names in the API.
+    fn values(&self) -> Vec<(&'static str, Value)> {
+        let all = [
+            ("queue", json!(self.queue)),
+            ("priority", json!(self.priority)),
+            ("run_at", json!(self.at.map(|at| at.to_string()))),
+            ("delay_ms", ms(self.delay)),
+            ("timeout_ms", ms(self.timeout)),
+            ("deadline_ms", ms(self.deadline)),
+            ("max_attempts", json!(self.max_attempts)),
+            ("retention_ms", ms(self.retention)),
+            ("durability", json!(self.durability)),
+        ];
+        all.into_iter().filter(|(_, value)| !value.is_null()).collect()
+    }
+
+    /// As query parameters.
+    pub(super) fn apply(&self, mut request: Request) -> Request {
+        for (name, value) in self.values() {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            request = request.query(name, &text);
+        }
+        for (key, value) in &self.metadata {
+            request = request.query(&format!("metadata.{key}"), value);
+        }
+        request.query_if("webhook.url", self.webhook.as_ref())
+    }
+
+    /// As members of a body, without braces.
+    pub(super) fn members(&self, task: &str) -> String {
+        let mut members = Map::new();
+        members.insert("task".to_owned(), json!(task));
+        members.extend(self.values().into_iter().map(|(name, value)| (name.to_owned(), value)));
+        if !self.metadata.is_empty() {
+            let labels = self.metadata.iter().map(|(key, value)| (key.clone(), json!(value)));
+            members.insert("metadata".to_owned(), Value::Object(labels.collect()));
+        }
+        if let Some(url) = &self.webhook {
+            members.insert("webhook".to_owned(), json!({ "url": url }));
+        }
+        let text = Value::Object(members).to_string();
+        text[1..text.len() - 1].to_owned()
+    }
+
+    /// Whether any is given.
+    pub(super) fn is_empty(&self) -> bool {
+        self.values().is_empty() && self.metadata.is_empty() && self.webhook.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_members_of_a_body_have_the_names_of_the_api() {
+        let options = Options {
+            queue: Some("q".to_owned()),
+            delay: Some(Duration::from_secs(5)),
+            metadata: vec![("a".to_owned(), "\"b".to_owned())],
+            webhook: Some("https://a".to_owned()),
+            ..Options::default()
+        };
+        let body: Value = serde_json::from_str(&format!("{{{}}}", options.members("t"))).unwrap();
+        let expected = json!({ "task": "t", "queue": "q", "delay_ms": 5000,
+            "metadata": { "a": "\"b" }, "webhook": { "url": "https://a" } });
+        assert_eq!(body, expected);
+    }
+}

@@ -1,0 +1,80 @@
+//! What a key does to jobs and queues.
+
+use serde_json::value::RawValue;
+
+use crate::client::{Client, Request};
+use crate::commands::bulk::{self, Verb};
+use crate::commands::filter::Filter;
+use crate::error::Error;
+use crate::format::jobs;
+
+/// An action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Runs the failed jobs of a queue again.
+    RedriveQueue(String),
+    /// Runs the failed jobs of a kind again.
+    RedriveError(String),
+    Cancel(String),
+    Pause(String),
+    Resume(String),
+}
+
+impl Action {
+    fn filter(&self) -> Filter {
+        match self {
+            Self::RedriveQueue(queue) => Filter::of_queue(queue, "failed"),
+            Self::RedriveError(id) => Filter { error: Some(id.clone()), ..Filter::default() },
+            Self::Cancel(_) | Self::Pause(_) | Self::Resume(_) => Filter::default(),
+        }
+    }
+
+    /// What it does to this many jobs.
+    pub(super) fn question(&self, count: u64) -> String {
+        match self {
+            Self::RedriveQueue(queue) => format!("Run {} of {queue} again?", jobs(count)),
+            Self::RedriveError(id) => format!("Run {} that failed by {id} again?", jobs(count)),
+            Self::Cancel(id) => format!("Cancel job {id}?"),
+            Self::Pause(queue) => format!("Pause {queue}?"),
+            Self::Resume(queue) => format!("Resume {queue}?"),
+        }
+    }
+
+    /// Counts the jobs that it is about.
+    pub(super) fn count(&self, client: &Client) -> Result<u64, Error> {
+        match self {
+            Self::RedriveQueue(_) | Self::RedriveError(_) => {
+                let acted =
+                    bulk::act(client, (Verb::Retry, &self.filter()), u64::MAX, true, |_| ())?;
+                Ok(acted.matched)
+            }
+            Self::Cancel(_) | Self::Pause(_) | Self::Resume(_) => Ok(1),
+        }
+    }
+
+    /// Does it to as many jobs as were counted; returns what was done.
+    pub(super) fn execute(&self, client: &Client, count: u64) -> Result<String, Error> {
+        match self {
+            Self::RedriveQueue(_) | Self::RedriveError(_) => {
+                let acted = bulk::act(client, (Verb::Retry, &self.filter()), count, false, |_| ())?;
+                Ok(format!("{} queued again", jobs(acted.changed)))
+            }
+            Self::Cancel(id) => {
+                post(client, &["jobs", id, "cancel"])?;
+                Ok(format!("job {id} canceled"))
+            }
+            Self::Pause(queue) => {
+                post(client, &["queues", queue, "pause"])?;
+                Ok(format!("{queue} paused"))
+            }
+            Self::Resume(queue) => {
+                post(client, &["queues", queue, "resume"])?;
+                Ok(format!("{queue} resumed"))
+            }
+        }
+    }
+}
+
+fn post(client: &Client, path: &[&str]) -> Result<(), Error> {
+    client.read::<Box<RawValue>>(&Request::post(path)).map(drop)
+}

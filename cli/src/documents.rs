@@ -1,0 +1,233 @@
+//! The members of the API's documents that are shown. Unknown members are ignored, so that an older program can read the
+//! answers of a newer API; a program with `--json` gets all of them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Problem};
+
+/// Reads an item of a list.
+pub(crate) fn read<T: DeserializeOwned>(document: &RawValue) -> Result<T, Error> {
+    Ok(serde_json::from_str(document.get())?)
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) id: String,
+    pub(crate) task: String,
+    pub(crate) queue: String,
+    pub(crate) priority: String,
+    pub(crate) status: String,
+    pub(crate) progress: Option<f64>,
+    pub(crate) progress_message: Option<String>,
+    pub(crate) worker: Option<String>,
+    pub(crate) attempt: u32,
+    pub(crate) max_attempts: u32,
+    pub(crate) created_at: Timestamp,
+    pub(crate) run_at: Option<Timestamp>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) finished_at: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) payload_size: u64,
+    pub(crate) result_size: Option<u64>,
+    pub(crate) error: Option<JobError>,
+    pub(crate) error_group: Option<String>,
+    pub(crate) waiting_for: Option<WaitingFor>,
+    #[serde(default)]
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+impl Job {
+    /// Why it failed or waits; else how far it is.
+    pub(crate) fn note(&self) -> String {
+        match (&self.error, &self.waiting_for, &self.progress_message) {
+            (Some(error), _, _) => format!("{}: {}", error.code, error.message),
+            (None, Some(waiting), _) => match &waiting.detail {
+                Some(detail) => format!("waits for {}: {detail}", waiting.reason),
+                None => format!("waits for {}", waiting.reason),
+            },
+            (None, None, Some(message)) if self.status == "running" => message.clone(),
+            _ => String::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct JobError {
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct WaitingFor {
+    pub(crate) reason: String,
+    pub(crate) detail: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Attempt {
+    pub(crate) number: u32,
+    pub(crate) worker: Option<String>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) finished_at: Option<Timestamp>,
+    pub(crate) outcome: String,
+    pub(crate) error: Option<JobError>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LogLine {
+    pub(crate) number: u64,
+    pub(crate) attempt: u32,
+    pub(crate) at: Timestamp,
+    pub(crate) line: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Queue {
+    pub(crate) name: String,
+    pub(crate) paused: bool,
+    pub(crate) counts: Counts,
+    pub(crate) oldest_age_ms: Option<u64>,
+    pub(crate) finished_last_minute: u64,
+    pub(crate) workers: u64,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(crate) struct Counts {
+    pub(crate) queued: u64,
+    pub(crate) scheduled: u64,
+    pub(crate) retrying: u64,
+    pub(crate) running: u64,
+    pub(crate) failed: u64,
+}
+
+impl Counts {
+    pub(crate) fn total(&self) -> u64 {
+        self.queued + self.scheduled + self.retrying + self.running + self.failed
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Worker {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) host: String,
+    pub(crate) pid: u32,
+    pub(crate) version: String,
+    pub(crate) tasks: Vec<String>,
+    pub(crate) queues: Vec<String>,
+    pub(crate) slots: u64,
+    pub(crate) busy: u64,
+    pub(crate) started_at: Timestamp,
+    pub(crate) seen_at: Timestamp,
+    #[serde(default)]
+    pub(crate) suspended: Vec<Suspended>,
+    #[serde(default)]
+    pub(crate) servers: Vec<Server>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Suspended {
+    pub(crate) task: String,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) processes: u64,
+    pub(crate) ready: u64,
+    pub(crate) problem: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Task {
+    pub(crate) name: String,
+    pub(crate) queue: String,
+    pub(crate) description: String,
+    pub(crate) accepts: Vec<String>,
+    pub(crate) content_type: String,
+    pub(crate) timeout_ms: u64,
+    pub(crate) max_attempts: u32,
+    pub(crate) priority: String,
+    pub(crate) max_payload: u64,
+    pub(crate) payload_schema: Option<Value>,
+    pub(crate) result_schema: Option<Value>,
+    pub(crate) workers: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ErrorGroup {
+    pub(crate) id: String,
+    pub(crate) queue: Option<String>,
+    pub(crate) task: Option<String>,
+    pub(crate) error: JobError,
+    pub(crate) first_at: Timestamp,
+    pub(crate) last_at: Timestamp,
+    pub(crate) failures: u64,
+    pub(crate) failed_jobs: u64,
+}
+
+/// A node of Redis.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Node {
+    pub(crate) address: Option<String>,
+    pub(crate) problem: Option<String>,
+    pub(crate) server: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) role: Option<String>,
+    pub(crate) replicas: Option<u64>,
+    pub(crate) clients: Option<u64>,
+    pub(crate) max_clients: Option<u64>,
+    pub(crate) used_memory: Option<u64>,
+    pub(crate) max_memory: Option<u64>,
+    pub(crate) memory_policy: Option<String>,
+    pub(crate) append_only: Option<bool>,
+    pub(crate) disk_ok: Option<bool>,
+    pub(crate) round_trip_ms: Option<f64>,
+}
+
+/// What a bulk action did.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Acted {
+    pub(crate) matched: u64,
+    pub(crate) changed: u64,
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// The outcome of submitted lines.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Lines {
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
+    pub(crate) errors: Vec<LineError>,
+}
+
+/// A line that was rejected.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "RawLineError")]
+pub(crate) struct LineError {
+    pub(crate) line: u64,
+    pub(crate) problem: Problem,
+    /// The problem as the API sent it.
+    pub(crate) document: Value,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawLineError {
+    line: u64,
+    problem: Value,
+}
+
+impl TryFrom<RawLineError> for LineError {
+    type Error = serde_json::Error;
+
+    fn try_from(RawLineError { line, problem }: RawLineError) -> Result<Self, Self::Error> {
+        Ok(Self { line, problem: Problem::deserialize(&problem)?, document: problem })
+    }
+}

@@ -1,0 +1,81 @@
+//! Waits for the end of a job, and shows its progress meanwhile.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::client::events::Next;
+use crate::client::{Client, Request};
+use crate::documents::{Job, read};
+use crate::error::Error;
+use crate::output::bar::Bar;
+
+/// A job that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) document: Box<RawValue>,
+    pub(crate) job: Job,
+}
+
+#[derive(Debug, Deserialize)]
+struct Progress {
+    progress: f64,
+    progress_message: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Status {
+    status: String,
+}
+
+/// Waits until a job has ended.
+pub(crate) fn until_end(
+    client: &Client,
+    id: &str,
+    limit: Option<Duration>,
+) -> Result<Ended, Error> {
+    let mut bar = Bar::new();
+    let mut events = client.events(id, limit.map(|limit| Instant::now() + limit));
+    let (mut status, mut part) = (String::from("waiting"), 0.0);
+    loop {
+        let event = match events.next()? {
+            Next::Event(event) => event,
+            // It ended before the stream began.
+            Next::End => break,
+            Next::Late => {
+                let after = limit.unwrap_or_default();
+                return Err(Error::TimedOut { id: id.to_owned(), after });
+            }
+        };
+        match event.name.as_str() {
+            "status" => {
+                let change: Status = serde_json::from_str(&event.data)?;
+                status = change.status;
+                bar.show(part, &status);
+            }
+            "progress" => {
+                let change: Progress = serde_json::from_str(&event.data)?;
+                part = change.progress;
+                bar.show(
+                    part,
+                    &format!("{status}  {}", change.progress_message.unwrap_or_default()),
+                );
+            }
+            "done" => {
+                let document = RawValue::from_string(event.data)?;
+                return Ok(Ended { job: read(&document)?, document });
+            }
+            _ => {}
+        }
+    }
+    let document: Box<RawValue> = client.read(&Request::get(&["jobs", id]))?;
+    Ok(Ended { job: read(&document)?, document })
+}
+
+/// How a job that did not succeed ended, as an error.
+pub(crate) fn failure(job: &Job) -> Error {
+    let reason = job.error.as_ref().map(|error| format!(" ({}: {})", error.code, error.message));
+    let how = if job.status == "canceled" { "was canceled" } else { "failed" };
+    Error::JobFailed(format!("job {} {how}{}", job.id, reason.unwrap_or_default()))
+}

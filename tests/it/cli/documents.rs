@@ -1,0 +1,100 @@
+//! With `--json` every command prints the API's own documents, as the OpenAPI document describes them.
+
+use crunch_tests::{Stack, Stage};
+use serde_json::{Value, json};
+
+use super::Crunch;
+
+/// The commands, and the schema of each line that they print. The jobs in them are replaced.
+const DOCUMENTS: [(&str, &str); 24] = [
+    ("submit echo -d 1", "Job"),
+    ("submit echo -d 1 --wait", "Job"),
+    ("get SUCCEEDED", "Job"),
+    ("wait SUCCEEDED", "Job"),
+    ("attempts SUCCEEDED", "Attempt"),
+    ("deliveries SUCCEEDED", "Delivery"),
+    ("logs SUCCEEDED", "LogLine"),
+    ("logs -f SUCCEEDED", "LogLine"),
+    ("events SUCCEEDED", "Event"),
+    ("jobs", "Job"),
+    ("jobs --status failed", "Job"),
+    ("queues", "Queue"),
+    ("queues square", "Queue"),
+    ("pause square", "Queue"),
+    ("resume square", "Queue"),
+    ("errors", "ErrorGroup"),
+    ("workers", "Worker"),
+    ("tasks", "Task"),
+    ("tasks crunch", "Task"),
+    ("system", "RedisNode"),
+    ("purge square --dry-run", "ActionReport"),
+    ("retry FAILED", "Job"),
+    ("redrive square", "ActionReport"),
+    ("cancel --status scheduled --yes", "ActionReport"),
+];
+
+#[tokio::test]
+async fn documents_are_as_the_openapi_document_describes_them() {
+    let (_stack, api, _worker) = Stack::simple(2).await;
+    let (crunch, stage) = (Crunch::of(&api), Stage::open().await);
+    let succeeded = api.submit("act", &stage.payload()).await;
+    let mut actor = stage.wait_for_handler().await;
+    actor.send(&json!({ "progress": [0.5, "half"] })).await;
+    actor.send(&json!({ "log": "a line" })).await;
+    actor.returns(&json!({ "large": 12_345_678_901_234_567_890_u64 })).await;
+    api.wait_for_status(&succeeded, "succeeded").await;
+    let mut failed = String::new();
+    for _ in 0..2 {
+        failed = api.submit_with("square", &json!("no"), &json!({ "max_attempts": 1 })).await;
+        api.wait_for_status(&failed, "failed").await;
+    }
+    let description = api.get("/openapi.json").await.json();
+    for (command, schema) in DOCUMENTS {
+        let command = command.replace("SUCCEEDED", &succeeded).replace("FAILED", &failed);
+        let arguments: Vec<_> = command.split(' ').chain(["--json"]).collect();
+        let run = crunch.run(&arguments).await;
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{command}");
+        let documents = run.documents();
+        assert!(!documents.is_empty() || command.starts_with("deliveries"), "{command}");
+        let validator = validator(&description, schema);
+        for document in documents {
+            let errors: Vec<_> =
+                validator.iter_errors(&document).map(|error| error.to_string()).collect();
+            assert_eq!(errors, [""; 0], "{command}: {document:#}");
+        }
+        if command.starts_with("redrive") || command.starts_with("retry") {
+            api.wait_for_status(&failed, "failed").await;
+        }
+    }
+    let get = crunch.prints(&["get", &succeeded, "--json"]).await;
+    let answer = api.get(&format!("/jobs/{succeeded}")).await;
+    assert_eq!(get.trim_end().as_bytes(), &answer.body[..], "byte by byte");
+}
+
+fn validator(description: &Value, schema: &str) -> jsonschema::Validator {
+    assert!(
+        description["components"]["schemas"][schema].is_object(),
+        "there is no schema {schema}"
+    );
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$ref": format!("#/components/schemas/{schema}"),
+        "components": description["components"],
+    });
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+/// A pipe is read by programs: no colours, no header, no relative times.
+#[tokio::test]
+async fn a_pipe_gets_separated_values_without_colours() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let crunch = Crunch::of(&api);
+    for (command, columns) in [("jobs", 8), ("queues", 10), ("workers", 9), ("tasks", 6)] {
+        crunch.prints(&["submit", "echo", "-d", "1", "--wait"]).await;
+        let printed = crunch.prints(&[command]).await;
+        assert!(!printed.is_empty() && !printed.contains('\u{1b}'), "{printed}");
+        for line in printed.lines() {
+            assert_eq!(line.split('\t').count(), columns, "{command}: {line}");
+        }
+    }
+}
