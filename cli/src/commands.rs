@@ -1,6 +1,7 @@
 //! The commands, and what is common to all of them.
 
 mod act;
+mod actions;
 mod bulk;
 mod context;
 mod doctor;
@@ -95,8 +96,10 @@ enum Command {
     Redrive(queues::RedriveArguments),
     /// List failures by their kind, or show one
     Errors(errors::Arguments),
-    /// List workers
-    Workers,
+    /// List workers, or have one be quiet, stop or go on
+    Workers(workers::Arguments),
+    /// List what operators did
+    Actions,
     /// List tasks, or show one with its schemas
     Tasks(tasks::Arguments),
     /// Show the nodes of Redis
@@ -155,7 +158,8 @@ fn run_with_api(command: Command, session: Session<'_>) -> Result<Exit, Error> {
         Command::Purge(arguments) => queues::purge(session, &arguments),
         Command::Redrive(arguments) => queues::redrive(session, &arguments),
         Command::Errors(arguments) => errors::run(session, &arguments),
-        Command::Workers => workers::run(session),
+        Command::Workers(arguments) => workers::run(session, &arguments),
+        Command::Actions => actions::run(session),
         Command::Tasks(arguments) => tasks::run(session, &arguments),
         Command::System => system::run(session),
         Command::Top => top::run(session),

@@ -114,6 +114,11 @@ impl Counts {
 
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Worker {
+    /// An API of an earlier version has neither.
+    #[serde(default)]
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) wanted: Option<String>,
     pub(crate) id: String,
     pub(crate) kind: String,
     pub(crate) host: String,
@@ -230,4 +235,17 @@ impl TryFrom<RawLineError> for LineError {
     fn try_from(RawLineError { line, problem }: RawLineError) -> Result<Self, Self::Error> {
         Ok(Self { line, problem: Problem::deserialize(&problem)?, document: problem })
     }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct OperatorAction {
+    pub(crate) at: Timestamp,
+    pub(crate) key: Option<String>,
+    pub(crate) address: Option<String>,
+    pub(crate) action: String,
+    pub(crate) queue: Option<String>,
+    pub(crate) job: Option<String>,
+    pub(crate) worker: Option<String>,
+    pub(crate) filter: Option<String>,
+    pub(crate) count: Option<u64>,
 }

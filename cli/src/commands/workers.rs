@@ -1,22 +1,64 @@
-//! `workers`: who runs jobs.
+//! `workers`: who runs jobs, and what they are requested to do.
+
+use clap::Args;
+use serde_json::value::RawValue;
 
 use super::Session;
 use super::list::{finish, list};
+use crate::client::Request;
 use crate::documents::{Worker, read};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::{Cell, Style, Table};
 
-const HEADER: [&str; 9] =
-    ["ID", "KIND", "HOST", "PID", "VERSION", "BUSY", "STARTED", "SEEN", "TASKS"];
+/// Which worker, and what it is to do.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Only this worker
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// It claims no more jobs; those it has continue
+    #[arg(long, requires = "id", conflicts_with_all = ["resume", "stop"])]
+    quiet: bool,
+    /// It claims jobs again
+    #[arg(long, requires = "id", conflicts_with = "stop")]
+    resume: bool,
+    /// It claims no more jobs, and ends once nothing runs
+    #[arg(long, requires = "id")]
+    stop: bool,
+}
 
-pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Error> {
+const HEADER: [&str; 10] =
+    ["ID", "KIND", "STATE", "HOST", "PID", "VERSION", "BUSY", "STARTED", "SEEN", "TASKS"];
+
+pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {
     let mut table = Table::new(&HEADER);
-    list(session, &["workers"], |document| {
-        table.row(row(&read(document)?));
-        Ok(())
+    let Some(id) = &arguments.id else {
+        list(session, &["workers"], |document| {
+            table.row(row(&read(document)?));
+            Ok(())
+        })?;
+        return finish(session, &table, "no workers: start one, crunch-worker");
+    };
+    let document: Box<RawValue> = session.client.read(&match verb(arguments) {
+        Some(verb) => Request::post(&["workers", id, verb]),
+        None => Request::get(&["workers", id]),
     })?;
-    finish(session, &table, "no workers: start one, crunch-worker")
+    if session.output.json {
+        session.output.document(&document)?;
+        return Ok(Exit::Done);
+    }
+    table.row(row(&read(&document)?));
+    finish(session, &table, "")
+}
+
+const fn verb(arguments: &Arguments) -> Option<&'static str> {
+    match arguments {
+        Arguments { quiet: true, .. } => Some("quiet"),
+        Arguments { resume: true, .. } => Some("resume"),
+        Arguments { stop: true, .. } => Some("stop"),
+        _ => None,
+    }
 }
 
 fn row(worker: &Worker) -> Vec<Cell> {
@@ -24,6 +66,7 @@ fn row(worker: &Worker) -> Vec<Cell> {
     vec![
         Cell::text(&worker.id),
         Cell::text(&worker.kind),
+        Cell::text(state(worker)).styled_if(worker.state != "running", Style::Busy),
         Cell::text(&worker.host),
         Cell::number(worker.pid),
         Cell::text(&worker.version),
@@ -32,4 +75,12 @@ fn row(worker: &Worker) -> Vec<Cell> {
         Cell::time(Some(worker.seen_at)),
         Cell::text(worker.tasks.join(",")),
     ]
+}
+
+/// What it does, and what it is to do if that is something else: it learns it with its next heartbeat.
+fn state(worker: &Worker) -> String {
+    match &worker.wanted {
+        Some(wanted) if *wanted != worker.state => format!("{} → {wanted}", worker.state),
+        _ => worker.state.clone(),
+    }
 }

@@ -24,6 +24,7 @@ const DOCUMENTS: [(&str, &str); 24] = [
     ("resume square", "Queue"),
     ("errors", "ErrorGroup"),
     ("workers", "Worker"),
+    ("actions", "Action"),
     ("tasks", "Task"),
     ("tasks crunch", "Task"),
     ("system", "RedisNode"),
@@ -89,7 +90,7 @@ fn validator(description: &Value, schema: &str) -> jsonschema::Validator {
 async fn a_pipe_gets_separated_values_without_colours() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let crunch = Crunch::of(&api);
-    for (command, columns) in [("jobs", 8), ("queues", 10), ("workers", 9), ("tasks", 6)] {
+    for (command, columns) in [("jobs", 8), ("queues", 10), ("workers", 10), ("tasks", 6)] {
         crunch.prints(&["submit", "echo", "-d", "1", "--wait"]).await;
         let printed = crunch.prints(&[command]).await;
         assert!(!printed.is_empty() && !printed.contains('\u{1b}'), "{printed}");

@@ -30,7 +30,8 @@ async fn what_operators_do_is_recorded_with_who_what_and_how_many() {
     assert_eq!(answer.status.as_u16(), 204);
 
     let actions = actions(&api).await;
-    let short = |it: &Value| json!([it["action"], it["queue"], it["job"], it["filter"], it["count"]]);
+    let short =
+        |it: &Value| json!([it["action"], it["queue"], it["job"], it["filter"], it["count"]]);
     let expected = [
         json!(["delete", null, second, null, 1]),
         json!(["purge", "report", null, null, 1]),
@@ -45,7 +46,10 @@ async fn what_operators_do_is_recorded_with_who_what_and_how_many() {
     }
     // A page at a time.
     let page = api.get("/actions?limit=2&cursor=2").await.json();
-    assert_eq!((&page["items"][0]["action"], &page["next_cursor"]), (&json!("cancel"), &json!("4")));
+    assert_eq!(
+        (&page["items"][0]["action"], &page["next_cursor"]),
+        (&json!("cancel"), &json!("4"))
+    );
     let last = api.get("/actions?limit=2&cursor=4").await.json();
     assert_eq!((last["items"].as_array().unwrap().len(), &last["next_cursor"]), (1, &Value::Null));
 }
