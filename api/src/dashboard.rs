@@ -11,6 +11,7 @@ mod deliveries;
 mod errors;
 mod failed_logins;
 mod find;
+mod form;
 mod job;
 mod jobs;
 mod kept;
