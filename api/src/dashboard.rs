@@ -7,6 +7,8 @@
 mod actions;
 mod all_queues;
 mod assets;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the pages that use it follow"))]
+mod chart;
 mod deliveries;
 mod errors;
 mod failed_logins;
