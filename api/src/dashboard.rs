@@ -7,9 +7,13 @@
 mod actions;
 mod all_queues;
 mod assets;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the pages that use it follow"))]
+mod chart;
 mod deliveries;
 mod errors;
+mod failed_logins;
 mod find;
+mod form;
 mod job;
 mod jobs;
 mod kept;
@@ -35,10 +39,11 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 
 use self::all_queues::AllQueues;
+use self::failed_logins::FailedLogins;
 use self::kept::KeptPages;
 use self::page::Page;
 use self::posted::Posted;
-use self::session::{FailedLogins, Sessions};
+use self::session::Sessions;
 use self::viewer::Viewer;
 use crate::auth::Scope::{Admin, Cancel, Read, Submit};
 use crate::problem::{FORBIDDEN, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, UNAUTHORIZED};

@@ -198,12 +198,12 @@ impl Problem {
         &self.detail
     }
 
-    /// The errors of a submission, each with its place.
-    pub(crate) fn errors(&self) -> impl Iterator<Item = String> {
+    /// The errors of a submission.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = Violation> {
         let errors = self.members.get("errors").and_then(Value::as_array).into_iter().flatten();
         errors.map(|error| {
             let [pointer, detail] = ["pointer", "detail"].map(|member| error[member].as_str());
-            Violation::new(pointer.unwrap_or_default(), detail.unwrap_or_default()).to_string()
+            Violation::new(pointer.unwrap_or_default(), detail.unwrap_or_default())
         })
     }
 

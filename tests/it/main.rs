@@ -4,6 +4,7 @@
 
 mod audit;
 mod broker;
+mod browser;
 mod chaos;
 mod cli;
 mod clients;

@@ -34,6 +34,7 @@ pub fn all() -> Vec<Task> {
             std::process::abort()
         }),
         Task::blocking("die", die),
+        Task::new("fail", fail),
         Task::new("hog", hog),
         Task::raw("return_bytes", return_bytes),
     ];
@@ -128,6 +129,19 @@ pub(crate) fn ledger() -> Result<&'static Ledger, TaskError> {
         Ledger::open(&PathBuf::from(path)).map_err(|error| error.to_string())
     };
     LEDGER.get_or_init(open).as_ref().map_err(|error| TaskError::permanent(error.clone()))
+}
+
+/// Payload of `fail`.
+#[derive(Debug, Deserialize)]
+struct Failure {
+    message: String,
+    /// The path of a file with which the job succeeds.
+    until: PathBuf,
+}
+
+/// Fails permanently as long as a file does not exist.
+async fn fail(_job: JobContext, input: Failure) -> Result<Value, TaskError> {
+    if input.until.exists() { Ok(Value::Null) } else { Err(TaskError::permanent(input.message)) }
 }
 
 /// Payload of `hog`.

@@ -34,7 +34,11 @@ impl Asset {
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 pub(super) static STYLE: LazyLock<Asset> = LazyLock::new(|| {
-    let content = include_str!("assets/style.css");
+    let content = concat!(
+        include_str!("assets/style.css"),
+        include_str!("assets/form.css"),
+        include_str!("assets/chart.css")
+    );
     Asset::new("style", "css", "text/css; charset=utf-8", content)
 });
 pub(super) static LIVE: LazyLock<Asset> =

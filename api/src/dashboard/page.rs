@@ -85,7 +85,7 @@ impl Page {
     }
 }
 
-fn unwritten(error: &askama::Error) -> Problem {
+pub(super) fn unwritten(error: &askama::Error) -> Problem {
     tracing::error!(%error, "cannot write a page of the dashboard");
     Problem::new(INTERNAL, "the page cannot be written")
 }
@@ -179,7 +179,7 @@ pub(super) fn problem(problem: &Problem, viewer: Option<&Viewer>) -> HttpRespons
     let template = ProblemPage {
         title: problem.kind.title,
         detail: problem.detail().to_owned(),
-        errors: problem.errors().collect(),
+        errors: problem.errors().map(|error| error.to_string()).collect(),
         slug: problem.kind.slug,
     };
     let Ok(page) = Page::new(problem.kind.title, Section::None, &template) else {

@@ -1,7 +1,6 @@
 //! Sessions: opened with a key, ended by a logout, after 8 hours, or when the key is revoked.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crunch_common::broker::Broker;
@@ -12,23 +11,42 @@ use super::secret::{Cookie, Secret};
 use crate::auth::{Authority, Caller, KeyId};
 use crate::problem::{Problem, UNAUTHORIZED};
 
-/// For how long an API does not ask Redis again whether a session exists: a logout at another API takes effect within
+/// For how long an API does not ask Redis again whether its sessions exist: a logout at another API takes effect within
 /// this time. Every open page asks once a second.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 /// More sessions than this are not remembered, and each request asks Redis.
-const MAX_KNOWN: usize = 10_000;
+const MAX_KNOWN: usize = 1000;
 const LIFETIME: Duration = Duration::from_secs(Cookie::LIFETIME_S);
 
 /// The sessions that this API knows.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     known: Mutex<HashMap<Secret, Known>>,
+    /// Held while old ones are read again.
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Clone)]
 struct Known {
     key: KeyId,
     until: Instant,
+    /// Whether it was used since it was read last; otherwise it is forgotten.
+    used: bool,
+}
+
+impl Known {
+    fn new(key: KeyId) -> Self {
+        Self { key, until: Instant::now() + KNOWN_FOR, used: false }
+    }
+}
+
+/// What this API knows of a session.
+enum Knowledge {
+    /// It belongs to this key.
+    Fresh(KeyId),
+    /// It did, some seconds ago.
+    Old,
+    None,
 }
 
 impl Sessions {
@@ -59,9 +77,10 @@ impl Sessions {
         authority: &Authority,
         secret: &Secret,
     ) -> Result<Caller, Problem> {
-        let key = match self.remembered(secret) {
-            Some(key) => Some(key),
-            None => self.read(broker, secret).await?,
+        let key = match self.known(secret) {
+            Knowledge::Fresh(key) => Some(key),
+            Knowledge::Old => self.refresh(broker, secret).await?,
+            Knowledge::None => self.read(broker, secret).await?,
         };
         let ended = || Problem::new(UNAUTHORIZED, "the session has ended: log in again");
         key.and_then(|key| authority.caller_with(&key)).ok_or_else(ended)
@@ -72,12 +91,15 @@ impl Sessions {
     /// # Errors
     /// If Redis is unavailable: it may go on.
     pub(super) async fn end(&self, broker: &Broker, secret: &Secret) -> Result<(), Problem> {
+        // What is being read now may still contain it.
+        let _reading = self.reading.lock().await;
         self.known.lock().remove(secret);
         Ok(broker.end_session(&secret.digest()).await?)
     }
 
+    /// Reads a session that this API has not seen.
     async fn read(&self, broker: &Broker, secret: &Secret) -> Result<Option<KeyId>, Problem> {
-        let owner = broker.session(&secret.digest()).await?;
+        let owner = broker.sessions(&[secret.digest()]).await?.pop().flatten();
         let key: Option<KeyId> = owner.and_then(|owner| owner.parse().ok());
         if let Some(key) = &key {
             self.remember(secret.clone(), key.clone());
@@ -85,72 +107,44 @@ impl Sessions {
         Ok(key)
     }
 
-    fn remembered(&self, secret: &Secret) -> Option<KeyId> {
-        let known = self.known.lock().get(secret).cloned();
-        known.filter(|known| Instant::now() < known.until).map(|known| known.key)
+    /// Reads all sessions again that are in use: a hundred viewers cost Redis one command.
+    async fn refresh(&self, broker: &Broker, secret: &Secret) -> Result<Option<KeyId>, Problem> {
+        let _reading = self.reading.lock().await;
+        let old = self.old();
+        let digests: Vec<_> = old.iter().map(Secret::digest).collect();
+        let owners = broker.sessions(&digests).await?;
+        let mut all = self.known.lock();
+        for (secret, owner) in old.into_iter().zip(owners) {
+            match owner.and_then(|owner| owner.parse().ok()) {
+                Some(key) => drop(all.insert(secret, Known::new(key))),
+                None => drop(all.remove(&secret)),
+            }
+        }
+        Ok(all.get(secret).map(|known| known.key.clone()))
+    }
+
+    fn known(&self, secret: &Secret) -> Knowledge {
+        let mut all = self.known.lock();
+        let Some(known) = all.get_mut(secret) else { return Knowledge::None };
+        known.used = true;
+        match Instant::now() < known.until {
+            true => Knowledge::Fresh(known.key.clone()),
+            false => Knowledge::Old,
+        }
+    }
+
+    /// Returns the sessions that are due to be read again, and forgets those that were not used since the last time.
+    fn old(&self) -> Vec<Secret> {
+        let (now, mut all) = (Instant::now(), self.known.lock());
+        all.retain(|_, known| known.used || now < known.until);
+        let old = all.iter().filter(|(_, known)| known.until <= now);
+        old.map(|(secret, _)| secret.clone()).collect()
     }
 
     fn remember(&self, secret: Secret, key: KeyId) {
-        let (now, mut known) = (Instant::now(), self.known.lock());
-        if known.len() >= MAX_KNOWN {
-            known.retain(|_, known| now < known.until);
+        let mut all = self.known.lock();
+        if all.len() < MAX_KNOWN {
+            all.insert(secret, Known::new(key));
         }
-        if known.len() < MAX_KNOWN {
-            known.insert(secret, Known { key, until: now + KNOWN_FOR });
-        }
-    }
-}
-
-/// How many logins may fail at once from one address, and after how long another may.
-const FAILURES: u32 = 10;
-const FAILURE_EVERY: Duration = Duration::from_secs(6);
-/// Beyond this many addresses at once, further ones share one count.
-const MAX_ADDRESSES: usize = 10_000;
-
-/// Counts failed logins by address. A login with a valid key is never counted or rejected: keys have 256 random bits, so
-/// that they cannot be guessed, and behind a proxy all operators have one address, which a stranger must not lock out.
-#[derive(Debug, Default)]
-pub(super) struct FailedLogins {
-    /// When no failure counts any more, by address.
-    free_at: Mutex<HashMap<Option<IpAddr>, Instant>>,
-}
-
-impl FailedLogins {
-    /// Counts a failure. Returns how long to wait if there were too many.
-    pub(super) fn count(&self, address: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
-        let mut all = self.free_at.lock();
-        if all.len() >= MAX_ADDRESSES {
-            all.retain(|_, free_at| *free_at > now);
-        }
-        let crowded = all.len() >= MAX_ADDRESSES && !all.contains_key(&address);
-        let free_at = all.entry(if crowded { None } else { address }).or_insert(now);
-        let later = now.max(*free_at) + FAILURE_EVERY;
-        let limit = now + FAILURE_EVERY * FAILURES;
-        if later > limit {
-            return Err(later - limit);
-        }
-        *free_at = later;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-
-    #[test]
-    fn ten_logins_may_fail_and_then_one_every_six_seconds() {
-        let (logins, now) = (FailedLogins::default(), Instant::now());
-        let address = |number| Some(IpAddr::V4(Ipv4Addr::from_bits(number)));
-        for _ in 0..FAILURES {
-            assert_eq!(logins.count(address(1), now), Ok(()));
-        }
-        assert_eq!(logins.count(address(1), now), Err(FAILURE_EVERY));
-        assert_eq!(logins.count(address(2), now), Ok(()), "others have their own count");
-        let later = now + FAILURE_EVERY;
-        assert_eq!(logins.count(address(1), later), Ok(()));
-        assert!(logins.count(address(1), later).is_err());
     }
 }

@@ -5,8 +5,10 @@ use actix_web::{HttpResponse, http::StatusCode};
 use askama::Template;
 use crunch_common::broker::JobRecord;
 use crunch_common::job::{ContentType, Payload, Priority};
+use crunch_common::schema::Schema;
 use crunch_common::task::TaskName;
 
+use super::form::Form;
 use super::jobs::Filters;
 use super::page::{self, Page, Section, TokenField};
 use super::posted::Posted;
@@ -14,7 +16,7 @@ use super::viewer::Viewer;
 use super::{Call, pretty, see_other};
 use crate::auth::Scope;
 use crate::checks;
-use crate::problem::{Problem, UNKNOWN_TASK};
+use crate::problem::{Problem, UNKNOWN_TASK, Violation};
 use crate::query;
 use crate::routes::job_access::{find_job, found_or_problem};
 use crate::state::App;
@@ -31,7 +33,10 @@ const MAX_SHOWN: u64 = 256 * 1024;
 #[template(path = "dashboard/new.html")]
 struct NewJobPage {
     task: String,
-    payload: String,
+    /// The fields of the payload, as HTML.
+    fields: String,
+    /// The page with the payload as JSON text instead of fields, or the other way round, and what it is called.
+    other_view: Option<(String, &'static str)>,
     options: Vec<(&'static str, String)>,
     /// Labels, `key=value`, one a line.
     metadata: String,
@@ -65,14 +70,48 @@ pub(super) async fn page(
     let given = Filters::read(query)?;
     let mut template = NewJobPage {
         task: given.get("task").to_owned(),
-        payload: "{}".to_owned(),
         tasks: task_names(app).await?,
         ..NewJobPage::default()
     };
-    if !given.get("from").is_empty() {
-        fill(&mut template, app, find_job(app, &viewer.caller, given.get("from")).await?).await?;
+    let payload = if given.get("from").is_empty() {
+        None
+    } else {
+        fill(&mut template, app, find_job(app, &viewer.caller, given.get("from")).await?).await?
+    };
+    let schema = payload_schema(app, &template.task).await?;
+    let as_json = given.get(VIEW) == AS_JSON;
+    if schema.is_some() {
+        template.other_view = Some(other_view(&given, as_json));
     }
+    let form = form(schema.as_ref().filter(|_| !as_json), payload.as_deref());
+    template.fields = form.html().map_err(|error| page::unwritten(&error))?;
     Page::new("New job", Section::Jobs, &template)
+}
+
+/// The parameter of the page that chooses between fields and JSON text, and its value.
+const VIEW: &str = "view";
+const AS_JSON: &str = "json";
+
+fn other_view(given: &Filters, as_json: bool) -> (String, &'static str) {
+    let here = given.without(VIEW);
+    let query = if as_json { here } else { format!("{here}&{VIEW}={AS_JSON}") };
+    let name = if as_json { "Fill in fields instead" } else { "Write JSON instead" };
+    (format!("/dashboard/jobs/new?{query}"), name)
+}
+
+fn form(schema: Option<&Schema>, payload: Option<&str>) -> Form {
+    match (schema.map(Schema::as_str), payload) {
+        (None, payload) => Form::json(None, &pretty::json(payload.unwrap_or("{}"))),
+        (schema, Some(payload)) => Form::filled(schema, payload),
+        (schema, None) => Form::empty(schema),
+    }
+}
+
+/// The schema of a task's payload; `None` if it has none, or if there is no such task.
+async fn payload_schema(app: &App, task: &str) -> Result<Option<Schema>, Problem> {
+    let Ok(name) = task.trim().parse::<TaskName>() else { return Ok(None) };
+    let declared = app.catalog.find(&name).await?;
+    Ok(declared.and_then(|declared| declared.task.payload_schema.clone()))
 }
 
 async fn task_names(app: &App) -> Result<Vec<String>, Problem> {
@@ -81,8 +120,12 @@ async fn task_names(app: &App) -> Result<Vec<String>, Problem> {
     Ok(names.filter(|name| !name.is_reserved()).map(ToString::to_string).collect())
 }
 
-/// Fills the form with the content of a job.
-async fn fill(template: &mut NewJobPage, app: &App, job: JobRecord) -> Result<(), Problem> {
+/// Fills the form with the options of a job, and returns its payload if that can be shown.
+async fn fill(
+    template: &mut NewJobPage,
+    app: &App,
+    job: JobRecord,
+) -> Result<Option<String>, Problem> {
     let labels = job.options.metadata.iter().map(|(name, value)| format!("{name}={value}"));
     template.metadata = labels.collect::<Vec<_>>().join("\n");
     template.task = job.task.to_string();
@@ -93,12 +136,10 @@ async fn fill(template: &mut NewJobPage, app: &App, job: JobRecord) -> Result<()
     ];
     if job.options.payload_size > MAX_SHOWN || !job.options.content_type.is_json() {
         template.copied = Some(job.id.to_string());
-        return Ok(());
+        return Ok(None);
     }
     let payload = found_or_problem(app.broker.payload(job.id).await?)?;
-    let text = payload.and_then(|payload| String::from_utf8(payload.bytes.to_vec()).ok());
-    template.payload = text.map_or_else(String::new, |text| pretty::json(&text));
-    Ok(())
+    Ok(payload.and_then(|payload| String::from_utf8(payload.bytes.to_vec()).ok()))
 }
 
 /// Submits the job in the form; shows the form again if it is not valid.
@@ -107,19 +148,24 @@ pub(super) async fn submit(
     viewer: &Viewer,
     posted: Posted,
 ) -> Result<HttpResponse, Problem> {
-    let problem = match accept(call, viewer, &posted).await {
+    let text = |name| posted.get(name).unwrap_or_default().to_owned();
+    let schema = payload_schema(&call.app, &text("task")).await?;
+    let pairs = posted.fields().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let form = Form::submitted(schema.as_ref().map(Schema::as_str), pairs);
+    let problem = match accept(call, viewer, &posted, &form).await {
         Ok(job) => return Ok(see_other(&format!("/dashboard/jobs/{}", job.id))),
         Err(problem) if problem.kind.status.is_server_error() => return Err(problem),
         Err(problem) => problem,
     };
-    let text = |name| posted.get(name).unwrap_or_default().to_owned();
-    let mut failure: Vec<_> = problem.errors().collect();
-    if failure.is_empty() {
+    let (at_fields, mut failure) = (in_payload(&problem), elsewhere(&problem));
+    if failure.is_empty() && at_fields.is_empty() {
         failure.push(problem.detail().to_owned());
     }
+    let form = form.with_violations(at_fields);
     let template = NewJobPage {
         task: text("task"),
-        payload: text("payload"),
+        fields: form.html().map_err(|error| page::unwritten(&error))?,
+        other_view: None,
         options: OPTIONS.into_iter().map(|name| (name, text(name))).collect(),
         metadata: text("metadata"),
         copied: posted.get("copied").map(str::to_owned),
@@ -132,8 +178,31 @@ pub(super) async fn submit(
     Ok(response)
 }
 
+/// Where the payload is in a submission: pointers to its errors begin with this.
+const PAYLOAD: &str = "/payload";
+
+/// What is wrong with the payload, with pointers into it.
+fn in_payload(problem: &Problem) -> Vec<Violation> {
+    let inside = |error: Violation| {
+        let pointer = error.pointer.strip_prefix(PAYLOAD)?;
+        Some(Violation::new(pointer, error.detail))
+    };
+    problem.errors().filter_map(inside).collect()
+}
+
+/// What is wrong with the options.
+fn elsewhere(problem: &Problem) -> Vec<String> {
+    let others = problem.errors().filter(|error| !error.pointer.starts_with(PAYLOAD));
+    others.map(|error| error.to_string()).collect()
+}
+
 /// Checks and enqueues a job as `POST /tasks/{task}/jobs` does.
-async fn accept(call: &Call, viewer: &Viewer, posted: &Posted) -> Result<JobRecord, Problem> {
+async fn accept(
+    call: &Call,
+    viewer: &Viewer,
+    posted: &Posted,
+    form: &Form,
+) -> Result<JobRecord, Problem> {
     let app = &call.app;
     let name = posted.get("task").unwrap_or_default().trim();
     let name: TaskName =
@@ -143,7 +212,7 @@ async fn accept(call: &Call, viewer: &Viewer, posted: &Posted) -> Result<JobReco
     let options = Options::from_query(&options_in(posted)?)?;
     let Payload { bytes, content_type } = match posted.get("copied") {
         Some(id) => copied(app, viewer, id).await?,
-        None => typed(posted.get("payload").unwrap_or_default()).await?,
+        None => entered(form).await?,
     };
     let submission = Submission { payload: bytes, content_type, options };
     check_fit(&declared, &submission, "").await?;
@@ -174,9 +243,13 @@ async fn copied(app: &App, viewer: &Viewer, id: &str) -> Result<Payload, Problem
     payload.ok_or_else(|| query::invalid("copied", "the payload of that job was deleted"))
 }
 
-/// The payload in the text field: JSON.
-async fn typed(text: &str) -> Result<Payload, Problem> {
-    let bytes = Bytes::copy_from_slice(text.trim().as_bytes());
+/// The payload that was entered.
+async fn entered(form: &Form) -> Result<Payload, Problem> {
+    let text = form.payload().map_err(|violations| {
+        let place = |it: Violation| Violation::new(format!("{PAYLOAD}{}", it.pointer), it.detail);
+        Problem::violations(violations.into_iter().map(place).collect())
+    })?;
+    let bytes = Bytes::from(text);
     checks::read(&bytes, |_, _| ()).await?;
     Ok(Payload { bytes, content_type: ContentType::json() })
 }

@@ -65,17 +65,25 @@ impl Broker {
         self.on_session(command).await.map(drop)
     }
 
-    /// Returns what a session belongs to; `None` if there is no such session, or it has expired.
+    /// Returns what each of these sessions belongs to; `None` if there is no such session, or it has expired. One command.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
-    pub async fn session(&self, digest: &SessionDigest) -> Result<Option<String>, Error> {
-        let mut command = redis::cmd("GET");
-        command.arg(self.session_key(digest));
-        match self.on_session(command).await? {
-            Value::Nil => Ok(None),
-            owner => reply::text(owner).map(Some),
+    pub async fn sessions(&self, digests: &[SessionDigest]) -> Result<Vec<Option<String>>, Error> {
+        if digests.is_empty() {
+            return Ok(Vec::new());
         }
+        let mut command = redis::cmd("MGET");
+        for digest in digests {
+            command.arg(self.session_key(digest));
+        }
+        let owners = reply::array(self.on_session(command).await?)?.into_iter();
+        owners
+            .map(|owner| match owner {
+                Value::Nil => Ok(None),
+                owner => reply::text(owner).map(Some),
+            })
+            .collect()
     }
 
     /// Ends a session.

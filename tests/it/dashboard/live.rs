@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::browser::Browser;
+use crate::http::keys::ApiWithKeys;
 
 /// Reads a stream until it contains a text that it did not contain before.
 async fn read_until(stream: &mut RawConnection, text: &str) -> String {
@@ -21,9 +22,12 @@ async fn read_until(stream: &mut RawConnection, text: &str) -> String {
     all
 }
 
-async fn follow(api: &Api, page: &str) -> RawConnection {
+/// Opens the stream of a page, with a session if there is one.
+async fn follow(api: &Api, page: &str, cookie: Option<&str>) -> RawConnection {
     let mut stream = RawConnection::to(api).await;
-    stream.write_head(&format!("GET /dashboard/ticks?page={page}"), &[]).await;
+    let cookie = cookie.map(|cookie| format!("Cookie: {cookie}"));
+    let headers: Vec<_> = cookie.as_deref().into_iter().collect();
+    stream.write_head(&format!("GET /dashboard/ticks?page={page}"), &headers).await;
     stream.write("\r\n").await.unwrap();
     stream
 }
@@ -41,7 +45,7 @@ async fn a_tick_follows_a_change_and_an_unchanged_page_is_not_sent_again() {
     let again = browser.send(again).await;
     assert_eq!((again.status.as_u16(), again.body.len()), (304, 0));
 
-    let mut stream = follow(&api, &page).await;
+    let mut stream = follow(&api, &page, None).await;
     let head = read_until(&mut stream, "event: tick").await;
     assert!(head.contains("text/event-stream"), "{head}");
     let html = browser.open(&page).await;
@@ -77,23 +81,26 @@ async fn commands_during(redis: &RedisServer, time: Duration) -> u64 {
     count(&mut connection).await - before
 }
 
+/// Each viewer has a session of their own, which is to be checked as well.
 #[tokio::test]
 async fn a_hundred_open_pages_cost_redis_what_one_does() {
-    let mut stack = Stack::on_one_node();
-    let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    let keyed = ApiWithKeys::start(&[]).await;
+    let key = keyed.create_key(&["--scopes", "admin"]).await;
     for task in ["a", "b", "c"] {
-        api.submit(task, &json!(1)).await;
+        keyed.post(&key, "/jobs", &json!({ "task": task })).await;
     }
-    let measured = Duration::from_secs(8);
-    let mut streams = vec![follow(&api, "/dashboard/queues").await];
-    read_until(&mut streams[0], "event: tick").await;
-    let one = commands_during(&stack.redis, measured).await;
-    for _ in 1..100 {
-        let mut stream = follow(&api, "/dashboard/queues").await;
-        read_until(&mut stream, "event: tick").await;
-        streams.push(stream);
+    let mut streams = Vec::new();
+    let mut costs = Vec::new();
+    for viewers in [1, 100] {
+        while streams.len() < viewers {
+            let cookie = Browser::with_key(&keyed.api, &key).await.cookie;
+            let mut stream = follow(&keyed.api, "/dashboard/queues", cookie.as_deref()).await;
+            read_until(&mut stream, "event: tick").await;
+            streams.push(stream);
+        }
+        // Sessions are read again every ten seconds.
+        costs.push(commands_during(&keyed.stack.redis, Duration::from_secs(12)).await);
     }
-    let hundred = commands_during(&stack.redis, measured).await;
-    let ratio = hundred as f64 / one as f64;
-    assert!((0.8..=1.2).contains(&ratio), "one {one}, a hundred {hundred}");
+    let ratio = costs[1] as f64 / costs[0] as f64;
+    assert!((0.8..=1.2).contains(&ratio), "commands with one viewer and a hundred: {costs:?}");
 }
