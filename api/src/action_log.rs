@@ -63,11 +63,11 @@ impl Action {
         Self { queue: Some(queue.to_string()), ..self }
     }
 
-    pub(crate) fn on_job(self, job: impl ToString) -> Self {
+    pub(crate) fn on_job(self, job: &impl ToString) -> Self {
         Self { job: Some(job.to_string()), ..self }
     }
 
-    pub(crate) fn on_worker(self, worker: impl ToString) -> Self {
+    pub(crate) fn on_worker(self, worker: &impl ToString) -> Self {
         Self { worker: Some(worker.to_string()), ..self }
     }
 

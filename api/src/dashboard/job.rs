@@ -189,7 +189,7 @@ pub(super) async fn act(
         "cancel" => {
             let canceled = routes::cancel(app, caller, path).await?;
             // Clients cancel their own jobs: only here it is what an operator does.
-            Action::named("cancel").on_job(id).record(&call.app, &viewer.caller).await;
+            Action::named("cancel").on_job(&id).record(&call.app, &viewer.caller).await;
             canceled
         }
         "retry" => routes::retry(app, caller, path).await?,

@@ -124,7 +124,7 @@ pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<Str
     )? {
         RetryOutcome::Queued => {
             let job = find_job(&app, &caller, &id).await?;
-            let action = Action::named("retry").on_job(job.id).on_queue(&job.queue);
+            let action = Action::named("retry").on_job(&job.id).on_queue(&job.queue);
             action.changing(1).record(&app, &caller).await;
             after(&mut HttpResponse::Accepted(), job)
         }

@@ -102,7 +102,7 @@ pub(crate) async fn steer(
         WorkerState::Quiet => "quiet",
         WorkerState::Stopping => "stop",
     };
-    Action::named(name).on_worker(worker.id).record(app, caller).await;
+    Action::named(name).on_worker(&worker.id).record(app, caller).await;
     Ok(WorkerSummary { wanted: Some(wanted), ..worker })
 }
 

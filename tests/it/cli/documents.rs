@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Crunch;
 
 /// The commands, and the schema of each line that they print. The jobs in them are replaced.
-const DOCUMENTS: [(&str, &str); 24] = [
+const DOCUMENTS: [(&str, &str); 25] = [
     ("submit echo -d 1", "Job"),
     ("submit echo -d 1 --wait", "Job"),
     ("get SUCCEEDED", "Job"),
