@@ -1,5 +1,5 @@
 //! The log of operators' actions: who did what, to what, and to how many. Everything that needs the scope `admin` is in it,
-//! and everything that is done in the dashboard; not what clients do with their own jobs.
+//! and what is canceled in the dashboard; not submissions, and not what clients cancel themselves.
 //!
 //! An action is recorded once it is done. If that fails, it is in the log of the process only.
 

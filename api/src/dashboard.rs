@@ -4,10 +4,10 @@
 //! It has its own table of paths, and its own guard: a session's cookie is accepted here and by no route of the API.
 //! Everything works without script; `assets/live.js` only repeats what its links and forms do.
 
+mod action_log;
 mod actions;
 mod all_queues;
 mod assets;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the pages that use it follow"))]
 mod chart;
 mod deliveries;
 mod errors;
@@ -20,6 +20,7 @@ mod kept;
 mod login;
 mod overview;
 mod page;
+mod past;
 mod posted;
 mod pretty;
 mod queues;
@@ -42,6 +43,7 @@ use self::all_queues::AllQueues;
 use self::failed_logins::FailedLogins;
 use self::kept::KeptPages;
 use self::page::Page;
+use self::past::LastHour;
 use self::posted::Posted;
 use self::session::Sessions;
 use self::viewer::Viewer;
@@ -59,6 +61,7 @@ pub(crate) struct Dashboard {
     failed_logins: FailedLogins,
     kept: KeptPages,
     all_queues: AllQueues,
+    last_hour: LastHour,
 }
 
 pub(crate) fn configure(dashboard: &web::Data<Dashboard>, config: &mut ServiceConfig) {
@@ -116,7 +119,9 @@ async fn dispatch(call: &Call, body: web::Payload) -> Result<HttpResponse, Probl
     }
     call.app.browsers.require_own_page(call.request.head())?;
     let viewer = viewer::of(call).await?;
-    let posted = posted::read(call, body, &viewer).await?;
+    require_scope(call, &viewer, &segments)?;
+    let is_job = segments == ["jobs", "new"];
+    let posted = posted::read(call, body, &viewer, is_job).await?;
     Box::pin(act(call, &viewer, &segments, posted)).await
 }
 
@@ -152,9 +157,9 @@ async fn page(
     (path, query): (&str, &str),
 ) -> Result<Page, Problem> {
     match segments(path)[..] {
-        [] => overview::page(&dashboard.all_queues, app, viewer).await,
-        ["queues"] => queues::list(app, viewer, query).await,
-        ["queues", name] => queues::one(app, viewer, name).await,
+        [] => overview::page(dashboard, app, viewer).await,
+        ["queues"] => queues::list(&dashboard.last_hour, app, viewer, query).await,
+        ["queues", name] => queues::one(&dashboard.last_hour, app, viewer, name).await,
         ["queues", name, "purge"] => queues::confirm_purge(app, viewer, name).await,
         ["jobs"] => jobs::list(app, viewer, query).await,
         ["jobs", "new"] => submission::page(app, viewer, query).await,
@@ -163,38 +168,44 @@ async fn page(
         ["errors"] => errors::list(app, viewer, query).await,
         ["workers"] => workers::list(app, viewer, query).await,
         ["tasks"] => tasks::list(app, viewer).await,
-        ["tasks", name] => tasks::one(app, viewer, name).await,
+        ["tasks", name] => tasks::one(&dashboard.last_hour, app, viewer, name).await,
+        ["actions"] => action_log::list(app, viewer, query).await,
         ["deliveries"] => deliveries::list(app, viewer, query).await,
         ["system"] => system::page(app, viewer).await,
         _ => Err(Problem::new(NOT_FOUND, "there is no such page")),
     }
 }
 
-/// All verbs, each with the scope that its route requires. Each form was checked before: its sender, and its token.
+/// Checks that the viewer has the scope that the route of a verb requires, before the form is read; and that there are not
+/// too many requests.
+fn require_scope(call: &Call, viewer: &Viewer, segments: &[&str]) -> Result<(), Problem> {
+    let scope = match segments {
+        ["logout"] => return Ok(()),
+        ["jobs", "new"] => Submit,
+        ["jobs", _, "cancel"] => Cancel,
+        ["jobs", "actions"] | ["jobs", _, "retry" | "delete"] => Admin,
+        ["queues", _, "pause" | "resume" | "purge"] => Admin,
+        ["workers", _, "quiet" | "resume" | "stop"] => Admin,
+        _ => return Err(Problem::new(NOT_FOUND, "there is no such form")),
+    };
+    viewer.require(scope)?;
+    call.app.limits.count(&viewer.caller, &call.request)
+}
+
+/// All verbs. Each form was checked before: its sender and token, and the viewer's rights.
 async fn act(
     call: &Call,
     viewer: &Viewer,
     segments: &[&str],
     posted: Posted,
 ) -> Result<HttpResponse, Problem> {
-    let scope = match segments {
-        ["logout"] => None,
-        ["jobs", "new"] => Some(Submit),
-        ["jobs", _, "cancel"] => Some(Cancel),
-        ["jobs", "actions"] | ["jobs", _, "retry" | "delete"] => Some(Admin),
-        ["queues", _, "pause" | "resume" | "purge"] => Some(Admin),
-        _ => return Err(Problem::new(NOT_FOUND, "there is no such form")),
-    };
-    if let Some(scope) = scope {
-        viewer.require(scope)?;
-        call.app.limits.count(&viewer.caller, &call.request)?;
-    }
     let answer = match segments {
         ["logout"] => login::end(call, viewer).await,
         ["jobs", "new"] => submission::submit(call, viewer, posted).await,
         ["jobs", "actions"] => actions::act(call, viewer, posted).await,
         ["jobs", id, verb] => job::act(call, viewer, id, verb).await,
         ["queues", name, verb] => queues::act(call, viewer, name, verb, &posted).await,
+        ["workers", id, verb] => workers::act(call, viewer, id, verb).await,
         _ => Err(Problem::new(NOT_FOUND, "there is no such form")),
     };
     // What was kept shows the state before.

@@ -119,12 +119,16 @@ impl<M: Monitor> Heartbeat<M> {
     /// Sends what was counted since the last heartbeat, once: otherwise the history would lack what a worker did that
     /// ends soon.
     async fn send_last_counts(&self) {
-        if self.tallies.to_send().is_some() {
-            let info = self.describe();
-            let last = self.send(Partition::default(), &info, &[]);
-            if !matches!(tokio::time::timeout(LAST_COUNTS, last).await, Ok(Ok(_))) {
-                tracing::debug!("the history lacks the last attempts of this worker");
+        let info = self.describe();
+        // Those of a heartbeat that was interrupted come first.
+        let send_all = async {
+            while self.tallies.to_send().is_some() {
+                self.send(Partition::default(), &info, &[]).await?;
             }
+            Ok::<_, Error>(())
+        };
+        if !matches!(tokio::time::timeout(LAST_COUNTS, send_all).await, Ok(Ok(()))) {
+            tracing::debug!("the history lacks the last attempts of this worker");
         }
     }
 

@@ -123,7 +123,7 @@ impl Inbox {
 
     /// Returns the queue whose token was taken last.
     pub(crate) fn woken(&self) -> Option<&QueueName> {
-        self.unanswered.last()?.woken.as_ref()
+        self.unanswered.iter().rev().find_map(|request| request.woken.as_ref())
     }
 
     /// Returns whether the next exchange has something to do: to settle, or to look for jobs because of a request.

@@ -44,6 +44,10 @@ pub(super) async fn confirm(
 ) -> Result<Page, Problem> {
     viewer.require(Scope::Admin)?;
     let filters = Filters::read(query)?;
+    // What is counted here is what the form changes.
+    if let Some(name) = filters.names().find(|name| ["limit", "cursor", "dry_run"].contains(name)) {
+        return Err(query::invalid(name, "is no filter"));
+    }
     let all: Vec<_> = filters.pairs();
     let asked = query::encoded(all.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let request = routes::Request::read(&format!("{asked}&dry_run=true"))?;

@@ -15,6 +15,7 @@ use crate::action_log::Action;
 use crate::problem::{NOT_FOUND, Problem};
 use crate::routes::job_access::{find_job, found_or_problem};
 use crate::routes::jobs as routes;
+use crate::routes::results::reserve;
 use crate::state::App;
 
 /// Larger payloads and results are not shown, only offered to download: everyone who looks at the page would read them
@@ -138,8 +139,9 @@ pub(super) async fn payload(
     viewer: &Viewer,
     id: &str,
 ) -> Result<HttpResponse, Problem> {
-    let job = find_job(&call.app, &viewer.caller, id).await?;
     call.app.limits.count(&viewer.caller, &call.request)?;
+    let job = find_job(&call.app, &viewer.caller, id).await?;
+    reserve(&call.app, &call.request, job.options.payload_size)?;
     let payload = found_or_problem(call.app.broker.payload(job.id).await?)?;
     download(&format!("{id}-payload"), payload)
 }
@@ -150,8 +152,9 @@ pub(super) async fn result(
     viewer: &Viewer,
     id: &str,
 ) -> Result<HttpResponse, Problem> {
-    let job = find_job(&call.app, &viewer.caller, id).await?;
     call.app.limits.count(&viewer.caller, &call.request)?;
+    let job = find_job(&call.app, &viewer.caller, id).await?;
+    reserve(&call.app, &call.request, job.result.as_ref().map_or(0, |result| result.size))?;
     let (_, result) = found_or_problem(call.app.broker.result(job.id).await?)?;
     download(&format!("{id}-result"), result)
 }
@@ -187,9 +190,11 @@ pub(super) async fn act(
     let (app, caller, path) = (call.app.clone(), viewer.caller.clone(), id.to_owned().into());
     match verb {
         "cancel" => {
+            let job = find_job(&call.app, &viewer.caller, id).await?;
             let canceled = routes::cancel(app, caller, path).await?;
             // Clients cancel their own jobs: only here it is what an operator does.
-            Action::named("cancel").on_job(&id).record(&call.app, &viewer.caller).await;
+            let action = Action::named("cancel").on_job(&job.id).on_queue(&job.queue);
+            action.changing(1).record(&call.app, &viewer.caller).await;
             canceled
         }
         "retry" => routes::retry(app, caller, path).await?,

@@ -40,6 +40,10 @@ impl Filters {
     /// Reads a query; empty fields of the form are no filters.
     pub(super) fn read(query: &str) -> Result<Self, Problem> {
         let mut pairs = query::pairs(query)?;
+        // Otherwise one could be shown and another one used.
+        if let Some(name) = query::repeated(pairs.iter().map(|(name, _)| name.as_str())) {
+            return Err(query::invalid(name, "is given twice"));
+        }
         pairs.retain(|(_, value)| !value.trim().is_empty());
         pairs.iter_mut().for_each(|(_, value)| *value = value.trim().to_owned());
         Ok(Self(pairs))

@@ -61,6 +61,10 @@ pub(super) async fn open(call: &Call, body: web::Payload) -> Result<HttpResponse
     let posted = posted::read_any(call, body, MAX_FORM).await?;
     let next = own_page(posted.get("next").unwrap_or(ROOT));
     let key = posted.get("key").unwrap_or_default();
+    if let Some(caller) = app.authority.key_of(key).and_then(|key| app.authority.caller_with(&key))
+    {
+        app.limits.count(&caller, &call.request)?;
+    }
     let sessions = &call.dashboard.sessions;
     let Some(secret) = sessions.open(&app.broker, &app.authority, key).await? else {
         return refuse(call, next);

@@ -11,8 +11,10 @@ use crunch_common::broker::{
 };
 use crunch_common::queue::QueueName;
 
+use super::Dashboard;
 use super::all_queues::AllQueues;
-use super::page::{Page, Section};
+use super::page::{Page, Section, unwritten};
+use super::past::Of;
 use super::text;
 use super::viewer::Viewer;
 use super::workers;
@@ -28,6 +30,8 @@ const MAX_WARNINGS: usize = 20;
 #[template(path = "dashboard/overview.html")]
 struct Overview {
     sums: Sums,
+    /// A chart of the last hour.
+    attempts: Option<String>,
     /// Those with the oldest waiting jobs first.
     queues: Vec<QueueSummary>,
     warnings: Vec<Warning>,
@@ -63,15 +67,16 @@ struct Warning {
 }
 
 pub(super) async fn page(
-    all: &AllQueues,
+    dashboard: &Dashboard,
     app: &web::Data<App>,
     viewer: &Viewer,
 ) -> Result<Page, Problem> {
     let among = viewer.caller.queues().cloned();
     let wanted =
         ErrorGroupQuery { among: among.clone(), limit: SHOWN, ..ErrorGroupQuery::default() };
-    let (queues, workers, errors) = tokio::try_join!(
-        queues(all, app, viewer),
+    let (queues, hour, workers, errors) = tokio::try_join!(
+        queues(&dashboard.all_queues, app, viewer),
+        dashboard.last_hour.get(&app.broker),
         workers::visible(app, viewer),
         app.broker.error_groups(&wanted),
     )?;
@@ -84,6 +89,7 @@ pub(super) async fn page(
         sums: sums(&queues.items, queues.next.is_some(), &workers),
         warnings,
         more_warnings,
+        attempts: hour.attempts(viewer, Of::default()).map_err(|error| unwritten(&error))?,
         queues: longest(&queues.items),
         errors: errors.items,
         running: longest_running(workers),

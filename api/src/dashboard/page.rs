@@ -53,11 +53,12 @@ pub(super) enum Section {
     Workers,
     Tasks,
     Deliveries,
+    Actions,
     System,
     None,
 }
 
-const NAVIGATION: [(Section, &str, &str); 8] = [
+const NAVIGATION: [(Section, &str, &str); 9] = [
     (Section::Overview, "Overview", "/dashboard"),
     (Section::Queues, "Queues", "/dashboard/queues"),
     (Section::Jobs, "Jobs", "/dashboard/jobs"),
@@ -65,6 +66,7 @@ const NAVIGATION: [(Section, &str, &str); 8] = [
     (Section::Workers, "Workers", "/dashboard/workers"),
     (Section::Tasks, "Tasks", "/dashboard/tasks"),
     (Section::Deliveries, "Deliveries", "/dashboard/deliveries"),
+    (Section::Actions, "Actions", "/dashboard/actions"),
     (Section::System, "System", "/dashboard/system"),
 ];
 
@@ -82,6 +84,13 @@ impl Page {
         let hash = Sha256::digest(&main);
         let version = hash.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { title: title.into(), section, main, version })
+    }
+}
+
+impl Page {
+    /// How many bytes it has.
+    pub(super) fn size(&self) -> usize {
+        self.main.len()
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) const TOKEN: &str = "token";
 #[derive(Debug, Default)]
 pub(super) struct Posted(Vec<(String, String)>);
 
-/// Reads a form of a viewer's page.
+/// Reads a form of a viewer's page; that of a new job has a payload.
 ///
 /// # Errors
 /// If it is no form, is too large, or was not made for the viewer's session.
@@ -29,8 +29,10 @@ pub(super) async fn read(
     call: &Call,
     body: web::Payload,
     viewer: &Viewer,
+    is_job: bool,
 ) -> Result<Posted, Problem> {
-    let limit = OTHER_FIELDS + ENCODED * call.app.catalog.largest_json_payload();
+    let payload = if is_job { ENCODED * call.app.catalog.largest_json_payload() } else { 0 };
+    let limit = OTHER_FIELDS + payload;
     let posted = read_any(call, body, limit).await?;
     if !posted.get(TOKEN).is_some_and(|token| viewer.secret.made(token)) {
         let detail =

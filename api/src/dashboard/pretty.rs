@@ -1,14 +1,23 @@
 //! Indents JSON without changing it: numbers, repeated members and escapes stay as they were sent. A parser would round
 //! numbers and merge members.
 
-/// Returns a JSON text with a line for each member and item; any other text unchanged.
+use crunch_common::json::{MAX_DEPTH, deeper_than};
+
+/// A longer text is not indented: what is nested deep would become dozens of times as long.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// Returns a JSON text with a line for each member and item; any other text unchanged, and one that would become too long.
 pub(super) fn json(text: &str) -> String {
-    if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
+    if deeper_than(text, MAX_DEPTH) || serde_json::from_str::<serde::de::IgnoredAny>(text).is_err()
+    {
         return text.to_owned();
     }
     let mut writer = Writer { out: String::with_capacity(text.len() * 2), depth: 0 };
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
+        if writer.out.len() > MAX_BYTES {
+            return text.to_owned();
+        }
         match character {
             '"' => writer.string(&mut characters),
             '{' | '[' => {
@@ -67,6 +76,14 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::json;
+
+    #[test]
+    fn what_would_become_long_stays_as_it_is() {
+        let deep = format!("{}{}", "[".repeat(32_768), "]".repeat(32_768));
+        assert_eq!(json(&deep), deep);
+        let wide = format!("{}{}1{}", "[".repeat(60), "1,".repeat(30_000), "]".repeat(60));
+        assert_eq!(json(&wide), wide);
+    }
 
     #[test]
     fn only_white_space_changes() {

@@ -7,7 +7,8 @@ use crunch_common::broker::{
 };
 use crunch_common::queue::QueueName;
 
-use super::page::{Page, Section, TokenField};
+use super::page::{Page, Section, TokenField, unwritten};
+use super::past::{LastHour, Of};
 use super::posted::Posted;
 use super::viewer::{Rights, Viewer};
 use super::workers;
@@ -49,12 +50,13 @@ impl Row {
 #[derive(Template)]
 #[template(path = "dashboard/queues.html")]
 struct Queues {
-    rows: Vec<Row>,
+    rows: Vec<(Row, String)>,
     next: Option<String>,
     rights: Rights,
 }
 
 pub(super) async fn list(
+    last_hour: &LastHour,
     app: &web::Data<App>,
     viewer: &Viewer,
     query: &str,
@@ -70,8 +72,16 @@ pub(super) async fn list(
         }
     }
     let wanted = QueueQuery { among: viewer.caller.queues().cloned(), after, limit: LIMIT };
-    let (page, workers) = tokio::try_join!(app.broker.queues(&wanted), app.broker.fleet())?;
-    let rows = page.items.into_iter().map(|queue| Row::new(queue, &workers)).collect();
+    let (page, hour, workers) = tokio::try_join!(
+        app.broker.queues(&wanted),
+        last_hour.get(&app.broker),
+        app.broker.fleet(),
+    )?;
+    let row = |queue: QueueSummary| {
+        let queued = hour.queued(&queue.name).map_err(|error| unwritten(&error))?;
+        Ok((Row::new(queue, &workers), queued))
+    };
+    let rows = page.items.into_iter().map(row).collect::<Result<_, Problem>>()?;
     let next = page.next.map(|name| query::encoded([("after", name.as_str())].into_iter()));
     let template = Queues { rows, next, rights: viewer.rights() };
     Page::new("Queues", Section::Queues, &template)
@@ -81,6 +91,10 @@ pub(super) async fn list(
 #[template(path = "dashboard/queue.html")]
 struct Queue {
     row: Row,
+    /// Charts of the last hour.
+    attempts: Option<String>,
+    depth: Option<String>,
+    oldest: Option<String>,
     jobs: Vec<JobRecord>,
     errors: Vec<ErrorGroup>,
     workers: Vec<WorkerSummary>,
@@ -89,6 +103,7 @@ struct Queue {
 }
 
 pub(super) async fn one(
+    last_hour: &LastHour,
     app: &web::Data<App>,
     viewer: &Viewer,
     name: &str,
@@ -98,16 +113,21 @@ pub(super) async fn one(
     let listed = ListQuery { queue: Some(name.clone()), limit: SHOWN, ..ListQuery::default() };
     let failed =
         ErrorGroupQuery { queue: Some(name.clone()), limit: SHOWN, ..ErrorGroupQuery::default() };
-    let (jobs, errors, mut workers) = tokio::try_join!(
+    let (hour, jobs, errors, mut workers) = tokio::try_join!(
+        last_hour.get(&app.broker),
         app.broker.list(&listed),
         app.broker.error_groups(&failed),
         workers::visible(app, viewer),
     )?;
     workers.retain(|worker| worker.info.queues.contains(&name));
+    let of_queue = Of { queue: Some(&name), task: None };
     let declared = app.catalog.read().await?;
     let tasks = declared.iter().filter(|declared| declared.task.queue == name);
     let template = Queue {
         row: Row::new(queue, &workers),
+        attempts: hour.attempts(viewer, of_queue).map_err(|error| unwritten(&error))?,
+        depth: hour.depth(&name).map_err(|error| unwritten(&error))?,
+        oldest: hour.oldest(&name).map_err(|error| unwritten(&error))?,
         jobs: jobs.items,
         errors: errors.items,
         tasks: tasks.map(|declared| declared.task.name.to_string()).collect(),

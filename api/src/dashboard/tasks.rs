@@ -8,7 +8,8 @@ use crunch_common::broker::WorkerSummary;
 use crunch_common::schema::Schema;
 use crunch_common::task::{TaskDescriptor, TaskName};
 
-use super::page::{Page, Section};
+use super::page::{Page, Section, unwritten};
+use super::past::{LastHour, Of, Took};
 use super::pretty;
 use super::text;
 use super::viewer::{Rights, Viewer};
@@ -55,12 +56,17 @@ pub(super) async fn list(app: &web::Data<App>, viewer: &Viewer) -> Result<Page, 
 #[template(path = "dashboard/task.html")]
 struct Task {
     row: Row,
+    /// Charts of the last hour.
+    attempts: Option<String>,
+    took: Option<Took>,
+    durations: Option<String>,
     payload_schema: Option<String>,
     result_schema: Option<String>,
     rights: Rights,
 }
 
 pub(super) async fn one(
+    last_hour: &LastHour,
     app: &web::Data<App>,
     viewer: &Viewer,
     name: &str,
@@ -70,7 +76,14 @@ pub(super) async fn one(
     let tasks = app.catalog.read().await?;
     let declared = tasks.iter().find(|declared| declared.task.name == name).ok_or_else(unknown)?;
     let schema = |schema: &Option<Schema>| schema.as_ref().map(|it| pretty::json(it.as_str()));
+    let hour = last_hour.get(&app.broker).await?;
+    let of_task = Of { queue: None, task: Some(&name) };
+    let took = hour.durations(viewer, of_task);
+    let durations = took.as_ref().map(Took::chart).transpose();
     let template = Task {
+        attempts: hour.attempts(viewer, of_task).map_err(|error| unwritten(&error))?,
+        durations: durations.map_err(|error| unwritten(&error))?,
+        took,
         payload_schema: schema(&declared.task.payload_schema),
         result_schema: schema(&declared.task.result_schema),
         row: Row::new(declared, &app.broker.fleet().await?),

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::viewer::Viewer;
 use super::{Call, Dashboard, ROOT, kept};
+use crate::auth::Scope;
 use crate::places::Place;
 use crate::problem::{NOT_FOUND, Problem};
 use crate::query;
@@ -34,6 +35,11 @@ pub(super) async fn stream(
     let page = page.filter(|page| page.starts_with(ROOT));
     let page = page.ok_or_else(|| Problem::new(NOT_FOUND, "there is no such page"))?;
     let (path, query) = page.split_once('?').unwrap_or((page, ""));
+    // What forms ask is not live, and to count jobs takes seconds.
+    if path.starts_with("/dashboard/jobs/actions") || path.starts_with("/dashboard/jobs/new") {
+        return Err(Problem::new(NOT_FOUND, "this page is not live"));
+    }
+    call.app.limits.count(&viewer.caller, &call.request)?;
     let ticks = Ticks {
         dashboard: call.dashboard.clone(),
         app: call.app.clone(),
@@ -104,8 +110,8 @@ impl Ticks {
         (self.version.as_ref() != Some(&version)).then_some(version)
     }
 
-    /// `None` if the session has ended. While Redis is unavailable it goes on.
-    async fn check_session(&self) -> Option<()> {
+    /// `None` if the session has ended, or may not read any more. While Redis is unavailable it goes on.
+    async fn check_session(&mut self) -> Option<()> {
         let (app, viewer) = (&self.app, &self.viewer);
         if app.authority.anyone(None).is_some() {
             return Some(());
@@ -113,7 +119,12 @@ impl Ticks {
         let sessions = &self.dashboard.sessions;
         match sessions.caller(&app.broker, &app.authority, &viewer.secret).await {
             Err(problem) if problem.kind == crate::problem::UNAUTHORIZED => None,
-            Ok(_) | Err(_) => Some(()),
+            // Its rights may have changed.
+            Ok(caller) => {
+                self.viewer.caller = caller;
+                self.viewer.may(Scope::Read).then_some(())
+            }
+            Err(_) => Some(()),
         }
     }
 }

@@ -87,7 +87,7 @@ impl Viewer {
 }
 
 /// Which verbs a page offers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Rights {
     pub(super) submit: bool,
     pub(super) cancel: bool,

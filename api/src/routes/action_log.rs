@@ -38,8 +38,7 @@ impl fmt::Display for Place {
     responses((status = 200, description = "The newest first; the last 10 000 are kept. A page may be short, only a null `next_cursor` ends the list", body = Page<Action>)))]
 pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpRequest) -> Answer {
     let paging = Paging::<Place>::of(&request)?;
-    let skip = paging.after.map_or(0, |place| place.0);
-    let (items, next) = page(&app, &caller, skip, paging.limit).await?;
+    let (items, next) = page(&app, &caller, paging.after, paging.limit).await?;
     Ok(paging.page(&request, items, next))
 }
 
@@ -48,9 +47,10 @@ pub(crate) async fn list(app: web::Data<App>, caller: Caller, request: HttpReque
 pub(crate) async fn page(
     app: &App,
     caller: &Caller,
-    skip: usize,
+    after: Option<Place>,
     limit: usize,
 ) -> Result<(Vec<Action>, Option<Place>), Problem> {
+    let skip = after.map_or(0, |place| place.0);
     let logged = app.broker.logged_actions(skip, limit).await?;
     let next = (logged.len() == limit).then_some(Place(skip + limit));
     let is_visible = |action: &Action| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, rt, web};
 use crunch_common::broker::{Acted, BulkAction, Cursor, JobRecord, ListQuery};
 use crunch_common::job::Status;
 use serde::Serialize;
@@ -18,7 +18,7 @@ use crate::auth::Caller;
 use crate::document::ok;
 use crate::document::words::{ActionWord, StatusWord};
 use crate::metrics;
-use crate::problem::Problem;
+use crate::problem::{INTERNAL, Problem};
 use crate::query;
 use crate::state::App;
 
@@ -63,6 +63,24 @@ pub(crate) async fn act(app: web::Data<App>, caller: Caller, request: HttpReques
 /// # Errors
 /// If nothing could be done.
 pub(crate) async fn run(
+    app: &web::Data<App>,
+    caller: &Caller,
+    request: Request,
+) -> Result<ActionReport, Problem> {
+    if request.dry_run {
+        return run_to_the_end(app, caller, request).await;
+    }
+    // Also if the client closes the connection meanwhile: what was done is recorded.
+    let (app, caller) = (app.clone(), caller.clone());
+    let work = rt::spawn(async move { run_to_the_end(&app, &caller, request).await });
+    let failed = |error: rt::task::JoinError| {
+        tracing::error!(%error, "an action has failed");
+        Err(Problem::new(INTERNAL, "internal error"))
+    };
+    work.await.unwrap_or_else(failed)
+}
+
+async fn run_to_the_end(
     app: &App,
     caller: &Caller,
     request: Request,
@@ -159,8 +177,11 @@ impl Request {
     /// If a parameter is unknown, missing or invalid.
     pub(crate) fn read(query: &str) -> Result<Self, Problem> {
         let (mut action, mut dry_run, mut limit) = (None::<BulkAction>, false, None);
-        let mut rest = Vec::new();
-        for (name, text) in query::pairs(query)? {
+        let (mut rest, pairs) = (Vec::new(), query::pairs(query)?);
+        if let Some(name) = query::repeated(pairs.iter().map(|(name, _)| name.as_str())) {
+            return Err(query::invalid(name, "is given twice"));
+        }
+        for (name, text) in pairs {
             let invalid = |accepted: &str| query::invalid(&name, format!("expected {accepted}"));
             match name.as_str() {
                 "action" => {
@@ -224,6 +245,7 @@ mod tests {
             "action=retry&status=failed&limit=100001",
             "action=retry&status=failed&dry_run=yes",
             "action=retry&status=failed&taks=t",
+            "action=retry&action=delete&status=failed",
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

@@ -143,14 +143,12 @@ pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<Str
         (status = 410, description = "It was deleted earlier"),
     ))]
 pub(crate) async fn delete(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    match found_or_problem(
-        app.broker
-            .delete(visible_id(&app, &caller, &id).await?)
-            .await
-            .map_err(Problem::in_doubt)?,
-    )? {
+    let job = find_job(&app, &caller, &id).await?;
+    let outcome = app.broker.delete(job.id).await.map_err(Problem::in_doubt)?;
+    match found_or_problem(outcome)? {
         DeleteOutcome::Deleted => {
-            Action::named("delete").on_job(&id).changing(1).record(&app, &caller).await;
+            let action = Action::named("delete").on_job(&job.id).on_queue(&job.queue);
+            action.changing(1).record(&app, &caller).await;
             Ok(HttpResponse::NoContent().finish())
         }
         DeleteOutcome::NotEnded => Err(Problem::new(NOT_FINISHED, "cancel the job first")),

@@ -117,7 +117,7 @@ pub(crate) async fn payload(
 
 /// Reserves memory for a large answer before it is read from Redis: many that are read at once would be in memory
 /// before one of them could be rejected. The middleware keeps the reservation until the client has received the answer.
-fn reserve(app: &App, request: &HttpRequest, bytes: u64) -> Result<(), Problem> {
+pub(crate) fn reserve(app: &App, request: &HttpRequest, bytes: u64) -> Result<(), Problem> {
     if bytes > SMALL {
         let mut share = app.budgets.answers.share();
         share.resize(bytes)?;

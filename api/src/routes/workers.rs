@@ -133,8 +133,9 @@ fn visible_one(mut worker: WorkerSummary, caller: &Caller) -> Option<WorkerSumma
         return Some(worker);
     }
     worker.info.queues.retain(|queue| caller.may_use(queue));
-    // Their problems may be about tasks of other queues.
+    // Their problems, and those of suspended tasks, may be about other queues.
     worker.info.servers.clear();
+    worker.info.suspended.clear();
     worker.running.retain(|job| caller.may_use(&job.queue));
     (!worker.info.queues.is_empty()).then_some(worker)
 }

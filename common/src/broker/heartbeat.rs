@@ -42,8 +42,8 @@ pub struct WorkerInfo {
     /// Its servers: the pools of long-lived processes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerInfo>,
-    /// What it does.
-    #[serde(default)]
+    /// What it does; one of a later version that this one does not know counts as running.
+    #[serde(default, deserialize_with = "known_state")]
     pub state: WorkerState,
 }
 
@@ -94,6 +94,11 @@ impl WorkerState {
     pub(super) fn named(name: &str) -> Option<Self> {
         [Self::Running, Self::Quiet, Self::Stopping].into_iter().find(|it| it.as_str() == name)
     }
+}
+
+fn known_state<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<WorkerState, D::Error> {
+    let name = String::deserialize(reader)?;
+    Ok(WorkerState::named(&name).unwrap_or_default())
 }
 
 /// The state of a server of a worker: of its pool of long-lived processes.

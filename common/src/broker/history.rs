@@ -111,6 +111,10 @@ pub struct QueueSeries {
 const OTHER: &str = "*";
 /// How many queues a sample has by name.
 const SAMPLED_QUEUES: usize = 100;
+/// How many are read for it, the most recently used ones of each partition.
+const READ_QUEUES: usize = 1000;
+/// How many series of each kind an answer has by name: those of other hours may be others. Further ones are with the rest.
+const MOST_SERIES: usize = 200;
 /// How many points one round trip reads, and how long each is at most.
 const POINTS_A_TRIP: usize = 30;
 const POINT_BYTES: u64 = 32 * 1024;
@@ -150,9 +154,12 @@ impl Broker {
         if !self.sample(&BTreeMap::new()).await? {
             return Ok(false);
         }
-        let depths = self.depths(SAMPLED_QUEUES).await?;
+        let depths = self.depths(READ_QUEUES).await?;
         let mut sampled = BTreeMap::from([(OTHER, Depth::default())]);
-        for (at, (queue, depth)) in depths.iter().enumerate() {
+        // Those with most jobs have a name.
+        let mut depths: Vec<_> = depths.iter().collect();
+        depths.sort_by_key(|(_, depth)| std::cmp::Reverse(depth.queued + depth.running));
+        for (at, (queue, depth)) in depths.into_iter().enumerate() {
             let name = if at < SAMPLED_QUEUES { queue.as_str() } else { OTHER };
             sampled.entry(name).or_default().add(depth);
         }
@@ -213,11 +220,13 @@ impl<'a> Reading<'a> {
             if !self.query.covers(queue) || !self.query.covers_task(task) {
                 continue;
             }
+            let is_full = self.attempts.len() >= MOST_SERIES && !self.attempts.contains_key(&of);
+            let of = of.filter(|_| !is_full);
             let none = || (vec![Ended::default(); self.query.points], AttemptCounts::default());
             let (points, total) = self.attempts.entry(of).or_insert_with(none);
             let mut counts = AttemptCounts::default();
             counts.read(&text)?;
-            points[point] = counts.ended;
+            points[point].add(&counts.ended);
             total.read(&text)?;
         }
         Ok(())
@@ -233,8 +242,10 @@ impl<'a> Reading<'a> {
                 continue;
             }
             let depth = read_depth(&text).ok_or_else(|| unexpected(&text))?;
+            let is_full = self.queues.len() >= MOST_SERIES && !self.queues.contains_key(&queue);
+            let queue = queue.filter(|_| !is_full);
             let points = self.queues.entry(queue).or_insert_with(|| vec![None; self.query.points]);
-            points[point] = Some(depth);
+            points[point].get_or_insert_default().add(&depth);
         }
         Ok(())
     }

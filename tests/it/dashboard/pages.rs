@@ -53,6 +53,8 @@ async fn every_page_is_protected_and_loads_only_files_that_exist() {
         (job.as_str(), 200),
         ("/errors", 200),
         ("/workers", 200),
+        ("/actions", 200),
+        ("/actions?after=1", 200),
         ("/tasks", 200),
         ("/tasks/crunch", 200),
         ("/deliveries", 200),

@@ -198,3 +198,59 @@ async fn a_running_job_is_asked_to_stop() {
     actor.wait_for_stop_request().await;
     api.wait_for_status(&id, "canceled").await;
 }
+
+#[tokio::test]
+async fn a_worker_is_quieted_resumed_and_stopped_and_all_is_in_the_log() {
+    let (_stack, api, mut worker) = Stack::simple(1).await;
+    let workers = api.get("/workers").await.json();
+    let id = workers["items"][0]["id"].as_str().unwrap().to_owned();
+    let mut browser = Browser::of(&api);
+    let there = format!("/dashboard/workers#{id}");
+    for verb in ["quiet", "resume", "stop"] {
+        let page = browser.open("/dashboard/workers").await;
+        let answer =
+            browser.send_form(&page, &format!("/dashboard/workers/{id}/{verb}"), &[]).await;
+        assert_eq!((answer.status.as_u16(), answer.header("location")), (303, there.as_str()));
+    }
+    assert!(worker.exited().await.success());
+    let log = browser.open("/dashboard/actions").await;
+    for verb in ["quiet", "resume", "stop"] {
+        assert!(log.contains(&format!("<td>{verb}</td>")), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn pages_show_the_last_hour() {
+    let mut stack = Stack::start();
+    let api = stack.api().await;
+    let mut worker = stack.worker(&api, 1).await;
+    let id = api.submit("square", &json!({ "n": 3 })).await;
+    api.wait_for_status(&id, "succeeded").await;
+    worker.terminate().await;
+    let mut browser = Browser::of(&api);
+    for (path, charts) in [
+        ("/dashboard", &["attempts"][..]),
+        ("/dashboard/queues/square", &["attempts"]),
+        ("/dashboard/tasks/square", &["attempts", "durations"]),
+    ] {
+        let page = browser.open(path).await;
+        for chart in charts {
+            assert!(page.contains(&format!("id=\"{chart}-summary\"")), "{path}: {page}");
+        }
+    }
+    assert!(browser.open("/dashboard/tasks/square").await.contains("half at most"));
+}
+
+#[tokio::test]
+async fn a_link_that_would_confirm_something_else_than_it_shows_is_refused() {
+    let (_stack, api) = accepting().await;
+    let mut browser = Browser::of(&api);
+    for query in [
+        "action=delete&status=canceled&limit=1",
+        "action=delete&status=canceled&cursor=x",
+        "action=retry&action=delete&status=canceled",
+    ] {
+        let answer = browser.get(&format!("/dashboard/jobs/actions?{query}")).await;
+        assert_eq!(answer.status.as_u16(), 400, "{query}");
+    }
+}

@@ -7,7 +7,6 @@ use crunch_common::time::Timestamp;
 pub(crate) enum Unit {
     Count,
     Seconds,
-    Bytes,
 }
 
 /// Labels of an axis of values.
@@ -41,7 +40,6 @@ impl Unit {
         let hours = [1.0, 2.0, 3.0, 6.0, 12.0, 24.0];
         match self {
             Self::Count => decimal(least.max(1.0)),
-            Self::Bytes => least.max(1.0).log2().ceil().exp2(),
             Self::Seconds if least <= 20.0 => decimal(least),
             Self::Seconds => {
                 let times =
@@ -59,7 +57,6 @@ impl Unit {
                 value,
                 &[(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")],
             ),
-            Self::Bytes => binary(value),
             Self::Seconds if value == 0.0 => (1.0, "s"),
             Self::Seconds => scale(
                 value,
@@ -75,12 +72,6 @@ impl Unit {
 
 fn scale(value: f64, units: &[(f64, &'static str)]) -> (f64, &'static str) {
     units.iter().copied().find(|(factor, _)| value >= *factor).unwrap_or((1.0, ""))
-}
-
-fn binary(value: f64) -> (f64, &'static str) {
-    let names = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let power = names.iter().enumerate().rev().find(|(at, _)| value >= 1024_f64.powi(*at as i32));
-    power.map_or((1.0, "B"), |(at, name)| (1024_f64.powi(at as i32), *name))
 }
 
 /// At most three digits after the point for numbers below 1, one for others; none that are zero.
@@ -180,7 +171,6 @@ mod tests {
         assert_eq!(labels(150.0, Unit::Seconds), "0s 1min 2min 3min");
         assert_eq!(labels(50_000.0, Unit::Seconds), "0s 6h 12h 18h");
         assert_eq!(labels(1e9, Unit::Seconds), "0s 5000d 10000d 15000d");
-        assert_eq!(labels(3e9, Unit::Bytes), "0B 1GiB 2GiB 3GiB");
     }
 
     #[test]

@@ -28,6 +28,14 @@ impl Ended {
         self.succeeded + self.failed + self.retried + self.canceled
     }
 
+    /// Adds others.
+    pub(super) fn add(&mut self, others: &Self) {
+        let mut others = *others;
+        for (count, other) in self.counts().into_iter().zip(others.counts()) {
+            *count = count.saturating_add(*other);
+        }
+    }
+
     /// In the order of their numbers in Redis.
     const fn counts(&mut self) -> [&mut u64; Self::COUNTS] {
         let Self { succeeded, failed, retried, canceled, run_ms } = self;
@@ -37,7 +45,7 @@ impl Ended {
     const COUNTS: usize = 5;
 }
 
-/// How many attempts took how long, by powers of two of milliseconds: the error of a quantile is at most a factor of two.
+/// How many attempts took how long, by powers of two of milliseconds: the error of a quantile is at most a factor of two, up to two hours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Durations([u64; Self::BUCKETS]);
 
@@ -47,6 +55,19 @@ impl Durations {
 
     fn add(&mut self, took_ms: u64) {
         self.0[bucket_of(took_ms)] += 1;
+    }
+
+    /// Adds others.
+    pub fn merge(&mut self, others: &Self) {
+        for (count, other) in self.0.iter_mut().zip(others.0) {
+            *count = count.saturating_add(other);
+        }
+    }
+
+    /// Returns the most that each range of durations has, and how many attempts were in it.
+    pub fn counts(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let most = |bucket: usize| Duration::from_millis(1 << bucket);
+        self.0.iter().enumerate().map(move |(bucket, &count)| (most(bucket), count))
     }
 
     /// Returns the duration below which this share of the attempts was, 0 to 1; `None` without attempts.

@@ -24,11 +24,13 @@ local function beat(w, p, now, worker, lease, id, epoch)
 end
 
 -- Adds the counts, unless they were added before.
-local function count_once(w, p, now, worker, known, text)
+local function count_once(p, now, worker, known, text)
   local number, lines = string.match(text, '^(%d+)\n(.*)$')
   if not number then return end
-  if known[1] and num(number) > num(known[3]) then history.count(w, p, now, lines) end
+  local w = writes()
   w:call('HSET', key.worker(p, worker), 'counted', number)
+  if known[1] and num(number) > num(known[3]) then history.count(w, p, now, lines) end
+  w:commit()
 end
 
 local function heartbeat(p, argv)
@@ -44,12 +46,12 @@ local function heartbeat(p, argv)
   if known[2] then return replies end
   w:call('HSET', key.worker(p, worker), 'info', argv[3], 'seen', int(now), 'lease', int(lease), 'busy', argv[4],
     'running', table.concat(running, '\n'))
-  count_once(w, p, now, worker, known, argv[7])
   w:call('PEXPIRE', key.worker(p, worker), WORKER_KEPT_MS)
   w:call('ZADD', key.workers(p), int(now), worker)
   w:call('ZADD', key.leases(p), int(lease), worker)
   w:commit()
-  -- Whatever error a sweep hits, the verdicts must reach their worker.
+  -- Whatever error the history or a sweep hits, the verdicts must reach their worker.
+  pcall(count_once, p, now, worker, known, argv[7])
   local swept, counts = pcall(sweep_if_due, p, now, writes(), nil, argv[6])
   if swept then replies[2] = counts[6] end
   return replies

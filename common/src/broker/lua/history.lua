@@ -8,9 +8,10 @@
 local history = {}
 do
   local SPANS = { { unit = 'minute', ms = 60000, kept_ms = 259200000 }, { unit = 'hour', ms = 3600000, kept_ms = 7776000000 } }
-  -- An hour, and each of its minutes, has at most this many series of attempts, and as many queues; those beyond share one.
+  -- An hour, and each of its minutes, has at most this many series of attempts, and as many queues; those beyond share one
+  -- more.
   local MOST, OTHER = 100, '*'
-  -- The number of different counts of a series: `broker/history/tally.rs` names them.
+  -- The number of different counts of a series: `broker/history/counts.rs` names them.
   local COUNTS = 29
 
   -- The minute and the hour of a time: the key of each, by the function that spells it, and how long it is kept.
@@ -25,8 +26,10 @@ do
   -- The field of a series or queue: that of all others if the hour has no room for another one. `new` has those since
   -- earlier in this call.
   local function field_for(hour, name, new)
+    if name == OTHER then return OTHER end
     if new[name] or redis.call('HEXISTS', hour.key, name) == 1 then return name end
-    if redis.call('HLEN', hour.key) + new.count >= MOST then return OTHER end
+    local known = redis.call('HLEN', hour.key) - redis.call('HEXISTS', hour.key, OTHER)
+    if known + new.count >= MOST then return OTHER end
     new[name], new.count = true, new.count + 1
     return name
   end
@@ -81,8 +84,8 @@ do
     for at = 1, #depths, 2 do
       local queue, numbers = depths[at], depths[at + 1]
       w:add('HSET', minute.key, queue, numbers)
-      local field = field_for(hour, queue, new)
-      if field == queue then
+      -- Of queues that the hour has no room for, their samples in minutes remain.
+      if field_for(hour, queue, new) == queue then
         w:add('HSET', hour.key, queue, highest(redis.call('HGET', hour.key, queue) or '', numbers))
       end
     end
