@@ -14,7 +14,7 @@ use crate::state::App;
 
 /// What an operator did.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(as = Action)]
+#[schema(as = OperatorAction)]
 pub(crate) struct Action {
     /// By Redis' clock.
     #[serde(default = "epoch")]

@@ -151,11 +151,10 @@ impl<M: Monitor> Heartbeat<M> {
             let changed = std::mem::take(&mut self.state_changed);
             let pause = if changed { AFTER_CHANGE } else { pause };
             tokio::select! {
-                () = tokio::time::sleep(pause) => self.for_all |= changed,
-                () = draining.cancelled(), if !self.drains => {
-                    self.drains = true;
-                    self.for_all = true;
-                }
+                () = tokio::time::sleep(pause) => {}
+                // The first partition has what operators request and see; it gets every heartbeat.
+                () = self.monitor.requested() => {}
+                () = draining.cancelled(), if !self.drains => self.drains = true,
                 () = self.declared.added.notified() => self.for_all = true,
                 // Not only with the next regular heartbeat: a suspension may be over before it.
                 () = self.monitor.changed() => {

@@ -63,6 +63,11 @@ pub trait Monitor: Send + Sync + 'static {
     /// running.
     fn wanted(&self, _state: WorkerState) {}
 
+    /// Waits until an operator may have requested something: the reply to the next heartbeat has it, which is sent at once.
+    fn requested(&self) -> impl Future<Output = ()> + Send {
+        pending()
+    }
+
     /// Waits until operators must see something new: the next heartbeat is sent at once.
     fn changed(&self) -> impl Future<Output = ()> + Send {
         pending()

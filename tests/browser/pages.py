@@ -5,7 +5,7 @@ import base64
 import os
 import pathlib
 
-from api import call, submit, wait_for, wait_for_status
+from api import call, get, submit, wait_for, wait_for_status
 from chromium import Visitor, chromium
 from stage import Stage, check
 
@@ -47,6 +47,8 @@ def prepare():
     call("POST", "/queues/repeat/pause")
     submit("repeat", payload)
     wait_for("the progress is known", lambda: b"photons" in call("GET", f"/jobs/{running}")[1])
+    # With the next heartbeat, for the charts.
+    wait_for("the history is known", lambda: get("/history?queue=fail")["attempts"])
     pages = {
         "overview": "",
         "queues": "/queues",
@@ -63,7 +65,9 @@ def prepare():
         "workers": "/workers",
         "tasks": "/tasks",
         "task": "/tasks/torture",
+        "busy-task": "/tasks/fail",
         "deliveries": "/deliveries",
+        "actions": "/actions",
         "system": "/system",
         "found": "/find?q=nothing",
     }

@@ -27,6 +27,8 @@ pub(crate) struct Availability {
     pub(crate) own_tasks: Vec<TaskName>,
     /// What an operator requested.
     pub(crate) wanted: watch::Sender<WorkerState>,
+    /// Notified when an operator may have requested something.
+    pub(crate) requested: Arc<Notify>,
     /// Notified when operators must see something new.
     pub(crate) changed: Arc<Notify>,
 }
@@ -98,6 +100,10 @@ impl Monitor for Availability {
 
     fn wanted(&self, state: WorkerState) {
         self.wanted.send_replace(state);
+    }
+
+    async fn requested(&self) {
+        self.requested.notified().await;
     }
 
     async fn changed(&self) {

@@ -17,7 +17,7 @@ pub(crate) struct Control {
     pub(crate) worker: WorkerId,
     pub(crate) running: Arc<RunningJobs>,
     /// Notified to have a heartbeat sent.
-    pub(crate) changed: Arc<Notify>,
+    pub(crate) requested: Arc<Notify>,
 }
 
 impl Control {
@@ -44,7 +44,7 @@ impl Control {
     fn apply(&self, control: broker::Control) {
         match control {
             broker::Control::Cancel(lease) => self.running.stop(lease, StopReason::Canceled),
-            broker::Control::Heartbeat => self.changed.notify_one(),
+            broker::Control::Heartbeat => self.requested.notify_one(),
             _ => {}
         }
     }

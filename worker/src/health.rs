@@ -134,6 +134,7 @@ mod tests {
             servers: Vec::new(),
             own_tasks: ["a", "b"].map(|name| name.parse().unwrap()).to_vec(),
             wanted: tokio::sync::watch::Sender::default(),
+            requested: Arc::default(),
             changed: Arc::default(),
         };
         health.set_availability(Arc::new(availability));

@@ -8,7 +8,7 @@ use crunch_common::Shutdown;
 use crunch_common::broker::{Broker, WorkerId, WorkerInfo};
 use crunch_common::task::TaskDescriptor;
 use crunch_consumer::{Consumer, PoolSettings, PoolSlots, Rotation, Settings, Tallies, Threads};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -82,9 +82,13 @@ impl Services {
         let running = Arc::new(RunningJobs::default());
         let reporter = Arc::new(Reporter::new(broker.with_own_connection(), worker));
         let (mut helpers, done) = (JoinSet::new(), CancellationToken::new());
-        let (broker_of_control, changed) = (broker.clone(), servers.changed());
-        let control =
-            Control { broker: broker_of_control, worker, running: running.clone(), changed };
+        let requested = Arc::<Notify>::default();
+        let control = Control {
+            broker: broker.clone(),
+            worker,
+            running: running.clone(),
+            requested: requested.clone(),
+        };
         helpers.spawn(control.run(done.clone()));
         helpers.spawn(reporter.clone().run(running.clone(), done.clone()));
         let suspensions = Arc::<Suspensions>::default();
@@ -95,6 +99,7 @@ impl Services {
             servers: servers.pools().to_vec(),
             own_tasks: registry.task_names().cloned().collect(),
             wanted: watch::Sender::default(),
+            requested,
             changed: servers.changed(),
         });
         health.set_availability(availability.clone());

@@ -32,7 +32,7 @@ struct Row {
 
 impl Row {
     fn new(queue: QueueSummary, workers: &[WorkerSummary]) -> Self {
-        let serves = |worker: &&WorkerSummary| worker.info.queues.contains(&queue.name);
+        let serves = |worker: &&WorkerSummary| worker.claims_from(&queue.name);
         let workers = workers.iter().filter(serves).count();
         Self { queue, workers }
     }

@@ -52,7 +52,7 @@ impl QueueCounts {
 
 impl QueueDocument {
     pub(crate) fn new(queue: &QueueSummary, workers: &[WorkerSummary]) -> Self {
-        let serves_it = |worker: &&WorkerSummary| worker.info.queues.contains(&queue.name);
+        let serves_it = |worker: &&WorkerSummary| worker.claims_from(&queue.name);
         Self {
             name: queue.name.to_string(),
             paused: queue.paused,

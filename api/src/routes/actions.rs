@@ -99,7 +99,13 @@ async fn run_to_the_end(
                 tracing::debug!(?problem, "an action ends early");
                 break;
             }
-            Err(problem) => return Err(problem),
+            Err(problem) => {
+                if !dry_run {
+                    // Some of the first page may have been changed.
+                    Action::named(action.as_str()).on_jobs(filter).record(app, caller).await;
+                }
+                return Err(problem);
+            }
         };
         report.matched += matched;
         report.changed += changed;

@@ -119,14 +119,13 @@ pub(crate) async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<St
         (status = 409, description = "It is neither failed nor canceled"),
     ))]
 pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    match found_or_problem(
-        app.broker.retry(visible_id(&app, &caller, &id).await?).await.map_err(Problem::in_doubt)?,
-    )? {
+    let job = find_job(&app, &caller, &id).await?;
+    let outcome = app.broker.retry(job.id).await.map_err(Problem::in_doubt)?;
+    match found_or_problem(outcome)? {
         RetryOutcome::Queued => {
-            let job = find_job(&app, &caller, &id).await?;
             let action = Action::named("retry").on_job(&job.id).on_queue(&job.queue);
             action.changing(1).record(&app, &caller).await;
-            after(&mut HttpResponse::Accepted(), job)
+            after(&mut HttpResponse::Accepted(), find_job(&app, &caller, &id).await?)
         }
         RetryOutcome::NotEnded => {
             Err(Problem::new(NOT_RETRYABLE, "only failed and canceled jobs can be retried"))

@@ -1,7 +1,7 @@
 //! The queues, and the operations on them.
 
 use actix_web::{HttpRequest, web};
-use crunch_common::broker::{QueueQuery, QueueSummary};
+use crunch_common::broker::{Error, QueueQuery, QueueSummary};
 use crunch_common::queue::QueueName;
 use crunch_common::task::TaskName;
 
@@ -109,9 +109,9 @@ pub(crate) async fn redrive(
             _ => return Err(query::unknown(&parameter, ["task", "limit"].into_iter())),
         }
     }
-    let count = app.broker.redrive(&name, task.as_ref(), limit).await;
-    let count = count_or_problem(&app, &name, count.map_err(Problem::in_doubt)?)?;
-    Action::named("redrive").on_queue(&name).changing(count).record(&app, &caller).await;
+    let redriven = app.broker.redrive(&name, task.as_ref(), limit).await;
+    let action = Action::named("redrive").on_queue(&name);
+    let count = count_or_problem(&app, &name, recorded(&app, &caller, action, redriven).await?)?;
     Ok(ok(&Count { count }))
 }
 
@@ -124,13 +124,29 @@ pub(crate) async fn redrive(
     ))]
 pub(crate) async fn purge(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Answer {
     let name = queue_name(&caller, &name)?;
-    let count = app.broker.purge(&name).await.map_err(Problem::in_doubt)?;
-    let count = count_or_problem(&app, &name, count)?;
+    let purged = app.broker.purge(&name).await;
+    let action = Action::named("purge").on_queue(&name);
+    let count = count_or_problem(&app, &name, recorded(&app, &caller, action, purged).await?)?;
     metrics::finished("", name.as_str(), "canceled", count);
-    Action::named("purge").on_queue(&name).changing(count).record(&app, &caller).await;
     let left = app.broker.queue(&name).await.map_err(Problem::in_doubt)?;
     let left = left.unwrap_or_else(|| QueueSummary::empty(name));
     Ok(ok(&PurgeReport { count, left: QueueCounts::of(&left) }))
+}
+
+/// Records an action on the jobs of a queue; also one that has failed, which may have changed some of them.
+async fn recorded(
+    app: &App,
+    caller: &Caller,
+    action: Action,
+    changed: Result<Option<u64>, Error>,
+) -> Result<Option<u64>, Problem> {
+    match &changed {
+        Ok(Some(count)) => action.changing(*count).record(app, caller).await,
+        // There is no such queue.
+        Ok(None) => {}
+        Err(_) => action.record(app, caller).await,
+    }
+    changed.map_err(Problem::in_doubt)
 }
 
 async fn one(app: &App, name: &QueueName) -> Answer {

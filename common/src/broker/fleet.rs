@@ -36,6 +36,14 @@ pub struct WorkerSummary {
     pub running: Vec<RunningJob>,
 }
 
+impl WorkerSummary {
+    /// Whether it claims jobs from a queue: not one that is quiet or stops.
+    #[must_use]
+    pub fn claims_from(&self, queue: &QueueName) -> bool {
+        self.info.state == WorkerState::Running && self.info.queues.contains(queue)
+    }
+}
+
 /// A job that a worker runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunningJob {
@@ -168,7 +176,7 @@ impl Broker {
         let ids = self.worker_ids(keys, SAMPLE).await?;
         let sample = self.workers_in(keys, &ids, false).await?;
         let claim_from = |queue: &QueueName| {
-            sample.iter().filter(|(worker, _)| worker.info.queues.contains(queue)).count()
+            sample.iter().filter(|(worker, _)| worker.claims_from(queue)).count()
         };
         let fewest = queues.iter().map(claim_from).min().unwrap_or(0);
         let of_queues = (workers * fewest).div_ceil(sample.len().max(1));

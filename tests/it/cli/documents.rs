@@ -24,7 +24,7 @@ const DOCUMENTS: [(&str, &str); 25] = [
     ("resume square", "Queue"),
     ("errors", "ErrorGroup"),
     ("workers", "Worker"),
-    ("actions", "Action"),
+    ("actions", "OperatorAction"),
     ("tasks", "Task"),
     ("tasks crunch", "Task"),
     ("system", "RedisNode"),

@@ -35,6 +35,7 @@ async fn a_quiet_worker_claims_nothing_until_it_is_resumed() {
     let answer = api.post_empty(&format!("/workers/{id}/quiet")).await;
     assert_eq!((answer.status.as_u16(), &answer.json()["wanted"]), (202, &json!("quiet")));
     wait_for_state(&api, id, "quiet").await;
+    assert_eq!(api.get("/queues/square").await.json()["workers"], 0, "it claims from none");
     let waiting = api.submit("square", &json!({ "n": 3 })).await;
     actor.returns(&json!(1)).await;
     api.wait_for_status(&running, "succeeded").await;
