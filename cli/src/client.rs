@@ -120,6 +120,22 @@ impl Client {
         self.send(request)?.json(&self.target.url)
     }
 
+    /// Sends a request that must take effect at most once: it is repeated only while no try may have had an effect. An error
+    /// comes with whether one may have.
+    pub(crate) fn send_once(&self, request: &Request) -> Result<Answer, (Error, bool)> {
+        let mut pace = Pace::new(self.retry_for);
+        loop {
+            let failure = match self.try_once(request) {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let is_temporary = failure.is_temporary && !failure.in_doubt;
+            if !is_temporary || !self.wait(&mut pace, &failure) {
+                return Err((failure.error.after(self.retry_for), failure.in_doubt));
+            }
+        }
+    }
+
     /// Like [`Client::send`]; an error comes with whether an earlier try may have taken effect.
     pub(crate) fn send_in_doubt(&self, request: &Request) -> Result<Answer, (Error, bool)> {
         let mut in_doubt = false;

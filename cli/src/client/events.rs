@@ -72,14 +72,23 @@ impl Events<'_> {
                     },
                 },
             };
+            // Also a comment: an outage after it is another one.
+            let is_alive = reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+            if is_alive {
+                self.pace.reset();
+            }
             // An event that is not complete is sent again on the next connection.
             match read_event(reader) {
                 Ok(Some(event)) => {
-                    self.pace.reset();
                     self.last = Some(event.id.clone());
                     return Ok(Next::Event(event));
                 }
                 Ok(None) | Err(_) => self.reader = None,
+            }
+            if !is_alive && !self.pace.wait(None) {
+                let (url, cause) = (self.client.target.url.clone(), "the stream ends at once");
+                let retried = self.client.retry_for;
+                return Err(Error::Away { url, cause: cause.to_owned(), retried });
             }
         }
     }

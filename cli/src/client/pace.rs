@@ -42,7 +42,7 @@ impl Pace {
         if left.is_zero() {
             return false;
         }
-        sleep(retry_after.unwrap_or(self.next).min(left));
+        sleep(retry_after.unwrap_or(self.next).max(FIRST).min(left));
         self.next = (self.next * 2).min(LONGEST);
         true
     }

@@ -123,7 +123,18 @@ pub(super) fn act(
     let mut sum = Acted::default();
     while sum.matched < limit {
         let step = request.clone().query("limit", &most.min(limit - sum.matched));
-        let acted: Acted = client.read(&step)?;
+        let acted: Acted = match dry_run {
+            true => client.read(&step)?,
+            // A step that is repeated would act on further jobs.
+            false => match client.send_once(&step) {
+                Ok(answer) => answer.json(&client.target.url)?,
+                Err((error, in_doubt)) => {
+                    let step = if in_doubt { most.min(limit - sum.matched) } else { 0 };
+                    note_progress(verb, sum.changed, step);
+                    return Err(error);
+                }
+            },
+        };
         sum.matched += acted.matched;
         sum.changed += acted.changed;
         progress(sum.matched);
@@ -133,6 +144,16 @@ pub(super) fn act(
         }
     }
     Ok(sum)
+}
+
+/// Reports what was done before an error, and what may have been done by the step that failed.
+fn note_progress(verb: Verb, changed: u64, in_doubt: u64) {
+    if changed + in_doubt > 0 {
+        let done = format!("{} {} before the error", format::jobs(changed), verb.past());
+        let more =
+            if in_doubt > 0 { format!("; up to {in_doubt} more may be") } else { String::new() };
+        log::note(&(done + &more));
+    }
 }
 
 /// Asks a person; without one, `--yes` is needed.

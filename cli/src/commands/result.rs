@@ -53,7 +53,7 @@ pub(super) fn print(session: &mut Session<'_>, id: &str, to: Option<&Path>) -> R
     }
 }
 
-/// A file is written whole, or not at all.
+/// A new file is written whole, or not at all.
 fn write(session: &mut Session<'_>, bytes: &[u8], to: Option<&Path>) -> Result<Exit, Error> {
     let Some(path) = to else {
         session.output.bytes(bytes)?;
@@ -63,6 +63,11 @@ fn write(session: &mut Session<'_>, bytes: &[u8], to: Option<&Path>) -> Result<E
         return Ok(Exit::Done);
     };
     let failed = |cause| Error::file("write", path, cause);
+    // A device, a pipe or a link is written to, and not replaced by a file; a file that exists keeps its mode.
+    if path.symlink_metadata().is_ok() {
+        std::fs::write(path, bytes).map_err(failed)?;
+        return Ok(Exit::Done);
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut file = tempfile::Builder::new()
         .permissions(PermissionsExt::from_mode(0o666))

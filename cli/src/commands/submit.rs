@@ -76,7 +76,13 @@ pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Ex
     };
     log::hint(&format!("job {id}"));
     let limit = Some(wait).filter(|wait| *wait < WITHOUT_LIMIT);
-    let ended = follow::until_end(&session.client, &id, limit)?;
+    // Without its id, whoever submits again has two jobs.
+    let ended =
+        follow::until_end(&session.client, &id, limit).inspect_err(|error| match error {
+            // It names the job itself.
+            Error::TimedOut { .. } => {}
+            _ => log::note(&format!("job {id} was submitted: crunch wait {id}")),
+        })?;
     if session.output.json {
         session.output.document(&ended.document)?;
         let succeeded = ended.job.status == "succeeded";

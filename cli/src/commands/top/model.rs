@@ -89,7 +89,11 @@ impl Model {
                 let since = self.away.take().map_or_else(Instant::now, |(since, _)| since);
                 self.away = Some((since, cause));
             }
-            Update::Counted(action, count) => self.mode = Mode::Confirm(action, count),
+            Update::Counted(action, count) if matches!(self.mode, Mode::Browse) => {
+                self.mode = Mode::Confirm(action, count);
+            }
+            // The next key is meant for something else by now: it must not confirm this.
+            Update::Counted(..) => {}
             Update::Done(message) => self.message = message,
         }
     }

@@ -7,8 +7,8 @@
 --      5  '' in the first call of a heartbeat, 'more' in those that name further leases
 --      6  when the worker saw that nothing was due; '': see `sweep`
 --      7  how attempts ended since the last heartbeat, to the first partition only, or '': the number of these counts, then
---      a line for each series, see `history`. They are added once, however often they are sent; and never if Redis does not
---      know the worker any more, and so not whether they were added
+--      a line for each series, see `history`. They are added once, however often they are sent; and, but for
+--      the first ones of a worker, never if Redis does not know it any more, and so not whether they were added
 --      then two for each lease: id, epoch
 -- Returns {known, more, features, wanted, verdict, …}: known = 0 if this Redis had no record of the worker: it is its first
 -- heartbeat, or its record has expired, or Redis lost its data, and with it what the worker has announced; more = 1 if a sweep
@@ -29,7 +29,7 @@ local function count_once(p, now, worker, known, text)
   if not number then return end
   local w = writes()
   w:call('HSET', key.worker(p, worker), 'counted', number)
-  if known[1] and num(number) > num(known[3]) then history.count(w, p, now, lines) end
+  if (known[1] or number == '1') and num(number) > num(known[3]) then history.count(w, p, now, lines) end
   w:commit()
 end
 

@@ -20,7 +20,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "",
     ),
     ("counts that are sent again are added again", "num(number) > num(known[3])", "true"),
-    ("counts that may have been added are added", "if known[1] and num(number)", "if num(number)"),
+    (
+        "counts that may have been added are added",
+        "(known[1] or number == '1') and num(number)",
+        "num(number)",
+    ),
+    ("the first counts of a worker are left out", "(known[1] or number == '1')", "known[1]"),
     (
         "the number of counts is not kept",
         "  w:call('HSET', key.worker(p, worker), 'counted', number)\n",
