@@ -119,13 +119,18 @@ pub(crate) async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<St
         (status = 409, description = "It is neither failed nor canceled"),
     ))]
 pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    let job = find_job(&app, &caller, &id).await?;
-    let outcome = app.broker.retry(job.id).await.map_err(Problem::in_doubt)?;
+    let id = visible_id(&app, &caller, &id).await?;
+    let outcome = app.broker.retry(id).await.map_err(Problem::in_doubt)?;
     match found_or_problem(outcome)? {
         RetryOutcome::Queued => {
-            let action = Action::named("retry").on_job(&job.id).on_queue(&job.queue);
-            action.changing(1).record(&app, &caller).await;
-            after(&mut HttpResponse::Accepted(), find_job(&app, &caller, &id).await?)
+            let action = Action::named("retry").on_job(&id).changing(1);
+            let job = find_job(&app, &caller, &id.to_string()).await;
+            let action = match &job {
+                Ok(job) => action.on_queue(&job.queue),
+                Err(_) => action,
+            };
+            action.record(&app, &caller).await;
+            after(&mut HttpResponse::Accepted(), job?)
         }
         RetryOutcome::NotEnded => {
             Err(Problem::new(NOT_RETRYABLE, "only failed and canceled jobs can be retried"))
@@ -142,12 +147,11 @@ pub(crate) async fn retry(app: web::Data<App>, caller: Caller, id: web::Path<Str
         (status = 410, description = "It was deleted earlier"),
     ))]
 pub(crate) async fn delete(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Answer {
-    let job = find_job(&app, &caller, &id).await?;
-    let outcome = app.broker.delete(job.id).await.map_err(Problem::in_doubt)?;
+    let id = visible_id(&app, &caller, &id).await?;
+    let outcome = app.broker.delete(id).await.map_err(Problem::in_doubt)?;
     match found_or_problem(outcome)? {
         DeleteOutcome::Deleted => {
-            let action = Action::named("delete").on_job(&job.id).on_queue(&job.queue);
-            action.changing(1).record(&app, &caller).await;
+            Action::named("delete").on_job(&id).changing(1).record(&app, &caller).await;
             Ok(HttpResponse::NoContent().finish())
         }
         DeleteOutcome::NotEnded => Err(Problem::new(NOT_FINISHED, "cancel the job first")),

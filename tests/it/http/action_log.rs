@@ -33,7 +33,7 @@ async fn what_operators_do_is_recorded_with_who_what_and_how_many() {
     let short =
         |it: &Value| json!([it["action"], it["queue"], it["job"], it["filter"], it["count"]]);
     let expected = [
-        json!(["delete", "report", second, null, 1]),
+        json!(["delete", null, second, null, 1]),
         json!(["purge", "report", null, null, 1]),
         json!(["cancel", "report", null, "status=queued queue=report", 2]),
         json!(["pause", "report", null, null, null]),

@@ -174,9 +174,11 @@ async fn workers_and_queues_show_their_current_state() {
             "servers",
             "slots",
             "started_at",
+            "state",
             "suspended",
             "tasks",
-            "version"
+            "version",
+            "wanted"
         ]
     );
     let values = (&shown["pid"], &shown["slots"], &shown["busy"], &shown["running"][0]["task"]);
