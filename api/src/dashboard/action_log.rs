@@ -3,6 +3,7 @@
 use actix_web::web;
 use askama::Template;
 
+use super::jobs::Filters;
 use super::page::{Page, Section};
 use super::text;
 use super::viewer::Viewer;
@@ -27,16 +28,7 @@ pub(super) async fn list(
     viewer: &Viewer,
     query: &str,
 ) -> Result<Page, Problem> {
-    let mut after = None::<routes::Place>;
-    for (name, text) in query::pairs(query)? {
-        match name.as_str() {
-            "after" => {
-                let place = text.parse().map_err(|_| query::invalid("after", "expected a number"));
-                after = Some(place?);
-            }
-            _ => return Err(query::unknown(&name, ["after"].into_iter())),
-        }
-    }
+    let after = Filters::of(query, &["after"])?.parsed("after", "a number")?;
     let (actions, next) = routes::page(app, &viewer.caller, after, LIMIT).await?;
     let next =
         next.map(|place| query::encoded([("after", place.to_string().as_str())].into_iter()));

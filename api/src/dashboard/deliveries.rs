@@ -12,7 +12,6 @@ use super::page::{Page, Section};
 use super::text;
 use super::viewer::Viewer;
 use crate::problem::Problem;
-use crate::query;
 use crate::routes::jobs::{cursor_text, read_list};
 use crate::state::App;
 
@@ -51,10 +50,7 @@ pub(super) async fn list(
     viewer: &Viewer,
     query: &str,
 ) -> Result<Page, Problem> {
-    let filters = Filters::read(query)?;
-    if let Some(name) = filters.names().find(|name| !PARAMETERS.contains(name)) {
-        return Err(query::unknown(name, PARAMETERS.into_iter()));
-    }
+    let filters = Filters::of(query, &PARAMETERS)?;
     let list = ListQuery {
         queue: Some(TaskName::webhooks().default_queue()),
         among: viewer.caller.queues().cloned(),

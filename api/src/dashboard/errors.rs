@@ -2,14 +2,13 @@
 
 use actix_web::web;
 use askama::Template;
-use crunch_common::broker::{ErrorGroup, ErrorGroupCursor, ErrorGroupQuery};
+use crunch_common::broker::{ErrorGroup, ErrorGroupQuery};
 
 use super::jobs::Filters;
 use super::page::{Page, Section};
 use super::text;
 use super::viewer::{Rights, Viewer};
 use crate::problem::Problem;
-use crate::query;
 use crate::routes::job_access::known_queue;
 use crate::state::App;
 
@@ -30,10 +29,7 @@ pub(super) async fn list(
     viewer: &Viewer,
     query: &str,
 ) -> Result<Page, Problem> {
-    let filters = Filters::read(query)?;
-    if let Some(name) = filters.names().find(|name| !PARAMETERS.contains(name)) {
-        return Err(query::unknown(name, PARAMETERS.into_iter()));
-    }
+    let filters = Filters::of(query, &PARAMETERS)?;
     let wanted = wanted(&filters, viewer)?;
     let page = app.broker.error_groups(&wanted).await?;
     if let (Some(queue), true) = (&wanted.queue, page.items.is_empty()) {
@@ -45,20 +41,11 @@ pub(super) async fn list(
 }
 
 fn wanted(filters: &Filters, viewer: &Viewer) -> Result<ErrorGroupQuery, Problem> {
-    let given = |name| Some(filters.get(name)).filter(|value| !value.is_empty());
-    let invalid = |name, accepted| query::invalid(name, format!("expected {accepted}"));
-    let cursor = given("cursor").map(str::parse::<ErrorGroupCursor>).transpose();
     Ok(ErrorGroupQuery {
         among: viewer.caller.queues().cloned(),
-        queue: given("queue")
-            .map(str::parse)
-            .transpose()
-            .map_err(|_| invalid("queue", "a queue name"))?,
-        task: given("task")
-            .map(str::parse)
-            .transpose()
-            .map_err(|_| invalid("task", "a task name"))?,
-        after: cursor.map_err(|_| invalid("cursor", "that of a page of this list"))?,
+        queue: filters.parsed("queue", "a queue name")?,
+        task: filters.parsed("task", "a task name")?,
+        after: filters.parsed("cursor", "that of a page of this list")?,
         limit: LIMIT,
     })
 }

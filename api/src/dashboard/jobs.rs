@@ -1,5 +1,7 @@
 //! The list of jobs, with its filters in the URL.
 
+use std::str::FromStr;
+
 use actix_web::web;
 use askama::Template;
 use crunch_common::broker::{BulkAction, JobRecord, ListQuery};
@@ -47,6 +49,26 @@ impl Filters {
         pairs.retain(|(_, value)| !value.trim().is_empty());
         pairs.iter_mut().for_each(|(_, value)| *value = value.trim().to_owned());
         Ok(Self(pairs))
+    }
+
+    /// Reads a query that has no other filters than these.
+    pub(super) fn of(query: &str, known: &[&str]) -> Result<Self, Problem> {
+        let filters = Self::read(query)?;
+        if let Some(name) = filters.names().find(|name| !known.contains(name)) {
+            return Err(query::unknown(name, known.iter().copied()));
+        }
+        Ok(filters)
+    }
+
+    /// Returns the value of a filter, if it is given; `expected` says what it must be.
+    pub(super) fn parsed<T: FromStr>(
+        &self,
+        name: &str,
+        expected: &str,
+    ) -> Result<Option<T>, Problem> {
+        let given = Some(self.get(name)).filter(|value| !value.is_empty());
+        let value = given.map(str::parse).transpose();
+        value.map_err(|_| query::invalid(name, format!("expected {expected}")))
     }
 
     pub(super) fn get(&self, name: &str) -> &str {

@@ -7,6 +7,7 @@ use crunch_common::broker::{
 };
 use crunch_common::queue::QueueName;
 
+use super::jobs::Filters;
 use super::page::{Page, Section, TokenField, unwritten};
 use super::past::{LastHour, Of};
 use super::posted::Posted;
@@ -61,16 +62,7 @@ pub(super) async fn list(
     viewer: &Viewer,
     query: &str,
 ) -> Result<Page, Problem> {
-    let mut after = None::<QueueName>;
-    for (name, text) in query::pairs(query)? {
-        match name.as_str() {
-            "after" => {
-                let name = text.parse().map_err(|_| query::invalid("after", "expected a queue"));
-                after = Some(name?);
-            }
-            _ => return Err(query::unknown(&name, ["after"].into_iter())),
-        }
-    }
+    let after = Filters::of(query, &["after"])?.parsed("after", "a queue")?;
     let wanted = QueueQuery { among: viewer.caller.queues().cloned(), after, limit: LIMIT };
     let (page, hour, workers) = tokio::try_join!(
         app.broker.queues(&wanted),

@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use askama::Template;
 use crunch_common::broker::{Error, WorkerState, WorkerSummary};
 
+use super::jobs::Filters;
 use super::page::{Page, Section};
 use super::text;
 use super::viewer::{Rights, Viewer};
@@ -43,16 +44,7 @@ pub(super) async fn list(
     viewer: &Viewer,
     query: &str,
 ) -> Result<Page, Problem> {
-    let mut after = None;
-    for (name, text) in query::pairs(query)? {
-        match name.as_str() {
-            "after" => {
-                let worker = text.parse().map_err(|_| query::invalid("after", "expected a worker"));
-                after = Some(worker?);
-            }
-            _ => return Err(query::unknown(&name, ["after"].into_iter())),
-        }
-    }
+    let after = Filters::of(query, &["after"])?.parsed("after", "a worker")?;
     let page = app.broker.workers(after, LIMIT).await?;
     let next = page.next.map(|id| query::encoded([("after", id.to_string().as_str())].into_iter()));
     let workers = routes::visible(page.items, &viewer.caller);

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 
 /// The largest page.
 const PAGE: usize = 100;
-/// So many rows are aligned together; a longer list is printed in parts, in constant memory.
+/// How many rows are aligned together; a longer list is printed in parts, in constant memory.
 const ROWS: usize = 1000;
 
 pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {

@@ -76,7 +76,7 @@ pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Ex
     };
     log::hint(&format!("job {id}"));
     let limit = Some(wait).filter(|wait| *wait < WITHOUT_LIMIT);
-    // Without its id, whoever submits again has two jobs.
+    // Without its id, the caller would submit it again, and have two jobs.
     let ended =
         follow::until_end(&session.client, &id, limit).inspect_err(|error| match error {
             // It names the job itself.

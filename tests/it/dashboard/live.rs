@@ -67,7 +67,7 @@ async fn ticks_are_for_pages_only() {
     }
 }
 
-/// How many commands Redis serves while a time passes.
+/// How many commands Redis serves while a time passes: pages that do not change cause no event to wait for.
 async fn commands_during(redis: &RedisServer, time: Duration) -> u64 {
     let mut connection = redis.connect().await;
     let count = async |connection: &mut redis::aio::MultiplexedConnection| -> u64 {

@@ -222,9 +222,12 @@ async fn a_job_shows_its_attempts_its_log_and_its_content() {
     .await;
     actor.returns(&json!({ "answer": 42.00 })).await;
     api.wait_for_status(&id, "succeeded").await;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    let ended = browser.open(&path).await;
-    assert!(ended.contains("badge succeeded") && ended.contains("answer"), "{ended}");
+    // A page is kept for a second.
+    eventually("the page shows the end", async || {
+        let ended = browser.open(&path).await;
+        (ended.contains("badge succeeded") && ended.contains("answer")).then_some(())
+    })
+    .await;
 
     for (part, start) in [("payload", "{"), ("result", "{")] {
         let answer = browser.get(&format!("{path}/{part}")).await;

@@ -10,7 +10,8 @@ use crate::clock;
 use crate::error::Error;
 use crate::format::short_duration;
 
-/// A clock that is further away confuses deadlines, tickets and whoever reads logs; the header has whole seconds.
+/// With a larger difference of clocks, deadlines, tickets and the times in logs are misleading; the header has whole
+/// seconds.
 const SKEW: std::time::Duration = std::time::Duration::from_secs(5);
 /// An id that no job has.
 const NO_JOB: &str = "00000000-0000-8000-8000-000000000000";
