@@ -45,7 +45,9 @@ def _environment(folder: Path) -> Path:
 
 def _pip_install(python: Path, *projects: Path) -> None:
     """Install like a user, but from a debug build, in the folder that has most of it already."""
-    options = ["--quiet", "--disable-pip-version-check", "-C", "build-args=--profile dev"]
+    # The pip that comes with Python 3.10 has no short form of `--config-settings`.
+    options = ["--quiet", "--disable-pip-version-check"]
+    options += ["--config-settings", "build-args=--profile dev"]
     environment = {"CARGO_TARGET_DIR": str(ROOT / "target"), **os.environ}
     command = [str(python), "-m", "pip", "install", *options, *map(str, projects)]
     subprocess.run(command, env=environment, check=True)
