@@ -16,7 +16,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::config::UnknownTasks;
+use crate::nearest::nearest;
 
+/// A misspelled name is compared with no more than this many, since anybody may send one.
+const MAX_CANDIDATES: usize = 200;
 /// A request for an unknown task reads the list again at once, but not more often than this.
 const MISS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -162,6 +165,13 @@ impl Catalog {
                 Some(Arc::new(DeclaredTask::new(TaskDescriptor::new(name.clone()), None)))
             }
         }))
+    }
+
+    /// Returns the declared task that was perhaps meant by `name`.
+    pub(crate) fn nearest(&self, name: &TaskName) -> Option<TaskName> {
+        let declarations = self.declarations.read();
+        let names = declarations.tasks.iter().flatten().map(|(name, _)| name.as_str());
+        nearest(name.as_str(), names.take(MAX_CANDIDATES))?.parse().ok()
     }
 
     /// Returns the largest payload that any task accepts as JSON in an envelope; the upper limit while the tasks are

@@ -4,25 +4,37 @@
 const LONGEST: usize = 64;
 
 /// Returns the known name nearest to `name`, if no more than a third of its letters are wrong, or it begins with
-/// `name`. The part behind a dot, such as the label in `metadata.label`, may be anything.
+/// `name`.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest_by(name, known, |name| name)
+}
+
+/// As [`nearest`], but the part behind a dot, such as the label in `metadata.label`, may be anything.
+pub(crate) fn nearest_stem<'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    nearest_by(name, known, |name| name.split('.').next().unwrap_or(name))
+}
+
+fn nearest_by<'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    compared: fn(&str) -> &str,
+) -> Option<&'a str> {
     if name.len() > LONGEST {
         return None;
     }
     let name = name.to_ascii_lowercase();
-    let stem = stem(&name);
+    let name = compared(&name);
     let distances = known.into_iter().filter_map(|candidate| {
-        let other = self::stem(candidate);
-        let distance = strsim::damerau_levenshtein(stem, other);
+        let other = compared(candidate);
+        let distance = strsim::damerau_levenshtein(name, other);
         let near = distance <= (other.chars().count() / 3).max(1);
-        let begins = stem.len() >= 3 && other.starts_with(stem);
+        let begins = name.len() >= 3 && other.starts_with(name);
         (near || begins).then_some((distance, candidate))
     });
     distances.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
-}
-
-fn stem(name: &str) -> &str {
-    name.split('.').next().unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -53,8 +65,16 @@ mod tests {
             ("x", None),
             ("", None),
         ] {
-            assert_eq!(nearest(name, known), expected, "{name}");
+            assert_eq!(nearest_stem(name, known), expected, "{name}");
         }
-        assert_eq!(nearest(&"limit".repeat(1000), known), None);
+        assert_eq!(nearest_stem(&"limit".repeat(1000), known), None);
+    }
+
+    #[test]
+    fn names_with_dots_are_compared_whole() {
+        let known = ["primes.count", "primes.list"];
+        assert_eq!(nearest("primes.lst", known), Some("primes.list"));
+        assert_eq!(nearest("primes", known), Some("primes.list"));
+        assert_eq!(nearest("words.count", known), None);
     }
 }

@@ -168,7 +168,10 @@ impl Problem {
 
     /// 422 with all errors of a submission.
     pub(crate) fn violations(violations: Vec<Violation>) -> Self {
-        let detail = violations.first().map_or_else(String::new, ToString::to_string);
+        let mut detail = violations.first().map_or_else(String::new, ToString::to_string);
+        if let more @ 1.. = violations.len().saturating_sub(1) {
+            detail += &format!(" (and {more} more)");
+        }
         Self::new(INVALID_SUBMISSION, detail)
             .with("errors", serde_json::to_value(violations).unwrap_or_default())
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::nearest::nearest;
+use crate::nearest::nearest_stem;
 use crate::problem::{INVALID_PARAMETER, Problem};
 
 /// Returns the pairs of a query string in their order, decoded (`application/x-www-form-urlencoded`).
@@ -42,7 +42,7 @@ pub(crate) fn repeated<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&
 pub(crate) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
     let known: Vec<_> = known.collect();
     let mut detail = "there is no such query parameter here".to_owned();
-    if let Some(nearest) = nearest(name, known.iter().copied()) {
+    if let Some(nearest) = nearest_stem(name, known.iter().copied()) {
         detail += &format!("; did you mean {nearest}?");
     }
     match known.as_slice() {

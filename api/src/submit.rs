@@ -26,6 +26,7 @@ pub(crate) use options::Options;
 pub(crate) use schema::{BatchSchema, EnvelopeSchema, OptionsSchema};
 
 use crate::auth::Caller;
+use crate::catalog::Catalog;
 use crate::checks;
 use crate::document::JobDocument;
 use crate::idempotency::IdempotencyKey;
@@ -228,19 +229,31 @@ fn add_links(response: &mut HttpResponseBuilder, app: &App, id: JobId, location:
         .insert_header((header::CACHE_CONTROL, "no-store"));
 }
 
-/// The problem for a task that no worker declared; its kind depends on the request.
-pub(crate) fn undeclared(kind: &'static Kind, task: &TaskName) -> Problem {
-    Problem::new(kind, never_declared(task))
+/// The problem for a task that no worker declared, and the declared one that was perhaps meant; its kind depends on the
+/// request.
+pub(crate) fn undeclared(kind: &'static Kind, task: &TaskName, catalog: &Catalog) -> Problem {
+    Problem::new(kind, never_declared(task) + &suggestion(task, catalog))
 }
 
-/// The problem for such a task in the envelope with the JSON pointer `base`.
-pub(crate) fn undeclared_member(task: &TaskName, base: &str) -> Problem {
-    let violation = Violation::new(format!("{base}/task"), never_declared(task));
-    Problem::violations(vec![violation])
+/// The problem for such a task in an envelope.
+pub(crate) fn undeclared_member(task: &TaskName, catalog: &Catalog) -> Problem {
+    let detail = never_declared(task) + &suggestion(task, catalog);
+    Problem::violations(vec![Violation::new("/task", detail)])
+}
+
+/// The problem for such a task in the item of a batch with the JSON pointer `base`. It suggests nothing: a batch may have
+/// thousands of them.
+pub(crate) fn undeclared_item(task: &TaskName, base: &str) -> Problem {
+    Problem::violations(vec![Violation::new(format!("{base}/task"), never_declared(task))])
 }
 
 fn never_declared(task: &TaskName) -> String {
     format!("no worker ever declared a task {:?}", task.as_str())
+}
+
+fn suggestion(task: &TaskName, catalog: &Catalog) -> String {
+    let nearest = catalog.nearest(task);
+    nearest.map_or_else(String::new, |name| format!("; did you mean {:?}?", name.as_str()))
 }
 
 /// Returns what identifies a request that has an idempotency key; its content type and body are part of it.

@@ -208,7 +208,7 @@ async fn accept(
     let name: TaskName =
         name.parse().map_err(|_| Problem::new(UNKNOWN_TASK, "there is no such task"))?;
     let declared = app.catalog.find(&name).await?;
-    let declared = declared.ok_or_else(|| undeclared(UNKNOWN_TASK, &name))?;
+    let declared = declared.ok_or_else(|| undeclared(UNKNOWN_TASK, &name, &app.catalog))?;
     let options = Options::from_query(&options_in(posted)?)?;
     let Payload { bytes, content_type } = match posted.get("copied") {
         Some(id) => copied(app, viewer, id).await?,

@@ -50,7 +50,8 @@ pub(crate) async fn by_envelope(
     let mut preference = WaitPreference::of(&request)?;
     let Envelope { task, mut submission } = envelope.map_err(Problem::violations)?;
     submission.options.trace = trace::of(&request);
-    let declared = app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, ""))?;
+    let declared =
+        app.catalog.find(&task).await?.ok_or_else(|| undeclared_member(&task, &app.catalog))?;
     check_fit(&declared, &submission, "").await?;
     check_webhook(&app, &submission.options, "")?;
     let key = agreed_key(IdempotencyKey::of(&request)?, submission.options.key.clone())?;
@@ -85,7 +86,7 @@ pub(crate) async fn by_task(
     let task: TaskName =
         task.parse().map_err(|_| Problem::new(UNKNOWN_TASK, "there is no such task"))?;
     let declared = match app.catalog.find(&task).await {
-        Ok(found) => Ok(found.ok_or_else(|| undeclared(UNKNOWN_TASK, &task))?),
+        Ok(found) => Ok(found.ok_or_else(|| undeclared(UNKNOWN_TASK, &task, &app.catalog))?),
         Err(error) => Err(Problem::from(error)),
     };
     by_payload((&app, &caller), declared, &request, payload, Location::Job).await
@@ -101,7 +102,7 @@ pub(crate) async fn by_route(
     let route = app.task_routes.iter().find(|route| route.path == request.path());
     let task = &route.ok_or_else(|| Problem::new(NOT_FOUND, "there is nothing here"))?.task;
     let declared = match app.catalog.find(task).await {
-        Ok(found) => found.ok_or_else(|| undeclared(NO_WORKER_YET, task)),
+        Ok(found) => found.ok_or_else(|| undeclared(NO_WORKER_YET, task, &app.catalog)),
         Err(error) => Err(Problem::from(error)),
     };
     by_payload((&app, &caller), declared, &request, payload, Location::Token).await

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::given::rejected;
-use super::{Accepted, Envelope, accepted, check_fit, check_webhook, no_answer, undeclared_member};
+use super::{Accepted, Envelope, accepted, check_fit, check_webhook, no_answer, undeclared_item};
 use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
 use crate::json::Members;
@@ -146,7 +146,7 @@ pub(super) async fn prepare(
         None => app.catalog.find(&task).await,
     };
     let found = found.inspect_err(|error| *unavailable = Some(error.clone()))?;
-    let declared = found.ok_or_else(|| undeclared_member(&task, base))?;
+    let declared = found.ok_or_else(|| undeclared_item(&task, base))?;
     check_fit(&declared, &submission, base).await?;
     check_webhook(app, &submission.options, base)?;
     submission.into_job(app, caller, &declared.task, item.idempotency)

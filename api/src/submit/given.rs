@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::names;
 use crate::json::Members;
-use crate::nearest::nearest;
+use crate::nearest::nearest_stem;
 use crate::problem::{Problem, Violation};
 use crate::query;
 
@@ -90,7 +90,7 @@ impl Rejection {
         match self {
             Self::Unknown => {
                 let mut detail = format!("there is no member {name:?} here");
-                if let Some(nearest) = nearest(name, names::members()) {
+                if let Some(nearest) = nearest_stem(name, names::members()) {
                     detail += &format!("; did you mean {nearest}?");
                 }
                 Violation::new(member, detail)

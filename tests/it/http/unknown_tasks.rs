@@ -1,6 +1,6 @@
 //! Tasks that no worker has declared, on every route.
 
-use crunch_tests::Stack;
+use crunch_tests::{Answer, Stack};
 use reqwest::Method;
 use serde_json::json;
 
@@ -26,6 +26,19 @@ async fn the_error_for_an_undeclared_task_depends_on_the_route() {
     expect_problem(&api, &api.get("/tasks/crunch").await, 404, "unknown-task").await;
     assert_eq!(api.get("/tasks").await.json(), json!({ "items": [], "next_cursor": null }));
     assert_eq!(api.get("/jobs").await.json(), json!({ "items": [], "next_cursor": null }));
+}
+
+#[tokio::test]
+async fn a_misspelled_task_leads_to_the_declared_one() {
+    let (_stack, api, _worker) = Stack::start().with_api_and_worker(1).await;
+    let member = api.post("/jobs", &json!({ "task": "crnuch", "payload": {} })).await;
+    let path = api.post("/tasks/crunsh/jobs", &json!({})).await;
+    let far = api.post("/tasks/nothing-like-it/jobs", &json!({})).await;
+
+    let detail = |answer: &Answer| answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail(&member).ends_with("; did you mean \"crunch\"?"), "{}", detail(&member));
+    assert!(detail(&path).ends_with("; did you mean \"crunch\"?"), "{}", detail(&path));
+    assert!(!detail(&far).contains("did you mean"), "{}", detail(&far));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from crunch.api import documents
@@ -127,6 +127,11 @@ class Event:
     """Of `log`: a line of the job's log."""
     job: JobDocument | None = None
     """Of `done`: the job, which has ended."""
+
+    def __repr__(self) -> str:
+        members = {field.name: getattr(self, field.name) for field in fields(self)}
+        present = (f"{name}={value!r}" for name, value in members.items() if value is not None)
+        return f"Event({', '.join(present)})"
 
 
 def event_of(sent: ServerSentEvent) -> Event | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crunch.events import EventParser, ServerSentEvent
+from crunch.events import Event, EventParser, ServerSentEvent
 
 STREAM = (
     ": hello\nretry: 10\nid: 1\nevent: log\ndata: ä\ndata:  b\n\n"
@@ -52,3 +52,8 @@ def test_an_id_with_a_null_is_ignored() -> None:
 
 def test_bytes_that_are_not_utf_8_break_nothing() -> None:
     assert EventParser().feed(b"data: \xff\n\n") == [ServerSentEvent("message", "\ufffd", "")]
+
+
+def test_an_event_is_shown_with_what_it_has() -> None:
+    event = Event("log", "8.0", number=1, line="x")
+    assert repr(event) == "Event(type='log', id='8.0', number=1, line='x')"
