@@ -46,6 +46,7 @@ use self::page::Page;
 use self::past::LastHour;
 use self::posted::Posted;
 use self::session::Sessions;
+use self::ticks::LivePages;
 use self::viewer::Viewer;
 use crate::auth::Scope::{Admin, Cancel, Read, Submit};
 use crate::problem::{FORBIDDEN, METHOD_NOT_ALLOWED, NOT_FOUND, Problem, UNAUTHORIZED};
@@ -62,6 +63,7 @@ pub(crate) struct Dashboard {
     kept: KeptPages,
     all_queues: AllQueues,
     last_hour: LastHour,
+    live_pages: LivePages,
 }
 
 pub(crate) fn configure(dashboard: &web::Data<Dashboard>, config: &mut ServiceConfig) {

@@ -99,24 +99,24 @@ async fn measure_fleet(
 async fn register(broker: Broker, count: usize) {
     let info = WorkerInfo { queues: vec![TASK.parse().unwrap()], ..WorkerInfo::of_this_process() };
     let ids: BTreeSet<_> = (0..count).map(|_| WorkerId::generate()).collect();
-    loop {
-        for &worker in &ids {
-            let lease = Duration::from_secs(30);
-            let heartbeat = Heartbeat {
-                worker,
-                lease,
-                info: &info,
-                busy: 0,
-                leases: &[],
-                quiet_at: None,
-                counts: None,
-            };
-            broker.heartbeat(Partition::default(), &heartbeat).await.unwrap();
-            tokio::time::sleep(HEARTBEAT / count.max(1) as u32).await;
-        }
-        if ids.is_empty() {
-            return;
-        }
+    if ids.is_empty() {
+        return;
+    }
+    // Not a pause after each: the rate must be the same before and while the others run.
+    let mut ticks = tokio::time::interval(HEARTBEAT / u32::try_from(count).unwrap());
+    for &worker in ids.iter().cycle() {
+        ticks.tick().await;
+        let lease = Duration::from_secs(30);
+        let heartbeat = Heartbeat {
+            worker,
+            lease,
+            info: &info,
+            busy: 0,
+            leases: &[],
+            quiet_at: None,
+            counts: None,
+        };
+        broker.heartbeat(Partition::default(), &heartbeat).await.unwrap();
     }
 }
 

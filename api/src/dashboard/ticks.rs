@@ -7,6 +7,7 @@ use actix_web::http::{Method, header};
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, web};
 use futures_util::stream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 use super::viewer::Viewer;
@@ -18,8 +19,21 @@ use crate::query;
 use crate::state::App;
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How many pages are made for streams at the same time. A viewer may have many streams of different pages: they are
+/// late then, and requests are not.
+const MADE_AT_ONCE: usize = 4;
 /// A comment is sent after this long without a tick, so that proxies keep the connection.
 const SILENCE: u32 = 15;
+
+/// The turns in which pages are made for streams.
+#[derive(Debug)]
+pub(super) struct LivePages(Semaphore);
+
+impl Default for LivePages {
+    fn default() -> Self {
+        Self(Semaphore::new(MADE_AT_ONCE))
+    }
+}
 
 /// Streams the versions of the page in the parameter `page`, beginning with the current one.
 ///
@@ -104,6 +118,8 @@ impl Ticks {
     /// the reason.
     async fn changed(&self) -> Option<String> {
         let at = (self.path.as_str(), self.query.as_str());
+        // Fails only if it is closed, which it never is.
+        let _turn = self.dashboard.live_pages.0.acquire().await;
         let page = kept::get(&self.dashboard, &self.app, &self.viewer, at).await;
         let version =
             page.map_or_else(|problem| problem.kind.slug.to_owned(), |it| it.version.clone());

@@ -106,6 +106,13 @@ impl Json {
     }
 }
 
+/// The members in an order that does not depend on the text.
+fn by_name(members: &[(String, Json)]) -> Vec<&(String, Json)> {
+    let mut members: Vec<_> = members.iter().collect();
+    members.sort_by(|(one, _), (other, _)| one.cmp(other));
+    members
+}
+
 /// Values are equal if no program can distinguish them: numbers are compared by their text, because a program may.
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
@@ -116,9 +123,8 @@ impl PartialEq for Json {
             | (Self::String(one), Self::String(other))
             | (Self::Raw(one), Self::Raw(other)) => one == other,
             (Self::Array(one), Self::Array(other)) => one == other,
-            (Self::Object(one), Self::Object(_)) => {
-                let equal = |(name, value): &(String, Self)| other.get(name) == Some(value);
-                other.as_object().is_some_and(|it| it.len() == one.len()) && one.iter().all(equal)
+            (Self::Object(one), Self::Object(other)) => {
+                one.len() == other.len() && by_name(one) == by_name(other)
             }
             _ => false,
         }
