@@ -19,7 +19,7 @@ impl AuditStack {
     async fn start() -> Self {
         let mut stack = Stack::with_one_partition();
         let api = stack.api().await;
-        let redis = stack.redis.client().get_multiplexed_async_connection().await.unwrap();
+        let redis = stack.redis.connect().await;
         Self { stack, api, redis }
     }
 

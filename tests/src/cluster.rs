@@ -370,13 +370,20 @@ fn arguments(node_timeout: &str) -> [&str; 8] {
     ]
 }
 
+/// Fails soon if the node does not answer, which is perhaps what a test wants.
 async fn try_execute<T: FromRedisValue>(node: &RedisServer, words: &[&str]) -> RedisResult<T> {
     let client = node.client();
     let mut connection = client.get_multiplexed_async_connection().await?;
-    let mut command = redis::cmd(words[0]);
-    command.arg(&words[1..]).query_async(&mut connection).await
+    command(words).query_async(&mut connection).await
 }
 
+/// Waits as long as tests wait for anything.
 async fn execute<T: FromRedisValue>(node: &RedisServer, words: &[&str]) -> T {
-    try_execute(node, words).await.unwrap()
+    command(words).query_async(&mut node.connect().await).await.unwrap()
+}
+
+fn command(words: &[&str]) -> redis::Cmd {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    command
 }

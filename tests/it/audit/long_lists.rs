@@ -38,7 +38,7 @@ impl LongList {
     async fn new() -> Self {
         let server = RedisServer::start().with_partitions(1);
         let broker = server.broker("long", with_short_searches());
-        let redis = server.client().get_multiplexed_async_connection().await.unwrap();
+        let redis = server.connect().await;
         let mut list = Self { broker, redis, ids: Vec::new(), _server: server };
 
         let jobs: Vec<_> = (0..40).map(|_| list.job()).collect();

@@ -164,7 +164,7 @@ fn drop_replies(member: &Member, fault: &Fault, mode: DropMode) {
 }
 
 async fn send(redis: &RedisServer, words: &[&str]) {
-    let mut connection = redis.client().get_multiplexed_async_connection().await.unwrap();
+    let mut connection = redis.connect().await;
     cmd(words[0]).arg(&words[1..]).exec_async(&mut connection).await.unwrap();
 }
 
