@@ -10,7 +10,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::given::rejected;
-use super::{Accepted, Envelope, accepted, check_fit, check_webhook, no_answer, undeclared_member};
+use super::{
+    Accepted, Envelope, accepted, check_fit, check_webhook, enqueue, no_answer, undeclared_member,
+};
 use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
 use crate::json::Members;
@@ -79,9 +81,9 @@ pub(crate) async fn submit_batch(
 ) -> Result<HttpResponse, Problem> {
     let app = sender.app;
     let prepared = prepare_all(sender, items).await;
-    let jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+    let mut jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
     let permit = app.budgets.turn(jobs.iter().map(|job| job.payload.len()).sum()).await?;
-    let mut answers = app.broker.enqueue(&jobs).await.into_iter();
+    let mut answers = enqueue(app, &mut jobs).await.into_iter();
     drop(permit);
     let mut documents = Vec::with_capacity(prepared.len());
     for item in prepared {
