@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 
 use super::given::rejected;
 use super::{
-    Accepted, Envelope, accepted, check_fit, check_webhook, enqueue, no_answer, undeclared_member,
+    Accepted, Envelope, accepted, check_fit, check_webhook, enqueue_traced, no_answer,
+    undeclared_member,
 };
 use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
@@ -83,7 +84,7 @@ pub(crate) async fn submit_batch(
     let prepared = prepare_all(sender, items).await;
     let mut jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
     let permit = app.budgets.turn(jobs.iter().map(|job| job.payload.len()).sum()).await?;
-    let mut answers = enqueue(app, &mut jobs).await.into_iter();
+    let mut answers = enqueue_traced(app, &mut jobs).await.into_iter();
     drop(permit);
     let mut documents = Vec::with_capacity(prepared.len());
     for item in prepared {

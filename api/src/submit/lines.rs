@@ -13,7 +13,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::batch::{Item, Sender, prepare};
-use super::{ENVELOPE_BYTES, conflict, enqueue as enqueue_now, no_answer};
+use super::{ENVELOPE_BYTES, conflict, enqueue_traced, no_answer};
 use crate::body::{Arriving, Gathered};
 use crate::budget::overloaded;
 use crate::metrics::Sum;
@@ -119,7 +119,7 @@ async fn enqueue(app: App, group: Group, unavailable: Option<Error>) -> Vec<(u64
 async fn send(app: &App, jobs: &mut [NewJob]) -> Vec<Outcome> {
     let bytes = jobs.iter().map(|job| job.payload.len()).sum();
     match app.budgets.turn(bytes).await {
-        Ok(_permit) => enqueue_now(app, jobs).await.into_iter().map(outcome).collect(),
+        Ok(_permit) => enqueue_traced(app, jobs).await.into_iter().map(outcome).collect(),
         Err(_) => jobs.iter().map(|_| Err(overloaded(Sum::Bodies).into())).collect(),
     }
 }
