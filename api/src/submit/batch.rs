@@ -10,10 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::given::rejected;
-use super::{
-    Accepted, Envelope, accepted, check_fit, check_webhook, enqueue_traced, no_answer,
-    undeclared_member,
-};
+use super::{Accepted, Envelope, accepted, check_fit, check_webhook, no_answer, undeclared_member};
 use crate::auth::Caller;
 use crate::document::{Items, JobDocument};
 use crate::json::Members;
@@ -84,7 +81,7 @@ pub(crate) async fn submit_batch(
     let prepared = prepare_all(sender, items).await;
     let mut jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
     let permit = app.budgets.turn(jobs.iter().map(|job| job.payload.len()).sum()).await?;
-    let mut answers = enqueue_traced(app, &mut jobs).await.into_iter();
+    let mut answers = super::enqueue_traced(app, &mut jobs).await.into_iter();
     drop(permit);
     let mut documents = Vec::with_capacity(prepared.len());
     for item in prepared {
