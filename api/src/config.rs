@@ -12,6 +12,7 @@ use crunch_common::broker::{BrokerConfig, DurabilityConfig};
 use crunch_common::config::{comma_separated, milliseconds, socket_address};
 use crunch_common::task::TaskName;
 use crunch_common::telemetry::LogConfig;
+use crunch_otel::OtelConfig;
 
 pub use browser::BrowserConfig;
 pub use security::SecurityConfig;
@@ -76,6 +77,10 @@ pub struct ApiConfig {
     /// What browsers may do.
     #[command(flatten)]
     pub browsers: BrowserConfig,
+
+    /// Where spans and metrics are exported.
+    #[command(flatten)]
+    pub otel: OtelConfig,
 
     /// What to do instead of serving.
     #[command(subcommand)]

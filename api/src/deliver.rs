@@ -22,6 +22,7 @@ use crunch_common::task::TaskName;
 use crunch_consumer::{
     Consumer, Leases, PoolSettings, Pulses, Rotation, Settings, SlotGauges, Tallies, Threads,
 };
+use crunch_otel::Otel;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +50,11 @@ pub(crate) struct Deliverer {
 
 impl Deliverer {
     /// Starts to claim deliveries.
-    pub(crate) fn start(broker: &Broker, webhooks: &Arc<Webhooks>) -> io::Result<Self> {
+    pub(crate) fn start(
+        broker: &Broker,
+        webhooks: &Arc<Webhooks>,
+        otel: &Otel,
+    ) -> io::Result<Self> {
         let (leases, pulses) = (Arc::new(Leases::default()), Pulses::default());
         let tallies = Arc::<Tallies>::default();
         let hurry = CancellationToken::new();
@@ -61,6 +66,7 @@ impl Deliverer {
             leases: leases.clone(),
             tallies: tallies.clone(),
             hurry: hurry.clone(),
+            otel: otel.clone(),
         };
         // Its task is listed with it, and not declared: no client submits deliveries.
         let tasks = vec![TaskName::webhooks()];

@@ -44,6 +44,9 @@ pub enum Error {
         /// What is wrong; never a secret.
         reason: String,
     },
+    /// The configured export of spans and metrics cannot be started.
+    #[error(transparent)]
+    Otel(#[from] crunch_otel::Error),
     /// Redis is not usable as configured.
     #[error(transparent)]
     Broker(#[from] broker::Error),
@@ -77,6 +80,7 @@ impl Error {
             | Self::Contradiction
             | Self::Keys(_)
             | Self::Tls(_)
+            | Self::Otel(_)
             | Self::Webhooks { .. } => 2,
             Self::Bind { .. }
             | Self::Broker(_)

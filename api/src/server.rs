@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use crunch_common::broker::{self, Looks};
+use crunch_common::broker::{self, Looks, WorkerId};
 use crunch_common::telemetry;
 use crunch_common::{Broker, Shutdown};
+use crunch_otel::{Otel, Service};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -51,6 +52,7 @@ pub struct Server {
     /// The TLS certificate; `None`: plain HTTP.
     tls: Option<Arc<Identity>>,
     webhooks: Arc<Webhooks>,
+    otel: Otel,
 }
 
 impl Server {
@@ -80,7 +82,8 @@ impl Server {
                 "links use localhost; set CRUNCH_PUBLIC_URL to the address that clients use"
             );
         }
-        Ok(Self { config, listener, addr, broker, keys, tls, webhooks })
+        let otel = start_otel(&config)?;
+        Ok(Self { config, listener, addr, broker, keys, tls, webhooks, otel })
     }
 
     /// `http` or `https`.
@@ -117,6 +120,7 @@ impl Server {
             () = shutdown.requested(1) => {}
         }
         running.stop(&shutdown, drain_for).await;
+        running.app.otel.end().await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -132,7 +136,8 @@ impl Server {
         self.start_connection_services(&services, connections.clone());
         self.start_services(&services, &app);
         let on = self.webhooks.are_on();
-        let deliverer = on.then(|| Deliverer::start(&self.broker, &self.webhooks)).transpose()?;
+        let start = || Deliverer::start(&self.broker, &self.webhooks, &self.otel);
+        let deliverer = on.then(start).transpose()?;
         tracing::info!(
             address = %self.addr,
             public_url = %app.public_url,
@@ -165,6 +170,7 @@ impl Server {
             task_routes: config.routes.clone(),
             openapi: OpenApiCache::new(openapi::write).into(),
             webhooks: self.webhooks.clone(),
+            otel: self.otel.clone(),
         }
     }
 
@@ -213,6 +219,13 @@ impl Server {
         ));
         tokio::spawn(app.watchers.clone().run(stop.subscribe()));
     }
+}
+
+fn start_otel(config: &ApiConfig) -> Result<Otel, Error> {
+    let instance = WorkerId::generate().to_string();
+    let version = env!("CARGO_PKG_VERSION");
+    let service = Service { name: "crunch-api", version, instance: &instance };
+    Ok(Otel::start(&config.otel, service)?)
 }
 
 /// Services for connections; they need no Redis.

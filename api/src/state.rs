@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crunch_common::broker::Broker;
+use crunch_otel::Otel;
 
 use crate::auth::Authority;
 use crate::browser::Browsers;
@@ -35,6 +36,7 @@ pub(crate) struct App {
     pub(crate) task_routes: TaskRoutes,
     pub(crate) openapi: Arc<OpenApiCache>,
     pub(crate) webhooks: Arc<Webhooks>,
+    pub(crate) otel: Otel,
 }
 
 impl App {

@@ -196,11 +196,19 @@ pub(crate) async fn submit_one(
 }
 
 /// Enqueues one job.
-pub(crate) async fn enqueue_one(app: &App, job: NewJob) -> Result<Accepted, Problem> {
+pub(crate) async fn enqueue_one(app: &App, mut job: NewJob) -> Result<Accepted, Problem> {
     let permit = app.budgets.turn(job.payload.len()).await?;
-    let answer = app.broker.enqueue(std::slice::from_ref(&job)).await.pop();
+    let answer = enqueue_traced(app, std::slice::from_mut(&mut job)).await.pop();
     drop(permit);
     accepted(app, answer.unwrap_or_else(|| Err(no_answer()))).await
+}
+
+/// Enqueues jobs of one request. If their trace is sampled, this call is a span of it, and the jobs are below that span.
+async fn enqueue_traced(app: &App, jobs: &mut [NewJob]) -> Vec<Result<Enqueued, Error>> {
+    let sending = app.otel.sending(jobs);
+    let answers = app.broker.enqueue(jobs).await;
+    sending.ended(jobs, &answers);
+    answers
 }
 
 /// Waits for the end of a job if the client wants that, and returns the job as it is then. If it cannot be read any

@@ -7,7 +7,7 @@ use crunch_common::job::TraceContext;
 pub(crate) fn of(request: &HttpRequest) -> Option<TraceContext> {
     let mut parents = request.headers().get_all("traceparent");
     let parent = parents.next().filter(|_| parents.next().is_none())?.to_str().ok()?;
-    let states = request.headers().get_all("tracestate").filter_map(|state| state.to_str().ok());
-    let state = states.collect::<Vec<_>>().join(",");
-    TraceContext::new(parent.trim(), Some(&state))
+    let states = request.headers().get_all("tracestate").map(|state| state.to_str());
+    let state = states.collect::<Result<Vec<_>, _>>().ok().map(|states| states.join(","));
+    TraceContext::new(parent.trim(), state.as_deref())
 }

@@ -32,9 +32,8 @@ impl Timestamp {
 
     /// Time of this machine's clock. For display and rough order only.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the only place that reads the local clock")]
     pub fn now() -> Self {
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let since_epoch = local_clock().duration_since(SystemTime::UNIX_EPOCH);
         Self::from_unix_ms(
             u64::try_from(since_epoch.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
         )
@@ -45,6 +44,13 @@ impl Timestamp {
     pub const fn until(self, later: Self) -> Duration {
         Duration::from_millis(later.0.saturating_sub(self.0))
     }
+}
+
+/// Returns the time of this machine's clock, as exact as it is: for spans, which may be shorter than a millisecond.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the only place that reads the local clock")]
+pub fn local_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Text that is not an RFC 3339 instant between 1970 and 9999.

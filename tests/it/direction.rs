@@ -7,7 +7,7 @@ use syn::visit::Visit;
 use crate::tree;
 
 /// The crates that are checked.
-const CRATES: [&str; 5] = ["common", "consumer", "worker", "api", "cli"];
+const CRATES: [&str; 6] = ["common", "otel", "consumer", "worker", "api", "cli"];
 
 /// The path of a module or item from its crate's root.
 type Name = Vec<String>;

@@ -41,6 +41,7 @@ mod settlements;
 mod shutdown;
 mod supervise;
 mod torn_log;
+mod traces;
 mod tree;
 mod webhooks;
 mod words;

@@ -52,8 +52,8 @@ const FORBIDDEN: [&str; 40] = [
 ];
 
 /// The code that ships, and what measures it.
-const SOURCES: [&str; 6] =
-    ["common/src", "consumer/src", "worker/src", "api/src", "cli/src", "bench/src"];
+const SOURCES: [&str; 7] =
+    ["common/src", "otel/src", "consumer/src", "worker/src", "api/src", "cli/src", "bench/src"];
 
 #[test]
 fn names_and_log_messages_are_in_plain_words() {

@@ -8,6 +8,7 @@
 mod api;
 pub mod chaos;
 mod cluster;
+pub mod collector;
 mod draw;
 mod events;
 pub mod failover;

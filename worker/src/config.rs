@@ -11,6 +11,7 @@ use crunch_common::config::{comma_separated, milliseconds, socket_address, whole
 use crunch_common::job::ContentType;
 use crunch_common::queue::QueueName;
 use crunch_common::telemetry::LogConfig;
+use crunch_otel::OtelConfig;
 
 /// The default of [`WorkerConfig::max_result`]: 1 MiB.
 pub(crate) const DEFAULT_MAX_RESULT: usize = 1024 * 1024;
@@ -67,6 +68,10 @@ pub struct WorkerConfig {
     /// A file that declares commands as tasks.
     #[arg(long, env = "CRUNCH_TASKS", value_name = "PATH", global = true)]
     pub tasks: Option<PathBuf>,
+
+    /// Where spans and metrics are exported.
+    #[command(flatten)]
+    pub otel: OtelConfig,
 
     /// The command to run instead of the worker.
     #[command(subcommand)]

@@ -56,6 +56,9 @@ pub enum Error {
     /// The worker has nothing to run.
     #[error("no task is declared: there is nothing to run")]
     NoTasks,
+    /// The configured export of spans and metrics cannot be started.
+    #[error(transparent)]
+    Otel(#[from] crunch_otel::Error),
     /// Redis cannot be used with its configuration.
     #[error(transparent)]
     Broker(#[from] broker::Error),
@@ -102,7 +105,8 @@ impl Error {
             | Self::Reserved { .. }
             | Self::Commands(_)
             | Self::OpenFiles { .. }
-            | Self::NoTasks => 2,
+            | Self::NoTasks
+            | Self::Otel(_) => 2,
             Self::Broker(_) | Self::Unready { .. } | Self::Listen { .. } | Self::System(_) => 1,
         }
     }

@@ -12,6 +12,7 @@ use crunch_common::job::Payload;
 use crunch_common::task::TaskName;
 use crunch_common::telemetry::LogLimits;
 use crunch_consumer::{Ended, Runner, Slot, Tallies};
+use crunch_otel::Otel;
 use tracing::Instrument;
 
 use crate::attempt::{Ending, TimeLimit, attempt, deadline_exceeded, deadline_of, decide, span_of};
@@ -40,6 +41,7 @@ pub(crate) struct Executor {
     /// Whether all pools of this worker read the same queues.
     pub(crate) same_queues: bool,
     pub(crate) log_limiters: LogLimiters,
+    pub(crate) otel: Otel,
 }
 
 /// Limits of the log lines that are written for every job, for each task. Tasks beyond the usual number in a worker
@@ -94,6 +96,7 @@ impl Runner for Executor {
         }
         let stop = Stop::default();
         metrics::claimed(&job);
+        self.otel.consumed(&job);
         let context = JobContext::new(&job, limit.deadline(), stop.token().clone())
             .stopped_by(stop.clone())
             .occupying(slot);
@@ -121,6 +124,7 @@ impl Runner for Executor {
         }
         let settlement = classify(lease, &job, ending);
         metrics::ended(&job, settlement.as_ref(), took);
+        self.otel.processed(&job, context.trace(), settlement.as_ref(), took);
         if let Some(settlement) = &settlement {
             self.tallies.ended(&job.queue, &job.task, settlement.word(), took);
         }

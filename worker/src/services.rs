@@ -8,6 +8,7 @@ use crunch_common::Shutdown;
 use crunch_common::broker::{Broker, WorkerId, WorkerInfo};
 use crunch_common::task::TaskDescriptor;
 use crunch_consumer::{Consumer, PoolSettings, PoolSlots, Rotation, Settings, Tallies, Threads};
+use crunch_otel::{Otel, Service};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,7 @@ struct Shared {
     owners: Arc<TaskOwners>,
     /// All pools read the queues of `CRUNCH_WORKER_QUEUES`.
     same_queues: bool,
+    otel: Otel,
 }
 
 impl Shared {
@@ -66,6 +68,7 @@ impl Shared {
             owners: self.owners.clone(),
             same_queues: self.same_queues,
             log_limiters: LogLimiters::default(),
+            otel: self.otel.clone(),
         }
     }
 }
@@ -79,6 +82,7 @@ impl Services {
         (broker, worker): (&Broker, WorkerId),
         health: Health,
     ) -> Result<Self, Error> {
+        let otel = start_otel(&config, worker)?;
         let running = Arc::new(RunningJobs::default());
         let reporter = Arc::new(Reporter::new(broker.with_own_connection(), worker));
         let (mut helpers, done) = (JoinSet::new(), CancellationToken::new());
@@ -122,6 +126,7 @@ impl Services {
             tallies,
             owners: servers.owners(),
             same_queues: config.queues.is_some(),
+            otel,
         };
         let consumer = Consumer::start(settings, &availability)?;
         let _stop_on_drop = StopOnDrop(running);
@@ -189,7 +194,7 @@ impl Services {
     /// 3. those that are left are asked to stop, and released uncharged;
     /// 4. outcomes are sent to Redis, if it can be reached;
     /// 5. only then heartbeats, reports and cancellations end, and the worker is deregistered. The children of servers end
-    ///    last.
+    ///    last. The last spans are exported.
     pub(crate) async fn work(mut self, servers: &Servers, shutdown: &Shutdown) {
         let availability = self.availability.clone();
         tokio::select! {
@@ -216,8 +221,16 @@ impl Services {
         self.done.cancel();
         let helpers = async { while self.helpers.join_next().await.is_some() {} };
         tokio::join!(helpers, self.consumer.leave());
+        self.shared.otel.end().await;
         tracing::info!("worker stopped");
     }
+}
+
+fn start_otel(config: &WorkerConfig, worker: WorkerId) -> Result<Otel, Error> {
+    let instance = worker.to_string();
+    let version = env!("CARGO_PKG_VERSION");
+    let service = Service { name: "crunch-worker", version, instance: &instance };
+    Ok(Otel::start(&config.otel, service)?)
 }
 
 /// Asks the jobs that still run to stop, and waits until they have.

@@ -8,10 +8,11 @@ use crunch_common::broker::{
     Broker, Claim, ClaimedJob, DeliveryOrder, Error, Lease, LeaseKey, Lookup, ReleaseCause,
     Settlement, TaskNames, Verdict,
 };
-use crunch_common::job::{ErrorCode, JobError, Payload};
+use crunch_common::job::{ErrorCode, JobError, JobId, Payload, TraceContext};
 use crunch_common::telemetry::{LogLimit, LogLimits};
 use crunch_common::time::Timestamp;
 use crunch_consumer::{Ended, Leases, Monitor, Runner, Slot, Tallies};
+use crunch_otel::{Otel, Post};
 use http_body_util::Full;
 use hyper::{Request, header};
 use serde_json::json;
@@ -52,6 +53,7 @@ pub(super) struct DeliveryHandler {
     pub(super) tallies: Arc<Tallies>,
     /// Cancelled to release the deliveries in flight.
     pub(super) hurry: CancellationToken,
+    pub(super) otel: Otel,
 }
 
 /// What to deliver, and where.
@@ -133,13 +135,20 @@ impl DeliveryHandler {
             max_attempts: job.options.max_attempts,
             delays: &self.webhooks.delays,
         };
-        let request = match self.request(job, delivery, message::build(&delivery.order, ended)) {
+        let posting = self.otel.posting(job.options.trace.as_ref());
+        let trace = posting.context().or(job.options.trace.as_ref());
+        let body = message::build(&delivery.order, ended);
+        let request = match self.request(job.id, delivery, body, trace) {
             Ok(request) => request,
             Err(error) => return Ok(Judgement::GivenUp(invalid(&error))),
         };
         let sent = self.client.send(&self.webhooks.guard, &delivery.target, request);
+        let mut status = None;
         let judgement = match tokio::time::timeout(ATTEMPT_TIMEOUT, sent).await {
-            Ok(Ok(answer)) => plan.answered(&answer),
+            Ok(Ok(answer)) => {
+                status = Some(answer.status);
+                plan.answered(&answer)
+            }
             Ok(Err(why)) => {
                 if let Unanswered::Unreachable(error) = &why {
                     tracing::debug!(job.id = %delivery.order.job, to = %delivery.target, %error, "cannot connect to a webhook receiver");
@@ -148,6 +157,7 @@ impl DeliveryHandler {
             }
             Err(_) => plan.late(),
         };
+        posting.ended(&post(job, delivery, status, &judgement));
         if matches!(judgement, Judgement::Gone(_)) {
             // Before it is settled: if this process dies in between, the receiver answers 410 once more.
             self.broker.mute(delivery.order.job).await?;
@@ -159,11 +169,12 @@ impl DeliveryHandler {
     /// repetitions, and reject replays.
     fn request(
         &self,
-        job: &ClaimedJob,
+        id: JobId,
         delivery: &Delivery,
         body: Vec<u8>,
+        trace: Option<&TraceContext>,
     ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
-        let (id, seconds) = (job.id.to_string(), Timestamp::now().unix_ms() / 1000);
+        let (id, seconds) = (id.to_string(), Timestamp::now().unix_ms() / 1000);
         let signature = self.webhooks.secrets.sign(&id, seconds, &body);
         let mut request = Request::post(delivery.target.path_and_query())
             .header(header::HOST, delivery.target.authority())
@@ -172,13 +183,33 @@ impl DeliveryHandler {
             .header("webhook-id", id)
             .header("webhook-timestamp", seconds)
             .header("webhook-signature", signature);
-        if let Some(trace) = &job.options.trace {
+        if let Some(trace) = trace {
             request = request.header("traceparent", trace.traceparent());
             if let Some(state) = trace.tracestate() {
                 request = request.header("tracestate", state);
             }
         }
         request.body(Full::new(body.into()))
+    }
+}
+
+/// The request as it is exported.
+fn post<'a>(
+    job: &ClaimedJob,
+    delivery: &'a Delivery,
+    status: Option<u16>,
+    judgement: &'a Judgement,
+) -> Post<'a> {
+    let target = &delivery.target;
+    Post {
+        scheme: if target.is_https() { "https" } else { "http" },
+        authority: target.authority(),
+        host: target.host().to_string(),
+        port: target.port(),
+        job: delivery.order.job,
+        attempt: job.attempt,
+        status,
+        error: judgement.error().map(|error| error.code.as_str()),
     }
 }
 

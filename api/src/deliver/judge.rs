@@ -25,6 +25,16 @@ pub(super) enum Judgement {
     GivenUp(JobError),
 }
 
+impl Judgement {
+    /// Why the attempt failed; `None` if it did not.
+    pub(super) const fn error(&self) -> Option<&JobError> {
+        match self {
+            Self::Delivered { .. } => None,
+            Self::Gone(error) | Self::Again { error, .. } | Self::GivenUp(error) => Some(error),
+        }
+    }
+}
+
 /// Which attempt it was, and what follows it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan<'a> {

@@ -79,9 +79,9 @@ pub(crate) async fn submit_batch(
 ) -> Result<HttpResponse, Problem> {
     let app = sender.app;
     let prepared = prepare_all(sender, items).await;
-    let jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+    let mut jobs: Vec<_> = prepared.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
     let permit = app.budgets.turn(jobs.iter().map(|job| job.payload.len()).sum()).await?;
-    let mut answers = app.broker.enqueue(&jobs).await.into_iter();
+    let mut answers = super::enqueue_traced(app, &mut jobs).await.into_iter();
     drop(permit);
     let mut documents = Vec::with_capacity(prepared.len());
     for item in prepared {

@@ -13,7 +13,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::batch::{Item, Sender, prepare};
-use super::{ENVELOPE_BYTES, conflict, no_answer};
+use super::{ENVELOPE_BYTES, conflict, enqueue_traced, no_answer};
 use crate::body::{Arriving, Gathered};
 use crate::budget::overloaded;
 use crate::metrics::Sum;
@@ -101,11 +101,11 @@ impl From<Problem> for Rejected {
 
 /// Enqueues a group; nothing is sent if Redis was found `unavailable` before.
 async fn enqueue(app: App, group: Group, unavailable: Option<Error>) -> Vec<(u64, Outcome)> {
-    let jobs: Vec<_> = group.iter().filter_map(|(_, job)| job.as_ref().ok().cloned()).collect();
+    let mut jobs: Vec<_> = group.iter().filter_map(|(_, job)| job.as_ref().ok().cloned()).collect();
     let answers = match unavailable {
         // They were never sent: nothing is in doubt.
         Some(error) => jobs.iter().map(|_| Err(Problem::from(error.clone()).into())).collect(),
-        None => send(&app, &jobs).await,
+        None => send(&app, &mut jobs).await,
     };
     let mut answers = answers.into_iter();
     let mut answer = || answers.next().unwrap_or_else(|| Err(Problem::from(no_answer()).into()));
@@ -116,10 +116,10 @@ async fn enqueue(app: App, group: Group, unavailable: Option<Error>) -> Vec<(u64
 }
 
 /// Sends jobs to Redis when it is their turn.
-async fn send(app: &App, jobs: &[NewJob]) -> Vec<Outcome> {
+async fn send(app: &App, jobs: &mut [NewJob]) -> Vec<Outcome> {
     let bytes = jobs.iter().map(|job| job.payload.len()).sum();
     match app.budgets.turn(bytes).await {
-        Ok(_permit) => app.broker.enqueue(jobs).await.into_iter().map(outcome).collect(),
+        Ok(_permit) => enqueue_traced(app, jobs).await.into_iter().map(outcome).collect(),
         Err(_) => jobs.iter().map(|_| Err(overloaded(Sum::Bodies).into())).collect(),
     }
 }

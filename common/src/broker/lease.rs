@@ -213,6 +213,15 @@ impl Settlement {
         }
     }
 
+    /// Returns why the attempt failed, whether or not the job is retried; `None` if it did not.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&JobError> {
+        match &self.outcome {
+            Outcome::Retry { error, .. } | Outcome::Fail(error) => Some(error),
+            Outcome::Complete(_) | Outcome::Cancel(_) | Outcome::Release(_) => None,
+        }
+    }
+
     /// Whether it is too large to be sent with others: see [`super::Broker::settle_apart`].
     #[must_use]
     pub fn is_large(&self) -> bool {

@@ -133,6 +133,14 @@ impl NewJob {
         }
     }
 
+    /// Makes the job, and the deliveries of its webhook, part of a trace.
+    pub fn set_trace(&mut self, trace: &TraceContext) {
+        self.options.trace = Some(trace.clone());
+        if let Some(webhook) = &mut self.webhook {
+            webhook.set_trace(trace.clone());
+        }
+    }
+
     /// Whether a separate command stores its payload, before the function and in the same transaction: the function
     /// would copy it twice while Redis serves no other call. Such a job is not submitted together with others.
     pub(crate) fn is_large(&self) -> bool {

@@ -14,7 +14,7 @@ use super::read::{self, Attempt};
 use super::record::{self, JobRecord, Lookup};
 use super::transfer::MinRate;
 use super::{Broker, Settings, reply};
-use crate::job::{JobId, JobOptions, Status};
+use crate::job::{JobId, JobOptions, Status, TraceContext};
 use crate::time::Timestamp;
 
 /// Bytes of a delivery's payload besides the URL as JSON; unused ones are spaces. `lua/lifecycle.lua` pads to the same
@@ -45,6 +45,10 @@ impl Webhook {
         let payload_size = (PAYLOAD_BYTES + json(&url).len()) as u64;
         let first = JobId::first_of_many(job.partition());
         Self { url, events, options: JobOptions { payload_size, ..options }, first }
+    }
+
+    pub(super) fn set_trace(&mut self, trace: TraceContext) {
+        self.options.trace = Some(trace);
     }
 
     /// The value of the field in the job's hash: four lines, none of which can contain a line break.

@@ -43,6 +43,8 @@ pub const HTTP_REFUSED: &str = "crunch_http_refused_total";
 pub const WEBHOOK_DELIVERIES: &str = "crunch_webhook_deliveries_total";
 /// Whether this API can deliver webhooks: its loops that claim and settle deliveries make progress.
 pub const WEBHOOKS_UP: &str = "crunch_webhooks_up";
+/// Spans of this process that were not exported by OTLP.
+pub const SPANS_DROPPED: &str = "crunch_spans_dropped_total";
 /// The version of this process.
 pub const BUILD: &str = "crunch_build_info";
 
@@ -92,6 +94,7 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
     ),
     (WEBHOOK_DELIVERIES, Kind::Counter, Unit::Count, "Attempts of this API to deliver webhooks"),
     (WEBHOOKS_UP, Kind::Gauge, Unit::Count, "Whether this API can deliver webhooks"),
+    (SPANS_DROPPED, Kind::Counter, Unit::Count, "Spans of this process that were not exported"),
     (BUILD, Kind::Gauge, Unit::Count, "The version of this process; always 1"),
 ];
 

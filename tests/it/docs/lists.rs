@@ -28,7 +28,7 @@ fn routes() -> Vec<String> {
 }
 
 fn settings() -> Vec<String> {
-    let folders = ["common/src", "api/src", "worker/src"];
+    let folders = ["common/src", "otel/src", "api/src", "worker/src"];
     let text: String = folders.iter().map(|folder| sources(folder, ".rs")).collect();
     let parts = text.split("env = \"").skip(1);
     parts.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
