@@ -45,6 +45,42 @@ pub(crate) struct Arguments {
     connection: ConnectionArguments,
 }
 
+impl Arguments {
+    /// Whether the command does more than to print: then it is done to its end, and its exit code says how that was,
+    /// although nobody reads what it prints any more.
+    pub(crate) fn acts(&self) -> bool {
+        match self.command {
+            Command::Submit(_)
+            | Command::Wait(_)
+            | Command::Cancel(_)
+            | Command::Retry(_)
+            | Command::Delete(_)
+            | Command::Pause(_)
+            | Command::Resume(_)
+            | Command::Purge(_)
+            | Command::Redrive(_)
+            | Command::Workers(_)
+            | Command::Doctor
+            | Command::Context(_) => true,
+            Command::Get(_)
+            | Command::Result(_)
+            | Command::Payload(_)
+            | Command::Attempts(_)
+            | Command::Deliveries(_)
+            | Command::Logs(_)
+            | Command::Events(_)
+            | Command::Jobs(_)
+            | Command::Queues(_)
+            | Command::Errors(_)
+            | Command::Actions
+            | Command::Tasks(_)
+            | Command::System
+            | Command::Top
+            | Command::Completion(_) => false,
+        }
+    }
+}
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -132,7 +168,7 @@ pub(crate) fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, Err
         Command::Doctor => return doctor::run(&connection, output),
         command => command,
     };
-    let client = Client::new(Target::of(&connection)?, connection.retry_for)?;
+    let client = Client::new(Target::of(&connection)?, connection.retry_for()?)?;
     run_with_api(command, Session { client, output })
 }
 

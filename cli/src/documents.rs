@@ -43,6 +43,10 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.status.as_str(), "succeeded" | "failed" | "canceled")
+    }
+
     /// Why it failed or waits; else how far it is.
     pub(crate) fn note(&self) -> String {
         match (&self.error, &self.waiting_for, &self.progress_message) {

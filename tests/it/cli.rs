@@ -4,6 +4,7 @@ mod bulk;
 mod connection;
 mod doctor;
 mod documents;
+mod fake;
 mod jobs;
 mod lines;
 mod outages;

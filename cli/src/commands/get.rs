@@ -31,25 +31,33 @@ pub(crate) struct OneJob {
 pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {
     each(&arguments.ids, |id| {
         let document: Box<RawValue> = session.client.read(&Request::get(&["jobs", id]))?;
-        show(session, &document)
+        show(session, &document)?;
+        Ok(Exit::Done)
     })
 }
 
-/// Does something for each id; one that cannot be done does not prevent the others.
+/// Does something for each id: what is wrong with one job is reported, and does not prevent the others. Returns the
+/// worst of all.
 pub(super) fn each(
     ids: &[String],
-    mut act: impl FnMut(&str) -> Result<(), Error>,
+    mut act: impl FnMut(&str) -> Result<Exit, Error>,
 ) -> Result<Exit, Error> {
     let mut worst = Exit::Done;
     for id in ids {
-        match act(id) {
-            Ok(()) => {}
-            // Each is reported; the last one by the caller.
-            Err(error @ (Error::Problem(_) | Error::JobFailed(_))) if ids.len() > 1 => {
-                log::error(&error);
-                worst = worst.max(error.exit());
+        let error = match act(id) {
+            Ok(exit) => {
+                worst = worst.max(exit);
+                continue;
             }
-            Err(error) => return Err(error),
+            // Nothing more can be printed.
+            Err(error @ Error::Output(_)) => return Err(error),
+            Err(error) => error,
+        };
+        log::error(&error);
+        worst = worst.max(error.exit());
+        // What the API refuses, or does not answer, it would do for all others too.
+        if matches!(error.exit(), Exit::Away | Exit::Refused | Exit::Usage) {
+            break;
         }
     }
     Ok(worst)
