@@ -240,3 +240,21 @@ async fn a_redirect_and_a_problem_that_is_not_known_are_shown_with_their_address
         run.err
     );
 }
+
+#[tokio::test]
+async fn top_sends_no_more_than_one_request_a_second() {
+    let fake = Fake::start(|_| page(&json!([]), None)).await;
+    let crunch = Crunch::new().with("CRUNCH_URL", &fake.url);
+    let mut top = crunch.start_at_terminal("crunch top");
+    eventually("all panes are read", async || (fake.heads().len() > 5).then_some(())).await;
+    let (since, before) = (Instant::now(), fake.heads().len());
+    for key in ["2", "3", "4", "1", "2"] {
+        top.stdin.as_mut().unwrap().write_all(key.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    eventually("it goes on", async || (fake.heads().len() > before + 2).then_some(())).await;
+    let requests = fake.heads().len() - before;
+    assert!(requests as u64 <= since.elapsed().as_secs() + 1, "{requests}: {:#?}", fake.heads());
+    top.stdin.as_mut().unwrap().write_all(b"q").await.unwrap();
+    assert!(crunch_tests::in_time("the end of top", top.wait()).await.unwrap().success());
+}

@@ -136,3 +136,28 @@ async fn documents_do_not_control_a_terminal() {
     assert!(screen.contains(r"\u009b2J\u001b[2J\u007f"), "{screen:?}");
     assert!(crunch.prints(&["jobs", "--json"]).await.contains('\u{9b}'), "a pipe gets every byte");
 }
+
+#[tokio::test]
+async fn top_acts_on_what_is_selected_and_not_on_what_took_its_row() {
+    let mut stack = Stack::start();
+    let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    api.submit("middle", &json!(1)).await;
+    let crunch = Crunch::of(&api);
+    let mut top = crunch.start_at_terminal("crunch top");
+    let shows = async |text: &str| {
+        let what = format!("top shows {text}");
+        eventually(&what, async || crunch.screen().contains(text).then_some(())).await;
+    };
+    shows("middle").await;
+    // It comes first in the list, where the selected queue was.
+    const EARLIER: &str = "0123456789";
+    api.submit(EARLIER, &json!(1)).await;
+    shows(EARLIER).await;
+    top.stdin.as_mut().unwrap().write_all(b"p").await.unwrap();
+    let is_paused =
+        async |queue: &str| api.get(&format!("/queues/{queue}")).await.json()["paused"] == true;
+    eventually("a queue is paused", async || is_paused("middle").await.then_some(())).await;
+    assert!(!is_paused(EARLIER).await);
+    top.stdin.as_mut().unwrap().write_all(b"q").await.unwrap();
+    assert!(in_time("the end of top", top.wait()).await.unwrap().success());
+}
