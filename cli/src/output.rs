@@ -4,6 +4,7 @@
 pub(crate) mod bar;
 pub(crate) mod log;
 mod pipe;
+pub(crate) mod spark;
 mod style;
 mod table;
 

@@ -5,9 +5,11 @@ mod connection;
 mod doctor;
 mod documents;
 mod fake;
+mod history;
 mod jobs;
 mod lines;
 mod outages;
+mod questions;
 mod shell;
 mod terminal;
 

@@ -134,6 +134,27 @@ pub(super) fn row(job: &Job) -> Vec<Cell> {
     ]
 }
 
+/// The same with who ran it when, and for whom, before the note.
+pub(super) fn wide_row(job: &Job) -> Vec<Cell> {
+    let labels = job.metadata.iter().map(|(name, value)| format!("{name}={value}"));
+    let mut row = row(job);
+    let note = row.pop();
+    row.extend([
+        Cell::optional(job.worker.as_ref()),
+        Cell::time(job.started_at),
+        Cell::time(job.finished_at),
+        Cell::text(labels.collect::<Vec<_>>().join(" ")),
+    ]);
+    row.extend(note);
+    row
+}
+
+/// The header of [`wide_row`].
+pub(super) const WIDE_HEADER: [&str; 12] = [
+    "ID", "STATUS", "TASK", "QUEUE", "ATTEMPT", "PROGRESS", "CREATED", "WORKER", "STARTED",
+    "ENDED", "METADATA", "NOTE",
+];
+
 /// The header of [`row`].
 pub(super) const HEADER: [&str; 8] =
     ["ID", "STATUS", "TASK", "QUEUE", "ATTEMPT", "PROGRESS", "CREATED", "NOTE"];
