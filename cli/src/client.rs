@@ -13,9 +13,11 @@ use std::fmt;
 use std::io::Read;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use serde::de::DeserializeOwned;
 use ureq::http::{HeaderMap, Response};
-use ureq::{Agent, Body, Proxy};
+use ureq::{Agent, Body};
 
 pub(crate) use self::request::Request;
 
@@ -32,6 +34,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection may be silent in an answer: a stream has a comment every 15 seconds.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long a look at the state may take: it is worth nothing later.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest answer: twice as much as the largest result that a task may declare.
 const LARGEST_ANSWER: u64 = 128 * 1024 * 1024;
 
@@ -66,6 +70,12 @@ impl Answer {
         let not_crunch = |_| Error::NotCrunch { url: url.to_owned(), status: self.status };
         serde_json::from_slice(&self.body).map_err(not_crunch)
     }
+
+    /// When the API answered, by its own clock: the second that had begun.
+    pub(crate) fn date(&self) -> Option<Timestamp> {
+        let date = self.headers.get("date")?.to_str().ok()?;
+        Some(rfc2822::parse(&date.replace("GMT", "+0000")).ok()?.timestamp())
+    }
 }
 
 /// Why one request failed.
@@ -83,13 +93,13 @@ impl Client {
     pub(crate) fn new(target: Target, retry_for: Duration) -> Result<Self, Error> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // An API never redirects, and a key must not follow one.
+            // A key must not follow a redirect; one is reported with its target.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .timeout_per_read(Some(SILENCE_TIMEOUT))
-            .proxy(Proxy::try_from_env())
+            .proxy(target.proxy.clone())
             .user_agent(concat!("crunch/", env!("CARGO_PKG_VERSION")))
             .accept("*/*");
         let config = match &target.ca_file {
@@ -120,12 +130,18 @@ impl Client {
         self.send(request)?.json(&self.target.url)
     }
 
+    /// Sends a request once, and reads the answer as JSON.
+    pub(crate) fn look<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+        let answer = self.try_once(request, Some(LOOK_TIMEOUT));
+        answer.map_err(|failure| failure.error)?.json(&self.target.url)
+    }
+
     /// Sends a request that must take effect at most once: it is repeated only while no try may have had an effect. An error
     /// comes with whether one may have.
     pub(crate) fn send_once(&self, request: &Request) -> Result<Answer, (Error, bool)> {
         let mut pace = Pace::new(self.retry_for);
         loop {
-            let failure = match self.try_once(request) {
+            let failure = match self.try_once(request, self.limit) {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -141,7 +157,7 @@ impl Client {
         let mut in_doubt = false;
         let mut pace = Pace::new(self.retry_for);
         loop {
-            let failure = match self.try_once(request) {
+            let failure = match self.try_once(request, self.limit) {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -152,9 +168,9 @@ impl Client {
         }
     }
 
-    /// Sends a request once, and reads the whole answer.
-    fn try_once(&self, request: &Request) -> Result<Answer, Failure> {
-        let response = self.open_once(request, self.limit)?;
+    /// Sends a request once, and reads the whole answer, which must arrive within `limit`.
+    fn try_once(&self, request: &Request, limit: Option<Duration>) -> Result<Answer, Failure> {
+        let response = self.open_once(request, limit)?;
         let (head, body) = response.into_parts();
         let mut bytes = Vec::new();
         let read = body.into_reader().take(LARGEST_ANSWER + 1).read_to_end(&mut bytes);
@@ -181,13 +197,18 @@ impl Client {
         let configured = self.agent.configure_request(built).timeout_global(limit).build();
         let response = self.agent.run(configured).map_err(|error| self.unanswered(&error))?;
         let status = response.status().as_u16();
-        if request.accepts(status) { Ok(response) } else { Err(self.problem(status, response)) }
+        if request.accepts(status) { Ok(response) } else { Err(self.problem(request, response)) }
     }
 
     /// An answer with another status than 2xx.
-    fn problem(&self, status: u16, response: Response<Body>) -> Failure {
-        let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let retry_after = seconds.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+    fn problem(&self, request: &Request, response: Response<Body>) -> Failure {
+        let status = response.status().as_u16();
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let retry_after = header("retry-after").and_then(|text| text.parse().ok());
+        let retry_after = retry_after.map(Duration::from_secs);
+        let location = header("location").filter(|_| (300..400).contains(&status));
+        let location =
+            location.map(|to| to.strip_suffix(&request.target()).unwrap_or(to).to_owned());
         let mut text = Vec::new();
         let read = response.into_body().into_reader().take(LARGEST_ANSWER).read_to_end(&mut text);
         let problem = read.ok().and_then(|_| serde_json::from_slice::<Problem>(&text).ok());
@@ -199,9 +220,11 @@ impl Client {
         // 502 and 504 come from a proxy in front of an API that restarts.
         let is_temporary = matches!(status, 408 | 429 | 502..=504);
         let in_doubt = problem.as_ref().map_or(is_temporary, Problem::is_in_doubt);
-        let error = match problem {
-            Some(problem) => Error::Problem(Box::new(problem)),
-            None => Error::NotCrunch { url: self.target.url.clone(), status },
+        let url = self.target.url.clone();
+        let error = match (problem, location) {
+            (Some(problem), _) => Error::Problem(Box::new(problem.resolved(&url))),
+            (None, Some(location)) => Error::Redirected { url, status, location },
+            (None, None) => Error::NotCrunch { url, status },
         };
         Failure { error, is_temporary, retry_after, in_doubt }
     }

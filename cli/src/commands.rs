@@ -8,6 +8,7 @@ mod doctor;
 mod errors;
 mod filter;
 mod get;
+mod history;
 mod jobs;
 mod list;
 mod logs;
@@ -19,6 +20,7 @@ mod system;
 mod tasks;
 mod top;
 mod wait;
+mod why;
 mod workers;
 
 use clap::{Parser, Subcommand};
@@ -45,6 +47,44 @@ pub(crate) struct Arguments {
     connection: ConnectionArguments,
 }
 
+impl Arguments {
+    /// Whether the command does more than to print: then it is done to its end, and its exit code says how that was,
+    /// although nobody reads what it prints any more.
+    pub(crate) fn acts(&self) -> bool {
+        match self.command {
+            Command::Submit(_)
+            | Command::Wait(_)
+            | Command::Cancel(_)
+            | Command::Retry(_)
+            | Command::Delete(_)
+            | Command::Pause(_)
+            | Command::Resume(_)
+            | Command::Purge(_)
+            | Command::Redrive(_)
+            | Command::Workers(_)
+            | Command::Doctor
+            | Command::Context(_) => true,
+            Command::Get(_)
+            | Command::Why(_)
+            | Command::Result(_)
+            | Command::Payload(_)
+            | Command::Attempts(_)
+            | Command::Deliveries(_)
+            | Command::Logs(_)
+            | Command::Events(_)
+            | Command::Jobs(_)
+            | Command::Queues(_)
+            | Command::Errors(_)
+            | Command::History(_)
+            | Command::Actions(_)
+            | Command::Tasks(_)
+            | Command::System
+            | Command::Top
+            | Command::Completion(_) => false,
+        }
+    }
+}
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -62,6 +102,8 @@ enum Command {
     Submit(Box<submit::Arguments>),
     /// Show jobs
     Get(get::Arguments),
+    /// Explain what jobs wait for
+    Why(why::Arguments),
     /// Wait until jobs have ended
     Wait(wait::Arguments),
     /// Print the result of a job, as it is
@@ -96,10 +138,12 @@ enum Command {
     Redrive(queues::RedriveArguments),
     /// List failures by their kind, or show one
     Errors(errors::Arguments),
+    /// Show what happened over time: rates, failures and durations, or how deep queues were
+    History(history::Arguments),
     /// List workers, or have one be quiet, stop or go on
     Workers(workers::Arguments),
     /// List what operators did
-    Actions,
+    Actions(actions::Arguments),
     /// List tasks, or show one with its schemas
     Tasks(tasks::Arguments),
     /// Show the nodes of Redis
@@ -132,7 +176,7 @@ pub(crate) fn run(arguments: Arguments, output: &mut Output) -> Result<Exit, Err
         Command::Doctor => return doctor::run(&connection, output),
         command => command,
     };
-    let client = Client::new(Target::of(&connection)?, connection.retry_for)?;
+    let client = Client::new(Target::of(&connection)?, connection.retry_for()?)?;
     run_with_api(command, Session { client, output })
 }
 
@@ -141,6 +185,7 @@ fn run_with_api(command: Command, session: Session<'_>) -> Result<Exit, Error> {
     match command {
         Command::Submit(arguments) => submit::run(session, &arguments),
         Command::Get(arguments) => get::run(session, &arguments),
+        Command::Why(arguments) => why::run(session, &arguments),
         Command::Wait(arguments) => wait::run(session, &arguments),
         Command::Result(arguments) => result::result(session, &arguments),
         Command::Payload(arguments) => result::payload(session, &arguments),
@@ -158,8 +203,9 @@ fn run_with_api(command: Command, session: Session<'_>) -> Result<Exit, Error> {
         Command::Purge(arguments) => queues::purge(session, &arguments),
         Command::Redrive(arguments) => queues::redrive(session, &arguments),
         Command::Errors(arguments) => errors::run(session, &arguments),
+        Command::History(arguments) => history::run(session, &arguments),
         Command::Workers(arguments) => workers::run(session, &arguments),
-        Command::Actions => actions::run(session),
+        Command::Actions(arguments) => actions::run(session, &arguments),
         Command::Tasks(arguments) => tasks::run(session, &arguments),
         Command::System => system::run(session),
         Command::Top => top::run(session),

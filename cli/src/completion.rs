@@ -1,7 +1,7 @@
 //! Completions that depend on the API: names of tasks and queues.
 
 use std::ffi::OsString;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use clap_complete::CompletionCandidate;
@@ -36,7 +36,7 @@ pub(crate) fn queues() -> Vec<CompletionCandidate> {
     names("queues")
 }
 
-/// The names in a list; none if the API does not answer at once: a shell does not wait.
+/// The names in a list; of one that takes long those that are known by then, as a shell does not wait.
 fn names(list: &str) -> Vec<CompletionCandidate> {
     let Ok(Connection { connection }) = Connection::try_parse_from(connection_words()) else {
         return Vec::new();
@@ -44,8 +44,9 @@ fn names(list: &str) -> Vec<CompletionCandidate> {
     let client = Target::of(&connection).and_then(|target| Client::new(target, Duration::ZERO));
     let Ok(client) = client else { return Vec::new() };
     let client = client.impatient(LIMIT);
-    let items = client.items(Request::get(&[list])).map_while(Result::ok);
-    let names = items.filter_map(|item| read::<Named>(&item).ok());
+    let ends = Instant::now() + LIMIT;
+    let items = client.items(Request::get(&[list])).take_while(|_| Instant::now() < ends);
+    let names = items.map_while(Result::ok).filter_map(|item| read::<Named>(&item).ok());
     names.map(|named| CompletionCandidate::new(named.name)).collect()
 }
 

@@ -1,90 +1,74 @@
-//! Which API is used, with which key: from the command line, the environment, or a context.
+//! Which API is used, with which key: from the command line, the environment, or a context, in this order.
 //!
 //! A key is never an argument, which every user of the machine can read; and the key of a context is never sent to
 //! another address.
 
+pub(crate) mod address;
 pub(crate) mod contexts;
+mod key;
+mod proxy;
 
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
 
+pub(crate) use self::address::parse_url;
+pub(crate) use self::key::{Key, read_key, require_private};
+
+use self::contexts::Context;
 use crate::error::Error;
 use crate::format::parse_duration;
 
 /// The address of `script/up`, and the default of the API.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
-/// The variable with a key.
-const KEY_VARIABLE: &str = "CRUNCH_API_KEY";
+const DEFAULT_RETRY_FOR: Duration = Duration::from_secs(30);
 
-/// How to reach the API.
+// The variables. They are read here and not by the parser of arguments, which knows no unset ones that are empty, and
+// does not say whether a value is the user's or the environment's.
+const URL: &str = "CRUNCH_URL";
+const CONTEXT: &str = "CRUNCH_CONTEXT";
+const KEY: &str = "CRUNCH_API_KEY";
+const KEY_FILE: &str = "CRUNCH_API_KEY_FILE";
+const CA_FILE: &str = "CRUNCH_CA_FILE";
+const RETRY_FOR: &str = "CRUNCH_RETRY_FOR";
+
+/// How to reach the API, as given on the command line.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArguments {
-    /// Address of the API. Default: that of the context, else http://127.0.0.1:8080
-    #[arg(long, global = true, env = "CRUNCH_URL", value_name = "URL", hide_env_values = true)]
+    /// Address of the API. Default: that of the context, else http://127.0.0.1:8080 [env: CRUNCH_URL]
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
 
-    /// The context to use instead of the current one
-    #[arg(long, global = true, env = "CRUNCH_CONTEXT", value_name = "NAME",
+    /// The context to use instead of the current one [env: CRUNCH_CONTEXT]
+    #[arg(long, global = true, value_name = "NAME",
         add = clap_complete::ArgValueCandidates::new(contexts::names))]
     pub(crate) context: Option<String>,
 
-    /// File with the API key, readable only by its owner
-    #[arg(long, global = true, env = "CRUNCH_API_KEY_FILE", value_name = "FILE")]
+    /// File with the API key, readable only by its owner [env: CRUNCH_API_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
 
-    /// File with the certificates that the API's certificate must be signed by (PEM)
-    #[arg(long, global = true, env = "CRUNCH_CA_FILE", value_name = "FILE")]
+    /// File with the certificates that the API's certificate must be signed by (PEM) [env: CRUNCH_CA_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
 
-    /// How long requests are repeated while the API does not answer
-    #[arg(long, global = true, env = "CRUNCH_RETRY_FOR", value_name = "DURATION",
-        default_value = "30s", value_parser = parse_duration)]
-    pub(crate) retry_for: Duration,
+    /// How long requests are repeated while the API does not answer [env: CRUNCH_RETRY_FOR] [default: 30s]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_duration)]
+    retry_for: Option<Duration>,
 }
 
-/// An API key; never printed.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct Key(String);
-
-impl Key {
-    /// Takes the text of a key, with white space around it.
-    pub(crate) fn new(text: &str) -> Result<Self, Error> {
-        let text = text.trim();
-        let fits = text.starts_with("crk_") && text.bytes().all(|byte| byte.is_ascii_graphic());
-        fits.then(|| Self(text.to_owned())).ok_or_else(|| {
-            Error::usage("this is not an API key", "a key is one line that begins with crk_")
-        })
-    }
-
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Key {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        Self::new(&text)
-    }
-}
-
-impl From<Key> for String {
-    fn from(key: Key) -> Self {
-        key.0
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key")
+impl ConnectionArguments {
+    /// How long requests are repeated.
+    pub(crate) fn retry_for(&self) -> Result<Duration, Error> {
+        match (self.retry_for, variable(RETRY_FOR)) {
+            (Some(given), _) => Ok(given),
+            (None, Some(text)) => parse_duration(&text)
+                .map_err(|expected| Error::usage(format!("{RETRY_FOR} is {text}"), expected)),
+            (None, None) => Ok(DEFAULT_RETRY_FOR),
+        }
     }
 }
 
@@ -97,78 +81,89 @@ pub(crate) struct Target {
     pub(crate) ca_file: Option<PathBuf>,
     /// The context that it comes from.
     pub(crate) context: Option<String>,
+    pub(crate) proxy: Option<ureq::Proxy>,
+}
+
+/// What names an API.
+enum Place {
+    Url(String),
+    Context(String, Context),
+}
+
+impl Place {
+    fn named(url: Option<String>, context: Option<String>) -> Result<Option<Self>, Error> {
+        match (url, context) {
+            (Some(_), Some(_)) => Err(Error::usage(
+                "an address and a context are given",
+                "use one of them: --url or --context, CRUNCH_URL or CRUNCH_CONTEXT",
+            )),
+            (Some(url), None) => Ok(Some(Self::Url(url))),
+            (None, Some(name)) => {
+                let context = contexts::named(&name)?;
+                Ok(Some(Self::Context(name, context)))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// For messages: without the key.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)?;
+        self.context.iter().try_for_each(|name| write!(f, " (context {name})"))
+    }
 }
 
 impl Target {
     pub(crate) fn of(arguments: &ConnectionArguments) -> Result<Self, Error> {
-        let context = match (&arguments.url, &arguments.context) {
-            (Some(_), Some(_)) => {
-                return Err(Error::usage(
-                    "an address and a context are given",
-                    "use one of them: --url or CRUNCH_URL, --context or CRUNCH_CONTEXT",
-                ));
-            }
-            (Some(_), None) => None,
-            (None, Some(name)) => Some((name.clone(), contexts::named(name)?)),
-            (None, None) => contexts::current()?,
+        let given = Place::named(arguments.url.clone(), arguments.context.clone())?;
+        let is_given = given.is_some();
+        let place = match given {
+            Some(place) => Some(place),
+            None => Place::named(variable(URL), variable(CONTEXT))?,
         };
-        let (name, context) = context.map_or((None, None), |(name, it)| (Some(name), Some(it)));
-        let url = arguments.url.clone().or_else(|| context.as_ref().map(|it| it.url.clone()));
-        let key = match own_key(arguments)? {
-            Some(key) => Some(key),
-            None => context.as_ref().map(contexts::Context::key).transpose()?.flatten(),
+        let (url, name, context) = match place {
+            Some(Place::Url(url)) => (url, None, None),
+            Some(Place::Context(name, context)) => (context.url.clone(), Some(name), Some(context)),
+            None => match contexts::current()? {
+                Some((name, context)) => (context.url.clone(), Some(name), Some(context)),
+                None => (DEFAULT_URL.to_owned(), None, None),
+            },
         };
+        let url = parse_url(&url)?;
+        let given = context.as_ref().filter(|_| is_given);
+        let ca_file = arguments.ca_file.clone().or_else(|| given.and_then(|it| it.ca_file.clone()));
+        let ca_file = ca_file.or_else(|| path_variable(CA_FILE));
         Ok(Self {
-            url: parse_url(url.as_deref().unwrap_or(DEFAULT_URL))?,
-            key,
-            ca_file: arguments.ca_file.clone().or_else(|| context.and_then(|it| it.ca_file)),
+            key: key(arguments, given, context.as_ref())?,
+            ca_file: ca_file.or_else(|| context.as_ref().and_then(|it| it.ca_file.clone())),
             context: name,
+            proxy: proxy::for_url(&url)?,
+            url,
         })
     }
 }
 
-/// The key of the environment, or of a file that is named on the command line.
-fn own_key(arguments: &ConnectionArguments) -> Result<Option<Key>, Error> {
-    if let Some(text) = variable(KEY_VARIABLE) {
-        return Key::new(&text).map(Some);
+/// The key of the command line, which may name a context; else that of the environment, else that of the context that
+/// is used.
+fn key(
+    arguments: &ConnectionArguments,
+    given: Option<&Context>,
+    used: Option<&Context>,
+) -> Result<Option<Key>, Error> {
+    let of = |context: Option<&Context>| context.map_or(Ok(None), Context::key);
+    if let Some(file) = &arguments.key_file {
+        return read_key(file).map(Some);
     }
-    arguments.key_file.as_deref().map(read_key).transpose()
-}
-
-/// Reads a file that contains a key and nothing else.
-pub(crate) fn read_key(path: &Path) -> Result<Key, Error> {
-    require_private(path)?;
-    let text = std::fs::read_to_string(path).map_err(|cause| Error::file("read", path, cause))?;
-    Key::new(&text)
-}
-
-/// Rejects a file with a secret that other users may read.
-pub(crate) fn require_private(path: &Path) -> Result<(), Error> {
-    let metadata = std::fs::metadata(path).map_err(|cause| Error::file("read", path, cause))?;
-    if metadata.permissions().mode() & 0o077 == 0 {
-        return Ok(());
+    if let Some(key) = of(given)? {
+        return Ok(Some(key));
     }
-    Err(Error::usage(
-        format!("other users may read {}, which contains an API key", path.display()),
-        format!("run: chmod 600 {}", path.display()),
-    ))
-}
-
-/// Checks an address, and removes the slash at its end.
-pub(crate) fn parse_url(text: &str) -> Result<String, Error> {
-    let url = text.trim().trim_end_matches('/');
-    let uri: Option<ureq::http::Uri> = url.parse().ok();
-    let is_http = uri.is_some_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
-            && uri.query().is_none()
-    });
-    is_http.then(|| url.to_owned()).ok_or_else(|| {
-        Error::usage(
-            format!("{text} is not the address of an API"),
-            "give one such as http://127.0.0.1:8080 or https://crunch.example.com",
-        )
-    })
+    match (variable(KEY), path_variable(KEY_FILE)) {
+        (Some(text), _) => Key::new(&text).map(Some),
+        (None, Some(file)) => read_key(&file).map(Some),
+        (None, None) => of(used),
+    }
 }
 
 /// The folder of this program's files.
@@ -180,31 +175,13 @@ pub(crate) fn folder() -> Result<PathBuf, Error> {
     })
 }
 
+/// A path in the environment, in whatever encoding.
+fn path_variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 /// A variable of the environment; an empty one is not set.
 pub(crate) fn variable(name: &str) -> Option<String> {
     let value = std::env::var_os(name)?.into_string().ok()?;
     Some(value).filter(|value| !value.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_http_without_credentials() {
-        assert_eq!(parse_url("http://127.0.0.1:8080/").unwrap(), "http://127.0.0.1:8080");
-        assert_eq!(parse_url("https://a.example/base/").unwrap(), "https://a.example/base");
-        for text in ["", "127.0.0.1:8080", "ftp://a", "http://", "http://u:p@a", "http://a?b=c"] {
-            assert!(parse_url(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_key_is_one_word_and_never_shown() {
-        let key = Key::new(" crk_abc_def\n").unwrap();
-        assert_eq!((key.reveal(), format!("{key:?}").as_str()), ("crk_abc_def", "Key"));
-        for text in ["", "abc", "crk_a b", "crk_a\r\nX-Other: 1"] {
-            assert!(Key::new(text).is_err(), "{text}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 //! answers of a newer API; a program with `--json` gets all of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -43,6 +44,10 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.status.as_str(), "succeeded" | "failed" | "canceled")
+    }
+
     /// Why it failed or waits; else how far it is.
     pub(crate) fn note(&self) -> String {
         match (&self.error, &self.waiting_for, &self.progress_message) {
@@ -97,6 +102,15 @@ pub(crate) struct Queue {
     pub(crate) workers: u64,
 }
 
+impl Queue {
+    /// How long its queued jobs take at the rate of the last minute, if no more arrive; `None` if none ended.
+    pub(crate) fn empty_in(&self) -> Option<Duration> {
+        let ms =
+            self.counts.queued.saturating_mul(60_000).checked_div(self.finished_last_minute)?;
+        Some(Duration::from_millis(ms))
+    }
+}
+
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(crate) struct Counts {
     pub(crate) queued: u64,
@@ -131,9 +145,17 @@ pub(crate) struct Worker {
     pub(crate) started_at: Timestamp,
     pub(crate) seen_at: Timestamp,
     #[serde(default)]
+    pub(crate) running: Vec<RunningJob>,
+    #[serde(default)]
     pub(crate) suspended: Vec<Suspended>,
     #[serde(default)]
     pub(crate) servers: Vec<Server>,
+}
+
+/// A job that a worker runs.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RunningJob {
+    pub(crate) id: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -176,6 +198,64 @@ pub(crate) struct ErrorGroup {
     pub(crate) last_at: Timestamp,
     pub(crate) failures: u64,
     pub(crate) failed_jobs: u64,
+}
+
+/// A part of the history: each list has a number for each step.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct History {
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+    pub(crate) attempts: Vec<AttemptSeries>,
+    pub(crate) queues: Vec<QueueSeries>,
+}
+
+impl History {
+    /// How long it is.
+    pub(crate) fn minutes(&self) -> f64 {
+        (self.to.duration_since(self.from).as_secs_f64() / 60.0).max(1.0)
+    }
+}
+
+/// How the attempts of a task in a queue ended; without names those of all others.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct AttemptSeries {
+    pub(crate) queue: Option<String>,
+    pub(crate) task: Option<String>,
+    pub(crate) succeeded: Vec<u64>,
+    pub(crate) failed: Vec<u64>,
+    pub(crate) retried: Vec<u64>,
+    pub(crate) canceled: Vec<u64>,
+    pub(crate) p50_ms: Option<u64>,
+    pub(crate) p90_ms: Option<u64>,
+    pub(crate) p99_ms: Option<u64>,
+}
+
+impl AttemptSeries {
+    pub(crate) fn name(&self) -> (Option<String>, Option<String>) {
+        (self.task.clone(), self.queue.clone())
+    }
+
+    /// How many attempts ended in each step, in whatever way.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = u64> {
+        let all = [&self.succeeded, &self.failed, &self.retried, &self.canceled];
+        (0..self.succeeded.len())
+            .map(move |step| all.iter().filter_map(|counts| counts.get(step)).sum())
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.ended().sum()
+    }
+}
+
+/// How deep a queue was; null where nothing looked.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct QueueSeries {
+    pub(crate) queue: Option<String>,
+    pub(crate) queued: Vec<Option<u64>>,
+    pub(crate) delayed: Vec<Option<u64>>,
+    pub(crate) running: Vec<Option<u64>>,
+    pub(crate) failed: Vec<Option<u64>>,
+    pub(crate) oldest_age_ms: Vec<Option<u64>>,
 }
 
 /// A node of Redis.

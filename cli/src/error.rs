@@ -31,6 +31,9 @@ pub(crate) enum Error {
     /// What answers is not an API of Crunch.
     #[error("{url} answers with status {status}, but not as an API of Crunch")]
     NotCrunch { url: String, status: u16 },
+    /// What answers sends requests elsewhere.
+    #[error("{url} answers with a redirect ({status}) to {location}")]
+    Redirected { url: String, status: u16, location: String },
     /// The answer is not as this program knows it.
     #[error("an answer of the API cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
@@ -55,7 +58,10 @@ impl Error {
         match self {
             Self::Usage { .. } | Self::File { .. } | Self::Output(_) => Exit::Usage,
             Self::Problem(problem) => problem.exit(),
-            Self::Away { .. } | Self::NotCrunch { .. } | Self::Unreadable(_) => Exit::Away,
+            Self::Away { .. }
+            | Self::NotCrunch { .. }
+            | Self::Redirected { .. }
+            | Self::Unreadable(_) => Exit::Away,
             Self::TimedOut { .. } => Exit::TimedOut,
             Self::JobFailed(_) => Exit::Failed,
         }
@@ -75,6 +81,9 @@ impl Error {
             Self::NotCrunch { .. } => {
                 "check the address: --url, CRUNCH_URL, crunch context list".to_owned()
             }
+            Self::Redirected { location, .. } => format!(
+                "no redirect is followed, so that a key goes nowhere else; if that is the API: --url {location}"
+            ),
             Self::Unreadable(_) => {
                 "use a crunch of the API's version, or --json, which interprets nothing".to_owned()
             }
@@ -115,6 +124,14 @@ impl Problem {
     /// The stable part of its type.
     pub(crate) fn slug(&self) -> &str {
         self.kind.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The same with its type as a page that can be opened; the API names it relative to its own address.
+    pub(crate) fn resolved(mut self, url: &str) -> Self {
+        if self.kind.starts_with('/') {
+            self.kind.insert_str(0, url);
+        }
+        self
     }
 
     /// Whether the request may have taken effect.

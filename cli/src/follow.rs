@@ -43,10 +43,7 @@ pub(crate) fn until_end(
             Next::Event(event) => event,
             // It ended before the stream began.
             Next::End => break,
-            Next::Late => {
-                let after = limit.unwrap_or_default();
-                return Err(Error::TimedOut { id: id.to_owned(), after });
-            }
+            Next::Late => return look(client, id, limit.unwrap_or_default()),
         };
         match event.name.as_str() {
             "status" => {
@@ -71,6 +68,16 @@ pub(crate) fn until_end(
     }
     let document: Box<RawValue> = client.read(&Request::get(&["jobs", id]))?;
     Ok(Ended { job: read(&document)?, document })
+}
+
+/// What the job is when the time is over: it may have ended meanwhile, or before a wait of no time.
+fn look(client: &Client, id: &str, after: Duration) -> Result<Ended, Error> {
+    let document: Box<RawValue> = client.look(&Request::get(&["jobs", id]))?;
+    let job: Job = read(&document)?;
+    if job.has_ended() {
+        return Ok(Ended { job, document });
+    }
+    Err(Error::TimedOut { id: id.to_owned(), after })
 }
 
 /// How a job that did not succeed ended, as an error.

@@ -16,6 +16,15 @@ pub(crate) fn age(age: Duration) -> String {
     }
 }
 
+/// How long something ran, in about three digits: `7ms`, `1.2s`, `95s`, `12m`.
+pub(crate) fn run_time(time: Duration) -> String {
+    match time.as_millis() {
+        ms @ 0..=999 => format!("{ms}ms"),
+        1000..=9999 => format!("{:.1}s", time.as_secs_f64()),
+        _ => age(time),
+    }
+}
+
 /// A time relative to now: `3m ago`, `in 20s`.
 pub(crate) fn relative(time: Timestamp) -> String {
     if time > clock::now() {
@@ -69,20 +78,23 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     ms.map(Duration::from_millis).ok_or_else(|| "expected at most a year".to_owned())
 }
 
-/// Reads a time: RFC 3339, or a duration for as long ago.
+/// Reads a time: RFC 3339, a date for its beginning in UTC, or a duration for as long ago.
 pub(crate) fn parse_past(text: &str) -> Result<Timestamp, String> {
-    match parse_duration(text) {
-        Ok(ago) => Ok(clock::now() - ago),
-        Err(_) => parse_time(text),
+    match (parse_duration(text), text.parse::<jiff::civil::Date>()) {
+        (Ok(ago), _) => Ok(clock::now() - ago),
+        (Err(_), Ok(_)) if text.len() == DATE_LENGTH => parse_time(&format!("{text}T00:00:00Z")),
+        _ => parse_time(text).map_err(|expected| {
+            format!("{expected}, a date such as 2026-11-22, or a duration such as 1h")
+        }),
     }
 }
 
+/// That of `2026-11-30`; what is longer has a time.
+const DATE_LENGTH: usize = 10;
+
 /// Reads an RFC 3339 time.
 pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
-    text.parse().map_err(|_| {
-        "expected an RFC 3339 time such as 2026-11-22T13:40:54Z, or a duration such as 1h"
-            .to_owned()
-    })
+    text.parse().map_err(|_| "expected an RFC 3339 time such as 2026-11-22T13:40:54Z".to_owned())
 }
 
 /// Whole mebibytes, or smaller units for less.
@@ -119,6 +131,23 @@ mod tests {
         {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_date_is_its_beginning() {
+        assert_eq!(parse_past("2026-11-30").unwrap().to_string(), "2026-11-30T00:00:00Z");
+        let time = "2026-11-30T13:40:54Z";
+        assert_eq!(parse_past(time).unwrap().to_string(), time);
+        assert!(parse_past("1h").unwrap() < clock::now());
+        for text in ["2026-13-30", "2026-11-30T25:00:00Z", "yesterday", "20261130T"] {
+            assert!(parse_past(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn run_times_have_about_three_digits() {
+        let times = [7, 999, 1250, 9_999, 95_000, 900_000].map(Duration::from_millis);
+        assert_eq!(times.map(run_time), ["7ms", "999ms", "1.2s", "10.0s", "95s", "15m"]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     // Ends the process if a shell asks for completions.
     clap_complete::CompleteEnv::with_factory(Arguments::command).complete();
     let arguments = Arguments::parse();
-    let mut output = Output::of_process(arguments.json);
+    let mut output = Output::of_process(arguments.json, arguments.acts());
     let outcome = commands::run(arguments, &mut output).and_then(|exit| {
         output.flush()?;
         Ok(exit)

@@ -3,6 +3,8 @@
 
 pub(crate) mod bar;
 pub(crate) mod log;
+mod pipe;
+pub(crate) mod spark;
 mod style;
 mod table;
 
@@ -11,9 +13,11 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub(crate) use self::style::{Style, printable};
+pub(crate) use self::style::{Style, is_text, printable};
 pub(crate) use self::table::{Cell, Table};
 
+use self::pipe::Detachable;
+use self::style::escaped;
 use crate::config::variable;
 
 /// Where a command's results go.
@@ -38,12 +42,13 @@ impl std::fmt::Debug for Output {
 const DEFAULT_WIDTH: usize = 80;
 
 impl Output {
-    pub(crate) fn of_process(json: bool) -> Self {
+    /// The output of this process. A command that acts goes on if its reader has gone.
+    pub(crate) fn of_process(json: bool, acts: bool) -> Self {
         let is_terminal = io::stdout().is_terminal();
         let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
         let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
         Self {
-            writer: Box::new(BufWriter::new(io::stdout())),
+            writer: Box::new(BufWriter::new(Detachable::new(io::stdout(), acts))),
             json,
             is_terminal,
             has_colour: is_terminal && has_colour(),
@@ -51,21 +56,28 @@ impl Output {
         }
     }
 
-    /// Writes a document of the API as one line, byte by byte.
+    /// Writes a document of the API as one line: byte by byte, except for what would control a terminal.
     pub(crate) fn document(&mut self, document: &RawValue) -> io::Result<()> {
         // The API writes no line breaks; those of a proxy that does would end the document.
         let text = document.get();
         if text.contains('\n') {
             let value: serde_json::Value = serde_json::from_str(text)?;
-            return writeln!(self.writer, "{value}");
+            return self.json_line(&value.to_string());
         }
-        writeln!(self.writer, "{text}")
+        self.json_line(text)
     }
 
     /// Writes a document of this program as one line.
     pub(crate) fn own_document(&mut self, document: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.writer, document)?;
-        writeln!(self.writer)
+        self.json_line(&serde_json::to_string(document)?)
+    }
+
+    fn json_line(&mut self, text: &str) -> io::Result<()> {
+        if self.is_terminal {
+            writeln!(self.writer, "{}", escaped(text))
+        } else {
+            writeln!(self.writer, "{text}")
+        }
     }
 
     /// Writes a table: aligned and with a header on a terminal, else tab-separated and without.

@@ -4,9 +4,12 @@ mod bulk;
 mod connection;
 mod doctor;
 mod documents;
+mod fake;
+mod history;
 mod jobs;
 mod lines;
 mod outages;
+mod questions;
 mod shell;
 mod terminal;
 

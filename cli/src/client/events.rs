@@ -52,7 +52,7 @@ impl Client {
     /// Follows a job until it has ended, or the deadline has passed.
     pub(crate) fn events(&self, id: &str, deadline: Option<Instant>) -> Events<'_> {
         let request = Request::get(&["jobs", id, "events"]);
-        let pace = Pace::new(self.retry_for);
+        let pace = Pace::new(self.retry_for).until(deadline);
         Events { client: self, request, last: None, reader: None, pace, deadline }
     }
 }
@@ -85,7 +85,7 @@ impl Events<'_> {
                 }
                 Ok(None) | Err(_) => self.reader = None,
             }
-            if !is_alive && !self.pace.wait(None) {
+            if !is_alive && !self.pace.wait(None) && self.left().is_some() {
                 let (url, cause) = (self.client.target.url.clone(), "the stream ends at once");
                 let retried = self.client.retry_for;
                 return Err(Error::Away { url, cause: cause.to_owned(), retried });
@@ -116,7 +116,8 @@ impl Events<'_> {
             Ok(response) if response.status() == 204 => Ok(None),
             Ok(response) => Ok(Some(BufReader::new(response.into_body().into_reader()))),
             Err(failure) if failure.is_temporary => {
-                let goes_on = self.client.wait(&mut self.pace, &failure);
+                // After the deadline there is no error: the job has not ended in time.
+                let goes_on = self.client.wait(&mut self.pace, &failure) || self.left().is_none();
                 Err((!goes_on).then(|| failure.error.after(self.client.retry_for)))
             }
             Err(failure) => Err(Some(failure.error)),

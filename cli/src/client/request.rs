@@ -76,7 +76,8 @@ impl Request {
         (200..300).contains(&status) || self.accepted == Some(status)
     }
 
-    fn target(&self) -> String {
+    /// Path and query.
+    pub(super) fn target(&self) -> String {
         let encode = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
         let pairs =
             self.query.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));

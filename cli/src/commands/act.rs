@@ -76,7 +76,8 @@ fn by_id(
     get::each(ids, |id| {
         let document = act(session, id, verb)?;
         if session.output.json {
-            return Ok(document.map(|it| session.output.document(&it)).transpose().map(drop)?);
+            document.map(|it| session.output.document(&it)).transpose()?;
+            return Ok(Exit::Done);
         }
         // A job that runs is canceled when its handler stops.
         let status = match document {
@@ -85,7 +86,8 @@ fn by_id(
         };
         let status =
             if verb == Verb::Cancel && status == "running" { "canceling" } else { &status };
-        Ok(session.output.line(&format!("{id}\t{status}"))?)
+        session.output.line(&format!("{id}\t{status}"))?;
+        Ok(Exit::Done)
     })
 }
 
@@ -95,21 +97,24 @@ fn act(session: &Session<'_>, id: &str, verb: Verb) -> Result<Option<Box<RawValu
         Verb::Delete => Request::new("DELETE", &["jobs", id]),
         Verb::Cancel | Verb::Retry => Request::post(&["jobs", id, verb.name()]),
     };
-    let answer = session.client.send_in_doubt(&request);
-    match answer {
+    match session.client.send_in_doubt(&request) {
         Ok(answer) => document(session, &answer),
-        // An earlier try, whose answer was lost, has done it.
-        Err((Error::Problem(problem), true))
-            if matches!((verb, problem.status), (Verb::Delete, 410) | (Verb::Retry, 409)) =>
-        {
-            log::note(&format!("the answer for job {id} was lost, and it is {} now", verb.past()));
-            match verb {
-                Verb::Delete => Ok(None),
-                Verb::Cancel | Verb::Retry => {
-                    session.client.read(&Request::get(&["jobs", id])).map(Some)
-                }
+        // An earlier try, whose answer was lost, may have done it: the state shows what became of the job.
+        Err((Error::Problem(problem), true)) => match (verb, problem.status) {
+            (Verb::Delete, 410) => {
+                log::note(&format!("an answer was lost; job {id} is deleted now"));
+                Ok(None)
             }
-        }
+            (Verb::Retry, 409) => {
+                let document: Box<RawValue> = session.client.read(&Request::get(&["jobs", id]))?;
+                let status = read::<Job>(&document)?.status;
+                log::note(&format!(
+                    "an answer was lost; job {id} is {status} now, perhaps because it was queued again: see crunch attempts {id}"
+                ));
+                Ok(Some(document))
+            }
+            _ => Err(Error::Problem(problem)),
+        },
         Err((error, _)) => Err(error),
     }
 }

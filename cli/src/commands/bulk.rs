@@ -1,21 +1,28 @@
 //! One verb on all jobs that a filter finds: counted first, confirmed with the exact number, then done in steps.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::Session;
 use super::filter::Filter;
 use crate::client::{Client, Request};
+use crate::clock;
 use crate::documents::Acted;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::format;
 use crate::output::bar::Bar;
-use crate::output::log;
+use crate::output::{log, printable};
 
 /// The largest step of a request: the API ends each after five seconds in any case.
 const STEP: u64 = 1000;
+/// How far the clock of an API is ahead of the date in its answers at most: that has whole seconds, and is kept for half a
+/// second.
+const DATE_LAG: Duration = Duration::from_secs(2);
 /// Above this many jobs a person confirms with the number instead of a letter.
 const MANY: u64 = 100;
 
@@ -65,6 +72,27 @@ impl Verb {
     }
 }
 
+/// A time after all jobs that there are: those that arrive between a question and its answer are left alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Horizon {
+    /// By the clock of the API, which gives jobs their times.
+    pub(super) time: Timestamp,
+    passes: Instant,
+}
+
+impl Horizon {
+    pub(super) fn take(client: &Client) -> Result<Self, Error> {
+        let date = client.send(&Request::get(&["livez"]))?.date();
+        let time = date.unwrap_or_else(clock::now) + DATE_LAG;
+        Ok(Self { time, passes: Instant::now() + DATE_LAG })
+    }
+
+    /// Waits until no further job can be before it: so the number in a question is exact.
+    fn pass(self) {
+        thread::sleep(self.passes.saturating_duration_since(Instant::now()));
+    }
+}
+
 /// Counts the jobs, asks, and acts on as many as were counted.
 pub(super) fn run(
     session: &mut Session<'_>,
@@ -73,9 +101,15 @@ pub(super) fn run(
     consent: Consent,
 ) -> Result<Exit, Error> {
     let limit = consent.limit.unwrap_or(u64::MAX);
+    let asks = verb.is_destructive() && !consent.yes && !consent.dry_run;
+    let horizon = Horizon::take(&session.client)?;
+    if asks && can_ask() {
+        horizon.pass();
+    }
+    let bounded: Vec<_> = filters.iter().map(|it| it.created_before(horizon.time)).collect();
     let mut counted = Vec::new();
     let mut total = 0;
-    for filter in filters {
+    for filter in &bounded {
         let matched = act(&session.client, (verb, filter), limit - total, true, |_| ())?.matched;
         counted.push((filter, matched));
         total += matched;
@@ -84,8 +118,8 @@ pub(super) fn run(
         let counted = Acted { matched: total, ..Acted::default() };
         return report(session, &counted, verb, consent.dry_run);
     }
-    if verb.is_destructive() && !consent.yes {
-        confirm(verb, total)?;
+    if asks {
+        confirm(session, verb, filters, total)?;
     }
     let mut bar = Bar::new();
     let mut done = Acted::default();
@@ -156,10 +190,21 @@ fn note_progress(verb: Verb, changed: u64, in_doubt: u64) {
     }
 }
 
-/// Asks a person; without one, `--yes` is needed.
-fn confirm(verb: Verb, count: u64) -> Result<(), Error> {
-    let what = format!("{} {}", verb.name(), format::jobs(count));
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks a person, with everything that a wrong answer would cost; without a person, `--yes` is needed.
+fn confirm(session: &Session<'_>, verb: Verb, filters: &[Filter], count: u64) -> Result<(), Error> {
+    let which: Vec<_> = filters.iter().map(ToString::to_string).collect();
+    let what = format!(
+        "{} {} of {} ({})",
+        verb.name(),
+        format::jobs(count),
+        session.client.target,
+        which.join("; ")
+    );
+    if !can_ask() {
         return Err(Error::usage(
             format!("this would {what}, and nobody can be asked"),
             "repeat it with --yes, or count first with --dry-run",
@@ -172,7 +217,7 @@ fn confirm(verb: Verb, count: u64) -> Result<(), Error> {
     } else {
         format!("Really {what}? [y/N] ")
     };
-    write!(stderr, "{question}").and_then(|()| stderr.flush())?;
+    write!(stderr, "{}", printable(&question)).and_then(|()| stderr.flush())?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if answer.trim().eq_ignore_ascii_case(&expected) {

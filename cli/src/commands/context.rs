@@ -13,7 +13,7 @@ use crate::output::{Cell, Output, Style, Table, log};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Add or replace a context, from --url, --key-file and --ca-file
+    /// Add or replace a context, from --url, --key-file and --ca-file; nothing is taken from the environment
     Add(AddArguments),
     /// Use a context from now on
     Use(OneContext),

@@ -113,6 +113,7 @@ fn examine(arguments: &ConnectionArguments, findings: &mut Findings) {
     if !connection::key_reads(&client, findings) {
         return;
     }
+    connection::versions(&client, findings);
     connection::scopes(&client, findings);
     let is_usable = redis::nodes(&client, findings);
     if is_ready && is_usable {

@@ -1,5 +1,7 @@
 //! Which jobs a list shows and a bulk verb acts on.
 
+use std::fmt;
+
 use clap::Args;
 use jiff::Timestamp;
 
@@ -46,6 +48,12 @@ impl Filter {
         texts.iter().all(|text| text.is_none()) && self.since.is_none() && self.before.is_none()
     }
 
+    /// The same without jobs that were created at this time or later.
+    pub(super) fn created_before(&self, time: Timestamp) -> Self {
+        let before = self.before.map_or(time, |before| before.min(time));
+        Self { before: Some(before), ..self.clone() }
+    }
+
     /// Adds the filters to a request.
     pub(super) fn apply(&self, request: Request) -> Request {
         request
@@ -55,5 +63,44 @@ impl Filter {
             .query_if("error", self.error.as_ref())
             .query_if("created_after", self.since.as_ref())
             .query_if("created_before", self.before.as_ref())
+    }
+}
+
+/// As it is given on the command line.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [since, before] = [self.since, self.before].map(|time| time.map(|it| it.to_string()));
+        let all = [
+            ("queue", &self.queue),
+            ("task", &self.task),
+            ("status", &self.status),
+            ("error", &self.error),
+            ("since", &since),
+            ("before", &before),
+        ];
+        let given = all
+            .iter()
+            .filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name} {value}")));
+        f.write_str(&given.collect::<Vec<_>>().join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_shown_as_it_is_given() {
+        let filter = Filter::of_queue("mail", "failed");
+        assert_eq!(filter.to_string(), "--queue mail --status failed");
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (early, late) = (time("2026-11-30T10:00:00Z"), time("2026-11-30T11:00:00Z"));
+        let pinned = filter.created_before(late);
+        assert_eq!(pinned.to_string(), format!("{filter} --before {late}"));
+        assert_eq!(pinned.created_before(early).before, Some(early));
+        assert_eq!(
+            Filter { before: Some(early), ..filter }.created_before(late).before,
+            Some(early)
+        );
     }
 }

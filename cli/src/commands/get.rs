@@ -31,25 +31,33 @@ pub(crate) struct OneJob {
 pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {
     each(&arguments.ids, |id| {
         let document: Box<RawValue> = session.client.read(&Request::get(&["jobs", id]))?;
-        show(session, &document)
+        show(session, &document)?;
+        Ok(Exit::Done)
     })
 }
 
-/// Does something for each id; one that cannot be done does not prevent the others.
+/// Does something for each id: what is wrong with one job is reported, and does not prevent the others. Returns the
+/// worst of all.
 pub(super) fn each(
     ids: &[String],
-    mut act: impl FnMut(&str) -> Result<(), Error>,
+    mut act: impl FnMut(&str) -> Result<Exit, Error>,
 ) -> Result<Exit, Error> {
     let mut worst = Exit::Done;
     for id in ids {
-        match act(id) {
-            Ok(()) => {}
-            // Each is reported; the last one by the caller.
-            Err(error @ (Error::Problem(_) | Error::JobFailed(_))) if ids.len() > 1 => {
-                log::error(&error);
-                worst = worst.max(error.exit());
+        let error = match act(id) {
+            Ok(exit) => {
+                worst = worst.max(exit);
+                continue;
             }
-            Err(error) => return Err(error),
+            // Nothing more can be printed.
+            Err(error @ Error::Output(_)) => return Err(error),
+            Err(error) => error,
+        };
+        log::error(&error);
+        worst = worst.max(error.exit());
+        // What the API refuses, or does not answer, it would do for all others too.
+        if matches!(error.exit(), Exit::Away | Exit::Refused | Exit::Usage) {
+            break;
         }
     }
     Ok(worst)
@@ -125,6 +133,27 @@ pub(super) fn row(job: &Job) -> Vec<Cell> {
         Cell::text(job.note()),
     ]
 }
+
+/// The same with who ran it when, and for whom, before the note.
+pub(super) fn wide_row(job: &Job) -> Vec<Cell> {
+    let labels = job.metadata.iter().map(|(name, value)| format!("{name}={value}"));
+    let mut row = row(job);
+    let note = row.pop();
+    row.extend([
+        Cell::optional(job.worker.as_ref()),
+        Cell::time(job.started_at),
+        Cell::time(job.finished_at),
+        Cell::text(labels.collect::<Vec<_>>().join(" ")),
+    ]);
+    row.extend(note);
+    row
+}
+
+/// The header of [`wide_row`].
+pub(super) const WIDE_HEADER: [&str; 12] = [
+    "ID", "STATUS", "TASK", "QUEUE", "ATTEMPT", "PROGRESS", "CREATED", "WORKER", "STARTED",
+    "ENDED", "METADATA", "NOTE",
+];
 
 /// The header of [`row`].
 pub(super) const HEADER: [&str; 8] =

@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     /// All jobs
     #[arg(long, conflicts_with = "limit")]
     all: bool,
+    /// Also show worker, start, end and metadata
+    #[arg(long, short)]
+    wide: bool,
     #[command(flatten)]
     filter: Filter,
 }
@@ -34,8 +37,12 @@ pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Ex
     // One more than wanted, to know whether there are more.
     let page = PAGE.min(limit.saturating_add(1));
     let request = arguments.filter.apply(Request::get(&["jobs"])).query("limit", &page);
-    let mut table = Table::new(&get::HEADER);
-    let mut printed = false;
+    let header = || match arguments.wide {
+        true => Table::new(&get::WIDE_HEADER),
+        false => Table::new(&get::HEADER),
+    };
+    let row: fn(&Job) -> _ = if arguments.wide { get::wide_row } else { get::row };
+    let (mut table, mut printed) = (header(), false);
     for (at, document) in session.client.items(request).enumerate() {
         let document = document?;
         if at == limit {
@@ -46,10 +53,10 @@ pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Ex
             session.output.document(&document)?;
             continue;
         }
-        table.row(get::row(&read::<Job>(&document)?));
+        table.row(row(&read::<Job>(&document)?));
         if table.len() == ROWS {
             session.output.table(&table)?;
-            (table, printed) = (Table::new(&get::HEADER), true);
+            (table, printed) = (header(), true);
         }
     }
     if printed && table.is_empty() {

@@ -36,26 +36,39 @@ pub(crate) struct Arguments {
 const PAGE: usize = 256;
 
 pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {
-    let (known, is_over) = print_known(session, arguments)?;
+    let (known, is_over) = print_after(session, arguments, 0, arguments.tail)?;
     session.output.flush()?;
-    if arguments.follow && !is_over {
-        follow(session, arguments, known)?;
+    if !arguments.follow || is_over {
+        return Ok(Exit::Done);
     }
-    Ok(Exit::Done)
+    let known = follow(session, arguments, known)?;
+    // The stream leaves lines out if there were too many at once.
+    match print_after(session, arguments, known, None) {
+        // The job was deleted as soon as it had ended.
+        Err(error) if error.exit() == Exit::NotFound => Ok(Exit::Done),
+        other => other.map(|_| Exit::Done),
+    }
 }
 
-/// Prints what there is of the log; returns the number of its last line, and whether there will be no more.
-fn print_known(session: &mut Session<'_>, arguments: &Arguments) -> Result<(u64, bool), Error> {
+/// Prints what there is of the log after a line, at most the last `tail` lines; returns the number of its last line, and whether there will be no more.
+fn print_after(
+    session: &mut Session<'_>,
+    arguments: &Arguments,
+    mut known: u64,
+    tail: Option<usize>,
+) -> Result<(u64, bool), Error> {
     let mut request = Request::get(&["jobs", &arguments.id, "logs"]).query("limit", &PAGE);
+    if known > 0 {
+        request = request.query("cursor", &known);
+    }
     let mut lines: VecDeque<Box<RawValue>> = VecDeque::new();
-    let mut known = 0;
     let is_over = loop {
         let page: Page = session.client.read(&request)?;
         let is_last = page.items.len() < PAGE;
         for item in page.items {
             known = read::<LogLine>(&item)?.number;
             lines.push_back(item);
-            if arguments.tail.is_some_and(|tail| lines.len() > tail) {
+            if tail.is_some_and(|tail| lines.len() > tail) {
                 lines.pop_front();
             }
         }
@@ -78,13 +91,13 @@ struct Page {
     next_cursor: Option<String>,
 }
 
-/// Prints every line after `known`, each once.
-fn follow(session: &mut Session<'_>, arguments: &Arguments, mut known: u64) -> Result<(), Error> {
+/// Prints every line after `known`, each once, until the job has ended; returns the number of the last one.
+fn follow(session: &mut Session<'_>, arguments: &Arguments, mut known: u64) -> Result<u64, Error> {
     let mut events = session.client.events(&arguments.id, None);
     loop {
         let event = match events.next()? {
             Next::Event(event) => event,
-            Next::End | Next::Late => return Ok(()),
+            Next::End | Next::Late => return Ok(known),
         };
         if event.name == "log" {
             let document = RawValue::from_string(event.data)?;

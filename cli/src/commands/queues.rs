@@ -57,7 +57,7 @@ pub(crate) struct RedriveArguments {
     consent: Consent,
 }
 
-const HEADER: [&str; 10] = [
+const HEADER: [&str; 11] = [
     "QUEUE",
     "STATE",
     "QUEUED",
@@ -68,6 +68,7 @@ const HEADER: [&str; 10] = [
     "OLDEST",
     "ENDED/MIN",
     "WORKERS",
+    "EMPTY IN",
 ];
 
 pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {
@@ -97,13 +98,17 @@ fn row(queue: &Queue) -> Vec<Cell> {
     let counts = queue.counts;
     let waits = counts.queued + counts.retrying > 0;
     let state = match (queue.paused, queue.workers) {
+        (true, 0) => Cell::text("paused, no worker").styled_if(waits, Style::Bad),
         (true, _) => Cell::text("paused").styled(Style::Busy),
         (false, 0) => Cell::text("no worker").styled_if(waits, Style::Bad),
         (false, _) => Cell::text("active").styled(Style::Good),
     };
-    let oldest = queue
-        .oldest_age_ms
-        .map(|ms| Cell::shown_as(age(Duration::from_millis(ms)), ms.to_string()));
+    let time = |time: Option<Duration>| {
+        time.map_or_else(
+            || Cell::text(""),
+            |it| Cell::shown_as(age(it), it.as_millis().to_string()),
+        )
+    };
     vec![
         Cell::text(&queue.name),
         state,
@@ -112,9 +117,10 @@ fn row(queue: &Queue) -> Vec<Cell> {
         Cell::number(counts.retrying),
         Cell::number(counts.running),
         Cell::number(counts.failed).styled_if(counts.failed > 0, Style::Bad),
-        oldest.unwrap_or_else(|| Cell::text("")),
+        time(queue.oldest_age_ms.map(Duration::from_millis)),
         Cell::number(queue.finished_last_minute),
         Cell::number(queue.workers),
+        time(queue.empty_in().filter(|_| counts.queued > 0)),
     ]
 }
 

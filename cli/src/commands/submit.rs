@@ -25,7 +25,7 @@ use crate::output::log;
 /// What is submitted, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The task; with --lines it may be left out: then each line names its own
+    /// The task; with --lines it may be left out: then each line names its own, and - is standard input
     #[arg(value_name = "TASK", required_unless_present = "lines",
         add = clap_complete::ArgValueCandidates::new(completion::tasks))]
     task: Option<String>,
@@ -59,8 +59,10 @@ pub(crate) struct Arguments {
 const WITHOUT_LIMIT: Duration = Duration::from_secs(366 * 86_400);
 
 pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {
-    let task = match (&arguments.task, arguments.lines) {
-        (task, true) => return lines::run(session, arguments, task.as_deref()),
+    // Without a task, the first argument is the source of the lines.
+    let task = arguments.task.as_deref().filter(|task| *task != "-");
+    let task = match (task, arguments.lines) {
+        (task, true) => return lines::run(session, arguments, task),
         (Some(task), false) => task,
         (None, false) => return Err(Error::usage("there is no task", "crunch submit TASK")),
     };

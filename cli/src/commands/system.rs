@@ -11,6 +11,9 @@ use crate::output::{Cell, Style, Table};
 const HEADER: [&str; 8] =
     ["NODE", "SERVER", "ROLE", "MEMORY", "POLICY", "CLIENTS", "ROUND TRIP", "STATE"];
 
+/// The share of its memory from which Redis refuses new jobs by default, in percent.
+pub(super) const WATERMARK: u64 = 70;
+
 pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Error> {
     let mut table = Table::new(&HEADER);
     list(session, &["system"], |document| {
@@ -21,7 +24,14 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Error> {
 }
 
 fn row(node: &Node) -> Vec<Cell> {
-    let limit = node.max_memory.map(|limit| format!(" of {}", bytes(limit))).unwrap_or_default();
+    let memory = node.used_memory.map(|used| match node.max_memory {
+        Some(limit) => {
+            let percent = used.saturating_mul(100) / limit.max(1);
+            let memory = format!("{} of {} ({percent} %)", bytes(used), bytes(limit));
+            Cell::text(memory).styled_if(percent >= WATERMARK, Style::Bad)
+        }
+        None => Cell::text(format!("{}, no limit", bytes(used))),
+    });
     let server = node.server.as_ref().zip(node.version.as_ref());
     let role = node.role.as_ref().map(|role| match node.replicas {
         Some(replicas @ 1..) => format!("{role}, {replicas} replicas"),
@@ -41,7 +51,7 @@ fn row(node: &Node) -> Vec<Cell> {
         Cell::text(node.address.as_deref().unwrap_or("Redis")),
         Cell::optional(server.map(|(server, version)| format!("{server} {version}"))),
         Cell::optional(role),
-        Cell::optional(node.used_memory.map(|used| bytes(used) + &limit)),
+        memory.unwrap_or_else(|| Cell::text("")),
         Cell::optional(node.memory_policy.as_ref()),
         Cell::optional(clients),
         Cell::optional(node.round_trip_ms.map(|ms| format!("{ms:.1} ms"))),

@@ -1,4 +1,4 @@
-//! `top`: what happens now, once a second, and what to do about it.
+//! `top`: what happens now, and what to do about it.
 //!
 //! One thread reads the API, one draws and reads keys, and each action has one of its own: so an API that is away, or an
 //! action on a hundred thousand jobs, never stops the keys.
@@ -61,9 +61,10 @@ fn watch(
     terminal: &mut ratatui::DefaultTerminal,
 ) -> Result<(), Error> {
     let (updates, receiver) = channel();
-    let wake = poller::start(poller, updates.clone());
+    let in_use = poller::start(poller, updates.clone());
     let mut model = Model::new(&client.target.url);
     loop {
+        let pane = model.pane;
         terminal.draw(|frame| view::draw(frame, &model))?;
         if event::poll(FRAME)?
             && let Event::Key(key) = event::read()?
@@ -75,15 +76,19 @@ fn watch(
                 Effect::Count(action) => {
                     spawn(client, &updates, move |client| count(action, client))
                 }
-                Effect::Act(action, count) => {
-                    spawn(client, &updates, move |client| outcome(action.execute(client, count)));
+                Effect::Act(action, counted) => {
+                    spawn(client, &updates, move |client| outcome(action.execute(client, counted)));
                 }
             }
         }
+        if model.pane != pane {
+            // The poller ends only with the program.
+            let _ = in_use.send(model.pane);
+        }
         for update in receiver.try_iter() {
             if matches!(update, Update::Done(_)) {
-                // Shows its effect at once; the poller ends only with the program.
-                let _ = wake.send(());
+                // Its effect is shown next.
+                let _ = in_use.send(model.pane);
             }
             model.update(update);
         }
@@ -104,15 +109,16 @@ fn spawn(
 }
 
 fn count(action: Action, client: &Client) -> Update {
-    match action.count(client) {
-        Ok(0) => Update::Done("no failed jobs".to_owned()),
-        Ok(count) => Update::Counted(action, count),
-        Err(error) => outcome(Err(error)),
-    }
+    let counted = action.count(client).map_err(|error| described(&error));
+    Update::Counted(action, counted)
 }
 
 fn outcome(done: Result<String, Error>) -> Update {
-    Update::Done(done.unwrap_or_else(|error| format!("{error}; {}", error.remedy())))
+    Update::Done(done.unwrap_or_else(|error| described(&error)))
+}
+
+fn described(error: &Error) -> String {
+    format!("{error}; {}", error.remedy())
 }
 
 #[cfg(test)]

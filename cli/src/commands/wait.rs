@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::Session;
+use super::{Session, get};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::follow;
@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     /// Jobs
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
-    /// Give up after this time, with exit code 7; the jobs go on
+    /// Give up after this time, with exit code 7; the jobs go on. With 0 it only looks
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
 }
@@ -25,8 +25,7 @@ pub(crate) struct Arguments {
 /// Prints a line for each job, in the order given.
 pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {
     let started = Instant::now();
-    let mut exit = Exit::Done;
-    for id in &arguments.ids {
+    get::each(&arguments.ids, |id| {
         let left = arguments.timeout.map(|limit| limit.saturating_sub(started.elapsed()));
         let ended = follow::until_end(&session.client, id, left).map_err(|error| match error {
             // The time for all of them, not what was left for this one.
@@ -44,9 +43,6 @@ pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Ex
             session.output.table(&table)?;
         }
         session.output.flush()?;
-        if ended.job.status != "succeeded" {
-            exit = Exit::Failed;
-        }
-    }
-    Ok(exit)
+        Ok(if ended.job.status == "succeeded" { Exit::Done } else { Exit::Failed })
+    })
 }

@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::value::RawValue;
 
-use super::Session;
 use super::list::{finish, list};
+use super::{Session, get};
 use crate::client::Request;
 use crate::documents::{Worker, read};
 use crate::error::Error;
@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     /// It claims no more jobs, and ends once nothing runs
     #[arg(long, requires = "id")]
     stop: bool,
+    /// List the jobs that it runs
+    #[arg(long, requires = "id", conflicts_with_all = ["quiet", "resume", "stop"])]
+    jobs: bool,
 }
 
 const HEADER: [&str; 10] =
@@ -40,6 +43,9 @@ pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Ex
         })?;
         return finish(session, &table, "no workers: start one, crunch-worker");
     };
+    if arguments.jobs {
+        return running(session, id);
+    }
     let document: Box<RawValue> = session.client.read(&match verb(arguments) {
         Some(verb) => Request::post(&["workers", id, verb]),
         None => Request::get(&["workers", id]),
@@ -50,6 +56,25 @@ pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Ex
     }
     table.row(row(&read(&document)?));
     finish(session, &table, "")
+}
+
+fn running(session: &mut Session<'_>, id: &str) -> Result<Exit, Error> {
+    let worker: Worker = session.client.read(&Request::get(&["workers", id]))?;
+    let mut table = Table::new(&get::WIDE_HEADER);
+    for job in worker.running {
+        let document: Box<RawValue> = match session.client.read(&Request::get(&["jobs", &job.id])) {
+            Ok(document) => document,
+            // It has ended meanwhile, and was deleted.
+            Err(error) if error.exit() == Exit::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if session.output.json {
+            session.output.document(&document)?;
+        } else {
+            table.row(get::wide_row(&read(&document)?));
+        }
+    }
+    finish(session, &table, "it runs no job")
 }
 
 const fn verb(arguments: &Arguments) -> Option<&'static str> {

@@ -83,7 +83,7 @@ async fn a_queue_is_paused_and_resumed() {
     let (_stack, _api, crunch) = with_waiting_jobs(1).await;
 
     let state = |row: &str| row.split('\t').nth(1).unwrap().to_owned();
-    assert_eq!(state(&crunch.prints(&["pause", "t"]).await), "paused");
-    assert_eq!(state(&crunch.prints(&["queues", "t"]).await), "paused");
+    assert_eq!(state(&crunch.prints(&["pause", "t"]).await), "paused, no worker");
+    assert_eq!(state(&crunch.prints(&["queues", "t"]).await), "paused, no worker");
     assert_eq!(state(&crunch.prints(&["resume", "t"]).await), "no worker");
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use crunch_tests::{Api, Stack};
 use serde_json::json;
 
+use super::fake::{Fake, answer, page};
 use super::{Crunch, write_private};
 
 /// An API that requires keys, and one key for each of these scopes.
@@ -48,6 +49,103 @@ async fn a_key_comes_from_the_environment_a_file_or_a_context() {
     assert_eq!(std::fs::metadata(contexts).unwrap().permissions().mode() & 0o777, 0o600);
     // The key of a context is not sent to another address.
     assert_eq!(crunch.run(&["jobs", "--url", &api.url]).await.code, 4);
+}
+
+#[tokio::test]
+async fn what_the_command_line_names_is_before_the_environment() {
+    let (_stack, api, [admin, reader]) = with_keys(["admin", "read"]).await;
+    let crunch = Crunch::of(&api).with("CRUNCH_API_KEY", &reader);
+    write_private(&crunch.path("admin"), &admin);
+    let file = crunch.path("admin").display().to_string();
+    let id = crunch.prints(&["submit", "t", "--key-file", &file]).await.trim().to_owned();
+    assert_eq!(crunch.run(&["cancel", &id]).await.code, 4, "the key of the environment");
+
+    crunch.prints(&["context", "add", "here", "--url", &api.url, "--key-file", &file]).await;
+    // Also over the address of the environment.
+    let canceled = crunch.prints(&["cancel", &id, "--context", "here"]).await;
+    assert_eq!(canceled, format!("{id}\tcanceled\n"));
+    let elsewhere = Crunch::new().with("CRUNCH_CONTEXT", "no.such.context");
+    let run = elsewhere.run(&["jobs", "--url", &api.url, "--key-file", &file]).await;
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    // The context that is used without being named is behind the environment.
+    let home = crunch.path("").display().to_string();
+    let current = Crunch::new().with("HOME", &home).with("CRUNCH_API_KEY", &reader);
+    assert_eq!(current.prints(&["jobs", "-n", "1"]).await.lines().count(), 1);
+    assert_eq!(current.run(&["delete", &id]).await.code, 4);
+    let both = Crunch::of(&api).with("CRUNCH_CONTEXT", "here").run(&["jobs"]).await;
+    assert!(both.code == 2 && both.err.contains("an address and a context"), "{}", both.err);
+}
+
+#[tokio::test]
+async fn a_context_has_nothing_of_the_environment() {
+    let crunch = Crunch::new();
+    for name in ["env.key", "own.key"] {
+        write_private(&crunch.path(name), "crk_a_b");
+    }
+    let path = |name: &str| crunch.path(name).display().to_string();
+    let (env, own) = (path("env.key"), path("own.key"));
+    let crunch = crunch
+        .with("CRUNCH_API_KEY_FILE", &env)
+        .with("CRUNCH_URL", "http://env.example")
+        .with("CRUNCH_CA_FILE", &env);
+    assert_eq!(crunch.run(&["context", "add", "a"]).await.code, 2, "it needs an address");
+    crunch.prints(&["context", "add", "a", "--url", "http://a"]).await;
+    crunch.prints(&["context", "add", "b", "--url", "http://b", "--key-file", &own]).await;
+    let list = crunch.run(&["context", "list", "--json"]).await.documents();
+    let of = |at: usize| (list[at]["key_file"].clone(), list[at]["ca_file"].clone());
+    assert_eq!(of(0), (json!(null), json!(null)));
+    assert_eq!(of(1), (json!(own), json!(null)));
+}
+
+#[tokio::test]
+async fn an_empty_variable_is_not_set() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let mut crunch = Crunch::new();
+    for name in [
+        "CRUNCH_URL",
+        "CRUNCH_CONTEXT",
+        "CRUNCH_API_KEY",
+        "CRUNCH_API_KEY_FILE",
+        "CRUNCH_CA_FILE",
+        "CRUNCH_RETRY_FOR",
+        "HTTP_PROXY",
+        "ALL_PROXY",
+    ] {
+        crunch = crunch.with(name, "");
+    }
+    let run = crunch.run(&["queues", "--url", &api.url]).await;
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    let wrong = Crunch::of(&api).with("CRUNCH_RETRY_FOR", "soon").run(&["queues"]).await;
+    assert!(wrong.code == 2 && wrong.err.contains("CRUNCH_RETRY_FOR is soon"), "{}", wrong.err);
+}
+
+#[tokio::test]
+async fn a_proxy_is_chosen_by_the_scheme_of_the_address() {
+    let api = Fake::start(|_| page(&json!([]), None)).await;
+    let proxy = Fake::start(|_| answer("502 Bad Gateway", "", "")).await;
+    let uses_proxy = async |environment: &[(&str, &str)]| {
+        let before = proxy.heads().len();
+        let mut crunch = Crunch::new();
+        for (name, value) in environment {
+            crunch = crunch.with(name, value);
+        }
+        let run = crunch.run(&["jobs", "--url", &api.url, "--retry-for", "0"]).await;
+        let used = proxy.heads().len() > before;
+        assert_eq!(run.code, if used { 6 } else { 0 }, "{environment:?}: {}", run.err);
+        used
+    };
+    assert!(uses_proxy(&[("HTTP_PROXY", &proxy.url)]).await);
+    assert!(uses_proxy(&[("http_proxy", &proxy.url)]).await);
+    assert!(uses_proxy(&[("ALL_PROXY", &proxy.url), ("NO_PROXY", "b.example")]).await);
+    assert!(!uses_proxy(&[("HTTPS_PROXY", &proxy.url)]).await);
+    assert!(!uses_proxy(&[("HTTP_PROXY", &proxy.url), ("NO_PROXY", "127.0.0.1")]).await);
+    let secure = Crunch::new().with("HTTPS_PROXY", &proxy.url);
+    let before = proxy.heads().len();
+    let run = secure.run(&["jobs", "--url", "https://a.example", "--retry-for", "0"]).await;
+    assert_eq!(run.code, 6);
+    assert!(proxy.heads()[before].starts_with("CONNECT a.example:443 "), "{:?}", proxy.heads());
+    let wrong = Crunch::new().with("HTTP_PROXY", "gopher://user:secret@a").run(&["jobs"]).await;
+    assert!(wrong.code == 2 && !wrong.err.contains("secret"), "{}", wrong.err);
 }
 
 #[tokio::test]

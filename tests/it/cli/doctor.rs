@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::connection::with_keys;
+use super::fake::{Fake, job, ok, page};
 use super::{Crunch, write_private};
 
 /// What `doctor` says: check, state and detail of everything that is not right.
@@ -47,6 +48,48 @@ async fn answering(answer: &'static str) -> String {
         }
     });
     url
+}
+
+#[tokio::test]
+async fn the_address_of_a_page_and_another_version_are_named() {
+    let (_stack, api, _worker) = Stack::on_one_node().with_api_and_worker(1).await;
+    let printed = async |url: &str| {
+        let crunch = Crunch::new().with("CRUNCH_URL", url);
+        crunch.run(&["doctor"]).await.out
+    };
+    let dashboard = printed(&format!("{}/dashboard/", api.url)).await;
+    assert!(
+        dashboard.contains(&format!("answers without the path: use {}\n", api.url)),
+        "{dashboard}"
+    );
+    let bare = printed(api.address()).await;
+    assert!(bare.contains(&format!("add the scheme: http://{}\n", api.address())), "{bare}");
+    let slash = printed(&format!("{}//", api.url)).await;
+    assert!(slash.contains("address\tok\t") && slash.contains("versions\tok\t"), "{slash}");
+
+    let other = Fake::start(|head| match head.split(' ').nth(1).unwrap() {
+        "/livez" => ok(&json!({ "status": "ok" })),
+        "/openapi.json" => ok(&json!({ "info": { "version": "9.9.9" } })),
+        "/tasks" => page(&json!([task()]), None),
+        path if path.starts_with("/jobs?") => page(&json!([stuck()]), None),
+        _ => ok(&json!({ "items": [], "next_cursor": null })),
+    })
+    .await;
+    let other = Crunch::new().with("CRUNCH_URL", &other.url);
+    finds(&other, "versions", "warning", "the API has 9.9.9, this program ").await;
+    finds(&other, "running", "warning", "1 job near the timeout: a runs t for ").await;
+}
+
+fn task() -> Value {
+    json!({ "name": "t", "queue": "q", "description": "", "accepts": [], "content_type": "",
+        "timeout_ms": 60_000, "max_attempts": 3, "priority": "normal", "max_payload": 1,
+        "payload_schema": null, "result_schema": null, "workers": 1 })
+}
+
+fn stuck() -> Value {
+    let mut job = job("a", "running");
+    job["started_at"] = json!("2026-01-01T00:00:00Z");
+    job
 }
 
 async fn redis(stack: &Stack, words: &[&str]) {

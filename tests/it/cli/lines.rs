@@ -30,6 +30,10 @@ async fn lines_are_payloads_of_a_task_or_whole_bodies() {
         )
         .await;
     assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "2\t0\n", ""));
+    // The first argument may be the source of the lines.
+    let run = crunch.run_with_input(&["submit", "--lines", "-"], b"{\"task\":\"v\"}\n").await;
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "1\t0\n", ""));
+    assert_eq!(crunch.run(&["submit", "-"]).await.code, 2);
     let bodies = b"{\"task\":\"u\",\"payload\":[3]}\n{\"task\":\"u\",\"idempotency_key\":\"own\"}";
     let run = crunch.run_with_input(&["submit", "--lines", "--key", "b", "--json"], bodies).await;
     assert_eq!(run.documents(), [json!({ "accepted": 2, "refused": 0, "errors": [] })]);

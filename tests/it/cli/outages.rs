@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crunch_tests::{Api, Stack, Stage, eventually};
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
+use super::fake::{Fake, answer, job, ok, page, problem};
 use super::{Crunch, finish};
 
 /// A new API is used within three seconds: no pause is longer than one. A machine that does other work takes longer.
@@ -115,61 +115,146 @@ async fn a_submission_whose_answer_is_lost_is_one_job() {
     assert_eq!(jobs["items"][0]["id"], run.out.trim());
 }
 
-/// A server that answers one request after the other, each on a connection of its own; without an answer it closes it.
-async fn answering(answers: Vec<(&'static str, Value)>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        for (status, body) in answers {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut head = [0; 4096];
-            assert!(stream.read(&mut head).await.unwrap() > 0);
-            if !status.is_empty() {
-                let body = body.to_string();
-                let length = body.len();
-                let head = format!(
-                    "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
-                );
-                stream.write_all((head + &body).as_bytes()).await.unwrap();
-            }
-        }
-    });
-    url
-}
-
-fn problem(status: u16, slug: &str) -> Value {
-    json!({ "type": format!("/problems/{slug}"), "title": slug, "status": status })
+/// A server that gives these answers, one after the other.
+async fn answering(answers: Vec<String>) -> Crunch {
+    let answers = std::sync::Mutex::new(answers.into_iter());
+    let fake = Fake::start(move |_| answers.lock().unwrap().next().unwrap_or_default()).await;
+    Crunch::new().with("CRUNCH_URL", &fake.url)
 }
 
 #[tokio::test]
 async fn a_verb_whose_answer_is_lost_is_not_taken_for_one_that_failed() {
-    let lost = ("", Value::Null);
-    let gone = ("410 Gone", problem(410, "gone"));
-    let crunch = async |answers| Crunch::new().with("CRUNCH_URL", &answering(answers).await);
-    let deleted = crunch(vec![lost.clone(), gone.clone()]).await.run(&["delete", "a"]).await;
+    let gone = problem(410, "gone", "");
+    let lost = String::new();
+    let deleted = answering(vec![lost.clone(), gone.clone()]).await.run(&["delete", "a"]).await;
     assert_eq!((deleted.code, deleted.out.as_str()), (0, "a\tdeleted\n"), "{}", deleted.err);
-    assert_eq!(crunch(vec![gone]).await.run(&["delete", "a"]).await.code, 3);
+    assert_eq!(answering(vec![gone]).await.run(&["delete", "a"]).await.code, 3);
 
-    let conflict = ("409 Conflict", problem(409, "job-not-retryable"));
-    let job = json!({ "id": "a", "task": "t", "queue": "q", "priority": "normal", "status": "queued",
-        "attempt": 0, "max_attempts": 3, "created_at": "2026-11-30T10:00:00Z", "payload_size": 1 });
-    let answers = vec![lost, conflict.clone(), ("200 OK", job)];
-    let retried = crunch(answers).await.run(&["retry", "a"]).await;
-    assert_eq!((retried.code, retried.out.as_str()), (0, "a\tqueued\n"), "{}", retried.err);
-    assert_eq!(crunch(vec![conflict]).await.run(&["retry", "a"]).await.code, 5);
+    // The state of the job is shown, and no more is claimed than is known.
+    let conflict = problem(409, "job-not-retryable", "");
+    for status in ["queued", "running", "succeeded"] {
+        let answers = vec![lost.clone(), conflict.clone(), ok(&job("a", status))];
+        let retried = answering(answers).await.run(&["retry", "a"]).await;
+        assert_eq!((retried.code, retried.out), (0, format!("a\t{status}\n")), "{}", retried.err);
+        let says = format!("job a is {status} now, perhaps because it was queued again");
+        assert!(retried.err.contains(&says), "{}", retried.err);
+    }
+    assert_eq!(answering(vec![conflict]).await.run(&["retry", "a"]).await.code, 5);
+    let finished = vec![lost, problem(409, "job-finished", "")];
+    assert_eq!(answering(finished).await.run(&["cancel", "a"]).await.code, 5);
 }
 
 #[tokio::test]
 async fn a_refusal_for_now_is_repeated_when_the_api_says() {
-    let busy = ("503 Service Unavailable", problem(503, "queue-full"));
-    let answers = vec![
-        busy.clone(),
-        ("502 Bad Gateway", json!("a proxy")),
-        ("200 OK", json!({ "items": [], "next_cursor": null })),
-    ];
-    let crunch = Crunch::new().with("CRUNCH_URL", &answering(answers).await);
-    assert_eq!(crunch.run(&["jobs"]).await.code, 0);
-    let crunch = Crunch::new().with("CRUNCH_URL", &answering(vec![busy]).await);
-    let run = crunch.run(&["jobs", "--retry-for", "0s"]).await;
+    let busy = problem(503, "queue-full", "");
+    let answers =
+        vec![busy.clone(), answer("502 Bad Gateway", "", "a proxy"), page(&json!([]), None)];
+    assert_eq!(answering(answers).await.run(&["jobs"]).await.code, 0);
+    let run = answering(vec![busy]).await.run(&["jobs", "--retry-for", "0s"]).await;
     assert!(run.code == 6 && run.err.contains("queue-full"), "{}", run.err);
+}
+
+#[tokio::test]
+async fn a_pause_that_the_api_asks_for_ends_with_the_time_to_wait() {
+    let fake = Fake::start(|head| match head.contains("/events") {
+        true => problem(503, "overloaded", "retry-after: 25\r\n"),
+        false => ok(&job("a", "running")),
+    })
+    .await;
+    let crunch = Crunch::new().with("CRUNCH_URL", &fake.url);
+    let since = Instant::now();
+    let late = crunch.run(&["wait", "a", "--timeout", "500ms"]).await;
+    assert_eq!(late.code, 7, "{}", late.err);
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn each_of_several_jobs_is_waited_for_whatever_becomes_of_the_others() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let (crunch, stage) = (Crunch::of(&api), Stage::open().await);
+    let unknown = "01a20c36-14f1-8000-8f8f-f34074aa25aa";
+    let running = api.submit("act", &stage.payload()).await;
+    let actor = stage.wait_for_handler().await;
+    let ended = api.submit_with("echo", &json!(1), &json!({ "delay_ms": 600_000 })).await;
+    crunch.prints(&["cancel", &ended]).await;
+
+    let run = crunch.run(&["wait", unknown, &running, &ended, "--timeout", "300ms"]).await;
+    assert_eq!(run.code, 7, "the worst of 3, 7 and 1: {}", run.err);
+    assert!(run.out.starts_with(&format!("{ended}\tcanceled\t")), "{}", run.out);
+    assert!(run.err.contains(&format!("job {running} has not ended after 300ms")), "{}", run.err);
+    assert!(run.err.contains("not-found") || run.err.contains("no such job"), "{}", run.err);
+    let looked = crunch.run(&["wait", &ended, &running, "--timeout", "0"]).await;
+    assert_eq!((looked.code, looked.out.lines().count()), (7, 1), "{}", looked.err);
+    let both = crunch.run(&["wait", unknown, &ended]).await;
+    assert_eq!((both.code, both.out.lines().count()), (3, 1), "{}", both.err);
+    actor.returns(&json!(1)).await;
+    let waited = crunch.run(&["wait", unknown, &running]).await;
+    assert_eq!((waited.code, waited.out.as_str()), (3, &*format!("{running}\tsucceeded\t\n")));
+}
+
+#[tokio::test]
+async fn a_followed_log_has_lines_that_its_stream_left_out() {
+    let line = |number: u64| {
+        json!({ "number": number, "attempt": 1, "at": "2026-11-30T10:00:00Z",
+            "line": format!("line {number}") })
+    };
+    let fake = Fake::start(move |head| {
+        if head.contains("/events") && !head.contains("last-event-id") {
+            let done = job("a", "succeeded");
+            let text = format!(
+                "event: log\nid: 2.2\ndata: {}\n\nevent: done\nid: 3.9\ndata: {done}\n\n",
+                line(2)
+            );
+            return answer("200 OK", "content-type: text/event-stream\r\n", &text);
+        }
+        match head {
+            _ if head.contains("/events") => answer("204 No Content", "", ""),
+            _ if head.contains("cursor=2") => page(&json!([line(8), line(9)]), None),
+            _ => page(&json!([line(1)]), Some("1")),
+        }
+    })
+    .await;
+    let crunch = Crunch::new().with("CRUNCH_URL", &fake.url);
+    assert_eq!(crunch.prints(&["logs", "-f", "a"]).await, "line 1\nline 2\nline 8\nline 9\n");
+    assert_eq!(crunch.prints(&["logs", "-f", "-n", "1", "a"]).await.lines().count(), 4);
+}
+
+#[tokio::test]
+async fn a_redirect_and_a_problem_that_is_not_known_are_shown_with_their_addresses() {
+    let moved = |head: &str| {
+        let path = head.split(' ').nth(1).unwrap();
+        answer("308 Permanent Redirect", &format!("location: https://b.example{path}\r\n"), "")
+    };
+    let crunch = Crunch::new().with("CRUNCH_URL", &Fake::start(moved).await.url);
+    let run = crunch.run(&["jobs", "--status", "failed"]).await;
+    assert_eq!(run.code, 6);
+    assert!(run.err.contains("redirect (308) to https://b.example"), "{}", run.err);
+    assert!(run.err.contains("--url https://b.example\n"), "{}", run.err);
+
+    let fake = Fake::start(|_| problem(418, "teapot", "")).await;
+    let run = Crunch::new().with("CRUNCH_URL", &fake.url).run(&["jobs"]).await;
+    assert_eq!(run.code, 5);
+    assert!(
+        run.err.contains(&format!("explains it at {}/problems/teapot", fake.url)),
+        "{}",
+        run.err
+    );
+}
+
+#[tokio::test]
+async fn top_sends_no_more_than_one_request_a_second() {
+    let fake = Fake::start(|_| page(&json!([]), None)).await;
+    let crunch = Crunch::new().with("CRUNCH_URL", &fake.url);
+    let mut top = crunch.start_at_terminal("crunch top");
+    eventually("all panes are read", async || (fake.heads().len() > 5).then_some(())).await;
+    let (since, before) = (Instant::now(), fake.heads().len());
+    for key in ["2", "3", "4", "1", "2"] {
+        top.stdin.as_mut().unwrap().write_all(key.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    eventually("it goes on", async || (fake.heads().len() > before + 2).then_some(())).await;
+    let requests = fake.heads().len() - before;
+    assert!(requests as u64 <= since.elapsed().as_secs() + 1, "{requests}: {:#?}", fake.heads());
+    top.stdin.as_mut().unwrap().write_all(b"q").await.unwrap();
+    assert!(crunch_tests::in_time("the end of top", top.wait()).await.unwrap().success());
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use crunch_tests::{Stack, binary};
+use serde_json::json;
 
+use super::fake::{Fake, page};
 use super::{Crunch, finish};
 
 #[tokio::test]
@@ -39,6 +41,21 @@ async fn names_of_tasks_queues_and_contexts_are_completed() {
 }
 
 #[tokio::test]
+async fn names_on_further_pages_are_completed() {
+    let fake = Fake::start(|head| match head.contains("cursor=more") {
+        true => page(&json!([{ "name": "zebra" }]), None),
+        false => page(&json!([{ "name": "aal" }]), Some("more")),
+    })
+    .await;
+    let crunch = Crunch::new().with("CRUNCH_URL", &fake.url);
+    let mut command = crunch.command(&["--", "crunch", "pause", ""]);
+    command.env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "2");
+    command.env("_CLAP_COMPLETE_COMP_TYPE", "9").env("_CLAP_IFS", "\n");
+    let run = finish(command.spawn().unwrap()).await;
+    assert!(run.out.starts_with("aal\nzebra"), "{}", run.out);
+}
+
+#[tokio::test]
 async fn a_bash_completes_with_the_script() {
     let (_stack, api, _worker) = Stack::simple(1).await;
     let crunch = Crunch::of(&api);
@@ -67,4 +84,30 @@ async fn a_reader_that_has_enough_is_no_error() {
     command.args(["-c", &script]).env("HOME", crunch.path("")).env("CRUNCH_URL", &api.url);
     let output = command.output().await.unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_verb_is_done_to_its_end_although_its_reader_has_gone() {
+    let mut stack = Stack::start();
+    let api = stack.api_with(&[("CRUNCH_API_UNKNOWN_TASKS", "accept")]).await;
+    let crunch = Crunch::of(&api);
+    // What is printed about them is more than the program keeps before it writes.
+    crunch.run_with_input(&["submit", "t", "--lines"], "1\n".repeat(200).as_bytes()).await;
+    let jobs = crunch.prints(&["jobs", "--all"]).await;
+    let ids: Vec<_> = jobs.lines().map(|row| row.split('\t').next().unwrap()).collect();
+    assert_eq!(ids.len(), 200);
+    let run = async |arguments: &str| {
+        let program = binary("crunch");
+        let script = format!("{} {arguments} | true; exit ${{PIPESTATUS[0]}}", program.display());
+        let mut command = tokio::process::Command::new("bash");
+        command.args(["-c", &script]).env("HOME", crunch.path("")).env("CRUNCH_URL", &api.url);
+        let output = command.output().await.unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(run(&format!("cancel {}", ids.join(" "))).await, (0, String::new()));
+    assert_eq!(api.get("/queues/t").await.json()["counts"]["queued"], 0, "all of them");
+    // The exit code is that of all, too.
+    let (code, err) = run(&format!("wait {} {} --timeout 0", ids[0], ids[1])).await;
+    assert_eq!((code, err.as_str()), (1, ""));
+    assert_eq!(run("jobs --all").await, (0, String::new()));
 }

@@ -1,12 +1,14 @@
 //! The way to the API: its address, the clocks, encryption, and what the key may do.
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use serde_json::Value;
+use ureq::http::Uri;
 
-use super::Findings;
+use super::{Findings, LIMIT};
 use crate::client::{Answer, Client, Request};
 use crate::clock;
+use crate::config::Target;
+use crate::config::address::is_local;
 use crate::error::Error;
 use crate::format::short_duration;
 
@@ -18,16 +20,21 @@ const NO_JOB: &str = "00000000-0000-8000-8000-000000000000";
 
 /// Whether an API answers at the address.
 pub(super) fn answers(client: &Client, findings: &mut Findings) -> bool {
-    let url = &client.target.url;
-    match client.send(&Request::get(&["livez"])) {
-        Ok(answer) if answer.json::<Value>(url).is_ok_and(|body| body["status"] == "ok") => {
+    match alive(client) {
+        Ok(answer) => {
             findings.ok("address", "an API answers");
             clocks(&answer, findings);
             true
         }
-        Ok(answer) => {
-            findings
-                .error("address", &Error::NotCrunch { url: url.clone(), status: answer.status });
+        Err(error @ (Error::NotCrunch { .. } | Error::Problem(_))) => {
+            match origin(client) {
+                Some(url) => findings.fault(
+                    "address",
+                    error.to_string(),
+                    format!("an API answers without the path: use {url}"),
+                ),
+                None => findings.error("address", &error),
+            }
             false
         }
         Err(Error::Away { url, cause, .. }) => {
@@ -45,10 +52,49 @@ pub(super) fn answers(client: &Client, findings: &mut Findings) -> bool {
     }
 }
 
+/// What an API answers that is alive.
+fn alive(client: &Client) -> Result<Answer, Error> {
+    let url = &client.target.url;
+    let answer = client.send(&Request::get(&["livez"]))?;
+    if answer.json::<Value>(url).is_ok_and(|body| body["status"] == "ok") {
+        return Ok(answer);
+    }
+    Err(Error::NotCrunch { url: url.clone(), status: answer.status })
+}
+
+/// The address without its path, if an API answers there: the address of a page was given, such as that of the dashboard.
+fn origin(client: &Client) -> Option<String> {
+    let uri: Uri = client.target.url.parse().ok()?;
+    let url = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
+    // A key is for the address that was given.
+    let target = Target { url: url.clone(), key: None, ..client.target.clone() };
+    let other = Client::new(target, client.retry_for()).ok()?.impatient(LIMIT);
+    (url != client.target.url && alive(&other).is_ok()).then_some(url)
+}
+
+/// Whether this program is of the API's version.
+pub(super) fn versions(client: &Client, findings: &mut Findings) {
+    let own = env!("CARGO_PKG_VERSION");
+    let document: Result<Value, Error> = client.read(&Request::get(&["openapi.json"]));
+    let version = document.map(|document| document["info"]["version"].as_str().map(str::to_owned));
+    match version {
+        Ok(Some(version)) if version == own => {
+            findings.ok("versions", format!("the API and this program have {own}"));
+        }
+        Ok(version) => findings.warning(
+            "versions",
+            format!(
+                "the API has {}, this program {own}",
+                version.as_deref().unwrap_or("no version that it says")
+            ),
+            "use the crunch of the API's version: members and commands may differ",
+        ),
+        Err(error) => findings.error("versions", &error),
+    }
+}
+
 fn clocks(answer: &Answer, findings: &mut Findings) {
-    let date = answer.headers.get("date").and_then(|date| date.to_str().ok());
-    let date = date.and_then(|date| rfc2822::parse(&date.replace("GMT", "+0000")).ok());
-    let Some(date) = date.map(|date| date.timestamp()) else { return };
+    let Some(date) = answer.date() else { return };
     let skew = clock::since(date).max(clock::until(date));
     if skew <= SKEW {
         return findings.ok("clocks", "this machine and the API agree");
@@ -66,21 +112,18 @@ fn whole(duration: std::time::Duration) -> std::time::Duration {
 }
 
 pub(super) fn is_encrypted(client: &Client, findings: &mut Findings) {
-    let url = &client.target.url;
-    let rest = url.strip_prefix("http://");
-    let host = rest.map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
-    let is_local = |host: &str| host == "localhost" || host.starts_with("127.") || host == "[";
-    match (host, &client.target.key) {
-        (None, _) => findings.ok("encryption", "the connection is encrypted"),
-        (Some(host), _) if is_local(host) || rest.is_some_and(|rest| rest.starts_with("[::1]")) => {
-            findings.ok("encryption", "not needed on this machine");
-        }
-        (Some(_), Some(_)) => findings.fault(
+    let uri: Uri = client.target.url.parse().unwrap_or_default();
+    let is_plain = uri.scheme_str() == Some("http");
+    let is_here = uri.host().is_some_and(is_local);
+    match (is_plain, is_here, &client.target.key) {
+        (false, _, _) => findings.ok("encryption", "the connection is encrypted"),
+        (true, true, _) => findings.ok("encryption", "not needed on this machine"),
+        (true, false, Some(_)) => findings.fault(
             "encryption",
             "the key is sent over an unencrypted connection",
             "use https: set CRUNCH_API_TLS_CERT, or put a proxy with TLS in front of the API",
         ),
-        (Some(_), None) => findings.warning(
+        (true, false, None) => findings.warning(
             "encryption",
             "payloads and results are sent over an unencrypted connection",
             "use https: set CRUNCH_API_TLS_CERT, or put a proxy with TLS in front of the API",

@@ -2,11 +2,10 @@
 
 use super::Findings;
 use crate::client::{Client, Request};
+use crate::commands::system::WATERMARK;
 use crate::documents::{Node, read};
 use crate::error::Error;
 
-/// The share of its memory from which Redis refuses new jobs by default, in percent.
-const WATERMARK: u64 = 70;
 /// The share of its connections that leaves too few for another process, in percent.
 const CROWDED: u64 = 90;
 

@@ -8,12 +8,17 @@ use serde::de::DeserializeOwned;
 use super::Findings;
 use crate::client::{Client, Request};
 use crate::clock;
-use crate::documents::{ErrorGroup, Queue, Task, Worker, read};
+use crate::documents::{ErrorGroup, Job, Queue, Task, Worker, read};
 use crate::error::Error;
 use crate::format::{age, jobs};
 
 /// A job that has waited for longer waits too long, unless its operator knows better.
 const LONG: Duration = Duration::from_secs(600);
+
+/// The part of its task's timeout after which a job seems stuck.
+const MOST_OF_A_TIMEOUT: f64 = 0.8;
+/// How many running jobs are looked at.
+const MOST_JOBS: usize = 1000;
 
 pub(super) fn examine(client: &Client, findings: &mut Findings) {
     if let Err(error) = all(client, findings) {
@@ -27,7 +32,9 @@ fn all(client: &Client, findings: &mut Findings) -> Result<(), Error> {
     workers(&own, findings);
     versions(&own, findings);
     machines(&own, findings);
-    tasks(&items(client, "tasks")?, findings);
+    let declared = items(client, "tasks")?;
+    tasks(&declared, findings);
+    running(client, &declared, findings)?;
     queues(&items(client, "queues")?, findings);
     errors(&items(client, "errors")?, findings);
     Ok(())
@@ -113,6 +120,45 @@ fn tasks(tasks: &[Task], findings: &mut Findings) {
         "tasks",
         format!("{} declared, each has a worker", tasks.len()),
     );
+}
+
+/// Jobs that have run for so long that they seem stuck.
+fn running(client: &Client, tasks: &[Task], findings: &mut Findings) -> Result<(), Error> {
+    let request = Request::get(&["jobs"]).query("status", "running").query("limit", &100);
+    let mut longest: Option<(Job, Duration, Duration)> = None;
+    let mut stuck = 0;
+    for document in client.items(request).take(MOST_JOBS) {
+        let job: Job = read(&document?)?;
+        let task = tasks.iter().find(|task| task.name == job.task);
+        let Some((started, task)) = job.started_at.zip(task) else { continue };
+        let (time, limit) = (clock::since(started), Duration::from_millis(task.timeout_ms));
+        if time < limit.mul_f64(MOST_OF_A_TIMEOUT) {
+            continue;
+        }
+        stuck += 1;
+        if longest.as_ref().is_none_or(|(_, known, _)| time > *known) {
+            longest = Some((job, time, limit));
+        }
+    }
+    let Some((job, time, limit)) = longest else {
+        findings.ok("running", "no job seems stuck");
+        return Ok(());
+    };
+    let (id, worker) = (&job.id, job.worker.as_deref().unwrap_or("a worker"));
+    findings.warning(
+        "running",
+        format!(
+            "{} near the timeout: {id} runs {} for {} of {} on {worker}",
+            jobs(stuck),
+            job.task,
+            age(time),
+            age(limit)
+        ),
+        format!(
+            "crunch logs {id}; crunch workers {worker} --jobs; if it is stuck: crunch cancel {id}"
+        ),
+    );
+    Ok(())
 }
 
 fn queues(queues: &[Queue], findings: &mut Findings) {

@@ -1,9 +1,10 @@
 //! What a key does to jobs and queues.
 
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::client::{Client, Request};
-use crate::commands::bulk::{self, Verb};
+use crate::commands::bulk::{self, Horizon, Verb};
 use crate::commands::filter::Filter;
 use crate::error::Error;
 use crate::format::jobs;
@@ -20,13 +21,27 @@ pub(super) enum Action {
     Resume(String),
 }
 
+/// The jobs that a question is about: no others are acted on, although some may come before the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) jobs: u64,
+    /// They were created before.
+    pub(super) before: Option<Timestamp>,
+}
+
+impl Counted {
+    /// The one job or queue that an action names.
+    pub(super) const ONE: Self = Self { jobs: 1, before: None };
+}
+
 impl Action {
-    fn filter(&self) -> Filter {
-        match self {
+    fn filter(&self, before: Option<Timestamp>) -> Filter {
+        let filter = match self {
             Self::RedriveQueue(queue) => Filter::of_queue(queue, "failed"),
             Self::RedriveError(id) => Filter { error: Some(id.clone()), ..Filter::default() },
             Self::Cancel(_) | Self::Pause(_) | Self::Resume(_) => Filter::default(),
-        }
+        };
+        Filter { before, ..filter }
     }
 
     /// What it does to this many jobs.
@@ -41,22 +56,25 @@ impl Action {
     }
 
     /// Counts the jobs that it is about.
-    pub(super) fn count(&self, client: &Client) -> Result<u64, Error> {
+    pub(super) fn count(&self, client: &Client) -> Result<Counted, Error> {
         match self {
             Self::RedriveQueue(_) | Self::RedriveError(_) => {
-                let acted =
-                    bulk::act(client, (Verb::Retry, &self.filter()), u64::MAX, true, |_| ())?;
-                Ok(acted.matched)
+                let before = Some(Horizon::take(client)?.time);
+                let filter = self.filter(before);
+                let acted = bulk::act(client, (Verb::Retry, &filter), u64::MAX, true, |_| ())?;
+                Ok(Counted { jobs: acted.matched, before })
             }
-            Self::Cancel(_) | Self::Pause(_) | Self::Resume(_) => Ok(1),
+            Self::Cancel(_) | Self::Pause(_) | Self::Resume(_) => Ok(Counted::ONE),
         }
     }
 
-    /// Does it to as many jobs as were counted; returns what was done.
-    pub(super) fn execute(&self, client: &Client, count: u64) -> Result<String, Error> {
+    /// Does it to the jobs that were counted; returns what was done.
+    pub(super) fn execute(&self, client: &Client, counted: Counted) -> Result<String, Error> {
+        let Counted { jobs: count, before } = counted;
         match self {
             Self::RedriveQueue(_) | Self::RedriveError(_) => {
-                let acted = bulk::act(client, (Verb::Retry, &self.filter()), count, false, |_| ())?;
+                let filter = self.filter(before);
+                let acted = bulk::act(client, (Verb::Retry, &filter), count, false, |_| ())?;
                 Ok(format!("{} queued again", jobs(acted.changed)))
             }
             Self::Cancel(id) => {

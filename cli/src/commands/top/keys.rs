@@ -2,7 +2,7 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::action::Action;
+use super::action::{Action, Counted};
 use super::model::{Mode, Model, PANES, Pane};
 
 /// What is to be done outside the model.
@@ -12,8 +12,8 @@ pub(super) enum Effect {
     Quit,
     /// Counts the jobs, then asks.
     Count(Action),
-    /// Does it to this many jobs.
-    Act(Action, u64),
+    /// Does it to these jobs.
+    Act(Action, Counted),
 }
 
 pub(super) fn press(model: &mut Model, key: KeyEvent) -> Effect {
@@ -30,8 +30,8 @@ pub(super) fn press(model: &mut Model, key: KeyEvent) -> Effect {
             model.mode = Mode::Browse;
             Effect::None
         }
-        Mode::Confirm(action, count) => {
-            let effect = Effect::Act(action.clone(), *count);
+        Mode::Confirm(action, counted) => {
+            let effect = Effect::Act(action.clone(), *counted);
             model.mode = Mode::Browse;
             if key.code == KeyCode::Char('y') { effect } else { Effect::None }
         }
@@ -40,21 +40,22 @@ pub(super) fn press(model: &mut Model, key: KeyEvent) -> Effect {
 
 fn browse(model: &mut Model, code: KeyCode) -> Effect {
     model.message.clear();
+    model.pending = None;
     match code {
         KeyCode::Char('q') => return Effect::Quit,
         KeyCode::Char('?') => model.mode = Mode::Help,
         KeyCode::Char('/') => model.mode = Mode::Filter,
-        KeyCode::Esc => model.filter.clear(),
+        KeyCode::Esc => filter(model, String::new()),
         KeyCode::Tab | KeyCode::Right => model.next_pane(1),
         KeyCode::BackTab | KeyCode::Left => model.next_pane(PANES.len() - 1),
         KeyCode::Down | KeyCode::Char('j') => model.select(1),
         KeyCode::Up | KeyCode::Char('k') => model.select(-1),
         KeyCode::PageDown => model.select(10),
         KeyCode::PageUp => model.select(-10),
-        KeyCode::Char('r') => return redrive(model).map_or(Effect::None, Effect::Count),
-        KeyCode::Char('c') => return cancel(model).map_or(Effect::None, Effect::Count),
+        KeyCode::Char('r') => return ask(redrive(model), model),
+        KeyCode::Char('c') => return ask(cancel(model), model),
         KeyCode::Char('p') => {
-            return pause(model).map_or(Effect::None, |action| Effect::Act(action, 1));
+            return pause(model).map_or(Effect::None, |it| Effect::Act(it, Counted::ONE));
         }
         KeyCode::Char(digit @ '1'..='4') => {
             let at = digit.to_digit(10).map_or(0, |digit| digit as usize - 1);
@@ -65,29 +66,36 @@ fn browse(model: &mut Model, code: KeyCode) -> Effect {
     Effect::None
 }
 
+/// The jobs of an action are counted before the question.
+fn ask(action: Option<Action>, model: &mut Model) -> Effect {
+    model.pending.clone_from(&action);
+    action.map_or(Effect::None, Effect::Count)
+}
+
 fn edit(model: &mut Model, code: KeyCode) {
+    let mut text = model.filter.clone();
     match code {
         KeyCode::Enter => model.mode = Mode::Browse,
         KeyCode::Esc => {
-            model.filter.clear();
+            text.clear();
             model.mode = Mode::Browse;
         }
-        KeyCode::Backspace => drop(model.filter.pop()),
-        KeyCode::Char(char) => model.filter.push(char),
+        KeyCode::Backspace => drop(text.pop()),
+        KeyCode::Char(char) => text.push(char),
         _ => {}
     }
+    filter(model, text);
+}
+
+fn filter(model: &mut Model, text: String) {
+    model.filter = text;
+    model.select_shown();
 }
 
 fn redrive(model: &mut Model) -> Option<Action> {
     match model.pane {
-        Pane::Queues => {
-            let queue = model.queues().get(model.selected(Pane::Queues))?.name.clone();
-            Some(Action::RedriveQueue(queue))
-        }
-        Pane::Errors => {
-            let id = model.errors().get(model.selected(Pane::Errors))?.id.clone();
-            Some(Action::RedriveError(id))
-        }
+        Pane::Queues => selected(model).map(Action::RedriveQueue),
+        Pane::Errors => selected(model).map(Action::RedriveError),
         Pane::Running | Pane::Workers => {
             explain(model, "select a queue or an error to run its failed jobs again")
         }
@@ -98,17 +106,25 @@ fn cancel(model: &mut Model) -> Option<Action> {
     if model.pane != Pane::Running {
         return explain(model, "select a running job to cancel it");
     }
-    let id = model.running().get(model.selected(Pane::Running))?.id.clone();
-    Some(Action::Cancel(id))
+    selected(model).map(Action::Cancel)
 }
 
 fn pause(model: &mut Model) -> Option<Action> {
     if model.pane != Pane::Queues {
         return explain(model, "select a queue to pause or resume it");
     }
-    let queue = *model.queues().get(model.selected(Pane::Queues))?;
-    let name = queue.name.clone();
-    Some(if queue.paused { Action::Resume(name) } else { Action::Pause(name) })
+    let name = selected(model)?;
+    let is_paused = model.queues().iter().any(|queue| queue.name == name && queue.paused);
+    Some(if is_paused { Action::Resume(name) } else { Action::Pause(name) })
+}
+
+/// The name or id of what is selected.
+fn selected(model: &mut Model) -> Option<String> {
+    let id = model.selected_id(model.pane).map(str::to_owned);
+    if id.is_none() {
+        explain(model, "nothing is selected: what was is gone");
+    }
+    id
 }
 
 fn explain(model: &mut Model, text: &str) -> Option<Action> {

@@ -2,16 +2,25 @@
 
 use std::time::Instant;
 
-use super::action::Action;
+use super::action::{Action, Counted};
 use crate::documents::{ErrorGroup, Job, Queue, Worker};
 
-/// What the API answered.
+/// What the API answered last.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     pub(super) queues: Vec<Queue>,
     pub(super) running: Vec<Job>,
     pub(super) workers: Vec<Worker>,
     pub(super) errors: Vec<ErrorGroup>,
+}
+
+/// The new rows of one pane.
+#[derive(Debug)]
+pub(super) enum Rows {
+    Queues(Vec<Queue>),
+    Running(Vec<Job>),
+    Workers(Vec<Worker>),
+    Errors(Vec<ErrorGroup>),
 }
 
 /// A part of the screen.
@@ -25,6 +34,15 @@ pub(super) enum Pane {
 
 pub(super) const PANES: [Pane; 4] = [Pane::Queues, Pane::Running, Pane::Workers, Pane::Errors];
 
+/// What is selected in a pane: a queue, job, worker or error, wherever it moves to, and never another one that takes its row.
+#[derive(Debug, Clone, Default)]
+struct Selection {
+    /// Its name or id; `None` before there were rows.
+    id: Option<String>,
+    /// Its row when it was seen last.
+    row: usize,
+}
+
 /// What keys do now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -33,16 +51,17 @@ pub(super) enum Mode {
     Filter,
     Help,
     /// `y` does it.
-    Confirm(Action, u64),
+    Confirm(Action, Counted),
 }
 
 /// A message of another thread.
 #[derive(Debug)]
 pub(super) enum Update {
-    Snapshot(Box<Snapshot>),
+    Rows(Rows),
     /// The API did not answer.
     Away(String),
-    Counted(Action, u64),
+    /// The jobs of an action, or why they cannot be counted.
+    Counted(Action, Result<Counted, String>),
     /// An action has ended, well or not.
     Done(String),
 }
@@ -53,11 +72,12 @@ pub(super) struct Model {
     pub(super) url: String,
     pub(super) snapshot: Snapshot,
     pub(super) pane: Pane,
-    /// The selected row of each pane.
-    selected: [usize; 4],
+    selections: [Selection; 4],
     /// Only rows that contain it.
     pub(super) filter: String,
     pub(super) mode: Mode,
+    /// The action whose jobs are counted; a key that is pressed meanwhile withdraws it.
+    pub(super) pending: Option<Action>,
     pub(super) message: String,
     /// Since when the API does not answer, and why.
     pub(super) away: Option<(Instant, String)>,
@@ -70,9 +90,10 @@ impl Model {
             url: url.to_owned(),
             snapshot: Snapshot::default(),
             pane: Pane::Queues,
-            selected: [0; 4],
+            selections: Default::default(),
             filter: String::new(),
             mode: Mode::Browse,
+            pending: None,
             message: String::new(),
             away: None,
             has_data: false,
@@ -81,20 +102,56 @@ impl Model {
 
     pub(super) fn update(&mut self, update: Update) {
         match update {
-            Update::Snapshot(snapshot) => {
-                self.snapshot = *snapshot;
+            Update::Rows(rows) => {
+                self.show(rows);
                 (self.away, self.has_data) = (None, true);
             }
             Update::Away(cause) => {
                 let since = self.away.take().map_or_else(Instant::now, |(since, _)| since);
                 self.away = Some((since, cause));
             }
-            Update::Counted(action, count) if matches!(self.mode, Mode::Browse) => {
-                self.mode = Mode::Confirm(action, count);
+            // Only for what was asked last: the next key is meant for something else otherwise, and must not confirm this.
+            Update::Counted(action, counted) => {
+                if self.pending.take_if(|pending| *pending == action).is_some() {
+                    self.ask(action, counted);
+                }
             }
-            // The next key is meant for something else by now: it must not confirm this.
-            Update::Counted(..) => {}
             Update::Done(message) => self.message = message,
+        }
+    }
+
+    fn ask(&mut self, action: Action, counted: Result<Counted, String>) {
+        match counted {
+            Ok(Counted { jobs: 0, .. }) => "no failed jobs".clone_into(&mut self.message),
+            Ok(counted) => self.mode = Mode::Confirm(action, counted),
+            Err(message) => self.message = message,
+        }
+    }
+
+    fn show(&mut self, rows: Rows) {
+        let pane = match rows {
+            Rows::Queues(rows) => {
+                self.snapshot.queues = rows;
+                Pane::Queues
+            }
+            Rows::Running(rows) => {
+                self.snapshot.running = rows;
+                Pane::Running
+            }
+            Rows::Workers(rows) => {
+                self.snapshot.workers = rows;
+                Pane::Workers
+            }
+            Rows::Errors(rows) => {
+                self.snapshot.errors = rows;
+                Pane::Errors
+            }
+        };
+        match self.selected(pane) {
+            Some(row) => self.selections[pane as usize].row = row,
+            // What was selected is gone: nothing is, until the user selects something else.
+            None if self.selections[pane as usize].id.is_some() => {}
+            None => self.select_row(pane, 0),
         }
     }
 
@@ -132,24 +189,51 @@ impl Model {
         self.snapshot.errors.iter().filter(shown).collect()
     }
 
-    fn rows(&self, pane: Pane) -> usize {
+    /// What identifies the rows of a pane.
+    fn ids(&self, pane: Pane) -> Vec<&str> {
         match pane {
-            Pane::Queues => self.queues().len(),
-            Pane::Running => self.running().len(),
-            Pane::Workers => self.workers().len(),
-            Pane::Errors => self.errors().len(),
+            Pane::Queues => self.queues().into_iter().map(|it| it.name.as_str()).collect(),
+            Pane::Running => self.running().into_iter().map(|it| it.id.as_str()).collect(),
+            Pane::Workers => self.workers().into_iter().map(|it| it.id.as_str()).collect(),
+            Pane::Errors => self.errors().into_iter().map(|it| it.id.as_str()).collect(),
         }
     }
 
-    /// The selected row of a pane; the last one if there are fewer.
-    pub(super) fn selected(&self, pane: Pane) -> usize {
-        self.selected[pane as usize].min(self.rows(pane).saturating_sub(1))
+    /// The row of what is selected; `None` if nothing is, or it is not shown any more.
+    pub(super) fn selected(&self, pane: Pane) -> Option<usize> {
+        let id = self.selections[pane as usize].id.as_deref()?;
+        self.ids(pane).iter().position(|known| *known == id)
     }
 
+    /// The name or id of what is selected and shown.
+    pub(super) fn selected_id(&self, pane: Pane) -> Option<&str> {
+        let id = self.selections[pane as usize].id.as_deref()?;
+        self.selected(pane).map(|_| id)
+    }
+
+    fn select_row(&mut self, pane: Pane, row: usize) {
+        let ids = self.ids(pane);
+        let row = row.min(ids.len().saturating_sub(1));
+        let id = ids.get(row).map(|id| (*id).to_owned());
+        self.selections[pane as usize] = Selection { id, row };
+    }
+
+    /// Selects another row. If what was selected is gone, it begins with the row that has taken its place.
     pub(super) fn select(&mut self, step: isize) {
-        let last = self.rows(self.pane).saturating_sub(1);
-        let row = self.selected(self.pane).saturating_add_signed(step);
-        self.selected[self.pane as usize] = row.min(last);
+        let row = match self.selected(self.pane) {
+            Some(row) => row.saturating_add_signed(step),
+            None => self.selections[self.pane as usize].row,
+        };
+        self.select_row(self.pane, row);
+    }
+
+    /// Selects something in every pane, after the user has changed the filter.
+    pub(super) fn select_shown(&mut self) {
+        for pane in PANES {
+            if self.selected(pane).is_none() {
+                self.select_row(pane, 0);
+            }
+        }
     }
 
     pub(super) fn next_pane(&mut self, step: usize) {

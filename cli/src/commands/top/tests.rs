@@ -8,9 +8,9 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::action::Action;
+use super::action::{Action, Counted};
 use super::keys::{Effect, press};
-use super::model::{Mode, Model, Pane, Snapshot, Update};
+use super::model::{Mode, Model, Pane, Rows, Snapshot, Update};
 use super::view;
 use crate::clock;
 
@@ -51,8 +51,17 @@ fn snapshot() -> Snapshot {
 
 fn model() -> Model {
     let mut model = Model::new("http://127.0.0.1:8080");
-    model.update(Update::Snapshot(Box::new(snapshot())));
+    show(&mut model, snapshot());
     model
+}
+
+/// As the poller sends it.
+fn show(model: &mut Model, Snapshot { queues, running, workers, errors }: Snapshot) {
+    for rows in
+        [Rows::Queues(queues), Rows::Running(running), Rows::Workers(workers), Rows::Errors(errors)]
+    {
+        model.update(Update::Rows(rows));
+    }
 }
 
 /// The screen as text.
@@ -98,27 +107,91 @@ fn an_outage_is_shown_beside_the_last_state() {
         screen.contains("images")
             && screen.contains("away for 0s, trying again: connection refused")
     );
-    model.update(Update::Snapshot(Box::new(snapshot())));
+    show(&mut model, snapshot());
     assert!(!drawn(&model, (110, 16)).contains("away"));
 }
 
 #[test]
 fn failed_jobs_run_again_after_a_question_with_their_number() {
     let mut model = model();
-    assert_eq!(keys(&mut model, "jr"), Effect::Count(Action::RedriveQueue("mail".to_owned())));
-    model.update(Update::Counted(Action::RedriveQueue("mail".to_owned()), 1204));
+    let mail = Action::RedriveQueue("mail".to_owned());
+    let counted = Counted { jobs: 1204, before: Some(clock::now()) };
+    assert_eq!(keys(&mut model, "jr"), Effect::Count(mail.clone()));
+    assert!(drawn(&model, (110, 16)).contains("counting the jobs"));
+    model.update(Update::Counted(mail.clone(), Ok(counted)));
     assert!(drawn(&model, (110, 16)).contains("Run 1204 jobs of mail again? y/N"));
     assert_eq!(keys(&mut model, "n"), Effect::None);
     assert_eq!(model.mode, Mode::Browse);
-    model.update(Update::Counted(Action::RedriveError("0123".to_owned()), 1));
-    assert_eq!(keys(&mut model, "y"), Effect::Act(Action::RedriveError("0123".to_owned()), 1));
+    keys(&mut model, "r");
+    model.update(Update::Counted(mail.clone(), Ok(counted)));
+    assert_eq!(keys(&mut model, "y"), Effect::Act(mail.clone(), counted));
+    for (counted, message) in [
+        (Ok(Counted { jobs: 0, before: None }), "no failed jobs"),
+        (Err("no right".to_owned()), "no right"),
+    ] {
+        keys(&mut model, "r");
+        model.update(Update::Counted(mail.clone(), counted));
+        assert!(drawn(&model, (110, 16)).contains(message) && model.mode == Mode::Browse);
+    }
+}
+
+#[test]
+fn a_question_that_comes_after_another_key_is_not_asked() {
+    let mut model = model();
+    let mail = Action::RedriveQueue("mail".to_owned());
+    let counted = Ok(Counted { jobs: 3, before: None });
+    keys(&mut model, "jrj");
+    model.update(Update::Counted(mail.clone(), counted.clone()));
+    assert_eq!(model.mode, Mode::Browse);
+    assert_eq!(keys(&mut model, "y"), Effect::None);
+    // Of two, the last one is asked.
+    keys(&mut model, "r");
+    model.update(Update::Counted(mail, counted.clone()));
+    assert_eq!(model.mode, Mode::Browse);
+    model.update(Update::Counted(Action::RedriveQueue("orphans".to_owned()), counted));
+    assert!(drawn(&model, (110, 16)).contains("Run 3 jobs of orphans again?"));
+}
+
+#[test]
+fn what_is_selected_stays_selected_wherever_it_moves_to() {
+    let mut model = model();
+    let queues = |names: &[&str]| {
+        let all = names.iter().map(|name| queue(name, false, (1, 1, 1)));
+        Update::Rows(Rows::Queues(document(Value::Array(all.collect()))))
+    };
+    keys(&mut model, "j");
+    model.update(queues(&["a", "images", "mail", "orphans"]));
+    assert_eq!(model.selected(Pane::Queues), Some(2));
+    assert_eq!(keys(&mut model, "r"), Effect::Count(Action::RedriveQueue("mail".to_owned())));
+    // Its row is another queue's now: no key acts on that one until it is selected.
+    model.update(queues(&["a", "images", "orphans"]));
+    assert_eq!(model.selected(Pane::Queues), None);
+    for key in ["p", "r"] {
+        assert_eq!(keys(&mut model, key), Effect::None, "{key}");
+        assert!(drawn(&model, (110, 16)).contains("nothing is selected"), "{key}");
+    }
+    model.update(queues(&["a", "images", "mail", "orphans"]));
+    assert_eq!(model.selected(Pane::Queues), Some(2), "it is back");
+    model.update(queues(&["a", "images", "orphans"]));
+    keys(&mut model, "j");
+    assert_eq!(model.selected(Pane::Queues), Some(2), "the row that took its place");
+    assert_eq!(
+        keys(&mut model, "p"),
+        Effect::Act(Action::Pause("orphans".to_owned()), Counted::ONE)
+    );
 }
 
 #[test]
 fn keys_act_on_the_selected_row_of_the_pane() {
     let mut model = model();
-    assert_eq!(keys(&mut model, "jp"), Effect::Act(Action::Resume("mail".to_owned()), 1));
-    assert_eq!(keys(&mut model, "kp"), Effect::Act(Action::Pause("images".to_owned()), 1));
+    assert_eq!(
+        keys(&mut model, "jp"),
+        Effect::Act(Action::Resume("mail".to_owned()), Counted::ONE)
+    );
+    assert_eq!(
+        keys(&mut model, "kp"),
+        Effect::Act(Action::Pause("images".to_owned()), Counted::ONE)
+    );
     let id = "01a20c36-14f1-8000-8f8f-f34074aa25aa".to_owned();
     assert_eq!(keys(&mut model, "2c"), Effect::Count(Action::Cancel(id)));
     assert_eq!(
@@ -136,7 +209,7 @@ fn a_filter_hides_other_rows_until_it_is_cleared() {
     keys(&mut model, "/MAI");
     assert_eq!((model.queues().len(), model.running().len(), model.errors().len()), (1, 0, 1));
     press(&mut model, KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE));
-    assert_eq!(keys(&mut model, "p"), Effect::Act(Action::Resume("mail".to_owned()), 1));
+    assert_eq!(keys(&mut model, "p"), Effect::Act(Action::Resume("mail".to_owned()), Counted::ONE));
     press(&mut model, KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE));
     assert_eq!(model.queues().len(), 3);
 }
@@ -145,9 +218,9 @@ fn a_filter_hides_other_rows_until_it_is_cleared() {
 fn a_selection_stays_within_what_there_is() {
     let mut model = model();
     keys(&mut model, "jjjjjj");
-    assert_eq!(model.selected(Pane::Queues), 2);
-    model.update(Update::Snapshot(Box::default()));
-    assert_eq!(model.selected(Pane::Queues), 0);
+    assert_eq!(model.selected(Pane::Queues), Some(2));
+    show(&mut model, Snapshot::default());
+    assert_eq!(model.selected(Pane::Queues), None);
     assert_eq!(keys(&mut model, "p"), Effect::None);
     keys(&mut model, "?");
     assert!(drawn(&model, (110, 16)).contains("run the failed jobs"));

@@ -74,8 +74,8 @@ fn header(model: &Model) -> Line<'_> {
 fn footer(model: &Model) -> Line<'_> {
     let bad = Style::new().fg(Color::Red);
     match &model.mode {
-        Mode::Confirm(action, count) => {
-            Line::from(format!(" {} y/N", action.question(*count))).style(bad)
+        Mode::Confirm(action, counted) => {
+            Line::from(format!(" {} y/N", action.question(counted.jobs))).style(bad)
         }
         Mode::Filter => Line::from(format!(" /{}_", model.filter)),
         Mode::Browse | Mode::Help => match (&model.away, model.has_data) {
@@ -85,6 +85,7 @@ fn footer(model: &Model) -> Line<'_> {
                     .style(bad)
             }
             (None, false) => Line::from(" connecting"),
+            (None, true) if model.pending.is_some() => Line::from(" counting the jobs"),
             (None, true) if !model.message.is_empty() => {
                 Line::from(format!(" {}", printable(&model.message)))
             }
@@ -108,7 +109,7 @@ fn draw_table(
     let title = format!(" {} {title} {}{filter} ", pane as usize + 1, rows.len());
     let border = Style::new().fg(if is_active { Color::Cyan } else { Color::DarkGray });
     let mut state = TableState::new();
-    state.select(is_active.then(|| model.selected(pane)).filter(|_| !rows.is_empty()));
+    state.select(model.selected(pane).filter(|_| is_active));
     let table = Table::new(rows, widths)
         .header(Row::new(header.to_vec()).style(Style::new().add_modifier(Modifier::BOLD)))
         .block(Block::bordered().title(title).border_style(border))

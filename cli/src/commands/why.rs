@@ -1,0 +1,231 @@
+//! `why`: what a job waits for. The API has the parts of the answer: the job, its queue, and the workers.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Session, get};
+use crate::client::{Client, Request};
+use crate::documents::{Job, Queue, Worker, read};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::format::{age, jobs, relative};
+use crate::output::{Cell, Table};
+
+/// Some jobs.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Jobs
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<String>,
+}
+
+/// One of the reasons why a job does not run, the most important one first.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Reason {
+    id: String,
+    /// A word for programs.
+    reason: &'static str,
+    detail: String,
+}
+
+pub(crate) fn run(session: &mut Session<'_>, arguments: &Arguments) -> Result<Exit, Error> {
+    get::each(&arguments.ids, |id| {
+        let reasons = find(&session.client, id)?;
+        if session.output.json {
+            reasons.iter().try_for_each(|reason| session.output.own_document(reason))?;
+            return Ok(Exit::Done);
+        }
+        let mut table = Table::new(&["ID", "REASON", "DETAIL"]);
+        for Reason { id, reason, detail } in reasons {
+            table.row([Cell::text(id), Cell::text(reason), Cell::text(detail)]);
+        }
+        session.output.whole_table(&table)?;
+        Ok(Exit::Done)
+    })
+}
+
+fn find(client: &Client, id: &str) -> Result<Vec<Reason>, Error> {
+    let job: Job = client.read(&Request::get(&["jobs", id]))?;
+    let mut reasons = of_job(&job);
+    if !job.has_ended() && job.status != "running" {
+        let queue: Queue = client.read(&Request::get(&["queues", &job.queue]))?;
+        let workers = client.items(Request::get(&["workers"]));
+        let workers: Vec<Worker> =
+            workers.map(|item| item.and_then(|item| read(&item))).collect::<Result<_, _>>()?;
+        reasons.extend(of_queue(&job, &queue, &workers));
+    }
+    let reasons = reasons.into_iter();
+    Ok(reasons.map(|(reason, detail)| Reason { id: job.id.clone(), reason, detail }).collect())
+}
+
+type Found = (&'static str, String);
+
+/// What its own state says.
+fn of_job(job: &Job) -> Vec<Found> {
+    let note = Some(job.note()).filter(|note| !note.is_empty());
+    let because = note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+    let starts = job.run_at.map(relative).unwrap_or_default();
+    let found = match job.status.as_str() {
+        "running" => {
+            let since = job.started_at.map(relative).unwrap_or_default();
+            let worker = job.worker.as_deref().unwrap_or("a worker");
+            ("running", format!("it does not wait: it runs on {worker}, started {since}{because}"))
+        }
+        "scheduled" | "queued" if job.waiting_for.is_some() => {
+            ("released", format!("it {}", note.unwrap_or_default()))
+        }
+        "scheduled" => ("start_time", format!("it starts {starts}")),
+        "retrying" => (
+            "retry",
+            format!(
+                "attempt {} of {} failed, the next one starts {starts}{because}",
+                job.attempt, job.max_attempts
+            ),
+        ),
+        "queued" => return Vec::new(),
+        status => {
+            let when = job.finished_at.map(relative).unwrap_or_default();
+            ("ended", format!("it does not wait: it is {status}, ended {when}{because}"))
+        }
+    };
+    vec![found]
+}
+
+/// What keeps workers from it.
+fn of_queue(job: &Job, queue: &Queue, workers: &[Worker]) -> Vec<Found> {
+    let mut found = Vec::new();
+    let name = &queue.name;
+    if queue.paused {
+        found.push(("paused", format!("its queue {name} is paused: crunch resume {name}")));
+    }
+    // An API serves the queue of deliveries.
+    let serves = |worker: &&Worker| worker.queues.contains(name);
+    let serving: Vec<_> = workers.iter().filter(serves).collect();
+    if serving.is_empty() {
+        found.push(("no_worker", format!("no worker serves its queue {name}")));
+        return found;
+    }
+    // An API of an earlier version does not say it.
+    let claims = |worker: &&Worker| ["", "running"].contains(&worker.state.as_str());
+    let claiming: Vec<_> = serving.into_iter().filter(claims).collect();
+    if claiming.is_empty() {
+        found.push(("quiet", format!("all workers of its queue {name} are quiet or stopping")));
+        return found;
+    }
+    let having: Vec<_> = claiming.into_iter().filter(|it| it.tasks.contains(&job.task)).collect();
+    let suspended = |worker: &Worker| {
+        let of_task = worker.suspended.iter().find(|it| it.task == job.task);
+        of_task.map(|it| it.reason.clone())
+    };
+    let reasons: Vec<_> = having.iter().map_while(|worker| suspended(worker)).collect();
+    if having.is_empty() {
+        found.push(("no_task", format!("no worker of its queue {name} has the task {}", job.task)));
+        return found;
+    }
+    if reasons.len() == having.len() {
+        found.push(("suspended", format!("no machine can run {} now: {}", job.task, reasons[0])));
+    }
+    if job.status == "queued" {
+        found.push(("others", others(queue, &having)));
+    }
+    found
+}
+
+/// How busy its workers are, and how much waits with it.
+fn others(queue: &Queue, workers: &[&Worker]) -> String {
+    let slots: u64 = workers.iter().map(|worker| worker.slots).sum();
+    let busy: u64 = workers.iter().map(|worker| worker.busy).sum();
+    let oldest = queue.oldest_age_ms.map(|ms| age(Duration::from_millis(ms)));
+    let oldest = oldest.map(|oldest| format!(", the oldest for {oldest}")).unwrap_or_default();
+    let waiting = queue.counts.queued;
+    let rate = match queue.empty_in() {
+        Some(left) => format!("at the rate of the last minute the queue is empty in {}", age(left)),
+        None => "none ended in the last minute".to_owned(),
+    };
+    format!(
+        "{busy} of {slots} slots are busy; {} wait in {}{oldest}; {rate}",
+        jobs(waiting),
+        queue.name
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn job(status: &str, more: &Value) -> Job {
+        let mut job = json!({ "id": "a", "task": "t", "queue": "q", "priority": "normal",
+            "status": status, "attempt": 1, "max_attempts": 3, "payload_size": 1,
+            "created_at": "2026-11-30T10:00:00Z", "run_at": "2999-01-01T00:00:00Z" });
+        for (name, value) in more.as_object().unwrap() {
+            job[name] = value.clone();
+        }
+        serde_json::from_value(job).unwrap()
+    }
+
+    fn queue(paused: bool, finished: u64) -> Queue {
+        serde_json::from_value(json!({ "name": "q", "paused": paused, "workers": 1,
+            "oldest_age_ms": 180_000, "finished_last_minute": finished, "counts": { "queued": 120,
+            "scheduled": 0, "retrying": 0, "running": 1, "failed": 0 } }))
+        .unwrap()
+    }
+
+    fn worker(state: &str, task: &str, suspended: &[&str]) -> Worker {
+        let suspended: Vec<_> =
+            suspended.iter().map(|task| json!({ "task": task, "reason": "no disk" })).collect();
+        serde_json::from_value(json!({ "id": "w", "kind": "worker", "state": state, "host": "h",
+            "pid": 1, "version": "1", "tasks": [task], "queues": ["q"], "slots": 4, "busy": 3,
+            "started_at": "2026-11-30T10:00:00Z", "seen_at": "2026-11-30T10:00:00Z",
+            "suspended": suspended }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_job_says_what_it_waits_for_itself() {
+        let reason = |status: &str, more: Value| {
+            of_job(&job(status, &more)).pop().map(|(reason, detail)| format!("{reason}: {detail}"))
+        };
+        assert_eq!(reason("queued", json!({})), None);
+        assert!(reason("scheduled", json!({})).unwrap().starts_with("start_time: it starts in "));
+        let error = json!({ "error": { "code": "task_failed", "message": "no" } });
+        let retry = reason("retrying", error.clone()).unwrap();
+        assert!(
+            retry.starts_with("retry: attempt 1 of 3 failed, the next one starts in "),
+            "{retry}"
+        );
+        assert!(retry.ends_with(": task_failed: no"), "{retry}");
+        let waiting = json!({ "waiting_for": { "reason": "machine", "detail": "no disk" } });
+        assert_eq!(
+            reason("scheduled", waiting).as_deref(),
+            Some("released: it waits for machine: no disk")
+        );
+        assert!(
+            reason("failed", error).unwrap().starts_with("ended: it does not wait: it is failed")
+        );
+    }
+
+    #[test]
+    fn a_queue_says_what_keeps_workers_from_it() {
+        let found = |queue: &Queue, workers: &[Worker]| {
+            let found = of_queue(&job("queued", &json!({})), queue, workers);
+            found.into_iter().map(|(reason, _)| reason).collect::<Vec<_>>()
+        };
+        let open = queue(false, 40);
+        assert_eq!(found(&queue(true, 0), &[]), ["paused", "no_worker"]);
+        assert_eq!(found(&open, &[worker("quiet", "t", &[])]), ["quiet"]);
+        assert_eq!(found(&open, &[worker("running", "other", &[])]), ["no_task"]);
+        assert_eq!(found(&open, &[worker("running", "t", &["t"])]), ["suspended", "others"]);
+        assert_eq!(found(&open, &[worker("running", "t", &["x"])]), ["others"]);
+        let workers = [worker("running", "t", &[])];
+        let (_, detail) = of_queue(&job("queued", &json!({})), &open, &workers).remove(0);
+        assert_eq!(
+            detail,
+            "3 of 4 slots are busy; 120 jobs wait in q, the oldest for 3m; at the rate of the last minute the queue is empty in 3m"
+        );
+        assert!(of_queue(&job("retrying", &json!({})), &open, &workers).is_empty());
+    }
+}
