@@ -4,7 +4,7 @@ use crunch_tests::collector::{Collector, Span};
 use crunch_tests::{Api, Receiver, Stage};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{only, stack_exporting_to};
 
@@ -30,7 +30,6 @@ async fn submission_attempts_and_delivery_are_one_trace() {
     let names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(names, ["send act", "process act", "process act", "POST", "POST"]);
     let [send, first, second, refused, delivered] = &spans[..] else { panic!("{spans:#?}") };
-    assert_eq!((send.kind, send.parent.as_str(), send.is_error), (SpanKind::Producer, "", false));
     assert!(send.time.0 < send.time.1 && first.time.1 <= second.time.0, "{spans:#?}");
     for span in &spans {
         assert_eq!(span.trace, send.trace);
@@ -39,59 +38,64 @@ async fn submission_attempts_and_delivery_are_one_trace() {
     }
     assert_eq!(sent, format!("00-{}-{}-01", delivered.trace, delivered.id));
 
-    assert_attributes(
-        send,
-        &[
-            ("crunch.task", "act"),
-            ("messaging.destination.name", "act"),
-            ("messaging.message.body.size", &stage.payload().to_string().len().to_string()),
-            ("messaging.message.id", &id),
-            ("messaging.operation.name", "send"),
-            ("messaging.operation.type", "send"),
-            ("messaging.system", "crunch"),
-        ],
-    );
-    let attempt = |attempt: &str, span: &Span, outcome: &str| {
+    assert_sent(send, &stage.payload(), &id);
+    assert_attempts([first, second], &id);
+    assert_deliveries([refused, delivered], &receiver, &id);
+    assert!(!format!("{spans:?}").contains("no luck"), "messages of handlers are not exported");
+}
+
+fn assert_sent(send: &Span, payload: &Value, id: &str) {
+    assert_eq!((send.kind, send.parent.as_str(), send.is_error), (SpanKind::Producer, "", false));
+    let expected = [
+        ("crunch.task", "act"),
+        ("messaging.destination.name", "act"),
+        ("messaging.message.body.size", &payload.to_string().len().to_string()),
+        ("messaging.message.id", id),
+        ("messaging.operation.name", "send"),
+        ("messaging.operation.type", "send"),
+        ("messaging.system", "crunch"),
+    ];
+    assert_attributes(send, &expected);
+}
+
+/// The first failed, the second succeeded.
+fn assert_attempts(attempts: [&Span; 2], id: &str) {
+    let outcomes = [("1", "retrying"), ("2", "succeeded")];
+    for (span, (attempt, outcome)) in attempts.into_iter().zip(outcomes) {
+        let value = |name: &str| span.attributes[name].as_str();
+        assert_eq!(span.kind, SpanKind::Consumer);
+        assert_eq!(span.resource["service.name"], "crunch-worker");
+        assert_eq!((value("crunch.attempt"), value("crunch.outcome")), (attempt, outcome));
         assert_eq!(
-            (span.kind, span.resource["service.name"].as_str()),
-            (SpanKind::Consumer, "crunch-worker")
+            (value("messaging.message.id"), value("messaging.operation.type")),
+            (id, "process")
         );
-        assert_eq!(
-            (
-                span.attributes["crunch.attempt"].as_str(),
-                span.attributes["crunch.outcome"].as_str()
-            ),
-            (attempt, outcome)
-        );
-        assert_eq!(span.attributes["messaging.message.id"], id);
-        assert_eq!(span.attributes["messaging.operation.type"], "process");
-    };
-    attempt("1", first, "retrying");
-    attempt("2", second, "succeeded");
+    }
+    let [first, second] = attempts;
     assert_eq!((first.is_error, first.attributes["error.type"].as_str()), (true, "task_failed"));
     assert!(!second.is_error && !second.attributes.contains_key("error.type"));
     assert!(first.attributes["crunch.epoch"] < second.attributes["crunch.epoch"]);
+}
 
-    assert_eq!(
-        (refused.kind, refused.is_error, delivered.is_error),
-        (SpanKind::Client, true, false)
-    );
+/// The first was answered with 500, the second with 204.
+fn assert_deliveries([refused, delivered]: [&Span; 2], receiver: &Receiver, id: &str) {
+    assert_eq!((refused.kind, refused.is_error), (SpanKind::Client, true));
     assert_eq!(refused.attributes["error.type"], "500");
-    let port = receiver.url("").rsplit(':').next().unwrap().to_owned();
-    assert_attributes(
-        delivered,
-        &[
-            ("crunch.job.id", &id),
-            ("http.request.method", "POST"),
-            ("http.request.resend_count", "1"),
-            ("http.response.status_code", "204"),
-            ("server.address", "127.0.0.1"),
-            ("server.port", &port),
-            ("url.full", &receiver.url("/")),
-        ],
+    assert_eq!(
+        (delivered.is_error, delivered.resource["service.name"].as_str()),
+        (false, "crunch-api")
     );
-    assert_eq!(delivered.resource["service.name"], "crunch-api");
-    assert!(!format!("{spans:?}").contains("no luck"), "messages of handlers are not exported");
+    let url = receiver.url("/");
+    let expected = [
+        ("crunch.job.id", id),
+        ("http.request.method", "POST"),
+        ("http.request.resend_count", "1"),
+        ("http.response.status_code", "204"),
+        ("server.address", "127.0.0.1"),
+        ("server.port", url.trim_end_matches('/').rsplit(':').next().unwrap()),
+        ("url.full", &url),
+    ];
+    assert_attributes(delivered, &expected);
 }
 
 fn assert_attributes(span: &Span, expected: &[(&str, &str)]) {

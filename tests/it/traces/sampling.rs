@@ -64,7 +64,7 @@ async fn a_ratio_samples_by_the_id_of_the_trace() {
         api.wait_for_status(&id, "succeeded").await;
     }
     // Of 60 fair coins, 13 to 47 heads come up in all but one of 100 000 cases.
-    let sampled = |spans: usize| (26..=94).contains(&spans) && spans % 2 == 0;
+    let sampled = |spans: usize| (26..=94).contains(&spans) && spans.is_multiple_of(2);
     crunch_tests::eventually("about half of them are exported", async || {
         sampled(collector.spans().len()).then_some(())
     })
