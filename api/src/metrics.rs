@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
-use crunch_common::broker::{Broker, Error};
+use crunch_common::broker::{Broker, Error, QueueDepth};
 use crunch_common::telemetry::metrics::{
     HTTP_REFUSED, HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, LEASES_LOST, Metrics,
     WEBHOOK_DELIVERIES, WEBHOOKS_UP, labels,
@@ -74,7 +74,7 @@ impl ApiMetrics {
         let depths = self.broker.depths(MAX_QUEUES).await?;
         let mut workers = self.broker.fleet().await?;
         workers.retain(|worker| WorkerKind::of(worker) == WorkerKind::Worker);
-        let jobs = depths.iter().flat_map(|(queue, depth)| {
+        let jobs = depths.iter().flat_map(|(queue, QueueDepth { depth, .. })| {
             let states = [
                 ("queued", depth.queued),
                 ("delayed", depth.delayed),
@@ -85,7 +85,7 @@ impl ApiMetrics {
                 (format!("{{queue=\"{queue}\",state=\"{state}\"}}"), count as f64)
             })
         });
-        let ages = depths.iter().map(|(queue, depth)| {
+        let ages = depths.iter().map(|(queue, QueueDepth { depth, .. })| {
             let age = depth.oldest_age.unwrap_or_default();
             (format!("{{queue=\"{queue}\"}}"), age.as_secs_f64())
         });
