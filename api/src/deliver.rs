@@ -25,6 +25,7 @@ use crunch_consumer::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics;
 use crate::webhook::Webhooks;
 use handler::DeliveryHandler;
 use post::PostClient;
@@ -82,6 +83,7 @@ impl Deliverer {
             queues: Rotation::by_preference(vec![queue()]),
         };
         tracing::info!(worker.id = %settings.worker, slots = SLOTS, "delivering webhooks");
+        metrics::start_deliveries();
         let handler = Arc::new(handler);
         let mut consumer = Consumer::start(settings, &handler)?;
         consumer.add_pool(&pool, &handler)?;
