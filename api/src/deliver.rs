@@ -26,6 +26,7 @@ use crunch_otel::Otel;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics;
 use crate::webhook::Webhooks;
 use handler::DeliveryHandler;
 use post::PostClient;
@@ -88,6 +89,7 @@ impl Deliverer {
             queues: Rotation::by_preference(vec![queue()]),
         };
         tracing::info!(worker.id = %settings.worker, slots = SLOTS, "delivering webhooks");
+        metrics::start_deliveries();
         let handler = Arc::new(handler);
         let mut consumer = Consumer::start(settings, &handler)?;
         consumer.add_pool(&pool, &handler)?;

@@ -1,8 +1,7 @@
-//! Metrics for Prometheus: the counters of this process, and the state of the queues and workers.
-//!
-//! Every API reads the same queues and workers, so their metrics must not be summed over instances: take the maximum.
+//! Metrics for Prometheus: the counters of this process, and the state that all APIs share.
 
-use std::fmt::Write as _;
+mod shared;
+
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
@@ -13,24 +12,14 @@ use crunch_common::telemetry::metrics::{
     HTTP_REFUSED, HTTP_REQUESTS, HTTP_WAITING, JOBS_FINISHED, LEASES_LOST, Metrics,
     WEBHOOK_DELIVERIES, WEBHOOKS_UP, labels,
 };
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
-use crate::document::WorkerKind;
-
-/// Queues and workers are read no more often than this, however many scrapes there are.
-const FRESH: Duration = Duration::from_secs(2);
-/// How many queues are shown: the most recently used ones.
-const MAX_QUEUES: usize = 1000;
-
-const UP: &str = "Whether Redis answers and accepts writes";
+use shared::SharedMetrics;
 
 /// The metrics at `/metrics`.
 #[derive(Debug)]
 pub(crate) struct ApiMetrics {
     recorder: Option<Metrics>,
-    broker: Broker,
-    cached: Mutex<Option<(Instant, String)>>,
+    shared: SharedMetrics,
 }
 
 impl ApiMetrics {
@@ -39,7 +28,8 @@ impl ApiMetrics {
 
     pub(crate) fn new(broker: Broker) -> Self {
         let recorder = Metrics::start(env!("CARGO_PKG_VERSION"));
-        Self { recorder, broker, cached: Mutex::default() }
+        start_at_zero();
+        Self { recorder, shared: SharedMetrics::new(broker) }
     }
 
     pub(crate) async fn tick(&self) -> Result<(), Error> {
@@ -50,71 +40,18 @@ impl ApiMetrics {
     /// Renders all metrics in the text format 0.0.4 of Prometheus.
     pub(crate) async fn render(&self) -> String {
         let own = self.recorder.as_ref().map(Metrics::render).unwrap_or_default();
-        own + &self.shared().await
-    }
-
-    /// Renders the state of queues and workers: one caller reads it, and callers meanwhile or soon after get the same.
-    async fn shared(&self) -> String {
-        let mut cached = self.cached.lock().await;
-        if let Some((at, text)) = &*cached
-            && at.elapsed() < FRESH
-        {
-            return text.clone();
-        }
-        let text = self.read().await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "cannot read the queues: they are missing in the metrics");
-            family("crunch_redis_up", UP, [(String::new(), 0.0)])
-        });
-        *cached = Some((Instant::now(), text.clone()));
-        text
-    }
-
-    async fn read(&self) -> Result<String, Error> {
-        let up = self.broker.open().await.is_ok();
-        let depths = self.broker.depths(MAX_QUEUES).await?;
-        let mut workers = self.broker.fleet().await?;
-        workers.retain(|worker| WorkerKind::of(worker) == WorkerKind::Worker);
-        let jobs = depths.iter().flat_map(|(queue, depth)| {
-            let states = [
-                ("queued", depth.queued),
-                ("delayed", depth.delayed),
-                ("running", depth.running),
-                ("failed", depth.failed),
-            ];
-            states.map(|(state, count)| {
-                (format!("{{queue=\"{queue}\",state=\"{state}\"}}"), count as f64)
-            })
-        });
-        let ages = depths.iter().map(|(queue, depth)| {
-            let age = depth.oldest_age.unwrap_or_default();
-            (format!("{{queue=\"{queue}\"}}"), age.as_secs_f64())
-        });
-        let of_fleet = |count: u64| [(String::new(), count as f64)];
-        let slots = workers.iter().map(|worker| worker.info.slots as u64).sum();
-        let busy = workers.iter().map(|worker| worker.busy).sum();
-        Ok([
-            family("crunch_redis_up", UP, of_fleet(up.into())),
-            family("crunch_queue_jobs", "Jobs by queue and state", jobs),
-            family("crunch_queue_oldest_age_seconds", "Age of the oldest job that could run", ages),
-            family("crunch_fleet_workers", "Live workers", of_fleet(workers.len() as u64)),
-            family("crunch_fleet_slots", "Slots of all live workers", of_fleet(slots)),
-            family(
-                "crunch_fleet_slots_busy",
-                "Slots of all live workers that run a job",
-                of_fleet(busy),
-            ),
-        ]
-        .concat())
+        own + &self.shared.render().await
     }
 }
 
-/// Renders one gauge with all its series. Label values are names of Crunch: nothing in them needs to be escaped.
-fn family(name: &str, help: &str, series: impl IntoIterator<Item = (String, f64)>) -> String {
-    let mut text = format!("# HELP {name} {help}\n# TYPE {name} gauge\n");
-    for (labels, value) in series {
-        let _ = writeln!(text, "{name}{labels} {value}");
+/// Creates the counters whose labels are known. Prometheus sees no increase in a counter that begins with its first event,
+/// so an alarm about rare events would miss the first ones.
+fn start_at_zero() {
+    leases_lost(0);
+    waiting(0.0);
+    for sum in Sum::ALL {
+        metrics::counter!(HTTP_REFUSED, "sum" => sum.name()).increment(0);
     }
-    text
 }
 
 /// Counts jobs that were ended by this process.
@@ -125,6 +62,13 @@ pub(crate) fn finished(task: &str, queue: &str, status: &'static str, count: u64
 /// Counts an attempt to deliver a webhook.
 pub(crate) fn delivered(outcome: &'static str) {
     metrics::counter!(WEBHOOK_DELIVERIES, "outcome" => outcome).increment(1);
+}
+
+/// Creates the counters of deliveries, in an API that makes them.
+pub(crate) fn start_deliveries() {
+    for outcome in ["succeeded", "retrying", "failed", "released"] {
+        metrics::counter!(WEBHOOK_DELIVERIES, "outcome" => outcome).increment(0);
+    }
 }
 
 /// Shows whether deliveries are claimed and settled.
@@ -153,6 +97,9 @@ pub(crate) enum Sum {
 }
 
 impl Sum {
+    const ALL: [Self; 5] =
+        [Self::Bodies, Self::Answers, Self::Heads, Self::Waiting, Self::Connections];
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Bodies => "bodies",

@@ -66,7 +66,7 @@ async fn measure_nodes(session: &mut Session, arguments: &Arguments, nodes: usiz
 
     let (before, start) = (infos(), Instant::now());
     broker.resume(&queue).await.unwrap();
-    while broker.depths(1).await.unwrap()[&queue].is_live() {
+    while broker.depths(1).await.unwrap()[&queue].depth.is_live() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     record("drain", start, before);

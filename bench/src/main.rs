@@ -24,6 +24,7 @@ mod metrics;
 mod persistence;
 mod processors;
 mod protocol;
+mod scrape;
 mod session;
 mod submit;
 mod testbed;
@@ -75,6 +76,8 @@ enum Action {
     Cluster(cluster::Arguments),
     /// What a fleet of idle workers costs a cluster.
     Fleet(fleet::Arguments),
+    /// What it costs Redis that metrics are collected.
+    Scrape(scrape::Arguments),
     /// What it costs to have everything on disk during a drain.
     #[command(name = "safety")]
     Persistence(persistence::Arguments),
@@ -120,6 +123,7 @@ async fn measure(session: &mut Session, benchmark: &Action) {
         Action::Children(arguments) => children::measure(session, arguments).await,
         Action::Cluster(arguments) => cluster::measure(session, arguments).await,
         Action::Fleet(arguments) => fleet::measure(session, arguments).await,
+        Action::Scrape(arguments) => scrape::measure(session, arguments).await,
         Action::Persistence(arguments) => persistence::measure(session, arguments).await,
         Action::All => measure_all(session).await,
         Action::Worker(_) | Action::BareHttp(_) => {}
@@ -140,6 +144,7 @@ async fn measure_all(session: &mut Session) {
     children::measure(session, &defaults()).await;
     cluster::measure(session, &defaults()).await;
     fleet::measure(session, &defaults()).await;
+    scrape::measure(session, &defaults()).await;
     persistence::measure(session, &defaults()).await;
 }
 

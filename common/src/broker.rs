@@ -70,7 +70,7 @@ use futures_util::future::join_all;
 pub use action_log::{LoggedAction, MAX_ACTION_BYTES};
 pub use audit::{Audit, FindingKind, Progress as AuditProgress, Tally};
 pub use config::BrokerConfig;
-pub use depth::Depth;
+pub use depth::{Depth, QueueDepth};
 pub use durability::{Durability, DurabilityConfig, InvalidDurability};
 pub use endpoint::{ByNode, Node, SentinelLogin};
 pub use error::Error;

@@ -271,6 +271,11 @@ async fn a_task_that_cannot_run_is_suspended_and_the_others_continue() {
     assert!(shown[0]["until"].is_string() && shown[1].is_null(), "{shown}");
     let reason = wait_for_reason(&port, READY, "task script is suspended").await;
     assert!(reason.contains("No such file"), "{reason}");
+    eventually("the metrics show it", async || {
+        let metrics = String::from_utf8(api.get("/metrics").await.body.to_vec()).unwrap();
+        metrics.contains("\ncrunch_task_suspended_workers{task=\"script\"} 1\n").then_some(())
+    })
+    .await;
     let other = api.submit("echo", &json!(1)).await;
     api.wait_for_status(&other, "succeeded").await;
 

@@ -26,6 +26,7 @@ mod lua;
 mod machine_faults;
 mod memory;
 mod metrics;
+mod monitoring;
 mod operators;
 mod partitions;
 mod proxy;

@@ -1,15 +1,19 @@
 //! Prometheus metrics of APIs and workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use crunch_tests::{Api, EventStream, Stack, Stage, eventually};
 use reqwest::Method;
 use serde_json::json;
 
+use crate::monitoring::queries::{Metric, table};
+
 /// Samples by their name with labels. Every sample must belong to a family that is declared once, as the format
-/// requires.
+/// requires, and have the labels that the documentation lists.
 fn parse(text: &str) -> BTreeMap<String, f64> {
     let (mut families, mut samples) = (BTreeMap::new(), BTreeMap::new());
+    let listed = table();
     for line in text.lines().filter(|line| !line.is_empty()) {
         if let Some(declared) = line.strip_prefix("# TYPE ") {
             let (name, kind) = declared.split_once(' ').unwrap();
@@ -20,10 +24,23 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
             let parts = ["_bucket", "_sum", "_count"];
             let family = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
             assert!(families.contains_key(name) || families.contains_key(family), "{line}");
+            let is_histogram = families.get(family) == Some(&"histogram");
+            check_labels(&listed[if is_histogram { family } else { name }], is_histogram, sample);
             assert!(samples.insert(sample.to_owned(), value.parse().unwrap()).is_none(), "{line}");
         }
     }
     samples
+}
+
+/// The labels of a sample are those that the documentation lists for its metric.
+fn check_labels(metric: &Metric, is_histogram: bool, sample: &str) {
+    assert_eq!(metric.is_histogram, is_histogram, "{sample}");
+    let labels = sample.split_once('{').map_or("", |(_, labels)| labels.trim_end_matches('}'));
+    let names = labels.split(',').filter_map(|label| label.split_once('='));
+    let names: BTreeSet<_> = names.map(|(name, _)| name.to_owned()).collect();
+    let expected: BTreeSet<_> = metric.labels.iter().cloned().collect();
+    let beyond: Vec<_> = names.difference(&expected).filter(|name| *name != "le").collect();
+    assert!(beyond.is_empty() && names.is_superset(&expected), "{sample}: {expected:?}");
 }
 
 async fn read_metrics(api: &Api) -> BTreeMap<String, f64> {
@@ -54,9 +71,13 @@ async fn an_api_counts_requests_and_shows_the_state_of_queues() {
         (r#"crunch_queue_jobs{queue="act",state="running"}"#, 1.0),
         (r#"crunch_queue_jobs{queue="act",state="queued"}"#, 0.0),
         (r#"crunch_queue_oldest_age_seconds{queue="act"}"#, 0.0),
+        (r#"crunch_queue_paused{queue="act"}"#, 0.0),
+        (r#"crunch_queue_workers{queue="act"}"#, 1.0),
         ("crunch_fleet_workers", 1.0),
         ("crunch_fleet_slots", 2.0),
         ("crunch_redis_up", 1.0),
+        ("crunch_leases_lost_total", 0.0),
+        (r#"crunch_http_refused_total{sum="bodies"}"#, 0.0),
         ("crunch_http_waiting", 1.0),
         (
             r#"crunch_http_request_duration_seconds_count{method="POST",route="/jobs",status="202"}"#,
@@ -72,6 +93,69 @@ async fn an_api_counts_requests_and_shows_the_state_of_queues() {
     let ids = metrics.keys().filter(|sample| sample.contains(&running) || sample.contains(&later));
     assert_eq!(ids.count(), 0, "no label contains an id");
     actor.returns(&json!(1)).await;
+}
+
+#[tokio::test]
+async fn an_api_shows_what_needs_attention_in_queues_and_workers() {
+    let (mut stack, api) = {
+        let mut stack = Stack::start();
+        let api = stack.api().await;
+        (stack, api)
+    };
+    let _worker = stack.worker_with(&api, 3, &[("CRUNCH_WORKER_QUEUES", "echo")]).await;
+    api.post_empty("/queues/echo/pause").await;
+    for task in ["echo", "square"] {
+        api.submit(task, &json!(1)).await;
+    }
+    let metrics = eventually("the workers are counted", async || {
+        let metrics = read_metrics(&api).await;
+        let served = metrics.get(r#"crunch_queue_workers{queue="echo"}"#) == Some(&1.0);
+        let both = metrics.contains_key(r#"crunch_queue_workers{queue="square"}"#);
+        (served && both).then_some(metrics)
+    })
+    .await;
+    for (sample, value) in [
+        (r#"crunch_queue_paused{queue="echo"}"#, 1.0),
+        (r#"crunch_queue_paused{queue="square"}"#, 0.0),
+        (r#"crunch_queue_workers{queue="square"}"#, 0.0),
+        (r#"crunch_queue_jobs{queue="square",state="queued"}"#, 1.0),
+    ] {
+        assert_eq!(metrics.get(sample), Some(&value), "{sample} in {metrics:#?}");
+    }
+    assert!(metrics[r#"crunch_queue_oldest_age_seconds{queue="square"}"#] > 0.0);
+    let of = |name: &str| {
+        let found = metrics.iter().filter(|(sample, _)| sample.starts_with(&format!("{name}{{")));
+        found.map(|(_, value)| *value).collect::<Vec<_>>()
+    };
+    assert_eq!((of("crunch_host_slots"), of("crunch_host_slots_busy")), (vec![3.0], vec![0.0]));
+    // A node of a cluster has a label too.
+    let memory = of("crunch_redis_memory_bytes");
+    assert!(!memory.is_empty() && memory.iter().all(|bytes| *bytes > 100_000.0), "{memory:?}");
+    assert!(of("crunch_redis_disk_ok").iter().all(|ok| *ok == 1.0));
+}
+
+#[tokio::test]
+async fn the_state_of_queues_is_read_at_most_every_two_seconds() {
+    let (_stack, api, _worker) = Stack::simple(1).await;
+    let waiting = async || {
+        let later = json!({ "delay_ms": 3_600_000 });
+        api.submit_with("act", &json!({}), &later).await;
+        read_metrics(&api).await.get(r#"crunch_queue_jobs{queue="act",state="delayed"}"#).copied()
+    };
+    let begun = Instant::now();
+    let first = waiting().await;
+    for _ in 0..10 {
+        let next = waiting().await;
+        if begun.elapsed() < Duration::from_secs(2) {
+            assert_eq!(next, first, "the answer is the one of the first request");
+        }
+    }
+    eventually("the state is read again", async || {
+        let metrics = read_metrics(&api).await;
+        let delayed = metrics.get(r#"crunch_queue_jobs{queue="act",state="delayed"}"#);
+        (delayed == Some(&11.0)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -113,6 +197,7 @@ async fn a_worker_with_a_port_exports_metrics_of_its_attempts() {
         (r#"crunch_jobs_finished_total{task="square",queue="square",status="failed"}"#, 1.0),
         (r#"crunch_job_wait_seconds_count{task="echo",queue="echo"}"#, 1.0),
         (r#"crunch_job_run_seconds_count{task="echo",queue="echo",outcome="succeeded"}"#, 1.0),
+        ("crunch_stale_settlements_total", 0.0),
         ("crunch_worker_slots", 3.0),
         ("crunch_worker_slots_busy", 1.0),
     ] {

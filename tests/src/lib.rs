@@ -15,6 +15,7 @@ pub mod failover;
 mod formation;
 pub mod fuzz;
 mod ledger;
+pub mod monitoring;
 mod network;
 mod port;
 mod process;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::config::WorkerConfig;
 use crate::health::{Health, Server};
+use crate::metrics;
 use crate::supervisor::Lifeline;
 
 /// A failure shows within [`ANSWERS_WITHIN`], and its end within the longest pause between two connections (2 s) and
@@ -54,6 +55,7 @@ impl HealthThread {
             None => {
                 let (reported, metrics) =
                     (health.clone(), Metrics::start(env!("CARGO_PKG_VERSION")));
+                metrics::start_at_zero();
                 let server = Server::bind(addr, move || reported.report(), metrics.clone());
                 let server = server.map_err(|source| Error::Listen { addr, source })?;
                 Destination::Port(server, metrics)

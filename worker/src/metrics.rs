@@ -4,9 +4,16 @@ use std::time::Duration;
 
 use crunch_common::broker::{ClaimedJob, Settlement};
 use crunch_common::telemetry::metrics::{
-    ATTEMPTS, JOB_RUN, JOB_WAIT, JOBS_FINISHED, SLOTS, SLOTS_BUSY, STALE_SETTLEMENTS, labels,
+    ATTEMPTS, IGNORED_ANSWERS, JOB_RUN, JOB_WAIT, JOBS_FINISHED, SLOTS, SLOTS_BUSY,
+    STALE_SETTLEMENTS, labels,
 };
 use crunch_consumer::SlotGauges;
+
+/// Creates the counters whose labels are known: Prometheus sees no increase in a counter that begins with its first event.
+pub(crate) fn start_at_zero() {
+    metrics::counter!(STALE_SETTLEMENTS).increment(0);
+    metrics::counter!(IGNORED_ANSWERS).increment(0);
+}
 
 /// Records a claimed job that is about to run.
 pub(crate) fn claimed(job: &ClaimedJob) {

@@ -11,9 +11,8 @@ use super::keys::{Keys, Lane};
 use super::names::NAME_BYTES;
 use super::transfer::MinRate;
 use super::{Broker, reply};
-use crate::job::JobId;
+use crate::job::{JobId, Priority};
 use crate::queue::QueueName;
-use crate::task::TaskName;
 
 /// How many jobs of a queue are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,32 +36,6 @@ impl Depth {
         self.queued + self.delayed + self.running > 0
     }
 
-    /// Number of replies to [`Depth::ask`].
-    pub(crate) const REPLIES: usize = 2 * Lane::ALL.len() + 5;
-
-    /// Adds the commands for one queue of a partition.
-    pub(crate) fn ask(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName) {
-        Lane::ALL.iter().for_each(|lane| ask_lane(pipeline, keys, name, lane));
-        pipeline.cmd("SCARD").arg(keys.ghosts(name)).cmd("ZCARD").arg(keys.delayed(name));
-        pipeline.cmd("ZCARD").arg(keys.running(name)).cmd("ZCARD").arg(keys.failed(name));
-        pipeline.cmd("SMEMBERS").arg(keys.parked(name));
-    }
-
-    /// Parses these replies, and those about the lanes of parked jobs.
-    fn read(replies: &[Value], parked: &[Value], now_ms: u64) -> Result<Self, Error> {
-        let (lanes, sets) = replies.split_at(2 * Lane::ALL.len());
-        let mut depth = Self {
-            delayed: reply::unsigned(&sets[1])?,
-            running: reply::unsigned(&sets[2])?,
-            failed: reply::unsigned(&sets[3])?,
-            ..Self::default()
-        };
-        let mut lanes = lanes.chunks_exact(2).chain(parked.chunks_exact(2));
-        lanes.try_for_each(|lane| depth.add_lane(lane, now_ms))?;
-        depth.queued = depth.queued.saturating_sub(reply::unsigned(&sets[0])?);
-        Ok(depth)
-    }
-
     /// Adds the replies of [`ask_lane`].
     fn add_lane(&mut self, lane: &[Value], now_ms: u64) -> Result<(), Error> {
         self.queued += reply::unsigned(&lane[0])?;
@@ -71,6 +44,13 @@ impl Depth {
             self.oldest_age = self.oldest_age.max(Some(age));
         }
         Ok(())
+    }
+
+    /// Leaves out jobs that ended while they waited. A queue with nothing else has no oldest job; elsewhere such a job may
+    /// be the oldest until a claim or a sweep drops it.
+    fn leave_out_ghosts(&mut self, ghosts: u64) {
+        self.queued = self.queued.saturating_sub(ghosts);
+        self.oldest_age = self.oldest_age.filter(|_| self.queued > 0);
     }
 
     pub(crate) fn add(&mut self, part: &Self) {
@@ -82,9 +62,27 @@ impl Depth {
     }
 }
 
-/// The tasks whose jobs are parked: the last reply to [`Depth::ask`].
-fn parked(replies: &[Value]) -> Result<Vec<TaskName>, Error> {
-    reply::array(replies[Depth::REPLIES - 1].clone())?.into_iter().map(reply::parsed).collect()
+/// The depth of a queue, and whether it is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueDepth {
+    /// How many of its jobs are in which state.
+    pub depth: Depth,
+    /// Whether none of its jobs are claimed.
+    pub paused: bool,
+}
+
+impl QueueDepth {
+    fn add(&mut self, part: &Self) {
+        self.depth.add(&part.depth);
+        self.paused |= part.paused;
+    }
+}
+
+/// The lane of most jobs.
+const NORMAL: Lane = Lane::Of(Priority::Normal);
+
+fn other_lanes() -> impl Iterator<Item = &'static Lane> {
+    Lane::ALL.iter().filter(|lane| **lane != NORMAL)
 }
 
 fn ask_lane(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName, lane: &Lane) {
@@ -92,20 +90,31 @@ fn ask_lane(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName, lane: &Lane)
     pipeline.cmd("LINDEX").arg(keys.ready(name, lane)).arg(-1);
 }
 
+/// A queue, and what was read of it so far.
+struct Reading<'a> {
+    name: &'a QueueName,
+    it: QueueDepth,
+    /// Whether jobs may run: only then a sweep must visit it.
+    may_run: bool,
+    /// Whether it may have jobs outside its normal lane.
+    may_have_side: bool,
+    ghosts: u64,
+}
+
 /// Number of queues per round trip.
 pub(crate) const QUEUES_A_TRIP: usize = 100;
 
 impl Broker {
-    /// Returns the depths of up to `max` queues that were used in the last hour or contain anything, by name.
+    /// Returns the depths of up to `max` queues of each partition that were used in the last hour or contain anything, by
+    /// name: the most recently used ones.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if Redis is unavailable.
-    pub async fn depths(&self, max: usize) -> Result<BTreeMap<QueueName, Depth>, Error> {
-        let mut depths: BTreeMap<QueueName, Depth> = BTreeMap::new();
+    pub async fn depths(&self, max: usize) -> Result<BTreeMap<QueueName, QueueDepth>, Error> {
+        let mut depths: BTreeMap<QueueName, QueueDepth> = BTreeMap::new();
         for partition in self.partitions() {
             let keys = self.settings.keys(partition);
             let mut index = redis::pipe();
-            // The most recently used queues are the relevant ones.
             index.cmd("ZRANGE").arg(keys.queues()).arg(0).arg(max - 1).arg("REV").cmd("TIME");
             let bytes = max as u64 * NAME_BYTES;
             let replies = self.pages.read(partition, &index, bytes, MinRate::ForCaller).await?;
@@ -114,31 +123,135 @@ impl Broker {
             let names = reply::array(names)?.into_iter().map(reply::parsed);
             let names: Vec<QueueName> = names.collect::<Result<_, _>>()?;
             for names in names.chunks(QUEUES_A_TRIP) {
-                let mut pipeline = redis::pipe();
-                names.iter().for_each(|name| Depth::ask(&mut pipeline, keys, name));
-                let replies = self.pooled(partition, &pipeline).await?;
-                for (name, replies) in names.iter().zip(replies.chunks_exact(Depth::REPLIES)) {
-                    let part = self.depth(keys, name, replies, now).await?;
-                    depths.entry(name.clone()).or_default().add(&part);
+                let parts = self.depths_of(keys, names, now).await?;
+                for (name, part) in names.iter().zip(&parts) {
+                    depths.entry(name.clone()).or_default().add(part);
                 }
             }
         }
         Ok(depths)
     }
 
-    /// Parses the replies to [`Depth::ask`]. Parked jobs, which few queues have, are counted in another round trip.
-    pub(crate) async fn depth(
+    /// Returns the depths of some queues in a partition, a hundred at most. One round trip, and one or two more for what
+    /// only some queues have.
+    ///
+    /// A command costs Redis several times what its work does. So of each queue only what most queues have is read one by
+    /// one, and few commands about all of them find those that have more.
+    pub(crate) async fn depths_of(
         &self,
         keys: &Keys,
-        name: &QueueName,
-        replies: &[Value],
+        names: &[QueueName],
         now_ms: u64,
-    ) -> Result<Depth, Error> {
-        let mut pipeline = redis::pipe();
-        for task in parked(replies)? {
-            ask_lane(&mut pipeline, keys, name, &Lane::Parked(task));
+    ) -> Result<Vec<QueueDepth>, Error> {
+        if names.is_empty() {
+            return Ok(Vec::new());
         }
-        let parked = self.pooled(keys.partition(), &pipeline).await?;
-        Depth::read(replies, &parked, now_ms)
+        let (mut queues, any_ghosts) = self.read_normal_lanes(keys, names, now_ms).await?;
+        let lanes = self.read_rare_sets(keys, &mut queues, any_ghosts).await?;
+        self.read_lanes(keys, &mut queues, &lanes, now_ms).await?;
+        let all = queues.into_iter().map(|mut queue| {
+            queue.it.depth.leave_out_ghosts(queue.ghosts);
+            queue.it
+        });
+        Ok(all.collect())
+    }
+
+    /// The first round trip. Also returns whether any of the queues has ghosts.
+    async fn read_normal_lanes<'a>(
+        &self,
+        keys: &Keys,
+        names: &'a [QueueName],
+        now_ms: u64,
+    ) -> Result<(Vec<Reading<'a>>, bool), Error> {
+        let texts: Vec<_> = names.iter().map(QueueName::as_str).collect();
+        let ghosts: Vec<_> = names.iter().map(|name| keys.ghosts(name)).collect();
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SMISMEMBER").arg(keys.paused()).arg(&texts);
+        pipeline.cmd("SMISMEMBER").arg(keys.side_queues()).arg(&texts);
+        pipeline.cmd("ZMSCORE").arg(keys.due()).arg(&texts).cmd("EXISTS").arg(&ghosts);
+        for name in names {
+            ask_lane(&mut pipeline, keys, name, &NORMAL);
+            pipeline.cmd("ZCARD").arg(keys.failed(name));
+        }
+        let mut replies = self.pooled(keys.partition(), &pipeline).await?;
+        let each = replies.split_off(4);
+        let [paused, side, due, ghosts] = reply::fields(Value::Array(replies))?;
+        let (side, due) = (reply::array(side)?, reply::array(due)?);
+        let mut queues = Vec::with_capacity(names.len());
+        for (at, paused) in reply::array(paused)?.into_iter().enumerate() {
+            let (lane, failed) = each[3 * at..3 * at + 3].split_at(2);
+            let mut it =
+                QueueDepth { paused: reply::integer(&paused)? == 1, ..QueueDepth::default() };
+            it.depth.failed = reply::unsigned(&failed[0])?;
+            it.depth.add_lane(lane, now_ms)?;
+            queues.push(Reading {
+                name: &names[at],
+                it,
+                may_run: due[at] != Value::Nil,
+                may_have_side: reply::integer(&side[at])? == 1,
+                ghosts: 0,
+            });
+        }
+        Ok((queues, reply::integer(&ghosts)? > 0))
+    }
+
+    /// The second round trip, if any of the queues may have something else. Returns the further lanes that have jobs, each
+    /// with the index of its queue.
+    async fn read_rare_sets(
+        &self,
+        keys: &Keys,
+        queues: &mut [Reading<'_>],
+        any_ghosts: bool,
+    ) -> Result<Vec<(usize, Lane)>, Error> {
+        let mut pipeline = redis::pipe();
+        for Reading { name, may_run, may_have_side, .. } in &*queues {
+            if any_ghosts {
+                pipeline.cmd("SCARD").arg(keys.ghosts(name));
+            }
+            if *may_run {
+                pipeline.cmd("ZCARD").arg(keys.running(name));
+            }
+            if *may_have_side {
+                let lanes: Vec<_> = other_lanes().map(|lane| keys.ready(name, lane)).collect();
+                pipeline.cmd("ZCARD").arg(keys.delayed(name)).cmd("EXISTS").arg(lanes);
+                pipeline.cmd("SMEMBERS").arg(keys.parked(name));
+            }
+        }
+        let mut replies = self.pooled(keys.partition(), &pipeline).await?.into_iter();
+        let mut next = || replies.next().ok_or_else(|| Error::unreadable("too few replies"));
+        let mut lanes = Vec::new();
+        for (at, queue) in queues.iter_mut().enumerate() {
+            if any_ghosts {
+                queue.ghosts = reply::unsigned(&next()?)?;
+            }
+            if queue.may_run {
+                queue.it.depth.running = reply::unsigned(&next()?)?;
+            }
+            if queue.may_have_side {
+                queue.it.depth.delayed = reply::unsigned(&next()?)?;
+                if reply::integer(&next()?)? > 0 {
+                    lanes.extend(other_lanes().map(|lane| (at, lane.clone())));
+                }
+                for task in reply::array(next()?)? {
+                    lanes.push((at, Lane::Parked(reply::parsed(task)?)));
+                }
+            }
+        }
+        Ok(lanes)
+    }
+
+    /// The third round trip, if there are further lanes.
+    async fn read_lanes(
+        &self,
+        keys: &Keys,
+        queues: &mut [Reading<'_>],
+        lanes: &[(usize, Lane)],
+        now_ms: u64,
+    ) -> Result<(), Error> {
+        let mut pipeline = redis::pipe();
+        lanes.iter().for_each(|(at, lane)| ask_lane(&mut pipeline, keys, queues[*at].name, lane));
+        let replies = self.pooled(keys.partition(), &pipeline).await?;
+        let mut lanes = lanes.iter().zip(replies.chunks_exact(2));
+        lanes.try_for_each(|((at, _), lane)| queues[*at].it.depth.add_lane(lane, now_ms))
     }
 }

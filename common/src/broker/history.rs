@@ -157,11 +157,11 @@ impl Broker {
         let depths = self.depths(READ_QUEUES).await?;
         let mut sampled = BTreeMap::from([(OTHER, Depth::default())]);
         // Those with most jobs have a name.
-        let mut depths: Vec<_> = depths.iter().collect();
+        let mut depths: Vec<_> = depths.iter().map(|(queue, it)| (queue, it.depth)).collect();
         depths.sort_by_key(|(_, depth)| std::cmp::Reverse(depth.queued + depth.running));
         for (at, (queue, depth)) in depths.into_iter().enumerate() {
             let name = if at < SAMPLED_QUEUES { queue.as_str() } else { OTHER };
-            sampled.entry(name).or_default().add(depth);
+            sampled.entry(name).or_default().add(&depth);
         }
         self.sample(&sampled).await
     }

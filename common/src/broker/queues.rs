@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 
-use super::depth::{Depth, QUEUES_A_TRIP};
+use super::depth::{QUEUES_A_TRIP, QueueDepth};
 use super::error::Error;
 use super::keys::Keys;
 use super::{Broker, reply};
@@ -142,19 +142,13 @@ impl Broker {
                 let mut index = redis::pipe();
                 for name in names {
                     index.cmd("ZSCORE").arg(keys.queues()).arg(name.as_str());
-                    index.cmd("SISMEMBER").arg(keys.paused()).arg(name.as_str());
                 }
                 let mut replies = self.pooled(partition, index.cmd("TIME")).await?;
                 let now = reply::time_ms(replies.pop().unwrap_or(Value::Nil))?;
-                let known = names.iter().zip(replies.chunks_exact(2));
-                let known = known.filter(|(_, replies)| replies[0] != Value::Nil);
-                let (known, paused): (Vec<_>, Vec<_>) =
-                    known.map(|(name, replies)| (name.clone(), &replies[1])).unzip();
+                let known = names.iter().zip(replies).filter(|(_, used)| *used != Value::Nil);
+                let known: Vec<_> = known.map(|(name, _)| name.clone()).collect();
                 let parts = self.parts(keys, &known, now, counted).await?;
-                for (mut part, paused) in parts.into_iter().zip(paused) {
-                    part.paused = reply::integer(paused)? == 1;
-                    merge(&mut queues, part);
-                }
+                parts.into_iter().for_each(|part| merge(&mut queues, part));
             }
         }
         Ok(queues.into_values().collect())
@@ -176,8 +170,8 @@ impl Broker {
         Ok(false)
     }
 
-    /// Returns the state of some queues in one partition, except whether they are paused. Two round trips, and one for
-    /// each thousand delayed jobs that are read.
+    /// Returns the state of some queues in one partition. Two round trips, or a few more ([`Broker::depths_of`]), and one
+    /// for each thousand delayed jobs that are read.
     async fn parts(
         &self,
         keys: &Keys,
@@ -185,15 +179,14 @@ impl Broker {
         now: u64,
         counted: u64,
     ) -> Result<Vec<QueueSummary>, Error> {
+        let depths = self.depths_of(keys, names, now).await?;
         let mut pipeline = redis::pipe();
-        names.iter().for_each(|name| ask_part(&mut pipeline, keys, name, now, counted));
+        names.iter().for_each(|name| ask_more(&mut pipeline, keys, name, now, counted));
         let replies = self.pooled(keys.partition(), &pipeline).await?;
         let mut parts = Vec::with_capacity(names.len());
         let mut delayed = Vec::new();
-        for (name, replies) in names.iter().zip(replies.chunks_exact(PART_REPLIES)) {
-            let (depth, rest) = replies.split_at(Depth::REPLIES);
-            let depth = self.depth(keys, name, depth, now).await?;
-            let (part, ids) = read_part(name, &depth, rest)?;
+        for ((name, depth), more) in names.iter().zip(&depths).zip(replies.chunks_exact(2)) {
+            let (part, ids) = read_part(name, depth, more)?;
             delayed.extend(ids.into_iter().map(|id| (parts.len(), id)));
             parts.push(part);
         }
@@ -231,12 +224,8 @@ impl Broker {
     }
 }
 
-/// Number of replies to [`ask_part`].
-const PART_REPLIES: usize = Depth::REPLIES + 2;
-
-/// Adds the commands for one queue of a partition.
-fn ask_part(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName, now: u64, counted: u64) {
-    Depth::ask(pipeline, keys, name);
+/// Adds the two commands for what the depth of a queue in a partition does not contain.
+fn ask_more(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName, now: u64, counted: u64) {
     pipeline.cmd("MGET");
     for bucket in now / 10_000 - 5..=now / 10_000 {
         pipeline.arg(keys.ended(name, bucket));
@@ -247,14 +236,14 @@ fn ask_part(pipeline: &mut Pipeline, keys: &Keys, name: &QueueName, now: u64, co
 /// Returns the state of a queue in one partition, and its first delayed jobs.
 fn read_part(
     name: &QueueName,
-    depth: &Depth,
-    rest: &[Value],
+    &QueueDepth { depth, paused }: &QueueDepth,
+    more: &[Value],
 ) -> Result<(QueueSummary, Vec<JobId>), Error> {
-    let ended = reply::array(rest[0].clone())?;
-    let delayed = reply::array(rest[1].clone())?.into_iter();
+    let ended = reply::array(more[0].clone())?;
+    let delayed = reply::array(more[1].clone())?.into_iter();
     let part = QueueSummary {
         name: name.clone(),
-        paused: false,
+        paused,
         queued: depth.queued,
         scheduled: depth.delayed,
         retrying: 0,

@@ -131,6 +131,10 @@ impl Metrics {
             }
         }
         metrics::gauge!(BUILD, "version" => version).set(1.0);
+        // Prometheus sees no increase in a counter that begins with its first event.
+        for outcome in ["connected", "failed"] {
+            metrics::counter!(REDIS_CONNECTS, "outcome" => outcome).increment(0);
+        }
         Some(Self(handle))
     }
 

@@ -20,6 +20,7 @@ use super::driver::{CLOCK, Check, library, options};
 
 mod audits;
 mod deadlines;
+mod depths;
 mod ends;
 mod errors;
 mod history;
@@ -273,6 +274,7 @@ scenarios! {
     "a worker learns with its heartbeats what an operator requested" => steering::requested,
     "attempts are counted in their minute and their hour, once" => history::counted,
     "series of attempts beyond the limit share one" => history::limited,
+    "the jobs of queues are counted by state, with the age of the oldest" => depths::counted,
     "the depths of queues are sampled once a minute" => history::sampled,
     "the same key and request is one job, in one call or in two" => intake::idempotency,
     "one unreadable record does not stop the claim of nine others" => intake::quarantine,

@@ -105,6 +105,11 @@ const NUMBERS: &[Number] = &[
     ("docs/troubleshooting.md", "66 large bodies at once", "api/src/checks.rs", "const WAITING: usize = 64;"),
     ("ARCHITECTURE.md", "given up after 1.8 s and its size ÷ 512 KiB/s", "common/src/broker.rs", "const CALL_DEADLINE: Duration = Duration::from_millis(1800);"),
     ("ARCHITECTURE.md", "given up after 1.8 s and its size ÷ 512 KiB/s", "common/src/broker/transfer.rs", "const SLOWEST_NETWORK: u64 = 512 * 1024;"),
+    ("docs/metrics.md", "at most every two seconds", "api/src/metrics/shared.rs", "const FRESH: Duration = Duration::from_secs(2);"),
+    ("docs/metrics.md", "the thousand most recently used queues are shown", "api/src/metrics/shared.rs", "const MAX_QUEUES: usize = 1000;"),
+    ("docs/metrics.md", "the first thousand by name are shown", "api/src/metrics/shared.rs", "const MAX_NAMES: usize = 1000;"),
+    ("docs/metrics.md", "the 5000 workers with the newest heartbeats", "common/src/broker/fleet.rs", "const MAX_COUNTED: usize = 5000;"),
+    ("docs/metrics.md", "thousand pairs of task and queue", "common/src/telemetry/metrics.rs", "const MAX_PAIRS: usize = 1000;"),
 ];
 
 /// The text with one space between words.

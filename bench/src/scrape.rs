@@ -1,0 +1,148 @@
+//! What it costs Redis that Prometheus collects the metrics of an API, with many jobs, queues and workers.
+//!
+//! The CPU of an idle system is subtracted. How long single commands take is what Redis' slow log says, with all of them
+//! in it; a busy machine that preempts Redis makes the longest ones longer.
+
+use std::time::{Duration, Instant};
+
+use crunch_common::Broker;
+use crunch_common::broker::{Heartbeat, NewJob, Start, WorkerId, WorkerInfo};
+use crunch_common::job::{Partition, Priority};
+use crunch_common::queue::QueueName;
+use crunch_tests::Api;
+use redis::Value;
+use tokio::time::sleep;
+
+use crate::metrics::{Samples, Unit};
+use crate::session::Session;
+use crate::testbed::{PAYLOAD, SHIPPED, Testbed, job, submit, task_name};
+use crate::usage::RedisInfo;
+
+/// Size of the measurement.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Jobs that wait.
+    #[arg(long, default_value_t = 1_000_000)]
+    jobs: usize,
+    /// Queues; every tenth also has a delayed job and one of another priority.
+    #[arg(long, default_value_t = 1000)]
+    queues: usize,
+    /// Workers, which are only registered.
+    #[arg(long, default_value_t = 200)]
+    workers: usize,
+    /// How often the metrics are collected.
+    #[arg(long, default_value_t = 20)]
+    scrapes: u32,
+}
+
+/// Longer than what an API has read is kept.
+const PAUSE: Duration = Duration::from_millis(2100);
+/// As often as workers send them.
+const HEARTBEAT: Duration = Duration::from_millis(7500);
+/// Queues that a worker claims from: each is some bytes to read.
+const QUEUES_OF_A_WORKER: usize = 20;
+
+/// Runs the benchmark.
+pub(crate) async fn measure(session: &mut Session, arguments: &Arguments) {
+    session.refresh_control();
+    let Arguments { jobs, queues, workers, scrapes } = *arguments;
+    let mut testbed = Testbed::start(SHIPPED).await;
+    testbed.fill(jobs, PAYLOAD, queues).await;
+    fill_side_lanes(&testbed.broker, queues).await;
+    let registered = tokio::spawn(register(testbed.broker.clone(), workers, queues));
+    let api = testbed.start_api().await;
+    sleep(HEARTBEAT * 2).await;
+
+    let before = RedisInfo::of(testbed.server());
+    sleep(PAUSE * scrapes).await;
+    let idle = before.until_now(testbed.server());
+    let before = RedisInfo::of(testbed.server());
+    let mut answers = Vec::new();
+    for _ in 0..scrapes {
+        answers.push(scrape(&api, workers).await);
+        sleep(PAUSE).await;
+    }
+    let busy = before.until_now(testbed.server());
+    let calls = commands_of_a_scrape(&mut testbed, &api, workers).await;
+    registered.abort();
+
+    let cpu = (busy.cpu - idle.cpu) / f64::from(scrapes) * 1e3;
+    session.record("scrape: CPU of Redis", cpu, Unit::Counted("ms"));
+    session.record("scrape: answer, p50", Samples::new(answers).ms(0.5), Unit::Milliseconds);
+    session.record("scrape: commands", calls.len() as f64, Unit::Counted(""));
+    session.record("scrape: longest command", Samples::new(calls).ms(1.0), Unit::Counted("ms"));
+}
+
+/// Gives every tenth queue jobs outside its normal lane.
+async fn fill_side_lanes(broker: &Broker, queues: usize) {
+    let jobs = (0..queues).step_by(10).flat_map(|at| {
+        let job = || job(broker, &task_name(at, queues), PAYLOAD);
+        let later = NewJob { start: Start::After(Duration::from_secs(3600)), ..job() };
+        [later, NewJob { priority: Priority::Urgent, ..job() }]
+    });
+    submit(broker, &jobs.collect::<Vec<_>>()).await;
+}
+
+/// Sends the heartbeats of workers that do not run.
+async fn register(broker: Broker, count: usize, queues: usize) {
+    let workers: Vec<_> = (0..count).map(|at| (WorkerId::generate(), info(at, queues))).collect();
+    loop {
+        for (worker, info) in &workers {
+            let heartbeat = Heartbeat {
+                worker: *worker,
+                lease: Duration::from_secs(30),
+                info,
+                busy: 0,
+                leases: &[],
+                quiet_at: None,
+                counts: None,
+            };
+            broker.heartbeat(Partition::default(), &heartbeat).await.unwrap();
+            sleep(HEARTBEAT / count as u32).await;
+        }
+    }
+}
+
+fn info(at: usize, queues: usize) -> WorkerInfo {
+    let names = (0..QUEUES_OF_A_WORKER.min(queues))
+        .map(|number| task_name((at + number * 7) % queues, queues));
+    let names: Vec<_> = names.collect();
+    WorkerInfo {
+        host: format!("host-{at}"),
+        queues: names.iter().map(|name| name.parse::<QueueName>().unwrap()).collect(),
+        tasks: names.iter().map(|name| name.parse().unwrap()).collect(),
+        slots: 8,
+        ..WorkerInfo::of_this_process()
+    }
+}
+
+/// Collects the metrics, which must be complete; returns how long it took.
+async fn scrape(api: &Api, workers: usize) -> Duration {
+    let start = Instant::now();
+    let answer = api.get("/metrics").await;
+    let taken = start.elapsed();
+    let text = String::from_utf8_lossy(&answer.body);
+    assert!(text.contains(&format!("\ncrunch_fleet_workers {workers}\n")), "{text}");
+    taken
+}
+
+/// The commands that read the state of queues and workers. Some are of sweeps meanwhile.
+const COMMANDS: [&str; 8] =
+    ["EXISTS", "HMGET", "INFO", "LINDEX", "LLEN", "SMISMEMBER", "ZCARD", "ZRANGE"];
+
+/// Collects the metrics while Redis logs each command; returns how long those about queues and workers took.
+async fn commands_of_a_scrape(testbed: &mut Testbed, api: &Api, workers: usize) -> Vec<Duration> {
+    let redis = &mut testbed.redis;
+    let mut log = redis::pipe();
+    log.cmd("CONFIG").arg("SET").arg("slowlog-max-len").arg(100_000).ignore();
+    log.cmd("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(0).ignore();
+    log.cmd("SLOWLOG").arg("RESET").ignore();
+    log.exec_async(redis).await.unwrap();
+    scrape(api, workers).await;
+    let entries: Vec<(u64, u64, u64, Vec<String>, Value, Value)> =
+        redis::cmd("SLOWLOG").arg("GET").arg(-1).query_async(redis).await.unwrap();
+    let commands = entries.into_iter().filter(|(.., arguments, _, _)| {
+        arguments.first().is_some_and(|name| COMMANDS.contains(&name.as_str()))
+    });
+    commands.map(|(_, _, micros, ..)| Duration::from_micros(micros)).collect()
+}
