@@ -77,6 +77,13 @@ pub(crate) fn parse_past(text: &str) -> Result<Timestamp, String> {
     }
 }
 
+/// Reads a label and its value.
+pub(crate) fn parse_label(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = pair.ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 /// Reads an RFC 3339 time.
 pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| {

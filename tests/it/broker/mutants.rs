@@ -11,6 +11,7 @@ use super::scenarios::{NAMES, World, run_scenario};
 
 mod errors;
 mod history;
+mod indexes;
 mod steps;
 mod upkeep;
 mod waiting;
@@ -19,8 +20,14 @@ mod waiting;
 type Mutant = (&'static str, &'static str, &'static str);
 
 /// All mutants, in groups by what they break.
-const MUTANTS: [&[Mutant]; 5] =
-    [steps::MUTANTS, upkeep::MUTANTS, waiting::MUTANTS, errors::MUTANTS, history::MUTANTS];
+const MUTANTS: [&[Mutant]; 6] = [
+    steps::MUTANTS,
+    upkeep::MUTANTS,
+    waiting::MUTANTS,
+    errors::MUTANTS,
+    history::MUTANTS,
+    indexes::MUTANTS,
+];
 
 /// The number of mutants.
 pub(crate) fn count() -> usize {
