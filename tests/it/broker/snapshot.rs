@@ -166,7 +166,9 @@ impl Snapshot {
         }
         let mut indexes: [BTreeSet<JobId>; LABELS.len()] = Default::default();
         for (&id, job) in model.jobs.iter().filter(|(_, job)| !job.deleted) {
-            labels_of(job.labels).for_each(|label| drop(indexes[label].insert(id)));
+            labels_of(job.labels).for_each(|label| {
+                indexes[label].insert(id);
+            });
         }
         let recent = model.recent.clone();
         Self { jobs, queues, errors, indexes, recent, ..Self::default() }

@@ -1,6 +1,6 @@
 -- Indexes of metadata: the jobs that have a label, so that finding them reads no others.
 --
--- Uses: keys, core
+-- Uses: keys
 --
 -- An index is the digest of a label, its name and its value. A submission names those of the labels that the job's task
 -- declares as indexed, and the job keeps them in its field `indexes`: so whatever deletes it needs no declaration, and a
