@@ -105,7 +105,7 @@ impl Broker {
         match newest.last {
             Some(last) if !newest.is_over => {
                 let next = Some(Cursor(Ended::Newest(last)));
-                Ok(Page { items: newest.items, next, looked_at: newest.looks as u64, of: None })
+                Ok(Page { items: newest.items, next, looked_at: newest.looked_at, of: None })
             }
             _ => self.walk(query, newest, position).await,
         }

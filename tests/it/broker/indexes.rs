@@ -65,7 +65,7 @@ async fn compare(partitions: u16) {
     let redis = RedisServer::start().with_partitions(partitions);
     let broker = redis.broker("indexes", Library::shipped());
     let mut random = Pcg64Mcg::seed_from_u64(u64::from(partitions));
-    let (mut labelled, mut canceled) = (Vec::new(), BTreeSet::new());
+    let (mut labelled, mut canceled, mut submitted) = (Vec::new(), BTreeSet::new(), 0);
     for _ in 0..8 {
         let jobs: Vec<_> = (0..40)
             .map(|_| {
@@ -87,6 +87,7 @@ async fn compare(partitions: u16) {
                 }
                 _ => {}
             }
+            submitted += 1;
             if is_labelled {
                 labelled.push(job);
             }
@@ -125,7 +126,9 @@ async fn compare(partitions: u16) {
                 let id = other.id.to_string();
                 assert!(by_index.cursors.iter().all(|cursor| !cursor.contains(&id)), "{id}");
             }
+            let is_whole = expected.len() == labelled.len();
             let by_scan = find(&broker, query).await;
+            assert!(!is_whole || by_scan.looked_at == submitted, "{}", by_scan.looked_at);
             let (scanned, expected): (BTreeSet<_>, BTreeSet<_>) =
                 (by_scan.ids.iter().collect(), expected.iter().collect());
             assert_eq!((scanned, by_scan.ids.len()), (expected.clone(), expected.len()));

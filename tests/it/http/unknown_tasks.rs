@@ -85,6 +85,7 @@ async fn a_task_is_known_as_soon_as_a_worker_declared_it() {
             "backoff",
             "content_type",
             "description",
+            "indexes",
             "max_attempts",
             "max_payload",
             "max_result",

@@ -35,7 +35,7 @@ pub(super) struct Walk<'a> {
     names: BTreeMap<Partition, NameRange>,
     pub(super) items: Vec<JobRecord>,
     jobs_read: usize,
-    /// How many of the jobs that were read the page has considered.
+    /// How many jobs the page has considered, each once in all pages.
     pub(super) looked_at: u64,
     queues_checked: usize,
     /// How many jobs the next step reads: at first no more than the page needs, then twice as many each time, so that a
@@ -53,7 +53,7 @@ impl<'a> Walk<'a> {
             names: BTreeMap::new(),
             items: newest.items,
             jobs_read: newest.looks,
-            looked_at: newest.looks as u64,
+            looked_at: newest.looked_at,
             queues_checked: 0,
             window,
         }
@@ -164,15 +164,17 @@ impl<'a> Walk<'a> {
         let mut full = None;
         // All of them are consumed, even if the page is full: the next ones belong to the next source.
         for (index, job) in jobs.enumerate() {
-            self.looked_at += u64::from(full.is_none());
+            // One of another status, or among the newest, is considered elsewhere.
             if full.is_none()
                 && let Lookup::Found(job) = job
                 && job.status == status
-                && self.query.matches(&job)
                 && self.below.is_none_or(|below| job.id < below)
             {
-                self.items.push(job);
-                full = self.is_full().then_some(index + 1);
+                self.looked_at += 1;
+                if self.query.matches(&job) {
+                    self.items.push(job);
+                    full = self.is_full().then_some(index + 1);
+                }
             }
         }
         full
